@@ -1,0 +1,19 @@
+#!/bin/sh
+# Resolves the pinned lists, from the widest to the narrowest, so that a package has one version
+# in all of them. Without index addresses: whoever installs has their own.
+set -eu
+cd "$(dirname "$0")/.."
+export UV_CUSTOM_COMPILE_COMMAND="make lock"
+
+compile() {
+    .venv/bin/uv pip compile --quiet --universal --python-version 3.11 \
+        --no-emit-index-url --no-emit-package pool-service-client "$@"
+}
+
+compile requirements/runtime.in \
+    --overrides requirements/runtime-overrides.txt --excludes requirements/runtime-excludes.txt \
+    --output-file pool_service/runtime_requirements.txt "$@"
+compile pyproject.toml --group dev --constraints pool_service/runtime_requirements.txt \
+    --output-file requirements/dev.txt "$@"
+compile pyproject.toml --constraints requirements/dev.txt \
+    --output-file requirements/service.txt "$@"
