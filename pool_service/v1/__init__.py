@@ -1,0 +1,1 @@
+"""Generated from proto/pool_service/v1 by `make proto`."""

@@ -1,0 +1,103 @@
+"""Generates the Python stubs from proto/, or with --check says which are not what it would write.
+
+The client's are the service's with imports of its own, so that it needs nothing of the server.
+Both register one descriptor under one file name, which is why one process can load both.
+"""
+
+import argparse
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+PROTO = ROOT / "proto"
+SERVICE = ROOT / "pool_service/v1"
+CLIENT = ROOT / "clients/python/pool_service_client/v1"
+INIT = '"""Generated from proto/pool_service/v1 by `make proto`."""\n'
+# What names a Python module, beside the names on the wire, which the two packages share.
+MODULE_REFERENCES = ("from pool_service.v1 import", "'pool_service.v1.pool_service_pb2'")
+
+
+class GenerateError(Exception):
+    """What could not be generated, and why."""
+
+
+def generate(target: Path) -> None:
+    """Write the stubs as protoc does, under `target`/pool_service/v1."""
+    sources = sorted(str(path.relative_to(PROTO)) for path in PROTO.glob("pool_service/**/*.proto"))
+    scripts = Path(sys.executable).parent
+    command = [
+        *(sys.executable, "-m", "grpc_tools.protoc", "-I", str(PROTO)),
+        *(
+            f"--plugin={name}={scripts / name}"
+            for name in ("protoc-gen-mypy", "protoc-gen-mypy_grpc")
+        ),
+        *(f"--{kind}_out={target}" for kind in ("python", "grpc_python", "mypy", "mypy_grpc")),
+        *sources,
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        raise GenerateError(f"protoc refused proto/:\n{done.stderr.strip()}")
+
+
+def for_client(text: str) -> str:
+    for reference in MODULE_REFERENCES:
+        text = text.replace(
+            reference, reference.replace("pool_service.", "pool_service_client.", 1)
+        )
+    return text
+
+
+def wanted() -> dict[Path, str]:
+    """Every generated file of this repository, with the text that it should have."""
+    files = {SERVICE / "__init__.py": INIT, CLIENT / "__init__.py": INIT}
+    with tempfile.TemporaryDirectory() as directory:
+        generate(Path(directory))
+        for path in sorted(Path(directory).glob("pool_service/v1/*_pb2*.py*")):
+            text = path.read_text()
+            files[SERVICE / path.name] = text
+            files[CLIENT / path.name] = for_client(text)
+    return files
+
+
+def stale(files: dict[Path, str]) -> Iterator[Path]:
+    """The files that are missing, other than they should be, or of a proto that is gone."""
+    for path, text in files.items():
+        if not path.is_file() or path.read_text() != text:
+            yield path
+    for package in (SERVICE, CLIENT):
+        yield from (path for path in package.glob("*_pb2*.py*") if path not in files)
+
+
+def write(files: dict[Path, str]) -> None:
+    for path in list(stale(files)):
+        if path not in files:
+            path.unlink()
+            continue
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(files[path])
+        print(f"wrote {path.relative_to(ROOT)}")
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description="Generate the Python stubs from proto/.")
+    parser.add_argument("--check", action="store_true", help="only say which files are stale")
+    options = parser.parse_args()
+    try:
+        files = wanted()
+    except GenerateError as error:
+        print(error, file=sys.stderr)
+        return 1
+    if not options.check:
+        write(files)
+        return 0
+    names = [str(path.relative_to(ROOT)) for path in stale(files)]
+    if names:
+        print(f"not what proto/ generates, run `make proto`: {', '.join(names)}", file=sys.stderr)
+    return 1 if names else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
