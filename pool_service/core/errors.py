@@ -1,0 +1,120 @@
+"""What can go wrong, as classes by what the caller should do about it.
+
+PoolError
+├── InvalidField          correct the request
+├── RuntimeModelConflict  ask without a runtime model, or evict first
+├── ServerInUse           wait, or evict with force
+├── RuntimeUnavailable    install or configure the runtime
+├── ModelRejected         name another model: the runtime refused this one
+├── StartTimeout          try again: it was not ready in time
+├── StartFailed           try again: its process died before it was ready
+├── Evicted               somebody evicted the model while the caller waited
+├── ShuttingDown          try again: the service ends, another may come
+└── RevisionCompacted     begin the watch again
+
+Two classes differ iff a caller would act differently. A message says what could
+not be done, why, and what to do about it. `rpc/status.py` maps each to the wire.
+"""
+
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+
+@dataclass(eq=False)
+class PoolError(Exception):
+    """A failure that a caller is told of: in words, and of which model if of one."""
+
+    message: str
+    model: str = field(default="", kw_only=True)
+    REASON: ClassVar[str] = "INTERNAL"
+
+    @property
+    def reason(self) -> str:
+        """The machine-readable reason, part of the wire's promise."""
+        return self.REASON
+
+    def __str__(self) -> str:
+        return self.message
+
+
+@dataclass(eq=False)
+class InvalidField(PoolError):
+    """A field of the request is not valid; `field_name` is its name on the wire."""
+
+    field_name: str = field(kw_only=True)
+
+    @property
+    def reason(self) -> str:
+        """INVALID_ and the field's name."""
+        return f"INVALID_{self.field_name.upper()}"
+
+
+@dataclass(eq=False)
+class RuntimeModelConflict(PoolError):
+    """The model's server runs another runtime model than the one asked for."""
+
+    running: str = field(kw_only=True)
+    asked: str = field(kw_only=True)
+    REASON = "RUNTIME_MODEL_CONFLICT"
+
+
+@dataclass(eq=False)
+class ServerInUse(PoolError):
+    """The server has work in flight (`requests` of it, 0 if it cannot be counted)."""
+
+    requests: int = field(kw_only=True)
+    REASON = "SERVER_IN_USE"
+
+
+@dataclass(eq=False)
+class RuntimeUnavailable(PoolError):
+    """The runtime program is missing, not executable or too old."""
+
+    REASON = "RUNTIME_UNAVAILABLE"
+
+
+@dataclass(eq=False)
+class ModelRejected(PoolError):
+    """The runtime refused the model: no such model, bad architecture, bad weights."""
+
+    last_lines: tuple[str, ...] = field(default=(), kw_only=True)
+    REASON = "MODEL_REJECTED"
+
+
+@dataclass(eq=False)
+class StartTimeout(PoolError):
+    """The server was not ready within its start limit."""
+
+    last_lines: tuple[str, ...] = field(default=(), kw_only=True)
+    REASON = "START_TIMEOUT"
+
+
+@dataclass(eq=False)
+class StartFailed(PoolError):
+    """The server's process died, or could not be made, before it was ready."""
+
+    last_lines: tuple[str, ...] = field(default=(), kw_only=True)
+    REASON = "START_FAILED"
+
+
+@dataclass(eq=False)
+class Evicted(PoolError):
+    """The model was evicted while the caller waited for it."""
+
+    REASON = "EVICTED"
+
+
+@dataclass(eq=False)
+class ShuttingDown(PoolError):
+    """The service is about to end."""
+
+    REASON = "SHUTTING_DOWN"
+
+
+@dataclass(eq=False)
+class RevisionCompacted(PoolError):
+    """The history does not reach back to (or not yet to) the revision asked for."""
+
+    oldest: int = field(kw_only=True)
+    newest: int = field(kw_only=True)
+    REASON = "REVISION_COMPACTED"

@@ -1,0 +1,86 @@
+"""The errors that callers are told, from what happened to the server they asked for."""
+
+from pool_service.core.errors import (
+    Evicted,
+    ModelRejected,
+    PoolError,
+    RuntimeModelConflict,
+    RuntimeUnavailable,
+    ServerInUse,
+    ShuttingDown,
+    StartFailed,
+    StartTimeout,
+)
+from pool_service.core.types import Diagnosis, ExitReport, Server
+
+
+def start_failure(server: Server, report: ExitReport) -> PoolError:
+    """The error for those who waited for a server that died while starting."""
+    name = f"{server.model!r}"
+    if report.diagnosis is Diagnosis.MODEL_REJECTED:
+        return ModelRejected(
+            f"the runtime refused {name}: {report.message}. Name a model that it supports, or "
+            "mend the files of this one.",
+            model=server.model,
+            last_lines=report.last_lines,
+        )
+    if report.diagnosis is Diagnosis.RUNTIME_UNUSABLE:
+        return RuntimeUnavailable(
+            f"{name} cannot be started: the runtime is not usable as configured: "
+            f"{report.message}. Correct the [runtime] section of the configuration.",
+            model=server.model,
+        )
+    return StartFailed(
+        f"the server of {name} died before it was ready: {report.message}. Its log is "
+        f"{server.log_path}; the next Ensure tries again.",
+        model=server.model,
+        last_lines=report.last_lines,
+    )
+
+
+def start_timeout(server: Server) -> StartTimeout:
+    """The error for those who waited for a server that took too long."""
+    return StartTimeout(
+        f"the server of {server.model!r} was not ready within its start limit of "
+        f"{server.settings.start_timeout:g} s and is stopped. Its log is {server.log_path}; "
+        "try again, or raise start_timeout for this model.",
+        model=server.model,
+    )
+
+
+def runtime_model_conflict(model: str, running: str, asked: str) -> RuntimeModelConflict:
+    """For a caller who asks for another runtime model than the one that runs."""
+    return RuntimeModelConflict(
+        f"{model!r} runs as {running!r}, not as {asked!r}. Ensure it without a runtime model to "
+        "use the one that runs, or evict it first.",
+        model=model,
+        running=running,
+        asked=asked,
+    )
+
+
+def shutting_down(model: str) -> ShuttingDown:
+    """For calls that come, or still wait, when the service ends."""
+    return ShuttingDown(
+        f"the service is shutting down, so {model!r} cannot be ensured. Try again when it is back.",
+        model=model,
+    )
+
+
+def evicted(model: str) -> Evicted:
+    """For those who waited for a start that an eviction ended."""
+    return Evicted(
+        f"{model!r} was evicted while this call waited for it. Ensure it again if it is still "
+        "wanted.",
+        model=model,
+    )
+
+
+def in_use(model: str, requests: int) -> ServerInUse:
+    """For an eviction without force of a busy server; 0 requests: cannot be told."""
+    work = f"{requests} request(s) in flight" if requests else "work in flight, or cannot tell"
+    return ServerInUse(
+        f"{model!r} has {work}, so it was not evicted. Try again later, or use force to drain it.",
+        model=model,
+        requests=requests,
+    )

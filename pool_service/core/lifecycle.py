@@ -1,0 +1,330 @@
+"""The life of one server: events, commands, and the transitions between its phases.
+
+    QUEUED ──► PREPARING ──► SPAWNING ──► STARTING ──► READY
+                   │             │            │          │
+                   │             └────────┬───┴──────────┘
+                   ▼                      ▼ asked to stop, or it died
+                 FAILED ◄── SWEEPING ◄── STOPPING ──► (gone)
+
+Rules
+- Transitions are functions of a Server and what happened; they return the next
+  Server. Which command goes with it is decided in `machine.py`.
+- Every event of a process carries its generation; a stale one changes nothing.
+- Each phase has at most one deadline, `deadline(server)`.
+- A process is gone only when it was swept: nothing of it is left to hold a port
+  or memory when the next generation starts.
+"""
+
+from dataclasses import dataclass, replace
+
+from pool_service.core.errors import PoolError
+from pool_service.core.types import (
+    FOREVER,
+    Cause,
+    Exit,
+    ExitReport,
+    Identity,
+    LaunchPlan,
+    Phase,
+    Server,
+    Settings,
+    SpawnedProcess,
+    StopSignal,
+)
+
+WITHOUT_PROCESS = frozenset({Phase.QUEUED, Phase.PREPARING, Phase.FAILED})
+"""Phases in which there cannot be a process."""
+
+TAKES_A_SLOT = frozenset({Phase.PREPARING, Phase.SPAWNING, Phase.STARTING})
+"""Phases that count as a start under way."""
+
+LEAVING = frozenset({Phase.STOPPING, Phase.SWEEPING})
+"""Phases on the way out: who asks for the model now waits for the next generation."""
+
+
+# --- events: what happened to one process ---------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """The runtime was found; this is how to start it."""
+
+    model: str
+    generation: int
+    plan: LaunchPlan
+
+
+@dataclass(frozen=True, slots=True)
+class Spawned:
+    """A process exists."""
+
+    model: str
+    generation: int
+    process: SpawnedProcess
+
+
+@dataclass(frozen=True, slots=True)
+class NotStarted:
+    """There is no process: preparing or spawning failed."""
+
+    model: str
+    generation: int
+    error: PoolError
+
+
+@dataclass(frozen=True, slots=True)
+class BecameReady:
+    """The process listens at the endpoint and answers healthy."""
+
+    model: str
+    generation: int
+    endpoint: str
+
+
+@dataclass(frozen=True, slots=True)
+class UseReported:
+    """How many requests it works on; None: cannot be told, so taken as busy."""
+
+    model: str
+    generation: int
+    requests: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Exited:
+    """The process ended."""
+
+    model: str
+    generation: int
+    report: ExitReport
+
+
+@dataclass(frozen=True, slots=True)
+class Swept:
+    """Nothing is left of the process, its group and its descendants."""
+
+    model: str
+    generation: int
+
+
+@dataclass(frozen=True, slots=True)
+class StepBroke:
+    """A command for this process ended in a way that is a bug of ours."""
+
+    model: str
+    generation: int
+    command: str
+    error: PoolError
+
+
+ServerEvent = (
+    Prepared | Spawned | NotStarted | BecameReady | UseReported | Exited | Swept | StepBroke
+)
+
+
+# --- commands: what is to be done for one process --------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Prepare:
+    """Find the runtime and write down how to start it; answers Prepared or NotStarted."""
+
+    model: str
+    generation: int
+    settings: Settings
+
+
+@dataclass(frozen=True, slots=True)
+class CancelPrepare:
+    """Give up what Prepare began; nothing answers."""
+
+    model: str
+    generation: int
+
+
+@dataclass(frozen=True, slots=True)
+class Spawn:
+    """Start the process; answers Spawned or NotStarted."""
+
+    model: str
+    generation: int
+    plan: LaunchPlan
+
+
+@dataclass(frozen=True, slots=True)
+class AwaitExit:
+    """Answer Exited when the process ends."""
+
+    model: str
+    generation: int
+    identity: Identity
+
+
+@dataclass(frozen=True, slots=True)
+class AwaitReady:
+    """Answer BecameReady when it is; nothing if the process ends before."""
+
+    model: str
+    generation: int
+    identity: Identity
+    plan: LaunchPlan
+    probe_timeout: float
+
+
+@dataclass(frozen=True, slots=True)
+class CheckUse:
+    """Answer UseReported."""
+
+    model: str
+    generation: int
+    identity: Identity
+    plan: LaunchPlan
+    endpoint: str
+    probe_timeout: float
+
+
+@dataclass(frozen=True, slots=True)
+class SendSignal:
+    """Send the signal to the process's group."""
+
+    model: str
+    generation: int
+    identity: Identity
+    stop: StopSignal
+
+
+@dataclass(frozen=True, slots=True)
+class Sweep:
+    """End what the process left behind; answers Swept."""
+
+    model: str
+    generation: int
+    identity: Identity
+
+
+ServerCommand = (
+    Prepare | CancelPrepare | Spawn | AwaitExit | AwaitReady | CheckUse | SendSignal | Sweep
+)
+
+
+# --- transitions -----------------------------------------------------------------
+
+
+def queued(before: Server | None, model: str, settings: Settings, now: float) -> Server:
+    """A server that wants to start; keeps what outlives a generation."""
+    return Server(
+        model=model,
+        settings=settings,
+        phase=Phase.QUEUED,
+        generation=before.generation if before else 0,
+        created_at=now,
+        last_used_at=now,
+        keep_alive=settings.keep_alive,
+        last_exit=before.last_exit if before else None,
+    )
+
+
+def admitted(server: Server, generation: int) -> Server:
+    """Its turn has come: a new generation begins."""
+    return replace(server, phase=Phase.PREPARING, generation=generation)
+
+
+def prepared(server: Server, plan: LaunchPlan) -> Server:
+    """How to start it is known."""
+    return replace(server, phase=Phase.SPAWNING, plan=plan)
+
+
+def spawned(server: Server, process: SpawnedProcess, now: float) -> Server:
+    """It has a process; from now on its start limit counts."""
+    found = replace(server, identity=process.identity, log_path=process.log_path, spawned_at=now)
+    if server.phase is Phase.STOPPING:
+        return found
+    return replace(found, phase=Phase.STARTING, step_deadline=now + server.settings.start_timeout)
+
+
+def became_ready(server: Server, endpoint: str, now: float) -> Server:
+    """It answers; from now on its keep alive counts."""
+    return replace(
+        server,
+        phase=Phase.READY,
+        endpoint=endpoint,
+        ready_at=now,
+        last_used_at=now,
+        step_deadline=FOREVER,
+    )
+
+
+def used(server: Server, keep_alive: float | None, now: float) -> Server:
+    """Somebody used it, and may have said how long it should stay from now on."""
+    kept = server.keep_alive if keep_alive is None else keep_alive
+    return replace(server, last_used_at=now, keep_alive=kept)
+
+
+def stopping(server: Server, cause: Cause) -> Server:
+    """It is to end: `signalled` follows, at once or as soon as it has a process."""
+    return replace(
+        server,
+        phase=Phase.STOPPING,
+        stop_cause=cause,
+        detail=cause.value,
+        step_deadline=FOREVER,
+    )
+
+
+def signalled(server: Server, stop: StopSignal, now: float) -> Server:
+    """The signal goes out; the next step is due if it does not help in time.
+
+    The drain limit is for what is in flight, so only for one that was READY.
+    """
+    gentle = stop is StopSignal.TERMINATE
+    drains = gentle and server.ready_at is not None
+    limit = server.settings.drain_timeout if drains else server.settings.stop_timeout
+    detail = server.detail if gentle else f"{server.detail}; did not end in time: {stop.value} sent"
+    return replace(
+        server,
+        stop_signal=stop,
+        step_deadline=now + limit,
+        endpoint="",
+        detail=server.detail if server.stop_signal is stop else detail,
+    )
+
+
+def next_signal(server: Server) -> StopSignal:
+    """What to try after the last signal; SIGKILL again if even that did not do."""
+    if server.stop_signal is StopSignal.TERMINATE:
+        return StopSignal.INTERRUPT
+    return StopSignal.KILL if server.stop_signal else StopSignal.TERMINATE
+
+
+def exited(server: Server, report: ExitReport, now: float) -> Server:
+    """Its process ended, asked or not; what it left behind is still to be swept."""
+    cause = server.stop_cause or Cause.CRASHED
+    return replace(
+        server,
+        phase=Phase.SWEEPING,
+        endpoint="",
+        step_deadline=FOREVER,
+        stop_cause=cause,
+        detail=report.message if cause is Cause.CRASHED else server.detail,
+        last_exit=Exit(server.generation, cause, report, now),
+    )
+
+
+def failed(server: Server, detail: str, now: float, forget_after: float) -> Server:
+    """It has no process, and why is remembered for a while (`forget_after` seconds)."""
+    return replace(
+        server,
+        phase=Phase.FAILED,
+        identity=None,
+        plan=None,
+        endpoint="",
+        detail=detail,
+        stop_cause=None,
+        stop_signal=None,
+        step_deadline=now + forget_after,
+    )
+
+
+def deadline(server: Server) -> float:
+    """When something is due for it if nothing happens before."""
+    return server.expires_at if server.phase is Phase.READY else server.step_deadline

@@ -1,0 +1,191 @@
+"""The whole pool as a state machine: events in, commands out, no I/O.
+
+`Machine.handle(event, now)` is the only way in. It changes the state and returns
+what is to be done, in order. The driver (`pool.py`) carries it out and feeds what
+comes of it back as events. This file holds what callers ask; what processes do
+is in `supervision.py`, and how one server changes in `lifecycle.py`.
+
+Invariants (the tests assert them after every event)
+- A model has at most one server, and a server at most one process.
+- Everybody who waits for a model is answered by the transition that settles it,
+  and exactly once; a server that nobody waits for and that has not begun to
+  start is dropped.
+- At most `max_starts` starts are under way.
+- A READY server with requests in flight is stopped only by force or shutdown.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+from pool_service.core import lifecycle as life
+from pool_service.core.catalogue import Catalogue
+from pool_service.core.errors import RuntimeModelConflict
+from pool_service.core.evictions import Eviction
+from pool_service.core.failures import evicted, runtime_model_conflict, shutting_down
+from pool_service.core.requests import (
+    CallerEvent,
+    Ensured,
+    EnsureRequested,
+    Every,
+    EvictRequested,
+    Hurried,
+    ShutdownRequested,
+    TimeReached,
+    Wait,
+    WaiterLeft,
+)
+from pool_service.core.supervision import Command, Supervision
+from pool_service.core.types import Cause, Limits, Phase, Server, Totals
+
+Event = CallerEvent | life.ServerEvent
+
+
+class Machine(Supervision):
+    """The state of the pool, and the only code that changes it."""
+
+    def __init__(self, catalogue: Catalogue, limits: Limits) -> None:
+        super().__init__(limits)
+        self._catalogue = catalogue
+        self._closing = False
+        self._caller_handlers: dict[type, Callable[[Any, float], None]] = {
+            EnsureRequested: self._ensure_requested,
+            WaiterLeft: self._waiter_left,
+            EvictRequested: self._evict_requested,
+            ShutdownRequested: self._shutdown_requested,
+            Hurried: self._hurried,
+            TimeReached: self._time_reached,
+        }
+        self._server_handlers: dict[type, Callable[[Server, Any, float], None]] = {
+            life.Prepared: self._prepared,
+            life.Spawned: self._spawned,
+            life.NotStarted: self._not_started,
+            life.BecameReady: self._became_ready,
+            life.UseReported: self._use_reported,
+            life.Exited: self._exited,
+            life.Swept: self._swept,
+            life.StepBroke: self._step_broke,
+        }
+
+    def handle(self, event: Event, now: float) -> list[Command]:
+        """Change the state by what happened; return what is to be done, in order."""
+        self._out = []
+        if isinstance(event, life.ServerEvent):
+            self._handle_server_event(event, now)
+        else:
+            self._caller_handlers[type(event)](event, now)
+        self._admit()
+        return self._out
+
+    def _handle_server_event(self, event: life.ServerEvent, now: float) -> None:
+        server = self._roster.get(event.model)
+        if server is not None and server.generation == event.generation:
+            self._server_handlers[type(event)](server, event, now)
+
+    # --- reading ------------------------------------------------------------------
+
+    def next_deadline(self) -> float:
+        """When TimeReached is due; FOREVER if nothing is."""
+        return self._deadlines.next()
+
+    def page(self, after: str | None, size: int) -> list[Server]:
+        """At most `size` servers in the order of their models, after `after`."""
+        return self._roster.page(after, size)
+
+    def totals(self) -> Totals:
+        """Counts over the whole pool."""
+        by_phase = {phase: self._roster.count({phase}) for phase in Phase}
+        return Totals(by_phase, len(self._roster), len(self._waiting))
+
+    # --- ensuring -----------------------------------------------------------------
+
+    def _ensure_requested(self, event: EnsureRequested, now: float) -> None:
+        if self._closing:
+            self._answer(event.ticket, shutting_down(event.model))
+            return
+        server = self._roster.get(event.model)
+        conflict = self._conflict(event, server)
+        if conflict is not None:
+            self._answer(event.ticket, conflict)
+        elif server is not None and server.phase is Phase.READY:
+            self._hand_out(server, event, now)
+        else:
+            self._wait(event, server, now)
+
+    def _conflict(
+        self, event: EnsureRequested, server: Server | None
+    ) -> RuntimeModelConflict | None:
+        """Whether what runs, or what the next generation will run, is something else."""
+        if not event.runtime_model or server is None or server.phase is Phase.FAILED:
+            return None
+        settings = server.settings
+        if server.phase in life.LEAVING:
+            first = self._waiting.first(event.model)
+            if first is None:
+                return None
+            settings = first.settings
+        if settings.runtime_model == event.runtime_model:
+            return None
+        return runtime_model_conflict(event.model, settings.runtime_model, event.runtime_model)
+
+    def _hand_out(self, server: Server, event: EnsureRequested, now: float) -> None:
+        server = life.used(server, event.keep_alive, now)
+        self._roster.put(server)
+        if event.model not in self._checking:
+            self._deadlines.hasten(event.model, life.deadline(server))
+        self._answer(event.ticket, Ensured(server, started=False))
+
+    def _wait(self, event: EnsureRequested, server: Server | None, now: float) -> None:
+        idle = server is None or server.phase is Phase.FAILED
+        leaving = server is not None and server.phase in life.LEAVING
+        starts = idle or (leaving and self._waiting.first(event.model) is None)
+        settings = self._catalogue.settings_for(event.model, event.runtime_model)
+        self._waiting.add(event.model, Wait(event.ticket, settings, event.keep_alive, starts))
+        if idle:
+            self._enqueue(event.model, now)
+
+    def _waiter_left(self, event: WaiterLeft, _now: float) -> None:
+        self._waiting.leave(event.model, event.ticket)
+        server = self._roster.get(event.model)
+        if server and server.phase is Phase.QUEUED and self._waiting.first(event.model) is None:
+            self._drop(server)
+
+    # --- evicting -----------------------------------------------------------------
+
+    def _evict_requested(self, event: EvictRequested, now: float) -> None:
+        names_one = isinstance(event.target, str)
+        eviction = Eviction(
+            event.ticket, force=event.force, cause=Cause.EVICTED, names_one=names_one
+        )
+        self._evict(self._targets(event.target, now), eviction, now)
+
+    def _targets(self, target: str | Every, now: float) -> list[Server]:
+        if isinstance(target, str):
+            server = self._roster.get(target)
+            return [] if server is None else [server]
+        if target is Every.ALL:
+            return list(self._roster)
+        return [s for s in self._roster if s.phase is Phase.READY and now >= s.resides_until]
+
+    def _shutdown_requested(self, event: ShutdownRequested, now: float) -> None:
+        self._closing = True
+        everything = Eviction(event.ticket, force=True, cause=Cause.SHUTDOWN, names_one=False)
+        self._evict(list(self._roster), everything, now)
+
+    def _evict(self, servers: list[Server], eviction: Eviction, now: float) -> None:
+        """End each; a READY one is looked at first, unless by force."""
+        for server in servers:
+            self._evictions.add(eviction, server.model)
+        for server in servers:
+            if server.phase is Phase.READY and not eviction.force:
+                self._check_use(server)
+                continue
+            error = shutting_down if self._closing else evicted
+            self._refuse(server.model, error(server.model))
+            self._stop(server, eviction.cause, now)
+        if not servers:
+            self._out.append(eviction.answer)
+
+    def _hurried(self, _event: Hurried, now: float) -> None:
+        for server in self._roster:
+            if server.phase is Phase.STOPPING and server.identity is not None:
+                self._signal(server, life.next_signal(server), now)

@@ -1,0 +1,105 @@
+"""What callers ask of the pool (events), and what they are told (answers)."""
+
+from dataclasses import dataclass
+from enum import Enum
+
+from pool_service.core.errors import PoolError
+from pool_service.core.types import Server, Settings
+
+
+class Every(Enum):
+    """More than one server at once, as the target of an eviction."""
+
+    IDLE = "idle"
+    ALL = "all"
+
+
+@dataclass(frozen=True, slots=True)
+class EnsureRequested:
+    """A caller wants `model` READY. Empty runtime_model, keep_alive None: as configured."""
+
+    ticket: int
+    model: str
+    runtime_model: str = ""
+    keep_alive: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class WaiterLeft:
+    """The caller of EnsureRequested waits no longer."""
+
+    ticket: int
+    model: str
+
+
+@dataclass(frozen=True, slots=True)
+class EvictRequested:
+    """A caller wants servers gone; without force only those that are not in use."""
+
+    ticket: int
+    target: str | Every
+    force: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ShutdownRequested:
+    """The service ends: nothing new, and everything that runs is drained."""
+
+    ticket: int
+
+
+@dataclass(frozen=True, slots=True)
+class Hurried:
+    """Whatever is STOPPING gets its next signal now."""
+
+
+@dataclass(frozen=True, slots=True)
+class TimeReached:
+    """The moment that `next_deadline` named has come."""
+
+
+CallerEvent = (
+    EnsureRequested | WaiterLeft | EvictRequested | ShutdownRequested | Hurried | TimeReached
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Ensured:
+    """The answer to EnsureRequested: a READY server; whether this call started it."""
+
+    server: Server
+    started: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Removed:
+    """A server that an eviction removed, and whether it had to be killed for it."""
+
+    server: Server
+    killed: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """Tell the caller with this ticket; each is told exactly once."""
+
+    ticket: int
+    result: Ensured | tuple[Removed, ...] | PoolError
+
+
+@dataclass(frozen=True, slots=True)
+class Publish:
+    """Tell everybody who watches: this server is now like this, or is gone."""
+
+    server: Server
+    removed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """One caller who waits for a model. `starts`: its call is what started it."""
+
+    ticket: int
+    settings: Settings
+    keep_alive: float | None
+    starts: bool

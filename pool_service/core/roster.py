@@ -1,0 +1,56 @@
+"""The servers of the pool, ordered by model, counted by phase."""
+
+from bisect import bisect_left, bisect_right, insort
+from collections import Counter
+from collections.abc import Iterator
+from collections.abc import Set as AbstractSet
+
+from pool_service.core.types import Phase, Server
+
+
+class Roster:
+    """At most one server a model. Looking up is O(1), a page O(its size)."""
+
+    def __init__(self) -> None:
+        self._servers: dict[str, Server] = {}
+        self._models: list[str] = []
+        self._counts: Counter[Phase] = Counter()
+
+    def get(self, model: str) -> Server | None:
+        """The server of `model`, if there is one."""
+        return self._servers.get(model)
+
+    def __getitem__(self, model: str) -> Server:
+        return self._servers[model]
+
+    def put(self, server: Server) -> None:
+        """Add it, or replace the one of the same model."""
+        before = self._servers.get(server.model)
+        if before is None:
+            insort(self._models, server.model)
+        else:
+            self._counts[before.phase] -= 1
+        self._counts[server.phase] += 1
+        self._servers[server.model] = server
+
+    def remove(self, model: str) -> Server:
+        """Take it out and return it."""
+        server = self._servers.pop(model)
+        self._counts[server.phase] -= 1
+        del self._models[bisect_left(self._models, model)]
+        return server
+
+    def page(self, after: str | None, size: int) -> list[Server]:
+        """At most `size` servers in the order of their models, after `after`."""
+        start = 0 if after is None else bisect_right(self._models, after)
+        return [self._servers[model] for model in self._models[start : start + size]]
+
+    def count(self, phases: AbstractSet[Phase]) -> int:
+        """How many servers are in one of these phases."""
+        return sum(self._counts[phase] for phase in phases)
+
+    def __iter__(self) -> Iterator[Server]:
+        return iter(self.page(None, len(self._models)))
+
+    def __len__(self) -> int:
+        return len(self._models)

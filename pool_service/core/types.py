@@ -1,0 +1,186 @@
+"""The values that all parts speak of. Times are seconds of the pool's clock."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import Enum, auto
+
+FOREVER = float("inf")
+
+
+class Phase(Enum):
+    """What a server is doing, as the core sees it; the wire shows fewer."""
+
+    QUEUED = auto()
+    PREPARING = auto()
+    SPAWNING = auto()
+    STARTING = auto()
+    READY = auto()
+    STOPPING = auto()
+    SWEEPING = auto()
+    FAILED = auto()
+
+
+class Cause(Enum):
+    """Who wanted a process to end."""
+
+    CRASHED = "it ended by itself"
+    EVICTED = "it was evicted"
+    IDLE = "it was unused for its keep alive"
+    START_TIMEOUT = "it was not ready within its start limit"
+    SHUTDOWN = "the service was stopped"
+
+
+class StopSignal(Enum):
+    """The ways to ask a process to end, in the order in which they are tried."""
+
+    TERMINATE = "SIGTERM"
+    INTERRUPT = "SIGINT"
+    KILL = "SIGKILL"
+
+
+class Diagnosis(Enum):
+    """What a runtime's exit says of the reason, as far as it can be told."""
+
+    CRASHED = auto()
+    MODEL_REJECTED = auto()
+    RUNTIME_UNUSABLE = auto()
+    PORT_TAKEN = auto()
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """One process on one boot of one machine: a pid alone is used again.
+
+    start_time: opaque, equal for the same process (on Linux clock ticks since
+    boot); boot_id: opaque, equal while the machine has not been rebooted.
+    """
+
+    pid: int
+    start_time: int
+    boot_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """How one model is run. Durations in seconds.
+
+    keep_alive: how long an unused server stays (FOREVER: until evicted);
+    min_residency: how long it stays after each Ensure whatever its keep alive;
+    start_timeout: from its process's start until READY; probe_timeout: one
+    request to its health path; drain_timeout: for requests in flight after
+    SIGTERM; stop_timeout: for each further step (SIGINT, then SIGKILL), and
+    after SIGTERM where nothing can be in flight.
+    """
+
+    runtime_model: str
+    keep_alive: float = 300.0
+    min_residency: float = 10.0
+    start_timeout: float = 120.0
+    probe_timeout: float = 3.0
+    drain_timeout: float = 300.0
+    stop_timeout: float = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class LaunchPlan:
+    """All that is needed to start one process and to know it as ready.
+
+    port: the port that it is told to take; None: it chooses one itself, and its
+    own listening socket says which.
+    """
+
+    argv: tuple[str, ...]
+    environment: tuple[tuple[str, str], ...]
+    port: int | None
+    health_path: str
+    served_model_name: str
+
+
+@dataclass(frozen=True, slots=True)
+class SpawnedProcess:
+    """A process that was just started, and the file that holds what it writes."""
+
+    identity: Identity
+    log_path: str
+
+
+@dataclass(frozen=True, slots=True)
+class ExitReport:
+    """What was seen of a process's end. Both code and signal None: not known."""
+
+    code: int | None
+    signal: int | None
+    diagnosis: Diagnosis
+    message: str
+    last_lines: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Exit:
+    """How the process of one generation ended, and who wanted it to."""
+
+    generation: int
+    cause: Cause
+    report: ExitReport
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """One supervised server and all that is known of it.
+
+    stop_signal: the last one sent while STOPPING; stop_cause: why it is (to be)
+    stopped; step_deadline: when the next step of its phase is due.
+    """
+
+    model: str
+    settings: Settings
+    phase: Phase
+    generation: int
+    created_at: float
+    last_used_at: float
+    keep_alive: float
+    detail: str = ""
+    plan: LaunchPlan | None = None
+    identity: Identity | None = None
+    log_path: str = ""
+    endpoint: str = ""
+    spawned_at: float | None = None
+    ready_at: float | None = None
+    stop_cause: Cause | None = None
+    stop_signal: StopSignal | None = None
+    step_deadline: float = FOREVER
+    last_exit: Exit | None = None
+
+    @property
+    def resides_until(self) -> float:
+        """Until when its last use protects it from going unused."""
+        return self.last_used_at + self.settings.min_residency
+
+    @property
+    def expires_at(self) -> float:
+        """When it has been unused for long enough to go; counts only while READY."""
+        return self.last_used_at + max(self.keep_alive, self.settings.min_residency)
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What holds for the pool as a whole.
+
+    max_starts: how many servers may be starting at a time; failure_ttl: for how
+    many seconds a FAILED server is remembered; port_attempts: how many processes
+    one start may cost where others take the port that was chosen for it.
+    """
+
+    max_starts: int = 8
+    failure_ttl: float = 600.0
+    port_attempts: int = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Totals:
+    """Counts over the whole pool."""
+
+    by_phase: Mapping[Phase, int]
+    servers: int
+    waiting_calls: int

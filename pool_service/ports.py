@@ -1,0 +1,72 @@
+"""What the pool needs of the world, one Protocol for each outside thing.
+
+Each docstring says who calls it, when, and what it may raise. Whatever else is
+raised is a bug, which the driver logs and turns into the failure of that step.
+"""
+
+from typing import Protocol
+
+from pool_service.core.types import (
+    ExitReport,
+    Identity,
+    LaunchPlan,
+    Settings,
+    SpawnedProcess,
+    StopSignal,
+)
+
+
+class Clock(Protocol):
+    """Time that goes on while the machine sleeps and that nobody can set."""
+
+    def now(self) -> float:
+        """Seconds since some fixed moment."""
+
+    def wall(self, at: float) -> float:
+        """The Unix time, in seconds, of the moment `at` of this clock."""
+
+
+class Runtime(Protocol):
+    """Knows the program that serves models. Called by the driver before a start."""
+
+    async def prepare(self, model: str, settings: Settings) -> LaunchPlan:
+        """Find (or provision) the program and write down how to start it.
+
+        May take minutes where it provisions; cancelling leaves nothing behind.
+        Raises RuntimeUnavailable, or ModelRejected where that can be told early.
+        """
+
+
+class Processes(Protocol):
+    """Starts, watches and ends processes, each with its group and descendants."""
+
+    async def spawn(self, model: str, generation: int, plan: LaunchPlan) -> SpawnedProcess:
+        """Start a process in a session of its own, its output in a log file.
+
+        Never cancelled by the driver. Raises RuntimeUnavailable (not a program)
+        or StartFailed (no room for a log, no descriptors, no processes).
+        """
+
+    async def exited(self, identity: Identity) -> ExitReport:
+        """Wait for the process to end; returns within moments of its end."""
+
+    async def signal(self, identity: Identity, stop: StopSignal) -> None:
+        """Send a signal to its group, if it is still this process; else nothing."""
+
+    async def sweep(self, identity: Identity) -> None:
+        """After its exit: end what it left behind; returns when all of it is gone."""
+
+
+class Probe(Protocol):
+    """Talks to servers. Nothing that it does counts as a use of them."""
+
+    async def ready(self, identity: Identity, plan: LaunchPlan, probe_timeout: float) -> str | None:
+        """Wait until this very process listens and answers healthy.
+
+        Returns the endpoint's base URL, or None if the process is gone.
+        """
+
+    async def requests_in_flight(
+        self, identity: Identity, plan: LaunchPlan, endpoint: str, probe_timeout: float
+    ) -> int | None:
+        """How many requests it works on; None: it cannot be told, take it as busy."""
