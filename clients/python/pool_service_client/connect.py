@@ -1,0 +1,59 @@
+"""Where the service is, and how a channel to it is set up."""
+
+import os
+from collections.abc import Mapping
+from importlib.metadata import PackageNotFoundError, version
+
+ADDRESS_VARIABLE = "POOL_SERVICE_ADDRESS"
+DEFAULT_ADDRESS = "127.0.0.1:50051"
+
+_UNIX = "unix:"
+
+
+def target(address: str | None, environ: Mapping[str, str] = os.environ) -> str:
+    """The address to use: the one given, or POOL_SERVICE_ADDRESS, or the default.
+
+    Raises ValueError if it is neither host:port nor unix:PATH.
+    """
+    chosen = address or environ.get(ADDRESS_VARIABLE) or DEFAULT_ADDRESS
+    if not (_is_socket_path(chosen) or _is_host_and_port(chosen)):
+        raise ValueError(
+            f"{chosen!r} is no address of a pool service: write host:port or unix:PATH"
+        )
+    return chosen
+
+
+def _is_socket_path(address: str) -> bool:
+    return address.startswith(_UNIX) and len(address) > len(_UNIX)
+
+
+def _is_host_and_port(address: str) -> bool:
+    host, _, port = address.rpartition(":")
+    bare = host[1:-1] if host.startswith("[") and host.endswith("]") else host.replace(":", "/")
+    return bool(bare) and "/" not in bare and port.isascii() and port.isdigit() and _is_port(port)
+
+
+def _is_port(digits: str) -> bool:
+    return len(digits) <= len("65535") and 0 < int(digits) <= 65535  # noqa: PLR2004
+
+
+def channel_options() -> list[tuple[str, str | int]]:
+    """Options of a channel to a service that is near, and that may be restarted.
+
+    A proxy from the environment has no business between a caller and its own
+    machine; and by default gRPC would wait up to two minutes before it tries
+    again to reach a service that is back already.
+    """
+    return [
+        ("grpc.primary_user_agent", f"pool-service-client-python/{_version()}"),
+        ("grpc.enable_http_proxy", 0),
+        ("grpc.initial_reconnect_backoff_ms", 100),
+        ("grpc.max_reconnect_backoff_ms", 1000),
+    ]
+
+
+def _version() -> str:
+    try:
+        return version("pool-service-client")
+    except PackageNotFoundError:
+        return "unknown"

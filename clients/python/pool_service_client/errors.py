@@ -1,0 +1,111 @@
+"""What can go wrong, as classes by what a caller would do about it.
+
+PoolError                   the base, and a reason that this package does not know
+├── InvalidRequest          correct the request: `violations` say which field
+├── RuntimeModelConflict    ask without a runtime model, or evict first
+├── ServerInUse             wait, or evict with force
+├── RuntimeUnavailable      install or configure the runtime, where the service is
+├── ModelRejected           ask for another model: the runtime refused this one
+├── StartTimeout            try again: the server was not ready in time
+├── StartFailed             try again: its process died, `last_lines` say of what
+├── Evicted                 somebody evicted the model while the call waited
+├── ShuttingDown            try again: the service ends, another may come
+├── RevisionCompacted       begin the watch again, without a revision
+├── InternalError           report it, with `request_id`
+├── PoolUnavailable         the service cannot be reached
+└── DeadlineExceeded        the caller's own timeout is over
+
+`status.py` makes them of what the service answers.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from grpc import StatusCode
+
+
+@dataclass(frozen=True, slots=True)
+class Violation:
+    """One thing that is wrong with a request or with the pool's state.
+
+    subject: the request's field, or what the state is of; kind: a word for
+    programs, empty if there is none.
+    """
+
+    subject: str
+    description: str
+    kind: str = ""
+
+
+@dataclass(eq=False)
+class PoolError(Exception):
+    """A call that failed: `str()` of it says why, in words.
+
+    reason: for programs, empty where the service gave none; retry_after: seconds
+    after which another attempt may succeed, None if the service named none;
+    last_lines: what the model's server wrote last, oldest first.
+    """
+
+    message: str
+    code: StatusCode = field(default=StatusCode.UNKNOWN, kw_only=True)
+    reason: str = field(default="", kw_only=True)
+    metadata: Mapping[str, str] = field(default_factory=dict, kw_only=True)
+    retry_after: float | None = field(default=None, kw_only=True)
+    last_lines: tuple[str, ...] = field(default=(), kw_only=True)
+    violations: tuple[Violation, ...] = field(default=(), kw_only=True)
+    request_id: str = field(default="", kw_only=True)
+
+    def __str__(self) -> str:
+        return self.message
+
+
+class InvalidRequest(PoolError):
+    """A field of the request is not valid."""
+
+
+class RuntimeModelConflict(PoolError):
+    """The model's server runs another runtime model than the one asked for."""
+
+
+class ServerInUse(PoolError):
+    """The server has requests in flight."""
+
+
+class RuntimeUnavailable(PoolError):
+    """The runtime program is missing, not executable or too old."""
+
+
+class ModelRejected(PoolError):
+    """The runtime refused the model."""
+
+
+class StartTimeout(PoolError):
+    """The server was not ready within its start limit."""
+
+
+class StartFailed(PoolError):
+    """The server's process died before it was ready."""
+
+
+class Evicted(PoolError):
+    """The model was evicted while the call waited for it."""
+
+
+class ShuttingDown(PoolError):
+    """The service is about to end."""
+
+
+class RevisionCompacted(PoolError):
+    """The service's history does not reach the revision asked for."""
+
+
+class InternalError(PoolError):
+    """A bug of the service."""
+
+
+class PoolUnavailable(PoolError):
+    """The service cannot be reached, or the connection to it broke."""
+
+
+class DeadlineExceeded(PoolError):
+    """The caller's timeout is over; what the service has begun goes on."""

@@ -1,0 +1,163 @@
+"""From the status of a failed call to a typed error, by its reason, never by its message."""
+
+from collections.abc import Iterator, Mapping
+from typing import Protocol, TypeVar, cast
+
+import grpc
+from google.protobuf.message import DecodeError, Message
+from google.rpc.error_details_pb2 import (
+    BadRequest,
+    DebugInfo,
+    ErrorInfo,
+    PreconditionFailure,
+    QuotaFailure,
+    RequestInfo,
+    RetryInfo,
+)
+from google.rpc.status_pb2 import Status
+from grpc import StatusCode
+from grpc_status import rpc_status
+
+from pool_service_client.errors import (
+    DeadlineExceeded,
+    Evicted,
+    InternalError,
+    InvalidRequest,
+    ModelRejected,
+    PoolError,
+    PoolUnavailable,
+    RevisionCompacted,
+    RuntimeModelConflict,
+    RuntimeUnavailable,
+    ServerInUse,
+    ShuttingDown,
+    StartFailed,
+    StartTimeout,
+    Violation,
+)
+
+_DOMAIN = "pool_service"
+
+_BY_REASON: Mapping[str, type[PoolError]] = {
+    "RUNTIME_MODEL_CONFLICT": RuntimeModelConflict,
+    "SERVER_IN_USE": ServerInUse,
+    "RUNTIME_UNAVAILABLE": RuntimeUnavailable,
+    "MODEL_REJECTED": ModelRejected,
+    "START_TIMEOUT": StartTimeout,
+    "START_FAILED": StartFailed,
+    "EVICTED": Evicted,
+    "SHUTTING_DOWN": ShuttingDown,
+    "REVISION_COMPACTED": RevisionCompacted,
+    "INTERNAL": InternalError,
+}
+
+M = TypeVar("M", bound=Message)
+
+
+class FailedCall(Protocol):
+    """What the errors of grpc and of grpc.aio have in common, in fact if not in type."""
+
+    def code(self) -> StatusCode: ...
+
+    def details(self) -> str | None: ...
+
+
+def error_of(call: FailedCall, *, address: str, timeout: float | None) -> PoolError:
+    """The typed error of a call to `address`, with that timeout in seconds, that failed."""
+    status = _status(call)
+    info = _first(status, ErrorInfo)
+    if info is None or info.domain != _DOMAIN:
+        return _without_reason(call, address, timeout)
+    debug, request = _first(status, DebugInfo), _first(status, RequestInfo)
+    return _class_of(info.reason)(
+        status.message,
+        code=call.code(),
+        reason=info.reason,
+        metadata=dict(info.metadata),
+        retry_after=_retry_after(status),
+        last_lines=tuple(debug.stack_entries) if debug else (),
+        violations=tuple(_violations(status)),
+        request_id=request.request_id if request else "",
+    )
+
+
+def _status(call: FailedCall) -> Status:
+    """The rich status; an empty one if there is none that agrees with the plain one."""
+    try:
+        return rpc_status.from_call(cast("gCall", call)) or Status()
+    except (ValueError, DecodeError):
+        return Status()
+
+
+def _first(status: Status, kind: type[M]) -> M | None:
+    return next(_all(status, kind), None)
+
+
+def _all(status: Status, kind: type[M]) -> Iterator[M]:
+    for packed in status.details:
+        message = kind()
+        if packed.Unpack(message):
+            yield message
+
+
+def _class_of(reason: str) -> type[PoolError]:
+    if reason.startswith("INVALID_"):
+        return InvalidRequest
+    return _BY_REASON.get(reason, PoolError)
+
+
+def _retry_after(status: Status) -> float | None:
+    info = _first(status, RetryInfo)
+    return info.retry_delay.ToNanoseconds() / 1e9 if info else None
+
+
+def _violations(status: Status) -> Iterator[Violation]:
+    for bad in _all(status, BadRequest):
+        for field in bad.field_violations:
+            yield Violation(field.field, field.description, field.reason)
+    for failure in _all(status, PreconditionFailure):
+        for unmet in failure.violations:
+            yield Violation(unmet.subject, unmet.description, unmet.type)
+    for quota in _all(status, QuotaFailure):
+        for excess in quota.violations:
+            yield Violation(excess.subject, excess.description)
+
+
+def _without_reason(call: FailedCall, address: str, timeout: float | None) -> PoolError:
+    """What gRPC itself says, or a program that is no pool service."""
+    code, details = call.code(), call.details() or "no details"
+    if code is StatusCode.UNAVAILABLE:
+        return PoolUnavailable(
+            f"cannot reach the pool service at {address}: {_essence(details)}", code=code
+        )
+    if code is StatusCode.DEADLINE_EXCEEDED:
+        limit = "in time" if timeout is None else f"within {timeout:g} s"
+        return DeadlineExceeded(f"no answer {limit}; what the service has begun goes on", code=code)
+    if code is StatusCode.UNIMPLEMENTED:
+        return PoolError(
+            f"what answers at {address} does not know this call: "
+            "it is another program, or an older pool service",
+            code=code,
+        )
+    if code is StatusCode.CANCELLED:
+        return cancelled(address)
+    return PoolError(f"the call to {address} failed with {code.name}: {details}", code=code)
+
+
+def cancelled(address: str) -> PoolError:
+    """The error of a call that ended as cancelled although its caller did not cancel it."""
+    return PoolError(
+        f"the call to {address} was cancelled: "
+        "its client was closed, or the service has more calls waiting than it takes",
+        code=StatusCode.CANCELLED,
+    )
+
+
+def ended() -> PoolError:
+    """The error of a stream without an end that the service ended without a word."""
+    return PoolUnavailable("the service ended the stream", code=StatusCode.UNAVAILABLE)
+
+
+def _essence(details: str) -> str:
+    """What gRPC writes is a chain of causes; the last is the one that a person can act on."""
+    return details.rpartition(": ")[2]
