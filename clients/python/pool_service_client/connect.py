@@ -2,7 +2,6 @@
 
 import os
 from collections.abc import Mapping
-from importlib.metadata import PackageNotFoundError, version
 
 ADDRESS_VARIABLE = "POOL_SERVICE_ADDRESS"
 DEFAULT_ADDRESS = "127.0.0.1:50051"
@@ -53,6 +52,8 @@ def channel_options() -> list[tuple[str, str | int]]:
 
 
 def _version() -> str:
+    from importlib.metadata import PackageNotFoundError, version  # noqa: PLC0415 - slow to import
+
     try:
         return version("pool-service-client")
     except PackageNotFoundError:

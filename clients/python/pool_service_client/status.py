@@ -3,7 +3,6 @@
 from collections.abc import Iterator, Mapping
 from typing import Protocol, TypeVar, cast
 
-import grpc
 from google.protobuf.message import DecodeError, Message
 from google.rpc.error_details_pb2 import (
     BadRequest,
@@ -15,7 +14,7 @@ from google.rpc.error_details_pb2 import (
     RetryInfo,
 )
 from google.rpc.status_pb2 import Status
-from grpc import StatusCode
+from grpc import Call, StatusCode
 from grpc_status import rpc_status
 
 from pool_service_client.errors import (
@@ -84,7 +83,7 @@ def error_of(call: FailedCall, *, address: str, timeout: float | None) -> PoolEr
 def _status(call: FailedCall) -> Status:
     """The rich status; an empty one if there is none that agrees with the plain one."""
     try:
-        return rpc_status.from_call(cast("gCall", call)) or Status()
+        return rpc_status.from_call(cast("Call", call)) or Status()
     except (ValueError, DecodeError):
         return Status()
 

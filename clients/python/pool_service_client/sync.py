@@ -148,7 +148,7 @@ class PoolClient:
         return Watch(self._stub, self._address, Following(self._retry, after_revision))
 
     def _call(
-        self, method: grpc.UnaryUnaryMultiCallable[Q, R], request: Q, timeout: float | None
+        self, method: "grpc.UnaryUnaryMultiCallable[Q, R]", request: Q, timeout: float | None
     ) -> R:
         attempts = Attempts(self._retry, timeout)
         while True:
