@@ -24,7 +24,7 @@ fi
 
 release=$(git describe --tags --match 'v[0-9]*' --abbrev=0 2>/dev/null) || release=""
 if [ -n "$release" ]; then
-    "$buf" breaking --against "../.git#tag=$release,subdir=proto"
+    "$buf" breaking --against "$(git rev-parse --git-common-dir)#tag=$release,subdir=proto"
 else
     echo "buf breaking: no release is tagged yet, nothing to compare with"
 fi

@@ -106,7 +106,8 @@ def make_environment() -> None:
         raise SetupError(f"{error}{hint}") from error
     print("setup: installing the pinned packages (a minute or two)", flush=True)
     lists = [part for path in LISTS for part in ("-r", str(path))]
-    pip("install", "--no-deps", *lists)
+    # Wheels only: a machine with Python and make has no compiler.
+    pip("install", "--no-deps", "--only-binary", ":all:", *lists)
 
 
 def install_projects() -> None:
