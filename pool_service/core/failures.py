@@ -67,6 +67,11 @@ def shutting_down(model: str) -> ShuttingDown:
     )
 
 
+def watch_ended() -> ShuttingDown:
+    """For those who watch when the service ends."""
+    return ShuttingDown("the service is shutting down. Watch again when it is back.")
+
+
 def evicted(model: str) -> Evicted:
     """For those who waited for a start that an eviction ended."""
     return Evicted(

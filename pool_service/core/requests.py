@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from pool_service.core.errors import PoolError
-from pool_service.core.types import Server, Settings
+from pool_service.core.types import Phase, Server, Settings
 
 
 class Every(Enum):
@@ -89,9 +89,13 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Publish:
-    """Tell everybody who watches: this server is now like this, or is gone."""
+    """Tell everybody who watches: this server is now like this, or is gone.
+
+    before: the phase that it was in, None if it is new.
+    """
 
     server: Server
+    before: Phase | None
     removed: bool = False
 
 

@@ -23,8 +23,8 @@ class Roster:
     def __getitem__(self, model: str) -> Server:
         return self._servers[model]
 
-    def put(self, server: Server) -> None:
-        """Add it, or replace the one of the same model."""
+    def put(self, server: Server) -> Server | None:
+        """Add it, or replace the one of the same model, which is returned."""
         before = self._servers.get(server.model)
         if before is None:
             insort(self._models, server.model)
@@ -32,6 +32,7 @@ class Roster:
             self._counts[before.phase] -= 1
         self._counts[server.phase] += 1
         self._servers[server.model] = server
+        return before
 
     def remove(self, model: str) -> Server:
         """Take it out and return it."""

@@ -111,8 +111,9 @@ class Supervision:
             self._gone(server, now)
         elif server.phase not in life.LEAVING:
             server = life.stopping(server, cause)
-            self._put(server)
-            if server.identity is not None:
+            if server.identity is None:
+                self._put(server)
+            else:
                 self._signal(server, StopSignal.TERMINATE, now)
 
     def _signal(self, server: Server, stop: StopSignal, now: float) -> None:
@@ -241,20 +242,20 @@ class Supervision:
     # --- bookkeeping --------------------------------------------------------------
 
     def _put(self, server: Server) -> None:
-        self._roster.put(server)
+        before = self._roster.put(server)
         if server.phase is not Phase.READY:
             self._checking.discard(server.model)
         if server.phase in (Phase.READY, Phase.FAILED):
             self._lost_ports.pop(server.model, None)
         self._deadlines.set(server.model, life.deadline(server))
-        self._out.append(Publish(server))
+        self._out.append(Publish(server, before.phase if before else None))
 
     def _drop(self, server: Server) -> None:
         self._roster.remove(server.model)
         self._queue.pop(server.model, None)
         self._lost_ports.pop(server.model, None)
         self._deadlines.set(server.model, FOREVER)
-        self._out.append(Publish(server, removed=True))
+        self._out.append(Publish(server, server.phase, removed=True))
 
     def _refuse(self, model: str, error: PoolError) -> None:
         """Everybody who waits for the model is told the same."""

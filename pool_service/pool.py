@@ -1,0 +1,280 @@
+"""The driver: feeds events to the machine and carries out what it commands.
+
+`feed` is synchronous and the only place where state changes. A command that takes
+time becomes a named task whose result is the next event. One timer serves the
+whole pool; it is armed again after every event.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, replace
+from itertools import count
+from typing import Any
+
+import structlog
+
+from pool_service.core import lifecycle as life
+from pool_service.core.catalogue import Catalogue
+from pool_service.core.errors import PoolError
+from pool_service.core.machine import Event, Machine
+from pool_service.core.requests import (
+    Answer,
+    Ensured,
+    EnsureRequested,
+    Every,
+    EvictRequested,
+    Hurried,
+    Publish,
+    Removed,
+    ShutdownRequested,
+    TimeReached,
+    WaiterLeft,
+)
+from pool_service.core.supervision import Command
+from pool_service.core.types import FOREVER, Limits, Server, StopSignal, Totals
+from pool_service.history import History
+from pool_service.ports import Clock, Probe, Processes, Runtime
+
+LONGEST_NAP = 60.0
+"""Seconds. The loop's clock may stand still while the machine sleeps and ours does
+not, so that a long timer must look at the time now and then."""
+
+log = structlog.get_logger("pool_service.pool")
+
+
+@dataclass(frozen=True, slots=True)
+class World:
+    """Everything outside of the pool."""
+
+    clock: Clock
+    runtime: Runtime
+    processes: Processes
+    probe: Probe
+
+
+class Pool:
+    """A pool of servers. All of it lives on one running event loop."""
+
+    def __init__(
+        self, world: World, history: History, catalogue: Catalogue, limits: Limits
+    ) -> None:
+        self._world = world
+        self._history = history
+        self._machine = Machine(catalogue, limits)
+        self._loop = asyncio.get_running_loop()
+        self._tickets = count(1)
+        self._answers: dict[int, asyncio.Future[Any]] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._prepares: dict[tuple[str, int], asyncio.Task[None]] = {}
+        self._armed_for = FOREVER
+        self._timer: asyncio.TimerHandle | None = None
+        self._steps: dict[type, Callable[[Any], Awaitable[life.ServerEvent | None]]] = {
+            life.Prepare: self._prepare,
+            life.Spawn: self._spawn,
+            life.AwaitExit: self._await_exit,
+            life.AwaitReady: self._await_ready,
+            life.CheckUse: self._check_use,
+            life.SendSignal: self._send_signal,
+            life.Sweep: self._sweep,
+        }
+
+    # --- what callers ask -----------------------------------------------------------
+
+    async def ensure(
+        self, model: str, runtime_model: str = "", keep_alive: float | None = None
+    ) -> Ensured:
+        """Return a READY server of `model`, starting one if need be.
+
+        keep_alive: seconds, FOREVER, or None for what is set already. Cancelling
+        only ends this wait. Raises the PoolErrors that `Ensure` documents.
+        """
+        ticket = next(self._tickets)
+        try:
+            event = EnsureRequested(ticket, model, runtime_model, keep_alive)
+            ensured: Ensured = await self._ask(ticket, event)
+        except asyncio.CancelledError:
+            self.feed(WaiterLeft(ticket, model))
+            raise
+        return ensured
+
+    async def evict(self, target: str | Every, *, force: bool = False) -> tuple[Removed, ...]:
+        """Stop servers and return them when their processes are gone.
+
+        Cancelling ends the wait, not the eviction. Raises ServerInUse.
+        """
+        ticket = next(self._tickets)
+        removed: tuple[Removed, ...] = await self._ask(
+            ticket, EvictRequested(ticket, target, force)
+        )
+        return removed
+
+    async def shutdown(self) -> None:
+        """Refuse what is new, drain and stop everything, end all who watch."""
+        ticket = next(self._tickets)
+        await self._ask(ticket, ShutdownRequested(ticket))
+        self._history.close()
+        for task in list(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def hurry(self) -> None:
+        """Send whatever is stopping its next, harder signal now."""
+        self.feed(Hurried())
+
+    def page(self, after: str | None, size: int) -> list[Server]:
+        """At most `size` servers in the order of their models, after `after`."""
+        return self._machine.page(after, size)
+
+    def totals(self) -> Totals:
+        """Counts over the whole pool."""
+        return self._machine.totals()
+
+    @property
+    def history(self) -> History:
+        """The changes; its revision is that of the state that `page` shows."""
+        return self._history
+
+    # --- events in, commands out ----------------------------------------------------
+
+    def feed(self, event: Event) -> None:
+        """Let the machine take in what happened and carry out what it commands."""
+        for command in self._machine.handle(event, self._world.clock.now()):
+            self._carry_out(command)
+        if self._machine.next_deadline() != self._armed_for:
+            self._arm()
+
+    async def _ask(self, ticket: int, event: Event) -> Any:  # noqa: ANN401  # by the event
+        """Feed the event and return (or raise) the answer to its ticket."""
+        answer = self._answers[ticket] = self._loop.create_future()
+        try:
+            self.feed(event)
+            result = await answer
+        finally:
+            del self._answers[ticket]
+        if isinstance(result, PoolError):
+            # A copy: many may be told the same, and each raise adds to its traceback.
+            raise replace(result)
+        return result
+
+    def _carry_out(self, command: Command) -> None:
+        match command:
+            case Answer(ticket, result):
+                answer = self._answers.get(ticket)
+                if answer is not None and not answer.done():
+                    answer.set_result(result)
+            case Publish(server, before, removed):
+                self._history.append(server, removed=removed)
+                if removed or before is not server.phase:
+                    _log_transition(command)
+            case life.CancelPrepare(model, generation):
+                self._prepares[model, generation].cancel()
+            case _:
+                self._begin(command)
+
+    def _begin(self, command: life.ServerCommand) -> None:
+        name = f"{type(command).__name__} {command.model} #{command.generation}"
+        task = self._loop.create_task(self._run(command), name=name)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        if isinstance(command, life.Prepare):
+            key = command.model, command.generation
+            self._prepares[key] = task
+            task.add_done_callback(lambda _: self._prepares.pop(key))
+
+    async def _run(self, command: life.ServerCommand) -> None:
+        try:
+            event = await self._steps[type(command)](command)
+        except Exception as error:  # noqa: BLE001  # nothing may end a step in silence
+            event = _broken(command, error)
+        if event is not None:
+            self.feed(event)
+
+    def _arm(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        self._armed_for = self._machine.next_deadline()
+        if self._armed_for != FOREVER:
+            delay = self._armed_for - self._world.clock.now()
+            self._timer = self._loop.call_later(min(max(delay, 0.0), LONGEST_NAP), self._on_time)
+
+    def _on_time(self) -> None:
+        self._timer = None
+        self._armed_for = FOREVER
+        self.feed(TimeReached())
+
+    # --- the steps: one command, one call of a port, one event ------------------------
+
+    async def _prepare(self, command: life.Prepare) -> life.ServerEvent:
+        model, generation = command.model, command.generation
+        try:
+            plan = await self._world.runtime.prepare(model, command.settings)
+        except PoolError as error:
+            return life.NotStarted(model, generation, error)
+        return life.Prepared(model, generation, plan)
+
+    async def _spawn(self, command: life.Spawn) -> life.ServerEvent:
+        model, generation = command.model, command.generation
+        try:
+            process = await self._world.processes.spawn(model, generation, command.plan)
+        except PoolError as error:
+            return life.NotStarted(model, generation, error)
+        return life.Spawned(model, generation, process)
+
+    async def _await_exit(self, command: life.AwaitExit) -> life.ServerEvent:
+        report = await self._world.processes.exited(command.identity)
+        return life.Exited(command.model, command.generation, report)
+
+    async def _await_ready(self, command: life.AwaitReady) -> life.ServerEvent | None:
+        endpoint = await self._world.probe.ready(
+            command.identity, command.plan, command.probe_timeout
+        )
+        if endpoint is None:
+            return None
+        return life.BecameReady(command.model, command.generation, endpoint)
+
+    async def _check_use(self, command: life.CheckUse) -> life.ServerEvent:
+        requests = await self._world.probe.requests_in_flight(
+            command.identity, command.plan, command.endpoint, command.probe_timeout
+        )
+        return life.UseReported(command.model, command.generation, requests)
+
+    async def _send_signal(self, command: life.SendSignal) -> None:
+        level = log.warning if command.stop is StopSignal.KILL else log.info
+        level(
+            "signal",
+            signal=command.stop.value,
+            model=command.model,
+            generation=command.generation,
+            pid=command.identity.pid,
+        )
+        await self._world.processes.signal(command.identity, command.stop)
+
+    async def _sweep(self, command: life.Sweep) -> life.ServerEvent:
+        await self._world.processes.sweep(command.identity)
+        return life.Swept(command.model, command.generation)
+
+
+def _broken(command: life.ServerCommand, error: Exception) -> life.StepBroke:
+    """A step raised what its port does not promise: a bug, told and survived."""
+    name = type(command).__name__
+    log.error("step broke", step=name, model=command.model, exc_info=error)
+    told = PoolError(
+        f"the service could not {name} for {command.model!r}, by a fault of its own: "
+        f"{type(error).__name__}. Its log says more.",
+        model=command.model,
+    )
+    return life.StepBroke(command.model, command.generation, name, told)
+
+
+def _log_transition(change: Publish) -> None:
+    server = change.server
+    log.info(
+        "transition",
+        model=server.model,
+        generation=server.generation,
+        before=change.before.name if change.before else "-",
+        after="-" if change.removed else server.phase.name,
+        pid=server.identity.pid if server.identity else None,
+        why=server.detail or None,
+    )

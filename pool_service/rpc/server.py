@@ -1,0 +1,152 @@
+"""The gRPC server: its options, its addresses, health and reflection."""
+
+import os
+import socket
+import stat
+from dataclasses import dataclass
+from pathlib import Path
+
+import grpc
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+
+from pool_service.rpc.servicer import PoolServicer
+from pool_service.v1 import pool_service_pb2 as pb
+from pool_service.v1 import pool_service_pb2_grpc as pb_grpc
+
+SERVICE = pb.DESCRIPTOR.services_by_name["PoolService"].full_name
+
+OPTIONS: list[tuple[str, int]] = [
+    # Two services would share the port without an error, and split the calls.
+    ("grpc.so_reuseport", 0),
+    # By default a herd of over 1,000 calls is shed; a waiting call costs some kilobytes.
+    ("grpc.server.max_pending_requests", 100_000),
+    ("grpc.server.max_pending_requests_hard_limit", 200_000),
+    # No message of this service comes near it.
+    ("grpc.max_receive_message_length", 64 * 1024),
+    # A connection that says nothing (default 120 s).
+    ("grpc.server_handshake_timeout_ms", 10_000),
+    # Watches are quiet for long: let callers ping, and find those that vanished.
+    ("grpc.http2.min_ping_interval_without_data_ms", 5_000),
+    ("grpc.keepalive_permit_without_calls", 1),
+    ("grpc.keepalive_time_ms", 30_000),
+    ("grpc.keepalive_timeout_ms", 10_000),
+]
+
+LONGEST_SOCKET_PATH = 103
+"""Bytes: what macOS takes (Linux: 107)."""
+
+LARGEST_PORT = 65535
+
+
+class AddressError(Exception):
+    """An address cannot be listened on; the message says why and what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Where the service listens: host and port, or the path of a unix socket."""
+
+    text: str
+    path: Path | None
+
+    @classmethod
+    def parse(cls, text: str) -> "Address":
+        """From `host:port` or `unix:PATH`. Raises AddressError."""
+        if text.startswith("unix:"):
+            path = Path(text.removeprefix("unix:").removeprefix("//")).absolute()
+            if len(os.fsencode(path)) > LONGEST_SOCKET_PATH:
+                raise AddressError(
+                    f"the socket path {path} is longer than {LONGEST_SOCKET_PATH} bytes, the most "
+                    "that every system takes; choose a shorter one."
+                )
+            return cls(f"unix:{path}", path)
+        host, colon, port = text.rpartition(":")
+        if not (host and colon and port.isdigit() and int(port) <= LARGEST_PORT):
+            raise AddressError(f"{text!r} is no address; write host:port or unix:PATH.")
+        return cls(text, None)
+
+
+class Server:
+    """The gRPC server over one PoolServicer. NOT_SERVING until `serving` is called."""
+
+    def __init__(self, servicer: PoolServicer) -> None:
+        self._server = grpc.aio.server(options=OPTIONS)
+        self._health = health.aio.HealthServicer()
+        self._sockets: list[Path] = []
+        pb_grpc.add_PoolServiceServicer_to_server(servicer, self._server)
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
+        reflection.enable_server_reflection(
+            (SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME), self._server
+        )
+
+    async def start(self, addresses: list[Address]) -> list[str]:
+        """Listen on all addresses and return them with their real ports.
+
+        Raises AddressError if one is taken or not to be had; then none is served.
+        """
+        await self._set_health(health_pb2.HealthCheckResponse.NOT_SERVING)
+        bound = [self._bind(address) for address in addresses]
+        await self._server.start()
+        return bound
+
+    async def serving(self) -> None:
+        """Tell everybody who checks health that calls are welcome."""
+        await self._set_health(health_pb2.HealthCheckResponse.SERVING)
+
+    async def not_serving(self) -> None:
+        """Tell everybody who checks health that the service ends; it stays so."""
+        await self._health.enter_graceful_shutdown()
+
+    async def stop(self, grace: float) -> None:
+        """Close the addresses, let calls finish for `grace` seconds, then cut them."""
+        await self._server.stop(grace)
+        for path in self._sockets:
+            path.unlink(missing_ok=True)
+
+    async def _set_health(self, status: int) -> None:
+        for name in (health.OVERALL_HEALTH, SERVICE):
+            await self._health.set(name, status)
+
+    def _bind(self, address: Address) -> str:
+        if address.path is not None:
+            _make_way(address.path)
+        # The directory protects a socket, but the socket itself should be no wider.
+        mask = os.umask(0o177)
+        try:
+            port = self._server.add_insecure_port(address.text)
+        except RuntimeError as error:
+            raise AddressError(
+                f"cannot listen on {address.text}: it is taken by another program, or is no "
+                "address of this machine. Stop the other one, or choose another address."
+            ) from error
+        finally:
+            os.umask(mask)
+        if address.path is not None:
+            self._sockets.append(address.path)
+            return address.text
+        return f"{address.text.rpartition(':')[0]}:{port}"
+
+
+def _make_way(path: Path) -> None:
+    """Remove a socket that nobody listens on any more; raise AddressError for any other file."""
+    try:
+        mode = path.lstat().st_mode
+    except FileNotFoundError:
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        return
+    if not stat.S_ISSOCK(mode):
+        raise AddressError(f"cannot listen on unix:{path}: it exists and is no socket.")
+    with socket.socket(socket.AF_UNIX) as probe:
+        probe.settimeout(1.0)
+        try:
+            probe.connect(str(path))
+        except (ConnectionRefusedError, FileNotFoundError):
+            path.unlink(missing_ok=True)
+            return
+        except OSError as error:
+            raise AddressError(f"cannot listen on unix:{path}: {error}.") from error
+    raise AddressError(
+        f"cannot listen on unix:{path}: another program listens there. Stop it, or choose another "
+        "path."
+    )

@@ -1,0 +1,118 @@
+"""The RPCs: read the request, ask the pool, write the answer."""
+
+import functools
+import secrets
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any, TypeVar
+
+import grpc
+import structlog
+
+from pool_service.core.errors import PoolError
+from pool_service.core.failures import watch_ended
+from pool_service.pool import Pool
+from pool_service.rpc import fields
+from pool_service.rpc.status import internal_status, status_of
+from pool_service.rpc.wire import Wire, totals
+from pool_service.v1 import pool_service_pb2 as pb
+from pool_service.v1 import pool_service_pb2_grpc as pb_grpc
+
+log = structlog.get_logger("pool_service.rpc")
+
+Request = TypeVar("Request")
+Response = TypeVar("Response")
+Context = grpc.aio.ServicerContext[Any, Any]
+
+
+def failure_status(error: Exception, method: str) -> grpc.Status:
+    """The pool's errors in full; anything else as INTERNAL, its text only in the log."""
+    if isinstance(error, PoolError) and type(error) is not PoolError:
+        return status_of(error)
+    request_id = secrets.token_hex(8)
+    log.error("call broke", method=method, request_id=request_id, exc_info=error)
+    return internal_status(request_id)
+
+
+def unary(
+    method: Callable[[Any, Request], Awaitable[Response]],
+) -> Callable[[Any, Request, Context], Awaitable[Response]]:
+    """An RPC with one answer, whose errors go to the wire with their details."""
+
+    @functools.wraps(method)
+    async def answered(self: Any, request: Request, context: Context) -> Response:  # noqa: ANN401
+        try:
+            return await method(self, request)
+        except Exception as error:  # noqa: BLE001  # raw texts must not reach the caller
+            status = failure_status(error, method.__name__)
+        return await context.abort_with_status(status)
+
+    return answered
+
+
+def streaming(
+    method: Callable[[Any, Request], AsyncIterator[Response]],
+) -> Callable[[Any, Request, Context], AsyncIterator[Response]]:
+    """The same for an RPC that answers with a stream."""
+
+    @functools.wraps(method)
+    async def answered(
+        self: Any,  # noqa: ANN401
+        request: Request,
+        context: Context,
+    ) -> AsyncIterator[Response]:
+        try:
+            async for response in method(self, request):
+                yield response
+        except Exception as error:  # noqa: BLE001  # raw texts must not reach the caller
+            status = failure_status(error, method.__name__)
+        else:
+            return
+        await context.abort_with_status(status)
+
+    return answered
+
+
+class PoolServicer(pb_grpc.PoolServiceServicer):
+    """PoolService over one pool. What each promises is written in the proto file."""
+
+    def __init__(self, pool: Pool, wire: Wire) -> None:
+        self._pool = pool
+        self._wire = wire
+
+    @unary
+    async def Ensure(self, request: pb.EnsureRequest) -> pb.EnsureResponse:
+        model = fields.model(request.model)
+        runtime_model = fields.runtime_model(request.runtime_model)
+        ensured = await self._pool.ensure(model, runtime_model, fields.keep_alive(request))
+        return pb.EnsureResponse(server=self._wire.server(ensured.server), started=ensured.started)
+
+    @unary
+    async def Evict(self, request: pb.EvictRequest) -> pb.EvictResponse:
+        removed = await self._pool.evict(fields.target(request), force=request.force)
+        return pb.EvictResponse(evicted=[self._wire.removed(each) for each in removed])
+
+    @unary
+    async def List(self, request: pb.ListRequest) -> pb.ListResponse:
+        after, size = fields.page(request)
+        servers = self._pool.page(after, size + 1)
+        return pb.ListResponse(
+            servers=[self._wire.server(server) for server in servers[:size]],
+            next_page_token=fields.page_token(servers[size - 1].model)
+            if len(servers) > size
+            else "",
+            revision=self._pool.history.revision,
+            totals=totals(self._pool.totals()),
+        )
+
+    @streaming
+    async def Watch(self, request: pb.WatchRequest) -> AsyncIterator[pb.WatchResponse]:
+        history = self._pool.history
+        after = fields.after_revision(request)
+        if after is None:
+            after = history.revision
+            for server in self._pool.page(None, self._pool.totals().servers):
+                yield pb.WatchResponse(revision=after, server=self._wire.server(server))
+            yield pb.WatchResponse(revision=after, synced=pb.Synced())
+        async for change in history.follow(after):
+            yield self._wire.change(change)
+        raise watch_ended()

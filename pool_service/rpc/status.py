@@ -1,0 +1,160 @@
+"""From the pool's errors to google.rpc.Status with details."""
+
+from collections.abc import Sequence
+from functools import singledispatch
+
+import grpc
+from google.protobuf.duration_pb2 import Duration
+from google.protobuf.message import Message
+from google.rpc import code_pb2, error_details_pb2, status_pb2
+from grpc_status import rpc_status
+
+from pool_service.core import errors
+
+DOMAIN = "pool_service"
+
+RETRY_DELAY = 1.0
+"""Seconds until a caller should try again: a start takes longer, so that asking more
+often finds the same failure; clients spread it by jitter."""
+
+# Status details travel in a trailer, and peers refuse metadata of over 8 KiB (gRPC's
+# default); base64 makes a third more of them.
+LONGEST_MESSAGE = 1024
+LONGEST_LAST_LINES = 3072
+
+CODES: dict[type[errors.PoolError], int] = {
+    errors.InvalidField: code_pb2.INVALID_ARGUMENT,
+    errors.RuntimeModelConflict: code_pb2.FAILED_PRECONDITION,
+    errors.ServerInUse: code_pb2.FAILED_PRECONDITION,
+    errors.RuntimeUnavailable: code_pb2.FAILED_PRECONDITION,
+    errors.ModelRejected: code_pb2.FAILED_PRECONDITION,
+    errors.StartTimeout: code_pb2.UNAVAILABLE,
+    errors.StartFailed: code_pb2.UNAVAILABLE,
+    errors.Evicted: code_pb2.ABORTED,
+    errors.ShuttingDown: code_pb2.UNAVAILABLE,
+    errors.RevisionCompacted: code_pb2.OUT_OF_RANGE,
+}
+
+
+def status_of(error: errors.PoolError) -> grpc.Status:
+    """What a caller is told of a failure of the pool."""
+    info = error_details_pb2.ErrorInfo(reason=error.reason, domain=DOMAIN)
+    if error.model:
+        info.metadata["model"] = error.model
+    code = CODES.get(type(error), code_pb2.INTERNAL)
+    return _status(code, error.message, info, _details(error, info))
+
+
+def internal_status(request_id: str) -> grpc.Status:
+    """What a caller is told of a bug; the log has the rest under `request_id`."""
+    info = error_details_pb2.ErrorInfo(reason="INTERNAL", domain=DOMAIN)
+    message = (
+        "the service failed at this call by a fault of its own. Report it with the lines of its "
+        f"log that name request {request_id}."
+    )
+    details = [error_details_pb2.RequestInfo(request_id=request_id)]
+    return _status(code_pb2.INTERNAL, message, info, details)
+
+
+@singledispatch
+def _details(_error: errors.PoolError, _info: error_details_pb2.ErrorInfo) -> list[Message]:
+    """What goes beside the ErrorInfo; may add to its metadata."""
+    return []
+
+
+@_details.register
+def _(error: errors.InvalidField, _info: error_details_pb2.ErrorInfo) -> list[Message]:
+    violation = error_details_pb2.BadRequest.FieldViolation(
+        field=error.field_name, description=error.message
+    )
+    return [error_details_pb2.BadRequest(field_violations=[violation])]
+
+
+@_details.register
+def _(error: errors.RuntimeModelConflict, info: error_details_pb2.ErrorInfo) -> list[Message]:
+    info.metadata["running"] = error.running
+    info.metadata["asked"] = error.asked
+    return [_precondition("RUNTIME_MODEL", error.model, error.message)]
+
+
+@_details.register
+def _(error: errors.ServerInUse, info: error_details_pb2.ErrorInfo) -> list[Message]:
+    info.metadata["requests"] = str(error.requests)
+    return [_precondition("UNUSED", error.model, error.message)]
+
+
+@_details.register
+def _(error: errors.RuntimeUnavailable, _info: error_details_pb2.ErrorInfo) -> list[Message]:
+    return [_precondition("RUNTIME", "runtime", error.message)]
+
+
+@_details.register
+def _(error: errors.ModelRejected, _info: error_details_pb2.ErrorInfo) -> list[Message]:
+    return [_resource(error), _debug(error.last_lines)]
+
+
+@_details.register
+def _(error: errors.StartFailed, _info: error_details_pb2.ErrorInfo) -> list[Message]:
+    return [_retry(), _debug(error.last_lines)]
+
+
+@_details.register(errors.StartTimeout)
+@_details.register(errors.ShuttingDown)
+def _(_error: errors.PoolError, _info: error_details_pb2.ErrorInfo) -> list[Message]:
+    return [_retry()]
+
+
+@_details.register
+def _(error: errors.Evicted, _info: error_details_pb2.ErrorInfo) -> list[Message]:
+    return [_resource(error)]
+
+
+@_details.register
+def _(error: errors.RevisionCompacted, info: error_details_pb2.ErrorInfo) -> list[Message]:
+    info.metadata["oldest"] = str(error.oldest)
+    info.metadata["newest"] = str(error.newest)
+    return []
+
+
+def _retry() -> error_details_pb2.RetryInfo:
+    delay = Duration()
+    delay.FromNanoseconds(int(RETRY_DELAY * 1e9))
+    return error_details_pb2.RetryInfo(retry_delay=delay)
+
+
+def _resource(error: errors.PoolError) -> error_details_pb2.ResourceInfo:
+    return error_details_pb2.ResourceInfo(
+        resource_type="model", resource_name=error.model, description=_cut(error.message)
+    )
+
+
+def _precondition(kind: str, subject: str, what: str) -> error_details_pb2.PreconditionFailure:
+    violation = error_details_pb2.PreconditionFailure.Violation(
+        type=kind, subject=subject, description=_cut(what)
+    )
+    return error_details_pb2.PreconditionFailure(violations=[violation])
+
+
+def _debug(last_lines: tuple[str, ...]) -> error_details_pb2.DebugInfo:
+    """The newest of the lines, as many as a trailer carries."""
+    entries: list[str] = []
+    room = LONGEST_LAST_LINES
+    for line in reversed(last_lines):
+        room -= len(line.encode()) + 4
+        if room < 0:
+            break
+        entries.append(line)
+    return error_details_pb2.DebugInfo(stack_entries=reversed(entries))
+
+
+def _cut(message: str) -> str:
+    return message if len(message) <= LONGEST_MESSAGE else message[: LONGEST_MESSAGE - 1] + "…"
+
+
+def _status(
+    code: int, message: str, info: error_details_pb2.ErrorInfo, details: Sequence[Message]
+) -> grpc.Status:
+    status = status_pb2.Status(code=code, message=_cut(message))
+    for detail in [info, *details]:
+        status.details.add().Pack(detail)
+    return rpc_status.to_status(status)

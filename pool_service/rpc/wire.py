@@ -1,0 +1,105 @@
+"""From the pool's values to the messages of the wire."""
+
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from pool_service.core.requests import Removed
+from pool_service.core.types import FOREVER, Cause, Exit, Phase, Server, Totals
+from pool_service.history import Change
+from pool_service.ports import Clock
+from pool_service.v1 import pool_service_pb2 as pb
+
+STATES = {
+    Phase.QUEUED: pb.SERVER_STATE_QUEUED,
+    Phase.PREPARING: pb.SERVER_STATE_STARTING,
+    Phase.SPAWNING: pb.SERVER_STATE_STARTING,
+    Phase.STARTING: pb.SERVER_STATE_STARTING,
+    Phase.READY: pb.SERVER_STATE_READY,
+    Phase.STOPPING: pb.SERVER_STATE_STOPPING,
+    Phase.SWEEPING: pb.SERVER_STATE_STOPPING,
+    Phase.FAILED: pb.SERVER_STATE_FAILED,
+}
+
+CAUSES = {
+    Cause.CRASHED: pb.EXIT_CAUSE_CRASHED,
+    Cause.EVICTED: pb.EXIT_CAUSE_EVICTED,
+    Cause.IDLE: pb.EXIT_CAUSE_IDLE,
+    Cause.START_TIMEOUT: pb.EXIT_CAUSE_START_TIMEOUT,
+    Cause.SHUTDOWN: pb.EXIT_CAUSE_SHUTDOWN,
+}
+
+
+class Wire:
+    """Writes messages; the clock turns the pool's times into times of day."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+
+    def server(self, server: Server) -> pb.Server:
+        """All that is known of one server."""
+        ready = server.phase is Phase.READY
+        message = pb.Server(
+            model=server.model,
+            runtime_model=server.settings.runtime_model,
+            state=STATES[server.phase],
+            generation=server.generation,
+            create_time=self._time(server.created_at),
+            last_use_time=self._time(server.last_used_at),
+            detail=server.detail,
+            log_path=server.log_path,
+        )
+        if server.identity is not None:
+            message.pid = server.identity.pid
+        if ready and server.plan is not None:
+            message.endpoint = server.endpoint
+            message.served_model_name = server.plan.served_model_name
+        if server.spawned_at is not None:
+            message.start_time.CopyFrom(self._time(server.spawned_at))
+        if server.ready_at is not None:
+            message.ready_time.CopyFrom(self._time(server.ready_at))
+        if ready and server.expires_at != FOREVER:
+            message.expire_time.CopyFrom(self._time(server.expires_at))
+        if server.last_exit is not None:
+            message.last_exit.CopyFrom(self._exit(server.last_exit))
+        return message
+
+    def change(self, change: Change) -> pb.WatchResponse:
+        """One change as an event of Watch."""
+        server = self.server(change.server)
+        if change.removed:
+            return pb.WatchResponse(revision=change.revision, removed=server)
+        return pb.WatchResponse(revision=change.revision, server=server)
+
+    def removed(self, removed: Removed) -> pb.EvictedServer:
+        """One server that an eviction removed."""
+        return pb.EvictedServer(server=self.server(removed.server), killed=removed.killed)
+
+    def _exit(self, end: Exit) -> pb.Exit:
+        return pb.Exit(
+            generation=end.generation,
+            code=end.report.code,
+            signal=end.report.signal,
+            cause=CAUSES[end.cause],
+            message=end.report.message,
+            last_lines=end.report.last_lines,
+            time=self._time(end.at),
+        )
+
+    def _time(self, at: float) -> Timestamp:
+        seconds, fraction = divmod(self._clock.wall(at), 1.0)
+        return Timestamp(seconds=int(seconds), nanos=int(fraction * 1e9))
+
+
+def totals(counts: Totals) -> pb.PoolTotals:
+    """Counts over the whole pool, by the states of the wire."""
+    by_state = dict.fromkeys(STATES.values(), 0)
+    for phase, number in counts.by_phase.items():
+        by_state[STATES[phase]] += number
+    return pb.PoolTotals(
+        servers=counts.servers,
+        queued=by_state[pb.SERVER_STATE_QUEUED],
+        starting=by_state[pb.SERVER_STATE_STARTING],
+        ready=by_state[pb.SERVER_STATE_READY],
+        stopping=by_state[pb.SERVER_STATE_STOPPING],
+        failed=by_state[pb.SERVER_STATE_FAILED],
+        waiting_calls=counts.waiting_calls,
+    )
