@@ -1,0 +1,114 @@
+"""Finds and ends what a process left behind: its group, its session, and whatever left both.
+
+A process is taken for a descendant only on proof: it carries the nonce in its environment,
+or it is in a group or session that is known to be the same as ever, because it still has a
+member that was known before (a number of a group is not used again while it has one).
+"""
+
+import asyncio
+import contextlib
+import os
+import signal
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import psutil
+import structlog
+
+from pool_service.adapters.exits import ExitWatch, gone, outlasting_shortage
+from pool_service.adapters.identity import identity_of, is_alive, is_in_group
+from pool_service.adapters.launch import NONCE_VARIABLE
+from pool_service.core.types import Identity
+
+_log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Family:
+    """What is known of a process's descendants: whose, by which nonce, and the proven ones."""
+
+    leader_pid: int
+    nonce: str
+    members: frozenset[Identity] = frozenset()
+
+
+def group_members(leader_pid: int) -> frozenset[Identity]:
+    """All in the group or session of this pid but itself: proven only while it is not reaped."""
+    pids = [pid for pid in psutil.pids() if pid != leader_pid and is_in_group(pid, leader_pid)]
+    return _alive(filter(None, map(identity_of, pids)))
+
+
+def survivors(family: Family) -> frozenset[Identity]:
+    """Every proven descendant that is alive. Blocking: some microseconds for each process."""
+    group = group_members(family.leader_pid)
+    proven = group if group & family.members else frozenset()
+    return _alive(family.members) | proven | _carriers(family.nonce)
+
+
+async def end_all(watch: ExitWatch, family: Family, term_timeout: float) -> None:
+    """Ask each to end, after `term_timeout` seconds end it; returns when none is left.
+
+    One that is not ours to signal (it has changed its user) is left alone, and said so.
+    """
+    left = await _look(family)
+    if left:
+        _log.info("ending what a process left behind", pids=_pids(left), leader=family.leader_pid)
+        asked = frozenset(i for i in left if _signalled(i, signal.SIGTERM, signal.SIGCONT))
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(term_timeout):
+                await _all_gone(watch, asked)
+    untouchable = frozenset[Identity]()
+    while left := await _look(family) - untouchable:
+        _log.warning("killing what a process left behind", pids=_pids(left))
+        killed = frozenset(i for i in left if _signalled(i, signal.SIGKILL))
+        untouchable |= left - killed
+        await _all_gone(watch, killed)
+
+
+async def _look(family: Family) -> frozenset[Identity]:
+    return await outlasting_shortage(lambda: asyncio.to_thread(survivors, family))
+
+
+async def _all_gone(watch: ExitWatch, identities: Iterable[Identity]) -> None:
+    # One after the other: a descriptor each would be many, and the last counts.
+    for identity in identities:
+        await gone(watch, identity)
+
+
+def _signalled(identity: Identity, *signals: signal.Signals) -> bool:
+    try:
+        for number in signals:
+            if is_alive(identity):
+                os.kill(identity.pid, number)
+    except ProcessLookupError:
+        return True
+    except PermissionError:
+        _log.warning("may not signal what a process left behind", pid=identity.pid)
+        return False
+    return True
+
+
+def _carriers(nonce: str) -> frozenset[Identity]:
+    """The processes that have the nonce in their environment."""
+    found = set()
+    for pid in psutil.pids():
+        before = identity_of(pid)
+        # The same before and after, so that it was this one's environment that was read.
+        if before and pid != os.getpid() and _carries(pid, nonce) and is_alive(before):
+            found.add(before)
+    return frozenset(found)
+
+
+def _carries(pid: int, nonce: str) -> bool:
+    try:
+        return psutil.Process(pid).environ().get(NONCE_VARIABLE) == nonce
+    except psutil.Error:
+        return False
+
+
+def _alive(identities: Iterable[Identity]) -> frozenset[Identity]:
+    return frozenset(identity for identity in identities if is_alive(identity))
+
+
+def _pids(identities: Iterable[Identity]) -> list[int]:
+    return sorted(identity.pid for identity in identities)

@@ -1,0 +1,36 @@
+"""How a process ended, in words, as far as any program's exit tells."""
+
+import signal
+from collections.abc import Callable
+
+from pool_service.core.types import Diagnosis
+
+Diagnose = Callable[[int | None, int | None, tuple[str, ...]], tuple[Diagnosis, str]]
+"""Of the exit code, the signal (both None: not known) and the last lines: what it means, in words.
+"""
+
+
+def describe_exit(code: int | None, signal_number: int | None) -> str:
+    """The way in which it ended, to follow the name of what ended."""
+    if signal_number is not None:
+        return f"was ended by {signal_name(signal_number)}"
+    if code is not None:
+        return f"exited with code {code}"
+    return "ended; how is not known, since it was no child of this service"
+
+
+def signal_name(signal_number: int) -> str:
+    """Such as SIGKILL; "signal 40" where it has no name."""
+    try:
+        return signal.Signals(signal_number).name
+    except ValueError:
+        return f"signal {signal_number}"
+
+
+def diagnose_exit(
+    code: int | None,
+    signal_number: int | None,
+    last_lines: tuple[str, ...],  # noqa: ARG001 - what a runtime prints only its own diagnosis knows
+) -> tuple[Diagnosis, str]:
+    """What can be said of a program that nothing is known of."""
+    return Diagnosis.CRASHED, describe_exit(code, signal_number)

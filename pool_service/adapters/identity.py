@@ -1,0 +1,125 @@
+"""Who a process is: its pid, when it started, and on which boot of the machine.
+
+All that differs between Linux and macOS in looking at a process is here. Every function
+takes a pid that may be anybody's and is quick enough for the event loop.
+"""
+
+import ctypes
+import functools
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from pool_service.core.types import Identity
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessStatus:
+    """What the system says of a pid: when its process started (opaque), whether it ended."""
+
+    start_time: int
+    is_zombie: bool
+
+
+def identity_of(pid: int) -> Identity | None:
+    """The identity of the process that has this pid now, a zombie's too; None: no such process.
+
+    Raises OSError where no descriptor or memory is left to look.
+    """
+    status = status_of(pid)
+    return None if status is None else Identity(pid, status.start_time, boot_id())
+
+
+def is_alive(identity: Identity) -> bool:
+    """Whether this very process still runs; a zombie has ended.
+
+    Raises OSError where no descriptor or memory is left to look.
+    """
+    status = status_of(identity.pid)
+    if status is None or status.is_zombie:
+        return False
+    return status.start_time == identity.start_time and boot_id() == identity.boot_id
+
+
+def is_in_group(pid: int, leader_pid: int) -> bool:
+    """Whether a process belongs to the group or to the session that `leader_pid` leads or led."""
+    try:
+        return leader_pid in (os.getpgid(pid), os.getsid(pid))
+    except (ProcessLookupError, PermissionError):
+        return False
+
+
+def parse_stat(stat: bytes) -> ProcessStatus:
+    """Read Linux's /proc/PID/stat: field 3 is the state, field 22 the start in ticks since boot.
+
+    Field 2 is the program's name in brackets; a program chooses it, spaces and brackets included.
+    """
+    fields = stat[stat.rindex(b")") + 1 :].split()
+    return ProcessStatus(start_time=int(fields[19]), is_zombie=fields[0] in (b"Z", b"X"))
+
+
+if sys.platform == "darwin":
+    # From <sys/proc_info.h> and <sys/proc.h>.
+    _PROC_PIDTBSDINFO = 3
+    _SZOMB = 5
+
+    class _BsdInfo(ctypes.Structure):
+        """`struct proc_bsdinfo` of <sys/proc_info.h>, 136 bytes."""
+
+        _fields_ = (
+            ("flags", ctypes.c_uint32),
+            ("status", ctypes.c_uint32),
+            ("exit_status", ctypes.c_uint32),
+            ("pid", ctypes.c_uint32),
+            ("parent_and_users", ctypes.c_uint32 * 8),
+            ("names", ctypes.c_char * 48),
+            ("files_groups_terminal_nice", ctypes.c_uint32 * 6),
+            ("start_seconds", ctypes.c_uint64),
+            ("start_microseconds", ctypes.c_uint64),
+        )
+
+    _libproc = ctypes.CDLL("/usr/lib/libproc.dylib", use_errno=True)
+    _libproc.proc_pidinfo.argtypes = (
+        ctypes.c_int,
+        ctypes.c_int,
+        ctypes.c_uint64,
+        ctypes.c_void_p,
+        ctypes.c_int,
+    )
+
+    def status_of(pid: int) -> ProcessStatus | None:
+        """What the system says of a pid; None: there is no such process.
+
+        The start is the kernel's own note, in microseconds of Unix time: psutil corrects its
+        create_time() when the wall clock is set, which would make a process another one.
+        """
+        info = _BsdInfo()
+        size = ctypes.sizeof(info)
+        # 1: a zombie, too.
+        got = _libproc.proc_pidinfo(pid, _PROC_PIDTBSDINFO, 1, ctypes.byref(info), size)
+        if got != size:
+            return None
+        start = info.start_seconds * 1_000_000 + info.start_microseconds
+        return ProcessStatus(start_time=start, is_zombie=info.status == _SZOMB)
+
+    @functools.cache
+    def boot_id() -> str:
+        """A name of this boot of the machine."""
+        command = ("/usr/sbin/sysctl", "-n", "kern.bootsessionuuid")
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()  # noqa: S603
+
+else:
+
+    def status_of(pid: int) -> ProcessStatus | None:
+        """What the system says of a pid; None: there is no such process."""
+        try:
+            return parse_stat(Path(f"/proc/{pid}/stat").read_bytes())
+        except (FileNotFoundError, ProcessLookupError):
+            return None
+
+    @functools.cache
+    def boot_id() -> str:
+        """A name of this boot of the machine."""
+        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()

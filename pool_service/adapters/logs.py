@@ -1,0 +1,177 @@
+"""What servers write: one file for each generation, few of them, none of them large.
+
+STATE/logs/<model>/<generation>.log, where <model> is its name made safe, and a hash of it.
+Prompts' beginnings may be in there, so only the service's user can read them.
+"""
+
+import asyncio
+import contextlib
+import hashlib
+import os
+import re
+import shutil
+import unicodedata
+from pathlib import Path
+from typing import Never
+
+import structlog
+
+_log = structlog.get_logger(__name__)
+
+# As much of a log as is looked at for its last lines; it stays when the disk is full.
+TAIL_BYTES = 64 * 1024
+LAST_LINES = 20
+_MAX_LINE = 500  # characters; a longer one is cut
+_ESCAPES = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[@-Z\\-_])")
+_UNSAFE = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
+
+
+class LogStore:
+    """The log files under a state directory.
+
+    keep: how many generations of one model stay; max_bytes: over that, a file is cut to
+    its newer half, within `trim_interval` seconds while its process lives.
+    """
+
+    def __init__(
+        self,
+        state_dir: Path,
+        *,
+        keep: int = 5,
+        max_bytes: int = 16 * 1024 * 1024,
+        trim_interval: float = 5.0,
+    ) -> None:
+        self._root = state_dir / "logs"
+        self._keep = keep
+        self._max_bytes = max_bytes
+        self._trim_interval = trim_interval
+        self._live: set[Path] = set()
+
+    def create(self, model: str, generation: int) -> Path:
+        """Make an empty log file for a new process, and remove the model's oldest.
+
+        Raises OSError where the directory cannot be written or the disk has no room for a
+        first block: a process whose output goes nowhere would die of it later.
+        """
+        directory = self._root / slug(model)
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        path = directory / f"{generation}.log"
+        path.unlink(missing_ok=True)  # of an earlier service, which counted from 1 as well
+        try:
+            _claim_block(path)
+        except OSError:
+            path.unlink(missing_ok=True)
+            raise
+        self._live.add(path)
+        with contextlib.suppress(OSError):
+            self._prune(directory, path)
+        return path
+
+    def remove(self, path: Path) -> None:
+        """Its process never came to be."""
+        self._live.discard(path)
+        path.unlink(missing_ok=True)
+
+    def release(self, path: Path) -> None:
+        """The process that wrote to it is gone: cut it a last time, and look no more."""
+        if path in self._live:
+            self._live.discard(path)
+            _trim_quietly(path, self._max_bytes)
+
+    def trim(self) -> None:
+        """Cut every live log that has grown too large; every one to its tail on a full disk."""
+        for path in tuple(self._live):
+            limit = self._max_bytes if self._has_room() else 2 * TAIL_BYTES
+            _trim_quietly(path, min(limit, self._max_bytes))
+
+    async def run_janitor(self) -> Never:
+        """Trim for ever; the composition root starts and cancels it."""
+        while True:
+            await asyncio.sleep(self._trim_interval)
+            await asyncio.to_thread(self.trim)
+
+    def _has_room(self) -> bool:
+        try:
+            return shutil.disk_usage(self._root).free > self._max_bytes
+        except OSError:
+            return True
+
+    def _prune(self, directory: Path, newest: Path) -> None:
+        # By age and not by number, which begins again with the next service.
+        others = [path for path in directory.glob("*.log") if path != newest]
+        others.sort(key=lambda path: path.stat().st_mtime_ns, reverse=True)
+        for path in others[self._keep - 1 :]:
+            path.unlink(missing_ok=True)
+
+
+def slug(model: str) -> str:
+    """A name for the model that is safe as a file's, short, and no other model's."""
+    readable = re.sub(r"[^A-Za-z0-9._-]+", "-", model).strip(".-")[:60]
+    return f"{readable}-{hashlib.sha256(model.encode()).hexdigest()[:10]}".lstrip("-")
+
+
+def open_for_append(path: Path) -> int:
+    """A descriptor for a child's output; what it writes lands at the end, wherever that is."""
+    return os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW)
+
+
+def last_lines(path: Path, count: int = LAST_LINES) -> tuple[str, ...]:
+    """The last lines of a log, oldest first, safe to show; none if it cannot be read.
+
+    Reads no more than TAIL_BYTES. Empty lines are left out, undecodable bytes and control
+    characters replaced, and of a line that was overwritten (a progress bar) the last is kept.
+    """
+    with contextlib.suppress(OSError), path.open("rb") as file:
+        size = file.seek(0, os.SEEK_END)
+        file.seek(max(0, size - TAIL_BYTES))
+        lines = file.read(TAIL_BYTES).decode(errors="replace").split("\n")
+        if size > TAIL_BYTES and len(lines) > 1:
+            del lines[0]  # most likely not a whole one
+        return tuple([safe for line in lines if (safe := _safe(line))][-count:])
+    return ()
+
+
+def trim_file(path: Path, max_bytes: int) -> bool:
+    """Cut a file that is larger to the newer half of that; whether it was.
+
+    Its writer goes on meanwhile, at its end, which O_APPEND makes the new one. What it writes
+    between the last look and the cut (microseconds) is lost.
+    """
+    with path.open("r+b", buffering=0) as file:
+        size = file.seek(0, os.SEEK_END)
+        if size <= max_bytes:
+            return False
+        file.seek(size - max_bytes // 2)
+        tail = file.read(max_bytes)
+        file.truncate(0)
+    # On a full disk there may be no room for it; the writer's next lines matter more.
+    with contextlib.suppress(OSError), path.open("ab", buffering=0) as file:
+        file.write(tail[tail.find(b"\n") + 1 :])
+    return True
+
+
+def _trim_quietly(path: Path, max_bytes: int) -> None:
+    try:
+        if trim_file(path, max_bytes):
+            _log.warning("cut a log that grew too large", path=str(path), max_bytes=max_bytes)
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        _log.warning("cannot cut a log", path=str(path), error=str(error))
+
+
+def _claim_block(path: Path) -> None:
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+    descriptor = os.open(path, flags, mode=0o600)
+    try:
+        os.write(descriptor, bytes(4096))
+        os.ftruncate(descriptor, 0)
+    finally:
+        os.close(descriptor)
+
+
+def _safe(line: str) -> str:
+    """A line without escape sequences, and without what could act on a terminal."""
+    shown = _ESCAPES.sub("", line.rstrip("\r").rpartition("\r")[2]).expandtabs(4).rstrip()
+    safe = "".join("\ufffd" if unicodedata.category(c) in _UNSAFE else c for c in shown)
+    return safe if len(safe) <= _MAX_LINE else safe[: _MAX_LINE - 1] + "…"

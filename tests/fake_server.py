@@ -1,0 +1,398 @@
+#!/usr/bin/env python3
+"""A stand-in for `vllm-mlx serve MODEL ...` that starts at once and misbehaves on demand.
+
+    python -S -E tests/fake_server.py serve 'fake/x?load=0.5&health=500' --port 8000
+
+It takes the real one's options (by their exact names) and answers as it does: /health,
+/v1/models, /v1/chat/completions, 404 for another model, the drain on SIGTERM;
+tests/whole/test_fake_is_like_the_real_one.py holds it to that. It needs the standard library
+only, and little of it. How it misbehaves is said in the model's name, behind a "?", as
+name=value joined by "&" ("+" is a space), so that one pool can have several that differ:
+
+load=S            loads for S seconds before it binds
+load_until=PATH   loads until that file appears
+die=CODE          exits with CODE instead of binding; say=TEXT goes to stderr before
+exit_after=S      exits by itself with code 0, S seconds after it is up
+bind=never        never binds
+bind=silent       binds, accepts, and never answers
+health=500        /health: status 500; also junk (no JSON), unhealthy (200, and says so),
+                  unloaded (200, model_loaded false), redirect (to itself), endless (a body)
+ignore=term       ignores SIGTERM from the start; ignore=term,int SIGINT as well
+child=group       forks a grandchild that waits for ever, in its group; setsid: in a session
+                  of its own; bare: in its group, a program with an empty environment
+child_port=1      the grandchild keeps the listening socket (unless it is bare)
+child_ignore=term what the grandchild ignores
+tell=PATH         when it is up writes its port and its grandchild's pid into that file or FIFO
+log=N             writes N bytes of lines to stderr when it is up
+plain=1           answers every GET with 200 and `ok`, as any simple server would
+tokens=N          how many tokens an answer has, if the request says nothing (default 5)
+delay=S           seconds before each token
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import select
+import signal
+import socket
+import sys
+import threading
+import time
+
+# Importing typing would take a fifth of the time that it needs to start.
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from typing import Any, BinaryIO, NoReturn
+
+    Json = dict[str, Any]
+
+TAKE_A_VALUE = """
+    models-config memory-budget-gb served-model-name host port max-num-seqs prefill-batch-size
+    completion-batch-size mllm-prefill-step-size prefix-cache-size cache-memory-mb
+    cache-memory-percent kv-cache-quantization-bits kv-cache-quantization-group-size
+    kv-cache-min-quantize-tokens ssd-cache-dir ssd-cache-max-gb warm-prompts stream-interval
+    max-kv-size max-tokens max-request-tokens gpu-memory-utilization paged-cache-block-size
+    max-cache-blocks chunked-prefill-tokens mtp-num-draft-tokens prefill-step-size
+    specprefill-threshold specprefill-keep-pct specprefill-backbone-pct specprefill-draft-model
+    prefix-trie-cache-size prefix-trie-cache-memory-mb mllm-draft-model mllm-draft-kind
+    mllm-draft-block-size mcp-config api-key rate-limit timeout auto-unload-idle-seconds
+    max-audio-upload-mb max-tts-input-chars tool-call-parser reasoning-parser
+    default-temperature default-top-p default-thinking-token-budget default-chat-template-kwargs
+    default-top-k default-min-p default-presence-penalty default-repetition-penalty
+    embedding-model embedding-max-length embedding-overflow-policy rerank-model
+    download-timeout download-retries"""
+STAND_ALONE = """
+    enable-prefix-cache disable-prefix-cache no-memory-aware-cache kv-cache-quantization
+    continuous-batching use-paged-cache enable-mtp mtp-optimistic specprefill prefix-trie-cache
+    default-mllm-draft enable-metrics lazy-load-model enable-auto-tool-choice mllm
+    trust-remote-code offline"""
+
+
+def say(text: str) -> None:
+    os.write(2, (text + "\n").encode())
+
+
+def parse_arguments(arguments: list[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser("vllm-mlx")
+    serve = parser.add_subparsers(dest="command", required=True).add_parser("serve")
+    serve.add_argument("model")
+    for name in TAKE_A_VALUE.split():
+        serve.add_argument(f"--{name}")
+    for name in STAND_ALONE.split():
+        serve.add_argument(f"--{name}", action="store_true")
+    return parser.parse_args(arguments)
+
+
+def parse_flags(model: str) -> dict[str, str]:
+    words = model.partition("?")[2].split("&")
+    pairs = (word.replace("+", " ").partition("=") for word in words if word)
+    return {name: value for name, _, value in pairs}
+
+
+class Server:
+    """Everything after the arguments; one thread for each connection."""
+
+    def __init__(self, options: argparse.Namespace) -> None:
+        self.flags = parse_flags(options.model)
+        self.model = options.served_model_name or options.model
+        self.address = (options.host or "127.0.0.1", int(options.port or 8000))
+        self.unload_seconds = float(options.auto_unload_idle_seconds or 0)
+        admission = os.environ.get("VLLM_MLX_SIMPLE_ENGINE_LOCK_ADMISSION")
+        self.queues = admission == "wait" or options.continuous_batching
+        self.loaded_at = self.last_used_at = time.time()
+        self.active = 0
+        self.engine = threading.Lock()
+        self.connections: dict[socket.socket, bool] = {}  # of each, whether it works on a request
+        self.changed = threading.Condition()
+        self.stop_signals: list[int] = []
+        self.wake_reader, self.wake_writer = os.pipe()
+
+    # Its life
+
+    def run(self) -> None:
+        self.ignore(self.flags.get("ignore", ""))
+        self.load()
+        if self.flags.get("bind") == "never":
+            wait_for_ever()
+        listener = self.bind()
+        child_pid = self.start_child(listener)
+        self.catch_signals()
+        host, port = listener.getsockname()
+        say(f"INFO:     Uvicorn running on http://{host}:{port} (Press CTRL+C to quit)")
+        self.write_log()
+        if "tell" in self.flags:
+            reader = os.open(self.flags["tell"], os.O_WRONLY | os.O_CREAT, 0o600)
+            os.write(reader, f"{port} {child_pid}\n".encode())
+            os.close(reader)
+        if "exit_after" in self.flags:
+            threading.Timer(float(self.flags["exit_after"]), os._exit, (0,)).start()
+        self.accept_until_signalled(listener)
+        self.drain(listener)
+
+    def ignore(self, names: str) -> None:
+        for name in filter(None, names.split(",")):
+            signal.signal(getattr(signal, "SIG" + name.upper()), signal.SIG_IGN)
+
+    def load(self) -> None:
+        time.sleep(float(self.flags.get("load", "0")))
+        while "load_until" in self.flags and not os.access(self.flags["load_until"], os.F_OK):
+            time.sleep(0.002)
+        if "die" in self.flags:
+            say(self.flags.get("say", "RuntimeError: told to die"))
+            sys.exit(int(self.flags["die"]))
+
+    def bind(self) -> socket.socket:
+        listener = socket.socket()
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listener.bind(self.address)
+        except OSError as error:
+            say(f"ERROR:    [Errno {error.errno}] error while attempting to bind on address")
+            sys.exit(3)
+        listener.listen(128)
+        return listener
+
+    def start_child(self, listener: socket.socket) -> int:
+        """The pid of the grandchild that was asked for; 0: none was."""
+        if "child" not in self.flags:
+            return 0
+        return os.fork() or self.be_the_child(listener, self.flags["child"])
+
+    def be_the_child(self, listener: socket.socket, kind: str) -> NoReturn:
+        self.ignore(self.flags.get("child_ignore", ""))
+        if kind == "setsid":
+            os.setsid()
+        if "child_port" not in self.flags:
+            listener.close()
+        if kind == "bare":
+            os.execve("/bin/sleep", ["sleep", "1000000"], {})
+        wait_for_ever()
+
+    def catch_signals(self) -> None:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            if signal.getsignal(number) is not signal.SIG_IGN:
+                signal.signal(number, self.on_signal)
+
+    def on_signal(self, number: int, frame: object) -> None:
+        self.stop_signals.append(number)
+        os.write(self.wake_writer, b"!")
+
+    def write_log(self) -> None:
+        left = int(self.flags.get("log", "0"))
+        line = b"INFO:     a line of the log that is there to be long\n"
+        while left > 0:
+            block = line * (min(left, 65536) // len(line) + 1)
+            left -= os.write(2, block)
+
+    def drain(self, listener: socket.socket) -> None:
+        """As uvicorn does: no new connection, and those at work may finish."""
+        say("INFO:     Shutting down")
+        listener.close()
+        threading.Thread(target=self.await_force, daemon=True).start()
+        with self.changed:
+            self.changed.wait_for(lambda: self.forced() or not any(self.connections.values()))
+        for number in reversed(self.stop_signals):
+            signal.signal(number, signal.SIG_DFL)
+            signal.raise_signal(number)
+
+    def forced(self) -> bool:
+        return signal.SIGINT in self.stop_signals[1:]
+
+    def await_force(self) -> None:
+        while not self.forced():
+            os.read(self.wake_reader, 1)
+        with self.changed:
+            self.changed.notify_all()
+
+    # Its requests
+
+    def accept_until_signalled(self, listener: socket.socket) -> None:
+        both = [listener.fileno(), self.wake_reader]
+        while self.wake_reader not in select.select(both, [], [])[0]:
+            connection, _ = listener.accept()
+            threading.Thread(target=self.serve, args=(connection,), daemon=True).start()
+        os.read(self.wake_reader, 1)
+
+    def serve(self, connection: socket.socket) -> None:
+        with connection, contextlib.suppress(OSError):
+            try:
+                self.answer_all(connection)
+            finally:
+                self.mark(connection, busy=False)
+
+    def mark(self, connection: socket.socket, *, busy: bool) -> None:
+        with self.changed:
+            self.connections[connection] = busy
+            self.changed.notify_all()
+
+    def answer_all(self, connection: socket.socket) -> None:
+        if self.flags.get("bind") == "silent":
+            wait_for_ever()
+        with connection.makefile("rb") as incoming:
+            while request := read_request(incoming):
+                self.mark(connection, busy=True)
+                self.answer(connection, *request)
+                self.mark(connection, busy=False)
+                if self.stop_signals:
+                    return
+
+    def answer(self, connection: socket.socket, method: str, path: str, body: bytes) -> None:
+        if self.flags.get("plain") and method == "GET":
+            send(connection, 200, b"ok", "text/plain")
+        elif path == "/health":
+            self.health(connection)
+        elif path == "/v1/models":
+            entry = {"id": self.model, "object": "model", "owned_by": "vllm-mlx"}
+            send_json(connection, 200, {"object": "list", "data": [entry]})
+        elif path == "/v1/chat/completions" and method == "POST":
+            self.chat(connection, body)
+        else:
+            send_json(connection, 404, {"detail": "Not Found"})
+
+    def health(self, connection: socket.socket) -> None:
+        kind = self.flags.get("health", "")
+        if kind == "junk":
+            send(connection, 200, b"\xff\x00 no JSON {", "application/json")
+        elif kind == "redirect":
+            send(connection, 307, b"", "text/plain", "location: /health\r\n")
+        elif kind == "endless":
+            send_head(connection, 200, "application/json", "")
+            while True:
+                connection.sendall(b" " * 4096)
+        else:
+            status = int(kind) if kind.isdigit() else 200
+            send_json(connection, status, self.health_body(kind))
+
+    def health_body(self, kind: str) -> Json:
+        body: Json = {
+            "status": "unhealthy" if kind == "unhealthy" else "healthy",
+            "model_loaded": kind != "unloaded",
+            "model_name": self.model,
+            "available_models": [self.model],
+            "model_type": "llm",
+            "engine_type": "simple",
+            "mcp": None,
+        }
+        if self.unload_seconds:
+            body |= {
+                "residency_state": "loaded",
+                "active_requests": self.active,
+                "last_used_at": self.last_used_at,
+                "loaded_at": self.loaded_at,
+                "auto_unload_idle_seconds": self.unload_seconds,
+            }
+        return body
+
+    def chat(self, connection: socket.socket, body: bytes) -> None:
+        asked = json.loads(body)
+        if "messages" not in asked:
+            missing = {"type": "missing", "loc": ["body", "messages"], "msg": "Field required"}
+            send_json(connection, 422, {"detail": [missing]})
+        elif asked["model"] != self.model:
+            detail = f"The model `{asked['model']}` does not exist."
+            send_json(connection, 404, {"detail": f"{detail} Available model: `{self.model}`"})
+        else:
+            self.use_engine(connection, asked)
+
+    def use_engine(self, connection: socket.socket, asked: dict[str, Any]) -> None:
+        self.count(1)
+        try:
+            if not self.engine.acquire(blocking=self.queues):
+                send_json(connection, 503, {"detail": "Engine is busy"})
+                return
+            try:
+                self.complete(connection, asked)
+            finally:
+                self.engine.release()
+        finally:
+            self.count(-1)
+
+    def count(self, change: int) -> None:
+        with self.changed:
+            self.active += change
+            self.last_used_at = time.time()
+
+    def complete(self, connection: socket.socket, asked: dict[str, Any]) -> None:
+        tokens = int(asked.get("max_tokens") or self.flags.get("tokens", "5"))
+        kind = "chat.completion.chunk" if asked.get("stream") else "chat.completion"
+        head: Json = {"id": "chatcmpl-fa4e", "object": kind, "model": self.model}
+        head["created"] = int(time.time())
+        usage = {"prompt_tokens": 1, "completion_tokens": tokens, "total_tokens": tokens + 1}
+        if asked.get("stream"):
+            self.stream(connection, head, tokens, usage)
+            return
+        words = "".join(self.generate(tokens))
+        message = {"role": "assistant", "content": words}
+        choice = {"index": 0, "message": message, "finish_reason": "length"}
+        send_json(connection, 200, head | {"choices": [choice], "usage": usage})
+
+    def generate(self, tokens: int) -> Iterator[str]:
+        delay = float(self.flags.get("delay", "0"))
+        for number in range(tokens):
+            time.sleep(delay)
+            yield f"t{number} "
+
+    def stream(self, connection: socket.socket, head: Json, tokens: int, usage: Json) -> None:
+        chunked = "Transfer-Encoding: chunked\r\n"
+        send_head(connection, 200, "text/event-stream; charset=utf-8", chunked)
+
+        def event(delta: Json, finish_reason: str | None = None, usage: Json | None = None) -> None:
+            choice = {"index": 0, "delta": delta, "finish_reason": finish_reason}
+            send_chunk(connection, json.dumps(head | {"choices": [choice], "usage": usage}))
+
+        event({"role": "assistant"})
+        for word in self.generate(tokens):
+            event({"content": word})
+        event({}, "length", usage)
+        send_chunk(connection, "[DONE]")
+        connection.sendall(b"0\r\n\r\n")
+
+
+def read_request(incoming: BinaryIO) -> tuple[str, str, bytes] | None:
+    """Method, path and body; None at the end of the connection."""
+    words = incoming.readline(65536).decode("latin-1").split()
+    if len(words) != 3:
+        return None
+    length = 0
+    while line := incoming.readline(65536).strip():
+        name, _, value = line.decode("latin-1").partition(":")
+        if name.lower() == "content-length":
+            length = int(value)
+    return words[0], words[1].partition("?")[0], incoming.read(length)
+
+
+def send_head(connection: socket.socket, status: int, content_type: str, more: str) -> None:
+    head = f"HTTP/1.1 {status} Status\r\nserver: uvicorn\r\n"
+    connection.sendall(f"{head}content-type: {content_type}\r\n{more}\r\n".encode())
+
+
+def send(
+    connection: socket.socket, status: int, body: bytes, content_type: str, more: str = ""
+) -> None:
+    send_head(connection, status, content_type, f"content-length: {len(body)}\r\n{more}")
+    connection.sendall(body)
+
+
+def send_json(connection: socket.socket, status: int, value: Json) -> None:
+    send(connection, status, json.dumps(value).encode(), "application/json")
+
+
+def send_chunk(connection: socket.socket, data: str) -> None:
+    event = f"data: {data}\n\n".encode()
+    connection.sendall(b"%x\r\n%s\r\n" % (len(event), event))
+
+
+def wait_for_ever() -> NoReturn:
+    while True:
+        time.sleep(3600)
+
+
+if __name__ == "__main__":
+    # As Python's own default, a KeyboardInterrupt, but without its traceback.
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+    Server(parse_arguments(sys.argv[1:])).run()
