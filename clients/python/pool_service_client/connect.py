@@ -48,6 +48,10 @@ def channel_options() -> list[tuple[str, str | int]]:
         ("grpc.enable_http_proxy", 0),
         ("grpc.initial_reconnect_backoff_ms", 100),
         ("grpc.max_reconnect_backoff_ms", 1000),
+        # A watch may be quiet for hours; a peer that vanished without a word is noticed by this.
+        ("grpc.keepalive_time_ms", 30_000),
+        ("grpc.keepalive_timeout_ms", 20_000),
+        ("grpc.http2.max_pings_without_data", 0),
     ]
 
 

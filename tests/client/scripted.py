@@ -1,0 +1,160 @@
+"""A pool service on loopback that answers what its script says, and keeps what it was asked."""
+
+import threading
+from collections import defaultdict, deque
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import grpc
+from google.protobuf.any_pb2 import Any as Packed
+from google.protobuf.duration_pb2 import Duration
+from google.protobuf.message import Message
+from google.rpc.error_details_pb2 import ErrorInfo, RetryInfo
+from google.rpc.status_pb2 import Status
+from grpc_status import rpc_status
+
+from pool_service_client.v1 import pool_service_pb2 as pb
+from pool_service_client.v1.pool_service_pb2_grpc import (
+    PoolServiceServicer,
+    add_PoolServiceServicer_to_server,
+)
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """A status other than OK: with a reason as the service sends it, or a bare one."""
+
+    code: grpc.StatusCode
+    message: str
+    reason: str = ""
+    details: tuple[Message, ...] = ()
+    domain: str = "pool_service"
+
+    def end(self, context: grpc.ServicerContext) -> None:
+        if not self.reason:
+            context.abort(self.code, self.message)
+        info = ErrorInfo(reason=self.reason, domain=self.domain, metadata={"model": "m"})
+        status = Status(code=self.code.value[0], message=self.message)
+        for detail in (info, *self.details):
+            packed = Packed()
+            packed.Pack(detail)
+            status.details.append(packed)
+        context.abort_with_status(rpc_status.to_status(status))
+
+
+class Stay:
+    """Answers nothing, until the caller goes."""
+
+    def end(self, context: grpc.ServicerContext) -> None:
+        gone = threading.Event()
+        if context.add_callback(gone.set):
+            gone.wait()
+
+
+M = TypeVar("M", bound=Message)
+Step = Message | Refusal | Stay
+
+
+def retry_after(seconds: float) -> RetryInfo:
+    delay = Duration()
+    delay.FromNanoseconds(round(seconds * 1e9))
+    return RetryInfo(retry_delay=delay)
+
+
+class Script(PoolServiceServicer):
+    """Each call takes the next answer of its RPC; the last one is repeated."""
+
+    def __init__(self) -> None:
+        self.address = ""
+        self.asked: dict[str, list[Message]] = defaultdict(list)
+        self._steps: dict[str, deque[tuple[Step, ...]]] = defaultdict(deque)
+
+    def answer(self, rpc: str, *steps: Step) -> None:
+        """One answer to one call: a message or a failure; to Watch, several."""
+        self._steps[rpc].append(steps)
+
+    @property
+    def ensured(self) -> list[pb.EnsureRequest]:
+        return [one for one in self.asked["Ensure"] if isinstance(one, pb.EnsureRequest)]
+
+    def _next(self, rpc: str, request: Message) -> tuple[Step, ...]:
+        self.asked[rpc].append(request)
+        steps = self._steps[rpc]
+        return steps.popleft() if len(steps) > 1 else steps[0]
+
+    def _unary(self, rpc: str, kind: type[M], request: Message, context: grpc.ServicerContext) -> M:
+        answer = next(self._play(self._next(rpc, request), context))
+        assert isinstance(answer, kind)
+        return answer
+
+    def _play(self, steps: Iterable[Step], context: grpc.ServicerContext) -> Iterator[Message]:
+        for step in steps:
+            if isinstance(step, Message):
+                yield step
+            else:
+                step.end(context)
+
+    # Named as the RPCs.
+    def Ensure(  # noqa: N802
+        self, request: pb.EnsureRequest, context: grpc.ServicerContext
+    ) -> pb.EnsureResponse:
+        return self._unary("Ensure", pb.EnsureResponse, request, context)
+
+    def Evict(  # noqa: N802
+        self, request: pb.EvictRequest, context: grpc.ServicerContext
+    ) -> pb.EvictResponse:
+        return self._unary("Evict", pb.EvictResponse, request, context)
+
+    def List(  # noqa: N802
+        self, request: pb.ListRequest, context: grpc.ServicerContext
+    ) -> pb.ListResponse:
+        return self._unary("List", pb.ListResponse, request, context)
+
+    def Watch(  # noqa: N802
+        self, request: pb.WatchRequest, context: grpc.ServicerContext
+    ) -> Iterator[pb.WatchResponse]:
+        for message in self._play(self._next("Watch", request), context):
+            assert isinstance(message, pb.WatchResponse)
+            yield message
+
+
+def running() -> Iterator[Script]:
+    """A fixture: the script, and its service at `address`."""
+    script = Script()
+    server = grpc.server(ThreadPoolExecutor(8), options=[("grpc.so_reuseport", 0)])
+    add_PoolServiceServicer_to_server(script, server)
+    script.address = f"127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"
+    server.start()
+    yield script
+    server.stop(None).wait()
+
+
+def ready(model: str = "m", **fields: Any) -> pb.Server:  # noqa: ANN401
+    """A server that is READY, but for the fields given."""
+    known: dict[str, Any] = {
+        "runtime_model": model,
+        "state": pb.SERVER_STATE_READY,
+        "generation": 1,
+        "endpoint": "http://127.0.0.1:49321",
+        "served_model_name": f"served-{model}",
+        "pid": 4711,
+    }
+    return pb.Server(model=model, **{**known, **fields})
+
+
+def changed(
+    revision: int,
+    model: str = "m",
+    **fields: Any,  # noqa: ANN401
+) -> pb.WatchResponse:
+    return pb.WatchResponse(revision=revision, server=ready(model, **fields))
+
+
+def removed(revision: int, model: str = "m") -> pb.WatchResponse:
+    return pb.WatchResponse(revision=revision, removed=ready(model))
+
+
+def synced(revision: int) -> pb.WatchResponse:
+    return pb.WatchResponse(revision=revision, synced=pb.Synced())

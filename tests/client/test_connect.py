@@ -1,0 +1,25 @@
+import pytest
+
+from pool_service_client.connect import target
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1:1", "[::1]:65535", "host.local:50051", "unix:/a/b"])
+def test_addresses(address: str) -> None:
+    assert target(address, {}) == address
+
+
+@pytest.mark.parametrize(
+    "address", ["host", ":1", "host:0", "host:65536", "host:x", "unix:", "::1:1", "http://h:1"]
+)
+def test_what_is_no_address_is_refused_with_what_one_is(address: str) -> None:
+    with pytest.raises(ValueError, match="write host:port or unix:PATH"):
+        target(address, {})
+
+
+def test_the_environment_stands_in_for_an_address() -> None:
+    assert target(None, {"POOL_SERVICE_ADDRESS": "unix:/s"}) == "unix:/s"
+    assert target("h:1", {"POOL_SERVICE_ADDRESS": "unix:/s"}) == "h:1"
+
+
+def test_without_any_it_is_the_default_of_the_service() -> None:
+    assert target(None, {}) == "127.0.0.1:50051"
