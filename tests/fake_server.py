@@ -106,7 +106,7 @@ class Server:
         self.loaded_at = self.last_used_at = time.time()
         self.active = 0
         self.engine = threading.Lock()
-        self.connections: dict[socket.socket, bool] = {}  # of each, whether it works on a request
+        self.at_work = 0
         self.changed = threading.Condition()
         self.stop_signals: list[int] = []
         self.wake_reader, self.wake_writer = os.pipe()
@@ -173,13 +173,15 @@ class Server:
         wait_for_ever()
 
     def catch_signals(self) -> None:
+        """Have them come through a pipe: a handler that runs just before a wait is too late."""
+        os.set_blocking(self.wake_writer, False)
+        signal.set_wakeup_fd(self.wake_writer)
         for number in (signal.SIGTERM, signal.SIGINT):
             if signal.getsignal(number) is not signal.SIG_IGN:
-                signal.signal(number, self.on_signal)
+                signal.signal(number, lambda number, frame: None)
 
-    def on_signal(self, number: int, frame: object) -> None:
-        self.stop_signals.append(number)
-        os.write(self.wake_writer, b"!")
+    def take_signal(self) -> None:
+        self.stop_signals += os.read(self.wake_reader, 1)
 
     def write_log(self) -> None:
         left = int(self.flags.get("log", "0"))
@@ -194,7 +196,7 @@ class Server:
         listener.close()
         threading.Thread(target=self.await_force, daemon=True).start()
         with self.changed:
-            self.changed.wait_for(lambda: self.forced() or not any(self.connections.values()))
+            self.changed.wait_for(lambda: self.forced() or not self.at_work)
         for number in reversed(self.stop_signals):
             signal.signal(number, signal.SIG_DFL)
             signal.raise_signal(number)
@@ -204,7 +206,7 @@ class Server:
 
     def await_force(self) -> None:
         while not self.forced():
-            os.read(self.wake_reader, 1)
+            self.take_signal()
         with self.changed:
             self.changed.notify_all()
 
@@ -215,18 +217,15 @@ class Server:
         while self.wake_reader not in select.select(both, [], [])[0]:
             connection, _ = listener.accept()
             threading.Thread(target=self.serve, args=(connection,), daemon=True).start()
-        os.read(self.wake_reader, 1)
+        self.take_signal()
 
     def serve(self, connection: socket.socket) -> None:
         with connection, contextlib.suppress(OSError):
-            try:
-                self.answer_all(connection)
-            finally:
-                self.mark(connection, busy=False)
+            self.answer_all(connection)
 
-    def mark(self, connection: socket.socket, *, busy: bool) -> None:
+    def work(self, change: int) -> None:
         with self.changed:
-            self.connections[connection] = busy
+            self.at_work += change
             self.changed.notify_all()
 
     def answer_all(self, connection: socket.socket) -> None:
@@ -234,9 +233,11 @@ class Server:
             wait_for_ever()
         with connection.makefile("rb") as incoming:
             while request := read_request(incoming):
-                self.mark(connection, busy=True)
-                self.answer(connection, *request)
-                self.mark(connection, busy=False)
+                self.work(1)
+                try:
+                    self.answer(connection, *request)
+                finally:
+                    self.work(-1)
                 if self.stop_signals:
                     return
 

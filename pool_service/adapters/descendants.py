@@ -32,15 +32,21 @@ class Family:
     members: frozenset[Identity] = frozenset()
 
 
-def group_members(leader_pid: int) -> frozenset[Identity]:
-    """All in the group or session of this pid but itself: proven only while it is not reaped."""
+def members_at_exit(leader: Identity) -> frozenset[Identity]:
+    """What is left of its group and session, if it has ended but is not reaped yet; else none."""
+    members = _group_members(leader.pid)
+    # Still its own zombie after the look: the number cannot have been another group's.
+    return members if identity_of(leader.pid) == leader else frozenset()
+
+
+def _group_members(leader_pid: int) -> frozenset[Identity]:
     pids = [pid for pid in psutil.pids() if pid != leader_pid and is_in_group(pid, leader_pid)]
     return _alive(filter(None, map(identity_of, pids)))
 
 
 def survivors(family: Family) -> frozenset[Identity]:
     """Every proven descendant that is alive. Blocking: some microseconds for each process."""
-    group = group_members(family.leader_pid)
+    group = _group_members(family.leader_pid)
     proven = group if group & family.members else frozenset()
     return _alive(family.members) | proven | _carriers(family.nonce)
 

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import structlog
 
-from pool_service.adapters.descendants import Family, end_all, group_members
+from pool_service.adapters.descendants import Family, end_all, members_at_exit
 from pool_service.adapters.diagnosis import Diagnose, diagnose_exit
 from pool_service.adapters.exits import ExitWatch, exit_watch, gone, outlasting_shortage
 from pool_service.adapters.identity import is_alive
@@ -107,8 +107,8 @@ class LocalProcesses:
         del self._owned[identity]
 
     def _bury(self, owned: _Owned) -> ExitReport:
-        """Before it is reaped the number of its group is surely its own: look at it first."""
-        owned.members |= group_members(owned.child.identity.pid)
+        """Look at its group before reaping it: after that the number can become another's."""
+        owned.members |= members_at_exit(owned.child.identity)
         return self._report(_reap(owned.child.popen), last_lines(owned.child.log_path))
 
     def _report(self, status: int | None, lines: tuple[str, ...]) -> ExitReport:

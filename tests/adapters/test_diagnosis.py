@@ -1,0 +1,22 @@
+import pytest
+
+from pool_service.adapters.diagnosis import describe_exit, diagnose_exit
+from pool_service.core.types import Diagnosis
+
+
+@pytest.mark.parametrize(
+    ("code", "signal", "words"),
+    [
+        (0, None, "exited with code 0"),
+        (3, None, "exited with code 3"),
+        (None, 9, "was ended by SIGKILL"),
+        (None, 99, "was ended by signal 99"),
+    ],
+)
+def test_an_exit_is_said_in_words(code: int | None, signal: int | None, words: str) -> None:
+    assert describe_exit(code, signal) == words
+    assert diagnose_exit(code, signal, ()) == (Diagnosis.CRASHED, words)
+
+
+def test_an_exit_of_which_nothing_is_known_is_not_given_a_code() -> None:
+    assert "not known" in describe_exit(None, None)

@@ -1,0 +1,38 @@
+import os
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pool_service.adapters.identity import ProcessStatus, identity_of, is_alive, parse_stat
+from pool_service.core.types import Identity
+
+NO_PID = 2**22 + 1  # above the largest that Linux gives, and macOS
+
+
+@given(name=st.binary(max_size=16), state=st.sampled_from(b"RSDTtIZX"), start=st.integers(0, 2**63))
+def test_a_stat_line_is_read_whatever_the_programs_name(
+    name: bytes, state: int, start: int
+) -> None:
+    fields = b" ".join(b"%d" % number for number in range(18))
+    line = b"17 (%s) %c %s %d 5 6 7\n" % (name, state, fields, start)
+    assert parse_stat(line) == ProcessStatus(start, is_zombie=state in b"ZX")
+
+
+def test_this_process_is_alive_and_itself() -> None:
+    identity = identity_of(os.getpid())
+    assert identity is not None
+    assert identity.pid == os.getpid()
+    assert is_alive(identity)
+    assert identity_of(os.getpid()) == identity
+
+
+def test_a_pid_that_nobody_has_is_nobodys() -> None:
+    assert identity_of(NO_PID) is None
+    assert not is_alive(Identity(NO_PID, 0, "boot"))
+
+
+def test_another_start_or_another_boot_is_another_process() -> None:
+    identity = identity_of(os.getpid())
+    assert identity is not None
+    assert not is_alive(Identity(identity.pid, identity.start_time + 1, identity.boot_id))
+    assert not is_alive(Identity(identity.pid, identity.start_time, "another"))

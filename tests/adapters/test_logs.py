@@ -1,0 +1,201 @@
+import asyncio
+import os
+import stat
+import tempfile
+import unicodedata
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pool_service.adapters.logs import (
+    TAIL_BYTES,
+    LogStore,
+    last_lines,
+    open_for_append,
+    slug,
+    trim_file,
+)
+
+
+def written(path: Path, content: bytes) -> Path:
+    path.write_bytes(content)
+    return path
+
+
+def append(path: Path, content: bytes) -> None:
+    descriptor = open_for_append(path)
+    os.write(descriptor, content)
+    os.close(descriptor)
+
+
+@given(st.text())
+def test_any_models_name_becomes_a_safe_directory(model: str) -> None:
+    name = slug(model.encode("utf-8", "ignore").decode())
+    assert len(name) <= 71
+    assert name[0] not in ".-"
+    assert set(name) <= set("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-")
+
+
+def test_models_that_look_the_same_have_different_directories() -> None:
+    assert slug("a/b") != slug("a-b")
+    assert slug("a/b").startswith("a-b-")
+
+
+def test_logs_are_the_users_alone(tmp_path: Path) -> None:
+    path = LogStore(tmp_path).create("org/model", 1)
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
+    assert path.read_bytes() == b""
+
+
+def test_the_newest_generations_of_a_model_are_kept(tmp_path: Path) -> None:
+    logs = LogStore(tmp_path, keep=3)
+    other = logs.create("other", 1)
+    paths = [logs.create("model", generation) for generation in range(1, 6)]
+    assert [path.exists() for path in paths] == [False, False, True, True, True]
+    assert other.exists()
+
+
+def test_the_newest_are_kept_although_an_earlier_service_counted_further(tmp_path: Path) -> None:
+    old = [LogStore(tmp_path, keep=2).create("model", generation) for generation in (40, 41)]
+    for age, path in enumerate(reversed(old), start=1):
+        os.utime(path, (-age, -age))
+    new = LogStore(tmp_path, keep=2).create("model", 1)
+    assert [path.exists() for path in (*old, new)] == [False, True, True]
+
+
+def test_a_log_of_an_earlier_service_with_the_same_number_is_replaced(tmp_path: Path) -> None:
+    append(LogStore(tmp_path).create("model", 1), b"old")
+    assert last_lines(LogStore(tmp_path).create("model", 1)) == ()
+
+
+def test_a_log_is_never_made_through_a_link(tmp_path: Path) -> None:
+    target = written(tmp_path / "target", b"precious")
+    path = LogStore(tmp_path).create("model", 1)
+    path.unlink()
+    path.symlink_to(target)
+    with pytest.raises(OSError, match="symbolic"):
+        open_for_append(path)
+    LogStore(tmp_path).create("model", 1)
+    assert target.read_bytes() == b"precious"
+
+
+def test_the_last_lines_come_oldest_first_and_without_empty_ones(tmp_path: Path) -> None:
+    path = written(tmp_path / "log", b"one\n\ntwo\r\nthree\n   \n")
+    assert last_lines(path, 2) == ("two", "three")
+
+
+def test_what_was_written_without_an_end_of_line_counts(tmp_path: Path) -> None:
+    assert last_lines(written(tmp_path / "log", b"one\ntwo"), 5) == ("one", "two")
+
+
+def test_a_log_that_is_not_there_has_no_lines(tmp_path: Path) -> None:
+    assert last_lines(tmp_path / "none") == ()
+
+
+def test_only_the_end_of_a_large_log_is_read_and_its_torn_line_left_out(tmp_path: Path) -> None:
+    path = written(tmp_path / "log", b"a" * TAIL_BYTES + b"\nlast\n")
+    assert last_lines(path) == ("last",)
+
+
+@pytest.mark.parametrize(
+    ("raw", "shown"),
+    [
+        (b"\x1b[31mred\x1b[0m", "red"),
+        (b"\x1b]0;title\x07text", "text"),
+        (b"10%\r 50%\r100%", "100%"),
+        (b"a\x00b\x07c", "a\ufffdb\ufffdc"),
+        (b"\xff\xfe", "\ufffd\ufffd"),
+        ("left\u202eright".encode(), "left\ufffdright"),
+        (b"tab\there", "tab here"),
+        (b"x" * 600, "x" * 499 + "…"),
+    ],
+)
+def test_a_line_is_safe_to_show(tmp_path: Path, raw: bytes, shown: str) -> None:
+    assert last_lines(written(tmp_path / "log", raw)) == (shown,)
+
+
+@given(st.binary(max_size=300))
+def test_no_bytes_make_a_line_unsafe(content: bytes) -> None:
+    with tempfile.NamedTemporaryFile() as file:
+        lines = last_lines(written(Path(file.name), content))
+    assert all(
+        unicodedata.category(character) not in {"Cc", "Cf", "Cs"}
+        for line in lines
+        for character in line
+    )
+
+
+def test_a_log_is_cut_to_its_newer_half_at_a_line(tmp_path: Path) -> None:
+    lines = [b"line %04d\n" % number for number in range(1000)]
+    path = written(tmp_path / "log", b"".join(lines))
+    assert trim_file(path, 5000)
+    assert path.read_bytes() == b"".join(lines[-249:])
+    assert not trim_file(path, 5000)
+
+
+def test_a_writer_goes_on_at_the_end_of_a_log_that_was_cut(tmp_path: Path) -> None:
+    path = written(tmp_path / "log", b"")
+    descriptor = open_for_append(path)
+    os.write(descriptor, b"old\n" * 1000)
+    trim_file(path, 100)
+    os.write(descriptor, b"new\n")
+    os.close(descriptor)
+    assert path.read_bytes() == b"old\n" * 12 + b"new\n"
+
+
+def test_only_live_logs_are_looked_after_and_a_last_time_at_their_end(tmp_path: Path) -> None:
+    logs = LogStore(tmp_path, max_bytes=1000)
+    path = logs.create("model", 1)
+    append(path, b"x\n" * 1000)
+    logs.release(path)
+    assert path.stat().st_size < 1000
+    append(path, b"x\n" * 1000)
+    logs.trim()
+    assert path.stat().st_size > 1000
+
+
+def test_a_log_that_vanished_does_not_disturb_the_others(tmp_path: Path) -> None:
+    logs = LogStore(tmp_path, max_bytes=1000)
+    logs.create("gone", 1).unlink()
+    path = logs.create("model", 1)
+    append(path, b"x\n" * 1000)
+    logs.trim()
+    assert path.stat().st_size < 1000
+
+
+def test_on_a_full_disk_logs_are_cut_to_their_tails(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    logs = LogStore(tmp_path)
+    path = logs.create("model", 1)
+    append(path, b"x\n" * TAIL_BYTES * 2)
+    logs.trim()
+    assert path.stat().st_size == 4 * TAIL_BYTES
+    monkeypatch.setattr(LogStore, "_has_room", lambda self: False)
+    logs.trim()
+    assert path.stat().st_size < TAIL_BYTES
+
+
+async def test_the_janitor_trims_until_it_is_cancelled(tmp_path: Path) -> None:
+    loop = asyncio.get_running_loop()
+    trimmed = asyncio.Queue[None]()
+
+    class Watched(LogStore):
+        def trim(self) -> None:
+            super().trim()
+            loop.call_soon_threadsafe(trimmed.put_nowait, None)
+
+    logs = Watched(tmp_path, max_bytes=1000, trim_interval=0)
+    janitor = asyncio.create_task(logs.run_janitor())
+    path = logs.create("model", 1)
+    for _ in range(3):
+        append(path, b"x\n" * 1000)
+        await trimmed.get()  # may have begun before the append
+        await trimmed.get()
+        assert path.stat().st_size < 1000
+    janitor.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await janitor

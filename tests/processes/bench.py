@@ -1,0 +1,96 @@
+import asyncio
+import itertools
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from pool_service.adapters.exits import exit_watch, gone
+from pool_service.adapters.identity import identity_of
+from pool_service.adapters.logs import LogStore
+from pool_service.adapters.processes import LocalProcesses
+from pool_service.core.types import Identity, LaunchPlan, StopSignal
+
+FAKE_SERVER = Path(__file__).parents[1] / "fake_server.py"
+
+
+def plan(*argv: str, environment: dict[str, str] | None = None) -> LaunchPlan:
+    variables = tuple((environment or {}).items())
+    return LaunchPlan(argv, variables, port=None, health_path="/health", served_model_name="x")
+
+
+def fake_plan(flags: str = "", port: int = 0) -> LaunchPlan:
+    options = ("--port", str(port))
+    return plan(sys.executable, "-S", "-E", str(FAKE_SERVER), "serve", f"x?{flags}", *options)
+
+
+@dataclass(frozen=True)
+class Up:
+    """A fake server that has said that it is up."""
+
+    identity: Identity
+    log_path: Path
+    port: int
+    child: Identity | None
+
+
+class Bench:
+    """The adapter under test, and what starts fake servers by it."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.state_dir = root / "state"
+        self.logs = LogStore(self.state_dir)
+        self.processes = LocalProcesses(self.state_dir, self.logs, term_timeout=0.5)
+        self.identities: list[Identity] = []
+        self._numbers = itertools.count()
+
+    async def spawn(self, launch_plan: LaunchPlan, model: str = "x") -> Identity:
+        spawned = await self.processes.spawn(model, 1, launch_plan)
+        self.identities.append(spawned.identity)
+        return spawned.identity
+
+    async def up(self, flags: str = "", model: str = "x") -> Up:
+        fifo = self.root / f"up-{next(self._numbers)}"
+        os.mkfifo(fifo)
+        spawned = await self.processes.spawn(model, 1, fake_plan(f"{flags}&tell={fifo}"))
+        self.identities.append(spawned.identity)
+        port, child_pid = (await first_line(fifo)).split()
+        child = identity_of(int(child_pid)) if int(child_pid) else None
+        return Up(spawned.identity, Path(spawned.log_path), int(port), child)
+
+    async def close(self) -> None:
+        for identity in self.identities:
+            await self.processes.signal(identity, StopSignal.KILL)
+            await self.processes.exited(identity)
+            await self.processes.sweep(identity)
+
+
+async def first_line(fifo: Path) -> str:
+    """What is written into a FIFO, once it is."""
+    # Open for writing as well, so that it does not end before it has begun.
+    descriptor = os.open(fifo, os.O_RDWR | os.O_NONBLOCK)
+    loop = asyncio.get_running_loop()
+    readable = asyncio.Event()
+    loop.add_reader(descriptor, readable.set)
+    try:
+        await readable.wait()
+        return os.read(descriptor, 4096).decode()
+    finally:
+        loop.remove_reader(descriptor)
+        os.close(descriptor)
+
+
+async def ended(identity: Identity) -> None:
+    await gone(exit_watch(), identity)
+
+
+def child_of_ours() -> "subprocess.Popen[bytes]":
+    """A process that the adapter did not start."""
+    return subprocess.Popen(["/bin/sleep", "1000"])
+
+
+def reap(identity: Identity) -> None:
+    """As if somebody else had waited for the process."""
+    os.waitpid(identity.pid, 0)
