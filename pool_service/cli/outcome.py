@@ -1,0 +1,127 @@
+"""How a command ends: its exit code, and one readable line where it failed."""
+
+import errno
+import os
+import sys
+from collections.abc import Sequence
+from enum import IntEnum
+from typing import IO, TYPE_CHECKING, Any
+
+import click
+
+from pool_service.cli.text import safe
+
+if TYPE_CHECKING:
+    from pool_service_client import PoolError
+
+
+class ExitCode(IntEnum):
+    """What a script can tell an outcome by; part of the command line's promise."""
+
+    OK = 0
+    FAILURE = 1
+    USAGE = 2
+    UNREACHABLE = 3
+    TIMEOUT = 4
+    REFUSED = 5
+    TRY_AGAIN = 6
+    INTERRUPTED = 130
+    BROKEN_PIPE = 141
+
+
+EXIT_CODES = """\b
+Exit codes:
+  0    done
+  1    failed
+  2    the command line or the configuration is not valid
+  3    the service cannot be reached
+  4    the time given by --timeout is over
+  5    refused: the same request will be refused again
+  6    not now: the same request may succeed later
+  130  interrupted by Ctrl-C
+  141  nobody reads the output any more
+"""
+
+# What will not change by itself, in the words of gRPC's status codes.
+_FINAL = frozenset({"INVALID_ARGUMENT", "NOT_FOUND", "FAILED_PRECONDITION", "OUT_OF_RANGE"})
+
+
+class Failure(click.ClickException):
+    """A command that failed: a line for a person, an exit code for a script."""
+
+    exit_code: int  # type: ignore[misc] # click reads the instance's
+
+    def __init__(self, message: str, code: ExitCode, last_lines: Sequence[str] = ()) -> None:
+        """last_lines: what a server wrote last, shown below the message."""
+        super().__init__(message)
+        self.exit_code = code
+        self.last_lines = last_lines
+
+    def show(self, file: IO[Any] | None = None) -> None:
+        """Print it to stderr, with nothing in it that a terminal would obey."""
+        click.echo(f"pool-service: {safe(self.message)}", file=file, err=True)
+        for line in self.last_lines:
+            click.echo(f"    {safe(line)}", file=file, err=True)
+
+
+class Group(click.Group):
+    """A group whose commands end with an exit code and at most a line, never a traceback."""
+
+    def invoke(self, ctx: click.Context) -> object:
+        try:
+            result: object = super().invoke(ctx)
+            sys.stdout.flush()
+        except (click.ClickException, click.exceptions.Exit, click.Abort):
+            raise
+        except KeyboardInterrupt:
+            ctx.exit(ExitCode.INTERRUPTED)
+        except Exception as error:
+            if isinstance(error, OSError) and error.errno == errno.EPIPE:
+                _forget_stdout()
+                ctx.exit(ExitCode.BROKEN_PIPE)
+            raise failure_of(error) from error
+        return result
+
+
+def _forget_stdout() -> None:
+    """Nobody reads any more: keep the interpreter from flushing, and complaining, at its exit."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def failure_of(error: Exception) -> Failure:
+    """What to tell of an exception that ended a command."""
+    from pool_service.core.errors import PoolError as LocalError
+    from pool_service_client import PoolError
+
+    if isinstance(error, PoolError):
+        return Failure(_words(error), _code(error), error.last_lines)
+    if isinstance(error, LocalError | OSError):
+        message, *more = str(error).splitlines() or [type(error).__name__]
+        return Failure(message, ExitCode.FAILURE, more)
+    return Failure(
+        f"this is a bug, please report it: {type(error).__name__}: {error}", ExitCode.FAILURE
+    )
+
+
+def _words(error: "PoolError") -> str:
+    before = f"; the failure before that: {error.__cause__}" if error.__cause__ else ""
+    request = f" (request {error.request_id})" if error.request_id else ""
+    return f"{error}{request}{before}"
+
+
+def _code(error: "PoolError") -> ExitCode:
+    from pool_service_client import DeadlineExceeded, Evicted, PoolUnavailable, ServerInUse
+
+    if isinstance(error, PoolUnavailable):
+        return ExitCode.UNREACHABLE
+    if isinstance(error, DeadlineExceeded):
+        return ExitCode.TIMEOUT
+    passes = isinstance(error, Evicted | ServerInUse) or error.retry_after is not None
+    if passes or error.code.name == "UNAVAILABLE":
+        return ExitCode.TRY_AGAIN
+    return ExitCode.REFUSED if error.code.name in _FINAL else ExitCode.FAILURE
+
+
+def invalid(error: Exception) -> Failure:
+    """What to tell of a configuration that is not valid."""
+    return Failure(str(error), ExitCode.USAGE)

@@ -1,0 +1,25 @@
+from collections.abc import Callable, Iterator
+
+import pytest
+from click.testing import CliRunner, Result
+
+from pool_service.cli.commands import pool_service
+from tests.client.scripted import Script, running
+
+Run = Callable[..., Result]
+
+
+@pytest.fixture
+def service() -> Iterator[Script]:
+    yield from running()
+
+
+@pytest.fixture
+def run(service: Script) -> Run:
+    """Runs a command against the scripted service, as in a pipe."""
+
+    def runs(*arguments: str, address: str | None = None) -> Result:
+        environment = {"POOL_SERVICE_ADDRESS": address or service.address}
+        return CliRunner().invoke(pool_service, arguments, env=environment)
+
+    return runs

@@ -1,0 +1,127 @@
+from pathlib import Path
+
+import pytest
+from google.rpc.error_details_pb2 import DebugInfo, RequestInfo
+from grpc import StatusCode
+
+from pool_service_client.v1 import pool_service_pb2 as pb
+from tests.cli.conftest import Run
+from tests.client.scripted import Refusal, Script, Stay, ready, retry_after
+
+SOON = (retry_after(3600),)
+
+
+@pytest.mark.parametrize(
+    ("refusal", "exit_code"),
+    [
+        (Refusal(StatusCode.INVALID_ARGUMENT, "no", "INVALID_MODEL"), 5),
+        (Refusal(StatusCode.NOT_FOUND, "no", "MODEL_UNKNOWN"), 5),
+        (Refusal(StatusCode.FAILED_PRECONDITION, "no", "MODEL_REJECTED"), 5),
+        (Refusal(StatusCode.FAILED_PRECONDITION, "no", "RUNTIME_UNAVAILABLE"), 5),
+        (Refusal(StatusCode.FAILED_PRECONDITION, "no", "SERVER_IN_USE"), 6),
+        (Refusal(StatusCode.FAILED_PRECONDITION, "no", "CRASH_LOOP", SOON), 6),
+        (Refusal(StatusCode.RESOURCE_EXHAUSTED, "no", "POOL_FULL", SOON), 6),
+        (Refusal(StatusCode.UNAVAILABLE, "no", "START_FAILED", SOON), 6),
+        (Refusal(StatusCode.UNAVAILABLE, "no", "SHUTTING_DOWN"), 6),
+        (Refusal(StatusCode.ABORTED, "no", "EVICTED"), 6),
+        (Refusal(StatusCode.INTERNAL, "no", "INTERNAL"), 1),
+    ],
+    ids=lambda value: getattr(value, "reason", str(value)),
+)
+def test_the_reason_makes_the_exit_code(
+    run: Run, service: Script, refusal: Refusal, exit_code: int
+) -> None:
+    service.answer("Ensure", refusal)
+    result = run("ensure", "m")
+    assert (result.exit_code, result.stdout, result.stderr) == (exit_code, "", "pool-service: no\n")
+
+
+def test_a_service_that_is_not_there(run: Run, tmp_path: Path) -> None:
+    for command in (["list"], ["ensure", "m"], ["evict", "m"], ["watch"]):
+        result = run(*command, address=f"unix:{tmp_path}/none")
+        assert result.exit_code == 3
+        assert result.stderr.startswith(
+            f"pool-service: cannot reach the pool service at unix:{tmp_path}/none: "
+        )
+        assert result.stderr.count("\n") == 1
+
+
+def test_the_callers_timeout(run: Run, service: Script) -> None:
+    service.answer("Ensure", Stay())
+    result = run("ensure", "m", "--timeout", "0.2")
+    assert result.exit_code == 4
+    assert result.stderr == (
+        "pool-service: no answer within 0.2 s; what the service has begun goes on\n"
+    )
+
+
+def test_a_timeout_after_failures_says_what_failed(run: Run, service: Script) -> None:
+    service.answer("Ensure", Refusal(StatusCode.UNAVAILABLE, "it died", "START_FAILED"))
+    service.answer("Ensure", Stay())
+    result = run("ensure", "m", "--timeout", "0.5")
+    assert result.exit_code == 4
+    assert result.stderr.endswith("; the failure before that: it died\n")
+
+
+def test_nothing_is_retried_unless_a_timeout_says_for_how_long(run: Run, service: Script) -> None:
+    passing = Refusal(StatusCode.UNAVAILABLE, "it ends", "SHUTTING_DOWN", (retry_after(0.01),))
+    for _ in range(2):
+        service.answer("Ensure", passing)
+    service.answer("Ensure", pb.EnsureResponse(server=ready()))
+    assert run("ensure", "m").exit_code == 6
+    assert run("ensure", "m", "--timeout", "30").exit_code == 0
+    assert len(service.ensured) == 3
+
+
+def test_the_last_lines_of_the_server_stand_below_the_error(run: Run, service: Script) -> None:
+    debug = DebugInfo(stack_entries=["Traceback", "ImportError: \x1b[31mno mlx"])
+    service.answer("Ensure", Refusal(StatusCode.UNAVAILABLE, "it died", "START_FAILED", (debug,)))
+    assert run("ensure", "m").stderr.splitlines() == [
+        "pool-service: it died",
+        "    Traceback",
+        r"    ImportError: \x1b[31mno mlx",
+    ]
+
+
+def test_a_bug_of_the_service_is_told_with_the_request(run: Run, service: Script) -> None:
+    refusal = Refusal(StatusCode.INTERNAL, "a bug", "INTERNAL", (RequestInfo(request_id="r-17"),))
+    service.answer("Ensure", refusal)
+    assert run("ensure", "m").stderr == "pool-service: a bug (request r-17)\n"
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["ensure"],
+        ["ensure", "m", "--timeout", "0"],
+        ["ensure", "m", "--timeout", "nan"],
+        ["ensure", "m", "--keep-alive", "inf"],
+        ["ensure", "m", "--address", "nowhere"],
+        ["--address", "nowhere", "list"],
+        ["evict"],
+        ["evict", "m", "--all"],
+        ["evict", "--idle", "--all"],
+        ["evict", "--idle", "--force"],
+        ["watch", "--after", "-1"],
+        ["unknown"],
+    ],
+    ids=" ".join,
+)
+def test_a_command_line_that_makes_no_sense(
+    run: Run, service: Script, arguments: list[str]
+) -> None:
+    result = run(*arguments)
+    assert result.exit_code == 2
+    assert result.stderr.startswith("Usage: ")
+    assert not service.asked
+
+
+def test_the_commands_address_goes_before_the_global_one(run: Run, service: Script) -> None:
+    service.answer("Evict", pb.EvictResponse())
+    command = ["--address", "unix:/none", "evict", "m", "--address", service.address]
+    assert run(*command, address="unix:/neither").exit_code == 0
+
+
+def test_the_global_address_goes_before_the_environments(run: Run, service: Script) -> None:
+    service.answer("Evict", pb.EvictResponse())
+    assert run("--address", service.address, "evict", "m", address="unix:/none").exit_code == 0

@@ -1,0 +1,156 @@
+import json
+from datetime import UTC, datetime, timedelta
+
+from google.protobuf.duration_pb2 import Duration
+from google.protobuf.timestamp_pb2 import Timestamp
+from grpc import StatusCode
+
+from pool_service_client.v1 import pool_service_pb2 as pb
+from tests.cli.conftest import Run
+from tests.client.scripted import Refusal, Script, changed, ready, removed, synced
+
+LONG = "organisation-of-some-length/" + "model-" * 20
+
+
+def ago(**span: float) -> Timestamp:
+    at = Timestamp()
+    at.FromDatetime(datetime.now(UTC) - timedelta(**span))
+    return at
+
+
+def listed(*servers: pb.Server) -> pb.ListResponse:
+    failed = sum(server.state == pb.SERVER_STATE_FAILED for server in servers)
+    totals = pb.PoolTotals(servers=len(servers), ready=len(servers) - failed, failed=failed)
+    return pb.ListResponse(servers=servers, revision=7, totals=totals)
+
+
+def test_ensure_prints_the_endpoint_and_nothing_else(run: Run, service: Script) -> None:
+    service.answer("Ensure", pb.EnsureResponse(server=ready()))
+    result = run("ensure", "m", "--runtime-model", "r", "--keep-alive", "-1")
+    assert (result.exit_code, result.output) == (0, "http://127.0.0.1:49321\n")
+    keep_alive = Duration(seconds=-1)
+    assert service.ensured == [
+        pb.EnsureRequest(model="m", runtime_model="r", keep_alive=keep_alive)
+    ]
+
+
+def test_ensure_json_is_one_object_with_the_names_of_the_wire(run: Run, service: Script) -> None:
+    server = ready(create_time=Timestamp(seconds=1_700_000_000, nanos=500_000_000))
+    service.answer("Ensure", pb.EnsureResponse(server=server, started=True))
+    printed = json.loads(run("ensure", "m", "--json").stdout)
+    assert printed["started"] is True
+    assert set(printed["server"]) == {field.name for field in pb.Server.DESCRIPTOR.fields}
+    assert printed["server"]["state"] == "READY"
+    assert printed["server"]["generation"] == 1
+    assert printed["server"]["create_time"] == "2023-11-14T22:13:20.500000Z"
+    assert printed["server"]["expire_time"] is None
+
+
+def test_list_is_a_table_with_a_line_for_each_server(run: Run, service: Script) -> None:
+    expiry = Timestamp()
+    expiry.FromDatetime(datetime.now(UTC) + timedelta(minutes=4, seconds=30))
+    failed = pb.Server(model="b", state=pb.SERVER_STATE_FAILED, generation=3, detail="it died")
+    first = ready("vllm-mlx/qwen3-4b", create_time=ago(hours=2, minutes=5), expire_time=expiry)
+    service.answer("List", listed(first, failed))
+    result = run("list")
+    lines = [line.split() for line in result.stdout.splitlines()]
+    assert lines[0] == ["MODEL", "STATE", "GEN", "PID", "ENDPOINT", "AGE", "EXPIRES"]
+    endpoint = "http://127.0.0.1:49321"
+    assert lines[1] == [
+        "vllm-mlx/qwen3-4b",
+        "READY",
+        "1",
+        "4711",
+        endpoint,
+        *["2h", "5m", "in", "4m"],
+    ]
+    assert lines[2] == ["b", "FAILED", "3", "-", "-", "-", "-"]
+    assert result.stdout.splitlines()[3:] == ["  b: it died", "2 servers: 1 ready, 1 failed"]
+
+
+def test_list_in_a_pipe_cuts_nothing_off(run: Run, service: Script) -> None:
+    service.answer("List", listed(ready(LONG)))
+    row = run("list").stdout.splitlines()[1]
+    assert LONG in row
+    assert "http://127.0.0.1:49321" in row
+
+
+def test_list_of_an_empty_pool_says_so(run: Run, service: Script) -> None:
+    service.answer("List", listed())
+    assert run("list").output == "0 servers\n"
+
+
+def test_list_json_is_an_object_a_line_over_all_pages(run: Run, service: Script) -> None:
+    service.answer("List", pb.ListResponse(servers=[ready("a")], next_page_token="t"))
+    service.answer("List", listed(ready("b")))
+    lines = run("list", "--json").stdout.splitlines()
+    assert [json.loads(line)["model"] for line in lines] == ["a", "b"]
+
+
+def test_nothing_that_a_terminal_obeys_is_passed_on(run: Run, service: Script) -> None:
+    evil = "\x1b]0;x\x07\u202e[red]"
+    service.answer("List", listed(ready(evil, detail=evil)))
+    service.answer("Evict", pb.EvictResponse(evicted=[pb.EvictedServer(server=ready(evil))]))
+    service.answer("Ensure", Refusal(StatusCode.INTERNAL, evil, "INTERNAL"))
+    service.answer("Watch", changed(1, evil), Refusal(StatusCode.INTERNAL, evil, "INTERNAL"))
+    for command in (["list"], ["list", "--json"], ["evict", "m"], ["ensure", "m"], ["watch"]):
+        output = run(*command).output
+        assert "x1b]0;x" in output or "u001b]0;x" in output
+        assert not set(output) & set("\x1b\x07\u202e")
+
+
+def test_evict_says_what_was_stopped_and_what_was_lost(run: Run, service: Script) -> None:
+    stopped = pb.EvictedServer(server=ready("a"))
+    killed = pb.EvictedServer(server=ready("b", generation=2), killed=True)
+    service.answer("Evict", pb.EvictResponse(evicted=[stopped, killed]))
+    result = run("evict", "--all", "--force")
+    assert result.stdout.splitlines() == [
+        "evicted a (generation 1)",
+        "evicted b (generation 2); it had to be killed, and work in flight was lost",
+    ]
+    assert service.asked["Evict"] == [pb.EvictRequest(all=True, force=True)]
+
+
+def test_evict_of_nothing_is_said_and_no_failure(run: Run, service: Script) -> None:
+    service.answer("Evict", pb.EvictResponse())
+    people, programs = run("evict", "--idle"), run("evict", "m", "--json")
+    assert (people.exit_code, people.output) == (0, "nothing to evict\n")
+    assert (programs.exit_code, programs.output) == (0, "")
+
+
+def test_watch_prints_a_line_for_each_event(run: Run, service: Script) -> None:
+    service.answer("List", listed())
+    service.answer(
+        "Watch",
+        changed(3, "a", detail="warm"),
+        synced(3),
+        removed(4, "a"),
+        Refusal(StatusCode.INTERNAL, "the end", "INTERNAL"),
+    )
+    result = run("watch")
+    assert [line[10:] for line in result.stdout.splitlines()] == [
+        "READY     a (generation 1 pid 4711) http://127.0.0.1:49321: warm",
+        "that is all at revision 3; changes follow",
+        "REMOVED   a (generation 1 pid 4711) http://127.0.0.1:49321",
+    ]
+
+
+def test_watch_json_is_an_object_for_each_event(run: Run, service: Script) -> None:
+    service.answer("List", listed())
+    end = Refusal(StatusCode.INTERNAL, "the end", "INTERNAL")
+    service.answer("Watch", changed(3, "a"), synced(3), removed(4, "a"), end)
+    events = [json.loads(line) for line in run("watch", "--json").stdout.splitlines()]
+    assert [(event["event"], event["revision"]) for event in events] == [
+        ("changed", 3),
+        ("synced", 3),
+        ("removed", 4),
+    ]
+    assert [event["server"] and event["server"]["model"] for event in events] == ["a", None, "a"]
+
+
+def test_watch_after_a_revision_asks_for_what_follows_it(run: Run, service: Script) -> None:
+    service.answer("List", listed())
+    service.answer("Watch", Refusal(StatusCode.OUT_OF_RANGE, "gone", "REVISION_COMPACTED"))
+    result = run("watch", "--after", "0")
+    assert (result.exit_code, result.output) == (5, "pool-service: gone\n")
+    assert service.asked["Watch"] == [pb.WatchRequest(after_revision=0)]

@@ -1,0 +1,162 @@
+"""The program as it is started: by its own interpreter, in pipes and on a terminal."""
+
+import os
+import pty
+import select
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import pytest
+
+from pool_service_client.v1 import pool_service_pb2 as pb
+from tests.client.scripted import Script, Stay, changed, ready, synced
+
+MAIN = "from pool_service.cli import main; main()"
+
+
+def started(
+    script: Script, *arguments: str, stdout: int = subprocess.PIPE, stderr: int = subprocess.PIPE
+) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-c", MAIN, *arguments],
+        env={**os.environ, "POOL_SERVICE_ADDRESS": script.address, "TERM": "xterm"},
+        stdin=subprocess.DEVNULL,
+        stdout=stdout,
+        stderr=stderr,
+        text=True,
+    )
+
+
+@dataclass
+class Terminal:
+    """What is written to a pseudo-terminal."""
+
+    reader: int
+    writer: int
+    seen: str = field(default="")
+
+    def wait_for(self, text: str) -> None:
+        while text not in self.seen:
+            assert select.select([self.reader], [], [], 20)[0], f"{text!r} not in {self.seen!r}"
+            self.seen += os.read(self.reader, 65536).decode()
+
+
+@pytest.fixture
+def terminal() -> Iterator[Terminal]:
+    reader, writer = pty.openpty()
+    yield Terminal(reader, writer)
+    os.close(reader)
+    os.close(writer)
+
+
+@contextmanager
+def running(process: subprocess.Popen[str]) -> Iterator[subprocess.Popen[str]]:
+    with process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def test_help_imports_none_of_what_the_commands_need() -> None:
+    code = (
+        "import sys\n"
+        "from pool_service.cli import main\n"
+        "sys.argv = ['pool-service', '--help']\n"
+        "try: main()\n"
+        "except SystemExit: pass\n"
+        "heavy = {'asyncio', 'grpc', 'psutil', 'pydantic', 'rich', 'google.protobuf'}\n"
+        "print(sorted(heavy & set(sys.modules)), file=sys.stderr)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "Exit codes:" in done.stdout
+    assert done.stderr == "[]\n"
+
+
+def test_fork_support_is_off_before_grpc_is_there() -> None:
+    code = (
+        "import os, sys\n"
+        "from pool_service.cli import main\n"
+        "sys.argv = ['pool-service', '--version']\n"
+        "try: main()\n"
+        "except SystemExit: pass\n"
+        "print(os.environ['GRPC_ENABLE_FORK_SUPPORT'], 'grpc' in sys.modules)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "false False"
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completion_is_offered_to_each_shell(shell: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", MAIN],
+        env={**os.environ, "_POOL_SERVICE_COMPLETE": f"{shell}_source"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert "pool-service" in done.stdout
+
+
+def test_ensure_on_a_terminal_shows_what_it_waits_for(service: Script, terminal: Terminal) -> None:
+    service.answer("Ensure", Stay())
+    service.answer(
+        "Watch",
+        changed(1, "other"),
+        changed(1, "m", state=pb.SERVER_STATE_STARTING, detail="loads [1/2]"),
+        synced(1),
+        Stay(),
+    )
+    with running(started(service, "ensure", "m", stderr=terminal.writer)) as process:
+        terminal.wait_for("m: starting: loads [1/2]")
+        process.send_signal(signal.SIGINT)
+        assert process.wait(20) == 130
+    assert "Traceback" not in terminal.seen
+    assert "other" not in terminal.seen
+
+
+def test_ensure_on_a_terminal_still_prints_the_endpoint_alone(
+    service: Script, terminal: Terminal
+) -> None:
+    service.answer("Ensure", pb.EnsureResponse(server=ready(), started=True))
+    service.answer("Watch", synced(1), Stay())
+    with running(started(service, "ensure", "m", stderr=terminal.writer)) as process:
+        output, _ = process.communicate(timeout=20)
+        assert (process.returncode, output) == (0, "http://127.0.0.1:49321\n")
+    terminal.wait_for("requests must name the model served-m")
+
+
+def test_list_on_a_narrow_terminal_keeps_the_endpoint_whole(
+    service: Script, terminal: Terminal
+) -> None:
+    model = "organisation/a-model-with-quite-a-long-name"
+    service.answer("List", pb.ListResponse(servers=[ready(model)], totals=pb.PoolTotals(servers=1)))
+    with running(started(service, "list", stdout=terminal.writer)) as process:
+        terminal.wait_for("1 server")
+        assert process.wait(20) == 0
+    assert "http://127.0.0.1:49321" in terminal.seen
+
+
+def test_interrupting_a_watch_is_quiet(service: Script) -> None:
+    service.answer("List", pb.ListResponse())
+    service.answer("Watch", synced(1), Stay())
+    with running(started(service, "watch", "--json")) as process:
+        assert process.stdout is not None
+        assert "synced" in process.stdout.readline()
+        process.send_signal(signal.SIGINT)
+        output, errors = process.communicate(timeout=20)
+        assert (process.returncode, output, errors) == (130, "", "")
+
+
+def test_a_reader_that_has_gone_ends_a_command_quietly(service: Script) -> None:
+    service.answer("List", pb.ListResponse(servers=[ready(str(n)) for n in range(100)]))
+    reader, writer = os.pipe()
+    os.close(reader)
+    with running(started(service, "list", "--json", stdout=writer)) as process:
+        os.close(writer)
+        _, errors = process.communicate(timeout=20)
+        assert (process.returncode, errors) == (141, "")

@@ -1,0 +1,35 @@
+import pytest
+
+from pool_service.cli.text import safe, span
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("qwen3 4b/é漢", "qwen3 4b/é漢"),
+        ("\x1b[2J", r"\x1b[2J"),
+        ("a\nb\r\x07\x00", r"a\nb\r\x07\x00"),
+        ("\u202eabc", r"\u202eabc"),
+        ("a\u200bb\u2028c", r"a\u200bb\u2028c"),
+        ("\x9b31m", r"\x9b31m"),
+    ],
+)
+def test_what_a_terminal_would_obey_is_written_out(text: str, shown: str) -> None:
+    assert safe(text) == shown
+
+
+@pytest.mark.parametrize(
+    ("seconds", "shown"),
+    [
+        (-3.0, "0s"),
+        (59.9, "59s"),
+        (60.0, "1m"),
+        (3599.0, "59m"),
+        (3600.0, "1h"),
+        (7500.0, "2h 5m"),
+        (86400.0, "1d"),
+        (90000.0, "1d 1h"),
+    ],
+)
+def test_spans_are_in_one_or_two_units(seconds: float, shown: str) -> None:
+    assert span(seconds) == shown
