@@ -114,12 +114,9 @@ def write_manifest(directory: Path) -> None:
 def is_whole(directory: Path) -> bool:
     try:
         manifest = json.loads((directory / MANIFEST).read_text(encoding="utf-8"))
-        return bool(
-            manifest["recipe"] == RECIPE
-            and manifest["package"] == PACKAGE
-            and manifest["sizes"] == sizes(directory)
-        )
-    except (OSError, ValueError, KeyError, TypeError):
+        expected = {"recipe": RECIPE, "package": PACKAGE, "sizes": manifest["sizes"]}
+        return bool(manifest == expected and manifest["sizes"].items() <= sizes(directory).items())
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return False
 
 

@@ -69,7 +69,13 @@ def run(*command: str) -> None:
     """Runs to the end, and shows what it printed only when it fails."""
     environment = {key: value for key, value in os.environ.items() if key not in FOREIGN}
     process = subprocess.Popen(
-        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        command,
+        env=environment,
+        # It inherits the lock: a pip that outlives a killed set-up keeps the next one waiting.
+        close_fds=False,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
     )
     lines = list(followed(process))
     if process.wait() != 0:
@@ -133,7 +139,12 @@ def alone() -> Iterator[None]:
     cache = ROOT / ".cache"
     cache.mkdir(exist_ok=True)
     with (cache / "setup.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+        os.set_inheritable(lock.fileno(), True)  # noqa: FBT003  # its only way
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            print("setup: waiting for another set-up of this checkout", flush=True)
+            fcntl.flock(lock, fcntl.LOCK_EX)
         yield
 
 
@@ -148,6 +159,9 @@ def main(arguments: Sequence[str]) -> int:
         print(f"setup: could not make .venv: {error}", file=sys.stderr)
         print("setup: put that right and run it again; it starts afresh.", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        print("\nsetup: interrupted; the next one starts afresh.", file=sys.stderr)
+        return 130
     return 0
 
 
