@@ -17,9 +17,10 @@ from pool_service.core.types import Diagnosis, ExitReport, Server
 def start_failure(server: Server, report: ExitReport) -> PoolError:
     """The error for those who waited for a server that died while starting."""
     name = f"{server.model!r}"
+    what = report.message.rstrip(".")
     if report.diagnosis is Diagnosis.MODEL_REJECTED:
         return ModelRejected(
-            f"the runtime refused {name}: {report.message}. Name a model that it supports, or "
+            f"the runtime refused {name}: {what}. Name a model that it supports, or "
             "mend the files of this one.",
             model=server.model,
             last_lines=report.last_lines,
@@ -27,11 +28,11 @@ def start_failure(server: Server, report: ExitReport) -> PoolError:
     if report.diagnosis is Diagnosis.RUNTIME_UNUSABLE:
         return RuntimeUnavailable(
             f"{name} cannot be started: the runtime is not usable as configured: "
-            f"{report.message}. Correct the [runtime] section of the configuration.",
+            f"{what}. Correct the [runtime] section of the configuration.",
             model=server.model,
         )
     return StartFailed(
-        f"the server of {name} died before it was ready: {report.message}. Its log is "
+        f"the server of {name} died before it was ready: {what}. Its log is "
         f"{server.log_path}; the next Ensure tries again.",
         model=server.model,
         last_lines=report.last_lines,
