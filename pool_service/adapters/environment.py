@@ -1,0 +1,57 @@
+"""Which of the service's environment variables a server gets: an allow-list.
+
+Whatever is not named here stays outside, since a variable can change what runs:
+WEB_CONCURRENCY ends vllm-mlx, VLLM_MLX_MCP_CONFIG starts programs,
+MLX_LM_TRUST_REMOTE_CODE runs the model's code, PYTHONPATH and PYTHONSTARTUP run others'.
+"""
+
+from collections.abc import Iterable, Mapping
+
+_NAMES = frozenset(
+    {
+        # Programs, the home with its caches, and the user that they belong to.
+        *("PATH", "HOME", "USER", "LOGNAME", "TMPDIR", "XDG_CACHE_HOME"),
+        # Language and time of what is logged; macOS asks for its own at each start.
+        *("LANG", "LANGUAGE", "TZ", "__CF_USER_TEXT_ENCODING"),
+        # How a download gets out: certificates and proxies.
+        *("SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"),
+        *("http_proxy", "https_proxy", "all_proxy", "no_proxy"),
+        *("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY"),
+        # Whether to download at all, and how many threads to use.
+        *("TRANSFORMERS_OFFLINE", "TOKENIZERS_PARALLELISM", "OMP_NUM_THREADS"),
+    }
+)
+_PREFIXES = (
+    "LC_",
+    # Where models are cached, and the token that gated ones need.
+    *("HF_", "HUGGINGFACE_", "HUGGING_FACE_"),
+    # Tuning and debugging of MLX and of Metal.
+    *("MLX_", "METAL_", "MTL_"),
+)
+# Variables under an allowed prefix that let a model bring code of its own.
+_NEVER = ("TRUST_REMOTE_CODE", "ALLOW_CODE_EVAL")
+
+_ALWAYS = {
+    # A line is in the log when it was written, also the last one before a crash.
+    "PYTHONUNBUFFERED": "1",
+}
+
+
+def scrubbed(
+    inherited: Mapping[str, str], *additional: Iterable[tuple[str, str]]
+) -> tuple[tuple[str, str], ...]:
+    """What a server gets: the allowed part of `inherited`, then each of `additional`.
+
+    A later one replaces an earlier; what the operator sets is not filtered.
+    """
+    environment = {name: value for name, value in inherited.items() if _allowed(name)}
+    environment.update(_ALWAYS)
+    for variables in additional:
+        environment.update(variables)
+    return tuple(sorted(environment.items()))
+
+
+def _allowed(name: str) -> bool:
+    if any(part in name for part in _NEVER):
+        return False
+    return name in _NAMES or name.startswith(_PREFIXES)

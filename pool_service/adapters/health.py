@@ -1,0 +1,49 @@
+"""What a health answer says."""
+
+import json
+
+from pool_service.adapters.http_get import Answer
+
+# As vllm-mlx (healthy), llama.cpp and vLLM's neighbours (ok) and others say it.
+_GOOD = frozenset({"healthy", "ok", "ready", "up", "pass", "running", "alive", "serving"})
+_HTTP_OK = 200
+
+
+def is_healthy(answer: Answer | None) -> bool:
+    """Whether it is a 200 that, where it is a JSON object, does not say otherwise.
+
+    vllm-mlx answers 200 also when it is unhealthy or has no model. What calls itself JSON
+    and is none says nothing.
+    """
+    if answer is None or answer.status != _HTTP_OK:
+        return False
+    try:
+        fields = _fields(answer)
+    except (ValueError, RecursionError):
+        return "json" not in answer.content_type.lower()
+    if fields.get("model_loaded") is False:
+        return False
+    status = fields.get("status", "ok")
+    return status is True or (isinstance(status, str) and status.lower() in _GOOD)
+
+
+def active_requests(answer: Answer | None) -> int | None:
+    """How many requests it says are in flight; None if it does not say."""
+    if answer is None or answer.status != _HTTP_OK:
+        return None
+    try:
+        count = _fields(answer).get("active_requests")
+    except (ValueError, RecursionError):
+        return None
+    if isinstance(count, int) and not isinstance(count, bool) and count >= 0:
+        return count
+    return None
+
+
+def _fields(answer: Answer) -> dict[str, object]:
+    """The body's fields, none if it is JSON but no object.
+
+    Raises ValueError if it is no JSON, RecursionError if it is nested too deep for one.
+    """
+    value = json.loads(answer.body)
+    return value if isinstance(value, dict) else {}

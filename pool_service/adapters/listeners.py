@@ -1,0 +1,83 @@
+"""Which sockets a process has: the proof that an answer is its own.
+
+Blocking, and dear where the machine has many connections (some milliseconds): for a worker
+thread. psutil holds what differs between Linux and macOS.
+"""
+
+import contextlib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from ipaddress import ip_address
+
+import psutil
+
+from pool_service.adapters.identity import is_in_group
+
+_LOOPBACK_V4 = "127.0.0.1"
+_LOOPBACK_V6 = "::1"
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class TcpSocket:
+    """A TCP socket of a process: whose, by which of its descriptors, and where.
+
+    host: as it was bound, 0.0.0.0 and :: included. Orders as it should be tried: IPv4 first.
+    """
+
+    is_v6: bool
+    host: str
+    port: int
+    pid: int
+    descriptor: int
+
+    @property
+    def connect_host(self) -> str:
+        """Where on this machine it is reached."""
+        address = ip_address(self.host.partition("%")[0])
+        if address.is_unspecified:
+            return _LOOPBACK_V6 if self.is_v6 else _LOOPBACK_V4
+        return self.host
+
+    @property
+    def url(self) -> str:
+        """The base URL."""
+        host = f"[{self.connect_host}]" if self.is_v6 else self.connect_host
+        return f"http://{host}:{self.port}"
+
+
+def member_pids(leader_pid: int) -> list[int]:
+    """The other processes in the group or session that this one leads."""
+    return [pid for pid in psutil.pids() if pid != leader_pid and is_in_group(pid, leader_pid)]
+
+
+def listeners(pids: Iterable[int], port: int | None = None) -> tuple[TcpSocket, ...]:
+    """What these processes listen on, on `port` if it is given, in the order to try it."""
+    found: list[TcpSocket] = []
+    for pid in pids:
+        # Where it cannot be seen (gone, or another user's) nothing is proven.
+        with contextlib.suppress(psutil.Error, OSError):
+            found += _sockets(pid, psutil.CONN_LISTEN)
+    return tuple(sorted(one for one in found if port is None or one.port == port))
+
+
+def established(pids: Iterable[int], port: int) -> int | None:
+    """How many connections these processes have on their `port`; None: it cannot be told."""
+    count = 0
+    for pid in pids:
+        try:
+            sockets = _sockets(pid, psutil.CONN_ESTABLISHED)
+        except psutil.NoSuchProcess:
+            continue
+        except (psutil.Error, OSError):
+            return None
+        count += sum(socket.port == port for socket in sockets)
+    return count
+
+
+def _sockets(pid: int, status: str) -> list[TcpSocket]:
+    return [
+        TcpSocket(":" in ip, ip, port, pid, connection.fd)
+        for connection in psutil.Process(pid).net_connections("tcp")
+        if connection.status == status
+        for ip, port in (connection.laddr,)
+    ]

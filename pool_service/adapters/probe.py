@@ -1,0 +1,105 @@
+"""Finds out whether a server is ready, and how much it has to do.
+
+Ready is proven in three steps, again and again until they hold together: this very
+process (or one of its session) owns a listening socket; that address answers healthy; and
+the same socket is still there, owned by the same process. A stranger that took the port
+and answers 200 fails the first or the last.
+"""
+
+import asyncio
+import time
+from urllib.parse import urlsplit
+
+from pool_service.adapters.health import active_requests, is_healthy
+from pool_service.adapters.http_get import get
+from pool_service.adapters.identity import is_alive
+from pool_service.adapters.listeners import TcpSocket, established, listeners, member_pids
+from pool_service.core.types import Identity, LaunchPlan
+
+# Seconds between looks: a hundredth of the time waited so far, within these bounds. So it
+# adds about half a percent to a start, and a long load is not disturbed by many looks.
+_MIN_PACE = 0.02
+_MAX_PACE = 0.5
+_PACE_SHARE = 0.01
+# A look takes at most a tenth of a core, however dear it is on this machine.
+_COST_FACTOR = 10
+# Looking at all members of the session means looking at all processes: less often.
+_MEMBERS_PACE = 1.0
+
+
+class HttpProbe:
+    """Implements the port `Probe` for processes of this machine."""
+
+    async def ready(self, identity: Identity, plan: LaunchPlan, probe_timeout: float) -> str | None:
+        """Wait until this very process listens and answers healthy; see the port."""
+        search = _Search(identity, plan.port)
+        while True:
+            candidates = await asyncio.to_thread(search.look)
+            if candidates is None:
+                return None
+            endpoint = await _first_healthy(search, candidates, plan.health_path, probe_timeout)
+            if endpoint:
+                return endpoint
+            await asyncio.sleep(search.pace())
+
+    async def requests_in_flight(
+        self, identity: Identity, plan: LaunchPlan, endpoint: str, probe_timeout: float
+    ) -> int | None:
+        """What the server itself says, else its connections; see the port."""
+        url = urlsplit(endpoint)
+        host, port = url.hostname or "", url.port or 0
+        said = active_requests(await get(host, port, plan.health_path, probe_timeout))
+        if said is not None:
+            return said
+        return await asyncio.to_thread(_count_connections, identity, port)
+
+
+class _Search:
+    """Looks for listeners of one process, at a pace that suits how long it takes."""
+
+    def __init__(self, identity: Identity, port: int | None) -> None:
+        self._identity = identity
+        self._port = port
+        self._started = time.monotonic()
+        self._cost = 0.0
+        self._members_due = self._started + _MEMBERS_PACE
+
+    def look(self) -> tuple[TcpSocket, ...] | None:
+        """What it listens on now; None if it is gone. Blocking."""
+        before = time.monotonic()
+        if not is_alive(self._identity):
+            return None
+        found = listeners([self._identity.pid], self._port)
+        if not found and before >= self._members_due:
+            found = listeners(member_pids(self._identity.pid), self._port)
+            self._members_due = time.monotonic() + _MEMBERS_PACE
+        self._cost = time.monotonic() - before
+        return found
+
+    def still_owns(self, listener: TcpSocket) -> bool:
+        """Whether it is alive and the same socket still its own. Blocking."""
+        return listener in listeners([listener.pid], listener.port) and is_alive(self._identity)
+
+    def pace(self) -> float:
+        """Seconds until the next look."""
+        waited = time.monotonic() - self._started
+        return max(min(max(waited * _PACE_SHARE, _MIN_PACE), _MAX_PACE), self._cost * _COST_FACTOR)
+
+
+async def _first_healthy(
+    search: _Search, candidates: tuple[TcpSocket, ...], health_path: str, probe_timeout: float
+) -> str | None:
+    """The endpoint of the first that is healthy and provenly its own."""
+    answers = await asyncio.gather(
+        *(get(one.connect_host, one.port, health_path, probe_timeout) for one in candidates)
+    )
+    for listener, answer in zip(candidates, answers, strict=True):
+        if is_healthy(answer) and await asyncio.to_thread(search.still_owns, listener):
+            return listener.url
+    return None
+
+
+def _count_connections(identity: Identity, port: int) -> int | None:
+    if not is_alive(identity):
+        return 0
+    return established([identity.pid, *member_pids(identity.pid)], port)

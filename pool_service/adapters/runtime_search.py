@@ -1,0 +1,193 @@
+"""Finds the runtime's program, and the version of a vllm-mlx.
+
+Order: the configured command; for the default one vllm-mlx beside the running
+interpreter, on PATH, and the provisioned one.
+"""
+
+import asyncio
+import contextlib
+import os
+import re
+import shlex
+import shutil
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from pool_service.adapters import vllm_mlx
+from pool_service.adapters.environment import scrubbed
+from pool_service.core.errors import RuntimeUnavailable
+
+INSTALL = "pool-service runtime install"
+
+_VERSION = re.compile(r"\d+(?:\.\d+)+\S*")
+_QUERY = f"import importlib.metadata as m; print(m.version({vllm_mlx.DISTRIBUTION!r}))"
+# Seconds; an interpreter takes 0.05, on a cold disk more.
+_QUERY_TIMEOUT = 20.0
+# When the program's file was changed, in nanoseconds, and its size in bytes.
+_Stamp = tuple[int, int]
+# What a script's first two lines take at most; longer paths do not work either.
+_HEAD_BYTES = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class Program:
+    """A program that was found: where, and how."""
+
+    path: Path
+    found: str
+
+
+def search_configured(name: str) -> Program:
+    """A path, or a name on PATH. Raises RuntimeUnavailable if there is no such program."""
+    if os.sep not in name:
+        on_path = shutil.which(name)
+        if on_path:
+            return Program(Path(on_path).absolute(), "configured, on PATH")
+        raise RuntimeUnavailable(
+            f"The runtime {name!r} was not found on PATH; install it, or correct [runtime] command."
+        )
+    # The process gets another working directory: a relative path would lead nowhere there.
+    try:
+        path = Path(name).expanduser().absolute()
+        if not path.is_file():
+            why = "is no file" if path.exists() else "does not exist"
+            raise RuntimeUnavailable(f"The runtime '{path}' {why}; correct [runtime] command.")
+    # RuntimeError: a user of whom no home is known.
+    except (OSError, RuntimeError) as error:
+        raise RuntimeUnavailable(f"The runtime {name!r} cannot be found: {error}") from error
+    if not os.access(path, os.X_OK):
+        raise RuntimeUnavailable(f"The runtime '{path}' is not executable; chmod +x it.")
+    return Program(path, "configured")
+
+
+def search_default(provisioned: Callable[[], Path | None]) -> Program | None:
+    """vllm-mlx where it usually is; None if it is nowhere."""
+    # Not resolved: the interpreter of a virtual environment is a link to another's.
+    beside = Path(sys.executable).parent
+    for found, where in (("beside the running interpreter", str(beside)), ("on PATH", None)):
+        path = shutil.which(vllm_mlx.PROGRAM, path=where)
+        if path:
+            return Program(Path(path).absolute(), found)
+    installed = provisioned()
+    return Program(installed, f"installed by {INSTALL}") if installed else None
+
+
+def interpreter_of(script: Path) -> str | None:
+    """The Python that runs a script; None if it is no Python script, or cannot be read."""
+    try:
+        with script.open("rb") as file:
+            head = file.read(_HEAD_BYTES).decode(errors="replace").splitlines()
+    except OSError:
+        return None
+    if not head or not head[0].startswith("#!"):
+        return None
+    words = head[0][2:].split() or [""]
+    program = words[0]
+    if Path(program).name == "env":
+        program = shutil.which(words[-1]) or ""
+    elif Path(program).name == "sh" and len(head) > 1:
+        program = _exec_line(head[1])
+    return program if "python" in Path(program).name else None
+
+
+def _exec_line(line: str) -> str:
+    """What installers write where the path is too long or has spaces: '''exec' PYTHON "$0" "$@"."""
+    with contextlib.suppress(ValueError):
+        words = shlex.split(line)
+        if words[:1] == ["exec"] and len(words) > 1:
+            return words[1]
+    return ""
+
+
+class Versions:
+    """Versions of vllm-mlx programs, remembered until the program's file changes."""
+
+    def __init__(self) -> None:
+        self._known: dict[Path, tuple[_Stamp, str | None]] = {}
+        self._lock = asyncio.Lock()
+
+    async def version_of(self, path: Path) -> str | None:
+        """The version, without importing it where its metadata can be had; None: not known."""
+        known = self._lookup(path)
+        if known:
+            return known[1]
+        # Of many starts at once one asks.
+        async with self._lock:
+            known = self._lookup(path)
+            if not known:
+                known = (_stamp(path), await _ask_version(path))
+                self._known[path] = known
+            return known[1]
+
+    def _lookup(self, path: Path) -> tuple[_Stamp, str | None] | None:
+        known = self._known.get(path)
+        return known if known and known[0] == _stamp(path) else None
+
+
+def check_version(program: Program, version: str | None) -> None:
+    """Raise RuntimeUnavailable for a vllm-mlx that is too old, or of which that is not known."""
+    wanted = ".".join(map(str, vllm_mlx.MINIMUM_VERSION))
+    if version is None:
+        raise RuntimeUnavailable(
+            f"The version of vllm-mlx at '{program.path}' could not be found out (is it a wrapper, "
+            f"or half installed?); name the program itself in [runtime] command, or run "
+            f"'{INSTALL}'."
+        )
+    if _release(version) < vllm_mlx.MINIMUM_VERSION:
+        raise RuntimeUnavailable(
+            f"vllm-mlx {version} at '{program.path}' is too old, {wanted} or later is needed; "
+            f"upgrade it there, or remove it and run '{INSTALL}'."
+        )
+
+
+def _release(version: str) -> tuple[int, ...]:
+    """The numbers before any suffix: of 0.3.0rc1 these are 0, 3, 0."""
+    match = re.match(r"\d+(?:\.\d+)*", version)
+    numbers = [int(number) for number in match[0].split(".")] if match else []
+    return tuple([*numbers, 0, 0, 0][: max(3, len(numbers))])
+
+
+def _stamp(path: Path) -> _Stamp:
+    try:
+        status = path.stat()
+    except OSError:
+        return (0, 0)
+    return (status.st_mtime_ns, status.st_size)
+
+
+async def _ask_version(path: Path) -> str | None:
+    interpreter = interpreter_of(path)
+    if interpreter:
+        output = await _output(interpreter, "-c", _QUERY)
+        if output:
+            return output.strip()
+    output = await _output(str(path), "--version")
+    match = _VERSION.search(output or "")
+    return match[0] if match else None
+
+
+async def _output(*command: str) -> str | None:
+    """What a command that succeeds prints; None if it fails or takes too long."""
+    try:
+        process = await asyncio.create_subprocess_exec(
+            *command,
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.DEVNULL,
+            env=dict(scrubbed(os.environ)),
+            # Python takes modules from where it runs.
+            cwd="/",
+        )
+    except OSError:
+        return None
+    try:
+        output, _ = await asyncio.wait_for(process.communicate(), _QUERY_TIMEOUT)
+    except TimeoutError:
+        return None
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+    return output.decode(errors="replace") if process.returncode == 0 else None

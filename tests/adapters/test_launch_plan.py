@@ -1,0 +1,94 @@
+from pathlib import Path
+
+import pytest
+
+from pool_service.adapters.launch_plan import (
+    Names,
+    check_directory,
+    check_names,
+    filled,
+    kind_of,
+    option_value,
+    with_options,
+)
+from pool_service.core.errors import ModelRejected
+
+TEMPLATE = ("vllm-mlx", "serve", "{runtime_model}", "--port", "{port}")
+
+
+def test_placeholders_are_replaced_once_so_that_a_model_cannot_fill_others() -> None:
+    names = Names(model="m", runtime_model="{port}{model}", port="1")
+    assert filled(("{runtime_model}", "-p={port}", "{other}"), names) == (
+        "{port}{model}",
+        "-p=1",
+        "{other}",
+    )
+
+
+@pytest.mark.parametrize(
+    ("program", "kind"),
+    [("vllm-mlx", "vllm-mlx"), ("/opt/x/vllm-mlx", "vllm-mlx"), ("llama-server", "plain")],
+)
+def test_the_programs_name_tells_the_kind(program: str, kind: str) -> None:
+    assert kind_of((program, "serve")) == kind
+
+
+def test_the_options_that_the_pool_relies_on_follow_serve() -> None:
+    command = with_options(TEMPLATE, "{model}")
+    assert command[:4] == ("vllm-mlx", "serve", "--served-model-name", "{model}")
+    assert option_value(command, "--host") == "127.0.0.1"
+    assert option_value(command, "--download-retries") == "1"
+    assert float(option_value(command, "--auto-unload-idle-seconds") or 0) > 1e8
+    assert command[-3:] == TEMPLATE[2:]
+
+
+@pytest.mark.parametrize("own", [("--host", "0.0.0.0"), ("--host=0.0.0.0",)])
+def test_what_the_template_says_is_not_said_again(own: tuple[str, ...]) -> None:
+    command = with_options((*TEMPLATE, *own), "m")
+    assert option_value(command, "--host") == "0.0.0.0"
+    assert sum(part.startswith("--host") for part in command) == 1
+
+
+@pytest.mark.parametrize("option", ["--trust-remote-code", "--mllm-draft-model=x"])
+def test_unloading_is_not_asked_for_beside_options_that_it_would_disable(option: str) -> None:
+    command = with_options((*TEMPLATE, option), "m")
+    assert option_value(command, "--auto-unload-idle-seconds") is None
+
+
+@pytest.mark.parametrize("name", ["-x", "--trust-remote-code"])
+def test_a_name_that_is_an_option_is_refused(name: str) -> None:
+    with pytest.raises(ModelRejected, match="option"):
+        check_names("m", name)
+    with pytest.raises(ModelRejected, match="option"):
+        check_names(name, "org/name")
+
+
+@pytest.mark.parametrize("name", ["./x", "../x", "~", "~/x", ".", ".."])
+def test_a_relative_path_is_refused_with_what_to_do(name: str) -> None:
+    with pytest.raises(ModelRejected, match="must be absolute"):
+        check_names("m", name)
+
+
+@pytest.mark.parametrize("name", ["org/name", "name", "/abs/x", ".hidden/x"])
+def test_ids_and_absolute_paths_pass(name: str) -> None:
+    check_names("m", name)
+
+
+def test_a_directory_that_can_hold_no_model_is_refused_before_a_start(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    (tmp_path / "empty").mkdir()
+    for name, why in (("none", "no such directory"), ("file", "is a file"), ("empty", "config")):
+        with pytest.raises(ModelRejected, match=why) as caught:
+            check_directory("m", str(tmp_path / name))
+        assert caught.value.model == "m"
+
+
+def test_a_path_that_is_too_long_is_refused_and_no_bug() -> None:
+    with pytest.raises(ModelRejected, match="too long"):
+        check_directory("m", "/" + "x" * 4000)
+
+
+def test_a_model_directory_and_a_hub_id_pass(tmp_path: Path) -> None:
+    (tmp_path / "config.json").touch()
+    check_directory("m", str(tmp_path))
+    check_directory("m", "org/name")

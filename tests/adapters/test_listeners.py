@@ -1,0 +1,55 @@
+import os
+import socket
+
+import pytest
+
+from pool_service.adapters.listeners import TcpSocket, established, listeners
+
+NOBODY = 2**22 + 1
+
+
+def test_a_listener_is_found_with_its_owner_and_descriptor() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        expected = TcpSocket(False, "127.0.0.1", port, os.getpid(), server.fileno())
+        assert listeners([os.getpid()], port) == (expected,)
+        assert expected in listeners([os.getpid()])
+    assert listeners([os.getpid()], port) == ()
+
+
+def test_a_bound_socket_that_does_not_listen_is_none() -> None:
+    with socket.socket() as bound:
+        bound.bind(("127.0.0.1", 0))
+        assert listeners([os.getpid()], bound.getsockname()[1]) == ()
+
+
+def test_a_process_that_is_gone_listens_nowhere_and_has_no_connections() -> None:
+    assert listeners([NOBODY]) == ()
+    assert established([NOBODY], 80) == 0
+
+
+def test_connections_are_counted_on_the_port_that_is_served() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        address = server.getsockname()
+        assert established([os.getpid()], address[1]) == 0
+        with socket.create_connection(address), server.accept()[0]:
+            assert established([os.getpid()], address[1]) == 1
+
+
+@pytest.mark.parametrize(
+    ("host", "url"),
+    [
+        ("127.0.0.1", "http://127.0.0.1:80"),
+        ("127.0.0.2", "http://127.0.0.2:80"),
+        ("0.0.0.0", "http://127.0.0.1:80"),
+        ("::1", "http://[::1]:80"),
+        ("::", "http://[::1]:80"),
+    ],
+)
+def test_the_url_is_one_that_reaches_it_here(host: str, url: str) -> None:
+    assert TcpSocket(":" in host, host, 80, 1, 3).url == url
+
+
+def test_ipv4_is_tried_first() -> None:
+    v4, v6 = TcpSocket(False, "0.0.0.0", 80, 1, 4), TcpSocket(True, "::", 80, 1, 3)
+    assert sorted([v6, v4]) == [v4, v6]
