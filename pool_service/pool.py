@@ -184,6 +184,12 @@ class Pool:
     async def _run(self, command: life.ServerCommand) -> None:
         try:
             event = await self._steps[type(command)](command)
+        except asyncio.CancelledError as error:
+            task = asyncio.current_task()
+            if task is None or task.cancelling():
+                raise
+            # Not cancelled by us: something that the step awaited was.
+            event = _broken(command, error)
         except Exception as error:  # noqa: BLE001  # nothing may end a step in silence
             event = _broken(command, error)
         if event is not None:
@@ -255,7 +261,7 @@ class Pool:
         return life.Swept(command.model, command.generation)
 
 
-def _broken(command: life.ServerCommand, error: Exception) -> life.StepBroke:
+def _broken(command: life.ServerCommand, error: BaseException) -> life.StepBroke:
     """A step raised what its port does not promise: a bug, told and survived."""
     name = type(command).__name__
     log.error("step broke", step=name, model=command.model, exc_info=error)
