@@ -8,12 +8,17 @@ from pool_service.core.types import Cause, Server, StopSignal
 
 @dataclass(eq=False, slots=True)
 class Eviction:
-    """One request to evict. `names_one`: it asked for one model by its name."""
+    """One request to evict.
+
+    names_one: it asked for one model by its name; only_idle: for what is unused, which
+    a server that is ensured in the meantime no longer is.
+    """
 
     ticket: int
     force: bool
     cause: Cause
-    names_one: bool
+    names_one: bool = False
+    only_idle: bool = False
     pending: set[str] = field(default_factory=set)
     removed: list[Removed] = field(default_factory=list)
 

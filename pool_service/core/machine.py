@@ -35,7 +35,7 @@ from pool_service.core.requests import (
     WaiterLeft,
 )
 from pool_service.core.supervision import Command, Supervision
-from pool_service.core.types import Cause, Limits, Phase, Server, Totals
+from pool_service.core.types import Cause, Limits, Phase, Server, Settings, Totals
 
 Event = CallerEvent | life.ServerEvent
 
@@ -115,17 +115,25 @@ class Machine(Supervision):
         self, event: EnsureRequested, server: Server | None
     ) -> RuntimeModelConflict | None:
         """Whether what runs, or what the next generation will run, is something else."""
-        if not event.runtime_model or server is None or server.phase is Phase.FAILED:
+        settings = self._settled(event.model, server)
+        if not event.runtime_model or settings is None:
             return None
-        settings = server.settings
-        if server.phase in life.LEAVING:
-            first = self._waiting.first(event.model)
-            if first is None:
-                return None
-            settings = first.settings
         if settings.runtime_model == event.runtime_model:
             return None
         return runtime_model_conflict(event.model, settings.runtime_model, event.runtime_model)
+
+    def _settled(self, model: str, server: Server | None) -> Settings | None:
+        """The settings of the start that a caller would now join; None if there is none.
+
+        Whoever joins takes them over, so that all who wait for a model agree on them
+        even after the one who chose them has left.
+        """
+        if server is None or server.phase is Phase.FAILED:
+            return None
+        if server.phase not in life.LEAVING:
+            return server.settings
+        first = self._waiting.first(model)
+        return first.settings if first else None
 
     def _hand_out(self, server: Server, event: EnsureRequested, now: float) -> None:
         server = life.used(server, event.keep_alive, now)
@@ -135,12 +143,11 @@ class Machine(Supervision):
         self._answer(event.ticket, Ensured(server, started=False))
 
     def _wait(self, event: EnsureRequested, server: Server | None, now: float) -> None:
-        idle = server is None or server.phase is Phase.FAILED
-        leaving = server is not None and server.phase in life.LEAVING
-        starts = idle or (leaving and self._waiting.first(event.model) is None)
-        settings = self._catalogue.settings_for(event.model, event.runtime_model)
-        self._waiting.add(event.model, Wait(event.ticket, settings, event.keep_alive, starts))
-        if idle:
+        settled = self._settled(event.model, server)
+        settings = settled or self._catalogue.settings_for(event.model, event.runtime_model)
+        wait = Wait(event.ticket, settings, event.keep_alive, starts=settled is None)
+        self._waiting.add(event.model, wait)
+        if server is None or server.phase is Phase.FAILED:
             self._enqueue(event.model, now)
 
     def _waiter_left(self, event: WaiterLeft, _now: float) -> None:
@@ -152,9 +159,12 @@ class Machine(Supervision):
     # --- evicting -----------------------------------------------------------------
 
     def _evict_requested(self, event: EvictRequested, now: float) -> None:
-        names_one = isinstance(event.target, str)
         eviction = Eviction(
-            event.ticket, force=event.force, cause=Cause.EVICTED, names_one=names_one
+            event.ticket,
+            force=event.force,
+            cause=Cause.EVICTED,
+            names_one=isinstance(event.target, str),
+            only_idle=event.target is Every.IDLE,
         )
         self._evict(self._targets(event.target, now), eviction, now)
 
@@ -168,7 +178,7 @@ class Machine(Supervision):
 
     def _shutdown_requested(self, event: ShutdownRequested, now: float) -> None:
         self._closing = True
-        everything = Eviction(event.ticket, force=True, cause=Cause.SHUTDOWN, names_one=False)
+        everything = Eviction(event.ticket, force=True, cause=Cause.SHUTDOWN)
         self._evict(list(self._roster), everything, now)
 
     def _evict(self, servers: list[Server], eviction: Eviction, now: float) -> None:

@@ -28,6 +28,10 @@ Command = Answer | Publish | life.ServerCommand
 DIES_UNASKED = frozenset({Cause.CRASHED, Cause.START_TIMEOUT})
 """Causes after which the server is shown as FAILED instead of forgotten."""
 
+BUSY_PAUSE = 1.0
+"""Seconds, at the least, until a server that was found busy is asked again: one with
+no keep alive and no residency would be asked without end."""
+
 
 class Supervision:
     """What happens to processes, and what is done about it."""
@@ -128,8 +132,10 @@ class Supervision:
         starting = server.phase is Phase.STARTING
         server = life.exited(server, event.report, now)
         self._put(server)
-        if starting and not self._tries_another_port(server, event.report):
-            self._refuse(server.model, start_failure(server, event.report))
+        if not (starting and self._tries_another_port(server, event.report)):
+            self._lost_ports.pop(server.model, None)
+            if starting:
+                self._refuse(server.model, start_failure(server, event.report))
         self._out.append(life.Sweep(server.model, server.generation, identity))
 
     def _tries_another_port(self, server: Server, report: ExitReport) -> bool:
@@ -198,16 +204,17 @@ class Supervision:
             return
         self._checking.discard(server.model)
         busy = event.requests is None or event.requests > 0
-        evictions = self._evictions.of(server.model)
-        if evictions and not busy:
+        for eviction in list(self._evictions.of(server.model)):
+            if busy or (eviction.only_idle and now < server.resides_until):
+                self._leave_out(eviction, server, event.requests or 0)
+        if self._evictions.of(server.model):
             self._stop(server, Cause.EVICTED, now)
-            return
-        for eviction in list(evictions):
-            self._leave_out(eviction, server, event.requests or 0)
-        if now < server.expires_at:
+        elif now < server.expires_at:
             self._deadlines.set(server.model, server.expires_at)
         elif busy:
-            self._put(life.used(server, None, now))
+            server = life.used(server, None, now)
+            self._roster.put(server)
+            self._deadlines.set(server.model, max(server.expires_at, now + BUSY_PAUSE))
         else:
             self._stop(server, Cause.IDLE, now)
 
