@@ -1,0 +1,235 @@
+"""Claims about how servers end, crash and are forgotten, in virtual time."""
+
+import asyncio
+
+import pytest
+
+from pool_service.core.errors import ShuttingDown, StartFailed
+from pool_service.core.requests import Every
+from pool_service.core.types import Cause, Phase, StopSignal
+from tests.pool.running import now, running
+from tests.world import CRASH, NEVER, Script, outcomes
+
+pytestmark = pytest.mark.looptime
+
+DEAF = {StopSignal.TERMINATE: NEVER, StopSignal.INTERRUPT: NEVER}
+
+
+async def test_evict_returns_when_the_process_is_swept() -> None:
+    async with running() as run:
+        run.world.script("m", Script(ends_on={StopSignal.TERMINATE: 3.0}, sweep=2.0))
+        await run.pool.ensure("m")
+        removed = await run.pool.evict("m")
+        assert now() == pytest.approx(6.0)
+        assert not removed[0].killed
+        last_exit = removed[0].server.last_exit
+        assert last_exit is not None
+        assert (last_exit.generation, last_exit.cause) == (1, Cause.EVICTED)
+
+
+async def test_what_is_in_flight_has_the_whole_drain_limit() -> None:
+    async with running(drain_timeout=60.0) as run:
+        run.world.script("m", Script(ends_on={StopSignal.TERMINATE: 59.9}))
+        await run.pool.ensure("m")
+        removed = await run.pool.evict("m", force=True)
+        assert [name for name, _ in run.world.signals("m")] == ["SIGTERM"]
+        assert not removed[0].killed
+
+
+async def test_the_signals_harden_at_their_limits_and_the_kill_is_told() -> None:
+    async with running(drain_timeout=60.0, stop_timeout=5.0) as run:
+        run.world.script("m", Script(ends_on=DEAF))
+        await run.pool.ensure("m")
+        removed = await run.pool.evict("m")
+        assert run.world.signals("m") == [
+            ("SIGTERM", pytest.approx(1.0)),
+            ("SIGINT", pytest.approx(61.0)),
+            ("SIGKILL", pytest.approx(66.0)),
+        ]
+        assert removed[0].killed
+        assert "SIGKILL" in removed[0].server.detail
+
+
+async def test_a_start_that_is_ended_has_nothing_to_drain() -> None:
+    async with running(drain_timeout=60.0, stop_timeout=5.0) as run:
+        run.world.script("m", Script(load=50.0, ends_on=DEAF))
+        call = run.ensure()
+        await asyncio.sleep(1)
+        await run.pool.evict("m")
+        assert [at for _, at in run.world.signals("m")] == pytest.approx([1.0, 6.0, 11.0])
+        await outcomes(call)
+
+
+async def test_a_process_that_outlives_a_kill_is_killed_again() -> None:
+    async with running(drain_timeout=60.0, stop_timeout=5.0) as run:
+        stuck = {**DEAF, StopSignal.KILL: 12.0}
+        run.world.script("m", Script(ends_on=stuck))
+        await run.pool.ensure("m")
+        await run.pool.evict("m")
+        assert [name for name, _ in run.world.signals("m")][2:] == ["SIGKILL"] * 3
+
+
+async def test_a_signal_that_breaks_is_followed_by_the_next() -> None:
+    async with running() as run:
+        run.world.script("m", Script(raises={"signal": ZeroDivisionError()}))
+        await run.pool.ensure("m")
+        evicting = asyncio.create_task(run.pool.evict("m"))
+        await asyncio.sleep(100)
+        assert [name for name, _ in run.world.signals("m")][:3] == ["SIGTERM", "SIGINT", "SIGKILL"]
+        run.world.of("m").end()
+        await evicting
+
+
+async def test_a_sweep_that_breaks_does_not_hold_up_the_next_generation() -> None:
+    async with running() as run:
+        run.world.script("m", Script(raises={"sweep": ZeroDivisionError()}), Script())
+        await run.pool.ensure("m")
+        await run.pool.evict("m")
+        assert (await run.pool.ensure("m")).server.generation == 2
+
+
+async def test_an_ensure_during_a_stop_waits_for_the_next_generation() -> None:
+    async with running() as run:
+        run.world.script("m", Script(ends_on={StopSignal.TERMINATE: 20.0}, sweep=5.0), Script())
+        await run.pool.ensure("m")
+        evicting = asyncio.create_task(run.pool.evict("m"))
+        await asyncio.sleep(10)
+        ensured = await run.pool.ensure("m")
+        assert now() == pytest.approx(27.0)
+        assert ensured.started
+        assert ensured.server.generation == 2
+        assert len(await evicting) == 1
+
+
+async def test_concurrent_evicts_are_answered_by_one_stop() -> None:
+    async with running() as run:
+        run.world.script("m", Script(ends_on={StopSignal.TERMINATE: 20.0}))
+        await run.pool.ensure("m")
+        both = await asyncio.gather(run.pool.evict("m"), run.pool.evict(Every.ALL))
+        assert [[each.server.model for each in removed] for removed in both] == [["m"], ["m"]]
+        assert len(run.world.signals("m")) == 1
+
+
+async def test_a_crashed_server_is_failed_with_its_exit_and_the_next_ensure_replaces_it() -> None:
+    async with running() as run:
+        run.world.script("m", Script(dies=30.0, report=CRASH), Script())
+        first = await run.pool.ensure("m")
+        await asyncio.sleep(30)
+        failed = run.server("m")
+        assert failed.phase is Phase.FAILED
+        assert failed.detail == CRASH.message
+        assert failed.last_exit is not None
+        assert (failed.last_exit.cause, failed.last_exit.report) == (Cause.CRASHED, CRASH)
+        assert (failed.identity, failed.endpoint) == (None, "")
+        again = await run.pool.ensure("m")
+        assert again.started
+        assert again.server.generation == first.server.generation + 1
+        assert again.server.last_exit == failed.last_exit
+
+
+async def test_a_crash_while_an_eviction_asks_how_busy_it_is_answers_the_eviction() -> None:
+    async with running() as run:
+        run.world.script("m", Script(check=20.0))
+        await run.pool.ensure("m")
+        evicting = asyncio.create_task(run.pool.evict("m"))
+        await asyncio.sleep(1)
+        run.world.of("m").end()
+        assert [each.server.model for each in await evicting] == ["m"]
+        assert run.phase("m") is None
+
+
+async def test_a_failed_server_is_forgotten_after_its_time() -> None:
+    async with running(failure_ttl=600.0) as run:
+        run.world.script("m", Script(dies=0.5))
+        await outcomes(run.pool.ensure("m"))
+        await asyncio.sleep(599.9)
+        assert run.phase("m") is Phase.FAILED
+        await asyncio.sleep(0.2)
+        assert run.phase("m") is None
+
+
+async def test_generations_go_on_after_a_server_was_forgotten() -> None:
+    async with running() as run:
+        await run.pool.ensure("m")
+        await run.pool.evict("m")
+        assert (await run.pool.ensure("m")).server.generation == 2
+
+
+async def test_evicting_a_failed_server_forgets_it() -> None:
+    async with running() as run:
+        run.world.script("m", Script(dies=0.5))
+        await outcomes(run.pool.ensure("m"))
+        await asyncio.sleep(0)
+        assert len(await run.pool.evict("m")) == 1
+        assert run.phase("m") is None
+
+
+async def test_a_service_that_shuts_down_answers_everybody_and_drains() -> None:
+    async with running(max_starts=2) as run:
+        run.world.script("ready", Script(requests=1, ends_on={StopSignal.TERMINATE: 40.0}))
+        run.world.script("loads", Script(load=500.0))
+        run.world.script("prepares", Script(prepare=500.0))
+        await run.pool.ensure("ready")
+        calls = [run.ensure(name) for name in ("loads", "prepares", "queued")]
+        await asyncio.sleep(1)
+        begun = now()
+        ending = asyncio.create_task(run.pool.shutdown())
+        failures = await outcomes(*calls)
+        assert now() == begun
+        assert all(isinstance(failure, ShuttingDown) for failure in failures)
+        assert isinstance((await outcomes(run.pool.ensure("late")))[0], ShuttingDown)
+        await ending
+        assert now() == pytest.approx(begun + 40.0)
+        assert run.pool.page(None, 10) == []
+
+
+async def test_a_shutdown_during_an_eviction_answers_both() -> None:
+    async with running() as run:
+        run.world.script("m", Script(ends_on={StopSignal.TERMINATE: 5.0}))
+        await run.pool.ensure("m")
+        removed, _ = await asyncio.gather(run.pool.evict("m"), run.pool.shutdown())
+        assert [each.server.model for each in removed] == ["m"]
+
+
+async def test_a_shutdown_does_not_start_what_waited_for_a_stop() -> None:
+    async with running() as run:
+        run.world.script("m", Script(ends_on={StopSignal.TERMINATE: 20.0}))
+        await run.pool.ensure("m")
+        evicting = asyncio.create_task(run.pool.evict("m"))
+        await asyncio.sleep(1)
+        call = run.ensure()
+        await asyncio.sleep(1)
+        await run.pool.shutdown()
+        assert isinstance((await outcomes(call))[0], ShuttingDown)
+        await evicting
+        assert len(run.world.times("spawn")) == 1
+
+
+async def test_hurry_sends_the_next_signal_at_once() -> None:
+    async with running() as run:
+        run.world.script("m", Script(ends_on={StopSignal.TERMINATE: NEVER}))
+        await run.pool.ensure("m")
+        ending = asyncio.create_task(run.pool.shutdown())
+        await asyncio.sleep(2)
+        run.pool.hurry()
+        await ending
+        assert run.world.signals("m") == [
+            ("SIGTERM", pytest.approx(1.0)),
+            ("SIGINT", pytest.approx(3.0)),
+        ]
+
+
+async def test_hurry_leaves_what_is_not_stopping_alone() -> None:
+    async with running() as run:
+        await run.pool.ensure("m")
+        run.pool.hurry()
+        await asyncio.sleep(1)
+        assert run.world.signals("m") == []
+
+
+async def test_a_failure_while_others_start_touches_only_its_own_waiters() -> None:
+    async with running() as run:
+        run.world.script("bad", Script(dies=0.5))
+        bad, good = await outcomes(run.pool.ensure("bad"), run.pool.ensure("good"))
+        assert isinstance(bad, StartFailed)
+        assert not isinstance(good, Exception)

@@ -1,0 +1,282 @@
+"""A scripted world behind the pool's ports: everything a process can do, and nothing real.
+
+Each process of a model follows a Script; the world records every call, and notes as a
+violation whatever the pool must never do: two live processes of one model, a signal to
+one that it knows to be dead or swept, a sweep of a living one. `World.check()` fails on any.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from pool_service.core.types import (
+    Diagnosis,
+    ExitReport,
+    Identity,
+    LaunchPlan,
+    Settings,
+    SpawnedProcess,
+    StopSignal,
+)
+
+NEVER = float("inf")
+WALL = 1_700_000_000.0
+"""The Unix time at zero of the fake clock."""
+
+When = float | asyncio.Event
+"""A number of seconds from now, or an event that the test sets."""
+
+DRAINED = ExitReport(None, 15, Diagnosis.CRASHED, "The runtime was ended by SIGTERM")
+CRASH = ExitReport(1, None, Diagnosis.CRASHED, "The runtime exited with code 1", ("boom",))
+PORT_TAKEN = ExitReport(3, None, Diagnosis.PORT_TAKEN, "The runtime's port was taken")
+REJECTED = ExitReport(
+    1, None, Diagnosis.MODEL_REJECTED, "there is no such model", ("no config.json",)
+)
+
+
+async def passes(when: When) -> None:
+    """Return when it has come; at once for 0."""
+    if isinstance(when, asyncio.Event):
+        await when.wait()
+    elif when == NEVER:
+        await asyncio.get_running_loop().create_future()
+    elif when > 0:
+        await asyncio.sleep(when)
+
+
+@dataclass
+class Script:
+    """How one process behaves. Times are seconds from the call, or from its spawn.
+
+    dies: after its spawn, with `report`; ends_on: how long each signal takes to end it,
+    NEVER if it is ignored; requests: in flight, None if it cannot be told; raises: what
+    the port's method of that name raises instead of what it promises.
+    """
+
+    prepare: When = 0.0
+    spawn: When = 0.0
+    load: When = 1.0
+    dies: When = NEVER
+    report: ExitReport = CRASH
+    ends_on: Mapping[StopSignal, float] = field(default_factory=dict)
+    requests: int | None = 0
+    check: When = 0.0
+    sweep: When = 0.0
+    raises: Mapping[str, BaseException] = field(default_factory=dict)
+
+
+class Call(NamedTuple):
+    """One call of a port, at the loop's time; detail: the signal, the runtime model."""
+
+    at: float
+    name: str
+    model: str
+    generation: int
+    detail: str = ""
+
+
+class Process:
+    """One fake process, from its spawn until it is swept."""
+
+    def __init__(self, model: str, generation: int, identity: Identity, script: Script) -> None:
+        self.model = model
+        self.generation = generation
+        self.identity = identity
+        self.script = script
+        self.spawned_at = asyncio.get_running_loop().time()
+        self.ended: asyncio.Future[ExitReport] = asyncio.get_running_loop().create_future()
+        self.known_dead = False
+        self.unwatched = False
+        self.swept = False
+        self._endings: list[asyncio.Task[None]] = []
+        self.ended.add_done_callback(lambda _: [ending.cancel() for ending in self._endings])
+        if script.dies != NEVER:
+            self._end_later(script.dies, script.report)
+
+    @property
+    def alive(self) -> bool:
+        return not self.ended.done()
+
+    def end(self, report: ExitReport = CRASH) -> None:
+        """Let it end now."""
+        if self.alive:
+            self.ended.set_result(report)
+
+    def take(self, stop: StopSignal) -> None:
+        """A signal reaches it."""
+        after = self.script.ends_on.get(stop, 0.0)
+        if after != NEVER and self.alive:
+            number = {StopSignal.TERMINATE: 15, StopSignal.INTERRUPT: 2, StopSignal.KILL: 9}[stop]
+            report = ExitReport(None, number, Diagnosis.CRASHED, f"ended by {stop.value}")
+            self._end_later(after, report)
+
+    def _end_later(self, when: When, report: ExitReport) -> None:
+        async def later() -> None:
+            await passes(when)
+            if self.alive:
+                self.ended.set_result(report)
+
+        self._endings.append(asyncio.get_running_loop().create_task(later()))
+
+
+class FakeClock:
+    """The loop's time."""
+
+    def now(self) -> float:
+        return asyncio.get_running_loop().time()
+
+    def wall(self, at: float) -> float:
+        return WALL + at
+
+
+class World:
+    """Runtime, Processes and Probe in one, over the same scripts and processes."""
+
+    def __init__(self) -> None:
+        self.clock = FakeClock()
+        self.calls: list[Call] = []
+        self.violations: list[str] = []
+        self.processes: dict[Identity, Process] = {}
+        self._scripts: dict[str, list[Script]] = {}
+        self._prepared: dict[str, int] = {}
+        self._spawning: set[str] = set()
+
+    # --- what a test says and asks ----------------------------------------------------
+
+    def script(self, model: str, *scripts: Script) -> None:
+        """How its processes behave, generation by generation; the last for all that follow."""
+        self._scripts[model] = list(scripts)
+
+    def of(self, model: str) -> Process:
+        """The newest process of a model."""
+        return [p for p in self.processes.values() if p.model == model][-1]
+
+    def times(self, name: str, model: str = "") -> list[Call]:
+        """The calls of one port's method, of one model or of all."""
+        return [c for c in self.calls if c.name == name and model in ("", c.model)]
+
+    def signals(self, model: str) -> list[tuple[str, Any]]:
+        """Which signals its processes were sent, and when."""
+        return [(call.detail, call.at) for call in self.times("signal", model)]
+
+    @property
+    def living(self) -> list[Process]:
+        return [process for process in self.processes.values() if process.alive]
+
+    def check(self) -> None:
+        """Fail if the pool ever did what it must not."""
+        assert self.violations == []
+
+    # --- Runtime ------------------------------------------------------------------------
+
+    async def prepare(self, model: str, settings: Settings) -> LaunchPlan:
+        generation = self._prepared[model] = self._prepared.get(model, 0) + 1
+        script = self._script(model, generation)
+        await self._step("prepare", model, generation, script, script.prepare)
+        return LaunchPlan(
+            argv=("fake", settings.runtime_model),
+            environment=(),
+            port=None,
+            health_path="/health",
+            served_model_name=f"served/{model}",
+        )
+
+    # --- Processes ----------------------------------------------------------------------
+
+    async def spawn(self, model: str, generation: int, plan: LaunchPlan) -> SpawnedProcess:
+        unswept = any(p.model == model and not p.swept for p in self.processes.values())
+        if unswept or model in self._spawning:
+            self.violations.append(f"a second process of {model} at #{generation}")
+        script = self._script(model, generation)
+        self._spawning.add(model)
+        try:
+            await self._step("spawn", model, generation, script, script.spawn, plan.argv[-1])
+        finally:
+            self._spawning.discard(model)
+        identity = Identity(1000 + len(self.processes), generation, "boot")
+        self.processes[identity] = Process(model, generation, identity, script)
+        return SpawnedProcess(identity, f"/logs/{model}/{generation}")
+
+    async def exited(self, identity: Identity) -> ExitReport:
+        process = self.processes[identity]
+        # Whoever cannot learn of its end may only sweep it away alive.
+        process.unwatched = "exited" in process.script.raises
+        await self._run("exited", process)
+        report = await asyncio.shield(process.ended)
+        process.known_dead = True
+        return report
+
+    async def signal(self, identity: Identity, stop: StopSignal) -> None:
+        process = self.processes[identity]
+        if process.known_dead or process.swept:
+            self.violations.append(f"{stop.value} to the dead #{process.generation} of a model")
+        await self._run("signal", process, detail=stop.value)
+        process.take(stop)
+
+    async def sweep(self, identity: Identity) -> None:
+        process = self.processes[identity]
+        if process.swept or (process.alive and not process.unwatched):
+            self.violations.append(f"sweep of #{process.generation} of {process.model}")
+        try:
+            await self._run("sweep", process, process.script.sweep)
+        finally:
+            process.end()
+            process.swept = True
+
+    # --- Probe --------------------------------------------------------------------------
+
+    async def ready(self, identity: Identity, plan: LaunchPlan, probe_timeout: float) -> str | None:
+        process = self.processes[identity]
+        await self._run("ready", process)
+        loaded = asyncio.ensure_future(passes(process.script.load))
+        try:
+            either: list[asyncio.Future[Any]] = [loaded, process.ended]
+            await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            loaded.cancel()
+        return f"http://127.0.0.1:{identity.pid}" if process.alive else None
+
+    async def requests_in_flight(
+        self, identity: Identity, plan: LaunchPlan, endpoint: str, probe_timeout: float
+    ) -> int | None:
+        process = self.processes[identity]
+        await self._run("check", process, process.script.check)
+        return process.script.requests
+
+    # --- inside -------------------------------------------------------------------------
+
+    def _script(self, model: str, generation: int) -> Script:
+        scripts = self._scripts.setdefault(model, [Script()])
+        return scripts[min(generation, len(scripts)) - 1]
+
+    async def _run(
+        self, name: str, process: Process, when: When = 0.0, *, detail: str = ""
+    ) -> None:
+        await self._step(name, process.model, process.generation, process.script, when, detail)
+
+    async def _step(
+        self,
+        name: str,
+        model: str,
+        generation: int,
+        script: Script,
+        when: When,
+        detail: str = "",
+    ) -> None:
+        now = asyncio.get_running_loop().time()
+        self.calls.append(Call(now, name, model, generation, detail))
+        await passes(when)
+        if name in script.raises:
+            raise script.raises[name]
+
+
+async def settled(predicate: Callable[[], object]) -> None:
+    """Return as soon as something holds, letting the loop go on in between."""
+    while not predicate():
+        await asyncio.sleep(0)  # noqa: ASYNC110  # no event tells of all that is asked for
+
+
+async def outcomes(*calls: Awaitable[object]) -> list[object]:
+    """What each returned or raised."""
+    return list(await asyncio.gather(*calls, return_exceptions=True))
