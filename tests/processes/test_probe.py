@@ -1,0 +1,210 @@
+"""The probe against real processes: whatever answers, only ours and only healthy is ready."""
+
+import asyncio
+import json
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from pool_service.adapters.port_book import PortBook
+from pool_service.adapters.probe import HttpProbe
+from pool_service.core.types import Identity, LaunchPlan, StopSignal
+from tests.processes.bench import FAKE_SERVER, Bench, fake_plan, plan
+
+TIMEOUT = 30.0
+SHORT = 0.1
+
+# Closes its listener before it answers the health check that it accepted.
+LETS_GO = """
+import socket, sys
+listener = socket.create_server(("127.0.0.1", int(sys.argv[1])))
+connection = listener.accept()[0]
+listener.close()
+connection.recv(65536)
+connection.sendall(b"HTTP/1.1 200 OK\\r\\nContent-Length: 2\\r\\n\\r\\nok")
+connection.recv(1)
+"""
+# Listens on IPv6 only.
+V6 = """
+import http.server, socket
+class Server(http.server.HTTPServer):
+    address_family = socket.AF_INET6
+class Handler(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(b"ok")
+Server(("::1", 0), Handler).serve_forever()
+"""
+
+
+def counting(flags: str = "") -> LaunchPlan:
+    """A fake server that tells how many requests it works on."""
+    base = fake_plan(flags)
+    return replace(base, argv=(*base.argv, "--auto-unload-idle-seconds", "1000000000"))
+
+
+def told(port: int, flags: str = "") -> LaunchPlan:
+    """A fake server that must take this port."""
+    options = ("serve", f"x?{flags}", "--port", str(port))
+    return replace(plan(sys.executable, "-S", "-E", str(FAKE_SERVER), *options), port=port)
+
+
+async def ready(
+    bench: Bench, launch_plan: LaunchPlan, probe_timeout: float = TIMEOUT
+) -> str | None:
+    identity = await bench.spawn(launch_plan)
+    return await HttpProbe().ready(identity, launch_plan, probe_timeout)
+
+
+@asynccontextmanager
+async def stranger() -> AsyncIterator[tuple[int, list[bytes]]]:
+    """Another program on a port that answers everything with 200; what it was asked."""
+    asked: list[bytes] = []
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        asked.append(await reader.readline())
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+        writer.close()
+
+    server = await asyncio.start_server(answer, "127.0.0.1", 0)
+    async with server:
+        yield server.sockets[0].getsockname()[1], asked
+
+
+async def test_a_server_that_chose_its_port_is_ready_at_its_own_listener(bench: Bench) -> None:
+    up = await bench.up()
+    endpoint = await HttpProbe().ready(up.identity, fake_plan(), TIMEOUT)
+    assert endpoint == f"http://127.0.0.1:{up.port}"
+
+
+async def test_a_runtime_that_answers_plain_ok_is_ready(bench: Bench) -> None:
+    assert await ready(bench, fake_plan("plain=1&load=0.1"))
+
+
+async def test_a_server_is_ready_on_the_port_that_it_was_told(bench: Bench) -> None:
+    port = PortBook().reserve()
+    assert await ready(bench, told(port)) == f"http://127.0.0.1:{port}"
+
+
+async def test_a_listener_on_another_port_than_told_is_not_the_servers(bench: Bench) -> None:
+    other = replace(fake_plan("exit_after=0.3"), port=PortBook().reserve())
+    assert await ready(bench, other) is None
+
+
+async def test_a_server_on_ipv6_only_is_ready_there(bench: Bench) -> None:
+    endpoint = await ready(bench, plan(sys.executable, "-c", V6))
+    assert endpoint is not None
+    assert endpoint.startswith("http://[::1]:")
+
+
+async def test_a_listener_of_a_member_of_its_session_is_its_own(bench: Bench) -> None:
+    argv = fake_plan().argv
+    wrapped = plan("/bin/sh", "-c", '"$@" & wait', "sh", *argv)
+    assert await ready(bench, wrapped)
+
+
+async def test_a_stranger_that_answers_on_the_port_while_ours_loads_is_never_ready(
+    bench: Bench,
+) -> None:
+    async with stranger() as (port, asked):
+        assert await ready(bench, told(port, "load=0.3")) is None
+    assert asked == []
+
+
+async def test_an_answer_is_not_believed_if_the_listener_is_gone_after_it(bench: Bench) -> None:
+    port = PortBook().reserve()
+    assert await ready(bench, plan(sys.executable, "-c", LETS_GO, str(port))) is None
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [
+        *("health=500", "health=junk", "health=unhealthy", "health=unloaded", "health=redirect"),
+        *("health=endless", "bind=silent"),
+    ],
+)
+async def test_a_server_that_does_not_answer_healthy_is_not_ready(bench: Bench, flags: str) -> None:
+    assert await ready(bench, fake_plan(f"{flags}&exit_after=0.3"), SHORT) is None
+
+
+async def test_a_server_that_becomes_healthy_is_ready_then(bench: Bench, tmp_path: Path) -> None:
+    loaded = tmp_path / "loaded"
+    launch_plan = fake_plan(f"load_until={loaded}")
+    identity = await bench.spawn(launch_plan)
+    probing = asyncio.create_task(HttpProbe().ready(identity, launch_plan, TIMEOUT))
+    loaded.touch()
+    assert await probing
+
+
+@pytest.mark.parametrize("flags", ["die=1", "die=0"])
+async def test_the_wait_ends_with_the_process_even_as_a_zombie(bench: Bench, flags: str) -> None:
+    assert await ready(bench, fake_plan(flags)) is None
+
+
+async def test_the_wait_ends_when_a_process_that_never_binds_is_killed(bench: Bench) -> None:
+    launch_plan = fake_plan("bind=never")
+    identity = await bench.spawn(launch_plan)
+    probing = asyncio.create_task(HttpProbe().ready(identity, launch_plan, TIMEOUT))
+    await bench.processes.signal(identity, StopSignal.KILL)
+    assert await probing is None
+
+
+async def test_another_process_with_the_same_pid_is_not_the_server(bench: Bench) -> None:
+    up = await bench.up()
+    earlier = replace(up.identity, start_time=up.identity.start_time - 1)
+    assert await HttpProbe().ready(earlier, fake_plan(), TIMEOUT) is None
+
+
+async def in_flight(identity: Identity, launch_plan: LaunchPlan, endpoint: str) -> int | None:
+    return await HttpProbe().requests_in_flight(identity, launch_plan, endpoint, TIMEOUT)
+
+
+async def streaming(endpoint: str) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    """A chat completion of which the first line has come, and much is to come."""
+    body = json.dumps({"model": "x", "messages": [], "stream": True, "max_tokens": 1_000_000})
+    port = int(endpoint.rpartition(":")[2])
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    head = f"POST /v1/chat/completions HTTP/1.1\r\nContent-Length: {len(body)}\r\n\r\n"
+    writer.write((head + body).encode())
+    await reader.readline()
+    return reader, writer
+
+
+def named_x(launch_plan: LaunchPlan) -> LaunchPlan:
+    return replace(launch_plan, argv=(*launch_plan.argv, "--served-model-name", "x"))
+
+
+async def test_requests_in_flight_are_what_the_server_says(bench: Bench) -> None:
+    launch_plan = named_x(counting("delay=0.05"))
+    identity = await bench.spawn(launch_plan)
+    endpoint = await HttpProbe().ready(identity, launch_plan, TIMEOUT)
+    assert endpoint
+    assert await in_flight(identity, launch_plan, endpoint) == 0
+    _, writer = await streaming(endpoint)
+    assert await in_flight(identity, launch_plan, endpoint) == 1
+    writer.transport.abort()
+
+
+async def test_of_a_server_that_does_not_say_connections_count(bench: Bench) -> None:
+    launch_plan = fake_plan("plain=1")
+    identity = await bench.spawn(launch_plan)
+    endpoint = await HttpProbe().ready(identity, launch_plan, TIMEOUT)
+    assert endpoint
+    port = int(endpoint.rpartition(":")[2])
+    assert await in_flight(identity, launch_plan, endpoint) == 0
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(b"GET / HTTP/1.1\r\n\r\n")
+    await reader.readline()  # it is accepted
+    assert await in_flight(identity, launch_plan, endpoint) == 1
+    writer.transport.abort()
+
+
+async def test_a_server_that_is_gone_works_on_nothing(bench: Bench) -> None:
+    up = await bench.up("exit_after=0")
+    assert await HttpProbe().ready(up.identity, fake_plan("bind=never"), TIMEOUT) is None
+    assert await in_flight(up.identity, fake_plan(), f"http://127.0.0.1:{up.port}") == 0
