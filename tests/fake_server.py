@@ -5,9 +5,8 @@
 
 It takes the real one's options (by their exact names) and answers as it does: /health,
 /v1/models, /v1/chat/completions, 404 for another model, the drain on SIGTERM;
-tests/whole/test_fake_is_like_the_real_one.py holds it to that. It needs the standard library
-only, and little of it. How it misbehaves is said in the model's name, behind a "?", as
-name=value joined by "&" ("+" is a space), so that one pool can have several that differ:
+tests/whole/test_fake_is_like_the_real_one.py holds it to that. How it misbehaves is said in the
+model's name behind a "?", as name=value joined by "&" ("+" is a space), for each model apart:
 
 load=S            loads for S seconds before it binds
 load_until=PATH   loads until that file appears
@@ -17,7 +16,7 @@ bind=never        never binds
 bind=silent       binds, accepts, and never answers
 health=500        /health: status 500; also junk (no JSON), unhealthy (200, and says so),
                   unloaded (200, model_loaded false), redirect (to itself), endless (a body)
-ignore=term       ignores SIGTERM from the start; ignore=term,int SIGINT as well
+ignore=term       ignores SIGTERM from the start; term,int: SIGINT as well
 child=group       forks a grandchild that waits for ever, in its group; setsid: in a session
                   of its own; bare: in its group, a program with an empty environment
 child_port=1      the grandchild keeps the listening socket (unless it is bare)
@@ -173,7 +172,7 @@ class Server:
         wait_for_ever()
 
     def catch_signals(self) -> None:
-        """Have them come through a pipe: a handler that runs just before a wait is too late."""
+        # Through a pipe: a handler that runs just before a wait begins does not end it.
         os.set_blocking(self.wake_writer, False)
         signal.set_wakeup_fd(self.wake_writer)
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -194,12 +193,14 @@ class Server:
         """As uvicorn does: no new connection, and those at work may finish."""
         say("INFO:     Shutting down")
         listener.close()
+        if self.at_work:
+            say("INFO:     Waiting for connections to close. (CTRL+C to force quit)")
         threading.Thread(target=self.await_force, daemon=True).start()
         with self.changed:
             self.changed.wait_for(lambda: self.forced() or not self.at_work)
-        for number in reversed(self.stop_signals):
-            signal.signal(number, signal.SIG_DFL)
-            signal.raise_signal(number)
+        if signal.SIGTERM in self.stop_signals:
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+            signal.raise_signal(signal.SIGTERM)
 
     def forced(self) -> bool:
         return signal.SIGINT in self.stop_signals[1:]

@@ -20,9 +20,9 @@ def plan(*argv: str, environment: dict[str, str] | None = None) -> LaunchPlan:
     return LaunchPlan(argv, variables, port=None, health_path="/health", served_model_name="x")
 
 
-def fake_plan(flags: str = "", port: int = 0) -> LaunchPlan:
-    options = ("--port", str(port))
-    return plan(sys.executable, "-S", "-E", str(FAKE_SERVER), "serve", f"x?{flags}", *options)
+def fake_plan(flags: str = "", environment: dict[str, str] | None = None) -> LaunchPlan:
+    argv = (sys.executable, "-S", "-E", str(FAKE_SERVER), "serve", f"x?{flags}", "--port", "0")
+    return plan(*argv, environment=environment)
 
 
 @dataclass(frozen=True)
@@ -51,10 +51,13 @@ class Bench:
         self.identities.append(spawned.identity)
         return spawned.identity
 
-    async def up(self, flags: str = "", model: str = "x") -> Up:
+    async def up(
+        self, flags: str = "", model: str = "x", environment: dict[str, str] | None = None
+    ) -> Up:
         fifo = self.root / f"up-{next(self._numbers)}"
         os.mkfifo(fifo)
-        spawned = await self.processes.spawn(model, 1, fake_plan(f"{flags}&tell={fifo}"))
+        launch_plan = fake_plan(f"{flags}&tell={fifo}", environment)
+        spawned = await self.processes.spawn(model, 1, launch_plan)
         self.identities.append(spawned.identity)
         port, child_pid = (await first_line(fifo)).split()
         child = identity_of(int(child_pid)) if int(child_pid) else None

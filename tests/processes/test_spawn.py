@@ -40,12 +40,13 @@ async def test_a_process_leads_a_session_and_a_group_of_its_own(bench: Bench) ->
 
 
 async def test_a_process_has_the_plans_environment_a_nonce_and_nothing_else(bench: Bench) -> None:
-    up = await bench.up()
-    identity = await bench.spawn(plan("/bin/sleep", "1000", environment={"A": "1"}), "other")
-    environment = psutil.Process(identity.pid).environ()
-    other = psutil.Process(up.identity.pid).environ()
+    one = await bench.up(model="one", environment={"A": "1"})
+    other = await bench.up(model="other")
+    environment = psutil.Process(one.identity.pid).environ()
     assert environment.keys() == {"A", NONCE_VARIABLE}
-    assert environment[NONCE_VARIABLE] != other[NONCE_VARIABLE]
+    assert (
+        environment[NONCE_VARIABLE] != psutil.Process(other.identity.pid).environ()[NONCE_VARIABLE]
+    )
 
 
 async def test_a_process_works_in_an_empty_private_directory_that_goes_with_it(

@@ -30,10 +30,19 @@ def is_free(port: int) -> bool:
     return True
 
 
-@pytest.mark.parametrize("by", [StopSignal.TERMINATE, StopSignal.INTERRUPT, StopSignal.KILL])
-async def test_each_signal_ends_a_server_and_is_reported(bench: Bench, by: StopSignal) -> None:
+@pytest.mark.parametrize(
+    ("by", "end"),
+    [
+        (StopSignal.TERMINATE, (None, signal.SIGTERM)),
+        (StopSignal.INTERRUPT, (0, None)),
+        (StopSignal.KILL, (None, signal.SIGKILL)),
+    ],
+)
+async def test_each_signal_ends_a_server_in_its_way(
+    bench: Bench, by: StopSignal, end: tuple[int | None, int | None]
+) -> None:
     report = await stop(bench, await bench.up(), by)
-    assert report.signal == getattr(signal, by.value)
+    assert (report.code, report.signal) == end
 
 
 async def test_a_signal_reaches_the_whole_group(bench: Bench) -> None:
