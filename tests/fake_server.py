@@ -21,11 +21,10 @@ child=group       forks a grandchild that waits for ever, in its group; setsid: 
                   of its own; bare: in its group, a program with an empty environment
 child_port=1      the grandchild keeps the listening socket (unless it is bare)
 child_ignore=term what the grandchild ignores
-tell=PATH         when it is up writes its port and its grandchild's pid into that file or FIFO
+tell=PATH         when it is up writes its port and its grandchild's pid into that FIFO
 log=N             writes N bytes of lines to stderr when it is up
 plain=1           answers every GET with 200 and `ok`, as any simple server would
-tokens=N          how many tokens an answer has, if the request says nothing (default 5)
-delay=S           seconds before each token
+tokens=N          how many tokens an answer has by default (5); delay=S: seconds before each
 """
 
 from __future__ import annotations
