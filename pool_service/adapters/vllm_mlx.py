@@ -145,7 +145,7 @@ _MODEL_RULES = (
         "it has no weights (no safetensors file)",
     ),
     _Rule(
-        r"\[load_safetensors\]|SafetensorError",
+        r"\[load_safetensors\]|SafetensorError|\[read\] Unable to read \d+ bytes",
         Diagnosis.MODEL_REJECTED,
         "its weights are damaged or incomplete; download them again",
     ),

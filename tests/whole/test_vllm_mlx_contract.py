@@ -1,0 +1,253 @@
+"""What the pool relies on in the real vllm-mlx; a version that breaks it is noticed here."""
+
+import asyncio
+import http.client
+import json
+import resource
+import shutil
+import socket
+from collections.abc import AsyncIterator, Callable
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from demo.checkpoints import write_tiny_llama, write_tiny_vlm
+from pool_service.adapters.logs import LogStore
+from pool_service.adapters.probe import HttpProbe
+from pool_service.adapters.processes import LocalProcesses
+from pool_service.adapters.runtime import CommandRuntime, RuntimeOptions
+from pool_service.core.types import (
+    Diagnosis,
+    ExitReport,
+    Identity,
+    LaunchPlan,
+    Settings,
+    StopSignal,
+)
+
+pytestmark = pytest.mark.whole
+
+MODEL = "vllm-mlx/a model"
+OFFLINE = (("HF_HUB_OFFLINE", "1"),)
+PROBE_TIMEOUT = 10.0
+REJECTED = Diagnosis.MODEL_REJECTED
+
+
+class Runs:
+    """Starts the real program as the pool does."""
+
+    def __init__(self, root: Path) -> None:
+        self.options = RuntimeOptions(data_dir=root, environment=OFFLINE)
+        self.processes = LocalProcesses(
+            root / "state",
+            LogStore(root / "state"),
+            diagnose=CommandRuntime(self.options).diagnose,
+        )
+        self.identities: list[Identity] = []
+
+    async def start(self, runtime_model: str, *more: str) -> tuple[Identity, LaunchPlan]:
+        options = replace(self.options, command=(*self.options.command, *more))
+        plan = await CommandRuntime(options).prepare(MODEL, Settings(runtime_model))
+        spawned = await self.processes.spawn(MODEL, 1, plan)
+        self.identities.append(spawned.identity)
+        return spawned.identity, plan
+
+    async def ready(self, runtime_model: Path, *more: str) -> tuple[Identity, LaunchPlan, str]:
+        identity, plan = await self.start(str(runtime_model), *more)
+        endpoint = await HttpProbe().ready(identity, plan, PROBE_TIMEOUT)
+        assert endpoint, await self.processes.exited(identity)
+        return identity, plan, endpoint
+
+    async def failure(self, runtime_model: str, *more: str) -> ExitReport:
+        identity, _ = await self.start(runtime_model, *more)
+        return await self.processes.exited(identity)
+
+    async def close(self) -> None:
+        for identity in self.identities:
+            await self.processes.signal(identity, StopSignal.KILL)
+            await self.processes.exited(identity)
+            await self.processes.sweep(identity)
+
+
+@pytest.fixture
+async def runs(tmp_path: Path) -> AsyncIterator[Runs]:
+    the_runs = Runs(tmp_path)
+    yield the_runs
+    await the_runs.close()
+
+
+@pytest.fixture
+def llama(tmp_path: Path) -> Path:
+    write_tiny_llama(tmp_path / "llama")
+    return tmp_path / "llama"
+
+
+def ask(endpoint: str, path: str, body: object = None) -> tuple[int, Any]:
+    host = endpoint.removeprefix("http://")
+    with closing(http.client.HTTPConnection(host, timeout=60)) as connection:
+        headers = {"Content-Type": "application/json"}
+        connection.request("POST" if body else "GET", path, json.dumps(body), headers)
+        response = connection.getresponse()
+        return response.status, json.loads(response.read())
+
+
+def chat(endpoint: str, model: str, tokens: int = 5) -> tuple[int, Any]:
+    messages = [{"role": "user", "content": "hello"}]
+    body = {"model": model, "messages": messages, "max_tokens": tokens, "temperature": 0}
+    return ask(endpoint, "/v1/chat/completions", body)
+
+
+async def test_it_chooses_a_port_and_answers_to_the_served_name(runs: Runs, llama: Path) -> None:
+    _, plan, endpoint = await runs.ready(llama)
+    assert plan.port is None
+    assert (await asyncio.to_thread(chat, endpoint, plan.served_model_name))[0] == 200
+    assert (await asyncio.to_thread(chat, endpoint, "another"))[0] == 404
+
+
+async def test_its_health_tells_requests_in_flight_and_the_last_use(
+    runs: Runs, llama: Path
+) -> None:
+    identity, plan, endpoint = await runs.ready(llama)
+    status, health = await asyncio.to_thread(ask, endpoint, "/health")
+    assert (status, health["status"], health["model_loaded"]) == (200, "healthy", True)
+    assert health["active_requests"] == 0
+    assert "last_used_at" in health
+
+    answer = asyncio.create_task(asyncio.to_thread(chat, endpoint, MODEL, 3000))
+    probe = HttpProbe()
+    while not await probe.requests_in_flight(identity, plan, endpoint, PROBE_TIMEOUT):
+        assert not answer.done()
+    assert (await answer)[0] == 200
+    assert await probe.requests_in_flight(identity, plan, endpoint, PROBE_TIMEOUT) == 0
+
+
+async def test_it_queues_a_second_request_instead_of_refusing_it(runs: Runs, llama: Path) -> None:
+    _, plan, endpoint = await runs.ready(llama)
+    name = plan.served_model_name
+    chats = [asyncio.to_thread(chat, endpoint, name, 300) for _ in range(4)]
+    assert [status for status, _ in await asyncio.gather(*chats)] == [200] * 4
+
+
+async def test_a_multimodal_model_is_served_like_any_other(runs: Runs, tmp_path: Path) -> None:
+    write_tiny_vlm(tmp_path / "vlm")
+    identity, plan, endpoint = await runs.ready(tmp_path / "vlm")
+    _, health = await asyncio.to_thread(ask, endpoint, "/health")
+    assert health["model_type"] == "mllm"
+    assert (await HttpProbe().requests_in_flight(identity, plan, endpoint, PROBE_TIMEOUT)) == 0
+
+
+async def test_sigterm_ends_it_also_while_it_loads(runs: Runs, llama: Path) -> None:
+    identity, _ = await runs.start(str(llama))
+    await runs.processes.signal(identity, StopSignal.TERMINATE)
+    report = await runs.processes.exited(identity)
+    assert report.signal == 15
+
+
+def refused_architecture(model: Path) -> None:
+    edit_config(model, model_type="foo")
+
+
+def no_weights(model: Path) -> None:
+    (model / "model.safetensors").unlink()
+
+
+def corrupt_weights(model: Path) -> None:
+    (model / "model.safetensors").write_bytes(
+        b"no safetensors, and longer than the length that they begin with"
+    )
+
+
+def empty_weights(model: Path) -> None:
+    (model / "model.safetensors").write_bytes(b"")
+
+
+def truncated_weights(model: Path) -> None:
+    weights = model / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:20000])
+
+
+def other_shapes(model: Path) -> None:
+    edit_config(model, hidden_size=128)
+
+
+def more_layers(model: Path) -> None:
+    edit_config(model, num_hidden_layers=40)
+
+
+def no_tokenizer(model: Path) -> None:
+    for path in model.glob("tokenizer*"):
+        path.unlink()
+
+
+def broken_config(model: Path) -> None:
+    (model / "config.json").write_text("{")
+
+
+def edit_config(model: Path, **changes: object) -> None:
+    config = json.loads((model / "config.json").read_text())
+    (model / "config.json").write_text(json.dumps(config | changes))
+
+
+@pytest.mark.parametrize(
+    ("spoil", "words"),
+    [
+        (refused_architecture, "architecture 'foo' is not supported"),
+        (no_weights, "it has no weights"),
+        (corrupt_weights, "damaged"),
+        (empty_weights, "damaged"),
+        (truncated_weights, "damaged"),
+        (other_shapes, "do not fit"),
+        (more_layers, "do not fit"),
+        (no_tokenizer, "tokenizer"),
+        (broken_config, "config.json is missing or cannot be read"),
+    ],
+)
+async def test_a_model_that_it_refuses_is_told_in_words(
+    runs: Runs,
+    llama: Path,
+    spoil: Callable[[Path], None],
+    words: str,
+) -> None:
+    spoil(llama)
+    report = await runs.failure(str(llama))
+    assert report.diagnosis is REJECTED, report
+    assert words in report.message
+
+
+async def test_an_unknown_id_is_refused_in_words(runs: Runs) -> None:
+    report = await runs.failure("no-such-owner/no-such-model")
+    assert (report.diagnosis, report.code) == (REJECTED, 1)
+    assert "not on this machine" in report.message
+
+
+async def test_an_option_that_it_does_not_know_is_the_commands_fault(
+    runs: Runs, llama: Path
+) -> None:
+    report = await runs.failure(str(llama), "--nonsense")
+    assert (report.diagnosis, report.code) == (Diagnosis.RUNTIME_UNUSABLE, 2)
+    assert "--nonsense" in report.message
+
+
+async def test_a_port_that_is_taken_is_told_apart(runs: Runs, llama: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        # The last of two counts.
+        report = await runs.failure(str(llama), "--port", port)
+    assert (report.diagnosis, report.code) == (Diagnosis.PORT_TAKEN, 3)
+
+
+async def test_a_hard_limit_of_too_few_files_is_told(runs: Runs, llama: Path) -> None:
+    prlimit = shutil.which("prlimit")
+    if not prlimit:
+        pytest.skip("needs prlimit")
+    plan = await CommandRuntime(runs.options).prepare(MODEL, Settings(str(llama)))
+    few = replace(plan, argv=(prlimit, "--nofile=1024:1024", *plan.argv))
+    spawned = await runs.processes.spawn(MODEL, 1, few)
+    runs.identities.append(spawned.identity)
+    report = await runs.processes.exited(spawned.identity)
+    assert resource.getrlimit(resource.RLIMIT_NOFILE)[1] > 1024
+    assert report.diagnosis is Diagnosis.RUNTIME_UNUSABLE, report
+    assert "4096" in report.message
