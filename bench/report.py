@@ -70,11 +70,11 @@ def table(figures: Sequence[Figure]) -> str:
         "|---|---|---|---|---|---|---|",
     ]
     for figure in figures:
-        aim = "–" if figure.aim is None else f"≤ {figure.aim:g}"
+        aim = "-" if figure.aim is None else f"≤ {figure.aim:g}"
         rows.append(
             f"| {figure.name} | {figure.against} | {figure.measured:.3g} {figure.unit} "
             f"| {figure.baseline:.3g} {figure.unit} "
-            f"| **{figure.ratio:.3f}** ({figure.low:.3f}–{figure.high:.3f}) "
+            f"| **{figure.ratio:.3f}** ({figure.low:.3f}-{figure.high:.3f}) "
             f"| {aim} | {figure.pairs} |"
         )
     return "\n".join(rows)

@@ -1,0 +1,211 @@
+import http.client
+import json
+import os
+import signal
+import subprocess
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import grpc
+import psutil
+import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from demo.service import RunningService, ServiceFailedError, command, running
+from pool_service_client import (
+    Evicted,
+    PoolClient,
+    RetryPolicy,
+    Server,
+    ServerInUse,
+    ServerRemoved,
+    ServerState,
+    ShuttingDown,
+)
+from tests.service.conftest import FAKE_RUNTIME, Start
+from tests.service.test_ensure import servers_of, wait_for
+
+ONCE = RetryPolicy(patience=0)
+
+
+class Stream:
+    """A streaming chat completion under way, by hand so that its bytes can be counted."""
+
+    def __init__(self, server: Server, tokens: int) -> None:
+        url = urlsplit(server.endpoint)
+        self.connection = http.client.HTTPConnection(url.hostname or "", url.port)
+        body = {
+            "model": server.served_model_name,
+            "messages": [{"role": "user", "content": "hello"}],
+            "max_tokens": tokens,
+            "stream": True,
+        }
+        headers = {"Content-Type": "application/json"}
+        self.connection.request("POST", "/v1/chat/completions", json.dumps(body), headers)
+        self.response = self.connection.getresponse()
+        self.first = self.response.readline()
+
+    def rest(self) -> list[bytes]:
+        """All that still comes, as events."""
+        text = self.first + self.response.read()
+        self.connection.close()
+        return [event for event in text.split(b"\n\n") if event.strip()]
+
+
+def is_whole(events: list[bytes], tokens: int) -> bool:
+    deltas = [event for event in events if b'"content"' in event]
+    return len(deltas) >= tokens and events[-1].strip() == b"data: [DONE]"
+
+
+def test_a_busy_server_is_not_evicted_without_force(pool: PoolClient) -> None:
+    server = pool.ensure("busy", runtime_model="x?delay=0.05").server
+    stream = Stream(server, tokens=40)
+    with pytest.raises(ServerInUse):
+        pool.evict("busy")
+    assert pool.evict_idle() == ()
+    assert is_whole(stream.rest(), 40)
+    assert len(pool.evict("busy")) == 1
+
+
+def test_a_stream_in_flight_at_a_forced_eviction_ends_by_itself(pool: PoolClient) -> None:
+    server = pool.ensure("drained", runtime_model="x?delay=0.05").server
+    stream = Stream(server, tokens=20)
+    with ThreadPoolExecutor(1) as callers:
+        evicting = callers.submit(pool.evict, "drained", force=True)
+        assert is_whole(stream.rest(), 20)
+        (evicted,) = evicting.result()
+    assert not evicted.killed
+    assert not psutil.pid_exists(server.pid)
+
+
+def test_an_idle_server_goes_by_itself_and_a_busy_one_stays(start: Start) -> None:
+    service = start(FAKE_RUNTIME + "[defaults]\nkeep_alive = 0.2\nmin_residency = 0.2\n")
+    with PoolClient.connect(service.address) as pool, pool.watch() as events:
+        busy = pool.ensure("busy", runtime_model="x?delay=0.05").server
+        stream = Stream(busy, tokens=30)
+        pool.ensure("idle")
+        gone = []
+        for event in events:
+            if isinstance(event, ServerRemoved):
+                gone.append(event.server.model)
+                if event.server.model == "idle":
+                    assert is_whole(stream.rest(), 30)
+                if len(gone) == 2:
+                    break
+    assert gone == ["idle", "busy"]
+
+
+def test_an_eviction_during_a_start_ends_it_and_answers_the_waiters(
+    service: RunningService,
+) -> None:
+    with (
+        PoolClient.connect(service.address, retry=ONCE) as pool,
+        ThreadPoolExecutor(1) as callers,
+    ):
+        waiting = callers.submit(pool.ensure, "wanted", runtime_model="x?bind=never")
+        wait_for(pool, "wanted", ServerState.STARTING)
+        pool.evict("wanted")
+        with pytest.raises(Evicted):
+            waiting.result()
+    assert servers_of(service) == []
+
+
+def test_a_server_that_ignores_signals_is_killed_and_that_is_said(start: Start) -> None:
+    service = start(FAKE_RUNTIME + "[defaults]\ndrain_timeout = 0.2\nstop_timeout = 0.2\n")
+    with PoolClient.connect(service.address) as pool:
+        pool.ensure("stubborn", runtime_model="x?ignore=term,int")
+        (evicted,) = pool.evict("stubborn")
+    assert evicted.killed
+    assert servers_of(service) == []
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_drains_and_stops_all_and_exits_0(start: Start, number: signal.Signals) -> None:
+    service = start()
+    with PoolClient.connect(service.address) as pool:
+        servers = [
+            pool.ensure(f"m/{index}", runtime_model="x?delay=0.05").server for index in range(3)
+        ]
+        stream = Stream(servers[0], tokens=20)
+        service.process.send_signal(number)
+        assert is_whole(stream.rest(), 20)
+        assert service.process.wait(30) == 0
+    assert not any(psutil.pid_exists(server.pid) for server in servers)
+
+
+def test_who_comes_or_waits_during_the_shutdown_is_told_so(service: RunningService) -> None:
+    with (
+        PoolClient.connect(service.address, retry=ONCE) as pool,
+        ThreadPoolExecutor(1) as callers,
+        grpc.insecure_channel(service.address) as channel,
+    ):
+        busy = pool.ensure("busy", runtime_model="x?delay=0.05").server
+        stream = Stream(busy, tokens=40)
+        waiting = callers.submit(pool.ensure, "loading", runtime_model="x?bind=never")
+        wait_for(pool, "loading", ServerState.STARTING)
+        service.process.terminate()
+        with pytest.raises(ShuttingDown) as raised:
+            waiting.result()
+        assert raised.value.retry_after is not None
+        with pytest.raises(ShuttingDown):
+            pool.ensure("late")
+        check = health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest())
+        assert check.status == health_pb2.HealthCheckResponse.NOT_SERVING
+        assert is_whole(stream.rest(), 40)
+        assert service.process.wait(30) == 0
+
+
+def test_a_second_signal_hurries_a_drain(service: RunningService) -> None:
+    with PoolClient.connect(service.address) as pool:
+        server = pool.ensure("endless", runtime_model="x?delay=0.5").server
+        stream = Stream(server, tokens=1000)
+        service.process.terminate()
+        wait_for(pool, "endless", ServerState.STOPPING)
+        service.process.terminate()
+        assert service.process.wait(30) == 0
+        stream.connection.close()
+    assert not psutil.pid_exists(server.pid)
+
+
+def test_a_second_service_on_the_same_state_directory_is_refused(
+    service: RunningService, pool: PoolClient, tmp_path: Path
+) -> None:
+    second = subprocess.run(
+        command("serve", "--listen", "127.0.0.1:0", "--state-dir", str(service.log.parent)),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert second.returncode == 1
+    assert str(service.process.pid) in second.stderr
+    assert service.address in second.stderr
+    assert "Traceback" not in second.stderr
+    assert pool.ensure("undisturbed").started
+
+
+def test_a_second_service_on_the_same_address_is_refused(
+    service: RunningService, pool: PoolClient, tmp_path: Path
+) -> None:
+    with (
+        pytest.raises(ServiceFailedError, match="cannot listen on"),
+        running(tmp_path / "other", [service.address]),
+    ):
+        pass
+    assert pool.ensure("undisturbed").started
+
+
+def test_servers_get_a_scrubbed_environment_and_no_descriptor_of_the_service(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "config.toml"
+    path.write_text(FAKE_RUNTIME)
+    environment = {**os.environ, "WEB_CONCURRENCY": "4", "PYTHONSTARTUP": "/dev/null"}
+    with (
+        running(tmp_path / "s", arguments=["--config", str(path)], environment=environment) as one,
+        PoolClient.connect(one.address) as pool,
+    ):
+        server = psutil.Process(pool.ensure("clean").server.pid)
+        assert not {"WEB_CONCURRENCY", "PYTHONSTARTUP"} & server.environ().keys()
+        inherited = {file.path for file in server.open_files()}
+        assert str(tmp_path / "s" / "lock") not in inherited
