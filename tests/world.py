@@ -273,8 +273,8 @@ class World:
 
 async def settled(predicate: Callable[[], object]) -> None:
     """Return as soon as something holds, letting the loop go on in between."""
-    while not predicate():
-        await asyncio.sleep(0)  # noqa: ASYNC110  # no event tells of all that is asked for
+    while not predicate():  # noqa: ASYNC110  # no event tells of all that is asked for
+        await asyncio.sleep(0)
 
 
 async def outcomes(*calls: Awaitable[object]) -> list[object]:

@@ -1,0 +1,155 @@
+"""Whatever happens in whatever order: the invariants of the whole pool."""
+
+from itertools import count
+
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
+
+from pool_service.core import lifecycle as life
+from pool_service.core.catalogue import Catalogue
+from pool_service.core.machine import Machine
+from pool_service.core.requests import (
+    EnsureRequested,
+    Every,
+    EvictRequested,
+    Hurried,
+    ShutdownRequested,
+    WaiterLeft,
+)
+from pool_service.core.types import FOREVER, Diagnosis, Limits, Phase, Settings
+from tests.core.acting import badly, broken, drive, report, well
+from tests.core.invariants import Ledger
+
+MODELS = st.sampled_from(["a", "b", "c", "d"])
+RUNTIME_MODELS = st.sampled_from(["", "", "", "one", "two"])
+KEEP_ALIVES = st.sampled_from([None, None, 0.0, 5.0, 400.0, FOREVER])
+LATER = st.one_of(
+    st.floats(0.0, 20.0, allow_nan=False), st.sampled_from([0.0, 5.0, 10.0, 60.0, 120.0, 1000.0])
+)
+
+
+class Pool(RuleBasedStateMachine):
+    """Callers and processes that do all that they can, one event at a time."""
+
+    @initialize(
+        max_starts=st.integers(1, 3),
+        port_attempts=st.integers(1, 3),
+        min_residency=st.sampled_from([0.0, 10.0]),
+        own_runtime_model=st.booleans(),
+    )
+    def begin(
+        self, max_starts: int, port_attempts: int, min_residency: float, own_runtime_model: bool
+    ) -> None:
+        defaults = Settings(
+            runtime_model="", keep_alive=30.0, min_residency=min_residency, start_timeout=60.0
+        )
+        models = {"a": Settings(runtime_model="one")} if own_runtime_model else {}
+        limits = Limits(max_starts, 100.0, port_attempts)
+        self.ledger = Ledger(Machine(Catalogue(defaults, models), limits), max_starts)
+        self.tickets = count(1)
+        self.past: list[life.ServerEvent] = []
+
+    # --- callers --------------------------------------------------------------------------
+
+    @rule(model=MODELS, runtime_model=RUNTIME_MODELS, keep_alive=KEEP_ALIVES)
+    def somebody_ensures(self, model: str, runtime_model: str, keep_alive: float | None) -> None:
+        ticket = next(self.tickets)
+        self.ledger.handle(EnsureRequested(ticket, model, runtime_model, keep_alive))
+
+    @precondition(lambda self: self.ledger.waiting)
+    @rule(data=st.data())
+    def somebody_gives_up(self, data: st.DataObject) -> None:
+        ticket = data.draw(st.sampled_from(sorted(self.ledger.waiting)))
+        self.ledger.handle(WaiterLeft(ticket, self.ledger.waiting[ticket].model))
+
+    @precondition(lambda self: self.ledger.answers)
+    @rule(data=st.data(), model=MODELS)
+    def somebody_gives_up_too_late(self, data: st.DataObject, model: str) -> None:
+        ticket = data.draw(st.sampled_from(sorted(self.ledger.answers)))
+        self.ledger.handle(WaiterLeft(ticket, model))
+
+    @rule(which=st.one_of(MODELS, st.sampled_from(Every)), force=st.booleans())
+    def somebody_evicts(self, which: str | Every, force: bool) -> None:
+        self.ledger.handle(EvictRequested(next(self.tickets), which, force))
+
+    # --- processes --------------------------------------------------------------------------
+
+    @precondition(lambda self: self.ledger.outstanding)
+    @rule(data=st.data(), outcome=st.sampled_from(["well", "well", "well", "badly", "broken"]))
+    def a_step_ends(self, data: st.DataObject, outcome: str) -> None:
+        steps = [c for c in self.ledger.outstanding if not isinstance(c, life.AwaitExit)]
+        if steps:
+            command = data.draw(st.sampled_from(steps))
+            self._end(command, {"well": well, "badly": badly, "broken": broken}[outcome](command))
+
+    @precondition(lambda self: self.ledger.outstanding)
+    @rule(
+        data=st.data(),
+        diagnosis=st.sampled_from(Diagnosis),
+        breaks=st.sampled_from([False, False, False, False, True]),
+    )
+    def a_process_ends(self, data: st.DataObject, diagnosis: Diagnosis, breaks: bool) -> None:
+        watched = [c for c in self.ledger.outstanding if isinstance(c, life.AwaitExit)]
+        if watched:
+            command = data.draw(st.sampled_from(watched))
+            exited = life.Exited(command.model, command.generation, report(diagnosis))
+            self._end(command, broken(command) if breaks else exited)
+
+    @precondition(lambda self: any(isinstance(c, life.CheckUse) for c in self.ledger.outstanding))
+    @rule(data=st.data(), requests=st.sampled_from([0, 1, 7, None]))
+    def use_is_told(self, data: st.DataObject, requests: int | None) -> None:
+        checks = [c for c in self.ledger.outstanding if isinstance(c, life.CheckUse)]
+        command = data.draw(st.sampled_from(checks))
+        self._end(command, life.UseReported(command.model, command.generation, requests))
+
+    @precondition(lambda self: self.past)
+    @rule(data=st.data())
+    def something_stale_arrives(self, data: st.DataObject) -> None:
+        """An event of a generation that is over changes nothing."""
+        event = data.draw(st.sampled_from(self.past))
+        server = self.ledger.server(event.model)
+        if server is None or server.generation != event.generation:
+            before = self.ledger.servers
+            if not isinstance(event, life.Spawned):
+                assert self.ledger.handle(event) == []
+                assert self.ledger.servers == before
+
+    def _end(self, command: life.ServerCommand, event: life.ServerEvent | None) -> None:
+        self.ledger.done(command)
+        if event is not None:
+            self.past.append(event)
+            self.ledger.handle(event)
+
+    # --- time and the end -------------------------------------------------------------------
+
+    @rule(later=LATER)
+    def time_passes(self, later: float) -> None:
+        self.ledger.reach_time(later)
+
+    @rule()
+    def somebody_hurries(self) -> None:
+        self.ledger.handle(Hurried())
+
+    @rule(seldom=st.integers(0, 20))
+    def the_service_ends(self, seldom: int) -> None:
+        if seldom == 20:
+            self.ledger.handle(ShutdownRequested(next(self.tickets)))
+
+    def teardown(self) -> None:
+        """Nobody waits for ever, and after a shutdown nothing is left."""
+        if not hasattr(self, "ledger"):
+            return
+        drive(self.ledger)
+        assert self.ledger.waiting == {}
+        assert self.ledger.evicting == {}
+        assert {s.phase for s in self.ledger.servers} <= {Phase.READY, Phase.FAILED}
+        self.ledger.handle(ShutdownRequested(next(self.tickets)))
+        drive(self.ledger)
+        assert self.ledger.evicting == {}
+        assert self.ledger.servers == []
+        assert self.ledger.outstanding == []
+        assert self.ledger.processes == {}
+        assert self.ledger.machine.next_deadline() == FOREVER
+
+
+TestPool = Pool.TestCase

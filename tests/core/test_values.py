@@ -1,0 +1,257 @@
+"""The parts of the core, by values."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pool_service.core import failures
+from pool_service.core import lifecycle as life
+from pool_service.core.admission import admit
+from pool_service.core.catalogue import Catalogue
+from pool_service.core.deadlines import Deadlines
+from pool_service.core.errors import (
+    ModelRejected,
+    RuntimeUnavailable,
+    ServerInUse,
+    StartFailed,
+)
+from pool_service.core.requests import Wait
+from pool_service.core.roster import Roster
+from pool_service.core.types import (
+    FOREVER,
+    Diagnosis,
+    ExitReport,
+    Phase,
+    Server,
+    Settings,
+)
+from pool_service.core.waiting import Waiting
+
+SETTINGS = Settings(runtime_model="org/m")
+
+
+def server(model: str = "m", phase: Phase = Phase.QUEUED) -> Server:
+    return Server(model, SETTINGS, phase, 1, 0.0, 0.0, 300.0)
+
+
+# --- admission ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("starting", "max_starts", "admitted"),
+    [(0, 2, ["c", "a"]), (1, 2, ["c"]), (2, 2, []), (3, 2, []), (0, 9, ["c", "a", "b"])],
+)
+def test_the_first_who_came_are_admitted_while_there_are_slots(
+    starting: int, max_starts: int, admitted: list[str]
+) -> None:
+    assert admit(["c", "a", "b"], starting, max_starts) == admitted
+
+
+# --- catalogue ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("model", "asked", "loaded"),
+    [
+        ("org/m", "", "org/m"),
+        ("vllm-mlx/qwen", "", "qwen"),
+        ("vllm-mlx/vllm-mlx/qwen", "", "vllm-mlx/qwen"),
+        ("known", "", "org/known"),
+        ("known", "other", "other"),
+        ("org/m", "other", "other"),
+        ("half", "", "half"),
+    ],
+)
+def test_what_the_runtime_loads_is_the_callers_word_then_the_configurations_then_the_name(
+    model: str, asked: str, loaded: str
+) -> None:
+    models = {"known": Settings("org/known"), "half": Settings("", keep_alive=1.0)}
+    catalogue = Catalogue(Settings("", keep_alive=7.0), models)
+    assert catalogue.settings_for(model, asked).runtime_model == loaded
+
+
+def test_a_models_own_settings_replace_the_defaults_whole() -> None:
+    catalogue = Catalogue(Settings("", keep_alive=7.0), {"m": Settings("", keep_alive=1.0)})
+    assert catalogue.settings_for("m").keep_alive == 1.0
+    assert catalogue.settings_for("n").keep_alive == 7.0
+
+
+# --- deadlines ----------------------------------------------------------------------------
+
+
+def test_the_earliest_deadline_is_next_and_each_is_due_once() -> None:
+    deadlines = Deadlines()
+    deadlines.set("b", 2.0)
+    deadlines.set("a", 1.0)
+    deadlines.set("c", 3.0)
+    assert deadlines.next() == 1.0
+    assert deadlines.pop_due(2.0) == ["a", "b"]
+    assert deadlines.pop_due(2.0) == []
+    assert deadlines.next() == 3.0
+
+
+def test_hasten_only_makes_earlier() -> None:
+    deadlines = Deadlines()
+    deadlines.set("a", 5.0)
+    deadlines.hasten("a", 9.0)
+    assert deadlines.next() == 5.0
+    deadlines.hasten("a", 2.0)
+    assert deadlines.next() == 2.0
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from(["set", "hasten", "pop"]),
+            st.sampled_from("abc"),
+            st.sampled_from([1.0, 2.0, 3.0, 4.0, FOREVER]),
+        ),
+        max_size=200,
+    )
+)
+def test_deadlines_are_a_map_with_a_minimum(steps: list[tuple[str, str, float]]) -> None:
+    deadlines = Deadlines()
+    model: dict[str, float] = {}
+    for what, name, when in steps:
+        if what == "set":
+            deadlines.set(name, when)
+            model[name] = when
+        elif what == "hasten":
+            deadlines.hasten(name, when)
+            model[name] = min(when, model.get(name, FOREVER))
+        else:
+            now = min(when, 4.0)
+            due = sorted((at, key) for key, at in model.items() if at <= now)
+            assert deadlines.pop_due(now) == [key for _, key in due]
+            for _, key in due:
+                del model[key]
+        assert deadlines.next() == min(model.values(), default=FOREVER)
+
+
+def test_deadlines_that_move_for_ever_take_no_more_room() -> None:
+    deadlines = Deadlines()
+    for n in range(10_000):
+        deadlines.set("a", float(n + 1))
+    assert len(deadlines._heap) < 50
+
+
+# --- roster -------------------------------------------------------------------------------
+
+
+def test_pages_are_in_the_order_of_the_models_utf8() -> None:
+    roster = Roster()
+    models = ["b", "a/b", "a", "Z", "é", "\U0001f600", "\uffff", "a b"]
+    for model in models:
+        roster.put(server(model))
+    expected = sorted(models, key=str.encode)
+    assert [s.model for s in roster] == expected
+    assert [s.model for s in roster.page(expected[2], 3)] == expected[3:6]
+    assert roster.page(expected[-1], 3) == []
+
+
+def test_a_page_goes_on_after_a_model_that_is_gone() -> None:
+    roster = Roster()
+    for model in "ace":
+        roster.put(server(model))
+    roster.remove("c")
+    assert [s.model for s in roster.page("c", 5)] == ["e"]
+
+
+@given(st.lists(st.tuples(st.sampled_from("abcd"), st.sampled_from([*Phase, None]))))
+def test_counts_equal_the_servers(steps: list[tuple[str, Phase | None]]) -> None:
+    roster = Roster()
+    for model, phase in steps:
+        if phase is not None:
+            roster.put(server(model, phase))
+        elif roster.get(model):
+            roster.remove(model)
+    for phase in Phase:
+        assert roster.count({phase}) == sum(s.phase is phase for s in roster)
+    assert roster.count(set(Phase)) == len(roster)
+
+
+# --- waiting ------------------------------------------------------------------------------
+
+
+def test_waiters_are_kept_in_the_order_in_which_they_came() -> None:
+    waiting = Waiting()
+    for ticket in (3, 1, 2):
+        waiting.add("m", Wait(ticket, SETTINGS, None, starts=False))
+    waiting.leave("m", 3)
+    waiting.leave("m", 99)
+    waiting.leave("other", 1)
+    first = waiting.first("m")
+    assert first is not None
+    assert first.ticket == 1
+    assert len(waiting) == 2
+    assert [wait.ticket for wait in waiting.take("m")] == [1, 2]
+    assert (len(waiting), waiting.first("m"), waiting.take("m")) == (0, None, [])
+
+
+# --- lifecycle ----------------------------------------------------------------------------
+
+
+def test_the_signals_come_in_their_order_and_the_last_again() -> None:
+    sent = []
+    stopping = server(phase=Phase.STOPPING)
+    for _ in range(4):
+        stop = life.next_signal(stopping)
+        stopping = life.signalled(stopping, stop, 0.0)
+        sent.append(stop.value)
+    assert sent == ["SIGTERM", "SIGINT", "SIGKILL", "SIGKILL"]
+
+
+def test_a_server_expires_after_the_longer_of_keep_alive_and_residency() -> None:
+    short = life.used(server(phase=Phase.READY), 0.0, 100.0)
+    assert life.deadline(short) == 100.0 + SETTINGS.min_residency
+    assert life.deadline(life.used(short, 50.0, 100.0)) == 150.0
+    assert life.deadline(life.used(short, FOREVER, 100.0)) == FOREVER
+    assert life.used(short, None, 200.0).keep_alive == 0.0
+
+
+def test_a_failed_server_keeps_how_it_ended_and_nothing_of_its_process() -> None:
+    report = ExitReport(1, None, Diagnosis.CRASHED, "it died")
+    dead = life.exited(server(phase=Phase.READY), report, 5.0)
+    failed = life.failed(dead, "it died", 6.0, 600.0)
+    assert (failed.identity, failed.plan, failed.endpoint) == (None, None, "")
+    assert failed.last_exit is not None
+    assert (failed.last_exit.report, failed.last_exit.at) == (report, 5.0)
+    assert life.deadline(failed) == 606.0
+
+
+def test_the_next_generation_keeps_the_count_and_the_last_exit_only() -> None:
+    report = ExitReport(1, None, Diagnosis.CRASHED, "it died")
+    failed = life.failed(life.exited(server(), report, 5.0), "it died", 6.0, 600.0)
+    again = life.queued(failed, "m", Settings("org/other", keep_alive=1.0), 9.0)
+    assert (again.generation, again.last_exit) == (1, failed.last_exit)
+    assert (again.detail, again.log_path, again.spawned_at) == ("", "", None)
+    assert (again.settings.runtime_model, again.keep_alive) == ("org/other", 1.0)
+    assert (again.created_at, again.stop_cause) == (9.0, None)
+
+
+# --- failures -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("diagnosis", "error"),
+    [
+        (Diagnosis.CRASHED, StartFailed),
+        (Diagnosis.PORT_TAKEN, StartFailed),
+        (Diagnosis.MODEL_REJECTED, ModelRejected),
+        (Diagnosis.RUNTIME_UNUSABLE, RuntimeUnavailable),
+    ],
+)
+def test_the_diagnosis_of_an_exit_says_what_the_caller_can_do(
+    diagnosis: Diagnosis, error: type[Exception]
+) -> None:
+    told = failures.start_failure(server(), ExitReport(1, None, diagnosis, "the cause", ("x",)))
+    assert type(told) is error
+    assert told.model == "m"
+    assert "the cause" in str(told)
+
+
+@pytest.mark.parametrize(("requests", "said"), [(2, "2 request(s)"), (0, "cannot tell")])
+def test_a_refused_eviction_says_how_busy_the_server_is(requests: int, said: str) -> None:
+    told = failures.in_use("m", requests)
+    assert isinstance(told, ServerInUse)
+    assert said in str(told)
