@@ -1,5 +1,6 @@
 """Whatever happens in whatever order: the invariants of the whole pool."""
 
+from collections.abc import Callable
 from itertools import count
 
 from hypothesis import strategies as st
@@ -56,6 +57,12 @@ class Pool(RuleBasedStateMachine):
         ticket = next(self.tickets)
         self.ledger.handle(EnsureRequested(ticket, model, runtime_model, keep_alive))
 
+    @rule(model=MODELS, keep_alive=KEEP_ALIVES)
+    def somebody_ensures_and_all_goes_well(self, model: str, keep_alive: float | None) -> None:
+        """What it takes to be READY is many steps, and much happens only then."""
+        self.somebody_ensures(model, "", keep_alive)
+        drive(self.ledger)
+
     @precondition(lambda self: self.ledger.waiting)
     @rule(data=st.data())
     def somebody_gives_up(self, data: st.DataObject) -> None:
@@ -68,32 +75,37 @@ class Pool(RuleBasedStateMachine):
         ticket = data.draw(st.sampled_from(sorted(self.ledger.answers)))
         self.ledger.handle(WaiterLeft(ticket, model))
 
+    @precondition(lambda self: self.ledger.shown)
     @rule(which=st.one_of(MODELS, st.sampled_from(Every)), force=st.booleans())
     def somebody_evicts(self, which: str | Every, force: bool) -> None:
         self.ledger.handle(EvictRequested(next(self.tickets), which, force))
 
     # --- processes --------------------------------------------------------------------------
 
-    @precondition(lambda self: self.ledger.outstanding)
-    @rule(data=st.data(), outcome=st.sampled_from(["well", "well", "well", "badly", "broken"]))
-    def a_step_ends(self, data: st.DataObject, outcome: str) -> None:
-        steps = [c for c in self.ledger.outstanding if not isinstance(c, life.AwaitExit)]
-        if steps:
-            command = data.draw(st.sampled_from(steps))
-            self._end(command, {"well": well, "badly": badly, "broken": broken}[outcome](command))
+    @precondition(lambda self: self.steps())
+    @rule(data=st.data())
+    def a_step_ends_well(self, data: st.DataObject) -> None:
+        command = data.draw(st.sampled_from(self.steps()))
+        self._end(command, well(command))
 
-    @precondition(lambda self: self.ledger.outstanding)
+    @precondition(lambda self: self.steps())
+    @rule(data=st.data(), how=st.sampled_from([badly, broken]))
+    def a_step_fails(
+        self, data: st.DataObject, how: Callable[[life.ServerCommand], life.ServerEvent]
+    ) -> None:
+        command = data.draw(st.sampled_from(self.steps()))
+        self._end(command, how(command))
+
+    @precondition(lambda self: self.watched())
     @rule(
         data=st.data(),
         diagnosis=st.sampled_from(Diagnosis),
         breaks=st.sampled_from([False, False, False, False, True]),
     )
     def a_process_ends(self, data: st.DataObject, diagnosis: Diagnosis, breaks: bool) -> None:
-        watched = [c for c in self.ledger.outstanding if isinstance(c, life.AwaitExit)]
-        if watched:
-            command = data.draw(st.sampled_from(watched))
-            exited = life.Exited(command.model, command.generation, report(diagnosis))
-            self._end(command, broken(command) if breaks else exited)
+        command = data.draw(st.sampled_from(self.watched()))
+        exited = life.Exited(command.model, command.generation, report(diagnosis))
+        self._end(command, broken(command) if breaks else exited)
 
     @precondition(lambda self: any(isinstance(c, life.CheckUse) for c in self.ledger.outstanding))
     @rule(data=st.data(), requests=st.sampled_from([0, 1, 7, None]))
@@ -114,6 +126,12 @@ class Pool(RuleBasedStateMachine):
                 assert self.ledger.handle(event) == []
                 assert self.ledger.servers == before
 
+    def steps(self) -> list[life.ServerCommand]:
+        return [c for c in self.ledger.outstanding if not isinstance(c, life.AwaitExit)]
+
+    def watched(self) -> list[life.ServerCommand]:
+        return [c for c in self.ledger.outstanding if isinstance(c, life.AwaitExit)]
+
     def _end(self, command: life.ServerCommand, event: life.ServerEvent | None) -> None:
         self.ledger.done(command)
         if event is not None:
@@ -126,14 +144,20 @@ class Pool(RuleBasedStateMachine):
     def time_passes(self, later: float) -> None:
         self.ledger.reach_time(later)
 
+    @precondition(lambda self: self.ledger.machine.next_deadline() < FOREVER)
+    @rule()
+    def the_next_deadline_comes(self) -> None:
+        self.ledger.reach_time(max(0.0, self.ledger.machine.next_deadline() - self.ledger.now))
+
+    @precondition(lambda self: any(s.phase is Phase.STOPPING for s in self.ledger.servers))
     @rule()
     def somebody_hurries(self) -> None:
         self.ledger.handle(Hurried())
 
-    @rule(seldom=st.integers(0, 20))
-    def the_service_ends(self, seldom: int) -> None:
-        if seldom == 20:
-            self.ledger.handle(ShutdownRequested(next(self.tickets)))
+    @precondition(lambda self: len(self.past) > 20)
+    @rule()
+    def the_service_ends(self) -> None:
+        self.ledger.handle(ShutdownRequested(next(self.tickets)))
 
     def teardown(self) -> None:
         """Nobody waits for ever, and after a shutdown nothing is left."""
