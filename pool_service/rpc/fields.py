@@ -4,10 +4,10 @@ Every function returns the value that the pool works with, or raises InvalidFiel
 """
 
 import base64
-import binascii
 import re
 import unicodedata
 
+from pool_service.core.catalogue import RUNTIME_PREFIX
 from pool_service.core.errors import InvalidField
 from pool_service.core.requests import Every
 from pool_service.core.types import FOREVER
@@ -38,6 +38,9 @@ def model(value: str, field_name: str = "model") -> str:
             field_name,
             "may consist of letters and digits of ASCII and / _ . ~ @ : + = , # % - space",
         )
+    loaded = value.removeprefix(RUNTIME_PREFIX)
+    if not loaded or loaded.startswith("-"):
+        raise _invalid(field_name, f"must name a model behind {RUNTIME_PREFIX}, not an option")
     if "://" in value or ".." in value.split("/"):
         raise _invalid(field_name, "must be a name, not a URL or a path with '..'")
     return value
@@ -86,9 +89,13 @@ def page(request: pb.ListRequest) -> tuple[str | None, int]:
     if not request.page_token:
         return None, size
     try:
-        return base64.urlsafe_b64decode(request.page_token.encode()).decode(), size
-    except (binascii.Error, ValueError):
-        raise _invalid("page_token", "is not one that List returned") from None
+        after = base64.urlsafe_b64decode(request.page_token.encode()).decode()
+    except ValueError:
+        after = ""
+    # The decoder skips what it does not know.
+    if page_token(after) != request.page_token:
+        raise _invalid("page_token", "is not one that List returned")
+    return after, size
 
 
 def page_token(last: str) -> str:

@@ -86,7 +86,11 @@ class Server:
         Raises AddressError if one is taken or not to be had; then none is served.
         """
         await self._set_health(health_pb2.HealthCheckResponse.NOT_SERVING)
-        bound = [self._bind(address) for address in addresses]
+        try:
+            bound = [self._bind(address) for address in addresses]
+        except AddressError:
+            await self.stop(0)
+            raise
         await self._server.start()
         return bound
 
@@ -131,21 +135,19 @@ class Server:
 def _make_way(path: Path) -> None:
     """Remove a socket that nobody listens on any more; raise AddressError for any other file."""
     try:
-        mode = path.lstat().st_mode
-    except FileNotFoundError:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        return
-    if not stat.S_ISSOCK(mode):
-        raise AddressError(f"cannot listen on unix:{path}: it exists and is no socket.")
-    with socket.socket(socket.AF_UNIX) as probe:
-        probe.settimeout(1.0)
-        try:
+        if not stat.S_ISSOCK(path.lstat().st_mode):
+            raise AddressError(f"cannot listen on unix:{path}: it exists and is no socket.")
+        with socket.socket(socket.AF_UNIX) as probe:
+            probe.settimeout(1.0)
             probe.connect(str(path))
-        except (ConnectionRefusedError, FileNotFoundError):
-            path.unlink(missing_ok=True)
-            return
-        except OSError as error:
-            raise AddressError(f"cannot listen on unix:{path}: {error}.") from error
+    except FileNotFoundError:
+        return
+    except ConnectionRefusedError:
+        path.unlink(missing_ok=True)
+        return
+    except OSError as error:
+        raise AddressError(f"cannot listen on unix:{path}: {error}.") from error
     raise AddressError(
         f"cannot listen on unix:{path}: another program listens there. Stop it, or choose another "
         "path."
