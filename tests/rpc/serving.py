@@ -19,7 +19,8 @@ from pool_service.core.catalogue import Catalogue
 from pool_service.core.types import Limits
 from pool_service.history import History
 from pool_service.pool import Pool
-from pool_service.rpc.server import Address, Server
+from pool_service.rpc.address import Address
+from pool_service.rpc.server import Server
 from pool_service.rpc.servicer import PoolServicer
 from pool_service.rpc.wire import Wire
 from pool_service.v1 import pool_service_pb2 as pb
