@@ -98,7 +98,7 @@ def _slips(environ: Mapping[str, str]) -> Iterator[str]:
         if name.startswith(PREFIX) and name not in known:
             meant = closest(name.removeprefix(PREFIX), _without_prefix(known), _SLIP)
             if meant:
-                yield f"{name}: there is no such variable; did you mean {PREFIX}{meant}?"
+                yield f"{name}: there is no such variable, did you mean {PREFIX}{meant}?"
 
 
 def _without_prefix(names: set[str]) -> list[str]:

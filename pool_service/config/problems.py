@@ -87,9 +87,9 @@ def _suggestion(path: KeyPath) -> str:
     *parents, key = path
     for name, table in tables().items():
         if key in table.model_fields:
-            return f"; did you mean {name}.{key}?"
+            return f", did you mean {name}.{key}?"
     meant = closest(key, _keys(tuple(parents)))
-    return f"; did you mean {key_name((*parents, meant))}?" if meant else ""
+    return f", did you mean {key_name((*parents, meant))}?" if meant else ""
 
 
 def _keys(parents: KeyPath) -> Iterable[str]:

@@ -203,18 +203,18 @@ Seconds = Annotated[
     float,
     BeforeValidator(seconds),
     Field(ge=0),
-    Form("duration", f"{_LENGTH}; 0 or more, {_MOST}", _number),
+    Form("duration", f"{_LENGTH} (0 or more, {_MOST})", _number),
 ]
 PositiveSeconds = Annotated[
     float,
     BeforeValidator(seconds),
     Field(gt=0),
-    Form("duration over 0", f"{_LENGTH}; more than 0, {_MOST}", _number),
+    Form("duration over 0", f"{_LENGTH} (more than 0, {_MOST})", _number),
 ]
 KeepAlive = Annotated[
     float,
     BeforeValidator(_keep_alive),
-    Form("duration, or forever", f'{_LENGTH}, {_MOST}; "forever" or less than 0', _number),
+    Form("duration, or forever", f'{_LENGTH} ({_MOST}), "forever" or less than 0', _number),
 ]
 Count = Annotated[
     int,
@@ -225,7 +225,7 @@ LogBytes = Annotated[
     int,
     BeforeValidator(_bytes),
     Field(ge=TAIL_BYTES),
-    Form("bytes", f'bytes, or text with a unit such as "16MiB"; {TAIL_BYTES} or more', _number),
+    Form("bytes", f'bytes, or text with a unit such as "16MiB" ({TAIL_BYTES} or more)', _number),
 ]
 Switch = Annotated[bool, Field(strict=True), Form("switch", "true or false", _switch)]
 Directory = Annotated[Path, BeforeValidator(_directory), Form("directory", "a path in quotes")]

@@ -25,9 +25,9 @@ def test_everything_that_is_wrong_is_told_at_once(refusal: Refusal) -> None:
     )
     assert sorted(told.split("; ")) == sorted(
         (
-            "service.listn: there is no such key; did you mean service.listen?; "
+            "service.listn: there is no such key, did you mean service.listen?; "
             "service.max_starts: must be a whole number from 1 to 1000000, not 0; "
-            f'models."x".keep_alive: must be {LENGTH}, at most ten years; '
+            f'models."x".keep_alive: must be {LENGTH} (at most ten years), '
             '"forever" or less than 0, not "soon"; '
             'POOL_SERVICE_HISTORY: must be a whole number from 1 to 1000000, not "many"; '
             '--log-level: must be "debug", "info", "warning" or "error", not "loud"'
@@ -38,15 +38,15 @@ def test_everything_that_is_wrong_is_told_at_once(refusal: Refusal) -> None:
 @pytest.mark.parametrize(
     ("text", "told"),
     [
-        ("[servce]", "servce: there is no such key; did you mean service?"),
-        ("listen = []", "listen: there is no such key; did you mean service.listen?"),
+        ("[servce]", "servce: there is no such key, did you mean service?"),
+        ("listen = []", "listen: there is no such key, did you mean service.listen?"),
         (
             "[service]\nkeep_alive = 3",
-            "service.keep_alive: there is no such key; did you mean defaults.keep_alive?",
+            "service.keep_alive: there is no such key, did you mean defaults.keep_alive?",
         ),
         (
             "[models.x]\nruntime_mode = 'y'",
-            'models."x".runtime_mode: there is no such key; did you mean models."x".runtime_model?',
+            'models."x".runtime_mode: there is no such key, did you mean models."x".runtime_model?',
         ),
         ("[service]\nqqq = 1", "service.qqq: there is no such key"),
         ('[service]\n"a\\nb" = 1', 'service."a\\nb": there is no such key'),
@@ -68,12 +68,12 @@ def test_a_key_that_is_none_is_named_with_what_was_meant(
         ("service.max_starts", '"8"', 'must be a whole number from 1 to 1000000, not "8"'),
         ("service.max_starts", "true", "must be a whole number from 1 to 1000000, not true"),
         ("service.max_starts", "2.0", "must be a whole number from 1 to 1000000, not 2.0"),
-        ("service.failure_ttl", "-1", f"must be {LENGTH}; 0 or more, at most ten years, not -1"),
-        ("service.failure_ttl", "nan", f"must be {LENGTH}; 0 or more, at most ten years, not NaN"),
+        ("service.failure_ttl", "-1", f"must be {LENGTH} (0 or more, at most ten years), not -1"),
+        ("service.failure_ttl", "nan", f"must be {LENGTH} (0 or more, at most ten years), not NaN"),
         (
             "service.failure_ttl",
             "true",
-            f"must be {LENGTH}; 0 or more, at most ten years, not true",
+            f"must be {LENGTH} (0 or more, at most ten years), not true",
         ),
         ("service.log_format", '"xml"', 'must be "text" or "json", not "xml"'),
         ("service.state_dir", "3", "must be a path in quotes, not 3"),
@@ -111,23 +111,27 @@ def test_a_key_that_is_none_is_named_with_what_was_meant(
         (
             "logs.max_bytes",
             '"lots"',
-            'must be bytes, or text with a unit such as "16MiB"; 65536 or more, not "lots"',
+            'must be bytes, or text with a unit such as "16MiB" (65536 or more), not "lots"',
         ),
         (
             "logs.max_bytes",
             "5",
-            'must be bytes, or text with a unit such as "16MiB"; 65536 or more, not 5',
+            'must be bytes, or text with a unit such as "16MiB" (65536 or more), not 5',
         ),
-        ("defaults.start_timeout", "0", f"must be {LENGTH}; more than 0, at most ten years, not 0"),
+        (
+            "defaults.start_timeout",
+            "0",
+            f"must be {LENGTH} (more than 0, at most ten years), not 0",
+        ),
         (
             "defaults.start_timeout",
             '"90"',
-            f'must be {LENGTH}; more than 0, at most ten years, not "90"',
+            f'must be {LENGTH} (more than 0, at most ten years), not "90"',
         ),
         (
             "defaults.start_timeout",
             '"1m1h"',
-            f'must be {LENGTH}; more than 0, at most ten years, not "1m1h"',
+            f'must be {LENGTH} (more than 0, at most ten years), not "1m1h"',
         ),
         (
             'models."x".runtime_model',
@@ -204,12 +208,12 @@ def test_a_contradiction_names_the_variable_that_made_it(refusal: Refusal) -> No
 )
 def test_a_misspelt_variable_is_told(refusal: Refusal, slip: str, meant: str) -> None:
     told = refusal("", {slip: "x"})
-    assert told == f"{slip}: there is no such variable; did you mean {meant}?"
+    assert told == f"{slip}: there is no such variable, did you mean {meant}?"
 
 
 def test_an_unknown_flag_is_told(refusal: Refusal) -> None:
     told = refusal("", {}, {"state_dri": "/x"})
-    assert told == "--state-dri: there is no such key; did you mean service.state_dir?"
+    assert told == "--state-dri: there is no such key, did you mean service.state_dir?"
 
 
 def test_a_right_flag_hides_a_wrong_value_below_it(tmp_path: Path) -> None:

@@ -86,6 +86,7 @@ def test_a_caller_that_gives_up_does_not_abort_the_start_of_another(
     loaded = tmp_path / "loaded"
     with ThreadPoolExecutor(1) as callers:
         patient = callers.submit(pool.ensure, "shared", runtime_model=f"x?load_until={loaded}")
+        wait_for(pool, "shared", ServerState.STARTING)
         with grpc.insecure_channel(service.address) as channel:
             hasty = pb_grpc.PoolServiceStub(channel)
             with pytest.raises(grpc.RpcError) as raised:
@@ -189,8 +190,7 @@ def test_a_death_during_the_start_ends_the_wait_with_the_last_lines(
             pool.ensure("dies", runtime_model="x?die=7&say=the+dog+ate+it")
         assert raised.value.last_lines[-1] == "the dog ate it"
         assert raised.value.retry_after is not None
-        (failed,) = pool.list()
-        assert failed.state is ServerState.FAILED
+        failed = wait_for(pool, "dies", ServerState.FAILED)
         assert failed.last_exit is not None
         assert failed.last_exit.code == 7
 
