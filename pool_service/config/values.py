@@ -155,7 +155,7 @@ def _command(command: tuple[str, ...]) -> tuple[str, ...]:
     unknown = _unknown_placeholders(command)
     if unknown:
         known = "{runtime_model}, {port} and {model}"
-        raise Flaw(f"has the unknown placeholder {unknown[0]}; known are {known}")
+        raise Flaw(f"has the unknown placeholder {unknown[0]}, known are {known}")
     return command
 
 
