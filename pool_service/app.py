@@ -1,6 +1,7 @@
 """The composition root: builds the parts from the configuration and runs them."""
 
 import asyncio
+import gc
 import signal
 import sys
 import time
@@ -60,6 +61,9 @@ async def _serve(config: Config, addresses: list[Address], state: StateDir) -> N
     _stop_on_signals(stopping, pool)
     janitor = asyncio.create_task(logs.run_janitor(), name="log janitor")
     await server.serving()
+    # What the imports left lives as long as the process: no later collection need look at it.
+    gc.collect()
+    gc.freeze()
     for address in bound:
         print(f"listening on {address}", flush=True)  # for who started it
     await stopping.wait()
