@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import signal
 
 import structlog
 from hypothesis import HealthCheck, settings
@@ -34,3 +35,6 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
 
 # Else looptime makes an event loop for each test that has none, and nobody closes it.
 asyncio.set_event_loop(None)
+
+# A shell that runs the tests in the background lets them, and all that they start, ignore it.
+signal.signal(signal.SIGINT, signal.default_int_handler)
