@@ -13,7 +13,7 @@ from bench.report import Figure, compare
 from demo.service import running
 from pool_service_client import PoolClient
 
-PAIRS = 5
+PAIRS = 7
 POLL = 0.01
 START_TIMEOUT = 120.0
 
