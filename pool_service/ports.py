@@ -10,6 +10,8 @@ from pool_service.core.types import (
     ExitReport,
     Identity,
     LaunchPlan,
+    Remembered,
+    Server,
     Settings,
     SpawnedProcess,
     StopSignal,
@@ -70,3 +72,28 @@ class Probe(Protocol):
         self, identity: Identity, plan: LaunchPlan, endpoint: str, probe_timeout: float
     ) -> int | None:
         """How many requests it works on; None: it cannot be told, take it as busy."""
+
+
+class Records(Protocol):
+    """Remembers the pool beyond the life of the service, on disk.
+
+    Times in a server are of the pool's clock, which begins anew at a reboot. No
+    method raises where the disk fails: the pool goes on from memory, `trouble`
+    says what is wrong, and what was put is written when the disk is back.
+    """
+
+    def put(self, server: Server) -> None:
+        """This is now what is known of the model; called after every change, returns at once."""
+
+    def remove(self, server: Server) -> None:
+        """The model has no server any more; its generation and last exit stay known."""
+
+    async def settled(self) -> None:
+        """Return when everything put so far is on disk, or has failed to get there."""
+
+    async def load(self) -> Remembered:
+        """What an earlier service left; called once, before anything is put."""
+
+    @property
+    def trouble(self) -> str:
+        """Why changes do not reach the disk at present, in words; empty if they do."""

@@ -17,6 +17,7 @@ class Phase(Enum):
     READY = auto()
     STOPPING = auto()
     SWEEPING = auto()
+    BACKING_OFF = auto()
     FAILED = auto()
 
 
@@ -28,6 +29,8 @@ class Cause(Enum):
     IDLE = "it was unused for its keep alive"
     START_TIMEOUT = "it was not ready within its start limit"
     SHUTDOWN = "the service was stopped"
+    WEDGED = "it stopped answering and made no progress"
+    ORPHANED = "the service was gone and no other came"
 
 
 class StopSignal(Enum):
@@ -86,7 +89,8 @@ class LaunchPlan:
     """All that is needed to start one process and to know it as ready.
 
     port: the port that it is told to take; None: it chooses one itself, and its
-    own listening socket says which.
+    own listening socket says which. nonce: random, in the process's environment
+    and that of all that descends from it, so that they are known again.
     """
 
     argv: tuple[str, ...]
@@ -94,6 +98,7 @@ class LaunchPlan:
     port: int | None
     health_path: str
     served_model_name: str
+    nonce: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +135,8 @@ class Server:
     """One supervised server and all that is known of it.
 
     stop_signal: the last one sent while STOPPING; stop_cause: why it is (to be)
-    stopped; step_deadline: when the next step of its phase is due.
+    stopped; step_deadline: when the next step of its phase is due; crashes: when
+    its latest processes died unasked, oldest first, within the window that counts.
     """
 
     model: str
@@ -151,6 +157,7 @@ class Server:
     stop_signal: StopSignal | None = None
     step_deadline: float = FOREVER
     last_exit: Exit | None = None
+    crashes: tuple[float, ...] = ()
 
     @property
     def resides_until(self) -> float:
@@ -161,6 +168,28 @@ class Server:
     def expires_at(self) -> float:
         """When it has been unused for long enough to go; counts only while READY."""
         return self.last_used_at + max(self.keep_alive, self.settings.min_residency)
+
+
+@dataclass(frozen=True, slots=True)
+class Past:
+    """What outlives a model's server: its last generation, and how its process ended."""
+
+    model: str
+    generation: int
+    last_exit: Exit | None
+
+
+@dataclass(frozen=True, slots=True)
+class Remembered:
+    """What an earlier service left behind.
+
+    servers: as they were last known, on this boot of the machine; pasts: of models
+    that have no server; damaged: the files that could not be read and were set aside.
+    """
+
+    servers: tuple[Server, ...] = ()
+    pasts: tuple[Past, ...] = ()
+    damaged: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
