@@ -7,6 +7,7 @@ whole pool; it is armed again after every event.
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from itertools import count
 from typing import Any
@@ -16,6 +17,7 @@ import structlog
 from pool_service.core import lifecycle as life
 from pool_service.core.catalogue import Catalogue
 from pool_service.core.errors import PoolError
+from pool_service.core.failures import recovering
 from pool_service.core.machine import Event, Machine
 from pool_service.core.requests import (
     Answer,
@@ -24,7 +26,10 @@ from pool_service.core.requests import (
     Every,
     EvictRequested,
     Hurried,
+    LeaveRequested,
     Publish,
+    RecoveryBegan,
+    RecoveryEnded,
     Removed,
     ShutdownRequested,
     TimeReached,
@@ -33,11 +38,14 @@ from pool_service.core.requests import (
 from pool_service.core.supervision import Command
 from pool_service.core.types import FOREVER, Limits, Server, StopSignal, Totals
 from pool_service.history import History
-from pool_service.ports import Clock, Probe, Processes, Runtime
+from pool_service.ports import Clock, Probe, Processes, Records, Runtime
 
 LONGEST_NAP = 60.0
 """Seconds. The loop's clock may stand still while the machine sleeps and ours does
 not, so that a long timer must look at the time now and then."""
+
+USE_PACE = 5.0
+"""Seconds between writes of when servers were last used; so much of it a crash may lose."""
 
 log = structlog.get_logger("pool_service.pool")
 
@@ -50,6 +58,7 @@ class World:
     runtime: Runtime
     processes: Processes
     probe: Probe
+    records: Records
 
 
 class Pool:
@@ -65,9 +74,12 @@ class Pool:
         self._tickets = count(1)
         self._answers: dict[int, asyncio.Future[Any]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
+        self._spawns: set[asyncio.Task[None]] = set()
         self._prepares: dict[tuple[str, int], asyncio.Task[None]] = {}
         self._armed_for = FOREVER
         self._timer: asyncio.TimerHandle | None = None
+        self._used: set[str] = set()
+        self._recovered = asyncio.Event()
         self._steps: dict[type, Callable[[Any], Awaitable[life.ServerEvent | None]]] = {
             life.Prepare: self._prepare,
             life.Spawn: self._spawn,
@@ -76,7 +88,48 @@ class Pool:
             life.CheckUse: self._check_use,
             life.SendSignal: self._send_signal,
             life.Sweep: self._sweep,
+            life.Adopt: self._adopt,
         }
+
+    # --- its own beginning and end ---------------------------------------------------
+
+    async def recover(self, budget: float) -> None:
+        """Take over what an earlier service left, before the first call.
+
+        Returns when it is known how each server is, at the latest after `budget`
+        seconds: those that are slow to tell are waited for like any that start.
+        """
+        remembered = await self._world.records.load()
+        for name in remembered.damaged:
+            log.warning("a record could not be read and was set aside", file=name)
+        self.feed(RecoveryBegan(remembered))
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._recovered.wait(), budget)
+        self._recovered.set()
+
+    async def shutdown(self) -> None:
+        """Refuse what is new, drain and stop everything, end all who watch."""
+        ticket = next(self._tickets)
+        await self._ask(ticket, ShutdownRequested(ticket))
+        await self._end()
+
+    async def leave(self) -> None:
+        """Refuse what is new, end all who watch, and leave the servers to the next service."""
+        self.feed(LeaveRequested())
+        self._record_uses()
+        await asyncio.gather(*self._spawns, return_exceptions=True)
+        await self._end()
+
+    def hurry(self) -> None:
+        """Send whatever is stopping its next, harder signal now."""
+        self.feed(Hurried())
+
+    async def _end(self) -> None:
+        self._history.close()
+        for task in list(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._world.records.settled()
 
     # --- what callers ask -----------------------------------------------------------
 
@@ -88,6 +141,7 @@ class Pool:
         keep_alive: seconds, FOREVER, or None for what is set already. Cancelling
         only ends this wait. Raises the PoolErrors that `Ensure` documents.
         """
+        self._check_recovered()
         ticket = next(self._tickets)
         try:
             event = EnsureRequested(ticket, model, runtime_model, keep_alive)
@@ -95,6 +149,7 @@ class Pool:
         except asyncio.CancelledError:
             self.feed(WaiterLeft(ticket, model))
             raise
+        self._note_use(model)
         return ensured
 
     async def evict(self, target: str | Every, *, force: bool = False) -> tuple[Removed, ...]:
@@ -102,27 +157,16 @@ class Pool:
 
         Cancelling ends the wait, not the eviction. Raises ServerInUse.
         """
+        self._check_recovered()
         ticket = next(self._tickets)
         removed: tuple[Removed, ...] = await self._ask(
             ticket, EvictRequested(ticket, target, force)
         )
         return removed
 
-    async def shutdown(self) -> None:
-        """Refuse what is new, drain and stop everything, end all who watch."""
-        ticket = next(self._tickets)
-        await self._ask(ticket, ShutdownRequested(ticket))
-        self._history.close()
-        for task in list(self._tasks):
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-
-    def hurry(self) -> None:
-        """Send whatever is stopping its next, harder signal now."""
-        self.feed(Hurried())
-
     def page(self, after: str | None, size: int) -> list[Server]:
         """At most `size` servers in the order of their models, after `after`."""
+        self._check_recovered()
         return self._machine.page(after, size)
 
     def totals(self) -> Totals:
@@ -133,6 +177,28 @@ class Pool:
     def history(self) -> History:
         """The changes; its revision is that of the state that `page` shows."""
         return self._history
+
+    @property
+    def trouble(self) -> str:
+        """What the service cannot do at present, in words; empty if all is well."""
+        return self._world.records.trouble
+
+    def _check_recovered(self) -> None:
+        if not self._recovered.is_set():
+            raise recovering()
+
+    def _note_use(self, model: str) -> None:
+        """Idle times survive too, but not every Ensure is worth a write."""
+        if not self._used:
+            self._loop.call_later(USE_PACE, self._record_uses)
+        self._used.add(model)
+
+    def _record_uses(self) -> None:
+        for model in self._used:
+            server = self._machine.get(model)
+            if server is not None:
+                self._world.records.put(server)
+        self._used.clear()
 
     # --- events in, commands out ----------------------------------------------------
 
@@ -163,13 +229,22 @@ class Pool:
                 if answer is not None and not answer.done():
                     answer.set_result(result)
             case Publish(server, before, removed):
+                self._remember(server, removed=removed)
                 self._history.append(server, removed=removed)
                 if removed or before is not server.phase:
                     _log_transition(command)
+            case RecoveryEnded():
+                self._recovered.set()
             case life.CancelPrepare(model, generation):
                 self._prepares[model, generation].cancel()
             case _:
                 self._begin(command)
+
+    def _remember(self, server: Server, *, removed: bool) -> None:
+        if removed:
+            self._world.records.remove(server)
+        else:
+            self._world.records.put(server)
 
     def _begin(self, command: life.ServerCommand) -> None:
         name = f"{type(command).__name__} {command.model} #{command.generation}"
@@ -180,6 +255,9 @@ class Pool:
             key = command.model, command.generation
             self._prepares[key] = task
             task.add_done_callback(lambda _: self._prepares.pop(key))
+        elif isinstance(command, life.Spawn):
+            self._spawns.add(task)
+            task.add_done_callback(self._spawns.discard)
 
     async def _run(self, command: life.ServerCommand) -> None:
         try:
@@ -222,6 +300,8 @@ class Pool:
     async def _spawn(self, command: life.Spawn) -> life.ServerEvent:
         model, generation = command.model, command.generation
         try:
+            # The intent first: should we die now, the process is found by its nonce.
+            await self._world.records.settled()
             process = await self._world.processes.spawn(model, generation, command.plan)
         except PoolError as error:
             return life.NotStarted(model, generation, error)
@@ -246,6 +326,8 @@ class Pool:
         return life.UseReported(command.model, command.generation, requests)
 
     async def _send_signal(self, command: life.SendSignal) -> None:
+        # The wish first: should we die now, the next service carries it out.
+        await self._world.records.settled()
         level = log.warning if command.stop is StopSignal.KILL else log.info
         level(
             "signal",
@@ -259,6 +341,10 @@ class Pool:
     async def _sweep(self, command: life.Sweep) -> life.ServerEvent:
         await self._world.processes.sweep(command.identity)
         return life.Swept(command.model, command.generation)
+
+    async def _adopt(self, command: life.Adopt) -> life.ServerEvent:
+        process = await self._world.processes.adopt(command.server)
+        return life.Adopted(command.model, command.generation, process)
 
 
 def _broken(command: life.ServerCommand, error: BaseException) -> life.StepBroke:

@@ -49,6 +49,13 @@ class Processes(Protocol):
         or StartFailed (no room for a log, no descriptors, no processes).
         """
 
+    async def adopt(self, server: Server) -> SpawnedProcess | None:
+        """Take over the process that an earlier service left, alive or not.
+
+        From then on it is like one that was spawned here, but that its exit code may
+        not be known. None: the service died before there was a process.
+        """
+
     async def exited(self, identity: Identity) -> ExitReport:
         """Wait for the process to end; returns within moments of its end."""
 

@@ -1,9 +1,14 @@
 """The errors that callers are told, from what happened to the server they asked for."""
 
+from dataclasses import replace
+
+from pool_service.core.backoff import is_loop
 from pool_service.core.errors import (
+    CrashLoop,
     Evicted,
     ModelRejected,
     PoolError,
+    Recovering,
     RuntimeModelConflict,
     RuntimeUnavailable,
     ServerInUse,
@@ -11,7 +16,47 @@ from pool_service.core.errors import (
     StartFailed,
     StartTimeout,
 )
-from pool_service.core.types import Diagnosis, ExitReport, Server
+from pool_service.core.types import Cause, Diagnosis, ExitReport, Limits, Server
+
+
+def is_crash(server: Server) -> bool:
+    """Whether its last process died unasked, and not for a reason that will not pass."""
+    end = server.last_exit
+    return (
+        end is not None and end.cause is Cause.CRASHED and end.report.diagnosis is Diagnosis.CRASHED
+    )
+
+
+def was_killed(report: ExitReport) -> bool:
+    """Whether a signal ended it, so that the same start may well succeed."""
+    return report.diagnosis is Diagnosis.CRASHED and report.code is None
+
+
+def lasting_failure(server: Server, limits: Limits) -> PoolError | None:
+    """Why another start at once would be in vain, after the last one; None if it may not be."""
+    end = server.last_exit
+    if end is None or end.generation != server.generation:
+        return None
+    if is_crash(server):
+        return crash_loop(server, limits) if is_loop(server, limits) else None
+    if end.cause is Cause.START_TIMEOUT:
+        return start_timeout(server)
+    if end.report.diagnosis is Diagnosis.PORT_TAKEN:
+        return None
+    return start_failure(server, end.report)
+
+
+def crash_loop(server: Server, limits: Limits) -> CrashLoop:
+    """The error for those who ask for a server that died too often."""
+    end = server.last_exit
+    return CrashLoop(
+        f"the server of {server.model!r} died {len(server.crashes)} times within "
+        f"{limits.crash_window:g} s, so it is not started again for {limits.backoff_most:g} s. "
+        f"Its log is {server.log_path}; mend the cause, or evict the model to try at once.",
+        model=server.model,
+        retry_after=limits.backoff_most,
+        last_lines=end.report.last_lines if end else (),
+    )
 
 
 def start_failure(server: Server, report: ExitReport) -> PoolError:
@@ -89,4 +134,19 @@ def in_use(model: str, requests: int) -> ServerInUse:
         f"{model!r} has {work}, so it was not evicted. Try again later, or use force to drain it.",
         model=model,
         requests=requests,
+    )
+
+
+def still_barred(failure: PoolError, retry_at: float, now: float) -> PoolError:
+    """What is told from memory, with the time that is left."""
+    if isinstance(failure, CrashLoop):
+        return replace(failure, retry_after=max(retry_at - now, 0.0))
+    return failure
+
+
+def recovering() -> Recovering:
+    """For calls that come before the service knows its servers again."""
+    return Recovering(
+        "the service has just started and is still finding the servers that run. Try again in "
+        "a moment."
     )

@@ -1,10 +1,12 @@
 """The life of one server: events, commands, and the transitions between its phases.
 
     QUEUED ──► PREPARING ──► SPAWNING ──► STARTING ──► READY
-                   │             │            │          │
-                   │             └────────┬───┴──────────┘
-                   ▼                      ▼ asked to stop, or it died
-                 FAILED ◄── SWEEPING ◄── STOPPING ──► (gone)
+      ▲            │             │            │          │
+      │            │             └────────┬───┴──────────┘
+      │            ▼                      ▼ asked to stop, or it died
+    BACKING_OFF  FAILED ◄── SWEEPING ◄── STOPPING ──► (gone)
+      ▲                        │
+      └────────────────────────┘ died, and somebody waits
 
 Rules
 - Transitions are functions of a Server and what happened; they return the next
@@ -32,7 +34,7 @@ from pool_service.core.types import (
     StopSignal,
 )
 
-WITHOUT_PROCESS = frozenset({Phase.QUEUED, Phase.PREPARING, Phase.FAILED})
+WITHOUT_PROCESS = frozenset({Phase.QUEUED, Phase.PREPARING, Phase.BACKING_OFF, Phase.FAILED})
 """Phases in which there cannot be a process."""
 
 TAKES_A_SLOT = frozenset({Phase.PREPARING, Phase.SPAWNING, Phase.STARTING})
@@ -117,8 +119,25 @@ class StepBroke:
     error: PoolError
 
 
+@dataclass(frozen=True, slots=True)
+class Adopted:
+    """What an earlier service left of it was looked for: its process, if it had one."""
+
+    model: str
+    generation: int
+    process: SpawnedProcess | None
+
+
 ServerEvent = (
-    Prepared | Spawned | NotStarted | BecameReady | UseReported | Exited | Swept | StepBroke
+    Prepared
+    | Spawned
+    | NotStarted
+    | BecameReady
+    | UseReported
+    | Exited
+    | Swept
+    | StepBroke
+    | Adopted
 )
 
 
@@ -202,8 +221,17 @@ class Sweep:
     identity: Identity
 
 
+@dataclass(frozen=True, slots=True)
+class Adopt:
+    """Find the process that an earlier service left; answers Adopted."""
+
+    model: str
+    generation: int
+    server: Server
+
+
 ServerCommand = (
-    Prepare | CancelPrepare | Spawn | AwaitExit | AwaitReady | CheckUse | SendSignal | Sweep
+    Prepare | CancelPrepare | Spawn | AwaitExit | AwaitReady | CheckUse | SendSignal | Sweep | Adopt
 )
 
 
@@ -221,6 +249,7 @@ def queued(before: Server | None, model: str, settings: Settings, now: float) ->
         last_used_at=now,
         keep_alive=settings.keep_alive,
         last_exit=before.last_exit if before else None,
+        crashes=before.crashes if before else (),
     )
 
 
@@ -243,14 +272,25 @@ def spawned(server: Server, process: SpawnedProcess, now: float) -> Server:
 
 
 def became_ready(server: Server, endpoint: str, now: float) -> Server:
-    """It answers; from now on its keep alive counts."""
+    """It answers; from now on its keep alive counts (one that is READY again goes on)."""
+    again = server.ready_at is not None
     return replace(
         server,
         phase=Phase.READY,
         endpoint=endpoint,
-        ready_at=now,
-        last_used_at=now,
+        ready_at=server.ready_at if again else now,
+        last_used_at=server.last_used_at if again else now,
         step_deadline=FOREVER,
+    )
+
+
+def unproven(server: Server, now: float) -> Server:
+    """It was READY under an earlier service, and has to show that it still is."""
+    return replace(
+        server,
+        phase=Phase.STARTING,
+        endpoint="",
+        step_deadline=now + server.settings.start_timeout,
     )
 
 
@@ -310,19 +350,37 @@ def exited(server: Server, report: ExitReport, now: float) -> Server:
     )
 
 
+def died(server: Server, crashes: tuple[float, ...]) -> Server:
+    """It died unasked, as it did at these times."""
+    return replace(server, crashes=crashes)
+
+
 def failed(server: Server, detail: str, now: float, forget_after: float) -> Server:
     """It has no process, and why is remembered for a while (`forget_after` seconds)."""
     return replace(
-        server,
+        _without_process(server),
         phase=Phase.FAILED,
-        identity=None,
-        plan=None,
-        endpoint="",
         detail=detail,
-        stop_cause=None,
-        stop_signal=None,
         step_deadline=now + forget_after,
+        retry_at=now,
+        failure=None,
     )
+
+
+def barred(server: Server, until: float, failure: PoolError | None) -> Server:
+    """A FAILED one is not started again before `until`; who asks is told `failure` or waits."""
+    return replace(server, retry_at=until, failure=failure)
+
+
+def backing_off(server: Server, until: float) -> Server:
+    """It is started again at `until`, since somebody waits for it."""
+    return replace(
+        _without_process(server), phase=Phase.BACKING_OFF, step_deadline=until, retry_at=until
+    )
+
+
+def _without_process(server: Server) -> Server:
+    return replace(server, identity=None, plan=None, endpoint="", stop_cause=None, stop_signal=None)
 
 
 def deadline(server: Server) -> float:

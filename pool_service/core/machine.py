@@ -19,9 +19,15 @@ from typing import Any
 
 from pool_service.core import lifecycle as life
 from pool_service.core.catalogue import Catalogue
-from pool_service.core.errors import RuntimeModelConflict
+from pool_service.core.errors import PoolError, RuntimeModelConflict
 from pool_service.core.evictions import Eviction
-from pool_service.core.failures import evicted, runtime_model_conflict, shutting_down
+from pool_service.core.failures import (
+    evicted,
+    runtime_model_conflict,
+    shutting_down,
+    still_barred,
+)
+from pool_service.core.recovery import Recovery
 from pool_service.core.requests import (
     CallerEvent,
     Ensured,
@@ -29,18 +35,20 @@ from pool_service.core.requests import (
     Every,
     EvictRequested,
     Hurried,
+    LeaveRequested,
+    RecoveryBegan,
     ShutdownRequested,
     TimeReached,
     Wait,
     WaiterLeft,
 )
-from pool_service.core.supervision import Command, Supervision
+from pool_service.core.supervision import Command
 from pool_service.core.types import Cause, Limits, Phase, Server, Settings, Totals
 
 Event = CallerEvent | life.ServerEvent
 
 
-class Machine(Supervision):
+class Machine(Recovery):
     """The state of the pool, and the only code that changes it."""
 
     def __init__(self, catalogue: Catalogue, limits: Limits) -> None:
@@ -52,6 +60,8 @@ class Machine(Supervision):
             WaiterLeft: self._waiter_left,
             EvictRequested: self._evict_requested,
             ShutdownRequested: self._shutdown_requested,
+            LeaveRequested: self._leave_requested,
+            RecoveryBegan: self._recovery_began,
             Hurried: self._hurried,
             TimeReached: self._time_reached,
         }
@@ -64,6 +74,7 @@ class Machine(Supervision):
             life.Exited: self._exited,
             life.Swept: self._swept,
             life.StepBroke: self._step_broke,
+            life.Adopted: self._adopted,
         }
 
     def handle(self, event: Event, now: float) -> list[Command]:
@@ -74,6 +85,7 @@ class Machine(Supervision):
         else:
             self._caller_handlers[type(event)](event, now)
         self._admit()
+        self._tell_recovered()
         return self._out
 
     def _handle_server_event(self, event: life.ServerEvent, now: float) -> None:
@@ -91,6 +103,10 @@ class Machine(Supervision):
         """At most `size` servers in the order of their models, after `after`."""
         return self._roster.page(after, size)
 
+    def get(self, model: str) -> Server | None:
+        """The server of `model`, if there is one."""
+        return self._roster.get(model)
+
     def totals(self) -> Totals:
         """Counts over the whole pool."""
         by_phase = {phase: self._roster.count({phase}) for phase in Phase}
@@ -103,9 +119,9 @@ class Machine(Supervision):
             self._answer(event.ticket, shutting_down(event.model))
             return
         server = self._roster.get(event.model)
-        conflict = self._conflict(event, server)
-        if conflict is not None:
-            self._answer(event.ticket, conflict)
+        refusal = self._conflict(event, server) or _remembered_failure(server, now)
+        if refusal is not None:
+            self._answer(event.ticket, refusal)
         elif server is not None and server.phase is Phase.READY:
             self._hand_out(server, event, now)
         else:
@@ -147,14 +163,21 @@ class Machine(Supervision):
         settings = settled or self._catalogue.settings_for(event.model, event.runtime_model)
         wait = Wait(event.ticket, settings, event.keep_alive, starts=settled is None)
         self._waiting.add(event.model, wait)
-        if server is None or server.phase is Phase.FAILED:
+        if server is not None and server.phase is Phase.FAILED and now < server.retry_at:
+            self._put(life.backing_off(server, server.retry_at))
+        elif server is None or server.phase is Phase.FAILED:
             self._enqueue(event.model, now)
 
-    def _waiter_left(self, event: WaiterLeft, _now: float) -> None:
+    def _waiter_left(self, event: WaiterLeft, now: float) -> None:
+        """A start that has not begun is given up with the last who wants it."""
         self._waiting.leave(event.model, event.ticket)
         server = self._roster.get(event.model)
-        if server and server.phase is Phase.QUEUED and self._waiting.first(event.model) is None:
+        if server is None or self._waiting.first(event.model) is not None:
+            return
+        if server.phase is Phase.QUEUED:
             self._drop(server)
+        elif server.phase is Phase.BACKING_OFF:
+            self._put_failed(server, server.detail, now, server.retry_at - now, None)
 
     # --- evicting -----------------------------------------------------------------
 
@@ -181,6 +204,14 @@ class Machine(Supervision):
         everything = Eviction(event.ticket, force=True, cause=Cause.SHUTDOWN)
         self._evict(list(self._roster), everything, now)
 
+    def _leave_requested(self, _event: LeaveRequested, now: float) -> None:
+        """What has no process yet ends; nobody waits any longer; the rest runs on."""
+        self._closing = True
+        for server in list(self._roster):
+            self._refuse(server.model, shutting_down(server.model))
+            if server.phase in (Phase.QUEUED, Phase.PREPARING, Phase.BACKING_OFF):
+                self._stop(server, Cause.SHUTDOWN, now)
+
     def _evict(self, servers: list[Server], eviction: Eviction, now: float) -> None:
         """End each; a READY one is looked at first, unless by force."""
         for server in servers:
@@ -199,3 +230,10 @@ class Machine(Supervision):
         for server in self._roster:
             if server.phase is Phase.STOPPING and server.identity is not None:
                 self._signal(server, life.next_signal(server), now)
+
+
+def _remembered_failure(server: Server | None, now: float) -> PoolError | None:
+    """What is still known of the last start, so that a herd does not cost a process each."""
+    if server is None or server.failure is None or now >= server.retry_at:
+        return None
+    return still_barred(server.failure, server.retry_at, now)

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from pool_service.core.errors import PoolError
-from pool_service.core.types import Phase, Server, Settings
+from pool_service.core.types import Phase, Remembered, Server, Settings
 
 
 class Every(Enum):
@@ -58,9 +58,33 @@ class TimeReached:
     """The moment that `next_deadline` named has come."""
 
 
+@dataclass(frozen=True, slots=True)
+class LeaveRequested:
+    """The service ends and leaves its servers running for the next one."""
+
+
+@dataclass(frozen=True, slots=True)
+class RecoveryBegan:
+    """The service has started; an earlier one left this behind."""
+
+    remembered: Remembered
+
+
 CallerEvent = (
-    EnsureRequested | WaiterLeft | EvictRequested | ShutdownRequested | Hurried | TimeReached
+    EnsureRequested
+    | WaiterLeft
+    | EvictRequested
+    | ShutdownRequested
+    | LeaveRequested
+    | RecoveryBegan
+    | Hurried
+    | TimeReached
 )
+
+
+@dataclass(frozen=True, slots=True)
+class RecoveryEnded:
+    """Of everything that an earlier service left it is known how it is."""
 
 
 @dataclass(frozen=True, slots=True)

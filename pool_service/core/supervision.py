@@ -3,13 +3,21 @@
 `Machine` adds the callers' side. Both write the same state, one event at a time.
 """
 
+from pool_service.core import backoff
 from pool_service.core import lifecycle as life
 from pool_service.core.admission import admit
 from pool_service.core.deadlines import Deadlines
-from pool_service.core.errors import PoolError
+from pool_service.core.errors import CrashLoop, PoolError
 from pool_service.core.evictions import Eviction, Evictions
-from pool_service.core.failures import in_use, start_failure, start_timeout
-from pool_service.core.requests import Answer, Ensured, Publish, TimeReached
+from pool_service.core.failures import (
+    in_use,
+    is_crash,
+    lasting_failure,
+    start_failure,
+    start_timeout,
+    was_killed,
+)
+from pool_service.core.requests import Answer, Ensured, Publish, RecoveryEnded, TimeReached
 from pool_service.core.roster import Roster
 from pool_service.core.types import (
     FOREVER,
@@ -23,7 +31,7 @@ from pool_service.core.types import (
 )
 from pool_service.core.waiting import Waiting
 
-Command = Answer | Publish | life.ServerCommand
+Command = Answer | Publish | RecoveryEnded | life.ServerCommand
 
 DIES_UNASKED = frozenset({Cause.CRASHED, Cause.START_TIMEOUT})
 """Causes after which the server is shown as FAILED instead of forgotten."""
@@ -77,14 +85,24 @@ class Supervision:
         """It has a process: watch it, and wait for it, or end it if that was wished."""
         server = life.spawned(server, event.process, now)
         self._put(server)
-        identity, plan = event.process.identity, server.plan
-        assert plan is not None
-        self._out.append(life.AwaitExit(server.model, server.generation, identity))
+        self._out.append(life.AwaitExit(server.model, server.generation, event.process.identity))
         if server.phase is Phase.STOPPING:
             self._signal(server, StopSignal.TERMINATE, now)
-            return
-        timeout = server.settings.probe_timeout
-        self._out.append(life.AwaitReady(server.model, server.generation, identity, plan, timeout))
+        else:
+            self._await_ready(server)
+
+    def _await_ready(self, server: Server) -> None:
+        assert server.identity is not None
+        assert server.plan is not None
+        self._out.append(
+            life.AwaitReady(
+                server.model,
+                server.generation,
+                server.identity,
+                server.plan,
+                server.settings.probe_timeout,
+            )
+        )
 
     def _not_started(self, server: Server, event: life.NotStarted, now: float) -> None:
         """There is no process, so there is nothing to sweep."""
@@ -92,7 +110,7 @@ class Supervision:
             self._gone(server, now)
         else:
             self._refuse(server.model, event.error)
-            self._put(life.failed(server, str(event.error), now, self._limits.failure_ttl))
+            self._fail(server, str(event.error), event.error, now)
 
     def _became_ready(self, server: Server, event: life.BecameReady, now: float) -> None:
         if server.phase is not Phase.STARTING:
@@ -126,13 +144,19 @@ class Supervision:
         self._out.append(life.SendSignal(server.model, server.generation, server.identity, stop))
 
     def _exited(self, server: Server, event: life.Exited, now: float) -> None:
+        """Its process ended. Nobody waits in vain: they are told, or it is tried again."""
         identity = server.identity
         if identity is None or server.phase is Phase.SWEEPING:
             return
         starting = server.phase is Phase.STARTING
         server = life.exited(server, event.report, now)
+        if is_crash(server):
+            server = life.died(server, backoff.deaths(server, self._limits, now))
         self._put(server)
-        if not (starting and self._tries_another_port(server, event.report)):
+        goes_on = starting and (
+            self._tries_another_port(server, event.report) or was_killed(event.report)
+        )
+        if not goes_on:
             self._lost_ports.pop(server.model, None)
             if starting:
                 self._refuse(server.model, start_failure(server, event.report))
@@ -150,16 +174,44 @@ class Supervision:
             self._gone(server, now)
 
     def _gone(self, server: Server, now: float) -> None:
-        """Nothing is left of its process: settle who waited for that."""
+        """Nothing is left of its process: settle who waited for that, and what comes next."""
         evicted = bool(self._evictions.of(server.model))
         answers = self._evictions.gone(server)
-        if server.phase in life.LEAVING and self._waiting.first(server.model):
+        wanted = server.phase in life.LEAVING and self._waiting.first(server.model) is not None
+        if server.phase in life.LEAVING and not evicted and server.stop_cause in DIES_UNASKED:
+            self._died(server, now)
+        elif wanted:
             self._enqueue(server.model, now)
-        elif evicted or server.stop_cause not in DIES_UNASKED:
-            self._drop(server)
         else:
-            self._put(life.failed(server, server.detail, now, self._limits.failure_ttl))
+            self._drop(server)
         self._out += answers
+
+    def _died(self, server: Server, now: float) -> None:
+        """Start it again for those who wait, at once or later; or say why it is not."""
+        failure = lasting_failure(server, self._limits)
+        waited_for = self._waiting.first(server.model) is not None
+        if failure is not None:
+            self._refuse(server.model, failure)
+            self._fail(server, server.detail, failure, now)
+        elif not waited_for:
+            pause = backoff.delay(server, self._limits) if is_crash(server) else 0.0
+            self._put_failed(server, server.detail, now, pause, None)
+        elif is_crash(server):
+            self._put(life.backing_off(server, now + backoff.delay(server, self._limits)))
+        else:
+            self._enqueue(server.model, now)
+
+    def _fail(self, server: Server, detail: str, failure: PoolError, now: float) -> None:
+        """FAILED; who asks again in the next moments is told the same without another try."""
+        loops = isinstance(failure, CrashLoop)
+        pause = self._limits.backoff_most if loops else self._limits.failure_memory
+        self._put_failed(server, detail, now, pause, failure)
+
+    def _put_failed(
+        self, server: Server, detail: str, now: float, pause: float, failure: PoolError | None
+    ) -> None:
+        server = life.failed(server, detail, now, self._limits.failure_ttl)
+        self._put(life.barred(server, now + pause, failure))
 
     def _step_broke(self, server: Server, event: life.StepBroke, now: float) -> None:
         """A bug of ours: end the start with an error, or go on as safely as can be."""
@@ -243,6 +295,8 @@ class Supervision:
             self._stop(server, Cause.START_TIMEOUT, now)
         elif server.phase is Phase.STOPPING:
             self._signal(server, life.next_signal(server), now)
+        elif server.phase is Phase.BACKING_OFF:
+            self._enqueue(server.model, now)
         elif server.phase is Phase.FAILED:
             self._drop(server)
 

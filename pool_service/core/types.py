@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum, auto
 
+from pool_service.core.errors import PoolError
+
 FOREVER = float("inf")
 
 
@@ -136,7 +138,9 @@ class Server:
 
     stop_signal: the last one sent while STOPPING; stop_cause: why it is (to be)
     stopped; step_deadline: when the next step of its phase is due; crashes: when
-    its latest processes died unasked, oldest first, within the window that counts.
+    its latest processes died unasked, oldest first, within the window that counts;
+    retry_at: before that it is not started again; failure: what those are told who
+    ask before that (None: they wait for it).
     """
 
     model: str
@@ -158,6 +162,8 @@ class Server:
     step_deadline: float = FOREVER
     last_exit: Exit | None = None
     crashes: tuple[float, ...] = ()
+    retry_at: float = 0.0
+    failure: PoolError | None = None
 
     @property
     def resides_until(self) -> float:
@@ -199,11 +205,23 @@ class Limits:
     max_starts: how many servers may be starting at a time; failure_ttl: for how
     many seconds a FAILED server is remembered; port_attempts: how many processes
     one start may cost where others take the port that was chosen for it.
+
+    A server that died is started again after backoff_first seconds, doubled with
+    each death, at most backoff_most. After crash_limit deaths within crash_window
+    seconds it is left FAILED for backoff_most. A run that was READY for stable_run
+    seconds forgets the deaths before it. failure_memory: for how many seconds a
+    refused start is answered from memory.
     """
 
     max_starts: int = 8
     failure_ttl: float = 600.0
     port_attempts: int = 5
+    backoff_first: float = 0.5
+    backoff_most: float = 30.0
+    crash_limit: int = 5
+    crash_window: float = 300.0
+    stable_run: float = 60.0
+    failure_memory: float = 2.0
 
 
 @dataclass(frozen=True, slots=True)

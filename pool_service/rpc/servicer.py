@@ -102,6 +102,7 @@ class PoolServicer(pb_grpc.PoolServiceServicer):
             else "",
             revision=self._pool.history.revision,
             totals=totals(self._pool.totals()),
+            notices=[self._pool.trouble] if self._pool.trouble else [],
         )
 
     @streaming
