@@ -89,6 +89,7 @@ class Pool:
             life.SendSignal: self._send_signal,
             life.Sweep: self._sweep,
             life.Adopt: self._adopt,
+            life.TakePulse: self._take_pulse,
         }
 
     # --- its own beginning and end ---------------------------------------------------
@@ -324,6 +325,16 @@ class Pool:
             command.identity, command.plan, command.endpoint, command.probe_timeout
         )
         return life.UseReported(command.model, command.generation, requests)
+
+    async def _take_pulse(self, command: life.TakePulse) -> life.ServerEvent:
+        pulse = await self._world.probe.pulse(
+            command.identity,
+            command.plan,
+            command.endpoint,
+            command.log_path,
+            command.probe_timeout,
+        )
+        return life.PulseTaken(command.model, command.generation, pulse)
 
     async def _send_signal(self, command: life.SendSignal) -> None:
         # The wish first: should we die now, the next service carries it out.

@@ -10,6 +10,7 @@ from pool_service.core.types import (
     ExitReport,
     Identity,
     LaunchPlan,
+    Pulse,
     Remembered,
     Server,
     Settings,
@@ -79,6 +80,16 @@ class Probe(Protocol):
         self, identity: Identity, plan: LaunchPlan, endpoint: str, probe_timeout: float
     ) -> int | None:
         """How many requests it works on; None: it cannot be told, take it as busy."""
+
+    async def pulse(
+        self,
+        identity: Identity,
+        plan: LaunchPlan,
+        endpoint: str,
+        log_path: str,
+        probe_timeout: float,
+    ) -> Pulse:
+        """Whether it answers its health path with anything, and what of it has moved."""
 
 
 class Records(Protocol):

@@ -28,6 +28,7 @@ from pool_service.core.types import (
     Identity,
     LaunchPlan,
     Phase,
+    Pulse,
     Server,
     Settings,
     SpawnedProcess,
@@ -128,6 +129,15 @@ class Adopted:
     process: SpawnedProcess | None
 
 
+@dataclass(frozen=True, slots=True)
+class PulseTaken:
+    """What a look at a READY server showed."""
+
+    model: str
+    generation: int
+    pulse: Pulse
+
+
 ServerEvent = (
     Prepared
     | Spawned
@@ -138,6 +148,7 @@ ServerEvent = (
     | Swept
     | StepBroke
     | Adopted
+    | PulseTaken
 )
 
 
@@ -230,8 +241,30 @@ class Adopt:
     server: Server
 
 
+@dataclass(frozen=True, slots=True)
+class TakePulse:
+    """Look whether it answers and moves; answers PulseTaken."""
+
+    model: str
+    generation: int
+    identity: Identity
+    plan: LaunchPlan
+    endpoint: str
+    log_path: str
+    probe_timeout: float
+
+
 ServerCommand = (
-    Prepare | CancelPrepare | Spawn | AwaitExit | AwaitReady | CheckUse | SendSignal | Sweep | Adopt
+    Prepare
+    | CancelPrepare
+    | Spawn
+    | AwaitExit
+    | AwaitReady
+    | CheckUse
+    | SendSignal
+    | Sweep
+    | Adopt
+    | TakePulse
 )
 
 
@@ -271,7 +304,7 @@ def spawned(server: Server, process: SpawnedProcess, now: float) -> Server:
     return replace(found, phase=Phase.STARTING, step_deadline=now + server.settings.start_timeout)
 
 
-def became_ready(server: Server, endpoint: str, now: float) -> Server:
+def became_ready(server: Server, endpoint: str, now: float, next_pulse: float) -> Server:
     """It answers; from now on its keep alive counts (one that is READY again goes on)."""
     again = server.ready_at is not None
     return replace(
@@ -280,7 +313,7 @@ def became_ready(server: Server, endpoint: str, now: float) -> Server:
         endpoint=endpoint,
         ready_at=server.ready_at if again else now,
         last_used_at=server.last_used_at if again else now,
-        step_deadline=FOREVER,
+        step_deadline=next_pulse,
     )
 
 
@@ -385,4 +418,11 @@ def _without_process(server: Server) -> Server:
 
 def deadline(server: Server) -> float:
     """When something is due for it if nothing happens before."""
-    return server.expires_at if server.phase is Phase.READY else server.step_deadline
+    if server.phase is Phase.READY:
+        return min(server.expires_at, server.step_deadline)
+    return server.step_deadline
+
+
+def pulse_due(server: Server, at: float) -> Server:
+    """When a READY server is looked at next; FOREVER while somebody looks."""
+    return replace(server, step_deadline=at)

@@ -75,6 +75,7 @@ class Machine(Recovery):
             life.Swept: self._swept,
             life.StepBroke: self._step_broke,
             life.Adopted: self._adopted,
+            life.PulseTaken: self._pulse_taken,
         }
 
     def handle(self, event: Event, now: float) -> list[Command]:

@@ -29,11 +29,12 @@ from pool_service.core.types import (
     Server,
     StopSignal,
 )
+from pool_service.core.vitality import Vitality, judged
 from pool_service.core.waiting import Waiting
 
 Command = Answer | Publish | RecoveryEnded | life.ServerCommand
 
-DIES_UNASKED = frozenset({Cause.CRASHED, Cause.START_TIMEOUT})
+DIES_UNASKED = frozenset({Cause.CRASHED, Cause.START_TIMEOUT, Cause.WEDGED})
 """Causes after which the server is shown as FAILED instead of forgotten."""
 
 BUSY_PAUSE = 1.0
@@ -54,6 +55,7 @@ class Supervision:
         self._generations: dict[str, int] = {}
         self._checking: set[str] = set()
         self._lost_ports: dict[str, int] = {}
+        self._vitality: dict[str, Vitality] = {}
         self._out: list[Command] = []
 
     # --- starting -----------------------------------------------------------------
@@ -115,7 +117,7 @@ class Supervision:
     def _became_ready(self, server: Server, event: life.BecameReady, now: float) -> None:
         if server.phase is not Phase.STARTING:
             return
-        server = life.became_ready(server, event.endpoint, now)
+        server = life.became_ready(server, event.endpoint, now, now + self._limits.pulse_interval)
         waits = self._waiting.take(server.model)
         for wait in waits:
             server = life.used(server, wait.keep_alive, now)
@@ -223,6 +225,8 @@ class Supervision:
             self._stop(server, Cause.CRASHED, now)
         elif event.command == "CheckUse":
             self._use_reported(server, life.UseReported(model, generation, None), now)
+        elif event.command == "TakePulse" and server.phase is Phase.READY:
+            self._keep(life.pulse_due(server, now + self._limits.pulse_interval))
         elif event.command == "AwaitExit":
             report = ExitReport(None, None, Diagnosis.CRASHED, str(event.error))
             self._exited(server, life.Exited(model, generation, report), now)
@@ -262,11 +266,12 @@ class Supervision:
         if self._evictions.of(server.model):
             self._stop(server, Cause.EVICTED, now)
         elif now < server.expires_at:
-            self._deadlines.set(server.model, server.expires_at)
+            self._deadlines.set(server.model, life.deadline(server))
         elif busy:
             server = life.used(server, None, now)
             self._roster.put(server)
-            self._deadlines.set(server.model, max(server.expires_at, now + BUSY_PAUSE))
+            pause = max(server.expires_at, now + BUSY_PAUSE)
+            self._deadlines.set(server.model, min(pause, server.step_deadline))
         else:
             self._stop(server, Cause.IDLE, now)
 
@@ -276,6 +281,44 @@ class Supervision:
             self._answer(eviction.ticket, in_use(server.model, requests))
         elif not eviction.pending:
             self._out.append(eviction.answer)
+
+    # --- vitality -----------------------------------------------------------------
+
+    def _take_pulse(self, server: Server) -> None:
+        assert server.identity is not None
+        assert server.plan is not None
+        self._keep(life.pulse_due(server, FOREVER))
+        self._out.append(
+            life.TakePulse(
+                server.model,
+                server.generation,
+                server.identity,
+                server.plan,
+                server.endpoint,
+                server.log_path,
+                server.settings.probe_timeout,
+            )
+        )
+
+    def _pulse_taken(self, server: Server, event: life.PulseTaken, now: float) -> None:
+        """Replace it if it is wedged: it gets SIGTERM first, like any other."""
+        if server.phase is not Phase.READY:
+            return
+        interval = self._limits.pulse_interval
+        longest_gap = 2 * interval + server.settings.probe_timeout
+        before = self._vitality.get(server.model)
+        vitality = judged(before, event.pulse, now, longest_gap)
+        self._vitality[server.model] = vitality
+        if vitality.missed >= self._limits.pulse_limit:
+            self._stop(server, Cause.WEDGED, now)
+        else:
+            self._keep(life.pulse_due(server, now + interval))
+
+    def _keep(self, server: Server) -> None:
+        """A change that nobody watches for."""
+        self._roster.put(server)
+        if server.model not in self._checking:
+            self._deadlines.set(server.model, life.deadline(server))
 
     # --- time ---------------------------------------------------------------------
 
@@ -288,7 +331,9 @@ class Supervision:
                 self._overdue(server, now)
 
     def _overdue(self, server: Server, now: float) -> None:
-        if server.phase is Phase.READY:
+        if server.phase is Phase.READY and now >= server.step_deadline:
+            self._take_pulse(server)
+        elif server.phase is Phase.READY:
             self._check_use(server)
         elif server.phase is Phase.STARTING:
             self._refuse(server.model, start_timeout(server))
@@ -306,6 +351,7 @@ class Supervision:
         before = self._roster.put(server)
         if server.phase is not Phase.READY:
             self._checking.discard(server.model)
+            self._vitality.pop(server.model, None)
         if server.phase in (Phase.READY, Phase.FAILED):
             self._lost_ports.pop(server.model, None)
         self._deadlines.set(server.model, life.deadline(server))

@@ -112,6 +112,17 @@ class SpawnedProcess:
 
 
 @dataclass(frozen=True, slots=True)
+class Pulse:
+    """One look at a READY server: whether it answered, and counters that only rise.
+
+    progress: such as processor seconds and bytes written; equal means nothing moved.
+    """
+
+    answered: bool
+    progress: tuple[float, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class ExitReport:
     """What was seen of a process's end. Both code and signal None: not known."""
 
@@ -211,6 +222,9 @@ class Limits:
     seconds it is left FAILED for backoff_most. A run that was READY for stable_run
     seconds forgets the deaths before it. failure_memory: for how many seconds a
     refused start is answered from memory.
+
+    Each READY server is looked at every pulse_interval seconds; pulse_limit looks in
+    a row without an answer and without progress mean that it is wedged.
     """
 
     max_starts: int = 8
@@ -222,6 +236,8 @@ class Limits:
     crash_window: float = 300.0
     stable_run: float = 60.0
     failure_memory: float = 2.0
+    pulse_interval: float = 15.0
+    pulse_limit: int = 4
 
 
 @dataclass(frozen=True, slots=True)
