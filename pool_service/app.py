@@ -18,7 +18,8 @@ from pool_service.config import Config
 from pool_service.history import History
 from pool_service.logging_setup import configure_logging
 from pool_service.pool import Pool, World
-from pool_service.rpc.server import Address, AddressError, Server
+from pool_service.rpc.address import Address, AddressError
+from pool_service.rpc.server import Server
 from pool_service.rpc.servicer import PoolServicer
 from pool_service.rpc.wire import Wire
 

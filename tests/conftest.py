@@ -6,6 +6,9 @@ import os
 import structlog
 from hypothesis import HealthCheck, settings
 
+# Read when grpc is imported: its core tells of each connection that a server closes.
+os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
+
 # Plain: structlog's own default draws tracebacks with all locals, which takes seconds.
 structlog.configure(
     processors=[

@@ -137,6 +137,7 @@ class World:
         self.clock = FakeClock()
         self.calls: list[Call] = []
         self.violations: list[str] = []
+        self.default = Script()
         self.processes: dict[Identity, Process] = {}
         self._scripts: dict[str, list[Script]] = {}
         self._prepared: dict[str, int] = {}
@@ -247,7 +248,7 @@ class World:
     # --- inside -------------------------------------------------------------------------
 
     def _script(self, model: str, generation: int) -> Script:
-        scripts = self._scripts.setdefault(model, [Script()])
+        scripts = self._scripts.get(model, [self.default])
         return scripts[min(generation, len(scripts)) - 1]
 
     async def _run(

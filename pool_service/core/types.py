@@ -7,6 +7,8 @@ from enum import Enum, auto
 from pool_service.core.errors import PoolError
 
 FOREVER = float("inf")
+LONGEST_DURATION = 10 * 365 * 86400
+"""Seconds: ten years. What is meant to last longer is meant to last for ever."""
 
 
 class Phase(Enum):
@@ -79,7 +81,7 @@ class Settings:
 
     runtime_model: str
     keep_alive: float = 300.0
-    min_residency: float = 10.0
+    min_residency: float = 3.0
     start_timeout: float = 120.0
     probe_timeout: float = 3.0
     drain_timeout: float = 300.0

@@ -4,49 +4,30 @@ Every function returns the value that the pool works with, or raises InvalidFiel
 """
 
 import base64
-import binascii
-import re
-import unicodedata
 
 from pool_service.core.errors import InvalidField
+from pool_service.core.names import model_flaw, runtime_model_flaw
 from pool_service.core.requests import Every
-from pool_service.core.types import FOREVER
+from pool_service.core.types import FOREVER, LONGEST_DURATION
 from pool_service.v1 import pool_service_pb2 as pb
-
-MODEL_BYTES = 512
-RUNTIME_MODEL_BYTES = 4096
-LONGEST_KEEP_ALIVE = 10 * 365 * 86400
-"""Seconds. More than that means for ever, which a negative duration says."""
 
 DEFAULT_PAGE_SIZE = 100
 LARGEST_PAGE_SIZE = 1000
 
-# What Hugging Face ids, tags and local paths consist of. Other letters are left out since
-# many look like these; a directory whose name has them can be named as the runtime model.
-MODEL_NAME = re.compile(r"[A-Za-z0-9/_.~][A-Za-z0-9/_.~ @:+=,#%-]*")
-
-# Unicode categories of what does not show: control, format (among them the marks that turn
-# the direction of writing), surrogates, private use, line and paragraph separators.
-INVISIBLE = frozenset({"Cc", "Cf", "Cs", "Co", "Zl", "Zp"})
-
 
 def model(value: str, field_name: str = "model") -> str:
     """The name of a model."""
-    _check_text(value, field_name, MODEL_BYTES)
-    if MODEL_NAME.fullmatch(value) is None:
-        raise _invalid(
-            field_name,
-            "may consist of letters and digits of ASCII and / _ . ~ @ : + = , # % - space",
-        )
-    if "://" in value or ".." in value.split("/"):
-        raise _invalid(field_name, "must be a name, not a URL or a path with '..'")
+    flaw = model_flaw(value)
+    if flaw:
+        raise _invalid(field_name, flaw)
     return value
 
 
 def runtime_model(value: str) -> str:
     """What the runtime is asked to load; empty if the caller does not say."""
-    if value:
-        _check_text(value, "runtime_model", RUNTIME_MODEL_BYTES)
+    flaw = runtime_model_flaw(value) if value else None
+    if flaw:
+        raise _invalid("runtime_model", flaw)
     return value
 
 
@@ -58,7 +39,7 @@ def keep_alive(request: pb.EnsureRequest) -> float | None:
     seconds = duration.seconds + duration.nanos / 1e9
     if abs(duration.nanos) >= 10**9 or duration.seconds * duration.nanos < 0:
         raise _invalid("keep_alive", "is not a valid duration")
-    if seconds > LONGEST_KEEP_ALIVE:
+    if seconds > LONGEST_DURATION:
         raise _invalid("keep_alive", "is over ten years; a negative duration means for ever")
     return FOREVER if seconds < 0 else seconds
 
@@ -86,9 +67,13 @@ def page(request: pb.ListRequest) -> tuple[str | None, int]:
     if not request.page_token:
         return None, size
     try:
-        return base64.urlsafe_b64decode(request.page_token.encode()).decode(), size
-    except (binascii.Error, ValueError):
-        raise _invalid("page_token", "is not one that List returned") from None
+        after = base64.urlsafe_b64decode(request.page_token.encode()).decode()
+    except ValueError:
+        after = ""
+    # The decoder skips what it does not know.
+    if page_token(after) != request.page_token:
+        raise _invalid("page_token", "is not one that List returned")
+    return after, size
 
 
 def page_token(last: str) -> str:
@@ -99,19 +84,6 @@ def page_token(last: str) -> str:
 def after_revision(request: pb.WatchRequest) -> int | None:
     """The revision to resume after; None: begin with the present state."""
     return request.after_revision if request.HasField("after_revision") else None
-
-
-def _check_text(value: str, field_name: str, longest: int) -> None:
-    if not value:
-        raise _invalid(field_name, "is required")
-    if len(value.encode()) > longest:
-        raise _invalid(field_name, f"is longer than {longest} bytes")
-    if any(unicodedata.category(char) in INVISIBLE for char in value):
-        raise _invalid(field_name, "has control or invisible characters")
-    if value != value.strip():
-        raise _invalid(field_name, "begins or ends with white space")
-    if value.startswith("-"):
-        raise _invalid(field_name, "begins with '-' and so looks like an option")
 
 
 def _invalid(field_name: str, what: str) -> InvalidField:

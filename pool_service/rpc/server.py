@@ -3,13 +3,13 @@
 import os
 import socket
 import stat
-from dataclasses import dataclass
 from pathlib import Path
 
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
+from pool_service.rpc.address import Address, AddressError
 from pool_service.rpc.servicer import PoolServicer
 from pool_service.v1 import pool_service_pb2 as pb
 from pool_service.v1 import pool_service_pb2_grpc as pb_grpc
@@ -33,39 +33,6 @@ OPTIONS: list[tuple[str, int]] = [
     ("grpc.keepalive_timeout_ms", 10_000),
 ]
 
-LONGEST_SOCKET_PATH = 103
-"""Bytes: what macOS takes (Linux: 107)."""
-
-LARGEST_PORT = 65535
-
-
-class AddressError(Exception):
-    """An address cannot be listened on; the message says why and what to do."""
-
-
-@dataclass(frozen=True, slots=True)
-class Address:
-    """Where the service listens: host and port, or the path of a unix socket."""
-
-    text: str
-    path: Path | None
-
-    @classmethod
-    def parse(cls, text: str) -> "Address":
-        """From `host:port` or `unix:PATH`. Raises AddressError."""
-        if text.startswith("unix:"):
-            path = Path(text.removeprefix("unix:").removeprefix("//")).absolute()
-            if len(os.fsencode(path)) > LONGEST_SOCKET_PATH:
-                raise AddressError(
-                    f"the socket path {path} is longer than {LONGEST_SOCKET_PATH} bytes, the most "
-                    "that every system takes; choose a shorter one."
-                )
-            return cls(f"unix:{path}", path)
-        host, colon, port = text.rpartition(":")
-        if not (host and colon and port.isdigit() and int(port) <= LARGEST_PORT):
-            raise AddressError(f"{text!r} is no address; write host:port or unix:PATH.")
-        return cls(text, None)
-
 
 class Server:
     """The gRPC server over one PoolServicer. NOT_SERVING until `serving` is called."""
@@ -86,7 +53,11 @@ class Server:
         Raises AddressError if one is taken or not to be had; then none is served.
         """
         await self._set_health(health_pb2.HealthCheckResponse.NOT_SERVING)
-        bound = [self._bind(address) for address in addresses]
+        try:
+            bound = [self._bind(address) for address in addresses]
+        except AddressError:
+            await self.stop(0)
+            raise
         await self._server.start()
         return bound
 
@@ -131,21 +102,19 @@ class Server:
 def _make_way(path: Path) -> None:
     """Remove a socket that nobody listens on any more; raise AddressError for any other file."""
     try:
-        mode = path.lstat().st_mode
-    except FileNotFoundError:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        return
-    if not stat.S_ISSOCK(mode):
-        raise AddressError(f"cannot listen on unix:{path}: it exists and is no socket.")
-    with socket.socket(socket.AF_UNIX) as probe:
-        probe.settimeout(1.0)
-        try:
+        if not stat.S_ISSOCK(path.lstat().st_mode):
+            raise AddressError(f"cannot listen on unix:{path}: it exists and is no socket.")
+        with socket.socket(socket.AF_UNIX) as probe:
+            probe.settimeout(1.0)
             probe.connect(str(path))
-        except (ConnectionRefusedError, FileNotFoundError):
-            path.unlink(missing_ok=True)
-            return
-        except OSError as error:
-            raise AddressError(f"cannot listen on unix:{path}: {error}.") from error
+    except FileNotFoundError:
+        return
+    except ConnectionRefusedError:
+        path.unlink(missing_ok=True)
+        return
+    except OSError as error:
+        raise AddressError(f"cannot listen on unix:{path}: {error}.") from error
     raise AddressError(
         f"cannot listen on unix:{path}: another program listens there. Stop it, or choose another "
         "path."

@@ -17,10 +17,14 @@ RETRY_DELAY = 1.0
 """Seconds until a caller should try again: a start takes longer, so that asking more
 often finds the same failure; clients spread it by jitter."""
 
-# Status details travel in a trailer, and peers refuse metadata of over 8 KiB (gRPC's
-# default); base64 makes a third more of them.
-LONGEST_MESSAGE = 1024
-LONGEST_LAST_LINES = 3072
+# Bytes. Status details travel in a trailer, and peers refuse metadata of over 8 KiB (gRPC's
+# default). The message travels twice there, once with three bytes for each that is not ASCII,
+# and base64 makes a third more of the rest; together these stay below it.
+LONGEST_MESSAGE = 768
+LONGEST_DESCRIPTION = 256
+LONGEST_NAME = 512
+LONGEST_LINE = 512
+LONGEST_LAST_LINES = 1792
 
 CODES: dict[type[errors.PoolError], int] = {
     errors.InvalidField: code_pb2.INVALID_ARGUMENT,
@@ -74,8 +78,8 @@ def _(error: errors.InvalidField, _info: error_details_pb2.ErrorInfo) -> list[Me
 
 @_details.register
 def _(error: errors.RuntimeModelConflict, info: error_details_pb2.ErrorInfo) -> list[Message]:
-    info.metadata["running"] = error.running
-    info.metadata["asked"] = error.asked
+    info.metadata["running"] = _cut(error.running, LONGEST_NAME)
+    info.metadata["asked"] = _cut(error.asked, LONGEST_NAME)
     return [_precondition("RUNTIME_MODEL", error.model, error.message)]
 
 
@@ -132,13 +136,15 @@ def _retry(seconds: float = RETRY_DELAY) -> error_details_pb2.RetryInfo:
 
 def _resource(error: errors.PoolError) -> error_details_pb2.ResourceInfo:
     return error_details_pb2.ResourceInfo(
-        resource_type="model", resource_name=error.model, description=_cut(error.message)
+        resource_type="model",
+        resource_name=error.model,
+        description=_cut(error.message, LONGEST_DESCRIPTION),
     )
 
 
 def _precondition(kind: str, subject: str, what: str) -> error_details_pb2.PreconditionFailure:
     violation = error_details_pb2.PreconditionFailure.Violation(
-        type=kind, subject=subject, description=_cut(what)
+        type=kind, subject=subject, description=_cut(what, LONGEST_DESCRIPTION)
     )
     return error_details_pb2.PreconditionFailure(violations=[violation])
 
@@ -148,21 +154,26 @@ def _debug(last_lines: tuple[str, ...]) -> error_details_pb2.DebugInfo:
     entries: list[str] = []
     room = LONGEST_LAST_LINES
     for line in reversed(last_lines):
-        room -= len(line.encode()) + 4
+        entry = _cut(line, LONGEST_LINE)
+        room -= len(entry.encode()) + 4
         if room < 0:
             break
-        entries.append(line)
+        entries.append(entry)
     return error_details_pb2.DebugInfo(stack_entries=reversed(entries))
 
 
-def _cut(message: str) -> str:
-    return message if len(message) <= LONGEST_MESSAGE else message[: LONGEST_MESSAGE - 1] + "…"
+def _cut(text: str, longest: int) -> str:
+    """At most `longest` bytes of it."""
+    encoded = text.encode()
+    if len(encoded) <= longest:
+        return text
+    return encoded[: longest - 3].decode(errors="ignore") + "…"
 
 
 def _status(
     code: int, message: str, info: error_details_pb2.ErrorInfo, details: Sequence[Message]
 ) -> grpc.Status:
-    status = status_pb2.Status(code=code, message=_cut(message))
+    status = status_pb2.Status(code=code, message=_cut(message, LONGEST_MESSAGE))
     for detail in [info, *details]:
         status.details.add().Pack(detail)
     return rpc_status.to_status(status)

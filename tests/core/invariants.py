@@ -19,8 +19,9 @@ from pool_service.core.requests import (
     WaiterLeft,
 )
 from pool_service.core.supervision import BUSY_PAUSE, Command
-from pool_service.core.types import FOREVER, Identity, Phase, Server
+from pool_service.core.types import FOREVER, Diagnosis, Identity, Phase, Server
 
+GOING_WELL = {Phase.STARTING, Phase.READY}
 COMING = life.TAKES_A_SLOT | {Phase.QUEUED}
 
 
@@ -53,6 +54,7 @@ class Ledger:
         for command in commands:
             self._take(command)
         self._check_stops(event, before)
+        self._check_failed_starts(event, before)
         self.check()
         return commands
 
@@ -173,6 +175,10 @@ class Ledger:
         for phase in Phase:
             assert totals.by_phase[phase] == sum(s.phase is phase for s in page)
 
+        for command in self.outstanding:
+            if isinstance(command, life.Prepare | life.Spawn):
+                assert self.shown[command.model].generation == command.generation, "given up"
+
     def _check_who_waits(self) -> None:
         for ensure in self.waiting.values():
             server = self.shown.get(ensure.model)
@@ -221,6 +227,15 @@ class Ledger:
                     pass
                 case _:
                     raise AssertionError(f"{event} ended a server that was READY")
+
+    def _check_failed_starts(self, event: Event, before: dict[str, Server]) -> None:
+        """Whoever waited for a start that failed is told, unless only a port was taken."""
+        if isinstance(event, life.Exited) and event.report.diagnosis is Diagnosis.PORT_TAKEN:
+            return
+        for model, server in before.items():
+            after = self.shown.get(model)
+            if server.phase is Phase.STARTING and (not after or after.phase not in GOING_WELL):
+                assert model not in {ensure.model for ensure in self.waiting.values()}
 
     def reach_time(self, later: float) -> None:
         """Let time pass as the driver would: TimeReached at each moment that is due."""

@@ -308,6 +308,17 @@ async def test_an_evict_during_a_start_answers_evicted() -> None:
             assert not run.world.living
 
 
+async def test_an_evict_gives_up_what_is_prepared_at_once() -> None:
+    async with running() as run:
+        run.world.script("m", Script(prepare=500.0))
+        call = run.ensure()
+        await asyncio.sleep(1)
+        assert "Prepare m #1" in {task.get_name() for task in asyncio.all_tasks()}
+        await run.pool.evict("m")
+        await outcomes(call)
+        assert "Prepare m #1" not in {task.get_name() for task in asyncio.all_tasks()}
+
+
 async def test_an_evict_of_a_queued_start_answers_evicted() -> None:
     async with running(max_starts=1) as run:
         first, second = run.ensure("a"), run.ensure("b")

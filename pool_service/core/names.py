@@ -1,0 +1,56 @@
+"""Which names of models are valid, on the wire and in the configuration alike.
+
+Each function returns what is wrong with a name, to stand after what it is the
+name of ("model begins with ..."), or None.
+"""
+
+import re
+import unicodedata
+
+from pool_service.core.catalogue import RUNTIME_PREFIX
+
+MODEL_BYTES = 512
+RUNTIME_MODEL_BYTES = 4096
+
+# What Hugging Face ids, tags and local paths consist of. Other letters are left out since
+# many look like these; a directory whose name has them can be named as the runtime model.
+MODEL_NAME = re.compile(r"[A-Za-z0-9/_.~][A-Za-z0-9/_.~ @:+=,#%-]*")
+
+# Unicode categories of what does not show: control, format (among them the marks that turn
+# the direction of writing), surrogates, private use, line and paragraph separators.
+INVISIBLE = frozenset({"Cc", "Cf", "Cs", "Co", "Zl", "Zp"})
+
+
+def model_flaw(value: str) -> str | None:
+    """What is wrong with the name of a model."""
+    flaw = _text_flaw(value, MODEL_BYTES)
+    if flaw:
+        return flaw
+    if MODEL_NAME.fullmatch(value) is None:
+        return "may consist of letters and digits of ASCII and / _ . ~ @ : + = , # % - space"
+    loaded = value.removeprefix(RUNTIME_PREFIX)
+    if not loaded or loaded.startswith("-"):
+        return f"must name a model behind {RUNTIME_PREFIX}, not an option"
+    if "://" in value or ".." in value.split("/"):
+        return "must be a name, not a URL or a path with '..'"
+    return None
+
+
+def runtime_model_flaw(value: str) -> str | None:
+    """What is wrong with the name of what a runtime is asked to load."""
+    return _text_flaw(value, RUNTIME_MODEL_BYTES)
+
+
+def _text_flaw(value: str, longest: int) -> str | None:
+    if not value:
+        return "is required"
+    # Before the length: a surrogate has no bytes in UTF-8.
+    if any(unicodedata.category(char) in INVISIBLE for char in value):
+        return "has control or invisible characters"
+    if len(value.encode()) > longest:
+        return f"is longer than {longest} bytes"
+    if value != value.strip():
+        return "begins or ends with white space"
+    if value.startswith("-"):
+        return "begins with '-' and so looks like an option"
+    return None

@@ -1,0 +1,106 @@
+"""Where log lines go and what they look like: the service's own and the libraries' alike.
+
+A value cannot forge a line or act on a terminal: in text, whatever does not show is
+written out, and values with spaces are quoted; in JSON the encoding sees to it.
+"""
+
+import json
+import logging
+import math
+import os
+import sys
+from typing import IO, Literal
+
+import structlog
+from structlog.typing import EventDict, Processor, WrappedLogger
+
+LogFormat = Literal["text", "json"]
+LogLevel = Literal["debug", "info", "warning", "error"]
+
+_WIDTH_OF_EVENT = 24
+
+
+def configure_logging(
+    log_format: LogFormat, log_level: LogLevel, stream: IO[str] | None = None
+) -> None:
+    """Send every log line of this process to `stream` (None: stderr), in one format.
+
+    May be called again; the last call counts.
+    """
+    stream = stream or sys.stderr
+    level = getattr(logging, log_level.upper())
+    shared: list[Processor] = [
+        structlog.stdlib.add_log_level,
+        structlog.stdlib.add_logger_name,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        structlog.processors.format_exc_info,
+    ]
+    structlog.configure(
+        processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
+        wrapper_class=structlog.make_filtering_bound_logger(level),
+        logger_factory=structlog.stdlib.LoggerFactory(),
+    )
+    handler = logging.StreamHandler(stream)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=shared,
+            processors=[
+                structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+                *(_json() if log_format == "json" else _text(colors=_has_colors(stream))),
+            ],
+        )
+    )
+    logging.basicConfig(handlers=[handler], level=level, force=True)
+    logging.captureWarnings(capture=True)
+
+
+def _json() -> list[Processor]:
+    return [_numbers_of_json, structlog.processors.JSONRenderer(serializer=json.dumps)]
+
+
+def _text(*, colors: bool) -> list[Processor]:
+    renderer = structlog.dev.ConsoleRenderer(
+        colors=colors,
+        pad_event_to=_WIDTH_OF_EVENT,
+        sort_keys=False,
+        exception_formatter=structlog.dev.plain_traceback,
+    )
+    return [_harmless, renderer]
+
+
+def _has_colors(stream: IO[str]) -> bool:
+    return stream.isatty() and not os.environ.get("NO_COLOR")
+
+
+def _numbers_of_json(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+    """JSON has no infinity, which a keep alive can be."""
+    return {
+        key: str(value) if isinstance(value, float) and not math.isfinite(value) else value
+        for key, value in event.items()
+    }
+
+
+def _harmless(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+    """Every value as text that stays on its line, and at its place in the line."""
+    traceback = event.pop("exception", None)
+    harmless: EventDict = {
+        _escaped(key): _escaped(str(value)) if key == "event" else _shown(value)
+        for key, value in event.items()
+    }
+    if traceback is not None:
+        # Indented, so that no line of it can be taken for a log line.
+        lines = str(traceback).splitlines()
+        harmless["exception"] = "\n".join(f"    {_escaped(line)}" for line in lines)
+    return harmless
+
+
+def _shown(value: object) -> object:
+    """The value itself where nothing in it is hidden; the renderer adds quotes."""
+    text = value if isinstance(value, str) else repr(value)
+    return value if text.isprintable() else _escaped(text)
+
+
+def _escaped(text: str) -> str:
+    return "".join(
+        char if char.isprintable() else char.encode("unicode_escape").decode() for char in text
+    )

@@ -1,0 +1,60 @@
+"""Where the service listens. Apart from the server, so that reading it needs no gRPC."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+LONGEST_SOCKET_PATH = 103
+"""Bytes: what macOS takes (Linux: 107)."""
+
+LARGEST_PORT = 65535
+
+
+class AddressError(Exception):
+    """An address cannot be listened on; the message says why and what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Where the service listens: host and port, or the path of a unix socket."""
+
+    text: str
+    path: Path | None
+
+    @classmethod
+    def parse(cls, text: str) -> "Address":
+        """From `host:port` or `unix:PATH`. Raises AddressError."""
+        if text.startswith("unix:"):
+            path = _socket_path(text.removeprefix("unix:").removeprefix("//"))
+            return cls(f"unix:{path}", path)
+        host, _, port = text.rpartition(":")
+        if not (_is_host(host) and _is_port(port)):
+            raise AddressError(f"{text!r} is no address; write host:port or unix:PATH.")
+        return cls(text, None)
+
+
+def _socket_path(text: str) -> Path:
+    if not text or "\0" in text:
+        raise AddressError(f"{f'unix:{text}'!r} is no address; write host:port or unix:PATH.")
+    try:
+        path = Path(text).expanduser().absolute()
+    except RuntimeError as error:
+        raise AddressError(f"the socket path {text!r} has no home directory: {error}.") from error
+    if len(os.fsencode(path)) > LONGEST_SOCKET_PATH:
+        raise AddressError(
+            f"the socket path {path} is longer than {LONGEST_SOCKET_PATH} bytes, the most "
+            "that every system takes; choose a shorter one."
+        )
+    return path
+
+
+def _is_host(host: str) -> bool:
+    """Of IPv6 only in brackets: without, the last part of an address would be taken as port."""
+    bare = host[1:-1] if host.startswith("[") and host.endswith("]") else host.replace(":", "/")
+    return bool(bare) and bare.isprintable() and "/" not in bare and " " not in bare
+
+
+def _is_port(digits: str) -> bool:
+    # The length first: Python refuses to read thousands of digits.
+    short = len(digits) <= len(str(LARGEST_PORT))
+    return short and digits.isascii() and digits.isdigit() and int(digits) <= LARGEST_PORT

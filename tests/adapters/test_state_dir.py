@@ -1,0 +1,157 @@
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from pool_service.adapters.state_dir import LOCK, StateDir, StateDirError
+
+HOLDER = """
+import sys
+from pathlib import Path
+from pool_service.adapters.state_dir import StateDir
+state = StateDir(Path(sys.argv[1]))
+state.announce(["127.0.0.1:50051", "unix:/run/pool.sock"])
+print("held", flush=True)
+sys.stdin.read()
+"""
+
+
+@contextmanager
+def child(*arguments: str, close_fds: bool = True) -> Iterator[subprocess.Popen[str]]:
+    """A process that lives until it is killed or its stdin is closed."""
+    with subprocess.Popen(
+        [sys.executable, "-c", *arguments],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        close_fds=close_fds,
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "held\n"
+        yield process
+
+
+def test_it_is_made_for_its_user_alone(tmp_path: Path) -> None:
+    with StateDir(tmp_path / "a" / "state") as state:
+        assert state.path.stat().st_mode & 0o777 == 0o700
+        assert (state.path / LOCK).stat().st_mode & 0o777 == 0o600
+
+
+def test_it_is_taken_again_after_it_was_closed(tmp_path: Path) -> None:
+    first = StateDir(tmp_path)
+    first.close()
+    first.close()
+    with StateDir(tmp_path):
+        pass
+
+
+def test_a_second_service_is_refused_and_told_of_the_first(tmp_path: Path) -> None:
+    with StateDir(tmp_path) as state:
+        state.announce(["127.0.0.1:50051"])
+        for _ in range(2):
+            with pytest.raises(StateDirError) as refused:
+                StateDir(tmp_path)
+            assert str(refused.value) == (
+                f"another pool-service (pid {os.getpid()}, listening on 127.0.0.1:50051) uses "
+                f"{tmp_path}; stop it or choose another --state-dir"
+            )
+
+
+def test_before_the_first_listens_its_pid_is_told(tmp_path: Path) -> None:
+    with StateDir(tmp_path), pytest.raises(StateDirError, match=rf"\(pid {os.getpid()}\) uses"):
+        StateDir(tmp_path)
+
+
+@pytest.mark.parametrize("note", [b"", b"{", b"[]", b'{"pid": 1}', b"\xff", b'{"pid": null}'])
+def test_a_second_service_is_refused_whatever_is_in_the_lock(tmp_path: Path, note: bytes) -> None:
+    with StateDir(tmp_path):
+        (tmp_path / LOCK).write_bytes(note)
+        with pytest.raises(StateDirError, match="another pool-service uses"):
+            StateDir(tmp_path)
+
+
+def test_a_shorter_announcement_leaves_nothing_of_a_longer_one(tmp_path: Path) -> None:
+    with StateDir(tmp_path) as state:
+        state.announce(["127.0.0.1:50051", "[::1]:50051"])
+        state.announce(["h:1"])
+        with pytest.raises(StateDirError, match="listening on h:1\\)"):
+            StateDir(tmp_path)
+
+
+def test_a_refused_service_leaves_no_descriptor(tmp_path: Path) -> None:
+    with StateDir(tmp_path):
+        free = os.dup(0)
+        os.close(free)
+        with pytest.raises(StateDirError):
+            StateDir(tmp_path)
+        again = os.dup(0)
+        os.close(again)
+    assert again == free
+
+
+@pytest.mark.process
+def test_the_lock_goes_with_a_killed_holder(tmp_path: Path) -> None:
+    with child(HOLDER, str(tmp_path)) as holder:
+        with pytest.raises(StateDirError, match=rf"pid {holder.pid}, .*, unix:/run/pool.sock\)"):
+            StateDir(tmp_path)
+        holder.send_signal(signal.SIGKILL)
+        holder.wait()
+        with StateDir(tmp_path):
+            pass
+
+
+@pytest.mark.process
+def test_no_child_inherits_the_lock(tmp_path: Path) -> None:
+    state = StateDir(tmp_path)
+    waits = "print('held', flush=True); import sys; sys.stdin.read()"
+    with child(waits, close_fds=False):
+        state.close()
+        with StateDir(tmp_path):
+            pass
+
+
+@pytest.mark.parametrize("mode", [0o770, 0o707, 0o777])
+def test_a_directory_that_others_can_write_to_is_refused_and_left_alone(
+    tmp_path: Path, mode: int
+) -> None:
+    tmp_path.chmod(mode)
+    with pytest.raises(StateDirError, match="chmod go-w it, or choose another --state-dir"):
+        StateDir(tmp_path)
+    assert tmp_path.stat().st_mode & 0o777 == mode
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_directory_of_another_user_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: tmp_path.stat().st_uid + 1)
+    with pytest.raises(StateDirError, match="belongs to another user"):
+        StateDir(tmp_path)
+
+
+def test_a_file_in_its_place_is_named(tmp_path: Path) -> None:
+    (tmp_path / "x").write_text("")
+    with pytest.raises(StateDirError, match="x is a file; choose another --state-dir"):
+        StateDir(tmp_path / "x")
+    with pytest.raises(StateDirError, match="cannot be used: Not a directory"):
+        StateDir(tmp_path / "x" / "y")
+
+
+def test_a_read_only_directory_is_refused() -> None:
+    # Neither root nor anybody else can make a file there.
+    directory = Path("/proc/self/fd" if sys.platform == "linux" else "/dev/fd")
+    with pytest.raises(StateDirError, match="choose another --state-dir"):
+        StateDir(directory)
+
+
+def test_a_link_in_place_of_the_lock_is_not_followed(tmp_path: Path) -> None:
+    (tmp_path / "precious").write_text("kept")
+    (tmp_path / LOCK).symlink_to(tmp_path / "precious")
+    with pytest.raises(StateDirError, match="is a symbolic link"):
+        StateDir(tmp_path)
+    assert (tmp_path / "precious").read_text() == "kept"

@@ -1,0 +1,150 @@
+"""The service on loopback over a scripted world, and a client of it."""
+
+import asyncio
+from base64 import b64encode
+from collections.abc import AsyncIterator, Awaitable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field, replace
+from typing import Any
+from urllib.parse import quote
+
+import grpc
+import pytest
+from google.protobuf.duration_pb2 import Duration
+from google.protobuf.message import Message
+from google.rpc import error_details_pb2
+from grpc_status import rpc_status
+
+from pool_service.core.catalogue import Catalogue
+from pool_service.core.types import Limits
+from pool_service.history import History
+from pool_service.pool import Pool
+from pool_service.rpc.address import Address
+from pool_service.rpc.server import Server
+from pool_service.rpc.servicer import PoolServicer
+from pool_service.rpc.wire import Wire
+from pool_service.v1 import pool_service_pb2 as pb
+from pool_service.v1 import pool_service_pb2_grpc as pb_grpc
+from tests.pool.running import DEFAULTS, ports
+from tests.world import Script, World
+
+REVISION = 5000
+PRINTABLE = "".join(chr(code) for code in range(0x20, 0x7F) if chr(code) != "%")
+
+DETAILS: Mapping[str, type[Message]] = {
+    name: getattr(error_details_pb2, name)
+    for name in (
+        "ErrorInfo",
+        "BadRequest",
+        "ResourceInfo",
+        "PreconditionFailure",
+        "RetryInfo",
+        "DebugInfo",
+        "RequestInfo",
+    )
+}
+
+
+@dataclass
+class Service:
+    """One service and its parts; `stub` speaks to it."""
+
+    world: World
+    pool: Pool
+    server: Server
+    address: str
+    channel: grpc.aio.Channel
+    stub: Any
+
+    async def ensure(
+        self, model: str = "m", runtime_model: str = "", keep_alive: Duration | None = None
+    ) -> pb.EnsureResponse:
+        request = pb.EnsureRequest(model=model, runtime_model=runtime_model, keep_alive=keep_alive)
+        response: pb.EnsureResponse = await self.stub.Ensure(request)
+        return response
+
+
+@dataclass
+class Failure:
+    """What a caller is told of a failure."""
+
+    code: str
+    message: str
+    details: dict[str, Any] = field(default_factory=dict)
+    size: int = 0
+
+    @property
+    def reason(self) -> str:
+        return str(self.details["ErrorInfo"].reason)
+
+
+@asynccontextmanager
+async def serving(
+    *, capacity: int = 4096, address: str = "127.0.0.1:0", **settings: float
+) -> AsyncIterator[Service]:
+    """A service with fast scripts; ended as the real one is."""
+    world = World()
+    world.default = Script(load=0.0)
+    catalogue = Catalogue(replace(DEFAULTS, **settings), {})  # type: ignore[arg-type]
+    pool = Pool(ports(world), History(REVISION, capacity), catalogue, Limits())
+    server = Server(PoolServicer(pool, Wire(world.clock)))
+    (bound,) = await server.start([Address.parse(address)])
+    await server.serving()
+    async with grpc.aio.insecure_channel(bound) as channel:
+        stub = pb_grpc.PoolServiceStub(channel)
+        try:
+            yield Service(world, pool, server, bound, channel, stub)
+        finally:
+            await server.not_serving()
+            await pool.shutdown()
+            await server.stop(0)
+    world.check()
+
+
+async def failure(call: Awaitable[object]) -> Failure:
+    """The error that a call ends with; fails if it ends with none."""
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await call
+    return failure_of(caught.value)
+
+
+def failure_of(error: grpc.aio.AioRpcError) -> Failure:
+    told = Failure(error.code().name, error.details() or "")
+    told.size = trailer_size(error)
+    status = rpc_status.from_call(error)  # type: ignore[arg-type]
+    if status is None:
+        return told
+    assert status.code == error.code().value[0]
+    assert status.message == error.details()
+    for packed in status.details:
+        name = packed.TypeName().rpartition(".")[2]
+        assert name not in told.details, "each detail once"
+        told.details[name] = DETAILS[name]()
+        assert packed.Unpack(told.details[name])
+    return told
+
+
+def trailer_size(error: grpc.aio.AioRpcError) -> int:
+    """As it travels to a peer that takes no raw bytes: base64, and a percent-encoded message."""
+    size = len(quote(error.details() or "", safe=PRINTABLE))
+    for key, value in error.trailing_metadata() or ():
+        raw = value if isinstance(value, bytes) else str(value).encode()
+        size += len(key) + len(b64encode(raw)) + 32
+    return size
+
+
+async def read(
+    stream: grpc.aio.UnaryStreamCall[pb.WatchRequest, pb.WatchResponse], count: int
+) -> list[pb.WatchResponse]:
+    """The next messages of a stream."""
+    messages = []
+    for _ in range(count):
+        message = await stream.read()
+        assert isinstance(message, pb.WatchResponse)
+        messages.append(message)
+    return messages
+
+
+def gate() -> asyncio.Event:
+    """Something to wait for that the test lets happen."""
+    return asyncio.Event()

@@ -1,0 +1,367 @@
+"""Every error that a caller can meet: its code, its reason and its details."""
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+import grpc
+import pytest
+from google.protobuf.duration_pb2 import Duration
+
+from pool_service.core.errors import ModelRejected, RuntimeUnavailable, StartFailed
+from pool_service.core.types import Diagnosis, ExitReport
+from pool_service.v1 import pool_service_pb2 as pb
+from tests.rpc.serving import REVISION, Failure, Service, failure, gate, serving
+from tests.world import CRASH, NEVER, REJECTED, Script, settled
+
+WIDEST = 8 * 1024
+"""What a peer takes of metadata by default."""
+
+Provoke = Callable[[Service], Coroutine[Any, Any, Failure]]
+
+
+async def conflict(service: Service) -> Failure:
+    await service.ensure(runtime_model="org/one")
+    return await failure(service.ensure(runtime_model="org/two"))
+
+
+async def in_use(service: Service) -> Failure:
+    service.world.script("m", Script(load=0.0, requests=2))
+    await service.ensure()
+    return await failure(service.stub.Evict(pb.EvictRequest(model="m")))
+
+
+async def unavailable(service: Service) -> Failure:
+    service.world.script("m", Script(raises={"prepare": RuntimeUnavailable("none", model="m")}))
+    return await failure(service.ensure())
+
+
+async def rejected(service: Service) -> Failure:
+    service.world.script("m", Script(load=NEVER, dies=0.0, report=REJECTED))
+    return await failure(service.ensure())
+
+
+async def rejected_early(service: Service) -> Failure:
+    error = ModelRejected("carries code", model="m")
+    service.world.script("m", Script(raises={"prepare": error}))
+    return await failure(service.ensure())
+
+
+async def timed_out(service: Service) -> Failure:
+    service.world.script("m", Script(load=NEVER))
+    return await failure(service.ensure())
+
+
+async def died(service: Service) -> Failure:
+    service.world.script("m", Script(load=NEVER, dies=0.0, report=CRASH))
+    return await failure(service.ensure())
+
+
+async def evicted(service: Service) -> Failure:
+    service.world.script("m", Script(load=NEVER))
+    call = asyncio.create_task(failure(service.ensure()))
+    await settled(lambda: service.world.times("ready"))
+    await service.stub.Evict(pb.EvictRequest(model="m"))
+    return await call
+
+
+async def shutting_down(service: Service) -> Failure:
+    service.world.script("m", Script(load=NEVER))
+    call = asyncio.create_task(failure(service.ensure()))
+    await settled(lambda: service.world.times("ready"))
+    await service.pool.shutdown()
+    return await call
+
+
+async def after_shutdown(service: Service) -> Failure:
+    await service.pool.shutdown()
+    return await failure(service.ensure())
+
+
+async def watched_to_the_end(service: Service) -> Failure:
+    stream = service.stub.Watch(pb.WatchRequest())
+    await stream.read()
+    await service.pool.shutdown()
+    return await failure(stream.read())
+
+
+async def compacted(service: Service) -> Failure:
+    for _ in range(2):
+        await service.ensure()
+        await service.stub.Evict(pb.EvictRequest(model="m"))
+    return await failure(service.stub.Watch(pb.WatchRequest(after_revision=REVISION)).read())
+
+
+async def of_the_future(service: Service) -> Failure:
+    return await failure(service.stub.Watch(pb.WatchRequest(after_revision=10**15)).read())
+
+
+async def a_bug(service: Service) -> Failure:
+    service.world.script("m", Script(raises={"prepare": ZeroDivisionError("secret")}))
+    return await failure(service.ensure())
+
+
+@pytest.mark.parametrize(
+    ("provoke", "code", "reason", "details"),
+    [
+        (conflict, "FAILED_PRECONDITION", "RUNTIME_MODEL_CONFLICT", {"PreconditionFailure"}),
+        (in_use, "FAILED_PRECONDITION", "SERVER_IN_USE", {"PreconditionFailure"}),
+        (unavailable, "FAILED_PRECONDITION", "RUNTIME_UNAVAILABLE", {"PreconditionFailure"}),
+        (rejected, "FAILED_PRECONDITION", "MODEL_REJECTED", {"ResourceInfo", "DebugInfo"}),
+        (rejected_early, "FAILED_PRECONDITION", "MODEL_REJECTED", {"ResourceInfo", "DebugInfo"}),
+        (timed_out, "UNAVAILABLE", "START_TIMEOUT", {"RetryInfo"}),
+        (died, "UNAVAILABLE", "START_FAILED", {"RetryInfo", "DebugInfo"}),
+        (evicted, "ABORTED", "EVICTED", {"ResourceInfo"}),
+        (shutting_down, "UNAVAILABLE", "SHUTTING_DOWN", {"RetryInfo"}),
+        (after_shutdown, "UNAVAILABLE", "SHUTTING_DOWN", {"RetryInfo"}),
+        (watched_to_the_end, "UNAVAILABLE", "SHUTTING_DOWN", {"RetryInfo"}),
+        (compacted, "OUT_OF_RANGE", "REVISION_COMPACTED", set()),
+        (of_the_future, "OUT_OF_RANGE", "REVISION_COMPACTED", set()),
+        (a_bug, "INTERNAL", "INTERNAL", {"RequestInfo"}),
+    ],
+)
+async def test_a_failure_has_its_code_its_reason_and_its_details(
+    provoke: Provoke, code: str, reason: str, details: set[str]
+) -> None:
+    async with serving(capacity=8, start_timeout=0.05) as service:
+        told = await provoke(service)
+        assert (told.code, told.reason) == (code, reason)
+        assert set(told.details) == details | {"ErrorInfo"}
+        assert told.details["ErrorInfo"].domain == "pool_service"
+        assert told.message
+
+
+async def test_the_details_name_what_helps() -> None:
+    async with serving() as service:
+        told = await rejected(service)
+        assert told.details["DebugInfo"].stack_entries == ["no config.json"]
+        assert told.details["ResourceInfo"].resource_name == "m"
+        assert told.details["ErrorInfo"].metadata["model"] == "m"
+    async with serving() as service:
+        told = await conflict(service)
+        metadata = told.details["ErrorInfo"].metadata
+        assert (metadata["running"], metadata["asked"]) == ("org/one", "org/two")
+    async with serving() as service:
+        assert (await in_use(service)).details["ErrorInfo"].metadata["requests"] == "2"
+    async with serving() as service:
+        assert (await died(service)).details["RetryInfo"].retry_delay.ToSeconds() >= 1
+
+
+async def test_a_bug_has_a_request_id_and_keeps_its_text_to_itself() -> None:
+    async with serving() as service:
+        told = await a_bug(service)
+        request_id = told.details["RequestInfo"].request_id
+        assert request_id in told.message
+        assert "secret" not in told.message
+        assert "ZeroDivision" not in str(told.details)
+
+
+async def test_a_bug_in_a_handler_is_told_in_the_same_way(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with serving() as service:
+
+        def broken(*_: object) -> None:
+            raise LookupError("secret")
+
+        monkeypatch.setattr(service.pool, "page", broken)
+        for told in (
+            await failure(service.stub.List(pb.ListRequest())),
+            await failure(service.stub.Watch(pb.WatchRequest()).read()),
+        ):
+            assert (told.code, told.reason) == ("INTERNAL", "INTERNAL")
+            assert told.details["RequestInfo"].request_id in told.message
+            assert "secret" not in told.message
+
+
+@pytest.mark.parametrize("letter", ["x", "é", "\u2500", "\U0001f600", "\n"])
+async def test_a_failure_fits_in_a_trailer_however_much_there_is_to_tell(letter: str) -> None:
+    async with serving() as service:
+        model = "m" * 512
+        long = ExitReport(
+            1, None, Diagnosis.MODEL_REJECTED, letter * 20_000, tuple([letter * 5000] * 20)
+        )
+        service.world.script(model, Script(load=NEVER, dies=0.0, report=long))
+        told = await failure(service.ensure(model))
+        assert told.reason == "MODEL_REJECTED"
+        assert told.size < WIDEST
+        assert told.details["DebugInfo"].stack_entries
+
+
+async def test_of_many_last_lines_the_newest_are_told() -> None:
+    async with serving() as service:
+        lines = tuple(f"line {n} " + "x" * 100 for n in range(200))
+        long = ExitReport(1, None, Diagnosis.CRASHED, "died", lines)
+        service.world.script("m", Script(load=NEVER, dies=0.0, report=long))
+        told = await failure(service.ensure())
+        entries = list(told.details["DebugInfo"].stack_entries)
+        assert entries == list(lines[-len(entries) :])
+        assert len(entries) >= 10
+
+
+async def test_a_conflict_of_the_longest_names_fits_in_a_trailer() -> None:
+    async with serving() as service:
+        model = "m" * 512
+        await service.ensure(model, runtime_model="a" * 4096)
+        told = await failure(service.ensure(model, runtime_model="b" * 4096))
+        assert told.reason == "RUNTIME_MODEL_CONFLICT"
+        assert told.size < WIDEST
+
+
+async def test_a_start_that_fails_with_a_long_text_fits_in_a_trailer() -> None:
+    async with serving() as service:
+        error = StartFailed("\u2500" * 9000, model="m", last_lines=("\u2500" * 9000,))
+        service.world.script("m", Script(raises={"spawn": error}))
+        told = await failure(service.ensure())
+        assert told.reason == "START_FAILED"
+        assert told.size < WIDEST
+
+
+async def test_a_deadline_shorter_than_the_start_is_the_callers_and_the_start_goes_on() -> None:
+    async with serving() as service:
+        loaded = gate()
+        service.world.script("m", Script(load=loaded))
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await service.stub.Ensure(pb.EnsureRequest(model="m"), timeout=0.05)
+        assert caught.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+        await settled(lambda: service.pool.totals().waiting_calls == 0)
+        loaded.set()
+        assert (await service.ensure()).server.generation == 1
+        assert len(service.world.times("spawn")) == 1
+
+
+BAD_MODELS = {
+    "empty": "",
+    "60 KB": "m" * 60_000,
+    "one byte too long": "m" * 513,
+    "NUL": "m\0m",
+    "newline": "m\nm",
+    "trailing newline": "m\n",
+    "escape codes": "\x1b[31mred",
+    "right to left": "m\u202egpj",
+    "zero width": "m\u200bm",
+    "cyrillic a": "qwen/\u0430lpha",
+    "full width": "\uff4dodel",
+    "combining": "e\u0301",
+    "parent": "../..",
+    "parent inside": "a/../../etc",
+    "flag": "-x",
+    "trust": "--trust-remote-code",
+    "flag behind the prefix": "vllm-mlx/--trust-remote-code",
+    "nothing behind the prefix": "vllm-mlx/",
+    "parent behind the prefix": "vllm-mlx/..",
+    "shell": "a;rm",
+    "substitution": "$(id)",
+    "backticks": "`id`",
+    "pipe": "a|b",
+    "url": "file:///etc/passwd",
+    "short url": "file://x",
+    "https": "https://host/m",
+    "leading space": " m",
+    "trailing space": "m ",
+    "only space": " ",
+    "backslash": "a\\b",
+    "quote": "a'b",
+    "braces": "{port}",
+}
+
+
+@pytest.mark.parametrize("model", BAD_MODELS.values(), ids=BAD_MODELS.keys())
+async def test_a_bad_model_is_refused_and_nothing_is_started(model: str) -> None:
+    async with serving() as service:
+        for told in (
+            await failure(service.ensure(model)),
+            await failure(service.stub.Evict(pb.EvictRequest(model=model))),
+        ):
+            assert (told.code, told.reason) == ("INVALID_ARGUMENT", "INVALID_MODEL")
+            violation = told.details["BadRequest"].field_violations[0]
+            assert violation.field == "model"
+            assert violation.description == told.message
+            assert told.message.isprintable()
+        assert service.world.calls == []
+        assert service.pool.page(None, 1) == []
+
+
+async def test_a_model_of_a_megabyte_is_refused_before_it_is_read() -> None:
+    async with serving() as service:
+        told = await failure(service.ensure("m" * 2**20))
+        assert told.code == "RESOURCE_EXHAUSTED"
+        assert service.world.calls == []
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        "m",
+        "org/name",
+        "vllm-mlx/qwen3-4b",
+        "/models/a b",
+        "~/m",
+        "a@b:c+d=e,f#g%h",
+        ".m",
+        "m" * 512,
+    ],
+)
+async def test_a_good_model_is_taken(model: str) -> None:
+    async with serving() as service:
+        assert (await service.ensure(model)).server.model == model
+
+
+@pytest.mark.parametrize(
+    "runtime_model", ["-x", "--trust-remote-code", "a\nb", "a\0", "\u202ea", " a", "m" * 4097]
+)
+async def test_a_bad_runtime_model_is_refused_and_nothing_is_started(runtime_model: str) -> None:
+    async with serving() as service:
+        told = await failure(service.ensure(runtime_model=runtime_model))
+        assert (told.code, told.reason) == ("INVALID_ARGUMENT", "INVALID_RUNTIME_MODEL")
+        assert service.world.calls == []
+
+
+@pytest.mark.parametrize(
+    ("seconds", "nanos"),
+    [(1, -1), (-1, 1), (1, 10**9), (0, -(10**9)), (11 * 365 * 86400, 0), (2**62, 0)],
+)
+async def test_a_keep_alive_that_is_no_duration_is_refused(seconds: int, nanos: int) -> None:
+    async with serving() as service:
+        told = await failure(service.ensure(keep_alive=Duration(seconds=seconds, nanos=nanos)))
+        assert (told.code, told.reason) == ("INVALID_ARGUMENT", "INVALID_KEEP_ALIVE")
+        assert service.world.calls == []
+
+
+@pytest.mark.parametrize(
+    ("seconds", "nanos", "stays"),
+    [(0, 0, 10.0), (5, 0, 10.0), (20, 0, 20.0), (0, 1, 10.0), (-1, 0, None), (0, -1, None)],
+)
+async def test_keep_alive_says_when_an_unused_server_goes(
+    seconds: int, nanos: int, stays: float | None
+) -> None:
+    async with serving() as service:
+        keep_alive = Duration(seconds=seconds, nanos=nanos)
+        server = (await service.ensure(keep_alive=keep_alive)).server
+        if stays is None:
+            assert not server.HasField("expire_time")
+        else:
+            lasts = server.expire_time.ToNanoseconds() - server.last_use_time.ToNanoseconds()
+            assert lasts / 1e9 == pytest.approx(stays)
+
+
+@pytest.mark.parametrize(
+    "request_", [pb.EvictRequest(), pb.EvictRequest(idle=False), pb.EvictRequest(all=False)]
+)
+async def test_an_eviction_of_nothing_in_particular_is_refused(request_: pb.EvictRequest) -> None:
+    async with serving() as service:
+        told = await failure(service.stub.Evict(request_))
+        assert (told.code, told.reason) == ("INVALID_ARGUMENT", "INVALID_TARGET")
+
+
+@pytest.mark.parametrize("token", ["!!!!", "bm90 base64", "=", "/w==", "_w==", "Y\u00e9", "YQ"])
+async def test_a_page_token_of_somebody_else_is_refused(token: str) -> None:
+    async with serving() as service:
+        told = await failure(service.stub.List(pb.ListRequest(page_token=token)))
+        assert (told.code, told.reason) == ("INVALID_ARGUMENT", "INVALID_PAGE_TOKEN")
+
+
+async def test_a_negative_page_size_is_refused() -> None:
+    async with serving() as service:
+        told = await failure(service.stub.List(pb.ListRequest(page_size=-1)))
+        assert (told.code, told.reason) == ("INVALID_ARGUMENT", "INVALID_PAGE_SIZE")

@@ -1,0 +1,215 @@
+"""The gRPC server itself: health, reflection, addresses."""
+
+import asyncio
+import socket
+import stat
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+from google.protobuf.descriptor_pb2 import FileDescriptorProto
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
+
+from pool_service.rpc.address import Address, AddressError
+from pool_service.rpc.server import SERVICE, Server
+from pool_service.rpc.servicer import PoolServicer
+from tests.rpc.serving import Service, serving
+
+SERVING = health_pb2.HealthCheckResponse.SERVING
+NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
+
+
+def bare() -> Server:
+    """A server whose own calls do not matter."""
+    return Server(PoolServicer(None, None))  # type: ignore[arg-type]
+
+
+# --- health -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["", SERVICE])
+async def test_health_follows_the_service_from_its_start_to_its_end(name: str) -> None:
+    server = bare()
+    (address,) = await server.start([Address.parse("127.0.0.1:0")])
+    async with grpc.aio.insecure_channel(address) as channel:
+        stub: Any = health_pb2_grpc.HealthStub(channel)
+        request = health_pb2.HealthCheckRequest(service=name)
+        watch = stub.Watch(request)
+        assert (await stub.Check(request)).status == NOT_SERVING
+        assert (await watch.read()).status == NOT_SERVING
+        await server.serving()
+        assert (await stub.Check(request)).status == SERVING
+        assert (await watch.read()).status == SERVING
+        await server.not_serving()
+        assert (await watch.read()).status == NOT_SERVING
+        await server.serving()
+        assert (await stub.Check(request)).status == NOT_SERVING
+        watch.cancel()
+    await server.stop(0)
+
+
+async def test_the_health_of_another_service_is_not_found() -> None:
+    async with serving() as service:
+        stub: Any = health_pb2_grpc.HealthStub(service.channel)
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await stub.Check(health_pb2.HealthCheckRequest(service="other"))
+        assert caught.value.code() is grpc.StatusCode.NOT_FOUND
+
+
+# --- reflection ---------------------------------------------------------------------------
+
+
+async def reflected(
+    service: Service, request: reflection_pb2.ServerReflectionRequest
+) -> reflection_pb2.ServerReflectionResponse:
+    sync_or_not: Any = service.channel
+    stub: Any = reflection_pb2_grpc.ServerReflectionStub(sync_or_not)
+    call = stub.ServerReflectionInfo(iter([request]))
+    response: reflection_pb2.ServerReflectionResponse = await call.read()
+    call.cancel()
+    return response
+
+
+async def test_reflection_lists_the_services() -> None:
+    async with serving() as service:
+        request = reflection_pb2.ServerReflectionRequest(list_services="")
+        response = await reflected(service, request)
+        names = {each.name for each in response.list_services_response.service}
+        assert names == {
+            "pool_service.v1.PoolService",
+            "grpc.health.v1.Health",
+            "grpc.reflection.v1alpha.ServerReflection",
+        }
+
+
+async def test_reflection_resolves_the_file_and_all_that_it_imports() -> None:
+    async with serving() as service:
+        request = reflection_pb2.ServerReflectionRequest(file_containing_symbol=SERVICE)
+        response = await reflected(service, request)
+        files = [
+            FileDescriptorProto.FromString(raw)
+            for raw in response.file_descriptor_response.file_descriptor_proto
+        ]
+        assert [method.name for method in files[0].service[0].method] == [
+            "Ensure",
+            "Evict",
+            "List",
+            "Watch",
+        ]
+        for name in files[0].dependency:
+            request = reflection_pb2.ServerReflectionRequest(file_by_filename=name)
+            response = await reflected(service, request)
+            assert response.file_descriptor_response.file_descriptor_proto
+
+
+# --- addresses ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "text", ["", "localhost", "localhost:", ":50051", "localhost:x", "localhost:65536", "h:-1"]
+)
+def test_what_is_no_address_is_refused(text: str) -> None:
+    with pytest.raises(AddressError, match="host:port or unix:PATH"):
+        Address.parse(text)
+
+
+def test_a_socket_path_that_is_too_long_is_refused() -> None:
+    assert Address.parse("unix:/" + "x" * 102).path is not None
+    with pytest.raises(AddressError, match="longer than 103 bytes"):
+        Address.parse("unix:/" + "x" * 103)
+
+
+def test_a_socket_path_may_be_relative_or_have_slashes() -> None:
+    assert Address.parse("unix:x.sock").path == Path.cwd() / "x.sock"
+    assert Address.parse("unix:///run/x.sock").path == Path("/run/x.sock")
+
+
+async def test_a_taken_port_is_refused_and_its_owner_undisturbed() -> None:
+    async with serving() as service:
+        with pytest.raises(AddressError, match="taken"):
+            await bare().start([Address.parse(service.address)])
+        assert (await service.ensure()).started
+
+
+async def test_a_port_that_another_program_has_is_refused() -> None:
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        with pytest.raises(AddressError, match="taken"):
+            await bare().start([Address.parse(f"127.0.0.1:{other.getsockname()[1]}")])
+
+
+async def test_the_service_answers_on_a_unix_socket_that_others_cannot_use(tmp_path: Path) -> None:
+    path = tmp_path / "made" / "pool.sock"
+    async with serving(address=f"unix:{path}") as service:
+        assert (await service.ensure()).started
+        assert service.address == f"unix:{path}"
+        assert stat.S_IMODE(path.stat().st_mode) & 0o077 == 0
+        assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
+    assert not path.exists()
+
+
+async def test_a_live_unix_socket_is_refused_and_its_owner_undisturbed(tmp_path: Path) -> None:
+    path = tmp_path / "pool.sock"
+    async with serving(address=f"unix:{path}") as service:
+        with pytest.raises(AddressError, match="another program listens"):
+            await bare().start([Address.parse(f"unix:{path}")])
+        async with grpc.aio.insecure_channel(service.address) as channel:
+            await asyncio.wait_for(channel.channel_ready(), 10)
+        assert (await service.ensure()).started
+
+
+async def test_a_socket_that_nobody_listens_on_is_replaced(tmp_path: Path) -> None:
+    path = tmp_path / "pool.sock"
+    with socket.socket(socket.AF_UNIX) as dead:
+        dead.bind(str(path))
+    async with serving(address=f"unix:{path}") as service:
+        assert (await service.ensure()).started
+
+
+async def test_any_other_file_at_the_socket_path_is_left_alone(tmp_path: Path) -> None:
+    path = tmp_path / "pool.sock"
+    path.write_text("precious")
+    with pytest.raises(AddressError, match="is no socket"):
+        await bare().start([Address.parse(f"unix:{path}")])
+    assert path.read_text() == "precious"
+
+
+async def test_a_link_at_the_socket_path_is_left_alone(tmp_path: Path) -> None:
+    path = tmp_path / "pool.sock"
+    path.symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(AddressError, match="is no socket"):
+        await bare().start([Address.parse(f"unix:{path}")])
+    assert path.is_symlink()
+
+
+async def test_a_directory_that_cannot_be_made_is_an_address_error(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(AddressError, match=r"file/pool\.sock"):
+        await bare().start([Address.parse(f"unix:{tmp_path}/file/pool.sock")])
+    with pytest.raises(AddressError, match=r"file/deeper/pool\.sock"):
+        await bare().start([Address.parse(f"unix:{tmp_path}/file/deeper/pool.sock")])
+
+
+async def test_where_one_address_is_taken_none_is_served(tmp_path: Path) -> None:
+    path = tmp_path / "pool.sock"
+    async with serving() as service:
+        with pytest.raises(AddressError):
+            await bare().start([Address.parse(f"unix:{path}"), Address.parse(service.address)])
+    assert not path.exists()
+
+
+async def test_the_service_listens_on_several_addresses_and_tells_the_real_ones(
+    tmp_path: Path,
+) -> None:
+    server = bare()
+    addresses = ["127.0.0.1:0", f"unix:{tmp_path}/pool.sock", "localhost:0"]
+    bound = await server.start([Address.parse(text) for text in addresses])
+    assert bound[1] == addresses[1]
+    assert not any(address.endswith(":0") for address in bound)
+    for address in bound:
+        async with grpc.aio.insecure_channel(address) as channel:
+            await asyncio.wait_for(channel.channel_ready(), 10)
+    await server.stop(0)
