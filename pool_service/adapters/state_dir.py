@@ -28,11 +28,15 @@ class StateDirError(Exception):
     """The state directory cannot be used; the message says why and what to do."""
 
 
+class StateDirHeld(StateDirError):
+    """Another process uses it at present."""
+
+
 class StateDir:
     """A state directory that only this process uses, from construction until `close`.
 
-    Raises StateDirError if it cannot be made or written, is open to other users, or is
-    held by another service, which then is named and undisturbed.
+    Raises StateDirHeld if another process uses it, which then is named and undisturbed,
+    and StateDirError if it cannot be made or written or is open to other users.
     """
 
     def __init__(self, path: Path) -> None:
@@ -45,12 +49,12 @@ class StateDir:
             self.close()
             raise
 
-    def announce(self, addresses: Sequence[str]) -> None:
-        """Tell a second service where this one listens."""
-        note = json.dumps({"pid": os.getpid(), "addresses": list(addresses)}).encode()
+    def announce(self, addresses: Sequence[str], doing: str = "") -> None:
+        """Tell a second service where this one listens, or what it is `doing` and what to do."""
+        note = {"pid": os.getpid(), "addresses": list(addresses), "doing": doing}
         try:
             os.ftruncate(self._lock, 0)
-            os.pwrite(self._lock, note, 0)
+            os.pwrite(self._lock, json.dumps(note).encode(), 0)
         except OSError as error:
             raise _unusable(self.path, error) from error
 
@@ -100,11 +104,9 @@ def _locked(path: Path) -> int:
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        holder = _holder(descriptor)
+        refusal = _refusal(path, descriptor)
         os.close(descriptor)
-        raise StateDirError(
-            f"another pool-service{holder} uses {path}; stop it or {_ADVICE}"
-        ) from None
+        raise StateDirHeld(refusal) from None
     except OSError as error:
         os.close(descriptor)
         raise StateDirError(
@@ -126,15 +128,18 @@ def _opened(path: Path) -> int:
         raise _unusable(path, error) from error
 
 
-def _holder(descriptor: int) -> str:
-    """Who holds the lock, as far as the note in it can be read."""
+def _refusal(path: Path, descriptor: int) -> str:
+    """Who holds the lock and why, as far as the note in it can be read."""
     try:
         note = json.loads(os.pread(descriptor, _LARGEST_NOTE, 0))
         pid, addresses = int(note["pid"]), [str(address) for address in note["addresses"]]
+        doing = str(note.get("doing", ""))
     except (OSError, ValueError, LookupError, TypeError):
-        return ""
+        return f"another pool-service uses {path}; stop it or {_ADVICE}"
+    if doing:
+        return f"the state directory {path} is in use: pid {pid} {doing}"
     where = f", listening on {', '.join(addresses)}" if addresses else ""
-    return f" (pid {pid}{where})"
+    return f"another pool-service (pid {pid}{where}) uses {path}; stop it or {_ADVICE}"
 
 
 def _unusable(path: Path, error: OSError) -> StateDirError:

@@ -123,7 +123,7 @@ class Machine(Recovery):
         refusal = self._conflict(event, server) or _remembered_failure(server, now)
         if refusal is not None:
             self._answer(event.ticket, refusal)
-        elif server is not None and server.phase is Phase.READY:
+        elif server is not None and server.phase is Phase.READY and not self._is_going(server):
             self._hand_out(server, event, now)
         else:
             self._wait(event, server, now)
@@ -147,10 +147,14 @@ class Machine(Recovery):
         """
         if server is None or server.phase is Phase.FAILED:
             return None
-        if server.phase not in life.LEAVING:
+        if server.phase not in life.LEAVING and not self._is_going(server):
             return server.settings
         first = self._waiting.first(model)
         return first.settings if first else None
+
+    def _is_going(self, server: Server) -> bool:
+        """Whether an eviction has marked it, so that only a look stands before its end."""
+        return server.model in self._marked and bool(self._evictions.of(server.model))
 
     def _hand_out(self, server: Server, event: EnsureRequested, now: float) -> None:
         server = life.used(server, event.keep_alive, now)

@@ -13,6 +13,7 @@ from pool_service.core.failures import (
     in_use,
     is_crash,
     lasting_failure,
+    runtime_model_conflict,
     start_failure,
     start_timeout,
     was_killed,
@@ -54,6 +55,7 @@ class Supervision:
         self._queue: dict[str, None] = {}
         self._generations: dict[str, int] = {}
         self._checking: set[str] = set()
+        self._marked: set[str] = set()
         self._lost_ports: dict[str, int] = {}
         self._vitality: dict[str, Vitality] = {}
         self._out: list[Command] = []
@@ -263,17 +265,41 @@ class Supervision:
         for eviction in list(self._evictions.of(server.model)):
             if busy or (eviction.only_idle and now < server.resides_until):
                 self._leave_out(eviction, server, event.requests or 0)
-        if self._evictions.of(server.model):
-            self._stop(server, Cause.EVICTED, now)
-        elif now < server.expires_at:
-            self._deadlines.set(server.model, life.deadline(server))
-        elif busy:
-            server = life.used(server, None, now)
-            self._roster.put(server)
-            pause = max(server.expires_at, now + BUSY_PAUSE)
-            self._deadlines.set(server.model, min(pause, server.step_deadline))
+        wished = bool(self._evictions.of(server.model))
+        if wished or (not busy and now >= server.expires_at):
+            self._leave_or_look_again(server, Cause.EVICTED if wished else Cause.IDLE, now)
         else:
-            self._stop(server, Cause.IDLE, now)
+            self._stay(server, now, busy=busy)
+
+    def _leave_or_look_again(self, server: Server, cause: Cause, now: float) -> None:
+        """It is marked, and stopped if it is unused still: from the mark on nobody gets it.
+
+        So a request that was on its way at the first look is seen by the second.
+        """
+        if server.model in self._marked:
+            self._stop(server, cause, now)
+        else:
+            self._marked.add(server.model)
+            self._check_use(server)
+
+    def _stay(self, server: Server, now: float, *, busy: bool) -> None:
+        """It is not stopped; whoever came since it was marked gets it after all."""
+        self._marked.discard(server.model)
+        running = server.settings.runtime_model
+        waits = self._waiting.take(server.model)
+        joining = [wait for wait in waits if wait.settings.runtime_model == running]
+        for wait in joining:
+            server = life.used(server, wait.keep_alive, now)
+        if busy and now >= server.expires_at:
+            server = life.used(server, None, now)
+        self._roster.put(server)
+        pause = max(server.expires_at, now + BUSY_PAUSE) if busy else server.expires_at
+        self._deadlines.set(server.model, min(pause, server.step_deadline))
+        for wait in waits:
+            asked = wait.settings.runtime_model
+            conflict = runtime_model_conflict(server.model, running, asked)
+            found = Ensured(server, started=False)
+            self._answer(wait.ticket, found if asked == running else conflict)
 
     def _leave_out(self, eviction: Eviction, server: Server, requests: int) -> None:
         self._evictions.leave_out(eviction, server.model)
@@ -351,6 +377,7 @@ class Supervision:
         before = self._roster.put(server)
         if server.phase is not Phase.READY:
             self._checking.discard(server.model)
+            self._marked.discard(server.model)
             self._vitality.pop(server.model, None)
         if server.phase in (Phase.READY, Phase.FAILED):
             self._lost_ports.pop(server.model, None)
