@@ -50,7 +50,7 @@ def running(
 
     Raises ServiceFailedError.
     """
-    state_dir.mkdir(parents=True, exist_ok=True)
+    state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     log = state_dir / "service.log"
     addresses = [word for address in listen for word in ("--listen", address)]
     with log.open("w") as stderr:

@@ -22,7 +22,7 @@ structlog.configure(
 # repeats it. No deadlines: the machine is busy with other things.
 settings.register_profile(
     "ci",
-    max_examples=100,
+    max_examples=200,
     stateful_step_count=40,
     deadline=None,
     derandomize=False,

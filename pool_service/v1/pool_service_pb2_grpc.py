@@ -123,10 +123,12 @@ class PoolServiceServicer:
         change after that revision. Revisions rise by one. Each event carries the
         whole server, so that the last event of a model is all there is to know. A
         use of a server by itself (its last_use_time and expire_time) is no change.
-        The stream ends only by the caller or by an error.
+        The stream ends only by the caller or by an error. A service never gives a
+        revision again that an earlier one gave, so that resuming at another service
+        is told by REVISION_COMPACTED and never misses a change.
 
-        Reasons: INVALID_AFTER_REVISION (INVALID_ARGUMENT); REVISION_COMPACTED
-        (OUT_OF_RANGE: begin again without a revision); SHUTTING_DOWN (UNAVAILABLE).
+        Reasons: REVISION_COMPACTED (OUT_OF_RANGE: begin again without a revision);
+        SHUTTING_DOWN (UNAVAILABLE).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

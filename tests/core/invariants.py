@@ -140,6 +140,8 @@ class Ledger:
                 assert server.phase is Phase.SWEEPING
             case _:
                 pass
+        again = [c for c in self.outstanding if c == command]
+        assert not again, "the same is under way already"
         if isinstance(command, life.SendSignal):
             assert server.phase is Phase.STOPPING
         else:

@@ -63,6 +63,14 @@ class Pool(RuleBasedStateMachine):
         self.somebody_ensures(model, "", keep_alive)
         drive(self.ledger)
 
+    @rule(model=MODELS, runtime_model=RUNTIME_MODELS)
+    def somebody_ensures_and_it_loads(self, model: str, runtime_model: str) -> None:
+        self.somebody_ensures(model, runtime_model, None)
+        for kind in (life.Prepare, life.Spawn):
+            for command in self.steps():
+                if command.model == model and isinstance(command, kind):
+                    self._end(command, well(command))
+
     @precondition(lambda self: self.ledger.waiting)
     @rule(data=st.data())
     def somebody_gives_up(self, data: st.DataObject) -> None:

@@ -138,6 +138,20 @@ async def test_a_crash_while_an_eviction_asks_how_busy_it_is_answers_the_evictio
         assert run.phase("m") is None
 
 
+async def test_a_crash_while_it_is_asked_how_busy_it_is_leaves_the_next_generation_evictable() -> (
+    None
+):
+    async with running(keep_alive=30.0) as run:
+        run.world.script("m", Script(check=20.0), Script())
+        await run.pool.ensure("m")
+        await asyncio.sleep(31)
+        run.world.of("m").end()
+        await asyncio.sleep(0.1)
+        await run.pool.ensure("m")
+        await asyncio.sleep(30.1)
+        assert run.phase("m") is None
+
+
 async def test_a_failed_server_is_forgotten_after_its_time() -> None:
     async with running(failure_ttl=600.0) as run:
         run.world.script("m", Script(dies=0.5))

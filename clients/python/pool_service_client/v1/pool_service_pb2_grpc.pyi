@@ -98,10 +98,12 @@ class PoolServiceStub:
     change after that revision. Revisions rise by one. Each event carries the
     whole server, so that the last event of a model is all there is to know. A
     use of a server by itself (its last_use_time and expire_time) is no change.
-    The stream ends only by the caller or by an error.
+    The stream ends only by the caller or by an error. A service never gives a
+    revision again that an earlier one gave, so that resuming at another service
+    is told by REVISION_COMPACTED and never misses a change.
 
-    Reasons: INVALID_AFTER_REVISION (INVALID_ARGUMENT); REVISION_COMPACTED
-    (OUT_OF_RANGE: begin again without a revision); SHUTTING_DOWN (UNAVAILABLE).
+    Reasons: REVISION_COMPACTED (OUT_OF_RANGE: begin again without a revision);
+    SHUTTING_DOWN (UNAVAILABLE).
     """
 
 @_typing.type_check_only
@@ -159,10 +161,12 @@ class PoolServiceAsyncStub(PoolServiceStub):
     change after that revision. Revisions rise by one. Each event carries the
     whole server, so that the last event of a model is all there is to know. A
     use of a server by itself (its last_use_time and expire_time) is no change.
-    The stream ends only by the caller or by an error.
+    The stream ends only by the caller or by an error. A service never gives a
+    revision again that an earlier one gave, so that resuming at another service
+    is told by REVISION_COMPACTED and never misses a change.
 
-    Reasons: INVALID_AFTER_REVISION (INVALID_ARGUMENT); REVISION_COMPACTED
-    (OUT_OF_RANGE: begin again without a revision); SHUTTING_DOWN (UNAVAILABLE).
+    Reasons: REVISION_COMPACTED (OUT_OF_RANGE: begin again without a revision);
+    SHUTTING_DOWN (UNAVAILABLE).
     """
 
 class PoolServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -241,10 +245,12 @@ class PoolServiceServicer(metaclass=_abc_1.ABCMeta):
         change after that revision. Revisions rise by one. Each event carries the
         whole server, so that the last event of a model is all there is to know. A
         use of a server by itself (its last_use_time and expire_time) is no change.
-        The stream ends only by the caller or by an error.
+        The stream ends only by the caller or by an error. A service never gives a
+        revision again that an earlier one gave, so that resuming at another service
+        is told by REVISION_COMPACTED and never misses a change.
 
-        Reasons: INVALID_AFTER_REVISION (INVALID_ARGUMENT); REVISION_COMPACTED
-        (OUT_OF_RANGE: begin again without a revision); SHUTTING_DOWN (UNAVAILABLE).
+        Reasons: REVISION_COMPACTED (OUT_OF_RANGE: begin again without a revision);
+        SHUTTING_DOWN (UNAVAILABLE).
         """
 
 def add_PoolServiceServicer_to_server(servicer: PoolServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
