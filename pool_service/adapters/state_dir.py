@@ -32,11 +32,15 @@ class StateDirHeld(StateDirError):
     """Another process uses it at present."""
 
 
+class StateDirUnwritable(StateDirError):
+    """The system refuses: no such disk, no room, no permission."""
+
+
 class StateDir:
     """A state directory that only this process uses, from construction until `close`.
 
     Raises StateDirHeld if another process uses it, which then is named and undisturbed,
-    and StateDirError if it cannot be made or written or is open to other users.
+    StateDirUnwritable if it cannot be made or written, StateDirError if it is open to others.
     """
 
     def __init__(self, path: Path) -> None:
@@ -142,7 +146,7 @@ def _refusal(path: Path, descriptor: int) -> str:
     return f"another pool-service (pid {pid}{where}) uses {path}; stop it or {_ADVICE}"
 
 
-def _unusable(path: Path, error: OSError) -> StateDirError:
-    return StateDirError(
+def _unusable(path: Path, error: OSError) -> StateDirUnwritable:
+    return StateDirUnwritable(
         f"the state directory {path} cannot be used: {error.strerror}; put that right or {_ADVICE}"
     )
