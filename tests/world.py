@@ -181,6 +181,7 @@ class World:
             port=None,
             health_path="/health",
             served_model_name=f"served/{model}",
+            nonce=f"{model}-{generation}",
         )
 
     # --- Processes ----------------------------------------------------------------------

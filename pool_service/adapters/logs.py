@@ -53,9 +53,9 @@ class LogStore:
         Raises OSError where the directory cannot be written or the disk has no room for a
         first block: a process whose output goes nowhere would die of it later.
         """
-        directory = self._root / slug(model)
+        path = self.path_of(model, generation)
+        directory = path.parent
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        path = directory / f"{generation}.log"
         path.unlink(missing_ok=True)  # of an earlier service, which counted from 1 as well
         try:
             _claim_block(path)
@@ -66,6 +66,14 @@ class LogStore:
         with contextlib.suppress(OSError):
             self._prune(directory, path)
         return path
+
+    def path_of(self, model: str, generation: int) -> Path:
+        """Where the output of this process is."""
+        return self._root / slug(model) / f"{generation}.log"
+
+    def adopt(self, path: Path) -> None:
+        """A process that an earlier service started writes to it: look after it as well."""
+        self._live.add(path)
 
     def remove(self, path: Path) -> None:
         """Its process never came to be."""

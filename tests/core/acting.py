@@ -2,7 +2,7 @@
 
 from itertools import count
 
-from pool_service.core import lifecycle as life
+from pool_service.core import steps
 from pool_service.core.errors import PoolError, RuntimeUnavailable
 from pool_service.core.types import (
     Diagnosis,
@@ -14,7 +14,7 @@ from pool_service.core.types import (
 )
 from tests.core.invariants import Ledger
 
-PLAN = LaunchPlan(("run",), (), None, "/health", "served")
+PLAN = LaunchPlan(("run",), (), None, "/health", "served", "nonce")
 _pids = count(100)
 
 
@@ -22,44 +22,44 @@ def report(diagnosis: Diagnosis = Diagnosis.CRASHED) -> ExitReport:
     return ExitReport(1, None, diagnosis, "it died", ("last words",))
 
 
-def well(command: life.ServerCommand) -> life.ServerEvent | None:
+def well(command: steps.ServerCommand) -> steps.ServerEvent | None:
     """The best that can come of it; None where that is nothing, or only an end."""
     model, generation = command.model, command.generation
-    event: life.ServerEvent | None = None
+    event: steps.ServerEvent | None = None
     match command:
-        case life.Prepare():
-            event = life.Prepared(model, generation, PLAN)
-        case life.Spawn():
+        case steps.Prepare():
+            event = steps.Prepared(model, generation, PLAN)
+        case steps.Spawn():
             process = SpawnedProcess(Identity(next(_pids), 1, "boot"), "/log")
-            event = life.Spawned(model, generation, process)
-        case life.AwaitReady():
-            event = life.BecameReady(model, generation, "http://127.0.0.1:1")
-        case life.CheckUse():
-            event = life.UseReported(model, generation, 0)
-        case life.Sweep():
-            event = life.Swept(model, generation)
-        case life.AwaitExit():
-            event = life.Exited(model, generation, report())
+            event = steps.Spawned(model, generation, process)
+        case steps.AwaitReady():
+            event = steps.BecameReady(model, generation, "http://127.0.0.1:1")
+        case steps.CheckUse():
+            event = steps.UseReported(model, generation, 0)
+        case steps.Sweep():
+            event = steps.Swept(model, generation)
+        case steps.AwaitExit():
+            event = steps.Exited(model, generation, report())
         case _:
             pass
     return event
 
 
-def badly(command: life.ServerCommand) -> life.ServerEvent:
+def badly(command: steps.ServerCommand) -> steps.ServerEvent:
     """What comes of it if it fails in the way that its port promises."""
     model, generation = command.model, command.generation
     match command:
-        case life.Prepare() | life.Spawn():
-            return life.NotStarted(model, generation, RuntimeUnavailable("none", model=model))
-        case life.CheckUse():
-            return life.UseReported(model, generation, None)
+        case steps.Prepare() | steps.Spawn():
+            return steps.NotStarted(model, generation, RuntimeUnavailable("none", model=model))
+        case steps.CheckUse():
+            return steps.UseReported(model, generation, None)
         case _:
             return broken(command)
 
 
-def broken(command: life.ServerCommand) -> life.StepBroke:
+def broken(command: steps.ServerCommand) -> steps.StepBroke:
     name = type(command).__name__
-    return life.StepBroke(command.model, command.generation, name, PoolError("a bug"))
+    return steps.StepBroke(command.model, command.generation, name, PoolError("a bug"))
 
 
 def drive(ledger: Ledger) -> None:
@@ -71,9 +71,9 @@ def drive(ledger: Ledger) -> None:
             ledger.handle(event)
 
 
-def _moves(ledger: Ledger, command: life.ServerCommand) -> bool:
+def _moves(ledger: Ledger, command: steps.ServerCommand) -> bool:
     server = ledger.server(command.model)
-    if not isinstance(command, life.AwaitExit):
+    if not isinstance(command, steps.AwaitExit):
         return True
     return (
         server is None
