@@ -192,8 +192,8 @@ class FileRecords:
 
     def _tell(self, trouble: str) -> None:
         """Logged once when it begins and once when it is over."""
-        if trouble and not self._trouble:
+        before, self._trouble = self._trouble, trouble
+        if trouble and not before:
             _log.warning("records cannot be written", why=trouble)
-        elif self._trouble and not trouble:
+        elif before and not trouble:
             _log.info("records are written again")
-        self._trouble = trouble
