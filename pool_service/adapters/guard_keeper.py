@@ -144,7 +144,6 @@ def _spawn(state_dir: Path, grace: float, now: float) -> _Guard:
     try:
         popen = subprocess.Popen(  # noqa: S603 - our own program
             (*program, "--state-dir", str(state_dir.absolute()), "--grace", repr(grace)),
-            cwd="/",
             stdin=subprocess.PIPE,
             stdout=output,
             stderr=output,

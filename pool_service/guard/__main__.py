@@ -17,13 +17,15 @@ _log = logging.getLogger("pool_service.guard")
 def main() -> None:
     """Guard the servers of one state directory."""
     options = _options()
-    # In the format of logging_setup, which is not imported until there is something to do.
+    # logging_setup takes over when there is something to do: it is large.
     logging.Formatter.converter = time.gmtime
     logging.basicConfig(
         format="%(asctime)s.%(msecs)03dZ [%(levelname)s] %(message)s",
         datefmt="%Y-%m-%dT%H:%M:%S",
         level=logging.INFO,
     )
+    # By now what was relative in sys.path is absolute, and no disk should be kept busy.
+    os.chdir("/")
     for number in (signal.SIGHUP, signal.SIGINT):
         signal.signal(number, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, _sent_away)
