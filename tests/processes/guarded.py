@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import json
 import os
+import secrets
 import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -59,7 +60,7 @@ class Service:
             do="start",
             model=model,
             argv=argv or fake,
-            nonce=f"nonce-of-{model}",
+            nonce=secrets.token_hex(16),
             limits=limits,
             stranger=stranger,
             unfinished=unfinished,

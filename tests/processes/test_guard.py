@@ -119,9 +119,11 @@ async def test_a_successor_that_is_too_quick_for_its_guard_is_seen_all_the_same(
 ) -> None:
     service = await pool.service(SOON)
     server = await service.start("m")
-    # As if a successor had the state directory and had no guard yet.
+    os.kill(service.guard.pid, signal.SIGSTOP)
     await service.kill()
+    # As if a successor had the state directory and had no guard yet.
     with StateDir(pool.state_dir):
+        os.kill(service.guard.pid, signal.SIGCONT)
         ending = asyncio.create_task(ended(service.guard))
         done, _ = await asyncio.wait({ending}, timeout=10 * SOON)
         assert not done
