@@ -5,7 +5,7 @@ SOURCES := $(wildcard pool_service clients/python/pool_service_client demo bench
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo serve test test-fast test-process test-whole lint types check proto \
-	bench lock clean
+	docs bench lock clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -45,6 +45,9 @@ check: lint types ## What CI runs before the tests
 
 proto: setup ## Generate the stubs of the service and of the client from proto/
 	$(BIN)/python tools/generate_stubs.py
+
+docs: setup ## Write the configuration's keys into docs/ and the README, from their descriptions
+	$(BIN)/python tools/document_configuration.py
 
 bench: setup ## Measure warm and cold Ensure against their floors
 	@$(BIN)/python -m bench $(ARGS)

@@ -15,7 +15,7 @@ Invariants (the tests assert them after every event)
 """
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 from pool_service.core import lifecycle as life
 from pool_service.core.catalogue import Catalogue
@@ -44,6 +44,10 @@ from pool_service.core.requests import (
 )
 from pool_service.core.supervision import Command
 from pool_service.core.types import Cause, Limits, Phase, Server, Settings, Totals
+
+USE_RESOLUTION = 0.05
+"""Seconds. Uses that follow each other more closely count as one, which spares a busy
+model the writing of a new state for each call."""
 
 Event = CallerEvent | life.ServerEvent
 
@@ -81,10 +85,11 @@ class Machine(Recovery):
     def handle(self, event: Event, now: float) -> list[Command]:
         """Change the state by what happened; return what is to be done, in order."""
         self._out = []
-        if isinstance(event, life.ServerEvent):
-            self._handle_server_event(event, now)
+        handler = self._caller_handlers.get(type(event))
+        if handler is not None:
+            handler(event, now)
         else:
-            self._caller_handlers[type(event)](event, now)
+            self._handle_server_event(cast("life.ServerEvent", event), now)
         self._admit()
         self._tell_recovered()
         return self._out
@@ -157,10 +162,11 @@ class Machine(Recovery):
         return server.model in self._marked and bool(self._evictions.of(server.model))
 
     def _hand_out(self, server: Server, event: EnsureRequested, now: float) -> None:
-        server = life.used(server, event.keep_alive, now)
-        self._roster.put(server)
-        if event.model not in self._checking:
-            self._deadlines.hasten(event.model, life.deadline(server))
+        if event.keep_alive is not None or now - server.last_used_at >= USE_RESOLUTION:
+            server = life.used(server, event.keep_alive, now)
+            self._roster.put(server)
+            if event.model not in self._checking:
+                self._deadlines.hasten(event.model, life.deadline(server))
         self._answer(event.ticket, Ensured(server, started=False))
 
     def _wait(self, event: EnsureRequested, server: Server | None, now: float) -> None:

@@ -23,11 +23,11 @@ INVISIBLE = frozenset({"Cc", "Cf", "Cs", "Co", "Zl", "Zp"})
 
 def model_flaw(value: str) -> str | None:
     """What is wrong with the name of a model."""
-    flaw = _text_flaw(value, MODEL_BYTES)
-    if flaw:
-        return flaw
-    if MODEL_NAME.fullmatch(value) is None:
-        return "may consist of letters and digits of ASCII and / _ . ~ @ : + = , # % - space"
+    if len(value) > MODEL_BYTES or MODEL_NAME.fullmatch(value) is None:
+        others = "may consist of letters and digits of ASCII and / _ . ~ @ : + = , # % - space"
+        return _text_flaw(value, MODEL_BYTES) or others
+    if value.endswith(" "):
+        return "begins or ends with white space"
     loaded = value.removeprefix(RUNTIME_PREFIX)
     if not loaded or loaded.startswith("-"):
         return f"must name a model behind {RUNTIME_PREFIX}, not an option"

@@ -84,7 +84,7 @@ class PoolServicer(pb_grpc.PoolServiceServicer):
         model = fields.model(request.model)
         runtime_model = fields.runtime_model(request.runtime_model)
         ensured = await self._pool.ensure(model, runtime_model, fields.keep_alive(request))
-        return pb.EnsureResponse(server=self._wire.server(ensured.server), started=ensured.started)
+        return self._wire.ensured(ensured)
 
     @unary
     async def Evict(self, request: pb.EvictRequest) -> pb.EvictResponse:

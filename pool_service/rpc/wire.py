@@ -2,7 +2,7 @@
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from pool_service.core.requests import Removed
+from pool_service.core.requests import Ensured, Removed
 from pool_service.core.types import FOREVER, Cause, Exit, Phase, Server, Totals
 from pool_service.history import Change
 from pool_service.ports import Clock
@@ -30,12 +30,30 @@ CAUSES = {
     Cause.ORPHANED: pb.EXIT_CAUSE_ORPHANED,
 }
 
+MOST_WARM = 4096
+"""Answers that are kept; each is some hundred bytes."""
+
 
 class Wire:
     """Writes messages; the clock turns the pool's times into times of day."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
+        self._warm: dict[str, tuple[Server, pb.EnsureResponse]] = {}
+
+    def ensured(self, ensured: Ensured) -> pb.EnsureResponse:
+        """The answer of Ensure; for an unchanged server the one that was written before."""
+        server = ensured.server
+        if ensured.started:
+            return pb.EnsureResponse(server=self.server(server), started=True)
+        known, response = self._warm.get(server.model, (None, None))
+        if known is server and response is not None:
+            return response
+        if len(self._warm) >= MOST_WARM:
+            self._warm.clear()
+        response = pb.EnsureResponse(server=self.server(server))
+        self._warm[server.model] = server, response
+        return response
 
     def server(self, server: Server) -> pb.Server:
         """All that is known of one server."""

@@ -5,6 +5,7 @@ import socket
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import cast
 from urllib.request import urlopen
 
 import grpc
@@ -86,12 +87,13 @@ def test_a_caller_that_gives_up_does_not_abort_the_start_of_another(
     loaded = tmp_path / "loaded"
     with ThreadPoolExecutor(1) as callers:
         patient = callers.submit(pool.ensure, "shared", runtime_model=f"x?load_until={loaded}")
+        wait_for(pool, "shared", ServerState.STARTING)
         with grpc.insecure_channel(service.address) as channel:
             hasty = pb_grpc.PoolServiceStub(channel)
             with pytest.raises(grpc.RpcError) as raised:
                 hasty.Ensure(pb.EnsureRequest(model="shared"), timeout=0.2)
-        assert isinstance(raised.value, grpc.Call)
-        assert raised.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+        failure = cast("grpc.Call", raised.value)
+        assert failure.code() is grpc.StatusCode.DEADLINE_EXCEEDED
         loaded.touch()
         assert patient.result().server.generation == 1
 
@@ -189,8 +191,7 @@ def test_a_death_during_the_start_ends_the_wait_with_the_last_lines(
             pool.ensure("dies", runtime_model="x?die=7&say=the+dog+ate+it")
         assert raised.value.last_lines[-1] == "the dog ate it"
         assert raised.value.retry_after is not None
-        (failed,) = pool.list()
-        assert failed.state is ServerState.FAILED
+        failed = wait_for(pool, "dies", ServerState.FAILED)
         assert failed.last_exit is not None
         assert failed.last_exit.code == 7
 

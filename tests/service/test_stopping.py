@@ -22,6 +22,7 @@ from pool_service_client import (
     ServerRemoved,
     ServerState,
     ShuttingDown,
+    Synced,
 )
 from tests.service.conftest import FAKE_RUNTIME, Start
 from tests.service.test_ensure import servers_of, wait_for
@@ -82,6 +83,7 @@ def test_a_stream_in_flight_at_a_forced_eviction_ends_by_itself(pool: PoolClient
 def test_an_idle_server_goes_by_itself_and_a_busy_one_stays(start: Start) -> None:
     service = start(FAKE_RUNTIME + "[defaults]\nkeep_alive = 0.2\nmin_residency = 0.2\n")
     with PoolClient.connect(service.address) as pool, pool.watch() as events:
+        assert isinstance(next(events), Synced)
         busy = pool.ensure("busy", runtime_model="x?delay=0.05").server
         stream = Stream(busy, tokens=30)
         pool.ensure("idle")
@@ -150,7 +152,8 @@ def test_who_comes_or_waits_during_the_shutdown_is_told_so(service: RunningServi
         assert raised.value.retry_after is not None
         with pytest.raises(ShuttingDown):
             pool.ensure("late")
-        check = health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest())
+        health = health_pb2_grpc.HealthStub(channel)
+        check = health.Check(health_pb2.HealthCheckRequest())  # type: ignore[attr-defined]
         assert check.status == health_pb2.HealthCheckResponse.NOT_SERVING
         assert is_whole(stream.rest(), 40)
         assert service.process.wait(30) == 0

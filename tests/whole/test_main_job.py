@@ -25,6 +25,7 @@ from pool_service_client import (
     Server,
     ServerRemoved,
     ServerState,
+    Synced,
 )
 
 pytestmark = [pytest.mark.whole, pytest.mark.timeout(300)]
@@ -165,6 +166,7 @@ def test_a_stream_in_flight_is_neither_cut_by_idleness_nor_by_eviction(
         PoolClient.connect(service.address) as pool,
         pool.watch() as events,
     ):
+        assert isinstance(next(events), Synced)
         ensured = pool.ensure("smollm2", runtime_model=str(directory.absolute()), keep_alive=0)
         prompt = [{"role": "user", "content": "Count from one to one hundred in words."}]
         with chat(ensured.server, messages=prompt, max_tokens=48, stream=True) as response:

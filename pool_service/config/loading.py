@@ -1,0 +1,129 @@
+"""Reads the file, the environment and the flags, and lays them over each other."""
+
+import tomllib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from pydantic import ValidationError
+
+from pool_service.config.problems import (
+    ConfigError,
+    KeyPath,
+    closest,
+    error_of,
+    explained,
+    form_of,
+    key_name,
+    tables,
+)
+from pool_service.config.schema import Config
+
+PREFIX = "POOL_SERVICE_"
+FILE_VARIABLE = f"{PREFIX}CONFIG"
+
+# So high that only a slip is meant: others may have variables of this prefix too, as
+# Kubernetes does for a service of this name.
+_SLIP = 0.85
+
+
+class _Text(NamedTuple):
+    """A value that was given as text, and the name of the variable or flag."""
+
+    place: str
+    section: str
+    key: str
+    text: str
+
+
+def load(
+    config_file: Path | None, overrides: Mapping[str, object], environ: Mapping[str, str]
+) -> Config:
+    """The configuration of a file, with the environment above it and `overrides` above both.
+
+    config_file: None is what POOL_SERVICE_CONFIG says, or none at all; overrides: values of
+    [service] by key, as flags give them. Raises ConfigError, which tells everything that is
+    wrong.
+    """
+    file, place = config_file, "--config"
+    if file is None and environ.get(FILE_VARIABLE):
+        file, place = Path(environ[FILE_VARIABLE]), FILE_VARIABLE
+    values = _read(file, place) if file else {}
+    slips = list(_slips(environ))
+    places: dict[KeyPath, str] = {}
+    for given in [*_of_environment(environ), *_of_flags(overrides)]:
+        _lay_over(values, places, given)
+    return _validated(values, places, file, slips)
+
+
+def variables() -> dict[str, tuple[str, str]]:
+    """The section and key that each environment variable sets."""
+    return {
+        f"{PREFIX}{key if section == 'service' else f'{section}_{key}'}".upper(): (section, key)
+        for section, table in tables().items()
+        for key in table.model_fields
+    }
+
+
+def _read(file: Path, place: str) -> dict[str, Any]:
+    try:
+        text = file.expanduser().read_bytes().decode()
+        return tomllib.loads(text)
+    except (OSError, RuntimeError) as error:
+        why = error.strerror if isinstance(error, OSError) else str(error)
+        raise ConfigError(f"cannot read {file}: {why}; correct {place}") from error
+    except UnicodeDecodeError as error:
+        line = error.object.count(b"\n", 0, error.start) + 1
+        raise ConfigError(f"{file} is not valid TOML: line {line} is not UTF-8") from error
+    except (ValueError, RecursionError) as error:
+        raise ConfigError(f"{file} is not valid TOML: {error}") from error
+
+
+def _of_environment(environ: Mapping[str, str]) -> Iterator[_Text]:
+    """What is set; an empty variable counts as none."""
+    for variable, (section, key) in variables().items():
+        if environ.get(variable):
+            yield _Text(variable, section, key, environ[variable])
+
+
+def _of_flags(overrides: Mapping[str, object]) -> Iterator[_Text]:
+    for key, value in overrides.items():
+        parts = value if isinstance(value, tuple | list) else (value,)
+        yield _Text(f"--{key.replace('_', '-')}", "service", key, ",".join(map(str, parts)))
+
+
+def _slips(environ: Mapping[str, str]) -> Iterator[str]:
+    known = {*variables(), FILE_VARIABLE}
+    for name in sorted(environ):
+        if name.startswith(PREFIX) and name not in known:
+            meant = closest(name.removeprefix(PREFIX), _without_prefix(known), _SLIP)
+            if meant:
+                yield f"{name}: there is no such variable, did you mean {PREFIX}{meant}?"
+
+
+def _without_prefix(names: set[str]) -> list[str]:
+    return sorted(name.removeprefix(PREFIX) for name in names)
+
+
+def _lay_over(values: dict[str, Any], places: dict[KeyPath, str], given: _Text) -> None:
+    table = values.setdefault(given.section, {})
+    # Where it is something else, that is what will be told.
+    if isinstance(table, dict):
+        field = tables()[given.section].model_fields.get(given.key)
+        table[given.key] = form_of(field).read(given.text) if field else given.text
+        places[given.section, given.key] = given.place
+
+
+def _validated(
+    values: dict[str, Any], places: Mapping[KeyPath, str], file: Path | None, slips: list[str]
+) -> Config:
+    try:
+        config = Config.model_validate({name: {} for name in tables()} | values)
+    except ValidationError as error:
+        raise error_of(file, [*slips, *explained(error, places)]) from None
+    contradictions = [
+        f"{places.get(path) or key_name(path)}: {what}" for path, what in config.contradictions()
+    ]
+    if slips or contradictions:
+        raise error_of(file, [*slips, *contradictions])
+    return config

@@ -1,0 +1,119 @@
+"""What is wrong with a configuration, in words that name the key and help."""
+
+import difflib
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+
+from pydantic import BaseModel, ValidationError
+from pydantic.fields import FieldInfo
+from pydantic_core import ErrorDetails
+
+from pool_service.config.schema import Config, ModelSection
+from pool_service.config.values import Flaw, Form
+
+KeyPath = tuple[str, ...]
+"""The way to a key: ("service", "listen") or ("models", NAME, "keep_alive")."""
+
+_LONGEST_VALUE = 60
+
+
+class ConfigError(Exception):
+    """The configuration cannot be used; the message says where, why and what would be right."""
+
+
+def error_of(file: Path | None, problems: Iterable[str]) -> ConfigError:
+    """All problems in one message; each once."""
+    place = f"the configuration in {file}" if file else "the configuration"
+    return ConfigError(f"{place} is not valid: {'; '.join(dict.fromkeys(problems))}")
+
+
+def explained(error: ValidationError, places: Mapping[KeyPath, str]) -> Iterator[str]:
+    """Each problem with its key, or with the variable or flag (`places`) that set it."""
+    for details in error.errors(include_url=False):
+        path = key_path(details["loc"])
+        yield f"{places.get(path) or key_name(path)}: {_what(details, path)}"
+
+
+def key_path(location: tuple[int | str, ...]) -> KeyPath:
+    """The key that pydantic's location is in or at."""
+    depth = 3 if location[0] == "models" else 2
+    names = [str(part) for part in location[:depth]]
+    # How pydantic says that the name itself, and not what it names, is wrong.
+    return tuple(names[:2]) if names[2:] == ["[key]"] else tuple(names)
+
+
+def key_name(path: KeyPath) -> str:
+    """A key as one would look for it: service.listen, models."NAME".keep_alive."""
+    if path[0] == "models" and path[1:]:
+        return ".".join((path[0], _shown(path[1]), *map(_bare, path[2:])))
+    return ".".join(map(_bare, path))
+
+
+def form_of(field: FieldInfo) -> Form:
+    """How the field's values look."""
+    return next(part for part in field.metadata if isinstance(part, Form))
+
+
+def closest(name: str, known: Iterable[str], cutoff: float = 0.6) -> str | None:
+    """The known name that was most likely meant."""
+    return next(iter(difflib.get_close_matches(name, known, 1, cutoff)), None)
+
+
+def tables() -> dict[str, type[BaseModel]]:
+    """The tables of the file that have fixed names, and what is in them."""
+    return {
+        name: field.annotation
+        for name, field in Config.model_fields.items()
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel)
+    }
+
+
+def _what(details: ErrorDetails, path: KeyPath) -> str:
+    cause = details.get("ctx", {}).get("error")
+    if isinstance(cause, Flaw):
+        return str(cause)
+    if details["type"] == "extra_forbidden":
+        return f"there is no such key{_suggestion(path)}"
+    field = _field(path)
+    if field is None:
+        header = key_name(path) if path != ("models",) else 'models."NAME"'
+        return f"must be a table, [{header}]"
+    return f"must be {form_of(field).wanted}, not {_shown(details['input'])}"
+
+
+def _suggestion(path: KeyPath) -> str:
+    """What was meant: the same key of another table, or one that is spelt alike."""
+    *parents, key = path
+    for name, table in tables().items():
+        if key in table.model_fields:
+            return f", did you mean {name}.{key}?"
+    meant = closest(key, _keys(tuple(parents)))
+    return f", did you mean {key_name((*parents, meant))}?" if meant else ""
+
+
+def _keys(parents: KeyPath) -> Iterable[str]:
+    section = _section(parents) if parents else Config
+    return section.model_fields if section else ()
+
+
+def _field(path: KeyPath) -> FieldInfo | None:
+    """The key's field; None for a table."""
+    section = _section(path[:-1]) if len(path) > 1 else None
+    return section.model_fields.get(path[-1]) if section else None
+
+
+def _section(path: KeyPath) -> type[BaseModel] | None:
+    if path[0] == "models":
+        return ModelSection if path[1:] else None
+    return tables().get(path[0])
+
+
+def _bare(key: str) -> str:
+    return key if key.replace("-", "_").isidentifier() and key.isascii() else _shown(key)
+
+
+def _shown(value: object) -> str:
+    """A value on one line, in ASCII, and not too long."""
+    text = json.dumps(value, default=str)
+    return text if len(text) <= _LONGEST_VALUE else f"{text[: _LONGEST_VALUE - 1]}…"

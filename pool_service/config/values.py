@@ -1,0 +1,272 @@
+"""What the values of the configuration look like.
+
+Each type carries a Form: how it is said to people, and how the text of a variable or a
+flag is read. A validator that raises ValueError says no more than that the value is of
+another form; one that raises Flaw says what is wrong with it.
+"""
+
+import contextlib
+import math
+import re
+import shlex
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import AfterValidator, BeforeValidator, ByteSize, Field, TypeAdapter
+
+from pool_service.adapters.launch_plan import Kind, Names, filled
+from pool_service.adapters.logs import TAIL_BYTES
+from pool_service.core.names import model_flaw, runtime_model_flaw
+from pool_service.core.types import FOREVER, LONGEST_DURATION
+from pool_service.logging_setup import LogFormat, LogLevel
+from pool_service.rpc.address import Address, AddressError
+
+LARGEST_COUNT = 1_000_000
+
+_DURATION = re.compile(
+    r"(?:(\d+)d)?\s*(?:(\d+)h)?\s*(?:(\d+)m)?\s*(?:(\d+(?:\.\d+)?)s)?\s*(?:(\d+)ms)?"
+)
+_UNITS = (86400.0, 3600.0, 60.0, 1.0, 0.001)
+_PLACEHOLDER = re.compile(r"\{[a-z_]+\}")
+_BYTE_SIZE = TypeAdapter(ByteSize)
+_VARIABLE = re.compile(r"[^=\0]+")
+
+
+class Flaw(ValueError):
+    """What is wrong with a value, in words."""
+
+
+@dataclass(frozen=True, slots=True)
+class Form:
+    """How a value looks.
+
+    kind: in a word or two; wanted: what follows "must be"; read: makes the value that a
+    file would hold of a text, or leaves the text where that cannot be done.
+    """
+
+    kind: str
+    wanted: str
+    read: Callable[[str], object] = str
+
+
+@dataclass(frozen=True, slots=True)
+class DefaultText:
+    """How a default is said that depends on the machine or on other keys."""
+
+    text: str
+
+
+# --- texts to values -------------------------------------------------------------------
+
+
+def _number(text: str) -> object:
+    for kind in (int, float):
+        with contextlib.suppress(ValueError):
+            return kind(text)
+    return text
+
+
+def _switch(text: str) -> object:
+    return {"true": True, "false": False}.get(text.lower(), text)
+
+
+def _commas(text: str) -> object:
+    return [part.strip() for part in text.split(",") if part.strip()]
+
+
+def _words(text: str) -> list[str] | str:
+    try:
+        return shlex.split(text)
+    except ValueError:
+        return text
+
+
+def _assignments(text: str) -> object:
+    words = _words(text)
+    if isinstance(words, str) or not all("=" in word for word in words):
+        return text
+    return dict(word.split("=", 1) for word in words)
+
+
+# --- values checked and made ------------------------------------------------------------
+
+
+def seconds(value: object) -> float:
+    """Of a number of seconds, or of text with units."""
+    number = _seconds_of_text(value) if isinstance(value, str) else value
+    if isinstance(number, bool) or not isinstance(number, int | float):
+        raise ValueError  # noqa: TRY004  # what pydantic turns into its own
+    # Written so that what is no number is refused as well.
+    if not number <= LONGEST_DURATION or number == -math.inf:
+        raise ValueError
+    return float(number)
+
+
+def _seconds_of_text(text: str) -> float:
+    match = _DURATION.fullmatch(text.strip())
+    if match is None or not any(match.groups()):
+        raise ValueError
+    return sum(float(part or 0) * unit for part, unit in zip(match.groups(), _UNITS, strict=True))
+
+
+def _keep_alive(value: object) -> float:
+    if value == "forever":
+        return FOREVER
+    length = seconds(value)
+    return FOREVER if length < 0 else length
+
+
+def _bytes(value: object) -> int:
+    if isinstance(value, bool):
+        raise ValueError  # noqa: TRY004  # what pydantic turns into its own
+    return int(_BYTE_SIZE.validate_python(value))
+
+
+def _directory(value: object) -> Path:
+    if not isinstance(value, str | Path) or not str(value) or "\0" in str(value):
+        raise ValueError
+    try:
+        return Path(value).expanduser().absolute()
+    except RuntimeError as error:
+        raise Flaw(f"cannot be found: {error} Set it to an absolute path") from error
+
+
+def _address(text: str) -> str:
+    try:
+        return Address.parse(text).text
+    except AddressError as error:
+        raise Flaw(str(error).rstrip(".")) from error
+
+
+def _distinct(addresses: tuple[str, ...]) -> tuple[str, ...]:
+    if not addresses:
+        raise ValueError
+    twice = sorted({address for address in addresses if addresses.count(address) > 1})
+    if twice:
+        raise Flaw(f"{', '.join(twice)} is there more than once")
+    return addresses
+
+
+def _command(command: tuple[str, ...]) -> tuple[str, ...]:
+    if not (command and command[0]) or any("\0" in part for part in command):
+        raise ValueError
+    unknown = _unknown_placeholders(command)
+    if unknown:
+        known = "{runtime_model}, {port} and {model}"
+        raise Flaw(f"has the unknown placeholder {unknown[0]}, known are {known}")
+    return command
+
+
+def _unknown_placeholders(command: Sequence[str]) -> list[str]:
+    """What is left when all that is known was filled in."""
+    return _PLACEHOLDER.findall("\n".join(filled(command, Names("", "", ""))))
+
+
+def _variables(value: object) -> tuple[tuple[str, str], ...]:
+    """Never tells the values, which can be secrets."""
+    if isinstance(value, tuple):
+        return value
+    if not isinstance(value, dict):
+        raise Flaw('must be a table of variables, such as { HF_HOME = "/models" }')
+    for name, text in value.items():
+        if _VARIABLE.fullmatch(name) is None:
+            raise Flaw(f"{name!r} cannot be the name of a variable")
+        if not isinstance(text, str) or "\0" in text:
+            raise Flaw(f"{name} must be text in quotes")
+    return tuple(value.items())
+
+
+def _model_name(name: str) -> str:
+    flaw = model_flaw(name)
+    if flaw:
+        raise Flaw(f"the name {flaw}")
+    return name
+
+
+def _runtime_model(name: str) -> str:
+    flaw = runtime_model_flaw(name)
+    if flaw:
+        raise Flaw(flaw)
+    if name in {".", "..", "~"} or name.startswith(("./", "../", "~/")):
+        return str(_directory(name))
+    return name
+
+
+# --- the types --------------------------------------------------------------------------
+
+_LENGTH = 'seconds, or text with units such as "90s", "5m" or "1h30m"'
+_MOST = "at most ten years"
+
+Seconds = Annotated[
+    float,
+    BeforeValidator(seconds),
+    Field(ge=0),
+    Form("duration", f"{_LENGTH} (0 or more, {_MOST})", _number),
+]
+PositiveSeconds = Annotated[
+    float,
+    BeforeValidator(seconds),
+    Field(gt=0),
+    Form("duration over 0", f"{_LENGTH} (more than 0, {_MOST})", _number),
+]
+KeepAlive = Annotated[
+    float,
+    BeforeValidator(_keep_alive),
+    Form("duration, or forever", f'{_LENGTH} ({_MOST}), "forever" or less than 0', _number),
+]
+Count = Annotated[
+    int,
+    Field(strict=True, ge=1, le=LARGEST_COUNT),
+    Form("whole number", f"a whole number from 1 to {LARGEST_COUNT}", _number),
+]
+LogBytes = Annotated[
+    int,
+    BeforeValidator(_bytes),
+    Field(ge=TAIL_BYTES),
+    Form("bytes", f'bytes, or text with a unit such as "16MiB" ({TAIL_BYTES} or more)', _number),
+]
+Switch = Annotated[bool, Field(strict=True), Form("switch", "true or false", _switch)]
+Directory = Annotated[Path, BeforeValidator(_directory), Form("directory", "a path in quotes")]
+Addresses = Annotated[
+    tuple[Annotated[str, Field(strict=True), AfterValidator(_address)], ...],
+    AfterValidator(_distinct),
+    Form("list of addresses", 'a list of addresses, such as ["127.0.0.1:50051"]', _commas),
+]
+Format = Annotated[LogFormat, Form('"text" or "json"', '"text" or "json"', str.lower)]
+Level = Annotated[
+    LogLevel,
+    Form(
+        '"debug", "info", "warning" or "error"', '"debug", "info", "warning" or "error"', str.lower
+    ),
+]
+Command = Annotated[
+    tuple[Annotated[str, Field(strict=True)], ...],
+    AfterValidator(_command),
+    Form("list of arguments", 'a list of arguments, such as ["program", "{port}"]', _words),
+]
+RuntimeKind = Annotated[
+    Kind | None, Form('"vllm-mlx" or "plain"', '"vllm-mlx" or "plain"', str.lower)
+]
+HealthPath = Annotated[
+    str,
+    Field(strict=True, pattern=r"^/[!-~]*$"),
+    Form("path of a URL", 'a path of a URL, such as "/health"'),
+]
+ServedName = Annotated[
+    Annotated[str, Field(strict=True), AfterValidator(_runtime_model)] | None,
+    Form("text", "a name in quotes"),
+]
+Variables = Annotated[
+    tuple[tuple[str, str], ...],
+    BeforeValidator(_variables),
+    Form("table of texts", "a table of texts", _assignments),
+]
+ModelName = Annotated[str, AfterValidator(_model_name)]
+RuntimeModel = Annotated[
+    str,
+    Field(strict=True),
+    AfterValidator(_runtime_model),
+    Form("text", "a Hugging Face id or a directory, in quotes"),
+]

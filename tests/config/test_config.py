@@ -1,0 +1,224 @@
+import inspect
+from pathlib import Path
+
+import pytest
+
+from pool_service.adapters.logs import LogStore
+from pool_service.adapters.runtime import RuntimeOptions
+from pool_service.config import load
+from pool_service.core.types import FOREVER, Limits, Settings
+from pool_service.history import History
+from tests.config.conftest import Read
+
+
+@pytest.fixture
+def home(monkeypatch: pytest.MonkeyPatch) -> Path:
+    for name in ("XDG_STATE_HOME", "XDG_DATA_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HOME", "/somebody")
+    return Path("/somebody")
+
+
+# --- what holds without a word ------------------------------------------------------------
+
+
+def test_without_a_file_the_defaults_are_those_of_the_parts(home: Path) -> None:
+    config = load(None, {}, {})
+    assert config.service.listen == ("127.0.0.1:50051",)
+    assert config.limits == Limits()
+    assert config.catalogue.defaults == Settings(runtime_model="")
+    assert config.catalogue.models == {}
+    assert config.runtime_options == RuntimeOptions(data_dir=config.service.data_dir)
+    kept = inspect.signature(LogStore).parameters
+    assert config.logs.keep == kept["keep"].default
+    assert config.logs.max_bytes == kept["max_bytes"].default
+    assert config.service.history == inspect.signature(History).parameters["capacity"].default
+
+
+def test_the_default_directories_are_under_the_home(home: Path) -> None:
+    service = load(None, {}, {}).service
+    for directory in (service.state_dir, service.data_dir):
+        assert directory.is_relative_to(home)
+        assert directory.name == "pool-service"
+
+
+def test_an_empty_file_is_as_good_as_none(home: Path, read: Read) -> None:
+    assert read("") == load(None, {}, {})
+
+
+# --- what the file says -------------------------------------------------------------------
+
+
+def test_a_model_inherits_what_it_does_not_say(read: Read) -> None:
+    catalogue = read("""
+        [defaults]
+        keep_alive = "10m"
+        start_timeout = 60
+
+        [models."vllm-mlx/big"]
+        runtime_model = "org/big"
+        start_timeout = "5m"
+
+        [models.small]
+        keep_alive = 0
+    """).catalogue
+    assert catalogue.settings_for("vllm-mlx/big") == Settings(
+        "org/big", keep_alive=600.0, start_timeout=300.0
+    )
+    assert catalogue.settings_for("small") == Settings("small", keep_alive=0.0, start_timeout=60.0)
+    assert catalogue.settings_for("other") == Settings(
+        "other", keep_alive=600.0, start_timeout=60.0
+    )
+
+
+@pytest.mark.parametrize(
+    ("said", "meant"),
+    [
+        *(("90", 90.0), ("0.5", 0.5), ("0", 0.0), ('"90s"', 90.0), ('"5m"', 300.0)),
+        *(('"1h30m"', 5400.0), ('"1d"', 86400.0), ('"1h 30m 1.5s"', 5401.5), ('"250ms"', 0.25)),
+        *(('"forever"', FOREVER), ("-1", FOREVER), ("-0.5", FOREVER)),
+    ],
+)
+def test_a_keep_alive_is_seconds_or_text_with_units_or_for_ever(
+    read: Read, said: str, meant: float
+) -> None:
+    assert read(f"[defaults]\nkeep_alive = {said}").catalogue.defaults.keep_alive == meant
+
+
+def test_the_runtime_is_what_the_file_says(read: Read) -> None:
+    config = read("""
+        [service]
+        data_dir = "/data"
+        [runtime]
+        command = ["./serve.sh", "{runtime_model}", "--port={port}", '--x={"a": 1}']
+        kind = "plain"
+        health_path = "/v1/health?full=1"
+        served_model_name = "{model}"
+        provision = true
+        environment = { HF_HOME = "/models", EMPTY = "" }
+    """)
+    assert config.runtime_options == RuntimeOptions(
+        data_dir=Path("/data"),
+        command=("./serve.sh", "{runtime_model}", "--port={port}", '--x={"a": 1}'),
+        kind="plain",
+        health_path="/v1/health?full=1",
+        served_model_name="{model}",
+        provision=True,
+        environment=(("HF_HOME", "/models"), ("EMPTY", "")),
+    )
+
+
+@pytest.mark.parametrize(
+    ("said", "meant"), [("65536", 65536), ('"64KiB"', 65536), ('"1.5 MB"', 1_500_000)]
+)
+def test_the_size_of_logs_is_bytes_or_text_with_a_unit(read: Read, said: str, meant: int) -> None:
+    assert read(f"[logs]\nmax_bytes = {said}\nkeep = 2").logs.model_dump() == {
+        "max_bytes": meant,
+        "keep": 2,
+    }
+
+
+def test_paths_become_absolute(
+    home: Path, read: Read, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    config = read("""
+        [service]
+        state_dir = "~/state"
+        data_dir = "data"
+        listen = ["unix:~/pool.sock", "unix:x.sock", "[::1]:0"]
+        [models]
+        a.runtime_model = "~/models/a"
+        b.runtime_model = "./b"
+        c.runtime_model = "org/c"
+    """)
+    assert config.service.state_dir == home / "state"
+    assert config.service.data_dir == tmp_path / "data"
+    assert config.service.listen == (
+        f"unix:{home}/pool.sock",
+        f"unix:{tmp_path}/x.sock",
+        "[::1]:0",
+    )
+    models = config.catalogue.models
+    assert [models[name].runtime_model for name in "abc"] == [
+        f"{home}/models/a",
+        f"{tmp_path}/b",
+        "org/c",
+    ]
+
+
+# --- what goes above the file -------------------------------------------------------------
+
+
+def test_flags_go_above_the_environment_and_that_above_the_file(read: Read) -> None:
+    file = """
+        [service]
+        listen = ["f:1"]
+        max_starts = 1
+        history = 1
+    """
+    environ = {"POOL_SERVICE_LISTEN": "e:1, e:2", "POOL_SERVICE_MAX_STARTS": "2"}
+    service = read(file, environ, {"listen": ("g:1", "g:2")}).service
+    assert (service.listen, service.max_starts, service.history) == (("g:1", "g:2"), 2, 1)
+    service = read(file, environ).service
+    assert (service.listen, service.max_starts, service.history) == (("e:1", "e:2"), 2, 1)
+
+
+def test_flags_may_be_values_or_text() -> None:
+    flags = {"listen": "a:1,b:2", "state_dir": Path("/s"), "history": 7, "log_format": "json"}
+    service = load(None, flags, {}).service
+    assert service.listen == ("a:1", "b:2")
+    assert (service.state_dir, service.history, service.log_format) == (Path("/s"), 7, "json")
+
+
+def test_each_section_has_its_variables() -> None:
+    config = load(
+        None,
+        {},
+        {
+            "POOL_SERVICE_STATE_DIR": "/s",
+            "POOL_SERVICE_LOG_LEVEL": "DEBUG",
+            "POOL_SERVICE_FAILURE_TTL": "1h",
+            "POOL_SERVICE_RUNTIME_COMMAND": "serve '{runtime_model}' --name 'a b'",
+            "POOL_SERVICE_RUNTIME_PROVISION": "True",
+            "POOL_SERVICE_RUNTIME_ENVIRONMENT": "A=1 B='x y=z'",
+            "POOL_SERVICE_LOGS_MAX_BYTES": "1MiB",
+            "POOL_SERVICE_DEFAULTS_KEEP_ALIVE": "-1",
+            "POOL_SERVICE_DEFAULTS_PROBE_TIMEOUT": "1.5",
+        },
+    )
+    assert config.service.state_dir == Path("/s")
+    assert config.service.log_level == "debug"
+    assert config.limits.failure_ttl == 3600.0
+    assert config.runtime.command == ("serve", "{runtime_model}", "--name", "a b")
+    assert config.runtime.provision is True
+    assert config.runtime.environment == (("A", "1"), ("B", "x y=z"))
+    assert config.logs.max_bytes == 1024 * 1024
+    assert config.catalogue.defaults.keep_alive == FOREVER
+    assert config.catalogue.defaults.probe_timeout == 1.5
+
+
+def test_an_empty_variable_counts_as_none(read: Read) -> None:
+    assert read("[service]\nhistory = 7", {"POOL_SERVICE_HISTORY": ""}).service.history == 7
+
+
+def test_variables_of_others_are_left_alone() -> None:
+    others = {
+        "POOL_SERVICE_ADDRESS": "h:1",
+        "POOL_SERVICE_NONCE": "x",
+        # What Kubernetes sets in each container beside a service named pool-service.
+        "POOL_SERVICE_SERVICE_HOST": "10.0.0.1",
+        "POOL_SERVICE_SERVICE_PORT": "50051",
+        "POOL_SERVICE_PORT": "tcp://10.0.0.1:50051",
+        "POOL_SERVICE_PORT_50051_TCP_ADDR": "10.0.0.1",
+    }
+    assert load(None, {}, others) == load(None, {}, {})
+
+
+def test_the_file_can_be_named_by_a_variable(tmp_path: Path) -> None:
+    named, given = tmp_path / "named.toml", tmp_path / "given.toml"
+    named.write_text("[service]\nhistory = 7")
+    given.write_text("[service]\nhistory = 8")
+    environ = {"POOL_SERVICE_CONFIG": str(named)}
+    assert load(None, {}, environ).service.history == 7
+    assert load(given, {}, environ).service.history == 8

@@ -1,0 +1,302 @@
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pool_service.config import ConfigError, load
+from tests.config.conftest import Refusal
+
+LENGTH = 'seconds, or text with units such as "90s", "5m" or "1h30m"'
+
+
+def test_everything_that_is_wrong_is_told_at_once(refusal: Refusal) -> None:
+    told = refusal(
+        """
+        [service]
+        listn = ["h:1"]
+        max_starts = 0
+
+        [models."x"]
+        keep_alive = "soon"
+        """,
+        {"POOL_SERVICE_HISTORY": "many"},
+        {"log_level": "loud"},
+    )
+    count = "a whole number from 1 to 1000000"
+    length = f'{LENGTH} (at most ten years), "forever" or less than 0'
+    assert sorted(told.split("; ")) == [
+        '--log-level: must be "debug", "info", "warning" or "error", not "loud"',
+        f'POOL_SERVICE_HISTORY: must be {count}, not "many"',
+        f'models."x".keep_alive: must be {length}, not "soon"',
+        "service.listn: there is no such key, did you mean service.listen?",
+        f"service.max_starts: must be {count}, not 0",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("[servce]", "servce: there is no such key, did you mean service?"),
+        ("listen = []", "listen: there is no such key, did you mean service.listen?"),
+        (
+            "[service]\nkeep_alive = 3",
+            "service.keep_alive: there is no such key, did you mean defaults.keep_alive?",
+        ),
+        (
+            "[models.x]\nruntime_mode = 'y'",
+            'models."x".runtime_mode: there is no such key, did you mean models."x".runtime_model?',
+        ),
+        ("[service]\nqqq = 1", "service.qqq: there is no such key"),
+        ('[service]\n"a\\nb" = 1', 'service."a\\nb": there is no such key'),
+        ("service = 3", "service: must be a table, [service]"),
+        ("[[runtime]]", "runtime: must be a table, [runtime]"),
+        ("[[models]]", 'models: must be a table, [models."NAME"]'),
+        ("[models]\nx = 3", 'models."x": must be a table, [models."x"]'),
+    ],
+)
+def test_a_key_that_is_none_is_named_with_what_was_meant(
+    refusal: Refusal, text: str, told: str
+) -> None:
+    assert refusal(text) == told
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "told"),
+    [
+        ("service.max_starts", '"8"', 'must be a whole number from 1 to 1000000, not "8"'),
+        ("service.max_starts", "true", "must be a whole number from 1 to 1000000, not true"),
+        ("service.max_starts", "2.0", "must be a whole number from 1 to 1000000, not 2.0"),
+        ("service.failure_ttl", "-1", f"must be {LENGTH} (0 or more, at most ten years), not -1"),
+        ("service.failure_ttl", "nan", f"must be {LENGTH} (0 or more, at most ten years), not NaN"),
+        (
+            "service.failure_ttl",
+            "true",
+            f"must be {LENGTH} (0 or more, at most ten years), not true",
+        ),
+        ("service.log_format", '"xml"', 'must be "text" or "json", not "xml"'),
+        ("service.state_dir", "3", "must be a path in quotes, not 3"),
+        ("service.state_dir", '""', 'must be a path in quotes, not ""'),
+        (
+            "service.listen",
+            '"h:1"',
+            'must be a list of addresses, such as ["127.0.0.1:50051"], not "h:1"',
+        ),
+        (
+            "service.listen",
+            "[]",
+            'must be a list of addresses, such as ["127.0.0.1:50051"], not []',
+        ),
+        ("service.listen", '["h"]', "'h' is no address; write host:port or unix:PATH"),
+        ("service.listen", '["h:1", "h:1"]', "h:1 is there more than once"),
+        (
+            "runtime.command",
+            '["serve", "{modle}"]',
+            "has the unknown placeholder {modle}, known are {runtime_model}, {port} and {model}",
+        ),
+        (
+            "runtime.command",
+            '"serve"',
+            'must be a list of arguments, such as ["program", "{port}"], not "serve"',
+        ),
+        ("runtime.kind", '"tgi"', 'must be "vllm-mlx" or "plain", not "tgi"'),
+        (
+            "runtime.health_path",
+            '"health"',
+            'must be a path of a URL, such as "/health", not "health"',
+        ),
+        ("runtime.provision", '"yes"', 'must be true or false, not "yes"'),
+        ("runtime.environment", "{ TOKEN = 12345 }", "TOKEN must be text in quotes"),
+        (
+            "logs.max_bytes",
+            '"lots"',
+            'must be bytes, or text with a unit such as "16MiB" (65536 or more), not "lots"',
+        ),
+        (
+            "logs.max_bytes",
+            "5",
+            'must be bytes, or text with a unit such as "16MiB" (65536 or more), not 5',
+        ),
+        (
+            "defaults.start_timeout",
+            "0",
+            f"must be {LENGTH} (more than 0, at most ten years), not 0",
+        ),
+        (
+            "defaults.start_timeout",
+            '"90"',
+            f'must be {LENGTH} (more than 0, at most ten years), not "90"',
+        ),
+        (
+            "defaults.start_timeout",
+            '"1m1h"',
+            f'must be {LENGTH} (more than 0, at most ten years), not "1m1h"',
+        ),
+        (
+            'models."x".runtime_model',
+            '"-x"',
+            "begins with '-' and so looks like an option",
+        ),
+    ],
+)
+def test_a_wrong_value_is_named_with_what_would_be_right(
+    refusal: Refusal, key: str, value: str, told: str
+) -> None:
+    assert refusal(f"{key} = {value}") == f"{key}: {told}"
+
+
+@pytest.mark.parametrize("length", ["inf", "1e300", "315360001", '"3651d"', "1" + "0" * 400])
+def test_no_length_is_over_ten_years(refusal: Refusal, length: str) -> None:
+    assert "at most ten years" in refusal(f"[defaults]\nkeep_alive = {length}")
+
+
+@pytest.mark.parametrize("name", ["", "-x", "a\\nb", "../x", "$(id)"])
+def test_names_of_models_are_those_of_the_wire(refusal: Refusal, name: str) -> None:
+    assert refusal(f'[models."{name}"]').startswith(f'models."{name}": the name ')
+
+
+def test_a_value_is_told_on_one_line_and_not_at_length(refusal: Refusal) -> None:
+    told = refusal(f'[service]\nlog_format = "\\u202e\\n{"x" * 10_000}"')
+    assert told.startswith('service.log_format: must be "text" or "json", not "\\u202e\\nxxx')
+    assert len(told) < 150
+
+
+def test_variables_of_servers_are_never_told(refusal: Refusal) -> None:
+    for value in ("TOKEN=secret 'x", "secret"):
+        told = refusal("", {"POOL_SERVICE_RUNTIME_ENVIRONMENT": value})
+        assert told.startswith("POOL_SERVICE_RUNTIME_ENVIRONMENT: must be a table of variables")
+        assert "secret" not in told
+
+
+# --- values that do not go together -------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "place"),
+    [
+        ("[defaults]\nstart_timeout = 2", "defaults.start_timeout"),
+        ("[defaults]\nprobe_timeout = '2m'", "defaults.probe_timeout"),
+        ("[models.x]\nstart_timeout = 3", 'models."x".start_timeout'),
+        ("[defaults]\nstart_timeout = 2\n[models.x]\nkeep_alive = 1", "defaults.start_timeout"),
+    ],
+)
+def test_a_probe_must_end_before_the_start_does(refusal: Refusal, text: str, place: str) -> None:
+    told = refusal(text)
+    assert told.startswith(f"{place}: probe_timeout (")
+    assert told.count("must be less than start_timeout") == 1
+
+
+def test_a_contradiction_names_the_variable_that_made_it(refusal: Refusal) -> None:
+    told = refusal("", {"POOL_SERVICE_DEFAULTS_PROBE_TIMEOUT": "1h"})
+    assert told == (
+        "POOL_SERVICE_DEFAULTS_PROBE_TIMEOUT: probe_timeout (3600 s) must be less than "
+        "start_timeout (120 s)"
+    )
+
+
+# --- variables and flags ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("slip", "meant"),
+    [
+        ("POOL_SERVICE_LISTN", "POOL_SERVICE_LISTEN"),
+        ("POOL_SERVICE_STATEDIR", "POOL_SERVICE_STATE_DIR"),
+        ("POOL_SERVICE_DEFAULT_KEEP_ALIVE", "POOL_SERVICE_DEFAULTS_KEEP_ALIVE"),
+    ],
+)
+def test_a_misspelt_variable_is_told(refusal: Refusal, slip: str, meant: str) -> None:
+    told = refusal("", {slip: "x"})
+    assert told == f"{slip}: there is no such variable, did you mean {meant}?"
+
+
+def test_an_unknown_flag_is_told(refusal: Refusal) -> None:
+    told = refusal("", {}, {"state_dri": "/x"})
+    assert told == "--state-dri: there is no such key, did you mean service.state_dir?"
+
+
+def test_a_right_flag_hides_a_wrong_value_below_it(tmp_path: Path) -> None:
+    file = tmp_path / "pool.toml"
+    file.write_text("[service]\nhistory = 'many'")
+    assert load(file, {"history": 7}, {}).service.history == 7
+
+
+def test_without_a_home_the_directories_must_be_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    def unknown(self: Path) -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr(Path, "expanduser", unknown)
+    with pytest.raises(ConfigError, match=r"service\.state_dir: cannot be found: Could not .*path"):
+        load(None, {}, {})
+
+
+# --- files that are none ------------------------------------------------------------------
+
+
+def test_a_file_that_is_no_toml_is_told_with_line_and_column(tmp_path: Path) -> None:
+    file = tmp_path / "pool.toml"
+    file.write_text("[service]\nlisten = [\n  oops\n]")
+    with pytest.raises(ConfigError, match=r"pool\.toml is not valid TOML: .*line 3, column 3"):
+        load(file, {}, {})
+
+
+def test_a_file_that_is_no_text_is_told_with_its_line(tmp_path: Path) -> None:
+    file = tmp_path / "pool.toml"
+    file.write_bytes(b"[service]\n\xff")
+    with pytest.raises(ConfigError, match=r"pool\.toml is not valid TOML: line 2 is not UTF-8"):
+        load(file, {}, {})
+
+
+def test_a_file_that_cannot_be_read_is_told_with_who_named_it(tmp_path: Path) -> None:
+    missing = tmp_path / "missing.toml"
+    with pytest.raises(ConfigError, match=r"missing\.toml: No such file.*; correct --config"):
+        load(missing, {}, {})
+    with pytest.raises(ConfigError, match=r"missing\.toml: No such.*; correct POOL_SERVICE_CONFIG"):
+        load(None, {}, {"POOL_SERVICE_CONFIG": str(missing)})
+    with pytest.raises(ConfigError, match=r"Is a directory"):
+        load(tmp_path, {}, {})
+
+
+# --- whatever it is -----------------------------------------------------------------------
+
+KEYS = st.sampled_from(
+    [
+        *("service.listen", "service.state_dir", "service.failure_ttl", "service.log_level"),
+        *("runtime.command", "runtime.environment", "runtime.kind", "runtime.served_model_name"),
+        *("logs.max_bytes", "defaults.keep_alive", "models", "models.x", "models.x.runtime_model"),
+        *("service", "other"),
+    ]
+)
+VALUES = st.sampled_from(
+    [
+        *(
+            "1",
+            "-1",
+            "1.5",
+            "inf",
+            "nan",
+            "true",
+            '""',
+            '"x"',
+            '"\\u0000"',
+            "1979-05-27",
+            "07:32:00",
+        ),
+        *("[]", "[1]", '["x"]', "[[]]", "[{x = 1}]", "{}", "{x = 1}", '{x = "y"}', "9" * 5000),
+    ]
+)
+
+
+@given(st.dictionaries(KEYS, VALUES, max_size=3))
+def test_any_values_are_a_configuration_or_an_error_in_words(
+    tmp_path_factory: pytest.TempPathFactory, values: dict[str, str]
+) -> None:
+    file = tmp_path_factory.getbasetemp() / "any.toml"
+    file.write_text("\n".join(f"{key} = {value}" for key, value in values.items()))
+    told = str(file)
+    try:
+        load(file, {}, {})
+    except ConfigError as error:
+        told = str(error)
+    assert str(file) in told
+    assert told.isprintable()

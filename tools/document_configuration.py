@@ -1,0 +1,116 @@
+"""Writes the tables of configuration keys into the documents, from the models' descriptions.
+
+A document has a table between `<!-- keys: SECTION -->` and `<!-- end of keys -->`, SECTION being
+a table of the file or "all". With --check nothing is written; a table that is not up to date
+fails.
+"""
+
+import json
+import re
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+
+from pool_service.config.loading import variables
+from pool_service.config.problems import form_of, tables
+from pool_service.config.schema import DefaultsSection, ModelSection
+from pool_service.config.values import DefaultText
+
+ROOT = Path(__file__).resolve().parent.parent
+DOCUMENTS = (ROOT / "docs/configuration.md", ROOT / "README.md")
+MODEL = 'models."NAME"'
+
+BLOCK = re.compile(r"(?<=<!-- keys: )(\w+)( -->\n).*?(?=<!-- end of keys -->)", re.DOTALL)
+
+_MINUTE, _MEBIBYTE = 60, 1024 * 1024
+
+
+def sections() -> dict[str, type[BaseModel]]:
+    return tables() | {MODEL: ModelSection}
+
+
+def own_fields(section: str) -> dict[str, FieldInfo]:
+    """The fields that are described here; a model's others are those of [defaults]."""
+    inherited = DefaultsSection.model_fields if section == MODEL else {}
+    fields = sections()[section].model_fields
+    return {key: field for key, field in fields.items() if key not in inherited}
+
+
+def default(field: FieldInfo) -> str:
+    """The default as one would write it, or in words."""
+    words = next((part.text for part in field.metadata if isinstance(part, DefaultText)), None)
+    return words or f"`{_toml(field.default, form_of(field).kind)}`"
+
+
+def _toml(value: object, kind: str) -> str:
+    if kind.startswith("duration"):
+        return _length(float(str(value)))
+    if kind == "bytes":
+        return json.dumps(f"{int(str(value)) // _MEBIBYTE}MiB")
+    return "{}" if value == () else json.dumps(value)
+
+
+def _length(seconds: float) -> str:
+    whole_minutes = seconds >= _MINUTE and not seconds % _MINUTE
+    return f'"{seconds / _MINUTE:g}m"' if whole_minutes else f'"{seconds:g}s"'
+
+
+def reference(section: str) -> Iterator[str]:
+    """All there is to know of a section's keys."""
+    named = {place: variable for variable, place in variables().items()}
+    yield from row("key", "type", "default", "meaning", "variable")
+    yield from row(*["---"] * 5)
+    for key, field in own_fields(section).items():
+        variable = named.get((section, key))
+        yield from row(
+            f"`{key}`",
+            form_of(field).kind,
+            default(field),
+            str(field.description),
+            f"`{variable}`" if variable else "none",
+        )
+
+
+def overview() -> Iterator[str]:
+    """All keys of all sections, more shortly."""
+    yield from row("key", "default", "meaning")
+    yield from row(*["---"] * 3)
+    for section in sections():
+        for key, field in own_fields(section).items():
+            meaning = re.split(r"(?<=\w)[.;:] ", str(field.description))[0].rstrip(".")
+            yield from row(f"`{section}.{key}`", default(field), meaning)
+
+
+def row(*cells: str) -> Iterable[str]:
+    return [f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |\n"]
+
+
+def filled(text: str) -> str:
+    """The document with each of its tables made anew."""
+
+    def table(match: re.Match[str]) -> str:
+        section = {"models": MODEL}.get(match[1], match[1])
+        lines = overview() if section == "all" else reference(section)
+        return f"{match[1]}{match[2]}{''.join(lines)}"
+
+    return BLOCK.sub(table, text)
+
+
+def main(arguments: Sequence[str]) -> int:
+    if arguments not in ([], ["--check"]):
+        print("usage: python tools/document_configuration.py [--check]", file=sys.stderr)
+        return 2
+    stale = [path for path in DOCUMENTS if filled(path.read_text()) != path.read_text()]
+    for path in stale:
+        if arguments:
+            print(f"{path.name}: its tables of keys are out of date; make docs", file=sys.stderr)
+        else:
+            path.write_text(filled(path.read_text()))
+    return 1 if arguments and stale else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
