@@ -32,6 +32,7 @@ from pool_service.core.requests import (
     RecoveryEnded,
     Removed,
     ShutdownRequested,
+    StraysFound,
     TimeReached,
     WaiterLeft,
 )
@@ -106,6 +107,9 @@ class Pool:
         self.feed(RecoveryBegan(remembered))
         with suppress(TimeoutError):
             await asyncio.wait_for(self._recovered.wait(), budget)
+        # Only now: what was adopted is no stray.
+        nonces = {server.plan.nonce for server in remembered.servers if server.plan}
+        self.feed(StraysFound(await self._world.processes.strays(nonces)))
         self._recovered.set()
 
     async def shutdown(self) -> None:

@@ -4,6 +4,7 @@ Each docstring says who calls it, when, and what it may raise. Whatever else is
 raised is a bug, which the driver logs and turns into the failure of that step.
 """
 
+from collections.abc import Collection
 from typing import Protocol
 
 from pool_service.core.types import (
@@ -55,6 +56,13 @@ class Processes(Protocol):
 
         From then on it is like one that was spawned here, but that its exit code may
         not be known. None: the service died before there was a process.
+        """
+
+    async def strays(self, nonces: Collection[str]) -> tuple[Identity, ...]:
+        """Take over what an earlier service started and no record tells of.
+
+        nonces: those of all records. Called once, after all adoptions and before the
+        first spawn.
         """
 
     async def exited(self, identity: Identity) -> ExitReport:

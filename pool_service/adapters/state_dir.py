@@ -29,7 +29,11 @@ class StateDirError(Exception):
 
 
 class StateDirHeld(StateDirError):
-    """Another process uses it at present."""
+    """Another process uses it at present; `serving_pid` if it is a service that listens."""
+
+    def __init__(self, message: str, serving_pid: int | None = None) -> None:
+        super().__init__(message)
+        self.serving_pid = serving_pid
 
 
 class StateDirUnwritable(StateDirError):
@@ -108,9 +112,9 @@ def _locked(path: Path) -> int:
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        refusal = _refusal(path, descriptor)
+        held = _refusal(path, descriptor)
         os.close(descriptor)
-        raise StateDirHeld(refusal) from None
+        raise held from None
     except OSError as error:
         os.close(descriptor)
         raise StateDirError(
@@ -132,18 +136,21 @@ def _opened(path: Path) -> int:
         raise _unusable(path, error) from error
 
 
-def _refusal(path: Path, descriptor: int) -> str:
+def _refusal(path: Path, descriptor: int) -> StateDirHeld:
     """Who holds the lock and why, as far as the note in it can be read."""
     try:
         note = json.loads(os.pread(descriptor, _LARGEST_NOTE, 0))
         pid, addresses = int(note["pid"]), [str(address) for address in note["addresses"]]
         doing = str(note.get("doing", ""))
     except (OSError, ValueError, LookupError, TypeError):
-        return f"another pool-service uses {path}; stop it or {_ADVICE}"
+        return StateDirHeld(f"another pool-service uses {path}; stop it or {_ADVICE}")
     if doing:
-        return f"the state directory {path} is in use: pid {pid} {doing}"
+        return StateDirHeld(f"the state directory {path} is in use: pid {pid} {doing}")
     where = f", listening on {', '.join(addresses)}" if addresses else ""
-    return f"another pool-service (pid {pid}{where}) uses {path}; stop it or {_ADVICE}"
+    return StateDirHeld(
+        f"another pool-service (pid {pid}{where}) uses {path}; stop it or {_ADVICE}",
+        serving_pid=pid if addresses else None,
+    )
 
 
 def _unusable(path: Path, error: OSError) -> StateDirUnwritable:

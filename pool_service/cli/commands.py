@@ -78,6 +78,18 @@ def pool_service(ctx: click.Context, address: str | None) -> None:
     metavar="DIR",
     help="Where logs and working directories are kept.",
 )
+@click.option(
+    "--keep-servers",
+    is_flag=True,
+    default=None,
+    help="Leave the servers running when this service is stopped, for the next one.",
+)
+@click.option(
+    "--replace",
+    is_flag=True,
+    default=None,
+    help="Take over from the service that uses the state directory; it leaves its servers.",
+)
 @click.option("--log-format", type=click.Choice(["text", "json"]))
 @click.option("--log-level", type=click.Choice(["debug", "info", "warning", "error"]))
 @click.pass_context

@@ -1,7 +1,7 @@
 """Every key of the configuration. The descriptions are what the documentation is made of."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Annotated
 
@@ -86,6 +86,58 @@ class ServiceSection(Section):
         default=_LIMITS.port_attempts,
         description="How many processes one start may cost where other programs take the port "
         "that was chosen for it.",
+    )
+    backoff_first: Seconds = Field(
+        default=_LIMITS.backoff_first,
+        description="How long after a first death a server that is waited for is started again; "
+        "doubled with each further one.",
+    )
+    backoff_most: Seconds = Field(
+        default=_LIMITS.backoff_most,
+        description="The longest of these delays, and how long a model that died too often is "
+        "left alone.",
+    )
+    crash_limit: Count = Field(
+        default=_LIMITS.crash_limit, description="How many deaths are too often."
+    )
+    crash_window: Seconds = Field(
+        default=_LIMITS.crash_window, description="Within how much time they count."
+    )
+    stable_run: Seconds = Field(
+        default=_LIMITS.stable_run,
+        description="How long a server must be READY for its earlier deaths to be forgotten.",
+    )
+    failure_memory: Seconds = Field(
+        default=_LIMITS.failure_memory,
+        description="For how long a start that was refused is answered from memory.",
+    )
+    pulse_interval: PositiveSeconds = Field(
+        default=_LIMITS.pulse_interval,
+        description="The time between two looks at a READY server, whether it still answers.",
+    )
+    pulse_limit: Count = Field(
+        default=_LIMITS.pulse_limit,
+        description="After how many looks in a row without an answer and without any progress a "
+        "server is wedged and replaced.",
+    )
+    keep_servers: Switch = Field(
+        default=False,
+        description="Leave the servers running when the service is stopped, for the next one.",
+    )
+    replace: Switch = Field(
+        default=False,
+        description="Take over from the service that uses the state directory, if one does; it "
+        "leaves its servers.",
+    )
+    recovery_timeout: Seconds = Field(
+        default=10.0,
+        description="How long calls wait, at the start, until it is known how the servers of an "
+        "earlier service are.",
+    )
+    orphan_grace: Seconds = Field(
+        default=60.0,
+        description="How long after the end of the service its guard waits for another one before "
+        "it stops the servers; 0: no guard.",
     )
     history: Count = Field(
         default=4096,
@@ -233,7 +285,7 @@ class Config(Section):
     def limits(self) -> Limits:
         """What holds for the pool as a whole."""
         service = self.service
-        return Limits(service.max_starts, service.failure_ttl, service.port_attempts)
+        return Limits(**{field.name: getattr(service, field.name) for field in fields(Limits)})
 
     @property
     def runtime_options(self) -> RuntimeOptions:

@@ -38,6 +38,7 @@ from pool_service.core.requests import (
     LeaveRequested,
     RecoveryBegan,
     ShutdownRequested,
+    StraysFound,
     TimeReached,
     Wait,
     WaiterLeft,
@@ -66,6 +67,7 @@ class Machine(Recovery):
             ShutdownRequested: self._shutdown_requested,
             LeaveRequested: self._leave_requested,
             RecoveryBegan: self._recovery_began,
+            StraysFound: self._strays_found,
             Hurried: self._hurried,
             TimeReached: self._time_reached,
         }

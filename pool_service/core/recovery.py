@@ -8,9 +8,9 @@ a wish to stop is carried out, what died meanwhile is noticed like any death.
 from dataclasses import replace
 
 from pool_service.core import lifecycle as life
-from pool_service.core.requests import RecoveryBegan, RecoveryEnded
+from pool_service.core.requests import RecoveryBegan, RecoveryEnded, StraysFound
 from pool_service.core.supervision import Supervision
-from pool_service.core.types import Limits, Phase, Server, StopSignal
+from pool_service.core.types import Cause, Limits, Phase, Server, Settings, StopSignal
 
 SETTLED = frozenset({Phase.READY, Phase.STOPPING, Phase.FAILED})
 """Phases in which it is known how a server is."""
@@ -65,6 +65,24 @@ class Recovery(Supervision):
         else:
             self._put(life.unproven(server, now))
         self._await_ready(server)
+
+    def _strays_found(self, event: StraysFound, now: float) -> None:
+        """Shown under a name that no caller can ask for, drained, and gone."""
+        for identity in event.identities:
+            stray = Server(
+                model=f"(unknown: pid {identity.pid})",
+                settings=Settings(runtime_model=""),
+                phase=Phase.READY,
+                generation=0,
+                created_at=now,
+                last_used_at=now,
+                keep_alive=0.0,
+                identity=identity,
+                ready_at=now,
+            )
+            self._put(life.stopping(stray, Cause.ORPHANED))
+            self._out.append(life.AwaitExit(stray.model, stray.generation, identity))
+            self._signal(self._roster[stray.model], StopSignal.TERMINATE, now)
 
     def _settle(self, model: str) -> None:
         if self._unsettled is not None:

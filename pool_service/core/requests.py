@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from pool_service.core.errors import PoolError
-from pool_service.core.types import Phase, Remembered, Server, Settings
+from pool_service.core.types import Identity, Phase, Remembered, Server, Settings
 
 
 class Every(Enum):
@@ -70,6 +70,13 @@ class RecoveryBegan:
     remembered: Remembered
 
 
+@dataclass(frozen=True, slots=True)
+class StraysFound:
+    """Processes of an earlier service of which no record tells: they are to end."""
+
+    identities: tuple[Identity, ...]
+
+
 CallerEvent = (
     EnsureRequested
     | WaiterLeft
@@ -77,6 +84,7 @@ CallerEvent = (
     | ShutdownRequested
     | LeaveRequested
     | RecoveryBegan
+    | StraysFound
     | Hurried
     | TimeReached
 )
