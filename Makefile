@@ -4,7 +4,7 @@ BIN := .venv/bin
 SOURCES := $(wildcard pool_service clients/python/pool_service_client demo bench tests tools)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo serve test test-fast test-process test-whole lint types check proto \
+.PHONY: help setup demo serve test test-fast test-process test-whole faults lint types check proto \
 	docs bench lock clean
 
 help: ## Show this list
@@ -29,6 +29,9 @@ test-process: setup ## Real processes, with a small fake server
 
 test-whole: setup ## The service with the real runtime and a real model
 	$(BIN)/python -m pytest -m whole $(ARGS)
+
+faults: setup ## Every fault that is to be survived, and how long each recovery took
+	$(BIN)/python -m pytest tests/faults $(ARGS)
 
 lint: setup ## Style, layers, proto, stubs and Dockerfile (needs npm for buf)
 	$(BIN)/ruff check .
