@@ -39,6 +39,8 @@ def lasting_failure(server: Server, limits: Limits) -> PoolError | None:
         return None
     if is_crash(server):
         return crash_loop(server, limits) if is_loop(server, limits) else None
+    if end.cause is Cause.WEDGED:
+        return None
     if end.cause is Cause.START_TIMEOUT:
         return start_timeout(server)
     if end.report.diagnosis is Diagnosis.PORT_TAKEN:
@@ -51,8 +53,8 @@ def crash_loop(server: Server, limits: Limits) -> CrashLoop:
     end = server.last_exit
     return CrashLoop(
         f"the server of {server.model!r} died {len(server.crashes)} times within "
-        f"{limits.crash_window:g} s, so it is not started again for {limits.backoff_most:g} s. "
-        f"Its log is {server.log_path}; mend the cause, or evict the model to try at once.",
+        f"{limits.crash_window:g} s, so it is left alone for {limits.backoff_most:g} s after the "
+        f"last. Its log is {server.log_path}; mend the cause, or evict the model to try at once.",
         model=server.model,
         retry_after=limits.backoff_most,
         last_lines=end.report.last_lines if end else (),
@@ -110,6 +112,14 @@ def shutting_down(model: str) -> ShuttingDown:
     return ShuttingDown(
         f"the service is shutting down, so {model!r} cannot be ensured. Try again when it is back.",
         model=model,
+    )
+
+
+def leaving() -> ShuttingDown:
+    """For evictions that come, or still wait, when the service leaves its servers running."""
+    return ShuttingDown(
+        "the service is about to end and leaves its servers to the next one, which goes on with "
+        "what is stopping. Evict again when it is there."
     )
 
 

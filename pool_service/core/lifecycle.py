@@ -1,4 +1,4 @@
-"""The life of one server: events, commands, and the transitions between its phases.
+"""The life of one server: its phases and the transitions between them.
 
     QUEUED ──► PREPARING ──► SPAWNING ──► STARTING ──► READY
       ▲            │             │            │          │
@@ -10,14 +10,14 @@
 
 Rules
 - Transitions are functions of a Server and what happened; they return the next
-  Server. Which command goes with it is decided in `machine.py`.
+  Server. Which command (`steps.py`) goes with it is decided in `supervision.py`.
 - Every event of a process carries its generation; a stale one changes nothing.
 - Each phase has at most one deadline, `deadline(server)`.
 - A process is gone only when it was swept: nothing of it is left to hold a port
   or memory when the next generation starts.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from pool_service.core.errors import PoolError
 from pool_service.core.types import (
@@ -25,15 +25,18 @@ from pool_service.core.types import (
     Cause,
     Exit,
     ExitReport,
-    Identity,
     LaunchPlan,
+    Past,
     Phase,
-    Pulse,
     Server,
     Settings,
     SpawnedProcess,
     StopSignal,
 )
+
+RESUMED_GRACE = 5.0
+"""Seconds, at the least, for which no server goes unused after the service was away: those
+who would have used it could not ask."""
 
 WITHOUT_PROCESS = frozenset({Phase.QUEUED, Phase.PREPARING, Phase.BACKING_OFF, Phase.FAILED})
 """Phases in which there cannot be a process."""
@@ -45,234 +48,12 @@ LEAVING = frozenset({Phase.STOPPING, Phase.SWEEPING})
 """Phases on the way out: who asks for the model now waits for the next generation."""
 
 
-# --- events: what happened to one process ---------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class Prepared:
-    """The runtime was found; this is how to start it."""
-
-    model: str
-    generation: int
-    plan: LaunchPlan
-
-
-@dataclass(frozen=True, slots=True)
-class Spawned:
-    """A process exists."""
-
-    model: str
-    generation: int
-    process: SpawnedProcess
-
-
-@dataclass(frozen=True, slots=True)
-class NotStarted:
-    """There is no process: preparing or spawning failed."""
-
-    model: str
-    generation: int
-    error: PoolError
-
-
-@dataclass(frozen=True, slots=True)
-class BecameReady:
-    """The process listens at the endpoint and answers healthy."""
-
-    model: str
-    generation: int
-    endpoint: str
-
-
-@dataclass(frozen=True, slots=True)
-class UseReported:
-    """How many requests it works on; None: cannot be told, so taken as busy."""
-
-    model: str
-    generation: int
-    requests: int | None
-
-
-@dataclass(frozen=True, slots=True)
-class Exited:
-    """The process ended."""
-
-    model: str
-    generation: int
-    report: ExitReport
-
-
-@dataclass(frozen=True, slots=True)
-class Swept:
-    """Nothing is left of the process, its group and its descendants."""
-
-    model: str
-    generation: int
-
-
-@dataclass(frozen=True, slots=True)
-class StepBroke:
-    """A command for this process ended in a way that is a bug of ours."""
-
-    model: str
-    generation: int
-    command: str
-    error: PoolError
-
-
-@dataclass(frozen=True, slots=True)
-class Adopted:
-    """What an earlier service left of it was looked for: its process, if it had one."""
-
-    model: str
-    generation: int
-    process: SpawnedProcess | None
-
-
-@dataclass(frozen=True, slots=True)
-class PulseTaken:
-    """What a look at a READY server showed."""
-
-    model: str
-    generation: int
-    pulse: Pulse
-
-
-ServerEvent = (
-    Prepared
-    | Spawned
-    | NotStarted
-    | BecameReady
-    | UseReported
-    | Exited
-    | Swept
-    | StepBroke
-    | Adopted
-    | PulseTaken
-)
-
-
-# --- commands: what is to be done for one process --------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class Prepare:
-    """Find the runtime and write down how to start it; answers Prepared or NotStarted."""
-
-    model: str
-    generation: int
-    settings: Settings
-
-
-@dataclass(frozen=True, slots=True)
-class CancelPrepare:
-    """Give up what Prepare began; nothing answers."""
-
-    model: str
-    generation: int
-
-
-@dataclass(frozen=True, slots=True)
-class Spawn:
-    """Start the process; answers Spawned or NotStarted."""
-
-    model: str
-    generation: int
-    plan: LaunchPlan
-
-
-@dataclass(frozen=True, slots=True)
-class AwaitExit:
-    """Answer Exited when the process ends."""
-
-    model: str
-    generation: int
-    identity: Identity
-
-
-@dataclass(frozen=True, slots=True)
-class AwaitReady:
-    """Answer BecameReady when it is; nothing if the process ends before."""
-
-    model: str
-    generation: int
-    identity: Identity
-    plan: LaunchPlan
-    probe_timeout: float
-
-
-@dataclass(frozen=True, slots=True)
-class CheckUse:
-    """Answer UseReported."""
-
-    model: str
-    generation: int
-    identity: Identity
-    plan: LaunchPlan
-    endpoint: str
-    probe_timeout: float
-
-
-@dataclass(frozen=True, slots=True)
-class SendSignal:
-    """Send the signal to the process's group."""
-
-    model: str
-    generation: int
-    identity: Identity
-    stop: StopSignal
-
-
-@dataclass(frozen=True, slots=True)
-class Sweep:
-    """End what the process left behind; answers Swept."""
-
-    model: str
-    generation: int
-    identity: Identity
-
-
-@dataclass(frozen=True, slots=True)
-class Adopt:
-    """Find the process that an earlier service left; answers Adopted."""
-
-    model: str
-    generation: int
-    server: Server
-
-
-@dataclass(frozen=True, slots=True)
-class TakePulse:
-    """Look whether it answers and moves; answers PulseTaken."""
-
-    model: str
-    generation: int
-    identity: Identity
-    plan: LaunchPlan
-    endpoint: str
-    log_path: str
-    probe_timeout: float
-
-
-ServerCommand = (
-    Prepare
-    | CancelPrepare
-    | Spawn
-    | AwaitExit
-    | AwaitReady
-    | CheckUse
-    | SendSignal
-    | Sweep
-    | Adopt
-    | TakePulse
-)
-
-
-# --- transitions -----------------------------------------------------------------
-
-
-def queued(before: Server | None, model: str, settings: Settings, now: float) -> Server:
-    """A server that wants to start; keeps what outlives a generation."""
+def queued(before: Server | Past | None, model: str, settings: Settings, now: float) -> Server:
+    """A server that wants to start; keeps what outlives a generation.
+
+    How often it died says nothing of another runtime model.
+    """
+    same = isinstance(before, Server) and before.settings.runtime_model == settings.runtime_model
     return Server(
         model=model,
         settings=settings,
@@ -282,7 +63,7 @@ def queued(before: Server | None, model: str, settings: Settings, now: float) ->
         last_used_at=now,
         keep_alive=settings.keep_alive,
         last_exit=before.last_exit if before else None,
-        crashes=before.crashes if before else (),
+        crashes=before.crashes if isinstance(before, Server) and same else (),
     )
 
 
@@ -306,15 +87,10 @@ def spawned(server: Server, process: SpawnedProcess, now: float) -> Server:
 
 def became_ready(server: Server, endpoint: str, now: float, next_pulse: float) -> Server:
     """It answers; from now on its keep alive counts (one that is READY again goes on)."""
-    again = server.ready_at is not None
-    return replace(
-        server,
-        phase=Phase.READY,
-        endpoint=endpoint,
-        ready_at=server.ready_at if again else now,
-        last_used_at=server.last_used_at if again else now,
-        step_deadline=next_pulse,
-    )
+    server = replace(server, phase=Phase.READY, endpoint=endpoint, step_deadline=next_pulse)
+    if server.ready_at is not None:
+        return spared(server, now)
+    return replace(server, ready_at=now, last_used_at=now)
 
 
 def unproven(server: Server, now: float) -> Server:
@@ -327,10 +103,27 @@ def unproven(server: Server, now: float) -> Server:
     )
 
 
+def rejoined(server: Server, now: float) -> Server:
+    """It was starting under an earlier service: what is left of its limit, and one look."""
+    left = max(server.step_deadline, now + server.settings.probe_timeout)
+    return replace(server, step_deadline=left)
+
+
 def used(server: Server, keep_alive: float | None, now: float) -> Server:
     """Somebody used it, and may have said how long it should stay from now on."""
     kept = server.keep_alive if keep_alive is None else keep_alive
     return replace(server, last_used_at=now, keep_alive=kept)
+
+
+def spared(server: Server, now: float) -> Server:
+    """The service was away, so that nobody could use it: it does not go at once."""
+    grace = max(server.settings.min_residency, RESUMED_GRACE)
+    return replace(server, spared_until=now + grace)
+
+
+def delayed(server: Server, seconds: float) -> Server:
+    """The service was away for so long: its step gets the time back."""
+    return replace(server, step_deadline=server.step_deadline + seconds)
 
 
 def stopping(server: Server, cause: Cause) -> Server:
@@ -384,7 +177,7 @@ def exited(server: Server, report: ExitReport, now: float) -> Server:
 
 
 def died(server: Server, crashes: tuple[float, ...]) -> Server:
-    """It died unasked, as it did at these times."""
+    """It died unasked, as it did at these times; none: that is forgotten."""
     return replace(server, crashes=crashes)
 
 
@@ -405,10 +198,15 @@ def barred(server: Server, until: float, failure: PoolError | None) -> Server:
     return replace(server, retry_at=until, failure=failure)
 
 
-def backing_off(server: Server, until: float) -> Server:
-    """It is started again at `until`, since somebody waits for it."""
+def backing_off(server: Server, settings: Settings, until: float) -> Server:
+    """It is started again at `until`, as they want it who wait for it."""
     return replace(
-        _without_process(server), phase=Phase.BACKING_OFF, step_deadline=until, retry_at=until
+        _without_process(server),
+        phase=Phase.BACKING_OFF,
+        settings=settings,
+        step_deadline=until,
+        retry_at=until,
+        failure=None,
     )
 
 

@@ -55,7 +55,13 @@ class Hurried:
 
 @dataclass(frozen=True, slots=True)
 class TimeReached:
-    """The moment that `next_deadline` named has come."""
+    """The moment that `next_deadline` named has come.
+
+    away: for how many seconds the service did not run when it should have, since the
+    machine slept or it was held up itself; 0 unless that is worth speaking of.
+    """
+
+    away: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,9 +139,13 @@ class Publish:
 
 @dataclass(frozen=True, slots=True)
 class Wait:
-    """One caller who waits for a model. `starts`: its call is what started it."""
+    """One caller who waits for a model.
+
+    runtime_model: what it named, empty if nothing; starts: its call is what started it.
+    """
 
     ticket: int
+    runtime_model: str
     settings: Settings
     keep_alive: float | None
     starts: bool

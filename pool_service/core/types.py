@@ -153,7 +153,8 @@ class Server:
     stopped; step_deadline: when the next step of its phase is due; crashes: when
     its latest processes died unasked, oldest first, within the window that counts;
     retry_at: before that it is not started again; failure: what those are told who
-    ask before that (None: they wait for it).
+    ask before that (None: they wait for it). spared_until: before that it does not go
+    unused, however long ago its last use was.
     """
 
     model: str
@@ -177,6 +178,7 @@ class Server:
     crashes: tuple[float, ...] = ()
     retry_at: float = 0.0
     failure: PoolError | None = None
+    spared_until: float = 0.0
 
     @property
     def resides_until(self) -> float:
@@ -186,7 +188,8 @@ class Server:
     @property
     def expires_at(self) -> float:
         """When it has been unused for long enough to go; counts only while READY."""
-        return self.last_used_at + max(self.keep_alive, self.settings.min_residency)
+        unused_at = self.last_used_at + max(self.keep_alive, self.settings.min_residency)
+        return max(unused_at, self.spared_until)
 
 
 @dataclass(frozen=True, slots=True)

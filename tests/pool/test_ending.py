@@ -1,13 +1,14 @@
 """Claims about how servers end, crash and are forgotten, in virtual time."""
 
 import asyncio
+from dataclasses import replace
 
 import pytest
 
 from pool_service.core.errors import ShuttingDown, StartFailed
 from pool_service.core.requests import Every
 from pool_service.core.types import Cause, Phase, StopSignal
-from tests.pool.running import now, running
+from tests.pool.running import LIMITS, now, running
 from tests.world import CRASH, NEVER, Script, outcomes
 
 pytestmark = pytest.mark.looptime
@@ -153,7 +154,7 @@ async def test_a_crash_while_it_is_asked_how_busy_it_is_leaves_the_next_generati
 
 
 async def test_a_failed_server_is_forgotten_after_its_time() -> None:
-    async with running(failure_ttl=600.0) as run:
+    async with running(limits=replace(LIMITS, failure_ttl=600.0)) as run:
         run.world.script("m", Script(dies=0.5))
         await outcomes(run.pool.ensure("m"))
         await asyncio.sleep(599.9)
@@ -179,7 +180,7 @@ async def test_evicting_a_failed_server_forgets_it() -> None:
 
 
 async def test_a_service_that_shuts_down_answers_everybody_and_drains() -> None:
-    async with running(max_starts=2) as run:
+    async with running(limits=replace(LIMITS, max_starts=2)) as run:
         run.world.script("ready", Script(requests=1, ends_on={StopSignal.TERMINATE: 40.0}))
         run.world.script("loads", Script(load=500.0))
         run.world.script("prepares", Script(prepare=500.0))

@@ -1,6 +1,7 @@
 """Claims about how servers start, in virtual time."""
 
 import asyncio
+from dataclasses import replace
 
 import pytest
 
@@ -15,7 +16,7 @@ from pool_service.core.errors import (
 )
 from pool_service.core.requests import Ensured
 from pool_service.core.types import Cause, Phase, StopSignal
-from tests.pool.running import now, running
+from tests.pool.running import LIMITS, now, running
 from tests.world import CRASH, NEVER, PORT_TAKEN, REJECTED, Script, outcomes
 
 pytestmark = pytest.mark.looptime
@@ -91,7 +92,7 @@ async def test_a_start_goes_on_when_all_its_callers_gave_up() -> None:
 
 
 async def test_a_queued_start_that_nobody_wants_is_dropped() -> None:
-    async with running(max_starts=1) as run:
+    async with running(limits=replace(LIMITS, max_starts=1)) as run:
         first, second = run.ensure("a"), run.ensure("b")
         await asyncio.sleep(0.5)
         assert run.phase("b") is Phase.QUEUED
@@ -104,7 +105,7 @@ async def test_a_queued_start_that_nobody_wants_is_dropped() -> None:
 
 
 async def test_five_models_start_side_by_side_and_the_sixth_waits() -> None:
-    async with running(max_starts=5) as run:
+    async with running(limits=replace(LIMITS, max_starts=5)) as run:
         for name in "abcdef":
             run.world.script(name, Script(load=10.0))
         done: dict[str, float] = {}
@@ -122,13 +123,13 @@ async def test_five_models_start_side_by_side_and_the_sixth_waits() -> None:
 
 
 async def test_the_queue_is_served_in_the_order_of_asking() -> None:
-    async with running(max_starts=1) as run:
+    async with running(limits=replace(LIMITS, max_starts=1)) as run:
         await asyncio.gather(*[run.pool.ensure(name) for name in ("d", "b", "c", "a")])
         assert [call.model for call in run.world.times("spawn")] == ["d", "b", "c", "a"]
 
 
 async def test_a_failed_start_makes_room_for_the_next() -> None:
-    async with running(max_starts=1) as run:
+    async with running(limits=replace(LIMITS, max_starts=1)) as run:
         run.world.script("a", Script(dies=1.0))
         first, second = run.ensure("a"), run.ensure("b")
         assert isinstance((await outcomes(first))[0], StartFailed)
@@ -153,6 +154,7 @@ async def test_the_start_limit_ends_a_start_and_answers_its_waiters_at_once() ->
         assert failed.phase is Phase.FAILED
         assert failed.last_exit is not None
         assert failed.last_exit.cause is Cause.START_TIMEOUT
+        await asyncio.sleep(LIMITS.failure_memory)
         assert (await run.pool.ensure("m")).server.generation == 2
 
 
@@ -198,6 +200,7 @@ async def test_a_spawn_that_fails_leaves_nothing_to_sweep() -> None:
         with pytest.raises(StartFailed, match="no descriptors"):
             await run.pool.ensure("m")
         assert run.world.times("sweep") == []
+        await asyncio.sleep(LIMITS.failure_memory)
         assert (await run.pool.ensure("m")).server.generation == 2
 
 
@@ -220,7 +223,7 @@ async def test_a_lost_port_costs_another_process_and_no_waiter() -> None:
 
 
 async def test_ports_are_lost_only_so_often() -> None:
-    async with running(port_attempts=5) as run:
+    async with running(limits=replace(LIMITS, port_attempts=5)) as run:
         run.world.script("m", Script(load=9.0, dies=2.0, report=PORT_TAKEN))
         with pytest.raises(StartFailed, match="port was taken"):
             await run.pool.ensure("m")
@@ -229,7 +232,7 @@ async def test_ports_are_lost_only_so_often() -> None:
 
 
 async def test_a_start_after_one_that_lost_all_its_ports_has_all_its_attempts_again() -> None:
-    async with running(port_attempts=3) as run:
+    async with running(limits=replace(LIMITS, port_attempts=3)) as run:
         lost = Script(load=9.0, dies=2.0, report=PORT_TAKEN, sweep=1.0)
         run.world.script("m", lost, lost, lost, lost, Script())
         with pytest.raises(StartFailed):
@@ -320,7 +323,7 @@ async def test_an_evict_gives_up_what_is_prepared_at_once() -> None:
 
 
 async def test_an_evict_of_a_queued_start_answers_evicted() -> None:
-    async with running(max_starts=1) as run:
+    async with running(limits=replace(LIMITS, max_starts=1)) as run:
         first, second = run.ensure("a"), run.ensure("b")
         await asyncio.sleep(0.1)
         await run.pool.evict("b")
@@ -337,6 +340,7 @@ async def test_a_step_that_breaks_is_survived_and_told_as_internal(step: str) ->
             assert type(failure) is PoolError
             assert failure.reason == "INTERNAL"
             assert "secret" not in str(failure)
+        await asyncio.sleep(LIMITS.failure_memory)
         assert (await run.pool.ensure("m")).server.phase is Phase.READY
 
 
@@ -347,4 +351,5 @@ async def test_a_step_that_is_cancelled_unasked_answers_its_waiters(step: str) -
         failure = (await outcomes(asyncio.wait_for(run.pool.ensure("m"), 1000)))[0]
         assert isinstance(failure, PoolError)
         assert now() < 100
+        await asyncio.sleep(LIMITS.failure_memory)
         assert isinstance(await run.pool.ensure("m"), Ensured)
