@@ -24,7 +24,7 @@ from pool_service.core.types import (
 )
 from pool_service.core.upkeep import Upkeep
 
-SETTLED = frozenset({Phase.READY, Phase.STOPPING, Phase.FAILED})
+SETTLED = life.WITHOUT_PROCESS | {Phase.READY, Phase.STOPPING}
 """Phases in which it is known how a server is."""
 
 
@@ -64,7 +64,8 @@ class Recovery(Upkeep):
 
     def _adopted(self, server: Server, event: steps.Adopted, now: float) -> None:
         """Its process was found (alive or not), or it never came to have one."""
-        self._adopting.discard(server.model)
+        if not self._is_answered(server):
+            return
         if event.process is None:
             self._never_was(server, now)
         elif server.identity is None:
@@ -122,15 +123,21 @@ class Recovery(Upkeep):
         """A bug of ours: go by the record, as far as that goes."""
         if event.command != "Adopt":
             super()._step_broke(server, event, now)
+        elif not self._is_answered(server):
             return
-        self._adopting.discard(server.model)
-        if server.identity is not None:
+        elif server.identity is not None:
             self._take_over(server, SpawnedProcess(server.identity, server.log_path), now)
         elif server.phase is Phase.SPAWNING:
             self._refuse(server.model, event.error)
             self._fail(server, str(event.error), event.error, now)
         else:
             self._gone(server, now)
+
+    def _is_answered(self, server: Server) -> bool:
+        """Whether this is what we waited for; from now on it is like any other."""
+        waited = server.model in self._adopting
+        self._adopting.discard(server.model)
+        return waited
 
     def _settle(self, model: str) -> None:
         if self._unsettled is not None:

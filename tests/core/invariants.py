@@ -303,6 +303,8 @@ class Ledger:
 
     def _check_deadlines(self) -> None:
         for server in self.servers:
+            if any(_is(c, steps.Adopt, server.model) for c in self.outstanding):
+                continue
             asked = any(_is(c, steps.CheckUse, server.model) for c in self._current())
             if server.phase in {Phase.STARTING, Phase.FAILED, Phase.BACKING_OFF}:
                 assert life.deadline(server) < FOREVER
