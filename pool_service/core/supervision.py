@@ -161,7 +161,9 @@ class Supervision(Books):
         failure = lasting_failure(server, self._limits)
         first = self._waiting.first(server.model)
         pause = backoff.delay(server, self._limits) if is_crash(server) else 0.0
-        if failure is not None:
+        if first and first.settings.runtime_model != server.settings.runtime_model:
+            self._enqueue(server.model, now)
+        elif failure is not None:
             self._refuse(server.model, failure)
             self._fail(server, server.detail, failure, now)
         elif first is None:
