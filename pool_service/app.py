@@ -67,6 +67,7 @@ async def _serve(config: Config, addresses: list[Address], state: StateDir) -> N
     state.announce(bound)
     async with GuardKeeper(service.state_dir, service.orphan_grace) as keeper:
         janitor = asyncio.create_task(logs.run_janitor(), name="log janitor")
+        teller = asyncio.create_task(_tell_of_records(records, server), name="health of records")
         await pool.recover(service.recovery_timeout)
         await server.serving()
         _announce(bound)
@@ -79,9 +80,17 @@ async def _serve(config: Config, addresses: list[Address], state: StateDir) -> N
             await keeper.dismiss()
         await server.stop(STOP_GRACE)
         await records.close()
-        janitor.cancel()
-        with suppress(asyncio.CancelledError):
-            await janitor
+        for task in (janitor, teller):
+            task.cancel()
+            with suppress(asyncio.CancelledError):
+                await task
+
+
+async def _tell_of_records(records: FileRecords, server: Server) -> None:
+    troubled = False
+    while True:
+        await server.records_kept(kept=not troubled)
+        troubled = await records.turned(troubled=troubled)
 
 
 def _announce(bound: list[str]) -> None:

@@ -71,11 +71,18 @@ class FileRecords:
         self._writer: asyncio.Task[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._trouble = ""
+        self._turned = asyncio.Event()
 
     @property
     def trouble(self) -> str:
         """Why changes do not reach the disk at present, in words; empty if they do."""
         return self._trouble
+
+    async def turned(self, *, troubled: bool) -> bool:
+        """Wait until there is trouble, if there was none, or none; return whether there is."""
+        while bool(self._trouble) is troubled:
+            await self._turned.wait()
+        return not troubled
 
     def put(self, server: Server) -> None:
         """This is now what is known of the model; see the port."""
@@ -193,6 +200,9 @@ class FileRecords:
     def _tell(self, trouble: str) -> None:
         """Logged once when it begins and once when it is over."""
         before, self._trouble = self._trouble, trouble
+        if bool(trouble) is not bool(before):
+            self._turned.set()
+            self._turned = asyncio.Event()
         if trouble and not before:
             _log.warning("records cannot be written", why=trouble)
         elif before and not trouble:

@@ -16,6 +16,9 @@ from pool_service.v1 import pool_service_pb2_grpc as pb_grpc
 
 SERVICE = pb.DESCRIPTOR.services_by_name["PoolService"].full_name
 
+RECORDS = f"{SERVICE}/records"
+"""In health: whether what is known of servers reaches the disk, and so outlives the service."""
+
 OPTIONS: list[tuple[str, int]] = [
     # Two services would share the port without an error, and split the calls.
     ("grpc.so_reuseport", 0),
@@ -64,6 +67,11 @@ class Server:
     async def serving(self) -> None:
         """Tell everybody who checks health that calls are welcome."""
         await self._set_health(health_pb2.HealthCheckResponse.SERVING)
+
+    async def records_kept(self, *, kept: bool) -> None:
+        """Tell everybody who checks `RECORDS`; calls are welcome all the same."""
+        status = health_pb2.HealthCheckResponse
+        await self._health.set(RECORDS, status.SERVING if kept else status.NOT_SERVING)
 
     async def not_serving(self) -> None:
         """Tell everybody who checks health that the service ends; it stays so."""
