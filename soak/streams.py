@@ -52,7 +52,7 @@ async def stream(server: Server, tokens: int) -> Stream:
     except OSError:
         pass  # refused, or reset: the bytes tell how far it got
     text = bytes(received)
-    fate = Fate.STUCK if stuck else _fate(text, server)
+    fate = Fate.STUCK if stuck else fate_of(text, server.served_model_name)
     return Stream(fate, asked_at, time.monotonic(), text)
 
 
@@ -87,12 +87,13 @@ def _request(model: str, tokens: int) -> bytes:
     return head.encode() + body
 
 
-def _fate(text: bytes, server: Server) -> Fate:
+def fate_of(text: bytes, model: str) -> Fate:
+    """What the bytes of an answer, up to the end of the connection, say of it."""
     if not text:
         return Fate.REFUSED
     if not text.startswith(b"HTTP/1.1 200 "):
         return Fate.WRONG
     if not (text.endswith(b"\r\n0\r\n\r\n") and b"data: [DONE]" in text):
         return Fate.CUT
-    named = json.dumps(server.served_model_name).encode()
+    named = json.dumps(model).encode()
     return Fate.WHOLE if named in text and b'"finish_reason"' in text else Fate.WRONG

@@ -71,7 +71,7 @@ class Watcher:
                 request = pb.WatchRequest(after_revision=self._revision if resume else None)
                 try:
                     async for response in stub.Watch(request):
-                        self._receive(response, resumed=resume)
+                        self.receive(response, resumed=resume)
                     self._ledger.violation("Watch ended without an error")
                 except grpc.aio.AioRpcError as failure:
                     error = error_of(failure, address=self._keeper.address, timeout=None)
@@ -117,7 +117,8 @@ class Watcher:
             what = f"{error.code.name} {error.reason}: {error}"
             self._ledger.violation(f"Watch ended while the service was there: {what}")
 
-    def _receive(self, response: pb.WatchResponse, *, resumed: bool) -> None:
+    def receive(self, response: pb.WatchResponse, *, resumed: bool) -> None:
+        """Take in one event of a stream; resumed: it goes on after the last revision."""
         kind = response.WhichOneof("event")
         if resumed and not self._synced:
             self._synced = True
