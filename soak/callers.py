@@ -31,6 +31,9 @@ LATE: Final = 3.0
 EVIDENCE: Final = 40.0
 """Seconds until Watch must have told why a server was not there any more."""
 HERD: Final = 20
+TOKENS: Final = (5, 100)
+"""Of a stream. The longest takes two seconds: one of each caller, one after the other, stay below
+the drain limit."""
 
 EVER: Final = frozenset({"SHUTTING_DOWN", "RECOVERING"})
 TO_ENSURE: Final = EVER | {"EVICTED", "CRASH_LOOP"}
@@ -60,7 +63,8 @@ class Caller:
         self._chance = chance
         self._pool = AsyncPoolClient.connect(keeper.address, retry=RetryPolicy(attempts=1))
         self._acts: dict[Callable[[], Awaitable[None]], float] = {
-            self._stream: 62,
+            self._stream: 54,
+            self._stream_through_an_eviction: 8,
             self._ensure: 12,
             self._ensure_in_haste: 6,
             self._cancel: 5,
@@ -132,12 +136,26 @@ class Caller:
             self._ledger.count("servers evicted", len(evicted))
 
     async def _stream(self) -> None:
+        await self._streamed(self._model())
+
+    async def _stream_through_an_eviction(self) -> None:
+        """By force: it has to wait for what is in flight."""
         model = self._model()
+        streaming = asyncio.create_task(self._streamed(model))
+        try:
+            await asyncio.wait({streaming}, timeout=self._chance.uniform(0.0, 2.0))
+            call = self._pool.evict(model.name, force=True, timeout=EVICTION)
+            await self._evicted("one, by force, while it streams", call)
+            await streaming
+        finally:
+            streaming.cancel()
+
+    async def _streamed(self, model: Model) -> None:
         server = await self._ensured(model, PATIENCE)
         if server is None:
             return
         got_at = time.monotonic()
-        said = await stream(server, self._chance.randint(5, 60))
+        said = await stream(server, self._chance.randint(*TOKENS))
         await self._judge(model, server, said, said.asked_at - got_at)
 
     # --- what it looks at ---------------------------------------------------------------
