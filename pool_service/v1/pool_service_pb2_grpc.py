@@ -96,8 +96,8 @@ class PoolServiceServicer:
         idle or all was asked for, which leave it out. A caller that gives up does
         not stop the eviction.
 
-        Reasons: INVALID_TARGET, INVALID_MODEL (INVALID_ARGUMENT); SERVER_IN_USE
-        (FAILED_PRECONDITION).
+        Reasons: INVALID_TARGET, INVALID_MODEL, INVALID_FORCE (INVALID_ARGUMENT);
+        SERVER_IN_USE (FAILED_PRECONDITION).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -79,8 +79,8 @@ class PoolServiceStub:
     idle or all was asked for, which leave it out. A caller that gives up does
     not stop the eviction.
 
-    Reasons: INVALID_TARGET, INVALID_MODEL (INVALID_ARGUMENT); SERVER_IN_USE
-    (FAILED_PRECONDITION).
+    Reasons: INVALID_TARGET, INVALID_MODEL, INVALID_FORCE (INVALID_ARGUMENT);
+    SERVER_IN_USE (FAILED_PRECONDITION).
     """
     List: _grpc.UnaryUnaryMultiCallable[_pool_service_pb2.ListRequest, _pool_service_pb2.ListResponse]
     """List returns the servers in the order of their models, a page at a time.
@@ -142,8 +142,8 @@ class PoolServiceAsyncStub(PoolServiceStub):
     idle or all was asked for, which leave it out. A caller that gives up does
     not stop the eviction.
 
-    Reasons: INVALID_TARGET, INVALID_MODEL (INVALID_ARGUMENT); SERVER_IN_USE
-    (FAILED_PRECONDITION).
+    Reasons: INVALID_TARGET, INVALID_MODEL, INVALID_FORCE (INVALID_ARGUMENT);
+    SERVER_IN_USE (FAILED_PRECONDITION).
     """
     List: _aio.UnaryUnaryMultiCallable[_pool_service_pb2.ListRequest, _pool_service_pb2.ListResponse]  # type: ignore[assignment]
     """List returns the servers in the order of their models, a page at a time.
@@ -214,8 +214,8 @@ class PoolServiceServicer(metaclass=_abc_1.ABCMeta):
         idle or all was asked for, which leave it out. A caller that gives up does
         not stop the eviction.
 
-        Reasons: INVALID_TARGET, INVALID_MODEL (INVALID_ARGUMENT); SERVER_IN_USE
-        (FAILED_PRECONDITION).
+        Reasons: INVALID_TARGET, INVALID_MODEL, INVALID_FORCE (INVALID_ARGUMENT);
+        SERVER_IN_USE (FAILED_PRECONDITION).
         """
 
     @_abc_1.abstractmethod

@@ -109,7 +109,7 @@ async def a_bug(service: Service) -> Failure:
         (unavailable, "FAILED_PRECONDITION", "RUNTIME_UNAVAILABLE", {"PreconditionFailure"}),
         (rejected, "FAILED_PRECONDITION", "MODEL_REJECTED", {"ResourceInfo", "DebugInfo"}),
         (rejected_early, "FAILED_PRECONDITION", "MODEL_REJECTED", {"ResourceInfo", "DebugInfo"}),
-        (timed_out, "UNAVAILABLE", "START_TIMEOUT", {"RetryInfo"}),
+        (timed_out, "UNAVAILABLE", "START_TIMEOUT", {"RetryInfo", "DebugInfo"}),
         (died, "UNAVAILABLE", "START_FAILED", {"RetryInfo", "DebugInfo"}),
         (evicted, "ABORTED", "EVICTED", {"ResourceInfo"}),
         (shutting_down, "UNAVAILABLE", "SHUTTING_DOWN", {"RetryInfo"}),
@@ -137,6 +137,9 @@ async def test_the_details_name_what_helps() -> None:
         assert told.details["DebugInfo"].stack_entries == ["no config.json"]
         assert told.details["ResourceInfo"].resource_name == "m"
         assert told.details["ErrorInfo"].metadata["model"] == "m"
+    async with serving(start_timeout=0.05) as service:
+        (line,) = (await timed_out(service)).details["DebugInfo"].stack_entries
+        assert "still loading" in line
     async with serving() as service:
         told = await conflict(service)
         metadata = told.details["ErrorInfo"].metadata
@@ -365,3 +368,10 @@ async def test_a_negative_page_size_is_refused() -> None:
     async with serving() as service:
         told = await failure(service.stub.List(pb.ListRequest(page_size=-1)))
         assert (told.code, told.reason) == ("INVALID_ARGUMENT", "INVALID_PAGE_SIZE")
+
+
+async def test_what_is_idle_needs_no_force() -> None:
+    async with serving() as service:
+        told = await failure(service.stub.Evict(pb.EvictRequest(idle=True, force=True)))
+        assert (told.code, told.reason) == ("INVALID_ARGUMENT", "INVALID_FORCE")
+        assert [each.field for each in told.details["BadRequest"].field_violations] == ["force"]

@@ -2,11 +2,13 @@
 
 import asyncio
 import contextlib
+from dataclasses import replace
 
 import grpc
 import pytest
 from google.protobuf.timestamp_pb2 import Timestamp
 
+from pool_service.core.types import Diagnosis
 from pool_service.v1 import pool_service_pb2 as pb
 from tests.rpc.serving import REVISION, Service, gate, read, serving
 from tests.world import CRASH, NEVER, Script, settled
@@ -149,6 +151,25 @@ async def test_list_takes_the_default_and_the_largest_page() -> None:
         await asyncio.gather(*[service.ensure(f"m{n:03}") for n in range(120)])
         assert len((await listed(service)).servers) == 100
         assert len((await listed(service, page_size=2**31 - 1)).servers) == 120
+
+
+async def test_pages_of_large_servers_are_shorter_than_asked_for() -> None:
+    lines = ("x" * 500,) * 20
+    report = replace(CRASH, diagnosis=Diagnosis.MODEL_REJECTED, last_lines=lines)
+    async with serving() as service:
+        service.world.default = Script(load=NEVER, dies=0.0, report=report)
+        models = [f"m{number:03}" for number in range(450)]
+        await asyncio.gather(*map(service.ensure, models), return_exceptions=True)
+        seen: list[str] = []
+        pages = 0
+        token = ""
+        while token or not pages:
+            page = await listed(service, page_size=1000, page_token=token)
+            assert page.ByteSize() < 1.1 * 1024 * 1024
+            seen += [server.model for server in page.servers]
+            token, pages = page.next_page_token, pages + 1
+        assert seen == models
+        assert pages == 5
 
 
 # --- Watch --------------------------------------------------------------------------------

@@ -358,7 +358,7 @@ class EvictRequest(_message.Message):
     """Every server. Only true is valid."""
     force: _builtins.bool
     """Also those that have requests in flight; these still finish within the
-    drain limit.
+    drain limit. Not valid with idle.
     """
     def __init__(
         self,
@@ -441,7 +441,9 @@ class ListRequest(_message.Message):
     PAGE_SIZE_FIELD_NUMBER: _builtins.int
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     page_size: _builtins.int
-    """How many servers at most; 0 means 100, more than 1000 means 1000."""
+    """How many servers at most; 0 means 100, more than 1000 means 1000. A page
+    is shorter, with a next_page_token, where they would be over about 1 MiB.
+    """
     page_token: _builtins.str
     """The next_page_token of the page before; empty for the first."""
     def __init__(
