@@ -12,6 +12,7 @@ import click
 from pool_service.cli.text import safe
 
 if TYPE_CHECKING:
+    from pool_service.config import ConfigError
     from pool_service_client import PoolError
 
 
@@ -122,6 +123,8 @@ def _code(error: "PoolError") -> ExitCode:
     return ExitCode.REFUSED if error.code.name in _FINAL else ExitCode.FAILURE
 
 
-def invalid(error: Exception) -> Failure:
-    """What to tell of a configuration that is not valid."""
+def invalid(error: "ConfigError") -> Failure:
+    """What to tell of a configuration that is not valid: several problems below each other."""
+    if len(error.problems) > 1:
+        return Failure(f"{error.headline}:", ExitCode.USAGE, error.problems)
     return Failure(str(error), ExitCode.USAGE)

@@ -8,7 +8,9 @@ from typing import Annotated
 import platformdirs
 from pydantic import BaseModel, ConfigDict, Field
 
+from pool_service.adapters.launch_plan import Kind, option_value
 from pool_service.adapters.runtime import RuntimeOptions
+from pool_service.adapters.vllm_mlx import CHOOSES_PORT
 from pool_service.config.values import (
     Addresses,
     Command,
@@ -17,6 +19,7 @@ from pool_service.config.values import (
     Directory,
     Format,
     HealthPath,
+    HistoryLength,
     KeepAlive,
     Level,
     LogBytes,
@@ -139,7 +142,7 @@ class ServiceSection(Section):
         description="How long after the end of the service its guard waits for another one before "
         "it stops the servers; 0: no guard.",
     )
-    history: Count = Field(
+    history: HistoryLength = Field(
         default=4096,
         description="How many changes are kept, for a Watch that resumes after a revision.",
     )
@@ -187,6 +190,15 @@ class RuntimeSection(Section):
         "environment (PATH, HOME, HF_*, proxies and the like).",
     )
 
+    def contradictions(self, kind: Kind) -> Iterator[tuple[str, str]]:
+        """What of the command a runtime of this kind cannot work with, and the remedy."""
+        if kind != "vllm-mlx":
+            return
+        if not any("{runtime_model}" in part for part in self.command):
+            yield "command", 'must tell vllm-mlx what to load: add "{runtime_model}" behind "serve"'
+        if option_value(self.command, "--port") not in {"{port}", CHOOSES_PORT}:
+            yield "command", 'must tell vllm-mlx its port: add "--port", "{port}"'
+
 
 class LogsSection(Section):
     """What servers write, kept under the state directory."""
@@ -195,7 +207,11 @@ class LogsSection(Section):
         default=16 * 1024 * 1024,
         description="How large a log may grow before it is cut to its newer half.",
     )
-    keep: Count = Field(default=5, description="How many generations of each model keep their log.")
+    keep: Count = Field(
+        default=5,
+        description="How many generations of each model keep their log; of no more than the 200 "
+        "models that ran last.",
+    )
 
 
 class DefaultsSection(Section):
@@ -274,6 +290,8 @@ class Config(Section):
 
     def contradictions(self) -> Iterator[tuple[tuple[str, ...], str]]:
         """Values that are each valid, but not together: the way to a key, and what is wrong."""
+        for key, what in self.runtime.contradictions(self.runtime_options.effective_kind):
+            yield ("runtime", key), what
         catalogue = self.catalogue
         for key, what in self.defaults.contradictions(catalogue.defaults):
             yield ("defaults", key), what
