@@ -19,6 +19,7 @@ from pool_service_client import (
     RetryPolicy,
     ServerChanged,
     ServerRemoved,
+    ServerState,
     Synced,
 )
 from pool_service_client.connect import target
@@ -115,6 +116,8 @@ def evict(
 
 
 def _stopped(one: EvictedServer) -> str:
+    if one.server.state is ServerState.FAILED:
+        return safe(f"forgot {one.server.model}, which had failed")
     lost = "; it had to be killed, and work in flight was lost" if one.killed else ""
     return safe(f"evicted {one.server.model} (generation {one.server.generation}){lost}")
 

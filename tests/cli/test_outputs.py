@@ -154,3 +154,9 @@ def test_watch_after_a_revision_asks_for_what_follows_it(run: Run, service: Scri
     result = run("watch", "--after", "0")
     assert (result.exit_code, result.output) == (5, "pool-service: gone\n")
     assert service.asked["Watch"] == [pb.WatchRequest(after_revision=0)]
+
+
+def test_evict_says_of_what_had_failed_that_it_is_forgotten(run: Run, service: Script) -> None:
+    failed = pb.Server(model="f", state=pb.SERVER_STATE_FAILED, generation=1)
+    service.answer("Evict", pb.EvictResponse(evicted=[pb.EvictedServer(server=failed)]))
+    assert run("evict", "f").stdout == "forgot f, which had failed\n"
