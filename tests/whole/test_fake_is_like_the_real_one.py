@@ -167,7 +167,9 @@ def test_a_taken_port_ends_it_and_is_named_in_its_output(program: Program) -> No
         run = program.run("serve", program.model, "--port", str(taken.getsockname()[1]))
     # 3, but at times the real one is aborted by a thread of its own on its way out.
     assert run.returncode in (3, -signal.SIGABRT)
-    assert "error while attempting to bind on address" in run.stderr
+    address = re.escape(str(taken.getsockname()))
+    told = f"error while attempting to bind on address {address}: address already in use"
+    assert re.search(told, run.stderr)
 
 
 def test_health_says_that_the_model_is_loaded_and_how_many_requests_there_are(
