@@ -93,13 +93,17 @@ class GuardKeeper:
             _close_input(self._guard)
 
     async def dismiss(self) -> None:
-        """There is nothing to guard any more: end the guard and wait for its end."""
+        """There is nothing to guard any more: end the guard and wait for its end.
+
+        An earlier service's guard as well, which ours may not have had the time to send away.
+        """
         await self._stop_keeping()
         guard, self._guard = self._guard, None
         if guard is not None:
             guard.popen.terminate()
             guard.popen.send_signal(signal.SIGCONT)
             await self._bury(guard)
+            await asyncio.to_thread(_send_away, self._state_dir)
 
     async def _keep(self) -> None:
         pause = self._pause_first

@@ -176,6 +176,18 @@ async def test_a_service_that_stopped_its_servers_leaves_no_guard(pool: Pool) ->
     assert pool.guards() == []
 
 
+async def test_a_service_that_ends_before_its_guard_runs_leaves_no_earlier_guard_either(
+    pool: Pool,
+) -> None:
+    first = await pool.service(LONG)
+    await first.kill()
+    second = await pool.service(LONG)
+    # At once: its guard has not yet sent the earlier one away.
+    await second.order(do="dismiss")
+    await second.answer("dismissed")
+    assert pool.guards() == []
+
+
 async def test_a_guard_that_is_stopped_by_sigstop_can_be_dismissed(pool: Pool) -> None:
     service = await pool.service(LONG)
     os.kill(service.guard.pid, signal.SIGSTOP)
