@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import Final
 
-from pool_service_client import AsyncPoolClient, Page, PoolError, RetryPolicy
+from pool_service_client import AsyncPoolClient, Page, PoolError, RetryPolicy, Server
 from pool_service_client.v1 import pool_service_pb2 as pb
 from soak import processes
 from soak.gate import Gate
@@ -18,9 +18,10 @@ from tests.faults.invariants import vitals
 
 PACE: Final = 0.5
 """Seconds between two looks."""
-REST: Final = 45.0
+REST: Final = 60.0
 """Seconds in which the pool comes to rest if it is left alone: a stopped server must be found
-wedged (10 s) and drained, a guard that died often is started again after up to 30 s."""
+wedged (12 s), or not ready in time under a new service (25 s), and drained (15 s); a guard that
+died often is started again after up to 30 s."""
 REPLAY: Final = 10.0
 """Seconds by which Watch may be behind List on a busy machine."""
 MORE_DESCRIPTORS: Final = 12
@@ -137,9 +138,15 @@ class Audit:
         moving = [one.model for one in page.servers if one.message.state in _MOVING]
         strays = [one for one in running if one.nonce not in known]
         dead = [pid for pid in listed if pid not in leaders]
-        if strays or dead or moving:
-            return f"not listed {strays}, listed and dead {dead}, still moving {moving}"
+        # Nothing moves by itself of one that is stopped: it has to be found wedged.
+        wedged = [one.model for one in page.servers if self._is_stopped(one)]
+        if strays or dead or moving or wedged:
+            what = f"not listed {strays}, listed and dead {dead}"
+            return f"{what}, still moving {moving}, still stopped {wedged}"
         return ""
+
+    def _is_stopped(self, server: Server) -> bool:
+        return bool(server.pid) and self._watcher.life(server.message).is_stopped
 
     async def _guards(self) -> str:
         guards = await asyncio.to_thread(processes.guards, self._keeper.state_dir)

@@ -71,7 +71,9 @@ class Harm:
 
     async def _stop_server(self) -> None:
         """For good: the service has to find out."""
-        if self._signal_one(signal.SIGSTOP):
+        server = self._signal_one(signal.SIGSTOP)
+        if server is not None:
+            self._watcher.life(server).is_stopped = True
             self._ledger.count("servers: SIGSTOP for good")
 
     async def _pause_server(self) -> None:

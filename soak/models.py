@@ -35,7 +35,7 @@ keep = 100
 [defaults]
 keep_alive = {keep_alive}
 min_residency = {min_residency}
-start_timeout = 40
+start_timeout = 25
 probe_timeout = 2
 drain_timeout = {drain}
 stop_timeout = {stop}

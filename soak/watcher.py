@@ -26,7 +26,10 @@ REMEMBERED: Final = 2000
 
 @dataclass(slots=True)
 class Life:
-    """One process of a model. Times of time.monotonic, when this program was told of it."""
+    """One process of a model. Times of time.monotonic, when this program was told of it.
+
+    stopped_by_us: by SIGSTOP, if only for a moment; is_stopped: for good.
+    """
 
     pid: int = 0
     endpoint: str = ""
@@ -34,6 +37,7 @@ class Life:
     cause: int = pb.EXIT_CAUSE_UNSPECIFIED
     killed_by_us: bool = False
     stopped_by_us: bool = False
+    is_stopped: bool = False
 
     @property
     def leaves(self) -> bool:
