@@ -71,6 +71,9 @@ class Processes(Protocol):
     async def signal(self, identity: Identity, stop: StopSignal) -> None:
         """Send a signal to its group, if it is still this process; else nothing."""
 
+    async def last_lines(self, log_path: str) -> tuple[str, ...]:
+        """What a process wrote last, oldest line first; nothing if that cannot be read."""
+
     async def sweep(self, identity: Identity) -> None:
         """After its exit: end what it left behind; returns when all of it is gone."""
 

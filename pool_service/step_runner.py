@@ -42,6 +42,7 @@ class StepRunner:
             steps.Sweep: self._sweep,
             steps.Adopt: self._adopt,
             steps.TakePulse: self._take_pulse,
+            steps.ReadLog: self._read_log,
         }
 
     async def run(self, command: steps.ServerCommand) -> steps.ServerEvent | None:
@@ -91,6 +92,10 @@ class StepRunner:
             command.probe_timeout,
         )
         return steps.PulseTaken(command.model, command.generation, pulse)
+
+    async def _read_log(self, command: steps.ReadLog) -> steps.ServerEvent:
+        lines = await self._processes.last_lines(command.log_path)
+        return steps.LogRead(command.model, command.generation, lines)
 
     async def _send_signal(self, command: steps.SendSignal) -> None:
         # The wish first: should we die now, the next service carries it out.

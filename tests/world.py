@@ -77,6 +77,7 @@ class Script:
     answers: bool = True
     moves: bool = True
     sweep: When = 0.0
+    log: When = 0.0
     adopt: When = 0.0
     forks: bool = False
     raises: Mapping[str, BaseException] = field(default_factory=dict)
@@ -336,6 +337,11 @@ class World:
             self.violations.append(f"{stop.value} to {process.model} before its record")
         await self._run("signal", process, detail=stop.value)
         process.take(stop)
+
+    async def last_lines(self, log_path: str) -> tuple[str, ...]:
+        process = next(p for p in self.processes.values() if p.log_path == log_path)
+        await self._run("last_lines", process, process.script.log)
+        return (f"{log_path}: still loading",)
 
     async def sweep(self, identity: Identity) -> None:
         process = self.processes[identity]

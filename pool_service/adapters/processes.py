@@ -147,14 +147,15 @@ class LocalProcesses:
             # Somebody else will reap it, and then its group can't be told from another's.
             with contextlib.suppress(OSError):
                 owned.members |= await asyncio.to_thread(members_of, identity)
-        if not is_alive(identity):
-            return
-        # EPERM: of the whole group there is none left that may be signalled.
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(identity.pid, _SIGNALS[stop])
-            if stop is not StopSignal.KILL:
-                # A stopped process keeps other signals pending until it goes on.
-                os.killpg(identity.pid, signal.SIGCONT)
+
+        async def send() -> None:
+            _send(identity, stop)
+
+        await outlasting_shortage(send)
+
+    async def last_lines(self, log_path: str) -> tuple[str, ...]:
+        """What a process wrote last; see the port."""
+        return await asyncio.to_thread(last_lines, Path(log_path))
 
     async def sweep(self, identity: Identity) -> None:
         """End what the process left behind, in its group or not, and remove its directory."""
@@ -230,6 +231,18 @@ class LocalProcesses:
             pass
         except OSError as error:
             _log.warning("cannot remove a working directory", error=str(error))
+
+
+def _send(identity: Identity, stop: StopSignal) -> None:
+    """In one go, so that nobody reaps the process between the proof and the signal."""
+    if not is_alive(identity):
+        return
+    # EPERM: of the whole group there is none left that may be signalled.
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(identity.pid, _SIGNALS[stop])
+        if stop is not StopSignal.KILL:
+            # A stopped process keeps other signals pending until it goes on.
+            os.killpg(identity.pid, signal.SIGCONT)
 
 
 async def _outlasting(look: Callable[[], T]) -> T:

@@ -33,6 +33,8 @@ class Books:
         self._marked: set[str] = set()
         self._adopting: set[str] = set()
         self._lost_ports: dict[str, int] = {}
+        self._in_haste = False
+        self._timed_out: set[str] = set()
         self._vitality = dict[str, Vitality]()
         self._out: list[Command] = []
 
@@ -42,6 +44,8 @@ class Books:
             self._checking.discard(server.model)
             self._marked.discard(server.model)
             self._vitality.pop(server.model, None)
+        if server.phase is not Phase.STARTING:
+            self._timed_out.discard(server.model)
         if server.phase in (Phase.READY, Phase.FAILED):
             self._lost_ports.pop(server.model, None)
         self._arm(server)

@@ -42,7 +42,7 @@ def lasting_failure(server: Server, limits: Limits) -> PoolError | None:
     if end.cause is Cause.WEDGED:
         return None
     if end.cause is Cause.START_TIMEOUT:
-        return start_timeout(server)
+        return start_timeout(server, end.report.last_lines)
     if end.report.diagnosis is Diagnosis.PORT_TAKEN:
         return None
     return start_failure(server, end.report)
@@ -86,13 +86,14 @@ def start_failure(server: Server, report: ExitReport) -> PoolError:
     )
 
 
-def start_timeout(server: Server) -> StartTimeout:
+def start_timeout(server: Server, last_lines: tuple[str, ...]) -> StartTimeout:
     """The error for those who waited for a server that took too long."""
     return StartTimeout(
         f"the server of {server.model!r} was not ready within its start limit of "
         f"{server.settings.start_timeout:g} s and is stopped. Its log is {server.log_path}; "
         "try again, or raise start_timeout for this model.",
         model=server.model,
+        last_lines=last_lines,
     )
 
 
@@ -139,7 +140,11 @@ def evicted(model: str) -> Evicted:
 
 def in_use(model: str, requests: int) -> ServerInUse:
     """For an eviction without force of a busy server; 0 requests: cannot be told."""
-    work = f"{requests} request(s) in flight" if requests else "work in flight, or cannot tell"
+    work = (
+        f"{requests} request(s) in flight"
+        if requests
+        else "open connections, and its runtime cannot tell whether they are busy"
+    )
     return ServerInUse(
         f"{model!r} has {work}, so it was not evicted. Try again later, or use force to drain it.",
         model=model,

@@ -44,6 +44,10 @@ WITHOUT_PROCESS = frozenset({Phase.QUEUED, Phase.PREPARING, Phase.BACKING_OFF, P
 TAKES_A_SLOT = frozenset({Phase.PREPARING, Phase.SPAWNING, Phase.STARTING})
 """Phases that count as a start under way."""
 
+HASTE_PAUSE = 0.25
+"""Seconds between the first signal and the next in haste: a process takes those that come
+together in any order, and SIGINT forces its end only after another."""
+
 LEAVING = frozenset({Phase.STOPPING, Phase.SWEEPING})
 """Phases on the way out: who asks for the model now waits for the next generation."""
 
@@ -109,6 +113,11 @@ def rejoined(server: Server, now: float) -> Server:
     return replace(server, step_deadline=left)
 
 
+def out_of_time(server: Server, at: float) -> Server:
+    """Its start limit is over; it is stopped when its last lines are read, at the latest then."""
+    return replace(server, step_deadline=at)
+
+
 def used(server: Server, keep_alive: float | None, now: float) -> Server:
     """Somebody used it, and may have said how long it should stay from now on."""
     kept = server.keep_alive if keep_alive is None else keep_alive
@@ -137,15 +146,19 @@ def stopping(server: Server, cause: Cause) -> Server:
     )
 
 
-def signalled(server: Server, stop: StopSignal, now: float) -> Server:
+def signalled(server: Server, stop: StopSignal, now: float, *, in_haste: bool = False) -> Server:
     """The signal goes out; the next step is due if it does not help in time.
 
-    The drain limit is for what is in flight, so only for one that was READY.
+    The drain limit is for what is in flight, so only for one that was READY. In haste
+    nothing is waited for after the first signal.
     """
     gentle = stop is StopSignal.TERMINATE
     drains = gentle and server.ready_at is not None
     limit = server.settings.drain_timeout if drains else server.settings.stop_timeout
-    detail = server.detail if gentle else f"{server.detail}; did not end in time: {stop.value} sent"
+    if in_haste and gentle:
+        limit = min(limit, HASTE_PAUSE)
+    why = "hurried" if in_haste else "did not end in time"
+    detail = server.detail if gentle else f"{server.detail}; {why}: {stop.value} sent"
     return replace(
         server,
         stop_signal=stop,

@@ -86,6 +86,7 @@ class Machine(Recovery):
             steps.StepBroke: self._step_broke,
             steps.Adopted: self._adopted,
             steps.PulseTaken: self._pulse_taken,
+            steps.LogRead: self._log_read,
         }
 
     def handle(self, event: Event, now: float) -> list[Command]:
@@ -273,6 +274,8 @@ class Machine(Recovery):
             self._out.append(eviction.answer)
 
     def _hurried(self, _event: Hurried, now: float) -> None:
+        """What is not STOPPING yet, or has no process yet, is hurried when it comes to that."""
+        self._in_haste = True
         for server in self._roster:
             has_process = server.identity is not None and server.model not in self._adopting
             if server.phase is Phase.STOPPING and has_process:

@@ -50,7 +50,7 @@ class ShutdownRequested:
 
 @dataclass(frozen=True, slots=True)
 class Hurried:
-    """Whatever is STOPPING gets its next signal now."""
+    """Whatever is STOPPING gets its next signal now; whatever will be, soon after its first."""
 
 
 @dataclass(frozen=True, slots=True)

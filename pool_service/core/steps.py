@@ -111,6 +111,15 @@ class PulseTaken:
     pulse: Pulse
 
 
+@dataclass(frozen=True, slots=True)
+class LogRead:
+    """What the process wrote last, oldest line first; nothing if that cannot be read."""
+
+    model: str
+    generation: int
+    last_lines: tuple[str, ...]
+
+
 ServerEvent = (
     Prepared
     | Spawned
@@ -122,6 +131,7 @@ ServerEvent = (
     | StepBroke
     | Adopted
     | PulseTaken
+    | LogRead
 )
 
 
@@ -227,6 +237,15 @@ class TakePulse:
     probe_timeout: float
 
 
+@dataclass(frozen=True, slots=True)
+class ReadLog:
+    """Read the last lines that it wrote; answers LogRead."""
+
+    model: str
+    generation: int
+    log_path: str
+
+
 ServerCommand = (
     Prepare
     | CancelPrepare
@@ -238,4 +257,5 @@ ServerCommand = (
     | Sweep
     | Adopt
     | TakePulse
+    | ReadLog
 )

@@ -107,7 +107,7 @@ class Supervision(Books):
 
     def _signal(self, server: Server, stop: StopSignal, now: float) -> None:
         assert server.identity is not None
-        self._put(life.signalled(server, stop, now))
+        self._put(life.signalled(server, stop, now, in_haste=self._in_haste))
         self._out.append(steps.SendSignal(server.model, server.generation, server.identity, stop))
 
     def _exited(self, server: Server, event: steps.Exited, now: float) -> None:

@@ -7,6 +7,9 @@ from pool_service.core.requests import TimeReached
 from pool_service.core.types import Cause, Diagnosis, ExitReport, Phase, Server
 from pool_service.core.use import Use
 
+LOG_PATIENCE = 1.0
+"""Seconds for which the end of a start that took too long waits for its last lines."""
+
 
 class Upkeep(Use):
     """Goes on with each server when something is due for it, or went wrong with us."""
@@ -38,14 +41,29 @@ class Upkeep(Use):
         elif server.phase is Phase.READY:
             self._check_use(server)
         elif server.phase is Phase.STARTING:
-            self._refuse(server.model, start_timeout(server))
-            self._stop(server, Cause.START_TIMEOUT, now)
+            self._time_out(server, now)
         elif server.phase is Phase.STOPPING:
             self._signal(server, life.next_signal(server), now)
         elif server.phase is Phase.BACKING_OFF:
             self._enqueue(server.model, now)
         elif server.phase is Phase.FAILED:
             self._drop(server)
+
+    def _time_out(self, server: Server, now: float) -> None:
+        """What it wrote last says why; but a disk that does not answer holds up nobody."""
+        model, generation = server.model, server.generation
+        if model in self._timed_out:
+            self._log_read(server, steps.LogRead(model, generation, ()), now)
+            return
+        self._timed_out.add(model)
+        self._keep(life.out_of_time(server, now + LOG_PATIENCE))
+        self._out.append(steps.ReadLog(model, generation, server.log_path))
+
+    def _log_read(self, server: Server, event: steps.LogRead, now: float) -> None:
+        """Its start limit is over: who waits is told, with what it wrote last."""
+        if server.model in self._timed_out:
+            self._refuse(server.model, start_timeout(server, event.last_lines))
+            self._stop(server, Cause.START_TIMEOUT, now)
 
     # --- bugs of ours -----------------------------------------------------------------
 

@@ -100,11 +100,12 @@ def _(error: errors.ModelRejected, _info: error_details_pb2.ErrorInfo) -> list[M
 
 
 @_details.register
-def _(error: errors.StartFailed, _info: error_details_pb2.ErrorInfo) -> list[Message]:
+def _(
+    error: errors.StartFailed | errors.StartTimeout, _info: error_details_pb2.ErrorInfo
+) -> list[Message]:
     return [_retry(), _debug(error.last_lines)]
 
 
-@_details.register(errors.StartTimeout)
 @_details.register(errors.ShuttingDown)
 @_details.register(errors.Recovering)
 def _(_error: errors.PoolError, _info: error_details_pb2.ErrorInfo) -> list[Message]:

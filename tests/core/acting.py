@@ -45,6 +45,8 @@ def _unused_and_alive(command: steps.ServerCommand) -> steps.ServerEvent | None:
             return steps.UseReported(model, generation, 0)
         case steps.TakePulse():
             return steps.PulseTaken(model, generation, Pulse(answered=True, progress=()))
+        case steps.ReadLog():
+            return steps.LogRead(model, generation, ("slow",))
         case _:
             return None
 

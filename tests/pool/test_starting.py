@@ -16,6 +16,7 @@ from pool_service.core.errors import (
 )
 from pool_service.core.requests import Ensured
 from pool_service.core.types import Cause, Phase, StopSignal
+from pool_service.core.upkeep import LOG_PATIENCE
 from tests.pool.running import LIMITS, now, running
 from tests.world import CRASH, NEVER, PORT_TAKEN, REJECTED, Script, outcomes
 
@@ -137,6 +138,23 @@ async def test_a_failed_start_makes_room_for_the_next() -> None:
         assert run.world.times("spawn", "b")[0].at == pytest.approx(1.0)
 
 
+async def test_a_log_that_cannot_be_read_holds_up_no_answer_for_long() -> None:
+    async with running(start_timeout=120.0) as run:
+        run.world.script("m", Script(load=NEVER, raises={"last_lines": ZeroDivisionError()}))
+        (told,) = await outcomes(run.pool.ensure("m"))
+        assert isinstance(told, StartTimeout)
+        assert now() == pytest.approx(120.0 + LOG_PATIENCE)
+
+
+async def test_a_server_that_is_ready_while_its_log_is_read_is_handed_out() -> None:
+    async with running(start_timeout=120.0) as run:
+        run.world.script("m", Script(load=120.2, log=0.5))
+        ensured = await run.pool.ensure("m")
+        assert now() == pytest.approx(120.2)
+        await asyncio.sleep(1)
+        assert run.server("m") == ensured.server
+
+
 async def test_the_start_limit_ends_a_start_and_answers_its_waiters_at_once() -> None:
     async with running(start_timeout=120.0) as run:
         run.world.script(
@@ -145,9 +163,11 @@ async def test_the_start_limit_ends_a_start_and_answers_its_waiters_at_once() ->
         waiting = [run.ensure() for _ in range(3)]
         failures = await outcomes(*waiting)
         assert now() == pytest.approx(123.0)
-        assert all(isinstance(failure, StartTimeout) for failure in failures)
+        timeouts = [failure for failure in failures if isinstance(failure, StartTimeout)]
+        assert len(timeouts) == 3
         assert "120 s" in str(failures[0])
         assert "/logs/m/1" in str(failures[0])
+        assert {each.last_lines for each in timeouts} == {("/logs/m/1: still loading",)}
         assert run.phase("m") is Phase.STOPPING
         await asyncio.sleep(4.001)
         failed = run.server("m")
