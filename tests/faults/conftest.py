@@ -50,12 +50,17 @@ Start = Callable[..., Service]
 
 
 @contextlib.contextmanager
-def _starting(tmp_path: Path, runtime: str) -> Iterator[Start]:
-    """start(config, name, arguments): a service by the runtime's section and this config."""
+def _starting(tmp_path: Path, usual_runtime: str) -> Iterator[Start]:
+    """start(config, name, arguments, runtime): a service by the runtime's section and config."""
     services: list[Service] = []
     with ExitStack() as stack:
 
-        def start(config: str = "", name: str = "state", arguments: Sequence[str] = ()) -> Service:
+        def start(
+            config: str = "",
+            name: str = "state",
+            arguments: Sequence[str] = (),
+            runtime: str = usual_runtime,
+        ) -> Service:
             path = tmp_path / f"{name}.toml"
             path.write_text(runtime + config)
             options = ["--config", str(path), *arguments]

@@ -108,9 +108,17 @@ def pool_processes(state_dir: Path) -> dict[int, str]:
             directory = process.cwd()
         except psutil.Error:
             continue
-        if directory.startswith(root) and _runs(process):
+        if directory.startswith(root) and runs(process):
             found[process.pid] = directory.removeprefix(root).removesuffix(" (deleted)")
     return found
+
+
+def runs(process: psutil.Process) -> bool:
+    """Whether it is the same process still, and no zombie."""
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.Error:
+        return False
 
 
 def list_all(stub: "pb_grpc.PoolServiceStub") -> tuple[int, dict[str, pb.Server]]:
@@ -181,9 +189,8 @@ class Invariants:
 
     @property
     def revision(self) -> int:
-        """Of the last change seen: where to `wait` from."""
-        with self._changed:
-            return self._revision
+        """Of the service's last change: where to `wait` from."""
+        return self._stub.List(pb.ListRequest(page_size=1)).revision
 
     def wait(self, wanted: Callable[[Seen], bool], after: int = 0) -> Seen:
         """The first change after a revision that is wanted, once it has come.
@@ -212,6 +219,11 @@ class Invariants:
     def wait_removed(self, model: str, after: int = 0) -> Seen:
         """The first change after a revision by which the model has no server."""
         return self.wait(lambda one: one.removed and one.server.model == model, after)
+
+    def history(self, model: str) -> list[int]:
+        """The states that the model's server has had, each as often as it was told."""
+        with self._changed:
+            return [one.server.state for one in self._seen if one.server.model == model]
 
     # --- checking ---------------------------------------------------------------------
 
@@ -301,7 +313,7 @@ class Invariants:
         self._seen.append(Seen(now, revision, server, removed=False))
         before = self._processes.get(server.model)
         if server.pid and (before is None or before.pid != server.pid):
-            if before is not None and _runs(before):
+            if before is not None and runs(before):
                 self.broken.append(f"{server.model!r} has the processes {before} and {server.pid}")
             try:
                 self._processes[server.model] = psutil.Process(server.pid)
@@ -320,11 +332,3 @@ def _lasting(server: pb.Server) -> str:
 
 def _alive(processes: list[psutil.Process]) -> list[psutil.Process]:
     return [process for process in processes if process.is_running()]
-
-
-def _runs(process: psutil.Process) -> bool:
-    """Whether it is the same process still, and no zombie."""
-    try:
-        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
-    except psutil.Error:
-        return False

@@ -49,9 +49,11 @@ class Row:
 class Report(Protocol):
     """What is used of a pytest.TestReport."""
 
-    nodeid: str
-    when: str | None
-    outcome: str
+    @property
+    def nodeid(self) -> str: ...
+
+    @property
+    def outcome(self) -> str: ...
 
 
 class Table:
