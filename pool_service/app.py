@@ -20,6 +20,7 @@ from pool_service.adapters.state_dir import StateDir, StateDirError
 from pool_service.adapters.takeover import LEAVE_SIGNAL, taken_over
 from pool_service.config import Config
 from pool_service.history import History
+from pool_service.log_stream import LogStream
 from pool_service.logging_setup import configure_logging
 from pool_service.pool import Pool, World
 from pool_service.rpc.address import Address, AddressError
@@ -30,22 +31,25 @@ from pool_service.rpc.wire import Wire
 STOP_GRACE = 5.0
 """Seconds for answers that are on their way when the last server has gone."""
 
+DRAIN_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
+"""What asks the service to end: a manager, Ctrl-C, a terminal that closes, Ctrl-\\."""
+
 log = structlog.get_logger("pool_service.app")
 
 
 def run(config: Config) -> int:
-    """Run the service until SIGTERM, SIGINT or SIGUSR1; return its exit code.
+    """Run the service until one of DRAIN_SIGNALS or SIGUSR1; return its exit code.
 
-    SIGTERM and SIGINT drain and stop the servers, or leave them if `keep_servers` is
+    DRAIN_SIGNALS drain and stop the servers, or leave them if `keep_servers` is
     set; SIGUSR1 always leaves them, to a service that takes over. Says on stderr why,
     and returns 1, where it cannot have its state directory or an address.
     """
     service = config.service
-    configure_logging(service.log_format, service.log_level)
     try:
         addresses = [Address.parse(text) for text in service.listen]
         take_state_dir = taken_over if service.replace else StateDir
-        with take_state_dir(service.state_dir) as state:
+        with LogStream(sys.stderr) as stream, take_state_dir(service.state_dir) as state:
+            configure_logging(service.log_format, service.log_level, stream)
             asyncio.run(_serve(config, addresses, state))
     except (AddressError, StateDirError) as error:
         print(f"pool-service: {error}", file=sys.stderr)  # for who started it
@@ -115,13 +119,17 @@ class Ending:
         self.keep_servers = keep_servers
         self._pool = pool
         loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT, LEAVE_SIGNAL):
-            loop.add_signal_handler(number, self._on_signal, number)
+        for number in (*DRAIN_SIGNALS, LEAVE_SIGNAL):
+            # nohup: whoever ignores it has decided so.
+            if number is not signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN:
+                loop.add_signal_handler(number, self._on_signal, number)
 
     def _on_signal(self, number: signal.Signals) -> None:
         log.info("signal received", signal=number.name)
         if self.wanted.is_set():
-            self._pool.hurry()
+            # A terminal that closes can send it more than once, and nobody means to hurry.
+            if number is not signal.SIGHUP:
+                self._pool.hurry()
             return
         self.keep_servers = self.keep_servers or number is LEAVE_SIGNAL
         log.info("shutting down", servers="left running" if self.keep_servers else "drained")

@@ -49,13 +49,13 @@ class HttpProbe:
     async def requests_in_flight(
         self, identity: Identity, plan: LaunchPlan, endpoint: str, probe_timeout: float
     ) -> int | None:
-        """What the server itself says, else its connections; see the port."""
+        """What the server itself says, else 0 if nobody is connected; see the port."""
         url = urlsplit(endpoint)
         host, port = url.hostname or "", url.port or 0
         said = active_requests(await get(host, port, plan.health_path, probe_timeout))
         if said is not None:
             return said
-        return await asyncio.to_thread(_count_connections, identity, port)
+        return await asyncio.to_thread(_none_if_connected, identity, port)
 
     async def pulse(
         self,
@@ -120,10 +120,12 @@ async def _first_healthy(
     return None
 
 
-def _count_connections(identity: Identity, port: int) -> int | None:
+def _none_if_connected(identity: Identity, port: int) -> int | None:
+    """0 if nothing can be in flight. A connection may be kept alive for later use: None."""
     if not is_alive(identity):
         return 0
-    return established([identity.pid, *member_pids(identity.pid)], port)
+    count = established([identity.pid, *member_pids(identity.pid)], port)
+    return 0 if count == 0 else None
 
 
 def _progress(identity: Identity, log_path: str) -> tuple[float, ...]:
