@@ -99,11 +99,13 @@ async def _soak(options: argparse.Namespace, directory: Path, ledger: Ledger) ->
     ]
     await keeper.start()
     runs = [watcher.run(), audit.run(), harm.run(), *(caller.run() for caller in callers)]
-    async with _running(runs, ledger):
-        await _storm(options.minutes * 60, audit)
-        async with gate.closed():
-            await audit.at_rest()
-    await keeper.kill()
+    try:
+        async with _running(runs, ledger):
+            await _storm(options.minutes * 60, audit)
+            async with gate.closed():
+                await audit.at_rest()
+    finally:
+        await keeper.end()
     await audit.left_alone()
     await audit.close()
 

@@ -130,7 +130,7 @@ class Caller:
         await self._evicted("all, by force", self._pool.evict_all(force=True, timeout=EVICTION))
 
     async def _evicted(self, kind: str, call: Awaitable[tuple[object, ...]]) -> None:
-        evicted = await self._called("Evict", call, EVICTION, TO_EVICT)
+        evicted = await self._called("Evict", call, EVICTION, lambda: TO_EVICT)
         self._ledger.count(f"evictions: {kind}")
         if evicted:
             self._ledger.count("servers evicted", len(evicted))
@@ -165,7 +165,7 @@ class Caller:
     ) -> Server | None:
         self._ledger.count("ensures")
         call = self._pool.ensure(model.name, keep_alive=keep_alive, timeout=deadline)
-        result = await self._called("Ensure", call, deadline, TO_ENSURE | self._reasons(model))
+        result = await self._called("Ensure", call, deadline, lambda: self._reasons(model))
         if result is None:
             return None
         server = result.server
@@ -176,23 +176,27 @@ class Caller:
         return server
 
     def _reasons(self, model: Model) -> frozenset[str]:
-        """A start that we stopped by SIGSTOP comes to its limit."""
+        """What Ensure may answer now: a start that we stopped by SIGSTOP comes to its limit."""
         stopped = any(
             life.stopped_by_us
             for (name, _), life in self._watcher.lives.items()
             if name == model.name
         )
-        return model.reasons | ({"START_TIMEOUT"} if stopped else frozenset())
+        return TO_ENSURE | model.reasons | ({"START_TIMEOUT"} if stopped else frozenset())
 
     async def _called(
-        self, method: str, call: Awaitable[T], deadline: float, reasons: frozenset[str]
+        self,
+        method: str,
+        call: Awaitable[T],
+        deadline: float,
+        reasons: Callable[[], frozenset[str]],
     ) -> T | None:
         """The answer; None for an error that is documented. Anything else is a violation."""
         began = time.monotonic()
         try:
             answer = await call
         except PoolError as error:
-            self._look_at(method, error, began, deadline, reasons)
+            self._look_at(method, error, began, deadline, reasons())
             answer = None
         else:
             self._ledger.count(f"{method}: OK")

@@ -32,6 +32,7 @@ class Keeper:
         self._ledger = ledger
         self.address = f"127.0.0.1:{_free_port(chance)}"
         self._process: asyncio.subprocess.Process | None = None
+        self._all: list[asyncio.subprocess.Process] = []
         self._expected: set[int] = set()
         self._away_since: float | None = None
         self._outages: list[tuple[float, float]] = []
@@ -70,6 +71,15 @@ class Keeper:
         """SIGKILL it, and return when it is gone."""
         await self._end(signal.SIGKILL)
         self._ledger.count("service: SIGKILL")
+
+    async def end(self) -> None:
+        """SIGKILL whatever was started here and still runs, for good."""
+        self._gone()
+        for process in self._all:
+            self._expected.add(process.pid)
+            if process.returncode is None:
+                process.kill()
+                await process.wait()
 
     async def leave(self) -> None:
         """SIGTERM it: it leaves its servers. Return when it is gone."""
@@ -112,6 +122,7 @@ class Keeper:
                 stderr=stderr,
                 start_new_session=True,
             )
+        self._all.append(process)
         wait = asyncio.create_task(self._wait(process))
         self._waits.add(wait)
         wait.add_done_callback(self._waits.discard)
