@@ -118,6 +118,19 @@ async def test_evictions_under_way_are_told_and_what_stops_goes_on_stopping() ->
         assert run.phase("stops") is None
 
 
+async def test_a_shutdown_of_a_service_that_leaves_stops_nothing() -> None:
+    async with running() as run:
+        run.world.script("slow", Script(spawn=5.0))
+        await run.pool.ensure("m")
+        run.ask("slow")
+        await asyncio.sleep(1)
+        await asyncio.gather(run.pool.leave(), run.pool.shutdown())
+        await run.pool.shutdown()
+        assert len(run.world.living) == 2
+        assert run.world.times("signal") == []
+        await run.start()
+
+
 async def test_watchers_are_ended() -> None:
     async with running() as run:
         await run.pool.ensure("m")
