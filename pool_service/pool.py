@@ -124,8 +124,6 @@ class Pool:
         """
         self.feed(LeaveRequested())
         self._record_uses()
-        while self._spawns:
-            await asyncio.wait(self._spawns)
         await self._end()
 
     def hurry(self) -> None:
@@ -134,6 +132,8 @@ class Pool:
 
     async def _end(self) -> None:
         """From here on nothing is begun and nothing is recorded: the next service may be there."""
+        while self._spawns:
+            await asyncio.wait(self._spawns)
         self._ended = True
         self._history.close()
         for timer in (self._timer, self._use_timer):

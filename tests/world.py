@@ -74,6 +74,7 @@ class Script:
     ends_on: Mapping[StopSignal, float] = field(default_factory=dict)
     requests: int | None = 0
     check: When = 0.0
+    pulse: When = 0.0
     answers: bool = True
     moves: bool = True
     sweep: When = 0.0
@@ -385,7 +386,7 @@ class World:
         probe_timeout: float,
     ) -> Pulse:
         process = self.processes[identity]
-        await self._run("pulse", process)
+        await self._run("pulse", process, process.script.pulse)
         if process.script.answers:
             return Pulse(answered=True, progress=())
         process.moved += process.script.moves

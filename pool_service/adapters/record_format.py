@@ -129,6 +129,7 @@ def _from_server(server: Server) -> dict[str, Any]:
         "crashes": [_from_number(at) for at in server.crashes],
         "retry_at": _from_number(server.retry_at),
         "failure": _from_error(server.failure),
+        "spared_until": _from_number(server.spared_until),
     }
 
 
@@ -259,6 +260,7 @@ def _to_server(model: str, value: object) -> Server:
         crashes=of.required("crashes", lambda times: tuple(map(_to_number, _to_list(times)))),
         retry_at=of.number("retry_at"),
         failure=of.optional("failure", _to_error),
+        spared_until=of.number("spared_until"),
     )
 
 

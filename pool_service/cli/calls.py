@@ -126,6 +126,8 @@ def list_servers(address: str | None, *, timeout: float | None, as_json: bool) -
     """Print all servers of the pool."""
     with PoolClient.connect(_valid(address), retry=_retries(timeout)) as pool:
         pages = list(pool.pages(timeout=timeout or _PATIENCE))
+    for notice in pages[-1].notices:
+        click.echo(f"notice: {safe(notice)}", err=True)
     servers = [server for page in pages for server in page.servers]
     if as_json:
         for server in servers:

@@ -111,12 +111,21 @@ def _words(error: "PoolError") -> str:
 
 
 def _code(error: "PoolError") -> ExitCode:
-    from pool_service_client import DeadlineExceeded, Evicted, PoolUnavailable, ServerInUse
+    from pool_service_client import (
+        CrashLoop,
+        DeadlineExceeded,
+        Evicted,
+        PoolUnavailable,
+        ServerInUse,
+    )
 
     if isinstance(error, PoolUnavailable):
         return ExitCode.UNREACHABLE
     if isinstance(error, DeadlineExceeded):
         return ExitCode.TIMEOUT
+    if isinstance(error, CrashLoop):
+        # It may be tried again, but nothing says that it will end otherwise.
+        return ExitCode.REFUSED
     passes = isinstance(error, Evicted | ServerInUse) or error.retry_after is not None
     if passes or error.code.name == "UNAVAILABLE":
         return ExitCode.TRY_AGAIN

@@ -39,4 +39,5 @@ async def _follow(pool: AsyncPoolClient, model: str, progress: Progress) -> None
 
 def _words(server: Server) -> str:
     reason = f": {why(server)}" if why(server) else ""
-    return safe(f"{server.model}: {server.state.name.lower()}{reason}")
+    doing = server.state.name.lower().replace("_", " ")
+    return safe(f"{server.model}: {doing}{reason}")

@@ -245,7 +245,7 @@ class Machine(Recovery):
     def _shutdown_requested(self, event: ShutdownRequested, now: float) -> None:
         self._closing = True
         everything = Eviction(event.ticket, force=True, cause=Cause.SHUTDOWN)
-        self._evict(list(self._roster), everything, now)
+        self._evict([] if self._leaving else list(self._roster), everything, now)
 
     def _leave_requested(self, _event: LeaveRequested, now: float) -> None:
         """What has no process yet ends; nobody waits any longer; the rest runs on."""

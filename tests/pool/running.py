@@ -90,6 +90,10 @@ class Running:
         self._calls.append(call)
         return call
 
+    def ask(self, model: str = "m") -> None:
+        """Somebody ensures, and what they are told is of no matter."""
+        self._calls.append(self.ensure(model))
+
     def phases(self, model: str = "m") -> list[Phase]:
         """Each phase that a model was in, in order."""
         told = [change.server.phase for change in self.changes if change.server.model == model]

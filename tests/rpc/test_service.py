@@ -8,10 +8,11 @@ import grpc
 import pytest
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from pool_service.core.types import Diagnosis
+from pool_service.core.types import Cause, Diagnosis, Limits, Phase
+from pool_service.rpc.wire import CAUSES, STATES
 from pool_service.v1 import pool_service_pb2 as pb
 from tests.rpc.serving import REVISION, Service, gate, read, serving
-from tests.world import CRASH, NEVER, Script, settled
+from tests.world import CRASH, KILLED, NEVER, Script, settled
 
 
 async def listed(service: Service, **fields: int | str) -> pb.ListResponse:
@@ -87,6 +88,43 @@ async def test_evict_idle_leaves_what_was_just_used() -> None:
         assert not (await service.stub.Evict(pb.EvictRequest(idle=True))).evicted
 
 
+async def test_one_that_was_killed_and_is_waited_for_backs_off_and_is_started_again() -> None:
+    limits = Limits(backoff_first=0.2)
+    async with serving(limits=limits) as service:
+        service.world.script("m", Script(load=NEVER, dies=0.0, report=KILLED), Script(load=0.0))
+        stream = service.stub.Watch(pb.WatchRequest())
+        await read(stream, 1)
+        call = asyncio.ensure_future(service.ensure())
+        await settled(lambda: service.pool.totals().by_phase[Phase.BACKING_OFF])
+        page = await listed(service)
+        (server,) = page.servers
+        assert (page.totals.backing_off, page.totals.waiting_calls) == (1, 1)
+        assert server.state == pb.SERVER_STATE_BACKING_OFF
+        assert (server.detail, server.pid, server.endpoint) == (KILLED.message, 0, "")
+        assert (server.last_exit.signal, server.last_exit.cause) == (9, pb.EXIT_CAUSE_CRASHED)
+        assert (await call).server.generation == 2
+        events = await read(stream, service.pool.history.revision - REVISION)
+        states = list(dict.fromkeys(event.server.state for event in events))
+        assert states == [
+            pb.SERVER_STATE_QUEUED,
+            pb.SERVER_STATE_STARTING,
+            pb.SERVER_STATE_STOPPING,
+            pb.SERVER_STATE_BACKING_OFF,
+            pb.SERVER_STATE_READY,
+        ]
+        stream.cancel()
+
+
+@pytest.mark.parametrize("cause", Cause)
+def test_every_cause_of_an_end_has_its_name_on_the_wire(cause: Cause) -> None:
+    assert pb.ExitCause.Name(CAUSES[cause]) == f"EXIT_CAUSE_{cause.name}"
+
+
+@pytest.mark.parametrize("phase", Phase)
+def test_every_phase_has_its_state_on_the_wire(phase: Phase) -> None:
+    assert STATES[phase] != pb.SERVER_STATE_UNSPECIFIED
+
+
 # --- List ---------------------------------------------------------------------------------
 
 
@@ -144,6 +182,14 @@ async def test_list_counts_the_whole_pool_whatever_the_page() -> None:
         assert (totals.servers, totals.ready, totals.starting, totals.failed) == (4, 2, 1, 1)
         assert (totals.queued, totals.stopping, totals.waiting_calls) == (0, 0, 1)
         call.cancel()
+
+
+async def test_list_says_what_the_service_cannot_do() -> None:
+    async with serving() as service:
+        assert list((await listed(service)).notices) == []
+        service.world.records.trouble = "the state directory cannot be written: disk full"
+        notices = list((await listed(service)).notices)
+        assert notices == ["the state directory cannot be written: disk full"]
 
 
 async def test_list_takes_the_default_and_the_largest_page() -> None:

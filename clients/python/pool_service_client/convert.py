@@ -74,6 +74,7 @@ def page(response: pb.ListResponse) -> Page:
         servers=tuple(server(message) for message in response.servers),
         revision=response.revision,
         totals=_totals(response.totals),
+        notices=tuple(response.notices),
     )
 
 
@@ -132,6 +133,7 @@ def _totals(message: pb.PoolTotals) -> Totals:
         ready=message.ready,
         stopping=message.stopping,
         failed=message.failed,
+        backing_off=message.backing_off,
         waiting_calls=message.waiting_calls,
     )
 
