@@ -85,14 +85,24 @@ class Vitals:
 def vitals(pid: int) -> Vitals:
     """What the process takes now; memory in bytes."""
     process = psutil.Process(pid)
-    callers = [one for one in process.net_connections("inet") if one.status != psutil.CONN_LISTEN]
+    descriptors = _descriptors(process)
+    # A probe's connection that ends between the two looks would count as less than none.
+    while descriptors != (again := _descriptors(process)):
+        descriptors = again
     children = [child.status() for child in _alive(process.children())]
     return Vitals(
-        descriptors=process.num_fds() - len(callers),
+        descriptors=descriptors,
         threads=process.num_threads(),
         zombies=children.count(psutil.STATUS_ZOMBIE),
         memory=process.memory_info().rss,
     )
+
+
+def _descriptors(process: psutil.Process) -> int:
+    """Those that are no connections."""
+    connections = process.net_connections("inet")
+    connected = [one for one in connections if one.status != psutil.CONN_LISTEN]
+    return process.num_fds() - len(connected)
 
 
 def pool_processes(state_dir: Path) -> dict[int, str]:
