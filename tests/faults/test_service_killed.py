@@ -23,6 +23,7 @@ from tests.faults.lives import (
     seen,
     settled,
 )
+from tests.faults.table import Recovery
 
 TOKENS = 2000
 SAME_TIME = 0.01
@@ -44,16 +45,17 @@ def fake(tmp_path: Path) -> Iterator[Lives]:
 @pytest.mark.fault("`kill -9` with several READY, some answering")
 @pytest.mark.timeout(180)
 def test_three_real_servers_that_answer_are_adopted_and_every_stream_is_complete(
-    real: Lives, tiny: str
+    real: Lives, tiny: str, recovered: Recovery
 ) -> None:
     models = [f"tiny/{number}" for number in range(3)]
     real.start()
     with real.pool() as pool, ThreadPoolExecutor(3) as callers:
         before = list(callers.map(lambda m: pool.ensure(m, runtime_model=tiny).server, models))
         streams = [Stream(server, TOKENS) for server in before]
-        real.kill()
-        real.start()
-        after = [pool.ensure(model) for model in models]
+        with recovered.measured():
+            real.kill()
+            real.start()
+            after = [pool.ensure(model) for model in models]
         assert not any(ensured.started for ensured in after)
         assert all(map(same_process, before, (ensured.server for ensured in after)))
         assert all(callers.map(Stream.is_complete, streams))
@@ -122,7 +124,9 @@ def as_it_was_meant(lives: Lives) -> None:
 
 
 @pytest.mark.fault("`kill -9` and no successor")
-def test_without_a_successor_the_guard_stops_all_and_then_ends_itself(tmp_path: Path) -> None:
+def test_without_a_successor_the_guard_stops_all_and_then_ends_itself(
+    tmp_path: Path, recovered: Recovery
+) -> None:
     with fake_lives(tmp_path, "[service]\norphan_grace = 0.2\n") as lives:
         lives.start()
         with lives.pool() as pool:
@@ -131,9 +135,10 @@ def test_without_a_successor_the_guard_stops_all_and_then_ends_itself(tmp_path: 
         stream = Stream(busy, 60)
         everything = lives.processes()
         assert {server.pid for server in [busy, *others]} <= {one.pid for one in everything}
-        lives.kill()
-        assert stream.is_complete()
-        psutil.wait_procs(everything)
+        with recovered.measured():
+            lives.kill()
+            assert stream.is_complete()
+            psutil.wait_procs(everything)
         assert lives.processes() == []
 
 
@@ -145,8 +150,9 @@ def test_a_server_that_died_meanwhile_is_told_as_a_crash_and_starts_as_the_next_
     with fake.pool() as pool:
         died, lives_on = pool.ensure("died").server, pool.ensure("lives on").server
         fake.kill()
-        kill(died.pid)
-        assert died.pid not in fake.servers()
+        process = psutil.Process(died.pid)
+        process.kill()
+        psutil.wait_procs([process])
         fake.start()
         servers = settled(pool)
         assert same_process(servers["lives on"], lives_on)
@@ -190,14 +196,15 @@ def apart(one: datetime | None, other: datetime | None) -> float:
 
 
 @pytest.mark.fault("`kill -9` again and again")
-def test_ten_deaths_in_a_row_lose_and_double_nothing(fake: Lives) -> None:
+def test_ten_deaths_in_a_row_lose_and_double_nothing(fake: Lives, recovered: Recovery) -> None:
     fake.start()
     with fake.pool() as pool:
         before = [pool.ensure(f"m/{number}").server for number in range(5)]
         guards = fake.guards()
         for _ in range(10):
-            fake.kill()
-            fake.start()
+            with recovered.measured():
+                fake.kill()
+                fake.start()
             guards += fake.guards()
         after = settled(pool)
         assert all(same_process(server, after[server.model]) for server in before)
