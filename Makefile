@@ -1,11 +1,11 @@
 # Everything a person or CI runs; `make help` lists it. Needs Python 3.11 or later, and `lint` npm.
 PYTHON ?=
 BIN := .venv/bin
-SOURCES := $(wildcard pool_service clients/python/pool_service_client demo bench tests tools)
+SOURCES := $(wildcard pool_service clients/python/pool_service_client demo bench soak tests tools)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo serve test test-fast test-process test-whole lint types check proto \
-	docs bench lock clean
+.PHONY: help setup demo serve test test-fast test-process test-whole faults lint types check proto \
+	docs bench soak lock clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -30,6 +30,9 @@ test-process: setup ## Real processes, with a small fake server
 test-whole: setup ## The service with the real runtime and a real model
 	$(BIN)/python -m pytest -m whole $(ARGS)
 
+faults: setup ## Every fault that is to be survived, and how long each recovery took
+	$(BIN)/python -m pytest tests/faults $(ARGS)
+
 lint: setup ## Style, layers, proto, stubs and Dockerfile (needs npm for buf)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -51,6 +54,9 @@ docs: setup ## Write the configuration's keys into docs/ and the README, from th
 
 bench: setup ## Measure warm and cold Ensure against their floors
 	@$(BIN)/python -m bench $(ARGS)
+
+soak: setup ## Random use and harm for MINUTES (10), every promise checked (ARGS='--seed N')
+	@$(BIN)/python -m soak --minutes $(or $(MINUTES),10) $(ARGS)
 
 lock: setup ## Resolve the pinned lists anew (ARGS=--upgrade for newer versions)
 	sh tools/lock.sh $(ARGS)

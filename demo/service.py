@@ -45,13 +45,15 @@ def running(
     listen: Sequence[str] = ("127.0.0.1:0",),
     arguments: Sequence[str] = (),
     environment: Mapping[str, str] | None = None,
+    log: Path | None = None,
 ) -> Iterator[RunningService]:
     """A service for as long as the block runs; stopped with its servers at its end.
 
-    Raises ServiceFailedError.
+    log: where its stderr goes; by default into the state directory. Raises
+    ServiceFailedError.
     """
     state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-    log = state_dir / "service.log"
+    log = log or state_dir / "service.log"
     addresses = [word for address in listen for word in ("--listen", address)]
     with log.open("w") as stderr:
         process = subprocess.Popen(

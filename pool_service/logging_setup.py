@@ -9,7 +9,7 @@ import logging
 import math
 import os
 import sys
-from typing import IO, Literal
+from typing import Literal, Protocol
 
 import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
@@ -20,8 +20,16 @@ LogLevel = Literal["debug", "info", "warning", "error"]
 _WIDTH_OF_EVENT = 24
 
 
+class Stream(Protocol):
+    """What is used of a text stream."""
+
+    def write(self, text: str, /) -> int: ...
+    def flush(self) -> None: ...
+    def isatty(self) -> bool: ...
+
+
 def configure_logging(
-    log_format: LogFormat, log_level: LogLevel, stream: IO[str] | None = None
+    log_format: LogFormat, log_level: LogLevel, stream: Stream | None = None
 ) -> None:
     """Send every log line of this process to `stream` (None: stderr), in one format.
 
@@ -68,7 +76,7 @@ def _text(*, colors: bool) -> list[Processor]:
     return [_harmless, renderer]
 
 
-def _has_colors(stream: IO[str]) -> bool:
+def _has_colors(stream: Stream) -> bool:
     return stream.isatty() and not os.environ.get("NO_COLOR")
 
 

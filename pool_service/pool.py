@@ -6,16 +6,18 @@ whole pool; it is armed again after every event.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from itertools import count
 from typing import Any
 
 import structlog
 
-from pool_service.core import lifecycle as life
+from pool_service.core import steps
+from pool_service.core.books import Command
 from pool_service.core.catalogue import Catalogue
 from pool_service.core.errors import PoolError
+from pool_service.core.failures import recovering
 from pool_service.core.machine import Event, Machine
 from pool_service.core.requests import (
     Answer,
@@ -24,20 +26,31 @@ from pool_service.core.requests import (
     Every,
     EvictRequested,
     Hurried,
+    LeaveRequested,
     Publish,
+    RecoveryBegan,
+    RecoveryEnded,
     Removed,
     ShutdownRequested,
+    StraysFound,
     TimeReached,
     WaiterLeft,
 )
-from pool_service.core.supervision import Command
-from pool_service.core.types import FOREVER, Limits, Server, StopSignal, Totals
+from pool_service.core.types import FOREVER, Limits, Phase, Server, Totals
 from pool_service.history import History
-from pool_service.ports import Clock, Probe, Processes, Runtime
+from pool_service.ports import Clock, Probe, Processes, Records, Runtime
+from pool_service.step_runner import StepRunner
 
 LONGEST_NAP = 60.0
 """Seconds. The loop's clock may stand still while the machine sleeps and ours does
 not, so that a long timer must look at the time now and then."""
+
+LATE = 5.0
+"""Seconds. A timer that comes so much later than it should tells that the service did not
+run: the machine slept, or the service was held up."""
+
+USE_PACE = 5.0
+"""Seconds between writes of when servers were last used; so much of it a crash may lose."""
 
 log = structlog.get_logger("pool_service.pool")
 
@@ -50,6 +63,7 @@ class World:
     runtime: Runtime
     processes: Processes
     probe: Probe
+    records: Records
 
 
 class Pool:
@@ -65,18 +79,70 @@ class Pool:
         self._tickets = count(1)
         self._answers: dict[int, asyncio.Future[Any]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
+        self._spawns: set[asyncio.Task[None]] = set()
         self._prepares: dict[tuple[str, int], asyncio.Task[None]] = {}
         self._armed_for = FOREVER
         self._timer: asyncio.TimerHandle | None = None
-        self._steps: dict[type, Callable[[Any], Awaitable[life.ServerEvent | None]]] = {
-            life.Prepare: self._prepare,
-            life.Spawn: self._spawn,
-            life.AwaitExit: self._await_exit,
-            life.AwaitReady: self._await_ready,
-            life.CheckUse: self._check_use,
-            life.SendSignal: self._send_signal,
-            life.Sweep: self._sweep,
-        }
+        self._timer_due = FOREVER
+        self._used: set[str] = set()
+        self._use_timer: asyncio.TimerHandle | None = None
+        self._recovered = asyncio.Event()
+        self._ended = False
+        self._runner = StepRunner(
+            world.runtime, world.processes, world.probe, world.records, self._is_stopping
+        )
+
+    # --- its own beginning and end ---------------------------------------------------
+
+    async def recover(self, budget: float) -> None:
+        """Take over what an earlier service left, before the first call.
+
+        Returns when it is known how each server is, at the latest after `budget`
+        seconds: those that are slow to tell are waited for like any that start.
+        """
+        remembered = await self._world.records.load()
+        for name in remembered.damaged:
+            log.warning("a record could not be read and was set aside", file=name)
+        self.feed(RecoveryBegan(remembered))
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._recovered.wait(), budget)
+        # Only now: what was adopted is no stray.
+        nonces = {server.plan.nonce for server in remembered.servers if server.plan}
+        self.feed(StraysFound(await self._world.processes.strays(nonces)))
+        self._recovered.set()
+
+    async def shutdown(self) -> None:
+        """Refuse what is new, drain and stop everything, end all who watch."""
+        ticket = next(self._tickets)
+        await self._ask(ticket, ShutdownRequested(ticket))
+        await self._end()
+
+    async def leave(self) -> None:
+        """Refuse what is new, end all who watch, and leave the servers to the next service.
+
+        A spawn that is under way is waited for: what exists is to be known.
+        """
+        self.feed(LeaveRequested())
+        self._record_uses()
+        await self._end()
+
+    def hurry(self) -> None:
+        """Send whatever is stopping its next, harder signal now."""
+        self.feed(Hurried())
+
+    async def _end(self) -> None:
+        """From here on nothing is begun and nothing is recorded: the next service may be there."""
+        while self._spawns:
+            await asyncio.wait(self._spawns)
+        self._ended = True
+        self._history.close()
+        for timer in (self._timer, self._use_timer):
+            if timer is not None:
+                timer.cancel()
+        for task in list(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._world.records.settled()
 
     # --- what callers ask -----------------------------------------------------------
 
@@ -88,6 +154,7 @@ class Pool:
         keep_alive: seconds, FOREVER, or None for what is set already. Cancelling
         only ends this wait. Raises the PoolErrors that `Ensure` documents.
         """
+        self._check_recovered()
         ticket = next(self._tickets)
         try:
             event = EnsureRequested(ticket, model, runtime_model, keep_alive)
@@ -95,6 +162,7 @@ class Pool:
         except asyncio.CancelledError:
             self.feed(WaiterLeft(ticket, model))
             raise
+        self._note_use(model)
         return ensured
 
     async def evict(self, target: str | Every, *, force: bool = False) -> tuple[Removed, ...]:
@@ -102,27 +170,16 @@ class Pool:
 
         Cancelling ends the wait, not the eviction. Raises ServerInUse.
         """
+        self._check_recovered()
         ticket = next(self._tickets)
         removed: tuple[Removed, ...] = await self._ask(
             ticket, EvictRequested(ticket, target, force)
         )
         return removed
 
-    async def shutdown(self) -> None:
-        """Refuse what is new, drain and stop everything, end all who watch."""
-        ticket = next(self._tickets)
-        await self._ask(ticket, ShutdownRequested(ticket))
-        self._history.close()
-        for task in list(self._tasks):
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-
-    def hurry(self) -> None:
-        """Send whatever is stopping its next, harder signal now."""
-        self.feed(Hurried())
-
     def page(self, after: str | None, size: int) -> list[Server]:
         """At most `size` servers in the order of their models, after `after`."""
+        self._check_recovered()
         return self._machine.page(after, size)
 
     def totals(self) -> Totals:
@@ -131,17 +188,53 @@ class Pool:
 
     @property
     def history(self) -> History:
-        """The changes; its revision is that of the state that `page` shows."""
+        """The changes; its revision is that of the state that `page` shows.
+
+        Raises Recovering before there is such a state.
+        """
+        self._check_recovered()
         return self._history
+
+    @property
+    def trouble(self) -> str:
+        """What the service cannot do at present, in words; empty if all is well."""
+        return self._world.records.trouble
+
+    def _check_recovered(self) -> None:
+        if not self._recovered.is_set():
+            raise recovering()
+
+    def _note_use(self, model: str) -> None:
+        """Idle times survive too, but not every Ensure is worth a write."""
+        if not self._used:
+            self._use_timer = self._loop.call_later(USE_PACE, self._record_uses)
+        self._used.add(model)
+
+    def _record_uses(self) -> None:
+        for model in self._used:
+            server = self._machine.get(model)
+            if server is not None:
+                self._world.records.put(server)
+        self._used.clear()
 
     # --- events in, commands out ----------------------------------------------------
 
     def feed(self, event: Event) -> None:
         """Let the machine take in what happened and carry out what it commands."""
-        for command in self._machine.handle(event, self._world.clock.now()):
-            self._carry_out(command)
-        if self._machine.next_deadline() != self._armed_for:
+        now = self._world.clock.now()
+        away = now - self._timer_due
+        if away > LATE:
+            # Before anything else: what is overdue now is so by our own fault.
+            self._timer_due = FOREVER
+            log.warning("the service did not run for a while", seconds=round(away, 1))
+            self._handle(TimeReached(away), now)
+        self._handle(event, now)
+        if self._timer is None or self._armed_for != self._machine.next_deadline():
             self._arm()
+
+    def _handle(self, event: Event, now: float) -> None:
+        for command in self._machine.handle(event, now):
+            self._carry_out(command)
 
     async def _ask(self, ticket: int, event: Event) -> Any:  # noqa: ANN401  # by the event
         """Feed the event and return (or raise) the answer to its ticket."""
@@ -163,27 +256,43 @@ class Pool:
                 if answer is not None and not answer.done():
                     answer.set_result(result)
             case Publish(server, before, removed):
+                self._remember(server, removed=removed)
                 self._history.append(server, removed=removed)
                 if removed or before is not server.phase:
                     _log_transition(command)
-            case life.CancelPrepare(model, generation):
+            case RecoveryEnded():
+                self._recovered.set()
+            case steps.CancelPrepare(model, generation):
                 self._prepares[model, generation].cancel()
             case _:
                 self._begin(command)
 
-    def _begin(self, command: life.ServerCommand) -> None:
+    def _remember(self, server: Server, *, removed: bool) -> None:
+        if self._ended:
+            return
+        if removed:
+            self._world.records.remove(server)
+        else:
+            self._world.records.put(server)
+
+    def _begin(self, command: steps.ServerCommand) -> None:
+        if self._ended:
+            return
         name = f"{type(command).__name__} {command.model} #{command.generation}"
         task = self._loop.create_task(self._run(command), name=name)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
-        if isinstance(command, life.Prepare):
+        if isinstance(command, steps.Prepare):
             key = command.model, command.generation
             self._prepares[key] = task
             task.add_done_callback(lambda _: self._prepares.pop(key))
+        elif isinstance(command, steps.Spawn):
+            self._spawns.add(task)
+            task.add_done_callback(self._spawns.discard)
 
-    async def _run(self, command: life.ServerCommand) -> None:
+    async def _run(self, command: steps.ServerCommand) -> None:
         try:
-            event = await self._steps[type(command)](command)
+            event = await self._runner.run(command)
         except asyncio.CancelledError as error:
             task = asyncio.current_task()
             if task is None or task.cancelling():
@@ -195,73 +304,33 @@ class Pool:
         if event is not None:
             self.feed(event)
 
+    def _is_stopping(self, command: steps.SendSignal) -> bool:
+        """Whether it still is: it may have ended while its wish was written."""
+        server = self._machine.get(command.model)
+        return (
+            server is not None
+            and server.generation == command.generation
+            and server.phase is Phase.STOPPING
+        )
+
     def _arm(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
-            self._timer = None
+        self._timer, self._timer_due = None, FOREVER
         self._armed_for = self._machine.next_deadline()
-        if self._armed_for != FOREVER:
-            delay = self._armed_for - self._world.clock.now()
-            self._timer = self._loop.call_later(min(max(delay, 0.0), LONGEST_NAP), self._on_time)
+        if self._armed_for != FOREVER and not self._ended:
+            now = self._world.clock.now()
+            nap = min(max(self._armed_for - now, 0.0), LONGEST_NAP)
+            self._timer = self._loop.call_later(nap, self._on_time)
+            self._timer_due = now + nap
 
     def _on_time(self) -> None:
         self._timer = None
         self._armed_for = FOREVER
         self.feed(TimeReached())
 
-    # --- the steps: one command, one call of a port, one event ------------------------
 
-    async def _prepare(self, command: life.Prepare) -> life.ServerEvent:
-        model, generation = command.model, command.generation
-        try:
-            plan = await self._world.runtime.prepare(model, command.settings)
-        except PoolError as error:
-            return life.NotStarted(model, generation, error)
-        return life.Prepared(model, generation, plan)
-
-    async def _spawn(self, command: life.Spawn) -> life.ServerEvent:
-        model, generation = command.model, command.generation
-        try:
-            process = await self._world.processes.spawn(model, generation, command.plan)
-        except PoolError as error:
-            return life.NotStarted(model, generation, error)
-        return life.Spawned(model, generation, process)
-
-    async def _await_exit(self, command: life.AwaitExit) -> life.ServerEvent:
-        report = await self._world.processes.exited(command.identity)
-        return life.Exited(command.model, command.generation, report)
-
-    async def _await_ready(self, command: life.AwaitReady) -> life.ServerEvent | None:
-        endpoint = await self._world.probe.ready(
-            command.identity, command.plan, command.probe_timeout
-        )
-        if endpoint is None:
-            return None
-        return life.BecameReady(command.model, command.generation, endpoint)
-
-    async def _check_use(self, command: life.CheckUse) -> life.ServerEvent:
-        requests = await self._world.probe.requests_in_flight(
-            command.identity, command.plan, command.endpoint, command.probe_timeout
-        )
-        return life.UseReported(command.model, command.generation, requests)
-
-    async def _send_signal(self, command: life.SendSignal) -> None:
-        level = log.warning if command.stop is StopSignal.KILL else log.info
-        level(
-            "signal",
-            signal=command.stop.value,
-            model=command.model,
-            generation=command.generation,
-            pid=command.identity.pid,
-        )
-        await self._world.processes.signal(command.identity, command.stop)
-
-    async def _sweep(self, command: life.Sweep) -> life.ServerEvent:
-        await self._world.processes.sweep(command.identity)
-        return life.Swept(command.model, command.generation)
-
-
-def _broken(command: life.ServerCommand, error: BaseException) -> life.StepBroke:
+def _broken(command: steps.ServerCommand, error: BaseException) -> steps.StepBroke:
     """A step raised what its port does not promise: a bug, told and survived."""
     name = type(command).__name__
     log.error("step broke", step=name, model=command.model, exc_info=error)
@@ -270,7 +339,7 @@ def _broken(command: life.ServerCommand, error: BaseException) -> life.StepBroke
         f"{type(error).__name__}. Its log says more.",
         model=command.model,
     )
-    return life.StepBroke(command.model, command.generation, name, told)
+    return steps.StepBroke(command.model, command.generation, name, told)
 
 
 def _log_transition(change: Publish) -> None:

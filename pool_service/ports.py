@@ -4,12 +4,16 @@ Each docstring says who calls it, when, and what it may raise. Whatever else is
 raised is a bug, which the driver logs and turns into the failure of that step.
 """
 
+from collections.abc import Collection
 from typing import Protocol
 
 from pool_service.core.types import (
     ExitReport,
     Identity,
     LaunchPlan,
+    Pulse,
+    Remembered,
+    Server,
     Settings,
     SpawnedProcess,
     StopSignal,
@@ -47,11 +51,28 @@ class Processes(Protocol):
         or StartFailed (no room for a log, no descriptors, no processes).
         """
 
+    async def adopt(self, server: Server) -> SpawnedProcess | None:
+        """Take over the process that an earlier service left, alive or not.
+
+        From then on it is like one that was spawned here, but that its exit code may
+        not be known. None: the service died before there was a process.
+        """
+
+    async def strays(self, nonces: Collection[str]) -> tuple[Identity, ...]:
+        """Take over what an earlier service started and no record tells of.
+
+        nonces: those of all records. Called once, after all adoptions and before the
+        first spawn.
+        """
+
     async def exited(self, identity: Identity) -> ExitReport:
         """Wait for the process to end; returns within moments of its end."""
 
     async def signal(self, identity: Identity, stop: StopSignal) -> None:
         """Send a signal to its group, if it is still this process; else nothing."""
+
+    async def last_lines(self, log_path: str) -> tuple[str, ...]:
+        """What a process wrote last, oldest line first; nothing if that cannot be read."""
 
     async def sweep(self, identity: Identity) -> None:
         """After its exit: end what it left behind; returns when all of it is gone."""
@@ -70,3 +91,38 @@ class Probe(Protocol):
         self, identity: Identity, plan: LaunchPlan, endpoint: str, probe_timeout: float
     ) -> int | None:
         """How many requests it works on; None: it cannot be told, take it as busy."""
+
+    async def pulse(
+        self,
+        identity: Identity,
+        plan: LaunchPlan,
+        endpoint: str,
+        log_path: str,
+        probe_timeout: float,
+    ) -> Pulse:
+        """Whether it answers its health path with anything, and what of it has moved."""
+
+
+class Records(Protocol):
+    """Remembers the pool beyond the life of the service, on disk.
+
+    Times in a server are of the pool's clock, which begins anew at a reboot. No
+    method raises where the disk fails: the pool goes on from memory, `trouble`
+    says what is wrong, and what was put is written when the disk is back.
+    """
+
+    def put(self, server: Server) -> None:
+        """This is now what is known of the model; called after every change, returns at once."""
+
+    def remove(self, server: Server) -> None:
+        """The model has no server any more; its generation and last exit stay known."""
+
+    async def settled(self) -> None:
+        """Return when everything put so far is on disk, or has failed to get there."""
+
+    async def load(self) -> Remembered:
+        """What an earlier service left; called once, before anything is put."""
+
+    @property
+    def trouble(self) -> str:
+        """Why changes do not reach the disk at present, in words; empty if they do."""

@@ -8,22 +8,19 @@ It takes the real one's options (by their exact names) and answers as it does: /
 tests/whole/test_fake_is_like_the_real_one.py holds it to that. How it misbehaves is said in the
 model's name behind a "?", as name=value joined by "&" ("+" is a space), for each model apart:
 
-load=S            loads for S seconds before it binds
-load_until=PATH   loads until that file appears
+load=S            loads for S seconds before it binds; load_until=PATH: until that file appears
 die=CODE          exits with CODE instead of binding; say=TEXT goes to stderr before
 exit_after=S      exits by itself with code 0, S seconds after it is up
-bind=never        never binds
-bind=silent       binds, accepts, and never answers
+bind=never        never binds; silent: binds, accepts, and never answers
 health=500        /health: status 500; also junk (no JSON), unhealthy (200, and says so),
                   unloaded (200, model_loaded false), redirect (to itself), endless (a body)
 ignore=term       ignores SIGTERM from the start; term,int: SIGINT as well
 child=group       forks a grandchild that waits for ever, in its group; setsid: in a session
                   of its own; bare: in its group, a program with an empty environment
-child_port=1      the grandchild keeps the listening socket (unless it is bare)
-child_ignore=term what the grandchild ignores
+child_port=1      it keeps the listening socket (unless it is bare); child_ignore=term: ignores that
 tell=PATH         when it is up writes its port and its grandchild's pid into that FIFO
-log=N             writes N bytes of lines to stderr when it is up
-plain=1           answers every GET with 200 and `ok`, as any simple server would
+log=N             writes N bytes of lines to stderr when it is up; plain=1: any GET gets 200, `ok`
+works=S           before each answer it computes for S seconds, and answers nothing else meanwhile
 tokens=N          how many tokens an answer has by default (5); delay=S: seconds before each
 """
 
@@ -109,8 +106,6 @@ class Server:
         self.stop_signals: list[int] = []
         self.wake_reader, self.wake_writer = os.pipe()
 
-    # Its life
-
     def run(self) -> None:
         self.ignore(self.flags.get("ignore", ""))
         self.load()
@@ -149,7 +144,8 @@ class Server:
         try:
             listener.bind(self.address)
         except OSError as error:
-            say(f"ERROR:    [Errno {error.errno}] error while attempting to bind on address")
+            told = f"error while attempting to bind on address {self.address}"
+            say(f"ERROR:    [Errno {error.errno}] {told}: {os.strerror(error.errno or 0).lower()}")
             sys.exit(3)
         listener.listen(128)
         return listener
@@ -256,6 +252,8 @@ class Server:
 
     def health(self, connection: socket.socket) -> None:
         kind = self.flags.get("health", "")
+        with self.engine if "works" in self.flags else contextlib.nullcontext():
+            pass
         if kind == "junk":
             send(connection, 200, b"\xff\x00 no JSON {", "application/json")
         elif kind == "redirect":
@@ -332,6 +330,9 @@ class Server:
         send_json(connection, 200, head | {"choices": [choice], "usage": usage})
 
     def generate(self, tokens: int) -> Iterator[str]:
+        until = time.monotonic() + float(self.flags.get("works", "0"))
+        while time.monotonic() < until:
+            pass
         delay = float(self.flags.get("delay", "0"))
         for number in range(tokens):
             time.sleep(delay)

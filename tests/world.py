@@ -2,12 +2,16 @@
 
 Each process of a model follows a Script; the world records every call, and notes as a
 violation whatever the pool must never do: two live processes of one model, a signal to
-one that it knows to be dead or swept, a sweep of a living one. `World.check()` fails on any.
+one that it knows to be dead or swept, a sweep of a living one, a spawn or a signal that
+is not on disk yet. `World.check()` fails on any.
+
+The world outlives the service: a second pool over the same world finds the processes
+and, in `World.records`, what of the first one's records had reached the disk.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Awaitable, Callable, Collection, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 from pool_service.core.types import (
@@ -15,6 +19,11 @@ from pool_service.core.types import (
     ExitReport,
     Identity,
     LaunchPlan,
+    Past,
+    Phase,
+    Pulse,
+    Remembered,
+    Server,
     Settings,
     SpawnedProcess,
     StopSignal,
@@ -28,6 +37,7 @@ When = float | asyncio.Event
 """A number of seconds from now, or an event that the test sets."""
 
 DRAINED = ExitReport(None, 15, Diagnosis.CRASHED, "The runtime was ended by SIGTERM")
+KILLED = ExitReport(None, 9, Diagnosis.CRASHED, "The runtime was ended by SIGKILL", ("boom",))
 CRASH = ExitReport(1, None, Diagnosis.CRASHED, "The runtime exited with code 1", ("boom",))
 PORT_TAKEN = ExitReport(3, None, Diagnosis.PORT_TAKEN, "The runtime's port was taken")
 REJECTED = ExitReport(
@@ -50,8 +60,10 @@ class Script:
     """How one process behaves. Times are seconds from the call, or from its spawn.
 
     dies: after its spawn, with `report`; ends_on: how long each signal takes to end it,
-    NEVER if it is ignored; requests: in flight, None if it cannot be told; raises: what
-    the port's method of that name raises instead of what it promises.
+    NEVER if it is ignored; requests: in flight, None if it cannot be told; answers: its
+    health path; moves: whether anything of it progresses; forks: the process comes to be
+    though the service dies in its spawn; raises: what the port's method of that name
+    raises instead of what it promises.
     """
 
     prepare: When = 0.0
@@ -62,7 +74,13 @@ class Script:
     ends_on: Mapping[StopSignal, float] = field(default_factory=dict)
     requests: int | None = 0
     check: When = 0.0
+    pulse: When = 0.0
+    answers: bool = True
+    moves: bool = True
     sweep: When = 0.0
+    log: When = 0.0
+    adopt: When = 0.0
+    forks: bool = False
     raises: Mapping[str, BaseException] = field(default_factory=dict)
 
 
@@ -79,11 +97,16 @@ class Call(NamedTuple):
 class Process:
     """One fake process, from its spawn until it is swept."""
 
-    def __init__(self, model: str, generation: int, identity: Identity, script: Script) -> None:
+    def __init__(
+        self, model: str, generation: int, identity: Identity, nonce: str, script: Script
+    ) -> None:
         self.model = model
         self.generation = generation
         self.identity = identity
+        self.nonce = nonce
         self.script = script
+        self.adopted = False
+        self.moved = 0.0
         self.spawned_at = asyncio.get_running_loop().time()
         self.ended: asyncio.Future[ExitReport] = asyncio.get_running_loop().create_future()
         self.known_dead = False
@@ -97,6 +120,10 @@ class Process:
     @property
     def alive(self) -> bool:
         return not self.ended.done()
+
+    @property
+    def log_path(self) -> str:
+        return f"/logs/{self.model}/{self.generation}"
 
     def end(self, report: ExitReport = CRASH) -> None:
         """Let it end now."""
@@ -121,13 +148,71 @@ class Process:
 
 
 class FakeClock:
-    """The loop's time."""
+    """The loop's time, and what passed of it while nothing ran."""
+
+    def __init__(self) -> None:
+        self._slept = 0.0
 
     def now(self) -> float:
-        return asyncio.get_running_loop().time()
+        return asyncio.get_running_loop().time() + self._slept
 
     def wall(self, at: float) -> float:
         return WALL + at
+
+    def jump(self, seconds: float) -> None:
+        """The machine sleeps, or the service is held up, for so long."""
+        self._slept += seconds
+
+
+class FakeRecords:
+    """Records on a disk that is as slow as the port allows: only `settled` writes.
+
+    trouble: the disk fails, and says so; damaged: files that cannot be read.
+    """
+
+    def __init__(self) -> None:
+        self.trouble = ""
+        self.damaged: tuple[str, ...] = ()
+        self.loading: When = 0.0
+        self.settling: When = 0.0
+        self.disk: dict[str, Server | Past] = {}
+        self.puts: list[Server] = []
+        self._unwritten: dict[str, Server | Past] = {}
+
+    def put(self, server: Server) -> None:
+        self.puts.append(server)
+        self._unwritten[server.model] = server
+
+    def remove(self, server: Server) -> None:
+        self._unwritten[server.model] = Past(server.model, server.generation, server.last_exit)
+
+    async def settled(self) -> None:
+        await passes(self.settling)
+        self.write()
+
+    async def load(self) -> Remembered:
+        await passes(self.loading)
+        entries = self.disk.values()
+        return Remembered(
+            servers=tuple(entry for entry in entries if isinstance(entry, Server)),
+            pasts=tuple(entry for entry in entries if isinstance(entry, Past)),
+            damaged=self.damaged,
+        )
+
+    def write(self) -> None:
+        """What was put reaches the disk, if that works."""
+        if not self.trouble:
+            self.disk |= self._unwritten
+            self._unwritten = {}
+
+    def lose(self) -> None:
+        """What was put since the last write is gone with the service."""
+        self._unwritten = {}
+
+    def says(self, model: str) -> Server | None:
+        """What is on disk of a model's server."""
+        entry = self.disk.get(model)
+        return entry if isinstance(entry, Server) else None
 
 
 class World:
@@ -135,6 +220,7 @@ class World:
 
     def __init__(self) -> None:
         self.clock = FakeClock()
+        self.records = FakeRecords()
         self.calls: list[Call] = []
         self.violations: list[str] = []
         self.default = Script()
@@ -181,6 +267,7 @@ class World:
             port=None,
             health_path="/health",
             served_model_name=f"served/{model}",
+            nonce=f"{model}-{generation}",
         )
 
     # --- Processes ----------------------------------------------------------------------
@@ -189,15 +276,48 @@ class World:
         unswept = any(p.model == model and not p.swept for p in self.processes.values())
         if unswept or model in self._spawning:
             self.violations.append(f"a second process of {model} at #{generation}")
+        intent = self.records.says(model)
+        if not self.records.trouble and (intent is None or intent.plan != plan):
+            self.violations.append(f"#{generation} of {model} spawned before its record")
         script = self._script(model, generation)
         self._spawning.add(model)
         try:
             await self._step("spawn", model, generation, script, script.spawn, plan.argv[-1])
+        except asyncio.CancelledError:
+            if script.forks:
+                self._new_process(model, generation, plan.nonce, script)
+            raise
         finally:
             self._spawning.discard(model)
+        return self._new_process(model, generation, plan.nonce, script)
+
+    def _new_process(
+        self, model: str, generation: int, nonce: str, script: Script
+    ) -> SpawnedProcess:
         identity = Identity(1000 + len(self.processes), generation, "boot")
-        self.processes[identity] = Process(model, generation, identity, script)
-        return SpawnedProcess(identity, f"/logs/{model}/{generation}")
+        process = Process(model, generation, identity, nonce, script)
+        self.processes[identity] = process
+        return SpawnedProcess(identity, process.log_path)
+
+    async def adopt(self, server: Server) -> SpawnedProcess | None:
+        nonce = server.plan.nonce if server.plan else ""
+        found = [
+            p for p in self.processes.values() if server.identity == p.identity or nonce == p.nonce
+        ]
+        script = found[0].script if found else self.default
+        await self._step("adopt", server.model, server.generation, script, script.adopt)
+        for process in found:
+            process.adopted = True
+            process.known_dead = process.swept = False
+            return SpawnedProcess(process.identity, process.log_path)
+        return None
+
+    async def strays(self, nonces: Collection[str]) -> tuple[Identity, ...]:
+        lost = [p for p in self.processes.values() if p.alive and p.nonce not in nonces]
+        for process in lost:
+            process.adopted = True
+            process.model = f"(unknown: pid {process.identity.pid})"
+        return tuple(process.identity for process in lost)
 
     async def exited(self, identity: Identity) -> ExitReport:
         process = self.processes[identity]
@@ -206,14 +326,23 @@ class World:
         await self._run("exited", process)
         report = await asyncio.shield(process.ended)
         process.known_dead = True
-        return report
+        # Of who is not its parent the system keeps the code.
+        return replace(report, code=None, signal=None) if process.adopted else report
 
     async def signal(self, identity: Identity, stop: StopSignal) -> None:
         process = self.processes[identity]
         if process.known_dead or process.swept:
             self.violations.append(f"{stop.value} to the dead #{process.generation} of a model")
+        wish = self.records.says(process.model)
+        if not self.records.trouble and (wish is None or wish.phase is not Phase.STOPPING):
+            self.violations.append(f"{stop.value} to {process.model} before its record")
         await self._run("signal", process, detail=stop.value)
         process.take(stop)
+
+    async def last_lines(self, log_path: str) -> tuple[str, ...]:
+        process = next(p for p in self.processes.values() if p.log_path == log_path)
+        await self._run("last_lines", process, process.script.log)
+        return (f"{log_path}: still loading",)
 
     async def sweep(self, identity: Identity) -> None:
         process = self.processes[identity]
@@ -230,7 +359,10 @@ class World:
     async def ready(self, identity: Identity, plan: LaunchPlan, probe_timeout: float) -> str | None:
         process = self.processes[identity]
         await self._run("ready", process)
-        loaded = asyncio.ensure_future(passes(process.script.load))
+        load = process.script.load
+        if process.adopted and not isinstance(load, asyncio.Event):
+            load = max(0.0, process.spawned_at + load - asyncio.get_running_loop().time())
+        loaded = asyncio.ensure_future(passes(load))
         try:
             either: list[asyncio.Future[Any]] = [loaded, process.ended]
             await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
@@ -244,6 +376,21 @@ class World:
         process = self.processes[identity]
         await self._run("check", process, process.script.check)
         return process.script.requests
+
+    async def pulse(
+        self,
+        identity: Identity,
+        plan: LaunchPlan,
+        endpoint: str,
+        log_path: str,
+        probe_timeout: float,
+    ) -> Pulse:
+        process = self.processes[identity]
+        await self._run("pulse", process, process.script.pulse)
+        if process.script.answers:
+            return Pulse(answered=True, progress=())
+        process.moved += process.script.moves
+        return Pulse(answered=False, progress=(process.moved,))
 
     # --- inside -------------------------------------------------------------------------
 

@@ -2,21 +2,22 @@
 
 A process is taken for a descendant only on proof: it carries the nonce in its environment,
 or it is in a group or session that is known to be the same as ever, because it still has a
-member that was known before (a number of a group is not used again while it has one).
+member that was known before or carries the nonce (a number of a group is not used again
+while it has one).
 """
 
 import asyncio
 import contextlib
 import os
 import signal
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
 import psutil
 import structlog
 
 from pool_service.adapters.exits import ExitWatch, gone, outlasting_shortage
-from pool_service.adapters.identity import identity_of, is_alive, is_in_group
+from pool_service.adapters.identity import identity_of, is_alive, is_in_group, is_session_leader
 from pool_service.adapters.launch import NONCE_VARIABLE
 from pool_service.core.types import Identity
 
@@ -25,30 +26,63 @@ _log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Family:
-    """What is known of a process's descendants: whose, by which nonce, and the proven ones."""
+    """What is known of a process's descendants: whose, by which nonce, and the proven ones.
 
-    leader_pid: int
+    leader_pid: None where it is not known.
+    """
+
+    leader_pid: int | None
     nonce: str
     members: frozenset[Identity] = frozenset()
 
 
-def members_at_exit(leader: Identity) -> frozenset[Identity]:
-    """What is left of its group and session, if it has ended but is not reaped yet; else none."""
-    members = _group_members(leader.pid)
-    # Still its own zombie after the look: the number cannot have been another group's.
+def members_of(leader: Identity) -> frozenset[Identity]:
+    """Its group and session without itself, if it runs, or ended and is not reaped; else none."""
+    members = group_members(leader.pid)
+    # Still it, or its zombie, after the look: the number cannot have been another group's.
     return members if identity_of(leader.pid) == leader else frozenset()
 
 
-def _group_members(leader_pid: int) -> frozenset[Identity]:
+def group_members(leader_pid: int) -> frozenset[Identity]:
+    """Who is in the group or the session of this number, whosever it is, without its leader."""
     pids = [pid for pid in psutil.pids() if pid != leader_pid and is_in_group(pid, leader_pid)]
     return _alive(filter(None, map(identity_of, pids)))
 
 
 def survivors(family: Family) -> frozenset[Identity]:
     """Every proven descendant that is alive. Blocking: some microseconds for each process."""
-    group = _group_members(family.leader_pid)
-    proven = group if group & family.members else frozenset()
-    return _alive(family.members) | proven | _carriers(family.nonce)
+    known = family.members | carriers({family.nonce}).get(family.nonce, frozenset())
+    group = group_members(family.leader_pid) if family.leader_pid else frozenset[Identity]()
+    return _alive(known) | (group if group & known else frozenset())
+
+
+def carriers(nonces: Collection[str]) -> dict[str, frozenset[Identity]]:
+    """The processes that have one of the nonces in their environment, by the nonce.
+
+    Blocking: some ten microseconds for each process of the machine.
+    """
+    found: dict[str, frozenset[Identity]] = {}
+    for pid in psutil.pids():
+        before = identity_of(pid)
+        nonce = _nonce_of(pid) if before and pid != os.getpid() else None
+        # The same before and after, so that it was this one's environment that was read.
+        if before and nonce in nonces and nonce and is_alive(before):
+            found[nonce] = found.get(nonce, frozenset()) | {before}
+    return found
+
+
+def leader_among(kin: Collection[Identity]) -> Identity | None:
+    """The one from which the others descend: it leads its session, and no parent of it is there.
+
+    A descendant may lead a session as well; it is younger, or its parent is one of them.
+    """
+    pids = {identity.pid for identity in kin}
+    ranked = [
+        (_parent_of(identity.pid) in pids, identity.start_time, identity.pid, identity)
+        for identity in kin
+        if is_session_leader(identity.pid)
+    ]
+    return min(ranked, key=lambda rank: rank[:3])[3] if ranked else None
 
 
 async def end_all(watch: ExitWatch, family: Family, term_timeout: float) -> None:
@@ -94,22 +128,18 @@ def _signalled(identity: Identity, *signals: signal.Signals) -> bool:
     return True
 
 
-def _carriers(nonce: str) -> frozenset[Identity]:
-    """The processes that have the nonce in their environment."""
-    found = set()
-    for pid in psutil.pids():
-        before = identity_of(pid)
-        # The same before and after, so that it was this one's environment that was read.
-        if before and pid != os.getpid() and _carries(pid, nonce) and is_alive(before):
-            found.add(before)
-    return frozenset(found)
-
-
-def _carries(pid: int, nonce: str) -> bool:
+def _nonce_of(pid: int) -> str | None:
     try:
-        return psutil.Process(pid).environ().get(NONCE_VARIABLE) == nonce
+        return psutil.Process(pid).environ().get(NONCE_VARIABLE)
     except psutil.Error:
-        return False
+        return None
+
+
+def _parent_of(pid: int) -> int | None:
+    try:
+        return psutil.Process(pid).ppid()
+    except psutil.Error:
+        return None
 
 
 def _alive(identities: Iterable[Identity]) -> frozenset[Identity]:

@@ -19,7 +19,7 @@ _log = structlog.get_logger(__name__)
 T = TypeVar("T")
 
 # What passes when others give something back; no event tells when.
-_SHORTAGES = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN})
+SHORTAGES = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN})
 _SHORTAGE_PAUSE = 1.0
 
 
@@ -122,7 +122,7 @@ async def outlasting_shortage(step: Callable[[], Awaitable[T]]) -> T:
         try:
             return await step()
         except OSError as error:
-            if error.errno not in _SHORTAGES:
+            if error.errno not in SHORTAGES:
                 raise
             _log.warning("cannot look after processes; trying again", error=error.strerror)
         await asyncio.sleep(_SHORTAGE_PAUSE)

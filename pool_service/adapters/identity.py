@@ -51,6 +51,14 @@ def is_in_group(pid: int, leader_pid: int) -> bool:
         return False
 
 
+def is_session_leader(pid: int) -> bool:
+    """Whether a process leads a session of its own."""
+    try:
+        return os.getsid(pid) == pid
+    except (ProcessLookupError, PermissionError):
+        return False
+
+
 def parse_stat(stat: bytes) -> ProcessStatus:
     """Read Linux's /proc/PID/stat: field 3 is the state, field 22 the start in ticks since boot.
 

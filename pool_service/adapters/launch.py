@@ -4,41 +4,26 @@ It gets a session of its own (so that nothing which ends the service ends it), n
 file for its output (a pipe would tie it to the service), no descriptor of ours, exactly the
 plan's environment and one variable by which all that descends from it is known, and an
 empty directory of its own to work in, since a model id is first tried as a relative path.
+Both are named by the plan's nonce, so that a record of the plan is enough to find them.
 """
 
 import contextlib
 import errno
 import os
-import secrets
 import shutil
 import subprocess
-import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from pool_service.adapters.identity import boot_id, identity_of
-from pool_service.adapters.logs import LogStore, open_for_append, slug
+from pool_service.adapters.logs import LogStore, open_for_append
+from pool_service.adapters.os_advice import explained
 from pool_service.core.errors import RuntimeUnavailable, StartFailed
 from pool_service.core.types import Identity, LaunchPlan
 
 NONCE_VARIABLE = "POOL_SERVICE_NONCE"
 
-_ADVICE = {
-    errno.ENOSPC: "free some space on the disk that holds {state_dir}",
-    errno.EDQUOT: "the service's user has used up the quota on the disk that holds {state_dir}",
-    errno.EFBIG: "raise the service's limit on file sizes (ulimit -f)",
-    errno.ENOTDIR: "name a --state-dir that is a directory",
-    errno.EEXIST: "name a --state-dir that is a directory",
-    errno.EROFS: "name a --state-dir that can be written",
-    errno.EACCES: "make {state_dir} writable for the service's user, or name another --state-dir",
-    errno.EPERM: "make {state_dir} writable for the service's user, or name another --state-dir",
-    errno.EMFILE: "raise the service's limit on open files (ulimit -n)",
-    errno.ENFILE: "the machine has too many files open; close some programs",
-    errno.EAGAIN: "raise the limit on processes (ulimit -u), or close some programs",
-    errno.E2BIG: "its arguments and environment are too long; shorten them",
-    errno.ENOMEM: "the machine has no memory left; evict a model or close some programs",
-}
 _NOT_A_PROGRAM = {
     errno.EACCES: "it is not executable; check its permissions (chmod +x)",
     errno.ENOEXEC: "it is not a program of this machine: no known format and no #! line",
@@ -53,13 +38,11 @@ _NOT_A_PROGRAM = {
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Child:
-    """One process that was started here, and what belongs to it."""
+    """One process that was started here, and the file that it writes to."""
 
     popen: "subprocess.Popen[bytes]"
     identity: Identity
-    nonce: str
     log_path: Path
-    work_dir: Path
 
 
 def launch(model: str, generation: int, plan: LaunchPlan, state_dir: Path, logs: LogStore) -> Child:
@@ -71,32 +54,37 @@ def launch(model: str, generation: int, plan: LaunchPlan, state_dir: Path, logs:
     with contextlib.ExitStack() as undo, _start_failures(model, state_dir):
         log_path = logs.create(model, generation)
         undo.callback(logs.remove, log_path)
-        work_dir = _make_work_dir(state_dir, f"{slug(model)}-{generation}-")
+        work_dir = _make_work_dir(state_dir, plan.nonce)
         undo.callback(shutil.rmtree, work_dir, ignore_errors=True)
-        nonce = secrets.token_hex(16)
-        popen = _start(model, plan, nonce, log_path, work_dir)
+        popen = _start(model, plan, log_path, work_dir)
         undo.callback(_abandon, popen)
         # Not reaped yet, so the pid is its own even if it has ended. Where the system tells
         # nothing of an ended process, no start time is as good as any.
         identity = identity_of(popen.pid) or Identity(popen.pid, 0, boot_id())
         undo.pop_all()
-    return Child(popen, identity, nonce, log_path, work_dir)
+    return Child(popen, identity, log_path)
 
 
-def _make_work_dir(state_dir: Path, prefix: str) -> Path:
-    parent = state_dir / "work"
-    parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    return Path(tempfile.mkdtemp(prefix=prefix, dir=parent))
+def work_dirs(state_dir: Path) -> Path:
+    """Where the working directories of processes are, each named by its nonce."""
+    return state_dir / "work"
+
+
+def _make_work_dir(state_dir: Path, nonce: str) -> Path:
+    directory = work_dirs(state_dir) / nonce
+    directory.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    directory.mkdir(mode=0o700)
+    return directory
 
 
 def _start(
-    model: str, plan: LaunchPlan, nonce: str, log_path: Path, work_dir: Path
+    model: str, plan: LaunchPlan, log_path: Path, work_dir: Path
 ) -> "subprocess.Popen[bytes]":
     output = open_for_append(log_path)
     try:
         return subprocess.Popen(  # noqa: S603 - a list of arguments, from the operator's settings
             plan.argv,
-            env=dict(plan.environment) | {NONCE_VARIABLE: nonce},
+            env=dict(plan.environment) | {NONCE_VARIABLE: plan.nonce},
             cwd=work_dir,
             stdin=subprocess.DEVNULL,
             stdout=output,
@@ -132,8 +120,5 @@ def _start_failures(model: str, state_dir: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        cause = error.strerror or str(error)
-        at = f" ({error.filename})" if error.filename else ""
-        advice = _ADVICE.get(error.errno or 0, "see the service's log").format(state_dir=state_dir)
-        message = f"cannot start a process for {model!r}: {cause}{at}: {advice}"
+        message = f"cannot start a process for {model!r}: {explained(error, state_dir)}"
         raise StartFailed(message, model=model) from error

@@ -29,8 +29,9 @@ _UNSAFE = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
 class LogStore:
     """The log files under a state directory.
 
-    keep: how many generations of one model stay; max_bytes: over that, a file is cut to
-    its newer half, within `trim_interval` seconds while its process lives.
+    keep: how many generations of one model stay; keep_models: of how many models, living
+    ones included; max_bytes: over that, a file is cut to its newer half, within
+    `trim_interval` seconds while its process lives.
     """
 
     def __init__(
@@ -38,24 +39,26 @@ class LogStore:
         state_dir: Path,
         *,
         keep: int = 5,
+        keep_models: int = 200,
         max_bytes: int = 16 * 1024 * 1024,
         trim_interval: float = 5.0,
     ) -> None:
         self._root = state_dir / "logs"
         self._keep = keep
+        self._keep_models = keep_models
         self._max_bytes = max_bytes
         self._trim_interval = trim_interval
         self._live: set[Path] = set()
 
     def create(self, model: str, generation: int) -> Path:
-        """Make an empty log file for a new process, and remove the model's oldest.
+        """Make an empty log file for a new process, and remove the oldest ones.
 
         Raises OSError where the directory cannot be written or the disk has no room for a
         first block: a process whose output goes nowhere would die of it later.
         """
-        directory = self._root / slug(model)
+        path = self.path_of(model, generation)
+        directory = path.parent
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        path = directory / f"{generation}.log"
         path.unlink(missing_ok=True)  # of an earlier service, which counted from 1 as well
         try:
             _claim_block(path)
@@ -65,7 +68,16 @@ class LogStore:
         self._live.add(path)
         with contextlib.suppress(OSError):
             self._prune(directory, path)
+            self._prune_models()
         return path
+
+    def path_of(self, model: str, generation: int) -> Path:
+        """Where the output of this process is."""
+        return self._root / slug(model) / f"{generation}.log"
+
+    def adopt(self, path: Path) -> None:
+        """A process that an earlier service started writes to it: look after it as well."""
+        self._live.add(path)
 
     def remove(self, path: Path) -> None:
         """Its process never came to be."""
@@ -102,6 +114,17 @@ class LogStore:
         others.sort(key=lambda path: path.stat().st_mtime_ns, reverse=True)
         for path in others[self._keep - 1 :]:
             path.unlink(missing_ok=True)
+
+    def _prune_models(self) -> None:
+        """Remove the logs of the models that have been silent for longest."""
+        directories = list(self._root.iterdir())
+        excess = len(directories) - self._keep_models
+        if excess <= 0:
+            return
+        live = {path.parent for path in tuple(self._live)}
+        others = sorted((one for one in directories if one not in live), key=_written_at)
+        for directory in others[:excess]:
+            _remove_logs(directory)
 
 
 def slug(model: str) -> str:
@@ -148,6 +171,21 @@ def trim_file(path: Path, max_bytes: int) -> bool:
     with contextlib.suppress(OSError), path.open("ab", buffering=0) as file:
         file.write(tail[tail.find(b"\n") + 1 :])
     return True
+
+
+def _written_at(directory: Path) -> int:
+    """When something was written there last, in ns; 0 if it is gone or cannot be read."""
+    with contextlib.suppress(OSError):
+        return max(path.stat().st_mtime_ns for path in (directory, *directory.glob("*.log")))
+    return 0
+
+
+def _remove_logs(directory: Path) -> None:
+    """The logs, and the directory unless there is something else in it."""
+    with contextlib.suppress(OSError):
+        for path in directory.glob("*.log"):
+            path.unlink(missing_ok=True)
+        directory.rmdir()
 
 
 def _trim_quietly(path: Path, max_bytes: int) -> None:

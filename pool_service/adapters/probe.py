@@ -8,13 +8,17 @@ and answers 200 fails the first or the last.
 
 import asyncio
 import time
+from contextlib import suppress
+from pathlib import Path
 from urllib.parse import urlsplit
+
+import psutil
 
 from pool_service.adapters.health import active_requests, is_healthy
 from pool_service.adapters.http_get import get
 from pool_service.adapters.identity import is_alive
 from pool_service.adapters.listeners import TcpSocket, established, listeners, member_pids
-from pool_service.core.types import Identity, LaunchPlan
+from pool_service.core.types import Identity, LaunchPlan, Pulse
 
 # Seconds between looks: a hundredth of the time waited so far, within these bounds. So it
 # adds about half a percent to a start, and a long load is not disturbed by many looks.
@@ -45,13 +49,30 @@ class HttpProbe:
     async def requests_in_flight(
         self, identity: Identity, plan: LaunchPlan, endpoint: str, probe_timeout: float
     ) -> int | None:
-        """What the server itself says, else its connections; see the port."""
+        """What the server itself says, else 0 if nobody is connected; see the port."""
         url = urlsplit(endpoint)
         host, port = url.hostname or "", url.port or 0
         said = active_requests(await get(host, port, plan.health_path, probe_timeout))
         if said is not None:
             return said
-        return await asyncio.to_thread(_count_connections, identity, port)
+        return await asyncio.to_thread(_none_if_connected, identity, port)
+
+    async def pulse(
+        self,
+        identity: Identity,
+        plan: LaunchPlan,
+        endpoint: str,
+        log_path: str,
+        probe_timeout: float,
+    ) -> Pulse:
+        """Whether it answers anything, and its processor time and output; see the port."""
+        url = urlsplit(endpoint)
+        answer = await get(url.hostname or "", url.port or 0, plan.health_path, probe_timeout)
+        if answer is not None:
+            return Pulse(answered=True, progress=())
+        return Pulse(
+            answered=False, progress=await asyncio.to_thread(_progress, identity, log_path)
+        )
 
 
 class _Search:
@@ -99,7 +120,21 @@ async def _first_healthy(
     return None
 
 
-def _count_connections(identity: Identity, port: int) -> int | None:
+def _none_if_connected(identity: Identity, port: int) -> int | None:
+    """0 if nothing can be in flight. A connection may be kept alive for later use: None."""
     if not is_alive(identity):
         return 0
-    return established([identity.pid, *member_pids(identity.pid)], port)
+    count = established([identity.pid, *member_pids(identity.pid)], port)
+    return 0 if count == 0 else None
+
+
+def _progress(identity: Identity, log_path: str) -> tuple[float, ...]:
+    """Processor seconds of the process and its group, and the size of its log."""
+    used = 0.0
+    for pid in [identity.pid, *member_pids(identity.pid)]:
+        with suppress(psutil.Error):
+            times = psutil.Process(pid).cpu_times()
+            used += times.user + times.system
+    with suppress(OSError):
+        return used, float(Path(log_path).stat().st_size)
+    return (used,)

@@ -1,6 +1,7 @@
 """The processes of this machine: started, watched and ended, each with its descendants.
 
 spawn    a session of its own; identity taken while the pid cannot be another's
+adopt    one that an earlier service started, from its record; strays: from its nonce alone
 exited   its end is seen at once, what it left behind is noted, and it is reaped
 signal   to the group, after proof that it is still this process
 sweep    what it left behind is ended, its directory removed
@@ -12,20 +13,38 @@ import os
 import shutil
 import signal
 import subprocess
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import structlog
 
-from pool_service.adapters.descendants import Family, end_all, members_at_exit
+from pool_service.adapters.descendants import (
+    Family,
+    carriers,
+    end_all,
+    group_members,
+    leader_among,
+    members_of,
+)
 from pool_service.adapters.diagnosis import Diagnose, diagnose_exit
 from pool_service.adapters.exits import ExitWatch, exit_watch, gone, outlasting_shortage
-from pool_service.adapters.identity import is_alive
-from pool_service.adapters.launch import Child, launch
+from pool_service.adapters.identity import identity_of, is_alive
+from pool_service.adapters.launch import launch, work_dirs
 from pool_service.adapters.logs import LogStore, last_lines
-from pool_service.core.types import ExitReport, Identity, LaunchPlan, SpawnedProcess, StopSignal
+from pool_service.core.types import (
+    ExitReport,
+    Identity,
+    LaunchPlan,
+    Server,
+    SpawnedProcess,
+    StopSignal,
+)
 
 _log = structlog.get_logger(__name__)
+
+T = TypeVar("T")
 
 _SIGNALS = {
     StopSignal.TERMINATE: signal.SIGTERM,
@@ -36,9 +55,15 @@ _SIGNALS = {
 
 @dataclass(slots=True)
 class _Owned:
-    """A process that was started here, from its spawn to the end of its sweep."""
+    """A process from its spawn or its adoption to the end of its sweep.
 
-    child: Child
+    log_path: None where it is not known; popen: of one that was started here.
+    """
+
+    identity: Identity
+    nonce: str
+    log_path: Path | None
+    popen: "subprocess.Popen[bytes] | None" = None
     members: frozenset[Identity] = frozenset()
     report: ExitReport | None = None
 
@@ -47,7 +72,8 @@ class LocalProcesses:
     """Implements the port `Processes` for this machine.
 
     state_dir: where logs and working directories are; term_timeout: seconds that what a
-    process left behind has after SIGTERM.
+    process left behind has after SIGTERM; second_look: seconds until a process that was not
+    found is looked for once more.
     """
 
     def __init__(
@@ -58,12 +84,14 @@ class LocalProcesses:
         diagnose: Diagnose = diagnose_exit,
         watch: ExitWatch | None = None,
         term_timeout: float = 3.0,
+        second_look: float = 0.25,
     ) -> None:
         self._state_dir = state_dir
         self._logs = logs
         self._diagnose = diagnose
         self._watch = watch or exit_watch()
         self._term_timeout = term_timeout
+        self._second_look = second_look
         self._owned: dict[Identity, _Owned] = {}
 
     async def spawn(self, model: str, generation: int, plan: LaunchPlan) -> SpawnedProcess:
@@ -71,8 +99,36 @@ class LocalProcesses:
         child = await asyncio.to_thread(
             launch, model, generation, plan, self._state_dir, self._logs
         )
-        self._owned[child.identity] = _Owned(child)
+        self._owned[child.identity] = _Owned(
+            child.identity, plan.nonce, child.log_path, child.popen
+        )
         return SpawnedProcess(child.identity, str(child.log_path))
+
+    async def adopt(self, server: Server) -> SpawnedProcess | None:
+        """Take over what an earlier service started for this server; see the port."""
+        if server.plan is None:
+            return None
+        nonce = server.plan.nonce
+        identity = server.identity or await self._found(nonce)
+        if identity is None:
+            await self._end_kin(nonce)
+            return None
+        known_path = Path(server.log_path) if server.log_path else None
+        log_path = known_path or self._logs.path_of(server.model, server.generation)
+        await self._take_over(identity, nonce, log_path)
+        return SpawnedProcess(identity, str(log_path))
+
+    async def strays(self, nonces: Collection[str]) -> tuple[Identity, ...]:
+        """Take over what an earlier service started and no record tells of: set aside, or lost.
+
+        nonces: those of all records. To be called after all adoptions and before the first
+        spawn. Each that is returned leads a group and carries the name of a directory of this
+        state directory as its nonce; somebody has to decide what becomes of it. What ended
+        processes left behind is gone on return, their directories too.
+        """
+        unknown = await asyncio.to_thread(self._other_nonces, nonces)
+        leaders = await asyncio.gather(*map(self._stray, unknown))
+        return tuple(filter(None, leaders))
 
     async def exited(self, identity: Identity) -> ExitReport:
         """Wait for the end of a process; of one that is no child of ours only that is known."""
@@ -81,35 +137,79 @@ class LocalProcesses:
         if owned is None:
             return self._report(None, ())
         if owned.report is None:
-            owned.report = await outlasting_shortage(lambda: asyncio.to_thread(self._bury, owned))
+            owned.report = await _outlasting(lambda: self._bury(owned))
         return owned.report
 
     async def signal(self, identity: Identity, stop: StopSignal) -> None:
         """Send to the group that the process leads; nothing if it is no longer this one."""
-        if not is_alive(identity):
-            return
-        # EPERM: of the whole group there is none left that may be signalled.
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(identity.pid, _SIGNALS[stop])
-            if stop is not StopSignal.KILL:
-                # A stopped process keeps other signals pending until it goes on.
-                os.killpg(identity.pid, signal.SIGCONT)
+        owned = self._owned.get(identity)
+        if owned and owned.popen is None:
+            # Somebody else will reap it, and then its group can't be told from another's.
+            with contextlib.suppress(OSError):
+                owned.members |= await asyncio.to_thread(members_of, identity)
+
+        async def send() -> None:
+            _send(identity, stop)
+
+        await outlasting_shortage(send)
+
+    async def last_lines(self, log_path: str) -> tuple[str, ...]:
+        """What a process wrote last; see the port."""
+        return await asyncio.to_thread(last_lines, Path(log_path))
 
     async def sweep(self, identity: Identity) -> None:
         """End what the process left behind, in its group or not, and remove its directory."""
         owned = self._owned.get(identity)
         if owned is None:
             return
-        child = owned.child
-        family = Family(identity.pid, child.nonce, owned.members)
+        family = Family(identity.pid, owned.nonce, owned.members)
         await end_all(self._watch, family, self._term_timeout)
-        await asyncio.to_thread(self._clean_up, child)
-        del self._owned[identity]
+        await asyncio.to_thread(self._clean_up, owned)
+        self._owned.pop(identity, None)
+
+    async def _found(self, nonce: str) -> Identity | None:
+        leader = await _outlasting(lambda: _leader_of(nonce))
+        if leader is None:
+            # Between fork and exec a process has its parent's environment.
+            await asyncio.sleep(self._second_look)
+            leader = await _outlasting(lambda: _leader_of(nonce))
+        return leader
+
+    async def _stray(self, nonce: str) -> Identity | None:
+        leader = await self._found(nonce)
+        if leader is None:
+            await self._end_kin(nonce)
+            return None
+        _log.warning("a process of this pool runs that no record tells of", pid=leader.pid)
+        await self._take_over(leader, nonce, None)
+        return leader
+
+    async def _take_over(self, identity: Identity, nonce: str, log_path: Path | None) -> None:
+        members = await _outlasting(lambda: members_of(identity))
+        owned = self._owned.setdefault(identity, _Owned(identity, nonce, log_path))
+        owned.members |= members
+        if log_path:
+            self._logs.adopt(log_path)
+
+    async def _end_kin(self, nonce: str) -> None:
+        """End what descends from a process that is not there itself."""
+        await end_all(self._watch, Family(None, nonce), self._term_timeout)
+        await asyncio.to_thread(self._remove_work_dir, nonce)
+
+    def _other_nonces(self, nonces: Collection[str]) -> list[str]:
+        try:
+            with os.scandir(work_dirs(self._state_dir)) as entries:
+                names = [entry.name for entry in entries if entry.is_dir(follow_symlinks=False)]
+        except OSError:
+            return []
+        ours = {owned.nonce for owned in self._owned.values()}
+        return [name for name in names if name not in nonces and name not in ours]
 
     def _bury(self, owned: _Owned) -> ExitReport:
         """Look at its group before reaping it: after that the number can become another's."""
-        owned.members |= members_at_exit(owned.child.identity)
-        return self._report(_reap(owned.child.popen), last_lines(owned.child.log_path))
+        owned.members |= members_of(owned.identity)
+        status = _reap(owned.popen) if owned.popen else _reap_adopted(owned.identity)
+        return self._report(status, last_lines(owned.log_path) if owned.log_path else ())
 
     def _report(self, status: int | None, lines: tuple[str, ...]) -> ExitReport:
         code = status if status is None or status >= 0 else None
@@ -117,14 +217,60 @@ class LocalProcesses:
         diagnosis, message = self._diagnose(code, number, lines)
         return ExitReport(code, number, diagnosis, message, lines)
 
-    def _clean_up(self, child: Child) -> None:
-        self._logs.release(child.log_path)
+    def _clean_up(self, owned: _Owned) -> None:
+        if owned.log_path:
+            self._logs.release(owned.log_path)
+        self._remove_work_dir(owned.nonce)
+        if owned.popen is None:
+            _tell_of_unproven(owned.identity)
+
+    def _remove_work_dir(self, nonce: str) -> None:
         try:
-            shutil.rmtree(child.work_dir)
+            shutil.rmtree(work_dirs(self._state_dir) / nonce)
         except FileNotFoundError:
             pass
         except OSError as error:
             _log.warning("cannot remove a working directory", error=str(error))
+
+
+def _send(identity: Identity, stop: StopSignal) -> None:
+    """In one go, so that nobody reaps the process between the proof and the signal."""
+    if not is_alive(identity):
+        return
+    # EPERM: of the whole group there is none left that may be signalled.
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(identity.pid, _SIGNALS[stop])
+        if stop is not StopSignal.KILL:
+            # A stopped process keeps other signals pending until it goes on.
+            os.killpg(identity.pid, signal.SIGCONT)
+
+
+async def _outlasting(look: Callable[[], T]) -> T:
+    """Do it in a thread, again while descriptors are short."""
+    return await outlasting_shortage(lambda: asyncio.to_thread(look))
+
+
+def _leader_of(nonce: str) -> Identity | None:
+    return leader_among(carriers({nonce}).get(nonce, frozenset()))
+
+
+def _tell_of_unproven(leader: Identity) -> None:
+    """Of an adopted process's group some may be left that nothing proves to be of it."""
+    if identity_of(leader.pid) in (None, leader):
+        left = sorted(member.pid for member in group_members(leader.pid))
+        if left:
+            _log.warning("left alone what may be of an ended server", pids=left, leader=leader.pid)
+
+
+def _reap_adopted(identity: Identity) -> int | None:
+    """The same of one that this process did not start, which can be its child by exec only."""
+    if identity_of(identity.pid) != identity:
+        return None
+    try:
+        _, status = os.waitpid(identity.pid, 0)
+    except ChildProcessError:
+        return None
+    return os.waitstatus_to_exitcode(status)
 
 
 def _reap(popen: "subprocess.Popen[bytes]") -> int | None:

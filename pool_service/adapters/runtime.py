@@ -6,6 +6,7 @@ installed, upgraded or removed meanwhile counts; its version is asked for once.
 
 import asyncio
 import os
+import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -179,6 +180,7 @@ class CommandRuntime:
             port=port,
             health_path=options.health_path,
             served_model_name=filled((served,), names)[0],
+            nonce=secrets.token_hex(16),
         )
 
 

@@ -10,7 +10,9 @@ import os
 import re
 import shlex
 import shutil
+import signal
 import sys
+import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -169,25 +171,37 @@ async def _ask_version(path: Path) -> str | None:
 
 
 async def _output(*command: str) -> str | None:
-    """What a command that succeeds prints; None if it fails or takes too long."""
-    try:
-        process = await asyncio.create_subprocess_exec(
-            *command,
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.DEVNULL,
-            env=dict(scrubbed(os.environ)),
-            # Python takes modules from where it runs.
-            cwd="/",
-        )
-    except OSError:
-        return None
-    try:
-        output, _ = await asyncio.wait_for(process.communicate(), _QUERY_TIMEOUT)
-    except TimeoutError:
-        return None
-    finally:
-        if process.returncode is None:
-            process.kill()
-            await process.wait()
-    return output.decode(errors="replace") if process.returncode == 0 else None
+    """What a command that succeeds prints; None if it fails or takes too long.
+
+    Into a file: a pipe would be waited for as long as any descendant holds it.
+    """
+    with tempfile.TemporaryFile() as output:
+        try:
+            process = await asyncio.create_subprocess_exec(
+                *command,
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=output,
+                stderr=asyncio.subprocess.DEVNULL,
+                env=dict(scrubbed(os.environ)),
+                # Python takes modules from where it runs.
+                cwd="/",
+                start_new_session=True,
+            )
+        except OSError:
+            return None
+        try:
+            code = await asyncio.wait_for(process.wait(), _QUERY_TIMEOUT)
+        except TimeoutError:
+            return None
+        finally:
+            await _end(process)
+        output.seek(0)
+        return output.read().decode(errors="replace") if code == 0 else None
+
+
+async def _end(process: asyncio.subprocess.Process) -> None:
+    """Its whole group, which a wrapper's program belongs to."""
+    if process.returncode is None:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        await process.wait()

@@ -28,11 +28,23 @@ class StateDirError(Exception):
     """The state directory cannot be used; the message says why and what to do."""
 
 
+class StateDirHeld(StateDirError):
+    """Another process uses it at present; `serving_pid` if it is a service that listens."""
+
+    def __init__(self, message: str, serving_pid: int | None = None) -> None:
+        super().__init__(message)
+        self.serving_pid = serving_pid
+
+
+class StateDirUnwritable(StateDirError):
+    """The system refuses: no such disk, no room, no permission."""
+
+
 class StateDir:
     """A state directory that only this process uses, from construction until `close`.
 
-    Raises StateDirError if it cannot be made or written, is open to other users, or is
-    held by another service, which then is named and undisturbed.
+    Raises StateDirHeld if another process uses it, which then is named and undisturbed,
+    StateDirUnwritable if it cannot be made or written, StateDirError if it is open to others.
     """
 
     def __init__(self, path: Path) -> None:
@@ -45,12 +57,12 @@ class StateDir:
             self.close()
             raise
 
-    def announce(self, addresses: Sequence[str]) -> None:
-        """Tell a second service where this one listens."""
-        note = json.dumps({"pid": os.getpid(), "addresses": list(addresses)}).encode()
+    def announce(self, addresses: Sequence[str], doing: str = "") -> None:
+        """Tell a second service where this one listens, or what it is `doing` and what to do."""
+        note = {"pid": os.getpid(), "addresses": list(addresses), "doing": doing}
         try:
             os.ftruncate(self._lock, 0)
-            os.pwrite(self._lock, note, 0)
+            os.pwrite(self._lock, json.dumps(note).encode(), 0)
         except OSError as error:
             raise _unusable(self.path, error) from error
 
@@ -100,11 +112,9 @@ def _locked(path: Path) -> int:
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        holder = _holder(descriptor)
+        held = _refusal(path, descriptor)
         os.close(descriptor)
-        raise StateDirError(
-            f"another pool-service{holder} uses {path}; stop it or {_ADVICE}"
-        ) from None
+        raise held from None
     except OSError as error:
         os.close(descriptor)
         raise StateDirError(
@@ -126,18 +136,24 @@ def _opened(path: Path) -> int:
         raise _unusable(path, error) from error
 
 
-def _holder(descriptor: int) -> str:
-    """Who holds the lock, as far as the note in it can be read."""
+def _refusal(path: Path, descriptor: int) -> StateDirHeld:
+    """Who holds the lock and why, as far as the note in it can be read."""
     try:
         note = json.loads(os.pread(descriptor, _LARGEST_NOTE, 0))
         pid, addresses = int(note["pid"]), [str(address) for address in note["addresses"]]
+        doing = str(note.get("doing", ""))
     except (OSError, ValueError, LookupError, TypeError):
-        return ""
+        return StateDirHeld(f"another pool-service uses {path}; stop it or {_ADVICE}")
+    if doing:
+        return StateDirHeld(f"the state directory {path} is in use: pid {pid} {doing}")
     where = f", listening on {', '.join(addresses)}" if addresses else ""
-    return f" (pid {pid}{where})"
+    return StateDirHeld(
+        f"another pool-service (pid {pid}{where}) uses {path}; stop it or {_ADVICE}",
+        serving_pid=pid if addresses else None,
+    )
 
 
-def _unusable(path: Path, error: OSError) -> StateDirError:
-    return StateDirError(
+def _unusable(path: Path, error: OSError) -> StateDirUnwritable:
+    return StateDirUnwritable(
         f"the state directory {path} cannot be used: {error.strerror}; put that right or {_ADVICE}"
     )

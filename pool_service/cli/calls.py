@@ -19,6 +19,7 @@ from pool_service_client import (
     RetryPolicy,
     ServerChanged,
     ServerRemoved,
+    ServerState,
     Synced,
 )
 from pool_service_client.connect import target
@@ -115,6 +116,8 @@ def evict(
 
 
 def _stopped(one: EvictedServer) -> str:
+    if one.server.state is ServerState.FAILED:
+        return safe(f"forgot {one.server.model}, which had failed")
     lost = "; it had to be killed, and work in flight was lost" if one.killed else ""
     return safe(f"evicted {one.server.model} (generation {one.server.generation}){lost}")
 
@@ -123,6 +126,8 @@ def list_servers(address: str | None, *, timeout: float | None, as_json: bool) -
     """Print all servers of the pool."""
     with PoolClient.connect(_valid(address), retry=_retries(timeout)) as pool:
         pages = list(pool.pages(timeout=timeout or _PATIENCE))
+    for notice in pages[-1].notices:
+        click.echo(f"notice: {safe(notice)}", err=True)
     servers = [server for page in pages for server in page.servers]
     if as_json:
         for server in servers:

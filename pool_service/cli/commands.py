@@ -7,8 +7,25 @@ from pathlib import Path
 import click
 
 from pool_service.cli.outcome import EXIT_CODES, Group, invalid
+from pool_service.cli.text import safe
 
 FILE = click.Path(dir_okay=False, path_type=Path)
+
+
+class Name(click.ParamType[str]):
+    """Text that can travel: arguments may hold any bytes."""
+
+    name = "text"
+
+    def convert(
+        self, value: object, param: click.Parameter | None, ctx: click.Context | None
+    ) -> str:
+        text = str(value)
+        try:
+            text.encode()
+        except UnicodeEncodeError:
+            self.fail(f"{text!r} is not UTF-8", param, ctx)
+        return text
 
 
 class Seconds(click.ParamType[float]):
@@ -78,6 +95,18 @@ def pool_service(ctx: click.Context, address: str | None) -> None:
     metavar="DIR",
     help="Where logs and working directories are kept.",
 )
+@click.option(
+    "--keep-servers",
+    is_flag=True,
+    default=None,
+    help="Leave the servers running when this service is stopped, for the next one.",
+)
+@click.option(
+    "--replace",
+    is_flag=True,
+    default=None,
+    help="Take over from the service that uses the state directory; it leaves its servers.",
+)
 @click.option("--log-format", type=click.Choice(["text", "json"]))
 @click.option("--log-level", type=click.Choice(["debug", "info", "warning", "error"]))
 @click.pass_context
@@ -94,8 +123,10 @@ def serve(ctx: click.Context, /, config_file: Path | None, **options: object) ->
 
 
 @pool_service.command()
-@click.argument("model")
-@click.option("--runtime-model", metavar="R", help="What the runtime is to load for it.")
+@click.argument("model", type=Name())
+@click.option(
+    "--runtime-model", type=Name(), metavar="R", help="What the runtime is to load for it."
+)
 @click.option(
     "--keep-alive",
     type=Seconds(positive=False),
@@ -131,7 +162,7 @@ def ensure(
 
 
 @pool_service.command()
-@click.argument("model", required=False)
+@click.argument("model", type=Name(), required=False)
 @click.option("--idle", is_flag=True, help="Every ready server that is not in use.")
 @click.option("--all", "everything", is_flag=True, help="Every server.")
 @click.option("--force", is_flag=True, help="Also where requests are in flight.")
@@ -228,4 +259,4 @@ def check(file: Path) -> None:
         config.load(file, {}, {})
     except config.ConfigError as error:
         raise invalid(error) from error
-    click.echo(f"{file} is valid")
+    click.echo(safe(f"{file} is valid"))

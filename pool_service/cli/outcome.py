@@ -12,6 +12,7 @@ import click
 from pool_service.cli.text import safe
 
 if TYPE_CHECKING:
+    from pool_service.config import ConfigError
     from pool_service_client import PoolError
 
 
@@ -110,18 +111,29 @@ def _words(error: "PoolError") -> str:
 
 
 def _code(error: "PoolError") -> ExitCode:
-    from pool_service_client import DeadlineExceeded, Evicted, PoolUnavailable, ServerInUse
+    from pool_service_client import (
+        CrashLoop,
+        DeadlineExceeded,
+        Evicted,
+        PoolUnavailable,
+        ServerInUse,
+    )
 
     if isinstance(error, PoolUnavailable):
         return ExitCode.UNREACHABLE
     if isinstance(error, DeadlineExceeded):
         return ExitCode.TIMEOUT
+    if isinstance(error, CrashLoop):
+        # It may be tried again, but nothing says that it will end otherwise.
+        return ExitCode.REFUSED
     passes = isinstance(error, Evicted | ServerInUse) or error.retry_after is not None
     if passes or error.code.name == "UNAVAILABLE":
         return ExitCode.TRY_AGAIN
     return ExitCode.REFUSED if error.code.name in _FINAL else ExitCode.FAILURE
 
 
-def invalid(error: Exception) -> Failure:
-    """What to tell of a configuration that is not valid."""
+def invalid(error: "ConfigError") -> Failure:
+    """What to tell of a configuration that is not valid: several problems below each other."""
+    if len(error.problems) > 1:
+        return Failure(f"{error.headline}:", ExitCode.USAGE, error.problems)
     return Failure(str(error), ExitCode.USAGE)

@@ -4,10 +4,10 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 
-from rich.console import Console
 from rich.markup import escape
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
+from pool_service.cli.terminal import display
 from pool_service.cli.text import safe
 from pool_service.cli.words import why
 from pool_service_client import AsyncPoolClient, PoolError, Server, ServerChanged
@@ -16,13 +16,8 @@ from pool_service_client import AsyncPoolClient, PoolError, Server, ServerChange
 @asynccontextmanager
 async def shown(pool: AsyncPoolClient, model: str) -> AsyncIterator[None]:
     """While the block runs, show on stderr how the model's server is."""
-    with Progress(
-        SpinnerColumn(),
-        TextColumn("{task.description}"),
-        TimeElapsedColumn(),
-        console=Console(stderr=True, highlight=False),
-        transient=True,
-    ) as progress:
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
+    with display(*columns, transient=True) as progress:
         follower = asyncio.create_task(_follow(pool, model, progress))
         try:
             yield
@@ -44,4 +39,5 @@ async def _follow(pool: AsyncPoolClient, model: str, progress: Progress) -> None
 
 def _words(server: Server) -> str:
     reason = f": {why(server)}" if why(server) else ""
-    return safe(f"{server.model}: {server.state.name.lower()}{reason}")
+    doing = server.state.name.lower().replace("_", " ")
+    return safe(f"{server.model}: {doing}{reason}")

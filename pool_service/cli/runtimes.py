@@ -55,18 +55,13 @@ def _lines() -> Iterator[Progress]:
 @contextmanager
 def _bar() -> Iterator[Progress]:
     """A bar, for a terminal."""
-    from rich.console import Console
     from rich.markup import escape
     from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
-    from rich.progress import Progress as Bar
 
-    with Bar(
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TextColumn("{task.description}"),
-        console=Console(stderr=True, highlight=False),
-    ) as bar:
+    from pool_service.cli.terminal import display
+
+    count, text = MofNCompleteColumn(), TextColumn("{task.description}")
+    with display(BarColumn(), count, TimeElapsedColumn(), text) as bar:
         task = bar.add_task("", total=None)
         yield lambda done, total, text: bar.update(
             task, completed=done, total=total, description=escape(safe(text))

@@ -19,9 +19,15 @@ _STYLES = {ServerState.READY: "green", ServerState.FAILED: "red"}
 _HEADINGS = ("MODEL", "STATE", "GEN", "PID", "ENDPOINT", "AGE", "EXPIRES")
 
 
+class _Output(Console):
+    def on_broken_pipe(self) -> None:
+        """Leave it to `outcome.Group`: rich would end the program with 1."""
+        raise  # noqa: PLE0704  # called where it is handled
+
+
 def print_servers(servers: Sequence[Server], totals: Totals) -> None:
     """Print a table of the servers, why any of them is as it is, and the counts."""
-    console = Console(
+    console = _Output(
         file=sys.stdout, width=None if sys.stdout.isatty() else _UNLIMITED, highlight=False
     )
     if servers:

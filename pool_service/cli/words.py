@@ -13,8 +13,12 @@ def why(server: Server) -> str:
 
 def summary(totals: Totals) -> str:
     """The pool's counts in a line."""
-    states = ("ready", "starting", "queued", "stopping", "failed")
-    counts = [f"{getattr(totals, state)} {state}" for state in states if getattr(totals, state)]
+    states = ("ready", "starting", "queued", "backing_off", "stopping", "failed")
+    counts = [
+        f"{getattr(totals, state)} {state.replace('_', ' ')}"
+        for state in states
+        if getattr(totals, state)
+    ]
     servers = f"{totals.servers} server{'' if totals.servers == 1 else 's'}"
     waiting = f", {totals.waiting_calls} waiting to be ready" if totals.waiting_calls else ""
     return servers + (f": {', '.join(counts)}" if counts else "") + waiting
@@ -26,5 +30,5 @@ def change(server: Server, state: str) -> str:
     place = f" {server.endpoint}" if server.endpoint else ""
     reason = f": {why(server)}" if why(server) else ""
     return safe(
-        f"{state:<9} {server.model} (generation {server.generation}{process}){place}{reason}"
+        f"{state:<11} {server.model} (generation {server.generation}{process}){place}{reason}"
     )

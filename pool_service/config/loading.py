@@ -27,13 +27,13 @@ FILE_VARIABLE = f"{PREFIX}CONFIG"
 _SLIP = 0.85
 
 
-class _Text(NamedTuple):
-    """A value that was given as text, and the name of the variable or flag."""
+class _Given(NamedTuple):
+    """A value of a variable or flag, by the name of that; text is yet to be read."""
 
     place: str
     section: str
     key: str
-    text: str
+    value: str | list[str]
 
 
 def load(
@@ -79,17 +79,18 @@ def _read(file: Path, place: str) -> dict[str, Any]:
         raise ConfigError(f"{file} is not valid TOML: {error}") from error
 
 
-def _of_environment(environ: Mapping[str, str]) -> Iterator[_Text]:
+def _of_environment(environ: Mapping[str, str]) -> Iterator[_Given]:
     """What is set; an empty variable counts as none."""
     for variable, (section, key) in variables().items():
         if environ.get(variable):
-            yield _Text(variable, section, key, environ[variable])
+            yield _Given(variable, section, key, environ[variable])
 
 
-def _of_flags(overrides: Mapping[str, object]) -> Iterator[_Text]:
+def _of_flags(overrides: Mapping[str, object]) -> Iterator[_Given]:
+    """A flag that may be repeated gives a list, and no text of it is split."""
     for key, value in overrides.items():
-        parts = value if isinstance(value, tuple | list) else (value,)
-        yield _Text(f"--{key.replace('_', '-')}", "service", key, ",".join(map(str, parts)))
+        given = [str(part) for part in value] if isinstance(value, tuple | list) else str(value)
+        yield _Given(f"--{key.replace('_', '-')}", "service", key, given)
 
 
 def _slips(environ: Mapping[str, str]) -> Iterator[str]:
@@ -105,12 +106,16 @@ def _without_prefix(names: set[str]) -> list[str]:
     return sorted(name.removeprefix(PREFIX) for name in names)
 
 
-def _lay_over(values: dict[str, Any], places: dict[KeyPath, str], given: _Text) -> None:
+def _lay_over(values: dict[str, Any], places: dict[KeyPath, str], given: _Given) -> None:
     table = values.setdefault(given.section, {})
     # Where it is something else, that is what will be told.
     if isinstance(table, dict):
         field = tables()[given.section].model_fields.get(given.key)
-        table[given.key] = form_of(field).read(given.text) if field else given.text
+        table[given.key] = (
+            form_of(field).read(given.value)
+            if field and isinstance(given.value, str)
+            else given.value
+        )
         places[given.section, given.key] = given.place
 
 

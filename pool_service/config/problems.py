@@ -19,13 +19,21 @@ _LONGEST_VALUE = 60
 
 
 class ConfigError(Exception):
-    """The configuration cannot be used; the message says where, why and what would be right."""
+    """The configuration cannot be used; the message says where, why and what would be right.
+
+    headline: the message without the problems, where these can be told apart.
+    """
+
+    def __init__(self, headline: str, problems: Iterable[str] = ()) -> None:
+        self.headline = headline
+        self.problems = tuple(dict.fromkeys(problems))
+        super().__init__(f"{headline}: {'; '.join(self.problems)}" if self.problems else headline)
 
 
 def error_of(file: Path | None, problems: Iterable[str]) -> ConfigError:
-    """All problems in one message; each once."""
+    """All problems, each once."""
     place = f"the configuration in {file}" if file else "the configuration"
-    return ConfigError(f"{place} is not valid: {'; '.join(dict.fromkeys(problems))}")
+    return ConfigError(f"{place} is not valid", problems)
 
 
 def explained(error: ValidationError, places: Mapping[KeyPath, str]) -> Iterator[str]:
@@ -74,7 +82,8 @@ def _what(details: ErrorDetails, path: KeyPath) -> str:
     if isinstance(cause, Flaw):
         return str(cause)
     if details["type"] == "extra_forbidden":
-        return f"there is no such key{_suggestion(path)}"
+        hint = _suggestion(path) or _quotes_missing(path, details["input"])
+        return f"there is no such key{hint}"
     field = _field(path)
     if field is None:
         header = key_name(path) if path != ("models",) else 'models."NAME"'
@@ -90,6 +99,17 @@ def _suggestion(path: KeyPath) -> str:
             return f", did you mean {name}.{key}?"
     meant = closest(key, _keys(tuple(parents)))
     return f", did you mean {key_name((*parents, meant))}?" if meant else ""
+
+
+def _quotes_missing(path: KeyPath, value: object) -> str:
+    """A bare name of a model with a dot in it is TOML's way to write a table in a table."""
+    if path[0] != "models" or not isinstance(value, dict):
+        return ""
+    names = [*path[1:]]
+    while len(value) == 1 and isinstance(inner := next(iter(value.values())), dict):
+        names += value
+        value = inner
+    return f"; a name with dots is written in quotes, [{key_name(('models', '.'.join(names)))}]"
 
 
 def _keys(parents: KeyPath) -> Iterable[str]:

@@ -1,14 +1,16 @@
 """Every key of the configuration. The descriptions are what the documentation is made of."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Annotated
 
 import platformdirs
 from pydantic import BaseModel, ConfigDict, Field
 
+from pool_service.adapters.launch_plan import Kind, option_value
 from pool_service.adapters.runtime import RuntimeOptions
+from pool_service.adapters.vllm_mlx import CHOOSES_PORT
 from pool_service.config.values import (
     Addresses,
     Command,
@@ -17,6 +19,7 @@ from pool_service.config.values import (
     Directory,
     Format,
     HealthPath,
+    HistoryLength,
     KeepAlive,
     Level,
     LogBytes,
@@ -87,7 +90,59 @@ class ServiceSection(Section):
         description="How many processes one start may cost where other programs take the port "
         "that was chosen for it.",
     )
-    history: Count = Field(
+    backoff_first: Seconds = Field(
+        default=_LIMITS.backoff_first,
+        description="How long after a first death a server that is waited for is started again; "
+        "doubled with each further one.",
+    )
+    backoff_most: Seconds = Field(
+        default=_LIMITS.backoff_most,
+        description="The longest of these delays, and how long a model that died too often is "
+        "left alone.",
+    )
+    crash_limit: Count = Field(
+        default=_LIMITS.crash_limit, description="How many deaths are too often."
+    )
+    crash_window: Seconds = Field(
+        default=_LIMITS.crash_window, description="Within how much time they count."
+    )
+    stable_run: Seconds = Field(
+        default=_LIMITS.stable_run,
+        description="How long a server must be READY for its earlier deaths to be forgotten.",
+    )
+    failure_memory: Seconds = Field(
+        default=_LIMITS.failure_memory,
+        description="For how long a start that was refused is answered from memory.",
+    )
+    pulse_interval: PositiveSeconds = Field(
+        default=_LIMITS.pulse_interval,
+        description="The time between two looks at a READY server, whether it still answers.",
+    )
+    pulse_limit: Count = Field(
+        default=_LIMITS.pulse_limit,
+        description="After how many looks in a row without an answer and without any progress a "
+        "server is wedged and replaced.",
+    )
+    keep_servers: Switch = Field(
+        default=False,
+        description="Leave the servers running when the service is stopped, for the next one.",
+    )
+    replace: Switch = Field(
+        default=False,
+        description="Take over from the service that uses the state directory, if one does; it "
+        "leaves its servers.",
+    )
+    recovery_timeout: Seconds = Field(
+        default=10.0,
+        description="How long calls wait, at the start, until it is known how the servers of an "
+        "earlier service are.",
+    )
+    orphan_grace: Seconds = Field(
+        default=60.0,
+        description="How long after the end of the service its guard waits for another one before "
+        "it stops the servers; 0: no guard.",
+    )
+    history: HistoryLength = Field(
         default=4096,
         description="How many changes are kept, for a Watch that resumes after a revision.",
     )
@@ -135,6 +190,15 @@ class RuntimeSection(Section):
         "environment (PATH, HOME, HF_*, proxies and the like).",
     )
 
+    def contradictions(self, kind: Kind) -> Iterator[tuple[str, str]]:
+        """What of the command a runtime of this kind cannot work with, and the remedy."""
+        if kind != "vllm-mlx":
+            return
+        if not any("{runtime_model}" in part for part in self.command):
+            yield "command", 'must tell vllm-mlx what to load: add "{runtime_model}" behind "serve"'
+        if option_value(self.command, "--port") not in {"{port}", CHOOSES_PORT}:
+            yield "command", 'must tell vllm-mlx its port: add "--port", "{port}"'
+
 
 class LogsSection(Section):
     """What servers write, kept under the state directory."""
@@ -143,7 +207,11 @@ class LogsSection(Section):
         default=16 * 1024 * 1024,
         description="How large a log may grow before it is cut to its newer half.",
     )
-    keep: Count = Field(default=5, description="How many generations of each model keep their log.")
+    keep: Count = Field(
+        default=5,
+        description="How many generations of each model keep their log; of no more than the 200 "
+        "models that ran last.",
+    )
 
 
 class DefaultsSection(Section):
@@ -222,6 +290,8 @@ class Config(Section):
 
     def contradictions(self) -> Iterator[tuple[tuple[str, ...], str]]:
         """Values that are each valid, but not together: the way to a key, and what is wrong."""
+        for key, what in self.runtime.contradictions(self.runtime_options.effective_kind):
+            yield ("runtime", key), what
         catalogue = self.catalogue
         for key, what in self.defaults.contradictions(catalogue.defaults):
             yield ("defaults", key), what
@@ -233,7 +303,7 @@ class Config(Section):
     def limits(self) -> Limits:
         """What holds for the pool as a whole."""
         service = self.service
-        return Limits(service.max_starts, service.failure_ttl, service.port_attempts)
+        return Limits(**{field.name: getattr(service, field.name) for field in fields(Limits)})
 
     @property
     def runtime_options(self) -> RuntimeOptions:

@@ -24,12 +24,16 @@ from pool_service.logging_setup import LogFormat, LogLevel
 from pool_service.rpc.address import Address, AddressError
 
 LARGEST_COUNT = 1_000_000
+SHORTEST_HISTORY = 64
+"""Changes: one start makes several at once, and a Watch that is that far behind has lost."""
 
 _DURATION = re.compile(
     r"(?:(\d+)d)?\s*(?:(\d+)h)?\s*(?:(\d+)m)?\s*(?:(\d+(?:\.\d+)?)s)?\s*(?:(\d+)ms)?"
 )
 _UNITS = (86400.0, 3600.0, 60.0, 1.0, 0.001)
-_PLACEHOLDER = re.compile(r"\{[a-z_]+\}")
+# Of a shell's ${NAME} in a script that is given as an argument nothing is known here.
+_PLACEHOLDER = re.compile(r"(?<!\$)\{\s*([A-Za-z_][A-Za-z0-9_-]*)\s*\}")
+_PLACEHOLDERS = ("runtime_model", "port", "model")
 _BYTE_SIZE = TypeAdapter(ByteSize)
 _VARIABLE = re.compile(r"[^=\0]+")
 
@@ -143,25 +147,35 @@ def _address(text: str) -> str:
 def _distinct(addresses: tuple[str, ...]) -> tuple[str, ...]:
     if not addresses:
         raise ValueError
-    twice = sorted({address for address in addresses if addresses.count(address) > 1})
+    fixed = [address for address in addresses if not _is_any_port(address)]
+    twice = sorted({address for address in fixed if fixed.count(address) > 1})
     if twice:
         raise Flaw(f"{', '.join(twice)} is there more than once")
     return addresses
 
 
+def _is_any_port(address: str) -> bool:
+    return not address.startswith("unix:") and int(address.rpartition(":")[2]) == 0
+
+
 def _command(command: tuple[str, ...]) -> tuple[str, ...]:
     if not (command and command[0]) or any("\0" in part for part in command):
         raise ValueError
-    unknown = _unknown_placeholders(command)
+    unknown = _unknown_placeholder(command)
     if unknown:
         known = "{runtime_model}, {port} and {model}"
-        raise Flaw(f"has the unknown placeholder {unknown[0]}, known are {known}")
+        raise Flaw(f"has the unknown placeholder {unknown}, known are {known}")
     return command
 
 
-def _unknown_placeholders(command: Sequence[str]) -> list[str]:
-    """What is left when all that is known was filled in."""
-    return _PLACEHOLDER.findall("\n".join(filled(command, Names("", "", ""))))
+def _unknown_placeholder(command: Sequence[str]) -> str | None:
+    """The first that is left when all that is known was filled in, and what was meant."""
+    match = _PLACEHOLDER.search("\0".join(filled(command, Names("", "", ""))))
+    if match is None:
+        return None
+    meant = match[1].lower().replace("-", "_")
+    hint = f" (did you mean {{{meant}}}?)" if meant in _PLACEHOLDERS else ""
+    return " ".join(match[0].split()) + hint
 
 
 def _variables(value: object) -> tuple[tuple[str, str], ...]:
@@ -220,6 +234,15 @@ Count = Annotated[
     int,
     Field(strict=True, ge=1, le=LARGEST_COUNT),
     Form("whole number", f"a whole number from 1 to {LARGEST_COUNT}", _number),
+]
+HistoryLength = Annotated[
+    int,
+    Field(strict=True, ge=SHORTEST_HISTORY, le=LARGEST_COUNT),
+    Form(
+        "whole number",
+        f"a whole number from {SHORTEST_HISTORY} to {LARGEST_COUNT}",
+        _number,
+    ),
 ]
 LogBytes = Annotated[
     int,

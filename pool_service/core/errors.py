@@ -8,8 +8,10 @@ PoolError
 ├── ModelRejected         name another model: the runtime refused this one
 ├── StartTimeout          try again: it was not ready in time
 ├── StartFailed           try again: its process died before it was ready
+├── CrashLoop             mend it or evict it: its process died too often
 ├── Evicted               somebody evicted the model while the caller waited
 ├── ShuttingDown          try again: the service ends, another may come
+├── Recovering            try again: the service has just started
 └── RevisionCompacted     begin the watch again
 
 Two classes differ iff a caller would act differently. A message says what could
@@ -98,6 +100,15 @@ class StartFailed(PoolError):
 
 
 @dataclass(eq=False)
+class CrashLoop(PoolError):
+    """The server's processes died too often; `retry_after` seconds until one more try."""
+
+    retry_after: float = field(kw_only=True)
+    last_lines: tuple[str, ...] = field(default=(), kw_only=True)
+    REASON = "CRASH_LOOP"
+
+
+@dataclass(eq=False)
 class Evicted(PoolError):
     """The model was evicted while the caller waited for it."""
 
@@ -109,6 +120,13 @@ class ShuttingDown(PoolError):
     """The service is about to end."""
 
     REASON = "SHUTTING_DOWN"
+
+
+@dataclass(eq=False)
+class Recovering(PoolError):
+    """The service has started and is still finding the servers that run."""
+
+    REASON = "RECOVERING"
 
 
 @dataclass(eq=False)

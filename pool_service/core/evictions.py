@@ -52,6 +52,12 @@ class Evictions:
             eviction.removed.append(Removed(server, killed))
         return [eviction.answer for eviction in waiting if not eviction.pending]
 
+    def take(self) -> set[Eviction]:
+        """All that are under way; they wait for nothing any more."""
+        waiting = {eviction for evictions in self._by_model.values() for eviction in evictions}
+        self._by_model.clear()
+        return waiting
+
     def leave_out(self, eviction: Eviction, model: str) -> None:
         """This eviction waits for this model no longer: its server stays."""
         eviction.pending.discard(model)

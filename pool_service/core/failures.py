@@ -1,9 +1,14 @@
 """The errors that callers are told, from what happened to the server they asked for."""
 
+from dataclasses import replace
+
+from pool_service.core.backoff import is_loop
 from pool_service.core.errors import (
+    CrashLoop,
     Evicted,
     ModelRejected,
     PoolError,
+    Recovering,
     RuntimeModelConflict,
     RuntimeUnavailable,
     ServerInUse,
@@ -11,7 +16,49 @@ from pool_service.core.errors import (
     StartFailed,
     StartTimeout,
 )
-from pool_service.core.types import Diagnosis, ExitReport, Server
+from pool_service.core.types import Cause, Diagnosis, ExitReport, Limits, Server
+
+
+def is_crash(server: Server) -> bool:
+    """Whether its last process died unasked, and not for a reason that will not pass."""
+    end = server.last_exit
+    return (
+        end is not None and end.cause is Cause.CRASHED and end.report.diagnosis is Diagnosis.CRASHED
+    )
+
+
+def was_killed(report: ExitReport) -> bool:
+    """Whether a signal ended it, so that the same start may well succeed."""
+    return report.diagnosis is Diagnosis.CRASHED and report.code is None
+
+
+def lasting_failure(server: Server, limits: Limits) -> PoolError | None:
+    """Why another start at once would be in vain, after the last one; None if it may not be."""
+    end = server.last_exit
+    if end is None or end.generation != server.generation:
+        return None
+    if is_crash(server):
+        return crash_loop(server, limits) if is_loop(server, limits) else None
+    if end.cause is Cause.WEDGED:
+        return None
+    if end.cause is Cause.START_TIMEOUT:
+        return start_timeout(server, end.report.last_lines)
+    if end.report.diagnosis is Diagnosis.PORT_TAKEN:
+        return None
+    return start_failure(server, end.report)
+
+
+def crash_loop(server: Server, limits: Limits) -> CrashLoop:
+    """The error for those who ask for a server that died too often."""
+    end = server.last_exit
+    return CrashLoop(
+        f"the server of {server.model!r} died {len(server.crashes)} times within "
+        f"{limits.crash_window:g} s, so it is left alone for {limits.backoff_most:g} s after the "
+        f"last. Its log is {server.log_path}; mend the cause, or evict the model to try at once.",
+        model=server.model,
+        retry_after=limits.backoff_most,
+        last_lines=end.report.last_lines if end else (),
+    )
 
 
 def start_failure(server: Server, report: ExitReport) -> PoolError:
@@ -39,13 +86,14 @@ def start_failure(server: Server, report: ExitReport) -> PoolError:
     )
 
 
-def start_timeout(server: Server) -> StartTimeout:
+def start_timeout(server: Server, last_lines: tuple[str, ...]) -> StartTimeout:
     """The error for those who waited for a server that took too long."""
     return StartTimeout(
         f"the server of {server.model!r} was not ready within its start limit of "
         f"{server.settings.start_timeout:g} s and is stopped. Its log is {server.log_path}; "
         "try again, or raise start_timeout for this model.",
         model=server.model,
+        last_lines=last_lines,
     )
 
 
@@ -68,6 +116,14 @@ def shutting_down(model: str) -> ShuttingDown:
     )
 
 
+def leaving() -> ShuttingDown:
+    """For evictions that come, or still wait, when the service leaves its servers running."""
+    return ShuttingDown(
+        "the service is about to end and leaves its servers to the next one, which goes on with "
+        "what is stopping. Evict again when it is there."
+    )
+
+
 def watch_ended() -> ShuttingDown:
     """For those who watch when the service ends."""
     return ShuttingDown("the service is shutting down. Watch again when it is back.")
@@ -84,9 +140,28 @@ def evicted(model: str) -> Evicted:
 
 def in_use(model: str, requests: int) -> ServerInUse:
     """For an eviction without force of a busy server; 0 requests: cannot be told."""
-    work = f"{requests} request(s) in flight" if requests else "work in flight, or cannot tell"
+    work = (
+        f"{requests} request(s) in flight"
+        if requests
+        else "open connections, and its runtime cannot tell whether they are busy"
+    )
     return ServerInUse(
         f"{model!r} has {work}, so it was not evicted. Try again later, or use force to drain it.",
         model=model,
         requests=requests,
+    )
+
+
+def still_barred(failure: PoolError, retry_at: float, now: float) -> PoolError:
+    """What is told from memory, with the time that is left."""
+    if isinstance(failure, CrashLoop):
+        return replace(failure, retry_after=max(retry_at - now, 0.0))
+    return failure
+
+
+def recovering() -> Recovering:
+    """For calls that come before the service knows its servers again."""
+    return Recovering(
+        "the service has just started and is still finding the servers that run. Try again in "
+        "a moment."
     )

@@ -1,21 +1,23 @@
-"""The life of one server: events, commands, and the transitions between its phases.
+"""The life of one server: its phases and the transitions between them.
 
     QUEUED ──► PREPARING ──► SPAWNING ──► STARTING ──► READY
-                   │             │            │          │
-                   │             └────────┬───┴──────────┘
-                   ▼                      ▼ asked to stop, or it died
-                 FAILED ◄── SWEEPING ◄── STOPPING ──► (gone)
+      ▲            │             │            │          │
+      │            │             └────────┬───┴──────────┘
+      │            ▼                      ▼ asked to stop, or it died
+    BACKING_OFF  FAILED ◄── SWEEPING ◄── STOPPING ──► (gone)
+      ▲                        │
+      └────────────────────────┘ died, and somebody waits
 
 Rules
 - Transitions are functions of a Server and what happened; they return the next
-  Server. Which command goes with it is decided in `machine.py`.
+  Server. Which command (`steps.py`) goes with it is decided in `supervision.py`.
 - Every event of a process carries its generation; a stale one changes nothing.
 - Each phase has at most one deadline, `deadline(server)`.
 - A process is gone only when it was swept: nothing of it is left to hold a port
   or memory when the next generation starts.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from pool_service.core.errors import PoolError
 from pool_service.core.types import (
@@ -23,8 +25,8 @@ from pool_service.core.types import (
     Cause,
     Exit,
     ExitReport,
-    Identity,
     LaunchPlan,
+    Past,
     Phase,
     Server,
     Settings,
@@ -32,186 +34,30 @@ from pool_service.core.types import (
     StopSignal,
 )
 
-WITHOUT_PROCESS = frozenset({Phase.QUEUED, Phase.PREPARING, Phase.FAILED})
+RESUMED_GRACE = 5.0
+"""Seconds, at the least, for which no server goes unused after the service was away: those
+who would have used it could not ask."""
+
+WITHOUT_PROCESS = frozenset({Phase.QUEUED, Phase.PREPARING, Phase.BACKING_OFF, Phase.FAILED})
 """Phases in which there cannot be a process."""
 
 TAKES_A_SLOT = frozenset({Phase.PREPARING, Phase.SPAWNING, Phase.STARTING})
 """Phases that count as a start under way."""
 
+HASTE_PAUSE = 0.25
+"""Seconds between the first signal and the next in haste: a process takes those that come
+together in any order, and SIGINT forces its end only after another."""
+
 LEAVING = frozenset({Phase.STOPPING, Phase.SWEEPING})
 """Phases on the way out: who asks for the model now waits for the next generation."""
 
 
-# --- events: what happened to one process ---------------------------------------
+def queued(before: Server | Past | None, model: str, settings: Settings, now: float) -> Server:
+    """A server that wants to start; keeps what outlives a generation.
 
-
-@dataclass(frozen=True, slots=True)
-class Prepared:
-    """The runtime was found; this is how to start it."""
-
-    model: str
-    generation: int
-    plan: LaunchPlan
-
-
-@dataclass(frozen=True, slots=True)
-class Spawned:
-    """A process exists."""
-
-    model: str
-    generation: int
-    process: SpawnedProcess
-
-
-@dataclass(frozen=True, slots=True)
-class NotStarted:
-    """There is no process: preparing or spawning failed."""
-
-    model: str
-    generation: int
-    error: PoolError
-
-
-@dataclass(frozen=True, slots=True)
-class BecameReady:
-    """The process listens at the endpoint and answers healthy."""
-
-    model: str
-    generation: int
-    endpoint: str
-
-
-@dataclass(frozen=True, slots=True)
-class UseReported:
-    """How many requests it works on; None: cannot be told, so taken as busy."""
-
-    model: str
-    generation: int
-    requests: int | None
-
-
-@dataclass(frozen=True, slots=True)
-class Exited:
-    """The process ended."""
-
-    model: str
-    generation: int
-    report: ExitReport
-
-
-@dataclass(frozen=True, slots=True)
-class Swept:
-    """Nothing is left of the process, its group and its descendants."""
-
-    model: str
-    generation: int
-
-
-@dataclass(frozen=True, slots=True)
-class StepBroke:
-    """A command for this process ended in a way that is a bug of ours."""
-
-    model: str
-    generation: int
-    command: str
-    error: PoolError
-
-
-ServerEvent = (
-    Prepared | Spawned | NotStarted | BecameReady | UseReported | Exited | Swept | StepBroke
-)
-
-
-# --- commands: what is to be done for one process --------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class Prepare:
-    """Find the runtime and write down how to start it; answers Prepared or NotStarted."""
-
-    model: str
-    generation: int
-    settings: Settings
-
-
-@dataclass(frozen=True, slots=True)
-class CancelPrepare:
-    """Give up what Prepare began; nothing answers."""
-
-    model: str
-    generation: int
-
-
-@dataclass(frozen=True, slots=True)
-class Spawn:
-    """Start the process; answers Spawned or NotStarted."""
-
-    model: str
-    generation: int
-    plan: LaunchPlan
-
-
-@dataclass(frozen=True, slots=True)
-class AwaitExit:
-    """Answer Exited when the process ends."""
-
-    model: str
-    generation: int
-    identity: Identity
-
-
-@dataclass(frozen=True, slots=True)
-class AwaitReady:
-    """Answer BecameReady when it is; nothing if the process ends before."""
-
-    model: str
-    generation: int
-    identity: Identity
-    plan: LaunchPlan
-    probe_timeout: float
-
-
-@dataclass(frozen=True, slots=True)
-class CheckUse:
-    """Answer UseReported."""
-
-    model: str
-    generation: int
-    identity: Identity
-    plan: LaunchPlan
-    endpoint: str
-    probe_timeout: float
-
-
-@dataclass(frozen=True, slots=True)
-class SendSignal:
-    """Send the signal to the process's group."""
-
-    model: str
-    generation: int
-    identity: Identity
-    stop: StopSignal
-
-
-@dataclass(frozen=True, slots=True)
-class Sweep:
-    """End what the process left behind; answers Swept."""
-
-    model: str
-    generation: int
-    identity: Identity
-
-
-ServerCommand = (
-    Prepare | CancelPrepare | Spawn | AwaitExit | AwaitReady | CheckUse | SendSignal | Sweep
-)
-
-
-# --- transitions -----------------------------------------------------------------
-
-
-def queued(before: Server | None, model: str, settings: Settings, now: float) -> Server:
-    """A server that wants to start; keeps what outlives a generation."""
+    How often it died says nothing of another runtime model.
+    """
+    same = isinstance(before, Server) and before.settings.runtime_model == settings.runtime_model
     return Server(
         model=model,
         settings=settings,
@@ -221,6 +67,7 @@ def queued(before: Server | None, model: str, settings: Settings, now: float) ->
         last_used_at=now,
         keep_alive=settings.keep_alive,
         last_exit=before.last_exit if before else None,
+        crashes=before.crashes if isinstance(before, Server) and same else (),
     )
 
 
@@ -242,22 +89,50 @@ def spawned(server: Server, process: SpawnedProcess, now: float) -> Server:
     return replace(found, phase=Phase.STARTING, step_deadline=now + server.settings.start_timeout)
 
 
-def became_ready(server: Server, endpoint: str, now: float) -> Server:
-    """It answers; from now on its keep alive counts."""
+def became_ready(server: Server, endpoint: str, now: float, next_pulse: float) -> Server:
+    """It answers; from now on its keep alive counts (one that is READY again goes on)."""
+    server = replace(server, phase=Phase.READY, endpoint=endpoint, step_deadline=next_pulse)
+    if server.ready_at is not None:
+        return spared(server, now)
+    return replace(server, ready_at=now, last_used_at=now)
+
+
+def unproven(server: Server, now: float) -> Server:
+    """It was READY under an earlier service, and has to show that it still is."""
     return replace(
         server,
-        phase=Phase.READY,
-        endpoint=endpoint,
-        ready_at=now,
-        last_used_at=now,
-        step_deadline=FOREVER,
+        phase=Phase.STARTING,
+        endpoint="",
+        step_deadline=now + server.settings.start_timeout,
     )
+
+
+def rejoined(server: Server, now: float) -> Server:
+    """It was starting under an earlier service: what is left of its limit, and one look."""
+    left = max(server.step_deadline, now + server.settings.probe_timeout)
+    return replace(server, step_deadline=left)
+
+
+def out_of_time(server: Server, at: float) -> Server:
+    """Its start limit is over; it is stopped when its last lines are read, at the latest then."""
+    return replace(server, step_deadline=at)
 
 
 def used(server: Server, keep_alive: float | None, now: float) -> Server:
     """Somebody used it, and may have said how long it should stay from now on."""
     kept = server.keep_alive if keep_alive is None else keep_alive
     return replace(server, last_used_at=now, keep_alive=kept)
+
+
+def spared(server: Server, now: float) -> Server:
+    """The service was away, so that nobody could use it: it does not go at once."""
+    grace = max(server.settings.min_residency, RESUMED_GRACE)
+    return replace(server, spared_until=now + grace)
+
+
+def delayed(server: Server, seconds: float) -> Server:
+    """The service was away for so long: its step gets the time back."""
+    return replace(server, step_deadline=server.step_deadline + seconds)
 
 
 def stopping(server: Server, cause: Cause) -> Server:
@@ -271,15 +146,19 @@ def stopping(server: Server, cause: Cause) -> Server:
     )
 
 
-def signalled(server: Server, stop: StopSignal, now: float) -> Server:
+def signalled(server: Server, stop: StopSignal, now: float, *, in_haste: bool = False) -> Server:
     """The signal goes out; the next step is due if it does not help in time.
 
-    The drain limit is for what is in flight, so only for one that was READY.
+    The drain limit is for what is in flight, so only for one that was READY. In haste
+    nothing is waited for after the first signal.
     """
     gentle = stop is StopSignal.TERMINATE
     drains = gentle and server.ready_at is not None
     limit = server.settings.drain_timeout if drains else server.settings.stop_timeout
-    detail = server.detail if gentle else f"{server.detail}; did not end in time: {stop.value} sent"
+    if in_haste and gentle:
+        limit = min(limit, HASTE_PAUSE)
+    why = "hurried" if in_haste else "did not end in time"
+    detail = server.detail if gentle else f"{server.detail}; {why}: {stop.value} sent"
     return replace(
         server,
         stop_signal=stop,
@@ -310,21 +189,51 @@ def exited(server: Server, report: ExitReport, now: float) -> Server:
     )
 
 
+def died(server: Server, crashes: tuple[float, ...]) -> Server:
+    """It died unasked, as it did at these times; none: that is forgotten."""
+    return replace(server, crashes=crashes)
+
+
 def failed(server: Server, detail: str, now: float, forget_after: float) -> Server:
     """It has no process, and why is remembered for a while (`forget_after` seconds)."""
     return replace(
-        server,
+        _without_process(server),
         phase=Phase.FAILED,
-        identity=None,
-        plan=None,
-        endpoint="",
         detail=detail,
-        stop_cause=None,
-        stop_signal=None,
         step_deadline=now + forget_after,
+        retry_at=now,
+        failure=None,
     )
+
+
+def barred(server: Server, until: float, failure: PoolError | None) -> Server:
+    """A FAILED one is not started again before `until`; who asks is told `failure` or waits."""
+    return replace(server, retry_at=until, failure=failure)
+
+
+def backing_off(server: Server, settings: Settings, until: float) -> Server:
+    """It is started again at `until`, as they want it who wait for it."""
+    return replace(
+        _without_process(server),
+        phase=Phase.BACKING_OFF,
+        settings=settings,
+        step_deadline=until,
+        retry_at=until,
+        failure=None,
+    )
+
+
+def _without_process(server: Server) -> Server:
+    return replace(server, identity=None, plan=None, endpoint="", stop_cause=None, stop_signal=None)
 
 
 def deadline(server: Server) -> float:
     """When something is due for it if nothing happens before."""
-    return server.expires_at if server.phase is Phase.READY else server.step_deadline
+    if server.phase is Phase.READY:
+        return min(server.expires_at, server.step_deadline)
+    return server.step_deadline
+
+
+def pulse_due(server: Server, at: float) -> Server:
+    """When a READY server is looked at next; FOREVER while somebody looks."""
+    return replace(server, step_deadline=at)

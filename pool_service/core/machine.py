@@ -3,7 +3,8 @@
 `Machine.handle(event, now)` is the only way in. It changes the state and returns
 what is to be done, in order. The driver (`pool.py`) carries it out and feeds what
 comes of it back as events. This file holds what callers ask; what processes do
-is in `supervision.py`, and how one server changes in `lifecycle.py`.
+is in the classes below it (`recovery.py`, `upkeep.py`, `use.py`, `supervision.py`,
+`books.py`), and how one server changes in `lifecycle.py`.
 
 Invariants (the tests assert them after every event)
 - A model has at most one server, and a server at most one process.
@@ -18,10 +19,19 @@ from collections.abc import Callable
 from typing import Any, cast
 
 from pool_service.core import lifecycle as life
+from pool_service.core import steps
+from pool_service.core.books import Command
 from pool_service.core.catalogue import Catalogue
-from pool_service.core.errors import RuntimeModelConflict
+from pool_service.core.errors import PoolError, RuntimeModelConflict
 from pool_service.core.evictions import Eviction
-from pool_service.core.failures import evicted, runtime_model_conflict, shutting_down
+from pool_service.core.failures import (
+    evicted,
+    leaving,
+    runtime_model_conflict,
+    shutting_down,
+    still_barred,
+)
+from pool_service.core.recovery import Recovery
 from pool_service.core.requests import (
     CallerEvent,
     Ensured,
@@ -29,45 +39,54 @@ from pool_service.core.requests import (
     Every,
     EvictRequested,
     Hurried,
+    LeaveRequested,
+    RecoveryBegan,
     ShutdownRequested,
+    StraysFound,
     TimeReached,
     Wait,
     WaiterLeft,
 )
-from pool_service.core.supervision import Command, Supervision
 from pool_service.core.types import Cause, Limits, Phase, Server, Settings, Totals
 
 USE_RESOLUTION = 0.05
 """Seconds. Uses that follow each other more closely count as one, which spares a busy
 model the writing of a new state for each call."""
 
-Event = CallerEvent | life.ServerEvent
+Event = CallerEvent | steps.ServerEvent
 
 
-class Machine(Supervision):
+class Machine(Recovery):
     """The state of the pool, and the only code that changes it."""
 
     def __init__(self, catalogue: Catalogue, limits: Limits) -> None:
         super().__init__(limits)
         self._catalogue = catalogue
         self._closing = False
+        self._leaving = False
         self._caller_handlers: dict[type, Callable[[Any, float], None]] = {
             EnsureRequested: self._ensure_requested,
             WaiterLeft: self._waiter_left,
             EvictRequested: self._evict_requested,
             ShutdownRequested: self._shutdown_requested,
+            LeaveRequested: self._leave_requested,
+            RecoveryBegan: self._recovery_began,
+            StraysFound: self._strays_found,
             Hurried: self._hurried,
             TimeReached: self._time_reached,
         }
         self._server_handlers: dict[type, Callable[[Server, Any, float], None]] = {
-            life.Prepared: self._prepared,
-            life.Spawned: self._spawned,
-            life.NotStarted: self._not_started,
-            life.BecameReady: self._became_ready,
-            life.UseReported: self._use_reported,
-            life.Exited: self._exited,
-            life.Swept: self._swept,
-            life.StepBroke: self._step_broke,
+            steps.Prepared: self._prepared,
+            steps.Spawned: self._spawned,
+            steps.NotStarted: self._not_started,
+            steps.BecameReady: self._became_ready,
+            steps.UseReported: self._use_reported,
+            steps.Exited: self._exited,
+            steps.Swept: self._swept,
+            steps.StepBroke: self._step_broke,
+            steps.Adopted: self._adopted,
+            steps.PulseTaken: self._pulse_taken,
+            steps.LogRead: self._log_read,
         }
 
     def handle(self, event: Event, now: float) -> list[Command]:
@@ -77,11 +96,12 @@ class Machine(Supervision):
         if handler is not None:
             handler(event, now)
         else:
-            self._handle_server_event(cast("life.ServerEvent", event), now)
+            self._handle_server_event(cast("steps.ServerEvent", event), now)
         self._admit()
+        self._tell_recovered()
         return self._out
 
-    def _handle_server_event(self, event: life.ServerEvent, now: float) -> None:
+    def _handle_server_event(self, event: steps.ServerEvent, now: float) -> None:
         server = self._roster.get(event.model)
         if server is not None and server.generation == event.generation:
             self._server_handlers[type(event)](server, event, now)
@@ -96,6 +116,10 @@ class Machine(Supervision):
         """At most `size` servers in the order of their models, after `after`."""
         return self._roster.page(after, size)
 
+    def get(self, model: str) -> Server | None:
+        """The server of `model`, if there is one."""
+        return self._roster.get(model)
+
     def totals(self) -> Totals:
         """Counts over the whole pool."""
         by_phase = {phase: self._roster.count({phase}) for phase in Phase}
@@ -108,10 +132,10 @@ class Machine(Supervision):
             self._answer(event.ticket, shutting_down(event.model))
             return
         server = self._roster.get(event.model)
-        conflict = self._conflict(event, server)
-        if conflict is not None:
-            self._answer(event.ticket, conflict)
-        elif server is not None and server.phase is Phase.READY:
+        refusal = self._conflict(event, server) or self._remembered_failure(event, server, now)
+        if refusal is not None:
+            self._answer(event.ticket, refusal)
+        elif server is not None and server.phase is Phase.READY and not self._is_going(server):
             self._hand_out(server, event, now)
         else:
             self._wait(event, server, now)
@@ -135,12 +159,29 @@ class Machine(Supervision):
         """
         if server is None or server.phase is Phase.FAILED:
             return None
-        if server.phase not in life.LEAVING:
+        if server.phase not in life.LEAVING and not self._is_going(server):
             return server.settings
         first = self._waiting.first(model)
         return first.settings if first else None
 
+    def _is_going(self, server: Server) -> bool:
+        """Whether an eviction has marked it, so that only a look stands before its end."""
+        return server.model in self._marked and bool(self._evictions.of(server.model))
+
+    def _remembered_failure(
+        self, event: EnsureRequested, server: Server | None, now: float
+    ) -> PoolError | None:
+        """What is still known of the last start, so that a herd does not cost a process each."""
+        if server is None or server.failure is None or now >= server.retry_at:
+            return None
+        wanted = self._catalogue.settings_for(event.model, event.runtime_model)
+        if wanted.runtime_model != server.settings.runtime_model:
+            return None
+        return still_barred(server.failure, server.retry_at, now)
+
     def _hand_out(self, server: Server, event: EnsureRequested, now: float) -> None:
+        # Who gets it now may ask it after the look that is under way.
+        self._marked.discard(server.model)
         if event.keep_alive is not None or now - server.last_used_at >= USE_RESOLUTION:
             server = life.used(server, event.keep_alive, now)
             self._roster.put(server)
@@ -151,20 +192,39 @@ class Machine(Supervision):
     def _wait(self, event: EnsureRequested, server: Server | None, now: float) -> None:
         settled = self._settled(event.model, server)
         settings = settled or self._catalogue.settings_for(event.model, event.runtime_model)
-        wait = Wait(event.ticket, settings, event.keep_alive, starts=settled is None)
+        starts = settled is None
+        wait = Wait(event.ticket, event.runtime_model, settings, event.keep_alive, starts=starts)
         self._waiting.add(event.model, wait)
-        if server is None or server.phase is Phase.FAILED:
+        if server is None:
             self._enqueue(event.model, now)
+        elif server.phase is Phase.FAILED:
+            same = settings.runtime_model == server.settings.runtime_model
+            if same and now < server.retry_at:
+                self._put(life.backing_off(server, settings, server.retry_at))
+            else:
+                self._enqueue(event.model, now)
 
-    def _waiter_left(self, event: WaiterLeft, _now: float) -> None:
+    def _waiter_left(self, event: WaiterLeft, now: float) -> None:
+        """A start that has not begun is given up with the last who wants it."""
         self._waiting.leave(event.model, event.ticket)
         server = self._roster.get(event.model)
-        if server and server.phase is Phase.QUEUED and self._waiting.first(event.model) is None:
+        if server is None or self._waiting.first(event.model) is not None:
+            return
+        if server.phase is Phase.QUEUED:
             self._drop(server)
+        elif server.phase is Phase.BACKING_OFF:
+            self._give_up(server, now)
+
+    def _give_up(self, server: Server, now: float) -> None:
+        """Nobody waits for its next start any more; how it died stays known."""
+        self._put_failed(server, server.detail, now, max(server.retry_at - now, 0.0), None)
 
     # --- evicting -----------------------------------------------------------------
 
     def _evict_requested(self, event: EvictRequested, now: float) -> None:
+        if self._leaving:
+            self._answer(event.ticket, leaving())
+            return
         eviction = Eviction(
             event.ticket,
             force=event.force,
@@ -185,7 +245,19 @@ class Machine(Supervision):
     def _shutdown_requested(self, event: ShutdownRequested, now: float) -> None:
         self._closing = True
         everything = Eviction(event.ticket, force=True, cause=Cause.SHUTDOWN)
-        self._evict(list(self._roster), everything, now)
+        self._evict([] if self._leaving else list(self._roster), everything, now)
+
+    def _leave_requested(self, _event: LeaveRequested, now: float) -> None:
+        """What has no process yet ends; nobody waits any longer; the rest runs on."""
+        self._closing = self._leaving = True
+        for eviction in self._evictions.take():
+            self._answer(eviction.ticket, leaving())
+        for server in list(self._roster):
+            self._refuse(server.model, shutting_down(server.model))
+            if server.phase in (Phase.QUEUED, Phase.PREPARING):
+                self._stop(server, Cause.SHUTDOWN, now)
+            elif server.phase is Phase.BACKING_OFF:
+                self._give_up(server, now)
 
     def _evict(self, servers: list[Server], eviction: Eviction, now: float) -> None:
         """End each; a READY one is looked at first, unless by force."""
@@ -202,6 +274,9 @@ class Machine(Supervision):
             self._out.append(eviction.answer)
 
     def _hurried(self, _event: Hurried, now: float) -> None:
+        """What is not STOPPING yet, or has no process yet, is hurried when it comes to that."""
+        self._in_haste = True
         for server in self._roster:
-            if server.phase is Phase.STOPPING and server.identity is not None:
+            has_process = server.identity is not None and server.model not in self._adopting
+            if server.phase is Phase.STOPPING and has_process:
                 self._signal(server, life.next_signal(server), now)

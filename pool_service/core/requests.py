@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from pool_service.core.errors import PoolError
-from pool_service.core.types import Phase, Server, Settings
+from pool_service.core.types import Identity, Phase, Remembered, Server, Settings
 
 
 class Every(Enum):
@@ -50,17 +50,55 @@ class ShutdownRequested:
 
 @dataclass(frozen=True, slots=True)
 class Hurried:
-    """Whatever is STOPPING gets its next signal now."""
+    """Whatever is STOPPING gets its next signal now; whatever will be, soon after its first."""
 
 
 @dataclass(frozen=True, slots=True)
 class TimeReached:
-    """The moment that `next_deadline` named has come."""
+    """The moment that `next_deadline` named has come.
+
+    away: for how many seconds the service did not run when it should have, since the
+    machine slept or it was held up itself; 0 unless that is worth speaking of.
+    """
+
+    away: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class LeaveRequested:
+    """The service ends and leaves its servers running for the next one."""
+
+
+@dataclass(frozen=True, slots=True)
+class RecoveryBegan:
+    """The service has started; an earlier one left this behind."""
+
+    remembered: Remembered
+
+
+@dataclass(frozen=True, slots=True)
+class StraysFound:
+    """Processes of an earlier service of which no record tells: they are to end."""
+
+    identities: tuple[Identity, ...]
 
 
 CallerEvent = (
-    EnsureRequested | WaiterLeft | EvictRequested | ShutdownRequested | Hurried | TimeReached
+    EnsureRequested
+    | WaiterLeft
+    | EvictRequested
+    | ShutdownRequested
+    | LeaveRequested
+    | RecoveryBegan
+    | StraysFound
+    | Hurried
+    | TimeReached
 )
+
+
+@dataclass(frozen=True, slots=True)
+class RecoveryEnded:
+    """Of everything that an earlier service left it is known how it is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,9 +139,13 @@ class Publish:
 
 @dataclass(frozen=True, slots=True)
 class Wait:
-    """One caller who waits for a model. `starts`: its call is what started it."""
+    """One caller who waits for a model.
+
+    runtime_model: what it named, empty if nothing; starts: its call is what started it.
+    """
 
     ticket: int
+    runtime_model: str
     settings: Settings
     keep_alive: float | None
     starts: bool

@@ -1,52 +1,25 @@
-"""The servers' side of the pool: starting, watching and ending processes.
+"""The servers' side of the pool: starting and ending processes.
 
-`Machine` adds the callers' side. Both write the same state, one event at a time.
+`use.py` adds what is done about READY ones, `upkeep.py` what time brings, `recovery.py`
+what an earlier service left, and `Machine` the callers' side. All write the same state
+(`books.py`), one event at a time.
 """
 
+from pool_service.core import backoff, steps
 from pool_service.core import lifecycle as life
 from pool_service.core.admission import admit
-from pool_service.core.deadlines import Deadlines
-from pool_service.core.errors import PoolError
-from pool_service.core.evictions import Eviction, Evictions
-from pool_service.core.failures import in_use, start_failure, start_timeout
-from pool_service.core.requests import Answer, Ensured, Publish, TimeReached
-from pool_service.core.roster import Roster
-from pool_service.core.types import (
-    FOREVER,
-    Cause,
-    Diagnosis,
-    ExitReport,
-    Limits,
-    Phase,
-    Server,
-    StopSignal,
-)
-from pool_service.core.waiting import Waiting
+from pool_service.core.books import Books
+from pool_service.core.errors import CrashLoop, PoolError
+from pool_service.core.failures import is_crash, lasting_failure, start_failure, was_killed
+from pool_service.core.requests import Ensured
+from pool_service.core.types import Cause, Diagnosis, ExitReport, Phase, Server, StopSignal
 
-Command = Answer | Publish | life.ServerCommand
-
-DIES_UNASKED = frozenset({Cause.CRASHED, Cause.START_TIMEOUT})
+DIES_UNASKED = frozenset({Cause.CRASHED, Cause.START_TIMEOUT, Cause.WEDGED})
 """Causes after which the server is shown as FAILED instead of forgotten."""
 
-BUSY_PAUSE = 1.0
-"""Seconds, at the least, until a server that was found busy is asked again: one with
-no keep alive and no residency would be asked without end."""
 
-
-class Supervision:
+class Supervision(Books):
     """What happens to processes, and what is done about it."""
-
-    def __init__(self, limits: Limits) -> None:
-        self._limits = limits
-        self._roster = Roster()
-        self._waiting = Waiting()
-        self._evictions = Evictions()
-        self._deadlines = Deadlines()
-        self._queue: dict[str, None] = {}
-        self._generations: dict[str, int] = {}
-        self._checking: set[str] = set()
-        self._lost_ports: dict[str, int] = {}
-        self._out: list[Command] = []
 
     # --- starting -----------------------------------------------------------------
 
@@ -55,7 +28,7 @@ class Supervision:
         first = self._waiting.first(model)
         assert first is not None
         self._queue[model] = None
-        self._put(life.queued(self._roster.get(model), model, first.settings, now))
+        self._put(life.queued(self._known(model), model, first.settings, now))
 
     def _admit(self) -> None:
         if not self._queue:
@@ -63,41 +36,53 @@ class Supervision:
         starting = self._roster.count(life.TAKES_A_SLOT)
         for model in admit(self._queue, starting, self._limits.max_starts):
             del self._queue[model]
-            generation = self._generations[model] = self._generations.get(model, 0) + 1
             server = self._roster[model]
+            generation = server.generation + 1
             self._put(life.admitted(server, generation))
-            self._out.append(life.Prepare(model, generation, server.settings))
+            self._out.append(steps.Prepare(model, generation, server.settings))
 
-    def _prepared(self, server: Server, event: life.Prepared, _now: float) -> None:
+    def _prepared(self, server: Server, event: steps.Prepared, _now: float) -> None:
         if server.phase is Phase.PREPARING:
             self._put(life.prepared(server, event.plan))
-            self._out.append(life.Spawn(server.model, server.generation, event.plan))
+            self._out.append(steps.Spawn(server.model, server.generation, event.plan))
 
-    def _spawned(self, server: Server, event: life.Spawned, now: float) -> None:
+    def _spawned(self, server: Server, event: steps.Spawned, now: float) -> None:
         """It has a process: watch it, and wait for it, or end it if that was wished."""
+        if server.phase is not Phase.SPAWNING and not _awaits_process(server):
+            return
         server = life.spawned(server, event.process, now)
         self._put(server)
-        identity, plan = event.process.identity, server.plan
-        assert plan is not None
-        self._out.append(life.AwaitExit(server.model, server.generation, identity))
+        self._out.append(steps.AwaitExit(server.model, server.generation, event.process.identity))
         if server.phase is Phase.STOPPING:
             self._signal(server, StopSignal.TERMINATE, now)
-            return
-        timeout = server.settings.probe_timeout
-        self._out.append(life.AwaitReady(server.model, server.generation, identity, plan, timeout))
-
-    def _not_started(self, server: Server, event: life.NotStarted, now: float) -> None:
-        """There is no process, so there is nothing to sweep."""
-        if server.phase is Phase.STOPPING:
-            self._gone(server, now)
         else:
-            self._refuse(server.model, event.error)
-            self._put(life.failed(server, str(event.error), now, self._limits.failure_ttl))
+            self._await_ready(server)
 
-    def _became_ready(self, server: Server, event: life.BecameReady, now: float) -> None:
+    def _await_ready(self, server: Server) -> None:
+        assert server.identity is not None
+        assert server.plan is not None
+        self._out.append(
+            steps.AwaitReady(
+                server.model,
+                server.generation,
+                server.identity,
+                server.plan,
+                server.settings.probe_timeout,
+            )
+        )
+
+    def _not_started(self, server: Server, event: steps.NotStarted, now: float) -> None:
+        """There is no process, so there is nothing to sweep."""
+        if _awaits_process(server):
+            self._gone(server, now)
+        elif server.phase in (Phase.PREPARING, Phase.SPAWNING):
+            self._refuse(server.model, event.error)
+            self._fail(server, str(event.error), event.error, now)
+
+    def _became_ready(self, server: Server, event: steps.BecameReady, now: float) -> None:
         if server.phase is not Phase.STARTING:
             return
-        server = life.became_ready(server, event.endpoint, now)
+        server = life.became_ready(server, event.endpoint, now, now + self._limits.pulse_interval)
         waits = self._waiting.take(server.model)
         for wait in waits:
             server = life.used(server, wait.keep_alive, now)
@@ -111,32 +96,39 @@ class Supervision:
         """Bring it to its end from whatever phase it is in; harmless to repeat."""
         if server.phase in life.WITHOUT_PROCESS:
             if server.phase is Phase.PREPARING:
-                self._out.append(life.CancelPrepare(server.model, server.generation))
+                self._out.append(steps.CancelPrepare(server.model, server.generation))
             self._gone(server, now)
         elif server.phase not in life.LEAVING:
             server = life.stopping(server, cause)
-            if server.identity is None:
+            if server.identity is None or server.model in self._adopting:
                 self._put(server)
             else:
                 self._signal(server, StopSignal.TERMINATE, now)
 
     def _signal(self, server: Server, stop: StopSignal, now: float) -> None:
         assert server.identity is not None
-        self._put(life.signalled(server, stop, now))
-        self._out.append(life.SendSignal(server.model, server.generation, server.identity, stop))
+        self._put(life.signalled(server, stop, now, in_haste=self._in_haste))
+        self._out.append(steps.SendSignal(server.model, server.generation, server.identity, stop))
 
-    def _exited(self, server: Server, event: life.Exited, now: float) -> None:
+    def _exited(self, server: Server, event: steps.Exited, now: float) -> None:
+        """Its process ended. Nobody waits in vain: they are told, or it is tried again."""
         identity = server.identity
         if identity is None or server.phase is Phase.SWEEPING:
             return
-        starting = server.phase is Phase.STARTING
+        # One that was READY under an earlier service did not die of its start.
+        starting = server.phase is Phase.STARTING and server.ready_at is None
         server = life.exited(server, event.report, now)
+        if is_crash(server):
+            server = life.died(server, backoff.deaths(server, self._limits, now))
         self._put(server)
-        if not (starting and self._tries_another_port(server, event.report)):
+        goes_on = starting and (
+            self._tries_another_port(server, event.report) or was_killed(event.report)
+        )
+        if not goes_on:
             self._lost_ports.pop(server.model, None)
             if starting:
                 self._refuse(server.model, start_failure(server, event.report))
-        self._out.append(life.Sweep(server.model, server.generation, identity))
+        self._out.append(steps.Sweep(server.model, server.generation, identity))
 
     def _tries_another_port(self, server: Server, report: ExitReport) -> bool:
         """Whether the start goes on with another process, since others took its port."""
@@ -145,129 +137,55 @@ class Supervision:
         lost = self._lost_ports[server.model] = self._lost_ports.get(server.model, 0) + 1
         return lost < self._limits.port_attempts
 
-    def _swept(self, server: Server, _event: life.Swept, now: float) -> None:
+    def _swept(self, server: Server, _event: steps.Swept, now: float) -> None:
         if server.phase is Phase.SWEEPING:
             self._gone(server, now)
 
     def _gone(self, server: Server, now: float) -> None:
-        """Nothing is left of its process: settle who waited for that."""
+        """Nothing is left of its process: settle who waited for that, and what comes next."""
         evicted = bool(self._evictions.of(server.model))
         answers = self._evictions.gone(server)
-        if server.phase in life.LEAVING and self._waiting.first(server.model):
+        if evicted:
+            self._keep(life.died(server, ()))
+        wanted = server.phase in life.LEAVING and self._waiting.first(server.model) is not None
+        if server.phase in life.LEAVING and not evicted and server.stop_cause in DIES_UNASKED:
+            self._died(server, now)
+        elif wanted:
             self._enqueue(server.model, now)
-        elif evicted or server.stop_cause not in DIES_UNASKED:
-            self._drop(server)
         else:
-            self._put(life.failed(server, server.detail, now, self._limits.failure_ttl))
+            self._drop(server)
         self._out += answers
 
-    def _step_broke(self, server: Server, event: life.StepBroke, now: float) -> None:
-        """A bug of ours: end the start with an error, or go on as safely as can be."""
-        model, generation = server.model, server.generation
-        if event.command in ("Prepare", "Spawn"):
-            self._not_started(server, life.NotStarted(model, generation, event.error), now)
-        elif event.command == "AwaitReady" and server.phase is Phase.STARTING:
-            self._refuse(model, event.error)
-            self._stop(server, Cause.CRASHED, now)
-        elif event.command == "CheckUse":
-            self._use_reported(server, life.UseReported(model, generation, None), now)
-        elif event.command == "AwaitExit":
-            report = ExitReport(None, None, Diagnosis.CRASHED, str(event.error))
-            self._exited(server, life.Exited(model, generation, report), now)
-        elif event.command == "Sweep":
-            self._swept(server, life.Swept(model, generation), now)
-
-    # --- use ----------------------------------------------------------------------
-
-    def _check_use(self, server: Server) -> None:
-        """Ask how busy it is; while that is open its keep alive does not run out."""
-        if server.model in self._checking:
-            return
-        assert server.identity is not None
-        assert server.plan is not None
-        self._checking.add(server.model)
-        self._deadlines.set(server.model, FOREVER)
-        self._out.append(
-            life.CheckUse(
-                server.model,
-                server.generation,
-                server.identity,
-                server.plan,
-                server.endpoint,
-                server.settings.probe_timeout,
-            )
-        )
-
-    def _use_reported(self, server: Server, event: life.UseReported, now: float) -> None:
-        """Evict it if that is wished or its time is over, but never while it is busy."""
-        if server.phase is not Phase.READY:
-            return
-        self._checking.discard(server.model)
-        busy = event.requests is None or event.requests > 0
-        for eviction in list(self._evictions.of(server.model)):
-            if busy or (eviction.only_idle and now < server.resides_until):
-                self._leave_out(eviction, server, event.requests or 0)
-        if self._evictions.of(server.model):
-            self._stop(server, Cause.EVICTED, now)
-        elif now < server.expires_at:
-            self._deadlines.set(server.model, server.expires_at)
-        elif busy:
-            server = life.used(server, None, now)
-            self._roster.put(server)
-            self._deadlines.set(server.model, max(server.expires_at, now + BUSY_PAUSE))
+    def _died(self, server: Server, now: float) -> None:
+        """Start it again for those who wait, at once or later; or say why it is not."""
+        failure = lasting_failure(server, self._limits)
+        first = self._waiting.first(server.model)
+        pause = backoff.delay(server, self._limits) if is_crash(server) else 0.0
+        if first and first.settings.runtime_model != server.settings.runtime_model:
+            self._enqueue(server.model, now)
+        elif failure is not None:
+            self._refuse(server.model, failure)
+            self._fail(server, server.detail, failure, now)
+        elif first is None:
+            self._put_failed(server, server.detail, now, pause, None)
+        elif pause:
+            self._put(life.backing_off(server, first.settings, now + pause))
         else:
-            self._stop(server, Cause.IDLE, now)
+            self._enqueue(server.model, now)
 
-    def _leave_out(self, eviction: Eviction, server: Server, requests: int) -> None:
-        self._evictions.leave_out(eviction, server.model)
-        if eviction.names_one:
-            self._answer(eviction.ticket, in_use(server.model, requests))
-        elif not eviction.pending:
-            self._out.append(eviction.answer)
+    def _fail(self, server: Server, detail: str, failure: PoolError, now: float) -> None:
+        """FAILED; who asks again in the next moments is told the same without another try."""
+        loops = isinstance(failure, CrashLoop)
+        pause = self._limits.backoff_most if loops else self._limits.failure_memory
+        self._put_failed(server, detail, now, pause, failure)
 
-    # --- time ---------------------------------------------------------------------
+    def _put_failed(
+        self, server: Server, detail: str, now: float, pause: float, failure: PoolError | None
+    ) -> None:
+        server = life.failed(server, detail, now, self._limits.failure_ttl)
+        self._put(life.barred(server, now + pause, failure))
 
-    def _time_reached(self, _event: TimeReached, now: float) -> None:
-        for model in self._deadlines.pop_due(now):
-            server = self._roster[model]
-            if life.deadline(server) > now:
-                self._deadlines.set(model, life.deadline(server))
-            else:
-                self._overdue(server, now)
 
-    def _overdue(self, server: Server, now: float) -> None:
-        if server.phase is Phase.READY:
-            self._check_use(server)
-        elif server.phase is Phase.STARTING:
-            self._refuse(server.model, start_timeout(server))
-            self._stop(server, Cause.START_TIMEOUT, now)
-        elif server.phase is Phase.STOPPING:
-            self._signal(server, life.next_signal(server), now)
-        elif server.phase is Phase.FAILED:
-            self._drop(server)
-
-    # --- bookkeeping --------------------------------------------------------------
-
-    def _put(self, server: Server) -> None:
-        before = self._roster.put(server)
-        if server.phase is not Phase.READY:
-            self._checking.discard(server.model)
-        if server.phase in (Phase.READY, Phase.FAILED):
-            self._lost_ports.pop(server.model, None)
-        self._deadlines.set(server.model, life.deadline(server))
-        self._out.append(Publish(server, before.phase if before else None))
-
-    def _drop(self, server: Server) -> None:
-        self._roster.remove(server.model)
-        self._queue.pop(server.model, None)
-        self._lost_ports.pop(server.model, None)
-        self._deadlines.set(server.model, FOREVER)
-        self._out.append(Publish(server, server.phase, removed=True))
-
-    def _refuse(self, model: str, error: PoolError) -> None:
-        """Everybody who waits for the model is told the same."""
-        for wait in self._waiting.take(model):
-            self._answer(wait.ticket, error)
-
-    def _answer(self, ticket: int, result: Ensured | PoolError) -> None:
-        self._out.append(Answer(ticket, result))
+def _awaits_process(server: Server) -> bool:
+    """Whether it is to be stopped as soon as it has a process."""
+    return server.phase is Phase.STOPPING and server.identity is None

@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum, auto
 
+from pool_service.core.errors import PoolError
+
 FOREVER = float("inf")
 LONGEST_DURATION = 10 * 365 * 86400
 """Seconds: ten years. What is meant to last longer is meant to last for ever."""
@@ -19,6 +21,7 @@ class Phase(Enum):
     READY = auto()
     STOPPING = auto()
     SWEEPING = auto()
+    BACKING_OFF = auto()
     FAILED = auto()
 
 
@@ -30,6 +33,8 @@ class Cause(Enum):
     IDLE = "it was unused for its keep alive"
     START_TIMEOUT = "it was not ready within its start limit"
     SHUTDOWN = "the service was stopped"
+    WEDGED = "it stopped answering and made no progress"
+    ORPHANED = "the service was gone and no other came"
 
 
 class StopSignal(Enum):
@@ -88,7 +93,8 @@ class LaunchPlan:
     """All that is needed to start one process and to know it as ready.
 
     port: the port that it is told to take; None: it chooses one itself, and its
-    own listening socket says which.
+    own listening socket says which. nonce: random, in the process's environment
+    and that of all that descends from it, so that they are known again.
     """
 
     argv: tuple[str, ...]
@@ -96,6 +102,7 @@ class LaunchPlan:
     port: int | None
     health_path: str
     served_model_name: str
+    nonce: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +111,17 @@ class SpawnedProcess:
 
     identity: Identity
     log_path: str
+
+
+@dataclass(frozen=True, slots=True)
+class Pulse:
+    """One look at a READY server: whether it answered, and counters that only rise.
+
+    progress: such as processor seconds and bytes written; equal means nothing moved.
+    """
+
+    answered: bool
+    progress: tuple[float, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +150,11 @@ class Server:
     """One supervised server and all that is known of it.
 
     stop_signal: the last one sent while STOPPING; stop_cause: why it is (to be)
-    stopped; step_deadline: when the next step of its phase is due.
+    stopped; step_deadline: when the next step of its phase is due; crashes: when
+    its latest processes died unasked, oldest first, within the window that counts;
+    retry_at: before that it is not started again; failure: what those are told who
+    ask before that (None: they wait for it). spared_until: before that it does not go
+    unused, however long ago its last use was.
     """
 
     model: str
@@ -153,6 +175,10 @@ class Server:
     stop_signal: StopSignal | None = None
     step_deadline: float = FOREVER
     last_exit: Exit | None = None
+    crashes: tuple[float, ...] = ()
+    retry_at: float = 0.0
+    failure: PoolError | None = None
+    spared_until: float = 0.0
 
     @property
     def resides_until(self) -> float:
@@ -162,7 +188,30 @@ class Server:
     @property
     def expires_at(self) -> float:
         """When it has been unused for long enough to go; counts only while READY."""
-        return self.last_used_at + max(self.keep_alive, self.settings.min_residency)
+        unused_at = self.last_used_at + max(self.keep_alive, self.settings.min_residency)
+        return max(unused_at, self.spared_until)
+
+
+@dataclass(frozen=True, slots=True)
+class Past:
+    """What outlives a model's server: its last generation, and how its process ended."""
+
+    model: str
+    generation: int
+    last_exit: Exit | None
+
+
+@dataclass(frozen=True, slots=True)
+class Remembered:
+    """What an earlier service left behind.
+
+    servers: as they were last known, on this boot of the machine; pasts: of models
+    that have no server; damaged: the files that could not be read and were set aside.
+    """
+
+    servers: tuple[Server, ...] = ()
+    pasts: tuple[Past, ...] = ()
+    damaged: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,11 +221,28 @@ class Limits:
     max_starts: how many servers may be starting at a time; failure_ttl: for how
     many seconds a FAILED server is remembered; port_attempts: how many processes
     one start may cost where others take the port that was chosen for it.
+
+    A server that died is started again after backoff_first seconds, doubled with
+    each death, at most backoff_most. After crash_limit deaths within crash_window
+    seconds it is left FAILED for backoff_most. A run that was READY for stable_run
+    seconds forgets the deaths before it. failure_memory: for how many seconds a
+    refused start is answered from memory.
+
+    Each READY server is looked at every pulse_interval seconds; pulse_limit looks in
+    a row without an answer and without progress mean that it is wedged.
     """
 
     max_starts: int = 8
     failure_ttl: float = 600.0
     port_attempts: int = 5
+    backoff_first: float = 0.5
+    backoff_most: float = 30.0
+    crash_limit: int = 5
+    crash_window: float = 300.0
+    stable_run: float = 60.0
+    failure_memory: float = 2.0
+    pulse_interval: float = 15.0
+    pulse_limit: int = 4
 
 
 @dataclass(frozen=True, slots=True)

@@ -36,6 +36,11 @@ class Address:
 def _socket_path(text: str) -> Path:
     if not text or "\0" in text:
         raise AddressError(f"{f'unix:{text}'!r} is no address; write host:port or unix:PATH.")
+    if "%" in text:
+        raise AddressError(
+            f"the socket path {text!r} has a '%', which gRPC takes for the start of an escaped "
+            "character; choose a path without."
+        )
     try:
         path = Path(text).expanduser().absolute()
     except RuntimeError as error:

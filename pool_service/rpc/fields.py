@@ -49,6 +49,8 @@ def target(request: pb.EvictRequest) -> str | Every:
     match request.WhichOneof("target"):
         case "model":
             return model(request.model)
+        case "idle" if request.idle and request.force:
+            raise _invalid("force", "cannot go with idle, which leaves out what is in use")
         case "idle" if request.idle:
             return Every.IDLE
         case "all" if request.all:

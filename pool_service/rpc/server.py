@@ -1,8 +1,7 @@
 """The gRPC server: its options, its addresses, health and reflection."""
 
+import asyncio
 import os
-import socket
-import stat
 from pathlib import Path
 
 import grpc
@@ -10,11 +9,15 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from pool_service.rpc.address import Address, AddressError
+from pool_service.rpc.listening import make_way, resolve
 from pool_service.rpc.servicer import PoolServicer
 from pool_service.v1 import pool_service_pb2 as pb
 from pool_service.v1 import pool_service_pb2_grpc as pb_grpc
 
 SERVICE = pb.DESCRIPTOR.services_by_name["PoolService"].full_name
+
+RECORDS = f"{SERVICE}/records"
+"""In health: whether what is known of servers reaches the disk, and so outlives the service."""
 
 OPTIONS: list[tuple[str, int]] = [
     # Two services would share the port without an error, and split the calls.
@@ -34,12 +37,44 @@ OPTIONS: list[tuple[str, int]] = [
 ]
 
 
+_HealthContext = grpc.aio.ServicerContext[
+    health_pb2.HealthCheckRequest, health_pb2.HealthCheckResponse
+]
+
+
+class _Health(health.aio.HealthServicer):
+    """Health whose watches can be ended: while one is open the server does not end."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._watches: set[asyncio.Task[None]] = set()
+
+    async def Watch(  # noqa: N802  # its name on the wire
+        self,
+        request: health_pb2.HealthCheckRequest,
+        context: "_HealthContext",
+    ) -> None:
+        watch = asyncio.create_task(super().Watch(request, context))
+        self._watches.add(watch)
+        try:
+            await asyncio.wait({watch})
+            if not watch.cancelled():
+                watch.result()
+        finally:
+            watch.cancel()
+            self._watches.discard(watch)
+
+    def end_watches(self) -> None:
+        for watch in self._watches:
+            watch.cancel()
+
+
 class Server:
     """The gRPC server over one PoolServicer. NOT_SERVING until `serving` is called."""
 
     def __init__(self, servicer: PoolServicer) -> None:
         self._server = grpc.aio.server(options=OPTIONS)
-        self._health = health.aio.HealthServicer()
+        self._health = _Health()
         self._sockets: list[Path] = []
         pb_grpc.add_PoolServiceServicer_to_server(servicer, self._server)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
@@ -54,9 +89,12 @@ class Server:
         """
         await self._set_health(health_pb2.HealthCheckResponse.NOT_SERVING)
         try:
-            bound = [self._bind(address) for address in addresses]
+            bound = [await self._bind(address) for address in addresses]
         except AddressError:
             await self.stop(0)
+            # It removes them itself only where it served.
+            for path in self._sockets:
+                path.unlink(missing_ok=True)
             raise
         await self._server.start()
         return bound
@@ -65,57 +103,45 @@ class Server:
         """Tell everybody who checks health that calls are welcome."""
         await self._set_health(health_pb2.HealthCheckResponse.SERVING)
 
+    async def records_kept(self, *, kept: bool) -> None:
+        """Tell everybody who checks `RECORDS`; calls are welcome all the same."""
+        status = health_pb2.HealthCheckResponse
+        await self._health.set(RECORDS, status.SERVING if kept else status.NOT_SERVING)
+
     async def not_serving(self) -> None:
         """Tell everybody who checks health that the service ends; it stays so."""
         await self._health.enter_graceful_shutdown()
 
     async def stop(self, grace: float) -> None:
         """Close the addresses, let calls finish for `grace` seconds, then cut them."""
+        self._health.end_watches()
         await self._server.stop(grace)
-        for path in self._sockets:
-            path.unlink(missing_ok=True)
 
     async def _set_health(self, status: int) -> None:
         for name in (health.OVERALL_HEALTH, SERVICE):
             await self._health.set(name, status)
 
-    def _bind(self, address: Address) -> str:
+    async def _bind(self, address: Address) -> str:
         if address.path is not None:
-            _make_way(address.path)
+            make_way(address.path)
+            self._add(address.text)
+            self._sockets.append(address.path)
+            return address.text
+        host, _, asked = address.text.rpartition(":")
+        port = int(asked)
+        for one in await resolve(address.text):
+            port = self._add(one.text(port))
+        return f"{host}:{port}"
+
+    def _add(self, text: str) -> int:
         # The directory protects a socket, but the socket itself should be no wider.
         mask = os.umask(0o177)
         try:
-            port = self._server.add_insecure_port(address.text)
+            return self._server.add_insecure_port(text)
         except RuntimeError as error:
             raise AddressError(
-                f"cannot listen on {address.text}: it is taken by another program, or is no "
-                "address of this machine. Stop the other one, or choose another address."
+                f"cannot listen on {text}: another program has just taken it. Stop that one, or "
+                "choose another address."
             ) from error
         finally:
             os.umask(mask)
-        if address.path is not None:
-            self._sockets.append(address.path)
-            return address.text
-        return f"{address.text.rpartition(':')[0]}:{port}"
-
-
-def _make_way(path: Path) -> None:
-    """Remove a socket that nobody listens on any more; raise AddressError for any other file."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        if not stat.S_ISSOCK(path.lstat().st_mode):
-            raise AddressError(f"cannot listen on unix:{path}: it exists and is no socket.")
-        with socket.socket(socket.AF_UNIX) as probe:
-            probe.settimeout(1.0)
-            probe.connect(str(path))
-    except FileNotFoundError:
-        return
-    except ConnectionRefusedError:
-        path.unlink(missing_ok=True)
-        return
-    except OSError as error:
-        raise AddressError(f"cannot listen on unix:{path}: {error}.") from error
-    raise AddressError(
-        f"cannot listen on unix:{path}: another program listens there. Stop it, or choose another "
-        "path."
-    )

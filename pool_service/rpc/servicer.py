@@ -2,7 +2,7 @@
 
 import functools
 import secrets
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
 from typing import Any, TypeVar
 
 import grpc
@@ -16,6 +16,9 @@ from pool_service.rpc.status import internal_status, status_of
 from pool_service.rpc.wire import Wire, totals
 from pool_service.v1 import pool_service_pb2 as pb
 from pool_service.v1 import pool_service_pb2_grpc as pb_grpc
+
+PAGE_BYTES = 1024 * 1024
+"""Of servers, when a page is full; gRPC's clients take messages of 4 MiB by default."""
 
 log = structlog.get_logger("pool_service.rpc")
 
@@ -72,6 +75,16 @@ def streaming(
     return answered
 
 
+def _fitting(messages: Iterable[pb.Server]) -> Iterator[pb.Server]:
+    """The first ones, up to the one with which a page is full."""
+    left = PAGE_BYTES
+    for message in messages:
+        yield message
+        left -= message.ByteSize()
+        if left <= 0:
+            return
+
+
 class PoolServicer(pb_grpc.PoolServiceServicer):
     """PoolService over one pool. What each promises is written in the proto file."""
 
@@ -95,13 +108,14 @@ class PoolServicer(pb_grpc.PoolServiceServicer):
     async def List(self, request: pb.ListRequest) -> pb.ListResponse:
         after, size = fields.page(request)
         servers = self._pool.page(after, size + 1)
+        shown = list(_fitting(map(self._wire.server, servers[:size])))
+        more = len(shown) < len(servers)
         return pb.ListResponse(
-            servers=[self._wire.server(server) for server in servers[:size]],
-            next_page_token=fields.page_token(servers[size - 1].model)
-            if len(servers) > size
-            else "",
+            servers=shown,
+            next_page_token=fields.page_token(shown[-1].model) if more else "",
             revision=self._pool.history.revision,
             totals=totals(self._pool.totals()),
+            notices=[self._pool.trouble] if self._pool.trouble else [],
         )
 
     @streaming

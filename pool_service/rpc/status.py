@@ -34,8 +34,10 @@ CODES: dict[type[errors.PoolError], int] = {
     errors.ModelRejected: code_pb2.FAILED_PRECONDITION,
     errors.StartTimeout: code_pb2.UNAVAILABLE,
     errors.StartFailed: code_pb2.UNAVAILABLE,
+    errors.CrashLoop: code_pb2.FAILED_PRECONDITION,
     errors.Evicted: code_pb2.ABORTED,
     errors.ShuttingDown: code_pb2.UNAVAILABLE,
+    errors.Recovering: code_pb2.UNAVAILABLE,
     errors.RevisionCompacted: code_pb2.OUT_OF_RANGE,
 }
 
@@ -98,14 +100,21 @@ def _(error: errors.ModelRejected, _info: error_details_pb2.ErrorInfo) -> list[M
 
 
 @_details.register
-def _(error: errors.StartFailed, _info: error_details_pb2.ErrorInfo) -> list[Message]:
+def _(
+    error: errors.StartFailed | errors.StartTimeout, _info: error_details_pb2.ErrorInfo
+) -> list[Message]:
     return [_retry(), _debug(error.last_lines)]
 
 
-@_details.register(errors.StartTimeout)
 @_details.register(errors.ShuttingDown)
+@_details.register(errors.Recovering)
 def _(_error: errors.PoolError, _info: error_details_pb2.ErrorInfo) -> list[Message]:
     return [_retry()]
+
+
+@_details.register
+def _(error: errors.CrashLoop, _info: error_details_pb2.ErrorInfo) -> list[Message]:
+    return [_retry(error.retry_after), _debug(error.last_lines)]
 
 
 @_details.register
@@ -120,9 +129,9 @@ def _(error: errors.RevisionCompacted, info: error_details_pb2.ErrorInfo) -> lis
     return []
 
 
-def _retry() -> error_details_pb2.RetryInfo:
+def _retry(seconds: float = RETRY_DELAY) -> error_details_pb2.RetryInfo:
     delay = Duration()
-    delay.FromNanoseconds(int(RETRY_DELAY * 1e9))
+    delay.FromNanoseconds(int(seconds * 1e9))
     return error_details_pb2.RetryInfo(retry_delay=delay)
 
 

@@ -16,6 +16,7 @@ STATES = {
     Phase.READY: pb.SERVER_STATE_READY,
     Phase.STOPPING: pb.SERVER_STATE_STOPPING,
     Phase.SWEEPING: pb.SERVER_STATE_STOPPING,
+    Phase.BACKING_OFF: pb.SERVER_STATE_BACKING_OFF,
     Phase.FAILED: pb.SERVER_STATE_FAILED,
 }
 
@@ -25,6 +26,8 @@ CAUSES = {
     Cause.IDLE: pb.EXIT_CAUSE_IDLE,
     Cause.START_TIMEOUT: pb.EXIT_CAUSE_START_TIMEOUT,
     Cause.SHUTDOWN: pb.EXIT_CAUSE_SHUTDOWN,
+    Cause.WEDGED: pb.EXIT_CAUSE_WEDGED,
+    Cause.ORPHANED: pb.EXIT_CAUSE_ORPHANED,
 }
 
 MOST_WARM = 4096
@@ -120,4 +123,5 @@ def totals(counts: Totals) -> pb.PoolTotals:
         stopping=by_state[pb.SERVER_STATE_STOPPING],
         failed=by_state[pb.SERVER_STATE_FAILED],
         waiting_calls=counts.waiting_calls,
+        backing_off=by_state[pb.SERVER_STATE_BACKING_OFF],
     )

@@ -71,12 +71,16 @@ class PoolServiceServicer:
         and also for nobody once its process exists (a later call then finds it
         ready). A start that is still QUEUED and that nobody waits for is dropped.
         A model whose server is STOPPING is started again as soon as that one is
-        gone, as the next generation. Each call counts as a use of the server.
+        gone, as the next generation. If the process is killed while it starts, it is
+        started again after a delay that grows, and the callers stay; one that ends by
+        itself is START_FAILED at once. A model that died too often is answered
+        CRASH_LOOP for a while; a refused start is answered from memory for a moment.
+        Each call counts as a use of the server.
 
         Reasons: INVALID_MODEL, INVALID_RUNTIME_MODEL, INVALID_KEEP_ALIVE
         (INVALID_ARGUMENT); RUNTIME_MODEL_CONFLICT, RUNTIME_UNAVAILABLE,
-        MODEL_REJECTED (FAILED_PRECONDITION); START_FAILED, START_TIMEOUT,
-        SHUTTING_DOWN (UNAVAILABLE); EVICTED (ABORTED).
+        MODEL_REJECTED, CRASH_LOOP (FAILED_PRECONDITION); START_FAILED,
+        START_TIMEOUT, SHUTTING_DOWN (UNAVAILABLE); EVICTED (ABORTED).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -92,8 +96,8 @@ class PoolServiceServicer:
         idle or all was asked for, which leave it out. A caller that gives up does
         not stop the eviction.
 
-        Reasons: INVALID_TARGET, INVALID_MODEL (INVALID_ARGUMENT); SERVER_IN_USE
-        (FAILED_PRECONDITION).
+        Reasons: INVALID_TARGET, INVALID_MODEL, INVALID_FORCE (INVALID_ARGUMENT);
+        SERVER_IN_USE (FAILED_PRECONDITION).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -199,3 +199,34 @@ async def test_the_janitor_trims_until_it_is_cancelled(tmp_path: Path) -> None:
     janitor.cancel()
     with pytest.raises(asyncio.CancelledError):
         await janitor
+
+
+def test_the_logs_of_the_models_that_ran_last_are_kept(tmp_path: Path) -> None:
+    logs = LogStore(tmp_path, keep_models=3)
+    paths = [logs.create(f"model{number}", 1) for number in range(3)]
+    for age, path in enumerate(reversed(paths), start=1):
+        logs.release(path)
+        for changed in (path, path.parent):
+            os.utime(changed, (-age, -age))
+    logs.create("new", 1)
+    assert [path.parent.exists() for path in paths] == [False, True, True]
+
+
+def test_the_logs_of_living_processes_are_kept_however_many_and_old(tmp_path: Path) -> None:
+    logs = LogStore(tmp_path, keep_models=2)
+    paths = [logs.create(f"model{number}", 1) for number in range(5)]
+    for path in paths[:3]:
+        os.utime(path, (0, 0))
+        os.utime(path.parent, (0, 0))
+    logs.release(paths[4])
+    logs.create("new", 1)
+    assert [path.exists() for path in paths] == [True, True, True, True, False]
+
+
+def test_what_is_no_log_is_never_removed(tmp_path: Path) -> None:
+    logs = LogStore(tmp_path, keep_models=1)
+    path = logs.create("model", 1)
+    notes = written(path.parent / "notes", b"mine")
+    logs.release(path)
+    logs.create("new", 1)
+    assert (path.exists(), notes.exists()) == (False, True)

@@ -1,8 +1,13 @@
+import os
+import signal
 import sys
 from pathlib import Path
 
 import pytest
 
+from pool_service.adapters import runtime_search
+from pool_service.adapters.exits import exit_watch, gone
+from pool_service.adapters.identity import identity_of
 from pool_service.adapters.runtime_search import (
     Program,
     Versions,
@@ -150,6 +155,27 @@ async def test_a_version_that_cannot_be_found_out_is_told_apart(tmp_path: Path, 
     assert version is None
     with pytest.raises(RuntimeUnavailable, match="could not be found out"):
         check_version(Program(program, "on PATH"), version)
+
+
+async def test_a_program_that_hangs_is_ended_with_all_of_its_group(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runtime_search, "_QUERY_TIMEOUT", 0.2)
+    program = script(
+        tmp_path / "vllm-mlx", f"#!/bin/sh\nsleep 1000 &\necho $! > {tmp_path}/pid\nwait\n"
+    )
+    assert await Versions().version_of(program) is None
+    child = identity_of(int((tmp_path / "pid").read_text()))
+    if child:
+        await gone(exit_watch(), child)
+
+
+async def test_a_version_is_told_though_a_descendant_stays_with_its_output(tmp_path: Path) -> None:
+    program = script(
+        tmp_path / "vllm-mlx", f"#!/bin/sh\nsleep 1000 &\necho $! > {tmp_path}/pid\necho 0.9.1\n"
+    )
+    assert await Versions().version_of(program) == "0.9.1"
+    os.kill(int((tmp_path / "pid").read_text()), signal.SIGKILL)
 
 
 @pytest.mark.parametrize("version", ["0.2.9", "0.2", "0.0.99", "0"])

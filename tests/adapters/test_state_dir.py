@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from pool_service.adapters.state_dir import LOCK, StateDir, StateDirError
+from pool_service.adapters.state_dir import LOCK, StateDir, StateDirError, StateDirHeld
 
 HOLDER = """
 import sys
@@ -65,6 +65,17 @@ def test_a_second_service_is_refused_and_told_of_the_first(tmp_path: Path) -> No
 def test_before_the_first_listens_its_pid_is_told(tmp_path: Path) -> None:
     with StateDir(tmp_path), pytest.raises(StateDirError, match=rf"\(pid {os.getpid()}\) uses"):
         StateDir(tmp_path)
+
+
+def test_a_holder_says_what_it_does_and_what_to_do(tmp_path: Path) -> None:
+    with StateDir(tmp_path) as state:
+        state.announce((), doing="tidies up; try again in a moment")
+        with pytest.raises(StateDirHeld) as refused:
+            StateDir(tmp_path)
+    assert str(refused.value) == (
+        f"the state directory {tmp_path} is in use: pid {os.getpid()} tidies up; try again in a "
+        "moment"
+    )
 
 
 @pytest.mark.parametrize("note", [b"", b"{", b"[]", b'{"pid": 1}', b"\xff", b'{"pid": null}'])

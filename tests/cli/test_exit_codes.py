@@ -19,10 +19,11 @@ SOON = (retry_after(3600),)
         (Refusal(StatusCode.FAILED_PRECONDITION, "no", "MODEL_REJECTED"), 5),
         (Refusal(StatusCode.FAILED_PRECONDITION, "no", "RUNTIME_UNAVAILABLE"), 5),
         (Refusal(StatusCode.FAILED_PRECONDITION, "no", "SERVER_IN_USE"), 6),
-        (Refusal(StatusCode.FAILED_PRECONDITION, "no", "CRASH_LOOP", SOON), 6),
+        (Refusal(StatusCode.FAILED_PRECONDITION, "no", "CRASH_LOOP", SOON), 5),
         (Refusal(StatusCode.RESOURCE_EXHAUSTED, "no", "POOL_FULL", SOON), 6),
         (Refusal(StatusCode.UNAVAILABLE, "no", "START_FAILED", SOON), 6),
         (Refusal(StatusCode.UNAVAILABLE, "no", "SHUTTING_DOWN"), 6),
+        (Refusal(StatusCode.UNAVAILABLE, "no", "RECOVERING", SOON), 6),
         (Refusal(StatusCode.ABORTED, "no", "EVICTED"), 6),
         (Refusal(StatusCode.INTERNAL, "no", "INTERNAL"), 1),
     ],
@@ -103,9 +104,13 @@ def test_a_bug_of_the_service_is_told_with_the_request(run: Run, service: Script
         ["evict", "--idle", "--all"],
         ["evict", "--idle", "--force"],
         ["watch", "--after", "-1"],
+        ["ensure", "\udcff"],
+        ["ensure", "m", "--runtime-model", "\udcff"],
+        ["evict", "\udcff"],
+        ["list", "--address", "unix:/\udcff"],
         ["unknown"],
     ],
-    ids=" ".join,
+    ids=lambda arguments: ascii(" ".join(arguments)),
 )
 def test_a_command_line_that_makes_no_sense(
     run: Run, service: Script, arguments: list[str]
@@ -125,3 +130,27 @@ def test_the_commands_address_goes_before_the_global_one(run: Run, service: Scri
 def test_the_global_address_goes_before_the_environments(run: Run, service: Script) -> None:
     service.answer("Evict", pb.EvictResponse())
     assert run("--address", service.address, "evict", "m", address="unix:/none").exit_code == 0
+
+
+def test_a_keep_alive_of_any_length_is_the_services_to_refuse(run: Run, service: Script) -> None:
+    service.answer("Ensure", Refusal(StatusCode.INVALID_ARGUMENT, "no", "INVALID_KEEP_ALIVE"))
+    result = run("ensure", "m", "--keep-alive", "1e300")
+    assert (result.exit_code, result.stderr) == (5, "pool-service: no\n")
+    assert service.ensured[0].keep_alive.seconds == 315_576_000_000
+
+
+def test_a_timeout_of_any_length_is_no_deadline_that_has_passed(run: Run, service: Script) -> None:
+    service.answer("Ensure", pb.EnsureResponse(server=ready()))
+    assert run("ensure", "m", "--timeout", "1e10").exit_code == 0
+
+
+def test_what_is_wrong_with_a_configuration_stands_in_lines(run: Run, tmp_path: Path) -> None:
+    file = tmp_path / "pool.toml"
+    file.write_text("[service]\nlistn = 1\nmax_starts = 0\n")
+    result = run("config", "check", str(file))
+    assert result.exit_code == 2
+    headline, *problems = result.stderr.splitlines()
+    assert headline == f"pool-service: the configuration in {file} is not valid:"
+    assert [problem[:12] for problem in problems] == ["    service."] * 2
+    file.write_text("[service]\nmax_starts = 0\n")
+    assert run("config", "check", str(file)).stderr.count("\n") == 1

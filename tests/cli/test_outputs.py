@@ -80,6 +80,23 @@ def test_list_of_an_empty_pool_says_so(run: Run, service: Script) -> None:
     assert run("list").output == "0 servers\n"
 
 
+def test_list_shows_who_waits_for_its_next_start(run: Run, service: Script) -> None:
+    waits = pb.Server(model="b", state=pb.SERVER_STATE_BACKING_OFF, generation=3, detail="it died")
+    totals = pb.PoolTotals(servers=1, backing_off=1, waiting_calls=2)
+    service.answer("List", pb.ListResponse(servers=[waits], totals=totals))
+    lines = run("list").stdout.splitlines()
+    assert lines[1].split() == ["b", "BACKING_OFF", "3", "-", "-", "-", "-"]
+    assert lines[2:] == ["  b: it died", "1 server: 1 backing off, 2 waiting to be ready"]
+
+
+def test_list_says_beside_its_output_what_the_service_cannot_do(run: Run, service: Script) -> None:
+    service.answer("List", pb.ListResponse(notices=["no \x1b[31mdisk", "no guard"]))
+    for arguments, output in ((["list"], "0 servers\n"), (["list", "--json"], "")):
+        result = run(*arguments)
+        assert (result.exit_code, result.stdout) == (0, output)
+        assert result.stderr == "notice: no \\x1b[31mdisk\nnotice: no guard\n"
+
+
 def test_list_json_is_an_object_a_line_over_all_pages(run: Run, service: Script) -> None:
     service.answer("List", pb.ListResponse(servers=[ready("a")], next_page_token="t"))
     service.answer("List", listed(ready("b")))
@@ -129,9 +146,9 @@ def test_watch_prints_a_line_for_each_event(run: Run, service: Script) -> None:
     )
     result = run("watch")
     assert [line[10:] for line in result.stdout.splitlines()] == [
-        "READY     a (generation 1 pid 4711) http://127.0.0.1:49321: warm",
+        "READY       a (generation 1 pid 4711) http://127.0.0.1:49321: warm",
         "that is all at revision 3; changes follow",
-        "REMOVED   a (generation 1 pid 4711) http://127.0.0.1:49321",
+        "REMOVED     a (generation 1 pid 4711) http://127.0.0.1:49321",
     ]
 
 
@@ -154,3 +171,9 @@ def test_watch_after_a_revision_asks_for_what_follows_it(run: Run, service: Scri
     result = run("watch", "--after", "0")
     assert (result.exit_code, result.output) == (5, "pool-service: gone\n")
     assert service.asked["Watch"] == [pb.WatchRequest(after_revision=0)]
+
+
+def test_evict_says_of_what_had_failed_that_it_is_forgotten(run: Run, service: Script) -> None:
+    failed = pb.Server(model="f", state=pb.SERVER_STATE_FAILED, generation=1)
+    service.answer("Evict", pb.EvictResponse(evicted=[pb.EvictedServer(server=failed)]))
+    assert run("evict", "f").stdout == "forgot f, which had failed\n"

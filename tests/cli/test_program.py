@@ -130,6 +130,36 @@ def test_ensure_on_a_terminal_still_prints_the_endpoint_alone(
     terminal.wait_for("requests must name the model served-m")
 
 
+def test_sigterm_shows_the_cursor_of_the_terminal_again(
+    service: Script, terminal: Terminal
+) -> None:
+    service.answer("Ensure", Stay())
+    service.answer("Watch", synced(1), Stay())
+    with running(started(service, "ensure", "m", stderr=terminal.writer)) as process:
+        terminal.wait_for("m: waiting for the service")
+        process.send_signal(signal.SIGTERM)
+        terminal.wait_for("\x1b[?25h")
+        assert process.wait(20) == -signal.SIGTERM
+
+
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+def test_a_stream_that_the_caller_closed_is_as_dev_null(service: Script, closed: str) -> None:
+    service.answer("List", pb.ListResponse())
+    service.answer("Ensure", pb.EnsureResponse(server=ready()))
+    environment = {**os.environ, "POOL_SERVICE_ADDRESS": service.address}
+    for command, shown in (("list", "0 servers\n"), ("ensure m", "http://127.0.0.1:49321\n")):
+        script = f'"$0" -c "$1" {command} {closed}'
+        done = subprocess.run(
+            ["sh", "-c", script, sys.executable, MAIN],
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        out = "" if " >" in f" {closed}" else shown
+        assert (done.returncode, done.stdout, done.stderr) == (0, out, "")
+
+
 def test_list_on_a_narrow_terminal_keeps_the_endpoint_whole(
     service: Script, terminal: Terminal
 ) -> None:
@@ -152,11 +182,12 @@ def test_interrupting_a_watch_is_quiet(service: Script) -> None:
         assert (process.returncode, output, errors) == (130, "", "")
 
 
-def test_a_reader_that_has_gone_ends_a_command_quietly(service: Script) -> None:
+@pytest.mark.parametrize("form", [[], ["--json"]], ids=["table", "json"])
+def test_a_reader_that_has_gone_ends_a_command_quietly(service: Script, form: list[str]) -> None:
     service.answer("List", pb.ListResponse(servers=[ready(str(n)) for n in range(100)]))
     reader, writer = os.pipe()
     os.close(reader)
-    with running(started(service, "list", "--json", stdout=writer)) as process:
+    with running(started(service, "list", *form, stdout=writer)) as process:
         os.close(writer)
         _, errors = process.communicate(timeout=20)
         assert (process.returncode, errors) == (141, "")

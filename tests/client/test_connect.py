@@ -23,3 +23,20 @@ def test_the_environment_stands_in_for_an_address() -> None:
 
 def test_without_any_it_is_the_default_of_the_service() -> None:
     assert target(None, {}) == "127.0.0.1:50051"
+
+
+def test_the_home_directory_stands_for_a_tilde(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/somebody")
+    assert target("unix:~/run/pool.sock", {}) == "unix:/somebody/run/pool.sock"
+    assert target(None, {"POOL_SERVICE_ADDRESS": "unix:~/s"}) == "unix:/somebody/s"
+    assert target("unix:/a/~/b", {}) == "unix:/a/~/b"
+
+
+def test_a_home_that_nobody_has_is_refused() -> None:
+    with pytest.raises(ValueError, match="home directory that is not known"):
+        target("unix:~no-such-user/s", {})
+
+
+def test_what_cannot_be_text_is_no_address() -> None:
+    with pytest.raises(ValueError, match="write host:port or unix:PATH"):
+        target("unix:/\udcff", {})

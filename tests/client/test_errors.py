@@ -11,11 +11,13 @@ from google.rpc.error_details_pb2 import (
 from grpc import StatusCode
 
 from pool_service_client import (
+    CrashLoop,
     Evicted,
     InternalError,
     InvalidRequest,
     ModelRejected,
     PoolError,
+    Recovering,
     RetryPolicy,
     RevisionCompacted,
     RuntimeModelConflict,
@@ -41,8 +43,10 @@ REASONS = {
     "MODEL_REJECTED": ModelRejected,
     "START_TIMEOUT": StartTimeout,
     "START_FAILED": StartFailed,
+    "CRASH_LOOP": CrashLoop,
     "EVICTED": Evicted,
     "SHUTTING_DOWN": ShuttingDown,
+    "RECOVERING": Recovering,
     "REVISION_COMPACTED": RevisionCompacted,
     "INTERNAL": InternalError,
     "A_NEW_REASON": PoolError,

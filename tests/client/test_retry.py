@@ -88,6 +88,11 @@ def test_each_attempt_gets_what_the_ones_before_it_left() -> None:
     assert call.remaining() == 0.0
 
 
+@pytest.mark.parametrize("timeout", [1e10, 1e300, float("inf")])
+def test_a_timeout_is_never_longer_than_grpc_takes(timeout: float) -> None:
+    assert attempts(Clock(), timeout=timeout).remaining() == 10 * 365 * 86400
+
+
 def test_patience_counts_from_the_first_failure_and_not_from_the_call() -> None:
     clock = Clock()
     call = attempts(clock, patience=5.0)

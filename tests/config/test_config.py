@@ -155,20 +155,20 @@ def test_flags_go_above_the_environment_and_that_above_the_file(read: Read) -> N
         [service]
         listen = ["f:1"]
         max_starts = 1
-        history = 1
+        history = 101
     """
     environ = {"POOL_SERVICE_LISTEN": "e:1, e:2", "POOL_SERVICE_MAX_STARTS": "2"}
     service = read(file, environ, {"listen": ("g:1", "g:2")}).service
-    assert (service.listen, service.max_starts, service.history) == (("g:1", "g:2"), 2, 1)
+    assert (service.listen, service.max_starts, service.history) == (("g:1", "g:2"), 2, 101)
     service = read(file, environ).service
-    assert (service.listen, service.max_starts, service.history) == (("e:1", "e:2"), 2, 1)
+    assert (service.listen, service.max_starts, service.history) == (("e:1", "e:2"), 2, 101)
 
 
 def test_flags_may_be_values_or_text() -> None:
-    flags = {"listen": "a:1,b:2", "state_dir": Path("/s"), "history": 7, "log_format": "json"}
+    flags = {"listen": "a:1,b:2", "state_dir": Path("/s"), "history": 77, "log_format": "json"}
     service = load(None, flags, {}).service
     assert service.listen == ("a:1", "b:2")
-    assert (service.state_dir, service.history, service.log_format) == (Path("/s"), 7, "json")
+    assert (service.state_dir, service.history, service.log_format) == (Path("/s"), 77, "json")
 
 
 def test_each_section_has_its_variables() -> None:
@@ -199,7 +199,7 @@ def test_each_section_has_its_variables() -> None:
 
 
 def test_an_empty_variable_counts_as_none(read: Read) -> None:
-    assert read("[service]\nhistory = 7", {"POOL_SERVICE_HISTORY": ""}).service.history == 7
+    assert read("[service]\nhistory = 77", {"POOL_SERVICE_HISTORY": ""}).service.history == 77
 
 
 def test_variables_of_others_are_left_alone() -> None:
@@ -217,8 +217,32 @@ def test_variables_of_others_are_left_alone() -> None:
 
 def test_the_file_can_be_named_by_a_variable(tmp_path: Path) -> None:
     named, given = tmp_path / "named.toml", tmp_path / "given.toml"
-    named.write_text("[service]\nhistory = 7")
-    given.write_text("[service]\nhistory = 8")
+    named.write_text("[service]\nhistory = 77")
+    given.write_text("[service]\nhistory = 88")
     environ = {"POOL_SERVICE_CONFIG": str(named)}
-    assert load(None, {}, environ).service.history == 7
-    assert load(given, {}, environ).service.history == 8
+    assert load(None, {}, environ).service.history == 77
+    assert load(given, {}, environ).service.history == 88
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["vllm-mlx", "serve", "{runtime_model}", "--port={port}"],
+        ["vllm-mlx", "serve", "{runtime_model}", "--port", "0"],
+        ["sh", "-c", "exec serve ${PORT} {port}"],
+        ["serve"],
+    ],
+)
+def test_commands_that_can_work(read: Read, command: list[str]) -> None:
+    assert read(f"[runtime]\ncommand = {command}").runtime.command == tuple(command)
+
+
+def test_only_a_variable_is_split_at_commas(read: Read) -> None:
+    flag = read("", flags={"listen": ("unix:/a/x,y.sock", "h:1")})
+    assert flag.service.listen == ("unix:/a/x,y.sock", "h:1")
+    assert read("", {"POOL_SERVICE_LISTEN": "h:1, h:2"}).service.listen == ("h:1", "h:2")
+
+
+def test_any_free_port_can_be_had_twice(read: Read) -> None:
+    anywhere = ("127.0.0.1:0", "127.0.0.1:0")
+    assert read("", flags={"listen": anywhere}).service.listen == anywhere

@@ -23,14 +23,14 @@ def test_everything_that_is_wrong_is_told_at_once(refusal: Refusal) -> None:
         {"POOL_SERVICE_HISTORY": "many"},
         {"log_level": "loud"},
     )
-    count = "a whole number from 1 to 1000000"
+    count = "a whole number from {} to 1000000"
     length = f'{LENGTH} (at most ten years), "forever" or less than 0'
     assert sorted(told.split("; ")) == [
         '--log-level: must be "debug", "info", "warning" or "error", not "loud"',
-        f'POOL_SERVICE_HISTORY: must be {count}, not "many"',
+        f'POOL_SERVICE_HISTORY: must be {count.format(64)}, not "many"',
         f'models."x".keep_alive: must be {length}, not "soon"',
         "service.listn: there is no such key, did you mean service.listen?",
-        f"service.max_starts: must be {count}, not 0",
+        f"service.max_starts: must be {count.format(1)}, not 0",
     ]
 
 
@@ -53,6 +53,20 @@ def test_everything_that_is_wrong_is_told_at_once(refusal: Refusal) -> None:
         ("[[runtime]]", "runtime: must be a table, [runtime]"),
         ("[[models]]", 'models: must be a table, [models."NAME"]'),
         ("[models]\nx = 3", 'models."x": must be a table, [models."x"]'),
+        (
+            "[models.Qwen3.5]\nkeep_alive = 3",
+            (
+                'models."Qwen3"."5": there is no such key; a name with dots is written in quotes, '
+                '[models."Qwen3.5"]'
+            ),
+        ),
+        (
+            "[models.Qwen3.5-0.8B]\nkeep_alive = 3",
+            (
+                'models."Qwen3"."5-0": there is no such key; a name with dots is written in '
+                'quotes, [models."Qwen3.5-0.8B"]'
+            ),
+        ),
     ],
 )
 def test_a_key_that_is_none_is_named_with_what_was_meant(
@@ -64,6 +78,7 @@ def test_a_key_that_is_none_is_named_with_what_was_meant(
 @pytest.mark.parametrize(
     ("key", "value", "told"),
     [
+        ("service.history", "1", "must be a whole number from 64 to 1000000, not 1"),
         ("service.max_starts", '"8"', 'must be a whole number from 1 to 1000000, not "8"'),
         ("service.max_starts", "true", "must be a whole number from 1 to 1000000, not true"),
         ("service.max_starts", "2.0", "must be a whole number from 1 to 1000000, not 2.0"),
@@ -93,6 +108,37 @@ def test_a_key_that_is_none_is_named_with_what_was_meant(
             "runtime.command",
             '["serve", "{modle}"]',
             "has the unknown placeholder {modle}, known are {runtime_model}, {port} and {model}",
+        ),
+        (
+            "runtime.command",
+            '["serve", "--port", "{PORT}"]',
+            (
+                "has the unknown placeholder {PORT} (did you mean {port}?), known are "
+                "{runtime_model}, {port} and {model}"
+            ),
+        ),
+        (
+            "runtime.command",
+            '["serve", "{ runtime-model }"]',
+            (
+                "has the unknown placeholder { runtime-model } (did you mean {runtime_model}?), "
+                "known are {runtime_model}, {port} and {model}"
+            ),
+        ),
+        (
+            "runtime.command",
+            '["vllm-mlx", "serve", "org/m", "--port", "{port}"]',
+            'must tell vllm-mlx what to load: add "{runtime_model}" behind "serve"',
+        ),
+        (
+            "runtime.command",
+            '["/bin/vllm-mlx", "serve", "{runtime_model}"]',
+            'must tell vllm-mlx its port: add "--port", "{port}"',
+        ),
+        (
+            "runtime.command",
+            '["vllm-mlx", "serve", "{runtime_model}", "--port", "8000"]',
+            'must tell vllm-mlx its port: add "--port", "{port}"',
         ),
         (
             "runtime.command",
@@ -210,6 +256,11 @@ def test_a_misspelt_variable_is_told(refusal: Refusal, slip: str, meant: str) ->
     assert told == f"{slip}: there is no such variable, did you mean {meant}?"
 
 
+def test_a_wrapper_that_is_a_vllm_mlx_must_be_told_its_port_too(refusal: Refusal) -> None:
+    told = refusal('[runtime]\nkind = "vllm-mlx"\ncommand = ["./wrap", "{runtime_model}"]')
+    assert told == 'runtime.command: must tell vllm-mlx its port: add "--port", "{port}"'
+
+
 def test_an_unknown_flag_is_told(refusal: Refusal) -> None:
     told = refusal("", {}, {"state_dri": "/x"})
     assert told == "--state-dri: there is no such key, did you mean service.state_dir?"
@@ -218,7 +269,7 @@ def test_an_unknown_flag_is_told(refusal: Refusal) -> None:
 def test_a_right_flag_hides_a_wrong_value_below_it(tmp_path: Path) -> None:
     file = tmp_path / "pool.toml"
     file.write_text("[service]\nhistory = 'many'")
-    assert load(file, {"history": 7}, {}).service.history == 7
+    assert load(file, {"history": 77}, {}).service.history == 77
 
 
 def test_without_a_home_the_directories_must_be_set(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,82 +1,100 @@
 """What the world could answer to a command of the core, as values."""
 
-from itertools import count
-
-from pool_service.core import lifecycle as life
+from pool_service.core import steps
 from pool_service.core.errors import PoolError, RuntimeUnavailable
-from pool_service.core.types import (
-    Diagnosis,
-    ExitReport,
-    Identity,
-    LaunchPlan,
-    Phase,
-    SpawnedProcess,
-)
+from pool_service.core.types import FOREVER, Diagnosis, ExitReport, LaunchPlan, Phase, Pulse
 from tests.core.invariants import Ledger
 
-PLAN = LaunchPlan(("run",), (), None, "/health", "served")
-_pids = count(100)
+
+def plan(model: str, generation: int) -> LaunchPlan:
+    """How this process is started; no other has its nonce."""
+    return LaunchPlan(("run",), (), None, "/health", "served", f"{model}#{generation}")
 
 
-def report(diagnosis: Diagnosis = Diagnosis.CRASHED) -> ExitReport:
-    return ExitReport(1, None, diagnosis, "it died", ("last words",))
+def report(diagnosis: Diagnosis = Diagnosis.CRASHED, code: int | None = 1) -> ExitReport:
+    """code: None for one that a signal ended."""
+    return ExitReport(code, 9 if code is None else None, diagnosis, "it died", ("last words",))
 
 
-def well(command: life.ServerCommand) -> life.ServerEvent | None:
+def well(ledger: Ledger, command: steps.ServerCommand) -> steps.ServerEvent | None:
     """The best that can come of it; None where that is nothing, or only an end."""
     model, generation = command.model, command.generation
-    event: life.ServerEvent | None = None
+    event: steps.ServerEvent | None = None
     match command:
-        case life.Prepare():
-            event = life.Prepared(model, generation, PLAN)
-        case life.Spawn():
-            process = SpawnedProcess(Identity(next(_pids), 1, "boot"), "/log")
-            event = life.Spawned(model, generation, process)
-        case life.AwaitReady():
-            event = life.BecameReady(model, generation, "http://127.0.0.1:1")
-        case life.CheckUse():
-            event = life.UseReported(model, generation, 0)
-        case life.Sweep():
-            event = life.Swept(model, generation)
-        case life.AwaitExit():
-            event = life.Exited(model, generation, report())
+        case steps.Prepare():
+            event = steps.Prepared(model, generation, plan(model, generation))
+        case steps.Spawn():
+            event = steps.Spawned(model, generation, ledger.new_process(command))
+        case steps.Adopt():
+            event = steps.Adopted(model, generation, ledger.find_process(command.server))
+        case steps.AwaitReady() if command.identity not in ledger.dead:
+            event = steps.BecameReady(model, generation, "http://127.0.0.1:1")
+        case steps.Sweep():
+            event = steps.Swept(model, generation)
+        case steps.AwaitExit():
+            event = steps.Exited(model, generation, report())
         case _:
-            pass
+            event = _unused_and_alive(command)
     return event
 
 
-def badly(command: life.ServerCommand) -> life.ServerEvent:
+def _unused_and_alive(command: steps.ServerCommand) -> steps.ServerEvent | None:
+    model, generation = command.model, command.generation
+    match command:
+        case steps.CheckUse():
+            return steps.UseReported(model, generation, 0)
+        case steps.TakePulse():
+            return steps.PulseTaken(model, generation, Pulse(answered=True, progress=()))
+        case steps.ReadLog():
+            return steps.LogRead(model, generation, ("slow",))
+        case _:
+            return None
+
+
+def badly(command: steps.ServerCommand) -> steps.ServerEvent:
     """What comes of it if it fails in the way that its port promises."""
     model, generation = command.model, command.generation
     match command:
-        case life.Prepare() | life.Spawn():
-            return life.NotStarted(model, generation, RuntimeUnavailable("none", model=model))
-        case life.CheckUse():
-            return life.UseReported(model, generation, None)
+        case steps.Prepare() | steps.Spawn():
+            return steps.NotStarted(model, generation, RuntimeUnavailable("none", model=model))
+        case steps.CheckUse():
+            return steps.UseReported(model, generation, None)
+        case steps.TakePulse():
+            return steps.PulseTaken(model, generation, Pulse(answered=False, progress=()))
         case _:
             return broken(command)
 
 
-def broken(command: life.ServerCommand) -> life.StepBroke:
+def broken(command: steps.ServerCommand) -> steps.StepBroke:
     name = type(command).__name__
-    return life.StepBroke(command.model, command.generation, name, PoolError("a bug"))
+    return steps.StepBroke(command.model, command.generation, name, PoolError("a bug"))
 
 
 def drive(ledger: Ledger) -> None:
     """Let all that is outstanding end well; a process ends only where that is wished."""
     while command := next((c for c in ledger.outstanding if _moves(ledger, c)), None):
         ledger.done(command)
-        event = well(command)
+        event = well(ledger, command)
         if event is not None:
             ledger.handle(event)
 
 
-def _moves(ledger: Ledger, command: life.ServerCommand) -> bool:
+def drive_on(ledger: Ledger) -> None:
+    """The same, and time passes for those who wait for a model that has died."""
+    drive(ledger)
+    while ledger.waiting or ledger.evicting:
+        assert ledger.machine.next_deadline() < FOREVER, "somebody waits for nothing"
+        ledger.reach_time(max(0.0, ledger.machine.next_deadline() - ledger.now))
+        drive(ledger)
+
+
+def _moves(ledger: Ledger, command: steps.ServerCommand) -> bool:
     server = ledger.server(command.model)
-    if not isinstance(command, life.AwaitExit):
+    if not isinstance(command, steps.AwaitExit):
         return True
     return (
-        server is None
+        command.identity in ledger.dead
+        or server is None
         or server.generation != command.generation
         or server.phase in {Phase.STOPPING, Phase.SWEEPING}
     )

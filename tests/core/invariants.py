@@ -2,49 +2,80 @@
 
 `Ledger.handle` feeds one event, keeps the books (who was asked what, what was told, which
 commands are outstanding) from nothing but events and commands, and asserts them all.
+Its books of processes and of what was put on disk outlive the machine: `restart` begins
+another over them.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from itertools import count
 
 from pool_service.core import lifecycle as life
+from pool_service.core import steps
+from pool_service.core.books import Command
 from pool_service.core.machine import Event, Machine
 from pool_service.core.requests import (
     Answer,
     Ensured,
     EnsureRequested,
     EvictRequested,
+    LeaveRequested,
     Publish,
+    RecoveryBegan,
+    RecoveryEnded,
     ShutdownRequested,
     TimeReached,
     WaiterLeft,
 )
-from pool_service.core.supervision import BUSY_PAUSE, Command
-from pool_service.core.types import FOREVER, Diagnosis, Identity, Phase, Server
+from pool_service.core.types import (
+    FOREVER,
+    Diagnosis,
+    Identity,
+    Past,
+    Phase,
+    Remembered,
+    Server,
+    SpawnedProcess,
+)
+from pool_service.core.use import BUSY_PAUSE
 
 GOING_WELL = {Phase.STARTING, Phase.READY}
-COMING = life.TAKES_A_SLOT | {Phase.QUEUED}
+COMING = life.TAKES_A_SLOT | {Phase.QUEUED, Phase.BACKING_OFF}
 
 
 def as_published(server: Server) -> Server:
-    """Without what a use changes, which is not published."""
-    return replace(server, last_used_at=0.0, keep_alive=0.0)
+    """Without what a use, a look or a stall changes, which is not published."""
+    return replace(server, last_used_at=0.0, keep_alive=0.0, step_deadline=0.0, spared_until=0.0)
 
 
 @dataclass
 class Ledger:
     """One machine, and the books of all that went in and came out of it."""
 
-    machine: Machine
+    begin: Callable[[], Machine]
     max_starts: int
+    machine: Machine = field(init=False)
     now: float = 0.0
-    outstanding: list[life.ServerCommand] = field(default_factory=list)
+    outstanding: list[steps.ServerCommand] = field(default_factory=list)
     waiting: dict[int, EnsureRequested] = field(default_factory=dict)
     evicting: dict[int, EvictRequested | ShutdownRequested] = field(default_factory=dict)
     answers: dict[int, Answer] = field(default_factory=dict)
     left: set[int] = field(default_factory=set)
     shown: dict[str, Server] = field(default_factory=dict)
     processes: dict[str, Identity] = field(default_factory=dict)
+    dead: set[Identity] = field(default_factory=set)
     generations: dict[str, int] = field(default_factory=dict)
+    spawned: dict[str, int] = field(default_factory=dict)
+    adopted: set[tuple[str, int]] = field(default_factory=set)
+    journal: list[Server | Past] = field(default_factory=list)
+    written: int = 0
+    recovering: bool = False
+    _nonces: dict[str, Identity] = field(default_factory=dict)
+    _intents: dict[tuple[str, int], int] = field(default_factory=dict)
+    _pids: "count[int]" = field(default_factory=lambda: count(100))
+
+    def __post_init__(self) -> None:
+        self.machine = self.begin()
 
     def handle(self, event: Event) -> list[Command]:
         """Feed it, check everything, and return what it commands."""
@@ -65,9 +96,56 @@ class Ledger:
     def servers(self) -> list[Server]:
         return self.machine.page(None, 10**6)
 
-    def done(self, command: life.ServerCommand) -> None:
+    def done(self, command: steps.ServerCommand) -> None:
         """It is no longer outstanding."""
         self.outstanding.remove(command)
+
+    # --- the world, which outlives the machine --------------------------------------------
+
+    def new_process(self, command: steps.Spawn) -> SpawnedProcess:
+        """The command is carried out, once its intent is on disk."""
+        model, generation = command.model, command.generation
+        assert model not in self.processes, "a second process"
+        assert generation > self.spawned.get(model, 0), "generations rise"
+        self.written = max(self.written, self._intents[model, generation])
+        self.spawned[model] = generation
+        identity = Identity(next(self._pids), generation, "boot")
+        self.processes[model] = self._nonces[command.plan.nonce] = identity
+        return SpawnedProcess(identity, "/log")
+
+    def find_process(self, server: Server) -> SpawnedProcess | None:
+        """What an earlier service left of it: as recorded, alive or not, or by its nonce."""
+        identity = server.identity
+        if identity is None and server.plan is not None:
+            found = self._nonces.get(server.plan.nonce)
+            identity = found if found in self.processes.values() else None
+        if identity is None:
+            return None
+        if self.processes.setdefault(server.model, identity) != identity:
+            raise AssertionError("the record is of another process than the one that lives")
+        return SpawnedProcess(identity, "/log")
+
+    def die(self, identity: Identity) -> None:
+        """The process ends, and nobody is there to see it."""
+        self.dead.add(identity)
+
+    def restart(self, written: int) -> None:
+        """The service dies, with so much of its journal on disk, and another begins."""
+        assert self.written <= written <= len(self.journal)
+        disk = {entry.model: entry for entry in self.journal[:written]}
+        self.left |= {*self.waiting, *self.evicting}
+        for books in (self.waiting, self.evicting, self.shown):
+            books.clear()
+        self.outstanding.clear()
+        self.adopted.clear()
+        self._intents.clear()
+        self.generations = {model: entry.generation for model, entry in disk.items()}
+        self.journal, self.written = list(disk.values()), len(disk)
+        self.machine = self.begin()
+        self.recovering = True
+        servers = tuple(entry for entry in disk.values() if isinstance(entry, Server))
+        pasts = tuple(entry for entry in disk.values() if isinstance(entry, Past))
+        self.handle(RecoveryBegan(Remembered(servers, pasts)))
 
     # --- the books ----------------------------------------------------------------------
 
@@ -80,10 +158,11 @@ class Ledger:
                 self.waiting.pop(ticket, None)
             case EvictRequested() | ShutdownRequested():
                 self.evicting[event.ticket] = event
-            case life.Spawned(model, _, process):
-                assert model not in self.processes
-                self.processes[model] = process.identity
-            case life.Swept(model, generation) | life.StepBroke(model, generation, "Sweep", _):
+            case steps.Exited(model, generation, _):
+                server = self.shown.get(model)
+                if server is not None and server.generation == generation and server.identity:
+                    self.dead.add(server.identity)
+            case steps.Swept(model, generation) | steps.StepBroke(model, generation, "Sweep", _):
                 server = self.shown.get(model)
                 if server is not None and server.generation == generation:
                     self.processes.pop(model, None)
@@ -98,10 +177,15 @@ class Ledger:
                 shown = self.shown.get(server.model)
                 assert before is (shown.phase if shown else None)
                 self.shown[server.model] = server
+                past = Past(server.model, server.generation, server.last_exit)
+                self.journal.append(past if removed else server)
                 if removed:
                     del self.shown[server.model]
-            case life.CancelPrepare(model, generation):
-                self.done(self._find(life.Prepare, model, generation))
+            case RecoveryEnded():
+                assert self.recovering, "recovered twice"
+                self.recovering = False
+            case steps.CancelPrepare(model, generation):
+                self.done(self._find(steps.Prepare, model, generation))
             case _:
                 self._commanded(command)
 
@@ -122,32 +206,37 @@ class Ledger:
         else:
             assert isinstance(result, Exception)
 
-    def _commanded(self, command: life.ServerCommand) -> None:
+    def _commanded(self, command: steps.ServerCommand) -> None:
         model, generation = command.model, command.generation
         server = self.shown[model]
         assert server.generation == generation, "a command for another generation"
         match command:
-            case life.Prepare():
+            case steps.Prepare():
                 assert generation == self.generations.get(model, 0) + 1, "generations rise by one"
                 self.generations[model] = generation
-            case life.Spawn():
+            case steps.Adopt():
+                self.adopted.add((model, generation))
+            case steps.Spawn():
+                self._intents[model, generation] = len(self.journal)
                 assert model not in self.processes, "a second process"
-                assert not [c for c in self.outstanding if _is(c, life.Spawn, model)]
-            case life.AwaitExit() | life.AwaitReady() | life.CheckUse() | life.SendSignal():
+                assert not [c for c in self.outstanding if _is(c, steps.Spawn, model)]
+            case steps.AwaitExit() | steps.AwaitReady() | steps.CheckUse() | steps.TakePulse():
                 assert self.processes[model] == command.identity
-            case life.Sweep():
+            case steps.SendSignal():
+                assert self.processes[model] == command.identity
+            case steps.Sweep():
                 assert self.processes[model] == command.identity
                 assert server.phase is Phase.SWEEPING
             case _:
                 pass
         again = [c for c in self.outstanding if c == command]
         assert not again, "the same is under way already"
-        if isinstance(command, life.SendSignal):
+        if isinstance(command, steps.SendSignal):
             assert server.phase is Phase.STOPPING
         else:
             self.outstanding.append(command)
 
-    def _find(self, kind: type, model: str, generation: int) -> life.ServerCommand:
+    def _find(self, kind: type, model: str, generation: int) -> steps.ServerCommand:
         return next(
             c for c in self.outstanding if _is(c, kind, model) and c.generation == generation
         )
@@ -159,10 +248,23 @@ class Ledger:
         self._check_what_is_shown()
         self._check_who_waits()
         self._check_deadlines()
+        self._check_processes()
         starting = [s for s in self.servers if s.phase in life.TAKES_A_SLOT]
+        begun = [s for s in starting if (s.model, s.generation) not in self.adopted]
         queued = [s for s in self.servers if s.phase is Phase.QUEUED]
-        assert len(starting) <= self.max_starts
-        assert not queued or len(starting) == self.max_starts, "queued while there is a slot"
+        assert len(begun) <= self.max_starts
+        assert not queued or len(starting) >= self.max_starts, "queued while there is a slot"
+
+    def _check_processes(self) -> None:
+        """None is lost: each has its server, or is about to be found."""
+        for model, identity in self.processes.items():
+            server = self.shown.get(model)
+            assert server is not None, "nobody knows of a process"
+            found = any(
+                c.model == model and isinstance(c, steps.Spawn | steps.Adopt)
+                for c in self._current()
+            )
+            assert found or server.identity == identity, "nobody knows of a process"
 
     def _check_what_is_shown(self) -> None:
         page = self.servers
@@ -178,25 +280,33 @@ class Ledger:
             assert totals.by_phase[phase] == sum(s.phase is phase for s in page)
 
         for command in self.outstanding:
-            if isinstance(command, life.Prepare | life.Spawn):
+            if isinstance(command, steps.Prepare | steps.Spawn):
                 assert self.shown[command.model].generation == command.generation, "given up"
 
     def _check_who_waits(self) -> None:
         for ensure in self.waiting.values():
             server = self.shown.get(ensure.model)
             assert server is not None, "waits for nothing"
-            assert server.phase in COMING | life.LEAVING
+            if server.phase is Phase.READY:
+                asked = [c for c in self.outstanding if _is(c, steps.CheckUse, ensure.model)]
+                assert asked, "waits though it is there"
+                assert self.evicting
+            else:
+                assert server.phase in COMING | life.LEAVING
         wanted = {ensure.model for ensure in self.waiting.values()}
         for server in self.servers:
-            assert server.phase is not Phase.QUEUED or server.model in wanted, "nobody wants it"
+            if server.phase in {Phase.QUEUED, Phase.BACKING_OFF}:
+                assert server.model in wanted, "nobody wants it"
         for evict in self.evicting.values():
             if isinstance(evict, EvictRequested) and isinstance(evict.target, str):
                 assert evict.target in self.shown, "evicts what is gone"
 
     def _check_deadlines(self) -> None:
         for server in self.servers:
-            asked = any(_is(c, life.CheckUse, server.model) for c in self._current())
-            if server.phase in {Phase.STARTING, Phase.FAILED}:
+            if any(_is(c, steps.Adopt, server.model) for c in self.outstanding):
+                continue
+            asked = any(_is(c, steps.CheckUse, server.model) for c in self._current())
+            if server.phase in {Phase.STARTING, Phase.FAILED, Phase.BACKING_OFF}:
                 assert life.deadline(server) < FOREVER
             if server.phase is Phase.STOPPING and server.identity is not None:
                 assert life.deadline(server) < FOREVER
@@ -207,7 +317,7 @@ class Ledger:
         """It may have been asked just now, so that the next question has to wait."""
         return server.phase is Phase.READY and life.deadline(server) <= self.now + BUSY_PAUSE
 
-    def _current(self) -> list[life.ServerCommand]:
+    def _current(self) -> list[steps.ServerCommand]:
         return [
             c
             for c in self.outstanding
@@ -223,20 +333,28 @@ class Ledger:
             match event:
                 case EvictRequested(_, _, force):
                     assert force
-                case life.UseReported(_, _, requests):
+                case steps.UseReported(_, _, requests):
                     assert requests == 0
-                case ShutdownRequested() | life.Exited() | life.StepBroke(_, _, "AwaitExit", _):
+                case steps.PulseTaken(_, _, pulse):
+                    assert not pulse.answered
+                case ShutdownRequested() | steps.Exited() | steps.StepBroke(_, _, "AwaitExit", _):
                     pass
                 case _:
                     raise AssertionError(f"{event} ended a server that was READY")
 
     def _check_failed_starts(self, event: Event, before: dict[str, Server]) -> None:
-        """Whoever waited for a start that failed is told, unless only a port was taken."""
-        if isinstance(event, life.Exited) and event.report.diagnosis is Diagnosis.PORT_TAKEN:
+        """Whoever waited for a start that failed is told, unless the same may well succeed."""
+        if isinstance(event, LeaveRequested):
+            assert not self.waiting
+            assert not self.evicting
+        if isinstance(event, steps.Exited) and (
+            event.report.diagnosis is Diagnosis.PORT_TAKEN or event.report.code is None
+        ):
             return
         for model, server in before.items():
             after = self.shown.get(model)
-            if server.phase is Phase.STARTING and (not after or after.phase not in GOING_WELL):
+            starts = server.phase is Phase.STARTING and server.ready_at is None
+            if starts and (not after or after.phase not in GOING_WELL):
                 assert model not in {ensure.model for ensure in self.waiting.values()}
 
     def reach_time(self, later: float) -> None:
@@ -247,6 +365,15 @@ class Ledger:
             self.handle(TimeReached())
         self.now = until
 
+    def stall(self, away: float) -> None:
+        """Nothing runs for so long, and the driver says so; who had time left has it still."""
+        loading = [s for s in self.servers if s.phase in {Phase.STARTING, Phase.STOPPING}]
+        alive = [s for s in loading if life.deadline(s) > self.now]
+        self.now += away
+        self.handle(TimeReached(away))
+        for server in alive:
+            assert self.shown[server.model].phase is server.phase
 
-def _is(command: life.ServerCommand, kind: type, model: str) -> bool:
+
+def _is(command: steps.ServerCommand, kind: type, model: str) -> bool:
     return isinstance(command, kind) and command.model == model

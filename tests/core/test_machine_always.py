@@ -6,7 +6,7 @@ from itertools import count
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
-from pool_service.core import lifecycle as life
+from pool_service.core import steps
 from pool_service.core.catalogue import Catalogue
 from pool_service.core.machine import Machine
 from pool_service.core.requests import (
@@ -14,11 +14,12 @@ from pool_service.core.requests import (
     Every,
     EvictRequested,
     Hurried,
+    LeaveRequested,
     ShutdownRequested,
     WaiterLeft,
 )
-from pool_service.core.types import FOREVER, Diagnosis, Limits, Phase, Settings
-from tests.core.acting import badly, broken, drive, report, well
+from pool_service.core.types import FOREVER, Diagnosis, Limits, Phase, Pulse, Settings
+from tests.core.acting import badly, broken, drive, drive_on, report, well
 from tests.core.invariants import Ledger
 
 MODELS = st.sampled_from(["a", "b", "c", "d"])
@@ -30,7 +31,7 @@ LATER = st.one_of(
 
 
 class Pool(RuleBasedStateMachine):
-    """Callers and processes that do all that they can, one event at a time."""
+    """Callers, processes and services that do all that they can, one event at a time."""
 
     @initialize(
         max_starts=st.integers(1, 3),
@@ -45,10 +46,11 @@ class Pool(RuleBasedStateMachine):
             runtime_model="", keep_alive=30.0, min_residency=min_residency, start_timeout=60.0
         )
         models = {"a": Settings(runtime_model="one")} if own_runtime_model else {}
-        limits = Limits(max_starts, 100.0, port_attempts)
-        self.ledger = Ledger(Machine(Catalogue(defaults, models), limits), max_starts)
+        limits = Limits(max_starts, 100.0, port_attempts, crash_limit=3, pulse_limit=2)
+        catalogue = Catalogue(defaults, models)
+        self.ledger = Ledger(lambda: Machine(catalogue, limits), max_starts)
         self.tickets = count(1)
-        self.past: list[life.ServerEvent] = []
+        self.past: list[steps.ServerEvent] = []
 
     # --- callers --------------------------------------------------------------------------
 
@@ -66,10 +68,10 @@ class Pool(RuleBasedStateMachine):
     @rule(model=MODELS, runtime_model=RUNTIME_MODELS)
     def somebody_ensures_and_it_loads(self, model: str, runtime_model: str) -> None:
         self.somebody_ensures(model, runtime_model, None)
-        for kind in (life.Prepare, life.Spawn):
-            for command in self.steps():
+        for kind in (steps.Prepare, steps.Spawn):
+            for command in self.under_way():
                 if command.model == model and isinstance(command, kind):
-                    self._end(command, well(command))
+                    self._end(command, well(self.ledger, command))
 
     @precondition(lambda self: self.ledger.waiting)
     @rule(data=st.data())
@@ -90,37 +92,62 @@ class Pool(RuleBasedStateMachine):
 
     # --- processes --------------------------------------------------------------------------
 
-    @precondition(lambda self: self.steps())
+    @precondition(lambda self: self.under_way())
     @rule(data=st.data())
     def a_step_ends_well(self, data: st.DataObject) -> None:
-        command = data.draw(st.sampled_from(self.steps()))
-        self._end(command, well(command))
+        command = data.draw(st.sampled_from(self.under_way()))
+        self._end(command, well(self.ledger, command))
 
-    @precondition(lambda self: self.steps())
+    @precondition(lambda self: self.fallible())
     @rule(data=st.data(), how=st.sampled_from([badly, broken]))
     def a_step_fails(
-        self, data: st.DataObject, how: Callable[[life.ServerCommand], life.ServerEvent]
+        self, data: st.DataObject, how: Callable[[steps.ServerCommand], steps.ServerEvent]
     ) -> None:
-        command = data.draw(st.sampled_from(self.steps()))
+        command = data.draw(st.sampled_from(self.fallible()))
+        if isinstance(command, steps.Adopt):
+            self.ledger.find_process(command.server)
         self._end(command, how(command))
 
     @precondition(lambda self: self.watched())
     @rule(
         data=st.data(),
         diagnosis=st.sampled_from(Diagnosis),
+        code=st.sampled_from([None, 1]),
         breaks=st.sampled_from([False, False, False, False, True]),
     )
-    def a_process_ends(self, data: st.DataObject, diagnosis: Diagnosis, breaks: bool) -> None:
+    def a_process_ends(
+        self, data: st.DataObject, diagnosis: Diagnosis, code: int | None, breaks: bool
+    ) -> None:
         command = data.draw(st.sampled_from(self.watched()))
-        exited = life.Exited(command.model, command.generation, report(diagnosis))
+        exited = steps.Exited(command.model, command.generation, report(diagnosis, code))
         self._end(command, broken(command) if breaks else exited)
 
-    @precondition(lambda self: any(isinstance(c, life.CheckUse) for c in self.ledger.outstanding))
+    @precondition(lambda self: any(isinstance(c, steps.CheckUse) for c in self.ledger.outstanding))
     @rule(data=st.data(), requests=st.sampled_from([0, 1, 7, None]))
     def use_is_told(self, data: st.DataObject, requests: int | None) -> None:
-        checks = [c for c in self.ledger.outstanding if isinstance(c, life.CheckUse)]
+        checks = [c for c in self.ledger.outstanding if isinstance(c, steps.CheckUse)]
         command = data.draw(st.sampled_from(checks))
-        self._end(command, life.UseReported(command.model, command.generation, requests))
+        self._end(command, steps.UseReported(command.model, command.generation, requests))
+
+    @precondition(lambda self: any(isinstance(c, steps.TakePulse) for c in self.ledger.outstanding))
+    @rule(data=st.data(), answered=st.booleans(), progress=st.sampled_from([0.0, 0.0, 1.0]))
+    def a_pulse_is_told(self, data: st.DataObject, answered: bool, progress: float) -> None:
+        looks = [c for c in self.ledger.outstanding if isinstance(c, steps.TakePulse)]
+        command = data.draw(st.sampled_from(looks))
+        pulse = Pulse(answered=answered, progress=(progress,))
+        self._end(command, steps.PulseTaken(command.model, command.generation, pulse))
+
+    @precondition(lambda self: any(s.phase is Phase.READY for s in self.ledger.servers))
+    @rule(data=st.data())
+    def one_is_silent_for_long(self, data: st.DataObject) -> None:
+        """It takes many looks, and nothing else in between, to be found wedged."""
+        ready = [s.model for s in self.ledger.servers if s.phase is Phase.READY]
+        model = data.draw(st.sampled_from(ready))
+        for _ in range(3):
+            self.ledger.reach_time(15.0)
+            for command in self.under_way():
+                if command.model == model and isinstance(command, steps.TakePulse):
+                    self._end(command, badly(command))
 
     @precondition(lambda self: self.past)
     @rule(data=st.data())
@@ -128,23 +155,63 @@ class Pool(RuleBasedStateMachine):
         """An event of a generation that is over changes nothing."""
         event = data.draw(st.sampled_from(self.past))
         server = self.ledger.server(event.model)
-        if server is None or server.generation != event.generation:
+        over = {Phase.QUEUED, Phase.BACKING_OFF, Phase.FAILED}
+        if server is None or server.generation != event.generation or server.phase in over:
             before = self.ledger.servers
-            if not isinstance(event, life.Spawned):
+            if not isinstance(event, steps.Spawned):
                 assert self.ledger.handle(event) == []
                 assert self.ledger.servers == before
 
-    def steps(self) -> list[life.ServerCommand]:
-        return [c for c in self.ledger.outstanding if not isinstance(c, life.AwaitExit)]
+    def under_way(self) -> list[steps.ServerCommand]:
+        return [c for c in self.ledger.outstanding if not isinstance(c, steps.AwaitExit)]
 
-    def watched(self) -> list[life.ServerCommand]:
-        return [c for c in self.ledger.outstanding if isinstance(c, life.AwaitExit)]
+    def fallible(self) -> list[steps.ServerCommand]:
+        """Of an adoption that breaks nothing can be known but what the record says."""
+        return [
+            c
+            for c in self.under_way()
+            if not isinstance(c, steps.Adopt) or c.server.identity is not None
+        ]
 
-    def _end(self, command: life.ServerCommand, event: life.ServerEvent | None) -> None:
+    def watched(self) -> list[steps.ServerCommand]:
+        return [c for c in self.ledger.outstanding if isinstance(c, steps.AwaitExit)]
+
+    def _end(self, command: steps.ServerCommand, event: steps.ServerEvent | None) -> None:
         self.ledger.done(command)
         if event is not None:
             self.past.append(event)
             self.ledger.handle(event)
+
+    # --- the service ------------------------------------------------------------------------
+
+    @rule(data=st.data(), leaves=st.booleans(), later=LATER)
+    def the_service_dies_and_returns(self, data: st.DataObject, leaves: bool, later: float) -> None:
+        """At any point: what it was doing may have happened or not, what it put may be lost."""
+        if leaves:
+            self.ledger.handle(LeaveRequested())
+        for command in self.under_way():
+            if isinstance(command, steps.Spawn) and (leaves or data.draw(st.booleans())):
+                event = well(self.ledger, command)
+                if leaves and event is not None:
+                    self._end(command, event)
+        for identity in self.ledger.processes.values():
+            if data.draw(st.sampled_from([False, False, True])):
+                self.ledger.die(identity)
+        newest = len(self.ledger.journal)
+        oldest = newest if leaves else self.ledger.written
+        self.ledger.now += later
+        self.ledger.restart(data.draw(st.integers(oldest, newest)))
+        self.past = []
+
+    @precondition(lambda self: self.ledger.recovering)
+    @rule()
+    def it_recovers(self) -> None:
+        drive(self.ledger)
+        assert not self.ledger.recovering
+
+    @rule(away=st.sampled_from([6.0, 60.0, 3600.0, 90_000.0]))
+    def the_service_stalls(self, away: float) -> None:
+        self.ledger.stall(away)
 
     # --- time and the end -------------------------------------------------------------------
 
@@ -171,9 +238,8 @@ class Pool(RuleBasedStateMachine):
         """Nobody waits for ever, and after a shutdown nothing is left."""
         if not hasattr(self, "ledger"):
             return
-        drive(self.ledger)
-        assert self.ledger.waiting == {}
-        assert self.ledger.evicting == {}
+        drive_on(self.ledger)
+        assert not self.ledger.recovering
         assert {s.phase for s in self.ledger.servers} <= {Phase.READY, Phase.FAILED}
         self.ledger.handle(ShutdownRequested(next(self.tickets)))
         drive(self.ledger)

@@ -176,7 +176,7 @@ def test_counts_equal_the_servers(steps: list[tuple[str, Phase | None]]) -> None
 def test_waiters_are_kept_in_the_order_in_which_they_came() -> None:
     waiting = Waiting()
     for ticket in (3, 1, 2):
-        waiting.add("m", Wait(ticket, SETTINGS, None, starts=False))
+        waiting.add("m", Wait(ticket, "", SETTINGS, None, starts=False))
     waiting.leave("m", 3)
     waiting.leave("m", 99)
     waiting.leave("other", 1)

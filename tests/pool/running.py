@@ -1,13 +1,13 @@
 """A pool over a scripted world, for the length of one test."""
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 
 from pool_service.core.catalogue import Catalogue
 from pool_service.core.requests import Ensured
-from pool_service.core.types import Limits, Phase, Server, Settings
+from pool_service.core.types import FOREVER, Limits, Phase, Server, Settings
 from pool_service.history import Change, History
 from pool_service.pool import Pool
 from pool_service.pool import World as Ports
@@ -23,13 +23,59 @@ DEFAULTS = Settings(
 )
 
 
+LIMITS = Limits(pulse_interval=FOREVER)
+"""Nobody is looked at, so that years pass quickly."""
+
+BUDGET = 5.0
+"""Seconds that a recovery may take before the service begins."""
+
+
 @dataclass
 class Running:
-    """A pool, its world, and all the changes that it told."""
+    """A pool, its world, and all the changes that it told; `begin` makes the next service."""
 
-    pool: Pool
     world: World
+    begin: Callable[[], Pool]
+    pool: Pool = field(init=False)
     changes: list[Change] = field(default_factory=list)
+    _calls: list[asyncio.Task[Ensured]] = field(default_factory=list)
+    _recorders: list[asyncio.Task[None]] = field(default_factory=list)
+
+    async def start(self) -> None:
+        """A service begins, and takes over what the one before left."""
+        self.pool = self.begin()
+        self._recorders.append(asyncio.create_task(self._record(self.pool)))
+        await self.pool.recover(BUDGET)
+
+    async def kill(self, *, written: bool = True) -> None:
+        """The service is gone from one moment to the next, as by `kill -9`.
+
+        written: what it had put is on disk already.
+        """
+        if written:
+            self.world.records.write()
+        self.world.records.lose()
+        self.pool._ended = True
+        for timer in (self.pool._timer, self.pool._use_timer):
+            if timer is not None:
+                timer.cancel()
+        for task in (*self.pool._tasks, *self._calls):
+            task.cancel()
+        await asyncio.gather(*self.pool._tasks, *self._calls, return_exceptions=True)
+        self.pool._history.close()
+
+    async def restart(self, *, written: bool = True) -> None:
+        """It is killed and comes back at once."""
+        await self.kill(written=written)
+        await self.start()
+
+    async def end(self) -> None:
+        """All changes have been told."""
+        await asyncio.gather(*self._recorders)
+
+    async def _record(self, pool: Pool) -> None:
+        async for change in pool._history.follow(pool._history.revision):
+            self.changes.append(change)
 
     def server(self, model: str) -> Server:
         return next(server for server in self.pool.page(None, 10_000) if server.model == model)
@@ -40,7 +86,13 @@ class Running:
 
     def ensure(self, model: str = "m", **more: object) -> asyncio.Task[Ensured]:
         """Begin to ensure, in a task of its own that has already asked when this returns."""
-        return asyncio.get_running_loop().create_task(self.pool.ensure(model, **more))  # type: ignore[arg-type]
+        call = asyncio.get_running_loop().create_task(self.pool.ensure(model, **more))  # type: ignore[arg-type]
+        self._calls.append(call)
+        return call
+
+    def ask(self, model: str = "m") -> None:
+        """Somebody ensures, and what they are told is of no matter."""
+        self._calls.append(self.ensure(model))
 
     def phases(self, model: str = "m") -> list[Phase]:
         """Each phase that a model was in, in order."""
@@ -49,7 +101,9 @@ class Running:
 
 
 def ports(world: World) -> Ports:
-    return Ports(clock=world.clock, runtime=world, processes=world, probe=world)
+    return Ports(
+        clock=world.clock, runtime=world, processes=world, probe=world, records=world.records
+    )
 
 
 def now() -> float:
@@ -60,9 +114,7 @@ def now() -> float:
 async def running(
     *,
     capacity: int = 4096,
-    max_starts: int = 8,
-    failure_ttl: float = 600.0,
-    port_attempts: int = 5,
+    limits: Limits = LIMITS,
     models: Mapping[str, Settings] | None = None,
     **settings: float,
 ) -> AsyncIterator[Running]:
@@ -70,23 +122,16 @@ async def running(
     before = asyncio.all_tasks()
     world = World()
     catalogue = Catalogue(replace(DEFAULTS, **settings), models or {})  # type: ignore[arg-type]
-    limits = Limits(max_starts, failure_ttl, port_attempts)
-    pool = Pool(ports(world), History(1000, capacity), catalogue, limits)
-    run = Running(pool, world)
-    recorder = asyncio.create_task(_record(run))
+    run = Running(world, lambda: Pool(ports(world), History(1000, capacity), catalogue, limits))
+    await run.start()
     await asyncio.sleep(0)
     try:
         yield run
     finally:
-        await pool.shutdown()
-        await recorder
+        await run.pool.shutdown()
+        await run.end()
     world.check()
-    assert pool.page(None, 10) == []
+    assert run.pool.page(None, 10) == []
     assert world.living == []
     await asyncio.sleep(0)
     assert {task for task in asyncio.all_tasks() - before if not task.done()} == set()
-
-
-async def _record(run: Running) -> None:
-    async for change in run.pool.history.follow(run.pool.history.revision):
-        run.changes.append(change)

@@ -1,13 +1,15 @@
 """Claims about how servers end, crash and are forgotten, in virtual time."""
 
 import asyncio
+from dataclasses import replace
 
 import pytest
 
 from pool_service.core.errors import ShuttingDown, StartFailed
+from pool_service.core.lifecycle import HASTE_PAUSE
 from pool_service.core.requests import Every
 from pool_service.core.types import Cause, Phase, StopSignal
-from tests.pool.running import now, running
+from tests.pool.running import LIMITS, now, running
 from tests.world import CRASH, NEVER, Script, outcomes
 
 pytestmark = pytest.mark.looptime
@@ -153,7 +155,7 @@ async def test_a_crash_while_it_is_asked_how_busy_it_is_leaves_the_next_generati
 
 
 async def test_a_failed_server_is_forgotten_after_its_time() -> None:
-    async with running(failure_ttl=600.0) as run:
+    async with running(limits=replace(LIMITS, failure_ttl=600.0)) as run:
         run.world.script("m", Script(dies=0.5))
         await outcomes(run.pool.ensure("m"))
         await asyncio.sleep(599.9)
@@ -179,7 +181,7 @@ async def test_evicting_a_failed_server_forgets_it() -> None:
 
 
 async def test_a_service_that_shuts_down_answers_everybody_and_drains() -> None:
-    async with running(max_starts=2) as run:
+    async with running(limits=replace(LIMITS, max_starts=2)) as run:
         run.world.script("ready", Script(requests=1, ends_on={StopSignal.TERMINATE: 40.0}))
         run.world.script("loads", Script(load=500.0))
         run.world.script("prepares", Script(prepare=500.0))
@@ -230,6 +232,36 @@ async def test_hurry_sends_the_next_signal_at_once() -> None:
         assert run.world.signals("m") == [
             ("SIGTERM", pytest.approx(1.0)),
             ("SIGINT", pytest.approx(3.0)),
+        ]
+
+
+async def test_a_hurry_before_the_shutdown_is_remembered() -> None:
+    async with running() as run:
+        run.world.script("m", Script(ends_on={StopSignal.TERMINATE: NEVER}))
+        await run.pool.ensure("m")
+        run.pool.hurry()
+        await run.pool.shutdown()
+        (first, _), (second, at) = run.world.signals("m")
+        assert (first, second) == ("SIGTERM", "SIGINT")
+        assert at == pytest.approx(1.0 + HASTE_PAUSE)
+    details = [change.server.detail for change in run.changes]
+    assert any("hurried: SIGINT" in detail for detail in details)
+    assert not any("in time" in detail for detail in details)
+
+
+async def test_a_process_that_comes_after_the_hurry_is_hurried_too() -> None:
+    async with running() as run:
+        run.world.script("m", Script(spawn=5.0, ends_on={StopSignal.TERMINATE: NEVER}))
+        call = run.ensure()
+        await asyncio.sleep(1)
+        ending = asyncio.create_task(run.pool.shutdown())
+        await asyncio.sleep(1)
+        run.pool.hurry()
+        await ending
+        await outcomes(call)
+        assert run.world.signals("m") == [
+            ("SIGTERM", pytest.approx(5.0)),
+            ("SIGINT", pytest.approx(5.0 + HASTE_PAUSE)),
         ]
 
 

@@ -1,6 +1,7 @@
 """Claims about the numbered changes."""
 
 import asyncio
+from dataclasses import replace
 
 import pytest
 
@@ -8,7 +9,7 @@ from pool_service.core.errors import RevisionCompacted
 from pool_service.core.lifecycle import queued
 from pool_service.core.types import Server, Settings
 from pool_service.history import Change, History
-from tests.pool.running import running
+from tests.pool.running import LIMITS, running
 from tests.world import Script, outcomes
 
 pytestmark = pytest.mark.looptime
@@ -97,7 +98,7 @@ async def test_a_full_ring_replays_to_its_very_last() -> None:
 
 
 async def test_the_replay_equals_the_page() -> None:
-    async with running(max_starts=2) as run:
+    async with running(limits=replace(LIMITS, max_starts=2)) as run:
         run.world.script("b", Script(dies=0.5))
         run.world.script("c", Script(dies=3.0))
         await outcomes(*[run.pool.ensure(name) for name in "abcde"])

@@ -1,6 +1,7 @@
 """Claims about how servers start, in virtual time."""
 
 import asyncio
+from dataclasses import replace
 
 import pytest
 
@@ -15,7 +16,8 @@ from pool_service.core.errors import (
 )
 from pool_service.core.requests import Ensured
 from pool_service.core.types import Cause, Phase, StopSignal
-from tests.pool.running import now, running
+from pool_service.core.upkeep import LOG_PATIENCE
+from tests.pool.running import LIMITS, now, running
 from tests.world import CRASH, NEVER, PORT_TAKEN, REJECTED, Script, outcomes
 
 pytestmark = pytest.mark.looptime
@@ -91,7 +93,7 @@ async def test_a_start_goes_on_when_all_its_callers_gave_up() -> None:
 
 
 async def test_a_queued_start_that_nobody_wants_is_dropped() -> None:
-    async with running(max_starts=1) as run:
+    async with running(limits=replace(LIMITS, max_starts=1)) as run:
         first, second = run.ensure("a"), run.ensure("b")
         await asyncio.sleep(0.5)
         assert run.phase("b") is Phase.QUEUED
@@ -104,7 +106,7 @@ async def test_a_queued_start_that_nobody_wants_is_dropped() -> None:
 
 
 async def test_five_models_start_side_by_side_and_the_sixth_waits() -> None:
-    async with running(max_starts=5) as run:
+    async with running(limits=replace(LIMITS, max_starts=5)) as run:
         for name in "abcdef":
             run.world.script(name, Script(load=10.0))
         done: dict[str, float] = {}
@@ -122,18 +124,35 @@ async def test_five_models_start_side_by_side_and_the_sixth_waits() -> None:
 
 
 async def test_the_queue_is_served_in_the_order_of_asking() -> None:
-    async with running(max_starts=1) as run:
+    async with running(limits=replace(LIMITS, max_starts=1)) as run:
         await asyncio.gather(*[run.pool.ensure(name) for name in ("d", "b", "c", "a")])
         assert [call.model for call in run.world.times("spawn")] == ["d", "b", "c", "a"]
 
 
 async def test_a_failed_start_makes_room_for_the_next() -> None:
-    async with running(max_starts=1) as run:
+    async with running(limits=replace(LIMITS, max_starts=1)) as run:
         run.world.script("a", Script(dies=1.0))
         first, second = run.ensure("a"), run.ensure("b")
         assert isinstance((await outcomes(first))[0], StartFailed)
         await second
         assert run.world.times("spawn", "b")[0].at == pytest.approx(1.0)
+
+
+async def test_a_log_that_cannot_be_read_holds_up_no_answer_for_long() -> None:
+    async with running(start_timeout=120.0) as run:
+        run.world.script("m", Script(load=NEVER, raises={"last_lines": ZeroDivisionError()}))
+        (told,) = await outcomes(run.pool.ensure("m"))
+        assert isinstance(told, StartTimeout)
+        assert now() == pytest.approx(120.0 + LOG_PATIENCE)
+
+
+async def test_a_server_that_is_ready_while_its_log_is_read_is_handed_out() -> None:
+    async with running(start_timeout=120.0) as run:
+        run.world.script("m", Script(load=120.2, log=0.5))
+        ensured = await run.pool.ensure("m")
+        assert now() == pytest.approx(120.2)
+        await asyncio.sleep(1)
+        assert run.server("m") == ensured.server
 
 
 async def test_the_start_limit_ends_a_start_and_answers_its_waiters_at_once() -> None:
@@ -144,15 +163,18 @@ async def test_the_start_limit_ends_a_start_and_answers_its_waiters_at_once() ->
         waiting = [run.ensure() for _ in range(3)]
         failures = await outcomes(*waiting)
         assert now() == pytest.approx(123.0)
-        assert all(isinstance(failure, StartTimeout) for failure in failures)
+        timeouts = [failure for failure in failures if isinstance(failure, StartTimeout)]
+        assert len(timeouts) == 3
         assert "120 s" in str(failures[0])
         assert "/logs/m/1" in str(failures[0])
+        assert {each.last_lines for each in timeouts} == {("/logs/m/1: still loading",)}
         assert run.phase("m") is Phase.STOPPING
         await asyncio.sleep(4.001)
         failed = run.server("m")
         assert failed.phase is Phase.FAILED
         assert failed.last_exit is not None
         assert failed.last_exit.cause is Cause.START_TIMEOUT
+        await asyncio.sleep(LIMITS.failure_memory)
         assert (await run.pool.ensure("m")).server.generation == 2
 
 
@@ -198,6 +220,7 @@ async def test_a_spawn_that_fails_leaves_nothing_to_sweep() -> None:
         with pytest.raises(StartFailed, match="no descriptors"):
             await run.pool.ensure("m")
         assert run.world.times("sweep") == []
+        await asyncio.sleep(LIMITS.failure_memory)
         assert (await run.pool.ensure("m")).server.generation == 2
 
 
@@ -220,7 +243,7 @@ async def test_a_lost_port_costs_another_process_and_no_waiter() -> None:
 
 
 async def test_ports_are_lost_only_so_often() -> None:
-    async with running(port_attempts=5) as run:
+    async with running(limits=replace(LIMITS, port_attempts=5)) as run:
         run.world.script("m", Script(load=9.0, dies=2.0, report=PORT_TAKEN))
         with pytest.raises(StartFailed, match="port was taken"):
             await run.pool.ensure("m")
@@ -229,7 +252,7 @@ async def test_ports_are_lost_only_so_often() -> None:
 
 
 async def test_a_start_after_one_that_lost_all_its_ports_has_all_its_attempts_again() -> None:
-    async with running(port_attempts=3) as run:
+    async with running(limits=replace(LIMITS, port_attempts=3)) as run:
         lost = Script(load=9.0, dies=2.0, report=PORT_TAKEN, sweep=1.0)
         run.world.script("m", lost, lost, lost, lost, Script())
         with pytest.raises(StartFailed):
@@ -320,7 +343,7 @@ async def test_an_evict_gives_up_what_is_prepared_at_once() -> None:
 
 
 async def test_an_evict_of_a_queued_start_answers_evicted() -> None:
-    async with running(max_starts=1) as run:
+    async with running(limits=replace(LIMITS, max_starts=1)) as run:
         first, second = run.ensure("a"), run.ensure("b")
         await asyncio.sleep(0.1)
         await run.pool.evict("b")
@@ -337,6 +360,7 @@ async def test_a_step_that_breaks_is_survived_and_told_as_internal(step: str) ->
             assert type(failure) is PoolError
             assert failure.reason == "INTERNAL"
             assert "secret" not in str(failure)
+        await asyncio.sleep(LIMITS.failure_memory)
         assert (await run.pool.ensure("m")).server.phase is Phase.READY
 
 
@@ -347,4 +371,5 @@ async def test_a_step_that_is_cancelled_unasked_answers_its_waiters(step: str) -
         failure = (await outcomes(asyncio.wait_for(run.pool.ensure("m"), 1000)))[0]
         assert isinstance(failure, PoolError)
         assert now() < 100
+        await asyncio.sleep(LIMITS.failure_memory)
         assert isinstance(await run.pool.ensure("m"), Ensured)

@@ -1,9 +1,10 @@
 import asyncio
 import itertools
 import os
+import secrets
 import subprocess
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pool_service.adapters.exits import exit_watch, gone
@@ -17,7 +18,12 @@ FAKE_SERVER = Path(__file__).parents[1] / "fake_server.py"
 
 def plan(*argv: str, environment: dict[str, str] | None = None) -> LaunchPlan:
     variables = tuple((environment or {}).items())
-    return LaunchPlan(argv, variables, port=None, health_path="/health", served_model_name="x")
+    return LaunchPlan(argv, variables, None, "/health", "x", nonce=secrets.token_hex(16))
+
+
+def again(launch_plan: LaunchPlan) -> LaunchPlan:
+    """The plan for one more process like it."""
+    return replace(launch_plan, nonce=secrets.token_hex(16))
 
 
 def fake_plan(flags: str = "", environment: dict[str, str] | None = None) -> LaunchPlan:
@@ -47,7 +53,7 @@ class Bench:
         self._numbers = itertools.count()
 
     async def spawn(self, launch_plan: LaunchPlan, model: str = "x") -> Identity:
-        spawned = await self.processes.spawn(model, 1, launch_plan)
+        spawned = await self.processes.spawn(model, 1, again(launch_plan))
         self.identities.append(spawned.identity)
         return spawned.identity
 

@@ -4,6 +4,7 @@ from pathlib import Path
 import pytest
 
 from tests.processes.bench import Bench
+from tests.processes.earlier import EarlierService
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -18,3 +19,10 @@ async def bench(tmp_path: Path) -> AsyncIterator[Bench]:
     the_bench = Bench(tmp_path)
     yield the_bench
     await the_bench.close()
+
+
+@pytest.fixture
+async def earlier(bench: Bench, tmp_path: Path) -> AsyncIterator[EarlierService]:
+    service = EarlierService(tmp_path, bench.state_dir)
+    yield service
+    service.close()

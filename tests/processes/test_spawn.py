@@ -13,7 +13,7 @@ import pytest
 from pool_service.adapters.launch import NONCE_VARIABLE
 from pool_service.core.errors import RuntimeUnavailable, StartFailed
 from pool_service.core.types import StopSignal
-from tests.processes.bench import Bench, plan
+from tests.processes.bench import Bench, again, plan
 
 SLEEP = plan("/bin/sleep", "1000")
 
@@ -82,7 +82,7 @@ async def test_of_400_spawns_50_at_a_time_none_is_lost(bench: Bench) -> None:
 
     async def one(number: int) -> tuple[int | None, tuple[str, ...]]:
         async with turn:
-            spawned = await bench.processes.spawn(f"model-{number}", 1, exits)
+            spawned = await bench.processes.spawn(f"model-{number}", 1, again(exits))
             report = await bench.processes.exited(spawned.identity)
             await bench.processes.sweep(spawned.identity)
             return report.code, report.last_lines

@@ -1,4 +1,5 @@
 import asyncio
+import errno
 import os
 import signal
 import socket
@@ -7,6 +8,7 @@ import threading
 import psutil
 import pytest
 
+from pool_service.adapters import exits, processes
 from pool_service.adapters.identity import identity_of, is_alive
 from pool_service.core.types import ExitReport, Identity, StopSignal
 from tests.processes.bench import Bench, Up, child_of_ours, ended, plan, reap
@@ -51,6 +53,23 @@ async def test_a_signal_reaches_the_whole_group(bench: Bench) -> None:
     os.kill(up.identity.pid, signal.SIGSTOP)  # it can't pass anything on
     await bench.processes.signal(up.identity, StopSignal.KILL)
     await ended(up.child)
+
+
+async def test_a_signal_outlasts_a_shortage_of_descriptors(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    up = await bench.up()
+    failures = [OSError(errno.EMFILE, "Too many open files")]
+
+    def short(identity: Identity) -> bool:
+        if failures:
+            raise failures.pop()
+        return is_alive(identity)
+
+    monkeypatch.setattr(exits, "_SHORTAGE_PAUSE", 0.0)
+    monkeypatch.setattr(processes, "is_alive", short)
+    await bench.processes.signal(up.identity, StopSignal.TERMINATE)
+    assert (await bench.processes.exited(up.identity)).signal == signal.SIGTERM
 
 
 async def test_a_signal_to_another_process_that_has_the_pid_is_not_sent(bench: Bench) -> None:

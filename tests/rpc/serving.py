@@ -25,10 +25,13 @@ from pool_service.rpc.servicer import PoolServicer
 from pool_service.rpc.wire import Wire
 from pool_service.v1 import pool_service_pb2 as pb
 from pool_service.v1 import pool_service_pb2_grpc as pb_grpc
-from tests.pool.running import DEFAULTS, ports
+from tests.pool.running import BUDGET, DEFAULTS, ports
 from tests.world import Script, World
 
 REVISION = 5000
+LIMITS = Limits(backoff_first=0.01)
+"""Nobody waits for long."""
+
 PRINTABLE = "".join(chr(code) for code in range(0x20, 0x7F) if chr(code) != "%")
 
 DETAILS: Mapping[str, type[Message]] = {
@@ -80,13 +83,20 @@ class Failure:
 
 @asynccontextmanager
 async def serving(
-    *, capacity: int = 4096, address: str = "127.0.0.1:0", **settings: float
+    *,
+    capacity: int = 4096,
+    address: str = "127.0.0.1:0",
+    limits: Limits = LIMITS,
+    recovers: bool = True,
+    **settings: float,
 ) -> AsyncIterator[Service]:
     """A service with fast scripts; ended as the real one is."""
     world = World()
     world.default = Script(load=0.0)
     catalogue = Catalogue(replace(DEFAULTS, **settings), {})  # type: ignore[arg-type]
-    pool = Pool(ports(world), History(REVISION, capacity), catalogue, Limits())
+    pool = Pool(ports(world), History(REVISION, capacity), catalogue, limits)
+    if recovers:
+        await pool.recover(BUDGET)
     server = Server(PoolServicer(pool, Wire(world.clock)))
     (bound,) = await server.start([Address.parse(address)])
     await server.serving()

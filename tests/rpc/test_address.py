@@ -30,3 +30,8 @@ def test_a_tilde_stands_for_the_home_directory(monkeypatch: pytest.MonkeyPatch) 
 def test_a_parsed_address_reads_as_itself() -> None:
     once = Address.parse("unix:x.sock")
     assert Address.parse(once.text) == once
+
+
+def test_a_socket_path_that_grpc_would_decode_is_refused() -> None:
+    with pytest.raises(AddressError, match="'%'"):
+        Address.parse("unix:/run/a%41.sock")

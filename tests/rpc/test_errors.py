@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Coroutine
+from dataclasses import replace
 from typing import Any
 
 import grpc
@@ -11,8 +12,9 @@ from google.protobuf.duration_pb2 import Duration
 from pool_service.core.errors import ModelRejected, RuntimeUnavailable, StartFailed
 from pool_service.core.types import Diagnosis, ExitReport
 from pool_service.v1 import pool_service_pb2 as pb
-from tests.rpc.serving import REVISION, Failure, Service, failure, gate, serving
-from tests.world import CRASH, NEVER, REJECTED, Script, settled
+from tests.pool.running import BUDGET
+from tests.rpc.serving import LIMITS, REVISION, Failure, Service, failure, gate, serving
+from tests.world import CRASH, KILLED, NEVER, REJECTED, Script, settled
 
 WIDEST = 8 * 1024
 """What a peer takes of metadata by default."""
@@ -54,6 +56,16 @@ async def timed_out(service: Service) -> Failure:
 
 async def died(service: Service) -> Failure:
     service.world.script("m", Script(load=NEVER, dies=0.0, report=CRASH))
+    return await failure(service.ensure())
+
+
+async def looped(service: Service) -> Failure:
+    service.world.script("m", Script(load=NEVER, dies=0.0, report=KILLED))
+    return await failure(service.ensure())
+
+
+async def looped_before(service: Service) -> Failure:
+    await looped(service)
     return await failure(service.ensure())
 
 
@@ -109,8 +121,10 @@ async def a_bug(service: Service) -> Failure:
         (unavailable, "FAILED_PRECONDITION", "RUNTIME_UNAVAILABLE", {"PreconditionFailure"}),
         (rejected, "FAILED_PRECONDITION", "MODEL_REJECTED", {"ResourceInfo", "DebugInfo"}),
         (rejected_early, "FAILED_PRECONDITION", "MODEL_REJECTED", {"ResourceInfo", "DebugInfo"}),
-        (timed_out, "UNAVAILABLE", "START_TIMEOUT", {"RetryInfo"}),
+        (timed_out, "UNAVAILABLE", "START_TIMEOUT", {"RetryInfo", "DebugInfo"}),
         (died, "UNAVAILABLE", "START_FAILED", {"RetryInfo", "DebugInfo"}),
+        (looped, "FAILED_PRECONDITION", "CRASH_LOOP", {"RetryInfo", "DebugInfo"}),
+        (looped_before, "FAILED_PRECONDITION", "CRASH_LOOP", {"RetryInfo", "DebugInfo"}),
         (evicted, "ABORTED", "EVICTED", {"ResourceInfo"}),
         (shutting_down, "UNAVAILABLE", "SHUTTING_DOWN", {"RetryInfo"}),
         (after_shutdown, "UNAVAILABLE", "SHUTTING_DOWN", {"RetryInfo"}),
@@ -123,7 +137,8 @@ async def a_bug(service: Service) -> Failure:
 async def test_a_failure_has_its_code_its_reason_and_its_details(
     provoke: Provoke, code: str, reason: str, details: set[str]
 ) -> None:
-    async with serving(capacity=8, start_timeout=0.05) as service:
+    limits = replace(LIMITS, crash_limit=2)
+    async with serving(capacity=8, start_timeout=0.05, limits=limits) as service:
         told = await provoke(service)
         assert (told.code, told.reason) == (code, reason)
         assert set(told.details) == details | {"ErrorInfo"}
@@ -137,6 +152,9 @@ async def test_the_details_name_what_helps() -> None:
         assert told.details["DebugInfo"].stack_entries == ["no config.json"]
         assert told.details["ResourceInfo"].resource_name == "m"
         assert told.details["ErrorInfo"].metadata["model"] == "m"
+    async with serving(start_timeout=0.05) as service:
+        (line,) = (await timed_out(service)).details["DebugInfo"].stack_entries
+        assert "still loading" in line
     async with serving() as service:
         told = await conflict(service)
         metadata = told.details["ErrorInfo"].metadata
@@ -145,6 +163,53 @@ async def test_the_details_name_what_helps() -> None:
         assert (await in_use(service)).details["ErrorInfo"].metadata["requests"] == "2"
     async with serving() as service:
         assert (await died(service)).details["RetryInfo"].retry_delay.ToSeconds() >= 1
+
+
+async def test_a_crash_loop_says_how_long_it_lasts_and_what_was_written_last() -> None:
+    async with serving(limits=replace(LIMITS, crash_limit=2)) as service:
+        told = await looped(service)
+        assert told.details["RetryInfo"].retry_delay.ToSeconds() == LIMITS.backoff_most
+        assert told.details["DebugInfo"].stack_entries == ["boom"]
+        assert told.details["ErrorInfo"].metadata["model"] == "m"
+        again = await failure(service.ensure())
+        delay = again.details["RetryInfo"].retry_delay.ToNanoseconds() / 1e9
+        assert 0 < delay <= LIMITS.backoff_most
+        assert len(service.world.times("spawn")) == 2
+
+
+async def test_every_call_before_the_end_of_the_recovery_is_told_to_come_again() -> None:
+    async with serving(recovers=False) as service:
+        for told in (
+            await failure(service.ensure()),
+            await failure(service.stub.Evict(pb.EvictRequest(model="m"))),
+            await failure(service.stub.List(pb.ListRequest())),
+            await failure(service.stub.Watch(pb.WatchRequest()).read()),
+            await failure(service.stub.Watch(pb.WatchRequest(after_revision=REVISION)).read()),
+        ):
+            assert (told.code, told.reason) == ("UNAVAILABLE", "RECOVERING")
+            assert set(told.details) == {"ErrorInfo", "RetryInfo"}
+        await service.pool.recover(BUDGET)
+        assert (await service.ensure()).started
+
+
+async def test_a_bad_field_is_told_though_the_service_recovers() -> None:
+    async with serving(recovers=False) as service:
+        assert (await failure(service.ensure("--x"))).reason == "INVALID_MODEL"
+        await service.pool.recover(BUDGET)
+
+
+async def test_who_waits_when_the_service_leaves_its_servers_is_told_to_come_again() -> None:
+    async with serving() as service:
+        service.world.script("m", Script(load=NEVER))
+        call = asyncio.create_task(failure(service.ensure()))
+        await settled(lambda: service.world.times("ready"))
+        await service.pool.leave()
+        told = await call
+        assert (told.code, told.reason) == ("UNAVAILABLE", "SHUTTING_DOWN")
+        late = await failure(service.stub.Evict(pb.EvictRequest(all=True, force=True)))
+        assert (late.code, late.reason) == ("UNAVAILABLE", "SHUTTING_DOWN")
+        assert len(service.world.living) == 1
+        service.world.of("m").end()
 
 
 async def test_a_bug_has_a_request_id_and_keeps_its_text_to_itself() -> None:
@@ -365,3 +430,10 @@ async def test_a_negative_page_size_is_refused() -> None:
     async with serving() as service:
         told = await failure(service.stub.List(pb.ListRequest(page_size=-1)))
         assert (told.code, told.reason) == ("INVALID_ARGUMENT", "INVALID_PAGE_SIZE")
+
+
+async def test_what_is_idle_needs_no_force() -> None:
+    async with serving() as service:
+        told = await failure(service.stub.Evict(pb.EvictRequest(idle=True, force=True)))
+        assert (told.code, told.reason) == ("INVALID_ARGUMENT", "INVALID_FORCE")
+        assert [each.field for each in told.details["BadRequest"].field_violations] == ["force"]

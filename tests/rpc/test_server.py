@@ -1,8 +1,10 @@
 """The gRPC server itself: health, reflection, addresses."""
 
 import asyncio
+import errno
 import socket
 import stat
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,9 @@ from google.protobuf.descriptor_pb2 import FileDescriptorProto
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
+from pool_service.rpc import listening
 from pool_service.rpc.address import Address, AddressError
+from pool_service.rpc.listening import resolve
 from pool_service.rpc.server import SERVICE, Server
 from pool_service.rpc.servicer import PoolServicer
 from tests.rpc.serving import Service, serving
@@ -48,6 +52,19 @@ async def test_health_follows_the_service_from_its_start_to_its_end(name: str) -
         assert (await stub.Check(request)).status == NOT_SERVING
         watch.cancel()
     await server.stop(0)
+
+
+async def test_an_open_health_watch_does_not_hold_up_the_end() -> None:
+    server = bare()
+    (address,) = await server.start([Address.parse("127.0.0.1:0")])
+    async with grpc.aio.insecure_channel(address) as channel:
+        stub: Any = health_pb2_grpc.HealthStub(channel)
+        watch = stub.Watch(health_pb2.HealthCheckRequest())
+        await watch.read()
+        await server.not_serving()
+        await server.stop(3600)
+        assert await watch.read() is grpc.aio.EOF
+        assert await watch.code() is grpc.StatusCode.OK
 
 
 async def test_the_health_of_another_service_is_not_found() -> None:
@@ -213,3 +230,74 @@ async def test_the_service_listens_on_several_addresses_and_tells_the_real_ones(
         async with grpc.aio.insecure_channel(address) as channel:
             await asyncio.wait_for(channel.channel_ready(), 10)
     await server.stop(0)
+
+
+async def test_a_name_is_refused_if_one_of_its_addresses_is_taken() -> None:
+    with socket.socket(socket.AF_INET6) as other:
+        try:
+            other.bind(("::1", 0))
+        except OSError:
+            pytest.skip("this machine has no IPv6")
+        other.listen()
+        with pytest.raises(AddressError, match="taken"):
+            await bare().start([Address.parse(f"localhost:{other.getsockname()[1]}")])
+
+
+async def test_a_name_is_served_at_all_of_its_addresses_on_one_port() -> None:
+    server = bare()
+    (bound,) = await server.start([Address.parse("localhost:0")])
+    host, _, port = bound.rpartition(":")
+    assert host == "localhost"
+    for one in await resolve("localhost:0"):
+        async with grpc.aio.insecure_channel(one.text(int(port))) as channel:
+            await asyncio.wait_for(channel.channel_ready(), 10)
+    await server.stop(0)
+
+
+@pytest.mark.parametrize("number", [errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT])
+async def test_a_name_is_served_without_ipv6_where_there_is_none(
+    number: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def lacking(family: int, _: object) -> int:
+        return number if family == socket.AF_INET6 else 0
+
+    monkeypatch.setattr(listening, "_refusal", lacking)
+    assert {one.family for one in await resolve("localhost:0")} == {socket.AF_INET}
+    with pytest.raises(AddressError, match=r"\[::1]:0"):
+        await resolve("[::1]:0")
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("no-such-host.invalid:0", "is not known"),
+        ("192.0.2.1:0", "no address of this machine"),
+        ("unix:/proc/none/x.sock", "there can be no socket in /proc/none"),
+        ("unix:/proc/x.sock", "there can be no socket in /proc"),
+    ],
+)
+async def test_an_address_that_cannot_be_had_is_told_as_what_it_is(text: str, why: str) -> None:
+    if text.startswith("unix:/proc") and sys.platform != "linux":
+        pytest.skip("there is no /proc")
+    with pytest.raises(AddressError, match=why):
+        await bare().start([Address.parse(text)])
+
+
+async def test_the_socket_of_a_successor_is_left_alone(tmp_path: Path) -> None:
+    address = Address.parse(f"unix:{tmp_path}/pool.sock")
+    old, new = bare(), bare()
+    await old.start([address])
+    async with grpc.aio.insecure_channel(address.text) as channel:
+        sync_or_not: Any = channel
+        stub: Any = reflection_pb2_grpc.ServerReflectionStub(sync_or_not)
+        call = stub.ServerReflectionInfo()
+        await call.write(reflection_pb2.ServerReflectionRequest(list_services=""))
+        await call.read()
+        stopping = asyncio.create_task(old.stop(3600))
+        while (tmp_path / "pool.sock").exists():  # noqa: ASYNC110  # gRPC tells nobody
+            await asyncio.sleep(0)
+        await new.start([address])
+        await call.done_writing()
+        await stopping
+    assert (tmp_path / "pool.sock").exists()
+    await new.stop(0)

@@ -2,14 +2,17 @@
 
 import asyncio
 import contextlib
+from dataclasses import replace
 
 import grpc
 import pytest
 from google.protobuf.timestamp_pb2 import Timestamp
 
+from pool_service.core.types import Cause, Diagnosis, Limits, Phase
+from pool_service.rpc.wire import CAUSES, STATES
 from pool_service.v1 import pool_service_pb2 as pb
 from tests.rpc.serving import REVISION, Service, gate, read, serving
-from tests.world import CRASH, NEVER, Script, settled
+from tests.world import CRASH, KILLED, NEVER, Script, settled
 
 
 async def listed(service: Service, **fields: int | str) -> pb.ListResponse:
@@ -85,6 +88,43 @@ async def test_evict_idle_leaves_what_was_just_used() -> None:
         assert not (await service.stub.Evict(pb.EvictRequest(idle=True))).evicted
 
 
+async def test_one_that_was_killed_and_is_waited_for_backs_off_and_is_started_again() -> None:
+    limits = Limits(backoff_first=0.2)
+    async with serving(limits=limits) as service:
+        service.world.script("m", Script(load=NEVER, dies=0.0, report=KILLED), Script(load=0.0))
+        stream = service.stub.Watch(pb.WatchRequest())
+        await read(stream, 1)
+        call = asyncio.ensure_future(service.ensure())
+        await settled(lambda: service.pool.totals().by_phase[Phase.BACKING_OFF])
+        page = await listed(service)
+        (server,) = page.servers
+        assert (page.totals.backing_off, page.totals.waiting_calls) == (1, 1)
+        assert server.state == pb.SERVER_STATE_BACKING_OFF
+        assert (server.detail, server.pid, server.endpoint) == (KILLED.message, 0, "")
+        assert (server.last_exit.signal, server.last_exit.cause) == (9, pb.EXIT_CAUSE_CRASHED)
+        assert (await call).server.generation == 2
+        events = await read(stream, service.pool.history.revision - REVISION)
+        states = list(dict.fromkeys(event.server.state for event in events))
+        assert states == [
+            pb.SERVER_STATE_QUEUED,
+            pb.SERVER_STATE_STARTING,
+            pb.SERVER_STATE_STOPPING,
+            pb.SERVER_STATE_BACKING_OFF,
+            pb.SERVER_STATE_READY,
+        ]
+        stream.cancel()
+
+
+@pytest.mark.parametrize("cause", Cause)
+def test_every_cause_of_an_end_has_its_name_on_the_wire(cause: Cause) -> None:
+    assert pb.ExitCause.Name(CAUSES[cause]) == f"EXIT_CAUSE_{cause.name}"
+
+
+@pytest.mark.parametrize("phase", Phase)
+def test_every_phase_has_its_state_on_the_wire(phase: Phase) -> None:
+    assert STATES[phase] != pb.SERVER_STATE_UNSPECIFIED
+
+
 # --- List ---------------------------------------------------------------------------------
 
 
@@ -144,11 +184,38 @@ async def test_list_counts_the_whole_pool_whatever_the_page() -> None:
         call.cancel()
 
 
+async def test_list_says_what_the_service_cannot_do() -> None:
+    async with serving() as service:
+        assert list((await listed(service)).notices) == []
+        service.world.records.trouble = "the state directory cannot be written: disk full"
+        notices = list((await listed(service)).notices)
+        assert notices == ["the state directory cannot be written: disk full"]
+
+
 async def test_list_takes_the_default_and_the_largest_page() -> None:
     async with serving() as service:
         await asyncio.gather(*[service.ensure(f"m{n:03}") for n in range(120)])
         assert len((await listed(service)).servers) == 100
         assert len((await listed(service, page_size=2**31 - 1)).servers) == 120
+
+
+async def test_pages_of_large_servers_are_shorter_than_asked_for() -> None:
+    lines = ("x" * 500,) * 20
+    report = replace(CRASH, diagnosis=Diagnosis.MODEL_REJECTED, last_lines=lines)
+    async with serving() as service:
+        service.world.default = Script(load=NEVER, dies=0.0, report=report)
+        models = [f"m{number:03}" for number in range(450)]
+        await asyncio.gather(*map(service.ensure, models), return_exceptions=True)
+        seen: list[str] = []
+        pages = 0
+        token = ""
+        while token or not pages:
+            page = await listed(service, page_size=1000, page_token=token)
+            assert page.ByteSize() < 1.1 * 1024 * 1024
+            seen += [server.model for server in page.servers]
+            token, pages = page.next_page_token, pages + 1
+        assert seen == models
+        assert pages == 5
 
 
 # --- Watch --------------------------------------------------------------------------------

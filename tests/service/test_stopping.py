@@ -122,7 +122,7 @@ def test_a_server_that_ignores_signals_is_killed_and_that_is_said(start: Start) 
     assert servers_of(service) == []
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT])
 def test_a_signal_drains_and_stops_all_and_exits_0(start: Start, number: signal.Signals) -> None:
     service = start()
     with PoolClient.connect(service.address) as pool:
@@ -169,6 +169,30 @@ def test_a_second_signal_hurries_a_drain(service: RunningService) -> None:
         assert service.process.wait(30) == 0
         stream.connection.close()
     assert not psutil.pid_exists(server.pid)
+
+
+def test_two_signals_that_come_together_hurry(service: RunningService) -> None:
+    with PoolClient.connect(service.address) as pool:
+        server = pool.ensure("endless", runtime_model="x?delay=0.5").server
+        stream = Stream(server, tokens=1000)
+        service.process.send_signal(signal.SIGSTOP)
+        service.process.send_signal(signal.SIGTERM)
+        service.process.send_signal(signal.SIGINT)
+        service.process.send_signal(signal.SIGCONT)
+        assert service.process.wait(30) == 0
+        stream.connection.close()
+    assert "in time" not in service.log.read_text()
+    assert not psutil.pid_exists(server.pid)
+
+
+def test_a_terminal_that_closes_twice_does_not_hurry(service: RunningService) -> None:
+    with PoolClient.connect(service.address) as pool:
+        stream = Stream(pool.ensure("busy", runtime_model="x?delay=0.05").server, tokens=40)
+        service.process.send_signal(signal.SIGHUP)
+        wait_for(pool, "busy", ServerState.STOPPING)
+        service.process.send_signal(signal.SIGHUP)
+        assert is_whole(stream.rest(), 40)
+        assert service.process.wait(30) == 0
 
 
 def test_a_second_service_on_the_same_state_directory_is_refused(

@@ -164,10 +164,12 @@ def test_an_unknown_option_ends_it_with_2(program: Program) -> None:
 
 def test_a_taken_port_ends_it_and_is_named_in_its_output(program: Program) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
-        run = program.run("serve", program.model, "--port", str(taken.getsockname()[1]))
+        host, port = taken.getsockname()
+        run = program.run("serve", program.model, "--port", str(port))
     # 3, but at times the real one is aborted by a thread of its own on its way out.
     assert run.returncode in (3, -signal.SIGABRT)
-    assert "error while attempting to bind on address" in run.stderr
+    told = f"error while attempting to bind on address {(host, port)}: address already in use"
+    assert told in run.stderr
 
 
 def test_health_says_that_the_model_is_loaded_and_how_many_requests_there_are(

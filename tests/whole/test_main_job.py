@@ -146,7 +146,8 @@ def test_a_runtime_that_is_too_old_is_refused(tmp_path: Path) -> None:
     old.write_text("#!/bin/sh\necho vllm-mlx 0.2.9\n")
     old.chmod(0o755)
     config = tmp_path / "old.toml"
-    config.write_text(f"[runtime]\ncommand = ['{old}', 'serve', '{{runtime_model}}']\n")
+    command = [str(old), "serve", "{runtime_model}", "--port", "{port}"]
+    config.write_text(f"[runtime]\ncommand = {command}\n")
     with (
         running(tmp_path / "state", arguments=["--config", str(config)]) as service,
         PoolClient.connect(service.address) as pool,

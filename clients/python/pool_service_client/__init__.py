@@ -7,6 +7,7 @@
 from pool_service_client.aio import AsyncPoolClient, AsyncWatch
 from pool_service_client.connect import ADDRESS_VARIABLE, DEFAULT_ADDRESS
 from pool_service_client.errors import (
+    CrashLoop,
     DeadlineExceeded,
     Evicted,
     InternalError,
@@ -14,6 +15,7 @@ from pool_service_client.errors import (
     ModelRejected,
     PoolError,
     PoolUnavailable,
+    Recovering,
     RevisionCompacted,
     RuntimeModelConflict,
     RuntimeUnavailable,
@@ -45,6 +47,7 @@ __all__ = [
     "DEFAULT_ADDRESS",
     "AsyncPoolClient",
     "AsyncWatch",
+    "CrashLoop",
     "DeadlineExceeded",
     "EnsureResult",
     "Event",
@@ -59,6 +62,7 @@ __all__ = [
     "PoolClient",
     "PoolError",
     "PoolUnavailable",
+    "Recovering",
     "RetryPolicy",
     "RevisionCompacted",
     "RuntimeModelConflict",

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Mapping
+from pathlib import Path
 
 ADDRESS_VARIABLE = "POOL_SERVICE_ADDRESS"
 DEFAULT_ADDRESS = "127.0.0.1:50051"
@@ -12,14 +13,25 @@ _UNIX = "unix:"
 def target(address: str | None, environ: Mapping[str, str] = os.environ) -> str:
     """The address to use: the one given, or POOL_SERVICE_ADDRESS, or the default.
 
-    Raises ValueError if it is neither host:port nor unix:PATH.
+    A path may begin with `~`. Raises ValueError if it is neither host:port nor unix:PATH.
     """
     chosen = address or environ.get(ADDRESS_VARIABLE) or DEFAULT_ADDRESS
-    if not (_is_socket_path(chosen) or _is_host_and_port(chosen)):
+    if not chosen.isprintable() or not (_is_socket_path(chosen) or _is_host_and_port(chosen)):
         raise ValueError(
             f"{chosen!r} is no address of a pool service: write host:port or unix:PATH"
         )
-    return chosen
+    return _expanded(chosen)
+
+
+def _expanded(address: str) -> str:
+    """With the home directory in place of `~`, as the service has it; gRPC knows none."""
+    path = address.removeprefix(_UNIX).removeprefix("//")
+    if path == address or not path.startswith("~"):
+        return address
+    try:
+        return f"{_UNIX}{Path(path).expanduser()}"
+    except RuntimeError as error:
+        raise ValueError(f"{address!r} names a home directory that is not known") from error
 
 
 def _is_socket_path(address: str) -> bool:

@@ -23,13 +23,18 @@ from pool_service_client.types import (
 )
 from pool_service_client.v1 import pool_service_pb2 as pb
 
+# Seconds: the most that google.protobuf.Duration takes, about 10,000 years.
+_LONGEST_DURATION = 315_576_000_000
 _TIMES = ("create_time", "start_time", "ready_time", "last_use_time", "expire_time")
 
 
 def ensure_request(
     model: str, runtime_model: str | None, keep_alive: timedelta | float | None
 ) -> pb.EnsureRequest:
-    """keep_alive: seconds or a timedelta; infinity stands for any negative one."""
+    """keep_alive: seconds or a timedelta; infinity stands for any negative one.
+
+    Raises ValueError for text that has no UTF-8, and for a keep_alive that is no number.
+    """
     request = pb.EnsureRequest(model=model, runtime_model=runtime_model or "")
     if keep_alive is not None:
         request.keep_alive.CopyFrom(_duration(keep_alive))
@@ -37,11 +42,15 @@ def ensure_request(
 
 
 def _duration(value: timedelta | float) -> Duration:
+    """What is too long for a message is sent as the longest, which the service refuses."""
     duration = Duration()
-    if isinstance(value, timedelta):
-        duration.FromTimedelta(value)
-    elif math.isinf(value):
+    seconds = value.total_seconds() if isinstance(value, timedelta) else value
+    if math.isinf(seconds) or seconds < -_LONGEST_DURATION:
         duration.seconds = -1
+    elif seconds > _LONGEST_DURATION:
+        duration.seconds = _LONGEST_DURATION
+    elif isinstance(value, timedelta):
+        duration.FromTimedelta(value)
     else:
         duration.FromNanoseconds(round(value * 1e9))
     return duration
@@ -65,6 +74,7 @@ def page(response: pb.ListResponse) -> Page:
         servers=tuple(server(message) for message in response.servers),
         revision=response.revision,
         totals=_totals(response.totals),
+        notices=tuple(response.notices),
     )
 
 
@@ -123,6 +133,7 @@ def _totals(message: pb.PoolTotals) -> Totals:
         ready=message.ready,
         stopping=message.stopping,
         failed=message.failed,
+        backing_off=message.backing_off,
         waiting_calls=message.waiting_calls,
     )
 

@@ -8,8 +8,10 @@ PoolError                   the base, and a reason that this package does not kn
 ├── ModelRejected           ask for another model: the runtime refused this one
 ├── StartTimeout            try again: the server was not ready in time
 ├── StartFailed             try again: its process died, `last_lines` say of what
+├── CrashLoop               mend it or evict it: its processes died too often
 ├── Evicted                 somebody evicted the model while the call waited
 ├── ShuttingDown            try again: the service ends, another may come
+├── Recovering              try again: the service has just started
 ├── RevisionCompacted       begin the watch again, without a revision
 ├── InternalError           report it, with `request_id`
 ├── PoolUnavailable         the service cannot be reached
@@ -87,12 +89,20 @@ class StartFailed(PoolError):
     """The server's process died before it was ready."""
 
 
+class CrashLoop(PoolError):
+    """The server's processes died too often; after `retry_after` one more try is made."""
+
+
 class Evicted(PoolError):
     """The model was evicted while the call waited for it."""
 
 
 class ShuttingDown(PoolError):
     """The service is about to end."""
+
+
+class Recovering(PoolError):
+    """The service has just started and is still finding the servers that run."""
 
 
 class RevisionCompacted(PoolError):

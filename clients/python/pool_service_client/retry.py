@@ -24,6 +24,8 @@ from pool_service_client.errors import DeadlineExceeded, PoolError
 _FIRST_BACKOFF = 0.1
 _LONGEST_BACKOFF = 5.0
 _JITTER = 0.3
+# Seconds: ten years. gRPC counts nanoseconds since 1970 in 64 bits, which end in 2262.
+_LONGEST_TIMEOUT = 10 * 365 * 86400
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,10 +85,11 @@ class Attempts:
         self._began = self.clock()
 
     def remaining(self) -> float | None:
-        """Seconds that the caller's timeout leaves; None without one."""
+        """Seconds that the caller's timeout leaves, as many as gRPC takes; None without one."""
         if self.timeout is None:
             return None
-        return max(0.0, self._began + self.timeout - self.clock())
+        left = self._began + self.timeout - self.clock()
+        return min(max(0.0, left), _LONGEST_TIMEOUT)
 
     def failed(self, error: PoolError) -> float:
         """Seconds until the next attempt; raises the error if there is to be none."""

@@ -18,6 +18,7 @@ from grpc import Call, StatusCode
 from grpc_status import rpc_status
 
 from pool_service_client.errors import (
+    CrashLoop,
     DeadlineExceeded,
     Evicted,
     InternalError,
@@ -25,6 +26,7 @@ from pool_service_client.errors import (
     ModelRejected,
     PoolError,
     PoolUnavailable,
+    Recovering,
     RevisionCompacted,
     RuntimeModelConflict,
     RuntimeUnavailable,
@@ -44,8 +46,10 @@ _BY_REASON: Mapping[str, type[PoolError]] = {
     "MODEL_REJECTED": ModelRejected,
     "START_TIMEOUT": StartTimeout,
     "START_FAILED": StartFailed,
+    "CRASH_LOOP": CrashLoop,
     "EVICTED": Evicted,
     "SHUTTING_DOWN": ShuttingDown,
+    "RECOVERING": Recovering,
     "REVISION_COMPACTED": RevisionCompacted,
     "INTERNAL": InternalError,
 }

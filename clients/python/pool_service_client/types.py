@@ -35,6 +35,7 @@ class ServerState(_OpenEnum):
     READY = 3
     STOPPING = 4
     FAILED = 5
+    BACKING_OFF = 6
 
 
 class ExitCause(_OpenEnum):
@@ -46,6 +47,8 @@ class ExitCause(_OpenEnum):
     IDLE = 3
     START_TIMEOUT = 4
     SHUTDOWN = 5
+    WEDGED = 6
+    ORPHANED = 7
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,16 +116,21 @@ class Totals:
     ready: int
     stopping: int
     failed: int
+    backing_off: int
     waiting_calls: int
 
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """Some servers in the order of their models, as they were at `revision`."""
+    """Some servers in the order of their models, as they were at `revision`.
+
+    notices: what the service cannot do at present, in words; empty if all is well.
+    """
 
     servers: tuple[Server, ...]
     revision: int
     totals: Totals
+    notices: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,9 @@ Errors are google.rpc.Status with exactly one google.rpc.ErrorInfo (domain
 "pool_service"), whose reason is what a program should act on, and with
 whatever else helps: BadRequest, ResourceInfo, PreconditionFailure,
 QuotaFailure, RetryInfo, DebugInfo (the last lines that a server wrote),
-RequestInfo. A client retries UNAVAILABLE and whatever carries RetryInfo.
+RequestInfo. A client retries UNAVAILABLE and whatever carries RetryInfo. Every
+call can be answered RECOVERING (UNAVAILABLE) for a moment after the service has
+started, while it finds the servers that an earlier one left.
 DEADLINE_EXCEEDED is always the caller's own deadline.
 """
 
@@ -52,8 +54,10 @@ class _ServerStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ServerSta
     """Drains, or its process is being ended."""
     SERVER_STATE_FAILED: _ServerState.ValueType  # 5
     """It has no process: the last one died or did not become ready. The next
-    Ensure starts another.
+    Ensure starts another, or is told why it does not yet.
     """
+    SERVER_STATE_BACKING_OFF: _ServerState.ValueType  # 6
+    """Its process died and somebody waits for it: it is started again in a moment."""
 
 class ServerState(_ServerState, metaclass=_ServerStateEnumTypeWrapper):
     """What a server is doing."""
@@ -70,8 +74,10 @@ SERVER_STATE_STOPPING: ServerState.ValueType  # 4
 """Drains, or its process is being ended."""
 SERVER_STATE_FAILED: ServerState.ValueType  # 5
 """It has no process: the last one died or did not become ready. The next
-Ensure starts another.
+Ensure starts another, or is told why it does not yet.
 """
+SERVER_STATE_BACKING_OFF: ServerState.ValueType  # 6
+"""Its process died and somebody waits for it: it is started again in a moment."""
 Global___ServerState: _TypeAlias = ServerState  # noqa: Y015
 
 class _ExitCause:
@@ -92,6 +98,10 @@ class _ExitCauseEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ExitCause.V
     """The pool: it was not ready within its start limit."""
     EXIT_CAUSE_SHUTDOWN: _ExitCause.ValueType  # 5
     """The operator: the service was stopped."""
+    EXIT_CAUSE_WEDGED: _ExitCause.ValueType  # 6
+    """The pool: it stopped answering and made no progress."""
+    EXIT_CAUSE_ORPHANED: _ExitCause.ValueType  # 7
+    """The guard: the service was gone and no other came."""
 
 class ExitCause(_ExitCause, metaclass=_ExitCauseEnumTypeWrapper):
     """Who wanted a process to end."""
@@ -108,6 +118,10 @@ EXIT_CAUSE_START_TIMEOUT: ExitCause.ValueType  # 4
 """The pool: it was not ready within its start limit."""
 EXIT_CAUSE_SHUTDOWN: ExitCause.ValueType  # 5
 """The operator: the service was stopped."""
+EXIT_CAUSE_WEDGED: ExitCause.ValueType  # 6
+"""The pool: it stopped answering and made no progress."""
+EXIT_CAUSE_ORPHANED: ExitCause.ValueType  # 7
+"""The guard: the service was gone and no other came."""
 Global___ExitCause: _TypeAlias = ExitCause  # noqa: Y015
 
 @_typing.final
@@ -344,7 +358,7 @@ class EvictRequest(_message.Message):
     """Every server. Only true is valid."""
     force: _builtins.bool
     """Also those that have requests in flight; these still finish within the
-    drain limit.
+    drain limit. Not valid with idle.
     """
     def __init__(
         self,
@@ -427,7 +441,9 @@ class ListRequest(_message.Message):
     PAGE_SIZE_FIELD_NUMBER: _builtins.int
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     page_size: _builtins.int
-    """How many servers at most; 0 means 100, more than 1000 means 1000."""
+    """How many servers at most; 0 means 100, more than 1000 means 1000. A page
+    is shorter, with a next_page_token, where they would be over about 1 MiB.
+    """
     page_token: _builtins.str
     """The next_page_token of the page before; empty for the first."""
     def __init__(
@@ -454,6 +470,7 @@ class ListResponse(_message.Message):
     NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     REVISION_FIELD_NUMBER: _builtins.int
     TOTALS_FIELD_NUMBER: _builtins.int
+    NOTICES_FIELD_NUMBER: _builtins.int
     next_page_token: _builtins.str
     """Asks for the next page; empty on the last."""
     revision: _builtins.int
@@ -466,6 +483,12 @@ class ListResponse(_message.Message):
     def totals(self) -> Global___PoolTotals:
         """The whole pool, whatever the page."""
 
+    @_builtins.property
+    def notices(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """What the service cannot do at present, in words: such as that its state
+        directory cannot be written. Empty if all is well.
+        """
+
     def __init__(
         self,
         *,
@@ -473,10 +496,11 @@ class ListResponse(_message.Message):
         next_page_token: _builtins.str = ...,
         revision: _builtins.int = ...,
         totals: Global___PoolTotals | None = ...,
+        notices: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["totals", b"totals"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["next_page_token", b"next_page_token", "revision", b"revision", "servers", b"servers", "totals", b"totals"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["next_page_token", b"next_page_token", "notices", b"notices", "revision", b"revision", "servers", b"servers", "totals", b"totals"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -495,6 +519,7 @@ class PoolTotals(_message.Message):
     STOPPING_FIELD_NUMBER: _builtins.int
     FAILED_FIELD_NUMBER: _builtins.int
     WAITING_CALLS_FIELD_NUMBER: _builtins.int
+    BACKING_OFF_FIELD_NUMBER: _builtins.int
     servers: _builtins.int
     """Servers in any state."""
     queued: _builtins.int
@@ -509,6 +534,8 @@ class PoolTotals(_message.Message):
     """Servers that are FAILED."""
     waiting_calls: _builtins.int
     """Calls of Ensure that wait now."""
+    backing_off: _builtins.int
+    """Servers that are BACKING_OFF."""
     def __init__(
         self,
         *,
@@ -519,10 +546,11 @@ class PoolTotals(_message.Message):
         stopping: _builtins.int = ...,
         failed: _builtins.int = ...,
         waiting_calls: _builtins.int = ...,
+        backing_off: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["failed", b"failed", "queued", b"queued", "ready", b"ready", "servers", b"servers", "starting", b"starting", "stopping", b"stopping", "waiting_calls", b"waiting_calls"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["backing_off", b"backing_off", "failed", b"failed", "queued", b"queued", "ready", b"ready", "servers", b"servers", "starting", b"starting", "stopping", b"stopping", "waiting_calls", b"waiting_calls"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -12,7 +12,9 @@ Errors are google.rpc.Status with exactly one google.rpc.ErrorInfo (domain
 "pool_service"), whose reason is what a program should act on, and with
 whatever else helps: BadRequest, ResourceInfo, PreconditionFailure,
 QuotaFailure, RetryInfo, DebugInfo (the last lines that a server wrote),
-RequestInfo. A client retries UNAVAILABLE and whatever carries RetryInfo.
+RequestInfo. A client retries UNAVAILABLE and whatever carries RetryInfo. Every
+call can be answered RECOVERING (UNAVAILABLE) for a moment after the service has
+started, while it finds the servers that an earlier one left.
 DEADLINE_EXCEEDED is always the caller's own deadline.
 """
 
@@ -56,12 +58,16 @@ class PoolServiceStub:
     and also for nobody once its process exists (a later call then finds it
     ready). A start that is still QUEUED and that nobody waits for is dropped.
     A model whose server is STOPPING is started again as soon as that one is
-    gone, as the next generation. Each call counts as a use of the server.
+    gone, as the next generation. If the process is killed while it starts, it is
+    started again after a delay that grows, and the callers stay; one that ends by
+    itself is START_FAILED at once. A model that died too often is answered
+    CRASH_LOOP for a while; a refused start is answered from memory for a moment.
+    Each call counts as a use of the server.
 
     Reasons: INVALID_MODEL, INVALID_RUNTIME_MODEL, INVALID_KEEP_ALIVE
     (INVALID_ARGUMENT); RUNTIME_MODEL_CONFLICT, RUNTIME_UNAVAILABLE,
-    MODEL_REJECTED (FAILED_PRECONDITION); START_FAILED, START_TIMEOUT,
-    SHUTTING_DOWN (UNAVAILABLE); EVICTED (ABORTED).
+    MODEL_REJECTED, CRASH_LOOP (FAILED_PRECONDITION); START_FAILED,
+    START_TIMEOUT, SHUTTING_DOWN (UNAVAILABLE); EVICTED (ABORTED).
     """
     Evict: _grpc.UnaryUnaryMultiCallable[_pool_service_pb2.EvictRequest, _pool_service_pb2.EvictResponse]
     """Evict stops servers and returns when their processes are gone.
@@ -73,8 +79,8 @@ class PoolServiceStub:
     idle or all was asked for, which leave it out. A caller that gives up does
     not stop the eviction.
 
-    Reasons: INVALID_TARGET, INVALID_MODEL (INVALID_ARGUMENT); SERVER_IN_USE
-    (FAILED_PRECONDITION).
+    Reasons: INVALID_TARGET, INVALID_MODEL, INVALID_FORCE (INVALID_ARGUMENT);
+    SERVER_IN_USE (FAILED_PRECONDITION).
     """
     List: _grpc.UnaryUnaryMultiCallable[_pool_service_pb2.ListRequest, _pool_service_pb2.ListResponse]
     """List returns the servers in the order of their models, a page at a time.
@@ -115,12 +121,16 @@ class PoolServiceAsyncStub(PoolServiceStub):
     and also for nobody once its process exists (a later call then finds it
     ready). A start that is still QUEUED and that nobody waits for is dropped.
     A model whose server is STOPPING is started again as soon as that one is
-    gone, as the next generation. Each call counts as a use of the server.
+    gone, as the next generation. If the process is killed while it starts, it is
+    started again after a delay that grows, and the callers stay; one that ends by
+    itself is START_FAILED at once. A model that died too often is answered
+    CRASH_LOOP for a while; a refused start is answered from memory for a moment.
+    Each call counts as a use of the server.
 
     Reasons: INVALID_MODEL, INVALID_RUNTIME_MODEL, INVALID_KEEP_ALIVE
     (INVALID_ARGUMENT); RUNTIME_MODEL_CONFLICT, RUNTIME_UNAVAILABLE,
-    MODEL_REJECTED (FAILED_PRECONDITION); START_FAILED, START_TIMEOUT,
-    SHUTTING_DOWN (UNAVAILABLE); EVICTED (ABORTED).
+    MODEL_REJECTED, CRASH_LOOP (FAILED_PRECONDITION); START_FAILED,
+    START_TIMEOUT, SHUTTING_DOWN (UNAVAILABLE); EVICTED (ABORTED).
     """
     Evict: _aio.UnaryUnaryMultiCallable[_pool_service_pb2.EvictRequest, _pool_service_pb2.EvictResponse]  # type: ignore[assignment]
     """Evict stops servers and returns when their processes are gone.
@@ -132,8 +142,8 @@ class PoolServiceAsyncStub(PoolServiceStub):
     idle or all was asked for, which leave it out. A caller that gives up does
     not stop the eviction.
 
-    Reasons: INVALID_TARGET, INVALID_MODEL (INVALID_ARGUMENT); SERVER_IN_USE
-    (FAILED_PRECONDITION).
+    Reasons: INVALID_TARGET, INVALID_MODEL, INVALID_FORCE (INVALID_ARGUMENT);
+    SERVER_IN_USE (FAILED_PRECONDITION).
     """
     List: _aio.UnaryUnaryMultiCallable[_pool_service_pb2.ListRequest, _pool_service_pb2.ListResponse]  # type: ignore[assignment]
     """List returns the servers in the order of their models, a page at a time.
@@ -177,12 +187,16 @@ class PoolServiceServicer(metaclass=_abc_1.ABCMeta):
         and also for nobody once its process exists (a later call then finds it
         ready). A start that is still QUEUED and that nobody waits for is dropped.
         A model whose server is STOPPING is started again as soon as that one is
-        gone, as the next generation. Each call counts as a use of the server.
+        gone, as the next generation. If the process is killed while it starts, it is
+        started again after a delay that grows, and the callers stay; one that ends by
+        itself is START_FAILED at once. A model that died too often is answered
+        CRASH_LOOP for a while; a refused start is answered from memory for a moment.
+        Each call counts as a use of the server.
 
         Reasons: INVALID_MODEL, INVALID_RUNTIME_MODEL, INVALID_KEEP_ALIVE
         (INVALID_ARGUMENT); RUNTIME_MODEL_CONFLICT, RUNTIME_UNAVAILABLE,
-        MODEL_REJECTED (FAILED_PRECONDITION); START_FAILED, START_TIMEOUT,
-        SHUTTING_DOWN (UNAVAILABLE); EVICTED (ABORTED).
+        MODEL_REJECTED, CRASH_LOOP (FAILED_PRECONDITION); START_FAILED,
+        START_TIMEOUT, SHUTTING_DOWN (UNAVAILABLE); EVICTED (ABORTED).
         """
 
     @_abc_1.abstractmethod
@@ -200,8 +214,8 @@ class PoolServiceServicer(metaclass=_abc_1.ABCMeta):
         idle or all was asked for, which leave it out. A caller that gives up does
         not stop the eviction.
 
-        Reasons: INVALID_TARGET, INVALID_MODEL (INVALID_ARGUMENT); SERVER_IN_USE
-        (FAILED_PRECONDITION).
+        Reasons: INVALID_TARGET, INVALID_MODEL, INVALID_FORCE (INVALID_ARGUMENT);
+        SERVER_IN_USE (FAILED_PRECONDITION).
         """
 
     @_abc_1.abstractmethod

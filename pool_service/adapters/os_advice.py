@@ -1,0 +1,28 @@
+"""What somebody can do about an error of the operating system."""
+
+import errno
+from pathlib import Path
+
+_ADVICE = {
+    errno.ENOSPC: "free some space on the disk that holds {state_dir}",
+    errno.EDQUOT: "the service's user has used up the quota on the disk that holds {state_dir}",
+    errno.EFBIG: "raise the service's limit on file sizes (ulimit -f)",
+    errno.ENOTDIR: "name a --state-dir that is a directory",
+    errno.EEXIST: "name a --state-dir that is a directory",
+    errno.EROFS: "name a --state-dir that can be written",
+    errno.EACCES: "make {state_dir} writable for the service's user, or name another --state-dir",
+    errno.EPERM: "make {state_dir} writable for the service's user, or name another --state-dir",
+    errno.EMFILE: "raise the service's limit on open files (ulimit -n)",
+    errno.ENFILE: "the machine has too many files open; close some programs",
+    errno.EAGAIN: "raise the limit on processes (ulimit -u), or close some programs",
+    errno.E2BIG: "its arguments and environment are too long; shorten them",
+    errno.ENOMEM: "the machine has no memory left; evict a model or close some programs",
+}
+
+
+def explained(error: OSError, state_dir: Path) -> str:
+    """Why something failed, on which file, and what to do, to follow what failed."""
+    cause = error.strerror or str(error)
+    at = f" ({error.filename})" if error.filename and not isinstance(error.filename, int) else ""
+    advice = _ADVICE.get(error.errno or 0, "see the service's log").format(state_dir=state_dir)
+    return f"{cause}{at}: {advice}"

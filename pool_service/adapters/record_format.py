@@ -1,0 +1,359 @@
+"""What a record says, as JSON: an explicit mapping that later services can read as well.
+
+    {"version": 1, "boot_id": …, "model": …, "server": {…}}    of a server
+    {"version": 1, "boot_id": …, "model": …, "past": {…}}      of a model that has none
+
+Enums are written by name, FOREVER as "forever". The environment of a plan is not written,
+since it can hold secrets, and comes back empty. Pure; stdlib only, the guard imports it.
+"""
+
+import json
+import math
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from enum import Enum
+from typing import Any, TypeVar
+
+from pool_service.core.errors import (
+    CrashLoop,
+    ModelRejected,
+    PoolError,
+    RuntimeUnavailable,
+    StartFailed,
+    StartTimeout,
+)
+from pool_service.core.types import (
+    FOREVER,
+    Cause,
+    Diagnosis,
+    Exit,
+    ExitReport,
+    Identity,
+    LaunchPlan,
+    Past,
+    Phase,
+    Server,
+    Settings,
+    StopSignal,
+)
+
+VERSION = 1
+
+T = TypeVar("T")
+E = TypeVar("E", bound=Enum)
+
+_FOREVER = "forever"
+# It names a directory that is removed with all that is in it.
+_NONCE = re.compile(r"[0-9A-Za-z_-]{1,64}")
+
+# What a server may be remembered to have failed with; another error comes back as PoolError.
+_ERRORS: dict[str, type[PoolError]] = {
+    kind.REASON: kind
+    for kind in (
+        PoolError,
+        CrashLoop,
+        ModelRejected,
+        RuntimeUnavailable,
+        StartFailed,
+        StartTimeout,
+    )
+}
+
+
+Entry = Server | Past
+"""What is known of one model."""
+
+
+class BadRecord(ValueError):
+    """It is no record that can be read; the message says why, to follow the file's name."""
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """What one file says, and on which boot of the machine it was written."""
+
+    boot_id: str
+    entry: Entry
+
+
+def encode(record: Record) -> bytes:
+    """The content of a record's file."""
+    entry = record.entry
+    head = {"version": VERSION, "boot_id": record.boot_id, "model": entry.model}
+    body = (
+        {"server": _from_server(entry)}
+        if isinstance(entry, Server)
+        else {"past": {"generation": entry.generation, "last_exit": _from_exit(entry.last_exit)}}
+    )
+    return json.dumps(head | body, allow_nan=False, separators=(",", ":")).encode()
+
+
+def decode(content: bytes) -> Record:
+    """Read a record's file. Raises BadRecord, whatever the bytes are."""
+    try:
+        top = _Object(json.loads(content.decode()))
+    except (ValueError, RecursionError) as error:
+        raise BadRecord("it is no JSON: truncated, or garbage") from error
+    version = top.integer("version")
+    if version != VERSION:
+        raise BadRecord(f"it has version {version}; this service reads version {VERSION}")
+    model = top.text("model")
+    server = top.optional("server", lambda value: _to_server(model, value))
+    entry = server or top.required("past", lambda value: _to_past(model, value))
+    return Record(top.text("boot_id"), entry)
+
+
+# --- to JSON ------------------------------------------------------------------------------
+
+
+def _from_server(server: Server) -> dict[str, Any]:
+    return {
+        "settings": _from_settings(server.settings),
+        "phase": server.phase.name,
+        "generation": server.generation,
+        "created_at": _from_number(server.created_at),
+        "last_used_at": _from_number(server.last_used_at),
+        "keep_alive": _from_number(server.keep_alive),
+        "detail": server.detail,
+        "plan": _from_plan(server.plan),
+        "identity": _from_identity(server.identity),
+        "log_path": server.log_path,
+        "endpoint": server.endpoint,
+        "spawned_at": _from_number(server.spawned_at),
+        "ready_at": _from_number(server.ready_at),
+        "stop_cause": server.stop_cause and server.stop_cause.name,
+        "stop_signal": server.stop_signal and server.stop_signal.name,
+        "step_deadline": _from_number(server.step_deadline),
+        "last_exit": _from_exit(server.last_exit),
+        "crashes": [_from_number(at) for at in server.crashes],
+        "retry_at": _from_number(server.retry_at),
+        "failure": _from_error(server.failure),
+        "spared_until": _from_number(server.spared_until),
+    }
+
+
+def _from_settings(settings: Settings) -> dict[str, Any]:
+    return {
+        "runtime_model": settings.runtime_model,
+        "keep_alive": _from_number(settings.keep_alive),
+        "min_residency": _from_number(settings.min_residency),
+        "start_timeout": _from_number(settings.start_timeout),
+        "probe_timeout": _from_number(settings.probe_timeout),
+        "drain_timeout": _from_number(settings.drain_timeout),
+        "stop_timeout": _from_number(settings.stop_timeout),
+    }
+
+
+def _from_plan(plan: LaunchPlan | None) -> dict[str, Any] | None:
+    if plan is None:
+        return None
+    return {
+        "argv": plan.argv,
+        "port": plan.port,
+        "health_path": plan.health_path,
+        "served_model_name": plan.served_model_name,
+        "nonce": plan.nonce,
+    }
+
+
+def _from_identity(identity: Identity | None) -> dict[str, Any] | None:
+    if identity is None:
+        return None
+    return {
+        "pid": identity.pid,
+        "start_time": identity.start_time,
+        "boot_id": identity.boot_id,
+    }
+
+
+def _from_exit(end: Exit | None) -> dict[str, Any] | None:
+    if end is None:
+        return None
+    return {
+        "generation": end.generation,
+        "cause": end.cause.name,
+        "at": _from_number(end.at),
+        "code": end.report.code,
+        "signal": end.report.signal,
+        "diagnosis": end.report.diagnosis.name,
+        "message": end.report.message,
+        "last_lines": end.report.last_lines,
+    }
+
+
+def _from_error(error: PoolError | None) -> dict[str, Any] | None:
+    if error is None:
+        return None
+    reason = error.REASON if type(error) in _ERRORS.values() else PoolError.REASON
+    told: dict[str, Any] = {"reason": reason, "message": error.message, "model": error.model}
+    if isinstance(error, CrashLoop):
+        told["retry_after"] = _from_number(error.retry_after)
+    return told | {"last_lines": getattr(error, "last_lines", ())}
+
+
+def _from_number(value: float | None) -> float | str | None:
+    return _FOREVER if value == FOREVER else value
+
+
+# --- from JSON ----------------------------------------------------------------------------
+
+
+class _Object:
+    """A JSON object, whose members are taken by name and as what they have to be."""
+
+    def __init__(self, value: object) -> None:
+        if not isinstance(value, dict):
+            raise BadRecord("it is not made as a record is")
+        self._members: dict[str, object] = value
+
+    def required(self, name: str, read: Callable[[object], T]) -> T:
+        """The member, which `read` turns into what it stands for."""
+        if name not in self._members:
+            raise BadRecord(f"it lacks {name!r}")
+        try:
+            return read(self._members[name])
+        except (TypeError, KeyError, OverflowError) as error:
+            raise BadRecord(f"its {name!r} is not valid") from error
+
+    def optional(self, name: str, read: Callable[[object], T]) -> T | None:
+        """The same; None where it is null or not there."""
+        return None if self._members.get(name) is None else self.required(name, read)
+
+    def text(self, name: str) -> str:
+        return self.required(name, _to_text)
+
+    def texts(self, name: str) -> tuple[str, ...]:
+        return self.required(name, lambda value: tuple(map(_to_text, _to_list(value))))
+
+    def integer(self, name: str) -> int:
+        return self.required(name, _to_integer)
+
+    def number(self, name: str) -> float:
+        return self.required(name, _to_number)
+
+    def enum(self, name: str, kind: type[E]) -> E:
+        return self.required(name, lambda value: kind[_to_text(value)])
+
+
+def _to_server(model: str, value: object) -> Server:
+    of = _Object(value)
+    return Server(
+        model=model,
+        settings=of.required("settings", _to_settings),
+        phase=of.enum("phase", Phase),
+        generation=of.integer("generation"),
+        created_at=of.number("created_at"),
+        last_used_at=of.number("last_used_at"),
+        keep_alive=of.number("keep_alive"),
+        detail=of.text("detail"),
+        plan=of.optional("plan", _to_plan),
+        identity=of.optional("identity", _to_identity),
+        log_path=of.text("log_path"),
+        endpoint=of.text("endpoint"),
+        spawned_at=of.optional("spawned_at", _to_number),
+        ready_at=of.optional("ready_at", _to_number),
+        stop_cause=of.optional("stop_cause", lambda name: Cause[_to_text(name)]),
+        stop_signal=of.optional("stop_signal", lambda name: StopSignal[_to_text(name)]),
+        step_deadline=of.number("step_deadline"),
+        last_exit=of.optional("last_exit", _to_exit),
+        crashes=of.required("crashes", lambda times: tuple(map(_to_number, _to_list(times)))),
+        retry_at=of.number("retry_at"),
+        failure=of.optional("failure", _to_error),
+        spared_until=of.number("spared_until"),
+    )
+
+
+def _to_past(model: str, value: object) -> Past:
+    of = _Object(value)
+    return Past(model, of.integer("generation"), of.optional("last_exit", _to_exit))
+
+
+def _to_settings(value: object) -> Settings:
+    of = _Object(value)
+    return Settings(
+        runtime_model=of.text("runtime_model"),
+        keep_alive=of.number("keep_alive"),
+        min_residency=of.number("min_residency"),
+        start_timeout=of.number("start_timeout"),
+        probe_timeout=of.number("probe_timeout"),
+        drain_timeout=of.number("drain_timeout"),
+        stop_timeout=of.number("stop_timeout"),
+    )
+
+
+def _to_plan(value: object) -> LaunchPlan:
+    of = _Object(value)
+    return LaunchPlan(
+        argv=of.texts("argv"),
+        environment=(),
+        port=of.optional("port", _to_integer),
+        health_path=of.text("health_path"),
+        served_model_name=of.text("served_model_name"),
+        nonce=of.required("nonce", _to_nonce),
+    )
+
+
+def _to_identity(value: object) -> Identity:
+    of = _Object(value)
+    pid = of.integer("pid")
+    if pid <= 1:
+        raise BadRecord("its 'pid' is nobody's")  # to the system 0, -1 and 1 are more than that
+    return Identity(pid, of.integer("start_time"), of.text("boot_id"))
+
+
+def _to_exit(value: object) -> Exit:
+    of = _Object(value)
+    report = ExitReport(
+        code=of.optional("code", _to_integer),
+        signal=of.optional("signal", _to_integer),
+        diagnosis=of.enum("diagnosis", Diagnosis),
+        message=of.text("message"),
+        last_lines=of.texts("last_lines"),
+    )
+    return Exit(of.integer("generation"), of.enum("cause", Cause), report, of.number("at"))
+
+
+def _to_error(value: object) -> PoolError:
+    of = _Object(value)
+    kind = of.required("reason", lambda reason: _ERRORS[_to_text(reason)])
+    more: dict[str, Any] = {}
+    names = {field.name for field in fields(kind)}
+    if "last_lines" in names:
+        more["last_lines"] = of.texts("last_lines")
+    if "retry_after" in names:
+        more["retry_after"] = of.number("retry_after")
+    return kind(of.text("message"), model=of.text("model"), **more)
+
+
+def _to_nonce(value: object) -> str:
+    text = _to_text(value)
+    if not _NONCE.fullmatch(text):
+        raise BadRecord("its 'nonce' is not valid")
+    return text
+
+
+def _to_text(value: object) -> str:
+    if not isinstance(value, str):
+        raise TypeError
+    return value
+
+
+def _to_list(value: object) -> list[object]:
+    if not isinstance(value, list):
+        raise TypeError
+    return value
+
+
+def _to_integer(value: object) -> int:
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise TypeError
+    return value
+
+
+def _to_number(value: object) -> float:
+    if value == _FOREVER:
+        return FOREVER
+    if not isinstance(value, int | float) or isinstance(value, bool) or not math.isfinite(value):
+        raise TypeError
+    return float(value)

@@ -1,0 +1,209 @@
+"""Remembers the pool on disk; what is written how is in `record_files` and `record_format`.
+
+What is known of each model is kept here as well, so that it can be written (again) when a
+disk that failed is back, or when somebody removed the files. One worker thread does all the
+writing, in rounds: while one is under way, changes gather for the next, of each model the last.
+"""
+
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TypeVar
+
+import structlog
+
+from pool_service.adapters.clock import SystemClock
+from pool_service.adapters.exits import outlasting_shortage
+from pool_service.adapters.identity import boot_id
+from pool_service.adapters.record_files import Outcome, RecordFiles
+from pool_service.adapters.record_format import Entry, Record
+from pool_service.core.types import Exit, Past, Remembered, Server
+from pool_service.ports import Clock
+
+_log = structlog.get_logger(__name__)
+
+T = TypeVar("T")
+
+MOST_PASTS = 1000
+"""Of so many models without a server the past is kept, of those that were removed last."""
+
+
+@dataclass(slots=True)
+class _Round:
+    """What is to be written together, in the order in which it changed first."""
+
+    models: dict[str, None] = field(default_factory=dict)
+    check: bool = False
+    done: asyncio.Event = field(default_factory=asyncio.Event)
+
+    @property
+    def is_wanted(self) -> bool:
+        return self.check or bool(self.models)
+
+
+class FileRecords:
+    """Implements the port `Records` by files in a state directory.
+
+    boot: names the present boot of the machine; check_interval: seconds between two looks
+    whether all is on disk that should be there, and so between two tries where it fails.
+    """
+
+    def __init__(
+        self,
+        state_dir: Path,
+        *,
+        clock: Clock | None = None,
+        boot: str | None = None,
+        check_interval: float = 5.0,
+    ) -> None:
+        self._clock = clock or SystemClock()
+        self._boot = boot or boot_id()
+        self._files = RecordFiles(state_dir, self._boot)
+        self._check_interval = check_interval
+        self._worker = ThreadPoolExecutor(1, thread_name_prefix="records")
+        self._known: dict[str, Entry] = {}
+        self._pasts: dict[str, None] = {}
+        self._failed: dict[str, None] = {}
+        self._next = _Round()
+        self._current: _Round | None = None
+        self._writer: asyncio.Task[None] | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._trouble = ""
+        self._turned = asyncio.Event()
+
+    @property
+    def trouble(self) -> str:
+        """Why changes do not reach the disk at present, in words; empty if they do."""
+        return self._trouble
+
+    async def turned(self, *, troubled: bool) -> bool:
+        """Wait until there is trouble, if there was none, or none; return whether there is."""
+        while bool(self._trouble) is troubled:
+            await self._turned.wait()
+        return not troubled
+
+    def put(self, server: Server) -> None:
+        """This is now what is known of the model; see the port."""
+        self._pasts.pop(server.model, None)
+        self._known[server.model] = server
+        self._changed(server.model)
+
+    def remove(self, server: Server) -> None:
+        """The model has no server any more; one that never had a process leaves nothing."""
+        model = server.model
+        self._known.pop(model, None)
+        self._pasts.pop(model, None)
+        if server.generation or server.last_exit:
+            self._remember(Past(model, server.generation, server.last_exit))
+        self._changed(model)
+
+    async def settled(self) -> None:
+        """Return when everything put so far is on disk, or has failed to get there."""
+        # The round that is under way may have begun before the last put.
+        waited_for = self._next if self._next.is_wanted else self._current
+        if waited_for:
+            await waited_for.done.wait()
+
+    async def load(self) -> Remembered:
+        """What an earlier service left; see the port."""
+        try:
+            found = await outlasting_shortage(lambda: self._in_worker(self._files.read_all))
+        except OSError as error:
+            self._tell(self._files.explain(error))
+            self._arm()
+            return Remembered()
+        for entry in map(self._as_of_now, found.records):
+            self._known[entry.model] = entry
+            if isinstance(entry, Past):
+                self._remember(entry)
+        self._arm()
+        entries = self._known.values()
+        return Remembered(
+            servers=tuple(entry for entry in entries if isinstance(entry, Server)),
+            pasts=tuple(entry for entry in entries if isinstance(entry, Past)),
+            damaged=found.damaged,
+        )
+
+    async def close(self) -> None:
+        """Settle, and write nothing any more."""
+        await self.settled()
+        if self._timer:
+            self._timer.cancel()
+        await self._in_worker(self._files.close)
+        self._worker.shutdown()
+
+    def _as_of_now(self, record: Record) -> Entry:
+        """Of another boot only the past counts, and its times say nothing."""
+        entry = record.entry
+        if record.boot_id == self._boot:
+            return entry
+        return Past(entry.model, entry.generation, self._ended_by_now(entry.last_exit))
+
+    def _ended_by_now(self, end: Exit | None) -> Exit | None:
+        return end and replace(end, at=self._clock.now())
+
+    def _remember(self, past: Past) -> None:
+        """The newest past; the oldest makes room for it."""
+        self._known[past.model] = past
+        self._pasts[past.model] = None
+        if len(self._pasts) > MOST_PASTS:
+            oldest = next(iter(self._pasts))
+            del self._pasts[oldest], self._known[oldest]
+            self._changed(oldest)
+
+    def _changed(self, model: str) -> None:
+        self._next.models[model] = None
+        self._wake()
+
+    def _wake(self) -> None:
+        if self._writer is None:
+            self._writer = asyncio.create_task(self._write_all(), name="write records")
+
+    async def _write_all(self) -> None:
+        try:
+            while self._next.is_wanted:
+                self._current, self._next = self._next, _Round()
+                await self._write(self._current)
+        finally:
+            self._writer = self._current = None
+            self._arm()
+
+    async def _write(self, current: _Round) -> None:
+        # What has failed so far is written first: it has waited longest.
+        self._failed |= current.models
+        changed = {model: self._known.get(model) for model in self._failed}
+        known = dict(self._known)
+        try:
+            outcome: Outcome = await self._in_worker(
+                lambda: self._files.write(changed, known, check=current.check)
+            )
+            self._failed = dict.fromkeys(outcome.failed)
+            self._tell(outcome.why)
+        finally:
+            current.done.set()
+
+    async def _in_worker(self, step: Callable[[], T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._worker, step)
+
+    def _arm(self) -> None:
+        if self._timer:
+            self._timer.cancel()
+        loop = asyncio.get_running_loop()
+        self._timer = loop.call_later(self._check_interval, self._check)
+
+    def _check(self) -> None:
+        self._next.check = True
+        self._wake()
+
+    def _tell(self, trouble: str) -> None:
+        """Logged once when it begins and once when it is over."""
+        before, self._trouble = self._trouble, trouble
+        if bool(trouble) is not bool(before):
+            self._turned.set()
+            self._turned = asyncio.Event()
+        if trouble and not before:
+            _log.warning("records cannot be written", why=trouble)
+        elif before and not trouble:
+            _log.info("records are written again")

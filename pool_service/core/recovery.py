@@ -1,0 +1,156 @@
+"""What an earlier service left behind becomes the state of this one.
+
+Each server goes on in the phase in which it was recorded: one that was READY proves
+that it still is (STARTING until then, so that nobody is given what may be dead), one
+that was starting goes on within what is left of its start limit, a wish to stop is
+carried out, what died meanwhile is noticed like any death. FAILED stays FAILED; a start
+that had no process yet is over with its callers.
+"""
+
+from dataclasses import replace
+
+from pool_service.core import lifecycle as life
+from pool_service.core import steps
+from pool_service.core.failures import is_crash
+from pool_service.core.requests import RecoveryBegan, RecoveryEnded, StraysFound
+from pool_service.core.types import (
+    Cause,
+    Limits,
+    Phase,
+    Server,
+    Settings,
+    SpawnedProcess,
+    StopSignal,
+)
+from pool_service.core.upkeep import Upkeep
+
+SETTLED = life.WITHOUT_PROCESS | {Phase.READY, Phase.STOPPING}
+"""Phases in which it is known how a server is."""
+
+
+class Recovery(Upkeep):
+    """The first moments of a service."""
+
+    def __init__(self, limits: Limits) -> None:
+        super().__init__(limits)
+        self._unsettled: set[str] | None = None
+
+    def _recovery_began(self, event: RecoveryBegan, now: float) -> None:
+        self._unsettled = set()
+        for past in event.remembered.pasts:
+            self._pasts[past.model] = past
+        for server in event.remembered.servers:
+            if server.phase in life.WITHOUT_PROCESS:
+                self._restore(server, now)
+            else:
+                self._adopt(server, now)
+
+    def _restore(self, server: Server, now: float) -> None:
+        """It has no process. How it failed stays known; what nobody waits for is dropped."""
+        if server.phase is Phase.FAILED:
+            self._put(server)
+        elif is_crash(server):
+            self._put_failed(server, server.detail, now, max(server.retry_at - now, 0.0), None)
+        else:
+            self._put(server)
+            self._drop(server)
+
+    def _adopt(self, server: Server, now: float) -> None:
+        assert self._unsettled is not None
+        self._unsettled.add(server.model)
+        self._adopting.add(server.model)
+        self._put(life.unproven(server, now) if server.phase is Phase.READY else server)
+        self._out.append(steps.Adopt(server.model, server.generation, server))
+
+    def _adopted(self, server: Server, event: steps.Adopted, now: float) -> None:
+        """Its process was found (alive or not), or it never came to have one."""
+        if not self._is_answered(server):
+            return
+        if event.process is None:
+            self._never_was(server, now)
+        elif server.identity is None:
+            self._settle(server.model)
+            found = steps.Spawned(server.model, server.generation, event.process)
+            self._spawned(server, found, now)
+        else:
+            self._take_over(server, event.process, now)
+
+    def _never_was(self, server: Server, now: float) -> None:
+        """The service died before it had a process; who waits by now gets the next one."""
+        wanted = self._waiting.first(server.model) is not None
+        if wanted and server.phase not in life.LEAVING:
+            self._enqueue(server.model, now)
+        else:
+            self._gone(server, now)
+
+    def _take_over(self, server: Server, process: SpawnedProcess, now: float) -> None:
+        model, generation, identity = server.model, server.generation, process.identity
+        server = replace(server, identity=identity)
+        if server.phase is Phase.SWEEPING:
+            self._put(server)
+            self._out.append(steps.Sweep(model, generation, identity))
+            return
+        self._out.append(steps.AwaitExit(model, generation, identity))
+        if server.phase is Phase.STOPPING:
+            self._signal(server, server.stop_signal or StopSignal.TERMINATE, now)
+            return
+        if server.ready_at is None:
+            self._settle(model)
+            self._put(life.rejoined(server, now))
+        else:
+            self._put(life.unproven(server, now))
+        self._await_ready(server)
+
+    def _strays_found(self, event: StraysFound, now: float) -> None:
+        """Shown under a name that no caller can ask for, drained, and gone."""
+        for identity in event.identities:
+            stray = Server(
+                model=f"(unknown: pid {identity.pid})",
+                settings=Settings(runtime_model=""),
+                phase=Phase.READY,
+                generation=0,
+                created_at=now,
+                last_used_at=now,
+                keep_alive=0.0,
+                identity=identity,
+                ready_at=now,
+            )
+            self._put(life.stopping(stray, Cause.ORPHANED))
+            self._out.append(steps.AwaitExit(stray.model, stray.generation, identity))
+            self._signal(self._roster[stray.model], StopSignal.TERMINATE, now)
+
+    def _step_broke(self, server: Server, event: steps.StepBroke, now: float) -> None:
+        """A bug of ours: go by the record, as far as that goes."""
+        if event.command != "Adopt":
+            super()._step_broke(server, event, now)
+        elif not self._is_answered(server):
+            return
+        elif server.identity is not None:
+            self._take_over(server, SpawnedProcess(server.identity, server.log_path), now)
+        elif server.phase is Phase.SPAWNING:
+            self._refuse(server.model, event.error)
+            self._fail(server, str(event.error), event.error, now)
+        else:
+            self._gone(server, now)
+
+    def _is_answered(self, server: Server) -> bool:
+        """Whether this is what we waited for; from now on it is like any other."""
+        waited = server.model in self._adopting
+        self._adopting.discard(server.model)
+        return waited
+
+    def _settle(self, model: str) -> None:
+        if self._unsettled is not None:
+            self._unsettled.discard(model)
+
+    def _tell_recovered(self) -> None:
+        """Once, when nothing is unsettled any more."""
+        if self._unsettled is None:
+            return
+        for model in list(self._unsettled):
+            server = self._roster.get(model)
+            if server is None or server.phase in SETTLED:
+                self._unsettled.discard(model)
+        if not self._unsettled:
+            self._unsettled = None
+            self._out.append(RecoveryEnded())

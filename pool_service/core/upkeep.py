@@ -1,0 +1,88 @@
+"""What time brings, and what becomes of a server when a step of ours broke."""
+
+from pool_service.core import lifecycle as life
+from pool_service.core import steps
+from pool_service.core.failures import start_timeout
+from pool_service.core.requests import TimeReached
+from pool_service.core.types import Cause, Diagnosis, ExitReport, Phase, Server
+from pool_service.core.use import Use
+
+LOG_PATIENCE = 1.0
+"""Seconds for which the end of a start that took too long waits for its last lines."""
+
+
+class Upkeep(Use):
+    """Goes on with each server when something is due for it, or went wrong with us."""
+
+    # --- time ---------------------------------------------------------------------
+
+    def _time_reached(self, event: TimeReached, now: float) -> None:
+        if event.away:
+            self._resume(event.away, now)
+        for model in self._deadlines.pop_due(now):
+            server = self._roster[model]
+            if life.deadline(server) > now:
+                self._deadlines.set(model, life.deadline(server))
+            else:
+                self._overdue(server, now)
+
+    def _resume(self, away: float, now: float) -> None:
+        """We were away: no server pays for the time in which it, or who uses it, had no chance."""
+        self._vitality.clear()
+        for server in self._roster:
+            if server.phase is Phase.READY:
+                self._keep(life.spared(server, now))
+            elif server.phase in (Phase.STARTING, Phase.STOPPING):
+                self._keep(life.delayed(server, away))
+
+    def _overdue(self, server: Server, now: float) -> None:
+        if server.phase is Phase.READY and now >= server.step_deadline:
+            self._take_pulse(server)
+        elif server.phase is Phase.READY:
+            self._check_use(server)
+        elif server.phase is Phase.STARTING:
+            self._time_out(server, now)
+        elif server.phase is Phase.STOPPING:
+            self._signal(server, life.next_signal(server), now)
+        elif server.phase is Phase.BACKING_OFF:
+            self._enqueue(server.model, now)
+        elif server.phase is Phase.FAILED:
+            self._drop(server)
+
+    def _time_out(self, server: Server, now: float) -> None:
+        """What it wrote last says why; but a disk that does not answer holds up nobody."""
+        model, generation = server.model, server.generation
+        if model in self._timed_out:
+            self._log_read(server, steps.LogRead(model, generation, ()), now)
+            return
+        self._timed_out.add(model)
+        self._keep(life.out_of_time(server, now + LOG_PATIENCE))
+        self._out.append(steps.ReadLog(model, generation, server.log_path))
+
+    def _log_read(self, server: Server, event: steps.LogRead, now: float) -> None:
+        """Its start limit is over: who waits is told, with what it wrote last."""
+        if server.model in self._timed_out:
+            self._refuse(server.model, start_timeout(server, event.last_lines))
+            self._stop(server, Cause.START_TIMEOUT, now)
+
+    # --- bugs of ours -----------------------------------------------------------------
+
+    def _step_broke(self, server: Server, event: steps.StepBroke, now: float) -> None:
+        """A bug of ours: end the start with an error, or go on as safely as can be."""
+        model, generation = server.model, server.generation
+        if event.command in ("Prepare", "Spawn"):
+            self._not_started(server, steps.NotStarted(model, generation, event.error), now)
+        elif event.command == "AwaitReady" and server.phase is Phase.STARTING:
+            self._refuse(model, event.error)
+            self._stop(server, Cause.CRASHED, now)
+        elif event.command == "CheckUse":
+            self._use_reported(server, steps.UseReported(model, generation, None), now)
+        elif event.command == "TakePulse" and server.phase is Phase.READY:
+            self._keep(life.pulse_due(server, now + self._limits.pulse_interval))
+        elif event.command == "AwaitExit":
+            if server.phase is Phase.STARTING:
+                self._refuse(model, event.error)
+            report = ExitReport(None, None, Diagnosis.CRASHED, str(event.error))
+            self._exited(server, steps.Exited(model, generation, report), now)
+        elif event.command == "Sweep":
+            self._swept(server, steps.Swept(model, generation), now)

@@ -1,0 +1,124 @@
+"""How READY servers are used, whether they are alive, and what follows from it."""
+
+from pool_service.core import lifecycle as life
+from pool_service.core import steps
+from pool_service.core.evictions import Eviction
+from pool_service.core.failures import in_use, runtime_model_conflict
+from pool_service.core.requests import Ensured
+from pool_service.core.supervision import Supervision
+from pool_service.core.types import FOREVER, Cause, Phase, Server
+from pool_service.core.vitality import judged
+
+BUSY_PAUSE = 1.0
+"""Seconds, at the least, until a server that was found busy is asked again: one with
+no keep alive and no residency would be asked without end."""
+
+
+class Use(Supervision):
+    """Looks at READY servers, and the ends that come of them."""
+
+    # --- use ----------------------------------------------------------------------
+
+    def _check_use(self, server: Server) -> None:
+        """Ask how busy it is; while that is open its keep alive does not run out."""
+        if server.model in self._checking:
+            return
+        assert server.identity is not None
+        assert server.plan is not None
+        self._checking.add(server.model)
+        self._deadlines.set(server.model, FOREVER)
+        self._out.append(
+            steps.CheckUse(
+                server.model,
+                server.generation,
+                server.identity,
+                server.plan,
+                server.endpoint,
+                server.settings.probe_timeout,
+            )
+        )
+
+    def _use_reported(self, server: Server, event: steps.UseReported, now: float) -> None:
+        """Evict it if that is wished or its time is over, but never while it is busy."""
+        if server.phase is not Phase.READY:
+            return
+        self._checking.discard(server.model)
+        busy = event.requests is None or event.requests > 0
+        for eviction in list(self._evictions.of(server.model)):
+            if busy or (eviction.only_idle and now < server.resides_until):
+                self._leave_out(eviction, server, event.requests or 0)
+        wished = bool(self._evictions.of(server.model))
+        if wished or (not busy and now >= server.expires_at):
+            self._leave_or_look_again(server, Cause.EVICTED if wished else Cause.IDLE, now)
+        else:
+            self._stay(server, now, busy=busy)
+
+    def _leave_or_look_again(self, server: Server, cause: Cause, now: float) -> None:
+        """It is marked, and stopped if a second look still finds it unused.
+
+        So a request that was on its way at the first look is seen by the second. Whoever
+        ensures it in between takes the mark away, or waits if an eviction made it.
+        """
+        if server.model in self._marked:
+            self._stop(server, cause, now)
+        else:
+            self._marked.add(server.model)
+            self._check_use(server)
+
+    def _stay(self, server: Server, now: float, *, busy: bool) -> None:
+        """It is not stopped; whoever came since it was marked gets it after all."""
+        self._marked.discard(server.model)
+        running = server.settings.runtime_model
+        waits = self._waiting.take(server.model)
+        joining = {wait.ticket for wait in waits if wait.runtime_model in ("", running)}
+        for wait in waits:
+            if wait.ticket in joining:
+                server = life.used(server, wait.keep_alive, now)
+        if busy and now >= server.expires_at:
+            server = life.used(server, None, now)
+        self._roster.put(server)
+        pause = max(server.expires_at, now + BUSY_PAUSE) if busy else server.expires_at
+        self._deadlines.set(server.model, min(pause, server.step_deadline))
+        for wait in waits:
+            conflict = runtime_model_conflict(server.model, running, wait.runtime_model)
+            found = Ensured(server, started=False)
+            self._answer(wait.ticket, found if wait.ticket in joining else conflict)
+
+    def _leave_out(self, eviction: Eviction, server: Server, requests: int) -> None:
+        self._evictions.leave_out(eviction, server.model)
+        if eviction.names_one:
+            self._answer(eviction.ticket, in_use(server.model, requests))
+        elif not eviction.pending:
+            self._out.append(eviction.answer)
+
+    # --- vitality -----------------------------------------------------------------
+
+    def _take_pulse(self, server: Server) -> None:
+        assert server.identity is not None
+        assert server.plan is not None
+        self._keep(life.pulse_due(server, FOREVER))
+        self._out.append(
+            steps.TakePulse(
+                server.model,
+                server.generation,
+                server.identity,
+                server.plan,
+                server.endpoint,
+                server.log_path,
+                server.settings.probe_timeout,
+            )
+        )
+
+    def _pulse_taken(self, server: Server, event: steps.PulseTaken, now: float) -> None:
+        """Replace it if it is wedged: it gets SIGTERM first, like any other."""
+        if server.phase is not Phase.READY:
+            return
+        interval = self._limits.pulse_interval
+        longest_gap = 2 * interval + server.settings.probe_timeout
+        before = self._vitality.get(server.model)
+        vitality = judged(before, event.pulse, now, longest_gap)
+        self._vitality[server.model] = vitality
+        if vitality.missed >= self._limits.pulse_limit:
+            self._stop(server, Cause.WEDGED, now)
+        else:
+            self._keep(life.pulse_due(server, now + interval))

@@ -1,0 +1,11 @@
+"""The little process that ends servers when their service is gone and no other comes.
+
+    python -m pool_service.guard --state-dir DIR --grace SECONDS   (started by GuardKeeper)
+
+Its standard input is a pipe whose other end only the service has: the end of it means that
+the service is gone, whatever ended it. Then it gives a successor the grace. A successor
+brings a guard of its own, which sends this one away (`adapters/guard_lock.py`); so a pool has
+one guard, which is of its service's version. SIGTERM sends it away, too.
+
+Until it has to act it imports only what that takes, and is about half the size.
+"""

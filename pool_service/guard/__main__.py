@@ -1,0 +1,67 @@
+"""What the guard does before it has to act: it waits, and is small."""
+
+import argparse
+import logging
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+from types import FrameType
+
+from pool_service.adapters.guard_lock import take_over
+
+_log = logging.getLogger("pool_service.guard")
+
+
+def main() -> None:
+    """Guard the servers of one state directory."""
+    options = _options()
+    # logging_setup takes over when there is something to do: it is large.
+    logging.Formatter.converter = time.gmtime
+    logging.basicConfig(
+        format="%(asctime)s.%(msecs)03dZ [%(levelname)s] %(message)s",
+        datefmt="%Y-%m-%dT%H:%M:%S",
+        level=logging.INFO,
+    )
+    # By now what was relative in sys.path is absolute, and no disk should be kept busy.
+    os.chdir("/")
+    for number in (signal.SIGHUP, signal.SIGINT):
+        signal.signal(number, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, _sent_away)
+    take_over(options.state_dir)
+    _log.info("guarding; pid=%d grace=%g", os.getpid(), options.grace)
+    # Nobody writes there: it returns at the end of the pipe, when the service is gone.
+    os.read(sys.stdin.fileno(), 1)
+    _log.info("the service is gone; another has %g s to come", options.grace)
+    _await_successor(options.state_dir, options.grace)
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="pool_service.guard", allow_abbrev=False)
+    parser.add_argument("--state-dir", type=Path, required=True)
+    parser.add_argument("--grace", type=float, required=True)
+    return parser.parse_args()
+
+
+def _sent_away(_number: int, _frame: FrameType | None) -> None:
+    """By the service that needs no guard any more, by its successor's guard, or by a person."""
+    _log.info("sent away by SIGTERM; servers that still run have no guard until another comes")
+    sys.exit(0)
+
+
+def _await_successor(state_dir: Path, grace: float) -> None:
+    """Give a successor its time, then act, unless there is one.
+
+    A successor's guard sends this one away. If a successor dies before it has one, the grace
+    begins again.
+    """
+    time.sleep(grace)
+    from pool_service.guard.orphans import end_orphans  # noqa: PLC0415 - it is large
+
+    while not end_orphans(state_dir):
+        time.sleep(grace)
+
+
+if __name__ == "__main__":
+    main()

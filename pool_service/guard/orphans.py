@@ -1,0 +1,192 @@
+"""What the guard does when no service came: it ends what the last one recorded."""
+
+import asyncio
+import contextlib
+import signal
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TypeVar
+
+import structlog
+
+from pool_service.adapters.clock import SystemClock
+from pool_service.adapters.identity import is_alive
+from pool_service.adapters.logs import LogStore
+from pool_service.adapters.processes import LocalProcesses
+from pool_service.adapters.records import FileRecords
+from pool_service.adapters.state_dir import (
+    StateDir,
+    StateDirError,
+    StateDirHeld,
+    StateDirUnwritable,
+)
+from pool_service.core import lifecycle as life
+from pool_service.core.types import (
+    Cause,
+    ExitReport,
+    Identity,
+    Phase,
+    Server,
+    Settings,
+    StopSignal,
+)
+from pool_service.logging_setup import configure_logging
+from pool_service.ports import Clock, Records
+
+SWEEP_LIMIT = 30.0
+"""Seconds for what a server left behind: a process that even SIGKILL does not end (it hangs
+in the system) must not keep the state directory from the next service for ever."""
+
+DOING = (
+    "is the guard, which stops the servers that an earlier service left behind; try again in a "
+    "moment"
+)
+
+A = TypeVar("A")
+B = TypeVar("B")
+
+_log = structlog.get_logger("pool_service.guard")
+
+
+def end_orphans(state_dir: Path) -> bool:
+    """End every recorded server; False if there is a service, which then is undisturbed."""
+    configure_logging("text", "info")
+    if not state_dir.is_dir():
+        _log.warning("the state directory is gone, nothing is known of servers", path=state_dir)
+        return True
+    try:
+        with _held(state_dir):
+            asyncio.run(_end_recorded(state_dir))
+    except StateDirHeld:
+        return False
+    except StateDirError as error:
+        _log.error("servers are left alone: what is recorded cannot be trusted", error=str(error))
+    return True
+
+
+@contextlib.contextmanager
+def _held(state_dir: Path) -> Iterator[None]:
+    """Keep services out meanwhile. Where the disk fails no service can start anyway."""
+    try:
+        state = StateDir(state_dir)
+    except StateDirUnwritable as error:
+        _log.warning("going on without the lock", error=str(error))
+        yield
+        return
+    with state:
+        with contextlib.suppress(StateDirUnwritable):
+            state.announce((), doing=DOING)
+        yield
+
+
+async def _end_recorded(state_dir: Path) -> None:
+    processes = LocalProcesses(state_dir, LogStore(state_dir))
+    records = FileRecords(state_dir)
+    ending = asyncio.ensure_future(Orphans(processes, records, SystemClock()).end_all())
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, ending.cancel)
+    try:
+        await ending
+    except asyncio.CancelledError:
+        _log.warning("SIGTERM: the guard ends; servers that still run are left to themselves")
+    finally:
+        await records.close()
+
+
+@dataclass(frozen=True, slots=True)
+class _Orphan:
+    """A process that was found; `server` is what is known of it, or stands for that."""
+
+    server: Server
+    identity: Identity
+    is_recorded: bool
+
+
+class Orphans:
+    """Stops servers as the pool does: politely, within their own limits, side by side."""
+
+    def __init__(self, processes: LocalProcesses, records: Records, clock: Clock) -> None:
+        self._processes = processes
+        self._records = records
+        self._clock = clock
+
+    async def end_all(self) -> None:
+        """End all that an earlier service started; return when it is gone and recorded as gone."""
+        found = await self._find()
+        _log.info("no service came; stopping its servers", processes=len(found))
+        await _each(self._end, found)
+        await self._records.settled()
+        if self._records.trouble:
+            _log.warning("the records do not say that they ended", why=self._records.trouble)
+        _log.info("done")
+
+    async def _find(self) -> list[_Orphan]:
+        remembered = await self._records.load()
+        for name in remembered.damaged:
+            _log.warning("a record cannot be read", record=name)
+        servers = [one for one in remembered.servers if one.phase not in life.WITHOUT_PROCESS]
+        recorded = await _each(self._adopt, servers)
+        nonces = {server.plan.nonce for server in remembered.servers if server.plan}
+        strays = await self._processes.strays(nonces)
+        unrecorded = (_Orphan(self._unknown(), one, is_recorded=False) for one in strays)
+        return [*filter(None, recorded), *unrecorded]
+
+    async def _adopt(self, server: Server) -> _Orphan | None:
+        process = await self._processes.adopt(server)
+        return _Orphan(server, process.identity, is_recorded=True) if process else None
+
+    def _unknown(self) -> Server:
+        """What stands for a server that no record tells of: it may have work in flight."""
+        now = self._clock.now()
+        settings = Settings(runtime_model="")
+        return Server("(unrecorded)", settings, Phase.READY, 0, now, now, 0.0, ready_at=now)
+
+    async def _end(self, orphan: _Orphan) -> None:
+        exiting = asyncio.ensure_future(self._processes.exited(orphan.identity))
+        try:
+            await self._stop(orphan, exiting)
+        finally:
+            exiting.cancel()
+
+    async def _stop(self, orphan: _Orphan, exiting: "asyncio.Future[ExitReport]") -> None:
+        server, identity = orphan.server, orphan.identity
+        if is_alive(identity):
+            cause = server.stop_cause or Cause.ORPHANED
+            stopping = replace(orphan, server=life.stopping(server, cause))
+            server = await self._signal_until_gone(stopping, exiting)
+            if not exiting.done():
+                _log.error("does not end even by SIGKILL", model=server.model, pid=identity.pid)
+                return
+        server = life.exited(server, await exiting, self._clock.now())
+        async with asyncio.timeout(SWEEP_LIMIT):
+            await self._processes.sweep(identity)
+        if orphan.is_recorded:
+            self._records.remove(server)
+        _log.info("gone", model=server.model, pid=identity.pid, detail=server.detail)
+
+    async def _signal_until_gone(
+        self, orphan: _Orphan, exiting: "asyncio.Future[ExitReport]"
+    ) -> Server:
+        """SIGTERM and time to drain, SIGINT, SIGKILL. One that was stopping goes on from there."""
+        server, identity = orphan.server, orphan.identity
+        stop = server.stop_signal or StopSignal.TERMINATE
+        while True:
+            now = self._clock.now()
+            server = life.signalled(server, stop, now)
+            if orphan.is_recorded:
+                self._records.put(server)
+            _log.info("signal", signal=stop.value, model=server.model, pid=identity.pid)
+            await self._processes.signal(identity, stop)
+            await asyncio.wait({exiting}, timeout=server.step_deadline - now)
+            if exiting.done() or stop is StopSignal.KILL:
+                return server
+            stop = life.next_signal(server)
+
+
+async def _each(step: Callable[[A], Awaitable[B]], subjects: Sequence[A]) -> list[B]:
+    """Do it for all side by side; a failure with one is logged and stops no other."""
+    results = await asyncio.gather(*map(step, subjects), return_exceptions=True)
+    for subject, result in zip(subjects, results, strict=True):
+        if isinstance(result, BaseException):
+            _log.error("left alone", subject=repr(subject), exc_info=result)
+    return [result for result in results if not isinstance(result, BaseException)]

@@ -1,0 +1,121 @@
+"""Carries out the core's commands: each is one call of a port, whose result is an event."""
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import structlog
+
+from pool_service.core import steps
+from pool_service.core.errors import PoolError
+from pool_service.core.types import StopSignal
+from pool_service.ports import Probe, Processes, Records, Runtime
+
+log = structlog.get_logger("pool_service.pool")
+
+
+class StepRunner:
+    """What the driver does for one process at a time.
+
+    still_meant: whether a signal is still to be sent when its turn has come.
+    """
+
+    def __init__(
+        self,
+        runtime: Runtime,
+        processes: Processes,
+        probe: Probe,
+        records: Records,
+        still_meant: Callable[[steps.SendSignal], bool],
+    ) -> None:
+        self._runtime = runtime
+        self._processes = processes
+        self._probe = probe
+        self._records = records
+        self._still_meant = still_meant
+        self._steps: dict[type, Callable[[Any], Awaitable[steps.ServerEvent | None]]] = {
+            steps.Prepare: self._prepare,
+            steps.Spawn: self._spawn,
+            steps.AwaitExit: self._await_exit,
+            steps.AwaitReady: self._await_ready,
+            steps.CheckUse: self._check_use,
+            steps.SendSignal: self._send_signal,
+            steps.Sweep: self._sweep,
+            steps.Adopt: self._adopt,
+            steps.TakePulse: self._take_pulse,
+            steps.ReadLog: self._read_log,
+        }
+
+    async def run(self, command: steps.ServerCommand) -> steps.ServerEvent | None:
+        """Carry it out and return what came of it; raises whatever its port should not."""
+        return await self._steps[type(command)](command)
+
+    async def _prepare(self, command: steps.Prepare) -> steps.ServerEvent:
+        model, generation = command.model, command.generation
+        try:
+            plan = await self._runtime.prepare(model, command.settings)
+        except PoolError as error:
+            return steps.NotStarted(model, generation, error)
+        return steps.Prepared(model, generation, plan)
+
+    async def _spawn(self, command: steps.Spawn) -> steps.ServerEvent:
+        model, generation = command.model, command.generation
+        try:
+            # The intent first: should we die now, the process is found by its nonce.
+            await self._records.settled()
+            process = await self._processes.spawn(model, generation, command.plan)
+        except PoolError as error:
+            return steps.NotStarted(model, generation, error)
+        return steps.Spawned(model, generation, process)
+
+    async def _await_exit(self, command: steps.AwaitExit) -> steps.ServerEvent:
+        report = await self._processes.exited(command.identity)
+        return steps.Exited(command.model, command.generation, report)
+
+    async def _await_ready(self, command: steps.AwaitReady) -> steps.ServerEvent | None:
+        endpoint = await self._probe.ready(command.identity, command.plan, command.probe_timeout)
+        if endpoint is None:
+            return None
+        return steps.BecameReady(command.model, command.generation, endpoint)
+
+    async def _check_use(self, command: steps.CheckUse) -> steps.ServerEvent:
+        requests = await self._probe.requests_in_flight(
+            command.identity, command.plan, command.endpoint, command.probe_timeout
+        )
+        return steps.UseReported(command.model, command.generation, requests)
+
+    async def _take_pulse(self, command: steps.TakePulse) -> steps.ServerEvent:
+        pulse = await self._probe.pulse(
+            command.identity,
+            command.plan,
+            command.endpoint,
+            command.log_path,
+            command.probe_timeout,
+        )
+        return steps.PulseTaken(command.model, command.generation, pulse)
+
+    async def _read_log(self, command: steps.ReadLog) -> steps.ServerEvent:
+        lines = await self._processes.last_lines(command.log_path)
+        return steps.LogRead(command.model, command.generation, lines)
+
+    async def _send_signal(self, command: steps.SendSignal) -> None:
+        # The wish first: should we die now, the next service carries it out.
+        await self._records.settled()
+        if not self._still_meant(command):
+            return
+        level = log.warning if command.stop is StopSignal.KILL else log.info
+        level(
+            "signal",
+            signal=command.stop.value,
+            model=command.model,
+            generation=command.generation,
+            pid=command.identity.pid,
+        )
+        await self._processes.signal(command.identity, command.stop)
+
+    async def _sweep(self, command: steps.Sweep) -> steps.ServerEvent:
+        await self._processes.sweep(command.identity)
+        return steps.Swept(command.model, command.generation)
+
+    async def _adopt(self, command: steps.Adopt) -> steps.ServerEvent:
+        process = await self._processes.adopt(command.server)
+        return steps.Adopted(command.model, command.generation, process)

@@ -1,0 +1,86 @@
+"""Servers of any kind, as a service may have remembered them."""
+
+from dataclasses import fields
+from typing import Any
+
+from hypothesis import strategies as st
+
+from pool_service.core.errors import (
+    CrashLoop,
+    ModelRejected,
+    PoolError,
+    RuntimeUnavailable,
+    StartFailed,
+    StartTimeout,
+)
+from pool_service.core.types import (
+    FOREVER,
+    Exit,
+    Identity,
+    LaunchPlan,
+    Past,
+    Phase,
+    Server,
+    Settings,
+)
+
+BOOT = "this boot"
+SETTINGS = Settings(runtime_model="org/m")
+PLAN = LaunchPlan(("run", "--port", "0"), (), None, "/health", "served", "0123456789abcdef")
+
+
+def ready(model: str = "m", generation: int = 1, detail: str = "") -> Server:
+    return Server(
+        model=model,
+        settings=SETTINGS,
+        phase=Phase.READY,
+        generation=generation,
+        created_at=1.0,
+        last_used_at=2.0,
+        keep_alive=FOREVER,
+        detail=detail,
+        plan=PLAN,
+        identity=Identity(4321, 99, BOOT),
+        log_path="/log",
+        endpoint="http://127.0.0.1:1",
+        spawned_at=1.5,
+        ready_at=2.0,
+    )
+
+
+_times = st.floats(allow_nan=False, allow_infinity=False) | st.just(FOREVER)
+_texts = st.text(max_size=20)
+_lines = st.lists(_texts, max_size=3).map(tuple)
+
+
+def _all_of(kind: type[Any], **given: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
+    """Every field inferred from its type, unless it is given: new ones take part at once."""
+    return st.builds(kind, **({field.name: ... for field in fields(kind)} | given))
+
+
+st.register_type_strategy(float, _times)
+st.register_type_strategy(Settings, _all_of(Settings))
+st.register_type_strategy(Identity, _all_of(Identity, pid=st.integers(2, 2**22)))
+st.register_type_strategy(
+    LaunchPlan,
+    _all_of(
+        LaunchPlan,
+        environment=st.just(()),
+        nonce=st.from_regex("[0-9a-f]{32}", fullmatch=True),
+    ),
+)
+st.register_type_strategy(
+    PoolError,
+    st.one_of(
+        st.builds(PoolError, _texts, model=_texts),
+        st.builds(RuntimeUnavailable, _texts, model=_texts),
+        st.builds(ModelRejected, _texts, model=_texts, last_lines=_lines),
+        st.builds(StartTimeout, _texts, model=_texts, last_lines=_lines),
+        st.builds(StartFailed, _texts, model=_texts, last_lines=_lines),
+        st.builds(CrashLoop, _texts, model=_texts, last_lines=_lines, retry_after=_times),
+    ),
+)
+st.register_type_strategy(Exit, _all_of(Exit))
+
+servers = _all_of(Server)
+pasts = _all_of(Past)

@@ -1,0 +1,344 @@
+"""What must hold of a service whatever happens to it, its servers and its callers.
+
+    with Invariants.of(service) as invariants:
+        ...                      # torment it
+        invariants.check()       # AssertionError says all that does not hold
+
+One watcher runs along for the life of one service. While it does:
+- Watch's revisions rise by one;
+- a model's next process is not there before the last one is gone.
+`check`, when the service has come to rest:
+- the replay of Watch equals List;
+- no process of the pool that List does not show, and one at most for each model;
+- no descriptor, thread or zombie more in the service than its servers account for.
+
+A process of the pool is known by its working directory, which only it and its descendants have.
+"""
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import grpc
+import psutil
+
+from demo.service import RunningService
+from pool_service.v1 import pool_service_pb2 as pb
+from pool_service.v1 import pool_service_pb2_grpc as pb_grpc
+
+DOCUMENTED = frozenset(
+    {
+        "INVALID_MODEL",
+        "INVALID_RUNTIME_MODEL",
+        "INVALID_KEEP_ALIVE",
+        "INVALID_TARGET",
+        "RUNTIME_MODEL_CONFLICT",
+        "RUNTIME_UNAVAILABLE",
+        "MODEL_REJECTED",
+        "CRASH_LOOP",
+        "START_FAILED",
+        "START_TIMEOUT",
+        "EVICTED",
+        "SERVER_IN_USE",
+        "SHUTTING_DOWN",
+        "RECOVERING",
+        "REVISION_COMPACTED",
+    }
+)
+"""The reasons with which a call may fail; INTERNAL is a bug."""
+
+REST_TIMEOUT = 20.0
+"""Seconds. What has not come to rest by then will not; only a failure takes as long."""
+
+_LOOK_PACE = 0.05
+_REMEMBERED = 20_000
+_MOVING = frozenset({pb.SERVER_STATE_STOPPING})
+# Those of grpc, which come and go with its load, and the workers of asyncio: cores + 4.
+_THREADS_BESIDES = 48
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """A change, and when (time.monotonic) this process was told of it."""
+
+    at: float
+    revision: int
+    server: pb.Server
+    removed: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Vitals:
+    """What a service takes of the machine. descriptors: without its callers' connections."""
+
+    descriptors: int
+    threads: int
+    zombies: int
+    memory: int
+
+
+def vitals(pid: int) -> Vitals:
+    """What the process takes now; memory in bytes."""
+    process = psutil.Process(pid)
+    descriptors = _descriptors(process)
+    # A probe's connection that ends between the two looks would count as less than none.
+    while descriptors != (again := _descriptors(process)):
+        descriptors = again
+    children = [child.status() for child in _alive(process.children())]
+    return Vitals(
+        descriptors=descriptors,
+        threads=process.num_threads(),
+        zombies=children.count(psutil.STATUS_ZOMBIE),
+        memory=process.memory_info().rss,
+    )
+
+
+def _descriptors(process: psutil.Process) -> int:
+    """Those that are no connections."""
+    connections = process.net_connections("inet")
+    connected = [one for one in connections if one.status != psutil.CONN_LISTEN]
+    return process.num_fds() - len(connected)
+
+
+def pool_processes(state_dir: Path) -> dict[int, str]:
+    """The live processes of this state directory's pool and their descendants.
+
+    By pid, with the nonce that names the working directory which a server shares with all
+    that descends from it.
+    """
+    root = f"{(state_dir / 'work').resolve()}/"
+    found = {}
+    for process in psutil.process_iter():
+        try:
+            directory = process.cwd()
+        except psutil.Error:
+            continue
+        if directory.startswith(root) and runs(process):
+            found[process.pid] = directory.removeprefix(root).removesuffix(" (deleted)")
+    return found
+
+
+def runs(process: psutil.Process) -> bool:
+    """Whether it is the same process still, and no zombie."""
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.Error:
+        return False
+
+
+def list_all(stub: "pb_grpc.PoolServiceStub") -> tuple[int, dict[str, pb.Server]]:
+    """A revision, and all servers as they were at it; again until no page is of another."""
+    while True:
+        revisions: set[int] = set()
+        servers: dict[str, pb.Server] = {}
+        token = ""
+        while True:
+            page = stub.List(pb.ListRequest(page_size=1000, page_token=token))
+            revisions.add(page.revision)
+            servers |= {server.model: server for server in page.servers}
+            token = page.next_page_token
+            if not token:
+                break
+        if len(revisions) == 1:
+            return revisions.pop(), servers
+
+
+class Invariants:
+    """A watcher of one service, from its entering to its leaving; the rules are above."""
+
+    def __init__(self, address: str, pid: int, state_dir: Path) -> None:
+        self.pid = pid
+        self.state_dir = state_dir
+        self.broken: list[str] = []
+        """What was seen that must not be, in words."""
+        self._channel = grpc.insecure_channel(
+            address, options=[("grpc.use_local_subchannel_pool", 1)]
+        )
+        self._stub = pb_grpc.PoolServiceStub(self._channel)
+        self._changed = threading.Condition()
+        self._seen: deque[Seen] = deque(maxlen=_REMEMBERED)
+        self._servers: dict[str, pb.Server] = {}
+        self._processes: dict[str, psutil.Process] = {}
+        self._revision = 0
+        self._synced = False
+        self._ended = False
+        self._before: Vitals | None = None
+        self._thread = threading.Thread(target=self._follow, daemon=True)
+
+    @classmethod
+    def of(cls, service: RunningService) -> Self:
+        """The watcher of a service that was started by demo.service."""
+        return cls(service.address, service.process.pid, service.log.parent)
+
+    def __enter__(self) -> Self:
+        self._call = self._stub.Watch(pb.WatchRequest())
+        self._thread.start()
+        with self._changed:
+            self._changed.wait_for(lambda: self._synced or self._ended)
+        assert self._synced, "the service ended the watch at once"
+        self._before = vitals(self.pid)
+        self._servers_before = self._live()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._call.cancel()
+        self._thread.join()
+        self._channel.close()
+
+    # --- what was seen ----------------------------------------------------------------
+
+    @property
+    def revision(self) -> int:
+        """Of the service's last change: where to `wait` from."""
+        return self._stub.List(pb.ListRequest(page_size=1)).revision
+
+    def wait(self, wanted: Callable[[Seen], bool], after: int = 0) -> Seen:
+        """The first change after a revision that is wanted, once it has come.
+
+        AssertionError if the watch ends before.
+        """
+        found: Seen | None = None
+
+        def look() -> bool:
+            nonlocal found
+            found = next((one for one in self._seen if one.revision > after and wanted(one)), None)
+            return found is not None or self._ended
+
+        with self._changed:
+            self._changed.wait_for(look)
+        assert found is not None, "the watch ended before what was waited for"
+        return found
+
+    def wait_for(self, model: str, state: int, after: int = 0) -> Seen:
+        """The first change after a revision by which the model's server is in this state."""
+        return self.wait(
+            lambda one: not one.removed and one.server.model == model and one.server.state == state,
+            after,
+        )
+
+    def wait_removed(self, model: str, after: int = 0) -> Seen:
+        """The first change after a revision by which the model has no server."""
+        return self.wait(lambda one: one.removed and one.server.model == model, after)
+
+    def history(self, model: str) -> list[int]:
+        """The states that the model's server has had, each as often as it was told."""
+        with self._changed:
+            return [one.server.state for one in self._seen if one.server.model == model]
+
+    # --- checking ---------------------------------------------------------------------
+
+    def check(self) -> None:
+        """Wait until the service is at rest, and raise AssertionError for what does not hold."""
+        until = time.monotonic() + REST_TIMEOUT
+        while (flaws := self.flaws()) and time.monotonic() < until:
+            time.sleep(_LOOK_PACE)
+        broken = [*self.broken, *flaws]
+        assert not broken, "; ".join(broken)
+
+    def flaws(self) -> list[str]:
+        """What does not hold at this moment; while something moves, it may in the next."""
+        revision, listed = list_all(self._stub)
+        return [
+            *self._replay_flaws(revision, listed),
+            *self._process_flaws(listed),
+            *self._growth_flaws(),
+        ]
+
+    def _replay_flaws(self, revision: int, listed: dict[str, pb.Server]) -> list[str]:
+        with self._changed:
+            self._changed.wait_for(lambda: self._revision >= revision or self._ended, REST_TIMEOUT)
+            if self._revision != revision:
+                return [f"Watch is at revision {self._revision}, List at {revision}"]
+            replayed = {model: _lasting(server) for model, server in self._servers.items()}
+        shown = {model: _lasting(server) for model, server in listed.items()}
+        return [] if replayed == shown else [f"the replay {replayed} is not List {shown}"]
+
+    def _process_flaws(self, listed: dict[str, pb.Server]) -> list[str]:
+        alive = pool_processes(self.state_dir)
+        known = {alive[server.pid] for server in listed.values() if server.pid in alive}
+        strays = {pid: nonce for pid, nonce in alive.items() if nonce not in known}
+        flaws = [f"processes that List does not show: {strays}"] if strays else []
+        moving = [server.model for server in listed.values() if server.state in _MOVING]
+        flaws += [f"still stopping: {moving}"] if moving else []
+        shown = [server.pid for server in listed.values() if server.pid]
+        return flaws + ([] if len(shown) == len(set(shown)) else [f"a pid twice: {shown}"])
+
+    def _growth_flaws(self) -> list[str]:
+        assert self._before is not None
+        now = vitals(self.pid)
+        servers = self._live() - self._servers_before
+        flaws = []
+        if now.descriptors > self._before.descriptors + max(servers, 0):
+            flaws.append(
+                f"{now.descriptors} descriptors, {self._before.descriptors} before, "
+                f"{servers} servers more"
+            )
+        if now.threads > _THREADS_BESIDES:
+            flaws.append(f"{now.threads} threads")
+        return flaws + ([f"{now.zombies} zombies"] if now.zombies else [])
+
+    def _live(self) -> int:
+        with self._changed:
+            return sum(1 for server in self._servers.values() if server.pid)
+
+    # --- watching ---------------------------------------------------------------------
+
+    def _follow(self) -> None:
+        try:
+            for response in self._call:
+                with self._changed:
+                    self._receive(response, time.monotonic())
+                    self._changed.notify_all()
+        except grpc.RpcError:
+            pass  # it was cancelled, or its service is gone
+        with self._changed:
+            self._ended = True
+            self._changed.notify_all()
+
+    def _receive(self, response: pb.WatchResponse, now: float) -> None:
+        kind = response.WhichOneof("event")
+        if self._synced and response.revision != self._revision + 1:
+            self.broken.append(f"revision {response.revision} followed {self._revision}")
+        self._revision = response.revision
+        if kind == "synced":
+            self._synced = True
+        elif kind == "removed":
+            self._servers.pop(response.removed.model, None)
+            self._seen.append(Seen(now, response.revision, response.removed, removed=True))
+        else:
+            self._take(response.server, response.revision, now)
+
+    def _take(self, server: pb.Server, revision: int, now: float) -> None:
+        self._servers[server.model] = server
+        self._seen.append(Seen(now, revision, server, removed=False))
+        before = self._processes.get(server.model)
+        if server.pid and (before is None or before.pid != server.pid):
+            if before is not None and runs(before):
+                self.broken.append(f"{server.model!r} has the processes {before} and {server.pid}")
+            try:
+                self._processes[server.model] = psutil.Process(server.pid)
+            except psutil.Error:
+                self._processes.pop(server.model, None)
+
+
+def _lasting(server: pb.Server) -> str:
+    """All that every change of is told; a use by itself is not."""
+    copy = pb.Server()
+    copy.CopyFrom(server)
+    copy.ClearField("last_use_time")
+    copy.ClearField("expire_time")
+    return str(copy)
+
+
+def _alive(processes: list[psutil.Process]) -> list[psutil.Process]:
+    return [process for process in processes if process.is_running()]

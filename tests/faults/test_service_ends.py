@@ -1,0 +1,189 @@
+"""The service is told to end, or another comes: what becomes of its servers and callers."""
+
+import signal
+import subprocess
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from threading import Event
+
+import psutil
+import pytest
+
+from demo.service import ServiceFailedError, command, running
+from pool_service_client import PoolClient, RetryPolicy, ServerState, Synced
+from tests.faults.lives import (
+    Lives,
+    Stream,
+    fake_lives,
+    real_lives,
+    same_process,
+    seen,
+    settled,
+)
+from tests.faults.table import Recovery
+
+LONG = 100_000
+"""Tokens: more than any test waits for."""
+
+
+@pytest.fixture
+def real(tmp_path: Path) -> Iterator[Lives]:
+    with real_lives(tmp_path) as lives:
+        yield lives
+
+
+@pytest.fixture
+def fake(tmp_path: Path) -> Iterator[Lives]:
+    with fake_lives(tmp_path) as lives:
+        yield lives
+
+
+@pytest.mark.fault("SIGTERM")
+def test_sigterm_drains_and_stops_all_and_leaves_no_process(real: Lives, tiny: str) -> None:
+    service = real.start()
+    with real.pool() as pool:
+        stream = Stream(pool.ensure("tiny", runtime_model=tiny).server, 500)
+        everything = real.processes()
+        service.process.terminate()
+        assert stream.is_complete()
+        assert service.process.wait() == 0
+    psutil.wait_procs(everything)
+    assert real.processes() == []
+
+
+@pytest.mark.fault("SIGTERM with --keep-servers")
+def test_servers_that_are_kept_answer_on_and_the_next_service_has_them(
+    real: Lives, tiny: str
+) -> None:
+    service = real.start("--keep-servers")
+    with real.pool() as pool:
+        server = pool.ensure("tiny", runtime_model=tiny).server
+        stream = Stream(server, 2000)
+        service.process.terminate()
+        assert service.process.wait() == 0
+        assert real.servers() == {server.pid}
+        real.start()
+        ensured = pool.ensure("tiny")
+        assert not ensured.started
+        assert same_process(ensured.server, server)
+        assert stream.is_complete()
+
+
+@pytest.mark.fault("SIGTERM twice; SIGINT in a drain")
+@pytest.mark.parametrize("second", [signal.SIGTERM, signal.SIGINT])
+def test_a_second_signal_ends_what_would_drain_for_long(
+    real: Lives, tiny: str, second: signal.Signals
+) -> None:
+    service = real.start()
+    with real.pool() as pool:
+        server = pool.ensure("tiny", runtime_model=tiny).server
+        stream = Stream(server, LONG)
+        service.process.terminate()
+        seen(pool, "tiny", ServerState.STOPPING)
+        everything = real.processes()
+        service.process.send_signal(second)
+        assert service.process.wait() == 0
+        stream.close()
+    psutil.wait_procs(everything)
+    assert real.processes() == []
+
+
+@pytest.mark.fault("second service on the same state directory")
+def test_a_second_service_names_the_first_which_is_undisturbed(real: Lives, tiny: str) -> None:
+    service = real.start()
+    with real.pool() as pool:
+        server = pool.ensure("tiny", runtime_model=tiny).server
+        second = subprocess.run(
+            command("serve", "--listen", "127.0.0.1:0", "--state-dir", str(real.state_dir)),
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert second.returncode == 1
+        assert str(service.process.pid) in second.stderr
+        assert service.address in second.stderr
+        assert same_process(pool.ensure("tiny").server, server)
+        assert len(real.guards()) == 1
+
+
+@pytest.mark.fault("second service on the same address")
+def test_a_taken_address_is_refused_before_anything_is_touched(fake: Lives, tmp_path: Path) -> None:
+    service = fake.start()
+    with fake.pool() as pool:
+        server = pool.ensure("m").server
+        with (
+            pytest.raises(ServiceFailedError, match="cannot listen on"),
+            running(tmp_path / "other", [service.address]),
+        ):
+            pass
+        assert same_process(pool.ensure("m").server, server)
+
+
+@pytest.mark.fault("--replace")
+def test_a_service_is_replaced_without_a_stopped_server_or_a_failed_call(
+    fake: Lives, recovered: Recovery
+) -> None:
+    first = fake.start()
+    done = Event()
+    with fake.pool() as pool, ThreadPoolExecutor(8) as callers, pool.watch() as events:
+        before = [
+            pool.ensure(f"m/{number}", runtime_model="x?delay=0.01").server for number in range(4)
+        ]
+        while not isinstance(next(events), Synced):
+            pass
+        streams = [Stream(server, 300) for server in before]
+        calls = [callers.submit(ensured_until, done, fake, server.model) for server in before]
+        joining = callers.submit(pool.ensure, "loading", runtime_model="x?load=2")
+        loading = seen(pool, "loading", ServerState.STARTING)
+        with recovered.measured():
+            second = fake.start("--replace")
+            assert same_process(pool.ensure("m/0").server, before[0])
+        assert first.process.wait() == 0
+        assert second.address == first.address
+        assert joining.result().server.pid == loading.pid
+        done.set()
+        for server, call in zip(before, calls, strict=True):
+            assert call.result() == {(server.pid, server.endpoint)}
+        assert all(callers.map(Stream.is_complete, streams))
+        # A watcher of the first goes on at the second, and begins with its present state.
+        while not isinstance(next(events), Synced):
+            pass
+        assert fake.servers() == {loading.pid, *(server.pid for server in before)}
+
+
+def ensured_until(done: Event, lives: Lives, model: str) -> set[tuple[int, str]]:
+    """Ensure again and again; what was answered."""
+    answers = set()
+    with lives.pool() as pool:
+        while not done.is_set():
+            server = pool.ensure(model).server
+            answers.add((server.pid, server.endpoint))
+    return answers
+
+
+@pytest.mark.fault("--replace")
+def test_where_no_service_runs_replace_just_starts(fake: Lives) -> None:
+    fake.start("--replace")
+    with fake.pool() as pool:
+        server = pool.ensure("m").server
+        fake.kill()
+        fake.start("--replace")
+        assert same_process(settled(pool)["m"], server)
+
+
+@pytest.mark.fault("reload: the configuration is bad at a replacement")
+def test_a_replacement_with_a_bad_file_leaves_the_running_service_alone(
+    fake: Lives, tmp_path: Path
+) -> None:
+    service = fake.start()
+    bad = tmp_path / "bad.toml"
+    bad.write_text("[service]\nmax_startz = 3\n")
+    arguments = ("--state-dir", str(fake.state_dir), "--config", str(bad), "--replace")
+    second = subprocess.run(
+        command("serve", *arguments), capture_output=True, text=True, check=False
+    )
+    assert second.returncode != 0
+    assert "max_startz" in second.stderr
+    with PoolClient.connect(service.address, retry=RetryPolicy(patience=0)) as pool:
+        assert pool.ensure("m").started

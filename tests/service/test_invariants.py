@@ -1,0 +1,43 @@
+"""What tests/faults/invariants.py is for: it notices what must not be."""
+
+import subprocess
+
+import pytest
+
+from demo.service import RunningService
+from pool_service.v1 import pool_service_pb2 as pb
+from pool_service_client import PoolClient
+from tests.faults.invariants import Invariants
+
+
+def test_a_service_that_does_its_work_has_no_flaws(
+    service: RunningService, pool: PoolClient
+) -> None:
+    with Invariants.of(service) as invariants:
+        pool.ensure("stays")
+        pool.ensure("goes")
+        pool.evict("goes")
+        invariants.check()
+
+
+def test_a_process_that_list_does_not_show_is_a_flaw(service: RunningService) -> None:
+    directory = service.log.parent / "work" / "lost"
+    directory.mkdir(parents=True)
+    with (
+        Invariants.of(service) as invariants,
+        subprocess.Popen(["/bin/sleep", "1000"], cwd=directory) as lost,
+    ):
+        assert [str(lost.pid) in flaw for flaw in invariants.flaws()] == [True]
+        lost.kill()
+
+
+def test_a_gap_and_a_second_process_are_flaws(service: RunningService, pool: PoolClient) -> None:
+    pids = [pool.ensure(model).server.pid for model in ("one", "other")]
+    with Invariants.of(service) as invariants:
+        for revision, pid in enumerate(pids, invariants.revision + 2):
+            change = pb.WatchResponse(revision=revision, server=pb.Server(model="m", pid=pid))
+            invariants._receive(change, 0.0)
+        assert ["followed" in flaw for flaw in invariants.broken] == [True, False]
+        assert "has the processes" in invariants.broken[1]
+        with pytest.raises(AssertionError):
+            invariants.check()

@@ -1,0 +1,120 @@
+"""What the soak holds for a violation: a checker that never finds anything proves nothing."""
+
+import random
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from pool_service_client.v1 import pool_service_pb2 as pb
+from soak.keeper import Keeper
+from soak.ledger import Ledger
+from soak.models import Model
+from soak.streams import Fate, fate_of
+from soak.watcher import Watcher
+
+HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n\r\n"
+EVENTS = b'5\r\ndata: {"model": "m", "finish_reason": "length"}\r\n'
+END = b"data: [DONE]\n\n\r\n0\r\n\r\n"
+
+
+@pytest.fixture
+def ledger(tmp_path: Path) -> Iterator[Ledger]:
+    ledger = Ledger(tmp_path / "events.log")
+    yield ledger
+    ledger.close()
+
+
+@pytest.fixture
+def watcher(tmp_path: Path, ledger: Ledger) -> Watcher:
+    keeper = Keeper(tmp_path, tmp_path / "soak.toml", ledger, random.Random(1))
+    watcher = Watcher(keeper, [Model("m", "m"), Model("mortal", "m", mortal=True)], ledger)
+    watcher.receive(pb.WatchResponse(revision=10, synced=pb.Synced()), resumed=False)
+    return watcher
+
+
+def ready(model: str = "m", generation: int = 1, pid: int = 7) -> pb.Server:
+    return pb.Server(
+        model=model,
+        generation=generation,
+        pid=pid,
+        state=pb.SERVER_STATE_READY,
+        endpoint="http://127.0.0.1:1",
+    )
+
+
+def ended(cause: int, model: str = "m", generation: int = 1) -> pb.Server:
+    end = pb.Exit(generation=generation)
+    end.cause = cause  # type: ignore[assignment]
+    return pb.Server(
+        model=model, generation=generation, state=pb.SERVER_STATE_FAILED, last_exit=end
+    )
+
+
+def told(watcher: Watcher, *servers: pb.Server, first: int = 11) -> None:
+    for revision, server in enumerate(servers, first):
+        watcher.receive(pb.WatchResponse(revision=revision, server=server), resumed=False)
+
+
+def test_a_life_in_order_is_no_violation(watcher: Watcher, ledger: Ledger) -> None:
+    evicted = ended(pb.EXIT_CAUSE_EVICTED)
+    told(watcher, ready(), evicted, ready(generation=2, pid=8))
+    assert ledger.violations == []
+
+
+def test_a_gap_in_the_revisions_is_one(watcher: Watcher, ledger: Ledger) -> None:
+    told(watcher, ready(), first=12)
+    assert "from 10 to 12" in ledger.violations[0]
+
+
+def test_another_process_in_the_same_generation_is_one(watcher: Watcher, ledger: Ledger) -> None:
+    told(watcher, ready(pid=7), ready(pid=8))
+    assert "has pid 8, and had 7" in ledger.violations[0]
+
+
+def test_a_generation_that_goes_back_is_one(watcher: Watcher, ledger: Ledger) -> None:
+    told(watcher, ready(generation=3), ready(generation=2, pid=8))
+    assert "went back" in ledger.violations[0]
+
+
+def test_a_process_that_no_record_told_of_is_one(watcher: Watcher, ledger: Ledger) -> None:
+    told(watcher, ready("(unknown: pid 7)"))
+    assert "no record" in ledger.violations[0]
+
+
+@pytest.mark.parametrize(
+    "cause",
+    [
+        pb.EXIT_CAUSE_CRASHED,
+        pb.EXIT_CAUSE_WEDGED,
+        pb.EXIT_CAUSE_START_TIMEOUT,
+        pb.EXIT_CAUSE_SHUTDOWN,
+        pb.EXIT_CAUSE_ORPHANED,
+    ],
+)
+def test_an_end_that_nobody_caused_is_one(watcher: Watcher, ledger: Ledger, cause: int) -> None:
+    told(watcher, ready(), ended(cause))
+    assert "without a reason" in ledger.violations[0]
+
+
+def test_an_end_that_the_soak_caused_is_none(watcher: Watcher, ledger: Ledger) -> None:
+    watcher.life(ready()).killed_by_us = True
+    watcher.life(ready(generation=2)).stopped_by_us = True
+    told(watcher, ended(pb.EXIT_CAUSE_CRASHED), ended(pb.EXIT_CAUSE_WEDGED, generation=2))
+    told(watcher, ended(pb.EXIT_CAUSE_CRASHED, "mortal"), first=13)
+    assert ledger.violations == []
+
+
+@pytest.mark.parametrize(
+    ("text", "fate"),
+    [
+        (b"", Fate.REFUSED),
+        (HEAD, Fate.CUT),
+        (HEAD + EVENTS, Fate.CUT),
+        (HEAD + EVENTS + END, Fate.WHOLE),
+        (HEAD + EVENTS.replace(b'"m"', b'"another"') + END, Fate.WRONG),
+        (b"HTTP/1.1 503 Busy\r\n\r\n", Fate.WRONG),
+    ],
+)
+def test_a_stream_is_whole_only_with_its_end(text: bytes, fate: Fate) -> None:
+    assert fate_of(text, "m") is fate

@@ -1,0 +1,67 @@
+"""The unit files are valid, and keep servers over a restart of the service."""
+
+import configparser
+import os
+import plistlib
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+PACKAGING = Path(__file__).parents[1] / "packaging"
+UNITS = tuple(sorted((PACKAGING / "systemd").rglob("*.service")))
+DRAIN_AND_STEPS = 300 + 2 * 10
+
+
+def settings(unit: Path) -> configparser.SectionProxy:
+    parser = configparser.RawConfigParser(strict=True)
+    parser.optionxform = str  # type: ignore[assignment,method-assign]  # the way it is documented
+    parser.read_string(unit.read_text())
+    return parser["Service"]
+
+
+def by_name(unit: Path) -> str:
+    return unit.parent.name
+
+
+def test_there_is_a_unit_for_the_machine_and_one_for_a_user() -> None:
+    assert [unit.parent.name for unit in UNITS] == ["system", "user"]
+
+
+@pytest.mark.parametrize("unit", UNITS, ids=by_name)
+def test_a_unit_leaves_the_servers_alone(unit: Path) -> None:
+    service = settings(unit)
+    assert service["KillMode"] == "process"
+    assert service["OOMPolicy"] == "continue"
+    assert "--keep-servers" in service["ExecStart"]
+    assert "PrivateTmp" not in service
+    assert "MemoryDenyWriteExecute" not in service
+
+
+@pytest.mark.parametrize("unit", UNITS, ids=by_name)
+def test_a_unit_gives_the_service_the_time_for_a_drain(unit: Path) -> None:
+    assert int(settings(unit)["TimeoutStopSec"]) > DRAIN_AND_STEPS
+
+
+@pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="there is no systemd here")
+@pytest.mark.parametrize("unit", UNITS, ids=by_name)
+def test_systemd_accepts_a_unit_without_a_word(unit: Path, tmp_path: Path) -> None:
+    # Where the program is to be is no part of what is verified.
+    program = settings(unit)["ExecStart"].split()[0]
+    copy = tmp_path / unit.name
+    copy.write_text(unit.read_text().replace(program, "/bin/true"))
+    command = ("systemd-analyze", f"--{by_name(unit)}", "verify", str(copy))
+    environment = {**os.environ, "XDG_RUNTIME_DIR": str(tmp_path)}
+    verified = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+    assert (verified.returncode, verified.stdout + verified.stderr) == (0, "")
+
+
+def test_the_launchd_agent_leaves_the_servers_alone() -> None:
+    agent = plistlib.loads((PACKAGING / "launchd" / "pool-service.plist").read_bytes())
+    assert agent["AbandonProcessGroup"] is True
+    assert agent["ProgramArguments"] == ["@PROGRAM@", "serve", "--keep-servers"]
+    assert agent["KeepAlive"] == {"SuccessfulExit": False}
+    assert agent["ProcessType"] == "Interactive"
+    assert agent["ExitTimeOut"] > DRAIN_AND_STEPS
+    assert agent["Umask"] == 0o077
