@@ -13,6 +13,7 @@ import psutil
 import pytest
 
 from demo.service import RunningService
+from pool_service.adapters.launch import NONCE_VARIABLE
 from pool_service.v1 import pool_service_pb2 as pb
 from pool_service.v1 import pool_service_pb2_grpc as pb_grpc
 from pool_service_client import (
@@ -45,7 +46,9 @@ def wait_for(pool: PoolClient, model: str, state: ServerState) -> Server:
 
 
 def servers_of(service: RunningService) -> list[psutil.Process]:
-    return psutil.Process(service.process.pid).children(recursive=True)
+    """What it started for models; its guard is no server."""
+    children = psutil.Process(service.process.pid).children(recursive=True)
+    return [child for child in children if NONCE_VARIABLE in child.environ()]
 
 
 async def test_a_thousand_ensures_at_once_share_one_process(service: RunningService) -> None:
@@ -140,7 +143,7 @@ def test_a_hundred_rounds_leave_nothing_behind(start: Start) -> None:
             one_round(pool)
         after = process.num_fds(), process.num_threads()
         assert next(pool.list(), None) is None
-    assert process.children(recursive=True) == []
+    assert servers_of(service) == []
     assert after <= before
 
 
