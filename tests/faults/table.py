@@ -1,6 +1,7 @@
 """The table of a run: which fault, what became of it, how long until all was whole again."""
 
 import contextlib
+import math
 import statistics
 import time
 from collections.abc import Iterator, Sequence
@@ -102,12 +103,13 @@ class Table:
 
 def _claim(nodeid: str) -> str:
     """What a test's name says, as words."""
-    return nodeid.rpartition("::")[2].removeprefix("test_").replace("_", " ")
+    name = nodeid.partition("::")[2].partition("[")[0]
+    return name.removeprefix("test_").replace("_", " ")
 
 
 def _spread(seconds: Sequence[float]) -> str:
     if len(seconds) < 3:
         return ", ".join(f"{one:.3g} s" for one in seconds)
     ranked = sorted(seconds)
-    p99 = ranked[min(len(ranked) - 1, int(len(ranked) * 0.99))]
+    p99 = ranked[math.ceil(len(ranked) * 0.99) - 1]
     return f"{statistics.median(ranked):.3g} s (p99 {p99:.3g} s, {len(ranked)} times)"
