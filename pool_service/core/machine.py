@@ -26,6 +26,7 @@ from pool_service.core.errors import PoolError, RuntimeModelConflict
 from pool_service.core.evictions import Eviction
 from pool_service.core.failures import (
     evicted,
+    is_crash,
     leaving,
     runtime_model_conflict,
     shutting_down,
@@ -174,10 +175,15 @@ class Machine(Recovery):
         """What is still known of the last start, so that a herd does not cost a process each."""
         if server is None or server.failure is None or now >= server.retry_at:
             return None
-        wanted = self._catalogue.settings_for(event.model, event.runtime_model)
-        if wanted.runtime_model != server.settings.runtime_model:
+        if self._wanted(event, server).runtime_model != server.settings.runtime_model:
             return None
         return still_barred(server.failure, server.retry_at, now)
+
+    def _wanted(self, event: EnsureRequested, server: Server | None) -> Settings:
+        """What a new start would run: what died is repaired as what it was."""
+        died = server is not None and server.phase is Phase.FAILED and is_crash(server)
+        was = server.settings.runtime_model if server is not None and died else ""
+        return self._catalogue.settings_for(event.model, event.runtime_model or was)
 
     def _hand_out(self, server: Server, event: EnsureRequested, now: float) -> None:
         # Who gets it now may ask it after the look that is under way.
@@ -191,7 +197,7 @@ class Machine(Recovery):
 
     def _wait(self, event: EnsureRequested, server: Server | None, now: float) -> None:
         settled = self._settled(event.model, server)
-        settings = settled or self._catalogue.settings_for(event.model, event.runtime_model)
+        settings = settled or self._wanted(event, server)
         starts = settled is None
         wait = Wait(event.ticket, event.runtime_model, settings, event.keep_alive, starts=starts)
         self._waiting.add(event.model, wait)

@@ -254,6 +254,14 @@ async def test_what_is_remembered_of_one_runtime_model_is_not_told_of_another() 
         assert now() == pytest.approx(2.0)
 
 
+async def test_who_repairs_a_crash_need_not_name_the_runtime_model_again() -> None:
+    async with running() as run:
+        await run.pool.ensure("m", "/models/m")
+        await crash(run)
+        repaired = (await run.pool.ensure("m")).server
+        assert (repaired.generation, repaired.settings.runtime_model) == (2, "/models/m")
+
+
 async def test_another_runtime_model_does_not_wait_out_the_backoff_of_the_one_that_died() -> None:
     async with running(limits=SLOW) as run:
         await run.pool.ensure("m", "org/dies")
