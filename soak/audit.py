@@ -20,7 +20,7 @@ PACE: Final = 0.5
 """Seconds between two looks."""
 REST: Final = 60.0
 """Seconds in which the pool comes to rest if it is left alone: a stopped server must be found
-wedged (12 s), or not ready in time under a new service (25 s), and drained (15 s); a guard that
+wedged (6 s), or not ready in time under a new service (25 s), and drained (15 s); a guard that
 died often is started again after up to 30 s."""
 REPLAY: Final = 10.0
 """Seconds by which Watch may be behind List on a busy machine."""

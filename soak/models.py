@@ -24,7 +24,7 @@ failure_ttl = 20
 backoff_most = 3
 crash_window = 30
 stable_run = 5
-pulse_interval = 2
+pulse_interval = 1
 pulse_limit = 3
 [runtime]
 kind = "vllm-mlx"
@@ -36,7 +36,7 @@ keep = 100
 keep_alive = {keep_alive}
 min_residency = {min_residency}
 start_timeout = 25
-probe_timeout = 2
+probe_timeout = 1
 drain_timeout = {drain}
 stop_timeout = {stop}
 """
