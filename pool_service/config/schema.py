@@ -133,7 +133,7 @@ class ServiceSection(Section):
         "leaves its servers.",
     )
     recovery_timeout: Seconds = Field(
-        default=10.0,
+        default=3.0,
         description="How long calls wait, at the start, until it is known how the servers of an "
         "earlier service are.",
     )
