@@ -202,6 +202,9 @@ class Pool(RuleBasedStateMachine):
         self.ledger.now += later
         self.ledger.restart(data.draw(st.integers(oldest, newest)))
         self.past = []
+        sought = [c.model for c in self.under_way() if isinstance(c, steps.Adopt)]
+        if sought and data.draw(st.booleans()):
+            self.somebody_ensures(data.draw(st.sampled_from(sought)), "", None)
 
     @precondition(lambda self: self.ledger.recovering)
     @rule()

@@ -387,7 +387,7 @@ async def test_an_eviction_of_one_that_was_not_looked_for_yet_waits_for_it() -> 
         begun = now()
         removed = await run.pool.evict(Every.ALL)
         assert [each.server.model for each in removed] == ["m"]
-        assert now() == pytest.approx(begun + 10.0)
+        assert run.world.signals("m") == [("SIGTERM", pytest.approx(begun + 10.0))]
 
 
 async def test_one_that_never_proves_itself_again_is_stopped_at_the_start_limit() -> None:
