@@ -202,9 +202,10 @@ class Pool(RuleBasedStateMachine):
         self.ledger.now += later
         self.ledger.restart(data.draw(st.integers(oldest, newest)))
         self.past = []
-        sought = [c.model for c in self.under_way() if isinstance(c, steps.Adopt)]
-        if sought and data.draw(st.booleans()):
-            self.somebody_ensures(data.draw(st.sampled_from(sought)), "", None)
+        sought: list[str | None] = [c.model for c in self.under_way() if isinstance(c, steps.Adopt)]
+        model = data.draw(st.sampled_from([None, *sought]))
+        if model is not None:
+            self.somebody_ensures(model, "", None)
 
     @precondition(lambda self: self.ledger.recovering)
     @rule()
