@@ -36,5 +36,7 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
 # Else looptime makes an event loop for each test that has none, and nobody closes it.
 asyncio.set_event_loop(None)
 
-# A shell that runs the tests in the background lets them, and all that they start, ignore it.
+# A shell that runs the tests in the background, and nohup, let them and all that they start
+# ignore these.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)

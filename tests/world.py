@@ -19,15 +19,14 @@ from pool_service.core.types import (
     ExitReport,
     Identity,
     LaunchPlan,
-    Past,
     Phase,
     Pulse,
-    Remembered,
     Server,
     Settings,
     SpawnedProcess,
     StopSignal,
 )
+from tests.fake_records import FakeRecords
 
 NEVER = float("inf")
 WALL = 1_700_000_000.0
@@ -162,57 +161,6 @@ class FakeClock:
     def jump(self, seconds: float) -> None:
         """The machine sleeps, or the service is held up, for so long."""
         self._slept += seconds
-
-
-class FakeRecords:
-    """Records on a disk that is as slow as the port allows: only `settled` writes.
-
-    trouble: the disk fails, and says so; damaged: files that cannot be read.
-    """
-
-    def __init__(self) -> None:
-        self.trouble = ""
-        self.damaged: tuple[str, ...] = ()
-        self.loading: When = 0.0
-        self.settling: When = 0.0
-        self.disk: dict[str, Server | Past] = {}
-        self.puts: list[Server] = []
-        self._unwritten: dict[str, Server | Past] = {}
-
-    def put(self, server: Server) -> None:
-        self.puts.append(server)
-        self._unwritten[server.model] = server
-
-    def remove(self, server: Server) -> None:
-        self._unwritten[server.model] = Past(server.model, server.generation, server.last_exit)
-
-    async def settled(self) -> None:
-        await passes(self.settling)
-        self.write()
-
-    async def load(self) -> Remembered:
-        await passes(self.loading)
-        entries = self.disk.values()
-        return Remembered(
-            servers=tuple(entry for entry in entries if isinstance(entry, Server)),
-            pasts=tuple(entry for entry in entries if isinstance(entry, Past)),
-            damaged=self.damaged,
-        )
-
-    def write(self) -> None:
-        """What was put reaches the disk, if that works."""
-        if not self.trouble:
-            self.disk |= self._unwritten
-            self._unwritten = {}
-
-    def lose(self) -> None:
-        """What was put since the last write is gone with the service."""
-        self._unwritten = {}
-
-    def says(self, model: str) -> Server | None:
-        """What is on disk of a model's server."""
-        entry = self.disk.get(model)
-        return entry if isinstance(entry, Server) else None
 
 
 class World:

@@ -1,6 +1,7 @@
 """One HTTP request to a server that may misbehave: bounded in time and size."""
 
 import asyncio
+from contextlib import suppress
 from dataclasses import dataclass
 
 import h11
@@ -28,6 +29,9 @@ async def get(host: str, port: int, path: str, timeout: float) -> Answer | None:
             finally:
                 # At once, and nothing is sent any more: a peer that does not read cannot hold it.
                 writer.transport.abort()
+                # Else whoever counts the peer's connections next may still count this one.
+                with suppress(OSError):
+                    await writer.wait_closed()
     except (OSError, TimeoutError, h11.ProtocolError):
         return None
 

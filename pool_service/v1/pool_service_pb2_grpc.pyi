@@ -80,7 +80,8 @@ class PoolServiceStub:
     not stop the eviction.
 
     Reasons: INVALID_TARGET, INVALID_MODEL, INVALID_FORCE (INVALID_ARGUMENT);
-    SERVER_IN_USE (FAILED_PRECONDITION).
+    SERVER_IN_USE (FAILED_PRECONDITION); SHUTTING_DOWN (UNAVAILABLE: the service
+    leaves its servers to the next one).
     """
     List: _grpc.UnaryUnaryMultiCallable[_pool_service_pb2.ListRequest, _pool_service_pb2.ListResponse]
     """List returns the servers in the order of their models, a page at a time.
@@ -143,7 +144,8 @@ class PoolServiceAsyncStub(PoolServiceStub):
     not stop the eviction.
 
     Reasons: INVALID_TARGET, INVALID_MODEL, INVALID_FORCE (INVALID_ARGUMENT);
-    SERVER_IN_USE (FAILED_PRECONDITION).
+    SERVER_IN_USE (FAILED_PRECONDITION); SHUTTING_DOWN (UNAVAILABLE: the service
+    leaves its servers to the next one).
     """
     List: _aio.UnaryUnaryMultiCallable[_pool_service_pb2.ListRequest, _pool_service_pb2.ListResponse]  # type: ignore[assignment]
     """List returns the servers in the order of their models, a page at a time.
@@ -215,7 +217,8 @@ class PoolServiceServicer(metaclass=_abc_1.ABCMeta):
         not stop the eviction.
 
         Reasons: INVALID_TARGET, INVALID_MODEL, INVALID_FORCE (INVALID_ARGUMENT);
-        SERVER_IN_USE (FAILED_PRECONDITION).
+        SERVER_IN_USE (FAILED_PRECONDITION); SHUTTING_DOWN (UNAVAILABLE: the service
+        leaves its servers to the next one).
         """
 
     @_abc_1.abstractmethod

@@ -223,6 +223,8 @@ class Ledger:
             case steps.AwaitExit() | steps.AwaitReady() | steps.CheckUse() | steps.TakePulse():
                 assert self.processes[model] == command.identity
             case steps.SendSignal():
+                sought = [c for c in self.outstanding if _is(c, steps.Adopt, model)]
+                assert not sought, "signalled before it is known to be ours"
                 assert self.processes[model] == command.identity
             case steps.Sweep():
                 assert self.processes[model] == command.identity
@@ -372,7 +374,8 @@ class Ledger:
         self.now += away
         self.handle(TimeReached(away))
         for server in alive:
-            assert self.shown[server.model].phase is server.phase
+            after = self.shown[server.model]
+            assert (after.phase, after.stop_signal) == (server.phase, server.stop_signal)
 
 
 def _is(command: steps.ServerCommand, kind: type, model: str) -> bool:

@@ -202,6 +202,10 @@ class Pool(RuleBasedStateMachine):
         self.ledger.now += later
         self.ledger.restart(data.draw(st.integers(oldest, newest)))
         self.past = []
+        sought: list[str | None] = [c.model for c in self.under_way() if isinstance(c, steps.Adopt)]
+        model = data.draw(st.sampled_from([None, *sought]))
+        if model is not None:
+            self.somebody_ensures(model, "", None)
 
     @precondition(lambda self: self.ledger.recovering)
     @rule()

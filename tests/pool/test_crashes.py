@@ -244,14 +244,20 @@ async def test_a_missing_runtime_is_told_from_memory_for_a_moment() -> None:
         assert len(run.world.times("prepare")) == 2
 
 
-async def test_what_is_remembered_of_one_runtime_model_is_not_told_of_another() -> None:
+@pytest.mark.parametrize(("pause", "phase"), [(0.0, Phase.SWEEPING), (0.5, Phase.FAILED)])
+async def test_what_is_remembered_of_one_runtime_model_is_not_told_of_another(
+    pause: float, phase: Phase
+) -> None:
     async with running() as run:
-        run.world.script("m", Script(load=9.0, dies=1.0, report=REJECTED), Script())
+        rejected = Script(load=9.0, dies=1.0, report=REJECTED, sweep=0.1)
+        run.world.script("m", rejected, Script())
         with pytest.raises(ModelRejected):
             await run.pool.ensure("m", "org/bad")
+        await asyncio.sleep(pause)
+        assert run.phase("m") is phase
         ensured = await run.pool.ensure("m", "org/good")
         assert ensured.server.settings.runtime_model == "org/good"
-        assert now() == pytest.approx(2.0)
+        assert now() == pytest.approx(2.0 + max(pause, 0.1))
 
 
 async def test_who_repairs_a_crash_need_not_name_the_runtime_model_again() -> None:

@@ -90,8 +90,12 @@ async def test_nothing_is_done_or_written_after_the_end() -> None:
     async with running(keep_alive=20.0, limits=replace(LIMITS, pulse_interval=15.0)) as run:
         await run.pool.ensure("m")
         await asyncio.sleep(USE_PACE + 1)
-        await run.pool.ensure("m")
+        run.world.script("stops", Script(load=0.0, ends_on={StopSignal.TERMINATE: NEVER}))
+        await asyncio.gather(run.pool.ensure("m"), run.pool.ensure("stops"))
+        evicting = asyncio.create_task(run.pool.evict("stops", force=True))
+        await asyncio.sleep(1)
         await run.pool.leave()
+        await outcomes(evicting)
         calls, puts = len(run.world.calls), len(run.world.records.puts)
         run.pool.hurry()
         await asyncio.sleep(500)

@@ -5,11 +5,9 @@ from dataclasses import replace
 
 import pytest
 
-from pool_service.core.errors import CrashLoop, PoolError, Recovering, StartTimeout
-from pool_service.core.requests import Every
+from pool_service.core.errors import CrashLoop, StartTimeout
 from pool_service.core.types import Cause, Past, Phase, Server, StopSignal
-from pool_service.pool import USE_PACE
-from tests.pool.running import BUDGET, LIMITS, now, running
+from tests.pool.running import LIMITS, now, running
 from tests.world import CRASH, KILLED, NEVER, Script, outcomes, settled
 
 pytestmark = pytest.mark.looptime
@@ -51,18 +49,6 @@ async def test_idle_times_go_on_over_the_restart() -> None:
         assert run.phase("m") is Phase.READY
         await asyncio.sleep(0.2)
         assert run.phase("m") is None
-
-
-async def test_a_use_is_on_disk_within_its_pace() -> None:
-    async with running(keep_alive=300.0) as run:
-        await run.pool.ensure("m")
-        await asyncio.sleep(200)
-        await run.pool.ensure("m", keep_alive=400.0)
-        used_at = now()
-        await asyncio.sleep(USE_PACE + 0.1)
-        await run.restart()
-        server = run.server("m")
-        assert (server.last_used_at, server.keep_alive) == (used_at, 400.0)
 
 
 async def test_what_went_unused_while_the_service_was_away_does_not_go_at_once() -> None:
@@ -137,29 +123,6 @@ async def test_a_spawn_that_never_came_to_be_is_dropped_and_its_generation_is_no
         await run.restart()
         assert run.phase("m") is None
         assert (await run.pool.ensure("m")).server.generation == 2
-
-
-async def test_who_asks_before_that_is_known_gets_the_next_generation() -> None:
-    async with running() as run:
-        run.world.default = Script(adopt=BUDGET + 10.0)
-        run.world.script("m", Script(spawn=5.0), Script())
-        run.ask()
-        await asyncio.sleep(1)
-        await run.restart()
-        assert run.phase("m") is Phase.SPAWNING
-        assert (await run.pool.ensure("m")).server.generation == 2
-
-
-async def test_an_eviction_before_a_spawn_is_found_ends_it_as_soon_as_it_is() -> None:
-    async with running() as run:
-        run.world.script("m", Script(spawn=5.0, forks=True, adopt=BUDGET + 10.0))
-        run.ask()
-        await asyncio.sleep(1)
-        await run.restart()
-        removed = await run.pool.evict("m")
-        assert [each.server.model for each in removed] == ["m"]
-        assert [name for name, _ in run.world.signals("m")] == ["SIGTERM"]
-        assert run.world.living == []
 
 
 async def test_a_wish_to_stop_is_carried_out() -> None:
@@ -328,150 +291,6 @@ async def test_what_died_while_it_was_stopping_is_gone_and_is_not_signalled() ->
         assert len(run.world.signals("m")) == 1
 
 
-async def test_the_service_begins_without_those_that_are_slow_to_prove_themselves() -> None:
-    async with running(start_timeout=120.0) as run:
-        script = Script()
-        run.world.script("slow", script)
-        await asyncio.gather(run.pool.ensure("m"), run.pool.ensure("slow"))
-        await run.kill()
-        script.load = begins = asyncio.Event()
-        begun = now()
-        await run.start()
-        assert now() == pytest.approx(begun + BUDGET)
-        assert run.phase("m") is Phase.READY
-        slow = run.server("slow")
-        assert (slow.phase, slow.endpoint) == (Phase.STARTING, "")
-        call = run.ensure("slow")
-        await asyncio.sleep(50)
-        assert not call.done()
-        begins.set()
-        ensured = await call
-        assert not ensured.started
-        assert ensured.server.generation == 1
-        assert run.world.signals("slow") == []
-
-
-async def test_nobody_is_given_what_was_not_looked_for_yet() -> None:
-    async with running() as run:
-        script = Script()
-        run.world.script("m", script)
-        await run.pool.ensure("m")
-        script.adopt = BUDGET + 10.0
-        await run.restart()
-        assert run.server("m").endpoint == ""
-        begun = now()
-        assert (await run.pool.ensure("m")).server.generation == 1
-        assert now() == pytest.approx(begun + 10.0)
-
-
-async def test_who_waits_for_one_that_turns_out_to_be_dead_gets_the_next() -> None:
-    async with running() as run:
-        script = Script()
-        run.world.script("m", script, Script())
-        await run.pool.ensure("m")
-        await run.kill()
-        script.adopt = BUDGET + 10.0
-        run.world.of("m").end(CRASH)
-        await run.start()
-        ensured = await run.pool.ensure("m")
-        assert ensured.server.generation == 2
-
-
-async def test_an_eviction_of_one_that_was_not_looked_for_yet_waits_for_it() -> None:
-    async with running() as run:
-        script = Script()
-        run.world.script("m", script)
-        await run.pool.ensure("m")
-        script.adopt = BUDGET + 10.0
-        await run.restart()
-        begun = now()
-        removed = await run.pool.evict(Every.ALL)
-        assert [each.server.model for each in removed] == ["m"]
-        assert now() == pytest.approx(begun + 10.0)
-
-
-async def test_one_that_never_proves_itself_again_is_stopped_at_the_start_limit() -> None:
-    async with running(start_timeout=120.0) as run:
-        script = Script()
-        run.world.script("m", script, Script())
-        await run.pool.ensure("m")
-        await run.kill()
-        script.load = NEVER
-        await run.start()
-        await asyncio.sleep(120)
-        failed = run.server("m")
-        assert failed.last_exit is not None
-        assert failed.last_exit.cause is Cause.START_TIMEOUT
-
-
-async def test_an_adoption_that_breaks_goes_by_the_record() -> None:
-    async with running() as run:
-        script = Script()
-        run.world.script("m", script)
-        before = (await run.pool.ensure("m")).server
-        await run.kill()
-        script.raises = {"adopt": ZeroDivisionError("secret")}
-        await run.start()
-        assert run.phase("m") is Phase.READY
-        assert run.server("m").identity == before.identity
-
-
-async def test_an_adoption_that_breaks_without_a_record_is_told() -> None:
-    async with running() as run:
-        run.world.default = Script(raises={"adopt": ZeroDivisionError("secret")})
-        run.world.script("m", Script(spawn=5.0), Script())
-        run.ask()
-        await asyncio.sleep(1)
-        await run.restart()
-        assert run.phase("m") is Phase.FAILED
-        with pytest.raises(PoolError, match="Adopt"):
-            await run.pool.ensure("m")
-        await asyncio.sleep(LIMITS.failure_memory)
-        assert (await run.pool.ensure("m")).server.generation == 2
-
-
-async def test_calls_before_the_end_of_the_recovery_are_told_to_come_again() -> None:
-    async with running() as run:
-        await run.pool.ensure("m")
-        await run.kill()
-        run.world.records.loading = 2.0
-        run.world.of("m").script.adopt = 1.0
-        starting = asyncio.create_task(run.start())
-        await asyncio.sleep(2.5)
-        for call in (run.pool.ensure("m"), run.pool.ensure("new"), run.pool.evict("m")):
-            assert isinstance((await outcomes(call))[0], Recovering)
-        with pytest.raises(Recovering):
-            run.pool.page(None, 10)
-        with pytest.raises(Recovering):
-            _ = run.pool.history
-        await starting
-        assert not (await run.pool.ensure("m")).started
-
-
-async def test_a_recovery_that_has_nothing_to_find_ends_at_once() -> None:
-    async with running() as run:
-        begun = now()
-        await run.restart()
-        assert now() == begun
-        assert run.pool.page(None, 10) == []
-
-
-async def test_the_service_can_die_again_and_again_while_it_recovers() -> None:
-    async with running() as run:
-        script = Script(adopt=1.0)
-        run.world.script("m", script)
-        before = (await run.pool.ensure("m")).server
-        for pause in (0.0, 0.5, 1.0):
-            await run.kill()
-            starting = asyncio.create_task(run.start())
-            await asyncio.sleep(pause)
-            starting.cancel()
-            await asyncio.gather(starting, return_exceptions=True)
-        await run.restart()
-        server = run.server("m")
-        assert (server.identity, server.ready_at) == (before.identity, before.ready_at)
-
-
 async def test_a_shutdown_after_the_restart_stops_what_was_taken_over() -> None:
     async with running() as run:
         await asyncio.gather(run.pool.ensure("a"), run.pool.ensure("b"))
@@ -516,60 +335,3 @@ async def test_a_damaged_record_does_not_keep_the_others_from_being_found() -> N
         run.world.records.damaged = ("records/x.json",)
         await run.restart()
         assert run.phase("m") is Phase.READY
-
-
-# --- what is written when -----------------------------------------------------------------
-
-
-async def test_the_intent_is_on_disk_before_the_process_is_spawned() -> None:
-    async with running() as run:
-        run.world.records.settling = 2.0
-        call = run.ensure()
-        await asyncio.sleep(1.9)
-        assert run.world.times("spawn") == []
-        await call
-        assert run.world.times("spawn")[0].at == pytest.approx(2.0)
-
-
-async def test_the_wish_is_on_disk_before_the_signal() -> None:
-    async with running() as run:
-        await run.pool.ensure("m")
-        run.world.records.settling = 2.0
-        begun = now()
-        evicting = asyncio.create_task(run.pool.evict("m"))
-        await asyncio.sleep(1.9)
-        assert run.world.signals("m") == []
-        await evicting
-        assert run.world.signals("m") == [("SIGTERM", pytest.approx(begun + 2.0))]
-
-
-async def test_what_ends_while_its_wish_is_written_is_not_signalled() -> None:
-    async with running() as run:
-        await run.pool.ensure("m")
-        run.world.records.settling = 2.0
-        evicting = asyncio.create_task(run.pool.evict("m"))
-        await asyncio.sleep(1)
-        run.world.of("m").end()
-        await evicting
-        await asyncio.sleep(2)
-        assert run.world.signals("m") == []
-
-
-async def test_a_disk_that_fails_stops_nothing_and_is_told() -> None:
-    async with running() as run:
-        assert run.pool.trouble == ""
-        run.world.records.trouble = "the disk is full"
-        await run.pool.ensure("m")
-        assert run.pool.trouble == "the disk is full"
-        assert len(await run.pool.evict("m")) == 1
-
-
-async def test_a_removed_server_leaves_its_past() -> None:
-    async with running() as run:
-        await run.pool.ensure("m")
-        await run.pool.evict("m")
-        run.world.records.write()
-        past = run.world.records.disk["m"]
-        assert isinstance(past, Past)
-        assert past.generation == 1
-        assert past.last_exit is not None

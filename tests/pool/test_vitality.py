@@ -169,8 +169,8 @@ async def test_a_start_gets_back_the_time_for_which_the_service_was_away() -> No
 
 
 async def test_what_is_in_flight_gets_back_the_time_for_which_the_service_was_away() -> None:
-    async with running(drain_timeout=60.0) as run:
-        run.world.script("m", Script(load=0.0, ends_on={StopSignal.TERMINATE: 59.0}))
+    async with running(drain_timeout=100.0) as run:
+        run.world.script("m", Script(load=0.0, ends_on={StopSignal.TERMINATE: 99.0}))
         await run.pool.ensure("m")
         evicting = asyncio.create_task(run.pool.evict("m", force=True))
         await asyncio.sleep(30)
@@ -183,9 +183,9 @@ async def test_a_stall_of_the_service_is_no_verdict_on_its_servers() -> None:
     async with running(limits=LOOKING) as run:
         run.world.script("m", replace(WEDGED))
         await run.pool.ensure("m", keep_alive=FOREVER)
-        for _ in range(20):
-            await asyncio.sleep(VERDICT - 20)
-            run.world.clock.jump(LATE + 0.5 + 15.0)
+        for _ in range(10):
+            await asyncio.sleep(VERDICT - 34)
+            run.world.clock.jump(LATE + 5.0)
         assert run.phase("m") is Phase.READY
         await asyncio.sleep(VERDICT + 15)
         assert run.world.signals("m")

@@ -196,7 +196,9 @@ async def test_of_a_server_that_does_not_say_a_connection_may_be_busy_or_not(ben
     endpoint = await HttpProbe().ready(identity, launch_plan, TIMEOUT)
     assert endpoint
     port = int(endpoint.rpartition(":")[2])
-    assert await in_flight(identity, launch_plan, endpoint) == 0
+    # Never its own, however often it looks.
+    looks = [await in_flight(identity, launch_plan, endpoint) for _ in range(50)]
+    assert set(looks) == {0}
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     writer.write(b"GET / HTTP/1.1\r\n\r\n")
     await reader.readline()  # it is accepted

@@ -97,7 +97,8 @@ class PoolServiceServicer:
         not stop the eviction.
 
         Reasons: INVALID_TARGET, INVALID_MODEL, INVALID_FORCE (INVALID_ARGUMENT);
-        SERVER_IN_USE (FAILED_PRECONDITION).
+        SERVER_IN_USE (FAILED_PRECONDITION); SHUTTING_DOWN (UNAVAILABLE: the service
+        leaves its servers to the next one).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -1,0 +1,85 @@
+"""Single moments of a recovery, which in the driver's time are too short to be met."""
+
+from dataclasses import replace
+
+from pool_service.core import steps
+from pool_service.core.catalogue import Catalogue
+from pool_service.core.machine import Machine
+from pool_service.core.requests import EnsureRequested, RecoveryBegan, RecoveryEnded
+from pool_service.core.types import (
+    Identity,
+    Limits,
+    Phase,
+    Remembered,
+    Server,
+    Settings,
+    SpawnedProcess,
+)
+from tests.core.acting import plan, report
+
+IDENTITY = Identity(100, 1, "boot")
+READY = Server(
+    "m",
+    Settings(runtime_model="m"),
+    Phase.READY,
+    generation=3,
+    created_at=0.0,
+    last_used_at=0.0,
+    keep_alive=300.0,
+    plan=plan("m", 3),
+    identity=IDENTITY,
+    log_path="/log",
+    endpoint="http://127.0.0.1:1",
+    spawned_at=0.0,
+    ready_at=1.0,
+)
+FOUND = steps.Adopted("m", 3, SpawnedProcess(IDENTITY, "/log"))
+
+
+def recovering(*servers: Server) -> Machine:
+    machine = Machine(Catalogue(), Limits())
+    commands = machine.handle(RecoveryBegan(Remembered(servers)), 100.0)
+    assert [c for c in commands if isinstance(c, steps.Adopt)]
+    return machine
+
+
+def shown(machine: Machine) -> Server:
+    server = machine.get("m")
+    assert server is not None
+    return server
+
+
+def test_one_that_dies_by_itself_before_it_is_proven_again_did_not_die_of_its_start() -> None:
+    machine = recovering(READY)
+    machine.handle(FOUND, 100.0)
+    machine.handle(EnsureRequested(1, "m"), 101.0)
+    told = machine.handle(steps.Exited("m", 3, report(code=1)), 102.0)
+    told += machine.handle(steps.Swept("m", 3), 102.0)
+    assert not [c for c in told if hasattr(c, "ticket")]
+    assert shown(machine).phase is Phase.BACKING_OFF
+
+
+def test_an_adoption_that_is_told_twice_counts_once() -> None:
+    machine = recovering(READY)
+    machine.handle(FOUND, 100.0)
+    machine.handle(steps.BecameReady("m", 3, "http://127.0.0.1:1"), 100.0)
+    assert machine.handle(FOUND, 101.0) == []
+    assert shown(machine).phase is Phase.READY
+
+
+def test_the_end_of_a_recovery_is_told_once_and_only_when_all_is_known() -> None:
+    machine = recovering(READY, replace(READY, model="n", phase=Phase.STARTING, ready_at=None))
+    assert RecoveryEnded() not in machine.handle(FOUND, 100.0)
+    found = steps.Adopted("n", 3, SpawnedProcess(IDENTITY, "/log"))
+    assert RecoveryEnded() not in machine.handle(found, 100.0)
+    ready = machine.handle(steps.BecameReady("m", 3, "http://127.0.0.1:1"), 100.0)
+    assert RecoveryEnded() in ready
+    ready = machine.handle(steps.BecameReady("n", 3, "http://127.0.0.1:1"), 100.0)
+    assert RecoveryEnded() not in ready
+
+
+def test_nothing_is_due_before_it_is_known_how_a_server_is() -> None:
+    machine = recovering(replace(READY, phase=Phase.STARTING, ready_at=None, step_deadline=50.0))
+    assert machine.next_deadline() == float("inf")
+    machine.handle(FOUND, 100.0)
+    assert machine.next_deadline() == 103.0
