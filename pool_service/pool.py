@@ -86,7 +86,8 @@ class Pool:
         self._timer_due = FOREVER
         self._used: set[str] = set()
         self._use_timer: asyncio.TimerHandle | None = None
-        self._recovered = asyncio.Event()
+        self._settled = asyncio.Event()
+        self._recovered = False
         self._ended = False
         self._runner = StepRunner(
             world.runtime, world.processes, world.probe, world.records, self._is_stopping
@@ -105,11 +106,11 @@ class Pool:
             log.warning("a record could not be read and was set aside", file=name)
         self.feed(RecoveryBegan(remembered))
         with suppress(TimeoutError):
-            await asyncio.wait_for(self._recovered.wait(), budget)
-        # Only now: what was adopted is no stray.
+            await asyncio.wait_for(self._settled.wait(), budget)
+        # Only now: what was adopted is no stray. And before any call: what it starts is none.
         nonces = {server.plan.nonce for server in remembered.servers if server.plan}
         self.feed(StraysFound(await self._world.processes.strays(nonces)))
-        self._recovered.set()
+        self._recovered = True
 
     async def shutdown(self) -> None:
         """Refuse what is new, drain and stop everything, end all who watch."""
@@ -201,7 +202,7 @@ class Pool:
         return self._world.records.trouble
 
     def _check_recovered(self) -> None:
-        if not self._recovered.is_set():
+        if not self._recovered:
             raise recovering()
 
     def _note_use(self, model: str) -> None:
@@ -261,7 +262,7 @@ class Pool:
                 if removed or before is not server.phase:
                     _log_transition(command)
             case RecoveryEnded():
-                self._recovered.set()
+                self._settled.set()
             case steps.CancelPrepare(model, generation):
                 self._prepares[model, generation].cancel()
             case _:

@@ -172,6 +172,8 @@ class World:
         self.calls: list[Call] = []
         self.violations: list[str] = []
         self.default = Script()
+        self.search: When = 0.0
+        """How long a look for strays takes."""
         self.processes: dict[Identity, Process] = {}
         self._scripts: dict[str, list[Script]] = {}
         self._prepared: dict[str, int] = {}
@@ -261,6 +263,7 @@ class World:
         return None
 
     async def strays(self, nonces: Collection[str]) -> tuple[Identity, ...]:
+        await passes(self.search)
         lost = [p for p in self.processes.values() if p.alive and p.nonce not in nonces]
         for process in lost:
             process.adopted = True

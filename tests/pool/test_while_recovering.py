@@ -36,6 +36,21 @@ async def test_the_service_begins_without_those_that_are_slow_to_prove_themselve
         assert run.world.signals("slow") == []
 
 
+async def test_nothing_is_started_before_strays_were_looked_for_else_it_would_be_one() -> None:
+    async with running() as run:
+        await run.pool.ensure("m")
+        await run.kill()
+        run.world.search = found = asyncio.Event()
+        beginning = asyncio.create_task(run.start())
+        await asyncio.sleep(BUDGET / 2)
+        assert run.world.times("ready", "m")
+        with pytest.raises(Recovering):
+            await run.pool.ensure("new")
+        found.set()
+        await beginning
+        assert (await run.pool.ensure("new")).server.phase is Phase.READY
+
+
 async def test_nobody_is_given_what_was_not_looked_for_yet() -> None:
     async with running() as run:
         script = Script()
