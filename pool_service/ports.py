@@ -4,10 +4,12 @@ Each docstring says who calls it, when, and what it may raise. Whatever else is
 raised is a bug, which the driver logs and turns into the failure of that step.
 """
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from typing import Protocol
 
 from pool_service.core.types import (
+    Activity,
+    Appraisal,
     ExitReport,
     Identity,
     LaunchPlan,
@@ -17,7 +19,11 @@ from pool_service.core.types import (
     Settings,
     SpawnedProcess,
     StopSignal,
+    Survey,
 )
+
+FetchProgress = Callable[[int, int], None]
+"""Told the bytes that are on disk, and those that will be; 0 while that is not known."""
 
 
 class Clock(Protocol):
@@ -32,6 +38,23 @@ class Clock(Protocol):
 
 class Runtime(Protocol):
     """Knows the program that serves models. Called by the driver before a start."""
+
+    async def appraise(self, model: str, settings: Settings) -> Appraisal:
+        """What its server will need of memory, and whether it can be loaded from the disk.
+
+        Downloads nothing, starts nothing, and looks afresh each time. Raises ModelRejected,
+        or CodeNotTrusted where the files bring code that the settings do not trust.
+        """
+
+    async def fetch(self, model: str, settings: Settings, progress: FetchProgress) -> None:
+        """Download what is missing of the model's files; nothing if nothing is.
+
+        Calls `progress` with the bytes that are there and that there will be. Cancelling
+        keeps what was fetched for the next time. Raises FetchFailed or ModelRejected.
+        """
+
+    def learn(self, settings: Settings, needed: int) -> None:
+        """Remember, over restarts, that a server with these settings needed so many bytes."""
 
     async def prepare(self, model: str, settings: Settings) -> LaunchPlan:
         """Find (or provision) the program and write down how to start it.
@@ -87,10 +110,10 @@ class Probe(Protocol):
         Returns the endpoint's base URL, or None if the process is gone.
         """
 
-    async def requests_in_flight(
+    async def use(
         self, identity: Identity, plan: LaunchPlan, endpoint: str, probe_timeout: float
-    ) -> int | None:
-        """How many requests it works on; None: it cannot be told, take it as busy."""
+    ) -> Activity:
+        """How many requests it works on, and how long ago the last was."""
 
     async def pulse(
         self,
@@ -101,6 +124,13 @@ class Probe(Protocol):
         probe_timeout: float,
     ) -> Pulse:
         """Whether it answers its health path with anything, and what of it has moved."""
+
+
+class Memory(Protocol):
+    """Looks at the memory of the machine and of the servers' processes."""
+
+    async def survey(self, servers: Collection[Server]) -> Survey:
+        """The machine, and what each of these servers takes with all that descends from it."""
 
 
 class Records(Protocol):

@@ -78,10 +78,10 @@ class StepRunner:
         return steps.BecameReady(command.model, command.generation, endpoint)
 
     async def _check_use(self, command: steps.CheckUse) -> steps.ServerEvent:
-        requests = await self._probe.requests_in_flight(
+        use = await self._probe.use(
             command.identity, command.plan, command.endpoint, command.probe_timeout
         )
-        return steps.UseReported(command.model, command.generation, requests)
+        return steps.UseReported(command.model, command.generation, use)
 
     async def _take_pulse(self, command: steps.TakePulse) -> steps.ServerEvent:
         pulse = await self._probe.pulse(

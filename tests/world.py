@@ -15,6 +15,8 @@ from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 from pool_service.core.types import (
+    Activity,
+    Appraisal,
     Diagnosis,
     ExitReport,
     Identity,
@@ -23,9 +25,11 @@ from pool_service.core.types import (
     Pulse,
     Server,
     Settings,
+    Source,
     SpawnedProcess,
     StopSignal,
 )
+from pool_service.ports import FetchProgress
 from tests.fake_records import FakeRecords
 
 NEVER = float("inf")
@@ -58,13 +62,20 @@ async def passes(when: When) -> None:
 class Script:
     """How one process behaves. Times are seconds from the call, or from its spawn.
 
+    needs: bytes of memory, as it is appraised; on_disk: its files are, else each fifth of a
+    download takes `fetch`;
     dies: after its spawn, with `report`; ends_on: how long each signal takes to end it,
-    NEVER if it is ignored; requests: in flight, None if it cannot be told; answers: its
+    NEVER if it is ignored; requests: in flight, None if it cannot be told; active_at: when
+    the last was on its endpoint, None if it does not say; answers: its
     health path; moves: whether anything of it progresses; forks: the process comes to be
     though the service dies in its spawn; raises: what the port's method of that name
     raises instead of what it promises.
     """
 
+    appraise: When = 0.0
+    needs: int = 0
+    on_disk: bool = True
+    fetch: When = 0.0
     prepare: When = 0.0
     spawn: When = 0.0
     load: When = 1.0
@@ -72,6 +83,7 @@ class Script:
     report: ExitReport = CRASH
     ends_on: Mapping[StopSignal, float] = field(default_factory=dict)
     requests: int | None = 0
+    active_at: float | None = None
     check: When = 0.0
     pulse: When = 0.0
     answers: bool = True
@@ -174,6 +186,8 @@ class World:
         self.default = Script()
         self.search: When = 0.0
         """How long a look for strays takes."""
+        self.learnt: dict[str, int] = {}
+        """What the runtime was told that runtime models need."""
         self.processes: dict[Identity, Process] = {}
         self._scripts: dict[str, list[Script]] = {}
         self._prepared: dict[str, int] = {}
@@ -206,6 +220,23 @@ class World:
         assert self.violations == []
 
     # --- Runtime ------------------------------------------------------------------------
+
+    async def appraise(self, model: str, settings: Settings) -> Appraisal:
+        script = self._script(model, self._prepared.get(model, 0) + 1)
+        await self._step("appraise", model, 0, script, script.appraise)
+        needs = self.learnt.get(settings.runtime_model, script.needs)
+        source = Source.OBSERVED if settings.runtime_model in self.learnt else Source.WEIGHTS
+        return Appraisal(needs, source, script.on_disk)
+
+    async def fetch(self, model: str, settings: Settings, progress: FetchProgress) -> None:
+        script = self._script(model, self._prepared.get(model, 0) + 1)
+        for part in range(5):
+            progress(part * 100, 400)
+            await self._step("fetch", model, 0, script, script.fetch)
+        script.on_disk = True
+
+    def learn(self, settings: Settings, needed: int) -> None:
+        self.learnt[settings.runtime_model] = needed
 
     async def prepare(self, model: str, settings: Settings) -> LaunchPlan:
         generation = self._prepared[model] = self._prepared.get(model, 0) + 1
@@ -321,12 +352,14 @@ class World:
             loaded.cancel()
         return f"http://127.0.0.1:{identity.pid}" if process.alive else None
 
-    async def requests_in_flight(
+    async def use(
         self, identity: Identity, plan: LaunchPlan, endpoint: str, probe_timeout: float
-    ) -> int | None:
+    ) -> Activity:
         process = self.processes[identity]
         await self._run("check", process, process.script.check)
-        return process.script.requests
+        last = process.script.active_at
+        idle_for = None if last is None else asyncio.get_running_loop().time() - last
+        return Activity(process.script.requests, idle_for)
 
     async def pulse(
         self,

@@ -1,8 +1,10 @@
 """What a health answer says."""
 
 import json
+import math
 
 from pool_service.adapters.http_get import Answer
+from pool_service.core.types import Activity
 
 # As vllm-mlx (healthy), llama.cpp and vLLM's neighbours (ok) and others say it.
 _GOOD = frozenset({"healthy", "ok", "ready", "up", "pass", "running", "alive", "serving"})
@@ -27,17 +29,23 @@ def is_healthy(answer: Answer | None) -> bool:
     return status is True or (isinstance(status, str) and status.lower() in _GOOD)
 
 
-def active_requests(answer: Answer | None) -> int | None:
-    """How many requests it says are in flight; None if it does not say."""
+def reported_use(answer: Answer | None, wall: float) -> Activity | None:
+    """What it says of its use; None if it does not say how many requests are in flight.
+
+    wall: the Unix time in seconds at which it said so; its `last_used_at` is one, too.
+    """
     if answer is None or answer.status != _HTTP_OK:
         return None
     try:
-        count = _fields(answer).get("active_requests")
+        fields = _fields(answer)
     except (ValueError, RecursionError):
         return None
-    if isinstance(count, int) and not isinstance(count, bool) and count >= 0:
-        return count
-    return None
+    count, last = fields.get("active_requests"), fields.get("last_used_at")
+    if not isinstance(count, int) or isinstance(count, bool) or count < 0:
+        return None
+    if not isinstance(last, int | float) or isinstance(last, bool) or not math.isfinite(last):
+        return Activity(count)
+    return Activity(count, max(wall - last, 0.0))
 
 
 def _fields(answer: Answer) -> dict[str, object]:

@@ -14,11 +14,11 @@ from urllib.parse import urlsplit
 
 import psutil
 
-from pool_service.adapters.health import active_requests, is_healthy
+from pool_service.adapters.health import is_healthy, reported_use
 from pool_service.adapters.http_get import get
 from pool_service.adapters.identity import is_alive
 from pool_service.adapters.listeners import TcpSocket, established, listeners, member_pids
-from pool_service.core.types import Identity, LaunchPlan, Pulse
+from pool_service.core.types import Activity, Identity, LaunchPlan, Pulse
 
 # Seconds between looks: a hundredth of the time waited so far, within these bounds. So it
 # adds about half a percent to a start, and a long load is not disturbed by many looks.
@@ -46,16 +46,16 @@ class HttpProbe:
                 return endpoint
             await asyncio.sleep(search.pace())
 
-    async def requests_in_flight(
+    async def use(
         self, identity: Identity, plan: LaunchPlan, endpoint: str, probe_timeout: float
-    ) -> int | None:
-        """What the server itself says, else 0 if nobody is connected; see the port."""
+    ) -> Activity:
+        """What the server itself says, else 0 requests if nobody is connected; see the port."""
         url = urlsplit(endpoint)
         host, port = url.hostname or "", url.port or 0
-        said = active_requests(await get(host, port, plan.health_path, probe_timeout))
+        said = reported_use(await get(host, port, plan.health_path, probe_timeout), time.time())
         if said is not None:
             return said
-        return await asyncio.to_thread(_none_if_connected, identity, port)
+        return Activity(await asyncio.to_thread(_none_if_connected, identity, port))
 
     async def pulse(
         self,

@@ -4,7 +4,9 @@
     {"version": 1, "boot_id": …, "model": …, "past": {…}}      of a model that has none
 
 Enums are written by name, FOREVER as "forever". The environment of a plan is not written,
-since it can hold secrets, and comes back empty. Pure; stdlib only, the guard imports it.
+since it can hold secrets, and comes back empty; of the settings only what the processes that
+live depend on, since the rest is as the configuration says it by then. Pure; stdlib
+only, the guard imports it.
 """
 
 import json
@@ -130,6 +132,8 @@ def _from_server(server: Server) -> dict[str, Any]:
         "retry_at": _from_number(server.retry_at),
         "failure": _from_error(server.failure),
         "spared_until": _from_number(server.spared_until),
+        "expected": server.expected,
+        "peak": server.peak,
     }
 
 
@@ -142,6 +146,8 @@ def _from_settings(settings: Settings) -> dict[str, Any]:
         "probe_timeout": _from_number(settings.probe_timeout),
         "drain_timeout": _from_number(settings.drain_timeout),
         "stop_timeout": _from_number(settings.stop_timeout),
+        "asked": settings.asked,
+        "recipe": settings.recipe,
     }
 
 
@@ -261,6 +267,8 @@ def _to_server(model: str, value: object) -> Server:
         retry_at=of.number("retry_at"),
         failure=of.optional("failure", _to_error),
         spared_until=of.number("spared_until"),
+        expected=of.optional("expected", _to_integer) or 0,
+        peak=of.optional("peak", _to_integer) or 0,
     )
 
 
@@ -279,6 +287,8 @@ def _to_settings(value: object) -> Settings:
         probe_timeout=of.number("probe_timeout"),
         drain_timeout=of.number("drain_timeout"),
         stop_timeout=of.number("stop_timeout"),
+        asked=of.optional("asked", _to_boolean) or False,
+        recipe=of.optional("recipe", _to_text) or "",
     )
 
 
@@ -335,6 +345,12 @@ def _to_nonce(value: object) -> str:
 
 def _to_text(value: object) -> str:
     if not isinstance(value, str):
+        raise TypeError
+    return value
+
+
+def _to_boolean(value: object) -> bool:
+    if not isinstance(value, bool):
         raise TypeError
     return value
 

@@ -37,7 +37,8 @@ from pool_service.adapters.runtime_search import (
     search_default,
 )
 from pool_service.core.errors import PoolError, RuntimeUnavailable
-from pool_service.core.types import LaunchPlan, Settings
+from pool_service.core.types import Appraisal, LaunchPlan, Settings, Source
+from pool_service.ports import FetchProgress
 
 DEFAULT_COMMAND = (vllm_mlx.PROGRAM, "serve", "{runtime_model}", "--port", "{port}")
 
@@ -105,6 +106,19 @@ class CommandRuntime:
         """Tells what the end of one of its processes means."""
         kind = self._options.effective_kind
         return vllm_mlx.diagnose if kind == "vllm-mlx" else plain_runtime.diagnose
+
+    async def appraise(self, model: str, settings: Settings) -> Appraisal:
+        """What its server will need of memory; see the port."""
+        check_names(model, settings.runtime_model)
+        if settings.expected_memory is None:
+            return Appraisal(0, Source.UNKNOWN)
+        return Appraisal(settings.expected_memory, Source.DECLARED)
+
+    async def fetch(self, model: str, settings: Settings, progress: FetchProgress) -> None:
+        """Nothing: the runtime downloads what it is asked to load."""
+
+    def learn(self, settings: Settings, needed: int) -> None:
+        """Nothing is remembered."""
 
     async def prepare(self, model: str, settings: Settings) -> LaunchPlan:
         """Find (or provision) the program and write down how to start it; see the port."""

@@ -10,10 +10,23 @@ RUNTIME_PREFIX = "vllm-mlx/"
 
 @dataclass(frozen=True, slots=True)
 class Catalogue:
-    """Settings by model, and the defaults (whose runtime model is empty)."""
+    """Settings by model, and the defaults (whose runtime model is empty).
+
+    aliases: other names of models; only_listed: no other model is served.
+    """
 
     defaults: Settings = field(default_factory=lambda: Settings(runtime_model=""))
     models: Mapping[str, Settings] = field(default_factory=dict)
+    aliases: Mapping[str, str] = field(default_factory=dict)
+    only_listed: bool = False
+
+    def resolve(self, name: str) -> str:
+        """The model that a caller's name means."""
+        return self.aliases.get(name, name)
+
+    def serves(self, model: str) -> bool:
+        """Whether it may be started at all."""
+        return not self.only_listed or model in self.models
 
     def settings_for(self, model: str, runtime_model: str = "") -> Settings:
         """How `model` is run; a `runtime_model` given by the caller goes first.
@@ -22,5 +35,6 @@ class Catalogue:
         a leading "vllm-mlx/".
         """
         settings = self.models.get(model, self.defaults)
-        chosen = runtime_model or settings.runtime_model or model.removeprefix(RUNTIME_PREFIX)
-        return replace(settings, runtime_model=chosen)
+        configured = settings.runtime_model or model.removeprefix(RUNTIME_PREFIX)
+        chosen = runtime_model or configured
+        return replace(settings, runtime_model=chosen, asked=chosen != configured)

@@ -6,6 +6,14 @@ PoolError
 ├── ServerInUse           wait, or evict with force
 ├── RuntimeUnavailable    install or configure the runtime
 ├── ModelRejected         name another model: the runtime refused this one
+├── ModelUnknown          name a model of the catalogue: no other is served
+├── ModelNotOnDisk        pull it first, or allow the download
+├── CodeNotTrusted        trust it in the configuration, or name another model
+├── FetchFailed           try again: the download failed
+├── ModelTooLarge         raise the budget or name a smaller model: it can never fit
+├── PoolFull              try again: there was no room in time
+├── QueueFull             try again: too many models wait for room
+├── ConfigInvalid         mend the configuration: nothing was changed
 ├── StartTimeout          try again: it was not ready in time
 ├── StartFailed           try again: its process died before it was ready
 ├── CrashLoop             mend it or evict it: its process died too often
@@ -62,9 +70,14 @@ class RuntimeModelConflict(PoolError):
 
 @dataclass(eq=False)
 class ServerInUse(PoolError):
-    """The server has work in flight (`requests` of it, 0 if it cannot be counted)."""
+    """The server is in use.
+
+    requests: in flight on it, 0 if none or if they cannot be counted; holders: who holds
+    it, as each named itself.
+    """
 
     requests: int = field(kw_only=True)
+    holders: tuple[str, ...] = field(default=(), kw_only=True)
     REASON = "SERVER_IN_USE"
 
 
@@ -81,6 +94,68 @@ class ModelRejected(PoolError):
 
     last_lines: tuple[str, ...] = field(default=(), kw_only=True)
     REASON = "MODEL_REJECTED"
+
+
+@dataclass(eq=False)
+class ModelUnknown(PoolError):
+    """Only models of the catalogue are served, and it is none of them."""
+
+    REASON = "MODEL_UNKNOWN"
+
+
+@dataclass(eq=False)
+class ModelNotOnDisk(PoolError):
+    """The model's files are not there, and this call may not download them."""
+
+    REASON = "MODEL_NOT_ON_DISK"
+
+
+@dataclass(eq=False)
+class CodeNotTrusted(PoolError):
+    """Loading the model would run code that it brings (`files` say which)."""
+
+    files: tuple[str, ...] = field(default=(), kw_only=True)
+    REASON = "CODE_NOT_TRUSTED"
+
+
+@dataclass(eq=False)
+class FetchFailed(PoolError):
+    """The model's files could not be downloaded."""
+
+    REASON = "FETCH_FAILED"
+
+
+@dataclass(eq=False)
+class ModelTooLarge(PoolError):
+    """The model needs more than the whole budget, both in bytes."""
+
+    needed: int = field(kw_only=True)
+    budget: int = field(kw_only=True)
+    REASON = "MODEL_TOO_LARGE"
+
+
+@dataclass(eq=False)
+class PoolFull(PoolError):
+    """There was no room within the queue's time; `subject` is what was short."""
+
+    subject: str = field(kw_only=True)
+    retry_after: float = field(kw_only=True)
+    REASON = "POOL_FULL"
+
+
+@dataclass(eq=False)
+class QueueFull(PoolError):
+    """As many models wait for their turn as may."""
+
+    retry_after: float = field(kw_only=True)
+    REASON = "QUEUE_FULL"
+
+
+@dataclass(eq=False)
+class ConfigInvalid(PoolError):
+    """The configuration could not be read or is not valid, so nothing was changed."""
+
+    REASON = "CONFIG_INVALID"
 
 
 @dataclass(eq=False)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from pool_service.core.errors import PoolError
 from pool_service.core.types import (
+    Activity,
     ExitReport,
     Identity,
     LaunchPlan,
@@ -59,11 +60,11 @@ class BecameReady:
 
 @dataclass(frozen=True, slots=True)
 class UseReported:
-    """How many requests it works on; None: cannot be told, so taken as busy."""
+    """How it is used now."""
 
     model: str
     generation: int
-    requests: int | None
+    activity: Activity
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,7 @@
 """The values that all parts speak of. Times are seconds of the pool's clock."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum, auto
 
 from pool_service.core.errors import PoolError
@@ -35,6 +35,9 @@ class Cause(Enum):
     SHUTDOWN = "the service was stopped"
     WEDGED = "it stopped answering and made no progress"
     ORPHANED = "the service was gone and no other came"
+    ROOM = "it was unused and made room for another model"
+    RELOADED = "its configuration was changed"
+    CEILING = "it had grown past its memory ceiling"
 
 
 class StopSignal(Enum):
@@ -52,6 +55,58 @@ class Diagnosis(Enum):
     MODEL_REJECTED = auto()
     RUNTIME_UNUSABLE = auto()
     PORT_TAKEN = auto()
+    OUT_OF_MEMORY = auto()
+
+
+class Source(Enum):
+    """How it is known what a server will need of memory, the best first."""
+
+    DECLARED = "declared in the configuration"
+    OBSERVED = "seen in earlier runs"
+    WEIGHTS = "estimated from the size of its weights"
+    UNKNOWN = "a guess: nothing is known of it"
+
+
+@dataclass(frozen=True, slots=True)
+class Appraisal:
+    """What is known of a model before it is started.
+
+    expected: bytes that its server will need at most; on_disk: whether all that it needs
+    to load is there, None where that cannot be told.
+    """
+
+    expected: int
+    source: Source
+    on_disk: bool | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Survey:
+    """One look at the memory of the machine. All but `cost` in bytes.
+
+    total: what the machine (or the container) has; available: what could be taken now
+    without anybody suffering; pressured: the system says that it is short; footprints: what
+    each server that was asked for takes, by model, absent where that cannot be told; cost:
+    seconds that the look took of a processor.
+    """
+
+    total: int
+    available: int
+    pressured: bool = False
+    footprints: Mapping[str, int] = field(default_factory=dict)
+    cost: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Activity:
+    """What a look at a READY server showed of its use.
+
+    requests: how many it works on, None if it cannot be told, which is to be taken as busy;
+    idle_for: seconds since the last request on its endpoint, None if it does not say.
+    """
+
+    requests: int | None
+    idle_for: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +132,15 @@ class Settings:
     request to its health path; drain_timeout: for requests in flight after
     SIGTERM; stop_timeout: for each further step (SIGINT, then SIGKILL), and
     after SIGTERM where nothing can be in flight.
+
+    asked: a caller named the runtime model. runtime: the name of the runtime that serves
+    it, empty for the default one; arguments and environment: what its process gets besides;
+    trust_remote_code: it may bring code of its own; download: an Ensure may download it.
+    recipe: a digest of all that decides what its process is, but for the runtime model.
+
+    pinned: it goes neither when unused nor for others' room; preload: it is started with
+    the service. expected_memory: bytes, None if it is not declared; memory_ceiling: bytes
+    past which its server is replaced; groups: whose limits it counts for.
     """
 
     runtime_model: str
@@ -86,6 +150,18 @@ class Settings:
     probe_timeout: float = 3.0
     drain_timeout: float = 300.0
     stop_timeout: float = 10.0
+    asked: bool = False
+    runtime: str = ""
+    arguments: tuple[str, ...] = ()
+    environment: tuple[tuple[str, str], ...] = ()
+    trust_remote_code: bool = False
+    download: bool = False
+    recipe: str = ""
+    pinned: bool = False
+    preload: bool = False
+    expected_memory: int | None = None
+    memory_ceiling: int | None = None
+    groups: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,6 +231,12 @@ class Server:
     retry_at: before that it is not started again; failure: what those are told who
     ask before that (None: they wait for it). spared_until: before that it does not go
     unused, however long ago its last use was.
+
+    expected: bytes of memory that it is expected to need, known as `expected_by` says;
+    footprint: what it took when it was last looked at; peak: the most that it ever took.
+    holds: how many callers hold it. outdated: it runs as the configuration no longer says.
+    position: its place among those that wait for their turn, from 1; 0 if it does not.
+    progress: how far its download or load is, from 0 to 1; None where that is not known.
     """
 
     model: str
@@ -179,6 +261,14 @@ class Server:
     retry_at: float = 0.0
     failure: PoolError | None = None
     spared_until: float = 0.0
+    expected: int = 0
+    expected_by: Source = Source.UNKNOWN
+    footprint: int = 0
+    peak: int = 0
+    holds: int = 0
+    outdated: bool = False
+    position: int = 0
+    progress: float | None = None
 
     @property
     def resides_until(self) -> float:
@@ -188,6 +278,12 @@ class Server:
     @property
     def expires_at(self) -> float:
         """When it has been unused for long enough to go; counts only while READY."""
+        if self.holds:
+            return FOREVER
+        if self.outdated:
+            return max(self.resides_until, self.spared_until)
+        if self.settings.pinned:
+            return FOREVER
         unused_at = self.last_used_at + max(self.keep_alive, self.settings.min_residency)
         return max(unused_at, self.spared_until)
 
@@ -230,6 +326,12 @@ class Limits:
 
     Each READY server is looked at every pulse_interval seconds; pulse_limit looks in
     a row without an answer and without progress mean that it is wedged.
+
+    memory_budget: bytes that all servers together may need (FOREVER: no limit);
+    memory_reserve: bytes that are to stay available to others. At most queue_limit models
+    wait for their turn, each for queue_timeout seconds. groups: how many servers of each
+    group there may be at a time. survey_interval: seconds between looks at the memory
+    while nothing is about to start.
     """
 
     max_starts: int = 8
@@ -243,6 +345,12 @@ class Limits:
     failure_memory: float = 2.0
     pulse_interval: float = 15.0
     pulse_limit: int = 4
+    memory_budget: float = FOREVER
+    memory_reserve: int = 0
+    queue_limit: int = 64
+    queue_timeout: float = 300.0
+    survey_interval: float = 10.0
+    groups: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,7 @@ from pool_service.core import lifecycle as life
 from pool_service.core import steps
 from pool_service.core.failures import start_timeout
 from pool_service.core.requests import TimeReached
-from pool_service.core.types import Cause, Diagnosis, ExitReport, Phase, Server
+from pool_service.core.types import Activity, Cause, Diagnosis, ExitReport, Phase, Server
 from pool_service.core.use import Use
 
 LOG_PATIENCE = 1.0
@@ -76,7 +76,7 @@ class Upkeep(Use):
             self._refuse(model, event.error)
             self._stop(server, Cause.CRASHED, now)
         elif event.command == "CheckUse":
-            self._use_reported(server, steps.UseReported(model, generation, None), now)
+            self._use_reported(server, steps.UseReported(model, generation, Activity(None)), now)
         elif event.command == "TakePulse" and server.phase is Phase.READY:
             self._keep(life.pulse_due(server, now + self._limits.pulse_interval))
         elif event.command == "AwaitExit":

@@ -6,7 +6,7 @@ from pool_service.core.evictions import Eviction
 from pool_service.core.failures import in_use, runtime_model_conflict
 from pool_service.core.requests import Ensured
 from pool_service.core.supervision import Supervision
-from pool_service.core.types import FOREVER, Cause, Phase, Server
+from pool_service.core.types import FOREVER, Activity, Cause, Phase, Server
 from pool_service.core.vitality import judged
 
 BUSY_PAUSE = 1.0
@@ -43,15 +43,25 @@ class Use(Supervision):
         if server.phase is not Phase.READY:
             return
         self._checking.discard(server.model)
-        busy = event.requests is None or event.requests > 0
+        server = self._active(server, event.activity, now)
+        requests = event.activity.requests
+        busy = requests is None or requests > 0
         for eviction in list(self._evictions.of(server.model)):
             if busy or (eviction.only_idle and now < server.resides_until):
-                self._leave_out(eviction, server, event.requests or 0)
+                self._leave_out(eviction, server, requests or 0)
         wished = bool(self._evictions.of(server.model))
         if wished or (not busy and now >= server.expires_at):
             self._leave_or_look_again(server, Cause.EVICTED if wished else Cause.IDLE, now)
         else:
             self._stay(server, now, busy=busy)
+
+    def _active(self, server: Server, activity: Activity, now: float) -> Server:
+        """A request on its endpoint keeps it like an Ensure, and may be all that it gets."""
+        if activity.idle_for is None or now - activity.idle_for <= server.last_used_at:
+            return server
+        server = life.used(server, None, now - activity.idle_for)
+        self._keep(server)
+        return server
 
     def _leave_or_look_again(self, server: Server, cause: Cause, now: float) -> None:
         """It is marked, and stopped if a second look still finds it unused.

@@ -59,7 +59,13 @@ def _all_of(kind: type[Any], **given: st.SearchStrategy[Any]) -> st.SearchStrate
 
 
 st.register_type_strategy(float, _times)
-st.register_type_strategy(Settings, _all_of(Settings))
+# What the configuration says anew is not remembered.
+_forgotten = ("runtime", "arguments", "environment", "trust_remote_code", "download")
+_forgotten += ("pinned", "preload", "expected_memory", "memory_ceiling", "groups")
+_defaults = {
+    field.name: st.just(field.default) for field in fields(Settings) if field.name in _forgotten
+}
+st.register_type_strategy(Settings, _all_of(Settings, **_defaults))
 st.register_type_strategy(Identity, _all_of(Identity, pid=st.integers(2, 2**22)))
 st.register_type_strategy(
     LaunchPlan,
@@ -82,5 +88,9 @@ st.register_type_strategy(
 )
 st.register_type_strategy(Exit, _all_of(Exit))
 
-servers = _all_of(Server)
+_momentary = ("expected_by", "footprint", "holds", "outdated", "position", "progress")
+servers = _all_of(
+    Server,
+    **{field.name: st.just(field.default) for field in fields(Server) if field.name in _momentary},
+)
 pasts = _all_of(Past)

@@ -1,7 +1,8 @@
 import pytest
 
-from pool_service.adapters.health import active_requests, is_healthy
+from pool_service.adapters.health import is_healthy, reported_use
 from pool_service.adapters.http_get import Answer
+from pool_service.core.types import Activity
 
 JSON = "application/json"
 
@@ -49,8 +50,19 @@ def test_not_healthy(bad: Answer | None) -> None:
 
 
 def test_requests_in_flight_are_read_as_a_count_or_not_at_all() -> None:
-    assert active_requests(answer('{"active_requests": 2}')) == 2
+    assert reported_use(answer('{"active_requests": 2}'), 100.0) == Activity(2)
     for body in ('{"active_requests": true}', '{"active_requests": -1}', "{}", "ok", "[1]"):
-        assert active_requests(answer(body)) is None
-    assert active_requests(answer('{"active_requests": 2}', status=500)) is None
-    assert active_requests(None) is None
+        assert reported_use(answer(body), 100.0) is None
+    assert reported_use(answer('{"active_requests": 2}', status=500), 100.0) is None
+    assert reported_use(None, 100.0) is None
+
+
+@pytest.mark.parametrize(
+    ("last_used_at", "idle_for"),
+    [("90.5", 9.5), ("100", 0.0), ("200", 0.0), ("true", None), ('"x"', None), ("NaN", None)],
+)
+def test_the_last_use_is_read_as_the_time_since_or_not_at_all(
+    last_used_at: str, idle_for: float | None
+) -> None:
+    body = f'{{"active_requests": 0, "last_used_at": {last_used_at}}}'
+    assert reported_use(answer(body), 100.0) == Activity(0, idle_for)

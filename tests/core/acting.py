@@ -2,7 +2,15 @@
 
 from pool_service.core import steps
 from pool_service.core.errors import PoolError, RuntimeUnavailable
-from pool_service.core.types import FOREVER, Diagnosis, ExitReport, LaunchPlan, Phase, Pulse
+from pool_service.core.types import (
+    FOREVER,
+    Activity,
+    Diagnosis,
+    ExitReport,
+    LaunchPlan,
+    Phase,
+    Pulse,
+)
 from tests.core.invariants import Ledger
 
 
@@ -42,7 +50,7 @@ def _unused_and_alive(command: steps.ServerCommand) -> steps.ServerEvent | None:
     model, generation = command.model, command.generation
     match command:
         case steps.CheckUse():
-            return steps.UseReported(model, generation, 0)
+            return steps.UseReported(model, generation, Activity(0))
         case steps.TakePulse():
             return steps.PulseTaken(model, generation, Pulse(answered=True, progress=()))
         case steps.ReadLog():
@@ -58,7 +66,7 @@ def badly(command: steps.ServerCommand) -> steps.ServerEvent:
         case steps.Prepare() | steps.Spawn():
             return steps.NotStarted(model, generation, RuntimeUnavailable("none", model=model))
         case steps.CheckUse():
-            return steps.UseReported(model, generation, None)
+            return steps.UseReported(model, generation, Activity(None))
         case steps.TakePulse():
             return steps.PulseTaken(model, generation, Pulse(answered=False, progress=()))
         case _:

@@ -335,8 +335,8 @@ class Ledger:
             match event:
                 case EvictRequested(_, _, force):
                     assert force
-                case steps.UseReported(_, _, requests):
-                    assert requests == 0
+                case steps.UseReported(_, _, activity):
+                    assert activity.requests == 0
                 case steps.PulseTaken(_, _, pulse):
                     assert not pulse.answered
                 case ShutdownRequested() | steps.Exited() | steps.StepBroke(_, _, "AwaitExit", _):

@@ -18,7 +18,7 @@ from pool_service.core.requests import (
     ShutdownRequested,
     WaiterLeft,
 )
-from pool_service.core.types import FOREVER, Diagnosis, Limits, Phase, Pulse, Settings
+from pool_service.core.types import FOREVER, Activity, Diagnosis, Limits, Phase, Pulse, Settings
 from tests.core.acting import badly, broken, drive, drive_on, report, well
 from tests.core.invariants import Ledger
 
@@ -123,11 +123,18 @@ class Pool(RuleBasedStateMachine):
         self._end(command, broken(command) if breaks else exited)
 
     @precondition(lambda self: any(isinstance(c, steps.CheckUse) for c in self.ledger.outstanding))
-    @rule(data=st.data(), requests=st.sampled_from([0, 1, 7, None]))
-    def use_is_told(self, data: st.DataObject, requests: int | None) -> None:
+    @rule(
+        data=st.data(),
+        requests=st.sampled_from([0, 1, 7, None]),
+        idle_for=st.sampled_from([None, 0.0, 0.5, 1e6]),
+    )
+    def use_is_told(
+        self, data: st.DataObject, requests: int | None, idle_for: float | None
+    ) -> None:
         checks = [c for c in self.ledger.outstanding if isinstance(c, steps.CheckUse)]
         command = data.draw(st.sampled_from(checks))
-        self._end(command, steps.UseReported(command.model, command.generation, requests))
+        activity = Activity(requests, idle_for)
+        self._end(command, steps.UseReported(command.model, command.generation, activity))
 
     @precondition(lambda self: any(isinstance(c, steps.TakePulse) for c in self.ledger.outstanding))
     @rule(data=st.data(), answered=st.booleans(), progress=st.sampled_from([0.0, 0.0, 1.0]))

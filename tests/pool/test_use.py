@@ -98,6 +98,29 @@ async def test_an_idle_server_with_requests_in_flight_stays_until_they_are_done(
         assert run.phase("m") is None
 
 
+async def test_requests_straight_to_the_endpoint_keep_a_server_without_an_ensure() -> None:
+    async with running(keep_alive=300.0) as run:
+        direct = Script()
+        run.world.script("m", direct)
+        await run.pool.ensure("m")
+        await asyncio.sleep(250)
+        direct.active_at = now()
+        await asyncio.sleep(299.9)
+        assert run.phase("m") is Phase.READY
+        await asyncio.sleep(0.2)
+        assert run.phase("m") is None
+
+
+async def test_an_eviction_of_what_is_idle_spares_what_was_just_asked_directly() -> None:
+    async with running(min_residency=10.0) as run:
+        direct = Script()
+        run.world.script("m", direct)
+        await run.pool.ensure("m")
+        await asyncio.sleep(100)
+        direct.active_at = now()
+        assert await run.pool.evict(Every.IDLE) == ()
+
+
 async def test_a_server_whose_use_cannot_be_told_is_taken_as_busy() -> None:
     async with running(keep_alive=300.0) as run:
         run.world.script("m", Script(requests=None))

@@ -73,7 +73,7 @@ class Service:
         now = self.clock.now()
         server = Server(
             model=model,
-            settings=Settings(runtime_model=model, **limits),
+            settings=replace(Settings(runtime_model=model), **limits),  # type: ignore[arg-type]
             phase=Phase.READY,
             generation=7,
             created_at=now,

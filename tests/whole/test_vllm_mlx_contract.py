@@ -7,6 +7,7 @@ import resource
 import shutil
 import signal
 import socket
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import closing
 from dataclasses import replace
@@ -119,10 +120,19 @@ async def test_its_health_tells_requests_in_flight_and_the_last_use(
 
     answer = asyncio.create_task(asyncio.to_thread(chat, endpoint, MODEL, 3000))
     probe = HttpProbe()
-    while not await probe.requests_in_flight(identity, plan, endpoint, PROBE_TIMEOUT):
+    while not (await probe.use(identity, plan, endpoint, PROBE_TIMEOUT)).requests:
         assert not answer.done()
     assert (await answer)[0] == 200
-    assert await probe.requests_in_flight(identity, plan, endpoint, PROBE_TIMEOUT) == 0
+    ended = time.monotonic()
+    used = await probe.use(identity, plan, endpoint, PROBE_TIMEOUT)
+    assert used.requests == 0
+    assert used.idle_for is not None
+    # Looking is no use: what it tells goes on from the request's end.
+    later = used
+    while time.monotonic() < ended + 0.5:
+        later = await probe.use(identity, plan, endpoint, PROBE_TIMEOUT)
+    assert later.idle_for is not None
+    assert later.idle_for >= used.idle_for + 0.3
 
 
 async def test_it_queues_a_second_request_instead_of_refusing_it(runs: Runs, llama: Path) -> None:
@@ -137,7 +147,7 @@ async def test_a_multimodal_model_is_served_like_any_other(runs: Runs, tmp_path:
     identity, plan, endpoint = await runs.ready(tmp_path / "vlm")
     _, health = await asyncio.to_thread(ask, endpoint, "/health")
     assert health["model_type"] == "mllm"
-    assert (await HttpProbe().requests_in_flight(identity, plan, endpoint, PROBE_TIMEOUT)) == 0
+    assert (await HttpProbe().use(identity, plan, endpoint, PROBE_TIMEOUT)).requests == 0
 
 
 async def test_sigterm_ends_it_also_while_it_loads(runs: Runs, llama: Path) -> None:
