@@ -3,9 +3,20 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
-from pool_service.core.types import Settings
+from pool_service.core.types import Appraisal, Settings
 
 RUNTIME_PREFIX = "vllm-mlx/"
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One listed model; flaw: why it cannot be appraised, empty if it can."""
+
+    model: str
+    aliases: tuple[str, ...]
+    settings: Settings
+    appraisal: Appraisal | None = None
+    flaw: str = ""
 
 
 @dataclass(frozen=True, slots=True)

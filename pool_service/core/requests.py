@@ -110,6 +110,20 @@ class Ensured:
 
 
 @dataclass(frozen=True, slots=True)
+class Reloaded:
+    """What a reload of the configuration changed, as names of models that have a server.
+
+    replaced: start anew when they are next unused; removed: end when they are next unused;
+    updated: go on, with other limits. restart_needed: keys that only a restart applies.
+    """
+
+    replaced: tuple[str, ...] = ()
+    updated: tuple[str, ...] = ()
+    removed: tuple[str, ...] = ()
+    restart_needed: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Removed:
     """A server that an eviction removed, and whether it had to be killed for it."""
 

@@ -355,8 +355,18 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Totals:
-    """Counts over the whole pool."""
+    """Counts over the whole pool, and its memory in bytes.
+
+    memory_budget: FOREVER if there is no limit; memory_reserved: what its servers are
+    expected to need; memory_available and memory_total: of the machine, 0 before the first
+    look; memory_pressured: nothing is started since the machine is short of it.
+    """
 
     by_phase: Mapping[Phase, int]
     servers: int
     waiting_calls: int
+    memory_budget: float = FOREVER
+    memory_reserved: int = 0
+    memory_available: int = 0
+    memory_total: int = 0
+    memory_pressured: bool = False

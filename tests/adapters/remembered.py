@@ -60,8 +60,8 @@ def _all_of(kind: type[Any], **given: st.SearchStrategy[Any]) -> st.SearchStrate
 
 st.register_type_strategy(float, _times)
 # What the configuration says anew is not remembered.
-_forgotten = ("runtime", "arguments", "environment", "trust_remote_code", "download")
-_forgotten += ("pinned", "preload", "expected_memory", "memory_ceiling", "groups")
+_forgotten = {"runtime", "arguments", "environment", "trust_remote_code", "download", "groups"}
+_forgotten |= {"pinned", "preload", "expected_memory", "memory_ceiling"}
 _defaults = {
     field.name: st.just(field.default) for field in fields(Settings) if field.name in _forgotten
 }
