@@ -15,13 +15,14 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from pool_service.config.loading import variables
-from pool_service.config.problems import form_of, tables
+from pool_service.config.problems import example_of, form_of, named_tables, tables
 from pool_service.config.schema import DefaultsSection, ModelSection
 from pool_service.config.values import DefaultText
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCUMENTS = (ROOT / "docs/configuration.md", ROOT / "README.md")
-MODEL = 'models."NAME"'
+# Its keys are those of [runtime].
+UNDESCRIBED = "runtimes"
 
 BLOCK = re.compile(r"(?<=<!-- keys: )(\w+)( -->\n).*?(?=<!-- end of keys -->)", re.DOTALL)
 
@@ -29,13 +30,19 @@ _MINUTE, _MEBIBYTE = 60, 1024 * 1024
 
 
 def sections() -> dict[str, type[BaseModel]]:
-    return tables() | {MODEL: ModelSection}
+    return tables() | {example_of(name): table for name, table in described().items()}
+
+
+def described() -> dict[str, type[BaseModel]]:
+    """The tables of tables whose keys are described here."""
+    return {name: table for name, table in named_tables().items() if name != UNDESCRIBED}
 
 
 def own_fields(section: str) -> dict[str, FieldInfo]:
     """The fields that are described here; a model's others are those of [defaults]."""
-    inherited = DefaultsSection.model_fields if section == MODEL else {}
-    fields = sections()[section].model_fields
+    table = sections()[section]
+    inherited = DefaultsSection.model_fields if table is ModelSection else {}
+    fields = table.model_fields
     return {key: field for key, field in fields.items() if key not in inherited}
 
 
@@ -50,7 +57,9 @@ def _toml(value: object, kind: str) -> str:
         return _length(float(str(value)))
     if kind == "bytes":
         return json.dumps(f"{int(str(value)) // _MEBIBYTE}MiB")
-    return "{}" if value == () else json.dumps(value)
+    if value == ():
+        return "{}" if kind.startswith("table") else "[]"
+    return json.dumps(value)
 
 
 def _length(seconds: float) -> str:
@@ -92,7 +101,7 @@ def filled(text: str) -> str:
     """The document with each of its tables made anew."""
 
     def table(match: re.Match[str]) -> str:
-        section = {"models": MODEL}.get(match[1], match[1])
+        section = example_of(match[1]) if match[1] in described() else match[1]
         lines = overview() if section == "all" else reference(section)
         return f"{match[1]}{match[2]}{''.join(lines)}"
 

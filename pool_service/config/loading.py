@@ -2,11 +2,13 @@
 
 import tomllib
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from pydantic import ValidationError
 
+from pool_service.config.contradictions import contradictions
 from pool_service.config.problems import (
     ConfigError,
     KeyPath,
@@ -17,7 +19,7 @@ from pool_service.config.problems import (
     key_name,
     tables,
 )
-from pool_service.config.schema import Config
+from pool_service.config.whole import Config
 
 PREFIX = "POOL_SERVICE_"
 FILE_VARIABLE = f"{PREFIX}CONFIG"
@@ -36,14 +38,30 @@ class _Given(NamedTuple):
     value: str | list[str]
 
 
+@dataclass(frozen=True, slots=True)
+class ConfigSource:
+    """Where a configuration comes from, so that a running service can read it again.
+
+    The fields are the arguments of `load`.
+    """
+
+    config_file: Path | None
+    overrides: Mapping[str, object]
+    environ: Mapping[str, str]
+
+    def load(self) -> Config:
+        """The configuration as it is now. Raises ConfigError as `load` does."""
+        return load(self.config_file, self.overrides, self.environ)
+
+
 def load(
     config_file: Path | None, overrides: Mapping[str, object], environ: Mapping[str, str]
 ) -> Config:
     """The configuration of a file, with the environment above it and `overrides` above both.
 
-    config_file: None is what POOL_SERVICE_CONFIG says, or none at all; overrides: values of
-    [service] by key, as flags give them. Raises ConfigError, which tells everything that is
-    wrong.
+    config_file: None is what POOL_SERVICE_CONFIG says, or none at all; overrides: values by
+    the names of flags, which are those of the variables ("listen", "memory_budget"). Raises
+    ConfigError, which tells everything that is wrong.
     """
     file, place = config_file, "--config"
     if file is None and environ.get(FILE_VARIABLE):
@@ -88,9 +106,10 @@ def _of_environment(environ: Mapping[str, str]) -> Iterator[_Given]:
 
 def _of_flags(overrides: Mapping[str, object]) -> Iterator[_Given]:
     """A flag that may be repeated gives a list, and no text of it is split."""
-    for key, value in overrides.items():
+    places = {name.removeprefix(PREFIX).lower(): place for name, place in variables().items()}
+    for name, value in overrides.items():
         given = [str(part) for part in value] if isinstance(value, tuple | list) else str(value)
-        yield _Given(f"--{key.replace('_', '-')}", "service", key, given)
+        yield _Given(f"--{name.replace('_', '-')}", *places.get(name, ("service", name)), given)
 
 
 def _slips(environ: Mapping[str, str]) -> Iterator[str]:
@@ -126,9 +145,9 @@ def _validated(
         config = Config.model_validate({name: {} for name in tables()} | values)
     except ValidationError as error:
         raise error_of(file, [*slips, *explained(error, places)]) from None
-    contradictions = [
-        f"{places.get(path) or key_name(path)}: {what}" for path, what in config.contradictions()
+    contradicting = [
+        f"{places.get(path) or key_name(path)}: {what}" for path, what in contradictions(config)
     ]
-    if slips or contradictions:
-        raise error_of(file, [*slips, *contradictions])
+    if slips or contradicting:
+        raise error_of(file, [*slips, *contradicting])
     return config

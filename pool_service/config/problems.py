@@ -4,13 +4,14 @@ import difflib
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
+from typing import get_args
 
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
-from pool_service.config.schema import Config, ModelSection
 from pool_service.config.values import Flaw, Form
+from pool_service.config.whole import Config
 
 KeyPath = tuple[str, ...]
 """The way to a key: ("service", "listen") or ("models", NAME, "keep_alive")."""
@@ -45,7 +46,7 @@ def explained(error: ValidationError, places: Mapping[KeyPath, str]) -> Iterator
 
 def key_path(location: tuple[int | str, ...]) -> KeyPath:
     """The key that pydantic's location is in or at."""
-    depth = 3 if location[0] == "models" else 2
+    depth = 3 if location[0] in named_tables() else 2
     names = [str(part) for part in location[:depth]]
     # How pydantic says that the name itself, and not what it names, is wrong.
     return tuple(names[:2]) if names[2:] == ["[key]"] else tuple(names)
@@ -77,6 +78,20 @@ def tables() -> dict[str, type[BaseModel]]:
     }
 
 
+def named_tables() -> dict[str, type[BaseModel]]:
+    """The tables that hold tables of any names, and what is in each of these."""
+    return {
+        name: get_args(field.annotation)[1]
+        for name, field in Config.model_fields.items()
+        if name not in tables()
+    }
+
+
+def example_of(table: str) -> str:
+    """How one of a named table's tables is called where any is meant."""
+    return 'models."NAME"' if table == "models" else f"{table}.NAME"
+
+
 def _what(details: ErrorDetails, path: KeyPath) -> str:
     cause = details.get("ctx", {}).get("error")
     if isinstance(cause, Flaw):
@@ -86,15 +101,16 @@ def _what(details: ErrorDetails, path: KeyPath) -> str:
         return f"there is no such key{hint}"
     field = _field(path)
     if field is None:
-        header = key_name(path) if path != ("models",) else 'models."NAME"'
-        return f"must be a table, [{header}]"
+        is_named = path[0] in named_tables() and not path[1:]
+        return f"must be a table, [{example_of(path[0]) if is_named else key_name(path)}]"
     return f"must be {form_of(field).wanted}, not {_shown(details['input'])}"
 
 
 def _suggestion(path: KeyPath) -> str:
     """What was meant: the same key of another table, or one that is spelt alike."""
     *parents, key = path
-    for name, table in tables().items():
+    named = {example_of(name): table for name, table in named_tables().items()}
+    for name, table in (tables() | named).items():
         if key in table.model_fields:
             return f", did you mean {name}.{key}?"
     meant = closest(key, _keys(tuple(parents)))
@@ -103,13 +119,13 @@ def _suggestion(path: KeyPath) -> str:
 
 def _quotes_missing(path: KeyPath, value: object) -> str:
     """A bare name of a model with a dot in it is TOML's way to write a table in a table."""
-    if path[0] != "models" or not isinstance(value, dict):
+    if path[0] not in named_tables() or not isinstance(value, dict):
         return ""
     names = [*path[1:]]
     while len(value) == 1 and isinstance(inner := next(iter(value.values())), dict):
         names += value
         value = inner
-    return f"; a name with dots is written in quotes, [{key_name(('models', '.'.join(names)))}]"
+    return f"; a name with dots is written in quotes, [{key_name((path[0], '.'.join(names)))}]"
 
 
 def _keys(parents: KeyPath) -> Iterable[str]:
@@ -124,8 +140,8 @@ def _field(path: KeyPath) -> FieldInfo | None:
 
 
 def _section(path: KeyPath) -> type[BaseModel] | None:
-    if path[0] == "models":
-        return ModelSection if path[1:] else None
+    if path[0] in named_tables():
+        return named_tables()[path[0]] if path[1:] else None
     return tables().get(path[0])
 
 

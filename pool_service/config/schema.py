@@ -1,6 +1,5 @@
 """Every key of the configuration. The descriptions are what the documentation is made of."""
 
-from collections.abc import Iterator, Mapping
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Annotated
@@ -8,31 +7,31 @@ from typing import Annotated
 import platformdirs
 from pydantic import BaseModel, ConfigDict, Field
 
-from pool_service.adapters.launch_plan import Kind, option_value
 from pool_service.adapters.runtime import RuntimeOptions
-from pool_service.adapters.vllm_mlx import CHOOSES_PORT
+from pool_service.config.sizes import Budget, LogBytes, MemoryBytes, Reserve
 from pool_service.config.values import (
     Addresses,
+    Aliases,
+    Arguments,
     Command,
     Count,
     DefaultText,
     Directory,
     Format,
+    GroupNames,
     HealthPath,
     HistoryLength,
     KeepAlive,
     Level,
-    LogBytes,
-    ModelName,
     PositiveSeconds,
     RuntimeKind,
     RuntimeModel,
+    RuntimeReference,
     Seconds,
     ServedName,
     Switch,
     Variables,
 )
-from pool_service.core.catalogue import Catalogue
 from pool_service.core.types import Limits, Settings
 
 APP_NAME = "pool-service"
@@ -40,6 +39,7 @@ APP_NAME = "pool-service"
 _LIMITS = Limits()
 _RUNTIME = RuntimeOptions(data_dir=Path())
 _SETTINGS = Settings(runtime_model="")
+_OF_SETTINGS = frozenset(field.name for field in fields(Settings))
 
 
 class Section(BaseModel):
@@ -77,6 +77,11 @@ class ServiceSection(Section):
         default_factory=lambda: platformdirs.user_data_path(APP_NAME),
         validate_default=True,
         description="Where the runtime is installed if it is not found elsewhere.",
+    )
+    only_listed: Switch = Field(
+        default=False,
+        description="Serve only models that have a section of their own here; any other is "
+        "refused as MODEL_UNKNOWN.",
     )
     max_starts: Count = Field(
         default=_LIMITS.max_starts,
@@ -153,6 +158,36 @@ class ServiceSection(Section):
     log_level: Level = Field(default="info", description="The least severe lines that are logged.")
 
 
+class MemorySection(Section):
+    """How much memory the servers may have, and who waits for it."""
+
+    budget: Annotated[
+        Budget,
+        DefaultText("three quarters of the machine's memory; on macOS the recommended working set"),
+    ] = Field(
+        default=None,
+        description="How much all servers together may need: bytes, a share of the machine's "
+        "memory, or none for no limit.",
+    )
+    reserve: Annotated[Reserve, DefaultText("5 % of the machine's memory, at most 2 GiB")] = Field(
+        default=None,
+        description="How much of the machine's memory must stay available to others: nothing is "
+        "started into it, whatever the budget.",
+    )
+    queue_limit: Count = Field(
+        default=_LIMITS.queue_limit,
+        description="How many models may wait for their turn; one more is refused as QUEUE_FULL.",
+    )
+    queue_timeout: PositiveSeconds = Field(
+        default=_LIMITS.queue_timeout,
+        description="How long a model waits for its turn; after that it is refused as POOL_FULL.",
+    )
+    survey_interval: PositiveSeconds = Field(
+        default=_LIMITS.survey_interval,
+        description="The time between two looks at the memory while nothing is about to start.",
+    )
+
+
 class RuntimeSection(Section):
     """The program that serves models, one process for each."""
 
@@ -190,15 +225,6 @@ class RuntimeSection(Section):
         "environment (PATH, HOME, HF_*, proxies and the like).",
     )
 
-    def contradictions(self, kind: Kind) -> Iterator[tuple[str, str]]:
-        """What of the command a runtime of this kind cannot work with, and the remedy."""
-        if kind != "vllm-mlx":
-            return
-        if not any("{runtime_model}" in part for part in self.command):
-            yield "command", 'must tell vllm-mlx what to load: add "{runtime_model}" behind "serve"'
-        if option_value(self.command, "--port") not in {"{port}", CHOOSES_PORT}:
-            yield "command", 'must tell vllm-mlx its port: add "--port", "{port}"'
-
 
 class LogsSection(Section):
     """What servers write, kept under the state directory."""
@@ -229,8 +255,8 @@ class DefaultsSection(Section):
     )
     start_timeout: PositiveSeconds = Field(
         default=_SETTINGS.start_timeout,
-        description="How long a process may take from its start until it is ready; a first "
-        "start includes the download of the model.",
+        description="How long a process may take from its start until it is ready. What the "
+        "pool downloads before is not part of it; what the runtime downloads itself is.",
     )
     probe_timeout: PositiveSeconds = Field(
         default=_SETTINGS.probe_timeout,
@@ -246,19 +272,47 @@ class DefaultsSection(Section):
         "one before.",
     )
 
-    def over(self, settings: Settings) -> Settings:
-        """The settings, with what is set here in place of theirs."""
-        return replace(settings, **self.model_dump(exclude_unset=True))
+    runtime: Annotated[RuntimeReference, DefaultText("the one of `[runtime]`")] = Field(
+        default=_SETTINGS.runtime,
+        description="Which runtime serves it: the NAME of a [runtimes.NAME] section, or default.",
+    )
+    arguments: Arguments = Field(
+        default=_SETTINGS.arguments,
+        description="What the runtime gets besides, behind its command; options by their full "
+        "names. A model's own replace these.",
+    )
+    environment: Variables = Field(
+        default=_SETTINGS.environment,
+        description="Variables that its process gets over those of the runtime. A model's own "
+        "are laid over these.",
+    )
+    memory_ceiling: Annotated[MemoryBytes, DefaultText("none")] = Field(
+        default=_SETTINGS.memory_ceiling,
+        description="Past how much memory its server is replaced by a new one, between requests.",
+    )
+    groups: GroupNames = Field(
+        default=_SETTINGS.groups,
+        description="The groups that it counts for, each a [groups.NAME] section. A model's own "
+        "replace these.",
+    )
+    trust_remote_code: Switch = Field(
+        default=_SETTINGS.trust_remote_code,
+        description="Load it although it brings code of its own, which then runs as you; else it "
+        "is refused as CODE_NOT_TRUSTED.",
+    )
+    download: Switch = Field(
+        default=_SETTINGS.download,
+        description="Let an Ensure download what is missing of its files; else it is refused as "
+        "MODEL_NOT_ON_DISK. A caller can ask for it too.",
+    )
 
-    def contradictions(self, settings: Settings) -> Iterator[tuple[str, str]]:
-        """The keys set here that contradict others in the resulting `settings`, and how."""
-        own = self.model_fields_set & {"probe_timeout", "start_timeout"}
-        if own and settings.probe_timeout >= settings.start_timeout:
-            lengths = f"{settings.probe_timeout:g} s", f"{settings.start_timeout:g} s"
-            yield (
-                min(own),
-                "probe_timeout ({}) must be less than start_timeout ({})".format(*lengths),
-            )
+    def over(self, settings: Settings) -> Settings:
+        """The settings, with what is set here in place of theirs; variables are added."""
+        said = {key: getattr(self, key) for key in self.model_fields_set & _OF_SETTINGS}
+        said["environment"] = tuple(
+            sorted((dict(settings.environment) | dict(self.environment)).items())
+        )
+        return replace(settings, **said)
 
 
 class ModelSection(DefaultsSection):
@@ -271,41 +325,29 @@ class ModelSection(DefaultsSection):
         description="What the runtime is asked to load for it: a Hugging Face id or a local "
         "directory.",
     )
+    aliases: Aliases = Field(
+        default=(),
+        description="Other names by which callers can ask for it.",
+    )
+    pinned: Switch = Field(
+        default=_SETTINGS.pinned,
+        description="Once started it stays: neither unused time nor the room of others ends it, "
+        "only an eviction.",
+    )
+    preload: Switch = Field(
+        default=_SETTINGS.preload, description="Start it with the service, before it is asked for."
+    )
+    expected_memory: Annotated[
+        MemoryBytes, DefaultText("what earlier runs needed, else told by its weights")
+    ] = Field(
+        default=_SETTINGS.expected_memory,
+        description="How much memory its server will need at most.",
+    )
 
 
-class Config(Section):
-    """All that can be configured, validated; what the composition root builds from."""
+class GroupSection(Section):
+    """Models of which only so many may run at a time."""
 
-    service: ServiceSection
-    runtime: RuntimeSection
-    logs: LogsSection
-    defaults: DefaultsSection
-    models: Mapping[ModelName, ModelSection] = Field(default_factory=dict)
-
-    @property
-    def catalogue(self) -> Catalogue:
-        """The settings of each model, and those of all others."""
-        defaults = self.defaults.over(_SETTINGS)
-        return Catalogue(defaults, {name: own.over(defaults) for name, own in self.models.items()})
-
-    def contradictions(self) -> Iterator[tuple[tuple[str, ...], str]]:
-        """Values that are each valid, but not together: the way to a key, and what is wrong."""
-        for key, what in self.runtime.contradictions(self.runtime_options.effective_kind):
-            yield ("runtime", key), what
-        catalogue = self.catalogue
-        for key, what in self.defaults.contradictions(catalogue.defaults):
-            yield ("defaults", key), what
-        for name, own in self.models.items():
-            for key, what in own.contradictions(catalogue.models[name]):
-                yield ("models", name, key), what
-
-    @property
-    def limits(self) -> Limits:
-        """What holds for the pool as a whole."""
-        service = self.service
-        return Limits(**{field.name: getattr(service, field.name) for field in fields(Limits)})
-
-    @property
-    def runtime_options(self) -> RuntimeOptions:
-        """Which program serves models, and where it is installed."""
-        return RuntimeOptions(data_dir=self.service.data_dir, **dict(self.runtime))
+    limit: Count = Field(
+        default=1, description="How many servers of the group there may be at a time."
+    )

@@ -14,10 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import AfterValidator, BeforeValidator, ByteSize, Field, TypeAdapter
+from pydantic import AfterValidator, BeforeValidator, Field
 
 from pool_service.adapters.launch_plan import Kind, Names, filled
-from pool_service.adapters.logs import TAIL_BYTES
 from pool_service.core.names import model_flaw, runtime_model_flaw
 from pool_service.core.types import FOREVER, LONGEST_DURATION
 from pool_service.logging_setup import LogFormat, LogLevel
@@ -34,8 +33,10 @@ _UNITS = (86400.0, 3600.0, 60.0, 1.0, 0.001)
 # Of a shell's ${NAME} in a script that is given as an argument nothing is known here.
 _PLACEHOLDER = re.compile(r"(?<!\$)\{\s*([A-Za-z_][A-Za-z0-9_-]*)\s*\}")
 _PLACEHOLDERS = ("runtime_model", "port", "model")
-_BYTE_SIZE = TypeAdapter(ByteSize)
 _VARIABLE = re.compile(r"[^=\0]+")
+_SECTION_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+DEFAULT_RUNTIME = "default"
+"""What [runtime] is called where a runtime is named."""
 
 
 class Flaw(ValueError):
@@ -65,7 +66,8 @@ class DefaultText:
 # --- texts to values -------------------------------------------------------------------
 
 
-def _number(text: str) -> object:
+def number_of(text: str) -> object:
+    """A whole number, else any number, else the text."""
     for kind in (int, float):
         with contextlib.suppress(ValueError):
             return kind(text)
@@ -122,12 +124,6 @@ def _keep_alive(value: object) -> float:
     return FOREVER if length < 0 else length
 
 
-def _bytes(value: object) -> int:
-    if isinstance(value, bool):
-        raise ValueError  # noqa: TRY004  # what pydantic turns into its own
-    return int(_BYTE_SIZE.validate_python(value))
-
-
 def _directory(value: object) -> Path:
     if not isinstance(value, str | Path) or not str(value) or "\0" in str(value):
         raise ValueError
@@ -144,14 +140,18 @@ def _address(text: str) -> str:
         raise Flaw(str(error).rstrip(".")) from error
 
 
-def _distinct(addresses: tuple[str, ...]) -> tuple[str, ...]:
+def _listening(addresses: tuple[str, ...]) -> tuple[str, ...]:
     if not addresses:
         raise ValueError
-    fixed = [address for address in addresses if not _is_any_port(address)]
-    twice = sorted({address for address in fixed if fixed.count(address) > 1})
+    _distinct(tuple(address for address in addresses if not _is_any_port(address)))
+    return addresses
+
+
+def _distinct(texts: tuple[str, ...]) -> tuple[str, ...]:
+    twice = sorted({text for text in texts if texts.count(text) > 1})
     if twice:
         raise Flaw(f"{', '.join(twice)} is there more than once")
-    return addresses
+    return texts
 
 
 def _is_any_port(address: str) -> bool:
@@ -199,6 +199,35 @@ def _model_name(name: str) -> str:
     return name
 
 
+def _alias(name: str) -> str:
+    flaw = model_flaw(name)
+    if flaw:
+        raise Flaw(f"{name!a} {flaw}")
+    return name
+
+
+def _section_name(name: str) -> str:
+    if _SECTION_NAME.fullmatch(name) is None:
+        raise Flaw("the name may consist of letters and digits of ASCII and . _ -, at most 64")
+    return name
+
+
+def _runtime_name(name: str) -> str:
+    if name == DEFAULT_RUNTIME:
+        raise Flaw("is how [runtime] is called; set that, or choose another name")
+    return _section_name(name)
+
+
+def _runtime_reference(name: str) -> str:
+    return "" if name == DEFAULT_RUNTIME else name
+
+
+def _arguments(arguments: tuple[str, ...]) -> tuple[str, ...]:
+    if any("\0" in part for part in arguments):
+        raise ValueError
+    return arguments
+
+
 def _runtime_model(name: str) -> str:
     flaw = runtime_model_flaw(name)
     if flaw:
@@ -217,23 +246,23 @@ Seconds = Annotated[
     float,
     BeforeValidator(seconds),
     Field(ge=0),
-    Form("duration", f"{_LENGTH} (0 or more, {_MOST})", _number),
+    Form("duration", f"{_LENGTH} (0 or more, {_MOST})", number_of),
 ]
 PositiveSeconds = Annotated[
     float,
     BeforeValidator(seconds),
     Field(gt=0),
-    Form("duration over 0", f"{_LENGTH} (more than 0, {_MOST})", _number),
+    Form("duration over 0", f"{_LENGTH} (more than 0, {_MOST})", number_of),
 ]
 KeepAlive = Annotated[
     float,
     BeforeValidator(_keep_alive),
-    Form("duration, or forever", f'{_LENGTH} ({_MOST}), "forever" or less than 0', _number),
+    Form("duration, or forever", f'{_LENGTH} ({_MOST}), "forever" or less than 0', number_of),
 ]
 Count = Annotated[
     int,
     Field(strict=True, ge=1, le=LARGEST_COUNT),
-    Form("whole number", f"a whole number from 1 to {LARGEST_COUNT}", _number),
+    Form("whole number", f"a whole number from 1 to {LARGEST_COUNT}", number_of),
 ]
 HistoryLength = Annotated[
     int,
@@ -241,20 +270,14 @@ HistoryLength = Annotated[
     Form(
         "whole number",
         f"a whole number from {SHORTEST_HISTORY} to {LARGEST_COUNT}",
-        _number,
+        number_of,
     ),
-]
-LogBytes = Annotated[
-    int,
-    BeforeValidator(_bytes),
-    Field(ge=TAIL_BYTES),
-    Form("bytes", f'bytes, or text with a unit such as "16MiB" ({TAIL_BYTES} or more)', _number),
 ]
 Switch = Annotated[bool, Field(strict=True), Form("switch", "true or false", _switch)]
 Directory = Annotated[Path, BeforeValidator(_directory), Form("directory", "a path in quotes")]
 Addresses = Annotated[
     tuple[Annotated[str, Field(strict=True), AfterValidator(_address)], ...],
-    AfterValidator(_distinct),
+    AfterValidator(_listening),
     Form("list of addresses", 'a list of addresses, such as ["127.0.0.1:50051"]', _commas),
 ]
 Format = Annotated[LogFormat, Form('"text" or "json"', '"text" or "json"', str.lower)]
@@ -287,6 +310,29 @@ Variables = Annotated[
     Form("table of texts", "a table of texts", _assignments),
 ]
 ModelName = Annotated[str, AfterValidator(_model_name)]
+SectionName = Annotated[str, AfterValidator(_section_name)]
+RuntimeName = Annotated[str, AfterValidator(_runtime_name)]
+RuntimeReference = Annotated[
+    str,
+    Field(strict=True),
+    AfterValidator(_runtime_reference),
+    Form("text", f'the name of a [runtimes.NAME] section or "{DEFAULT_RUNTIME}", in quotes'),
+]
+Aliases = Annotated[
+    tuple[Annotated[str, Field(strict=True), AfterValidator(_alias)], ...],
+    AfterValidator(_distinct),
+    Form("list of names", 'a list of names, such as ["chat", "gpt-4"]', _commas),
+]
+GroupNames = Annotated[
+    tuple[Annotated[str, Field(strict=True)], ...],
+    AfterValidator(_distinct),
+    Form("list of names", 'a list of names of groups, such as ["large"]', _commas),
+]
+Arguments = Annotated[
+    tuple[Annotated[str, Field(strict=True)], ...],
+    AfterValidator(_arguments),
+    Form("list of arguments", 'a list of arguments, such as ["--max-tokens", "4096"]', _words),
+]
 RuntimeModel = Annotated[
     str,
     Field(strict=True),

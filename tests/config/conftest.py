@@ -5,6 +5,7 @@ import pytest
 
 from pool_service.config import Config, ConfigError, load
 
+GIB = 1024**3
 Read = Callable[..., Config]
 Refusal = Callable[..., str]
 

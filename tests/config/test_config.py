@@ -1,4 +1,5 @@
 import inspect
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -8,7 +9,7 @@ from pool_service.adapters.runtime import RuntimeOptions
 from pool_service.config import load
 from pool_service.core.types import FOREVER, Limits, Settings
 from pool_service.history import History
-from tests.config.conftest import Read
+from tests.config.conftest import GIB, Read
 
 
 @pytest.fixture
@@ -25,9 +26,12 @@ def home(monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_without_a_file_the_defaults_are_those_of_the_parts(home: Path) -> None:
     config = load(None, {}, {})
     assert config.service.listen == ("127.0.0.1:50051",)
-    assert config.limits == Limits()
-    assert config.catalogue.defaults == Settings(runtime_model="")
+    limits = config.limits(total=0, default_budget=GIB)
+    assert limits == Limits(memory_budget=GIB)
+    assert replace(config.catalogue.defaults, recipe="") == Settings(runtime_model="")
     assert config.catalogue.models == {}
+    assert config.catalogue.aliases == {}
+    assert config.catalogue.only_listed is False
     assert config.runtime_options == RuntimeOptions(data_dir=config.service.data_dir)
     kept = inspect.signature(LogStore).parameters
     assert config.logs.keep == kept["keep"].default
@@ -47,28 +51,6 @@ def test_an_empty_file_is_as_good_as_none(home: Path, read: Read) -> None:
 
 
 # --- what the file says -------------------------------------------------------------------
-
-
-def test_a_model_inherits_what_it_does_not_say(read: Read) -> None:
-    catalogue = read("""
-        [defaults]
-        keep_alive = "10m"
-        start_timeout = 60
-
-        [models."vllm-mlx/big"]
-        runtime_model = "org/big"
-        start_timeout = "5m"
-
-        [models.small]
-        keep_alive = 0
-    """).catalogue
-    assert catalogue.settings_for("vllm-mlx/big") == Settings(
-        "org/big", keep_alive=600.0, start_timeout=300.0
-    )
-    assert catalogue.settings_for("small") == Settings("small", keep_alive=0.0, start_timeout=60.0)
-    assert catalogue.settings_for("other") == Settings(
-        "other", keep_alive=600.0, start_timeout=60.0
-    )
 
 
 @pytest.mark.parametrize(
@@ -189,7 +171,7 @@ def test_each_section_has_its_variables() -> None:
     )
     assert config.service.state_dir == Path("/s")
     assert config.service.log_level == "debug"
-    assert config.limits.failure_ttl == 3600.0
+    assert config.limits(GIB, GIB).failure_ttl == 3600.0
     assert config.runtime.command == ("serve", "{runtime_model}", "--name", "a b")
     assert config.runtime.provision is True
     assert config.runtime.environment == (("A", "1"), ("B", "x y=z"))

@@ -8,14 +8,15 @@ from pathlib import Path
 import pytest
 
 from pool_service.config.loading import variables
-from pool_service.config.problems import form_of, tables
-from pool_service.config.schema import ModelSection
+from pool_service.config.problems import form_of, key_name, named_tables, tables
+from pool_service.config.reload import RESTART_KEYS
+from pool_service.config.schema import DefaultsSection, ModelSection
 from pool_service.core.types import FOREVER
 from tests.config.conftest import Read
 
 ROOT = Path(__file__).parents[2]
 DOCUMENT = ROOT / "docs/configuration.md"
-SECTIONS = tables() | {"models": ModelSection}
+SECTIONS = tables() | named_tables()
 
 
 @pytest.fixture(scope="module")
@@ -43,10 +44,24 @@ def test_every_variable_is_documented() -> None:
     assert [name for name in variables() if f"`{name}`" not in text] == []
 
 
+def test_every_key_that_needs_a_restart_is_named() -> None:
+    _, _, rest = DOCUMENT.read_text().partition("\n## Reload\n")
+    reload = rest.partition("\n## ")[0]
+    assert [key_name(path) for path in RESTART_KEYS if f"`{key_name(path)}`" not in reload] == []
+
+
 def test_the_example_has_every_key_and_is_valid(example: str, read: Read) -> None:
     said = tomllib.loads(example)
     for name, table in tables().items():
         assert said[name].keys() == table.model_fields.keys()
+    assert keys_of_all(said["groups"]) == {"limit"}
+    assert keys_of_all(said["runtimes"]) >= {"command"}
+    own = ModelSection.model_fields.keys() - DefaultsSection.model_fields.keys()
+    assert keys_of_all(said["models"]) >= own
     catalogue = read(example).catalogue
-    assert catalogue.settings_for("chat").keep_alive == FOREVER
+    assert catalogue.settings_for(catalogue.resolve("assistant")).keep_alive == FOREVER
     assert catalogue.settings_for("vllm-mlx/ours").start_timeout == catalogue.defaults.start_timeout
+
+
+def keys_of_all(tables_by_name: dict[str, dict[str, object]]) -> set[str]:
+    return {key for table in tables_by_name.values() for key in table}

@@ -7,6 +7,8 @@ from hypothesis import strategies as st
 from pool_service.config import ConfigError, load
 from tests.config.conftest import Refusal
 
+BUDGET = 'bytes (1 MiB or more), or text such as "24 GB", "80%" or "none"'
+RESERVE = 'bytes, or text such as "2 GiB" or "5%" (under 100%)'
 LENGTH = 'seconds, or text with units such as "90s", "5m" or "1h30m"'
 
 
@@ -52,6 +54,38 @@ def test_everything_that_is_wrong_is_told_at_once(refusal: Refusal) -> None:
         ("service = 3", "service: must be a table, [service]"),
         ("[[runtime]]", "runtime: must be a table, [runtime]"),
         ("[[models]]", 'models: must be a table, [models."NAME"]'),
+        ("[[groups]]", "groups: must be a table, [groups.NAME]"),
+        ("[runtimes]\nx = 3", "runtimes.x: must be a table, [runtimes.x]"),
+        (
+            "[groups.large]\nlimits = 3",
+            "groups.large.limits: there is no such key, did you mean groups.large.limit?",
+        ),
+        (
+            "[runtimes.x]\nhealthpath = '/'",
+            "runtimes.x.healthpath: there is no such key, did you mean runtimes.x.health_path?",
+        ),
+        (
+            "[defaults]\npreload = true",
+            'defaults.preload: there is no such key, did you mean models."NAME".preload?',
+        ),
+        (
+            "[runtimes.llama.cpp]\nkind = 'plain'",
+            (
+                "runtimes.llama.cpp: there is no such key; a name with dots is written in "
+                'quotes, [runtimes."llama.cpp"]'
+            ),
+        ),
+        (
+            "[runtimes.default]",
+            "runtimes.default: is how [runtime] is called; set that, or choose another name",
+        ),
+        (
+            '[groups."a b"]',
+            (
+                'groups."a b": the name may consist of letters and digits of ASCII and . _ -, '
+                "at most 64"
+            ),
+        ),
         ("[models]\nx = 3", 'models."x": must be a table, [models."x"]'),
         (
             "[models.Qwen3.5]\nkeep_alive = 3",
@@ -178,6 +212,59 @@ def test_a_key_that_is_none_is_named_with_what_was_meant(
             '"1m1h"',
             f'must be {LENGTH} (more than 0, at most ten years), not "1m1h"',
         ),
+        ("service.only_listed", "1", "must be true or false, not 1"),
+        *(
+            ("memory.budget", said, f"must be {BUDGET}, not {said}")
+            for said in ('"lots"', "24", "0.8", "-1", "true", '"101%"', '"0%"', '"5 % of it"')
+        ),
+        ("memory.budget", '"2 EiB"', f'must be {BUDGET}, not "2 EiB"'),
+        *(
+            ("memory.reserve", said, f"must be {RESERVE}, not {said}")
+            for said in ('"none"', '"100%"', "-1", "1.5")
+        ),
+        ("memory.queue_limit", "0", "must be a whole number from 1 to 1000000, not 0"),
+        (
+            "memory.queue_timeout",
+            "0",
+            f"must be {LENGTH} (more than 0, at most ten years), not 0",
+        ),
+        ("groups.x.limit", "0", "must be a whole number from 1 to 1000000, not 0"),
+        (
+            'models."x".expected_memory',
+            "24",
+            'must be bytes, or text with a unit such as "24 GB" (1 MiB or more), not 24',
+        ),
+        (
+            'models."x".memory_ceiling',
+            '"80%"',
+            'must be bytes, or text with a unit such as "24 GB" (1 MiB or more), not "80%"',
+        ),
+        (
+            'models."x".aliases',
+            '"chat"',
+            'must be a list of names, such as ["chat", "gpt-4"], not "chat"',
+        ),
+        ('models."x".aliases', '["-a"]', "'-a' begins with '-' and so looks like an option"),
+        ('models."x".aliases', '["a", "a"]', "a is there more than once"),
+        (
+            'models."x".groups',
+            "[1]",
+            'must be a list of names of groups, such as ["large"], not 1',
+        ),
+        (
+            "defaults.arguments",
+            '"--max-tokens 4096"',
+            (
+                'must be a list of arguments, such as ["--max-tokens", "4096"], '
+                'not "--max-tokens 4096"'
+            ),
+        ),
+        ("defaults.environment", "{ A = 1 }", "A must be text in quotes"),
+        (
+            "defaults.runtime",
+            "1",
+            'must be the name of a [runtimes.NAME] section or "default", in quotes, not 1',
+        ),
         (
             'models."x".runtime_model',
             '"-x"',
@@ -207,37 +294,13 @@ def test_a_value_is_told_on_one_line_and_not_at_length(refusal: Refusal) -> None
     assert len(told) < 150
 
 
-def test_variables_of_servers_are_never_told(refusal: Refusal) -> None:
+@pytest.mark.parametrize("section", ["RUNTIME", "DEFAULTS"])
+def test_variables_of_servers_are_never_told(refusal: Refusal, section: str) -> None:
+    variable = f"POOL_SERVICE_{section}_ENVIRONMENT"
     for value in ("TOKEN=secret 'x", "secret"):
-        told = refusal("", {"POOL_SERVICE_RUNTIME_ENVIRONMENT": value})
-        assert told.startswith("POOL_SERVICE_RUNTIME_ENVIRONMENT: must be a table of variables")
+        told = refusal("", {variable: value})
+        assert told.startswith(f"{variable}: must be a table of variables")
         assert "secret" not in told
-
-
-# --- values that do not go together -------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("text", "place"),
-    [
-        ("[defaults]\nstart_timeout = 2", "defaults.start_timeout"),
-        ("[defaults]\nprobe_timeout = '2m'", "defaults.probe_timeout"),
-        ("[models.x]\nstart_timeout = 3", 'models."x".start_timeout'),
-        ("[defaults]\nstart_timeout = 2\n[models.x]\nkeep_alive = 1", "defaults.start_timeout"),
-    ],
-)
-def test_a_probe_must_end_before_the_start_does(refusal: Refusal, text: str, place: str) -> None:
-    told = refusal(text)
-    assert told.startswith(f"{place}: probe_timeout (")
-    assert told.count("must be less than start_timeout") == 1
-
-
-def test_a_contradiction_names_the_variable_that_made_it(refusal: Refusal) -> None:
-    told = refusal("", {"POOL_SERVICE_DEFAULTS_PROBE_TIMEOUT": "1h"})
-    assert told == (
-        "POOL_SERVICE_DEFAULTS_PROBE_TIMEOUT: probe_timeout (3600 s) must be less than "
-        "start_timeout (120 s)"
-    )
 
 
 # --- variables and flags ------------------------------------------------------------------
@@ -254,11 +317,6 @@ def test_a_contradiction_names_the_variable_that_made_it(refusal: Refusal) -> No
 def test_a_misspelt_variable_is_told(refusal: Refusal, slip: str, meant: str) -> None:
     told = refusal("", {slip: "x"})
     assert told == f"{slip}: there is no such variable, did you mean {meant}?"
-
-
-def test_a_wrapper_that_is_a_vllm_mlx_must_be_told_its_port_too(refusal: Refusal) -> None:
-    told = refusal('[runtime]\nkind = "vllm-mlx"\ncommand = ["./wrap", "{runtime_model}"]')
-    assert told == 'runtime.command: must tell vllm-mlx its port: add "--port", "{port}"'
 
 
 def test_an_unknown_flag_is_told(refusal: Refusal) -> None:
@@ -315,7 +373,9 @@ KEYS = st.sampled_from(
         *("service.listen", "service.state_dir", "service.failure_ttl", "service.log_level"),
         *("runtime.command", "runtime.environment", "runtime.kind", "runtime.served_model_name"),
         *("logs.max_bytes", "defaults.keep_alive", "models", "models.x", "models.x.runtime_model"),
-        *("service", "other"),
+        *("memory.budget", "memory.reserve", "runtimes", "runtimes.x.command", "groups.g.limit"),
+        *("models.x.aliases", "models.x.groups", "models.x.environment", "models.x.runtime"),
+        *("models.x.expected_memory", "defaults.arguments", "service", "other"),
     ]
 )
 VALUES = st.sampled_from(

@@ -1,0 +1,91 @@
+"""Values of the configuration that are each valid, but not together."""
+
+from collections.abc import Collection, Iterator
+
+from pool_service.adapters.launch_plan import Kind, option_value
+from pool_service.adapters.vllm_mlx import CHOOSES_PORT
+from pool_service.config.problems import KeyPath, closest, key_name
+from pool_service.config.schema import DefaultsSection, RuntimeSection
+from pool_service.config.sizes import human
+from pool_service.config.whole import Config
+from pool_service.core.types import Settings
+
+Told = Iterator[tuple[str, str]]
+"""A key of a section, and what is wrong."""
+
+
+def contradictions(config: Config) -> Iterator[tuple[KeyPath, str]]:
+    """The way to each key that contradicts another, and how, with the remedy."""
+    for key, what in _of_command(config.runtime, config.runtime_options.effective_kind):
+        yield ("runtime", key), what
+    for name, section in config.runtimes.items():
+        kind = config.all_runtime_options[name].effective_kind
+        for key, what in _of_command(section, kind):
+            yield ("runtimes", name, key), what
+    defaults = config.default_settings
+    for key, what in _of_section(config, config.defaults, defaults):
+        yield ("defaults", key), what
+    for name, model in config.models.items():
+        settings = model.over(defaults)
+        for key, what in (*_of_section(config, model, settings), *_of_memory(config, settings)):
+            yield ("models", name, key), what
+    for name, what in _of_aliases(config):
+        yield ("models", name, "aliases"), what
+
+
+def _of_command(section: RuntimeSection, kind: Kind) -> Told:
+    """What of the command a runtime of this kind cannot work with."""
+    if kind != "vllm-mlx":
+        return
+    if not any("{runtime_model}" in part for part in section.command):
+        yield "command", 'must tell vllm-mlx what to load: add "{runtime_model}" behind "serve"'
+    if option_value(section.command, "--port") not in {"{port}", CHOOSES_PORT}:
+        yield "command", 'must tell vllm-mlx its port: add "--port", "{port}"'
+
+
+def _of_section(config: Config, section: DefaultsSection, settings: Settings) -> Told:
+    """What is set in the section and goes wrong in the `settings` that it leads to."""
+    said = section.model_fields_set
+    lengths = said & {"probe_timeout", "start_timeout"}
+    if lengths and settings.probe_timeout >= settings.start_timeout:
+        probe, start = settings.probe_timeout, settings.start_timeout
+        what = f"probe_timeout ({probe:g} s) must be less than start_timeout ({start:g} s)"
+        yield min(lengths), what
+    if section.runtime and section.runtime not in config.runtimes:
+        yield "runtime", _undefined("runtimes", section.runtime, config.runtimes, "its command")
+    for group in section.groups:
+        if group not in config.groups:
+            yield "groups", _undefined("groups", group, config.groups, "its limit")
+
+
+def _undefined(table: str, name: str, known: Collection[str], content: str) -> str:
+    meant = closest(name, known)
+    hint = f", did you mean {meant!a}?" if meant else f"; add that section, with {content}"
+    return f"there is no [{key_name((table, name))}]{hint}"
+
+
+def _of_memory(config: Config, settings: Settings) -> Told:
+    expected, ceiling = settings.expected_memory, settings.memory_ceiling
+    budget = config.memory.budget
+    if expected is None:
+        return
+    needed = f"expected_memory ({human(expected)})"
+    if ceiling is not None and ceiling < expected:
+        most = f"must not be more than memory_ceiling ({human(ceiling)})"
+        yield "expected_memory", f"{needed} {most}, or its server would be replaced for ever"
+    # What a share comes to is only known on the machine that serves.
+    if isinstance(budget, int | float) and expected > budget:
+        most = f"is more than memory.budget ({human(budget)})"
+        yield "expected_memory", f"{needed} {most}, so it could never start; raise the budget"
+
+
+def _of_aliases(config: Config) -> Told:
+    """Each name means one model."""
+    owners: dict[str, str] = {}
+    for name, model in config.models.items():
+        for alias in model.aliases:
+            if alias in config.models:
+                yield name, f"{alias!a} is the name of a model; remove one of them"
+            elif owners.setdefault(alias, name) != name:
+                other = key_name(("models", owners[alias]))
+                yield name, f"{alias!a} is an alias of {other} already"

@@ -1,0 +1,98 @@
+"""Sizes in bytes, and shares of the machine's memory."""
+
+import re
+from dataclasses import dataclass
+from typing import Annotated
+
+from pydantic import BeforeValidator, ByteSize, Field, PlainValidator, TypeAdapter
+
+from pool_service.adapters.logs import TAIL_BYTES
+from pool_service.config.values import Form, number_of
+from pool_service.core.types import FOREVER
+
+SMALLEST_MEMORY = 1024 * 1024
+"""Bytes: less is a slip, such as a number of gigabytes without its unit."""
+LARGEST_SIZE = 2**60
+"""Bytes: what a machine can have at most, and exact as a float."""
+NO_LIMIT = "none"
+WHOLE = 100
+"""Percent."""
+
+_BYTE_SIZE = TypeAdapter(ByteSize)
+# ByteSize alone leaves what follows the unit unread, and takes "5%" for 5.
+_SIZE = re.compile(r"\s*\d+(\.\d+)?\s*[A-Za-z]*\s*")
+_SHARE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*%\s*")
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """A part of the machine's memory, in percent."""
+
+    percent: float
+
+    def of(self, total: int) -> int:
+        """How many of `total` bytes that is."""
+        return int(total * self.percent / WHOLE)
+
+
+def human(size: float) -> str:
+    """A size in the unit in which it is shortest to say."""
+    return ByteSize(size).human_readable(decimal=not size % 1_000_000, separator=" ")
+
+
+def _bytes(value: object) -> int:
+    is_text = isinstance(value, str) and _SIZE.fullmatch(value)
+    is_number = isinstance(value, int) and not isinstance(value, bool)
+    if not (is_text or is_number):
+        raise ValueError
+    return int(_BYTE_SIZE.validate_python(value))
+
+
+def _amount(value: object) -> int | Share:
+    match = _SHARE.fullmatch(value) if isinstance(value, str) else None
+    amount = Share(float(match[1])) if match else _bytes(value)
+    if amount.percent > WHOLE if isinstance(amount, Share) else amount > LARGEST_SIZE:
+        raise ValueError
+    return amount
+
+
+def _budget(value: object) -> float | Share:
+    if value == NO_LIMIT:
+        return FOREVER
+    amount = _amount(value)
+    if amount == Share(0) or (isinstance(amount, int) and amount < SMALLEST_MEMORY):
+        raise ValueError
+    return amount
+
+
+def _reserve(value: object) -> int | Share:
+    amount = _amount(value)
+    if amount == Share(WHOLE):
+        raise ValueError
+    return amount
+
+
+LogBytes = Annotated[
+    int,
+    BeforeValidator(_bytes),
+    Field(ge=TAIL_BYTES),
+    Form("bytes", f'bytes, or text with a unit such as "16MiB" ({TAIL_BYTES} or more)', number_of),
+]
+MemoryBytes = Annotated[
+    Annotated[int, BeforeValidator(_bytes), Field(ge=SMALLEST_MEMORY, le=LARGEST_SIZE)] | None,
+    Form("bytes", 'bytes, or text with a unit such as "24 GB" (1 MiB or more)', number_of),
+]
+Budget = Annotated[
+    float | Share | None,
+    PlainValidator(_budget),
+    Form(
+        "bytes, a share, or none",
+        f'bytes (1 MiB or more), or text such as "24 GB", "80%" or "{NO_LIMIT}"',
+        number_of,
+    ),
+]
+Reserve = Annotated[
+    int | Share | None,
+    PlainValidator(_reserve),
+    Form("bytes, or a share", 'bytes, or text such as "2 GiB" or "5%" (under 100%)', number_of),
+]

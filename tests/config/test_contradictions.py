@@ -1,0 +1,128 @@
+"""Values that are each valid, but not together."""
+
+import pytest
+
+from tests.config.conftest import Refusal
+
+
+@pytest.mark.parametrize(
+    ("text", "place"),
+    [
+        ("[defaults]\nstart_timeout = 2", "defaults.start_timeout"),
+        ("[defaults]\nprobe_timeout = '2m'", "defaults.probe_timeout"),
+        ("[models.x]\nstart_timeout = 3", 'models."x".start_timeout'),
+        ("[defaults]\nstart_timeout = 2\n[models.x]\nkeep_alive = 1", "defaults.start_timeout"),
+    ],
+)
+def test_a_probe_must_end_before_the_start_does(refusal: Refusal, text: str, place: str) -> None:
+    told = refusal(text)
+    assert told.startswith(f"{place}: probe_timeout (")
+    assert told.count("must be less than start_timeout") == 1
+
+
+def test_a_contradiction_names_the_variable_that_made_it(refusal: Refusal) -> None:
+    told = refusal("", {"POOL_SERVICE_DEFAULTS_PROBE_TIMEOUT": "1h"})
+    assert told == (
+        "POOL_SERVICE_DEFAULTS_PROBE_TIMEOUT: probe_timeout (3600 s) must be less than "
+        "start_timeout (120 s)"
+    )
+
+
+def test_a_wrapper_that_is_a_vllm_mlx_must_be_told_its_port_too(refusal: Refusal) -> None:
+    for table in ("runtime", "runtimes.wrapped"):
+        told = refusal(f'[{table}]\nkind = "vllm-mlx"\ncommand = ["./wrap", "{{runtime_model}}"]')
+        assert told == f'{table}.command: must tell vllm-mlx its port: add "--port", "{{port}}"'
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        (
+            '[models.x]\nruntime = "vllm"',
+            'models."x".runtime: there is no [runtimes.vllm]; add that section, with its command',
+        ),
+        (
+            '[defaults]\nruntime = "lama"\n[runtimes.llama]\ncommand = ["llama", "{port}"]',
+            "defaults.runtime: there is no [runtimes.lama], did you mean 'llama'?",
+        ),
+        (
+            '[models.x]\ngroups = ["a b"]',
+            'models."x".groups: there is no [groups."a b"]; add that section, with its limit',
+        ),
+        (
+            '[groups.large]\n[defaults]\ngroups = ["larg"]',
+            "defaults.groups: there is no [groups.larg], did you mean 'large'?",
+        ),
+    ],
+)
+def test_what_is_named_must_be_defined(refusal: Refusal, text: str, told: str) -> None:
+    assert refusal(text) == told
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        (
+            '[models.x]\naliases = ["chat"]\n[models.y]\naliases = ["z", "chat"]',
+            'models."y".aliases: \'chat\' is an alias of models."x" already',
+        ),
+        (
+            '[models.x]\naliases = ["y"]\n[models.y]',
+            "models.\"x\".aliases: 'y' is the name of a model; remove one of them",
+        ),
+        (
+            '[models.x]\naliases = ["x"]',
+            "models.\"x\".aliases: 'x' is the name of a model; remove one of them",
+        ),
+    ],
+)
+def test_a_name_means_one_model(refusal: Refusal, text: str, told: str) -> None:
+    assert refusal(text) == told
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        (
+            '[models.x]\nexpected_memory = "20 GB"\nmemory_ceiling = "16 GB"',
+            (
+                "expected_memory (20.0 GB) must not be more than memory_ceiling (16.0 GB), or its "
+                "server would be replaced for ever"
+            ),
+        ),
+        (
+            '[defaults]\nmemory_ceiling = "16 GiB"\n[models.x]\nexpected_memory = "20 GiB"',
+            (
+                "expected_memory (20.0 GiB) must not be more than memory_ceiling (16.0 GiB), or "
+                "its server would be replaced for ever"
+            ),
+        ),
+        (
+            '[memory]\nbudget = "16 GiB"\n[models.x]\nexpected_memory = "20 GB"',
+            (
+                "expected_memory (20.0 GB) is more than memory.budget (16.0 GiB), so it could "
+                "never start; raise the budget"
+            ),
+        ),
+    ],
+)
+def test_what_is_declared_must_fit(refusal: Refusal, text: str, told: str) -> None:
+    assert refusal(text) == f'models."x".expected_memory: {told}'
+
+
+def test_all_contradictions_are_told_at_once(refusal: Refusal) -> None:
+    told = refusal("""
+        [runtimes.w]
+        command = ["vllm-mlx", "serve", "{runtime_model}"]
+        [defaults]
+        probe_timeout = "5m"
+        [models.x]
+        runtime = "ww"
+        groups = ["g", "h"]
+        aliases = ["x"]
+    """).split("; ")
+    places = [part.split(": ")[0] for part in told if ": " in part]
+    assert places == [
+        *("runtimes.w.command", "defaults.probe_timeout"),
+        *('models."x".runtime', 'models."x".groups', 'models."x".groups', 'models."x".aliases'),
+    ]

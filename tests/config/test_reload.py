@@ -1,0 +1,87 @@
+"""Reading the configuration again, and what a reload cannot apply."""
+
+from pathlib import Path
+
+import pytest
+
+from pool_service.config import ConfigError, ConfigSource, restart_needed
+from pool_service.config.problems import tables
+from tests.config.conftest import Read
+
+
+def test_a_source_reads_the_file_as_it_is_now_below_the_same_variables_and_flags(
+    tmp_path: Path,
+) -> None:
+    file = tmp_path / "pool.toml"
+    source = ConfigSource(
+        None,
+        {"max_starts": 3},
+        {"POOL_SERVICE_CONFIG": str(file), "POOL_SERVICE_HISTORY": "77"},
+    )
+    file.write_text("[models.a]\n[service]\nhistory = 88")
+    assert list(source.load().models) == ["a"]
+    file.write_text("[models.b]\n[service]\nmax_starts = 9")
+    config = source.load()
+    assert list(config.models) == ["b"]
+    assert (config.service.max_starts, config.service.history) == (3, 77)
+
+
+def test_a_source_tells_what_became_wrong(tmp_path: Path) -> None:
+    file = tmp_path / "pool.toml"
+    file.write_text("")
+    source = ConfigSource(file, {}, {})
+    source.load()
+    file.write_text("[service]\nlistn = 3\nhistory = 1")
+    with pytest.raises(ConfigError) as error:
+        source.load()
+    assert len(error.value.problems) == 2
+
+
+def test_nothing_changed_needs_no_restart(read: Read) -> None:
+    assert restart_needed(read(""), read("[models.x]")) == ()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "[service]\nmax_starts = 2\nonly_listed = true\nbackoff_first = 9\npulse_limit = 9",
+        '[memory]\nbudget = "9 GB"\nqueue_limit = 2',
+        '[runtime]\ncommand = ["serve", "{port}"]\nenvironment = { A = "1" }',
+        '[runtimes.x]\ncommand = ["serve", "{port}"]',
+        "[defaults]\nkeep_alive = 9",
+        "[groups.g]",
+        "[models.x]\npinned = true",
+    ],
+)
+def test_what_a_reload_applies_needs_no_restart(read: Read, change: str) -> None:
+    assert restart_needed(read(""), read(change)) == ()
+
+
+def test_what_is_read_at_the_start_alone_is_told(read: Read) -> None:
+    changed = read("""
+        [service]
+        listen = ["127.0.0.1:1"]
+        max_starts = 2
+        state_dir = "/s"
+        data_dir = "/d"
+        keep_servers = true
+        replace = true
+        recovery_timeout = 1
+        orphan_grace = 1
+        history = 77
+        log_format = "json"
+        log_level = "debug"
+        [logs]
+        max_bytes = "1MiB"
+        keep = 1
+    """)
+    told = restart_needed(read(""), changed)
+    assert told == restart_needed(changed, read(""))
+    applied = {name.removeprefix("service.") for name in told} & set(
+        tables()["service"].model_fields
+    )
+    assert applied == {
+        *("listen", "state_dir", "data_dir", "keep_servers", "replace", "recovery_timeout"),
+        *("orphan_grace", "history", "log_format", "log_level"),
+    }
+    assert told[-2:] == ("logs.max_bytes", "logs.keep")
