@@ -6,6 +6,7 @@ whole pool; it is armed again after every event.
 """
 
 import asyncio
+from collections.abc import AsyncGenerator
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from itertools import count
@@ -15,7 +16,7 @@ import structlog
 
 from pool_service.core import steps
 from pool_service.core.books import Command
-from pool_service.core.catalogue import Catalogue
+from pool_service.core.catalogue import Catalogue, Entry
 from pool_service.core.errors import PoolError
 from pool_service.core.failures import recovering
 from pool_service.core.machine import Event, Machine
@@ -25,20 +26,28 @@ from pool_service.core.requests import (
     EnsureRequested,
     Every,
     EvictRequested,
+    HoldEnded,
+    HoldRequested,
     Hurried,
+    Learn,
     LeaveRequested,
     Publish,
     RecoveryBegan,
     RecoveryEnded,
+    Reloaded,
+    ReloadRequested,
     Removed,
     ShutdownRequested,
     StraysFound,
+    Surveyed,
+    TakeSurvey,
     TimeReached,
     WaiterLeft,
 )
 from pool_service.core.types import FOREVER, Limits, Phase, Server, Totals
+from pool_service.followers import Followers
 from pool_service.history import History
-from pool_service.ports import Clock, Probe, Processes, Records, Runtime
+from pool_service.ports import Clock, Memory, Probe, Processes, Records, Runtime
 from pool_service.step_runner import StepRunner
 
 LONGEST_NAP = 60.0
@@ -63,6 +72,7 @@ class World:
     runtime: Runtime
     processes: Processes
     probe: Probe
+    memory: Memory
     records: Records
 
 
@@ -80,17 +90,24 @@ class Pool:
         self._answers: dict[int, asyncio.Future[Any]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._spawns: set[asyncio.Task[None]] = set()
-        self._prepares: dict[tuple[str, int], asyncio.Task[None]] = {}
+        self._cancellable: dict[tuple[type, str, int], asyncio.Task[None]] = {}
+        self._holders = Followers()
         self._armed_for = FOREVER
         self._timer: asyncio.TimerHandle | None = None
         self._timer_due = FOREVER
+        self._ahead = world.clock.now() - self._loop.time()
         self._used: set[str] = set()
         self._use_timer: asyncio.TimerHandle | None = None
         self._settled = asyncio.Event()
         self._recovered = False
         self._ended = False
         self._runner = StepRunner(
-            world.runtime, world.processes, world.probe, world.records, self._is_stopping
+            world.runtime,
+            world.processes,
+            world.probe,
+            world.records,
+            self._is_stopping,
+            self.feed,
         )
 
     # --- its own beginning and end ---------------------------------------------------
@@ -148,23 +165,107 @@ class Pool:
     # --- what callers ask -----------------------------------------------------------
 
     async def ensure(
-        self, model: str, runtime_model: str = "", keep_alive: float | None = None
+        self,
+        model: str,
+        runtime_model: str = "",
+        keep_alive: float | None = None,
+        *,
+        download: bool | None = None,
     ) -> Ensured:
         """Return a READY server of `model`, starting one if need be.
 
-        keep_alive: seconds, FOREVER, or None for what is set already. Cancelling
-        only ends this wait. Raises the PoolErrors that `Ensure` documents.
+        keep_alive: seconds, FOREVER, or None for what is set already; download: whether its
+        files may be downloaded for it, None is as configured. Cancelling only ends this
+        wait. Raises the PoolErrors that `Ensure` documents.
         """
         self._check_recovered()
         ticket = next(self._tickets)
         try:
-            event = EnsureRequested(ticket, model, runtime_model, keep_alive)
+            event = EnsureRequested(ticket, model, runtime_model, keep_alive, download)
             ensured: Ensured = await self._ask(ticket, event)
         except asyncio.CancelledError:
-            self.feed(WaiterLeft(ticket, model))
+            self.feed(WaiterLeft(ticket))
             raise
-        self._note_use(model)
+        self._note_use(ensured.server.model)
         return ensured
+
+    async def hold(
+        self,
+        model: str,
+        runtime_model: str = "",
+        keep_alive: float | None = None,
+        *,
+        download: bool | None = None,
+        holder: str = "",
+    ) -> AsyncGenerator[Server]:
+        """Keep `model` READY until the generator is closed; yield its server at each change.
+
+        At once as it is now; of changes that come faster than they are taken the newest.
+        holder: what others are told of who holds it. Raises the PoolErrors of `Hold`.
+        """
+        self._check_recovered()
+        ticket = next(self._tickets)
+        name = self._machine.resolve(model)
+        with self._holders.follow(name) as follower:
+            end = self._answers[ticket] = self._loop.create_future()
+            end.add_done_callback(follower.wake)
+            try:
+                asked = HoldRequested(ticket, model, runtime_model, keep_alive, download, holder)
+                self.feed(asked)
+                while not end.done():
+                    server = follower.take()
+                    if server is not None:
+                        yield server
+                    else:
+                        await follower.woken()
+                raise replace(end.result())
+            finally:
+                del self._answers[ticket]
+                self.feed(HoldEnded(ticket))
+
+    async def reload(self, catalogue: Catalogue, limits: Limits) -> Reloaded:
+        """From now on the configuration says this; unchanged servers run on."""
+        ticket = next(self._tickets)
+        told: Reloaded = await self._ask(ticket, ReloadRequested(ticket, catalogue, limits))
+        return told
+
+    async def models(self, after: str | None, size: int) -> list[Entry]:
+        """At most `size` entries of the catalogue in the order of their models, appraised."""
+        listed = [entry for entry in self._machine.listed() if after is None or entry.model > after]
+        return list(await asyncio.gather(*map(self._appraised, listed[:size])))
+
+    async def _appraised(self, entry: Entry) -> Entry:
+        try:
+            appraisal = await self._world.runtime.appraise(entry.model, entry.settings)
+        except PoolError as error:
+            return replace(entry, flaw=str(error))
+        return replace(entry, appraisal=appraisal)
+
+    async def pull(self, model: str, runtime_model: str = "") -> AsyncGenerator[tuple[int, int]]:
+        """Download what is missing of the model's files; yield the bytes there, and in all.
+
+        Closing the generator gives it up, and keeps what was fetched. Raises the PoolErrors
+        of `Pull`.
+        """
+        name, settings = self._machine.settings_for(model, runtime_model)
+        told: asyncio.Queue[tuple[int, int] | None] = asyncio.Queue()
+
+        async def fetch() -> None:
+            try:
+                await self._world.runtime.fetch(
+                    name, settings, lambda done, total: told.put_nowait((done, total))
+                )
+            finally:
+                told.put_nowait(None)
+
+        fetching = self._loop.create_task(fetch(), name=f"pull {name}")
+        try:
+            while (progress := await told.get()) is not None:
+                yield progress
+            await fetching
+        finally:
+            fetching.cancel()
+            await asyncio.gather(fetching, return_exceptions=True)
 
     async def evict(self, target: str | Every, *, force: bool = False) -> tuple[Removed, ...]:
         """Stop servers and return them when their processes are gone.
@@ -223,7 +324,10 @@ class Pool:
     def feed(self, event: Event) -> None:
         """Let the machine take in what happened and carry out what it commands."""
         now = self._world.clock.now()
-        away = now - self._timer_due
+        # While the machine sleeps only our clock goes on; while we are held up both do.
+        ahead = now - self._loop.time()
+        away = max(ahead - self._ahead, now - self._timer_due)
+        self._ahead = ahead
         if away > LATE:
             # Before anything else: what is overdue now is so by our own fault.
             self._timer_due = FOREVER
@@ -256,15 +360,31 @@ class Pool:
                 answer = self._answers.get(ticket)
                 if answer is not None and not answer.done():
                     answer.set_result(result)
-            case Publish(server, before, removed):
-                self._remember(server, removed=removed)
-                self._history.append(server, removed=removed)
-                if removed or before is not server.phase:
-                    _log_transition(command)
+            case Publish():
+                self._tell(command)
+            case TakeSurvey(servers):
+                self._look(servers)
+            case Learn(settings, needed):
+                self._world.runtime.learn(settings, needed)
             case RecoveryEnded():
                 self._settled.set()
+            case _:
+                self._step(command)
+
+    def _tell(self, change: Publish) -> None:
+        server, removed = change.server, change.removed
+        self._remember(server, removed=removed)
+        self._history.append(server, removed=removed)
+        self._holders.tell(server)
+        if removed or change.before is not server.phase:
+            _log_transition(change)
+
+    def _step(self, command: steps.ServerCommand) -> None:
+        match command:
             case steps.CancelPrepare(model, generation):
-                self._prepares[model, generation].cancel()
+                self._cancel(model, generation, steps.Prepare)
+            case steps.CancelAppraise(model, generation):
+                self._cancel(model, generation, steps.Appraise, steps.Fetch)
             case _:
                 self._begin(command)
 
@@ -281,15 +401,43 @@ class Pool:
             return
         name = f"{type(command).__name__} {command.model} #{command.generation}"
         task = self._loop.create_task(self._run(command), name=name)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-        if isinstance(command, steps.Prepare):
-            key = command.model, command.generation
-            self._prepares[key] = task
-            task.add_done_callback(lambda _: self._prepares.pop(key))
+        self._keep(task)
+        if isinstance(command, steps.Prepare | steps.Appraise | steps.Fetch):
+            key = type(command), command.model, command.generation
+            self._cancellable[key] = task
+            task.add_done_callback(lambda done: self._forget(key, done))
         elif isinstance(command, steps.Spawn):
             self._spawns.add(task)
             task.add_done_callback(self._spawns.discard)
+
+    def _keep(self, task: asyncio.Task[None]) -> None:
+        """The loop itself would let go of it."""
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def _cancel(self, model: str, generation: int, *kinds: type) -> None:
+        """Give up what is under way of these kinds, if anything is."""
+        for kind in kinds:
+            task = self._cancellable.pop((kind, model, generation), None)
+            if task is not None:
+                task.cancel()
+
+    def _forget(self, key: tuple[type, str, int], done: asyncio.Task[None]) -> None:
+        if self._cancellable.get(key) is done:
+            del self._cancellable[key]
+
+    def _look(self, servers: tuple[Server, ...]) -> None:
+        if not self._ended:
+            self._keep(self._loop.create_task(self._survey(servers), name="survey"))
+
+    async def _survey(self, servers: tuple[Server, ...]) -> None:
+        try:
+            survey = await self._world.memory.survey(servers)
+        except Exception as error:  # nothing may end the looks
+            log.exception("the memory could not be looked at", error=repr(error))
+            self.feed(Surveyed(None))
+        else:
+            self.feed(Surveyed(survey))
 
     async def _run(self, command: steps.ServerCommand) -> None:
         try:

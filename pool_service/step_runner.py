@@ -16,7 +16,8 @@ log = structlog.get_logger("pool_service.pool")
 class StepRunner:
     """What the driver does for one process at a time.
 
-    still_meant: whether a signal is still to be sent when its turn has come.
+    still_meant: whether a signal is still to be sent when its turn has come; tell: takes
+    what happens before a step is done.
     """
 
     def __init__(
@@ -26,13 +27,17 @@ class StepRunner:
         probe: Probe,
         records: Records,
         still_meant: Callable[[steps.SendSignal], bool],
+        tell: Callable[[steps.ServerEvent], None],
     ) -> None:
         self._runtime = runtime
         self._processes = processes
         self._probe = probe
         self._records = records
         self._still_meant = still_meant
+        self._tell = tell
         self._steps: dict[type, Callable[[Any], Awaitable[steps.ServerEvent | None]]] = {
+            steps.Appraise: self._appraise,
+            steps.Fetch: self._fetch,
             steps.Prepare: self._prepare,
             steps.Spawn: self._spawn,
             steps.AwaitExit: self._await_exit,
@@ -48,6 +53,26 @@ class StepRunner:
     async def run(self, command: steps.ServerCommand) -> steps.ServerEvent | None:
         """Carry it out and return what came of it; raises whatever its port should not."""
         return await self._steps[type(command)](command)
+
+    async def _appraise(self, command: steps.Appraise) -> steps.ServerEvent:
+        model, generation = command.model, command.generation
+        try:
+            appraisal = await self._runtime.appraise(model, command.settings)
+        except PoolError as error:
+            return steps.NotAppraised(model, generation, error)
+        return steps.Appraised(model, generation, appraisal)
+
+    async def _fetch(self, command: steps.Fetch) -> steps.ServerEvent:
+        model, generation = command.model, command.generation
+
+        def progress(done: int, total: int) -> None:
+            self._tell(steps.Fetching(model, generation, done, total))
+
+        try:
+            await self._runtime.fetch(model, command.settings, progress)
+        except PoolError as error:
+            return steps.NotAppraised(model, generation, error)
+        return steps.Fetched(model, generation)
 
     async def _prepare(self, command: steps.Prepare) -> steps.ServerEvent:
         model, generation = command.model, command.generation

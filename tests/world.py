@@ -28,6 +28,7 @@ from pool_service.core.types import (
     Source,
     SpawnedProcess,
     StopSignal,
+    Survey,
 )
 from pool_service.ports import FetchProgress
 from tests.fake_records import FakeRecords
@@ -62,7 +63,8 @@ async def passes(when: When) -> None:
 class Script:
     """How one process behaves. Times are seconds from the call, or from its spawn.
 
-    needs: bytes of memory, as it is appraised; on_disk: its files are, else each fifth of a
+    needs: bytes of memory, as it is appraised; takes: bytes that it really takes once it is
+    loaded; grown: bytes that it takes besides by now; on_disk: its files are, else each fifth of a
     download takes `fetch`;
     dies: after its spawn, with `report`; ends_on: how long each signal takes to end it,
     NEVER if it is ignored; requests: in flight, None if it cannot be told; active_at: when
@@ -74,6 +76,8 @@ class Script:
 
     appraise: When = 0.0
     needs: int = 0
+    takes: int = 0
+    grown: int = 0
     on_disk: bool = True
     fetch: When = 0.0
     prepare: When = 0.0
@@ -133,6 +137,15 @@ class Process:
         return not self.ended.done()
 
     @property
+    def footprint(self) -> int:
+        """Bytes that it takes: more and more while it loads, then what its script says."""
+        script = self.script
+        if isinstance(script.load, asyncio.Event) or not script.load:
+            return script.takes
+        past = asyncio.get_running_loop().time() - self.spawned_at
+        return int(script.takes * min(past / script.load, 1.0)) + script.grown
+
+    @property
     def log_path(self) -> str:
         return f"/logs/{self.model}/{self.generation}"
 
@@ -176,7 +189,7 @@ class FakeClock:
 
 
 class World:
-    """Runtime, Processes and Probe in one, over the same scripts and processes."""
+    """Runtime, Processes, Probe and Memory in one, over the same scripts and processes."""
 
     def __init__(self) -> None:
         self.clock = FakeClock()
@@ -184,6 +197,14 @@ class World:
         self.calls: list[Call] = []
         self.violations: list[str] = []
         self.default = Script()
+        self.memory = 10**15
+        self.others = 0
+        """Bytes of the machine, and what others than the servers take of it."""
+        self.pressured = False
+        self.look: When = 0.0
+        """How long a look at the memory takes."""
+        self.blind: BaseException | None = None
+        """What a look at the memory raises instead."""
         self.search: When = 0.0
         """How long a look for strays takes."""
         self.learnt: dict[str, int] = {}
@@ -250,6 +271,23 @@ class World:
             served_model_name=f"served/{model}",
             nonce=f"{model}-{generation}",
         )
+
+    # --- Memory ---------------------------------------------------------------------------
+
+    async def survey(self, servers: Collection[Server]) -> Survey:
+        now = asyncio.get_running_loop().time()
+        self.calls.append(Call(now, "survey", "", 0))
+        await passes(self.look)
+        if self.blind is not None:
+            raise self.blind
+        footprints = {
+            process.model: process.footprint
+            for process in self.living
+            if process.model in {server.model for server in servers}
+        }
+        taken = sum(process.footprint for process in self.processes.values() if not process.swept)
+        available = max(self.memory - taken - self.others, 0)
+        return Survey(self.memory, available, self.pressured, footprints, 0.001)
 
     # --- Processes ----------------------------------------------------------------------
 

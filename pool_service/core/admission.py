@@ -1,13 +1,219 @@
-"""Who may start now: a pure function of who waits and who is starting."""
+"""Whether there is room for one more server, and what to do if there is not: pure.
 
-from collections.abc import Iterable
-from itertools import islice
+A server takes up its *reservation*: what it was seen to take at most, or, until it was
+looked at, what it is expected to need. A model fits if both hold
+- the reservations and what it needs are within the budget;
+- what it needs, and what the others may still grow by, is available on the machine.
+
+An eviction gives back one reservation in both sums: what the server takes becomes
+available, and what it might have grown by is no longer to be kept for it.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import Enum, auto
+
+from pool_service.core.replacement import Candidate, victims
+
+PATIENCE = 10.0
+"""Seconds for which a model that waits lets those that are busy be asked for again. After
+that, whoever asks for them waits behind it, so that its turn comes."""
 
 
-def admit(queued: Iterable[str], starting: int, max_starts: int) -> list[str]:
-    """The models that may start now, first come first served.
+class Standing(Enum):
+    """How a server that takes up room stands to an eviction."""
 
-    queued: models in the order in which they were asked for; starting: how many
-    starts are under way; max_starts: how many may be at a time.
+    LEAVING = auto()
+    """It is on its way out."""
+    FIXED = auto()
+    """It is starting, held, pinned or otherwise not to be evicted."""
+    BUSY = auto()
+    """It was found at work a moment ago."""
+    UNUSED = auto()
+    """As far as is known it could go."""
+
+
+@dataclass(frozen=True, slots=True)
+class Resident:
+    """A server that takes up room; resides_until: before that it does not go."""
+
+    candidate: Candidate
+    standing: Standing
+    groups: tuple[str, ...]
+    resides_until: float
+
+
+@dataclass(frozen=True, slots=True)
+class Room:
+    """The room there is. Bytes; FOREVER where there is no limit.
+
+    growth: what the residents may still grow by; available: what the machine has left for
+    servers; returning: memory of servers that are gone may not be available yet.
     """
-    return list(islice(queued, max(0, max_starts - starting)))
+
+    budget: float
+    reserved: int
+    growth: int
+    available: float
+    returning: bool
+    residents: tuple[Resident, ...]
+    groups: Mapping[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Demand:
+    """A model that wants to start, for so many seconds already."""
+
+    model: str
+    needed: int
+    groups: tuple[str, ...]
+    waited: float
+
+
+@dataclass(frozen=True, slots=True)
+class Admit:
+    """It fits."""
+
+
+@dataclass(frozen=True, slots=True)
+class EvictFirst:
+    """It fits when these are gone."""
+
+    models: tuple[str, ...]
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """It cannot be helped now; passable: those behind it may try."""
+
+    why: str
+    passable: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Refuse:
+    """It never fits."""
+
+
+Verdict = Admit | EvictFirst | Wait | Refuse
+
+
+def verdict(demand: Demand, room: Room, now: float) -> Verdict:
+    """What is to be done for one model that wants to start.
+
+    The unused go first, and those that were just handed out (`min_residency`) last; who is
+    busy only for one that has waited for PATIENCE. No more are evicted than needed.
+    """
+    if demand.needed > room.budget:
+        return Refuse()
+    short = shortage(demand, room)
+    if short.is_none:
+        return Admit()
+    leaving = [one for one in room.residents if one.standing is Standing.LEAVING]
+    if short.without(leaving).is_none:
+        return Wait(f"{_names(leaving)} to be gone", passable=False)
+    if room.returning and short.is_of_machine_only:
+        return Wait("the memory of a server that is gone to come back", passable=False)
+    return _make_room(demand, room, short.without(leaving), now)
+
+
+@dataclass(frozen=True, slots=True)
+class Shortage:
+    """What lacks: bytes, of which kind, and how many must go of each group."""
+
+    of_budget: float
+    of_machine: float
+    groups: Mapping[str, int]
+
+    @property
+    def bytes(self) -> float:
+        """How many bytes must come free."""
+        return max(self.of_budget, self.of_machine, 0)
+
+    @property
+    def is_none(self) -> bool:
+        """Whether nothing lacks."""
+        return not self.bytes and not self.groups
+
+    @property
+    def is_of_machine_only(self) -> bool:
+        """Whether there is room but for what others have taken of the machine."""
+        return self.of_machine > 0 >= self.of_budget and not self.groups
+
+    def without(self, gone: list[Resident]) -> "Shortage":
+        """What lacks when these are gone."""
+        freed = sum(one.candidate.freed for one in gone)
+        groups = dict(self.groups)
+        for one in gone:
+            for group in one.groups:
+                if group in groups:
+                    groups[group] -= 1
+        left = {group: count for group, count in groups.items() if count > 0}
+        return Shortage(self.of_budget - freed, self.of_machine - freed, left)
+
+
+def shortage(demand: Demand, room: Room) -> Shortage:
+    """What lacks for it, if nobody goes."""
+    groups = {}
+    for group in demand.groups:
+        there = sum(group in one.groups for one in room.residents)
+        excess = there + 1 - room.groups.get(group, there + 1)
+        if excess > 0:
+            groups[group] = excess
+    of_budget = room.reserved + demand.needed - room.budget
+    of_machine = demand.needed + room.growth - room.available
+    return Shortage(of_budget, of_machine, groups)
+
+
+def _make_room(demand: Demand, room: Room, short: Shortage, now: float) -> Verdict:
+    unused = [one for one in room.residents if one.standing is Standing.UNUSED]
+    settled = [one for one in unused if one.resides_until <= now]
+    busy = [one for one in room.residents if one.standing is Standing.BUSY]
+    for choice in (settled, unused, unused + busy):
+        chosen = _chosen(choice, short, now)
+        if chosen is None:
+            continue
+        if choice is settled or choice is unused or demand.waited >= PATIENCE:
+            return EvictFirst(tuple(one.candidate.model for one in chosen), _why(chosen, now))
+        return Wait(f"{_names(busy)} to be less busy", passable=True)
+    kept = [one for one in room.residents if one.standing is Standing.FIXED]
+    why = f"{_names(kept)} to go, which the pool does not evict" if kept else "memory"
+    return Wait(why, passable=True)
+
+
+def _chosen(choice: list[Resident], short: Shortage, now: float) -> list[Resident] | None:
+    """Which of them are to go; None if even all of them would not do."""
+    chosen: list[Resident] = []
+    while lacking := short.without(chosen).groups:
+        group = next(iter(lacking))
+        members = [one for one in choice if group in one.groups and one not in chosen]
+        cheapest = _cheapest(members, 1, now)
+        if cheapest is None:
+            return None
+        chosen += cheapest
+    needed = math.ceil(short.without(chosen).bytes)
+    more = _cheapest([one for one in choice if one not in chosen], needed, now)
+    return None if more is None else chosen + more
+
+
+def _cheapest(choice: list[Resident], needed: int, now: float) -> list[Resident] | None:
+    """Those that are missed least of all that free so many bytes; None if all do not."""
+    if needed <= 0:
+        return []
+    by_model = {one.candidate.model: one for one in choice}
+    found = victims([one.candidate for one in choice], needed, now)
+    return None if found is None else [by_model[one.model] for one in found]
+
+
+def _why(chosen: list[Resident], now: float) -> str:
+    resting = [one for one in chosen if one.resides_until > now or one.standing is Standing.BUSY]
+    return f"{_names(resting or chosen)} to be unused" if resting else f"{_names(chosen)} to go"
+
+
+def _names(residents: list[Resident]) -> str:
+    """At most three of them."""
+    names = [repr(one.candidate.model) for one in residents[:3]]
+    more = f" and {len(residents) - 3} more" if len(residents) > 3 else ""  # noqa: PLR2004
+    return ", ".join(names) + more

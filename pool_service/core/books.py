@@ -4,31 +4,62 @@ Everything above (`supervision.py` and what builds on it) changes the state by t
 few methods, so that what is shown, what is due and who is told stay in step.
 """
 
-from pool_service.core import lifecycle as life
+from dataclasses import replace
+
 from pool_service.core import steps
+from pool_service.core.catalogue import Catalogue
 from pool_service.core.deadlines import Deadlines
 from pool_service.core.errors import PoolError
 from pool_service.core.evictions import Evictions
-from pool_service.core.requests import Answer, Ensured, Publish, RecoveryEnded
+from pool_service.core.holds import Holds
+from pool_service.core.replacement import decayed
+from pool_service.core.requests import (
+    INTERNAL,
+    Answer,
+    Ensured,
+    EnsureRequested,
+    HoldRequested,
+    Learn,
+    Publish,
+    RecoveryEnded,
+    TakeSurvey,
+    Wait,
+)
 from pool_service.core.roster import Roster
-from pool_service.core.types import FOREVER, Limits, Past, Phase, Server
+from pool_service.core.types import FOREVER, Cause, Limits, Past, Phase, Server
 from pool_service.core.vitality import Vitality
 from pool_service.core.waiting import Waiting
 
-Command = Answer | Publish | RecoveryEnded | steps.ServerCommand
+Command = Answer | Publish | RecoveryEnded | TakeSurvey | Learn | steps.ServerCommand
+
+OUR_OWN_WISH = frozenset({Cause.EVICTED, Cause.SHUTDOWN})
+"""Causes of an end after which nobody who holds it, or has it pinned, gets it again."""
+
+MOST_REMEMBERED = 4096
+"""Models of which is known how often they were asked for; the longest unused are forgotten."""
 
 
 class Books:
     """The state of the pool, and the commands that the present event has led to."""
 
-    def __init__(self, limits: Limits) -> None:
+    def __init__(self, catalogue: Catalogue, limits: Limits) -> None:
+        self._catalogue = catalogue
         self._limits = limits
+        self._closing = False
         self._roster = Roster()
         self._pasts: dict[str, Past] = {}
         self._waiting = Waiting()
+        self._holds = Holds()
         self._evictions = Evictions()
         self._deadlines = Deadlines()
-        self._queue: dict[str, None] = {}
+        self._queue: dict[str, float] = {}
+        self._unappraised: set[str] = set()
+        self._claims: dict[str, str] = {}
+        self._busy_until: dict[str, float] = {}
+        self._unmeasured: set[str] = set()
+        self._gone_at = -FOREVER
+        self._room_changed = False
+        self._uses = dict[str, tuple[float, float]]()
         self._checking: set[str] = set()
         self._marked: set[str] = set()
         self._adopting: set[str] = set()
@@ -39,15 +70,25 @@ class Books:
         self._out: list[Command] = []
 
     def _put(self, server: Server) -> None:
+        """A change that everybody who watches is told."""
+        server = replace(server, holds=self._holds.count(server.model))
         before = self._roster.put(server)
+        if server.phase is not Phase.QUEUED:
+            self._unqueue(server.model)
         if server.phase is not Phase.READY:
             self._checking.discard(server.model)
             self._marked.discard(server.model)
+            self._claims.pop(server.model, None)
+            self._busy_until.pop(server.model, None)
+            self._unmeasured.discard(server.model)
             self._vitality.pop(server.model, None)
+            if before is not None and before.phase is Phase.READY:
+                self._want_again(server)
         if server.phase is not Phase.STARTING:
             self._timed_out.discard(server.model)
         if server.phase in (Phase.READY, Phase.FAILED):
             self._lost_ports.pop(server.model, None)
+        self._room_changed = True
         self._arm(server)
         self._out.append(Publish(server, before.phase if before else None))
 
@@ -58,19 +99,63 @@ class Books:
 
     def _arm(self, server: Server) -> None:
         """Nothing is due for one of which we wait to hear how it is."""
-        held = server.model in self._checking or server.model in self._adopting
-        self._deadlines.set(server.model, FOREVER if held else life.deadline(server))
+        asked = server.model in self._checking or server.model in self._adopting
+        self._deadlines.set(server.model, FOREVER if asked else self._due(server))
+
+    def _due(self, server: Server) -> float:
+        """When something is to be done about it if nothing happens before."""
+        if server.phase is not Phase.READY:
+            return server.step_deadline
+        look = server.expires_at
+        if server.model in self._claims:
+            look = min(look, server.resides_until)
+        look = max(look, self._busy_until.get(server.model, look))
+        return min(look, server.step_deadline)
 
     def _drop(self, server: Server) -> None:
         """It is no longer in the pool; its generation and last exit stay known."""
         model = server.model
+        self._unqueue(model)
         self._roster.remove(model)
         if server.generation:
             self._pasts[model] = Past(model, server.generation, server.last_exit)
-        self._queue.pop(model, None)
+        self._room_changed = True
         self._lost_ports.pop(model, None)
         self._deadlines.set(model, FOREVER)
         self._out.append(Publish(server, server.phase, removed=True))
+
+    def _unqueue(self, model: str) -> None:
+        """It waits for its turn no longer."""
+        self._queue.pop(model, None)
+        if model in self._unappraised:
+            self._unappraised.discard(model)
+            generation = self._roster[model].generation
+            self._out.append(steps.CancelAppraise(model, generation))
+
+    def _want_again(self, server: Server) -> None:
+        """It is no longer READY: it is started anew for who holds it, or where it is pinned."""
+        model = server.model
+        if self._closing or server.stop_cause in OUR_OWN_WISH:
+            return
+        was = server.settings.runtime_model if server.settings.asked else ""
+        for hold in self._holds.of(model):
+            self._waiting.add(model, self._wait_of(model, hold, was))
+        if self._catalogue.settings_for(model).pinned:
+            pinned = EnsureRequested(INTERNAL, model)
+            self._waiting.add(model, self._wait_of(model, pinned, was))
+
+    def _wait_of(self, model: str, asked: EnsureRequested | HoldRequested, was: str = "") -> Wait:
+        """For what one waits who asks now; was: the runtime model if it names none itself."""
+        settings = self._catalogue.settings_for(model, asked.runtime_model or was)
+        download = settings.download if asked.download is None else asked.download
+        return Wait(
+            asked.ticket,
+            asked.runtime_model,
+            settings,
+            asked.keep_alive,
+            starts=True,
+            download=download,
+        )
 
     def _known(self, model: str) -> Server | Past | None:
         """The model's server, or what is left of its last."""
@@ -81,5 +166,23 @@ class Books:
         for wait in self._waiting.take(model):
             self._answer(wait.ticket, error)
 
+    def _touch(self, model: str, now: float) -> None:
+        """It was asked for: how often counts when somebody has to go."""
+        uses, at = self._uses.pop(model, (0.0, now))
+        self._uses[model] = decayed(uses, now - at) + 1, now
+        if len(self._uses) > MOST_REMEMBERED:
+            del self._uses[next(iter(self._uses))]
+
     def _answer(self, ticket: int, result: Ensured | PoolError) -> None:
+        """Tell who asked; of a hold only its end is told, the rest is seen."""
+        if ticket == INTERNAL:
+            return
+        if isinstance(result, Ensured):
+            if not self._holds.has(ticket):
+                self._out.append(Answer(ticket, result))
+            return
         self._out.append(Answer(ticket, result))
+        held = self._holds.end(ticket)
+        server = self._roster.get(held) if held is not None else None
+        if server is not None:
+            self._put(server)

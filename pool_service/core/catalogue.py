@@ -49,3 +49,17 @@ class Catalogue:
         configured = settings.runtime_model or model.removeprefix(RUNTIME_PREFIX)
         chosen = runtime_model or configured
         return replace(settings, runtime_model=chosen, asked=chosen != configured)
+
+    def preloaded(self) -> list[str]:
+        """The models that are started with the service."""
+        return [model for model, settings in self.models.items() if settings.preload]
+
+    def entries(self) -> list[Entry]:
+        """What is listed, in the order of the models, not appraised."""
+        names: dict[str, list[str]] = {model: [] for model in sorted(self.models)}
+        for alias, model in sorted(self.aliases.items()):
+            names.setdefault(model, []).append(alias)
+        return [
+            Entry(model, tuple(aliases), self.settings_for(model))
+            for model, aliases in names.items()
+        ]

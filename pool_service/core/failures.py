@@ -6,8 +6,13 @@ from pool_service.core.backoff import is_loop
 from pool_service.core.errors import (
     CrashLoop,
     Evicted,
+    ModelNotOnDisk,
     ModelRejected,
+    ModelTooLarge,
+    ModelUnknown,
     PoolError,
+    PoolFull,
+    QueueFull,
     Recovering,
     RuntimeModelConflict,
     RuntimeUnavailable,
@@ -18,18 +23,21 @@ from pool_service.core.errors import (
 )
 from pool_service.core.types import Cause, Diagnosis, ExitReport, Limits, Server
 
+RETRY_WHEN_FULL = 5.0
+"""Seconds until who found no room should try again: about a load."""
+
+_MAY_PASS = frozenset({Diagnosis.CRASHED, Diagnosis.OUT_OF_MEMORY})
+
 
 def is_crash(server: Server) -> bool:
     """Whether its last process died unasked, and not for a reason that will not pass."""
     end = server.last_exit
-    return (
-        end is not None and end.cause is Cause.CRASHED and end.report.diagnosis is Diagnosis.CRASHED
-    )
+    return end is not None and end.cause is Cause.CRASHED and end.report.diagnosis in _MAY_PASS
 
 
 def was_killed(report: ExitReport) -> bool:
     """Whether a signal ended it, so that the same start may well succeed."""
-    return report.diagnosis is Diagnosis.CRASHED and report.code is None
+    return report.diagnosis in _MAY_PASS and report.code is None
 
 
 def lasting_failure(server: Server, limits: Limits) -> PoolError | None:
@@ -138,18 +146,83 @@ def evicted(model: str) -> Evicted:
     )
 
 
-def in_use(model: str, requests: int) -> ServerInUse:
-    """For an eviction without force of a busy server; 0 requests: cannot be told."""
-    work = (
-        f"{requests} request(s) in flight"
-        if requests
-        else "open connections, and its runtime cannot tell whether they are busy"
-    )
+def in_use(model: str, requests: int | None, holders: tuple[str, ...] = ()) -> ServerInUse:
+    """For an eviction without force of a server in use.
+
+    requests: in flight, None if that cannot be told; holders: the labels of who hold it.
+    """
+    uses = []
+    if holders:
+        names = sorted({name for name in holders if name})
+        uses.append(f"is held by {len(holders)}" + (f" ({', '.join(names)})" if names else ""))
+    if requests:
+        uses.append(f"has {requests} request(s) in flight")
+    elif requests is None:
+        uses.append("has open connections, and its runtime cannot tell whether they are busy")
     return ServerInUse(
-        f"{model!r} has {work}, so it was not evicted. Try again later, or use force to drain it.",
+        f"{model!r} {' and '.join(uses)}, so it was not evicted. Try again later, or use force to "
+        "drain it.",
         model=model,
-        requests=requests,
+        requests=requests or 0,
+        holders=holders,
     )
+
+
+def model_unknown(model: str) -> ModelUnknown:
+    """For a model that the catalogue does not list, where it must."""
+    return ModelUnknown(
+        f"{model!r} is not in the catalogue, and only_listed is set, so it is not served. Name a "
+        "model that 'pool-service models' lists, or add it to the configuration.",
+        model=model,
+    )
+
+
+def not_on_disk(model: str, runtime_model: str) -> ModelNotOnDisk:
+    """For a model whose files are not there, where nobody allowed to download them."""
+    return ModelNotOnDisk(
+        f"{model!r} cannot be started: the files of {runtime_model!r} are not on this machine. "
+        f"Run 'pool-service pull {model}', or allow the download with this call.",
+        model=model,
+    )
+
+
+def too_large(server: Server, budget: float) -> ModelTooLarge:
+    """For a model that can never fit."""
+    return ModelTooLarge(
+        f"{server.model!r} is expected to need {_gigabytes(server.expected)} "
+        f"({server.expected_by.value}), and the budget for all models is {_gigabytes(budget)}. "
+        "Raise [memory] budget, name a smaller model, or correct its expected_memory.",
+        model=server.model,
+        needed=server.expected,
+        budget=int(budget),
+    )
+
+
+def pool_full(server: Server, limits: Limits) -> PoolFull:
+    """For those who waited as long as anybody may."""
+    what = server.detail or "its turn"
+    return PoolFull(
+        f"there was no room for {server.model!r} within {limits.queue_timeout:g} s: it "
+        f"{what}. Try again, evict or release what is not needed, or raise [memory] budget.",
+        model=server.model,
+        subject="memory",
+        retry_after=RETRY_WHEN_FULL,
+    )
+
+
+def queue_full(model: str, limits: Limits) -> QueueFull:
+    """For those who come when as many models wait as may."""
+    return QueueFull(
+        f"{limits.queue_limit} models wait for their turn already, so {model!r} cannot join them. "
+        "Try again in a while.",
+        model=model,
+        retry_after=RETRY_WHEN_FULL,
+    )
+
+
+def _gigabytes(count: float) -> str:
+    """Such as 3.2 GB."""
+    return f"{count / 1e9:.1f} GB"
 
 
 def still_barred(failure: PoolError, retry_at: float, now: float) -> PoolError:

@@ -22,6 +22,7 @@ from dataclasses import replace
 from pool_service.core.errors import PoolError
 from pool_service.core.types import (
     FOREVER,
+    Appraisal,
     Cause,
     Exit,
     ExitReport,
@@ -30,6 +31,7 @@ from pool_service.core.types import (
     Phase,
     Server,
     Settings,
+    Source,
     SpawnedProcess,
     StopSignal,
 )
@@ -71,9 +73,59 @@ def queued(before: Server | Past | None, model: str, settings: Settings, now: fl
     )
 
 
+def appraised(server: Server, appraisal: Appraisal, turn_by: float) -> Server:
+    """What it will need is known; its turn must come in time."""
+    return replace(
+        server,
+        expected=appraisal.expected,
+        expected_by=appraisal.source,
+        step_deadline=turn_by,
+        detail="",
+        progress=None,
+    )
+
+
+def fetching(server: Server, done: int, total: int) -> Server:
+    """Its files are being downloaded."""
+    share = min(done / total, 1.0) if total else None
+    return replace(server, detail="downloads its files", progress=share)
+
+
+def in_line(server: Server, position: int, why: str) -> Server:
+    """It waits for its turn, and this is what it waits for."""
+    return replace(server, position=position, detail=why)
+
+
 def admitted(server: Server, generation: int) -> Server:
     """Its turn has come: a new generation begins."""
-    return replace(server, phase=Phase.PREPARING, generation=generation)
+    return replace(
+        server,
+        phase=Phase.PREPARING,
+        generation=generation,
+        position=0,
+        detail="",
+        step_deadline=FOREVER,
+    )
+
+
+def measured(server: Server, footprint: int) -> Server:
+    """It was found to take so many bytes; while it loads that tells how far it is."""
+    peak = max(server.peak, footprint)
+    if server.phase is Phase.READY and server.expected_by in (Source.WEIGHTS, Source.UNKNOWN):
+        # From now on what is seen counts, and no longer a guess.
+        return replace(
+            server, footprint=footprint, peak=peak, expected=peak, expected_by=Source.OBSERVED
+        )
+    if server.phase is not Phase.STARTING or not server.expected:
+        return replace(server, footprint=footprint, peak=peak)
+    progress = max(server.progress or 0.0, min(footprint / server.expected, 0.99))
+    return replace(server, footprint=footprint, peak=peak, progress=progress)
+
+
+def released(server: Server, now: float) -> Server:
+    """Its last holder has gone: it was used until now, but nobody is about to use it."""
+    settled_since = now - server.settings.min_residency
+    return replace(server, last_used_at=max(server.last_used_at, settled_since))
 
 
 def prepared(server: Server, plan: LaunchPlan) -> Server:
@@ -91,7 +143,9 @@ def spawned(server: Server, process: SpawnedProcess, now: float) -> Server:
 
 def became_ready(server: Server, endpoint: str, now: float, next_pulse: float) -> Server:
     """It answers; from now on its keep alive counts (one that is READY again goes on)."""
-    server = replace(server, phase=Phase.READY, endpoint=endpoint, step_deadline=next_pulse)
+    server = replace(
+        server, phase=Phase.READY, endpoint=endpoint, step_deadline=next_pulse, progress=None
+    )
     if server.ready_at is not None:
         return spared(server, now)
     return replace(server, ready_at=now, last_used_at=now)
@@ -224,7 +278,17 @@ def backing_off(server: Server, settings: Settings, until: float) -> Server:
 
 
 def _without_process(server: Server) -> Server:
-    return replace(server, identity=None, plan=None, endpoint="", stop_cause=None, stop_signal=None)
+    return replace(
+        server,
+        identity=None,
+        plan=None,
+        endpoint="",
+        stop_cause=None,
+        stop_signal=None,
+        footprint=0,
+        position=0,
+        progress=None,
+    )
 
 
 def deadline(server: Server) -> float:

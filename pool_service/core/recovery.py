@@ -11,7 +11,9 @@ from dataclasses import replace
 
 from pool_service.core import lifecycle as life
 from pool_service.core import steps
+from pool_service.core.catalogue import Catalogue
 from pool_service.core.failures import is_crash
+from pool_service.core.reloading import Reloading
 from pool_service.core.requests import RecoveryBegan, RecoveryEnded, StraysFound
 from pool_service.core.types import (
     Cause,
@@ -22,17 +24,16 @@ from pool_service.core.types import (
     SpawnedProcess,
     StopSignal,
 )
-from pool_service.core.upkeep import Upkeep
 
 SETTLED = life.WITHOUT_PROCESS | {Phase.READY, Phase.STOPPING}
 """Phases in which it is known how a server is."""
 
 
-class Recovery(Upkeep):
+class Recovery(Reloading):
     """The first moments of a service."""
 
-    def __init__(self, limits: Limits) -> None:
-        super().__init__(limits)
+    def __init__(self, catalogue: Catalogue, limits: Limits) -> None:
+        super().__init__(catalogue, limits)
         self._unsettled: set[str] | None = None
 
     def _recovery_began(self, event: RecoveryBegan, now: float) -> None:
@@ -59,6 +60,7 @@ class Recovery(Upkeep):
         assert self._unsettled is not None
         self._unsettled.add(server.model)
         self._adopting.add(server.model)
+        server = self._up_to_date(server)
         self._put(life.unproven(server, now) if server.phase is Phase.READY else server)
         self._out.append(steps.Adopt(server.model, server.generation, server))
 
@@ -118,6 +120,8 @@ class Recovery(Upkeep):
             self._put(life.stopping(stray, Cause.ORPHANED))
             self._out.append(steps.AwaitExit(stray.model, stray.generation, identity))
             self._signal(self._roster[stray.model], StopSignal.TERMINATE, now)
+        # Not before: what is started is no stray.
+        self._preload(set(self._catalogue.preloaded()), now)
 
     def _step_broke(self, server: Server, event: steps.StepBroke, now: float) -> None:
         """A bug of ours: go by the record, as far as that goes."""

@@ -3,8 +3,20 @@
 from dataclasses import dataclass
 from enum import Enum
 
+from pool_service.core.catalogue import Catalogue
 from pool_service.core.errors import PoolError
-from pool_service.core.types import Identity, Phase, Remembered, Server, Settings
+from pool_service.core.types import (
+    Identity,
+    Limits,
+    Phase,
+    Remembered,
+    Server,
+    Settings,
+    Survey,
+)
+
+INTERNAL = 0
+"""The ticket of what the pool itself wants; nobody is answered."""
 
 
 class Every(Enum):
@@ -16,12 +28,16 @@ class Every(Enum):
 
 @dataclass(frozen=True, slots=True)
 class EnsureRequested:
-    """A caller wants `model` READY. Empty runtime_model, keep_alive None: as configured."""
+    """A caller wants `model` READY. Empty runtime_model, None: as configured.
+
+    download: whether its files may be downloaded for it.
+    """
 
     ticket: int
     model: str
     runtime_model: str = ""
     keep_alive: float | None = None
+    download: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +45,44 @@ class WaiterLeft:
     """The caller of EnsureRequested waits no longer."""
 
     ticket: int
+
+
+@dataclass(frozen=True, slots=True)
+class HoldRequested:
+    """A caller wants `model` READY from now on, until HoldEnded; `holder` is its own label.
+
+    Answered only when the hold ends without its will.
+    """
+
+    ticket: int
     model: str
+    runtime_model: str = ""
+    keep_alive: float | None = None
+    download: bool | None = None
+    holder: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class HoldEnded:
+    """The caller of HoldRequested holds no longer; nothing if it ended before."""
+
+    ticket: int
+
+
+@dataclass(frozen=True, slots=True)
+class ReloadRequested:
+    """From now on the configuration says this."""
+
+    ticket: int
+    catalogue: Catalogue
+    limits: Limits
+
+
+@dataclass(frozen=True, slots=True)
+class Surveyed:
+    """What a look at the memory showed; None: it could not be looked at."""
+
+    survey: Survey | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +139,10 @@ class StraysFound:
 CallerEvent = (
     EnsureRequested
     | WaiterLeft
+    | HoldRequested
+    | HoldEnded
+    | ReloadRequested
+    | Surveyed
     | EvictRequested
     | ShutdownRequested
     | LeaveRequested
@@ -136,7 +193,22 @@ class Answer:
     """Tell the caller with this ticket; each is told exactly once."""
 
     ticket: int
-    result: Ensured | tuple[Removed, ...] | PoolError
+    result: Ensured | tuple[Removed, ...] | Reloaded | PoolError
+
+
+@dataclass(frozen=True, slots=True)
+class TakeSurvey:
+    """Look at the memory of the machine and of these servers; answers Surveyed."""
+
+    servers: tuple[Server, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Learn:
+    """Remember that a server with these settings needed so many bytes."""
+
+    settings: Settings
+    needed: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,9 +225,11 @@ class Publish:
 
 @dataclass(frozen=True, slots=True)
 class Wait:
-    """One caller who waits for a model.
+    """One who waits for a model.
 
-    runtime_model: what it named, empty if nothing; starts: its call is what started it.
+    ticket: of its caller, INTERNAL if the pool itself wants it; runtime_model: what it
+    named, empty if nothing; starts: its call is what started it; download: for it the
+    model's files may be downloaded.
     """
 
     ticket: int
@@ -163,3 +237,4 @@ class Wait:
     settings: Settings
     keep_alive: float | None
     starts: bool
+    download: bool = False

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pool_service.core.errors import PoolError
 from pool_service.core.types import (
     Activity,
+    Appraisal,
     ExitReport,
     Identity,
     LaunchPlan,
@@ -20,6 +21,42 @@ from pool_service.core.types import (
 )
 
 # --- events -----------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Appraised:
+    """What it will need is known, and whether it can be loaded."""
+
+    model: str
+    generation: int
+    appraisal: Appraisal
+
+
+@dataclass(frozen=True, slots=True)
+class Fetching:
+    """Its files are downloaded: so many bytes of `total` are there (0: not known)."""
+
+    model: str
+    generation: int
+    done: int
+    total: int
+
+
+@dataclass(frozen=True, slots=True)
+class Fetched:
+    """All its files are on disk."""
+
+    model: str
+    generation: int
+
+
+@dataclass(frozen=True, slots=True)
+class NotAppraised:
+    """It cannot be loaded, or its files could not be had."""
+
+    model: str
+    generation: int
+    error: PoolError
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +159,11 @@ class LogRead:
 
 
 ServerEvent = (
-    Prepared
+    Appraised
+    | Fetching
+    | Fetched
+    | NotAppraised
+    | Prepared
     | Spawned
     | NotStarted
     | BecameReady
@@ -137,6 +178,32 @@ ServerEvent = (
 
 
 # --- commands ---------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Appraise:
+    """Find out what it will need; answers Appraised or NotAppraised."""
+
+    model: str
+    generation: int
+    settings: Settings
+
+
+@dataclass(frozen=True, slots=True)
+class Fetch:
+    """Download its files; answers Fetching now and then, and Fetched or NotAppraised."""
+
+    model: str
+    generation: int
+    settings: Settings
+
+
+@dataclass(frozen=True, slots=True)
+class CancelAppraise:
+    """Give up what Appraise or Fetch began; nothing answers."""
+
+    model: str
+    generation: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -248,7 +315,10 @@ class ReadLog:
 
 
 ServerCommand = (
-    Prepare
+    Appraise
+    | Fetch
+    | CancelAppraise
+    | Prepare
     | CancelPrepare
     | Spawn
     | AwaitExit

@@ -7,15 +7,17 @@ what an earlier service left, and `Machine` the callers' side. All write the sam
 
 from pool_service.core import backoff, steps
 from pool_service.core import lifecycle as life
-from pool_service.core.admission import admit
 from pool_service.core.books import Books
 from pool_service.core.errors import CrashLoop, PoolError
 from pool_service.core.failures import is_crash, lasting_failure, start_failure, was_killed
-from pool_service.core.requests import Ensured
+from pool_service.core.requests import Ensured, Learn
 from pool_service.core.types import Cause, Diagnosis, ExitReport, Phase, Server, StopSignal
 
 DIES_UNASKED = frozenset({Cause.CRASHED, Cause.START_TIMEOUT, Cause.WEDGED})
 """Causes after which the server is shown as FAILED instead of forgotten."""
+
+AFTER_RUNNING_OUT = 1.25
+"""So much more than ever before is expected of one that ran out of memory."""
 
 
 class Supervision(Books):
@@ -27,19 +29,15 @@ class Supervision(Books):
         """Queue the next generation of a model for which somebody waits."""
         first = self._waiting.first(model)
         assert first is not None
-        self._queue[model] = None
-        self._put(life.queued(self._known(model), model, first.settings, now))
+        server = life.queued(self._known(model), model, first.settings, now)
+        self._put(server)
+        self._queue[model] = now
+        self._appraise(server)
 
-    def _admit(self) -> None:
-        if not self._queue:
-            return
-        starting = self._roster.count(life.TAKES_A_SLOT)
-        for model in admit(self._queue, starting, self._limits.max_starts):
-            del self._queue[model]
-            server = self._roster[model]
-            generation = server.generation + 1
-            self._put(life.admitted(server, generation))
-            self._out.append(steps.Prepare(model, generation, server.settings))
+    def _appraise(self, server: Server) -> None:
+        """Until it is known what it needs, its turn does not come."""
+        self._unappraised.add(server.model)
+        self._out.append(steps.Appraise(server.model, server.generation, server.settings))
 
     def _prepared(self, server: Server, event: steps.Prepared, _now: float) -> None:
         if server.phase is Phase.PREPARING:
@@ -84,8 +82,10 @@ class Supervision(Books):
             return
         server = life.became_ready(server, event.endpoint, now, now + self._limits.pulse_interval)
         waits = self._waiting.take(server.model)
+        self._unmeasured.add(server.model)
         for wait in waits:
             server = life.used(server, wait.keep_alive, now)
+            self._touch(server.model, now)
         self._put(server)
         for wait in waits:
             self._answer(wait.ticket, Ensured(server, wait.starts))
@@ -121,6 +121,7 @@ class Supervision(Books):
         if is_crash(server):
             server = life.died(server, backoff.deaths(server, self._limits, now))
         self._put(server)
+        self._learn(server)
         goes_on = starting and (
             self._tries_another_port(server, event.report) or was_killed(event.report)
         )
@@ -129,6 +130,18 @@ class Supervision(Books):
             if starting:
                 self._refuse(server.model, start_failure(server, event.report))
         self._out.append(steps.Sweep(server.model, server.generation, identity))
+
+    def _learn(self, server: Server) -> None:
+        """What it took at most is what the next one is expected to need."""
+        end = server.last_exit
+        if end is not None and end.report.diagnosis is Diagnosis.OUT_OF_MEMORY:
+            needed = int(max(server.peak, server.expected) * AFTER_RUNNING_OUT)
+        elif server.ready_at is not None:
+            needed = server.peak
+        else:
+            return
+        if needed:
+            self._out.append(Learn(server.settings, needed))
 
     def _tries_another_port(self, server: Server, report: ExitReport) -> bool:
         """Whether the start goes on with another process, since others took its port."""
@@ -143,6 +156,8 @@ class Supervision(Books):
 
     def _gone(self, server: Server, now: float) -> None:
         """Nothing is left of its process: settle who waited for that, and what comes next."""
+        if server.phase in life.LEAVING:
+            self._gone_at = now
         evicted = bool(self._evictions.of(server.model))
         answers = self._evictions.gone(server)
         if evicted:

@@ -2,16 +2,16 @@
 
 from pool_service.core import lifecycle as life
 from pool_service.core import steps
-from pool_service.core.failures import start_timeout
+from pool_service.core.failures import pool_full, start_timeout
+from pool_service.core.placing import SURVEY, Placing
 from pool_service.core.requests import TimeReached
 from pool_service.core.types import Activity, Cause, Diagnosis, ExitReport, Phase, Server
-from pool_service.core.use import Use
 
 LOG_PATIENCE = 1.0
 """Seconds for which the end of a start that took too long waits for its last lines."""
 
 
-class Upkeep(Use):
+class Upkeep(Placing):
     """Goes on with each server when something is due for it, or went wrong with us."""
 
     # --- time ---------------------------------------------------------------------
@@ -19,10 +19,13 @@ class Upkeep(Use):
     def _time_reached(self, event: TimeReached, now: float) -> None:
         if event.away:
             self._resume(event.away, now)
-        for model in self._deadlines.pop_due(now):
-            server = self._roster[model]
-            if life.deadline(server) > now:
-                self._deadlines.set(model, life.deadline(server))
+        for name in self._deadlines.pop_due(now):
+            if name == SURVEY:
+                self._take_survey(now)
+                continue
+            server = self._roster[name]
+            if self._due(server) > now:
+                self._deadlines.set(name, self._due(server))
             else:
                 self._overdue(server, now)
 
@@ -44,6 +47,8 @@ class Upkeep(Use):
             self._time_out(server, now)
         elif server.phase is Phase.STOPPING:
             self._signal(server, life.next_signal(server), now)
+        elif server.phase is Phase.QUEUED:
+            self._turn_away(server, pool_full(server, self._limits))
         elif server.phase is Phase.BACKING_OFF:
             self._enqueue(server.model, now)
         elif server.phase is Phase.FAILED:
@@ -70,13 +75,21 @@ class Upkeep(Use):
     def _step_broke(self, server: Server, event: steps.StepBroke, now: float) -> None:
         """A bug of ours: end the start with an error, or go on as safely as can be."""
         model, generation = server.model, server.generation
-        if event.command in ("Prepare", "Spawn"):
+        if event.command in ("Appraise", "Fetch"):
+            self._not_appraised(server, steps.NotAppraised(model, generation, event.error), now)
+        elif event.command in ("Prepare", "Spawn"):
             self._not_started(server, steps.NotStarted(model, generation, event.error), now)
         elif event.command == "AwaitReady" and server.phase is Phase.STARTING:
             self._refuse(model, event.error)
             self._stop(server, Cause.CRASHED, now)
-        elif event.command == "CheckUse":
-            self._use_reported(server, steps.UseReported(model, generation, Activity(None)), now)
+        else:
+            self._look_broke(server, event, now)
+
+    def _look_broke(self, server: Server, event: steps.StepBroke, now: float) -> None:
+        model, generation = server.model, server.generation
+        if event.command == "CheckUse":
+            unknown = steps.UseReported(model, generation, Activity(None))
+            self._use_reported(server, unknown, now)
         elif event.command == "TakePulse" and server.phase is Phase.READY:
             self._keep(life.pulse_due(server, now + self._limits.pulse_interval))
         elif event.command == "AwaitExit":

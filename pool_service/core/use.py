@@ -47,13 +47,32 @@ class Use(Supervision):
         requests = event.activity.requests
         busy = requests is None or requests > 0
         for eviction in list(self._evictions.of(server.model)):
-            if busy or (eviction.only_idle and now < server.resides_until):
-                self._leave_out(eviction, server, requests or 0)
-        wished = bool(self._evictions.of(server.model))
-        if wished or (not busy and now >= server.expires_at):
-            self._leave_or_look_again(server, Cause.EVICTED if wished else Cause.IDLE, now)
+            held = server.holds and not eviction.force
+            if busy or held or (eviction.only_idle and now < server.resides_until):
+                self._leave_out(eviction, server, requests)
+        if busy:
+            self._busy_until[server.model] = now + BUSY_PAUSE
+        cause = self._cause_to_go(server, now, busy=busy)
+        if cause is not None:
+            self._leave_or_look_again(server, cause, now)
+        elif server.model in self._claims:
+            # Whether it is still the one to go is decided anew.
+            self._room_changed = True
+            self._marked.discard(server.model)
+            self._arm(server)
         else:
             self._stay(server, now, busy=busy)
+
+    def _cause_to_go(self, server: Server, now: float, *, busy: bool) -> Cause | None:
+        if self._evictions.of(server.model):
+            return Cause.EVICTED
+        if busy or server.holds:
+            return None
+        if server.model in self._claims and now >= server.resides_until:
+            return Cause.ROOM
+        if now >= server.expires_at:
+            return Cause.RELOADED if server.outdated else Cause.IDLE
+        return None
 
     def _active(self, server: Server, activity: Activity, now: float) -> Server:
         """A request on its endpoint keeps it like an Ensure, and may be all that it gets."""
@@ -86,18 +105,17 @@ class Use(Supervision):
                 server = life.used(server, wait.keep_alive, now)
         if busy and now >= server.expires_at:
             server = life.used(server, None, now)
-        self._roster.put(server)
-        pause = max(server.expires_at, now + BUSY_PAUSE) if busy else server.expires_at
-        self._deadlines.set(server.model, min(pause, server.step_deadline))
+        self._keep(server)
         for wait in waits:
             conflict = runtime_model_conflict(server.model, running, wait.runtime_model)
             found = Ensured(server, started=False)
             self._answer(wait.ticket, found if wait.ticket in joining else conflict)
 
-    def _leave_out(self, eviction: Eviction, server: Server, requests: int) -> None:
+    def _leave_out(self, eviction: Eviction, server: Server, requests: int | None) -> None:
         self._evictions.leave_out(eviction, server.model)
         if eviction.names_one:
-            self._answer(eviction.ticket, in_use(server.model, requests))
+            holders = tuple(hold.holder for hold in self._holds.of(server.model))
+            self._answer(eviction.ticket, in_use(server.model, requests, holders))
         elif not eviction.pending:
             self._out.append(eviction.answer)
 

@@ -1,37 +1,49 @@
 """Who waits for which model, in the order in which they came."""
 
-from pool_service.core.requests import Wait
+from pool_service.core.requests import INTERNAL, Wait
 
 
 class Waiting:
-    """Callers of Ensure that are not answered yet."""
+    """Callers of Ensure and Hold that are not answered yet, and what the pool itself wants."""
 
     def __init__(self) -> None:
         self._by_model: dict[str, dict[int, Wait]] = {}
-        self._count = 0
+        self._models: dict[int, str] = {}
 
     def add(self, model: str, wait: Wait) -> None:
-        """Let one wait."""
-        self._by_model.setdefault(model, {})[wait.ticket] = wait
-        self._count += 1
+        """Let one wait; nothing changes if it does already."""
+        self._by_model.setdefault(model, {}).setdefault(wait.ticket, wait)
+        if wait.ticket != INTERNAL:
+            self._models[wait.ticket] = model
 
     def first(self, model: str) -> Wait | None:
         """The one who has waited longest for `model`."""
         return next(iter(self._by_model.get(model, {}).values()), None)
 
-    def leave(self, model: str, ticket: int) -> None:
-        """Let one wait no longer; nothing if it does not wait."""
-        waits = self._by_model.get(model, {})
-        if waits.pop(ticket, None) is not None:
-            self._count -= 1
-        if not waits:
-            self._by_model.pop(model, None)
+    def of(self, model: str) -> list[Wait]:
+        """All who wait for `model`."""
+        return list(self._by_model.get(model, {}).values())
+
+    def replace(self, model: str, waits: list[Wait]) -> None:
+        """The same, but that they wait for something else."""
+        self._by_model[model] = {wait.ticket: wait for wait in waits}
+
+    def leave(self, ticket: int) -> str | None:
+        """Let one wait no longer; for which model it did, None if it did not."""
+        model = self._models.pop(ticket, None)
+        if model is not None:
+            waits = self._by_model[model]
+            del waits[ticket]
+            if not waits:
+                del self._by_model[model]
+        return model
 
     def take(self, model: str) -> list[Wait]:
         """All who wait for `model`; they wait no longer."""
         waits = list(self._by_model.pop(model, {}).values())
-        self._count -= len(waits)
+        for wait in waits:
+            self._models.pop(wait.ticket, None)
         return waits
 
     def __len__(self) -> int:
-        return self._count
+        return len(self._models)

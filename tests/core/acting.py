@@ -1,17 +1,24 @@
 """What the world could answer to a command of the core, as values."""
 
 from pool_service.core import steps
-from pool_service.core.errors import PoolError, RuntimeUnavailable
+from pool_service.core.errors import ModelRejected, PoolError, RuntimeUnavailable
+from pool_service.core.requests import HoldEnded, Surveyed
 from pool_service.core.types import (
     FOREVER,
     Activity,
+    Appraisal,
     Diagnosis,
     ExitReport,
     LaunchPlan,
     Phase,
     Pulse,
+    Source,
+    Survey,
 )
 from tests.core.invariants import Ledger
+
+NEEDS = {"a": 3, "b": 4, "c": 5, "d": 6, "e": 11}
+"""What each model needs, where the budget is 10."""
 
 
 def plan(model: str, generation: int) -> LaunchPlan:
@@ -29,6 +36,14 @@ def well(ledger: Ledger, command: steps.ServerCommand) -> steps.ServerEvent | No
     model, generation = command.model, command.generation
     event: steps.ServerEvent | None = None
     match command:
+        case steps.Appraise():
+            appraisal = Appraisal(
+                NEEDS.get(model, 0), Source.WEIGHTS, model != "d" or ledger.fetched
+            )
+            event = steps.Appraised(model, generation, appraisal)
+        case steps.Fetch():
+            ledger.fetched = True
+            event = steps.Fetched(model, generation)
         case steps.Prepare():
             event = steps.Prepared(model, generation, plan(model, generation))
         case steps.Spawn():
@@ -63,6 +78,9 @@ def badly(command: steps.ServerCommand) -> steps.ServerEvent:
     """What comes of it if it fails in the way that its port promises."""
     model, generation = command.model, command.generation
     match command:
+        case steps.Appraise() | steps.Fetch():
+            rejected = ModelRejected("no such model", model=model)
+            return steps.NotAppraised(model, generation, rejected)
         case steps.Prepare() | steps.Spawn():
             return steps.NotStarted(model, generation, RuntimeUnavailable("none", model=model))
         case steps.CheckUse():
@@ -80,16 +98,32 @@ def broken(command: steps.ServerCommand) -> steps.StepBroke:
 
 def drive(ledger: Ledger) -> None:
     """Let all that is outstanding end well; a process ends only where that is wished."""
-    while command := next((c for c in ledger.outstanding if _moves(ledger, c)), None):
-        ledger.done(command)
-        event = well(ledger, command)
-        if event is not None:
-            ledger.handle(event)
+    while True:
+        command = next((c for c in ledger.outstanding if _moves(ledger, c)), None)
+        if command is not None:
+            ledger.done(command)
+            event = well(ledger, command)
+            if event is not None:
+                ledger.handle(event)
+        elif ledger.surveying:
+            look(ledger)
+        else:
+            return
+
+
+def look(ledger: Ledger, *, pressured: bool = False, blind: bool = False) -> None:
+    """A look at the memory ends: each process takes what its model needs."""
+    footprints = {model: NEEDS.get(model, 0) for model in ledger.processes}
+    left = 100 - sum(footprints.values())
+    survey = Survey(100, left, pressured, footprints, cost=0.001)
+    ledger.handle(Surveyed(None if blind else survey))
 
 
 def drive_on(ledger: Ledger) -> None:
     """The same, and time passes for those who wait for a model that has died."""
     drive(ledger)
+    for ticket in list(ledger.holding):
+        ledger.handle(HoldEnded(ticket))
     while ledger.waiting or ledger.evicting:
         assert ledger.machine.next_deadline() < FOREVER, "somebody waits for nothing"
         ledger.reach_time(max(0.0, ledger.machine.next_deadline() - ledger.now))

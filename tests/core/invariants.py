@@ -9,21 +9,28 @@ another over them.
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from itertools import count
+from types import UnionType
 
 from pool_service.core import lifecycle as life
 from pool_service.core import steps
 from pool_service.core.books import Command
 from pool_service.core.machine import Event, Machine
+from pool_service.core.placing import VACANT, reservation
 from pool_service.core.requests import (
     Answer,
     Ensured,
     EnsureRequested,
     EvictRequested,
+    HoldEnded,
+    HoldRequested,
+    Learn,
     LeaveRequested,
     Publish,
     RecoveryBegan,
     RecoveryEnded,
     ShutdownRequested,
+    Surveyed,
+    TakeSurvey,
     TimeReached,
     WaiterLeft,
 )
@@ -31,21 +38,34 @@ from pool_service.core.types import (
     FOREVER,
     Diagnosis,
     Identity,
+    Limits,
     Past,
     Phase,
     Remembered,
     Server,
+    Source,
     SpawnedProcess,
 )
 from pool_service.core.use import BUSY_PAUSE
 
 GOING_WELL = {Phase.STARTING, Phase.READY}
+APPRAISALS = steps.Appraise | steps.Fetch
 COMING = life.TAKES_A_SLOT | {Phase.QUEUED, Phase.BACKING_OFF}
 
 
 def as_published(server: Server) -> Server:
     """Without what a use, a look or a stall changes, which is not published."""
-    return replace(server, last_used_at=0.0, keep_alive=0.0, step_deadline=0.0, spared_until=0.0)
+    return replace(
+        server,
+        last_used_at=0.0,
+        keep_alive=0.0,
+        step_deadline=0.0,
+        spared_until=0.0,
+        expected=0,
+        expected_by=Source.UNKNOWN,
+        footprint=0,
+        peak=0,
+    )
 
 
 @dataclass
@@ -53,11 +73,15 @@ class Ledger:
     """One machine, and the books of all that went in and came out of it."""
 
     begin: Callable[[], Machine]
-    max_starts: int
+    limits: Limits
     machine: Machine = field(init=False)
     now: float = 0.0
     outstanding: list[steps.ServerCommand] = field(default_factory=list)
     waiting: dict[int, EnsureRequested] = field(default_factory=dict)
+    holding: dict[int, HoldRequested] = field(default_factory=dict)
+    pinned: frozenset[str] = frozenset()
+    surveying: bool = False
+    fetched: bool = False
     evicting: dict[int, EvictRequested | ShutdownRequested] = field(default_factory=dict)
     answers: dict[int, Answer] = field(default_factory=dict)
     left: set[int] = field(default_factory=set)
@@ -133,8 +157,9 @@ class Ledger:
         """The service dies, with so much of its journal on disk, and another begins."""
         assert self.written <= written <= len(self.journal)
         disk = {entry.model: entry for entry in self.journal[:written]}
-        self.left |= {*self.waiting, *self.evicting}
-        for books in (self.waiting, self.evicting, self.shown):
+        self.left |= {*self.waiting, *self.evicting, *self.holding}
+        self.surveying = False
+        for books in (self.waiting, self.evicting, self.holding, self.shown):
             books.clear()
         self.outstanding.clear()
         self.adopted.clear()
@@ -153,9 +178,16 @@ class Ledger:
         match event:
             case EnsureRequested():
                 self.waiting[event.ticket] = event
-            case WaiterLeft(ticket, _):
+            case WaiterLeft(ticket):
                 self.left.add(ticket)
                 self.waiting.pop(ticket, None)
+            case HoldRequested():
+                self.holding[event.ticket] = event
+            case HoldEnded(ticket):
+                self.left.add(ticket)
+                self.holding.pop(ticket, None)
+            case Surveyed():
+                self.surveying = False
             case EvictRequested() | ShutdownRequested():
                 self.evicting[event.ticket] = event
             case steps.Exited(model, generation, _):
@@ -186,6 +218,13 @@ class Ledger:
                 self.recovering = False
             case steps.CancelPrepare(model, generation):
                 self.done(self._find(steps.Prepare, model, generation))
+            case steps.CancelAppraise(model, generation):
+                self.done(self._find(steps.Appraise | steps.Fetch, model, generation))
+            case TakeSurvey():
+                assert not self.surveying, "two looks at a time"
+                self.surveying = True
+            case Learn(_, needed):
+                assert needed > 0
             case _:
                 self._commanded(command)
 
@@ -195,6 +234,10 @@ class Ledger:
         assert ticket not in self.left, "answered after leaving"
         self.answers[ticket] = answer
         ensure = self.waiting.pop(ticket, None)
+        if ticket in self.holding:
+            del self.holding[ticket]
+            assert isinstance(answer.result, Exception), "a hold is only told its end"
+            return
         if ensure is None:
             assert self.evicting.pop(ticket, None) is not None, "answered what nobody asked"
             return
@@ -214,6 +257,7 @@ class Ledger:
             case steps.Prepare():
                 assert generation == self.generations.get(model, 0) + 1, "generations rise by one"
                 self.generations[model] = generation
+                self._check_room()
             case steps.Adopt():
                 self.adopted.add((model, generation))
             case steps.Spawn():
@@ -238,7 +282,14 @@ class Ledger:
         else:
             self.outstanding.append(command)
 
-    def _find(self, kind: type, model: str, generation: int) -> steps.ServerCommand:
+    def _check_room(self) -> None:
+        """What is admitted fits, as far as it is known."""
+        residents = [s for s in self.servers if s.phase not in VACANT]
+        assert sum(map(reservation, residents)) <= self.limits.memory_budget
+        for group, limit in self.limits.groups.items():
+            assert sum(group in s.settings.groups for s in residents) <= limit
+
+    def _find(self, kind: type | UnionType, model: str, generation: int) -> steps.ServerCommand:
         return next(
             c for c in self.outstanding if _is(c, kind, model) and c.generation == generation
         )
@@ -254,8 +305,18 @@ class Ledger:
         starting = [s for s in self.servers if s.phase in life.TAKES_A_SLOT]
         begun = [s for s in starting if (s.model, s.generation) not in self.adopted]
         queued = [s for s in self.servers if s.phase is Phase.QUEUED]
-        assert len(begun) <= self.max_starts
-        assert not queued or len(starting) >= self.max_starts, "queued while there is a slot"
+        assert len(begun) <= self.limits.max_starts
+        totals = self.machine.totals()
+        appraised = {
+            s.model
+            for s in queued
+            if not any(_is(c, APPRAISALS, s.model) for c in self.outstanding)
+        }
+        if appraised and not self.surveying:
+            full = self.limits.memory_budget < FOREVER or self.limits.groups
+            full = full or totals.memory_pressured
+            assert full or len(starting) >= self.limits.max_starts, "queued while there is a slot"
+            assert self.machine.next_deadline() < FOREVER, "nobody will look again"
 
     def _check_processes(self) -> None:
         """None is lost: each has its server, or is about to be found."""
@@ -277,7 +338,7 @@ class Ledger:
         ]
         totals = self.machine.totals()
         assert totals.servers == len(page)
-        assert totals.waiting_calls == len(self.waiting)
+        assert 0 <= totals.waiting_calls - len(self.waiting) <= len(self.holding)
         for phase in Phase:
             assert totals.by_phase[phase] == sum(s.phase is phase for s in page)
 
@@ -291,11 +352,16 @@ class Ledger:
             assert server is not None, "waits for nothing"
             if server.phase is Phase.READY:
                 asked = [c for c in self.outstanding if _is(c, steps.CheckUse, ensure.model)]
-                assert asked, "waits though it is there"
-                assert self.evicting
+                queued = [s for s in self.servers if s.phase is Phase.QUEUED]
+                assert queued or (asked and self.evicting), "waits though it is there"
             else:
                 assert server.phase in COMING | life.LEAVING
-        wanted = {ensure.model for ensure in self.waiting.values()}
+        held = {hold.model for hold in self.holding.values()}
+        for model in held:
+            assert self.shown[model].phase is not Phase.FAILED, "holds what is not coming"
+        for server in self.servers:
+            assert server.holds == sum(h.model == server.model for h in self.holding.values())
+        wanted = {ensure.model for ensure in self.waiting.values()} | held | self.pinned
         for server in self.servers:
             if server.phase in {Phase.QUEUED, Phase.BACKING_OFF}:
                 assert server.model in wanted, "nobody wants it"
@@ -313,7 +379,8 @@ class Ledger:
             if server.phase is Phase.STOPPING and server.identity is not None:
                 assert life.deadline(server) < FOREVER
             if not asked and not self._found_busy(server):
-                assert self.machine.next_deadline() <= life.deadline(server)
+                due = self.machine.next_deadline()
+                assert due <= life.deadline(server), (due, server, self.now)
 
     def _found_busy(self, server: Server) -> bool:
         """It may have been asked just now, so that the next question has to wait."""
@@ -337,6 +404,7 @@ class Ledger:
                     assert force
                 case steps.UseReported(_, _, activity):
                     assert activity.requests == 0
+                    assert not server.holds, "a held server was stopped"
                 case steps.PulseTaken(_, _, pulse):
                     assert not pulse.answered
                 case ShutdownRequested() | steps.Exited() | steps.StepBroke(_, _, "AwaitExit", _):
@@ -378,5 +446,5 @@ class Ledger:
             assert (after.phase, after.stop_signal) == (server.phase, server.stop_signal)
 
 
-def _is(command: steps.ServerCommand, kind: type, model: str) -> bool:
+def _is(command: steps.ServerCommand, kind: type | UnionType, model: str) -> bool:
     return isinstance(command, kind) and command.model == model

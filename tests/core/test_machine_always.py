@@ -1,6 +1,7 @@
 """Whatever happens in whatever order: the invariants of the whole pool."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import count
 
 from hypothesis import strategies as st
@@ -13,16 +14,21 @@ from pool_service.core.requests import (
     EnsureRequested,
     Every,
     EvictRequested,
+    HoldEnded,
+    HoldRequested,
     Hurried,
     LeaveRequested,
     ShutdownRequested,
+    TakeSurvey,
     WaiterLeft,
 )
 from pool_service.core.types import FOREVER, Activity, Diagnosis, Limits, Phase, Pulse, Settings
-from tests.core.acting import badly, broken, drive, drive_on, report, well
+from tests.core.acting import badly, broken, drive, drive_on, look, report, well
 from tests.core.invariants import Ledger
 
 MODELS = st.sampled_from(["a", "b", "c", "d"])
+APPRAISED = steps.Appraised | steps.NotAppraised | steps.Fetched
+"""Of what is given up nothing comes, so that they are never stale."""
 RUNTIME_MODELS = st.sampled_from(["", "", "", "one", "two"])
 KEEP_ALIVES = st.sampled_from([None, None, 0.0, 5.0, 400.0, FOREVER])
 LATER = st.one_of(
@@ -38,17 +44,43 @@ class Pool(RuleBasedStateMachine):
         port_attempts=st.integers(1, 3),
         min_residency=st.sampled_from([0.0, 10.0]),
         own_runtime_model=st.booleans(),
+        budget=st.sampled_from([FOREVER, 10.0]),
+        queue_limit=st.sampled_from([2, 64]),
+        groups=st.sampled_from([{}, {"g": 1}]),
+        pinned=st.booleans(),
     )
     def begin(
-        self, max_starts: int, port_attempts: int, min_residency: float, own_runtime_model: bool
+        self,
+        max_starts: int,
+        port_attempts: int,
+        min_residency: float,
+        own_runtime_model: bool,
+        budget: float,
+        queue_limit: int,
+        groups: dict[str, int],
+        pinned: bool,
     ) -> None:
         defaults = Settings(
             runtime_model="", keep_alive=30.0, min_residency=min_residency, start_timeout=60.0
         )
         models = {"a": Settings(runtime_model="one")} if own_runtime_model else {}
-        limits = Limits(max_starts, 100.0, port_attempts, crash_limit=3, pulse_limit=2)
+        for model in "cd":
+            models[model] = replace(defaults, groups=("g",), download=model == "d")
+        if pinned:
+            models["b"] = replace(defaults, pinned=True, preload=True)
+        limits = Limits(
+            max_starts,
+            100.0,
+            port_attempts,
+            crash_limit=3,
+            pulse_limit=2,
+            memory_budget=budget,
+            queue_limit=queue_limit,
+            groups=groups,
+        )
         catalogue = Catalogue(defaults, models)
-        self.ledger = Ledger(lambda: Machine(catalogue, limits), max_starts)
+        self.ledger = Ledger(lambda: Machine(catalogue, limits), limits)
+        self.ledger.pinned = frozenset("b" if pinned else "")
         self.tickets = count(1)
         self.past: list[steps.ServerEvent] = []
 
@@ -68,22 +100,47 @@ class Pool(RuleBasedStateMachine):
     @rule(model=MODELS, runtime_model=RUNTIME_MODELS)
     def somebody_ensures_and_it_loads(self, model: str, runtime_model: str) -> None:
         self.somebody_ensures(model, runtime_model, None)
-        for kind in (steps.Prepare, steps.Spawn):
+        for kind in (
+            steps.Appraise,
+            steps.Fetch,
+            steps.Appraise,
+            TakeSurvey,
+            steps.Prepare,
+            steps.Spawn,
+        ):
+            if kind is TakeSurvey and self.ledger.surveying:
+                look(self.ledger)
             for command in self.under_way():
                 if command.model == model and isinstance(command, kind):
                     self._end(command, well(self.ledger, command))
+
+    @rule(model=MODELS, runtime_model=RUNTIME_MODELS, keep_alive=KEEP_ALIVES)
+    def somebody_holds(self, model: str, runtime_model: str, keep_alive: float | None) -> None:
+        ticket = next(self.tickets)
+        self.ledger.handle(HoldRequested(ticket, model, runtime_model, keep_alive))
+
+    @precondition(lambda self: self.ledger.holding)
+    @rule(data=st.data())
+    def somebody_holds_no_longer(self, data: st.DataObject) -> None:
+        ticket = data.draw(st.sampled_from(sorted(self.ledger.holding)))
+        self.ledger.handle(HoldEnded(ticket))
+
+    @precondition(lambda self: self.ledger.surveying)
+    @rule(pressured=st.booleans(), blind=st.booleans())
+    def the_memory_is_looked_at(self, pressured: bool, blind: bool) -> None:
+        look(self.ledger, pressured=pressured, blind=blind)
 
     @precondition(lambda self: self.ledger.waiting)
     @rule(data=st.data())
     def somebody_gives_up(self, data: st.DataObject) -> None:
         ticket = data.draw(st.sampled_from(sorted(self.ledger.waiting)))
-        self.ledger.handle(WaiterLeft(ticket, self.ledger.waiting[ticket].model))
+        self.ledger.handle(WaiterLeft(ticket))
 
     @precondition(lambda self: self.ledger.answers)
     @rule(data=st.data(), model=MODELS)
     def somebody_gives_up_too_late(self, data: st.DataObject, model: str) -> None:
         ticket = data.draw(st.sampled_from(sorted(self.ledger.answers)))
-        self.ledger.handle(WaiterLeft(ticket, model))
+        self.ledger.handle(WaiterLeft(ticket))
 
     @precondition(lambda self: self.ledger.shown)
     @rule(which=st.one_of(MODELS, st.sampled_from(Every)), force=st.booleans())
@@ -161,6 +218,8 @@ class Pool(RuleBasedStateMachine):
     def something_stale_arrives(self, data: st.DataObject) -> None:
         """An event of a generation that is over changes nothing."""
         event = data.draw(st.sampled_from(self.past))
+        if isinstance(event, APPRAISED) or getattr(event, "command", "") in {"Appraise", "Fetch"}:
+            return
         server = self.ledger.server(event.model)
         over = {Phase.QUEUED, Phase.BACKING_OFF, Phase.FAILED}
         if server is None or server.generation != event.generation or server.phase in over:

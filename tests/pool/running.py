@@ -23,7 +23,7 @@ DEFAULTS = Settings(
 )
 
 
-LIMITS = Limits(pulse_interval=FOREVER)
+LIMITS = Limits(pulse_interval=FOREVER, survey_interval=FOREVER)
 """Nobody is looked at, so that years pass quickly."""
 
 BUDGET = 5.0
@@ -102,7 +102,12 @@ class Running:
 
 def ports(world: World) -> Ports:
     return Ports(
-        clock=world.clock, runtime=world, processes=world, probe=world, records=world.records
+        clock=world.clock,
+        runtime=world,
+        processes=world,
+        probe=world,
+        memory=world,
+        records=world.records,
     )
 
 

@@ -148,6 +148,7 @@ async def test_an_ensure_that_comes_before_the_late_timer_finds_its_server() -> 
 async def test_after_its_grace_an_unused_server_goes() -> None:
     async with running(keep_alive=300.0, min_residency=10.0) as run:
         await run.pool.ensure("m")
+        await asyncio.sleep(1)  # Nothing is due for a while.
         run.world.clock.jump(DAY)
         await asyncio.sleep(60)  # The longest nap.
         woken = run.world.clock.now()

@@ -1,0 +1,305 @@
+"""Whose turn it is to start, and who goes for it.
+
+A model that is to start waits in a queue. Its turn comes when it is known what it needs
+(`Appraise`) and there is room for it (`admission.verdict`). Where others have to go first,
+they are *claimed* for it: looked at like any that is idle, stopped when they are unused,
+and meanwhile whoever asks for one of them waits, so that no turn is taken away.
+"""
+
+from dataclasses import replace
+
+from pool_service.core import lifecycle as life
+from pool_service.core import steps
+from pool_service.core.admission import (
+    Admit,
+    Demand,
+    EvictFirst,
+    Refuse,
+    Resident,
+    Room,
+    Standing,
+    Wait,
+    verdict,
+)
+from pool_service.core.catalogue import Catalogue
+from pool_service.core.errors import PoolError
+from pool_service.core.failures import not_on_disk, too_large
+from pool_service.core.replacement import Candidate, decayed
+from pool_service.core.requests import Learn, Surveyed, TakeSurvey
+from pool_service.core.types import FOREVER, Limits, Phase, Server, Survey
+from pool_service.core.use import Use
+
+SURVEY = ""
+"""The name under which the next look at the memory is due; no model has it."""
+
+FRESH = 1.0
+"""Seconds for which a look at the memory is good enough to start something by."""
+
+FAST_SURVEY = 0.5
+"""Seconds between looks while something starts or waits for room."""
+
+COST_SHARE = 0.01
+"""The share of a processor that the looks may take at most."""
+
+CALM = 10.0
+"""Seconds without pressure from outside until something is started again."""
+
+RETURN_TIME = 2.0
+"""Seconds within which the memory of a process that ended is available again: the system
+frees a large one in the background."""
+
+PROGRESS_STEP = 0.05
+"""Who watches is told each time a load or download has gone so much further."""
+
+VACANT = frozenset({Phase.QUEUED, Phase.BACKING_OFF, Phase.FAILED})
+"""Phases in which a server takes up no room."""
+
+USUAL_LOAD = 5.0
+"""Seconds that a load is taken to last where that was not seen."""
+
+
+class Placing(Use):
+    """Appraises who wants to start, makes room, and admits."""
+
+    def __init__(self, catalogue: Catalogue, limits: Limits) -> None:
+        super().__init__(catalogue, limits)
+        self._survey: Survey | None = None
+        self._surveyed_at = -FOREVER
+        self._surveying = False
+        self._survey_began = -FOREVER
+        self._pressed_until = -FOREVER
+        self._is_pressed = False
+
+    # --- appraising ---------------------------------------------------------------------
+
+    def _appraised(self, server: Server, event: steps.Appraised, now: float) -> None:
+        if server.model not in self._unappraised:
+            return
+        self._unappraised.discard(server.model)
+        if event.appraisal.on_disk is False:
+            self._fetch(server)
+            return
+        server = life.appraised(server, event.appraisal, now + self._limits.queue_timeout)
+        if server.expected > self._limits.memory_budget:
+            self._turn_away(server, too_large(server, self._limits.memory_budget))
+        else:
+            self._put(server)
+
+    def _fetch(self, server: Server) -> None:
+        """Its files are downloaded if anybody who waits for it allows that."""
+        model = server.model
+        if any(wait.download for wait in self._waiting.of(model)):
+            self._unappraised.add(model)
+            self._put(life.fetching(server, 0, 0))
+            self._out.append(steps.Fetch(model, server.generation, server.settings))
+        else:
+            self._turn_away(server, not_on_disk(model, server.settings.runtime_model))
+
+    def _fetching(self, server: Server, event: steps.Fetching, _now: float) -> None:
+        if server.model in self._unappraised:
+            self._show(server, life.fetching(server, event.done, event.total))
+
+    def _fetched(self, server: Server, _event: steps.Fetched, _now: float) -> None:
+        if server.model in self._unappraised:
+            self._appraise(server)
+
+    def _not_appraised(self, server: Server, event: steps.NotAppraised, now: float) -> None:
+        if server.model in self._unappraised:
+            self._unappraised.discard(server.model)
+            self._refuse(server.model, event.error)
+            self._fail(server, str(event.error), event.error, now)
+
+    def _turn_away(self, server: Server, error: PoolError) -> None:
+        """It is not started, and nothing of it needs to be remembered."""
+        self._refuse(server.model, error)
+        self._drop(server)
+
+    # --- looking at the memory ------------------------------------------------------------
+
+    def _take_survey(self, now: float) -> None:
+        if not self._surveying:
+            self._surveying, self._survey_began = True, now
+            living = tuple(server for server in self._roster if server.identity is not None)
+            self._out.append(TakeSurvey(living))
+
+    def _surveyed(self, event: Surveyed, now: float) -> None:
+        self._surveying = False
+        self._surveyed_at = now
+        self._room_changed = True
+        self._unmeasured.clear()
+        if event.survey is None:
+            return
+        self._survey = event.survey
+        if event.survey.pressured:
+            self._pressed_until = now + CALM
+        self._is_pressed = now < self._pressed_until
+        for model, footprint in event.survey.footprints.items():
+            server = self._roster.get(model)
+            if server is not None and server.identity is not None:
+                self._measured(server, life.measured(server, footprint))
+
+    def _measured(self, server: Server, measured: Server) -> None:
+        if server.phase is Phase.READY and measured.peak > max(server.peak, server.expected):
+            self._out.append(Learn(server.settings, measured.peak))
+        self._show(server, measured)
+
+    def _show(self, server: Server, changed: Server) -> None:
+        """Not every byte is worth telling."""
+        gone_on = (changed.progress or 0.0) - (server.progress or 0.0)
+        if gone_on >= PROGRESS_STEP:
+            self._put(changed)
+        else:
+            self._keep(replace(changed, progress=server.progress))
+
+    def _plan_survey(self) -> None:
+        """When the next look is due: often while it matters, and never at much cost."""
+        if self._surveying:
+            self._deadlines.set(SURVEY, FOREVER)
+            return
+        living = len(self._roster) - self._roster.count(life.WITHOUT_PROCESS)
+        lined_up = len(self._queue) > len(self._unappraised)
+        if lined_up or self._unmeasured or self._roster.count({Phase.STARTING}):
+            pause = FAST_SURVEY
+        else:
+            pause = self._limits.survey_interval if living else FOREVER
+        cost = self._survey.cost if self._survey else 0.0
+        last = max(self._surveyed_at, 0.0)
+        self._deadlines.set(SURVEY, last + max(pause, cost / COST_SHARE))
+
+    def _is_fresh(self, now: float) -> bool:
+        """Whether the last look is good enough to start something by."""
+        return self._survey_began >= self._gone_at and now - self._surveyed_at <= FRESH
+
+    # --- admitting ------------------------------------------------------------------------
+
+    def _admit(self, now: float) -> None:
+        """Start whoever's turn it is; make room for the first for whom that helps."""
+        if not self._room_changed:
+            return
+        lined_up = [model for model in self._queue if model not in self._unappraised]
+        if lined_up and not self._is_fresh(now):
+            self._take_survey(now)
+        else:
+            self._serve(lined_up, now)
+        self._room_changed = False
+        self._plan_survey()
+
+    def _serve(self, lined_up: list[str], now: float) -> None:
+        claims: dict[str, str] = {}
+        obstacle = ""
+        for model in lined_up:
+            why = obstacle or self._hindrance()
+            passable = False
+            if not why:
+                why, passable = self._try(self._roster[model], claims, now)
+            if why:
+                self._line_up(model, why)
+                obstacle = "" if passable else "its turn"
+        self._claim(claims, now)
+
+    def _hindrance(self) -> str:
+        """Why nobody may start now; empty if nothing hinders."""
+        if self._roster.count(life.TAKES_A_SLOT) >= self._limits.max_starts:
+            return f"others to start, {self._limits.max_starts} at a time"
+        if self._is_pressed:
+            return "the machine, which is short of memory"
+        return ""
+
+    def _try(self, server: Server, claims: dict[str, str], now: float) -> tuple[str, bool]:
+        """Start it if there is room; else what it waits for, and whether others may pass."""
+        waited = now - self._queue[server.model]
+        demand = Demand(server.model, server.expected, server.settings.groups, waited)
+        decided = verdict(demand, self._room(now), now)
+        match decided:
+            case Admit():
+                self._start(server)
+                return "", True
+            case Refuse():
+                self._turn_away(server, too_large(server, self._limits.memory_budget))
+                return "", True
+            case EvictFirst(models, why):
+                claims.update(dict.fromkeys(models, server.model))
+                return why, False
+            case Wait(why, passable):
+                return why, passable
+
+    def _start(self, server: Server) -> None:
+        generation = server.generation + 1
+        self._put(life.admitted(server, generation))
+        self._out.append(steps.Prepare(server.model, generation, server.settings))
+
+    def _line_up(self, model: str, why: str) -> None:
+        """Tell those who watch what it waits for, if that is news."""
+        position = list(self._queue).index(model) + 1
+        told = life.in_line(self._roster[model], position, f"waits for {why}")
+        if told != self._roster[model]:
+            self._put(told)
+
+    def _room(self, now: float) -> Room:
+        residents = tuple(
+            self._resident(server, now) for server in self._roster if server.phase not in VACANT
+        )
+        growth = sum(max(reservation(s) - s.footprint, 0) for s in self._living())
+        available = FOREVER
+        if self._survey is not None:
+            available = self._survey.available - self._limits.memory_reserve
+        return Room(
+            budget=self._limits.memory_budget,
+            reserved=self._reserved(),
+            growth=growth,
+            available=available,
+            returning=now < self._gone_at + RETURN_TIME,
+            residents=residents,
+            groups=self._limits.groups,
+        )
+
+    def _living(self) -> list[Server]:
+        return [server for server in self._roster if server.phase not in VACANT]
+
+    def _reserved(self) -> int:
+        """Bytes that all servers together are expected to need."""
+        return sum(map(reservation, self._living()))
+
+    def _resident(self, server: Server, now: float) -> Resident:
+        uses, at = self._uses.get(server.model, (0.0, now))
+        loaded_in = USUAL_LOAD
+        if server.ready_at is not None and server.spawned_at is not None:
+            loaded_in = server.ready_at - server.spawned_at
+        candidate = Candidate(
+            model=server.model,
+            freed=max(reservation(server), 1),
+            load_seconds=loaded_in,
+            last_used_at=server.last_used_at,
+            uses=decayed(uses, now - at),
+        )
+        standing = self._standing(server, now)
+        return Resident(candidate, standing, server.settings.groups, server.resides_until)
+
+    def _standing(self, server: Server, now: float) -> Standing:
+        if server.phase in life.LEAVING or self._evictions.of(server.model):
+            return Standing.LEAVING
+        if server.phase is not Phase.READY or server.holds or server.settings.pinned:
+            return Standing.FIXED
+        busy = now < self._busy_until.get(server.model, now)
+        return Standing.BUSY if busy else Standing.UNUSED
+
+    # --- claims ---------------------------------------------------------------------------
+
+    def _claim(self, claims: dict[str, str], now: float) -> None:
+        """These are to go; whoever was to go before, and is not now, is given out again."""
+        released = self._claims.keys() - claims.keys()
+        self._claims = claims
+        for model in claims:
+            server = self._roster[model]
+            if self._due(server) <= now:
+                self._check_use(server)
+            else:
+                self._arm(server)
+        for model in released:
+            if model not in self._checking:
+                self._stay(self._roster[model], now, busy=False)
+
+
+def reservation(server: Server) -> int:
+    """Bytes of the budget that it takes up."""
+    return max(server.expected, server.peak)

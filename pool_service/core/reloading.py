@@ -1,0 +1,113 @@
+"""What becomes of the servers when the configuration says something else.
+
+By difference: who runs as it still says goes on. Limits of time and memory, pins and
+groups count at once. What decides the process itself (the runtime model, and the
+`recipe`) makes a server outdated: it goes when it is next unused, and so does one that
+the catalogue no longer lists.
+"""
+
+from dataclasses import replace
+
+from pool_service.core import lifecycle as life
+from pool_service.core import steps
+from pool_service.core.failures import model_unknown
+from pool_service.core.requests import (
+    INTERNAL,
+    Answer,
+    EnsureRequested,
+    Reloaded,
+    ReloadRequested,
+)
+from pool_service.core.types import FOREVER, Phase, Server, Settings
+from pool_service.core.upkeep import Upkeep
+
+
+class Reloading(Upkeep):
+    """Takes over a new catalogue and new limits."""
+
+    def _reload_requested(self, event: ReloadRequested, now: float) -> None:
+        before = self._catalogue.preloaded()
+        self._catalogue, self._limits = event.catalogue, event.limits
+        told: dict[str, list[str]] = {"replaced": [], "updated": [], "removed": []}
+        for server in list(self._roster):
+            change = self._reload(server, now)
+            if change:
+                told[change].append(server.model)
+        self._preload(set(self._catalogue.preloaded()) - set(before), now)
+        self._room_changed = True
+        result = Reloaded(**{kind: tuple(models) for kind, models in told.items()})
+        self._out.append(Answer(event.ticket, result))
+
+    def _reload(self, server: Server, now: float) -> str:
+        """Bring one up to date; which change that was, empty if none."""
+        model = server.model
+        if not self._is_served(server):
+            self._refuse(model, model_unknown(model))
+        self._renew_waits(server)
+        fresh = self._up_to_date(server)
+        if fresh == server or server.phase in life.LEAVING:
+            return ""
+        if server.phase is Phase.QUEUED:
+            self._queue_again(server)
+        elif server.phase is Phase.FAILED:
+            # What was wrong may have been mended.
+            self._put(life.barred(fresh, now, None))
+        else:
+            self._put(fresh)
+        if not fresh.outdated or server.phase in life.WITHOUT_PROCESS:
+            return "updated"
+        return "replaced" if self._is_served(server) else "removed"
+
+    def _is_served(self, server: Server) -> bool:
+        """Whether the catalogue still has this model, under this name."""
+        model = server.model
+        return self._catalogue.resolve(model) == model and self._catalogue.serves(model)
+
+    def _up_to_date(self, server: Server) -> Server:
+        """As the configuration says it now; outdated if its process would have to be another."""
+        was = server.settings
+        now_said = self._settings_now(server)
+        same = (now_said.runtime_model, now_said.recipe) == (was.runtime_model, was.recipe)
+        if not same or not self._is_served(server):
+            return replace(server, outdated=True)
+        kept = server.keep_alive == was.keep_alive
+        keep_alive = now_said.keep_alive if kept else server.keep_alive
+        return replace(server, settings=now_said, keep_alive=keep_alive, outdated=False)
+
+    def _settings_now(self, server: Server) -> Settings:
+        asked = server.settings.runtime_model if server.settings.asked else ""
+        return self._catalogue.settings_for(server.model, asked)
+
+    def _renew_waits(self, server: Server) -> None:
+        """Whoever waits gets it as it is said now."""
+        waits = [
+            replace(wait, settings=self._settings_now(server))
+            for wait in self._waiting.of(server.model)
+        ]
+        if waits:
+            self._waiting.replace(server.model, waits)
+
+    def _queue_again(self, server: Server) -> None:
+        """It keeps its place, and what it needs is found out anew."""
+        model = server.model
+        if self._waiting.first(model) is None:
+            self._drop(server)
+            return
+        since = self._queue[model]
+        if model in self._unappraised:
+            self._unappraised.discard(model)
+            self._out.append(steps.CancelAppraise(model, server.generation))
+        server = replace(server, settings=self._settings_now(server), step_deadline=FOREVER)
+        self._put(server)
+        self._queue[model] = since
+        self._appraise(server)
+
+    # --- what the pool itself wants -----------------------------------------------------
+
+    def _preload(self, models: set[str], now: float) -> None:
+        """Start these though nobody asks for them."""
+        for model in sorted(models):
+            if self._roster.get(model) is None:
+                wait = self._wait_of(model, EnsureRequested(INTERNAL, model))
+                self._waiting.add(model, wait)
+                self._enqueue(model, now)
