@@ -43,21 +43,35 @@ def victims(
     None of them is superfluous: without any one of them it would not be enough.
     """
 
-    def worth(one: Candidate) -> tuple[float, float, str]:
-        return one.uses * one.load_seconds, one.last_used_at - now, one.model
+    choice = list(candidates)
+    alone = [(one,) for one in choice if one.freed >= needed]
+    together = _cheapest_by_the_byte(choice, needed)
+    options = [*alone, *([together] if together is not None else [])]
+    return min(options, key=lambda option: _loss(option, now), default=None)
 
-    def density(one: Candidate) -> tuple[float, float, str]:
-        return worth(one)[0] / max(one.freed, 1), *worth(one)[1:]
 
+def _cheapest_by_the_byte(choice: list[Candidate], needed: int) -> tuple[Candidate, ...] | None:
     chosen: list[Candidate] = []
-    for one in sorted(candidates, key=density):
+    for one in sorted(choice, key=lambda one: (_worth(one) / max(one.freed, 1), one.model)):
         if sum(other.freed for other in chosen) >= needed:
             break
         chosen.append(one)
     if sum(one.freed for one in chosen) < needed:
         return None
-    for one in sorted(chosen, key=worth, reverse=True):
+    for one in sorted(chosen, key=_worth, reverse=True):
         rest = [other for other in chosen if other is not one]
         if sum(other.freed for other in rest) >= needed:
             chosen = rest
     return tuple(chosen)
+
+
+def _worth(one: Candidate) -> float:
+    """Seconds that keeping it is worth."""
+    return one.uses * one.load_seconds
+
+
+def _loss(option: tuple[Candidate, ...], now: float) -> tuple[float, float, int, list[str]]:
+    """What is lost with these; equal losses are told apart by their use, size and names."""
+    recency = -sum(now - one.last_used_at for one in option)
+    freed = sum(one.freed for one in option)
+    return sum(map(_worth, option)), recency, freed, sorted(one.model for one in option)

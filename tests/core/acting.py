@@ -34,16 +34,8 @@ def report(diagnosis: Diagnosis = Diagnosis.CRASHED, code: int | None = 1) -> Ex
 def well(ledger: Ledger, command: steps.ServerCommand) -> steps.ServerEvent | None:
     """The best that can come of it; None where that is nothing, or only an end."""
     model, generation = command.model, command.generation
-    event: steps.ServerEvent | None = None
+    event: steps.ServerEvent | None = _appraised(ledger, command)
     match command:
-        case steps.Appraise():
-            appraisal = Appraisal(
-                NEEDS.get(model, 0), Source.WEIGHTS, model != "d" or ledger.fetched
-            )
-            event = steps.Appraised(model, generation, appraisal)
-        case steps.Fetch():
-            ledger.fetched = True
-            event = steps.Fetched(model, generation)
         case steps.Prepare():
             event = steps.Prepared(model, generation, plan(model, generation))
         case steps.Spawn():
@@ -57,8 +49,23 @@ def well(ledger: Ledger, command: steps.ServerCommand) -> steps.ServerEvent | No
         case steps.AwaitExit():
             event = steps.Exited(model, generation, report())
         case _:
-            event = _unused_and_alive(command)
+            event = event or _unused_and_alive(command)
     return event
+
+
+def _appraised(ledger: Ledger, command: steps.ServerCommand) -> steps.ServerEvent | None:
+    """Only `d` is to be downloaded, once."""
+    model, generation = command.model, command.generation
+    match command:
+        case steps.Appraise():
+            on_disk = model != "d" or ledger.fetched
+            appraisal = Appraisal(NEEDS.get(model, 0), Source.WEIGHTS, on_disk)
+            return steps.Appraised(model, generation, appraisal)
+        case steps.Fetch():
+            ledger.fetched = True
+            return steps.Fetched(model, generation)
+        case _:
+            return None
 
 
 def _unused_and_alive(command: steps.ServerCommand) -> steps.ServerEvent | None:

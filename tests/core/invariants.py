@@ -175,21 +175,10 @@ class Ledger:
     # --- the books ----------------------------------------------------------------------
 
     def _note(self, event: Event) -> None:
+        self._note_asked(event)
         match event:
-            case EnsureRequested():
-                self.waiting[event.ticket] = event
-            case WaiterLeft(ticket):
-                self.left.add(ticket)
-                self.waiting.pop(ticket, None)
-            case HoldRequested():
-                self.holding[event.ticket] = event
-            case HoldEnded(ticket):
-                self.left.add(ticket)
-                self.holding.pop(ticket, None)
             case Surveyed():
                 self.surveying = False
-            case EvictRequested() | ShutdownRequested():
-                self.evicting[event.ticket] = event
             case steps.Exited(model, generation, _):
                 server = self.shown.get(model)
                 if server is not None and server.generation == generation and server.identity:
@@ -201,30 +190,54 @@ class Ledger:
             case _:
                 pass
 
+    def _note_asked(self, event: Event) -> None:
+        match event:
+            case EnsureRequested():
+                self.waiting[event.ticket] = event
+            case HoldRequested():
+                self.holding[event.ticket] = event
+            case WaiterLeft(ticket) | HoldEnded(ticket):
+                self.left.add(ticket)
+                self.waiting.pop(ticket, None)
+                self.holding.pop(ticket, None)
+            case EvictRequested() | ShutdownRequested():
+                self.evicting[event.ticket] = event
+            case _:
+                pass
+
     def _take(self, command: Command) -> None:
         match command:
             case Answer():
                 self._answered(command)
-            case Publish(server, before, removed):
-                shown = self.shown.get(server.model)
-                assert before is (shown.phase if shown else None)
-                self.shown[server.model] = server
-                past = Past(server.model, server.generation, server.last_exit)
-                self.journal.append(past if removed else server)
-                if removed:
-                    del self.shown[server.model]
+            case Publish():
+                self._published(command)
             case RecoveryEnded():
                 assert self.recovering, "recovered twice"
                 self.recovering = False
-            case steps.CancelPrepare(model, generation):
-                self.done(self._find(steps.Prepare, model, generation))
-            case steps.CancelAppraise(model, generation):
-                self.done(self._find(steps.Appraise | steps.Fetch, model, generation))
             case TakeSurvey():
                 assert not self.surveying, "two looks at a time"
                 self.surveying = True
             case Learn(_, needed):
                 assert needed > 0
+            case _:
+                self._stepped(command)
+
+    def _published(self, change: Publish) -> None:
+        server = change.server
+        shown = self.shown.get(server.model)
+        assert change.before is (shown.phase if shown else None)
+        self.shown[server.model] = server
+        past = Past(server.model, server.generation, server.last_exit)
+        self.journal.append(past if change.removed else server)
+        if change.removed:
+            del self.shown[server.model]
+
+    def _stepped(self, command: steps.ServerCommand) -> None:
+        match command:
+            case steps.CancelPrepare(model, generation):
+                self.done(self._find(steps.Prepare, model, generation))
+            case steps.CancelAppraise(model, generation):
+                self.done(self._find(APPRAISALS, model, generation))
             case _:
                 self._commanded(command)
 
@@ -313,8 +326,8 @@ class Ledger:
             if not any(_is(c, APPRAISALS, s.model) for c in self.outstanding)
         }
         if appraised and not self.surveying:
-            full = self.limits.memory_budget < FOREVER or self.limits.groups
-            full = full or totals.memory_pressured
+            limited = self.limits.memory_budget < FOREVER or bool(self.limits.groups)
+            full = limited or totals.memory_pressured
             assert full or len(starting) >= self.limits.max_starts, "queued while there is a slot"
             assert self.machine.next_deadline() < FOREVER, "nobody will look again"
 
@@ -356,11 +369,7 @@ class Ledger:
                 assert queued or (asked and self.evicting), "waits though it is there"
             else:
                 assert server.phase in COMING | life.LEAVING
-        held = {hold.model for hold in self.holding.values()}
-        for model in held:
-            assert self.shown[model].phase is not Phase.FAILED, "holds what is not coming"
-        for server in self.servers:
-            assert server.holds == sum(h.model == server.model for h in self.holding.values())
+        held = self._check_who_holds()
         wanted = {ensure.model for ensure in self.waiting.values()} | held | self.pinned
         for server in self.servers:
             if server.phase in {Phase.QUEUED, Phase.BACKING_OFF}:
@@ -368,6 +377,15 @@ class Ledger:
         for evict in self.evicting.values():
             if isinstance(evict, EvictRequested) and isinstance(evict.target, str):
                 assert evict.target in self.shown, "evicts what is gone"
+
+    def _check_who_holds(self) -> set[str]:
+        """The models that are held: each is there, or comes."""
+        held = [hold.model for hold in self.holding.values()]
+        for model in held:
+            assert self.shown[model].phase is not Phase.FAILED, "holds what is not coming"
+        for server in self.servers:
+            assert server.holds == held.count(server.model)
+        return set(held)
 
     def _check_deadlines(self) -> None:
         for server in self.servers:

@@ -5,7 +5,13 @@ from dataclasses import replace
 from pool_service.core import steps
 from pool_service.core.catalogue import Catalogue
 from pool_service.core.machine import Machine
-from pool_service.core.requests import EnsureRequested, RecoveryBegan, RecoveryEnded
+from pool_service.core.requests import (
+    EnsureRequested,
+    RecoveryBegan,
+    RecoveryEnded,
+    TakeSurvey,
+    TimeReached,
+)
 from pool_service.core.types import (
     Identity,
     Limits,
@@ -80,6 +86,8 @@ def test_the_end_of_a_recovery_is_told_once_and_only_when_all_is_known() -> None
 
 def test_nothing_is_due_before_it_is_known_how_a_server_is() -> None:
     machine = recovering(replace(READY, phase=Phase.STARTING, ready_at=None, step_deadline=50.0))
-    assert machine.next_deadline() == float("inf")
+    told = machine.handle(TimeReached(), 99.0)
+    assert [c for c in told if not isinstance(c, TakeSurvey)] == []
     machine.handle(FOUND, 100.0)
-    assert machine.next_deadline() == 103.0
+    assert machine.handle(TimeReached(), 102.9) == []
+    assert machine.handle(TimeReached(), 103.0) != []

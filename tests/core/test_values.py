@@ -6,7 +6,6 @@ from hypothesis import strategies as st
 
 from pool_service.core import failures
 from pool_service.core import lifecycle as life
-from pool_service.core.admission import admit
 from pool_service.core.catalogue import Catalogue
 from pool_service.core.deadlines import Deadlines
 from pool_service.core.errors import (
@@ -32,19 +31,6 @@ SETTINGS = Settings(runtime_model="org/m")
 
 def server(model: str = "m", phase: Phase = Phase.QUEUED) -> Server:
     return Server(model, SETTINGS, phase, 1, 0.0, 0.0, 300.0)
-
-
-# --- admission ----------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("starting", "max_starts", "admitted"),
-    [(0, 2, ["c", "a"]), (1, 2, ["c"]), (2, 2, []), (3, 2, []), (0, 9, ["c", "a", "b"])],
-)
-def test_the_first_who_came_are_admitted_while_there_are_slots(
-    starting: int, max_starts: int, admitted: list[str]
-) -> None:
-    assert admit(["c", "a", "b"], starting, max_starts) == admitted
 
 
 # --- catalogue ----------------------------------------------------------------------------
@@ -177,9 +163,8 @@ def test_waiters_are_kept_in_the_order_in_which_they_came() -> None:
     waiting = Waiting()
     for ticket in (3, 1, 2):
         waiting.add("m", Wait(ticket, "", SETTINGS, None, starts=False))
-    waiting.leave("m", 3)
-    waiting.leave("m", 99)
-    waiting.leave("other", 1)
+    assert waiting.leave(3) == "m"
+    assert waiting.leave(99) is None
     first = waiting.first("m")
     assert first is not None
     assert first.ticket == 1
@@ -250,8 +235,19 @@ def test_the_diagnosis_of_an_exit_says_what_the_caller_can_do(
     assert "the cause" in str(told)
 
 
-@pytest.mark.parametrize(("requests", "said"), [(2, "2 request(s)"), (0, "cannot tell")])
-def test_a_refused_eviction_says_how_busy_the_server_is(requests: int, said: str) -> None:
-    told = failures.in_use("m", requests)
+@pytest.mark.parametrize(
+    ("requests", "holders", "said"),
+    [
+        (2, (), "has 2 request(s) in flight"),
+        (None, (), "cannot tell"),
+        (0, ("b", "a", ""), "is held by 3 (a, b), so"),
+        (0, ("",), "is held by 1, so"),
+        (1, ("a",), "is held by 1 (a) and has 1 request(s)"),
+    ],
+)
+def test_a_refused_eviction_says_how_the_server_is_used(
+    requests: int | None, holders: tuple[str, ...], said: str
+) -> None:
+    told = failures.in_use("m", requests, holders)
     assert isinstance(told, ServerInUse)
     assert said in str(told)

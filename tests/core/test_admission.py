@@ -1,0 +1,179 @@
+"""Whether there is room, and who goes for it, by values."""
+
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pool_service.core.admission import (
+    PATIENCE,
+    Admit,
+    Demand,
+    EvictFirst,
+    Refuse,
+    Resident,
+    Room,
+    Standing,
+    Verdict,
+    Wait,
+    verdict,
+)
+from pool_service.core.replacement import Candidate
+from pool_service.core.types import FOREVER
+
+NOW = 1000.0
+
+
+def resident(
+    model: str,
+    size: int,
+    standing: Standing = Standing.UNUSED,
+    *,
+    uses: float = 1.0,
+    resides_until: float = 0.0,
+    groups: tuple[str, ...] = (),
+) -> Resident:
+    candidate = Candidate(
+        model=model, freed=size, load_seconds=5.0, last_used_at=NOW - 100, uses=uses
+    )
+    return Resident(candidate, standing, groups, resides_until)
+
+
+def room(*residents: Resident, budget: float = 10, available: float = FOREVER) -> Room:
+    reserved = sum(one.candidate.freed for one in residents)
+    return Room(budget, reserved, 0, available, False, residents, {"g": 1})
+
+
+def asked(needed: int, *, waited: float = 0.0, groups: tuple[str, ...] = ()) -> Demand:
+    return Demand("new", needed, groups, waited)
+
+
+def goes(decided: Verdict) -> set[str]:
+    assert isinstance(decided, EvictFirst)
+    return set(decided.models)
+
+
+def test_what_fits_is_admitted_to_the_last_byte() -> None:
+    assert verdict(asked(4), room(resident("a", 6)), NOW) == Admit()
+    assert goes(verdict(asked(5), room(resident("a", 6)), NOW)) == {"a"}
+
+
+def test_what_can_never_fit_is_refused_though_the_pool_is_empty() -> None:
+    assert verdict(asked(11), room(), NOW) == Refuse()
+
+
+def test_no_more_go_than_needed() -> None:
+    there = room(resident("a", 2), resident("b", 3), resident("c", 5))
+    assert goes(verdict(asked(2), there, NOW)) == {"a"}
+    assert goes(verdict(asked(5), there, NOW)) == {"c"}
+
+
+def test_the_growth_that_others_are_expected_to_have_is_not_given_away() -> None:
+    there = replace(room(available=6), growth=2)
+    assert verdict(asked(4), there, NOW) == Admit()
+    waits = verdict(asked(5), there, NOW)
+    assert isinstance(waits, Wait)
+    assert "memory" in waits.why
+
+
+def test_memory_that_others_took_is_made_up_by_evictions() -> None:
+    there = room(resident("a", 3), budget=100, available=1)
+    assert goes(verdict(asked(4), there, NOW)) == {"a"}
+
+
+def test_who_is_leaving_already_is_waited_for_before_anybody_else_goes() -> None:
+    there = room(resident("a", 5, Standing.LEAVING), resident("b", 5))
+    waits = verdict(asked(5), there, NOW)
+    assert waits == Wait("'a' to be gone", passable=False)
+    assert goes(verdict(asked(6), there, NOW)) == {"b"}
+
+
+def test_memory_that_is_on_its_way_back_is_waited_for() -> None:
+    there = replace(room(resident("a", 3), budget=100, available=1), returning=True)
+    waits = verdict(asked(4), there, NOW)
+    assert isinstance(waits, Wait)
+    assert not waits.passable
+
+
+def test_who_was_just_handed_out_goes_only_if_nobody_else_would_do() -> None:
+    fresh = resident("fresh", 5, resides_until=NOW + 3, uses=0.1)
+    there = room(fresh, resident("old", 5, uses=50))
+    assert goes(verdict(asked(5), there, NOW)) == {"old"}
+    assert goes(verdict(asked(6), there, NOW)) == {"old", "fresh"}
+
+
+def test_who_is_busy_goes_only_for_one_that_has_waited_for_its_turn() -> None:
+    there = room(resident("a", 6, Standing.BUSY), resident("b", 4, Standing.FIXED))
+    waits = verdict(asked(6, waited=PATIENCE - 0.1), there, NOW)
+    assert waits == Wait("'a' to be less busy", passable=True)
+    assert goes(verdict(asked(6, waited=PATIENCE), there, NOW)) == {"a"}
+
+
+@pytest.mark.parametrize("waited", [0.0, 1e6])
+def test_who_is_held_or_starting_never_goes_and_others_may_pass(waited: float) -> None:
+    there = room(resident("a", 6, Standing.FIXED), resident("b", 4, Standing.FIXED))
+    waits = verdict(asked(6, waited=waited), there, NOW)
+    assert isinstance(waits, Wait)
+    assert waits.passable
+    assert "'a', 'b'" in waits.why
+
+
+def test_of_a_group_only_so_many_are_there_at_a_time() -> None:
+    one = resident("a", 1, groups=("g",), uses=99)
+    there = room(one, resident("b", 1), budget=100)
+    assert verdict(asked(1), there, NOW) == Admit()
+    assert goes(verdict(asked(1, groups=("g",)), there, NOW)) == {"a"}
+    held = room(replace(one, standing=Standing.FIXED), resident("b", 1), budget=100)
+    waits = verdict(asked(1, groups=("g",)), held, NOW)
+    assert isinstance(waits, Wait)
+    assert waits.passable
+
+
+def test_a_member_that_goes_for_its_group_counts_for_the_memory_as_well() -> None:
+    one = resident("a", 6, groups=("g",))
+    there = room(one, resident("b", 4, uses=0.0))
+    assert goes(verdict(asked(6, groups=("g",)), there, NOW)) == {"a"}
+
+
+_residents = st.lists(
+    st.builds(
+        resident,
+        st.uuids().map(str),
+        st.integers(1, 8),
+        st.sampled_from(Standing),
+        uses=st.floats(0, 100),
+        resides_until=st.sampled_from([0.0, NOW + 5]),
+        groups=st.sampled_from([(), ("g",)]),
+    ),
+    max_size=8,
+).map(tuple)
+
+
+@given(
+    residents=_residents,
+    needed=st.integers(0, 12),
+    groups=st.sampled_from([(), ("g",)]),
+    waited=st.sampled_from([0.0, 1e3]),
+    available=st.sampled_from([0.0, 3.0, 8.0, FOREVER]),
+)
+def test_after_the_evictions_it_fits_and_nobody_went_who_must_not(
+    residents: tuple[Resident, ...],
+    needed: int,
+    groups: tuple[str, ...],
+    waited: float,
+    available: float,
+) -> None:
+    there = room(*residents, budget=20, available=available)
+    demand = asked(needed, waited=waited, groups=groups)
+    decided = verdict(demand, there, NOW)
+    if not isinstance(decided, EvictFirst):
+        return
+    gone = [one for one in residents if one.candidate.model in decided.models]
+    may_go = {Standing.UNUSED, Standing.BUSY} if waited >= PATIENCE else {Standing.UNUSED}
+    assert {one.standing for one in gone} <= may_go
+    leaving = [one for one in residents if one.standing is Standing.LEAVING]
+    freed = sum(one.candidate.freed for one in gone + leaving)
+    left = [one for one in residents if one not in gone + leaving]
+    after = replace(room(*left, budget=20), available=available + freed)
+    assert verdict(demand, after, NOW) == Admit()
