@@ -26,43 +26,63 @@ from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"pool_service/v1/pool_service.proto\x12\x0fpool_service.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xea\x03\n\x06Server\x12\r\n\x05model\x18\x01 \x01(\t\x12\x15\n\rruntime_model\x18\x02 \x01(\t\x12+\n\x05state\x18\x03 \x01(\x0e\x32\x1c.pool_service.v1.ServerState\x12\x12\n\ngeneration\x18\x04 \x01(\x04\x12\x10\n\x08\x65ndpoint\x18\x05 \x01(\t\x12\x19\n\x11served_model_name\x18\x06 \x01(\t\x12\x0b\n\x03pid\x18\x07 \x01(\r\x12/\n\x0b\x63reate_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nstart_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nready_time\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x31\n\rlast_use_time\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0b\x65xpire_time\x18\x0c \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0e\n\x06\x64\x65tail\x18\r \x01(\t\x12(\n\tlast_exit\x18\x0e \x01(\x0b\x32\x15.pool_service.v1.Exit\x12\x10\n\x08log_path\x18\x0f \x01(\t\"\xd0\x01\n\x04\x45xit\x12\x12\n\ngeneration\x18\x01 \x01(\x04\x12\x11\n\x04\x63ode\x18\x02 \x01(\x05H\x00\x88\x01\x01\x12\x13\n\x06signal\x18\x03 \x01(\x05H\x01\x88\x01\x01\x12)\n\x05\x63\x61use\x18\x04 \x01(\x0e\x32\x1a.pool_service.v1.ExitCause\x12\x0f\n\x07message\x18\x05 \x01(\t\x12\x12\n\nlast_lines\x18\x06 \x03(\t\x12(\n\x04time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x07\n\x05_codeB\t\n\x07_signal\"d\n\rEnsureRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x15\n\rruntime_model\x18\x02 \x01(\t\x12-\n\nkeep_alive\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\"J\n\x0e\x45nsureResponse\x12\'\n\x06server\x18\x01 \x01(\x0b\x32\x17.pool_service.v1.Server\x12\x0f\n\x07started\x18\x02 \x01(\x08\"W\n\x0c\x45victRequest\x12\x0f\n\x05model\x18\x01 \x01(\tH\x00\x12\x0e\n\x04idle\x18\x02 \x01(\x08H\x00\x12\r\n\x03\x61ll\x18\x03 \x01(\x08H\x00\x12\r\n\x05\x66orce\x18\x04 \x01(\x08\x42\x08\n\x06target\"@\n\rEvictResponse\x12/\n\x07\x65victed\x18\x01 \x03(\x0b\x32\x1e.pool_service.v1.EvictedServer\"H\n\rEvictedServer\x12\'\n\x06server\x18\x01 \x01(\x0b\x32\x17.pool_service.v1.Server\x12\x0e\n\x06killed\x18\x02 \x01(\x08\"4\n\x0bListRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"\xa1\x01\n\x0cListResponse\x12(\n\x07servers\x18\x01 \x03(\x0b\x32\x17.pool_service.v1.Server\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12\x10\n\x08revision\x18\x03 \x01(\x04\x12+\n\x06totals\x18\x04 \x01(\x0b\x32\x1b.pool_service.v1.PoolTotals\x12\x0f\n\x07notices\x18\x05 \x03(\t\"\x9c\x01\n\nPoolTotals\x12\x0f\n\x07servers\x18\x01 \x01(\r\x12\x0e\n\x06queued\x18\x02 \x01(\r\x12\x10\n\x08starting\x18\x03 \x01(\r\x12\r\n\x05ready\x18\x04 \x01(\r\x12\x10\n\x08stopping\x18\x05 \x01(\r\x12\x0e\n\x06\x66\x61iled\x18\x06 \x01(\r\x12\x15\n\rwaiting_calls\x18\x07 \x01(\r\x12\x13\n\x0b\x62\x61\x63king_off\x18\x08 \x01(\r\">\n\x0cWatchRequest\x12\x1b\n\x0e\x61\x66ter_revision\x18\x01 \x01(\x04H\x00\x88\x01\x01\x42\x11\n\x0f_after_revision\"\xac\x01\n\rWatchResponse\x12\x10\n\x08revision\x18\x01 \x01(\x04\x12)\n\x06server\x18\x02 \x01(\x0b\x32\x17.pool_service.v1.ServerH\x00\x12*\n\x07removed\x18\x03 \x01(\x0b\x32\x17.pool_service.v1.ServerH\x00\x12)\n\x06synced\x18\x04 \x01(\x0b\x32\x17.pool_service.v1.SyncedH\x00\x42\x07\n\x05\x65vent\"\x08\n\x06Synced*\xc9\x01\n\x0bServerState\x12\x1c\n\x18SERVER_STATE_UNSPECIFIED\x10\x00\x12\x17\n\x13SERVER_STATE_QUEUED\x10\x01\x12\x19\n\x15SERVER_STATE_STARTING\x10\x02\x12\x16\n\x12SERVER_STATE_READY\x10\x03\x12\x19\n\x15SERVER_STATE_STOPPING\x10\x04\x12\x17\n\x13SERVER_STATE_FAILED\x10\x05\x12\x1c\n\x18SERVER_STATE_BACKING_OFF\x10\x06*\xd3\x01\n\tExitCause\x12\x1a\n\x16\x45XIT_CAUSE_UNSPECIFIED\x10\x00\x12\x16\n\x12\x45XIT_CAUSE_CRASHED\x10\x01\x12\x16\n\x12\x45XIT_CAUSE_EVICTED\x10\x02\x12\x13\n\x0f\x45XIT_CAUSE_IDLE\x10\x03\x12\x1c\n\x18\x45XIT_CAUSE_START_TIMEOUT\x10\x04\x12\x17\n\x13\x45XIT_CAUSE_SHUTDOWN\x10\x05\x12\x15\n\x11\x45XIT_CAUSE_WEDGED\x10\x06\x12\x17\n\x13\x45XIT_CAUSE_ORPHANED\x10\x07\x32\xaf\x02\n\x0bPoolService\x12I\n\x06\x45nsure\x12\x1e.pool_service.v1.EnsureRequest\x1a\x1f.pool_service.v1.EnsureResponse\x12\x46\n\x05\x45vict\x12\x1d.pool_service.v1.EvictRequest\x1a\x1e.pool_service.v1.EvictResponse\x12\x43\n\x04List\x12\x1c.pool_service.v1.ListRequest\x1a\x1d.pool_service.v1.ListResponse\x12H\n\x05Watch\x12\x1d.pool_service.v1.WatchRequest\x1a\x1e.pool_service.v1.WatchResponse0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"pool_service/v1/pool_service.proto\x12\x0fpool_service.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xcf\x05\n\x06Server\x12\r\n\x05model\x18\x01 \x01(\t\x12\x15\n\rruntime_model\x18\x02 \x01(\t\x12+\n\x05state\x18\x03 \x01(\x0e\x32\x1c.pool_service.v1.ServerState\x12\x12\n\ngeneration\x18\x04 \x01(\x04\x12\x10\n\x08\x65ndpoint\x18\x05 \x01(\t\x12\x19\n\x11served_model_name\x18\x06 \x01(\t\x12\x0b\n\x03pid\x18\x07 \x01(\r\x12/\n\x0b\x63reate_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nstart_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nready_time\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x31\n\rlast_use_time\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0b\x65xpire_time\x18\x0c \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0e\n\x06\x64\x65tail\x18\r \x01(\t\x12(\n\tlast_exit\x18\x0e \x01(\x0b\x32\x15.pool_service.v1.Exit\x12\x10\n\x08log_path\x18\x0f \x01(\t\x12\x16\n\x0equeue_position\x18\x10 \x01(\r\x12\x15\n\x08progress\x18\x11 \x01(\x01H\x00\x88\x01\x01\x12\x16\n\x0e\x65xpected_bytes\x18\x12 \x01(\x04\x12\x31\n\x0b\x65xpected_by\x18\x13 \x01(\x0e\x32\x1c.pool_service.v1.Expectation\x12\x17\n\x0f\x66ootprint_bytes\x18\x14 \x01(\x04\x12\x12\n\npeak_bytes\x18\x15 \x01(\x04\x12\r\n\x05holds\x18\x16 \x01(\r\x12\x0e\n\x06pinned\x18\x17 \x01(\x08\x12\x10\n\x08outdated\x18\x18 \x01(\x08\x42\x0b\n\t_progress\"\xd0\x01\n\x04\x45xit\x12\x12\n\ngeneration\x18\x01 \x01(\x04\x12\x11\n\x04\x63ode\x18\x02 \x01(\x05H\x00\x88\x01\x01\x12\x13\n\x06signal\x18\x03 \x01(\x05H\x01\x88\x01\x01\x12)\n\x05\x63\x61use\x18\x04 \x01(\x0e\x32\x1a.pool_service.v1.ExitCause\x12\x0f\n\x07message\x18\x05 \x01(\t\x12\x12\n\nlast_lines\x18\x06 \x03(\t\x12(\n\x04time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x07\n\x05_codeB\t\n\x07_signal\"\x88\x01\n\rEnsureRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x15\n\rruntime_model\x18\x02 \x01(\t\x12-\n\nkeep_alive\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x15\n\x08\x64ownload\x18\x04 \x01(\x08H\x00\x88\x01\x01\x42\x0b\n\t_download\"J\n\x0e\x45nsureResponse\x12\'\n\x06server\x18\x01 \x01(\x0b\x32\x17.pool_service.v1.Server\x12\x0f\n\x07started\x18\x02 \x01(\x08\"W\n\x0c\x45victRequest\x12\x0f\n\x05model\x18\x01 \x01(\tH\x00\x12\x0e\n\x04idle\x18\x02 \x01(\x08H\x00\x12\r\n\x03\x61ll\x18\x03 \x01(\x08H\x00\x12\r\n\x05\x66orce\x18\x04 \x01(\x08\x42\x08\n\x06target\"@\n\rEvictResponse\x12/\n\x07\x65victed\x18\x01 \x03(\x0b\x32\x1e.pool_service.v1.EvictedServer\"H\n\rEvictedServer\x12\'\n\x06server\x18\x01 \x01(\x0b\x32\x17.pool_service.v1.Server\x12\x0e\n\x06killed\x18\x02 \x01(\x08\"4\n\x0bListRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"\xa1\x01\n\x0cListResponse\x12(\n\x07servers\x18\x01 \x03(\x0b\x32\x17.pool_service.v1.Server\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12\x10\n\x08revision\x18\x03 \x01(\x04\x12+\n\x06totals\x18\x04 \x01(\x0b\x32\x1b.pool_service.v1.PoolTotals\x12\x0f\n\x07notices\x18\x05 \x03(\t\"\xcb\x02\n\nPoolTotals\x12\x0f\n\x07servers\x18\x01 \x01(\r\x12\x0e\n\x06queued\x18\x02 \x01(\r\x12\x10\n\x08starting\x18\x03 \x01(\r\x12\r\n\x05ready\x18\x04 \x01(\r\x12\x10\n\x08stopping\x18\x05 \x01(\r\x12\x0e\n\x06\x66\x61iled\x18\x06 \x01(\r\x12\x15\n\rwaiting_calls\x18\x07 \x01(\r\x12\x13\n\x0b\x62\x61\x63king_off\x18\x08 \x01(\r\x12 \n\x13memory_budget_bytes\x18\t \x01(\x04H\x00\x88\x01\x01\x12\x1d\n\x15memory_reserved_bytes\x18\n \x01(\x04\x12\x1e\n\x16memory_available_bytes\x18\x0b \x01(\x04\x12\x1a\n\x12memory_total_bytes\x18\x0c \x01(\x04\x12\x18\n\x10memory_pressured\x18\r \x01(\x08\x42\x16\n\x14_memory_budget_bytes\">\n\x0cWatchRequest\x12\x1b\n\x0e\x61\x66ter_revision\x18\x01 \x01(\x04H\x00\x88\x01\x01\x42\x11\n\x0f_after_revision\"\xac\x01\n\rWatchResponse\x12\x10\n\x08revision\x18\x01 \x01(\x04\x12)\n\x06server\x18\x02 \x01(\x0b\x32\x17.pool_service.v1.ServerH\x00\x12*\n\x07removed\x18\x03 \x01(\x0b\x32\x17.pool_service.v1.ServerH\x00\x12)\n\x06synced\x18\x04 \x01(\x0b\x32\x17.pool_service.v1.SyncedH\x00\x42\x07\n\x05\x65vent\"\x08\n\x06Synced\"\x96\x01\n\x0bHoldRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x15\n\rruntime_model\x18\x02 \x01(\t\x12-\n\nkeep_alive\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x15\n\x08\x64ownload\x18\x04 \x01(\x08H\x00\x88\x01\x01\x12\x0e\n\x06holder\x18\x05 \x01(\tB\x0b\n\t_download\"7\n\x0cHoldResponse\x12\'\n\x06server\x18\x01 \x01(\x0b\x32\x17.pool_service.v1.Server\":\n\x11ListModelsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"U\n\x12ListModelsResponse\x12&\n\x06models\x18\x01 \x03(\x0b\x32\x16.pool_service.v1.Model\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\xfe\x01\n\x05Model\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0f\n\x07\x61liases\x18\x02 \x03(\t\x12\x15\n\rruntime_model\x18\x03 \x01(\t\x12\x0f\n\x07runtime\x18\x04 \x01(\t\x12\x0e\n\x06groups\x18\x05 \x03(\t\x12\x0e\n\x06pinned\x18\x06 \x01(\x08\x12\x0f\n\x07preload\x18\x07 \x01(\x08\x12\x16\n\x0e\x65xpected_bytes\x18\x08 \x01(\x04\x12\x31\n\x0b\x65xpected_by\x18\t \x01(\x0e\x32\x1c.pool_service.v1.Expectation\x12\x14\n\x07on_disk\x18\n \x01(\x08H\x00\x88\x01\x01\x12\x0f\n\x07problem\x18\x0b \x01(\tB\n\n\x08_on_disk\"3\n\x0bPullRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x15\n\rruntime_model\x18\x02 \x01(\t\"7\n\x0cPullResponse\x12\x12\n\ndone_bytes\x18\x01 \x01(\x04\x12\x13\n\x0btotal_bytes\x18\x02 \x01(\x04\"\x0f\n\rReloadRequest\"\\\n\x0eReloadResponse\x12\x10\n\x08replaced\x18\x01 \x03(\t\x12\x0f\n\x07updated\x18\x02 \x03(\t\x12\x0f\n\x07removed\x18\x03 \x03(\t\x12\x16\n\x0erestart_needed\x18\x04 \x03(\t*\xc9\x01\n\x0bServerState\x12\x1c\n\x18SERVER_STATE_UNSPECIFIED\x10\x00\x12\x17\n\x13SERVER_STATE_QUEUED\x10\x01\x12\x19\n\x15SERVER_STATE_STARTING\x10\x02\x12\x16\n\x12SERVER_STATE_READY\x10\x03\x12\x19\n\x15SERVER_STATE_STOPPING\x10\x04\x12\x17\n\x13SERVER_STATE_FAILED\x10\x05\x12\x1c\n\x18SERVER_STATE_BACKING_OFF\x10\x06*\x8e\x01\n\x0b\x45xpectation\x12\x1b\n\x17\x45XPECTATION_UNSPECIFIED\x10\x00\x12\x18\n\x14\x45XPECTATION_DECLARED\x10\x01\x12\x18\n\x14\x45XPECTATION_OBSERVED\x10\x02\x12\x17\n\x13\x45XPECTATION_WEIGHTS\x10\x03\x12\x15\n\x11\x45XPECTATION_GUESS\x10\x04*\x99\x02\n\tExitCause\x12\x1a\n\x16\x45XIT_CAUSE_UNSPECIFIED\x10\x00\x12\x16\n\x12\x45XIT_CAUSE_CRASHED\x10\x01\x12\x16\n\x12\x45XIT_CAUSE_EVICTED\x10\x02\x12\x13\n\x0f\x45XIT_CAUSE_IDLE\x10\x03\x12\x1c\n\x18\x45XIT_CAUSE_START_TIMEOUT\x10\x04\x12\x17\n\x13\x45XIT_CAUSE_SHUTDOWN\x10\x05\x12\x15\n\x11\x45XIT_CAUSE_WEDGED\x10\x06\x12\x17\n\x13\x45XIT_CAUSE_ORPHANED\x10\x07\x12\x13\n\x0f\x45XIT_CAUSE_ROOM\x10\x08\x12\x17\n\x13\x45XIT_CAUSE_RELOADED\x10\t\x12\x16\n\x12\x45XIT_CAUSE_CEILING\x10\n2\xdf\x04\n\x0bPoolService\x12I\n\x06\x45nsure\x12\x1e.pool_service.v1.EnsureRequest\x1a\x1f.pool_service.v1.EnsureResponse\x12\x46\n\x05\x45vict\x12\x1d.pool_service.v1.EvictRequest\x1a\x1e.pool_service.v1.EvictResponse\x12\x43\n\x04List\x12\x1c.pool_service.v1.ListRequest\x1a\x1d.pool_service.v1.ListResponse\x12H\n\x05Watch\x12\x1d.pool_service.v1.WatchRequest\x1a\x1e.pool_service.v1.WatchResponse0\x01\x12\x45\n\x04Hold\x12\x1c.pool_service.v1.HoldRequest\x1a\x1d.pool_service.v1.HoldResponse0\x01\x12U\n\nListModels\x12\".pool_service.v1.ListModelsRequest\x1a#.pool_service.v1.ListModelsResponse\x12\x45\n\x04Pull\x12\x1c.pool_service.v1.PullRequest\x1a\x1d.pool_service.v1.PullResponse0\x01\x12I\n\x06Reload\x12\x1e.pool_service.v1.ReloadRequest\x1a\x1f.pool_service.v1.ReloadResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'pool_service.v1.pool_service_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_SERVERSTATE']._serialized_start=1858
-  _globals['_SERVERSTATE']._serialized_end=2059
-  _globals['_EXITCAUSE']._serialized_start=2062
-  _globals['_EXITCAUSE']._serialized_end=2273
+  _globals['_SERVERSTATE']._serialized_start=3134
+  _globals['_SERVERSTATE']._serialized_end=3335
+  _globals['_EXPECTATION']._serialized_start=3338
+  _globals['_EXPECTATION']._serialized_end=3480
+  _globals['_EXITCAUSE']._serialized_start=3483
+  _globals['_EXITCAUSE']._serialized_end=3764
   _globals['_SERVER']._serialized_start=121
-  _globals['_SERVER']._serialized_end=611
-  _globals['_EXIT']._serialized_start=614
-  _globals['_EXIT']._serialized_end=822
-  _globals['_ENSUREREQUEST']._serialized_start=824
-  _globals['_ENSUREREQUEST']._serialized_end=924
-  _globals['_ENSURERESPONSE']._serialized_start=926
-  _globals['_ENSURERESPONSE']._serialized_end=1000
-  _globals['_EVICTREQUEST']._serialized_start=1002
-  _globals['_EVICTREQUEST']._serialized_end=1089
-  _globals['_EVICTRESPONSE']._serialized_start=1091
-  _globals['_EVICTRESPONSE']._serialized_end=1155
-  _globals['_EVICTEDSERVER']._serialized_start=1157
-  _globals['_EVICTEDSERVER']._serialized_end=1229
-  _globals['_LISTREQUEST']._serialized_start=1231
-  _globals['_LISTREQUEST']._serialized_end=1283
-  _globals['_LISTRESPONSE']._serialized_start=1286
-  _globals['_LISTRESPONSE']._serialized_end=1447
-  _globals['_POOLTOTALS']._serialized_start=1450
-  _globals['_POOLTOTALS']._serialized_end=1606
-  _globals['_WATCHREQUEST']._serialized_start=1608
-  _globals['_WATCHREQUEST']._serialized_end=1670
-  _globals['_WATCHRESPONSE']._serialized_start=1673
-  _globals['_WATCHRESPONSE']._serialized_end=1845
-  _globals['_SYNCED']._serialized_start=1847
-  _globals['_SYNCED']._serialized_end=1855
-  _globals['_POOLSERVICE']._serialized_start=2276
-  _globals['_POOLSERVICE']._serialized_end=2579
+  _globals['_SERVER']._serialized_end=840
+  _globals['_EXIT']._serialized_start=843
+  _globals['_EXIT']._serialized_end=1051
+  _globals['_ENSUREREQUEST']._serialized_start=1054
+  _globals['_ENSUREREQUEST']._serialized_end=1190
+  _globals['_ENSURERESPONSE']._serialized_start=1192
+  _globals['_ENSURERESPONSE']._serialized_end=1266
+  _globals['_EVICTREQUEST']._serialized_start=1268
+  _globals['_EVICTREQUEST']._serialized_end=1355
+  _globals['_EVICTRESPONSE']._serialized_start=1357
+  _globals['_EVICTRESPONSE']._serialized_end=1421
+  _globals['_EVICTEDSERVER']._serialized_start=1423
+  _globals['_EVICTEDSERVER']._serialized_end=1495
+  _globals['_LISTREQUEST']._serialized_start=1497
+  _globals['_LISTREQUEST']._serialized_end=1549
+  _globals['_LISTRESPONSE']._serialized_start=1552
+  _globals['_LISTRESPONSE']._serialized_end=1713
+  _globals['_POOLTOTALS']._serialized_start=1716
+  _globals['_POOLTOTALS']._serialized_end=2047
+  _globals['_WATCHREQUEST']._serialized_start=2049
+  _globals['_WATCHREQUEST']._serialized_end=2111
+  _globals['_WATCHRESPONSE']._serialized_start=2114
+  _globals['_WATCHRESPONSE']._serialized_end=2286
+  _globals['_SYNCED']._serialized_start=2288
+  _globals['_SYNCED']._serialized_end=2296
+  _globals['_HOLDREQUEST']._serialized_start=2299
+  _globals['_HOLDREQUEST']._serialized_end=2449
+  _globals['_HOLDRESPONSE']._serialized_start=2451
+  _globals['_HOLDRESPONSE']._serialized_end=2506
+  _globals['_LISTMODELSREQUEST']._serialized_start=2508
+  _globals['_LISTMODELSREQUEST']._serialized_end=2566
+  _globals['_LISTMODELSRESPONSE']._serialized_start=2568
+  _globals['_LISTMODELSRESPONSE']._serialized_end=2653
+  _globals['_MODEL']._serialized_start=2656
+  _globals['_MODEL']._serialized_end=2910
+  _globals['_PULLREQUEST']._serialized_start=2912
+  _globals['_PULLREQUEST']._serialized_end=2963
+  _globals['_PULLRESPONSE']._serialized_start=2965
+  _globals['_PULLRESPONSE']._serialized_end=3020
+  _globals['_RELOADREQUEST']._serialized_start=3022
+  _globals['_RELOADREQUEST']._serialized_end=3037
+  _globals['_RELOADRESPONSE']._serialized_start=3039
+  _globals['_RELOADRESPONSE']._serialized_end=3131
+  _globals['_POOLSERVICE']._serialized_start=3767
+  _globals['_POOLSERVICE']._serialized_end=4374
 # @@protoc_insertion_point(module_scope)

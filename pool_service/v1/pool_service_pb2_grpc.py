@@ -55,6 +55,26 @@ class PoolServiceStub:
                 request_serializer=pool__service_dot_v1_dot_pool__service__pb2.WatchRequest.SerializeToString,
                 response_deserializer=pool__service_dot_v1_dot_pool__service__pb2.WatchResponse.FromString,
                 _registered_method=True)
+        self.Hold = channel.unary_stream(
+                '/pool_service.v1.PoolService/Hold',
+                request_serializer=pool__service_dot_v1_dot_pool__service__pb2.HoldRequest.SerializeToString,
+                response_deserializer=pool__service_dot_v1_dot_pool__service__pb2.HoldResponse.FromString,
+                _registered_method=True)
+        self.ListModels = channel.unary_unary(
+                '/pool_service.v1.PoolService/ListModels',
+                request_serializer=pool__service_dot_v1_dot_pool__service__pb2.ListModelsRequest.SerializeToString,
+                response_deserializer=pool__service_dot_v1_dot_pool__service__pb2.ListModelsResponse.FromString,
+                _registered_method=True)
+        self.Pull = channel.unary_stream(
+                '/pool_service.v1.PoolService/Pull',
+                request_serializer=pool__service_dot_v1_dot_pool__service__pb2.PullRequest.SerializeToString,
+                response_deserializer=pool__service_dot_v1_dot_pool__service__pb2.PullResponse.FromString,
+                _registered_method=True)
+        self.Reload = channel.unary_unary(
+                '/pool_service.v1.PoolService/Reload',
+                request_serializer=pool__service_dot_v1_dot_pool__service__pb2.ReloadRequest.SerializeToString,
+                response_deserializer=pool__service_dot_v1_dot_pool__service__pb2.ReloadResponse.FromString,
+                _registered_method=True)
 
 
 class PoolServiceServicer:
@@ -77,10 +97,17 @@ class PoolServiceServicer:
         CRASH_LOOP for a while; a refused start is answered from memory for a moment.
         Each call counts as a use of the server.
 
+        A start waits, QUEUED, until the model has room: within the pool's budget and
+        in what the machine has left. Servers that are not in use are evicted for it,
+        those that are missed least first, and none more than needed. Turns come in
+        the order of the queue; what waits longest is not passed over for ever.
+
         Reasons: INVALID_MODEL, INVALID_RUNTIME_MODEL, INVALID_KEEP_ALIVE
-        (INVALID_ARGUMENT); RUNTIME_MODEL_CONFLICT, RUNTIME_UNAVAILABLE,
-        MODEL_REJECTED, CRASH_LOOP (FAILED_PRECONDITION); START_FAILED,
-        START_TIMEOUT, SHUTTING_DOWN (UNAVAILABLE); EVICTED (ABORTED).
+        (INVALID_ARGUMENT); MODEL_UNKNOWN (NOT_FOUND); RUNTIME_MODEL_CONFLICT,
+        RUNTIME_UNAVAILABLE, MODEL_REJECTED, MODEL_TOO_LARGE, MODEL_NOT_ON_DISK,
+        CODE_NOT_TRUSTED, CRASH_LOOP (FAILED_PRECONDITION); POOL_FULL, QUEUE_FULL
+        (RESOURCE_EXHAUSTED); START_FAILED, START_TIMEOUT, FETCH_FAILED,
+        SHUTTING_DOWN (UNAVAILABLE); EVICTED (ABORTED).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -92,9 +119,9 @@ class PoolServiceServicer:
         Each is drained: it accepts nothing new, requests in flight finish within
         its drain limit. It is idempotent: evicting what is not there succeeds with
         nothing evicted. A start under way is ended, and its waiters are answered
-        EVICTED. A server with requests in flight is refused without force, unless
-        idle or all was asked for, which leave it out. A caller that gives up does
-        not stop the eviction.
+        EVICTED. A server that is held or has requests in flight is refused without
+        force, unless idle or all was asked for, which leave it out. A caller that
+        gives up does not stop the eviction.
 
         Reasons: INVALID_TARGET, INVALID_MODEL, INVALID_FORCE (INVALID_ARGUMENT);
         SERVER_IN_USE (FAILED_PRECONDITION); SHUTTING_DOWN (UNAVAILABLE: the service
@@ -123,13 +150,74 @@ class PoolServiceServicer:
         they are complete (synced), then sends every change. With it, it sends every
         change after that revision. Revisions rise by one. Each event carries the
         whole server, so that the last event of a model is all there is to know. A
-        use of a server by itself (its last_use_time and expire_time) is no change.
+        use of a server by itself (its last_use_time and expire_time) is no change,
+        and neither is what it takes of memory (footprint_bytes and peak_bytes).
         The stream ends only by the caller or by an error. A service never gives a
         revision again that an earlier one gave, so that resuming at another service
         is told by REVISION_COMPACTED and never misses a change.
 
         Reasons: REVISION_COMPACTED (OUT_OF_RANGE: begin again without a revision);
         SHUTTING_DOWN (UNAVAILABLE).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Hold(self, request, context):
+        """Hold makes a model READY and keeps it so for as long as the stream is open.
+
+        The stream tells the server as it is now, and again after every change: its
+        position while it is QUEUED, how far its download or load is, READY with the
+        endpoint, and whatever follows. A caller that reads slowly is told the newest
+        only. While any hold is open the server is neither idle nor evicted without
+        force, and if its process dies another is started without being asked; so the
+        endpoint may change, and the last message is what holds. A hold ends with its
+        stream, however that ends, at once; the server then goes unused from that
+        moment on. Each stream counts by itself, whoever opened it. Callers that
+        vanish are noticed by HTTP/2 keepalive.
+
+        The stream ends by itself only with an error: those of Ensure, EVICTED after
+        an eviction by force, SHUTTING_DOWN; and INVALID_HOLDER (INVALID_ARGUMENT).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListModels(self, request, context):
+        """ListModels returns the catalogue in the order of the models, a page at a time,
+        with what each is expected to need and whether its weights are on this machine.
+
+        Reasons: INVALID_PAGE_SIZE, INVALID_PAGE_TOKEN (INVALID_ARGUMENT).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Pull(self, request, context):
+        """Pull downloads what is missing of a model's files and starts nothing.
+
+        The stream tells the bytes that are there, and ends when all are. It is
+        idempotent; concurrent calls for one model share one download. A caller that
+        gives up ends its part: the download stops with the last who wants it, and what
+        was fetched is kept for the next time.
+
+        Reasons: INVALID_MODEL, INVALID_RUNTIME_MODEL (INVALID_ARGUMENT); MODEL_UNKNOWN
+        (NOT_FOUND); MODEL_REJECTED, RUNTIME_UNAVAILABLE (FAILED_PRECONDITION);
+        FETCH_FAILED, SHUTTING_DOWN (UNAVAILABLE).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Reload(self, request, context):
+        """Reload reads the configuration again and applies what differs.
+
+        Servers whose settings are the same go on; those whose process would be
+        another are replaced when they are next unused, those of models that are no
+        longer listed end when they are next unused. A configuration with an error
+        changes nothing.
+
+        Reasons: CONFIG_INVALID (FAILED_PRECONDITION).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -157,6 +245,26 @@ def add_PoolServiceServicer_to_server(servicer, server):
                     servicer.Watch,
                     request_deserializer=pool__service_dot_v1_dot_pool__service__pb2.WatchRequest.FromString,
                     response_serializer=pool__service_dot_v1_dot_pool__service__pb2.WatchResponse.SerializeToString,
+            ),
+            'Hold': grpc.unary_stream_rpc_method_handler(
+                    servicer.Hold,
+                    request_deserializer=pool__service_dot_v1_dot_pool__service__pb2.HoldRequest.FromString,
+                    response_serializer=pool__service_dot_v1_dot_pool__service__pb2.HoldResponse.SerializeToString,
+            ),
+            'ListModels': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListModels,
+                    request_deserializer=pool__service_dot_v1_dot_pool__service__pb2.ListModelsRequest.FromString,
+                    response_serializer=pool__service_dot_v1_dot_pool__service__pb2.ListModelsResponse.SerializeToString,
+            ),
+            'Pull': grpc.unary_stream_rpc_method_handler(
+                    servicer.Pull,
+                    request_deserializer=pool__service_dot_v1_dot_pool__service__pb2.PullRequest.FromString,
+                    response_serializer=pool__service_dot_v1_dot_pool__service__pb2.PullResponse.SerializeToString,
+            ),
+            'Reload': grpc.unary_unary_rpc_method_handler(
+                    servicer.Reload,
+                    request_deserializer=pool__service_dot_v1_dot_pool__service__pb2.ReloadRequest.FromString,
+                    response_serializer=pool__service_dot_v1_dot_pool__service__pb2.ReloadResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -268,6 +376,114 @@ class PoolService:
             '/pool_service.v1.PoolService/Watch',
             pool__service_dot_v1_dot_pool__service__pb2.WatchRequest.SerializeToString,
             pool__service_dot_v1_dot_pool__service__pb2.WatchResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Hold(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/pool_service.v1.PoolService/Hold',
+            pool__service_dot_v1_dot_pool__service__pb2.HoldRequest.SerializeToString,
+            pool__service_dot_v1_dot_pool__service__pb2.HoldResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListModels(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/pool_service.v1.PoolService/ListModels',
+            pool__service_dot_v1_dot_pool__service__pb2.ListModelsRequest.SerializeToString,
+            pool__service_dot_v1_dot_pool__service__pb2.ListModelsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Pull(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/pool_service.v1.PoolService/Pull',
+            pool__service_dot_v1_dot_pool__service__pb2.PullRequest.SerializeToString,
+            pool__service_dot_v1_dot_pool__service__pb2.PullResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Reload(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/pool_service.v1.PoolService/Reload',
+            pool__service_dot_v1_dot_pool__service__pb2.ReloadRequest.SerializeToString,
+            pool__service_dot_v1_dot_pool__service__pb2.ReloadResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -45,7 +45,7 @@ class _ServerStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ServerSta
     SERVER_STATE_UNSPECIFIED: _ServerState.ValueType  # 0
     """Never sent."""
     SERVER_STATE_QUEUED: _ServerState.ValueType  # 1
-    """Wants to start and waits for its turn."""
+    """Wants to start and waits for its turn; its files may be downloaded meanwhile."""
     SERVER_STATE_STARTING: _ServerState.ValueType  # 2
     """Its process is being started or loads the model."""
     SERVER_STATE_READY: _ServerState.ValueType  # 3
@@ -65,7 +65,7 @@ class ServerState(_ServerState, metaclass=_ServerStateEnumTypeWrapper):
 SERVER_STATE_UNSPECIFIED: ServerState.ValueType  # 0
 """Never sent."""
 SERVER_STATE_QUEUED: ServerState.ValueType  # 1
-"""Wants to start and waits for its turn."""
+"""Wants to start and waits for its turn; its files may be downloaded meanwhile."""
 SERVER_STATE_STARTING: ServerState.ValueType  # 2
 """Its process is being started or loads the model."""
 SERVER_STATE_READY: ServerState.ValueType  # 3
@@ -79,6 +79,38 @@ Ensure starts another, or is told why it does not yet.
 SERVER_STATE_BACKING_OFF: ServerState.ValueType  # 6
 """Its process died and somebody waits for it: it is started again in a moment."""
 Global___ServerState: _TypeAlias = ServerState  # noqa: Y015
+
+class _Expectation:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _ExpectationEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Expectation.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    EXPECTATION_UNSPECIFIED: _Expectation.ValueType  # 0
+    """Never sent for a server that has been appraised."""
+    EXPECTATION_DECLARED: _Expectation.ValueType  # 1
+    """The configuration declares it."""
+    EXPECTATION_OBSERVED: _Expectation.ValueType  # 2
+    """It was seen, now or in earlier runs."""
+    EXPECTATION_WEIGHTS: _Expectation.ValueType  # 3
+    """Estimated from the size of the weights on disk."""
+    EXPECTATION_GUESS: _Expectation.ValueType  # 4
+    """A guess: nothing is known of it."""
+
+class Expectation(_Expectation, metaclass=_ExpectationEnumTypeWrapper):
+    """How it is known what a server will need of memory, the best first."""
+
+EXPECTATION_UNSPECIFIED: Expectation.ValueType  # 0
+"""Never sent for a server that has been appraised."""
+EXPECTATION_DECLARED: Expectation.ValueType  # 1
+"""The configuration declares it."""
+EXPECTATION_OBSERVED: Expectation.ValueType  # 2
+"""It was seen, now or in earlier runs."""
+EXPECTATION_WEIGHTS: Expectation.ValueType  # 3
+"""Estimated from the size of the weights on disk."""
+EXPECTATION_GUESS: Expectation.ValueType  # 4
+"""A guess: nothing is known of it."""
+Global___Expectation: _TypeAlias = Expectation  # noqa: Y015
 
 class _ExitCause:
     ValueType = _typing.NewType("ValueType", _builtins.int)
@@ -102,6 +134,12 @@ class _ExitCauseEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ExitCause.V
     """The pool: it stopped answering and made no progress."""
     EXIT_CAUSE_ORPHANED: _ExitCause.ValueType  # 7
     """The guard: the service was gone and no other came."""
+    EXIT_CAUSE_ROOM: _ExitCause.ValueType  # 8
+    """The pool: it was unused and made room for another model."""
+    EXIT_CAUSE_RELOADED: _ExitCause.ValueType  # 9
+    """The operator: its configuration was changed."""
+    EXIT_CAUSE_CEILING: _ExitCause.ValueType  # 10
+    """The pool: it had grown past its memory ceiling."""
 
 class ExitCause(_ExitCause, metaclass=_ExitCauseEnumTypeWrapper):
     """Who wanted a process to end."""
@@ -122,6 +160,12 @@ EXIT_CAUSE_WEDGED: ExitCause.ValueType  # 6
 """The pool: it stopped answering and made no progress."""
 EXIT_CAUSE_ORPHANED: ExitCause.ValueType  # 7
 """The guard: the service was gone and no other came."""
+EXIT_CAUSE_ROOM: ExitCause.ValueType  # 8
+"""The pool: it was unused and made room for another model."""
+EXIT_CAUSE_RELOADED: ExitCause.ValueType  # 9
+"""The operator: its configuration was changed."""
+EXIT_CAUSE_CEILING: ExitCause.ValueType  # 10
+"""The pool: it had grown past its memory ceiling."""
 Global___ExitCause: _TypeAlias = ExitCause  # noqa: Y015
 
 @_typing.final
@@ -145,6 +189,15 @@ class Server(_message.Message):
     DETAIL_FIELD_NUMBER: _builtins.int
     LAST_EXIT_FIELD_NUMBER: _builtins.int
     LOG_PATH_FIELD_NUMBER: _builtins.int
+    QUEUE_POSITION_FIELD_NUMBER: _builtins.int
+    PROGRESS_FIELD_NUMBER: _builtins.int
+    EXPECTED_BYTES_FIELD_NUMBER: _builtins.int
+    EXPECTED_BY_FIELD_NUMBER: _builtins.int
+    FOOTPRINT_BYTES_FIELD_NUMBER: _builtins.int
+    PEAK_BYTES_FIELD_NUMBER: _builtins.int
+    HOLDS_FIELD_NUMBER: _builtins.int
+    PINNED_FIELD_NUMBER: _builtins.int
+    OUTDATED_FIELD_NUMBER: _builtins.int
     model: _builtins.str
     """The caller's name for the model, the key of the pool."""
     runtime_model: _builtins.str
@@ -163,6 +216,26 @@ class Server(_message.Message):
     """Why it is in this state, in words; empty where there is nothing to add."""
     log_path: _builtins.str
     """The file that holds what the present or last process wrote."""
+    queue_position: _builtins.int
+    """Its place among those that wait for their turn, from 1; 0 if it does not wait."""
+    progress: _builtins.float
+    """How far its download (QUEUED) or its load (STARTING) is, from 0 to 1; absent
+    while that is not known. What a load takes is an estimate.
+    """
+    expected_bytes: _builtins.int
+    """Bytes of memory that it is expected to need at most; 0 while not known."""
+    expected_by: Global___Expectation.ValueType
+    """How that is known."""
+    footprint_bytes: _builtins.int
+    """Bytes that its process and all that descends from it took at the last look."""
+    peak_bytes: _builtins.int
+    """The most that they took at any look."""
+    holds: _builtins.int
+    """How many streams of Hold are open for it."""
+    pinned: _builtins.bool
+    """The configuration lets it go neither when unused nor for others' room."""
+    outdated: _builtins.bool
+    """It runs as the configuration no longer says, and goes when it is next unused."""
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp:
         """When this generation was asked for."""
@@ -207,12 +280,23 @@ class Server(_message.Message):
         detail: _builtins.str = ...,
         last_exit: Global___Exit | None = ...,
         log_path: _builtins.str = ...,
+        queue_position: _builtins.int = ...,
+        progress: _builtins.float | None = ...,
+        expected_bytes: _builtins.int = ...,
+        expected_by: Global___Expectation.ValueType = ...,
+        footprint_bytes: _builtins.int = ...,
+        peak_bytes: _builtins.int = ...,
+        holds: _builtins.int = ...,
+        pinned: _builtins.bool = ...,
+        outdated: _builtins.bool = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "expire_time", b"expire_time", "last_exit", b"last_exit", "last_use_time", b"last_use_time", "ready_time", b"ready_time", "start_time", b"start_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_progress", b"_progress", "create_time", b"create_time", "expire_time", b"expire_time", "last_exit", b"last_exit", "last_use_time", b"last_use_time", "progress", b"progress", "ready_time", b"ready_time", "start_time", b"start_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "detail", b"detail", "endpoint", b"endpoint", "expire_time", b"expire_time", "generation", b"generation", "last_exit", b"last_exit", "last_use_time", b"last_use_time", "log_path", b"log_path", "model", b"model", "pid", b"pid", "ready_time", b"ready_time", "runtime_model", b"runtime_model", "served_model_name", b"served_model_name", "start_time", b"start_time", "state", b"state"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_progress", b"_progress", "create_time", b"create_time", "detail", b"detail", "endpoint", b"endpoint", "expected_by", b"expected_by", "expected_bytes", b"expected_bytes", "expire_time", b"expire_time", "footprint_bytes", b"footprint_bytes", "generation", b"generation", "holds", b"holds", "last_exit", b"last_exit", "last_use_time", b"last_use_time", "log_path", b"log_path", "model", b"model", "outdated", b"outdated", "peak_bytes", b"peak_bytes", "pid", b"pid", "pinned", b"pinned", "progress", b"progress", "queue_position", b"queue_position", "ready_time", b"ready_time", "runtime_model", b"runtime_model", "served_model_name", b"served_model_name", "start_time", b"start_time", "state", b"state"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__progress: _TypeAlias = _typing.Literal["progress"]  # noqa: Y015
+    _WhichOneofArgType__progress: _TypeAlias = _typing.Literal["_progress", b"_progress"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__progress) -> _WhichOneofReturnType__progress | None: ...
 
 Global___Server: _TypeAlias = Server  # noqa: Y015
 
@@ -282,6 +366,7 @@ class EnsureRequest(_message.Message):
     MODEL_FIELD_NUMBER: _builtins.int
     RUNTIME_MODEL_FIELD_NUMBER: _builtins.int
     KEEP_ALIVE_FIELD_NUMBER: _builtins.int
+    DOWNLOAD_FIELD_NUMBER: _builtins.int
     model: _builtins.str
     """The caller's name for the model: 1 to 512 bytes, no control or invisible
     formatting characters, no surrounding space, not beginning with "-".
@@ -290,6 +375,10 @@ class EnsureRequest(_message.Message):
     """What the runtime should load, where it differs from what the configuration
     says for the model, or, if that is silent, from the model's name without a
     leading "vllm-mlx/". The same rules as for model, up to 4096 bytes.
+    """
+    download: _builtins.bool
+    """Whether files that are missing may be downloaded for this call, which can take
+    long. Absent: as the configuration says, which is no unless it is changed.
     """
     @_builtins.property
     def keep_alive(self) -> _duration_pb2.Duration:
@@ -303,12 +392,15 @@ class EnsureRequest(_message.Message):
         model: _builtins.str = ...,
         runtime_model: _builtins.str = ...,
         keep_alive: _duration_pb2.Duration | None = ...,
+        download: _builtins.bool | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["keep_alive", b"keep_alive"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_download", b"_download", "download", b"download", "keep_alive", b"keep_alive"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["keep_alive", b"keep_alive", "model", b"model", "runtime_model", b"runtime_model"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_download", b"_download", "download", b"download", "keep_alive", b"keep_alive", "model", b"model", "runtime_model", b"runtime_model"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__download: _TypeAlias = _typing.Literal["download"]  # noqa: Y015
+    _WhichOneofArgType__download: _TypeAlias = _typing.Literal["_download", b"_download"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__download) -> _WhichOneofReturnType__download | None: ...
 
 Global___EnsureRequest: _TypeAlias = EnsureRequest  # noqa: Y015
 
@@ -353,12 +445,12 @@ class EvictRequest(_message.Message):
     model: _builtins.str
     """The server of this model."""
     idle: _builtins.bool
-    """Every READY server that is not in use. Only true is valid."""
+    """Every READY server that is not in use and not pinned. Only true is valid."""
     all: _builtins.bool
     """Every server. Only true is valid."""
     force: _builtins.bool
-    """Also those that have requests in flight; these still finish within the
-    drain limit. Not valid with idle.
+    """Also those that are held or have requests in flight; these still finish
+    within the drain limit. Not valid with idle.
     """
     def __init__(
         self,
@@ -508,7 +600,7 @@ Global___ListResponse: _TypeAlias = ListResponse  # noqa: Y015
 
 @_typing.final
 class PoolTotals(_message.Message):
-    """Counts over the whole pool."""
+    """Counts over the whole pool, and its memory."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -520,6 +612,11 @@ class PoolTotals(_message.Message):
     FAILED_FIELD_NUMBER: _builtins.int
     WAITING_CALLS_FIELD_NUMBER: _builtins.int
     BACKING_OFF_FIELD_NUMBER: _builtins.int
+    MEMORY_BUDGET_BYTES_FIELD_NUMBER: _builtins.int
+    MEMORY_RESERVED_BYTES_FIELD_NUMBER: _builtins.int
+    MEMORY_AVAILABLE_BYTES_FIELD_NUMBER: _builtins.int
+    MEMORY_TOTAL_BYTES_FIELD_NUMBER: _builtins.int
+    MEMORY_PRESSURED_FIELD_NUMBER: _builtins.int
     servers: _builtins.int
     """Servers in any state."""
     queued: _builtins.int
@@ -536,6 +633,16 @@ class PoolTotals(_message.Message):
     """Calls of Ensure that wait now."""
     backing_off: _builtins.int
     """Servers that are BACKING_OFF."""
+    memory_budget_bytes: _builtins.int
+    """Bytes that all servers together may need; absent: there is no limit."""
+    memory_reserved_bytes: _builtins.int
+    """Bytes that the servers with a process are expected to need."""
+    memory_available_bytes: _builtins.int
+    """Bytes that the machine could give now; 0 before the first look at it."""
+    memory_total_bytes: _builtins.int
+    """Bytes that the machine (or the container) has; 0 before the first look at it."""
+    memory_pressured: _builtins.bool
+    """Nothing is started, since the machine is short of memory."""
     def __init__(
         self,
         *,
@@ -547,12 +654,19 @@ class PoolTotals(_message.Message):
         failed: _builtins.int = ...,
         waiting_calls: _builtins.int = ...,
         backing_off: _builtins.int = ...,
+        memory_budget_bytes: _builtins.int | None = ...,
+        memory_reserved_bytes: _builtins.int = ...,
+        memory_available_bytes: _builtins.int = ...,
+        memory_total_bytes: _builtins.int = ...,
+        memory_pressured: _builtins.bool = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_memory_budget_bytes", b"_memory_budget_bytes", "memory_budget_bytes", b"memory_budget_bytes"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["backing_off", b"backing_off", "failed", b"failed", "queued", b"queued", "ready", b"ready", "servers", b"servers", "starting", b"starting", "stopping", b"stopping", "waiting_calls", b"waiting_calls"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_memory_budget_bytes", b"_memory_budget_bytes", "backing_off", b"backing_off", "failed", b"failed", "memory_available_bytes", b"memory_available_bytes", "memory_budget_bytes", b"memory_budget_bytes", "memory_pressured", b"memory_pressured", "memory_reserved_bytes", b"memory_reserved_bytes", "memory_total_bytes", b"memory_total_bytes", "queued", b"queued", "ready", b"ready", "servers", b"servers", "starting", b"starting", "stopping", b"stopping", "waiting_calls", b"waiting_calls"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__memory_budget_bytes: _TypeAlias = _typing.Literal["memory_budget_bytes"]  # noqa: Y015
+    _WhichOneofArgType__memory_budget_bytes: _TypeAlias = _typing.Literal["_memory_budget_bytes", b"_memory_budget_bytes"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__memory_budget_bytes) -> _WhichOneofReturnType__memory_budget_bytes | None: ...
 
 Global___PoolTotals: _TypeAlias = PoolTotals  # noqa: Y015
 
@@ -640,3 +754,306 @@ class Synced(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Synced: _TypeAlias = Synced  # noqa: Y015
+
+@_typing.final
+class HoldRequest(_message.Message):
+    """The request of Hold."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MODEL_FIELD_NUMBER: _builtins.int
+    RUNTIME_MODEL_FIELD_NUMBER: _builtins.int
+    KEEP_ALIVE_FIELD_NUMBER: _builtins.int
+    DOWNLOAD_FIELD_NUMBER: _builtins.int
+    HOLDER_FIELD_NUMBER: _builtins.int
+    model: _builtins.str
+    """As in EnsureRequest."""
+    runtime_model: _builtins.str
+    """As in EnsureRequest."""
+    download: _builtins.bool
+    """As in EnsureRequest."""
+    holder: _builtins.str
+    """A label of who holds it, told to those who want to evict it: at most 128
+    bytes, no control characters. May be empty.
+    """
+    @_builtins.property
+    def keep_alive(self) -> _duration_pb2.Duration:
+        """As in EnsureRequest; counts from the end of the last hold."""
+
+    def __init__(
+        self,
+        *,
+        model: _builtins.str = ...,
+        runtime_model: _builtins.str = ...,
+        keep_alive: _duration_pb2.Duration | None = ...,
+        download: _builtins.bool | None = ...,
+        holder: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_download", b"_download", "download", b"download", "keep_alive", b"keep_alive"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_download", b"_download", "download", b"download", "holder", b"holder", "keep_alive", b"keep_alive", "model", b"model", "runtime_model", b"runtime_model"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__download: _TypeAlias = _typing.Literal["download"]  # noqa: Y015
+    _WhichOneofArgType__download: _TypeAlias = _typing.Literal["_download", b"_download"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__download) -> _WhichOneofReturnType__download | None: ...
+
+Global___HoldRequest: _TypeAlias = HoldRequest  # noqa: Y015
+
+@_typing.final
+class HoldResponse(_message.Message):
+    """One state of a server that is held."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SERVER_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def server(self) -> Global___Server:
+        """The server as it is now."""
+
+    def __init__(
+        self,
+        *,
+        server: Global___Server | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["server", b"server"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["server", b"server"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___HoldResponse: _TypeAlias = HoldResponse  # noqa: Y015
+
+@_typing.final
+class ListModelsRequest(_message.Message):
+    """The request of ListModels."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    page_size: _builtins.int
+    """How many models at most; 0 means 100, more than 1000 means 1000."""
+    page_token: _builtins.str
+    """The next_page_token of the page before; empty for the first."""
+    def __init__(
+        self,
+        *,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["page_size", b"page_size", "page_token", b"page_token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListModelsRequest: _TypeAlias = ListModelsRequest  # noqa: Y015
+
+@_typing.final
+class ListModelsResponse(_message.Message):
+    """The answer of ListModels."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MODELS_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    """Asks for the next page; empty on the last."""
+    @_builtins.property
+    def models(self) -> _containers.RepeatedCompositeFieldContainer[Global___Model]:
+        """What the configuration lists, ordered by model."""
+
+    def __init__(
+        self,
+        *,
+        models: _abc.Iterable[Global___Model] | None = ...,
+        next_page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["models", b"models", "next_page_token", b"next_page_token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListModelsResponse: _TypeAlias = ListModelsResponse  # noqa: Y015
+
+@_typing.final
+class Model(_message.Message):
+    """One model of the catalogue."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MODEL_FIELD_NUMBER: _builtins.int
+    ALIASES_FIELD_NUMBER: _builtins.int
+    RUNTIME_MODEL_FIELD_NUMBER: _builtins.int
+    RUNTIME_FIELD_NUMBER: _builtins.int
+    GROUPS_FIELD_NUMBER: _builtins.int
+    PINNED_FIELD_NUMBER: _builtins.int
+    PRELOAD_FIELD_NUMBER: _builtins.int
+    EXPECTED_BYTES_FIELD_NUMBER: _builtins.int
+    EXPECTED_BY_FIELD_NUMBER: _builtins.int
+    ON_DISK_FIELD_NUMBER: _builtins.int
+    PROBLEM_FIELD_NUMBER: _builtins.int
+    model: _builtins.str
+    """Its name, the key of the pool."""
+    runtime_model: _builtins.str
+    """What the runtime is asked to load."""
+    runtime: _builtins.str
+    """The name of the runtime that serves it; empty for the default one."""
+    pinned: _builtins.bool
+    """It goes neither when unused nor for others' room."""
+    preload: _builtins.bool
+    """It is started with the service."""
+    expected_bytes: _builtins.int
+    """Bytes of memory that its server is expected to need at most."""
+    expected_by: Global___Expectation.ValueType
+    """How that is known."""
+    on_disk: _builtins.bool
+    """Whether all that it needs to load is on this machine; absent where that
+    cannot be told.
+    """
+    problem: _builtins.str
+    """Why it could not be started, in words; empty if nothing is known to be wrong."""
+    @_builtins.property
+    def aliases(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Other names that mean it."""
+
+    @_builtins.property
+    def groups(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The groups that it counts for."""
+
+    def __init__(
+        self,
+        *,
+        model: _builtins.str = ...,
+        aliases: _abc.Iterable[_builtins.str] | None = ...,
+        runtime_model: _builtins.str = ...,
+        runtime: _builtins.str = ...,
+        groups: _abc.Iterable[_builtins.str] | None = ...,
+        pinned: _builtins.bool = ...,
+        preload: _builtins.bool = ...,
+        expected_bytes: _builtins.int = ...,
+        expected_by: Global___Expectation.ValueType = ...,
+        on_disk: _builtins.bool | None = ...,
+        problem: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_on_disk", b"_on_disk", "on_disk", b"on_disk"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_on_disk", b"_on_disk", "aliases", b"aliases", "expected_by", b"expected_by", "expected_bytes", b"expected_bytes", "groups", b"groups", "model", b"model", "on_disk", b"on_disk", "pinned", b"pinned", "preload", b"preload", "problem", b"problem", "runtime", b"runtime", "runtime_model", b"runtime_model"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__on_disk: _TypeAlias = _typing.Literal["on_disk"]  # noqa: Y015
+    _WhichOneofArgType__on_disk: _TypeAlias = _typing.Literal["_on_disk", b"_on_disk"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__on_disk) -> _WhichOneofReturnType__on_disk | None: ...
+
+Global___Model: _TypeAlias = Model  # noqa: Y015
+
+@_typing.final
+class PullRequest(_message.Message):
+    """The request of Pull."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MODEL_FIELD_NUMBER: _builtins.int
+    RUNTIME_MODEL_FIELD_NUMBER: _builtins.int
+    model: _builtins.str
+    """As in EnsureRequest."""
+    runtime_model: _builtins.str
+    """As in EnsureRequest."""
+    def __init__(
+        self,
+        *,
+        model: _builtins.str = ...,
+        runtime_model: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["model", b"model", "runtime_model", b"runtime_model"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PullRequest: _TypeAlias = PullRequest  # noqa: Y015
+
+@_typing.final
+class PullResponse(_message.Message):
+    """How far a download is."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DONE_BYTES_FIELD_NUMBER: _builtins.int
+    TOTAL_BYTES_FIELD_NUMBER: _builtins.int
+    done_bytes: _builtins.int
+    """Bytes that are there."""
+    total_bytes: _builtins.int
+    """Bytes that there will be; 0 while that is not known."""
+    def __init__(
+        self,
+        *,
+        done_bytes: _builtins.int = ...,
+        total_bytes: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["done_bytes", b"done_bytes", "total_bytes", b"total_bytes"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PullResponse: _TypeAlias = PullResponse  # noqa: Y015
+
+@_typing.final
+class ReloadRequest(_message.Message):
+    """The request of Reload."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReloadRequest: _TypeAlias = ReloadRequest  # noqa: Y015
+
+@_typing.final
+class ReloadResponse(_message.Message):
+    """What a reload changed, as the names of models that have a server."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REPLACED_FIELD_NUMBER: _builtins.int
+    UPDATED_FIELD_NUMBER: _builtins.int
+    REMOVED_FIELD_NUMBER: _builtins.int
+    RESTART_NEEDED_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def replaced(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Start anew when they are next unused."""
+
+    @_builtins.property
+    def updated(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Go on with other limits."""
+
+    @_builtins.property
+    def removed(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """End when they are next unused, being listed no longer."""
+
+    @_builtins.property
+    def restart_needed(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Keys of the configuration that differ and that only a restart applies."""
+
+    def __init__(
+        self,
+        *,
+        replaced: _abc.Iterable[_builtins.str] | None = ...,
+        updated: _abc.Iterable[_builtins.str] | None = ...,
+        removed: _abc.Iterable[_builtins.str] | None = ...,
+        restart_needed: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["removed", b"removed", "replaced", b"replaced", "restart_needed", b"restart_needed", "updated", b"updated"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReloadResponse: _TypeAlias = ReloadResponse  # noqa: Y015

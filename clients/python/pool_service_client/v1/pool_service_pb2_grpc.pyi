@@ -64,10 +64,17 @@ class PoolServiceStub:
     CRASH_LOOP for a while; a refused start is answered from memory for a moment.
     Each call counts as a use of the server.
 
+    A start waits, QUEUED, until the model has room: within the pool's budget and
+    in what the machine has left. Servers that are not in use are evicted for it,
+    those that are missed least first, and none more than needed. Turns come in
+    the order of the queue; what waits longest is not passed over for ever.
+
     Reasons: INVALID_MODEL, INVALID_RUNTIME_MODEL, INVALID_KEEP_ALIVE
-    (INVALID_ARGUMENT); RUNTIME_MODEL_CONFLICT, RUNTIME_UNAVAILABLE,
-    MODEL_REJECTED, CRASH_LOOP (FAILED_PRECONDITION); START_FAILED,
-    START_TIMEOUT, SHUTTING_DOWN (UNAVAILABLE); EVICTED (ABORTED).
+    (INVALID_ARGUMENT); MODEL_UNKNOWN (NOT_FOUND); RUNTIME_MODEL_CONFLICT,
+    RUNTIME_UNAVAILABLE, MODEL_REJECTED, MODEL_TOO_LARGE, MODEL_NOT_ON_DISK,
+    CODE_NOT_TRUSTED, CRASH_LOOP (FAILED_PRECONDITION); POOL_FULL, QUEUE_FULL
+    (RESOURCE_EXHAUSTED); START_FAILED, START_TIMEOUT, FETCH_FAILED,
+    SHUTTING_DOWN (UNAVAILABLE); EVICTED (ABORTED).
     """
     Evict: _grpc.UnaryUnaryMultiCallable[_pool_service_pb2.EvictRequest, _pool_service_pb2.EvictResponse]
     """Evict stops servers and returns when their processes are gone.
@@ -75,9 +82,9 @@ class PoolServiceStub:
     Each is drained: it accepts nothing new, requests in flight finish within
     its drain limit. It is idempotent: evicting what is not there succeeds with
     nothing evicted. A start under way is ended, and its waiters are answered
-    EVICTED. A server with requests in flight is refused without force, unless
-    idle or all was asked for, which leave it out. A caller that gives up does
-    not stop the eviction.
+    EVICTED. A server that is held or has requests in flight is refused without
+    force, unless idle or all was asked for, which leave it out. A caller that
+    gives up does not stop the eviction.
 
     Reasons: INVALID_TARGET, INVALID_MODEL, INVALID_FORCE (INVALID_ARGUMENT);
     SERVER_IN_USE (FAILED_PRECONDITION); SHUTTING_DOWN (UNAVAILABLE: the service
@@ -98,13 +105,58 @@ class PoolServiceStub:
     they are complete (synced), then sends every change. With it, it sends every
     change after that revision. Revisions rise by one. Each event carries the
     whole server, so that the last event of a model is all there is to know. A
-    use of a server by itself (its last_use_time and expire_time) is no change.
+    use of a server by itself (its last_use_time and expire_time) is no change,
+    and neither is what it takes of memory (footprint_bytes and peak_bytes).
     The stream ends only by the caller or by an error. A service never gives a
     revision again that an earlier one gave, so that resuming at another service
     is told by REVISION_COMPACTED and never misses a change.
 
     Reasons: REVISION_COMPACTED (OUT_OF_RANGE: begin again without a revision);
     SHUTTING_DOWN (UNAVAILABLE).
+    """
+    Hold: _grpc.UnaryStreamMultiCallable[_pool_service_pb2.HoldRequest, _pool_service_pb2.HoldResponse]
+    """Hold makes a model READY and keeps it so for as long as the stream is open.
+
+    The stream tells the server as it is now, and again after every change: its
+    position while it is QUEUED, how far its download or load is, READY with the
+    endpoint, and whatever follows. A caller that reads slowly is told the newest
+    only. While any hold is open the server is neither idle nor evicted without
+    force, and if its process dies another is started without being asked; so the
+    endpoint may change, and the last message is what holds. A hold ends with its
+    stream, however that ends, at once; the server then goes unused from that
+    moment on. Each stream counts by itself, whoever opened it. Callers that
+    vanish are noticed by HTTP/2 keepalive.
+
+    The stream ends by itself only with an error: those of Ensure, EVICTED after
+    an eviction by force, SHUTTING_DOWN; and INVALID_HOLDER (INVALID_ARGUMENT).
+    """
+    ListModels: _grpc.UnaryUnaryMultiCallable[_pool_service_pb2.ListModelsRequest, _pool_service_pb2.ListModelsResponse]
+    """ListModels returns the catalogue in the order of the models, a page at a time,
+    with what each is expected to need and whether its weights are on this machine.
+
+    Reasons: INVALID_PAGE_SIZE, INVALID_PAGE_TOKEN (INVALID_ARGUMENT).
+    """
+    Pull: _grpc.UnaryStreamMultiCallable[_pool_service_pb2.PullRequest, _pool_service_pb2.PullResponse]
+    """Pull downloads what is missing of a model's files and starts nothing.
+
+    The stream tells the bytes that are there, and ends when all are. It is
+    idempotent; concurrent calls for one model share one download. A caller that
+    gives up ends its part: the download stops with the last who wants it, and what
+    was fetched is kept for the next time.
+
+    Reasons: INVALID_MODEL, INVALID_RUNTIME_MODEL (INVALID_ARGUMENT); MODEL_UNKNOWN
+    (NOT_FOUND); MODEL_REJECTED, RUNTIME_UNAVAILABLE (FAILED_PRECONDITION);
+    FETCH_FAILED, SHUTTING_DOWN (UNAVAILABLE).
+    """
+    Reload: _grpc.UnaryUnaryMultiCallable[_pool_service_pb2.ReloadRequest, _pool_service_pb2.ReloadResponse]
+    """Reload reads the configuration again and applies what differs.
+
+    Servers whose settings are the same go on; those whose process would be
+    another are replaced when they are next unused, those of models that are no
+    longer listed end when they are next unused. A configuration with an error
+    changes nothing.
+
+    Reasons: CONFIG_INVALID (FAILED_PRECONDITION).
     """
 
 @_typing.type_check_only
@@ -128,10 +180,17 @@ class PoolServiceAsyncStub(PoolServiceStub):
     CRASH_LOOP for a while; a refused start is answered from memory for a moment.
     Each call counts as a use of the server.
 
+    A start waits, QUEUED, until the model has room: within the pool's budget and
+    in what the machine has left. Servers that are not in use are evicted for it,
+    those that are missed least first, and none more than needed. Turns come in
+    the order of the queue; what waits longest is not passed over for ever.
+
     Reasons: INVALID_MODEL, INVALID_RUNTIME_MODEL, INVALID_KEEP_ALIVE
-    (INVALID_ARGUMENT); RUNTIME_MODEL_CONFLICT, RUNTIME_UNAVAILABLE,
-    MODEL_REJECTED, CRASH_LOOP (FAILED_PRECONDITION); START_FAILED,
-    START_TIMEOUT, SHUTTING_DOWN (UNAVAILABLE); EVICTED (ABORTED).
+    (INVALID_ARGUMENT); MODEL_UNKNOWN (NOT_FOUND); RUNTIME_MODEL_CONFLICT,
+    RUNTIME_UNAVAILABLE, MODEL_REJECTED, MODEL_TOO_LARGE, MODEL_NOT_ON_DISK,
+    CODE_NOT_TRUSTED, CRASH_LOOP (FAILED_PRECONDITION); POOL_FULL, QUEUE_FULL
+    (RESOURCE_EXHAUSTED); START_FAILED, START_TIMEOUT, FETCH_FAILED,
+    SHUTTING_DOWN (UNAVAILABLE); EVICTED (ABORTED).
     """
     Evict: _aio.UnaryUnaryMultiCallable[_pool_service_pb2.EvictRequest, _pool_service_pb2.EvictResponse]  # type: ignore[assignment]
     """Evict stops servers and returns when their processes are gone.
@@ -139,9 +198,9 @@ class PoolServiceAsyncStub(PoolServiceStub):
     Each is drained: it accepts nothing new, requests in flight finish within
     its drain limit. It is idempotent: evicting what is not there succeeds with
     nothing evicted. A start under way is ended, and its waiters are answered
-    EVICTED. A server with requests in flight is refused without force, unless
-    idle or all was asked for, which leave it out. A caller that gives up does
-    not stop the eviction.
+    EVICTED. A server that is held or has requests in flight is refused without
+    force, unless idle or all was asked for, which leave it out. A caller that
+    gives up does not stop the eviction.
 
     Reasons: INVALID_TARGET, INVALID_MODEL, INVALID_FORCE (INVALID_ARGUMENT);
     SERVER_IN_USE (FAILED_PRECONDITION); SHUTTING_DOWN (UNAVAILABLE: the service
@@ -162,13 +221,58 @@ class PoolServiceAsyncStub(PoolServiceStub):
     they are complete (synced), then sends every change. With it, it sends every
     change after that revision. Revisions rise by one. Each event carries the
     whole server, so that the last event of a model is all there is to know. A
-    use of a server by itself (its last_use_time and expire_time) is no change.
+    use of a server by itself (its last_use_time and expire_time) is no change,
+    and neither is what it takes of memory (footprint_bytes and peak_bytes).
     The stream ends only by the caller or by an error. A service never gives a
     revision again that an earlier one gave, so that resuming at another service
     is told by REVISION_COMPACTED and never misses a change.
 
     Reasons: REVISION_COMPACTED (OUT_OF_RANGE: begin again without a revision);
     SHUTTING_DOWN (UNAVAILABLE).
+    """
+    Hold: _aio.UnaryStreamMultiCallable[_pool_service_pb2.HoldRequest, _pool_service_pb2.HoldResponse]  # type: ignore[assignment]
+    """Hold makes a model READY and keeps it so for as long as the stream is open.
+
+    The stream tells the server as it is now, and again after every change: its
+    position while it is QUEUED, how far its download or load is, READY with the
+    endpoint, and whatever follows. A caller that reads slowly is told the newest
+    only. While any hold is open the server is neither idle nor evicted without
+    force, and if its process dies another is started without being asked; so the
+    endpoint may change, and the last message is what holds. A hold ends with its
+    stream, however that ends, at once; the server then goes unused from that
+    moment on. Each stream counts by itself, whoever opened it. Callers that
+    vanish are noticed by HTTP/2 keepalive.
+
+    The stream ends by itself only with an error: those of Ensure, EVICTED after
+    an eviction by force, SHUTTING_DOWN; and INVALID_HOLDER (INVALID_ARGUMENT).
+    """
+    ListModels: _aio.UnaryUnaryMultiCallable[_pool_service_pb2.ListModelsRequest, _pool_service_pb2.ListModelsResponse]  # type: ignore[assignment]
+    """ListModels returns the catalogue in the order of the models, a page at a time,
+    with what each is expected to need and whether its weights are on this machine.
+
+    Reasons: INVALID_PAGE_SIZE, INVALID_PAGE_TOKEN (INVALID_ARGUMENT).
+    """
+    Pull: _aio.UnaryStreamMultiCallable[_pool_service_pb2.PullRequest, _pool_service_pb2.PullResponse]  # type: ignore[assignment]
+    """Pull downloads what is missing of a model's files and starts nothing.
+
+    The stream tells the bytes that are there, and ends when all are. It is
+    idempotent; concurrent calls for one model share one download. A caller that
+    gives up ends its part: the download stops with the last who wants it, and what
+    was fetched is kept for the next time.
+
+    Reasons: INVALID_MODEL, INVALID_RUNTIME_MODEL (INVALID_ARGUMENT); MODEL_UNKNOWN
+    (NOT_FOUND); MODEL_REJECTED, RUNTIME_UNAVAILABLE (FAILED_PRECONDITION);
+    FETCH_FAILED, SHUTTING_DOWN (UNAVAILABLE).
+    """
+    Reload: _aio.UnaryUnaryMultiCallable[_pool_service_pb2.ReloadRequest, _pool_service_pb2.ReloadResponse]  # type: ignore[assignment]
+    """Reload reads the configuration again and applies what differs.
+
+    Servers whose settings are the same go on; those whose process would be
+    another are replaced when they are next unused, those of models that are no
+    longer listed end when they are next unused. A configuration with an error
+    changes nothing.
+
+    Reasons: CONFIG_INVALID (FAILED_PRECONDITION).
     """
 
 class PoolServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -195,10 +299,17 @@ class PoolServiceServicer(metaclass=_abc_1.ABCMeta):
         CRASH_LOOP for a while; a refused start is answered from memory for a moment.
         Each call counts as a use of the server.
 
+        A start waits, QUEUED, until the model has room: within the pool's budget and
+        in what the machine has left. Servers that are not in use are evicted for it,
+        those that are missed least first, and none more than needed. Turns come in
+        the order of the queue; what waits longest is not passed over for ever.
+
         Reasons: INVALID_MODEL, INVALID_RUNTIME_MODEL, INVALID_KEEP_ALIVE
-        (INVALID_ARGUMENT); RUNTIME_MODEL_CONFLICT, RUNTIME_UNAVAILABLE,
-        MODEL_REJECTED, CRASH_LOOP (FAILED_PRECONDITION); START_FAILED,
-        START_TIMEOUT, SHUTTING_DOWN (UNAVAILABLE); EVICTED (ABORTED).
+        (INVALID_ARGUMENT); MODEL_UNKNOWN (NOT_FOUND); RUNTIME_MODEL_CONFLICT,
+        RUNTIME_UNAVAILABLE, MODEL_REJECTED, MODEL_TOO_LARGE, MODEL_NOT_ON_DISK,
+        CODE_NOT_TRUSTED, CRASH_LOOP (FAILED_PRECONDITION); POOL_FULL, QUEUE_FULL
+        (RESOURCE_EXHAUSTED); START_FAILED, START_TIMEOUT, FETCH_FAILED,
+        SHUTTING_DOWN (UNAVAILABLE); EVICTED (ABORTED).
         """
 
     @_abc_1.abstractmethod
@@ -212,9 +323,9 @@ class PoolServiceServicer(metaclass=_abc_1.ABCMeta):
         Each is drained: it accepts nothing new, requests in flight finish within
         its drain limit. It is idempotent: evicting what is not there succeeds with
         nothing evicted. A start under way is ended, and its waiters are answered
-        EVICTED. A server with requests in flight is refused without force, unless
-        idle or all was asked for, which leave it out. A caller that gives up does
-        not stop the eviction.
+        EVICTED. A server that is held or has requests in flight is refused without
+        force, unless idle or all was asked for, which leave it out. A caller that
+        gives up does not stop the eviction.
 
         Reasons: INVALID_TARGET, INVALID_MODEL, INVALID_FORCE (INVALID_ARGUMENT);
         SERVER_IN_USE (FAILED_PRECONDITION); SHUTTING_DOWN (UNAVAILABLE: the service
@@ -247,13 +358,82 @@ class PoolServiceServicer(metaclass=_abc_1.ABCMeta):
         they are complete (synced), then sends every change. With it, it sends every
         change after that revision. Revisions rise by one. Each event carries the
         whole server, so that the last event of a model is all there is to know. A
-        use of a server by itself (its last_use_time and expire_time) is no change.
+        use of a server by itself (its last_use_time and expire_time) is no change,
+        and neither is what it takes of memory (footprint_bytes and peak_bytes).
         The stream ends only by the caller or by an error. A service never gives a
         revision again that an earlier one gave, so that resuming at another service
         is told by REVISION_COMPACTED and never misses a change.
 
         Reasons: REVISION_COMPACTED (OUT_OF_RANGE: begin again without a revision);
         SHUTTING_DOWN (UNAVAILABLE).
+        """
+
+    @_abc_1.abstractmethod
+    def Hold(
+        self,
+        request: _pool_service_pb2.HoldRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_pool_service_pb2.HoldResponse], _abc.AsyncIterator[_pool_service_pb2.HoldResponse]]:
+        """Hold makes a model READY and keeps it so for as long as the stream is open.
+
+        The stream tells the server as it is now, and again after every change: its
+        position while it is QUEUED, how far its download or load is, READY with the
+        endpoint, and whatever follows. A caller that reads slowly is told the newest
+        only. While any hold is open the server is neither idle nor evicted without
+        force, and if its process dies another is started without being asked; so the
+        endpoint may change, and the last message is what holds. A hold ends with its
+        stream, however that ends, at once; the server then goes unused from that
+        moment on. Each stream counts by itself, whoever opened it. Callers that
+        vanish are noticed by HTTP/2 keepalive.
+
+        The stream ends by itself only with an error: those of Ensure, EVICTED after
+        an eviction by force, SHUTTING_DOWN; and INVALID_HOLDER (INVALID_ARGUMENT).
+        """
+
+    @_abc_1.abstractmethod
+    def ListModels(
+        self,
+        request: _pool_service_pb2.ListModelsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_pool_service_pb2.ListModelsResponse, _abc.Awaitable[_pool_service_pb2.ListModelsResponse]]:
+        """ListModels returns the catalogue in the order of the models, a page at a time,
+        with what each is expected to need and whether its weights are on this machine.
+
+        Reasons: INVALID_PAGE_SIZE, INVALID_PAGE_TOKEN (INVALID_ARGUMENT).
+        """
+
+    @_abc_1.abstractmethod
+    def Pull(
+        self,
+        request: _pool_service_pb2.PullRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_pool_service_pb2.PullResponse], _abc.AsyncIterator[_pool_service_pb2.PullResponse]]:
+        """Pull downloads what is missing of a model's files and starts nothing.
+
+        The stream tells the bytes that are there, and ends when all are. It is
+        idempotent; concurrent calls for one model share one download. A caller that
+        gives up ends its part: the download stops with the last who wants it, and what
+        was fetched is kept for the next time.
+
+        Reasons: INVALID_MODEL, INVALID_RUNTIME_MODEL (INVALID_ARGUMENT); MODEL_UNKNOWN
+        (NOT_FOUND); MODEL_REJECTED, RUNTIME_UNAVAILABLE (FAILED_PRECONDITION);
+        FETCH_FAILED, SHUTTING_DOWN (UNAVAILABLE).
+        """
+
+    @_abc_1.abstractmethod
+    def Reload(
+        self,
+        request: _pool_service_pb2.ReloadRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_pool_service_pb2.ReloadResponse, _abc.Awaitable[_pool_service_pb2.ReloadResponse]]:
+        """Reload reads the configuration again and applies what differs.
+
+        Servers whose settings are the same go on; those whose process would be
+        another are replaced when they are next unused, those of models that are no
+        longer listed end when they are next unused. A configuration with an error
+        changes nothing.
+
+        Reasons: CONFIG_INVALID (FAILED_PRECONDITION).
         """
 
 def add_PoolServiceServicer_to_server(servicer: PoolServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
