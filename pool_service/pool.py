@@ -18,7 +18,7 @@ from pool_service.core import steps
 from pool_service.core.books import Command
 from pool_service.core.catalogue import Catalogue, Entry
 from pool_service.core.errors import PoolError
-from pool_service.core.failures import recovering
+from pool_service.core.failures import recovering, shutting_down
 from pool_service.core.machine import Event, Machine
 from pool_service.core.requests import (
     Answer,
@@ -248,6 +248,8 @@ class Pool:
         of `Pull`.
         """
         name, settings = self._machine.settings_for(model, runtime_model)
+        if self._ended:
+            raise shutting_down(name)
         told: asyncio.Queue[tuple[int, int] | None] = asyncio.Queue()
 
         async def fetch() -> None:
@@ -259,10 +261,14 @@ class Pool:
                 told.put_nowait(None)
 
         fetching = self._loop.create_task(fetch(), name=f"pull {name}")
+        self._keep(fetching)
         try:
             while (progress := await told.get()) is not None:
                 yield progress
-            await fetching
+            await asyncio.wait((fetching,))
+            if fetching.cancelled():
+                raise shutting_down(name)
+            fetching.result()
         finally:
             fetching.cancel()
             await asyncio.gather(fetching, return_exceptions=True)

@@ -140,8 +140,8 @@ def watch_ended() -> ShuttingDown:
 def evicted(model: str) -> Evicted:
     """For those who waited for a start that an eviction ended."""
     return Evicted(
-        f"{model!r} was evicted while this call waited for it. Ensure it again if it is still "
-        "wanted.",
+        f"{model!r} was evicted while this call waited for it or held it. Ensure it again if it "
+        "is still wanted.",
         model=model,
     )
 

@@ -11,6 +11,7 @@ from pool_service.core.catalogue import RUNTIME_PREFIX
 
 MODEL_BYTES = 512
 RUNTIME_MODEL_BYTES = 4096
+HOLDER_BYTES = 128
 
 # What Hugging Face ids, tags and local paths consist of. Other letters are left out since
 # many look like these; a directory whose name has them can be named as the runtime model.
@@ -39,6 +40,11 @@ def model_flaw(value: str) -> str | None:
 def runtime_model_flaw(value: str) -> str | None:
     """What is wrong with the name of what a runtime is asked to load."""
     return _text_flaw(value, RUNTIME_MODEL_BYTES)
+
+
+def holder_flaw(value: str) -> str | None:
+    """What is wrong with the label of who holds a server."""
+    return _text_flaw(value, HOLDER_BYTES)
 
 
 def _text_flaw(value: str, longest: int) -> str | None:

@@ -6,7 +6,7 @@ Every function returns the value that the pool works with, or raises InvalidFiel
 import base64
 
 from pool_service.core.errors import InvalidField
-from pool_service.core.names import model_flaw, runtime_model_flaw
+from pool_service.core.names import holder_flaw, model_flaw, runtime_model_flaw
 from pool_service.core.requests import Every
 from pool_service.core.types import FOREVER, LONGEST_DURATION
 from pool_service.v1 import pool_service_pb2 as pb
@@ -31,7 +31,7 @@ def runtime_model(value: str) -> str:
     return value
 
 
-def keep_alive(request: pb.EnsureRequest) -> float | None:
+def keep_alive(request: pb.EnsureRequest | pb.HoldRequest) -> float | None:
     """Seconds, FOREVER for a negative duration, None if the caller does not say."""
     if not request.HasField("keep_alive"):
         return None
@@ -42,6 +42,19 @@ def keep_alive(request: pb.EnsureRequest) -> float | None:
     if seconds > LONGEST_DURATION:
         raise _invalid("keep_alive", "is over ten years; a negative duration means for ever")
     return FOREVER if seconds < 0 else seconds
+
+
+def download(request: pb.EnsureRequest | pb.HoldRequest) -> bool | None:
+    """Whether missing files may be downloaded; None if the caller does not say."""
+    return request.download if request.HasField("download") else None
+
+
+def holder(value: str) -> str:
+    """The label of who holds a server; may be empty."""
+    flaw = holder_flaw(value) if value else None
+    if flaw:
+        raise _invalid("holder", flaw)
+    return value
 
 
 def target(request: pb.EvictRequest) -> str | Every:
@@ -61,7 +74,7 @@ def target(request: pb.EvictRequest) -> str | Every:
             raise _invalid("target", f"cannot be {which} = false: leave it out")
 
 
-def page(request: pb.ListRequest) -> tuple[str | None, int]:
+def page(request: pb.ListRequest | pb.ListModelsRequest) -> tuple[str | None, int]:
     """After which model the page begins (None: from the first), and its size."""
     if request.page_size < 0:
         raise _invalid("page_size", "must not be negative")
@@ -74,7 +87,7 @@ def page(request: pb.ListRequest) -> tuple[str | None, int]:
         after = ""
     # The decoder skips what it does not know.
     if page_token(after) != request.page_token:
-        raise _invalid("page_token", "is not one that List returned")
+        raise _invalid("page_token", "is not one that this call returned")
     return after, size
 
 

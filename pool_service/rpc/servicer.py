@@ -2,18 +2,20 @@
 
 import functools
 import secrets
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
-from typing import Any, TypeVar
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable, Iterator
+from contextlib import aclosing
+from typing import Any, TypeVar, cast
 
 import grpc
 import structlog
 
 from pool_service.core.errors import PoolError
 from pool_service.core.failures import watch_ended
+from pool_service.core.requests import Reloaded
 from pool_service.pool import Pool
 from pool_service.rpc import fields
 from pool_service.rpc.status import internal_status, status_of
-from pool_service.rpc.wire import Wire, totals
+from pool_service.rpc.wire import Wire, model, reloaded, totals
 from pool_service.v1 import pool_service_pb2 as pb
 from pool_service.v1 import pool_service_pb2_grpc as pb_grpc
 
@@ -53,26 +55,31 @@ def unary(
 
 
 def streaming(
-    method: Callable[[Any, Request], AsyncIterator[Response]],
+    method: Callable[[Any, Request], AsyncGenerator[Response]],
 ) -> Callable[[Any, Request, Context], AsyncIterator[Response]]:
-    """The same for an RPC that answers with a stream."""
+    """The same for an RPC that answers with a stream.
+
+    It writes the answers itself, so that the generator is closed as soon as the caller goes.
+    """
 
     @functools.wraps(method)
     async def answered(
         self: Any,  # noqa: ANN401
         request: Request,
         context: Context,
-    ) -> AsyncIterator[Response]:
+    ) -> None:
         try:
-            async for response in method(self, request):
-                yield response
+            async with aclosing(method(self, request)) as responses:
+                async for response in responses:
+                    await context.write(response)
         except Exception as error:  # noqa: BLE001  # raw texts must not reach the caller
             status = failure_status(error, method.__name__)
         else:
             return
         await context.abort_with_status(status)
 
-    return answered
+    # grpc.aio takes a coroutine that writes as well, which its types do not know.
+    return cast("Callable[[Any, Request, Context], AsyncIterator[Response]]", answered)
 
 
 def _fitting(messages: Iterable[pb.Server]) -> Iterator[pb.Server]:
@@ -88,15 +95,19 @@ def _fitting(messages: Iterable[pb.Server]) -> Iterator[pb.Server]:
 class PoolServicer(pb_grpc.PoolServiceServicer):
     """PoolService over one pool. What each promises is written in the proto file."""
 
-    def __init__(self, pool: Pool, wire: Wire) -> None:
+    def __init__(self, pool: Pool, wire: Wire, reload: Callable[[], Awaitable[Reloaded]]) -> None:
+        """Reload: read the configuration again and apply it; raises ConfigInvalid."""
         self._pool = pool
         self._wire = wire
+        self._reload = reload
 
     @unary
     async def Ensure(self, request: pb.EnsureRequest) -> pb.EnsureResponse:
-        model = fields.model(request.model)
+        name = fields.model(request.model)
         runtime_model = fields.runtime_model(request.runtime_model)
-        ensured = await self._pool.ensure(model, runtime_model, fields.keep_alive(request))
+        ensured = await self._pool.ensure(
+            name, runtime_model, fields.keep_alive(request), download=fields.download(request)
+        )
         return self._wire.ensured(ensured)
 
     @unary
@@ -119,7 +130,7 @@ class PoolServicer(pb_grpc.PoolServiceServicer):
         )
 
     @streaming
-    async def Watch(self, request: pb.WatchRequest) -> AsyncIterator[pb.WatchResponse]:
+    async def Watch(self, request: pb.WatchRequest) -> AsyncGenerator[pb.WatchResponse]:
         history = self._pool.history
         after = fields.after_revision(request)
         if after is None:
@@ -130,3 +141,39 @@ class PoolServicer(pb_grpc.PoolServiceServicer):
         async for change in history.follow(after):
             yield self._wire.change(change)
         raise watch_ended()
+
+    @streaming
+    async def Hold(self, request: pb.HoldRequest) -> AsyncGenerator[pb.HoldResponse]:
+        held = self._pool.hold(
+            fields.model(request.model),
+            fields.runtime_model(request.runtime_model),
+            fields.keep_alive(request),
+            download=fields.download(request),
+            holder=fields.holder(request.holder),
+        )
+        async with aclosing(held):
+            async for server in held:
+                yield pb.HoldResponse(server=self._wire.server(server))
+
+    @unary
+    async def ListModels(self, request: pb.ListModelsRequest) -> pb.ListModelsResponse:
+        after, size = fields.page(request)
+        entries = await self._pool.models(after, size + 1)
+        shown = entries[:size]
+        return pb.ListModelsResponse(
+            models=map(model, shown),
+            next_page_token=fields.page_token(shown[-1].model) if entries[size:] else "",
+        )
+
+    @streaming
+    async def Pull(self, request: pb.PullRequest) -> AsyncGenerator[pb.PullResponse]:
+        pulled = self._pool.pull(
+            fields.model(request.model), fields.runtime_model(request.runtime_model)
+        )
+        async with aclosing(pulled):
+            async for done, total in pulled:
+                yield pb.PullResponse(done_bytes=done, total_bytes=total)
+
+    @unary
+    async def Reload(self, _request: pb.ReloadRequest) -> pb.ReloadResponse:
+        return reloaded(await self._reload())

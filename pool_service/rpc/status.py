@@ -32,6 +32,14 @@ CODES: dict[type[errors.PoolError], int] = {
     errors.ServerInUse: code_pb2.FAILED_PRECONDITION,
     errors.RuntimeUnavailable: code_pb2.FAILED_PRECONDITION,
     errors.ModelRejected: code_pb2.FAILED_PRECONDITION,
+    errors.ModelUnknown: code_pb2.NOT_FOUND,
+    errors.ModelNotOnDisk: code_pb2.FAILED_PRECONDITION,
+    errors.CodeNotTrusted: code_pb2.FAILED_PRECONDITION,
+    errors.FetchFailed: code_pb2.UNAVAILABLE,
+    errors.ModelTooLarge: code_pb2.FAILED_PRECONDITION,
+    errors.PoolFull: code_pb2.RESOURCE_EXHAUSTED,
+    errors.QueueFull: code_pb2.RESOURCE_EXHAUSTED,
+    errors.ConfigInvalid: code_pb2.FAILED_PRECONDITION,
     errors.StartTimeout: code_pb2.UNAVAILABLE,
     errors.StartFailed: code_pb2.UNAVAILABLE,
     errors.CrashLoop: code_pb2.FAILED_PRECONDITION,
@@ -86,6 +94,8 @@ def _(error: errors.RuntimeModelConflict, info: error_details_pb2.ErrorInfo) -> 
 @_details.register
 def _(error: errors.ServerInUse, info: error_details_pb2.ErrorInfo) -> list[Message]:
     info.metadata["requests"] = str(error.requests)
+    info.metadata["holds"] = str(len(error.holders))
+    info.metadata["holders"] = _cut(", ".join(sorted(set(error.holders))), LONGEST_NAME)
     return [_precondition("UNUSED", error.model, error.message)]
 
 
@@ -106,6 +116,42 @@ def _(
     return [_retry(), _debug(error.last_lines)]
 
 
+@_details.register(errors.ModelUnknown)
+@_details.register(errors.ModelNotOnDisk)
+@_details.register(errors.ConfigInvalid)
+@_details.register(errors.Evicted)
+def _(error: errors.PoolError, _info: error_details_pb2.ErrorInfo) -> list[Message]:
+    return [_resource(error)] if error.model else []
+
+
+@_details.register
+def _(error: errors.CodeNotTrusted, info: error_details_pb2.ErrorInfo) -> list[Message]:
+    info.metadata["files"] = _cut(", ".join(error.files), LONGEST_NAME)
+    return [_precondition("TRUST", error.model, error.message)]
+
+
+@_details.register
+def _(error: errors.FetchFailed, _info: error_details_pb2.ErrorInfo) -> list[Message]:
+    return [_resource(error), _retry()]
+
+
+@_details.register
+def _(error: errors.ModelTooLarge, info: error_details_pb2.ErrorInfo) -> list[Message]:
+    info.metadata["needed_bytes"] = str(error.needed)
+    info.metadata["budget_bytes"] = str(error.budget)
+    return [_quota("memory", error.message)]
+
+
+@_details.register
+def _(error: errors.PoolFull, _info: error_details_pb2.ErrorInfo) -> list[Message]:
+    return [_retry(error.retry_after), _quota(error.subject, error.message)]
+
+
+@_details.register
+def _(error: errors.QueueFull, _info: error_details_pb2.ErrorInfo) -> list[Message]:
+    return [_retry(error.retry_after), _quota("queue", error.message)]
+
+
 @_details.register(errors.ShuttingDown)
 @_details.register(errors.Recovering)
 def _(_error: errors.PoolError, _info: error_details_pb2.ErrorInfo) -> list[Message]:
@@ -115,11 +161,6 @@ def _(_error: errors.PoolError, _info: error_details_pb2.ErrorInfo) -> list[Mess
 @_details.register
 def _(error: errors.CrashLoop, _info: error_details_pb2.ErrorInfo) -> list[Message]:
     return [_retry(error.retry_after), _debug(error.last_lines)]
-
-
-@_details.register
-def _(error: errors.Evicted, _info: error_details_pb2.ErrorInfo) -> list[Message]:
-    return [_resource(error)]
 
 
 @_details.register
@@ -141,6 +182,13 @@ def _resource(error: errors.PoolError) -> error_details_pb2.ResourceInfo:
         resource_name=error.model,
         description=_cut(error.message, LONGEST_DESCRIPTION),
     )
+
+
+def _quota(subject: str, what: str) -> error_details_pb2.QuotaFailure:
+    violation = error_details_pb2.QuotaFailure.Violation(
+        subject=subject, description=_cut(what, LONGEST_DESCRIPTION)
+    )
+    return error_details_pb2.QuotaFailure(violations=[violation])
 
 
 def _precondition(kind: str, subject: str, what: str) -> error_details_pb2.PreconditionFailure:

@@ -2,8 +2,9 @@
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from pool_service.core.requests import Ensured, Removed
-from pool_service.core.types import FOREVER, Cause, Exit, Phase, Server, Totals
+from pool_service.core.catalogue import Entry
+from pool_service.core.requests import Ensured, Reloaded, Removed
+from pool_service.core.types import FOREVER, Cause, Exit, Phase, Server, Source, Totals
 from pool_service.history import Change
 from pool_service.ports import Clock
 from pool_service.v1 import pool_service_pb2 as pb
@@ -28,6 +29,16 @@ CAUSES = {
     Cause.SHUTDOWN: pb.EXIT_CAUSE_SHUTDOWN,
     Cause.WEDGED: pb.EXIT_CAUSE_WEDGED,
     Cause.ORPHANED: pb.EXIT_CAUSE_ORPHANED,
+    Cause.ROOM: pb.EXIT_CAUSE_ROOM,
+    Cause.RELOADED: pb.EXIT_CAUSE_RELOADED,
+    Cause.CEILING: pb.EXIT_CAUSE_CEILING,
+}
+
+EXPECTATIONS = {
+    Source.DECLARED: pb.EXPECTATION_DECLARED,
+    Source.OBSERVED: pb.EXPECTATION_OBSERVED,
+    Source.WEIGHTS: pb.EXPECTATION_WEIGHTS,
+    Source.UNKNOWN: pb.EXPECTATION_GUESS,
 }
 
 MOST_WARM = 4096
@@ -67,7 +78,17 @@ class Wire:
             last_use_time=self._time(server.last_used_at),
             detail=server.detail,
             log_path=server.log_path,
+            queue_position=server.position,
+            progress=server.progress,
+            expected_bytes=server.expected,
+            footprint_bytes=server.footprint,
+            peak_bytes=server.peak,
+            holds=server.holds,
+            pinned=server.settings.pinned,
+            outdated=server.outdated,
         )
+        if server.expected:
+            message.expected_by = EXPECTATIONS[server.expected_by]
         if server.identity is not None:
             message.pid = server.identity.pid
         if ready and server.plan is not None:
@@ -124,4 +145,44 @@ def totals(counts: Totals) -> pb.PoolTotals:
         failed=by_state[pb.SERVER_STATE_FAILED],
         waiting_calls=counts.waiting_calls,
         backing_off=by_state[pb.SERVER_STATE_BACKING_OFF],
+        memory_budget_bytes=_limit(counts.memory_budget),
+        memory_reserved_bytes=counts.memory_reserved,
+        memory_available_bytes=counts.memory_available,
+        memory_total_bytes=counts.memory_total,
+        memory_pressured=counts.memory_pressured,
     )
+
+
+def model(entry: Entry) -> pb.Model:
+    """One model of the catalogue."""
+    settings = entry.settings
+    message = pb.Model(
+        model=entry.model,
+        aliases=entry.aliases,
+        runtime_model=settings.runtime_model,
+        runtime=settings.runtime,
+        groups=settings.groups,
+        pinned=settings.pinned,
+        preload=settings.preload,
+        problem=entry.flaw,
+    )
+    if entry.appraisal is not None:
+        message.expected_bytes = entry.appraisal.expected
+        message.expected_by = EXPECTATIONS[entry.appraisal.source]
+        if entry.appraisal.on_disk is not None:
+            message.on_disk = entry.appraisal.on_disk
+    return message
+
+
+def reloaded(result: Reloaded) -> pb.ReloadResponse:
+    """What a reload changed."""
+    return pb.ReloadResponse(
+        replaced=result.replaced,
+        updated=result.updated,
+        removed=result.removed,
+        restart_needed=result.restart_needed,
+    )
+
+
+def _limit(count: float) -> int | None:
+    return None if count == FOREVER else int(count)

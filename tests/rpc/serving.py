@@ -16,7 +16,8 @@ from google.rpc import error_details_pb2
 from grpc_status import rpc_status
 
 from pool_service.core.catalogue import Catalogue
-from pool_service.core.types import Limits
+from pool_service.core.requests import Reloaded
+from pool_service.core.types import Limits, Settings
 from pool_service.history import History
 from pool_service.pool import Pool
 from pool_service.rpc.address import Address
@@ -41,6 +42,7 @@ DETAILS: Mapping[str, type[Message]] = {
         "BadRequest",
         "ResourceInfo",
         "PreconditionFailure",
+        "QuotaFailure",
         "RetryInfo",
         "DebugInfo",
         "RequestInfo",
@@ -88,16 +90,24 @@ async def serving(
     address: str = "127.0.0.1:0",
     limits: Limits = LIMITS,
     recovers: bool = True,
+    models: Mapping[str, Settings] | None = None,
+    aliases: Mapping[str, str] | None = None,
+    only_listed: bool = False,
     **settings: float,
 ) -> AsyncIterator[Service]:
     """A service with fast scripts; ended as the real one is."""
     world = World()
     world.default = Script(load=0.0)
-    catalogue = Catalogue(replace(DEFAULTS, **settings), {})  # type: ignore[arg-type]
+    defaults = replace(DEFAULTS, **settings)  # type: ignore[arg-type]
+    catalogue = Catalogue(defaults, models or {}, aliases or {}, only_listed)
     pool = Pool(ports(world), History(REVISION, capacity), catalogue, limits)
     if recovers:
         await pool.recover(BUDGET)
-    server = Server(PoolServicer(pool, Wire(world.clock)))
+
+    async def reload() -> Reloaded:
+        return await pool.reload(catalogue, limits)
+
+    server = Server(PoolServicer(pool, Wire(world.clock), reload))
     (bound,) = await server.start([Address.parse(address)])
     await server.serving()
     async with grpc.aio.insecure_channel(bound) as channel:
@@ -153,6 +163,17 @@ async def read(
         assert isinstance(message, pb.WatchResponse)
         messages.append(message)
     return messages
+
+
+async def settled_hold(
+    stream: grpc.aio.UnaryStreamCall[pb.HoldRequest, pb.HoldResponse],
+) -> pb.Server:
+    """The server that a stream of Hold tells of as soon as it is READY."""
+    while True:
+        response = await stream.read()
+        assert isinstance(response, pb.HoldResponse)
+        if response.server.state == pb.SERVER_STATE_READY:
+            return response.server
 
 
 def gate() -> asyncio.Event:

@@ -8,11 +8,26 @@ from typing import Any
 import grpc
 import pytest
 
-from pool_service.core.errors import ModelRejected, RuntimeUnavailable, StartFailed
-from pool_service.core.types import Diagnosis, ExitReport
+from pool_service.core.errors import (
+    CodeNotTrusted,
+    FetchFailed,
+    ModelRejected,
+    RuntimeUnavailable,
+    StartFailed,
+)
+from pool_service.core.types import Diagnosis, ExitReport, Settings
 from pool_service.v1 import pool_service_pb2 as pb
 from tests.pool.running import BUDGET
-from tests.rpc.serving import LIMITS, REVISION, Failure, Service, failure, gate, serving
+from tests.rpc.serving import (
+    LIMITS,
+    REVISION,
+    Failure,
+    Service,
+    failure,
+    gate,
+    serving,
+    settled_hold,
+)
 from tests.world import CRASH, KILLED, NEVER, REJECTED, Script, settled
 
 WIDEST = 8 * 1024
@@ -46,6 +61,59 @@ async def rejected_early(service: Service) -> Failure:
     error = ModelRejected("carries code", model="m")
     service.world.script("m", Script(raises={"prepare": error}))
     return await failure(service.ensure())
+
+
+async def unknown(service: Service) -> Failure:
+    return await failure(service.ensure("unlisted"))
+
+
+async def not_on_disk(service: Service) -> Failure:
+    service.world.script("m", Script(on_disk=False))
+    return await failure(service.ensure())
+
+
+async def with_code(service: Service) -> Failure:
+    error = CodeNotTrusted("brings code", model="m", files=("config.json: auto_map", "x.py"))
+    service.world.script("m", Script(raises={"appraise": error}))
+    return await failure(service.ensure())
+
+
+async def not_fetched(service: Service) -> Failure:
+    error = FetchFailed("no network", model="m")
+    service.world.script("m", Script(on_disk=False, raises={"fetch": error}))
+    request = pb.EnsureRequest(model="m", download=True)
+    return await failure(service.stub.Ensure(request))
+
+
+async def too_large(service: Service) -> Failure:
+    service.world.script("m", Script(needs=11))
+    return await failure(service.ensure())
+
+
+async def full(service: Service) -> Failure:
+    service.world.script("held", Script(load=0.0, needs=10))
+    held = service.stub.Hold(pb.HoldRequest(model="held"))
+    await settled_hold(held)
+    return await failure(service.ensure())
+
+
+async def queue_full(service: Service) -> Failure:
+    service.world.script("m", Script(load=NEVER, needs=10))
+    service.world.script("n", Script(needs=10))
+    starting = asyncio.create_task(service.ensure("m"))
+    await settled(lambda: service.world.times("ready"))
+    waiting = asyncio.create_task(service.ensure("n"))
+    await settled(lambda: service.pool.totals().waiting_calls == 2)
+    told = await failure(service.ensure("o"))
+    for call in (starting, waiting):
+        call.cancel()
+    return told
+
+
+async def held(service: Service) -> Failure:
+    stream = service.stub.Hold(pb.HoldRequest(model="m", holder="engine 7"))
+    await settled_hold(stream)
+    return await failure(service.stub.Evict(pb.EvictRequest(model="m")))
 
 
 async def timed_out(service: Service) -> Failure:
@@ -131,6 +199,10 @@ async def a_bug(service: Service) -> Failure:
         (compacted, "OUT_OF_RANGE", "REVISION_COMPACTED", set()),
         (of_the_future, "OUT_OF_RANGE", "REVISION_COMPACTED", set()),
         (a_bug, "INTERNAL", "INTERNAL", {"RequestInfo"}),
+        (not_on_disk, "FAILED_PRECONDITION", "MODEL_NOT_ON_DISK", {"ResourceInfo"}),
+        (with_code, "FAILED_PRECONDITION", "CODE_NOT_TRUSTED", {"PreconditionFailure"}),
+        (not_fetched, "UNAVAILABLE", "FETCH_FAILED", {"ResourceInfo", "RetryInfo"}),
+        (held, "FAILED_PRECONDITION", "SERVER_IN_USE", {"PreconditionFailure"}),
     ],
 )
 async def test_a_failure_has_its_code_its_reason_and_its_details(
@@ -143,6 +215,44 @@ async def test_a_failure_has_its_code_its_reason_and_its_details(
         assert set(told.details) == details | {"ErrorInfo"}
         assert told.details["ErrorInfo"].domain == "pool_service"
         assert told.message
+
+
+@pytest.mark.parametrize(
+    ("provoke", "code", "reason", "details"),
+    [
+        (too_large, "FAILED_PRECONDITION", "MODEL_TOO_LARGE", {"QuotaFailure"}),
+        (full, "RESOURCE_EXHAUSTED", "POOL_FULL", {"RetryInfo", "QuotaFailure"}),
+        (queue_full, "RESOURCE_EXHAUSTED", "QUEUE_FULL", {"RetryInfo", "QuotaFailure"}),
+    ],
+)
+async def test_where_there_is_no_room_it_is_told_what_is_short(
+    provoke: Provoke, code: str, reason: str, details: set[str]
+) -> None:
+    limits = replace(LIMITS, memory_budget=10, queue_limit=1, queue_timeout=0.05)
+    async with serving(limits=limits, start_timeout=5.0) as service:
+        service.world.default = Script(load=0.0, needs=10)
+        told = await provoke(service)
+        assert (told.code, told.reason) == (code, reason)
+        assert set(told.details) == details | {"ErrorInfo"}
+
+
+async def test_a_model_that_can_never_fit_is_told_with_the_figures() -> None:
+    async with serving(limits=replace(LIMITS, memory_budget=10)) as service:
+        metadata = (await too_large(service)).details["ErrorInfo"].metadata
+        assert (metadata["needed_bytes"], metadata["budget_bytes"]) == ("11", "10")
+
+
+async def test_a_model_that_is_not_listed_is_not_found() -> None:
+    async with serving(models={"m": Settings("org/m")}, only_listed=True) as service:
+        told = await unknown(service)
+        assert (told.code, told.reason) == ("NOT_FOUND", "MODEL_UNKNOWN")
+        assert set(told.details) == {"ErrorInfo", "ResourceInfo"}
+
+
+async def test_who_holds_a_server_is_told_to_those_who_would_evict_it() -> None:
+    async with serving() as service:
+        metadata = (await held(service)).details["ErrorInfo"].metadata
+        assert (metadata["holds"], metadata["holders"]) == ("1", "engine 7")
 
 
 async def test_the_details_name_what_helps() -> None:

@@ -27,7 +27,7 @@ NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 
 def bare() -> Server:
     """A server whose own calls do not matter."""
-    return Server(PoolServicer(None, None))  # type: ignore[arg-type]
+    return Server(PoolServicer(None, None, None))  # type: ignore[arg-type]
 
 
 # --- health -------------------------------------------------------------------------------
