@@ -4,6 +4,7 @@ import threading
 from collections import defaultdict, deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -69,10 +70,13 @@ class Script(PoolServiceServicer):
     def __init__(self) -> None:
         self.address = ""
         self.asked: dict[str, list[Message]] = defaultdict(list)
+        self.open: dict[str, int] = defaultdict(int)
+        """Streams by RPC."""
+        self._closing = threading.Condition()
         self._steps: dict[str, deque[tuple[Step, ...]]] = defaultdict(deque)
 
     def answer(self, rpc: str, *steps: Step) -> None:
-        """One answer to one call: a message or a failure; to Watch, several."""
+        """One answer to one call: a message or a failure; to a call with a stream, several."""
         self._steps[rpc].append(steps)
 
     @property
@@ -88,6 +92,29 @@ class Script(PoolServiceServicer):
         answer = next(self._play(self._next(rpc, request), context))
         assert isinstance(answer, kind)
         return answer
+
+    def _stream(
+        self, rpc: str, kind: type[M], request: Message, context: grpc.ServicerContext
+    ) -> Iterator[M]:
+        with self._opened(rpc):
+            for message in self._play(self._next(rpc, request), context):
+                assert isinstance(message, kind)
+                yield message
+
+    @contextmanager
+    def _opened(self, rpc: str) -> Iterator[None]:
+        self.open[rpc] += 1
+        try:
+            yield
+        finally:
+            with self._closing:
+                self.open[rpc] -= 1
+                self._closing.notify_all()
+
+    def closed(self, rpc: str) -> bool:
+        """Whether all streams of the RPC are closed, now or within some seconds."""
+        with self._closing:
+            return self._closing.wait_for(lambda: not self.open[rpc], 20)
 
     def _play(self, steps: Iterable[Step], context: grpc.ServicerContext) -> Iterator[Message]:
         for step in steps:
@@ -115,9 +142,27 @@ class Script(PoolServiceServicer):
     def Watch(  # noqa: N802
         self, request: pb.WatchRequest, context: grpc.ServicerContext
     ) -> Iterator[pb.WatchResponse]:
-        for message in self._play(self._next("Watch", request), context):
-            assert isinstance(message, pb.WatchResponse)
-            yield message
+        yield from self._stream("Watch", pb.WatchResponse, request, context)
+
+    def Hold(  # noqa: N802
+        self, request: pb.HoldRequest, context: grpc.ServicerContext
+    ) -> Iterator[pb.HoldResponse]:
+        yield from self._stream("Hold", pb.HoldResponse, request, context)
+
+    def ListModels(  # noqa: N802
+        self, request: pb.ListModelsRequest, context: grpc.ServicerContext
+    ) -> pb.ListModelsResponse:
+        return self._unary("ListModels", pb.ListModelsResponse, request, context)
+
+    def Pull(  # noqa: N802
+        self, request: pb.PullRequest, context: grpc.ServicerContext
+    ) -> Iterator[pb.PullResponse]:
+        yield from self._stream("Pull", pb.PullResponse, request, context)
+
+    def Reload(  # noqa: N802
+        self, request: pb.ReloadRequest, context: grpc.ServicerContext
+    ) -> pb.ReloadResponse:
+        return self._unary("Reload", pb.ReloadResponse, request, context)
 
 
 def running() -> Iterator[Script]:
@@ -154,6 +199,15 @@ def changed(
 
 def removed(revision: int, model: str = "m") -> pb.WatchResponse:
     return pb.WatchResponse(revision=revision, removed=ready(model))
+
+
+def held(model: str = "m", **fields: Any) -> pb.HoldResponse:  # noqa: ANN401
+    return pb.HoldResponse(server=ready(model, **fields))
+
+
+def starting(model: str = "m", **fields: Any) -> pb.HoldResponse:  # noqa: ANN401
+    server = pb.Server(model=model, state=pb.SERVER_STATE_STARTING, generation=1, **fields)
+    return pb.HoldResponse(server=server)
 
 
 def synced(revision: int) -> pb.WatchResponse:

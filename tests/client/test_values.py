@@ -1,5 +1,7 @@
 """What comes over the wire, as the values that callers see."""
 
+from typing import Any
+
 import pytest
 from grpc import StatusCode
 
@@ -7,6 +9,7 @@ from pool_service_client import (
     AsyncPoolClient,
     CrashLoop,
     ExitCause,
+    Expectation,
     RetryPolicy,
     ServerState,
     convert,
@@ -18,7 +21,11 @@ from tests.client.scripted import Refusal, Script, ready, retry_after
 
 @pytest.mark.parametrize(
     ("mine", "wire", "prefix"),
-    [(ServerState, pb.ServerState, "SERVER_STATE_"), (ExitCause, pb.ExitCause, "EXIT_CAUSE_")],
+    [
+        (ServerState, pb.ServerState, "SERVER_STATE_"),
+        (ExitCause, pb.ExitCause, "EXIT_CAUSE_"),
+        (Expectation, pb.Expectation, "EXPECTATION_"),
+    ],
 )
 def test_every_name_of_the_wire_has_its_member(mine: type, wire: type, prefix: str) -> None:
     named = {name.removeprefix(prefix): number for name, number in wire.items()}  # type: ignore[attr-defined]
@@ -27,7 +34,8 @@ def test_every_name_of_the_wire_has_its_member(mine: type, wire: type, prefix: s
 
 def test_every_count_of_the_wire_is_told() -> None:
     names = [field.name for field in pb.PoolTotals.DESCRIPTOR.fields]
-    counts = {name: number for number, name in enumerate(names, 1)}
+    counts: dict[str, Any] = {name: number for number, name in enumerate(names, 1)}
+    counts["memory_pressured"] = True
     page = convert.page(pb.ListResponse(totals=pb.PoolTotals(**counts)))
     assert {name: getattr(page.totals, name) for name in names} == counts
 

@@ -4,17 +4,26 @@
 `types` and raise the errors of `errors`.
 """
 
-from pool_service_client.aio import AsyncPoolClient, AsyncWatch
+from pool_service_client.aio import AsyncPoolClient
+from pool_service_client.aio_streams import AsyncHold, AsyncWatch
 from pool_service_client.connect import ADDRESS_VARIABLE, DEFAULT_ADDRESS
 from pool_service_client.errors import (
+    CodeNotTrusted,
+    ConfigInvalid,
     CrashLoop,
     DeadlineExceeded,
     Evicted,
+    FetchFailed,
     InternalError,
     InvalidRequest,
+    ModelNotOnDisk,
     ModelRejected,
+    ModelTooLarge,
+    ModelUnknown,
     PoolError,
+    PoolFull,
     PoolUnavailable,
+    QueueFull,
     Recovering,
     RevisionCompacted,
     RuntimeModelConflict,
@@ -26,14 +35,19 @@ from pool_service_client.errors import (
     Violation,
 )
 from pool_service_client.retry import RetryPolicy
-from pool_service_client.sync import PoolClient, Watch
+from pool_service_client.streams import Hold, Watch
+from pool_service_client.sync import PoolClient
 from pool_service_client.types import (
     EnsureResult,
     Event,
     EvictedServer,
     Exit,
     ExitCause,
+    Expectation,
+    Model,
     Page,
+    Progress,
+    Reloaded,
     Server,
     ServerChanged,
     ServerRemoved,
@@ -45,8 +59,11 @@ from pool_service_client.types import (
 __all__ = [
     "ADDRESS_VARIABLE",
     "DEFAULT_ADDRESS",
+    "AsyncHold",
     "AsyncPoolClient",
     "AsyncWatch",
+    "CodeNotTrusted",
+    "ConfigInvalid",
     "CrashLoop",
     "DeadlineExceeded",
     "EnsureResult",
@@ -55,14 +72,25 @@ __all__ = [
     "EvictedServer",
     "Exit",
     "ExitCause",
+    "Expectation",
+    "FetchFailed",
+    "Hold",
     "InternalError",
     "InvalidRequest",
+    "Model",
+    "ModelNotOnDisk",
     "ModelRejected",
+    "ModelTooLarge",
+    "ModelUnknown",
     "Page",
     "PoolClient",
     "PoolError",
+    "PoolFull",
     "PoolUnavailable",
+    "Progress",
+    "QueueFull",
     "Recovering",
+    "Reloaded",
     "RetryPolicy",
     "RevisionCompacted",
     "RuntimeModelConflict",

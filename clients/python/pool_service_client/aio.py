@@ -1,26 +1,31 @@
 """The client for asyncio."""
 
 import asyncio
-from collections import deque
 from collections.abc import AsyncIterator
-from datetime import timedelta
 from types import TracebackType
-from typing import TYPE_CHECKING, Self, TypeVar
+from typing import Self, TypeVar
 
 import grpc
 import grpc.aio
 
 from pool_service_client import connect, convert
-from pool_service_client.errors import PoolError
+from pool_service_client.aio_streams import AsyncHold, AsyncStream, AsyncWatch, not_ours
+from pool_service_client.convert import KeepAlive
 from pool_service_client.following import Following
+from pool_service_client.holding import Holding, Pulling
 from pool_service_client.retry import Attempts, RetryPolicy
-from pool_service_client.status import cancelled, ended, error_of
-from pool_service_client.types import EnsureResult, Event, EvictedServer, Page, Server
+from pool_service_client.status import error_of
+from pool_service_client.types import (
+    EnsureResult,
+    EvictedServer,
+    Model,
+    Page,
+    Progress,
+    Reloaded,
+    Server,
+)
 from pool_service_client.v1 import pool_service_pb2 as pb
 from pool_service_client.v1.pool_service_pb2_grpc import PoolServiceStub
-
-if TYPE_CHECKING:
-    from pool_service_client.v1.pool_service_pb2_grpc import PoolServiceAsyncStub
 
 Q = TypeVar("Q")
 R = TypeVar("R")
@@ -62,7 +67,7 @@ class AsyncPoolClient:
         return cls(channel, address=target, retry=retry)
 
     async def close(self) -> None:
-        """Close the channel; calls and watches under way end."""
+        """Close the channel; what is under way ends, and holds are released."""
         await self._channel.close()
 
     async def __aenter__(self) -> Self:
@@ -81,12 +86,29 @@ class AsyncPoolClient:
         model: str,
         *,
         runtime_model: str | None = None,
-        keep_alive: timedelta | float | None = None,
+        keep_alive: KeepAlive = None,
+        download: bool | None = None,
         timeout: float | None = None,  # noqa: ASYNC109 - the service is told of it
     ) -> EnsureResult:
         """As PoolClient.ensure."""
-        request = convert.ensure_request(model, runtime_model, keep_alive)
+        request = convert.ensure_request(model, runtime_model, keep_alive, download=download)
         return convert.ensure_result(await self._call(self._stub.Ensure, request, timeout))
+
+    def hold(
+        self,
+        model: str,
+        *,
+        runtime_model: str | None = None,
+        keep_alive: KeepAlive = None,
+        download: bool | None = None,
+        holder: str = "",
+    ) -> AsyncHold:
+        """As PoolClient.hold."""
+        request = convert.hold_request(
+            model, runtime_model, keep_alive, download=download, holder=holder
+        )
+        holding = Holding(request, self._retry)
+        return AsyncHold(AsyncStream(self._stub.Hold, holding, self._address), model)
 
     async def evict(
         self,
@@ -148,7 +170,40 @@ class AsyncPoolClient:
 
     def watch(self, after_revision: int | None = None) -> "AsyncWatch":
         """As PoolClient.watch."""
-        return AsyncWatch(self._stub, self._address, Following(self._retry, after_revision))
+        return AsyncWatch(self._stub.Watch, Following(self._retry, after_revision), self._address)
+
+    async def models(
+        self,
+        *,
+        timeout: float | None = None,  # noqa: ASYNC109
+    ) -> AsyncIterator[Model]:
+        """As PoolClient.models."""
+        token = ""
+        while True:
+            request = pb.ListModelsRequest(page_token=token)
+            response = await self._call(self._stub.ListModels, request, timeout)
+            for model in convert.models(response):
+                yield model
+            token = response.next_page_token
+            if not token:
+                return
+
+    async def pull(
+        self, model: str, *, runtime_model: str | None = None
+    ) -> AsyncIterator[Progress]:
+        """As PoolClient.pull."""
+        pulling = Pulling(convert.pull_request(model, runtime_model), self._retry)
+        async with AsyncStream(self._stub.Pull, pulling, self._address) as stream:
+            async for progress in stream:
+                yield progress
+
+    async def reload(
+        self,
+        *,
+        timeout: float | None = None,  # noqa: ASYNC109
+    ) -> Reloaded:
+        """As PoolClient.reload."""
+        return convert.reloaded(await self._call(self._stub.Reload, pb.ReloadRequest(), timeout))
 
     async def _call(
         self, method: grpc.aio.UnaryUnaryMultiCallable[Q, R], request: Q, limit: float | None
@@ -160,83 +215,5 @@ class AsyncPoolClient:
             except grpc.aio.AioRpcError as failure:
                 error = error_of(failure, address=self._address, timeout=limit)
             except asyncio.CancelledError:
-                error = _not_ours(self._address)
+                error = not_ours(self._address)
             await asyncio.sleep(attempts.failed(error))
-
-
-class AsyncWatch(AsyncIterator[Event]):
-    """As Watch, for one task; `close` or leaving its `async with` ends the stream.
-
-    A wait for an event that is cancelled loses none: the next one resumes.
-    """
-
-    def __init__(self, stub: "PoolServiceAsyncStub", address: str, following: Following) -> None:
-        """Called by AsyncPoolClient.watch."""
-        self._stub = stub
-        self._address = address
-        self._following = following
-        self._events: deque[Event] = deque()
-        self._call: grpc.aio.UnaryStreamCall[pb.WatchRequest, pb.WatchResponse] | None = None
-        self._closed = False
-
-    @property
-    def revision(self) -> int | None:
-        """Where another watch could go on; None before the first Synced."""
-        return self._following.revision
-
-    def close(self) -> None:
-        """End the iteration."""
-        self._closed = True
-        if self._call is not None:
-            self._call.cancel()
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
-
-    async def __anext__(self) -> Event:
-        while not self._events:
-            if self._closed:
-                raise StopAsyncIteration
-            response = await self._read()
-            if response is not None:
-                self._events.extend(self._following.receive(response))
-        return self._events.popleft()
-
-    async def _read(self) -> pb.WatchResponse | None:
-        """The next message; None after a break that is over, or once it is closed."""
-        call = self._call = self._call or self._stub.Watch(self._following.request())
-        try:
-            response = await call.read()
-        except grpc.aio.AioRpcError as failure:
-            error = error_of(failure, address=self._address, timeout=None)
-        except asyncio.CancelledError:
-            self._call = None
-            if self._closed:
-                return None
-            error = _not_ours(self._address)
-        else:
-            if isinstance(response, pb.WatchResponse):
-                return response
-            error = ended()
-        self._call = None
-        await asyncio.sleep(self._following.failed(error))
-        return None
-
-
-def _not_ours(address: str) -> PoolError:
-    """In an `except CancelledError`: raises it on if this task was cancelled.
-
-    grpc.aio raises it also for a call that somebody else ended as CANCELLED.
-    """
-    task = asyncio.current_task()
-    if task is not None and task.cancelling():
-        raise  # noqa: PLE0704
-    return cancelled(address)

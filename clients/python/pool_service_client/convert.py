@@ -13,7 +13,11 @@ from pool_service_client.types import (
     EvictedServer,
     Exit,
     ExitCause,
+    Expectation,
+    Model,
     Page,
+    Progress,
+    Reloaded,
     Server,
     ServerChanged,
     ServerRemoved,
@@ -28,21 +32,49 @@ _LONGEST_DURATION = 315_576_000_000
 _TIMES = ("create_time", "start_time", "ready_time", "last_use_time", "expire_time")
 
 
+KeepAlive = timedelta | float | None
+"""Seconds or a timedelta; infinity stands for any negative one; None: as it is."""
+
+
 def ensure_request(
-    model: str, runtime_model: str | None, keep_alive: timedelta | float | None
+    model: str, runtime_model: str | None, keep_alive: KeepAlive, *, download: bool | None
 ) -> pb.EnsureRequest:
-    """keep_alive: seconds or a timedelta; infinity stands for any negative one.
+    """Raises ValueError for text that has no UTF-8, and for a keep_alive that is no number."""
+    return pb.EnsureRequest(
+        model=model,
+        runtime_model=runtime_model or "",
+        keep_alive=_duration(keep_alive),
+        download=download,
+    )
 
-    Raises ValueError for text that has no UTF-8, and for a keep_alive that is no number.
-    """
-    request = pb.EnsureRequest(model=model, runtime_model=runtime_model or "")
-    if keep_alive is not None:
-        request.keep_alive.CopyFrom(_duration(keep_alive))
-    return request
+
+def hold_request(
+    model: str,
+    runtime_model: str | None,
+    keep_alive: KeepAlive,
+    *,
+    download: bool | None,
+    holder: str,
+) -> pb.HoldRequest:
+    """Raises ValueError as `ensure_request` does."""
+    return pb.HoldRequest(
+        model=model,
+        runtime_model=runtime_model or "",
+        keep_alive=_duration(keep_alive),
+        download=download,
+        holder=holder,
+    )
 
 
-def _duration(value: timedelta | float) -> Duration:
+def pull_request(model: str, runtime_model: str | None) -> pb.PullRequest:
+    """Raises ValueError for text that has no UTF-8."""
+    return pb.PullRequest(model=model, runtime_model=runtime_model or "")
+
+
+def _duration(value: KeepAlive) -> Duration | None:
     """What is too long for a message is sent as the longest, which the service refuses."""
+    if value is None:
+        return None
     duration = Duration()
     seconds = value.total_seconds() if isinstance(value, timedelta) else value
     if math.isinf(seconds) or seconds < -_LONGEST_DURATION:
@@ -78,6 +110,40 @@ def page(response: pb.ListResponse) -> Page:
     )
 
 
+def models(response: pb.ListModelsResponse) -> tuple[Model, ...]:
+    return tuple(_model(message) for message in response.models)
+
+
+def _model(message: pb.Model) -> Model:
+    return Model(
+        model=message.model,
+        aliases=tuple(message.aliases),
+        runtime_model=message.runtime_model,
+        runtime=message.runtime,
+        groups=tuple(message.groups),
+        pinned=message.pinned,
+        preload=message.preload,
+        expected_bytes=message.expected_bytes,
+        expected_by=Expectation(message.expected_by),
+        on_disk=message.on_disk if message.HasField("on_disk") else None,
+        problem=message.problem,
+        message=message,
+    )
+
+
+def progress(response: pb.PullResponse) -> Progress:
+    return Progress(response.done_bytes, response.total_bytes)
+
+
+def reloaded(response: pb.ReloadResponse) -> Reloaded:
+    return Reloaded(
+        replaced=tuple(response.replaced),
+        updated=tuple(response.updated),
+        removed=tuple(response.removed),
+        restart_needed=tuple(response.restart_needed),
+    )
+
+
 def event(response: pb.WatchResponse) -> Event | None:
     """The event, or None for a kind that this package does not know."""
     match response.WhichOneof("event"):
@@ -103,6 +169,15 @@ def server(message: pb.Server) -> Server:
         detail=message.detail,
         last_exit=_exit(message.last_exit) if message.HasField("last_exit") else None,
         log_path=message.log_path,
+        queue_position=message.queue_position,
+        progress=message.progress if message.HasField("progress") else None,
+        expected_bytes=message.expected_bytes,
+        expected_by=Expectation(message.expected_by),
+        footprint_bytes=message.footprint_bytes,
+        peak_bytes=message.peak_bytes,
+        holds=message.holds,
+        pinned=message.pinned,
+        outdated=message.outdated,
         message=message,
         **_server_times(message),
     )
@@ -135,7 +210,16 @@ def _totals(message: pb.PoolTotals) -> Totals:
         failed=message.failed,
         backing_off=message.backing_off,
         waiting_calls=message.waiting_calls,
+        memory_budget_bytes=_budget(message),
+        memory_reserved_bytes=message.memory_reserved_bytes,
+        memory_available_bytes=message.memory_available_bytes,
+        memory_total_bytes=message.memory_total_bytes,
+        memory_pressured=message.memory_pressured,
     )
+
+
+def _budget(message: pb.PoolTotals) -> int | None:
+    return message.memory_budget_bytes if message.HasField("memory_budget_bytes") else None
 
 
 def _time(message: Timestamp) -> datetime:

@@ -3,9 +3,17 @@
 PoolError                   the base, and a reason that this package does not know
 ├── InvalidRequest          correct the request: `violations` say which field
 ├── RuntimeModelConflict    ask without a runtime model, or evict first
-├── ServerInUse             wait, or evict with force
+├── ServerInUse             wait, or evict with force: `metadata` says who holds it
 ├── RuntimeUnavailable      install or configure the runtime, where the service is
 ├── ModelRejected           ask for another model: the runtime refused this one
+├── ModelUnknown            ask for a model of the catalogue: no other is served
+├── ModelNotOnDisk          pull it first, or allow the download
+├── CodeNotTrusted          trust its code in the service's configuration
+├── FetchFailed             try again: the download failed
+├── ModelTooLarge           raise the budget, or ask for a smaller model: it can never fit
+├── PoolFull                try again: there was no room in time
+├── QueueFull               try again: too many models wait for room
+├── ConfigInvalid           mend the service's configuration: nothing was changed
 ├── StartTimeout            try again: the server was not ready in time
 ├── StartFailed             try again: its process died, `last_lines` say of what
 ├── CrashLoop               mend it or evict it: its processes died too often
@@ -70,7 +78,10 @@ class RuntimeModelConflict(PoolError):
 
 
 class ServerInUse(PoolError):
-    """The server has requests in flight."""
+    """The server is held or has requests in flight.
+
+    `metadata` has "requests" and "holds", how many, and "holders", their labels.
+    """
 
 
 class RuntimeUnavailable(PoolError):
@@ -79,6 +90,38 @@ class RuntimeUnavailable(PoolError):
 
 class ModelRejected(PoolError):
     """The runtime refused the model."""
+
+
+class ModelUnknown(PoolError):
+    """The service serves only what its configuration lists, and it is none of that."""
+
+
+class ModelNotOnDisk(PoolError):
+    """The model's files are not there, and the call did not allow to download them."""
+
+
+class CodeNotTrusted(PoolError):
+    """Loading the model would run code that it brings; `metadata` has its "files"."""
+
+
+class FetchFailed(PoolError):
+    """The model's files could not be downloaded."""
+
+
+class ModelTooLarge(PoolError):
+    """The model can never fit; `metadata` has "needed_bytes" and "budget_bytes"."""
+
+
+class PoolFull(PoolError):
+    """There was no room for the model as long as it could wait."""
+
+
+class QueueFull(PoolError):
+    """As many models wait for room as may."""
+
+
+class ConfigInvalid(PoolError):
+    """The service's configuration is not valid, so a reload changed nothing."""
 
 
 class StartTimeout(PoolError):

@@ -1,8 +1,9 @@
-"""What a watch knows between two of its streams; without I/O, for both clients."""
+"""What is known between two streams of one call; without I/O, for both clients."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import ClassVar, Protocol, TypeVar
 
 from pool_service_client import convert
 from pool_service_client.errors import PoolError, RevisionCompacted
@@ -10,10 +11,29 @@ from pool_service_client.retry import Attempts, RetryPolicy
 from pool_service_client.types import Event, Server, ServerChanged, ServerRemoved, Synced
 from pool_service_client.v1 import pool_service_pb2 as pb
 
+Q_co = TypeVar("Q_co", covariant=True)
+R_contra = TypeVar("R_contra", contravariant=True)
+V_co = TypeVar("V_co", covariant=True)
+
+
+class Follower(Protocol[Q_co, R_contra, V_co]):
+    """How a call goes on whose stream broke. FINITE: its stream may end without an error."""
+
+    FINITE: ClassVar[bool]
+
+    def request(self) -> Q_co:
+        """The request of the next stream."""
+
+    def receive(self, response: R_contra) -> Sequence[V_co]:
+        """The values that a message of the stream stands for."""
+
+    def failed(self, error: PoolError) -> float:
+        """Seconds until the next stream is opened; raises the error if none is to be."""
+
 
 @dataclass(slots=True)
 class Following:
-    """Where to go on, and which servers the reader was told of.
+    """A watch: where to go on, and which servers the reader was told of.
 
     A stream that broke is resumed after the last revision that was seen. If the
     history is gone, a watch that began with the present state begins with it
@@ -22,6 +42,7 @@ class Following:
     cannot know them all, and fails with RevisionCompacted.
     """
 
+    FINITE: ClassVar[bool] = False
     policy: RetryPolicy
     after_revision: int | None = None
     clock: Callable[[], float] = time.monotonic

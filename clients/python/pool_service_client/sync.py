@@ -1,21 +1,27 @@
 """The client for programs without asyncio."""
 
-import threading
 import time
-from collections import deque
 from collections.abc import Iterator
-from datetime import timedelta
 from types import TracebackType
-from typing import Protocol, Self, TypeVar, cast
+from typing import Self, TypeVar
 
 import grpc
 
 from pool_service_client import connect, convert
-from pool_service_client.errors import PoolError
+from pool_service_client.convert import KeepAlive
 from pool_service_client.following import Following
+from pool_service_client.holding import Holding, Pulling
 from pool_service_client.retry import Attempts, RetryPolicy
-from pool_service_client.status import FailedCall, ended, error_of
-from pool_service_client.types import EnsureResult, Event, EvictedServer, Page, Server
+from pool_service_client.streams import Hold, Stream, Watch, call_error
+from pool_service_client.types import (
+    EnsureResult,
+    EvictedServer,
+    Model,
+    Page,
+    Progress,
+    Reloaded,
+    Server,
+)
 from pool_service_client.v1 import pool_service_pb2 as pb
 from pool_service_client.v1.pool_service_pb2_grpc import PoolServiceStub
 
@@ -65,7 +71,7 @@ class PoolClient:
         return cls(channel, address=target, retry=retry)
 
     def close(self) -> None:
-        """Close the channel; calls and watches under way end."""
+        """Close the channel; what is under way ends, and holds are released."""
         self._channel.close()
 
     def __enter__(self) -> Self:
@@ -84,7 +90,8 @@ class PoolClient:
         model: str,
         *,
         runtime_model: str | None = None,
-        keep_alive: timedelta | float | None = None,
+        keep_alive: KeepAlive = None,
+        download: bool | None = None,
         timeout: float | None = None,
     ) -> EnsureResult:
         """Wait until the model's server is READY; start it if there is none.
@@ -92,29 +99,51 @@ class PoolClient:
         runtime_model: what the runtime should load, if not what the service would
         choose. keep_alive: how long the server stays when unused, in seconds or as
         a timedelta; None: as it is; 0: goes as soon as it is unused; negative or
-        infinite: stays. Giving up does not stop the start.
+        infinite: stays. download: whether missing files may be downloaded, which can
+        take long; None: as the service is configured. Giving up does not stop the start.
         """
-        request = convert.ensure_request(model, runtime_model, keep_alive)
+        request = convert.ensure_request(model, runtime_model, keep_alive, download=download)
         return convert.ensure_result(self._call(self._stub.Ensure, request, timeout))
+
+    def hold(
+        self,
+        model: str,
+        *,
+        runtime_model: str | None = None,
+        keep_alive: KeepAlive = None,
+        download: bool | None = None,
+        holder: str = "",
+    ) -> Hold:
+        """Make the model READY, and keep it so until the hold is closed: see Hold.
+
+        As `ensure` otherwise; keep_alive counts from the end of the last hold. holder: a
+        label for those who want to evict it.
+        """
+        request = convert.hold_request(
+            model, runtime_model, keep_alive, download=download, holder=holder
+        )
+        holding = Holding(request, self._retry)
+        return Hold(Stream(self._stub.Hold, holding, self._address), model)
 
     def evict(
         self, model: str, *, force: bool = False, timeout: float | None = None
     ) -> tuple[EvictedServer, ...]:
         """Stop the model's server; what was stopped, which is nothing if there was none.
 
-        force: also if requests are in flight; they finish within the drain limit.
+        force: also if it is held or has requests in flight, which finish within the
+        drain limit.
         Returns when the process is gone; giving up does not stop the eviction.
         """
         return self._evict(pb.EvictRequest(model=model, force=force), timeout)
 
     def evict_idle(self, *, timeout: float | None = None) -> tuple[EvictedServer, ...]:
-        """Stop every READY server that is not in use."""
+        """Stop every READY server that is neither in use nor pinned."""
         return self._evict(pb.EvictRequest(idle=True), timeout)
 
     def evict_all(
         self, *, force: bool = False, timeout: float | None = None
     ) -> tuple[EvictedServer, ...]:
-        """Stop every server, with force also those that have requests in flight."""
+        """Stop every server, with force also those that are in use."""
         return self._evict(pb.EvictRequest(all=True, force=force), timeout)
 
     def _evict(self, request: pb.EvictRequest, timeout: float | None) -> tuple[EvictedServer, ...]:
@@ -145,7 +174,35 @@ class PoolClient:
 
         It outlives breaks of the connection and restarts of the service: see Watch.
         """
-        return Watch(self._stub, self._address, Following(self._retry, after_revision))
+        return Watch(self._stub.Watch, Following(self._retry, after_revision), self._address)
+
+    def models(self, *, timeout: float | None = None) -> Iterator[Model]:
+        """What the service's configuration lists, ordered by model. The timeout is each page's."""
+        token = ""
+        while True:
+            request = pb.ListModelsRequest(page_token=token)
+            response = self._call(self._stub.ListModels, request, timeout)
+            yield from convert.models(response)
+            token = response.next_page_token
+            if not token:
+                return
+
+    def pull(self, model: str, *, runtime_model: str | None = None) -> Iterator[Progress]:
+        """Download what is missing of the model's files: how far it is, until all are there.
+
+        It begins when it is iterated, and starts no server. Closing the iterator gives it
+        up; what was fetched is kept. A download that breaks is resumed.
+        """
+        pulling = Pulling(convert.pull_request(model, runtime_model), self._retry)
+        with Stream(self._stub.Pull, pulling, self._address) as progress:
+            yield from progress
+
+    def reload(self, *, timeout: float | None = None) -> Reloaded:
+        """Let the service read its configuration again, and apply what differs.
+
+        Raises ConfigInvalid if that has an error; then nothing is changed.
+        """
+        return convert.reloaded(self._call(self._stub.Reload, pb.ReloadRequest(), timeout))
 
     def _call(
         self, method: "grpc.UnaryUnaryMultiCallable[Q, R]", request: Q, timeout: float | None
@@ -155,82 +212,5 @@ class PoolClient:
             try:
                 return method(request, timeout=attempts.remaining())
             except grpc.RpcError as failure:
-                error = _error_of(failure, self._address, timeout)
+                error = call_error(failure, self._address, timeout)
             time.sleep(attempts.failed(error))
-
-
-class _Stream(Protocol):
-    """What a watch needs of a call that answers with a stream."""
-
-    def __next__(self) -> pb.WatchResponse: ...
-
-    def cancel(self) -> bool: ...
-
-
-class Watch(Iterator[Event]):
-    """The pool's events, in order, for as long as it is iterated.
-
-    A break is resumed after the last revision seen; it raises PoolUnavailable only
-    if the service stays away for `RetryPolicy.patience`. Where the history between
-    is gone, a watch that began with the present state begins with it again (with
-    ServerRemoved for what has gone, and another Synced); one that began after a
-    revision raises RevisionCompacted. `close`, from any thread, ends the iteration.
-    """
-
-    def __init__(self, stub: PoolServiceStub, address: str, following: Following) -> None:
-        """Called by PoolClient.watch."""
-        self._stub = stub
-        self._address = address
-        self._following = following
-        self._events: deque[Event] = deque()
-        self._closed = threading.Event()
-        self._call: _Stream | None = None
-
-    @property
-    def revision(self) -> int | None:
-        """Where another watch could go on; None before the first Synced."""
-        return self._following.revision
-
-    def close(self) -> None:
-        """End the iteration."""
-        self._closed.set()
-        if self._call is not None:
-            self._call.cancel()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
-
-    def __next__(self) -> Event:
-        while not self._events:
-            self._closed.wait(self._receive())
-            if self._closed.is_set():
-                raise StopIteration
-        return self._events.popleft()
-
-    def _receive(self) -> float:
-        """Take the next message; the seconds to wait before the next try."""
-        if self._call is None:
-            self._call = self._stub.Watch(self._following.request())
-        try:
-            self._events.extend(self._following.receive(next(self._call)))
-        except StopIteration:
-            return self._resume(ended())
-        except grpc.RpcError as failure:
-            return self._resume(_error_of(failure, self._address, None))
-        return 0.0
-
-    def _resume(self, error: PoolError) -> float:
-        self._call = None
-        return 0.0 if self._closed.is_set() else self._following.failed(error)
-
-
-def _error_of(failure: grpc.RpcError, address: str, timeout: float | None) -> PoolError:
-    return error_of(cast("FailedCall", failure), address=address, timeout=timeout)

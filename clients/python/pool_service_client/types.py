@@ -49,6 +49,19 @@ class ExitCause(_OpenEnum):
     SHUTDOWN = 5
     WEDGED = 6
     ORPHANED = 7
+    ROOM = 8
+    RELOADED = 9
+    CEILING = 10
+
+
+class Expectation(_OpenEnum):
+    """How it is known what a server will need of memory, the best first."""
+
+    UNSPECIFIED = 0
+    DECLARED = 1
+    OBSERVED = 2
+    WEIGHTS = 3
+    GUESS = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +83,9 @@ class Server:
 
     endpoint, served_model_name: empty unless READY; pid: 0 without a process.
     expire_time: when it goes if it stays unused; None: never, or not in this state.
+    queue_position: from 1, 0 if it does not wait for its turn; progress: of its download
+    or its load, from 0 to 1. expected_bytes: of memory at most, 0 while not known;
+    footprint_bytes, peak_bytes: what it takes, and took at most, 0 before the first look.
     """
 
     model: str
@@ -87,6 +103,15 @@ class Server:
     detail: str
     last_exit: Exit | None
     log_path: str
+    queue_position: int
+    progress: float | None
+    expected_bytes: int
+    expected_by: Expectation
+    footprint_bytes: int
+    peak_bytes: int
+    holds: int
+    pinned: bool
+    outdated: bool
     message: pb.Server = field(repr=False, compare=False)
 
 
@@ -108,7 +133,12 @@ class EvictedServer:
 
 @dataclass(frozen=True, slots=True)
 class Totals:
-    """Counts over the whole pool."""
+    """Counts over the whole pool, and its memory in bytes.
+
+    memory_budget_bytes: None if there is no limit; memory_available_bytes and
+    memory_total_bytes: of the machine, 0 before the first look at it.
+    memory_pressured: nothing is started, since the machine is short of memory.
+    """
 
     servers: int
     queued: int
@@ -118,6 +148,11 @@ class Totals:
     failed: int
     backing_off: int
     waiting_calls: int
+    memory_budget_bytes: int | None
+    memory_reserved_bytes: int
+    memory_available_bytes: int
+    memory_total_bytes: int
+    memory_pressured: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,6 +166,51 @@ class Page:
     revision: int
     totals: Totals
     notices: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """One model of the catalogue.
+
+    runtime: empty for the default one; expected_bytes: of memory at most, 0 while not
+    known; on_disk: whether all that it needs is on the service's machine, None where
+    that cannot be told; problem: why it could not be started, empty if it could.
+    """
+
+    model: str
+    aliases: tuple[str, ...]
+    runtime_model: str
+    runtime: str
+    groups: tuple[str, ...]
+    pinned: bool
+    preload: bool
+    expected_bytes: int
+    expected_by: Expectation
+    on_disk: bool | None
+    problem: str
+    message: pb.Model = field(repr=False, compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """Bytes of a download: what is there, and what there will be, 0 while not known."""
+
+    done: int
+    total: int
+
+
+@dataclass(frozen=True, slots=True)
+class Reloaded:
+    """What a reload changed, as models that have a server.
+
+    replaced: start anew, and removed: end, when they are next unused; updated: go on
+    with other limits. restart_needed: keys that only a restart applies.
+    """
+
+    replaced: tuple[str, ...]
+    updated: tuple[str, ...]
+    removed: tuple[str, ...]
+    restart_needed: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,187 @@
+"""Streams that outlive breaks of the connection, for asyncio."""
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterator, Callable
+from functools import partial
+from types import TracebackType
+from typing import Generic, Self, TypeVar, cast
+
+import grpc
+import grpc.aio
+
+from pool_service_client.errors import PoolError
+from pool_service_client.following import Follower, Following
+from pool_service_client.holding import Held
+from pool_service_client.status import cancelled, ended, error_of
+from pool_service_client.types import Event, Server
+from pool_service_client.v1 import pool_service_pb2 as pb
+
+Q = TypeVar("Q")
+R = TypeVar("R")
+V = TypeVar("V")
+
+
+class AsyncStream(AsyncIterator[V], Generic[Q, R, V]):
+    """As Stream, for one task; `close` or leaving its `async with` ends the stream.
+
+    A wait for a value that is cancelled loses none: the next one opens the stream again.
+    """
+
+    def __init__(
+        self,
+        method: Callable[[Q], grpc.aio.UnaryStreamCall[Q, R]],
+        follower: Follower[Q, R, V],
+        address: str,
+    ) -> None:
+        """Called by AsyncPoolClient."""
+        self._method = method
+        self._follower = follower
+        self._address = address
+        self._values: deque[V] = deque()
+        self._call: grpc.aio.UnaryStreamCall[Q, R] | None = None
+        self._closed = False
+
+    def close(self) -> None:
+        """End the iteration, and the call at once."""
+        self._closed = True
+        if self._call is not None:
+            self._call.cancel()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    async def __anext__(self) -> V:
+        while not self._values:
+            if self._closed:
+                raise StopAsyncIteration
+            await self._receive()
+        return self._values.popleft()
+
+    async def _receive(self) -> None:
+        """Take the next message, or wait until the next try is due."""
+        call = self._call = self._call or self._method(self._follower.request())
+        try:
+            response = await call.read()
+        except grpc.aio.AioRpcError as failure:
+            error = error_of(failure, address=self._address, timeout=None)
+        except asyncio.CancelledError:
+            self._call = None
+            if self._closed:
+                return
+            error = not_ours(self._address)
+        else:
+            if response is not grpc.aio.EOF:
+                self._values.extend(self._follower.receive(cast("R", response)))
+                return
+            self._closed = self._closed or self._follower.FINITE
+            error = ended()
+        self._call = None
+        if not self._closed:
+            await asyncio.sleep(self._follower.failed(error))
+
+
+class AsyncWatch(AsyncStream[pb.WatchRequest, pb.WatchResponse, Event]):
+    """As Watch, for one task; `close` or leaving its `async with` ends the stream.
+
+    A wait for an event that is cancelled loses none: the next one resumes.
+    """
+
+    def __init__(
+        self,
+        method: Callable[
+            [pb.WatchRequest], grpc.aio.UnaryStreamCall[pb.WatchRequest, pb.WatchResponse]
+        ],
+        following: Following,
+        address: str,
+    ) -> None:
+        """Called by AsyncPoolClient.watch."""
+        super().__init__(method, following, address)
+        self._following = following
+
+    @property
+    def revision(self) -> int | None:
+        """Where another watch could go on; None before the first Synced."""
+        return self._following.revision
+
+
+class AsyncHold(AsyncIterator[Server]):
+    """As Hold, read by a task of its own; for any number of tasks of one event loop."""
+
+    def __init__(
+        self, stream: AsyncStream[pb.HoldRequest, pb.HoldResponse, Server], model: str
+    ) -> None:
+        """Called by AsyncPoolClient.hold."""
+        self._stream = stream
+        self._held = Held(model)
+        self._changed = asyncio.Event()
+        self._reader = asyncio.create_task(self._read(), name=f"hold {model}")
+
+    async def ready(self, timeout: float | None = None) -> Server:  # noqa: ASYNC109 - as Hold has it
+        """As Hold.ready."""
+        try:
+            async with asyncio.timeout(timeout):
+                while (server := self._held.ready()) is None:
+                    await self._changed.wait()
+        except TimeoutError:
+            raise self._held.late(timeout) from None
+        return server
+
+    def close(self) -> None:
+        """Release the model at once, and end the iteration."""
+        self._stream.close()
+        self._reader.cancel()
+        self._tell(self._held.end)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+        await asyncio.wait((self._reader,))
+
+    async def __anext__(self) -> Server:
+        while not self._held.has_news():
+            await self._changed.wait()
+        server = self._held.take()
+        if server is None:
+            raise StopAsyncIteration
+        return server
+
+    async def _read(self) -> None:
+        failure: Exception | None = None
+        try:
+            async for server in self._stream:
+                self._tell(partial(self._held.tell, server))
+        except Exception as error:  # noqa: BLE001 - for those who ask
+            failure = error
+        self._tell(partial(self._held.end, failure))
+
+    def _tell(self, news: Callable[[], None]) -> None:
+        news()
+        self._changed.set()
+        self._changed = asyncio.Event()
+
+
+def not_ours(address: str) -> PoolError:
+    """In an `except CancelledError`: raises it on if this task was cancelled.
+
+    grpc.aio raises it also for a call that somebody else ended as CANCELLED.
+    """
+    task = asyncio.current_task()
+    if task is not None and task.cancelling():
+        raise  # noqa: PLE0704
+    return cancelled(address)
