@@ -461,12 +461,8 @@ class Pool:
 
     def _is_stopping(self, command: steps.SendSignal) -> bool:
         """Whether it still is: it may have ended while its wish was written."""
-        server = self._machine.get(command.model)
-        return (
-            server is not None
-            and server.generation == command.generation
-            and server.phase is Phase.STOPPING
-        )
+        server = self._machine.server_of(command.model, command.generation)
+        return server is not None and server.phase is Phase.STOPPING
 
     def _arm(self) -> None:
         if self._timer is not None:

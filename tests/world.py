@@ -209,6 +209,8 @@ class World:
         """How long a look for strays takes."""
         self.learnt: dict[str, int] = {}
         """What the runtime was told that runtime models need."""
+        self.renewed: set[str] = set()
+        """Models that may have a second process, having outgrown their ceiling."""
         self.processes: dict[Identity, Process] = {}
         self._scripts: dict[str, list[Script]] = {}
         self._prepared: dict[str, int] = {}
@@ -281,9 +283,9 @@ class World:
         if self.blind is not None:
             raise self.blind
         footprints = {
-            process.model: process.footprint
+            process.identity: process.footprint
             for process in self.living
-            if process.model in {server.model for server in servers}
+            if process.identity in {server.identity for server in servers}
         }
         taken = sum(process.footprint for process in self.processes.values() if not process.swept)
         available = max(self.memory - taken - self.others, 0)
@@ -293,9 +295,9 @@ class World:
 
     async def spawn(self, model: str, generation: int, plan: LaunchPlan) -> SpawnedProcess:
         unswept = any(p.model == model and not p.swept for p in self.processes.values())
-        if unswept or model in self._spawning:
+        if (unswept or model in self._spawning) and model not in self.renewed:
             self.violations.append(f"a second process of {model} at #{generation}")
-        intent = self.records.says(model)
+        intent = self._recorded(model, generation)
         if not self.records.trouble and (intent is None or intent.plan != plan):
             self.violations.append(f"#{generation} of {model} spawned before its record")
         script = self._script(model, generation)
@@ -353,7 +355,7 @@ class World:
         process = self.processes[identity]
         if process.known_dead or process.swept:
             self.violations.append(f"{stop.value} to the dead #{process.generation} of a model")
-        wish = self.records.says(process.model)
+        wish = self._recorded(process.model, process.generation)
         if not self.records.trouble and (wish is None or wish.phase is not Phase.STOPPING):
             self.violations.append(f"{stop.value} to {process.model} before its record")
         await self._run("signal", process, detail=stop.value)
@@ -415,6 +417,10 @@ class World:
         return Pulse(answered=False, progress=(process.moved,))
 
     # --- inside -------------------------------------------------------------------------
+
+    def _recorded(self, model: str, generation: int) -> Server | None:
+        """What the disk says of a process, which may run beside its model's server."""
+        return self.records.says(f"{model} (generation {generation})") or self.records.says(model)
 
     def _script(self, model: str, generation: int) -> Script:
         scripts = self._scripts.get(model, [self.default])

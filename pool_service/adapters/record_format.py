@@ -134,6 +134,7 @@ def _from_server(server: Server) -> dict[str, Any]:
         "spared_until": _from_number(server.spared_until),
         "expected": server.expected,
         "peak": server.peak,
+        "serves": server.serves,
     }
 
 
@@ -160,6 +161,7 @@ def _from_plan(plan: LaunchPlan | None) -> dict[str, Any] | None:
         "health_path": plan.health_path,
         "served_model_name": plan.served_model_name,
         "nonce": plan.nonce,
+        "kind": plan.kind,
     }
 
 
@@ -269,6 +271,7 @@ def _to_server(model: str, value: object) -> Server:
         spared_until=of.number("spared_until"),
         expected=of.optional("expected", _to_integer) or 0,
         peak=of.optional("peak", _to_integer) or 0,
+        serves=of.optional("serves", _to_text) or "",
     )
 
 
@@ -301,6 +304,7 @@ def _to_plan(value: object) -> LaunchPlan:
         health_path=of.text("health_path"),
         served_model_name=of.text("served_model_name"),
         nonce=of.required("nonce", _to_nonce),
+        kind=of.optional("kind", _to_text) or "",
     )
 
 

@@ -57,6 +57,8 @@ class Books:
         self._claims: dict[str, str] = {}
         self._busy_until: dict[str, float] = {}
         self._unmeasured: set[str] = set()
+        self._beside = dict[tuple[str, int], str]()
+        self._generations = dict[str, int]()
         self._gone_at = -FOREVER
         self._room_changed = False
         self._uses = dict[str, tuple[float, float]]()
@@ -117,7 +119,9 @@ class Books:
         model = server.model
         self._unqueue(model)
         self._roster.remove(model)
-        if server.generation:
+        if server.serves:
+            self._beside.pop((server.serves, server.generation), None)
+        elif server.generation:
             self._pasts[model] = Past(model, server.generation, server.last_exit)
         self._room_changed = True
         self._lost_ports.pop(model, None)
@@ -135,14 +139,16 @@ class Books:
     def _want_again(self, server: Server) -> None:
         """It is no longer READY: it is started anew for who holds it, or where it is pinned."""
         model = server.model
-        if self._closing or server.stop_cause in OUR_OWN_WISH:
+        if self._closing or server.serves or server.stop_cause in OUR_OWN_WISH:
             return
         was = server.settings.runtime_model if server.settings.asked else ""
         for hold in self._holds.of(model):
             self._waiting.add(model, self._wait_of(model, hold, was))
-        if self._catalogue.settings_for(model).pinned:
-            pinned = EnsureRequested(INTERNAL, model)
-            self._waiting.add(model, self._wait_of(model, pinned, was))
+        renewed = server.stop_cause is Cause.CEILING
+        if renewed or self._catalogue.settings_for(model).pinned:
+            keep_alive = server.keep_alive if renewed else None
+            ours = EnsureRequested(INTERNAL, model, keep_alive=keep_alive)
+            self._waiting.add(model, self._wait_of(model, ours, was))
 
     def _wait_of(self, model: str, asked: EnsureRequested | HoldRequested, was: str = "") -> Wait:
         """For what one waits who asks now; was: the runtime model if it names none itself."""
@@ -156,6 +162,20 @@ class Books:
             starts=True,
             download=download,
         )
+
+    def _server_of(self, model: str, generation: int) -> Server | None:
+        """Whose process this is, under whatever name it goes now."""
+        server = self._roster.get(self._beside.get((model, generation), model))
+        return server if server is not None and server.generation == generation else None
+
+    def _others(self, model: str) -> list[Server]:
+        """What runs for the model beside its server."""
+        keys = [key for (served, _), key in self._beside.items() if served == model]
+        return [server for key in keys if (server := self._roster.get(key)) is not None]
+
+    def _next_generation(self, server: Server) -> int:
+        """Of its model, also where one ran beside it."""
+        return max(server.generation, self._generations.get(server.model, 0)) + 1
 
     def _known(self, model: str) -> Server | Past | None:
         """The model's server, or what is left of its last."""

@@ -122,6 +122,69 @@ def measured(server: Server, footprint: int) -> Server:
     return replace(server, footprint=footprint, peak=peak, progress=progress)
 
 
+def load_seconds(server: Server, usual: float) -> float:
+    """How long its load took; `usual` where that was not seen."""
+    if server.ready_at is None or server.spawned_at is None:
+        return usual
+    return server.ready_at - server.spawned_at
+
+
+def bounded(server: Server, count: int) -> int:
+    """So many bytes, or what it is allowed to grow to if that is less."""
+    ceiling = server.settings.memory_ceiling
+    return count if ceiling is None else min(count, ceiling)
+
+
+def successor(server: Server, generation: int, now: float) -> Server:
+    """What is to replace it, which has grown too large; beside it until it is READY."""
+    return Server(
+        model=beside(server.model, generation),
+        settings=server.settings,
+        phase=Phase.PREPARING,
+        generation=generation,
+        created_at=now,
+        last_used_at=now,
+        keep_alive=server.keep_alive,
+        expected=bounded(server, server.expected),
+        expected_by=server.expected_by,
+        serves=server.model,
+    )
+
+
+def succeeding(server: Server, before: Server) -> Server:
+    """The successor takes the place of what it replaces, which was used as it was."""
+    return replace(
+        server,
+        model=before.model,
+        serves="",
+        keep_alive=before.keep_alive,
+        last_used_at=before.last_used_at,
+        spared_until=before.spared_until,
+        last_exit=before.last_exit,
+        crashes=before.crashes,
+    )
+
+
+def retired(server: Server, now: float) -> Server:
+    """It was replaced: it is handed out no more, and ends when nothing is in flight.
+
+    Not before its residency is over: until then who was just told of it may come.
+    """
+    return replace(
+        server,
+        model=beside(server.model, server.generation),
+        serves=server.model,
+        outdated=True,
+        spared_until=now + server.settings.min_residency,
+        detail="has grown past its memory ceiling and was replaced; ends with its last request",
+    )
+
+
+def beside(model: str, generation: int) -> str:
+    """A name that no caller can ask for."""
+    return f"{model} (generation {generation})"
+
+
 def released(server: Server, now: float) -> Server:
     """Its last holder has gone: it was used until now, but nobody is about to use it."""
     settled_since = now - server.settings.min_residency

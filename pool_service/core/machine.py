@@ -102,13 +102,14 @@ class Machine(Asking):
             handler(event, now)
         else:
             self._handle_server_event(cast("steps.ServerEvent", event), now)
+        self._call_off_successors(now)
         self._admit(now)
         self._tell_recovered()
         return self._out
 
     def _handle_server_event(self, event: steps.ServerEvent, now: float) -> None:
-        server = self._roster.get(event.model)
-        if server is not None and server.generation == event.generation:
+        server = self._server_of(event.model, event.generation)
+        if server is not None:
             self._server_handlers[type(event)](server, event, now)
 
     # --- reading ------------------------------------------------------------------
@@ -124,6 +125,10 @@ class Machine(Asking):
     def get(self, model: str) -> Server | None:
         """The server of `model`, if there is one."""
         return self._roster.get(model)
+
+    def server_of(self, model: str, generation: int) -> Server | None:
+        """The server whose process is, or was, of this generation of `model`."""
+        return self._server_of(model, generation)
 
     def totals(self) -> Totals:
         """Counts over the whole pool."""
@@ -170,12 +175,15 @@ class Machine(Asking):
             names_one=isinstance(event.target, str),
             only_idle=event.target is Every.IDLE,
         )
-        self._evict(self._targets(event.target, now), eviction, now)
+        self._evict(self._targets(event.target, now, force=event.force), eviction, now)
 
-    def _targets(self, target: str | Every, now: float) -> list[Server]:
+    def _targets(self, target: str | Every, now: float, *, force: bool) -> list[Server]:
         if isinstance(target, str):
-            server = self._roster.get(self._catalogue.resolve(target))
-            return [] if server is None else [server]
+            model = self._catalogue.resolve(target)
+            server = self._roster.get(model)
+            # What was replaced and is still in use goes by itself.
+            others = [one for one in self._others(model) if force or one.phase is not Phase.READY]
+            return others if server is None else [server, *others]
         if target is Every.ALL:
             return list(self._roster)
         return [server for server in self._roster if _is_idle(server, now)]

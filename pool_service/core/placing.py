@@ -133,14 +133,15 @@ class Placing(Use):
         if event.survey.pressured:
             self._pressed_until = now + CALM
         self._is_pressed = now < self._pressed_until
-        for model, footprint in event.survey.footprints.items():
-            server = self._roster.get(model)
-            if server is not None and server.identity is not None:
-                self._measured(server, life.measured(server, footprint))
+        footprints = event.survey.footprints
+        for server in list(self._roster):
+            identity = server.identity
+            if identity is not None and identity in footprints:
+                self._measured(server, life.measured(server, footprints[identity]))
 
     def _measured(self, server: Server, measured: Server) -> None:
         if server.phase is Phase.READY and measured.peak > max(server.peak, server.expected):
-            self._out.append(Learn(server.settings, measured.peak))
+            self._out.append(Learn(server.settings, life.bounded(server, measured.peak)))
         self._show(server, measured)
 
     def _show(self, server: Server, changed: Server) -> None:
@@ -224,7 +225,8 @@ class Placing(Use):
                 return why, passable
 
     def _start(self, server: Server) -> None:
-        generation = server.generation + 1
+        generation = self._next_generation(server)
+        self._generations.pop(server.model, None)
         self._put(life.admitted(server, generation))
         self._out.append(steps.Prepare(server.model, generation, server.settings))
 
@@ -262,13 +264,10 @@ class Placing(Use):
 
     def _resident(self, server: Server, now: float) -> Resident:
         uses, at = self._uses.get(server.model, (0.0, now))
-        loaded_in = USUAL_LOAD
-        if server.ready_at is not None and server.spawned_at is not None:
-            loaded_in = server.ready_at - server.spawned_at
         candidate = Candidate(
             model=server.model,
             freed=max(reservation(server), 1),
-            load_seconds=loaded_in,
+            load_seconds=life.load_seconds(server, USUAL_LOAD),
             last_used_at=server.last_used_at,
             uses=decayed(uses, now - at),
         )

@@ -40,11 +40,23 @@ class Recovery(Reloading):
         self._unsettled = set()
         for past in event.remembered.pasts:
             self._pasts[past.model] = past
-        for server in event.remembered.servers:
-            if server.phase in life.WITHOUT_PROCESS:
+        nonces: set[str] = set()
+        for server in sorted(event.remembered.servers, key=lambda server: bool(server.serves)):
+            nonce = server.plan.nonce if server.plan else ""
+            if server.serves:
+                self._stand_beside(server)
+            if nonce in nonces:
+                # The service died between the writes by which one takes the other's place.
+                self._forget(server)
+            elif server.phase in life.WITHOUT_PROCESS:
                 self._restore(server, now)
             else:
                 self._adopt(server, now)
+            nonces |= {nonce} - {""}
+
+    def _forget(self, server: Server) -> None:
+        self._put(server)
+        self._drop(server)
 
     def _restore(self, server: Server, now: float) -> None:
         """It has no process. How it failed stays known; what nobody waits for is dropped."""
@@ -53,16 +65,17 @@ class Recovery(Reloading):
         elif is_crash(server):
             self._put_failed(server, server.detail, now, max(server.retry_at - now, 0.0), None)
         else:
-            self._put(server)
-            self._drop(server)
+            self._forget(server)
 
     def _adopt(self, server: Server, now: float) -> None:
         assert self._unsettled is not None
         self._unsettled.add(server.model)
         self._adopting.add(server.model)
         server = self._up_to_date(server)
+        if server.serves and server.phase not in life.LEAVING:
+            server = life.stopping(server, Cause.CEILING)
         self._put(life.unproven(server, now) if server.phase is Phase.READY else server)
-        self._out.append(steps.Adopt(server.model, server.generation, server))
+        self._out.append(steps.Adopt(server.named, server.generation, server))
 
     def _adopted(self, server: Server, event: steps.Adopted, now: float) -> None:
         """Its process was found (alive or not), or it never came to have one."""
@@ -86,7 +99,7 @@ class Recovery(Reloading):
             self._gone(server, now)
 
     def _take_over(self, server: Server, process: SpawnedProcess, now: float) -> None:
-        model, generation, identity = server.model, server.generation, process.identity
+        model, generation, identity = server.named, server.generation, process.identity
         server = replace(server, identity=identity)
         if server.phase is Phase.SWEEPING:
             self._put(server)
@@ -97,7 +110,7 @@ class Recovery(Reloading):
             self._signal(server, server.stop_signal or StopSignal.TERMINATE, now)
             return
         if server.ready_at is None:
-            self._settle(model)
+            self._settle(server.model)
             self._put(life.rejoined(server, now))
         else:
             self._put(life.unproven(server, now))

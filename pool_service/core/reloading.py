@@ -60,11 +60,13 @@ class Reloading(Upkeep):
 
     def _is_served(self, server: Server) -> bool:
         """Whether the catalogue still has this model, under this name."""
-        model = server.model
+        model = server.named
         return self._catalogue.resolve(model) == model and self._catalogue.serves(model)
 
     def _up_to_date(self, server: Server) -> Server:
         """As the configuration says it now; outdated if its process would have to be another."""
+        if server.serves:
+            return server
         was = server.settings
         now_said = self._settings_now(server)
         same = (now_said.runtime_model, now_said.recipe) == (was.runtime_model, was.recipe)

@@ -42,7 +42,7 @@ class Supervision(Books):
     def _prepared(self, server: Server, event: steps.Prepared, _now: float) -> None:
         if server.phase is Phase.PREPARING:
             self._put(life.prepared(server, event.plan))
-            self._out.append(steps.Spawn(server.model, server.generation, event.plan))
+            self._out.append(steps.Spawn(server.named, server.generation, event.plan))
 
     def _spawned(self, server: Server, event: steps.Spawned, now: float) -> None:
         """It has a process: watch it, and wait for it, or end it if that was wished."""
@@ -50,7 +50,7 @@ class Supervision(Books):
             return
         server = life.spawned(server, event.process, now)
         self._put(server)
-        self._out.append(steps.AwaitExit(server.model, server.generation, event.process.identity))
+        self._out.append(steps.AwaitExit(server.named, server.generation, event.process.identity))
         if server.phase is Phase.STOPPING:
             self._signal(server, StopSignal.TERMINATE, now)
         else:
@@ -61,7 +61,7 @@ class Supervision(Books):
         assert server.plan is not None
         self._out.append(
             steps.AwaitReady(
-                server.model,
+                server.named,
                 server.generation,
                 server.identity,
                 server.plan,
@@ -80,7 +80,7 @@ class Supervision(Books):
     def _became_ready(self, server: Server, event: steps.BecameReady, now: float) -> None:
         if server.phase is not Phase.STARTING:
             return
-        server = life.became_ready(server, event.endpoint, now, now + self._limits.pulse_interval)
+        server = life.became_ready(server, event.endpoint, now, self._next_pulse(now))
         waits = self._waiting.take(server.model)
         self._unmeasured.add(server.model)
         for wait in waits:
@@ -90,13 +90,16 @@ class Supervision(Books):
         for wait in waits:
             self._answer(wait.ticket, Ensured(server, wait.starts))
 
+    def _next_pulse(self, now: float) -> float:
+        return now + self._limits.pulse_interval
+
     # --- ending -------------------------------------------------------------------
 
     def _stop(self, server: Server, cause: Cause, now: float) -> None:
         """Bring it to its end from whatever phase it is in; harmless to repeat."""
         if server.phase in life.WITHOUT_PROCESS:
             if server.phase is Phase.PREPARING:
-                self._out.append(steps.CancelPrepare(server.model, server.generation))
+                self._out.append(steps.CancelPrepare(server.named, server.generation))
             self._gone(server, now)
         elif server.phase not in life.LEAVING:
             server = life.stopping(server, cause)
@@ -108,7 +111,7 @@ class Supervision(Books):
     def _signal(self, server: Server, stop: StopSignal, now: float) -> None:
         assert server.identity is not None
         self._put(life.signalled(server, stop, now, in_haste=self._in_haste))
-        self._out.append(steps.SendSignal(server.model, server.generation, server.identity, stop))
+        self._out.append(steps.SendSignal(server.named, server.generation, server.identity, stop))
 
     def _exited(self, server: Server, event: steps.Exited, now: float) -> None:
         """Its process ended. Nobody waits in vain: they are told, or it is tried again."""
@@ -129,7 +132,7 @@ class Supervision(Books):
             self._lost_ports.pop(server.model, None)
             if starting:
                 self._refuse(server.model, start_failure(server, event.report))
-        self._out.append(steps.Sweep(server.model, server.generation, identity))
+        self._out.append(steps.Sweep(server.named, server.generation, identity))
 
     def _learn(self, server: Server) -> None:
         """What it took at most is what the next one is expected to need."""
@@ -141,7 +144,7 @@ class Supervision(Books):
         else:
             return
         if needed:
-            self._out.append(Learn(server.settings, needed))
+            self._out.append(Learn(server.settings, life.bounded(server, needed)))
 
     def _tries_another_port(self, server: Server, report: ExitReport) -> bool:
         """Whether the start goes on with another process, since others took its port."""

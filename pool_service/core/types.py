@@ -86,14 +86,14 @@ class Survey:
 
     total: what the machine (or the container) has; available: what could be taken now
     without anybody suffering; pressured: the system says that it is short; footprints: what
-    each server that was asked for takes, by model, absent where that cannot be told; cost:
+    each server that was asked for takes, by its process, absent where that cannot be told; cost:
     seconds that the look took of a processor.
     """
 
     total: int
     available: int
     pressured: bool = False
-    footprints: Mapping[str, int] = field(default_factory=dict)
+    footprints: Mapping["Identity", int] = field(default_factory=dict)
     cost: float = 0.0
 
 
@@ -170,7 +170,8 @@ class LaunchPlan:
 
     port: the port that it is told to take; None: it chooses one itself, and its
     own listening socket says which. nonce: random, in the process's environment
-    and that of all that descends from it, so that they are known again.
+    and that of all that descends from it, so that they are known again. kind: of the
+    runtime, by which its end is understood; empty where that is not known.
     """
 
     argv: tuple[str, ...]
@@ -179,6 +180,7 @@ class LaunchPlan:
     health_path: str
     served_model_name: str
     nonce: str
+    kind: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -234,6 +236,8 @@ class Server:
 
     expected: bytes of memory that it is expected to need, known as `expected_by` says;
     footprint: what it took when it was last looked at; peak: the most that it ever took.
+    serves: the model of its process, where it goes by a name of its own beside that model's
+    server: what replaces it when it has grown too large, or what was replaced.
     holds: how many callers hold it. outdated: it runs as the configuration no longer says.
     position: its place among those that wait for their turn, from 1; 0 if it does not.
     progress: how far its download or load is, from 0 to 1; None where that is not known.
@@ -269,6 +273,12 @@ class Server:
     outdated: bool = False
     position: int = 0
     progress: float | None = None
+    serves: str = ""
+
+    @property
+    def named(self) -> str:
+        """The model that its process is told to serve."""
+        return self.serves or self.model
 
     @property
     def resides_until(self) -> float:
@@ -280,6 +290,8 @@ class Server:
         """When it has been unused for long enough to go; counts only while READY."""
         if self.holds:
             return FOREVER
+        if self.serves:
+            return self.spared_until
         if self.outdated:
             return max(self.resides_until, self.spared_until)
         if self.settings.pinned:

@@ -2,8 +2,9 @@
 
 from pool_service.core import lifecycle as life
 from pool_service.core import steps
+from pool_service.core.ceiling import Ceiling
 from pool_service.core.failures import pool_full, start_timeout
-from pool_service.core.placing import SURVEY, Placing
+from pool_service.core.placing import SURVEY
 from pool_service.core.requests import TimeReached
 from pool_service.core.types import Activity, Cause, Diagnosis, ExitReport, Phase, Server
 
@@ -11,7 +12,7 @@ LOG_PATIENCE = 1.0
 """Seconds for which the end of a start that took too long waits for its last lines."""
 
 
-class Upkeep(Placing):
+class Upkeep(Ceiling):
     """Goes on with each server when something is due for it, or went wrong with us."""
 
     # --- time ---------------------------------------------------------------------
@@ -62,7 +63,7 @@ class Upkeep(Placing):
             return
         self._timed_out.add(model)
         self._keep(life.out_of_time(server, now + LOG_PATIENCE))
-        self._out.append(steps.ReadLog(model, generation, server.log_path))
+        self._out.append(steps.ReadLog(server.named, generation, server.log_path))
 
     def _log_read(self, server: Server, event: steps.LogRead, now: float) -> None:
         """Its start limit is over: who waits is told, with what it wrote last."""

@@ -29,7 +29,7 @@ class Use(Supervision):
         self._deadlines.set(server.model, FOREVER)
         self._out.append(
             steps.CheckUse(
-                server.model,
+                server.named,
                 server.generation,
                 server.identity,
                 server.plan,
@@ -69,10 +69,12 @@ class Use(Supervision):
         if busy or server.holds:
             return None
         if server.model in self._claims and now >= server.resides_until:
-            return Cause.ROOM
-        if now >= server.expires_at:
-            return Cause.RELOADED if server.outdated else Cause.IDLE
-        return None
+            return Cause.ROOM if self._claims[server.model] != server.model else Cause.CEILING
+        if now < server.expires_at:
+            return None
+        if server.serves:
+            return Cause.CEILING
+        return Cause.RELOADED if server.outdated else Cause.IDLE
 
     def _active(self, server: Server, activity: Activity, now: float) -> Server:
         """A request on its endpoint keeps it like an Ensure, and may be all that it gets."""
@@ -127,7 +129,7 @@ class Use(Supervision):
         self._keep(life.pulse_due(server, FOREVER))
         self._out.append(
             steps.TakePulse(
-                server.model,
+                server.named,
                 server.generation,
                 server.identity,
                 server.plan,

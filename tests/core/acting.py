@@ -120,7 +120,7 @@ def drive(ledger: Ledger) -> None:
 
 def look(ledger: Ledger, *, pressured: bool = False, blind: bool = False) -> None:
     """A look at the memory ends: each process takes what its model needs."""
-    footprints = {model: NEEDS.get(model, 0) for model in ledger.processes}
+    footprints = {it: NEEDS.get(model, 0) for model, it in ledger.processes.items()}
     left = 100 - sum(footprints.values())
     survey = Survey(100, left, pressured, footprints, cost=0.001)
     ledger.handle(Surveyed(None if blind else survey))

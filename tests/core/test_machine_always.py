@@ -310,7 +310,8 @@ class Pool(RuleBasedStateMachine):
             return
         drive_on(self.ledger)
         assert not self.ledger.recovering
-        assert {s.phase for s in self.ledger.servers} <= {Phase.READY, Phase.FAILED}
+        unpinned = [s for s in self.ledger.servers if s.model not in self.ledger.pinned]
+        assert {s.phase for s in unpinned} <= {Phase.READY, Phase.FAILED}
         self.ledger.handle(ShutdownRequested(next(self.tickets)))
         drive(self.ledger)
         assert self.ledger.evicting == {}

@@ -1,0 +1,200 @@
+"""Claims about servers that grow past their memory ceiling, in virtual time."""
+
+import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from dataclasses import replace
+
+import pytest
+
+from pool_service.core.types import Cause, Phase
+from tests.pool.running import LIMITS, Running, running
+from tests.world import NEVER, Script
+
+pytestmark = pytest.mark.looptime
+
+LOOKED_AT = replace(LIMITS, survey_interval=1.0)
+TIGHT = replace(LOOKED_AT, memory_budget=150)
+LOAD = 2.0
+SETTLED = LOAD * 10
+"""Seconds after which a server that took LOAD to load may be renewed."""
+
+RETIRED = "m (generation 1)"
+SUCCESSOR = "m (generation 2)"
+
+
+@asynccontextmanager
+async def overgrown(
+    limits: object = LOOKED_AT, *, keep_alive: float = 300.0
+) -> AsyncGenerator[Running]:
+    """A READY server that has grown past its ceiling, at the moment at which that counts."""
+    async with running(  # type: ignore[arg-type]
+        limits=limits, memory_ceiling=120, keep_alive=keep_alive, min_residency=3.0
+    ) as run:
+        run.world.renewed.add("m")
+        first = Script(load=LOAD, needs=100, takes=100)
+        run.world.script("m", first, Script(load=LOAD, needs=100, takes=100))
+        await run.pool.ensure("m")
+        first.grown = 30
+        await asyncio.sleep(SETTLED)
+        yield run
+
+
+async def test_the_next_generation_is_ready_before_the_old_one_goes() -> None:
+    async with overgrown() as run:
+        before = run.server("m")
+        await asyncio.sleep(1.1)
+        assert run.phase(SUCCESSOR) is Phase.STARTING
+        assert run.server("m").endpoint == before.endpoint
+        await asyncio.sleep(LOAD)
+        assert run.server("m").generation == 2
+        assert run.server("m").endpoint != before.endpoint
+        assert run.phase(RETIRED) is Phase.READY
+        assert run.phase(SUCCESSOR) is None
+        await asyncio.sleep(4)
+        assert [server.model for server in run.pool.page(None, 9)] == ["m"]
+        end = run.server("m").last_exit
+        assert end is not None
+        assert (end.cause, end.generation) == (Cause.CEILING, 1)
+
+
+async def test_what_was_replaced_stays_until_nothing_is_in_flight_on_it() -> None:
+    async with overgrown() as run:
+        run.world.of("m").script.requests = 1
+        old = run.world.of("m")
+        await asyncio.sleep(100)
+        assert run.server("m").generation == 2
+        assert old.alive
+        old.script.requests = 0
+        await asyncio.sleep(2)
+        assert not old.alive
+
+
+async def test_a_model_is_not_loaded_over_and_over_where_it_needs_more_than_its_ceiling() -> None:
+    async with running(
+        limits=LOOKED_AT, memory_ceiling=120, keep_alive=1e6, min_residency=3.0
+    ) as run:
+        run.world.renewed.add("m")
+        run.world.script("m", Script(load=LOAD, needs=100, takes=130))
+        await run.pool.ensure("m")
+        await asyncio.sleep(1000)
+        assert 10 <= len(run.world.times("spawn")) <= 1000 * 0.1 / LOAD
+
+
+async def test_it_goes_on_as_used_and_as_kept_as_it_was() -> None:
+    async with overgrown(keep_alive=60.0) as run:
+        await asyncio.sleep(10)
+        assert run.server("m").generation == 2
+        assert run.server("m").keep_alive == 60.0
+        await asyncio.sleep(60.0 - SETTLED - 10 + LOAD + 1)
+        assert run.phase("m") is None
+
+
+async def test_who_holds_it_is_told_the_new_endpoint_and_holds_that() -> None:
+    async with overgrown() as run:
+        held = run.pool.hold("m")
+        before = await anext(held)
+        await asyncio.sleep(30)
+        now = await anext(held)
+        assert (before.generation, now.generation) == (1, 2)
+        assert now.holds == 1
+        assert run.phase(RETIRED) is None
+        await held.aclose()
+
+
+async def test_a_successor_that_fails_leaves_what_runs_alone() -> None:
+    async with overgrown() as run:
+        first = run.world.of("m").script
+        run.world.script("m", first, Script(load=NEVER, dies=0.0))
+        before = run.server("m").endpoint
+        await asyncio.sleep(60)
+        assert run.server("m").endpoint == before
+        assert [server.model for server in run.pool.page(None, 9)] == ["m"]
+        assert 2 <= len(run.world.times("spawn")) <= 4
+
+
+async def test_a_successor_is_called_off_when_what_it_replaces_dies() -> None:
+    async with overgrown() as run:
+        first = run.world.of("m").script
+        run.world.script("m", first, Script(load=NEVER), Script(load=1.0))
+        await asyncio.sleep(1.1)
+        assert run.phase(SUCCESSOR) is Phase.STARTING
+        run.world.of("m").script.load = NEVER
+        next(process for process in run.world.living if process.generation == 1).end()
+        await asyncio.sleep(0.1)
+        ensured = await run.pool.ensure("m")
+        assert ensured.server.generation == 3
+        await asyncio.sleep(1)
+        assert [server.model for server in run.pool.page(None, 9)] == ["m"]
+
+
+async def test_an_eviction_by_name_ends_its_successor_too() -> None:
+    async with overgrown() as run:
+        await asyncio.sleep(1.1)
+        assert run.phase(SUCCESSOR) is Phase.STARTING
+        await run.pool.evict("m")
+        assert run.pool.page(None, 9) == []
+
+
+async def test_force_ends_also_what_was_replaced() -> None:
+    async with overgrown() as run:
+        run.world.of("m").script.requests = 1
+        await asyncio.sleep(10)
+        removed = await run.pool.evict("m", force=True)
+        assert [one.server.model for one in removed] == ["m", RETIRED]
+        assert run.world.living == []
+
+
+async def test_without_room_for_both_it_goes_when_unused_and_comes_again() -> None:
+    async with overgrown(TIGHT) as run:
+        await asyncio.sleep(10)
+        assert run.server("m").generation == 2
+        assert run.phase("m") is Phase.READY
+        end = run.server("m").last_exit
+        assert end is not None
+        assert end.cause is Cause.CEILING
+
+
+async def test_without_room_for_both_a_busy_one_is_handed_out_on() -> None:
+    async with overgrown(TIGHT) as run:
+        run.world.of("m").script.requests = 1
+        for _ in range(30):
+            await asyncio.sleep(1)
+            async with asyncio.timeout(1):
+                assert (await run.pool.ensure("m")).server.generation == 1
+
+
+async def test_without_room_for_both_asking_all_the_time_does_not_keep_it() -> None:
+    async with overgrown(TIGHT) as run:
+        waited = []
+        for _ in range(100):
+            await asyncio.sleep(0.1)
+            began = asyncio.get_running_loop().time()
+            ensured = await run.pool.ensure("m")
+            waited.append(asyncio.get_running_loop().time() - began)
+        assert ensured.server.generation == 2
+        assert max(waited) < 3.0 + LOAD + 2
+
+
+async def test_a_service_that_dies_meanwhile_keeps_the_one_and_ends_the_other() -> None:
+    async with overgrown() as run:
+        await asyncio.sleep(1.1)
+        assert run.phase(SUCCESSOR) is Phase.STARTING
+        await run.restart()
+        await asyncio.sleep(0.1)
+        assert [server.model for server in run.pool.page(None, 9)] == ["m"]
+        assert run.server("m").generation == 1
+        assert len(run.world.living) == 1
+
+
+async def test_a_service_that_dies_after_the_change_keeps_the_new_one() -> None:
+    async with overgrown() as run:
+        old = run.world.of("m")
+        old.script.requests = 1
+        await asyncio.sleep(10)
+        assert run.phase(RETIRED) is Phase.READY
+        await run.restart()
+        await asyncio.sleep(0.1)
+        assert run.server("m").generation == 2
+        assert run.world.signals("m")[0][0] == "SIGTERM"
+        assert not old.alive
