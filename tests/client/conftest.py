@@ -1,11 +1,22 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from itertools import islice
 from typing import Any, Protocol
 
 import pytest
 
-from pool_service_client import AsyncPoolClient, Event, PoolClient, RetryPolicy, Server
+from pool_service_client import (
+    AsyncHold,
+    AsyncPoolClient,
+    Event,
+    Hold,
+    Model,
+    PoolClient,
+    Progress,
+    RetryPolicy,
+    Server,
+)
 from tests.client.scripted import Script, running
 
 
@@ -24,6 +35,47 @@ class Client(Protocol):
 
     async def events(self, count: int, after: int | None = None) -> list[Event]: ...
 
+    async def models(self) -> list[Model]: ...
+
+    async def pulled(self, model: str, runtime_model: str | None = None) -> list[Progress]: ...
+
+    def hold(self, model: str, **options: Any) -> AbstractAsyncContextManager["Holder"]: ...  # noqa: ANN401
+
+
+class Holder(Protocol):
+    """What both kinds of hold can do."""
+
+    async def ready(self, timeout: float | None = None) -> Server: ...  # noqa: ASYNC109
+
+    async def next(self) -> Server | None:
+        """The next state; None at the end."""
+
+    def close(self) -> None: ...
+
+
+class HoldByThreads:
+    def __init__(self, hold: Hold) -> None:
+        self._hold = hold
+        self.close = hold.close
+
+    async def ready(self, timeout: float | None = None) -> Server:  # noqa: ASYNC109
+        return await asyncio.to_thread(self._hold.ready, timeout)
+
+    async def next(self) -> Server | None:
+        return await asyncio.to_thread(lambda: next(self._hold, None))
+
+
+class HoldByTasks:
+    def __init__(self, hold: AsyncHold) -> None:
+        self._hold = hold
+        self.close = hold.close
+
+    async def ready(self, timeout: float | None = None) -> Server:  # noqa: ASYNC109
+        return await self._hold.ready(timeout)
+
+    async def next(self) -> Server | None:
+        return await anext(self._hold, None)
+
 
 class Threads:
     def __init__(self, client: PoolClient) -> None:
@@ -39,6 +91,18 @@ class Threads:
         with self._client.watch(after) as watch:
             return await asyncio.to_thread(lambda: list(islice(watch, count)))
 
+    async def models(self) -> list[Model]:
+        return await asyncio.to_thread(lambda: list(self._client.models()))
+
+    async def pulled(self, model: str, runtime_model: str | None = None) -> list[Progress]:
+        pull = self._client.pull(model, runtime_model=runtime_model)
+        return await asyncio.to_thread(lambda: list(pull))
+
+    @asynccontextmanager
+    async def hold(self, model: str, **options: Any) -> AsyncIterator[Holder]:  # noqa: ANN401
+        with self._client.hold(model, **options) as hold:
+            yield HoldByThreads(hold)
+
 
 class Tasks:
     def __init__(self, client: AsyncPoolClient) -> None:
@@ -53,6 +117,18 @@ class Tasks:
     async def events(self, count: int, after: int | None = None) -> list[Event]:
         async with self._client.watch(after) as watch:
             return [await anext(watch) for _ in range(count)]
+
+    async def models(self) -> list[Model]:
+        return [model async for model in self._client.models()]
+
+    async def pulled(self, model: str, runtime_model: str | None = None) -> list[Progress]:
+        pull = self._client.pull(model, runtime_model=runtime_model)
+        return [progress async for progress in pull]
+
+    @asynccontextmanager
+    async def hold(self, model: str, **options: Any) -> AsyncIterator[Holder]:  # noqa: ANN401
+        async with self._client.hold(model, **options) as hold:
+            yield HoldByTasks(hold)
 
 
 Connect = Callable[..., Client]

@@ -1,0 +1,130 @@
+"""Holds of both clients, over streams that a script plays."""
+
+import asyncio
+
+import pytest
+from google.protobuf.duration_pb2 import Duration
+from grpc import StatusCode
+
+from pool_service_client import (
+    DeadlineExceeded,
+    Evicted,
+    PoolClient,
+    PoolError,
+    PoolUnavailable,
+    RetryPolicy,
+    ServerState,
+)
+from pool_service_client.v1 import pool_service_pb2 as pb
+from tests.client.conftest import Client, Connect
+from tests.client.scripted import Refusal, Script, Stay, Step, held, retry_after, starting
+
+GONE = Refusal(StatusCode.ABORTED, "evicted", "EVICTED")
+ENDING = Refusal(StatusCode.UNAVAILABLE, "it ends", "SHUTTING_DOWN", (retry_after(0.01),))
+MOVED = held(endpoint="http://127.0.0.1:2", generation=2)
+
+
+async def test_a_hold_asks_for_all_that_was_said(client: Client, service: Script) -> None:
+    service.answer("Hold", held(), Stay())
+    said = {"runtime_model": "r", "keep_alive": 90, "download": False, "holder": "me"}
+    async with client.hold("m", **said) as hold:
+        await hold.ready()
+    assert service.asked["Hold"] == [
+        pb.HoldRequest(
+            model="m",
+            runtime_model="r",
+            keep_alive=Duration(seconds=90),
+            download=False,
+            holder="me",
+        )
+    ]
+
+
+async def test_what_was_not_said_is_absent(client: Client, service: Script) -> None:
+    service.answer("Hold", held(), Stay())
+    async with client.hold("m") as hold:
+        await hold.ready()
+    assert service.asked["Hold"] == [pb.HoldRequest(model="m")]
+
+
+async def test_ready_waits_until_it_is(client: Client, service: Script) -> None:
+    service.answer("Hold", starting(progress=0.5), held(), Stay())
+    async with client.hold("m") as hold:
+        server = await hold.ready()
+        assert server.endpoint == "http://127.0.0.1:49321"
+        assert await hold.ready(timeout=0) == server
+
+
+async def test_who_waits_no_longer_still_holds(client: Client, service: Script) -> None:
+    service.answer("Hold", starting(detail="loads"), Stay())
+    async with client.hold("m") as hold:
+        first = await hold.next()
+        assert first is not None
+        assert first.state is ServerState.STARTING
+        with pytest.raises(DeadlineExceeded, match=r"it is STARTING \(loads\)"):
+            await hold.ready(timeout=0.01)
+        assert service.open["Hold"] == 1
+
+
+async def test_leaving_it_closes_the_stream_at_once(client: Client, service: Script) -> None:
+    service.answer("Hold", held(), Stay())
+    async with client.hold("m") as hold:
+        await hold.ready()
+        assert service.open["Hold"] == 1
+    assert await asyncio.to_thread(service.closed, "Hold")
+
+
+async def test_a_hold_that_is_closed_ends_its_readers_wait(client: Client, service: Script) -> None:
+    service.answer("Hold", held(), Stay())
+    async with client.hold("m") as hold:
+        assert await hold.next() is not None
+        reader = asyncio.create_task(hold.next())
+        await asyncio.sleep(0)
+        hold.close()
+        assert await reader is None
+        with pytest.raises(PoolError, match="was closed"):
+            await hold.ready()
+
+
+@pytest.mark.parametrize("broken", [(ENDING,), ()], ids=["by an error", "without a word"])
+async def test_a_hold_that_nobody_reads_is_opened_again_when_it_breaks(
+    client: Client, service: Script, broken: tuple[Step, ...]
+) -> None:
+    service.answer("Hold", held(), *broken)
+    service.answer("Hold", starting(), MOVED, Stay())
+    async with client.hold("m", holder="me") as hold:
+        while (await hold.ready()).generation == 1:
+            await hold.next()
+        assert (await hold.ready()).endpoint == "http://127.0.0.1:2"
+    assert service.asked["Hold"] == [pb.HoldRequest(model="m", holder="me")] * 2
+
+
+async def test_what_ends_a_hold_is_raised_to_whoever_asks(client: Client, service: Script) -> None:
+    service.answer("Hold", GONE)
+    async with client.hold("m") as hold:
+        with pytest.raises(Evicted):
+            await hold.ready()
+        with pytest.raises(Evicted):
+            await hold.next()
+    assert len(service.asked["Hold"]) == 1
+
+
+async def test_a_hold_gives_up_on_a_service_that_stays_away(
+    connect: Connect, service: Script
+) -> None:
+    service.answer("Hold", Refusal(StatusCode.UNAVAILABLE, "connection lost"))
+    async with connect(service.address, RetryPolicy(patience=0.2)).hold("m") as hold:
+        with pytest.raises(PoolUnavailable):
+            await hold.ready()
+
+
+async def test_closing_the_client_ends_its_holds(service: Script) -> None:
+    service.answer("Hold", held(), Stay())
+    pool = PoolClient.connect(service.address)
+    with pool.hold("m") as hold:
+        hold.ready()
+        assert next(hold).state is ServerState.READY
+        pool.close()
+        with pytest.raises(PoolError, match="cancelled"):
+            next(hold)
+    assert service.closed("Hold")
