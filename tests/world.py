@@ -63,9 +63,9 @@ async def passes(when: When) -> None:
 class Script:
     """How one process behaves. Times are seconds from the call, or from its spawn.
 
-    needs: bytes of memory, as it is appraised; takes: bytes that it really takes once it is
-    loaded; grown: bytes that it takes besides by now; on_disk: its files are, else each fifth of a
-    download takes `fetch`;
+    needs: bytes of memory, as it is appraised, known by `source`; takes: bytes that it really
+    takes once it is loaded; grown: bytes that it takes besides by now; on_disk: its files are,
+    else each fifth of a download takes `fetch`;
     dies: after its spawn, with `report`; ends_on: how long each signal takes to end it,
     NEVER if it is ignored; requests: in flight, None if it cannot be told; active_at: when
     the last was on its endpoint, None if it does not say; answers: its
@@ -76,6 +76,7 @@ class Script:
 
     appraise: When = 0.0
     needs: int = 0
+    source: Source = Source.WEIGHTS
     takes: int = 0
     grown: int = 0
     on_disk: bool = True
@@ -248,7 +249,7 @@ class World:
         script = self._script(model, self._prepared.get(model, 0) + 1)
         await self._step("appraise", model, 0, script, script.appraise)
         needs = self.learnt.get(settings.runtime_model, script.needs)
-        source = Source.OBSERVED if settings.runtime_model in self.learnt else Source.WEIGHTS
+        source = Source.OBSERVED if settings.runtime_model in self.learnt else script.source
         return Appraisal(needs, source, script.on_disk)
 
     async def fetch(self, model: str, settings: Settings, progress: FetchProgress) -> None:

@@ -169,7 +169,8 @@ class Placing(Use):
 
     def _is_fresh(self, now: float) -> bool:
         """Whether the last look is good enough to start something by."""
-        return self._survey_began >= self._gone_at and now - self._surveyed_at <= FRESH
+        looked_at_all = self._survey_began >= self._gone_at and not self._unmeasured
+        return looked_at_all and now - self._surveyed_at <= FRESH
 
     # --- admitting ------------------------------------------------------------------------
 

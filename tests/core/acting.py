@@ -127,11 +127,11 @@ def look(ledger: Ledger, *, pressured: bool = False, blind: bool = False) -> Non
 
 
 def drive_on(ledger: Ledger) -> None:
-    """The same, and time passes for those who wait for a model that has died."""
+    """The same, and time passes for what has died and is to come again."""
     drive(ledger)
     for ticket in list(ledger.holding):
         ledger.handle(HoldEnded(ticket))
-    while ledger.waiting or ledger.evicting:
+    while ledger.waiting or ledger.evicting or ledger.coming:
         assert ledger.machine.next_deadline() < FOREVER, "somebody waits for nothing"
         ledger.reach_time(max(0.0, ledger.machine.next_deadline() - ledger.now))
         drive(ledger)

@@ -120,6 +120,11 @@ class Ledger:
     def servers(self) -> list[Server]:
         return self.machine.page(None, 10**6)
 
+    @property
+    def coming(self) -> list[Server]:
+        """Those that are to be READY, also where only the pool itself wants them."""
+        return [server for server in self.servers if server.phase in COMING]
+
     def done(self, command: steps.ServerCommand) -> None:
         """It is no longer outstanding."""
         self.outstanding.remove(command)
@@ -266,6 +271,16 @@ class Ledger:
         model, generation = command.model, command.generation
         server = self.shown[model]
         assert server.generation == generation, "a command for another generation"
+        self._check_command(command, server)
+        again = [c for c in self.outstanding if c == command]
+        assert not again, "the same is under way already"
+        if isinstance(command, steps.SendSignal):
+            assert server.phase is Phase.STOPPING
+        else:
+            self.outstanding.append(command)
+
+    def _check_command(self, command: steps.ServerCommand, server: Server) -> None:
+        model, generation = command.model, command.generation
         match command:
             case steps.Prepare():
                 assert generation == self.generations.get(model, 0) + 1, "generations rise by one"
@@ -288,12 +303,6 @@ class Ledger:
                 assert server.phase is Phase.SWEEPING
             case _:
                 pass
-        again = [c for c in self.outstanding if c == command]
-        assert not again, "the same is under way already"
-        if isinstance(command, steps.SendSignal):
-            assert server.phase is Phase.STOPPING
-        else:
-            self.outstanding.append(command)
 
     def _check_room(self) -> None:
         """What is admitted fits, as far as it is known."""

@@ -121,13 +121,17 @@ async def running(
     capacity: int = 4096,
     limits: Limits = LIMITS,
     models: Mapping[str, Settings] | None = None,
+    aliases: Mapping[str, str] | None = None,
+    only_listed: bool = False,
+    kind: type[Pool] = Pool,
     **settings: float,
 ) -> AsyncIterator[Running]:
     """A pool that is shut down at the end; nothing may be left over then."""
     before = asyncio.all_tasks()
     world = World()
-    catalogue = Catalogue(replace(DEFAULTS, **settings), models or {})  # type: ignore[arg-type]
-    run = Running(world, lambda: Pool(ports(world), History(1000, capacity), catalogue, limits))
+    defaults = replace(DEFAULTS, **settings)  # type: ignore[arg-type]
+    catalogue = Catalogue(defaults, models or {}, aliases or {}, only_listed)
+    run = Running(world, lambda: kind(ports(world), History(1000, capacity), catalogue, limits))
     await run.start()
     await asyncio.sleep(0)
     try:
