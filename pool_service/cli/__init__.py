@@ -3,6 +3,9 @@
 import os
 import sys
 
+ENVIRONMENT = dict(os.environ)
+"""As it was given, without what `main` sets for gRPC: for programs that are started."""
+
 
 def main() -> None:
     """What `pool-service` runs."""

@@ -5,73 +5,54 @@ import sys
 import time
 from contextlib import AbstractAsyncContextManager, nullcontext
 from datetime import datetime
+from typing import Unpack
 
 import click
 
+from pool_service.cli.connection import PATIENCE, check_reachable, client, retries, valid
+from pool_service.cli.options import Asked
 from pool_service.cli.text import json_line, json_object, safe
-from pool_service.cli.words import change
+from pool_service.cli.words import change, doing, ready
 from pool_service_client import (
     AsyncPoolClient,
     EnsureResult,
     Event,
     EvictedServer,
     PoolClient,
-    RetryPolicy,
+    Reloaded,
     ServerChanged,
     ServerRemoved,
     ServerState,
     Synced,
 )
-from pool_service_client.connect import target
-
-# Seconds; for questions that a service answers at once.
-_PATIENCE = 10.0
-
-
-def _valid(address: str | None) -> str:
-    try:
-        return target(address)
-    except ValueError as error:
-        raise click.UsageError(str(error)) from None
-
-
-def _retries(timeout: float | None) -> RetryPolicy:
-    """A person is told of a failure at once, unless they said how long it may take."""
-    return RetryPolicy(attempts=1) if timeout is None else RetryPolicy()
 
 
 def ensure(
     address: str | None,
     model: str,
     *,
-    runtime_model: str | None,
-    keep_alive: float | None,
     timeout: float | None,
     as_json: bool,
+    **asked: Unpack[Asked],
 ) -> None:
     """Make a model ready and print its endpoint."""
     began = time.monotonic()
-    result = asyncio.run(_ensure(address, model, runtime_model, keep_alive, timeout))
+    result = asyncio.run(_ensure(address, model, timeout, **asked))
     if as_json:
         click.echo(json_object(result))
         return
     if sys.stderr.isatty():
-        click.echo(_ready(result, time.monotonic() - began), err=True)
+        how = "started" if result.started else "ready"
+        click.echo(ready(result.server, f"{how} in {time.monotonic() - began:.1f} s"), err=True)
     click.echo(safe(result.server.endpoint))
 
 
 async def _ensure(
-    address: str | None,
-    model: str,
-    runtime_model: str | None,
-    keep_alive: float | None,
-    limit: float | None,
+    address: str | None, model: str, limit: float | None, **asked: Unpack[Asked]
 ) -> EnsureResult:
-    client = AsyncPoolClient.connect(_valid(address), retry=_retries(limit))
+    client = AsyncPoolClient.connect(valid(address), retry=retries(limit))
     async with client as pool, _shown(pool, model):
-        return await pool.ensure(
-            model, runtime_model=runtime_model, keep_alive=keep_alive, timeout=limit
-        )
+        return await pool.ensure(model, timeout=limit, **asked)
 
 
 def _shown(pool: AsyncPoolClient, model: str) -> AbstractAsyncContextManager[None]:
@@ -80,16 +61,6 @@ def _shown(pool: AsyncPoolClient, model: str) -> AbstractAsyncContextManager[Non
     from pool_service.cli.progress import shown
 
     return shown(pool, model)
-
-
-def _ready(result: EnsureResult, seconds: float) -> str:
-    server = result.server
-    how = "started" if result.started else "ready"
-    return safe(
-        f"{server.model}: {how} in {seconds:.1f} s "
-        f"(generation {server.generation}, pid {server.pid}); "
-        f"requests must name the model {server.served_model_name}"
-    )
 
 
 def evict(
@@ -102,7 +73,7 @@ def evict(
     as_json: bool,
 ) -> None:
     """Stop a model's server, or the idle ones, or (with neither) all, and print which."""
-    with PoolClient.connect(_valid(address), retry=_retries(timeout)) as pool:
+    with client(address, timeout) as pool:
         if model is not None:
             evicted = pool.evict(model, force=force, timeout=timeout)
         elif idle:
@@ -124,8 +95,8 @@ def _stopped(one: EvictedServer) -> str:
 
 def list_servers(address: str | None, *, timeout: float | None, as_json: bool) -> None:
     """Print all servers of the pool."""
-    with PoolClient.connect(_valid(address), retry=_retries(timeout)) as pool:
-        pages = list(pool.pages(timeout=timeout or _PATIENCE))
+    with client(address, timeout) as pool:
+        pages = list(pool.pages(timeout=timeout or PATIENCE))
     for notice in pages[-1].notices:
         click.echo(f"notice: {safe(notice)}", err=True)
     servers = [server for page in pages for server in page.servers]
@@ -138,11 +109,30 @@ def list_servers(address: str | None, *, timeout: float | None, as_json: bool) -
     print_servers(servers, pages[-1].totals)
 
 
+def reload(address: str | None, *, timeout: float | None, as_json: bool) -> None:
+    """Let the service read its configuration again, and print what that changed."""
+    with client(address, timeout) as pool:
+        result = pool.reload(timeout=timeout)
+    if as_json:
+        click.echo(json_object(result))
+        return
+    for line in _changes(result) or ["nothing to change"]:
+        click.echo(safe(line))
+
+
+def _changes(result: Reloaded) -> list[str]:
+    return [
+        *(f"{model}: starts anew when it is next unused" for model in result.replaced),
+        *(f"{model}: goes on with other limits" for model in result.updated),
+        *(f"{model}: ends when it is next unused" for model in result.removed),
+        *(f"{key}: applies when the service is restarted" for key in result.restart_needed),
+    ]
+
+
 def watch(address: str | None, *, after: int | None, as_json: bool) -> None:
     """Print the pool's changes until interrupted."""
-    with PoolClient.connect(_valid(address), retry=_retries(None)) as pool:
-        next(pool.pages(page_size=1, timeout=_PATIENCE))
-    with PoolClient.connect(_valid(address)) as pool, pool.watch(after) as events:
+    check_reachable(address)
+    with PoolClient.connect(valid(address)) as pool, pool.watch(after) as events:
         for event in events:
             click.echo(_event_json(event) if as_json else _event_words(event))
 
@@ -161,7 +151,7 @@ def _event_words(event: Event) -> str:
     at = datetime.now().astimezone().strftime("%H:%M:%S")
     match event:
         case ServerChanged():
-            return f"{at}  {change(event.server, event.server.state.name)}"
+            return f"{at}  {change(event.server, doing(event.server))}"
         case ServerRemoved():
             return f"{at}  {change(event.server, 'REMOVED')}"
         case Synced():

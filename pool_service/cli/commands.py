@@ -1,69 +1,26 @@
 """What can be typed. Each command imports what it needs when it runs."""
 
-import math
 import os
 from pathlib import Path
+from typing import Unpack
 
 import click
 
+from pool_service.cli.options import (
+    FILE,
+    Asked,
+    AskedToHold,
+    Name,
+    address_option,
+    config_option,
+    download_option,
+    json_option,
+    keep_alive_option,
+    runtime_model_option,
+    timeout_option,
+)
 from pool_service.cli.outcome import EXIT_CODES, Group, invalid
 from pool_service.cli.text import safe
-
-FILE = click.Path(dir_okay=False, path_type=Path)
-
-
-class Name(click.ParamType[str]):
-    """Text that can travel: arguments may hold any bytes."""
-
-    name = "text"
-
-    def convert(
-        self, value: object, param: click.Parameter | None, ctx: click.Context | None
-    ) -> str:
-        text = str(value)
-        try:
-            text.encode()
-        except UnicodeEncodeError:
-            self.fail(f"{text!r} is not UTF-8", param, ctx)
-        return text
-
-
-class Seconds(click.ParamType[float]):
-    """A finite number of seconds."""
-
-    name = "seconds"
-
-    def __init__(self, *, positive: bool) -> None:
-        """positive: zero and less are refused."""
-        self._positive = positive
-
-    def convert(
-        self, value: object, param: click.Parameter | None, ctx: click.Context | None
-    ) -> float:
-        seconds: float = click.FLOAT(value, param, ctx)
-        if not math.isfinite(seconds):
-            self.fail(f"{value!r} is not finite", param, ctx)
-        if self._positive and seconds <= 0:
-            self.fail(f"{value!r} is not more than 0", param, ctx)
-        return seconds
-
-
-address_option = click.option(
-    "--address",
-    metavar="ADDR",
-    help="Where the service is; goes before the global --address.",
-    callback=lambda ctx, _param, given: given or ctx.obj,
-)
-json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, an object a line.")
-timeout_option = click.option(
-    "--timeout",
-    type=Seconds(positive=True),
-    metavar="SECONDS",
-    help="How long it may take; what may pass is tried again within it.",
-)
-config_option = click.option(
-    "--config", "config_file", type=FILE, metavar="FILE", help="The configuration, in TOML."
-)
 
 
 @click.group(
@@ -124,26 +81,19 @@ def serve(ctx: click.Context, /, config_file: Path | None, **options: object) ->
 
 @pool_service.command()
 @click.argument("model", type=Name())
-@click.option(
-    "--runtime-model", type=Name(), metavar="R", help="What the runtime is to load for it."
-)
-@click.option(
-    "--keep-alive",
-    type=Seconds(positive=False),
-    metavar="SECONDS",
-    help="How long it stays when unused; 0: not at all; negative: for ever.",
-)
+@runtime_model_option
+@keep_alive_option
+@download_option
 @timeout_option
 @json_option
 @address_option
 def ensure(
     model: str,
     address: str | None,
-    runtime_model: str | None,
-    keep_alive: float | None,
     timeout: float | None,
     *,
     as_json: bool,
+    **asked: Unpack[Asked],
 ) -> None:
     """Make MODEL ready and print the base URL of its server.
 
@@ -151,21 +101,54 @@ def ensure(
     """
     from pool_service.cli import calls
 
-    calls.ensure(
-        address,
-        model,
-        runtime_model=runtime_model,
-        keep_alive=keep_alive,
-        timeout=timeout,
-        as_json=as_json,
-    )
+    calls.ensure(address, model, timeout=timeout, as_json=as_json, **asked)
+
+
+@pool_service.command()
+@click.argument("model", type=Name())
+@click.argument("command", nargs=-1, type=Name(), metavar="[-- COMMAND [ARG]...]")
+@runtime_model_option
+@keep_alive_option
+@download_option
+@click.option(
+    "--holder",
+    type=Name(),
+    metavar="LABEL",
+    default=lambda: f"pid {os.getpid()}",
+    help="Who holds it, for those who want to evict it; else the id of this process.",
+)
+@json_option
+@address_option
+@click.pass_context
+def hold(
+    ctx: click.Context,
+    /,
+    model: str,
+    command: tuple[str, ...],
+    address: str | None,
+    *,
+    as_json: bool,
+    **asked: Unpack[AskedToHold],
+) -> None:
+    """Make MODEL ready, print the base URL of its server, and keep it until Ctrl-C.
+
+    If the server dies another is started, and its base URL is printed in turn.
+
+    With a COMMAND, keep it until that ends, and exit with its code. Its environment has
+    POOL_ENDPOINT (the base URL) and POOL_MODEL (what requests must name).
+    """
+    from pool_service.cli import holding
+
+    if command and as_json:
+        raise click.UsageError("--json makes no sense with a COMMAND, whose output is its own")
+    ctx.exit(holding.hold(address, model, command, as_json=as_json, **asked))
 
 
 @pool_service.command()
 @click.argument("model", type=Name(), required=False)
-@click.option("--idle", is_flag=True, help="Every ready server that is not in use.")
+@click.option("--idle", is_flag=True, help="Every ready server that is neither in use nor pinned.")
 @click.option("--all", "everything", is_flag=True, help="Every server.")
-@click.option("--force", is_flag=True, help="Also where requests are in flight.")
+@click.option("--force", is_flag=True, help="Also what is held or has requests in flight.")
 @timeout_option
 @json_option
 @address_option
@@ -198,7 +181,7 @@ def evict(
 @json_option
 @address_option
 def list_servers(address: str | None, timeout: float | None, *, as_json: bool) -> None:
-    """Show all servers of the pool."""
+    """Show all servers of the pool, what they take of memory, and what is left."""
     from pool_service.cli import calls
 
     calls.list_servers(address, timeout=timeout, as_json=as_json)
@@ -218,6 +201,45 @@ def watch(address: str | None, after: int | None, *, as_json: bool) -> None:
     from pool_service.cli import calls
 
     calls.watch(address, after=after, as_json=as_json)
+
+
+@pool_service.command()
+@timeout_option
+@json_option
+@address_option
+def models(address: str | None, timeout: float | None, *, as_json: bool) -> None:
+    """Show the models of the configuration, what each needs, and whether it is on disk."""
+    from pool_service.cli import catalogue
+
+    catalogue.list_models(address, timeout=timeout, as_json=as_json)
+
+
+@pool_service.command()
+@click.argument("model", type=Name())
+@runtime_model_option
+@address_option
+def pull(model: str, address: str | None, runtime_model: str | None) -> None:
+    """Download what is missing of MODEL's files, and start nothing.
+
+    Ctrl-C gives it up; what was fetched is kept for the next time.
+    """
+    from pool_service.cli import catalogue
+
+    catalogue.pull(address, model, runtime_model)
+
+
+@pool_service.command()
+@timeout_option
+@json_option
+@address_option
+def reload(address: str | None, timeout: float | None, *, as_json: bool) -> None:
+    """Let the service read its configuration again, and say what that changed.
+
+    Servers whose settings are the same go on; others are replaced when they are next unused.
+    """
+    from pool_service.cli import calls
+
+    calls.reload(address, timeout=timeout, as_json=as_json)
 
 
 @pool_service.group()

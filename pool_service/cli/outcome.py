@@ -95,7 +95,8 @@ def failure_of(error: Exception) -> Failure:
     from pool_service_client import PoolError
 
     if isinstance(error, PoolError):
-        return Failure(_words(error), _code(error), error.last_lines)
+        message, *more = _words(error).splitlines() or [type(error).__name__]
+        return Failure(message, _code(error), (*more, *error.last_lines))
     if isinstance(error, LocalError | OSError):
         message, *more = str(error).splitlines() or [type(error).__name__]
         return Failure(message, ExitCode.FAILURE, more)
@@ -105,13 +106,17 @@ def failure_of(error: Exception) -> Failure:
 
 
 def _words(error: "PoolError") -> str:
+    from pool_service_client import ModelNotOnDisk
+
     before = f"; the failure before that: {error.__cause__}" if error.__cause__ else ""
     request = f" (request {error.request_id})" if error.request_id else ""
-    return f"{error}{request}{before}"
+    flag = " (here: --download)" if isinstance(error, ModelNotOnDisk) else ""
+    return f"{error}{flag}{request}{before}"
 
 
 def _code(error: "PoolError") -> ExitCode:
     from pool_service_client import (
+        ConfigInvalid,
         CrashLoop,
         DeadlineExceeded,
         Evicted,
@@ -123,6 +128,8 @@ def _code(error: "PoolError") -> ExitCode:
         return ExitCode.UNREACHABLE
     if isinstance(error, DeadlineExceeded):
         return ExitCode.TIMEOUT
+    if isinstance(error, ConfigInvalid):
+        return ExitCode.USAGE
     if isinstance(error, CrashLoop):
         # It may be tried again, but nothing says that it will end otherwise.
         return ExitCode.REFUSED

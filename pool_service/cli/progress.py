@@ -1,24 +1,64 @@
-"""Shows on a terminal what an Ensure waits for, while it waits."""
+"""Shows on a terminal what a caller waits for, while it waits."""
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import ExitStack, asynccontextmanager, suppress
+from types import TracebackType
+from typing import Self
 
 from rich.markup import escape
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from pool_service.cli.terminal import display
 from pool_service.cli.text import safe
-from pool_service.cli.words import why
+from pool_service.cli.words import status
 from pool_service_client import AsyncPoolClient, PoolError, Server, ServerChanged
+
+
+class Line:
+    """A line that changes, on stderr, within its `with`; nothing of it stays."""
+
+    def __init__(self, model: str) -> None:
+        """model: as it was asked for."""
+        self._shown = ExitStack()
+        self._progress: Progress | None = None
+        self._model = model
+
+    def __enter__(self) -> Self:
+        self._write(safe(f"{self._model}: waiting for the service"))
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.hide()
+
+    def show(self, server: Server) -> None:
+        """It is now like this."""
+        self._write(status(server))
+
+    def hide(self) -> None:
+        """There is nothing to wait for until the next `show`."""
+        self._shown.close()
+        self._progress = None
+
+    def _write(self, text: str) -> None:
+        if self._progress is None:
+            columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
+            self._progress = self._shown.enter_context(display(*columns, transient=True))
+            self._progress.add_task("", total=None)
+        (task,) = self._progress.task_ids
+        self._progress.update(task, description=escape(text))
 
 
 @asynccontextmanager
 async def shown(pool: AsyncPoolClient, model: str) -> AsyncIterator[None]:
     """While the block runs, show on stderr how the model's server is."""
-    columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
-    with display(*columns, transient=True) as progress:
-        follower = asyncio.create_task(_follow(pool, model, progress))
+    with Line(model) as line:
+        follower = asyncio.create_task(_follow(pool, model, line))
         try:
             yield
         finally:
@@ -27,17 +67,10 @@ async def shown(pool: AsyncPoolClient, model: str) -> AsyncIterator[None]:
                 await follower
 
 
-async def _follow(pool: AsyncPoolClient, model: str, progress: Progress) -> None:
+async def _follow(pool: AsyncPoolClient, model: str, line: Line) -> None:
     """A display may fail without harm: the Ensure itself says what is wrong."""
-    task = progress.add_task(f"{escape(safe(model))}: waiting for the service", total=None)
     with suppress(PoolError):
         async with pool.watch() as events:
             async for event in events:
                 if isinstance(event, ServerChanged) and event.server.model == model:
-                    progress.update(task, description=escape(_words(event.server)))
-
-
-def _words(server: Server) -> str:
-    reason = f": {why(server)}" if why(server) else ""
-    doing = server.state.name.lower().replace("_", " ")
-    return safe(f"{server.model}: {doing}{reason}")
+                    line.show(event.server)

@@ -1,22 +1,23 @@
-"""The pool as a table."""
+"""The pool and its catalogue as tables."""
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from pool_service.cli.text import safe, span
-from pool_service.cli.words import summary, why
-from pool_service_client import Server, ServerState, Totals
+from pool_service.cli.text import safe, size, span
+from pool_service.cli.words import doing, memory, needs, summary, why
+from pool_service_client import Model, Server, ServerState, Totals
 
 # Nothing is cut off or folded where the output is not a terminal.
 _UNLIMITED = 100_000
 
 _STYLES = {ServerState.READY: "green", ServerState.FAILED: "red"}
-_HEADINGS = ("MODEL", "STATE", "GEN", "PID", "ENDPOINT", "AGE", "EXPIRES")
+_SERVERS = ("MODEL", "STATE", "GEN", "PID", "ENDPOINT", "MEMORY", "HOLDS", "AGE", "EXPIRES")
+_MODELS = ("MODEL", "ALIASES", "NEEDS", "ON DISK")
 
 
 class _Output(Console):
@@ -26,39 +27,78 @@ class _Output(Console):
 
 
 def print_servers(servers: Sequence[Server], totals: Totals) -> None:
-    """Print a table of the servers, why any of them is as it is, and the counts."""
-    console = _Output(
-        file=sys.stdout, width=None if sys.stdout.isatty() else _UNLIMITED, highlight=False
-    )
-    if servers:
-        console.print(_table(servers, datetime.now(UTC)))
-    for server in servers:
-        if reason := why(server):
-            console.print(Text(f"  {safe(server.model)}: {safe(reason)}"), soft_wrap=True)
-    console.print(Text(summary(totals)), soft_wrap=True)
+    """Print a table of the servers, why any of them is as it is, and the totals."""
+    now = datetime.now(UTC)
+    console = _output()
+    _print_table(console, _SERVERS, [tuple(_cells(server, now)) for server in servers])
+    _print_remarks(console, ((server.model, why(server)) for server in servers))
+    for line in (summary(totals), memory(totals)):
+        if line:
+            console.print(Text(line), soft_wrap=True)
 
 
-def _table(servers: Sequence[Server], now: datetime) -> Table:
+def print_models(models: Sequence[Model]) -> None:
+    """Print a table of the models, and what is wrong with any of them."""
+    console = _output()
+    _print_table(console, _MODELS, [tuple(_model_cells(model)) for model in models])
+    _print_remarks(console, ((model.model, model.problem) for model in models))
+    count = f"{len(models)} model{'' if len(models) == 1 else 's'}"
+    console.print(Text(count), soft_wrap=True)
+
+
+def _output() -> _Output:
+    width = None if sys.stdout.isatty() else _UNLIMITED
+    return _Output(file=sys.stdout, width=width, highlight=False)
+
+
+def _print_table(
+    console: Console, headings: Sequence[str], rows: Sequence[tuple[Text, ...]]
+) -> None:
+    if not rows:
+        return
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
-    for heading in _HEADINGS:
-        folds = heading == "MODEL"
+    for heading in headings:
+        folds = heading in {"MODEL", "ALIASES"}
         table.add_column(heading, overflow="fold", no_wrap=not folds)
-    for server in servers:
-        table.add_row(*(_cells(server, now)))
-    return table
+    for row in rows:
+        table.add_row(*row)
+    console.print(table)
+
+
+def _print_remarks(console: Console, remarks: Iterable[tuple[str, str]]) -> None:
+    for model, remark in remarks:
+        if remark:
+            console.print(Text(f"  {safe(model)}: {safe(remark)}"), soft_wrap=True)
 
 
 def _cells(server: Server, now: datetime) -> Iterator[Text]:
     yield Text(safe(server.model))
-    yield Text(server.state.name, style=_STYLES.get(server.state, "yellow"))
+    yield Text(doing(server), style=_STYLES.get(server.state, "yellow"))
     yield Text(str(server.generation))
     yield Text(str(server.pid or "-"))
     yield Text(safe(server.endpoint) or "-")
+    yield Text(_memory(server))
+    yield Text(str(server.holds or "-"))
     yield Text(span((now - server.create_time).total_seconds()) if server.create_time else "-")
     yield Text(_expiry(server, now))
 
 
+def _memory(server: Server) -> str:
+    """What it takes, and what it is expected to need."""
+    amounts = (server.footprint_bytes, server.expected_bytes)
+    return " / ".join(size(amount) if amount else "-" for amount in amounts if any(amounts)) or "-"
+
+
 def _expiry(server: Server, now: datetime) -> str:
+    if server.holds:
+        return "held"
     if server.expire_time is not None:
         return f"in {span((server.expire_time - now).total_seconds())}"
     return "never" if server.state is ServerState.READY else "-"
+
+
+def _model_cells(model: Model) -> Iterator[Text]:
+    yield Text(safe(model.model))
+    yield Text(safe(", ".join(model.aliases)) or "-")
+    yield Text(needs(model.expected_bytes, model.expected_by))
+    yield Text({True: "yes", False: "no", None: "-"}[model.on_disk])

@@ -1,14 +1,41 @@
 """What is said of servers, in lines."""
 
-from pool_service.cli.text import safe
-from pool_service_client import Server, ServerState, Totals
+from pool_service.cli.text import safe, size
+from pool_service_client import Expectation, Server, ServerState, Totals
+
+_UNDER_WAY = {ServerState.QUEUED, ServerState.STARTING}
+
+
+def doing(server: Server) -> str:
+    """Its state, with its place in the queue and how far it is: QUEUED #2, STARTING 43%."""
+    place = f" #{server.queue_position}" if server.queue_position else ""
+    is_known = server.progress is not None and server.state in _UNDER_WAY
+    return f"{server.state.name}{place}" + (f" {server.progress:.0%}" if is_known else "")
 
 
 def why(server: Server) -> str:
     """Why a server is in its state, as far as there is something to say."""
-    if server.detail or server.state is not ServerState.FAILED or server.last_exit is None:
+    if server.detail:
         return server.detail
-    return server.last_exit.message
+    if server.outdated:
+        return "runs as the configuration no longer says, and ends when it is next unused"
+    if server.state is ServerState.FAILED and server.last_exit is not None:
+        return server.last_exit.message
+    return ""
+
+
+def status(server: Server) -> str:
+    """What a server is doing and why, in a line."""
+    reason = f": {why(server)}" if why(server) else ""
+    return safe(f"{server.model}: {doing(server).lower().replace('_', ' ')}{reason}")
+
+
+def ready(server: Server, how: str) -> str:
+    """That a server is READY, and how to ask it, in a line."""
+    return safe(
+        f"{server.model}: {how} (generation {server.generation}, pid {server.pid}); "
+        f"requests must name the model {server.served_model_name}"
+    )
 
 
 def summary(totals: Totals) -> str:
@@ -24,11 +51,32 @@ def summary(totals: Totals) -> str:
     return servers + (f": {', '.join(counts)}" if counts else "") + waiting
 
 
+def memory(totals: Totals) -> str:
+    """The pool's memory in a line; empty while nothing is known of it."""
+    if not totals.memory_total_bytes:
+        return ""
+    budget = totals.memory_budget_bytes
+    of = "without a limit" if budget is None else f"of {size(budget)}"
+    short = "; the machine is short of memory, so nothing is started"
+    return (
+        f"memory: {size(totals.memory_reserved_bytes)} reserved {of}, "
+        f"{size(totals.memory_available_bytes)} available"
+        + (short if totals.memory_pressured else "")
+    )
+
+
+def needs(expected_bytes: int, expected_by: Expectation) -> str:
+    """What a server is expected to need, and how that is known."""
+    if not expected_bytes:
+        return "-"
+    return f"{size(expected_bytes)} ({expected_by.name.lower()})"
+
+
 def change(server: Server, state: str) -> str:
     """A server and what it is doing, in a line."""
     process = f" pid {server.pid}" if server.pid else ""
     place = f" {server.endpoint}" if server.endpoint else ""
     reason = f": {why(server)}" if why(server) else ""
     return safe(
-        f"{state:<11} {server.model} (generation {server.generation}{process}){place}{reason}"
+        f"{state:<13} {server.model} (generation {server.generation}{process}){place}{reason}"
     )

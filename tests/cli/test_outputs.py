@@ -50,11 +50,19 @@ def test_list_is_a_table_with_a_line_for_each_server(run: Run, service: Script) 
     expiry = Timestamp()
     expiry.FromDatetime(datetime.now(UTC) + timedelta(minutes=4, seconds=30))
     failed = pb.Server(model="b", state=pb.SERVER_STATE_FAILED, generation=3, detail="it died")
-    first = ready("vllm-mlx/qwen3-4b", create_time=ago(hours=2, minutes=5), expire_time=expiry)
+    first = ready(
+        "vllm-mlx/qwen3-4b",
+        create_time=ago(hours=2, minutes=5),
+        expire_time=expiry,
+        footprint_bytes=2_100_000_000,
+        expected_bytes=3_200_000_000,
+    )
     service.answer("List", listed(first, failed))
     result = run("list")
     lines = [line.split() for line in result.stdout.splitlines()]
-    assert lines[0] == ["MODEL", "STATE", "GEN", "PID", "ENDPOINT", "AGE", "EXPIRES"]
+    assert lines[0] == [
+        *["MODEL", "STATE", "GEN", "PID", "ENDPOINT", "MEMORY", "HOLDS", "AGE", "EXPIRES"]
+    ]
     endpoint = "http://127.0.0.1:49321"
     assert lines[1] == [
         "vllm-mlx/qwen3-4b",
@@ -62,9 +70,10 @@ def test_list_is_a_table_with_a_line_for_each_server(run: Run, service: Script) 
         "1",
         "4711",
         endpoint,
+        *["2.1", "GB", "/", "3.2", "GB", "-"],
         *["2h", "5m", "in", "4m"],
     ]
-    assert lines[2] == ["b", "FAILED", "3", "-", "-", "-", "-"]
+    assert lines[2] == ["b", "FAILED", "3", "-", "-", "-", "-", "-", "-"]
     assert result.stdout.splitlines()[3:] == ["  b: it died", "2 servers: 1 ready, 1 failed"]
 
 
@@ -85,7 +94,7 @@ def test_list_shows_who_waits_for_its_next_start(run: Run, service: Script) -> N
     totals = pb.PoolTotals(servers=1, backing_off=1, waiting_calls=2)
     service.answer("List", pb.ListResponse(servers=[waits], totals=totals))
     lines = run("list").stdout.splitlines()
-    assert lines[1].split() == ["b", "BACKING_OFF", "3", "-", "-", "-", "-"]
+    assert lines[1].split() == ["b", "BACKING_OFF", "3", "-", "-", "-", "-", "-", "-"]
     assert lines[2:] == ["  b: it died", "1 server: 1 backing off, 2 waiting to be ready"]
 
 
@@ -146,9 +155,9 @@ def test_watch_prints_a_line_for_each_event(run: Run, service: Script) -> None:
     )
     result = run("watch")
     assert [line[10:] for line in result.stdout.splitlines()] == [
-        "READY       a (generation 1 pid 4711) http://127.0.0.1:49321: warm",
+        "READY         a (generation 1 pid 4711) http://127.0.0.1:49321: warm",
         "that is all at revision 3; changes follow",
-        "REMOVED     a (generation 1 pid 4711) http://127.0.0.1:49321",
+        "REMOVED       a (generation 1 pid 4711) http://127.0.0.1:49321",
     ]
 
 

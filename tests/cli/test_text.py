@@ -1,6 +1,6 @@
 import pytest
 
-from pool_service.cli.text import safe, span
+from pool_service.cli.text import safe, size, span
 
 
 @pytest.mark.parametrize(
@@ -33,3 +33,21 @@ def test_what_a_terminal_would_obey_is_written_out(text: str, shown: str) -> Non
 )
 def test_spans_are_in_one_or_two_units(seconds: float, shown: str) -> None:
     assert span(seconds) == shown
+
+
+@pytest.mark.parametrize(
+    ("count", "shown"),
+    [
+        (0, "0 B"),
+        (999, "999 B"),
+        (1000, "1 kB"),
+        (512_000_000, "512 MB"),
+        (999_499_999, "999 MB"),
+        (999_999_999, "1.0 GB"),
+        (3_249_000_000, "3.2 GB"),
+        (999_960_000_000, "1.0 TB"),
+        (5_000_000_000_000_000, "5000.0 TB"),
+    ],
+)
+def test_sizes_are_in_the_decimal_unit_that_fits(count: int, shown: str) -> None:
+    assert size(count) == shown

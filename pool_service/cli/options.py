@@ -1,0 +1,91 @@
+"""What several commands take."""
+
+import math
+from pathlib import Path
+from typing import TypedDict
+
+import click
+
+FILE = click.Path(dir_okay=False, path_type=Path)
+
+
+class Asked(TypedDict):
+    """What is asked of a server besides its model; None is as the service has it."""
+
+    runtime_model: str | None
+    keep_alive: float | None
+    download: bool | None
+
+
+class AskedToHold(Asked):
+    """The same, and who asks."""
+
+    holder: str
+
+
+class Name(click.ParamType[str]):
+    """Text that can travel: arguments may hold any bytes."""
+
+    name = "text"
+
+    def convert(
+        self, value: object, param: click.Parameter | None, ctx: click.Context | None
+    ) -> str:
+        text = str(value)
+        try:
+            text.encode()
+        except UnicodeEncodeError:
+            self.fail(f"{text!r} is not UTF-8", param, ctx)
+        return text
+
+
+class Seconds(click.ParamType[float]):
+    """A finite number of seconds."""
+
+    name = "seconds"
+
+    def __init__(self, *, positive: bool) -> None:
+        """positive: zero and less are refused."""
+        self._positive = positive
+
+    def convert(
+        self, value: object, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        seconds: float = click.FLOAT(value, param, ctx)
+        if not math.isfinite(seconds):
+            self.fail(f"{value!r} is not finite", param, ctx)
+        if self._positive and seconds <= 0:
+            self.fail(f"{value!r} is not more than 0", param, ctx)
+        return seconds
+
+
+address_option = click.option(
+    "--address",
+    metavar="ADDR",
+    help="Where the service is; goes before the global --address.",
+    callback=lambda ctx, _param, given: given or ctx.obj,
+)
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, an object a line.")
+timeout_option = click.option(
+    "--timeout",
+    type=Seconds(positive=True),
+    metavar="SECONDS",
+    help="How long it may take; what may pass is tried again within it.",
+)
+config_option = click.option(
+    "--config", "config_file", type=FILE, metavar="FILE", help="The configuration, in TOML."
+)
+runtime_model_option = click.option(
+    "--runtime-model", type=Name(), metavar="R", help="What the runtime is to load for it."
+)
+keep_alive_option = click.option(
+    "--keep-alive",
+    type=Seconds(positive=False),
+    metavar="SECONDS",
+    help="How long it stays when unused; 0: not at all; negative: for ever.",
+)
+download_option = click.option(
+    "--download/--no-download",
+    default=None,
+    help="Whether missing files may be downloaded; else as the service is configured.",
+)
