@@ -124,30 +124,37 @@ async def _run(command: Sequence[str], held: AsyncHold, server: Server) -> int:
         ENDPOINT_VARIABLE: server.endpoint,
         MODEL_VARIABLE: server.served_model_name,
     }
-    process = await asyncio.create_subprocess_exec(*command, env=environment)
-    with _signals_for(process):
-        telling = asyncio.create_task(_tell_changes(held, server.endpoint))
+    with _signals() as terminated:
+        process = await asyncio.create_subprocess_exec(*command, env=environment)
+        beside = (
+            asyncio.create_task(_tell_changes(held, server.endpoint)),
+            asyncio.create_task(_pass_on(terminated, process)),
+        )
         code = await process.wait()
-        telling.cancel()
+        for task in beside:
+            task.cancel()
     return code if code >= 0 else 128 - code
 
 
 @contextmanager
-def _signals_for(process: asyncio.subprocess.Process) -> Iterator[None]:
-    """The command decides what a signal means: SIGTERM is passed on, Ctrl-C reached it already."""
-
-    def terminate() -> None:
-        with suppress(ProcessLookupError):
-            process.terminate()
-
+def _signals() -> Iterator[asyncio.Event]:
+    """Set by SIGTERM. Ctrl-C does nothing: it reached the command as well, which decides."""
     loop = asyncio.get_running_loop()
+    terminated = asyncio.Event()
     loop.add_signal_handler(signal.SIGINT, lambda: None)
-    loop.add_signal_handler(signal.SIGTERM, terminate)
+    loop.add_signal_handler(signal.SIGTERM, terminated.set)
     try:
-        yield
+        yield terminated
     finally:
         loop.remove_signal_handler(signal.SIGINT)
         loop.remove_signal_handler(signal.SIGTERM)
+
+
+async def _pass_on(terminated: asyncio.Event, process: asyncio.subprocess.Process) -> None:
+    while await terminated.wait():
+        terminated.clear()
+        with suppress(ProcessLookupError):
+            process.terminate()
 
 
 async def _tell_changes(held: AsyncHold, endpoint: str) -> None:

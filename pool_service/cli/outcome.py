@@ -110,7 +110,7 @@ def _words(error: "PoolError") -> str:
 
     before = f"; the failure before that: {error.__cause__}" if error.__cause__ else ""
     request = f" (request {error.request_id})" if error.request_id else ""
-    flag = " (here: --download)" if isinstance(error, ModelNotOnDisk) else ""
+    flag = " Here that is --download." if isinstance(error, ModelNotOnDisk) else ""
     return f"{error}{flag}{request}{before}"
 
 

@@ -1,9 +1,12 @@
+import os
+import pty
 from collections.abc import Callable, Iterator
 
 import pytest
 from click.testing import CliRunner, Result
 
 from pool_service.cli.commands import pool_service
+from tests.cli.program import Terminal
 from tests.client.scripted import Script, running
 
 Run = Callable[..., Result]
@@ -23,3 +26,11 @@ def run(service: Script) -> Run:
         return CliRunner().invoke(pool_service, arguments, env=environment)
 
     return runs
+
+
+@pytest.fixture
+def terminal() -> Iterator[Terminal]:
+    reader, writer = pty.openpty()
+    yield Terminal(reader, writer)
+    os.close(reader)
+    os.close(writer)

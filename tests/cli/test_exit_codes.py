@@ -18,6 +18,10 @@ SOON = (retry_after(3600),)
         (Refusal(StatusCode.NOT_FOUND, "no", "MODEL_UNKNOWN"), 5),
         (Refusal(StatusCode.FAILED_PRECONDITION, "no", "MODEL_REJECTED"), 5),
         (Refusal(StatusCode.FAILED_PRECONDITION, "no", "RUNTIME_UNAVAILABLE"), 5),
+        (Refusal(StatusCode.FAILED_PRECONDITION, "no", "CODE_NOT_TRUSTED"), 5),
+        (Refusal(StatusCode.FAILED_PRECONDITION, "no", "MODEL_TOO_LARGE"), 5),
+        (Refusal(StatusCode.UNAVAILABLE, "no", "FETCH_FAILED", SOON), 6),
+        (Refusal(StatusCode.RESOURCE_EXHAUSTED, "no", "QUEUE_FULL", SOON), 6),
         (Refusal(StatusCode.FAILED_PRECONDITION, "no", "SERVER_IN_USE"), 6),
         (Refusal(StatusCode.FAILED_PRECONDITION, "no", "CRASH_LOOP", SOON), 5),
         (Refusal(StatusCode.RESOURCE_EXHAUSTED, "no", "POOL_FULL", SOON), 6),
@@ -38,13 +42,34 @@ def test_the_reason_makes_the_exit_code(
 
 
 def test_a_service_that_is_not_there(run: Run, tmp_path: Path) -> None:
-    for command in (["list"], ["ensure", "m"], ["evict", "m"], ["watch"]):
+    one = (["ensure", "m"], ["evict", "m"], ["hold", "m"], ["pull", "m"])
+    for command in (*one, ["list"], ["watch"], ["models"], ["reload"]):
         result = run(*command, address=f"unix:{tmp_path}/none")
         assert result.exit_code == 3
         assert result.stderr.startswith(
             f"pool-service: cannot reach the pool service at unix:{tmp_path}/none: "
         )
         assert result.stderr.count("\n") == 1
+
+
+def test_who_may_not_download_is_told_the_flag(run: Run, service: Script) -> None:
+    refusal = Refusal(StatusCode.FAILED_PRECONDITION, "It is not here.", "MODEL_NOT_ON_DISK")
+    service.answer("Ensure", refusal)
+    result = run("ensure", "m")
+    assert (result.exit_code, result.stderr) == (
+        5,
+        "pool-service: It is not here. Here that is --download.\n",
+    )
+
+
+def test_the_services_configuration_is_not_valid(run: Run, service: Script) -> None:
+    wrong = Refusal(StatusCode.FAILED_PRECONDITION, "wrong:\na = 1\nb = 2", "CONFIG_INVALID")
+    service.answer("Reload", wrong)
+    result = run("reload")
+    assert (result.exit_code, result.stderr) == (
+        2,
+        "pool-service: wrong:\n    a = 1\n    b = 2\n",
+    )
 
 
 def test_the_callers_timeout(run: Run, service: Script) -> None:
@@ -107,6 +132,11 @@ def test_a_bug_of_the_service_is_told_with_the_request(run: Run, service: Script
         ["ensure", "\udcff"],
         ["ensure", "m", "--runtime-model", "\udcff"],
         ["evict", "\udcff"],
+        ["hold"],
+        ["hold", "m", "--keep-alive", "nan"],
+        ["hold", "m", "--json", "--", "true"],
+        ["hold", "m", "--", "no-such-program-anywhere"],
+        ["pull"],
         ["list", "--address", "unix:/\udcff"],
         ["unknown"],
     ],

@@ -1,6 +1,8 @@
 import json
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
+import pytest
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 from grpc import StatusCode
@@ -31,6 +33,19 @@ def test_ensure_prints_the_endpoint_and_nothing_else(run: Run, service: Script) 
     keep_alive = Duration(seconds=-1)
     assert service.ensured == [
         pb.EnsureRequest(model="m", runtime_model="r", keep_alive=keep_alive)
+    ]
+
+
+@pytest.mark.parametrize(("flag", "said"), [("--download", True), ("--no-download", False)])
+def test_ensure_says_whether_it_may_download(
+    run: Run, service: Script, flag: str, said: bool
+) -> None:
+    service.answer("Ensure", pb.EnsureResponse(server=ready()))
+    run("ensure", "m", flag)
+    run("ensure", "m")
+    assert service.ensured == [
+        pb.EnsureRequest(model="m", download=said),
+        pb.EnsureRequest(model="m"),
     ]
 
 
@@ -75,6 +90,62 @@ def test_list_is_a_table_with_a_line_for_each_server(run: Run, service: Script) 
     ]
     assert lines[2] == ["b", "FAILED", "3", "-", "-", "-", "-", "-", "-"]
     assert result.stdout.splitlines()[3:] == ["  b: it died", "2 servers: 1 ready, 1 failed"]
+
+
+def test_list_shows_who_waits_and_for_what_and_how_far_a_start_is(
+    run: Run, service: Script
+) -> None:
+    waits = pb.Server(
+        model="a",
+        state=pb.SERVER_STATE_QUEUED,
+        queue_position=2,
+        detail="waits for b to go",
+        expected_bytes=3_200_000_000,
+    )
+    loads = pb.Server(model="b", state=pb.SERVER_STATE_STARTING, progress=0.434)
+    service.answer("List", listed(waits, loads))
+    rows = run("list").stdout.splitlines()
+    assert rows[1].split()[:3] == ["a", "QUEUED", "#2"]
+    assert "- / 3.2 GB" in rows[1]
+    assert rows[2].split()[:3] == ["b", "STARTING", "43%"]
+    assert rows[3] == "  a: waits for b to go"
+
+
+def test_list_shows_who_is_held_and_what_the_configuration_no_longer_says(
+    run: Run, service: Script
+) -> None:
+    service.answer("List", listed(ready("a", holds=2), ready("b", outdated=True)))
+    held, kept, remark, _ = run("list").stdout.splitlines()[1:]
+    assert held.split()[-3:] == ["2", "-", "held"]
+    assert kept.split()[-3:] == ["-", "-", "never"]
+    assert (
+        remark == "  b: runs as the configuration no longer says, and ends when it is next unused"
+    )
+
+
+SHORT = "; the machine is short of memory, so nothing is started"
+
+
+@pytest.mark.parametrize(
+    ("more", "shown"),
+    [
+        ({"memory_budget_bytes": 20_000_000_000}, "of 20.0 GB, 8.1 GB available"),
+        ({}, "without a limit, 8.1 GB available"),
+        ({"memory_pressured": True}, f"without a limit, 8.1 GB available{SHORT}"),
+    ],
+    ids=["budget", "no budget", "pressure"],
+)
+def test_list_ends_with_the_memory(
+    run: Run, service: Script, more: dict[str, Any], shown: str
+) -> None:
+    totals = pb.PoolTotals(
+        memory_reserved_bytes=12_300_000_000,
+        memory_available_bytes=8_100_000_000,
+        memory_total_bytes=32_000_000_000,
+        **more,
+    )
+    service.answer("List", pb.ListResponse(totals=totals))
+    assert run("list").output == f"0 servers\nmemory: 12.3 GB reserved {shown}\n"
 
 
 def test_list_in_a_pipe_cuts_nothing_off(run: Run, service: Script) -> None:

@@ -1,65 +1,15 @@
 """The program as it is started: by its own interpreter, in pipes and on a terminal."""
 
 import os
-import pty
-import select
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
 
 import pytest
 
 from pool_service_client.v1 import pool_service_pb2 as pb
+from tests.cli.program import MAIN, Terminal, running, started
 from tests.client.scripted import Script, Stay, changed, ready, synced
-
-MAIN = "from pool_service.cli import main; main()"
-
-
-def started(
-    script: Script, *arguments: str, stdout: int = subprocess.PIPE, stderr: int = subprocess.PIPE
-) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [sys.executable, "-c", MAIN, *arguments],
-        env={**os.environ, "POOL_SERVICE_ADDRESS": script.address, "TERM": "xterm"},
-        stdin=subprocess.DEVNULL,
-        stdout=stdout,
-        stderr=stderr,
-        text=True,
-    )
-
-
-@dataclass
-class Terminal:
-    """What is written to a pseudo-terminal."""
-
-    reader: int
-    writer: int
-    seen: str = field(default="")
-
-    def wait_for(self, text: str) -> None:
-        while text not in self.seen:
-            assert select.select([self.reader], [], [], 20)[0], f"{text!r} not in {self.seen!r}"
-            self.seen += os.read(self.reader, 65536).decode()
-
-
-@pytest.fixture
-def terminal() -> Iterator[Terminal]:
-    reader, writer = pty.openpty()
-    yield Terminal(reader, writer)
-    os.close(reader)
-    os.close(writer)
-
-
-@contextmanager
-def running(process: subprocess.Popen[str]) -> Iterator[subprocess.Popen[str]]:
-    with process:
-        try:
-            yield process
-        finally:
-            process.kill()
 
 
 def test_help_imports_none_of_what_the_commands_need() -> None:

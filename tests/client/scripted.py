@@ -54,8 +54,19 @@ class Stay:
             gone.wait()
 
 
+class Gate:
+    """Goes on when the test opens it."""
+
+    def __init__(self) -> None:
+        self._opened = threading.Event()
+        self.open = self._opened.set
+
+    def end(self, _context: grpc.ServicerContext) -> None:
+        self._opened.wait(20)
+
+
 M = TypeVar("M", bound=Message)
-Step = Message | Refusal | Stay
+Step = Message | Refusal | Stay | Gate
 
 
 def retry_after(seconds: float) -> RetryInfo:

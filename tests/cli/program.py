@@ -1,0 +1,51 @@
+"""The program as a process of its own, and a terminal for it."""
+
+import os
+import select
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from tests.client.scripted import Script
+
+MAIN = "from pool_service.cli import main; main()"
+
+
+def started(
+    script: Script, *arguments: str, stdout: int = subprocess.PIPE, stderr: int = subprocess.PIPE
+) -> subprocess.Popen[str]:
+    """In a process group of its own, so that Ctrl-C can be sent to all that a terminal would."""
+    return subprocess.Popen(
+        [sys.executable, "-c", MAIN, *arguments],
+        env={**os.environ, "POOL_SERVICE_ADDRESS": script.address, "TERM": "xterm"},
+        stdin=subprocess.DEVNULL,
+        stdout=stdout,
+        stderr=stderr,
+        text=True,
+        process_group=0,
+    )
+
+
+@dataclass
+class Terminal:
+    """What is written to a pseudo-terminal."""
+
+    reader: int
+    writer: int
+    seen: str = field(default="")
+
+    def wait_for(self, text: str) -> None:
+        while text not in self.seen:
+            assert select.select([self.reader], [], [], 20)[0], f"{text!r} not in {self.seen!r}"
+            self.seen += os.read(self.reader, 65536).decode()
+
+
+@contextmanager
+def running(process: subprocess.Popen[str]) -> Iterator[subprocess.Popen[str]]:
+    with process:
+        try:
+            yield process
+        finally:
+            process.kill()
