@@ -108,11 +108,14 @@ class Books:
         """When something is to be done about it if nothing happens before."""
         if server.phase is not Phase.READY:
             return server.step_deadline
+        return min(self._look_due(server), server.step_deadline)
+
+    def _look_due(self, server: Server) -> float:
+        """When a READY one is to be asked whether it is used."""
         look = server.expires_at
         if server.model in self._claims:
             look = min(look, server.resides_until)
-        look = max(look, self._busy_until.get(server.model, look))
-        return min(look, server.step_deadline)
+        return max(look, self._busy_until.get(server.model, look))
 
     def _drop(self, server: Server) -> None:
         """It is no longer in the pool; its generation and last exit stay known."""

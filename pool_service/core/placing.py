@@ -223,7 +223,14 @@ class Placing(Use):
                 claims.update(dict.fromkeys(models, server.model))
                 return why, False
             case Wait(why, passable):
+                self._look_at_the_busy(now)
                 return why, passable
+
+    def _look_at_the_busy(self, now: float) -> None:
+        """Whether they still are, since somebody waits for that."""
+        for model, until in self._busy_until.items():
+            if until <= now:
+                self._check_use(self._roster[model])
 
     def _start(self, server: Server) -> None:
         generation = self._next_generation(server)
@@ -272,16 +279,17 @@ class Placing(Use):
             last_used_at=server.last_used_at,
             uses=decayed(uses, now - at),
         )
-        standing = self._standing(server, now)
+        standing = self._standing(server)
         return Resident(candidate, standing, server.settings.groups, server.resides_until)
 
-    def _standing(self, server: Server, now: float) -> Standing:
+    def _standing(self, server: Server) -> Standing:
         if server.phase in life.LEAVING or self._evictions.of(server.model):
             return Standing.LEAVING
-        if server.phase is not Phase.READY or server.holds or server.settings.pinned:
+        if server.holds or server.settings.pinned:
             return Standing.FIXED
-        busy = now < self._busy_until.get(server.model, now)
-        return Standing.BUSY if busy else Standing.UNUSED
+        if server.phase is not Phase.READY:
+            return Standing.COMING
+        return Standing.BUSY if server.model in self._busy_until else Standing.UNUSED
 
     # --- claims ---------------------------------------------------------------------------
 
@@ -291,7 +299,7 @@ class Placing(Use):
         self._claims = claims
         for model in claims:
             server = self._roster[model]
-            if self._due(server) <= now:
+            if self._look_due(server) <= now:
                 self._check_use(server)
             else:
                 self._arm(server)
