@@ -1,5 +1,8 @@
 """Both clients and the service's own gRPC side, over a scripted world."""
 
+from contextlib import AsyncExitStack
+from pathlib import Path
+
 import pytest
 
 from pool_service.core.types import Settings
@@ -99,3 +102,17 @@ async def test_a_model_that_is_not_listed_is_unknown_where_only_those_are_served
 async def test_a_reload_of_the_same_changes_nothing(connect: Connect) -> None:
     async with serving() as service:
         assert await connect(service.address).call("reload") == Reloaded((), (), (), ())
+
+
+async def test_a_hold_goes_on_at_the_next_service(connect: Connect, tmp_path: Path) -> None:
+    address = f"unix:{tmp_path}/s"
+    async with serving(address=address), AsyncExitStack() as stack:
+        hold = await stack.enter_async_context(connect(address).hold("m"))
+        await hold.ready()
+        staying = stack.pop_all()
+    async with serving(address=address) as successor, staying:
+        while not successor.pool.page(None, 9):
+            await hold.next()
+        (server,) = successor.pool.page(None, 9)
+        assert server.holds == 1
+        assert (await hold.ready()).endpoint
