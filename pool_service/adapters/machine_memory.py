@@ -1,0 +1,163 @@
+"""The memory of the machine, or of the container: what differs between Linux and macOS."""
+
+import ctypes
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Protocol
+
+import psutil
+
+BUDGET_SHARE = 0.75
+"""Of the memory, for all servers together, where the system names no limit."""
+
+STALLED = 10.0
+"""Percent of the last ten seconds in which nothing could run for want of memory ("full
+avg10" of Linux's pressure stall information): with so much the machine is short of it."""
+
+_GIB = 1024**3
+
+
+class MachineMemory(Protocol):
+    """Looks at it; each call looks afresh. Blocking. Bytes."""
+
+    def total(self) -> int:
+        """What there is."""
+
+    def available(self) -> int:
+        """What could be taken without anybody suffering."""
+
+    def pressured(self) -> bool:
+        """Whether the system says that it is short of memory."""
+
+    def default_budget(self) -> int:
+        """What all servers together may take where nothing is configured."""
+
+
+def machine_memory() -> MachineMemory:
+    """That of this machine."""
+    return MacMemory(_sysctl) if sys.platform == "darwin" else LinuxMemory()
+
+
+class LinuxMemory:
+    """The machine's, bounded by the control groups that this process is in.
+
+    root: of the file system.
+    """
+
+    def __init__(self, root: Path = Path("/")) -> None:
+        self._proc = root / "proc"
+        self._groups = root / "sys/fs/cgroup"
+
+    def total(self) -> int:
+        """As /proc/meminfo says, or the least limit of a control group."""
+        limits = [limit for limit, _ in self._limits()]
+        return min([psutil.virtual_memory().total, *limits])
+
+    def available(self) -> int:
+        """As the kernel estimates it, or what the tightest control group has left."""
+        left = [max(limit - used, 0) for limit, used in self._limits()]
+        return min([psutil.virtual_memory().available, *left])
+
+    def pressured(self) -> bool:
+        """By the pressure of the machine, and of the own control group."""
+        files = [self._proc / "pressure/memory"]
+        files += [group / "memory.pressure" for group in list(self._ancestors())[:1]]
+        return any(_stalled(file) >= STALLED for file in files)
+
+    def default_budget(self) -> int:
+        """A share of it."""
+        return int(self.total() * BUDGET_SHARE)
+
+    def _limits(self) -> Iterator[tuple[int, int]]:
+        """Each limit that holds here, and what is used of it and cannot be given back at once."""
+        for group in self._ancestors():
+            limit = _number(group / "memory.max") or _number(group / "memory.limit_in_bytes")
+            used = _number(group / "memory.current") or _number(group / "memory.usage_in_bytes")
+            if limit is not None and used is not None:
+                yield limit, max(used - _cache(group / "memory.stat"), 0)
+
+    def _ancestors(self) -> Iterator[Path]:
+        """The own control group and all above it, in version 2 and in version 1."""
+        for line in _text(self._proc / "self/cgroup").splitlines():
+            _, controllers, path = [*line.split(":", 2), "", ""][:3]
+            if controllers == "" or "memory" in controllers.split(","):
+                base = self._groups / "memory" if controllers else self._groups
+                group = base / path.lstrip("/")
+                # In a container the path may be that of the host, which is not there.
+                inner = [group, *group.parents] if group.is_dir() else [base]
+                yield from (one for one in inner if one == base or base in one.parents)
+
+
+class MacMemory:
+    """Unified memory: of the processors and of Metal alike. Not yet run on a Mac.
+
+    sysctl: the number that a name of the system's state has, None if there is none.
+    """
+
+    def __init__(self, sysctl: Callable[[str], int | None]) -> None:
+        self._sysctl = sysctl
+
+    def total(self) -> int:
+        """As the system says."""
+        return psutil.virtual_memory().total
+
+    def available(self) -> int:
+        """As psutil estimates it: free, inactive and purgeable."""
+        return psutil.virtual_memory().available
+
+    def pressured(self) -> bool:
+        """kern.memorystatus_vm_pressure_level: 1 is normal, 2 a warning, 4 critical."""
+        return (self._sysctl("kern.memorystatus_vm_pressure_level") or 1) > 1
+
+    def default_budget(self) -> int:
+        """What Metal recommends to keep resident (recommendedMaxWorkingSetSize).
+
+        iogpu.wired_limit_mb where it is set; else it is two thirds of the memory up to 36
+        GiB, and three quarters of more.
+        """
+        wired = self._sysctl("iogpu.wired_limit_mb") or 0
+        if wired > 0:
+            return wired * 1024**2
+        total = self.total()
+        return total * 2 // 3 if total <= 36 * _GIB else total * 3 // 4
+
+
+def _sysctl(name: str) -> int | None:
+    value = ctypes.create_string_buffer(8)
+    size = ctypes.c_size_t(8)
+    libc = ctypes.CDLL(None)
+    if libc.sysctlbyname(name.encode(), value, ctypes.byref(size), None, ctypes.c_size_t(0)):
+        return None
+    return int.from_bytes(value.raw[: size.value], "little")
+
+
+def _stalled(file: Path) -> float:
+    """Percent; 0 where the kernel does not tell."""
+    for line in _text(file).splitlines():
+        kind, *fields = line.split()
+        values = dict(field.partition("=")[::2] for field in fields)
+        if kind == "full" and "avg10" in values:
+            return float(values["avg10"])
+    return 0.0
+
+
+def _cache(file: Path) -> int:
+    """Bytes of files that a control group gives back when they are wanted."""
+    for line in _text(file).splitlines():
+        name, _, value = line.partition(" ")
+        if name in {"inactive_file", "total_inactive_file"} and value.isdigit():
+            return int(value)
+    return 0
+
+
+def _number(file: Path) -> int | None:
+    text = _text(file).strip()
+    return int(text) if text.isdigit() else None
+
+
+def _text(file: Path) -> str:
+    try:
+        return file.read_text()
+    except (OSError, ValueError):
+        return ""
