@@ -27,9 +27,11 @@ class Standing(Enum):
     LEAVING = auto()
     """It is on its way out."""
     FIXED = auto()
-    """It is starting, held, pinned or otherwise not to be evicted."""
+    """It is held or pinned, and not to be evicted."""
+    COMING = auto()
+    """It is starting: it may have to go, but not before it is READY."""
     BUSY = auto()
-    """It was found at work a moment ago."""
+    """It was found at work when it was last looked at."""
     UNUSED = auto()
     """As far as is known it could go."""
 
@@ -178,7 +180,11 @@ def _make_room(demand: Demand, room: Room, short: Shortage, now: float) -> Verdi
         if choice is settled or choice is unused or demand.waited >= PATIENCE:
             return EvictFirst(tuple(one.candidate.model for one in chosen), _why(chosen, now))
         return Wait(f"{_names(busy)} to be less busy", passable=True)
-    kept = [one for one in room.residents if one.standing is Standing.FIXED]
+    coming = [one for one in room.residents if one.standing is Standing.COMING]
+    if demand.waited >= PATIENCE and _chosen(unused + busy + coming, short, now) is not None:
+        # Else those that pass it would always be in its way, each in its turn.
+        return Wait(f"{_names(coming)} to have started", passable=False)
+    kept = coming + [one for one in room.residents if one.standing is Standing.FIXED]
     why = f"{_names(kept)} to go, which the pool does not evict" if kept else "memory"
     return Wait(why, passable=True)
 

@@ -36,7 +36,7 @@ class Upkeep(Ceiling):
         for server in self._roster:
             if server.phase is Phase.READY:
                 self._keep(life.spared(server, now))
-            elif server.phase in (Phase.STARTING, Phase.STOPPING):
+            elif server.phase in (Phase.QUEUED, Phase.STARTING, Phase.STOPPING):
                 self._keep(life.delayed(server, away))
 
     def _overdue(self, server: Server, now: float) -> None:

@@ -52,6 +52,8 @@ class Use(Supervision):
                 self._leave_out(eviction, server, requests)
         if busy:
             self._busy_until[server.model] = now + BUSY_PAUSE
+        elif self._busy_until.pop(server.model, None) is not None:
+            self._room_changed = True
         cause = self._cause_to_go(server, now, busy=busy)
         if cause is not None:
             self._leave_or_look_again(server, cause, now)

@@ -252,7 +252,7 @@ async def test_pinned_and_starting_servers_make_no_room() -> None:
         run.world.script("b", sized(5))
         with pytest.raises(PoolFull) as caught:
             await run.pool.ensure("b")
-        assert "'p', 's' to go, which the pool does not evict" in str(caught.value)
+        assert "waits for 's' to have started" in str(caught.value)
         assert caught.value.retry_after > 0
         assert run.world.times("signal") == []
         call.cancel()
