@@ -1,6 +1,7 @@
 """The memory of the machine, or of the container: what differs between Linux and macOS."""
 
 import ctypes
+import re
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,6 +17,7 @@ STALLED = 10.0
 avg10" of Linux's pressure stall information): with so much the machine is short of it."""
 
 _GIB = 1024**3
+_FULL = re.compile(r"^full .*?avg10=(\d+(?:\.\d+)?)", re.MULTILINE)
 
 
 class MachineMemory(Protocol):
@@ -134,12 +136,8 @@ def _sysctl(name: str) -> int | None:
 
 def _stalled(file: Path) -> float:
     """Percent; 0 where the kernel does not tell."""
-    for line in _text(file).splitlines():
-        kind, *fields = line.split()
-        values = dict(field.partition("=")[::2] for field in fields)
-        if kind == "full" and "avg10" in values:
-            return float(values["avg10"])
-    return 0.0
+    told = _FULL.search(_text(file))
+    return float(told[1]) if told else 0.0
 
 
 def _cache(file: Path) -> int:
