@@ -304,7 +304,7 @@ class Placing(Use):
             else:
                 self._arm(server)
         for model in released:
-            if model not in self._checking:
+            if not self._evictions.of(model):
                 self._stay(self._roster[model], now, busy=False)
 
 
