@@ -17,11 +17,11 @@ _log = structlog.get_logger(__name__)
 WEIGHTS_FACTOR = 1.15
 """Of the weights: what a load needs beside them (copies, the key-value cache of a request)."""
 
-BASE = 250 * 1024**2
-"""Bytes that a runtime takes without a model: its interpreter and libraries."""
+BASE = 125 * 1024**2
+"""Bytes that a vllm-mlx takes without weights: its interpreter and libraries."""
 
-GUESS = 8 * 1024**3
-"""Bytes for a model of which nothing is known: 7 billion weights of 8 bits, or 14 of 4."""
+GUESS = 4 * 1024**3
+"""Bytes for a model of which nothing is known: seven billion weights of 4 bits."""
 
 FADING = 0.9
 """What was needed once counts so much less after each run that needed less, so that one

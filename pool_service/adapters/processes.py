@@ -57,11 +57,13 @@ _SIGNALS = {
 class _Owned:
     """A process from its spawn or its adoption to the end of its sweep.
 
-    log_path: None where it is not known; popen: of one that was started here.
+    kind: of its runtime; log_path: None where it is not known; popen: of one that was
+    started here.
     """
 
     identity: Identity
     nonce: str
+    kind: str
     log_path: Path | None
     popen: "subprocess.Popen[bytes] | None" = None
     members: frozenset[Identity] = frozenset()
@@ -71,7 +73,8 @@ class _Owned:
 class LocalProcesses:
     """Implements the port `Processes` for this machine.
 
-    state_dir: where logs and working directories are; term_timeout: seconds that what a
+    state_dir: where logs and working directories are; diagnose_of: tells by the kind of a
+    runtime what the ends of its processes mean; term_timeout: seconds that what a
     process left behind has after SIGTERM; second_look: seconds until a process that was not
     found is looked for once more.
     """
@@ -81,14 +84,14 @@ class LocalProcesses:
         state_dir: Path,
         logs: LogStore,
         *,
-        diagnose: Diagnose = diagnose_exit,
+        diagnose_of: Callable[[str], Diagnose] = lambda _kind: diagnose_exit,
         watch: ExitWatch | None = None,
         term_timeout: float = 3.0,
         second_look: float = 0.25,
     ) -> None:
         self._state_dir = state_dir
         self._logs = logs
-        self._diagnose = diagnose
+        self._diagnose_of = diagnose_of
         self._watch = watch or exit_watch()
         self._term_timeout = term_timeout
         self._second_look = second_look
@@ -100,7 +103,7 @@ class LocalProcesses:
             launch, model, generation, plan, self._state_dir, self._logs
         )
         self._owned[child.identity] = _Owned(
-            child.identity, plan.nonce, child.log_path, child.popen
+            child.identity, plan.nonce, plan.kind, child.log_path, child.popen
         )
         return SpawnedProcess(child.identity, str(child.log_path))
 
@@ -115,7 +118,7 @@ class LocalProcesses:
             return None
         known_path = Path(server.log_path) if server.log_path else None
         log_path = known_path or self._logs.path_of(server.model, server.generation)
-        await self._take_over(identity, nonce, log_path)
+        await self._take_over(_Owned(identity, nonce, server.plan.kind, log_path))
         return SpawnedProcess(identity, str(log_path))
 
     async def strays(self, nonces: Collection[str]) -> tuple[Identity, ...]:
@@ -135,7 +138,7 @@ class LocalProcesses:
         await gone(self._watch, identity)
         owned = self._owned.get(identity)
         if owned is None:
-            return self._report(None, ())
+            return self._report("", None, ())
         if owned.report is None:
             owned.report = await _outlasting(lambda: self._bury(owned))
         return owned.report
@@ -181,15 +184,15 @@ class LocalProcesses:
             await self._end_kin(nonce)
             return None
         _log.warning("a process of this pool runs that no record tells of", pid=leader.pid)
-        await self._take_over(leader, nonce, None)
+        await self._take_over(_Owned(leader, nonce, "", None))
         return leader
 
-    async def _take_over(self, identity: Identity, nonce: str, log_path: Path | None) -> None:
-        members = await _outlasting(lambda: members_of(identity))
-        owned = self._owned.setdefault(identity, _Owned(identity, nonce, log_path))
+    async def _take_over(self, found: _Owned) -> None:
+        members = await _outlasting(lambda: members_of(found.identity))
+        owned = self._owned.setdefault(found.identity, found)
         owned.members |= members
-        if log_path:
-            self._logs.adopt(log_path)
+        if owned.log_path:
+            self._logs.adopt(owned.log_path)
 
     async def _end_kin(self, nonce: str) -> None:
         """End what descends from a process that is not there itself."""
@@ -209,12 +212,13 @@ class LocalProcesses:
         """Look at its group before reaping it: after that the number can become another's."""
         owned.members |= members_of(owned.identity)
         status = _reap(owned.popen) if owned.popen else _reap_adopted(owned.identity)
-        return self._report(status, last_lines(owned.log_path) if owned.log_path else ())
+        lines = last_lines(owned.log_path) if owned.log_path else ()
+        return self._report(owned.kind, status, lines)
 
-    def _report(self, status: int | None, lines: tuple[str, ...]) -> ExitReport:
+    def _report(self, kind: str, status: int | None, lines: tuple[str, ...]) -> ExitReport:
         code = status if status is None or status >= 0 else None
         number = -status if status is not None and status < 0 else None
-        diagnosis, message = self._diagnose(code, number, lines)
+        diagnosis, message = self._diagnose_of(kind)(code, number, lines)
         return ExitReport(code, number, diagnosis, message, lines)
 
     def _clean_up(self, owned: _Owned) -> None:

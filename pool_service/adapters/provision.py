@@ -25,7 +25,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 
 from pool_service.adapters import vllm_mlx
-from pool_service.adapters.runtime_search import Program, Versions, check_version
+from pool_service.adapters.runtime_search import Program, check_version, version_of
 from pool_service.core.errors import RuntimeUnavailable
 
 Progress = Callable[[int, int, str], None]
@@ -113,7 +113,7 @@ class Provisioner:
         listed = ("-r", str(self._requirements))
         await _run(python, *_PIP, *listed, lock=lock, on_line=steps.on_pip_line)
         program = Program(_program(directory), "just installed")
-        version = await Versions().version_of(program.path)
+        version = await version_of(program.path)
         check_version(program, version)
         await asyncio.to_thread(_write_marker, directory, str(version))
         steps.finish(f"vllm-mlx {version} is installed")

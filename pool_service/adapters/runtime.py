@@ -8,11 +8,12 @@ import asyncio
 import os
 import secrets
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from pool_service.adapters import plain_runtime, vllm_mlx
-from pool_service.adapters.diagnosis import Diagnose
+from pool_service.adapters import vllm_mlx
+from pool_service.adapters.arguments import argument_flaw, options_of
 from pool_service.adapters.environment import scrubbed
 from pool_service.adapters.launch_plan import (
     Kind,
@@ -29,16 +30,16 @@ from pool_service.adapters.port_book import PortBook
 from pool_service.adapters.provision import Progress, Provisioner
 from pool_service.adapters.runtime_search import (
     INSTALL,
+    Answers,
     Program,
-    Versions,
     check_version,
     interpreter_of,
     search_configured,
     search_default,
+    version_of,
 )
 from pool_service.core.errors import PoolError, RuntimeUnavailable
-from pool_service.core.types import Appraisal, LaunchPlan, Settings, Source
-from pool_service.ports import FetchProgress
+from pool_service.core.types import LaunchPlan, Settings
 
 DEFAULT_COMMAND = (vllm_mlx.PROGRAM, "serve", "{runtime_model}", "--port", "{port}")
 
@@ -80,7 +81,7 @@ class RuntimeDescription:
 
 
 class CommandRuntime:
-    """Implements the port `Runtime` by a command template.
+    """One runtime, by its command template.
 
     provisioner: default, into the options' data_dir; progress: of an installation at first
     need; inherited: the environment of which servers get the harmless part.
@@ -98,38 +99,64 @@ class CommandRuntime:
         self._provisioner = provisioner or Provisioner(options.data_dir)
         self._progress = progress
         self._inherited = inherited
-        self._versions = Versions()
+        self._versions = Answers(version_of)
+        self._arguments = Answers(options_of)
         self._ports = PortBook()
 
     @property
-    def diagnose(self) -> Diagnose:
-        """Tells what the end of one of its processes means."""
-        kind = self._options.effective_kind
-        return vllm_mlx.diagnose if kind == "vllm-mlx" else plain_runtime.diagnose
+    def kind(self) -> Kind:
+        """What its program is treated as."""
+        return self._options.effective_kind
 
-    async def appraise(self, model: str, settings: Settings) -> Appraisal:
-        """What its server will need of memory; see the port."""
-        check_names(model, settings.runtime_model)
-        if settings.expected_memory is None:
-            return Appraisal(0, Source.UNKNOWN)
-        return Appraisal(settings.expected_memory, Source.DECLARED)
+    @property
+    def loads_from_disk(self) -> bool:
+        """Whether it is a vllm-mlx by its name, which here downloads nothing itself.
 
-    async def fetch(self, model: str, settings: Settings, progress: FetchProgress) -> None:
-        """Nothing: the runtime downloads what it is asked to load."""
-
-    def learn(self, settings: Settings, needed: int) -> None:
-        """Nothing is remembered."""
+        A wrapper of another name may do anything, and is not asked its version either.
+        """
+        return kind_of(self._options.command) == "vllm-mlx"
 
     async def prepare(self, model: str, settings: Settings) -> LaunchPlan:
-        """Find (or provision) the program and write down how to start it; see the port."""
+        """Find (or provision) the program and write down how to start it.
+
+        Raises RuntimeUnavailable, or ModelRejected where that can be told early.
+        """
         check_names(model, settings.runtime_model)
-        if self._options.effective_kind == "vllm-mlx":
+        if self.kind == "vllm-mlx":
             await asyncio.to_thread(check_directory, model, settings.runtime_model)
         try:
             program = await self._usable_program()
         except PoolError as error:
             raise replace(error, model=model) from error
-        return self._plan(program, model, settings.runtime_model)
+        if settings.arguments:
+            await self._check_arguments(program, model, settings)
+        return self._plan(program, model, settings)
+
+    def environment(self, settings: Settings) -> tuple[tuple[str, str], ...]:
+        """What a process with these settings gets, sorted by the names."""
+        extra = vllm_mlx.ENVIRONMENT if self.kind == "vllm-mlx" else ()
+        offline = vllm_mlx.OFFLINE if self.loads_from_disk else ()
+        own = self._options.environment
+        return scrubbed(self._inherited, extra, offline, own, settings.environment)
+
+    async def version(self) -> str:
+        """Of what would be started now; empty where that cannot be told."""
+        with suppress(RuntimeUnavailable):
+            program = self._found()
+            if program is not None and self.loads_from_disk:
+                return await self._versions.of(program.path) or ""
+        return ""
+
+    async def interpreter(self) -> str:
+        """The Python of a vllm-mlx, which can do what it can. Raises RuntimeUnavailable."""
+        program = await self._usable_program()
+        found = interpreter_of(program.path)
+        if found is None:
+            raise RuntimeUnavailable(
+                f"'{program.path}' is no script of a Python environment, so nothing can be "
+                "downloaded with it. Download the model by hand."
+            )
+        return found
 
     async def describe(self) -> RuntimeDescription:
         """What would be started now, without installing anything.
@@ -140,10 +167,8 @@ class CommandRuntime:
         if program is None:
             raise _missing()
         version = await self._checked_version(program)
-        is_vllm_mlx = self._is_vllm_mlx()
-        interpreter = interpreter_of(program.path) if is_vllm_mlx else None
-        kind = self._options.effective_kind
-        return RuntimeDescription(str(program.path), program.found, kind, version, interpreter)
+        interpreter = interpreter_of(program.path) if self.loads_from_disk else None
+        return RuntimeDescription(str(program.path), program.found, self.kind, version, interpreter)
 
     async def _usable_program(self) -> Program:
         program = self._found()
@@ -162,27 +187,35 @@ class CommandRuntime:
             return search_default(self._provisioner.installed)
         return search_configured(name)
 
-    def _is_vllm_mlx(self) -> bool:
-        """Whether it goes by that name: a wrapper of another name is not asked its version."""
-        return kind_of(self._options.command) == "vllm-mlx"
-
     async def _checked_version(self, program: Program) -> str | None:
-        if not self._is_vllm_mlx():
+        if not self.loads_from_disk:
             return None
-        version = await self._versions.version_of(program.path)
+        version = await self._versions.of(program.path)
         check_version(program, version)
         return version
 
-    def _plan(self, program: Program, model: str, runtime_model: str) -> LaunchPlan:
-        options = self._options
-        extra: tuple[tuple[str, str], ...] = ()
+    async def _check_arguments(self, program: Program, model: str, settings: Settings) -> None:
+        if not self.loads_from_disk:
+            return
+        options = await self._arguments.of(program.path)
+        flaw = argument_flaw(settings.arguments, options) if options else None
+        if flaw is not None:
+            raise RuntimeUnavailable(
+                f"{model!r} cannot be started with the arguments of its configuration: {flaw}. "
+                "Correct them, and reload.",
+                model=model,
+            )
+
+    def _plan(self, program: Program, model: str, settings: Settings) -> LaunchPlan:
+        options, runtime_model = self._options, settings.runtime_model
         port: int | None = None
-        command = (str(program.path), *options.command[1:])
-        if options.effective_kind == "vllm-mlx":
+        command = (str(program.path), *options.command[1:], *settings.arguments)
+        if self.kind == "vllm-mlx":
+            command += (vllm_mlx.TRUST,) if settings.trust_remote_code else ()
             served = options.served_model_name or "{model}"
             command = with_options(command, served)
             served = option_value(command, vllm_mlx.SERVED_MODEL_NAME) or served
-            extra, told = vllm_mlx.ENVIRONMENT, vllm_mlx.CHOOSES_PORT
+            told = vllm_mlx.CHOOSES_PORT
         else:
             served = options.served_model_name or "{runtime_model}"
             port = self._ports.reserve() if takes_port(command) else None
@@ -190,11 +223,12 @@ class CommandRuntime:
         names = Names(model, runtime_model, told)
         return LaunchPlan(
             argv=filled(command, names),
-            environment=scrubbed(self._inherited, extra, options.environment),
+            environment=self.environment(settings),
             port=port,
             health_path=options.health_path,
             served_model_name=filled((served,), names)[0],
             nonce=secrets.token_hex(16),
+            kind=self.kind,
         )
 
 

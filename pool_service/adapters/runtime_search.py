@@ -13,15 +13,18 @@ import shutil
 import signal
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Generic, TypeVar
 
 from pool_service.adapters import vllm_mlx
 from pool_service.adapters.environment import scrubbed
 from pool_service.core.errors import RuntimeUnavailable
 
 INSTALL = "pool-service runtime install"
+
+T = TypeVar("T")
 
 _VERSION = re.compile(r"\d+(?:\.\d+)+\S*")
 _QUERY = f"import importlib.metadata as m; print(m.version({vllm_mlx.DISTRIBUTION!r}))"
@@ -103,15 +106,16 @@ def _exec_line(line: str) -> str:
     return ""
 
 
-class Versions:
-    """Versions of vllm-mlx programs, remembered until the program's file changes."""
+class Answers(Generic[T]):
+    """What programs say of themselves, remembered until the program's file changes."""
 
-    def __init__(self) -> None:
-        self._known: dict[Path, tuple[_Stamp, str | None]] = {}
+    def __init__(self, ask: Callable[[Path], Awaitable[T]]) -> None:
+        self._ask = ask
+        self._known: dict[Path, tuple[_Stamp, T]] = {}
         self._lock = asyncio.Lock()
 
-    async def version_of(self, path: Path) -> str | None:
-        """The version, without importing it where its metadata can be had; None: not known."""
+    async def of(self, path: Path) -> T:
+        """What the program at `path` says."""
         known = self._lookup(path)
         if known:
             return known[1]
@@ -119,11 +123,11 @@ class Versions:
         async with self._lock:
             known = self._lookup(path)
             if not known:
-                known = (_stamp(path), await _ask_version(path))
+                known = (_stamp(path), await self._ask(path))
                 self._known[path] = known
             return known[1]
 
-    def _lookup(self, path: Path) -> tuple[_Stamp, str | None] | None:
+    def _lookup(self, path: Path) -> tuple[_Stamp, T] | None:
         known = self._known.get(path)
         return known if known and known[0] == _stamp(path) else None
 
@@ -159,18 +163,19 @@ def _stamp(path: Path) -> _Stamp:
     return (status.st_mtime_ns, status.st_size)
 
 
-async def _ask_version(path: Path) -> str | None:
+async def version_of(path: Path) -> str | None:
+    """The version, without importing it where its metadata can be had; None: not known."""
     interpreter = interpreter_of(path)
     if interpreter:
-        output = await _output(interpreter, "-c", _QUERY)
+        output = await output_of(interpreter, "-c", _QUERY)
         if output:
             return output.strip()
-    output = await _output(str(path), "--version")
+    output = await output_of(str(path), "--version")
     match = _VERSION.search(output or "")
     return match[0] if match else None
 
 
-async def _output(*command: str) -> str | None:
+async def output_of(*command: str) -> str | None:
     """What a command that succeeds prints; None if it fails or takes too long.
 
     Into a file: a pipe would be waited for as long as any descendant holds it.

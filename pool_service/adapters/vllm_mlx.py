@@ -37,8 +37,11 @@ NOT_WITH_AUTO_UNLOAD = (
     "--gpu-memory-utilization",
     "--models-config",
 )
+TRUST = "--trust-remote-code"
 # The default is to answer a second request at the same time with 503 (since 0.4.0).
 ENVIRONMENT = (("VLLM_MLX_SIMPLE_ENGINE_LOCK_ADMISSION", "wait"),)
+# What is not on disk is downloaded before: a start never hides it, nor asks the hub.
+OFFLINE = (("HF_HUB_OFFLINE", "1"),)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +74,7 @@ _ENVIRONMENT_RULES = (
     _Rule(
         r"Insufficient Memory|OutOfMemory|Unable to allocate|bad_alloc|MemoryError"
         r"|maximum allowed buffer size",
-        Diagnosis.CRASHED,
+        Diagnosis.OUT_OF_MEMORY,
         "memory ran out",
     ),
     _Rule(

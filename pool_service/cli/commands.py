@@ -72,11 +72,12 @@ def serve(ctx: click.Context, /, config_file: Path | None, **options: object) ->
     from pool_service import app, config
 
     overrides = {name: value for name, value in options.items() if value not in {None, ()}}
+    source = config.ConfigSource(config_file, overrides, os.environ)
     try:
-        settings = config.load(config_file, overrides, os.environ)
+        settings = source.load()
     except config.ConfigError as error:
         raise invalid(error) from error
-    ctx.exit(app.run(settings))
+    ctx.exit(app.run(source, settings))
 
 
 @pool_service.command()

@@ -59,7 +59,7 @@ async def test_what_its_last_lines_mean_is_told(bench: Bench, earlier: EarlierSe
     ) -> tuple[Diagnosis, str]:
         return Diagnosis.MODEL_REJECTED, f"said {lines[-1]}"
 
-    processes = LocalProcesses(bench.state_dir, bench.logs, diagnose=diagnose)
+    processes = LocalProcesses(bench.state_dir, bench.logs, diagnose_of=lambda _: diagnose)
     await processes.adopt(server)
     report = await processes.exited(server.identity)
     await processes.sweep(server.identity)

@@ -21,6 +21,7 @@ from pool_service.adapters.logs import LogStore
 from pool_service.adapters.probe import HttpProbe
 from pool_service.adapters.processes import LocalProcesses
 from pool_service.adapters.runtime import CommandRuntime, RuntimeOptions
+from pool_service.adapters.runtimes import diagnose_of
 from pool_service.core.types import (
     Diagnosis,
     ExitReport,
@@ -46,7 +47,7 @@ class Runs:
         self.processes = LocalProcesses(
             root / "state",
             LogStore(root / "state"),
-            diagnose=CommandRuntime(self.options).diagnose,
+            diagnose_of=diagnose_of,
         )
         self.identities: list[Identity] = []
 

@@ -1,0 +1,64 @@
+"""Checks arguments of the configuration by the exact names that a vllm-mlx knows.
+
+argparse takes the beginning of a name for the whole, so that `--trust` would mean
+`--trust-remote-code`; and what the pool relies on must stay as it is.
+"""
+
+import difflib
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from pool_service.adapters import vllm_mlx
+from pool_service.adapters.runtime_search import output_of
+
+Options = Mapping[str, bool]
+"""The names of options, and whether each takes a value."""
+
+_USAGE = re.compile(r"usage:.*?(?:\n\s*\n|\Z)", re.DOTALL)
+_OPTION = re.compile(r"\[(--?[A-Za-z0-9][\w-]*)(?:\s+([^\[\]]+|\[[^\]]*\]))*\]")
+_CLOSE = 0.6
+
+_OWNED = {
+    "--port": "the pool chooses it",
+    "--host": "servers listen on loopback; set it in the runtime's command",
+    vllm_mlx.SERVED_MODEL_NAME: "set served_model_name of the runtime",
+    vllm_mlx.AUTO_UNLOAD: "the pool tells by it who is in use",
+    "--models-config": "a server has one model",
+    "--api-key": "every user of the machine could read it there; servers listen on loopback",
+    vllm_mlx.TRUST: "set trust_remote_code = true instead",
+}
+
+
+def parse_options(help_text: str) -> Options:
+    """The options in the output of `vllm-mlx serve --help`; none if it is no such output."""
+    usage = _USAGE.search(help_text)
+    return {match[1]: bool(match[2]) for match in _OPTION.finditer(usage[0])} if usage else {}
+
+
+async def options_of(program: Path) -> Options:
+    """What a vllm-mlx knows; none where it does not say. Takes some seconds."""
+    return parse_options(await output_of(str(program), "serve", "--help") or "")
+
+
+def argument_flaw(arguments: Sequence[str], options: Options) -> str | None:
+    """What is wrong with them, in words; None if nothing is."""
+    left = list(arguments)
+    while left:
+        name, has_value, _ = left.pop(0).partition("=")
+        if not name.startswith("-") or name == "--":
+            return f"{name!r} belongs to no option"
+        if name not in options:
+            begun = [option for option in options if option.startswith(name)]
+            meant = begun or difflib.get_close_matches(name, options, 1, _CLOSE)
+            hint = f", did you mean {meant[0]}?" if meant else ""
+            return f"{name} is no option of vllm-mlx serve{hint}"
+        if name in _OWNED:
+            return f"{name} cannot be set there: {_OWNED[name]}"
+        if has_value and not options[name]:
+            return f"{name} takes no value"
+        if options[name] and not has_value:
+            if not left or left[0].startswith("--"):
+                return f"{name} lacks its value"
+            del left[0]
+    return None

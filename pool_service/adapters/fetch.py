@@ -1,0 +1,154 @@
+"""Downloads models, with the huggingface_hub of the runtime's own Python (`fetch_child.py`)."""
+
+import asyncio
+import contextlib
+import json
+import os
+import signal
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pool_service.core.errors import FetchFailed, ModelRejected, PoolError
+from pool_service.ports import FetchProgress
+
+AT_ONCE = 2
+"""Downloads; one fills most lines, and a second goes on while the first waits for the hub."""
+
+END_TIMEOUT = 2.0
+"""Seconds from SIGTERM to SIGKILL: what is fetched is on disk already."""
+
+_CHILD = Path(__file__).with_name("fetch_child.py")
+_LONGEST_LINE = 64 * 1024
+_REMEDIES = {"disk": "free some space", "library": "install huggingface_hub for the runtime"}
+
+Environment = Sequence[tuple[str, str]]
+
+
+@dataclass(slots=True)
+class _Download:
+    """One that is under way, for all who want it."""
+
+    task: "asyncio.Task[dict[str, Any]] | None" = None
+    watchers: list[FetchProgress] = field(default_factory=list)
+    last: tuple[int, int] | None = None
+
+    def tell(self, done: int, total: int) -> None:
+        self.last = done, total
+        for watcher in self.watchers:
+            watcher(done, total)
+
+
+class Downloader:
+    """Fetches each model once at a time, whoever asks."""
+
+    def __init__(self) -> None:
+        self._slots = asyncio.Semaphore(AT_ONCE)
+        self._downloads: dict[str, _Download] = {}
+
+    async def fetch(
+        self,
+        interpreter: str,
+        model: str,
+        runtime_model: str,
+        environment: Environment,
+        progress: FetchProgress,
+    ) -> None:
+        """Download what is missing of `runtime_model`; returns when all is on disk.
+
+        interpreter: a Python that has huggingface_hub; environment: all that it gets. Nothing
+        is to be done for a path. Cancelling gives it up, unless others want it too, and keeps
+        what was fetched. Raises FetchFailed, or ModelRejected where there is no such model.
+        """
+        if Path(runtime_model).is_absolute():
+            return
+        download = self._downloads.get(runtime_model)
+        if download is None:
+            download = self._downloads[runtime_model] = _Download()
+            work = self._run(interpreter, runtime_model, environment, download)
+            download.task = asyncio.create_task(work, name=f"download {runtime_model}")
+        elif download.last is not None:
+            progress(*download.last)
+        result = await self._share(runtime_model, download, progress)
+        if "ok" not in result:
+            raise _failure(model, runtime_model, result)
+
+    async def _share(
+        self, runtime_model: str, download: _Download, progress: FetchProgress
+    ) -> dict[str, Any]:
+        """Its result; it ends with the last who waits for it."""
+        assert download.task is not None
+        download.watchers.append(progress)
+        try:
+            return await asyncio.shield(download.task)
+        finally:
+            download.watchers.remove(progress)
+            if not download.watchers:
+                if self._downloads.get(runtime_model) is download:
+                    del self._downloads[runtime_model]
+                download.task.cancel()
+                await asyncio.gather(download.task, return_exceptions=True)
+
+    async def _run(
+        self, interpreter: str, runtime_model: str, environment: Environment, download: _Download
+    ) -> dict[str, Any]:
+        async with self._slots:
+            try:
+                process = await asyncio.create_subprocess_exec(
+                    *(interpreter, "-I", str(_CHILD), runtime_model),
+                    stdin=asyncio.subprocess.PIPE,
+                    stdout=asyncio.subprocess.PIPE,
+                    stderr=asyncio.subprocess.DEVNULL,
+                    env=dict(environment),
+                    cwd="/",
+                    limit=_LONGEST_LINE,
+                    start_new_session=True,
+                )
+            except OSError as error:
+                return {"error": f"{interpreter} cannot be run: {error}"}
+            try:
+                return await _followed(process, download)
+            finally:
+                await asyncio.shield(_ended(process))
+
+
+async def _followed(process: asyncio.subprocess.Process, download: _Download) -> dict[str, Any]:
+    """What it said last of all."""
+    assert process.stdout is not None
+    said: dict[str, Any] = {}
+    async for line in process.stdout:
+        with contextlib.suppress(ValueError):
+            said = json.loads(line)
+            if "done" in said:
+                download.tell(said["done"], said["total"])
+    if {"ok", "error"} & said.keys():
+        return said
+    return {"error": "the program that downloads ended without a word; is huggingface_hub there?"}
+
+
+async def _ended(process: asyncio.subprocess.Process) -> None:
+    """It is gone, by force if need be."""
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        if process.returncode is not None:
+            break
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, number)
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(process.wait(), END_TIMEOUT)
+
+
+def _failure(model: str, runtime_model: str, result: dict[str, Any]) -> PoolError:
+    why = str(result.get("error", "")).rstrip(".")
+    if result.get("kind") == "absent":
+        return ModelRejected(
+            f"{runtime_model!r} cannot be downloaded: {why}. Correct the name, or set HF_TOKEN for "
+            "the service where the model is not public.",
+            model=model,
+        )
+    remedy = _REMEDIES.get(result.get("kind", ""), "look at the network")
+    return FetchFailed(
+        f"the download of {runtime_model!r} failed: {why}. Try again, which goes on where it "
+        f"stopped, or {remedy}.",
+        model=model,
+    )

@@ -1,0 +1,143 @@
+"""The runtimes of this machine, by their names: which one serves a model, and what it needs."""
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+from pool_service.adapters import plain_runtime, vllm_mlx
+from pool_service.adapters.diagnosis import Diagnose, diagnose_exit
+from pool_service.adapters.expectations import (
+    GUESS,
+    ExpectationBook,
+    ExpectationKey,
+    estimated,
+)
+from pool_service.adapters.fetch import Downloader
+from pool_service.adapters.launch_plan import check_directory, check_names
+from pool_service.adapters.model_code import code_in
+from pool_service.adapters.model_files import ModelFiles, locate
+from pool_service.adapters.provision import Progress
+from pool_service.adapters.runtime import CommandRuntime, RuntimeOptions
+from pool_service.core.errors import CodeNotTrusted, PoolError
+from pool_service.core.types import Appraisal, LaunchPlan, Settings, Source
+from pool_service.ports import FetchProgress
+
+_DIAGNOSES: Mapping[str, Diagnose] = {
+    "vllm-mlx": vllm_mlx.diagnose,
+    "plain": plain_runtime.diagnose,
+}
+
+
+def diagnose_of(kind: str) -> Diagnose:
+    """Tells what the end of a process of this kind of runtime means."""
+    return _DIAGNOSES.get(kind, diagnose_exit)
+
+
+class Runtimes:
+    """Implements the port `Runtime`.
+
+    options: by the names of the runtimes, which is empty for the default one; state_dir: where
+    what earlier runs needed is remembered; progress: of an installation at first need.
+    """
+
+    def __init__(
+        self,
+        options: Mapping[str, RuntimeOptions],
+        state_dir: Path,
+        *,
+        progress: Progress | None = None,
+    ) -> None:
+        self._progress = progress
+        self._book = ExpectationBook(state_dir)
+        self._downloader = Downloader()
+        self._options: Mapping[str, RuntimeOptions] = {}
+        self._runtimes: dict[str, CommandRuntime] = {}
+        self._versions: dict[str, str] = {}
+        self.replace(options)
+
+    def replace(self, options: Mapping[str, RuntimeOptions]) -> None:
+        """From now on these; what is the same keeps what is known of it."""
+        kept = {name for name, one in options.items() if self._options.get(name) == one}
+        self._runtimes = {
+            name: self._runtimes[name]
+            if name in kept
+            else CommandRuntime(one, progress=self._progress)
+            for name, one in options.items()
+        }
+        self._options = options
+
+    async def appraise(self, model: str, settings: Settings) -> Appraisal:
+        """What its server will need of memory, and whether it can be loaded; see the port."""
+        check_names(model, settings.runtime_model)
+        runtime = self._runtimes[settings.runtime]
+        is_vllm_mlx = runtime.kind == "vllm-mlx"
+        if is_vllm_mlx:
+            await asyncio.to_thread(check_directory, model, settings.runtime_model)
+        environment = dict(runtime.environment(settings))
+        files = await asyncio.to_thread(locate, settings.runtime_model, environment)
+        if files is not None and is_vllm_mlx and not settings.trust_remote_code:
+            await asyncio.to_thread(_check_code, model, files)
+        expected, source = await self._expected(runtime, settings, files)
+        on_disk = _on_disk(settings, files) if runtime.loads_from_disk else None
+        return Appraisal(expected, source, on_disk)
+
+    async def fetch(self, model: str, settings: Settings, progress: FetchProgress) -> None:
+        """Download what is missing; a runtime of another kind does so itself. See the port."""
+        runtime = self._runtimes[settings.runtime]
+        check_names(model, settings.runtime_model)
+        if not runtime.loads_from_disk:
+            return
+        try:
+            interpreter = await runtime.interpreter()
+        except PoolError as error:
+            raise replace(error, model=model) from error
+        online = dict(runtime.environment(settings)) | {"HF_HUB_OFFLINE": "0"}
+        environment = tuple(sorted(online.items()))
+        await self._downloader.fetch(
+            interpreter, model, settings.runtime_model, environment, progress
+        )
+
+    def learn(self, settings: Settings, needed: int) -> None:
+        """Remember what a server with these settings needed; see the port."""
+        version = self._versions.get(settings.runtime, "")
+        self._book.learn(_key(settings, version), needed)
+
+    async def prepare(self, model: str, settings: Settings) -> LaunchPlan:
+        """Find (or provision) the program and write down how to start it; see the port."""
+        return await self._runtimes[settings.runtime].prepare(model, settings)
+
+    async def _expected(
+        self, runtime: CommandRuntime, settings: Settings, files: ModelFiles | None
+    ) -> tuple[int, Source]:
+        if settings.expected_memory is not None:
+            return settings.expected_memory, Source.DECLARED
+        version = self._versions[settings.runtime] = await runtime.version()
+        observed = self._book.needed(_key(settings, version))
+        if observed is not None:
+            return observed, Source.OBSERVED
+        if files is not None and files.weights:
+            return estimated(files.weights), Source.WEIGHTS
+        return GUESS, Source.UNKNOWN
+
+
+def _key(settings: Settings, version: str) -> ExpectationKey:
+    return ExpectationKey(settings.runtime, version, settings.runtime_model, settings.arguments)
+
+
+def _on_disk(settings: Settings, files: ModelFiles | None) -> bool:
+    """Whether there is nothing to download: of a path there never is."""
+    if Path(settings.runtime_model).is_absolute():
+        return True
+    return files is not None and files.complete
+
+
+def _check_code(model: str, files: ModelFiles) -> None:
+    found = code_in(files.path)
+    if found:
+        raise CodeNotTrusted(
+            f"{model!r} brings code of its own, which would run here: {', '.join(found[:5])}. If "
+            "you trust it, set trust_remote_code = true for it in the configuration and reload.",
+            model=model,
+            files=found,
+        )

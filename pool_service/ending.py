@@ -1,0 +1,77 @@
+"""What signals mean to the service: how it is to end, or that it is to read its configuration."""
+
+import asyncio
+import os
+import signal
+from contextlib import suppress
+
+import structlog
+
+from pool_service.adapters.takeover import LEAVE_SIGNAL
+from pool_service.core.errors import PoolError
+from pool_service.pool import Pool
+from pool_service.reloader import Reloader
+
+DRAIN_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)
+"""What asks the service to end: a manager, Ctrl-C, Ctrl-\\."""
+
+TERMINAL = "/dev/tty"
+
+log = structlog.get_logger("pool_service.app")
+
+
+class Ending:
+    """How the service is to end. The first signal says it, each further one hurries.
+
+    DRAIN_SIGNALS drain and stop the servers, or leave them if `keep_servers` is set; SIGUSR1
+    always leaves them, to a service that takes over. SIGHUP reads the configuration again,
+    unless it says that the terminal is gone at which the service was started, which drains.
+    """
+
+    def __init__(self, pool: Pool, reloader: Reloader, *, keep_servers: bool) -> None:
+        self.wanted = asyncio.Event()
+        self.keep_servers = keep_servers
+        self._pool = pool
+        self._reloader = reloader
+        self._had_terminal = _has_terminal()
+        self._reloads: set[asyncio.Task[None]] = set()
+        self._loop = asyncio.get_running_loop()
+        for number in (*DRAIN_SIGNALS, LEAVE_SIGNAL):
+            self._loop.add_signal_handler(number, self._on_signal, number)
+        # nohup: whoever ignores it has decided so.
+        if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+            self._loop.add_signal_handler(signal.SIGHUP, self._on_hangup)
+
+    def _on_signal(self, number: signal.Signals) -> None:
+        log.info("signal received", signal=number.name)
+        if self.wanted.is_set():
+            self._pool.hurry()
+            return
+        self.keep_servers = self.keep_servers or number is LEAVE_SIGNAL
+        log.info("shutting down", servers="left running" if self.keep_servers else "drained")
+        self.wanted.set()
+
+    def _on_hangup(self) -> None:
+        # It can come more than once where a terminal closes, and nobody means to hurry.
+        if self.wanted.is_set():
+            return
+        if self._had_terminal and not _has_terminal():
+            self._on_signal(signal.SIGHUP)
+            return
+        task = self._loop.create_task(self._reload(), name="reload")
+        self._reloads.add(task)
+        task.add_done_callback(self._reloads.discard)
+
+    async def _reload(self) -> None:
+        # Why it was refused is in the log.
+        with suppress(PoolError):
+            await self._reloader.reload()
+
+
+def _has_terminal() -> bool:
+    """Whether this process has a terminal that could hang up."""
+    try:
+        os.close(os.open(TERMINAL, os.O_RDONLY | os.O_NOCTTY | os.O_CLOEXEC))
+    except OSError:
+        return False
+    return True

@@ -1,0 +1,52 @@
+"""Reads the configuration again and hands what is new to the parts that go by it."""
+
+import asyncio
+from dataclasses import replace
+
+import structlog
+
+from pool_service.adapters.machine_memory import MachineMemory
+from pool_service.adapters.runtimes import Runtimes
+from pool_service.config import Config, ConfigError, ConfigSource, restart_needed
+from pool_service.core.errors import ConfigInvalid
+from pool_service.core.requests import Reloaded
+from pool_service.pool import Pool
+
+log = structlog.get_logger("pool_service.app")
+
+
+class Reloader:
+    """Applies a changed configuration to a running service.
+
+    config: what the service was started with.
+    """
+
+    def __init__(
+        self,
+        source: ConfigSource,
+        config: Config,
+        machine: MachineMemory,
+        runtimes: Runtimes,
+        pool: Pool,
+    ) -> None:
+        self._source = source
+        self._started_with = config
+        self._machine = machine
+        self._runtimes = runtimes
+        self._pool = pool
+        self._one_at_a_time = asyncio.Lock()
+
+    async def reload(self) -> Reloaded:
+        """Apply what the configuration says now. Raises ConfigInvalid; then nothing changed."""
+        async with self._one_at_a_time:
+            try:
+                config = await asyncio.to_thread(self._source.load)
+            except ConfigError as error:
+                log.warning("reload refused", why=str(error))
+                raise ConfigInvalid(f"{error}. Nothing was changed.") from error
+            self._runtimes.replace(config.all_runtime_options)
+            limits = config.limits(self._machine.total(), self._machine.default_budget())
+            told = await self._pool.reload(config.catalogue, limits)
+            told = replace(told, restart_needed=restart_needed(self._started_with, config))
+            log.info("reloaded", **{name: getattr(told, name) for name in told.__slots__})
+            return told

@@ -1,0 +1,58 @@
+"""Claims about which deaths are taken for the system's, for want of memory."""
+
+from pathlib import Path
+
+import pytest
+
+from pool_service.adapters.diagnosis import diagnose_exit
+from pool_service.adapters.oom import OomWatch, oom_aware
+from pool_service.core.types import Diagnosis
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    (tmp_path / "proc").mkdir()
+    kills(tmp_path, 3)
+    return tmp_path
+
+
+def kills(root: Path, count: int) -> None:
+    (root / "proc/vmstat").write_text(f"pgfault 9\noom_kill {count}\nthp_fault 1\n")
+
+
+def test_a_kill_that_the_system_counted_was_for_memory(root: Path) -> None:
+    diagnose = oom_aware(diagnose_exit, OomWatch(root))
+    kills(root, 4)
+    diagnosis, message = diagnose(None, 9, ())
+    assert diagnosis is Diagnosis.OUT_OF_MEMORY
+    assert "memory" in message
+
+
+def test_a_kill_that_it_did_not_count_was_somebody_elses(root: Path) -> None:
+    diagnose = oom_aware(diagnose_exit, OomWatch(root))
+    assert diagnose(None, 9, ())[0] is Diagnosis.CRASHED
+
+
+def test_each_count_explains_one_look(root: Path) -> None:
+    diagnose = oom_aware(diagnose_exit, OomWatch(root))
+    kills(root, 4)
+    assert diagnose(None, 9, ())[0] is Diagnosis.OUT_OF_MEMORY
+    assert diagnose(None, 9, ())[0] is Diagnosis.CRASHED
+
+
+def test_an_adopted_process_of_which_nothing_is_known_may_have_been_killed(root: Path) -> None:
+    diagnose = oom_aware(diagnose_exit, OomWatch(root))
+    kills(root, 4)
+    assert diagnose(None, None, ())[0] is Diagnosis.OUT_OF_MEMORY
+
+
+@pytest.mark.parametrize(("code", "number"), [(0, None), (1, None), (None, 15), (None, 6)])
+def test_another_end_is_what_it_is(root: Path, code: int | None, number: int | None) -> None:
+    diagnose = oom_aware(diagnose_exit, OomWatch(root))
+    kills(root, 4)
+    assert diagnose(code, number, ())[0] is Diagnosis.CRASHED
+
+
+def test_a_system_that_counts_none_kills_none(tmp_path: Path) -> None:
+    diagnose = oom_aware(diagnose_exit, OomWatch(tmp_path))
+    assert diagnose(None, 9, ())[0] is Diagnosis.CRASHED
