@@ -185,6 +185,7 @@ _SUBJECTS = {
     Diagnosis.RUNTIME_UNUSABLE: "vllm-mlx cannot run",
     Diagnosis.PORT_TAKEN: "vllm-mlx could not listen",
     Diagnosis.CRASHED: "vllm-mlx died",
+    Diagnosis.OUT_OF_MEMORY: "vllm-mlx died",
 }
 _EXCEPTION = re.compile(r"^(?:[\w.]*(?:Error|Exception|Interrupt)|Error|vllm-mlx.*: error): \S")
 # From here on what it writes is of requests, and says nothing of the model.

@@ -8,6 +8,7 @@ from pool_service.adapters import plain_runtime, vllm_mlx
 from pool_service.adapters.launch_plan import option_value
 from pool_service.adapters.provision import Progress, Provisioner
 from pool_service.adapters.runtime import CommandRuntime, RuntimeOptions
+from pool_service.adapters.runtimes import diagnose_of
 from pool_service.core.errors import ModelRejected, RuntimeUnavailable
 from pool_service.core.types import Settings
 
@@ -194,5 +195,5 @@ async def test_describe_installs_nothing(nowhere: Path) -> None:
 
 
 def test_each_kind_has_its_own_diagnosis(options: RuntimeOptions, plain: RuntimeOptions) -> None:
-    assert CommandRuntime(options).diagnose is vllm_mlx.diagnose
-    assert CommandRuntime(plain).diagnose is plain_runtime.diagnose
+    assert diagnose_of(CommandRuntime(options).kind) is vllm_mlx.diagnose
+    assert diagnose_of(CommandRuntime(plain).kind) is plain_runtime.diagnose

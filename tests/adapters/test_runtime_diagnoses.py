@@ -94,7 +94,7 @@ def test_an_abort_for_a_missing_tokenizer_is_the_models_fault() -> None:
 )
 def test_an_abort_for_want_of_memory_is_called_that(line: str) -> None:
     diagnosis, message = vllm_mlx.diagnose(None, 6, (line,))
-    assert diagnosis is CRASHED
+    assert diagnosis is Diagnosis.OUT_OF_MEMORY
     assert "memory ran out" in message
 
 

@@ -9,12 +9,13 @@ from pool_service.adapters import runtime_search
 from pool_service.adapters.exits import exit_watch, gone
 from pool_service.adapters.identity import identity_of
 from pool_service.adapters.runtime_search import (
+    Answers,
     Program,
-    Versions,
     check_version,
     interpreter_of,
     search_configured,
     search_default,
+    version_of,
 )
 from pool_service.core.errors import RuntimeUnavailable
 
@@ -127,31 +128,31 @@ def test_an_interpreter_by_env_is_found_on_path(nowhere: Path) -> None:
 
 
 async def test_the_version_is_in_the_metadata_of_the_scripts_interpreter(tmp_path: Path) -> None:
-    assert await Versions().version_of(python_with(tmp_path, "0.2.9")) == "0.2.9"
+    assert await version_of(python_with(tmp_path, "0.2.9")) == "0.2.9"
 
 
 async def test_the_version_is_asked_for_again_only_when_the_program_changes(
     tmp_path: Path,
 ) -> None:
-    program, versions = python_with(tmp_path, "0.6.0"), Versions()
+    program, versions = python_with(tmp_path, "0.6.0"), Answers(version_of)
     for _ in range(3):
-        assert await versions.version_of(program) == "0.6.0"
+        assert await versions.of(program) == "0.6.0"
     assert (tmp_path / "asked").read_text() == "asked\n"
     (tmp_path / "lib/vllm_mlx-0.6.0.dist-info").rename(tmp_path / "lib/gone")
     python_with(tmp_path, "0.7.0")
     program.write_text(program.read_text() + "#\n")
-    assert await versions.version_of(program) == "0.7.0"
+    assert await versions.of(program) == "0.7.0"
 
 
 async def test_a_program_that_is_no_python_script_is_asked_itself(tmp_path: Path) -> None:
     program = script(tmp_path / "vllm-mlx", "#!/bin/sh\necho vllm-mlx 0.9.1\n")
-    assert await Versions().version_of(program) == "0.9.1"
+    assert await version_of(program) == "0.9.1"
 
 
 @pytest.mark.parametrize("body", ["exit 2", "echo no version here", "kill $$"])
 async def test_a_version_that_cannot_be_found_out_is_told_apart(tmp_path: Path, body: str) -> None:
     program = script(tmp_path / "vllm-mlx", f"#!/bin/sh\n{body}\n")
-    version = await Versions().version_of(program)
+    version = await version_of(program)
     assert version is None
     with pytest.raises(RuntimeUnavailable, match="could not be found out"):
         check_version(Program(program, "on PATH"), version)
@@ -164,7 +165,7 @@ async def test_a_program_that_hangs_is_ended_with_all_of_its_group(
     program = script(
         tmp_path / "vllm-mlx", f"#!/bin/sh\nsleep 1000 &\necho $! > {tmp_path}/pid\nwait\n"
     )
-    assert await Versions().version_of(program) is None
+    assert await version_of(program) is None
     child = identity_of(int((tmp_path / "pid").read_text()))
     if child:
         await gone(exit_watch(), child)
@@ -174,7 +175,7 @@ async def test_a_version_is_told_though_a_descendant_stays_with_its_output(tmp_p
     program = script(
         tmp_path / "vllm-mlx", f"#!/bin/sh\nsleep 1000 &\necho $! > {tmp_path}/pid\necho 0.9.1\n"
     )
-    assert await Versions().version_of(program) == "0.9.1"
+    assert await version_of(program) == "0.9.1"
     os.kill(int((tmp_path / "pid").read_text()), signal.SIGKILL)
 
 
