@@ -50,7 +50,7 @@ def test_more_is_expected_at_once_and_less_by_and_by(tmp_path: Path) -> None:
 def test_of_too_many_those_are_forgotten_that_were_learnt_first(tmp_path: Path) -> None:
     book = ExpectationBook(tmp_path)
     keys = [ExpectationKey("", "", f"m{number}") for number in range(MOST_ENTRIES + 1)]
-    book._write = lambda _known: None  # type: ignore[method-assign]
+    book._write = lambda _known: None  # type: ignore[method-assign, assignment]
     for key in keys[:-1]:
         book.learn(key, 1)
     book.learn(keys[0], 2)
