@@ -161,7 +161,7 @@ def test_a_refused_model_is_told_with_its_reason_and_not_tried_again(
     shutil.copytree(tiny, corrupt)
     next(corrupt.glob("*.safetensors")).write_bytes(b"no weights at all")
     wanted = {
-        "no-such-org/no-such-model": "no-such-org/no-such-model",
+        "/no-such-model": "there is no such directory",
         str(strange): "perceptron",
         str(corrupt): "weights are damaged",
     }

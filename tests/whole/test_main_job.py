@@ -19,6 +19,7 @@ from demo.run import ask
 from demo.service import RunningService, running
 from demo.smollm2 import prepare_smollm2
 from pool_service_client import (
+    ModelNotOnDisk,
     ModelRejected,
     PoolClient,
     RuntimeUnavailable,
@@ -136,8 +137,8 @@ def test_a_refused_model_is_told_apart_with_its_reason(
     assert "Traceback" not in raised.value.message
 
 
-def test_a_model_that_is_nowhere_is_rejected(pool: PoolClient) -> None:
-    with pytest.raises(ModelRejected, match="no-such-org/no-such-model"):
+def test_a_model_that_is_not_on_disk_is_not_downloaded_unasked(pool: PoolClient) -> None:
+    with pytest.raises(ModelNotOnDisk, match="no-such-org/no-such-model"):
         pool.ensure("vllm-mlx/no-such-org/no-such-model", timeout=100)
 
 
