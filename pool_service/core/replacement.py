@@ -42,7 +42,6 @@ def victims(
 
     None of them is superfluous: without any one of them it would not be enough.
     """
-
     choice = list(candidates)
     alone = [(one,) for one in choice if one.freed >= needed]
     together = _cheapest_by_the_byte(choice, needed)
