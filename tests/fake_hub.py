@@ -1,8 +1,9 @@
 """A stand-in for the Hugging Face hub: one repository, over HTTP on loopback.
 
 It answers what huggingface_hub asks in order to download: the model's files with their sizes,
-and each file by HEAD and GET, with ranges. `slow` holds each GET up until it is set; `status`
-is what all is answered with instead.
+and each file by HEAD and GET, with ranges. `slow` holds each GET of a large file up until it is
+set; `refusals` are, by a part of the path, the status and the hub's X-Error-Code that are
+answered instead.
 """
 
 import hashlib
@@ -24,7 +25,7 @@ class Hub:
 
     files: Mapping[str, bytes]
     repository: str = "org/name"
-    status: int = 200
+    refusals: dict[str, tuple[int, str]] = field(default_factory=dict)
     slow: threading.Event = field(default_factory=threading.Event)
     asked: list[str] = field(default_factory=list)
     endpoint: str = ""
@@ -73,10 +74,10 @@ class _Handler(BaseHTTPRequestHandler):
     def answer(self, *, with_body: bool) -> None:
         path = urlsplit(self.path).path
         self.server.hub.asked.append(f"{self.command} {path}")
-        if self.server.hub.status != 200:
-            self.send(
-                self.server.hub.status, b'{"error": "no"}', {"X-Error-Message": "told to refuse"}
-            )
+        refused = [how for part, how in self.server.hub.refusals.items() if part in path]
+        if refused:
+            status, code = refused[0]
+            self.send(status, b"{}", {"X-Error-Code": code} if code else {})
         elif path.startswith(f"/api/models/{self.server.hub.repository}/tree/"):
             self.send(200, self.server.hub.tree(), {"Content-Type": "application/json"})
         elif path.startswith(f"/api/models/{self.server.hub.repository}"):
@@ -143,7 +144,7 @@ def fake_hub(files: Mapping[str, bytes]) -> Iterator[Hub]:
     hub.slow.set()
     server = _Server(hub)
     hub.endpoint = f"http://127.0.0.1:{server.server_port}"
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
     thread.start()
     try:
         yield hub

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from pool_service.adapters.model_files import hub_cache, locate
 from pool_service.core.errors import FetchFailed, ModelRejected, PoolError
 from pool_service.ports import FetchProgress
 
@@ -17,13 +18,28 @@ AT_ONCE = 2
 """Downloads; one fills most lines, and a second goes on while the first waits for the hub."""
 
 END_TIMEOUT = 2.0
-"""Seconds from SIGTERM to SIGKILL: what is fetched is on disk already."""
+"""Seconds for the program to end and to clear up after it was told, then SIGKILL."""
 
 _CHILD = Path(__file__).with_name("fetch_child.py")
 _LONGEST_LINE = 64 * 1024
-_REMEDIES = {"disk": "free some space", "library": "install huggingface_hub for the runtime"}
+# What the hub says itself is for its users: a model that is not public is told as none.
+_REFUSALS = {
+    "absent": "the model hub has no such model, or it is not public. Correct the name, or set "
+    "HF_TOKEN for the service",
+    "refused": "the model hub demands a token that may read it. Accept the model's terms there, "
+    "and set HF_TOKEN for the service",
+}
+_REMEDIES = {
+    "disk": "Free some space",
+    "library": "Install huggingface_hub for the runtime",
+    "network": "Look at the network",
+}
+# Models are downloaded for who asked for them, and of nothing else is told.
+_SILENT = {"HF_HUB_DISABLE_TELEMETRY": "1"}
 
 Environment = Sequence[tuple[str, str]]
+_Key = tuple[str, Path]
+"""What is downloaded: a runtime model, into a cache."""
 
 
 @dataclass(slots=True)
@@ -45,7 +61,7 @@ class Downloader:
 
     def __init__(self) -> None:
         self._slots = asyncio.Semaphore(AT_ONCE)
-        self._downloads: dict[str, _Download] = {}
+        self._downloads: dict[_Key, _Download] = {}
 
     async def fetch(
         self,
@@ -59,23 +75,29 @@ class Downloader:
 
         interpreter: a Python that has huggingface_hub; environment: all that it gets. Nothing
         is to be done for a path. Cancelling gives it up, unless others want it too, and keeps
-        what was fetched. Raises FetchFailed, or ModelRejected where there is no such model.
+        the files that are whole. Raises FetchFailed, or ModelRejected where there is no such
+        model, or where it cannot be loaded with what the hub has of it.
         """
         if Path(runtime_model).is_absolute():
             return
-        download = self._downloads.get(runtime_model)
+        key = runtime_model, hub_cache(dict(environment))
+        download = self._downloads.get(key)
         if download is None:
-            download = self._downloads[runtime_model] = _Download()
+            download = self._downloads[key] = _Download()
             work = self._run(interpreter, runtime_model, environment, download)
             download.task = asyncio.create_task(work, name=f"download {runtime_model}")
         elif download.last is not None:
             progress(*download.last)
-        result = await self._share(runtime_model, download, progress)
+        result = await self._share(key, download, progress)
         if "ok" not in result:
             raise _failure(model, runtime_model, result)
+        files = await asyncio.to_thread(locate, runtime_model, dict(environment))
+        # Else it would be looked for and fetched again without end.
+        if files is None or not files.complete:
+            raise _useless(model, runtime_model)
 
     async def _share(
-        self, runtime_model: str, download: _Download, progress: FetchProgress
+        self, key: _Key, download: _Download, progress: FetchProgress
     ) -> dict[str, Any]:
         """Its result; it ends with the last who waits for it."""
         assert download.task is not None
@@ -85,8 +107,8 @@ class Downloader:
         finally:
             download.watchers.remove(progress)
             if not download.watchers:
-                if self._downloads.get(runtime_model) is download:
-                    del self._downloads[runtime_model]
+                if self._downloads.get(key) is download:
+                    del self._downloads[key]
                 download.task.cancel()
                 await asyncio.gather(download.task, return_exceptions=True)
 
@@ -100,7 +122,7 @@ class Downloader:
                     stdin=asyncio.subprocess.PIPE,
                     stdout=asyncio.subprocess.PIPE,
                     stderr=asyncio.subprocess.DEVNULL,
-                    env=dict(environment),
+                    env=dict(environment) | _SILENT,
                     cwd="/",
                     limit=_LONGEST_LINE,
                     start_new_session=True,
@@ -129,26 +151,33 @@ async def _followed(process: asyncio.subprocess.Process, download: _Download) ->
 
 async def _ended(process: asyncio.subprocess.Process) -> None:
     """It is gone, by force if need be."""
-    for number in (signal.SIGTERM, signal.SIGKILL):
-        if process.returncode is not None:
-            break
+    assert process.stdin is not None
+    process.stdin.close()
+    with contextlib.suppress(TimeoutError):
+        await asyncio.wait_for(process.wait(), END_TIMEOUT)
+    if process.returncode is None:
         with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, number)
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(process.wait(), END_TIMEOUT)
+            os.killpg(process.pid, signal.SIGKILL)
+        await process.wait()
 
 
 def _failure(model: str, runtime_model: str, result: dict[str, Any]) -> PoolError:
+    kind = str(result.get("kind", ""))
+    if kind in _REFUSALS:
+        words = f"{runtime_model!r} cannot be downloaded: {_REFUSALS[kind]}."
+        return ModelRejected(words, model=model)
     why = str(result.get("error", "")).rstrip(".")
-    if result.get("kind") == "absent":
-        return ModelRejected(
-            f"{runtime_model!r} cannot be downloaded: {why}. Correct the name, or set HF_TOKEN for "
-            "the service where the model is not public.",
-            model=model,
-        )
-    remedy = _REMEDIES.get(result.get("kind", ""), "look at the network")
+    remedy = _REMEDIES.get(kind, "Put that right")
     return FetchFailed(
-        f"the download of {runtime_model!r} failed: {why}. Try again, which goes on where it "
-        f"stopped, or {remedy}.",
+        f"The download of {runtime_model!r} failed: {why}. {remedy} and try again; files that "
+        "are whole are kept.",
+        model=model,
+    )
+
+
+def _useless(model: str, runtime_model: str) -> ModelRejected:
+    return ModelRejected(
+        f"{runtime_model!r} cannot be loaded with what the model hub has of it: that takes a "
+        "config.json, a tokenizer, and weights as safetensors. Name another model.",
         model=model,
     )

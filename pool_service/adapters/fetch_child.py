@@ -1,18 +1,23 @@
 """Downloads a model with the huggingface_hub of the Python that runs this file.
 
-    PYTHON fetch_child.py MODEL
+    PYTHON fetch_child.py MODEL [clear]
 
 It is run by the runtime's interpreter, which need not be the service's, and so needs nothing
 but that library. Each line of its output is a JSON object: {"done": bytes, "total": bytes},
-at last {"ok": true} or {"error": words, "kind": one of absent, network, disk, library}. It
-ends when its input does: then the service is gone.
+at last {"ok": true} or {"error": words, "kind": one of those of `kind_of`}. It ends when its
+input does, since nobody wants the model any more or the service is gone: then it becomes
+itself with `clear`, which deletes what would be of no use to the next download.
 """
 
+import errno
+import fcntl
 import fnmatch
 import json
 import os
 import sys
 import threading
+from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 # What mlx-lm and mlx-vlm load; a repository may hold the same weights in other formats.
@@ -20,16 +25,50 @@ PATTERNS = ["*.json", "*.safetensors", "*.py", "*.model", "*.tiktoken", "*.txt",
 PATTERNS += ["*.jinja"]
 PACE = 0.25
 LONGEST = 500
+CLEAR = "clear"
+
+# By name: which HTTP library is beneath differs from version to version.
+KINDS = {
+    "GatedRepoError": "refused",
+    "RepositoryNotFoundError": "absent",
+    "RevisionNotFoundError": "absent",
+    "HFValidationError": "absent",
+    "ImportError": "library",
+}
+STATUSES = {401: "refused", 403: "refused", 404: "absent"}
+NUMBERS = {errno.ENOSPC: "disk", errno.EDQUOT: "disk"}
+CONNECTION = {"HTTPError", "RequestException", "ConnectionError", "TimeoutError"}
 
 
 def tell(**fields: object) -> None:
     os.write(1, (json.dumps(fields) + "\n").encode())
 
 
-def end_with_the_service() -> None:
+def end_with_the_service(model: str) -> None:
     while os.read(0, 1):
         pass
-    os._exit(1)
+    # Whatever else runs here ends by that, and lets go of the library's locks.
+    os.execv(sys.executable, [sys.executable, "-I", __file__, model, CLEAR])  # noqa: S606
+
+
+def repository_of(model: str) -> Path:
+    from huggingface_hub import constants  # noqa: PLC0415
+
+    return Path(constants.HF_HUB_CACHE) / f"models--{model.replace('/', '--')}"
+
+
+def clear(repository: Path) -> None:
+    """Delete the parts of files that nobody downloads any more.
+
+    Since version 2 the library gives each a name of its own, and never goes on with one.
+    """
+    locks = repository.parent / ".locks" / repository.name
+    for part in (repository / "blobs").glob("*.*.incomplete"):
+        etag = part.name.partition(".")[0]
+        # Where the lock cannot be had somebody else is downloading it.
+        with suppress(OSError), (locks / f"{etag}.lock").open("a") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            part.unlink()
 
 
 def there(snapshot: Path, blobs: Path, sizes: dict[str, int]) -> int:
@@ -42,9 +81,21 @@ def there(snapshot: Path, blobs: Path, sizes: dict[str, int]) -> int:
     return min(whole + parts, sum(sizes.values()))
 
 
+def watch(repository: Path, commit: str, sizes: dict[str, int], finished: threading.Event) -> None:
+    """Tell how far it is. A file that is just being moved to its place is in neither."""
+    total, done = sum(sizes.values()), -1
+    while True:
+        now = there(repository / "snapshots" / commit, repository / "blobs", sizes)
+        if now > done:
+            done = now
+            tell(done=done, total=total)
+        if finished.wait(PACE):
+            return
+
+
 def download(model: str) -> None:
-    # Here, so that its absence is told like any other failure.
-    from huggingface_hub import HfApi, constants, snapshot_download  # noqa: PLC0415
+    # Here, so that a Python without it is told of.
+    from huggingface_hub import HfApi, snapshot_download  # noqa: PLC0415
 
     info = HfApi().model_info(model, files_metadata=True)
     files = {each.rfilename: each.size or 0 for each in info.siblings or ()}
@@ -53,42 +104,58 @@ def download(model: str) -> None:
         for name, size in files.items()
         if any(fnmatch.fnmatch(name, pattern) for pattern in PATTERNS)
     }
-    repository = Path(constants.HF_HUB_CACHE) / f"models--{model.replace('/', '--')}"
-    snapshot, blobs = repository / "snapshots" / str(info.sha), repository / "blobs"
-    total, finished = sum(sizes.values()), threading.Event()
-
-    def watch() -> None:
-        while not finished.wait(PACE):
-            tell(done=there(snapshot, blobs, sizes), total=total)
-
-    tell(done=there(snapshot, blobs, sizes), total=total)
-    watcher = threading.Thread(target=watch)
+    repository, finished = repository_of(model), threading.Event()
+    clear(repository)
+    watcher = threading.Thread(target=watch, args=(repository, str(info.sha), sizes, finished))
     watcher.start()
     try:
         # By the name of the branch, so that it is found by that name again.
-        snapshot_download(model, allow_patterns=PATTERNS)
+        snapshot = Path(snapshot_download(model, allow_patterns=PATTERNS))
     finally:
         finished.set()
         watcher.join()
-    tell(done=total, total=total)
+    # Where the hub fails after its first answer, the library is content with what is there.
+    missing = [name for name in sizes if not (snapshot / name).is_file()]
+    if missing:
+        raise ConnectionError(f"{missing[0]} has not arrived")
+    tell(done=sum(sizes.values()), total=sum(sizes.values()))
 
 
-def kind_of(error: Exception) -> str:
+def causes(error: BaseException | None) -> Iterator[BaseException]:
+    while error is not None:
+        yield error
+        error = error.__cause__
+
+
+def kind_of(failure: BaseException) -> str:
+    """What is to blame: absent, refused, disk, library, network or other."""
+    for error in causes(failure):
+        kind = kind_alone(error)
+        if kind:
+            return kind
+    # Words, since what the library has in Rust gives no number.
+    return "disk" if "No space left" in str(failure) else "other"
+
+
+def kind_alone(error: BaseException) -> str:
     names = {cls.__name__ for cls in type(error).__mro__}
-    if isinstance(error, ImportError):
-        return "library"
-    if names & {"RepositoryNotFoundError", "RevisionNotFoundError", "HFValidationError"}:
-        return "absent"
-    # What has a number of the system's is of the disk: the library's own errors have none.
-    if isinstance(error, OSError) and error.errno is not None and "HTTPError" not in names:
-        return "disk" if not isinstance(error, (ConnectionError, TimeoutError)) else "network"
-    return "network"
+    for name, kind in KINDS.items():
+        if name in names:
+            return kind
+    status = getattr(getattr(error, "response", None), "status_code", 0)
+    number = getattr(error, "errno", None) or 0
+    otherwise = "network" if names & CONNECTION else ""
+    return STATUSES.get(status) or NUMBERS.get(number) or otherwise
 
 
 def main() -> None:
-    threading.Thread(target=end_with_the_service, daemon=True).start()
+    model = sys.argv[1]
+    if sys.argv[2:] == [CLEAR]:
+        clear(repository_of(model))
+        return
+    threading.Thread(target=end_with_the_service, args=(model,), daemon=True).start()
     try:
-        download(sys.argv[1])
+        download(model)
     except Exception as error:  # noqa: BLE001  # whatever it is, it is told
         lines = str(error).strip().splitlines() or [type(error).__name__]
         tell(error=lines[0][:LONGEST], kind=kind_of(error))

@@ -11,7 +11,7 @@ import pytest
 from pool_service.adapters.fetch import Downloader
 from pool_service.adapters.model_files import locate
 from pool_service.core.errors import FetchFailed, ModelRejected
-from tests.fake_hub import Hub, fake_hub
+from tests.fake_hub import COMMIT, Hub, fake_hub
 
 WEIGHTS = b"w" * 30_000_000  # the library writes ten megabytes at a time
 FILES = {
@@ -54,6 +54,10 @@ def children() -> list[psutil.Process]:
     ]
 
 
+def parts(home: Path) -> list[Path]:
+    return sorted(home.glob("hub/models--*/blobs/*.incomplete"))
+
+
 async def test_all_that_a_runtime_loads_arrives_and_nothing_else(hub: Hub, tmp_path: Path) -> None:
     download = Download(Downloader(), hub, tmp_path)
     await download.task
@@ -77,7 +81,7 @@ async def test_the_bytes_that_are_there_rise_to_all_there_are(hub: Hub, tmp_path
     assert download.told[-1] == (WANTED, WANTED)
 
 
-async def test_who_gives_up_ends_the_program_and_keeps_what_was_fetched(
+async def test_who_gives_up_ends_the_program_and_keeps_the_files_that_are_whole(
     hub: Hub, tmp_path: Path
 ) -> None:
     hub.slow.clear()
@@ -89,10 +93,56 @@ async def test_who_gives_up_ends_the_program_and_keeps_what_was_fetched(
     found = locate("org/name", hub.environment(tmp_path))
     assert found is None or not found.complete
     hub.slow.set()
+    before = len(hub.asked)
     await Download(Downloader(), hub, tmp_path).task
     found = locate("org/name", hub.environment(tmp_path))
     assert found is not None
     assert found.complete
+    gets = [each for each in hub.asked[before:] if each.startswith("GET") and "/resolve/" in each]
+    assert [get.rpartition("/")[2] for get in gets] == ["model.safetensors"]
+
+
+async def test_who_gives_up_leaves_no_part_of_a_file(hub: Hub, tmp_path: Path) -> None:
+    """The library never goes on with one, so it would lie there for ever."""
+    hub.slow.clear()
+    download = Download(Downloader(), hub, tmp_path)
+    await download.half.wait()
+    assert parts(tmp_path)
+    download.task.cancel()
+    await asyncio.gather(download.task, return_exceptions=True)
+    assert parts(tmp_path) == []
+
+
+async def test_what_a_killed_program_left_is_cleared_and_not_counted(
+    hub: Hub, tmp_path: Path
+) -> None:
+    hub.slow.clear()
+    first = Download(Downloader(), hub, tmp_path)
+    await first.half.wait()
+    children()[0].kill()
+    await asyncio.gather(first.task, return_exceptions=True)
+    assert parts(tmp_path)
+    hub.slow.set()
+    again = Download(Downloader(), hub, tmp_path)
+    await again.task
+    assert again.told[0][0] < len(WEIGHTS) // 3
+    assert parts(tmp_path) == []
+
+
+async def test_what_another_program_is_downloading_is_left_to_it(hub: Hub, tmp_path: Path) -> None:
+    hub.slow.clear()
+    ours = Download(Downloader(), hub, tmp_path)
+    await ours.half.wait()
+    its = parts(tmp_path)
+    # Of another service, which uses the same cache.
+    other = Download(Downloader(), hub, tmp_path)
+    await other.half.wait()
+    assert len(children()) == 2
+    other.task.cancel()
+    await asyncio.gather(other.task, return_exceptions=True)
+    assert parts(tmp_path) == its
+    hub.slow.set()
+    await ours.task
 
 
 async def test_two_callers_share_one_download(hub: Hub, tmp_path: Path) -> None:
@@ -112,21 +162,73 @@ async def test_two_callers_share_one_download(hub: Hub, tmp_path: Path) -> None:
     assert len(gets) == 1
 
 
-@pytest.mark.parametrize("status", [401, 403, 404])
-async def test_a_model_that_is_not_there_or_not_ours_is_rejected(
-    hub: Hub, tmp_path: Path, status: int
+async def test_callers_with_caches_of_their_own_each_get_the_model(
+    hub: Hub, tmp_path: Path
 ) -> None:
-    hub.status = status
-    hub.repository = "somebody/else"
-    with pytest.raises((ModelRejected, FetchFailed)) as caught:
+    downloader, homes = Downloader(), (tmp_path / "a", tmp_path / "b")
+    await asyncio.gather(*(Download(downloader, hub, home).task for home in homes))
+    for home in homes:
+        found = locate("org/name", hub.environment(home))
+        assert found is not None
+        assert found.complete
+
+
+@pytest.mark.parametrize(
+    ("part", "status", "code", "told"),
+    [
+        ("/api/", 404, "RepoNotFound", "no such model"),
+        ("/api/", 404, "", "no such model"),
+        # So the hub answers who shows no token, whether there is such a model or not.
+        ("/", 401, "RepoNotFound", "no such model"),
+        ("/", 403, "GatedRepo", "demands a token"),
+        ("/resolve/", 403, "GatedRepo", "demands a token"),
+        ("/resolve/", 403, "", "demands a token"),
+        ("/", 403, "", "demands a token"),
+    ],
+)
+async def test_a_model_that_is_not_there_or_not_for_us_is_rejected(
+    hub: Hub, tmp_path: Path, part: str, status: int, code: str, told: str
+) -> None:
+    hub.refusals[part] = status, code
+    with pytest.raises(ModelRejected, match=told) as caught:
         await Download(Downloader(), hub, tmp_path).task
     assert "org/name" in caught.value.message
     assert caught.value.model == "m"
 
 
+@pytest.mark.parametrize("name", ["config.json", "tokenizer.json", "model.safetensors"])
+async def test_a_model_that_lacks_what_it_takes_to_load_it_is_rejected(
+    hub: Hub, tmp_path: Path, name: str
+) -> None:
+    """It would be found incomplete, and fetched, for ever."""
+    hub.files = {other: FILES[other] for other in FILES if other != name}
+    with pytest.raises(ModelRejected, match="cannot be loaded"):
+        await Download(Downloader(), hub, tmp_path).task
+
+
+async def test_a_hub_that_fails_after_its_first_answer_is_no_success(
+    hub: Hub, tmp_path: Path
+) -> None:
+    """The library then is content with what is on disk: here a snapshot without a file."""
+    repository = tmp_path / "hub/models--org--name"
+    (repository / "snapshots" / COMMIT).mkdir(parents=True)
+    (repository / "refs").mkdir()
+    (repository / "refs/main").write_text(COMMIT)
+    # Not 500, which it asks again for half a minute.
+    hub.refusals["/tree/"] = 400, ""
+    with pytest.raises(FetchFailed, match="has not arrived"):
+        await Download(Downloader(), hub, tmp_path).task
+
+
+async def test_a_hub_in_trouble_is_told_as_that(hub: Hub, tmp_path: Path) -> None:
+    hub.refusals["/"] = 500, ""
+    with pytest.raises(FetchFailed, match="500 Internal Server Error"):
+        await Download(Downloader(), hub, tmp_path).task
+
+
 async def test_a_hub_that_cannot_be_reached_is_told_as_that(hub: Hub, tmp_path: Path) -> None:
     hub.endpoint = "http://127.0.0.1:9"
-    with pytest.raises(FetchFailed, match="Try again"):
+    with pytest.raises(FetchFailed, match="Look at the network"):
         await Download(Downloader(), hub, tmp_path).task
 
 
@@ -153,6 +255,8 @@ async def test_the_program_ends_when_the_service_does(hub: Hub, tmp_path: Path) 
     )
     assert process.stdin is not None
     assert process.stdout is not None
-    await process.stdout.readline()
+    while not parts(tmp_path):
+        assert await process.stdout.readline()
     process.stdin.close()
-    assert await process.wait() == 1
+    assert await process.wait() == 0
+    assert parts(tmp_path) == []
