@@ -22,6 +22,7 @@ tell=PATH         when it is up writes its port and its grandchild's pid into th
 log=N             writes N bytes of lines to stderr when it is up; plain=1: any GET gets 200, `ok`
 works=S           before each answer it computes for S seconds, and answers nothing else meanwhile
 tokens=N          how many tokens an answer has by default (5); delay=S: seconds before each
+rss=MB            takes so much memory while it loads; grow=MB: so much more with each answer
 """
 
 from __future__ import annotations
@@ -105,6 +106,7 @@ class Server:
         self.changed = threading.Condition()
         self.stop_signals: list[int] = []
         self.wake_reader, self.wake_writer = os.pipe()
+        self.memory: list[bytes] = []
 
     def run(self) -> None:
         self.ignore(self.flags.get("ignore", ""))
@@ -130,7 +132,12 @@ class Server:
         for name in filter(None, names.split(",")):
             signal.signal(getattr(signal, "SIG" + name.upper()), signal.SIG_IGN)
 
+    def take(self, megabytes: str) -> None:
+        # Written, so that it is really there.
+        self.memory.append(b"x" * int(float(megabytes) * 1_000_000))
+
     def load(self) -> None:
+        self.take(self.flags.get("rss", "0"))
         time.sleep(float(self.flags.get("load", "0")))
         while "load_until" in self.flags and not os.access(self.flags["load_until"], os.F_OK):
             time.sleep(0.002)
@@ -316,6 +323,7 @@ class Server:
             self.last_used_at = time.time()
 
     def complete(self, connection: socket.socket, asked: dict[str, Any]) -> None:
+        self.take(self.flags.get("grow", "0"))
         tokens = int(asked.get("max_tokens") or self.flags.get("tokens", "5"))
         kind = "chat.completion.chunk" if asked.get("stream") else "chat.completion"
         head: Json = {"id": "chatcmpl-fa4e", "object": kind, "model": self.model}

@@ -73,11 +73,12 @@ def queued(before: Server | Past | None, model: str, settings: Settings, now: fl
     )
 
 
-def appraised(server: Server, appraisal: Appraisal, turn_by: float) -> Server:
-    """What it will need is known; its turn must come in time."""
+def appraised(server: Server, appraisal: Appraisal, turn_by: float, budget: float) -> Server:
+    """What it will need is known; its turn must come in time. A guess is no reason to refuse."""
+    guess = appraisal.source is Source.UNKNOWN
     return replace(
         server,
-        expected=appraisal.expected,
+        expected=int(min(appraisal.expected, budget)) if guess else appraisal.expected,
         expected_by=appraisal.source,
         step_deadline=turn_by,
         detail="",

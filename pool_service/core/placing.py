@@ -79,9 +79,10 @@ class Placing(Use):
         if event.appraisal.on_disk is False:
             self._fetch(server)
             return
-        server = life.appraised(server, event.appraisal, now + self._limits.queue_timeout)
-        if server.expected > self._limits.memory_budget:
-            self._turn_away(server, too_large(server, self._limits.memory_budget))
+        budget, turn_by = self._limits.memory_budget, now + self._limits.queue_timeout
+        server = life.appraised(server, event.appraisal, turn_by, budget)
+        if server.expected > budget:
+            self._turn_away(server, too_large(server, budget))
         else:
             self._put(server)
 
