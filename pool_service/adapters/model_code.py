@@ -6,42 +6,56 @@ By what is in its directory, since that is what loaders go by: mlx-lm runs the f
 """
 
 import json
+import os
 from collections.abc import Iterator
+from contextlib import suppress
+from itertools import islice
 from pathlib import Path
 
 CODE_KEYS = frozenset({"model_file", "auto_map", "custom_pipelines"})
-LARGEST_CONFIG = 1024 * 1024
-"""Bytes; a configuration is far smaller, a vocabulary is not."""
+LARGEST_CONFIG = 64 * 1024 * 1024
+"""Bytes; the largest vocabularies have some 30 MB, a configuration some KB."""
 
 MOST_FILES = 10_000
 """Files that are looked at; a model has some dozens."""
 
 
 def code_in(directory: Path) -> tuple[str, ...]:
-    """What brings code, such as "modeling.py" or "config.json: auto_map". Blocking."""
-    try:
-        files = [file for _, file in zip(range(MOST_FILES), _files(directory), strict=False)]
-    except OSError:
-        return ()
-    programs = [str(file.relative_to(directory)) for file in files if file.suffix == ".py"]
-    configs = [file for file in files if file.suffix == ".json" and file.parent == directory]
-    return (*sorted(programs), *(found for file in sorted(configs) for found in _keys(file)))
+    """What brings code, such as "modeling.py" or "config.json: auto_map". Blocking.
+
+    What cannot be checked to its end counts as such too: else it would be enough to hide the
+    code behind ten thousand files or in a configuration of a gigabyte.
+    """
+    files = list(islice(_files(directory), MOST_FILES + 1))
+    found = sorted(str(file.relative_to(directory)) for file in files if file.suffix == ".py")
+    configs = (file for file in files if file.suffix == ".json" and file.parent == directory)
+    found += [each for file in sorted(configs) for each in _keys(file)]
+    if len(files) > MOST_FILES:
+        found.append(f"more than {MOST_FILES} files, which are too many to be checked")
+    return tuple(found)
 
 
 def _files(directory: Path) -> Iterator[Path]:
-    for entry in directory.iterdir():
-        if entry.is_dir() and not entry.is_symlink():
-            yield from _files(entry)
-        else:
-            yield entry
+    """Its own files first. A directory that cannot be read has none for a loader either."""
+    left = [directory]
+    while left:
+        with suppress(OSError), os.scandir(left.pop()) as entries:
+            for entry in entries:
+                if entry.is_dir(follow_symlinks=False):
+                    left.append(Path(entry))
+                else:
+                    yield Path(entry)
 
 
 def _keys(file: Path) -> list[str]:
     try:
         if file.stat().st_size > LARGEST_CONFIG:
-            return []
+            return [f"{file.name}: too large to be checked"]
         content = json.loads(file.read_bytes())
-    except (OSError, ValueError, RecursionError):
+    except RecursionError:
+        # How deep is too deep differs from one Python to another.
+        return [f"{file.name}: nested too deep to be checked"]
+    except (OSError, ValueError):
         # What no loader can read runs nothing either.
         return []
     return [f"{file.name}: {key}" for key in sorted(_names(content) & CODE_KEYS)]

@@ -1,10 +1,12 @@
 """Claims about which models are taken to bring code of their own."""
 
 import json
+import os
 from pathlib import Path
 
 import pytest
 
+from pool_service.adapters import model_code
 from pool_service.adapters.model_code import code_in
 
 
@@ -47,7 +49,7 @@ def test_a_program_that_is_a_link_is_found(tmp_path: Path) -> None:
     assert code_in(tmp_path / "snapshot") == ("modeling.py",)
 
 
-@pytest.mark.parametrize("content", ["{", "[" * 100_000, "\x00"])
+@pytest.mark.parametrize("content", ["{", "", "\x00"])
 def test_what_cannot_be_read_brings_none(tmp_path: Path, content: str) -> None:
     written(tmp_path, config_json=content)
     assert code_in(tmp_path) == ()
@@ -59,4 +61,46 @@ def test_a_directory_that_is_not_there_brings_none(tmp_path: Path) -> None:
 
 def test_a_link_to_itself_is_not_followed_for_ever(tmp_path: Path) -> None:
     (tmp_path / "loop").symlink_to(tmp_path)
+    assert code_in(tmp_path) == ()
+
+
+def test_code_beside_a_directory_that_cannot_be_read_is_found(tmp_path: Path) -> None:
+    """Not even root can open a path that is longer than paths may be."""
+    written(tmp_path, config_json={"auto_map": {}}, model_py="pass")
+    inner = os.open(tmp_path, os.O_RDONLY)
+    for _ in range(25):
+        os.mkdir("d" * 200, dir_fd=inner)
+        outer, inner = inner, os.open("d" * 200, os.O_RDONLY, dir_fd=inner)
+        os.close(outer)
+    os.close(inner)
+    assert code_in(tmp_path) == ("model.py", "config.json: auto_map")
+
+
+def test_code_cannot_hide_behind_many_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(model_code, "MOST_FILES", 3)
+    written(tmp_path, a_json={}, b_json={}, c_json={})
+    assert code_in(tmp_path) == ()
+    written(tmp_path, d_json={})
+    assert "too many to be checked" in code_in(tmp_path)[0]
+
+
+def test_code_cannot_hide_in_a_large_configuration(tmp_path: Path) -> None:
+    written(tmp_path, config_json={"junk": " " * 2_000_000, "model_file": "x.py"})
+    assert code_in(tmp_path) == ("config.json: model_file",)
+    with (tmp_path / "config.json").open("r+b") as config:
+        config.truncate(model_code.LARGEST_CONFIG + 1)
+    assert code_in(tmp_path) == ("config.json: too large to be checked",)
+
+
+def test_code_cannot_hide_in_the_depths_of_a_configuration(tmp_path: Path) -> None:
+    deep = "[" * 100_000 + "]" * 100_000
+    written(tmp_path, config_json=f'{{"model_file": "x.py", "junk": {deep}}}')
+    assert code_in(tmp_path) == ("config.json: nested too deep to be checked",)
+
+
+def test_a_vocabulary_of_the_largest_models_hides_nothing(tmp_path: Path) -> None:
+    vocabulary = {f"token {number}": number for number in range(250_000)}
+    written(tmp_path, tokenizer_json={"model": {"vocab": vocabulary}})
     assert code_in(tmp_path) == ()

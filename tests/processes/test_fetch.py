@@ -162,6 +162,19 @@ async def test_two_callers_share_one_download(hub: Hub, tmp_path: Path) -> None:
     assert len(gets) == 1
 
 
+async def test_a_third_download_waits_for_one_of_two(hub: Hub, tmp_path: Path) -> None:
+    hub.slow.clear()
+    downloader = Downloader()
+    first, second, third = (Download(downloader, hub, tmp_path / name) for name in "abc")
+    await asyncio.gather(first.half.wait(), second.half.wait())
+    assert len(children()) == 2
+    first.task.cancel()
+    await third.half.wait()
+    assert len(children()) == 2
+    hub.slow.set()
+    await asyncio.gather(second.task, third.task)
+
+
 async def test_callers_with_caches_of_their_own_each_get_the_model(
     hub: Hub, tmp_path: Path
 ) -> None:
