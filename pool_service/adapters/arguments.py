@@ -9,8 +9,12 @@ import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import structlog
+
 from pool_service.adapters import vllm_mlx
 from pool_service.adapters.runtime_search import output_of
+
+_log = structlog.get_logger(__name__)
 
 Options = Mapping[str, bool]
 """The names of options, and whether each takes a value."""
@@ -19,7 +23,7 @@ _USAGE = re.compile(r"usage:.*?(?:\n\s*\n|\Z)", re.DOTALL)
 _OPTION = re.compile(r"\[(--?[A-Za-z0-9][\w-]*)(?:\s+([^\[\]]+|\[[^\]]*\]))*\]")
 _CLOSE = 0.6
 
-_OWNED = {
+OWNED = {
     "--port": "the pool chooses it",
     "--host": "servers listen on loopback; set it in the runtime's command",
     vllm_mlx.SERVED_MODEL_NAME: "set served_model_name of the runtime",
@@ -27,7 +31,11 @@ _OWNED = {
     "--models-config": "a server has one model",
     "--api-key": "every user of the machine could read it there; servers listen on loopback",
     vllm_mlx.TRUST: "set trust_remote_code = true instead",
+    "--lazy-load-model": "the server would be called ready before its model is loaded",
+    "--offline": "it wants every file of a repository; servers do not ask the hub anyway",
+    "-h": "it would tell of its options instead of serving",
 }
+"""What no model's arguments may say, and why."""
 
 
 def parse_options(help_text: str) -> Options:
@@ -38,7 +46,13 @@ def parse_options(help_text: str) -> Options:
 
 async def options_of(program: Path) -> Options:
     """What a vllm-mlx knows; none where it does not say. Takes some seconds."""
-    return parse_options(await output_of(str(program), "serve", "--help") or "")
+    options = parse_options(await output_of(str(program), "serve", "--help") or "")
+    if not options:
+        _log.warning(
+            "arguments of models are not checked, since the runtime does not tell its options",
+            program=str(program),
+        )
+    return options
 
 
 def argument_flaw(arguments: Sequence[str], options: Options) -> str | None:
@@ -53,8 +67,8 @@ def argument_flaw(arguments: Sequence[str], options: Options) -> str | None:
             meant = begun or difflib.get_close_matches(name, options, 1, _CLOSE)
             hint = f", did you mean {meant[0]}?" if meant else ""
             return f"{name} is no option of vllm-mlx serve{hint}"
-        if name in _OWNED:
-            return f"{name} cannot be set there: {_OWNED[name]}"
+        if name in OWNED:
+            return f"{name} cannot be set there: {OWNED[name]}"
         if has_value and not options[name]:
             return f"{name} takes no value"
         if options[name] and not has_value:

@@ -1,13 +1,18 @@
 """Claims about which arguments a vllm-mlx is given."""
 
-import pytest
+import sys
+from pathlib import Path
 
-from pool_service.adapters.arguments import argument_flaw, parse_options
+import pytest
+import structlog
+
+from pool_service.adapters import vllm_mlx
+from pool_service.adapters.arguments import OWNED, argument_flaw, options_of, parse_options
 
 HELP = """usage: vllm-mlx serve [-h] [--max-tokens MAX_TOKENS] [--mllm]
                       [--tool-call-parser {auto,qwen3.5}] [--trust-remote-code]
                       [--port PORT] [--api-key API_KEY] [--names NAME [NAME ...]]
-                      [--timeout TIMEOUT]
+                      [--timeout TIMEOUT] [--lazy-load-model] [--offline]
                       model
 
 positional arguments:
@@ -30,6 +35,8 @@ def test_the_usage_tells_the_names_and_which_take_a_value() -> None:
         "--api-key": True,
         "--names": True,
         "--timeout": True,
+        "--lazy-load-model": False,
+        "--offline": False,
     }
 
 
@@ -61,6 +68,9 @@ def test_what_it_knows_by_its_exact_name_is_given(arguments: tuple[str, ...]) ->
         (("--port", "5"), "the pool chooses it"),
         (("--api-key=x",), "every user of the machine"),
         (("--trust-remote-code",), "trust_remote_code = true"),
+        (("--lazy-load-model",), "before its model is loaded"),
+        (("--offline",), "do not ask the hub anyway"),
+        (("-h",), "instead of serving"),
         (("other/model",), "belongs to no option"),
         (("--mllm", "other/model"), "belongs to no option"),
         (("--",), "belongs to no option"),
@@ -71,3 +81,21 @@ def test_what_it_knows_by_its_exact_name_is_given(arguments: tuple[str, ...]) ->
 )
 def test_anything_else_is_refused_with_its_reason(arguments: tuple[str, ...], told: str) -> None:
     assert told in (argument_flaw(arguments, OPTIONS) or "")
+
+
+async def test_a_program_that_does_not_tell_its_options_is_logged(tmp_path: Path) -> None:
+    with structlog.testing.capture_logs() as logged:
+        assert await options_of(tmp_path / "none") == {}
+    assert [entry["program"] for entry in logged] == [str(tmp_path / "none")]
+
+
+@pytest.mark.whole
+async def test_the_real_one_knows_what_it_is_told_and_what_is_refused() -> None:
+    options = await options_of(Path(sys.executable).with_name(vllm_mlx.PROGRAM))
+    told = {vllm_mlx.SERVED_MODEL_NAME: True, vllm_mlx.TRUST: False}
+    told |= {name: True for name, _ in vllm_mlx.OPTIONS}
+    assert told.items() <= options.items()
+    assert OWNED.keys() <= options.keys()
+    assert set(vllm_mlx.NOT_WITH_AUTO_UNLOAD) <= options.keys()
+    assert options["--tool-call-parser"]
+    assert not options["--continuous-batching"]
