@@ -8,16 +8,19 @@ from pool_service.adapters.diagnosis import Diagnose
 from pool_service.core.types import Diagnosis
 
 _COUNT = re.compile(r"^oom_kill (\d+)$", re.MULTILINE)
+_GROUP = re.compile(r"^0::/(.*)$", re.MULTILINE)
 
 
 class OomWatch:
     """Linux's count of processes that it killed for memory. root: of the file system.
 
+    Of the control group in which the service and its servers are: what else the machine kills
+    is not in it. Where there is none (version 2, with memory) it is of the whole machine.
     macOS keeps no such count that a user can read: there a kill stays a kill.
     """
 
     def __init__(self, root: Path = Path("/")) -> None:
-        self._vmstat = root / "proc/vmstat"
+        self._counts = _counts(root)
         self._seen = self._kills()
 
     def has_killed(self) -> bool:
@@ -26,12 +29,26 @@ class OomWatch:
         return self._seen > before
 
     def _kills(self) -> int:
-        """Of the whole machine, which counts what control groups do too."""
-        try:
-            found = _COUNT.search(self._vmstat.read_text())
-        except (OSError, ValueError):
-            return 0
+        found = _COUNT.search(_text(self._counts))
         return int(found[1]) if found else 0
+
+
+def _counts(root: Path) -> Path:
+    """The file that counts."""
+    groups = root / "sys/fs/cgroup"
+    own = _GROUP.search(_text(root / "proc/self/cgroup"))
+    # In a container the path may be that of the host, which is not there.
+    for group in (groups / own[1], groups) if own else ():
+        if _COUNT.search(_text(group / "memory.events")):
+            return group / "memory.events"
+    return root / "proc/vmstat"
+
+
+def _text(file: Path) -> str:
+    try:
+        return file.read_text()
+    except (OSError, ValueError):
+        return ""
 
 
 def oom_aware(diagnose: Diagnose, watch: OomWatch) -> Diagnose:

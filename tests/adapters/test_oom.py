@@ -56,3 +56,24 @@ def test_another_end_is_what_it_is(root: Path, code: int | None, number: int | N
 def test_a_system_that_counts_none_kills_none(tmp_path: Path) -> None:
     diagnose = oom_aware(diagnose_exit, OomWatch(tmp_path))
     assert diagnose(None, 9, ())[0] is Diagnosis.CRASHED
+
+
+def test_what_was_killed_outside_its_control_group_was_none_of_ours(root: Path) -> None:
+    group = root / "sys/fs/cgroup/system.slice/pool.service"
+    group.mkdir(parents=True)
+    (root / "proc/self").mkdir()
+    (root / "proc/self/cgroup").write_text("0::/system.slice/pool.service\n")
+    (group / "memory.events").write_text("low 0\noom 1\noom_kill 1\noom_group_kill 0\n")
+    diagnose = oom_aware(diagnose_exit, OomWatch(root))
+    kills(root, 4)
+    assert diagnose(None, 9, ())[0] is Diagnosis.CRASHED
+    (group / "memory.events").write_text("low 0\noom 2\noom_kill 2\noom_group_kill 0\n")
+    assert diagnose(None, 9, ())[0] is Diagnosis.OUT_OF_MEMORY
+
+
+def test_a_control_group_that_counts_nothing_leaves_it_to_the_machine(root: Path) -> None:
+    (root / "proc/self").mkdir()
+    (root / "proc/self/cgroup").write_text("4:memory:/x\n0::/\n")
+    diagnose = oom_aware(diagnose_exit, OomWatch(root))
+    kills(root, 4)
+    assert diagnose(None, 9, ())[0] is Diagnosis.OUT_OF_MEMORY
