@@ -200,9 +200,11 @@ _MOVING = frozenset(
 
 
 def _lasting(server: pb.Server) -> str:
-    """All but what a use alone changes."""
+    """All but what a use, or a look at the memory, changes alone."""
     copy = pb.Server()
     copy.CopyFrom(server)
     copy.ClearField("last_use_time")
     copy.ClearField("expire_time")
+    copy.ClearField("footprint_bytes")
+    copy.ClearField("peak_bytes")
     return str(copy)

@@ -43,7 +43,6 @@ from pool_service.core.types import (
     Phase,
     Remembered,
     Server,
-    Source,
     SpawnedProcess,
 )
 from pool_service.core.use import BUSY_PAUSE
@@ -61,8 +60,6 @@ def as_published(server: Server) -> Server:
         keep_alive=0.0,
         step_deadline=0.0,
         spared_until=0.0,
-        expected=0,
-        expected_by=Source.UNKNOWN,
         footprint=0,
         peak=0,
     )

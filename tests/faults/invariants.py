@@ -332,11 +332,13 @@ class Invariants:
 
 
 def _lasting(server: pb.Server) -> str:
-    """All that every change of is told; a use by itself is not."""
+    """All that every change of is told; a use by itself is not, nor what it takes of memory."""
     copy = pb.Server()
     copy.CopyFrom(server)
     copy.ClearField("last_use_time")
     copy.ClearField("expire_time")
+    copy.ClearField("footprint_bytes")
+    copy.ClearField("peak_bytes")
     return str(copy)
 
 

@@ -1,0 +1,282 @@
+"""Room, use and the catalogue, with real processes: the service as it is run."""
+
+import http.client
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import psutil
+import pytest
+
+from demo.service import RunningService
+from pool_service_client import (
+    ConfigInvalid,
+    ExitCause,
+    ModelUnknown,
+    PoolClient,
+    Server,
+    ServerChanged,
+    ServerRemoved,
+    ServerState,
+)
+from tests.service.conftest import FAKE_RUNTIME, Start
+from tests.service.crowd import NEEDS, config_of, crowd
+
+ENSURES = int(os.environ.get("CROWD_ENSURES", "600"))
+"""Ten thousand take a quarter of an hour."""
+
+LONGEST_BY_MEAN = 12.0
+"""No caller waits longer than so many times the mean."""
+
+RELOADED_WITHIN = 20.0
+
+
+@pytest.mark.timeout(1800)
+async def test_a_crowd_over_200_models_with_room_for_3_is_served_in_turn(start: Start) -> None:
+    service = start(config_of(200, 3, FAKE_RUNTIME))
+    found = await crowd(service.address, models=200, ensures=ENSURES, at_once=24, seed=4)
+    assert len(found.waits) + len(found.refusals) == ENSURES
+    assert found.cut == [], "no server in use was evicted"
+    assert 0 < found.most <= 3 * NEEDS
+    assert all(error.retry_after for error in found.refusals)
+    assert found.longest_by_mean <= LONGEST_BY_MEAN
+
+
+def ask(server: Server) -> bool:
+    """Whether a request gets its whole answer."""
+    url = urlsplit(server.endpoint)
+    connection = http.client.HTTPConnection(url.hostname or "", url.port, timeout=30)
+    try:
+        body = {"model": server.served_model_name, "messages": []}
+        connection.request("POST", "/v1/chat/completions", json.dumps(body))
+        response = connection.getresponse()
+        return response.status == 200 and bool(json.load(response)["choices"])
+    except (OSError, http.client.HTTPException, ValueError):
+        return False
+    finally:
+        connection.close()
+
+
+@dataclass
+class Load:
+    """Callers who use a model all the time, until `over`."""
+
+    service: RunningService
+    over: threading.Event = field(default_factory=threading.Event)
+    failures: list[str] = field(default_factory=list)
+
+    def ensuring(self) -> int:
+        """Ensures before each request; how many there were."""
+        asked = 0
+        with PoolClient.connect(self.service.address) as pool:
+            while not self.over.wait(0.02):
+                self.check(pool.ensure("grows").server, "ensured")
+                asked += 1
+        return asked
+
+    def holding(self) -> int:
+        """Holds once, and goes by what the hold says."""
+        asked = 0
+        with PoolClient.connect(self.service.address) as pool, pool.hold("grows") as hold:
+            while not self.over.wait(0.02):
+                self.check(hold.ready(), "held")
+                asked += 1
+        return asked
+
+    def check(self, server: Server, how: str) -> None:
+        if not ask(server):
+            self.failures.append(f"{how} {server.model} #{server.generation}")
+
+
+def generation_is_ready(pool: PoolClient, generation: int) -> None:
+    """Return when the model has had so many processes."""
+    with pool.watch() as events:
+        for event in events:
+            if isinstance(event, ServerChanged) and event.server.model == "grows":
+                late = event.server.generation >= generation
+                if late and event.server.state is ServerState.READY:
+                    return
+
+
+@pytest.mark.parametrize(
+    ("budget", "held"),
+    [("1 GB", True), ("115 MB", False)],
+    ids=["room for both", "room for one"],
+)
+@pytest.mark.timeout(120)
+def test_what_grows_past_its_ceiling_is_renewed_and_no_request_fails(
+    start: Start,
+    budget: str,
+    held: bool,
+) -> None:
+    service = start(
+        FAKE_RUNTIME + f'[memory]\nbudget = "{budget}"\nsurvey_interval = 0.2\n'
+        "[defaults]\nmin_residency = 0.5\n"
+        "[models.grows]\nruntime_model = 'x?rss=20&grow=2&delay=0.002'\n"
+        'expected_memory = "60 MB"\nmemory_ceiling = "80 MB"\n'
+    )
+    load = Load(service)
+    with PoolClient.connect(service.address) as pool, ThreadPoolExecutor(3) as threads:
+        works = [load.ensuring, load.ensuring, *([load.holding] if held else [])]
+        users = [threads.submit(work) for work in works]
+        try:
+            generation_is_ready(pool, 4)
+            (last,) = (each.last_exit for each in pool.list() if each.model == "grows")
+        finally:
+            load.over.set()
+        assert all(user.result() > 10 for user in users)
+    assert load.failures == []
+    assert last is None or last.cause is ExitCause.CEILING
+
+
+# --- holds -----------------------------------------------------------------------------------
+
+
+def test_a_hold_whose_caller_is_killed_is_released_at_once(
+    service: RunningService, pool: PoolClient
+) -> None:
+    code = (
+        "import sys, time; from pool_service_client import PoolClient\n"
+        f"pool = PoolClient.connect({service.address!r}); hold = pool.hold('m', keep_alive=0)\n"
+        "hold.ready(); print('held', flush=True); time.sleep(1000)"
+    )
+    with pool.watch() as events:
+        with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE) as caller:
+            assert caller.stdout is not None
+            assert caller.stdout.readline() == b"held\n"
+            (server,) = pool.list()
+            assert server.holds == 1
+            caller.kill()
+        gone = next(event for event in events if isinstance(event, ServerRemoved))
+    assert gone.server.last_exit is not None
+    assert gone.server.last_exit.cause is ExitCause.IDLE
+
+
+def test_what_is_held_comes_again_when_it_is_killed(pool: PoolClient) -> None:
+    with pool.hold("m") as hold:
+        before = hold.ready()
+        os.kill(before.pid, signal.SIGKILL)
+        after = next(
+            server
+            for server in hold
+            if server.state is ServerState.READY and server.generation > before.generation
+        )
+        assert ask(after)
+
+
+# --- the catalogue ---------------------------------------------------------------------------
+
+CATALOGUE = """
+[models.one]
+runtime_model = "x?tokens=1"
+aliases = ["chat"]
+[models.two]
+runtime_model = "x?tokens=2"
+[defaults]
+min_residency = 0.1
+[service]
+only_listed = {only_listed}
+"""
+
+
+def write(service: RunningService, config: str) -> None:
+    """Into the file that the service was started with."""
+    (service.log.parent.with_suffix(".toml")).write_text(FAKE_RUNTIME + config)
+
+
+def test_an_alias_is_flipped_by_a_reload_without_an_interruption(start: Start) -> None:
+    first = CATALOGUE.format(only_listed="true")
+    service = start(FAKE_RUNTIME + first)
+    with PoolClient.connect(service.address) as pool:
+        assert pool.ensure("chat").server.model == "one"
+        pid = pool.ensure("one").server.pid
+        pool.ensure("two")
+        flipped = first.replace('aliases = ["chat"]', "").replace(
+            "[models.two]\n", '[models.two]\naliases = ["chat"]\n'
+        )
+        write(service, flipped)
+        told = pool.reload()
+        assert (told.replaced, told.removed, told.restart_needed) == ((), (), ())
+        assert pool.ensure("chat").server.model == "two"
+        assert pool.ensure("one").server.pid == pid
+
+
+def test_a_hangup_reads_the_configuration_again_by_difference(start: Start) -> None:
+    service = start(FAKE_RUNTIME + CATALOGUE.format(only_listed="false"))
+    with PoolClient.connect(service.address) as pool:
+        kept = pool.ensure("one").server.pid
+        pool.ensure("two")
+        changed = CATALOGUE.format(only_listed="true").replace("tokens=2", "tokens=3")
+        write(service, changed)
+        with pool.watch() as events:
+            service.process.send_signal(signal.SIGHUP)
+            gone = next(event for event in events if isinstance(event, ServerRemoved))
+        assert gone.server.model == "two"
+        assert gone.server.last_exit is not None
+        assert gone.server.last_exit.cause is ExitCause.RELOADED
+        assert pool.ensure("one").server.pid == kept
+        assert pool.ensure("two").server.runtime_model == "x?tokens=3"
+        with pytest.raises(ModelUnknown):
+            pool.ensure("three")
+
+
+@pytest.mark.parametrize("broken", ["[models.one\n", "[service]\nnonsense = 1\n"])
+def test_a_bad_file_changes_nothing_and_is_told(start: Start, broken: str) -> None:
+    service = start(FAKE_RUNTIME + CATALOGUE.format(only_listed="true"))
+    with PoolClient.connect(service.address) as pool:
+        pid = pool.ensure("one").server.pid
+        write(service, broken)
+        with pytest.raises(ConfigInvalid, match="Nothing was changed"):
+            pool.reload()
+        assert pool.ensure("chat").server.pid == pid
+        with pytest.raises(ModelUnknown):
+            pool.ensure("three")
+
+
+def test_what_is_pinned_and_preloaded_is_there_before_it_is_asked_for(start: Start) -> None:
+    config = '[models.early]\nruntime_model = "x"\npreload = true\npinned = true\nkeep_alive = 0\n'
+    service = start(FAKE_RUNTIME + config + "[defaults]\nmin_residency = 0\n")
+    with PoolClient.connect(service.address) as pool, pool.watch() as events:
+        ready = next(
+            event.server
+            for event in events
+            if isinstance(event, ServerChanged) and event.server.state is ServerState.READY
+        )
+        assert ready.model == "early"
+        assert ready.pinned
+        assert pool.evict_idle() == ()
+        os.kill(ready.pid, signal.SIGKILL)
+        again = next(
+            event.server
+            for event in events
+            if isinstance(event, ServerChanged)
+            and event.server.state is ServerState.READY
+            and event.server.generation == 2
+        )
+        assert psutil.pid_exists(again.pid)
+
+
+def test_what_a_model_was_seen_to_need_is_remembered_over_restarts(
+    start: Start, tmp_path: Path
+) -> None:
+    config = "[memory]\nsurvey_interval = 0.2\n[models.m]\nruntime_model = 'x?rss=50'\n"
+    service = start(FAKE_RUNTIME + config)
+    with PoolClient.connect(service.address) as pool:
+        (before,) = pool.models()
+        pool.ensure("m")
+        while not next(pool.list()).footprint_bytes:
+            pass
+        pool.evict("m")
+        (after,) = pool.models()
+    assert service.stop() == 0
+    with PoolClient.connect(start(FAKE_RUNTIME + config).address) as pool:
+        (remembered,) = pool.models()
+    assert before.expected_bytes > after.expected_bytes == remembered.expected_bytes
+    assert 50e6 < remembered.expected_bytes < 80e6
