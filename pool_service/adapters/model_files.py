@@ -101,5 +101,8 @@ def _shards(index: Path) -> set[str]:
 def _has_the_rest(directory: Path) -> bool:
     """Its configuration and its tokenizer, of whatever kind."""
     names = {file.name for file in directory.iterdir() if file.is_file()}
-    tokenizes = any(name.startswith(("tokenizer", "vocab", "spiece")) for name in names)
+    tokenizes = any(
+        name.startswith(("tokenizer", "vocab", "spiece", "tekken")) or name.endswith(".tiktoken")
+        for name in names
+    )
     return "config.json" in names and tokenizes

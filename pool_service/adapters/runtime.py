@@ -132,10 +132,15 @@ class CommandRuntime:
             await self._check_arguments(program, model, settings)
         return self._plan(program, model, settings)
 
-    def environment(self, settings: Settings) -> tuple[tuple[str, str], ...]:
-        """What a process with these settings gets, sorted by the names."""
+    def environment(
+        self, settings: Settings, *, fetches: bool = False
+    ) -> tuple[tuple[str, str], ...]:
+        """What a process with these settings gets, sorted by the names.
+
+        fetches: it is one that is to download, if the operator lets it.
+        """
         extra = vllm_mlx.ENVIRONMENT if self.kind == "vllm-mlx" else ()
-        offline = vllm_mlx.OFFLINE if self.loads_from_disk else ()
+        offline = vllm_mlx.OFFLINE if self.loads_from_disk and not fetches else ()
         own = self._options.environment
         return scrubbed(self._inherited, extra, offline, own, settings.environment)
 

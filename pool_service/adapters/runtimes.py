@@ -92,8 +92,7 @@ class Runtimes:
             interpreter = await runtime.interpreter()
         except PoolError as error:
             raise replace(error, model=model) from error
-        online = dict(runtime.environment(settings)) | {"HF_HUB_OFFLINE": "0"}
-        environment = tuple(sorted(online.items()))
+        environment = runtime.environment(settings, fetches=True)
         await self._downloader.fetch(
             interpreter, model, settings.runtime_model, environment, progress
         )

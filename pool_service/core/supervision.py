@@ -137,7 +137,8 @@ class Supervision(Books):
     def _learn(self, server: Server) -> None:
         """What it took at most is what the next one is expected to need."""
         end = server.last_exit
-        if end is not None and end.report.diagnosis is Diagnosis.OUT_OF_MEMORY:
+        ran_out = end is not None and end.report.diagnosis is Diagnosis.OUT_OF_MEMORY
+        if ran_out and server.stop_signal is None:
             needed = int(max(server.peak, server.expected) * AFTER_RUNNING_OUT)
         elif server.ready_at is not None:
             needed = server.peak

@@ -1,6 +1,7 @@
 """Room and use, with the real vllm-mlx: what fits runs, and what is in use stays."""
 
 import json
+import os
 import shutil
 import threading
 import urllib.request
@@ -18,6 +19,7 @@ from demo.smollm2 import prepare_smollm2
 from pool_service_client import (
     CodeNotTrusted,
     Expectation,
+    ModelNotOnDisk,
     ModelTooLarge,
     PoolClient,
     Server,
@@ -26,6 +28,7 @@ from pool_service_client import (
     ServerRemoved,
     ServerState,
 )
+from tests.fake_hub import fake_hub
 
 pytestmark = [pytest.mark.whole, pytest.mark.timeout(300)]
 
@@ -208,6 +211,29 @@ def test_a_model_that_can_never_fit_is_refused_with_the_figures(begin: Begin, sm
     assert int(caught.value.metadata["budget_bytes"]) == 300 * MIB
     assert int(caught.value.metadata["needed_bytes"]) > 500 * MIB
     assert list(pool.list()) == []
+
+
+def test_a_model_is_downloaded_only_if_that_is_asked_for_and_then_served(
+    tmp_path: Path, tiny: str
+) -> None:
+    files = {file.name: file.read_bytes() for file in Path(tiny).iterdir()}
+    with fake_hub(files) as hub:
+        environment = os.environ | hub.environment(tmp_path / "hub")
+        del environment["HF_HUB_OFFLINE"]
+        with (
+            running(tmp_path / "state", environment=environment) as service,
+            PoolClient.connect(service.address) as pool,
+        ):
+            with pytest.raises(ModelNotOnDisk):
+                pool.ensure("org/name")
+            assert hub.asked == []
+            *_, last = pool.pull("org/name")
+            assert last.done == last.total == sum(map(len, files.values()))
+            asked = len(hub.asked)
+            server = pool.ensure("org/name").server
+            with chat(server) as response:
+                assert json.load(response)["choices"]
+            assert len(hub.asked) == asked, "a start asks the hub nothing"
 
 
 def test_a_model_that_brings_code_is_refused_unless_it_is_trusted(
