@@ -12,7 +12,7 @@ from pool_service.core.deadlines import Deadlines
 from pool_service.core.errors import PoolError
 from pool_service.core.evictions import Evictions
 from pool_service.core.holds import Holds
-from pool_service.core.replacement import decayed
+from pool_service.core.replacement import Uses
 from pool_service.core.requests import (
     INTERNAL,
     Answer,
@@ -61,7 +61,7 @@ class Books:
         self._generations = dict[str, int]()
         self._gone_at = -FOREVER
         self._room_changed = False
-        self._uses = dict[str, tuple[float, float]]()
+        self._uses = dict[str, Uses]()
         self._checking: set[str] = set()
         self._marked: set[str] = set()
         self._adopting: set[str] = set()
@@ -191,8 +191,7 @@ class Books:
 
     def _touch(self, model: str, now: float) -> None:
         """It was asked for: how often counts when somebody has to go."""
-        uses, at = self._uses.pop(model, (0.0, now))
-        self._uses[model] = decayed(uses, now - at) + 1, now
+        self._uses[model] = self._uses.pop(model, Uses(now)).used(now)
         if len(self._uses) > MOST_REMEMBERED:
             del self._uses[next(iter(self._uses))]
 

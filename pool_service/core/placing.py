@@ -24,7 +24,7 @@ from pool_service.core.admission import (
 from pool_service.core.catalogue import Catalogue
 from pool_service.core.errors import PoolError
 from pool_service.core.failures import not_on_disk, too_large
-from pool_service.core.replacement import Candidate, decayed
+from pool_service.core.replacement import Candidate, Uses
 from pool_service.core.requests import Learn, Surveyed, TakeSurvey
 from pool_service.core.types import FOREVER, Limits, Phase, Server, Survey
 from pool_service.core.use import Use
@@ -272,13 +272,12 @@ class Placing(Use):
         return sum(map(reservation, self._living()))
 
     def _resident(self, server: Server, now: float) -> Resident:
-        uses, at = self._uses.get(server.model, (0.0, now))
         candidate = Candidate(
             model=server.model,
             freed=max(reservation(server), 1),
             load_seconds=life.load_seconds(server, USUAL_LOAD),
             last_used_at=server.last_used_at,
-            uses=decayed(uses, now - at),
+            uses=self._uses.get(server.model, Uses(now)).count(now),
         )
         standing = self._standing(server)
         return Resident(candidate, standing, server.settings.groups, server.resides_until)

@@ -1,0 +1,140 @@
+"""Claims about who goes when room is needed, by values."""
+
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pool_service.core.replacement import LONG, SOON, Candidate, Uses, victims
+
+NOW = 10_000.0
+
+candidates = st.lists(
+    st.builds(
+        Candidate,
+        model=st.text("abcdefghij", min_size=1, max_size=6),
+        freed=st.integers(1, 40),
+        load_seconds=st.floats(0.1, 60),
+        last_used_at=st.floats(0, NOW),
+        uses=st.one_of(st.just(0.0), st.floats(0.001, 100)),
+    ),
+    max_size=8,
+    unique_by=lambda one: one.model,
+)
+needs = st.integers(1, 120)
+
+
+def worth(chosen: tuple[Candidate, ...]) -> float:
+    return sum(one.uses * one.load_seconds for one in chosen)
+
+
+def freed(chosen: tuple[Candidate, ...]) -> int:
+    return sum(one.freed for one in chosen)
+
+
+@given(candidates, needs)
+def test_as_much_is_freed_as_is_needed_or_nobody_goes(choice: list[Candidate], needed: int) -> None:
+    chosen = victims(choice, needed, NOW)
+    if freed(tuple(choice)) < needed:
+        assert chosen is None
+    else:
+        assert chosen is not None
+        assert freed(chosen) >= needed
+
+
+@given(candidates, needs)
+def test_nobody_goes_without_whom_it_would_be_enough(choice: list[Candidate], needed: int) -> None:
+    chosen = victims(choice, needed, NOW) or ()
+    for one in chosen:
+        assert freed(chosen) - one.freed < needed
+
+
+@given(candidates, needs)
+def test_no_single_one_that_frees_no_more_would_have_been_cheaper(
+    choice: list[Candidate], needed: int
+) -> None:
+    chosen = victims(choice, needed, NOW)
+    if chosen is not None:
+        alike = [one for one in choice if needed <= one.freed <= freed(chosen)]
+        assert all(worth(chosen) <= worth((one,)) + 1e-9 for one in alike)
+
+
+@given(candidates, needs)
+def test_of_equal_sizes_those_go_that_are_worth_least(choice: list[Candidate], needed: int) -> None:
+    equal = [replace(one, freed=10) for one in choice]
+    chosen = victims(equal, needed, NOW)
+    if chosen is not None:
+        least = sorted(one.uses * one.load_seconds for one in equal)[: len(chosen)]
+        assert worth(chosen) == pytest.approx(sum(least))
+
+
+@given(candidates, needs, st.randoms(use_true_random=False))
+def test_the_order_in_which_they_are_given_does_not_matter(
+    choice: list[Candidate], needed: int, chance: object
+) -> None:
+    shuffled = list(choice)
+    chance.shuffle(shuffled)  # type: ignore[attr-defined]
+    assert set(victims(choice, needed, NOW) or ()) == set(victims(shuffled, needed, NOW) or ())
+
+
+def candidate(model: str, **more: float) -> Candidate:
+    values = {"freed": 10, "load_seconds": 5.0, "last_used_at": 0.0, "uses": 1.0} | more
+    return Candidate(model, **values)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("goes", "stays"),
+    [
+        ({"uses": 1.0}, {"uses": 2.0}),
+        ({"load_seconds": 1.0}, {"load_seconds": 20.0}),
+        ({"last_used_at": 0.0}, {"last_used_at": 5.0}),
+        ({"freed": 30}, {"freed": 10}),
+    ],
+    ids=[
+        "used less",
+        "loaded sooner",
+        "used longer ago",
+        "larger, so that a byte of it is worth less",
+    ],
+)
+def test_of_two_that_are_else_the_same_that_one_goes_that_is(
+    goes: dict[str, float], stays: dict[str, float]
+) -> None:
+    chosen = victims([candidate("a", **stays), candidate("b", **goes)], 10, NOW)
+    assert [one.model for one in chosen or ()] == ["b"]
+
+
+# --- uses ---------------------------------------------------------------------------------
+
+
+def test_a_use_counts_less_as_time_passes() -> None:
+    once = Uses(0.0).used(0.0)
+    counts = [once.count(at) for at in (0.0, SOON, 2 * SOON, LONG)]
+    assert counts == sorted(counts, reverse=True)
+    assert counts[-1] > 0
+
+
+def test_what_was_popular_for_hours_outlasts_what_was_asked_for_a_few_times() -> None:
+    long, short = Uses(0.0), Uses(0.0)
+    for minute in range(240):
+        long = long.used(minute * 60.0)
+    for minute in range(235, 240):
+        short = short.used(minute * 60.0)
+    assert long.count(NOW + 3600) > short.count(NOW + 3600)
+
+
+def test_what_became_popular_minutes_ago_overtakes_what_was_popular_once() -> None:
+    once = Uses(0.0)
+    for minute in range(60):
+        once = once.used(minute * 60.0)
+    later = 60 * 60.0 + LONG
+    new = Uses(later)
+    for second in range(0, 600, 30):
+        new = new.used(later + second)
+    assert new.count(later + 600) > once.count(later + 600)
+
+
+def test_a_clock_that_stands_still_or_goes_back_makes_nothing_more_likely() -> None:
+    once = Uses(100.0).used(100.0)
+    assert once.count(50.0) == once.count(100.0)
