@@ -3,8 +3,8 @@
 Where there is room for both, a *successor* starts beside it under a name of its own; when
 that is READY it takes over the model's name, and what was replaced (*retired*) ends as
 soon as nothing is in flight on it. Where there is no such room the server is claimed for
-itself: as soon as it is unused nobody is given it any more, it ends, and the next
-generation starts in its place; meanwhile whoever asks for it waits.
+itself: as soon as it is unused, and not held, nobody is given it any more, it ends, and the
+next generation starts in its place; meanwhile whoever asks for it waits.
 """
 
 from dataclasses import replace
@@ -148,9 +148,9 @@ class Ceiling(Placing):
         super()._use_reported(server, event, now)
 
     def _claim(self, claims: dict[str, str], now: float) -> None:
-        """It makes room for itself."""
+        """It makes room for itself, but not while it is held: a hold is never without one."""
         for model in self._overgrown:
             server = self._roster.get(model)
-            if server is not None and server.phase is Phase.READY:
+            if server is not None and server.phase is Phase.READY and not server.holds:
                 claims.setdefault(model, model)
         super()._claim(claims, now)
