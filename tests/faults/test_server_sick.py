@@ -82,9 +82,10 @@ def test_a_server_that_works_too_hard_to_answer_is_left_alone_and_an_idle_one_is
 ) -> None:
     service = fake(LOOKS_OFTEN)
     server = service.pool.ensure("hard", runtime_model="x?works=4").server
-    revision = service.invariants.revision
     assert complete(server, tokens=1) == 1
-    assert service.invariants.revision == revision
+    (still,) = service.pool.list()
+    assert (still.pid, still.state) == (server.pid, server.state)
+    revision = service.invariants.revision
     os.kill(server.pid, signal.SIGSTOP)
     seen = service.invariants.wait_for("hard", pb.SERVER_STATE_FAILED, revision)
     assert seen.server.last_exit.cause == pb.EXIT_CAUSE_WEDGED

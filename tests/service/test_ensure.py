@@ -61,13 +61,13 @@ async def test_a_thousand_ensures_at_once_share_one_process(service: RunningServ
     assert len(servers_of(service)) == 1
 
 
-def test_five_models_start_side_by_side(
-    pool: PoolClient, service: RunningService, tmp_path: Path
-) -> None:
+def test_five_models_start_side_by_side(start: Start, tmp_path: Path) -> None:
     """None of them can become ready before all five are loading."""
     models = [f"five/{number}" for number in range(5)]
+    small = "".join(f'[models."{model}"]\nexpected_memory = "50 MB"\n' for model in models)
+    service = start(FAKE_RUNTIME + small)
     loaded = tmp_path / "loaded"
-    with ThreadPoolExecutor(5) as callers:
+    with PoolClient.connect(service.address) as pool, ThreadPoolExecutor(5) as callers:
         calls = [
             callers.submit(pool.ensure, model, runtime_model=f"x?load_until={loaded}")
             for model in models

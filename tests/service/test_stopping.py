@@ -1,6 +1,7 @@
 import http.client
 import json
 import os
+import pty
 import signal
 import subprocess
 from concurrent.futures import ThreadPoolExecutor
@@ -122,7 +123,7 @@ def test_a_server_that_ignores_signals_is_killed_and_that_is_said(start: Start) 
     assert servers_of(service) == []
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGQUIT])
 def test_a_signal_drains_and_stops_all_and_exits_0(start: Start, number: signal.Signals) -> None:
     service = start()
     with PoolClient.connect(service.address) as pool:
@@ -185,14 +186,25 @@ def test_two_signals_that_come_together_hurry(service: RunningService) -> None:
     assert not psutil.pid_exists(server.pid)
 
 
-def test_a_terminal_that_closes_twice_does_not_hurry(service: RunningService) -> None:
-    with PoolClient.connect(service.address) as pool:
-        stream = Stream(pool.ensure("busy", runtime_model="x?delay=0.05").server, tokens=40)
-        service.process.send_signal(signal.SIGHUP)
-        wait_for(pool, "busy", ServerState.STOPPING)
-        service.process.send_signal(signal.SIGHUP)
-        assert is_whole(stream.rest(), 40)
-        assert service.process.wait(30) == 0
+def test_a_terminal_that_closes_drains_and_does_not_hurry(tmp_path: Path) -> None:
+    """A hangup without that reads the configuration again: tests/service/test_room.py."""
+    config, log = tmp_path / "pool.toml", tmp_path / "log"
+    config.write_text(FAKE_RUNTIME)
+    words = command("serve", "--listen", "127.0.0.1:0", "--state-dir", str(tmp_path / "state"))
+    pid, terminal = pty.fork()
+    if not pid:
+        with log.open("w") as stderr:
+            os.dup2(stderr.fileno(), 2)
+        os.execv(words[0], [*words, "--config", str(config)])
+    with os.fdopen(terminal) as shown:
+        address = shown.readline().removeprefix("listening on ").strip()
+        with PoolClient.connect(address) as pool:
+            stream = Stream(pool.ensure("busy", runtime_model="x?delay=0.05").server, tokens=40)
+            shown.close()
+            wait_for(pool, "busy", ServerState.STOPPING)
+            os.kill(pid, signal.SIGHUP)
+            assert is_whole(stream.rest(), 40)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
 
 
 def test_a_second_service_on_the_same_state_directory_is_refused(
