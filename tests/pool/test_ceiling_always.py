@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import random
+from collections.abc import Coroutine
 from dataclasses import replace
 
 import pytest
@@ -51,7 +52,7 @@ class Chaos:
         force = self.chance.random() < 0.3
         self.call(self.run.pool.evict(self.chance.choice(MODELS), force=force))
 
-    def call(self, work: "asyncio._CoroutineLike[object]") -> None:
+    def call(self, work: Coroutine[object, object, object]) -> None:
         async def told() -> None:
             with contextlib.suppress(PoolError):
                 await work

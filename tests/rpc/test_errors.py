@@ -91,7 +91,7 @@ async def too_large(service: Service) -> Failure:
 
 
 async def full(service: Service) -> Failure:
-    service.world.script("held", Script(load=0.0, needs=10))
+    service.world.script("held", Script(load=0.0, needs=10, takes=10))
     held = service.stub.Hold(pb.HoldRequest(model="held"))
     await settled_hold(held)
     return await failure(service.ensure())
