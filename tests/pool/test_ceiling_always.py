@@ -5,13 +5,16 @@ import contextlib
 import random
 from collections.abc import Coroutine
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import pytest
 
 from pool_service.core.errors import PoolError
-from pool_service.core.types import Settings
 from tests.pool.running import DEFAULTS, LIMITS, Running, running
 from tests.world import Script
+
+if TYPE_CHECKING:
+    from pool_service.core.types import Settings
 
 pytestmark = pytest.mark.looptime
 

@@ -142,7 +142,7 @@ def test_a_model_that_is_not_on_disk_is_not_downloaded_unasked(pool: PoolClient)
         pool.ensure("vllm-mlx/no-such-org/no-such-model", timeout=100)
 
 
-def test_a_runtime_that_is_too_old_is_refused(tmp_path: Path) -> None:
+def test_a_runtime_that_is_too_old_is_refused(tmp_path: Path, tiny: str) -> None:
     old = tmp_path / "vllm-mlx"
     old.write_text("#!/bin/sh\necho vllm-mlx 0.2.9\n")
     old.chmod(0o755)
@@ -154,7 +154,7 @@ def test_a_runtime_that_is_too_old_is_refused(tmp_path: Path) -> None:
         PoolClient.connect(service.address) as pool,
         pytest.raises(RuntimeUnavailable, match=r"0\.2\.9"),
     ):
-        pool.ensure("any")
+        pool.ensure("any", runtime_model=tiny)
 
 
 def test_a_stream_in_flight_is_neither_cut_by_idleness_nor_by_eviction(
