@@ -76,15 +76,19 @@ async def test_the_end_of_a_hold_lets_the_next_in() -> None:
 
 
 async def test_an_eviction_without_force_is_told_who_holds_it() -> None:
-    async with running() as run:
-        async with holding(run, holder="planner"), holding(run, holder="chat"), holding(run):
-            await asyncio.sleep(2)
-            with pytest.raises(ServerInUse, match=r"is held by 3 \(chat, planner\)") as caught:
-                await run.pool.evict("m")
-            assert sorted(caught.value.holders) == ["", "chat", "planner"]
-            assert await run.pool.evict(Every.ALL) == ()
-            assert await run.pool.evict(Every.IDLE) == ()
-            assert run.world.signals("m") == []
+    async with (
+        running() as run,
+        holding(run, holder="planner"),
+        holding(run, holder="chat"),
+        holding(run),
+    ):
+        await asyncio.sleep(2)
+        with pytest.raises(ServerInUse, match=r"is held by 3 \(chat, planner\)") as caught:
+            await run.pool.evict("m")
+        assert sorted(caught.value.holders) == ["", "chat", "planner"]
+        assert await run.pool.evict(Every.ALL) == ()
+        assert await run.pool.evict(Every.IDLE) == ()
+        assert run.world.signals("m") == []
 
 
 async def test_an_eviction_by_force_ends_all_holds() -> None:
