@@ -91,11 +91,14 @@ class FileRecords:
         self._changed(server.model)
 
     def remove(self, server: Server) -> None:
-        """The model has no server any more; one that never had a process leaves nothing."""
+        """The model has no server any more.
+
+        One that never had a process leaves nothing, nor does one that ran beside another.
+        """
         model = server.model
         self._known.pop(model, None)
         self._pasts.pop(model, None)
-        if server.generation or server.last_exit:
+        if not server.serves and (server.generation or server.last_exit):
             self._remember(Past(model, server.generation, server.last_exit))
         self._changed(model)
 

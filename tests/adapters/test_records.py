@@ -45,6 +45,14 @@ async def test_a_server_that_never_had_a_process_leaves_nothing(disk: Disk) -> N
     assert not disk.path("never").exists()
 
 
+async def test_what_ran_beside_another_server_of_its_model_leaves_nothing(disk: Disk) -> None:
+    retired = replace(ENDED, model="m (generation 3)", serves="m")
+    records = await disk.keeps(retired)
+    records.remove(retired)
+    await records.settled()
+    assert await disk.loaded() == Remembered()
+
+
 async def test_a_model_that_comes_back_is_no_past_any_more(disk: Disk) -> None:
     records = await disk.keeps(ENDED)
     records.remove(ENDED)
