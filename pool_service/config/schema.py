@@ -97,8 +97,8 @@ class ServiceSection(Section):
     )
     backoff_first: Seconds = Field(
         default=_LIMITS.backoff_first,
-        description="How long after a first death a server that is waited for is started again; "
-        "doubled with each further one.",
+        description="How long after a first death a server that is waited for is started again, "
+        "doubled with each further one. One that had served is started at once the first time.",
     )
     backoff_most: Seconds = Field(
         default=_LIMITS.backoff_most,

@@ -18,7 +18,12 @@ def deaths(server: Server, limits: Limits, now: float) -> tuple[float, ...]:
 
 
 def delay(server: Server, limits: Limits) -> float:
-    """Seconds until the next start, by the number of deaths: doubled, bounded, jittered."""
+    """Seconds until the next start, by the number of deaths: doubled, bounded, jittered.
+
+    The first death of one that had served delays nobody: it says nothing about its start.
+    """
+    if len(server.crashes) == 1 and server.ready_at is not None:
+        return 0.0
     doubled = limits.backoff_first * 2.0 ** (len(server.crashes) - 1)
     spread = crc32(f"{server.model}#{server.generation}".encode()) / 2**32
     return min(doubled, limits.backoff_most) * (0.5 + spread / 2)

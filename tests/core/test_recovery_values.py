@@ -62,7 +62,7 @@ def test_one_that_dies_by_itself_before_it_is_proven_again_did_not_die_of_its_st
     told = machine.handle(steps.Exited("m", 3, report(code=1)), 102.0)
     told += machine.handle(steps.Swept("m", 3), 102.0)
     assert not [c for c in told if hasattr(c, "ticket")]
-    assert shown(machine).phase is Phase.BACKING_OFF
+    assert shown(machine).phase is Phase.QUEUED
 
 
 def test_an_adoption_that_is_told_twice_counts_once() -> None:

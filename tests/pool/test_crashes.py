@@ -33,6 +33,14 @@ async def crash(run: Running) -> None:
     await asyncio.sleep(0.001)
 
 
+async def crash_again(run: Running) -> None:
+    """It had served, died, was started again at once, and died once more."""
+    await run.pool.ensure("m")
+    await crash(run)
+    await run.pool.ensure("m")
+    await crash(run)
+
+
 async def test_one_that_is_killed_while_it_starts_is_started_again_and_its_callers_stay() -> None:
     async with running(limits=SLOW) as run:
         run.world.script("m", KILLED_LOADING, Script(load=1.0))
@@ -62,15 +70,24 @@ async def test_one_that_ends_by_itself_while_it_starts_is_told_at_once() -> None
 async def test_who_asks_within_the_backoff_waits_for_its_end() -> None:
     async with running(limits=SLOW) as run:
         run.world.script("m", Script(load=1.0))
-        await run.pool.ensure("m")
-        await crash(run)
+        await crash_again(run)
         failed = run.server("m")
         assert (failed.phase, failed.failure) == (Phase.FAILED, None)
         call = run.ensure()
         await asyncio.sleep(1)
         assert run.phase("m") is Phase.BACKING_OFF
-        assert (await call).server.generation == 2
+        assert (await call).server.generation == 3
         assert now() == pytest.approx(failed.retry_at + 1.0)
+
+
+async def test_one_that_had_served_is_started_again_at_once_the_first_time() -> None:
+    async with running(limits=SLOW) as run:
+        run.world.script("m", Script(load=1.0))
+        await run.pool.ensure("m")
+        await crash(run)
+        crashed_at = now()
+        assert (await run.pool.ensure("m")).server.generation == 2
+        assert now() == pytest.approx(crashed_at + 1.0)
 
 
 async def test_a_crash_that_nobody_waits_for_starts_nothing() -> None:
@@ -94,8 +111,7 @@ async def test_who_asks_after_the_backoff_does_not_wait() -> None:
 
 async def test_a_backoff_that_nobody_waits_for_any_more_is_over_and_its_pause_is_kept() -> None:
     async with running(limits=SLOW) as run:
-        await run.pool.ensure("m")
-        await crash(run)
+        await crash_again(run)
         retry_at = run.server("m").retry_at
         call = run.ensure()
         await asyncio.sleep(0.5)
@@ -105,7 +121,7 @@ async def test_a_backoff_that_nobody_waits_for_any_more_is_over_and_its_pause_is
         assert failed.phase is Phase.FAILED
         assert failed.retry_at == pytest.approx(retry_at)
         await asyncio.sleep(60)
-        assert len(run.world.times("spawn")) == 1
+        assert len(run.world.times("spawn")) == 2
 
 
 async def test_each_death_doubles_the_pause() -> None:
