@@ -330,11 +330,11 @@ class Limits:
     many seconds a FAILED server is remembered; port_attempts: how many processes
     one start may cost where others take the port that was chosen for it.
 
-    A server that died is started again after backoff_first seconds, doubled with
-    each death, at most backoff_most; at once where it had served and this was the first. After crash_limit deaths within crash_window
-    seconds it is left FAILED for backoff_most. A run that was READY for stable_run
-    seconds forgets the deaths before it. failure_memory: for how many seconds a
-    refused start is answered from memory.
+    A server that died is started again after backoff_first seconds, doubled with each death, at
+    most backoff_most; at once where it had served and this was the first. After crash_limit deaths
+    within crash_window seconds it is left FAILED for backoff_most. A run that was READY for
+    stable_run seconds forgets the deaths before it. failure_memory: for how many seconds a refused
+    start is answered from memory.
 
     Each READY server is looked at every pulse_interval seconds; pulse_limit looks in
     a row without an answer and without progress mean that it is wedged.
