@@ -7,10 +7,12 @@ them, killed there. After each death an ordinary service starts on what was left
 
 import multiprocessing
 import os
+import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from multiprocessing.connection import wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from urllib.request import urlopen
@@ -33,6 +35,17 @@ NEVER = -1
 ONCE = RetryPolicy(patience=0)
 HAS_ENDED = frozenset({Phase.STOPPING, Phase.SWEEPING})
 """Phases in which the wish to end a process is on disk."""
+
+ONE_LOOKS = threading.Lock()
+"""multiprocessing looks at all its children whenever it starts or joins one, and of two
+threads that look at the same child only the first learns how it ended."""
+
+
+def await_end(process: BaseProcess) -> None:
+    """Wait until it has ended; then its exit code is known."""
+    wait([process.sentinel])
+    with ONE_LOOKS:
+        process.join()
 
 
 @dataclass(slots=True)
@@ -76,7 +89,8 @@ class Case:
         hears, tells = context.Pipe(duplex=False)
         log = self.root / ("dies.log" if passed else "lives.log")
         process = context.Process(target=serve, args=(arguments, tells, log, passed, at))
-        process.start()
+        with ONE_LOOKS:
+            process.start()
         tells.close()
         with os.fdopen(os.dup(hears.fileno())) as lines:
             hears.close()
@@ -85,7 +99,7 @@ class Case:
                 yield process, address
             finally:
                 process.kill()
-                process.join()
+                await_end(process)
                 process.close()
 
     def first_life(self, at: int) -> None:
@@ -130,7 +144,7 @@ class Case:
             assert len(pool_processes(self.state_dir)) == 2
             assert [one.server.model for one in pool.evict("goes")] == ["goes"]
             process.terminate()
-            process.join()
+            await_end(process)
             assert process.exitcode == 0
         lives = Lives(self.root, FAKE_RUNTIME)
         assert lives.processes() == []
