@@ -18,6 +18,9 @@ KeyPath = tuple[str, ...]
 
 _LONGEST_VALUE = 60
 
+_FEW = 6
+"""So many keys of a table can be named in a message."""
+
 
 class ConfigError(Exception):
     """The configuration cannot be used; the message says where, why and what would be right.
@@ -97,7 +100,7 @@ def _what(details: ErrorDetails, path: KeyPath) -> str:
     if isinstance(cause, Flaw):
         return str(cause)
     if details["type"] == "extra_forbidden":
-        hint = _suggestion(path) or _quotes_missing(path, details["input"])
+        hint = _suggestion(path) or _quotes_missing(path, details["input"]) or _choice(path)
         return f"there is no such key{hint}"
     field = _field(path)
     if field is None:
@@ -111,10 +114,17 @@ def _suggestion(path: KeyPath) -> str:
     *parents, key = path
     named = {example_of(name): table for name, table in named_tables().items()}
     for name, table in (tables() | named).items():
-        if key in table.model_fields:
-            return f", did you mean {name}.{key}?"
+        known = key if key in table.model_fields else key.removeprefix(f"{name}_")
+        if known in table.model_fields:
+            return f", did you mean {name}.{known}?"
     meant = closest(key, _keys(tuple(parents)))
     return f", did you mean {key_name((*parents, meant))}?" if meant else ""
+
+
+def _choice(path: KeyPath) -> str:
+    """What there is instead, where that can be told in a few words."""
+    keys = list(_keys(path[:-1]))
+    return f"; there is: {', '.join(keys)}" if 0 < len(keys) <= _FEW else ""
 
 
 def _quotes_missing(path: KeyPath, value: object) -> str:

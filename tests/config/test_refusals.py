@@ -60,6 +60,11 @@ def test_everything_that_is_wrong_is_told_at_once(refusal: Refusal) -> None:
             "[groups.large]\nlimits = 3",
             "groups.large.limits: there is no such key, did you mean groups.large.limit?",
         ),
+        ("[groups.large]\nmost = 2", "groups.large.most: there is no such key; there is: limit"),
+        (
+            "[service]\nmemory_budget = 1",
+            "service.memory_budget: there is no such key, did you mean memory.budget?",
+        ),
         (
             "[runtimes.x]\nhealthpath = '/'",
             "runtimes.x.healthpath: there is no such key, did you mean runtimes.x.health_path?",
