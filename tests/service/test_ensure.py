@@ -27,6 +27,7 @@ from pool_service_client import (
     StartFailed,
     StartTimeout,
 )
+from tests.faults.invariants import vitals
 from tests.service.conftest import FAKE_RUNTIME, STAND_IN_RUNTIME, Start
 
 ONCE = RetryPolicy(patience=0)
@@ -131,20 +132,20 @@ def test_a_crash_is_seen_with_its_signal_and_the_next_ensure_repairs_it(
 
 def test_a_hundred_rounds_leave_nothing_behind(start: Start) -> None:
     service = start(STAND_IN_RUNTIME)
-    process = psutil.Process(service.process.pid)
     with PoolClient.connect(service.address) as pool:
         # So that every worker thread exists before anything is counted.
         with ThreadPoolExecutor(16) as callers:
             list(callers.map(pool.ensure, [f"warm-up/{number}" for number in range(16)]))
         pool.evict_all(force=True)
         one_round(pool)
-        before = process.num_fds(), process.num_threads()
+        before = vitals(service.process.pid)
         for _ in range(100):
             one_round(pool)
-        after = process.num_fds(), process.num_threads()
+        after = vitals(service.process.pid)
         assert next(pool.list(), None) is None
     assert servers_of(service) == []
-    assert after <= before
+    assert after.descriptors <= before.descriptors
+    assert after.threads <= before.threads
 
 
 def one_round(pool: PoolClient) -> None:
