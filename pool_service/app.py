@@ -18,8 +18,10 @@ from pool_service.adapters.memory import HostMemory
 from pool_service.adapters.oom import OomWatch, oom_aware
 from pool_service.adapters.probe import HttpProbe
 from pool_service.adapters.processes import LocalProcesses
+from pool_service.adapters.ready_signs import ReadySigns
 from pool_service.adapters.records import FileRecords
 from pool_service.adapters.runtimes import Runtimes, diagnose_of
+from pool_service.adapters.standbys import Standbys
 from pool_service.adapters.state_dir import StateDir, StateDirError
 from pool_service.adapters.takeover import taken_over
 from pool_service.config import Config, ConfigSource
@@ -63,13 +65,14 @@ async def _serve(
     source: ConfigSource, config: Config, addresses: list[Address], state: StateDir
 ) -> None:
     service = config.service
-    clock, machine = SystemClock(), machine_memory()
+    clock, machine, signs = SystemClock(), machine_memory(), ReadySigns()
     logs = LogStore(service.state_dir, keep=config.logs.keep, max_bytes=config.logs.max_bytes)
     records = FileRecords(service.state_dir, clock=clock)
     runtimes = Runtimes(config.all_runtime_options, service.state_dir, progress=_log_progress)
-    world = _world(config, clock, machine, runtimes, logs, records)
-    history = History(time.time_ns() // 1_000_000, service.history)
+    standbys = Standbys(runtimes.recipe, service.state_dir, logs, signs)
+    world = _world(config, clock, machine, runtimes, logs, standbys, signs, records)
     limits = config.limits(machine.total(), machine.default_budget())
+    history = History(time.time_ns() // 1_000_000, service.history)
     pool = Pool(world, history, config.catalogue, limits)
     reloader = Reloader(source, config, machine, runtimes, pool)
     server = Server(PoolServicer(pool, Wire(clock), reloader.reload))
@@ -88,6 +91,7 @@ async def _serve(
         else:
             await pool.shutdown()
             await keeper.dismiss()
+        await standbys.close()
         await server.stop(STOP_GRACE)
         await records.close()
 
@@ -126,6 +130,8 @@ def _world(
     machine: MachineMemory,
     runtimes: Runtimes,
     logs: LogStore,
+    standbys: Standbys,
+    signs: ReadySigns,
     records: FileRecords,
 ) -> World:
     watch = OomWatch()
@@ -133,8 +139,10 @@ def _world(
         config.service.state_dir,
         logs,
         diagnose_of=lambda kind: oom_aware(diagnose_of(kind), watch),
+        standbys=standbys,
     )
-    return World(clock, runtimes, processes, HttpProbe(), HostMemory(machine), records)
+    memory = HostMemory(machine, standbys=lambda: standbys.identities)
+    return World(clock, runtimes, processes, standbys, HttpProbe(signs), memory, records)
 
 
 def _log_progress(done: int, total: int, text: str) -> None:

@@ -29,6 +29,7 @@ from pool_service.core.requests import (
     HoldEnded,
     HoldRequested,
     Hurried,
+    KeepStandbys,
     Learn,
     LeaveRequested,
     Publish,
@@ -47,7 +48,7 @@ from pool_service.core.requests import (
 from pool_service.core.types import FOREVER, Limits, Phase, Server, Totals
 from pool_service.followers import Followers
 from pool_service.history import History
-from pool_service.ports import Clock, Memory, Probe, Processes, Records, Runtime
+from pool_service.ports import Clock, Memory, Probe, Processes, Records, Runtime, Standbys
 from pool_service.step_runner import StepRunner
 
 LONGEST_NAP = 60.0
@@ -71,6 +72,7 @@ class World:
     clock: Clock
     runtime: Runtime
     processes: Processes
+    standbys: Standbys
     probe: Probe
     memory: Memory
     records: Records
@@ -372,6 +374,8 @@ class Pool:
                 self._look(servers)
             case Learn(settings, needed):
                 self._world.runtime.learn(settings, needed)
+            case KeepStandbys(settings, wanted, allowed, refill):
+                self._world.standbys.keep(settings, wanted=wanted, allowed=allowed, refill=refill)
             case RecoveryEnded():
                 self._settled.set()
             case _:

@@ -101,6 +101,20 @@ class Processes(Protocol):
         """After its exit: end what it left behind; returns when all of it is gone."""
 
 
+class Standbys(Protocol):
+    """Keeps processes that have done all that can be done ahead of a start.
+
+    They are used by `Processes.spawn`, are no servers, and end with the service.
+    """
+
+    def keep(self, settings: Settings, *, wanted: int, allowed: int, refill: bool) -> None:
+        """From now on so many may wait, for servers with these settings; returns at once.
+
+        wanted: as configured, 0 if nothing is to be done ahead at all; allowed: as many as
+        there is room for, the others are ended; refill: those that lack may be started.
+        """
+
+
 class Probe(Protocol):
     """Talks to servers. Nothing that it does counts as a use of them."""
 

@@ -189,6 +189,15 @@ class FakeClock:
         self._slept += seconds
 
 
+class Kept(NamedTuple):
+    """What `keep` was told."""
+
+    settings: Settings
+    wanted: int
+    allowed: int
+    refill: bool
+
+
 class World:
     """Runtime, Processes, Probe and Memory in one, over the same scripts and processes."""
 
@@ -212,6 +221,8 @@ class World:
         """What the runtime was told that runtime models need."""
         self.renewed: set[str] = set()
         """Models that may have a second process, having outgrown their ceiling."""
+        self.kept: list[Kept] = []
+        """What was said of processes that wait to become servers."""
         self.processes: dict[Identity, Process] = {}
         self._scripts: dict[str, list[Script]] = {}
         self._prepared: dict[str, int] = {}
@@ -290,7 +301,12 @@ class World:
         }
         taken = sum(process.footprint for process in self.processes.values() if not process.swept)
         available = max(self.memory - taken - self.others, 0)
-        return Survey(self.memory, available, self.pressured, footprints, 0.001)
+        return Survey(self.memory, available, self.pressured, footprints, cost=0.001)
+
+    # --- Standbys -------------------------------------------------------------------------
+
+    def keep(self, settings: Settings, *, wanted: int, allowed: int, refill: bool) -> None:
+        self.kept.append(Kept(settings, wanted, allowed, refill))
 
     # --- Processes ----------------------------------------------------------------------
 

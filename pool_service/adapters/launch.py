@@ -38,11 +38,12 @@ _NOT_A_PROGRAM = {
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Child:
-    """One process that was started here, and the file that it writes to."""
+    """One process that was started here, the file that it writes to, and its nonce."""
 
     popen: "subprocess.Popen[bytes]"
     identity: Identity
     log_path: Path
+    nonce: str
 
 
 def launch(model: str, generation: int, plan: LaunchPlan, state_dir: Path, logs: LogStore) -> Child:
@@ -51,10 +52,10 @@ def launch(model: str, generation: int, plan: LaunchPlan, state_dir: Path, logs:
     Raises RuntimeUnavailable if the program cannot be run as one, StartFailed if there is no
     room for its log or its directory, or the system has no process or descriptor left.
     """
-    with contextlib.ExitStack() as undo, _start_failures(model, state_dir):
+    with contextlib.ExitStack() as undo, start_failures(model, state_dir):
         log_path = logs.create(model, generation)
         undo.callback(logs.remove, log_path)
-        work_dir = _make_work_dir(state_dir, plan.nonce)
+        work_dir = make_work_dir(state_dir, plan.nonce)
         undo.callback(shutil.rmtree, work_dir, ignore_errors=True)
         popen = _start(model, plan, log_path, work_dir)
         undo.callback(_abandon, popen)
@@ -62,7 +63,7 @@ def launch(model: str, generation: int, plan: LaunchPlan, state_dir: Path, logs:
         # nothing of an ended process, no start time is as good as any.
         identity = identity_of(popen.pid) or Identity(popen.pid, 0, boot_id())
         undo.pop_all()
-    return Child(popen, identity, log_path)
+    return Child(popen, identity, log_path, plan.nonce)
 
 
 def work_dirs(state_dir: Path) -> Path:
@@ -70,7 +71,8 @@ def work_dirs(state_dir: Path) -> Path:
     return state_dir / "work"
 
 
-def _make_work_dir(state_dir: Path, nonce: str) -> Path:
+def make_work_dir(state_dir: Path, nonce: str) -> Path:
+    """Make the empty one of a process. Raises OSError."""
     directory = work_dirs(state_dir) / nonce
     directory.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     directory.mkdir(mode=0o700)
@@ -115,7 +117,7 @@ def _unusable(model: str, program: str, error: OSError) -> RuntimeUnavailable:
 
 
 @contextlib.contextmanager
-def _start_failures(model: str, state_dir: Path) -> Iterator[None]:
+def start_failures(model: str, state_dir: Path) -> Iterator[None]:
     """Says of an OSError what could not be done, why, and what to do."""
     try:
         yield

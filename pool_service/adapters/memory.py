@@ -4,7 +4,8 @@ import asyncio
 import json
 import sys
 import time
-from collections.abc import Collection
+from collections.abc import Callable, Collection
+from dataclasses import replace
 from urllib.parse import urlsplit
 
 from pool_service.adapters.footprint import footprints
@@ -24,29 +25,38 @@ class HostMemory:
     """The memory of this machine.
 
     metal: the runtimes are asked as well what they have taken of Metal's memory, which
-    only there is any.
+    only there is any; standbys: the processes that are to become servers.
     """
 
-    def __init__(self, machine: MachineMemory, *, metal: bool = sys.platform == "darwin") -> None:
+    def __init__(
+        self,
+        machine: MachineMemory,
+        *,
+        metal: bool = sys.platform == "darwin",
+        standbys: Callable[[], Collection[Identity]] = tuple,
+    ) -> None:
         self._machine = machine
+        self._standbys = standbys
         self._metal = metal
 
     async def survey(self, servers: Collection[Server]) -> Survey:
         """One look; see the port."""
         identities = [server.identity for server in servers if server.identity is not None]
-        look = asyncio.to_thread(self._look, identities)
+        look = asyncio.to_thread(self._look, identities, list(self._standbys()))
         survey, reported = await asyncio.gather(look, self._reported(servers))
         taken = dict(survey.footprints)
         for identity, count in reported.items():
             taken[identity] = max(taken.get(identity, 0), count)
-        return Survey(survey.total, survey.available, survey.pressured, taken, survey.cost)
+        return replace(survey, footprints=taken)
 
-    def _look(self, identities: list[Identity]) -> Survey:
+    def _look(self, identities: list[Identity], waiting: list[Identity]) -> Survey:
         began = time.thread_time()
-        taken = footprints(identities)
+        taken = footprints([*identities, *waiting])
+        standbys = sum(taken.pop(identity, 0) for identity in waiting if identity not in identities)
         machine = self._machine
         total, available, pressured = machine.total(), machine.available(), machine.pressured()
-        return Survey(total, available, pressured, taken, time.thread_time() - began)
+        cost = time.thread_time() - began
+        return Survey(total, available, pressured, taken, standbys, cost)
 
     async def _reported(self, servers: Collection[Server]) -> dict[Identity, int]:
         if not self._metal:

@@ -18,6 +18,7 @@ from pool_service.adapters.health import is_healthy, reported_use
 from pool_service.adapters.http_get import get
 from pool_service.adapters.identity import is_alive
 from pool_service.adapters.listeners import TcpSocket, established, listeners, member_pids
+from pool_service.adapters.ready_signs import ReadySigns
 from pool_service.core.types import Activity, Identity, LaunchPlan, Pulse
 
 # Seconds between looks: a hundredth of the time waited so far, within these bounds. So it
@@ -25,6 +26,7 @@ from pool_service.core.types import Activity, Identity, LaunchPlan, Pulse
 _MIN_PACE = 0.02
 _MAX_PACE = 0.5
 _PACE_SHARE = 0.01
+_SIGNED_PACE = 1.0
 # A look takes at most a tenth of a core, however dear it is on this machine.
 _COST_FACTOR = 10
 # Looking at all members of the session means looking at all processes: less often.
@@ -32,11 +34,17 @@ _MEMBERS_PACE = 1.0
 
 
 class HttpProbe:
-    """Implements the port `Probe` for processes of this machine."""
+    """Implements the port `Probe` for processes of this machine.
+
+    signs: of the processes that say themselves when they listen.
+    """
+
+    def __init__(self, signs: ReadySigns | None = None) -> None:
+        self._signs = signs or ReadySigns()
 
     async def ready(self, identity: Identity, plan: LaunchPlan, probe_timeout: float) -> str | None:
         """Wait until this very process listens and answers healthy; see the port."""
-        search = _Search(identity, plan.port)
+        search, sign = _Search(identity, plan.port), self._signs.of(identity)
         while True:
             candidates = await asyncio.to_thread(search.look)
             if candidates is None:
@@ -44,7 +52,7 @@ class HttpProbe:
             endpoint = await _first_healthy(search, candidates, plan.health_path, probe_timeout)
             if endpoint:
                 return endpoint
-            await asyncio.sleep(search.pace())
+            await _pause(search.pace(), sign)
 
     async def use(
         self, identity: Identity, plan: LaunchPlan, endpoint: str, probe_timeout: float
@@ -105,6 +113,15 @@ class _Search:
         """Seconds until the next look."""
         waited = time.monotonic() - self._started
         return max(min(max(waited * _PACE_SHARE, _MIN_PACE), _MAX_PACE), self._cost * _COST_FACTOR)
+
+
+async def _pause(pace: float, sign: asyncio.Event | None) -> None:
+    """Until the next look; one that will say when it listens is hardly looked at before."""
+    if sign is None or sign.is_set():
+        await asyncio.sleep(pace)
+        return
+    with suppress(TimeoutError):
+        await asyncio.wait_for(sign.wait(), max(pace, _SIGNED_PACE))
 
 
 async def _first_healthy(

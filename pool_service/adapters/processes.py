@@ -33,6 +33,7 @@ from pool_service.adapters.exits import ExitWatch, exit_watch, gone, outlasting_
 from pool_service.adapters.identity import identity_of, is_alive
 from pool_service.adapters.launch import launch, work_dirs
 from pool_service.adapters.logs import LogStore, last_lines
+from pool_service.adapters.standbys import Standbys
 from pool_service.core.types import (
     ExitReport,
     Identity,
@@ -74,7 +75,8 @@ class LocalProcesses:
     """Implements the port `Processes` for this machine.
 
     state_dir: where logs and working directories are; diagnose_of: tells by the kind of a
-    runtime what the ends of its processes mean; term_timeout: seconds that what a
+    runtime what the ends of its processes mean; standbys: what is asked first for a process,
+    None: each is started by its command; term_timeout: seconds that what a
     process left behind has after SIGTERM; second_look: seconds until a process that was not
     found is looked for once more.
     """
@@ -85,6 +87,7 @@ class LocalProcesses:
         logs: LogStore,
         *,
         diagnose_of: Callable[[str], Diagnose] = lambda _kind: diagnose_exit,
+        standbys: Standbys | None = None,
         watch: ExitWatch | None = None,
         term_timeout: float = 3.0,
         second_look: float = 0.25,
@@ -92,6 +95,7 @@ class LocalProcesses:
         self._state_dir = state_dir
         self._logs = logs
         self._diagnose_of = diagnose_of
+        self._standbys = standbys
         self._watch = watch or exit_watch()
         self._term_timeout = term_timeout
         self._second_look = second_look
@@ -99,13 +103,15 @@ class LocalProcesses:
 
     async def spawn(self, model: str, generation: int, plan: LaunchPlan) -> SpawnedProcess:
         """Start a process; see the port. Exec can take long on a slow disk: in a thread."""
-        child = await asyncio.to_thread(
-            launch, model, generation, plan, self._state_dir, self._logs
-        )
+        child = await self._standbys.start(model, generation, plan) if self._standbys else None
+        if child is None:
+            child = await asyncio.to_thread(
+                launch, model, generation, plan, self._state_dir, self._logs
+            )
         self._owned[child.identity] = _Owned(
-            child.identity, plan.nonce, plan.kind, child.log_path, child.popen
+            child.identity, child.nonce, plan.kind, child.log_path, child.popen
         )
-        return SpawnedProcess(child.identity, str(child.log_path))
+        return SpawnedProcess(child.identity, str(child.log_path), child.nonce)
 
     async def adopt(self, server: Server) -> SpawnedProcess | None:
         """Take over what an earlier service started for this server; see the port."""

@@ -19,6 +19,7 @@ from pool_service.adapters.model_code import code_in
 from pool_service.adapters.model_files import ModelFiles, locate
 from pool_service.adapters.provision import Progress
 from pool_service.adapters.runtime import CommandRuntime, RuntimeOptions
+from pool_service.adapters.waiting import Recipe
 from pool_service.core.errors import CodeNotTrusted, PoolError
 from pool_service.core.types import Appraisal, LaunchPlan, Settings, Source
 from pool_service.ports import FetchProgress
@@ -105,6 +106,16 @@ class Runtimes:
     async def prepare(self, model: str, settings: Settings) -> LaunchPlan:
         """Find (or provision) the program and write down how to start it; see the port."""
         return await self._runtimes[settings.runtime].prepare(model, settings)
+
+    async def recipe(self, settings: Settings) -> Recipe | None:
+        """What decides which servers with such settings a process can become ahead of a start.
+
+        None: there is no such process of their runtime. Raises RuntimeUnavailable.
+        """
+        runtime = self._runtimes[settings.runtime]
+        if not runtime.loads_from_disk:
+            return None
+        return Recipe((await runtime.describe()).path, runtime.environment(settings))
 
     async def _expected(
         self, runtime: CommandRuntime, settings: Settings, files: ModelFiles | None

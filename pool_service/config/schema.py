@@ -17,6 +17,7 @@ from pool_service.config.values import (
     Count,
     DefaultText,
     Directory,
+    FewCount,
     Format,
     GroupNames,
     HealthPath,
@@ -127,6 +128,12 @@ class ServiceSection(Section):
         default=_LIMITS.pulse_limit,
         description="After how many looks in a row without an answer and without any progress a "
         "server is wedged and replaced.",
+    )
+    standby: FewCount = Field(
+        default=1,
+        description="How many processes of the runtime wait with all that it imports, so that a "
+        "start takes little more than loading the model. Each takes some 130 MB of the memory "
+        "budget, and is given up where a model needs that. 0: each start runs the plain command.",
     )
     keep_servers: Switch = Field(
         default=False,

@@ -23,6 +23,7 @@ from pool_service.logging_setup import LogFormat, LogLevel
 from pool_service.rpc.address import Address, AddressError
 
 LARGEST_COUNT = 1_000_000
+LARGEST_FEW = 64
 SHORTEST_HISTORY = 64
 """Changes: one start makes several at once, and a Watch that is that far behind has lost."""
 
@@ -263,6 +264,11 @@ Count = Annotated[
     int,
     Field(strict=True, ge=1, le=LARGEST_COUNT),
     Form("whole number", f"a whole number from 1 to {LARGEST_COUNT}", number_of),
+]
+FewCount = Annotated[
+    int,
+    Field(strict=True, ge=0, le=LARGEST_FEW),
+    Form("whole number", f"a whole number from 0 to {LARGEST_FEW}", number_of),
 ]
 HistoryLength = Annotated[
     int,

@@ -19,6 +19,7 @@ from pool_service.core.requests import (
     Ensured,
     EnsureRequested,
     HoldRequested,
+    KeepStandbys,
     Learn,
     Publish,
     RecoveryEnded,
@@ -30,7 +31,7 @@ from pool_service.core.types import FOREVER, Cause, Limits, Past, Phase, Server
 from pool_service.core.vitality import Vitality
 from pool_service.core.waiting import Waiting
 
-Command = Answer | Publish | RecoveryEnded | TakeSurvey | Learn | steps.ServerCommand
+Command = Answer | Publish | RecoveryEnded | TakeSurvey | KeepStandbys | Learn | steps.ServerCommand
 
 OUR_OWN_WISH = frozenset({Cause.EVICTED, Cause.SHUTDOWN})
 """Causes of an end after which nobody who holds it, or has it pinned, gets it again."""

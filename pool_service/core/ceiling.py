@@ -14,8 +14,9 @@ from pool_service.core import steps
 from pool_service.core.admission import Admit, Demand, verdict
 from pool_service.core.catalogue import Catalogue
 from pool_service.core.errors import PoolError
-from pool_service.core.placing import USUAL_LOAD, Placing
+from pool_service.core.placing import USUAL_LOAD
 from pool_service.core.requests import Surveyed
+from pool_service.core.standing_by import StandingBy
 from pool_service.core.types import Cause, Limits, Phase, Server
 
 RENEWAL_SHARE = 0.1
@@ -23,7 +24,7 @@ RENEWAL_SHARE = 0.1
 that needs more than its ceiling from the first is not loaded over and over."""
 
 
-class Ceiling(Placing):
+class Ceiling(StandingBy):
     """Renews what has grown too large."""
 
     def __init__(self, catalogue: Catalogue, limits: Limits) -> None:

@@ -200,6 +200,8 @@ def prepared(server: Server, plan: LaunchPlan) -> Server:
 def spawned(server: Server, process: SpawnedProcess, now: float) -> Server:
     """It has a process; from now on its start limit counts."""
     found = replace(server, identity=process.identity, log_path=process.log_path, spawned_at=now)
+    if process.nonce and server.plan is not None:
+        found = replace(found, plan=replace(server.plan, nonce=process.nonce))
     if server.phase is Phase.STOPPING:
         return found
     return replace(found, phase=Phase.STARTING, step_deadline=now + server.settings.start_timeout)

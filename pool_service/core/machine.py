@@ -138,7 +138,7 @@ class Machine(Asking):
             len(self._roster),
             len(self._waiting),
             memory_budget=self._limits.memory_budget,
-            memory_reserved=self._reserved(),
+            memory_reserved=self._roster.reserved,
             memory_available=self._survey.available if self._survey else 0,
             memory_total=self._survey.total if self._survey else 0,
             memory_pressured=self._is_pressed,

@@ -51,9 +51,6 @@ frees a large one in the background."""
 PROGRESS_STEP = 0.05
 """Who watches is told each time a load or download has gone so much further."""
 
-VACANT = frozenset({Phase.QUEUED, Phase.BACKING_OFF, Phase.FAILED})
-"""Phases in which a server takes up no room."""
-
 USUAL_LOAD = 5.0
 """Seconds that a load is taken to last where that was not seen."""
 
@@ -248,33 +245,27 @@ class Placing(Use):
 
     def _room(self, now: float) -> Room:
         residents = tuple(
-            self._resident(server, now) for server in self._roster if server.phase not in VACANT
+            self._resident(server, now) for server in self._roster if server.takes_room
         )
-        growth = sum(max(reservation(s) - s.footprint, 0) for s in self._living())
         available = FOREVER
         if self._survey is not None:
-            available = self._survey.available - self._limits.memory_reserve
+            # What only waits to become a server gives way.
+            available = self._survey.available + self._survey.standbys
+            available -= self._limits.memory_reserve
         return Room(
             budget=self._limits.memory_budget,
-            reserved=self._reserved(),
-            growth=growth,
+            reserved=self._roster.reserved,
+            growth=self._roster.growth,
             available=available,
             returning=now < self._gone_at + RETURN_TIME,
             residents=residents,
             groups=self._limits.groups,
         )
 
-    def _living(self) -> list[Server]:
-        return [server for server in self._roster if server.phase not in VACANT]
-
-    def _reserved(self) -> int:
-        """Bytes that all servers together are expected to need."""
-        return sum(map(reservation, self._living()))
-
     def _resident(self, server: Server, now: float) -> Resident:
         candidate = Candidate(
             model=server.model,
-            freed=max(reservation(server), 1),
+            freed=max(server.reserved, 1),
             load_seconds=life.load_seconds(server, USUAL_LOAD),
             last_used_at=server.last_used_at,
             uses=self._uses.get(server.model, Uses(now)).count(now),
@@ -306,8 +297,3 @@ class Placing(Use):
         for model in released:
             if not self._evictions.of(model):
                 self._stay(self._roster[model], now, busy=False)
-
-
-def reservation(server: Server) -> int:
-    """Bytes of the budget that it takes up."""
-    return max(server.expected, server.peak)

@@ -134,6 +134,7 @@ class Recovery(Reloading):
             self._out.append(steps.AwaitExit(stray.model, stray.generation, identity))
             self._signal(self._roster[stray.model], StopSignal.TERMINATE, now)
         # Not before: what is started is no stray.
+        self._is_recovered = self._room_changed = True
         self._preload(set(self._catalogue.preloaded()), now)
 
     def _step_broke(self, server: Server, event: steps.StepBroke, now: float) -> None:

@@ -204,6 +204,20 @@ class TakeSurvey:
 
 
 @dataclass(frozen=True, slots=True)
+class KeepStandbys:
+    """So many processes may wait from now on to become servers with these settings.
+
+    wanted: as configured; allowed: as many as there is room for; refill: those that lack may
+    be started.
+    """
+
+    settings: Settings
+    wanted: int
+    allowed: int
+    refill: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Learn:
     """Remember that a server with these settings needed so many bytes."""
 

@@ -1,4 +1,4 @@
-"""The servers of the pool, ordered by model, counted by phase."""
+"""The servers of the pool, ordered by model, counted by phase, their memory added up."""
 
 from bisect import bisect_left, bisect_right, insort
 from collections import Counter
@@ -9,12 +9,18 @@ from pool_service.core.types import Phase, Server
 
 
 class Roster:
-    """At most one server a model. Looking up is O(1), a page O(its size)."""
+    """At most one server a model. Looking up is O(1), a page O(its size).
+
+    reserved, growth: bytes that all servers together take up of the budget, and may still grow
+    by.
+    """
 
     def __init__(self) -> None:
         self._servers: dict[str, Server] = {}
         self._models: list[str] = []
         self._counts: Counter[Phase] = Counter()
+        self.reserved = 0
+        self.growth = 0
 
     def get(self, model: str) -> Server | None:
         """The server of `model`, if there is one."""
@@ -29,15 +35,15 @@ class Roster:
         if before is None:
             insort(self._models, server.model)
         else:
-            self._counts[before.phase] -= 1
-        self._counts[server.phase] += 1
+            self._count(before, -1)
+        self._count(server, 1)
         self._servers[server.model] = server
         return before
 
     def remove(self, model: str) -> Server:
         """Take it out and return it."""
         server = self._servers.pop(model)
-        self._counts[server.phase] -= 1
+        self._count(server, -1)
         del self._models[bisect_left(self._models, model)]
         return server
 
@@ -49,6 +55,11 @@ class Roster:
     def count(self, phases: AbstractSet[Phase]) -> int:
         """How many servers are in one of these phases."""
         return sum(self._counts[phase] for phase in phases)
+
+    def _count(self, server: Server, sign: int) -> None:
+        self._counts[server.phase] += sign
+        self.reserved += sign * server.reserved
+        self.growth += sign * server.growth
 
     def __iter__(self) -> Iterator[Server]:
         return iter(self.page(None, len(self._models)))

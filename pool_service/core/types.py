@@ -25,6 +25,9 @@ class Phase(Enum):
     FAILED = auto()
 
 
+_WITHOUT_ROOM = frozenset({Phase.QUEUED, Phase.BACKING_OFF, Phase.FAILED})
+
+
 class Cause(Enum):
     """Who wanted a process to end."""
 
@@ -86,14 +89,16 @@ class Survey:
 
     total: what the machine (or the container) has; available: what could be taken now
     without anybody suffering; pressured: the system says that it is short; footprints: what
-    each server that was asked for takes, by its process, absent where that cannot be told; cost:
-    seconds that the look took of a processor.
+    each server that was asked for takes, by its process, absent where that cannot be told;
+    standbys: what processes take that are to become servers; cost: seconds that the look took
+    of a processor.
     """
 
     total: int
     available: int
     pressured: bool = False
     footprints: Mapping["Identity", int] = field(default_factory=dict)
+    standbys: int = 0
     cost: float = 0.0
 
 
@@ -185,10 +190,14 @@ class LaunchPlan:
 
 @dataclass(frozen=True, slots=True)
 class SpawnedProcess:
-    """A process that was just started, and the file that holds what it writes."""
+    """A process that was just started, and the file that holds what it writes.
+
+    nonce: where it carries another than its plan says, since it was there before.
+    """
 
     identity: Identity
     log_path: str
+    nonce: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -281,6 +290,21 @@ class Server:
         return self.serves or self.model
 
     @property
+    def takes_room(self) -> bool:
+        """Whether it has memory, or is about to."""
+        return self.phase not in _WITHOUT_ROOM
+
+    @property
+    def reserved(self) -> int:
+        """Bytes of the budget that it takes up."""
+        return max(self.expected, self.peak) if self.takes_room else 0
+
+    @property
+    def growth(self) -> int:
+        """Bytes that it may still grow by."""
+        return max(self.reserved - self.footprint, 0)
+
+    @property
     def resides_until(self) -> float:
         """Until when its last use protects it from going unused."""
         return self.last_used_at + self.settings.min_residency
@@ -343,7 +367,7 @@ class Limits:
     memory_reserve: bytes that are to stay available to others. At most queue_limit models
     wait for their turn, each for queue_timeout seconds. groups: how many servers of each
     group there may be at a time. survey_interval: seconds between looks at the memory
-    while nothing is about to start.
+    while nothing is about to start. standby: how many processes wait to become servers.
     """
 
     max_starts: int = 8
@@ -362,6 +386,7 @@ class Limits:
     queue_limit: int = 64
     queue_timeout: float = 300.0
     survey_interval: float = 10.0
+    standby: int = 0
     groups: Mapping[str, int] = field(default_factory=dict)
 
 

@@ -27,7 +27,7 @@ def test_without_a_file_the_defaults_are_those_of_the_parts(home: Path) -> None:
     config = load(None, {}, {})
     assert config.service.listen == ("127.0.0.1:50051",)
     limits = config.limits(total=0, default_budget=GIB)
-    assert limits == Limits(memory_budget=GIB)
+    assert limits == Limits(memory_budget=GIB, standby=1)
     assert replace(config.catalogue.defaults, recipe="") == Settings(runtime_model="")
     assert config.catalogue.models == {}
     assert config.catalogue.aliases == {}

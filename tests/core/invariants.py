@@ -15,7 +15,6 @@ from pool_service.core import lifecycle as life
 from pool_service.core import steps
 from pool_service.core.books import Command
 from pool_service.core.machine import Event, Machine
-from pool_service.core.placing import VACANT, reservation
 from pool_service.core.requests import (
     Answer,
     Ensured,
@@ -23,6 +22,7 @@ from pool_service.core.requests import (
     EvictRequested,
     HoldEnded,
     HoldRequested,
+    KeepStandbys,
     Learn,
     LeaveRequested,
     Publish,
@@ -34,6 +34,7 @@ from pool_service.core.requests import (
     TimeReached,
     WaiterLeft,
 )
+from pool_service.core.standing_by import STANDBY_SIZE
 from pool_service.core.types import (
     FOREVER,
     Diagnosis,
@@ -219,6 +220,10 @@ class Ledger:
             case TakeSurvey():
                 assert not self.surveying, "two looks at a time"
                 self.surveying = True
+            case KeepStandbys(_, wanted, allowed, _):
+                assert allowed <= wanted
+                reserved = sum(server.reserved for server in self.servers)
+                assert reserved + allowed * STANDBY_SIZE <= self.limits.memory_budget or not allowed
             case Learn(_, needed):
                 assert needed > 0
             case _:
@@ -303,10 +308,9 @@ class Ledger:
 
     def _check_room(self) -> None:
         """What is admitted fits, as far as it is known."""
-        residents = [s for s in self.servers if s.phase not in VACANT]
-        assert sum(map(reservation, residents)) <= self.limits.memory_budget
+        assert sum(server.reserved for server in self.servers) <= self.limits.memory_budget
         for group, limit in self.limits.groups.items():
-            assert sum(group in s.settings.groups for s in residents) <= limit
+            assert sum(group in s.settings.groups for s in self.servers if s.takes_room) <= limit
 
     def _find(self, kind: type | UnionType, model: str, generation: int) -> steps.ServerCommand:
         return next(

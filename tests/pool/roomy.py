@@ -5,7 +5,6 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 
 from pool_service.core.machine import Event
-from pool_service.core.placing import VACANT
 from pool_service.core.types import Limits, Phase, Server
 from pool_service.pool import Pool
 from tests.pool.running import LIMITS, Running, running
@@ -50,7 +49,7 @@ async def fill(run: Running, *models: str, size: int = 5) -> None:
 
 def there(run: Running) -> list[str]:
     """The models that take up room."""
-    return [one.model for one in run.pool.page(None, 1000) if one.phase not in VACANT]
+    return [one.model for one in run.pool.page(None, 1000) if one.takes_room]
 
 
 def queued(run: Running) -> list[str]:

@@ -105,6 +105,7 @@ def ports(world: World) -> Ports:
         clock=world.clock,
         runtime=world,
         processes=world,
+        standbys=world,
         probe=world,
         memory=world,
         records=world.records,

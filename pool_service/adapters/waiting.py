@@ -1,0 +1,155 @@
+"""One process of the runtime's interpreter that waits to be told its arguments.
+
+Blocking: for a worker thread. What it does itself is in `standby_child.py`.
+"""
+
+import contextlib
+import json
+import os
+import secrets
+import shutil
+import socket
+import subprocess
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, Any
+
+from pool_service.adapters import vllm_mlx
+from pool_service.adapters.identity import boot_id, identity_of
+from pool_service.adapters.launch import NONCE_VARIABLE, make_work_dir
+from pool_service.adapters.runtime_search import interpreter_of
+from pool_service.core.types import Identity, LaunchPlan
+
+CHILD = Path(__file__).with_name("standby_child.py")
+
+END_TIMEOUT = 5.0
+"""Seconds for one that is not needed to end after SIGTERM; it has nothing to lose."""
+
+_CHUNK = 64 * 1024
+_TOLD_OF_FAILURE = 2000
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """What decides which servers a process can become: its program, and its environment."""
+
+    program: str
+    environment: tuple[tuple[str, str], ...]
+
+    @classmethod
+    def of(cls, plan: LaunchPlan) -> "Recipe | None":
+        """That of a plan; None if its program is none that can be told its arguments later."""
+        program = plan.argv[0]
+        if plan.kind != "vllm-mlx" or Path(program).name != vllm_mlx.PROGRAM:
+            return None
+        return cls(program, plan.environment)
+
+
+@dataclass(slots=True, eq=False)
+class Waiting:
+    """It waits, or gets ready to.
+
+    channel: the socket to it; output: what it wrote; stamps: when that from which it imports
+    was changed last, empty until it has said so; is_warm: there is nothing left that it could
+    do ahead.
+    """
+
+    recipe: Recipe
+    nonce: str
+    work_dir: Path
+    popen: "subprocess.Popen[bytes]"
+    identity: Identity
+    channel: socket.socket
+    output: IO[bytes]
+    stamps: Mapping[str, int] = field(default_factory=dict)
+    is_warm: bool = False
+    _received: bytes = b""
+
+    def tell(self, argv: tuple[str, ...], log: int, timeout: float) -> bool:
+        """Make it the server of these arguments; False if it did not take them in time.
+
+        log: a descriptor for what it writes from now on; timeout: in seconds.
+        """
+        self.channel.settimeout(timeout)
+        try:
+            line = json.dumps({"argv": argv}).encode() + b"\n"
+            sent = socket.send_fds(self.channel, [line], [log])
+            self.channel.sendall(line[sent:])
+            while True:
+                for said in self.hear():
+                    if said.get("taken"):
+                        return True
+        except (OSError, EOFError):
+            return False
+
+    def hear(self) -> list[dict[str, Any]]:
+        """What it says next, and remember of that what is of use. Raises EOFError, OSError."""
+        chunk = self.channel.recv(_CHUNK)
+        if not chunk:
+            raise EOFError
+        *lines, self._received = (self._received + chunk).split(b"\n")
+        said = [json.loads(line) for line in lines]
+        for one in said:
+            self.stamps = one.get("stamps", self.stamps)
+            self.is_warm = one.get("warm", self.is_warm)
+        return said
+
+    @property
+    def is_outdated(self) -> bool:
+        """Whether what it has imported was changed meanwhile."""
+        return any(_changed(path, stamp) for path, stamp in self.stamps.items())
+
+    def end(self) -> str:
+        """End it and leave nothing behind; returns the last that it wrote."""
+        self.popen.terminate()
+        try:
+            self.popen.wait(END_TIMEOUT)
+        except subprocess.TimeoutExpired:
+            self.popen.kill()
+            self.popen.wait()
+        self.channel.close()
+        shutil.rmtree(self.work_dir, ignore_errors=True)
+        with self.output as output:
+            size = output.seek(0, os.SEEK_END)
+            output.seek(max(size - _TOLD_OF_FAILURE, 0))
+            return output.read().decode(errors="replace").strip()
+
+    def close_output(self) -> None:
+        """It has been told where to write."""
+        self.output.close()
+
+
+def begin(recipe: Recipe, state_dir: Path) -> Waiting | None:
+    """Start one; None if there is no interpreter. Raises OSError where that fails."""
+    interpreter = interpreter_of(Path(recipe.program))
+    if interpreter is None:
+        return None
+    nonce = secrets.token_hex(16)
+    with contextlib.ExitStack() as undo:
+        ours, its = socket.socketpair()
+        undo.callback(ours.close)
+        output = undo.enter_context(tempfile.TemporaryFile())
+        work_dir = make_work_dir(state_dir, nonce)
+        undo.callback(shutil.rmtree, work_dir, ignore_errors=True)
+        with its:
+            popen = subprocess.Popen(  # noqa: S603 - the operator's own interpreter
+                (interpreter, str(CHILD), recipe.program),
+                env=dict(recipe.environment) | {NONCE_VARIABLE: nonce},
+                cwd=work_dir,
+                stdin=its.fileno(),
+                stdout=output,
+                stderr=output,
+                start_new_session=True,
+            )
+        identity = identity_of(popen.pid) or Identity(popen.pid, 0, boot_id())
+        undo.pop_all()
+    return Waiting(recipe, nonce, work_dir, popen, identity, ours, output)
+
+
+def _changed(path: str, stamp: int) -> bool:
+    try:
+        return os.stat(path).st_mtime_ns != stamp  # noqa: PTH116  # as the process does
+    except OSError:
+        return True
