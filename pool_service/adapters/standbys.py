@@ -96,6 +96,11 @@ class Standbys:
         """The processes that wait."""
         return tuple(waiting.identity for waiting in self._waiting)
 
+    @property
+    def warm(self) -> tuple[Identity, ...]:
+        """Those of them that have nothing left to do ahead."""
+        return tuple(waiting.identity for waiting in self._waiting if waiting.is_warm)
+
     async def start(self, model: str, generation: int, plan: LaunchPlan) -> Child | None:
         """A process of this plan, which was there already or is told its arguments by a socket.
 
@@ -125,6 +130,9 @@ class Standbys:
 
     def _hear(self, model: str, waiting: Waiting) -> None:
         """What it is told ahead may be to blame if it does not come to be ready."""
+        if waiting.is_ready:
+            waiting.channel.close()
+            return
         said = self._signs.hear(waiting.identity, waiting.channel)
 
         def judge(ended: "asyncio.Future[bool]") -> None:

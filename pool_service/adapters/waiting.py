@@ -53,7 +53,7 @@ class Waiting:
 
     channel: the socket to it; output: what it wrote; stamps: when that from which it imports
     was changed last, empty until it has said so; is_warm: there is nothing left that it could
-    do ahead.
+    do ahead; is_ready: it has become a server that listens.
     """
 
     recipe: Recipe
@@ -65,6 +65,7 @@ class Waiting:
     output: IO[bytes]
     stamps: Mapping[str, int] = field(default_factory=dict)
     is_warm: bool = False
+    is_ready: bool = False
     _received: bytes = b""
 
     def tell(self, argv: tuple[str, ...], log: int, timeout: float) -> bool:
@@ -76,7 +77,8 @@ class Waiting:
         try:
             line = json.dumps({"argv": argv}).encode() + b"\n"
             sent = socket.send_fds(self.channel, [line], [log])
-            self.channel.sendall(line[sent:])
+            if line[sent:]:
+                self.channel.sendall(line[sent:])
             while True:
                 for said in self.hear():
                     if said.get("taken"):
@@ -94,6 +96,7 @@ class Waiting:
         for one in said:
             self.stamps = one.get("stamps", self.stamps)
             self.is_warm = one.get("warm", self.is_warm)
+            self.is_ready = one.get("ready", self.is_ready)
         return said
 
     @property

@@ -132,8 +132,9 @@ class ServiceSection(Section):
     standby: FewCount = Field(
         default=1,
         description="How many processes of the runtime wait with all that it imports, so that a "
-        "start takes little more than loading the model. Each takes some 130 MB of the memory "
-        "budget, and is given up where a model needs that. 0: each start runs the plain command.",
+        "start takes little more than loading the model. Each is counted as 160 MiB of the "
+        "memory budget, and is given up where a model needs that. 0: each start runs the plain "
+        "command.",
     )
     keep_servers: Switch = Field(
         default=False,

@@ -1,0 +1,26 @@
+"""What the program does."""
+
+import asyncio
+import json
+import os
+import sys
+from pathlib import Path
+
+import uvicorn
+
+
+def main() -> int:
+    told = {
+        "argv": sys.argv,
+        "pid": os.getpid(),
+        "cwd": [entry.name for entry in Path().iterdir()],
+        "modules": sorted({"mlx_lm", "mlx"} & sys.modules.keys()),
+        "path": sys.path[0],
+    }
+    print(json.dumps(told), flush=True)
+    wish = sys.argv[2]
+    if wish == "fails":
+        print("ValueError: not like this", file=sys.stderr, flush=True)
+        return 1
+    asyncio.run(uvicorn.Server(stuck=wish == "stuck").serve())
+    return 0

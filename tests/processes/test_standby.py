@@ -1,0 +1,335 @@
+import asyncio
+import contextlib
+import json
+import os
+import secrets
+import signal
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+import pytest
+
+from pool_service.adapters.launch import NONCE_VARIABLE, work_dirs
+from pool_service.adapters.logs import LogStore
+from pool_service.adapters.processes import LocalProcesses
+from pool_service.adapters.ready_signs import ReadySigns
+from pool_service.adapters.standbys import Standbys
+from pool_service.adapters.waiting import Recipe
+from pool_service.core.errors import StartFailed
+from pool_service.core.types import Identity, LaunchPlan, Settings, SpawnedProcess, StopSignal
+from tests.processes import fake_runtime
+
+SETTINGS = Settings(runtime_model="")
+
+
+@dataclass(frozen=True)
+class Told:
+    """What a server says of itself in the first line of its log."""
+
+    argv: list[str]
+    pid: int
+    cwd: list[str]
+    modules: list[str]
+    path: str
+
+
+class Kept:
+    """Standbys of a small runtime, and the processes that start from them."""
+
+    def __init__(self, root: Path) -> None:
+        self.state_dir = root / "state"
+        self.program, self.environment = fake_runtime.install(root)
+        self.packages = root / "packages"
+        self.signs = ReadySigns()
+        self.logs = LogStore(self.state_dir)
+        self.standbys = Standbys(self._recipe, self.state_dir, self.logs, self.signs)
+        self.processes = LocalProcesses(
+            self.state_dir, self.logs, standbys=self.standbys, term_timeout=0.5
+        )
+        self.started: list[Identity] = []
+
+    async def _recipe(self, settings: Settings) -> Recipe:
+        return Recipe(str(self.program), self.plan("serve", dict(settings.environment)).environment)
+
+    def plan(self, wish: str, more: dict[str, str] | None = None, *arguments: str) -> LaunchPlan:
+        argv = (str(self.program), "serve", wish, *arguments)
+        environment = tuple(sorted((self.environment | (more or {})).items()))
+        nonce = secrets.token_hex(16)
+        return LaunchPlan(argv, environment, None, "/health", "x", nonce, kind="vllm-mlx")
+
+    def keep(self, count: int = 1, *, wanted: int = 1, refill: bool = True) -> None:
+        self.standbys.keep(SETTINGS, wanted=wanted, allowed=count, refill=refill)
+
+    async def waiting(self) -> Identity:
+        """One that has nothing left to do ahead."""
+        self.keep()
+        await until(lambda: self.standbys.warm)
+        return self.standbys.warm[0]
+
+    async def spawn(
+        self, wish: str = "serve", more: dict[str, str] | None = None, *arguments: str
+    ) -> SpawnedProcess:
+        spawned = await self.processes.spawn("x", 1, self.plan(wish, more, *arguments))
+        self.started.append(spawned.identity)
+        return spawned
+
+    async def listening(self, spawned: SpawnedProcess) -> Told:
+        """Return when it has said itself that it listens."""
+        sign = self.signs.of(spawned.identity)
+        if sign is not None:
+            await sign.wait()
+        else:
+            await until(lambda: "Uvicorn running" in log_of(spawned))
+        first, _, rest = log_of(spawned).partition("\n")
+        assert "Uvicorn running" in rest
+        return Told(**json.loads(first))
+
+    async def close(self) -> None:
+        await self.standbys.close()
+        for identity in self.started:
+            await self.processes.signal(identity, StopSignal.KILL)
+            await self.processes.exited(identity)
+            await self.processes.sweep(identity)
+        assert list(work_dirs(self.state_dir).glob("*")) == []
+
+
+async def until(condition: Callable[[], object]) -> None:
+    """Return when another process has made it true."""
+    while not condition():  # noqa: ASYNC110 - nothing tells it to this process
+        await asyncio.sleep(0.01)
+
+
+def log_of(spawned: SpawnedProcess) -> str:
+    return Path(spawned.log_path).read_text()
+
+
+@pytest.fixture
+async def kept(tmp_path: Path) -> AsyncIterator[Kept]:
+    the_kept = Kept(tmp_path)
+    yield the_kept
+    await the_kept.close()
+
+
+async def gone(pid: int) -> None:
+    with contextlib.suppress(psutil.NoSuchProcess):
+        await asyncio.to_thread(psutil.Process(pid).wait, 10)
+
+
+async def test_what_waits_becomes_the_server_that_is_asked_for(kept: Kept) -> None:
+    waiting = await kept.waiting()
+    spawned = await kept.spawn("serve", None, "--max", "7")
+    assert spawned.identity == waiting
+    told = await kept.listening(spawned)
+    assert told.pid == waiting.pid
+    assert told.argv == [str(kept.program), "serve", "serve", "--max", "7"]
+    assert told.modules == ["mlx", "mlx_lm"], "imported ahead"
+    assert told.cwd == [], "what was rehearsed with is gone"
+    assert told.path == str(kept.packages), "not where the service's own code is"
+
+
+async def test_its_arguments_are_not_in_the_table_of_processes(kept: Kept) -> None:
+    await kept.waiting()
+    ahead = await kept.spawn("serve", None, "--api-key", "secret-1")
+    at_once = await kept.spawn("serve", None, "--api-key", "secret-2")
+    for spawned in (ahead, at_once):
+        assert "secret" in " ".join((await kept.listening(spawned)).argv)
+        assert "secret" not in " ".join(psutil.Process(spawned.identity.pid).cmdline())
+
+
+async def test_it_is_known_again_by_the_nonce_that_it_was_started_with(kept: Kept) -> None:
+    await kept.waiting()
+    spawned = await kept.spawn()
+    environment = psutil.Process(spawned.identity.pid).environ()
+    assert environment[NONCE_VARIABLE] == spawned.nonce
+    assert (work_dirs(kept.state_dir) / spawned.nonce).is_dir()
+
+
+async def test_where_none_waits_one_is_told_at_once_and_rehearses_nothing(kept: Kept) -> None:
+    kept.keep(0)
+    told = await kept.listening(await kept.spawn())
+    assert "mlx" not in told.modules
+
+
+async def test_switched_off_the_plain_command_runs(kept: Kept) -> None:
+    kept.keep(0, wanted=0)
+    spawned = await kept.spawn()
+    assert kept.signs.of(spawned.identity) is None
+    await kept.listening(spawned)
+    assert psutil.Process(spawned.identity.pid).cmdline()[-2:] == ["serve", "serve"]
+
+
+async def test_another_environment_is_not_what_it_waits_for(kept: Kept) -> None:
+    waiting = await kept.waiting()
+    spawned = await kept.spawn("serve", {"HF_HOME": "/elsewhere"})
+    await kept.listening(spawned)
+    assert spawned.identity != waiting
+    assert psutil.Process(spawned.identity.pid).environ()["HF_HOME"] == "/elsewhere"
+    assert kept.standbys.identities == (waiting,)
+
+
+async def test_the_next_takes_its_place_when_that_is_wished(kept: Kept) -> None:
+    first = await kept.waiting()
+    kept.keep(refill=False)
+    await kept.spawn()
+    assert kept.standbys.identities == ()
+    assert await kept.waiting() != first
+
+
+async def test_what_is_not_allowed_any_more_is_ended_at_once(kept: Kept) -> None:
+    waiting = await kept.waiting()
+    kept.keep(0)
+    assert kept.standbys.identities == ()
+    await gone(waiting.pid)
+
+
+async def test_an_upgraded_runtime_is_not_served_by_what_was_imported_before(kept: Kept) -> None:
+    waiting = await kept.waiting()
+    os.utime(kept.program, (1, 1))
+    spawned = await kept.spawn()
+    assert spawned.identity != waiting
+    await kept.listening(spawned)
+    await gone(waiting.pid)
+
+
+async def test_other_settings_end_what_waits_and_fill_anew(kept: Kept) -> None:
+    old = await kept.waiting()
+    settings = Settings(runtime_model="", environment=(("HF_HOME", "/elsewhere"),))
+    kept.standbys.keep(settings, wanted=1, allowed=1, refill=True)
+    await gone(old.pid)
+    await until(lambda: kept.standbys.warm)
+    assert psutil.Process(kept.standbys.warm[0].pid).environ()["HF_HOME"] == "/elsewhere"
+
+
+@pytest.mark.parametrize("module", ["mlx_lm", "vllm_mlx.cli"])
+async def test_what_cannot_import_ahead_leaves_it_to_the_plain_command(
+    kept: Kept, module: str
+) -> None:
+    path = kept.packages / f"{module.replace('.', '/')}.py"
+    whole = path.read_text()
+    path.write_text("raise ImportError('half installed')")
+    kept.keep()
+    await until(lambda: kept.standbys.identities)
+    await until(lambda: not kept.standbys.identities)
+    path.write_text(whole)
+    spawned = await kept.spawn()
+    assert kept.signs.of(spawned.identity) is None, "nothing is tried again with it"
+    await kept.listening(spawned)
+
+
+async def test_what_waits_and_does_not_answer_is_passed_over(kept: Kept) -> None:
+    waiting = await kept.waiting()
+    os.kill(waiting.pid, signal.SIGSTOP)
+    spawned = await kept.spawn()
+    assert spawned.identity != waiting
+    await kept.listening(spawned)
+
+
+async def test_what_was_killed_while_it_waited_is_not_missed(kept: Kept) -> None:
+    waiting = await kept.waiting()
+    os.kill(waiting.pid, signal.SIGKILL)
+    await until(lambda: not kept.standbys.identities)
+    spawned = await kept.spawn()
+    assert kept.signs.of(spawned.identity) is not None
+    await kept.listening(spawned)
+
+
+async def test_a_model_that_fails_is_told_as_by_the_plain_command_and_tried_by_it_next(
+    kept: Kept,
+) -> None:
+    await kept.waiting()
+    spawned = await kept.spawn("fails")
+    report = await kept.processes.exited(spawned.identity)
+    assert report.code == 1
+    assert report.last_lines[-1] == "ValueError: not like this"
+    again = await kept.spawn("serve")
+    assert psutil.Process(again.identity.pid).cmdline()[-2:] == ["serve", "serve"]
+    await kept.listening(again)
+
+
+async def test_a_load_that_goes_on_is_ended_by_sigterm(kept: Kept) -> None:
+    await kept.waiting()
+    spawned = await kept.spawn("stuck")
+    await until(lambda: "argv" in log_of(spawned))
+    await asyncio.to_thread(until_default_sigterm, spawned.identity.pid)
+    await kept.processes.signal(spawned.identity, StopSignal.TERMINATE)
+    assert (await kept.processes.exited(spawned.identity)).signal == signal.SIGTERM
+
+
+def until_default_sigterm(pid: int) -> None:
+    """Until it is in its startup: nothing catches the signal then."""
+    if not Path("/proc/self/status").exists():
+        pytest.skip("only Linux tells which signals are caught")
+    bit = 1 << (signal.SIGTERM - 1)
+    caught = set[bool]()
+    while caught != {False}:
+        fields = Path(f"/proc/{pid}/status").read_text()
+        mask = int(fields.partition("SigCgt:")[2].split()[0], 16)
+        caught = {bool(mask & bit)}
+
+
+async def test_once_it_listens_sigterm_lets_it_finish(kept: Kept) -> None:
+    await kept.waiting()
+    spawned = await kept.spawn()
+    await kept.listening(spawned)
+    await kept.processes.signal(spawned.identity, StopSignal.TERMINATE)
+    assert (await kept.processes.exited(spawned.identity)).code == 0
+
+
+async def test_where_the_log_cannot_be_made_the_start_fails_and_nothing_is_left(
+    kept: Kept,
+) -> None:
+    waiting = await kept.waiting()
+    kept.state_dir.joinpath("logs").write_text("no directory")
+    with pytest.raises(StartFailed):
+        await kept.spawn()
+    await gone(waiting.pid)
+
+
+SERVICE = """
+import asyncio, sys
+from pathlib import Path
+from tests.processes.test_standby import Kept
+
+async def main():
+    kept = Kept.__new__(Kept)
+    kept.__init__(Path(sys.argv[1]))
+    waiting = await kept.waiting()
+    print(waiting.pid, flush=True)
+    if sys.argv[2:]:
+        spawned = await kept.spawn()
+        await kept.listening(spawned)
+        print(spawned.identity.pid, flush=True)
+    await asyncio.Event().wait()
+
+asyncio.run(main())
+"""
+
+
+@contextlib.contextmanager
+def service(root: Path, *more: str) -> "contextlib.AbstractContextManager[subprocess.Popen[str]]":
+    command = [sys.executable, "-c", SERVICE, str(root), *more]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
+
+
+async def test_killed_service_what_waits_ends_with_it_and_a_server_does_not(
+    tmp_path: Path,
+) -> None:
+    with service(tmp_path) as process:
+        waiting = int(process.stdout.readline())
+    await gone(waiting)
+    with service(tmp_path / "second", "serves") as process:
+        server = [int(process.stdout.readline()) for _ in range(2)][1]
+    assert psutil.Process(server).is_running()
+    state_dir = tmp_path / "second/state"
+    found = await LocalProcesses(state_dir, LogStore(state_dir)).strays(())
+    assert [identity.pid for identity in found] == [server]
+    os.killpg(server, signal.SIGKILL)
