@@ -6,7 +6,7 @@ import secrets
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -310,11 +310,13 @@ asyncio.run(main())
 
 
 @contextlib.contextmanager
-def service(root: Path, *more: str) -> "contextlib.AbstractContextManager[subprocess.Popen[str]]":
+def service(root: Path, *more: str) -> Iterator[Callable[[], int]]:
     command = [sys.executable, "-c", SERVICE, str(root), *more]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    assert process.stdout
+    told = process.stdout
     try:
-        yield process
+        yield lambda: int(told.readline())
     finally:
         process.kill()
         process.communicate()
@@ -323,11 +325,11 @@ def service(root: Path, *more: str) -> "contextlib.AbstractContextManager[subpro
 async def test_killed_service_what_waits_ends_with_it_and_a_server_does_not(
     tmp_path: Path,
 ) -> None:
-    with service(tmp_path) as process:
-        waiting = int(process.stdout.readline())
+    with service(tmp_path) as pid:
+        waiting = pid()
     await gone(waiting)
-    with service(tmp_path / "second", "serves") as process:
-        server = [int(process.stdout.readline()) for _ in range(2)][1]
+    with service(tmp_path / "second", "serves") as pid:
+        _, server = pid(), pid()
     assert psutil.Process(server).is_running()
     state_dir = tmp_path / "second/state"
     found = await LocalProcesses(state_dir, LogStore(state_dir)).strays(())
