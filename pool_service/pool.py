@@ -294,7 +294,7 @@ class Pool:
 
     def totals(self) -> Totals:
         """Counts over the whole pool."""
-        return self._machine.totals()
+        return replace(self._machine.totals(), standbys=self._world.standbys.count)
 
     @property
     def history(self) -> History:

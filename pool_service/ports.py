@@ -114,6 +114,10 @@ class Standbys(Protocol):
         there is room for, the others are ended; refill: those that lack may be started.
         """
 
+    @property
+    def count(self) -> int:
+        """How many wait that have nothing left to do ahead."""
+
 
 class Probe(Protocol):
     """Talks to servers. Nothing that it does counts as a use of them."""

@@ -308,6 +308,10 @@ class World:
     def keep(self, settings: Settings, *, wanted: int, allowed: int, refill: bool) -> None:
         self.kept.append(Kept(settings, wanted, allowed, refill))
 
+    @property
+    def count(self) -> int:
+        return self.kept[-1].allowed if self.kept else 0
+
     # --- Processes ----------------------------------------------------------------------
 
     async def spawn(self, model: str, generation: int, plan: LaunchPlan) -> SpawnedProcess:

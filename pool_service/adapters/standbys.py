@@ -78,6 +78,11 @@ class Standbys:
             self._filling = asyncio.create_task(self._fill(), name="standbys")
             self._filling.add_done_callback(self._filled)
 
+    @property
+    def count(self) -> int:
+        """How many wait that have nothing left to do ahead."""
+        return sum(waiting.is_warm for waiting in self._waiting)
+
     async def close(self) -> None:
         """End all that wait."""
         self._allowed, self._refills = 0, False
@@ -95,11 +100,6 @@ class Standbys:
     def identities(self) -> tuple[Identity, ...]:
         """The processes that wait."""
         return tuple(waiting.identity for waiting in self._waiting)
-
-    @property
-    def warm(self) -> tuple[Identity, ...]:
-        """Those of them that have nothing left to do ahead."""
-        return tuple(waiting.identity for waiting in self._waiting if waiting.is_warm)
 
     async def start(self, model: str, generation: int, plan: LaunchPlan) -> Child | None:
         """A process of this plan, which was there already or is told its arguments by a socket.
@@ -125,8 +125,16 @@ class Standbys:
             if log_path is not None:
                 self._hear(model, waiting)
                 return Child(waiting.popen, waiting.identity, log_path, waiting.nonce)
-            await self._fail(waiting)
+            await self._give_up(waiting)
         return None
+
+    async def _give_up(self, waiting: Waiting) -> None:
+        """It has not taken its arguments. One that lives was slow, as any is on a busy machine."""
+        if waiting.popen.poll() is None:
+            log.info("a process that was to become a server was too slow")
+            await self._end(waiting)
+        else:
+            await self._fail(waiting)
 
     def _hear(self, model: str, waiting: Waiting) -> None:
         """What it is told ahead may be to blame if it does not come to be ready."""

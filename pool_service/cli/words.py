@@ -48,7 +48,8 @@ def summary(totals: Totals) -> str:
     ]
     servers = f"{totals.servers} server{'' if totals.servers == 1 else 's'}"
     waiting = f", {totals.waiting_calls} waiting to be ready" if totals.waiting_calls else ""
-    return servers + (f": {', '.join(counts)}" if counts else "") + waiting
+    standbys = f", {totals.standbys} standing by" if totals.standbys else ""
+    return servers + (f": {', '.join(counts)}" if counts else "") + waiting + standbys
 
 
 def memory(totals: Totals) -> str:

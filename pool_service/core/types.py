@@ -396,7 +396,8 @@ class Totals:
 
     memory_budget: FOREVER if there is no limit; memory_reserved: what its servers are
     expected to need; memory_available and memory_total: of the machine, 0 before the first
-    look; memory_pressured: nothing is started since the machine is short of it.
+    look; memory_pressured: nothing is started since the machine is short of it; standbys:
+    processes that have nothing left to do ahead and wait to become servers.
     """
 
     by_phase: Mapping[Phase, int]
@@ -407,3 +408,4 @@ class Totals:
     memory_available: int = 0
     memory_total: int = 0
     memory_pressured: bool = False
+    standbys: int = 0

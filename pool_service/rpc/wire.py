@@ -150,6 +150,7 @@ def totals(counts: Totals) -> pb.PoolTotals:
         memory_available_bytes=counts.memory_available,
         memory_total_bytes=counts.memory_total,
         memory_pressured=counts.memory_pressured,
+        standbys=counts.standbys,
     )
 
 

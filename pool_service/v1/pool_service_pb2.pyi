@@ -617,6 +617,7 @@ class PoolTotals(_message.Message):
     MEMORY_AVAILABLE_BYTES_FIELD_NUMBER: _builtins.int
     MEMORY_TOTAL_BYTES_FIELD_NUMBER: _builtins.int
     MEMORY_PRESSURED_FIELD_NUMBER: _builtins.int
+    STANDBYS_FIELD_NUMBER: _builtins.int
     servers: _builtins.int
     """Servers in any state."""
     queued: _builtins.int
@@ -643,6 +644,8 @@ class PoolTotals(_message.Message):
     """Bytes that the machine (or the container) has; 0 before the first look at it."""
     memory_pressured: _builtins.bool
     """Nothing is started, since the machine is short of memory."""
+    standbys: _builtins.int
+    """Processes that have imported all that a server needs and wait to become one."""
     def __init__(
         self,
         *,
@@ -659,10 +662,11 @@ class PoolTotals(_message.Message):
         memory_available_bytes: _builtins.int = ...,
         memory_total_bytes: _builtins.int = ...,
         memory_pressured: _builtins.bool = ...,
+        standbys: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_memory_budget_bytes", b"_memory_budget_bytes", "memory_budget_bytes", b"memory_budget_bytes"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_memory_budget_bytes", b"_memory_budget_bytes", "backing_off", b"backing_off", "failed", b"failed", "memory_available_bytes", b"memory_available_bytes", "memory_budget_bytes", b"memory_budget_bytes", "memory_pressured", b"memory_pressured", "memory_reserved_bytes", b"memory_reserved_bytes", "memory_total_bytes", b"memory_total_bytes", "queued", b"queued", "ready", b"ready", "servers", b"servers", "starting", b"starting", "stopping", b"stopping", "waiting_calls", b"waiting_calls"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_memory_budget_bytes", b"_memory_budget_bytes", "backing_off", b"backing_off", "failed", b"failed", "memory_available_bytes", b"memory_available_bytes", "memory_budget_bytes", b"memory_budget_bytes", "memory_pressured", b"memory_pressured", "memory_reserved_bytes", b"memory_reserved_bytes", "memory_total_bytes", b"memory_total_bytes", "queued", b"queued", "ready", b"ready", "servers", b"servers", "standbys", b"standbys", "starting", b"starting", "stopping", b"stopping", "waiting_calls", b"waiting_calls"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__memory_budget_bytes: _TypeAlias = _typing.Literal["memory_budget_bytes"]  # noqa: Y015
     _WhichOneofArgType__memory_budget_bytes: _TypeAlias = _typing.Literal["_memory_budget_bytes", b"_memory_budget_bytes"]  # noqa: Y015

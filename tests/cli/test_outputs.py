@@ -123,6 +123,11 @@ def test_list_shows_who_is_held_and_what_the_configuration_no_longer_says(
     )
 
 
+def test_list_counts_what_stands_by(run: Run, service: Script) -> None:
+    service.answer("List", pb.ListResponse(totals=pb.PoolTotals(standbys=2)))
+    assert run("list").output == "0 servers, 2 standing by\n"
+
+
 SHORT = "; the machine is short of memory, so nothing is started"
 
 

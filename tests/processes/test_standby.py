@@ -67,8 +67,8 @@ class Kept:
     async def waiting(self) -> Identity:
         """One that has nothing left to do ahead."""
         self.keep()
-        await until(lambda: self.standbys.warm)
-        return self.standbys.warm[0]
+        await until(lambda: self.standbys.count)
+        return self.standbys.identities[0]
 
     async def spawn(
         self, wish: str = "serve", more: dict[str, str] | None = None, *arguments: str
@@ -200,8 +200,8 @@ async def test_other_settings_end_what_waits_and_fill_anew(kept: Kept) -> None:
     settings = Settings(runtime_model="", environment=(("HF_HOME", "/elsewhere"),))
     kept.standbys.keep(settings, wanted=1, allowed=1, refill=True)
     await gone(old.pid)
-    await until(lambda: kept.standbys.warm)
-    assert psutil.Process(kept.standbys.warm[0].pid).environ()["HF_HOME"] == "/elsewhere"
+    await until(lambda: kept.standbys.count)
+    assert psutil.Process(kept.standbys.identities[0].pid).environ()["HF_HOME"] == "/elsewhere"
 
 
 @pytest.mark.parametrize("module", ["mlx_lm", "vllm_mlx.cli"])
@@ -226,6 +226,7 @@ async def test_what_waits_and_does_not_answer_is_passed_over(kept: Kept) -> None
     spawned = await kept.spawn()
     assert spawned.identity != waiting
     await kept.listening(spawned)
+    assert await kept.waiting(), "one that was only slow is no reason to keep none"
 
 
 async def test_what_was_killed_while_it_waited_is_not_missed(kept: Kept) -> None:

@@ -215,6 +215,7 @@ def _totals(message: pb.PoolTotals) -> Totals:
         memory_available_bytes=message.memory_available_bytes,
         memory_total_bytes=message.memory_total_bytes,
         memory_pressured=message.memory_pressured,
+        standbys=message.standbys,
     )
 
 

@@ -137,7 +137,8 @@ class Totals:
 
     memory_budget_bytes: None if there is no limit; memory_available_bytes and
     memory_total_bytes: of the machine, 0 before the first look at it.
-    memory_pressured: nothing is started, since the machine is short of memory.
+    memory_pressured: nothing is started, since the machine is short of memory. standbys:
+    processes that have imported all that a server needs and wait to become one.
     """
 
     servers: int
@@ -153,6 +154,7 @@ class Totals:
     memory_available_bytes: int
     memory_total_bytes: int
     memory_pressured: bool
+    standbys: int
 
 
 @dataclass(frozen=True, slots=True)
