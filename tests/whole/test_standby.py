@@ -1,0 +1,173 @@
+"""Starts from a process that waits, with the real vllm-mlx: as by the plain command, but sooner."""
+
+import json
+import os
+import signal
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from demo.checkpoints import write_tiny_llama, write_tiny_vlm
+from demo.service import running
+from pool_service_client import ExitCause, ModelRejected, PoolClient, Server
+
+pytestmark = [pytest.mark.whole, pytest.mark.timeout(300)]
+
+SECRET = "what-nobody-else-may-read"
+
+Begin = Callable[[str], PoolClient]
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    directory = tmp_path_factory.mktemp("models")
+    write_tiny_llama(directory / "llama")
+    write_tiny_vlm(directory / "vlm")
+    return directory
+
+
+@pytest.fixture
+def begin(tmp_path: Path) -> Iterator[Begin]:
+    """Starts a service with this configuration."""
+    with ExitStack() as stack:
+
+        def one(config: str) -> PoolClient:
+            path = tmp_path / "config.toml"
+            path.write_text(config)
+            arguments = ["--config", str(path)]
+            service = stack.enter_context(running(tmp_path / "state", arguments=arguments))
+            return stack.enter_context(PoolClient.connect(service.address))
+
+        yield one
+
+
+def standing_by(pool: PoolClient) -> None:
+    """Return when a process waits that has nothing left to do ahead."""
+    while not next(pool.pages()).totals.standbys:
+        pass
+
+
+def chat(server: Server) -> Any:  # noqa: ANN401  # of any JSON
+    messages = [{"role": "user", "content": "hello"}]
+    body: dict[str, Any] = {"model": server.served_model_name, "messages": messages}
+    body |= {"max_tokens": 12, "temperature": 0}
+    request = urllib.request.Request(
+        f"{server.endpoint}/v1/chat/completions",
+        json.dumps(body).encode(),
+        {"Content-Type": "application/json"},
+    )
+    with urllib.request.urlopen(request, timeout=100) as response:
+        return json.load(response)["choices"][0]["message"]["content"]
+
+
+def is_plain(server: Server) -> bool:
+    return "serve" in psutil.Process(server.pid).cmdline()
+
+
+@pytest.mark.parametrize("arguments", [[], ["--continuous-batching"]], ids=["simple", "batched"])
+def test_what_stood_by_answers_as_the_plain_command_does(
+    begin: Begin, models: Path, arguments: list[str]
+) -> None:
+    pool = begin(f"[defaults]\narguments = {arguments}\n[service]\nstandby = 1\n")
+    standing_by(pool)
+    ahead = pool.ensure("ahead", runtime_model=str(models / "llama")).server
+    assert not is_plain(ahead)
+    said = chat(ahead)
+    pool.evict("ahead")
+    plain = begin_plain(begin, arguments).ensure("plain", runtime_model=str(models / "llama"))
+    assert is_plain(plain.server)
+    assert said == chat(plain.server)
+
+
+def begin_plain(begin: Begin, arguments: list[str]) -> PoolClient:
+    return begin(f"[defaults]\narguments = {arguments}\n[service]\nstandby = 0\nreplace = true\n")
+
+
+def test_a_multimodal_model_starts_from_what_stood_by(begin: Begin, models: Path) -> None:
+    pool = begin("")
+    standing_by(pool)
+    server = pool.ensure("vlm", runtime_model=str(models / "vlm")).server
+    assert not is_plain(server)
+    with urllib.request.urlopen(f"{server.endpoint}/health") as response:
+        assert json.load(response)["model_type"] == "mllm"
+
+
+def test_what_it_is_told_is_not_in_the_table_of_processes(begin: Begin, models: Path) -> None:
+    template = json.dumps({"password": SECRET})
+    told = ["--default-chat-template-kwargs", template]
+    pool = begin(f"[defaults]\narguments = {json.dumps(told)}\n")
+    standing_by(pool)
+    server = pool.ensure("private", runtime_model=str(models / "llama")).server
+    assert isinstance(chat(server), str)
+    process = psutil.Process(server.pid)
+    assert SECRET not in " ".join(process.cmdline())
+    assert SECRET not in " ".join(process.environ().values())
+
+
+def test_a_refused_model_is_told_with_its_reason(
+    begin: Begin, models: Path, tmp_path: Path
+) -> None:
+    strange = tmp_path / "strange"
+    strange.mkdir()
+    for file in (models / "llama").iterdir():
+        (strange / file.name).write_bytes(file.read_bytes())
+    config = json.loads((strange / "config.json").read_text()) | {"model_type": "perceptron"}
+    (strange / "config.json").write_text(json.dumps(config))
+    pool = begin("")
+    standing_by(pool)
+    with pytest.raises(ModelRejected, match="perceptron") as raised:
+        pool.ensure("strange", runtime_model=str(strange))
+    assert raised.value.last_lines
+
+
+def test_a_service_that_was_killed_leaves_its_server_and_nothing_that_stands_by(
+    tmp_path: Path, models: Path
+) -> None:
+    state = tmp_path / "state"
+    with running(state) as killed, PoolClient.connect(killed.address) as pool:
+        standing_by(pool)
+        before = pool.ensure("llama", runtime_model=str(models / "llama")).server
+        standing_by(pool)
+        waiting = [
+            child
+            for child in psutil.Process(killed.process.pid).children()
+            if child.pid != before.pid and "standby_child" in " ".join(child.cmdline())
+        ]
+        assert waiting
+        killed.process.kill()
+        killed.process.wait()
+        psutil.wait_procs(waiting, timeout=60)
+        assert not any(child.is_running() for child in waiting)
+    with running(state) as heir, PoolClient.connect(heir.address) as pool:
+        after = pool.ensure("llama").server
+        assert (after.pid, after.endpoint) == (before.pid, before.endpoint)
+        assert isinstance(chat(after), str)
+        (evicted,) = pool.evict("llama")
+        assert not evicted.killed
+
+
+@pytest.mark.parametrize("arguments", [[], ["--continuous-batching"]], ids=["simple", "batched"])
+def test_evicted_while_it_loads_it_ends_at_once(
+    begin: Begin, models: Path, tmp_path: Path, arguments: list[str]
+) -> None:
+    endless = tmp_path / "endless"
+    endless.mkdir()
+    for file in (models / "llama").iterdir():
+        if file.suffix != ".safetensors":
+            (endless / file.name).write_bytes(file.read_bytes())
+    os.mkfifo(endless / "model.safetensors")  # nobody writes into it
+    pool = begin(f"[defaults]\narguments = {arguments}\n")
+    standing_by(pool)
+    with pool.hold("endless", runtime_model=str(endless)) as hold:
+        while not next(hold).pid:
+            pass
+        (evicted,) = pool.evict("endless", force=True)
+    end = evicted.server.last_exit
+    assert end is not None
+    assert not evicted.killed
+    assert (end.cause, end.signal) == (ExitCause.EVICTED, signal.SIGTERM)
