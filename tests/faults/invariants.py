@@ -15,6 +15,7 @@ One watcher runs along for the life of one service. While it does:
 A process of the pool is known by its working directory, which only it and its descendants have.
 """
 
+import contextlib
 import threading
 import time
 from collections import deque
@@ -74,9 +75,14 @@ class Seen:
 
 @dataclass(frozen=True, slots=True)
 class Vitals:
-    """What a service takes of the machine. descriptors: without its callers' connections."""
+    """What a service takes of the machine.
+
+    descriptors: without its callers' connections and what it watches; watched: the processes
+    whose end it waits for, where the system shows that.
+    """
 
     descriptors: int
+    watched: int
     threads: int
     zombies: int
     memory: int
@@ -92,6 +98,7 @@ def vitals(pid: int) -> Vitals:
     children = [child.status() for child in _alive(process.children())]
     return Vitals(
         descriptors=descriptors,
+        watched=_watched(pid),
         threads=process.num_threads(),
         zombies=children.count(psutil.STATUS_ZOMBIE),
         memory=process.memory_info().rss,
@@ -102,7 +109,19 @@ def _descriptors(process: psutil.Process) -> int:
     """Those that are no connections."""
     connections = process.net_connections("inet")
     connected = [one for one in connections if one.status != psutil.CONN_LISTEN]
-    return process.num_fds() - len(connected)
+    return process.num_fds() - len(connected) - _watched(process.pid)
+
+
+def _watched(pid: int) -> int:
+    """How many pidfds it has open, on Linux."""
+    links = Path(f"/proc/{pid}/fd")
+    if not links.exists():
+        return 0
+    found = 0
+    for link in links.iterdir():
+        with contextlib.suppress(OSError):  # closed meanwhile
+            found += str(link.readlink()) == "anon_inode:[pidfd]"
+    return found
 
 
 def pool_processes(state_dir: Path) -> dict[int, str]:
@@ -182,7 +201,6 @@ class Invariants:
             self._changed.wait_for(lambda: self._synced or self._ended)
         assert self._synced, "the service ended the watch at once"
         self._before = vitals(self.pid)
-        self._servers_before = self._live()
         return self
 
     def __exit__(
@@ -276,13 +294,11 @@ class Invariants:
     def _growth_flaws(self) -> list[str]:
         assert self._before is not None
         now = vitals(self.pid)
-        servers = self._live() - self._servers_before
         flaws = []
-        if now.descriptors > self._before.descriptors + max(servers, 0):
-            flaws.append(
-                f"{now.descriptors} descriptors, {self._before.descriptors} before, "
-                f"{servers} servers more"
-            )
+        if now.descriptors > self._before.descriptors:
+            flaws.append(f"{now.descriptors} descriptors, {self._before.descriptors} before")
+        if now.watched > self._live() + 1:
+            flaws.append(f"{now.watched} processes watched, {self._live()} servers and a guard")
         if now.threads > _THREADS_BESIDES:
             flaws.append(f"{now.threads} threads")
         return flaws + ([f"{now.zombies} zombies"] if now.zombies else [])
