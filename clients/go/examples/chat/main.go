@@ -15,6 +15,7 @@ import (
 )
 
 func main() {
+	log.SetFlags(0)
 	if len(os.Args) != 3 {
 		log.Fatal("usage: chat MODEL PROMPT")
 	}

@@ -21,6 +21,7 @@ func endpointOf(ctx context.Context, model string) (string, error) {
 }
 
 func main() {
+	log.SetFlags(0)
 	if len(os.Args) != 2 {
 		log.Fatal("usage: example MODEL")
 	}
