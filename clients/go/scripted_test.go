@@ -12,6 +12,7 @@ import (
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/keepalive"
 	"google.golang.org/grpc/status"
 	"google.golang.org/grpc/test/bufconn"
 	"google.golang.org/protobuf/proto"
@@ -90,7 +91,9 @@ func (s *scripted) start() {
 	s.mutex.Lock()
 	defer s.mutex.Unlock()
 	s.listener = bufconn.Listen(1 << 16)
-	s.server = grpc.NewServer()
+	// As the service has it: by default a server takes no ping each 30 s.
+	s.server = grpc.NewServer(grpc.KeepaliveEnforcementPolicy(
+		keepalive.EnforcementPolicy{MinTime: 10 * time.Second}))
 	pb.RegisterPoolServiceServer(s.server, s)
 	go func(server *grpc.Server, listener net.Listener) {
 		_ = server.Serve(listener)
