@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -51,6 +52,7 @@ type scripted struct {
 	began    time.Time
 	listener *bufconn.Listener
 	server   *grpc.Server
+	silent   atomic.Bool // nothing that is written arrives
 }
 
 // answer is the steps of an answer to one call.
@@ -120,7 +122,21 @@ func (s *scripted) dial(ctx context.Context, _ string) (net.Conn, error) {
 	if listener == nil {
 		return nil, errRefused
 	}
-	return listener.DialContext(ctx)
+	connection, err := listener.DialContext(ctx)
+	return &silenced{connection, &s.silent}, err
+}
+
+// silenced is a connection whose other end may vanish without a word.
+type silenced struct {
+	net.Conn
+	silent *atomic.Bool
+}
+
+func (s *silenced) Write(data []byte) (int, error) {
+	if s.silent.Load() {
+		return len(data), nil
+	}
+	return s.Conn.Write(data)
 }
 
 // client is one whose jitter is none.

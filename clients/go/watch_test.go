@@ -191,6 +191,20 @@ func TestAStreamThatTheServiceEndsWithoutAWordIsResumed(t *testing.T) {
 	})
 }
 
+func TestAServiceThatVanishedWithoutAWordIsNoticedByKeepalive(t *testing.T) {
+	inVirtualTime(t, func(t *testing.T, service *scripted) {
+		service.answer("Watch", synced(5), stay)
+		service.answer("Watch", changed(6, "a"), stay)
+		began := time.Now()
+		time.AfterFunc(time.Minute, func() { service.silent.Store(true) })
+		time.AfterFunc(2*time.Minute, func() { service.silent.Store(false) })
+		got, err := told(t, service.client(t), "changed 6 a")
+		if err != nil || len(got) != 2 || time.Since(began) < time.Minute || time.Since(began) > 3*time.Minute {
+			t.Errorf("after %v got %q, %v", time.Since(began), got, err)
+		}
+	})
+}
+
 func TestAWatchEndsWithItsContext(t *testing.T) {
 	inVirtualTime(t, func(t *testing.T, service *scripted) {
 		service.answer("Watch", synced(5), stay)
