@@ -10,9 +10,7 @@ import (
 	"testing/synctest"
 	"time"
 
-	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/durationpb"
 
@@ -213,12 +211,7 @@ func TestClosingTheClientEndsWhatIsUnderWayAndWhatComesLater(t *testing.T) {
 func TestAClientLeavesTheConnectionThatItWasGivenOpen(t *testing.T) {
 	inVirtualTime(t, func(t *testing.T, service *scripted) {
 		service.answer("Ensure", ensured(1))
-		connection, err := grpc.NewClient("passthrough:///pool.test",
-			grpc.WithTransportCredentials(insecure.NewCredentials()), grpc.WithContextDialer(service.dial))
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer connection.Close()
+		connection := service.connection(t)
 		for range 2 {
 			pool := New(connection)
 			if _, err := pool.Ensure(t.Context(), "m"); err != nil {

@@ -160,6 +160,30 @@ func TestWhoDoesNotWaitLongerIsToldWhatGoesWrong(t *testing.T) {
 	})
 }
 
+func TestWhatWentWrongBeforeTheLastStateIsNotTold(t *testing.T) {
+	inVirtualTime(t, func(t *testing.T, service *scripted) {
+		service.answer("Hold", died)
+		service.answer("Hold", holds(StateStarting, 2), stay)
+		hold := service.client(t).Hold(t.Context(), "m")
+		defer hold.Close()
+		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+		defer cancel()
+		if _, err := hold.Ready(ctx); !errors.Is(err, ErrDeadlineExceeded) || errors.Is(err, ErrStartFailed) {
+			t.Error(err)
+		}
+	})
+}
+
+// isRead tells whether the goroutine that reads the stream of a hold goes on.
+func isRead(hold *Hold) bool {
+	select {
+	case <-hold.read:
+		return false
+	default:
+		return true
+	}
+}
+
 // states are those that a hold tells, and the error that ends them.
 func states(ctx context.Context, hold *Hold) (names []string, last error) {
 	for server, err := range hold.States(ctx) {
@@ -231,6 +255,9 @@ func TestAHoldThatIsClosedReleasesTheModelAtOnceAndHasNotFailed(t *testing.T) {
 		synctest.Wait()
 		began := time.Now()
 		hold.Close()
+		if isRead(hold) {
+			t.Error("its goroutine goes on")
+		}
 		hold.Close()
 		if err := <-told; err != nil {
 			t.Errorf("its states ended with %v", err)
@@ -263,11 +290,11 @@ func TestAHoldEndsWithItsContext(t *testing.T) {
 func TestClosingTheClientReleasesItsHolds(t *testing.T) {
 	inVirtualTime(t, func(t *testing.T, service *scripted) {
 		service.answer("Hold", holds(StateReady, 1), stay)
-		pool := service.client(t)
+		pool := New(service.connection(t))
 		hold := pool.Hold(t.Context(), "m")
 		synctest.Wait()
-		if err := pool.Close(); err != nil {
-			t.Error(err)
+		if err := pool.Close(); err != nil || isRead(hold) {
+			t.Error("its goroutine goes on, or", err)
 		}
 		if _, err := hold.Ready(t.Context()); !errors.Is(err, ErrCancelled) {
 			t.Error(err)

@@ -13,6 +13,7 @@ import (
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/keepalive"
 	"google.golang.org/grpc/status"
 	"google.golang.org/grpc/test/bufconn"
@@ -154,6 +155,22 @@ func (s *scripted) client(t *testing.T, options ...ConnectOption) *Client {
 		}
 	})
 	return pool
+}
+
+// connection is one that is not the client's own.
+func (s *scripted) connection(t *testing.T) *grpc.ClientConn {
+	t.Helper()
+	connection, err := grpc.NewClient("passthrough:///pool.test",
+		grpc.WithTransportCredentials(insecure.NewCredentials()), grpc.WithContextDialer(s.dial))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := connection.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return connection
 }
 
 // requests are what was asked of the RPC, in order.

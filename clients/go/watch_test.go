@@ -181,6 +181,18 @@ func TestAStreamThatWasQuietForLongWasAlive(t *testing.T) {
 	})
 }
 
+func TestAStreamThatToldSomethingWasAlive(t *testing.T) {
+	inVirtualTime(t, func(t *testing.T, service *scripted) {
+		for revision := range uint64(5) {
+			service.answer("Watch", changed(revision, "a"), pause(20*time.Second), broken)
+		}
+		service.answer("Watch", synced(5), stay)
+		if got, err := told(t, service.client(t), "synced 5 "); err != nil {
+			t.Errorf("got %q, %v", got, err)
+		}
+	})
+}
+
 func TestAStreamThatTheServiceEndsWithoutAWordIsResumed(t *testing.T) {
 	inVirtualTime(t, func(t *testing.T, service *scripted) {
 		service.answer("Watch", synced(5))
