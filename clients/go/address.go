@@ -1,0 +1,103 @@
+package poolservice
+
+import (
+	"fmt"
+	"os"
+	"os/user"
+	"strconv"
+	"strings"
+	"unicode"
+	"unicode/utf8"
+)
+
+const (
+	// AddressVariable is the environment variable that stands in for an address.
+	AddressVariable = "POOL_SERVICE_ADDRESS"
+	// DefaultAddress is where a service listens that was not told otherwise.
+	DefaultAddress = "127.0.0.1:50051"
+
+	unixPrefix = "unix:"
+)
+
+// address is where a service listens, as net.Dial takes it.
+type address struct {
+	network string // "tcp" or "unix"
+	where   string
+}
+
+func (a address) String() string {
+	if a.network == "unix" {
+		return unixPrefix + a.where
+	}
+	return a.where
+}
+
+// addressOf is the address given, or that of the environment, or the default.
+func addressOf(given string) (address, error) {
+	chosen := given
+	if chosen == "" {
+		chosen = os.Getenv(AddressVariable)
+	}
+	if chosen == "" {
+		chosen = DefaultAddress
+	}
+	if path, isPath := strings.CutPrefix(chosen, unixPrefix); isPath && path != "" && isPrintable(chosen) {
+		return socketAt(chosen, strings.TrimPrefix(path, "//"))
+	}
+	if isPrintable(chosen) && isHostAndPort(chosen) {
+		return address{"tcp", chosen}, nil
+	}
+	return address{}, fmt.Errorf(
+		"%q is no address of a pool service: write host:port or unix:PATH", chosen)
+}
+
+// socketAt has the home directory in place of "~", as the service has it.
+func socketAt(chosen, path string) (address, error) {
+	if !strings.HasPrefix(path, "~") {
+		return address{"unix", path}, nil
+	}
+	name, rest, _ := strings.Cut(strings.TrimPrefix(path, "~"), "/")
+	home, err := homeOf(name)
+	if err != nil {
+		return address{}, fmt.Errorf("%q names a home directory that is not known: %w", chosen, err)
+	}
+	return address{"unix", strings.TrimSuffix(home, "/") + "/" + rest}, nil
+}
+
+func homeOf(name string) (string, error) {
+	if name == "" {
+		return os.UserHomeDir()
+	}
+	somebody, err := user.Lookup(name)
+	if err != nil {
+		return "", err
+	}
+	return somebody.HomeDir, nil
+}
+
+func isPrintable(text string) bool {
+	return utf8.ValidString(text) &&
+		!strings.ContainsFunc(text, func(r rune) bool { return !unicode.IsPrint(r) })
+}
+
+func isHostAndPort(text string) bool {
+	colon := strings.LastIndexByte(text, ':')
+	if colon < 0 {
+		return false
+	}
+	host, port := text[:colon], text[colon+1:]
+	if bare, isBracketed := strings.CutPrefix(host, "["); isBracketed && strings.HasSuffix(bare, "]") {
+		host = strings.TrimSuffix(bare, "]")
+	} else if strings.Contains(host, ":") {
+		return false
+	}
+	return host != "" && !strings.Contains(host, "/") && isPort(port)
+}
+
+func isPort(digits string) bool {
+	if strings.HasPrefix(digits, "+") {
+		return false
+	}
+	port, err := strconv.ParseUint(digits, 10, 16)
+	return err == nil && port > 0
+}

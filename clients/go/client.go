@@ -1,0 +1,256 @@
+package poolservice
+
+import (
+	"context"
+	"fmt"
+	"iter"
+	"math"
+	"math/rand/v2"
+	"sync"
+
+	"google.golang.org/grpc"
+
+	pb "github.com/pool-service/pool-service/clients/go/poolservicev1"
+)
+
+// Client is a connection to a pool service, for any number of goroutines.
+type Client struct {
+	stub       pb.PoolServiceClient
+	connection *grpc.ClientConn // nil if it is the caller's
+	address    string
+	retry      RetryPolicy
+	chance     func() float64
+
+	life  context.Context
+	end   context.CancelFunc
+	close func() error
+
+	mutex sync.Mutex // no hold is added once life has ended
+	holds sync.WaitGroup
+}
+
+// Connect is a client of the service at host:port or unix:PATH, where "~" is the home
+// directory. Empty: what POOL_SERVICE_ADDRESS says, else 127.0.0.1:50051. It connects when it
+// is first used. The error is that of an address that is none.
+func Connect(address string, options ...ConnectOption) (*Client, error) {
+	to, err := addressOf(address)
+	if err != nil {
+		return nil, err
+	}
+	settings := connectSettingsOf(options)
+	connection, err := connectionTo(to, settings.dial)
+	if err != nil {
+		return nil, fmt.Errorf("cannot set up a connection to %s: %w", to, err)
+	}
+	client := newClient(connection, to.String(), settings.retry)
+	client.connection = connection
+	return client, nil
+}
+
+// New is a client on a connection that the caller made, and closes after the client.
+func New(connection grpc.ClientConnInterface, options ...ConnectOption) *Client {
+	return newClient(connection, "the connection's address", connectSettingsOf(options).retry)
+}
+
+func connectSettingsOf(options []ConnectOption) connectSettings {
+	var settings connectSettings
+	for _, option := range options {
+		option(&settings)
+	}
+	return settings
+}
+
+func newClient(connection grpc.ClientConnInterface, address string, retry RetryPolicy) *Client {
+	client := &Client{
+		stub:    pb.NewPoolServiceClient(connection),
+		address: address,
+		retry:   retry,
+		chance:  rand.Float64,
+	}
+	client.life, client.end = context.WithCancel(context.Background())
+	client.close = sync.OnceValue(client.closeOnce)
+	return client
+}
+
+// Close ends what is under way, which fails with ErrCancelled, and releases all holds. It may
+// be called more than once.
+func (c *Client) Close() error { return c.close() }
+
+func (c *Client) closeOnce() error {
+	c.mutex.Lock()
+	c.end()
+	c.mutex.Unlock()
+	c.holds.Wait()
+	if c.connection == nil {
+		return nil
+	}
+	return c.connection.Close()
+}
+
+// within is a context that ends with the client too.
+func (c *Client) within(ctx context.Context) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	stop := context.AfterFunc(c.life, func() { cancel(errClosed) })
+	return ctx, func() {
+		stop()
+		cancel(nil)
+	}
+}
+
+// goHold reads a hold in a goroutine that Close waits for, if there is still to be one.
+func (c *Client) goHold(read func()) {
+	c.mutex.Lock()
+	defer c.mutex.Unlock()
+	if c.life.Err() != nil {
+		go read()
+		return
+	}
+	c.holds.Go(read)
+}
+
+// Ensure waits until the model's server is READY, and starts it if there is none. Giving up
+// does not stop the start.
+func (c *Client) Ensure(ctx context.Context, model string, options ...EnsureOption) (Ensured, error) {
+	var said settings
+	for _, option := range options {
+		option.forEnsure(&said)
+	}
+	response, err := invoke(ctx, c, c.stub.Ensure, &pb.EnsureRequest{
+		Model:        model,
+		RuntimeModel: said.runtimeModel,
+		KeepAlive:    said.keepAlive,
+		Download:     said.download,
+	})
+	if err != nil {
+		return Ensured{}, err
+	}
+	return Ensured{Server: serverOf(response.GetServer()), Started: response.GetStarted()}, nil
+}
+
+// Evict stops the model's server, and returns what was stopped when its process is gone:
+// nothing if there was none. Giving up does not stop the eviction.
+func (c *Client) Evict(ctx context.Context, model string, options ...EvictOption) ([]EvictedServer, error) {
+	return c.evict(ctx, &pb.EvictRequest{Target: &pb.EvictRequest_Model{Model: model}}, options)
+}
+
+// EvictIdle stops every READY server that is neither in use nor pinned.
+func (c *Client) EvictIdle(ctx context.Context) ([]EvictedServer, error) {
+	return c.evict(ctx, &pb.EvictRequest{Target: &pb.EvictRequest_Idle{Idle: true}}, nil)
+}
+
+// EvictAll stops every server, with WithForce also those that are in use.
+func (c *Client) EvictAll(ctx context.Context, options ...EvictOption) ([]EvictedServer, error) {
+	return c.evict(ctx, &pb.EvictRequest{Target: &pb.EvictRequest_All{All: true}}, options)
+}
+
+func (c *Client) evict(ctx context.Context, request *pb.EvictRequest, options []EvictOption) ([]EvictedServer, error) {
+	var said settings
+	for _, option := range options {
+		option.forEvict(&said)
+	}
+	request.Force = said.force
+	response, err := invoke(ctx, c, c.stub.Evict, request)
+	if err != nil {
+		return nil, err
+	}
+	return evictedOf(response), nil
+}
+
+// List gives all servers, ordered by model. An error is the last that it gives.
+func (c *Client) List(ctx context.Context) iter.Seq2[Server, error] {
+	return func(yield func(Server, error) bool) {
+		for page, err := range c.Pages(ctx, 0) {
+			if err != nil {
+				yield(Server{}, err)
+				return
+			}
+			for _, server := range page.Servers {
+				if !yield(server, nil) {
+					return
+				}
+			}
+		}
+	}
+}
+
+// Pages gives all pages of the list, at least one. An error is the last that it gives.
+// pageSize is how many servers are on a page at most; 0: as the service likes.
+func (c *Client) Pages(ctx context.Context, pageSize int) iter.Seq2[Page, error] {
+	size := int32(min(max(pageSize, math.MinInt32), math.MaxInt32))
+	return func(yield func(Page, error) bool) {
+		token := ""
+		for {
+			request := &pb.ListRequest{PageSize: size, PageToken: token}
+			response, err := invoke(ctx, c, c.stub.List, request)
+			if err != nil {
+				yield(Page{}, err)
+				return
+			}
+			token = response.GetNextPageToken()
+			if !yield(pageOf(response), nil) || token == "" {
+				return
+			}
+		}
+	}
+}
+
+// Models gives what the service's configuration lists, ordered by model. An error is the last
+// that it gives.
+func (c *Client) Models(ctx context.Context) iter.Seq2[Model, error] {
+	return func(yield func(Model, error) bool) {
+		for token, more := "", true; more; more = token != "" {
+			response, err := invoke(ctx, c, c.stub.ListModels, &pb.ListModelsRequest{PageToken: token})
+			if err != nil {
+				yield(Model{}, err)
+				return
+			}
+			for _, message := range response.GetModels() {
+				if !yield(modelOf(message), nil) {
+					return
+				}
+			}
+			token = response.GetNextPageToken()
+		}
+	}
+}
+
+// Reload lets the service read its configuration again, and apply what differs. With
+// ErrConfigInvalid nothing is changed.
+func (c *Client) Reload(ctx context.Context) (Reloaded, error) {
+	response, err := invoke(ctx, c, c.stub.Reload, &pb.ReloadRequest{})
+	if err != nil {
+		return Reloaded{}, err
+	}
+	return Reloaded{
+		Replaced:      response.GetReplaced(),
+		Updated:       response.GetUpdated(),
+		Removed:       response.GetRemoved(),
+		RestartNeeded: response.GetRestartNeeded(),
+	}, nil
+}
+
+// invoke makes a call, again as retry.go has it.
+func invoke[Q, R any](
+	ctx context.Context,
+	c *Client,
+	method func(context.Context, *Q, ...grpc.CallOption) (*R, error),
+	request *Q,
+) (*R, error) {
+	ctx, done := c.within(ctx)
+	defer done()
+	attempts := c.attempts(ctx)
+	said := call{c, limitOf(ctx)}
+	for {
+		response, err := method(ctx, request)
+		if err == nil {
+			return response, nil
+		}
+		delay, final := attempts.failed(said.errorOf(ctx, err))
+		if final == nil && !wait(ctx, delay) {
+			_, final = attempts.failed(said.givenUp(ctx))
+		}
+		if final != nil {
+			return nil, final
+		}
+	}
+}

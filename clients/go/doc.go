@@ -1,0 +1,33 @@
+// Package poolservice is the client of the pool service: ask for a model, get the
+// endpoint of a server that answers, and talk to that endpoint directly.
+//
+//	pool, err := poolservice.Connect("") // POOL_SERVICE_ADDRESS, else 127.0.0.1:50051
+//	if err != nil {
+//		return err
+//	}
+//	defer pool.Close()
+//	ensured, err := pool.Ensure(ctx, "mlx-community/Qwen3-4B-4bit")
+//
+// A request to the endpoint must name the server's ServedModelName as its model.
+//
+// # Contexts
+//
+// A context's deadline is the caller's limit, for the whole call with its retries. Giving
+// up, by the deadline or by cancelling, ends the wait and nothing else: what the service
+// has begun goes on. The context of [Client.Hold] is the life of the hold.
+//
+// # Errors
+//
+// Every error of a call is an [*Error], with all that the service said. What a program acts
+// on is its [Kind], which [errors.Is] knows:
+//
+//	if errors.Is(err, poolservice.ErrModelRejected) {
+//
+// # Retries
+//
+// What is UNAVAILABLE, an unreachable service included, and whatever carries a delay of the
+// service is tried again: until the context's deadline, or, without one, for
+// [RetryPolicy].Patience after the first failure. Watches and holds count by patience alone.
+//
+// A [Client] and a [Hold] are safe for any number of goroutines.
+package poolservice

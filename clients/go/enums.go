@@ -1,0 +1,127 @@
+package poolservice
+
+import (
+	"strconv"
+
+	pb "github.com/pool-service/pool-service/clients/go/poolservicev1"
+)
+
+// ServerState is what a server is doing. One that this package does not know keeps its
+// number.
+type ServerState int32
+
+// The states of a server.
+const (
+	// StateUnspecified is never sent.
+	StateUnspecified = ServerState(pb.ServerState_SERVER_STATE_UNSPECIFIED)
+	// StateQueued: it waits for its turn to start.
+	StateQueued = ServerState(pb.ServerState_SERVER_STATE_QUEUED)
+	// StateStarting: its process is being started or loads the model.
+	StateStarting = ServerState(pb.ServerState_SERVER_STATE_STARTING)
+	// StateReady: its endpoint answers.
+	StateReady = ServerState(pb.ServerState_SERVER_STATE_READY)
+	// StateStopping: it drains, or its process is being ended.
+	StateStopping = ServerState(pb.ServerState_SERVER_STATE_STOPPING)
+	// StateFailed: it has no process; the last one died or did not become ready.
+	StateFailed = ServerState(pb.ServerState_SERVER_STATE_FAILED)
+	// StateBackingOff: its process died and somebody waits; it is started again in a moment.
+	StateBackingOff = ServerState(pb.ServerState_SERVER_STATE_BACKING_OFF)
+)
+
+// String is the state's name, such as "READY", or its number.
+func (s ServerState) String() string {
+	return enumName(int32(s), pb.ServerState_name, "SERVER_STATE_")
+}
+
+// ExitCause is who wanted a process to end. One that this package does not know keeps its
+// number.
+type ExitCause int32
+
+// The causes of an end.
+const (
+	// CauseUnspecified is never sent.
+	CauseUnspecified = ExitCause(pb.ExitCause_EXIT_CAUSE_UNSPECIFIED)
+	// CauseCrashed: nobody; it died by itself, whatever its exit code.
+	CauseCrashed = ExitCause(pb.ExitCause_EXIT_CAUSE_CRASHED)
+	// CauseEvicted: a caller, by Evict.
+	CauseEvicted = ExitCause(pb.ExitCause_EXIT_CAUSE_EVICTED)
+	// CauseIdle: the pool; it was unused for its keep alive.
+	CauseIdle = ExitCause(pb.ExitCause_EXIT_CAUSE_IDLE)
+	// CauseStartTimeout: the pool; it was not ready within its start limit.
+	CauseStartTimeout = ExitCause(pb.ExitCause_EXIT_CAUSE_START_TIMEOUT)
+	// CauseShutdown: the operator; the service was stopped.
+	CauseShutdown = ExitCause(pb.ExitCause_EXIT_CAUSE_SHUTDOWN)
+	// CauseWedged: the pool; it stopped answering and made no progress.
+	CauseWedged = ExitCause(pb.ExitCause_EXIT_CAUSE_WEDGED)
+	// CauseOrphaned: the guard; the service was gone and no other came.
+	CauseOrphaned = ExitCause(pb.ExitCause_EXIT_CAUSE_ORPHANED)
+	// CauseRoom: the pool; it was unused and made room for another model.
+	CauseRoom = ExitCause(pb.ExitCause_EXIT_CAUSE_ROOM)
+	// CauseReloaded: the operator; its configuration was changed.
+	CauseReloaded = ExitCause(pb.ExitCause_EXIT_CAUSE_RELOADED)
+	// CauseCeiling: the pool; it had grown past its memory ceiling.
+	CauseCeiling = ExitCause(pb.ExitCause_EXIT_CAUSE_CEILING)
+)
+
+// String is the cause's name, such as "EVICTED", or its number.
+func (c ExitCause) String() string {
+	return enumName(int32(c), pb.ExitCause_name, "EXIT_CAUSE_")
+}
+
+// Expectation is how it is known what a server will need of memory, the best first. One that
+// this package does not know keeps its number.
+type Expectation int32
+
+// The ways to know what a server needs.
+const (
+	// ExpectationUnspecified: the server has not been appraised.
+	ExpectationUnspecified = Expectation(pb.Expectation_EXPECTATION_UNSPECIFIED)
+	// ExpectationDeclared: the configuration declares it.
+	ExpectationDeclared = Expectation(pb.Expectation_EXPECTATION_DECLARED)
+	// ExpectationObserved: it was seen, now or in earlier runs.
+	ExpectationObserved = Expectation(pb.Expectation_EXPECTATION_OBSERVED)
+	// ExpectationWeights: estimated from the size of the weights on disk.
+	ExpectationWeights = Expectation(pb.Expectation_EXPECTATION_WEIGHTS)
+	// ExpectationGuess: nothing is known of it.
+	ExpectationGuess = Expectation(pb.Expectation_EXPECTATION_GUESS)
+)
+
+// String is the expectation's name, such as "OBSERVED", or its number.
+func (e Expectation) String() string {
+	return enumName(int32(e), pb.Expectation_name, "EXPECTATION_")
+}
+
+// EventKind is what an event of a watch tells.
+type EventKind int
+
+// The kinds of events.
+const (
+	// EventChanged: the server is now like this.
+	EventChanged EventKind = iota + 1
+	// EventRemoved: the server is no longer in the pool; its last state that is known.
+	EventRemoved
+	// EventSynced: all present servers have been told; from here on come changes.
+	EventSynced
+)
+
+// String is the kind's name, such as "changed", or its number.
+func (k EventKind) String() string {
+	switch k {
+	case EventChanged:
+		return "changed"
+	case EventRemoved:
+		return "removed"
+	case EventSynced:
+		return "synced"
+	default:
+		return strconv.Itoa(int(k))
+	}
+}
+
+func enumName(number int32, names map[int32]string, prefix string) string {
+	name, known := names[number]
+	if !known {
+		return strconv.Itoa(int(number))
+	}
+	return name[len(prefix):]
+}

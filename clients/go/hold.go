@@ -1,0 +1,150 @@
+package poolservice
+
+import (
+	"context"
+	"iter"
+	"sync"
+
+	pb "github.com/pool-service/pool-service/clients/go/poolservicev1"
+)
+
+// Hold is a model that is kept READY, from Client.Hold until Close or the end of its context.
+//
+// A goroutine of its own reads the stream and opens it again when it breaks, so the hold
+// lasts whether anybody looks or not. What ended it, such as ErrEvicted, is told to whoever
+// asks next.
+type Hold struct {
+	release context.CancelFunc
+	read    chan struct{} // closed when the stream is no longer read
+
+	mutex   sync.Mutex
+	held    held
+	changed chan struct{} // closed, and replaced, when held changes
+}
+
+// Hold makes the model READY, and keeps it so until the hold is closed, ctx ends or the client
+// is closed. A deadline of ctx is the end of the hold; how long the service may stay away, and
+// a start may fail, is a matter of RetryPolicy.Patience.
+func (c *Client) Hold(ctx context.Context, model string, options ...HoldOption) *Hold {
+	var said settings
+	for _, option := range options {
+		option.forHold(&said)
+	}
+	ctx, release := context.WithCancel(ctx)
+	hold := &Hold{
+		release: release,
+		read:    make(chan struct{}),
+		held:    held{model: model},
+		changed: make(chan struct{}),
+	}
+	holding := &holding{
+		stub: c.stub,
+		asked: &pb.HoldRequest{
+			Model:        model,
+			RuntimeModel: said.runtimeModel,
+			KeepAlive:    said.keepAlive,
+			Download:     said.download,
+			Holder:       said.holder,
+		},
+		attempts: c.endless(ctx),
+		trouble: func(err *Error) {
+			hold.tell(func(held *held) { held.trouble = err })
+		},
+	}
+	c.goHold(func() { hold.follow(ctx, c, holding) })
+	return hold
+}
+
+// follow reads the stream of the hold until that ends.
+func (h *Hold) follow(ctx context.Context, c *Client, holding *holding) {
+	var failure error
+	follow(ctx, c, holding, func(server Server, err error) bool {
+		if err != nil {
+			failure = err
+			return false
+		}
+		h.tell(func(held *held) { held.tell(server) })
+		return true
+	})
+	h.release()
+	h.tell(func(held *held) { held.end(failure) })
+	close(h.read)
+}
+
+// Ready waits until the server is READY and returns it, from memory: at once if it is.
+//
+// It may have another endpoint than before, so ask whenever one is needed. While the service
+// is away, what it said last stands. A context that ends, ends the wait and not the hold.
+func (h *Hold) Ready(ctx context.Context) (Server, error) {
+	return h.ready(ctx, nil)
+}
+
+// ReadyAfter is Ready for a caller whose connection to a server was refused, before the news
+// of its death arrived: it waits for another process than that server's.
+func (h *Hold) ReadyAfter(ctx context.Context, server Server) (Server, error) {
+	return h.ready(ctx, &server)
+}
+
+func (h *Hold) ready(ctx context.Context, after *Server) (Server, error) {
+	return h.wait(ctx, "was not READY", func(held *held) (Server, bool, error) {
+		return held.ready(after)
+	})
+}
+
+// States gives the server's state: as it is, then the newest after each change. It ends
+// without an error when the hold is closed, else with what ended it or ctx. Each iteration
+// is on its own; one that is slow misses what is out of date.
+func (h *Hold) States(ctx context.Context) iter.Seq2[Server, error] {
+	return func(yield func(Server, error) bool) {
+		known := 0
+		next := func(held *held) (Server, bool, error) {
+			defer func() { known = held.version }()
+			return held.state(known)
+		}
+		for {
+			server, err := h.wait(ctx, "had no other state", next)
+			if err == errReleased || !yield(server, err) || err != nil {
+				return
+			}
+		}
+	}
+}
+
+// wait returns what look finds, as soon as it finds something or fails. missed is what the
+// caller has missed if the context ends first.
+func (h *Hold) wait(
+	ctx context.Context, missed string, look func(*held) (Server, bool, error),
+) (Server, error) {
+	limit := limitOf(ctx)
+	for {
+		h.mutex.Lock()
+		server, found, err := look(&h.held)
+		changed := h.changed
+		h.mutex.Unlock()
+		if found || err != nil {
+			return server, err
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			h.mutex.Lock()
+			defer h.mutex.Unlock()
+			return Server{}, h.held.late(ctx, limit, missed)
+		}
+	}
+}
+
+// Close releases the model at once, and ends the iterations. It may be called more than once.
+func (h *Hold) Close() {
+	h.tell(func(held *held) { held.end(nil) })
+	h.release()
+	<-h.read
+}
+
+func (h *Hold) tell(news func(*held)) {
+	h.mutex.Lock()
+	defer h.mutex.Unlock()
+	news(&h.held)
+	close(h.changed)
+	h.changed = make(chan struct{})
+}

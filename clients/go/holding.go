@@ -1,0 +1,141 @@
+package poolservice
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+
+	pb "github.com/pool-service/pool-service/clients/go/poolservicev1"
+)
+
+// holding is the stream of a hold, asked for again as it was when it breaks.
+//
+// A break of a stream that was alive is a first failure. The failures of a start are counted
+// together until the server is READY: else a model that never starts would be started for
+// ever.
+type holding struct {
+	stub     pb.PoolServiceClient
+	asked    *pb.HoldRequest
+	attempts *attempts
+	alive    bool         // the stream that is open told something
+	trouble  func(*Error) // is told what failed and is tried again
+}
+
+func (h *holding) finite() bool { return false }
+
+func (h *holding) open(ctx context.Context) (grpc.ServerStreamingClient[pb.HoldResponse], error) {
+	h.alive = false
+	return h.stub.Hold(ctx, h.asked)
+}
+
+func (h *holding) receive(response *pb.HoldResponse) []Server {
+	h.alive = true
+	server := serverOf(response.GetServer())
+	if server.State == StateReady {
+		h.attempts.succeeded()
+	}
+	return []Server{server}
+}
+
+func (h *holding) failed(err *Error) (time.Duration, *Error) {
+	if h.alive && isBreak(err.Kind) {
+		h.attempts.succeeded()
+	}
+	delay, final := h.attempts.failed(err)
+	if final == nil {
+		h.trouble(err)
+	}
+	return delay, final
+}
+
+func isBreak(kind Kind) bool {
+	return kind == ErrPoolUnavailable || kind == ErrRecovering || kind == ErrShuttingDown
+}
+
+// held is what is known of a hold.
+type held struct {
+	model   string
+	newest  *Server
+	version int    // counts what was told
+	trouble *Error // what went wrong since then, and is tried again
+	over    bool
+	failure error // what ended it; nil if its holder did
+}
+
+func (h *held) tell(server Server) {
+	h.newest, h.trouble = &server, nil
+	h.version++
+}
+
+// end ends the hold: by this failure, or by its holder. Only the first end counts.
+func (h *held) end(failure error) {
+	if !h.over {
+		h.over, h.failure = true, failure
+	}
+}
+
+// state is the newest state if it is not the version that is known already; false if there is
+// none yet. The error is what ended the hold, after its last state; errReleased after a Close.
+func (h *held) state(known int) (Server, bool, error) {
+	switch {
+	case h.over && h.failure == nil:
+		return Server{}, false, errReleased
+	case h.version > known:
+		return *h.newest, true, nil
+	default:
+		return Server{}, false, h.failure
+	}
+}
+
+// errReleased ends the states of a hold that was closed; it is not told to callers.
+var errReleased = errors.New("the hold was released")
+
+// ready is the server if it is READY and of another process than that of after.
+func (h *held) ready(after *Server) (Server, bool, error) {
+	switch {
+	case h.failure != nil:
+		return Server{}, false, h.failure
+	case h.over:
+		return Server{}, false, &Error{
+			Kind:    ErrCancelled,
+			Code:    codes.Canceled,
+			Message: fmt.Sprintf("the hold of %q was closed", h.model),
+		}
+	case h.newest == nil, h.newest.State != StateReady, after != nil && isSameProcess(*h.newest, *after):
+		return Server{}, false, nil
+	default:
+		return *h.newest, true, nil
+	}
+}
+
+// isSameProcess: generations begin again where the service has lost its records.
+func isSameProcess(one, other Server) bool {
+	return one.Generation == other.Generation &&
+		(one.PID == other.PID || one.PID == 0 || other.PID == 0)
+}
+
+// late is the error of a caller that did not want to wait any longer for what it missed.
+func (h *held) late(ctx context.Context, limit time.Duration, missed string) *Error {
+	state := "not known"
+	if h.newest != nil {
+		state = h.newest.State.String()
+		if h.newest.Detail != "" {
+			state += " (" + h.newest.Detail + ")"
+		}
+	}
+	late := &Error{Kind: ErrCancelled, Code: codes.Canceled, cause: context.Cause(ctx)}
+	until := "when the wait was given up"
+	if isOver(ctx) {
+		late.Kind, late.Code, late.cause = ErrDeadlineExceeded, codes.DeadlineExceeded, nil
+		until = within(limit)
+		if h.trouble != nil {
+			late.cause = h.trouble
+		}
+	}
+	late.Message = fmt.Sprintf("%q %s %s: it is %s; the hold goes on", h.model, missed, until, state)
+	return late
+}

@@ -1,0 +1,240 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"iter"
+	"maps"
+	"path"
+	"sync"
+
+	"google.golang.org/grpc"
+
+	poolservice "github.com/pool-service/pool-service/clients/go"
+)
+
+// client counts the RPCs that it has begun.
+type client struct {
+	*poolservice.Client
+
+	mutex sync.Mutex
+	begun map[string]int
+}
+
+func newClient(address string, policy poolservice.RetryPolicy) (*client, error) {
+	counting := &client{begun: map[string]int{}}
+	pool, err := poolservice.Connect(address,
+		poolservice.WithRetryPolicy(policy),
+		poolservice.WithDialOptions(
+			grpc.WithChainUnaryInterceptor(counting.unary),
+			grpc.WithChainStreamInterceptor(counting.stream),
+		))
+	counting.Client = pool
+	return counting, err
+}
+
+func (c *client) count(method string) {
+	c.mutex.Lock()
+	defer c.mutex.Unlock()
+	c.begun[path.Base(method)]++
+}
+
+func (c *client) unary(
+	ctx context.Context, method string, request, reply any, connection *grpc.ClientConn,
+	invoke grpc.UnaryInvoker, options ...grpc.CallOption,
+) error {
+	c.count(method)
+	return invoke(ctx, method, request, reply, connection, options...)
+}
+
+func (c *client) stream(
+	ctx context.Context, description *grpc.StreamDesc, connection *grpc.ClientConn, method string,
+	open grpc.Streamer, options ...grpc.CallOption,
+) (grpc.ClientStream, error) {
+	c.count(method)
+	return open(ctx, description, connection, method, options...)
+}
+
+func (c *client) operation(said *command) (operation, error) {
+	operations := map[string]func(context.Context, *command) (object, error){
+		"close":  c.close,
+		"calls":  c.calls,
+		"ensure": c.ensure,
+		"evict":  c.evict,
+		"list":   c.list,
+		"watch":  c.watch,
+		"models": c.models,
+		"pull":   c.pull,
+		"reload": c.reload,
+	}
+	do, known := operations[said.Op]
+	if !known {
+		return nil, fmt.Errorf("there is no op %q", said.Op)
+	}
+	return func(ctx context.Context) (object, error) { return do(ctx, said) }, nil
+}
+
+func (c *client) close(context.Context, *command) (object, error) {
+	return object{}, c.Close()
+}
+
+func (c *client) calls(context.Context, *command) (object, error) {
+	c.mutex.Lock()
+	defer c.mutex.Unlock()
+	counts := object{}
+	for rpc, count := range maps.All(c.begun) {
+		counts[rpc] = count
+	}
+	return counts, nil
+}
+
+func (c *client) ensure(ctx context.Context, said *command) (object, error) {
+	ensured, err := c.Ensure(ctx, said.Model, said.ensureOptions()...)
+	if err != nil {
+		return nil, err
+	}
+	return object{"server": serverObject(ensured.Server), "started": ensured.Started}, nil
+}
+
+func (c *client) evict(ctx context.Context, said *command) (object, error) {
+	var options []poolservice.EvictOption
+	if said.Force {
+		options = append(options, poolservice.WithForce())
+	}
+	var evicted []poolservice.EvictedServer
+	var err error
+	switch {
+	case said.Idle:
+		evicted, err = c.EvictIdle(ctx)
+	case said.All:
+		evicted, err = c.EvictAll(ctx, options...)
+	default:
+		evicted, err = c.Evict(ctx, said.Model, options...)
+	}
+	if err != nil {
+		return nil, err
+	}
+	objects := []object{}
+	for _, one := range evicted {
+		objects = append(objects, object{"server": serverObject(one.Server), "killed": one.Killed})
+	}
+	return object{"evicted": objects}, nil
+}
+
+func (c *client) list(ctx context.Context, said *command) (object, error) {
+	servers, pages := []object{}, 0
+	var last poolservice.Page
+	for page, err := range c.Pages(ctx, said.PageSize) {
+		if err != nil {
+			return nil, err
+		}
+		for _, server := range page.Servers {
+			servers = append(servers, serverObject(server))
+		}
+		last = page
+		pages++
+	}
+	return object{
+		"servers":  servers,
+		"pages":    pages,
+		"revision": last.Revision,
+		"totals":   totalsObject(last.Totals),
+		"notices":  list(last.Notices),
+	}, nil
+}
+
+func (c *client) watch(ctx context.Context, said *command) (object, error) {
+	events := c.Watch(ctx)
+	if said.Revision != nil {
+		events = c.WatchAfter(ctx, *said.Revision)
+	}
+	return object{}, tellEach(said, events, func(event poolservice.Event) object {
+		told := object{"kind": event.Kind.String(), "revision": event.Revision}
+		if event.Kind != poolservice.EventSynced {
+			told["server"] = serverObject(event.Server)
+		}
+		return told
+	})
+}
+
+func (c *client) models(ctx context.Context, _ *command) (object, error) {
+	models := []object{}
+	for model, err := range c.Models(ctx) {
+		if err != nil {
+			return nil, err
+		}
+		models = append(models, modelObject(model))
+	}
+	return object{"models": models}, nil
+}
+
+func (c *client) pull(ctx context.Context, said *command) (object, error) {
+	progress := c.Pull(ctx, said.Model, said.pullOptions()...)
+	return object{}, tellEach(said, progress, func(now poolservice.Progress) object {
+		return object{"done": now.DoneBytes, "total": now.TotalBytes}
+	})
+}
+
+func (c *client) reload(ctx context.Context, _ *command) (object, error) {
+	reloaded, err := c.Reload(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return object{
+		"replaced":       list(reloaded.Replaced),
+		"updated":        list(reloaded.Updated),
+		"removed":        list(reloaded.Removed),
+		"restart_needed": list(reloaded.RestartNeeded),
+	}, nil
+}
+
+// tellEach writes an event for each value, until the error that ends them if one does.
+func tellEach[V any](said *command, values iter.Seq2[V, error], objectOf func(V) object) error {
+	for value, err := range values {
+		if err != nil {
+			return err
+		}
+		said.event(objectOf(value))
+	}
+	return nil
+}
+
+func (c *command) startOptions() []poolservice.StartOption {
+	var options []poolservice.StartOption
+	if c.RuntimeModel != nil {
+		options = append(options, poolservice.WithRuntimeModel(*c.RuntimeModel))
+	}
+	if c.KeepAlive != nil {
+		options = append(options, poolservice.WithKeepAlive(seconds(*c.KeepAlive)))
+	}
+	if c.Download != nil {
+		options = append(options, poolservice.WithDownload(*c.Download))
+	}
+	return options
+}
+
+func (c *command) ensureOptions() []poolservice.EnsureOption {
+	var options []poolservice.EnsureOption
+	for _, option := range c.startOptions() {
+		options = append(options, option)
+	}
+	return options
+}
+
+func (c *command) holdOptions() []poolservice.HoldOption {
+	var options []poolservice.HoldOption
+	for _, option := range c.startOptions() {
+		options = append(options, option)
+	}
+	if c.Holder != nil {
+		options = append(options, poolservice.WithHolder(*c.Holder))
+	}
+	return options
+}
+
+func (c *command) pullOptions() []poolservice.PullOption {
+	if c.RuntimeModel == nil {
+		return nil
+	}
+	return []poolservice.PullOption{poolservice.WithRuntimeModel(*c.RuntimeModel)}
+}

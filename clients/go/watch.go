@@ -1,0 +1,120 @@
+package poolservice
+
+import (
+	"context"
+	"iter"
+	"maps"
+	"slices"
+	"time"
+
+	"google.golang.org/grpc"
+
+	pb "github.com/pool-service/pool-service/clients/go/poolservicev1"
+)
+
+// Watch gives the present servers, EventSynced, then every change, for as long as it is
+// iterated. It ends with an error, the last that it gives, or when the loop is left.
+//
+// A break is resumed after the last revision seen; it is an error only if the service stays
+// away for RetryPolicy.Patience. Where the history between is gone, it begins with the
+// present state again: what has gone meanwhile is told as removed, before another
+// EventSynced.
+func (c *Client) Watch(ctx context.Context) iter.Seq2[Event, error] {
+	return c.watch(ctx, nil)
+}
+
+// WatchAfter gives every change after a revision, as Watch otherwise. If the history does not
+// reach it, that is ErrRevisionCompacted.
+func (c *Client) WatchAfter(ctx context.Context, revision uint64) iter.Seq2[Event, error] {
+	return c.watch(ctx, &revision)
+}
+
+func (c *Client) watch(ctx context.Context, after *uint64) iter.Seq2[Event, error] {
+	return func(yield func(Event, error) bool) {
+		follow(ctx, c, newFollowing(c.stub, after, c.endless(ctx)), yield)
+	}
+}
+
+// following is a watch: where to go on, and which servers the reader was told of.
+type following struct {
+	stub     pb.PoolServiceClient
+	after    *uint64
+	revision *uint64
+	attempts *attempts
+	opened   time.Time
+	known    map[string]Server
+	told     map[string]struct{} // by the stream that is open
+}
+
+func newFollowing(stub pb.PoolServiceClient, after *uint64, attempts *attempts) *following {
+	return &following{
+		stub:     stub,
+		after:    after,
+		revision: after,
+		attempts: attempts,
+		known:    map[string]Server{},
+		told:     map[string]struct{}{},
+	}
+}
+
+func (f *following) finite() bool { return false }
+
+func (f *following) request() *pb.WatchRequest {
+	f.opened = time.Now()
+	clear(f.told)
+	return &pb.WatchRequest{AfterRevision: f.revision}
+}
+
+func (f *following) open(ctx context.Context) (grpc.ServerStreamingClient[pb.WatchResponse], error) {
+	return f.stub.Watch(ctx, f.request())
+}
+
+func (f *following) receive(response *pb.WatchResponse) []Event {
+	f.attempts.succeeded()
+	event, known := eventOf(response)
+	if known && event.Kind == EventSynced {
+		return append(f.gone(event.Revision), event)
+	}
+	if f.revision != nil {
+		f.revision = new(response.GetRevision())
+	}
+	if !known {
+		return nil
+	}
+	f.learn(event)
+	return []Event{event}
+}
+
+func (f *following) learn(event Event) {
+	model := event.Server.Model
+	if event.Kind == EventRemoved {
+		delete(f.known, model)
+		return
+	}
+	f.known[model] = event.Server
+	f.told[model] = struct{}{}
+}
+
+// gone: at EventSynced, what was known and was not told of anew is no longer there.
+func (f *following) gone(revision uint64) []Event {
+	f.revision = &revision
+	var events []Event
+	for _, model := range slices.Sorted(maps.Keys(f.known)) {
+		if _, told := f.told[model]; !told {
+			events = append(events, Event{EventRemoved, revision, f.known[model]})
+			delete(f.known, model)
+		}
+	}
+	return events
+}
+
+func (f *following) failed(err *Error) (time.Duration, *Error) {
+	if err.Kind == ErrRevisionCompacted && f.after == nil && f.revision != nil {
+		f.revision = nil
+		return 0, nil
+	}
+	if time.Since(f.opened) > f.attempts.policy.patience() {
+		f.attempts.succeeded()
+	}
+	return f.attempts.failed(err)
+}
