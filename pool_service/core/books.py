@@ -131,7 +131,9 @@ class Books:
         self._room_changed = True
         self._lost_ports.pop(model, None)
         self._deadlines.set(model, FOREVER)
-        self._out.append(Publish(server, server.phase, removed=True))
+        # Who held it was told before, and holds it no longer.
+        gone = replace(server, holds=self._holds.count(model))
+        self._out.append(Publish(gone, server.phase, removed=True))
 
     def _unqueue(self, model: str) -> None:
         """It waits for its turn no longer."""

@@ -59,25 +59,27 @@ class Reloading(Upkeep):
         return "replaced" if self._is_served(server) else "removed"
 
     def _renew_waits(self, server: Server) -> None:
-        """Whoever waits gets it as it is said now."""
-        waits = [
-            replace(wait, settings=self._settings_now(server))
-            for wait in self._waiting.of(server.model)
-        ]
+        """Whoever waits gets it as it is said now, and runs the runtime model that it named."""
+        waits = self._waiting.of(server.model)
         if waits:
-            self._waiting.replace(server.model, waits)
+            named = next((wait.runtime_model for wait in waits if wait.runtime_model), "")
+            asked = server.settings.runtime_model if server.settings.asked else ""
+            settings = self._catalogue.settings_for(server.model, named or asked)
+            renewed = [replace(wait, settings=settings) for wait in waits]
+            self._waiting.replace(server.model, renewed)
 
     def _queue_again(self, server: Server) -> None:
         """It keeps its place, and what it needs is found out anew."""
         model = server.model
-        if self._waiting.first(model) is None:
+        first = self._waiting.first(model)
+        if first is None:
             self._drop(server)
             return
         since = self._queue[model]
         if model in self._unappraised:
             self._unappraised.discard(model)
             self._out.append(steps.CancelAppraise(model, server.generation))
-        server = replace(server, settings=self._settings_now(server), step_deadline=FOREVER)
+        server = replace(server, settings=first.settings, step_deadline=FOREVER)
         self._put(server)
         self._queue[model] = since
         self._appraise(server)

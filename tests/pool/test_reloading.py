@@ -144,3 +144,15 @@ async def test_what_is_held_and_no_longer_listed_does_not_come_again() -> None:
             await asyncio.sleep(10)
             assert isinstance(held.end, ModelUnknown)
         assert len(run.world.times("spawn")) == 1
+
+
+@pytest.mark.parametrize("named", ["rm", ""])
+async def test_who_waits_gets_what_it_named_else_what_is_configured_by_now(named: str) -> None:
+    async with running(models={"m": entry()}) as run:
+        run.world.script("m", Script(appraise=5.0))
+        call = run.ensure("m", runtime_model=named)
+        await asyncio.sleep(1)
+        await reload(run, m=replace(SHORT, runtime_model="other"))
+        server = (await call).server
+        assert server.settings.runtime_model == (named or "other")
+        assert run.world.times("spawn")[0].detail == (named or "other")
