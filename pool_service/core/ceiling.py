@@ -102,11 +102,11 @@ class Ceiling(StandingBy):
             marks.pop(model, None)
         self._put(retired)
         ready = life.became_ready(successor, endpoint, now, self._next_pulse(now))
-        server = life.succeeding(ready, before)
-        self._put(server)
+        self._put(life.succeeding(ready, before))
         self._drop(successor)
         self._unmeasured.add(model)
-        self._stay(server, now, busy=False)
+        # As it was put: with those who hold it.
+        self._stay(self._roster[model], now, busy=False)
 
     def _call_off_successors(self, now: float) -> None:
         """What they were to replace is gone, or to go: it starts again as any other, if at all."""

@@ -8,7 +8,9 @@ from dataclasses import replace
 import pytest
 
 from pool_service.core.catalogue import Catalogue
+from pool_service.core.errors import ServerInUse
 from pool_service.core.types import Cause, Limits, Phase
+from tests.pool.holds import holding
 from tests.pool.running import DEFAULTS, LIMITS, Running, running
 from tests.world import NEVER, Script
 
@@ -101,6 +103,18 @@ async def test_who_holds_it_is_told_the_new_endpoint_and_holds_that() -> None:
         assert now.holds == 1
         assert run.phase(RETIRED) is None
         await held.aclose()
+
+
+async def test_what_is_held_stays_so_when_it_is_renewed() -> None:
+    async with overgrown(keep_alive=60.0) as run, holding(run):
+        run.world.of("m").script.requests = 1
+        await asyncio.sleep(10)
+        assert run.server("m").generation == 2
+        assert run.server("m").holds == 1
+        with pytest.raises(ServerInUse):
+            await run.pool.evict("m")
+        await asyncio.sleep(1000)
+        assert run.phase("m") is Phase.READY
 
 
 async def test_a_successor_that_fails_leaves_what_runs_alone() -> None:
