@@ -182,6 +182,8 @@ class Machine(Asking):
             server = self._roster.get(model)
             # What was replaced and is still in use goes by itself.
             others = [one for one in self._others(model) if force or one.phase is not Phase.READY]
+            if server is not None and server.holds and not force:
+                return [server]
             return others if server is None else [server, *others]
         if target is Every.ALL:
             return list(self._roster)

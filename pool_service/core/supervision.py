@@ -139,7 +139,9 @@ class Supervision(Books):
         end = server.last_exit
         ran_out = end is not None and end.report.diagnosis is Diagnosis.OUT_OF_MEMORY
         if ran_out and server.stop_signal is None:
-            needed = int(max(server.peak, server.expected) * AFTER_RUNNING_OUT)
+            more = int(max(server.peak, server.expected) * AFTER_RUNNING_OUT)
+            # It may be others who took it: alone in the whole budget it is tried again.
+            needed = int(max(server.peak, min(more, self._limits.memory_budget)))
         elif server.ready_at is not None:
             needed = server.peak
         else:

@@ -151,6 +151,17 @@ async def test_an_eviction_by_name_ends_its_successor_too() -> None:
         assert run.pool.page(None, 9) == []
 
 
+async def test_an_eviction_that_is_refused_leaves_the_successor_alone() -> None:
+    async with overgrown() as run, holding(run):
+        await asyncio.sleep(1.1)
+        assert run.phase(SUCCESSOR) is Phase.STARTING
+        with pytest.raises(ServerInUse):
+            await run.pool.evict("m")
+        assert run.phase(SUCCESSOR) is Phase.STARTING
+        await asyncio.sleep(LOAD)
+        assert run.server("m").generation == 2
+
+
 async def test_force_ends_also_what_was_replaced() -> None:
     async with overgrown() as run:
         run.world.of("m").script.requests = 1
