@@ -270,7 +270,9 @@ async def test_a_model_that_ran_out_of_memory_is_expected_to_need_more() -> None
         assert run.server("m").generation == 2
 
 
-async def test_what_the_system_kills_again_and_again_is_not_expected_to_need_more_than_all() -> None:
+async def test_what_the_system_kills_again_and_again_is_not_expected_to_need_more_than_all() -> (
+    None
+):
     report = ExitReport(None, 9, Diagnosis.OUT_OF_MEMORY, "out of memory")
     async with room() as run:
         run.world.script("m", sized(7))
