@@ -40,7 +40,7 @@ class Reloader:
         """Apply what the configuration says now. Raises ConfigInvalid; then nothing changed."""
         async with self._one_at_a_time:
             try:
-                config = await asyncio.to_thread(self._source.load)
+                config = await asyncio.to_thread(self._source.load_again)
             except ConfigError as error:
                 log.warning("reload refused", why=str(error))
                 raise ConfigInvalid(f"{error}. Nothing was changed.") from error

@@ -59,6 +59,7 @@ class Runtimes:
         self._options: Mapping[str, RuntimeOptions] = {}
         self._runtimes: dict[str, CommandRuntime] = {}
         self._versions: dict[str, str] = {}
+        self._unfiled: dict[Settings, int] = {}
         self.replace(options)
 
     def replace(self, options: Mapping[str, RuntimeOptions]) -> None:
@@ -104,8 +105,8 @@ class Runtimes:
 
     def learn(self, settings: Settings, needed: int) -> None:
         """Remember what a server with these settings needed; see the port."""
-        version = self._versions.get(settings.runtime, "")
-        self._book.learn(_key(settings, version), needed)
+        self._unfiled[settings] = max(needed, self._unfiled.get(settings, 0))
+        self._file()
 
     async def prepare(self, model: str, settings: Settings) -> LaunchPlan:
         """Find (or provision) the program and write down how to start it; see the port."""
@@ -126,7 +127,18 @@ class Runtimes:
         runtime = self._runtimes[settings.runtime]
         if not runtime.loads_from_disk:
             return None
-        return Recipe((await runtime.describe()).path, runtime.environment(settings))
+        found = await runtime.describe()
+        self._versions[settings.runtime] = found.version or ""
+        self._file()
+        return Recipe(found.path, runtime.environment(settings))
+
+    def _file(self) -> None:
+        """Learn what is filed by a version that was not known before, as of what was adopted."""
+        for settings, needed in list(self._unfiled.items()):
+            version = self._versions.get(settings.runtime)
+            if version is not None:
+                del self._unfiled[settings]
+                self._book.learn(_key(settings, version), needed)
 
     async def _expected(
         self, runtime: CommandRuntime, settings: Settings, files: ModelFiles | None
@@ -134,6 +146,7 @@ class Runtimes:
         if settings.expected_memory is not None:
             return settings.expected_memory, Source.DECLARED
         version = self._versions[settings.runtime] = await runtime.version()
+        self._file()
         observed = self._book.needed(_key(settings, version))
         if observed is not None:
             return observed, Source.OBSERVED

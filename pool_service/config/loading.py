@@ -53,20 +53,33 @@ class ConfigSource:
         """The configuration as it is now. Raises ConfigError as `load` does."""
         return load(self.config_file, self.overrides, self.environ)
 
+    def load_again(self) -> Config:
+        """The same for a service that runs: a file without a word is no configuration then.
+
+        Whoever writes a file in place empties it first; to read it at that moment would take
+        away all that is configured. Raises ConfigError.
+        """
+        return load(self.config_file, self.overrides, self.environ, may_be_empty=False)
+
 
 def load(
-    config_file: Path | None, overrides: Mapping[str, object], environ: Mapping[str, str]
+    config_file: Path | None,
+    overrides: Mapping[str, object],
+    environ: Mapping[str, str],
+    *,
+    may_be_empty: bool = True,
 ) -> Config:
     """The configuration of a file, with the environment above it and `overrides` above both.
 
     config_file: None is what POOL_SERVICE_CONFIG says, or none at all; overrides: values by
-    the names of flags, which are those of the variables ("listen", "memory_budget"). Raises
-    ConfigError, which tells everything that is wrong.
+    the names of flags, which are those of the variables ("listen", "memory_budget");
+    may_be_empty: whether a file with nothing in it says something. Raises ConfigError, which
+    tells everything that is wrong.
     """
     file, place = config_file, "--config"
     if file is None and environ.get(FILE_VARIABLE):
         file, place = Path(environ[FILE_VARIABLE]), FILE_VARIABLE
-    values = _read(file, place) if file else {}
+    values = _read(file, place, may_be_empty=may_be_empty) if file else {}
     slips = list(_slips(environ))
     places: dict[KeyPath, str] = {}
     for given in [*_of_environment(environ), *_of_flags(overrides)]:
@@ -83,9 +96,14 @@ def variables() -> dict[str, tuple[str, str]]:
     }
 
 
-def _read(file: Path, place: str) -> dict[str, Any]:
+def _read(file: Path, place: str, *, may_be_empty: bool) -> dict[str, Any]:
     try:
         text = file.expanduser().read_bytes().decode()
+        if not (may_be_empty or text.strip()):
+            raise ConfigError(
+                f"{file} is empty, perhaps since it is just being written; if nothing is to be "
+                "configured, put a comment into it"
+            )
         return tomllib.loads(text)
     except (OSError, RuntimeError) as error:
         why = error.strerror if isinstance(error, OSError) else str(error)

@@ -169,20 +169,6 @@ class Asking(Recovery):
         if model is not None:
             self._give_up_unwanted(model, now)
 
-    def _give_up_unwanted(self, model: str, now: float) -> None:
-        """A start that has not begun is given up with the last who wants it."""
-        server = self._roster.get(model)
-        if server is None or self._waiting.first(model) is not None:
-            return
-        if server.phase is Phase.QUEUED:
-            self._drop(server)
-        elif server.phase is Phase.BACKING_OFF:
-            self._give_up(server, now)
-
-    def _give_up(self, server: Server, now: float) -> None:
-        """Nobody waits for its next start any more; how it died stays known."""
-        self._put_failed(server, server.detail, now, max(server.retry_at - now, 0.0), None)
-
 
 def _as_it_was(server: Server | None) -> str:
     """The runtime model of what died, which is repaired as what it was."""

@@ -11,6 +11,7 @@ from pool_service.core.catalogue import Catalogue
 from pool_service.core.deadlines import Deadlines
 from pool_service.core.errors import PoolError
 from pool_service.core.evictions import Evictions
+from pool_service.core.failures import model_unknown, name_taken
 from pool_service.core.holds import Holds
 from pool_service.core.replacement import Uses
 from pool_service.core.requests import (
@@ -27,7 +28,7 @@ from pool_service.core.requests import (
     Wait,
 )
 from pool_service.core.roster import Roster
-from pool_service.core.types import FOREVER, Cause, Limits, Past, Phase, Server
+from pool_service.core.types import FOREVER, Cause, Limits, Past, Phase, Server, Settings
 from pool_service.core.vitality import Vitality
 from pool_service.core.waiting import Waiting
 
@@ -130,7 +131,9 @@ class Books:
         self._room_changed = True
         self._lost_ports.pop(model, None)
         self._deadlines.set(model, FOREVER)
-        self._out.append(Publish(server, server.phase, removed=True))
+        # Who held it was told before, and holds it no longer.
+        gone = replace(server, holds=self._holds.count(model))
+        self._out.append(Publish(gone, server.phase, removed=True))
 
     def _unqueue(self, model: str) -> None:
         """It waits for its turn no longer."""
@@ -167,6 +170,33 @@ class Books:
             download=download,
         )
 
+    def _is_served(self, server: Server) -> bool:
+        """Whether the catalogue still has this model, under this name."""
+        model = server.named
+        return self._catalogue.resolve(model) == model and self._catalogue.serves(model)
+
+    def _no_longer_served(self, model: str) -> PoolError:
+        """What those are told who still want it."""
+        meant = self._catalogue.resolve(model)
+        return model_unknown(model) if meant == model else name_taken(model, meant)
+
+    def _up_to_date(self, server: Server) -> Server:
+        """As the configuration says it now; outdated if its process would have to be another."""
+        if server.serves:
+            return server
+        was = server.settings
+        now_said = self._settings_now(server)
+        same = (now_said.runtime_model, now_said.recipe) == (was.runtime_model, was.recipe)
+        if not same or not self._is_served(server):
+            return replace(server, outdated=True)
+        kept = server.keep_alive == was.keep_alive
+        keep_alive = now_said.keep_alive if kept else server.keep_alive
+        return replace(server, settings=now_said, keep_alive=keep_alive, outdated=False)
+
+    def _settings_now(self, server: Server) -> Settings:
+        asked = server.settings.runtime_model if server.settings.asked else ""
+        return self._catalogue.settings_for(server.model, asked)
+
     def _server_of(self, model: str, generation: int) -> Server | None:
         """Whose process this is, under whatever name it goes now."""
         server = self._roster.get(self._beside.get((model, generation), model))
@@ -189,6 +219,12 @@ class Books:
         """Everybody who waits for the model is told the same."""
         for wait in self._waiting.take(model):
             self._answer(wait.ticket, error)
+
+    def _dismiss(self, model: str, error: PoolError) -> None:
+        """Whoever waits for it or holds it does so no longer."""
+        self._refuse(model, error)
+        for hold in self._holds.of(model):
+            self._answer(hold.ticket, error)
 
     def _touch(self, model: str, now: float) -> None:
         """It was asked for: how often counts when somebody has to go."""

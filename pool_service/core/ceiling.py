@@ -44,7 +44,8 @@ class Ceiling(StandingBy):
         ceiling = server.settings.memory_ceiling
         if ceiling is None or server.footprint <= ceiling:
             return False
-        if server.phase is not Phase.READY or server.serves:
+        # What is outdated goes when it is unused; it is not to come again as it was.
+        if server.phase is not Phase.READY or server.serves or server.outdated:
             return False
         assert server.ready_at is not None
         settled_at = server.ready_at + life.load_seconds(server, USUAL_LOAD) / RENEWAL_SHARE
@@ -101,20 +102,20 @@ class Ceiling(StandingBy):
             marks.pop(model, None)
         self._put(retired)
         ready = life.became_ready(successor, endpoint, now, self._next_pulse(now))
-        server = life.succeeding(ready, before)
-        self._put(server)
+        self._put(life.succeeding(ready, before))
         self._drop(successor)
         self._unmeasured.add(model)
-        self._stay(server, now, busy=False)
+        # As it was put: with those who hold it.
+        self._stay(self._roster[model], now, busy=False)
 
     def _call_off_successors(self, now: float) -> None:
-        """What they were to replace is gone: it is started again as any other, if at all."""
+        """What they were to replace is gone, or to go: it starts again as any other, if at all."""
         for model, name in [(served, key) for (served, _), key in self._beside.items()]:
             successor = self._roster.get(name)
             before = self._roster.get(model)
             if successor is None or successor.phase not in life.TAKES_A_SLOT:
                 continue
-            if before is None or before.phase is not Phase.READY:
+            if before is None or before.phase is not Phase.READY or before.outdated:
                 self._stop(successor, Cause.CEILING, now)
 
     def _died(self, server: Server, now: float) -> None:

@@ -65,3 +65,8 @@ class Evictions:
         waiting.remove(eviction)
         if not waiting:
             del self._by_model[model]
+
+    def withdraw(self, eviction: Eviction) -> None:
+        """It was answered, and waits for nobody any longer."""
+        for model in list(eviction.pending):
+            self.leave_out(eviction, model)

@@ -177,6 +177,15 @@ def model_unknown(model: str) -> ModelUnknown:
     )
 
 
+def name_taken(model: str, other: str) -> ModelUnknown:
+    """For those who wait for or hold a model whose name is now another's alias."""
+    return ModelUnknown(
+        f"the configuration has changed, and {model!r} is now a name of {other!r}. Ask again to "
+        "get that.",
+        model=model,
+    )
+
+
 def not_on_disk(model: str, runtime_model: str) -> ModelNotOnDisk:
     """For a model whose files are not there, where nobody allowed to download them."""
     return ModelNotOnDisk(

@@ -25,7 +25,6 @@ from pool_service.core import steps
 from pool_service.core.asking import Asking
 from pool_service.core.books import Command
 from pool_service.core.catalogue import Catalogue, Entry
-from pool_service.core.errors import PoolError
 from pool_service.core.evictions import Eviction
 from pool_service.core.failures import (
     evicted,
@@ -183,6 +182,8 @@ class Machine(Asking):
             server = self._roster.get(model)
             # What was replaced and is still in use goes by itself.
             others = [one for one in self._others(model) if force or one.phase is not Phase.READY]
+            if server is not None and server.holds and not force:
+                return [server]
             return others if server is None else [server, *others]
         if target is Every.ALL:
             return list(self._roster)
@@ -220,12 +221,6 @@ class Machine(Asking):
                 self._stop(self._roster[server.model], eviction.cause, now)
         if not servers:
             self._out.append(eviction.answer)
-
-    def _dismiss(self, model: str, error: PoolError) -> None:
-        """Whoever waits for it or holds it does so no longer."""
-        self._refuse(model, error)
-        for hold in self._holds.of(model):
-            self._answer(hold.ticket, error)
 
     def _hurried(self, _event: Hurried, now: float) -> None:
         """What is not STOPPING yet, or has no process yet, is hurried when it comes to that."""

@@ -10,7 +10,6 @@ from dataclasses import replace
 
 from pool_service.core import lifecycle as life
 from pool_service.core import steps
-from pool_service.core.failures import model_unknown
 from pool_service.core.requests import (
     INTERNAL,
     Answer,
@@ -18,7 +17,7 @@ from pool_service.core.requests import (
     Reloaded,
     ReloadRequested,
 )
-from pool_service.core.types import FOREVER, Phase, Server, Settings
+from pool_service.core.types import FOREVER, Phase, Server
 from pool_service.core.upkeep import Upkeep
 
 
@@ -42,7 +41,7 @@ class Reloading(Upkeep):
         """Bring one up to date; which change that was, empty if none."""
         model = server.model
         if not self._is_served(server):
-            self._refuse(model, model_unknown(model))
+            self._refuse(model, self._no_longer_served(model))
         self._renew_waits(server)
         fresh = self._up_to_date(server)
         if fresh == server or server.phase in life.LEAVING:
@@ -54,52 +53,33 @@ class Reloading(Upkeep):
             self._put(life.barred(fresh, now, None))
         else:
             self._put(fresh)
+            self._give_up_unwanted(model, now)
         if not fresh.outdated or server.phase in life.WITHOUT_PROCESS:
             return "updated"
         return "replaced" if self._is_served(server) else "removed"
 
-    def _is_served(self, server: Server) -> bool:
-        """Whether the catalogue still has this model, under this name."""
-        model = server.named
-        return self._catalogue.resolve(model) == model and self._catalogue.serves(model)
-
-    def _up_to_date(self, server: Server) -> Server:
-        """As the configuration says it now; outdated if its process would have to be another."""
-        if server.serves:
-            return server
-        was = server.settings
-        now_said = self._settings_now(server)
-        same = (now_said.runtime_model, now_said.recipe) == (was.runtime_model, was.recipe)
-        if not same or not self._is_served(server):
-            return replace(server, outdated=True)
-        kept = server.keep_alive == was.keep_alive
-        keep_alive = now_said.keep_alive if kept else server.keep_alive
-        return replace(server, settings=now_said, keep_alive=keep_alive, outdated=False)
-
-    def _settings_now(self, server: Server) -> Settings:
-        asked = server.settings.runtime_model if server.settings.asked else ""
-        return self._catalogue.settings_for(server.model, asked)
-
     def _renew_waits(self, server: Server) -> None:
-        """Whoever waits gets it as it is said now."""
-        waits = [
-            replace(wait, settings=self._settings_now(server))
-            for wait in self._waiting.of(server.model)
-        ]
+        """Whoever waits gets it as it is said now, and runs the runtime model that it named."""
+        waits = self._waiting.of(server.model)
         if waits:
-            self._waiting.replace(server.model, waits)
+            named = next((wait.runtime_model for wait in waits if wait.runtime_model), "")
+            asked = server.settings.runtime_model if server.settings.asked else ""
+            settings = self._catalogue.settings_for(server.model, named or asked)
+            renewed = [replace(wait, settings=settings) for wait in waits]
+            self._waiting.replace(server.model, renewed)
 
     def _queue_again(self, server: Server) -> None:
         """It keeps its place, and what it needs is found out anew."""
         model = server.model
-        if self._waiting.first(model) is None:
+        first = self._waiting.first(model)
+        if first is None:
             self._drop(server)
             return
         since = self._queue[model]
         if model in self._unappraised:
             self._unappraised.discard(model)
             self._out.append(steps.CancelAppraise(model, server.generation))
-        server = replace(server, settings=self._settings_now(server), step_deadline=FOREVER)
+        server = replace(server, settings=first.settings, step_deadline=FOREVER)
         self._put(server)
         self._queue[model] = since
         self._appraise(server)

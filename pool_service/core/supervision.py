@@ -139,7 +139,9 @@ class Supervision(Books):
         end = server.last_exit
         ran_out = end is not None and end.report.diagnosis is Diagnosis.OUT_OF_MEMORY
         if ran_out and server.stop_signal is None:
-            needed = int(max(server.peak, server.expected) * AFTER_RUNNING_OUT)
+            more = int(max(server.peak, server.expected) * AFTER_RUNNING_OUT)
+            # It may be others who took it: alone in the whole budget it is tried again.
+            needed = int(max(server.peak, min(more, self._limits.memory_budget)))
         elif server.ready_at is not None:
             needed = server.peak
         else:
@@ -162,6 +164,8 @@ class Supervision(Books):
         """Nothing is left of its process: settle who waited for that, and what comes next."""
         if server.phase in life.LEAVING:
             self._gone_at = now
+        if not self._is_served(server):
+            self._dismiss(server.model, self._no_longer_served(server.model))
         evicted = bool(self._evictions.of(server.model))
         answers = self._evictions.gone(server)
         if evicted:
@@ -203,6 +207,20 @@ class Supervision(Books):
     ) -> None:
         server = life.failed(server, detail, now, self._limits.failure_ttl)
         self._put(life.barred(server, now + pause, failure))
+
+    def _give_up_unwanted(self, model: str, now: float) -> None:
+        """A start that has not begun is given up with the last who wants it."""
+        server = self._roster.get(model)
+        if server is None or self._waiting.first(model) is not None:
+            return
+        if server.phase is Phase.QUEUED:
+            self._drop(server)
+        elif server.phase is Phase.BACKING_OFF:
+            self._give_up(server, now)
+
+    def _give_up(self, server: Server, now: float) -> None:
+        """Nobody waits for its next start any more; how it died stays known."""
+        self._put_failed(server, server.detail, now, max(server.retry_at - now, 0.0), None)
 
 
 def _awaits_process(server: Server) -> bool:

@@ -120,6 +120,7 @@ class Use(Supervision):
         if eviction.names_one:
             holders = tuple(hold.holder for hold in self._holds.of(server.model))
             self._answer(eviction.ticket, in_use(server.model, requests, holders))
+            self._evictions.withdraw(eviction)
         elif not eviction.pending:
             self._out.append(eviction.answer)
 

@@ -8,9 +8,9 @@ from pool_service.adapters import plain_runtime, vllm_mlx
 from pool_service.adapters.launch_plan import option_value
 from pool_service.adapters.provision import Progress, Provisioner
 from pool_service.adapters.runtime import CommandRuntime, RuntimeOptions
-from pool_service.adapters.runtimes import diagnose_of
+from pool_service.adapters.runtimes import Runtimes, diagnose_of
 from pool_service.core.errors import ModelRejected, RuntimeUnavailable
-from pool_service.core.types import Settings
+from pool_service.core.types import Settings, Source
 
 PLAIN = ("{program}", "--model", "{runtime_model}", "--port", "{port}", "--alias={model}")
 
@@ -197,3 +197,13 @@ async def test_describe_installs_nothing(nowhere: Path) -> None:
 def test_each_kind_has_its_own_diagnosis(options: RuntimeOptions, plain: RuntimeOptions) -> None:
     assert diagnose_of(CommandRuntime(options).kind) is vllm_mlx.diagnose
     assert diagnose_of(CommandRuntime(plain).kind) is plain_runtime.diagnose
+
+
+async def test_what_a_server_of_an_earlier_service_needed_is_remembered(
+    options: RuntimeOptions, tmp_path: Path
+) -> None:
+    adopting = Runtimes({"": options}, tmp_path)
+    adopting.learn(Settings("org/name"), 100)
+    await adopting.appraise("other", Settings("org/other"))
+    appraised = await Runtimes({"": options}, tmp_path).appraise("m", Settings("org/name"))
+    assert (appraised.expected, appraised.source) == (100, Source.OBSERVED)

@@ -37,6 +37,21 @@ def test_a_source_tells_what_became_wrong(tmp_path: Path) -> None:
     assert len(error.value.problems) == 2
 
 
+@pytest.mark.parametrize("content", ["", " \n\n"])
+def test_a_file_that_was_just_emptied_is_not_taken_for_what_is_meant(
+    tmp_path: Path, content: str
+) -> None:
+    file = tmp_path / "pool.toml"
+    file.write_text("[models.a]")
+    source = ConfigSource(file, {}, {})
+    file.write_text(content)
+    with pytest.raises(ConfigError, match="is empty"):
+        source.load_again()
+    assert source.load().models == {}
+    file.write_text("# nothing")
+    assert source.load_again().models == {}
+
+
 def test_nothing_changed_needs_no_restart(read: Read) -> None:
     assert restart_needed(read(""), read("[models.x]")) == ()
 

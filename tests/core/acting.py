@@ -120,8 +120,11 @@ def drive(ledger: Ledger) -> None:
 
 def look(ledger: Ledger, *, pressured: bool = False, blind: bool = False) -> None:
     """A look at the memory ends: each process takes what its model needs."""
-    footprints = {it: NEEDS.get(model, 0) for model, it in ledger.processes.items()}
-    left = 100 - sum(footprints.values())
+    footprints = {
+        it: NEEDS.get(model, 0) + ledger.grown.get(it, 0)
+        for (model, _), it in ledger.processes.items()
+    }
+    left = max(100 - sum(footprints.values()), 0)
     survey = Survey(100, left, pressured, footprints, cost=0.001)
     ledger.handle(Surveyed(None if blind else survey))
 
@@ -138,12 +141,11 @@ def drive_on(ledger: Ledger) -> None:
 
 
 def _moves(ledger: Ledger, command: steps.ServerCommand) -> bool:
-    server = ledger.server(command.model)
+    server = ledger.server_of(command.model, command.generation)
     if not isinstance(command, steps.AwaitExit):
         return True
     return (
         command.identity in ledger.dead
         or server is None
-        or server.generation != command.generation
         or server.phase in {Phase.STOPPING, Phase.SWEEPING}
     )

@@ -6,7 +6,7 @@ Its books of processes and of what was put on disk outlive the machine: `restart
 another over them.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import count
 from types import UnionType
@@ -28,6 +28,7 @@ from pool_service.core.requests import (
     Publish,
     RecoveryBegan,
     RecoveryEnded,
+    ReloadRequested,
     ShutdownRequested,
     Surveyed,
     TakeSurvey,
@@ -37,6 +38,7 @@ from pool_service.core.requests import (
 from pool_service.core.standing_by import STANDBY_SIZE
 from pool_service.core.types import (
     FOREVER,
+    Cause,
     Diagnosis,
     Identity,
     Limits,
@@ -47,6 +49,12 @@ from pool_service.core.types import (
     SpawnedProcess,
 )
 from pool_service.core.use import BUSY_PAUSE
+
+Process = tuple[str, int]
+"""The model and the generation of a process: a model has two while the one replaces the other."""
+
+Settling = EvictRequested | ShutdownRequested | ReloadRequested
+"""What is answered when it is done."""
 
 GOING_WELL = {Phase.STARTING, Phase.READY}
 APPRAISALS = steps.Appraise | steps.Fetch
@@ -79,12 +87,16 @@ class Ledger:
     holding: dict[int, HoldRequested] = field(default_factory=dict)
     pinned: frozenset[str] = frozenset()
     surveying: bool = False
+    grown: dict[Identity, int] = field(default_factory=dict)
     fetched: bool = False
-    evicting: dict[int, EvictRequested | ShutdownRequested] = field(default_factory=dict)
+    evicting: dict[int, EvictRequested | ShutdownRequested | ReloadRequested] = field(
+        default_factory=dict
+    )
     answers: dict[int, Answer] = field(default_factory=dict)
     left: set[int] = field(default_factory=set)
     shown: dict[str, Server] = field(default_factory=dict)
-    processes: dict[str, Identity] = field(default_factory=dict)
+    processes: dict[Process, Identity] = field(default_factory=dict)
+    footprints: Mapping[Identity, int] = field(default_factory=dict)
     dead: set[Identity] = field(default_factory=set)
     generations: dict[str, int] = field(default_factory=dict)
     spawned: dict[str, int] = field(default_factory=dict)
@@ -114,6 +126,12 @@ class Ledger:
     def server(self, model: str) -> Server | None:
         return next((s for s in self.servers if s.model == model), None)
 
+    def server_of(self, model: str, generation: int) -> Server | None:
+        """The one that such a process serves, under whatever name it is shown."""
+        found = [s for s in self.shown.values() if (s.named, s.generation) == (model, generation)]
+        assert len(found) <= 1, "two servers of one process"
+        return found[0] if found else None
+
     @property
     def servers(self) -> list[Server]:
         return self.machine.page(None, 10**6)
@@ -132,12 +150,12 @@ class Ledger:
     def new_process(self, command: steps.Spawn) -> SpawnedProcess:
         """The command is carried out, once its intent is on disk."""
         model, generation = command.model, command.generation
-        assert model not in self.processes, "a second process"
+        self._check_alone(model, generation)
         assert generation > self.spawned.get(model, 0), "generations rise"
         self.written = max(self.written, self._intents[model, generation])
         self.spawned[model] = generation
         identity = Identity(next(self._pids), generation, "boot")
-        self.processes[model] = self._nonces[command.plan.nonce] = identity
+        self.processes[model, generation] = self._nonces[command.plan.nonce] = identity
         return SpawnedProcess(identity, "/log")
 
     def find_process(self, server: Server) -> SpawnedProcess | None:
@@ -148,7 +166,8 @@ class Ledger:
             identity = found if found in self.processes.values() else None
         if identity is None:
             return None
-        if self.processes.setdefault(server.model, identity) != identity:
+        key = server.named, server.generation
+        if self.processes.setdefault(key, identity) != identity:
             raise AssertionError("the record is of another process than the one that lives")
         return SpawnedProcess(identity, "/log")
 
@@ -160,6 +179,7 @@ class Ledger:
         """The service dies, with so much of its journal on disk, and another begins."""
         assert self.written <= written <= len(self.journal)
         disk = {entry.model: entry for entry in self.journal[:written]}
+        disk = {model: entry for model, entry in disk.items() if not _is_nothing(entry)}
         self.left |= {*self.waiting, *self.evicting, *self.holding}
         self.surveying = False
         for books in (self.waiting, self.evicting, self.holding, self.shown):
@@ -167,7 +187,10 @@ class Ledger:
         self.outstanding.clear()
         self.adopted.clear()
         self._intents.clear()
-        self.generations = {model: entry.generation for model, entry in disk.items()}
+        self.generations.clear()
+        for entry in disk.values():
+            model = entry.named if isinstance(entry, Server) else entry.model
+            self.generations[model] = max(self.generations.get(model, 0), entry.generation)
         self.journal, self.written = list(disk.values()), len(disk)
         self.machine = self.begin()
         self.recovering = True
@@ -180,16 +203,16 @@ class Ledger:
     def _note(self, event: Event) -> None:
         self._note_asked(event)
         match event:
-            case Surveyed():
+            case Surveyed(survey):
                 self.surveying = False
+                self.footprints = survey.footprints if survey else self.footprints
             case steps.Exited(model, generation, _):
-                server = self.shown.get(model)
-                if server is not None and server.generation == generation and server.identity:
+                server = self.server_of(model, generation)
+                if server is not None and server.identity:
                     self.dead.add(server.identity)
             case steps.Swept(model, generation) | steps.StepBroke(model, generation, "Sweep", _):
-                server = self.shown.get(model)
-                if server is not None and server.generation == generation:
-                    self.processes.pop(model, None)
+                if self.server_of(model, generation) is not None:
+                    self.processes.pop((model, generation), None)
             case _:
                 pass
 
@@ -203,7 +226,7 @@ class Ledger:
                 self.left.add(ticket)
                 self.waiting.pop(ticket, None)
                 self.holding.pop(ticket, None)
-            case EvictRequested() | ShutdownRequested():
+            case EvictRequested() | ShutdownRequested() | ReloadRequested():
                 self.evicting[event.ticket] = event
             case _:
                 pass
@@ -237,6 +260,7 @@ class Ledger:
         past = Past(server.model, server.generation, server.last_exit)
         self.journal.append(past if change.removed else server)
         if change.removed:
+            assert not server.holds, "held, and gone"
             del self.shown[server.model]
 
     def _stepped(self, command: steps.ServerCommand) -> None:
@@ -265,14 +289,15 @@ class Ledger:
         if isinstance(result, Ensured):
             assert result.server.phase is Phase.READY
             assert result.server.endpoint
+            assert not result.server.serves, "handed out what is not the model's"
             assert ensure.runtime_model in ("", result.server.settings.runtime_model)
         else:
             assert isinstance(result, Exception)
 
     def _commanded(self, command: steps.ServerCommand) -> None:
         model, generation = command.model, command.generation
-        server = self.shown[model]
-        assert server.generation == generation, "a command for another generation"
+        server = self.server_of(model, generation)
+        assert server is not None, "a command for another generation"
         self._check_command(command, server)
         again = [c for c in self.outstanding if c == command]
         assert not again, "the same is under way already"
@@ -288,20 +313,24 @@ class Ledger:
                 assert generation == self.generations.get(model, 0) + 1, "generations rise by one"
                 self.generations[model] = generation
                 self._check_room()
+                if server.serves:
+                    self._check_renewal(server)
             case steps.Adopt():
                 self.adopted.add((model, generation))
             case steps.Spawn():
                 self._intents[model, generation] = len(self.journal)
-                assert model not in self.processes, "a second process"
-                assert not [c for c in self.outstanding if _is(c, steps.Spawn, model)]
+                self._check_alone(model, generation)
+                spawns = [c for c in self.outstanding if _is(c, steps.Spawn, model)]
+                assert not [c for c in spawns if c.generation == generation]
             case steps.AwaitExit() | steps.AwaitReady() | steps.CheckUse() | steps.TakePulse():
-                assert self.processes[model] == command.identity
+                assert self.processes[model, generation] == command.identity
             case steps.SendSignal():
                 sought = [c for c in self.outstanding if _is(c, steps.Adopt, model)]
+                sought = [c for c in sought if c.generation == generation]
                 assert not sought, "signalled before it is known to be ours"
-                assert self.processes[model] == command.identity
+                assert self.processes[model, generation] == command.identity
             case steps.Sweep():
-                assert self.processes[model] == command.identity
+                assert self.processes[model, generation] == command.identity
                 assert server.phase is Phase.SWEEPING
             case _:
                 pass
@@ -311,6 +340,23 @@ class Ledger:
         assert sum(server.reserved for server in self.servers) <= self.limits.memory_budget
         for group, limit in self.limits.groups.items():
             assert sum(group in s.settings.groups for s in self.servers if s.takes_room) <= limit
+
+    def _check_alone(self, model: str, generation: int) -> None:
+        """A process is the only one of its model, but for one that it is to replace."""
+        others = [one for one in self.processes if one[0] == model]
+        server = self.server_of(model, generation)
+        beside = server is not None and bool(server.serves)
+        assert len(others) <= beside, "a second process"
+
+    def _check_renewal(self, successor: Server) -> None:
+        """It begins for one that had grown too large, and only then."""
+        before = self.shown[successor.serves]
+        assert before.phase is Phase.READY
+        assert not before.outdated, "renewed as it is not to be any more"
+        assert before.identity is not None
+        ceiling = before.settings.memory_ceiling
+        assert ceiling is not None
+        assert self.footprints[before.identity] > ceiling
 
     def _find(self, kind: type | UnionType, model: str, generation: int) -> steps.ServerCommand:
         return next(
@@ -325,8 +371,9 @@ class Ledger:
         self._check_who_waits()
         self._check_deadlines()
         self._check_processes()
+        self._check_besides()
         starting = [s for s in self.servers if s.phase in life.TAKES_A_SLOT]
-        begun = [s for s in starting if (s.model, s.generation) not in self.adopted]
+        begun = [s for s in starting if (s.named, s.generation) not in self.adopted]
         queued = [s for s in self.servers if s.phase is Phase.QUEUED]
         assert len(begun) <= self.limits.max_starts
         totals = self.machine.totals()
@@ -343,22 +390,35 @@ class Ledger:
 
     def _check_processes(self) -> None:
         """None is lost: each has its server, or is about to be found."""
-        for model, identity in self.processes.items():
-            server = self.shown.get(model)
+        for (model, generation), identity in self.processes.items():
+            server = self.server_of(model, generation)
             assert server is not None, "nobody knows of a process"
             found = any(
-                c.model == model and isinstance(c, steps.Spawn | steps.Adopt)
-                for c in self._current()
+                (c.model, c.generation) == (model, generation)
+                and isinstance(c, steps.Spawn | steps.Adopt)
+                for c in self.outstanding
             )
             assert found or server.identity == identity, "nobody knows of a process"
+
+    def _check_besides(self) -> None:
+        """Beside a model's server there is one other at most, and nobody waits for that."""
+        besides = [server for server in self.servers if server.serves]
+        assert len({server.serves for server in besides}) == len(besides), "two beside one"
+        for server in besides:
+            assert server.phase not in {Phase.QUEUED, Phase.BACKING_OFF, Phase.FAILED}
+            assert not server.holds
+            if server.phase in life.TAKES_A_SLOT and not self.recovering:
+                before = self.shown[server.serves]
+                assert before.phase is Phase.READY, "a successor of what is not there"
 
     def _check_what_is_shown(self) -> None:
         page = self.servers
         models = [server.model for server in page]
         assert models == sorted(set(models)), "one server a model, in order"
-        assert [as_published(s) for s in page] == [
-            as_published(self.shown[model]) for model in sorted(self.shown)
-        ]
+        assert models == sorted(self.shown)
+        for server in page:
+            told = self.shown[server.model]
+            assert as_published(server) == as_published(told), (server, told)
         totals = self.machine.totals()
         assert totals.servers == len(page)
         assert 0 <= totals.waiting_calls - len(self.waiting) <= len(self.holding)
@@ -367,7 +427,7 @@ class Ledger:
 
         for command in self.outstanding:
             if isinstance(command, steps.Prepare | steps.Spawn):
-                assert self.shown[command.model].generation == command.generation, "given up"
+                assert self.server_of(command.model, command.generation), "given up"
 
     def _check_who_waits(self) -> None:
         for ensure in self.waiting.values():
@@ -376,17 +436,24 @@ class Ledger:
             if server.phase is Phase.READY:
                 asked = [c for c in self.outstanding if _is(c, steps.CheckUse, ensure.model)]
                 queued = [s for s in self.servers if s.phase is Phase.QUEUED]
-                assert queued or (asked and self.evicting), "waits though it is there"
+                renewed = self._is_overgrown(server) and self.machine.next_deadline() < FOREVER
+                assert queued or renewed or (asked and self.evicting), "waits though it is there"
             else:
                 assert server.phase in COMING | life.LEAVING
         held = self._check_who_holds()
         wanted = {ensure.model for ensure in self.waiting.values()} | held | self.pinned
+        wanted |= {server.model for server in self.servers if _was_renewed(server)}
         for server in self.servers:
             if server.phase in {Phase.QUEUED, Phase.BACKING_OFF}:
                 assert server.model in wanted, "nobody wants it"
         for evict in self.evicting.values():
             if isinstance(evict, EvictRequested) and isinstance(evict.target, str):
                 assert evict.target in self.shown, "evicts what is gone"
+
+    def _is_overgrown(self, server: Server) -> bool:
+        """It is to go for itself: at once, or when its residency is over."""
+        ceiling, identity = server.settings.memory_ceiling, server.identity
+        return ceiling is not None and server.footprint > ceiling and identity is not None
 
     def _check_who_holds(self) -> set[str]:
         """The models that are held: each is there, or comes."""
@@ -399,9 +466,10 @@ class Ledger:
 
     def _check_deadlines(self) -> None:
         for server in self.servers:
-            if any(_is(c, steps.Adopt, server.model) for c in self.outstanding):
+            commands = [c for c in self.outstanding if self._is_of(c, server)]
+            if any(isinstance(c, steps.Adopt) for c in commands):
                 continue
-            asked = any(_is(c, steps.CheckUse, server.model) for c in self._current())
+            asked = any(isinstance(c, steps.CheckUse) for c in commands)
             if server.phase in {Phase.STARTING, Phase.FAILED, Phase.BACKING_OFF}:
                 assert life.deadline(server) < FOREVER
             if server.phase is Phase.STOPPING and server.identity is not None:
@@ -414,17 +482,16 @@ class Ledger:
         """It may have been asked just now, so that the next question has to wait."""
         return server.phase is Phase.READY and life.deadline(server) <= self.now + BUSY_PAUSE
 
-    def _current(self) -> list[steps.ServerCommand]:
-        return [
-            c
-            for c in self.outstanding
-            if (s := self.shown.get(c.model)) and s.generation == c.generation
-        ]
+    def _is_of(self, command: steps.ServerCommand, server: Server) -> bool:
+        return (command.model, command.generation) == (server.named, server.generation)
 
     def _check_stops(self, event: Event, before: dict[str, Server]) -> None:
-        """A READY server leaves only by its death, by force, or because nobody uses it."""
-        for model, server in before.items():
-            after = self.shown.get(model)
+        """A READY server leaves only by its death, by force, or because nobody uses it.
+
+        What is replaced has not left: it goes on beside, READY, until nobody uses it.
+        """
+        for server in before.values():
+            after = self.server_of(server.named, server.generation)
             if server.phase is not Phase.READY or (after and after.phase is Phase.READY):
                 continue
             match event:
@@ -450,7 +517,7 @@ class Ledger:
         ):
             return
         for model, server in before.items():
-            after = self.shown.get(model)
+            after = self.server_of(server.named, server.generation)
             starts = server.phase is Phase.STARTING and server.ready_at is None
             if starts and (not after or after.phase not in GOING_WELL):
                 assert model not in {ensure.model for ensure in self.waiting.values()}
@@ -476,3 +543,13 @@ class Ledger:
 
 def _is(command: steps.ServerCommand, kind: type | UnionType, model: str) -> bool:
     return isinstance(command, kind) and command.model == model
+
+
+def _is_nothing(entry: Server | Past) -> bool:
+    """What ran beside a model's server leaves nothing behind."""
+    return isinstance(entry, Past) and entry.model.endswith(")")
+
+
+def _was_renewed(server: Server) -> bool:
+    """Its last process went for its size alone, so that the pool itself wants the next."""
+    return server.last_exit is not None and server.last_exit.cause is Cause.CEILING

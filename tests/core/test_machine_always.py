@@ -18,12 +18,22 @@ from pool_service.core.requests import (
     HoldRequested,
     Hurried,
     LeaveRequested,
+    ReloadRequested,
     ShutdownRequested,
     TakeSurvey,
     WaiterLeft,
 )
-from pool_service.core.types import FOREVER, Activity, Diagnosis, Limits, Phase, Pulse, Settings
-from tests.core.acting import badly, broken, drive, drive_on, look, report, well
+from pool_service.core.types import (
+    FOREVER,
+    Activity,
+    Diagnosis,
+    Limits,
+    Phase,
+    Pulse,
+    Server,
+    Settings,
+)
+from tests.core.acting import NEEDS, badly, broken, drive, drive_on, look, report, well
 from tests.core.invariants import Ledger
 
 MODELS = st.sampled_from(["a", "b", "c", "d"])
@@ -31,6 +41,8 @@ APPRAISED = steps.Appraised | steps.NotAppraised | steps.Fetched
 """Of what is given up nothing comes, so that they are never stale."""
 RUNTIME_MODELS = st.sampled_from(["", "", "", "one", "two"])
 KEEP_ALIVES = st.sampled_from([None, None, 0.0, 5.0, 400.0, FOREVER])
+MODELS_WITH_CEILING = ("a", "b", "c")
+"""Of the group of `c` there may be one at a time, so that nothing ever starts beside it."""
 LATER = st.one_of(
     st.floats(0.0, 20.0, allow_nan=False), st.sampled_from([0.0, 5.0, 10.0, 60.0, 120.0, 1000.0])
 )
@@ -48,8 +60,9 @@ class Pool(RuleBasedStateMachine):
         queue_limit=st.sampled_from([2, 64]),
         groups=st.sampled_from([{}, {"g": 1}]),
         pinned=st.booleans(),
+        ceilings=st.booleans(),
     )
-    def begin(
+    def begin(  # noqa: PLR0917  # Hypothesis names them
         self,
         max_starts: int,
         port_attempts: int,
@@ -59,6 +72,7 @@ class Pool(RuleBasedStateMachine):
         queue_limit: int,
         groups: dict[str, int],
         pinned: bool,
+        ceilings: bool,
     ) -> None:
         defaults = Settings(
             runtime_model="", keep_alive=30.0, min_residency=min_residency, start_timeout=60.0
@@ -68,6 +82,10 @@ class Pool(RuleBasedStateMachine):
             models[model] = replace(defaults, groups=("g",), download=model == "d")
         if pinned:
             models["b"] = replace(defaults, pinned=True, preload=True)
+        if ceilings:
+            for model in MODELS_WITH_CEILING:
+                ours = models.get(model, defaults)
+                models[model] = replace(ours, memory_ceiling=NEEDS[model] + 1)
         limits = Limits(
             max_starts,
             100.0,
@@ -78,8 +96,8 @@ class Pool(RuleBasedStateMachine):
             queue_limit=queue_limit,
             groups=groups,
         )
-        catalogue = Catalogue(defaults, models)
-        self.ledger = Ledger(lambda: Machine(catalogue, limits), limits)
+        self.catalogue = self.first_catalogue = Catalogue(defaults, models)
+        self.ledger = Ledger(lambda: Machine(self.catalogue, limits), limits)
         self.ledger.pinned = frozenset("b" if pinned else "")
         self.tickets = count(1)
         self.past: list[steps.ServerEvent] = []
@@ -129,6 +147,24 @@ class Pool(RuleBasedStateMachine):
     @rule(pressured=st.booleans(), blind=st.booleans())
     def the_memory_is_looked_at(self, pressured: bool, blind: bool) -> None:
         look(self.ledger, pressured=pressured, blind=blind)
+
+    @precondition(lambda self: self.ready())
+    @rule(data=st.data(), by=st.sampled_from([1, 2, 9]))
+    def one_grows(self, data: st.DataObject, by: int) -> None:
+        identity = data.draw(st.sampled_from(self.ready())).identity
+        assert identity is not None
+        self.ledger.grown[identity] = self.ledger.grown.get(identity, 0) + by
+
+    @precondition(lambda self: self.ready())
+    @rule(data=st.data(), replaced=st.booleans())
+    def one_outgrows_its_ceiling(self, data: st.DataObject, replaced: bool) -> None:
+        """It takes a look at the memory, and nothing before, until that is known."""
+        self.one_grows(data, 2)
+        self.ledger.reach_time(20.0)
+        if self.ledger.surveying:
+            look(self.ledger)
+        if replaced:
+            drive(self.ledger)
 
     @precondition(lambda self: self.ledger.waiting)
     @rule(data=st.data())
@@ -201,12 +237,11 @@ class Pool(RuleBasedStateMachine):
         pulse = Pulse(answered=answered, progress=(progress,))
         self._end(command, steps.PulseTaken(command.model, command.generation, pulse))
 
-    @precondition(lambda self: any(s.phase is Phase.READY for s in self.ledger.servers))
+    @precondition(lambda self: self.ready())
     @rule(data=st.data())
     def one_is_silent_for_long(self, data: st.DataObject) -> None:
         """It takes many looks, and nothing else in between, to be found wedged."""
-        ready = [s.model for s in self.ledger.servers if s.phase is Phase.READY]
-        model = data.draw(st.sampled_from(ready))
+        model = data.draw(st.sampled_from(self.ready())).named
         for _ in range(3):
             self.ledger.reach_time(15.0)
             for command in self.under_way():
@@ -220,13 +255,16 @@ class Pool(RuleBasedStateMachine):
         event = data.draw(st.sampled_from(self.past))
         if isinstance(event, APPRAISED) or getattr(event, "command", "") in {"Appraise", "Fetch"}:
             return
-        server = self.ledger.server(event.model)
+        server = self.ledger.server_of(event.model, event.generation)
         over = {Phase.QUEUED, Phase.BACKING_OFF, Phase.FAILED}
-        if server is None or server.generation != event.generation or server.phase in over:
+        if server is None or server.phase in over:
             before = self.ledger.servers
             if not isinstance(event, steps.Spawned):
                 assert self.ledger.handle(event) == []
                 assert self.ledger.servers == before
+
+    def ready(self) -> list[Server]:
+        return [server for server in self.ledger.servers if server.phase is Phase.READY]
 
     def under_way(self) -> list[steps.ServerCommand]:
         return [c for c in self.ledger.outstanding if not isinstance(c, steps.AwaitExit)]
@@ -272,6 +310,23 @@ class Pool(RuleBasedStateMachine):
         model = data.draw(st.sampled_from([None, *sought]))
         if model is not None:
             self.somebody_ensures(model, "", None)
+
+    @rule(
+        recipe=st.sampled_from(["", "", "other"]),
+        only_listed=st.sampled_from([False, False, True]),
+        unlisted=st.sampled_from(["", "", "a", "b"]),
+    )
+    def it_is_configured_anew(self, recipe: str, only_listed: bool, unlisted: str) -> None:
+        first = self.first_catalogue
+        models = {
+            model: replace(settings, recipe=recipe)
+            for model, settings in first.models.items()
+            if model != unlisted
+        }
+        defaults = replace(first.defaults, recipe=recipe)
+        self.catalogue = Catalogue(defaults, models, only_listed=only_listed)
+        ticket = next(self.tickets)
+        self.ledger.handle(ReloadRequested(ticket, self.catalogue, self.ledger.limits))
 
     @precondition(lambda self: self.ledger.recovering)
     @rule()

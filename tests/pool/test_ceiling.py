@@ -7,8 +7,11 @@ from dataclasses import replace
 
 import pytest
 
+from pool_service.core.catalogue import Catalogue
+from pool_service.core.errors import ServerInUse
 from pool_service.core.types import Cause, Limits, Phase
-from tests.pool.running import LIMITS, Running, running
+from tests.pool.holds import holding
+from tests.pool.running import DEFAULTS, LIMITS, Running, running
 from tests.world import NEVER, Script
 
 pytestmark = pytest.mark.looptime
@@ -102,6 +105,18 @@ async def test_who_holds_it_is_told_the_new_endpoint_and_holds_that() -> None:
         await held.aclose()
 
 
+async def test_what_is_held_stays_so_when_it_is_renewed() -> None:
+    async with overgrown(keep_alive=60.0) as run, holding(run):
+        run.world.of("m").script.requests = 1
+        await asyncio.sleep(10)
+        assert run.server("m").generation == 2
+        assert run.server("m").holds == 1
+        with pytest.raises(ServerInUse):
+            await run.pool.evict("m")
+        await asyncio.sleep(1000)
+        assert run.phase("m") is Phase.READY
+
+
 async def test_a_successor_that_fails_leaves_what_runs_alone() -> None:
     async with overgrown() as run:
         first = run.world.of("m").script
@@ -134,6 +149,17 @@ async def test_an_eviction_by_name_ends_its_successor_too() -> None:
         assert run.phase(SUCCESSOR) is Phase.STARTING
         await run.pool.evict("m")
         assert run.pool.page(None, 9) == []
+
+
+async def test_an_eviction_that_is_refused_leaves_the_successor_alone() -> None:
+    async with overgrown() as run, holding(run):
+        await asyncio.sleep(1.1)
+        assert run.phase(SUCCESSOR) is Phase.STARTING
+        with pytest.raises(ServerInUse):
+            await run.pool.evict("m")
+        assert run.phase(SUCCESSOR) is Phase.STARTING
+        await asyncio.sleep(LOAD)
+        assert run.server("m").generation == 2
 
 
 async def test_force_ends_also_what_was_replaced() -> None:
@@ -198,3 +224,26 @@ async def test_a_service_that_dies_after_the_change_keeps_the_new_one() -> None:
         assert run.server("m").generation == 2
         assert run.world.signals("m")[0][0] == "SIGTERM"
         assert not old.alive
+
+
+async def reload(run: Running, *, only_listed: bool = False, **changed: object) -> None:
+    """The configuration changes; without changes `m` is listed no more."""
+    ours = replace(DEFAULTS, memory_ceiling=120, min_residency=3.0)
+    models = {"m": replace(ours, **changed)} if changed else {}  # type: ignore[arg-type]
+    await run.pool.reload(Catalogue(ours, models, {}, only_listed), LOOKED_AT)
+
+
+@pytest.mark.parametrize("late", [0.0, 1.1], ids=["before", "while the successor starts"])
+@pytest.mark.parametrize("changed", [{"recipe": "other"}, {"runtime_model": "other"}, {}])
+async def test_what_a_reload_made_outdated_is_not_renewed_as_it_was(
+    late: float, changed: dict[str, str]
+) -> None:
+    async with overgrown() as run:
+        run.world.of("m").script.requests = 1
+        await asyncio.sleep(late)
+        await reload(run, only_listed=True, **changed)
+        await asyncio.sleep(60)
+        server = run.server("m")
+        assert (server.generation, server.outdated) == (1, True)
+        assert len(run.world.times("spawn")) == (2 if late else 1)
+        assert len(run.world.living) == 1

@@ -9,8 +9,9 @@ from pool_service.core.catalogue import Catalogue
 from pool_service.core.errors import ModelUnknown, StartFailed
 from pool_service.core.requests import Reloaded
 from pool_service.core.types import FOREVER, Phase, Settings
+from tests.pool.holds import holding
 from tests.pool.running import DEFAULTS, LIMITS, Running, running
-from tests.world import Script
+from tests.world import KILLED, Script
 
 SHORT = replace(DEFAULTS, min_residency=0.0)
 BUSY = Script(requests=1)
@@ -116,3 +117,42 @@ async def test_what_failed_may_be_tried_at_once_with_another_configuration() -> 
             await run.pool.ensure("m")
         await reload(run, m=entry(recipe="mended"))
         assert (await run.pool.ensure("m")).server.generation == 2
+
+
+async def test_what_is_backed_off_and_no_longer_listed_is_given_up() -> None:
+    async with running(models={"m": entry()}, only_listed=True) as run:
+        run.world.script("m", Script(dies=0.5, load=1.0, report=KILLED))
+        call = run.ensure("m")
+        await asyncio.sleep(0.6)
+        assert run.phase("m") is Phase.BACKING_OFF
+        await reload(run, only_listed=True)
+        with pytest.raises(ModelUnknown):
+            await call
+        assert run.phase("m") is Phase.FAILED
+        await asyncio.sleep(5)
+        assert len(run.world.times("spawn")) == 1
+
+
+async def test_what_is_held_and_no_longer_listed_does_not_come_again() -> None:
+    async with running(models={"m": entry()}, only_listed=True) as run:
+        async with holding(run, "m") as held:
+            await asyncio.sleep(2)
+            await reload(run, only_listed=True)
+            await asyncio.sleep(100)
+            assert run.phase("m") is Phase.READY, "its holder keeps what it has"
+            run.world.of("m").end()
+            await asyncio.sleep(10)
+            assert isinstance(held.end, ModelUnknown)
+        assert len(run.world.times("spawn")) == 1
+
+
+@pytest.mark.parametrize("named", ["rm", ""])
+async def test_who_waits_gets_what_it_named_else_what_is_configured_by_now(named: str) -> None:
+    async with running(models={"m": entry()}) as run:
+        run.world.script("m", Script(appraise=5.0))
+        call = run.ensure("m", runtime_model=named)
+        await asyncio.sleep(1)
+        await reload(run, m=replace(SHORT, runtime_model="other"))
+        server = (await call).server
+        assert server.settings.runtime_model == (named or "other")
+        assert run.world.times("spawn")[0].detail == (named or "other")

@@ -270,6 +270,19 @@ async def test_a_model_that_ran_out_of_memory_is_expected_to_need_more() -> None
         assert run.server("m").generation == 2
 
 
+async def test_what_the_system_kills_again_and_again_is_not_expected_to_need_more_than_all() -> (
+    None
+):
+    report = ExitReport(None, 9, Diagnosis.OUT_OF_MEMORY, "out of memory")
+    async with room() as run:
+        run.world.script("m", sized(7))
+        for expected in (7, 8, 10, 10):
+            await run.pool.ensure("m")
+            assert run.server("m").expected == expected
+            run.world.of("m").end(report)
+            await asyncio.sleep(100)
+
+
 async def test_at_most_so_many_of_a_group_are_there() -> None:
     grouped = Settings(runtime_model="", groups=("g",), min_residency=0.0)
     models = dict.fromkeys("abc", grouped)

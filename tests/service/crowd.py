@@ -1,14 +1,17 @@
-"""Many models, room for a few, and callers who ask for them at random and use what they get."""
+"""Many models, room for a few, and callers who ask at random, use what they get, and
+come again when they are told to."""
 
 import asyncio
 import json
 import random
 import statistics
 import time
+from collections import Counter
 from dataclasses import dataclass, field
 
 from pool_service_client import (
     AsyncPoolClient,
+    ExitCause,
     PoolError,
     PoolFull,
     QueueFull,
@@ -20,20 +23,25 @@ from pool_service_client import (
     Synced,
 )
 
+Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
+
 NEEDS = 100_000_000
 """Bytes that each model is declared to need."""
+
+RESIDENCY = 0.5
+"""Seconds for which whoever was given a server finds it; as short as is needed for many turns."""
 
 VACANT = {ServerState.QUEUED, ServerState.FAILED, ServerState.BACKING_OFF}
 
 
-def config_of(models: int, room: int, runtime: str) -> str:
-    """A catalogue of so many models, of which `room` fit."""
+def config_of(models: int, room: int, queue: int, runtime: str) -> str:
+    """A catalogue of so many models, of which `room` fit and `queue` may wait."""
     entries = "".join(
         f"[models.m{number}]\nexpected_memory = {NEEDS}\nruntime_model = 'x?tokens=2'\n"
         for number in range(models)
     )
-    memory = f"[memory]\nbudget = {NEEDS * room}\nqueue_limit = 1000\nqueue_timeout = 3600\n"
-    return f"{runtime}[defaults]\nmin_residency = 0.05\n{memory}{entries}"
+    memory = f"[memory]\nbudget = {NEEDS * room}\nqueue_limit = {queue}\nqueue_timeout = 3600\n"
+    return f"{runtime}[defaults]\nmin_residency = {RESIDENCY}\n{memory}{entries}"
 
 
 @dataclass
@@ -42,13 +50,34 @@ class Crowd:
 
     waits: list[float] = field(default_factory=list)
     cut: list[str] = field(default_factory=list)
+    late: list[str] = field(default_factory=list)
+    """Not answered either, but asked when the server's residency was over."""
     refusals: list[PoolError] = field(default_factory=list)
     most: int = 0
     """The most bytes that were ever reserved at a time, as the changes tell."""
 
+    ends: Counter[ExitCause] = field(default_factory=Counter)
+    """Why servers went, as the changes tell."""
+
     @property
     def longest_by_mean(self) -> float:
         return max(self.waits) / statistics.mean(self.waits)
+
+    @property
+    def figures(self) -> str:
+        """What there is to say of it, a line each."""
+        mean, longest = statistics.mean(self.waits), max(self.waits)
+        untold = sum(not error.retry_after for error in self.refusals)
+        ends = ", ".join(f"{cause.name} {count}" for cause, count in sorted(self.ends.items()))
+        return (
+            f"served: {len(self.waits)}\n"
+            f"waited: mean {mean:.3f} s, longest {longest:.3f} s, {longest / mean:.1f} times that\n"
+            f"refused: {len(self.refusals)}, {untold} of them without when to try again\n"
+            f"reserved at most: {self.most} bytes\n"
+            f"servers that went: {ends}\n"
+            f"answers cut short: {len(self.cut)}\n"
+            f"asked too late, and not answered: {len(self.late)}\n"
+        )
 
 
 async def crowd(address: str, *, models: int, ensures: int, at_once: int, seed: int) -> Crowd:
@@ -72,10 +101,18 @@ async def _call(pool: AsyncPoolClient, left: "object", found: Crowd) -> None:
             server = (await pool.ensure(model)).server
         except (PoolFull, QueueFull) as error:
             found.refusals.append(error)
+            await asyncio.sleep(error.retry_after or 0)
             continue
         found.waits.append(time.monotonic() - began)
-        if not await _is_answered(server):
-            found.cut.append(model)
+        given = time.monotonic()
+        try:
+            connected = await _connected(server)
+            late = time.monotonic() - given >= RESIDENCY
+            answered = await _is_answered(server, *connected)
+        except OSError:
+            late, answered = time.monotonic() - given >= RESIDENCY, False
+        if not answered:
+            (found.late if late else found.cut).append(model)
 
 
 async def _follow(pool: AsyncPoolClient, found: Crowd) -> None:
@@ -84,21 +121,28 @@ async def _follow(pool: AsyncPoolClient, found: Crowd) -> None:
         match event:
             case Synced():
                 pass
-            case ServerRemoved():
-                reserved.pop(event.server.model, None)
+            case ServerRemoved(server=server):
+                reserved.pop(server.model, None)
+                if server.last_exit is not None:
+                    found.ends[server.last_exit.cause] += 1
             case ServerChanged(server=server):
                 taken = 0 if server.state in VACANT else server.expected_bytes
                 reserved[server.model] = taken
         found.most = max(found.most, sum(reserved.values()))
 
 
-async def _is_answered(server: Server) -> bool:
-    """Whether a request on the endpoint gets its whole answer."""
+async def _connected(server: Server) -> Streams:
     host, _, port = server.endpoint.removeprefix("http://").rpartition(":")
+    return await asyncio.open_connection(host, int(port))
+
+
+async def _is_answered(
+    server: Server, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+) -> bool:
+    """Whether a request gets its whole answer."""
     body = json.dumps({"model": server.served_model_name, "messages": [], "max_tokens": 2})
+    head = f"POST /v1/chat/completions HTTP/1.1\r\ncontent-length: {len(body)}\r\n\r\n"
     try:
-        reader, writer = await asyncio.open_connection(host, int(port))
-        head = f"POST /v1/chat/completions HTTP/1.1\r\ncontent-length: {len(body)}\r\n\r\n"
         writer.write((head + body).encode())
         answer = await reader.readline()
         length = 0
@@ -106,7 +150,8 @@ async def _is_answered(server: Server) -> bool:
             name, _, value = line.decode().partition(":")
             length = int(value) if name == "content-length" else length
         whole = json.loads(await reader.readexactly(length))
-        writer.close()
     except (OSError, ValueError, asyncio.IncompleteReadError):
         return False
+    finally:
+        writer.close()
     return b" 200 " in answer and bool(whole["choices"])
