@@ -1,7 +1,7 @@
 /** The commands of the runner's protocol, each on top of the client. */
 
 import { InterceptingCall, type Interceptor } from "@grpc/grpc-js";
-import { PoolClient, type EvictedServer, type Hold, type Page } from "pool-service-client";
+import { PoolClient, type EvictedServer, type Hold } from "pool-service-client";
 import { infer } from "./infer.js";
 import { wire, wireError, wireEvent } from "./wire.js";
 
@@ -111,7 +111,11 @@ export class Commands {
       return {};
     },
     infer: ({ command, signal, event }) => {
-      const load = { count: command.count, text: command.text, parallel: command.parallel ?? 1 };
+      const load = {
+        count: command.count,
+        text: command.text,
+        parallel: command.parallel ?? 1,
+      };
       return infer(this.#held(command), load, signal, (done) => {
         event({ done });
       });
@@ -153,9 +157,10 @@ export class Commands {
     const timeoutMs = milliseconds(command.timeout);
     const options = { pageSize: command.page_size ?? 0, timeoutMs, signal };
     const pages = await all(this.#pool(command).pages(options));
-    const { revision, totals, notices } = pages.at(-1) as Page;
+    const last = pages.at(-1);
+    if (last === undefined) throw new Error("there was not even one page");
     const servers = pages.flatMap((page) => page.servers);
-    return wire({ servers, pages: pages.length, revision, totals, notices });
+    return wire({ ...last, servers, pages: pages.length });
   }
 
   async #watch({ command, signal, event }: Running): Promise<unknown> {

@@ -33,7 +33,7 @@ export async function infer(
 
 /** One that could not connect is made again, at another process of the model. */
 async function complete(hold: Hold, text: string, signal: AbortSignal): Promise<boolean> {
-  for (let after: Server | undefined; ; ) {
+  for (let after: Server | undefined; ;) {
     const server = await hold.ready({ after, signal });
     try {
       return (await post(server, text, signal)) === 200;

@@ -11,7 +11,7 @@ export type Stop = () => void;
 
 /** One operation that can be given up: all that it waits for ends then, with an error. */
 export class Cancellation {
-  readonly #stops = new Set<Stop>();
+  readonly #stops = new Set<(error: PoolError) => void>();
   readonly #signal: AbortSignal | undefined;
   readonly #released: Stop;
   #error: PoolError | undefined;
@@ -34,7 +34,7 @@ export class Cancellation {
     this.#error ??= error;
     const stops = [...this.#stops];
     this.#stops.clear();
-    for (const stop of stops) stop();
+    for (const stop of stops) stop(this.#error);
   }
 
   /** The operation is over: nothing of it is left at its signal. */
@@ -58,9 +58,9 @@ export class Cancellation {
         reject(this.#error);
         return;
       }
-      const given = (): void => {
+      const given = (error: PoolError): void => {
         stop();
-        reject(this.#error as PoolError);
+        reject(error);
       };
       const settle =
         <V>(settled: (value: V) => void) =>
@@ -74,8 +74,12 @@ export class Cancellation {
   }
 
   /** Wait for so many milliseconds. */
-  sleep(milliseconds: number): Promise<void> {
-    return this.wait<void>((resolve) => startTimer(milliseconds, resolve));
+  async sleep(milliseconds: number): Promise<void> {
+    await this.wait<undefined>((resolve) =>
+      startTimer(milliseconds, () => {
+        resolve(undefined);
+      }),
+    );
   }
 
   readonly #aborted = (): void => {

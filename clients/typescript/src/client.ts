@@ -269,9 +269,7 @@ export class Watch extends PoolStream<Event> {
 
   /** @internal */
   constructor(transport: Transport, following: Following, signal: AbortSignal | undefined) {
-    super(transport, signal, (operation) =>
-      follow(transport, methods.watch, following, operation),
-    );
+    super(transport, signal, (operation) => follow(transport, methods.watch, following, operation));
     this.#following = following;
   }
 

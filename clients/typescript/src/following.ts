@@ -147,9 +147,7 @@ export class Holding implements Follower<HoldRequest, HoldResponse, Server> {
 
 function isBreak(error: PoolError): boolean {
   return (
-    error instanceof PoolUnavailable ||
-    error instanceof Recovering ||
-    error instanceof ShuttingDown
+    error instanceof PoolUnavailable || error instanceof Recovering || error instanceof ShuttingDown
   );
 }
 

@@ -95,10 +95,10 @@ export class Hold implements AsyncIterable<Server>, AsyncDisposable {
       if (operation.error !== undefined) throw operation.error;
       const found = look();
       if (found !== undefined) return found;
-      await operation.wait<void>((resolve) => {
+      await operation.wait<undefined>((resolve) => {
         const watcher = (): void => {
           this.#watchers.delete(watcher);
-          resolve();
+          resolve(undefined);
         };
         this.#watchers.add(watcher);
         return () => this.#watchers.delete(watcher);

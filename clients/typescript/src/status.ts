@@ -143,7 +143,9 @@ function withoutReason(call: FailedCall, address: string, timeoutMs?: number): P
         { code },
       );
     default:
-      return new PoolError(`the call to ${address} failed with ${code}: ${details}`, { code });
+      return new PoolError(`the call to ${address} failed with ${code}: ${details}`, {
+        code,
+      });
   }
 }
 
@@ -163,6 +165,7 @@ export function ended(): errors.PoolUnavailable {
 
 /** The cause that gRPC names among what it did: what a person can act on. */
 function essence(details: string): string {
-  const cause = /Last error: (?<cause>.*?)\.? Resolution note:/s.exec(details)?.groups?.cause;
+  const cause = /Last error: (?:Error: )?(?<cause>.*?)\.? Resolution note:/s.exec(details)?.groups
+    ?.cause;
   return cause ?? details;
 }

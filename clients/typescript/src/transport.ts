@@ -47,7 +47,10 @@ export class Transport {
     method: MethodDefinition<Q, R>,
     request: Q,
     operation: Cancellation,
-    limits: { readonly remainingMs?: number | undefined; readonly timeoutMs?: number | undefined },
+    limits: {
+      readonly remainingMs?: number | undefined;
+      readonly timeoutMs?: number | undefined;
+    },
   ): Promise<R> {
     const { remainingMs, timeoutMs } = limits;
     const options: CallOptions =
@@ -140,8 +143,10 @@ export class Incoming<R> {
   }
 
   async #news(): Promise<void> {
-    await this.#operation.wait<void>((resolve) => {
-      this.#wake = resolve;
+    await this.#operation.wait<undefined>((resolve) => {
+      this.#wake = () => {
+        resolve(undefined);
+      };
       return () => undefined;
     });
     this.#wake = undefined;

@@ -850,10 +850,10 @@ export const Server: MessageFns<Server> = {
     }
   },
 
-  create<I extends Exact<DeepPartial<Server>, I>>(base?: I): Server {
-    return Server.fromPartial(base ?? ({} as any));
+  create(base?: DeepPartial<Server>): Server {
+    return Server.fromPartial(base ?? {});
   },
-  fromPartial<I extends Exact<DeepPartial<Server>, I>>(object: I): Server {
+  fromPartial(object: DeepPartial<Server>): Server {
     const message = createBaseServer();
     message.model = object.model ?? "";
     message.runtimeModel = object.runtimeModel ?? "";
@@ -1040,10 +1040,10 @@ export const Exit: MessageFns<Exit> = {
     }
   },
 
-  create<I extends Exact<DeepPartial<Exit>, I>>(base?: I): Exit {
-    return Exit.fromPartial(base ?? ({} as any));
+  create(base?: DeepPartial<Exit>): Exit {
+    return Exit.fromPartial(base ?? {});
   },
-  fromPartial<I extends Exact<DeepPartial<Exit>, I>>(object: I): Exit {
+  fromPartial(object: DeepPartial<Exit>): Exit {
     const message = createBaseExit();
     message.generation = (object.generation !== undefined && object.generation !== null)
       ? BigInt(object.generation)
@@ -1152,10 +1152,10 @@ export const EnsureRequest: MessageFns<EnsureRequest> = {
     }
   },
 
-  create<I extends Exact<DeepPartial<EnsureRequest>, I>>(base?: I): EnsureRequest {
-    return EnsureRequest.fromPartial(base ?? ({} as any));
+  create(base?: DeepPartial<EnsureRequest>): EnsureRequest {
+    return EnsureRequest.fromPartial(base ?? {});
   },
-  fromPartial<I extends Exact<DeepPartial<EnsureRequest>, I>>(object: I): EnsureRequest {
+  fromPartial(object: DeepPartial<EnsureRequest>): EnsureRequest {
     const message = createBaseEnsureRequest();
     message.model = object.model ?? "";
     message.runtimeModel = object.runtimeModel ?? "";
@@ -1239,10 +1239,10 @@ export const EnsureResponse: MessageFns<EnsureResponse> = {
     }
   },
 
-  create<I extends Exact<DeepPartial<EnsureResponse>, I>>(base?: I): EnsureResponse {
-    return EnsureResponse.fromPartial(base ?? ({} as any));
+  create(base?: DeepPartial<EnsureResponse>): EnsureResponse {
+    return EnsureResponse.fromPartial(base ?? {});
   },
-  fromPartial<I extends Exact<DeepPartial<EnsureResponse>, I>>(object: I): EnsureResponse {
+  fromPartial(object: DeepPartial<EnsureResponse>): EnsureResponse {
     const message = createBaseEnsureResponse();
     message.server = (object.server !== undefined && object.server !== null)
       ? Server.fromPartial(object.server)
@@ -1348,10 +1348,10 @@ export const EvictRequest: MessageFns<EvictRequest> = {
     }
   },
 
-  create<I extends Exact<DeepPartial<EvictRequest>, I>>(base?: I): EvictRequest {
-    return EvictRequest.fromPartial(base ?? ({} as any));
+  create(base?: DeepPartial<EvictRequest>): EvictRequest {
+    return EvictRequest.fromPartial(base ?? {});
   },
-  fromPartial<I extends Exact<DeepPartial<EvictRequest>, I>>(object: I): EvictRequest {
+  fromPartial(object: DeepPartial<EvictRequest>): EvictRequest {
     const message = createBaseEvictRequest();
     switch (object.target?.$case) {
       case "model": {
@@ -1439,10 +1439,10 @@ export const EvictResponse: MessageFns<EvictResponse> = {
     }
   },
 
-  create<I extends Exact<DeepPartial<EvictResponse>, I>>(base?: I): EvictResponse {
-    return EvictResponse.fromPartial(base ?? ({} as any));
+  create(base?: DeepPartial<EvictResponse>): EvictResponse {
+    return EvictResponse.fromPartial(base ?? {});
   },
-  fromPartial<I extends Exact<DeepPartial<EvictResponse>, I>>(object: I): EvictResponse {
+  fromPartial(object: DeepPartial<EvictResponse>): EvictResponse {
     const message = createBaseEvictResponse();
     message.evicted = object.evicted?.map((e) => EvictedServer.fromPartial(e)) || [];
     return message;
@@ -1521,10 +1521,10 @@ export const EvictedServer: MessageFns<EvictedServer> = {
     }
   },
 
-  create<I extends Exact<DeepPartial<EvictedServer>, I>>(base?: I): EvictedServer {
-    return EvictedServer.fromPartial(base ?? ({} as any));
+  create(base?: DeepPartial<EvictedServer>): EvictedServer {
+    return EvictedServer.fromPartial(base ?? {});
   },
-  fromPartial<I extends Exact<DeepPartial<EvictedServer>, I>>(object: I): EvictedServer {
+  fromPartial(object: DeepPartial<EvictedServer>): EvictedServer {
     const message = createBaseEvictedServer();
     message.server = (object.server !== undefined && object.server !== null)
       ? Server.fromPartial(object.server)
@@ -1606,10 +1606,10 @@ export const ListRequest: MessageFns<ListRequest> = {
     }
   },
 
-  create<I extends Exact<DeepPartial<ListRequest>, I>>(base?: I): ListRequest {
-    return ListRequest.fromPartial(base ?? ({} as any));
+  create(base?: DeepPartial<ListRequest>): ListRequest {
+    return ListRequest.fromPartial(base ?? {});
   },
-  fromPartial<I extends Exact<DeepPartial<ListRequest>, I>>(object: I): ListRequest {
+  fromPartial(object: DeepPartial<ListRequest>): ListRequest {
     const message = createBaseListRequest();
     message.pageSize = object.pageSize ?? 0;
     message.pageToken = object.pageToken ?? "";
@@ -1725,10 +1725,10 @@ export const ListResponse: MessageFns<ListResponse> = {
     }
   },
 
-  create<I extends Exact<DeepPartial<ListResponse>, I>>(base?: I): ListResponse {
-    return ListResponse.fromPartial(base ?? ({} as any));
+  create(base?: DeepPartial<ListResponse>): ListResponse {
+    return ListResponse.fromPartial(base ?? {});
   },
-  fromPartial<I extends Exact<DeepPartial<ListResponse>, I>>(object: I): ListResponse {
+  fromPartial(object: DeepPartial<ListResponse>): ListResponse {
     const message = createBaseListResponse();
     message.servers = object.servers?.map((e) => Server.fromPartial(e)) || [];
     message.nextPageToken = object.nextPageToken ?? "";
@@ -1961,10 +1961,10 @@ export const PoolTotals: MessageFns<PoolTotals> = {
     }
   },
 
-  create<I extends Exact<DeepPartial<PoolTotals>, I>>(base?: I): PoolTotals {
-    return PoolTotals.fromPartial(base ?? ({} as any));
+  create(base?: DeepPartial<PoolTotals>): PoolTotals {
+    return PoolTotals.fromPartial(base ?? {});
   },
-  fromPartial<I extends Exact<DeepPartial<PoolTotals>, I>>(object: I): PoolTotals {
+  fromPartial(object: DeepPartial<PoolTotals>): PoolTotals {
     const message = createBasePoolTotals();
     message.servers = object.servers ?? 0;
     message.queued = object.queued ?? 0;
@@ -2055,10 +2055,10 @@ export const WatchRequest: MessageFns<WatchRequest> = {
     }
   },
 
-  create<I extends Exact<DeepPartial<WatchRequest>, I>>(base?: I): WatchRequest {
-    return WatchRequest.fromPartial(base ?? ({} as any));
+  create(base?: DeepPartial<WatchRequest>): WatchRequest {
+    return WatchRequest.fromPartial(base ?? {});
   },
-  fromPartial<I extends Exact<DeepPartial<WatchRequest>, I>>(object: I): WatchRequest {
+  fromPartial(object: DeepPartial<WatchRequest>): WatchRequest {
     const message = createBaseWatchRequest();
     message.afterRevision = (object.afterRevision !== undefined && object.afterRevision !== null)
       ? BigInt(object.afterRevision)
@@ -2166,10 +2166,10 @@ export const WatchResponse: MessageFns<WatchResponse> = {
     }
   },
 
-  create<I extends Exact<DeepPartial<WatchResponse>, I>>(base?: I): WatchResponse {
-    return WatchResponse.fromPartial(base ?? ({} as any));
+  create(base?: DeepPartial<WatchResponse>): WatchResponse {
+    return WatchResponse.fromPartial(base ?? {});
   },
-  fromPartial<I extends Exact<DeepPartial<WatchResponse>, I>>(object: I): WatchResponse {
+  fromPartial(object: DeepPartial<WatchResponse>): WatchResponse {
     const message = createBaseWatchResponse();
     message.revision = (object.revision !== undefined && object.revision !== null) ? BigInt(object.revision) : 0n;
     switch (object.event?.$case) {
@@ -2246,10 +2246,10 @@ export const Synced: MessageFns<Synced> = {
     }
   },
 
-  create<I extends Exact<DeepPartial<Synced>, I>>(base?: I): Synced {
-    return Synced.fromPartial(base ?? ({} as any));
+  create(base?: DeepPartial<Synced>): Synced {
+    return Synced.fromPartial(base ?? {});
   },
-  fromPartial<I extends Exact<DeepPartial<Synced>, I>>(_: I): Synced {
+  fromPartial(_: DeepPartial<Synced>): Synced {
     const message = createBaseSynced();
     return message;
   },
@@ -2360,10 +2360,10 @@ export const HoldRequest: MessageFns<HoldRequest> = {
     }
   },
 
-  create<I extends Exact<DeepPartial<HoldRequest>, I>>(base?: I): HoldRequest {
-    return HoldRequest.fromPartial(base ?? ({} as any));
+  create(base?: DeepPartial<HoldRequest>): HoldRequest {
+    return HoldRequest.fromPartial(base ?? {});
   },
-  fromPartial<I extends Exact<DeepPartial<HoldRequest>, I>>(object: I): HoldRequest {
+  fromPartial(object: DeepPartial<HoldRequest>): HoldRequest {
     const message = createBaseHoldRequest();
     message.model = object.model ?? "";
     message.runtimeModel = object.runtimeModel ?? "";
@@ -2437,10 +2437,10 @@ export const HoldResponse: MessageFns<HoldResponse> = {
     }
   },
 
-  create<I extends Exact<DeepPartial<HoldResponse>, I>>(base?: I): HoldResponse {
-    return HoldResponse.fromPartial(base ?? ({} as any));
+  create(base?: DeepPartial<HoldResponse>): HoldResponse {
+    return HoldResponse.fromPartial(base ?? {});
   },
-  fromPartial<I extends Exact<DeepPartial<HoldResponse>, I>>(object: I): HoldResponse {
+  fromPartial(object: DeepPartial<HoldResponse>): HoldResponse {
     const message = createBaseHoldResponse();
     message.server = (object.server !== undefined && object.server !== null)
       ? Server.fromPartial(object.server)
@@ -2521,10 +2521,10 @@ export const ListModelsRequest: MessageFns<ListModelsRequest> = {
     }
   },
 
-  create<I extends Exact<DeepPartial<ListModelsRequest>, I>>(base?: I): ListModelsRequest {
-    return ListModelsRequest.fromPartial(base ?? ({} as any));
+  create(base?: DeepPartial<ListModelsRequest>): ListModelsRequest {
+    return ListModelsRequest.fromPartial(base ?? {});
   },
-  fromPartial<I extends Exact<DeepPartial<ListModelsRequest>, I>>(object: I): ListModelsRequest {
+  fromPartial(object: DeepPartial<ListModelsRequest>): ListModelsRequest {
     const message = createBaseListModelsRequest();
     message.pageSize = object.pageSize ?? 0;
     message.pageToken = object.pageToken ?? "";
@@ -2604,10 +2604,10 @@ export const ListModelsResponse: MessageFns<ListModelsResponse> = {
     }
   },
 
-  create<I extends Exact<DeepPartial<ListModelsResponse>, I>>(base?: I): ListModelsResponse {
-    return ListModelsResponse.fromPartial(base ?? ({} as any));
+  create(base?: DeepPartial<ListModelsResponse>): ListModelsResponse {
+    return ListModelsResponse.fromPartial(base ?? {});
   },
-  fromPartial<I extends Exact<DeepPartial<ListModelsResponse>, I>>(object: I): ListModelsResponse {
+  fromPartial(object: DeepPartial<ListModelsResponse>): ListModelsResponse {
     const message = createBaseListModelsResponse();
     message.models = object.models?.map((e) => Model.fromPartial(e)) || [];
     message.nextPageToken = object.nextPageToken ?? "";
@@ -2802,10 +2802,10 @@ export const Model: MessageFns<Model> = {
     }
   },
 
-  create<I extends Exact<DeepPartial<Model>, I>>(base?: I): Model {
-    return Model.fromPartial(base ?? ({} as any));
+  create(base?: DeepPartial<Model>): Model {
+    return Model.fromPartial(base ?? {});
   },
-  fromPartial<I extends Exact<DeepPartial<Model>, I>>(object: I): Model {
+  fromPartial(object: DeepPartial<Model>): Model {
     const message = createBaseModel();
     message.model = object.model ?? "";
     message.aliases = object.aliases?.map((e) => e) || [];
@@ -2896,10 +2896,10 @@ export const PullRequest: MessageFns<PullRequest> = {
     }
   },
 
-  create<I extends Exact<DeepPartial<PullRequest>, I>>(base?: I): PullRequest {
-    return PullRequest.fromPartial(base ?? ({} as any));
+  create(base?: DeepPartial<PullRequest>): PullRequest {
+    return PullRequest.fromPartial(base ?? {});
   },
-  fromPartial<I extends Exact<DeepPartial<PullRequest>, I>>(object: I): PullRequest {
+  fromPartial(object: DeepPartial<PullRequest>): PullRequest {
     const message = createBasePullRequest();
     message.model = object.model ?? "";
     message.runtimeModel = object.runtimeModel ?? "";
@@ -2985,10 +2985,10 @@ export const PullResponse: MessageFns<PullResponse> = {
     }
   },
 
-  create<I extends Exact<DeepPartial<PullResponse>, I>>(base?: I): PullResponse {
-    return PullResponse.fromPartial(base ?? ({} as any));
+  create(base?: DeepPartial<PullResponse>): PullResponse {
+    return PullResponse.fromPartial(base ?? {});
   },
-  fromPartial<I extends Exact<DeepPartial<PullResponse>, I>>(object: I): PullResponse {
+  fromPartial(object: DeepPartial<PullResponse>): PullResponse {
     const message = createBasePullResponse();
     message.doneBytes = (object.doneBytes !== undefined && object.doneBytes !== null) ? BigInt(object.doneBytes) : 0n;
     message.totalBytes = (object.totalBytes !== undefined && object.totalBytes !== null)
@@ -3048,10 +3048,10 @@ export const ReloadRequest: MessageFns<ReloadRequest> = {
     }
   },
 
-  create<I extends Exact<DeepPartial<ReloadRequest>, I>>(base?: I): ReloadRequest {
-    return ReloadRequest.fromPartial(base ?? ({} as any));
+  create(base?: DeepPartial<ReloadRequest>): ReloadRequest {
+    return ReloadRequest.fromPartial(base ?? {});
   },
-  fromPartial<I extends Exact<DeepPartial<ReloadRequest>, I>>(_: I): ReloadRequest {
+  fromPartial(_: DeepPartial<ReloadRequest>): ReloadRequest {
     const message = createBaseReloadRequest();
     return message;
   },
@@ -3151,10 +3151,10 @@ export const ReloadResponse: MessageFns<ReloadResponse> = {
     }
   },
 
-  create<I extends Exact<DeepPartial<ReloadResponse>, I>>(base?: I): ReloadResponse {
-    return ReloadResponse.fromPartial(base ?? ({} as any));
+  create(base?: DeepPartial<ReloadResponse>): ReloadResponse {
+    return ReloadResponse.fromPartial(base ?? {});
   },
-  fromPartial<I extends Exact<DeepPartial<ReloadResponse>, I>>(object: I): ReloadResponse {
+  fromPartial(object: DeepPartial<ReloadResponse>): ReloadResponse {
     const message = createBaseReloadResponse();
     message.replaced = object.replaced?.map((e) => e) || [];
     message.updated = object.updated?.map((e) => e) || [];
@@ -3685,13 +3685,9 @@ export type DeepPartial<T> = T extends bigint ? string | number | bigint
   : T extends {} ? { [K in keyof T]?: DeepPartial<T[K]> }
   : Partial<T>;
 
-type KeysOfUnion<T> = T extends T ? keyof T : never;
-export type Exact<P, I extends P> = P extends Builtin ? P
-  : P & { [K in keyof P]: Exact<P[K], I[K]> } & { [K in Exclude<keyof I, KeysOfUnion<P>>]: never };
-
 export interface MessageFns<T> {
   encode(message: T, writer?: BinaryWriter): BinaryWriter;
   decode(input: BinaryReader | Uint8Array, length?: number): T;
-  create<I extends Exact<DeepPartial<T>, I>>(base?: I): T;
-  fromPartial<I extends Exact<DeepPartial<T>, I>>(object: I): T;
+  create(base?: DeepPartial<T>): T;
+  fromPartial(object: DeepPartial<T>): T;
 }
