@@ -163,7 +163,8 @@ export function info(reason: string, domain = "pool_service"): Any {
 }
 
 export function retryAfter(milliseconds: number): Any {
-  const retryDelay = { seconds: 0n, nanos: milliseconds * 1e6 };
+  const seconds = BigInt(Math.trunc(milliseconds / 1000));
+  const retryDelay = { seconds, nanos: (milliseconds % 1000) * 1e6 };
   return packed("RetryInfo", RetryInfo, { retryDelay });
 }
 

@@ -1,0 +1,121 @@
+import assert from "node:assert/strict";
+import { status } from "@grpc/grpc-js";
+import {
+  Cancelled,
+  FetchFailed,
+  ModelUnknown,
+  RevisionCompacted,
+  type Event,
+  type Watch,
+} from "../src/index.js";
+import { broken, changed, Refusal, retryAfter, STAY, synced } from "./scripted.js";
+import { countedSignal, failure, withService } from "./support.js";
+
+async function take(watch: Watch, count: number): Promise<string[]> {
+  const events: Event[] = [];
+  while (events.length < count) {
+    const { done, value } = await watch.next();
+    if (done) break;
+    events.push(value);
+  }
+  return events.map(({ kind, revision }) => `${kind} ${String(revision)}`);
+}
+
+withService("a watch resumes after what it saw, and tells nothing twice", async (pool, service) => {
+  service.answer("watch", changed(1n), synced(1n), changed(2n), broken());
+  service.answer("watch", changed(3n), STAY);
+  await using watch = pool.watch();
+  assert.deepEqual(await take(watch, 4), ["changed 1", "synced 1", "changed 2", "changed 3"]);
+  assert.equal((service.asked.watch?.[1] as { afterRevision: bigint }).afterRevision, 2n);
+  assert.equal(watch.revision, 3n);
+});
+
+withService("a watch that the service ended without a word is resumed", async (pool, service) => {
+  service.answer("watch", synced(1n));
+  service.answer("watch", changed(2n), STAY);
+  await using watch = pool.watch();
+  assert.deepEqual(await take(watch, 2), ["synced 1", "changed 2"]);
+});
+
+withService(
+  "one that began after a revision fails where the history is gone",
+  async (pool, service) => {
+    service.answer("watch", new Refusal(status.OUT_OF_RANGE, "old", "REVISION_COMPACTED"));
+    const watch = pool.watch({ afterRevision: 3n });
+    assert.ok((await failure(watch.next())) instanceof RevisionCompacted);
+    assert.deepEqual(await watch.next(), { done: true, value: undefined });
+  },
+);
+
+withService("leaving the loop closes the stream", async (pool, service) => {
+  service.answer("watch", synced(1n), STAY);
+  for await (const event of pool.watch()) {
+    assert.equal(event.kind, "synced");
+    break;
+  }
+  await service.until(() => service.open === 0);
+});
+
+withService("closing a watch ends its reader's wait", async (pool, service) => {
+  const watch = pool.watch();
+  const next = watch.next();
+  await service.until(() => service.open === 1);
+  watch.close();
+  assert.deepEqual(await next, { done: true, value: undefined });
+  await service.until(() => service.open === 0);
+});
+
+withService("a watch that was closed before it was read makes no call", async (pool, service) => {
+  const watch = pool.watch();
+  watch.close();
+  assert.deepEqual(await watch.next(), { done: true, value: undefined });
+  assert.equal(service.calls("watch"), 0);
+});
+
+withService("a signal ends a watch, and leaves no listener at it", async (pool, service) => {
+  service.answer("watch", synced(1n), STAY);
+  const { controller, listeners } = countedSignal();
+  const watch = pool.watch({ signal: controller.signal });
+  await watch.next();
+  const next = failure(watch.next());
+  controller.abort();
+  assert.ok((await next) instanceof Cancelled);
+  assert.equal(listeners(), 0);
+  await service.until(() => service.open === 0);
+});
+
+withService("a thousand events come in order to one who reads slowly", async (pool, service) => {
+  const events = Array.from({ length: 1000 }, (_, index) => changed(BigInt(index + 2)));
+  service.answer("watch", synced(1n), ...events, STAY);
+  await using watch = pool.watch();
+  const told = await take(watch, 1001);
+  assert.deepEqual([told[0], told[500], told[1000]], ["synced 1", "changed 501", "changed 1001"]);
+});
+
+withService(
+  "a download goes on where it broke, and ends when all is there",
+  async (pool, service) => {
+    const failed = new Refusal(status.UNAVAILABLE, "net", "FETCH_FAILED", [retryAfter(5)]);
+    service.answer("pull", { doneBytes: 1n, totalBytes: 3n }, failed);
+    service.answer("pull", { doneBytes: 3n, totalBytes: 3n });
+    const told = [];
+    for await (const { doneBytes, totalBytes } of pool.pull("m"))
+      told.push([doneBytes, totalBytes]);
+    assert.deepEqual(told, [
+      [1, 3],
+      [3, 3],
+    ]);
+  },
+);
+
+withService(
+  "a download that cannot be had is told",
+  async (pool, service) => {
+    service.answer("pull", new Refusal(status.UNAVAILABLE, "net", "FETCH_FAILED", [retryAfter(5)]));
+    assert.ok((await failure(pool.pull("m").next())) instanceof FetchFailed);
+    service.answer("pull", new Refusal(status.NOT_FOUND, "no", "MODEL_UNKNOWN"));
+    assert.ok((await failure(pool.pull("m").next())) instanceof FetchFailed);
+    assert.ok((await failure(pool.pull("m").next())) instanceof ModelUnknown);
+  },
+  { retry: { attempts: 1 } },
+);
