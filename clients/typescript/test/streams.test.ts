@@ -1,5 +1,8 @@
 import assert from "node:assert/strict";
 import { status } from "@grpc/grpc-js";
+import { Cancellation, type Stop } from "../src/cancellation.js";
+import { Following } from "../src/following.js";
+import { PoolServiceService } from "../src/generated/pool_service/v1/pool_service.js";
 import {
   Cancelled,
   FetchFailed,
@@ -8,8 +11,25 @@ import {
   type Event,
   type Watch,
 } from "../src/index.js";
+import { DEFAULT_RETRY } from "../src/retry.js";
+import { follow } from "../src/stream.js";
+import { Transport } from "../src/transport.js";
 import { broken, changed, Refusal, retryAfter, STAY, synced } from "./scripted.js";
-import { countedSignal, failure, withService } from "./support.js";
+import { countedSignal, failure, HandClock, withService } from "./support.js";
+
+/** Counts what is still to be stopped when it is given up. */
+class Counted extends Cancellation {
+  kept = 0;
+
+  override onCancel(stop: Stop): Stop {
+    const forget = super.onCancel(stop);
+    this.kept += 1;
+    return () => {
+      this.kept -= 1;
+      forget();
+    };
+  }
+}
 
 async function take(watch: Watch, count: number): Promise<string[]> {
   const events: Event[] = [];
@@ -44,6 +64,22 @@ withService(
     const watch = pool.watch({ afterRevision: 3n });
     assert.ok((await failure(watch.next())) instanceof RevisionCompacted);
     assert.deepEqual(await watch.next(), { done: true, value: undefined });
+  },
+);
+
+withService(
+  "a watch that is resumed often keeps nothing of its earlier streams",
+  async (_pool, service) => {
+    for (let revision = 1n; revision <= 20n; revision += 1n) {
+      service.answer("watch", changed(revision), broken());
+    }
+    const transport = new Transport(service.address, {});
+    const operation = new Counted(undefined);
+    const following = new Following(DEFAULT_RETRY, new HandClock(), 0n);
+    const events = follow(transport, PoolServiceService.watch, following, operation);
+    for (let count = 0; count < 20; count += 1) await events.next();
+    assert.equal(operation.kept, 1);
+    transport.close();
   },
 );
 
