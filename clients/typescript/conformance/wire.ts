@@ -1,0 +1,42 @@
+/** Values and errors as the runner's protocol writes them. */
+
+import { PoolError, type Event } from "pool-service-client";
+
+/** In snake case, absent fields null, times in seconds since 1970; without raw messages. */
+export function wire(value: unknown): unknown {
+  if (value === undefined || value === null) return null;
+  if (value instanceof Date) return value.getTime() / 1000;
+  if (typeof value === "bigint") return Number(value);
+  if (Array.isArray(value)) return value.map(wire);
+  if (typeof value !== "object") return value;
+  const fields = Object.entries(value).filter(([name, field]) => !isRaw(name, field));
+  return Object.fromEntries(fields.map(([name, field]) => [snake(name), wire(field)]));
+}
+
+/** Of the client's own type of error, not of its reason. */
+export function wireError(error: unknown): unknown {
+  if (!(error instanceof PoolError)) return { kind: "Error", message: String(error) };
+  return {
+    kind: error.constructor.name,
+    code: error.code,
+    reason: error.reason,
+    message: error.message,
+    retry_after: error.retryAfterMs === undefined ? null : error.retryAfterMs / 1000,
+    metadata: error.metadata,
+    last_lines: error.lastLines,
+    violations: error.violations,
+    request_id: error.requestId,
+  };
+}
+
+export function wireEvent(event: Event): unknown {
+  return wire({ server: undefined, ...event });
+}
+
+function isRaw(name: string, field: unknown): boolean {
+  return name === "message" && typeof field === "object";
+}
+
+function snake(name: string): string {
+  return name.replace(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`);
+}

@@ -1,0 +1,12 @@
+import { ModelRejected, PoolClient } from "pool-service-client";
+
+const pool = PoolClient.connect(); // POOL_SERVICE_ADDRESS, else 127.0.0.1:50051
+try {
+  const { server } = await pool.ensure(process.argv[2] ?? "", { timeoutMs: 120_000 });
+  console.log(server.endpoint, server.servedModelName);
+} catch (error) {
+  if (!(error instanceof ModelRejected)) throw error;
+  console.error(error.message, ...error.lastLines);
+} finally {
+  pool.close();
+}

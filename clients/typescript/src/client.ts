@@ -1,0 +1,280 @@
+/** The client. */
+
+import type { ClientOptions, MethodDefinition } from "@grpc/grpc-js";
+import { target } from "./address.js";
+import * as convert from "./convert.js";
+import type { ModelOptions } from "./convert.js";
+import type { PoolError } from "./errors.js";
+import { Following, Holding, Pulling, type Follower } from "./following.js";
+import { PoolServiceService as methods } from "./generated/pool_service/v1/pool_service.js";
+import { Hold } from "./hold.js";
+import { Attempts, DEFAULT_RETRY, REAL_CLOCK, type RetryPolicy } from "./retry.js";
+import { follow, PoolStream } from "./stream.js";
+import { Transport } from "./transport.js";
+import type {
+  EnsureResult,
+  Event,
+  EvictedServer,
+  Model,
+  Page,
+  Progress,
+  Reloaded,
+  Server,
+} from "./types.js";
+
+/** How a client connects and how persistent it is. */
+export interface ConnectOptions {
+  /** What differs from the usual: 30 s of patience, any number of attempts. */
+  readonly retry?: Partial<RetryPolicy> | undefined;
+  /** Options of the channel of @grpc/grpc-js, such as interceptors, besides the client's own. */
+  readonly channel?: Partial<ClientOptions> | undefined;
+}
+
+/** How long a call may take. */
+export interface CallOptions {
+  /** Milliseconds for the whole call, its retries included; absent: as long as it takes. */
+  readonly timeoutMs?: number | undefined;
+  /** Gives the call up, which ends the wait and nothing else. */
+  readonly signal?: AbortSignal | undefined;
+}
+
+/** How a model is ensured, and how long that may take. */
+export interface EnsureOptions extends ModelOptions, CallOptions {}
+
+/** How servers are evicted, and how long that may take. */
+export interface EvictOptions extends CallOptions {
+  /** Also those that are held or have requests in flight, which finish within the drain limit. */
+  readonly force?: boolean | undefined;
+}
+
+/** How a model is held. */
+export interface HoldOptions extends ModelOptions {
+  /** A label for those who want to evict it. */
+  readonly holder?: string | undefined;
+  /** Ends the hold, with Cancelled for whoever asks next. */
+  readonly signal?: AbortSignal | undefined;
+}
+
+/** How pages are read. The timeout is each page's. */
+export interface PageOptions extends CallOptions {
+  /** Servers on a page at most; 0: as the service likes. */
+  readonly pageSize?: number | undefined;
+}
+
+/** Where a watch begins. */
+export interface WatchOptions {
+  /** Each change after it, instead of the present state and what follows. */
+  readonly afterRevision?: bigint | undefined;
+  /** Ends the watch, with Cancelled. */
+  readonly signal?: AbortSignal | undefined;
+}
+
+/** What is downloaded. */
+export interface PullOptions {
+  /** What the runtime should load, if not what the service would choose. */
+  readonly runtimeModel?: string | undefined;
+  /** Gives it up; what was fetched is kept. */
+  readonly signal?: AbortSignal | undefined;
+}
+
+/**
+ * A connection to a pool service.
+ *
+ *     await using pool = PoolClient.connect();
+ *     const { server } = await pool.ensure("vllm-mlx/qwen3-4b");
+ *
+ * Every method rejects with PoolError's subclasses. What the service says will pass is
+ * retried: within `timeoutMs`, or, without one, for `RetryPolicy.patienceMs`. What is under
+ * way keeps the process alive; a client that does nothing does not, closed or not.
+ */
+export class PoolClient implements AsyncDisposable {
+  readonly #transport: Transport;
+  readonly #retry: RetryPolicy;
+
+  private constructor(transport: Transport, retry: RetryPolicy) {
+    this.#transport = transport;
+    this.#retry = retry;
+  }
+
+  /**
+   * A client of the service at host:port or unix:PATH; it connects when it is used.
+   *
+   * address: by default POOL_SERVICE_ADDRESS, or 127.0.0.1:50051. Throws TypeError if it is
+   * no address.
+   */
+  static connect(address?: string, options: ConnectOptions = {}): PoolClient {
+    const transport = new Transport(target(address), options.channel ?? {});
+    return new PoolClient(transport, { ...DEFAULT_RETRY, ...options.retry });
+  }
+
+  /** Close the channel; what is under way ends as Cancelled, and holds are released. */
+  close(): void {
+    this.#transport.close();
+  }
+
+  /** As `close`. */
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.close();
+    return Promise.resolve();
+  }
+
+  /**
+   * Wait until the model's server is READY; start it if there is none.
+   *
+   * Giving up does not stop the start.
+   */
+  async ensure(model: string, options: EnsureOptions = {}): Promise<EnsureResult> {
+    const request = convert.ensureRequest(model, options);
+    return convert.ensureResult(await this.#call(methods.ensure, request, options));
+  }
+
+  /**
+   * Make the model READY, and keep it so until the hold is closed: see Hold.
+   *
+   * It begins at once. Otherwise as `ensure`; keepAliveMs counts from the end of the last hold.
+   */
+  hold(model: string, options: HoldOptions = {}): Hold {
+    const request = convert.holdRequest(model, options, options.holder);
+    const holding = new Holding(request, this.#retry, REAL_CLOCK);
+    return new Hold(this.#stream(methods.hold, holding, options.signal), model);
+  }
+
+  /**
+   * Stop the model's server; what was stopped, which is nothing if there was none.
+   *
+   * Resolves when the process is gone; giving up does not stop the eviction.
+   */
+  async evict(model: string, options: EvictOptions = {}): Promise<readonly EvictedServer[]> {
+    return this.#evict({ $case: "model", value: model }, options);
+  }
+
+  /** Stop every READY server that is neither in use nor pinned. */
+  async evictIdle(options: CallOptions = {}): Promise<readonly EvictedServer[]> {
+    return this.#evict({ $case: "idle", value: true }, options);
+  }
+
+  /** Stop every server, with force also those that are in use. */
+  async evictAll(options: EvictOptions = {}): Promise<readonly EvictedServer[]> {
+    return this.#evict({ $case: "all", value: true }, options);
+  }
+
+  /** All servers, ordered by model. The timeout is each page's. */
+  async *list(options: CallOptions = {}): AsyncGenerator<Server, void, undefined> {
+    for await (const page of this.pages(options)) yield* page.servers;
+  }
+
+  /** All pages, each with the pool's totals and its revision, at least one. */
+  async *pages(options: PageOptions = {}): AsyncGenerator<Page, void, undefined> {
+    let pageToken = "";
+    do {
+      const request = { pageSize: options.pageSize ?? 0, pageToken };
+      const response = await this.#call(methods.list, request, options);
+      yield convert.page(response);
+      pageToken = response.nextPageToken;
+    } while (pageToken !== "");
+  }
+
+  /**
+   * The present servers, synced, then every change; or each change after a revision.
+   *
+   * It outlives breaks of the connection and restarts of the service: see Watch. Throws
+   * RangeError for a revision that no service can have given.
+   */
+  watch(options: WatchOptions = {}): Watch {
+    const following = new Following(this.#retry, REAL_CLOCK, options.afterRevision);
+    return new Watch(this.#transport, following, options.signal);
+  }
+
+  /** What the service's configuration lists, ordered by model. The timeout is each page's. */
+  async *models(options: CallOptions = {}): AsyncGenerator<Model, void, undefined> {
+    let pageToken = "";
+    do {
+      const response = await this.#call(methods.listModels, { pageSize: 0, pageToken }, options);
+      yield* response.models.map(convert.model);
+      pageToken = response.nextPageToken;
+    } while (pageToken !== "");
+  }
+
+  /**
+   * Download what is missing of the model's files: how far it is, until all are there.
+   *
+   * It begins when it is iterated, and starts no server. Leaving the loop gives it up; what
+   * was fetched is kept. A download that breaks is resumed.
+   */
+  pull(model: string, options: PullOptions = {}): PoolStream<Progress> {
+    const request = { model, runtimeModel: options.runtimeModel ?? "" };
+    const pulling = new Pulling(request, this.#retry, REAL_CLOCK);
+    return this.#stream(methods.pull, pulling, options.signal);
+  }
+
+  /**
+   * Let the service read its configuration again, and apply what differs.
+   *
+   * Rejects with ConfigInvalid if that has an error; then nothing is changed.
+   */
+  async reload(options: CallOptions = {}): Promise<Reloaded> {
+    return convert.reloaded(await this.#call(methods.reload, {}, options));
+  }
+
+  async #evict(
+    what: Parameters<typeof convert.evictRequest>[0],
+    options: EvictOptions,
+  ): Promise<readonly EvictedServer[]> {
+    const request = convert.evictRequest(what, options.force);
+    return convert.evictedServers(await this.#call(methods.evict, request, options));
+  }
+
+  #stream<Q, R, V>(
+    method: MethodDefinition<Q, R>,
+    follower: Follower<Q, R, V>,
+    signal: AbortSignal | undefined,
+  ): PoolStream<V> {
+    return new PoolStream(this.#transport, signal, (operation) =>
+      follow(this.#transport, method, follower, operation),
+    );
+  }
+
+  async #call<Q, R>(
+    method: MethodDefinition<Q, R>,
+    request: Q,
+    { timeoutMs, signal }: CallOptions,
+  ): Promise<R> {
+    const attempts = new Attempts(this.#retry, REAL_CLOCK, timeoutMs);
+    const operation = this.#transport.begin(signal);
+    try {
+      for (;;) {
+        try {
+          const limits = { remainingMs: attempts.remainingMs(), timeoutMs };
+          return await this.#transport.unary(method, request, operation, limits);
+        } catch (error) {
+          await operation.sleep(attempts.failed(error as PoolError));
+        }
+      }
+    } finally {
+      operation.release();
+    }
+  }
+}
+
+/**
+ * The pool's events, in order, for as long as it is iterated.
+ *
+ * A break is resumed after the last revision seen; it rejects with PoolUnavailable only if
+ * the service stays away for `RetryPolicy.patienceMs`. Where the history between is gone, a
+ * watch that began with the present state begins with it again (with "removed" for what has
+ * gone, and another "synced"); one that began after a revision rejects with RevisionCompacted.
+ */
+export class Watch extends PoolStream<Event> {
+  readonly #following: Following;
+
+  /** @internal */
+  constructor(transport: Transport, following: Following, signal: AbortSignal | undefined) {
+    super(transport, signal, (operation) => follow(transport, methods.watch, following, operation));
+    this.#following = following;
+  }
+
+  /** Where another watch could go on; undefined before the first "synced". */
+  get revision(): bigint | undefined {
+    return this.#following.revision;
+  }
+}

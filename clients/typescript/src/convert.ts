@@ -1,0 +1,203 @@
+/** Between values and messages. Nothing else builds a request or reads a response. */
+
+import type { Duration } from "./generated/google/protobuf/duration.js";
+import type { Timestamp } from "./generated/google/protobuf/timestamp.js";
+import * as pb from "./generated/pool_service/v1/pool_service.js";
+import {
+  EXIT_CAUSES,
+  EXPECTATIONS,
+  SERVER_STATES,
+  type EnsureResult,
+  type Event,
+  type EvictedServer,
+  type Exit,
+  type Model,
+  type Page,
+  type Progress,
+  type Reloaded,
+  type Server,
+  type Totals,
+} from "./types.js";
+
+/** The most that google.protobuf.Duration takes, about 10,000 years. */
+const LONGEST_DURATION_S = 315_576_000_000n;
+const HIGHEST_REVISION = 2n ** 64n - 1n;
+
+/** How a model is asked for. */
+export interface ModelOptions {
+  /** What the runtime should load, if not what the service would choose. */
+  readonly runtimeModel?: string | undefined;
+  /**
+   * How many milliseconds the server stays when unused. Absent: as it is; 0: goes as soon
+   * as it is unused; negative or infinite: stays.
+   */
+  readonly keepAliveMs?: number | undefined;
+  /** Whether missing files may be downloaded, which can take long. Absent: as configured. */
+  readonly download?: boolean | undefined;
+}
+
+/** Throws RangeError for a keepAliveMs that is no number. */
+export function ensureRequest(model: string, options: ModelOptions): pb.EnsureRequest {
+  return {
+    model,
+    runtimeModel: options.runtimeModel ?? "",
+    keepAlive: duration(options.keepAliveMs),
+    download: options.download,
+  };
+}
+
+/** Throws RangeError as `ensureRequest` does. */
+export function holdRequest(model: string, options: ModelOptions, holder = ""): pb.HoldRequest {
+  return { ...ensureRequest(model, options), holder };
+}
+
+export function evictRequest(target: pb.EvictRequest["target"], force = false): pb.EvictRequest {
+  return { target, force };
+}
+
+/** Throws RangeError for a revision that no service can have given. */
+export function checkedRevision(revision: bigint | undefined): bigint | undefined {
+  if (revision !== undefined && (revision < 0n || revision > HIGHEST_REVISION)) {
+    throw new RangeError(`${String(revision)} is no revision: take it from an event or a page`);
+  }
+  return revision;
+}
+
+/** What is too long for a message is sent as the longest, which the service refuses. */
+function duration(milliseconds: number | undefined): Duration | undefined {
+  if (milliseconds === undefined) return undefined;
+  if (Number.isNaN(milliseconds)) throw new RangeError("keepAliveMs is not a number");
+  if (!Number.isFinite(milliseconds) || milliseconds < 0) return { seconds: -1n, nanos: 0 };
+  const seconds = BigInt(Math.floor(milliseconds / 1000));
+  if (seconds >= LONGEST_DURATION_S) return { seconds: LONGEST_DURATION_S, nanos: 0 };
+  return { seconds, nanos: Math.floor((milliseconds % 1000) * 1e6) };
+}
+
+export function ensureResult(response: pb.EnsureResponse): EnsureResult {
+  return { server: server(response.server), started: response.started };
+}
+
+export function evictedServers(response: pb.EvictResponse): readonly EvictedServer[] {
+  return response.evicted.map((one) => ({ server: server(one.server), killed: one.killed }));
+}
+
+export function page(response: pb.ListResponse): Page {
+  return {
+    servers: response.servers.map(server),
+    revision: response.revision,
+    totals: totals(response.totals ?? pb.PoolTotals.fromPartial({})),
+    notices: response.notices,
+    message: response,
+  };
+}
+
+export function model(message: pb.Model): Model {
+  return {
+    model: message.model,
+    aliases: message.aliases,
+    runtimeModel: message.runtimeModel,
+    runtime: message.runtime,
+    groups: message.groups,
+    pinned: message.pinned,
+    preload: message.preload,
+    expectedBytes: Number(message.expectedBytes),
+    expectedBy: nameOf(EXPECTATIONS, message.expectedBy),
+    onDisk: message.onDisk,
+    problem: message.problem,
+    message,
+  };
+}
+
+export function progress(response: pb.PullResponse): Progress {
+  return { doneBytes: Number(response.doneBytes), totalBytes: Number(response.totalBytes) };
+}
+
+export function reloaded(response: pb.ReloadResponse): Reloaded {
+  const { replaced, updated, removed, restartNeeded } = response;
+  return { replaced, updated, removed, restartNeeded };
+}
+
+/** The event, or undefined for a kind that this package does not know. */
+export function event(response: pb.WatchResponse): Event | undefined {
+  const { revision } = response;
+  switch (response.event?.$case) {
+    case "server":
+      return { kind: "changed", revision, server: server(response.event.value) };
+    case "removed":
+      return { kind: "removed", revision, server: server(response.event.value) };
+    case "synced":
+      return { kind: "synced", revision };
+    default:
+      return undefined;
+  }
+}
+
+export function server(given: pb.Server | undefined): Server {
+  const message = given ?? pb.Server.fromPartial({});
+  return {
+    model: message.model,
+    runtimeModel: message.runtimeModel,
+    state: nameOf(SERVER_STATES, message.state),
+    generation: Number(message.generation),
+    endpoint: message.endpoint,
+    servedModelName: message.servedModelName,
+    pid: message.pid,
+    createTime: date(message.createTime),
+    startTime: date(message.startTime),
+    readyTime: date(message.readyTime),
+    lastUseTime: date(message.lastUseTime),
+    expireTime: date(message.expireTime),
+    detail: message.detail,
+    lastExit: message.lastExit && exit(message.lastExit),
+    logPath: message.logPath,
+    queuePosition: message.queuePosition,
+    progress: message.progress,
+    expectedBytes: Number(message.expectedBytes),
+    expectedBy: nameOf(EXPECTATIONS, message.expectedBy),
+    footprintBytes: Number(message.footprintBytes),
+    peakBytes: Number(message.peakBytes),
+    holds: message.holds,
+    pinned: message.pinned,
+    outdated: message.outdated,
+    message,
+  };
+}
+
+function exit(message: pb.Exit): Exit {
+  return {
+    generation: Number(message.generation),
+    code: message.code,
+    signal: message.signal,
+    cause: nameOf(EXIT_CAUSES, message.cause),
+    message: message.message,
+    lastLines: message.lastLines,
+    time: date(message.time),
+  };
+}
+
+function totals(message: pb.PoolTotals): Totals {
+  const budget = message.memoryBudgetBytes;
+  return {
+    servers: message.servers,
+    queued: message.queued,
+    starting: message.starting,
+    ready: message.ready,
+    stopping: message.stopping,
+    failed: message.failed,
+    backingOff: message.backingOff,
+    waitingCalls: message.waitingCalls,
+    memoryBudgetBytes: budget === undefined ? undefined : Number(budget),
+    memoryReservedBytes: Number(message.memoryReservedBytes),
+    memoryAvailableBytes: Number(message.memoryAvailableBytes),
+    memoryTotalBytes: Number(message.memoryTotalBytes),
+    memoryPressured: message.memoryPressured,
+  };
+}
+
+function date(message: Timestamp | undefined): Date | undefined {
+  return message && new Date(Number(message.seconds) * 1000 + message.nanos / 1e6);
+}
+
+function nameOf<Name extends string>(names: readonly Name[], value: number): Name | number {
+  return names[value] ?? value;
+}

@@ -1,0 +1,138 @@
+/**
+ * What can go wrong, as classes by what a caller would do about it.
+ *
+ * `status.ts` makes them of what the service answers.
+ */
+
+import type { status } from "@grpc/grpc-js";
+
+/** The name of a gRPC status code, such as "UNAVAILABLE". */
+export type StatusCode = keyof typeof status;
+
+/** One thing that is wrong with a request or with the pool's state. */
+export interface Violation {
+  /** The request's field, or what the state is of. */
+  readonly subject: string;
+  /** What is wrong, in words. */
+  readonly description: string;
+  /** A word for programs; empty if there is none. */
+  readonly kind: string;
+}
+
+/** What is known of a failure besides its message. */
+export interface PoolErrorDetails {
+  readonly code?: StatusCode;
+  readonly reason?: string;
+  readonly metadata?: Readonly<Record<string, string>>;
+  readonly retryAfterMs?: number | undefined;
+  readonly lastLines?: readonly string[];
+  readonly violations?: readonly Violation[];
+  readonly requestId?: string;
+  readonly cause?: unknown;
+}
+
+/** A call that failed: its message says why, in words. Also a reason that this package does not know. */
+export class PoolError extends Error {
+  /** The name of the gRPC code. */
+  readonly code: StatusCode;
+  /** For programs, such as "MODEL_REJECTED"; empty where the service gave none. */
+  readonly reason: string;
+  /** What the service told besides, by name. */
+  readonly metadata: Readonly<Record<string, string>>;
+  /** Milliseconds after which another attempt may succeed; undefined if the service named none. */
+  readonly retryAfterMs: number | undefined;
+  /** What the model's server wrote last, oldest first. */
+  readonly lastLines: readonly string[];
+  /** What is wrong in particular. */
+  readonly violations: readonly Violation[];
+  /** To report an internal error with; empty if there is none. */
+  readonly requestId: string;
+
+  constructor(message: string, details: PoolErrorDetails = {}) {
+    super(message, details.cause === undefined ? undefined : { cause: details.cause });
+    this.name = new.target.name;
+    this.code = details.code ?? "UNKNOWN";
+    this.reason = details.reason ?? "";
+    this.metadata = details.metadata ?? {};
+    this.retryAfterMs = details.retryAfterMs;
+    this.lastLines = details.lastLines ?? [];
+    this.violations = details.violations ?? [];
+    this.requestId = details.requestId ?? "";
+  }
+}
+
+/** A field of the request is not valid: correct it; `violations` say which. */
+export class InvalidRequest extends PoolError {}
+
+/** The model's server runs another runtime model: ask without one, or evict first. */
+export class RuntimeModelConflict extends PoolError {}
+
+/**
+ * The server is held or has requests in flight: wait, or evict with force.
+ *
+ * `metadata` has "requests" and "holds", how many, and "holders", their labels.
+ */
+export class ServerInUse extends PoolError {}
+
+/** The runtime program is missing, not executable or too old: install or configure it. */
+export class RuntimeUnavailable extends PoolError {}
+
+/** The runtime refused the model: ask for another, or mend its files. */
+export class ModelRejected extends PoolError {}
+
+/** The service serves only what its configuration lists, and it is none of that. */
+export class ModelUnknown extends PoolError {}
+
+/** The model's files are not there: pull it first, or allow the download. */
+export class ModelNotOnDisk extends PoolError {}
+
+/** Loading the model would run code that it brings; `metadata` has its "files". */
+export class CodeNotTrusted extends PoolError {}
+
+/** The model's files could not be downloaded: try again. */
+export class FetchFailed extends PoolError {}
+
+/** The model can never fit; `metadata` has "needed_bytes" and "budget_bytes". */
+export class ModelTooLarge extends PoolError {}
+
+/** There was no room for the model as long as it could wait: try again. */
+export class PoolFull extends PoolError {}
+
+/** As many models wait for room as may: try again. */
+export class QueueFull extends PoolError {}
+
+/** The service's configuration is not valid: mend it; a reload changed nothing. */
+export class ConfigInvalid extends PoolError {}
+
+/** The server was not ready within its start limit: try again. */
+export class StartTimeout extends PoolError {}
+
+/** The server's process died before it was ready: `lastLines` say of what. */
+export class StartFailed extends PoolError {}
+
+/** The server's processes died too often; after `retryAfterMs` one more try is made. */
+export class CrashLoop extends PoolError {}
+
+/** The model was evicted while the call waited for it. */
+export class Evicted extends PoolError {}
+
+/** The service is about to end; another may come: try again. */
+export class ShuttingDown extends PoolError {}
+
+/** The service has just started and is still finding the servers that run: try again. */
+export class Recovering extends PoolError {}
+
+/** The service's history does not reach the revision asked for: watch without a revision. */
+export class RevisionCompacted extends PoolError {}
+
+/** A bug of the service: report it with `requestId`. */
+export class InternalError extends PoolError {}
+
+/** The service cannot be reached, or the connection to it broke. */
+export class PoolUnavailable extends PoolError {}
+
+/** The caller's own limit is over; what had failed before it is its `cause`. */
+export class DeadlineExceeded extends PoolError {}
+
+/** The call was given up: by its signal, whose reason is its `cause`, or by closing its client. */
+export class Cancelled extends PoolError {}

@@ -1,0 +1,180 @@
+/** What is known between two streams of one call; without I/O. */
+
+import { checkedRevision, event, progress, server } from "./convert.js";
+import {
+  PoolUnavailable,
+  Recovering,
+  RevisionCompacted,
+  ShuttingDown,
+  type PoolError,
+} from "./errors.js";
+import type {
+  HoldRequest,
+  HoldResponse,
+  PullRequest,
+  PullResponse,
+  WatchRequest,
+  WatchResponse,
+} from "./generated/pool_service/v1/pool_service.js";
+import { Attempts, type Clock, type RetryPolicy } from "./retry.js";
+import type { Event, Progress, Server } from "./types.js";
+
+/** How a call goes on whose stream broke. */
+export interface Follower<Q, R, V> {
+  /** Its stream may end without an error. */
+  readonly finite: boolean;
+  /** The request of the next stream. */
+  request(): Q;
+  /** The values that a message of the stream stands for. */
+  receive(response: R): readonly V[];
+  /** Milliseconds until the next stream is opened; throws the error if none is to be. */
+  failed(error: PoolError): number;
+}
+
+/**
+ * A watch: where to go on, and which servers the reader was told of.
+ *
+ * A stream that broke is resumed after the last revision that was seen. If the history is
+ * gone, a watch that began with the present state begins with it again, and tells the
+ * reader also which servers have gone meanwhile, so that what the reader has put together
+ * stays true. One that began after a revision cannot know them all, and fails with
+ * RevisionCompacted.
+ */
+export class Following implements Follower<WatchRequest, WatchResponse, Event> {
+  readonly finite = false;
+  readonly #policy: RetryPolicy;
+  readonly #clock: Clock;
+  readonly #after: bigint | undefined;
+  readonly #attempts: Attempts;
+  readonly #known = new Map<string, Server>();
+  readonly #told = new Set<string>();
+  #revision: bigint | undefined;
+  #opened = 0;
+
+  /** Throws RangeError for a revision that no service can have given. */
+  constructor(policy: RetryPolicy, clock: Clock, afterRevision?: bigint) {
+    this.#policy = policy;
+    this.#clock = clock;
+    this.#after = this.#revision = checkedRevision(afterRevision);
+    this.#attempts = new Attempts(policy, clock);
+  }
+
+  /** Where another watch could go on; undefined before the first synced. */
+  get revision(): bigint | undefined {
+    return this.#revision;
+  }
+
+  request(): WatchRequest {
+    this.#opened = this.#clock.now();
+    this.#told.clear();
+    return { afterRevision: this.#revision };
+  }
+
+  receive(response: WatchResponse): readonly Event[] {
+    this.#attempts.succeeded();
+    const told = event(response);
+    if (told?.kind === "synced") return [...this.#gone(told.revision), told];
+    if (this.#revision !== undefined) this.#revision = response.revision;
+    if (told === undefined) return [];
+    if (told.kind === "changed") {
+      this.#known.set(told.server.model, told.server);
+      this.#told.add(told.server.model);
+    } else {
+      this.#known.delete(told.server.model);
+    }
+    return [told];
+  }
+
+  failed(error: PoolError): number {
+    if (error instanceof RevisionCompacted && this.#canBeginAgain()) {
+      this.#revision = undefined;
+      return 0;
+    }
+    if (this.#clock.now() - this.#opened > this.#policy.patienceMs) this.#attempts.succeeded();
+    return this.#attempts.failed(error);
+  }
+
+  /** Synced: what was known before and was not told of now is no longer there. */
+  #gone(revision: bigint): readonly Event[] {
+    this.#revision = revision;
+    const gone = [...this.#known.values()].filter((one) => !this.#told.has(one.model));
+    return gone.map((one) => {
+      this.#known.delete(one.model);
+      return { kind: "removed", revision, server: one };
+    });
+  }
+
+  #canBeginAgain(): boolean {
+    return this.#after === undefined && this.#revision !== undefined;
+  }
+}
+
+/**
+ * A hold: asked for again as it was, when its stream broke.
+ *
+ * A break of a stream that was alive is a first failure. The failures of a start are
+ * counted together until the server is READY: else a model that never starts would be
+ * started again for ever.
+ */
+export class Holding implements Follower<HoldRequest, HoldResponse, Server> {
+  readonly finite = false;
+  readonly #asked: HoldRequest;
+  readonly #attempts: Attempts;
+  #alive = false;
+
+  constructor(asked: HoldRequest, policy: RetryPolicy, clock: Clock) {
+    this.#asked = asked;
+    this.#attempts = new Attempts(policy, clock);
+  }
+
+  request(): HoldRequest {
+    this.#alive = false;
+    return this.#asked;
+  }
+
+  receive(response: HoldResponse): readonly Server[] {
+    this.#alive = true;
+    const told = server(response.server);
+    if (told.state === "READY") this.#attempts.succeeded();
+    return [told];
+  }
+
+  failed(error: PoolError): number {
+    if (this.#alive && isBreak(error)) this.#attempts.succeeded();
+    return this.#attempts.failed(error);
+  }
+}
+
+function isBreak(error: PoolError): boolean {
+  return (
+    error instanceof PoolUnavailable || error instanceof Recovering || error instanceof ShuttingDown
+  );
+}
+
+/** A download: what was fetched is kept, so each that gets further is a new beginning. */
+export class Pulling implements Follower<PullRequest, PullResponse, Progress> {
+  readonly finite = true;
+  readonly #asked: PullRequest;
+  readonly #attempts: Attempts;
+  #most: number | undefined;
+
+  constructor(asked: PullRequest, policy: RetryPolicy, clock: Clock) {
+    this.#asked = asked;
+    this.#attempts = new Attempts(policy, clock);
+  }
+
+  request(): PullRequest {
+    return this.#asked;
+  }
+
+  receive(response: PullResponse): readonly Progress[] {
+    const told = progress(response);
+    if (this.#most !== undefined && told.doneBytes > this.#most) this.#attempts.succeeded();
+    this.#most = Math.max(this.#most ?? 0, told.doneBytes);
+    return [told];
+  }
+
+  failed(error: PoolError): number {
+    return this.#attempts.failed(error);
+  }
+}

@@ -1,0 +1,46 @@
+/**
+ * The client of the pool service: ask for a model, get the endpoint of a server that
+ * answers, and talk to that endpoint directly.
+ */
+
+export { ADDRESS_VARIABLE, DEFAULT_ADDRESS } from "./address.js";
+export {
+  PoolClient,
+  Watch,
+  type CallOptions,
+  type ConnectOptions,
+  type EnsureOptions,
+  type EvictOptions,
+  type HoldOptions,
+  type PageOptions,
+  type PullOptions,
+  type WatchOptions,
+} from "./client.js";
+export type { ModelOptions } from "./convert.js";
+export * from "./errors.js";
+export type { Process } from "./held.js";
+export { Hold, type ReadyOptions } from "./hold.js";
+export { DEFAULT_RETRY, type RetryPolicy } from "./retry.js";
+export { PoolStream } from "./stream.js";
+export {
+  EXIT_CAUSES,
+  EXPECTATIONS,
+  SERVER_STATES,
+  type EnsureResult,
+  type Event,
+  type EvictedServer,
+  type Exit,
+  type ExitCause,
+  type Expectation,
+  type Model,
+  type ModelMessage,
+  type Page,
+  type PageMessage,
+  type Progress,
+  type Reloaded,
+  type Server,
+  type ServerMessage,
+  type ServerState,
+  type Totals,
+} from "./types.js";
+export { VERSION } from "./version.js";

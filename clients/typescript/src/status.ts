@@ -1,0 +1,171 @@
+/** From the status of a failed call to a typed error, by its reason, never by its message. */
+
+import { status, type StatusObject } from "@grpc/grpc-js";
+import * as errors from "./errors.js";
+import { PoolError, type PoolErrorDetails, type StatusCode, type Violation } from "./errors.js";
+import {
+  BadRequest,
+  DebugInfo,
+  ErrorInfo,
+  PreconditionFailure,
+  QuotaFailure,
+  RequestInfo,
+  RetryInfo,
+} from "./generated/google/rpc/error_details.js";
+import { Status } from "./generated/google/rpc/status.js";
+
+const DOMAIN = "pool_service";
+const RICH_STATUS = "grpc-status-details-bin";
+
+type ErrorClass = new (message: string, details: PoolErrorDetails) => PoolError;
+
+const BY_REASON: ReadonlyMap<string, ErrorClass> = new Map<string, ErrorClass>([
+  ["RUNTIME_MODEL_CONFLICT", errors.RuntimeModelConflict],
+  ["SERVER_IN_USE", errors.ServerInUse],
+  ["RUNTIME_UNAVAILABLE", errors.RuntimeUnavailable],
+  ["MODEL_REJECTED", errors.ModelRejected],
+  ["MODEL_UNKNOWN", errors.ModelUnknown],
+  ["MODEL_NOT_ON_DISK", errors.ModelNotOnDisk],
+  ["CODE_NOT_TRUSTED", errors.CodeNotTrusted],
+  ["FETCH_FAILED", errors.FetchFailed],
+  ["MODEL_TOO_LARGE", errors.ModelTooLarge],
+  ["POOL_FULL", errors.PoolFull],
+  ["QUEUE_FULL", errors.QueueFull],
+  ["CONFIG_INVALID", errors.ConfigInvalid],
+  ["START_TIMEOUT", errors.StartTimeout],
+  ["START_FAILED", errors.StartFailed],
+  ["CRASH_LOOP", errors.CrashLoop],
+  ["EVICTED", errors.Evicted],
+  ["SHUTTING_DOWN", errors.ShuttingDown],
+  ["RECOVERING", errors.Recovering],
+  ["REVISION_COMPACTED", errors.RevisionCompacted],
+  ["INTERNAL", errors.InternalError],
+]);
+
+/** What is needed of a message type of google.rpc. */
+interface Decoder<M> {
+  decode(bytes: Uint8Array): M;
+}
+
+/** What a call failed with, as gRPC tells it. */
+export type FailedCall = Pick<StatusObject, "code" | "details" | "metadata">;
+
+/** The typed error of a call to `address`, with that timeout, that failed. */
+export function errorOf(call: FailedCall, address: string, timeoutMs?: number): PoolError {
+  const rich = richStatus(call);
+  const info = first(rich, "google.rpc.ErrorInfo", ErrorInfo);
+  if (info?.domain !== DOMAIN) return withoutReason(call, address, timeoutMs);
+  return new (classOf(info.reason))(rich.message, {
+    code: nameOf(call.code),
+    reason: info.reason,
+    metadata: info.metadata,
+    retryAfterMs: retryAfterMs(rich),
+    lastLines: first(rich, "google.rpc.DebugInfo", DebugInfo)?.stackEntries ?? [],
+    violations: violations(rich),
+    requestId: first(rich, "google.rpc.RequestInfo", RequestInfo)?.requestId ?? "",
+  });
+}
+
+/** The rich status; an empty one if there is none that agrees with the plain one. */
+function richStatus(call: FailedCall): Status {
+  const bytes = call.metadata.get(RICH_STATUS)[0];
+  const rich = bytes instanceof Uint8Array ? decoded(Status, bytes) : undefined;
+  return rich?.code === call.code ? rich : Status.fromPartial({});
+}
+
+function decoded<M>(type: Decoder<M>, bytes: Uint8Array): M | undefined {
+  try {
+    return type.decode(bytes);
+  } catch {
+    return undefined; // What does not decode says nothing; the plain status still does.
+  }
+}
+
+function first<M>(rich: Status, name: string, type: Decoder<M>): M | undefined {
+  const packed = rich.details.find((detail) => detail.typeUrl.endsWith(`/${name}`));
+  return packed && decoded(type, packed.value);
+}
+
+function classOf(reason: string): ErrorClass {
+  return reason.startsWith("INVALID_")
+    ? errors.InvalidRequest
+    : (BY_REASON.get(reason) ?? PoolError);
+}
+
+function nameOf(code: status): StatusCode {
+  return (status[code] as StatusCode | undefined) ?? "UNKNOWN";
+}
+
+function retryAfterMs(rich: Status): number | undefined {
+  const info = first(rich, "google.rpc.RetryInfo", RetryInfo);
+  if (info === undefined) return undefined;
+  const { seconds, nanos } = info.retryDelay ?? { seconds: 0n, nanos: 0 };
+  return Number(seconds) * 1000 + nanos / 1e6;
+}
+
+function violations(rich: Status): readonly Violation[] {
+  const bad = first(rich, "google.rpc.BadRequest", BadRequest)?.fieldViolations ?? [];
+  const unmet =
+    first(rich, "google.rpc.PreconditionFailure", PreconditionFailure)?.violations ?? [];
+  const excess = first(rich, "google.rpc.QuotaFailure", QuotaFailure)?.violations ?? [];
+  return [
+    ...bad.map((one) => violation(one.field, one.description, one.reason)),
+    ...unmet.map((one) => violation(one.subject, one.description, one.type)),
+    ...excess.map((one) => violation(one.subject, one.description, "")),
+  ];
+}
+
+function violation(subject: string, description: string, kind: string): Violation {
+  return { subject, description, kind };
+}
+
+/** What gRPC itself says, or a program that is no pool service. */
+function withoutReason(call: FailedCall, address: string, timeoutMs?: number): PoolError {
+  const code = nameOf(call.code);
+  const details = call.details || "no details";
+  switch (call.code) {
+    case status.UNAVAILABLE:
+      return new errors.PoolUnavailable(
+        `cannot reach the pool service at ${address}: ${essence(details)}`,
+        { code },
+      );
+    case status.DEADLINE_EXCEEDED:
+      return deadlineExceeded(timeoutMs);
+    case status.UNIMPLEMENTED:
+      return new PoolError(
+        `what answers at ${address} does not know this call: ` +
+          "it is another program, or an older pool service",
+        { code },
+      );
+    case status.CANCELLED:
+      return new errors.Cancelled(
+        `the call to ${address} was cancelled: the service has more calls waiting than it takes`,
+        { code },
+      );
+    default:
+      return new PoolError(`the call to ${address} failed with ${code}: ${details}`, {
+        code,
+      });
+  }
+}
+
+/** The error of a caller whose own limit is over. */
+export function deadlineExceeded(timeoutMs?: number, cause?: unknown): errors.DeadlineExceeded {
+  const limit = timeoutMs === undefined ? "in time" : `within ${String(timeoutMs)} ms`;
+  return new errors.DeadlineExceeded(`no answer ${limit}; what the service has begun goes on`, {
+    code: "DEADLINE_EXCEEDED",
+    cause,
+  });
+}
+
+/** The error of a stream without an end that the service ended without a word. */
+export function ended(): errors.PoolUnavailable {
+  return new errors.PoolUnavailable("the service ended the stream", { code: "UNAVAILABLE" });
+}
+
+/** The cause that gRPC names among what it did: what a person can act on. */
+function essence(details: string): string {
+  const cause = /Last error: (?:Error: )?(?<cause>.*?)\.? Resolution note:/s.exec(details)?.groups
+    ?.cause;
+  return cause ?? details;
+}

@@ -1,0 +1,154 @@
+/** Calls over a channel of gRPC, as promises. */
+
+import {
+  Client,
+  credentials,
+  Metadata,
+  status,
+  type CallOptions,
+  type ClientOptions,
+  type ClientReadableStream,
+  type MethodDefinition,
+  type StatusObject,
+} from "@grpc/grpc-js";
+import { channelOptions } from "./address.js";
+import { Cancellation, type Stop } from "./cancellation.js";
+import { Cancelled } from "./errors.js";
+import { errorOf } from "./status.js";
+
+/** The channel to one service, and what is under way on it. */
+export class Transport {
+  /** As messages name it. */
+  readonly address: string;
+  readonly #client: Client;
+  readonly #underWay = new Set<Cancellation>();
+  #closed = false;
+
+  constructor(address: string, options: Partial<ClientOptions>) {
+    this.address = address;
+    this.#client = new Client(address, credentials.createInsecure(), {
+      ...channelOptions(),
+      ...options,
+    });
+  }
+
+  /** Begin an operation, which its signal or the end of the client gives up; release it after. */
+  begin(signal: AbortSignal | undefined): Cancellation {
+    const operation: Cancellation = new Cancellation(signal, () => {
+      this.#underWay.delete(operation);
+    });
+    this.#underWay.add(operation);
+    if (this.#closed) operation.cancel(this.#closedError());
+    return operation;
+  }
+
+  /** Make a call with one answer. Rejects with a PoolError. */
+  unary<Q, R>(
+    method: MethodDefinition<Q, R>,
+    request: Q,
+    operation: Cancellation,
+    limits: {
+      readonly remainingMs?: number | undefined;
+      readonly timeoutMs?: number | undefined;
+    },
+  ): Promise<R> {
+    const { remainingMs, timeoutMs } = limits;
+    const options: CallOptions =
+      remainingMs === undefined ? {} : { deadline: Date.now() + remainingMs };
+    return operation.wait<R>((resolve, reject) => {
+      const call = this.#client.makeUnaryRequest(
+        method.path,
+        method.requestSerialize,
+        method.responseDeserialize,
+        request,
+        new Metadata(),
+        options,
+        (failure, response) => {
+          if (failure) reject(errorOf(failure, this.address, timeoutMs));
+          else resolve(response as R);
+        },
+      );
+      return () => {
+        call.cancel();
+      };
+    });
+  }
+
+  /** Make a call that is answered with a stream. */
+  open<Q, R>(method: MethodDefinition<Q, R>, request: Q, operation: Cancellation): Incoming<R> {
+    if (operation.error !== undefined) throw operation.error;
+    const call = this.#client.makeServerStreamRequest(
+      method.path,
+      method.requestSerialize,
+      method.responseDeserialize,
+      request,
+    );
+    return new Incoming(call, this.address, operation);
+  }
+
+  /** Give up what is under way, and close the channel. */
+  close(): void {
+    this.#closed = true;
+    for (const operation of [...this.#underWay]) operation.cancel(this.#closedError());
+    this.#client.close();
+  }
+
+  #closedError(): Cancelled {
+    return new Cancelled(`the client of ${this.address} was closed`, { code: "CANCELLED" });
+  }
+}
+
+/** The messages of a stream, read one by one. */
+export class Incoming<R> {
+  readonly #call: ClientReadableStream<R>;
+  readonly #address: string;
+  readonly #operation: Cancellation;
+  readonly #forget: Stop;
+  #status: StatusObject | undefined;
+  #wake: Stop | undefined;
+
+  constructor(call: ClientReadableStream<R>, address: string, operation: Cancellation) {
+    this.#call = call;
+    this.#address = address;
+    this.#operation = operation;
+    this.#forget = operation.onCancel(() => {
+      call.cancel();
+    });
+    call.on("readable", () => this.#wake?.());
+    call.on("status", (told: StatusObject) => {
+      this.#status = told;
+      this.#wake?.();
+    });
+    // The status says the same; but an error without a listener would end the process.
+    call.on("error", () => undefined);
+  }
+
+  /** The next message; undefined at the end. Rejects with a PoolError. */
+  async next(): Promise<R | undefined> {
+    for (;;) {
+      if (this.#operation.error !== undefined) throw this.#operation.error;
+      const message = this.#call.read() as R | null;
+      if (message !== null) return message;
+      if (this.#status !== undefined) break;
+      await this.#news();
+    }
+    if (this.#status.code === status.OK) return undefined;
+    throw errorOf(this.#status, this.#address);
+  }
+
+  /** End the call. */
+  cancel(): void {
+    this.#forget();
+    this.#call.cancel();
+  }
+
+  async #news(): Promise<void> {
+    await this.#operation.wait<undefined>((resolve) => {
+      this.#wake = () => {
+        resolve(undefined);
+      };
+      return () => undefined;
+    });
+    this.#wake = undefined;
+  }
+}
