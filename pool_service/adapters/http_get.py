@@ -24,10 +24,10 @@ async def get(host: str, port: int, path: str, timeout: float) -> Answer | None:
     try:
         async with asyncio.timeout(timeout):
             family = socket.AF_INET6 if ":" in host else socket.AF_INET
-            # A bare one costs half of what a transport with streams does, and when it is closed
+            # A bare one costs less than a transport with streams, and when it is closed
             # it is so at once: whoever counts the peer's connections next does not count it.
             with socket.socket(family, socket.SOCK_STREAM) as peer:
-                peer.setblocking(False)
+                peer.settimeout(0)
                 return await _exchange(peer, host, port, path)
     except (OSError, TimeoutError, h11.ProtocolError):
         return None
