@@ -15,7 +15,7 @@ import sys
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -37,6 +37,9 @@ HERDS = (1000, 10_000)
 ROUNDS = 7
 CALLS = 200
 IDLE_SECONDS = 30.0
+SETTLING = 5.0
+"""Seconds after the last start, so that what it leaves to do is done."""
+
 PAGE = 5
 START_TIMEOUT = 600.0
 
@@ -89,10 +92,11 @@ def _config(count: int) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Pool:
-    """A service with so many READY servers."""
+    """A service with so many READY servers; upkeep: its share of a processor while idle."""
 
     service: RunningService
     servers: int
+    upkeep: float = 0.0
 
     @property
     def cpu(self) -> float:
@@ -119,7 +123,16 @@ def _pool(directory: Path, config: Path, servers: int) -> Iterator[Pool]:
     arguments = ["--config", str(config)]
     with running(directory / f"size-{servers}", arguments=arguments) as service:
         asyncio.run(_fill(service.address, servers))
-        yield Pool(service, servers)
+        time.sleep(SETTLING)
+        pool = Pool(service, servers)
+        yield replace(pool, upkeep=_idle_share(pool))
+
+
+def _idle_share(pool: Pool) -> float:
+    """Nobody calls; what is done is to look after the servers."""
+    before, began = pool.cpu, time.monotonic()
+    time.sleep(IDLE_SECONDS)
+    return (pool.cpu - before) / 1e3 / (time.monotonic() - began)
 
 
 async def _fill(address: str, servers: int) -> None:
@@ -130,13 +143,14 @@ async def _fill(address: str, servers: int) -> None:
 
 
 async def _cost(pool: Pool, act: Act) -> float:
-    """Milliseconds of processor for one of what `act` does."""
+    """Milliseconds of processor for one of what `act` does, beside what it uses while idle."""
     async with grpc.aio.insecure_channel(pool.service.address) as channel:
         stub: Stub = pb_grpc.PoolServiceStub(channel)
         await stub.List(pb.ListRequest(page_size=1))
-        before = pool.cpu
+        before, began = pool.cpu, time.monotonic()
         times = await act(stub)
-        return (pool.cpu - before) / times
+        upkeep = (time.monotonic() - began) * 1e3 * pool.upkeep
+        return (pool.cpu - before - upkeep) / times
 
 
 async def _in_turn(
@@ -209,13 +223,9 @@ async def _by_servers(few: Pool, many: Pool, rounds: int) -> list[Figure]:
 
 
 def _idle(few: Pool, many: Pool) -> Figure:
-    """Nobody calls; what is done is to look after the servers."""
-    before, began = (few.cpu, many.cpu), time.monotonic()
-    time.sleep(IDLE_SECONDS)
-    took = (time.monotonic() - began) * 1e3
-    idle = [(pool.cpu - at) / took * 100 for pool, at in zip((few, many), before, strict=True)]
     name = f"processor share while idle, {many.servers} servers (aim: under 1 %)"
-    return compare("size", name, f"{few.servers} servers", [(idle[1], idle[0])], unit="%")
+    pairs = [(many.upkeep * 100, few.upkeep * 100)]
+    return compare("size", name, f"{few.servers} servers", pairs, unit="%")
 
 
 def _memory(few: Pool, many: Pool) -> Figure:

@@ -38,7 +38,7 @@ FRESH = 1.0
 FAST_SURVEY = 0.5
 """Seconds between looks while something starts or waits for room."""
 
-COST_SHARE = 0.01
+COST_SHARE = 0.003
 """The share of a processor that the looks may take at most."""
 
 LOOKED_AT = 32
