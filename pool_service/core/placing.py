@@ -38,8 +38,11 @@ FRESH = 1.0
 FAST_SURVEY = 0.5
 """Seconds between looks while something starts or waits for room."""
 
-COST_SHARE = 0.003
-"""The share of a processor that the looks may take at most."""
+COST_SHARE = 0.01
+"""The share of a processor that the looks may take at most while somebody waits for them."""
+
+CALM_SHARE = 0.003
+"""The same while nothing starts."""
 
 LOOKED_AT = 32
 """Servers at which one look is, in turn, beside those whose memory is not known yet: where
@@ -172,13 +175,14 @@ class Placing(Use):
         living = len(self._roster) - self._roster.count(life.WITHOUT_PROCESS)
         lined_up = len(self._queue) > len(self._unappraised)
         if lined_up or self._unmeasured or self._roster.count({Phase.STARTING}):
-            pause = FAST_SURVEY
+            pause, share = FAST_SURVEY, COST_SHARE
         else:
             portions = max(living / LOOKED_AT, 1)
             pause = self._limits.survey_interval / portions if living else FOREVER
+            share = CALM_SHARE
         cost = self._survey.cost if self._survey else 0.0
         last = max(self._surveyed_at, 0.0)
-        self._deadlines.set(SURVEY, last + max(pause, cost / COST_SHARE))
+        self._deadlines.set(SURVEY, last + max(pause, cost / share))
 
     def _is_fresh(self, now: float) -> bool:
         """Whether the last look is good enough to start something by."""
