@@ -17,8 +17,8 @@ class Follower:
         self._newest: Server | None = None
         self._woken = asyncio.Event()
 
-    def put(self, server: Server) -> None:
-        """This is how the server is now."""
+    def put(self, server: Server | None) -> None:
+        """This is how the server is now; None: there is none."""
         self._newest = server
         self._woken.set()
 

@@ -214,6 +214,7 @@ class Pool:
             try:
                 asked = HoldRequested(ticket, model, runtime_model, keep_alive, download, holder)
                 self.feed(asked)
+                follower.put(self._machine.get(name))
                 while not end.done():
                     server = follower.take()
                     if server is not None:
@@ -385,7 +386,8 @@ class Pool:
         server, removed = change.server, change.removed
         self._remember(server, removed=removed)
         self._history.append(server, removed=removed)
-        self._holders.tell(server)
+        if not change.of_holds:
+            self._holders.tell(server)
         if removed or change.before is not server.phase:
             _log_transition(change)
 

@@ -17,7 +17,13 @@ import psutil
 import structlog
 
 from pool_service.adapters.exits import ExitWatch, gone, outlasting_shortage
-from pool_service.adapters.identity import identity_of, is_alive, is_in_group, is_session_leader
+from pool_service.adapters.identity import (
+    identity_of,
+    is_alive,
+    is_in_group,
+    is_session_leader,
+    variable_of,
+)
 from pool_service.adapters.launch import NONCE_VARIABLE
 from pool_service.core.types import Identity
 
@@ -28,12 +34,13 @@ _log = structlog.get_logger(__name__)
 class Family:
     """What is known of a process's descendants: whose, by which nonce, and the proven ones.
 
-    leader_pid: None where it is not known.
+    leader_pid: None where it is not known; others: pids that are certainly no descendants.
     """
 
     leader_pid: int | None
     nonce: str
     members: frozenset[Identity] = frozenset()
+    others: frozenset[int] = frozenset()
 
 
 def members_of(leader: Identity) -> frozenset[Identity]:
@@ -51,22 +58,31 @@ def group_members(leader_pid: int) -> frozenset[Identity]:
 
 def survivors(family: Family) -> frozenset[Identity]:
     """Every proven descendant that is alive. Blocking: some microseconds for each process."""
-    known = family.members | carriers({family.nonce}).get(family.nonce, frozenset())
+    found = carriers({family.nonce}, family.others)
+    known = family.members | found.get(family.nonce, frozenset())
     group = group_members(family.leader_pid) if family.leader_pid else frozenset[Identity]()
     return _alive(known) | (group if group & known else frozenset())
 
 
-def carriers(nonces: Collection[str]) -> dict[str, frozenset[Identity]]:
+def carriers(
+    nonces: Collection[str], others: Collection[int] = ()
+) -> dict[str, frozenset[Identity]]:
     """The processes that have one of the nonces in their environment, by the nonce.
+
+    others: pids of which it is known that they have none of them.
 
     Blocking: some ten microseconds for each process of the machine.
     """
     found: dict[str, frozenset[Identity]] = {}
     for pid in psutil.pids():
+        if pid in others or pid == os.getpid():
+            continue
+        nonce = variable_of(pid, NONCE_VARIABLE)
+        if not nonce or nonce not in nonces:
+            continue
         before = identity_of(pid)
-        nonce = _nonce_of(pid) if before and pid != os.getpid() else None
         # The same before and after, so that it was this one's environment that was read.
-        if before and nonce in nonces and nonce and is_alive(before):
+        if before and variable_of(pid, NONCE_VARIABLE) == nonce and is_alive(before):
             found[nonce] = found.get(nonce, frozenset()) | {before}
     return found
 
@@ -126,13 +142,6 @@ def _signalled(identity: Identity, *signals: signal.Signals) -> bool:
         _log.warning("may not signal what a process left behind", pid=identity.pid)
         return False
     return True
-
-
-def _nonce_of(pid: int) -> str | None:
-    try:
-        return psutil.Process(pid).environ().get(NONCE_VARIABLE)
-    except psutil.Error:
-        return None
 
 
 def _parent_of(pid: int) -> int | None:

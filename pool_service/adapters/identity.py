@@ -12,6 +12,8 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+import psutil
+
 from pool_service.core.types import Identity
 
 
@@ -112,6 +114,13 @@ if sys.platform == "darwin":
         start = info.start_seconds * 1_000_000 + info.start_microseconds
         return ProcessStatus(start_time=start, is_zombie=info.status == _SZOMB)
 
+    def variable_of(pid: int, name: str) -> str | None:
+        """A variable of the environment that a process was started with; None if not to be had."""
+        try:
+            return psutil.Process(pid).environ().get(name)
+        except psutil.Error:
+            return None
+
     @functools.cache
     def boot_id() -> str:
         """A name of this boot of the machine."""
@@ -126,6 +135,18 @@ else:
             return parse_stat(Path(f"/proc/{pid}/stat").read_bytes())
         except (FileNotFoundError, ProcessLookupError):
             return None
+
+    def variable_of(pid: int, name: str) -> str | None:
+        """A variable of the environment that a process was started with; None if not to be had.
+
+        A tenth of what psutil takes, which matters where all processes are asked.
+        """
+        try:
+            environment = b"\0" + Path(f"/proc/{pid}/environ").read_bytes()
+        except OSError:
+            return None
+        _, found, rest = environment.partition(b"\0" + os.fsencode(name) + b"=")
+        return os.fsdecode(rest.partition(b"\0")[0]) if found else None
 
     @functools.cache
     def boot_id() -> str:

@@ -58,14 +58,17 @@ class LogStore:
         """
         path = self.path_of(model, generation)
         directory = path.parent
-        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        path.unlink(missing_ok=True)  # of an earlier service, which counted from 1 as well
+        # First: another thread may be about to remove what no living process writes to.
+        self._live.add(path)
         try:
+            directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+            path.unlink(missing_ok=True)  # of an earlier service, which counted from 1 as well
             _claim_block(path)
         except OSError:
-            path.unlink(missing_ok=True)
+            self._live.discard(path)
+            with contextlib.suppress(OSError):
+                path.unlink()
             raise
-        self._live.add(path)
         with contextlib.suppress(OSError):
             self._prune(directory, path)
             self._prune_models()
@@ -190,7 +193,7 @@ def _remove_logs(directory: Path) -> None:
 
 def _trim_quietly(path: Path, max_bytes: int) -> None:
     try:
-        if trim_file(path, max_bytes):
+        if path.stat().st_size > max_bytes and trim_file(path, max_bytes):
             _log.warning("cut a log that grew too large", path=str(path), max_bytes=max_bytes)
     except FileNotFoundError:
         return

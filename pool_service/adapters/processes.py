@@ -171,10 +171,16 @@ class LocalProcesses:
         owned = self._owned.get(identity)
         if owned is None:
             return
-        family = Family(identity.pid, owned.nonce, owned.members)
+        family = Family(identity.pid, owned.nonce, owned.members, self._pids_but(owned))
         await end_all(self._watch, family, self._term_timeout)
         await asyncio.to_thread(self._clean_up, owned)
         self._owned.pop(identity, None)
+
+    def _pids_but(self, owned: _Owned) -> frozenset[int]:
+        """The other servers that were started here: until one is reaped its pid is its own."""
+        children = ((each.identity.pid, each.popen) for each in self._owned.values())
+        running = {pid for pid, popen in children if popen and popen.returncode is None}
+        return frozenset(running - {owned.identity.pid})
 
     async def _found(self, nonce: str) -> Identity | None:
         leader = await _outlasting(lambda: _leader_of(nonce))

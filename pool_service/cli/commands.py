@@ -69,7 +69,11 @@ def pool_service(ctx: click.Context, address: str | None) -> None:
 @click.pass_context
 def serve(ctx: click.Context, /, config_file: Path | None, **options: object) -> None:
     """Run the service until SIGTERM or Ctrl-C, which drain and stop its servers."""
-    from pool_service import app, config
+    from pool_service.cli.leaving_out import leaving_out
+
+    # structlog takes rich where it is there, for tracebacks that we want plain: a sixth of a start.
+    with leaving_out("rich"):
+        from pool_service import app, config
 
     overrides = {name: value for name, value in options.items() if value not in {None, ()}}
     source = config.ConfigSource(config_file, overrides, os.environ)

@@ -122,7 +122,9 @@ class ServiceSection(Section):
     )
     pulse_interval: PositiveSeconds = Field(
         default=_LIMITS.pulse_interval,
-        description="The time between two looks at a READY server, whether it still answers.",
+        description="The time between two looks at a READY server, whether it still answers. "
+        "With more servers than five looks a second are enough for, those that answer are looked "
+        "at less often.",
     )
     pulse_limit: Count = Field(
         default=_LIMITS.pulse_limit,

@@ -10,7 +10,7 @@ available, and what it might have grown by is no longer to be kept for it.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import Enum, auto
 
@@ -51,7 +51,9 @@ class Room:
     """The room there is. Bytes; FOREVER where there is no limit.
 
     growth: what the residents may still grow by; available: what the machine has left for
-    servers; returning: memory of servers that are gone may not be available yet.
+    servers; returning: memory of servers that are gone may not be available yet; residents:
+    asked for only where room lacks, since they are many; taken: how many of them count for
+    each group; groups: how many may.
     """
 
     budget: float
@@ -59,7 +61,8 @@ class Room:
     growth: int
     available: float
     returning: bool
-    residents: tuple[Resident, ...]
+    residents: Callable[[], tuple[Resident, ...]]
+    taken: Mapping[str, int]
     groups: Mapping[str, int]
 
 
@@ -113,12 +116,13 @@ def verdict(demand: Demand, room: Room, now: float) -> Verdict:
     short = shortage(demand, room)
     if short.is_none:
         return Admit()
-    leaving = [one for one in room.residents if one.standing is Standing.LEAVING]
+    residents = room.residents()
+    leaving = [one for one in residents if one.standing is Standing.LEAVING]
     if short.without(leaving).is_none:
         return Wait(f"{_names(leaving)} to be gone", passable=False)
     if room.returning and short.is_of_machine_only:
         return Wait("the memory of a server that is gone to come back", passable=False)
-    return _make_room(demand, room, short.without(leaving), now)
+    return _make_room(demand, residents, short.without(leaving), now)
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,7 +164,7 @@ def shortage(demand: Demand, room: Room) -> Shortage:
     """What lacks for it, if nobody goes."""
     groups = {}
     for group in demand.groups:
-        there = sum(group in one.groups for one in room.residents)
+        there = room.taken.get(group, 0)
         excess = there + 1 - room.groups.get(group, there + 1)
         if excess > 0:
             groups[group] = excess
@@ -169,10 +173,12 @@ def shortage(demand: Demand, room: Room) -> Shortage:
     return Shortage(of_budget, of_machine, groups)
 
 
-def _make_room(demand: Demand, room: Room, short: Shortage, now: float) -> Verdict:
-    unused = [one for one in room.residents if one.standing is Standing.UNUSED]
+def _make_room(
+    demand: Demand, residents: tuple[Resident, ...], short: Shortage, now: float
+) -> Verdict:
+    unused = [one for one in residents if one.standing is Standing.UNUSED]
     settled = [one for one in unused if one.resides_until <= now]
-    busy = [one for one in room.residents if one.standing is Standing.BUSY]
+    busy = [one for one in residents if one.standing is Standing.BUSY]
     for choice in (settled, unused, unused + busy):
         chosen = _chosen(choice, short, now)
         if chosen is None:
@@ -180,11 +186,11 @@ def _make_room(demand: Demand, room: Room, short: Shortage, now: float) -> Verdi
         if choice is settled or choice is unused or demand.waited >= PATIENCE:
             return EvictFirst(tuple(one.candidate.model for one in chosen), _why(chosen, now))
         return Wait(f"{_names(busy)} to be less busy", passable=True)
-    coming = [one for one in room.residents if one.standing is Standing.COMING]
+    coming = [one for one in residents if one.standing is Standing.COMING]
     if demand.waited >= PATIENCE and _chosen(unused + busy + coming, short, now) is not None:
         # Else those that pass it would always be in its way, each in its turn.
         return Wait(f"{_names(coming)} to have started", passable=False)
-    kept = coming + [one for one in room.residents if one.standing is Standing.FIXED]
+    kept = coming + [one for one in residents if one.standing is Standing.FIXED]
     why = f"{_names(kept)} to go, which the pool does not evict" if kept else "memory"
     return Wait(why, passable=True)
 

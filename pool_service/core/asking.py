@@ -54,10 +54,10 @@ class Asking(Recovery):
         if server is not None and self._is_there(server):
             self._marked.discard(model)
             self._touch(model, now)
-            self._put(life.used(server, event.keep_alive, now))
+            self._put(life.used(server, event.keep_alive, now), of_holds=True)
         else:
             self._wait(model, event, server, now)
-            self._put(self._roster[model])
+            self._put(self._roster[model], of_holds=True)
 
     def _hold_ended(self, event: HoldEnded, now: float) -> None:
         self._waiting.leave(event.ticket)
@@ -68,7 +68,7 @@ class Asking(Recovery):
         last = not self._holds.count(server.model)
         if server.phase is Phase.READY and last:
             server = life.released(server, now)
-        self._put(server)
+        self._put(server, of_holds=True)
         self._give_up_unwanted(server.model, now)
 
     # --- refusing -----------------------------------------------------------------------

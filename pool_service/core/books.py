@@ -73,8 +73,8 @@ class Books:
         self._vitality = dict[str, Vitality]()
         self._out: list[Command] = []
 
-    def _put(self, server: Server) -> None:
-        """A change that everybody who watches is told."""
+    def _put(self, server: Server, *, of_holds: bool = False) -> None:
+        """A change that everybody who watches is told; see Publish."""
         server = replace(server, holds=self._holds.count(server.model))
         before = self._roster.put(server)
         if server.phase is not Phase.QUEUED:
@@ -94,7 +94,7 @@ class Books:
             self._lost_ports.pop(server.model, None)
         self._room_changed = True
         self._arm(server)
-        self._out.append(Publish(server, before.phase if before else None))
+        self._out.append(Publish(server, before.phase if before else None, of_holds=of_holds))
 
     def _keep(self, server: Server) -> None:
         """A change that nobody watches for."""

@@ -34,7 +34,7 @@ class Ceiling(StandingBy):
 
     def _surveyed(self, event: Surveyed, now: float) -> None:
         super()._surveyed(event, now)
-        for server in list(self._roster):
+        for server in self._seen():
             if self._is_overgrown(server, now) and not self._others(server.model):
                 self._renew(server, now)
             else:

@@ -39,7 +39,14 @@ FAST_SURVEY = 0.5
 """Seconds between looks while something starts or waits for room."""
 
 COST_SHARE = 0.01
-"""The share of a processor that the looks may take at most."""
+"""The share of a processor that the looks may take at most while somebody waits for them."""
+
+CALM_SHARE = 0.003
+"""The same while nothing starts."""
+
+LOOKED_AT = 32
+"""Servers at which one look is, in turn, beside those whose memory is not known yet: where
+there are more, looks are as much more frequent, and none of them takes long."""
 
 CALM = 10.0
 """Seconds without pressure from outside until something is started again."""
@@ -63,6 +70,7 @@ class Placing(Use):
         self._survey: Survey | None = None
         self._surveyed_at = -FOREVER
         self._surveying = False
+        self._looked_at: tuple[Server, ...] = ()
         self._survey_began = -FOREVER
         self._pressed_until = -FOREVER
         self._is_pressed = False
@@ -117,25 +125,34 @@ class Placing(Use):
     def _take_survey(self, now: float) -> None:
         if not self._surveying:
             self._surveying, self._survey_began = True, now
-            living = tuple(server for server in self._roster if server.identity is not None)
-            self._out.append(TakeSurvey(living))
+            new = [self._roster[model] for model in self._unmeasured]
+            those = [*self._roster.of(Phase.STARTING), *new, *self._roster.take_turns(LOOKED_AT)]
+            self._looked_at = tuple({server.model: server for server in those}.values())
+            self._out.append(TakeSurvey(self._looked_at))
 
     def _surveyed(self, event: Surveyed, now: float) -> None:
         self._surveying = False
         self._surveyed_at = now
         self._room_changed = True
-        self._unmeasured.clear()
         if event.survey is None:
+            # Nobody waits for what cannot be seen.
+            self._unmeasured.clear()
             return
         self._survey = event.survey
         if event.survey.pressured:
             self._pressed_until = now + CALM
         self._is_pressed = now < self._pressed_until
         footprints = event.survey.footprints
-        for server in list(self._roster):
+        for server in self._seen():
+            self._unmeasured.discard(server.model)
             identity = server.identity
             if identity is not None and identity in footprints:
                 self._measured(server, life.measured(server, footprints[identity]))
+
+    def _seen(self) -> list[Server]:
+        """Those at which the last look was, as they are now."""
+        found = [self._server_of(one.named, one.generation) for one in self._looked_at]
+        return [server for server in found if server is not None]
 
     def _measured(self, server: Server, measured: Server) -> None:
         if server.phase is Phase.READY and measured.peak > max(server.peak, server.expected):
@@ -158,12 +175,14 @@ class Placing(Use):
         living = len(self._roster) - self._roster.count(life.WITHOUT_PROCESS)
         lined_up = len(self._queue) > len(self._unappraised)
         if lined_up or self._unmeasured or self._roster.count({Phase.STARTING}):
-            pause = FAST_SURVEY
+            pause, share = FAST_SURVEY, COST_SHARE
         else:
-            pause = self._limits.survey_interval if living else FOREVER
+            portions = max(living / LOOKED_AT, 1)
+            pause = self._limits.survey_interval / portions if living else FOREVER
+            share = CALM_SHARE
         cost = self._survey.cost if self._survey else 0.0
         last = max(self._surveyed_at, 0.0)
-        self._deadlines.set(SURVEY, last + max(pause, cost / COST_SHARE))
+        self._deadlines.set(SURVEY, last + max(pause, cost / share))
 
     def _is_fresh(self, now: float) -> bool:
         """Whether the last look is good enough to start something by."""
@@ -244,9 +263,6 @@ class Placing(Use):
             self._put(told)
 
     def _room(self, now: float) -> Room:
-        residents = tuple(
-            self._resident(server, now) for server in self._roster if server.takes_room
-        )
         available = FOREVER
         if self._survey is not None:
             # What only waits to become a server gives way.
@@ -258,9 +274,13 @@ class Placing(Use):
             growth=self._roster.growth,
             available=available,
             returning=now < self._gone_at + RETURN_TIME,
-            residents=residents,
+            residents=lambda: self._residents(now),
+            taken=self._roster.groups,
             groups=self._limits.groups,
         )
+
+    def _residents(self, now: float) -> tuple[Resident, ...]:
+        return tuple(self._resident(server, now) for server in self._roster if server.takes_room)
 
     def _resident(self, server: Server, now: float) -> Resident:
         candidate = Candidate(

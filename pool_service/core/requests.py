@@ -229,12 +229,14 @@ class Learn:
 class Publish:
     """Tell everybody who watches: this server is now like this, or is gone.
 
-    before: the phase that it was in, None if it is new.
+    before: the phase that it was in, None if it is new; of_holds: nothing but who holds it has
+    changed, which is no news to those who do.
     """
 
     server: Server
     before: Phase | None
     removed: bool = False
+    of_holds: bool = False
 
 
 @dataclass(frozen=True, slots=True)

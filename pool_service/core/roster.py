@@ -1,9 +1,10 @@
-"""The servers of the pool, ordered by model, counted by phase, their memory added up."""
+"""The servers of the pool, ordered by model, grouped by phase, their memory added up."""
 
 from bisect import bisect_left, bisect_right, insort
-from collections import Counter
-from collections.abc import Iterator
+from collections import Counter, OrderedDict
+from collections.abc import Iterator, Mapping
 from collections.abc import Set as AbstractSet
+from itertools import islice
 
 from pool_service.core.types import Phase, Server
 
@@ -18,7 +19,9 @@ class Roster:
     def __init__(self) -> None:
         self._servers: dict[str, Server] = {}
         self._models: list[str] = []
-        self._counts: Counter[Phase] = Counter()
+        self._by_phase: dict[Phase, dict[str, None]] = {phase: {} for phase in Phase}
+        self._groups: Counter[str] = Counter()
+        self._turns: OrderedDict[str, None] = OrderedDict()
         self.reserved = 0
         self.growth = 0
 
@@ -36,14 +39,23 @@ class Roster:
             insort(self._models, server.model)
         else:
             self._count(before, -1)
+            if before.phase is not server.phase:
+                del self._by_phase[before.phase][server.model]
         self._count(server, 1)
+        self._by_phase[server.phase][server.model] = None
         self._servers[server.model] = server
+        if server.identity is None:
+            self._turns.pop(server.model, None)
+        else:
+            self._turns.setdefault(server.model)
         return before
 
     def remove(self, model: str) -> Server:
         """Take it out and return it."""
         server = self._servers.pop(model)
         self._count(server, -1)
+        del self._by_phase[server.phase][model]
+        self._turns.pop(model, None)
         del self._models[bisect_left(self._models, model)]
         return server
 
@@ -54,10 +66,28 @@ class Roster:
 
     def count(self, phases: AbstractSet[Phase]) -> int:
         """How many servers are in one of these phases."""
-        return sum(self._counts[phase] for phase in phases)
+        return sum(len(self._by_phase[phase]) for phase in phases)
+
+    def of(self, phase: Phase) -> list[Server]:
+        """Those that are in this phase, the longest first."""
+        return [self._servers[model] for model in self._by_phase[phase]]
+
+    def take_turns(self, most: int) -> list[Server]:
+        """Of those that have a process the ones whose turn it is, at most so many."""
+        models = list(islice(self._turns, most))
+        for model in models:
+            self._turns.move_to_end(model)
+        return [self._servers[model] for model in models]
+
+    @property
+    def groups(self) -> Mapping[str, int]:
+        """How many servers that take up room count for each group; absent or 0: none."""
+        return self._groups
 
     def _count(self, server: Server, sign: int) -> None:
-        self._counts[server.phase] += sign
+        if server.takes_room:
+            for group in server.settings.groups:
+                self._groups[group] += sign
         self.reserved += sign * server.reserved
         self.growth += sign * server.growth
 

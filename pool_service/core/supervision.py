@@ -8,10 +8,20 @@ what an earlier service left, and `Machine` the callers' side. All write the sam
 from pool_service.core import backoff, steps
 from pool_service.core import lifecycle as life
 from pool_service.core.books import Books
+from pool_service.core.catalogue import Catalogue
 from pool_service.core.errors import CrashLoop, PoolError
 from pool_service.core.failures import is_crash, lasting_failure, start_failure, was_killed
 from pool_service.core.requests import Ensured, Learn
-from pool_service.core.types import Cause, Diagnosis, ExitReport, Phase, Server, StopSignal
+from pool_service.core.types import (
+    FOREVER,
+    Cause,
+    Diagnosis,
+    ExitReport,
+    Limits,
+    Phase,
+    Server,
+    StopSignal,
+)
 
 DIES_UNASKED = frozenset({Cause.CRASHED, Cause.START_TIMEOUT, Cause.WEDGED})
 """Causes after which the server is shown as FAILED instead of forgotten."""
@@ -19,9 +29,18 @@ DIES_UNASKED = frozenset({Cause.CRASHED, Cause.START_TIMEOUT, Cause.WEDGED})
 AFTER_RUNNING_OUT = 1.25
 """So much more than ever before is expected of one that ran out of memory."""
 
+PULSES_A_SECOND = 5.0
+"""Looks at READY servers that answered the last one, over the whole pool: a look costs half a
+millisecond, so that the looks take no more than some thousandths of a processor. Where they
+are many each is looked at less often, and one that does not answer as often as ever."""
+
 
 class Supervision(Books):
     """What happens to processes, and what is done about it."""
+
+    def __init__(self, catalogue: Catalogue, limits: Limits) -> None:
+        super().__init__(catalogue, limits)
+        self._last_turn = -FOREVER
 
     # --- starting -----------------------------------------------------------------
 
@@ -91,7 +110,11 @@ class Supervision(Books):
             self._answer(wait.ticket, Ensured(server, wait.starts))
 
     def _next_pulse(self, now: float) -> float:
-        return now + self._limits.pulse_interval
+        """Each has a turn of its own, also where all became READY at once, as by an adoption."""
+        interval, pace = self._limits.pulse_interval, 1 / PULSES_A_SECOND
+        queue = self._roster.count({Phase.READY}) * pace
+        self._last_turn = min(max(interval, self._last_turn + pace - now), interval + queue) + now
+        return self._last_turn
 
     # --- ending -------------------------------------------------------------------
 

@@ -92,7 +92,7 @@ class Upkeep(Ceiling):
             unknown = steps.UseReported(model, generation, Activity(None))
             self._use_reported(server, unknown, now)
         elif event.command == "TakePulse" and server.phase is Phase.READY:
-            self._keep(life.pulse_due(server, now + self._limits.pulse_interval))
+            self._keep(life.pulse_due(server, self._next_pulse(now)))
         elif event.command == "AwaitExit":
             if server.phase is Phase.STARTING:
                 self._refuse(model, event.error)

@@ -154,4 +154,5 @@ class Use(Supervision):
         if vitality.missed >= self._limits.pulse_limit:
             self._stop(server, Cause.WEDGED, now)
         else:
-            self._keep(life.pulse_due(server, now + interval))
+            due = self._next_pulse(now) if event.pulse.answered else now + interval
+            self._keep(life.pulse_due(server, due))

@@ -1,5 +1,7 @@
 """From the pool's values to the messages of the wire."""
 
+from typing import TypeVar
+
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from pool_service.core.catalogue import Entry
@@ -8,6 +10,8 @@ from pool_service.core.types import FOREVER, Cause, Exit, Phase, Server, Source,
 from pool_service.history import Change
 from pool_service.ports import Clock
 from pool_service.v1 import pool_service_pb2 as pb
+
+T = TypeVar("T")
 
 STATES = {
     Phase.QUEUED: pb.SERVER_STATE_QUEUED,
@@ -41,8 +45,8 @@ EXPECTATIONS = {
     Source.UNKNOWN: pb.EXPECTATION_GUESS,
 }
 
-MOST_WARM = 4096
-"""Answers that are kept; each is some hundred bytes."""
+MOST_KEPT = 4096
+"""Messages that are kept, of each kind; each is some hundred bytes."""
 
 
 class Wire:
@@ -50,24 +54,29 @@ class Wire:
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
+        self._servers: dict[str, tuple[Server, pb.Server]] = {}
         self._warm: dict[str, tuple[Server, pb.EnsureResponse]] = {}
 
     def ensured(self, ensured: Ensured) -> pb.EnsureResponse:
-        """The answer of Ensure; for an unchanged server the one that was written before."""
+        """The answer of Ensure; as `server`, the one that was written before if it is the same."""
         server = ensured.server
         if ensured.started:
             return pb.EnsureResponse(server=self.server(server), started=True)
         known, response = self._warm.get(server.model, (None, None))
-        if known is server and response is not None:
-            return response
-        if len(self._warm) >= MOST_WARM:
-            self._warm.clear()
-        response = pb.EnsureResponse(server=self.server(server))
-        self._warm[server.model] = server, response
+        if known is not server or response is None:
+            response = pb.EnsureResponse(server=self.server(server))
+            _keep(self._warm, server, response)
         return response
 
     def server(self, server: Server) -> pb.Server:
-        """All that is known of one server."""
+        """All that is known of one server; written once for all who are told of it."""
+        known, message = self._servers.get(server.model, (None, None))
+        if known is not server or message is None:
+            message = self._server(server)
+            _keep(self._servers, server, message)
+        return message
+
+    def _server(self, server: Server) -> pb.Server:
         ready = server.phase is Phase.READY
         message = pb.Server(
             model=server.model,
@@ -183,6 +192,12 @@ def reloaded(result: Reloaded) -> pb.ReloadResponse:
         removed=result.removed,
         restart_needed=result.restart_needed,
     )
+
+
+def _keep(kept: dict[str, tuple[Server, T]], server: Server, message: T) -> None:
+    if len(kept) >= MOST_KEPT:
+        kept.clear()
+    kept[server.model] = server, message
 
 
 def _limit(count: float) -> int | None:

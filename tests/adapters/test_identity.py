@@ -1,9 +1,16 @@
 import os
+import subprocess
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pool_service.adapters.identity import ProcessStatus, identity_of, is_alive, parse_stat
+from pool_service.adapters.identity import (
+    ProcessStatus,
+    identity_of,
+    is_alive,
+    parse_stat,
+    variable_of,
+)
 from pool_service.core.types import Identity
 
 NO_PID = 2**22 + 1  # above the largest that Linux gives, and macOS
@@ -36,3 +43,13 @@ def test_another_start_or_another_boot_is_another_process() -> None:
     assert identity is not None
     assert not is_alive(Identity(identity.pid, identity.start_time + 1, identity.boot_id))
     assert not is_alive(Identity(identity.pid, identity.start_time, "another"))
+
+
+def test_a_variable_is_what_the_process_was_started_with() -> None:
+    with subprocess.Popen(["sleep", "60"], env={"POOL": "a=b", "AN_POOL": "no"}) as process:
+        try:
+            assert variable_of(process.pid, "POOL") == "a=b"
+            assert variable_of(process.pid, "POO") is None
+        finally:
+            process.kill()
+    assert variable_of(process.pid, "POOL") is None

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pool_service.adapters import logs
 from pool_service.adapters.logs import (
     TAIL_BYTES,
     LogStore,
@@ -221,6 +222,21 @@ def test_the_logs_of_living_processes_are_kept_however_many_and_old(tmp_path: Pa
     logs.release(paths[4])
     logs.create("new", 1)
     assert [path.exists() for path in paths] == [True, True, True, True, False]
+
+
+def test_a_log_that_is_being_made_is_kept_though_others_are_made_meanwhile(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = LogStore(tmp_path, keep_models=1)
+    claim_block = logs._claim_block
+
+    def meanwhile(path: Path) -> None:
+        if path == store.path_of("first", 1):
+            store.create("second", 1)
+        claim_block(path)
+
+    monkeypatch.setattr(logs, "_claim_block", meanwhile)
+    assert store.create("first", 1).exists()
 
 
 def test_what_is_no_log_is_never_removed(tmp_path: Path) -> None:

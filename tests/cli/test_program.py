@@ -40,6 +40,21 @@ def test_fork_support_is_off_before_grpc_is_there() -> None:
     assert done.stdout.splitlines()[-1] == "false False"
 
 
+def test_the_service_imports_nothing_that_it_does_not_use() -> None:
+    code = (
+        "import sys\n"
+        "from pool_service.cli import main\n"
+        "sys.argv = ['pool-service', 'serve', '--listen', 'nowhere']\n"
+        "try: main()\n"
+        "except SystemExit: pass\n"
+        "unused = {'rich', 'pool_service_client'}\n"
+        "print(sorted(unused & set(sys.modules)), 'structlog' in sys.modules)\n"
+        "import rich\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "[] True\n"
+
+
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
 def test_completion_is_offered_to_each_shell(shell: str) -> None:
     done = subprocess.run(

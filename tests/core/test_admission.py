@@ -1,5 +1,6 @@
 """Whether there is room, and who goes for it, by values."""
 
+from collections import Counter
 from dataclasses import replace
 
 import pytest
@@ -42,7 +43,8 @@ def resident(
 
 def room(*residents: Resident, budget: float = 10, available: float = FOREVER) -> Room:
     reserved = sum(one.candidate.freed for one in residents)
-    return Room(budget, reserved, 0, available, False, residents, {"g": 1})
+    taken = Counter(group for one in residents for group in one.groups)
+    return Room(budget, reserved, 0, available, False, lambda: residents, taken, {"g": 1})
 
 
 def asked(needed: int, *, waited: float = 0.0, groups: tuple[str, ...] = ()) -> Demand:

@@ -1,6 +1,7 @@
 """Claims about holds: what they keep, what they are told, how they end, in virtual time."""
 
 import asyncio
+from contextlib import AsyncExitStack
 
 import pytest
 
@@ -286,3 +287,18 @@ async def test_who_holds_and_who_ensures_share_one_start() -> None:
         assert not ensured.started
         await asyncio.sleep(60)
         assert len(run.world.times("spawn")) == 1
+
+
+async def test_who_holds_is_told_once_however_many_others_come_and_go() -> None:
+    async with running() as run:
+        await run.pool.ensure("m")
+        async with holding(run) as first, AsyncExitStack() as others:
+            for _ in range(100):
+                await others.enter_async_context(holding(run))
+            await others.aclose()
+            assert run.server("m").holds == 1
+            assert len(first.told) == 1
+            run.world.of("m").end()
+            await asyncio.sleep(5)
+            assert first.is_ready
+            assert first.told[-1].generation == 2

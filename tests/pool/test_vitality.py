@@ -2,10 +2,12 @@
 
 import asyncio
 from dataclasses import replace
+from itertools import pairwise
 
 import pytest
 
 from pool_service.core.errors import StartTimeout
+from pool_service.core.supervision import PULSES_A_SECOND
 from pool_service.core.types import FOREVER, Cause, Phase, StopSignal
 from pool_service.pool import LATE
 from tests.pool.running import LIMITS, now, running
@@ -217,3 +219,44 @@ async def test_a_jump_evicts_nobody_though_an_eviction_of_the_idle_may() -> None
         await run.pool.ensure("m")
         run.world.clock.jump(DAY)
         assert len(await run.pool.evict("m")) == 1
+
+
+async def test_the_looks_at_many_are_spread_and_no_more_than_so_many_a_second() -> None:
+    many = 400
+    looking = replace(LOOKING, max_starts=many, queue_limit=many)
+    async with running(limits=looking) as run:
+        models = {f"m{number}" for number in range(many)}
+        await asyncio.gather(*(run.pool.ensure(model, keep_alive=FOREVER) for model in models))
+        for begins in (30.0, 300.0):
+            await asyncio.sleep(begins)
+            before = len(run.world.times("pulse"))
+            await asyncio.sleep(many / PULSES_A_SECOND + 1)
+            looks = run.world.times("pulse")[before:]
+            assert {look.model for look in looks} == models
+            gaps = [after.at - look.at for look, after in pairwise(looks)]
+            assert min(gaps) == pytest.approx(1 / PULSES_A_SECOND, abs=1e-4)
+
+
+async def test_one_of_many_that_does_not_answer_is_looked_at_as_often_as_one_of_few() -> None:
+    many = 400
+    looking = replace(LOOKING, max_starts=many, queue_limit=many)
+    async with running(limits=looking) as run:
+        models = [f"m{number}" for number in range(many)]
+        await asyncio.gather(*(run.pool.ensure(model, keep_alive=FOREVER) for model in models))
+        run.world.of("m7").script = WEDGED
+        await asyncio.sleep(15.0 + many / PULSES_A_SECOND + VERDICT)
+        assert run.phase("m7") is Phase.FAILED
+
+
+async def test_when_most_have_gone_the_looks_are_as_often_again() -> None:
+    many, left = 400, 3
+    looking = replace(LOOKING, max_starts=many, queue_limit=many)
+    async with running(limits=looking) as run:
+        models = [f"m{number}" for number in range(many)]
+        await asyncio.gather(*(run.pool.ensure(model, keep_alive=FOREVER) for model in models))
+        await asyncio.sleep(120)
+        await asyncio.gather(*map(run.pool.evict, models[left:]))
+        await asyncio.sleep(15.0 + many / PULSES_A_SECOND)
+        before = len(run.world.times("pulse"))
+        await asyncio.sleep(60.5)
+        assert len(run.world.times("pulse")) - before == 4 * left

@@ -8,7 +8,7 @@ import threading
 import psutil
 import pytest
 
-from pool_service.adapters import exits, processes
+from pool_service.adapters import descendants, exits, processes
 from pool_service.adapters.identity import identity_of, is_alive
 from pool_service.core.types import ExitReport, Identity, StopSignal
 from tests.processes.bench import Bench, Up, child_of_ours, ended, plan, reap
@@ -187,3 +187,20 @@ async def test_200_rounds_leave_descriptors_threads_and_zombies_as_they_were(
     assert after == before
     assert after[2] == []
     assert list((bench.state_dir / "work").iterdir()) == []
+
+
+async def test_what_it_left_behind_is_not_looked_for_among_the_other_servers(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, other = await bench.up(), await bench.up(model="other")
+    looked_at = set[int]()
+    variable_of = descendants.variable_of
+
+    def noted(pid: int, name: str) -> str | None:
+        looked_at.add(pid)
+        return variable_of(pid, name)
+
+    monkeypatch.setattr(descendants, "variable_of", noted)
+    await stop(bench, one)
+    assert os.getppid() in looked_at
+    assert other.identity.pid not in looked_at

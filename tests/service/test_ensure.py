@@ -1,4 +1,3 @@
-import asyncio
 import os
 import signal
 import socket
@@ -50,16 +49,6 @@ def servers_of(service: RunningService) -> list[psutil.Process]:
     """What it started for models; its guard is no server."""
     children = psutil.Process(service.process.pid).children(recursive=True)
     return [child for child in children if NONCE_VARIABLE in child.environ()]
-
-
-async def test_a_thousand_ensures_at_once_share_one_process(service: RunningService) -> None:
-    async with grpc.aio.insecure_channel(service.address) as channel:
-        stub = pb_grpc.PoolServiceStub(channel)
-        request = pb.EnsureRequest(model="herd", runtime_model="herd?load=0.2")
-        answers = await asyncio.gather(*(stub.Ensure(request) for _ in range(1000)))
-    assert sum(answer.started for answer in answers) == 1
-    assert len({(a.server.pid, a.server.endpoint, a.server.generation) for a in answers}) == 1
-    assert len(servers_of(service)) == 1
 
 
 def test_five_models_start_side_by_side(start: Start, tmp_path: Path) -> None:
