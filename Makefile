@@ -4,8 +4,8 @@ BIN := .venv/bin
 SOURCES := $(wildcard pool_service clients/python/pool_service_client demo bench soak tests tools)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo serve test test-fast test-process test-whole faults lint types check proto \
-	docs bench soak lock clean
+.PHONY: help setup demo serve test test-fast test-process test-whole test-operations go-tools \
+	faults lint types check proto docs bench soak lock clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -29,6 +29,12 @@ test-process: setup ## Real processes, with a small fake server
 
 test-whole: setup ## The service with the real runtime and a real model
 	$(BIN)/python -m pytest -m whole $(ARGS)
+
+test-operations: setup ## docs/operations.md, command by command, against a live service (needs Go)
+	$(BIN)/python -m pytest tests/operations $(ARGS)
+
+go-tools: ## Build grpcurl, grpc-health-probe and ghz into .cache/tools/bin (needs Go)
+	sh tools/go_tools.sh
 
 faults: setup ## Every fault that is to be survived, and how long each recovery took
 	$(BIN)/python -m pytest tests/faults $(ARGS)

@@ -29,10 +29,13 @@ class DescribedFile:
     def __init__(self, file: FileDescriptor, described: FileDescriptorProto) -> None:
         self.name = file.name
         self.dependencies = file.dependencies
+        self._file = file
         self._described = described
 
     def CopyToProto(self, proto: FileDescriptorProto) -> None:  # noqa: N802  # protobuf's name
-        proto.CopyFrom(self._described)
+        # Nothing else of it: without names for JSON, grpcurl writes fields as the proto file does.
+        self._file.CopyToProto(proto)
+        proto.source_code_info.CopyFrom(self._described.source_code_info)
 
 
 class ReflectedFile(Protocol):
