@@ -5,7 +5,7 @@ SOURCES := $(wildcard pool_service clients/python/pool_service_client demo bench
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo serve test test-fast test-process test-whole test-operations \
-	test-toolchains go-tools faults lint types check proto docs bench soak lock clean
+	test-toolchains go-tools faults lint types check proto promise docs bench soak lock clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -57,6 +57,9 @@ check: lint types ## What CI runs before the tests
 
 proto: setup ## Generate the stubs of the service and of the client from proto/
 	$(BIN)/python tools/generate_stubs.py
+
+promise: ## Promise to clients what proto/ says now (docs/compatibility.md says when)
+	sh tools/lint_proto.sh --promise
 
 docs: setup ## Write the configuration's keys into docs/ and the README, from their descriptions
 	$(BIN)/python tools/document_configuration.py
