@@ -1,11 +1,19 @@
 """The generated stubs: the service's and the client's may live in one process."""
 
+import subprocess
+import sys
+import tarfile
+import zipfile
 from pathlib import Path
+
+import pytest
 
 from pool_service.v1 import pool_service_pb2 as service_pb
 from pool_service_client.v1 import pool_service_pb2 as client_pb
 
 CLIENT = Path(client_pb.__file__).resolve().parent
+PROTO = Path(__file__).resolve().parents[2] / "proto/pool_service/v1/pool_service.proto"
+CARRIED = "pool_service_client/proto/pool_service/v1/pool_service.proto"
 
 
 def test_both_are_one_descriptor() -> None:
@@ -18,3 +26,19 @@ def test_the_client_imports_nothing_of_the_service() -> None:
     for path in CLIENT.glob("*.py*"):
         lines = path.read_text().splitlines()
         assert not [line for line in lines if "import" in line and " pool_service.v1" in line]
+
+
+@pytest.mark.process
+def test_the_packages_of_the_client_carry_the_proto_file(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "hatchling", "build", "-d", str(tmp_path)]
+    done = subprocess.run(
+        command, cwd=CLIENT.parents[1], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    (wheel,), (sdist,) = tmp_path.glob("*.whl"), tmp_path.glob("*.tar.gz")
+    with zipfile.ZipFile(wheel) as archive:
+        assert archive.read(CARRIED) == PROTO.read_bytes()
+    with tarfile.open(sdist) as files:
+        inside = files.extractfile(f"{sdist.name.removesuffix('.tar.gz')}/{CARRIED}")
+        assert inside is not None
+        assert inside.read() == PROTO.read_bytes()
