@@ -12,8 +12,9 @@ from pool_service.v1 import pool_service_pb2 as service_pb
 from pool_service_client.v1 import pool_service_pb2 as client_pb
 
 CLIENT = Path(client_pb.__file__).resolve().parent
-PROTO = Path(__file__).resolve().parents[2] / "proto/pool_service/v1/pool_service.proto"
-CARRIED = "pool_service_client/proto/pool_service/v1/pool_service.proto"
+ROOT = Path(__file__).resolve().parents[2]
+FILE = "pool_service/v1/pool_service.proto"
+DESCRIBED = "pool_service/v1/described.binpb"
 
 
 def test_both_are_one_descriptor() -> None:
@@ -29,16 +30,24 @@ def test_the_client_imports_nothing_of_the_service() -> None:
 
 
 @pytest.mark.process
-def test_the_packages_of_the_client_carry_the_proto_file(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("project", "carried", "source"),
+    [
+        (ROOT / "clients/python", f"pool_service_client/proto/{FILE}", ROOT / "proto" / FILE),
+        (ROOT, DESCRIBED, ROOT / DESCRIBED),
+    ],
+    ids=["the client: the proto file", "the service: what reflection tells"],
+)
+def test_both_packages_carry_what_is_no_python(
+    project: Path, carried: str, source: Path, tmp_path: Path
+) -> None:
     command = [sys.executable, "-m", "hatchling", "build", "-d", str(tmp_path)]
-    done = subprocess.run(
-        command, cwd=CLIENT.parents[1], capture_output=True, text=True, check=False
-    )
+    done = subprocess.run(command, cwd=project, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     (wheel,), (sdist,) = tmp_path.glob("*.whl"), tmp_path.glob("*.tar.gz")
     with zipfile.ZipFile(wheel) as archive:
-        assert archive.read(CARRIED) == PROTO.read_bytes()
+        assert archive.read(carried) == source.read_bytes()
     with tarfile.open(sdist) as files:
-        inside = files.extractfile(f"{sdist.name.removesuffix('.tar.gz')}/{CARRIED}")
+        inside = files.extractfile(f"{sdist.name.removesuffix('.tar.gz')}/{carried}")
         assert inside is not None
-        assert inside.read() == PROTO.read_bytes()
+        assert inside.read() == source.read_bytes()
