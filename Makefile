@@ -4,11 +4,11 @@ BIN := .venv/bin
 SOURCES := $(wildcard pool_service clients/python/pool_service_client demo bench soak tests tools)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo serve test test-fast test-process test-whole faults lint types check proto \
-	docs bench soak lock clean
+.PHONY: help setup demo serve test test-fast test-process test-whole test-operations \
+	test-toolchains go-tools faults lint types check proto promise docs bench soak lock clean
 
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: ## Make .venv with the pinned packages, the runtime and both packages of this repository
 	@python=$$(PYTHON='$(PYTHON)' sh tools/find_python.sh) && "$$python" tools/setup.py
@@ -19,16 +19,25 @@ demo: setup ## Start the service, make a small real model ready, ask it, evict i
 serve: setup ## Run the service in the foreground (ARGS='--config FILE' and the like)
 	@exec $(BIN)/pool-service serve $(ARGS)
 
-test: test-fast test-process test-whole ## Run all tests, the fast ones first
+test: test-fast test-process test-toolchains test-whole ## Run all tests, the fast ones first
 
 test-fast: setup ## Core, driver and gRPC: no processes, no waiting
-	$(BIN)/python -m pytest -m "not process and not whole" $(ARGS)
+	$(BIN)/python -m pytest -m "not process and not whole and not toolchains" $(ARGS)
 
 test-process: setup ## Real processes, with a small fake server
 	$(BIN)/python -m pytest -m process $(ARGS)
 
 test-whole: setup ## The service with the real runtime and a real model
 	$(BIN)/python -m pytest -m whole $(ARGS)
+
+test-operations: setup ## docs/operations.md, command by command, against a live service (needs Go)
+	$(BIN)/python -m pytest tests/operations $(ARGS)
+
+test-toolchains: setup ## Smallest programs in Java and C++, built and run (needs Maven; cmake, gRPC for C++)
+	$(BIN)/python -m pytest -m toolchains $(ARGS)
+
+go-tools: ## Build grpcurl, grpc-health-probe and ghz into .cache/tools/bin (needs Go)
+	sh tools/go_tools.sh
 
 faults: setup ## Every fault that is to be survived, and how long each recovery took
 	$(BIN)/python -m pytest tests/faults $(ARGS)
@@ -48,6 +57,9 @@ check: lint types ## What CI runs before the tests
 
 proto: setup ## Generate the stubs of the service and of the client from proto/
 	$(BIN)/python tools/generate_stubs.py
+
+promise: ## Promise to clients what proto/ says now (docs/compatibility.md says when)
+	sh tools/lint_proto.sh --promise
 
 docs: setup ## Write the configuration's keys into docs/ and the README, from their descriptions
 	$(BIN)/python tools/document_configuration.py

@@ -6,7 +6,7 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from bench import adoption, cold, loading, replacement, size, warm
+from bench import adoption, cold, ghz, loading, replacement, size, warm
 from bench.report import Figure, save, table
 from demo.checkpoints import write_tiny_llama
 from demo.smollm2 import prepare_smollm2
@@ -31,6 +31,7 @@ def main() -> int:
         "adoption": lambda directory: adoption.measure(directory, _fake_config(directory)),
         "replacement": replacement.measure,
         "size": size.measure,
+        "ghz": lambda directory: ghz.measure(directory, _fake_config(directory)),
     }
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     parser.add_argument("part", nargs="*", choices=[*parts, []], default=[])

@@ -24,7 +24,7 @@ class Hub:
     """What it has, and what it was asked for."""
 
     files: Mapping[str, bytes]
-    repository: str = "org/name"
+    repository: str
     refusals: dict[str, tuple[int, str]] = field(default_factory=dict)
     slow: threading.Event = field(default_factory=threading.Event)
     asked: list[str] = field(default_factory=list)
@@ -138,9 +138,9 @@ class _Server(ThreadingHTTPServer):
 
 
 @contextmanager
-def fake_hub(files: Mapping[str, bytes]) -> Iterator[Hub]:
-    """Serve these files until the block ends."""
-    hub = Hub(files)
+def fake_hub(files: Mapping[str, bytes], repository: str = "org/name") -> Iterator[Hub]:
+    """Serve these files, as those of one repository, until the block ends."""
+    hub = Hub(files, repository)
     hub.slow.set()
     server = _Server(hub)
     hub.endpoint = f"http://127.0.0.1:{server.server_port}"

@@ -1,4 +1,7 @@
-"""Generates the Python stubs from proto/, or with --check says which are not what it would write.
+"""Generates what Python needs of proto/, or with --check says what is not as it would write it.
+
+The stubs know no comments, so the service gets the proto files with theirs as one descriptor set,
+which reflection shows, and the client carries the files themselves.
 
 The client's are the service's with imports of its own, so that it needs nothing of the server.
 Both register one descriptor under one file name, which is why one process can load both.
@@ -15,6 +18,8 @@ ROOT = Path(__file__).resolve().parent.parent
 PROTO = ROOT / "proto"
 SERVICE = ROOT / "pool_service/v1"
 CLIENT = ROOT / "clients/python/pool_service_client/v1"
+CARRIED = CLIENT.parent / "proto"
+DESCRIBED = SERVICE / "described.binpb"
 INIT = '"""Generated from proto/pool_service/v1 by `make proto`."""\n'
 # What names a Python module, beside the names on the wire, which the two packages share.
 MODULE_REFERENCES = ("from pool_service.v1 import", "'pool_service.v1.pool_service_pb2'")
@@ -25,11 +30,12 @@ class GenerateError(Exception):
 
 
 def generate(target: Path) -> None:
-    """Write the stubs as protoc does, under `target`/pool_service/v1."""
+    """Write the stubs as protoc does, under `target`/pool_service/v1, and the descriptor set."""
     sources = sorted(str(path.relative_to(PROTO)) for path in PROTO.glob("pool_service/**/*.proto"))
     scripts = Path(sys.executable).parent
     command = [
         *(sys.executable, "-m", "grpc_tools.protoc", "-I", str(PROTO)),
+        *(f"--descriptor_set_out={target / DESCRIBED.name}", "--include_source_info"),
         *(
             f"--plugin={name}={scripts / name}"
             for name in ("protoc-gen-mypy", "protoc-gen-mypy_grpc")
@@ -50,39 +56,43 @@ def for_client(text: str) -> str:
     return text
 
 
-def wanted() -> dict[Path, str]:
-    """Every generated file of this repository, with the text that it should have."""
-    files = {SERVICE / "__init__.py": INIT, CLIENT / "__init__.py": INIT}
+def wanted() -> dict[Path, bytes]:
+    """Every generated file of this repository, with the content that it should have."""
+    files = {SERVICE / "__init__.py": INIT.encode(), CLIENT / "__init__.py": INIT.encode()}
+    for path in PROTO.glob("pool_service/**/*.proto"):
+        files[CARRIED / path.relative_to(PROTO)] = path.read_bytes()
     with tempfile.TemporaryDirectory() as directory:
         generate(Path(directory))
+        files[DESCRIBED] = (Path(directory) / DESCRIBED.name).read_bytes()
         for path in sorted(Path(directory).glob("pool_service/v1/*_pb2*.py*")):
             text = path.read_text()
-            files[SERVICE / path.name] = text
-            files[CLIENT / path.name] = for_client(text)
+            files[SERVICE / path.name] = text.encode()
+            files[CLIENT / path.name] = for_client(text).encode()
     return files
 
 
-def stale(files: dict[Path, str]) -> Iterator[Path]:
+def stale(files: dict[Path, bytes]) -> Iterator[Path]:
     """The files that are missing, other than they should be, or of a proto that is gone."""
-    for path, text in files.items():
-        if not path.is_file() or path.read_text() != text:
+    for path, content in files.items():
+        if not path.is_file() or path.read_bytes() != content:
             yield path
     for package in (SERVICE, CLIENT):
         yield from (path for path in package.glob("*_pb2*.py*") if path not in files)
+    yield from (path for path in CARRIED.rglob("*.proto") if path not in files)
 
 
-def write(files: dict[Path, str]) -> None:
+def write(files: dict[Path, bytes]) -> None:
     for path in list(stale(files)):
         if path not in files:
             path.unlink()
             continue
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(files[path])
+        path.write_bytes(files[path])
         print(f"wrote {path.relative_to(ROOT)}")
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description="Generate the Python stubs from proto/.")
+    parser = argparse.ArgumentParser(description="Generate what Python needs of proto/.")
     parser.add_argument("--check", action="store_true", help="only say which files are stale")
     options = parser.parse_args()
     try:

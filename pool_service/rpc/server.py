@@ -9,6 +9,7 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from pool_service.rpc.address import Address, AddressError
+from pool_service.rpc.described import described_pool
 from pool_service.rpc.listening import make_way, resolve
 from pool_service.rpc.servicer import PoolServicer
 from pool_service.v1 import pool_service_pb2 as pb
@@ -18,6 +19,9 @@ SERVICE = pb.DESCRIPTOR.services_by_name["PoolService"].full_name
 
 RECORDS = f"{SERVICE}/records"
 """In health: whether what is known of servers reaches the disk, and so outlives the service."""
+
+NAMES = (health.OVERALL_HEALTH, SERVICE, RECORDS)
+"""Whose health is kept."""
 
 OPTIONS: list[tuple[str, int]] = [
     # Two services would share the port without an error, and split the calls.
@@ -49,6 +53,18 @@ class _Health(health.aio.HealthServicer):
         super().__init__()
         self._watches: set[asyncio.Task[None]] = set()
 
+    async def Check(  # noqa: N802  # its name on the wire
+        self,
+        request: health_pb2.HealthCheckRequest,
+        context: "_HealthContext",
+    ) -> health_pb2.HealthCheckResponse:
+        if request.service not in NAMES:
+            # Else the person who asks reads a code without a word.
+            known = ", ".join(repr(name) for name in NAMES)
+            told = f"no health is kept of {request.service!r}. Ask for one of: {known}."
+            await context.abort(grpc.StatusCode.NOT_FOUND, told)
+        return await super().Check(request, context)
+
     async def Watch(  # noqa: N802  # its name on the wire
         self,
         request: health_pb2.HealthCheckRequest,
@@ -79,7 +95,9 @@ class Server:
         pb_grpc.add_PoolServiceServicer_to_server(servicer, self._server)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         reflection.enable_server_reflection(
-            (SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME), self._server
+            (SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME),
+            self._server,
+            described_pool(),
         )
 
     async def start(self, addresses: list[Address]) -> list[str]:

@@ -111,6 +111,13 @@ def test_a_record_of_a_later_version_is_refused_by_its_number() -> None:
         decode(content)
 
 
+def test_what_a_later_service_of_this_version_says_besides_is_passed_over() -> None:
+    top = json.loads(encode(Record(BOOT, ready())))
+    for known in (top, top["server"], top["server"]["settings"], top["server"]["plan"]):
+        known["of_a_later_one"] = {"x": [1]}
+    assert decode(json.dumps(top).encode()).entry == through(ready())
+
+
 @pytest.mark.parametrize("nonce", ["", "..", "../..", "a/b", "/etc", "a\n", "a" * 65])
 def test_a_nonce_that_names_another_directory_is_refused(nonce: str) -> None:
     server = replace(ready(), plan=replace(PLAN, nonce=nonce))

@@ -73,6 +73,7 @@ async def test_the_health_of_another_service_is_not_found() -> None:
         with pytest.raises(grpc.aio.AioRpcError) as caught:
             await stub.Check(health_pb2.HealthCheckRequest(service="other"))
         assert caught.value.code() is grpc.StatusCode.NOT_FOUND
+        assert SERVICE in (caught.value.details() or "")
 
 
 # --- reflection ---------------------------------------------------------------------------
@@ -123,6 +124,36 @@ async def test_reflection_resolves_the_file_and_all_that_it_imports() -> None:
             request = reflection_pb2.ServerReflectionRequest(file_by_filename=name)
             response = await reflected(service, request)
             assert response.file_descriptor_response.file_descriptor_proto
+
+
+@pytest.mark.parametrize(
+    ("symbol", "file"),
+    [
+        (f"{SERVICE}.Ensure", "pool_service/v1/pool_service.proto"),
+        ("pool_service.v1.Server.state", "pool_service/v1/pool_service.proto"),
+        ("google.rpc.ErrorInfo", "google/rpc/error_details.proto"),
+        (f"{SERVICE}.Nothing", None),
+        ("Nothing", None),
+    ],
+)
+async def test_reflection_finds_whatever_has_a_name(symbol: str, file: str | None) -> None:
+    async with serving() as service:
+        request = reflection_pb2.ServerReflectionRequest(file_containing_symbol=symbol)
+        response = await reflected(service, request)
+        files = response.file_descriptor_response.file_descriptor_proto
+        assert [FileDescriptorProto.FromString(raw).name for raw in files[:1]] == (
+            [file] if file else []
+        )
+        assert bool(response.error_response.error_code) is (file is None)
+
+
+async def test_reflection_tells_the_comments() -> None:
+    async with serving() as service:
+        request = reflection_pb2.ServerReflectionRequest(file_containing_symbol=SERVICE)
+        raw = (await reflected(service, request)).file_descriptor_response.file_descriptor_proto[0]
+        locations = FileDescriptorProto.FromString(raw).source_code_info.location
+        comments = [location.leading_comments for location in locations]
+        assert any(text.startswith(" Ensure returns a server that is READY") for text in comments)
 
 
 # --- addresses ----------------------------------------------------------------------------

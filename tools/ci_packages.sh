@@ -1,0 +1,24 @@
+#!/bin/sh
+# What CI needs beside the toolchains: gRPC for C++, which tests/toolchains builds with. It is
+# installed where this runs as root on Debian; nowhere else is anything installed.
+set -eu
+
+packages="libgrpc++-dev protobuf-compiler-grpc protobuf-compiler pkg-config"
+
+missing=""
+for package in $packages; do
+    state=$(dpkg-query --show --showformat='${db:Status-Status}' "$package" 2>/dev/null) || state=""
+    [ "$state" = installed ] || missing="$missing $package"
+done
+if [ -z "$missing" ]; then
+    exit 0
+fi
+if ! command -v apt-get >/dev/null 2>&1 || [ "$(id -u)" -ne 0 ]; then
+    echo "ci_packages: not there:$missing" >&2
+    echo "ci_packages: only root on Debian gets them installed; install them by hand." >&2
+    exit 1
+fi
+echo "ci_packages: installing$missing"
+apt-get update --quiet=2
+# shellcheck disable=SC2086  # words
+DEBIAN_FRONTEND=noninteractive apt-get install --yes --quiet=2 --no-install-recommends $missing
