@@ -89,6 +89,7 @@ func totalsOf(message *pb.PoolTotals) Totals {
 		MemoryAvailableBytes: message.GetMemoryAvailableBytes(),
 		MemoryTotalBytes:     message.GetMemoryTotalBytes(),
 		MemoryPressured:      message.GetMemoryPressured(),
+		Standbys:             int(message.GetStandbys()),
 	}
 	if message != nil {
 		totals.MemoryBudgetBytes = message.MemoryBudgetBytes

@@ -129,6 +129,8 @@ type Totals struct {
 	MemoryTotalBytes uint64
 	// MemoryPressured: nothing is started, since the machine is short of memory.
 	MemoryPressured bool
+	// Standbys have imported all that a server needs, and wait to become one.
+	Standbys int
 }
 
 // Event is one event of a watch.

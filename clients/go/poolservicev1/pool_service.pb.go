@@ -1127,8 +1127,10 @@ type PoolTotals struct {
 	MemoryTotalBytes uint64 `protobuf:"varint,12,opt,name=memory_total_bytes,json=memoryTotalBytes,proto3" json:"memory_total_bytes,omitempty"`
 	// Nothing is started, since the machine is short of memory.
 	MemoryPressured bool `protobuf:"varint,13,opt,name=memory_pressured,json=memoryPressured,proto3" json:"memory_pressured,omitempty"`
-	unknownFields   protoimpl.UnknownFields
-	sizeCache       protoimpl.SizeCache
+	// Processes that have imported all that a server needs and wait to become one.
+	Standbys      uint32 `protobuf:"varint,14,opt,name=standbys,proto3" json:"standbys,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *PoolTotals) Reset() {
@@ -1250,6 +1252,13 @@ func (x *PoolTotals) GetMemoryPressured() bool {
 		return x.MemoryPressured
 	}
 	return false
+}
+
+func (x *PoolTotals) GetStandbys() uint32 {
+	if x != nil {
+		return x.Standbys
+	}
+	return 0
 }
 
 // The request of Watch.
@@ -2128,7 +2137,7 @@ const file_pool_service_v1_pool_service_proto_rawDesc = "" +
 	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\x12\x1a\n" +
 	"\brevision\x18\x03 \x01(\x04R\brevision\x123\n" +
 	"\x06totals\x18\x04 \x01(\v2\x1b.pool_service.v1.PoolTotalsR\x06totals\x12\x18\n" +
-	"\anotices\x18\x05 \x03(\tR\anotices\"\xfa\x03\n" +
+	"\anotices\x18\x05 \x03(\tR\anotices\"\x96\x04\n" +
 	"\n" +
 	"PoolTotals\x12\x18\n" +
 	"\aservers\x18\x01 \x01(\rR\aservers\x12\x16\n" +
@@ -2145,7 +2154,8 @@ const file_pool_service_v1_pool_service_proto_rawDesc = "" +
 	" \x01(\x04R\x13memoryReservedBytes\x124\n" +
 	"\x16memory_available_bytes\x18\v \x01(\x04R\x14memoryAvailableBytes\x12,\n" +
 	"\x12memory_total_bytes\x18\f \x01(\x04R\x10memoryTotalBytes\x12)\n" +
-	"\x10memory_pressured\x18\r \x01(\bR\x0fmemoryPressuredB\x16\n" +
+	"\x10memory_pressured\x18\r \x01(\bR\x0fmemoryPressured\x12\x1a\n" +
+	"\bstandbys\x18\x0e \x01(\rR\bstandbysB\x16\n" +
 	"\x14_memory_budget_bytes\"M\n" +
 	"\fWatchRequest\x12*\n" +
 	"\x0eafter_revision\x18\x01 \x01(\x04H\x00R\rafterRevision\x88\x01\x01B\x11\n" +
@@ -2240,7 +2250,8 @@ const file_pool_service_v1_pool_service_proto_rawDesc = "" +
 	"\n" +
 	"ListModels\x12\".pool_service.v1.ListModelsRequest\x1a#.pool_service.v1.ListModelsResponse\x12E\n" +
 	"\x04Pull\x12\x1c.pool_service.v1.PullRequest\x1a\x1d.pool_service.v1.PullResponse0\x01\x12I\n" +
-	"\x06Reload\x12\x1e.pool_service.v1.ReloadRequest\x1a\x1f.pool_service.v1.ReloadResponseb\x06proto3"
+	"\x06Reload\x12\x1e.pool_service.v1.ReloadRequest\x1a\x1f.pool_service.v1.ReloadResponseB\x12\n" +
+	"\x0epoolservice.v1P\x01b\x06proto3"
 
 var (
 	file_pool_service_v1_pool_service_proto_rawDescOnce sync.Once

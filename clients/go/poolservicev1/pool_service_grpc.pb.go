@@ -117,8 +117,9 @@ type PoolServiceClient interface {
 	//
 	// The stream tells the server as it is now, and again after every change: its
 	// position while it is QUEUED, how far its download or load is, READY with the
-	// endpoint, and whatever follows. A caller that reads slowly is told the newest
-	// only. While any hold is open the server is neither idle nor evicted without
+	// endpoint, and whatever follows; but that others hold it as well, or no longer, is
+	// told with the next other change only. A caller that reads slowly is told the
+	// newest only. While any hold is open the server is neither idle nor evicted without
 	// force, and if its process dies another is started without being asked; so the
 	// endpoint may change, and the last message is what holds. A hold ends with its
 	// stream, however that ends, at once; the server then goes unused from that
@@ -342,8 +343,9 @@ type PoolServiceServer interface {
 	//
 	// The stream tells the server as it is now, and again after every change: its
 	// position while it is QUEUED, how far its download or load is, READY with the
-	// endpoint, and whatever follows. A caller that reads slowly is told the newest
-	// only. While any hold is open the server is neither idle nor evicted without
+	// endpoint, and whatever follows; but that others hold it as well, or no longer, is
+	// told with the next other change only. A caller that reads slowly is told the
+	// newest only. While any hold is open the server is neither idle nor evicted without
 	// force, and if its process dies another is started without being asked; so the
 	// endpoint may change, and the last message is what holds. A hold ends with its
 	// stream, however that ends, at once; the server then goes unused from that

@@ -191,6 +191,7 @@ function totals(message: pb.PoolTotals): Totals {
     memoryAvailableBytes: Number(message.memoryAvailableBytes),
     memoryTotalBytes: Number(message.memoryTotalBytes),
     memoryPressured: message.memoryPressured,
+    standbys: message.standbys,
   };
 }
 

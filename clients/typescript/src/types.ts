@@ -152,6 +152,8 @@ export interface Totals {
   readonly memoryTotalBytes: number;
   /** Nothing is started, since the machine is short of memory. */
   readonly memoryPressured: boolean;
+  /** Processes that have imported all that a server needs and wait to become one. */
+  readonly standbys: number;
 }
 
 /** Some servers in the order of their models, as they were at `revision`. */

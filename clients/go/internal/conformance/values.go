@@ -86,6 +86,7 @@ func totalsObject(totals poolservice.Totals) object {
 		"memory_available_bytes": totals.MemoryAvailableBytes,
 		"memory_total_bytes":     totals.MemoryTotalBytes,
 		"memory_pressured":       totals.MemoryPressured,
+		"standbys":               totals.Standbys,
 	}
 }
 

@@ -346,6 +346,8 @@ export interface PoolTotals {
   memoryTotalBytes: bigint;
   /** Nothing is started, since the machine is short of memory. */
   memoryPressured: boolean;
+  /** Processes that have imported all that a server needs and wait to become one. */
+  standbys: number;
   _unknownFields?: { [key: number]: Uint8Array[] } | undefined;
 }
 
@@ -1756,6 +1758,7 @@ function createBasePoolTotals(): PoolTotals {
     memoryAvailableBytes: 0n,
     memoryTotalBytes: 0n,
     memoryPressured: false,
+    standbys: 0,
     _unknownFields: {},
   };
 }
@@ -1812,6 +1815,9 @@ export const PoolTotals: MessageFns<PoolTotals> = {
     }
     if (message.memoryPressured !== false) {
       writer.uint32(104).bool(message.memoryPressured);
+    }
+    if (message.standbys !== 0) {
+      writer.uint32(112).uint32(message.standbys);
     }
     if (message._unknownFields !== undefined) {
       for (const [key, values] of globalThis.Object.entries(message._unknownFields)) {
@@ -1941,6 +1947,14 @@ export const PoolTotals: MessageFns<PoolTotals> = {
             message.memoryPressured = reader.bool();
             continue;
           }
+          case 14: {
+            if (tag !== 112) {
+              break;
+            }
+
+            message.standbys = reader.uint32();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1987,6 +2001,7 @@ export const PoolTotals: MessageFns<PoolTotals> = {
       ? BigInt(object.memoryTotalBytes)
       : 0n;
     message.memoryPressured = object.memoryPressured ?? false;
+    message.standbys = object.standbys ?? 0;
     return message;
   },
 };
@@ -3274,8 +3289,9 @@ export const PoolServiceService = {
    *
    * The stream tells the server as it is now, and again after every change: its
    * position while it is QUEUED, how far its download or load is, READY with the
-   * endpoint, and whatever follows. A caller that reads slowly is told the newest
-   * only. While any hold is open the server is neither idle nor evicted without
+   * endpoint, and whatever follows; but that others hold it as well, or no longer, is
+   * told with the next other change only. A caller that reads slowly is told the
+   * newest only. While any hold is open the server is neither idle nor evicted without
    * force, and if its process dies another is started without being asked; so the
    * endpoint may change, and the last message is what holds. A hold ends with its
    * stream, however that ends, at once; the server then goes unused from that
@@ -3427,8 +3443,9 @@ export interface PoolServiceServer extends UntypedServiceImplementation {
    *
    * The stream tells the server as it is now, and again after every change: its
    * position while it is QUEUED, how far its download or load is, READY with the
-   * endpoint, and whatever follows. A caller that reads slowly is told the newest
-   * only. While any hold is open the server is neither idle nor evicted without
+   * endpoint, and whatever follows; but that others hold it as well, or no longer, is
+   * told with the next other change only. A caller that reads slowly is told the
+   * newest only. While any hold is open the server is neither idle nor evicted without
    * force, and if its process dies another is started without being asked; so the
    * endpoint may change, and the last message is what holds. A hold ends with its
    * stream, however that ends, at once; the server then goes unused from that
@@ -3592,8 +3609,9 @@ export interface PoolServiceClient extends Client {
    *
    * The stream tells the server as it is now, and again after every change: its
    * position while it is QUEUED, how far its download or load is, READY with the
-   * endpoint, and whatever follows. A caller that reads slowly is told the newest
-   * only. While any hold is open the server is neither idle nor evicted without
+   * endpoint, and whatever follows; but that others hold it as well, or no longer, is
+   * told with the next other change only. A caller that reads slowly is told the
+   * newest only. While any hold is open the server is neither idle nor evicted without
    * force, and if its process dies another is started without being asked; so the
    * endpoint may change, and the last message is what holds. A hold ends with its
    * stream, however that ends, at once; the server then goes unused from that
