@@ -5,6 +5,7 @@ A whole run writes docs/benchmarks.md and what belongs to it; a part, and a quic
 """
 
 import argparse
+import signal
 import sys
 import tempfile
 import traceback
@@ -84,6 +85,8 @@ def main() -> int:
     if arguments.publish:
         publish(load(arguments.publish), PAGE, PUBLISHED)
         return 0
+    # What was started is ended on the way out.
+    signal.signal(signal.SIGTERM, lambda number, _frame: sys.exit(128 + number))
     run, failed = _measure(arguments.part or names, quick=arguments.quick)
     if failed:
         print(f"failed: {', '.join(failed)}", file=sys.stderr)
