@@ -52,7 +52,7 @@ proto: setup ## Generate the stubs of the service and of the client from proto/
 docs: setup ## Write the configuration's keys into docs/ and the README, from their descriptions
 	$(BIN)/python tools/document_configuration.py
 
-bench: setup ## Measure warm and cold Ensure against their floors
+bench: setup ## Every published figure, against a baseline of the same run (ARGS="cold crash": parts)
 	@$(BIN)/python -m bench $(ARGS)
 
 soak: setup ## Random use and harm for MINUTES (10), every promise checked (ARGS='--seed N')

@@ -21,11 +21,10 @@ from bench import (
     machine,
     original,
     others,
-    plots,
     replacement,
     warm,
 )
-from bench.publish import Run, load, publish, save
+from bench.publish import Run, draw, load, publish, save
 from bench.report import Figure, Result, table
 from demo.checkpoints import write_tiny_llama
 from demo.smollm2 import prepare_smollm2
@@ -92,7 +91,7 @@ def main() -> int:
         print(f"failed: {', '.join(failed)}", file=sys.stderr)
         return 1
     if arguments.part or arguments.quick:
-        plots.draw(run.results, CACHE / "bench")
+        draw(run, CACHE / "bench")
     else:
         publish(run, PAGE, PUBLISHED)
     return 0

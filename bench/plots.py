@@ -19,6 +19,9 @@ ROW = 0.36
 SPREAD = 8
 """From this ratio between the largest and the smallest on, an axis is logarithmic."""
 
+PLAIN = FuncFormatter(lambda value, _: f"{value:g}")
+"""Never powers of ten."""
+
 STYLE: dict[Any, Any] = {
     "axes.edgecolor": INK,
     "axes.labelcolor": INK,
@@ -97,12 +100,14 @@ def curves(drawn: list[Curve]) -> Canvas:
             axes.plot(across, up, "o-", color=colour, label=label, markersize=3, linewidth=1.5)
         axes.set(title=curve.plot, xlabel=curve.x, ylabel=curve.y)
         axes.grid(visible=True)
-        axes.legend(fontsize=8)
+        if len(curve.lines) > 1:
+            axes.legend(fontsize=8)
         if curve.log_x:
             axes.set_xscale("log")
+            axes.xaxis.set_major_formatter(PLAIN)
         if curve.log_y:
             axes.set_yscale("log")
-            axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: number(value)))
+            axes.yaxis.set_major_formatter(PLAIN)
         else:
             axes.set_ylim(bottom=0)
     return canvas
@@ -112,6 +117,7 @@ def stages(drawn: list[Stages]) -> Canvas:
     """A stacked bar for each; what belongs together stands in one group."""
     canvas = Canvas(figsize=(WIDTH, ROW * len(drawn) + 1.2))
     axes = canvas.subplots()
+    axes.margins(x=0.1)
     names = list(drawn[0].seconds)
     for row, one in enumerate(drawn):
         left = 0.0
@@ -133,7 +139,7 @@ def _scale(axes: Axes, values: list[float]) -> None:
     axes.grid(visible=True, axis="x")
     if max(values) > SPREAD * min(values):
         axes.set_xscale("log")
-        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: number(value)))
+        axes.xaxis.set_major_formatter(PLAIN)
         axes.xaxis.set_minor_formatter(FuncFormatter(lambda _value, _: ""))
     else:
         axes.set_xlim(left=min(0, *values))

@@ -7,14 +7,17 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from bench import machine, plots
-from bench.report import Curve, Figure, Pair, Result, Stages, table
+from bench import growth, machine, plots
+from bench.report import Curve, Figure, Pair, Result, Stages, signed, table
 
 KINDS: dict[str, type[Figure] | type[Curve] | type[Stages]] = {
     "figures": Figure,
     "curves": Curve,
     "stages": Stages,
 }
+GROWS = "size"
+"""The part whose figures say how a cost grows."""
+
 DIGITS = 5
 """Significant ones of a sample: what a clock is worth, and a file that can be read."""
 
@@ -72,9 +75,25 @@ def publish(run: Run, page: Path, directory: Path) -> None:
         if figures := run.of(part):
             text = _between(text, part, table(figures))
     text = _between(text, "machine", machine.line(run.machine))
+    text = _between(text, "missed", _missed(run))
     save(run, directory / "results.json")
-    plots.draw(run.results, directory)
+    draw(run, directory)
     page.write_text(text, encoding="utf-8")
+
+
+def draw(run: Run, directory: Path) -> list[Path]:
+    """Write the plots of a run; returns where they are."""
+    grown = growth.curves(run.of(GROWS))
+    return plots.draw([*run.results, *grown], directory)
+
+
+def _missed(run: Run) -> str:
+    missed = [
+        f"- {one.name}, against {one.against}: {one.ratio:.3f}, {signed(one.over)} {one.unit}"
+        for one in run.results
+        if isinstance(one, Figure) and one.is_missed
+    ]
+    return "\n".join(missed or ["None of them did."])
 
 
 def _between(text: str, name: str, content: str) -> str:

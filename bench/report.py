@@ -140,7 +140,7 @@ def _row(figure: Figure) -> str:
         f"{number(figure.measured)} {figure.unit}",
         f"{number(figure.baseline)} {figure.unit}",
         f"**{figure.ratio:.3f}** ({figure.low:.3f}-{figure.high:.3f})",
-        f"{_signed(figure.over)} {figure.unit}",
+        f"{signed(figure.over)} {figure.unit}",
         _aim(figure),
         f"{figure.pairs}",
     )
@@ -151,15 +151,12 @@ def number(value: float) -> str:
     """Three digits that say something, without an exponent."""
     if value == 0 or not 1e-4 <= abs(value) < 1e9:
         return f"{value:.3g}"
-    digits = max(0, 2 - _exponent(value))
-    return f"{float(f'{value:.3g}'):,.{digits}f}"
+    mantissa, _, exponent = f"{value:.2e}".partition("e")
+    return f"{float(f'{mantissa}e{exponent}'):,.{max(0, 2 - int(exponent))}f}"
 
 
-def _exponent(value: float) -> int:
-    return int(f"{value:e}".partition("e")[2])
-
-
-def _signed(value: float) -> str:
+def signed(value: float) -> str:
+    """The same, of a difference."""
     return ("" if value < 0 else "+") + number(value)
 
 
@@ -168,7 +165,7 @@ def _aim(figure: Figure) -> str:
     if figure.aim is not None:
         aims.append(f"≤ {figure.aim:g}")
     if figure.aim_over is not None:
-        aims.append(f"≤ {_signed(figure.aim_over)} {figure.unit}")
+        aims.append(f"≤ {signed(figure.aim_over)} {figure.unit}")
     if not aims:
         return "-"
     return " and ".join(aims) + (", missed" if figure.is_missed else "")
