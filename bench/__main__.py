@@ -50,10 +50,10 @@ def parts(*, quick: bool) -> dict[str, Callable[[Path], Sequence[Result]]]:
 
     return {
         "warm": lambda directory: warm.measure(directory, _fake_config(directory), rounds(15)),
-        "cold": lambda directory: cold.measure(directory, _models(directory), rounds(7)),
-        "original": lambda directory: original.measure(directory, _tiny(directory), rounds(4)),
+        "cold": lambda directory: cold.measure(directory, _models(directory), rounds(6)),
+        "original": lambda directory: original.measure(directory, _tiny(directory), rounds(3)),
         "crash": lambda directory: crash.measure(
-            directory, _fake_config(directory), _tiny(directory), rounds(7)
+            directory, _fake_config(directory), _tiny(directory), rounds(5)
         ),
         "evict": lambda directory: evict.measure(
             directory, _fake_config(directory), _tiny(directory), rounds(9)
