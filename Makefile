@@ -64,7 +64,7 @@ promise: ## Promise to clients what proto/ says now (docs/compatibility.md says 
 docs: setup ## Write the configuration's keys into docs/ and the README, from their descriptions
 	$(BIN)/python tools/document_configuration.py
 
-bench: setup ## Measure warm and cold Ensure against their floors
+bench: setup ## Every published figure, against a baseline of the same run (ARGS="cold crash": parts)
 	@$(BIN)/python -m bench $(ARGS)
 
 soak: setup ## Random use and harm for MINUTES (10), every promise checked (ARGS='--seed N')

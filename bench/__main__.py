@@ -1,55 +1,132 @@
-"""Runs the benchmarks: all of them, or those that are named as arguments."""
+"""Runs the benchmarks: all of them, or those that are named as arguments.
+
+A whole run writes docs/benchmarks.md and what belongs to it; a part, and a quick run, only
+.cache/bench.
+"""
 
 import argparse
+import signal
 import sys
 import tempfile
-from collections.abc import Callable
+import traceback
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from bench import adoption, cold, ghz, loading, replacement, size, warm
-from bench.report import Figure, save, table
+from bench import (
+    adoption,
+    cold,
+    crash,
+    direct,
+    evict,
+    ghz,
+    machine,
+    original,
+    others,
+    replacement,
+    size,
+    warm,
+)
+from bench.publish import Run, draw, load, publish, save
+from bench.report import Figure, Result, table
 from demo.checkpoints import write_tiny_llama
 from demo.smollm2 import prepare_smollm2
 
 CACHE = Path(".cache").absolute()
+PAGE = Path("docs/benchmarks.md")
+PUBLISHED = Path("docs/benchmarks")
 
 FAKE_CONFIG = """
 [runtime]
-command = [{python!r}, {fake!r}, "serve", "{{runtime_model}}", "--port", "{{port}}"]
+command = [{python!r}, "-S", "-E", {fake!r}, "serve", "{{runtime_model}}", "--port", "{{port}}"]
 kind = "plain"
 [defaults]
 keep_alive = "forever"
 """
 
 
-def main() -> int:
-    """Measure, print the table and write it as JSON; returns the exit code."""
-    parts: dict[str, Callable[[Path], list[Figure]]] = {
-        "warm": lambda directory: warm.measure(directory, _fake_config(directory)),
-        "cold": lambda directory: cold.measure(directory, _models(directory)),
-        "loading": lambda directory: loading.measure(directory, _tiny(directory)),
-        "adoption": lambda directory: adoption.measure(directory, _fake_config(directory)),
+def parts(*, quick: bool) -> dict[str, Callable[[Path], Sequence[Result]]]:
+    """What there is to measure, each given a directory of its own; quick: to see that it works."""
+
+    def rounds(count: int) -> int:
+        return 2 if quick else count
+
+    return {
+        "warm": lambda directory: warm.measure(directory, _fake_config(directory), rounds(15)),
+        "cold": lambda directory: cold.measure(directory, _models(directory), rounds(6)),
+        "original": lambda directory: original.measure(directory, _tiny(directory), rounds(3)),
+        "crash": lambda directory: crash.measure(
+            directory, _fake_config(directory), _tiny(directory), rounds(5)
+        ),
+        "evict": lambda directory: evict.measure(
+            directory, _fake_config(directory), _tiny(directory), rounds(9)
+        ),
+        "others": lambda directory: others.measure(
+            directory, _fake_config(directory), _tiny(directory), rounds(5)
+        ),
+        "direct": lambda directory: direct.measure(
+            directory, _fake_config(directory), _tiny(directory), rounds(9)
+        ),
+        "adoption": lambda directory: adoption.measure(
+            directory, _fake_config(directory), rounds(7)
+        ),
+        "size": lambda directory: size.measure(directory, rounds(5)),
+        "ghz": lambda directory: ghz.measure(directory, _fake_config(directory), rounds(9)),
         "replacement": replacement.measure,
-        "size": size.measure,
-        "ghz": lambda directory: ghz.measure(directory, _fake_config(directory)),
     }
+
+
+def main() -> int:
+    """Measure, print the table, write the rest; returns the exit code."""
+    names = [*parts(quick=False)]
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
-    parser.add_argument("part", nargs="*", choices=[*parts, []], default=[])
-    parser.add_argument("--json", type=Path, default=CACHE / "bench.json")
+    parser.add_argument("part", nargs="*", choices=[*names, []], default=[])
+    parser.add_argument("--quick", action="store_true", help="as few rounds as possible")
+    parser.add_argument(
+        "--publish", type=Path, metavar="JSON", help="write the page from an earlier whole run"
+    )
     arguments = parser.parse_args()
-    figures: list[Figure] = []
-    with tempfile.TemporaryDirectory(prefix="pool-bench-") as directory:
-        for name in arguments.part or parts:
-            print(f"measuring: {name}", file=sys.stderr, flush=True)
-            figures += parts[name](Path(directory))
-    print(table(figures))
-    save(figures, arguments.json)
+    if arguments.publish:
+        publish(load(arguments.publish), PAGE, PUBLISHED)
+        return 0
+    # What was started is ended on the way out.
+    signal.signal(signal.SIGTERM, lambda number, _frame: sys.exit(128 + number))
+    run, failed = _measure(arguments.part or names, quick=arguments.quick)
+    if failed:
+        print(f"failed: {', '.join(failed)}", file=sys.stderr)
+        return 1
+    if arguments.part or arguments.quick:
+        draw(run, CACHE / "bench")
+    else:
+        publish(run, PAGE, PUBLISHED)
     return 0
 
 
-def _models(directory: Path) -> dict[str, Path]:
+def _measure(names: Sequence[str], *, quick: bool) -> tuple[Run, list[str]]:
+    """What was found, which is also saved after each part; and the parts that failed."""
+    results: list[Result] = []
+    failed: list[str] = []
+    run = Run(machine.describe(), results)
+    for name in names:
+        print(f"measuring: {name}", file=sys.stderr, flush=True)
+        with tempfile.TemporaryDirectory(prefix="pool-bench-") as directory:
+            try:
+                found = parts(quick=quick)[name](Path(directory))
+            except Exception:  # noqa: BLE001  # the other parts are measured all the same
+                traceback.print_exc()
+                failed.append(name)
+                continue
+        results += found
+        print(table([one for one in found if isinstance(one, Figure)]), flush=True)
+        save(run, CACHE / "bench" / "results.json")
+    return run, failed
+
+
+def _models(directory: Path) -> list[cold.Model]:
     smollm2 = prepare_smollm2(CACHE / "models", lambda text: print(text, file=sys.stderr))
-    return {"SmolLM2-135M": smollm2.absolute(), "a tiny checkpoint": _tiny(directory)}
+    return [
+        cold.Model("SmolLM2-135M", smollm2.absolute(), aim=0.30),
+        cold.Model("a tiny checkpoint", _tiny(directory), aim=0.05),
+    ]
 
 
 def _tiny(directory: Path) -> Path:

@@ -6,28 +6,27 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 
-from bench.report import Figure, compare
+from bench.report import Figure, Pair, compare
 from demo.service import running
 from pool_service_client import PoolClient
 
-ROUNDS = 10
 COUNTS = (10, 50)
 
 
-def measure(directory: Path, config: Path) -> list[Figure]:
+def measure(directory: Path, config: Path, rounds: int) -> list[Figure]:
     """Each service dies by SIGKILL and the next adopts; against a start with nothing to adopt."""
     return [
         compare(
             "adoption",
             f"start to SERVING with {count} fake servers to adopt",
             "a start with none",
-            _pairs(directory / f"adopt-{count}", config, count),
+            _pairs(directory / f"adopt-{count}", config, count, rounds),
         )
         for count in COUNTS
     ]
 
 
-def _pairs(directory: Path, config: Path, count: int) -> list[tuple[float, float]]:
+def _pairs(directory: Path, config: Path, count: int, rounds: int) -> list[Pair]:
     arguments = ["--config", str(config)]
     adopting = directory / "adopting"
     with ExitStack() as stack:
@@ -36,7 +35,7 @@ def _pairs(directory: Path, config: Path, count: int) -> list[tuple[float, float
         with PoolClient.connect(service.address) as pool, ThreadPoolExecutor(8) as callers:
             pids = {one.server.pid for one in callers.map(pool.ensure, models)}
         pairs = []
-        for number in range(ROUNDS):
+        for number in range(rounds):
             service.process.send_signal(signal.SIGKILL)
             service.process.wait()
             began = time.monotonic()

@@ -12,27 +12,27 @@ from typing import Any
 import grpc
 
 from bench.echo_server import METHOD
-from bench.report import Figure, compare
+from bench.report import Figure, Pair, compare
 from demo.service import running
 from pool_service.v1 import pool_service_pb2 as pb
 from pool_service.v1 import pool_service_pb2_grpc as pb_grpc
 
 MODEL = "bench/warm"
-PAIRS = 15
+AIM = 1.10
 CALLS = 1000
 WARM_UP = 500
 
 Call = Callable[[pb.EnsureRequest], Awaitable[pb.EnsureResponse]]
 
 
-def measure(directory: Path, fake: Path) -> list[Figure]:
+def measure(directory: Path, fake: Path, rounds: int) -> list[Figure]:
     """The ratios alone and at 64 at a time, over TCP and over a unix socket."""
     listen = ("127.0.0.1:0", f"unix:{directory}/s")
     with running(directory / "warm", listen, ["--config", str(fake)]) as service:
-        return asyncio.run(_measure(directory, service.addresses))
+        return asyncio.run(_measure(directory, service.addresses, rounds))
 
 
-async def _measure(directory: Path, addresses: tuple[str, ...]) -> list[Figure]:
+async def _measure(directory: Path, addresses: tuple[str, ...], rounds: int) -> list[Figure]:
     async with grpc.aio.insecure_channel(addresses[0]) as channel:
         answer = await pb_grpc.PoolServiceStub(channel).Ensure(pb.EnsureRequest(model=MODEL))
     answer.started = False
@@ -41,11 +41,11 @@ async def _measure(directory: Path, addresses: tuple[str, ...]) -> list[Figure]:
     async with _echo(message, f"unix:{directory}/e") as echo_addresses:
         figures = []
         for kind, ensure, echo in zip(("TCP", "unix"), addresses, echo_addresses, strict=True):
-            figures += await _compare(kind, ensure, echo)
+            figures += await _compare(kind, ensure, echo, rounds)
         return figures
 
 
-async def _compare(kind: str, ensure_address: str, echo_address: str) -> list[Figure]:
+async def _compare(kind: str, ensure_address: str, echo_address: str, rounds: int) -> list[Figure]:
     async with (
         grpc.aio.insecure_channel(ensure_address) as ensure_channel,
         grpc.aio.insecure_channel(echo_address) as echo_channel,
@@ -58,18 +58,18 @@ async def _compare(kind: str, ensure_address: str, echo_address: str) -> list[Fi
         )
         figures = []
         for at_a_time in (1, 64):
-            pairs = await _pairs(ensure, echo, at_a_time)
+            pairs = await _pairs(ensure, echo, at_a_time, rounds)
             name = f"warm Ensure, {kind}, {at_a_time} at a time"
             against = "bare unary echo (time per call)"
-            figures.append(compare("warm", name, against, pairs, aim=1.15))
+            figures.append(compare("warm", name, against, pairs, aim=AIM))
         return figures
 
 
-async def _pairs(ensure: Call, echo: Call, at_a_time: int) -> list[tuple[float, float]]:
+async def _pairs(ensure: Call, echo: Call, at_a_time: int, rounds: int) -> list[Pair]:
     for call in (ensure, echo):
         await _per_call(call, at_a_time, WARM_UP)
     pairs = []
-    for turn in range(PAIRS):
+    for turn in range(rounds):
         # Who goes first changes, so that neither always finds the machine as the other left it.
         order = (ensure, echo) if turn % 2 else (echo, ensure)
         times = {call: await _per_call(call, at_a_time, CALLS) for call in order}

@@ -219,6 +219,8 @@ class Server:
         both = [listener.fileno(), self.wake_reader]
         while self.wake_reader not in select.select(both, [], [])[0]:
             connection, _ = listener.accept()
+            # As asyncio does: what is small goes at once.
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             threading.Thread(target=self.serve, args=(connection,), daemon=True).start()
         self.take_signal()
 

@@ -1,0 +1,59 @@
+"""What a run was measured on: never who measured it or where."""
+
+import os
+import platform
+import re
+import shutil
+import subprocess
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import psutil
+
+PACKAGES = ("pool-service", "grpcio", "protobuf", "vllm-mlx", "mlx", "mlx-lm", "uvicorn")
+
+
+def describe() -> dict[str, str]:
+    """Date, machine and versions, as text. The load is that before the run."""
+    facts = {
+        "date": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        "system": f"{platform.system()} {platform.release()} {platform.machine()}",
+        "processor": _processor(),
+        "cores": f"{os.cpu_count()}",
+        "memory": f"{psutil.virtual_memory().total / 2**30:.0f} GiB",
+        "load": f"{os.getloadavg()[0]:.2f}",
+        "python": platform.python_version(),
+    }
+    for package in PACKAGES:
+        try:
+            facts[package] = version(package)
+        except PackageNotFoundError:
+            facts[package] = "none"
+    facts["nginx"] = _nginx()
+    return facts
+
+
+def line(facts: dict[str, str]) -> str:
+    """All that as a sentence for the page."""
+    versions = ", ".join(f"{name} {facts[name]}" for name in ("python", *PACKAGES, "nginx"))
+    return (
+        f"{facts['date']}, {facts['system']}, {facts['processor']}, {facts['cores']} cores, "
+        f"{facts['memory']}, a load of {facts['load']} before it; {versions}."
+    )
+
+
+def _processor() -> str:
+    try:
+        found = re.search(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text())
+    except OSError:
+        return platform.processor() or "an unnamed processor"
+    return found[1] if found else platform.processor() or "an unnamed processor"
+
+
+def _nginx() -> str:
+    program = shutil.which("nginx")
+    if program is None:
+        return "none"
+    told = subprocess.run([program, "-v"], capture_output=True, text=True, check=False).stderr
+    return told.strip().rpartition("/")[2]
