@@ -8,7 +8,7 @@ import threading
 import psutil
 import pytest
 
-from pool_service.adapters import descendants, exits, processes
+from pool_service.adapters import descendants, exits, identity, processes
 from pool_service.adapters.identity import identity_of, is_alive
 from pool_service.core.types import ExitReport, Identity, StopSignal
 from tests.processes.bench import Bench, Up, child_of_ours, ended, plan, reap
@@ -194,7 +194,7 @@ async def test_what_it_left_behind_is_not_looked_for_among_the_other_servers(
 ) -> None:
     one, other = await bench.up(), await bench.up(model="other")
     looked_at = set[int]()
-    variable_of = descendants.variable_of
+    variable_of = identity.variable_of
 
     def noted(pid: int, name: str) -> str | None:
         looked_at.add(pid)
