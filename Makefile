@@ -1,14 +1,15 @@
 # Everything a person or CI runs; `make help` lists it. Needs Python 3.11 or later, and `lint` npm.
 PYTHON ?=
 BIN := .venv/bin
-SOURCES := $(wildcard pool_service clients/python/pool_service_client demo bench soak tests tools)
+SOURCES := $(wildcard pool_service clients/python/pool_service_client clients/python/conformance \
+	clients/python/examples demo bench soak tests tools)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo serve test test-fast test-process test-whole faults lint types check proto \
-	docs bench soak lock clean
+.PHONY: help setup demo serve test test-fast test-process test-conformance test-whole faults lint \
+	types check proto docs conformance bench soak lock clean
 
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-17s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: ## Make .venv with the pinned packages, the runtime and both packages of this repository
 	@python=$$(PYTHON='$(PYTHON)' sh tools/find_python.sh) && "$$python" tools/setup.py
@@ -19,13 +20,19 @@ demo: setup ## Start the service, make a small real model ready, ask it, evict i
 serve: setup ## Run the service in the foreground (ARGS='--config FILE' and the like)
 	@exec $(BIN)/pool-service serve $(ARGS)
 
-test: test-fast test-process test-whole ## Run all tests, the fast ones first
+test: test-fast test-process test-conformance test-whole ## Run all tests, the fast ones first
 
 test-fast: setup ## Core, driver and gRPC: no processes, no waiting
-	$(BIN)/python -m pytest -m "not process and not whole" $(ARGS)
+	$(BIN)/python -m pytest -m "not process and not whole and not conformance" $(ARGS)
 
 test-process: setup ## Real processes, with a small fake server
 	$(BIN)/python -m pytest -m process $(ARGS)
+
+test-conformance: setup ## Every client against the service (Go, Rust, TypeScript where installed)
+	$(BIN)/python -m pytest -m conformance $(ARGS)
+
+conformance: setup ## The same, and its matrix into docs/clients.md
+	$(BIN)/python -m pytest -m conformance --conformance-matrix docs/clients.md $(ARGS)
 
 test-whole: setup ## The service with the real runtime and a real model
 	$(BIN)/python -m pytest -m whole $(ARGS)

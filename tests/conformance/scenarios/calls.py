@@ -1,0 +1,222 @@
+"""Every call, and what it gives."""
+
+from tests.conformance.expected import (
+    POSITIVE,
+    TEXT,
+    TIME,
+    URL,
+    Is,
+    Other,
+    Said,
+)
+from tests.conformance.scenario import Scenario
+from tests.conformance.steps import (
+    Crowd,
+    Event,
+    begin,
+    call,
+)
+from tests.conformance.worlds import ALONE, PLAIN
+
+READY = {"state": "READY", "endpoint": URL}
+EMPTY = Is("empty", lambda value: value == "")
+NO_TIME = None
+
+SCENARIOS = (
+    Scenario(
+        "ensure starts a model and gives its server",
+        PLAIN,
+        [
+            call(
+                "ensure",
+                model="{m}",
+                gives={
+                    "started": True,
+                    "server": {
+                        **READY,
+                        "model": "{m}",
+                        "runtime_model": "{m}",
+                        "generation": 1,
+                        "served_model_name": "{m}",
+                        "pid": POSITIVE,
+                        "create_time": TIME,
+                        "start_time": TIME,
+                        "ready_time": TIME,
+                        "last_use_time": TIME,
+                        "expire_time": TIME,
+                        "last_exit": None,
+                        "log_path": TEXT,
+                        "queue_position": 0,
+                        "progress": None,
+                        "expected_bytes": POSITIVE,
+                        "expected_by": "GUESS",
+                        "holds": 0,
+                        "pinned": False,
+                        "outdated": False,
+                    },
+                },
+            )
+        ],
+        calls={"Ensure": 1},
+        leaves={"{m}": "READY"},
+    ),
+    Scenario(
+        "ensure of what is READY gives the same server at once",
+        PLAIN,
+        [
+            call("ensure", model="{m}", name="first"),
+            call(
+                "ensure",
+                model="{m}",
+                gives={
+                    "started": False,
+                    "server": {
+                        "pid": Said("first.server.pid"),
+                        "endpoint": Said("first.server.endpoint"),
+                    },
+                },
+            ),
+        ],
+        calls={"Ensure": 2},
+    ),
+    Scenario(
+        "ensure sends the runtime model and the keep alive",
+        PLAIN,
+        [
+            call(
+                "ensure",
+                model="{m}",
+                runtime_model="{m}?tokens=2",
+                keep_alive=-1,
+                gives={"server": {"runtime_model": "{m}?tokens=2", "expire_time": None}},
+            ),
+            call("ensure", model="{n}", keep_alive=0.5, gives={"server": {"expire_time": TIME}}),
+        ],
+    ),
+    Scenario(
+        "100 concurrent callers share one start",
+        PLAIN,
+        [
+            Crowd(
+                100,
+                "ensure",
+                {"model": "{m}", "runtime_model": "x?load=0.2"},
+                gives={"server": {**READY, "generation": 1}},
+                one={"started": True},
+            )
+        ],
+        calls={"Ensure": 100},
+    ),
+    Scenario(
+        "evict stops a server and tells how it ended",
+        PLAIN,
+        [
+            call("ensure", model="{m}", name="first"),
+            call(
+                "evict",
+                model="{m}",
+                gives={
+                    "evicted": [
+                        {
+                            "killed": False,
+                            "server": {
+                                "model": "{m}",
+                                "state": "STOPPING",
+                                "endpoint": "",
+                                "pid": Said("first.server.pid"),
+                                "last_exit": {
+                                    "generation": 1,
+                                    "cause": "EVICTED",
+                                    "code": None,
+                                    "signal": 15,
+                                    "message": TEXT,
+                                    "time": TIME,
+                                },
+                            },
+                        }
+                    ]
+                },
+            ),
+            call("ensure", model="{m}", gives={"server": {"pid": Other("first.server.pid")}}),
+        ],
+        calls={"Ensure": 2, "Evict": 1},
+        leaves={"{m}": "READY"},
+    ),
+    Scenario(
+        "evict of what is not there evicts nothing",
+        PLAIN,
+        [call("evict", model="{m}", gives={"evicted": []})],
+        calls={"Evict": 1},
+    ),
+    Scenario(
+        "evict tells that a server had to be killed",
+        PLAIN,
+        [
+            call("ensure", model="{m}", runtime_model="x?ignore=term,int"),
+            call(
+                "evict",
+                model="{m}",
+                runtime_model="x?ignore=term,int",
+                gives={"evicted": [{"killed": True, "server": {"last_exit": {"signal": 9}}}]},
+            ),
+        ],
+    ),
+    Scenario(
+        "evict of what is idle leaves what is held",
+        ALONE,
+        [
+            begin("hold", "held", model="{m}"),
+            Event("held", {"server": READY}),
+            call("ensure", model="{n}"),
+            call("evict", idle=True, gives={"evicted": [{"server": {"model": "{n}"}}]}),
+        ],
+        calls={"Hold": 1, "Ensure": 1, "Evict": 1},
+        leaves={"{m}": "READY"},
+    ),
+    Scenario(
+        "evict of all leaves what is held, and nothing by force",
+        ALONE,
+        [
+            begin("hold", "held", model="{m}"),
+            Event("held", {"server": READY}),
+            call("ensure", model="{n}"),
+            call("evict", all=True, gives={"evicted": [{"server": {"model": "{n}"}}]}),
+            call("evict", all=True, force=True, gives={"evicted": [{"server": {"model": "{m}"}}]}),
+        ],
+        calls={"Hold": 1, "Ensure": 1, "Evict": 2},
+        leaves={},
+    ),
+    Scenario(
+        "list gives every server, in the order of the models, over all pages",
+        ALONE,
+        [
+            call("ensure", model="{n}"),
+            call("ensure", model="{m}"),
+            call("ensure", model="{o}"),
+            call(
+                "list",
+                page_size=1,
+                gives={
+                    "servers": [
+                        {**READY, "model": "{m}"},
+                        {**READY, "model": "{n}"},
+                        {**READY, "model": "{o}"},
+                    ],
+                    "pages": 3,
+                    "revision": POSITIVE,
+                    "totals": {
+                        "servers": 3,
+                        "ready": 3,
+                        "queued": 0,
+                        "failed": 0,
+                        "memory_budget_bytes": None,
+                        "memory_total_bytes": POSITIVE,
+                        "memory_pressured": False,
+                    },
+                    "notices": [],
+                },
+            ),
+        ],
+        calls={"Ensure": 3, "List": 3},
+    ),
+)
