@@ -7,6 +7,9 @@ from typing import Any
 Json = dict[str, Any]
 """What a runner says, and what is expected of that."""
 
+Fill = Callable[[str], str]
+"""Puts in what `{m}` and the like stand for."""
+
 
 @dataclass(frozen=True, slots=True)
 class Is:
@@ -39,12 +42,23 @@ def saying(part: str) -> Is:
     return Is(f"a text with {part!r} in it", lambda value: part in value)
 
 
-def including(*elements: object) -> Is:
-    """A list with one such element for each of these."""
-    return Is(
-        f"a list with each of {list(elements)!r}",
-        lambda value: all(any(fits(each, one) for one in value) for each in elements),
-    )
+@dataclass(frozen=True, slots=True)
+class Including:
+    """A list with one such element for each of these, and maybe others."""
+
+    elements: Sequence[object]
+
+    def filled(self, fill: Fill, said: Mapping[str, Any]) -> "Including":
+        return Including([filled(each, fill, said) for each in self.elements])
+
+    def holds(self, value: object) -> bool:
+        return isinstance(value, list) and all(
+            any(fits(each, one) for one in value) for each in self.elements
+        )
+
+
+def including(*elements: object) -> Including:
+    return Including(elements)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,12 +73,19 @@ class Said:
             value = value[int(word) if isinstance(value, list) else word]
         return value
 
+    def filled(self, _: Fill, said: Mapping[str, Any]) -> Any:
+        return self.find(said)
+
 
 @dataclass(frozen=True, slots=True)
 class Other:
     """Anything but what an earlier step said."""
 
     path: str
+
+    def filled(self, _: Fill, said: Mapping[str, Any]) -> Is:
+        before = Said(self.path).find(said)
+        return Is(f"anything but {before!r}", lambda value: value not in (None, before))
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,26 +95,20 @@ class Plus:
     path: str
     more: int
 
+    def filled(self, _: Fill, said: Mapping[str, Any]) -> Any:
+        return Said(self.path).find(said) + self.more
 
-def filled(  # noqa: PLR0911 - one for each kind
-    pattern: Any, fill: Callable[[str], str], said: Mapping[str, Any]
-) -> Any:
+
+def filled(pattern: Any, fill: Fill, said: Mapping[str, Any]) -> Any:
     """The pattern with its texts filled in, and what was said in place of what refers to it."""
     match pattern:
         case str():
             return fill(pattern)
-        case Said():
-            return pattern.find(said)
-        case Other(path):
-            before = Said(path).find(said)
-            return Is(f"anything but {before!r}", lambda value: value not in (None, before))
-        case Plus(path, more):
-            return Said(path).find(said) + more
-        case Is():
-            return pattern
+        case Said() | Other() | Plus() | Including():
+            return pattern.filled(fill, said)
         case Mapping():
             return {fill(name): filled(each, fill, said) for name, each in pattern.items()}
-        case Sequence():
+        case list() | tuple():
             return [filled(each, fill, said) for each in pattern]
         case _:
             return pattern
@@ -111,6 +126,8 @@ def difference(pattern: Any, value: Any, path: str = "it") -> str | None:
     match pattern:
         case Is():
             return None if pattern.holds(value) else f"{path} is {value!r}, not {pattern.what}"
+        case Including(elements):
+            return None if pattern.holds(value) else f"{path} has not all of {elements}: {value!r}"
         case Mapping() if isinstance(value, Mapping):
             parts = [
                 difference(each, value.get(name), f"{path}.{name}")

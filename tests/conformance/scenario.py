@@ -47,7 +47,9 @@ class Scenario:
             raise AssertionError(f"{error}\nbefore that:\n{said}") from error
 
     def _play(self, stage: Stage) -> None:
-        stage.calls["main"] = stage.begin("connect", {**AT_THE_PLACE, **self.connect})
+        connect = {**AT_THE_PLACE, **self.connect}
+        said = {name: value for name, value in connect.items() if value is not None}
+        stage.calls["main"] = stage.begin("connect", said)
         stage.calls["main"].end()
         for step in self.steps:
             step.play(stage)

@@ -1,6 +1,7 @@
 """Where one scenario is played for one language: its runner, its world and what was said."""
 
 from collections.abc import Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -25,7 +26,7 @@ class Stage:
     """One scenario for one language.
 
     prefix: begins the names of all its models; texts: what `{name}` stands for; said: the
-    results and events that steps gave a name.
+    results and events that steps gave a name; stack: what is closed at the end.
     """
 
     runner: Runner
@@ -35,6 +36,7 @@ class Stage:
     texts: Mapping[str, str]
     calls: dict[str, Call] = field(default_factory=dict)
     said: dict[str, Any] = field(default_factory=dict)
+    stack: ExitStack = field(default_factory=ExitStack)
 
     @property
     def world(self) -> World:
@@ -57,6 +59,8 @@ class Stage:
         for field_name in NAMES_OF_CALLS:
             if field_name in told:
                 told[field_name] = self.calls[told[field_name]].number
+        if op == "close":
+            del self.calls[fields["client"]]
         call = self.runner.begin(op, **told)
         if name:
             self.calls[name] = call

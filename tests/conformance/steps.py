@@ -2,13 +2,16 @@
 
 import os
 import signal as signals
-from collections.abc import Mapping
+import time
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import SimpleNamespace
 from typing import Any, Protocol
 
 from tests.conformance.expected import ANY, POSITIVE, Is, Json, Said, difference, fits
 from tests.conformance.runners import LIMIT, Call
 from tests.conformance.stage import Stage
+from tests.faults.lives import Stream
 
 NOTHING = Is("nothing", lambda value: not value)
 SOMETHING = Is("not empty", bool)
@@ -19,9 +22,17 @@ class Step(Protocol):
 
 
 def refused(
-    reason: str, code: str, *details: str, metadata: tuple[str, ...] = (), **more: Any
+    reason: str,
+    code: str,
+    *details: str,
+    metadata: Sequence[str] | Mapping[str, object] = (),
+    **more: Any,
 ) -> Json:
-    """An error by its reason; details: which of retry_after, last_lines, violations it has."""
+    """An error by its reason.
+
+    details: which of retry_after, last_lines, violations it has; metadata: names that are
+    there, or what they say.
+    """
     words = reason.split("_")
     kind = "".join(word.capitalize() for word in words)
     return {
@@ -32,7 +43,7 @@ def refused(
         "retry_after": POSITIVE if "retry_after" in details else None,
         "last_lines": SOMETHING if "last_lines" in details else NOTHING,
         "violations": SOMETHING if "violations" in details else NOTHING,
-        "metadata": dict.fromkeys(metadata, ANY),
+        "metadata": metadata if isinstance(metadata, Mapping) else dict.fromkeys(metadata, ANY),
         **more,
     }
 
@@ -48,7 +59,7 @@ def check(stage: Stage, call: Call, gives: object, fails: object) -> Json:
     expected = {"error": fails} if fails is not None else {"result": gives}
     found = difference(stage.fill_all(expected), end, call.command["op"])
     assert found is None, f"{found}\n{call.command}\n{end}"
-    result: Json = end.get("result") or end["error"]
+    result: Json = end["error"] if "error" in end else end["result"]
     return result
 
 
@@ -62,12 +73,15 @@ class Do:
     fails: object
     name: str
     waits: bool
+    takes: float = 0.0
 
     def play(self, stage: Stage) -> None:
+        began = time.monotonic()
         call = stage.begin(self.op, self.fields, self.name)
         if self.waits:
             result = check(stage, call, self.gives, self.fails)
             stage.said[self.name or self.op] = result
+            assert time.monotonic() - began >= self.takes, f"it came too soon: {result}"
 
 
 def call(
@@ -77,10 +91,14 @@ def call(
     fails: object = None,
     name: str = "",
     client: str = "main",
+    takes: float = 0.0,
     **fields: Any,
 ) -> Do:
-    """A command that is waited for; name: of its result, and of its client if it connects."""
-    return Do(op, _with_client(op, client, fields), gives, fails, name, waits=True)
+    """A command that is waited for.
+
+    name: of its result, and of its client if it connects; takes: seconds, at least.
+    """
+    return Do(op, _with_client(op, client, fields), gives, fails, name, waits=True, takes=takes)
 
 
 def begin(op: str, name: str, *, client: str = "main", **fields: Any) -> Do:
@@ -122,6 +140,19 @@ class Event:
             raise AssertionError(f"{error}\nno event of {self.of} is {like}, of {seen}") from error
         if self.name:
             stage.said[self.name] = event
+
+
+@dataclass(frozen=True, slots=True)
+class FirstEvent:
+    """The next event of a command, which is like this."""
+
+    of: str
+    like: object
+
+    def play(self, stage: Stage) -> None:
+        event = stage.calls[self.of].event(lambda _: True)
+        found = difference(stage.fill_all(self.like), event, self.of)
+        assert found is None, found
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,6 +222,19 @@ class Signal:
 
 
 @dataclass(frozen=True, slots=True)
+class Ask:
+    """Somebody else's request to a server, begun and under way until the scenario ends."""
+
+    server: str
+    tokens: int
+
+    def play(self, stage: Stage) -> None:
+        server = Said(self.server).find(stage.said)
+        asked = SimpleNamespace(**server)
+        stage.stack.callback(Stream(asked, self.tokens).close)
+
+
+@dataclass(frozen=True, slots=True)
 class KillService:
     """kill -9."""
 
@@ -237,12 +281,14 @@ class AwaitEnd:
 
 @dataclass(frozen=True, slots=True)
 class Configure:
-    """The configuration's file has this besides what it began with."""
+    """The configuration's file has this besides what it began with, and the new for the old."""
 
-    more: str
+    more: str = ""
+    old: str = ""
+    new: str = ""
 
     def play(self, stage: Stage) -> None:
-        stage.world.configure(stage.fill(self.more))
+        stage.world.configure(stage.fill(self.more), self.old, self.new)
 
 
 @dataclass(frozen=True, slots=True)

@@ -72,10 +72,9 @@ class Theatre:
         directory.mkdir(parents=True)
         with self._place(scenario, language) as place:
             stage = Stage(runner, place, prefix, directory, self._texts(place, prefix, directory))
-            try:
+            with stage.stack:
+                stage.stack.callback(self._clear, stage)
                 scenario.play(stage)
-            finally:
-                self._clear(stage)
 
     @contextmanager
     def _place(self, scenario: Scenario, language: Language) -> Iterator[Place]:
@@ -99,9 +98,9 @@ class Theatre:
 
     def _clear(self, stage: Stage) -> None:
         """Leave the place as it was found, whatever became of the scenario."""
-        for call in stage.calls.values():
+        for name, call in list(stage.calls.items()):
             if call.command["op"] == "connect":
-                stage.runner.begin("close", client=call.number).end()
+                stage.begin("close", {"client": name}).end()
         if isinstance(stage.place, World):
             stage.place.restore(stage.prefix)
 

@@ -1,5 +1,6 @@
 """The services that scenarios are played at: real ones, with the fake server as their runtime."""
 
+import os
 import sys
 import threading
 from collections.abc import Callable, Mapping
@@ -51,19 +52,26 @@ standby = 0
 budget = "100 MB"
 reserve = "0MB"
 queue_limit = 1
-queue_timeout = "200ms"
+queue_timeout = "1h"
 [defaults]
 min_residency = 0
 """
-TIGHT_MODELS = "".join(
-    f"[models.{name}]\nexpected_memory = '{size} MB'\n"
-    for name, size in {"first": 80, "second": 80, "third": 80, "vast": 900}.items()
-)
+TIGHT_MODELS = """
+[models.first]
+expected_memory = "80 MB"
+[models.second]
+expected_memory = "80 MB"
+[models.third]
+expected_memory = "80 MB"
+[models.vast]
+runtime_model = "{root}/vast"
+"""
+VAST_BYTES = 900_000_000
 
 LISTED = QUICK.replace("[service]\n", "[service]\nonly_listed = true\n")
 LISTED_RUNTIMES = """
 [runtimes.missing]
-command = ['/nonexistent/vllm-mlx', 'serve', '{{runtime_model}}', '--port', '{{port}}']
+command = ['/nonexistent/runtime', '{{runtime_model}}', '--port', '{{port}}']
 [runtimes.hub]
 command = ['{root}/vllm-mlx', 'serve', '{{runtime_model}}', '--port', '{{port}}']
 [runtimes.hub.environment]
@@ -113,8 +121,14 @@ def _quick(_: Surroundings) -> str:
     return QUICK
 
 
-def _tight(_: Surroundings) -> str:
-    return TIGHT + TIGHT_MODELS
+def _tight(surroundings: Surroundings) -> str:
+    vast = surroundings.root / "vast"
+    vast.mkdir(exist_ok=True)
+    for name, content in HUB_FILES.items():
+        (vast / name).write_bytes(content)
+    # A hole: it takes no room on the disk.
+    os.truncate(vast / "model.safetensors", VAST_BYTES)
+    return TIGHT + TIGHT_MODELS.format(root=surroundings.root)
 
 
 def _listed(surroundings: Surroundings) -> str:
@@ -172,18 +186,15 @@ class World:
     _starting: threading.Thread | None = field(init=False, default=None)
 
     def __post_init__(self) -> None:
-        self.directory.mkdir()
+        self.directory.mkdir(exist_ok=True)
         self.socket = f"unix:{self.directory}/s"
-        self.configure("")
+        self.configure()
         self.start()
         self.pool = self._stack.enter_context(PoolClient.connect(self.address))
 
-    def configure(self, more: str) -> None:
-        """Write its configuration, and this besides; the service is not told."""
-        self._file.write_text(self._written(more))
-
-    def _written(self, more: str) -> str:
-        return FAKE_RUNTIME + self.config + more
+    def configure(self, more: str = "", old: str = "", new: str = "") -> None:
+        """Write its configuration, and this besides or instead; the service is not told."""
+        self._file.write_text((FAKE_RUNTIME + self.config).replace(old, new) + more)
 
     @property
     def _file(self) -> Path:
@@ -245,10 +256,12 @@ class World:
 
     def restore(self, prefix: str) -> None:
         """As it was before a scenario, whose models begin with `prefix`."""
+        if self._starting is not None:
+            self._starting.join()
         if self.now.process.poll() is not None:
             self.start()
-        if self._file.read_text() != self._written(""):
-            self.configure("")
+        if self._file.read_text() != FAKE_RUNTIME + self.config:
+            self.configure()
             self.pool.reload()
         for server in self.pool.list():
             if server.model.startswith(prefix):

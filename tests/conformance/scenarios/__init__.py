@@ -3,8 +3,13 @@
 from collections.abc import Mapping, Sequence
 
 from tests.conformance.scenario import Scenario
-from tests.conformance.scenarios import calls
+from tests.conformance.scenarios import addresses, calls, deaths, errors, holds, newer, retries
 
 AREAS: Mapping[str, Sequence[Scenario]] = {
-    "calls": calls.SCENARIOS,
+    "each call": calls.SCENARIOS,
+    "each reason": errors.SCENARIOS,
+    "retries, limits and giving up": retries.SCENARIOS,
+    "holds": holds.SCENARIOS,
+    "deaths": deaths.SCENARIOS,
+    "services that are newer, odd or elsewhere": (*newer.SCENARIOS, *addresses.SCENARIOS),
 }

@@ -1,26 +1,22 @@
 """Every call, and what it gives."""
 
-from tests.conformance.expected import (
-    POSITIVE,
-    TEXT,
-    TIME,
-    URL,
-    Is,
-    Other,
-    Said,
-)
+from tests.conformance.expected import POSITIVE, TEXT, TIME, URL, Other, Plus, Said, including
 from tests.conformance.scenario import Scenario
 from tests.conformance.steps import (
+    Await,
+    Configure,
     Crowd,
+    End,
     Event,
+    FirstEvent,
+    NoGap,
+    Open,
     begin,
     call,
 )
-from tests.conformance.worlds import ALONE, PLAIN
+from tests.conformance.worlds import ALONE, CATALOGUE, HUB_BYTES, PLAIN
 
 READY = {"state": "READY", "endpoint": URL}
-EMPTY = Is("empty", lambda value: value == "")
-NO_TIME = None
 
 SCENARIOS = (
     Scenario(
@@ -218,5 +214,144 @@ SCENARIOS = (
             ),
         ],
         calls={"Ensure": 3, "List": 3},
+    ),
+    Scenario(
+        "watch tells the present state, that it is complete, and every change",
+        ALONE,
+        [
+            call("ensure", model="{m}"),
+            begin("watch", "watch"),
+            Event("watch", {"kind": "changed", "server": {**READY, "model": "{m}"}}),
+            Event("watch", {"kind": "synced", "server": None}),
+            call("ensure", model="{n}"),
+            Event("watch", {"kind": "changed", "server": {**READY, "model": "{n}"}}),
+            call("evict", model="{n}"),
+            Event("watch", {"kind": "removed", "server": {"model": "{n}"}}),
+            NoGap("watch"),
+        ],
+        calls={"Watch": 1, "Ensure": 2, "Evict": 1},
+    ),
+    Scenario(
+        "watch after a revision tells each change after it, and no beginning",
+        ALONE,
+        [
+            call("list", name="before"),
+            call("ensure", model="{m}"),
+            begin("watch", "watch", after_revision=Said("before.revision")),
+            FirstEvent(
+                "watch",
+                {
+                    "kind": "changed",
+                    "revision": Plus("before.revision", 1),
+                    "server": {"model": "{m}"},
+                },
+            ),
+            Event("watch", {"kind": "changed", "server": READY}),
+        ],
+        calls={"Watch": 1, "Ensure": 1, "List": 1},
+    ),
+    Scenario(
+        "models gives the catalogue",
+        CATALOGUE,
+        [
+            call(
+                "models",
+                gives={
+                    "models": including(
+                        {
+                            "model": "{who}/one",
+                            "aliases": ["{who}/eins", "{who}/uno"],
+                            "runtime_model": "x?tokens=1",
+                            "runtime": "",
+                            "groups": ["{who}"],
+                            "pinned": True,
+                            "preload": False,
+                            "expected_bytes": 7_000_000,
+                            "expected_by": "DECLARED",
+                            "on_disk": None,
+                            "problem": "",
+                        },
+                        {
+                            "model": "{who}/absent",
+                            "aliases": [],
+                            "runtime": "hub",
+                            "pinned": False,
+                            "on_disk": False,
+                        },
+                        {"model": "{who}/code", "problem": TEXT},
+                    )
+                },
+            )
+        ],
+        calls={"ListModels": 1},
+    ),
+    Scenario(
+        "an alias is the model that it names",
+        CATALOGUE,
+        [
+            call("ensure", model="{who}/uno", gives={"server": {"model": "{who}/one"}}),
+            call("evict", model="{who}/eins", gives={"evicted": [{"server": {"pinned": True}}]}),
+        ],
+    ),
+    Scenario(
+        "pull downloads a model and tells how far it is",
+        CATALOGUE,
+        [
+            begin("pull", "pull", model="{who}/pulled"),
+            Event("pull", {"done": HUB_BYTES, "total": HUB_BYTES}),
+            End("pull", gives={}),
+        ],
+        calls={"Pull": 1},
+    ),
+    Scenario(
+        "ensure downloads where it is told to",
+        CATALOGUE,
+        [
+            call("ensure", model="{who}/hub", download=True, gives={"server": READY}),
+            call("evict", model="{who}/hub"),
+        ],
+        calls={"Ensure": 1, "Evict": 1},
+    ),
+    Scenario(
+        "reload tells what a changed configuration replaces and updates",
+        ALONE,
+        [
+            call("ensure", model="{m}"),
+            call("ensure", model="{n}"),
+            begin("watch", "watch"),
+            Configure(
+                '[models."{m}"]\nruntime_model = "x?tokens=2"\n'
+                '[models."{n}"]\nkeep_alive = "1h"\n'
+                '[logs]\nmax_bytes = "1MiB"\n'
+            ),
+            call(
+                "reload",
+                gives={
+                    "replaced": ["{m}"],
+                    "updated": ["{n}"],
+                    "removed": [],
+                    "restart_needed": ["logs.max_bytes"],
+                },
+            ),
+            Event("watch", {"kind": "removed", "server": {"model": "{m}"}}),
+            call("ensure", model="{m}", gives={"server": {"runtime_model": "x?tokens=2"}}),
+        ],
+        calls={"Ensure": 3, "Reload": 1, "Watch": 1},
+    ),
+    Scenario(
+        "hold tells each state of a start, and is READY from then on",
+        PLAIN,
+        [
+            begin("hold", "held", model="{m}", runtime_model="x?load_until={gate}"),
+            Event("held", {"server": {"state": "STARTING", "endpoint": "", "ready_time": None}}),
+            Open(),
+            Event("held", {"server": {**READY, "holds": 1}}),
+            call("ready", hold="held", gives={"server": {**READY, "model": "{m}"}}),
+            call("release", hold="held", gives={}),
+            End("held", gives={}),
+            Await("{m}", "READY", holds=0),
+        ],
+        calls={"Hold": 1},
+        leaves={"{m}": "READY"},
     ),
 )
