@@ -30,8 +30,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if here not in item.path.parents:
             continue
-        item.add_marker(pytest.mark.conformance)
-        item.add_marker(pytest.mark.timeout(A_BUILD))
+        if "theatre" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.conformance)
+            item.add_marker(pytest.mark.timeout(A_BUILD))
         parameters = parameters_of(item)
         if parameters is not None:
             area, scenario, language = parameters

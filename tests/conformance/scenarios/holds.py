@@ -106,6 +106,19 @@ SCENARIOS = (
         leaves={"{m}": "READY"},
     ),
     Scenario(
+        "a hold that is given up is released",
+        PLAIN,
+        [
+            begin("hold", "held", model="{m}"),
+            call("ready", hold="held"),
+            call("cancel", target="held", gives={}),
+            End("held", fails=failed("Cancelled", "CANCELLED")),
+            Await("{m}", "READY", holds=0),
+        ],
+        calls={"Hold": 1},
+        leaves={"{m}": "READY"},
+    ),
+    Scenario(
         "a start that is refused ends the hold, and is told to whoever asks",
         PLAIN,
         [

@@ -118,7 +118,7 @@ SCENARIOS = (
     Scenario(
         "the limit is of the whole call",
         Answers(DIED, DIED, Stay()),
-        [call("ensure", model="m", timeout=0.4, takes=0.4, fails=LATE)],
+        [call("ensure", model="m", timeout=1.5, takes=1.5, fails=LATE)],
         calls={"Ensure": 3},
     ),
     Scenario(
