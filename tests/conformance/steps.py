@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any, Protocol
 
+from tests.client.scripted import Script
 from tests.conformance.expected import ANY, POSITIVE, Is, Json, Said, difference, fits
 from tests.conformance.runners import LIMIT, Call
 from tests.conformance.stage import Stage
@@ -187,6 +188,24 @@ class NoGap:
                 last = None
         beginnings = [event["kind"] for event in events].count("synced")
         assert breaks == beginnings - 1, events
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What the script was asked: the fields of each request of an RPC, as they were sent."""
+
+    rpc: str
+    requests: Sequence[Mapping[str, object]]
+
+    def play(self, stage: Stage) -> None:
+        assert isinstance(stage.place, Script)
+        sent = [
+            {field.name: value for field, value in request.ListFields()}
+            for request in stage.place.asked[self.rpc]
+        ]
+        found = difference(list(self.requests), sent, self.rpc)
+        assert found is None, found
+        assert [set(one) for one in sent] == [set(one) for one in self.requests]
 
 
 @dataclass(frozen=True, slots=True)

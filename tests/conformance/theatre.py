@@ -44,7 +44,9 @@ class Theatre:
         self._players = ThreadPoolExecutor(len(LANGUAGES))
         self._stack.callback(self._players.shutdown)
         self._outcomes: dict[tuple[Scenario, str], Future[None]] = {}
-        self._runners = {language.key: _Once(self, language) for language in LANGUAGES}
+        self._performers = {language.key: _Performer(self, language) for language in LANGUAGES}
+        for performer in self._performers.values():
+            self._stack.callback(performer.close)
 
     def play(self, scenario: Scenario, language: Language) -> None:
         """Raises what went wrong."""
@@ -57,15 +59,15 @@ class Theatre:
 
     def built(self, language: Language) -> Language:
         """The language, whose programs can be run. Raises NotBuilt."""
-        self._runners[language.key].build()
+        self._performers[language.key].build()
         return language
 
-    def environment(self, **more: str) -> dict[str, str]:
+    def environment(self) -> dict[str, str]:
         """What programs of clients get: it leads them to PLAIN."""
-        return {**os.environ, ADDRESS_VARIABLE: self.worlds.of(PLAIN, "").address, **more}
+        return {**os.environ, ADDRESS_VARIABLE: self.worlds.of(PLAIN, "").address}
 
     def _play(self, scenario: Scenario, language: Language) -> None:
-        runner = self._runners[language.key].runner()
+        runner = self._performers[language.key].runner()
         number = self._order.index(scenario)
         prefix = f"{language.key}/{number}/"
         directory = self.root / language.key / str(number)
@@ -106,13 +108,11 @@ class Theatre:
 
     def close(self) -> None:
         """End all of it. Raises AssertionError if a runner ended otherwise than well."""
-        with self._stack:
-            for once in self._runners.values():
-                once.close()
+        self._stack.close()
 
 
-class _Once:
-    """What a language needs, built and started at the first need."""
+class _Performer:
+    """A language: built, and its runner started, when it is first needed."""
 
     def __init__(self, theatre: Theatre, language: Language) -> None:
         self._theatre = theatre

@@ -3,11 +3,20 @@
 from collections.abc import Mapping, Sequence
 
 from tests.conformance.scenario import Scenario
-from tests.conformance.scenarios import addresses, calls, deaths, errors, holds, newer, retries
+from tests.conformance.scenarios import (
+    addresses,
+    calls,
+    deaths,
+    holds,
+    newer,
+    refusals,
+    retries,
+    starts,
+)
 
 AREAS: Mapping[str, Sequence[Scenario]] = {
     "each call": calls.SCENARIOS,
-    "each reason": errors.SCENARIOS,
+    "each reason": (*refusals.SCENARIOS, *starts.SCENARIOS),
     "retries, limits and giving up": retries.SCENARIOS,
     "holds": holds.SCENARIOS,
     "deaths": deaths.SCENARIOS,

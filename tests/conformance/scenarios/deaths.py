@@ -90,24 +90,6 @@ SCENARIOS = (
         leaves={"{m}": "READY", "{n}": "READY"},
     ),
     Scenario(
-        "a watch that begins anew tells first what has gone meanwhile",
-        ALONE,
-        [
-            call("ensure", model="{m}", name="first"),
-            call("ensure", model="{n}", name="second"),
-            begin("watch", "watch"),
-            Event("watch", {"kind": "synced"}),
-            KillService(),
-            Signal("first.server.pid"),
-            StartService(),
-            Event("watch", {"kind": "synced"}),
-            call("evict", model="{m}"),
-            Event("watch", {"kind": "removed", "server": {"model": "{m}"}}),
-            NoGap("watch"),
-        ],
-        leaves={"{n}": "READY"},
-    ),
-    Scenario(
         "a server killed while the service is away comes again through the handle",
         ALONE,
         [

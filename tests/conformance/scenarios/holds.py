@@ -5,6 +5,7 @@ from tests.conformance.expected import URL, Other, Said
 from tests.conformance.scenario import Scenario
 from tests.conformance.scenarios.answers import BROKEN, DIED, ENDING
 from tests.conformance.steps import (
+    Asked,
     Await,
     End,
     Event,
@@ -31,8 +32,9 @@ def dies_twice(script: Script) -> None:
 
 def breaks(script: Script) -> None:
     script.answer("Hold", held(), BROKEN)
-    script.answer("Hold", held(), ENDING)
-    script.answer("Hold", held())
+    script.answer("Hold", starting(), BROKEN)
+    script.answer("Hold", starting(), ENDING)
+    script.answer("Hold", starting())
     script.answer("Hold", held(generation=2, pid=4712), Stay())
 
 
@@ -165,12 +167,13 @@ SCENARIOS = (
         "a stream that breaks is opened again, though nobody looks",
         breaks,
         [
-            begin("hold", "held", model="m"),
+            begin("hold", "held", model="m", holder="me"),
             Event("held", {"server": {"generation": 2}}),
             call("ready", hold="held", gives={"server": {"pid": 4712}}),
+            Asked("Hold", [{"model": "m", "holder": "me"}] * 5),
         ],
         connect={"attempts": 2},
-        calls={"Hold": 4},
+        calls={"Hold": 5},
     ),
     Scenario(
         "a server that is killed comes again through the handle",

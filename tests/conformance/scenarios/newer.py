@@ -1,5 +1,6 @@
 """A service that says what this client cannot know, or less than it should."""
 
+from google.protobuf.duration_pb2 import Duration
 from grpc import StatusCode
 
 from pool_service_client.v1 import pool_service_pb2 as pb
@@ -14,9 +15,10 @@ from tests.client.scripted import (
     retry_after,
     synced,
 )
+from tests.conformance.expected import Is
 from tests.conformance.scenario import Scenario
 from tests.conformance.scenarios.answers import EVERYTHING, SOON
-from tests.conformance.steps import Event, begin, call, failed
+from tests.conformance.steps import Asked, End, Event, begin, call, failed
 
 NEW_FIELD = b"\xc2\x3e\x03new"
 """Of number 1000, a text."""
@@ -84,7 +86,56 @@ def first_page_fails(script: Script) -> None:
     script.answer("List", second)
 
 
+def silent(script: Script) -> None:
+    script.answer("Ensure", pb.EnsureResponse(server=ready()))
+    script.answer("Hold", held(), Stay())
+    script.answer("Evict", pb.EvictResponse())
+    script.answer("Pull", pb.PullResponse(done_bytes=1, total_bytes=1))
+
+
 SCENARIOS = (
+    Scenario(
+        "what the caller said is sent, and nothing else",
+        silent,
+        [
+            call("ensure", model="m"),
+            call("ensure", model="m", runtime_model="r", keep_alive=90.5, download=False),
+            call("ensure", model="m", keep_alive=0, download=True),
+            Asked(
+                "Ensure",
+                [
+                    {"model": "m"},
+                    {
+                        "model": "m",
+                        "runtime_model": "r",
+                        "keep_alive": Duration(seconds=90, nanos=500_000_000),
+                        "download": False,
+                    },
+                    {"model": "m", "keep_alive": Duration(), "download": True},
+                ],
+            ),
+            begin("hold", "held", model="m", keep_alive=-1, holder="me", download=True),
+            call("ready", hold="held"),
+            Asked(
+                "Hold",
+                [
+                    {
+                        "model": "m",
+                        "keep_alive": Is("below 0", lambda value: value.seconds < 0),
+                        "holder": "me",
+                        "download": True,
+                    }
+                ],
+            ),
+            call("evict", model="m", force=True),
+            call("evict", idle=True),
+            call("evict", all=True),
+            Asked("Evict", [{"model": "m", "force": True}, {"idle": True}, {"all": True}]),
+            begin("pull", "pull", model="m", runtime_model="r"),
+            End("pull", gives={}),
+            Asked("Pull", [{"model": "m", "runtime_model": "r"}]),
+        ],
+    ),
     Scenario(
         "values of enums and fields that it does not know are kept and do no harm",
         newer,

@@ -9,6 +9,7 @@ from tests.conformance.scenario import Scenario
 from tests.conformance.scenarios.answers import (
     BROKEN,
     BUG,
+    COMPACTED,
     DIED,
     ENDING,
     EVICTED,
@@ -16,14 +17,17 @@ from tests.conformance.scenarios.answers import (
     REJECTED,
 )
 from tests.conformance.steps import (
+    Asked,
     Await,
     End,
     Event,
+    FirstEvent,
     Open,
     StillOpen,
     begin,
     call,
     failed,
+    refused,
 )
 from tests.conformance.worlds import PLAIN
 
@@ -58,6 +62,12 @@ def watched(script: Script) -> None:
     script.answer("Watch", changed(7), synced(7), BROKEN)
     script.answer("Watch", ENDING)
     script.answer("Watch", changed(8, generation=2), Stay())
+
+
+def begun_anew(script: Script) -> None:
+    script.answer("Watch", changed(7, "a"), changed(7, "b"), synced(7), BROKEN)
+    script.answer("Watch", COMPACTED)
+    script.answer("Watch", changed(20, "b"), synced(20), Stay())
 
 
 SCENARIOS = (
@@ -185,7 +195,31 @@ SCENARIOS = (
             Event("watch", {"kind": "synced", "revision": 7}),
             Event("watch", {"kind": "changed", "revision": 8, "server": {"generation": 2}}),
             StillOpen("watch"),
+            Asked("Watch", [{}, {"after_revision": 7}, {"after_revision": 7}]),
         ],
         calls={"Watch": 3},
+    ),
+    Scenario(
+        "a watch whose history is gone begins anew, and tells first what has gone meanwhile",
+        begun_anew,
+        [
+            begin("watch", "watch"),
+            Event("watch", {"kind": "synced", "revision": 7}),
+            FirstEvent("watch", {"kind": "changed", "revision": 20, "server": {"model": "b"}}),
+            FirstEvent("watch", {"kind": "removed", "revision": 20, "server": {"model": "a"}}),
+            FirstEvent("watch", {"kind": "synced", "revision": 20}),
+            Asked("Watch", [{}, {"after_revision": 7}, {}]),
+        ],
+        calls={"Watch": 3},
+    ),
+    Scenario(
+        "a watch after a revision whose history is gone ends with that",
+        begun_anew,
+        [
+            begin("watch", "watch", after_revision=5),
+            Event("watch", {"kind": "synced", "revision": 7}),
+            End("watch", fails=refused("REVISION_COMPACTED", "OUT_OF_RANGE")),
+        ],
+        calls={"Watch": 2},
     ),
 )
