@@ -40,8 +40,7 @@ budget = "none"
 reserve = "0MB"
 [defaults]
 min_residency = 0
-drain_timeout = "200ms"
-stop_timeout = "100ms"
+drain_timeout = "20s"
 """
 
 # Room for one of the two, and for one that waits.
@@ -90,6 +89,10 @@ expected_memory = "7 MB"
 runtime_model = "x?bind=never"
 start_timeout = "300ms"
 probe_timeout = "200ms"
+[models."{who}/stubborn"]
+runtime_model = "x?ignore=term,int"
+drain_timeout = "50ms"
+stop_timeout = "50ms"
 [models."{who}/missing"]
 runtime = "missing"
 [models."{who}/code"]

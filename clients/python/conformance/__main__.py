@@ -180,7 +180,7 @@ class Runner:
             command["count"],
             command["text"],
             command.get("parallel", 1),
-            lambda over: tell({"done": over}),
+            lambda done: tell({"done": done}),
         )
         return {"done": done, "failed": failed}
 

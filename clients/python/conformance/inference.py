@@ -46,14 +46,15 @@ async def infer(
 ) -> tuple[int, int]:
     """So many, so many at a time; how many were answered and how many failed.
 
-    tell: how many are over, after each.
+    tell: how many are done, after each that is.
     """
     left, outcomes = iter(range(count)), list[bool]()
 
     async def work() -> None:
         for _ in left:
             outcomes.append(await succeeds(hold, text))
-            tell(len(outcomes))
+            if outcomes[-1]:
+                tell(outcomes.count(True))
 
     await asyncio.gather(*(work() for _ in range(parallel)))
     return outcomes.count(True), outcomes.count(False)

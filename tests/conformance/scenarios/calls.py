@@ -146,16 +146,16 @@ SCENARIOS = (
     ),
     Scenario(
         "evict tells that a server had to be killed",
-        PLAIN,
+        CATALOGUE,
         [
-            call("ensure", model="{m}", runtime_model="x?ignore=term,int"),
+            call("ensure", model="{who}/stubborn"),
             call(
                 "evict",
-                model="{m}",
-                runtime_model="x?ignore=term,int",
+                model="{who}/stubborn",
                 gives={"evicted": [{"killed": True, "server": {"last_exit": {"signal": 9}}}]},
             ),
         ],
+        calls={"Ensure": 1, "Evict": 1},
     ),
     Scenario(
         "evict of what is idle leaves what is held",

@@ -59,9 +59,9 @@ def tried_again(claim: str, failure: Refusal) -> Scenario:
 
 
 def watched(script: Script) -> None:
-    script.answer("Watch", changed(7), synced(7), BROKEN)
+    script.answer("Watch", changed(7), synced(7), changed(8, generation=2), BROKEN)
     script.answer("Watch", ENDING)
-    script.answer("Watch", changed(8, generation=2), Stay())
+    script.answer("Watch", changed(9, generation=3), Stay())
 
 
 def begun_anew(script: Script) -> None:
@@ -193,9 +193,10 @@ SCENARIOS = (
         [
             begin("watch", "watch"),
             Event("watch", {"kind": "synced", "revision": 7}),
-            Event("watch", {"kind": "changed", "revision": 8, "server": {"generation": 2}}),
+            FirstEvent("watch", {"kind": "changed", "revision": 8, "server": {"generation": 2}}),
+            FirstEvent("watch", {"kind": "changed", "revision": 9, "server": {"generation": 3}}),
             StillOpen("watch"),
-            Asked("Watch", [{}, {"after_revision": 7}, {"after_revision": 7}]),
+            Asked("Watch", [{}, {"after_revision": 8}, {"after_revision": 8}]),
         ],
         calls={"Watch": 3},
     ),
