@@ -29,10 +29,10 @@ test-process: setup ## Real processes, with a small fake server
 	$(BIN)/python -m pytest -m process $(ARGS)
 
 test-conformance: setup ## Every client against the service (Go, Rust, TypeScript where installed)
-	$(BIN)/python -m pytest -m conformance $(ARGS)
+	$(BIN)/python -m pytest tests/conformance -m conformance $(ARGS)
 
 conformance: setup ## The same, and its matrix into docs/clients.md
-	$(BIN)/python -m pytest -m conformance --conformance-matrix docs/clients.md $(ARGS)
+	$(BIN)/python -m pytest tests/conformance --conformance-matrix docs/clients.md $(ARGS)
 
 test-whole: setup ## The service with the real runtime and a real model
 	$(BIN)/python -m pytest -m whole $(ARGS)
