@@ -1,14 +1,16 @@
 # Everything a person or CI runs; `make help` lists it. Needs Python 3.11 or later, and `lint` npm.
 PYTHON ?=
 BIN := .venv/bin
-SOURCES := $(wildcard pool_service clients/python/pool_service_client demo bench soak tests tools)
+SOURCES := $(wildcard pool_service clients/python/pool_service_client clients/python/conformance \
+	clients/python/examples demo bench soak tests tools)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo serve test test-fast test-process test-whole test-operations \
-	test-toolchains go-tools faults lint types check proto promise docs bench soak lock clean
+.PHONY: help setup demo serve test test-fast test-process test-clients test-conformance \
+	test-operations test-toolchains test-whole go-tools faults lint types check check-clients proto promise docs \
+	conformance bench soak lock clean
 
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-17s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: ## Make .venv with the pinned packages, the runtime and both packages of this repository
 	@python=$$(PYTHON='$(PYTHON)' sh tools/find_python.sh) && "$$python" tools/setup.py
@@ -19,13 +21,22 @@ demo: setup ## Start the service, make a small real model ready, ask it, evict i
 serve: setup ## Run the service in the foreground (ARGS='--config FILE' and the like)
 	@exec $(BIN)/pool-service serve $(ARGS)
 
-test: test-fast test-process test-toolchains test-whole ## Run all tests, the fast ones first
+test: test-fast test-clients test-process test-conformance test-toolchains test-whole ## Run all tests, the fast ones first
 
 test-fast: setup ## Core, driver and gRPC: no processes, no waiting
-	$(BIN)/python -m pytest -m "not process and not whole and not toolchains" $(ARGS)
+	$(BIN)/python -m pytest -m "not process and not whole and not conformance and not toolchains" $(ARGS)
+
+test-clients: ## Unit tests of the clients in Go, Rust and TypeScript whose toolchain is there
+	@sh tools/for_clients.sh test
 
 test-process: setup ## Real processes, with a small fake server
 	$(BIN)/python -m pytest -m process $(ARGS)
+
+test-conformance: setup ## Every client against the service (Go, Rust, TypeScript where installed)
+	$(BIN)/python -m pytest tests/conformance -m conformance $(ARGS)
+
+conformance: setup ## The same, and its matrix into docs/clients.md
+	$(BIN)/python -m pytest tests/conformance --conformance-matrix docs/clients.md $(ARGS)
 
 test-whole: setup ## The service with the real runtime and a real model
 	$(BIN)/python -m pytest -m whole $(ARGS)
@@ -53,10 +64,14 @@ lint: setup ## Style, layers, proto, stubs and Dockerfile (needs npm for buf)
 types: setup ## mypy, strict
 	$(BIN)/mypy $(SOURCES)
 
-check: lint types ## What CI runs before the tests
+check-clients: ## Style and stubs of the clients in Go, Rust and TypeScript whose toolchain is there
+	@sh tools/for_clients.sh lint check-generated
 
-proto: setup ## Generate the stubs of the service and of the client from proto/
+check: lint types check-clients ## What CI runs before the tests
+
+proto: setup ## Generate the stubs of the service and of all clients from proto/
 	$(BIN)/python tools/generate_stubs.py
+	@sh tools/for_clients.sh generate
 
 promise: ## Promise to clients what proto/ says now (docs/compatibility.md says when)
 	sh tools/lint_proto.sh --promise

@@ -45,7 +45,11 @@ class Client(Protocol):
 class Holder(Protocol):
     """What both kinds of hold can do."""
 
-    async def ready(self, timeout: float | None = None) -> Server: ...  # noqa: ASYNC109
+    async def ready(
+        self,
+        timeout: float | None = None,  # noqa: ASYNC109
+        after: Server | None = None,
+    ) -> Server: ...
 
     async def next(self) -> Server | None:
         """The next state; None at the end."""
@@ -58,8 +62,12 @@ class HoldByThreads:
         self._hold = hold
         self.close = hold.close
 
-    async def ready(self, timeout: float | None = None) -> Server:  # noqa: ASYNC109
-        return await asyncio.to_thread(self._hold.ready, timeout)
+    async def ready(
+        self,
+        timeout: float | None = None,  # noqa: ASYNC109
+        after: Server | None = None,
+    ) -> Server:
+        return await asyncio.to_thread(self._hold.ready, timeout, after)
 
     async def next(self) -> Server | None:
         return await asyncio.to_thread(lambda: next(self._hold, None))
@@ -70,8 +78,12 @@ class HoldByTasks:
         self._hold = hold
         self.close = hold.close
 
-    async def ready(self, timeout: float | None = None) -> Server:  # noqa: ASYNC109
-        return await self._hold.ready(timeout)
+    async def ready(
+        self,
+        timeout: float | None = None,  # noqa: ASYNC109
+        after: Server | None = None,
+    ) -> Server:
+        return await self._hold.ready(timeout, after)
 
     async def next(self) -> Server | None:
         return await anext(self._hold, None)

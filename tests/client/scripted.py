@@ -217,7 +217,7 @@ def held(model: str = "m", **fields: Any) -> pb.HoldResponse:  # noqa: ANN401
 
 
 def starting(model: str = "m", **fields: Any) -> pb.HoldResponse:  # noqa: ANN401
-    server = pb.Server(model=model, state=pb.SERVER_STATE_STARTING, generation=1, **fields)
+    server = pb.Server(model=model, state=pb.SERVER_STATE_STARTING, **{"generation": 1, **fields})
     return pb.HoldResponse(server=server)
 
 

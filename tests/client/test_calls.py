@@ -11,6 +11,7 @@ from grpc import StatusCode
 
 from pool_service_client import (
     AsyncPoolClient,
+    Cancelled,
     DeadlineExceeded,
     ExitCause,
     PoolClient,
@@ -178,7 +179,7 @@ async def test_a_call_that_the_service_drops_is_an_error_and_no_cancellation(
     client: Client, service: Script
 ) -> None:
     service.answer("Ensure", Refusal(StatusCode.CANCELLED, "too many"))
-    with pytest.raises(PoolError, match="cancelled") as raised:
+    with pytest.raises(Cancelled, match="cancelled") as raised:
         await client.call("ensure", "m")
     assert raised.value.code is StatusCode.CANCELLED
 

@@ -2,6 +2,7 @@ import pytest
 from grpc import StatusCode
 
 from pool_service_client import (
+    Cancelled,
     DeadlineExceeded,
     Evicted,
     FetchFailed,
@@ -136,6 +137,20 @@ def test_ready_is_what_was_told_last_and_nothing_older() -> None:
     assert hold.ready() is None
 
 
+def test_ready_after_a_server_is_another_process() -> None:
+    hold = Held("m")
+    hold.tell(READY)
+    assert hold.ready(after=STARTING) is None, "the same process, as it was before"
+    assert hold.ready(after=READY) is None
+    for other in (
+        convert.server(ready(generation=2, pid=4711)),
+        convert.server(ready(generation=1, pid=4712)),
+    ):
+        hold.tell(other)
+        assert hold.ready(after=READY) is other
+        assert hold.ready() is other
+
+
 def test_what_ended_a_hold_is_told_after_its_last_state_and_from_then_on() -> None:
     hold = Held("m")
     hold.tell(READY)
@@ -152,10 +167,10 @@ def test_a_hold_that_was_closed_has_ended_and_not_failed() -> None:
     hold = Held("m")
     hold.tell(READY)
     hold.end()
-    hold.end(PoolError("the call was cancelled"))
+    hold.end(Cancelled("the call was cancelled"))
     assert hold.has_news()
     assert hold.take() is None
-    with pytest.raises(PoolError, match="the hold of 'm' was closed"):
+    with pytest.raises(Cancelled, match="the hold of 'm' was closed"):
         hold.ready()
 
 
@@ -167,3 +182,6 @@ def test_who_did_not_wait_longer_is_told_how_it_is() -> None:
     late = hold.late(0.5)
     assert isinstance(late, DeadlineExceeded)
     assert str(late) == "'m' was not READY within 0.5 s: it is STARTING (loads); the hold goes on"
+    hold.tell(READY)
+    same = "'m' was not READY after generation 1 within 0.5 s: it is READY; the hold goes on"
+    assert str(hold.late(0.5, after=READY)) == same

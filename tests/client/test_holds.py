@@ -7,17 +7,17 @@ from google.protobuf.duration_pb2 import Duration
 from grpc import StatusCode
 
 from pool_service_client import (
+    Cancelled,
     DeadlineExceeded,
     Evicted,
     PoolClient,
-    PoolError,
     PoolUnavailable,
     RetryPolicy,
     ServerState,
 )
 from pool_service_client.v1 import pool_service_pb2 as pb
 from tests.client.conftest import Client, Connect
-from tests.client.scripted import Refusal, Script, Stay, Step, held, retry_after, starting
+from tests.client.scripted import Gate, Refusal, Script, Stay, Step, held, retry_after, starting
 
 GONE = Refusal(StatusCode.ABORTED, "evicted", "EVICTED")
 ENDING = Refusal(StatusCode.UNAVAILABLE, "it ends", "SHUTTING_DOWN", (retry_after(0.01),))
@@ -55,6 +55,22 @@ async def test_ready_waits_until_it_is(client: Client, service: Script) -> None:
         assert await hold.ready(timeout=0) == server
 
 
+async def test_ready_after_a_server_waits_for_the_next_and_costs_no_call(
+    client: Client, service: Script
+) -> None:
+    died = Gate()
+    service.answer("Hold", held(), died, starting(generation=2), MOVED, Stay())
+    async with client.hold("m") as hold:
+        dead = await hold.ready()
+        with pytest.raises(DeadlineExceeded, match=r"READY after generation 1 within 0\.01 s"):
+            await hold.ready(timeout=0.01, after=dead)
+        waiting = asyncio.create_task(hold.ready(after=dead))
+        died.open()
+        assert (await waiting).endpoint == "http://127.0.0.1:2"
+        assert await hold.ready(after=dead) == await hold.ready()
+    assert len(service.asked["Hold"]) == 1
+
+
 async def test_who_waits_no_longer_still_holds(client: Client, service: Script) -> None:
     service.answer("Hold", starting(detail="loads"), Stay())
     async with client.hold("m") as hold:
@@ -82,7 +98,7 @@ async def test_a_hold_that_is_closed_ends_its_readers_wait(client: Client, servi
         await asyncio.sleep(0)
         hold.close()
         assert await reader is None
-        with pytest.raises(PoolError, match="was closed"):
+        with pytest.raises(Cancelled, match="was closed"):
             await hold.ready()
 
 
@@ -125,6 +141,6 @@ async def test_closing_the_client_ends_its_holds(service: Script) -> None:
         hold.ready()
         assert next(hold).state is ServerState.READY
         pool.close()
-        with pytest.raises(PoolError, match="cancelled"):
+        with pytest.raises(Cancelled, match="cancelled"):
             next(hold)
     assert service.closed("Hold")

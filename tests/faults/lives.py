@@ -7,6 +7,7 @@ import signal
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
+from typing import Protocol
 from urllib.parse import urlsplit
 
 import psutil
@@ -142,10 +143,20 @@ def _checked(lives: Lives) -> Iterator[Lives]:
         lives.close()
 
 
+class Endpoint(Protocol):
+    """What is needed of a server in order to ask it."""
+
+    @property
+    def endpoint(self) -> str: ...
+
+    @property
+    def served_model_name(self) -> str: ...
+
+
 class Stream:
     """A streamed answer under way, whose bytes are all kept."""
 
-    def __init__(self, server: Server, tokens: int) -> None:
+    def __init__(self, server: Endpoint, tokens: int) -> None:
         url = urlsplit(server.endpoint)
         self._tokens = tokens
         self._connection = http.client.HTTPConnection(url.hostname or "", url.port)

@@ -8,6 +8,7 @@ from pool_service_client.aio import AsyncPoolClient
 from pool_service_client.aio_streams import AsyncHold, AsyncWatch
 from pool_service_client.connect import ADDRESS_VARIABLE, DEFAULT_ADDRESS
 from pool_service_client.errors import (
+    Cancelled,
     CodeNotTrusted,
     ConfigInvalid,
     CrashLoop,
@@ -62,6 +63,7 @@ __all__ = [
     "AsyncHold",
     "AsyncPoolClient",
     "AsyncWatch",
+    "Cancelled",
     "CodeNotTrusted",
     "ConfigInvalid",
     "CrashLoop",

@@ -125,14 +125,18 @@ class AsyncHold(AsyncIterator[Server]):
         self._changed = asyncio.Event()
         self._reader = asyncio.create_task(self._read(), name=f"hold {model}")
 
-    async def ready(self, timeout: float | None = None) -> Server:  # noqa: ASYNC109 - as Hold has it
+    async def ready(
+        self,
+        timeout: float | None = None,  # noqa: ASYNC109 - as Hold has it
+        after: Server | None = None,
+    ) -> Server:
         """As Hold.ready."""
         try:
             async with asyncio.timeout(timeout):
-                while (server := self._held.ready()) is None:
+                while (server := self._held.ready(after)) is None:
                     await self._changed.wait()
         except TimeoutError:
-            raise self._held.late(timeout) from None
+            raise self._held.late(timeout, after) from None
         return server
 
     def close(self) -> None:

@@ -23,7 +23,8 @@ PoolError                   the base, and a reason that this package does not kn
 ├── RevisionCompacted       begin the watch again, without a revision
 ├── InternalError           report it, with `request_id`
 ├── PoolUnavailable         the service cannot be reached
-└── DeadlineExceeded        the caller's own timeout is over
+├── DeadlineExceeded        the caller's own timeout is over
+└── Cancelled               the client or the hold was closed meanwhile
 
 `status.py` makes them of what the service answers.
 """
@@ -162,3 +163,10 @@ class PoolUnavailable(PoolError):
 
 class DeadlineExceeded(PoolError):
     """The caller's timeout is over; what the service has begun goes on."""
+
+
+class Cancelled(PoolError):
+    """The call was given up: its client or its hold was closed.
+
+    A task that is cancelled sees asyncio's own CancelledError.
+    """

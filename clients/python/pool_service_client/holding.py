@@ -9,6 +9,7 @@ from grpc import StatusCode
 
 from pool_service_client import convert
 from pool_service_client.errors import (
+    Cancelled,
     DeadlineExceeded,
     PoolError,
     PoolUnavailable,
@@ -122,22 +123,33 @@ class Held:
             raise self._failure
         return None
 
-    def ready(self) -> Server | None:
-        """The server if it is READY. Raises what ended the hold."""
+    def ready(self, after: Server | None = None) -> Server | None:
+        """The server if it is READY, by another process than `after` is.
+
+        Raises what ended the hold.
+        """
         if self._failure is not None:
             raise self._failure
         if self._over:
-            raise PoolError(f"the hold of {self.model!r} was closed", code=StatusCode.CANCELLED)
+            raise Cancelled(f"the hold of {self.model!r} was closed", code=StatusCode.CANCELLED)
         newest = self._newest
-        return newest if newest is not None and newest.state is ServerState.READY else None
+        if newest is None or newest.state is not ServerState.READY or _same(newest, after):
+            return None
+        return newest
 
-    def late(self, timeout: float | None) -> DeadlineExceeded:
+    def late(self, timeout: float | None, after: Server | None = None) -> DeadlineExceeded:
         """The error of who did not want to wait any longer."""
         newest = self._newest
+        wanted = "READY" if after is None else f"READY after generation {after.generation}"
         state = "not known" if newest is None else newest.state.name
         detail = f" ({newest.detail})" if newest is not None and newest.detail else ""
         return DeadlineExceeded(
-            f"{self.model!r} was not READY within {timeout:g} s: it is {state}{detail}; "
+            f"{self.model!r} was not {wanted} within {timeout:g} s: it is {state}{detail}; "
             "the hold goes on",
             code=StatusCode.DEADLINE_EXCEEDED,
         )
+
+
+def _same(newest: Server, after: Server | None) -> bool:
+    """Whether both tell of one process."""
+    return after is not None and (newest.generation, newest.pid) == (after.generation, after.pid)

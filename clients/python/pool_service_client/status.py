@@ -18,6 +18,7 @@ from grpc import Call, StatusCode
 from grpc_status import rpc_status
 
 from pool_service_client.errors import (
+    Cancelled,
     CodeNotTrusted,
     ConfigInvalid,
     CrashLoop,
@@ -165,7 +166,7 @@ def _without_reason(call: FailedCall, address: str, timeout: float | None) -> Po
 
 def cancelled(address: str) -> PoolError:
     """The error of a call that ended as cancelled although its caller did not cancel it."""
-    return PoolError(
+    return Cancelled(
         f"the call to {address} was cancelled: "
         "its client was closed, or the service has more calls waiting than it takes",
         code=StatusCode.CANCELLED,

@@ -157,18 +157,20 @@ class Hold(Closing, Iterator[Server]):
         self._changed = threading.Condition()
         threading.Thread(target=self._read, name=f"hold {model}", daemon=True).start()
 
-    def ready(self, timeout: float | None = None) -> Server:
-        """Wait until the server is READY and return it; at once if it is.
+    def ready(self, timeout: float | None = None, after: Server | None = None) -> Server:
+        """Wait until the server is READY and return it; at once if it is. It is no call.
 
         It may have another endpoint than before, so ask whenever one is needed. While the
-        service is away, what it said last stands. Raises DeadlineExceeded if it is
-        not READY within `timeout` seconds (the hold goes on), and what ended the hold.
+        service is away, what it said last stands. after: wait for another process than
+        that server's, whose endpoint refused a connection before the news of its end
+        was here. Raises DeadlineExceeded if it is not READY within `timeout` seconds (the
+        hold goes on), and what ended the hold.
         """
         limit = None if timeout is None else min(timeout, threading.TIMEOUT_MAX)
         with self._changed:
-            server = self._changed.wait_for(self._held.ready, limit)
+            server = self._changed.wait_for(lambda: self._held.ready(after), limit)
             if server is None:
-                raise self._held.late(timeout)
+                raise self._held.late(timeout, after)
         return server
 
     def close(self) -> None:

@@ -1,0 +1,72 @@
+"""Values and errors of the client as the protocol's JSON; made of the client's own types."""
+
+import dataclasses
+from collections.abc import Mapping
+from datetime import datetime
+from enum import IntEnum
+from typing import Any
+
+from google.protobuf.message import Message
+
+from pool_service_client import (
+    Event,
+    InternalError,
+    PoolError,
+    ServerChanged,
+    ServerRemoved,
+)
+
+Json = dict[str, Any]
+
+# The one class whose name is not that of its reason.
+_KINDS: Mapping[type[PoolError], str] = {InternalError: "Internal"}
+_EVENTS: Mapping[type[Event], str] = {ServerChanged: "changed", ServerRemoved: "removed"}
+
+
+def value(one: object) -> Any:
+    """Of a dataclass, or of what one holds."""
+    match one:
+        case IntEnum():
+            return int(one) if one.name.startswith("UNKNOWN_") else one.name
+        case datetime():
+            return one.timestamp()
+        case tuple() | list():
+            return [value(each) for each in one]
+        case _ if dataclasses.is_dataclass(one):
+            names = (field.name for field in dataclasses.fields(one))
+            fields = {name: getattr(one, name) for name in names}
+            return {
+                name: value(each) for name, each in fields.items() if not isinstance(each, Message)
+            }
+        case _:
+            return one
+
+
+def event(one: Event) -> Json:
+    """Of a watch."""
+    kind = _EVENTS.get(type(one), "synced")
+    return {"kind": kind, "revision": one.revision, "server": value(getattr(one, "server", None))}
+
+
+def error(failure: PoolError) -> Json:
+    """All that a caller can see of it."""
+    return {
+        "kind": _KINDS.get(type(failure), type(failure).__name__),
+        "code": failure.code.name,
+        "reason": failure.reason,
+        "message": str(failure),
+        "retry_after": failure.retry_after,
+        "metadata": dict(failure.metadata),
+        "last_lines": list(failure.last_lines),
+        "violations": value(failure.violations),
+        "request_id": failure.request_id,
+    }
+
+
+def cancelled() -> Json:
+    """What was given up as the language does it, with no error of the client's."""
+    return {
+        **error(PoolError("given up by its caller")),
+        "kind": "Cancelled",
+        "code": "CANCELLED",
+    }

@@ -1,0 +1,34 @@
+"""Asks a model and prints its answer as it comes: python chat.py MODEL PROMPT.
+
+Needs the `openai` package. The model is held meanwhile: it cannot be evicted under the
+answer, and is started if it is not there.
+"""
+
+import sys
+
+from openai import OpenAI
+
+from pool_service_client import PoolClient, PoolError
+
+
+def ask(model: str, prompt: str) -> None:
+    """Print the answer, word by word."""
+    with PoolClient.connect() as pool, pool.hold(model, holder="chat.py") as hold:
+        server = hold.ready(timeout=600)
+        # The endpoint wants no key, and the package one.
+        openai = OpenAI(base_url=f"{server.endpoint}/v1", api_key="none")
+        answer = openai.chat.completions.create(
+            model=server.served_model_name,
+            messages=[{"role": "user", "content": prompt}],
+            stream=True,
+        )
+        for chunk in answer:
+            print(chunk.choices[0].delta.content or "", end="", flush=True)
+        print()
+
+
+if __name__ == "__main__":
+    try:
+        ask(*sys.argv[1:])
+    except PoolError as error:
+        sys.exit(f"{error}")

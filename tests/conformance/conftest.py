@@ -1,0 +1,83 @@
+"""The frame of the conformance tests: each scenario for each language, and their matrix."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.conformance.languages import LANGUAGES, NOTHING_IS_LEFT_OUT, Language, NoToolchain
+from tests.conformance.matrix import Matrix
+from tests.conformance.scenario import Scenario
+from tests.conformance.theatre import Theatre
+
+MATRIX = Matrix({language.key: language.title for language in LANGUAGES})
+"""Of this run: the hook that hears of outcomes is not told of which configuration."""
+
+A_BUILD = 1800
+"""Seconds that the first test of a language may take; each wait of a scenario has its own limit."""
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--conformance-matrix",
+        metavar="PATH",
+        help="write which scenario held for which client into this page, between its markers",
+    )
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    here = Path(__file__).parent
+    for item in items:
+        if here not in item.path.parents:
+            continue
+        if "theatre" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.conformance)
+            item.add_marker(pytest.mark.timeout(A_BUILD))
+        parameters = parameters_of(item)
+        if parameters is not None:
+            area, scenario, language = parameters
+            MATRIX.expect(item.nodeid, area, scenario.claim, language.key)
+
+
+def parameters_of(item: pytest.Item) -> tuple[str, Scenario, Language] | None:
+    """What an item plays; None: it is another test."""
+    found = getattr(item, "callspec", None)
+    if found is None or "scenario" not in found.params:
+        return None
+    return found.params["area"], found.params["scenario"], found.params["language"]
+
+
+@pytest.fixture(scope="session")
+def theatre(request: pytest.FixtureRequest) -> Iterator[Theatre]:
+    """With all that is to be played in this session."""
+    programme: dict[Scenario, list[Language]] = {}
+    for item in request.session.items:
+        parameters = parameters_of(item)
+        if parameters is not None:
+            _, scenario, language = parameters
+            if not scenario.left_out(language):
+                programme.setdefault(scenario, []).append(language)
+    theatre = Theatre(programme)
+    yield theatre
+    theatre.close()
+
+
+@pytest.fixture
+def built(theatre: Theatre, language: Language) -> Language:
+    """The language, if its client can be run."""
+    try:
+        return theatre.built(language)
+    except NoToolchain as why:
+        if NOTHING_IS_LEFT_OUT:
+            raise
+        pytest.skip(str(why))
+
+
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    MATRIX.note(report)
+
+
+def pytest_terminal_summary(config: pytest.Config) -> None:
+    page = config.getoption("--conformance-matrix", None)
+    if page and MATRIX.ran:
+        MATRIX.write(Path(page))

@@ -1,0 +1,24 @@
+"""The table: areas, and the scenarios of each."""
+
+from collections.abc import Mapping, Sequence
+
+from tests.conformance.scenario import Scenario
+from tests.conformance.scenarios import (
+    addresses,
+    calls,
+    deaths,
+    holds,
+    newer,
+    refusals,
+    retries,
+    starts,
+)
+
+AREAS: Mapping[str, Sequence[Scenario]] = {
+    "each call": calls.SCENARIOS,
+    "each reason": (*refusals.SCENARIOS, *starts.SCENARIOS),
+    "retries, limits and giving up": retries.SCENARIOS,
+    "holds": holds.SCENARIOS,
+    "deaths": deaths.SCENARIOS,
+    "services that are newer, odd or elsewhere": (*newer.SCENARIOS, *addresses.SCENARIOS),
+}

@@ -1,0 +1,357 @@
+"""Every call, and what it gives."""
+
+from tests.conformance.expected import POSITIVE, TEXT, TIME, URL, Other, Plus, Said, including
+from tests.conformance.scenario import Scenario
+from tests.conformance.steps import (
+    Await,
+    Configure,
+    Crowd,
+    End,
+    Event,
+    FirstEvent,
+    NoGap,
+    Open,
+    begin,
+    call,
+)
+from tests.conformance.worlds import ALONE, CATALOGUE, HUB_BYTES, PLAIN
+
+READY = {"state": "READY", "endpoint": URL}
+
+SCENARIOS = (
+    Scenario(
+        "ensure starts a model and gives its server",
+        PLAIN,
+        [
+            call(
+                "ensure",
+                model="{m}",
+                gives={
+                    "started": True,
+                    "server": {
+                        **READY,
+                        "model": "{m}",
+                        "runtime_model": "{m}",
+                        "generation": 1,
+                        "served_model_name": "{m}",
+                        "pid": POSITIVE,
+                        "create_time": TIME,
+                        "start_time": TIME,
+                        "ready_time": TIME,
+                        "last_use_time": TIME,
+                        "expire_time": TIME,
+                        "last_exit": None,
+                        "log_path": TEXT,
+                        "queue_position": 0,
+                        "progress": None,
+                        "expected_bytes": POSITIVE,
+                        "expected_by": "GUESS",
+                        "holds": 0,
+                        "pinned": False,
+                        "outdated": False,
+                    },
+                },
+            )
+        ],
+        calls={"Ensure": 1},
+        leaves={"{m}": "READY"},
+    ),
+    Scenario(
+        "ensure of what is READY gives the same server at once",
+        PLAIN,
+        [
+            call("ensure", model="{m}", name="first"),
+            call(
+                "ensure",
+                model="{m}",
+                gives={
+                    "started": False,
+                    "server": {
+                        "pid": Said("first.server.pid"),
+                        "endpoint": Said("first.server.endpoint"),
+                    },
+                },
+            ),
+        ],
+        calls={"Ensure": 2},
+    ),
+    Scenario(
+        "ensure sends the runtime model and the keep alive",
+        PLAIN,
+        [
+            call(
+                "ensure",
+                model="{m}",
+                runtime_model="{m}?tokens=2",
+                keep_alive=-1,
+                gives={"server": {"runtime_model": "{m}?tokens=2", "expire_time": None}},
+            ),
+            call("ensure", model="{n}", keep_alive=0.5, gives={"server": {"expire_time": TIME}}),
+        ],
+    ),
+    Scenario(
+        "100 concurrent callers share one start",
+        PLAIN,
+        [
+            Crowd(
+                100,
+                "ensure",
+                {"model": "{m}", "runtime_model": "x?load=0.2"},
+                gives={"server": {**READY, "generation": 1}},
+                one={"started": True},
+            )
+        ],
+        calls={"Ensure": 100},
+    ),
+    Scenario(
+        "evict stops a server and tells how it ended",
+        PLAIN,
+        [
+            call("ensure", model="{m}", name="first"),
+            call(
+                "evict",
+                model="{m}",
+                gives={
+                    "evicted": [
+                        {
+                            "killed": False,
+                            "server": {
+                                "model": "{m}",
+                                "state": "STOPPING",
+                                "endpoint": "",
+                                "pid": Said("first.server.pid"),
+                                "last_exit": {
+                                    "generation": 1,
+                                    "cause": "EVICTED",
+                                    "code": None,
+                                    "signal": 15,
+                                    "message": TEXT,
+                                    "time": TIME,
+                                },
+                            },
+                        }
+                    ]
+                },
+            ),
+            call("ensure", model="{m}", gives={"server": {"pid": Other("first.server.pid")}}),
+        ],
+        calls={"Ensure": 2, "Evict": 1},
+        leaves={"{m}": "READY"},
+    ),
+    Scenario(
+        "evict of what is not there evicts nothing",
+        PLAIN,
+        [call("evict", model="{m}", gives={"evicted": []})],
+        calls={"Evict": 1},
+    ),
+    Scenario(
+        "evict tells that a server had to be killed",
+        CATALOGUE,
+        [
+            call("ensure", model="{who}/stubborn"),
+            call(
+                "evict",
+                model="{who}/stubborn",
+                gives={"evicted": [{"killed": True, "server": {"last_exit": {"signal": 9}}}]},
+            ),
+        ],
+        calls={"Ensure": 1, "Evict": 1},
+    ),
+    Scenario(
+        "evict of what is idle leaves what is held",
+        ALONE,
+        [
+            begin("hold", "held", model="{m}"),
+            Event("held", {"server": READY}),
+            call("ensure", model="{n}"),
+            call("evict", idle=True, gives={"evicted": [{"server": {"model": "{n}"}}]}),
+        ],
+        calls={"Hold": 1, "Ensure": 1, "Evict": 1},
+        leaves={"{m}": "READY"},
+    ),
+    Scenario(
+        "evict of all leaves what is held, and nothing by force",
+        ALONE,
+        [
+            begin("hold", "held", model="{m}"),
+            Event("held", {"server": READY}),
+            call("ensure", model="{n}"),
+            call("evict", all=True, gives={"evicted": [{"server": {"model": "{n}"}}]}),
+            call("evict", all=True, force=True, gives={"evicted": [{"server": {"model": "{m}"}}]}),
+        ],
+        calls={"Hold": 1, "Ensure": 1, "Evict": 2},
+        leaves={},
+    ),
+    Scenario(
+        "list gives every server, in the order of the models, over all pages",
+        ALONE,
+        [
+            call("ensure", model="{n}"),
+            call("ensure", model="{m}"),
+            call("ensure", model="{o}"),
+            call(
+                "list",
+                page_size=1,
+                gives={
+                    "servers": [
+                        {**READY, "model": "{m}"},
+                        {**READY, "model": "{n}"},
+                        {**READY, "model": "{o}"},
+                    ],
+                    "pages": 3,
+                    "revision": POSITIVE,
+                    "totals": {
+                        "servers": 3,
+                        "ready": 3,
+                        "queued": 0,
+                        "failed": 0,
+                        "memory_budget_bytes": None,
+                        "memory_total_bytes": POSITIVE,
+                        "memory_pressured": False,
+                    },
+                    "notices": [],
+                },
+            ),
+        ],
+        calls={"Ensure": 3, "List": 3},
+    ),
+    Scenario(
+        "watch tells the present state, that it is complete, and every change",
+        ALONE,
+        [
+            call("ensure", model="{m}"),
+            begin("watch", "watch"),
+            Event("watch", {"kind": "changed", "server": {**READY, "model": "{m}"}}),
+            Event("watch", {"kind": "synced", "server": None}),
+            call("ensure", model="{n}"),
+            Event("watch", {"kind": "changed", "server": {**READY, "model": "{n}"}}),
+            call("evict", model="{n}"),
+            Event("watch", {"kind": "removed", "server": {"model": "{n}"}}),
+            NoGap("watch"),
+        ],
+        calls={"Watch": 1, "Ensure": 2, "Evict": 1},
+    ),
+    Scenario(
+        "watch after a revision tells each change after it, and no beginning",
+        ALONE,
+        [
+            call("list", name="before"),
+            call("ensure", model="{m}"),
+            begin("watch", "watch", after_revision=Said("before.revision")),
+            FirstEvent(
+                "watch",
+                {
+                    "kind": "changed",
+                    "revision": Plus("before.revision", 1),
+                    "server": {"model": "{m}"},
+                },
+            ),
+            Event("watch", {"kind": "changed", "server": READY}),
+        ],
+        calls={"Watch": 1, "Ensure": 1, "List": 1},
+    ),
+    Scenario(
+        "models gives the catalogue",
+        CATALOGUE,
+        [
+            call(
+                "models",
+                gives={
+                    "models": including(
+                        {
+                            "model": "{who}/one",
+                            "aliases": ["{who}/eins", "{who}/uno"],
+                            "runtime_model": "x?tokens=1",
+                            "runtime": "",
+                            "groups": ["{who}"],
+                            "pinned": True,
+                            "preload": False,
+                            "expected_bytes": 7_000_000,
+                            "expected_by": "DECLARED",
+                            "on_disk": None,
+                            "problem": "",
+                        },
+                        {
+                            "model": "{who}/absent",
+                            "aliases": [],
+                            "runtime": "hub",
+                            "pinned": False,
+                            "on_disk": False,
+                        },
+                        {"model": "{who}/code", "problem": TEXT},
+                    )
+                },
+            )
+        ],
+        calls={"ListModels": 1},
+    ),
+    Scenario(
+        "an alias is the model that it names",
+        CATALOGUE,
+        [
+            call("ensure", model="{who}/uno", gives={"server": {"model": "{who}/one"}}),
+            call("evict", model="{who}/eins", gives={"evicted": [{"server": {"pinned": True}}]}),
+        ],
+    ),
+    Scenario(
+        "pull downloads a model and tells how far it is",
+        CATALOGUE,
+        [
+            begin("pull", "pull", model="{who}/pulled"),
+            Event("pull", {"done": HUB_BYTES, "total": HUB_BYTES}),
+            End("pull", gives={}),
+        ],
+        calls={"Pull": 1},
+    ),
+    Scenario(
+        "ensure downloads where it is told to",
+        CATALOGUE,
+        [
+            call("ensure", model="{who}/hub", download=True, gives={"server": READY}),
+            call("evict", model="{who}/hub"),
+        ],
+        calls={"Ensure": 1, "Evict": 1},
+    ),
+    Scenario(
+        "reload tells what a changed configuration replaces and updates",
+        ALONE,
+        [
+            call("ensure", model="{m}"),
+            call("ensure", model="{n}"),
+            begin("watch", "watch"),
+            Configure(
+                '[models."{m}"]\nruntime_model = "x?tokens=2"\n'
+                '[models."{n}"]\nkeep_alive = "1h"\n'
+                '[logs]\nmax_bytes = "1MiB"\n'
+            ),
+            call(
+                "reload",
+                gives={
+                    "replaced": ["{m}"],
+                    "updated": ["{n}"],
+                    "removed": [],
+                    "restart_needed": ["logs.max_bytes"],
+                },
+            ),
+            Event("watch", {"kind": "removed", "server": {"model": "{m}"}}),
+            call("ensure", model="{m}", gives={"server": {"runtime_model": "x?tokens=2"}}),
+        ],
+        calls={"Ensure": 3, "Reload": 1, "Watch": 1},
+    ),
+    Scenario(
+        "hold tells each state of a start, and is READY from then on",
+        PLAIN,
+        [
+            begin("hold", "held", model="{m}", runtime_model="x?load_until={gate}"),
+            Event("held", {"server": {"state": "STARTING", "endpoint": "", "ready_time": None}}),
+            Open(),
+            Event("held", {"server": {**READY, "holds": 1}}),
+            call("ready", hold="held", gives={"server": {**READY, "model": "{m}"}}),
+            call("release", hold="held", gives={}),
+            End("held", gives={}),
+            Await("{m}", "READY", holds=0),
+        ],
+        calls={"Hold": 1},
+        leaves={"{m}": "READY"},
+    ),
+)

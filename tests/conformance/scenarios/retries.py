@@ -1,0 +1,226 @@
+"""What is tried again and what is not, limits of time, and giving up."""
+
+from grpc import StatusCode
+
+from pool_service_client.v1 import pool_service_pb2 as pb
+from tests.client.scripted import Refusal, Script, Stay, Step, changed, ready, retry_after, synced
+from tests.conformance.expected import URL
+from tests.conformance.scenario import Scenario
+from tests.conformance.scenarios.answers import (
+    BROKEN,
+    BUG,
+    COMPACTED,
+    DIED,
+    ENDING,
+    EVICTED,
+    FULL,
+    REJECTED,
+)
+from tests.conformance.steps import (
+    Asked,
+    Await,
+    End,
+    Event,
+    FirstEvent,
+    Open,
+    StillOpen,
+    begin,
+    call,
+    failed,
+    refused,
+)
+from tests.conformance.worlds import PLAIN
+
+READY = pb.EnsureResponse(server=ready(), started=True)
+LATER = Refusal(StatusCode.UNAVAILABLE, "it died", "START_FAILED", (retry_after(30),))
+SLOWLY = Refusal(StatusCode.UNAVAILABLE, "it died", "START_FAILED", (retry_after(0.3),))
+LATE = failed("DeadlineExceeded", "DEADLINE_EXCEEDED")
+GATED = "x?load_until={gate}"
+
+
+class Answers:
+    """A script that answers Ensure so, call by call; the last answer is repeated."""
+
+    def __init__(self, *steps: Step) -> None:
+        self._steps = steps
+
+    def __call__(self, script: Script) -> None:
+        for step in self._steps:
+            script.answer("Ensure", step)
+
+
+def tried_again(claim: str, failure: Refusal) -> Scenario:
+    return Scenario(
+        claim,
+        Answers(failure, failure, READY),
+        [call("ensure", model="m", gives={"started": True})],
+        calls={"Ensure": 3},
+    )
+
+
+def watched(script: Script) -> None:
+    script.answer("Watch", changed(7), synced(7), changed(8, generation=2), BROKEN)
+    script.answer("Watch", ENDING)
+    script.answer("Watch", changed(9, generation=3), Stay())
+
+
+def begun_anew(script: Script) -> None:
+    script.answer("Watch", changed(7, "a"), changed(7, "b"), synced(7), BROKEN)
+    script.answer("Watch", COMPACTED)
+    script.answer("Watch", changed(20, "b"), synced(20), Stay())
+
+
+SCENARIOS = (
+    tried_again("UNAVAILABLE with a reason is tried again", DIED),
+    tried_again("UNAVAILABLE without a reason is tried again", BROKEN),
+    tried_again("whatever carries RetryInfo is tried again", FULL),
+    Scenario(
+        "nothing else is tried again",
+        Answers(REJECTED, EVICTED, BUG, Refusal(StatusCode.RESOURCE_EXHAUSTED, "no"), READY),
+        [
+            call("ensure", model="m", fails={"kind": "ModelRejected"}),
+            call("ensure", model="m", fails={"kind": "Evicted"}),
+            call("ensure", model="m", fails={"kind": "Internal"}),
+            call("ensure", model="m", fails=failed("PoolError", "RESOURCE_EXHAUSTED")),
+        ],
+        calls={"Ensure": 4},
+    ),
+    Scenario(
+        "with attempts = 1 nothing is tried again",
+        Answers(DIED, READY),
+        [call("ensure", model="m", fails={"kind": "StartFailed"})],
+        connect={"attempts": 1},
+        calls={"Ensure": 1},
+    ),
+    Scenario(
+        "attempts bounds how often a call is made",
+        Answers(DIED),
+        [call("ensure", model="m", fails={"kind": "StartFailed"})],
+        connect={"attempts": 3},
+        calls={"Ensure": 3},
+    ),
+    Scenario(
+        "no try comes before the time that the service named",
+        Answers(SLOWLY, READY),
+        [call("ensure", model="m", takes=0.3, gives={"started": True})],
+        calls={"Ensure": 2},
+    ),
+    Scenario(
+        "without a limit, failures are tried again until patience is over",
+        Answers(LATER),
+        [call("ensure", model="m", fails={"kind": "StartFailed"})],
+        connect={"patience": 5},
+        calls={"Ensure": 1},
+    ),
+    Scenario(
+        "within a limit, tries go on though patience is over",
+        Answers(DIED, DIED, READY),
+        [call("ensure", model="m", timeout=30, gives={"started": True})],
+        connect={"patience": 0},
+        calls={"Ensure": 3},
+    ),
+    Scenario(
+        "no wait is begun that would outlast the limit: the failure is told instead",
+        Answers(LATER),
+        [call("ensure", model="m", timeout=10, fails={"kind": "StartFailed"})],
+        calls={"Ensure": 1},
+    ),
+    Scenario(
+        "the limit is of the whole call",
+        Answers(DIED, DIED, Stay()),
+        [call("ensure", model="m", timeout=1.5, takes=1.5, fails=LATE)],
+        calls={"Ensure": 3},
+    ),
+    Scenario(
+        "a limit ends each call",
+        PLAIN,
+        [
+            begin("hold", "held", model="{m}", runtime_model=GATED),
+            Await("{m}", "STARTING"),
+            call("ensure", model="{m}", timeout=0.1, fails=LATE),
+            call("ready", hold="held", timeout=0.1, fails=LATE),
+            StillOpen("held"),
+        ],
+        calls={"Hold": 1, "Ensure": 1},
+        leaves={"{m}": "STARTING"},
+    ),
+    Scenario(
+        "a start goes on though its callers have given up",
+        PLAIN,
+        [
+            begin("hold", "held", model="{m}", runtime_model=GATED),
+            Await("{m}", "STARTING"),
+            call("ensure", model="{m}", timeout=0.1, fails=LATE),
+            call("release", hold="held"),
+            Await("{m}", "STARTING", holds=0),
+            Open(),
+            Await("{m}", "READY"),
+            call("ensure", model="{m}", gives={"started": False, "server": {"generation": 1}}),
+        ],
+        calls={"Hold": 1, "Ensure": 2},
+        leaves={"{m}": "READY"},
+    ),
+    Scenario(
+        "a call that is given up ends at once, and the start goes on",
+        PLAIN,
+        [
+            begin("ensure", "waits", model="{m}", runtime_model=GATED),
+            Await("{m}", "STARTING"),
+            call("cancel", target="waits", gives={}),
+            End("waits", fails=failed("Cancelled", "CANCELLED")),
+            Open(),
+            Await("{m}", "READY"),
+            call("ensure", model="{m}", gives={"started": False, "server": {"endpoint": URL}}),
+        ],
+        calls={"Ensure": 2},
+        leaves={"{m}": "READY"},
+        cancels=True,
+    ),
+    Scenario(
+        "a watch that is given up ends at once",
+        PLAIN,
+        [
+            begin("watch", "watch"),
+            Event("watch", {"kind": "synced"}),
+            call("cancel", target="watch", gives={}),
+            End("watch", fails=failed("Cancelled", "CANCELLED")),
+        ],
+        calls={"Watch": 1},
+    ),
+    Scenario(
+        "a watch that breaks goes on after the last revision it saw",
+        watched,
+        [
+            begin("watch", "watch"),
+            Event("watch", {"kind": "synced", "revision": 7}),
+            FirstEvent("watch", {"kind": "changed", "revision": 8, "server": {"generation": 2}}),
+            FirstEvent("watch", {"kind": "changed", "revision": 9, "server": {"generation": 3}}),
+            StillOpen("watch"),
+            Asked("Watch", [{}, {"after_revision": 8}, {"after_revision": 8}]),
+        ],
+        calls={"Watch": 3},
+    ),
+    Scenario(
+        "a watch whose history is gone begins anew, and tells first what has gone meanwhile",
+        begun_anew,
+        [
+            begin("watch", "watch"),
+            Event("watch", {"kind": "synced", "revision": 7}),
+            FirstEvent("watch", {"kind": "changed", "revision": 20, "server": {"model": "b"}}),
+            FirstEvent("watch", {"kind": "removed", "revision": 20, "server": {"model": "a"}}),
+            FirstEvent("watch", {"kind": "synced", "revision": 20}),
+            Asked("Watch", [{}, {"after_revision": 7}, {}]),
+        ],
+        calls={"Watch": 3},
+    ),
+    Scenario(
+        "a watch after a revision whose history is gone ends with that",
+        begun_anew,
+        [
+            begin("watch", "watch", after_revision=5),
+            Event("watch", {"kind": "synced", "revision": 7}),
+            End("watch", fails=refused("REVISION_COMPACTED", "OUT_OF_RANGE")),
+        ],
+        calls={"Watch": 2},
+    ),
+)

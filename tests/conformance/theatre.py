@@ -1,0 +1,177 @@
+"""All that scenarios are played with: worlds and runners, each started once for a session."""
+
+import os
+import shutil
+import socket
+import tempfile
+import threading
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+from pool_service_client import ADDRESS_VARIABLE
+from tests.client.scripted import running as scripted
+from tests.conformance.languages import LANGUAGES, Language
+from tests.conformance.runners import Runner
+from tests.conformance.scenario import Scenario
+from tests.conformance.stage import Place, Stage
+from tests.conformance.worlds import HUB_FILES, PLAIN, Kind, Surroundings, World, Worlds
+from tests.fake_hub import fake_hub
+
+
+class Theatre:
+    """A scenario is played for all languages that want it at a time, and told to each.
+
+    programme: what is to be played, by its scenario.
+    """
+
+    def __init__(self, programme: dict[Scenario, list[Language]]) -> None:
+        self._programme = programme
+        self._order = list(programme)
+        self._stack = ExitStack()
+        # Short: a socket's path has a limit of about 100 bytes.
+        self.root = Path(tempfile.mkdtemp(prefix="conf-"))
+        self._stack.callback(shutil.rmtree, self.root, ignore_errors=True)
+        hub = self._stack.enter_context(fake_hub(HUB_FILES))
+        self.worlds = Worlds(Surroundings(self.root, hub))
+        self._stack.callback(self.worlds.close)
+        self._places = {
+            "nobody": self._stack.enter_context(_nobody()),
+            "stranger": self._stack.enter_context(_stranger()),
+        }
+        self._players = ThreadPoolExecutor(len(LANGUAGES))
+        self._stack.callback(self._players.shutdown)
+        self._outcomes: dict[tuple[Scenario, str], Future[None]] = {}
+        self._performers = {language.key: _Performer(self, language) for language in LANGUAGES}
+        for performer in self._performers.values():
+            self._stack.callback(performer.close)
+
+    def play(self, scenario: Scenario, language: Language) -> None:
+        """Raises what went wrong."""
+        if (scenario, language.key) not in self._outcomes:
+            for each in self._programme[scenario]:
+                self._outcomes[scenario, each.key] = self._players.submit(
+                    self._play, scenario, each
+                )
+        self._outcomes[scenario, language.key].result()
+
+    def built(self, language: Language) -> Language:
+        """The language, whose programs can be run. Raises NotBuilt."""
+        self._performers[language.key].build()
+        return language
+
+    def environment(self) -> dict[str, str]:
+        """What programs of clients get: it leads them to PLAIN."""
+        return {**os.environ, ADDRESS_VARIABLE: self.worlds.of(PLAIN, "").address}
+
+    def _play(self, scenario: Scenario, language: Language) -> None:
+        runner = self._performers[language.key].runner()
+        number = self._order.index(scenario)
+        prefix = f"{language.key}/{number}/"
+        directory = self.root / language.key / str(number)
+        directory.mkdir(parents=True)
+        with self._place(scenario, language) as place:
+            stage = Stage(runner, place, prefix, directory, self._texts(place, prefix, directory))
+            with stage.stack:
+                stage.stack.callback(self._clear, stage)
+                scenario.play(stage)
+
+    @contextmanager
+    def _place(self, scenario: Scenario, language: Language) -> Iterator[Place]:
+        if isinstance(scenario.world, Kind):
+            yield self.worlds.of(scenario.world, language.key)
+            return
+        with contextmanager(scripted)() as script:
+            scenario.world(script)
+            yield script
+
+    def _texts(self, place: Place, prefix: str, directory: Path) -> dict[str, str]:
+        models = {name: f"{prefix}{name}" for name in ("m", "n", "o")}
+        return {
+            **models,
+            **self._places,
+            "who": prefix.partition("/")[0],
+            "gate": str(directory / "gate"),
+            "address": place.address,
+            "socket": place.socket if isinstance(place, World) else "",
+        }
+
+    def _clear(self, stage: Stage) -> None:
+        """Leave the place as it was found, whatever became of the scenario."""
+        for name, call in list(stage.calls.items()):
+            if call.command["op"] == "connect":
+                stage.begin("close", {"client": name}).end()
+        if isinstance(stage.place, World):
+            stage.place.restore(stage.prefix)
+
+    def close(self) -> None:
+        """End all of it. Raises AssertionError if a runner ended otherwise than well."""
+        self._stack.close()
+
+
+class _Performer:
+    """A language: built, and its runner started, when it is first needed."""
+
+    def __init__(self, theatre: Theatre, language: Language) -> None:
+        self._theatre = theatre
+        self._language = language
+        self._lock = threading.Lock()
+        self._built: Exception | bool = False
+        self._runner: Runner | None = None
+
+    def build(self) -> None:
+        with self._lock:
+            if isinstance(self._built, Exception):
+                raise self._built
+            if not self._built:
+                try:
+                    self._language.build()
+                except Exception as error:
+                    self._built = error
+                    raise
+                self._built = True
+
+    def runner(self) -> Runner:
+        self.build()
+        with self._lock:
+            if self._runner is None:
+                language, root = self._language, self._theatre.root
+                self._runner = Runner(
+                    language.command(language.runner),
+                    language.directory,
+                    self._theatre.environment(),
+                    root / f"{language.key}.stderr",
+                )
+            return self._runner
+
+    def close(self) -> None:
+        if self._runner is not None:
+            code = self._runner.close()
+            assert code == 0, f"the runner for {self._language.title} ended with code {code}"
+
+
+@contextmanager
+def _nobody() -> Iterator[str]:
+    """An address where a connection is refused: its port is taken, and nobody listens."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        yield f"127.0.0.1:{taken.getsockname()[1]}"
+
+
+@contextmanager
+def _stranger() -> Iterator[str]:
+    """The address of a program that is no gRPC server."""
+    server = ThreadingHTTPServer(("127.0.0.1", 0), _Stranger)
+    threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+    try:
+        yield f"127.0.0.1:{server.server_port}"
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+class _Stranger(BaseHTTPRequestHandler):
+    def log_message(self, *_: object) -> None:
+        """Nothing."""
