@@ -22,15 +22,8 @@ pub struct EnsureCall {
 
 impl EnsureCall {
     pub(crate) fn new(client: Client, model: String) -> Self {
-        let request = v1::EnsureRequest {
-            model,
-            ..Default::default()
-        };
-        Self {
-            client,
-            request,
-            timeout: None,
-        }
+        let request = v1::EnsureRequest { model, ..Default::default() };
+        Self { client, request, timeout: None }
     }
 
     /// What the runtime should load, if not what the service would choose.
@@ -66,10 +59,9 @@ impl IntoFuture for EnsureCall {
     fn into_future(self) -> Self::IntoFuture {
         Box::pin(async move {
             let answer =
-                self.client
-                    .unary(self.timeout, self.request, |mut stub, request| async move {
-                        stub.ensure(request).await
-                    });
+                self.client.unary(self.timeout, self.request, |mut stub, request| async move {
+                    stub.ensure(request).await
+                });
             Ok(answer.await?.into())
         })
     }
@@ -86,15 +78,8 @@ pub struct EvictCall {
 
 impl EvictCall {
     pub(crate) fn new(client: Client, target: v1::evict_request::Target) -> Self {
-        let request = v1::EvictRequest {
-            target: Some(target),
-            force: false,
-        };
-        Self {
-            client,
-            request,
-            timeout: None,
-        }
+        let request = v1::EvictRequest { target: Some(target), force: false };
+        Self { client, request, timeout: None }
     }
 
     /// Also what is held or has requests in flight, which finish within the drain limit.
@@ -117,16 +102,10 @@ impl IntoFuture for EvictCall {
     fn into_future(self) -> Self::IntoFuture {
         Box::pin(async move {
             let answer =
-                self.client
-                    .unary(self.timeout, self.request, |mut stub, request| async move {
-                        stub.evict(request).await
-                    });
-            Ok(answer
-                .await?
-                .evicted
-                .into_iter()
-                .map(EvictedServer::from)
-                .collect())
+                self.client.unary(self.timeout, self.request, |mut stub, request| async move {
+                    stub.evict(request).await
+                });
+            Ok(answer.await?.evicted.into_iter().map(EvictedServer::from).collect())
         })
     }
 }
@@ -142,11 +121,7 @@ pub struct ListCall {
 
 impl ListCall {
     pub(crate) fn new(client: Client) -> Self {
-        Self {
-            client,
-            page_size: 0,
-            timeout: None,
-        }
+        Self { client, page_size: 0, timeout: None }
     }
 
     /// Servers on a page at most; 0: as the service likes.
@@ -192,10 +167,7 @@ pub struct ModelsCall {
 
 impl ModelsCall {
     pub(crate) fn new(client: Client) -> Self {
-        Self {
-            client,
-            timeout: None,
-        }
+        Self { client, timeout: None }
     }
 
     /// How long each page may take.
@@ -215,10 +187,9 @@ impl IntoFuture for ModelsCall {
             let mut request = v1::ListModelsRequest::default();
             loop {
                 let answer =
-                    self.client
-                        .unary(self.timeout, request, |mut stub, request| async move {
-                            stub.list_models(request).await
-                        });
+                    self.client.unary(self.timeout, request, |mut stub, request| async move {
+                        stub.list_models(request).await
+                    });
                 let page = answer.await?;
                 models.extend(page.models.into_iter().map(Model::from));
                 if page.next_page_token.is_empty() {
@@ -243,10 +214,7 @@ pub struct ReloadCall {
 
 impl ReloadCall {
     pub(crate) fn new(client: Client) -> Self {
-        Self {
-            client,
-            timeout: None,
-        }
+        Self { client, timeout: None }
     }
 
     /// How long the call may take in all, its retries included.
@@ -282,13 +250,7 @@ pub struct PullCall {
 
 impl PullCall {
     pub(crate) fn new(client: Client, model: String) -> Self {
-        Self {
-            client,
-            request: v1::PullRequest {
-                model,
-                ..Default::default()
-            },
-        }
+        Self { client, request: v1::PullRequest { model, ..Default::default() } }
     }
 
     /// What the runtime would load, if not what the service would choose.
@@ -313,13 +275,7 @@ pub struct HoldCall {
 
 impl HoldCall {
     pub(crate) fn new(client: Client, model: String) -> Self {
-        Self {
-            client,
-            request: v1::HoldRequest {
-                model,
-                ..Default::default()
-            },
-        }
+        Self { client, request: v1::HoldRequest { model, ..Default::default() } }
     }
 
     /// What the runtime should load, if not what the service would choose.

@@ -189,10 +189,7 @@ pub struct ClientBuilder {
 impl ClientBuilder {
     /// Where the service is: `host:port` or `unix:PATH`, which may begin with `~`.
     pub fn address(self, address: impl Into<String>) -> Self {
-        Self {
-            address: Some(address.into()),
-            ..self
-        }
+        Self { address: Some(address.into()), ..self }
     }
 
     /// How persistent the client is.
@@ -207,10 +204,7 @@ impl ClientBuilder {
     where
         F: Fn(Request<()>) -> Result<Request<()>, Status> + Send + Sync + 'static,
     {
-        Self {
-            interceptor: Interceptor(Some(Arc::new(intercept))),
-            ..self
-        }
+        Self { interceptor: Interceptor(Some(Arc::new(intercept))), ..self }
     }
 
     /// The client, which connects when it is first used.
@@ -224,10 +218,7 @@ impl ClientBuilder {
         let environment = std::env::var_os(ADDRESS_VARIABLE);
         let target = address::target(
             self.address.as_deref(),
-            environment
-                .as_ref()
-                .map(|said| said.to_string_lossy())
-                .as_deref(),
+            environment.as_ref().map(|said| said.to_string_lossy()).as_deref(),
             std::env::home_dir().as_deref(),
         )?;
         let channel = endpoint(&target)?.connect_lazy();
@@ -237,10 +228,7 @@ impl ClientBuilder {
     /// The client on a channel of the caller's making, whose settings then hold: for TLS, say.
     #[must_use]
     pub fn connect_on(self, channel: Channel) -> Client {
-        let name = self
-            .address
-            .clone()
-            .unwrap_or_else(|| "the channel's address".to_owned());
+        let name = self.address.clone().unwrap_or_else(|| "the channel's address".to_owned());
         self.client(channel, name)
     }
 

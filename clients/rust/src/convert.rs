@@ -16,10 +16,7 @@ impl From<KeepAlive> for prost_types::Duration {
     /// What is too long for a message is sent as the longest, which the service refuses.
     fn from(keep_alive: KeepAlive) -> Self {
         let KeepAlive::For(duration) = keep_alive else {
-            return Self {
-                seconds: -1,
-                nanos: 0,
-            };
+            return Self { seconds: -1, nanos: 0 };
         };
         let duration = duration.min(Duration::from_secs(LONGEST_DURATION));
         Self {
@@ -90,19 +87,13 @@ impl From<v1::Exit> for Exit {
 
 impl From<v1::EnsureResponse> for Ensured {
     fn from(response: v1::EnsureResponse) -> Self {
-        Self {
-            server: server(response.server),
-            started: response.started,
-        }
+        Self { server: server(response.server), started: response.started }
     }
 }
 
 impl From<v1::EvictedServer> for EvictedServer {
     fn from(message: v1::EvictedServer) -> Self {
-        Self {
-            server: server(message.server),
-            killed: message.killed,
-        }
+        Self { server: server(message.server), killed: message.killed }
     }
 }
 
@@ -157,10 +148,7 @@ impl From<v1::Model> for Model {
 
 impl From<v1::PullResponse> for Progress {
     fn from(response: v1::PullResponse) -> Self {
-        Self {
-            done: response.done_bytes,
-            total: response.total_bytes,
-        }
+        Self { done: response.done_bytes, total: response.total_bytes }
     }
 }
 
@@ -185,14 +173,12 @@ impl From<v1::HoldResponse> for Server {
 pub(crate) fn event(response: v1::WatchResponse) -> Option<Event> {
     let revision = response.revision;
     Some(match response.event? {
-        v1::watch_response::Event::Server(message) => Event::Changed {
-            revision,
-            server: message.into(),
-        },
-        v1::watch_response::Event::Removed(message) => Event::Removed {
-            revision,
-            server: message.into(),
-        },
+        v1::watch_response::Event::Server(message) => {
+            Event::Changed { revision, server: message.into() }
+        }
+        v1::watch_response::Event::Removed(message) => {
+            Event::Removed { revision, server: message.into() }
+        }
         v1::watch_response::Event::Synced(_) => Event::Synced { revision },
     })
 }

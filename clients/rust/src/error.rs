@@ -205,19 +205,25 @@ impl Error {
             description: message.clone(),
             kind: String::new(),
         };
-        let mut parts = Arc::unwrap_or_clone(
-            Self::plain(Reason::InvalidRequest, Code::InvalidArgument, message).0,
-        );
-        parts.violations.push(violation);
-        Self::from(parts)
+        Self::plain(Reason::InvalidRequest, Code::InvalidArgument, message)
+            .changed(|parts| parts.violations.push(violation))
     }
 
     /// The same error, brought about by another one.
     pub(crate) fn caused_by(self, cause: Option<Error>) -> Self {
-        Self::from(Parts {
-            cause,
-            ..Arc::unwrap_or_clone(self.0)
-        })
+        self.changed(|parts| parts.cause = cause)
+    }
+
+    /// The same error, but that the service named this delay.
+    #[cfg(test)]
+    pub(crate) fn retried_after(self, delay: Option<Duration>) -> Self {
+        self.changed(|parts| parts.retry_after = delay)
+    }
+
+    fn changed(self, change: impl FnOnce(&mut Parts)) -> Self {
+        let mut parts = Arc::unwrap_or_clone(self.0);
+        change(&mut parts);
+        Self::from(parts)
     }
 }
 
@@ -238,9 +244,7 @@ impl fmt::Debug for Error {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let parts = &*self.0;
         let mut shown = formatter.debug_struct("Error");
-        shown
-            .field("reason", &parts.reason)
-            .field("message", &parts.message);
+        shown.field("reason", &parts.reason).field("message", &parts.message);
         if !parts.reason_name.is_empty() {
             shown.field("reason_name", &parts.reason_name);
         }

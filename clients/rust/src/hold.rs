@@ -34,20 +34,9 @@ impl Hold {
         let model = asked.model.clone();
         let held = watch::Sender::new(Held::default());
         let attempts = Attempts::new(client.retry, None);
-        let stream = Resuming::new(
-            client,
-            Holding {
-                asked,
-                attempts,
-                alive: false,
-            },
-        );
+        let stream = Resuming::new(client, Holding { asked, attempts, alive: false });
         let reader = tokio::spawn(read(stream, held.clone())).abort_handle();
-        Self {
-            model,
-            held,
-            reader,
-        }
+        Self { model, held, reader }
     }
 
     /// The model that is held.
@@ -61,11 +50,7 @@ impl Hold {
     /// It may have another endpoint than before, so ask whenever one is needed. While the
     /// service is away, what it said last stands.
     pub fn ready(&self) -> Ready<'_> {
-        Ready {
-            hold: self,
-            timeout: None,
-            after: None,
-        }
+        Ready { hold: self, timeout: None, after: None }
     }
 
     /// The server's states: as it is, then the newest after each change.
@@ -73,11 +58,7 @@ impl Hold {
     /// Who reads slowly misses what is out of date. The stream ends with the hold: with an error
     /// if something ended it, without one if it was closed or dropped.
     pub fn states(&self) -> States {
-        States {
-            news: WatchStream::new(self.held.subscribe()),
-            told: 0,
-            end: None,
-        }
+        States { news: WatchStream::new(self.held.subscribe()), told: 0, end: None }
     }
 
     /// Releases the model at once, for all who share the hold.
@@ -88,10 +69,7 @@ impl Hold {
 
     async fn wait_ready(&self, after: Option<&Server>) -> Result<Server, Error> {
         let mut news = self.held.subscribe();
-        match news
-            .wait_for(|held| held.end.is_some() || held.ready(after).is_some())
-            .await
-        {
+        match news.wait_for(|held| held.end.is_some() || held.ready(after).is_some()).await {
             Ok(held) => match (&held.end, held.ready(after)) {
                 (None, Some(server)) => Ok(server.clone()),
                 (Some(End::Failed(error)), _) => Err(error.clone()),
@@ -108,10 +86,8 @@ impl Hold {
 
     fn late(&self, timeout: Duration) -> Error {
         let state = self.held.borrow().in_words();
-        let message = format!(
-            "{:?} was not READY within {timeout:?}: {state}; the hold goes on",
-            self.model
-        );
+        let message =
+            format!("{:?} was not READY within {timeout:?}: {state}; the hold goes on", self.model);
         Error::plain(Reason::DeadlineExceeded, Code::DeadlineExceeded, message)
     }
 }

@@ -21,11 +21,7 @@ pub struct Pages {
 
 impl Pages {
     pub(crate) fn new(call: ListCall) -> Self {
-        Self {
-            call,
-            token: Some(String::new()),
-            asking: None,
-        }
+        Self { call, token: Some(String::new()), asking: None }
     }
 
     /// The next page; `None` after the last.
@@ -34,20 +30,15 @@ impl Pages {
     }
 
     fn ask(&self, page_token: String) -> BoxFuture<'static, Result<v1::ListResponse, Error>> {
-        let ListCall {
-            client,
-            page_size,
-            timeout,
-        } = self.call.clone();
-        let request = v1::ListRequest {
-            page_size,
-            page_token,
-        };
+        let ListCall { client, page_size, timeout } = self.call.clone();
+        let request = v1::ListRequest { page_size, page_token };
         Box::pin(async move {
             client
-                .unary(timeout, request, |mut stub, request| async move {
-                    stub.list(request).await
-                })
+                .unary(
+                    timeout,
+                    request,
+                    |mut stub, request| async move { stub.list(request).await },
+                )
                 .await
         })
     }

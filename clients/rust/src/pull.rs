@@ -22,14 +22,7 @@ pub struct Pull(Resuming<Pulling>);
 impl Pull {
     pub(crate) fn new(client: Client, asked: v1::PullRequest) -> Self {
         let attempts = Attempts::new(client.retry, None);
-        Self(Resuming::new(
-            client,
-            Pulling {
-                asked,
-                attempts,
-                most: None,
-            },
-        ))
+        Self(Resuming::new(client, Pulling { asked, attempts, most: None }))
     }
 
     /// The next news of the download; `None` when all files are there.

@@ -59,26 +59,16 @@ fn all<M: Message + Default>(rich: &pb::Status, name: &str) -> impl Iterator<Ite
 
 /// A delay that is absent or negative is none: at once.
 fn retry_delay(info: pb::RetryInfo) -> Duration {
-    info.retry_delay
-        .and_then(|delay| delay.try_into().ok())
-        .unwrap_or_default()
+    info.retry_delay.and_then(|delay| delay.try_into().ok()).unwrap_or_default()
 }
 
 fn violations(rich: &pb::Status) -> Vec<Violation> {
     let fields = all::<pb::BadRequest>(rich, "BadRequest")
         .flat_map(|bad| bad.field_violations)
-        .map(|it| Violation {
-            subject: it.field,
-            description: it.description,
-            kind: it.reason,
-        });
+        .map(|it| Violation { subject: it.field, description: it.description, kind: it.reason });
     let states = all::<pb::PreconditionFailure>(rich, "PreconditionFailure")
         .flat_map(|failure| failure.violations)
-        .map(|it| Violation {
-            subject: it.subject,
-            description: it.description,
-            kind: it.r#type,
-        });
+        .map(|it| Violation { subject: it.subject, description: it.description, kind: it.r#type });
     let quotas = all::<pb::QuotaFailure>(rich, "QuotaFailure")
         .flat_map(|failure| failure.violations)
         .map(|it| Violation {
@@ -95,10 +85,7 @@ fn without_reason(status: &Status, address: &str, timeout: Option<Duration>) -> 
         Code::Unavailable => Error::plain(
             Reason::PoolUnavailable,
             Code::Unavailable,
-            format!(
-                "cannot reach the pool service at {address}: {}",
-                essence(status)
-            ),
+            format!("cannot reach the pool service at {address}: {}", essence(status)),
         ),
         Code::DeadlineExceeded => late(timeout),
         Code::Cancelled => Error::plain(
@@ -120,10 +107,7 @@ fn without_reason(status: &Status, address: &str, timeout: Option<Duration>) -> 
         code => Error::plain(
             Reason::Other,
             code,
-            format!(
-                "the call to {address} failed ({code:?}): {}",
-                essence(status)
-            ),
+            format!("the call to {address} failed ({code:?}): {}", essence(status)),
         ),
     }
 }
@@ -158,10 +142,7 @@ fn code_of(status: &Status) -> Code {
         if error.is::<tonic::TimeoutExpired>() {
             return Code::DeadlineExceeded;
         }
-        if let Some(reset) = error
-            .downcast_ref::<h2::Error>()
-            .filter(|error| is_reset(error))
-        {
+        if let Some(reset) = error.downcast_ref::<h2::Error>().filter(|error| is_reset(error)) {
             return code_of_reset(reset);
         }
         source = error.source();
@@ -192,9 +173,62 @@ fn essence(status: &Status) -> String {
         last = Some(deeper);
     }
     let words = last.map_or_else(|| status.message().to_owned(), ToString::to_string);
-    if words.is_empty() {
-        "no details".to_owned()
-    } else {
-        words
+    if words.is_empty() { "no details".to_owned() } else { words }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failure_of_the_transport_is_a_service_that_cannot_be_reached() {
+        let cause = std::io::Error::new(std::io::ErrorKind::BrokenPipe, "it broke");
+        let error = error_of(&Status::from_error(Box::new(cause)), "there:1", None);
+        assert_eq!((error.reason(), error.code()), (Reason::PoolUnavailable, Code::Unavailable));
+        assert_eq!(error.to_string(), "cannot reach the pool service at there:1: it broke");
+    }
+
+    #[test]
+    fn a_status_of_the_service_keeps_its_code() {
+        let error = error_of(&Status::data_loss("gone"), "there:1", None);
+        assert_eq!((error.reason(), error.code()), (Reason::Other, Code::DataLoss));
+        assert_eq!(error.to_string(), "the call to there:1 failed (DataLoss): gone");
+    }
+
+    #[test]
+    fn a_call_that_was_reset_has_the_code_that_grpc_gives_it() {
+        for (reason, code) in [
+            (h2::Reason::REFUSED_STREAM, Code::Unavailable),
+            (h2::Reason::CANCEL, Code::Cancelled),
+            (h2::Reason::ENHANCE_YOUR_CALM, Code::ResourceExhausted),
+            (h2::Reason::INTERNAL_ERROR, Code::Internal),
+        ] {
+            assert_eq!(code_of_reset(&h2::Error::from(reason)), code);
+        }
+    }
+
+    #[test]
+    fn the_limit_that_tonic_keeps_is_the_callers() {
+        let status = Status::from_error(Box::new(tonic::TimeoutExpired(())));
+        let error = error_of(&status, "there:1", Some(Duration::from_secs(2)));
+        assert_eq!(error.reason(), Reason::DeadlineExceeded);
+        assert!(error.to_string().contains("within 2s"));
+    }
+
+    #[test]
+    fn details_that_contradict_the_code_are_not_believed() {
+        let info =
+            pb::ErrorInfo { reason: "EVICTED".into(), domain: DOMAIN.into(), ..Default::default() };
+        let details = vec![prost_types::Any {
+            type_url: "type.googleapis.com/google.rpc.ErrorInfo".into(),
+            value: info.encode_to_vec(),
+        }];
+        let rich = pb::Status { code: 10, message: String::new(), details };
+        let of = |code| {
+            let status = Status::with_details(code, "", rich.encode_to_vec().into());
+            error_of(&status, "there:1", None).reason()
+        };
+        assert_eq!(of(Code::Aborted), Reason::Evicted);
+        assert_eq!(of(Code::Internal), Reason::Other);
     }
 }

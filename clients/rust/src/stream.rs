@@ -55,12 +55,7 @@ enum State<R> {
 
 impl<F: Follower> Resuming<F> {
     pub(crate) fn new(client: Client, follower: F) -> Self {
-        Self {
-            client,
-            follower,
-            values: VecDeque::new(),
-            state: State::Closed,
-        }
+        Self { client, follower, values: VecDeque::new(), state: State::Closed }
     }
 
     /// What comes after the present state; an error if nothing does.

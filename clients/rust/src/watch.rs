@@ -80,13 +80,10 @@ impl Following {
     /// Synced: what was known before and was not told of now is no longer there.
     fn gone(&mut self, revision: u64) -> Vec<Event> {
         self.revision = Some(revision);
-        let (known, gone): (BTreeMap<_, _>, BTreeMap<_, _>) = take(&mut self.known)
-            .into_iter()
-            .partition(|(model, _)| self.told.contains(model));
+        let (known, gone): (BTreeMap<_, _>, BTreeMap<_, _>) =
+            take(&mut self.known).into_iter().partition(|(model, _)| self.told.contains(model));
         self.known = known;
-        gone.into_values()
-            .map(|server| Event::Removed { revision, server })
-            .collect()
+        gone.into_values().map(|server| Event::Removed { revision, server }).collect()
     }
 
     fn can_begin_again(&self) -> bool {
@@ -103,9 +100,7 @@ impl Follower for Following {
     fn request(&mut self) -> v1::WatchRequest {
         self.opened = Instant::now();
         self.told.clear();
-        v1::WatchRequest {
-            after_revision: self.revision,
-        }
+        v1::WatchRequest { after_revision: self.revision }
     }
 
     fn open(mut stub: Stub, request: v1::WatchRequest) -> Opening<v1::WatchResponse> {

@@ -30,10 +30,7 @@ struct Counts {
 /// Makes `count` completions, `parallel` at a time, with an event after each.
 pub(crate) async fn infer(held: Arc<Held>, asked: Infer, answers: Answers) -> Outcome {
     // A connection for each request: one that was kept could be to a server that is gone.
-    let http = reqwest::Client::builder()
-        .no_proxy()
-        .pool_max_idle_per_host(0)
-        .build();
+    let http = reqwest::Client::builder().no_proxy().pool_max_idle_per_host(0).build();
     let work = Arc::new(Work {
         held,
         http: http.map_err(|error| Failure::Command(error.to_string()))?,
@@ -55,11 +52,7 @@ pub(crate) async fn infer(held: Arc<Held>, asked: Infer, answers: Answers) -> Ou
 
 async fn work_on(work: Arc<Work>) -> Result<(), Error> {
     let less = |left: u64| left.checked_sub(1);
-    while work
-        .left
-        .fetch_update(Ordering::Relaxed, Ordering::Relaxed, less)
-        .is_ok()
-    {
+    while work.left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less).is_ok() {
         let is_done = work.complete().await?;
         let mut counts = work.counts.lock().await;
         if is_done {
@@ -82,10 +75,7 @@ impl Work {
                 Ok(()) => return Ok(true),
                 Err(error) if error.is_connect() => server = hold.ready().after(&server).await?,
                 Err(error) => {
-                    eprintln!(
-                        "{} of generation {}: {error:?}",
-                        server.model, server.generation
-                    );
+                    eprintln!("{} of generation {}: {error:?}", server.model, server.generation);
                     return Ok(false);
                 }
             }

@@ -98,16 +98,10 @@ pub(crate) fn reloaded(reloaded: &Reloaded) -> Value {
 
 pub(crate) fn event(event: &Event) -> Value {
     match event {
-        Event::Changed {
-            revision,
-            server: it,
-        } => {
+        Event::Changed { revision, server: it } => {
             json!({"kind": "changed", "revision": revision, "server": server(it)})
         }
-        Event::Removed {
-            revision,
-            server: it,
-        } => {
+        Event::Removed { revision, server: it } => {
             json!({"kind": "removed", "revision": revision, "server": server(it)})
         }
         Event::Synced { revision } => {

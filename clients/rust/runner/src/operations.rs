@@ -25,30 +25,21 @@ pub(crate) fn run(session: Arc<Session>, op: Op, answers: Answers) -> Operation 
         match op {
             Op::Ensure(asked) => ensure(&session, asked).await,
             Op::Evict(asked) => evict(&session, asked).await,
-            Op::List {
-                client,
-                page_size,
-                timeout,
-            } => list(&session, &client, page_size.unwrap_or(0), timeout).await,
-            Op::Watch {
-                client,
-                after_revision,
-            } => watch(&session, &client, after_revision, &answers).await,
-            Op::Ready {
-                hold,
-                timeout,
-                after,
-            } => ready(&session, &hold, timeout, after).await,
+            Op::List { client, page_size, timeout } => {
+                list(&session, &client, page_size.unwrap_or(0), timeout).await
+            }
+            Op::Watch { client, after_revision } => {
+                watch(&session, &client, after_revision, &answers).await
+            }
+            Op::Ready { hold, timeout, after } => ready(&session, &hold, timeout, after).await,
             Op::Infer(asked) => infer(session.held(&asked.hold)?, asked, answers).await,
             Op::Models { client } => {
                 let models = session.client(&client)?.models().await?;
                 Ok(json!({"models": models.iter().map(json::model).collect::<Vec<_>>()}))
             }
-            Op::Pull {
-                client,
-                model,
-                runtime_model,
-            } => pull(&session, &client, model, runtime_model, &answers).await,
+            Op::Pull { client, model, runtime_model } => {
+                pull(&session, &client, model, runtime_model, &answers).await
+            }
             Op::Reload { client } => Ok(json::reloaded(&session.client(&client)?.reload().await?)),
             _ => Err(Failure::Command("this is over at once".to_owned())),
         }

@@ -17,52 +17,21 @@ pub(crate) struct Command {
 #[derive(Deserialize)]
 #[serde(tag = "op", rename_all = "snake_case")]
 pub(crate) enum Op {
-    Connect {
-        address: String,
-        attempts: Option<u32>,
-        patience: Option<f64>,
-    },
-    Close {
-        client: Value,
-    },
-    Calls {
-        client: Value,
-    },
+    Connect { address: String, attempts: Option<u32>, patience: Option<f64> },
+    Close { client: Value },
+    Calls { client: Value },
     Ensure(Ensure),
     Evict(Evict),
-    List {
-        client: Value,
-        page_size: Option<i32>,
-        timeout: Option<f64>,
-    },
-    Watch {
-        client: Value,
-        after_revision: Option<u64>,
-    },
+    List { client: Value, page_size: Option<i32>, timeout: Option<f64> },
+    Watch { client: Value, after_revision: Option<u64> },
     Hold(Hold),
-    Ready {
-        hold: Value,
-        timeout: Option<f64>,
-        after: Option<u64>,
-    },
-    Release {
-        hold: Value,
-    },
+    Ready { hold: Value, timeout: Option<f64>, after: Option<u64> },
+    Release { hold: Value },
     Infer(Infer),
-    Models {
-        client: Value,
-    },
-    Pull {
-        client: Value,
-        model: String,
-        runtime_model: Option<String>,
-    },
-    Reload {
-        client: Value,
-    },
-    Cancel {
-        target: Value,
-    },
+    Models { client: Value },
+    Pull { client: Value, model: String, runtime_model: Option<String> },
+    Reload { client: Value },
+    Cancel { target: Value },
 }
 
 #[derive(Deserialize)]
@@ -112,9 +81,5 @@ pub(crate) fn seconds(value: f64) -> Duration {
 
 /// Seconds as how long a server stays: what is negative is for ever.
 pub(crate) fn keep_alive(value: f64) -> KeepAlive {
-    if value < 0.0 {
-        KeepAlive::Forever
-    } else {
-        seconds(value).into()
-    }
+    if value < 0.0 { KeepAlive::Forever } else { seconds(value).into() }
 }

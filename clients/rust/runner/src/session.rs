@@ -56,11 +56,7 @@ impl Session {
         let Command { id, op } = command;
         let answers = Answers(id.clone());
         match op {
-            Op::Connect {
-                address,
-                attempts,
-                patience,
-            } => {
+            Op::Connect { address, attempts, patience } => {
                 answers.end(self.connect(id, address, attempts, patience));
             }
             Op::Close { client } => answers.end(self.close(&client)),
@@ -89,10 +85,7 @@ impl Session {
         F: Future<Output = Outcome> + Send + 'static,
     {
         let cancelled = Arc::new(Notify::new());
-        let entry = UnderWay {
-            client,
-            cancelled: cancelled.clone(),
-        };
+        let entry = UnderWay { client, cancelled: cancelled.clone() };
         lock(&self.under_way).insert(id.clone(), entry);
         let session = self.clone();
         tokio::spawn(async move {
@@ -120,36 +113,23 @@ impl Session {
         let counter = calls.clone();
         let count = move |request: Request<()>| {
             if let Some(method) = request.extensions().get::<GrpcMethod<'_>>() {
-                *lock(&counter)
-                    .entry(method.method().to_owned())
-                    .or_default() += 1;
+                *lock(&counter).entry(method.method().to_owned()).or_default() += 1;
             }
             Ok(request)
         };
-        let client = Client::builder()
-            .address(address)
-            .retry(retry)
-            .interceptor(count)
-            .connect()?;
+        let client =
+            Client::builder().address(address).retry(retry).interceptor(count).connect()?;
         lock(&self.connected).insert(id, Connected { client, calls });
         Ok(json!({}))
     }
 
     /// What is under way on the client is given up, and what it holds is released.
     fn close(&self, client: &Value) -> Outcome {
-        lock(&self.connected)
-            .remove(client)
-            .ok_or_else(|| unknown("client", client))?;
-        for it in lock(&self.under_way)
-            .values()
-            .filter(|it| it.client.as_ref() == Some(client))
-        {
+        lock(&self.connected).remove(client).ok_or_else(|| unknown("client", client))?;
+        for it in lock(&self.under_way).values().filter(|it| it.client.as_ref() == Some(client)) {
             it.cancelled.notify_one();
         }
-        for held in lock(&self.holds)
-            .values()
-            .filter(|held| held.client == *client)
-        {
+        for held in lock(&self.holds).values().filter(|held| held.client == *client) {
             held.hold.close();
         }
         Ok(json!({}))
@@ -175,11 +155,8 @@ impl Session {
         if let Some(holder) = asked.holder {
             call = call.holder(holder);
         }
-        let held = Arc::new(Held {
-            hold: call.open(),
-            client: asked.client,
-            seen: Mutex::default(),
-        });
+        let held =
+            Arc::new(Held { hold: call.open(), client: asked.client, seen: Mutex::default() });
         lock(&self.holds).insert(id, held.clone());
         Ok(held)
     }
@@ -200,10 +177,7 @@ impl Session {
     }
 
     fn connected(&self, client: &Value) -> Result<Connected, Failure> {
-        lock(&self.connected)
-            .get(client)
-            .cloned()
-            .ok_or_else(|| unknown("client", client))
+        lock(&self.connected).get(client).cloned().ok_or_else(|| unknown("client", client))
     }
 
     pub(crate) fn client(&self, client: &Value) -> Result<Client, Failure> {
@@ -211,10 +185,7 @@ impl Session {
     }
 
     pub(crate) fn held(&self, hold: &Value) -> Result<Arc<Held>, Failure> {
-        lock(&self.holds)
-            .get(hold)
-            .cloned()
-            .ok_or_else(|| unknown("hold", hold))
+        lock(&self.holds).get(hold).cloned().ok_or_else(|| unknown("hold", hold))
     }
 }
 
