@@ -35,11 +35,11 @@ pub(crate) struct Call<Q, R> {
 
 impl<Q, R> Call<Q, R> {
     pub(crate) fn answer(&self, answer: R) {
-        self.answers.send(Ok(answer)).ok().expect("the caller is there");
+        self.answers.send(Ok(answer)).expect("the caller is there");
     }
 
     pub(crate) fn refuse(self, status: Status) {
-        self.answers.send(Err(status)).ok().expect("the caller is there");
+        self.answers.send(Err(status)).expect("the caller is there");
     }
 
     /// Returns when the caller is gone.
@@ -57,7 +57,7 @@ impl<Q, R> Line<Q, R> {
         let timeout = request.metadata().get("grpc-timeout");
         let timeout = timeout.map(|value| value.to_str().expect("it is text").to_owned());
         let call = Call { request: request.into_inner(), timeout, answers };
-        self.0.send(call).ok().expect("the test is there");
+        self.0.send(call).expect("the test is there");
         said
     }
 
