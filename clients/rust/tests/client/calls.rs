@@ -12,7 +12,7 @@ use tonic::{GrpcMethod, Status};
 use tonic_types::pb;
 
 use crate::scripted::{
-    Service, connected, connected_by, detail, recovering, refusal, retry_in, server,
+    Service, connected, connected_by, detail, recovering, refusal, retry_in, server, soon,
 };
 
 fn seconds(count: u64) -> Duration {
@@ -24,7 +24,7 @@ async fn refused_with(status: Status) -> Error {
     let (pool, mut service) = connected();
     let asking = tokio::spawn(pool.ensure("m").into_future());
     service.ensure().await.refuse(status);
-    asking.await.expect("no panic").expect_err("it was refused")
+    soon(asking).await.expect("no panic").expect_err("it was refused")
 }
 
 async fn answer_ready(service: &mut Service) {
@@ -47,7 +47,7 @@ async fn ensure_asks_as_it_was_told_and_gives_the_server() {
     assert_eq!(call.request, expected);
     assert_eq!(call.timeout.as_deref(), Some("9000000u"));
     call.answer(v1::EnsureResponse { server: Some(server(Wire::Ready, 3)), started: true });
-    let ensured = asking.await.expect("no panic").expect("it is ready");
+    let ensured = soon(asking).await.expect("no panic").expect("it is ready");
     assert!(ensured.started);
     assert_eq!(ensured.server.state, ServerState::Ready);
     assert_eq!((ensured.server.generation, ensured.server.create_time), (3, None));
@@ -88,7 +88,7 @@ async fn each_eviction_names_its_target() {
         assert_eq!(call.request, v1::EvictRequest { target: Some(target), force });
         let stopped = v1::EvictedServer { server: Some(server(Wire::Stopping, 2)), killed: true };
         call.answer(v1::EvictResponse { evicted: vec![stopped] });
-        let evicted = asking.await.expect("no panic").expect("it is stopped");
+        let evicted = soon(asking).await.expect("no panic").expect("it is stopped");
         assert!(evicted[0].killed && evicted[0].server.generation == 2);
     }
 }
@@ -106,7 +106,7 @@ async fn a_list_is_read_page_by_page() {
             ..Default::default()
         });
     }
-    assert_eq!(asking.await.expect("no panic").expect("it is listed").len(), 3);
+    assert_eq!(soon(asking).await.expect("no panic").expect("it is listed").len(), 3);
 }
 
 #[tokio::test(start_paused = true)]
@@ -115,7 +115,7 @@ async fn a_page_that_fails_is_the_last() {
     let mut pages = pool.list().pages();
     let asking = tokio::spawn(async move { (pages.next().await, pages.next().await) });
     service.list().await.refuse(Status::internal("broken"));
-    let (first, second) = asking.await.expect("no panic");
+    let (first, second) = soon(asking).await.expect("no panic");
     assert!(first.expect("an error").is_err() && second.is_none());
 }
 
@@ -129,13 +129,13 @@ async fn models_and_reload_give_what_the_service_says() {
             v1::ListModelsResponse { models: vec![model], next_page_token: next.to_owned() };
         service.list_models().await.answer(answer);
     }
-    let models = asking.await.expect("no panic").expect("they are listed");
+    let models = soon(asking).await.expect("no panic").expect("they are listed");
     assert_eq!(models.iter().map(|it| it.model.as_str()).collect::<Vec<_>>(), ["a", "b"]);
 
     let asking = tokio::spawn(pool.reload().into_future());
     let answer = v1::ReloadResponse { removed: vec!["a".to_owned()], ..Default::default() };
     service.reload().await.answer(answer);
-    assert_eq!(asking.await.expect("no panic").expect("it is read").removed, ["a"]);
+    assert_eq!(soon(asking).await.expect("no panic").expect("it is read").removed, ["a"]);
 }
 
 #[tokio::test(start_paused = true)]
@@ -197,7 +197,7 @@ async fn what_carries_retry_info_is_asked_again_not_before_its_time() {
     let full = refusal(Code::ResourceExhausted, "POOL_FULL", vec![retry_in(2)]);
     service.ensure().await.refuse(full);
     answer_ready(&mut service).await;
-    asking.await.expect("no panic").expect("it is ready");
+    soon(asking).await.expect("no panic").expect("it is ready");
     assert!((seconds(2)..Duration::from_millis(2_700)).contains(&began.elapsed()));
 }
 
@@ -206,7 +206,7 @@ async fn a_service_that_is_away_is_tried_until_patience_is_over() {
     let (pool, service) = connected_by(Client::builder().address("there:1"));
     service.network.set_away(true);
     let began = Instant::now();
-    let error = pool.ensure("m").await.expect_err("nobody is there");
+    let error = soon(pool.ensure("m")).await.expect_err("nobody is there");
     assert_eq!((error.reason(), error.code()), (Reason::PoolUnavailable, Code::Unavailable));
     let expected = "cannot reach the pool service at there:1: nobody listens";
     assert_eq!(error.to_string(), expected);
@@ -221,7 +221,7 @@ async fn a_service_that_comes_back_is_found() {
     tokio::time::sleep(seconds(5)).await;
     service.network.set_away(false);
     answer_ready(&mut service).await;
-    asking.await.expect("no panic").expect("it is ready");
+    soon(asking).await.expect("no panic").expect("it is ready");
 }
 
 #[tokio::test(start_paused = true)]
@@ -231,7 +231,7 @@ async fn a_connection_that_breaks_is_made_again_and_so_is_the_call() {
     let _unanswered = service.ensure().await;
     service.network.cut();
     answer_ready(&mut service).await;
-    asking.await.expect("no panic").expect("it is ready");
+    soon(asking).await.expect("no panic").expect("it is ready");
 }
 
 #[tokio::test(start_paused = true)]
@@ -241,7 +241,7 @@ async fn a_connection_that_breaks_is_pool_unavailable() {
     let asking = tokio::spawn(pool.ensure("m").into_future());
     let _unanswered = service.ensure().await;
     service.network.cut();
-    let error = asking.await.expect("no panic").expect_err("it broke");
+    let error = soon(asking).await.expect("no panic").expect_err("it broke");
     assert_eq!((error.reason(), error.code()), (Reason::PoolUnavailable, Code::Unavailable));
 }
 
@@ -252,7 +252,7 @@ async fn the_callers_timeout_ends_the_call_and_tells_what_failed_before() {
     let asking = tokio::spawn(pool.ensure("m").timeout(seconds(4)).into_future());
     service.ensure().await.refuse(recovering());
     service.ensure().await.gone().await;
-    let error = asking.await.expect("no panic").expect_err("it is late");
+    let error = soon(asking).await.expect("no panic").expect_err("it is late");
     assert_eq!((error.reason(), error.code()), (Reason::DeadlineExceeded, Code::DeadlineExceeded));
     let before = error.source().and_then(|cause| cause.downcast_ref::<Error>());
     assert_eq!(before.map(Error::reason), Some(Reason::Recovering));
@@ -265,7 +265,7 @@ async fn no_wait_is_begun_that_would_outlast_the_timeout() {
     let began = Instant::now();
     let asking = tokio::spawn(pool.ensure("m").timeout(seconds(1)).into_future());
     service.ensure().await.refuse(recovering());
-    let error = asking.await.expect("no panic").expect_err("it is refused");
+    let error = soon(asking).await.expect("no panic").expect_err("it is refused");
     assert_eq!(error.reason(), Reason::Recovering);
     assert!(began.elapsed() < seconds(1));
 }
@@ -291,6 +291,6 @@ async fn an_interceptor_sees_each_attempt() {
     let asking = tokio::spawn(pool.ensure("m").into_future());
     service.ensure().await.refuse(recovering());
     answer_ready(&mut service).await;
-    asking.await.expect("no panic").expect("it is ready");
+    soon(asking).await.expect("no panic").expect("it is ready");
     assert_eq!(*seen.lock().expect("nobody panicked"), ["Ensure", "Ensure"]);
 }

@@ -1,7 +1,7 @@
 use pool_service_client::{Client, Reason, RetryPolicy, v1};
 use tonic::Status;
 
-use crate::scripted::{connected, connected_by, recovering};
+use crate::scripted::{connected, connected_by, recovering, soon};
 
 fn progress(done_bytes: u64) -> v1::PullResponse {
     v1::PullResponse { done_bytes, total_bytes: 10 }
@@ -23,7 +23,7 @@ async fn a_download_ends_when_all_files_are_there() {
     call.answer(progress(1));
     call.answer(progress(10));
     drop(call);
-    assert_eq!(reading.await.expect("no panic"), [1, 10]);
+    assert_eq!(soon(reading).await.expect("no panic"), [1, 10]);
 }
 
 #[tokio::test(start_paused = true)]
@@ -46,7 +46,7 @@ async fn each_download_that_gets_further_is_a_new_beginning() {
     let call = service.pull().await;
     call.answer(progress(3));
     call.refuse(recovering());
-    assert_eq!(reading.await.expect("no panic").reason(), Reason::Recovering);
+    assert_eq!(soon(reading).await.expect("no panic").reason(), Reason::Recovering);
 }
 
 #[tokio::test(start_paused = true)]
@@ -65,6 +65,6 @@ async fn after_its_error_a_stream_is_over() {
     let mut pull = pool.pull("m").stream();
     let reading = tokio::spawn(async move { (pull.next().await, pull.next().await) });
     service.pull().await.refuse(Status::internal("broken"));
-    let (first, second) = reading.await.expect("no panic");
+    let (first, second) = soon(reading).await.expect("no panic");
     assert!(first.expect("an error").is_err() && second.is_none());
 }

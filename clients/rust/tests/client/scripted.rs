@@ -3,6 +3,7 @@
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use hyper_util::rt::TokioIo;
 use pool_service_client::{Client, ClientBuilder, v1};
@@ -25,6 +26,12 @@ use stub::pool_service_server::{PoolService, PoolServiceServer};
 
 type Answers<R> = UnboundedReceiverStream<Result<R, Status>>;
 
+/// What the future gives. In paused time a wait for what never comes is over at once, and fails.
+pub(crate) async fn soon<T>(future: impl IntoFuture<Output = T>) -> T {
+    let day = Duration::from_secs(86_400);
+    tokio::time::timeout(day, future).await.expect("what is waited for comes")
+}
+
 /// A call that the service has got, to be answered by the test.
 pub(crate) struct Call<Q, R> {
     pub(crate) request: Q,
@@ -44,7 +51,7 @@ impl<Q, R> Call<Q, R> {
 
     /// Returns when the caller is gone.
     pub(crate) async fn gone(self) {
-        self.answers.closed().await;
+        soon(self.answers.closed()).await;
     }
 }
 
@@ -89,10 +96,10 @@ macro_rules! service {
 
         impl Service {
             $(pub(crate) async fn $once(&mut self) -> Call<v1::$q, v1::$r> {
-                self.$once.recv().await.expect("the service is there")
+                soon(self.$once.recv()).await.expect("the service is there")
             })+
             $(pub(crate) async fn $stream(&mut self) -> Call<v1::$sq, v1::$sr> {
-                self.$stream.recv().await.expect("the service is there")
+                soon(self.$stream.recv()).await.expect("the service is there")
             })+
         }
 

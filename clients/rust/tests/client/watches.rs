@@ -3,7 +3,7 @@ use pool_service_client::v1::watch_response::Event as Said;
 use pool_service_client::{Client, Code, Event, Reason, RetryPolicy, Watch, v1};
 use tonic::Status;
 
-use crate::scripted::{Service, connected, connected_by, refusal, server};
+use crate::scripted::{Service, connected, connected_by, refusal, server, soon};
 
 type Told = tokio::sync::mpsc::UnboundedReceiver<String>;
 
@@ -30,7 +30,7 @@ fn read(mut watch: Watch) -> Told {
 }
 
 async fn next(told: &mut Told) -> String {
-    told.recv().await.expect("it goes on")
+    soon(told.recv()).await.expect("it goes on")
 }
 
 fn of(model: &str) -> v1::Server {
@@ -105,7 +105,7 @@ async fn one_that_began_after_a_revision_fails_where_the_history_is_gone() {
     assert_eq!(call.request.after_revision, Some(3));
     call.refuse(compacted());
     assert_eq!(next(&mut told).await, "RevisionCompacted");
-    assert_eq!(told.recv().await, None);
+    assert_eq!(soon(told.recv()).await, None);
 }
 
 #[tokio::test(start_paused = true)]
@@ -144,7 +144,7 @@ async fn an_event_of_a_kind_that_is_not_known_only_moves_the_revision() {
     let call = service.watch().await;
     assert_eq!(call.request.after_revision, Some(2));
     call.refuse(compacted());
-    let (event, revision) = reading.await.expect("no panic");
+    let (event, revision) = soon(reading).await.expect("no panic");
     let error = event.expect("it ends").expect_err("with an error");
     assert_eq!((error.reason(), revision), (Reason::RevisionCompacted, Some(2)));
 }
