@@ -190,3 +190,14 @@ async fn a_hold_outlives_the_client_that_opened_it() {
     let mut states = hold.states();
     while soon(states.next()).await.expect("a state").expect("it goes on").generation < 2 {}
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_hold_that_ends_repeats_no_state() {
+    let (pool, mut service) = connected();
+    let (hold, stream) = ready_hold(&pool, &mut service).await;
+    let mut states = hold.states();
+    soon(states.next()).await.expect("a state").expect("it goes on");
+    stream.refuse(evicted());
+    let error = soon(states.next()).await.expect("an end").expect_err("it was evicted");
+    assert_eq!(error.reason(), Reason::Evicted);
+}

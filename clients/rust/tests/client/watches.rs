@@ -148,3 +148,16 @@ async fn an_event_of_a_kind_that_is_not_known_only_moves_the_revision() {
     let error = event.expect("it ends").expect_err("with an error");
     assert_eq!((error.reason(), revision), (Reason::RevisionCompacted, Some(2)));
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_stream_that_was_open_for_long_makes_its_break_the_first_though_it_was_quiet() {
+    let retry = RetryPolicy::default().attempts(2);
+    let (pool, mut service) = connected_by(Client::builder().retry(retry));
+    let mut told = read(pool.watch_after(1));
+    service.watch().await.refuse(Status::unavailable("gone"));
+    let quiet = service.watch().await;
+    tokio::time::sleep(RetryPolicy::default().patience * 2).await;
+    quiet.refuse(Status::unavailable("gone"));
+    service.watch().await.answer(at(2, Said::Server(of("a"))));
+    assert_eq!(next(&mut told).await, "a at 2");
+}
