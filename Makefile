@@ -89,6 +89,7 @@ lock: setup ## Resolve the pinned lists anew (ARGS=--upgrade for newer versions)
 	sh tools/lock.sh $(ARGS)
 
 clean: ## Remove what was built and prepared here: .venv, caches, models
+	@sh tools/for_clients.sh clean
 	rm -rf .venv .cache build dist clients/python/dist proto/node_modules
 	rm -rf .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

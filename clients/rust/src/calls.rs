@@ -1,0 +1,313 @@
+//! Calls with their options, made when they are awaited.
+
+use std::future::IntoFuture;
+use std::time::Duration;
+
+use crate::client::{BoxFuture, Client};
+use crate::error::Error;
+use crate::hold::Hold;
+use crate::pages::Pages;
+use crate::pull::Pull;
+use crate::types::{Ensured, EvictedServer, KeepAlive, Model, Reloaded, Server};
+use crate::v1;
+
+/// A call that starts a model's server if there is none; see [`Client::ensure`].
+#[derive(Clone, Debug)]
+#[must_use = "nothing is asked before it is awaited"]
+pub struct EnsureCall {
+    client: Client,
+    request: v1::EnsureRequest,
+    timeout: Option<Duration>,
+}
+
+impl EnsureCall {
+    pub(crate) fn new(client: Client, model: String) -> Self {
+        let request = v1::EnsureRequest { model, ..Default::default() };
+        Self { client, request, timeout: None }
+    }
+
+    /// What the runtime should load, if not what the service would choose.
+    pub fn runtime_model(mut self, runtime_model: impl Into<String>) -> Self {
+        self.request.runtime_model = runtime_model.into();
+        self
+    }
+
+    /// How long the server stays when it is unused; by default as it is.
+    pub fn keep_alive(mut self, keep_alive: impl Into<KeepAlive>) -> Self {
+        self.request.keep_alive = Some(keep_alive.into().into());
+        self
+    }
+
+    /// Whether missing files may be downloaded, which can take long; by default as the service
+    /// is configured.
+    pub fn download(mut self, download: bool) -> Self {
+        self.request.download = Some(download);
+        self
+    }
+
+    /// How long the call may take in all, its retries included.
+    pub fn timeout(mut self, timeout: Duration) -> Self {
+        self.timeout = Some(timeout);
+        self
+    }
+}
+
+impl IntoFuture for EnsureCall {
+    type Output = Result<Ensured, Error>;
+    type IntoFuture = BoxFuture<'static, Self::Output>;
+
+    fn into_future(self) -> Self::IntoFuture {
+        Box::pin(async move {
+            let answer =
+                self.client.unary(self.timeout, self.request, |mut stub, request| async move {
+                    stub.ensure(request).await
+                });
+            Ok(answer.await?.into())
+        })
+    }
+}
+
+/// A call that stops servers and returns when their processes are gone; see [`Client::evict`].
+#[derive(Clone, Debug)]
+#[must_use = "nothing is asked before it is awaited"]
+pub struct EvictCall {
+    client: Client,
+    request: v1::EvictRequest,
+    timeout: Option<Duration>,
+}
+
+impl EvictCall {
+    pub(crate) fn new(client: Client, target: v1::evict_request::Target) -> Self {
+        let request = v1::EvictRequest { target: Some(target), force: false };
+        Self { client, request, timeout: None }
+    }
+
+    /// Also what is held or has requests in flight, which finish within the drain limit.
+    pub fn force(mut self, force: bool) -> Self {
+        self.request.force = force;
+        self
+    }
+
+    /// How long the call may take in all; giving up does not stop the eviction.
+    pub fn timeout(mut self, timeout: Duration) -> Self {
+        self.timeout = Some(timeout);
+        self
+    }
+}
+
+impl IntoFuture for EvictCall {
+    type Output = Result<Vec<EvictedServer>, Error>;
+    type IntoFuture = BoxFuture<'static, Self::Output>;
+
+    fn into_future(self) -> Self::IntoFuture {
+        Box::pin(async move {
+            let answer =
+                self.client.unary(self.timeout, self.request, |mut stub, request| async move {
+                    stub.evict(request).await
+                });
+            Ok(answer.await?.evicted.into_iter().map(EvictedServer::from).collect())
+        })
+    }
+}
+
+/// A call that lists the servers; see [`Client::list`].
+#[derive(Clone, Debug)]
+#[must_use = "nothing is asked before it is awaited"]
+pub struct ListCall {
+    pub(crate) client: Client,
+    pub(crate) page_size: i32,
+    pub(crate) timeout: Option<Duration>,
+}
+
+impl ListCall {
+    pub(crate) fn new(client: Client) -> Self {
+        Self { client, page_size: 0, timeout: None }
+    }
+
+    /// Servers on a page at most; 0: as the service likes.
+    pub fn page_size(mut self, page_size: i32) -> Self {
+        self.page_size = page_size;
+        self
+    }
+
+    /// How long each page may take.
+    pub fn timeout(mut self, timeout: Duration) -> Self {
+        self.timeout = Some(timeout);
+        self
+    }
+
+    /// The pages one by one, at least one, each asked for when it is polled for.
+    pub fn pages(self) -> Pages {
+        Pages::new(self)
+    }
+}
+
+impl IntoFuture for ListCall {
+    type Output = Result<Vec<Server>, Error>;
+    type IntoFuture = BoxFuture<'static, Self::Output>;
+
+    fn into_future(self) -> Self::IntoFuture {
+        Box::pin(async move {
+            let (mut pages, mut servers) = (self.pages(), Vec::new());
+            while let Some(page) = pages.next().await {
+                servers.extend(page?.servers);
+            }
+            Ok(servers)
+        })
+    }
+}
+
+/// A call that lists the catalogue; see [`Client::models`].
+#[derive(Clone, Debug)]
+#[must_use = "nothing is asked before it is awaited"]
+pub struct ModelsCall {
+    client: Client,
+    timeout: Option<Duration>,
+}
+
+impl ModelsCall {
+    pub(crate) fn new(client: Client) -> Self {
+        Self { client, timeout: None }
+    }
+
+    /// How long each page may take.
+    pub fn timeout(mut self, timeout: Duration) -> Self {
+        self.timeout = Some(timeout);
+        self
+    }
+}
+
+impl IntoFuture for ModelsCall {
+    type Output = Result<Vec<Model>, Error>;
+    type IntoFuture = BoxFuture<'static, Self::Output>;
+
+    fn into_future(self) -> Self::IntoFuture {
+        Box::pin(async move {
+            let mut models = Vec::new();
+            let mut request = v1::ListModelsRequest::default();
+            loop {
+                let answer =
+                    self.client.unary(self.timeout, request, |mut stub, request| async move {
+                        stub.list_models(request).await
+                    });
+                let page = answer.await?;
+                models.extend(page.models.into_iter().map(Model::from));
+                if page.next_page_token.is_empty() {
+                    return Ok(models);
+                }
+                request = v1::ListModelsRequest {
+                    page_token: page.next_page_token,
+                    ..Default::default()
+                };
+            }
+        })
+    }
+}
+
+/// A call that reads the configuration again; see [`Client::reload`].
+#[derive(Clone, Debug)]
+#[must_use = "nothing is asked before it is awaited"]
+pub struct ReloadCall {
+    client: Client,
+    timeout: Option<Duration>,
+}
+
+impl ReloadCall {
+    pub(crate) fn new(client: Client) -> Self {
+        Self { client, timeout: None }
+    }
+
+    /// How long the call may take in all, its retries included.
+    pub fn timeout(mut self, timeout: Duration) -> Self {
+        self.timeout = Some(timeout);
+        self
+    }
+}
+
+impl IntoFuture for ReloadCall {
+    type Output = Result<Reloaded, Error>;
+    type IntoFuture = BoxFuture<'static, Self::Output>;
+
+    fn into_future(self) -> Self::IntoFuture {
+        Box::pin(async move {
+            let answer = self.client.unary(
+                self.timeout,
+                v1::ReloadRequest {},
+                |mut stub, request| async move { stub.reload(request).await },
+            );
+            Ok(answer.await?.into())
+        })
+    }
+}
+
+/// The options of a download; see [`Client::pull`].
+#[derive(Clone, Debug)]
+#[must_use = "nothing is asked before its stream is polled"]
+pub struct PullCall {
+    client: Client,
+    request: v1::PullRequest,
+}
+
+impl PullCall {
+    pub(crate) fn new(client: Client, model: String) -> Self {
+        Self { client, request: v1::PullRequest { model, ..Default::default() } }
+    }
+
+    /// What the runtime would load, if not what the service would choose.
+    pub fn runtime_model(mut self, runtime_model: impl Into<String>) -> Self {
+        self.request.runtime_model = runtime_model.into();
+        self
+    }
+
+    /// How far the download is, until all files are there. It begins when it is first polled.
+    pub fn stream(self) -> Pull {
+        Pull::new(self.client, self.request)
+    }
+}
+
+/// The options of a hold; see [`Client::hold`].
+#[derive(Clone, Debug)]
+#[must_use = "nothing is held before it is opened"]
+pub struct HoldCall {
+    client: Client,
+    request: v1::HoldRequest,
+}
+
+impl HoldCall {
+    pub(crate) fn new(client: Client, model: String) -> Self {
+        Self { client, request: v1::HoldRequest { model, ..Default::default() } }
+    }
+
+    /// What the runtime should load, if not what the service would choose.
+    pub fn runtime_model(mut self, runtime_model: impl Into<String>) -> Self {
+        self.request.runtime_model = runtime_model.into();
+        self
+    }
+
+    /// How long the server stays when it is unused, which counts from the end of the last hold.
+    pub fn keep_alive(mut self, keep_alive: impl Into<KeepAlive>) -> Self {
+        self.request.keep_alive = Some(keep_alive.into().into());
+        self
+    }
+
+    /// Whether missing files may be downloaded, which can take long; by default as the service
+    /// is configured.
+    pub fn download(mut self, download: bool) -> Self {
+        self.request.download = Some(download);
+        self
+    }
+
+    /// A label of who holds it, told to those who want to evict the model.
+    pub fn holder(mut self, holder: impl Into<String>) -> Self {
+        self.request.holder = holder.into();
+        self
+    }
+
+    /// Holds the model from now on.
+    ///
+    /// # Panics
+    /// Outside a tokio runtime, where there is no task to read the stream.
+    pub fn open(self) -> Hold {
+        Hold::new(self.client, self.request)
+    }
+}

@@ -1,0 +1,275 @@
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tonic::service::interceptor::InterceptedService;
+use tonic::transport::{Channel, Endpoint};
+use tonic::{Request, Response, Status};
+
+use crate::address::{self, ADDRESS_VARIABLE};
+use crate::calls::{EnsureCall, EvictCall, HoldCall, ListCall, ModelsCall, PullCall, ReloadCall};
+use crate::error::Error;
+use crate::retry::{Attempts, RetryPolicy};
+use crate::status::{error_of, late};
+use crate::v1::evict_request::Target;
+use crate::v1::pool_service_client::PoolServiceClient;
+use crate::watch::Watch;
+
+const USER_AGENT: &str = concat!("pool-service-client-rust/", env!("CARGO_PKG_VERSION"));
+/// As gRPC has it by default for other languages.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(20);
+/// A watch may be quiet for hours; a peer that vanished without a word is noticed by this.
+const KEEPALIVE: Duration = Duration::from_secs(30);
+const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(20);
+
+pub(crate) type Stub = PoolServiceClient<InterceptedService<Channel, Interceptor>>;
+pub(crate) type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
+type Intercept = dyn Fn(Request<()>) -> Result<Request<()>, Status> + Send + Sync;
+
+/// A connection to a pool service. A clone is cheap and shares the connection.
+///
+/// ```no_run
+/// # async fn example() -> Result<(), pool_service_client::Error> {
+/// let pool = pool_service_client::Client::connect()?;
+/// let server = pool.ensure("vllm-mlx/qwen3-4b").await?.server;
+/// # Ok(())
+/// # }
+/// ```
+///
+/// What a method gives is to be awaited, after its options. What the service says will pass is
+/// retried: within the call's `timeout`, or without one for [`RetryPolicy::patience`]. Dropping
+/// a future gives its call up; what the service has begun goes on.
+#[derive(Clone)]
+pub struct Client {
+    stub: Stub,
+    address: Arc<str>,
+    pub(crate) retry: RetryPolicy,
+}
+
+impl Client {
+    /// A client of the service at `POOL_SERVICE_ADDRESS`, else at `127.0.0.1:50051`.
+    ///
+    /// It connects when it is first used, and again whenever the connection broke.
+    ///
+    /// # Errors
+    /// [`InvalidRequest`](crate::Reason::InvalidRequest) if the variable holds no address.
+    ///
+    /// # Panics
+    /// Outside a tokio runtime.
+    pub fn connect() -> Result<Self, Error> {
+        Self::builder().connect()
+    }
+
+    /// A client with an address, a retry policy or an interceptor of its own.
+    pub fn builder() -> ClientBuilder {
+        ClientBuilder::default()
+    }
+
+    /// Waits until the model's server is READY; starts it if there is none.
+    pub fn ensure(&self, model: impl Into<String>) -> EnsureCall {
+        EnsureCall::new(self.clone(), model.into())
+    }
+
+    /// Makes the model READY, and keeps it so until the hold is dropped: see [`crate::Hold`].
+    pub fn hold(&self, model: impl Into<String>) -> HoldCall {
+        HoldCall::new(self.clone(), model.into())
+    }
+
+    /// Stops the model's server, and gives what was stopped: nothing if there was none.
+    pub fn evict(&self, model: impl Into<String>) -> EvictCall {
+        EvictCall::new(self.clone(), Target::Model(model.into()))
+    }
+
+    /// Stops every READY server that is neither in use nor pinned; force is not valid with it.
+    pub fn evict_idle(&self) -> EvictCall {
+        EvictCall::new(self.clone(), Target::Idle(true))
+    }
+
+    /// Stops every server that is not in use; with force also those that are.
+    pub fn evict_all(&self) -> EvictCall {
+        EvictCall::new(self.clone(), Target::All(true))
+    }
+
+    /// All servers, ordered by model; or their pages, with the pool's totals.
+    pub fn list(&self) -> ListCall {
+        ListCall::new(self.clone())
+    }
+
+    /// The present servers, [`Synced`](crate::Event::Synced), then every change.
+    pub fn watch(&self) -> Watch {
+        Watch::new(self.clone(), None)
+    }
+
+    /// Every change after a revision, such as that of a page or of another watch.
+    pub fn watch_after(&self, revision: u64) -> Watch {
+        Watch::new(self.clone(), Some(revision))
+    }
+
+    /// What the service's configuration lists, ordered by model.
+    pub fn models(&self) -> ModelsCall {
+        ModelsCall::new(self.clone())
+    }
+
+    /// Downloads what is missing of the model's files, and starts nothing.
+    pub fn pull(&self, model: impl Into<String>) -> PullCall {
+        PullCall::new(self.clone(), model.into())
+    }
+
+    /// Lets the service read its configuration again, and apply what differs.
+    pub fn reload(&self) -> ReloadCall {
+        ReloadCall::new(self.clone())
+    }
+
+    /// The answer of a call that answers once, made again as the retry policy has it.
+    pub(crate) async fn unary<Q, R, F>(
+        &self,
+        timeout: Option<Duration>,
+        message: Q,
+        method: impl Fn(Stub, Request<Q>) -> F,
+    ) -> Result<R, Error>
+    where
+        Q: Clone,
+        F: Future<Output = Result<Response<R>, Status>>,
+    {
+        let mut attempts = Attempts::new(self.retry, timeout);
+        loop {
+            let remaining = attempts.remaining();
+            let mut request = Request::new(message.clone());
+            if let Some(limit) = remaining {
+                request.set_timeout(limit);
+            }
+            let error = match within(remaining, method(self.stub(), request)).await {
+                Some(Ok(response)) => return Ok(response.into_inner()),
+                Some(Err(status)) => self.error_of(&status, timeout),
+                None => late(timeout),
+            };
+            tokio::time::sleep(attempts.failed(error)?).await;
+        }
+    }
+
+    pub(crate) fn stub(&self) -> Stub {
+        self.stub.clone()
+    }
+
+    pub(crate) fn error_of(&self, status: &Status, timeout: Option<Duration>) -> Error {
+        error_of(status, &self.address, timeout)
+    }
+}
+
+impl fmt::Debug for Client {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter
+            .debug_struct("Client")
+            .field("address", &self.address)
+            .field("retry", &self.retry)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What the future gives, or `None` if it takes longer than the limit.
+async fn within<T>(limit: Option<Duration>, future: impl Future<Output = T>) -> Option<T> {
+    match limit {
+        None => Some(future.await),
+        Some(limit) => tokio::time::timeout(limit, future).await.ok(),
+    }
+}
+
+/// What a client can be told before it connects.
+#[derive(Clone, Default)]
+#[must_use = "it does nothing before `connect`"]
+pub struct ClientBuilder {
+    address: Option<String>,
+    retry: RetryPolicy,
+    interceptor: Interceptor,
+}
+
+impl ClientBuilder {
+    /// Where the service is: `host:port` or `unix:PATH`, which may begin with `~`.
+    pub fn address(self, address: impl Into<String>) -> Self {
+        Self { address: Some(address.into()), ..self }
+    }
+
+    /// How persistent the client is.
+    pub fn retry(self, retry: RetryPolicy) -> Self {
+        Self { retry, ..self }
+    }
+
+    /// Sees each RPC before it is sent, those of retries and of streams that are opened again
+    /// too. It may change the metadata, or refuse the RPC with a status. Its name is in the
+    /// extension [`tonic::GrpcMethod`].
+    pub fn interceptor<F>(self, intercept: F) -> Self
+    where
+        F: Fn(Request<()>) -> Result<Request<()>, Status> + Send + Sync + 'static,
+    {
+        Self { interceptor: Interceptor(Some(Arc::new(intercept))), ..self }
+    }
+
+    /// The client, which connects when it is first used.
+    ///
+    /// # Errors
+    /// [`InvalidRequest`](crate::Reason::InvalidRequest) if the address is none.
+    ///
+    /// # Panics
+    /// Outside a tokio runtime.
+    pub fn connect(self) -> Result<Client, Error> {
+        let environment = std::env::var_os(ADDRESS_VARIABLE);
+        let target = address::target(
+            self.address.as_deref(),
+            environment.as_ref().map(|said| said.to_string_lossy()).as_deref(),
+            std::env::home_dir().as_deref(),
+        )?;
+        let channel = endpoint(&target)?.connect_lazy();
+        Ok(self.client(channel, target))
+    }
+
+    /// The client on a channel of the caller's making, whose settings then hold: for TLS, say.
+    #[must_use]
+    pub fn connect_on(self, channel: Channel) -> Client {
+        let name = self.address.clone().unwrap_or_else(|| "the channel's address".to_owned());
+        self.client(channel, name)
+    }
+
+    fn client(self, channel: Channel, address: String) -> Client {
+        Client {
+            stub: PoolServiceClient::with_interceptor(channel, self.interceptor),
+            address: address.into(),
+            retry: self.retry,
+        }
+    }
+}
+
+impl fmt::Debug for ClientBuilder {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter
+            .debug_struct("ClientBuilder")
+            .field("address", &self.address)
+            .field("retry", &self.retry)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A channel of tonic dials again with the next call, so that the delays between the attempts
+/// of a call are all that it takes to find a service that is back.
+fn endpoint(target: &str) -> Result<Endpoint, Error> {
+    Ok(Endpoint::from_shared(address::uri(target))
+        .and_then(|endpoint| endpoint.user_agent(USER_AGENT))
+        .map_err(|_| address::not_an_address(target))?
+        .connect_timeout(CONNECT_TIMEOUT)
+        .http2_keep_alive_interval(KEEPALIVE)
+        .keep_alive_timeout(KEEPALIVE_TIMEOUT))
+}
+
+#[derive(Clone, Default)]
+pub(crate) struct Interceptor(Option<Arc<Intercept>>);
+
+impl tonic::service::Interceptor for Interceptor {
+    fn call(&mut self, request: Request<()>) -> Result<Request<()>, Status> {
+        match &self.0 {
+            Some(intercept) => intercept(request),
+            None => Ok(request),
+        }
+    }
+}

@@ -1,0 +1,184 @@
+//! Between values and messages. Nothing else reads a response.
+
+use std::time::{Duration, SystemTime};
+
+use prost_types::Timestamp;
+
+use crate::types::{
+    Ensured, Event, EvictedServer, Exit, KeepAlive, Model, Page, Progress, Reloaded, Server, Totals,
+};
+use crate::v1;
+
+/// The most that `google.protobuf.Duration` takes, about 10,000 years, in seconds.
+const LONGEST_DURATION: u64 = 315_576_000_000;
+
+impl From<KeepAlive> for prost_types::Duration {
+    /// What is too long for a message is sent as the longest, which the service refuses.
+    fn from(keep_alive: KeepAlive) -> Self {
+        let KeepAlive::For(duration) = keep_alive else {
+            return Self { seconds: -1, nanos: 0 };
+        };
+        let duration = duration.min(Duration::from_secs(LONGEST_DURATION));
+        Self {
+            seconds: duration.as_secs().cast_signed(),
+            nanos: duration.subsec_nanos().cast_signed(),
+        }
+    }
+}
+
+impl From<v1::Server> for Server {
+    fn from(message: v1::Server) -> Self {
+        Self {
+            model: message.model,
+            runtime_model: message.runtime_model,
+            state: message.state.into(),
+            generation: message.generation,
+            endpoint: message.endpoint,
+            served_model_name: message.served_model_name,
+            pid: message.pid,
+            create_time: time(message.create_time),
+            start_time: time(message.start_time),
+            ready_time: time(message.ready_time),
+            last_use_time: time(message.last_use_time),
+            expire_time: time(message.expire_time),
+            detail: message.detail,
+            last_exit: message.last_exit.map(Exit::from),
+            log_path: message.log_path,
+            queue_position: message.queue_position,
+            progress: message.progress,
+            expected_bytes: message.expected_bytes,
+            expected_by: message.expected_by.into(),
+            footprint_bytes: message.footprint_bytes,
+            peak_bytes: message.peak_bytes,
+            holds: message.holds,
+            pinned: message.pinned,
+            outdated: message.outdated,
+        }
+    }
+}
+
+/// A message that is absent is one with nothing in it.
+fn server(message: Option<v1::Server>) -> Server {
+    message.unwrap_or_default().into()
+}
+
+fn servers(messages: Vec<v1::Server>) -> Vec<Server> {
+    messages.into_iter().map(Server::from).collect()
+}
+
+/// A time before the year one or after 9999 is none.
+fn time(message: Option<Timestamp>) -> Option<SystemTime> {
+    message.and_then(|stamp| SystemTime::try_from(stamp).ok())
+}
+
+impl From<v1::Exit> for Exit {
+    fn from(message: v1::Exit) -> Self {
+        Self {
+            generation: message.generation,
+            code: message.code,
+            signal: message.signal,
+            cause: message.cause.into(),
+            message: message.message,
+            last_lines: message.last_lines,
+            time: time(message.time),
+        }
+    }
+}
+
+impl From<v1::EnsureResponse> for Ensured {
+    fn from(response: v1::EnsureResponse) -> Self {
+        Self { server: server(response.server), started: response.started }
+    }
+}
+
+impl From<v1::EvictedServer> for EvictedServer {
+    fn from(message: v1::EvictedServer) -> Self {
+        Self { server: server(message.server), killed: message.killed }
+    }
+}
+
+impl From<v1::ListResponse> for Page {
+    fn from(response: v1::ListResponse) -> Self {
+        Self {
+            servers: servers(response.servers),
+            revision: response.revision,
+            totals: response.totals.unwrap_or_default().into(),
+            notices: response.notices,
+        }
+    }
+}
+
+impl From<v1::PoolTotals> for Totals {
+    fn from(message: v1::PoolTotals) -> Self {
+        Self {
+            servers: message.servers,
+            queued: message.queued,
+            starting: message.starting,
+            ready: message.ready,
+            stopping: message.stopping,
+            failed: message.failed,
+            backing_off: message.backing_off,
+            waiting_calls: message.waiting_calls,
+            memory_budget_bytes: message.memory_budget_bytes,
+            memory_reserved_bytes: message.memory_reserved_bytes,
+            memory_available_bytes: message.memory_available_bytes,
+            memory_total_bytes: message.memory_total_bytes,
+            memory_pressured: message.memory_pressured,
+        }
+    }
+}
+
+impl From<v1::Model> for Model {
+    fn from(message: v1::Model) -> Self {
+        Self {
+            model: message.model,
+            aliases: message.aliases,
+            runtime_model: message.runtime_model,
+            runtime: message.runtime,
+            groups: message.groups,
+            pinned: message.pinned,
+            preload: message.preload,
+            expected_bytes: message.expected_bytes,
+            expected_by: message.expected_by.into(),
+            on_disk: message.on_disk,
+            problem: message.problem,
+        }
+    }
+}
+
+impl From<v1::PullResponse> for Progress {
+    fn from(response: v1::PullResponse) -> Self {
+        Self { done: response.done_bytes, total: response.total_bytes }
+    }
+}
+
+impl From<v1::ReloadResponse> for Reloaded {
+    fn from(response: v1::ReloadResponse) -> Self {
+        Self {
+            replaced: response.replaced,
+            updated: response.updated,
+            removed: response.removed,
+            restart_needed: response.restart_needed,
+        }
+    }
+}
+
+impl From<v1::HoldResponse> for Server {
+    fn from(response: v1::HoldResponse) -> Self {
+        server(response.server)
+    }
+}
+
+/// The event, or `None` for a kind that this version does not know.
+pub(crate) fn event(response: v1::WatchResponse) -> Option<Event> {
+    let revision = response.revision;
+    Some(match response.event? {
+        v1::watch_response::Event::Server(message) => {
+            Event::Changed { revision, server: message.into() }
+        }
+        v1::watch_response::Event::Removed(message) => {
+            Event::Removed { revision, server: message.into() }
+        }
+        v1::watch_response::Event::Synced(_) => Event::Synced { revision },
+    })
+}

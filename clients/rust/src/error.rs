@@ -1,0 +1,278 @@
+use std::collections::BTreeMap;
+use std::error::Error as StdError;
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tonic::Code;
+
+/// What went wrong, by what a caller would do about it.
+///
+/// A later version may know more of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Reason {
+    /// Correct the request: [`Error::violations`] say which field.
+    InvalidRequest,
+    /// Ask without a runtime model, or evict first: the model's server runs another one.
+    RuntimeModelConflict,
+    /// Wait, or evict with force: the server is held or has requests in flight.
+    /// [`Error::metadata`] has `requests` and `holds`, how many, and `holders`, their labels.
+    ServerInUse,
+    /// Install or configure the runtime, where the service is.
+    RuntimeUnavailable,
+    /// Ask for another model: the runtime refused this one.
+    ModelRejected,
+    /// Ask for a model of the catalogue: the service serves no other.
+    ModelUnknown,
+    /// Pull the model first, or allow the download: its files are not there.
+    ModelNotOnDisk,
+    /// Trust the model's code in the service's configuration; [`Error::metadata`] has its `files`.
+    CodeNotTrusted,
+    /// Try again: the download failed.
+    FetchFailed,
+    /// Raise the budget, or ask for a smaller model: this one can never fit.
+    /// [`Error::metadata`] has `needed_bytes` and `budget_bytes`.
+    ModelTooLarge,
+    /// Try again: there was no room for the model as long as it could wait.
+    PoolFull,
+    /// Try again: as many models wait for room as may.
+    QueueFull,
+    /// Mend the service's configuration: a reload changed nothing.
+    ConfigInvalid,
+    /// Try again: the server was not ready within its start limit.
+    StartTimeout,
+    /// Try again: the server's process died, [`Error::last_lines`] say of what.
+    StartFailed,
+    /// Mend the model or evict it: its processes died too often. After
+    /// [`Error::retry_after`] the service makes one more try.
+    CrashLoop,
+    /// Somebody evicted the model while the call waited for it, or while it was held.
+    Evicted,
+    /// Try again: the service ends, another may come.
+    ShuttingDown,
+    /// Try again: the service has just started and is still finding the servers that run.
+    Recovering,
+    /// Begin the watch again, without a revision: the history does not reach this one.
+    RevisionCompacted,
+    /// Report it, with [`Error::request_id`]: it is a bug of the service.
+    Internal,
+    /// The service cannot be reached, or the connection to it broke.
+    PoolUnavailable,
+    /// The caller's own limit of time is over; what the service has begun goes on.
+    DeadlineExceeded,
+    /// The call was cancelled by somebody else than its caller, or the hold was closed.
+    Cancelled,
+    /// A reason that this version does not know ([`Error::reason_name`]), or none at all.
+    Other,
+}
+
+impl Reason {
+    /// The reason by the name that it has on the wire.
+    pub(crate) fn of_name(name: &str) -> Self {
+        match name {
+            "RUNTIME_MODEL_CONFLICT" => Self::RuntimeModelConflict,
+            "SERVER_IN_USE" => Self::ServerInUse,
+            "RUNTIME_UNAVAILABLE" => Self::RuntimeUnavailable,
+            "MODEL_REJECTED" => Self::ModelRejected,
+            "MODEL_UNKNOWN" => Self::ModelUnknown,
+            "MODEL_NOT_ON_DISK" => Self::ModelNotOnDisk,
+            "CODE_NOT_TRUSTED" => Self::CodeNotTrusted,
+            "FETCH_FAILED" => Self::FetchFailed,
+            "MODEL_TOO_LARGE" => Self::ModelTooLarge,
+            "POOL_FULL" => Self::PoolFull,
+            "QUEUE_FULL" => Self::QueueFull,
+            "CONFIG_INVALID" => Self::ConfigInvalid,
+            "START_TIMEOUT" => Self::StartTimeout,
+            "START_FAILED" => Self::StartFailed,
+            "CRASH_LOOP" => Self::CrashLoop,
+            "EVICTED" => Self::Evicted,
+            "SHUTTING_DOWN" => Self::ShuttingDown,
+            "RECOVERING" => Self::Recovering,
+            "REVISION_COMPACTED" => Self::RevisionCompacted,
+            "INTERNAL" => Self::Internal,
+            invalid if invalid.starts_with("INVALID_") => Self::InvalidRequest,
+            _ => Self::Other,
+        }
+    }
+}
+
+/// One thing that is wrong with a request or with the pool's state.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Violation {
+    /// The request's field, or what the state is of.
+    pub subject: String,
+    /// What is wrong, in words.
+    pub description: String,
+    /// A word for programs; empty if there is none.
+    pub kind: String,
+}
+
+/// A call that failed. Written out it says why, in words; a program goes by [`Error::reason`].
+#[derive(Clone)]
+pub struct Error(Arc<Parts>);
+
+#[derive(Clone)]
+pub(crate) struct Parts {
+    pub(crate) reason: Reason,
+    pub(crate) reason_name: String,
+    pub(crate) code: Code,
+    pub(crate) message: String,
+    pub(crate) metadata: BTreeMap<String, String>,
+    pub(crate) retry_after: Option<Duration>,
+    pub(crate) last_lines: Vec<String>,
+    pub(crate) violations: Vec<Violation>,
+    pub(crate) request_id: String,
+    pub(crate) cause: Option<Error>,
+}
+
+impl Error {
+    /// What went wrong, for a program.
+    #[must_use]
+    pub fn reason(&self) -> Reason {
+        self.0.reason
+    }
+
+    /// The reason as the service named it, such as `INVALID_MODEL`; empty where it named none.
+    #[must_use]
+    pub fn reason_name(&self) -> &str {
+        &self.0.reason_name
+    }
+
+    /// The code of gRPC.
+    #[must_use]
+    pub fn code(&self) -> Code {
+        self.0.code
+    }
+
+    /// What could not be done, why, and what to do about it, in words.
+    #[must_use]
+    pub fn message(&self) -> &str {
+        &self.0.message
+    }
+
+    /// What else the service says of it, for programs; see [`Reason`].
+    #[must_use]
+    pub fn metadata(&self) -> &BTreeMap<String, String> {
+        &self.0.metadata
+    }
+
+    /// After how long another attempt may succeed; `None` if the service named no time.
+    #[must_use]
+    pub fn retry_after(&self) -> Option<Duration> {
+        self.0.retry_after
+    }
+
+    /// What the model's server wrote last, oldest first.
+    #[must_use]
+    pub fn last_lines(&self) -> &[String] {
+        &self.0.last_lines
+    }
+
+    /// What exactly is wrong with the request or with the pool's state.
+    #[must_use]
+    pub fn violations(&self) -> &[Violation] {
+        &self.0.violations
+    }
+
+    /// Names the request in the service's log; empty unless it is [`Reason::Internal`].
+    #[must_use]
+    pub fn request_id(&self) -> &str {
+        &self.0.request_id
+    }
+
+    /// An error without a reason of the service.
+    pub(crate) fn plain(reason: Reason, code: Code, message: String) -> Self {
+        Self::from(Parts {
+            reason,
+            reason_name: String::new(),
+            code,
+            message,
+            metadata: BTreeMap::new(),
+            retry_after: None,
+            last_lines: Vec::new(),
+            violations: Vec::new(),
+            request_id: String::new(),
+            cause: None,
+        })
+    }
+
+    /// The error of an argument that no call could be made with.
+    pub(crate) fn invalid(field: &str, message: String) -> Self {
+        let violation = Violation {
+            subject: field.to_owned(),
+            description: message.clone(),
+            kind: String::new(),
+        };
+        Self::plain(Reason::InvalidRequest, Code::InvalidArgument, message)
+            .changed(|parts| parts.violations.push(violation))
+    }
+
+    /// The same error, brought about by another one.
+    pub(crate) fn caused_by(self, cause: Option<Error>) -> Self {
+        self.changed(|parts| parts.cause = cause)
+    }
+
+    /// The same error, but that the service named this delay.
+    #[cfg(test)]
+    pub(crate) fn retried_after(self, delay: Option<Duration>) -> Self {
+        self.changed(|parts| parts.retry_after = delay)
+    }
+
+    fn changed(self, change: impl FnOnce(&mut Parts)) -> Self {
+        let mut parts = Arc::unwrap_or_clone(self.0);
+        change(&mut parts);
+        Self::from(parts)
+    }
+}
+
+impl From<Parts> for Error {
+    fn from(parts: Parts) -> Self {
+        Self(Arc::new(parts))
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(&self.0.message)
+    }
+}
+
+impl fmt::Debug for Error {
+    /// Without what is not there, since `main` shows this to people.
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let parts = &*self.0;
+        let mut shown = formatter.debug_struct("Error");
+        shown.field("reason", &parts.reason).field("message", &parts.message);
+        if !parts.reason_name.is_empty() {
+            shown.field("reason_name", &parts.reason_name);
+        }
+        if !parts.metadata.is_empty() {
+            shown.field("metadata", &parts.metadata);
+        }
+        if let Some(delay) = parts.retry_after {
+            shown.field("retry_after", &delay);
+        }
+        if !parts.last_lines.is_empty() {
+            shown.field("last_lines", &parts.last_lines);
+        }
+        if !parts.violations.is_empty() {
+            shown.field("violations", &parts.violations);
+        }
+        if !parts.request_id.is_empty() {
+            shown.field("request_id", &parts.request_id);
+        }
+        if let Some(cause) = &parts.cause {
+            shown.field("cause", cause);
+        }
+        shown.finish_non_exhaustive()
+    }
+}
+
+impl StdError for Error {
+    /// What had failed before, where a limit of time ended the attempts.
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        self.0.cause.as_ref().map(|cause| cause as _)
+    }
+}

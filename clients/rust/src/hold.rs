@@ -1,0 +1,280 @@
+use std::future::{IntoFuture, poll_fn};
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::task::AbortHandle;
+use tokio_stream::wrappers::WatchStream;
+use tokio_stream::{Stream, StreamExt as _};
+use tonic::Code;
+
+use crate::client::{BoxFuture, Client, Stub};
+use crate::error::{Error, Reason};
+use crate::retry::Attempts;
+use crate::stream::{Follower, Opening, Resuming};
+use crate::types::Server;
+use crate::v1;
+
+/// A model that is kept READY for as long as this exists.
+///
+/// A task of its own reads the stream and opens it again when it breaks, also when the service
+/// was restarted, whether anybody looks or not. Dropping the hold ends the task, and releases
+/// the model at once. To be shared it goes into an [`Arc`](std::sync::Arc).
+#[derive(Debug)]
+#[must_use = "a hold ends when it is dropped"]
+pub struct Hold {
+    model: String,
+    held: watch::Sender<Held>,
+    reader: AbortHandle,
+}
+
+impl Hold {
+    pub(crate) fn new(client: Client, asked: v1::HoldRequest) -> Self {
+        let model = asked.model.clone();
+        let held = watch::Sender::new(Held::default());
+        let attempts = Attempts::new(client.retry, None);
+        let stream = Resuming::new(client, Holding { asked, attempts, alive: false });
+        let reader = tokio::spawn(read(stream, held.clone())).abort_handle();
+        Self { model, held, reader }
+    }
+
+    /// The model that is held.
+    #[must_use]
+    pub fn model(&self) -> &str {
+        &self.model
+    }
+
+    /// The server, from memory: at once if it is READY, else when it is.
+    ///
+    /// It may have another endpoint than before, so ask whenever one is needed. While the
+    /// service is away, what it said last stands.
+    pub fn ready(&self) -> Ready<'_> {
+        Ready { hold: self, timeout: None, after: None }
+    }
+
+    /// The server's states: as it is, then the newest after each change.
+    ///
+    /// Who reads slowly misses what is out of date. The stream ends with the hold: with an error
+    /// if something ended it, without one if it was closed or dropped.
+    pub fn states(&self) -> States {
+        States { news: WatchStream::new(self.held.subscribe()), told: 0, end: None }
+    }
+
+    /// Releases the model at once, for all who share the hold.
+    pub fn close(&self) {
+        self.reader.abort();
+        self.held.send_modify(|held| held.end(End::Closed));
+    }
+
+    async fn wait_ready(&self, after: Option<&Server>) -> Result<Server, Error> {
+        let mut news = self.held.subscribe();
+        match news.wait_for(|held| held.end.is_some() || held.ready(after).is_some()).await {
+            Ok(held) => match (&held.end, held.ready(after)) {
+                (None, Some(server)) => Ok(server.clone()),
+                (Some(End::Failed(error)), _) => Err(error.clone()),
+                _ => Err(self.closed()),
+            },
+            Err(_) => Err(self.closed()),
+        }
+    }
+
+    fn closed(&self) -> Error {
+        let message = format!("the hold of {:?} was closed", self.model);
+        Error::plain(Reason::Cancelled, Code::Cancelled, message)
+    }
+
+    fn late(&self, timeout: Duration) -> Error {
+        let state = self.held.borrow().in_words();
+        let message =
+            format!("{:?} was not READY within {timeout:?}: {state}; the hold goes on", self.model);
+        Error::plain(Reason::DeadlineExceeded, Code::DeadlineExceeded, message)
+    }
+}
+
+impl Drop for Hold {
+    fn drop(&mut self) {
+        self.close();
+    }
+}
+
+/// A wait for the server of a hold; see [`Hold::ready`].
+#[derive(Clone, Copy, Debug)]
+#[must_use = "nothing is waited for before it is awaited"]
+pub struct Ready<'a> {
+    hold: &'a Hold,
+    timeout: Option<Duration>,
+    after: Option<&'a Server>,
+}
+
+impl<'a> Ready<'a> {
+    /// Gives up after so long, with [`Reason::DeadlineExceeded`]; the hold goes on.
+    pub fn timeout(mut self, timeout: Duration) -> Self {
+        self.timeout = Some(timeout);
+        self
+    }
+
+    /// Waits for another process than that server's: for who could not connect to it before the
+    /// news of its death arrived.
+    pub fn after(mut self, server: &'a Server) -> Self {
+        self.after = Some(server);
+        self
+    }
+}
+
+impl<'a> IntoFuture for Ready<'a> {
+    type Output = Result<Server, Error>;
+    type IntoFuture = BoxFuture<'a, Self::Output>;
+
+    fn into_future(self) -> Self::IntoFuture {
+        Box::pin(async move {
+            let waiting = self.hold.wait_ready(self.after);
+            let Some(limit) = self.timeout else {
+                return waiting.await;
+            };
+            tokio::time::timeout(limit, waiting)
+                .await
+                .unwrap_or_else(|_| Err(self.hold.late(limit)))
+        })
+    }
+}
+
+/// The states of a server that is held; see [`Hold::states`].
+#[must_use = "streams do nothing unless polled"]
+pub struct States {
+    news: WatchStream<Held>,
+    told: u64,
+    end: Option<End>,
+}
+
+impl States {
+    /// The next state; `None` after the hold was closed or dropped.
+    pub async fn next(&mut self) -> Option<Result<Server, Error>> {
+        poll_fn(|context| Pin::new(&mut *self).poll_next(context)).await
+    }
+}
+
+impl Stream for States {
+    type Item = Result<Server, Error>;
+
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        loop {
+            match self.end.replace(End::Closed) {
+                Some(End::Failed(error)) => return Poll::Ready(Some(Err(error))),
+                Some(End::Closed) => return Poll::Ready(None),
+                None => self.end = None,
+            }
+            let Some(held) = ready!(Pin::new(&mut self.news).poll_next(context)) else {
+                return Poll::Ready(None);
+            };
+            let is_news = held.told != self.told && !matches!(held.end, Some(End::Closed));
+            self.told = held.told;
+            self.end = held.end;
+            if let Some(newest) = held.newest.filter(|_| is_news) {
+                return Poll::Ready(Some(Ok(newest)));
+            }
+        }
+    }
+}
+
+async fn read(mut stream: Resuming<Holding>, told: watch::Sender<Held>) {
+    while let Some(state) = stream.next().await {
+        told.send_modify(|held| match state {
+            Ok(server) => held.tell(server),
+            Err(error) => held.end(End::Failed(error)),
+        });
+    }
+}
+
+/// The newest state of a server that is held, and how the hold ended if it did.
+#[derive(Clone, Debug, Default)]
+struct Held {
+    newest: Option<Server>,
+    /// How many states there were.
+    told: u64,
+    end: Option<End>,
+}
+
+#[derive(Clone, Debug)]
+enum End {
+    Closed,
+    Failed(Error),
+}
+
+impl Held {
+    /// It is now like this, unless the hold is over.
+    fn tell(&mut self, server: Server) {
+        if self.end.is_none() {
+            self.newest = Some(server);
+            self.told += 1;
+        }
+    }
+
+    /// The hold is over; how it ended first is what counts.
+    fn end(&mut self, end: End) {
+        self.end.get_or_insert(end);
+    }
+
+    /// The server if it is READY, and of another process than that.
+    fn ready(&self, after: Option<&Server>) -> Option<&Server> {
+        self.newest
+            .as_ref()
+            .filter(|newest| newest.is_ready())
+            .filter(|newest| !after.is_some_and(|old| newest.is_same_process(old)))
+    }
+
+    fn in_words(&self) -> String {
+        match &self.newest {
+            None => "its state is not known".to_owned(),
+            Some(server) if server.detail.is_empty() => format!("it is {:?}", server.state),
+            Some(server) => format!("it is {:?} ({})", server.state, server.detail),
+        }
+    }
+}
+
+/// A hold: asked for again as it was, when its stream broke.
+///
+/// A break of a stream that was alive is a first failure. The failures of a start are counted
+/// together until the server is READY: else a model that never starts would be started again
+/// for ever.
+struct Holding {
+    asked: v1::HoldRequest,
+    attempts: Attempts,
+    alive: bool,
+}
+
+impl Follower for Holding {
+    type Request = v1::HoldRequest;
+    type Response = v1::HoldResponse;
+    type Value = Server;
+    const FINITE: bool = false;
+
+    fn request(&mut self) -> v1::HoldRequest {
+        self.alive = false;
+        self.asked.clone()
+    }
+
+    fn open(mut stub: Stub, request: v1::HoldRequest) -> Opening<v1::HoldResponse> {
+        Box::pin(async move { stub.hold(request).await })
+    }
+
+    fn receive(&mut self, response: v1::HoldResponse) -> Vec<Server> {
+        self.alive = true;
+        let server = Server::from(response);
+        if server.is_ready() {
+            self.attempts.succeeded();
+        }
+        vec![server]
+    }
+
+    fn failed(&mut self, error: Error) -> Result<Duration, Error> {
+        let is_break = matches!(
+            error.reason(),
+            Reason::PoolUnavailable | Reason::Recovering | Reason::ShuttingDown
+        );
+        if self.alive && is_break {
+            self.attempts.succeeded();
+        }
+        self.attempts.failed(error)
+    }
+}

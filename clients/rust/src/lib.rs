@@ -1,0 +1,39 @@
+#![doc = include_str!("../README.md")]
+#![deny(missing_docs)]
+
+mod address;
+mod calls;
+mod client;
+mod convert;
+mod error;
+mod hold;
+mod open_enum;
+mod pages;
+mod pull;
+mod retry;
+mod status;
+mod stream;
+mod types;
+mod watch;
+
+pub use address::{ADDRESS_VARIABLE, DEFAULT_ADDRESS};
+pub use calls::{EnsureCall, EvictCall, HoldCall, ListCall, ModelsCall, PullCall, ReloadCall};
+pub use client::{Client, ClientBuilder};
+pub use error::{Error, Reason, Violation};
+pub use hold::{Hold, Ready, States};
+pub use pages::Pages;
+pub use pull::Pull;
+pub use retry::RetryPolicy;
+pub use tonic::Code;
+pub use types::{
+    Ensured, Event, EvictedServer, Exit, ExitCause, Expectation, KeepAlive, Model, Page, Progress,
+    Reloaded, Server, ServerState, Totals,
+};
+pub use watch::Watch;
+
+/// The messages and the stub, as generated from the service's proto file: for what the rest of
+/// this package does not do. Its values convert into those of this package.
+pub mod v1 {
+    #![allow(clippy::all, clippy::pedantic, missing_docs, unreachable_pub)]
+    include!("generated/pool_service/v1/pool_service.v1.rs");
+}

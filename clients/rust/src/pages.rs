@@ -1,0 +1,64 @@
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use tokio_stream::Stream;
+
+use crate::calls::ListCall;
+use crate::client::BoxFuture;
+use crate::error::Error;
+use crate::types::Page;
+use crate::v1;
+
+/// The pages of a list, each asked for when it is polled for. After an error there is nothing.
+#[must_use = "streams do nothing unless polled"]
+pub struct Pages {
+    call: ListCall,
+    /// Of the page that is asked for next; `None` after the last.
+    token: Option<String>,
+    asking: Option<BoxFuture<'static, Result<v1::ListResponse, Error>>>,
+}
+
+impl Pages {
+    pub(crate) fn new(call: ListCall) -> Self {
+        Self { call, token: Some(String::new()), asking: None }
+    }
+
+    /// The next page; `None` after the last.
+    pub async fn next(&mut self) -> Option<Result<Page, Error>> {
+        poll_fn(|context| Pin::new(&mut *self).poll_next(context)).await
+    }
+
+    fn ask(&self, page_token: String) -> BoxFuture<'static, Result<v1::ListResponse, Error>> {
+        let ListCall { client, page_size, timeout } = self.call.clone();
+        let request = v1::ListRequest { page_size, page_token };
+        Box::pin(async move {
+            client
+                .unary(
+                    timeout,
+                    request,
+                    |mut stub, request| async move { stub.list(request).await },
+                )
+                .await
+        })
+    }
+}
+
+impl Stream for Pages {
+    type Item = Result<Page, Error>;
+
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        if self.asking.is_none() {
+            self.asking = self.token.take().map(|token| self.ask(token));
+        }
+        let Some(asking) = &mut self.asking else {
+            return Poll::Ready(None);
+        };
+        let answer = ready!(asking.as_mut().poll(context));
+        self.asking = None;
+        Poll::Ready(Some(answer.map(|response| {
+            self.token = Some(response.next_page_token.clone()).filter(|token| !token.is_empty());
+            response.into()
+        })))
+    }
+}

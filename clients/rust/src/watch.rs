@@ -1,0 +1,142 @@
+use std::collections::{BTreeMap, BTreeSet};
+use std::future::poll_fn;
+use std::mem::take;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use tokio::time::Instant;
+use tokio_stream::Stream;
+
+use crate::client::{Client, Stub};
+use crate::convert;
+use crate::error::{Error, Reason};
+use crate::retry::{Attempts, RetryPolicy};
+use crate::stream::{Follower, Opening, Resuming};
+use crate::types::{Event, Server};
+use crate::v1;
+
+/// The pool's events, in order, for as long as it is polled.
+///
+/// A break is resumed after the last revision seen. If the history between is gone, a watch
+/// that began with the present state begins with it again: it tells what has gone meanwhile as
+/// removed, when the new state is complete, and another `Synced`. The stream ends with an error:
+/// [`PoolUnavailable`](Reason::PoolUnavailable) if the service stays away for
+/// [`RetryPolicy::patience`], [`RevisionCompacted`](Reason::RevisionCompacted) if a watch that
+/// began after a revision cannot go on.
+#[must_use = "streams do nothing unless polled"]
+pub struct Watch(Resuming<Following>);
+
+impl Watch {
+    pub(crate) fn new(client: Client, after_revision: Option<u64>) -> Self {
+        let following = Following::new(client.retry, after_revision);
+        Self(Resuming::new(client, following))
+    }
+
+    /// The next event. If this is dropped before it is there, none is lost.
+    pub async fn next(&mut self) -> Option<Result<Event, Error>> {
+        poll_fn(|context| Pin::new(&mut *self).poll_next(context)).await
+    }
+
+    /// Where another watch could go on; `None` before the first `Synced`.
+    #[must_use]
+    pub fn revision(&self) -> Option<u64> {
+        self.0.follower.revision
+    }
+}
+
+impl Stream for Watch {
+    type Item = Result<Event, Error>;
+
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        Pin::new(&mut self.0).poll_next(context)
+    }
+}
+
+/// Where a watch is to go on, and which servers its reader was told of.
+struct Following {
+    policy: RetryPolicy,
+    after_revision: Option<u64>,
+    revision: Option<u64>,
+    attempts: Attempts,
+    opened: Instant,
+    known: BTreeMap<String, Server>,
+    told: BTreeSet<String>,
+}
+
+impl Following {
+    fn new(policy: RetryPolicy, after_revision: Option<u64>) -> Self {
+        Self {
+            policy,
+            after_revision,
+            revision: after_revision,
+            attempts: Attempts::new(policy, None),
+            opened: Instant::now(),
+            known: BTreeMap::new(),
+            told: BTreeSet::new(),
+        }
+    }
+
+    /// Synced: what was known before and was not told of now is no longer there.
+    fn gone(&mut self, revision: u64) -> Vec<Event> {
+        self.revision = Some(revision);
+        let (known, gone): (BTreeMap<_, _>, BTreeMap<_, _>) =
+            take(&mut self.known).into_iter().partition(|(model, _)| self.told.contains(model));
+        self.known = known;
+        gone.into_values().map(|server| Event::Removed { revision, server }).collect()
+    }
+
+    fn can_begin_again(&self) -> bool {
+        self.after_revision.is_none() && self.revision.is_some()
+    }
+}
+
+impl Follower for Following {
+    type Request = v1::WatchRequest;
+    type Response = v1::WatchResponse;
+    type Value = Event;
+    const FINITE: bool = false;
+
+    fn request(&mut self) -> v1::WatchRequest {
+        self.opened = Instant::now();
+        self.told.clear();
+        v1::WatchRequest { after_revision: self.revision }
+    }
+
+    fn open(mut stub: Stub, request: v1::WatchRequest) -> Opening<v1::WatchResponse> {
+        Box::pin(async move { stub.watch(request).await })
+    }
+
+    fn receive(&mut self, response: v1::WatchResponse) -> Vec<Event> {
+        self.attempts.succeeded();
+        let revision = response.revision;
+        let event = convert::event(response);
+        let mut events = Vec::new();
+        match &event {
+            Some(Event::Synced { .. }) => events = self.gone(revision),
+            Some(Event::Changed { server, .. }) => {
+                self.known.insert(server.model.clone(), server.clone());
+                self.told.insert(server.model.clone());
+            }
+            Some(Event::Removed { server, .. }) => {
+                self.known.remove(&server.model);
+            }
+            None => {}
+        }
+        // Before the first Synced there is no revision to go on from.
+        self.revision = self.revision.map(|_| revision);
+        events.extend(event);
+        events
+    }
+
+    fn failed(&mut self, error: Error) -> Result<Duration, Error> {
+        if error.reason() == Reason::RevisionCompacted && self.can_begin_again() {
+            self.revision = None;
+            return Ok(Duration::ZERO);
+        }
+        if self.opened.elapsed() > self.policy.patience {
+            self.attempts.succeeded();
+        }
+        self.attempts.failed(error)
+    }
+}

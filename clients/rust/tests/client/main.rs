@@ -1,0 +1,10 @@
+//! The client against a scripted service in the same process, in tokio's own time: the clock
+//! stands still, and jumps to the next timer when nothing else is to be done.
+
+mod calls;
+mod documents;
+mod holds;
+mod pins;
+mod pulls;
+mod scripted;
+mod watches;
