@@ -106,7 +106,7 @@ func TestWithoutAReasonTheCodeSaysWhatItIs(t *testing.T) {
 			ErrPoolUnavailable, "cannot reach the pool service at pool.test:1: connection refused"},
 		{codes.Unavailable, "", ErrPoolUnavailable, "cannot reach the pool service at pool.test:1: no details"},
 		{codes.DeadlineExceeded, "", ErrDeadlineExceeded, "no answer in time; what the service has begun goes on"},
-		{codes.Canceled, "", "", "the call to pool.test:1 was cancelled: its connection was closed, " +
+		{codes.Canceled, "", ErrCancelled, "the call to pool.test:1 was cancelled: its connection was closed, " +
 			"or the service has more calls waiting than it takes"},
 		{codes.Unimplemented, "", "", "what answers at pool.test:1 does not know this call: " +
 			"it is another program, or an older pool service"},

@@ -95,6 +95,7 @@ func (c call) withoutReason(ctx context.Context, came *status.Status) *Error {
 		failed.Kind, failed.cause = ErrCancelled, c.whyGivenUp(ctx)
 		failed.Message = fmt.Sprintf("the call to the pool service at %s was given up", address)
 	case code == codes.Canceled:
+		failed.Kind = ErrCancelled
 		failed.Message = fmt.Sprintf("the call to %s was cancelled: its connection was closed, "+
 			"or the service has more calls waiting than it takes", address)
 	case code == codes.Unavailable:

@@ -124,6 +124,7 @@ impl From<v1::PoolTotals> for Totals {
             memory_available_bytes: message.memory_available_bytes,
             memory_total_bytes: message.memory_total_bytes,
             memory_pressured: message.memory_pressured,
+            standbys: message.standbys,
         }
     }
 }

@@ -232,6 +232,8 @@ pub struct Totals {
     pub memory_total_bytes: u64,
     /// Nothing is started, since the machine is short of memory.
     pub memory_pressured: bool,
+    /// Processes that have imported all that a server needs and wait to become one.
+    pub standbys: u32,
 }
 
 /// One model of the catalogue.

@@ -12,7 +12,7 @@ interface Command {
   readonly client: string;
   readonly hold: string;
   readonly target: string;
-  readonly address: string;
+  readonly address?: string;
   readonly model: string;
   readonly text: string;
   readonly count: number;
@@ -149,7 +149,8 @@ export class Commands {
       timeoutMs: milliseconds(command.timeout),
       signal,
     };
-    if (command.model) return pool.evict(command.model, options);
+    const { model } = command as Partial<Command>;
+    if (model !== undefined) return pool.evict(model, options);
     return command.idle ? pool.evictIdle(options) : pool.evictAll(options);
   }
 

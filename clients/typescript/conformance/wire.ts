@@ -1,6 +1,6 @@
 /** Values and errors as the runner's protocol writes them. */
 
-import { PoolError, type Event } from "pool-service-client";
+import { InternalError, PoolError, type Event } from "pool-service-client";
 
 /** In snake case, absent fields null, times in seconds since 1970; without raw messages. */
 export function wire(value: unknown): unknown {
@@ -17,7 +17,7 @@ export function wire(value: unknown): unknown {
 export function wireError(error: unknown): unknown {
   if (!(error instanceof PoolError)) return { kind: "Error", message: String(error) };
   return {
-    kind: error.constructor.name,
+    kind: error instanceof InternalError ? "Internal" : error.constructor.name,
     code: error.code,
     reason: error.reason,
     message: error.message,

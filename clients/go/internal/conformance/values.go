@@ -125,7 +125,10 @@ func errorObject(err error) object {
 		failed = &poolservice.Error{Code: codes.InvalidArgument, Message: err.Error()}
 	}
 	kind := string(failed.Kind)
-	if kind == "" {
+	switch failed.Kind {
+	case poolservice.ErrInternal:
+		kind = "Internal"
+	case "":
 		kind = "PoolError"
 	}
 	violations := []object{}

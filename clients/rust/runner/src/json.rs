@@ -68,6 +68,7 @@ pub(crate) fn totals(totals: &Totals) -> Value {
         "memory_available_bytes": totals.memory_available_bytes,
         "memory_total_bytes": totals.memory_total_bytes,
         "memory_pressured": totals.memory_pressured,
+        "standbys": totals.standbys,
     })
 }
 

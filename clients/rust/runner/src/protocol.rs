@@ -17,7 +17,7 @@ pub(crate) struct Command {
 #[derive(Deserialize)]
 #[serde(tag = "op", rename_all = "snake_case")]
 pub(crate) enum Op {
-    Connect { address: String, attempts: Option<u32>, patience: Option<f64> },
+    Connect { address: Option<String>, attempts: Option<u32>, patience: Option<f64> },
     Close { client: Value },
     Calls { client: Value },
     Ensure(Ensure),

@@ -102,7 +102,7 @@ impl Session {
     fn connect(
         &self,
         id: Value,
-        address: String,
+        address: Option<String>,
         attempts: Option<u32>,
         patience: Option<f64>,
     ) -> Outcome {
@@ -117,8 +117,11 @@ impl Session {
             }
             Ok(request)
         };
-        let client =
-            Client::builder().address(address).retry(retry).interceptor(count).connect()?;
+        let mut builder = Client::builder().retry(retry).interceptor(count);
+        if let Some(address) = address {
+            builder = builder.address(address);
+        }
+        let client = builder.connect()?;
         lock(&self.connected).insert(id, Connected { client, calls });
         Ok(json!({}))
     }

@@ -252,6 +252,9 @@ pub struct PoolTotals {
     /// Nothing is started, since the machine is short of memory.
     #[prost(bool, tag="13")]
     pub memory_pressured: bool,
+    /// Processes that have imported all that a server needs and wait to become one.
+    #[prost(uint32, tag="14")]
+    pub standbys: u32,
 }
 /// The request of Watch.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
