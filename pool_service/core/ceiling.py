@@ -81,6 +81,8 @@ class Ceiling(StandingBy):
 
     def _became_ready(self, server: Server, event: steps.BecameReady, now: float) -> None:
         if not server.serves:
+            # What outgrew its ceiling was another process.
+            self._overgrown.discard(server.model)
             super()._became_ready(server, event, now)
         elif server.phase is Phase.STARTING:
             self._succeed(server, event.endpoint, now)

@@ -103,9 +103,13 @@ def broken(command: steps.ServerCommand) -> steps.StepBroke:
     return steps.StepBroke(command.model, command.generation, name, PoolError("a bug"))
 
 
+LIVELY = 1000
+"""Steps without any time, or times, after which nothing more is expected to come of it."""
+
+
 def drive(ledger: Ledger) -> None:
     """Let all that is outstanding end well; a process ends only where that is wished."""
-    while True:
+    for _ in range(LIVELY):
         command = next((c for c in ledger.outstanding if _moves(ledger, c)), None)
         if command is not None:
             ledger.done(command)
@@ -116,6 +120,8 @@ def drive(ledger: Ledger) -> None:
             look(ledger)
         else:
             return
+    servers = [(server.model, server.phase, server.generation) for server in ledger.servers]
+    raise AssertionError(f"it goes round and round: {servers}")
 
 
 def look(ledger: Ledger, *, pressured: bool = False, blind: bool = False) -> None:
@@ -134,10 +140,13 @@ def drive_on(ledger: Ledger) -> None:
     drive(ledger)
     for ticket in list(ledger.holding):
         ledger.handle(HoldEnded(ticket))
-    while ledger.waiting or ledger.evicting or ledger.coming:
+    for _ in range(LIVELY):
+        if not (ledger.waiting or ledger.evicting or ledger.coming):
+            return
         assert ledger.machine.next_deadline() < FOREVER, "somebody waits for nothing"
         ledger.reach_time(max(0.0, ledger.machine.next_deadline() - ledger.now))
         drive(ledger)
+    raise AssertionError("what is waited for does not come")
 
 
 def _moves(ledger: Ledger, command: steps.ServerCommand) -> bool:

@@ -181,6 +181,16 @@ async def test_without_room_for_both_it_goes_when_unused_and_comes_again() -> No
         assert end.cause is Cause.CEILING
 
 
+async def test_what_came_again_is_not_taken_for_what_was_overgrown() -> None:
+    async with running(limits=TIGHT, memory_ceiling=120, min_residency=0.0) as run:
+        first = Script(load=LOAD, needs=100, takes=100)
+        run.world.script("m", first, *[Script(load=0.0, needs=100, takes=100)] * 9)
+        await run.pool.ensure("m")
+        first.grown = 30
+        await asyncio.sleep(SETTLED + 5)
+        assert run.server("m").generation == 2
+
+
 async def test_without_room_for_both_a_busy_one_is_handed_out_on() -> None:
     async with overgrown(TIGHT) as run:
         run.world.of("m").script.requests = 1
