@@ -51,13 +51,18 @@ def test_nobody_goes_without_whom_it_would_be_enough(choice: list[Candidate], ne
 
 
 @given(candidates, needs)
-def test_no_single_one_that_frees_no_more_would_have_been_cheaper(
+def test_no_single_one_that_frees_as_much_would_have_been_cheaper(
     choice: list[Candidate], needed: int
 ) -> None:
     chosen = victims(choice, needed, NOW)
     if chosen is not None:
-        alike = [one for one in choice if needed <= one.freed <= freed(chosen)]
-        assert all(worth(chosen) <= worth((one,)) + 1e-9 for one in alike)
+        alike = [worth((one,)) for one in choice if one.freed >= freed(chosen)]
+        assert all(worth(chosen) <= one + 1e-9 * (1 + one) for one in alike)
+
+
+def test_what_is_freed_beyond_the_need_may_be_worth_more() -> None:
+    larger, smaller = candidate("a", freed=2, uses=4.0), candidate("b", freed=1, uses=3.0)
+    assert victims([larger, smaller], 1, NOW) == (larger,)
 
 
 @given(candidates, needs)
