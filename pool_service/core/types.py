@@ -306,8 +306,8 @@ class Server:
 
     @property
     def resides_until(self) -> float:
-        """Until when its last use protects it from going unused."""
-        return self.last_used_at + self.settings.min_residency
+        """Until when its last use, or the service's absence, protects it from going unused."""
+        return max(self.last_used_at + self.settings.min_residency, self.spared_until)
 
     @property
     def expires_at(self) -> float:
@@ -317,7 +317,7 @@ class Server:
         if self.serves:
             return self.spared_until
         if self.outdated:
-            return max(self.resides_until, self.spared_until)
+            return self.resides_until
         if self.settings.pinned:
             return FOREVER
         unused_at = self.last_used_at + max(self.keep_alive, self.settings.min_residency)

@@ -7,6 +7,7 @@ import pytest
 
 from pool_service.core.errors import CrashLoop, StartTimeout
 from pool_service.core.types import Cause, Past, Phase, Server, StopSignal
+from tests.pool.holds import holding
 from tests.pool.running import LIMITS, now, running
 from tests.world import CRASH, KILLED, NEVER, Script, outcomes, settled
 
@@ -61,6 +62,23 @@ async def test_what_went_unused_while_the_service_was_away_does_not_go_at_once()
         assert run.phase("m") is Phase.READY
         await asyncio.sleep(0.2)
         assert run.phase("m") is None
+
+
+async def test_what_was_held_is_not_taken_for_others_room_before_its_holder_can_be_back() -> None:
+    tight = replace(LIMITS, memory_budget=10)
+    async with running(limits=tight, min_residency=0.0) as run:
+        run.world.default = Script(needs=10, takes=10, load=1.0)
+        async with holding(run, "held"):
+            await asyncio.sleep(100)
+            await run.restart()
+        waiting = asyncio.create_task(run.pool.ensure("other"))
+        await asyncio.sleep(1.0)
+        async with holding(run, "held"):
+            await asyncio.sleep(100)
+            assert run.server("held").generation == 1
+            assert not waiting.done()
+        await waiting
+        assert run.phase("held") is None
 
 
 async def test_a_start_goes_on_within_what_is_left_of_its_limit() -> None:
