@@ -29,6 +29,7 @@ import grpc
 import psutil
 
 from demo.service import RunningService
+from pool_service.adapters.waiting import CHILD
 from pool_service.v1 import pool_service_pb2 as pb
 from pool_service.v1 import pool_service_pb2_grpc as pb_grpc
 
@@ -61,6 +62,8 @@ _REMEMBERED = 20_000
 _MOVING = frozenset({pb.SERVER_STATE_STOPPING})
 # Those of grpc, which come and go with its load, and the workers of asyncio: cores + 4.
 _THREADS_BESIDES = 48
+# The socket to it, and the file that it writes to until it has a log.
+_OF_A_STANDBY = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,10 +128,10 @@ def _watched(pid: int) -> int:
 
 
 def pool_processes(state_dir: Path) -> dict[int, str]:
-    """The live processes of this state directory's pool and their descendants.
+    """The live processes of this state directory's servers and their descendants.
 
     By pid, with the nonce that names the working directory which a server shares with all
-    that descends from it.
+    that descends from it. What stands by is no server.
     """
     root = f"{(state_dir / 'work').resolve()}/"
     found = {}
@@ -137,9 +140,18 @@ def pool_processes(state_dir: Path) -> dict[int, str]:
             directory = process.cwd()
         except psutil.Error:
             continue
-        if directory.startswith(root) and runs(process):
+        if directory.startswith(root) and runs(process) and not _stands_by(process):
             found[process.pid] = directory.removeprefix(root).removesuffix(" (deleted)")
     return found
+
+
+def _stands_by(process: psutil.Process) -> bool:
+    """Whether it waits to be told its model: then it has no log yet, but a file without a name."""
+    try:
+        output = str(Path(f"/proc/{process.pid}/fd/1").readlink())
+        return str(CHILD) in process.cmdline() and output.endswith(" (deleted)")
+    except (OSError, psutil.Error):
+        return False
 
 
 def runs(process: psutil.Process) -> bool:
@@ -295,8 +307,12 @@ class Invariants:
         assert self._before is not None
         now = vitals(self.pid)
         flaws = []
-        if now.descriptors > self._before.descriptors:
-            flaws.append(f"{now.descriptors} descriptors, {self._before.descriptors} before")
+        standbys = sum(map(_stands_by, psutil.Process(self.pid).children()))
+        if now.descriptors > self._before.descriptors + _OF_A_STANDBY * standbys:
+            flaws.append(
+                f"{now.descriptors} descriptors, {self._before.descriptors} before, "
+                f"{standbys} standing by"
+            )
         if now.watched > self._live() + 1:
             flaws.append(f"{now.watched} processes watched, {self._live()} servers and a guard")
         if now.threads > _THREADS_BESIDES:
