@@ -18,6 +18,8 @@ STUBBORN_DRAIN: Final = 2.0
 
 CONFIG: Final = """
 [service]
+# The soak tells its processes apart by their arguments, which those from a standby do not show.
+standby = 0
 keep_servers = true
 orphan_grace = {grace}
 failure_ttl = 20
