@@ -1,5 +1,4 @@
 import os
-import subprocess
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -12,6 +11,7 @@ from pool_service.adapters.identity import (
     variable_of,
 )
 from pool_service.core.types import Identity
+from tests.under_way import under_way
 
 NO_PID = 2**22 + 1  # above the largest that Linux gives, and macOS
 
@@ -46,7 +46,7 @@ def test_another_start_or_another_boot_is_another_process() -> None:
 
 
 def test_a_variable_is_what_the_process_was_started_with() -> None:
-    with subprocess.Popen(["sleep", "60"], env={"POOL": "a=b", "AN_POOL": "no"}) as process:
+    with under_way({"POOL": "a=b", "AN_POOL": "no"}) as process:
         try:
             assert variable_of(process.pid, "POOL") == "a=b"
             assert variable_of(process.pid, "POO") is None

@@ -20,6 +20,7 @@ from pool_service.core.types import (
 )
 from tests.processes.bench import Bench, ended, plan
 from tests.processes.earlier import EarlierService, adopted, end, intent, work_dir
+from tests.under_way import under_way
 
 # --- a server of which only the intent is recorded ----------------------------------------
 
@@ -76,10 +77,7 @@ async def test_a_process_that_was_on_its_way_to_exec_is_found_at_the_second_look
     def look_before(nonce: str) -> Identity | None:
         found = look(nonce)
         if not late:
-            variables = {NONCE_VARIABLE: nonce}
-            late.append(
-                subprocess.Popen(["/bin/sleep", "1000"], env=variables, start_new_session=True)
-            )
+            late.append(under_way({NONCE_VARIABLE: nonce}))
         return found
 
     monkeypatch.setattr(module, "_leader_of", look_before)
@@ -87,8 +85,8 @@ async def test_a_process_that_was_on_its_way_to_exec_is_found_at_the_second_look
     process = await processes.adopt(server)
     assert process
     assert process.identity == identity_of(late[0].pid)
-    late[0].kill()
-    late[0].wait()
+    with late[0]:
+        late[0].kill()
 
 
 # --- processes that no record tells of ----------------------------------------------------
