@@ -32,6 +32,21 @@ Asked = EnsureRequested | HoldRequested
 class Asking(Recovery):
     """Answers at once, or lets wait."""
 
+    def at_once(self, name: str, now: float) -> Server | None:
+        """What an Ensure without any wish gets, if handing it out changes nothing.
+
+        It spares a busy model the event: the event would be answered with the same server.
+        """
+        model = self._catalogue.resolve(name)
+        server = self._roster.get(model)
+        if server is None or server.phase is not Phase.READY or server.failure is not None:
+            return None
+        if now - server.last_used_at >= USE_RESOLUTION or not self._catalogue.serves(model):
+            return None
+        if self._closing or model in self._marked or model in self._claims:
+            return None
+        return server
+
     def _ensure_requested(self, event: EnsureRequested, now: float) -> None:
         model = self._catalogue.resolve(event.model)
         server = self._roster.get(model)

@@ -18,6 +18,7 @@ from pool_service.core.machine import Event, Machine
 from pool_service.core.requests import (
     Answer,
     Ensured,
+    Ensured,
     EnsureRequested,
     EvictRequested,
     HoldEnded,
@@ -115,13 +116,30 @@ class Ledger:
         """Feed it, check everything, and return what it commands."""
         self._note(event)
         before = dict(self.shown)
+        at_once = self._at_once(event)
         commands = self.machine.handle(event, self.now)
         for command in commands:
             self._take(command)
+        if at_once is not None:
+            self._check_at_once(at_once, commands)
         self._check_stops(event, before)
         self._check_failed_starts(event, before)
         self.check()
         return commands
+
+    def _at_once(self, event: Event) -> Server | None:
+        """What a call would get without the event."""
+        match event:
+            case EnsureRequested(_, model, "", None):
+                return self.machine.at_once(model, self.now)
+            case _:
+                return None
+
+    def _check_at_once(self, server: Server, commands: list[Command]) -> None:
+        """The event was answered with the same, and left it as it was."""
+        told = [command.result for command in commands if isinstance(command, Answer)]
+        assert told == [Ensured(server, started=False)]
+        assert self.machine.get(server.model) is server
 
     def server(self, model: str) -> Server | None:
         return next((s for s in self.servers if s.model == model), None)

@@ -60,12 +60,15 @@ async def test_an_ensure_between_the_looks_keeps_an_idle_server() -> None:
         assert run.phase("m") is Phase.READY
 
 
-async def test_an_ensure_of_one_that_is_being_evicted_waits_for_the_next_generation() -> None:
+@pytest.mark.parametrize("look", [2.0, 0.01])
+async def test_an_ensure_of_one_that_is_being_evicted_waits_for_the_next_generation(
+    look: float,
+) -> None:
     async with running() as run:
-        run.world.script("m", Script(check=2.0))
+        run.world.script("m", Script(check=look))
         await run.pool.ensure("m")
         evicting = asyncio.create_task(run.pool.evict("m"))
-        await asyncio.sleep(3)
+        await asyncio.sleep(1.5 * look)
         call = run.ensure()
         assert len(await evicting) == 1
         ensured = await call
