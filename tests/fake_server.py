@@ -161,9 +161,18 @@ class Server:
         """The pid of the grandchild that was asked for; 0: none was."""
         if "child" not in self.flags:
             return 0
-        return os.fork() or self.be_the_child(listener, self.flags["child"])
+        up, told = os.pipe()
+        pid = os.fork()
+        if not pid:
+            os.close(up)
+            self.be_the_child(listener, self.flags["child"], told)
+        os.close(told)
+        # It is closed, by an exec too, when the grandchild is what it was asked to be.
+        os.read(up, 1)
+        os.close(up)
+        return pid
 
-    def be_the_child(self, listener: socket.socket, kind: str) -> NoReturn:
+    def be_the_child(self, listener: socket.socket, kind: str, told: int) -> NoReturn:
         self.ignore(self.flags.get("child_ignore", ""))
         if kind == "setsid":
             os.setsid()
@@ -171,6 +180,7 @@ class Server:
             listener.close()
         if kind == "bare":
             os.execve("/bin/sleep", ["sleep", "1000000"], {})
+        os.close(told)
         wait_for_ever()
 
     def catch_signals(self) -> None:
