@@ -100,6 +100,17 @@ def test_code_cannot_hide_in_the_depths_of_a_configuration(tmp_path: Path) -> No
     assert code_in(tmp_path) == ("config.json: nested too deep to be checked",)
 
 
+@pytest.mark.parametrize("key", sorted(model_code.CODE_KEYS))
+def test_a_key_is_found_however_it_is_written(tmp_path: Path, key: str) -> None:
+    escaped = "".join(f"\\u{ord(letter):04X}" for letter in key)
+    for written_key in (escaped, escaped[:6] + key[1:], key[:-1] + escaped[-6:].lower()):
+        (tmp_path / "config.json").write_text(f'{{"a": {{"{written_key.replace("U", "u")}": 1}}}}')
+        assert code_in(tmp_path) == (f"config.json: {key}",)
+    for encoding in ("utf-16", "utf-16-be", "utf-32-le"):
+        (tmp_path / "config.json").write_text(f'{{"{key}": 1}}', encoding=encoding)
+        assert code_in(tmp_path) == (f"config.json: {key}",)
+
+
 def test_a_vocabulary_of_the_largest_models_hides_nothing(tmp_path: Path) -> None:
     vocabulary = {f"token {number}": number for number in range(250_000)}
     written(tmp_path, tokenizer_json={"model": {"vocab": vocabulary}})

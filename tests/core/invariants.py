@@ -18,7 +18,6 @@ from pool_service.core.machine import Event, Machine
 from pool_service.core.requests import (
     Answer,
     Ensured,
-    Ensured,
     EnsureRequested,
     EvictRequested,
     HoldEnded,
