@@ -1,17 +1,21 @@
 """Which sockets a process has: the proof that an answer is its own.
 
-Blocking, and dear where the machine has many connections (some milliseconds): for a worker
-thread. psutil holds what differs between Linux and macOS.
+Blocking: for a worker thread. psutil holds what differs between Linux and macOS; where Linux
+tells what listens without it, that takes a hundredth of the time.
 """
 
 import contextlib
-from collections.abc import Iterable
+import os
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from ipaddress import ip_address
+from pathlib import Path
 
 import psutil
 
 from pool_service.adapters.identity import is_in_group
+from pool_service.adapters.sock_diag import Listening, listening_sockets
 
 _LOOPBACK_V4 = "127.0.0.1"
 _LOOPBACK_V6 = "::1"
@@ -53,10 +57,11 @@ def member_pids(leader_pid: int) -> list[int]:
 def listeners(pids: Iterable[int], port: int | None = None) -> tuple[TcpSocket, ...]:
     """What these processes listen on, on `port` if it is given, in the order to try it."""
     found: list[TcpSocket] = []
+    look = _look()
     for pid in pids:
         # Where it cannot be seen (gone, or another user's) nothing is proven.
         with contextlib.suppress(psutil.Error, OSError):
-            found += _sockets(pid, psutil.CONN_LISTEN)
+            found += look(pid)
     return tuple(sorted(one for one in found if port is None or one.port == port))
 
 
@@ -72,6 +77,27 @@ def established(pids: Iterable[int], port: int) -> int | None:
             return None
         count += sum(socket.port == port for socket in sockets)
     return count
+
+
+def _look() -> Callable[[int], Iterable[TcpSocket]]:
+    """What tells which sockets of a process listen now."""
+    if sys.platform == "linux":
+        # Not where netlink is forbidden, as by some sandboxes.
+        with contextlib.suppress(OSError):
+            all_of_them = listening_sockets()
+            return lambda pid: _owned(pid, all_of_them)
+    return lambda pid: _sockets(pid, psutil.CONN_LISTEN)
+
+
+def _owned(pid: int, sockets: Mapping[int, Listening]) -> Iterator[TcpSocket]:
+    """Those of them that a process has, by Linux's names of its descriptors. Raises OSError."""
+    for descriptor in Path(f"/proc/{pid}/fd").iterdir() if sockets else ():
+        # One may be closed meanwhile.
+        with contextlib.suppress(FileNotFoundError):
+            kind, _, inode = os.readlink(descriptor).partition(":")  # noqa: PTH115  # no path
+            found = sockets.get(int(inode[1:-1])) if kind == "socket" else None
+            if found is not None:
+                yield TcpSocket(found.is_v6, found.host, found.port, pid, int(descriptor.name))
 
 
 def _sockets(pid: int, status: str) -> list[TcpSocket]:

@@ -1,0 +1,83 @@
+import errno
+import os
+import socket
+import struct
+import sys
+from contextlib import ExitStack
+
+import psutil
+import pytest
+
+from pool_service.adapters import listeners as module
+from pool_service.adapters import sock_diag
+from pool_service.adapters.listeners import TcpSocket, listeners
+from pool_service.adapters.sock_diag import Listening, listening_sockets, messages, parse, request
+
+on_linux = pytest.mark.skipif(sys.platform != "linux", reason="netlink is Linux's")
+MANY = 700
+"""So many that the kernel needs more than one message for them."""
+
+
+def by_psutil() -> set[tuple[str, int, int]]:
+    found = psutil.Process().net_connections("tcp")
+    listening = [one for one in found if one.status == psutil.CONN_LISTEN]
+    return {(one.laddr.ip, one.laddr.port, one.fd) for one in listening}
+
+
+@on_linux
+@pytest.mark.parametrize("host", ["127.0.0.1", "0.0.0.0", "::1", "::", "::ffff:127.0.0.1"])
+def test_it_tells_what_psutil_tells(host: str) -> None:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family) as server, socket.socket() as bound:
+        server.bind((host, 0))
+        server.listen()
+        bound.bind(("127.0.0.1", 0))
+        name, port = server.getsockname()[:2]
+        inode = os.fstat(server.fileno()).st_ino
+        assert listening_sockets()[inode] == Listening(":" in host, name, port)
+        told = {(one.host, one.port, one.descriptor) for one in listeners([os.getpid()])}
+        assert told == by_psutil()
+        assert (name, port, server.fileno()) in told
+
+
+@on_linux
+def test_of_very_many_none_is_left_out() -> None:
+    with ExitStack() as stack:
+        servers = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(MANY)]
+        inodes = {os.fstat(server.fileno()).st_ino for server in servers}
+        assert inodes <= listening_sockets().keys()
+
+
+def test_where_netlink_is_forbidden_the_sockets_are_found_all_the_same(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def forbidden() -> dict[int, Listening]:
+        raise OSError(errno.EPROTONOSUPPORT, "Protocol not supported")
+
+    monkeypatch.setattr(module, "listening_sockets", forbidden)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        expected = TcpSocket(False, "127.0.0.1", port, os.getpid(), server.fileno())
+        assert listeners([os.getpid()], port) == (expected,)
+
+
+@on_linux
+def test_a_refusal_of_the_kernel_is_an_os_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It knows no family 255."""
+    monkeypatch.setattr(socket, "AF_INET", 255)
+    with pytest.raises(OSError, match=r"No such file or directory|not supported|Invalid"):
+        listening_sockets()
+
+
+def test_messages_are_taken_apart_where_each_ends() -> None:
+    first, second = request(socket.AF_INET), struct.pack("=IHHIIB3x", 17, 3, 0, 0, 0, 7)
+    kinds = [(kind, len(body)) for kind, body in messages(first + second)]
+    assert kinds == [(20, 56), (3, 1)]
+    assert list(messages(b"short")) == []
+
+
+def test_a_socket_of_the_kernels_answer_is_read() -> None:
+    address = socket.inet_pton(socket.AF_INET, "127.0.0.1") + bytes(12)
+    body = struct.pack("!B3xH2x16s44x", socket.AF_INET, 8080, address) + struct.pack("=I", 4711)
+    assert parse(body) == (4711, Listening(False, "127.0.0.1", 8080))
+    assert sock_diag._SOCKET.size == len(body)
