@@ -18,7 +18,6 @@ from pool_service.adapters.memory import HostMemory
 from pool_service.adapters.oom import OomWatch, oom_aware
 from pool_service.adapters.probe import HttpProbe
 from pool_service.adapters.processes import LocalProcesses
-from pool_service.adapters.read_ahead import ReadAhead
 from pool_service.adapters.ready_signs import ReadySigns
 from pool_service.adapters.records import FileRecords
 from pool_service.adapters.runtimes import Runtimes, diagnose_of
@@ -73,7 +72,6 @@ async def _serve(
         config.all_runtime_options,
         service.state_dir,
         progress=_log_progress,
-        read_ahead=ReadAhead(machine.available) if service.read_ahead else None,
     )
     standbys = Standbys(runtimes.recipe, service.state_dir, logs, signs)
     world = _world(config, clock, machine, runtimes, logs, standbys, signs, records)

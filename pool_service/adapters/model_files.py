@@ -20,13 +20,12 @@ class ModelFiles:
     """A model on disk.
 
     path: its directory, or its only file; weights: bytes of its tensors; complete: nothing
-    is missing that is needed to load it; tensors: the files of its weights, in their order.
+    is missing that is needed to load it.
     """
 
     path: Path
     weights: int
     complete: bool
-    tensors: tuple[Path, ...] = ()
 
 
 def locate(runtime_model: str, environment: Mapping[str, str]) -> ModelFiles | None:
@@ -67,15 +66,14 @@ def _snapshot(cache: Path, model: str) -> Path | None:
 
 def _look(path: Path) -> ModelFiles:
     if path.is_file():
-        return ModelFiles(path, path.stat().st_size, complete=True, tensors=(path,))
+        return ModelFiles(path, path.stat().st_size, complete=True)
     sizes = dict(_weights(path))
     shards = _shards(path / INDEX)
     # A directory may hold the same weights in several formats, of which one is loaded.
     chosen = shards or _of_one_format(sizes)
     complete = bool(chosen) and chosen <= sizes.keys() and _has_the_rest(path)
-    present = sorted(chosen & sizes.keys())
-    weights = sum(sizes[name] for name in present)
-    return ModelFiles(path, weights, complete, tuple(path / name for name in present))
+    weights = sum(sizes[name] for name in chosen & sizes.keys())
+    return ModelFiles(path, weights, complete)
 
 
 def _weights(directory: Path) -> Iterator[tuple[str, int]]:

@@ -18,7 +18,6 @@ from pool_service.adapters.launch_plan import check_directory, check_names
 from pool_service.adapters.model_code import code_in
 from pool_service.adapters.model_files import ModelFiles, locate
 from pool_service.adapters.provision import Progress
-from pool_service.adapters.read_ahead import ReadAhead
 from pool_service.adapters.runtime import CommandRuntime, RuntimeOptions
 from pool_service.adapters.waiting import Recipe
 from pool_service.core.errors import CodeNotTrusted, PoolError
@@ -40,8 +39,7 @@ class Runtimes:
     """Implements the port `Runtime`.
 
     options: by the names of the runtimes, which is empty for the default one; state_dir: where
-    what earlier runs needed is remembered; progress: of an installation at first need;
-    read_ahead: what is told which files a start will read, None: nobody.
+    what earlier runs needed is remembered; progress: of an installation at first need.
     """
 
     def __init__(
@@ -50,10 +48,8 @@ class Runtimes:
         state_dir: Path,
         *,
         progress: Progress | None = None,
-        read_ahead: ReadAhead | None = None,
     ) -> None:
         self._progress = progress
-        self._read_ahead = read_ahead
         self._book = ExpectationBook(state_dir)
         self._downloader = Downloader()
         self._options: Mapping[str, RuntimeOptions] = {}
@@ -110,14 +106,7 @@ class Runtimes:
 
     async def prepare(self, model: str, settings: Settings) -> LaunchPlan:
         """Find (or provision) the program and write down how to start it; see the port."""
-        runtime = self._runtimes[settings.runtime]
-        plan = await runtime.prepare(model, settings)
-        if self._read_ahead is not None:
-            environment = dict(plan.environment)
-            files = await asyncio.to_thread(locate, settings.runtime_model, environment)
-            if files is not None:
-                self._read_ahead.begin(files.tensors)
-        return plan
+        return await self._runtimes[settings.runtime].prepare(model, settings)
 
     async def recipe(self, settings: Settings) -> Recipe | None:
         """What decides which servers with such settings a process can become ahead of a start.

@@ -138,11 +138,6 @@ class ServiceSection(Section):
         "memory budget, and is given up where a model needs that. 0: each start runs the plain "
         "command.",
     )
-    read_ahead: Switch = Field(
-        default=True,
-        description="Ask for a model's weights to be read into memory while its process comes up, "
-        "as far as half of the available memory has room for them.",
-    )
     keep_servers: Switch = Field(
         default=False,
         description="Leave the servers running when the service is stopped, for the next one.",
