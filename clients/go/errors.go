@@ -64,7 +64,8 @@ const (
 	ErrRevisionCompacted Kind = "RevisionCompacted"
 	// ErrInternal: a bug of the service; report it, with RequestID.
 	ErrInternal Kind = "InternalError"
-	// ErrPoolUnavailable: the service cannot be reached, or the connection to it broke.
+	// ErrPoolUnavailable: the service cannot be reached, the connection to it broke, or it dropped
+	// the call.
 	ErrPoolUnavailable Kind = "PoolUnavailable"
 	// ErrDeadlineExceeded: the caller's deadline is over; what the service has begun goes
 	// on. errors.Is knows it as context.DeadlineExceeded too, and errors.Unwrap gives what

@@ -95,6 +95,17 @@ func TestAReasonOfAnotherProgramIsNone(t *testing.T) {
 	}
 }
 
+func TestACallThatTheServiceDroppedIsOneThatDidNotReachIt(t *testing.T) {
+	err := errorFrom(status.Error(codes.Canceled, "CANCELLED"))
+	said := "the pool service at pool.test:1 dropped the call: it ends, or has more calls waiting than it takes"
+	if err.Kind != ErrPoolUnavailable || err.Code != codes.Unavailable || err.Error() != said {
+		t.Errorf("%q, %v, %q", err.Kind, err.Code, err.Error())
+	}
+	if got := err.GRPCStatus(); got.Code() != codes.Unavailable || got.Message() != said {
+		t.Errorf("for package status it is %v", got)
+	}
+}
+
 func TestWithoutAReasonTheCodeSaysWhatItIs(t *testing.T) {
 	for _, c := range []struct {
 		code    codes.Code
@@ -106,8 +117,6 @@ func TestWithoutAReasonTheCodeSaysWhatItIs(t *testing.T) {
 			ErrPoolUnavailable, "cannot reach the pool service at pool.test:1: connection refused"},
 		{codes.Unavailable, "", ErrPoolUnavailable, "cannot reach the pool service at pool.test:1: no details"},
 		{codes.DeadlineExceeded, "", ErrDeadlineExceeded, "no answer in time; what the service has begun goes on"},
-		{codes.Canceled, "", ErrCancelled, "the call to pool.test:1 was cancelled: its connection was closed, " +
-			"or the service has more calls waiting than it takes"},
 		{codes.Unimplemented, "", "", "what answers at pool.test:1 does not know this call: " +
 			"it is another program, or an older pool service"},
 		{codes.Unknown, "oh", "", "the call to pool.test:1 failed with Unknown: oh"},

@@ -95,9 +95,10 @@ func (c call) withoutReason(ctx context.Context, came *status.Status) *Error {
 		failed.Kind, failed.cause = ErrCancelled, c.whyGivenUp(ctx)
 		failed.Message = fmt.Sprintf("the call to the pool service at %s was given up", address)
 	case code == codes.Canceled:
-		failed.Kind = ErrCancelled
-		failed.Message = fmt.Sprintf("the call to %s was cancelled: its connection was closed, "+
-			"or the service has more calls waiting than it takes", address)
+		// gRPC's servers end so what they have not begun when they stop or have too much to do.
+		failed.Kind, failed.Code, failed.status = ErrPoolUnavailable, codes.Unavailable, nil
+		failed.Message = fmt.Sprintf("the pool service at %s dropped the call: it ends, "+
+			"or has more calls waiting than it takes", address)
 	case code == codes.Unavailable:
 		failed.Kind = ErrPoolUnavailable
 		failed.Message = fmt.Sprintf("cannot reach the pool service at %s: %s", address, essence(came.Message()))

@@ -41,6 +41,12 @@ OPTIONS: list[tuple[str, int]] = [
 ]
 
 
+ARRIVAL = 0.02
+"""Seconds in which a call that has arrived is begun, if the service has time."""
+
+LULL = 0.05
+"""Seconds without a call after which none is on its way: who is refused waits longer."""
+
 _HealthContext = grpc.aio.ServicerContext[
     health_pb2.HealthCheckRequest, health_pb2.HealthCheckResponse
 ]
@@ -89,6 +95,7 @@ class Server:
     """The gRPC server over one PoolServicer. NOT_SERVING until `serving` is called."""
 
     def __init__(self, servicer: PoolServicer) -> None:
+        self._servicer = servicer
         self._server = grpc.aio.server(options=OPTIONS)
         self._health = _Health()
         self._sockets: list[Path] = []
@@ -131,9 +138,24 @@ class Server:
         await self._health.enter_graceful_shutdown()
 
     async def stop(self, grace: float) -> None:
-        """Close the addresses, let calls finish for `grace` seconds, then cut them."""
+        """Close the addresses, let calls finish for `grace` seconds, then cut them.
+
+        The pool refuses what is new by now. gRPC does not do so: what has arrived and is not
+        begun when it stops it ends as CANCELLED, without a word. So that comes first.
+        """
         self._health.end_watches()
+        await self._until_nobody_calls(grace)
         await self._server.stop(grace)
+
+    async def _until_nobody_calls(self, most: float) -> None:
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        await asyncio.sleep(min(ARRIVAL, most))
+        while (last := self._servicer.refused_at) >= began and loop.time() < began + most:
+            left = last + LULL - loop.time()
+            if left <= 0:
+                return
+            await asyncio.sleep(left)
 
     async def _set_health(self, status: int) -> None:
         for name in (health.OVERALL_HEALTH, SERVICE):

@@ -1,6 +1,8 @@
 """The RPCs: read the request, ask the pool, write the answer."""
 
+import asyncio
 import functools
+import math
 import secrets
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable, Iterator
 from contextlib import aclosing
@@ -41,14 +43,14 @@ def failure_status(error: Exception, method: str) -> grpc.Status:
 def unary(
     method: Callable[[Any, Request], Awaitable[Response]],
 ) -> Callable[[Any, Request, Context], Awaitable[Response]]:
-    """An RPC with one answer, whose errors go to the wire with their details."""
+    """An RPC of a PoolServicer with one answer, whose errors go to the wire with their details."""
 
     @functools.wraps(method)
     async def answered(self: Any, request: Request, context: Context) -> Response:  # noqa: ANN401
         try:
             return await method(self, request)
         except Exception as error:  # noqa: BLE001  # raw texts must not reach the caller
-            status = failure_status(error, method.__name__)
+            status = self.refuse(error, method.__name__)
         return await context.abort_with_status(status)
 
     return answered
@@ -73,7 +75,7 @@ def streaming(
                 async for response in responses:
                     await context.write(response)
         except Exception as error:  # noqa: BLE001  # raw texts must not reach the caller
-            status = failure_status(error, method.__name__)
+            status = self.refuse(error, method.__name__)
         else:
             return
         await context.abort_with_status(status)
@@ -100,6 +102,13 @@ class PoolServicer(pb_grpc.PoolServiceServicer):
         self._pool = pool
         self._wire = wire
         self._reload = reload
+        self.refused_at = -math.inf
+        """When the last call was refused, by the time of the loop."""
+
+    def refuse(self, error: Exception, method: str) -> grpc.Status:
+        """What a call of this method that failed is answered."""
+        self.refused_at = asyncio.get_running_loop().time()
+        return failure_status(error, method)
 
     @unary
     async def Ensure(self, request: pb.EnsureRequest) -> pb.EnsureResponse:

@@ -41,6 +41,8 @@ class Client(Protocol):
 
     def hold(self, model: str, **options: Any) -> AbstractAsyncContextManager["Holder"]: ...  # noqa: ANN401
 
+    async def close(self) -> None: ...
+
 
 class Holder(Protocol):
     """What both kinds of hold can do."""
@@ -115,6 +117,9 @@ class Threads:
         with self._client.hold(model, **options) as hold:
             yield HoldByThreads(hold)
 
+    async def close(self) -> None:
+        await asyncio.to_thread(self._client.close)
+
 
 class Tasks:
     def __init__(self, client: AsyncPoolClient) -> None:
@@ -141,6 +146,9 @@ class Tasks:
     async def hold(self, model: str, **options: Any) -> AsyncIterator[Holder]:  # noqa: ANN401
         async with self._client.hold(model, **options) as hold:
             yield HoldByTasks(hold)
+
+    async def close(self) -> None:
+        await self._client.close()
 
 
 Connect = Callable[..., Client]

@@ -46,9 +46,13 @@ class Refusal:
 
 
 class Stay:
-    """Answers nothing, until the caller goes."""
+    """Answers nothing, until the caller goes. reached: a call has come to it."""
+
+    def __init__(self) -> None:
+        self.reached = threading.Event()
 
     def end(self, context: grpc.ServicerContext) -> None:
+        self.reached.set()
         gone = threading.Event()
         if context.add_callback(gone.set):
             gone.wait()

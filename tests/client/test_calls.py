@@ -176,12 +176,34 @@ async def test_another_program_at_the_address_is_told_in_words(
 
 
 async def test_a_call_that_the_service_drops_is_an_error_and_no_cancellation(
+    connect: Connect, service: Script
+) -> None:
+    service.answer("Ensure", Refusal(StatusCode.CANCELLED, "CANCELLED"))
+    with pytest.raises(PoolUnavailable, match="dropped the call") as raised:
+        await connect(service.address, RetryPolicy(attempts=1)).call("ensure", "m")
+    assert raised.value.code is StatusCode.UNAVAILABLE
+
+
+async def test_closing_the_client_gives_up_what_is_under_way(
     client: Client, service: Script
 ) -> None:
-    service.answer("Ensure", Refusal(StatusCode.CANCELLED, "too many"))
-    with pytest.raises(Cancelled, match="cancelled") as raised:
-        await client.call("ensure", "m")
-    assert raised.value.code is StatusCode.CANCELLED
+    stay = Stay()
+    service.answer("Ensure", stay)
+    call = asyncio.create_task(client.call("ensure", "m"))
+    await asyncio.to_thread(stay.reached.wait)
+    await client.close()
+    with pytest.raises(Cancelled, match="its client was closed"):
+        await call
+
+
+async def test_closing_the_client_ends_its_streams(client: Client, service: Script) -> None:
+    stay = Stay()
+    service.answer("Watch", stay)
+    events = asyncio.create_task(client.events(1))
+    await asyncio.to_thread(stay.reached.wait)
+    await client.close()
+    with pytest.raises(Cancelled, match="its client was closed"):
+        await events
 
 
 async def test_a_watch_tells_the_present_then_changes(client: Client, service: Script) -> None:

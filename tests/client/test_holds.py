@@ -141,6 +141,6 @@ async def test_closing_the_client_ends_its_holds(service: Script) -> None:
         hold.ready()
         assert next(hold).state is ServerState.READY
         pool.close()
-        with pytest.raises(Cancelled, match="cancelled"):
+        with pytest.raises(Cancelled, match="its client was closed"):
             next(hold)
     assert service.closed("Hold")

@@ -14,7 +14,7 @@ from pool_service_client.convert import KeepAlive
 from pool_service_client.following import Following
 from pool_service_client.holding import Holding, Pulling
 from pool_service_client.retry import Attempts, RetryPolicy
-from pool_service_client.status import error_of
+from pool_service_client.status import Peer, error_of
 from pool_service_client.types import (
     EnsureResult,
     EvictedServer,
@@ -51,7 +51,7 @@ class AsyncPoolClient:
         """Use a channel that the caller made. address: for messages."""
         self._channel = channel
         self._stub = PoolServiceStub(channel)
-        self._address = address
+        self._peer = Peer(address)
         self._retry = retry
 
     @classmethod
@@ -68,6 +68,7 @@ class AsyncPoolClient:
 
     async def close(self) -> None:
         """Close the channel; what is under way ends, and holds are released."""
+        self._peer.closed = True
         await self._channel.close()
 
     async def __aenter__(self) -> Self:
@@ -108,7 +109,7 @@ class AsyncPoolClient:
             model, runtime_model, keep_alive, download=download, holder=holder
         )
         holding = Holding(request, self._retry)
-        return AsyncHold(AsyncStream(self._stub.Hold, holding, self._address), model)
+        return AsyncHold(AsyncStream(self._stub.Hold, holding, self._peer), model)
 
     async def evict(
         self,
@@ -170,7 +171,7 @@ class AsyncPoolClient:
 
     def watch(self, after_revision: int | None = None) -> "AsyncWatch":
         """As PoolClient.watch."""
-        return AsyncWatch(self._stub.Watch, Following(self._retry, after_revision), self._address)
+        return AsyncWatch(self._stub.Watch, Following(self._retry, after_revision), self._peer)
 
     async def models(
         self,
@@ -193,7 +194,7 @@ class AsyncPoolClient:
     ) -> AsyncIterator[Progress]:
         """As PoolClient.pull."""
         pulling = Pulling(convert.pull_request(model, runtime_model), self._retry)
-        async with AsyncStream(self._stub.Pull, pulling, self._address) as stream:
+        async with AsyncStream(self._stub.Pull, pulling, self._peer) as stream:
             async for progress in stream:
                 yield progress
 
@@ -213,7 +214,7 @@ class AsyncPoolClient:
             try:
                 return await method(request, timeout=attempts.remaining())
             except grpc.aio.AioRpcError as failure:
-                error = error_of(failure, address=self._address, timeout=limit)
+                error = error_of(failure, peer=self._peer, timeout=limit)
             except asyncio.CancelledError:
-                error = not_ours(self._address)
+                error = not_ours(self._peer)
             await asyncio.sleep(attempts.failed(error))

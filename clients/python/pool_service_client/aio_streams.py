@@ -13,7 +13,7 @@ import grpc.aio
 from pool_service_client.errors import PoolError
 from pool_service_client.following import Follower, Following
 from pool_service_client.holding import Held
-from pool_service_client.status import cancelled, ended, error_of
+from pool_service_client.status import Peer, cancelled, ended, error_of
 from pool_service_client.types import Event, Server
 from pool_service_client.v1 import pool_service_pb2 as pb
 
@@ -32,12 +32,12 @@ class AsyncStream(AsyncIterator[V], Generic[Q, R, V]):
         self,
         method: Callable[[Q], grpc.aio.UnaryStreamCall[Q, R]],
         follower: Follower[Q, R, V],
-        address: str,
+        peer: Peer,
     ) -> None:
         """Called by AsyncPoolClient."""
         self._method = method
         self._follower = follower
-        self._address = address
+        self._peer = peer
         self._values: deque[V] = deque()
         self._call: grpc.aio.UnaryStreamCall[Q, R] | None = None
         self._closed = False
@@ -72,12 +72,12 @@ class AsyncStream(AsyncIterator[V], Generic[Q, R, V]):
         try:
             response = await call.read()
         except grpc.aio.AioRpcError as failure:
-            error = error_of(failure, address=self._address, timeout=None)
+            error = error_of(failure, peer=self._peer, timeout=None)
         except asyncio.CancelledError:
             self._call = None
             if self._closed:
                 return
-            error = not_ours(self._address)
+            error = not_ours(self._peer)
         else:
             if response is not grpc.aio.EOF:
                 self._values.extend(self._follower.receive(cast("R", response)))
@@ -101,10 +101,10 @@ class AsyncWatch(AsyncStream[pb.WatchRequest, pb.WatchResponse, Event]):
             [pb.WatchRequest], grpc.aio.UnaryStreamCall[pb.WatchRequest, pb.WatchResponse]
         ],
         following: Following,
-        address: str,
+        peer: Peer,
     ) -> None:
         """Called by AsyncPoolClient.watch."""
-        super().__init__(method, following, address)
+        super().__init__(method, following, peer)
         self._following = following
 
     @property
@@ -180,7 +180,7 @@ class AsyncHold(AsyncIterator[Server]):
         self._changed = asyncio.Event()
 
 
-def not_ours(address: str) -> PoolError:
+def not_ours(peer: Peer) -> PoolError:
     """In an `except CancelledError`: raises it on if this task was cancelled.
 
     grpc.aio raises it also for a call that somebody else ended as CANCELLED.
@@ -188,4 +188,4 @@ def not_ours(address: str) -> PoolError:
     task = asyncio.current_task()
     if task is not None and task.cancelling():
         raise  # noqa: PLE0704
-    return cancelled(address)
+    return cancelled(peer)

@@ -158,7 +158,7 @@ class InternalError(PoolError):
 
 
 class PoolUnavailable(PoolError):
-    """The service cannot be reached, or the connection to it broke."""
+    """The service cannot be reached, the connection to it broke, or it dropped the call."""
 
 
 class DeadlineExceeded(PoolError):

@@ -1,6 +1,7 @@
 """From the status of a failed call to a typed error, by its reason, never by its message."""
 
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Protocol, TypeVar, cast
 
 from google.protobuf.message import DecodeError, Message
@@ -82,12 +83,20 @@ class FailedCall(Protocol):
     def details(self) -> str | None: ...
 
 
-def error_of(call: FailedCall, *, address: str, timeout: float | None) -> PoolError:
-    """The typed error of a call to `address`, with that timeout in seconds, that failed."""
+@dataclass(slots=True)
+class Peer:
+    """The service that a client calls. closed: the client was, and its calls end with it."""
+
+    address: str
+    closed: bool = False
+
+
+def error_of(call: FailedCall, *, peer: Peer, timeout: float | None) -> PoolError:
+    """The typed error of a call to `peer`, with that timeout in seconds, that failed."""
     status = _status(call)
     info = _first(status, ErrorInfo)
     if info is None or info.domain != _DOMAIN:
-        return _without_reason(call, address, timeout)
+        return _without_reason(call, peer, timeout)
     debug, request = _first(status, DebugInfo), _first(status, RequestInfo)
     return _class_of(info.reason)(
         status.message,
@@ -143,9 +152,9 @@ def _violations(status: Status) -> Iterator[Violation]:
             yield Violation(excess.subject, excess.description)
 
 
-def _without_reason(call: FailedCall, address: str, timeout: float | None) -> PoolError:
+def _without_reason(call: FailedCall, peer: Peer, timeout: float | None) -> PoolError:
     """What gRPC itself says, or a program that is no pool service."""
-    code, details = call.code(), call.details() or "no details"
+    address, code, details = peer.address, call.code(), call.details() or "no details"
     if code is StatusCode.UNAVAILABLE:
         return PoolUnavailable(
             f"cannot reach the pool service at {address}: {_essence(details)}", code=code
@@ -160,16 +169,24 @@ def _without_reason(call: FailedCall, address: str, timeout: float | None) -> Po
             code=code,
         )
     if code is StatusCode.CANCELLED:
-        return cancelled(address)
+        return cancelled(peer)
     return PoolError(f"the call to {address} failed with {code.name}: {details}", code=code)
 
 
-def cancelled(address: str) -> PoolError:
-    """The error of a call that ended as cancelled although its caller did not cancel it."""
-    return Cancelled(
-        f"the call to {address} was cancelled: "
-        "its client was closed, or the service has more calls waiting than it takes",
-        code=StatusCode.CANCELLED,
+def cancelled(peer: Peer) -> PoolError:
+    """The error of a call that ended as cancelled although its caller did not cancel it.
+
+    gRPC's servers end so what they have not begun when they stop or have too much to do.
+    """
+    if peer.closed:
+        return Cancelled(
+            f"the call to {peer.address} was given up: its client was closed",
+            code=StatusCode.CANCELLED,
+        )
+    return PoolUnavailable(
+        f"the pool service at {peer.address} dropped the call: "
+        "it ends, or has more calls waiting than it takes",
+        code=StatusCode.UNAVAILABLE,
     )
 
 

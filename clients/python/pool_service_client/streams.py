@@ -12,7 +12,7 @@ import grpc
 from pool_service_client.errors import PoolError
 from pool_service_client.following import Follower, Following
 from pool_service_client.holding import Held
-from pool_service_client.status import FailedCall, ended, error_of
+from pool_service_client.status import FailedCall, Peer, ended, error_of
 from pool_service_client.types import Event, Server
 from pool_service_client.v1 import pool_service_pb2 as pb
 
@@ -56,12 +56,12 @@ class Stream(Closing, Iterator[V], Generic[Q, R, V]):
     """
 
     def __init__(
-        self, method: Callable[[Q], Call[R]], follower: Follower[Q, R, V], address: str
+        self, method: Callable[[Q], Call[R]], follower: Follower[Q, R, V], peer: Peer
     ) -> None:
         """Called by PoolClient."""
         self._method = method
         self._follower = follower
-        self._address = address
+        self._peer = peer
         self._values: deque[V] = deque()
         self._closed = threading.Event()
         self._opening = threading.Lock()
@@ -91,7 +91,7 @@ class Stream(Closing, Iterator[V], Generic[Q, R, V]):
         except StopIteration:
             return self._end()
         except grpc.RpcError as failure:
-            return self._resume(call_error(failure, self._address, None))
+            return self._resume(call_error(failure, self._peer, None))
         return 0.0
 
     def _opened(self) -> Call[R] | None:
@@ -126,10 +126,10 @@ class Watch(Stream[pb.WatchRequest, pb.WatchResponse, Event]):
         self,
         method: Callable[[pb.WatchRequest], Call[pb.WatchResponse]],
         following: Following,
-        address: str,
+        peer: Peer,
     ) -> None:
         """Called by PoolClient.watch."""
-        super().__init__(method, following, address)
+        super().__init__(method, following, peer)
         self._following = following
 
     @property
@@ -201,6 +201,6 @@ class Hold(Closing, Iterator[Server]):
             self._changed.notify_all()
 
 
-def call_error(failure: grpc.RpcError, address: str, timeout: float | None) -> PoolError:
+def call_error(failure: grpc.RpcError, peer: Peer, timeout: float | None) -> PoolError:
     """The typed error of a call that raised this."""
-    return error_of(cast("FailedCall", failure), address=address, timeout=timeout)
+    return error_of(cast("FailedCall", failure), peer=peer, timeout=timeout)

@@ -12,6 +12,7 @@ from pool_service_client.convert import KeepAlive
 from pool_service_client.following import Following
 from pool_service_client.holding import Holding, Pulling
 from pool_service_client.retry import Attempts, RetryPolicy
+from pool_service_client.status import Peer
 from pool_service_client.streams import Hold, Stream, Watch, call_error
 from pool_service_client.types import (
     EnsureResult,
@@ -51,7 +52,7 @@ class PoolClient:
         """Use a channel that the caller made. address: for messages."""
         self._channel = channel
         self._stub = PoolServiceStub(channel)
-        self._address = address
+        self._peer = Peer(address)
         self._retry = retry
 
     @classmethod
@@ -72,6 +73,7 @@ class PoolClient:
 
     def close(self) -> None:
         """Close the channel; what is under way ends, and holds are released."""
+        self._peer.closed = True
         self._channel.close()
 
     def __enter__(self) -> Self:
@@ -123,7 +125,7 @@ class PoolClient:
             model, runtime_model, keep_alive, download=download, holder=holder
         )
         holding = Holding(request, self._retry)
-        return Hold(Stream(self._stub.Hold, holding, self._address), model)
+        return Hold(Stream(self._stub.Hold, holding, self._peer), model)
 
     def evict(
         self, model: str, *, force: bool = False, timeout: float | None = None
@@ -174,7 +176,7 @@ class PoolClient:
 
         It outlives breaks of the connection and restarts of the service: see Watch.
         """
-        return Watch(self._stub.Watch, Following(self._retry, after_revision), self._address)
+        return Watch(self._stub.Watch, Following(self._retry, after_revision), self._peer)
 
     def models(self, *, timeout: float | None = None) -> Iterator[Model]:
         """What the service's configuration lists, ordered by model. The timeout is each page's."""
@@ -194,7 +196,7 @@ class PoolClient:
         up; what was fetched is kept. A download that breaks is resumed.
         """
         pulling = Pulling(convert.pull_request(model, runtime_model), self._retry)
-        with Stream(self._stub.Pull, pulling, self._address) as progress:
+        with Stream(self._stub.Pull, pulling, self._peer) as progress:
             yield from progress
 
     def reload(self, *, timeout: float | None = None) -> Reloaded:
@@ -212,5 +214,5 @@ class PoolClient:
             try:
                 return method(request, timeout=attempts.remaining())
             except grpc.RpcError as failure:
-                error = call_error(failure, self._address, timeout)
+                error = call_error(failure, self._peer, timeout)
             time.sleep(attempts.failed(error))

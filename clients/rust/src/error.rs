@@ -57,11 +57,11 @@ pub enum Reason {
     RevisionCompacted,
     /// Report it, with [`Error::request_id`]: it is a bug of the service.
     Internal,
-    /// The service cannot be reached, or the connection to it broke.
+    /// The service cannot be reached, the connection to it broke, or it dropped the call.
     PoolUnavailable,
     /// The caller's own limit of time is over; what the service has begun goes on.
     DeadlineExceeded,
-    /// The call was cancelled by somebody else than its caller, or the hold was closed.
+    /// The hold was closed.
     Cancelled,
     /// A reason that this version does not know ([`Error::reason_name`]), or none at all.
     Other,

@@ -88,12 +88,13 @@ fn without_reason(status: &Status, address: &str, timeout: Option<Duration>) -> 
             format!("cannot reach the pool service at {address}: {}", essence(status)),
         ),
         Code::DeadlineExceeded => late(timeout),
+        // gRPC's servers end so what they have not begun when they stop or have too much to do.
         Code::Cancelled => Error::plain(
-            Reason::Cancelled,
-            Code::Cancelled,
+            Reason::PoolUnavailable,
+            Code::Unavailable,
             format!(
-                "the call to {address} was cancelled: \
-                 the service has more calls waiting than it takes"
+                "the pool service at {address} dropped the call: \
+                 it ends, or has more calls waiting than it takes"
             ),
         ),
         Code::Unimplemented => Error::plain(

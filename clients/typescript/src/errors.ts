@@ -128,7 +128,7 @@ export class RevisionCompacted extends PoolError {}
 /** A bug of the service: report it with `requestId`. */
 export class InternalError extends PoolError {}
 
-/** The service cannot be reached, or the connection to it broke. */
+/** The service cannot be reached, the connection to it broke, or it dropped the call. */
 export class PoolUnavailable extends PoolError {}
 
 /** The caller's own limit is over; what had failed before it is its `cause`. */

@@ -138,9 +138,11 @@ function withoutReason(call: FailedCall, address: string, timeoutMs?: number): P
         { code },
       );
     case status.CANCELLED:
-      return new errors.Cancelled(
-        `the call to ${address} was cancelled: the service has more calls waiting than it takes`,
-        { code },
+      // gRPC's servers end so what they have not begun when they stop or have too much to do.
+      return new errors.PoolUnavailable(
+        `the pool service at ${address} dropped the call: ` +
+          "it ends, or has more calls waiting than it takes",
+        { code: "UNAVAILABLE" },
       );
     default:
       return new PoolError(`the call to ${address} failed with ${code}: ${details}`, {

@@ -130,7 +130,8 @@ test("an unreachable service names its address and the cause that gRPC found", (
 test("without a reason the code says what it is", () => {
   assert.ok(bare(status.DEADLINE_EXCEEDED) instanceof client.DeadlineExceeded);
   assert.match(bare(status.DEADLINE_EXCEEDED).message, /within 1500 ms/);
-  assert.ok(bare(status.CANCELLED) instanceof client.Cancelled);
+  assert.ok(bare(status.CANCELLED) instanceof client.PoolUnavailable);
+  assert.equal(bare(status.CANCELLED).code, "UNAVAILABLE");
   assert.match(bare(status.UNIMPLEMENTED).message, /another program, or an older pool service/);
   assert.match(bare(status.DATA_LOSS).message, /failed with DATA_LOSS: words/);
 });

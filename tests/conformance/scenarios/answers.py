@@ -17,6 +17,9 @@ DIED = Refusal(StatusCode.UNAVAILABLE, "it died", "START_FAILED", SOON)
 FULL = Refusal(StatusCode.RESOURCE_EXHAUSTED, "no room", "POOL_FULL", SOON)
 ENDING = Refusal(StatusCode.UNAVAILABLE, "it ends", "SHUTTING_DOWN", SOON)
 BROKEN = Refusal(StatusCode.UNAVAILABLE, "the connection broke")
+DROPPED = Refusal(StatusCode.CANCELLED, "CANCELLED")
+"""What gRPC's servers do with a call that they have not begun when they stop."""
+
 COMPACTED = Refusal(StatusCode.OUT_OF_RANGE, "gone", "REVISION_COMPACTED")
 REJECTED = Refusal(StatusCode.FAILED_PRECONDITION, "no", "MODEL_REJECTED")
 EVICTED = Refusal(StatusCode.ABORTED, "evicted", "EVICTED")

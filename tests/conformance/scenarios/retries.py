@@ -11,6 +11,7 @@ from tests.conformance.scenarios.answers import (
     BUG,
     COMPACTED,
     DIED,
+    DROPPED,
     ENDING,
     EVICTED,
     FULL,
@@ -61,6 +62,7 @@ def tried_again(claim: str, failure: Refusal) -> Scenario:
 def watched(script: Script) -> None:
     script.answer("Watch", changed(7), synced(7), changed(8, generation=2), BROKEN)
     script.answer("Watch", ENDING)
+    script.answer("Watch", DROPPED)
     script.answer("Watch", changed(9, generation=3), Stay())
 
 
@@ -74,6 +76,7 @@ SCENARIOS = (
     tried_again("UNAVAILABLE with a reason is tried again", DIED),
     tried_again("UNAVAILABLE without a reason is tried again", BROKEN),
     tried_again("whatever carries RetryInfo is tried again", FULL),
+    tried_again("a call that an ending service dropped is tried again", DROPPED),
     Scenario(
         "nothing else is tried again",
         Answers(REJECTED, EVICTED, BUG, Refusal(StatusCode.RESOURCE_EXHAUSTED, "no"), READY),

@@ -179,7 +179,6 @@ async fn a_reason_that_is_not_known_keeps_its_name() {
 async fn a_status_without_a_reason_goes_by_its_code() {
     for (status, reason) in [
         (Status::deadline_exceeded(""), Reason::DeadlineExceeded),
-        (Status::cancelled(""), Reason::Cancelled),
         (Status::unimplemented(""), Reason::Other),
         (Status::unknown(""), Reason::Other),
     ] {
