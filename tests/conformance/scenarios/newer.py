@@ -209,7 +209,7 @@ SCENARIOS = (
             call("ensure", model="m", fails=failed("PoolError", "DATA_LOSS")),
             call("ensure", model="m", fails=failed("PoolError", "ABORTED")),
             call("ensure", model="m", fails=failed("PoolError", "UNIMPLEMENTED")),
-            call("ensure", model="m", fails=failed("Cancelled", "CANCELLED")),
+            call("ensure", model="m", fails=failed("PoolUnavailable", "UNAVAILABLE")),
             call("ensure", model="m", fails=failed("PoolUnavailable", "UNAVAILABLE")),
             call("ensure", model="m", fails={"kind": "Recovering", "retry_after": 3600}),
         ],

@@ -199,9 +199,11 @@ SCENARIOS = (
             FirstEvent("watch", {"kind": "changed", "revision": 8, "server": {"generation": 2}}),
             FirstEvent("watch", {"kind": "changed", "revision": 9, "server": {"generation": 3}}),
             StillOpen("watch"),
-            Asked("Watch", [{}, {"after_revision": 8}, {"after_revision": 8}]),
+            Asked(
+                "Watch", [{}, {"after_revision": 8}, {"after_revision": 8}, {"after_revision": 8}]
+            ),
         ],
-        calls={"Watch": 3},
+        calls={"Watch": 4},
     ),
     Scenario(
         "a watch whose history is gone begins anew, and tells first what has gone meanwhile",
