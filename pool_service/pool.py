@@ -166,6 +166,10 @@ class Pool:
 
     # --- what callers ask -----------------------------------------------------------
 
+    def at_once(self, model: str) -> Server | None:
+        """What `ensure` of the model alone would return, if that changes nothing; else None."""
+        return self._machine.at_once(model, self._world.clock.now()) if self._recovered else None
+
     async def ensure(
         self,
         model: str,
@@ -181,10 +185,6 @@ class Pool:
         wait. Raises the PoolErrors that `Ensure` documents.
         """
         self._check_recovered()
-        if not runtime_model and keep_alive is None:
-            server = self._machine.at_once(model, self._world.clock.now())
-            if server is not None:
-                return Ensured(server, started=False)
         ticket = next(self._tickets)
         try:
             event = EnsureRequested(ticket, model, runtime_model, keep_alive, download)

@@ -112,6 +112,11 @@ class PoolServicer(pb_grpc.PoolServiceServicer):
 
     @unary
     async def Ensure(self, request: pb.EnsureRequest) -> pb.EnsureResponse:
+        if not request.runtime_model and not request.HasField("keep_alive"):
+            # Most calls of an engine; the rest would cost more than all else that is ours.
+            server = self._pool.at_once(request.model)
+            if server is not None:
+                return self._wire.unchanged(server)
         name = fields.model(request.model)
         runtime_model = fields.runtime_model(request.runtime_model)
         ensured = await self._pool.ensure(

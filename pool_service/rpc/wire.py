@@ -58,10 +58,13 @@ class Wire:
         self._warm: dict[str, tuple[Server, pb.EnsureResponse]] = {}
 
     def ensured(self, ensured: Ensured) -> pb.EnsureResponse:
-        """The answer of Ensure; as `server`, the one that was written before if it is the same."""
-        server = ensured.server
+        """The answer of Ensure."""
         if ensured.started:
-            return pb.EnsureResponse(server=self.server(server), started=True)
+            return pb.EnsureResponse(server=self.server(ensured.server), started=True)
+        return self.unchanged(ensured.server)
+
+    def unchanged(self, server: Server) -> pb.EnsureResponse:
+        """That of one that started nothing, written before if the server is the same."""
         known, response = self._warm.get(server.model, (None, None))
         if known is not server or response is None:
             response = pb.EnsureResponse(server=self.server(server))

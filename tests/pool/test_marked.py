@@ -60,15 +60,23 @@ async def test_an_ensure_between_the_looks_keeps_an_idle_server() -> None:
         assert run.phase("m") is Phase.READY
 
 
-@pytest.mark.parametrize("look", [2.0, 0.01])
-async def test_an_ensure_of_one_that_is_being_evicted_waits_for_the_next_generation(
-    look: float,
-) -> None:
+async def test_one_that_is_being_evicted_is_not_given_at_once() -> None:
     async with running() as run:
-        run.world.script("m", Script(check=look))
+        run.world.script("m", Script(check=0.01))
+        await run.pool.ensure("m")
+        assert run.pool.at_once("m") is not None
+        evicting = asyncio.create_task(run.pool.evict("m"))
+        await asyncio.sleep(0.015)
+        assert run.pool.at_once("m") is None
+        await evicting
+
+
+async def test_an_ensure_of_one_that_is_being_evicted_waits_for_the_next_generation() -> None:
+    async with running() as run:
+        run.world.script("m", Script(check=2.0))
         await run.pool.ensure("m")
         evicting = asyncio.create_task(run.pool.evict("m"))
-        await asyncio.sleep(1.5 * look)
+        await asyncio.sleep(3)
         call = run.ensure()
         assert len(await evicting) == 1
         ensured = await call
