@@ -135,6 +135,7 @@ def _from_server(server: Server) -> dict[str, Any]:
         "expected": server.expected,
         "peak": server.peak,
         "serves": server.serves,
+        "given": server.given,
     }
 
 
@@ -272,6 +273,7 @@ def _to_server(model: str, value: object) -> Server:
         expected=of.optional("expected", _to_integer) or 0,
         peak=of.optional("peak", _to_integer) or 0,
         serves=of.optional("serves", _to_text) or "",
+        given=of.optional("given", _to_integer) or 0,
     )
 
 

@@ -60,7 +60,6 @@ class Books:
         self._busy_until: dict[str, float] = {}
         self._unmeasured: set[str] = set()
         self._beside = dict[tuple[str, int], str]()
-        self._generations = dict[str, int]()
         self._gone_at = -FOREVER
         self._room_changed = False
         self._uses = dict[str, Uses]()
@@ -127,7 +126,7 @@ class Books:
         if server.serves:
             self._beside.pop((server.serves, server.generation), None)
         elif server.generation:
-            self._pasts[model] = Past(model, server.generation, server.last_exit)
+            self._pasts[model] = Past(model, server.latest, server.last_exit)
         self._room_changed = True
         self._lost_ports.pop(model, None)
         self._deadlines.set(model, FOREVER)
@@ -206,10 +205,6 @@ class Books:
         """What runs for the model beside its server."""
         keys = [key for (served, _), key in self._beside.items() if served == model]
         return [server for key in keys if (server := self._roster.get(key)) is not None]
-
-    def _next_generation(self, server: Server) -> int:
-        """Of its model, also where one ran beside it."""
-        return max(server.generation, self._generations.get(server.model, 0)) + 1
 
     def _known(self, model: str) -> Server | Past | None:
         """The model's server, or what is left of its last."""

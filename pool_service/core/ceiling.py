@@ -52,12 +52,14 @@ class Ceiling(StandingBy):
         return now >= max(settled_at, self._renewal_at.get(server.model, settled_at))
 
     def _renew(self, server: Server, now: float) -> None:
-        successor = life.successor(server, self._next_generation(server), now)
+        successor = life.successor(server, server.latest + 1, now)
         if self._fits(successor, now):
             # Should it fail, what runs is better than nothing.
             self._renewal_at[server.model] = now + self._limits.backoff_most
             self._overgrown.discard(server.model)
             self._stand_beside(successor)
+            # Its own record: that of a successor that fails is not kept.
+            self._put(replace(server, given=successor.generation))
             self._put(successor)
             generation, settings = successor.generation, successor.settings
             self._out.append(steps.Prepare(successor.named, generation, settings))
@@ -72,10 +74,8 @@ class Ceiling(StandingBy):
         return isinstance(verdict(demand, self._room(now), now), Admit)
 
     def _stand_beside(self, server: Server) -> None:
-        """It is known by its process, and its generation is not given again."""
+        """It is known by its process."""
         self._beside[server.serves, server.generation] = server.model
-        known = self._generations.get(server.serves, 0)
-        self._generations[server.serves] = max(known, server.generation)
 
     # --- the successor --------------------------------------------------------------------
 

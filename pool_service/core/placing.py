@@ -250,8 +250,7 @@ class Placing(Use):
                 self._check_use(self._roster[model])
 
     def _start(self, server: Server) -> None:
-        generation = self._next_generation(server)
-        self._generations.pop(server.model, None)
+        generation = server.latest + 1
         self._put(life.admitted(server, generation))
         self._out.append(steps.Prepare(server.model, generation, server.settings))
 

@@ -250,6 +250,7 @@ class Server:
     holds: how many callers hold it. outdated: it runs as the configuration no longer says.
     position: its place among those that wait for their turn, from 1; 0 if it does not.
     progress: how far its download or load is, from 0 to 1; None where that is not known.
+    given: the last generation that was given to what was to replace it; 0: nothing was.
     """
 
     model: str
@@ -283,6 +284,12 @@ class Server:
     position: int = 0
     progress: float | None = None
     serves: str = ""
+    given: int = 0
+
+    @property
+    def latest(self) -> int:
+        """The last generation that its model was given: the next process gets a higher one."""
+        return max(self.generation, self.given)
 
     @property
     def named(self) -> str:

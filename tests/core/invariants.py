@@ -206,8 +206,10 @@ class Ledger:
         self._intents.clear()
         self.generations.clear()
         for entry in disk.values():
-            model = entry.named if isinstance(entry, Server) else entry.model
-            self.generations[model] = max(self.generations.get(model, 0), entry.generation)
+            model, latest = entry.model, entry.generation
+            if isinstance(entry, Server):
+                model, latest = entry.named, entry.latest
+            self.generations[model] = max(self.generations.get(model, 0), latest)
         self.journal, self.written = list(disk.values()), len(disk)
         self.machine = self.begin()
         self.recovering = True
@@ -274,7 +276,7 @@ class Ledger:
         shown = self.shown.get(server.model)
         assert change.before is (shown.phase if shown else None)
         self.shown[server.model] = server
-        past = Past(server.model, server.generation, server.last_exit)
+        past = Past(server.model, server.latest, server.last_exit)
         self.journal.append(past if change.removed else server)
         if change.removed:
             assert not server.holds, "held, and gone"
@@ -358,9 +360,17 @@ class Ledger:
         for group, limit in self.limits.groups.items():
             assert sum(group in s.settings.groups for s in self.servers if s.takes_room) <= limit
 
+    def _is_retired(self, process: Process) -> bool:
+        """Whether another took its place as the model's server."""
+        server = self.server_of(*process)
+        return server is not None and bool(server.serves) and server.outdated
+
     def _check_alone(self, model: str, generation: int) -> None:
-        """A process is the only one of its model, but for one that it is to replace."""
-        others = [one for one in self.processes if one[0] == model]
+        """A process is the only one of its model, but for one that it is to replace.
+
+        What was replaced may have requests in flight for as long as it likes.
+        """
+        others = [one for one in self.processes if one[0] == model and not self._is_retired(one)]
         server = self.server_of(model, generation)
         beside = server is not None and bool(server.serves)
         assert len(others) <= beside, "a second process"
@@ -453,7 +463,8 @@ class Ledger:
             if server.phase is Phase.READY:
                 asked = [c for c in self.outstanding if _is(c, steps.CheckUse, ensure.model)]
                 queued = [s for s in self.servers if s.phase is Phase.QUEUED]
-                renewed = self._is_overgrown(server) and self.machine.next_deadline() < FOREVER
+                due = asked or self.machine.next_deadline() < FOREVER
+                renewed = due and self._is_overgrown(ensure.model)
                 assert queued or renewed or (asked and self.evicting), "waits though it is there"
             else:
                 assert server.phase in COMING | life.LEAVING
@@ -465,12 +476,16 @@ class Ledger:
                 assert server.model in wanted, "nobody wants it"
         for evict in self.evicting.values():
             if isinstance(evict, EvictRequested) and isinstance(evict.target, str):
-                assert evict.target in self.shown, "evicts what is gone"
+                named = {server.named for server in self.shown.values()}
+                assert evict.target in named, "evicts what is gone"
 
-    def _is_overgrown(self, server: Server) -> bool:
+    def _is_overgrown(self, model: str) -> bool:
         """It is to go for itself: at once, or when its residency is over."""
-        ceiling, identity = server.settings.memory_ceiling, server.identity
-        return ceiling is not None and server.footprint > ceiling and identity is not None
+        # What was told of it may be older than the last look at its memory.
+        server = self.machine.get(model)
+        if server is None or server.settings.memory_ceiling is None or not server.identity:
+            return False
+        return server.footprint > server.settings.memory_ceiling
 
     def _check_who_holds(self) -> set[str]:
         """The models that are held: each is there, or comes."""

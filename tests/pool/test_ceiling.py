@@ -223,6 +223,17 @@ async def test_a_service_that_dies_meanwhile_keeps_the_one_and_ends_the_other() 
         assert len(run.world.living) == 1
 
 
+async def test_the_generation_of_a_successor_is_not_given_again_after_a_restart() -> None:
+    async with overgrown() as run:
+        await asyncio.sleep(1.1)
+        assert run.phase(SUCCESSOR) is Phase.STARTING
+        await run.restart()
+        await asyncio.sleep(0.1)
+        await run.restart()
+        await run.pool.evict("m", force=True)
+        assert (await run.pool.ensure("m")).server.generation == 3
+
+
 async def test_a_service_that_dies_after_the_change_keeps_the_new_one() -> None:
     async with overgrown() as run:
         old = run.world.of("m")
