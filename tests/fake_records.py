@@ -26,7 +26,9 @@ class FakeRecords:
         self._unwritten[server.model] = server
 
     def remove(self, server: Server) -> None:
-        self._unwritten[server.model] = Past(server.model, server.latest, server.last_exit)
+        self._unwritten[server.model] = Past(
+            server.model, server.generation, server.last_exit, server.given
+        )
 
     async def settled(self) -> None:
         await _passes(self.settling)

@@ -86,7 +86,7 @@ def encode(record: Record) -> bytes:
     body = (
         {"server": _from_server(entry)}
         if isinstance(entry, Server)
-        else {"past": {"generation": entry.generation, "last_exit": _from_exit(entry.last_exit)}}
+        else {"past": _from_past(entry)}
     )
     return json.dumps(head | body, allow_nan=False, separators=(",", ":")).encode()
 
@@ -136,6 +136,14 @@ def _from_server(server: Server) -> dict[str, Any]:
         "peak": server.peak,
         "serves": server.serves,
         "given": server.given,
+    }
+
+
+def _from_past(past: Past) -> dict[str, Any]:
+    return {
+        "generation": past.generation,
+        "last_exit": _from_exit(past.last_exit),
+        "given": past.given,
     }
 
 
@@ -279,7 +287,12 @@ def _to_server(model: str, value: object) -> Server:
 
 def _to_past(model: str, value: object) -> Past:
     of = _Object(value)
-    return Past(model, of.integer("generation"), of.optional("last_exit", _to_exit))
+    return Past(
+        model,
+        of.integer("generation"),
+        of.optional("last_exit", _to_exit),
+        of.optional("given", _to_integer) or 0,
+    )
 
 
 def _to_settings(value: object) -> Settings:

@@ -99,7 +99,7 @@ class FileRecords:
         self._known.pop(model, None)
         self._pasts.pop(model, None)
         if not server.serves and (server.generation or server.last_exit):
-            self._remember(Past(model, server.latest, server.last_exit))
+            self._remember(Past(model, server.generation, server.last_exit, server.given))
         self._changed(model)
 
     async def settled(self) -> None:
@@ -142,8 +142,8 @@ class FileRecords:
         entry = record.entry
         if record.boot_id == self._boot:
             return entry
-        latest = entry.latest if isinstance(entry, Server) else entry.generation
-        return Past(entry.model, latest, self._ended_by_now(entry.last_exit))
+        end = self._ended_by_now(entry.last_exit)
+        return Past(entry.model, entry.generation, end, entry.given)
 
     def _ended_by_now(self, end: Exit | None) -> Exit | None:
         return end and replace(end, at=self._clock.now())

@@ -126,7 +126,7 @@ class Books:
         if server.serves:
             self._beside.pop((server.serves, server.generation), None)
         elif server.generation:
-            self._pasts[model] = Past(model, server.latest, server.last_exit)
+            self._pasts[model] = Past(model, server.generation, server.last_exit, server.given)
         self._room_changed = True
         self._lost_ports.pop(model, None)
         self._deadlines.set(model, FOREVER)

@@ -153,8 +153,13 @@ class Ceiling(StandingBy):
 
     def _claim(self, claims: dict[str, str], now: float) -> None:
         """It makes room for itself, but not while it is held: a hold is never without one."""
+        # A reload may have raised its ceiling, or taken it away.
+        self._overgrown = {
+            model
+            for model in self._overgrown
+            if (server := self._roster.get(model)) and self._is_overgrown(server, now)
+        }
         for model in self._overgrown:
-            server = self._roster.get(model)
-            if server is not None and server.phase is Phase.READY and not server.holds:
+            if not self._roster[model].holds:
                 claims.setdefault(model, model)
         super()._claim(claims, now)

@@ -65,7 +65,7 @@ def queued(before: Server | Past | None, model: str, settings: Settings, now: fl
         settings=settings,
         phase=Phase.QUEUED,
         generation=before.generation if before else 0,
-        given=before.given if isinstance(before, Server) else 0,
+        given=before.given if before else 0,
         created_at=now,
         last_used_at=now,
         keep_alive=settings.keep_alive,

@@ -333,11 +333,20 @@ class Server:
 
 @dataclass(frozen=True, slots=True)
 class Past:
-    """What outlives a model's server: its last generation, and how its process ended."""
+    """What outlives a model's server: its last generation, and how its process ended.
+
+    given: as of a Server.
+    """
 
     model: str
     generation: int
     last_exit: Exit | None
+    given: int = 0
+
+    @property
+    def latest(self) -> int:
+        """As of a Server."""
+        return max(self.generation, self.given)
 
 
 @dataclass(frozen=True, slots=True)

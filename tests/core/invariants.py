@@ -206,10 +206,8 @@ class Ledger:
         self._intents.clear()
         self.generations.clear()
         for entry in disk.values():
-            model, latest = entry.model, entry.generation
-            if isinstance(entry, Server):
-                model, latest = entry.named, entry.latest
-            self.generations[model] = max(self.generations.get(model, 0), latest)
+            model = entry.named if isinstance(entry, Server) else entry.model
+            self.generations[model] = max(self.generations.get(model, 0), entry.latest)
         self.journal, self.written = list(disk.values()), len(disk)
         self.machine = self.begin()
         self.recovering = True
@@ -276,7 +274,7 @@ class Ledger:
         shown = self.shown.get(server.model)
         assert change.before is (shown.phase if shown else None)
         self.shown[server.model] = server
-        past = Past(server.model, server.latest, server.last_exit)
+        past = Past(server.model, server.generation, server.last_exit, server.given)
         self.journal.append(past if change.removed else server)
         if change.removed:
             assert not server.holds, "held, and gone"
@@ -360,17 +358,18 @@ class Ledger:
         for group, limit in self.limits.groups.items():
             assert sum(group in s.settings.groups for s in self.servers if s.takes_room) <= limit
 
-    def _is_retired(self, process: Process) -> bool:
-        """Whether another took its place as the model's server."""
+    def _is_beside(self, process: Process) -> bool:
+        """Whether it runs beside the model's server, and has a place in the memory of its own."""
         server = self.server_of(*process)
-        return server is not None and bool(server.serves) and server.outdated
+        return server is not None and bool(server.serves)
 
     def _check_alone(self, model: str, generation: int) -> None:
         """A process is the only one of its model, but for one that it is to replace.
 
-        What was replaced may have requests in flight for as long as it likes.
+        What was replaced may have requests in flight for as long as it likes, and a successor
+        that was called off may take its time to end.
         """
-        others = [one for one in self.processes if one[0] == model and not self._is_retired(one)]
+        others = [one for one in self.processes if one[0] == model and not self._is_beside(one)]
         server = self.server_of(model, generation)
         beside = server is not None and bool(server.serves)
         assert len(others) <= beside, "a second process"
