@@ -268,3 +268,20 @@ async def test_what_a_reload_made_outdated_is_not_renewed_as_it_was(
         assert (server.generation, server.outdated) == (1, True)
         assert len(run.world.times("spawn")) == (2 if late else 1)
         assert len(run.world.living) == 1
+
+
+@pytest.mark.parametrize("ceiling", [None, 1000])
+async def test_what_a_reload_let_be_larger_is_handed_out_and_stays(ceiling: int | None) -> None:
+    async with overgrown(TIGHT) as run:
+        await run.pool.ensure("m")
+        await asyncio.sleep(1.5)
+        asked = run.ensure()
+        await asyncio.sleep(0)
+        assert not asked.done(), "it is to go as soon as its residency is over"
+        await run.pool.reload(
+            Catalogue(DEFAULTS, {"m": replace(DEFAULTS, memory_ceiling=ceiling)}), TIGHT
+        )
+        async with asyncio.timeout(0.1):
+            assert (await asked).server.generation == 1
+        await asyncio.sleep(60)
+        assert run.server("m").generation == 1
