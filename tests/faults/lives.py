@@ -4,6 +4,7 @@ import http.client
 import json
 import os
 import signal
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
@@ -83,6 +84,12 @@ class Lives:
     def servers(self) -> set[int]:
         """The pids of servers, whether anybody knows them or not."""
         return set(pool_processes(self.state_dir))
+
+    def await_record_of(self, pid: int) -> None:
+        """Return when it is on disk which process this is; what a Watch tells may come before."""
+        records = self.state_dir / "servers"
+        while not any(f'"pid":{pid},' in file.read_text() for file in records.glob("*.json")):
+            time.sleep(0.001)
 
     def guards(self) -> list[psutil.Process]:
         return [one for one in self.processes() if "pool_service.guard" in _words(one)]

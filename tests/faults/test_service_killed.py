@@ -69,6 +69,7 @@ def test_a_real_start_under_way_is_joined(real: Lives, tiny: str) -> None:
     with real.pool() as pool, ThreadPoolExecutor(1) as callers:
         waiting = callers.submit(pool.ensure, "tiny", runtime_model=tiny)
         starting = seen(pool, "tiny", ServerState.STARTING)
+        real.await_record_of(starting.pid)
         real.kill()
         real.start()
         ensured = pool.ensure("tiny")
