@@ -12,7 +12,7 @@ import grpc.aio
 
 from pool_service_client.connect import channel_options
 from pool_service_client.errors import PoolError
-from pool_service_client.status import error_of
+from pool_service_client.status import Peer, error_of
 from pool_service_client.v1 import pool_service_pb2 as pb
 from pool_service_client.v1.pool_service_pb2_grpc import PoolServiceStub
 from soak.keeper import Keeper
@@ -78,7 +78,7 @@ class Watcher:
                         self.receive(response, resumed=resume)
                     self._ledger.violation("Watch ended without an error")
                 except grpc.aio.AioRpcError as failure:
-                    error = error_of(failure, address=self._keeper.address, timeout=None)
+                    error = error_of(failure, peer=Peer(self._keeper.address), timeout=None)
                     self._check_end(error, opened)
                     # Once after the last revision: a service that is new says COMPACTED.
                     resume = self._synced
