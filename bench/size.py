@@ -202,6 +202,7 @@ async def _death(stub: Stub) -> int:
                 break
         changes.cancel()
         await stub.Evict(pb.EvictRequest(model="m1"))
+        await stub.Ensure(pb.EnsureRequest(model="m1"), timeout=START_TIMEOUT)
     return PAGE
 
 
