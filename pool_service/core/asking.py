@@ -43,7 +43,8 @@ class Asking(Recovery):
             return None
         if now - server.last_used_at >= USE_RESOLUTION or not self._catalogue.serves(model):
             return None
-        if self._closing or model in self._marked or model in self._claims:
+        # What runs beside a model's server has a name that is nobody's to ask for.
+        if self._closing or server.serves or model in self._marked or model in self._claims:
             return None
         return server
 

@@ -343,11 +343,6 @@ class Past:
     last_exit: Exit | None
     given: int = 0
 
-    @property
-    def latest(self) -> int:
-        """As of a Server."""
-        return max(self.generation, self.given)
-
 
 @dataclass(frozen=True, slots=True)
 class Remembered:

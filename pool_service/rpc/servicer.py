@@ -113,7 +113,7 @@ class PoolServicer(pb_grpc.PoolServiceServicer):
     @unary
     async def Ensure(self, request: pb.EnsureRequest) -> pb.EnsureResponse:
         if not request.runtime_model and not request.HasField("keep_alive"):
-            # Most calls of an engine; the rest would cost more than all else that is ours.
+            # What an engine asks again and again: it needs no check of the name, nor an event.
             server = self._pool.at_once(request.model)
             if server is not None:
                 return self._wire.unchanged(server)

@@ -207,7 +207,8 @@ class Ledger:
         self.generations.clear()
         for entry in disk.values():
             model = entry.named if isinstance(entry, Server) else entry.model
-            self.generations[model] = max(self.generations.get(model, 0), entry.latest)
+            latest = max(entry.generation, entry.given)
+            self.generations[model] = max(self.generations.get(model, 0), latest)
         self.journal, self.written = list(disk.values()), len(disk)
         self.machine = self.begin()
         self.recovering = True

@@ -54,11 +54,23 @@ async def test_the_next_generation_is_ready_before_the_old_one_goes() -> None:
         assert run.server("m").endpoint != before.endpoint
         assert run.phase(RETIRED) is Phase.READY
         assert run.phase(SUCCESSOR) is None
+        await run.pool.ensure("m")
+        assert run.pool.at_once("m") is not None
         await asyncio.sleep(4)
         assert [server.model for server in run.pool.page(None, 9)] == ["m"]
         end = run.server("m").last_exit
         assert end is not None
         assert (end.cause, end.generation) == (Cause.CEILING, 1)
+
+
+async def test_what_was_replaced_is_given_to_nobody_by_its_own_name() -> None:
+    async with overgrown() as run:
+        await asyncio.sleep(1.1)
+        while run.phase(RETIRED) is None:
+            await run.pool.ensure("m")
+            await asyncio.sleep(0.01)
+        assert run.phase(RETIRED) is Phase.READY
+        assert run.pool.at_once(RETIRED) is None
 
 
 async def test_what_was_replaced_stays_until_nothing_is_in_flight_on_it() -> None:
