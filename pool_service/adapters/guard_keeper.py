@@ -19,7 +19,7 @@ import structlog
 
 from pool_service.adapters.clock import SystemClock
 from pool_service.adapters.exits import ExitWatch, exit_watch, gone
-from pool_service.adapters.guard_lock import take_over
+from pool_service.adapters.guard_lock import send_away
 from pool_service.adapters.identity import identity_of
 from pool_service.adapters.logs import trim_file
 from pool_service.core.types import Identity
@@ -65,6 +65,7 @@ class GuardKeeper:
         self._pause_most = pause_most
         self._clock = SystemClock()
         self._guard: _Guard | None = None
+        self._youngest: Identity | None = None
         self._keeping: asyncio.Task[None] | None = None
 
     @property
@@ -77,7 +78,7 @@ class GuardKeeper:
             self._start()
             self._keeping = asyncio.create_task(self._keep(), name="guard keeper")
         else:
-            await asyncio.to_thread(_send_away, self._state_dir)
+            await asyncio.to_thread(_send_away, self._state_dir, None)
         return self
 
     async def __aexit__(
@@ -95,7 +96,8 @@ class GuardKeeper:
     async def dismiss(self) -> None:
         """There is nothing to guard any more: end the guard and wait for its end.
 
-        An earlier service's guard as well, which ours may not have had the time to send away.
+        An earlier service's guard as well, which ours may not have had the time to send away,
+        or which has yet to begin.
         """
         await self._stop_keeping()
         guard, self._guard = self._guard, None
@@ -103,7 +105,7 @@ class GuardKeeper:
             guard.popen.terminate()
             guard.popen.send_signal(signal.SIGCONT)
             await self._bury(guard)
-            await asyncio.to_thread(_send_away, self._state_dir)
+        await asyncio.to_thread(_send_away, self._state_dir, self._youngest)
 
     async def _keep(self) -> None:
         pause = self._pause_first
@@ -137,6 +139,7 @@ class GuardKeeper:
         """Not in a thread: cancelled there, it could leave a guard that nobody knows of."""
         try:
             self._guard = _spawn(self._state_dir, self._grace, self._clock.now())
+            self._youngest = self._guard.identity
         except OSError as error:
             _log.warning("cannot start a guard; trying again", error=str(error))
 
@@ -172,8 +175,8 @@ def _close_input(guard: _Guard) -> None:
         guard.popen.stdin.close()
 
 
-def _send_away(state_dir: Path) -> None:
+def _send_away(state_dir: Path, youngest: Identity | None) -> None:
     try:
-        os.close(take_over(state_dir))
+        send_away(state_dir, youngest)
     except OSError as error:
         _log.warning("cannot look for a guard of an earlier service", error=str(error))

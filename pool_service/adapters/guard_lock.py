@@ -1,10 +1,11 @@
-"""One guard for a pool: a lock that whoever comes later takes over from who has it."""
+"""One guard for a pool: a lock that the younger takes over from the older, never the reverse."""
 
 import contextlib
 import fcntl
 import json
 import os
 import signal
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 
@@ -14,25 +15,61 @@ from pool_service.core.types import Identity
 GUARD_LOCK = "guard.lock"
 
 
-def take_over(state_dir: Path) -> int:
+def take_over(state_dir: Path) -> int | None:
     """Send the guard that has the lock away, wait for it, and hold the lock instead.
 
-    Returns the descriptor that holds it, which no child inherits. Blocking, for as long as
-    the other takes to end. Raises OSError where the file cannot be opened or locked.
+    Returns the descriptor that holds it, which no child inherits; None if a younger guard has
+    had the lock: that is of a later service, whose guard alone is to be there. Blocking, for
+    as long as the other takes to end. Raises OSError where the file cannot be opened or locked.
     """
+    me = identity_of(os.getpid())
+    with _opened(state_dir) as descriptor:
+        if not _lock(descriptor, me):
+            return None
+        _write_holder(descriptor, me)
+        return os.dup(descriptor)
+
+
+def send_away(state_dir: Path, youngest: Identity | None) -> None:
+    """End whatever guard has the lock, and wait for that; for who holds the state directory.
+
+    youngest: the last guard that the caller has started; one that is older and has yet to
+    come ends as soon as it does. Raises OSError where the file cannot be opened or locked.
+    """
+    with _opened(state_dir) as descriptor:
+        _lock(descriptor, None)
+        _write_holder(descriptor, youngest or identity_of(os.getpid()))
+
+
+@contextlib.contextmanager
+def _opened(state_dir: Path) -> Iterator[int]:
     flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
     descriptor = os.open(state_dir / GUARD_LOCK, flags, mode=0o600)
     try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            _send_away(_holder(descriptor))
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
-        _write_holder(descriptor)
-    except BaseException:
+        yield descriptor
+    finally:
         os.close(descriptor)
-        raise
-    return descriptor
+
+
+def _lock(descriptor: int, me: Identity | None) -> bool:
+    """Hold the lock; False if it is for one that is younger than me."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        holder = _holder(descriptor)
+        if _is_younger(holder, me):
+            return False
+        _end(holder)
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+    # It may have been taken, and written to, since.
+    return not _is_younger(_holder(descriptor), me)
+
+
+def _is_younger(holder: Identity | None, me: Identity | None) -> bool:
+    """Whether this one, dead or alive, started after me; the note stays when its writer ends."""
+    if holder is None or me is None or holder.boot_id != me.boot_id:
+        return False
+    return holder.start_time > me.start_time
 
 
 def _holder(descriptor: int) -> Identity | None:
@@ -44,8 +81,7 @@ def _holder(descriptor: int) -> Identity | None:
         return None
 
 
-def _write_holder(descriptor: int) -> None:
-    me = identity_of(os.getpid())
+def _write_holder(descriptor: int, me: Identity | None) -> None:
     note = json.dumps(asdict(me)).encode() if me else b""
     # Where there is no room for it, whoever comes later waits for this one to end by itself.
     with contextlib.suppress(OSError):
@@ -53,7 +89,7 @@ def _write_holder(descriptor: int) -> None:
         os.pwrite(descriptor, note, 0)
 
 
-def _send_away(holder: Identity | None) -> None:
+def _end(holder: Identity | None) -> None:
     # Not this very process: the note is of an earlier one, and its pid another's by now.
     if holder is None or not is_alive(holder):
         return

@@ -29,7 +29,9 @@ def main() -> None:
     for number in (signal.SIGHUP, signal.SIGINT):
         signal.signal(number, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, _sent_away)
-    take_over(options.state_dir)
+    if take_over(options.state_dir) is None:
+        _log.info("a later service has its own guard; pid=%d ends", os.getpid())
+        return
     _log.info("guarding; pid=%d grace=%g", os.getpid(), options.grace)
     # Nobody writes there: it returns at the end of the pipe, when the service is gone.
     os.read(sys.stdin.fileno(), 1)

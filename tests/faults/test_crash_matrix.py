@@ -17,6 +17,7 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from urllib.request import urlopen
 
+import psutil
 import pytest
 
 from pool_service.adapters.record_format import decode
@@ -33,6 +34,9 @@ from tests.service.conftest import FAKE_RUNTIME
 AT_A_TIME = 3
 NEVER = -1
 ONCE = RetryPolicy(patience=0)
+GUARD_STARTS = 10.0
+"""Seconds within which a guard has begun; it then ends or stays for far longer."""
+
 HAS_ENDED = frozenset({Phase.STOPPING, Phase.SWEEPING})
 """Phases in which the wish to end a process is on disk."""
 
@@ -147,6 +151,8 @@ class Case:
             await_end(process)
             assert process.exitcode == 0
         lives = Lives(self.root, FAKE_RUNTIME)
+        # The guard of the life before may be so late that it has yet to see that it is.
+        psutil.wait_procs(lives.guards(), timeout=GUARD_STARTS)
         assert lives.processes() == []
 
 

@@ -4,6 +4,7 @@ import os
 import secrets
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -74,6 +75,12 @@ class Bench:
             await self.processes.signal(identity, StopSignal.KILL)
             await self.processes.exited(identity)
             await self.processes.sweep(identity)
+
+
+async def until(condition: Callable[[], object]) -> None:
+    """Return when another process has made it true."""
+    while not condition():  # noqa: ASYNC110 - nothing tells it to this process
+        await asyncio.sleep(0.01)
 
 
 async def first_line(fifo: Path) -> str:

@@ -16,7 +16,7 @@ import psutil
 from pool_service.adapters.identity import identity_of
 from pool_service.adapters.records import FileRecords
 from pool_service.core.types import Cause, Identity
-from tests.processes.bench import FAKE_SERVER, first_line
+from tests.processes.bench import FAKE_SERVER, first_line, until
 
 SOON = 0.05  # a grace that is over before anybody comes
 LONG = 1000.0  # a grace that no test lives to see the end of
@@ -125,6 +125,11 @@ class Pool:
 
     def guard_log(self) -> str:
         return (self.state_dir / "guard.log").read_text()
+
+    async def guarding(self, guard: Identity) -> None:
+        """Return when this guard has the lock."""
+        lock = self.state_dir / "guard.lock"
+        await until(lambda: lock.exists() and f'"pid": {guard.pid},' in lock.read_text())
 
     async def ends(self) -> dict[str, tuple[int, Cause]]:
         """What is remembered of models that have no server: generation and cause."""

@@ -11,12 +11,13 @@ from pathlib import Path
 
 import pytest
 
+from pool_service.adapters.guard_keeper import GuardKeeper
 from pool_service.adapters.guard_lock import take_over
 from pool_service.adapters.identity import is_alive
 from pool_service.adapters.records import FileRecords
 from pool_service.adapters.state_dir import StateDir, StateDirHeld
 from pool_service.core.types import Cause
-from tests.processes.bench import child_of_ours, ended, first_line
+from tests.processes.bench import child_of_ours, ended, first_line, until
 from tests.processes.guarded import LONG, SOON, Pool, Running, Service, known
 
 HURRIED = {"drain_timeout": 0.1, "stop_timeout": 0.1}
@@ -188,6 +189,43 @@ async def test_a_service_that_ends_before_its_guard_runs_leaves_no_earlier_guard
     assert pool.guards() == []
 
 
+async def test_a_guard_that_comes_late_leaves_the_guard_of_the_next_service_alone(
+    pool: Pool,
+) -> None:
+    first = await pool.service(LONG)
+    os.kill(first.guard.pid, signal.SIGSTOP)
+    await first.kill()
+    second = await pool.service(LONG)
+    await pool.guarding(second.guard)
+    os.kill(first.guard.pid, signal.SIGCONT)
+    await ended(first.guard)
+    assert is_alive(second.guard)
+
+
+async def test_a_guard_that_comes_after_all_was_stopped_ends_at_once(pool: Pool) -> None:
+    first = await pool.service(LONG)
+    os.kill(first.guard.pid, signal.SIGSTOP)
+    await first.kill()
+    second = await pool.service(LONG)
+    await second.order(do="dismiss")
+    await second.answer("dismissed")
+    os.kill(first.guard.pid, signal.SIGCONT)
+    await ended(first.guard)
+
+
+async def test_a_service_that_has_no_guard_at_its_end_leaves_no_earlier_one(pool: Pool) -> None:
+    first = await pool.service(LONG)
+    await pool.guarding(first.guard)
+    os.kill(first.guard.pid, signal.SIGSTOP)
+    await first.kill()
+    async with GuardKeeper(pool.state_dir, LONG, pause_first=LONG) as keeper:
+        assert keeper.guard_pid is not None
+        os.kill(keeper.guard_pid, signal.SIGKILL)
+        await until(lambda: keeper.guard_pid is None)
+        await keeper.dismiss()
+    assert pool.guards() == []
+
+
 async def test_a_guard_that_is_stopped_by_sigstop_can_be_dismissed(pool: Pool) -> None:
     service = await pool.service(LONG)
     os.kill(service.guard.pid, signal.SIGSTOP)
@@ -341,6 +379,7 @@ async def test_a_person_can_end_the_guard_while_it_stops_servers(pool: Pool) -> 
 async def test_a_note_of_an_earlier_guard_harms_nobody(tmp_path: Path) -> None:
     """Whoever has the lock and has not said so yet is waited for, not its note's pid ended."""
     descriptor = take_over(tmp_path)
+    assert descriptor is not None
     with child_of_ours() as stranger:
         identity = known(stranger.pid)
         note = {"pid": identity.pid, "start_time": 1, "boot_id": identity.boot_id}
@@ -349,6 +388,6 @@ async def test_a_note_of_an_earlier_guard_harms_nobody(tmp_path: Path) -> None:
         done, _ = await asyncio.wait({second}, timeout=0.1)
         assert not done
         os.close(descriptor)
-        os.close(await second)
+        assert await second is not None
         assert stranger.poll() is None
         stranger.kill()

@@ -22,6 +22,7 @@ from pool_service.adapters.waiting import Recipe
 from pool_service.core.errors import StartFailed
 from pool_service.core.types import Identity, LaunchPlan, Settings, SpawnedProcess, StopSignal
 from tests.processes import fake_runtime
+from tests.processes.bench import until
 
 SETTINGS = Settings(runtime_model="")
 
@@ -95,12 +96,6 @@ class Kept:
             await self.processes.exited(identity)
             await self.processes.sweep(identity)
         assert list(work_dirs(self.state_dir).glob("*")) == []
-
-
-async def until(condition: Callable[[], object]) -> None:
-    """Return when another process has made it true."""
-    while not condition():  # noqa: ASYNC110 - nothing tells it to this process
-        await asyncio.sleep(0.01)
 
 
 def log_of(spawned: SpawnedProcess) -> str:
