@@ -19,6 +19,7 @@ from pool_service.core.books import Command
 from pool_service.core.catalogue import Catalogue, Entry
 from pool_service.core.errors import PoolError
 from pool_service.core.failures import recovering, shutting_down
+from pool_service.core.limits import Limits
 from pool_service.core.machine import Event, Machine
 from pool_service.core.requests import (
     Answer,
@@ -45,7 +46,7 @@ from pool_service.core.requests import (
     TimeReached,
     WaiterLeft,
 )
-from pool_service.core.types import FOREVER, Limits, Phase, Server, Totals
+from pool_service.core.types import FOREVER, Phase, Server, Totals
 from pool_service.followers import Followers
 from pool_service.history import History
 from pool_service.ports import Clock, Memory, Probe, Processes, Records, Runtime, Standbys

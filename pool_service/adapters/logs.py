@@ -95,8 +95,11 @@ class LogStore:
 
     def trim(self) -> None:
         """Cut every live log that has grown too large; every one to its tail on a full disk."""
+        has_room = self._has_room()
         for path in tuple(self._live):
-            limit = self._max_bytes if self._has_room() else 2 * TAIL_BYTES
+            # On a full disk what was cut may have made room for the next.
+            has_room = has_room or self._has_room()
+            limit = self._max_bytes if has_room else 2 * TAIL_BYTES
             _trim_quietly(path, min(limit, self._max_bytes))
 
     async def run_janitor(self) -> Never:

@@ -4,7 +4,7 @@ from dataclasses import fields
 
 from pool_service.config.problems import KeyPath, key_name, tables
 from pool_service.config.whole import Config
-from pool_service.core.types import Limits
+from pool_service.core.limits import Limits
 
 _AT_ONCE = {"only_listed", *(field.name for field in fields(Limits))}
 

@@ -33,7 +33,8 @@ from pool_service.config.values import (
     Switch,
     Variables,
 )
-from pool_service.core.types import Limits, Settings
+from pool_service.core.limits import Limits
+from pool_service.core.types import Settings
 
 APP_NAME = "pool-service"
 

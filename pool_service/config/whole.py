@@ -20,7 +20,8 @@ from pool_service.config.schema import (
 from pool_service.config.sizes import Share
 from pool_service.config.values import ModelName, RuntimeName, SectionName
 from pool_service.core.catalogue import Catalogue
-from pool_service.core.types import Limits, Settings
+from pool_service.core.limits import Limits
+from pool_service.core.types import Settings
 
 RESERVED_SHARE = Share(5)
 MOST_RESERVED = 2 * 1024**3

@@ -7,7 +7,8 @@ so that models which die together do not start together, and a test can say the 
 
 from zlib import crc32
 
-from pool_service.core.types import Limits, Server
+from pool_service.core.limits import Limits
+from pool_service.core.types import Server
 
 
 def deaths(server: Server, limits: Limits, now: float) -> tuple[float, ...]:

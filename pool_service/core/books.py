@@ -13,6 +13,7 @@ from pool_service.core.errors import PoolError
 from pool_service.core.evictions import Evictions
 from pool_service.core.failures import model_unknown, name_taken
 from pool_service.core.holds import Holds
+from pool_service.core.limits import Limits
 from pool_service.core.replacement import Uses
 from pool_service.core.requests import (
     INTERNAL,
@@ -28,7 +29,7 @@ from pool_service.core.requests import (
     Wait,
 )
 from pool_service.core.roster import Roster
-from pool_service.core.types import FOREVER, Cause, Limits, Past, Phase, Server, Settings
+from pool_service.core.types import FOREVER, Cause, Past, Phase, Server, Settings
 from pool_service.core.vitality import Vitality
 from pool_service.core.waiting import Waiting
 

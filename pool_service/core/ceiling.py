@@ -14,10 +14,11 @@ from pool_service.core import steps
 from pool_service.core.admission import Admit, Demand, verdict
 from pool_service.core.catalogue import Catalogue
 from pool_service.core.errors import PoolError
+from pool_service.core.limits import Limits
 from pool_service.core.placing import USUAL_LOAD
 from pool_service.core.requests import Surveyed
 from pool_service.core.standing_by import StandingBy
-from pool_service.core.types import Cause, Limits, Phase, Server
+from pool_service.core.types import Cause, Phase, Server
 
 RENEWAL_SHARE = 0.1
 """The share of its time that a model may spend on loading again because of its ceiling: one

@@ -21,7 +21,8 @@ from pool_service.core.errors import (
     StartFailed,
     StartTimeout,
 )
-from pool_service.core.types import Cause, Diagnosis, ExitReport, Limits, Server
+from pool_service.core.limits import Limits
+from pool_service.core.types import Cause, Diagnosis, ExitReport, Server
 
 RETRY_WHEN_FULL = 5.0
 """Seconds until who found no room should try again: about a load."""

@@ -32,6 +32,7 @@ from pool_service.core.failures import (
     model_unknown,
     shutting_down,
 )
+from pool_service.core.limits import Limits
 from pool_service.core.requests import (
     CallerEvent,
     EnsureRequested,
@@ -49,7 +50,7 @@ from pool_service.core.requests import (
     TimeReached,
     WaiterLeft,
 )
-from pool_service.core.types import Cause, Limits, Phase, Server, Settings, Totals
+from pool_service.core.types import Cause, Phase, Server, Settings, Totals
 
 Event = CallerEvent | steps.ServerEvent
 

@@ -24,9 +24,10 @@ from pool_service.core.admission import (
 from pool_service.core.catalogue import Catalogue
 from pool_service.core.errors import PoolError
 from pool_service.core.failures import not_on_disk, too_large
+from pool_service.core.limits import Limits
 from pool_service.core.replacement import Candidate, Uses
 from pool_service.core.requests import Learn, Surveyed, TakeSurvey
-from pool_service.core.types import FOREVER, Limits, Phase, Server, Survey
+from pool_service.core.types import FOREVER, Phase, Server, Survey
 from pool_service.core.use import Use
 
 SURVEY = ""

@@ -13,17 +13,10 @@ from pool_service.core import lifecycle as life
 from pool_service.core import steps
 from pool_service.core.catalogue import Catalogue
 from pool_service.core.failures import is_crash
+from pool_service.core.limits import Limits
 from pool_service.core.reloading import Reloading
 from pool_service.core.requests import RecoveryBegan, RecoveryEnded, StraysFound
-from pool_service.core.types import (
-    Cause,
-    Limits,
-    Phase,
-    Server,
-    Settings,
-    SpawnedProcess,
-    StopSignal,
-)
+from pool_service.core.types import Cause, Phase, Server, Settings, SpawnedProcess, StopSignal
 
 SETTLED = life.WITHOUT_PROCESS | {Phase.READY, Phase.STOPPING}
 """Phases in which it is known how a server is."""

@@ -5,15 +5,8 @@ from enum import Enum
 
 from pool_service.core.catalogue import Catalogue
 from pool_service.core.errors import PoolError
-from pool_service.core.types import (
-    Identity,
-    Limits,
-    Phase,
-    Remembered,
-    Server,
-    Settings,
-    Survey,
-)
+from pool_service.core.limits import Limits
+from pool_service.core.types import Identity, Phase, Remembered, Server, Settings, Survey
 
 INTERNAL = 0
 """The ticket of what the pool itself wants; nobody is answered."""

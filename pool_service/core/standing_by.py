@@ -8,9 +8,10 @@ import math
 
 from pool_service.core import lifecycle as life
 from pool_service.core.catalogue import Catalogue
+from pool_service.core.limits import Limits
 from pool_service.core.placing import Placing
 from pool_service.core.requests import KeepStandbys
-from pool_service.core.types import FOREVER, Limits, Phase
+from pool_service.core.types import FOREVER, Phase
 
 STANDBY_SIZE = 160 * 1024**2
 """Bytes that one is counted as: with vllm-mlx 0.6.0 on Linux it has 117 MiB resident, 78 of them

@@ -11,13 +11,13 @@ from pool_service.core.books import Books
 from pool_service.core.catalogue import Catalogue
 from pool_service.core.errors import CrashLoop, PoolError
 from pool_service.core.failures import is_crash, lasting_failure, start_failure, was_killed
+from pool_service.core.limits import Limits
 from pool_service.core.requests import Ensured, Learn
 from pool_service.core.types import (
     FOREVER,
     Cause,
     Diagnosis,
     ExitReport,
-    Limits,
     Phase,
     Server,
     StopSignal,

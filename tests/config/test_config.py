@@ -7,7 +7,8 @@ import pytest
 from pool_service.adapters.logs import LogStore
 from pool_service.adapters.runtime import RuntimeOptions
 from pool_service.config import load
-from pool_service.core.types import FOREVER, Limits, Settings
+from pool_service.core.limits import Limits
+from pool_service.core.types import FOREVER, Settings
 from pool_service.history import History
 from tests.config.conftest import GIB, Read
 

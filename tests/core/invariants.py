@@ -14,6 +14,7 @@ from types import UnionType
 from pool_service.core import lifecycle as life
 from pool_service.core import steps
 from pool_service.core.books import Command
+from pool_service.core.limits import Limits
 from pool_service.core.machine import Event, Machine
 from pool_service.core.requests import (
     Answer,
@@ -41,7 +42,6 @@ from pool_service.core.types import (
     Cause,
     Diagnosis,
     Identity,
-    Limits,
     Past,
     Phase,
     Remembered,

@@ -9,6 +9,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition,
 
 from pool_service.core import steps
 from pool_service.core.catalogue import Catalogue
+from pool_service.core.limits import Limits
 from pool_service.core.machine import Machine
 from pool_service.core.requests import (
     EnsureRequested,
@@ -27,7 +28,6 @@ from pool_service.core.types import (
     FOREVER,
     Activity,
     Diagnosis,
-    Limits,
     Phase,
     Pulse,
     Server,

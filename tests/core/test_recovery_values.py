@@ -4,6 +4,7 @@ from dataclasses import replace
 
 from pool_service.core import steps
 from pool_service.core.catalogue import Catalogue
+from pool_service.core.limits import Limits
 from pool_service.core.machine import Machine
 from pool_service.core.requests import (
     EnsureRequested,
@@ -12,15 +13,7 @@ from pool_service.core.requests import (
     TakeSurvey,
     TimeReached,
 )
-from pool_service.core.types import (
-    Identity,
-    Limits,
-    Phase,
-    Remembered,
-    Server,
-    Settings,
-    SpawnedProcess,
-)
+from pool_service.core.types import Identity, Phase, Remembered, Server, Settings, SpawnedProcess
 from tests.core.acting import plan, report
 
 IDENTITY = Identity(100, 1, "boot")

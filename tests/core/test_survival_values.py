@@ -9,13 +9,13 @@ from hypothesis import strategies as st
 from pool_service.core import backoff, failures
 from pool_service.core import lifecycle as life
 from pool_service.core.errors import CrashLoop, ModelRejected, StartTimeout
+from pool_service.core.limits import Limits
 from pool_service.core.types import (
     FOREVER,
     Cause,
     Diagnosis,
     Exit,
     ExitReport,
-    Limits,
     Past,
     Phase,
     Pulse,

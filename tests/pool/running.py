@@ -6,8 +6,9 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 
 from pool_service.core.catalogue import Catalogue
+from pool_service.core.limits import Limits
 from pool_service.core.requests import Ensured
-from pool_service.core.types import FOREVER, Limits, Phase, Server, Settings
+from pool_service.core.types import FOREVER, Phase, Server, Settings
 from pool_service.history import Change, History
 from pool_service.pool import Pool
 from pool_service.pool import World as Ports

@@ -9,7 +9,8 @@ import pytest
 
 from pool_service.core.catalogue import Catalogue
 from pool_service.core.errors import ServerInUse
-from pool_service.core.types import Cause, Limits, Phase
+from pool_service.core.limits import Limits
+from pool_service.core.types import Cause, Phase
 from tests.pool.holds import holding
 from tests.pool.running import DEFAULTS, LIMITS, Running, running
 from tests.world import NEVER, Script

@@ -8,7 +8,8 @@ import grpc
 import pytest
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from pool_service.core.types import Cause, Diagnosis, Limits, Phase
+from pool_service.core.limits import Limits
+from pool_service.core.types import Cause, Diagnosis, Phase
 from pool_service.rpc.wire import CAUSES, STATES
 from pool_service.v1 import pool_service_pb2 as pb
 from tests.rpc.serving import REVISION, Service, gate, read, serving
