@@ -57,6 +57,19 @@ async def test_who_is_missed_least_goes_and_nobody_else() -> None:
         assert end.cause is Cause.ROOM
 
 
+async def test_one_that_is_to_make_room_is_not_given_at_once() -> None:
+    async with room() as run:
+        # Looking at it takes long: until then nothing but the claim says that it is to go.
+        run.world.script("a", sized(10, check=NEVER))
+        await run.pool.ensure("a")
+        assert run.pool.at_once("a") is not None
+        run.world.script("b", sized(5))
+        run.ask("b")
+        await asyncio.sleep(0.01)
+        assert queued(run) == ["b"]
+        assert run.pool.at_once("a") is None
+
+
 async def test_as_many_go_as_are_needed_and_no_more() -> None:
     async with room() as run:
         await fill(run, "a", "b", "c", "d", "e", size=2)
