@@ -124,7 +124,7 @@ class ServiceSection(Section):
     pulse_interval: PositiveSeconds = Field(
         default=_LIMITS.pulse_interval,
         description="The time between two looks at a READY server, whether it still answers. "
-        "With more servers than five looks a second are enough for, those that answer are looked "
+        "With more servers than three looks a second are enough for, those that answer are looked "
         "at less often.",
     )
     pulse_limit: Count = Field(

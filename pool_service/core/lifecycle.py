@@ -118,6 +118,8 @@ def measured(server: Server, footprint: int) -> Server:
         return replace(
             server, footprint=footprint, peak=peak, expected=peak, expected_by=Source.OBSERVED
         )
+    if server.phase is Phase.READY and footprint == server.footprint:
+        return server
     if server.phase is not Phase.STARTING or not server.expected:
         return replace(server, footprint=footprint, peak=peak)
     progress = max(server.progress or 0.0, min(footprint / server.expected, 0.99))

@@ -29,10 +29,11 @@ DIES_UNASKED = frozenset({Cause.CRASHED, Cause.START_TIMEOUT, Cause.WEDGED})
 AFTER_RUNNING_OUT = 1.25
 """So much more than ever before is expected of one that ran out of memory."""
 
-PULSES_A_SECOND = 5.0
-"""Looks at READY servers that answered the last one, over the whole pool: a look costs half a
-millisecond, so that the looks take no more than some thousandths of a processor. Where they
-are many each is looked at less often, and one that does not answer as often as ever."""
+PULSES_A_SECOND = 3.0
+"""Looks at READY servers that answered the last one, over the whole pool: one costs a good
+millisecond while nothing else runs (connection, request, event), so that all take some
+thousandths of a processor. Where servers are many each is looked at less often, and one that
+does not answer as often as ever."""
 
 
 class Supervision(Books):
