@@ -8,15 +8,19 @@ By what is in its directory, since that is what loaders go by: mlx-lm runs the f
 import json
 import os
 from collections.abc import Iterator
-from contextlib import suppress
 from itertools import islice
 from pathlib import Path
+
+from pool_service.adapters.model_files import TooLarge, read_within
 
 CODE_KEYS = frozenset({"model_file", "auto_map", "custom_pipelines"})
 _SIGNS = (*(key.encode() for key in CODE_KEYS), b"\\u005", b"\\u006", b"\\u007", b"\0")
 """One of these is in every file that has such a key: its name as it is, an escaped letter of it
 (all are U+005F to U+007A), or a letter of several bytes. Reading a vocabulary as JSON takes a
 tenth of a second, and looking for them some milliseconds."""
+
+CODE_SUFFIXES = (".py", ".pyc", ".pyd", ".so")
+"""What Python imports from a file."""
 
 LARGEST_CONFIG = 64 * 1024 * 1024
 """Bytes; the largest vocabularies have some 30 MB, a configuration some KB."""
@@ -29,44 +33,70 @@ def code_in(directory: Path) -> tuple[str, ...]:
     """What brings code, such as "modeling.py" or "config.json: auto_map". Blocking.
 
     What cannot be checked to its end counts as such too: else it would be enough to hide the
-    code behind ten thousand files or in a configuration of a gigabyte.
+    code behind ten thousand files, in a configuration of a gigabyte, or in a directory that
+    can be entered and not listed.
     """
-    files = list(islice(_files(directory), MOST_FILES + 1))
-    found = sorted(str(file.relative_to(directory)) for file in files if file.suffix == ".py")
-    configs = (file for file in files if file.suffix == ".json" and file.parent == directory)
+    found: list[str] = []
+    configs: list[Path] = []
+    seen = 0
+    for file, flaw in islice(_files(directory), MOST_FILES + 1):
+        seen += 1
+        # On macOS the case of letters makes no other file.
+        name = file.name.casefold()
+        if flaw:
+            found.append(f"{file.relative_to(directory)}: {flaw}")
+        elif name.endswith(CODE_SUFFIXES):
+            found.append(str(file.relative_to(directory)))
+        elif name.endswith(".json") and file.parent == directory:
+            configs.append(file)
+    found.sort()
     found += [each for file in sorted(configs) for each in _keys(file)]
-    if len(files) > MOST_FILES:
+    if seen > MOST_FILES:
         found.append(f"more than {MOST_FILES} files, which are too many to be checked")
     return tuple(found)
 
 
-def _files(directory: Path) -> Iterator[Path]:
-    """Its own files first. A directory that cannot be read has none for a loader either."""
+def _files(directory: Path) -> Iterator[tuple[Path, str]]:
+    """Its own files first, each with why it cannot be checked: "" but for some directories."""
     left = [directory]
     while left:
-        with suppress(OSError), os.scandir(left.pop()) as entries:
-            for entry in entries:
-                if entry.is_dir(follow_symlinks=False):
-                    left.append(Path(entry))
-                else:
-                    yield Path(entry)
+        current = left.pop()
+        try:
+            with os.scandir(current) as entries:
+                for entry in entries:
+                    if entry.is_dir(follow_symlinks=False):
+                        left.append(Path(entry))
+                    else:
+                        yield Path(entry), ""
+        except (FileNotFoundError, NotADirectoryError):
+            continue
+        except OSError as error:
+            yield current, _unchecked(error)
 
 
 def _keys(file: Path) -> list[str]:
     try:
-        if file.stat().st_size > LARGEST_CONFIG:
-            return [f"{file.name}: too large to be checked"]
-        raw = file.read_bytes()
-        if not any(sign in raw for sign in _SIGNS):
-            return []
-        content = json.loads(raw)
-    except RecursionError:
-        # How deep is too deep differs from one Python to another.
-        return [f"{file.name}: nested too deep to be checked"]
-    except (OSError, ValueError):
-        # What no loader can read runs nothing either.
+        raw = read_within(file, LARGEST_CONFIG)
+        content = json.loads(raw) if any(sign in raw for sign in _SIGNS) else None
+    except (FileNotFoundError, IsADirectoryError):
         return []
+    except (OSError, ValueError, RecursionError) as error:
+        return [f"{file.name}: {_unchecked(error)}"]
     return [f"{file.name}: {key}" for key in sorted(_names(content) & CODE_KEYS)]
+
+
+def _unchecked(error: Exception) -> str:
+    match error:
+        case TooLarge():
+            return "too large to be checked"
+        case OSError():
+            return f"cannot be checked ({error.strerror})"
+        case RecursionError():
+            # How deep is too deep differs from one Python to another.
+            return "nested too deep to be checked"
+        case _:
+            # A loader may read what we do not: in another encoding, or with larger numbers.
+            return "no JSON, so it cannot be checked"
 
 
 def _names(content: object) -> set[str]:

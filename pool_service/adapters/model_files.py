@@ -4,7 +4,10 @@ A model is an absolute path, or an id of the Hugging Face hub, whose cache is re
 documentation lays it out: models--ORG--NAME/refs/main names the snapshot that is loaded.
 """
 
+import errno
 import json
+import os
+import stat
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,19 +31,46 @@ class ModelFiles:
     complete: bool
 
 
+class TooLarge(OSError):
+    """A file is larger than what of its kind is read."""
+
+
 def locate(runtime_model: str, environment: Mapping[str, str]) -> ModelFiles | None:
     """The files of a model; None: there are none. Blocking.
 
+    Where there is something that cannot be looked at, it is told as incomplete.
     environment: of the process that is to load it, which says where the cache is.
     """
     path = Path(runtime_model)
     try:
-        if path.is_absolute():
-            return _look(path) if path.exists() else None
-        snapshot = _snapshot(hub_cache(environment), runtime_model)
-        return _look(snapshot) if snapshot is not None and snapshot.is_dir() else None
+        place = path if path.is_absolute() else _snapshot(hub_cache(environment), runtime_model)
+        if place is None or not _is_there(place):
+            return None
     except (OSError, ValueError):
         return None
+    try:
+        return _look(place)
+    except OSError:
+        return ModelFiles(place, 0, complete=False)
+
+
+def read_within(file: Path, most: int) -> bytes:
+    """The content of an ordinary file. Raises OSError, of which TooLarge past `most` bytes.
+
+    Never waits, as opening a pipe would, and never reads on without end, as of a device.
+    """
+    flags = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
+    descriptor = os.open(file, flags)
+    with os.fdopen(descriptor, "rb") as opened:
+        mode = os.fstat(descriptor).st_mode
+        if stat.S_ISDIR(mode):
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(file))
+        if not stat.S_ISREG(mode):
+            raise OSError(errno.EINVAL, "it is no ordinary file", str(file))
+        content = opened.read(most + 1)
+    if len(content) > most:
+        raise TooLarge(errno.EFBIG, os.strerror(errno.EFBIG), str(file))
+    return content
 
 
 def hub_cache(environment: Mapping[str, str]) -> Path:
@@ -64,6 +94,17 @@ def _snapshot(cache: Path, model: str) -> Path | None:
     return repository / "snapshots" / main.read_text().strip() if main.is_file() else None
 
 
+def _is_there(path: Path) -> bool:
+    """Also if it cannot be looked at: a loader may get further than we do."""
+    try:
+        path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError:
+        return True
+    return True
+
+
 def _look(path: Path) -> ModelFiles:
     if path.is_file():
         return ModelFiles(path, path.stat().st_size, complete=True)
@@ -78,9 +119,16 @@ def _look(path: Path) -> ModelFiles:
 
 def _weights(directory: Path) -> Iterator[tuple[str, int]]:
     for file in directory.iterdir():
-        # A link of the cache whose file is gone is none.
-        if file.suffix in WEIGHT_SUFFIXES and file.is_file():
+        if file.suffix in WEIGHT_SUFFIXES and _is_file(file):
             yield file.name, file.stat().st_size
+
+
+def _is_file(path: Path) -> bool:
+    """Not so a link whose file is gone, as the cache may have, or that leads nowhere."""
+    try:
+        return path.is_file()
+    except OSError:
+        return False
 
 
 def _of_one_format(sizes: Mapping[str, int]) -> set[str]:
@@ -91,9 +139,7 @@ def _of_one_format(sizes: Mapping[str, int]) -> set[str]:
 def _shards(index: Path) -> set[str]:
     """The files that the index names; none if there is no index that can be read."""
     try:
-        if index.stat().st_size > LARGEST_JSON:
-            return set()
-        weights = json.loads(index.read_bytes())["weight_map"]
+        weights = json.loads(read_within(index, LARGEST_JSON))["weight_map"]
         return {str(name) for name in weights.values()}
     except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
         return set()
@@ -101,7 +147,7 @@ def _shards(index: Path) -> set[str]:
 
 def _has_the_rest(directory: Path) -> bool:
     """Its configuration and its tokenizer, of whatever kind."""
-    names = {file.name for file in directory.iterdir() if file.is_file()}
+    names = {file.name for file in directory.iterdir() if _is_file(file)}
     tokenizes = any(
         name.startswith(("tokenizer", "vocab", "spiece", "tekken")) or name.endswith(".tiktoken")
         for name in names

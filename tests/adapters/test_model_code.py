@@ -2,6 +2,7 @@
 
 import json
 import os
+import resource
 from pathlib import Path
 
 import pytest
@@ -49,10 +50,52 @@ def test_a_program_that_is_a_link_is_found(tmp_path: Path) -> None:
     assert code_in(tmp_path / "snapshot") == ("modeling.py",)
 
 
-@pytest.mark.parametrize("content", ["{", "", "\x00"])
-def test_what_cannot_be_read_brings_none(tmp_path: Path, content: str) -> None:
+@pytest.mark.parametrize("content", ["{", ""])
+def test_what_says_nothing_brings_none(tmp_path: Path, content: str) -> None:
     written(tmp_path, config_json=content)
     assert code_in(tmp_path) == ()
+
+
+@pytest.mark.parametrize(
+    "content", [b"\0", b'{"model_file": "\xe4.py"}', b'{"auto_map": {}, "a": %s}' % (b"1" * 5000)]
+)
+def test_code_cannot_hide_in_what_only_others_can_read(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "config.json").write_bytes(content)
+    assert code_in(tmp_path) == ("config.json: no JSON, so it cannot be checked",)
+
+
+@pytest.mark.parametrize("name", ["evil.PY", "evil.pyc", "native.so", "a.pyd"])
+def test_whatever_python_imports_is_code(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_text("")
+    assert code_in(tmp_path) == (name,)
+
+
+def test_a_configuration_is_known_in_any_case_of_letters(tmp_path: Path) -> None:
+    (tmp_path / "CONFIG.J\u017fON").write_text('{"auto_map": {}}')
+    assert code_in(tmp_path) == ("CONFIG.J\u017fON: auto_map",)
+
+
+@pytest.mark.parametrize("kind", ["pipe", "device", "long"])
+def test_what_is_no_ordinary_file_is_neither_read_nor_trusted(tmp_path: Path, kind: str) -> None:
+    """A pipe would be waited for, and a device never end."""
+    config = tmp_path / "config.json"
+    if kind == "pipe":
+        os.mkfifo(config)
+    else:
+        config.symlink_to("/dev/zero" if kind == "device" else "a" * 300)
+    (found,) = code_in(tmp_path)
+    assert found.startswith("config.json: cannot be checked")
+
+
+def test_nothing_is_trusted_for_lack_of_descriptors(tmp_path: Path) -> None:
+    written(tmp_path, model_py="pass")
+    least, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (0, most))
+    try:
+        found = code_in(tmp_path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (least, most))
+    assert found == (".: cannot be checked (Too many open files)",)
 
 
 def test_a_directory_that_is_not_there_brings_none(tmp_path: Path) -> None:
@@ -73,7 +116,9 @@ def test_code_beside_a_directory_that_cannot_be_read_is_found(tmp_path: Path) ->
         outer, inner = inner, os.open("d" * 200, os.O_RDONLY, dir_fd=inner)
         os.close(outer)
     os.close(inner)
-    assert code_in(tmp_path) == ("model.py", "config.json: auto_map")
+    deep, model, config = code_in(tmp_path)
+    assert deep.endswith("/dd: cannot be checked (File name too long)".replace("dd", "d" * 200))
+    assert (model, config) == ("model.py", "config.json: auto_map")
 
 
 def test_code_cannot_hide_behind_many_files(

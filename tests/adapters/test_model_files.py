@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from pool_service.adapters.model_files import hub_cache, locate
+from pool_service.adapters.model_files import ModelFiles, hub_cache, locate
 
 REST = {"config.json": b"{}", "tokenizer.json": b"{}"}
 
@@ -110,3 +110,16 @@ def test_the_cache_is_where_the_hubs_own_library_looks(
     environment: dict[str, str], cache: str
 ) -> None:
     assert hub_cache(environment) == Path(cache)
+
+
+def test_a_link_that_leads_nowhere_hides_no_model(tmp_path: Path) -> None:
+    """What is not found is not checked for code of its own either."""
+    (tmp_path / "notes.bin").symlink_to("a" * 300)
+    files = locate(str(tmp_path), {})
+    assert files is not None
+    assert files.path == tmp_path
+
+
+def test_what_cannot_be_looked_at_is_there_and_not_complete(tmp_path: Path) -> None:
+    path = str(tmp_path / ("a" * 300))
+    assert locate(path, {}) == ModelFiles(Path(path), 0, complete=False)
