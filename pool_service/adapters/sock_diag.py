@@ -48,7 +48,7 @@ def listening_sockets() -> dict[int, Listening]:
     with socket.socket(family, socket.SOCK_RAW, _NETLINK_SOCK_DIAG) as netlink:
         for wanted in (socket.AF_INET, socket.AF_INET6):
             netlink.send(request(wanted))
-            found.update(_answers(netlink))
+            found.update(answers(netlink))
     return found
 
 
@@ -59,14 +59,16 @@ def request(family: int) -> bytes:
     return _HEADER.pack(_HEADER.size + len(body), _SOCK_DIAG_BY_FAMILY, flags, 0, 0) + body
 
 
-def _answers(netlink: socket.socket) -> Iterator[tuple[int, Listening]]:
+def answers(netlink: socket.socket) -> Iterator[tuple[int, Listening]]:
+    """What the kernel answers to one question. Raises OSError where it refuses."""
     while True:
         for kind, body in messages(netlink.recv(_LARGEST)):
-            if kind == _NLMSG_DONE:
+            if kind in (_NLMSG_ERROR, _NLMSG_DONE):
+                # The end of a list that could not be made says why as well.
+                number = -_ERROR.unpack_from(body)[0] if body else 0
+                if number:
+                    raise OSError(number, os.strerror(number))
                 return
-            if kind == _NLMSG_ERROR:
-                number = -_ERROR.unpack_from(body)[0]
-                raise OSError(number, os.strerror(number))
             yield parse(body)
 
 

@@ -47,6 +47,9 @@ ARRIVAL = 0.02
 LULL = 0.05
 """Seconds without a call after which none is on its way: who is refused waits longer."""
 
+LONGEST_LULL = 0.3
+"""Seconds for which that is waited for: of very many callers somebody always tries again."""
+
 _HealthContext = grpc.aio.ServicerContext[
     health_pb2.HealthCheckRequest, health_pb2.HealthCheckResponse
 ]
@@ -58,6 +61,7 @@ class _Health(health.aio.HealthServicer):
     def __init__(self) -> None:
         super().__init__()
         self._watches: set[asyncio.Task[None]] = set()
+        self._ends = False
 
     async def Check(  # noqa: N802  # its name on the wire
         self,
@@ -76,6 +80,8 @@ class _Health(health.aio.HealthServicer):
         request: health_pb2.HealthCheckRequest,
         context: "_HealthContext",
     ) -> None:
+        if self._ends:
+            await context.abort(grpc.StatusCode.UNAVAILABLE, "the service is shutting down")
         watch = asyncio.create_task(super().Watch(request, context))
         self._watches.add(watch)
         try:
@@ -87,6 +93,8 @@ class _Health(health.aio.HealthServicer):
             self._watches.discard(watch)
 
     def end_watches(self) -> None:
+        """End those that are open, and refuse whoever opens one again."""
+        self._ends = True
         for watch in self._watches:
             watch.cancel()
 
@@ -144,7 +152,7 @@ class Server:
         begun when it stops it ends as CANCELLED, without a word. So that comes first.
         """
         self._health.end_watches()
-        await self._until_nobody_calls(grace)
+        await self._until_nobody_calls(min(grace, LONGEST_LULL))
         await self._server.stop(grace)
 
     async def _until_nobody_calls(self, most: float) -> None:

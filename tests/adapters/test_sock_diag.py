@@ -11,7 +11,14 @@ import pytest
 from pool_service.adapters import listeners as module
 from pool_service.adapters import sock_diag
 from pool_service.adapters.listeners import TcpSocket, listeners
-from pool_service.adapters.sock_diag import Listening, listening_sockets, messages, parse, request
+from pool_service.adapters.sock_diag import (
+    Listening,
+    answers,
+    listening_sockets,
+    messages,
+    parse,
+    request,
+)
 
 on_linux = pytest.mark.skipif(sys.platform != "linux", reason="netlink is Linux's")
 MANY = 700
@@ -59,6 +66,16 @@ def test_where_netlink_is_forbidden_the_sockets_are_found_all_the_same(
         port = server.getsockname()[1]
         expected = TcpSocket(False, "127.0.0.1", port, os.getpid(), server.fileno())
         assert listeners([os.getpid()], port) == (expected,)
+
+
+@pytest.mark.parametrize("kind", [2, 3])
+def test_a_list_that_could_not_be_made_is_an_error_and_no_empty_list(kind: int) -> None:
+    """Without tcp_diag in the kernel its end (3) says ENOENT, and no error (2) comes before."""
+    kernel, ours = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+    with kernel, ours:
+        kernel.send(struct.pack("=IHHIIi", 20, kind, 2, 0, 0, -errno.ENOENT))
+        with pytest.raises(FileNotFoundError):
+            list(answers(ours))
 
 
 @on_linux

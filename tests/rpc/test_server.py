@@ -19,6 +19,8 @@ from pool_service.rpc.address import Address, AddressError
 from pool_service.rpc.listening import resolve
 from pool_service.rpc.server import SERVICE, Server
 from pool_service.rpc.servicer import PoolServicer
+from pool_service.v1 import pool_service_pb2 as pb
+from pool_service.v1 import pool_service_pb2_grpc as pb_grpc
 from tests.rpc.serving import Service, serving
 
 SERVING = health_pb2.HealthCheckResponse.SERVING
@@ -65,6 +67,50 @@ async def test_an_open_health_watch_does_not_hold_up_the_end() -> None:
         await server.stop(3600)
         assert await watch.read() is grpc.aio.EOF
         assert await watch.code() is grpc.StatusCode.OK
+
+
+async def test_a_health_watch_that_is_opened_again_does_not_hold_up_the_end() -> None:
+    server = bare()
+    (address,) = await server.start([Address.parse("127.0.0.1:0")])
+    async with grpc.aio.insecure_channel(address) as channel:
+        stub: Any = health_pb2_grpc.HealthStub(channel)
+        opened = asyncio.Event()
+
+        async def watch_again_and_again() -> grpc.StatusCode:
+            try:
+                while True:
+                    async for _ in stub.Watch(health_pb2.HealthCheckRequest()):
+                        opened.set()
+            except grpc.aio.AioRpcError as failure:
+                return failure.code()
+
+        watching = asyncio.create_task(watch_again_and_again())
+        await opened.wait()
+        await server.not_serving()
+        await server.stop(3600)
+        assert await watching is grpc.StatusCode.UNAVAILABLE
+
+
+async def test_callers_who_try_again_and_again_do_not_hold_up_the_end() -> None:
+    server = bare()
+    (address,) = await server.start([Address.parse("127.0.0.1:0")])
+    refused = asyncio.Event()
+    async with grpc.aio.insecure_channel(address) as channel:
+        stub = pb_grpc.PoolServiceStub(channel)
+
+        async def call_while_refused() -> None:
+            code = grpc.StatusCode.INVALID_ARGUMENT
+            while code is grpc.StatusCode.INVALID_ARGUMENT:
+                try:
+                    await stub.Ensure(pb.EnsureRequest(model="", runtime_model="x"))
+                except grpc.aio.AioRpcError as failure:
+                    code = failure.code()
+                refused.set()
+
+        calling = asyncio.create_task(call_while_refused())
+        await refused.wait()
+        await server.stop(3600)
+        await calling
 
 
 async def test_the_health_of_another_service_is_not_found() -> None:
