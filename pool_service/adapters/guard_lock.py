@@ -1,18 +1,28 @@
 """One guard for a pool: a lock that the younger takes over from the older, never the reverse."""
 
 import contextlib
+import errno
 import fcntl
 import json
+import math
 import os
 import signal
+import time
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 
 from pool_service.adapters.identity import identity_of, is_alive
+from pool_service.adapters.lock_note import write_note
 from pool_service.core.types import Identity
 
 GUARD_LOCK = "guard.lock"
+
+SENT_AWAY = 5.0
+"""Seconds; a guard ends within some milliseconds of its SIGTERM. One that could not write who
+it is, as on a full disk, is not found at all: it ends by itself when there is no service."""
+
+_PACE = 0.01
 
 
 def take_over(state_dir: Path) -> int | None:
@@ -34,10 +44,11 @@ def send_away(state_dir: Path, youngest: Identity | None) -> None:
     """End whatever guard has the lock, and wait for that; for who holds the state directory.
 
     youngest: the last guard that the caller has started; one that is older and has yet to
-    come ends as soon as it does. Raises OSError where the file cannot be opened or locked.
+    come ends as soon as it does. Raises OSError where the file cannot be opened or locked, of
+    which TimeoutError if the guard is still there after SENT_AWAY seconds.
     """
     with _opened(state_dir) as descriptor:
-        _lock(descriptor, None)
+        _lock(descriptor, None, SENT_AWAY)
         _write_holder(descriptor, youngest or identity_of(os.getpid()))
 
 
@@ -51,18 +62,38 @@ def _opened(state_dir: Path) -> Iterator[int]:
         os.close(descriptor)
 
 
-def _lock(descriptor: int, me: Identity | None) -> bool:
-    """Hold the lock; False if it is for one that is younger than me."""
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
+def _lock(descriptor: int, me: Identity | None, most: float = math.inf) -> bool:
+    """Hold the lock, within `most` seconds; False if it is for one that is younger than me."""
+    if not _is_free(descriptor):
         holder = _holder(descriptor)
         if _is_younger(holder, me):
             return False
         _end(holder)
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        _await(descriptor, most)
     # It may have been taken, and written to, since.
     return not _is_younger(_holder(descriptor), me)
+
+
+def _await(descriptor: int, most: float) -> None:
+    if most == math.inf:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        return
+    until = time.monotonic() + most
+    while not _is_free(descriptor):
+        if time.monotonic() >= until:
+            raise TimeoutError(
+                errno.ETIMEDOUT, f"a guard has {GUARD_LOCK} and does not end; lsof tells which"
+            )
+        time.sleep(_PACE)
+
+
+def _is_free(descriptor: int) -> bool:
+    """Whether it was; then we have it."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def _is_younger(holder: Identity | None, me: Identity | None) -> bool:
@@ -85,8 +116,7 @@ def _write_holder(descriptor: int, me: Identity | None) -> None:
     note = json.dumps(asdict(me)).encode() if me else b""
     # Where there is no room for it, whoever comes later waits for this one to end by itself.
     with contextlib.suppress(OSError):
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, note, 0)
+        write_note(descriptor, note)
 
 
 def _end(holder: Identity | None) -> None:

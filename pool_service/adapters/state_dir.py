@@ -16,6 +16,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from pool_service.adapters.lock_note import write_note
+
 LOCK = "lock"
 
 _OTHERS_MAY_WRITE = stat.S_IWGRP | stat.S_IWOTH
@@ -50,9 +52,11 @@ class StateDir:
     def __init__(self, path: Path) -> None:
         self.path = path
         _make(path)
+        # First of all: where there is no room for more, a holder is one all the same.
         self._lock = _locked(path)
         try:
             self.announce(())
+            _try_to_write(path)
         except BaseException:
             self.close()
             raise
@@ -61,8 +65,7 @@ class StateDir:
         """Tell a second service where this one listens, or what it is `doing` and what to do."""
         note = {"pid": os.getpid(), "addresses": list(addresses), "doing": doing}
         try:
-            os.ftruncate(self._lock, 0)
-            os.pwrite(self._lock, json.dumps(note).encode(), 0)
+            write_note(self._lock, json.dumps(note).encode())
         except OSError as error:
             raise _unusable(self.path, error) from error
 
@@ -98,10 +101,16 @@ def _make(path: Path) -> None:
                 f"other users can write to the state directory {path}, and so change what the "
                 f"service relies on; chmod go-w it, or {_ADVICE}"
             )
-        with tempfile.TemporaryFile(dir=path) as file:
-            file.write(b"x")
     except FileExistsError as error:
         raise StateDirError(f"the state directory {path} is a file; {_ADVICE}") from error
+    except OSError as error:
+        raise _unusable(path, error) from error
+
+
+def _try_to_write(path: Path) -> None:
+    try:
+        with tempfile.TemporaryFile(dir=path) as file:
+            file.write(b"x")
     except OSError as error:
         raise _unusable(path, error) from error
 

@@ -1,14 +1,22 @@
+import errno
 import os
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
-from pool_service.adapters.state_dir import LOCK, StateDir, StateDirError, StateDirHeld
+from pool_service.adapters.state_dir import (
+    LOCK,
+    StateDir,
+    StateDirError,
+    StateDirHeld,
+    StateDirUnwritable,
+)
 
 HOLDER = """
 import sys
@@ -158,6 +166,22 @@ def test_a_read_only_directory_is_refused() -> None:
     directory = Path("/proc/self/fd" if sys.platform == "linux" else "/dev/fd")
     with pytest.raises(StateDirError, match="choose another --state-dir"):
         StateDir(directory)
+
+
+def test_a_holder_is_one_on_a_full_disk_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else its guard would take it for gone, and end its servers."""
+
+    def full(dir: Path) -> None:  # noqa: A002 - its name
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(dir))
+
+    with StateDir(tmp_path):
+        monkeypatch.setattr(tempfile, "TemporaryFile", full)
+        with pytest.raises(StateDirHeld):
+            StateDir(tmp_path)
+    with pytest.raises(StateDirUnwritable, match="No space left"):
+        StateDir(tmp_path)
 
 
 def test_a_link_in_place_of_the_lock_is_not_followed(tmp_path: Path) -> None:

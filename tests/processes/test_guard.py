@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from pool_service.adapters import guard_lock
 from pool_service.adapters.guard_keeper import GuardKeeper
 from pool_service.adapters.guard_lock import take_over
 from pool_service.adapters.identity import is_alive
@@ -391,3 +392,17 @@ async def test_a_note_of_an_earlier_guard_harms_nobody(tmp_path: Path) -> None:
         assert await second is not None
         assert stranger.poll() is None
         stranger.kill()
+
+
+async def test_a_guard_that_could_not_say_who_it_is_is_not_waited_for_for_ever(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As where the disk was full when it came."""
+    monkeypatch.setattr(guard_lock, "SENT_AWAY", 0.05)
+    descriptor = take_over(tmp_path)
+    assert descriptor is not None
+    (tmp_path / "guard.lock").write_text("")
+    with pytest.raises(TimeoutError, match=r"guard\.lock"):
+        guard_lock.send_away(tmp_path, None)
+    os.close(descriptor)
+    guard_lock.send_away(tmp_path, None)
