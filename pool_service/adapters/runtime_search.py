@@ -4,6 +4,7 @@ Order: the configured command; for the default one vllm-mlx beside the running
 interpreter, on PATH, and the provisioned one.
 """
 
+import ast
 import asyncio
 import contextlib
 import os
@@ -34,6 +35,11 @@ _QUERY_TIMEOUT = 20.0
 _Stamp = tuple[int, int]
 # What a script's first two lines take at most; longer paths do not work either.
 _HEAD_BYTES = 4096
+
+_USUAL_NAMES = frozenset(
+    {"__name__", "argv", "endswith", "exit", "main", "re", "removesuffix", "sub", "sys"}
+)
+"""Of what pip, uv and their like write into the script of a program."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +101,40 @@ def interpreter_of(script: Path) -> str | None:
     elif Path(program).name == "sh" and len(head) > 1:
         program = _exec_line(head[1])
     return program if "python" in Path(program).name else None
+
+
+def is_usual_script(script: Path) -> bool:
+    """Whether it does no more than to call vllm-mlx's `main`, as installers write it.
+
+    One with options behind its `#!`, or with lines of somebody's own, does something else.
+    """
+    try:
+        text = script.read_text()
+        tree = ast.parse(text)
+    except (OSError, ValueError, SyntaxError):
+        return False
+    head = text.partition("\n")[0][2:].split()
+    has_options = len(head) > (2 if head and Path(head[0]).name == "env" else 1)
+    return not has_options and all(map(_is_usual, tree.body)) and "vllm_mlx.cli" in text
+
+
+def _is_usual(statement: ast.stmt) -> bool:
+    match statement:
+        case ast.Import(names):
+            return {name.name for name in names} <= _USUAL_NAMES
+        case ast.ImportFrom(module, [ast.alias("main", None)]):
+            return module == "vllm_mlx.cli"
+        case ast.Expr(ast.Constant()):
+            return True
+        case ast.If() | ast.Expr(ast.Call()):
+            return _names(statement) <= _USUAL_NAMES
+        case _:
+            return False
+
+
+def _names(statement: ast.stmt) -> set[str]:
+    found = {node.id for node in ast.walk(statement) if isinstance(node, ast.Name)}
+    return found | {node.attr for node in ast.walk(statement) if isinstance(node, ast.Attribute)}
 
 
 def _exec_line(line: str) -> str:

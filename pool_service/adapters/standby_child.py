@@ -203,7 +203,9 @@ def say_when_ready(channel: Channel) -> None:
         handler = signal.signal(signal.SIGTERM, signal.SIG_DFL)
         await startup(self, *arguments, **named)
         signal.signal(signal.SIGTERM, handler)
-        channel.tell(ready=True)
+        # A load that failed ends here too, with the older of the versions that there may be.
+        if self.started:
+            channel.tell(ready=True)
         channel.close()
 
     uvicorn.Server.startup = told  # type: ignore[method-assign]

@@ -54,6 +54,7 @@ class Standbys:
         self._is_on = False
         self._allowed = 0
         self._refills = False
+        self._is_told_anew = False
         self._settings = Settings(runtime_model="")
         self._waiting: list[Waiting] = []
         self._changed = asyncio.Event()
@@ -74,9 +75,10 @@ class Standbys:
         self._allowed, self._refills = min(wanted, allowed), refill
         while len(self._waiting) > self._allowed:
             self._dismiss(self._waiting[-1])
+        self._is_told_anew = True
         if refill and self._allowed and self._filling is None:
             self._filling = asyncio.create_task(self._fill(), name="standbys")
-            self._filling.add_done_callback(self._filled)
+            self._filling.add_done_callback(_tell_of_error)
 
     @property
     def count(self) -> int:
@@ -120,21 +122,21 @@ class Standbys:
                     _tell, waiting, model, generation, plan, self._state_dir, self._logs, timeout
                 )
             except PoolError:
-                await self._end(waiting)
+                self._spin_off(self._end(waiting))
                 raise
             if log_path is not None:
                 self._hear(model, waiting)
                 return Child(waiting.popen, waiting.identity, log_path, waiting.nonce)
-            await self._give_up(waiting)
+            self._give_up(waiting)
         return None
 
-    async def _give_up(self, waiting: Waiting) -> None:
+    def _give_up(self, waiting: Waiting) -> None:
         """It has not taken its arguments. One that lives was slow, as any is on a busy machine."""
         if waiting.popen.poll() is None:
             log.info("a process that was to become a server was too slow")
-            await self._end(waiting)
+            self._spin_off(self._end(waiting))
         else:
-            await self._fail(waiting)
+            self._spin_off(self._fail(waiting))
 
     def _hear(self, model: str, waiting: Waiting) -> None:
         """What it is told ahead may be to blame if it does not come to be ready."""
@@ -164,20 +166,36 @@ class Standbys:
         if self._is_broken(recipe):
             return None
         try:
-            return await asyncio.to_thread(begin, recipe, self._state_dir)
+            waiting = await asyncio.to_thread(begin, recipe, self._state_dir)
         except OSError as error:
             log.warning("cannot start a process ahead", why=str(error))
             return None
+        if waiting is None:
+            self._broken[recipe] = time.monotonic() + TRY_AGAIN
+            log.info(
+                "the program does more than to run vllm-mlx, so nothing is started ahead of it",
+                program=recipe.program,
+            )
+        return waiting
 
     # --- keeping them -----------------------------------------------------------------------
 
     async def _fill(self) -> None:
-        """One after the other, while nothing else is to be done."""
+        try:
+            while self._is_told_anew:
+                self._is_told_anew = False
+                await self._fill_up()
+        finally:
+            # In the same step: whoever wants something else from now on begins another.
+            self._filling = None
+
+    async def _fill_up(self) -> None:
+        """One after the other, while nothing else is to be done, and of what is wanted now."""
         recipe = await self._recipe()
         for old in list(self._waiting):
             if old.recipe != recipe or old.is_outdated:
                 self._dismiss(old)
-        while recipe and self._refills and len(self._waiting) < self._allowed:
+        while recipe and self._lacks_some and not self._is_told_anew:
             waiting = await self._begin(recipe)
             if waiting is None:
                 return
@@ -185,6 +203,10 @@ class Standbys:
                 await self._warm(waiting)
             else:
                 await self._end(waiting)
+
+    @property
+    def _lacks_some(self) -> bool:
+        return self._refills and len(self._waiting) < self._allowed
 
     async def _recipe(self) -> Recipe | None:
         """Of what to keep; None: of nothing."""
@@ -215,11 +237,6 @@ class Standbys:
         while waiting in self._waiting and not waiting.is_warm:
             self._changed.clear()
             await self._changed.wait()
-
-    def _filled(self, done: "asyncio.Task[None]") -> None:
-        self._filling = None
-        if not done.cancelled() and done.exception() is not None:
-            log.error("nothing is started ahead", exc_info=done.exception())
 
     def _let_go(self, waiting: Waiting) -> None:
         """It waits no longer."""
@@ -288,3 +305,8 @@ def _tell(
             undo.pop_all()
             return log_path
     return None
+
+
+def _tell_of_error(filled: "asyncio.Task[None]") -> None:
+    if not filled.cancelled() and filled.exception() is not None:
+        log.error("nothing is started ahead", exc_info=filled.exception())

@@ -19,13 +19,13 @@ from typing import IO, Any
 from pool_service.adapters import vllm_mlx
 from pool_service.adapters.identity import boot_id, identity_of
 from pool_service.adapters.launch import NONCE_VARIABLE, make_work_dir
-from pool_service.adapters.runtime_search import interpreter_of
+from pool_service.adapters.runtime_search import interpreter_of, is_usual_script
 from pool_service.core.types import Identity, LaunchPlan
 
 CHILD = Path(__file__).with_name("standby_child.py")
 
 END_TIMEOUT = 5.0
-"""Seconds for one that is not needed to end after SIGTERM; it has nothing to lose."""
+"""Seconds for one to end after SIGKILL; one that hangs in the system may never do so."""
 
 _CHUNK = 64 * 1024
 _TOLD_OF_FAILURE = 2000
@@ -105,13 +105,13 @@ class Waiting:
         return any(_changed(path, stamp) for path, stamp in self.stamps.items())
 
     def end(self) -> str:
-        """End it and leave nothing behind; returns the last that it wrote."""
-        self.popen.terminate()
-        try:
+        """End it and leave nothing behind; returns the last that it wrote.
+
+        By SIGKILL: it has nothing to lose.
+        """
+        self.popen.kill()
+        with contextlib.suppress(subprocess.TimeoutExpired):
             self.popen.wait(END_TIMEOUT)
-        except subprocess.TimeoutExpired:
-            self.popen.kill()
-            self.popen.wait()
         self.channel.close()
         shutil.rmtree(self.work_dir, ignore_errors=True)
         with self.output as output:
@@ -125,8 +125,9 @@ class Waiting:
 
 
 def begin(recipe: Recipe, state_dir: Path) -> Waiting | None:
-    """Start one; None if there is no interpreter. Raises OSError where that fails."""
-    interpreter = interpreter_of(Path(recipe.program))
+    """Start one; None if its program does more than to run vllm-mlx. Raises OSError."""
+    program = Path(recipe.program)
+    interpreter = interpreter_of(program) if is_usual_script(program) else None
     if interpreter is None:
         return None
     nonce = secrets.token_hex(16)

@@ -13,6 +13,7 @@ from pool_service.adapters.runtime_search import (
     Program,
     check_version,
     interpreter_of,
+    is_usual_script,
     search_configured,
     search_default,
     version_of,
@@ -120,6 +121,52 @@ def test_the_interpreter_is_read_from_the_script(
     tmp_path: Path, head: str, interpreter: str | None
 ) -> None:
     assert interpreter_of(script(tmp_path / "vllm-mlx", head)) == interpreter
+
+
+PIP = """#!/x/python
+# -*- coding: utf-8 -*-
+import re
+import sys
+from vllm_mlx.cli import main
+if __name__ == '__main__':
+    sys.argv[0] = re.sub(r'(-script\\.pyw|\\.exe)?$', '', sys.argv[0])
+    sys.exit(main())
+"""
+UV = """#!/x/python
+# -*- coding: utf-8 -*-
+import sys
+from vllm_mlx.cli import main
+if __name__ == "__main__":
+    if sys.argv[0].endswith("-script.pyw"):
+        sys.argv[0] = sys.argv[0][:-11]
+    elif sys.argv[0].endswith(".exe"):
+        sys.argv[0] = sys.argv[0][:-4]
+    sys.exit(main())
+"""
+LONG = PIP.replace("#!/x/python", "#!/bin/sh\n'''exec' \"/a b/python\" \"$0\" \"$@\"\n' '''")
+BY_ENV = UV.replace("/x/python", "/usr/bin/env python3")
+
+
+@pytest.mark.parametrize("text", [PIP, UV, LONG, BY_ENV])
+def test_a_script_as_installers_write_it_is_known(tmp_path: Path, text: str) -> None:
+    assert is_usual_script(script(tmp_path / "vllm-mlx", text))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        PIP.replace("/x/python", "/x/python -O"),
+        BY_ENV.replace("python3", "-S python3 -I"),
+        PIP.replace("import re\n", "import re, os\nos.environ['A'] = 'b'\n"),
+        PIP.replace("if __name__", "sys.path.insert(0, '/own')\nif __name__"),
+        PIP.replace("    sys.exit", "    print('own')\n    sys.exit"),
+        PIP.replace("vllm_mlx.cli", "own"),
+        '#!/bin/sh\nexec /x/vllm-mlx "$@"\n',
+        "",
+    ],
+)
+def test_a_script_that_does_more_is_run_as_it_is(tmp_path: Path, text: str) -> None:
+    assert not is_usual_script(script(tmp_path / "vllm-mlx", text))
 
 
 def test_an_interpreter_by_env_is_found_on_path(nowhere: Path) -> None:

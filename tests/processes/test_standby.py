@@ -6,6 +6,7 @@ import secrets
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +19,7 @@ from pool_service.adapters.logs import LogStore
 from pool_service.adapters.processes import LocalProcesses
 from pool_service.adapters.ready_signs import ReadySigns
 from pool_service.adapters.standbys import Standbys
-from pool_service.adapters.waiting import Recipe
+from pool_service.adapters.waiting import Recipe, Waiting
 from pool_service.core.errors import StartFailed
 from pool_service.core.types import Identity, LaunchPlan, Settings, SpawnedProcess, StopSignal
 from tests.processes import fake_runtime
@@ -199,6 +200,31 @@ async def test_other_settings_end_what_waits_and_fill_anew(kept: Kept) -> None:
     assert psutil.Process(kept.standbys.identities[0].pid).environ()["HF_HOME"] == "/elsewhere"
 
 
+async def test_settings_that_change_while_one_gets_ready_are_what_the_next_is_of(
+    kept: Kept,
+) -> None:
+    kept.keep()
+    await until(lambda: kept.standbys.identities)
+    settings = Settings(runtime_model="", environment=(("HF_HOME", "/elsewhere"),))
+    kept.standbys.keep(settings, wanted=1, allowed=1, refill=True)
+
+    def is_of_them() -> bool:
+        warm = kept.standbys.count == 1
+        pids = [one.pid for one in kept.standbys.identities] if warm else []
+        return [psutil.Process(pid).environ().get("HF_HOME") for pid in pids] == ["/elsewhere"]
+
+    await until(is_of_them)
+
+
+async def test_nothing_waits_for_a_program_that_does_more_than_to_run_vllm_mlx(kept: Kept) -> None:
+    kept.program.write_text(kept.program.read_text().replace("\n", " -O\n", 1))
+    kept.keep()
+    spawned = await kept.spawn()
+    assert kept.signs.of(spawned.identity) is None
+    await kept.listening(spawned)
+    assert kept.standbys.identities == ()
+
+
 @pytest.mark.parametrize("module", ["mlx_lm", "vllm_mlx.cli"])
 async def test_what_cannot_import_ahead_leaves_it_to_the_plain_command(
     kept: Kept, module: str
@@ -224,6 +250,26 @@ async def test_what_waits_and_does_not_answer_is_passed_over(kept: Kept) -> None
     await kept.waiting()  # one that was only slow is no reason to keep none
 
 
+async def test_a_start_does_not_wait_for_the_end_of_what_was_passed_over(
+    kept: Kept, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may hang in the system for ever."""
+    waiting = await kept.waiting()
+    os.kill(waiting.pid, signal.SIGSTOP)
+    may_end, end = threading.Event(), Waiting.end
+
+    def ends_late(one: Waiting) -> str:
+        may_end.wait()
+        return end(one)
+
+    monkeypatch.setattr(Waiting, "end", ends_late)
+    try:
+        spawned = await kept.spawn()
+        await kept.listening(spawned)
+    finally:
+        may_end.set()
+
+
 async def test_what_was_killed_while_it_waited_is_not_missed(kept: Kept) -> None:
     waiting = await kept.waiting()
     os.kill(waiting.pid, signal.SIGKILL)
@@ -244,6 +290,16 @@ async def test_a_model_that_fails_is_told_as_by_the_plain_command_and_tried_by_i
     again = await kept.spawn("serve")
     assert psutil.Process(again.identity.pid).cmdline()[-2:] == ["serve", "serve"]
     await kept.listening(again)
+
+
+async def test_a_load_that_failed_is_not_said_to_be_ready(kept: Kept) -> None:
+    await kept.waiting()
+    spawned = await kept.spawn("unloaded")
+    assert (await kept.processes.exited(spawned.identity)).code == 3
+    sign = kept.signs.of(spawned.identity)
+    assert sign is None or not sign.is_set()
+    again = await kept.spawn("serve")
+    assert psutil.Process(again.identity.pid).cmdline()[-2:] == ["serve", "serve"]
 
 
 async def test_a_load_that_goes_on_is_ended_by_sigterm(kept: Kept) -> None:

@@ -5,6 +5,7 @@ it does is said by its model:
 serve     listens on a free port until it is ended
 stuck     never comes to listen
 fails     ends with code 1 and a last line before it listens
+unloaded  ends with code 3 after a startup that returned, as with uvicorn before 0.35
 """
 
 import shutil

@@ -22,5 +22,6 @@ def main() -> int:
     if wish == "fails":
         print("ValueError: not like this", file=sys.stderr, flush=True)
         return 1
-    asyncio.run(uvicorn.Server(stuck=wish == "stuck").serve())
-    return 0
+    server = uvicorn.Server(wish=wish)
+    asyncio.run(server.serve())
+    return 0 if server.started else 3
