@@ -79,14 +79,16 @@ def main() -> int:
     """Measure, print the table, write the rest; returns the exit code."""
     names = [*parts(quick=False)]
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
-    parser.add_argument("part", nargs="*", choices=[*names, []], default=[])
+    parser.add_argument("part", nargs="*", help=f"what to measure: {', '.join(names)}")
     parser.add_argument("--quick", action="store_true", help="as few rounds as possible")
     parser.add_argument(
         "--publish", type=Path, metavar="JSON", help="write the page from an earlier whole run"
     )
     arguments = parser.parse_args()
+    if unknown := [part for part in arguments.part if part not in names]:
+        parser.error(f"there is no part {unknown[0]!r}; there are {', '.join(names)}")
     if arguments.publish:
-        publish(load(arguments.publish), PAGE, PUBLISHED)
+        publish(_whole(parser, arguments.publish, names), PAGE, PUBLISHED)
         return 0
     # What was started is ended on the way out.
     signal.signal(signal.SIGTERM, lambda number, _frame: sys.exit(128 + number))
@@ -99,6 +101,17 @@ def main() -> int:
     else:
         publish(run, PAGE, PUBLISHED)
     return 0
+
+
+def _whole(parser: argparse.ArgumentParser, path: Path, names: Sequence[str]) -> Run:
+    """The run that was written there; ends with an error if it is none of all parts."""
+    try:
+        run = load(path)
+    except (OSError, ValueError, LookupError, TypeError) as error:
+        parser.error(f"{path} is no run that was written here: {error}")
+    if missing := [name for name in names if name not in run.parts]:
+        parser.error(f"{path} is not of a whole run, and the page is: missing {', '.join(missing)}")
+    return run
 
 
 def _measure(names: Sequence[str], *, quick: bool) -> tuple[Run, list[str]]:

@@ -18,6 +18,7 @@ def describe() -> dict[str, str]:
     """Date, machine and versions, as text. The load is that before the run."""
     facts = {
         "date": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        "commit": _commit(),
         "system": f"{platform.system()} {platform.release()} {platform.machine()}",
         "processor": _processor(),
         "cores": f"{os.cpu_count()}",
@@ -38,9 +39,20 @@ def line(facts: dict[str, str]) -> str:
     """All that as a sentence for the page."""
     versions = ", ".join(f"{name} {facts[name]}" for name in ("python", *PACKAGES, "nginx"))
     return (
-        f"{facts['date']}, {facts['system']}, {facts['processor']}, {facts['cores']} cores, "
-        f"{facts['memory']}, a load of {facts['load']} before it; {versions}."
+        f"{facts['date']}, commit {facts['commit']}, {facts['system']}, {facts['processor']}, "
+        f"{facts['cores']} cores, {facts['memory']}, a load of {facts['load']} before it; "
+        f"{versions}."
     )
+
+
+def _commit() -> str:
+    """Of the code that is measured; "unknown" where it is no clone, or git is not there."""
+    git = shutil.which("git")
+    if git is None:
+        return "unknown"
+    command = [git, "describe", "--always", "--dirty=-and-changes"]
+    told = subprocess.run(command, capture_output=True, text=True, check=False)
+    return told.stdout.strip() or "unknown"
 
 
 def _processor() -> str:

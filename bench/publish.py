@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from bench import growth, machine, plots
-from bench.report import Curve, Figure, Pair, Result, Stages, signed, table
+from bench.report import Curve, Figure, Pair, Result, Stages, number, signed, table
 
 KINDS: dict[str, type[Figure] | type[Curve] | type[Stages]] = {
     "figures": Figure,
@@ -89,7 +89,8 @@ def draw(run: Run, directory: Path) -> list[Path]:
 
 def _missed(run: Run) -> str:
     missed = [
-        f"- {one.name}, against {one.against}: {one.ratio:.3f}, {signed(one.over)} {one.unit}"
+        f"- {one.name}, against {one.against}: {number(one.measured)} {one.unit}, {one.ratio:.3f}, "
+        f"{signed(one.over)} {one.unit}"
         for one in run.results
         if isinstance(one, Figure) and one.is_missed
     ]

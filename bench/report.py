@@ -14,8 +14,8 @@ class Figure:
 
     measured, baseline: medians, in `unit`; ratio: the median of the ratios of the pairs
     that were measured in turn; low, high: the quartiles of these ratios; over: the median of
-    the differences, in `unit`. aim, aim_over: what the ratio and the difference should not
-    exceed, if there is an aim.
+    the differences, in `unit`. aim, aim_over, aim_itself: what the ratio, the difference and
+    what was measured should not exceed, if there is an aim.
     """
 
     part: str
@@ -31,14 +31,14 @@ class Figure:
     pairs: int
     aim: float | None = None
     aim_over: float | None = None
+    aim_itself: float | None = None
     samples: tuple[Pair, ...] = ()
 
     @property
     def is_missed(self) -> bool:
         """Whether it has an aim that it does not reach."""
-        return (self.aim is not None and self.ratio > self.aim) or (
-            self.aim_over is not None and self.over > self.aim_over
-        )
+        found = (self.ratio, self.aim), (self.over, self.aim_over), (self.measured, self.aim_itself)
+        return any(aim is not None and value > aim for value, aim in found)
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +83,7 @@ def compare(
     unit: str = "ms",
     aim: float | None = None,
     aim_over: float | None = None,
+    aim_itself: float | None = None,
 ) -> Figure:
     """The figure of pairs (measured, baseline), each pair measured one after the other."""
     low, middle, high = quartiles([measured / baseline for measured, baseline in pairs])
@@ -100,6 +101,7 @@ def compare(
         pairs=len(pairs),
         aim=aim,
         aim_over=aim_over,
+        aim_itself=aim_itself,
         samples=tuple(pairs),
     )
 
@@ -166,6 +168,8 @@ def _aim(figure: Figure) -> str:
         aims.append(f"≤ {figure.aim:g}")
     if figure.aim_over is not None:
         aims.append(f"≤ {signed(figure.aim_over)} {figure.unit}")
+    if figure.aim_itself is not None:
+        aims.append(f"itself ≤ {number(figure.aim_itself)} {figure.unit}")
     if not aims:
         return "-"
     return " and ".join(aims) + (", missed" if figure.is_missed else "")

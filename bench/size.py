@@ -69,7 +69,8 @@ def measure(directory: Path, rounds: int = ROUNDS) -> list[Figure]:
     """All of it."""
     config = directory / "size.toml"
     config.write_text(_config(max(COUNTS)))
-    figures = [_start(directory, config, rounds), _list_command(directory, config, rounds)]
+    figures = [_start(directory, count, rounds) for count in (FEW, max(COUNTS))]
+    figures.append(_list_command(directory, config, rounds))
     with _pool(directory, config, FEW) as few:
         for count in COUNTS:
             with _pool(directory, config, count) as many:
@@ -224,15 +225,15 @@ async def _by_servers(few: Pool, many: Pool, rounds: int) -> list[Figure]:
 
 
 def _idle(few: Pool, many: Pool) -> Figure:
-    name = f"processor share while idle, {many.servers} servers (aim: under 1 %)"
+    name = f"processor share while idle, {many.servers} servers"
     pairs = [(many.upkeep * 100, few.upkeep * 100)]
-    return compare("size", name, f"{few.servers} servers", pairs, unit="%")
+    return compare("size", name, f"{few.servers} servers", pairs, unit="%", aim_itself=1.0)
 
 
 def _memory(few: Pool, many: Pool) -> Figure:
-    name = f"resident memory, {many.servers} servers (aim: under 200 MiB)"
+    name = f"resident memory, {many.servers} servers"
     pairs = [(many.resident, few.resident)]
-    return compare("size", name, f"{few.servers} servers", pairs, unit="MiB")
+    return compare("size", name, f"{few.servers} servers", pairs, unit="MiB", aim_itself=200)
 
 
 # --- by the number of streams and waiters -----------------------------------------------------
@@ -334,15 +335,17 @@ async def _herd(pool: Pool, count: int) -> float:
 # --- whole processes --------------------------------------------------------------------------
 
 
-def _start(directory: Path, config: Path, rounds: int) -> Figure:
+def _start(directory: Path, models: int, rounds: int) -> Figure:
+    config = directory / f"start-{models}.toml"
+    config.write_text(_config(models))
     pairs = []
     for turn in range(-1, rounds):
         began = time.monotonic()
-        with running(directory / f"start-{turn}", arguments=["--config", str(config)]):
+        with running(directory / f"start-{models}-{turn}", arguments=["--config", str(config)]):
             serving = time.monotonic() - began
         pairs.append((serving * 1e3, _whole(sys.executable, "-c", "import grpc")))
-    name = "start of the service until it is SERVING (aim: under 500 ms)"
-    return compare("size", name, "python -c 'import grpc'", pairs[1:])
+    name = f"start of the service until it is SERVING, a catalogue of {models} models"
+    return compare("size", name, "python -c 'import grpc'", pairs[1:], aim_itself=500)
 
 
 def _list_command(directory: Path, config: Path, rounds: int) -> Figure:
@@ -353,8 +356,8 @@ def _list_command(directory: Path, config: Path, rounds: int) -> Figure:
             (_whole(*listing), _whole(sys.executable, "-c", "import grpc"))
             for _ in range(-1, rounds)
         ]
-    name = "pool-service list, the whole process (aim: under 300 ms)"
-    return compare("size", name, "python -c 'import grpc'", pairs[1:])
+    name = "pool-service list, the whole process"
+    return compare("size", name, "python -c 'import grpc'", pairs[1:], aim_itself=300)
 
 
 def _whole(*arguments: str) -> float:

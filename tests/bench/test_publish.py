@@ -5,13 +5,14 @@ from pathlib import Path
 import pytest
 
 from bench import growth, machine, publish
-from bench.__main__ import PAGE, parts
+from bench.__main__ import PAGE, main, parts
 from bench.publish import Run
 from bench.report import Curve, compare, stages
 
 FACTS = dict.fromkeys(
     (
         "date",
+        "commit",
         "system",
         "processor",
         "cores",
@@ -58,7 +59,7 @@ def test_publishing_replaces_what_is_between_the_markers_and_nothing_else(tmp_pa
     assert text.startswith("before\n<!-- cold -->\n| what |")
     assert "| a start | by hand |" in text
     assert "\nprose\n" in text
-    assert "- a start, against by hand: 3.000, +2.00 s" in text
+    assert "- a start, against by hand: 3.00 s, 3.000, +2.00 s" in text
     assert text.endswith("<!-- end of machine -->\nafter\n")
     publish.publish(RUN, page, tmp_path / "plots")
     assert page.read_text() == text
@@ -114,3 +115,26 @@ def test_a_cost_grows_over_the_sizes_at_which_it_was_measured() -> None:
     assert first.plot == "time of an Ensure, N servers"
     assert first.lines == {first.plot: ((5.0, 2.0), (50.0, 3.0), (500.0, 4.0))}
     assert second.lines == {"time of a Hold, N at a time": ((1.0, 1.0), (1000.0, 2.0))}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "why"),
+    [
+        (["cold", "crush"], "there is no part 'crush'; there are warm, "),
+        (["--publish", "part.json"], "is not of a whole run, and the page is: missing warm, "),
+        (["--publish", "none.json"], "no run that was written here: .*No such file"),
+    ],
+)
+def test_what_cannot_be_measured_or_published_is_refused_in_words(
+    arguments: list[str],
+    why: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    publish.save(RUN, tmp_path / "part.json")
+    monkeypatch.setattr("sys.argv", ["bench", *arguments])
+    with pytest.raises(SystemExit):
+        main()
+    assert re.search(why, capsys.readouterr().err)

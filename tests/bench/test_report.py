@@ -78,6 +78,12 @@ def test_the_table_says_all_of_a_figure() -> None:
     )
 
 
+def test_an_aim_for_what_was_measured_itself_is_said_and_missed_beyond_it() -> None:
+    for aim, told in ((5.0, "| itself ≤ 5.00 s |"), (4.9, "| itself ≤ 4.90 s, missed |")):
+        found = compare("part", "a start", "by hand", PAIRS, unit="s", aim_itself=aim)
+        assert told in table([found])
+
+
 def test_the_table_has_a_dash_where_there_is_no_aim() -> None:
     assert table([figure()]).endswith("| - | 5 |")
 
