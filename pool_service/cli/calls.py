@@ -26,6 +26,8 @@ from pool_service_client import (
     Synced,
 )
 
+NO_MODEL_CHANGED = "no model is concerned; what is said of the pool as a whole holds now"
+
 
 def ensure(
     address: str | None,
@@ -116,7 +118,7 @@ def reload(address: str | None, *, timeout: float | None, as_json: bool) -> None
     if as_json:
         click.echo(json_object(result))
         return
-    for line in _changes(result) or ["nothing to change"]:
+    for line in _changes(result) or [NO_MODEL_CHANGED]:
         click.echo(safe(line))
 
 

@@ -134,8 +134,8 @@ class ServiceSection(Section):
     )
     standby: FewCount = Field(
         default=1,
-        description="How many processes of the runtime wait with all that it imports, so that a "
-        "start takes little more than loading the model. Each is counted as 160 MiB of the "
+        description="How many processes of vllm-mlx, at most 64, wait with all that it imports, so "
+        "that a start takes little more than loading the model. Each is counted as 160 MiB of the "
         "memory budget, and is given up where a model needs that. 0: each start runs the plain "
         "command.",
     )

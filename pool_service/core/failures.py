@@ -27,6 +27,9 @@ from pool_service.core.types import Cause, Diagnosis, ExitReport, Server
 RETRY_WHEN_FULL = 5.0
 """Seconds until who found no room should try again: about a load."""
 
+_GB = 1_000_000_000
+_MB = 1_000_000
+
 _MAY_PASS = frozenset({Diagnosis.CRASHED, Diagnosis.OUT_OF_MEMORY})
 
 
@@ -199,8 +202,8 @@ def not_on_disk(model: str, runtime_model: str) -> ModelNotOnDisk:
 def too_large(server: Server, budget: float) -> ModelTooLarge:
     """For a model that can never fit."""
     return ModelTooLarge(
-        f"{server.model!r} is expected to need {_gigabytes(server.expected)} "
-        f"({server.expected_by.value}), and the budget for all models is {_gigabytes(budget)}. "
+        f"{server.model!r} is expected to need {_size(server.expected)} "
+        f"({server.expected_by.value}), and the budget for all models is {_size(budget)}. "
         "Raise [memory] budget, name a smaller model, or correct its expected_memory.",
         model=server.model,
         needed=server.expected,
@@ -230,9 +233,9 @@ def queue_full(model: str, limits: Limits) -> QueueFull:
     )
 
 
-def _gigabytes(count: float) -> str:
-    """Such as 3.2 GB."""
-    return f"{count / 1e9:.1f} GB"
+def _size(count: float) -> str:
+    """Such as 150 MB, or 3.2 GB."""
+    return f"{count / _GB:.1f} GB" if count >= _GB else f"{count / _MB:.0f} MB"
 
 
 def still_barred(failure: PoolError, retry_at: float, now: float) -> PoolError:

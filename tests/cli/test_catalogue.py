@@ -3,6 +3,7 @@ import signal
 
 from grpc import StatusCode
 
+from pool_service.cli.calls import NO_MODEL_CHANGED
 from pool_service_client.v1 import pool_service_pb2 as pb
 from tests.cli.conftest import Run
 from tests.cli.program import Terminal, running, started
@@ -109,4 +110,4 @@ def test_reload_says_what_it_changed(run: Run, service: Script) -> None:
 
 def test_reload_of_the_same_says_so(run: Run, service: Script) -> None:
     service.answer("Reload", pb.ReloadResponse())
-    assert run("reload").output == "nothing to change\n"
+    assert run("reload").output == f"{NO_MODEL_CHANGED}\n"

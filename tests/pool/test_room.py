@@ -43,6 +43,22 @@ async def test_what_can_never_fit_is_refused_at_once_with_the_figures() -> None:
         assert now() == 0.0
 
 
+@pytest.mark.parametrize(
+    ("needs", "budget", "said"),
+    [
+        (151_000_000, 150_000_000, "151 MB .* 150 MB"),
+        (3_240_000_000, 900_000_000, r"3\.2 GB .* 900 MB"),
+    ],
+)
+async def test_what_can_never_fit_is_told_in_units_that_show_it(
+    needs: int, budget: int, said: str
+) -> None:
+    async with room(limits=limits(memory_budget=budget)) as run:
+        run.world.script("m", Script(needs=needs))
+        with pytest.raises(ModelTooLarge, match=said):
+            await run.pool.ensure("m")
+
+
 async def test_who_is_missed_least_goes_and_nobody_else() -> None:
     async with room() as run:
         for model, size in (("a", 3), ("b", 3), ("c", 4)):
