@@ -29,6 +29,10 @@ from pool_service.core.types import Identity
 
 _log = structlog.get_logger(__name__)
 
+_LOOKS = 2
+"""At those who told nothing: a parent may have ended between its fork and its turn to be asked,
+and one that was just becoming another program had no environment."""
+
 
 @dataclass(frozen=True, slots=True)
 class Family:
@@ -74,17 +78,26 @@ def carriers(
     Blocking: some ten microseconds for each process of the machine.
     """
     found: dict[str, frozenset[Identity]] = {}
-    for pid in psutil.pids():
-        if pid in others or pid == os.getpid():
-            continue
-        nonce = variable_of(pid, NONCE_VARIABLE)
-        if not nonce or nonce not in nonces:
-            continue
-        before = identity_of(pid)
-        # The same before and after, so that it was this one's environment that was read.
-        if before and variable_of(pid, NONCE_VARIABLE) == nonce and is_alive(before):
-            found[nonce] = found.get(nonce, frozenset()) | {before}
+    told = {*others, os.getpid()}
+    for _ in range(_LOOKS):
+        for pid in psutil.pids():
+            nonce = None if pid in told else variable_of(pid, NONCE_VARIABLE)
+            if nonce is None:
+                continue
+            told.add(pid)
+            carrier = _carrier(pid, nonce) if nonce in nonces else None
+            if carrier:
+                found[nonce] = found.get(nonce, frozenset()) | {carrier}
     return found
+
+
+def _carrier(pid: int, nonce: str) -> Identity | None:
+    """Who has this pid and the nonce, if it is alive."""
+    before = identity_of(pid)
+    # The same before and after, so that it was this one's environment that was read.
+    if before and variable_of(pid, NONCE_VARIABLE) == nonce and is_alive(before):
+        return before
+    return None
 
 
 def leader_among(kin: Collection[Identity]) -> Identity | None:
@@ -107,12 +120,13 @@ async def end_all(watch: ExitWatch, family: Family, term_timeout: float) -> None
     One that is not ours to signal (it has changed its user) is left alone, and said so.
     """
     left = await _look(family)
-    if left:
-        _log.info("ending what a process left behind", pids=_pids(left), leader=family.leader_pid)
-        asked = frozenset(i for i in left if _signalled(i, signal.SIGTERM, signal.SIGCONT))
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(term_timeout):
-                await _all_gone(watch, asked)
+    if not left:
+        return
+    _log.info("ending what a process left behind", pids=_pids(left), leader=family.leader_pid)
+    asked = frozenset(i for i in left if _signalled(i, signal.SIGTERM, signal.SIGCONT))
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(term_timeout):
+            await _all_gone(watch, asked)
     untouchable = frozenset[Identity]()
     while left := await _look(family) - untouchable:
         _log.warning("killing what a process left behind", pids=_pids(left))

@@ -10,11 +10,11 @@ import os
 import struct
 import sys
 from collections.abc import Callable, Collection
-from pathlib import Path
 
 import psutil
 
 from pool_service.adapters.identity import is_alive
+from pool_service.adapters.proc_file import read
 from pool_service.core.types import Identity
 
 Footprint = Callable[[int], int]
@@ -77,7 +77,7 @@ else:
 
     def of_process(pid: int) -> int:
         """Bytes. Raises OSError where that cannot be told."""
-        return of_status(Path(f"/proc/{pid}/status").read_text())
+        return of_status(os.fsdecode(read(f"/proc/{pid}/status")))
 
 
 def _leader_of(pid: int, leaders: dict[int, Identity]) -> Identity | None:

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import psutil
 
+from pool_service.adapters.proc_file import read
 from pool_service.core.types import Identity
 
 
@@ -66,7 +67,7 @@ def parse_stat(stat: bytes) -> ProcessStatus:
 
     Field 2 is the program's name in brackets; a program chooses it, spaces and brackets included.
     """
-    fields = stat[stat.rindex(b")") + 1 :].split()
+    fields = stat[stat.rindex(b")") + 1 :].split(maxsplit=20)
     return ProcessStatus(start_time=int(fields[19]), is_zombie=fields[0] in (b"Z", b"X"))
 
 
@@ -115,11 +116,14 @@ if sys.platform == "darwin":
         return ProcessStatus(start_time=start, is_zombie=info.status == _SZOMB)
 
     def variable_of(pid: int, name: str) -> str | None:
-        """A variable of the environment that a process was started with; None if not to be had."""
+        """A variable of the environment that a process was started with; see Linux's."""
         try:
-            return psutil.Process(pid).environ().get(name)
+            environment = psutil.Process(pid).environ()
+        except psutil.AccessDenied:
+            return ""
         except psutil.Error:
             return None
+        return environment.get(name, "") if environment else None
 
     @functools.cache
     def boot_id() -> str:
@@ -132,21 +136,25 @@ else:
     def status_of(pid: int) -> ProcessStatus | None:
         """What the system says of a pid; None: there is no such process."""
         try:
-            return parse_stat(Path(f"/proc/{pid}/stat").read_bytes())
+            return parse_stat(read(f"/proc/{pid}/stat"))
         except (FileNotFoundError, ProcessLookupError):
             return None
 
     def variable_of(pid: int, name: str) -> str | None:
-        """A variable of the environment that a process was started with; None if not to be had.
+        """A variable of the environment that a process was started with.
 
-        A tenth of what psutil takes, which matters where all processes are asked.
+        Empty: it has none of that name, or may not be asked. None: there is no environment to
+        see, as of one that has ended, of one that is just becoming another program, and of the
+        kernel's own. A twentieth of what psutil takes, which matters where all are asked.
         """
         try:
-            environment = b"\0" + Path(f"/proc/{pid}/environ").read_bytes()
+            environment = read(f"/proc/{pid}/environ")
+        except PermissionError:
+            return ""
         except OSError:
             return None
-        _, found, rest = environment.partition(b"\0" + os.fsencode(name) + b"=")
-        return os.fsdecode(rest.partition(b"\0")[0]) if found else None
+        _, _, rest = (b"\0" + environment).partition(b"\0" + os.fsencode(name) + b"=")
+        return os.fsdecode(rest.partition(b"\0")[0]) if environment else None
 
     @functools.cache
     def boot_id() -> str:

@@ -57,7 +57,7 @@ def member_pids(leader_pid: int) -> list[int]:
 def listeners(pids: Iterable[int], port: int | None = None) -> tuple[TcpSocket, ...]:
     """What these processes listen on, on `port` if it is given, in the order to try it."""
     found: list[TcpSocket] = []
-    look = _look()
+    look = _look(port)
     for pid in pids:
         # Where it cannot be seen (gone, or another user's) nothing is proven.
         with contextlib.suppress(psutil.Error, OSError):
@@ -79,13 +79,13 @@ def established(pids: Iterable[int], port: int) -> int | None:
     return count
 
 
-def _look() -> Callable[[int], Iterable[TcpSocket]]:
-    """What tells which sockets of a process listen now."""
+def _look(port: int | None) -> Callable[[int], Iterable[TcpSocket]]:
+    """What tells which sockets of a process listen now, at least those on `port`."""
     if sys.platform == "linux":
         # Not where netlink is forbidden, as by some sandboxes.
         with contextlib.suppress(OSError):
-            all_of_them = listening_sockets()
-            return lambda pid: _owned(pid, all_of_them)
+            sockets = listening_sockets(port)
+            return lambda pid: _owned(pid, sockets)
     return lambda pid: _sockets(pid, psutil.CONN_LISTEN)
 
 

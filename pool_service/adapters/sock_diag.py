@@ -21,8 +21,8 @@ _TCP_LISTEN = 10
 _HEADER = struct.Struct("=IHHII")
 """Length, type, flags, sequence, port id."""
 
-_REQUEST = struct.Struct("=BBBxI48x")
-"""struct inet_diag_req_v2: family, protocol, extensions, states, and no socket in particular."""
+_REQUEST = struct.Struct("=BBBxI2s46x")
+"""struct inet_diag_req_v2: family, protocol, extensions, states, the own port (0: any), no more."""
 
 _SOCKET = struct.Struct("!B3xH2x16s44x4s")
 """struct inet_diag_msg: family, the own port, the own address, and the inode."""
@@ -40,21 +40,25 @@ class Listening:
     port: int
 
 
-def listening_sockets() -> dict[int, Listening]:
-    """All of this network namespace, by their inodes. Raises OSError where that is not told."""
+def listening_sockets(port: int | None = None) -> dict[int, Listening]:
+    """All of this network namespace, on `port` if it is given, by their inodes.
+
+    Raises OSError where that is not told.
+    """
     found: dict[int, Listening] = {}
     # No name of `socket` where there is no netlink.
     family = getattr(socket, "AF_NETLINK", -1)
     with socket.socket(family, socket.SOCK_RAW, _NETLINK_SOCK_DIAG) as netlink:
         for wanted in (socket.AF_INET, socket.AF_INET6):
-            netlink.send(request(wanted))
+            netlink.send(request(wanted, port or 0))
             found.update(answers(netlink))
     return found
 
 
-def request(family: int) -> bytes:
-    """The question for all listening sockets of one family."""
-    body = _REQUEST.pack(family, socket.IPPROTO_TCP, 0, 1 << _TCP_LISTEN)
+def request(family: int, port: int = 0) -> bytes:
+    """The question for the listening sockets of one family, on one port or (0) on any."""
+    states = 1 << _TCP_LISTEN
+    body = _REQUEST.pack(family, socket.IPPROTO_TCP, 0, states, port.to_bytes(2, "big"))
     flags = _NLM_F_REQUEST | _NLM_F_DUMP
     return _HEADER.pack(_HEADER.size + len(body), _SOCK_DIAG_BY_FAMILY, flags, 0, 0) + body
 

@@ -42,6 +42,7 @@ def test_it_tells_what_psutil_tells(host: str) -> None:
         name, port = server.getsockname()[:2]
         inode = os.fstat(server.fileno()).st_ino
         assert listening_sockets()[inode] == Listening(":" in host, name, port)
+        assert listening_sockets(port) == {inode: Listening(":" in host, name, port)}
         told = {(one.host, one.port, one.descriptor) for one in listeners([os.getpid()])}
         assert told == by_psutil()
         assert (name, port, server.fileno()) in told
@@ -58,7 +59,7 @@ def test_of_very_many_none_is_left_out() -> None:
 def test_where_netlink_is_forbidden_the_sockets_are_found_all_the_same(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    def forbidden() -> dict[int, Listening]:
+    def forbidden(_port: int | None) -> dict[int, Listening]:
         raise OSError(errno.EPROTONOSUPPORT, "Protocol not supported")
 
     monkeypatch.setattr(module, "listening_sockets", forbidden)
