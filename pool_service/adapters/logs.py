@@ -60,6 +60,7 @@ class LogStore:
         directory = path.parent
         # First: another thread may be about to remove what no living process writes to.
         self._live.add(path)
+        is_new = not directory.exists()
         try:
             directory.mkdir(mode=0o700, parents=True, exist_ok=True)
             path.unlink(missing_ok=True)  # of an earlier service, which counted from 1 as well
@@ -71,7 +72,8 @@ class LogStore:
             raise
         with contextlib.suppress(OSError):
             self._prune(directory, path)
-            self._prune_models()
+            if is_new:
+                self._prune_models()
         return path
 
     def path_of(self, model: str, generation: int) -> Path:
