@@ -52,8 +52,8 @@ def parts(*, quick: bool) -> dict[str, Callable[[Path], Sequence[Result]]]:
 
     return {
         "warm": lambda directory: warm.measure(directory, _fake_config(directory), rounds(15)),
-        "cold": lambda directory: cold.measure(directory, _models(directory), rounds(6)),
-        "original": lambda directory: original.measure(directory, _tiny(directory), rounds(3)),
+        "cold": lambda directory: cold.measure(directory, _models(directory), rounds(10)),
+        "original": lambda directory: original.measure(directory, _tiny(directory), rounds(5)),
         "crash": lambda directory: crash.measure(
             directory, _fake_config(directory), _tiny(directory), rounds(5)
         ),
