@@ -146,12 +146,14 @@ else:
         Empty: it has none of that name, or may not be asked. None: there is no environment to
         see, as of one that has ended, of one that is just becoming another program, and of the
         kernel's own. A twentieth of what psutil takes, which matters where all are asked.
+
+        Raises OSError where no descriptor or memory is left to look.
         """
         try:
             environment = read(f"/proc/{pid}/environ")
         except PermissionError:
             return ""
-        except OSError:
+        except (FileNotFoundError, ProcessLookupError):
             return None
         _, _, rest = (b"\0" + environment).partition(b"\0" + os.fsencode(name) + b"=")
         return os.fsdecode(rest.partition(b"\0")[0]) if environment else None

@@ -1,5 +1,8 @@
 import os
+import resource
+import sys
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -53,3 +56,14 @@ def test_a_variable_is_what_the_process_was_started_with() -> None:
         finally:
             process.kill()
     assert variable_of(process.pid, "POOL") is None
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs a descriptor on Linux alone")
+def test_where_no_descriptor_is_left_nothing_is_said_of_a_variable() -> None:
+    least, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (0, most))
+    try:
+        with pytest.raises(OSError, match="Too many open files"):
+            variable_of(os.getppid(), "POOL")
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (least, most))
