@@ -30,8 +30,8 @@ from pool_service.core.types import Identity
 _log = structlog.get_logger(__name__)
 
 _LOOKS = 2
-"""At those who told nothing: a parent may have ended between its fork and its turn to be asked,
-and one that was just becoming another program had no environment."""
+"""At those of whom nothing is certain: a parent may have ended between its fork and its turn to
+be asked, and who was just becoming another program showed no environment."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,16 +78,17 @@ def carriers(
     Blocking: some ten microseconds for each process of the machine.
     """
     found: dict[str, frozenset[Identity]] = {}
-    told = {*others, os.getpid()}
+    settled = {*others, os.getpid()}
     for _ in range(_LOOKS):
         for pid in psutil.pids():
-            nonce = None if pid in told else variable_of(pid, NONCE_VARIABLE)
+            nonce = None if pid in settled else variable_of(pid, NONCE_VARIABLE)
             if nonce is None:
                 continue
-            told.add(pid)
             carrier = _carrier(pid, nonce) if nonce in nonces else None
             if carrier:
                 found[nonce] = found.get(nonce, frozenset()) | {carrier}
+            if carrier or nonce not in nonces:
+                settled.add(pid)
     return found
 
 

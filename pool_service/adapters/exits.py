@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import errno
 import os
 import select
 import sys
@@ -11,15 +10,13 @@ from typing import Any, Protocol, TypeVar
 
 import structlog
 
-from pool_service.adapters.identity import is_alive
+from pool_service.adapters.identity import SHORTAGES, is_alive
 from pool_service.core.types import Identity
 
 _log = structlog.get_logger(__name__)
 
 T = TypeVar("T")
 
-# What passes when others give something back; no event tells when.
-SHORTAGES = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN})
 _SHORTAGE_PAUSE = 1.0
 
 

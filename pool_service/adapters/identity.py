@@ -5,6 +5,7 @@ takes a pid that may be anybody's and is quick enough for the event loop.
 """
 
 import ctypes
+import errno
 import functools
 import os
 import subprocess
@@ -16,6 +17,9 @@ import psutil
 
 from pool_service.adapters.proc_file import read
 from pool_service.core.types import Identity
+
+SHORTAGES = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN})
+"""Errors that pass when others give something back; no event tells when."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +75,24 @@ def parse_stat(stat: bytes) -> ProcessStatus:
     return ProcessStatus(start_time=int(fields[19]), is_zombie=fields[0] in (b"Z", b"X"))
 
 
+def parse_environ(environment: bytes, name: str) -> str | None:
+    """Read a variable out of Linux's /proc/PID/environ; "": not there; None: not all is there.
+
+    Each ends with a NUL; who becomes another program between two reads ends it anywhere.
+    """
+    _, _, rest = (b"\0" + environment).partition(b"\0" + os.fsencode(name) + b"=")
+    value, is_whole, _ = rest.partition(b"\0")
+    if is_whole:
+        return os.fsdecode(value)
+    return "" if environment.endswith(b"\0") else None
+
+
+def _raise_shortage(error: OSError) -> None:
+    """Of what says nothing of the process that was looked at."""
+    if error.errno in SHORTAGES:
+        raise error
+
+
 if sys.platform == "darwin":
     # From <sys/proc_info.h> and <sys/proc.h>.
     _PROC_PIDTBSDINFO = 3
@@ -116,12 +138,14 @@ if sys.platform == "darwin":
         return ProcessStatus(start_time=start, is_zombie=info.status == _SZOMB)
 
     def variable_of(pid: int, name: str) -> str | None:
-        """A variable of the environment that a process was started with; see Linux's."""
+        """A variable of the environment that a process was started with; as of Linux."""
         try:
             environment = psutil.Process(pid).environ()
-        except psutil.AccessDenied:
-            return ""
-        except psutil.Error:
+        except OSError as error:
+            _raise_shortage(error)
+            return None
+        except (psutil.Error, SystemError):
+            # What psutil makes of one that is ending or becoming another program.
             return None
         return environment.get(name, "") if environment else None
 
@@ -143,20 +167,19 @@ else:
     def variable_of(pid: int, name: str) -> str | None:
         """A variable of the environment that a process was started with.
 
-        Empty: it has none of that name, or may not be asked. None: there is no environment to
-        see, as of one that has ended, of one that is just becoming another program, and of the
-        kernel's own. A twentieth of what psutil takes, which matters where all are asked.
+        Empty: it has none of that name. None: its environment is not to be seen whole, now or
+        ever: it has ended, it is just becoming another program (then it may be forbidden, too),
+        it is another user's or the kernel's own. A twentieth of what psutil takes, which
+        matters where all are asked.
 
         Raises OSError where no descriptor or memory is left to look.
         """
         try:
             environment = read(f"/proc/{pid}/environ")
-        except PermissionError:
-            return ""
-        except (FileNotFoundError, ProcessLookupError):
+        except OSError as error:
+            _raise_shortage(error)
             return None
-        _, _, rest = (b"\0" + environment).partition(b"\0" + os.fsencode(name) + b"=")
-        return os.fsdecode(rest.partition(b"\0")[0]) if environment else None
+        return parse_environ(environment, name)
 
     @functools.cache
     def boot_id() -> str:

@@ -60,8 +60,8 @@ class LogStore:
         directory = path.parent
         # First: another thread may be about to remove what no living process writes to.
         self._live.add(path)
-        is_new = not directory.exists()
         try:
+            is_first = not any(directory.glob("*.log"))
             directory.mkdir(mode=0o700, parents=True, exist_ok=True)
             path.unlink(missing_ok=True)  # of an earlier service, which counted from 1 as well
             _claim_block(path)
@@ -71,9 +71,9 @@ class LogStore:
                 path.unlink()
             raise
         with contextlib.suppress(OSError):
-            self._prune(directory, path)
-            if is_new:
+            if is_first:
                 self._prune_models()
+            self._prune(directory, path)
         return path
 
     def path_of(self, model: str, generation: int) -> Path:

@@ -2,7 +2,8 @@
 
 import os
 
-_CHUNK = 16 * 1024
+_CHUNK = 64 * 1024
+"""More than a usual environment, so that it is read as it is at one moment."""
 
 
 def read(path: str) -> bytes:

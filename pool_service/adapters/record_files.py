@@ -17,7 +17,7 @@ from pathlib import Path
 
 import structlog
 
-from pool_service.adapters.exits import SHORTAGES
+from pool_service.adapters.identity import SHORTAGES
 from pool_service.adapters.logs import slug
 from pool_service.adapters.os_advice import explained
 from pool_service.adapters.record_format import BadRecord, Entry, Record, decode, encode

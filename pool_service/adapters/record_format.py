@@ -48,6 +48,7 @@ E = TypeVar("E", bound=Enum)
 _FOREVER = "forever"
 # It names a directory that is removed with all that is in it.
 _NONCE = re.compile(r"[0-9A-Za-z_-]{1,64}")
+_LARGEST_PORT = 65_535
 
 # What a server may be remembered to have failed with; another error comes back as PoolError.
 _ERRORS: dict[str, type[PoolError]] = {
@@ -315,7 +316,7 @@ def _to_plan(value: object) -> LaunchPlan:
     return LaunchPlan(
         argv=of.texts("argv"),
         environment=(),
-        port=of.optional("port", _to_integer),
+        port=of.optional("port", _to_port),
         health_path=of.text("health_path"),
         served_model_name=of.text("served_model_name"),
         nonce=of.required("nonce", _to_nonce),
@@ -360,6 +361,13 @@ def _to_nonce(value: object) -> str:
     if not _NONCE.fullmatch(text):
         raise BadRecord("its 'nonce' is not valid")
     return text
+
+
+def _to_port(value: object) -> int:
+    port = _to_integer(value)
+    if not 0 < port <= _LARGEST_PORT:
+        raise BadRecord("its 'port' is none")
+    return port
 
 
 def _to_text(value: object) -> str:

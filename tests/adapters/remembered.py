@@ -71,6 +71,7 @@ st.register_type_strategy(
     LaunchPlan,
     _all_of(
         LaunchPlan,
+        port=st.none() | st.integers(1, 65_535),
         environment=st.just(()),
         nonce=st.from_regex("[0-9a-f]{32}", fullmatch=True),
     ),

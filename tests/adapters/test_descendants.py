@@ -43,6 +43,13 @@ def test_one_that_is_just_becoming_another_program_is_asked_again(machine: Look)
     assert carriers({"n"}) == {"n": {identity(7)}}
 
 
+def test_one_that_told_the_nonce_and_is_then_becoming_another_program_is_asked_again(
+    machine: Look,
+) -> None:
+    machine([7], [7], p7=["n", None, "n"])
+    assert carriers({"n"}) == {"n": {identity(7)}}
+
+
 def test_one_whose_parent_ended_before_its_turn_is_found(machine: Look) -> None:
     machine([7], [8], p7=[None], p8=["n"])
     assert carriers({"n"}) == {"n": {identity(8)}}
@@ -55,5 +62,5 @@ def test_who_told_something_is_not_asked_again(machine: Look) -> None:
 
 
 def test_one_that_told_the_nonce_and_is_another_by_now_is_not_taken(machine: Look) -> None:
-    machine([7], [7], p7=["n", ""])
+    machine([7], [7], p7=["n", "", ""])
     assert carriers({"n"}) == {}

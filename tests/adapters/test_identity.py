@@ -10,6 +10,7 @@ from pool_service.adapters.identity import (
     ProcessStatus,
     identity_of,
     is_alive,
+    parse_environ,
     parse_stat,
     variable_of,
 )
@@ -56,6 +57,21 @@ def test_a_variable_is_what_the_process_was_started_with() -> None:
         finally:
             process.kill()
     assert variable_of(process.pid, "POOL") is None
+
+
+def test_of_an_environment_that_is_not_whole_nothing_is_said_of_what_is_missing() -> None:
+    assert parse_environ(b"A=1\0POOL=a=b\0", "POOL") == "a=b"
+    assert parse_environ(b"AN_POOL=1\0", "POOL") == ""
+    assert parse_environ(b"A=1\0POOL=abc", "POOL") is None
+    assert parse_environ(b"A=1\0PO", "POOL") is None
+    assert parse_environ(b"", "POOL") is None
+
+
+def test_a_large_environment_is_read_to_its_end() -> None:
+    with under_way({"MUCH": "x" * 120_000, "POOL": "end"}) as process:
+        assert variable_of(process.pid, "POOL") == "end"
+        assert variable_of(process.pid, "POO") == ""
+        process.kill()
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="needs a descriptor on Linux alone")

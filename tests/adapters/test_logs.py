@@ -1,9 +1,11 @@
 import asyncio
+import errno
 import os
 import stat
 import tempfile
 import unicodedata
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 from hypothesis import given
@@ -237,6 +239,38 @@ def test_a_log_that_is_being_made_is_kept_though_others_are_made_meanwhile(
 
     monkeypatch.setattr(logs, "_claim_block", meanwhile)
     assert store.create("first", 1).exists()
+
+
+def test_a_log_that_could_not_be_made_counts_when_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The disk was full; by then its directory was there."""
+
+    def full(_path: Path) -> NoReturn:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    store = LogStore(tmp_path, keep_models=1)
+    old = store.create("old", 1)
+    store.release(old)
+    with monkeypatch.context() as patch:
+        patch.setattr(logs, "_claim_block", full)
+        with pytest.raises(OSError, match="No space"):
+            store.create("new", 1)
+    store.create("new", 2)
+    assert not old.exists()
+
+
+def test_where_the_logs_cannot_be_searched_none_is_looked_after(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def forbidden(_path: Path, _pattern: str) -> NoReturn:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    store = LogStore(tmp_path)
+    monkeypatch.setattr(Path, "glob", forbidden)
+    with pytest.raises(PermissionError):
+        store.create("model", 1)
+    assert store._live == set()
 
 
 def test_what_is_no_log_is_never_removed(tmp_path: Path) -> None:

@@ -125,6 +125,13 @@ def test_a_nonce_that_names_another_directory_is_refused(nonce: str) -> None:
         through(server)
 
 
+@pytest.mark.parametrize("port", [0, -1, 65_536])
+def test_a_port_that_is_none_is_refused(port: int) -> None:
+    server = replace(ready(), plan=replace(PLAN, port=port))
+    with pytest.raises(BadRecord, match="port"):
+        through(server)
+
+
 @pytest.mark.parametrize("pid", [1, 0, -1])
 def test_a_pid_that_stands_for_many_processes_is_refused(pid: int) -> None:
     identity = ready().identity
