@@ -52,7 +52,7 @@ def parts(*, quick: bool) -> dict[str, Callable[[Path], Sequence[Result]]]:
 
     return {
         "warm": lambda directory: warm.measure(directory, _fake_config(directory), rounds(15)),
-        "cold": lambda directory: cold.measure(directory, _models(directory), rounds(10)),
+        "cold": lambda directory: cold.measure(directory, _models(directory), rounds(20)),
         "original": lambda directory: original.measure(directory, _tiny(directory), rounds(5)),
         "crash": lambda directory: crash.measure(
             directory, _fake_config(directory), _tiny(directory), rounds(5)
