@@ -94,6 +94,12 @@ impl Session {
                 () = cancelled.notified() => Err(Failure::Cancelled),
                 outcome = operation => outcome,
             };
+            // A hold that was closed may end before its cancelling is seen above.
+            let outcome = tokio::select! {
+                biased;
+                () = cancelled.notified() => Err(Failure::Cancelled),
+                () = std::future::ready(()) => outcome,
+            };
             lock(&session.under_way).remove(&id);
             Answers(id).end(outcome);
         });
