@@ -20,8 +20,8 @@ from pool_service.adapters.exits import ExitWatch, gone, outlasting_shortage
 from pool_service.adapters.identity import (
     identity_of,
     is_alive,
-    is_in_group,
     is_session_leader,
+    member_pids,
     variable_of,
 )
 from pool_service.adapters.launch import NONCE_VARIABLE
@@ -56,8 +56,7 @@ def members_of(leader: Identity) -> frozenset[Identity]:
 
 def group_members(leader_pid: int) -> frozenset[Identity]:
     """Who is in the group or the session of this number, whosever it is, without its leader."""
-    pids = [pid for pid in psutil.pids() if pid != leader_pid and is_in_group(pid, leader_pid)]
-    return _alive(filter(None, map(identity_of, pids)))
+    return _alive(filter(None, map(identity_of, member_pids(leader_pid))))
 
 
 def survivors(family: Family) -> frozenset[Identity]:

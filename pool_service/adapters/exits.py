@@ -10,7 +10,8 @@ from typing import Any, Protocol, TypeVar
 
 import structlog
 
-from pool_service.adapters.identity import SHORTAGES, is_alive
+from pool_service.adapters.identity import is_alive
+from pool_service.adapters.os_errors import SHORTAGES
 from pool_service.core.types import Identity
 
 _log = structlog.get_logger(__name__)

@@ -5,7 +5,6 @@ takes a pid that may be anybody's and is quick enough for the event loop.
 """
 
 import ctypes
-import errno
 import functools
 import os
 import subprocess
@@ -15,11 +14,9 @@ from pathlib import Path
 
 import psutil
 
+from pool_service.adapters.os_errors import SHORTAGES
 from pool_service.adapters.proc_file import read
 from pool_service.core.types import Identity
-
-SHORTAGES = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN})
-"""Errors that pass when others give something back; no event tells when."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +53,11 @@ def is_in_group(pid: int, leader_pid: int) -> bool:
         return leader_pid in (os.getpgid(pid), os.getsid(pid))
     except (ProcessLookupError, PermissionError):
         return False
+
+
+def member_pids(leader_pid: int) -> list[int]:
+    """The other processes in the group or session that this one leads, or led."""
+    return [pid for pid in psutil.pids() if pid != leader_pid and is_in_group(pid, leader_pid)]
 
 
 def is_session_leader(pid: int) -> bool:
@@ -169,7 +171,7 @@ else:
 
         Empty: it has none of that name. None: its environment is not to be seen whole, now or
         ever: it has ended, it is just becoming another program (then it may be forbidden, too),
-        it is another user's or the kernel's own. A twentieth of what psutil takes, which
+        it is another user's or the kernel's own. A sixth of what psutil takes, which
         matters where all are asked.
 
         Raises OSError where no descriptor or memory is left to look.

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from pool_service.adapters.identity import boot_id, identity_of
 from pool_service.adapters.logs import LogStore, open_for_append
-from pool_service.adapters.os_advice import explained
+from pool_service.adapters.os_errors import explained
 from pool_service.core.errors import RuntimeUnavailable, StartFailed
 from pool_service.core.types import Identity, LaunchPlan
 

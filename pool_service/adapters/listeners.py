@@ -14,7 +14,6 @@ from pathlib import Path
 
 import psutil
 
-from pool_service.adapters.identity import is_in_group
 from pool_service.adapters.sock_diag import Listening, listening_sockets
 
 _LOOPBACK_V4 = "127.0.0.1"
@@ -47,11 +46,6 @@ class TcpSocket:
         """The base URL."""
         host = f"[{self.connect_host}]" if self.is_v6 else self.connect_host
         return f"http://{host}:{self.port}"
-
-
-def member_pids(leader_pid: int) -> list[int]:
-    """The other processes in the group or session that this one leads."""
-    return [pid for pid in psutil.pids() if pid != leader_pid and is_in_group(pid, leader_pid)]
 
 
 def listeners(pids: Iterable[int], port: int | None = None) -> tuple[TcpSocket, ...]:

@@ -61,7 +61,6 @@ class LogStore:
         # First: another thread may be about to remove what no living process writes to.
         self._live.add(path)
         try:
-            is_first = not any(directory.glob("*.log"))
             directory.mkdir(mode=0o700, parents=True, exist_ok=True)
             path.unlink(missing_ok=True)  # of an earlier service, which counted from 1 as well
             _claim_block(path)
@@ -71,9 +70,10 @@ class LogStore:
                 path.unlink()
             raise
         with contextlib.suppress(OSError):
-            if is_first:
+            earlier = [log for log in directory.glob("*.log") if log != path]
+            self._prune(earlier)
+            if not earlier:
                 self._prune_models()
-            self._prune(directory, path)
         return path
 
     def path_of(self, model: str, generation: int) -> Path:
@@ -116,11 +116,11 @@ class LogStore:
         except OSError:
             return True
 
-    def _prune(self, directory: Path, newest: Path) -> None:
+    def _prune(self, earlier: list[Path]) -> None:
+        """Keep the newest of a model's earlier logs, beside the one that was just made."""
         # By age and not by number, which begins again with the next service.
-        others = [path for path in directory.glob("*.log") if path != newest]
-        others.sort(key=lambda path: path.stat().st_mtime_ns, reverse=True)
-        for path in others[self._keep - 1 :]:
+        newest_first = sorted(earlier, key=lambda path: path.stat().st_mtime_ns, reverse=True)
+        for path in newest_first[self._keep - 1 :]:
             path.unlink(missing_ok=True)
 
     def _prune_models(self) -> None:

@@ -16,8 +16,8 @@ import psutil
 
 from pool_service.adapters.health import is_healthy, reported_use
 from pool_service.adapters.http_get import get
-from pool_service.adapters.identity import is_alive
-from pool_service.adapters.listeners import TcpSocket, established, listeners, member_pids
+from pool_service.adapters.identity import is_alive, member_pids
+from pool_service.adapters.listeners import TcpSocket, established, listeners
 from pool_service.adapters.ready_signs import ReadySigns
 from pool_service.core.types import Activity, Identity, LaunchPlan, Pulse
 

@@ -17,10 +17,10 @@ from pathlib import Path
 
 import structlog
 
-from pool_service.adapters.identity import SHORTAGES
 from pool_service.adapters.logs import slug
-from pool_service.adapters.os_advice import explained
-from pool_service.adapters.record_format import BadRecord, Entry, Record, decode, encode
+from pool_service.adapters.os_errors import SHORTAGES, explained
+from pool_service.adapters.record_format import Entry, Record, decode, encode
+from pool_service.adapters.record_members import BadRecord
 
 _log = structlog.get_logger(__name__)
 

@@ -10,13 +10,20 @@ only, the guard imports it.
 """
 
 import json
-import math
 import re
-from collections.abc import Callable
 from dataclasses import dataclass, fields
-from enum import Enum
-from typing import Any, TypeVar
+from typing import Any
 
+from pool_service.adapters.record_members import (
+    FOREVER_WORD,
+    BadRecord,
+    Members,
+    to_boolean,
+    to_integer,
+    to_list,
+    to_number,
+    to_text,
+)
 from pool_service.core.errors import (
     CrashLoop,
     ModelRejected,
@@ -42,10 +49,7 @@ from pool_service.core.types import (
 
 VERSION = 1
 
-T = TypeVar("T")
-E = TypeVar("E", bound=Enum)
 
-_FOREVER = "forever"
 # It names a directory that is removed with all that is in it.
 _NONCE = re.compile(r"[0-9A-Za-z_-]{1,64}")
 _LARGEST_PORT = 65_535
@@ -66,10 +70,6 @@ _ERRORS: dict[str, type[PoolError]] = {
 
 Entry = Server | Past
 """What is known of one model."""
-
-
-class BadRecord(ValueError):
-    """It is no record that can be read; the message says why, to follow the file's name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,9 +95,10 @@ def encode(record: Record) -> bytes:
 def decode(content: bytes) -> Record:
     """Read a record's file. Raises BadRecord, whatever the bytes are."""
     try:
-        top = _Object(json.loads(content.decode()))
+        told = json.loads(content.decode())
     except (ValueError, RecursionError) as error:
         raise BadRecord("it is no JSON: truncated, or garbage") from error
+    top = Members(told)
     version = top.integer("version")
     if version != VERSION:
         raise BadRecord(f"it has version {version}; this service reads version {VERSION}")
@@ -211,51 +212,14 @@ def _from_error(error: PoolError | None) -> dict[str, Any] | None:
 
 
 def _from_number(value: float | None) -> float | str | None:
-    return _FOREVER if value == FOREVER else value
+    return FOREVER_WORD if value == FOREVER else value
 
 
 # --- from JSON ----------------------------------------------------------------------------
 
 
-class _Object:
-    """A JSON object, whose members are taken by name and as what they have to be."""
-
-    def __init__(self, value: object) -> None:
-        if not isinstance(value, dict):
-            raise BadRecord("it is not made as a record is")
-        self._members: dict[str, object] = value
-
-    def required(self, name: str, read: Callable[[object], T]) -> T:
-        """The member, which `read` turns into what it stands for."""
-        if name not in self._members:
-            raise BadRecord(f"it lacks {name!r}")
-        try:
-            return read(self._members[name])
-        except (TypeError, KeyError, OverflowError) as error:
-            raise BadRecord(f"its {name!r} is not valid") from error
-
-    def optional(self, name: str, read: Callable[[object], T]) -> T | None:
-        """The same; None where it is null or not there."""
-        return None if self._members.get(name) is None else self.required(name, read)
-
-    def text(self, name: str) -> str:
-        return self.required(name, _to_text)
-
-    def texts(self, name: str) -> tuple[str, ...]:
-        return self.required(name, lambda value: tuple(map(_to_text, _to_list(value))))
-
-    def integer(self, name: str) -> int:
-        return self.required(name, _to_integer)
-
-    def number(self, name: str) -> float:
-        return self.required(name, _to_number)
-
-    def enum(self, name: str, kind: type[E]) -> E:
-        return self.required(name, lambda value: kind[_to_text(value)])
-
-
 def _to_server(model: str, value: object) -> Server:
-    of = _Object(value)
+    of = Members(value)
     return Server(
         model=model,
         settings=of.required("settings", _to_settings),
@@ -269,35 +233,35 @@ def _to_server(model: str, value: object) -> Server:
         identity=of.optional("identity", _to_identity),
         log_path=of.text("log_path"),
         endpoint=of.text("endpoint"),
-        spawned_at=of.optional("spawned_at", _to_number),
-        ready_at=of.optional("ready_at", _to_number),
-        stop_cause=of.optional("stop_cause", lambda name: Cause[_to_text(name)]),
-        stop_signal=of.optional("stop_signal", lambda name: StopSignal[_to_text(name)]),
+        spawned_at=of.optional("spawned_at", to_number),
+        ready_at=of.optional("ready_at", to_number),
+        stop_cause=of.optional("stop_cause", lambda name: Cause[to_text(name)]),
+        stop_signal=of.optional("stop_signal", lambda name: StopSignal[to_text(name)]),
         step_deadline=of.number("step_deadline"),
         last_exit=of.optional("last_exit", _to_exit),
-        crashes=of.required("crashes", lambda times: tuple(map(_to_number, _to_list(times)))),
+        crashes=of.required("crashes", lambda times: tuple(map(to_number, to_list(times)))),
         retry_at=of.number("retry_at"),
         failure=of.optional("failure", _to_error),
         spared_until=of.number("spared_until"),
-        expected=of.optional("expected", _to_integer) or 0,
-        peak=of.optional("peak", _to_integer) or 0,
-        serves=of.optional("serves", _to_text) or "",
-        given=of.optional("given", _to_integer) or 0,
+        expected=of.optional("expected", to_integer) or 0,
+        peak=of.optional("peak", to_integer) or 0,
+        serves=of.optional("serves", to_text) or "",
+        given=of.optional("given", to_integer) or 0,
     )
 
 
 def _to_past(model: str, value: object) -> Past:
-    of = _Object(value)
+    of = Members(value)
     return Past(
         model,
         of.integer("generation"),
         of.optional("last_exit", _to_exit),
-        of.optional("given", _to_integer) or 0,
+        of.optional("given", to_integer) or 0,
     )
 
 
 def _to_settings(value: object) -> Settings:
-    of = _Object(value)
+    of = Members(value)
     return Settings(
         runtime_model=of.text("runtime_model"),
         keep_alive=of.number("keep_alive"),
@@ -306,13 +270,13 @@ def _to_settings(value: object) -> Settings:
         probe_timeout=of.number("probe_timeout"),
         drain_timeout=of.number("drain_timeout"),
         stop_timeout=of.number("stop_timeout"),
-        asked=of.optional("asked", _to_boolean) or False,
-        recipe=of.optional("recipe", _to_text) or "",
+        asked=of.optional("asked", to_boolean) or False,
+        recipe=of.optional("recipe", to_text) or "",
     )
 
 
 def _to_plan(value: object) -> LaunchPlan:
-    of = _Object(value)
+    of = Members(value)
     return LaunchPlan(
         argv=of.texts("argv"),
         environment=(),
@@ -320,12 +284,12 @@ def _to_plan(value: object) -> LaunchPlan:
         health_path=of.text("health_path"),
         served_model_name=of.text("served_model_name"),
         nonce=of.required("nonce", _to_nonce),
-        kind=of.optional("kind", _to_text) or "",
+        kind=of.optional("kind", to_text) or "",
     )
 
 
 def _to_identity(value: object) -> Identity:
-    of = _Object(value)
+    of = Members(value)
     pid = of.integer("pid")
     if pid <= 1:
         raise BadRecord("its 'pid' is nobody's")  # to the system 0, -1 and 1 are more than that
@@ -333,10 +297,10 @@ def _to_identity(value: object) -> Identity:
 
 
 def _to_exit(value: object) -> Exit:
-    of = _Object(value)
+    of = Members(value)
     report = ExitReport(
-        code=of.optional("code", _to_integer),
-        signal=of.optional("signal", _to_integer),
+        code=of.optional("code", to_integer),
+        signal=of.optional("signal", to_integer),
         diagnosis=of.enum("diagnosis", Diagnosis),
         message=of.text("message"),
         last_lines=of.texts("last_lines"),
@@ -345,8 +309,8 @@ def _to_exit(value: object) -> Exit:
 
 
 def _to_error(value: object) -> PoolError:
-    of = _Object(value)
-    kind = of.required("reason", lambda reason: _ERRORS[_to_text(reason)])
+    of = Members(value)
+    kind = of.required("reason", lambda reason: _ERRORS[to_text(reason)])
     more: dict[str, Any] = {}
     names = {field.name for field in fields(kind)}
     if "last_lines" in names:
@@ -357,46 +321,14 @@ def _to_error(value: object) -> PoolError:
 
 
 def _to_nonce(value: object) -> str:
-    text = _to_text(value)
+    text = to_text(value)
     if not _NONCE.fullmatch(text):
         raise BadRecord("its 'nonce' is not valid")
     return text
 
 
 def _to_port(value: object) -> int:
-    port = _to_integer(value)
+    port = to_integer(value)
     if not 0 < port <= _LARGEST_PORT:
-        raise BadRecord("its 'port' is none")
+        raise BadRecord(f"its 'port' is not one of 1 to {_LARGEST_PORT}")
     return port
-
-
-def _to_text(value: object) -> str:
-    if not isinstance(value, str):
-        raise TypeError
-    return value
-
-
-def _to_boolean(value: object) -> bool:
-    if not isinstance(value, bool):
-        raise TypeError
-    return value
-
-
-def _to_list(value: object) -> list[object]:
-    if not isinstance(value, list):
-        raise TypeError
-    return value
-
-
-def _to_integer(value: object) -> int:
-    if not isinstance(value, int) or isinstance(value, bool):
-        raise TypeError
-    return value
-
-
-def _to_number(value: object) -> float:
-    if value == _FOREVER:
-        return FOREVER
-    if not isinstance(value, int | float) or isinstance(value, bool) or not math.isfinite(value):
-        raise TypeError
-    return float(value)

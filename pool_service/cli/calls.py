@@ -26,7 +26,7 @@ from pool_service_client import (
     Synced,
 )
 
-NO_MODEL_CHANGED = "no model is concerned; what is said of the pool as a whole holds now"
+NO_MODEL_CHANGED = "no model has other settings; those of the pool as a whole are in effect"
 
 
 def ensure(

@@ -260,19 +260,6 @@ def test_a_log_that_could_not_be_made_counts_when_it_is(
     assert not old.exists()
 
 
-def test_where_the_logs_cannot_be_searched_none_is_looked_after(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def forbidden(_path: Path, _pattern: str) -> NoReturn:
-        raise PermissionError(errno.EACCES, "Permission denied")
-
-    store = LogStore(tmp_path)
-    monkeypatch.setattr(Path, "glob", forbidden)
-    with pytest.raises(PermissionError):
-        store.create("model", 1)
-    assert store._live == set()
-
-
 def test_what_is_no_log_is_never_removed(tmp_path: Path) -> None:
     logs = LogStore(tmp_path, keep_models=1)
     path = logs.create("model", 1)

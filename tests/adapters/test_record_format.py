@@ -8,7 +8,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from pool_service.adapters.record_format import BadRecord, Entry, Record, decode, encode
+from pool_service.adapters.record_format import Entry, Record, decode, encode
+from pool_service.adapters.record_members import BadRecord
 from pool_service.core.errors import CrashLoop, Evicted, PoolError
 from pool_service.core.types import FOREVER, Past, Server
 from tests.adapters.remembered import BOOT, PLAN, pasts, ready, servers
@@ -68,6 +69,12 @@ def test_a_crash_loop_comes_back_with_its_time_and_last_lines() -> None:
 @given(st.binary(max_size=200))
 def test_garbage_is_told_as_that_whatever_it_is(content: bytes) -> None:
     with pytest.raises(BadRecord):
+        decode(content)
+
+
+@pytest.mark.parametrize("content", [b"[]", b"1", b'"text"'])
+def test_json_that_is_no_record_is_told_as_that(content: bytes) -> None:
+    with pytest.raises(BadRecord, match="not made as a record is"):
         decode(content)
 
 

@@ -1,7 +1,10 @@
-"""What somebody can do about an error of the operating system."""
+"""Errors of the operating system: which of them pass, and what somebody can do about them."""
 
 import errno
 from pathlib import Path
+
+SHORTAGES = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN})
+"""Those that pass when others give something back; no event tells when."""
 
 _ADVICE = {
     errno.ENOSPC: "free some space on the disk that holds {state_dir}",

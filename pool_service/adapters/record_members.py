@@ -1,0 +1,96 @@
+"""Takes the members of a JSON object by name, as what they have to be. Pure; stdlib only."""
+
+import math
+from collections.abc import Callable
+from enum import Enum
+from typing import TypeVar
+
+from pool_service.core.types import FOREVER
+
+T = TypeVar("T")
+E = TypeVar("E", bound=Enum)
+
+FOREVER_WORD = "forever"
+
+
+class BadRecord(ValueError):
+    """It is no record that can be read; the message says why, to follow the file's name."""
+
+
+class Members:
+    """A JSON object, whose members are taken by name and as what they have to be."""
+
+    def __init__(self, value: object) -> None:
+        if not isinstance(value, dict):
+            raise BadRecord("it is not made as a record is")
+        self._members: dict[str, object] = value
+
+    def required(self, name: str, read: Callable[[object], T]) -> T:
+        """The member, which `read` turns into what it stands for."""
+        if name not in self._members:
+            raise BadRecord(f"it lacks {name!r}")
+        try:
+            return read(self._members[name])
+        except (TypeError, KeyError, OverflowError) as error:
+            raise BadRecord(f"its {name!r} is not valid") from error
+
+    def optional(self, name: str, read: Callable[[object], T]) -> T | None:
+        """The same; None where it is null or not there."""
+        return None if self._members.get(name) is None else self.required(name, read)
+
+    def text(self, name: str) -> str:
+        """A member that is text."""
+        return self.required(name, to_text)
+
+    def texts(self, name: str) -> tuple[str, ...]:
+        """A member that is a list of texts."""
+        return self.required(name, lambda value: tuple(map(to_text, to_list(value))))
+
+    def integer(self, name: str) -> int:
+        """A member that is a whole number."""
+        return self.required(name, to_integer)
+
+    def number(self, name: str) -> float:
+        """A member that is a number, or for ever."""
+        return self.required(name, to_number)
+
+    def enum(self, name: str, kind: type[E]) -> E:
+        """A member that is the name of one of these."""
+        return self.required(name, lambda value: kind[to_text(value)])
+
+
+def to_text(value: object) -> str:
+    """It, if it is text. Raises TypeError."""
+    if not isinstance(value, str):
+        raise TypeError
+    return value
+
+
+def to_boolean(value: object) -> bool:
+    """It, if it is true or false. Raises TypeError."""
+    if not isinstance(value, bool):
+        raise TypeError
+    return value
+
+
+def to_list(value: object) -> list[object]:
+    """It, if it is a list. Raises TypeError."""
+    if not isinstance(value, list):
+        raise TypeError
+    return value
+
+
+def to_integer(value: object) -> int:
+    """It, if it is a whole number. Raises TypeError."""
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise TypeError
+    return value
+
+
+def to_number(value: object) -> float:
+    """It, if it is a finite number; FOREVER for its word. Raises TypeError."""
+    if value == FOREVER_WORD:
+        return FOREVER
+    if not isinstance(value, int | float) or isinstance(value, bool) or not math.isfinite(value):
+        raise TypeError
+    return float(value)
