@@ -24,7 +24,7 @@ serve: setup ## Run the service in the foreground (ARGS='--config FILE' and the 
 test: test-fast test-clients test-process test-conformance test-toolchains test-whole ## Run all tests, the fast ones first
 
 test-fast: setup ## Core, driver and gRPC: no processes, no waiting
-	$(BIN)/python -m pytest -m "not process and not whole and not conformance and not toolchains" $(ARGS)
+	$(BIN)/python -m pytest -n auto -m "not process and not whole and not conformance and not toolchains" $(ARGS)
 
 test-clients: ## Unit tests of the clients in Go, Rust and TypeScript whose toolchain is there
 	@sh tools/for_clients.sh test
