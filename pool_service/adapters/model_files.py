@@ -12,6 +12,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from pool_service.adapters.weight_files import weight_files
+
 WEIGHT_SUFFIXES = frozenset({".safetensors", ".gguf", ".npz", ".bin", ".pt", ".pth"})
 INDEX = "model.safetensors.index.json"
 LARGEST_JSON = 64 * 1024 * 1024
@@ -109,12 +111,9 @@ def _look(path: Path) -> ModelFiles:
     if path.is_file():
         return ModelFiles(path, path.stat().st_size, complete=True)
     sizes = dict(_weights(path))
-    shards = _shards(path / INDEX)
-    # A directory may hold the same weights in several formats, of which one is loaded.
-    chosen = shards or _of_one_format(sizes)
-    complete = bool(chosen) and chosen <= sizes.keys() and _has_the_rest(path)
-    weights = sum(sizes[name] for name in chosen & sizes.keys())
-    return ModelFiles(path, weights, complete)
+    chosen = weight_files(sizes, _named_by(path / INDEX))
+    weights = sum(sizes[name] for name in chosen.names)
+    return ModelFiles(path, weights, chosen.complete and _has_the_rest(path))
 
 
 def _weights(directory: Path) -> Iterator[tuple[str, int]]:
@@ -131,12 +130,7 @@ def _is_file(path: Path) -> bool:
         return False
 
 
-def _of_one_format(sizes: Mapping[str, int]) -> set[str]:
-    names = {name for name in sizes if name.endswith(".safetensors")}
-    return names or set(sizes)
-
-
-def _shards(index: Path) -> set[str]:
+def _named_by(index: Path) -> set[str]:
     """The files that the index names; none if there is no index that can be read."""
     try:
         weights = json.loads(read_within(index, LARGEST_JSON))["weight_map"]

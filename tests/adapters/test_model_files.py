@@ -123,3 +123,48 @@ def test_a_link_that_leads_nowhere_hides_no_model(tmp_path: Path) -> None:
 def test_what_cannot_be_looked_at_is_there_and_not_complete(tmp_path: Path) -> None:
     path = str(tmp_path / ("a" * 300))
     assert locate(path, {}) == ModelFiles(Path(path), 0, complete=False)
+
+
+def index_of(*names: object) -> bytes:
+    return json.dumps({"weight_map": {f"w{n}": name for n, name in enumerate(names)}}).encode()
+
+
+def test_an_index_of_another_build_takes_no_model_from_the_hub_away(tmp_path: Path) -> None:
+    stale = index_of(*(f"model-{n:05}-of-00013.safetensors" for n in range(1, 14)))
+    files = {"model.safetensors": b"x" * 5, "model.safetensors.index.json": stale}
+    in_hub(tmp_path, REST | files)
+    found = locate("org/name", {"HF_HUB_CACHE": str(tmp_path)})
+    assert found is not None
+    assert (found.weights, found.complete) == (5, True)
+
+
+def test_links_whose_files_are_gone_are_files_that_have_not_arrived(tmp_path: Path) -> None:
+    names = [f"model-{n:05}-of-00002.safetensors" for n in (1, 2)]
+    files = dict.fromkeys(names, b"x" * 5) | {"model.safetensors.index.json": index_of(*names)}
+    snapshot = in_hub(tmp_path, REST | files)
+    (snapshot / names[1]).resolve().unlink()
+    found = locate("org/name", {"HF_HUB_CACHE": str(tmp_path)})
+    assert found is not None
+    assert (found.weights, found.complete) == (5, False)
+
+
+@pytest.mark.parametrize(
+    "index",
+    [
+        b"",
+        b"[]",
+        b"null",
+        b'{"weight_map": []}',
+        b'{"weight_map": "x"}',
+        b"[" * 100_000,
+        b"\xff\xfe",
+        index_of(None, 5, ["x"], {}),
+        index_of("../model.safetensors", "/etc/passwd", "a\0b", ""),
+    ],
+    ids=["empty", "a list", "null", "list", "text", "deep", "no text", "no names", "paths"],
+)
+def test_an_index_that_names_nothing_decides_nothing(tmp_path: Path, index: bytes) -> None:
+    model(tmp_path, REST | {"model.safetensors": b"x", "model.safetensors.index.json": index})
+    found = locate(str(tmp_path), {})
+    assert found is not None
+    assert (found.weights, found.complete) == (1, True)
