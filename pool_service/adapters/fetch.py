@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from pool_service.adapters.child_lines import lines_of
 from pool_service.adapters.model_files import hub_cache, locate
 from pool_service.core.errors import FetchFailed, ModelRejected, PoolError
 from pool_service.ports import FetchProgress
@@ -21,7 +22,6 @@ END_TIMEOUT = 2.0
 """Seconds for the program to end and to clear up after it was told, then SIGKILL."""
 
 _CHILD = Path(__file__).with_name("fetch_child.py")
-_LONGEST_LINE = 64 * 1024
 # What the hub says itself is for its users: a model that is not public is told as none.
 _REFUSALS = {
     "absent": "the model hub has no such model, or it is not public. Correct the name, or set "
@@ -124,7 +124,6 @@ class Downloader:
                     stderr=asyncio.subprocess.DEVNULL,
                     env=dict(environment) | _SILENT,
                     cwd="/",
-                    limit=_LONGEST_LINE,
                     start_new_session=True,
                 )
             except OSError as error:
@@ -139,14 +138,22 @@ async def _followed(process: asyncio.subprocess.Process, download: _Download) ->
     """What it said last of all."""
     assert process.stdout is not None
     said: dict[str, Any] = {}
-    async for line in process.stdout:
-        with contextlib.suppress(ValueError):
-            said = json.loads(line)
-            if "done" in said:
-                download.tell(said["done"], said["total"])
+    async for line in lines_of(process.stdout):
+        # What is no message of ours is what a library prints.
+        with contextlib.suppress(ValueError, RecursionError):
+            message = json.loads(line)
+            if isinstance(message, dict):
+                said = message
+                _tell_progress(download, said)
     if {"ok", "error"} & said.keys():
         return said
     return {"error": "the program that downloads ended without a word; is huggingface_hub there?"}
+
+
+def _tell_progress(download: _Download, said: dict[str, Any]) -> None:
+    done, total = said.get("done"), said.get("total")
+    if isinstance(done, int) and isinstance(total, int):
+        download.tell(done, total)
 
 
 async def _ended(process: asyncio.subprocess.Process) -> None:

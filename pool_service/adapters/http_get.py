@@ -1,4 +1,9 @@
-"""One HTTP request to a server that may misbehave: bounded in time and size."""
+"""One HTTP request to a server that may misbehave: bounded in time, bytes and turns of the loop.
+
+Whoever answers may be broken, or another user's program on a port that was lost. So no answer
+holds up the event loop: after each read others have their turn, and a peer that sends crumbs is
+read at a pace.
+"""
 
 import asyncio
 import socket
@@ -7,7 +12,17 @@ from dataclasses import dataclass
 import h11
 
 MAX_BODY = 64 * 1024
-_READ_BYTES = 16 * 1024
+MAX_ANSWER = MAX_BODY + 32 * 1024
+"""Bytes, with the head, interim responses, chunk sizes and trailers."""
+
+MAX_PARTS = 256
+"""Interim responses and pieces of a body. An answer to a health check has a few; each costs
+some ten microseconds, and a read of 4 KiB can hold hundreds."""
+
+_READ_BYTES = 4 * 1024
+_EAGER_READS = 8
+_CRUMB_PAUSE_S = 0.001
+"""Between two reads after the first few, so that crumbs come together."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +35,7 @@ class Answer:
 
 
 async def get(host: str, port: int, path: str, timeout: float) -> Answer | None:  # noqa: ASYNC109 - one bound over connecting, sending and reading
-    """GET `path`; None if no whole answer of at most MAX_BODY came within `timeout` seconds."""
+    """GET `path`; None if no whole answer within the bounds came within `timeout` seconds."""
     try:
         async with asyncio.timeout(timeout):
             family = socket.AF_INET6 if ":" in host else socket.AF_INET
@@ -38,23 +53,51 @@ async def _exchange(peer: socket.socket, host: str, port: int, path: str) -> Ans
     connection = h11.Connection(h11.CLIENT)
     await loop.sock_connect(peer, (host, port))
     await loop.sock_sendall(peer, _request(connection, host, port, path))
-    status, content_type, body = 0, "", b""
-    while len(body) <= MAX_BODY:
-        event = connection.next_event()
-        match event:
-            case h11.Response():
-                status = event.status_code
-                content_type = dict(event.headers).get(b"content-type", b"").decode("latin-1")
-            case h11.Data():
-                body += event.data
-            case h11.EndOfMessage():
-                return Answer(status, content_type, body)
-            case h11.NEED_DATA:
-                connection.receive_data(await loop.sock_recv(peer, _READ_BYTES))
-            case _:
-                # Interim responses only: what closes a connection raises.
-                continue
-    return None
+    answer = _Reading(connection)
+    reads = 0
+    while (whole := answer.read_on()) is None:
+        if reads:
+            # What is there is read without waiting, so that nothing else would have its turn.
+            await asyncio.sleep(0 if reads < _EAGER_READS else _CRUMB_PAUSE_S)
+        reads += 1
+        answer.receive(await loop.sock_recv(peer, _READ_BYTES))
+    return whole
+
+
+class _Reading:
+    """An answer that comes piece by piece."""
+
+    def __init__(self, connection: h11.Connection) -> None:
+        self._connection = connection
+        self._status, self._content_type, self._body = 0, "", bytearray()
+        self._received = self._parts = 0
+
+    def receive(self, data: bytes) -> None:
+        """Take in what was read; nothing: the peer has closed. Raises h11.ProtocolError."""
+        self._received += len(data)
+        if self._received > MAX_ANSWER:
+            raise h11.RemoteProtocolError("the answer is too long")
+        self._connection.receive_data(data)
+
+    def read_on(self) -> Answer | None:
+        """Return the answer if all of it was received. Raises h11.ProtocolError."""
+        while (event := self._connection.next_event()) is not h11.NEED_DATA:
+            match event:
+                case h11.Response():
+                    self._status = event.status_code
+                    types = dict(event.headers).get(b"content-type", b"")
+                    self._content_type = types.decode("latin-1")
+                case h11.EndOfMessage():
+                    return Answer(self._status, self._content_type, bytes(self._body))
+                case h11.Data():
+                    self._body += event.data
+                case _:
+                    # An interim response: what closes a connection raises by itself.
+                    pass
+            self._parts += 1
+            if self._parts > MAX_PARTS or len(self._body) > MAX_BODY:
+                raise h11.RemoteProtocolError("the answer has too many parts")
+        return None
 
 
 def _request(connection: h11.Connection, host: str, port: int, path: str) -> bytes:

@@ -31,6 +31,8 @@ _SIGNED_PACE = 1.0
 _COST_FACTOR = 10
 # Looking at all members of the session means looking at all processes: less often.
 _MEMBERS_PACE = 1.0
+# Of what one process listens on; a server has one or two.
+_MOST_ASKED = 16
 
 
 class HttpProbe:
@@ -128,10 +130,11 @@ async def _first_healthy(
     search: _Search, candidates: tuple[TcpSocket, ...], health_path: str, probe_timeout: float
 ) -> str | None:
     """The endpoint of the first that is healthy and provenly its own."""
+    asked = candidates[:_MOST_ASKED]
     answers = await asyncio.gather(
-        *(get(one.connect_host, one.port, health_path, probe_timeout) for one in candidates)
+        *(get(one.connect_host, one.port, health_path, probe_timeout) for one in asked)
     )
-    for listener, answer in zip(candidates, answers, strict=True):
+    for listener, answer in zip(asked, answers, strict=True):
         if is_healthy(answer) and await asyncio.to_thread(search.still_owns, listener):
             return listener.url
     return None

@@ -25,6 +25,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 
 from pool_service.adapters import vllm_mlx
+from pool_service.adapters.child_lines import lines_of
 from pool_service.adapters.runtime_search import Program, check_version, version_of
 from pool_service.core.errors import RuntimeUnavailable
 
@@ -182,7 +183,7 @@ async def _run(*command: str, lock: int, on_line: Callable[[str], None] = lambda
     last_lines: deque[str] = deque(maxlen=_LAST_LINES)
     assert process.stdout is not None
     try:
-        async for raw in process.stdout:
+        async for raw in lines_of(process.stdout):
             line = raw.decode(errors="replace").strip()
             if line:
                 last_lines.append(line)

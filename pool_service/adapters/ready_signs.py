@@ -48,6 +48,6 @@ class ReadySigns:
 
 
 def _is_ready(received: bytes) -> bool:
-    with suppress(ValueError, AttributeError):
+    with suppress(ValueError, AttributeError, RecursionError):
         return json.loads(received).get("ready") is True
     return False

@@ -35,6 +35,9 @@ _QUERY_TIMEOUT = 20.0
 _Stamp = tuple[int, int]
 # What a script's first two lines take at most; longer paths do not work either.
 _HEAD_BYTES = 4096
+# What installers write takes some hundred bytes.
+_LARGEST_SCRIPT = 16 * 1024
+_MOST_OUTPUT = 64 * 1024
 
 _USUAL_NAMES = frozenset(
     {"__name__", "argv", "endswith", "exit", "main", "re", "removesuffix", "sub", "sys"}
@@ -109,9 +112,13 @@ def is_usual_script(script: Path) -> bool:
     One with options behind its `#!`, or with lines of somebody's own, does something else.
     """
     try:
-        text = script.read_text()
+        with script.open("rb") as file:
+            content = file.read(_LARGEST_SCRIPT + 1)
+        text = content.decode()
         tree = ast.parse(text)
-    except (OSError, ValueError, SyntaxError):
+    except (OSError, ValueError, SyntaxError, RecursionError, MemoryError):
+        return False
+    if len(content) > _LARGEST_SCRIPT:
         return False
     head = text.partition("\n")[0][2:].split()
     has_options = len(head) > (2 if head and Path(head[0]).name == "env" else 1)
@@ -241,7 +248,7 @@ async def output_of(*command: str) -> str | None:
         finally:
             await _end(process)
         output.seek(0)
-        return output.read().decode(errors="replace") if code == 0 else None
+        return output.read(_MOST_OUTPUT).decode(errors="replace") if code == 0 else None
 
 
 async def _end(process: asyncio.subprocess.Process) -> None:

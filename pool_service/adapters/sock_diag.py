@@ -29,6 +29,7 @@ _SOCKET = struct.Struct("!B3xH2x16s44x4s")
 
 _ERROR = struct.Struct("=i")
 _LARGEST = 64 * 1024
+_ANSWER_TIMEOUT_S = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +50,7 @@ def listening_sockets(port: int | None = None) -> dict[int, Listening]:
     # No name of `socket` where there is no netlink.
     family = getattr(socket, "AF_NETLINK", -1)
     with socket.socket(family, socket.SOCK_RAW, _NETLINK_SOCK_DIAG) as netlink:
+        netlink.settimeout(_ANSWER_TIMEOUT_S)
         for wanted in (socket.AF_INET, socket.AF_INET6):
             netlink.send(request(wanted, port or 0))
             found.update(answers(netlink))

@@ -11,6 +11,7 @@ import shutil
 import socket
 import subprocess
 import tempfile
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -28,6 +29,7 @@ END_TIMEOUT = 5.0
 """Seconds for one to end after SIGKILL; one that hangs in the system may never do so."""
 
 _CHUNK = 64 * 1024
+_SHORTEST_WAIT_S = 0.001
 _TOLD_OF_FAILURE = 2000
 
 
@@ -73,6 +75,7 @@ class Waiting:
 
         log: a descriptor for what it writes from now on; timeout: in seconds.
         """
+        deadline = time.monotonic() + timeout
         self.channel.settimeout(timeout)
         try:
             line = json.dumps({"argv": argv}).encode() + b"\n"
@@ -83,16 +86,25 @@ class Waiting:
                 for said in self.hear():
                     if said.get("taken"):
                         return True
-        except (OSError, EOFError):
+                # All that it says together may not take longer either.
+                self.channel.settimeout(max(deadline - time.monotonic(), _SHORTEST_WAIT_S))
+                if time.monotonic() > deadline:
+                    return False
+        except (OSError, EOFError, ValueError):
             return False
 
     def hear(self) -> list[dict[str, Any]]:
-        """What it says next, and remember of that what is of use. Raises EOFError, OSError."""
+        """What it says next, and remember of that what is of use.
+
+        Raises EOFError, OSError, and ValueError where that is not what one of ours says.
+        """
         chunk = self.channel.recv(_CHUNK)
         if not chunk:
             raise EOFError
         *lines, self._received = (self._received + chunk).split(b"\n")
-        said = [json.loads(line) for line in lines]
+        said = [_message(line) for line in lines]
+        if len(self._received) > _CHUNK:
+            raise ValueError("it says more than any of ours does")
         for one in said:
             self.stamps = one.get("stamps", self.stamps)
             self.is_warm = one.get("warm", self.is_warm)
@@ -150,6 +162,17 @@ def begin(recipe: Recipe, state_dir: Path) -> Waiting | None:
         identity = identity_of(popen.pid) or Identity(popen.pid, 0, boot_id())
         undo.pop_all()
     return Waiting(recipe, nonce, work_dir, popen, identity, ours, output)
+
+
+def _message(line: bytes) -> dict[str, Any]:
+    """Return what a line says. Raises ValueError."""
+    try:
+        said = json.loads(line)
+    except RecursionError as error:
+        raise ValueError("it is nested too deep") from error
+    if not isinstance(said, dict) or not isinstance(said.get("stamps", {}), dict):
+        raise ValueError("it is no message")  # noqa: TRY004 - to whoever hears it is a bad value
+    return said
 
 
 def _changed(path: str, stamp: int) -> bool:

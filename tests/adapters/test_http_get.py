@@ -1,4 +1,8 @@
 import asyncio
+import contextlib
+import socket
+import threading
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
@@ -8,6 +12,8 @@ from pool_service.adapters.http_get import MAX_BODY, Answer, get
 
 LONG = 30.0
 SHORT = 0.1
+HELD_UP_S = 0.2
+"""More than any turn of the loop may take, also on a slow machine; a flood took it for ever."""
 
 Talk = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
@@ -141,3 +147,100 @@ async def test_cancelling_closes_the_connection() -> None:
         with pytest.raises(asyncio.CancelledError):
             await task
         await state.all_closed.wait()
+
+
+# --- peers that never come to an end ----------------------------------------------------------
+
+
+HEAD = b"HTTP/1.1 200 OK\r\n"
+CHUNKED = HEAD + b"Transfer-Encoding: chunked\r\n\r\n"
+BULK = 1000
+ENDLESS = {
+    "interim responses": (b"", b"HTTP/1.1 100 Continue\r\n\r\n" * BULK),
+    "interim responses with headers": (b"", b"HTTP/1.1 103 H\r\nLink: x\r\n\r\n" * BULK),
+    "headers": (HEAD, b"X: y\r\n" * BULK),
+    "one header": (HEAD + b"X: ", b"y" * BULK),
+    "folded lines of one header": (HEAD + b"X: y\r\n", b" y\r\n" * BULK),
+    "a status line": (b"HTTP/1.1 200 ", b"K" * BULK),
+    "empty lines": (b"", b"\r\n" * BULK),
+    "a body": (HEAD + b"\r\n", b"x" * BULK),
+    "small chunks": (CHUNKED, b"1\r\nx\r\n" * BULK),
+    "a chunk": (CHUNKED + b"fffffff\r\n", b"x" * BULK),
+    "the size of a chunk": (CHUNKED, b"0" * BULK),
+    "a chunk's extension": (CHUNKED + b"1;", b"x" * BULK),
+    "chunks with extensions": (CHUNKED, b"1;a=b\r\nx\r\n" * BULK),
+    "trailers": (CHUNKED + b"0\r\n", b"X: y\r\n" * BULK),
+}
+
+
+class Flood:
+    """A peer in a thread of its own, which sends as fast as it is read, and in small pieces."""
+
+    def __init__(self, first: bytes, more: bytes, piece: int) -> None:
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port = self._listener.getsockname()[1]
+        self._first, self._more, self._piece = first, more, piece
+        self._thread = threading.Thread(target=self._send, daemon=True)
+        self._thread.start()
+
+    def _send(self) -> None:
+        connection, _ = self._listener.accept()
+        with self._listener, connection, contextlib.suppress(OSError):
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            connection.recv(4096)
+            connection.sendall(self._first)
+            while True:
+                for start in range(0, len(self._more), self._piece):
+                    connection.sendall(self._more[start : start + self._piece])
+
+    def join(self) -> None:
+        self._thread.join(LONG)
+        assert not self._thread.is_alive(), "its connection was not closed"
+
+
+async def longest_pause(until: asyncio.Event) -> float:
+    """How long others waited for their turn at the most, until the event."""
+    longest, before = 0.0, time.thread_time()
+    while not until.is_set():
+        await asyncio.sleep(0)
+        now = time.thread_time()
+        # Of the loop's own thread: on a loaded machine the wall clock would tell of others.
+        longest, before = max(longest, now - before), now
+    return longest
+
+
+@pytest.mark.parametrize("piece", [100_000, 1], ids=["at once", "byte by byte"])
+@pytest.mark.parametrize("kind", ENDLESS)
+async def test_a_peer_that_never_ends_is_given_up_and_holds_up_nobody(
+    kind: str, piece: int
+) -> None:
+    flood, over = Flood(*ENDLESS[kind], piece), asyncio.Event()
+    watching = asyncio.create_task(longest_pause(over))
+    # Byte by byte it may take all the time that it is given; else its bytes are counted.
+    answer = await get("127.0.0.1", flood.port, "/", LONG if piece > 1 else 0.3)
+    over.set()
+    assert answer is None
+    assert await watching < HELD_UP_S
+    await asyncio.to_thread(flood.join)
+
+
+async def test_an_answer_that_comes_byte_by_byte_is_read() -> None:
+    async def talk(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        for byte in b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok":
+            writer.write(bytes([byte]))
+            await writer.drain()
+
+    async with peer(talk) as (_, port):
+        assert await get("127.0.0.1", port, "/", LONG) == Answer(200, "", b"ok")
+
+
+@pytest.mark.parametrize("size", [1000, MAX_BODY])
+async def test_an_answer_in_large_chunks_is_whole(size: int) -> None:
+    body = b"x" * size
+    chunks = b"".join(
+        b"%x\r\n%s\r\n" % (len(part), part)
+        for start in range(0, size, 4096)
+        if (part := body[start : start + 4096])
+    )
+    async with peer(says(CHUNKED + chunks + b"0\r\n\r\n")) as (_, port):
+        assert await get("127.0.0.1", port, "/", LONG) == Answer(200, "", body)
