@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from pool_service.adapters.child_lines import lines_of
+from pool_service.adapters.inherited import hand_down
 from pool_service.adapters.model_files import hub_cache, locate
 from pool_service.core.errors import FetchFailed, ModelRejected, PoolError
 from pool_service.ports import FetchProgress
@@ -128,6 +129,7 @@ class Downloader:
                 )
             except OSError as error:
                 return {"error": f"{interpreter} cannot be run: {error}"}
+            hand_down(process.pid)
             try:
                 return await _followed(process, download)
             finally:
