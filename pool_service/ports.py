@@ -7,8 +7,8 @@ raised is a bug, which the driver logs and turns into the failure of that step.
 from collections.abc import Callable, Collection
 from typing import Protocol
 
+from pool_service.core.activity import Activity
 from pool_service.core.types import (
-    Activity,
     Appraisal,
     ExitReport,
     Identity,
@@ -129,9 +129,12 @@ class Probe(Protocol):
         """
 
     async def use(
-        self, identity: Identity, plan: LaunchPlan, endpoint: str, probe_timeout: float
+        self, identity: Identity, plan: LaunchPlan | None, endpoint: str, probe_timeout: float
     ) -> Activity:
-        """How many requests it works on, and how long ago the last was."""
+        """How many requests it works on, and what tells whether it was used since the last look.
+
+        plan: None, and endpoint: empty, where that is not known.
+        """
 
     async def pulse(
         self,

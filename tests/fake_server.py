@@ -3,8 +3,9 @@
 
     python -S -E tests/fake_server.py serve 'fake/x?load=0.5&health=500' --port 8000
 
-It takes the real one's options (by their exact names) and answers as it does: /health,
-/v1/models, /v1/chat/completions, 404 for another model, the drain on SIGTERM;
+It takes the real one's options (by their exact names) and answers as it does: /health, /metrics,
+/v1/models, /v1/chat/completions (and /v1/responses as if it were that, which /health does not
+count), 404 for another model, the drain on SIGTERM;
 tests/whole/test_fake_is_like_the_real_one.py holds it to that. How it misbehaves is said in the
 model's name behind a "?", as name=value joined by "&" ("+" is a space), for each model apart:
 
@@ -101,6 +102,8 @@ class Server:
         self.queues = admission == "wait" or options.continuous_batching
         self.loaded_at = self.last_used_at = time.time()
         self.active = 0
+        self.metrics = options.enable_metrics
+        self.posts: dict[str, list[int]] = {}
         self.engine = threading.Lock()
         self.at_work = 0
         self.changed = threading.Condition()
@@ -264,8 +267,10 @@ class Server:
         elif path == "/v1/models":
             entry = {"id": self.model, "object": "model", "owned_by": "vllm-mlx"}
             send_json(connection, 200, {"object": "list", "data": [entry]})
-        elif path == "/v1/chat/completions" and method == "POST":
-            self.chat(connection, body)
+        elif path == "/metrics" and self.metrics:
+            send(connection, 200, self.metrics_text().encode(), "text/plain; version=0.0.4")
+        elif path in ("/v1/chat/completions", "/v1/responses") and method == "POST":
+            self.post(connection, path, body)
         else:
             send_json(connection, 404, {"detail": "Not Found"})
 
@@ -305,8 +310,36 @@ class Server:
             }
         return body
 
-    def chat(self, connection: socket.socket, body: bytes) -> None:
+    def metrics_text(self) -> str:
+        """Of requests what the real one tells, with its names."""
+        name, series = "vllm_mlx_http_requests", sorted(self.posts.items())
+        labels = 'method="POST",path='
+        lines = [f"# TYPE {name}_total counter"]
+        lines += [
+            f'{name}_total{{{labels}"{path}",status_code="200"}} {ended}.0'
+            for path, (_, ended) in series
+        ]
+        lines += [f"# TYPE {name}_in_flight gauge"]
+        lines += [f'{name}_in_flight{{method="GET",path="/health"}} 1.0']
+        lines += [f'{name}_in_flight{{{labels}"{path}"}} {now}.0' for path, (now, _) in series]
+        return "\n".join(lines) + "\n"
+
+    def post(self, connection: socket.socket, path: str, body: bytes) -> None:
+        """As the real one does: all are counted by the metrics, a chat by /health as well."""
+        counts = self.posts.setdefault(path, [0, 0])
+        with self.changed:
+            counts[0] += 1
+        try:
+            self.chat(connection, body, counted=path == "/v1/chat/completions")
+        finally:
+            with self.changed:
+                counts[0] -= 1
+                counts[1] += 1
+
+    def chat(self, connection: socket.socket, body: bytes, *, counted: bool) -> None:
         asked = json.loads(body)
+        if "input" in asked:
+            asked["messages"] = asked.pop("input")
         if "messages" not in asked:
             missing = {"type": "missing", "loc": ["body", "messages"], "msg": "Field required"}
             send_json(connection, 422, {"detail": [missing]})
@@ -314,10 +347,12 @@ class Server:
             detail = f"The model `{asked['model']}` does not exist."
             send_json(connection, 404, {"detail": f"{detail} Available model: `{self.model}`"})
         else:
-            self.use_engine(connection, asked)
+            self.use_engine(connection, asked, counted=counted)
 
-    def use_engine(self, connection: socket.socket, asked: dict[str, Any]) -> None:
-        self.count(1)
+    def use_engine(
+        self, connection: socket.socket, asked: dict[str, Any], *, counted: bool
+    ) -> None:
+        self.count(int(counted))
         try:
             if not self.engine.acquire(blocking=self.queues):
                 send_json(connection, 503, {"detail": "Engine is busy"})
@@ -327,12 +362,13 @@ class Server:
             finally:
                 self.engine.release()
         finally:
-            self.count(-1)
+            self.count(-int(counted))
 
     def count(self, change: int) -> None:
         with self.changed:
-            self.active += change
-            self.last_used_at = time.time()
+            if change:
+                self.active += change
+                self.last_used_at = time.time()
 
     def complete(self, connection: socket.socket, asked: dict[str, Any]) -> None:
         self.take(self.flags.get("grow", "0"))

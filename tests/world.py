@@ -14,8 +14,8 @@ from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
+from pool_service.core.activity import Activity
 from pool_service.core.types import (
-    Activity,
     Appraisal,
     Diagnosis,
     ExitReport,
@@ -68,7 +68,8 @@ class Script:
     else each fifth of a download takes `fetch`;
     dies: after its spawn, with `report`; ends_on: how long each signal takes to end it,
     NEVER if it is ignored; requests: in flight, None if it cannot be told; active_at: when
-    the last was on its endpoint, None if it does not say; answers: its
+    the last was on its endpoint, None if it does not say; wall_ahead: seconds by which a clock was
+    set since; served: how many it has answered, None if it does not say; answers: its
     health path; moves: whether anything of it progresses; forks: the process comes to be
     though the service dies in its spawn; raises: what the port's method of that name
     raises instead of what it promises.
@@ -89,6 +90,8 @@ class Script:
     ends_on: Mapping[StopSignal, float] = field(default_factory=dict)
     requests: int | None = 0
     active_at: float | None = None
+    wall_ahead: float = 0.0
+    served: float | None = None
     check: When = 0.0
     pulse: When = 0.0
     answers: bool = True
@@ -414,13 +417,18 @@ class World:
         return f"http://127.0.0.1:{identity.pid}" if process.alive else None
 
     async def use(
-        self, identity: Identity, plan: LaunchPlan, endpoint: str, probe_timeout: float
+        self, identity: Identity, plan: LaunchPlan | None, endpoint: str, probe_timeout: float
     ) -> Activity:
         process = self.processes[identity]
         await self._run("check", process, process.script.check)
-        last = process.script.active_at
+        script = process.script
+        last = script.active_at
         idle_for = None if last is None else asyncio.get_running_loop().time() - last
-        return Activity(process.script.requests, idle_for)
+        if idle_for is not None:
+            idle_for += script.wall_ahead
+        says_use = last is not None or script.served is not None
+        mark = (last, script.served) if says_use else None
+        return Activity(script.requests, idle_for, mark, served=bool(script.served))
 
     async def pulse(
         self,

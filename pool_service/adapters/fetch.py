@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 from pool_service.adapters.child_lines import lines_of
-from pool_service.adapters.inherited import hand_down
 from pool_service.adapters.model_files import hub_cache, locate
 from pool_service.core.errors import FetchFailed, ModelRejected, PoolError
 from pool_service.ports import FetchProgress
@@ -129,7 +128,6 @@ class Downloader:
                 )
             except OSError as error:
                 return {"error": f"{interpreter} cannot be run: {error}"}
-            hand_down(process.pid)
             try:
                 return await _followed(process, download)
             finally:

@@ -4,7 +4,7 @@ import json
 import math
 
 from pool_service.adapters.http_get import Answer
-from pool_service.core.types import Activity
+from pool_service.adapters.samples import as_number
 
 # As vllm-mlx (healthy), llama.cpp and vLLM's neighbours (ok) and others say it.
 _GOOD = frozenset({"healthy", "ok", "ready", "up", "pass", "running", "alive", "serving"})
@@ -29,23 +29,23 @@ def is_healthy(answer: Answer | None) -> bool:
     return status is True or (isinstance(status, str) and status.lower() in _GOOD)
 
 
-def reported_use(answer: Answer | None, wall: float) -> Activity | None:
-    """What it says of its use; None if it does not say how many requests are in flight.
+def reported_use(answer: Answer | None) -> tuple[float | None, float | None]:
+    """What it says of its use: how many requests are in flight, and the Unix time of the last.
 
-    wall: the Unix time in seconds at which it said so; its `last_used_at` is one, too.
+    None where it does not say, or says what cannot be.
     """
     if answer is None or answer.status != _HTTP_OK:
-        return None
+        return None, None
     try:
         fields = _fields(answer)
     except (ValueError, RecursionError):
-        return None
-    count, last = fields.get("active_requests"), fields.get("last_used_at")
-    if not isinstance(count, int) or isinstance(count, bool) or count < 0:
-        return None
-    if not isinstance(last, int | float) or isinstance(last, bool) or not math.isfinite(last):
-        return Activity(count)
-    return Activity(count, max(wall - last, 0.0))
+        return None, None
+    count, last = as_number(fields.get("active_requests")), as_number(fields.get("last_used_at"))
+    if count is not None and count < 0:
+        count = None
+    if last is not None and not math.isfinite(last):
+        last = None
+    return count, last
 
 
 def _fields(answer: Answer) -> dict[str, object]:

@@ -6,7 +6,9 @@ read at a pace.
 """
 
 import asyncio
+import contextlib
 import socket
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import h11
@@ -24,6 +26,8 @@ _EAGER_READS = 8
 _CRUMB_PAUSE_S = 0.001
 """Between two reads after the first few, so that crumbs come together."""
 
+_open_ports: set[int] = set()
+
 
 @dataclass(frozen=True, slots=True)
 class Answer:
@@ -34,26 +38,53 @@ class Answer:
     body: bytes
 
 
-async def get(host: str, port: int, path: str, timeout: float) -> Answer | None:  # noqa: ASYNC109 - one bound over connecting, sending and reading
-    """GET `path`; None if no whole answer within the bounds came within `timeout` seconds."""
+async def get(
+    host: str,
+    port: int,
+    path: str,
+    timeout: float,  # noqa: ASYNC109 - one bound over connecting, sending and reading
+    *,
+    most: int = MAX_BODY,
+) -> Answer | None:
+    """GET `path`; None if no whole answer within the bounds came within `timeout` seconds.
+
+    most: bytes of its body.
+    """
     try:
         async with asyncio.timeout(timeout):
             family = socket.AF_INET6 if ":" in host else socket.AF_INET
             # A bare one costs less than a transport with streams, and when it is closed
             # it is so at once: whoever counts the peer's connections next does not count it.
-            with socket.socket(family, socket.SOCK_STREAM) as peer:
+            with socket.socket(family, socket.SOCK_STREAM) as peer, _forgotten(peer):
                 peer.settimeout(0)
-                return await _exchange(peer, host, port, path)
+                return await _exchange(peer, host, port, path, most)
     except (OSError, TimeoutError, h11.ProtocolError):
         return None
 
 
-async def _exchange(peer: socket.socket, host: str, port: int, path: str) -> Answer | None:
+def own_ports() -> frozenset[int]:
+    """The local ports of the requests that are under way; from any thread."""
+    return frozenset(_open_ports)
+
+
+@contextlib.contextmanager
+def _forgotten(peer: socket.socket) -> Iterator[None]:
+    """Its port is no longer one of ours when it is closed."""
+    try:
+        yield
+    finally:
+        _open_ports.discard(peer.getsockname()[1])
+
+
+async def _exchange(
+    peer: socket.socket, host: str, port: int, path: str, most: int
+) -> Answer | None:
     loop = asyncio.get_running_loop()
     connection = h11.Connection(h11.CLIENT)
     await loop.sock_connect(peer, (host, port))
+    _open_ports.add(peer.getsockname()[1])
     await loop.sock_sendall(peer, _request(connection, host, port, path))
-    answer = _Reading(connection)
+    answer = _Reading(connection, most)
     reads = 0
     while (whole := answer.read_on()) is None:
         if reads:
@@ -67,15 +98,16 @@ async def _exchange(peer: socket.socket, host: str, port: int, path: str) -> Ans
 class _Reading:
     """An answer that comes piece by piece."""
 
-    def __init__(self, connection: h11.Connection) -> None:
+    def __init__(self, connection: h11.Connection, most: int) -> None:
         self._connection = connection
+        self._most = most
         self._status, self._content_type, self._body = 0, "", bytearray()
         self._received = self._parts = 0
 
     def receive(self, data: bytes) -> None:
         """Take in what was read; nothing: the peer has closed. Raises h11.ProtocolError."""
         self._received += len(data)
-        if self._received > MAX_ANSWER:
+        if self._received > self._most + MAX_ANSWER - MAX_BODY:
             raise h11.RemoteProtocolError("the answer is too long")
         self._connection.receive_data(data)
 
@@ -95,7 +127,10 @@ class _Reading:
                     # An interim response: what closes a connection raises by itself.
                     pass
             self._parts += 1
-            if self._parts > MAX_PARTS or len(self._body) > MAX_BODY:
+            if (
+                self._parts > MAX_PARTS * max(self._most // MAX_BODY, 1)
+                or len(self._body) > self._most
+            ):
                 raise h11.RemoteProtocolError("the answer has too many parts")
         return None
 

@@ -43,12 +43,19 @@ def filled(command: Sequence[str], names: Names) -> tuple[str, ...]:
     return tuple(_PLACEHOLDER.sub(lambda match: values[match[1]], part) for part in command)
 
 
-def with_options(command: Sequence[str], served_model_name: str) -> tuple[str, ...]:
+def with_options(
+    command: Sequence[str], served_model_name: str, *, metrics: bool = False
+) -> tuple[str, ...]:
     """A vllm-mlx template with the options that the pool relies on, unless it has them.
 
-    They follow `serve`, so that a `--` of the template does not make models of them.
+    metrics: it is known to have an option for them. They follow `serve`, so that a `--` of the
+    template does not make models of them.
     """
-    wanted = ((vllm_mlx.SERVED_MODEL_NAME, served_model_name), *vllm_mlx.OPTIONS)
+    wanted: tuple[tuple[str, ...], ...] = (
+        (vllm_mlx.SERVED_MODEL_NAME, served_model_name),
+        *vllm_mlx.OPTIONS,
+        *([(vllm_mlx.METRICS,)] if metrics else []),
+    )
     added = [part for option in wanted if _is_missing(command, option[0]) for part in option]
     at = command.index("serve") + 1 if "serve" in command else len(command)
     return (*command[:at], *added, *command[at:])

@@ -59,20 +59,6 @@ def listeners(pids: Iterable[int], port: int | None = None) -> tuple[TcpSocket, 
     return tuple(sorted(one for one in found if port is None or one.port == port))
 
 
-def established(pids: Iterable[int], port: int) -> int | None:
-    """How many connections these processes have on their `port`; None: it cannot be told."""
-    count = 0
-    for pid in pids:
-        try:
-            sockets = _sockets(pid, psutil.CONN_ESTABLISHED)
-        except psutil.NoSuchProcess:
-            continue
-        except (psutil.Error, OSError):
-            return None
-        count += sum(socket.port == port for socket in sockets)
-    return count
-
-
 def _look(port: int | None) -> Callable[[int], Iterable[TcpSocket]]:
     """What tells which sockets of a process listen now, at least those on `port`."""
     if sys.platform == "linux":

@@ -14,12 +14,14 @@ from urllib.parse import urlsplit
 
 import psutil
 
-from pool_service.adapters.health import is_healthy, reported_use
+from pool_service.adapters.health import is_healthy
 from pool_service.adapters.http_get import get
 from pool_service.adapters.identity import is_alive, member_pids
-from pool_service.adapters.listeners import TcpSocket, established, listeners
+from pool_service.adapters.listeners import TcpSocket, listeners
 from pool_service.adapters.ready_signs import ReadySigns
-from pool_service.core.types import Activity, Identity, LaunchPlan, Pulse
+from pool_service.adapters.use_look import use_of
+from pool_service.core.activity import Activity
+from pool_service.core.types import Identity, LaunchPlan, Pulse
 
 # Seconds between looks: a hundredth of the time waited so far, within these bounds. So it
 # adds about half a percent to a start, and a long load is not disturbed by many looks.
@@ -57,15 +59,10 @@ class HttpProbe:
             await _pause(search.pace(), sign)
 
     async def use(
-        self, identity: Identity, plan: LaunchPlan, endpoint: str, probe_timeout: float
+        self, identity: Identity, plan: LaunchPlan | None, endpoint: str, probe_timeout: float
     ) -> Activity:
-        """What the server itself says, else 0 requests if nobody is connected; see the port."""
-        url = urlsplit(endpoint)
-        host, port = url.hostname or "", url.port or 0
-        said = reported_use(await get(host, port, plan.health_path, probe_timeout), time.time())
-        if said is not None:
-            return said
-        return Activity(await asyncio.to_thread(_none_if_connected, identity, port))
+        """The largest of all that tells how busy it is; see the port."""
+        return await use_of(identity, plan, endpoint, probe_timeout)
 
     async def pulse(
         self,
@@ -138,14 +135,6 @@ async def _first_healthy(
         if is_healthy(answer) and await asyncio.to_thread(search.still_owns, listener):
             return listener.url
     return None
-
-
-def _none_if_connected(identity: Identity, port: int) -> int | None:
-    """0 if nothing can be in flight. A connection may be kept alive for later use: None."""
-    if not is_alive(identity):
-        return 0
-    count = established([identity.pid, *member_pids(identity.pid)], port)
-    return 0 if count == 0 else None
 
 
 def _progress(identity: Identity, log_path: str) -> tuple[float, ...]:

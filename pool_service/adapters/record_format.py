@@ -24,6 +24,7 @@ from pool_service.adapters.record_members import (
     to_number,
     to_text,
 )
+from pool_service.core.activity import UseSignals
 from pool_service.core.errors import (
     CrashLoop,
     ModelRejected,
@@ -173,6 +174,17 @@ def _from_plan(plan: LaunchPlan | None) -> dict[str, Any] | None:
         "served_model_name": plan.served_model_name,
         "nonce": plan.nonce,
         "kind": plan.kind,
+        "use": _from_use(plan.use),
+        "drains": plan.drains,
+    }
+
+
+def _from_use(use: UseSignals) -> dict[str, Any]:
+    return {
+        "path": use.path,
+        "gauges": use.gauges,
+        "counters": use.counters,
+        "counts_all": use.counts_all,
     }
 
 
@@ -277,6 +289,7 @@ def _to_settings(value: object) -> Settings:
 
 def _to_plan(value: object) -> LaunchPlan:
     of = Members(value)
+    kind, drains = of.optional("kind", to_text) or "", of.optional("drains", to_boolean)
     return LaunchPlan(
         argv=of.texts("argv"),
         environment=(),
@@ -284,7 +297,20 @@ def _to_plan(value: object) -> LaunchPlan:
         health_path=of.text("health_path"),
         served_model_name=of.text("served_model_name"),
         nonce=of.required("nonce", _to_nonce),
-        kind=of.optional("kind", to_text) or "",
+        kind=kind,
+        use=of.optional("use", _to_use) or UseSignals(),
+        # Earlier services did not say.
+        drains=kind == "vllm-mlx" if drains is None else drains,
+    )
+
+
+def _to_use(value: object) -> UseSignals:
+    of = Members(value)
+    return UseSignals(
+        path=of.text("path"),
+        gauges=of.texts("gauges"),
+        counters=of.texts("counters"),
+        counts_all=of.required("counts_all", to_boolean),
     )
 
 

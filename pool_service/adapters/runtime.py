@@ -7,7 +7,7 @@ installed, upgraded or removed meanwhile counts; its version is asked for once.
 import asyncio
 import os
 import secrets
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -34,10 +34,12 @@ from pool_service.adapters.runtime_search import (
     Program,
     check_version,
     interpreter_of,
+    release_of,
     search_configured,
     search_default,
     version_of,
 )
+from pool_service.core.activity import UseSignals
 from pool_service.core.errors import PoolError, RuntimeUnavailable
 from pool_service.core.types import LaunchPlan, Settings
 
@@ -52,7 +54,8 @@ class RuntimeOptions:
     {runtime_model}, {port} and {model}; kind: None is told by the program's name;
     health_path: answers 200 when the model is loaded; served_model_name: what requests must
     name, None is the model for vllm-mlx and the runtime model for others; provision: install
-    vllm-mlx at the first need; environment: variables that servers get besides.
+    vllm-mlx at the first need; environment: variables that servers get besides; drains: it
+    finishes what is in flight after SIGTERM, None is whether its kind is known to.
     """
 
     data_dir: Path
@@ -62,6 +65,12 @@ class RuntimeOptions:
     served_model_name: str | None = None
     provision: bool = False
     environment: tuple[tuple[str, str], ...] = ()
+    drains: bool | None = None
+
+    @property
+    def effective_drains(self) -> bool:
+        """Whether SIGTERM lets it finish what is in flight: as is set, else if it is known to."""
+        return self.effective_kind == "vllm-mlx" if self.drains is None else self.drains
 
     @property
     def effective_kind(self) -> Kind:
@@ -130,7 +139,8 @@ class CommandRuntime:
             raise replace(error, model=model) from error
         if settings.arguments:
             await self._check_arguments(program, model, settings)
-        return self._plan(program, model, settings)
+        version = await self._versions.of(program.path) if self.loads_from_disk else None
+        return self._plan(program, version, model, settings)
 
     def environment(
         self, settings: Settings, *, fetches: bool = False
@@ -211,14 +221,16 @@ class CommandRuntime:
                 model=model,
             )
 
-    def _plan(self, program: Program, model: str, settings: Settings) -> LaunchPlan:
+    def _plan(
+        self, program: Program, version: str | None, model: str, settings: Settings
+    ) -> LaunchPlan:
         options, runtime_model = self._options, settings.runtime_model
         port: int | None = None
         command = (str(program.path), *options.command[1:], *settings.arguments)
         if self.kind == "vllm-mlx":
             command += (vllm_mlx.TRUST,) if settings.trust_remote_code else ()
             served = options.served_model_name or "{model}"
-            command = with_options(command, served)
+            command = with_options(command, served, metrics=version is not None)
             served = option_value(command, vllm_mlx.SERVED_MODEL_NAME) or served
             told = vllm_mlx.CHOOSES_PORT
         else:
@@ -234,7 +246,15 @@ class CommandRuntime:
             served_model_name=filled((served,), names)[0],
             nonce=secrets.token_hex(16),
             kind=self.kind,
+            use=self._use_signals(command, version),
+            drains=options.effective_drains,
         )
+
+    def _use_signals(self, command: Sequence[str], version: str | None) -> UseSignals:
+        if self.kind == "vllm-mlx":
+            release = release_of(version) if version else None
+            return vllm_mlx.use_signals(release, with_metrics=vllm_mlx.METRICS in command)
+        return UseSignals()
 
 
 def _missing() -> RuntimeUnavailable:

@@ -188,14 +188,14 @@ def check_version(program: Program, version: str | None) -> None:
             f"or half installed?); name the program itself in [runtime] command, or run "
             f"'{INSTALL}'."
         )
-    if _release(version) < vllm_mlx.MINIMUM_VERSION:
+    if release_of(version) < vllm_mlx.MINIMUM_VERSION:
         raise RuntimeUnavailable(
             f"vllm-mlx {version} at '{program.path}' is too old, {wanted} or later is needed; "
             f"upgrade it there, or remove it and run '{INSTALL}'."
         )
 
 
-def _release(version: str) -> tuple[int, ...]:
+def release_of(version: str) -> tuple[int, ...]:
     """The numbers before any suffix: of 0.3.0rc1 these are 0, 3, 0."""
     match = re.match(r"\d+(?:\.\d+)*", version)
     numbers = [int(number) for number in match[0].split(".")] if match else []

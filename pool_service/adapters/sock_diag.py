@@ -1,4 +1,4 @@
-"""Linux's list of the TCP sockets that listen, as netlink's sock_diag tells it.
+"""Linux's list of the TCP sockets that listen or are connected, as netlink's sock_diag tells it.
 
 /proc/net/tcp says the same, but for it the kernel walks its table of all connections: 5 ms
 where there is much memory, against a twentieth of one.
@@ -17,15 +17,23 @@ _SOCK_DIAG_BY_FAMILY = 20
 _NLM_F_REQUEST, _NLM_F_DUMP = 0x1, 0x300
 _NLMSG_ERROR, _NLMSG_DONE = 2, 3
 _TCP_LISTEN = 10
+ESTABLISHED = 1
+CLOSE_WAIT = 8
+"""The peer will send no more, but may wait for an answer."""
+# Of clients also those that have sent their last: FIN_WAIT1 and FIN_WAIT2.
+_SERVER_STATES = 1 << ESTABLISHED | 1 << CLOSE_WAIT
+_CLIENT_STATES = _SERVER_STATES | 1 << 4 | 1 << 5
 
 _HEADER = struct.Struct("=IHHII")
 """Length, type, flags, sequence, port id."""
 
-_REQUEST = struct.Struct("=BBBxI2s46x")
-"""struct inet_diag_req_v2: family, protocol, extensions, states, the own port (0: any), no more."""
+_REQUEST = struct.Struct("=BBBxI2s2s44x")
+"""struct inet_diag_req_v2: family, protocol, extensions, states, the own and the peer's port (0:
+any), no more."""
 
-_SOCKET = struct.Struct("!B3xH2x16s44x4s")
-"""struct inet_diag_msg: family, the own port, the own address, and the inode."""
+_SOCKET = struct.Struct("!BB2xHH16s16s16x4s8x4s")
+"""struct inet_diag_msg: family, state, the ports and the addresses of both ends, the bytes that
+the process has not read, and the inode. The last two are in the byte order of the machine."""
 
 _ERROR = struct.Struct("=i")
 _LARGEST = 64 * 1024
@@ -53,20 +61,56 @@ def listening_sockets(port: int | None = None) -> dict[int, Listening]:
         netlink.settimeout(_ANSWER_TIMEOUT_S)
         for wanted in (socket.AF_INET, socket.AF_INET6):
             netlink.send(request(wanted, port or 0))
-            found.update(answers(netlink))
+            found.update(map(parse, answers(netlink)))
     return found
 
 
-def request(family: int, port: int = 0) -> bytes:
-    """The question for the listening sockets of one family, on one port or (0) on any."""
-    states = 1 << _TCP_LISTEN
-    body = _REQUEST.pack(family, socket.IPPROTO_TCP, 0, states, port.to_bytes(2, "big"))
+@dataclass(frozen=True, slots=True)
+class Connection:
+    """One end of a connection.
+
+    inode: 0 if no process has it: it waits to be accepted, or was closed; unread: bytes that
+    have come and that its process has not read.
+    """
+
+    state: int
+    host: str
+    port: int
+    peer_host: str
+    peer_port: int
+    inode: int
+    unread: int
+
+
+def connections(*, local_port: int = 0, peer_port: int = 0) -> list[Connection]:
+    """The ends of this network namespace with these ports, 0: any.
+
+    Of those with a local port that its process may still answer on. Raises OSError where that
+    is not told.
+    """
+    states = _SERVER_STATES if local_port else _CLIENT_STATES
+    found: list[Connection] = []
+    # No name of `socket` where there is no netlink.
+    family = getattr(socket, "AF_NETLINK", -1)
+    with socket.socket(family, socket.SOCK_RAW, _NETLINK_SOCK_DIAG) as netlink:
+        for wanted in (socket.AF_INET, socket.AF_INET6):
+            netlink.send(request(wanted, local_port, peer_port, states))
+            found += map(parse_connection, answers(netlink))
+    return found
+
+
+def request(
+    family: int, port: int = 0, peer_port: int = 0, states: int = 1 << _TCP_LISTEN
+) -> bytes:
+    """The question for the sockets of one family, on one port or (0) on any."""
+    ports = port.to_bytes(2, "big"), peer_port.to_bytes(2, "big")
+    body = _REQUEST.pack(family, socket.IPPROTO_TCP, 0, states, *ports)
     flags = _NLM_F_REQUEST | _NLM_F_DUMP
     return _HEADER.pack(_HEADER.size + len(body), _SOCK_DIAG_BY_FAMILY, flags, 0, 0) + body
 
 
-def answers(netlink: socket.socket) -> Iterator[tuple[int, Listening]]:
-    """What the kernel answers to one question. Raises OSError where it refuses."""
+def answers(netlink: socket.socket) -> Iterator[bytes]:
+    """What the kernel answers to one question, a socket each. Raises OSError where it refuses."""
     while True:
         for kind, body in messages(netlink.recv(_LARGEST)):
             if kind in (_NLMSG_ERROR, _NLMSG_DONE):
@@ -75,7 +119,7 @@ def answers(netlink: socket.socket) -> Iterator[tuple[int, Listening]]:
                 if number:
                     raise OSError(number, os.strerror(number))
                 return
-            yield parse(body)
+            yield body
 
 
 def messages(told: bytes) -> Iterator[tuple[int, bytes]]:
@@ -89,7 +133,24 @@ def messages(told: bytes) -> Iterator[tuple[int, bytes]]:
 
 def parse(body: bytes) -> tuple[int, Listening]:
     """The inode of a socket, and where it listens."""
-    family, port, address, inode = _SOCKET.unpack_from(body)
+    family, _, port, _, address, _, _, inode = _SOCKET.unpack_from(body)
     is_v6 = family == socket.AF_INET6
-    host = socket.inet_ntop(family, address if is_v6 else address[:4])
-    return int.from_bytes(inode, sys.byteorder), Listening(is_v6, host, port)
+    return int.from_bytes(inode, sys.byteorder), Listening(is_v6, _host(family, address), port)
+
+
+def parse_connection(body: bytes) -> Connection:
+    """One end of a connection."""
+    family, state, port, peer_port, address, peer, unread, inode = _SOCKET.unpack_from(body)
+    return Connection(
+        state=state,
+        host=_host(family, address),
+        port=port,
+        peer_host=_host(family, peer),
+        peer_port=peer_port,
+        inode=int.from_bytes(inode, sys.byteorder),
+        unread=int.from_bytes(unread, sys.byteorder),
+    )
+
+
+def _host(family: int, address: bytes) -> str:
+    return socket.inet_ntop(family, address if family == socket.AF_INET6 else address[:4])

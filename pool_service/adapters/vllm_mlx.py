@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from pool_service.adapters.diagnosis import describe_exit
 from pool_service.adapters.plain_runtime import PORT_TAKEN, quote
+from pool_service.core.activity import UseSignals
 from pool_service.core.types import Diagnosis
 
 PROGRAM = "vllm-mlx"
@@ -29,6 +30,11 @@ OPTIONS = (
     # Over 31 years: never unloads, but /health tells active_requests and last_used_at.
     (AUTO_UNLOAD, "1000000000"),
 )
+# Of requests that /health does not count: responses, embeddings, audio, rerank.
+METRICS = "--enable-metrics"
+_POSTS = '{method="POST"}'
+# Before 0.6.0 the count in flight leaves out streams.
+COUNTS_ALL_VERSION = (0, 6, 0)
 # Options that it refuses or silently drops beside --auto-unload-idle-seconds, or with
 # which that one means something else.
 NOT_WITH_AUTO_UNLOAD = (
@@ -42,6 +48,18 @@ TRUST = "--trust-remote-code"
 ENVIRONMENT = (("VLLM_MLX_SIMPLE_ENGINE_LOCK_ADMISSION", "wait"),)
 # What is not on disk is downloaded before: a start never hides it, nor asks the hub.
 OFFLINE = (("HF_HUB_OFFLINE", "1"),)
+
+
+def use_signals(version: tuple[int, ...] | None, *, with_metrics: bool) -> UseSignals:
+    """Where it tells how busy it is; version: None where that is not known."""
+    if not with_metrics:
+        return UseSignals()
+    return UseSignals(
+        path="/metrics",
+        gauges=(f"vllm_mlx_http_requests_in_flight{_POSTS}",),
+        counters=(f"vllm_mlx_http_requests_total{_POSTS}",),
+        counts_all=version is not None and version >= COUNTS_ALL_VERSION,
+    )
 
 
 @dataclass(frozen=True, slots=True)

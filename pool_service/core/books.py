@@ -7,11 +7,12 @@ few methods, so that what is shown, what is due and who is told stay in step.
 from dataclasses import replace
 
 from pool_service.core import steps
+from pool_service.core.activity import SeenUse
 from pool_service.core.catalogue import Catalogue
 from pool_service.core.deadlines import Deadlines
 from pool_service.core.errors import PoolError
 from pool_service.core.evictions import Evictions
-from pool_service.core.failures import model_unknown, name_taken, runtime_model_unlisted
+from pool_service.core.failures import model_unknown, name_taken
 from pool_service.core.holds import Holds
 from pool_service.core.limits import Limits
 from pool_service.core.replacement import Uses
@@ -71,6 +72,7 @@ class Books:
         self._in_haste = False
         self._timed_out: set[str] = set()
         self._vitality = dict[str, Vitality]()
+        self._seen_use = dict[str, SeenUse]()
         self._out: list[Command] = []
 
     def _put(self, server: Server, *, of_holds: bool = False) -> None:
@@ -86,6 +88,7 @@ class Books:
             self._busy_until.pop(server.model, None)
             self._unmeasured.discard(server.model)
             self._vitality.pop(server.model, None)
+            self._seen_use.pop(server.model, None)
             if before is not None and before.phase is Phase.READY:
                 self._want_again(server)
         if server.phase is not Phase.STARTING:
@@ -148,11 +151,11 @@ class Books:
         model = server.model
         if self._closing or server.serves or server.stop_cause in OUR_OWN_WISH:
             return
-        was = server.settings.named_by_caller if self._is_served(server) else ""
+        was = server.settings.runtime_model if server.settings.asked else ""
         for hold in self._holds.of(model):
             self._waiting.add(model, self._wait_of(model, hold, was))
         renewed = server.stop_cause is Cause.CEILING
-        if renewed or self._catalogue.settings_for(model, was).pinned:
+        if renewed or self._catalogue.settings_for(model).pinned:
             keep_alive = server.keep_alive if renewed else None
             ours = EnsureRequested(INTERNAL, model, keep_alive=keep_alive)
             self._waiting.add(model, self._wait_of(model, ours, was))
@@ -171,29 +174,14 @@ class Books:
         )
 
     def _is_served(self, server: Server) -> bool:
-        """Whether the catalogue still has this model, under this name, as what it runs."""
-        model, named = server.named, server.settings.named_by_caller
-        return self._catalogue.resolve(model) == model and self._catalogue.serves(model, named)
+        """Whether the catalogue still has this model, under this name."""
+        model = server.named
+        return self._catalogue.resolve(model) == model and self._catalogue.serves(model)
 
-    def _not_served(self, model: str, runtime_model: str = "") -> PoolError:
-        """Return the refusal for a model that is not, or no longer, served as `runtime_model`."""
+    def _no_longer_served(self, model: str) -> PoolError:
+        """What those are told who still want it."""
         meant = self._catalogue.resolve(model)
-        if meant != model:
-            return name_taken(model, meant)
-        if self._catalogue.serves(model):
-            return runtime_model_unlisted(model, runtime_model)
-        return model_unknown(model)
-
-    def _refuse_unserved(self, model: str) -> None:
-        """Answer everybody who waits for or holds what may no longer be started."""
-        if self._catalogue.resolve(model) != model or not self._catalogue.serves(model):
-            self._dismiss(model, self._not_served(model))
-        callers: list[Wait | HoldRequested] = [*self._waiting.of(model), *self._holds.of(model)]
-        for asked in callers:
-            named = asked.runtime_model
-            if not self._catalogue.serves(model, named):
-                self._waiting.leave(asked.ticket)
-                self._answer(asked.ticket, self._not_served(model, named))
+        return model_unknown(model) if meant == model else name_taken(model, meant)
 
     def _up_to_date(self, server: Server) -> Server:
         """As the configuration says it now; outdated if its process would have to be another."""
@@ -209,7 +197,8 @@ class Books:
         return replace(server, settings=now_said, keep_alive=keep_alive, outdated=False)
 
     def _settings_now(self, server: Server) -> Settings:
-        return self._catalogue.settings_for(server.model, server.settings.named_by_caller)
+        asked = server.settings.runtime_model if server.settings.asked else ""
+        return self._catalogue.settings_for(server.model, asked)
 
     def _server_of(self, model: str, generation: int) -> Server | None:
         """Whose process this is, under whatever name it goes now."""

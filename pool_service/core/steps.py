@@ -6,9 +6,9 @@ that the command names. Each carries the generation that it is about.
 
 from dataclasses import dataclass
 
+from pool_service.core.activity import Activity
 from pool_service.core.errors import PoolError
 from pool_service.core.types import (
-    Activity,
     Appraisal,
     ExitReport,
     Identity,

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum, auto
 
+from pool_service.core.activity import UseSignals
 from pool_service.core.errors import PoolError
 
 FOREVER = float("inf")
@@ -103,18 +104,6 @@ class Survey:
 
 
 @dataclass(frozen=True, slots=True)
-class Activity:
-    """What a look at a READY server showed of its use.
-
-    requests: how many it works on, None if it cannot be told, which is to be taken as busy;
-    idle_for: seconds since the last request on its endpoint, None if it does not say.
-    """
-
-    requests: int | None
-    idle_for: float | None = None
-
-
-@dataclass(frozen=True, slots=True)
 class Identity:
     """One process on one boot of one machine: a pid alone is used again.
 
@@ -138,10 +127,9 @@ class Settings:
     SIGTERM; stop_timeout: for each further step (SIGINT, then SIGKILL), and
     after SIGTERM where nothing can be in flight.
 
-    asked: a caller named the runtime model, and not the configured one. runtime: the name of
-    the runtime that serves it, empty for the default one; arguments and environment: what its
-    process gets besides; trust_remote_code: it may bring code of its own; download: an Ensure
-    may download it.
+    asked: a caller named the runtime model. runtime: the name of the runtime that serves
+    it, empty for the default one; arguments and environment: what its process gets besides;
+    trust_remote_code: it may bring code of its own; download: an Ensure may download it.
     recipe: a digest of all that decides what its process is, but for the runtime model.
 
     pinned: it goes neither when unused nor for others' room; preload: it is started with
@@ -169,20 +157,17 @@ class Settings:
     memory_ceiling: int | None = None
     groups: tuple[str, ...] = ()
 
-    @property
-    def named_by_caller(self) -> str:
-        """The runtime model that a caller named in place of the configured one, else empty."""
-        return self.runtime_model if self.asked else ""
-
 
 @dataclass(frozen=True, slots=True)
 class LaunchPlan:
-    """All that is needed to start one process and to know it as ready.
+    """All that is needed to start one process, to know it as ready, and to see its use.
 
     port: the port that it is told to take; None: it chooses one itself, and its
     own listening socket says which. nonce: random, in the process's environment
     and that of all that descends from it, so that they are known again. kind: of the
-    runtime, by which its end is understood; empty where that is not known.
+    runtime, by which its end is understood; empty where that is not known. use: where it
+    tells how busy it is; drains: after SIGTERM it takes no new request, finishes those in
+    flight, and ends.
     """
 
     argv: tuple[str, ...]
@@ -192,6 +177,8 @@ class LaunchPlan:
     served_model_name: str
     nonce: str
     kind: str = ""
+    use: UseSignals = field(default_factory=UseSignals)
+    drains: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,11 +2,12 @@
 
 from pool_service.core import lifecycle as life
 from pool_service.core import steps
+from pool_service.core.activity import Activity
 from pool_service.core.ceiling import Ceiling
 from pool_service.core.failures import pool_full, start_timeout
 from pool_service.core.placing import SURVEY
 from pool_service.core.requests import TimeReached
-from pool_service.core.types import Activity, Cause, Diagnosis, ExitReport, Phase, Server
+from pool_service.core.types import Cause, Diagnosis, ExitReport, Phase, Server
 
 LOG_PATIENCE = 1.0
 """Seconds for which the end of a start that took too long waits for its last lines."""

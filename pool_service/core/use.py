@@ -2,11 +2,12 @@
 
 from pool_service.core import lifecycle as life
 from pool_service.core import steps
+from pool_service.core.activity import Activity, SeenUse, last_use
 from pool_service.core.evictions import Eviction
 from pool_service.core.failures import in_use, runtime_model_conflict
 from pool_service.core.requests import Ensured
 from pool_service.core.supervision import Supervision
-from pool_service.core.types import FOREVER, Activity, Cause, Phase, Server
+from pool_service.core.types import FOREVER, Cause, Phase, Server
 from pool_service.core.vitality import judged
 
 BUSY_PAUSE = 1.0
@@ -80,9 +81,15 @@ class Use(Supervision):
 
     def _active(self, server: Server, activity: Activity, now: float) -> Server:
         """A request on its endpoint keeps it like an Ensure, and may be all that it gets."""
-        if activity.idle_for is None or now - activity.idle_for <= server.last_used_at:
+        seen = self._seen_use.get(server.model)
+        if seen is not None and seen.generation != server.generation:
+            seen = None
+        at = last_use(seen, activity, server.last_used_at, now)
+        if activity.mark is not None:
+            self._seen_use[server.model] = SeenUse(server.generation, now, activity.mark)
+        if at is None or at <= server.last_used_at:
             return server
-        server = life.used(server, None, now - activity.idle_for)
+        server = life.used(server, None, at)
         self._keep(server)
         return server
 

@@ -1,8 +1,9 @@
+import math
+
 import pytest
 
 from pool_service.adapters.health import is_healthy, reported_use
 from pool_service.adapters.http_get import Answer
-from pool_service.core.types import Activity
 
 JSON = "application/json"
 
@@ -50,19 +51,26 @@ def test_not_healthy(bad: Answer | None) -> None:
 
 
 def test_requests_in_flight_are_read_as_a_count_or_not_at_all() -> None:
-    assert reported_use(answer('{"active_requests": 2}'), 100.0) == Activity(2)
-    for body in ('{"active_requests": true}', '{"active_requests": -1}', "{}", "ok", "[1]"):
-        assert reported_use(answer(body), 100.0) is None
-    assert reported_use(answer('{"active_requests": 2}', status=500), 100.0) is None
-    assert reported_use(None, 100.0) is None
+    assert reported_use(answer('{"active_requests": 2}')) == (2.0, None)
+    assert reported_use(answer('{"active_requests": 0.5}')) == (0.5, None)
+    assert reported_use(answer(f'{{"active_requests": 1{"0" * 400}}}')) == (math.inf, None)
+    for value in ("true", "-1", '"1"', "null", "NaN", "-Infinity", "[1]", "{}"):
+        assert reported_use(answer(f'{{"active_requests": {value}}}')) == (None, None)
+    for body in ("{}", "ok", "[1]", "[" * 60000):
+        assert reported_use(answer(body)) == (None, None)
+    assert reported_use(answer('{"active_requests": 2}', status=500)) == (None, None)
+    assert reported_use(None) == (None, None)
 
 
 @pytest.mark.parametrize(
-    ("last_used_at", "idle_for"),
-    [("90.5", 9.5), ("100", 0.0), ("200", 0.0), ("true", None), ('"x"', None), ("NaN", None)],
+    ("last_used_at", "read"),
+    [
+        *(("90.5", 90.5), ("200", 200.0), ("-5", -5.0), ("true", None), ('"x"', None)),
+        *(("NaN", None), ("Infinity", None), (f"1{'0' * 400}", None)),
+    ],
 )
-def test_the_last_use_is_read_as_the_time_since_or_not_at_all(
-    last_used_at: str, idle_for: float | None
+def test_the_last_use_is_read_as_it_is_said_or_not_at_all(
+    last_used_at: str, read: float | None
 ) -> None:
     body = f'{{"active_requests": 0, "last_used_at": {last_used_at}}}'
-    assert reported_use(answer(body), 100.0) == Activity(0, idle_for)
+    assert reported_use(answer(body)) == (0.0, read)

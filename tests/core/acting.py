@@ -1,11 +1,11 @@
 """What the world could answer to a command of the core, as values."""
 
 from pool_service.core import steps
+from pool_service.core.activity import Activity
 from pool_service.core.errors import ModelRejected, PoolError, RuntimeUnavailable
 from pool_service.core.requests import HoldEnded, Surveyed
 from pool_service.core.types import (
     FOREVER,
-    Activity,
     Appraisal,
     Diagnosis,
     ExitReport,

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
 from pool_service.core import steps
+from pool_service.core.activity import Activity
 from pool_service.core.catalogue import Catalogue
 from pool_service.core.limits import Limits
 from pool_service.core.machine import Machine
@@ -26,7 +27,6 @@ from pool_service.core.requests import (
 )
 from pool_service.core.types import (
     FOREVER,
-    Activity,
     Diagnosis,
     Phase,
     Pulse,

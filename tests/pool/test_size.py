@@ -7,8 +7,9 @@ from dataclasses import replace
 import pytest
 
 from pool_service.core import steps
+from pool_service.core.activity import Activity
 from pool_service.core.placing import LOOKED_AT
-from pool_service.core.types import FOREVER, Activity, Phase, Pulse, Server, Survey
+from pool_service.core.types import FOREVER, Phase, Pulse, Server, Survey
 from tests.pool.effort import Effort
 from tests.pool.holds import holding
 from tests.pool.running import LIMITS, Running, running

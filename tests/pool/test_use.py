@@ -111,6 +111,53 @@ async def test_requests_straight_to_the_endpoint_keep_a_server_without_an_ensure
         assert run.phase("m") is None
 
 
+@pytest.mark.parametrize("ahead", [3600.0, -3600.0, -1e9])
+async def test_a_clock_that_is_set_neither_keeps_an_unused_server_nor_ends_a_used_one(
+    ahead: float,
+) -> None:
+    async with running(keep_alive=300.0) as run:
+        direct = Script(active_at=0.0, served=0.0)
+        run.world.script("m", direct)
+        await run.pool.ensure("m")
+        direct.wall_ahead = ahead
+        # Used once in each keep alive, by who does not ask the pool.
+        for _ in range(4):
+            await asyncio.sleep(250)
+            direct.active_at, direct.served = now(), (direct.served or 0) + 1
+            assert run.phase("m") is Phase.READY
+        # Whatever it says of the age, it does not change any more.
+        await asyncio.sleep(601)
+        assert run.phase("m") is None
+
+
+async def test_requests_that_only_a_counter_tells_of_keep_a_server() -> None:
+    async with running(keep_alive=300.0) as run:
+        direct = Script(served=0.0)
+        run.world.script("m", direct)
+        await run.pool.ensure("m")
+        for served in range(1, 10):
+            await asyncio.sleep(290)
+            direct.served = float(served)
+        assert run.phase("m") is Phase.READY
+        await asyncio.sleep(601)
+        assert run.phase("m") is None
+
+
+async def test_a_look_that_finds_a_server_busy_counts_as_a_use() -> None:
+    async with running(keep_alive=300.0, min_residency=10.0) as run:
+        busy = Script(requests=1)
+        run.world.script("m", busy)
+        await run.pool.ensure("m")
+        await asyncio.sleep(200)
+        with pytest.raises(ServerInUse):
+            await run.pool.evict("m")
+        busy.requests = 0
+        await asyncio.sleep(299)
+        assert run.phase("m") is Phase.READY
+        await asyncio.sleep(2)
+        assert run.phase("m") is None
+
+
 async def test_an_eviction_of_what_is_idle_spares_what_was_just_asked_directly() -> None:
     async with running(min_residency=10.0) as run:
         direct = Script()

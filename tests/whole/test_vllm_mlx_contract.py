@@ -1,100 +1,32 @@
 """What the pool relies on in the real vllm-mlx; a version that breaks it is noticed here."""
 
 import asyncio
-import http.client
 import json
 import resource
 import shutil
 import signal
 import socket
 import time
-from collections.abc import AsyncIterator, Callable
-from contextlib import closing
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from demo.checkpoints import write_tiny_llama, write_tiny_vlm
-from pool_service.adapters.logs import LogStore
+from demo.checkpoints import write_tiny_vlm
 from pool_service.adapters.probe import HttpProbe
-from pool_service.adapters.processes import LocalProcesses
-from pool_service.adapters.runtime import CommandRuntime, RuntimeOptions
-from pool_service.adapters.runtimes import diagnose_of
+from pool_service.adapters.runtime import CommandRuntime
 from pool_service.core.types import (
     Diagnosis,
-    ExitReport,
-    Identity,
-    LaunchPlan,
     Settings,
     StopSignal,
 )
+from tests.whole.runs import MODEL, PROBE_TIMEOUT, Runs, ask
 
 pytestmark = pytest.mark.whole
 
-MODEL = "vllm-mlx/a model"
-OFFLINE = (("HF_HUB_OFFLINE", "1"),)
-PROBE_TIMEOUT = 10.0
 REJECTED = Diagnosis.MODEL_REJECTED
-
-
-class Runs:
-    """Starts the real program as the pool does."""
-
-    def __init__(self, root: Path) -> None:
-        self.options = RuntimeOptions(data_dir=root, environment=OFFLINE)
-        self.processes = LocalProcesses(
-            root / "state",
-            LogStore(root / "state"),
-            diagnose_of=diagnose_of,
-        )
-        self.identities: list[Identity] = []
-
-    async def start(self, runtime_model: str, *more: str) -> tuple[Identity, LaunchPlan]:
-        options = replace(self.options, command=(*self.options.command, *more))
-        plan = await CommandRuntime(options).prepare(MODEL, Settings(runtime_model))
-        spawned = await self.processes.spawn(MODEL, 1, plan)
-        self.identities.append(spawned.identity)
-        return spawned.identity, plan
-
-    async def ready(self, runtime_model: Path, *more: str) -> tuple[Identity, LaunchPlan, str]:
-        identity, plan = await self.start(str(runtime_model), *more)
-        endpoint = await HttpProbe().ready(identity, plan, PROBE_TIMEOUT)
-        assert endpoint, await self.processes.exited(identity)
-        return identity, plan, endpoint
-
-    async def failure(self, runtime_model: str, *more: str) -> ExitReport:
-        identity, _ = await self.start(runtime_model, *more)
-        return await self.processes.exited(identity)
-
-    async def close(self) -> None:
-        for identity in self.identities:
-            await self.processes.signal(identity, StopSignal.KILL)
-            await self.processes.exited(identity)
-            await self.processes.sweep(identity)
-
-
-@pytest.fixture
-async def runs(tmp_path: Path) -> AsyncIterator[Runs]:
-    the_runs = Runs(tmp_path)
-    yield the_runs
-    await the_runs.close()
-
-
-@pytest.fixture
-def llama(tmp_path: Path) -> Path:
-    write_tiny_llama(tmp_path / "llama")
-    return tmp_path / "llama"
-
-
-def ask(endpoint: str, path: str, body: object = None) -> tuple[int, Any]:
-    host = endpoint.removeprefix("http://")
-    with closing(http.client.HTTPConnection(host, timeout=60)) as connection:
-        headers = {"Content-Type": "application/json"}
-        connection.request("POST" if body else "GET", path, json.dumps(body), headers)
-        response = connection.getresponse()
-        return response.status, json.loads(response.read())
 
 
 def chat(endpoint: str, model: str, tokens: int = 5) -> tuple[int, Any]:

@@ -1,0 +1,153 @@
+"""Claims about which connections to a server are a use of it."""
+
+import os
+import socket
+import sys
+from contextlib import ExitStack
+
+import pytest
+
+from pool_service.adapters.connections import Ends, connected, in_use, is_arriving, is_connected
+from pool_service.adapters.sock_diag import CLOSE_WAIT, ESTABLISHED, Connection
+
+on_linux = pytest.mark.skipif(sys.platform != "linux", reason="netlink is Linux's")
+PORT, PEER = 8000, 50_000
+FIN_WAIT = 5
+NOBODY = 2**22 + 1
+
+
+def end(state: int = ESTABLISHED, host: str = "127.0.0.1", **more: int) -> Connection:
+    fields = {"inode": 10, "unread": 0, **more}
+    return Connection(state, host, PORT, host, PEER, **fields)
+
+
+def client(state: int = ESTABLISHED, host: str = "127.0.0.1", inode: int = 20) -> Connection:
+    return Connection(state, host, PEER, host, PORT, inode, 0)
+
+
+def used(
+    server: Connection,
+    *clients: Connection,
+    own: set[int] | None = None,
+    ports: tuple[int, ...] = (),
+) -> bool:
+    ends = Ends((server,), clients, frozenset(own or ()), frozenset(ports))
+    return bool(list(in_use(ends)))
+
+
+@pytest.mark.parametrize(
+    ("server", "its_client"),
+    [
+        (end(), client()),
+        # Its client sent all that it had to say, and waits for the answer.
+        (end(CLOSE_WAIT), client(FIN_WAIT)),
+        # Elsewhere, so that nothing of it is known.
+        (end(host="10.0.0.9"), None),
+        (end(CLOSE_WAIT, host="10.0.0.9"), None),
+        # The other end as IPv4 within IPv6 shows it.
+        (end(host="::ffff:127.0.0.1"), client()),
+        (end(CLOSE_WAIT, host="::ffff:127.0.0.1"), client(FIN_WAIT)),
+        # In the queue, taken by nobody yet.
+        (end(inode=0), client()),
+    ],
+)
+def test_a_connection_whose_client_may_wait_is_a_use(
+    server: Connection, its_client: Connection | None
+) -> None:
+    assert used(server, *([its_client] if its_client else []))
+
+
+@pytest.mark.parametrize(
+    ("server", "its_client"),
+    [
+        (end(CLOSE_WAIT), None),
+        (end(CLOSE_WAIT), client(FIN_WAIT, inode=0)),
+        (end(CLOSE_WAIT, host="::ffff:127.0.0.1"), None),
+        (end(CLOSE_WAIT, host="::1"), None),
+    ],
+)
+def test_one_whose_client_is_gone_is_none(
+    server: Connection, its_client: Connection | None
+) -> None:
+    assert not used(server, *([its_client] if its_client else []))
+
+
+def test_what_the_server_itself_or_the_pool_opened_is_none() -> None:
+    assert not used(end(), client(), own={20})
+    assert used(end(), client(), own={10})
+    assert not used(end(), client(), ports=(PEER,))
+    assert not used(end(CLOSE_WAIT), client(FIN_WAIT), own={20})
+
+
+def test_a_request_that_was_not_read_is_arriving() -> None:
+    assert is_arriving(end(inode=0))
+    assert is_arriving(end(unread=1))
+    assert is_arriving(end(CLOSE_WAIT, unread=2))
+    assert not is_arriving(end())
+    # That is the end of what its client sends.
+    assert not is_arriving(end(CLOSE_WAIT, unread=1))
+
+
+# --- with real sockets ---------------------------------------------------------------------
+
+
+def by_netlink(port: int) -> bool:
+    return bool(connected({port}, [NOBODY]))
+
+
+@on_linux
+@pytest.mark.parametrize(
+    ("family", "host", "to"),
+    [
+        (socket.AF_INET, "127.0.0.1", "127.0.0.1"),
+        (socket.AF_INET, "0.0.0.0", "127.0.0.1"),
+        (socket.AF_INET6, "::1", "::1"),
+        (socket.AF_INET6, "::", "127.0.0.1"),
+        (socket.AF_INET6, "::", "::1"),
+    ],
+)
+def test_a_connection_is_seen_from_its_queue_until_its_client_is_gone(
+    family: socket.AddressFamily, host: str, to: str
+) -> None:
+    with socket.create_server((host, 0), family=family, dualstack_ipv6=host == "::") as server:
+        port = server.getsockname()[1]
+        assert not by_netlink(port)
+        with socket.create_connection((to, port)) as peer:
+            (queued,) = connected({port}, [NOBODY])
+            assert is_arriving(queued)
+            accepted, _ = server.accept()
+            with accepted:
+                (quiet,) = connected({port}, [NOBODY])
+                assert not is_arriving(quiet)
+                peer.sendall(b"GET")
+                assert all(map(is_arriving, connected({port}, [NOBODY])))
+                accepted.recv(10)
+                peer.shutdown(socket.SHUT_WR)
+                assert by_netlink(port)
+                peer.close()
+                assert not by_netlink(port)
+
+
+@on_linux
+def test_what_the_process_itself_opened_does_not_count() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        with socket.create_connection(("127.0.0.1", port)), server.accept()[0]:
+            assert by_netlink(port)
+            assert connected({port}, [os.getpid()]) == ()
+            assert is_connected({port}, [os.getpid()]) is False
+
+
+@on_linux
+def test_of_very_many_none_is_left_out() -> None:
+    with ExitStack() as stack:
+        server = stack.enter_context(socket.create_server(("127.0.0.1", 0), backlog=600))
+        address = server.getsockname()
+        for _ in range(500):
+            stack.enter_context(socket.create_connection(address))
+        assert len(connected({address[1]}, [NOBODY])) == 500
+        assert connected({address[1]}, [os.getpid()]) == ()
+
+
+def test_of_a_process_that_is_gone_nothing_is_connected() -> None:
+    assert is_connected({80}, [NOBODY]) is False
