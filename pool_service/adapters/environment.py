@@ -5,7 +5,11 @@ WEB_CONCURRENCY ends vllm-mlx, VLLM_MLX_MCP_CONFIG starts programs,
 MLX_LM_TRUST_REMOTE_CODE runs the model's code, PYTHONPATH and PYTHONSTARTUP run others'.
 """
 
+from collections import ChainMap
 from collections.abc import Iterable, Mapping
+
+from pool_service.core.errors import RuntimeUnavailable
+from pool_service.paths import PathFlaw, absolute, home_directory
 
 _NAMES = frozenset(
     {
@@ -31,6 +35,16 @@ _PREFIXES = (
 # Variables under an allowed prefix that let a model bring code of its own.
 _NEVER = ("TRUST_REMOTE_CODE", "ALLOW_CODE_EVAL")
 
+# In this order, since a later one may name an earlier: where the hub's library keeps its files.
+_CACHES = ("XDG_CACHE_HOME", "HF_HOME", "HUGGINGFACE_HUB_CACHE", "HF_HUB_CACHE")
+_OTHER_PATHS = (
+    *("HUGGINGFACE_ASSETS_CACHE", "HF_ASSETS_CACHE", "HF_TOKEN_PATH", "HF_XET_CACHE"),
+    *("HF_MODULES_CACHE", "HF_DATASETS_CACHE", "TMPDIR"),
+    *("SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"),
+)
+# Who reads these takes an empty one for a value: a relative path, an address without a host.
+_EMPTY_IS_UNSET = (*_CACHES, *_OTHER_PATHS, "HF_ENDPOINT")
+
 _ALWAYS = {
     # A line is in the log when it was written, also the last one before a crash.
     "PYTHONUNBUFFERED": "1",
@@ -49,6 +63,35 @@ def scrubbed(
     for variables in additional:
         environment.update(variables)
     return tuple(sorted(environment.items()))
+
+
+def with_absolute_paths(
+    environment: Iterable[tuple[str, str]], inherited: Mapping[str, str]
+) -> tuple[tuple[str, str], ...]:
+    """Return the environment with each path in it made absolute; empty ones are left out.
+
+    Else the service, a download and a server, which run in three directories, would each look
+    elsewhere. inherited: what `$NAME` may name besides. Raises RuntimeUnavailable for one that
+    says where models are and means no path.
+    """
+    result = {name: text for name, text in environment if text or name not in _EMPTY_IS_UNSET}
+    home = home_directory(result)
+    # A runtime takes any HOME as it is, also one that is empty or relative.
+    if "HOME" in result and home is not None:
+        result["HOME"] = str(home)
+    everything = ChainMap(result, dict(inherited))
+    for name in (*_CACHES, *_OTHER_PATHS):
+        if name not in result:
+            continue
+        try:
+            result[name] = str(absolute(result[name], everything))
+        except PathFlaw as flaw:
+            if name in _CACHES:
+                raise RuntimeUnavailable(
+                    f"Models cannot be looked for: {name} {flaw}. Correct it where the service is "
+                    "started, and start it again, or in the environment that is configured."
+                ) from flaw
+    return tuple(sorted(result.items()))
 
 
 def _allowed(name: str) -> bool:

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import errno
 import json
 import os
 import signal
@@ -12,7 +13,7 @@ from typing import Any
 
 from pool_service.adapters.child_lines import lines_of
 from pool_service.adapters.model_files import hub_cache, locate
-from pool_service.core.errors import FetchFailed, ModelRejected, PoolError
+from pool_service.core.errors import FetchFailed, ModelRejected, PoolError, RuntimeUnavailable
 from pool_service.ports import FetchProgress
 
 AT_ONCE = 2
@@ -31,9 +32,20 @@ _REFUSALS = {
 }
 _REMEDIES = {
     "disk": "Free some space",
-    "library": "Install huggingface_hub for the runtime",
     "network": "Look at the network",
 }
+# What is the same at each further try, until somebody changes how the service is set up.
+_OBSTACLES = {
+    "library": "Install huggingface_hub for the runtime",
+    "interpreter": "Install the runtime again",
+    "endpoint": "Set HF_ENDPOINT of the service to an address such as https://hub.example.com, or "
+    "unset it, and start the service again",
+    "token": "Correct HF_TOKEN of the service, and start it again",
+    "place": "Let the service's user write to the model cache (HF_HOME), or name another one",
+    "offline": "Unset HF_HUB_OFFLINE and TRANSFORMERS_OFFLINE for the service and start it again, "
+    "or copy the files into the model cache",
+}
+_PASSING = frozenset({errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE})
 # Models are downloaded for who asked for them, and of nothing else is told.
 _SILENT = {"HF_HUB_DISABLE_TELEMETRY": "1"}
 
@@ -76,11 +88,15 @@ class Downloader:
         interpreter: a Python that has huggingface_hub; environment: all that it gets. Nothing
         is to be done for a path. Cancelling gives it up, unless others want it too, and keeps
         the files that are whole. Raises FetchFailed, or ModelRejected where there is no such
-        model, or where it cannot be loaded with what the hub has of it.
+        model, or where it cannot be loaded with what the hub has of it; RuntimeUnavailable
+        where the service is set up so that nothing can be downloaded.
         """
         if Path(runtime_model).is_absolute():
             return
-        key = runtime_model, hub_cache(dict(environment))
+        cache = hub_cache(dict(environment))
+        if cache is None:
+            raise _without_home(model, runtime_model)
+        key = runtime_model, cache
         download = self._downloads.get(key)
         if download is None:
             download = self._downloads[key] = _Download()
@@ -89,11 +105,14 @@ class Downloader:
         elif download.last is not None:
             progress(*download.last)
         result = await self._share(key, download, progress)
+        files = await asyncio.to_thread(locate, runtime_model, dict(environment))
+        is_complete = files is not None and files.complete
+        if result.get("kind") == "offline" and is_complete:
+            return
         if "ok" not in result:
             raise _failure(model, runtime_model, result)
-        files = await asyncio.to_thread(locate, runtime_model, dict(environment))
         # Else it would be looked for and fetched again without end.
-        if files is None or not files.complete:
+        if not is_complete:
             raise _useless(model, runtime_model)
 
     async def _share(
@@ -127,7 +146,8 @@ class Downloader:
                     start_new_session=True,
                 )
             except OSError as error:
-                return {"error": f"{interpreter} cannot be run: {error}"}
+                kind = "" if error.errno in _PASSING else "interpreter"
+                return {"error": f"{interpreter} cannot be run: {error}", "kind": kind}
             try:
                 return await _followed(process, download)
             finally:
@@ -174,10 +194,21 @@ def _failure(model: str, runtime_model: str, result: dict[str, Any]) -> PoolErro
         words = f"{runtime_model!r} cannot be downloaded: {_REFUSALS[kind]}."
         return ModelRejected(words, model=model)
     why = str(result.get("error", "")).rstrip(".")
+    if kind in _OBSTACLES:
+        words = f"{runtime_model!r} cannot be downloaded: {why}. {_OBSTACLES[kind]}."
+        return RuntimeUnavailable(words, model=model)
     remedy = _REMEDIES.get(kind, "Put that right")
     return FetchFailed(
         f"The download of {runtime_model!r} failed: {why}. {remedy} and try again; files that "
         "are whole are kept.",
+        model=model,
+    )
+
+
+def _without_home(model: str, runtime_model: str) -> RuntimeUnavailable:
+    return RuntimeUnavailable(
+        f"{runtime_model!r} cannot be downloaded: there is no directory for it, since the "
+        "service's user has no home directory. Set HF_HOME for the service, and start it again.",
         model=model,
     )
 

@@ -29,14 +29,27 @@ CLEAR = "clear"
 
 # By name: which HTTP library is beneath differs from version to version.
 KINDS = {
+    "OfflineModeIsEnabled": "offline",
     "GatedRepoError": "refused",
     "RepositoryNotFoundError": "absent",
     "RevisionNotFoundError": "absent",
     "HFValidationError": "absent",
     "ImportError": "library",
+    "UnsupportedProtocol": "endpoint",
+    "InvalidURL": "endpoint",
+    "MissingSchema": "endpoint",
+    "InvalidSchema": "endpoint",
+    # What is no ASCII cannot be in the head of a request.
+    "UnicodeEncodeError": "token",
+    "LocalProtocolError": "token",
 }
 STATUSES = {401: "refused", 403: "refused", 404: "absent"}
 NUMBERS = {errno.ENOSPC: "disk", errno.EDQUOT: "disk"}
+NUMBERS |= dict.fromkeys(
+    (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST), "place"
+)
+# What the library has in Rust gives no number, and a URL is read where it is imported.
+WORDS = {"No space left": "disk", "Invalid IPv6 URL": "endpoint"}
 CONNECTION = {"HTTPError", "RequestException", "ConnectionError", "TimeoutError"}
 
 
@@ -128,13 +141,12 @@ def causes(error: BaseException | None) -> Iterator[BaseException]:
 
 
 def kind_of(failure: BaseException) -> str:
-    """What is to blame: absent, refused, disk, library, network or other."""
+    """What is to blame: One of KINDS, STATUSES and NUMBERS, or network, or other."""
     for error in causes(failure):
         kind = kind_alone(error)
         if kind:
             return kind
-    # Words, since what the library has in Rust gives no number.
-    return "disk" if "No space left" in str(failure) else "other"
+    return next((kind for words, kind in WORDS.items() if words in str(failure)), "other")
 
 
 def kind_alone(error: BaseException) -> str:

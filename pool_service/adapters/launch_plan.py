@@ -8,6 +8,7 @@ from typing import Literal
 
 from pool_service.adapters import vllm_mlx
 from pool_service.core.errors import ModelRejected
+from pool_service.paths import begins_a_path
 
 Kind = Literal["vllm-mlx", "plain"]
 
@@ -75,13 +76,13 @@ def check_names(model: str, runtime_model: str) -> None:
     """Raise ModelRejected for what can never be loaded, whatever the runtime.
 
     The process runs in an empty directory of its own and without a shell: a relative path
-    leads nowhere there, and nobody expands a `~`.
+    leads nowhere there, and nobody expands a `~` or a variable.
     """
     for name in (model, runtime_model):
         if name.startswith("-"):
             why = "it begins with '-' and would be taken for an option"
             raise ModelRejected(f"The model {name!r} cannot be loaded: {why}.", model=model)
-    if runtime_model in (".", "..") or runtime_model.startswith(("./", "../", "~")):
+    if begins_a_path(runtime_model):
         why = "a path must be absolute, since the runtime does not run in your directory"
         raise ModelRejected(f"The model {runtime_model!r} cannot be loaded: {why}.", model=model)
 

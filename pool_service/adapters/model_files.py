@@ -13,9 +13,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pool_service.adapters.weight_files import weight_files
+from pool_service.paths import absolute, home_directory
 
 WEIGHT_SUFFIXES = frozenset({".safetensors", ".gguf", ".npz", ".bin", ".pt", ".pth"})
 INDEX = "model.safetensors.index.json"
+_CACHES = {
+    "HF_HUB_CACHE": "",
+    "HUGGINGFACE_HUB_CACHE": "",
+    "HF_HOME": "hub",
+    "XDG_CACHE_HOME": "huggingface/hub",
+}
 LARGEST_JSON = 64 * 1024 * 1024
 """Bytes; the index of the largest models is some megabytes."""
 
@@ -75,21 +82,21 @@ def read_within(file: Path, most: int) -> bytes:
     return content
 
 
-def hub_cache(environment: Mapping[str, str]) -> Path:
-    """The directory of the hub's cache, by the variables that huggingface_hub reads."""
-    for name in ("HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE"):
+def hub_cache(environment: Mapping[str, str]) -> Path | None:
+    """Return the directory of the hub's cache, by the variables that huggingface_hub reads.
+
+    None: none of them is set, and no home directory is known. Raises PathFlaw.
+    """
+    for name, below in _CACHES.items():
         if environment.get(name):
-            return Path(environment[name]).expanduser()
-    if environment.get("HF_HOME"):
-        return Path(environment["HF_HOME"]).expanduser() / "hub"
-    home = Path(environment.get("HOME") or Path.home())
-    caches = Path(environment.get("XDG_CACHE_HOME") or home / ".cache").expanduser()
-    return caches / "huggingface" / "hub"
+            return absolute(environment[name], environment) / below
+    home = home_directory(environment)
+    return home / ".cache/huggingface/hub" if home else None
 
 
-def _snapshot(cache: Path, model: str) -> Path | None:
+def _snapshot(cache: Path | None, model: str) -> Path | None:
     """Of the newest revision that was downloaded; None: none was, or it is no id."""
-    if len(model.split("/")) > 2 or ".." in model:  # noqa: PLR2004  # ORG/NAME, or NAME
+    if cache is None or len(model.split("/")) > 2 or ".." in model:  # noqa: PLR2004  # ORG/NAME, or NAME
         return None
     repository = cache / f"models--{model.replace('/', '--')}"
     main = repository / "refs" / "main"

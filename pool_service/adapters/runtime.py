@@ -14,7 +14,7 @@ from pathlib import Path
 
 from pool_service.adapters import vllm_mlx
 from pool_service.adapters.arguments import argument_flaw, options_of
-from pool_service.adapters.environment import scrubbed
+from pool_service.adapters.environment import scrubbed, with_absolute_paths
 from pool_service.adapters.launch_plan import (
     Kind,
     Names,
@@ -147,12 +147,14 @@ class CommandRuntime:
     ) -> tuple[tuple[str, str], ...]:
         """What a process with these settings gets, sorted by the names.
 
-        fetches: it is one that is to download, if the operator lets it.
+        fetches: it is one that is to download, if the operator lets it. Raises
+        RuntimeUnavailable where a variable that says where models are means no path.
         """
         extra = vllm_mlx.ENVIRONMENT if self.kind == "vllm-mlx" else ()
         offline = vllm_mlx.OFFLINE if self.loads_from_disk and not fetches else ()
         own = self._options.environment
-        return scrubbed(self._inherited, extra, offline, own, settings.environment)
+        environment = scrubbed(self._inherited, extra, offline, own, settings.environment)
+        return with_absolute_paths(environment, self._inherited)
 
     async def version(self) -> str:
         """Of what would be started now; empty where that cannot be told."""

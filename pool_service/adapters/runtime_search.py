@@ -22,6 +22,7 @@ from typing import Generic, TypeVar
 from pool_service.adapters import vllm_mlx
 from pool_service.adapters.environment import scrubbed
 from pool_service.core.errors import RuntimeUnavailable
+from pool_service.paths import PathFlaw, absolute, begins_a_path
 
 INSTALL = "pool-service runtime install"
 
@@ -55,7 +56,7 @@ class Program:
 
 def search_configured(name: str) -> Program:
     """A path, or a name on PATH. Raises RuntimeUnavailable if there is no such program."""
-    if os.sep not in name:
+    if os.sep not in name and not begins_a_path(name):
         on_path = shutil.which(name)
         if on_path:
             return Program(Path(on_path).absolute(), "configured, on PATH")
@@ -64,12 +65,13 @@ def search_configured(name: str) -> Program:
         )
     # The process gets another working directory: a relative path would lead nowhere there.
     try:
-        path = Path(name).expanduser().absolute()
+        path = absolute(name)
         if not path.is_file():
             why = "is no file" if path.exists() else "does not exist"
             raise RuntimeUnavailable(f"The runtime '{path}' {why}; correct [runtime] command.")
-    # RuntimeError: a user of whom no home is known.
-    except (OSError, RuntimeError) as error:
+    except PathFlaw as flaw:
+        raise RuntimeUnavailable(f"The runtime {name!r} cannot be found: it {flaw}.") from flaw
+    except OSError as error:
         raise RuntimeUnavailable(f"The runtime {name!r} cannot be found: {error}") from error
     if not os.access(path, os.X_OK):
         raise RuntimeUnavailable(f"The runtime '{path}' is not executable; chmod +x it.")

@@ -1,5 +1,6 @@
 """Reads the file, the environment and the flags, and lays them over each other."""
 
+import codecs
 import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ from pool_service.config.problems import (
     tables,
 )
 from pool_service.config.whole import Config
+from pool_service.paths import PathFlaw, absolute
 
 PREFIX = "POOL_SERVICE_"
 FILE_VARIABLE = f"{PREFIX}CONFIG"
@@ -27,6 +29,10 @@ FILE_VARIABLE = f"{PREFIX}CONFIG"
 # So high that only a slip is meant: others may have variables of this prefix too, as
 # Kubernetes does for a service of this name.
 _SLIP = 0.85
+
+
+class _NotUtf8(Exception):
+    """A text is in another encoding of Unicode."""
 
 
 class _Given(NamedTuple):
@@ -98,21 +104,32 @@ def variables() -> dict[str, tuple[str, str]]:
 
 def _read(file: Path, place: str, *, may_be_empty: bool) -> dict[str, Any]:
     try:
-        text = file.expanduser().read_bytes().decode()
+        text = _text_of(absolute(str(file)).read_bytes())
         if not (may_be_empty or text.strip()):
             raise ConfigError(
                 f"{file} is empty, perhaps since it is just being written; if nothing is to be "
                 "configured, put a comment into it"
             )
         return tomllib.loads(text)
-    except (OSError, RuntimeError) as error:
-        why = error.strerror if isinstance(error, OSError) else str(error)
-        raise ConfigError(f"cannot read {file}: {why}; correct {place}") from error
+    except _NotUtf8:
+        raise ConfigError(f"{file} is UTF-16 or UTF-32; save it as UTF-8") from None
+    except PathFlaw as flaw:
+        raise ConfigError(f"cannot read {file}: it {flaw}; correct {place}") from flaw
+    except OSError as error:
+        raise ConfigError(f"cannot read {file}: {error.strerror}; correct {place}") from error
     except UnicodeDecodeError as error:
         line = error.object.count(b"\n", 0, error.start) + 1
         raise ConfigError(f"{file} is not valid TOML: line {line} is not UTF-8") from error
     except (ValueError, RecursionError) as error:
         raise ConfigError(f"{file} is not valid TOML: {error}") from error
+
+
+def _text_of(content: bytes) -> str:
+    """The text of a file, without the mark that editors of Windows put before UTF-8."""
+    if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) or b"\0" in content[:4]:
+        # Also UTF-32, and UTF-16 without a mark, of what begins with a letter of ASCII.
+        raise _NotUtf8
+    return content.decode("utf-8-sig")
 
 
 def _of_environment(environ: Mapping[str, str]) -> Iterator[_Given]:

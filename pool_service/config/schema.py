@@ -44,6 +44,21 @@ _SETTINGS = Settings(runtime_model="")
 _OF_SETTINGS = frozenset(field.name for field in fields(Settings))
 
 
+def _state_dir() -> Path:
+    try:
+        return platformdirs.user_state_path(APP_NAME)
+    except RuntimeError:
+        # No home directory is known: said with the key, and only where it is not set.
+        return Path("~")
+
+
+def _data_dir() -> Path:
+    try:
+        return platformdirs.user_data_path(APP_NAME)
+    except RuntimeError:
+        return platformdirs.site_data_path(APP_NAME)
+
+
 class Section(BaseModel):
     """A table of the file."""
 
@@ -65,7 +80,7 @@ class ServiceSection(Section):
             "`~/.local/state/pool-service`; on macOS `~/Library/Application Support/pool-service`"
         ),
     ] = Field(
-        default_factory=lambda: platformdirs.user_state_path(APP_NAME),
+        default_factory=_state_dir,
         validate_default=True,
         description="Where logs and the servers' working directories are kept; of one service "
         "at a time.",
@@ -76,9 +91,10 @@ class ServiceSection(Section):
             "`~/.local/share/pool-service`; on macOS `~/Library/Application Support/pool-service`"
         ),
     ] = Field(
-        default_factory=lambda: platformdirs.user_data_path(APP_NAME),
+        default_factory=_data_dir,
         validate_default=True,
-        description="Where the runtime is installed if it is not found elsewhere.",
+        description="Where the runtime is installed if it is not found elsewhere. For a user "
+        "without a home directory it is that of the machine, as `/usr/local/share`.",
     )
     only_listed: Switch = Field(
         default=False,

@@ -20,6 +20,7 @@ from pool_service.adapters.launch_plan import Kind, Names, filled
 from pool_service.core.names import model_flaw, runtime_model_flaw
 from pool_service.core.types import FOREVER, LONGEST_DURATION
 from pool_service.logging_setup import LogFormat, LogLevel
+from pool_service.paths import PathFlaw, absolute, begins_a_path
 from pool_service.rpc.address import Address, AddressError
 
 LARGEST_COUNT = 1_000_000
@@ -128,10 +129,14 @@ def _keep_alive(value: object) -> float:
 def _directory(value: object) -> Path:
     if not isinstance(value, str | Path) or not str(value) or "\0" in str(value):
         raise ValueError
+    return _absolute(str(value))
+
+
+def _absolute(text: str) -> Path:
     try:
-        return Path(value).expanduser().absolute()
-    except RuntimeError as error:
-        raise Flaw(f"cannot be found: {error} Set it to an absolute path") from error
+        return absolute(text)
+    except PathFlaw as error:
+        raise Flaw(str(error)) from error
 
 
 def _address(text: str) -> str:
@@ -162,6 +167,8 @@ def _is_any_port(address: str) -> bool:
 def _command(command: tuple[str, ...]) -> tuple[str, ...]:
     if not (command and command[0]) or any("\0" in part for part in command):
         raise ValueError
+    if begins_a_path(command[0]):
+        _absolute(command[0])
     unknown = _unknown_placeholder(command)
     if unknown:
         known = "{runtime_model}, {port} and {model}"
@@ -226,16 +233,21 @@ def _runtime_reference(name: str) -> str:
 def _arguments(arguments: tuple[str, ...]) -> tuple[str, ...]:
     if any("\0" in part for part in arguments):
         raise ValueError
-    return arguments
+    return tuple(map(_argument, arguments))
+
+
+def _argument(part: str) -> str:
+    """An option's value that begins as a path is made one: the server has another directory."""
+    option, equals, value = part.partition("=") if part.startswith("--") else ("", "", part)
+    return f"{option}{equals}{_absolute(value)}" if begins_a_path(value) else part
 
 
 def _runtime_model(name: str) -> str:
     flaw = runtime_model_flaw(name)
     if flaw:
         raise Flaw(flaw)
-    if name in {".", "..", "~"} or name.startswith(("./", "../", "~/")):
-        return str(_directory(name))
-    return name
+    is_path = begins_a_path(name) or (name.startswith("/") and "$" in name)
+    return str(_absolute(name)) if is_path else name
 
 
 # --- the types --------------------------------------------------------------------------

@@ -4,6 +4,8 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from pool_service.paths import PathFlaw, absolute
+
 LONGEST_SOCKET_PATH = 103
 """Bytes: what macOS takes (Linux: 107)."""
 
@@ -42,9 +44,9 @@ def _socket_path(text: str) -> Path:
             "character; choose a path without."
         )
     try:
-        path = Path(text).expanduser().absolute()
-    except RuntimeError as error:
-        raise AddressError(f"the socket path {text!r} has no home directory: {error}.") from error
+        path = absolute(text)
+    except PathFlaw as error:
+        raise AddressError(f"the socket path {text!r} {error}.") from error
     if len(os.fsencode(path)) > LONGEST_SOCKET_PATH:
         raise AddressError(
             f"the socket path {path} is longer than {LONGEST_SOCKET_PATH} bytes, the most "

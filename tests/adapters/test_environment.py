@@ -1,6 +1,9 @@
+from pathlib import Path
+
 import pytest
 
-from pool_service.adapters.environment import scrubbed
+from pool_service.adapters.environment import scrubbed, with_absolute_paths
+from pool_service.core.errors import RuntimeUnavailable
 
 
 @pytest.mark.parametrize(
@@ -35,3 +38,55 @@ def test_what_the_operator_sets_is_not_filtered_and_wins() -> None:
 
 def test_output_is_not_buffered() -> None:
     assert dict(scrubbed({}))["PYTHONUNBUFFERED"] == "1"
+
+
+@pytest.mark.parametrize(
+    ("given", "made"),
+    [
+        ({"HF_HOME": "hf"}, {"HF_HOME": "{cwd}/hf"}),
+        ({"HOME": "/h", "HF_HOME": "~/hf"}, {"HOME": "/h", "HF_HOME": "/h/hf"}),
+        ({"HOME": "/h", "HF_HOME": "$HOME/hf"}, {"HOME": "/h", "HF_HOME": "/h/hf"}),
+        (
+            {"HF_HUB_CACHE": "${HF_HOME}/hub", "HF_HOME": "$SECRET/hf"},
+            {"HF_HUB_CACHE": "/s/hf/hub", "HF_HOME": "/s/hf"},
+        ),
+        ({"XDG_CACHE_HOME": "cache"}, {"XDG_CACHE_HOME": "{cwd}/cache"}),
+        ({"HF_HOME": "", "HF_ENDPOINT": "", "XDG_CACHE_HOME": ""}, {}),
+        (
+            {"TMPDIR": "tmp", "SSL_CERT_FILE": "ca.pem"},
+            {"TMPDIR": "{cwd}/tmp", "SSL_CERT_FILE": "{cwd}/ca.pem"},
+        ),
+        ({"TMPDIR": "$UNSET/x"}, {"TMPDIR": "$UNSET/x"}),
+        (
+            {"HF_TOKEN": "", "FOO": "$HOME/x", "PATH": "a:b"},
+            {"HF_TOKEN": "", "FOO": "$HOME/x", "PATH": "a:b"},
+        ),
+    ],
+)
+def test_every_path_is_made_absolute_once_for_all_who_use_it(
+    given: dict[str, str], made: dict[str, str]
+) -> None:
+    result = dict(with_absolute_paths(given.items(), {"SECRET": "/s"}))
+    assert result == {name: text.replace("{cwd}", str(Path.cwd())) for name, text in made.items()}
+
+
+@pytest.mark.parametrize("home", ["", "relative", "$HOME"])
+def test_a_home_that_is_no_path_is_that_of_the_user(home: str) -> None:
+    assert (
+        dict(with_absolute_paths([("HOME", home)], {}))["HOME"]
+        == dict(with_absolute_paths([("HOME", "")], {}))["HOME"]
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("$UNSET/x", "HF_HOME names the variable UNSET, which is not set"),
+        ("~nobody-of-this-name/x", "no user of that name"),
+        ("/models\r", r"HF_HOME begins or ends with white space \('/models\\r'\)"),
+        ("  ", "HF_HOME is empty"),
+    ],
+)
+def test_what_says_where_models_are_and_means_no_path_is_named(text: str, told: str) -> None:
+    with pytest.raises(RuntimeUnavailable, match=told):
+        with_absolute_paths([("HF_HOME", text)], {})

@@ -63,7 +63,7 @@ def test_a_name_that_is_an_option_is_refused(name: str) -> None:
         check_names(name, "org/name")
 
 
-@pytest.mark.parametrize("name", ["./x", "../x", "~", "~/x", ".", ".."])
+@pytest.mark.parametrize("name", ["./x", "../x", "~", "~/x", ".", "..", "$HOME/x", "${HOME}/x"])
 def test_a_relative_path_is_refused_with_what_to_do(name: str) -> None:
     with pytest.raises(ModelRejected, match="must be absolute"):
         check_names("m", name)

@@ -104,6 +104,8 @@ def test_what_is_nowhere_is_not_found(tmp_path: Path, name: str) -> None:
         ({"HF_HOME": "/b", "XDG_CACHE_HOME": "/c"}, "/b/hub"),
         ({"XDG_CACHE_HOME": "/c", "HOME": "/d"}, "/c/huggingface/hub"),
         ({"HOME": "/d"}, "/d/.cache/huggingface/hub"),
+        ({"HOME": "/d", "HF_HOME": "~/b"}, "/d/b/hub"),
+        ({"HOME": "/d", "HF_HOME": "$HOME/b"}, "/d/b/hub"),
     ],
 )
 def test_the_cache_is_where_the_hubs_own_library_looks(

@@ -1,3 +1,4 @@
+import pwd
 from pathlib import Path
 
 import pytest
@@ -336,12 +337,27 @@ def test_a_right_flag_hides_a_wrong_value_below_it(tmp_path: Path) -> None:
 
 
 def test_without_a_home_the_directories_must_be_set(monkeypatch: pytest.MonkeyPatch) -> None:
-    def unknown(self: Path) -> Path:
-        raise RuntimeError("Could not determine home directory.")
-
-    monkeypatch.setattr(Path, "expanduser", unknown)
-    with pytest.raises(ConfigError, match=r"service\.state_dir: cannot be found: Could not .*path"):
+    without_a_home(monkeypatch)
+    with pytest.raises(ConfigError, match=r"service\.state_dir: has no home directory .*path"):
         load(None, {}, {})
+
+
+def test_without_a_home_a_state_directory_is_enough(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    without_a_home(monkeypatch)
+    assert load(None, {"state_dir": tmp_path}, {}).service.state_dir == tmp_path
+
+
+def without_a_home(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As for a user who is in no user database, such as a container's bare number."""
+
+    def unknown(_: object) -> None:
+        raise KeyError
+
+    for name in ("HOME", "XDG_STATE_HOME", "XDG_DATA_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(pwd, "getpwuid", unknown)
 
 
 # --- files that are none ------------------------------------------------------------------

@@ -10,7 +10,7 @@ import pytest
 
 from pool_service.adapters.fetch import Downloader
 from pool_service.adapters.model_files import locate
-from pool_service.core.errors import FetchFailed, ModelRejected
+from pool_service.core.errors import FetchFailed, ModelRejected, RuntimeUnavailable
 from tests.fake_hub import COMMIT, Hub, fake_hub
 
 WEIGHTS = b"w" * 30_000_000  # the library writes ten megabytes at a time
@@ -249,8 +249,50 @@ async def test_a_python_without_the_library_is_told_as_that(hub: Hub, tmp_path: 
     bare = tmp_path / "python"
     bare.write_text(f'#!/bin/sh\nshift\nexec {sys.executable} -I -S "$@"\n')
     bare.chmod(0o755)
-    with pytest.raises(FetchFailed, match="huggingface_hub"):
+    with pytest.raises(RuntimeUnavailable, match="Install huggingface_hub"):
         await Downloader().fetch(str(bare), "m", "org/name", (), lambda *_: None)
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "told"),
+    [
+        ("HF_HUB_OFFLINE", "1", "offline mode is enabled.*Unset HF_HUB_OFFLINE"),
+        ("TRANSFORMERS_OFFLINE", "yes", "offline mode is enabled.*TRANSFORMERS_OFFLINE"),
+        ("HF_ENDPOINT", "hub.example", "Set HF_ENDPOINT"),
+        ("HF_ENDPOINT", "ftp://hub.example", "Set HF_ENDPOINT"),
+        ("HF_ENDPOINT", "http://[::1", "Set HF_ENDPOINT"),
+        ("HF_TOKEN", "\N{BOM}hf_x", "Correct HF_TOKEN"),
+        ("HF_HOME", "/dev/null/cache", "Let the service's user write"),
+    ],
+)
+async def test_what_no_further_try_changes_is_told_as_definite(
+    hub: Hub, tmp_path: Path, variable: str, value: str, told: str
+) -> None:
+    environment = hub.environment(tmp_path)
+    if variable == "TRANSFORMERS_OFFLINE":
+        del environment["HF_HUB_OFFLINE"]
+    environment[variable] = value
+    with pytest.raises(RuntimeUnavailable, match=told):
+        await fetch(environment)
+
+
+async def fetch(environment: dict[str, str]) -> None:
+    given = tuple(environment.items())
+    await Downloader().fetch(sys.executable, "m", "org/name", given, lambda *_: None)
+
+
+async def test_offline_there_is_nothing_to_do_for_a_model_that_is_there(
+    hub: Hub, tmp_path: Path
+) -> None:
+    await Download(Downloader(), hub, tmp_path).task
+    await fetch(hub.environment(tmp_path) | {"HF_HUB_OFFLINE": "1"})
+
+
+async def test_a_python_that_is_gone_is_told_as_definite(tmp_path: Path) -> None:
+    with pytest.raises(RuntimeUnavailable, match="Install the runtime again"):
+        await Downloader().fetch(
+            "/nonexistent/python", "m", "org/name", (("HF_HOME", str(tmp_path)),), lambda *_: None
+        )
 
 
 async def test_of_a_path_there_is_nothing_to_download(tmp_path: Path) -> None:
