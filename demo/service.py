@@ -46,18 +46,22 @@ def running(
     arguments: Sequence[str] = (),
     environment: Mapping[str, str] | None = None,
     log: Path | None = None,
+    wrapper: Sequence[str] = (),
 ) -> Iterator[RunningService]:
     """A service for as long as the block runs; stopped with its servers at its end.
 
-    log: where its stderr goes; by default into the state directory. Raises
-    ServiceFailedError.
+    log: where its stderr goes; by default into the state directory; wrapper: a command that
+    becomes the one that follows it. Raises ServiceFailedError.
     """
     state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     log = log or state_dir / "service.log"
     addresses = [word for address in listen for word in ("--listen", address)]
     with log.open("w") as stderr:
         process = subprocess.Popen(
-            command("serve", "--state-dir", str(state_dir), *addresses, *arguments),
+            [
+                *wrapper,
+                *command("serve", "--state-dir", str(state_dir), *addresses, *arguments),
+            ],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=stderr,

@@ -12,6 +12,7 @@ import structlog
 
 from pool_service.adapters.clock import SystemClock
 from pool_service.adapters.guard_keeper import GuardKeeper
+from pool_service.adapters.inherited import raise_descriptor_limit, reset_signals
 from pool_service.adapters.logs import LogStore
 from pool_service.adapters.machine_memory import MachineMemory, machine_memory
 from pool_service.adapters.memory import HostMemory
@@ -39,6 +40,9 @@ from pool_service.rpc.wire import Wire
 STOP_GRACE = 5.0
 """Seconds for answers that are on their way when the last server has gone."""
 
+FEW_DESCRIPTORS = 1024
+"""Each caller, server and log takes one or more."""
+
 log = structlog.get_logger("pool_service.app")
 
 
@@ -49,11 +53,15 @@ def run(source: ConfigSource, config: Config) -> int:
     its state directory or an address.
     """
     service = config.service
+    reset_signals()
+    descriptors = raise_descriptor_limit()
     try:
         addresses = [Address.parse(text) for text in service.listen]
         take_state_dir = taken_over if service.replace else StateDir
         with LogStream(sys.stderr) as stream, take_state_dir(service.state_dir) as state:
             configure_logging(service.log_format, service.log_level, stream)
+            if descriptors < FEW_DESCRIPTORS:
+                log.warning("few files may be open: raise the hard limit", open_files=descriptors)
             asyncio.run(_serve(source, config, addresses, state))
     except (AddressError, StateDirError) as error:
         print(f"pool-service: {error}", file=sys.stderr)  # for who started it

@@ -7,6 +7,7 @@ from contextlib import suppress
 
 import structlog
 
+from pool_service.adapters.inherited import is_disregarded
 from pool_service.adapters.takeover import LEAVE_SIGNAL
 from pool_service.core.errors import PoolError
 from pool_service.pool import Pool
@@ -39,7 +40,7 @@ class Ending:
         for number in (*DRAIN_SIGNALS, LEAVE_SIGNAL):
             self._loop.add_signal_handler(number, self._on_signal, number)
         # nohup: whoever ignores it has decided so.
-        if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+        if not is_disregarded(signal.SIGHUP):
             self._loop.add_signal_handler(signal.SIGHUP, self._on_hangup)
 
     def _on_signal(self, number: signal.Signals) -> None:

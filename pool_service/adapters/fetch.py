@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from pool_service.adapters.child_lines import lines_of
+from pool_service.adapters.inherited import hand_down
 from pool_service.adapters.model_files import hub_cache, locate
 from pool_service.core.errors import FetchFailed, ModelRejected, PoolError, RuntimeUnavailable
 from pool_service.ports import FetchProgress
@@ -148,6 +149,7 @@ class Downloader:
             except OSError as error:
                 kind = "" if error.errno in _PASSING else "interpreter"
                 return {"error": f"{interpreter} cannot be run: {error}", "kind": kind}
+            hand_down(process.pid)
             try:
                 return await _followed(process, download)
             finally:

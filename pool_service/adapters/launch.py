@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pool_service.adapters.identity import boot_id, identity_of
+from pool_service.adapters.inherited import hand_down
 from pool_service.adapters.logs import LogStore, open_for_append
 from pool_service.adapters.os_errors import explained
 from pool_service.core.errors import RuntimeUnavailable, StartFailed
@@ -84,7 +85,7 @@ def _start(
 ) -> "subprocess.Popen[bytes]":
     output = open_for_append(log_path)
     try:
-        return subprocess.Popen(  # noqa: S603 - a list of arguments, from the operator's settings
+        popen = subprocess.Popen(  # noqa: S603 - a list of arguments, from the operator's settings
             plan.argv,
             env=dict(plan.environment) | {NONCE_VARIABLE: plan.nonce},
             cwd=work_dir,
@@ -99,6 +100,8 @@ def _start(
         raise
     finally:
         os.close(output)
+    hand_down(popen.pid)
+    return popen
 
 
 def _abandon(popen: "subprocess.Popen[bytes]") -> None:

@@ -26,6 +26,7 @@ from pathlib import Path
 
 from pool_service.adapters import vllm_mlx
 from pool_service.adapters.child_lines import lines_of
+from pool_service.adapters.inherited import hand_down
 from pool_service.adapters.runtime_search import Program, check_version, version_of
 from pool_service.core.errors import RuntimeUnavailable
 
@@ -180,6 +181,7 @@ async def _run(*command: str, lock: int, on_line: Callable[[str], None] = lambda
         start_new_session=True,
         pass_fds=(lock,),
     )
+    hand_down(process.pid)
     last_lines: deque[str] = deque(maxlen=_LAST_LINES)
     assert process.stdout is not None
     try:

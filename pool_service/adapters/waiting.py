@@ -19,6 +19,7 @@ from typing import IO, Any
 
 from pool_service.adapters import vllm_mlx
 from pool_service.adapters.identity import boot_id, identity_of
+from pool_service.adapters.inherited import hand_down
 from pool_service.adapters.launch import NONCE_VARIABLE, make_work_dir
 from pool_service.adapters.runtime_search import interpreter_of, is_usual_script
 from pool_service.core.types import Identity, LaunchPlan
@@ -159,6 +160,7 @@ def begin(recipe: Recipe, state_dir: Path) -> Waiting | None:
                 stderr=output,
                 start_new_session=True,
             )
+        hand_down(popen.pid)
         identity = identity_of(popen.pid) or Identity(popen.pid, 0, boot_id())
         undo.pop_all()
     return Waiting(recipe, nonce, work_dir, popen, identity, ours, output)

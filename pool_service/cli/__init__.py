@@ -4,6 +4,8 @@ import gc
 import os
 import sys
 
+from pool_service.adapters.inherited import unblock_signals
+
 MANY_OBJECTS = 20_000
 """What is imported makes tens of thousands of objects that stay, and a call few that only a
 collection finds: to look for those each 700 objects, as by default, is a tenth of a start."""
@@ -14,6 +16,7 @@ ENVIRONMENT = dict(os.environ)
 
 def main() -> None:
     """What `pool-service` runs."""
+    unblock_signals()
     _open_streams()
     # gRPC reads these when it is imported. With fork support on, its handlers run in each child
     # that is spawned by a real fork, and break it; its own log would stand between our lines.

@@ -6,7 +6,6 @@ from pool_service.core import lifecycle as life
 from pool_service.core.errors import PoolError
 from pool_service.core.failures import (
     is_crash,
-    model_unknown,
     queue_full,
     runtime_model_conflict,
     shutting_down,
@@ -41,7 +40,9 @@ class Asking(Recovery):
         server = self._roster.get(model)
         if server is None or server.phase is not Phase.READY or server.failure is not None:
             return None
-        if now - server.last_used_at >= USE_RESOLUTION or not self._catalogue.serves(model):
+        if now - server.last_used_at >= USE_RESOLUTION:
+            return None
+        if not self._catalogue.serves(model, server.settings.named_by_caller):
             return None
         # What runs beside a model's server has a name that is nobody's to ask for.
         if self._closing or server.serves or model in self._marked or model in self._claims:
@@ -95,8 +96,10 @@ class Asking(Recovery):
         """Why it is not even waited for."""
         if self._closing:
             return shutting_down(event.model)
-        if not self._catalogue.serves(model):
-            return model_unknown(model)
+        settled = self._settled(model, server)
+        wanted = event.runtime_model or (settled.named_by_caller if settled else "")
+        if not self._catalogue.serves(model, wanted):
+            return self._not_served(model, wanted)
         return (
             self._conflict(model, event, server)
             or self._remembered_failure(model, event, server, now)
@@ -118,7 +121,7 @@ class Asking(Recovery):
         """What is still known of the last start, so that a herd does not cost a process each."""
         if server is None or server.failure is None or now >= server.retry_at:
             return None
-        wanted = self._wait_of(model, event, _as_it_was(server)).settings
+        wanted = self._wait_of(model, event, self._as_it_was(server)).settings
         if wanted.runtime_model != server.settings.runtime_model:
             return None
         return still_barred(server.failure, server.retry_at, now)
@@ -167,7 +170,7 @@ class Asking(Recovery):
 
     def _wait(self, model: str, event: Asked, server: Server | None, now: float) -> None:
         settled = self._settled(model, server)
-        wait = self._wait_of(model, event, _as_it_was(server))
+        wait = self._wait_of(model, event, self._as_it_was(server))
         if settled is not None:
             wait = replace(wait, settings=settled, starts=False)
         self._waiting.add(model, wait)
@@ -185,10 +188,9 @@ class Asking(Recovery):
         if model is not None:
             self._give_up_unwanted(model, now)
 
-
-def _as_it_was(server: Server | None) -> str:
-    """The runtime model of what died, which is repaired as what it was."""
-    if server is None or not server.settings.asked:
-        return ""
-    died = server.phase is Phase.FAILED and is_crash(server)
-    return server.settings.runtime_model if died else ""
+    def _as_it_was(self, server: Server | None) -> str:
+        """The runtime model of what died, which is repaired as what it was."""
+        if server is None or not self._is_served(server):
+            return ""
+        died = server.phase is Phase.FAILED and is_crash(server)
+        return server.settings.named_by_caller if died else ""

@@ -12,7 +12,7 @@ from pool_service.core.catalogue import Catalogue
 from pool_service.core.deadlines import Deadlines
 from pool_service.core.errors import PoolError
 from pool_service.core.evictions import Evictions
-from pool_service.core.failures import model_unknown, name_taken
+from pool_service.core.failures import model_unknown, name_taken, runtime_model_unlisted
 from pool_service.core.holds import Holds
 from pool_service.core.limits import Limits
 from pool_service.core.replacement import Uses
@@ -151,11 +151,11 @@ class Books:
         model = server.model
         if self._closing or server.serves or server.stop_cause in OUR_OWN_WISH:
             return
-        was = server.settings.runtime_model if server.settings.asked else ""
+        was = server.settings.named_by_caller if self._is_served(server) else ""
         for hold in self._holds.of(model):
             self._waiting.add(model, self._wait_of(model, hold, was))
         renewed = server.stop_cause is Cause.CEILING
-        if renewed or self._catalogue.settings_for(model).pinned:
+        if renewed or self._catalogue.settings_for(model, was).pinned:
             keep_alive = server.keep_alive if renewed else None
             ours = EnsureRequested(INTERNAL, model, keep_alive=keep_alive)
             self._waiting.add(model, self._wait_of(model, ours, was))
@@ -174,14 +174,29 @@ class Books:
         )
 
     def _is_served(self, server: Server) -> bool:
-        """Whether the catalogue still has this model, under this name."""
-        model = server.named
-        return self._catalogue.resolve(model) == model and self._catalogue.serves(model)
+        """Whether the catalogue still has this model, under this name, as what it runs."""
+        model, named = server.named, server.settings.named_by_caller
+        return self._catalogue.resolve(model) == model and self._catalogue.serves(model, named)
 
-    def _no_longer_served(self, model: str) -> PoolError:
-        """What those are told who still want it."""
+    def _not_served(self, model: str, runtime_model: str = "") -> PoolError:
+        """Return the refusal for a model that is not, or no longer, served as `runtime_model`."""
         meant = self._catalogue.resolve(model)
-        return model_unknown(model) if meant == model else name_taken(model, meant)
+        if meant != model:
+            return name_taken(model, meant)
+        if self._catalogue.serves(model):
+            return runtime_model_unlisted(model, runtime_model)
+        return model_unknown(model)
+
+    def _refuse_unserved(self, model: str) -> None:
+        """Answer everybody who waits for or holds what may no longer be started."""
+        if self._catalogue.resolve(model) != model or not self._catalogue.serves(model):
+            self._dismiss(model, self._not_served(model))
+        callers: list[Wait | HoldRequested] = [*self._waiting.of(model), *self._holds.of(model)]
+        for asked in callers:
+            named = asked.runtime_model
+            if not self._catalogue.serves(model, named):
+                self._waiting.leave(asked.ticket)
+                self._answer(asked.ticket, self._not_served(model, named))
 
     def _up_to_date(self, server: Server) -> Server:
         """As the configuration says it now; outdated if its process would have to be another."""
@@ -197,8 +212,7 @@ class Books:
         return replace(server, settings=now_said, keep_alive=keep_alive, outdated=False)
 
     def _settings_now(self, server: Server) -> Settings:
-        asked = server.settings.runtime_model if server.settings.asked else ""
-        return self._catalogue.settings_for(server.model, asked)
+        return self._catalogue.settings_for(server.model, server.settings.named_by_caller)
 
     def _server_of(self, model: str, generation: int) -> Server | None:
         """Whose process this is, under whatever name it goes now."""

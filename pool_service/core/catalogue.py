@@ -35,20 +35,32 @@ class Catalogue:
         """The model that a caller's name means."""
         return self.aliases.get(name, name)
 
-    def serves(self, model: str) -> bool:
-        """Whether it may be started at all."""
-        return not self.only_listed or model in self.models
+    def serves(self, model: str, runtime_model: str = "") -> bool:
+        """Whether `model` may be started at all, as the `runtime_model` that a caller names."""
+        if not self.only_listed:
+            return True
+        return model in self.models and runtime_model in ("", self.configured(model))
+
+    def configured(self, model: str) -> str:
+        """Return the runtime model of `model` as long as no caller names another.
+
+        It is the one of its section, else its own name without a leading "vllm-mlx/".
+        """
+        section = self.models.get(model, self.defaults)
+        return section.runtime_model or model.removeprefix(RUNTIME_PREFIX)
 
     def settings_for(self, model: str, runtime_model: str = "") -> Settings:
-        """How `model` is run; a `runtime_model` given by the caller goes first.
+        """Return how `model` is run; a `runtime_model` given by the caller goes first.
 
-        Without one it is the configuration's, else the model's own name without
-        a leading "vllm-mlx/".
+        A section speaks of the runtime model that it names, in the same words, and of no other:
+        what else a caller names under its name is run as a model without a section. Whether two
+        spellings mean the same files could change between the question and the load.
         """
-        settings = self.models.get(model, self.defaults)
-        configured = settings.runtime_model or model.removeprefix(RUNTIME_PREFIX)
+        configured = self.configured(model)
         chosen = runtime_model or configured
-        return replace(settings, runtime_model=chosen, asked=chosen != configured)
+        is_own = chosen == configured
+        section = self.models.get(model, self.defaults) if is_own else self.defaults
+        return replace(section, runtime_model=chosen, asked=not is_own)
 
     def preloaded(self) -> list[str]:
         """The models that are started with the service."""

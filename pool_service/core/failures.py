@@ -181,6 +181,16 @@ def model_unknown(model: str) -> ModelUnknown:
     )
 
 
+def runtime_model_unlisted(model: str, runtime_model: str) -> ModelUnknown:
+    """For a listed model as a runtime model that is not its section's, where only those count."""
+    return ModelUnknown(
+        f"{model!r} is not in the catalogue as {runtime_model!r}, and only_listed is set, so it is "
+        "not served as that. Ask for it without a runtime model, or add a model of its own for "
+        "that to the configuration.",
+        model=model,
+    )
+
+
 def name_taken(model: str, other: str) -> ModelUnknown:
     """For those who wait for or hold a model whose name is now another's alias."""
     return ModelUnknown(

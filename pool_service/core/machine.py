@@ -29,7 +29,6 @@ from pool_service.core.evictions import Eviction
 from pool_service.core.failures import (
     evicted,
     leaving,
-    model_unknown,
     shutting_down,
 )
 from pool_service.core.limits import Limits
@@ -154,8 +153,8 @@ class Machine(Asking):
         Raises ModelUnknown.
         """
         model = self._catalogue.resolve(name)
-        if not self._catalogue.serves(model):
-            raise model_unknown(model)
+        if not self._catalogue.serves(model, runtime_model):
+            raise self._not_served(model, runtime_model)
         return model, self._catalogue.settings_for(model, runtime_model)
 
     def listed(self) -> list[Entry]:

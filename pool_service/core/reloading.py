@@ -41,7 +41,7 @@ class Reloading(Upkeep):
         """Bring one up to date; which change that was, empty if none."""
         model = server.model
         if not self._is_served(server):
-            self._refuse(model, self._no_longer_served(model))
+            self._refuse(model, self._not_served(model, server.settings.named_by_caller))
         self._renew_waits(server)
         fresh = self._up_to_date(server)
         if fresh == server or server.phase in life.LEAVING:
@@ -63,7 +63,7 @@ class Reloading(Upkeep):
         waits = self._waiting.of(server.model)
         if waits:
             named = next((wait.runtime_model for wait in waits if wait.runtime_model), "")
-            asked = server.settings.runtime_model if server.settings.asked else ""
+            asked = server.settings.named_by_caller
             settings = self._catalogue.settings_for(server.model, named or asked)
             renewed = [replace(wait, settings=settings) for wait in waits]
             self._waiting.replace(server.model, renewed)

@@ -188,8 +188,7 @@ class Supervision(Books):
         """Nothing is left of its process: settle who waited for that, and what comes next."""
         if server.phase in life.LEAVING:
             self._gone_at = now
-        if not self._is_served(server):
-            self._dismiss(server.model, self._no_longer_served(server.model))
+        self._refuse_unserved(server.model)
         evicted = bool(self._evictions.of(server.model))
         answers = self._evictions.gone(server)
         if evicted:

@@ -127,9 +127,10 @@ class Settings:
     SIGTERM; stop_timeout: for each further step (SIGINT, then SIGKILL), and
     after SIGTERM where nothing can be in flight.
 
-    asked: a caller named the runtime model. runtime: the name of the runtime that serves
-    it, empty for the default one; arguments and environment: what its process gets besides;
-    trust_remote_code: it may bring code of its own; download: an Ensure may download it.
+    asked: a caller named the runtime model, and not the configured one. runtime: the name of
+    the runtime that serves it, empty for the default one; arguments and environment: what its
+    process gets besides; trust_remote_code: it may bring code of its own; download: an Ensure
+    may download it.
     recipe: a digest of all that decides what its process is, but for the runtime model.
 
     pinned: it goes neither when unused nor for others' room; preload: it is started with
@@ -156,6 +157,11 @@ class Settings:
     expected_memory: int | None = None
     memory_ceiling: int | None = None
     groups: tuple[str, ...] = ()
+
+    @property
+    def named_by_caller(self) -> str:
+        """The runtime model that a caller named in place of the configured one, else empty."""
+        return self.runtime_model if self.asked else ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ from pathlib import Path
 from types import FrameType
 
 from pool_service.adapters.guard_lock import take_over
+from pool_service.adapters.inherited import reset_signals
 
 _log = logging.getLogger("pool_service.guard")
 
@@ -17,6 +18,7 @@ _log = logging.getLogger("pool_service.guard")
 def main() -> None:
     """Guard the servers of one state directory."""
     options = _options()
+    reset_signals()
     # logging_setup takes over when there is something to do: it is large.
     logging.Formatter.converter = time.gmtime
     logging.basicConfig(

@@ -374,7 +374,9 @@ class EnsureRequest(_message.Message):
     runtime_model: _builtins.str
     """What the runtime should load, where it differs from what the configuration
     says for the model, or, if that is silent, from the model's name without a
-    leading "vllm-mlx/". The same rules as for model, up to 4096 bytes.
+    leading "vllm-mlx/". The same rules as for model, up to 4096 bytes. What the
+    configuration says of the model (such as trust, memory and arguments) is said of
+    its own runtime model: another one is run as a model that is not listed.
     """
     download: _builtins.bool
     """Whether files that are missing may be downloaded for this call, which can take

@@ -618,7 +618,9 @@ type EnsureRequest struct {
 	Model string `protobuf:"bytes,1,opt,name=model,proto3" json:"model,omitempty"`
 	// What the runtime should load, where it differs from what the configuration
 	// says for the model, or, if that is silent, from the model's name without a
-	// leading "vllm-mlx/". The same rules as for model, up to 4096 bytes.
+	// leading "vllm-mlx/". The same rules as for model, up to 4096 bytes. What the
+	// configuration says of the model (such as trust, memory and arguments) is said of
+	// its own runtime model: another one is run as a model that is not listed.
 	RuntimeModel string `protobuf:"bytes,2,opt,name=runtime_model,json=runtimeModel,proto3" json:"runtime_model,omitempty"`
 	// How long the server stays when unused. Absent: as it is, or what the
 	// configuration says. Zero: goes as soon as it is unused. Negative: stays.

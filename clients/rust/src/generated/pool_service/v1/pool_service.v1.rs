@@ -112,7 +112,9 @@ pub struct EnsureRequest {
     pub model: ::prost::alloc::string::String,
     /// What the runtime should load, where it differs from what the configuration
     /// says for the model, or, if that is silent, from the model's name without a
-    /// leading "vllm-mlx/". The same rules as for model, up to 4096 bytes.
+    /// leading "vllm-mlx/". The same rules as for model, up to 4096 bytes. What the
+    /// configuration says of the model (such as trust, memory and arguments) is said of
+    /// its own runtime model: another one is run as a model that is not listed.
     #[prost(string, tag="2")]
     pub runtime_model: ::prost::alloc::string::String,
     /// How long the server stays when unused. Absent: as it is, or what the
