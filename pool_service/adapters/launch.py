@@ -16,12 +16,16 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from pool_service.adapters import vllm_mlx
 from pool_service.adapters.identity import boot_id, identity_of
 from pool_service.adapters.inherited import hand_down
 from pool_service.adapters.logs import LogStore, open_for_append
 from pool_service.adapters.os_errors import explained
+from pool_service.adapters.runtime_search import python_of
 from pool_service.core.errors import RuntimeUnavailable, StartFailed
 from pool_service.core.types import Identity, LaunchPlan
+
+SERVER_CHILD = Path(__file__).with_name("server_child.py")
 
 NONCE_VARIABLE = "POOL_SERVICE_NONCE"
 
@@ -80,13 +84,25 @@ def make_work_dir(state_dir: Path, nonce: str) -> Path:
     return directory
 
 
+def command_of(plan: LaunchPlan) -> tuple[str, ...]:
+    """Return the arguments that start a plan's program.
+
+    A vllm-mlx goes by `server_child.py`, and its own arguments follow, for who looks at a table
+    of processes. One that is no Python script cannot: a wrapper of the operator's own.
+    """
+    program = Path(plan.argv[0])
+    is_vllm_mlx = plan.kind == "vllm-mlx" and program.name == vllm_mlx.PROGRAM
+    python = python_of(program) if is_vllm_mlx else None
+    return (*python, str(SERVER_CHILD), *plan.argv) if python else plan.argv
+
+
 def _start(
     model: str, plan: LaunchPlan, log_path: Path, work_dir: Path
 ) -> "subprocess.Popen[bytes]":
     output = open_for_append(log_path)
     try:
         popen = subprocess.Popen(  # noqa: S603 - a list of arguments, from the operator's settings
-            plan.argv,
+            command_of(plan),
             env=dict(plan.environment) | {NONCE_VARIABLE: plan.nonce},
             cwd=work_dir,
             stdin=subprocess.DEVNULL,

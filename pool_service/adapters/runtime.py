@@ -55,7 +55,8 @@ class RuntimeOptions:
     health_path: answers 200 when the model is loaded; served_model_name: what requests must
     name, None is the model for vllm-mlx and the runtime model for others; provision: install
     vllm-mlx at the first need; environment: variables that servers get besides; drains: it
-    finishes what is in flight after SIGTERM, None is whether its kind is known to.
+    finishes what is in flight after SIGTERM, None is whether its kind is known to;
+    allowed_hosts: names besides loopback by which a vllm-mlx may be called.
     """
 
     data_dir: Path
@@ -66,6 +67,7 @@ class RuntimeOptions:
     provision: bool = False
     environment: tuple[tuple[str, str], ...] = ()
     drains: bool | None = None
+    allowed_hosts: tuple[str, ...] = ()
 
     @property
     def effective_drains(self) -> bool:
@@ -152,8 +154,9 @@ class CommandRuntime:
         """
         extra = vllm_mlx.ENVIRONMENT if self.kind == "vllm-mlx" else ()
         offline = vllm_mlx.OFFLINE if self.loads_from_disk and not fetches else ()
-        own = self._options.environment
-        environment = scrubbed(self._inherited, extra, offline, own, settings.environment)
+        own, hosts = self._options.environment, self._options.allowed_hosts
+        told = ((vllm_mlx.ALLOWED_HOSTS, ",".join(hosts)),) if extra and hosts else ()
+        environment = scrubbed(self._inherited, extra, offline, own, settings.environment, told)
         return with_absolute_paths(environment, self._inherited)
 
     async def version(self) -> str:

@@ -92,6 +92,12 @@ def search_default(provisioned: Callable[[], Path | None]) -> Program | None:
 
 def interpreter_of(script: Path) -> str | None:
     """The Python that runs a script; None if it is no Python script, or cannot be read."""
+    command = python_of(script)
+    return command[0] if command else None
+
+
+def python_of(script: Path) -> tuple[str, ...] | None:
+    """Return the Python that runs a script, and the options that it is given; None as above."""
     try:
         with script.open("rb") as file:
             head = file.read(_HEAD_BYTES).decode(errors="replace").splitlines()
@@ -99,13 +105,13 @@ def interpreter_of(script: Path) -> str | None:
         return None
     if not head or not head[0].startswith("#!"):
         return None
-    words = head[0][2:].split() or [""]
-    program = words[0]
+    program, *options = head[0][2:].split() or [""]
     if Path(program).name == "env":
-        program = shutil.which(words[-1]) or ""
+        name, *options = [word for word in options if word != "-S"] or [""]
+        program = shutil.which(name) or ""
     elif Path(program).name == "sh" and len(head) > 1:
-        program = _exec_line(head[1])
-    return program if "python" in Path(program).name else None
+        program, *options = _exec_line(head[1])
+    return (program, *options) if "python" in Path(program).name else None
 
 
 def is_usual_script(script: Path) -> bool:
@@ -146,13 +152,13 @@ def _names(statement: ast.stmt) -> set[str]:
     return found | {node.attr for node in ast.walk(statement) if isinstance(node, ast.Attribute)}
 
 
-def _exec_line(line: str) -> str:
+def _exec_line(line: str) -> list[str]:
     """What installers write where the path is too long or has spaces: '''exec' PYTHON "$0" "$@"."""
     with contextlib.suppress(ValueError):
         words = shlex.split(line)
         if words[:1] == ["exec"] and len(words) > 1:
-            return words[1]
-    return ""
+            return [word for word in words[1:] if not word.startswith("$")]
+    return [""]
 
 
 class Answers(Generic[T]):

@@ -11,7 +11,8 @@ lines itself: {"stamps": {path: nanoseconds}} (when what it imports was changed 
 ends it; later nothing of it hangs on the service.
 
 Told at once, it imports nothing ahead: it is then the plain command, but that it says when
-it is ready, and that nobody reads its arguments in the table of processes.
+it is ready, and that nobody reads its arguments in the table of processes. Like that it
+goes by `server_child.py`, which refuses foreign code and foreign pages.
 """
 
 import sys
@@ -22,6 +23,7 @@ if __name__ == "__main__":
 
 import contextlib
 import importlib
+import importlib.util
 import json
 import os
 import select
@@ -219,7 +221,17 @@ def write_to(log: int) -> None:
     os.close(log)
 
 
+def beside(name: str) -> Any:  # noqa: ANN401
+    """A module that lies beside this file, which is no place to import from."""
+    spec = importlib.util.spec_from_file_location(name, Path(__file__).with_name(f"{name}.py"))
+    assert spec is not None and spec.loader is not None  # noqa: PT018
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
 def main() -> None:
+    server_child = beside("server_child")
     # A copy that no descendant gets; and the input of a server is empty.
     channel = Channel(socket.socket(fileno=os.dup(0)))
     nothing = os.open(os.devnull, os.O_RDONLY)
@@ -235,6 +247,7 @@ def main() -> None:
     sys.argv, log = order
     write_to(log)
     channel.tell(taken=True)
+    server_child.guard(sys.argv, os.environ)
     say_when_ready(channel)
     cli = importlib.import_module("vllm_mlx.cli")
     sys.exit(cli.main())

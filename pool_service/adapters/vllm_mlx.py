@@ -46,6 +46,8 @@ NOT_WITH_AUTO_UNLOAD = (
 TRUST = "--trust-remote-code"
 # The default is to answer a second request at the same time with 503 (since 0.4.0).
 ENVIRONMENT = (("VLLM_MLX_SIMPLE_ENGINE_LOCK_ADMISSION", "wait"),)
+# Further names by which its server may be called; `server_child.py` reads it.
+ALLOWED_HOSTS = "POOL_SERVICE_ALLOWED_HOSTS"
 # What is not on disk is downloaded before: a start never hides it, nor asks the hub.
 OFFLINE = (("HF_HUB_OFFLINE", "1"),)
 

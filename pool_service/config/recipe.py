@@ -26,5 +26,8 @@ def recipe_of(options: RuntimeOptions, settings: Settings) -> str:
         "environment": dict(settings.environment),
         "trust_remote_code": settings.trust_remote_code,
     }
+    # What is newer than the recipes of servers that may run counts where it says something.
+    if options.allowed_hosts:
+        ingredients["allowed_hosts"] = options.allowed_hosts
     text = json.dumps(ingredients, sort_keys=True)
     return hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()[:RECIPE_DIGITS]

@@ -22,6 +22,7 @@ from pool_service.config.values import (
     GroupNames,
     HealthPath,
     HistoryLength,
+    Hosts,
     KeepAlive,
     Level,
     PositiveSeconds,
@@ -250,6 +251,12 @@ class RuntimeSection(Section):
         default=_RUNTIME.environment,
         description="Variables that servers get besides the harmless part of the service's own "
         "environment (PATH, HOME, HF_*, proxies and the like).",
+    )
+    allowed_hosts: Hosts = Field(
+        default=_RUNTIME.allowed_hosts,
+        description="Names besides localhost and 127.0.0.1 by which a vllm-mlx may be called, such "
+        "as that of a reverse proxy, and whole origins of pages (app://frame). Other calls get "
+        "403, so that no web page can use a server. *: whoever calls.",
     )
 
 

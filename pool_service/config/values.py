@@ -36,6 +36,8 @@ _UNITS = (86400.0, 3600.0, 60.0, 1.0, 0.001)
 _PLACEHOLDER = re.compile(r"(?<!\$)\{\s*([A-Za-z_][A-Za-z0-9_-]*)\s*\}")
 _PLACEHOLDERS = ("runtime_model", "port", "model")
 _VARIABLE = re.compile(r"[^=\0]+")
+_ORIGIN = r"[a-z][a-z0-9.+-]*://[a-z0-9._:\[\]-]+"
+_HOST = re.compile(rf"\*|[a-z0-9._-]+|[0-9a-f:.]+|{_ORIGIN}", re.IGNORECASE)
 _SECTION_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 DEFAULT_RUNTIME = "default"
 """What [runtime] is called where a runtime is named."""
@@ -162,6 +164,14 @@ def _distinct(texts: tuple[str, ...]) -> tuple[str, ...]:
 
 def _is_any_port(address: str) -> bool:
     return not address.startswith("unix:") and int(address.rpartition(":")[2]) == 0
+
+
+def _host(text: str) -> str:
+    if _HOST.fullmatch(text) is None:
+        raise Flaw(
+            f"{text!a} is no name of a host (without a port) and no origin such as app://frame"
+        )
+    return text.lower()
 
 
 def _command(command: tuple[str, ...]) -> tuple[str, ...]:
@@ -312,6 +322,15 @@ Command = Annotated[
 ]
 RuntimeKind = Annotated[
     Kind | None, Form('"vllm-mlx" or "plain"', '"vllm-mlx" or "plain"', str.lower)
+]
+Hosts = Annotated[
+    tuple[Annotated[str, Field(strict=True), AfterValidator(_host)], ...],
+    AfterValidator(_distinct),
+    Form("list of names", 'a list of names of hosts, such as ["models.example"]', _commas),
+]
+Directories = Annotated[
+    tuple[Annotated[Path, BeforeValidator(_directory)], ...],
+    Form("list of directories", 'a list of directories, such as ["/data/models"]', _commas),
 ]
 HealthPath = Annotated[
     str,

@@ -288,7 +288,7 @@ async def test_a_model_that_fails_is_told_as_by_the_plain_command_and_tried_by_i
     assert report.code == 1
     assert report.last_lines[-1] == "ValueError: not like this"
     again = await kept.spawn("serve")
-    assert psutil.Process(again.identity.pid).cmdline()[-2:] == ["serve", "serve"]
+    await until(lambda: psutil.Process(again.identity.pid).cmdline()[-2:] == ["serve", "serve"])
     await kept.listening(again)
 
 
@@ -299,7 +299,7 @@ async def test_a_load_that_failed_is_not_said_to_be_ready(kept: Kept) -> None:
     sign = kept.signs.of(spawned.identity)
     assert sign is None or not sign.is_set()
     again = await kept.spawn("serve")
-    assert psutil.Process(again.identity.pid).cmdline()[-2:] == ["serve", "serve"]
+    await until(lambda: psutil.Process(again.identity.pid).cmdline()[-2:] == ["serve", "serve"])
 
 
 async def test_a_load_that_goes_on_is_ended_by_sigterm(kept: Kept) -> None:

@@ -197,3 +197,34 @@ async def test_a_hard_limit_of_too_few_files_is_told(runs: Runs, llama: Path) ->
     assert resource.getrlimit(resource.RLIMIT_NOFILE)[1] > 1024
     assert report.diagnosis is Diagnosis.RUNTIME_UNUSABLE, report
     assert "4096" in report.message
+
+
+async def test_it_runs_no_code_that_came_after_the_check(runs: Runs, llama: Path) -> None:
+    content = json.loads((llama / "config.json").read_text())
+    (llama / "config.json").write_text(json.dumps(content | {"model_file": "own.py"}))
+    (llama / "own.py").write_text(f"open({str(llama / 'ran')!r}, 'w')\n")
+    report = await runs.failure(str(llama))
+    assert report.diagnosis is REJECTED
+    assert "it needs code of its own, which is not trusted" in report.message
+    assert not (llama / "ran").exists()
+
+
+async def test_it_answers_only_to_names_of_this_machine(runs: Runs, llama: Path) -> None:
+    _, _, endpoint = await runs.ready(llama)
+    host, port = endpoint.removeprefix("http://").split(":")
+
+    def status(headers: dict[str, str]) -> int:
+        with closing(http.client.HTTPConnection(host, int(port), timeout=60)) as connection:
+            connection.request("GET", "/v1/models", headers=headers)
+            return connection.getresponse().status
+
+    for headers, expected in (
+        ({}, 200),
+        ({"Host": f"localhost:{port}"}, 200),
+        ({"Host": "evil.example"}, 403),
+        ({"Host": ""}, 403),
+        ({"Origin": "http://localhost:3000"}, 200),
+        ({"Origin": "http://evil.example"}, 403),
+        ({"Origin": "null"}, 403),
+    ):
+        assert await asyncio.to_thread(status, headers) == expected, headers

@@ -1,0 +1,3 @@
+class Config:
+    def load(self) -> None:
+        pass
