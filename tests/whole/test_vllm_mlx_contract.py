@@ -1,6 +1,7 @@
 """What the pool relies on in the real vllm-mlx; a version that breaks it is noticed here."""
 
 import asyncio
+import http.client
 import json
 import resource
 import shutil
@@ -8,6 +9,7 @@ import signal
 import socket
 import time
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
