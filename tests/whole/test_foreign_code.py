@@ -74,7 +74,7 @@ def test_a_door_that_is_there_is_closed(tmp_path: Path, door: str) -> None:
 
     def load(*arguments: str) -> str:
         environment = os.environ | {"HF_HOME": str(tmp_path / "hub"), "HF_HUB_OFFLINE": "1"}
-        command = [sys.executable, SERVER_CHILD, program, "serve", model, *arguments]
+        command = [sys.executable, str(SERVER_CHILD), str(program), "serve", str(model), *arguments]
         done = subprocess.run(
             command, env=environment, cwd=tmp_path, capture_output=True, text=True, check=False
         )
