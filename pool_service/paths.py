@@ -37,12 +37,18 @@ def absolute(text: str, environment: Mapping[str, str] = os.environ) -> Path:
     filled = _VARIABLE.sub(lambda match: _value(match, environment), text)
     path = Path(_with_home(filled, environment) if text.startswith("~") else filled)
     try:
-        return path.absolute()
+        path = path.absolute()
+        str(path).encode()
     except OSError as error:
         raise PathFlaw(
             f"is relative ({text!a}), and the directory in which the service was started is gone; "
             "write an absolute path"
         ) from error
+    except UnicodeEncodeError as error:
+        raise PathFlaw(
+            f"is not UTF-8 ({str(path)!a}), so nobody could be told of it; choose another path"
+        ) from error
+    return path
 
 
 def begins_a_path(text: str) -> bool:

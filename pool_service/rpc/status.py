@@ -10,6 +10,7 @@ from google.rpc import code_pb2, error_details_pb2, status_pb2
 from grpc_status import rpc_status
 
 from pool_service.core import errors
+from pool_service.rpc.sendable import sendable
 
 DOMAIN = "pool_service"
 
@@ -79,7 +80,7 @@ def _details(_error: errors.PoolError, _info: error_details_pb2.ErrorInfo) -> li
 @_details.register
 def _(error: errors.InvalidField, _info: error_details_pb2.ErrorInfo) -> list[Message]:
     violation = error_details_pb2.BadRequest.FieldViolation(
-        field=error.field_name, description=error.message
+        field=error.field_name, description=sendable(error.message)
     )
     return [error_details_pb2.BadRequest(field_violations=[violation])]
 
@@ -213,6 +214,7 @@ def _debug(last_lines: tuple[str, ...]) -> error_details_pb2.DebugInfo:
 
 def _cut(text: str, longest: int) -> str:
     """At most `longest` bytes of it."""
+    text = sendable(text)
     encoded = text.encode()
     if len(encoded) <= longest:
         return text

@@ -9,6 +9,7 @@ from pool_service.core.requests import Ensured, Reloaded, Removed
 from pool_service.core.types import FOREVER, Cause, Exit, Phase, Server, Source, Totals
 from pool_service.history import Change
 from pool_service.ports import Clock
+from pool_service.rpc.sendable import sendable
 from pool_service.v1 import pool_service_pb2 as pb
 
 T = TypeVar("T")
@@ -88,8 +89,8 @@ class Wire:
             generation=server.generation,
             create_time=self._time(server.created_at),
             last_use_time=self._time(server.last_used_at),
-            detail=server.detail,
-            log_path=server.log_path,
+            detail=sendable(server.detail),
+            log_path=sendable(server.log_path),
             queue_position=server.position,
             progress=server.progress,
             expected_bytes=server.expected,
@@ -133,8 +134,8 @@ class Wire:
             code=end.report.code,
             signal=end.report.signal,
             cause=CAUSES[end.cause],
-            message=end.report.message,
-            last_lines=end.report.last_lines,
+            message=sendable(end.report.message),
+            last_lines=map(sendable, end.report.last_lines),
             time=self._time(end.at),
         )
 

@@ -402,3 +402,14 @@ async def test_a_deadline_shorter_than_the_start_is_the_callers_and_the_start_go
         loaded.set()
         assert (await service.ensure()).server.generation == 1
         assert len(service.world.times("spawn")) == 1
+
+
+async def test_a_name_that_is_no_utf_8_is_told_written_out() -> None:
+    """As of a file on disk, whose name may be any bytes."""
+    error = CodeNotTrusted("brings \udcff.py", model="m", files=("\udcff.py",))
+    async with serving() as service:
+        service.world.script("m", Script(raises={"appraise": error}))
+        refused = await failure(service.ensure())
+        assert (refused.reason, refused.message) == ("CODE_NOT_TRUSTED", r"brings \udcff.py")
+        (listed,) = (await service.stub.List(pb.ListRequest())).servers
+        assert listed.detail == r"brings \udcff.py"
