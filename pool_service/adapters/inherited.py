@@ -61,20 +61,19 @@ def is_disregarded(number: int) -> bool:
 def raise_descriptor_limit() -> int:
     """Allow this process as many open files as it may have, up to DESCRIPTORS; returns how many.
 
-    The limit of children is put back by `hand_down`.
+    The limit of children is put back by `hand_down`. Where a sandbox forbids it, what there is
+    has to do; where it is not even told, it counts as enough.
     """
     global _given_descriptors  # noqa: PLW0603 - the limit is the whole process's as well
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    most = DESCRIPTORS if hard == resource.RLIM_INFINITY else min(DESCRIPTORS, hard)
-    if soft == resource.RLIM_INFINITY or soft >= most:
-        return soft
-    try:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
-    except (OSError, ValueError):
-        # Forbidden, as by a sandbox: what there is has to do.
-        return soft
-    _given_descriptors = soft, hard
-    return most
+    soft = DESCRIPTORS
+    with contextlib.suppress(OSError, ValueError):
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        most = DESCRIPTORS if hard == resource.RLIM_INFINITY else min(DESCRIPTORS, hard)
+        if soft != resource.RLIM_INFINITY and soft < most:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+            _given_descriptors = soft, hard
+            return most
+    return DESCRIPTORS if soft == resource.RLIM_INFINITY else soft
 
 
 def hand_down(pid: int) -> None:

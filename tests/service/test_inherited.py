@@ -1,7 +1,9 @@
 """What a service is started with: signals and limits that are no business of its servers."""
 
 import asyncio
+import errno
 import os
+import platform
 import resource
 import signal
 import sys
@@ -18,7 +20,10 @@ from pool_service.adapters.guard_lock import GUARD_LOCK
 from pool_service.v1 import pool_service_pb2 as pb
 from pool_service.v1 import pool_service_pb2_grpc as pb_grpc
 from pool_service_client import PoolClient
+from tests.sandbox import forbidding
 from tests.service.conftest import FAKE_RUNTIME
+
+PRLIMIT64 = {"x86_64": 302}.get(platform.machine(), 261)
 
 CONNECTIONS = 400
 """More than the 256 descriptors that macOS gives a program."""
@@ -124,6 +129,13 @@ async def test_a_low_soft_limit_of_descriptors_is_raised_and_servers_get_the_old
             assert given[0] == 256
         assert "cannot be written" not in service.log.read_text()
         await asyncio.gather(*(channel.close() for channel in channels))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="seccomp")
+def test_a_service_runs_where_limits_are_neither_told_nor_set(tmp_path: Path) -> None:
+    sandbox = forbidding([PRLIMIT64], errno.EPERM)
+    with started(tmp_path, sandbox) as service, PoolClient.connect(service.address) as pool:
+        assert pool.ensure("m").server.pid
 
 
 async def test_a_limit_that_cannot_be_raised_is_told_and_the_service_runs(tmp_path: Path) -> None:
