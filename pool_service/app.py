@@ -12,6 +12,7 @@ import structlog
 
 from pool_service.adapters.clock import SystemClock
 from pool_service.adapters.guard_keeper import GuardKeeper
+from pool_service.adapters.identity import blindness
 from pool_service.adapters.inherited import raise_descriptor_limit, reset_signals
 from pool_service.adapters.logs import LogStore
 from pool_service.adapters.machine_memory import MachineMemory, machine_memory
@@ -53,6 +54,9 @@ def run(source: ConfigSource, config: Config) -> int:
     its state directory or an address.
     """
     service = config.service
+    if why := blindness():
+        print(f"pool-service: {why}", file=sys.stderr)  # for who started it
+        return 1
     reset_signals()
     descriptors = raise_descriptor_limit()
     try:

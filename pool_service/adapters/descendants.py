@@ -33,6 +33,8 @@ _LOOKS = 2
 """At those of whom nothing is certain: a parent may have ended between its fork and its turn to
 be asked, and who was just becoming another program showed no environment."""
 
+_PACE = 0.01
+
 
 @dataclass(frozen=True, slots=True)
 class Family:
@@ -133,6 +135,8 @@ async def end_all(watch: ExitWatch, family: Family, term_timeout: float) -> None
         killed = frozenset(i for i in left if _signalled(i, signal.SIGKILL))
         untouchable |= left - killed
         await _all_gone(watch, killed)
+        # One that is just ending may be there still, and be waited for no longer.
+        await asyncio.sleep(_PACE)
 
 
 async def _look(family: Family) -> frozenset[Identity]:

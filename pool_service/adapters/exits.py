@@ -2,15 +2,18 @@
 
 import asyncio
 import contextlib
+import errno
+import functools
 import os
 import select
 import sys
 from collections.abc import Awaitable, Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
 import structlog
 
-from pool_service.adapters.identity import is_alive
+from pool_service.adapters.identity import identity_of, is_alive
 from pool_service.adapters.os_errors import SHORTAGES
 from pool_service.core.types import Identity
 
@@ -21,14 +24,58 @@ T = TypeVar("T")
 _SHORTAGE_PAUSE = 1.0
 
 
+_STATUS_BITS = 0xFFFF
+# From <sys/event.h> of xnu-11417.101.15; `select` does not name them.
+_NOTE_EXITSTATUS = 0x04000000
+_NOTE_EXIT_DETAIL = 0x02000000
+_NOTE_EXIT_MEMORY = 0x00020000
+
+LOOK_PACE = 0.05
+"""Seconds between two looks where the system tells of no end; of many at once each takes"""
+
+LOOK_SHARE = 0.001
+"""so many more, some fiftieth of a processor."""
+
+
+@dataclass(frozen=True, slots=True)
+class End:
+    """What the system tells of the end of a process that may be no child.
+
+    code: as that of subprocess, None where it is not told.
+    """
+
+    code: int | None = None
+    is_for_memory: bool = False
+
+
+class Watched(Protocol):
+    """A process that is watched; its descriptor is readable when the process has ended."""
+
+    def fileno(self) -> int:
+        """The descriptor."""
+        ...
+
+    def end(self) -> End:
+        """What is told of its end, once the descriptor is readable."""
+        ...
+
+
 class ExitWatch(Protocol):
     """Makes descriptors that become readable when a process ends."""
 
-    def open(self, pid: int) -> contextlib.AbstractContextManager[int]:
-        """A descriptor for the process that has this pid now, closed on leaving.
+    def open(self, pid: int) -> contextlib.AbstractContextManager[Watched]:
+        """Watch the process that has this pid now, until the context ends.
 
         Raises ProcessLookupError if there is none, OSError if no descriptor is left.
         """
+        ...
+
+
+class Kevent(Protocol):
+    """What is used of `select.kevent`."""
+
+    fflags: int
+    data: int
 
 
 class Kqueue(Protocol):
@@ -36,7 +83,9 @@ class Kqueue(Protocol):
 
     def fileno(self) -> int: ...
     def close(self) -> None: ...
-    def control(self, changes: Sequence[Any], max_events: int, timeout: float) -> Sequence[Any]: ...
+    def control(
+        self, changes: Sequence[Any], max_events: int, timeout: float
+    ) -> Sequence[Kevent]: ...
 
 
 class KqueueApi(Protocol):
@@ -58,20 +107,96 @@ class KqueueWatch:
         self._api = api
 
     @contextlib.contextmanager
-    def open(self, pid: int) -> Iterator[int]:
-        api = self._api
-        queue = api.kqueue()
+    def open(self, pid: int) -> Iterator[Watched]:
+        queue = self._api.kqueue()
         try:
-            event = api.kevent(
-                pid,
-                filter=api.KQ_FILTER_PROC,
-                flags=api.KQ_EV_ADD | api.KQ_EV_ONESHOT,
-                fflags=api.KQ_NOTE_EXIT,
-            )
-            queue.control([event], 0, 0)
-            yield queue.fileno()
+            try:
+                self._register(queue, pid, _NOTE_EXITSTATUS | _NOTE_EXIT_DETAIL)
+            except PermissionError:
+                # How it ends is for whoever may signal it; that it does is for everybody.
+                self._register(queue, pid, 0)
+            yield _Kqueued(queue)
         finally:
             queue.close()
+
+    def _register(self, queue: Kqueue, pid: int, more: int) -> None:
+        api = self._api
+        event = api.kevent(
+            pid,
+            filter=api.KQ_FILTER_PROC,
+            flags=api.KQ_EV_ADD | api.KQ_EV_ONESHOT,
+            fflags=api.KQ_NOTE_EXIT | more,
+        )
+        queue.control([event], 0, 0)
+
+
+@dataclass(frozen=True, slots=True)
+class _Kqueued:
+    queue: Kqueue
+
+    def fileno(self) -> int:
+        return self.queue.fileno()
+
+    def end(self) -> End:
+        for event in self.queue.control([], 1, 0):
+            told = event.fflags & _NOTE_EXITSTATUS
+            code = os.waitstatus_to_exitcode(event.data & _STATUS_BITS) if told else None
+            detailed = event.fflags & _NOTE_EXIT_DETAIL
+            return End(code, is_for_memory=bool(detailed and event.data & _NOTE_EXIT_MEMORY))
+        return End()
+
+
+@dataclass(frozen=True, slots=True)
+class _Descriptor:
+    """One that tells no more than that there is an end."""
+
+    number: int
+
+    def fileno(self) -> int:
+        return self.number
+
+    def end(self) -> End:
+        return End()
+
+
+class LookWatch:
+    """Where no event tells of an end: looks at each process, all in one go, on a running loop."""
+
+    def __init__(self) -> None:
+        self._watched: dict[int, Identity] = {}
+        self._timer: asyncio.TimerHandle | None = None
+
+    @contextlib.contextmanager
+    def open(self, pid: int) -> Iterator[Watched]:
+        identity = identity_of(pid)
+        if identity is None:
+            raise ProcessLookupError(errno.ESRCH, os.strerror(errno.ESRCH))
+        reader, writer = os.pipe()
+        self._watched[writer] = identity
+        try:
+            self._arm()
+            yield _Descriptor(reader)
+        finally:
+            os.close(reader)
+            self._close(writer)
+
+    def _arm(self) -> None:
+        if self._timer is None and self._watched:
+            pace = max(LOOK_PACE, LOOK_SHARE * len(self._watched))
+            self._timer = asyncio.get_running_loop().call_later(pace, self._look)
+
+    def _look(self) -> None:
+        self._timer = None
+        for writer, identity in list(self._watched.items()):
+            # Short of descriptors nothing is seen; the next look may.
+            with contextlib.suppress(OSError):
+                if not is_alive(identity):
+                    self._close(writer)
+        self._arm()
+
+    def _close(self, writer: int) -> None:
+        if self._watched.pop(writer, None) is not None:
+            os.close(writer)
 
 
 if sys.platform == "darwin":
@@ -86,32 +211,50 @@ else:
         """Linux: a pidfd (since 5.3)."""
 
         @contextlib.contextmanager
-        def open(self, pid: int) -> Iterator[int]:
+        def open(self, pid: int) -> Iterator[Watched]:
             """A pidfd of the process."""
             descriptor = os.pidfd_open(pid)
             try:
-                yield descriptor
+                yield _Descriptor(descriptor)
             finally:
                 os.close(descriptor)
 
     def exit_watch() -> ExitWatch:
-        """The one of this platform."""
-        return PidfdWatch()
+        """The one of this platform; looks, where a sandbox or an old kernel has no pidfd."""
+        return LookWatch() if _pidfd_refusal() else PidfdWatch()
+
+    @functools.cache
+    def _pidfd_refusal() -> str:
+        """Why a process cannot be watched by a pidfd; empty if it can."""
+        why = ""
+        try:
+            os.close(os.pidfd_open(os.getpid()))
+        except AttributeError:
+            why = "this Python was built without it"
+        except OSError as error:
+            # What is short now may be there later.
+            if error.errno not in SHORTAGES:
+                why = error.strerror or str(error)
+        if why:
+            _log.warning("no pidfd_open; processes are looked at every 50 ms instead", why=why)
+        return why
 
 
-async def gone(watch: ExitWatch, identity: Identity) -> None:
+async def gone(watch: ExitWatch, identity: Identity) -> End:
     """Return when this process has ended (as a zombie, too), at once if it has already."""
 
-    async def ended() -> None:
+    async def ended() -> End:
         try:
-            with watch.open(identity.pid) as descriptor:
+            with watch.open(identity.pid) as watched:
                 # Only now: whoever has the pid when the descriptor is open is who it tells of.
                 if is_alive(identity):
-                    await _readable(descriptor)
+                    await _readable(watched.fileno())
+                    return watched.end()
         except ProcessLookupError:
-            return
+            pass
+        return End()
 
-    await outlasting_shortage(ended)
+    return await outlasting_shortage(ended)
 
 
 async def outlasting_shortage(step: Callable[[], Awaitable[T]]) -> T:

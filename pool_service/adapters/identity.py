@@ -47,6 +47,14 @@ def is_alive(identity: Identity) -> bool:
     return status.start_time == identity.start_time and boot_id() == identity.boot_id
 
 
+def blindness() -> str:
+    """Return why processes cannot be told from each other here, and what to do; "": they can."""
+    if identity_of(os.getpid()) is not None:
+        return ""
+    where = "" if sys.platform == "darwin" else " Mount /proc where the service runs."
+    return f"the system shows no processes, so no server could be looked after.{where}"
+
+
 def is_in_group(pid: int, leader_pid: int) -> bool:
     """Whether a process belongs to the group or to the session that `leader_pid` leads or led."""
     try:
@@ -96,8 +104,9 @@ def _raise_shortage(error: OSError) -> None:
 
 
 if sys.platform == "darwin":
-    # From <sys/proc_info.h> and <sys/proc.h>.
+    # From <sys/proc_info.h> and <sys/proc.h> of xnu-11417.101.15.
     _PROC_PIDTBSDINFO = 3
+    _PROC_FLAG_INEXIT = 4
     _SZOMB = 5
 
     class _BsdInfo(ctypes.Structure):
@@ -132,12 +141,18 @@ if sys.platform == "darwin":
         """
         info = _BsdInfo()
         size = ctypes.sizeof(info)
+        ctypes.set_errno(0)
         # 1: a zombie, too.
         got = _libproc.proc_pidinfo(pid, _PROC_PIDTBSDINFO, 1, ctypes.byref(info), size)
         if got != size:
+            # ESRCH, or EPERM: another user's, so none of ours.
+            number = ctypes.get_errno()
+            _raise_shortage(OSError(number, os.strerror(number)))
             return None
         start = info.start_seconds * 1_000_000 + info.start_microseconds
-        return ProcessStatus(start_time=start, is_zombie=info.status == _SZOMB)
+        # Its end is told of when all but its last step is done, and it is no zombie yet.
+        has_ended = info.status == _SZOMB or bool(info.flags & _PROC_FLAG_INEXIT)
+        return ProcessStatus(start_time=start, is_zombie=has_ended)
 
     def variable_of(pid: int, name: str) -> str | None:
         """A variable of the environment that a process was started with; as of Linux."""
@@ -163,7 +178,8 @@ else:
         """What the system says of a pid; None: there is no such process."""
         try:
             return parse_stat(read(f"/proc/{pid}/stat"))
-        except (FileNotFoundError, ProcessLookupError):
+        except (FileNotFoundError, ProcessLookupError, PermissionError):
+            # The last: another user's, so none of ours (hidepid).
             return None
 
     def variable_of(pid: int, name: str) -> str | None:
@@ -186,4 +202,8 @@ else:
     @functools.cache
     def boot_id() -> str:
         """A name of this boot of the machine."""
-        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        try:
+            return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        except OSError:
+            # Hidden by a sandbox. A pid with the same start, in ticks since the boot, says enough.
+            return "unknown"

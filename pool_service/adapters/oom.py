@@ -10,13 +10,15 @@ from pool_service.core.types import Diagnosis
 _COUNT = re.compile(r"^oom_kill (\d+)$", re.MULTILINE)
 _GROUP = re.compile(r"^0::/(.*)$", re.MULTILINE)
 
+KILLED_FOR_MEMORY = Diagnosis.OUT_OF_MEMORY, "The system killed it, being out of memory"
+
 
 class OomWatch:
     """Linux's count of processes that it killed for memory. root: of the file system.
 
     Of the control group in which the service and its servers are: what else the machine kills
     is not in it. Where there is none (version 2, with memory) it is of the whole machine.
-    macOS keeps no such count that a user can read: there a kill stays a kill.
+    macOS keeps no such count; there the kernel says it of each end (`exits.py`).
     """
 
     def __init__(self, root: Path = Path("/")) -> None:
@@ -61,7 +63,7 @@ def oom_aware(diagnose: Diagnose, watch: OomWatch) -> Diagnose:
         # Of an adopted process it is not known how it ended.
         killed = number == signal.SIGKILL or (code is None and number is None)
         if killed and watch.has_killed():
-            return Diagnosis.OUT_OF_MEMORY, "The system killed it, being out of memory"
+            return KILLED_FOR_MEMORY
         return diagnosis, message
 
     return diagnosed

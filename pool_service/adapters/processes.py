@@ -14,7 +14,7 @@ import shutil
 import signal
 import subprocess
 from collections.abc import Callable, Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -29,10 +29,11 @@ from pool_service.adapters.descendants import (
     members_of,
 )
 from pool_service.adapters.diagnosis import Diagnose, diagnose_exit
-from pool_service.adapters.exits import ExitWatch, exit_watch, gone, outlasting_shortage
+from pool_service.adapters.exits import End, ExitWatch, exit_watch, gone, outlasting_shortage
 from pool_service.adapters.identity import identity_of, is_alive
 from pool_service.adapters.launch import launch, work_dirs
 from pool_service.adapters.logs import LogStore, last_lines
+from pool_service.adapters.oom import KILLED_FOR_MEMORY
 from pool_service.adapters.standbys import Standbys
 from pool_service.core.types import (
     ExitReport,
@@ -140,13 +141,13 @@ class LocalProcesses:
         return tuple(filter(None, leaders))
 
     async def exited(self, identity: Identity) -> ExitReport:
-        """Wait for the end of a process; of one that is no child of ours only that is known."""
-        await gone(self._watch, identity)
+        """Wait for the end of a process; how one ended that is no child only macOS tells."""
+        end = await gone(self._watch, identity)
         owned = self._owned.get(identity)
         if owned is None:
-            return self._report("", None, ())
+            return self._report("", end, ())
         if owned.report is None:
-            owned.report = await _outlasting(lambda: self._bury(owned))
+            owned.report = await _outlasting(lambda: self._bury(owned, end))
         return owned.report
 
     async def signal(self, identity: Identity, stop: StopSignal) -> None:
@@ -220,17 +221,20 @@ class LocalProcesses:
         ours = {owned.nonce for owned in self._owned.values()}
         return [name for name in names if name not in nonces and name not in ours]
 
-    def _bury(self, owned: _Owned) -> ExitReport:
+    def _bury(self, owned: _Owned, end: End) -> ExitReport:
         """Look at its group before reaping it: after that the number can become another's."""
         owned.members |= members_of(owned.identity)
         status = _reap(owned.popen) if owned.popen else _reap_adopted(owned.identity)
         lines = last_lines(owned.log_path) if owned.log_path else ()
-        return self._report(owned.kind, status, lines)
+        reaped = end if status is None else replace(end, code=status)
+        return self._report(owned.kind, reaped, lines)
 
-    def _report(self, kind: str, status: int | None, lines: tuple[str, ...]) -> ExitReport:
-        code = status if status is None or status >= 0 else None
-        number = -status if status is not None and status < 0 else None
+    def _report(self, kind: str, end: End, lines: tuple[str, ...]) -> ExitReport:
+        code = end.code if end.code is None or end.code >= 0 else None
+        number = -end.code if end.code is not None and end.code < 0 else None
         diagnosis, message = self._diagnose_of(kind)(code, number, lines)
+        if end.is_for_memory:
+            diagnosis, message = KILLED_FOR_MEMORY
         return ExitReport(code, number, diagnosis, message, lines)
 
     def _clean_up(self, owned: _Owned) -> None:

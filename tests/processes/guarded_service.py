@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from pool_service.adapters.clock import SystemClock
-from pool_service.adapters.exits import exit_watch
+from pool_service.adapters.exits import Watched, exit_watch
 from pool_service.adapters.guard_keeper import GuardKeeper
 from pool_service.adapters.identity import identity_of
 from pool_service.adapters.logs import LogStore
@@ -33,14 +33,14 @@ def say(**what: object) -> None:
 class SayingWatch:
     """Says whom the keeper watches: a guard that has been started."""
 
-    def open(self, pid: int) -> AbstractContextManager[int]:
+    def open(self, pid: int) -> AbstractContextManager[Watched]:
         return self._open(pid)
 
     @contextmanager
-    def _open(self, pid: int) -> Iterator[int]:
-        with exit_watch().open(pid) as descriptor:
+    def _open(self, pid: int) -> Iterator[Watched]:
+        with exit_watch().open(pid) as watched:
             say(guard=pid)
-            yield descriptor
+            yield watched
 
 
 class Service:

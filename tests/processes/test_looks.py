@@ -1,0 +1,143 @@
+"""Ends of processes where no event tells of them: pidfd_open is forbidden, or not there."""
+
+import asyncio
+import errno
+import os
+import resource
+import signal
+import sys
+from pathlib import Path
+
+import psutil
+import pytest
+
+from demo.service import running
+from pool_service.adapters import exits
+from pool_service.adapters.exits import LookWatch, exit_watch, gone
+from pool_service.adapters.identity import identity_of
+from pool_service.core.types import Identity
+from pool_service_client import PoolClient, ServerState
+from tests.processes.bench import Bench, child_of_ours, plan
+from tests.processes.test_spawn import limit
+from tests.sandbox import forbidding
+from tests.service.conftest import FAKE_RUNTIME
+from tests.service.test_ensure import wait_for
+
+PIDFD_OPEN = 434
+
+
+def identity(pid: int) -> Identity:
+    found = identity_of(pid)
+    assert found is not None
+    return found
+
+
+async def test_a_look_sees_that_a_child_has_ended_and_leaves_it_to_be_reaped() -> None:
+    with child_of_ours() as child:
+        waiting = asyncio.create_task(gone(LookWatch(), identity(child.pid)))
+        child.kill()
+        await waiting
+        assert child.wait() == -signal.SIGKILL
+
+
+async def test_one_watch_looks_at_many_and_leaves_no_descriptor(bench: Bench) -> None:
+    watch = LookWatch()
+    children = [await bench.spawn(plan("/bin/sleep", "1000")) for _ in range(20)]
+    before = psutil.Process().num_fds()
+    waits = [asyncio.create_task(gone(watch, child)) for child in children]
+    for child in children:
+        os.kill(child.pid, signal.SIGKILL)
+    await asyncio.gather(*waits)
+    assert psutil.Process().num_fds() == before
+
+
+async def test_a_look_that_is_cancelled_leaves_no_descriptor(bench: Bench) -> None:
+    child = await bench.spawn(plan("/bin/sleep", "1000"))
+    before = psutil.Process().num_fds()
+    waiting = asyncio.create_task(gone(LookWatch(), child))
+    await asyncio.sleep(0)
+    waiting.cancel()
+    await asyncio.gather(waiting, return_exceptions=True)
+    assert psutil.Process().num_fds() == before
+
+
+async def test_a_pid_that_nobody_has_is_gone_at_once() -> None:
+    with child_of_ours() as child:
+        ended = identity(child.pid)
+        child.kill()
+    await gone(LookWatch(), ended)
+
+
+async def test_a_look_that_has_no_descriptor_is_no_end(bench: Bench) -> None:
+    child = await bench.spawn(plan("/bin/sleep", "1000"))
+    waiting = asyncio.create_task(gone(LookWatch(), child))
+    await asyncio.sleep(0)
+    with limit(resource.RLIMIT_NOFILE, 0):
+        await asyncio.sleep(3 * exits.LOOK_PACE)
+        assert not waiting.done()
+    os.kill(child.pid, signal.SIGKILL)
+    await waiting
+
+
+@pytest.mark.parametrize("number", [errno.EPERM, errno.ENOSYS, errno.EACCES, errno.EINVAL])
+def test_where_a_pidfd_is_refused_processes_are_looked_at(
+    number: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_pid: int) -> int:
+        raise OSError(number, os.strerror(number))
+
+    assert watch_with(refuse, monkeypatch) is LookWatch
+
+
+def test_a_python_without_pidfds_looks_at_processes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(os, "pidfd_open", raising=False)
+    exits._pidfd_refusal.cache_clear()
+    assert type(exit_watch()) is LookWatch
+    exits._pidfd_refusal.cache_clear()
+
+
+@pytest.mark.parametrize("number", [errno.EMFILE, errno.ENFILE, errno.ENOMEM])
+def test_a_pidfd_that_is_short_for_a_moment_is_there_later(
+    number: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_pid: int) -> int:
+        raise OSError(number, os.strerror(number))
+
+    assert watch_with(refuse, monkeypatch) is not LookWatch
+
+
+def watch_with(pidfd_open: object, monkeypatch: pytest.MonkeyPatch) -> type:
+    monkeypatch.setattr(os, "pidfd_open", pidfd_open, raising=False)
+    exits._pidfd_refusal.cache_clear()
+    try:
+        return type(exit_watch())
+    finally:
+        exits._pidfd_refusal.cache_clear()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="seccomp")
+@pytest.mark.parametrize("number", [errno.EPERM, errno.ENOSYS])
+def test_a_service_without_pidfds_serves_notices_deaths_and_adopts(
+    number: int, tmp_path: Path
+) -> None:
+    config = tmp_path / "pool.toml"
+    config.write_text(FAKE_RUNTIME)
+    arguments = ["--config", str(config)]
+    sandbox = forbidding([PIDFD_OPEN], number)
+    with running(tmp_path, arguments=arguments, wrapper=sandbox) as service:
+        with PoolClient.connect(service.address) as pool:
+            os.kill(pool.ensure("m").server.pid, signal.SIGKILL)
+            wait_for(pool, "m", ServerState.FAILED)
+            second = pool.ensure("m").server
+        assert "processes are looked at" in service.log.read_text()
+        service.process.kill()
+        service.process.wait()
+    with (
+        running(tmp_path, arguments=arguments, wrapper=sandbox) as service,
+        PoolClient.connect(service.address) as pool,
+    ):
+        assert pool.ensure("m").server.pid == second.pid
+        os.kill(second.pid, signal.SIGKILL)
+        wait_for(pool, "m", ServerState.FAILED)
+        assert pool.ensure("m").server.generation > second.generation
+        assert service.stop() == 0
