@@ -21,7 +21,7 @@ from pool_service.adapters.clock import SystemClock
 from pool_service.adapters.exits import ExitWatch, exit_watch, gone
 from pool_service.adapters.guard_lock import send_away
 from pool_service.adapters.identity import identity_of
-from pool_service.adapters.logs import trim_file
+from pool_service.adapters.log_cut import trim_file
 from pool_service.core.types import Identity
 
 GUARD_LOG = "guard.log"

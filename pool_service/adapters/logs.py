@@ -7,20 +7,28 @@ Prompts' beginnings may be in there, so only the service's user can read them.
 import asyncio
 import contextlib
 import hashlib
+import math
 import os
 import re
 import shutil
+import threading
+import time
 import unicodedata
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Never
 
 import structlog
+
+from pool_service.adapters.log_cut import trim_file
+from pool_service.adapters.log_writes import Growth, Writes
 
 _log = structlog.get_logger(__name__)
 
 # As much of a log as is looked at for its last lines; it stays when the disk is full.
 TAIL_BYTES = 64 * 1024
 LAST_LINES = 20
+TOLD_AGAIN_S = 60.0
 _MAX_LINE = 500  # characters; a longer one is cut
 _ESCAPES = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[@-Z\\-_])")
 _UNSAFE = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
@@ -30,8 +38,9 @@ class LogStore:
     """The log files under a state directory.
 
     keep: how many generations of one model stay; keep_models: of how many models, living
-    ones included; max_bytes: over that, a file is cut to its newer half, within
-    `trim_interval` seconds while its process lives.
+    ones included; max_bytes: over that, a file is cut to its newer half (`log_cut.py`), while
+    its process lives within some hundredths of a second, the faster the faster it grows;
+    trim_interval: seconds between two looks at the disk's room while nobody writes.
     """
 
     def __init__(
@@ -49,6 +58,8 @@ class LogStore:
         self._max_bytes = max_bytes
         self._trim_interval = trim_interval
         self._live: set[Path] = set()
+        self._told: dict[Path, float] = {}
+        self._writes: Writes | None = None
 
     def create(self, model: str, generation: int) -> Path:
         """Make an empty log file for a new process, and remove the oldest ones.
@@ -59,7 +70,7 @@ class LogStore:
         path = self.path_of(model, generation)
         directory = path.parent
         # First: another thread may be about to remove what no living process writes to.
-        self._live.add(path)
+        self.adopt(path)
         try:
             directory.mkdir(mode=0o700, parents=True, exist_ok=True)
             path.unlink(missing_ok=True)  # of an earlier service, which counted from 1 as well
@@ -83,6 +94,8 @@ class LogStore:
     def adopt(self, path: Path) -> None:
         """A process that an earlier service started writes to it: look after it as well."""
         self._live.add(path)
+        if self._writes is not None:
+            self._writes.wake()
 
     def remove(self, path: Path) -> None:
         """Its process never came to be."""
@@ -93,7 +106,8 @@ class LogStore:
         """The process that wrote to it is gone: cut it a last time, and look no more."""
         if path in self._live:
             self._live.discard(path)
-            _trim_quietly(path, self._max_bytes)
+            self._trim(path, self._max_bytes)
+            self._told.pop(path, None)
 
     def trim(self) -> None:
         """Cut every live log that has grown too large; every one to its tail on a full disk."""
@@ -102,13 +116,45 @@ class LogStore:
             # On a full disk what was cut may have made room for the next.
             has_room = has_room or self._has_room()
             limit = self._max_bytes if has_room else 2 * TAIL_BYTES
-            _trim_quietly(path, min(limit, self._max_bytes))
+            self._trim(path, min(limit, self._max_bytes))
+
+    def _trim(self, path: Path, max_bytes: int) -> None:
+        try:
+            if path.stat().st_size > max_bytes and trim_file(path, max_bytes):
+                self._tell_of_cut(path)
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            _log.warning("cannot cut a log", path=str(path), error=str(error))
+
+    def _tell_of_cut(self, path: Path) -> None:
+        now = time.monotonic()
+        if now - self._told.get(path, -math.inf) > TOLD_AGAIN_S:
+            self._told[path] = now
+            _log.warning("cut a log that grew too large", path=str(path), max_bytes=self._max_bytes)
 
     async def run_janitor(self) -> Never:
-        """Trim for ever; the composition root starts and cancels it."""
-        while True:
-            await asyncio.sleep(self._trim_interval)
-            await asyncio.to_thread(self.trim)
+        """Keep the live logs bounded for ever; the composition root starts and cancels it."""
+        ended = threading.Event()
+        with Writes() as writes, ThreadPoolExecutor(1, "logs") as thread:
+            self._writes = writes
+            loop = asyncio.get_running_loop()
+            try:
+                await loop.run_in_executor(thread, self._look_after, writes, ended)
+            finally:
+                self._writes = None
+                ended.set()
+                writes.wake()
+        raise AssertionError("it ends by being cancelled only")
+
+    def _look_after(self, writes: Writes, ended: threading.Event) -> None:
+        """Sleep until a log is written to, give it a moment, cut it if it is too large."""
+        growth = Growth(self._max_bytes)
+        while not ended.is_set():
+            live = tuple(self._live)
+            writes.wait(live, self._trim_interval)
+            ended.wait(growth.pace(live))
+            self.trim()
 
     def _has_room(self) -> bool:
         try:
@@ -155,30 +201,13 @@ def last_lines(path: Path, count: int = LAST_LINES) -> tuple[str, ...]:
     with contextlib.suppress(OSError), path.open("rb") as file:
         size = file.seek(0, os.SEEK_END)
         file.seek(max(0, size - TAIL_BYTES))
-        lines = file.read(TAIL_BYTES).decode(errors="replace").split("\n")
+        # Where the log was cut there are no bytes.
+        tail = file.read(TAIL_BYTES).lstrip(b"\0")
+        lines = tail.decode(errors="replace").split("\n")
         if size > TAIL_BYTES and len(lines) > 1:
             del lines[0]  # most likely not a whole one
         return tuple([safe for line in lines if (safe := _safe(line))][-count:])
     return ()
-
-
-def trim_file(path: Path, max_bytes: int) -> bool:
-    """Cut a file that is larger to the newer half of that; whether it was.
-
-    Its writer goes on meanwhile, at its end, which O_APPEND makes the new one. What it writes
-    between the last look and the cut (microseconds) is lost.
-    """
-    with path.open("r+b", buffering=0) as file:
-        size = file.seek(0, os.SEEK_END)
-        if size <= max_bytes:
-            return False
-        file.seek(size - max_bytes // 2)
-        tail = file.read(max_bytes)
-        file.truncate(0)
-    # On a full disk there may be no room for it; the writer's next lines matter more.
-    with contextlib.suppress(OSError), path.open("ab", buffering=0) as file:
-        file.write(tail[tail.find(b"\n") + 1 :])
-    return True
 
 
 def _written_at(directory: Path) -> int:
@@ -194,16 +223,6 @@ def _remove_logs(directory: Path) -> None:
         for path in directory.glob("*.log"):
             path.unlink(missing_ok=True)
         directory.rmdir()
-
-
-def _trim_quietly(path: Path, max_bytes: int) -> None:
-    try:
-        if path.stat().st_size > max_bytes and trim_file(path, max_bytes):
-            _log.warning("cut a log that grew too large", path=str(path), max_bytes=max_bytes)
-    except FileNotFoundError:
-        return
-    except OSError as error:
-        _log.warning("cannot cut a log", path=str(path), error=str(error))
 
 
 def _claim_block(path: Path) -> None:

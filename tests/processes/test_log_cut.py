@@ -1,0 +1,153 @@
+"""Logs that are cut while a process writes to them as fast as it can."""
+
+import asyncio
+import errno
+import os
+import resource
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import pytest
+
+from pool_service.adapters import log_cut
+from pool_service.adapters.log_cut import trim_file
+from pool_service.adapters.logs import LogStore, last_lines, open_for_append
+from tests.processes.test_spawn import limit
+
+MAX_BYTES = 256 * 1024
+LINES = 150_000
+BLOCK, BLOCKS = 256 * 1024, 4000
+
+NUMBERED = "import os\nfor n in range({}): os.write(1, b'%08d line\\n' % n)"
+BLOCK_OF_LINES = "import os, time\nblock = (b'x' * 1023 + b'\\n') * 256\n"
+FLOOD = BLOCK_OF_LINES + "for _ in range({}): os.write(1, block){}"
+
+
+@contextmanager
+def writing(path: Path, program: str) -> Iterator["subprocess.Popen[bytes]"]:
+    output = open_for_append(path)
+    try:
+        process = subprocess.Popen([sys.executable, "-S", "-E", "-c", program], stdout=output)
+    finally:
+        os.close(output)
+    with process:
+        yield process
+
+
+@pytest.fixture
+def log(tmp_path: Path) -> Path:
+    path = tmp_path / "log"
+    path.touch()
+    return path
+
+
+def numbers(path: Path) -> list[int]:
+    """Of the whole lines, in the order in which they stand there."""
+    content = path.read_bytes().lstrip(b"\0")
+    return [int(line[:8]) for line in content.split(b"\n")[:-1] if line.endswith(b"line")]
+
+
+def on_disk(path: Path) -> int:
+    return path.stat().st_blocks * 512
+
+
+def cut_while_written(log: Path) -> int:
+    with writing(log, NUMBERED.format(LINES)) as writer:
+        cuts = 0
+        while writer.poll() is None:
+            cuts += trim_file(log, MAX_BYTES)
+    return cuts
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="how holes are made elsewhere is not run here")
+def test_no_line_is_lost_or_out_of_place_and_offsets_stay_true(log: Path) -> None:
+    if not makes_holes(log):
+        pytest.skip("the file system of the temporary directory makes no holes")
+    assert cut_while_written(log) > 2
+    kept = numbers(log)
+    assert kept == list(range(kept[0], LINES))
+    assert log.stat().st_size == LINES * len(b"00000000 line\n")
+    assert on_disk(log) < 2 * MAX_BYTES
+    assert last_lines(log)[-1] == f"{LINES - 1:08} line"
+
+
+def makes_holes(log: Path) -> bool:
+    log.write_bytes(b"x" * 4096 * 16)
+    with log.open("r+b") as file:
+        made = log_cut._is_punched(file.fileno(), 0, 4096 * 8)
+        file.truncate(0)
+    return made
+
+
+@pytest.mark.parametrize("number", [errno.EOPNOTSUPP, errno.ENOSYS, errno.EPERM, errno.EINVAL])
+def test_without_holes_a_later_line_never_stands_before_an_earlier_one(
+    number: int, log: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_descriptor: int, _begin: int, _end: int) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(log_cut, "_punch", refuse)
+    assert cut_while_written(log) > 2
+    kept = numbers(log)
+    assert kept == sorted(set(kept))
+    assert kept[-1] == LINES - 1
+    assert log.stat().st_size < 4 * MAX_BYTES
+
+
+def test_a_log_comes_to_no_limit_on_the_length_of_files(log: Path) -> None:
+    with limit(resource.RLIMIT_FSIZE, 4 * MAX_BYTES):
+        assert cut_while_written(log) > 2
+        assert numbers(log)[-1] == LINES - 1
+
+
+async def test_what_a_flood_takes_of_the_disk_is_bounded_while_it_lasts(tmp_path: Path) -> None:
+    most = await most_on_disk(tmp_path, FLOOD.format(BLOCKS, ""))
+    assert most < BLOCKS * BLOCK / 2
+
+
+async def test_it_is_bounded_too_where_the_system_tells_of_no_writes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pool_service.adapters.log_writes._notes", lambda: None)
+    most = await most_on_disk(tmp_path, FLOOD.format(200, "; time.sleep(0.01)"))
+    assert most < 200 * BLOCK / 2
+
+
+async def most_on_disk(state_dir: Path, program: str) -> int:
+    """What a log has taken of the disk at most while this wrote to it."""
+    logs = LogStore(state_dir, max_bytes=MAX_BYTES)
+    janitor = asyncio.create_task(logs.run_janitor())
+    path = logs.create("flood", 1)
+    most = 0
+    with writing(path, program) as writer:
+        while writer.poll() is None:
+            most = max(most, on_disk(path))
+            await asyncio.sleep(0.001)
+    janitor.cancel()
+    with suppress(asyncio.CancelledError):
+        await janitor
+    logs.release(path)
+    assert on_disk(path) < 2 * MAX_BYTES
+    return most
+
+
+async def test_nobody_looks_at_logs_to_which_nobody_writes(tmp_path: Path) -> None:
+    looks = 0
+
+    class Counted(LogStore):
+        def trim(self) -> None:
+            nonlocal looks
+            looks += 1
+            super().trim()
+
+    logs = Counted(tmp_path)
+    janitor = asyncio.create_task(logs.run_janitor())
+    paths = [logs.create(f"quiet{number}", 1) for number in range(3)]
+    await asyncio.sleep(0.5)
+    assert looks <= len(paths) + 1
+    janitor.cancel()
+    with suppress(asyncio.CancelledError):
+        await janitor
