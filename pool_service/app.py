@@ -23,6 +23,7 @@ from pool_service.adapters.processes import LocalProcesses
 from pool_service.adapters.ready_signs import ReadySigns
 from pool_service.adapters.records import FileRecords
 from pool_service.adapters.runtimes import Runtimes, diagnose_of
+from pool_service.adapters.spare_memory import give_back_spare_memory
 from pool_service.adapters.standbys import Standbys
 from pool_service.adapters.state_dir import StateDir, StateDirError
 from pool_service.adapters.takeover import taken_over
@@ -95,7 +96,7 @@ async def _serve(
     ending = Ending(pool, reloader, keep_servers=service.keep_servers)
     bound = await server.start(addresses)
     state.announce(bound)
-    upkeep = (logs.run_janitor(), _tell_of_records(records, server))
+    upkeep = (logs.run_janitor(), _tell_of_records(records, server), give_back_spare_memory())
     async with GuardKeeper(service.state_dir, service.orphan_grace) as keeper, _beside(*upkeep):
         await pool.recover(service.recovery_timeout)
         await server.serving()

@@ -23,21 +23,54 @@ RECORDS = f"{SERVICE}/records"
 NAMES = (health.OVERALL_HEALTH, SERVICE, RECORDS)
 """Whose health is kept."""
 
+MOST_CALLS = 20_000
+"""Calls that are open at once, over all connections; one more is RESOURCE_EXHAUSTED."""
+
+MOST_STREAMS = 2000
+"""Calls that are open at once on one connection; more wait in their client."""
+
+MOST_PENDING = 10_000
+"""Calls that have arrived and are not begun, over all connections; more are CANCELLED.
+
+Those that a peer has reset meanwhile are among them: this bounds what a peer can cost that opens
+streams and resets them at once, some 15 KiB each.
+"""
+
+MOST_CONNECTIONS = 1000
+"""Connections that are open at once; one more is closed, which a client sees as UNAVAILABLE."""
+
+LARGEST_REQUEST_BYTES = 16 * 1024
+"""No valid request is over 5 KiB; half a message is kept until the rest of it comes."""
+
+PING_INTERVAL_MS = 10_000
+"""Quiet on a connection after which the service asks whether its peer is still there."""
+
+PING_TIMEOUT_MS = 15_000
+"""How long it has to answer: long enough for a program that computes in its event loop."""
+
 OPTIONS: list[tuple[str, int]] = [
     # Two services would share the port without an error, and split the calls.
     ("grpc.so_reuseport", 0),
-    # By default a herd of over 1,000 calls is shed; a waiting call costs some kilobytes.
-    ("grpc.server.max_pending_requests", 100_000),
-    ("grpc.server.max_pending_requests_hard_limit", 200_000),
-    # No message of this service comes near it.
-    ("grpc.max_receive_message_length", 64 * 1024),
+    ("grpc.max_concurrent_streams", MOST_STREAMS),
+    ("grpc.max_allowed_incoming_connections", MOST_CONNECTIONS),
+    # By default streams that were answered and are not cleared away yet count as open: of a herd
+    # on one connection some would be refused, though their client kept to the limit.
+    ("grpc.http.overload_protection", 0),
+    # By default a herd of over 1,000 calls is shed; between the two limits some calls are.
+    ("grpc.server.max_pending_requests", MOST_PENDING),
+    ("grpc.server.max_pending_requests_hard_limit", MOST_PENDING + MOST_PENDING // 10),
+    ("grpc.max_receive_message_length", LARGEST_REQUEST_BYTES),
     # A connection that says nothing (default 120 s).
     ("grpc.server_handshake_timeout_ms", 10_000),
-    # Watches are quiet for long: let callers ping, and find those that vanished.
+    # Watches are quiet for long: let callers ping, and find those that vanished or are frozen.
     ("grpc.http2.min_ping_interval_without_data_ms", 5_000),
     ("grpc.keepalive_permit_without_calls", 1),
-    ("grpc.keepalive_time_ms", 30_000),
-    ("grpc.keepalive_timeout_ms", 10_000),
+    ("grpc.keepalive_time_ms", PING_INTERVAL_MS),
+    # The first is told to the kernel, which answers for a frozen program; the second closes.
+    ("grpc.keepalive_timeout_ms", PING_TIMEOUT_MS),
+    ("grpc.http2.ping_timeout_ms", PING_TIMEOUT_MS),
+    # By default a stream that is quiet is asked twice, and then once a minute.
+    ("grpc.http2.max_pings_without_data", 0),
 ]
 
 
@@ -104,7 +137,7 @@ class Server:
 
     def __init__(self, servicer: PoolServicer) -> None:
         self._servicer = servicer
-        self._server = grpc.aio.server(options=OPTIONS)
+        self._server = grpc.aio.server(options=OPTIONS, maximum_concurrent_rpcs=MOST_CALLS)
         self._health = _Health()
         self._sockets: list[Path] = []
         pb_grpc.add_PoolServiceServicer_to_server(servicer, self._server)

@@ -165,9 +165,13 @@ class PoolServicer(pb_grpc.PoolServiceServicer):
             download=fields.download(request),
             holder=fields.holder(request.holder),
         )
-        async with aclosing(held):
-            async for server in held:
-                yield pb.HoldResponse(server=self._wire.server(server))
+        try:
+            async with aclosing(held):
+                async for server in held:
+                    yield pb.HoldResponse(server=self._wire.server(server))
+        finally:
+            # Given up, or lost with its connection: gRPC does not tell which.
+            log.info("hold ended", model=request.model, holder=request.holder)
 
     @unary
     async def ListModels(self, request: pb.ListModelsRequest) -> pb.ListModelsResponse:
