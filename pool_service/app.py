@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import signal
 import sys
 import time
 from collections.abc import AsyncIterator, Coroutine
@@ -13,7 +14,7 @@ import structlog
 from pool_service.adapters.clock import SystemClock
 from pool_service.adapters.guard_keeper import GuardKeeper
 from pool_service.adapters.identity import blindness
-from pool_service.adapters.inherited import raise_descriptor_limit, reset_signals
+from pool_service.adapters.inherited import disregard, raise_descriptor_limit, reset_signals
 from pool_service.adapters.logs import LogStore
 from pool_service.adapters.machine_memory import MachineMemory, machine_memory
 from pool_service.adapters.memory import HostMemory
@@ -26,8 +27,16 @@ from pool_service.adapters.runtimes import Runtimes, diagnose_of
 from pool_service.adapters.spare_memory import give_back_spare_memory
 from pool_service.adapters.standbys import Standbys
 from pool_service.adapters.state_dir import StateDir, StateDirError
-from pool_service.adapters.takeover import taken_over
+from pool_service.adapters.takeover import (
+    LEAVE_SIGNAL,
+    is_claimed,
+    make_claimable,
+    taken,
+    taken_back,
+    taken_over,
+)
 from pool_service.config import Config, ConfigSource
+from pool_service.core.types import Identity
 from pool_service.ending import Ending
 from pool_service.history import History
 from pool_service.log_stream import LogStream
@@ -59,24 +68,47 @@ def run(source: ConfigSource, config: Config) -> int:
         print(f"pool-service: {why}", file=sys.stderr)  # for who started it
         return 1
     reset_signals()
+    signal.signal(LEAVE_SIGNAL, disregard)
     descriptors = raise_descriptor_limit()
     try:
         addresses = [Address.parse(text) for text in service.listen]
-        take_state_dir = taken_over if service.replace else StateDir
-        with LogStream(sys.stderr) as stream, take_state_dir(service.state_dir) as state:
+        take = taken_over if service.replace else taken
+        with LogStream(sys.stderr) as stream:
             configure_logging(service.log_format, service.log_level, stream)
             if descriptors < FEW_DESCRIPTORS:
                 log.warning("few files may be open: raise the hard limit", open_files=descriptors)
-            asyncio.run(_serve(source, config, addresses, state))
+            _serve_on(source, config, addresses, take(service.state_dir))
     except (AddressError, StateDirError) as error:
         print(f"pool-service: {error}", file=sys.stderr)  # for who started it
         return 1
     return 0
 
 
-async def _serve(
-    source: ConfigSource, config: Config, addresses: list[Address], state: StateDir
+def _serve_on(
+    source: ConfigSource, config: Config, addresses: list[Address], state: StateDir | None
 ) -> None:
+    """Serve, and again where it ended for a successor that then does not serve."""
+    guards: list[Identity] = []
+    while state is not None:
+        with state:
+            make_claimable(state.path)
+            bound = asyncio.run(_serve(source, config, addresses, state, guards))
+        # A service that has ended may be asked once more; the loop has put back the default.
+        signal.signal(LEAVE_SIGNAL, disregard)
+        state = taken_back(config.service.state_dir) if bound else None
+        if state is not None:
+            log.warning("the service that was to take over has gone; serving again")
+            addresses = [Address.parse(text) for text in bound]
+
+
+async def _serve(
+    source: ConfigSource,
+    config: Config,
+    addresses: list[Address],
+    state: StateDir,
+    guards: list[Identity],
+) -> list[str]:
+    """Serve until told to end; return what was listened on if that was to leave for another."""
     service = config.service
     clock, machine, signs = SystemClock(), machine_memory(), ReadySigns()
     logs = LogStore(service.state_dir, keep=config.logs.keep, max_bytes=config.logs.max_bytes)
@@ -93,24 +125,50 @@ async def _serve(
     pool = Pool(world, history, config.catalogue, limits)
     reloader = Reloader(source, config, machine, runtimes, pool)
     server = Server(PoolServicer(pool, Wire(clock), reloader.reload))
-    ending = Ending(pool, reloader, keep_servers=service.keep_servers)
+    ending = Ending(
+        pool,
+        reloader,
+        keep_servers=service.keep_servers,
+        is_claimed=lambda: is_claimed(state.path),
+    )
     bound = await server.start(addresses)
-    state.announce(bound)
+    _announce_to_others(state, bound)
     upkeep = (logs.run_janitor(), _tell_of_records(records, server), give_back_spare_memory())
-    async with GuardKeeper(service.state_dir, service.orphan_grace) as keeper, _beside(*upkeep):
+    keeping = GuardKeeper(service.state_dir, service.orphan_grace, left=guards)
+    async with keeping as keeper, _beside(*upkeep):
         await pool.recover(service.recovery_timeout)
         await server.serving()
+        state.serving()
         _announce(bound)
         await ending.wanted.wait()
         await server.not_serving()
-        if ending.keep_servers:
-            await pool.leave()
-        else:
-            await pool.shutdown()
-            await keeper.dismiss()
+        await _end(pool, ending, keeper)
         await standbys.close()
         await server.stop(STOP_GRACE)
         await records.close()
+    return bound if ending.leaving.is_set() else []
+
+
+async def _end(pool: Pool, ending: Ending, keeper: GuardKeeper) -> None:
+    if not ending.keep_servers and await _drained(pool, ending):
+        await keeper.dismiss()
+    else:
+        await pool.leave()
+
+
+async def _drained(pool: Pool, ending: Ending) -> bool:
+    """Stop all servers; False if a service comes meanwhile that takes over what is left."""
+    draining = asyncio.create_task(pool.shutdown())
+    leaving = asyncio.create_task(ending.leaving.wait())
+    await asyncio.wait((draining, leaving), return_when=asyncio.FIRST_COMPLETED)
+    if draining.done():
+        leaving.cancel()
+        draining.result()
+        return True
+    draining.cancel()
+    with suppress(asyncio.CancelledError):
+        await draining
+    return False
 
 
 @asynccontextmanager
@@ -124,6 +182,12 @@ async def _beside(*works: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
             task.cancel()
             with suppress(asyncio.CancelledError):
                 await task
+
+
+def _announce_to_others(state: StateDir, bound: list[str]) -> None:
+    state.announce(bound)
+    if state.trouble:
+        log.warning("the state directory is in trouble", why=state.trouble)
 
 
 async def _tell_of_records(records: FileRecords, server: Server) -> None:

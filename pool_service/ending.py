@@ -3,6 +3,7 @@
 import asyncio
 import os
 import signal
+from collections.abc import Callable
 from contextlib import suppress
 
 import structlog
@@ -25,20 +26,31 @@ class Ending:
     """How the service is to end. The first signal says it, each further one hurries.
 
     DRAIN_SIGNALS drain and stop the servers, or leave them if `keep_servers` is set; SIGUSR1
-    always leaves them, to a service that takes over. SIGHUP reads the configuration again,
-    unless it says that the terminal is gone at which the service was started, which drains.
+    always leaves them, even in the middle of a drain, to a service that takes over, if
+    `is_claimed` says that there is one. SIGHUP reads the configuration again, unless it says that
+    the terminal is gone at which the service was started, which drains.
     """
 
-    def __init__(self, pool: Pool, reloader: Reloader, *, keep_servers: bool) -> None:
+    def __init__(
+        self,
+        pool: Pool,
+        reloader: Reloader,
+        *,
+        keep_servers: bool,
+        is_claimed: Callable[[], bool],
+    ) -> None:
         self.wanted = asyncio.Event()
+        self.leaving = asyncio.Event()
         self.keep_servers = keep_servers
+        self._is_claimed = is_claimed
         self._pool = pool
         self._reloader = reloader
         self._had_terminal = _has_terminal()
         self._reloads: set[asyncio.Task[None]] = set()
         self._loop = asyncio.get_running_loop()
-        for number in (*DRAIN_SIGNALS, LEAVE_SIGNAL):
+        for number in DRAIN_SIGNALS:
             self._loop.add_signal_handler(number, self._on_signal, number)
+        self._loop.add_signal_handler(LEAVE_SIGNAL, self._on_request_to_leave)
         # nohup: whoever ignores it has decided so.
         if not is_disregarded(signal.SIGHUP):
             self._loop.add_signal_handler(signal.SIGHUP, self._on_hangup)
@@ -48,7 +60,19 @@ class Ending:
         if self.wanted.is_set():
             self._pool.hurry()
             return
-        self.keep_servers = self.keep_servers or number is LEAVE_SIGNAL
+        self._begin()
+
+    def _on_request_to_leave(self) -> None:
+        # It can come late, as to a service that was stopped: who gave up needs no room.
+        if not self._is_claimed():
+            log.warning("asked to leave for a service that is not there; staying")
+            return
+        self.keep_servers = True
+        if not self.leaving.is_set():
+            self.leaving.set()
+            self._begin()
+
+    def _begin(self) -> None:
         log.info("shutting down", servers="left running" if self.keep_servers else "drained")
         self.wanted.set()
 

@@ -12,8 +12,9 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 
-from pool_service.adapters.identity import identity_of, is_alive
+from pool_service.adapters.identity import LARGEST_PID, identity_of, is_alive
 from pool_service.adapters.lock_note import write_note
+from pool_service.adapters.own_files import SET_ASIDE, NotOurs, has_open, open_own, parse_json
 from pool_service.core.types import Identity
 
 GUARD_LOCK = "guard.lock"
@@ -34,9 +35,18 @@ def take_over(state_dir: Path) -> int | None:
     """
     me = identity_of(os.getpid())
     with _opened(state_dir) as descriptor:
-        if not _lock(descriptor, me):
+        if not _lock(descriptor, state_dir / GUARD_LOCK, me):
             return None
         _write_holder(descriptor, me)
+        return os.dup(descriptor)
+
+
+def take_if_free(state_dir: Path) -> int | None:
+    """The same, but that whoever has the lock keeps it: None then. At once."""
+    with _opened(state_dir) as descriptor:
+        if not _is_free(descriptor):
+            return None
+        _write_holder(descriptor, identity_of(os.getpid()))
         return os.dup(descriptor)
 
 
@@ -48,27 +58,39 @@ def send_away(state_dir: Path, youngest: Identity | None) -> None:
     which TimeoutError if the guard is still there after SENT_AWAY seconds.
     """
     with _opened(state_dir) as descriptor:
-        _lock(descriptor, None, SENT_AWAY)
+        _lock(descriptor, state_dir / GUARD_LOCK, None, SENT_AWAY)
         _write_holder(descriptor, youngest or identity_of(os.getpid()))
 
 
 @contextlib.contextmanager
 def _opened(state_dir: Path) -> Iterator[int]:
-    flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
-    descriptor = os.open(state_dir / GUARD_LOCK, flags, mode=0o600)
+    descriptor = _descriptor(state_dir / GUARD_LOCK)
     try:
         yield descriptor
     finally:
         os.close(descriptor)
 
 
-def _lock(descriptor: int, me: Identity | None, most: float = math.inf) -> bool:
+def _descriptor(path: Path) -> int:
+    try:
+        return open_own(path, os.O_RDWR | os.O_CREAT)
+    except NotOurs:
+        # Of what is there nobody can have made a lock: it is put aside.
+        os.replace(path, path.with_suffix(SET_ASIDE))  # noqa: PTH105 - says what it does
+        return open_own(path, os.O_RDWR | os.O_CREAT)
+    except OSError as error:
+        if error.errno not in (errno.EROFS, errno.EACCES, errno.ENOSPC, errno.EDQUOT):
+            raise
+        return open_own(path, os.O_RDONLY)
+
+
+def _lock(descriptor: int, path: Path, me: Identity | None, most: float = math.inf) -> bool:
     """Hold the lock, within `most` seconds; False if it is for one that is younger than me."""
     if not _is_free(descriptor):
         holder = _holder(descriptor)
         if _is_younger(holder, me):
             return False
-        _end(holder)
+        _end(holder, path)
         _await(descriptor, most)
     # It may have been taken, and written to, since.
     return not _is_younger(_holder(descriptor), me)
@@ -106,10 +128,13 @@ def _is_younger(holder: Identity | None, me: Identity | None) -> bool:
 def _holder(descriptor: int) -> Identity | None:
     """Who wrote that it has the lock; None if that cannot be read."""
     try:
-        note = json.loads(os.pread(descriptor, 4096, 0))
-        return Identity(int(note["pid"]), int(note["start_time"]), str(note["boot_id"]))
+        note = parse_json(os.pread(descriptor, 4096, 0))
+        pid, start_time, boot_id = note["pid"], note["start_time"], note["boot_id"]
     except (OSError, ValueError, LookupError, TypeError):
         return None
+    if not (type(pid) is type(start_time) is int and isinstance(boot_id, str)):
+        return None
+    return Identity(pid, start_time, boot_id) if 1 < pid <= LARGEST_PID else None
 
 
 def _write_holder(descriptor: int, me: Identity | None) -> None:
@@ -119,9 +144,10 @@ def _write_holder(descriptor: int, me: Identity | None) -> None:
         write_note(descriptor, note)
 
 
-def _end(holder: Identity | None) -> None:
-    # Not this very process: the note is of an earlier one, and its pid another's by now.
-    if holder is None or not is_alive(holder):
+def _end(holder: Identity | None, path: Path) -> None:
+    # Not this very process, or one that has not the lock: the note is of an earlier one, and its
+    # pid another's by now, or of nobody.
+    if holder is None or not is_alive(holder) or not has_open(holder.pid, path):
         return
     with contextlib.suppress(ProcessLookupError):
         os.kill(holder.pid, signal.SIGTERM)

@@ -18,6 +18,9 @@ from pool_service.adapters.os_errors import SHORTAGES
 from pool_service.adapters.proc_file import read
 from pool_service.core.types import Identity
 
+LARGEST_PID = 2**31 - 1
+"""A larger number stands for no process on any system."""
+
 
 @dataclass(frozen=True, slots=True)
 class ProcessStatus:

@@ -19,6 +19,7 @@ import structlog
 
 from pool_service.adapters.logs import slug
 from pool_service.adapters.os_errors import SHORTAGES, explained
+from pool_service.adapters.own_files import read_own
 from pool_service.adapters.record_format import Entry, Record, decode, encode
 from pool_service.adapters.record_members import BadRecord
 
@@ -30,6 +31,7 @@ LARGEST = 1024 * 1024
 DAMAGED = "damaged"
 _SUFFIX = ".json"
 _TEMPORARY = ".tmp"
+_PROBE = f".probe{_SUFFIX}{_TEMPORARY}"
 _READERS = 8
 
 
@@ -75,14 +77,22 @@ class RecordFiles:
         self._unreadable = set[str]()
 
     def write(
-        self, changed: Mapping[str, Entry | None], known: Mapping[str, Entry], *, check: bool
+        self,
+        changed: Mapping[str, Entry | None],
+        known: Mapping[str, Entry],
+        *,
+        check: bool,
+        probe: bool = False,
     ) -> Outcome:
         """Write what changed (None: remove it), and of what is `known` what is no more there.
 
         For that it looks only if told to check, or if the directory itself is another one.
+        probe: find out whether anything can be written, though nothing is to be.
         """
         try:
             directory, renewed = self._directory()
+            if probe:
+                _probe(directory)
             lost = _missing(directory, known) if check or renewed else ()
         except OSError as error:
             return Outcome(tuple(changed), self.explain(error))
@@ -231,6 +241,16 @@ def _create(directory: int, name: str, content: bytes) -> None:
         file.write(content)
 
 
+def _probe(directory: int) -> None:
+    """Write a file and remove it. Raises OSError."""
+    try:
+        _unlink(directory, _PROBE)
+        _create(directory, _PROBE, b"x")
+    finally:
+        with contextlib.suppress(OSError):
+            _unlink(directory, _PROBE)
+
+
 def _unlink(directory: int, name: str) -> None:
     with contextlib.suppress(FileNotFoundError):
         os.unlink(name, dir_fd=directory)
@@ -238,13 +258,8 @@ def _unlink(directory: int, name: str) -> None:
 
 def _read(directory: int, name: str) -> _Read:
     try:
-        # Without waiting: what has the name may be a FIFO.
-        flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-        with os.fdopen(os.open(name, flags, dir_fd=directory), "rb") as file:
-            status = os.fstat(file.fileno())
-            flaw = _flaw(status)
-            content = b"" if flaw else file.read(LARGEST + 1)
-        record = None if flaw else _decoded(name, content)
+        content, status = read_own(name, LARGEST, directory)
+        record = _decoded(name, content)
     except BadRecord as error:
         return _Read(name, flaw=str(error))
     except FileNotFoundError:
@@ -253,15 +268,7 @@ def _read(directory: int, name: str) -> _Read:
         if error.errno in SHORTAGES:
             raise
         return _Read(name, flaw=error.strerror or str(error))
-    return _Read(name, status.st_mtime_ns, record, flaw)
-
-
-def _flaw(status: os.stat_result) -> str:
-    if not stat.S_ISREG(status.st_mode):
-        return "it is no file"
-    if status.st_uid != os.geteuid():
-        return "it belongs to another user"
-    return ""
+    return _Read(name, status.st_mtime_ns, record)
 
 
 def _decoded(name: str, content: bytes) -> Record:

@@ -5,8 +5,7 @@
 
 Enums are written by name, FOREVER as "forever". The environment of a plan is not written,
 since it can hold secrets, and comes back empty; of the settings only what the processes that
-live depend on, since the rest is as the configuration says it by then. Pure; stdlib
-only, the guard imports it.
+live depend on, since the rest is as the configuration says it by then. Pure.
 """
 
 import json
@@ -14,13 +13,17 @@ import re
 from dataclasses import dataclass, fields
 from typing import Any
 
+from pool_service.adapters.identity import LARGEST_PID
+from pool_service.adapters.own_files import parse_json
 from pool_service.adapters.record_members import (
     FOREVER_WORD,
     BadRecord,
     Members,
     to_boolean,
+    to_count,
     to_integer,
     to_list,
+    to_moment,
     to_number,
     to_text,
 )
@@ -96,8 +99,8 @@ def encode(record: Record) -> bytes:
 def decode(content: bytes) -> Record:
     """Read a record's file. Raises BadRecord, whatever the bytes are."""
     try:
-        told = json.loads(content.decode())
-    except (ValueError, RecursionError) as error:
+        told = parse_json(content.decode())
+    except ValueError as error:
         raise BadRecord("it is no JSON: truncated, or garbage") from error
     top = Members(told)
     version = top.integer("version")
@@ -236,17 +239,17 @@ def _to_server(model: str, value: object) -> Server:
         model=model,
         settings=of.required("settings", _to_settings),
         phase=of.enum("phase", Phase),
-        generation=of.integer("generation"),
-        created_at=of.number("created_at"),
-        last_used_at=of.number("last_used_at"),
-        keep_alive=of.number("keep_alive"),
+        generation=of.count("generation"),
+        created_at=of.moment("created_at"),
+        last_used_at=of.moment("last_used_at"),
+        keep_alive=of.seconds("keep_alive"),
         detail=of.text("detail"),
         plan=of.optional("plan", _to_plan),
         identity=of.optional("identity", _to_identity),
         log_path=of.text("log_path"),
         endpoint=of.text("endpoint"),
-        spawned_at=of.optional("spawned_at", to_number),
-        ready_at=of.optional("ready_at", to_number),
+        spawned_at=of.optional("spawned_at", to_moment),
+        ready_at=of.optional("ready_at", to_moment),
         stop_cause=of.optional("stop_cause", lambda name: Cause[to_text(name)]),
         stop_signal=of.optional("stop_signal", lambda name: StopSignal[to_text(name)]),
         step_deadline=of.number("step_deadline"),
@@ -255,10 +258,10 @@ def _to_server(model: str, value: object) -> Server:
         retry_at=of.number("retry_at"),
         failure=of.optional("failure", _to_error),
         spared_until=of.number("spared_until"),
-        expected=of.optional("expected", to_integer) or 0,
-        peak=of.optional("peak", to_integer) or 0,
+        expected=of.optional("expected", to_count) or 0,
+        peak=of.optional("peak", to_count) or 0,
         serves=of.optional("serves", to_text) or "",
-        given=of.optional("given", to_integer) or 0,
+        given=of.optional("given", to_count) or 0,
     )
 
 
@@ -266,9 +269,9 @@ def _to_past(model: str, value: object) -> Past:
     of = Members(value)
     return Past(
         model,
-        of.integer("generation"),
+        of.count("generation"),
         of.optional("last_exit", _to_exit),
-        of.optional("given", to_integer) or 0,
+        of.optional("given", to_count) or 0,
     )
 
 
@@ -276,12 +279,12 @@ def _to_settings(value: object) -> Settings:
     of = Members(value)
     return Settings(
         runtime_model=of.text("runtime_model"),
-        keep_alive=of.number("keep_alive"),
-        min_residency=of.number("min_residency"),
-        start_timeout=of.number("start_timeout"),
-        probe_timeout=of.number("probe_timeout"),
-        drain_timeout=of.number("drain_timeout"),
-        stop_timeout=of.number("stop_timeout"),
+        keep_alive=of.seconds("keep_alive"),
+        min_residency=of.seconds("min_residency"),
+        start_timeout=of.seconds("start_timeout"),
+        probe_timeout=of.seconds("probe_timeout"),
+        drain_timeout=of.seconds("drain_timeout"),
+        stop_timeout=of.seconds("stop_timeout"),
         asked=of.optional("asked", to_boolean) or False,
         recipe=of.optional("recipe", to_text) or "",
     )
@@ -317,7 +320,7 @@ def _to_use(value: object) -> UseSignals:
 def _to_identity(value: object) -> Identity:
     of = Members(value)
     pid = of.integer("pid")
-    if pid <= 1:
+    if not 1 < pid <= LARGEST_PID:
         raise BadRecord("its 'pid' is nobody's")  # to the system 0, -1 and 1 are more than that
     return Identity(pid, of.integer("start_time"), of.text("boot_id"))
 
@@ -331,7 +334,7 @@ def _to_exit(value: object) -> Exit:
         message=of.text("message"),
         last_lines=of.texts("last_lines"),
     )
-    return Exit(of.integer("generation"), of.enum("cause", Cause), report, of.number("at"))
+    return Exit(of.count("generation"), of.enum("cause", Cause), report, of.moment("at"))
 
 
 def _to_error(value: object) -> PoolError:

@@ -1,6 +1,7 @@
 """Takes the members of a JSON object by name, as what they have to be. Pure; stdlib only."""
 
 import math
+import re
 from collections.abc import Callable
 from enum import Enum
 from typing import TypeVar
@@ -11,6 +12,17 @@ T = TypeVar("T")
 E = TypeVar("E", bound=Enum)
 
 FOREVER_WORD = "forever"
+
+LARGEST_INTEGER = 2**63 - 1
+"""What a message takes."""
+
+LONGEST_S = 1e12
+"""No length of time is longer, nor is a deadline later."""
+
+LATEST_S = 1e11
+"""Three thousand years: moments that are later have no date."""
+
+_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 class BadRecord(ValueError):
@@ -50,6 +62,18 @@ class Members:
         """A member that is a whole number."""
         return self.required(name, to_integer)
 
+    def count(self, name: str) -> int:
+        """A member that is a whole number, none below zero."""
+        return self.required(name, to_count)
+
+    def seconds(self, name: str) -> float:
+        """A member that is a length of time, none below zero, or for ever."""
+        return self.required(name, to_seconds)
+
+    def moment(self, name: str) -> float:
+        """A member that is a moment."""
+        return self.required(name, to_moment)
+
     def number(self, name: str) -> float:
         """A member that is a number, or for ever."""
         return self.required(name, to_number)
@@ -61,8 +85,8 @@ class Members:
 
 def to_text(value: object) -> str:
     """It, if it is text. Raises TypeError."""
-    if not isinstance(value, str):
-        raise TypeError
+    if not isinstance(value, str) or _SURROGATE.search(value):
+        raise TypeError  # of half a character no message can be made
     return value
 
 
@@ -81,16 +105,42 @@ def to_list(value: object) -> list[object]:
 
 
 def to_integer(value: object) -> int:
-    """It, if it is a whole number. Raises TypeError."""
-    if not isinstance(value, int) or isinstance(value, bool):
+    """It, if it is a whole number of 64 bits. Raises TypeError."""
+    if not isinstance(value, int) or isinstance(value, bool) or abs(value) > LARGEST_INTEGER:
         raise TypeError
     return value
 
 
+def to_count(value: object) -> int:
+    """It, if it is a whole number that is not negative. Raises TypeError."""
+    count = to_integer(value)
+    if count < 0:
+        raise TypeError
+    return count
+
+
 def to_number(value: object) -> float:
-    """It, if it is a finite number; FOREVER for its word. Raises TypeError."""
+    """It, if it is a moment or a length of time; FOREVER for its word. Raises TypeError."""
     if value == FOREVER_WORD:
         return FOREVER
     if not isinstance(value, int | float) or isinstance(value, bool) or not math.isfinite(value):
         raise TypeError
+    if abs(value) > LONGEST_S:
+        raise TypeError
     return float(value)
+
+
+def to_moment(value: object) -> float:
+    """It, if it is a moment that has a date. Raises TypeError."""
+    moment = to_number(value)
+    if abs(moment) > LATEST_S:
+        raise TypeError
+    return moment
+
+
+def to_seconds(value: object) -> float:
+    """It, if it is a number that is not negative. Raises TypeError."""
+    seconds = to_number(value)
+    if seconds < 0:
+        raise TypeError
+    return seconds

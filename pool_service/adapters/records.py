@@ -71,6 +71,7 @@ class FileRecords:
         self._writer: asyncio.Task[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._trouble = ""
+        self._is_proven = False
         self._turned = asyncio.Event()
 
     @property
@@ -179,10 +180,13 @@ class FileRecords:
         self._failed |= current.models
         changed = {model: self._known.get(model) for model in self._failed}
         known = dict(self._known)
+        # Where nothing is to be written nobody would learn that nothing can be, or can again.
+        probe = current.check and not self._is_proven
         try:
             outcome: Outcome = await self._in_worker(
-                lambda: self._files.write(changed, known, check=current.check)
+                lambda: self._files.write(changed, known, check=current.check, probe=probe)
             )
+            self._is_proven = not outcome.why
             self._failed = dict.fromkeys(outcome.failed)
             self._tell(outcome.why)
         finally:

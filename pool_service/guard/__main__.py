@@ -1,6 +1,7 @@
 """What the guard does before it has to act: it waits, and is small."""
 
 import argparse
+import contextlib
 import logging
 import os
 import signal
@@ -9,8 +10,10 @@ import time
 from pathlib import Path
 from types import FrameType
 
-from pool_service.adapters.guard_lock import take_over
+from pool_service.adapters.guard_lock import take_if_free, take_over
 from pool_service.adapters.inherited import reset_signals
+from pool_service.adapters.sentry import stand_down
+from pool_service.adapters.state_dir import await_free
 
 _log = logging.getLogger("pool_service.guard")
 
@@ -31,7 +34,17 @@ def main() -> None:
     for number in (signal.SIGHUP, signal.SIGINT):
         signal.signal(number, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, _sent_away)
-    if take_over(options.state_dir) is None:
+    try:
+        _guard(options)
+    except SystemExit:
+        stand_down(options.sentry)
+        raise
+    # Not where it is broken: then the sentry follows it.
+    stand_down(options.sentry)
+
+
+def _guard(options: argparse.Namespace) -> None:
+    if not _has_the_lock(options):
         _log.info("a later service has its own guard; pid=%d ends", os.getpid())
         return
     _log.info("guarding; pid=%d grace=%g", os.getpid(), options.grace)
@@ -41,10 +54,23 @@ def main() -> None:
     _await_successor(options.state_dir, options.grace)
 
 
+def _has_the_lock(options: argparse.Namespace) -> bool:
+    """Whether this is the guard, for all that can be known."""
+    try:
+        take = take_if_free if options.last else take_over
+        return take(options.state_dir) is not None
+    except OSError as error:
+        # Two guards do no harm, as none acts while there is a service; no guard does.
+        _log.warning("going on without a lock: %s", error)
+        return True
+
+
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="pool_service.guard", allow_abbrev=False)
     parser.add_argument("--state-dir", type=Path, required=True)
     parser.add_argument("--grace", type=float, required=True)
+    parser.add_argument("--sentry", type=int, default=-1)
+    parser.add_argument("--last", action="store_true")
     return parser.parse_args()
 
 
@@ -64,6 +90,8 @@ def _await_successor(state_dir: Path, grace: float) -> None:
     from pool_service.guard.orphans import end_orphans  # noqa: PLC0415 - it is large
 
     while not end_orphans(state_dir):
+        with contextlib.suppress(OSError):
+            await_free(state_dir)
         time.sleep(grace)
 
 

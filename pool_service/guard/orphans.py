@@ -1,9 +1,8 @@
 """What the guard does when no service came: it ends what the last one recorded."""
 
 import asyncio
-import contextlib
 import signal
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
@@ -50,34 +49,29 @@ _log = structlog.get_logger("pool_service.guard")
 
 
 def end_orphans(state_dir: Path) -> bool:
-    """End every recorded server; False if there is a service, which then is undisturbed."""
+    """End every recorded server; False if that is to be tried again later.
+
+    So it is if there is a service, which then is undisturbed, or if the disk fails: servers
+    are not ended for that.
+    """
     configure_logging("text", "info")
     if not state_dir.is_dir():
         _log.warning("the state directory is gone, nothing is known of servers", path=state_dir)
         return True
     try:
-        with _held(state_dir):
+        with StateDir(state_dir) as state:
+            state.announce((), doing=DOING)
+            if state.trouble:
+                _log.warning("going on all the same", trouble=state.trouble)
             asyncio.run(_end_recorded(state_dir))
     except StateDirHeld:
+        return False
+    except StateDirUnwritable as error:
+        _log.error("servers are left alone for now", error=str(error))
         return False
     except StateDirError as error:
         _log.error("servers are left alone: what is recorded cannot be trusted", error=str(error))
     return True
-
-
-@contextlib.contextmanager
-def _held(state_dir: Path) -> Iterator[None]:
-    """Keep services out meanwhile. Where the disk fails no service can start anyway."""
-    try:
-        state = StateDir(state_dir)
-    except StateDirUnwritable as error:
-        _log.warning("going on without the lock", error=str(error))
-        yield
-        return
-    with state:
-        with contextlib.suppress(StateDirUnwritable):
-            state.announce((), doing=DOING)
-        yield
 
 
 async def _end_recorded(state_dir: Path) -> None:
@@ -174,7 +168,9 @@ class Orphans:
             now = self._clock.now()
             server = life.signalled(server, stop, now)
             if orphan.is_recorded:
+                # The wish first: a service that comes now carries it out.
                 self._records.put(server)
+                await self._records.settled()
             _log.info("signal", signal=stop.value, model=server.model, pid=identity.pid)
             await self._processes.signal(identity, stop)
             await asyncio.wait({exiting}, timeout=server.step_deadline - now)

@@ -5,6 +5,7 @@ from typing import Any
 
 from hypothesis import strategies as st
 
+from pool_service.adapters.record_members import LARGEST_INTEGER, LATEST_S
 from pool_service.core.errors import (
     CrashLoop,
     ModelRejected,
@@ -48,7 +49,8 @@ def ready(model: str = "m", generation: int = 1, detail: str = "") -> Server:
     )
 
 
-_times = st.floats(allow_nan=False, allow_infinity=False) | st.just(FOREVER)
+_times = st.floats(0, LATEST_S)
+_counts = st.integers(0, LARGEST_INTEGER)
 _texts = st.text(max_size=20)
 _lines = st.lists(_texts, max_size=3).map(tuple)
 
@@ -59,6 +61,7 @@ def _all_of(kind: type[Any], **given: st.SearchStrategy[Any]) -> st.SearchStrate
 
 
 st.register_type_strategy(float, _times)
+st.register_type_strategy(int, _counts)
 # What the configuration says anew is not remembered.
 _forgotten = {"runtime", "arguments", "environment", "trust_remote_code", "download", "groups"}
 _forgotten |= {"pinned", "preload", "expected_memory", "memory_ceiling"}

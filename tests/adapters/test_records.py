@@ -115,12 +115,12 @@ async def test_of_a_burst_only_the_newest_is_written_and_one_at_a_time(
     write = RecordFiles.write
 
     def slow(
-        self: RecordFiles, changed: dict[str, Server], known: dict[str, Entry], *, check: bool
+        self: RecordFiles, changed: dict[str, Server], known: dict[str, Entry], **how: bool
     ) -> Outcome:
         rounds.append([entry.detail for entry in changed.values()])
         loop.call_soon_threadsafe(began.set)
         assert go_on.wait(30)
-        return write(self, changed, known, check=check)
+        return write(self, changed, known, check=how["check"])
 
     monkeypatch.setattr(RecordFiles, "write", slow)
     records = disk.service()

@@ -1,22 +1,37 @@
 import errno
+import fcntl
 import os
 import signal
 import subprocess
 import sys
-import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
+from pool_service.adapters.own_files import SET_ASIDE
 from pool_service.adapters.state_dir import (
     LOCK,
     StateDir,
     StateDirError,
     StateDirHeld,
-    StateDirUnwritable,
 )
+
+NOTES = [
+    b"",
+    b"{",
+    b"[]",
+    b'{"pid": 1}',
+    b"\xff",
+    b'{"pid": null}',
+    b'{"pid": Infinity, "addresses": []}',
+    b'{"pid": 1, "addresses": 1}',
+    b'{"pid": 1, "addresses": ["\\u001b[2J"]}',
+    b'{"pid": ' + b"9" * 5000 + b', "addresses": []}',
+    b"[" * 60_000,
+    bytes(4096),
+]
 
 HOLDER = """
 import sys
@@ -86,7 +101,7 @@ def test_a_holder_says_what_it_does_and_what_to_do(tmp_path: Path) -> None:
     )
 
 
-@pytest.mark.parametrize("note", [b"", b"{", b"[]", b'{"pid": 1}', b"\xff", b'{"pid": null}'])
+@pytest.mark.parametrize("note", NOTES)
 def test_a_second_service_is_refused_whatever_is_in_the_lock(tmp_path: Path, note: bytes) -> None:
     with StateDir(tmp_path):
         (tmp_path / LOCK).write_bytes(note)
@@ -161,32 +176,82 @@ def test_a_file_in_its_place_is_named(tmp_path: Path) -> None:
         StateDir(tmp_path / "x" / "y")
 
 
-def test_a_read_only_directory_is_refused() -> None:
+def test_where_nothing_can_be_written_it_is_held_all_the_same() -> None:
     # Neither root nor anybody else can make a file there.
     directory = Path("/proc/self/fd" if sys.platform == "linux" else "/dev/fd")
-    with pytest.raises(StateDirError, match="choose another --state-dir"):
-        StateDir(directory)
+    with StateDir(directory) as state:
+        assert "a second service is not told who uses" in state.trouble
+        state.announce(["127.0.0.1:50051"])
+        with pytest.raises(StateDirHeld, match="another pool-service uses"):
+            StateDir(directory)
 
 
-def test_a_holder_is_one_on_a_full_disk_too(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES])
+def test_a_disk_that_takes_nothing_keeps_no_service_from_its_servers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:
-    """Else its guard would take it for gone, and end its servers."""
+    opened = os.open
 
-    def full(dir: Path) -> None:  # noqa: A002 - its name
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(dir))
+    def no_room(path: str, flags: int, *more: int, **options: int) -> int:
+        if flags & (os.O_CREAT | os.O_RDWR):
+            raise OSError(number, os.strerror(number), str(path))
+        return opened(path, flags, *more, **options)
 
-    with StateDir(tmp_path):
-        monkeypatch.setattr(tempfile, "TemporaryFile", full)
+    monkeypatch.setattr(os, "open", no_room)
+    with StateDir(tmp_path) as state:
+        assert os.strerror(number) in state.trouble
         with pytest.raises(StateDirHeld):
             StateDir(tmp_path)
-    with pytest.raises(StateDirUnwritable, match="No space left"):
-        StateDir(tmp_path)
+    with StateDir(tmp_path):
+        pass
 
 
-def test_a_link_in_place_of_the_lock_is_not_followed(tmp_path: Path) -> None:
+def test_a_note_that_cannot_be_written_is_told_and_harms_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "pwrite", full)
+    with StateDir(tmp_path) as state:
+        assert "No space left on device" in state.trouble
+        with pytest.raises(StateDirHeld):
+            StateDir(tmp_path)
+
+
+def test_a_service_of_an_older_version_that_has_the_file_alone_is_a_holder(tmp_path: Path) -> None:
+    (tmp_path / LOCK).write_text("")
+    with (tmp_path / LOCK).open() as older:
+        fcntl.flock(older, fcntl.LOCK_EX)
+        with pytest.raises(StateDirHeld):
+            StateDir(tmp_path)
+
+
+def link(lock: Path) -> None:
+    lock.symlink_to(lock.with_name("precious"))
+
+
+def hard_link(lock: Path) -> None:
+    lock.hardlink_to(lock.with_name("precious"))
+
+
+def of_another(lock: Path) -> None:
+    lock.write_text("")
+    os.chown(lock, 12345, 12345)
+
+
+@pytest.mark.parametrize("obstacle", [link, hard_link, os.mkfifo, Path.mkdir, of_another])
+def test_what_stands_in_place_of_the_lock_is_put_aside_and_not_touched(
+    tmp_path: Path, obstacle: Callable[[Path], None]
+) -> None:
+    if obstacle is of_another and os.geteuid() != 0:
+        pytest.skip("only root gives files away")
     (tmp_path / "precious").write_text("kept")
-    (tmp_path / LOCK).symlink_to(tmp_path / "precious")
-    with pytest.raises(StateDirError, match="is a symbolic link"):
-        StateDir(tmp_path)
+    obstacle(tmp_path / LOCK)
+    with StateDir(tmp_path) as state:
+        assert state.trouble == ""
+        assert (tmp_path / LOCK).is_file()
+        with pytest.raises(StateDirHeld, match=rf"pid {os.getpid()}"):
+            StateDir(tmp_path)
+    assert (tmp_path / f"{LOCK}{SET_ASIDE}").exists()
     assert (tmp_path / "precious").read_text() == "kept"

@@ -54,6 +54,9 @@ DOCUMENTED = frozenset(
 )
 """The reasons with which a call may fail; INTERNAL is a bug."""
 
+GUARDS = 2
+"""The guard and its sentry, which the service watches as it does its servers."""
+
 REST_TIMEOUT = 20.0
 """Seconds. What has not come to rest by then will not; only a failure takes as long."""
 
@@ -313,8 +316,10 @@ class Invariants:
                 f"{now.descriptors} descriptors, {self._before.descriptors} before, "
                 f"{standbys} standing by"
             )
-        if now.watched > self._live() + 1:
-            flaws.append(f"{now.watched} processes watched, {self._live()} servers and a guard")
+        if now.watched > self._live() + GUARDS:
+            flaws.append(
+                f"{now.watched} processes watched, {self._live()} servers, a guard and its sentry"
+            )
         if now.threads > _THREADS_BESIDES:
             flaws.append(f"{now.threads} threads")
         return flaws + ([f"{now.zombies} zombies"] if now.zombies else [])

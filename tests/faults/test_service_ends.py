@@ -1,9 +1,15 @@
 """The service is told to end, or another comes: what becomes of its servers and callers."""
 
+import fcntl
+import os
 import signal
+import socket
 import subprocess
-from collections.abc import Iterator
+import sys
+import time
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from threading import Event
 
@@ -11,6 +17,8 @@ import psutil
 import pytest
 
 from demo.service import ServiceFailedError, command, running
+from pool_service.adapters.state_dir import StateDir, StateDirHeld
+from pool_service.adapters.takeover import CLAIM
 from pool_service_client import PoolClient, RetryPolicy, ServerState, Synced
 from tests.faults.lives import (
     Lives,
@@ -187,3 +195,154 @@ def test_a_replacement_with_a_bad_file_leaves_the_running_service_alone(
     assert "max_startz" in second.stderr
     with PoolClient.connect(service.address, retry=RetryPolicy(patience=0)) as pool:
         assert pool.ensure("m").started
+
+
+@pytest.mark.fault("--replace of a service that is stopped (SIGSTOP) for longer than it is given")
+@pytest.mark.skipif(sys.platform != "linux", reason="sees in /proc which signals are pending")
+def test_a_service_that_was_asked_too_late_stays(fake: Lives) -> None:
+    service = fake.start()
+    with fake.pool() as pool:
+        server = pool.ensure("m").server
+        service.process.send_signal(signal.SIGSTOP)
+        successor = Other(fake, "--replace")
+        successor.asked(service.process.pid)
+        successor.kill()
+        service.process.send_signal(signal.SIGCONT)
+        assert same_process(pool.ensure("m").server, server)
+        wait_for(lambda: "for a service that is not there; staying" in fake.log())
+        assert service.process.poll() is None
+
+
+@pytest.mark.fault("--replace whose successor dies before it serves")
+def test_who_has_left_for_a_successor_that_dies_serves_again(fake: Lives) -> None:
+    service = fake.start()
+    with fake.pool() as pool:
+        server = pool.ensure("m").server
+        guards = fake.guards()
+        with successor_held(fake) as claim:
+            os.kill(service.process.pid, signal.SIGUSR1)
+            wait_for(lambda: is_free(fake.state_dir))
+            os.close(claim)
+        assert same_process(pool.ensure("m").server, server)
+        assert service.process.poll() is None
+        assert "serving again" in fake.log()
+        psutil.wait_procs(guards)
+        assert fake.servers() == {server.pid}
+        service.process.terminate()
+        assert service.process.wait() == 0
+
+
+@pytest.mark.fault("--replace whose address is taken by another program")
+def test_a_successor_that_cannot_listen_gives_the_pool_back(fake: Lives) -> None:
+    service = fake.start()
+    with fake.pool() as pool, socket.create_server(("127.0.0.1", 0)) as taken:
+        server = pool.ensure("m").server
+        arguments = ("--state-dir", str(fake.state_dir), "--replace", "--listen")
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        second = subprocess.run(
+            command("serve", *arguments, address), capture_output=True, text=True, check=False
+        )
+        assert second.returncode == 1
+        assert "cannot listen on" in second.stderr
+        assert same_process(pool.ensure("m").server, server)
+        assert service.process.poll() is None
+        service.process.terminate()
+        assert service.process.wait() == 0
+
+
+@pytest.mark.fault("--replace twice at once")
+def test_of_two_successors_at_once_both_take_over_one_after_the_other(fake: Lives) -> None:
+    first = fake.start()
+    with fake.pool() as pool, ThreadPoolExecutor(2) as starters:
+        server = pool.ensure("m").server
+        others = list(starters.map(lambda _: Other(fake, "--replace"), range(2)))
+        wait_for(lambda: sum(one.is_there for one in others) == 1 and first.process.poll() == 0)
+        assert same_process(pool.ensure("m").server, server)
+        assert fake.servers() == {server.pid}
+        for one in others:
+            one.close()
+
+
+@pytest.mark.fault("--replace in the middle of a drain")
+def test_a_successor_takes_a_draining_service_over_and_hurries_nothing(fake: Lives) -> None:
+    service = fake.start()
+    with fake.pool() as pool:
+        server = pool.ensure("m", runtime_model="x?delay=0.02").server
+        stream = Stream(server, 100)
+        service.process.terminate()
+        seen(pool, "m", ServerState.STOPPING)
+        fake.start("--replace")
+        assert service.process.wait() == 0
+        assert pool.ensure("m").server.generation == server.generation + 1
+        assert stream.is_complete()
+
+
+@pytest.mark.fault("SIGUSR1 without a successor")
+def test_a_signal_alone_is_no_successor(fake: Lives) -> None:
+    service = fake.start()
+    service.process.send_signal(signal.SIGUSR1)
+    wait_for(lambda: "is not there; staying" in fake.log())
+    with fake.pool() as pool:
+        assert pool.ensure("m").started
+
+
+@contextmanager
+def successor_held(lives: Lives) -> Iterator[int]:
+    """The claim of a successor, which nothing stands behind."""
+    descriptor = os.open(lives.state_dir / CLAIM, os.O_RDONLY)
+    fcntl.flock(descriptor, fcntl.LOCK_EX)
+    try:
+        yield descriptor
+    finally:
+        with suppress(OSError):
+            os.close(descriptor)
+
+
+def is_free(state_dir: Path) -> bool:
+    try:
+        StateDir(state_dir).close()
+    except StateDirHeld:
+        return False
+    return True
+
+
+def wait_for(what: Callable[[], bool]) -> None:
+    """Return when it is so; the test's own limit ends what never is."""
+    while not what():
+        time.sleep(0.02)
+
+
+class Other:
+    """A service that is not waited for."""
+
+    def __init__(self, lives: Lives, *arguments: str) -> None:
+        config = ("--config", str(lives.root / "config.toml"))
+        listen = ("--state-dir", str(lives.state_dir), "--listen", lives.now.address)
+        self._process = subprocess.Popen(
+            command("serve", *config, *listen, *arguments),
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+
+    @property
+    def is_there(self) -> bool:
+        return self._process.poll() is None
+
+    def asked(self, pid: int) -> None:
+        """Return when it has asked this process to leave."""
+        wait_for(lambda: psutil.Process(pid).status() == "stopped" and is_pending(pid))
+
+    def kill(self) -> None:
+        self._process.kill()
+        self._process.wait()
+
+    def close(self) -> None:
+        self._process.terminate()
+        self._process.wait()
+
+
+def is_pending(pid: int) -> bool:
+    """Whether the process has yet to take a SIGUSR1."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    pending = next(line for line in status.splitlines() if line.startswith("ShdPnd"))
+    return bool(int(pending.split()[1], 16) & 1 << (signal.SIGUSR1 - 1))

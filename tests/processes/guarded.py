@@ -15,6 +15,7 @@ import psutil
 
 from pool_service.adapters.identity import identity_of
 from pool_service.adapters.records import FileRecords
+from pool_service.adapters.sentry import COMMAND_VARIABLE
 from pool_service.core.types import Cause, Identity
 from tests.processes.bench import FAKE_SERVER, first_line, until
 
@@ -123,6 +124,16 @@ class Pool:
     def guards(self) -> list[str]:
         return [line for line in self.processes() if "pool_service.guard" in line]
 
+    def sentries(self) -> list[psutil.Process]:
+        """The shells that wait for the end of both a service and its guard."""
+        return [one for one in psutil.process_iter() if self._is_sentry(one)]
+
+    def _is_sentry(self, process: psutil.Process) -> bool:
+        with contextlib.suppress(psutil.Error):
+            told = process.environ().get(COMMAND_VARIABLE, "")
+            return str(self.state_dir) in told and process.status() != "zombie"
+        return False
+
     def guard_log(self) -> str:
         return (self.state_dir / "guard.log").read_text()
 
@@ -145,7 +156,7 @@ class Pool:
         for service in self.services:
             if service.process.returncode is None:
                 await service.kill()
-        for process in self._processes():
+        for process in [*self.sentries(), *self._processes()]:
             with contextlib.suppress(psutil.NoSuchProcess):
                 process.kill()
 

@@ -17,10 +17,12 @@ from pool_service.adapters.guard_lock import take_over
 from pool_service.adapters.identity import is_alive
 from pool_service.adapters.records import FileRecords
 from pool_service.adapters.state_dir import StateDir, StateDirHeld
+from pool_service.adapters.takeover import taken
 from pool_service.core.types import Cause
 from tests.processes.bench import child_of_ours, ended, first_line, until
 from tests.processes.guarded import LONG, SOON, Pool, Running, Service, known
 
+TWICE = 2
 HURRIED = {"drain_timeout": 0.1, "stop_timeout": 0.1}
 
 # Says that it was told to end, and drains for ever; ignores all but the first SIGTERM.
@@ -306,14 +308,13 @@ async def test_a_process_whose_record_is_lost_is_found(
     assert pool.processes() == []
 
 
-async def test_a_disk_that_refuses_the_lock_does_not_save_orphans(pool: Pool) -> None:
+async def test_what_stands_in_place_of_the_lock_does_not_save_orphans(pool: Pool) -> None:
     service = await pool.service(SOON)
     server = await service.start("m")
     (pool.state_dir / "lock").unlink()
     (pool.state_dir / "lock").mkdir()
     await service.kill()
     await ended(service.guard)
-    assert "going on without the lock" in pool.guard_log()
     assert not is_alive(server.identity)
 
 
@@ -329,6 +330,7 @@ async def test_a_directory_that_others_may_write_is_not_trusted(pool: Pool) -> N
 
 async def test_a_state_directory_that_was_removed_is_not_made_again(pool: Pool) -> None:
     service = await pool.service(SOON)
+    await pool.guarding(service.guard)
     shutil.rmtree(pool.state_dir)
     await service.kill()
     await ended(service.guard)
@@ -356,15 +358,109 @@ async def draining(pool: Pool, service: Service) -> Running:
     return server
 
 
-async def test_a_service_that_comes_while_servers_are_stopped_is_told_so(pool: Pool) -> None:
+async def test_a_service_that_comes_while_servers_are_stopped_sends_the_guard_away(
+    pool: Pool,
+) -> None:
     service = await pool.service(SOON)
     server = await draining(pool, service)
     with pytest.raises(StateDirHeld, match=rf"pid {service.guard.pid} is the guard, which stops"):
         StateDir(pool.state_dir)
+    with await asyncio.to_thread(taken, pool.state_dir):
+        await ended(service.guard)
+        assert is_alive(server.identity)
+        remembered = await FileRecords(pool.state_dir).load()
+        assert [one.stop_cause for one in remembered.servers] == [Cause.ORPHANED]
+
+
+async def test_a_guard_that_is_stopped_while_it_drains_keeps_no_service_out(pool: Pool) -> None:
+    service = await pool.service(SOON)
+    await draining(pool, service)
+    os.kill(service.guard.pid, signal.SIGSTOP)
+    with await asyncio.to_thread(taken, pool.state_dir):
+        await ended(service.guard)
+
+
+async def test_of_two_services_that_come_while_the_guard_drains_one_has_the_directory(
+    pool: Pool,
+) -> None:
+    service = await pool.service(SOON)
+    await draining(pool, service)
+    came = await asyncio.gather(
+        *(asyncio.to_thread(taken, pool.state_dir) for _ in range(2)), return_exceptions=True
+    )
+    assert {type(one) for one in came} == {StateDir, StateDirHeld}
+    for one in came:
+        if isinstance(one, StateDir):
+            one.close()
+
+
+async def test_when_service_and_guard_die_together_all_is_stopped_all_the_same(pool: Pool) -> None:
+    service = await pool.service(SOON)
+    await service.answer("guard")
+    servers = [await service.start(f"m{number}") for number in range(3)]
+    os.kill(service.guard.pid, signal.SIGKILL)
+    await service.kill()
+    for server in servers:
+        await ended(server.identity)
+    await until(lambda: pool.processes() == [])
+    assert await pool.ends() == {f"m{number}": (7, Cause.ORPHANED) for number in range(3)}
+
+
+async def test_a_guard_that_is_killed_while_it_stops_servers_is_followed(pool: Pool) -> None:
+    service = await pool.service(SOON)
+    server = await draining(pool, service)
+    os.kill(service.guard.pid, signal.SIGKILL)
+    await until(lambda: pool.guard_log().count("no service came") == TWICE)
+    assert is_alive(server.identity)
     os.kill(server.identity.pid, signal.SIGKILL)
+    await until(lambda: pool.processes() == [])
+
+
+async def test_a_service_that_dies_between_two_guards_leaves_nothing(pool: Pool) -> None:
+    service = await pool.service(SOON)
+    server = await service.start("m")
+    os.kill(service.process.pid, signal.SIGSTOP)
+    os.kill(service.guard.pid, signal.SIGKILL)
     await ended(service.guard)
-    with StateDir(pool.state_dir):
+    await service.kill()
+    await ended(server.identity)
+    await until(lambda: pool.processes() == [])
+
+
+async def test_a_sentry_that_is_killed_is_followed_by_another_and_another_guard(pool: Pool) -> None:
+    service = await pool.service(SOON)
+    await service.answer("guard")
+    server = await service.start("m")
+    (sentry,) = pool.sentries()
+    sentry.kill()
+    await ended(service.guard)
+    while (pid := (await service.answer("guard"))["guard"]) == service.guard.pid:
         pass
+    guard = known(pid)
+    await pool.guarding(guard)
+    await until(lambda: len(pool.sentries()) == 1)
+    os.kill(guard.pid, signal.SIGKILL)
+    await service.kill()
+    await ended(server.identity)
+    await until(lambda: pool.processes() == [])
+
+
+async def test_with_its_pool_the_sentry_ends(pool: Pool) -> None:
+    service = await pool.service(LONG)
+    assert len(pool.sentries()) == 1
+    await service.order(do="dismiss")
+    await service.answer("dismissed")
+    assert pool.sentries() == []
+
+
+async def test_a_successor_brings_a_sentry_and_that_of_the_first_ends(pool: Pool) -> None:
+    first = await pool.service(LONG)
+    (old,) = pool.sentries()
+    await first.kill()
+    second = await pool.service(LONG)
+    await pool.guarding(second.guard)
+    await until(lambda: not old.is_running() or old.status() == "zombie")
+    assert len(pool.sentries()) == 1
 
 
 async def test_a_person_can_end_the_guard_while_it_stops_servers(pool: Pool) -> None:
