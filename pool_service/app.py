@@ -41,7 +41,8 @@ from pool_service.ending import Ending
 from pool_service.history import History
 from pool_service.log_stream import LogStream
 from pool_service.logging_setup import configure_logging
-from pool_service.pool import Pool, World
+from pool_service.pool import Pool
+from pool_service.ports import World
 from pool_service.reloader import Reloader
 from pool_service.rpc.address import Address, AddressError
 from pool_service.rpc.server import Server

@@ -8,7 +8,7 @@ whole pool; it is armed again after every event.
 import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import count
 from typing import Any
 
@@ -47,9 +47,10 @@ from pool_service.core.requests import (
     WaiterLeft,
 )
 from pool_service.core.types import FOREVER, Phase, Server, Totals
+from pool_service.endpoints import Endpoints
 from pool_service.followers import Followers
 from pool_service.history import History
-from pool_service.ports import Clock, Memory, Probe, Processes, Records, Runtime, Standbys
+from pool_service.ports import World
 from pool_service.step_runner import StepRunner
 
 LONGEST_NAP = 60.0
@@ -64,19 +65,6 @@ USE_PACE = 5.0
 """Seconds between writes of when servers were last used; so much of it a crash may lose."""
 
 log = structlog.get_logger("pool_service.pool")
-
-
-@dataclass(frozen=True, slots=True)
-class World:
-    """Everything outside of the pool."""
-
-    clock: Clock
-    runtime: Runtime
-    processes: Processes
-    standbys: Standbys
-    probe: Probe
-    memory: Memory
-    records: Records
 
 
 class Pool:
@@ -101,6 +89,7 @@ class Pool:
         self._ahead = world.clock.now() - self._loop.time()
         self._used: set[str] = set()
         self._use_timer: asyncio.TimerHandle | None = None
+        self._endpoints = Endpoints(self._machine, world.probe, self._holders, self.feed)
         self._settled = asyncio.Event()
         self._recovered = False
         self._ended = False
@@ -157,6 +146,7 @@ class Pool:
             await asyncio.wait(self._spawns)
         self._ended = True
         self._history.close()
+        self._endpoints.close()
         for timer in (self._timer, self._use_timer):
             if timer is not None:
                 timer.cancel()
@@ -169,7 +159,10 @@ class Pool:
 
     def at_once(self, model: str) -> Server | None:
         """What `ensure` of the model alone would return, if that changes nothing; else None."""
-        return self._machine.at_once(model, self._world.clock.now()) if self._recovered else None
+        if not self._recovered:
+            return None
+        server = self._machine.at_once(model, self._world.clock.now())
+        return server if server is not None and self._endpoints.is_kept(server) else None
 
     async def ensure(
         self,
@@ -186,15 +179,18 @@ class Pool:
         wait. Raises the PoolErrors that `Ensure` documents.
         """
         self._check_recovered()
-        ticket = next(self._tickets)
-        try:
-            event = EnsureRequested(ticket, model, runtime_model, keep_alive, download)
-            ensured: Ensured = await self._ask(ticket, event)
-        except asyncio.CancelledError:
-            self.feed(WaiterLeft(ticket))
-            raise
-        self._note_use(ensured.server.model)
-        return ensured
+        while True:
+            ticket = next(self._tickets)
+            try:
+                event = EnsureRequested(ticket, model, runtime_model, keep_alive, download)
+                ensured: Ensured = await self._ask(ticket, event)
+            except asyncio.CancelledError:
+                self.feed(WaiterLeft(ticket))
+                raise
+            if self._endpoints.is_kept(ensured.server):
+                self._note_use(ensured.server.model)
+                return ensured
+            await self._endpoints.settled(ensured.server)
 
     async def hold(
         self,
@@ -222,10 +218,10 @@ class Pool:
                 follower.put(self._machine.get(name))
                 while not end.done():
                     server = follower.take()
-                    if server is not None:
-                        yield server
-                    else:
+                    if server is None:
                         await follower.woken()
+                    elif server.phase is not Phase.READY or self._endpoints.is_kept(server):
+                        yield server
                 raise replace(end.result())
             finally:
                 del self._answers[ticket]
@@ -395,6 +391,8 @@ class Pool:
             self._holders.tell(server)
         if removed or change.before is not server.phase:
             _log_transition(change)
+            if server.phase is Phase.READY:
+                self._endpoints.watch()
 
     def _step(self, command: steps.ServerCommand) -> None:
         match command:

@@ -5,11 +5,13 @@ raised is a bug, which the driver logs and turns into the failure of that step.
 """
 
 from collections.abc import Callable, Collection
+from dataclasses import dataclass
 from typing import Protocol
 
 from pool_service.core.activity import Activity
 from pool_service.core.types import (
     Appraisal,
+    EndpointState,
     ExitReport,
     Identity,
     LaunchPlan,
@@ -20,6 +22,7 @@ from pool_service.core.types import (
     SpawnedProcess,
     StopSignal,
     Survey,
+    Unready,
 )
 
 FetchProgress = Callable[[int, int], None]
@@ -122,10 +125,20 @@ class Standbys(Protocol):
 class Probe(Protocol):
     """Talks to servers. Nothing that it does counts as a use of them."""
 
-    async def ready(self, identity: Identity, plan: LaunchPlan, probe_timeout: float) -> str | None:
+    async def ready(
+        self, identity: Identity, plan: LaunchPlan, probe_timeout: float, *, again: bool = False
+    ) -> str | Unready:
         """Wait until this very process listens and answers healthy.
 
-        Returns the endpoint's base URL, or None if the process is gone.
+        again: it was READY under an earlier service. Returns the endpoint's base URL, or why
+        it will not be ready.
+        """
+
+    def endpoint_state(self, identity: Identity, endpoint: str) -> EndpointState:
+        """Tell whether the endpoint is still the server's own.
+
+        Called on the event loop whenever an endpoint is handed out: takes microseconds where
+        the system has a quick answer, and else goes by the last `pulse`.
         """
 
     async def use(
@@ -144,7 +157,7 @@ class Probe(Protocol):
         log_path: str,
         probe_timeout: float,
     ) -> Pulse:
-        """Whether it answers its health path with anything, and what of it has moved."""
+        """Whether it still listens, what it answers on its health path, and what has moved."""
 
 
 class Memory(Protocol):
@@ -177,3 +190,16 @@ class Records(Protocol):
     @property
     def trouble(self) -> str:
         """Why changes do not reach the disk at present, in words; empty if they do."""
+
+
+@dataclass(frozen=True, slots=True)
+class World:
+    """Everything outside of the pool."""
+
+    clock: Clock
+    runtime: Runtime
+    processes: Processes
+    standbys: Standbys
+    probe: Probe
+    memory: Memory
+    records: Records

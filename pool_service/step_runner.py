@@ -7,7 +7,7 @@ import structlog
 
 from pool_service.core import steps
 from pool_service.core.errors import PoolError
-from pool_service.core.types import StopSignal
+from pool_service.core.types import StopSignal, Unready
 from pool_service.ports import Probe, Processes, Records, Runtime
 
 log = structlog.get_logger("pool_service.pool")
@@ -97,10 +97,13 @@ class StepRunner:
         return steps.Exited(command.model, command.generation, report)
 
     async def _await_ready(self, command: steps.AwaitReady) -> steps.ServerEvent | None:
-        endpoint = await self._probe.ready(command.identity, command.plan, command.probe_timeout)
-        if endpoint is None:
-            return None
-        return steps.BecameReady(command.model, command.generation, endpoint)
+        model, generation = command.model, command.generation
+        found = await self._probe.ready(
+            command.identity, command.plan, command.probe_timeout, again=command.again
+        )
+        if found is Unready.LOST:
+            return steps.ListenerLost(model, generation)
+        return steps.BecameReady(model, generation, found) if isinstance(found, str) else None
 
     async def _check_use(self, command: steps.CheckUse) -> steps.ServerEvent:
         use = await self._probe.use(

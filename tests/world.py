@@ -18,6 +18,7 @@ from pool_service.core.activity import Activity
 from pool_service.core.types import (
     Appraisal,
     Diagnosis,
+    EndpointState,
     ExitReport,
     Identity,
     LaunchPlan,
@@ -29,11 +30,14 @@ from pool_service.core.types import (
     SpawnedProcess,
     StopSignal,
     Survey,
+    Unready,
 )
 from pool_service.ports import FetchProgress
 from tests.fake_records import FakeRecords
 
 NEVER = float("inf")
+BUSY_SECONDS = 10.0
+"""Of a processor, that something which moves takes between two looks."""
 WALL = 1_700_000_000.0
 """The Unix time at zero of the fake clock."""
 
@@ -70,7 +74,9 @@ class Script:
     NEVER if it is ignored; requests: in flight, None if it cannot be told; active_at: when
     the last was on its endpoint, None if it does not say; wall_ahead: seconds by which a clock was
     set since; served: how many it has answered, None if it does not say; answers: its
-    health path; moves: whether anything of it progresses; forks: the process comes to be
+    health path, and healthy: as one that is well; in_flight: while it says that it is not;
+    listens: its endpoint is its own;
+    moves: whether anything of it progresses; forks: the process comes to be
     though the service dies in its spawn; raises: what the port's method of that name
     raises instead of what it promises.
     """
@@ -95,6 +101,9 @@ class Script:
     check: When = 0.0
     pulse: When = 0.0
     answers: bool = True
+    healthy: bool = True
+    in_flight: bool = False
+    listens: bool = True
     moves: bool = True
     sweep: When = 0.0
     log: When = 0.0
@@ -402,7 +411,9 @@ class World:
 
     # --- Probe --------------------------------------------------------------------------
 
-    async def ready(self, identity: Identity, plan: LaunchPlan, probe_timeout: float) -> str | None:
+    async def ready(
+        self, identity: Identity, plan: LaunchPlan, probe_timeout: float, *, again: bool = False
+    ) -> str | Unready:
         process = self.processes[identity]
         await self._run("ready", process)
         load = process.script.load
@@ -414,7 +425,15 @@ class World:
             await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
         finally:
             loaded.cancel()
-        return f"http://127.0.0.1:{identity.pid}" if process.alive else None
+        if again and process.alive and not process.script.listens:
+            return Unready.LOST
+        return f"http://127.0.0.1:{identity.pid}" if process.alive else Unready.GONE
+
+    def endpoint_state(self, identity: Identity, endpoint: str) -> EndpointState:
+        process = self.processes[identity]
+        if not process.alive:
+            return EndpointState.ENDED
+        return EndpointState.KEPT if process.script.listens else EndpointState.LOST
 
     async def use(
         self, identity: Identity, plan: LaunchPlan | None, endpoint: str, probe_timeout: float
@@ -440,10 +459,14 @@ class World:
     ) -> Pulse:
         process = self.processes[identity]
         await self._run("pulse", process, process.script.pulse)
-        if process.script.answers:
+        script = process.script
+        if not script.listens:
+            return Pulse(answered=False, progress=(), listens=False)
+        if script.answers and script.healthy:
             return Pulse(answered=True, progress=())
-        process.moved += process.script.moves
-        return Pulse(answered=False, progress=(process.moved,))
+        process.moved += script.moves * BUSY_SECONDS
+        progress = (process.moved,)
+        return Pulse(script.answers, progress, script.healthy, script.in_flight)
 
     # --- inside -------------------------------------------------------------------------
 

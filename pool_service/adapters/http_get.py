@@ -85,13 +85,15 @@ async def _exchange(
     _open_ports.add(peer.getsockname()[1])
     await loop.sock_sendall(peer, _request(connection, host, port, path))
     answer = _Reading(connection, most)
-    reads = 0
+    reads, data = 0, b""
     while (whole := answer.read_on()) is None:
         if reads:
             # What is there is read without waiting, so that nothing else would have its turn.
-            await asyncio.sleep(0 if reads < _EAGER_READS else _CRUMB_PAUSE_S)
+            is_crumb = reads >= _EAGER_READS and len(data) < _READ_BYTES
+            await asyncio.sleep(_CRUMB_PAUSE_S if is_crumb else 0)
         reads += 1
-        answer.receive(await loop.sock_recv(peer, _READ_BYTES))
+        data = await loop.sock_recv(peer, _READ_BYTES)
+        answer.receive(data)
     return whole
 
 

@@ -10,7 +10,6 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from ipaddress import ip_address
-from pathlib import Path
 
 import psutil
 
@@ -49,14 +48,27 @@ class TcpSocket:
 
 
 def listeners(pids: Iterable[int], port: int | None = None) -> tuple[TcpSocket, ...]:
-    """What these processes listen on, on `port` if it is given, in the order to try it."""
+    """What these processes listen on, on `port` if it is given, in the order to try it.
+
+    Where it cannot be seen (gone, or another user's) nothing is proven.
+    """
+    return seen_listeners(pids, port)[0]
+
+
+def seen_listeners(
+    pids: Iterable[int], port: int | None = None
+) -> tuple[tuple[TcpSocket, ...], bool]:
+    """Return what these processes listen on, and whether all that live could be looked at."""
     found: list[TcpSocket] = []
-    look = _look(port)
+    look, saw_all = _look(port), True
     for pid in pids:
-        # Where it cannot be seen (gone, or another user's) nothing is proven.
-        with contextlib.suppress(psutil.Error, OSError):
+        try:
             found += look(pid)
-    return tuple(sorted(one for one in found if port is None or one.port == port))
+        except (psutil.NoSuchProcess, FileNotFoundError, ProcessLookupError):
+            continue
+        except (psutil.Error, OSError):
+            saw_all = False
+    return tuple(sorted(one for one in found if port is None or one.port == port)), saw_all
 
 
 def _look(port: int | None) -> Callable[[int], Iterable[TcpSocket]]:
@@ -71,13 +83,28 @@ def _look(port: int | None) -> Callable[[int], Iterable[TcpSocket]]:
 
 def _owned(pid: int, sockets: Mapping[int, Listening]) -> Iterator[TcpSocket]:
     """Those of them that a process has, by Linux's names of its descriptors. Raises OSError."""
-    for descriptor in Path(f"/proc/{pid}/fd").iterdir() if sockets else ():
+    for descriptor, inode in socket_inodes(pid) if sockets else ():
+        found = sockets.get(inode)
+        if found is not None:
+            yield TcpSocket(found.is_v6, found.host, found.port, pid, descriptor)
+
+
+def socket_inodes(pid: int) -> Iterator[tuple[int, int]]:
+    """Linux: yield each descriptor of a process that leads to a socket, and to which.
+
+    Raises OSError.
+    """
+    for name in os.listdir(f"/proc/{pid}/fd"):  # noqa: PTH208 - half of what a Path takes
         # One may be closed meanwhile.
         with contextlib.suppress(FileNotFoundError):
-            kind, _, inode = os.readlink(descriptor).partition(":")  # noqa: PTH115  # no path
-            found = sockets.get(int(inode[1:-1])) if kind == "socket" else None
-            if found is not None:
-                yield TcpSocket(found.is_v6, found.host, found.port, pid, int(descriptor.name))
+            kind, _, inode = os.readlink(f"/proc/{pid}/fd/{name}").partition(":")  # noqa: PTH115
+            if kind == "socket":
+                yield int(name), int(inode[1:-1])
+
+
+def listening_sockets_of(pid: int) -> list[TcpSocket]:
+    """Return what a process listens on, as psutil tells it. Raises psutil.Error, OSError."""
+    return _sockets(pid, psutil.CONN_LISTEN)
 
 
 def _sockets(pid: int, status: str) -> list[TcpSocket]:

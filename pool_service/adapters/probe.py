@@ -3,7 +3,8 @@
 Ready is proven in three steps, again and again until they hold together: this very
 process (or one of its session) owns a listening socket; that address answers healthy; and
 the same socket is still there, owned by the same process. A stranger that took the port
-and answers 200 fails the first or the last.
+and answers 200 fails the first or the last. It stays proven only as long as that socket does:
+`ownership.py` is asked at each look, and before an endpoint is handed out.
 """
 
 import asyncio
@@ -17,11 +18,12 @@ import psutil
 from pool_service.adapters.health import is_healthy
 from pool_service.adapters.http_get import get
 from pool_service.adapters.identity import is_alive, member_pids
-from pool_service.adapters.listeners import TcpSocket, listeners
+from pool_service.adapters.listeners import TcpSocket, listeners, seen_listeners
+from pool_service.adapters.ownership import Ownership
 from pool_service.adapters.ready_signs import ReadySigns
 from pool_service.adapters.use_look import use_of
 from pool_service.core.activity import Activity
-from pool_service.core.types import Identity, LaunchPlan, Pulse
+from pool_service.core.types import EndpointState, Identity, LaunchPlan, Pulse, Unready
 
 # Seconds between looks: a hundredth of the time waited so far, within these bounds. So it
 # adds about half a percent to a start, and a long load is not disturbed by many looks.
@@ -37,6 +39,9 @@ _MEMBERS_PACE = 1.0
 _MOST_ASKED = 16
 
 
+_NOT_LISTENING = Pulse(answered=False, progress=(), listens=False)
+
+
 class HttpProbe:
     """Implements the port `Probe` for processes of this machine.
 
@@ -45,24 +50,40 @@ class HttpProbe:
 
     def __init__(self, signs: ReadySigns | None = None) -> None:
         self._signs = signs or ReadySigns()
+        self._ownership = Ownership()
 
-    async def ready(self, identity: Identity, plan: LaunchPlan, probe_timeout: float) -> str | None:
+    async def ready(
+        self, identity: Identity, plan: LaunchPlan, probe_timeout: float, *, again: bool = False
+    ) -> str | Unready:
         """Wait until this very process listens and answers healthy; see the port."""
         search, sign = _Search(identity, plan.port), self._signs.of(identity)
         while True:
             candidates = await asyncio.to_thread(search.look)
             if candidates is None:
-                return None
-            endpoint = await _first_healthy(search, candidates, plan.health_path, probe_timeout)
-            if endpoint:
-                return endpoint
+                return Unready.GONE
+            if again and search.found_none:
+                return Unready.LOST
+            for listener in await _healthy(candidates, plan.health_path, probe_timeout):
+                if await asyncio.to_thread(self._is_proven, search, identity, listener):
+                    return listener.url
             await _pause(search.pace(), sign)
+
+    def _is_proven(self, search: "_Search", identity: Identity, listener: TcpSocket) -> bool:
+        """Whether the same socket is still its own, and it alone gets what is sent there."""
+        proven = self._ownership.prove(identity, listener.url)
+        return search.still_owns(listener) and proven is EndpointState.KEPT
+
+    def endpoint_state(self, identity: Identity, endpoint: str) -> EndpointState:
+        """Whether its endpoint is still its own, in microseconds; see the port."""
+        return self._ownership.now(identity, endpoint)
 
     async def use(
         self, identity: Identity, plan: LaunchPlan | None, endpoint: str, probe_timeout: float
     ) -> Activity:
         """The largest of all that tells how busy it is; see the port."""
-        return await use_of(identity, plan, endpoint, probe_timeout)
+        # Who has its port now tells nothing of it.
+        lost = bool(endpoint) and self.endpoint_state(identity, endpoint) is EndpointState.LOST
+        return await use_of(identity, plan, endpoint, probe_timeout, ask=not lost)
 
     async def pulse(
         self,
@@ -72,14 +93,22 @@ class HttpProbe:
         log_path: str,
         probe_timeout: float,
     ) -> Pulse:
-        """Whether it answers anything, and its processor time and output; see the port."""
+        """Whether it listens, what it answers, and its processor time and output; see the port."""
+        # First, so that nobody else's program is asked.
+        if await asyncio.to_thread(self._ownership.prove, identity, endpoint) is EndpointState.LOST:
+            return _NOT_LISTENING
         url = urlsplit(endpoint)
-        answer = await get(url.hostname or "", url.port or 0, plan.health_path, probe_timeout)
-        if answer is not None:
+        host, port = url.hostname or "", url.port or 0
+        answer = await get(host, port, plan.health_path, probe_timeout)
+        if self.endpoint_state(identity, endpoint) is EndpointState.LOST:
+            return _NOT_LISTENING
+        if is_healthy(answer):
             return Pulse(answered=True, progress=())
-        return Pulse(
-            answered=False, progress=await asyncio.to_thread(_progress, identity, log_path)
-        )
+        progress = await asyncio.to_thread(_progress, identity, log_path)
+        if answer is None:
+            return Pulse(answered=False, progress=progress)
+        use = await use_of(identity, plan, endpoint, probe_timeout)
+        return Pulse(answered=True, progress=progress, healthy=False, in_flight=use.requests != 0)
 
 
 class _Search:
@@ -91,15 +120,19 @@ class _Search:
         self._started = time.monotonic()
         self._cost = 0.0
         self._members_due = self._started + _MEMBERS_PACE
+        self.found_none = False
+        """Whether neither it nor any other of its session listened at the last look at all."""
 
     def look(self) -> tuple[TcpSocket, ...] | None:
         """What it listens on now; None if it is gone. Blocking."""
         now, before = time.monotonic(), time.thread_time()
         if not is_alive(self._identity):
             return None
-        found = listeners([self._identity.pid], self._port)
+        found, saw_all = seen_listeners([self._identity.pid], self._port)
+        self.found_none = False
         if not found and now >= self._members_due:
-            found = listeners(member_pids(self._identity.pid), self._port)
+            found, saw_others = seen_listeners(member_pids(self._identity.pid), self._port)
+            self.found_none = saw_all and saw_others and not found
             self._members_due = time.monotonic() + _MEMBERS_PACE
         self._cost = time.thread_time() - before
         return found
@@ -123,18 +156,15 @@ async def _pause(pace: float, sign: asyncio.Event | None) -> None:
         await asyncio.wait_for(sign.wait(), max(pace, _SIGNED_PACE))
 
 
-async def _first_healthy(
-    search: _Search, candidates: tuple[TcpSocket, ...], health_path: str, probe_timeout: float
-) -> str | None:
-    """The endpoint of the first that is healthy and provenly its own."""
+async def _healthy(
+    candidates: tuple[TcpSocket, ...], health_path: str, probe_timeout: float
+) -> list[TcpSocket]:
+    """Return those at which it answers healthy, in their order."""
     asked = candidates[:_MOST_ASKED]
     answers = await asyncio.gather(
         *(get(one.connect_host, one.port, health_path, probe_timeout) for one in asked)
     )
-    for listener, answer in zip(asked, answers, strict=True):
-        if is_healthy(answer) and await asyncio.to_thread(search.still_owns, listener):
-            return listener.url
-    return None
+    return [one for one, answer in zip(asked, answers, strict=True) if is_healthy(answer)]
 
 
 def _progress(identity: Identity, log_path: str) -> tuple[float, ...]:

@@ -62,16 +62,22 @@ class Told:
 
 
 async def use_of(
-    identity: Identity, plan: LaunchPlan | None, endpoint: str, probe_timeout: float
+    identity: Identity,
+    plan: LaunchPlan | None,
+    endpoint: str,
+    probe_timeout: float,
+    *,
+    ask: bool = True,
 ) -> Activity:
     """How many requests it works on, None if that cannot be told; and what tells of its last use.
 
-    plan, endpoint: empty where they are not known; then only its connections tell.
+    plan, endpoint: empty where they are not known; then only its connections tell, and where
+    it is not to be asked.
     """
     url = urlsplit(endpoint)
     host, port = url.hostname or "", url.port or 0
     told = Told()
-    if plan is not None and endpoint:
+    if plan is not None and endpoint and ask:
         told = await _ask(host, port, plan, probe_timeout)
     activity = told.activity
     if activity.requests:

@@ -219,6 +219,10 @@ class Books:
         server = self._roster.get(self._beside.get((model, generation), model))
         return server if server is not None and server.generation == generation else None
 
+    def _stand_beside(self, server: Server) -> None:
+        """It goes by a name of its own from now on, and is known by its process."""
+        self._beside[server.serves, server.generation] = server.model
+
     def _others(self, model: str) -> list[Server]:
         """What runs for the model beside its server."""
         keys = [key for (served, _), key in self._beside.items() if served == model]

@@ -74,10 +74,6 @@ class Ceiling(StandingBy):
         demand = Demand(server.model, server.expected, server.settings.groups, 0.0)
         return isinstance(verdict(demand, self._room(now), now), Admit)
 
-    def _stand_beside(self, server: Server) -> None:
-        """It is known by its process."""
-        self._beside[server.serves, server.generation] = server.model
-
     # --- the successor --------------------------------------------------------------------
 
     def _became_ready(self, server: Server, event: steps.BecameReady, now: float) -> None:

@@ -34,9 +34,11 @@ _MAY_PASS = frozenset({Diagnosis.CRASHED, Diagnosis.OUT_OF_MEMORY})
 
 
 def is_crash(server: Server) -> bool:
-    """Whether its last process died unasked, and not for a reason that will not pass."""
+    """Whether its last process died, or had to, unasked, and not for a reason that stays."""
     end = server.last_exit
-    return end is not None and end.cause is Cause.CRASHED and end.report.diagnosis in _MAY_PASS
+    if end is None or end.cause is Cause.WEDGED:
+        return end is not None
+    return end.cause is Cause.CRASHED and end.report.diagnosis in _MAY_PASS
 
 
 def was_killed(report: ExitReport) -> bool:
@@ -51,8 +53,6 @@ def lasting_failure(server: Server, limits: Limits) -> PoolError | None:
         return None
     if is_crash(server):
         return crash_loop(server, limits) if is_loop(server, limits) else None
-    if end.cause is Cause.WEDGED:
-        return None
     if end.cause is Cause.START_TIMEOUT:
         return start_timeout(server, end.report.last_lines)
     if end.report.diagnosis is Diagnosis.PORT_TAKEN:

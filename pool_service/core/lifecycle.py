@@ -24,6 +24,7 @@ from pool_service.core.types import (
     FOREVER,
     Appraisal,
     Cause,
+    Diagnosis,
     Exit,
     ExitReport,
     LaunchPlan,
@@ -175,12 +176,31 @@ def retired(server: Server, now: float) -> Server:
     Not before its residency is over: until then who was just told of it may come.
     """
     return replace(
+        aside(server),
+        spared_until=now + server.settings.min_residency,
+        detail="has grown past its memory ceiling and was replaced; ends with its last request",
+    )
+
+
+def aside(server: Server) -> Server:
+    """It goes on under a name of its own, and its model's is free for the next generation."""
+    return replace(
         server,
         model=beside(server.model, server.generation),
         serves=server.model,
         outdated=True,
-        spared_until=now + server.settings.min_residency,
-        detail="has grown past its memory ceiling and was replaced; ends with its last request",
+    )
+
+
+def replaced(server: Server, why: str, now: float) -> Server:
+    """What is left of it for its model, while its process goes on aside: as of one that died."""
+    report = ExitReport(None, None, Diagnosis.CRASHED, why)
+    left = _without_process(stopping(server, Cause.WEDGED, why))
+    return replace(
+        left,
+        phase=Phase.SWEEPING,
+        stop_cause=Cause.WEDGED,
+        last_exit=Exit(server.generation, Cause.WEDGED, report, now),
     )
 
 
@@ -258,13 +278,13 @@ def delayed(server: Server, seconds: float) -> Server:
     return replace(server, step_deadline=server.step_deadline + seconds)
 
 
-def stopping(server: Server, cause: Cause) -> Server:
+def stopping(server: Server, cause: Cause, why: str = "") -> Server:
     """It is to end: `signalled` follows, at once or as soon as it has a process."""
     return replace(
         server,
         phase=Phase.STOPPING,
         stop_cause=cause,
-        detail=cause.value,
+        detail=why or cause.value,
         step_deadline=FOREVER,
     )
 

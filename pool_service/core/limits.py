@@ -21,7 +21,9 @@ class Limits:
     start is answered from memory.
 
     Each READY server is looked at every pulse_interval seconds; pulse_limit looks in
-    a row without an answer and without progress mean that it is wedged.
+    a row without an answer and without progress mean that it is wedged, and as many that say
+    that it is unhealthy while it has nothing to do that it is sick. endpoint_interval: seconds
+    between rounds in which the system is asked whether READY servers still listen.
 
     memory_budget: bytes that all servers together may need (FOREVER: no limit);
     memory_reserve: bytes that are to stay available to others. At most queue_limit models
@@ -41,6 +43,7 @@ class Limits:
     failure_memory: float = 2.0
     pulse_interval: float = 15.0
     pulse_limit: int = 4
+    endpoint_interval: float = 1.0
     memory_budget: float = FOREVER
     memory_reserve: int = 0
     queue_limit: int = 64

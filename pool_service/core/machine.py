@@ -84,6 +84,7 @@ class Machine(Asking):
             steps.Spawned: self._spawned,
             steps.NotStarted: self._not_started,
             steps.BecameReady: self._became_ready,
+            steps.ListenerLost: self._listener_lost,
             steps.UseReported: self._use_reported,
             steps.Exited: self._exited,
             steps.Swept: self._swept,
@@ -107,9 +108,20 @@ class Machine(Asking):
         return self._out
 
     def _handle_server_event(self, event: steps.ServerEvent, now: float) -> None:
-        server = self._server_of(event.model, event.generation)
+        server = self._meant_by(event)
         if server is not None:
             self._server_handlers[type(event)](server, event, now)
+
+    def _meant_by(self, event: steps.ServerEvent) -> Server | None:
+        """Return the server that an event is about.
+
+        One that waits for its turn has the generation of the last process yet, which may go on
+        aside.
+        """
+        server = self._roster.get(event.model)
+        if _is_of_queued(event) and server is not None and server.generation == event.generation:
+            return server
+        return self._server_of(event.model, event.generation)
 
     # --- reading ------------------------------------------------------------------
 
@@ -120,6 +132,15 @@ class Machine(Asking):
     def page(self, after: str | None, size: int) -> list[Server]:
         """At most `size` servers in the order of their models, after `after`."""
         return self._roster.page(after, size)
+
+    @property
+    def limits(self) -> Limits:
+        """What holds for the pool as a whole now."""
+        return self._limits
+
+    def ready(self) -> list[Server]:
+        """The READY servers, the longest first."""
+        return self._roster.of(Phase.READY)
 
     def get(self, model: str) -> Server | None:
         """The server of `model`, if there is one."""
@@ -229,6 +250,13 @@ class Machine(Asking):
             has_process = server.identity is not None and server.model not in self._adopting
             if server.phase is Phase.STOPPING and has_process:
                 self._signal(server, life.next_signal(server), now)
+
+
+def _is_of_queued(event: steps.ServerEvent) -> bool:
+    """Whether it can only be about a model that waits for its turn."""
+    if isinstance(event, steps.StepBroke):
+        return event.command in {"Appraise", "Fetch"}
+    return isinstance(event, steps.Appraised | steps.Fetching | steps.Fetched | steps.NotAppraised)
 
 
 def _is_idle(server: Server, now: float) -> bool:

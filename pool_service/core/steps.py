@@ -96,6 +96,14 @@ class BecameReady:
 
 
 @dataclass(frozen=True, slots=True)
+class ListenerLost:
+    """The process lives, and its endpoint is its own no more."""
+
+    model: str
+    generation: int
+
+
+@dataclass(frozen=True, slots=True)
 class UseReported:
     """How it is used now."""
 
@@ -167,6 +175,7 @@ ServerEvent = (
     | Spawned
     | NotStarted
     | BecameReady
+    | ListenerLost
     | UseReported
     | Exited
     | Swept
@@ -243,13 +252,17 @@ class AwaitExit:
 
 @dataclass(frozen=True, slots=True)
 class AwaitReady:
-    """Answer BecameReady when it is; nothing if the process ends before."""
+    """Answer BecameReady when it is; nothing if the process ends before.
+
+    again: it was READY under an earlier service; ListenerLost if it listens no more.
+    """
 
     model: str
     generation: int
     identity: Identity
     plan: LaunchPlan
     probe_timeout: float
+    again: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,6 +26,8 @@ from pool_service.core.types import (
 DIES_UNASKED = frozenset({Cause.CRASHED, Cause.START_TIMEOUT, Cause.WEDGED})
 """Causes after which the server is shown as FAILED instead of forgotten."""
 
+LISTENER_LOST = "it no longer listened at its endpoint"
+
 AFTER_RUNNING_OUT = 1.25
 """So much more than ever before is expected of one that ran out of memory."""
 
@@ -86,6 +88,7 @@ class Supervision(Books):
                 server.identity,
                 server.plan,
                 server.settings.probe_timeout,
+                again=server.ready_at is not None,
             )
         )
 
@@ -119,14 +122,45 @@ class Supervision(Books):
 
     # --- ending -------------------------------------------------------------------
 
-    def _stop(self, server: Server, cause: Cause, now: float) -> None:
-        """Bring it to its end from whatever phase it is in; harmless to repeat."""
+    def _replace(self, server: Server, why: str, now: float) -> None:
+        """End a server that serves no longer, and let its model have the next one at once.
+
+        It goes on under a name of its own, for what is in flight on it to be finished, and its
+        model has no process as after a crash: whoever wants it gets the next generation as soon
+        as there is room. One that was replaced before is waited for: a model has two processes
+        at most.
+        """
+        model = server.model
+        served = [one for one in self._others(model) if one.ready_at is not None]
+        if server.serves or served or self._evictions.of(model):
+            self._stop(server, Cause.EVICTED if self._evictions.of(model) else Cause.WEDGED, now)
+            return
+        aside = life.aside(server)
+        self._stand_beside(aside)
+        self._stop(aside, Cause.WEDGED, now, why)
+        left = life.replaced(server, why, now)
+        left = life.died(left, backoff.deaths(server, self._limits, now))
+        self._put(left)
+        self._want_again(left)
+        self._died(left, now)
+
+    def _listener_lost(self, server: Server, _event: steps.ListenerLost, now: float) -> None:
+        """Nobody is told its endpoint any more, which may be another program's by now."""
+        was_ready = server.phase is Phase.STARTING and server.ready_at is not None
+        if (server.phase is Phase.READY or was_ready) and not self._closing:
+            self._replace(server, LISTENER_LOST, now)
+
+    def _stop(self, server: Server, cause: Cause, now: float, why: str = "") -> None:
+        """Bring it to its end from whatever phase it is in; harmless to repeat.
+
+        why: in words, where the cause alone says less.
+        """
         if server.phase in life.WITHOUT_PROCESS:
             if server.phase is Phase.PREPARING:
                 self._out.append(steps.CancelPrepare(server.named, server.generation))
             self._gone(server, now)
         elif server.phase not in life.LEAVING:
-            server = life.stopping(server, cause)
+            server = life.stopping(server, cause, why)
             if server.identity is None or server.model in self._adopting:
                 self._put(server)
             else:

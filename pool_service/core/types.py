@@ -52,6 +52,22 @@ class StopSignal(Enum):
     KILL = "SIGKILL"
 
 
+class Unready(Enum):
+    """Why a process will not come to be ready."""
+
+    GONE = "it has ended"
+    LOST = "it was READY before, and listens nowhere any more"
+
+
+class EndpointState(Enum):
+    """What the system says of a server's endpoint at this moment."""
+
+    KEPT = "the server, or one of its session, has the socket there"
+    LOST = "nobody listens there, or somebody else does as well"
+    ENDED = "the server has ended"
+    UNKNOWN = "it cannot be told at present"
+
+
 class Diagnosis(Enum):
     """What a runtime's exit says of the reason, as far as it can be told."""
 
@@ -203,11 +219,16 @@ class SpawnedProcess:
 class Pulse:
     """One look at a READY server: whether it answered, and counters that only rise.
 
-    progress: such as processor seconds and bytes written; equal means nothing moved.
+    progress: such as processor seconds (the first) and bytes written; equal means nothing
+    moved; empty where nobody looked. healthy: an answer says nothing to the contrary;
+    in_flight: it may have requests; listens: its endpoint is its own.
     """
 
     answered: bool
     progress: tuple[float, ...]
+    healthy: bool = True
+    in_flight: bool = False
+    listens: bool = True
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,13 +6,16 @@ from pool_service.core.activity import Activity, SeenUse, last_use
 from pool_service.core.evictions import Eviction
 from pool_service.core.failures import in_use, runtime_model_conflict
 from pool_service.core.requests import Ensured
-from pool_service.core.supervision import Supervision
+from pool_service.core.supervision import LISTENER_LOST, Supervision
 from pool_service.core.types import FOREVER, Cause, Phase, Server
 from pool_service.core.vitality import judged
 
 BUSY_PAUSE = 1.0
 """Seconds, at the least, until a server that was found busy is asked again: one with
 no keep alive and no residency would be asked without end."""
+
+
+UNHEALTHY = "it said at several looks in a row that it was unhealthy, and had nothing to do"
 
 
 class Use(Supervision):
@@ -150,8 +153,11 @@ class Use(Supervision):
         )
 
     def _pulse_taken(self, server: Server, event: steps.PulseTaken, now: float) -> None:
-        """Replace it if it is wedged: it gets SIGTERM first, like any other."""
+        """Replace it if it serves no longer: it gets SIGTERM first, like any other."""
         if server.phase is not Phase.READY:
+            return
+        if not event.pulse.listens:
+            self._replace(server, LISTENER_LOST, now)
             return
         interval = self._limits.pulse_interval
         longest_gap = 2 * interval + server.settings.probe_timeout
@@ -159,7 +165,10 @@ class Use(Supervision):
         vitality = judged(before, event.pulse, now, longest_gap)
         self._vitality[server.model] = vitality
         if vitality.missed >= self._limits.pulse_limit:
-            self._stop(server, Cause.WEDGED, now)
+            self._replace(server, Cause.WEDGED.value, now)
+        elif vitality.sick >= self._limits.pulse_limit:
+            self._replace(server, UNHEALTHY, now)
         else:
-            due = self._next_pulse(now) if event.pulse.answered else now + interval
+            well = event.pulse.answered and event.pulse.healthy
+            due = self._next_pulse(now) if well else now + interval
             self._keep(life.pulse_due(server, due))

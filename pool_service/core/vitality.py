@@ -1,28 +1,51 @@
-"""Whether a READY server is alive or wedged, judged by its pulse.
+"""Whether a READY server is alive, sick or wedged, judged by its pulse.
 
-A server that answers is alive. One that does not answer may be busy: it is alive as
-long as something of it moves (processor time, output). Only silence and standstill
-over several looks in a row is a verdict; and a gap in our own looks, as after a sleep
-of the machine or a stall of the service, begins the count anew.
+A server that answers healthy is well. One that does not answer may be busy: it is alive as
+long as something of it moves (processor time, output). One that answers that it is unhealthy,
+or with an error, may be busy as well: then it works on requests. Only silence and standstill,
+or sickness without work, over several looks in a row is a verdict; a gap in our own looks, as
+after a sleep of the machine or a stall of the service, begins the count anew.
 """
 
 from dataclasses import dataclass
 
 from pool_service.core.types import Pulse
 
+WORKING_SHARE = 0.05
+"""The share of a processor that one takes at least that works on a request. A server that has
+nothing to do takes a tenth of that."""
+
 
 @dataclass(frozen=True, slots=True)
 class Vitality:
-    """What the last looks at a server showed. missed: standstills in a row."""
+    """What the last looks at a server showed.
+
+    missed: standstills in a row; sick: looks at which it said so, less those at which it was
+    well, so that one good answer now and then does not keep a sick one.
+    """
 
     at: float
     progress: tuple[float, ...]
     missed: int = 0
+    sick: int = 0
 
 
 def judged(before: Vitality | None, pulse: Pulse, now: float, longest_gap: float) -> Vitality:
-    """What is known after one more look. longest_gap: seconds; over that we were away."""
-    if pulse.answered or before is None or now - before.at > longest_gap:
+    """Return what is known after one more look. longest_gap: seconds; over that we were away."""
+    if before is None or now - before.at > longest_gap:
         return Vitality(now, pulse.progress)
+    if pulse.answered and pulse.healthy:
+        return Vitality(now, pulse.progress, 0, max(before.sick - 1, 0))
+    if pulse.answered:
+        # It lives, but whether it is well is not told by that.
+        works = pulse.in_flight and _works(before, pulse, now)
+        return Vitality(now, pulse.progress, before.missed, before.sick + (not works))
     moved = pulse.progress != before.progress
-    return Vitality(now, pulse.progress, 0 if moved else before.missed + 1)
+    return Vitality(now, pulse.progress, 0 if moved else before.missed + 1, before.sick)
+
+
+def _works(before: Vitality, pulse: Pulse, now: float) -> bool:
+    """Whether it took as much of a processor as work does; yes where that was not seen."""
+    if not before.progress or not pulse.progress:
+        return True
+    return pulse.progress[0] - before.progress[0] >= WORKING_SHARE * (now - before.at)

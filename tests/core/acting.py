@@ -90,6 +90,8 @@ def badly(command: steps.ServerCommand) -> steps.ServerEvent:
             return steps.NotAppraised(model, generation, rejected)
         case steps.Prepare() | steps.Spawn():
             return steps.NotStarted(model, generation, RuntimeUnavailable("none", model=model))
+        case steps.AwaitReady(again=True):
+            return steps.ListenerLost(model, generation)
         case steps.CheckUse():
             return steps.UseReported(model, generation, Activity(None))
         case steps.TakePulse():

@@ -230,11 +230,26 @@ class Pool(RuleBasedStateMachine):
         self._end(command, steps.UseReported(command.model, command.generation, activity))
 
     @precondition(lambda self: any(isinstance(c, steps.TakePulse) for c in self.ledger.outstanding))
-    @rule(data=st.data(), answered=st.booleans(), progress=st.sampled_from([0.0, 0.0, 1.0]))
-    def a_pulse_is_told(self, data: st.DataObject, answered: bool, progress: float) -> None:
+    @rule(
+        data=st.data(),
+        answered=st.booleans(),
+        progress=st.sampled_from([0.0, 0.0, 1.0]),
+        healthy=st.booleans(),
+        in_flight=st.booleans(),
+        listens=st.sampled_from([True, True, True, False]),
+    )
+    def a_pulse_is_told(  # Hypothesis names them
+        self,
+        data: st.DataObject,
+        answered: bool,
+        progress: float,
+        healthy: bool,
+        in_flight: bool,
+        listens: bool,
+    ) -> None:
         looks = [c for c in self.ledger.outstanding if isinstance(c, steps.TakePulse)]
         command = data.draw(st.sampled_from(looks))
-        pulse = Pulse(answered=answered, progress=(progress,))
+        pulse = Pulse(answered, (progress,), healthy, in_flight, listens)
         self._end(command, steps.PulseTaken(command.model, command.generation, pulse))
 
     @precondition(lambda self: self.ready())
@@ -247,6 +262,17 @@ class Pool(RuleBasedStateMachine):
             for command in self.under_way():
                 if command.model == model and isinstance(command, steps.TakePulse):
                     self._end(command, badly(command))
+
+    @precondition(lambda self: self.ready())
+    @rule(data=st.data(), wanted=st.booleans(), comes=st.booleans())
+    def one_loses_its_listener(self, data: st.DataObject, wanted: bool, comes: bool) -> None:
+        """It lives on; whoever wants its model waits for the next, which may start beside it."""
+        server = data.draw(st.sampled_from(self.ready()))
+        self.ledger.handle(steps.ListenerLost(server.named, server.generation))
+        if wanted:
+            self.somebody_ensures(server.named, "", None)
+        if comes:
+            drive(self.ledger)
 
     @precondition(lambda self: self.past)
     @rule(data=st.data())

@@ -11,7 +11,7 @@ from pool_service.core.requests import Ensured
 from pool_service.core.types import FOREVER, Phase, Server, Settings
 from pool_service.history import Change, History
 from pool_service.pool import Pool
-from pool_service.pool import World as Ports
+from pool_service.ports import World as Ports
 from tests.world import World
 
 DEFAULTS = Settings(
@@ -24,7 +24,7 @@ DEFAULTS = Settings(
 )
 
 
-LIMITS = Limits(pulse_interval=FOREVER, survey_interval=FOREVER)
+LIMITS = Limits(pulse_interval=FOREVER, survey_interval=FOREVER, endpoint_interval=FOREVER)
 """Nobody is looked at, so that years pass quickly."""
 
 BUDGET = 5.0

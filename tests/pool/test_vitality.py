@@ -36,19 +36,22 @@ async def test_a_server_that_neither_answers_nor_moves_is_replaced_after_so_many
         assert failed.phase is Phase.FAILED
         assert failed.last_exit is not None
         assert failed.last_exit.cause is Cause.WEDGED
-        assert failed.crashes == ()
+        assert list(failed.crashes) == pytest.approx([VERDICT])
         assert (await run.pool.ensure("m")).server.generation == 2
         assert now() == pytest.approx(VERDICT + 1.1)
 
 
-async def test_who_asks_while_a_wedged_one_is_stopped_gets_the_next() -> None:
+async def test_who_asks_while_a_wedged_one_is_stopped_gets_the_next_at_once() -> None:
     async with running(limits=LOOKING, drain_timeout=60.0, stop_timeout=5.0) as run:
         deaf = {StopSignal.TERMINATE: NEVER, StopSignal.INTERRUPT: NEVER}
         run.world.script("m", replace(WEDGED, ends_on=deaf), Script())
+        run.world.renewed.add("m")
         await run.pool.ensure("m")
         await asyncio.sleep(VERDICT + 1)
-        assert run.phase("m") is Phase.STOPPING
+        assert run.phase("m (generation 1)") is Phase.STOPPING
         assert (await run.pool.ensure("m")).server.generation == 2
+        assert now() == pytest.approx(VERDICT + 2.0)
+        await asyncio.sleep(71)
         assert [name for name, _ in run.world.signals("m")] == ["SIGTERM", "SIGINT", "SIGKILL"]
 
 

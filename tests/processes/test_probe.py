@@ -12,7 +12,7 @@ import pytest
 
 from pool_service.adapters.port_book import PortBook
 from pool_service.adapters.probe import HttpProbe
-from pool_service.core.types import Identity, LaunchPlan, StopSignal
+from pool_service.core.types import Identity, LaunchPlan, StopSignal, Unready
 from tests.processes.bench import FAKE_SERVER, Bench, fake_plan, plan
 
 TIMEOUT = 30.0
@@ -58,7 +58,16 @@ async def ready(
     bench: Bench, launch_plan: LaunchPlan, probe_timeout: float = TIMEOUT
 ) -> str | None:
     identity = await bench.spawn(launch_plan)
-    return await HttpProbe().ready(identity, launch_plan, probe_timeout)
+    return await proven(identity, launch_plan, probe_timeout)
+
+
+async def proven(
+    identity: Identity, launch_plan: LaunchPlan, probe_timeout: float = TIMEOUT
+) -> str | None:
+    """The endpoint at which it is ready; None: it has ended."""
+    found = await HttpProbe().ready(identity, launch_plan, probe_timeout)
+    assert found is not Unready.LOST, "it has not been READY before"
+    return found if isinstance(found, str) else None
 
 
 @asynccontextmanager
@@ -78,7 +87,7 @@ async def stranger() -> AsyncIterator[tuple[int, list[bytes]]]:
 
 async def test_a_server_that_chose_its_port_is_ready_at_its_own_listener(bench: Bench) -> None:
     up = await bench.up()
-    endpoint = await HttpProbe().ready(up.identity, fake_plan(), TIMEOUT)
+    endpoint = await proven(up.identity, fake_plan())
     assert endpoint == f"http://127.0.0.1:{up.port}"
 
 
@@ -136,7 +145,7 @@ async def test_a_server_that_becomes_healthy_is_ready_then(bench: Bench, tmp_pat
     loaded = tmp_path / "loaded"
     launch_plan = fake_plan(f"load_until={loaded}")
     identity = await bench.spawn(launch_plan)
-    probing = asyncio.create_task(HttpProbe().ready(identity, launch_plan, TIMEOUT))
+    probing = asyncio.create_task(proven(identity, launch_plan))
     loaded.touch()
     assert await probing
 
@@ -149,7 +158,7 @@ async def test_the_wait_ends_with_the_process_even_as_a_zombie(bench: Bench, fla
 async def test_the_wait_ends_when_a_process_that_never_binds_is_killed(bench: Bench) -> None:
     launch_plan = fake_plan("bind=never")
     identity = await bench.spawn(launch_plan)
-    probing = asyncio.create_task(HttpProbe().ready(identity, launch_plan, TIMEOUT))
+    probing = asyncio.create_task(proven(identity, launch_plan))
     await bench.processes.signal(identity, StopSignal.KILL)
     assert await probing is None
 
@@ -157,7 +166,7 @@ async def test_the_wait_ends_when_a_process_that_never_binds_is_killed(bench: Be
 async def test_another_process_with_the_same_pid_is_not_the_server(bench: Bench) -> None:
     up = await bench.up()
     earlier = replace(up.identity, start_time=up.identity.start_time - 1)
-    assert await HttpProbe().ready(earlier, fake_plan(), TIMEOUT) is None
+    assert await proven(earlier, fake_plan()) is None
 
 
 async def in_flight(identity: Identity, launch_plan: LaunchPlan, endpoint: str) -> int | None:
@@ -182,7 +191,7 @@ def named_x(launch_plan: LaunchPlan) -> LaunchPlan:
 async def test_requests_in_flight_are_what_the_server_says(bench: Bench) -> None:
     launch_plan = named_x(counting("delay=0.05"))
     identity = await bench.spawn(launch_plan)
-    endpoint = await HttpProbe().ready(identity, launch_plan, TIMEOUT)
+    endpoint = await proven(identity, launch_plan)
     assert endpoint
     assert await in_flight(identity, launch_plan, endpoint) == 0
     _, writer = await streaming(endpoint)
@@ -193,7 +202,7 @@ async def test_requests_in_flight_are_what_the_server_says(bench: Bench) -> None
 async def test_of_a_server_that_does_not_say_a_connection_may_be_busy_or_not(bench: Bench) -> None:
     launch_plan = fake_plan("plain=1")
     identity = await bench.spawn(launch_plan)
-    endpoint = await HttpProbe().ready(identity, launch_plan, TIMEOUT)
+    endpoint = await proven(identity, launch_plan)
     assert endpoint
     port = int(endpoint.rpartition(":")[2])
     # Never its own, however often it looks.
@@ -208,5 +217,5 @@ async def test_of_a_server_that_does_not_say_a_connection_may_be_busy_or_not(ben
 
 async def test_a_server_that_is_gone_works_on_nothing(bench: Bench) -> None:
     up = await bench.up("exit_after=0")
-    assert await HttpProbe().ready(up.identity, fake_plan("bind=never"), TIMEOUT) is None
+    assert await proven(up.identity, fake_plan("bind=never")) is None
     assert await in_flight(up.identity, fake_plan(), f"http://127.0.0.1:{up.port}") == 0

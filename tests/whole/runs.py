@@ -41,7 +41,7 @@ class Runs:
     async def ready(self, runtime_model: Path, *more: str) -> tuple[Identity, LaunchPlan, str]:
         identity, plan = await self.start(str(runtime_model), *more)
         endpoint = await HttpProbe().ready(identity, plan, PROBE_TIMEOUT)
-        assert endpoint, await self.processes.exited(identity)
+        assert isinstance(endpoint, str), await self.processes.exited(identity)
         return identity, plan, endpoint
 
     async def failure(self, runtime_model: str, *more: str) -> ExitReport:

@@ -1,0 +1,267 @@
+"""Claims about whose socket an endpoint is, with real processes and sockets."""
+
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+
+import pytest
+
+from pool_service.adapters import ownership as module
+from pool_service.adapters.identity import identity_of
+from pool_service.adapters.ownership import Ownership
+from pool_service.adapters.sock_diag import ListenerQuestion
+from pool_service.core.types import EndpointState, Identity
+
+KEPT, LOST, ENDED = EndpointState.KEPT, EndpointState.LOST, EndpointState.ENDED
+on_linux = pytest.mark.skipif(sys.platform != "linux", reason="it is Linux that tells it")
+
+# Does what it is told by lines of its input, and says when that is done.
+SERVER = """
+import os, signal, socket, sys
+host, port, shares = sys.argv[1], int(sys.argv[2]), sys.argv[3] == "shares"
+signal.signal(signal.SIGTERM, lambda *_: listener.close())
+family = socket.AF_INET6 if ":" in host else socket.AF_INET
+def listen():
+    listener = socket.socket(family)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    if shares:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    listener.bind((host, port))
+    listener.listen()
+    return listener
+listener, more = listen(), []
+port = listener.getsockname()[1]
+print(port, flush=True)
+for line in sys.stdin:
+    what = line.strip()
+    if what == "close":
+        listener.close()
+    elif what == "shut":
+        listener.shutdown(socket.SHUT_RDWR)
+    elif what == "another":
+        more.append(listen())
+    elif what == "again":
+        listener.close()
+        listener = listen()
+    elif what in ("child", "child of its own"):
+        is_there, there = os.pipe()
+        pid = os.fork()
+        if not pid:
+            if what == "child of its own":
+                os.setsid()
+            os.close(there)
+            sys.stdin.close()
+            signal.pause()
+        os.close(there)
+        os.read(is_there, 1)
+        listener.close()
+        print(pid, flush=True)
+        continue
+    print("done", flush=True)
+"""
+
+
+class Served:
+    """One server, and what is asked of it."""
+
+    def __init__(self, host: str = "127.0.0.1", port: int = 0, *, shares: bool = False) -> None:
+        arguments = (sys.executable, "-S", "-E", "-c", SERVER, host, str(port))
+        self.process = subprocess.Popen(
+            (*arguments, "shares" if shares else ""),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+        self.port = int(self._line())
+        shown = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
+        self.endpoint = f"http://[{shown}]:{self.port}" if ":" in host else self._v4(shown)
+        identity = identity_of(self.process.pid)
+        assert identity is not None
+        self.identity: Identity = identity
+        self.children: list[int] = []
+
+    def _v4(self, host: str) -> str:
+        return f"http://{host}:{self.port}"
+
+    def _line(self) -> str:
+        assert self.process.stdout is not None
+        return self.process.stdout.readline()
+
+    def tell(self, what: str) -> str:
+        assert self.process.stdin is not None
+        self.process.stdin.write(what + "\n")
+        self.process.stdin.flush()
+        said = self._line().strip()
+        if said != "done":
+            self.children.append(int(said))
+        return said
+
+    def end(self) -> None:
+        for pid in self.children:
+            os.kill(pid, 9)
+        self.process.kill()
+        self.process.communicate()
+
+
+@contextmanager
+def served(host: str = "127.0.0.1", port: int = 0, *, shares: bool = False) -> Iterator[Served]:
+    server = Served(host, port, shares=shares)
+    try:
+        yield server
+    finally:
+        server.end()
+
+
+def told(ownership: Ownership, server: Served) -> tuple[EndpointState, EndpointState]:
+    """What is told at once, and what after a whole look."""
+    at_once = ownership.now(server.identity, server.endpoint)
+    return at_once, ownership.prove(server.identity, server.endpoint)
+
+
+@pytest.fixture(params=["asked", "netlink is forbidden", "as on macOS"])
+def ownership(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Ownership:
+    def forbidden(*_: object) -> None:
+        raise OSError(93, "Protocol not supported")
+
+    if request.param == "netlink is forbidden":
+        monkeypatch.setattr(module, "listening_sockets", forbidden)
+        monkeypatch.setattr(ListenerQuestion, "_ask", forbidden)
+    if request.param == "as on macOS":
+        monkeypatch.setattr("pool_service.adapters.ownership.sys.platform", "darwin")
+    return Ownership()
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "0.0.0.0", "::1", "::", "127.0.0.2"])
+def test_a_socket_of_its_own_is_kept(ownership: Ownership, host: str) -> None:
+    with served(host) as server:
+        assert told(ownership, server) == (KEPT, KEPT)
+        assert told(ownership, server) == (KEPT, KEPT)
+
+
+@pytest.mark.parametrize("how", ["close", "shut"])
+@pytest.mark.parametrize("stranger", [False, True])
+def test_a_listener_that_was_closed_is_lost_whoever_has_its_port_then(
+    ownership: Ownership, how: str, stranger: bool
+) -> None:
+    with served() as server, ExitStack() as stack:
+        assert ownership.prove(server.identity, server.endpoint) is KEPT
+        server.tell(how)
+        if stranger:
+            stack.enter_context(served(port=server.port))
+        assert ownership.prove(server.identity, server.endpoint) is LOST
+        assert ownership.now(server.identity, server.endpoint) is LOST
+
+
+@on_linux
+@pytest.mark.parametrize("how", ["close", "shut", "child of its own"])
+@pytest.mark.parametrize("stranger", [False, True])
+def test_a_loss_is_told_at_once(how: str, stranger: bool) -> None:
+    """Of a child in a session of its own nobody knows whether it serves."""
+    ownership = Ownership()
+    with served() as server, ExitStack() as stack:
+        assert ownership.prove(server.identity, server.endpoint) is KEPT
+        server.tell(how)
+        if stranger and how != "child of its own":
+            stack.enter_context(served(port=server.port))
+        assert ownership.now(server.identity, server.endpoint) is LOST
+
+
+@on_linux
+def test_one_that_drains_after_a_signal_is_told_as_lost() -> None:
+    ownership = Ownership()
+    with served() as server:
+        assert ownership.prove(server.identity, server.endpoint) is KEPT
+        server.process.terminate()
+        server.tell("nothing")  # It has taken the signal before.
+        assert told(ownership, server) == (LOST, LOST)
+
+
+def test_a_child_of_its_session_that_has_the_socket_is_the_server(ownership: Ownership) -> None:
+    with served() as server:
+        assert ownership.prove(server.identity, server.endpoint) is KEPT
+        server.tell("child")
+        assert told(ownership, server) == (KEPT, KEPT)
+
+
+def test_one_that_has_ended_is_told_as_ended_and_not_as_lost(ownership: Ownership) -> None:
+    with served() as server:
+        assert ownership.prove(server.identity, server.endpoint) is KEPT
+        server.process.kill()
+        os.waitid(os.P_PID, server.process.pid, os.WEXITED | os.WNOWAIT)
+        assert ownership.prove(server.identity, server.endpoint) is ENDED
+        assert ownership.now(server.identity, server.endpoint) in {ENDED, KEPT}
+
+
+@on_linux
+def test_a_stranger_that_shares_the_port_makes_the_endpoint_nobodys() -> None:
+    ownership = Ownership()
+    with served(shares=True) as server:
+        assert told(ownership, server) == (KEPT, KEPT)
+        with served(port=server.port, shares=True):
+            assert ownership.prove(server.identity, server.endpoint) is LOST
+            assert ownership.now(server.identity, server.endpoint) is LOST
+
+
+@on_linux
+def test_several_sockets_of_one_server_on_its_port_are_all_its_own() -> None:
+    ownership = Ownership()
+    with served(shares=True) as server:
+        assert told(ownership, server) == (KEPT, KEPT)
+        for _ in range(5):
+            server.tell("another")
+            assert told(ownership, server) == (KEPT, KEPT)
+
+
+@on_linux
+def test_a_server_that_binds_its_port_anew_keeps_it() -> None:
+    ownership = Ownership()
+    with served() as server:
+        assert ownership.prove(server.identity, server.endpoint) is KEPT
+        server.tell("again")
+        assert told(ownership, server) == (KEPT, KEPT)
+
+
+@on_linux
+def test_without_descriptors_nobody_is_taken_to_have_lost_anything(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def short(*_: object) -> None:
+        raise OSError(24, "Too many open files")
+
+    ownership = Ownership()
+    with served() as server:
+        for name in ("listening_sockets", "listening_sockets_of"):
+            monkeypatch.setattr(module, name, short)
+        assert ownership.prove(server.identity, server.endpoint) is EndpointState.UNKNOWN
+        assert ownership.now(server.identity, server.endpoint) is EndpointState.UNKNOWN
+
+
+@on_linux
+def test_what_is_not_remembered_is_proven_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "MOST_REMEMBERED", 1)
+    ownership = Ownership()
+    with served() as one, served() as other:
+        for _ in range(2):
+            assert ownership.now(one.identity, one.endpoint) is KEPT
+            assert ownership.now(other.identity, other.endpoint) is KEPT
+        assert len(ownership._proofs) == 1
+
+
+@on_linux
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
+def test_the_short_question_names_the_socket_that_would_get_a_connection(host: str) -> None:
+    question = ListenerQuestion()
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family) as listener:
+        listener.bind((host, 0))
+        port = listener.getsockname()[1]
+        assert question.inode_at(host, port) is None, "it is bound and does not listen"
+        listener.listen()
+        assert question.inode_at(host, port) == os.fstat(listener.fileno()).st_ino
+    assert question.inode_at(host, port) is None
+    question.close()
+    assert question.inode_at(host, port) is None
