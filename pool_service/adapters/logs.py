@@ -91,6 +91,10 @@ class LogStore:
         """Where the output of this process is."""
         return self._root / slug(model) / f"{generation}.log"
 
+    def is_place(self, path: Path) -> bool:
+        """Whether the output of a process can be there."""
+        return path.parent.parent == self._root and path.suffix == ".log"
+
     def adopt(self, path: Path) -> None:
         """A process that an earlier service started writes to it: look after it as well."""
         self._live.add(path)

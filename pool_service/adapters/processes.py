@@ -34,6 +34,7 @@ from pool_service.adapters.identity import identity_of, is_alive
 from pool_service.adapters.launch import launch, work_dirs
 from pool_service.adapters.logs import LogStore, last_lines
 from pool_service.adapters.oom import KILLED_FOR_MEMORY
+from pool_service.adapters.proof import is_of_pool
 from pool_service.adapters.standbys import Standbys
 from pool_service.core.types import (
     ExitReport,
@@ -60,7 +61,7 @@ class _Owned:
     """A process from its spawn or its adoption to the end of its sweep.
 
     kind: of its runtime; log_path: None where it is not known; popen: of one that was
-    started here.
+    started here; is_proven: it is certain that it is, or was, of this pool, and so its group.
     """
 
     identity: Identity
@@ -68,6 +69,7 @@ class _Owned:
     kind: str
     log_path: Path | None
     popen: "subprocess.Popen[bytes] | None" = None
+    is_proven: bool = True
     members: frozenset[Identity] = frozenset()
     report: ExitReport | None = None
 
@@ -118,14 +120,15 @@ class LocalProcesses:
         """Take over what an earlier service started for this server; see the port."""
         if server.plan is None:
             return None
-        nonce = server.plan.nonce
-        identity = server.identity or await self._found(nonce)
+        nonce, log_path = server.plan.nonce, self._log_of(server)
+        identity = server.identity
+        has_ended = identity is not None and not await _outlasting(lambda: _is_there(identity))
+        if not has_ended:
+            identity = await self._proven(identity, nonce, log_path)
         if identity is None:
-            await self._end_kin(nonce)
             return None
-        known_path = Path(server.log_path) if server.log_path else None
-        log_path = known_path or self._logs.path_of(server.model, server.generation)
-        await self._take_over(_Owned(identity, nonce, server.plan.kind, log_path))
+        kind, is_proven = server.plan.kind, not has_ended
+        await self._take_over(_Owned(identity, nonce, kind, log_path, is_proven=is_proven))
         return SpawnedProcess(identity, str(log_path))
 
     async def strays(self, nonces: Collection[str]) -> tuple[Identity, ...]:
@@ -156,7 +159,7 @@ class LocalProcesses:
         if owned and owned.popen is None:
             # Somebody else will reap it, and then its group can't be told from another's.
             with contextlib.suppress(OSError):
-                owned.members |= await asyncio.to_thread(members_of, identity)
+                owned.members |= await asyncio.to_thread(_members_of, owned)
 
         async def send() -> None:
             _send(identity, stop)
@@ -183,6 +186,39 @@ class LocalProcesses:
         running = {pid for pid, popen in children if popen and popen.returncode is None}
         return frozenset(running - {owned.identity.pid})
 
+    def _log_of(self, server: Server) -> Path:
+        """Where its output is; what a record says is believed of a log of ours alone."""
+        told = Path(server.log_path)
+        is_ours = server.log_path and self._logs.is_place(told)
+        return told if is_ours else self._logs.path_of(server.model, server.generation)
+
+    async def _proven(
+        self, recorded: Identity | None, nonce: str, log_path: Path | None
+    ) -> Identity | None:
+        """The process of this nonce, if it can be proven to be of this pool; None: it never was.
+
+        What descends from one that is not there is gone on return.
+        """
+        directory = work_dirs(self._state_dir) / nonce
+
+        def is_ours(identity: Identity) -> bool:
+            shown = is_of_pool(identity.pid, nonce, directory, log_path)
+            return shown and is_alive(identity)
+
+        if recorded is not None and await _outlasting(lambda: is_ours(recorded)):
+            return recorded
+        if recorded is not None:
+            _log.warning("a record names a process that is not of this pool", pid=recorded.pid)
+        found = await self._found(nonce)
+        if found is None:
+            await self._end_kin(nonce)
+        elif not await _outlasting(lambda: is_ours(found)):
+            # The state directory is a copy, and what carries the nonce another pool's.
+            _log.warning("left alone what is of another pool", pid=found.pid)
+            await asyncio.to_thread(self._remove_work_dir, nonce)
+            return None
+        return found
+
     async def _found(self, nonce: str) -> Identity | None:
         leader = await _outlasting(lambda: _leader_of(nonce))
         if leader is None:
@@ -192,16 +228,15 @@ class LocalProcesses:
         return leader
 
     async def _stray(self, nonce: str) -> Identity | None:
-        leader = await self._found(nonce)
+        leader = await self._proven(None, nonce, None)
         if leader is None:
-            await self._end_kin(nonce)
             return None
         _log.warning("a process of this pool runs that no record tells of", pid=leader.pid)
         await self._take_over(_Owned(leader, nonce, "", None))
         return leader
 
     async def _take_over(self, found: _Owned) -> None:
-        members = await _outlasting(lambda: members_of(found.identity))
+        members = await _outlasting(lambda: _members_of(found))
         owned = self._owned.setdefault(found.identity, found)
         owned.members |= members
         if owned.log_path:
@@ -223,7 +258,7 @@ class LocalProcesses:
 
     def _bury(self, owned: _Owned, end: End) -> ExitReport:
         """Look at its group before reaping it: after that the number can become another's."""
-        owned.members |= members_of(owned.identity)
+        owned.members |= _members_of(owned)
         status = _reap(owned.popen) if owned.popen else _reap_adopted(owned.identity)
         lines = last_lines(owned.log_path) if owned.log_path else ()
         reaped = end if status is None else replace(end, code=status)
@@ -268,6 +303,14 @@ def _send(identity: Identity, stop: StopSignal) -> None:
 async def _outlasting(look: Callable[[], T]) -> T:
     """Do it in a thread, again while descriptors are short."""
     return await outlasting_shortage(lambda: asyncio.to_thread(look))
+
+
+def _members_of(owned: _Owned) -> frozenset[Identity]:
+    return members_of(owned.identity) if owned.is_proven else frozenset()
+
+
+def _is_there(identity: Identity | None) -> bool:
+    return identity is not None and is_alive(identity)
 
 
 def _leader_of(nonce: str) -> Identity | None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import shutil
 import signal
 from dataclasses import replace
 from pathlib import Path
@@ -246,3 +247,82 @@ async def test_of_one_that_is_our_child_the_code_is_known(bench: Bench) -> None:
 def size_of(path: str) -> int:
     """Bytes that a log holds, after what was cut."""
     return len(Path(path).read_bytes().lstrip(b"\0"))
+
+
+async def test_a_record_that_names_a_strangers_process_is_not_believed(
+    bench: Bench, earlier: EarlierService
+) -> None:
+    server, identity, _ = await earlier.up()
+    earlier.is_killed()
+    bench.identities.append(identity)
+    with child_of_ours() as stranger, capture_logs() as logs:
+        told = replace(server, identity=identity_of(stranger.pid))
+        process = await bench.processes.adopt(told)
+        assert [line["event"] for line in logs][:1] == [
+            "a record names a process that is not of this pool"
+        ]
+        # What carries the record's nonce is, whatever pid was told.
+        assert process
+        assert process.identity == identity
+        os.kill(identity.pid, signal.SIGKILL)
+        await ended(identity)
+        await bench.processes.sweep(identity)
+        assert await bench.processes.adopt(told) is None
+        assert stranger.poll() is None
+        stranger.kill()
+
+
+async def test_a_strangers_group_is_left_alone_though_its_leader_has_ended(
+    bench: Bench, earlier: EarlierService
+) -> None:
+    server = intent(fake_plan())
+    with child_of_ours() as stranger:
+        leader = identity_of(stranger.pid)
+        assert leader
+        stranger.kill()
+        await ended(leader)
+        # Not reaped yet: the group's number is its own.
+        told = replace(server, identity=leader)
+        process = await bench.processes.adopt(told)
+        assert process
+        await bench.processes.sweep(leader)
+
+
+async def test_a_copy_of_a_state_directory_takes_nothing_from_the_pool_it_was_copied_from(
+    bench: Bench, earlier: EarlierService, tmp_path: Path
+) -> None:
+    server, identity, _ = await earlier.up()
+    copied = tmp_path / "copy"
+    shutil.copytree(bench.state_dir, copied)
+    other = LocalProcesses(copied, LogStore(copied), second_look=0.0)
+    assert await other.adopt(server) is None
+    assert await other.strays(()) == ()
+    assert is_alive(identity)
+    earlier.is_killed()
+    bench.identities.append(identity)
+
+
+async def test_a_state_directory_that_was_moved_has_its_servers(
+    bench: Bench, earlier: EarlierService, tmp_path: Path
+) -> None:
+    server, identity, _ = await earlier.up()
+    earlier.is_killed()
+    bench.identities.append(identity)
+    moved = bench.state_dir.rename(tmp_path / "moved")
+    process = await LocalProcesses(moved, LogStore(moved)).adopt(server)
+    assert process
+    assert process.identity == identity
+    assert process.log_path.startswith(str(moved))
+
+
+async def test_a_log_that_is_elsewhere_is_none_of_its_server(
+    bench: Bench, earlier: EarlierService, tmp_path: Path
+) -> None:
+    server, identity, _ = await earlier.up()
+    earlier.is_killed()
+    bench.identities.append(identity)
+    precious = tmp_path / "precious.log"
+    precious.write_text("kept")
+    process = await bench.processes.adopt(replace(server, log_path=str(precious)))
+    assert process
+    assert process.log_path == server.log_path
