@@ -2,10 +2,13 @@
 
 import asyncio
 import os
+import select
 import signal
+import termios
 from collections.abc import Callable
 from contextlib import suppress
 
+import psutil
 import structlog
 
 from pool_service.adapters.inherited import is_disregarded
@@ -45,7 +48,7 @@ class Ending:
         self._is_claimed = is_claimed
         self._pool = pool
         self._reloader = reloader
-        self._had_terminal = _has_terminal()
+        self._terminal = open_terminal()
         self._reloads: set[asyncio.Task[None]] = set()
         self._loop = asyncio.get_running_loop()
         for number in DRAIN_SIGNALS:
@@ -80,7 +83,7 @@ class Ending:
         # It can come more than once where a terminal closes, and nobody means to hurry.
         if self.wanted.is_set():
             return
-        if self._had_terminal and not _has_terminal():
+        if self._terminal is not None and has_hung_up(self._terminal):
             self._on_signal(signal.SIGHUP)
             return
         task = self._loop.create_task(self._reload(), name="reload")
@@ -93,10 +96,38 @@ class Ending:
             await self._reloader.reload()
 
 
-def _has_terminal() -> bool:
-    """Whether this process has a terminal that could hang up."""
+def open_terminal() -> int | None:
+    """Open the terminal that can hang up on this process, to be kept; None if there is none.
+
+    By the name of its device, where that may be opened: macOS tells nothing of /dev/tty itself.
+    """
+    found = None
+    for name in (TERMINAL, psutil.Process().terminal()):
+        # Without O_NONBLOCK one that is just closing would be waited for.
+        flags = os.O_RDONLY | os.O_NOCTTY | os.O_NONBLOCK | os.O_CLOEXEC
+        try:
+            better = os.open(name, flags) if name else None
+        except OSError:
+            better = None
+        if better is None:
+            return found
+        if found is not None:
+            os.close(found)
+        found = better
+    return found
+
+
+def has_hung_up(terminal: int) -> bool:
+    """Whether nobody is at the terminal any more that this descriptor is of.
+
+    To open it again would not tell on macOS, where that works while the shell lives.
+    """
+    poll = select.poll()
+    poll.register(terminal, select.POLLHUP)
+    if any(event & (select.POLLHUP | select.POLLERR) for _, event in poll.poll(0)):
+        return True
     try:
-        os.close(os.open(TERMINAL, os.O_RDONLY | os.O_NOCTTY | os.O_CLOEXEC))
-    except OSError:
-        return False
-    return True
+        termios.tcgetattr(terminal)
+    except termios.error:
+        return True
+    return False

@@ -37,8 +37,8 @@ from pathlib import Path
 from typing import Any
 
 LOWEST = 19
-DARWIN_THREAD, DARWIN_BACKGROUND = 3, 0x1000
-"""<sys/resource.h> of macOS: PRIO_DARWIN_THREAD and PRIO_DARWIN_BG."""
+DARWIN_PROCESS, DARWIN_BACKGROUND = 4, 0x1000
+"""<sys/resource.h> of macOS: PRIO_DARWIN_PROCESS and PRIO_DARWIN_BG."""
 
 MODULES = ["uvicorn", "fastapi", "transformers", "mlx_lm", "vllm_mlx.cli", "vllm_mlx.server"]
 # What uvicorn imports when it starts; of another version they may have other names.
@@ -95,18 +95,30 @@ def stamps() -> "dict[str, int]":
     return found
 
 
-def in_background() -> None:
-    """Let the processor be others' first: this thread, since a process could not go back."""
+def give_way() -> None:
+    """Let the processor be others' first, until `claim`.
+
+    On Linux for this thread alone, since a process could not go back; on macOS for the whole
+    process, since nobody could lift it from a thread, which then would go on at its pace though
+    a caller waits.
+    """
     with contextlib.suppress(OSError):
         if sys.platform == "darwin":
-            os.setpriority(DARWIN_THREAD, 0, DARWIN_BACKGROUND)
+            os.setpriority(DARWIN_PROCESS, 0, DARWIN_BACKGROUND)
         else:
             os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), LOWEST)
 
 
+def claim() -> None:
+    """Do what is left in haste: somebody waits, or there is nothing left."""
+    if sys.platform == "darwin":
+        with contextlib.suppress(OSError):
+            os.setpriority(DARWIN_PROCESS, 0, 0)
+
+
 def import_ahead(channel: Channel, done: int, failures: "list[Exception]") -> None:
     """Import what a server needs, until there is an order: the rest is then done in haste."""
-    in_background()
+    give_way()
     try:
         for name in MODULES:
             if channel.is_told:
@@ -127,6 +139,7 @@ def prepare(channel: Channel) -> None:
     thread = threading.Thread(target=import_ahead, args=arguments, daemon=True)
     thread.start()
     channel.wait(finished)
+    claim()
     thread.join()
     os.close(finished)
     if failures:

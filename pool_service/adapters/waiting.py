@@ -26,6 +26,9 @@ from pool_service.core.types import Identity, LaunchPlan
 
 CHILD = Path(__file__).with_name("standby_child.py")
 
+LEISURE = 1.0
+"""Seconds for one to end by itself."""
+
 END_TIMEOUT = 5.0
 """Seconds for one to end after SIGKILL; one that hangs in the system may never do so."""
 
@@ -120,12 +123,15 @@ class Waiting:
     def end(self) -> str:
         """End it and leave nothing behind; returns the last that it wrote.
 
-        By SIGKILL: it has nothing to lose.
+        By itself, as when the service is gone: what has used Metal and is killed may leave
+        memory taken on macOS until it boots. By SIGKILL if it is not at leisure to end.
         """
+        self.channel.close()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self.popen.wait(LEISURE)
         self.popen.kill()
         with contextlib.suppress(subprocess.TimeoutExpired):
             self.popen.wait(END_TIMEOUT)
-        self.channel.close()
         shutil.rmtree(self.work_dir, ignore_errors=True)
         with self.output as output:
             size = output.seek(0, os.SEEK_END)

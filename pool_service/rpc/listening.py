@@ -4,16 +4,30 @@ Each is tried with a socket of our own, since gRPC is content if any of several 
 """
 
 import asyncio
+import contextlib
 import errno
 import os
 import socket
 import stat
+import sys
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
 from pool_service.rpc.address import AddressError
 
 _LOOPBACK = ("127.0.0.1", "::1")
+
+_SHARES_PORTS = sys.platform != "linux"
+"""With SO_REUSEADDR a BSD lets one address be bound while another program of the same user listens
+on all of them, and then takes that one's callers away."""
+
+_ANSWER_TIMEOUT = 0.5
+"""Seconds; on this machine it takes none."""
+
+_BACKLOG_PAUSE = 0.05
+"""Seconds. On macOS a socket whose queue of connections is full refuses more, as a dead one does,
+for a moment."""
 
 _NOT_HERE = frozenset({errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT})
 
@@ -93,32 +107,59 @@ def _remove_dead(path: Path) -> None:
     try:
         if not stat.S_ISSOCK(path.lstat().st_mode):
             raise AddressError(f"cannot listen on unix:{path}: it exists and is no socket.")
-        with socket.socket(socket.AF_UNIX) as probe:
-            probe.settimeout(1.0)
-            probe.connect(str(path))
     except FileNotFoundError:
         return
-    except ConnectionRefusedError:
-        path.unlink(missing_ok=True)
-        return
-    raise AddressError(
-        f"cannot listen on unix:{path}: another program listens there. Stop it, or choose another "
-        "path."
-    )
+    for pause in (_BACKLOG_PAUSE, 0.0):
+        if _is_listened_on(path):
+            raise AddressError(
+                f"cannot listen on unix:{path}: another program listens there. Stop it, or choose "
+                "another path."
+            )
+        time.sleep(pause)
+    path.unlink(missing_ok=True)
+
+
+def _is_listened_on(path: Path) -> bool:
+    """Whether somebody listens there, though it may not get to our connection."""
+    with socket.socket(socket.AF_UNIX) as probe:
+        probe.settimeout(1.0)
+        try:
+            probe.connect(str(path))
+        except (ConnectionRefusedError, FileNotFoundError):
+            return False
+        except (BlockingIOError, TimeoutError):
+            # Its queue of connections is full.
+            return True
+    return True
 
 
 def _refusal(family: int, address: tuple[object, ...]) -> int:
     """Why it cannot be listened on; 0 if it can."""
     try:
         _try(family, address)
+        if _SHARES_PORTS and _is_answered(family, address):
+            return errno.EADDRINUSE
     except OSError as error:
         return error.errno or errno.EINVAL
     return 0
 
 
-def _try(family: int, address: object) -> None:
+def _is_answered(family: int, address: tuple[object, ...]) -> bool:
+    """Whether another program listens where we could, on this address or on all."""
+    try:
+        _try(family, address, reuse=False)
+    except OSError:
+        # A connection that still closes is in the way as well, but answers nobody.
+        with contextlib.suppress(OSError), socket.socket(family, socket.SOCK_STREAM) as probe:
+            probe.settimeout(_ANSWER_TIMEOUT)
+            probe.connect(address)
+            return True
+    return False
+
+
+def _try(family: int, address: object, *, reuse: bool = True) -> None:
     with socket.socket(family, socket.SOCK_STREAM) as probe:
-        if family != socket.AF_UNIX:
+        if reuse and family != socket.AF_UNIX:
             # As gRPC does: a connection of an earlier service that still closes is in nobody's way.
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if family == socket.AF_INET6:

@@ -182,6 +182,16 @@ async def test_what_is_not_allowed_any_more_is_ended_at_once(kept: Kept) -> None
     await gone(waiting.pid)
 
 
+async def test_what_is_not_needed_any_more_ends_by_itself_and_is_not_killed(kept: Kept) -> None:
+    """Killed, what has used Metal may leave memory taken."""
+    await kept.waiting()
+    (waiting,) = kept.standbys._waiting
+    kept.keep(0)
+    await gone(waiting.popen.pid)
+    await kept.standbys.close()
+    assert waiting.popen.returncode == 0
+
+
 async def test_an_upgraded_runtime_is_not_served_by_what_was_imported_before(kept: Kept) -> None:
     waiting = await kept.waiting()
     os.utime(kept.program, (1, 1))
