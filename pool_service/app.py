@@ -35,6 +35,7 @@ from pool_service.adapters.takeover import (
     taken_back,
     taken_over,
 )
+from pool_service.adapters.writers import first_flaw
 from pool_service.config import Config, ConfigSource
 from pool_service.core.types import Identity
 from pool_service.ending import Ending
@@ -73,6 +74,7 @@ def run(source: ConfigSource, config: Config) -> int:
     descriptors = raise_descriptor_limit()
     try:
         addresses = [Address.parse(text) for text in service.listen]
+        _check_sockets(addresses)
         take = taken_over if service.replace else taken
         with LogStream(sys.stderr) as stream:
             configure_logging(service.log_format, service.log_level, stream)
@@ -83,6 +85,20 @@ def run(source: ConfigSource, config: Config) -> int:
         print(f"pool-service: {error}", file=sys.stderr)  # for who started it
         return 1
     return 0
+
+
+def _check_sockets(addresses: list[Address]) -> None:
+    """Raise AddressError if others could put a socket of theirs in the place of one of ours."""
+    for address in addresses:
+        try:
+            found = first_flaw([address.path.parent] if address.path else [])
+        except OSError as error:
+            raise AddressError(f"cannot listen on {address.text}: {error}.") from error
+        if found is not None:
+            raise AddressError(
+                f"cannot listen on {address.text}: others than you could put their own socket "
+                f"there: {found}, or choose another path."
+            )
 
 
 def _serve_on(

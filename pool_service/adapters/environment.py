@@ -5,6 +5,7 @@ WEB_CONCURRENCY ends vllm-mlx, VLLM_MLX_MCP_CONFIG starts programs,
 MLX_LM_TRUST_REMOTE_CODE runs the model's code, PYTHONPATH and PYTHONSTARTUP run others'.
 """
 
+import re
 from collections import ChainMap
 from collections.abc import Iterable, Mapping
 
@@ -27,7 +28,7 @@ _NAMES = frozenset(
 )
 _PREFIXES = (
     "LC_",
-    # Where models are cached, and the token that gated ones need.
+    # Where models are cached, and, for downloads alone, the token that gated ones need.
     *("HF_", "HUGGINGFACE_", "HUGGING_FACE_"),
     # Tuning and debugging of MLX and of Metal.
     *("MLX_", "METAL_", "MTL_"),
@@ -45,6 +46,11 @@ _OTHER_PATHS = (
 # Who reads these takes an empty one for a value: a relative path, an address without a host.
 _EMPTY_IS_UNSET = (*_CACHES, *_OTHER_PATHS, "HF_ENDPOINT")
 
+_SECRET = re.compile(
+    r"(?:TOKEN|SECRET|PASSWORD|PASSWD|CREDENTIALS?|(?:API|ACCESS|PRIVATE)_KEY(?:_ID)?)\Z",
+    re.IGNORECASE,
+)
+
 _ALWAYS = {
     # A line is in the log when it was written, also the last one before a crash.
     "PYTHONUNBUFFERED": "1",
@@ -52,17 +58,39 @@ _ALWAYS = {
 
 
 def scrubbed(
-    inherited: Mapping[str, str], *additional: Iterable[tuple[str, str]]
+    inherited: Mapping[str, str],
+    *additional: Iterable[tuple[str, str]],
+    with_secrets: bool = False,
 ) -> tuple[tuple[str, str], ...]:
     """What a server gets: the allowed part of `inherited`, then each of `additional`.
 
-    A later one replaces an earlier; what the operator sets is not filtered.
+    A later one replaces an earlier; what the operator sets is not filtered. with_secrets: with
+    the token for the model hub, which only a download needs.
     """
     environment = {name: value for name, value in inherited.items() if _allowed(name)}
+    if not with_secrets:
+        environment = dict(without_secrets(environment.items()))
     environment.update(_ALWAYS)
     for variables in additional:
         environment.update(variables)
     return tuple(sorted(environment.items()))
+
+
+def without_secrets(environment: Iterable[tuple[str, str]]) -> tuple[tuple[str, str], ...]:
+    """Return the environment without what is secret by its name, such as HF_TOKEN.
+
+    What pip and uv are told of their registries stays: whoever installs needs it.
+    """
+    return tuple(
+        (name, value)
+        for name, value in environment
+        if _SECRET.search(name) is None or name.startswith(("PIP_", "UV_"))
+    )
+
+
+def is_offline(environment: Mapping[str, str]) -> bool:
+    """Whether the hub's library is told to ask nobody, in the words that it knows."""
+    return environment.get("HF_HUB_OFFLINE", "").upper() in {"1", "ON", "YES", "TRUE"}
 
 
 def with_absolute_paths(

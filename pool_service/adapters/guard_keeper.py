@@ -21,6 +21,7 @@ import structlog
 
 from pool_service.adapters import sentry
 from pool_service.adapters.clock import SystemClock
+from pool_service.adapters.environment import without_secrets
 from pool_service.adapters.exits import ExitWatch, exit_watch, gone
 from pool_service.adapters.guard_lock import send_away
 from pool_service.adapters.identity import identity_of, is_alive
@@ -217,6 +218,7 @@ def _spawn(command: tuple[str, ...], output: int, its_sentry: Sentry | None, now
     end = () if its_sentry is None else (its_sentry.end,)
     popen = subprocess.Popen(  # noqa: S603 - our own program
         (*command, *(word for each in end for word in ("--sentry", str(each)))),
+        env=dict(without_secrets(os.environ.items())),
         stdin=subprocess.PIPE,
         stdout=output,
         stderr=output,

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 
-from pool_service.adapters.model_files import TooLarge, read_within
+from pool_service.adapters.model_files import TooLarge, is_apple_double, read_within
 
 CODE_KEYS = frozenset({"model_file", "auto_map", "custom_pipelines"})
 _SIGNS = (*(key.encode() for key in CODE_KEYS), b"\\u005", b"\\u006", b"\\u007", b"\0")
@@ -66,7 +66,7 @@ def _files(directory: Path) -> Iterator[tuple[Path, str]]:
                 for entry in entries:
                     if entry.is_dir(follow_symlinks=False):
                         left.append(Path(entry))
-                    else:
+                    elif not is_apple_double(Path(entry)):
                         yield Path(entry), ""
         except (FileNotFoundError, NotADirectoryError):
             continue

@@ -23,6 +23,7 @@ _CACHES = {
     "HF_HOME": "hub",
     "XDG_CACHE_HOME": "huggingface/hub",
 }
+_APPLE_DOUBLE = bytes.fromhex("00051607")
 LARGEST_JSON = 64 * 1024 * 1024
 """Bytes; the index of the largest models is some megabytes."""
 
@@ -64,7 +65,29 @@ def locate(runtime_model: str, environment: Mapping[str, str]) -> ModelFiles | N
 
 
 def read_within(file: Path, most: int) -> bytes:
-    """The content of an ordinary file. Raises OSError, of which TooLarge past `most` bytes.
+    """The content of an ordinary file. Raises OSError, of which TooLarge past `most` bytes."""
+    content = _beginning(file, most + 1)
+    if len(content) > most:
+        raise TooLarge(errno.EFBIG, os.strerror(errno.EFBIG), str(file))
+    return content
+
+
+def is_apple_double(file: Path) -> bool:
+    """Return whether a file holds what macOS keeps of another one, as on exFAT and SMB disks.
+
+    By its name and its content, so that nothing else hides behind the name: no loader takes a
+    file that begins like this for anything.
+    """
+    if not file.name.startswith("._"):
+        return False
+    try:
+        return _beginning(file, len(_APPLE_DOUBLE)) == _APPLE_DOUBLE
+    except OSError:
+        return False
+
+
+def _beginning(file: Path, count: int) -> bytes:
+    """So many bytes of an ordinary file. Raises OSError.
 
     Never waits, as opening a pipe would, and never reads on without end, as of a device.
     """
@@ -76,10 +99,7 @@ def read_within(file: Path, most: int) -> bytes:
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(file))
         if not stat.S_ISREG(mode):
             raise OSError(errno.EINVAL, "it is no ordinary file", str(file))
-        content = opened.read(most + 1)
-    if len(content) > most:
-        raise TooLarge(errno.EFBIG, os.strerror(errno.EFBIG), str(file))
-    return content
+        return opened.read(count)
 
 
 def hub_cache(environment: Mapping[str, str]) -> Path | None:
@@ -125,7 +145,7 @@ def _look(path: Path) -> ModelFiles:
 
 def _weights(directory: Path) -> Iterator[tuple[str, int]]:
     for file in directory.iterdir():
-        if file.suffix in WEIGHT_SUFFIXES and _is_file(file):
+        if file.suffix in WEIGHT_SUFFIXES and _is_file(file) and not is_apple_double(file):
             yield file.name, file.stat().st_size
 
 
@@ -148,7 +168,9 @@ def _named_by(index: Path) -> set[str]:
 
 def _has_the_rest(directory: Path) -> bool:
     """Its configuration and its tokenizer, of whatever kind."""
-    names = {file.name for file in directory.iterdir() if _is_file(file)}
+    names = {
+        file.name for file in directory.iterdir() if _is_file(file) and not is_apple_double(file)
+    }
     tokenizes = any(
         name.startswith(("tokenizer", "vocab", "spiece", "tekken")) or name.endswith(".tiktoken")
         for name in names

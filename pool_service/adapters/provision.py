@@ -26,6 +26,7 @@ from pathlib import Path
 
 from pool_service.adapters import vllm_mlx
 from pool_service.adapters.child_lines import lines_of
+from pool_service.adapters.environment import without_secrets
 from pool_service.adapters.inherited import hand_down
 from pool_service.adapters.runtime_search import Program, check_version, version_of
 from pool_service.core.errors import RuntimeUnavailable
@@ -208,8 +209,9 @@ def _failure(command: Sequence[str], code: int, last_lines: Sequence[str]) -> st
 
 
 def _environment() -> dict[str, str]:
-    inherited = {name: value for name, value in os.environ.items() if name not in _FOREIGN}
-    return inherited | {"PYTHONUNBUFFERED": "1"}
+    inherited = dict(without_secrets(os.environ.items()))
+    kept = {name: value for name, value in inherited.items() if name not in _FOREIGN}
+    return kept | {"PYTHONUNBUFFERED": "1"}
 
 
 def _count_requirements(path: Path) -> int:

@@ -14,7 +14,12 @@ from pathlib import Path
 
 from pool_service.adapters import vllm_mlx
 from pool_service.adapters.arguments import argument_flaw, options_of
-from pool_service.adapters.environment import scrubbed, with_absolute_paths
+from pool_service.adapters.environment import (
+    is_offline,
+    scrubbed,
+    with_absolute_paths,
+    without_secrets,
+)
 from pool_service.adapters.launch_plan import (
     Kind,
     Names,
@@ -33,6 +38,7 @@ from pool_service.adapters.runtime_search import (
     Answers,
     Program,
     check_version,
+    check_writers,
     interpreter_of,
     release_of,
     search_configured,
@@ -56,7 +62,8 @@ class RuntimeOptions:
     name, None is the model for vllm-mlx and the runtime model for others; provision: install
     vllm-mlx at the first need; environment: variables that servers get besides; drains: it
     finishes what is in flight after SIGTERM, None is whether its kind is known to;
-    allowed_hosts: names besides loopback by which a vllm-mlx may be called.
+    allowed_hosts: names besides loopback by which a vllm-mlx may be called;
+    trusted_directories: files below them count though others can write them.
     """
 
     data_dir: Path
@@ -68,6 +75,7 @@ class RuntimeOptions:
     environment: tuple[tuple[str, str], ...] = ()
     drains: bool | None = None
     allowed_hosts: tuple[str, ...] = ()
+    trusted_directories: tuple[Path, ...] = ()
 
     @property
     def effective_drains(self) -> bool:
@@ -120,6 +128,19 @@ class CommandRuntime:
         return self._options.effective_kind
 
     @property
+    def trusted_directories(self) -> tuple[Path, ...]:
+        """Where files count though others can write them."""
+        return self._options.trusted_directories
+
+    def further_models(self, settings: Settings) -> tuple[str, ...]:
+        """What a server with these settings loads besides its model, as its arguments say."""
+        if not self.loads_from_disk:
+            return ()
+        command = (*self._options.command, *settings.arguments)
+        found = (option_value(command, option) for option in vllm_mlx.MODEL_OPTIONS)
+        return tuple(dict.fromkeys(name for name in found if name))
+
+    @property
     def loads_from_disk(self) -> bool:
         """Whether it is a vllm-mlx by its name, which here downloads nothing itself.
 
@@ -156,7 +177,10 @@ class CommandRuntime:
         offline = vllm_mlx.OFFLINE if self.loads_from_disk and not fetches else ()
         own, hosts = self._options.environment, self._options.allowed_hosts
         told = ((vllm_mlx.ALLOWED_HOSTS, ",".join(hosts)),) if extra and hosts else ()
-        environment = scrubbed(self._inherited, extra, offline, own, settings.environment, told)
+        said = (extra, offline, own, settings.environment, told)
+        environment = scrubbed(self._inherited, *said, with_secrets=fetches)
+        if offline and is_offline(dict(environment)):
+            environment = without_secrets(environment)
         return with_absolute_paths(environment, self._inherited)
 
     async def version(self) -> str:
@@ -186,6 +210,7 @@ class CommandRuntime:
         program = self._found()
         if program is None:
             raise _missing()
+        check_writers(program, self._options.trusted_directories)
         version = await self._checked_version(program)
         interpreter = interpreter_of(program.path) if self.loads_from_disk else None
         return RuntimeDescription(str(program.path), program.found, self.kind, version, interpreter)
@@ -198,6 +223,7 @@ class CommandRuntime:
             arguments = (self._progress,) if self._progress else ()
             path = await self._provisioner.install(*arguments)
             program = Program(path, "just installed")
+        check_writers(program, self._options.trusted_directories)
         await self._checked_version(program)
         return program
 

@@ -21,6 +21,7 @@ from typing import Generic, TypeVar
 
 from pool_service.adapters import vllm_mlx
 from pool_service.adapters.environment import scrubbed
+from pool_service.adapters.writers import first_flaw
 from pool_service.core.errors import RuntimeUnavailable
 from pool_service.paths import PathFlaw, absolute, begins_a_path
 
@@ -185,6 +186,24 @@ class Answers(Generic[T]):
     def _lookup(self, path: Path) -> tuple[_Stamp, T] | None:
         known = self._known.get(path)
         return known if known and known[0] == _stamp(path) else None
+
+
+def check_writers(program: Program, trusted: tuple[Path, ...]) -> None:
+    """Raise RuntimeUnavailable if others could put another program in the place of this one."""
+    python = interpreter_of(program.path)
+    paths = [program.path, *([Path(python)] if python else [])]
+    try:
+        found = first_flaw(paths, trusted)
+    except OSError as error:
+        raise RuntimeUnavailable(
+            f"The runtime '{program.path}' cannot be looked at: {error}"
+        ) from error
+    if found is not None:
+        raise RuntimeUnavailable(
+            f"The runtime '{program.path}' is not run, since others than you could change it: "
+            f"{found}. If that is meant to be so, name its directory in [service] "
+            "trusted_directories."
+        )
 
 
 def check_version(program: Program, version: str | None) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from pool_service.adapters import plain_runtime, vllm_mlx
 from pool_service.adapters.diagnosis import Diagnose, diagnose_exit
+from pool_service.adapters.environment import is_offline
 from pool_service.adapters.expectations import (
     GUESS,
     ExpectationBook,
@@ -15,12 +16,12 @@ from pool_service.adapters.expectations import (
 )
 from pool_service.adapters.fetch import Downloader
 from pool_service.adapters.launch_plan import check_directory, check_names
-from pool_service.adapters.model_code import code_in
-from pool_service.adapters.model_files import ModelFiles, locate
+from pool_service.adapters.loaded import Loaded, found
+from pool_service.adapters.model_files import ModelFiles
 from pool_service.adapters.provision import Progress
 from pool_service.adapters.runtime import CommandRuntime, RuntimeOptions
 from pool_service.adapters.waiting import Recipe
-from pool_service.core.errors import CodeNotTrusted, PoolError
+from pool_service.core.errors import PoolError
 from pool_service.core.types import Appraisal, LaunchPlan, Settings, Source
 from pool_service.ports import FetchProgress
 
@@ -77,10 +78,11 @@ class Runtimes:
         if is_vllm_mlx:
             await asyncio.to_thread(check_directory, model, settings.runtime_model)
         environment = dict(runtime.environment(settings))
-        files = await asyncio.to_thread(locate, settings.runtime_model, environment)
-        if files is not None and is_vllm_mlx and not settings.trust_remote_code:
-            await asyncio.to_thread(_check_code, model, files)
-        expected, source = await self._expected(runtime, settings, files)
+        loaded = await asyncio.to_thread(
+            self._checked, model, settings, environment, checks_code=is_vllm_mlx
+        )
+        files = loaded.files
+        expected, source = await self._expected(runtime, settings, loaded)
         on_disk = _on_disk(settings, files) if runtime.loads_from_disk else None
         return Appraisal(expected, source, on_disk)
 
@@ -106,7 +108,11 @@ class Runtimes:
 
     async def prepare(self, model: str, settings: Settings) -> LaunchPlan:
         """Find (or provision) the program and write down how to start it; see the port."""
-        return await self._runtimes[settings.runtime].prepare(model, settings)
+        runtime = self._runtimes[settings.runtime]
+        # Also of a successor that nobody appraised, and as it is now.
+        environment = dict(runtime.environment(settings))
+        await asyncio.to_thread(self._checked, model, settings, environment, checks_code=False)
+        return await runtime.prepare(model, settings)
 
     async def recipe(self, settings: Settings) -> Recipe | None:
         """What decides which servers with such settings a process can become ahead of a start.
@@ -129,8 +135,26 @@ class Runtimes:
                 del self._unfiled[settings]
                 self._book.learn(_key(settings, version), needed)
 
+    def _checked(
+        self,
+        model: str,
+        settings: Settings,
+        environment: Mapping[str, str],
+        *,
+        checks_code: bool,
+    ) -> Loaded:
+        """Return all files that its server loads. Blocking; raises what `check` raises."""
+        runtime = self._runtimes[settings.runtime]
+        loaded = found(settings.runtime_model, runtime.further_models(settings), environment)
+        loaded.check_writers(model, runtime.trusted_directories)
+        if checks_code and not settings.trust_remote_code:
+            loaded.check_code(model)
+        if is_offline(environment):
+            loaded.check_on_disk(model)
+        return loaded
+
     async def _expected(
-        self, runtime: CommandRuntime, settings: Settings, files: ModelFiles | None
+        self, runtime: CommandRuntime, settings: Settings, loaded: Loaded
     ) -> tuple[int, Source]:
         if settings.expected_memory is not None:
             return settings.expected_memory, Source.DECLARED
@@ -139,8 +163,8 @@ class Runtimes:
         observed = self._book.needed(_key(settings, version))
         if observed is not None:
             return observed, Source.OBSERVED
-        if files is not None and files.weights:
-            return estimated(files.weights), Source.WEIGHTS
+        if loaded.files is not None and loaded.files.weights:
+            return estimated(loaded.weights), Source.WEIGHTS
         return GUESS, Source.UNKNOWN
 
 
@@ -153,14 +177,3 @@ def _on_disk(settings: Settings, files: ModelFiles | None) -> bool:
     if Path(settings.runtime_model).is_absolute():
         return True
     return files is not None and files.complete
-
-
-def _check_code(model: str, files: ModelFiles) -> None:
-    found = code_in(files.path)
-    if found:
-        raise CodeNotTrusted(
-            f"{model!r} brings code of its own, which would run here: {', '.join(found[:5])}. If "
-            "you trust it, set trust_remote_code = true for it in the configuration and reload.",
-            model=model,
-            files=found,
-        )

@@ -14,6 +14,7 @@ import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from pool_service.adapters.environment import without_secrets
 from pool_service.adapters.identity import boot_id, identity_of
 from pool_service.core.types import Identity
 
@@ -64,7 +65,7 @@ def begin(command: Sequence[str], output: int) -> Sentry:
     try:
         popen = subprocess.Popen(  # noqa: S603 - our own program
             (_SHELL, "-c", _WAIT),
-            env=dict(os.environ) | {COMMAND_VARIABLE: shlex.join(command)},
+            env=dict(without_secrets(os.environ.items())) | {COMMAND_VARIABLE: shlex.join(command)},
             cwd="/",
             stdin=its,
             stdout=output,

@@ -19,6 +19,7 @@ from typing import Self
 from pool_service.adapters.lock_note import write_note
 from pool_service.adapters.os_errors import explained
 from pool_service.adapters.own_files import SET_ASIDE, NotOurs, open_own, parse_json
+from pool_service.adapters.writers import first_flaw
 
 LOCK = "lock"
 
@@ -135,6 +136,12 @@ def _make(path: Path) -> None:
             raise StateDirError(
                 f"other users can write to the state directory {path}, and so change what the "
                 f"service relies on; chmod go-w it, or {_ADVICE}"
+            )
+        found = first_flaw([path.absolute()])
+        if found is not None:
+            raise StateDirError(
+                f"others than you could put another directory in the place of the state directory "
+                f"{path}: {found}, or {_ADVICE}"
             )
     except FileExistsError as error:
         raise StateDirError(f"the state directory {path} is a file; {_ADVICE}") from error

@@ -43,6 +43,10 @@ NOT_WITH_AUTO_UNLOAD = (
     "--gpu-memory-utilization",
     "--models-config",
 )
+MODEL_OPTIONS = (
+    *("--embedding-model", "--rerank-model", "--specprefill-draft-model", "--mllm-draft-model"),
+)
+"""Each names a model that is loaded besides."""
 TRUST = "--trust-remote-code"
 # The default is to answer a second request at the same time with 503 (since 0.4.0).
 ENVIRONMENT = (("VLLM_MLX_SIMPLE_ENGINE_LOCK_ADMISSION", "wait"),)

@@ -52,11 +52,12 @@ class Writable:
 class Writers:
     """One look at some paths.
 
-    trusted: directories below which nothing is looked at, as the operator says.
+    trusted: directories below which nothing is looked at, as the operator says; user: whose
+    processes are to use what the paths lead to.
     """
 
     trusted: tuple[Path, ...] = ()
-    _user: int = field(default_factory=os.geteuid)
+    user: int = field(default_factory=os.geteuid)
     _sound: set[str] = field(default_factory=set)
 
     def flaw(self, path: Path) -> Writable | None:
@@ -171,7 +172,7 @@ class Writers:
         return Writable(path, why, f"chmod g-w '{path}'")
 
     def _is_ours(self, uid: int) -> bool:
-        if uid in (ROOT, self._user):
+        if uid in (ROOT, self.user):
             return True
         if sys.platform == "darwin":
             return _is_administrator(uid)
@@ -186,7 +187,7 @@ class Writers:
         if gid == ROOT or (sys.platform == "darwin" and gid == DARWIN_ADMIN):
             return True
         with suppress(KeyError):
-            group, us = grp.getgrgid(gid), {pwd.getpwuid(self._user).pw_name, "root"}
+            group, us = grp.getgrgid(gid), {pwd.getpwuid(self.user).pw_name, "root"}
             if not set(group.gr_mem) <= us:
                 return False
             return group.gr_name in us or (gid <= LAST_OF_SYSTEM and _first_members(gid) <= us)
@@ -196,7 +197,7 @@ class Writers:
         """Whether nobody can write there after all, or the disk keeps no owners at all."""
         if os.statvfs(path).f_flag & os.ST_RDONLY:
             return True
-        return self._user != ROOT and _keeps_no_owners(path)
+        return self.user != ROOT and _keeps_no_owners(path)
 
 
 def first_flaw(paths: Iterable[Path], trusted: tuple[Path, ...] = ()) -> Writable | None:

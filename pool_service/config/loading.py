@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 from pydantic import ValidationError
 
+from pool_service.adapters.writers import first_flaw
 from pool_service.config.contradictions import contradictions
 from pool_service.config.problems import (
     ConfigError,
@@ -85,6 +86,8 @@ def load(
     file, place = config_file, "--config"
     if file is None and environ.get(FILE_VARIABLE):
         file, place = Path(environ[FILE_VARIABLE]), FILE_VARIABLE
+    if file is not None:
+        _check_writers(file, place)
     values = _read(file, place, may_be_empty=may_be_empty) if file else {}
     slips = list(_slips(environ))
     places: dict[KeyPath, str] = {}
@@ -100,6 +103,19 @@ def variables() -> dict[str, tuple[str, str]]:
         for section, table in tables().items()
         for key in table.model_fields
     }
+
+
+def _check_writers(file: Path, place: str) -> None:
+    """Raise ConfigError if others could change the file: it says which programs are run."""
+    try:
+        found = first_flaw([absolute(str(file))])
+    except (OSError, PathFlaw) as error:
+        raise ConfigError(f"cannot read {file}: {error}; correct {place}") from error
+    if found is not None:
+        raise ConfigError(
+            f"{file} is not taken, since others than you could change it, and with it what is run "
+            f"as you: {found}"
+        )
 
 
 def _read(file: Path, place: str, *, may_be_empty: bool) -> dict[str, Any]:

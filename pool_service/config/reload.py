@@ -6,7 +6,7 @@ from pool_service.config.problems import KeyPath, key_name, tables
 from pool_service.config.whole import Config
 from pool_service.core.limits import Limits
 
-_AT_ONCE = {"only_listed", *(field.name for field in fields(Limits))}
+_AT_ONCE = {"only_listed", "trusted_directories", *(field.name for field in fields(Limits))}
 
 RESTART_KEYS: tuple[KeyPath, ...] = tuple(
     (section, key)

@@ -16,6 +16,7 @@ from pool_service.config.values import (
     Command,
     Count,
     DefaultText,
+    Directories,
     Directory,
     FewCount,
     Format,
@@ -96,6 +97,12 @@ class ServiceSection(Section):
         validate_default=True,
         description="Where the runtime is installed if it is not found elsewhere. For a user "
         "without a home directory it is that of the machine, as `/usr/local/share`.",
+    )
+    trusted_directories: Directories = Field(
+        default=(),
+        description="Directories whose files count as yours although others than you and root "
+        "can write there. Models, and programs of runtimes, that others could change are refused "
+        "elsewhere; whoever can write here decides what your servers load and run.",
     )
     only_listed: Switch = Field(
         default=False,

@@ -94,7 +94,12 @@ class Config(Section):
         return self.defaults.over(Settings(runtime_model=""))
 
     def _options(self, section: RuntimeSection) -> RuntimeOptions:
-        return RuntimeOptions(data_dir=self.service.data_dir, **dict(section))
+        service = self.service
+        return RuntimeOptions(
+            data_dir=service.data_dir,
+            trusted_directories=service.trusted_directories,
+            **dict(section),
+        )
 
 
 def _resolved(amount: float | Share, total: int) -> float:

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from pool_service.adapters.environment import scrubbed, with_absolute_paths
+from pool_service.adapters.environment import scrubbed, with_absolute_paths, without_secrets
 from pool_service.core.errors import RuntimeUnavailable
 
 
@@ -22,13 +22,34 @@ def test_what_changes_what_runs_or_is_secret_stays_outside(name: str) -> None:
 @pytest.mark.parametrize(
     "name",
     [
-        *("PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR", "HF_HOME", "HF_TOKEN"),
-        *("HUGGINGFACE_HUB_CACHE", "HUGGING_FACE_HUB_TOKEN", "XDG_CACHE_HOME"),
+        *("PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR", "HF_HOME", "HF_TOKEN_PATH"),
+        *("HUGGINGFACE_HUB_CACHE", "TOKENIZERS_PARALLELISM", "XDG_CACHE_HOME"),
         *("SSL_CERT_FILE", "https_proxy", "NO_PROXY", "MLX_METAL_FAST_SYNCH", "MTL_DEBUG_LAYER"),
     ],
 )
 def test_what_a_runtime_needs_passes(name: str) -> None:
     assert dict(scrubbed({name: "1"}))[name] == "1"
+
+
+@pytest.mark.parametrize(
+    "name", ["HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "HUGGINGFACE_API_KEY", "HF_PASSWORD"]
+)
+def test_secrets_are_for_downloads_alone(name: str) -> None:
+    assert name not in dict(scrubbed({name: "secret"}))
+    assert dict(scrubbed({name: "secret"}, with_secrets=True))[name] == "secret"
+
+
+def test_what_is_secret_by_its_name_is_left_out_but_for_what_installers_need() -> None:
+    secrets = (
+        "AWS_SECRET_ACCESS_KEY",
+        "AWS_ACCESS_KEY_ID",
+        "github_token",
+        "DB_PASSWORD",
+        "X_TOKEN",
+    )
+    others = ("PATH", "HF_TOKEN_PATH", "TOKENIZERS_PARALLELISM", "KEYBOARD", "PIP_INDEX_TOKEN")
+    given = [(name, "1") for name in (*secrets, *others)]
+    assert dict(without_secrets(given)).keys() == set(others)
 
 
 def test_what_the_operator_sets_is_not_filtered_and_wins() -> None:

@@ -255,3 +255,14 @@ def test_what_stands_in_place_of_the_lock_is_put_aside_and_not_touched(
             StateDir(tmp_path)
     assert (tmp_path / f"{LOCK}{SET_ASIDE}").exists()
     assert (tmp_path / "precious").read_text() == "kept"
+
+
+def test_one_that_others_could_replace_is_refused(tmp_path: Path) -> None:
+    parent = tmp_path / "parent"
+    parent.mkdir()
+    parent.chmod(0o777)
+    with pytest.raises(StateDirError, match="can be written by everybody; chmod o-w"):
+        StateDir(parent / "state")
+    parent.chmod(0o1777)
+    with StateDir(parent / "state"):
+        pass

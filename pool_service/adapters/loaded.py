@@ -1,0 +1,81 @@
+"""What a server loads: its model and those that its arguments name; and what is wrong there."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from pool_service.adapters.model_code import code_in
+from pool_service.adapters.model_files import ModelFiles, locate
+from pool_service.adapters.writers import Writers
+from pool_service.core.errors import CodeNotTrusted, ModelNotOnDisk, ModelRejected
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """The files of a model and, by their names, of the further ones; None where there are none."""
+
+    files: ModelFiles | None
+    further: Mapping[str, ModelFiles | None]
+
+    @property
+    def weights(self) -> int:
+        """Bytes of the tensors of all of them."""
+        return sum(files.weights for files in self._present)
+
+    @property
+    def _present(self) -> Iterator[ModelFiles]:
+        return (files for files in (self.files, *self.further.values()) if files is not None)
+
+    def check_writers(self, model: str, trusted: tuple[Path, ...]) -> None:
+        """Raise ModelRejected if others than this user and root could change what is loaded."""
+        writers = Writers(trusted)
+        for files in self._present:
+            try:
+                found = writers.flaw_below(files.path) or writers.flaw(_says_which(files.path))
+                flaw = str(found or "")
+            except OSError as error:
+                flaw = f"{files.path} cannot be looked at ({error.strerror})"
+            if flaw:
+                raise ModelRejected(
+                    f"{model!r} is not loaded, since others than you could change its files: "
+                    f"{flaw}. If that is meant to be so, name the directory in [service] "
+                    "trusted_directories.",
+                    model=model,
+                )
+
+    def check_code(self, model: str) -> None:
+        """Raise CodeNotTrusted if any of them brings code of its own."""
+        brought = tuple(each for files in self._present for each in code_in(files.path))
+        if brought:
+            raise CodeNotTrusted(
+                f"{model!r} brings code of its own, which would run here: "
+                f"{', '.join(brought[:5])}. If you trust it, set trust_remote_code = true for it "
+                "in the configuration and reload.",
+                model=model,
+                files=brought,
+            )
+
+    def check_on_disk(self, model: str) -> None:
+        """Raise ModelNotOnDisk if a further one is missing, which no Ensure downloads."""
+        for name, files in self.further.items():
+            if files is None or not files.weights:
+                raise ModelNotOnDisk(
+                    f"{model!r} cannot be started: its arguments name {name!r}, whose files are "
+                    f"not on this machine. Run 'pool-service pull {name}', or correct the "
+                    "arguments.",
+                    model=model,
+                )
+
+
+def found(runtime_model: str, further: Sequence[str], environment: Mapping[str, str]) -> Loaded:
+    """Return what a process with this environment would load. Blocking."""
+    return Loaded(
+        locate(runtime_model, environment), {name: locate(name, environment) for name in further}
+    )
+
+
+def _says_which(path: Path) -> Path:
+    """Of a snapshot in the hub's cache the file that says which one is loaded, else itself."""
+    if path.parent.name != "snapshots":
+        return path
+    return path.parents[1] / "refs" / "main"
