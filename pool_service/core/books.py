@@ -191,12 +191,13 @@ class Books:
         """Answer everybody who waits for or holds what may no longer be started."""
         if self._catalogue.resolve(model) != model or not self._catalogue.serves(model):
             self._dismiss(model, self._not_served(model))
-        callers: list[Wait | HoldRequested] = [*self._waiting.of(model), *self._holds.of(model)]
-        for asked in callers:
-            named = asked.runtime_model
-            if not self._catalogue.serves(model, named):
-                self._waiting.leave(asked.ticket)
-                self._answer(asked.ticket, self._not_served(model, named))
+        # Who holds it may wait for it as well.
+        named = {wait.ticket: wait.runtime_model for wait in self._waiting.of(model)}
+        named |= {hold.ticket: hold.runtime_model for hold in self._holds.of(model)}
+        for ticket, runtime_model in named.items():
+            if not self._catalogue.serves(model, runtime_model):
+                self._waiting.leave(ticket)
+                self._answer(ticket, self._not_served(model, runtime_model))
 
     def _up_to_date(self, server: Server) -> Server:
         """As the configuration says it now; outdated if its process would have to be another."""

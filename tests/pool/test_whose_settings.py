@@ -8,10 +8,10 @@ import pytest
 from pool_service.core.catalogue import Catalogue
 from pool_service.core.errors import ModelUnknown
 from pool_service.core.requests import Reloaded
-from pool_service.core.types import FOREVER, Phase, Settings
+from pool_service.core.types import FOREVER, Phase, Settings, StopSignal
 from tests.pool.holds import holding
 from tests.pool.running import DEFAULTS, LIMITS, Running, running
-from tests.world import KILLED
+from tests.world import KILLED, Script
 
 OWN = "/models/own"
 SECTION = Settings(
@@ -147,3 +147,17 @@ async def test_what_died_is_not_repaired_as_what_is_listed_no_longer() -> None:
         assert run.phase("m") is Phase.FAILED
         await reload(run, catalogue(only_listed=True, section=section))
         assert (await run.pool.ensure("m")).server.settings.runtime_model == OWN
+
+
+async def test_who_waits_to_hold_what_is_listed_no_longer_is_told_once() -> None:
+    section = replace(SECTION, preload=False, runtime="", groups=(), pinned=False)
+    async with running(models={"m": section}) as run:
+        run.world.script("m", Script(ends_on={StopSignal.TERMINATE: 20.0}))
+        await run.pool.ensure("m", keep_alive=0.0)
+        await asyncio.sleep(DEFAULTS.min_residency + 5)
+        assert run.phase("m") is Phase.STOPPING
+        async with holding(run, "m", runtime_model="/models/other") as holder:
+            await reload(run, catalogue(only_listed=True, section=section))
+            await asyncio.sleep(100)
+            assert isinstance(holder.end, ModelUnknown)
+            assert run.phase("m") is None
