@@ -21,7 +21,8 @@ Options = Mapping[str, bool]
 
 _USAGE = re.compile(r"usage:.*?(?:\n\s*\n|\Z)", re.DOTALL)
 _OPTION = re.compile(r"\[(--?[A-Za-z0-9][\w-]*)(?:\s+([^\[\]]+|\[[^\]]*\]))*\]")
-_CLOSE = 0.6
+_CLOSE = 0.75
+"""Less alike than this is another word: --lora and --port are 0.67."""
 
 OWNED = {
     "--port": "the pool chooses it",
@@ -55,6 +56,17 @@ async def options_of(program: Path) -> Options:
     return options
 
 
+def _hint(name: str, options: Options) -> str:
+    """What was meant; never an option that would be refused in its turn, but for its beginning."""
+    begun = [option for option in options if option.startswith(name)]
+    allowed = [option for option in options if option not in OWNED]
+    meant = begun or difflib.get_close_matches(name, allowed, 1, _CLOSE)
+    if not meant:
+        return ""
+    owned = f" It cannot be set there: {OWNED[meant[0]]}" if meant[0] in OWNED else ""
+    return f", did you mean {meant[0]}?{owned}"
+
+
 def argument_flaw(arguments: Sequence[str], options: Options) -> str | None:
     """What is wrong with them, in words; None if nothing is."""
     left = list(arguments)
@@ -63,10 +75,7 @@ def argument_flaw(arguments: Sequence[str], options: Options) -> str | None:
         if not name.startswith("-") or name == "--":
             return f"{name!r} belongs to no option"
         if name not in options:
-            begun = [option for option in options if option.startswith(name)]
-            meant = begun or difflib.get_close_matches(name, options, 1, _CLOSE)
-            hint = f", did you mean {meant[0]}?" if meant else ""
-            return f"{name} is no option of vllm-mlx serve{hint}"
+            return f"{name} is no option of vllm-mlx serve{_hint(name, options)}"
         if name in OWNED:
             return f"{name} cannot be set there: {OWNED[name]}"
         if has_value and not options[name]:

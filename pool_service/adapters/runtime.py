@@ -247,8 +247,8 @@ class CommandRuntime:
         flaw = argument_flaw(settings.arguments, options) if options else None
         if flaw is not None:
             raise RuntimeUnavailable(
-                f"{model!r} cannot be started with the arguments of its configuration: {flaw}. "
-                "Correct them, and reload.",
+                f"{model!r} cannot be started with its arguments: {flaw}. Correct "
+                f"{settings.arguments_section} arguments in the configuration, and reload.",
                 model=model,
             )
 

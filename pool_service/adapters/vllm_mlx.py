@@ -104,12 +104,12 @@ _ENVIRONMENT_RULES = (
     _Rule(
         r"^Error: (--.*)",
         Diagnosis.RUNTIME_UNUSABLE,
-        "it refuses its options; correct the runtime's command",
+        "it refuses its options",
     ),
     _Rule(
         r"^vllm-mlx(?: serve)?: error: ",
         Diagnosis.RUNTIME_UNUSABLE,
-        "it does not know an option or argument; correct the runtime's command",
+        "it does not know an option or argument",
     ),
     _Rule(
         r"import string to enable 'reload'",
@@ -217,6 +217,7 @@ _LISTENING = "Uvicorn running on"
 # What causes that are told by its last lines end with: 1 and 2 are its own, 3 is
 # uvicorn's. A tokenizer that is missing has been seen to abort it.
 _TELLING_CODES = (1, 2, 3)
+_FROM_OUTSIDE = (signals.SIGHUP, signals.SIGINT, signals.SIGTERM, signals.SIGKILL)
 
 
 def diagnose(
@@ -230,7 +231,8 @@ def diagnose(
     words = describe_exit(code, signal)
     if signal == signals.SIGKILL:
         words += ", perhaps by the system for want of memory"
-    evidence = _evidence(last_lines)
+    # An error in its log, of some request long ago, did not end what was ended from outside.
+    evidence = "" if code == 0 or signal in _FROM_OUTSIDE else _evidence(last_lines)
     return Diagnosis.CRASHED, f"vllm-mlx {words}{f' ({evidence})' if evidence else ''}."
 
 

@@ -1,5 +1,6 @@
 """Every key of the configuration. The descriptions are what the documentation is made of."""
 
+import json
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Annotated
@@ -358,6 +359,13 @@ class DefaultsSection(Section):
 
 class ModelSection(DefaultsSection):
     """One model. What is not set here is as in [defaults]."""
+
+    def named_over(self, name: str, settings: Settings) -> Settings:
+        """Return `over`, with the section in which the arguments stand; name: of the model."""
+        section = f"[models.{json.dumps(name, ensure_ascii=False)}]"
+        said = "arguments" in self.model_fields_set
+        mine = self.over(settings)
+        return replace(mine, arguments_section=section) if said else mine
 
     runtime_model: Annotated[
         RuntimeModel, DefaultText("the model's name without a leading `vllm-mlx/`")

@@ -72,7 +72,10 @@ class Config(Section):
 
         return Catalogue(
             complete(defaults),
-            {name: complete(model.over(defaults)) for name, model in self.models.items()},
+            {
+                name: complete(model.named_over(name, defaults))
+                for name, model in self.models.items()
+            },
             {alias: name for name, model in self.models.items() for alias in model.aliases},
             self.service.only_listed,
         )

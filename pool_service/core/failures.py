@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 from pool_service.core.backoff import is_loop
+from pool_service.core.blame import blamed_argument, runtime_section
 from pool_service.core.errors import (
     CrashLoop,
     Evicted,
@@ -77,6 +78,14 @@ def start_failure(server: Server, report: ExitReport) -> PoolError:
     """The error for those who waited for a server that died while starting."""
     name = f"{server.model!r}"
     what = report.message.rstrip(".")
+    refused = report.diagnosis in (Diagnosis.MODEL_REJECTED, Diagnosis.RUNTIME_UNUSABLE)
+    argument = blamed_argument(what, server.settings) if refused else None
+    if argument is not None:
+        return RuntimeUnavailable(
+            f"{name} cannot be started with its argument {argument}: {what}. Correct "
+            f"{server.settings.arguments_section} arguments in the configuration, and reload.",
+            model=server.model,
+        )
     if report.diagnosis is Diagnosis.MODEL_REJECTED:
         return ModelRejected(
             f"the runtime refused {name}: {what}. Name a model that it supports, or "
@@ -87,7 +96,7 @@ def start_failure(server: Server, report: ExitReport) -> PoolError:
     if report.diagnosis is Diagnosis.RUNTIME_UNUSABLE:
         return RuntimeUnavailable(
             f"{name} cannot be started: the runtime is not usable as configured: "
-            f"{what}. Correct the [runtime] section of the configuration.",
+            f"{what}. Correct {runtime_section(server.settings)} in the configuration.",
             model=server.model,
         )
     return StartFailed(

@@ -328,8 +328,18 @@ def exited(server: Server, report: ExitReport, now: float) -> Server:
         step_deadline=FOREVER,
         stop_cause=cause,
         detail=report.message if cause is Cause.CRASHED else server.detail,
-        last_exit=Exit(server.generation, cause, report, now),
+        last_exit=Exit(server.generation, cause, _as_asked(server, report), now),
     )
+
+
+def _as_asked(server: Server, report: ExitReport) -> ExitReport:
+    """Where the pool ended it: without guesses of the runtime's log about who did."""
+    if server.stop_signal is None or report.diagnosis is not Diagnosis.CRASHED:
+        return report
+    if server.stop_signal is StopSignal.KILL:
+        return replace(report, message="It did not end when it was told to: ended by SIGKILL.")
+    unknown = report.code is None and report.signal is None
+    return replace(report, message="It ended after it was told to.") if unknown else report
 
 
 def died(server: Server, crashes: tuple[float, ...]) -> Server:

@@ -145,8 +145,8 @@ class Settings:
 
     asked: a caller named the runtime model, and not the configured one. runtime: the name of
     the runtime that serves it, empty for the default one; arguments and environment: what its
-    process gets besides; trust_remote_code: it may bring code of its own; download: an Ensure
-    may download it.
+    process gets besides; arguments_section: where the configuration says these arguments;
+    trust_remote_code: it may bring code of its own; download: an Ensure may download it.
     recipe: a digest of all that decides what its process is, but for the runtime model.
 
     pinned: it goes neither when unused nor for others' room; preload: it is started with
@@ -164,6 +164,7 @@ class Settings:
     asked: bool = False
     runtime: str = ""
     arguments: tuple[str, ...] = ()
+    arguments_section: str = "[defaults]"
     environment: tuple[tuple[str, str], ...] = ()
     trust_remote_code: bool = False
     download: bool = False

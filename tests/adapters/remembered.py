@@ -64,7 +64,7 @@ st.register_type_strategy(float, _times)
 st.register_type_strategy(int, _counts)
 # What the configuration says anew is not remembered.
 _forgotten = {"runtime", "arguments", "environment", "trust_remote_code", "download", "groups"}
-_forgotten |= {"pinned", "preload", "expected_memory", "memory_ceiling"}
+_forgotten |= {"pinned", "preload", "expected_memory", "memory_ceiling", "arguments_section"}
 _defaults = {
     field.name: st.just(field.default) for field in fields(Settings) if field.name in _forgotten
 }

@@ -83,6 +83,11 @@ def test_anything_else_is_refused_with_its_reason(arguments: tuple[str, ...], to
     assert told in (argument_flaw(arguments, OPTIONS) or "")
 
 
+@pytest.mark.parametrize("name", ["--lora", "--prot", "--hots", "--api-keys-file"])
+def test_no_option_is_hinted_at_that_would_be_refused_in_its_turn(name: str) -> None:
+    assert argument_flaw((name, "x"), OPTIONS) == f"{name} is no option of vllm-mlx serve"
+
+
 async def test_a_program_that_does_not_tell_its_options_is_logged(tmp_path: Path) -> None:
     with structlog.testing.capture_logs() as logged:
         assert await options_of(tmp_path / "none") == {}

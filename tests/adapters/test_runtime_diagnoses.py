@@ -115,6 +115,17 @@ def test_an_end_that_nothing_explains_is_a_crash(code: int | None, signal: int |
     assert vllm_mlx.diagnose(code, signal, ())[0] is CRASHED
 
 
+@pytest.mark.parametrize(
+    ("code", "signal"), [(None, 15), (None, 2), (None, 1), (None, 9), (0, None)]
+)
+def test_an_old_error_is_no_cause_of_an_end_that_came_from_outside(
+    code: int | None, signal: int | None
+) -> None:
+    lines = ("INFO:     Uvicorn running on http://127.0.0.1:1", "TypeError: presence_penalty")
+    assert "TypeError" not in vllm_mlx.diagnose(code, signal, lines)[1]
+    assert "TypeError" in vllm_mlx.diagnose(None, 11, lines)[1]
+
+
 def test_a_plain_runtime_that_found_its_port_taken_says_so() -> None:
     lines = ("OSError: [Errno 48] Address already in use", "")
     assert plain_runtime.diagnose(1, None, lines)[0] is Diagnosis.PORT_TAKEN

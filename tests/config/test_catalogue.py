@@ -205,3 +205,18 @@ def test_a_recipe_does_not_tell_the_values_of_variables(read: Read) -> None:
     assert len(told) == 16
     assert told != secret
     assert set(told) <= set("0123456789abcdef")
+
+
+def test_where_the_arguments_of_a_model_are_said_is_known(read: Read) -> None:
+    text = """
+    [defaults]
+    arguments = ["--a"]
+    [models."org/one"]
+    arguments = ["--b"]
+    [models.two]
+    """
+    catalogue = read(text).catalogue
+    sections = {
+        name: catalogue.settings_for(name).arguments_section for name in ("org/one", "two", "three")
+    }
+    assert sections == {"org/one": '[models."org/one"]', "two": "[defaults]", "three": "[defaults]"}

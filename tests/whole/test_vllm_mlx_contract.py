@@ -19,6 +19,7 @@ import pytest
 from demo.checkpoints import write_tiny_vlm
 from pool_service.adapters.probe import HttpProbe
 from pool_service.adapters.runtime import CommandRuntime
+from pool_service.core.blame import blamed_argument
 from pool_service.core.types import (
     Diagnosis,
     Settings,
@@ -175,6 +176,25 @@ async def test_an_option_that_it_does_not_know_is_the_commands_fault(
     report = await runs.failure(str(llama), "--nonsense")
     assert (report.diagnosis, report.code) == (Diagnosis.RUNTIME_UNUSABLE, 2)
     assert "--nonsense" in report.message
+
+
+@pytest.mark.parametrize(
+    ("arguments", "blamed"),
+    [
+        (("--mcp-config", "/nonexistent.json"), "--mcp-config /nonexistent.json"),
+        (("--rerank-model", "/nonexistent/dir"), "--rerank-model /nonexistent/dir"),
+        (("--embedding-model", "/nonexistent/dir"), "--embedding-model /nonexistent/dir"),
+        (("--enable-auto-tool-choice",), "--enable-auto-tool-choice"),
+        (("--reasoning-parser", "nope"), "--reasoning-parser"),
+    ],
+)
+async def test_an_argument_that_it_refuses_is_known_in_its_words(
+    runs: Runs, llama: Path, arguments: tuple[str, ...], blamed: str
+) -> None:
+    report = await runs.failure(str(llama), *arguments)
+    assert report.diagnosis in (REJECTED, Diagnosis.RUNTIME_UNUSABLE), report
+    settings = Settings(str(llama), arguments=arguments)
+    assert blamed_argument(report.message, settings) == blamed, report
 
 
 async def test_a_port_that_is_taken_is_told_apart(runs: Runs, llama: Path) -> None:
