@@ -6,7 +6,7 @@ whole pool; it is armed again after every event.
 """
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Collection
 from contextlib import suppress
 from dataclasses import replace
 from itertools import count
@@ -14,6 +14,7 @@ from typing import Any
 
 import structlog
 
+from pool_service.announcer import Announcer
 from pool_service.core import steps
 from pool_service.core.books import Command
 from pool_service.core.catalogue import Catalogue, Entry
@@ -23,6 +24,7 @@ from pool_service.core.limits import Limits
 from pool_service.core.machine import Event, Machine
 from pool_service.core.requests import (
     Answer,
+    Broke,
     Ensured,
     EnsureRequested,
     Every,
@@ -46,12 +48,12 @@ from pool_service.core.requests import (
     TimeReached,
     WaiterLeft,
 )
-from pool_service.core.types import FOREVER, Phase, Server, Totals
+from pool_service.core.types import FOREVER, Identity, Phase, Server, Totals
 from pool_service.endpoints import Endpoints
 from pool_service.followers import Followers
 from pool_service.history import History
 from pool_service.ports import World
-from pool_service.step_runner import StepRunner
+from pool_service.step_runner import StepRunner, broken
 
 LONGEST_NAP = 60.0
 """Seconds. The loop's clock may stand still while the machine sleeps and ours does
@@ -83,6 +85,7 @@ class Pool:
         self._spawns: set[asyncio.Task[None]] = set()
         self._cancellable: dict[tuple[type, str, int], asyncio.Task[None]] = {}
         self._holders = Followers()
+        self._announcer = Announcer(world.records, history, self._holders)
         self._armed_for = FOREVER
         self._timer: asyncio.TimerHandle | None = None
         self._timer_due = FOREVER
@@ -118,8 +121,15 @@ class Pool:
             await asyncio.wait_for(self._settled.wait(), budget)
         # Only now: what was adopted is no stray. And before any call: what it starts is none.
         nonces = {server.plan.nonce for server in remembered.servers if server.plan}
-        self.feed(StraysFound(await self._world.processes.strays(nonces)))
+        self.feed(StraysFound(await self._strays(nonces)))
         self._recovered = True
+
+    async def _strays(self, nonces: Collection[str]) -> tuple[Identity, ...]:
+        try:
+            return await self._world.processes.strays(nonces)
+        except Exception:  # the next service looks again
+            log.exception("it could not be seen what runs that no record tells of")
+            return ()
 
     async def shutdown(self) -> None:
         """Refuse what is new, drain and stop everything, end all who watch."""
@@ -145,6 +155,7 @@ class Pool:
         while self._spawns:
             await asyncio.wait(self._spawns)
         self._ended = True
+        self._announcer.is_recording = False
         self._history.close()
         self._endpoints.close()
         for timer in (self._timer, self._use_timer):
@@ -323,11 +334,11 @@ class Pool:
         self._used.add(model)
 
     def _record_uses(self) -> None:
-        for model in self._used:
+        used, self._used = self._used, set()
+        for model in used:
             server = self._machine.get(model)
             if server is not None:
-                self._world.records.put(server)
-        self._used.clear()
+                self._announcer.record(server)
 
     # --- events in, commands out ----------------------------------------------------
 
@@ -343,13 +354,27 @@ class Pool:
             self._timer_due = FOREVER
             log.warning("the service did not run for a while", seconds=round(away, 1))
             self._handle(TimeReached(away), now)
-        self._handle(event, now)
-        if self._timer is None or self._armed_for != self._machine.next_deadline():
-            self._arm()
+        try:
+            self._handle(event, now)
+        finally:
+            if self._timer is None or self._armed_for != self._machine.next_deadline():
+                self._arm()
 
     def _handle(self, event: Event, now: float) -> None:
         for command in self._machine.handle(event, now):
-            self._carry_out(command)
+            try:
+                self._carry_out(command)
+            except Exception as error:  # noqa: BLE001  # the commands after it stand
+                self._not_carried_out(command, error)
+
+    def _not_carried_out(self, command: Command, error: Exception) -> None:
+        """What waits for the result of a command that could not be begun is told so."""
+        name = type(command).__name__
+        log.error("a command could not be carried out", command=name, exc_info=error)
+        if isinstance(command, TakeSurvey):
+            self._loop.call_soon(self.feed, Surveyed(None))
+        elif isinstance(command, steps.ServerCommand):
+            self._loop.call_soon(self.feed, broken(command, error))
 
     async def _ask(self, ticket: int, event: Event) -> Any:  # noqa: ANN401  # by the event
         """Feed the event and return (or raise) the answer to its ticket."""
@@ -371,28 +396,26 @@ class Pool:
                 if answer is not None and not answer.done():
                     answer.set_result(result)
             case Publish():
-                self._tell(command)
+                self._announcer.tell(command)
+                if command.server.phase is Phase.READY and not command.removed:
+                    self._endpoints.watch()
             case TakeSurvey(servers):
                 self._look(servers)
+            case _ if isinstance(command, steps.ServerCommand):
+                self._step(command)
+            case _:
+                self._carry_out_aside(command)
+
+    def _carry_out_aside(self, command: Learn | KeepStandbys | RecoveryEnded | Broke) -> None:
+        match command:
             case Learn(settings, needed):
                 self._world.runtime.learn(settings, needed)
             case KeepStandbys(settings, wanted, allowed, refill):
                 self._world.standbys.keep(settings, wanted=wanted, allowed=allowed, refill=refill)
             case RecoveryEnded():
                 self._settled.set()
-            case _:
-                self._step(command)
-
-    def _tell(self, change: Publish) -> None:
-        server, removed = change.server, change.removed
-        self._remember(server, removed=removed)
-        self._history.append(server, removed=removed)
-        if not change.of_holds:
-            self._holders.tell(server)
-        if removed or change.before is not server.phase:
-            _log_transition(change)
-            if server.phase is Phase.READY:
-                self._endpoints.watch()
+            case Broke(model, during, error):
+                log.error("a transition broke", model=model, during=during, exc_info=error)
 
     def _step(self, command: steps.ServerCommand) -> None:
         match command:
@@ -402,14 +425,6 @@ class Pool:
                 self._cancel(model, generation, steps.Appraise, steps.Fetch)
             case _:
                 self._begin(command)
-
-    def _remember(self, server: Server, *, removed: bool) -> None:
-        if self._ended:
-            return
-        if removed:
-            self._world.records.remove(server)
-        else:
-            self._world.records.put(server)
 
     def _begin(self, command: steps.ServerCommand) -> None:
         if self._ended:
@@ -462,9 +477,9 @@ class Pool:
             if task is None or task.cancelling():
                 raise
             # Not cancelled by us: something that the step awaited was.
-            event = _broken(command, error)
+            event = broken(command, error)
         except Exception as error:  # noqa: BLE001  # nothing may end a step in silence
-            event = _broken(command, error)
+            event = broken(command, error)
         if event is not None:
             self.feed(event)
 
@@ -488,28 +503,3 @@ class Pool:
         self._timer = None
         self._armed_for = FOREVER
         self.feed(TimeReached())
-
-
-def _broken(command: steps.ServerCommand, error: BaseException) -> steps.StepBroke:
-    """A step raised what its port does not promise: a bug, told and survived."""
-    name = type(command).__name__
-    log.error("step broke", step=name, model=command.model, exc_info=error)
-    told = PoolError(
-        f"the service could not {name} for {command.model!r}, by a fault of its own: "
-        f"{type(error).__name__}. Its log says more.",
-        model=command.model,
-    )
-    return steps.StepBroke(command.model, command.generation, name, told)
-
-
-def _log_transition(change: Publish) -> None:
-    server = change.server
-    log.info(
-        "transition",
-        model=server.model,
-        generation=server.generation,
-        before=change.before.name if change.before else "-",
-        after="-" if change.removed else server.phase.name,
-        pid=server.identity.pid if server.identity else None,
-        why=server.detail or None,
-    )

@@ -147,3 +147,15 @@ class StepRunner:
     async def _adopt(self, command: steps.Adopt) -> steps.ServerEvent:
         process = await self._processes.adopt(command.server)
         return steps.Adopted(command.model, command.generation, process)
+
+
+def broken(command: steps.ServerCommand, error: BaseException) -> steps.StepBroke:
+    """Return what the machine is told of a step that raised what its port does not promise."""
+    name = type(command).__name__
+    log.error("step broke", step=name, model=command.model, exc_info=error)
+    told = PoolError(
+        f"the service could not {name} for {command.model!r}, by a fault of its own: "
+        f"{type(error).__name__}. Its log says more.",
+        model=command.model,
+    )
+    return steps.StepBroke(command.model, command.generation, name, told)

@@ -19,6 +19,7 @@ from pool_service.core.replacement import Uses
 from pool_service.core.requests import (
     INTERNAL,
     Answer,
+    Broke,
     Ensured,
     EnsureRequested,
     HoldRequested,
@@ -34,7 +35,16 @@ from pool_service.core.types import FOREVER, Cause, Past, Phase, Server, Setting
 from pool_service.core.vitality import Vitality
 from pool_service.core.waiting import Waiting
 
-Command = Answer | Publish | RecoveryEnded | TakeSurvey | KeepStandbys | Learn | steps.ServerCommand
+Command = (
+    Answer
+    | Broke
+    | Publish
+    | RecoveryEnded
+    | TakeSurvey
+    | KeepStandbys
+    | Learn
+    | steps.ServerCommand
+)
 
 OUR_OWN_WISH = frozenset({Cause.EVICTED, Cause.SHUTDOWN})
 """Causes of an end after which nobody who holds it, or has it pinned, gets it again."""
@@ -126,17 +136,22 @@ class Books:
         """It is no longer in the pool; its generation and last exit stay known."""
         model = server.model
         self._unqueue(model)
-        self._roster.remove(model)
         if server.serves:
             self._beside.pop((server.serves, server.generation), None)
         elif server.generation:
-            self._pasts[model] = Past(model, server.generation, server.last_exit, server.given)
+            self._remember_past(server)
+        self._roster.remove(model)
         self._room_changed = True
         self._lost_ports.pop(model, None)
         self._deadlines.set(model, FOREVER)
         # Who held it was told before, and holds it no longer.
         gone = replace(server, holds=self._holds.count(model))
         self._out.append(Publish(gone, server.phase, removed=True))
+
+    def _remember_past(self, server: Server) -> None:
+        """Its generation and its last exit stay known."""
+        model = server.model
+        self._pasts[model] = Past(model, server.generation, server.last_exit, server.given)
 
     def _unqueue(self, model: str) -> None:
         """It waits for its turn no longer."""
@@ -235,8 +250,9 @@ class Books:
 
     def _refuse(self, model: str, error: PoolError) -> None:
         """Everybody who waits for the model is told the same."""
-        for wait in self._waiting.take(model):
+        for wait in self._waiting.of(model):
             self._answer(wait.ticket, error)
+        self._waiting.take(model)
 
     def _dismiss(self, model: str, error: PoolError) -> None:
         """Whoever waits for it or holds it does so no longer."""

@@ -35,11 +35,14 @@ class Ceiling(StandingBy):
 
     def _surveyed(self, event: Surveyed, now: float) -> None:
         super()._surveyed(event, now)
-        for server in self._seen():
+
+        def renew(server: Server) -> None:
             if self._is_overgrown(server, now) and not self._others(server.model):
                 self._renew(server, now)
             else:
                 self._overgrown.discard(server.model)
+
+        self._each(self._seen(), renew, now)
 
     def _is_overgrown(self, server: Server, now: float) -> bool:
         ceiling = server.settings.memory_ceiling
@@ -109,13 +112,17 @@ class Ceiling(StandingBy):
 
     def _call_off_successors(self, now: float) -> None:
         """What they were to replace is gone, or to go: it starts again as any other, if at all."""
-        for model, name in [(served, key) for (served, _), key in self._beside.items()]:
-            successor = self._roster.get(name)
-            before = self._roster.get(model)
-            if successor is None or successor.phase not in life.TAKES_A_SLOT:
-                continue
+        if not self._beside:
+            return
+        found = [self._roster.get(name) for name in self._beside.values()]
+        starting = [one for one in found if one is not None and one.phase in life.TAKES_A_SLOT]
+
+        def call_off(successor: Server) -> None:
+            before = self._roster.get(successor.serves)
             if before is None or before.phase is not Phase.READY or before.outdated:
                 self._stop(successor, Cause.CEILING, now)
+
+        self._each(starting, call_off, now)
 
     def _died(self, server: Server, now: float) -> None:
         if server.serves:

@@ -43,6 +43,15 @@ class Evictions:
         """Those that wait for this model's server."""
         return self._by_model.get(model, [])
 
+    def with_ticket(self, ticket: int) -> set[Eviction]:
+        """Those of this request that wait still."""
+        waiting = {eviction for evictions in self._by_model.values() for eviction in evictions}
+        return {eviction for eviction in waiting if eviction.ticket == ticket}
+
+    def models(self) -> set[str]:
+        """The models whose servers some eviction waits for."""
+        return set(self._by_model)
+
     def gone(self, server: Server) -> list[Answer]:
         """The server is gone; the answers of those that waited for it alone."""
         killed = server.stop_signal is StopSignal.KILL

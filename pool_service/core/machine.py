@@ -22,7 +22,6 @@ from typing import Any, cast
 
 from pool_service.core import lifecycle as life
 from pool_service.core import steps
-from pool_service.core.asking import Asking
 from pool_service.core.books import Command
 from pool_service.core.catalogue import Catalogue, Entry
 from pool_service.core.evictions import Eviction
@@ -32,6 +31,7 @@ from pool_service.core.failures import (
     shutting_down,
 )
 from pool_service.core.limits import Limits
+from pool_service.core.making_up import MakingUp
 from pool_service.core.requests import (
     CallerEvent,
     EnsureRequested,
@@ -54,12 +54,11 @@ from pool_service.core.types import Cause, Phase, Server, Settings, Totals
 Event = CallerEvent | steps.ServerEvent
 
 
-class Machine(Asking):
+class Machine(MakingUp):
     """The state of the pool, and the only code that changes it."""
 
     def __init__(self, catalogue: Catalogue, limits: Limits) -> None:
         super().__init__(catalogue, limits)
-        self._leaving = False
         self._caller_handlers: dict[type, Callable[[Any, float], None]] = {
             EnsureRequested: self._ensure_requested,
             WaiterLeft: self._waiter_left,
@@ -97,14 +96,23 @@ class Machine(Asking):
     def handle(self, event: Event, now: float) -> list[Command]:
         """Change the state by what happened; return what is to be done, in order."""
         self._out = []
+        self._event = event
         handler = self._caller_handlers.get(type(event))
-        if handler is not None:
-            handler(event, now)
-        else:
-            self._handle_server_event(cast("steps.ServerEvent", event), now)
-        self._call_off_successors(now)
-        self._admit(now)
-        self._tell_recovered()
+        try:
+            if handler is not None:
+                handler(event, now)
+            else:
+                self._handle_server_event(cast("steps.ServerEvent", event), now)
+        except Exception as error:  # noqa: BLE001  # a mistake of ours costs one model
+            self._event_broke(event, error, now)
+        self._event = None
+        for follow_up in (self._call_off_successors, self._admit, self._tell_recovered):
+            try:
+                follow_up(now)
+            except Exception as error:  # noqa: BLE001  # the others are still to be done
+                self._follow_up_broke(error, now)
+        if self._is_damaged:
+            self._audit(now)
         return self._out
 
     def _handle_server_event(self, event: steps.ServerEvent, now: float) -> None:
@@ -220,18 +228,22 @@ class Machine(Asking):
         self._closing = self._leaving = True
         for eviction in self._evictions.take():
             self._answer(eviction.ticket, leaving())
-        for server in list(self._roster):
+
+        def let_go(server: Server) -> None:
             self._dismiss(server.model, shutting_down(server.model))
             if server.phase in (Phase.QUEUED, Phase.PREPARING):
                 self._stop(server, Cause.SHUTDOWN, now)
             elif server.phase is Phase.BACKING_OFF:
                 self._give_up(server, now)
 
+        self._each(list(self._roster), let_go, now)
+
     def _evict(self, servers: list[Server], eviction: Eviction, now: float) -> None:
         """End each; a READY one is looked at first, unless by force."""
         for server in servers:
             self._evictions.add(eviction, server.model)
-        for server in servers:
+
+        def evict(server: Server) -> None:
             if server.holds and not eviction.force:
                 self._leave_out(eviction, server, 0)
             elif server.phase is Phase.READY and not eviction.force:
@@ -240,16 +252,21 @@ class Machine(Asking):
                 error = shutting_down if self._closing else evicted
                 self._dismiss(server.model, error(server.model))
                 self._stop(self._roster[server.model], eviction.cause, now)
+
+        self._each(servers, evict, now)
         if not servers:
             self._out.append(eviction.answer)
 
     def _hurried(self, _event: Hurried, now: float) -> None:
         """What is not STOPPING yet, or has no process yet, is hurried when it comes to that."""
         self._in_haste = True
-        for server in self._roster:
+
+        def hurry(server: Server) -> None:
             has_process = server.identity is not None and server.model not in self._adopting
             if server.phase is Phase.STOPPING and has_process:
                 self._signal(server, life.next_signal(server), now)
+
+        self._each(self._roster, hurry, now)
 
 
 def _is_of_queued(event: steps.ServerEvent) -> bool:

@@ -125,11 +125,11 @@ class Placing(Use):
 
     def _take_survey(self, now: float) -> None:
         if not self._surveying:
-            self._surveying, self._survey_began = True, now
             new = [self._roster[model] for model in self._unmeasured]
             those = [*self._roster.of(Phase.STARTING), *new, *self._roster.take_turns(LOOKED_AT)]
             self._looked_at = tuple({server.model: server for server in those}.values())
             self._out.append(TakeSurvey(self._looked_at))
+            self._surveying, self._survey_began = True, now
 
     def _surveyed(self, event: Surveyed, now: float) -> None:
         self._surveying = False
@@ -144,11 +144,14 @@ class Placing(Use):
             self._pressed_until = now + CALM
         self._is_pressed = now < self._pressed_until
         footprints = event.survey.footprints
-        for server in self._seen():
+
+        def measure(server: Server) -> None:
             self._unmeasured.discard(server.model)
             identity = server.identity
             if identity is not None and identity in footprints:
                 self._measured(server, life.measured(server, footprints[identity]))
+
+        self._each(self._seen(), measure, now)
 
     def _seen(self) -> list[Server]:
         """Those at which the last look was, as they are now."""
@@ -209,14 +212,18 @@ class Placing(Use):
     def _serve(self, lined_up: list[str], now: float) -> None:
         claims: dict[str, str] = {}
         obstacle = ""
-        for model in lined_up:
+
+        def serve(server: Server) -> None:
+            nonlocal obstacle
             why = obstacle or self._hindrance()
             passable = False
             if not why:
-                why, passable = self._try(self._roster[model], claims, now)
+                why, passable = self._try(server, claims, now)
             if why:
-                self._line_up(model, why)
+                self._line_up(server.model, why)
                 obstacle = "" if passable else "its turn"
+
+        self._each([self._roster[model] for model in lined_up], serve, now)
         self._claim(claims, now)
 
     def _hindrance(self) -> str:
@@ -310,12 +317,13 @@ class Placing(Use):
         """These are to go; whoever was to go before, and is not now, is given out again."""
         released = self._claims.keys() - claims.keys()
         self._claims = claims
-        for model in claims:
-            server = self._roster[model]
+
+        def look(server: Server) -> None:
             if self._look_due(server) <= now:
                 self._check_use(server)
             else:
                 self._arm(server)
-        for model in released:
-            if not self._evictions.of(model):
-                self._stay(self._roster[model], now, busy=False)
+
+        self._each([self._roster[model] for model in claims], look, now)
+        given_out = [self._roster[one] for one in released if not self._evictions.of(one)]
+        self._each(given_out, lambda server: self._stay(server, now, busy=False), now)

@@ -35,17 +35,31 @@ class Recovery(Reloading):
             self._pasts[past.model] = past
         nonces: set[str] = set()
         for server in sorted(event.remembered.servers, key=lambda server: bool(server.serves)):
-            nonce = server.plan.nonce if server.plan else ""
-            if server.serves:
-                self._stand_beside(server)
-            if nonce in nonces:
-                # The service died between the writes by which one takes the other's place.
-                self._forget(server)
-            elif server.phase in life.WITHOUT_PROCESS:
-                self._restore(server, now)
-            else:
-                self._adopt(server, now)
-            nonces |= {nonce} - {""}
+            try:
+                self._take_back(server, nonces, now)
+            except Exception as error:  # noqa: BLE001  # it costs that server alone
+                self._take_back_broken(server, error, now)
+
+    def _take_back(self, server: Server, nonces: set[str], now: float) -> None:
+        """Nonces: of those that were taken back before it."""
+        nonce = server.plan.nonce if server.plan else ""
+        is_double = nonce in nonces
+        nonces |= {nonce} - {""}
+        if server.serves:
+            self._stand_beside(server)
+        if is_double:
+            # The service died between the writes by which one takes the other's place.
+            self._forget(server)
+        elif server.phase in life.WITHOUT_PROCESS:
+            self._restore(server, now)
+        else:
+            self._adopt(server, now)
+
+    def _take_back_broken(self, server: Server, error: Exception, now: float) -> None:
+        """Its process is looked for all the same, and ends."""
+        if self._roster.get(server.model) is None:
+            self._roster.put(server)
+        self._break_off(server.model, error, now)
 
     def _forget(self, server: Server) -> None:
         self._put(server)
@@ -154,7 +168,7 @@ class Recovery(Reloading):
         if self._unsettled is not None:
             self._unsettled.discard(model)
 
-    def _tell_recovered(self) -> None:
+    def _tell_recovered(self, _now: float) -> None:
         """Once, when nothing is unsettled any more."""
         if self._unsettled is None:
             return

@@ -28,10 +28,13 @@ class Reloading(Upkeep):
         before = self._catalogue.preloaded()
         self._catalogue, self._limits = event.catalogue, event.limits
         told: dict[str, list[str]] = {"replaced": [], "updated": [], "removed": []}
-        for server in list(self._roster):
+
+        def reload(server: Server) -> None:
             change = self._reload(server, now)
             if change:
                 told[change].append(server.model)
+
+        self._each(list(self._roster), reload, now)
         self._preload(set(self._catalogue.preloaded()) - set(before), now)
         self._room_changed = True
         result = Reloaded(**{kind: tuple(models) for kind, models in told.items()})
@@ -90,6 +93,9 @@ class Reloading(Upkeep):
         """Start these though nobody asks for them."""
         for model in sorted(models):
             if self._roster.get(model) is None:
-                wait = self._wait_of(model, EnsureRequested(INTERNAL, model))
-                self._waiting.add(model, wait)
-                self._enqueue(model, now)
+                try:
+                    wait = self._wait_of(model, EnsureRequested(INTERNAL, model))
+                    self._waiting.add(model, wait)
+                    self._enqueue(model, now)
+                except Exception as error:  # noqa: BLE001  # it costs that model alone
+                    self._break_off(model, error, now)

@@ -219,6 +219,18 @@ class Learn:
 
 
 @dataclass(frozen=True, slots=True)
+class Broke:
+    """A transition raised, which is a bug of ours: tell the log; its model was put right.
+
+    model: whose it was, empty where it was nobody's; during: what it was about.
+    """
+
+    model: str
+    during: str
+    error: Exception
+
+
+@dataclass(frozen=True, slots=True)
 class Publish:
     """Tell everybody who watches: this server is now like this, or is gone.
 

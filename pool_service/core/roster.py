@@ -84,6 +84,14 @@ class Roster:
         """How many servers that take up room count for each group; absent or 0: none."""
         return self._groups
 
+    def count_anew(self) -> None:
+        """Derive from the servers all that is kept beside them."""
+        fresh = Roster()
+        for server in self._servers.values():
+            fresh.put(server)
+        self._models, self._by_phase, self._groups = fresh._models, fresh._by_phase, fresh._groups
+        self._turns, self.reserved, self.growth = fresh._turns, fresh.reserved, fresh.growth
+
     def _count(self, server: Server, sign: int) -> None:
         if server.takes_room:
             for group in server.settings.groups:

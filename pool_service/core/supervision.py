@@ -7,11 +7,11 @@ what an earlier service left, and `Machine` the callers' side. All write the sam
 
 from pool_service.core import backoff, steps
 from pool_service.core import lifecycle as life
-from pool_service.core.books import Books
 from pool_service.core.catalogue import Catalogue
 from pool_service.core.errors import CrashLoop, PoolError
 from pool_service.core.failures import is_crash, lasting_failure, start_failure, was_killed
 from pool_service.core.limits import Limits
+from pool_service.core.mending import Mending
 from pool_service.core.requests import Ensured, Learn
 from pool_service.core.types import (
     FOREVER,
@@ -38,7 +38,7 @@ thousandths of a processor. Where servers are many each is looked at less often,
 does not answer as often as ever."""
 
 
-class Supervision(Books):
+class Supervision(Mending):
     """What happens to processes, and what is done about it."""
 
     def __init__(self, catalogue: Catalogue, limits: Limits) -> None:
@@ -58,8 +58,9 @@ class Supervision(Books):
 
     def _appraise(self, server: Server) -> None:
         """Until it is known what it needs, its turn does not come."""
+        appraise = steps.Appraise(server.model, server.generation, server.settings)
         self._unappraised.add(server.model)
-        self._out.append(steps.Appraise(server.model, server.generation, server.settings))
+        self._out.append(appraise)
 
     def _prepared(self, server: Server, event: steps.Prepared, _now: float) -> None:
         if server.phase is Phase.PREPARING:
@@ -104,7 +105,7 @@ class Supervision(Books):
         if server.phase is not Phase.STARTING:
             return
         server = life.became_ready(server, event.endpoint, now, self._next_pulse(now))
-        waits = self._waiting.take(server.model)
+        waits = self._waiting.of(server.model)
         self._unmeasured.add(server.model)
         for wait in waits:
             server = life.used(server, wait.keep_alive, now)
@@ -112,6 +113,7 @@ class Supervision(Books):
         self._put(server)
         for wait in waits:
             self._answer(wait.ticket, Ensured(server, wait.starts))
+        self._waiting.take(server.model)
 
     def _next_pulse(self, now: float) -> float:
         """Each has a turn of its own, also where all became READY at once, as by an adoption."""
@@ -227,6 +229,13 @@ class Supervision(Books):
         answers = self._evictions.gone(server)
         if evicted:
             self._keep(life.died(server, ()))
+        try:
+            self._go_on(server, now, evicted=evicted)
+        finally:
+            self._out += answers
+
+    def _go_on(self, server: Server, now: float, *, evicted: bool) -> None:
+        """What comes after its process."""
         wanted = server.phase in life.LEAVING and self._waiting.first(server.model) is not None
         if server.phase in life.LEAVING and not evicted and server.stop_cause in DIES_UNASKED:
             self._died(server, now)
@@ -234,7 +243,6 @@ class Supervision(Books):
             self._enqueue(server.model, now)
         else:
             self._drop(server)
-        self._out += answers
 
     def _died(self, server: Server, now: float) -> None:
         """Start it again for those who wait, at once or later; or say why it is not."""

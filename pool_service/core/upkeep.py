@@ -21,24 +21,30 @@ class Upkeep(Ceiling):
     def _time_reached(self, event: TimeReached, now: float) -> None:
         if event.away:
             self._resume(event.away, now)
-        for name in self._deadlines.pop_due(now):
-            if name == SURVEY:
-                self._take_survey(now)
-                continue
-            server = self._roster[name]
+        due = self._deadlines.pop_due(now)
+
+        def go_on(server: Server) -> None:
             if self._due(server) > now:
-                self._deadlines.set(name, self._due(server))
+                self._deadlines.set(server.model, self._due(server))
             else:
                 self._overdue(server, now)
+
+        servers = [self._roster.get(name) for name in due]
+        self._each([server for server in servers if server is not None], go_on, now)
+        if SURVEY in due:
+            self._take_survey(now)
 
     def _resume(self, away: float, now: float) -> None:
         """We were away: no server pays for the time in which it, or who uses it, had no chance."""
         self._vitality.clear()
-        for server in self._roster:
+
+        def resume(server: Server) -> None:
             if server.phase is Phase.READY:
                 self._keep(life.spared(server, now))
             elif server.phase in (Phase.QUEUED, Phase.STARTING, Phase.STOPPING):
                 self._keep(life.delayed(server, away))
+
+        self._each(self._roster, resume, now)
 
     def _overdue(self, server: Server, now: float) -> None:
         if server.phase is Phase.READY and now >= server.step_deadline:
@@ -52,9 +58,16 @@ class Upkeep(Ceiling):
         elif server.phase is Phase.QUEUED:
             self._turn_away(server, pool_full(server, self._limits))
         elif server.phase is Phase.BACKING_OFF:
-            self._enqueue(server.model, now)
+            self._retry(server, now)
         elif server.phase is Phase.FAILED:
             self._drop(server)
+
+    def _retry(self, server: Server, now: float) -> None:
+        """Its pause is over; a reload may have refused all who waited for it."""
+        if self._waiting.first(server.model) is None:
+            self._give_up(server, now)
+        else:
+            self._enqueue(server.model, now)
 
     def _time_out(self, server: Server, now: float) -> None:
         """What it wrote last says why; but a disk that does not answer holds up nobody."""

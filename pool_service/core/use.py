@@ -29,18 +29,17 @@ class Use(Supervision):
             return
         assert server.identity is not None
         assert server.plan is not None
+        check = steps.CheckUse(
+            server.named,
+            server.generation,
+            server.identity,
+            server.plan,
+            server.endpoint,
+            server.settings.probe_timeout,
+        )
         self._checking.add(server.model)
         self._deadlines.set(server.model, FOREVER)
-        self._out.append(
-            steps.CheckUse(
-                server.named,
-                server.generation,
-                server.identity,
-                server.plan,
-                server.endpoint,
-                server.settings.probe_timeout,
-            )
-        )
+        self._out.append(check)
 
     def _use_reported(self, server: Server, event: steps.UseReported, now: float) -> None:
         """Evict it if that is wished or its time is over, but never while it is busy."""
@@ -112,7 +111,7 @@ class Use(Supervision):
         """It is not stopped; whoever came since it was marked gets it after all."""
         self._marked.discard(server.model)
         running = server.settings.runtime_model
-        waits = self._waiting.take(server.model)
+        waits = self._waiting.of(server.model)
         joining = {wait.ticket for wait in waits if wait.runtime_model in ("", running)}
         for wait in waits:
             if wait.ticket in joining:
@@ -124,12 +123,14 @@ class Use(Supervision):
             conflict = runtime_model_conflict(server.model, running, wait.runtime_model)
             found = Ensured(server, started=False)
             self._answer(wait.ticket, found if wait.ticket in joining else conflict)
+        self._waiting.take(server.model)
 
     def _leave_out(self, eviction: Eviction, server: Server, requests: int | None) -> None:
+        holders = tuple(hold.holder for hold in self._holds.of(server.model))
+        error = in_use(server.model, requests, holders) if eviction.names_one else None
         self._evictions.leave_out(eviction, server.model)
-        if eviction.names_one:
-            holders = tuple(hold.holder for hold in self._holds.of(server.model))
-            self._answer(eviction.ticket, in_use(server.model, requests, holders))
+        if error is not None:
+            self._answer(eviction.ticket, error)
             self._evictions.withdraw(eviction)
         elif not eviction.pending:
             self._out.append(eviction.answer)

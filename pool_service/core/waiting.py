@@ -45,5 +45,9 @@ class Waiting:
             self._models.pop(wait.ticket, None)
         return waits
 
+    def models(self) -> list[str]:
+        """The models that somebody waits for."""
+        return list(self._by_model)
+
     def __len__(self) -> int:
         return len(self._models)

@@ -18,6 +18,7 @@ from pool_service.core.limits import Limits
 from pool_service.core.machine import Event, Machine
 from pool_service.core.requests import (
     Answer,
+    Broke,
     Ensured,
     EnsureRequested,
     EvictRequested,
@@ -253,6 +254,7 @@ class Ledger:
                 pass
 
     def _take(self, command: Command) -> None:
+        assert not isinstance(command, Broke), command
         match command:
             case Answer():
                 self._answered(command)
@@ -478,7 +480,9 @@ class Ledger:
         wanted = {ensure.model for ensure in self.waiting.values()} | held | self.pinned
         wanted |= {server.model for server in self.servers if _was_renewed(server)}
         for server in self.servers:
-            if server.phase in {Phase.QUEUED, Phase.BACKING_OFF}:
+            # What a reload refused is given up when its pause is over.
+            given_up = server.phase is Phase.BACKING_OFF and server.outdated
+            if server.phase in {Phase.QUEUED, Phase.BACKING_OFF} and not given_up:
                 assert server.model in wanted, "nobody wants it"
         for evict in self.evicting.values():
             if isinstance(evict, EvictRequested) and isinstance(evict.target, str):

@@ -51,6 +51,8 @@ LATER = st.one_of(
 class Pool(RuleBasedStateMachine):
     """Callers, processes and services that do all that they can, one event at a time."""
 
+    books: type[Ledger] = Ledger
+
     @initialize(
         max_starts=st.integers(1, 3),
         port_attempts=st.integers(1, 3),
@@ -97,7 +99,7 @@ class Pool(RuleBasedStateMachine):
             groups=groups,
         )
         self.catalogue = self.first_catalogue = Catalogue(defaults, models)
-        self.ledger = Ledger(lambda: Machine(self.catalogue, limits), limits)
+        self.ledger = self.books(lambda: Machine(self.catalogue, limits), limits)
         self.ledger.pinned = frozenset("b" if pinned else "")
         self.tickets = count(1)
         self.past: list[steps.ServerEvent] = []
@@ -353,6 +355,24 @@ class Pool(RuleBasedStateMachine):
         self.catalogue = Catalogue(defaults, models, only_listed=only_listed)
         ticket = next(self.tickets)
         self.ledger.handle(ReloadRequested(ticket, self.catalogue, self.ledger.limits))
+
+    @precondition(lambda self: self.ledger.holding and self.ready())
+    @rule()
+    def what_crashed_again_is_outdated_and_then_not_listed(self) -> None:
+        """By then it is to be started again, later, and nobody may have it any more."""
+        self._all_crash()
+        drive(self.ledger)
+        self.it_is_configured_anew("other", only_listed=False, unlisted="")
+        self._all_crash()
+        self.it_is_configured_anew("other", only_listed=True, unlisted="a")
+        self.ledger.reach_time(30.0)
+
+    def _all_crash(self) -> None:
+        for command in self.watched():
+            self._end(command, steps.Exited(command.model, command.generation, report()))
+        for command in self.under_way():
+            if isinstance(command, steps.Sweep):
+                self._end(command, well(self.ledger, command))
 
     @precondition(lambda self: self.ledger.recovering)
     @rule()

@@ -1,0 +1,228 @@
+"""What becomes of one server when a transition of its own broke: a pure decision.
+
+A transition that raised has used up its event and may have written a part of what it meant
+to. Whatever it was, the server must end up in a phase that something leads out of, its process
+must stay known, and nobody else may pay for it. So a start that had no process is FAILED; a
+process that was to be watched is watched; one that cannot be left as it is drains and ends;
+and a READY one goes on, unless that went wrong too often.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from pool_service.core import lifecycle as life
+from pool_service.core import steps
+from pool_service.core.requests import (
+    EnsureRequested,
+    EvictRequested,
+    HoldEnded,
+    HoldRequested,
+    Hurried,
+    Publish,
+    RecoveryBegan,
+    ReloadRequested,
+    ShutdownRequested,
+    Surveyed,
+    TimeReached,
+    WaiterLeft,
+)
+from pool_service.core.types import (
+    FOREVER,
+    Cause,
+    Diagnosis,
+    ExitReport,
+    Phase,
+    Server,
+    SpawnedProcess,
+    StopSignal,
+)
+
+PAUSE_SECONDS = 15.0
+"""Seconds until a READY server is looked at again after a look at it broke."""
+
+MOST_FAULTS = 3
+"""Broken looks at one process after which it ends: nobody could tell when it is unused."""
+
+
+@dataclass(frozen=True, slots=True)
+class Salvage:
+    """How a server goes on, and the commands that this takes.
+
+    server: None if nothing is left of it; fails: whoever waits for it or holds it is told so;
+    has_failed: there is no process, so that it is FAILED.
+    """
+
+    server: Server | None
+    commands: tuple[steps.ServerCommand, ...] = ()
+    fails: bool = True
+    has_failed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Breach:
+    """The circumstances in which a transition broke.
+
+    event: what it was about, None where it was about no event (whose turn it is); issued: the
+    commands that were given out by then; adopting: the server's process is being looked for;
+    worn: looks at it broke so often that it is not to stay.
+    """
+
+    event: object
+    issued: Sequence[object]
+    adopting: bool = False
+    worn: bool = False
+
+
+def salvaged(server: Server, breach: Breach, now: float) -> Salvage:
+    """Return how it goes on after its transition broke."""
+    event, issued = breach.event, breach.issued
+    if _is_untouched(server, breach):
+        return Salvage(server, fails=False)
+    found = _found(event)
+    if found is not None and server.identity is None:
+        server = life.spawned(server, found, now)
+    if _has_ended(event) and server.identity is not None:
+        return _swept_next(server, event, issued, now)
+    if _has_no_process(server, event, issued):
+        return _failed(server, event)
+    if breach.adopting or isinstance(event, RecoveryBegan):
+        return _looked_for(server, issued)
+    if server.identity is None:
+        return Salvage(_stopping(server))
+    return _with_process(server, breach, now, is_new=found is not None)
+
+
+def _is_untouched(server: Server, breach: Breach) -> bool:
+    """Whether a caller's wish broke before it changed anything about the server."""
+    if not isinstance(breach.event, _WISHES):
+        return False
+    return not any(_is_about(server, one) for one in breach.issued)
+
+
+def _is_about(server: Server, command: object) -> bool:
+    if isinstance(command, Publish):
+        return command.server.model == server.model
+    return getattr(command, "model", None) == server.named
+
+
+def _swept_next(server: Server, event: object, issued: Sequence[object], now: float) -> Salvage:
+    """Its process has ended: what it left behind is still to be swept."""
+    identity = server.identity
+    assert identity is not None
+    if server.phase is not Phase.SWEEPING:
+        server = life.exited(server, _report(event), now)
+    sweep = steps.Sweep(server.named, server.generation, identity)
+    return Salvage(server, () if sweep in issued else (sweep,))
+
+
+def _failed(server: Server, event: object) -> Salvage:
+    """There is no process. What was FAILED already stays so, and is forgotten in its time."""
+    over = server.phase is Phase.FAILED and isinstance(event, TimeReached)
+    if over or server.serves:
+        return Salvage(None)
+    name, generation = server.named, server.generation
+    if server.phase is Phase.PREPARING and not isinstance(event, _OF_A_START):
+        return Salvage(server, (steps.CancelPrepare(name, generation),), has_failed=True)
+    return Salvage(server, has_failed=True)
+
+
+def _looked_for(server: Server, issued: Sequence[object]) -> Salvage:
+    """It ends when its process was found; until then no signal is sent to it."""
+    there = any(isinstance(one, steps.Adopt) and one.model == server.named for one in issued)
+    is_leaving = server.phase in life.LEAVING
+    server = server if is_leaving else life.stopping(server, Cause.CRASHED)
+    adopt = steps.Adopt(server.named, server.generation, server)
+    return Salvage(server, () if there else (adopt,))
+
+
+def _with_process(server: Server, breach: Breach, now: float, *, is_new: bool) -> Salvage:
+    """It is watched, and goes on if nothing says that it cannot."""
+    event, issued = breach.event, breach.issued
+    identity = server.identity
+    assert identity is not None
+    watch = steps.AwaitExit(server.named, server.generation, identity)
+    commands: tuple[steps.ServerCommand, ...] = (watch,) if is_new and watch not in issued else ()
+    if server.phase is Phase.SWEEPING:
+        sweep = steps.Sweep(server.named, server.generation, identity)
+        again = is_new and sweep not in issued
+        return Salvage(server, (sweep,) if again else ())
+    if not is_new and not breach.worn and _may_stay(server, event):
+        return Salvage(server, fails=is_look(event))
+    stop = StopSignal.TERMINATE
+    if server.phase is Phase.STOPPING and not is_new:
+        stop = life.next_signal(server)
+    told = life.signalled(_stopping(server), stop, now)
+    signal = steps.SendSignal(server.named, server.generation, identity, stop)
+    return Salvage(told, (*commands, signal))
+
+
+def _may_stay(server: Server, event: object) -> bool:
+    """Whether it goes on as it is, with something still due or under way for it."""
+    if isinstance(event, ShutdownRequested) or (isinstance(event, EvictRequested) and event.force):
+        return server.phase is Phase.STOPPING and server.step_deadline < FOREVER
+    if server.phase is Phase.READY:
+        return True
+    is_own = isinstance(event, TimeReached | Hurried | _OF_A_START | steps.LogRead)
+    return server.step_deadline < FOREVER and not is_own
+
+
+def _stopping(server: Server) -> Server:
+    if server.phase is Phase.STOPPING:
+        return server
+    return life.stopping(server, Cause.CRASHED)
+
+
+_OF_A_START = (
+    steps.Prepared
+    | steps.Spawned
+    | steps.NotStarted
+    | steps.BecameReady
+    | steps.Adopted
+    | steps.StepBroke
+)
+_LOOKS = (
+    TimeReached
+    | steps.UseReported
+    | steps.PulseTaken
+    | steps.ListenerLost
+    | steps.StepBroke
+    | steps.BecameReady
+)
+_WISHES = EnsureRequested | WaiterLeft | HoldRequested | HoldEnded | ReloadRequested | Surveyed
+
+
+def is_look(event: object) -> bool:
+    """Return whether the event is about the server's own life, not about a wish of a caller."""
+    return event is None or isinstance(event, _LOOKS)
+
+
+def _found(event: object) -> SpawnedProcess | None:
+    """Return the process that the event tells of."""
+    return event.process if isinstance(event, steps.Spawned | steps.Adopted) else None
+
+
+def _has_ended(event: object) -> bool:
+    return isinstance(event, steps.Exited) or _broke(event, "AwaitExit")
+
+
+def _has_no_process(server: Server, event: object, issued: Sequence[object]) -> bool:
+    if server.phase in life.WITHOUT_PROCESS:
+        return True
+    if isinstance(event, steps.Swept) or _broke(event, "Sweep"):
+        return server.phase is Phase.SWEEPING
+    if server.identity is not None:
+        return False
+    if isinstance(event, steps.Prepared):
+        return not any(isinstance(one, steps.Spawn) for one in issued)
+    never_was = isinstance(event, steps.NotStarted | steps.Adopted)
+    return never_was or _broke(event, "Prepare", "Spawn", "Adopt")
+
+
+def _broke(event: object, *commands: str) -> bool:
+    return isinstance(event, steps.StepBroke) and event.command in commands
+
+
+def _report(event: object) -> ExitReport:
+    if isinstance(event, steps.Exited):
+        return event.report
+    return ExitReport(None, None, Diagnosis.CRASHED, "how it ended could not be told")

@@ -1,0 +1,87 @@
+"""A transition that raises costs its own model alone."""
+
+from dataclasses import replace
+
+import pytest
+
+from pool_service.core import steps
+from pool_service.core.catalogue import Catalogue
+from pool_service.core.limits import Limits
+from pool_service.core.machine import Machine
+from pool_service.core.requests import (
+    EnsureRequested,
+    EvictRequested,
+    HoldRequested,
+    ReloadRequested,
+    ShutdownRequested,
+)
+from pool_service.core.types import FOREVER, Settings
+from tests.core.acting import drive, drive_on, report
+from tests.core.breaking import PLACES, PatientLedger, Place, breakable
+
+DEFAULTS = Settings(runtime_model="", keep_alive=30.0, min_residency=0.0, start_timeout=60.0)
+LIMITS = Limits(memory_budget=12.0, pulse_interval=15.0)
+
+
+def pool(**models: Settings) -> PatientLedger:
+    return PatientLedger(lambda: Machine(Catalogue(DEFAULTS, models), LIMITS), LIMITS)
+
+
+def told(ledger: PatientLedger, ticket: int) -> object:
+    return ledger.answers[ticket].result
+
+
+def _busy_day(ledger: PatientLedger) -> None:
+    """Starts, holds, a crash, a reload, idle ends, an eviction, a restart of the service."""
+    _come_and_go(ledger, 0)
+    ledger.restart(len(ledger.journal))
+    drive(ledger)
+    _come_and_go(ledger, 10)
+
+
+def _come_and_go(ledger: PatientLedger, tickets: int) -> None:
+    ledger.handle(EnsureRequested(tickets + 1, "a"))
+    drive(ledger)
+    ledger.handle(HoldRequested(tickets + 2, "b"))
+    drive(ledger)
+    ledger.handle(EnsureRequested(tickets + 3, "d", download=True))
+    ledger.handle(EnsureRequested(tickets + 4, "c"))
+    drive(ledger)
+    _crash(ledger, "b")
+    drive(ledger)
+    ledger.reach_time(16.0)
+    drive(ledger)
+    changed = Catalogue(replace(DEFAULTS, keep_alive=20.0, recipe=f"other {tickets}"))
+    ledger.handle(ReloadRequested(tickets + 5, changed, LIMITS))
+    drive(ledger)
+    ledger.handle(EvictRequested(tickets + 6, "b", force=True))
+    drive(ledger)
+    ledger.reach_time(40.0)
+    drive(ledger)
+    ledger.handle(EnsureRequested(tickets + 7, "a"))
+    drive(ledger)
+
+
+def _crash(ledger: PatientLedger, model: str) -> None:
+    for command in list(ledger.outstanding):
+        if isinstance(command, steps.AwaitExit) and command.model == model:
+            ledger.done(command)
+            ledger.handle(steps.Exited(model, command.generation, report()))
+
+
+@pytest.mark.parametrize("place", PLACES, ids=[f"{p[0].__name__}.{p[1]}" for p in PLACES])
+def test_nobody_waits_for_ever_whatever_breaks(place: Place) -> None:
+    for at, late in ((1, False), (2, True), (5, False)):
+        with breakable() as fault:
+            ledger = pool()
+            fault.arm(place, at, late=late)
+            _busy_day(ledger)
+            fault.disarm()
+            drive_on(ledger)
+            ledger.handle(ShutdownRequested(99))
+            drive_on(ledger)
+        assert not ledger.waiting
+        assert not ledger.evicting
+        assert ledger.servers == []
+        assert ledger.processes == {}
+        assert ledger.machine.next_deadline() == FOREVER

@@ -1,0 +1,183 @@
+"""A mistake of ours costs one model: everything else goes on, in virtual time."""
+
+import asyncio
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+from pool_service import announcer
+from pool_service.core.errors import PoolError
+from pool_service.core.machine import Machine
+from pool_service.core.salvage import MOST_FAULTS, PAUSE_SECONDS
+from pool_service.core.types import Phase
+from tests.pool.running import running
+from tests.world import CRASH, Script
+
+pytestmark = pytest.mark.looptime
+
+Patch = pytest.MonkeyPatch
+
+
+@dataclass
+class Bug:
+    """A method of the machine raises where it is about the model `bad`, so many times more."""
+
+    left: int
+    struck: int = 0
+
+    def strike(self, args: tuple[Any, ...]) -> None:
+        if self.left and any(getattr(arg, "model", arg) == "bad" for arg in args):
+            self.left -= 1
+            self.struck += 1
+            raise RuntimeError("a bug")
+
+
+def breaking(patch: Patch, name: str, *, times: int = 1) -> Bug:
+    """To be called before there is a machine, which keeps some of its methods."""
+    original, bug = getattr(Machine, name), Bug(times)
+
+    def method(self: Machine, *args: Any, **more: Any) -> Any:  # noqa: ANN401
+        bug.strike(args)
+        return original(self, *args, **more)
+
+    patch.setattr(Machine, name, method)
+    return bug
+
+
+@pytest.mark.parametrize("name", ["_overdue", "_check_use", "_use_reported", "_cause_to_go"])
+async def test_what_is_due_beside_a_broken_one_is_done_in_time(
+    monkeypatch: Patch, name: str
+) -> None:
+    bug = breaking(monkeypatch, name)
+    async with running(keep_alive=30.0) as run:
+        await asyncio.gather(run.ensure("bad"), run.ensure("good"))
+        await asyncio.sleep(35)
+        assert bug.struck == 1
+        assert run.phase("good") is None
+        await asyncio.sleep(2 * PAUSE_SECONDS)
+        assert run.phase("bad") is None
+
+
+async def test_a_server_that_cannot_be_looked_at_ends_after_a_few_times(monkeypatch: Patch) -> None:
+    bug = breaking(monkeypatch, "_check_use", times=10**6)
+    async with running(keep_alive=30.0) as run:
+        await run.pool.ensure("bad")
+        await asyncio.sleep(30 + PAUSE_SECONDS * MOST_FAULTS + 5)
+        assert bug.struck == MOST_FAULTS
+        assert run.phase("bad") in {None, Phase.FAILED}
+        assert run.world.living == []
+
+
+@pytest.mark.parametrize(
+    "name", ["_appraised", "_try", "_start", "_prepared", "_spawned", "_became_ready"]
+)
+async def test_the_callers_of_a_broken_start_are_told_and_the_next_start_succeeds(
+    monkeypatch: Patch, name: str
+) -> None:
+    bug = breaking(monkeypatch, name)
+    async with running() as run:
+        calls = [run.ensure("bad"), run.ensure("bad"), run.ensure("good")]
+        told = await asyncio.gather(*calls, return_exceptions=True)
+        assert bug.struck == 1
+        assert [type(one) for one in told[:2]] == [PoolError, PoolError]
+        assert not isinstance(told[2], BaseException)
+        await asyncio.sleep(60)
+        assert (await run.pool.ensure("bad")).server.phase is Phase.READY
+
+
+@pytest.mark.parametrize("name", ["_exited", "_swept", "_gone", "_died", "_put"])
+async def test_no_process_is_lost_where_its_end_breaks(monkeypatch: Patch, name: str) -> None:
+    bug = breaking(monkeypatch, name, times=0)
+    async with running() as run:
+        run.world.script("bad", Script(dies=20.0, report=CRASH), Script())
+        await asyncio.gather(run.ensure("bad"), run.ensure("good"))
+        bug.left = 1
+        await asyncio.sleep(60)
+        assert bug.struck == 1
+        assert run.phase("good") is Phase.READY
+        assert len(run.world.living) == 1
+        assert (await run.pool.ensure("bad")).server.phase is Phase.READY
+
+
+@pytest.mark.parametrize("name", ["_adopt", "_adopted", "_take_over"])
+async def test_no_process_is_lost_where_its_adoption_breaks(monkeypatch: Patch, name: str) -> None:
+    bug = breaking(monkeypatch, name, times=0)
+    async with running() as run:
+        await asyncio.gather(run.ensure("bad"), run.ensure("good"))
+        bug.left = 1
+        await run.restart()
+        await asyncio.sleep(30)
+        assert bug.struck == 1
+        assert run.phase("good") is Phase.READY
+        assert [process.model for process in run.world.living] == ["good"]
+
+
+async def test_a_broken_wish_of_a_caller_costs_that_call_alone(monkeypatch: Patch) -> None:
+    bug = breaking(monkeypatch, "_ensure_requested", times=0)
+    async with running() as run:
+        await run.pool.ensure("bad")
+        await asyncio.sleep(1)
+        bug.left = 1
+        with pytest.raises(PoolError):
+            await run.pool.ensure("bad", keep_alive=5.0)
+        assert run.phase("bad") is Phase.READY
+        assert not (await run.pool.ensure("bad")).started
+
+
+@pytest.mark.parametrize("name", ["_put", "_overdue", "_signal", "_stop", "_drop", "_arm", "_due"])
+async def test_what_breaks_for_ever_goes_round_seldom(monkeypatch: Patch, name: str) -> None:
+    bug = breaking(monkeypatch, name, times=0)
+    async with running(keep_alive=30.0) as run:
+        await asyncio.gather(run.ensure("bad"), run.ensure("good"))
+        bug.left = 10**6
+        await asyncio.sleep(600)
+        assert run.phase("good") is None
+        assert bug.struck < 600
+        bug.left = 0
+
+
+@pytest.mark.parametrize("whom", ["records", "history", "holders", "log"])
+async def test_who_cannot_be_told_of_a_change_keeps_nobody_else(
+    monkeypatch: Patch, whom: str
+) -> None:
+    def breaks(*_args: object, **_more: object) -> None:
+        raise RuntimeError("a bug")
+
+    async with running(keep_alive=30.0) as run:
+        if whom == "records":
+            monkeypatch.setattr(run.world.records, "remove", breaks)
+        elif whom == "history":
+            monkeypatch.setattr(run.pool.history, "append", breaks)
+        elif whom == "holders":
+            monkeypatch.setattr(run.pool._holders, "tell", breaks)
+        else:
+            monkeypatch.setattr(announcer, "_log_transition", breaks)
+        await asyncio.gather(run.ensure("a"), run.ensure("b"))
+        await asyncio.sleep(40)
+        assert run.world.living == []
+
+
+async def test_a_command_that_cannot_be_begun_is_told_as_a_broken_step(monkeypatch: Patch) -> None:
+    async with running() as run:
+        begin = run.pool._begin
+
+        def breaks(command: Any) -> None:  # noqa: ANN401
+            if command.model == "bad":
+                raise RuntimeError("a bug")
+            begin(command)
+
+        monkeypatch.setattr(run.pool, "_begin", breaks)
+        told = await asyncio.gather(run.ensure("bad"), run.ensure("good"), return_exceptions=True)
+        assert type(told[0]) is PoolError
+        assert not isinstance(told[1], BaseException)
+
+
+async def test_strays_that_cannot_be_looked_for_do_not_keep_the_service(monkeypatch: Patch) -> None:
+    async def breaks(_nonces: object) -> tuple[()]:
+        raise RuntimeError("a bug")
+
+    async with running() as run:
+        monkeypatch.setattr(run.world, "strays", breaks)
+        await run.restart()
+        assert (await run.pool.ensure("m")).server.phase is Phase.READY
