@@ -86,7 +86,7 @@ def salvaged(server: Server, breach: Breach, now: float) -> Salvage:
     if _has_no_process(server, event, issued):
         return _failed(server, event)
     if breach.adopting or isinstance(event, RecoveryBegan):
-        return _looked_for(server, issued)
+        return _looked_for(server, event, issued)
     if server.identity is None:
         return Salvage(_stopping(server))
     return _with_process(server, breach, now, is_new=found is not None)
@@ -126,13 +126,14 @@ def _failed(server: Server, event: object) -> Salvage:
     return Salvage(server, has_failed=True)
 
 
-def _looked_for(server: Server, issued: Sequence[object]) -> Salvage:
+def _looked_for(server: Server, event: object, issued: Sequence[object]) -> Salvage:
     """It ends when its process was found; until then no signal is sent to it."""
     there = any(isinstance(one, steps.Adopt) and one.model == server.named for one in issued)
     is_leaving = server.phase in life.LEAVING
     server = server if is_leaving else life.stopping(server, Cause.CRASHED)
     adopt = steps.Adopt(server.named, server.generation, server)
-    return Salvage(server, () if there else (adopt,))
+    sought = not isinstance(event, steps.Adopted | RecoveryBegan) and not _broke(event, "Adopt")
+    return Salvage(server, () if there or sought else (adopt,))
 
 
 def _with_process(server: Server, breach: Breach, now: float, *, is_new: bool) -> Salvage:
