@@ -148,7 +148,7 @@ class PatientLedger(Ledger):
 
     def server_of(self, model: str, generation: int) -> Server | None:
         of_it = [s for s in self.servers if (s.named, s.generation) == (model, generation)]
-        return of_it[0] if of_it else None
+        return max(of_it, key=lambda server: bool(server.serves), default=None)
 
     def _check_stops(self, event: object, before: dict[str, Server]) -> None:
         """A bug may end what is READY."""
