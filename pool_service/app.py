@@ -150,7 +150,10 @@ async def _serve(
     )
     bound = await server.start(addresses)
     _announce_to_others(state, bound)
-    upkeep = (logs.run_janitor(), _tell_of_records(records, server), give_back_spare_memory())
+    upkeep = (
+        *(logs.run_janitor(), give_back_spare_memory()),
+        *(_tell_of_records(records, server), server.keep_sockets()),
+    )
     keeping = GuardKeeper(service.state_dir, service.orphan_grace, left=guards)
     async with keeping as keeper, _beside(*upkeep):
         await pool.recover(service.recovery_timeout)

@@ -70,7 +70,10 @@ def pool_service(ctx: click.Context, address: str | None) -> None:
 def serve(ctx: click.Context, /, config_file: Path | None, **options: object) -> None:
     """Run the service until SIGTERM or Ctrl-C, which drain and stop its servers."""
     from pool_service.cli.leaving_out import leaving_out
+    from pool_service.init import split_off_init
 
+    # First: process 1 is as small as it can be then.
+    split_off_init()
     # structlog takes rich where it is there, for tracebacks that we want plain: a sixth of a start.
     with leaving_out("rich"):
         from pool_service import app, config

@@ -1,8 +1,6 @@
 """The gRPC server: its options, its addresses, health and reflection."""
 
 import asyncio
-import os
-from pathlib import Path
 
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
@@ -10,8 +8,9 @@ from grpc_reflection.v1alpha import reflection
 
 from pool_service.rpc.address import Address, AddressError
 from pool_service.rpc.described import described_pool
-from pool_service.rpc.listening import make_way, resolve
+from pool_service.rpc.listening import resolve
 from pool_service.rpc.servicer import PoolServicer
+from pool_service.rpc.unix_socket import LOOK_PACE_S, UnixSocket
 from pool_service.v1 import pool_service_pb2 as pb
 from pool_service.v1 import pool_service_pb2_grpc as pb_grpc
 
@@ -137,16 +136,20 @@ class Server:
 
     def __init__(self, servicer: PoolServicer) -> None:
         self._servicer = servicer
-        self._server = grpc.aio.server(options=OPTIONS, maximum_concurrent_rpcs=MOST_CALLS)
         self._health = _Health()
-        self._sockets: list[Path] = []
-        pb_grpc.add_PoolServiceServicer_to_server(servicer, self._server)
-        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
+        self._server = self._new_server()
+        self._sockets: list[UnixSocket] = []
+
+    def _new_server(self) -> grpc.aio.Server:
+        server = grpc.aio.server(options=OPTIONS, maximum_concurrent_rpcs=MOST_CALLS)
+        pb_grpc.add_PoolServiceServicer_to_server(self._servicer, server)
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
         reflection.enable_server_reflection(
             (SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME),
-            self._server,
+            server,
             described_pool(),
         )
+        return server
 
     async def start(self, addresses: list[Address]) -> list[str]:
         """Listen on all addresses and return them with their real ports.
@@ -158,12 +161,16 @@ class Server:
             bound = [await self._bind(address) for address in addresses]
         except AddressError:
             await self.stop(0)
-            # It removes them itself only where it served.
-            for path in self._sockets:
-                path.unlink(missing_ok=True)
             raise
         await self._server.start()
         return bound
+
+    async def keep_sockets(self) -> None:
+        """Make unix sockets again that were removed, until the server stops."""
+        while self._sockets:
+            await asyncio.sleep(LOOK_PACE_S)
+            for unix_socket in self._sockets:
+                await unix_socket.look()
 
     async def serving(self) -> None:
         """Tell everybody who checks health that calls are welcome."""
@@ -186,7 +193,11 @@ class Server:
         """
         self._health.end_watches()
         await self._until_nobody_calls(min(grace, LONGEST_LULL))
-        await self._server.stop(grace)
+        sockets, self._sockets = self._sockets, []
+        for unix_socket in sockets:
+            unix_socket.remove()
+        servers = [self._server.stop(grace), *(one.stop(grace) for one in sockets)]
+        await asyncio.gather(*servers)
 
     async def _until_nobody_calls(self, most: float) -> None:
         loop = asyncio.get_running_loop()
@@ -204,9 +215,9 @@ class Server:
 
     async def _bind(self, address: Address) -> str:
         if address.path is not None:
-            make_way(address.path)
-            self._add(address.text)
-            self._sockets.append(address.path)
+            unix_socket = UnixSocket(address.path, self._new_server)
+            unix_socket.bind(self._server)
+            self._sockets.append(unix_socket)
             return address.text
         host, _, asked = address.text.rpartition(":")
         port = int(asked)
@@ -215,8 +226,6 @@ class Server:
         return f"{host}:{port}"
 
     def _add(self, text: str) -> int:
-        # The directory protects a socket, but the socket itself should be no wider.
-        mask = os.umask(0o177)
         try:
             return self._server.add_insecure_port(text)
         except RuntimeError as error:
@@ -224,5 +233,3 @@ class Server:
                 f"cannot listen on {text}: another program has just taken it. Stop that one, or "
                 "choose another address."
             ) from error
-        finally:
-            os.umask(mask)
