@@ -1,14 +1,17 @@
 """The gRPC server: its options, its addresses, health and reflection."""
 
 import asyncio
+import logging
+from typing import cast
 
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
-from grpc_reflection.v1alpha import reflection
+from grpc_reflection.v1alpha import reflection, reflection_pb2_grpc
 
 from pool_service.rpc.address import Address, AddressError
 from pool_service.rpc.described import described_pool
 from pool_service.rpc.listening import resolve
+from pool_service.rpc.malformed import Registrar
 from pool_service.rpc.servicer import PoolServicer
 from pool_service.rpc.unix_socket import LOOK_PACE_S, UnixSocket
 from pool_service.v1 import pool_service_pb2 as pb
@@ -82,6 +85,13 @@ LULL = 0.05
 LONGEST_LULL = 0.3
 """Seconds for which that is waited for: of very many callers somebody always tries again."""
 
+
+def _is_of_somebody(record: logging.LogRecord) -> bool:
+    """Return False for the traceback of an answer whose caller is gone, which is nobody's bug."""
+    kind = record.exc_info[0] if record.exc_info else None
+    return kind is None or kind.__name__ != "ExecuteBatchError"
+
+
 _HealthContext = grpc.aio.ServicerContext[
     health_pb2.HealthCheckRequest, health_pb2.HealthCheckResponse
 ]
@@ -135,6 +145,7 @@ class Server:
     """The gRPC server over one PoolServicer. NOT_SERVING until `serving` is called."""
 
     def __init__(self, servicer: PoolServicer) -> None:
+        logging.getLogger("grpc._cython.cygrpc").addFilter(_is_of_somebody)
         self._servicer = servicer
         self._health = _Health()
         self._server = self._new_server()
@@ -142,12 +153,14 @@ class Server:
 
     def _new_server(self) -> grpc.aio.Server:
         server = grpc.aio.server(options=OPTIONS, maximum_concurrent_rpcs=MOST_CALLS)
-        pb_grpc.add_PoolServiceServicer_to_server(self._servicer, server)
-        health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
-        reflection.enable_server_reflection(
-            (SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME),
-            server,
-            described_pool(),
+        # It has the methods that generated code calls, which the types do not know.
+        registrar = cast("grpc.aio.Server", Registrar(server))
+        pb_grpc.add_PoolServiceServicer_to_server(self._servicer, registrar)
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, registrar)
+        names = (SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME)
+        reflected = reflection.aio.ReflectionServicer(names, pool=described_pool())
+        reflection_pb2_grpc.add_ServerReflectionServicer_to_server(  # type: ignore[no-untyped-call]
+            reflected, registrar
         )
         return server
 

@@ -6,7 +6,7 @@ import math
 import secrets
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable, Iterator
 from contextlib import aclosing
-from typing import Any, TypeVar, cast
+from typing import Any, NoReturn, TypeVar, cast
 
 import grpc
 import structlog
@@ -51,9 +51,30 @@ def unary(
             return await method(self, request)
         except Exception as error:  # noqa: BLE001  # raw texts must not reach the caller
             status = self.refuse(error, method.__name__)
-        return await context.abort_with_status(status)
+        return await _abort(context, status)
 
     return answered
+
+
+async def _abort(context: Context, status: grpc.Status) -> NoReturn:
+    """End the call with this status, or quietly if the caller is gone."""
+    try:
+        await context.abort_with_status(status)
+    except grpc.aio.AbortError:
+        raise
+    except grpc.aio.BaseError:
+        raise asyncio.CancelledError from None
+
+
+async def _write(context: Context, response: object) -> None:
+    """Send one response of a stream; end the call quietly if the caller is gone.
+
+    Its deadline may be over, or its connection lost, before gRPC cancels the call.
+    """
+    try:
+        await context.write(response)
+    except grpc.aio.BaseError:
+        raise asyncio.CancelledError from None
 
 
 def streaming(
@@ -73,12 +94,12 @@ def streaming(
         try:
             async with aclosing(method(self, request)) as responses:
                 async for response in responses:
-                    await context.write(response)
+                    await _write(context, response)
         except Exception as error:  # noqa: BLE001  # raw texts must not reach the caller
             status = self.refuse(error, method.__name__)
         else:
             return
-        await context.abort_with_status(status)
+        await _abort(context, status)
 
     # grpc.aio takes a coroutine that writes as well, which its types do not know.
     return cast("Callable[[Any, Request, Context], AsyncIterator[Response]]", answered)

@@ -1,0 +1,148 @@
+"""Refuses requests that are no protobuf.
+
+gRPC by itself would answer UNKNOWN with the parser's raw error, and log a traceback for each.
+"""
+
+import asyncio
+import inspect
+import math
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
+from contextlib import aclosing
+from typing import Any, Final
+
+import grpc
+import structlog
+
+from pool_service.core.errors import InvalidField
+from pool_service.rpc.status import status_of
+
+QUIET_S = 10.0
+"""Between two lines in the log, however many requests are malformed."""
+
+MALFORMED: Final = object()
+"""In place of a request that could not be parsed."""
+
+log = structlog.get_logger("pool_service.rpc")
+
+Context = grpc.aio.ServicerContext[Any, Any]
+Behaviour = Callable[[Any, Context], Any]
+
+
+class Registrar:
+    """Registers services at a gRPC server so that their malformed requests are refused.
+
+    Has the methods that generated code calls.
+    """
+
+    def __init__(self, server: grpc.aio.Server) -> None:
+        self._server = server
+        self._refusals = _Refusals()
+
+    def add_generic_rpc_handlers(self, _handlers: object) -> None:
+        """Leave them out: every method is registered by its name as well."""
+
+    def add_registered_method_handlers(
+        self, service: str, handlers: "Mapping[str, grpc.RpcMethodHandler[Any, Any]]"
+    ) -> None:
+        """Register each method with a parser that does not raise.
+
+        Those that a servicer leaves to its generated base, whose methods are no coroutines, are
+        left out, and so UNIMPLEMENTED without a traceback.
+        """
+        refusing = {
+            name: self._refusals.before(f"{service}/{name}", handler)
+            for name, handler in handlers.items()
+            if _is_implemented(handler)
+        }
+        self._server.add_registered_method_handlers(service, refusing)
+
+
+class _Refusals:
+    """What is put before the methods. It knows nothing of the server, which knows the methods."""
+
+    def __init__(self) -> None:
+        self._log = _Log()
+
+    def before(self, method: str, handler: Any) -> "grpc.RpcMethodHandler[Any, Any]":  # noqa: ANN401
+        coders = {
+            "request_deserializer": _parser(handler.request_deserializer),
+            "response_serializer": handler.response_serializer,
+        }
+        if handler.request_streaming:
+            stream = self._stream(method, handler.stream_stream)
+            return grpc.stream_stream_rpc_method_handler(stream, **coders)
+        if handler.response_streaming:
+            many = self._one_request(method, handler.unary_stream)
+            return grpc.unary_stream_rpc_method_handler(many, **coders)
+        one = self._one_request(method, handler.unary_unary)
+        return grpc.unary_unary_rpc_method_handler(one, **coders)
+
+    def _one_request(self, method: str, behaviour: Behaviour) -> Behaviour:
+        async def checked(request: object, context: Context) -> object:
+            if request is MALFORMED:
+                await self._refuse(method, context)
+            return await behaviour(request, context)
+
+        return checked
+
+    def _stream(self, method: str, behaviour: Behaviour) -> Behaviour:
+        async def checked(requests: AsyncIterator[object], context: Context) -> AsyncGenerator[Any]:
+            async with aclosing(behaviour(parsed(requests, context), context)) as responses:
+                async for response in responses:
+                    yield response
+
+        async def parsed(
+            requests: AsyncIterator[object], context: Context
+        ) -> AsyncGenerator[object]:
+            async for request in requests:
+                if request is MALFORMED:
+                    await self._refuse(method, context)
+                yield request
+
+        return checked
+
+    async def _refuse(self, method: str, context: Context) -> None:
+        self._log.note(method)
+        await context.abort_with_status(_STATUS)
+
+
+_STATUS = status_of(
+    InvalidField(
+        "the request is no valid protobuf message of this call. Generate the stubs of your client "
+        "from the service's proto file, and send its bytes unchanged.",
+        field_name="request",
+    )
+)
+
+
+class _Log:
+    """Tells of malformed requests, and of how many there were since it last did."""
+
+    def __init__(self) -> None:
+        self._told_at = -math.inf
+        self._untold = 0
+
+    def note(self, method: str) -> None:
+        self._untold += 1
+        now = asyncio.get_running_loop().time()
+        if now - self._told_at < QUIET_S:
+            return
+        log.warning("malformed request refused", method=method, requests=self._untold)
+        self._told_at, self._untold = now, 0
+
+
+def _is_implemented(handler: Any) -> bool:  # noqa: ANN401
+    behaviours = (handler.unary_unary, handler.unary_stream, handler.stream_stream)
+    return any(map(inspect.iscoroutinefunction, behaviours)) or any(
+        map(inspect.isasyncgenfunction, behaviours)
+    )
+
+
+def _parser(parse: Callable[[bytes], object]) -> Callable[[bytes], object]:
+    def parsed(raw: bytes) -> object:
+        try:
+            return parse(raw)
+        except Exception:  # noqa: BLE001  # whatever a parser raises, it is of these bytes
+            return MALFORMED
+
+    return parsed
