@@ -17,7 +17,8 @@ health=500        /health: status 500; also junk (no JSON), unhealthy (200, and 
                   unloaded (200, model_loaded false), redirect (to itself), endless (a body)
 ignore=term       ignores SIGTERM from the start; term,int: SIGINT as well
 child=group       forks a grandchild that waits for ever, in its group; setsid: in a session
-                  of its own; bare: in its group, a program with an empty environment
+                  of its own; bare: in its group, a program with an empty environment that holds
+                   neither the log nor the working directory
 child_port=1      it keeps the listening socket (unless it is bare); child_ignore=term: ignores that
 tell=PATH         when it is up writes its port and its grandchild's pid into that FIFO
 log=N             writes N bytes of lines to stderr when it is up; plain=1: any GET gets 200, `ok`
@@ -182,6 +183,9 @@ class Server:
         if "child_port" not in self.flags:
             listener.close()
         if kind == "bare":
+            os.chdir("/")
+            for descriptor in range(3):
+                os.dup2(os.open(os.devnull, os.O_RDWR), descriptor)
             os.execve("/bin/sleep", ["sleep", "1000000"], {})
         os.close(told)
         wait_for_ever()

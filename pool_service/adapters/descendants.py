@@ -1,9 +1,9 @@
 """Finds and ends what a process left behind: its group, its session, and whatever left both.
 
 A process is taken for a descendant only on proof: it carries the nonce in its environment,
-or it is in a group or session that is known to be the same as ever, because it still has a
-member that was known before or carries the nonce (a number of a group is not used again
-while it has one).
+it holds what only a server gets (`tied.py`), or it is in a group or session that is known to be
+the same as ever, because it still has a member that was known before or is proven (a number of a
+group is not used again while it has one).
 """
 
 import asyncio
@@ -12,6 +12,7 @@ import os
 import signal
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
+from pathlib import Path
 
 import psutil
 import structlog
@@ -25,6 +26,7 @@ from pool_service.adapters.identity import (
     variable_of,
 )
 from pool_service.adapters.launch import NONCE_VARIABLE
+from pool_service.adapters.tied import tied_to
 from pool_service.core.types import Identity
 
 _log = structlog.get_logger(__name__)
@@ -40,13 +42,16 @@ _PACE = 0.01
 class Family:
     """What is known of a process's descendants: whose, by which nonce, and the proven ones.
 
-    leader_pid: None where it is not known; others: pids that are certainly no descendants.
+    leader_pid: None where it is not known; others: pids that are certainly no descendants; log,
+    work_dir: its own, None where they are not known.
     """
 
     leader_pid: int | None
     nonce: str
     members: frozenset[Identity] = frozenset()
     others: frozenset[int] = frozenset()
+    log: Path | None = None
+    work_dir: Path | None = None
 
 
 def members_of(leader: Identity) -> frozenset[Identity]:
@@ -64,7 +69,8 @@ def group_members(leader_pid: int) -> frozenset[Identity]:
 def survivors(family: Family) -> frozenset[Identity]:
     """Every proven descendant that is alive. Blocking: some microseconds for each process."""
     found = carriers({family.nonce}, family.others)
-    known = family.members | found.get(family.nonce, frozenset())
+    tied = tied_to(family.log, family.work_dir, family.others)
+    known = family.members | found.get(family.nonce, frozenset()) | tied
     group = group_members(family.leader_pid) if family.leader_pid else frozenset[Identity]()
     return _alive(known) | (group if group & known else frozenset())
 

@@ -175,7 +175,9 @@ class LocalProcesses:
         owned = self._owned.get(identity)
         if owned is None:
             return
-        family = Family(identity.pid, owned.nonce, owned.members, self._pids_but(owned))
+        work_dir = work_dirs(self._state_dir) / owned.nonce
+        others = self._pids_but(owned)
+        family = Family(identity.pid, owned.nonce, owned.members, others, owned.log_path, work_dir)
         await end_all(self._watch, family, self._term_timeout)
         await asyncio.to_thread(self._clean_up, owned)
         self._owned.pop(identity, None)
@@ -244,7 +246,8 @@ class LocalProcesses:
 
     async def _end_kin(self, nonce: str) -> None:
         """End what descends from a process that is not there itself."""
-        await end_all(self._watch, Family(None, nonce), self._term_timeout)
+        work_dir = work_dirs(self._state_dir) / nonce
+        await end_all(self._watch, Family(None, nonce, work_dir=work_dir), self._term_timeout)
         await asyncio.to_thread(self._remove_work_dir, nonce)
 
     def _other_nonces(self, nonces: Collection[str]) -> list[str]:

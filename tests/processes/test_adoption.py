@@ -179,8 +179,9 @@ async def test_of_one_that_died_meanwhile_what_nothing_proves_is_left_alone_and_
 
 
 def bare_child(came: Path) -> str:
-    """A program without an environment, which tells its pid."""
-    return f"env -i /bin/sh -c 'echo $$ > {came}; exec /bin/sleep 1000'"
+    """A program that holds nothing of its server's, not even the environment; it tells its pid."""
+    told = f"echo $$ > {came}; cd /; exec /bin/sleep 1000"
+    return f"env -i /bin/sh -c '{told}' > /dev/null 2>&1"
 
 
 async def end_of_reaped(bench: Bench, launch_plan: LaunchPlan, identity: Identity) -> None:
