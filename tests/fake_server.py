@@ -14,7 +14,9 @@ die=CODE          exits with CODE instead of binding; say=TEXT goes to stderr be
 exit_after=S      exits by itself with code 0, S seconds after it is up
 bind=never        never binds; silent: binds, accepts, and never answers
 health=500        /health: status 500; also junk (no JSON), unhealthy (200, and says so),
-                  unloaded (200, model_loaded false), redirect (to itself), endless (a body)
+                  unloaded (200, model_loaded false), redirect (to itself), endless (a body),
+                  interim (an endless run of them); after=S: only S seconds after it is up
+closes=S          closes its listener S seconds after it is up, and lives on
 ignore=term       ignores SIGTERM from the start; term,int: SIGINT as well
 child=group       forks a grandchild that waits for ever, in its group; setsid: in a session
                   of its own; bare: in its group, a program with an empty environment that holds
@@ -127,6 +129,9 @@ class Server:
             reader = os.open(self.flags["tell"], os.O_WRONLY | os.O_CREAT, 0o600)
             os.write(reader, f"{port} {child_pid}\n".encode())
             os.close(reader)
+        if "closes" in self.flags:
+            # As a closed descriptor alone would not: the wait for it is over, too.
+            threading.Timer(float(self.flags["closes"]), listener.shutdown, (2,)).start()
         if "exit_after" in self.flags:
             threading.Timer(float(self.flags["exit_after"]), os._exit, (0,)).start()
         self.accept_until_signalled(listener)
@@ -235,7 +240,13 @@ class Server:
     def accept_until_signalled(self, listener: socket.socket) -> None:
         both = [listener.fileno(), self.wake_reader]
         while self.wake_reader not in select.select(both, [], [])[0]:
-            connection, _ = listener.accept()
+            try:
+                connection, _ = listener.accept()
+            except OSError:
+                # It was closed; what is at work goes on until a signal.
+                listener.close()
+                select.select([self.wake_reader], [], [])
+                break
             # As asyncio does: what is small goes at once.
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             threading.Thread(target=self.serve, args=(connection,), daemon=True).start()
@@ -280,12 +291,17 @@ class Server:
 
     def health(self, connection: socket.socket) -> None:
         kind = self.flags.get("health", "")
+        if time.time() - self.loaded_at < float(self.flags.get("after", "0")):
+            kind = ""
         with self.engine if "works" in self.flags else contextlib.nullcontext():
             pass
         if kind == "junk":
             send(connection, 200, b"\xff\x00 no JSON {", "application/json")
         elif kind == "redirect":
             send(connection, 307, b"", "text/plain", "location: /health\r\n")
+        elif kind == "interim":
+            while True:
+                connection.sendall(b"HTTP/1.1 100 Continue\r\n\r\n" * 200)
         elif kind == "endless":
             send_head(connection, 200, "application/json", "")
             while True:

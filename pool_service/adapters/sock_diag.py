@@ -5,6 +5,7 @@ where there is much memory, against a twentieth of one. Who would get a connecti
 address is told in three microseconds (`ListenerQuestion`).
 """
 
+import contextlib
 import errno
 import os
 import socket
@@ -119,6 +120,9 @@ class ListenerQuestion:
         self._netlink: socket.socket | None = None
         self._one_at_a_time = threading.Lock()
         self._sequence = 0
+        # Now, so that it is there where descriptors are short later.
+        with contextlib.suppress(OSError):
+            self._open()
 
     def inode_at(self, host: str, port: int) -> int | None:
         """Return the inode of the socket that listens there; None: none does.
@@ -142,17 +146,23 @@ class ListenerQuestion:
         self.close()
 
     def _ask(self, host: str, port: int) -> int | None:
-        if self._netlink is None:
-            family = getattr(socket, "AF_NETLINK", -1)
-            self._netlink = socket.socket(family, socket.SOCK_RAW, _NETLINK_SOCK_DIAG)
-            self._netlink.settimeout(_ANSWER_TIMEOUT_S)
+        netlink = self._netlink or self._open()
         self._sequence = (self._sequence + 1) & 0xFFFFFFFF
-        self._netlink.send(exact_request(host, port, self._sequence))
+        netlink.send(exact_request(host, port, self._sequence))
         while True:
-            told = self._netlink.recv(_LARGEST)
+            told = netlink.recv(_LARGEST)
             # An answer to an earlier question, which was given up, is none to this.
             if len(told) >= _HEADER.size and _HEADER.unpack_from(told)[3] == self._sequence:
                 return _inode_of(told)
+
+    def _open(self) -> socket.socket:
+        netlink = socket.socket(
+            getattr(socket, "AF_NETLINK", -1), socket.SOCK_RAW, _NETLINK_SOCK_DIAG
+        )
+        # The kernel answers before the question returns.
+        netlink.settimeout(0)
+        self._netlink = netlink
+        return netlink
 
 
 def _inode_of(told: bytes) -> int | None:

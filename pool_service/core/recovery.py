@@ -50,7 +50,7 @@ class Recovery(Reloading):
         if is_double:
             # The service died between the writes by which one takes the other's place.
             self._forget(server)
-        elif server.phase in life.WITHOUT_PROCESS:
+        elif server.phase in life.WITHOUT_PROCESS or _went_aside(server):
             self._restore(server, now)
         else:
             self._adopt(server, now)
@@ -179,3 +179,8 @@ class Recovery(Reloading):
         if not self._unsettled:
             self._unsettled = None
             self._out.append(RecoveryEnded())
+
+
+def _went_aside(server: Server) -> bool:
+    """Whether it is what was left to a model whose process goes on aside: it has none itself."""
+    return server.phase in life.LEAVING and server.plan is None and server.identity is None

@@ -6,7 +6,7 @@
 
 One watcher runs along for the life of one service. While it does:
 - Watch's revisions rise by one;
-- a model's next process is not there before the last one is gone.
+- a model's next process is not there before the last one is gone, or goes on aside.
 `check`, when the service has come to rest:
 - the replay of Watch equals List;
 - no process of the pool that List does not show, and one at most for each model;
@@ -358,6 +358,7 @@ class Invariants:
     def _take(self, server: pb.Server, revision: int, now: float) -> None:
         self._servers[server.model] = server
         self._seen.append(Seen(now, revision, server, removed=False))
+        self._go_aside(server)
         before = self._processes.get(server.model)
         if server.pid and (before is None or before.pid != server.pid):
             if before is not None and runs(before):
@@ -366,6 +367,13 @@ class Invariants:
                 self._processes[server.model] = psutil.Process(server.pid)
             except psutil.Error:
                 self._processes.pop(server.model, None)
+
+    def _go_aside(self, server: pb.Server) -> None:
+        """One that serves no longer goes on under a name of its own, and its model's is free."""
+        served = server.model.removesuffix(f" (generation {server.generation})")
+        before = self._processes.get(served)
+        if served != server.model and before is not None and before.pid == server.pid:
+            self._processes[server.model] = self._processes.pop(served)
 
 
 def _lasting(server: pb.Server) -> str:

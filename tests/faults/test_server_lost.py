@@ -1,0 +1,227 @@
+"""A server lives and serves what it has begun, but no longer has what it was handed out with."""
+
+import os
+import signal
+import socket
+import threading
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from urllib.parse import urlsplit
+
+import pytest
+
+from pool_service.v1 import pool_service_pb2 as pb
+from pool_service_client import Server
+from tests.faults.asking import Stream, complete
+from tests.faults.conftest import Service, Start
+from tests.faults.table import Recovery
+
+LOOKS_SELDOM = "[service]\npulse_interval = 1000\n"
+LOOKS_OFTEN = "[service]\npulse_interval = 0.4\npulse_limit = 3\n[defaults]\nprobe_timeout = 1\n"
+
+
+class Stranger(BaseHTTPRequestHandler):
+    """Answers everything as if it were well."""
+
+    asked: list[str]
+
+    def do_GET(self) -> None:
+        self.asked.append(self.path)
+        self.send_response(200)
+        self.send_header("Content-Length", "2")
+        self.end_headers()
+        self.wfile.write(b"ok")
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@contextmanager
+def stranger(port: int) -> Iterator[list[str]]:
+    """Another program on this port; what it was asked."""
+    asked: list[str] = []
+    handler = type("Handler", (Stranger,), {"asked": asked})
+    with HTTPServer(("127.0.0.1", port), handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            yield asked
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+def refuses(server: Server) -> bool:
+    url = urlsplit(server.endpoint)
+    with socket.socket() as peer:
+        return peer.connect_ex((url.hostname, url.port)) != 0
+
+
+def is_healthy(server: Server) -> bool:
+    with urllib.request.urlopen(f"{server.endpoint}/health") as response:
+        return bool(response.status == 200)
+
+
+def until_it_refuses(server: Server) -> None:
+    while not refuses(server):
+        time.sleep(0.01)
+
+
+def the_next_comes_and_the_stream_is_whole(
+    service: Service, recovered: Recovery, runtime_model: str, tokens: int
+) -> None:
+    """While a stream runs somebody else sends SIGTERM, as earlyoom or a person does."""
+    first = service.pool.ensure("m", runtime_model=runtime_model).server
+    stream = Stream(first, tokens)
+    os.kill(first.pid, signal.SIGTERM)
+    until_it_refuses(first)
+    with recovered.measured():
+        again = service.pool.ensure("m").server
+        assert is_healthy(again)
+    assert again.generation == first.generation + 1
+    assert stream.is_running, "the next was there before the stream had ended"
+    shown = {server.model: server for server in service.pool.list()}
+    aside = shown["m (generation 1)"]
+    assert (aside.pid, aside.endpoint) == (first.pid, "")
+    assert stream.is_whole()
+    service.invariants.wait_removed("m (generation 1)")
+    assert [server.pid for server in service.pool.list()] == [again.pid]
+
+
+@pytest.mark.timeout(120)
+@pytest.mark.fault("SIGTERM from outside while a stream runs")
+def test_of_a_server_that_drains_by_itself_nobody_is_given_the_endpoint(
+    fake: Start, recovered: Recovery
+) -> None:
+    service = fake(LOOKS_SELDOM)
+    the_next_comes_and_the_stream_is_whole(service, recovered, "x?tokens=100&delay=0.1", 100)
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.fault("SIGTERM from outside while a stream runs")
+def test_a_vllm_mlx_that_drains_by_itself_is_replaced_at_once_and_its_stream_ends_whole(
+    real: Start, tiny: str, recovered: Recovery
+) -> None:
+    service = real(LOOKS_SELDOM)
+    the_next_comes_and_the_stream_is_whole(service, recovered, tiny, LONG_ANSWER)
+
+
+LONG_ANSWER = 4000
+"""Tokens: so many that the next generation is READY before."""
+
+
+@pytest.mark.timeout(120)
+@pytest.mark.fault("another program takes the port of a server that drains")
+def test_a_stranger_on_a_lost_port_is_neither_handed_out_nor_asked(fake: Start) -> None:
+    service = fake(LOOKS_OFTEN)
+    first = service.pool.ensure("m", runtime_model="x?tokens=50&delay=0.1").server
+    stream = Stream(first, 50)
+    os.kill(first.pid, signal.SIGTERM)
+    until_it_refuses(first)
+    with stranger(urlsplit(first.endpoint).port or 0) as asked:
+        again = service.pool.ensure("m").server
+        assert again.endpoint != first.endpoint
+        assert complete(again, tokens=3) == 3
+        assert stream.is_whole()
+        service.invariants.wait_removed("m (generation 1)")
+    assert asked == []
+
+
+@pytest.mark.timeout(120)
+@pytest.mark.fault("closes its listener and lives on; nobody asks for it")
+def test_who_holds_a_server_that_closes_its_listener_is_told_and_gets_the_next(
+    fake: Start, recovered: Recovery
+) -> None:
+    service = fake(LOOKS_SELDOM)
+    with service.pool.hold("m", runtime_model="x?closes=1.5") as held:
+        first = held.ready()
+        until_it_refuses(first)
+        with recovered.measured():
+            service.invariants.wait_for("m", pb.SERVER_STATE_STARTING, service.invariants.revision)
+    gone = service.invariants.wait_removed("m (generation 1)").server
+    assert gone.last_exit.cause == pb.EXIT_CAUSE_WEDGED
+
+
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize("kind", ["500", "503", "unhealthy", "unloaded", "redirect", "junk"])
+@pytest.mark.fault("READY, then sick for good: 500, 503, unhealthy, unloaded, a redirect, junk")
+def test_a_server_that_falls_sick_for_good_is_replaced(
+    fake: Start, recovered: Recovery, kind: str
+) -> None:
+    service = fake(LOOKS_OFTEN)
+    first = service.pool.ensure("m", runtime_model=f"x?health={kind}&after=1").server
+    with recovered.measured():
+        failed = service.invariants.wait_for("m", pb.SERVER_STATE_FAILED).server
+        assert "unhealthy" in failed.detail
+        again = service.pool.ensure("m", runtime_model="x").server
+    assert again.pid != first.pid
+    service.invariants.wait_removed("m (generation 1)")
+
+
+@pytest.mark.timeout(120)
+@pytest.mark.fault("sick while it streams")
+def test_a_server_that_is_sick_in_the_middle_of_a_stream_is_not_cut(fake: Start) -> None:
+    service = fake(LOOKS_OFTEN)
+    first = service.pool.ensure("m", runtime_model="x?health=500&after=1&delay=0.1").server
+    stream = Stream(first, 60)
+    assert stream.is_whole()
+
+
+@pytest.mark.timeout(120)
+@pytest.mark.fault("READY, then an endless run of interim answers, or of a body")
+def test_a_health_answer_without_end_holds_up_nobody(fake: Start) -> None:
+    service = fake(LOOKS_OFTEN)
+    for kind in ("interim", "endless"):
+        service.pool.ensure(kind, runtime_model=f"x?health={kind}&after=0.5")
+    slowest = 0.0
+    for number in range(5):
+        time.sleep(0.3)
+        began = time.monotonic()
+        service.pool.list()
+        service.pool.ensure(f"other{number}", runtime_model="x")
+        slowest = max(slowest, time.monotonic() - began)
+    assert slowest < 10.0
+
+
+@pytest.mark.timeout(120)
+@pytest.mark.fault("the service is killed while one goes on aside")
+def test_a_service_that_is_killed_while_one_goes_on_aside_drains_it_and_keeps_the_other(
+    fake: Start,
+) -> None:
+    service = fake(LOOKS_SELDOM)
+    first = service.pool.ensure("m", runtime_model="x?tokens=80&delay=0.1").server
+    stream = Stream(first, 80)
+    os.kill(first.pid, signal.SIGTERM)
+    until_it_refuses(first)
+    again = service.pool.ensure("m").server
+    service.running.process.kill()
+    service.running.process.wait()
+    successor = fake(LOOKS_SELDOM)
+    shown = {server.model: server.pid for server in successor.pool.list()}
+    assert shown["m (generation 1)"] == first.pid
+    assert successor.pool.ensure("m").server.pid == again.pid
+    assert stream.is_whole()
+    successor.invariants.wait_removed("m (generation 1)")
+
+
+@pytest.mark.timeout(120)
+@pytest.mark.fault("its listener is lost while no service is there")
+def test_what_lost_its_listener_while_no_service_was_there_is_not_waited_for(
+    fake: Start, recovered: Recovery
+) -> None:
+    service = fake(LOOKS_SELDOM)
+    first = service.pool.ensure("m", runtime_model="x?tokens=80&delay=0.1").server
+    stream = Stream(first, 80)
+    service.running.process.kill()
+    service.running.process.wait()
+    os.kill(first.pid, signal.SIGTERM)
+    until_it_refuses(first)
+    successor = fake(LOOKS_SELDOM)
+    with recovered.measured():
+        again = successor.pool.ensure("m", runtime_model="x").server
+    assert again.pid != first.pid
+    assert stream.is_whole()
+    successor.invariants.wait_removed("m (generation 1)")
