@@ -100,8 +100,15 @@ class Processes(Protocol):
     async def last_lines(self, log_path: str) -> tuple[str, ...]:
         """What a process wrote last, oldest line first; nothing if that cannot be read."""
 
-    async def sweep(self, identity: Identity) -> None:
-        """After its exit: end what it left behind; returns when all of it is gone."""
+    async def sweep(self, identity: Identity, endpoint: str = "", drain_time: float = 0.0) -> bool:
+        """After its exit: end what it left behind; returns when all of it is gone.
+
+        What works on requests, at the process's endpoint, has `drain_time` seconds to finish
+        them before it gets a signal. True: some of it had to be killed.
+        """
+
+    def hurry(self, identity: Identity) -> None:
+        """Let a sweep of it that is under way wait for no request any longer."""
 
 
 class Standbys(Protocol):

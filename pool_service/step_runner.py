@@ -45,6 +45,7 @@ class StepRunner:
             steps.CheckUse: self._check_use,
             steps.SendSignal: self._send_signal,
             steps.Sweep: self._sweep,
+            steps.HurrySweep: self._hurry_sweep,
             steps.Adopt: self._adopt,
             steps.TakePulse: self._take_pulse,
             steps.ReadLog: self._read_log,
@@ -141,8 +142,11 @@ class StepRunner:
         await self._processes.signal(command.identity, command.stop)
 
     async def _sweep(self, command: steps.Sweep) -> steps.ServerEvent:
-        await self._processes.sweep(command.identity)
-        return steps.Swept(command.model, command.generation)
+        killed = await self._processes.sweep(command.identity, command.endpoint, command.drain_time)
+        return steps.Swept(command.model, command.generation, killed)
+
+    async def _hurry_sweep(self, command: steps.HurrySweep) -> None:
+        self._processes.hurry(command.identity)
 
     async def _adopt(self, command: steps.Adopt) -> steps.ServerEvent:
         process = await self._processes.adopt(command.server)

@@ -18,6 +18,7 @@ health=500        /health: status 500; also junk (no JSON), unhealthy (200, and 
                   interim (an endless run of them); after=S: only S seconds after it is up
 closes=S          closes its listener S seconds after it is up, and lives on
 ignore=term       ignores SIGTERM from the start; term,int: SIGINT as well
+cuts=1            at SIGTERM ends at once, whatever it works on
 child=group       forks a grandchild that waits for ever, in its group; setsid: in a session
                   of its own; bare: in its group, a program with an empty environment that holds
                    neither the log nor the working directory
@@ -200,7 +201,9 @@ class Server:
         os.set_blocking(self.wake_writer, False)
         signal.set_wakeup_fd(self.wake_writer)
         for number in (signal.SIGTERM, signal.SIGINT):
-            if signal.getsignal(number) is not signal.SIG_IGN:
+            if number == signal.SIGTERM and "cuts" in self.flags:
+                signal.signal(number, signal.SIG_DFL)
+            elif signal.getsignal(number) is not signal.SIG_IGN:
                 signal.signal(number, lambda number, frame: None)
 
     def take_signal(self) -> None:

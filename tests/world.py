@@ -11,6 +11,7 @@ and, in `World.records`, what of the first one's records had reached the disk.
 
 import asyncio
 from collections.abc import Awaitable, Callable, Collection, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
@@ -106,6 +107,9 @@ class Script:
     listens: bool = True
     moves: bool = True
     sweep: When = 0.0
+    kin_busy: When = 0.0
+    kin_killed: bool = False
+    drains: bool = True
     log: When = 0.0
     adopt: When = 0.0
     forks: bool = False
@@ -238,6 +242,7 @@ class World:
         self.processes: dict[Identity, Process] = {}
         self._scripts: dict[str, list[Script]] = {}
         self._prepared: dict[str, int] = {}
+        self._sweeps: dict[Identity, asyncio.Future[None]] = {}
         self._spawning: set[str] = set()
 
     # --- what a test says and asks ----------------------------------------------------
@@ -296,6 +301,7 @@ class World:
             health_path="/health",
             served_model_name=f"served/{model}",
             nonce=f"{model}-{generation}",
+            drains=script.drains,
         )
 
     # --- Memory ---------------------------------------------------------------------------
@@ -399,15 +405,25 @@ class World:
         await self._run("last_lines", process, process.script.log)
         return (f"{log_path}: still loading",)
 
-    async def sweep(self, identity: Identity) -> None:
+    async def sweep(self, identity: Identity, endpoint: str = "", drain_time: float = 0.0) -> bool:
         process = self.processes[identity]
         if process.swept or (process.alive and not process.unwatched):
             self.violations.append(f"sweep of #{process.generation} of {process.model}")
+        script = process.script
+        waiting = asyncio.ensure_future(passes(script.kin_busy))
+        self._sweeps[identity] = waiting
         try:
-            await self._run("sweep", process, process.script.sweep)
+            await self._run("sweep", process, script.sweep)
+            with suppress(asyncio.CancelledError):
+                await asyncio.wait({waiting}, timeout=drain_time)
         finally:
+            waiting.cancel()
             process.end()
             process.swept = True
+        return script.kin_killed
+
+    def hurry(self, identity: Identity) -> None:
+        self._sweeps[identity].cancel()
 
     # --- Probe --------------------------------------------------------------------------
 

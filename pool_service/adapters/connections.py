@@ -7,6 +7,7 @@ client is gone. Blocking: for a worker thread.
 
 import contextlib
 import os
+import sys
 import time
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
@@ -54,6 +55,15 @@ def is_arriving(end: Connection) -> bool:
     The end of what the client sends counts as one byte. Pure.
     """
     return end.inode == 0 or end.unread > (end.state == CLOSE_WAIT)
+
+
+def anybody_connected(ports: Collection[int], own_pids: Collection[int]) -> bool | None:
+    """Whether others are connected on these ports; None: it cannot be told."""
+    if sys.platform == "linux":
+        # Not where netlink is forbidden, as by some sandboxes.
+        with contextlib.suppress(OSError):
+            return bool(connected(ports, own_pids))
+    return is_connected(ports, own_pids)
 
 
 def connected(ports: Collection[int], own_pids: Iterable[int]) -> tuple[Connection, ...]:

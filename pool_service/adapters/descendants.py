@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import os
 import signal
-from collections.abc import Collection, Iterable
+from collections.abc import Awaitable, Callable, Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,6 +30,9 @@ from pool_service.adapters.tied import tied_to
 from pool_service.core.types import Identity
 
 _log = structlog.get_logger(__name__)
+
+Drained = Callable[[frozenset[Identity]], Awaitable[frozenset[Identity]]]
+"""Waits for what works on requests; from those that were there to those that are left."""
 
 _LOOKS = 2
 """At those of whom nothing is certain: a parent may have ended between its fork and its turn to
@@ -122,30 +125,38 @@ def leader_among(kin: Collection[Identity]) -> Identity | None:
     return min(ranked, key=lambda rank: rank[:3])[3] if ranked else None
 
 
-async def end_all(watch: ExitWatch, family: Family, term_timeout: float) -> None:
-    """Ask each to end, after `term_timeout` seconds end it; returns when none is left.
+async def end_all(
+    watch: ExitWatch, family: Family, term_timeout: float, drained: Drained | None = None
+) -> bool:
+    """Ask each to end, after `term_timeout` seconds end it; return when none is left.
 
+    drained: returns when those that are left are to be asked. True: some had to be killed.
     One that is not ours to signal (it has changed its user) is left alone, and said so.
     """
-    left = await _look(family)
+    left = await look_for(family)
+    if left and drained is not None:
+        left = await drained(left)
     if not left:
-        return
+        return False
     _log.info("ending what a process left behind", pids=_pids(left), leader=family.leader_pid)
     asked = frozenset(i for i in left if _signalled(i, signal.SIGTERM, signal.SIGCONT))
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(term_timeout):
             await _all_gone(watch, asked)
-    untouchable = frozenset[Identity]()
-    while left := await _look(family) - untouchable:
+    untouchable = all_killed = frozenset[Identity]()
+    while left := await look_for(family) - untouchable:
         _log.warning("killing what a process left behind", pids=_pids(left))
         killed = frozenset(i for i in left if _signalled(i, signal.SIGKILL))
         untouchable |= left - killed
+        all_killed |= killed
         await _all_gone(watch, killed)
         # One that is just ending may be there still, and be waited for no longer.
         await asyncio.sleep(_PACE)
+    return bool(all_killed)
 
 
-async def _look(family: Family) -> frozenset[Identity]:
+async def look_for(family: Family) -> frozenset[Identity]:
+    """Find every proven descendant that is alive; outlasts a shortage of descriptors."""
     return await outlasting_shortage(lambda: asyncio.to_thread(survivors, family))
 
 

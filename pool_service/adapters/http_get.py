@@ -50,6 +50,31 @@ async def get(
 
     most: bytes of its body.
     """
+    request = h11.Request(method="GET", target=path, headers=_headers(host, port))
+    return await _asked(host, port, request, b"", timeout, most)
+
+
+async def post_json(
+    host: str,
+    port: int,
+    path: str,
+    body: bytes,
+    timeout: float,  # noqa: ASYNC109 - one bound over connecting, sending and reading
+) -> Answer | None:
+    """POST JSON to `path`; None if no whole answer within the bounds came within `timeout`."""
+    more = [("Content-Type", "application/json"), ("Content-Length", str(len(body)))]
+    request = h11.Request(method="POST", target=path, headers=[*_headers(host, port), *more])
+    return await _asked(host, port, request, body, timeout, MAX_BODY)
+
+
+async def _asked(
+    host: str,
+    port: int,
+    request: h11.Request,
+    body: bytes,
+    timeout: float,  # noqa: ASYNC109 - one bound over connecting, sending and reading
+    most: int,
+) -> Answer | None:
     try:
         async with asyncio.timeout(timeout):
             family = socket.AF_INET6 if ":" in host else socket.AF_INET
@@ -57,7 +82,8 @@ async def get(
             # it is so at once: whoever counts the peer's connections next does not count it.
             with socket.socket(family, socket.SOCK_STREAM) as peer, _forgotten(peer):
                 peer.settimeout(0)
-                return await _exchange(peer, host, port, path, most)
+                await asyncio.get_running_loop().sock_connect(peer, (host, port))
+                return await _exchange(peer, request, body, most)
     except (OSError, TimeoutError, h11.ProtocolError):
         return None
 
@@ -77,13 +103,13 @@ def _forgotten(peer: socket.socket) -> Iterator[None]:
 
 
 async def _exchange(
-    peer: socket.socket, host: str, port: int, path: str, most: int
+    peer: socket.socket, request: h11.Request, body: bytes, most: int
 ) -> Answer | None:
     loop = asyncio.get_running_loop()
     connection = h11.Connection(h11.CLIENT)
-    await loop.sock_connect(peer, (host, port))
     _open_ports.add(peer.getsockname()[1])
-    await loop.sock_sendall(peer, _request(connection, host, port, path))
+    parts = (request, h11.Data(data=body), h11.EndOfMessage())
+    await loop.sock_sendall(peer, b"".join(connection.send(part) or b"" for part in parts))
     answer = _Reading(connection, most)
     reads, data = 0, b""
     while (whole := answer.read_on()) is None:
@@ -137,13 +163,11 @@ class _Reading:
         return None
 
 
-def _request(connection: h11.Connection, host: str, port: int, path: str) -> bytes:
+def _headers(host: str, port: int) -> list[tuple[str, str]]:
     authority = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-    headers = [
+    return [
         ("Host", authority),
         ("Accept", "application/json"),
         ("User-Agent", "pool-service"),
         ("Connection", "close"),
     ]
-    request = h11.Request(method="GET", target=path, headers=headers)
-    return (connection.send(request) or b"") + (connection.send(h11.EndOfMessage()) or b"")

@@ -1,5 +1,6 @@
 """Writes down how one model's process is started: pure, from template and names."""
 
+import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -42,6 +43,12 @@ def filled(command: Sequence[str], names: Names) -> tuple[str, ...]:
         "port": names.port,
     }
     return tuple(_PLACEHOLDER.sub(lambda match: values[match[1]], part) for part in command)
+
+
+def filled_json(template: str, names: Names) -> str:
+    """JSON with its placeholders replaced, which stand within its texts."""
+    escaped = (json.dumps(name)[1:-1] for name in (names.model, names.runtime_model, names.port))
+    return filled((template,), Names(*escaped))[0]
 
 
 def with_options(

@@ -20,6 +20,7 @@ from pool_service.adapters.http_get import get
 from pool_service.adapters.identity import is_alive, member_pids
 from pool_service.adapters.listeners import TcpSocket, listeners, seen_listeners
 from pool_service.adapters.ownership import Ownership
+from pool_service.adapters.ready_request import is_loaded
 from pool_service.adapters.ready_signs import ReadySigns
 from pool_service.adapters.use_look import use_of
 from pool_service.core.activity import Activity
@@ -57,6 +58,7 @@ class HttpProbe:
     ) -> str | Unready:
         """Wait until this very process listens and answers healthy; see the port."""
         search, sign = _Search(identity, plan.port), self._signs.of(identity)
+        loaded = again or not plan.ready_path
         while True:
             candidates = await asyncio.to_thread(search.look)
             if candidates is None:
@@ -65,7 +67,10 @@ class HttpProbe:
                 return Unready.LOST
             for listener in await _healthy(candidates, plan.health_path, probe_timeout):
                 if await asyncio.to_thread(self._is_proven, search, identity, listener):
-                    return listener.url
+                    if loaded:
+                        return listener.url
+                    # What takes minutes: it is proven anew afterwards.
+                    loaded = await is_loaded(listener.url, plan)
             await _pause(search.pace(), sign)
 
     def _is_proven(self, search: "_Search", identity: Identity, listener: TcpSocket) -> bool:

@@ -14,7 +14,7 @@ import shutil
 import signal
 import subprocess
 from collections.abc import Callable, Collection
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -32,6 +32,7 @@ from pool_service.adapters.diagnosis import Diagnose, diagnose_exit
 from pool_service.adapters.exits import End, ExitWatch, exit_watch, gone, outlasting_shortage
 from pool_service.adapters.identity import identity_of, is_alive
 from pool_service.adapters.launch import launch, work_dirs
+from pool_service.adapters.lingering import Lingering
 from pool_service.adapters.logs import LogStore, last_lines
 from pool_service.adapters.oom import KILLED_FOR_MEMORY
 from pool_service.adapters.proof import is_of_pool
@@ -61,7 +62,8 @@ class _Owned:
     """A process from its spawn or its adoption to the end of its sweep.
 
     kind: of its runtime; log_path: None where it is not known; popen: of one that was
-    started here; is_proven: it is certain that it is, or was, of this pool, and so its group.
+    started here; is_proven: it is certain that it is, or was, of this pool, and so its group;
+    hurried: its sweep is to wait for no request any longer.
     """
 
     identity: Identity
@@ -72,6 +74,7 @@ class _Owned:
     is_proven: bool = True
     members: frozenset[Identity] = frozenset()
     report: ExitReport | None = None
+    hurried: asyncio.Event = field(default_factory=asyncio.Event)
 
 
 class LocalProcesses:
@@ -170,17 +173,25 @@ class LocalProcesses:
         """What a process wrote last; see the port."""
         return await asyncio.to_thread(last_lines, Path(log_path))
 
-    async def sweep(self, identity: Identity) -> None:
-        """End what the process left behind, in its group or not, and remove its directory."""
+    async def sweep(self, identity: Identity, endpoint: str = "", drain_time: float = 0.0) -> bool:
+        """End what the process left behind, in its group or not; see the port."""
         owned = self._owned.get(identity)
         if owned is None:
-            return
+            return False
         work_dir = work_dirs(self._state_dir) / owned.nonce
         others = self._pids_but(owned)
         family = Family(identity.pid, owned.nonce, owned.members, others, owned.log_path, work_dir)
-        await end_all(self._watch, family, self._term_timeout)
+        drained = Lingering(family, endpoint, drain_time, owned.hurried).drained
+        killed = await end_all(self._watch, family, self._term_timeout, drained)
         await asyncio.to_thread(self._clean_up, owned)
         self._owned.pop(identity, None)
+        return killed
+
+    def hurry(self, identity: Identity) -> None:
+        """Let its sweep wait for no request any longer; see the port."""
+        owned = self._owned.get(identity)
+        if owned is not None:
+            owned.hurried.set()
 
     def _pids_but(self, owned: _Owned) -> frozenset[int]:
         """The other servers that were started here: until one is reaped its pid is its own."""

@@ -138,6 +138,7 @@ def _from_server(server: Server) -> dict[str, Any]:
         "retry_at": _from_number(server.retry_at),
         "failure": _from_error(server.failure),
         "spared_until": _from_number(server.spared_until),
+        "drain_by": _from_number(server.drain_by),
         "expected": server.expected,
         "peak": server.peak,
         "serves": server.serves,
@@ -179,6 +180,8 @@ def _from_plan(plan: LaunchPlan | None) -> dict[str, Any] | None:
         "kind": plan.kind,
         "use": _from_use(plan.use),
         "drains": plan.drains,
+        "ready_path": plan.ready_path,
+        "ready_body": plan.ready_body,
     }
 
 
@@ -258,6 +261,7 @@ def _to_server(model: str, value: object) -> Server:
         retry_at=of.number("retry_at"),
         failure=of.optional("failure", _to_error),
         spared_until=of.number("spared_until"),
+        drain_by=of.optional("drain_by", to_number),
         expected=of.optional("expected", to_count) or 0,
         peak=of.optional("peak", to_count) or 0,
         serves=of.optional("serves", to_text) or "",
@@ -304,6 +308,8 @@ def _to_plan(value: object) -> LaunchPlan:
         use=of.optional("use", _to_use) or UseSignals(),
         # Earlier services did not say.
         drains=kind == "vllm-mlx" if drains is None else drains,
+        ready_path=of.optional("ready_path", to_text) or "",
+        ready_body=of.optional("ready_body", to_text) or "",
     )
 
 

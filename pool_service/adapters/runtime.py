@@ -26,6 +26,7 @@ from pool_service.adapters.launch_plan import (
     check_directory,
     check_names,
     filled,
+    filled_json,
     kind_of,
     option_value,
     takes_port,
@@ -60,7 +61,9 @@ class RuntimeOptions:
     {runtime_model}, {port} and {model}; kind: None is told by the program's name;
     health_path: answers 200 when the model is loaded; served_model_name: what requests must
     name, None is the model for vllm-mlx and the runtime model for others; provision: install
-    vllm-mlx at the first need; environment: variables that servers get besides; drains: it
+    vllm-mlx at the first need; environment: variables that servers get besides; ready_path:
+    must answer 200 to a POST of ready_body before it is ready, empty if nothing must; busy_path:
+    tells busy_values, which add up to the requests in flight, empty if nothing does; drains: it
     finishes what is in flight after SIGTERM, None is whether its kind is known to;
     allowed_hosts: names besides loopback by which a vllm-mlx may be called;
     trusted_directories: files below them count though others can write them.
@@ -73,6 +76,10 @@ class RuntimeOptions:
     served_model_name: str | None = None
     provision: bool = False
     environment: tuple[tuple[str, str], ...] = ()
+    ready_path: str = ""
+    ready_body: str = ""
+    busy_path: str = ""
+    busy_values: tuple[str, ...] = ()
     drains: bool | None = None
     allowed_hosts: tuple[str, ...] = ()
     trusted_directories: tuple[Path, ...] = ()
@@ -279,13 +286,16 @@ class CommandRuntime:
             kind=self.kind,
             use=self._use_signals(command, version),
             drains=options.effective_drains,
+            ready_path=options.ready_path,
+            ready_body=filled_json(options.ready_body, names),
         )
 
     def _use_signals(self, command: Sequence[str], version: str | None) -> UseSignals:
         if self.kind == "vllm-mlx":
             release = release_of(version) if version else None
             return vllm_mlx.use_signals(release, with_metrics=vllm_mlx.METRICS in command)
-        return UseSignals()
+        path, values = self._options.busy_path, self._options.busy_values
+        return UseSignals(path, values, counts_all=True) if path else UseSignals()
 
 
 def _missing() -> RuntimeUnavailable:

@@ -14,7 +14,7 @@ import time
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
-from pool_service.adapters.connections import connected, is_arriving, is_connected
+from pool_service.adapters.connections import anybody_connected, connected, is_arriving
 from pool_service.adapters.descendants import carriers
 from pool_service.adapters.health import reported_use
 from pool_service.adapters.http_get import Answer, get
@@ -131,13 +131,10 @@ def _is_connected(identity: Identity, nonce: str, port: int) -> bool | None:
     if not is_alive(identity) and len(family) == 1:
         return False
     ports = {one.port for one in listeners(family)} | ({port} - {0})
-    if sys.platform == "linux":
-        with contextlib.suppress(OSError):
-            # What left its group and session is looked for only where somebody is connected.
-            return bool(connected(ports, family)) and bool(
-                connected(ports, [*family, *_kin(nonce)])
-            )
-    return is_connected(ports, family)
+    is_busy = anybody_connected(ports, family)
+    # What left its group and session is looked for only where somebody is connected.
+    kin = set(_kin(nonce)).difference(family) if is_busy else set[int]()
+    return anybody_connected(ports, [*family, *kin]) if kin else is_busy
 
 
 def _kin(nonce: str) -> list[int]:

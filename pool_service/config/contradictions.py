@@ -5,7 +5,8 @@ from collections.abc import Collection, Iterator
 from pool_service.adapters.launch_plan import Kind, option_value
 from pool_service.adapters.vllm_mlx import CHOOSES_PORT
 from pool_service.config.problems import KeyPath, closest, key_name
-from pool_service.config.schema import DefaultsSection, RuntimeSection
+from pool_service.config.runtime_section import RuntimeSection
+from pool_service.config.schema import DefaultsSection
 from pool_service.config.sizes import human
 from pool_service.config.whole import Config
 from pool_service.core.types import Settings
@@ -16,11 +17,11 @@ Told = Iterator[tuple[str, str]]
 
 def contradictions(config: Config) -> Iterator[tuple[KeyPath, str]]:
     """The way to each key that contradicts another, and how, with the remedy."""
-    for key, what in _of_command(config.runtime, config.runtime_options.effective_kind):
+    for key, what in _of_runtime(config.runtime, config.runtime_options.effective_kind):
         yield ("runtime", key), what
     for name, section in config.runtimes.items():
         kind = config.all_runtime_options[name].effective_kind
-        for key, what in _of_command(section, kind):
+        for key, what in _of_runtime(section, kind):
             yield ("runtimes", name, key), what
     defaults = config.default_settings
     for key, what in _of_section(config, config.defaults, defaults):
@@ -33,6 +34,11 @@ def contradictions(config: Config) -> Iterator[tuple[KeyPath, str]]:
         yield ("models", name, "aliases"), what
 
 
+def _of_runtime(section: RuntimeSection, kind: Kind) -> Told:
+    yield from _of_command(section, kind)
+    yield from _of_signals(section, kind)
+
+
 def _of_command(section: RuntimeSection, kind: Kind) -> Told:
     """What of the command a runtime of this kind cannot work with."""
     if kind != "vllm-mlx":
@@ -41,6 +47,19 @@ def _of_command(section: RuntimeSection, kind: Kind) -> Told:
         yield "command", 'must tell vllm-mlx what to load: add "{runtime_model}" behind "serve"'
     if option_value(section.command, "--port") not in {"{port}", CHOOSES_PORT}:
         yield "command", 'must tell vllm-mlx its port: add "--port", "{port}"'
+
+
+def _of_signals(section: RuntimeSection, kind: Kind) -> Told:
+    """What of the keys that tell how busy it is, and whether it is ready, lacks another."""
+    for key, other in (("busy_path", "busy_values"), ("ready_path", "ready_body")):
+        if bool(getattr(section, key)) != bool(getattr(section, other)):
+            missing, there = (other, key) if getattr(section, key) else (key, other)
+            yield there, f"says nothing without {missing}; set both or neither"
+    if section.busy_path and kind == "vllm-mlx":
+        yield "busy_path", "is for other programs; vllm-mlx is asked without it, so remove it"
+    pointers = [value.startswith("/") for value in section.busy_values]
+    if any(pointers) and not all(pointers):
+        yield "busy_values", "must name either metrics or JSON pointers, since one answer is read"
 
 
 def _of_section(config: Config, section: DefaultsSection, settings: Settings) -> Told:

@@ -16,7 +16,7 @@ def recipe_of(options: RuntimeOptions, settings: Settings) -> str:
     The same over runs and whatever the order of tables. Values of variables, which can be
     secrets, are only in it as part of the digest.
     """
-    ingredients = {
+    ingredients: dict[str, object] = {
         "kind": options.effective_kind,
         "command": options.command,
         "health_path": options.health_path,
@@ -27,7 +27,13 @@ def recipe_of(options: RuntimeOptions, settings: Settings) -> str:
         "trust_remote_code": settings.trust_remote_code,
     }
     # What is newer than the recipes of servers that may run counts where it says something.
-    if options.allowed_hosts:
-        ingredients["allowed_hosts"] = options.allowed_hosts
+    since: dict[str, object] = {
+        "ready": [options.ready_path, options.ready_body],
+        "busy": [options.busy_path, *options.busy_values],
+        "drains": options.drains,
+        "allowed_hosts": options.allowed_hosts,
+    }
+    unset = (None, (), ["", ""], [""])
+    ingredients |= {name: value for name, value in since.items() if value not in unset}
     text = json.dumps(ingredients, sort_keys=True)
     return hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()[:RECIPE_DIGITS]

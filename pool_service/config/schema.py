@@ -6,15 +6,14 @@ from pathlib import Path
 from typing import Annotated
 
 import platformdirs
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
-from pool_service.adapters.runtime import RuntimeOptions
+from pool_service.config.section import Section
 from pool_service.config.sizes import Budget, LogBytes, MemoryBytes, Reserve
 from pool_service.config.values import (
     Addresses,
     Aliases,
     Arguments,
-    Command,
     Count,
     DefaultText,
     Directories,
@@ -22,17 +21,13 @@ from pool_service.config.values import (
     FewCount,
     Format,
     GroupNames,
-    HealthPath,
     HistoryLength,
-    Hosts,
     KeepAlive,
     Level,
     PositiveSeconds,
-    RuntimeKind,
     RuntimeModel,
     RuntimeReference,
     Seconds,
-    ServedName,
     Switch,
     Variables,
 )
@@ -42,7 +37,6 @@ from pool_service.core.types import Settings
 APP_NAME = "pool-service"
 
 _LIMITS = Limits()
-_RUNTIME = RuntimeOptions(data_dir=Path())
 _SETTINGS = Settings(runtime_model="")
 _OF_SETTINGS = frozenset(field.name for field in fields(Settings))
 
@@ -60,12 +54,6 @@ def _data_dir() -> Path:
         return platformdirs.user_data_path(APP_NAME)
     except RuntimeError:
         return platformdirs.site_data_path(APP_NAME)
-
-
-class Section(BaseModel):
-    """A table of the file."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class ServiceSection(Section):
@@ -224,50 +212,6 @@ class MemorySection(Section):
     )
 
 
-class RuntimeSection(Section):
-    """The program that serves models, one process for each."""
-
-    command: Command = Field(
-        default=_RUNTIME.command,
-        description="The program and its arguments, never a shell; {runtime_model}, {port} and "
-        "{model} are filled in. A program named vllm-mlx also gets the options that the pool "
-        "relies on. The default one is looked for beside the running interpreter, on PATH, "
-        "and in data_dir.",
-    )
-    kind: Annotated[RuntimeKind, DefaultText("told by the program's name")] = Field(
-        default=_RUNTIME.kind,
-        description="What the program is to be treated as: vllm-mlx, or any other program that "
-        "serves one model per process.",
-    )
-    health_path: HealthPath = Field(
-        default=_RUNTIME.health_path,
-        description="The path that answers 200 once the model is loaded.",
-    )
-    served_model_name: Annotated[
-        ServedName, DefaultText("`{model}` for vllm-mlx, `{runtime_model}` for others")
-    ] = Field(
-        default=_RUNTIME.served_model_name,
-        description="What the model field of inference requests must say; {model} and "
-        "{runtime_model} are filled in.",
-    )
-    provision: Switch = Field(
-        default=_RUNTIME.provision,
-        description="Install vllm-mlx into data_dir at the first need if it is not found, which "
-        "takes minutes and gigabytes.",
-    )
-    environment: Variables = Field(
-        default=_RUNTIME.environment,
-        description="Variables that servers get besides the harmless part of the service's own "
-        "environment (PATH, HOME, HF_*, proxies and the like).",
-    )
-    allowed_hosts: Hosts = Field(
-        default=_RUNTIME.allowed_hosts,
-        description="Names besides localhost and 127.0.0.1 by which a vllm-mlx may be called, such "
-        "as that of a reverse proxy, and whole origins of pages (app://frame). Other calls get "
-        "403, so that no web page can use a server. *: whoever calls.",
-    )
-
-
 class LogsSection(Section):
     """What servers write, kept under the state directory."""
 
@@ -306,7 +250,7 @@ class DefaultsSection(Section):
     )
     drain_timeout: Seconds = Field(
         default=_SETTINGS.drain_timeout,
-        description="How long requests in flight may go on after a server was told to stop.",
+        description="How long requests in flight may go on when a server is to stop.",
     )
     stop_timeout: PositiveSeconds = Field(
         default=_SETTINGS.stop_timeout,

@@ -6,6 +6,7 @@ another form; one that raises Flaw says what is wrong with it.
 """
 
 import contextlib
+import json
 import math
 import re
 import shlex
@@ -17,6 +18,7 @@ from typing import Annotated
 from pydantic import AfterValidator, BeforeValidator, Field
 
 from pool_service.adapters.launch_plan import Kind, Names, filled
+from pool_service.adapters.samples import is_selector
 from pool_service.core.names import model_flaw, runtime_model_flaw
 from pool_service.core.types import FOREVER, LONGEST_DURATION
 from pool_service.logging_setup import LogFormat, LogLevel
@@ -224,6 +226,26 @@ def _alias(name: str) -> str:
     return name
 
 
+def _use_value(name: str) -> str:
+    if not is_selector(name):
+        raise Flaw(
+            f"{name!a} is neither the name of a metric, such as requests_running or "
+            'requests_running{kind="chat"}, nor a JSON pointer, such as /summary/in_flight'
+        )
+    return name
+
+
+def _request_body(text: str) -> str:
+    names = Names("model", "runtime_model", "1")
+    try:
+        body = json.loads(filled((text,), names)[0])
+    except (ValueError, RecursionError) as error:
+        raise Flaw(f"is no JSON: {error}") from error
+    if not isinstance(body, dict):
+        raise ValueError  # noqa: TRY004  # what pydantic turns into its own
+    return text
+
+
 def _section_name(name: str) -> str:
     if _SECTION_NAME.fullmatch(name) is None:
         raise Flaw("the name may consist of letters and digits of ASCII and . _ -, at most 64")
@@ -337,6 +359,22 @@ HealthPath = Annotated[
     Field(strict=True, pattern=r"^/[!-~]*$"),
     Form("path of a URL", 'a path of a URL, such as "/health"'),
 ]
+UseValues = Annotated[
+    tuple[Annotated[str, Field(strict=True), AfterValidator(_use_value)], ...],
+    AfterValidator(_distinct),
+    Form(
+        "list of names",
+        'a list of metrics, such as ["requests_running"], or of JSON pointers, such as ["/busy"]',
+        _commas,
+    ),
+]
+RequestBody = Annotated[
+    str,
+    Field(strict=True),
+    AfterValidator(_request_body),
+    Form("JSON as text", 'a JSON object as text, such as \'{"model": "{runtime_model}"}\''),
+]
+Drains = Annotated[bool | None, Field(strict=True), Form("switch", "true or false", _switch)]
 ServedName = Annotated[
     Annotated[str, Field(strict=True), AfterValidator(_runtime_model)] | None,
     Form("text", "a name in quotes"),

@@ -7,16 +7,16 @@ from pydantic import Field
 
 from pool_service.adapters.runtime import RuntimeOptions
 from pool_service.config.recipe import recipe_of
+from pool_service.config.runtime_section import RuntimeSection
 from pool_service.config.schema import (
     DefaultsSection,
     GroupSection,
     LogsSection,
     MemorySection,
     ModelSection,
-    RuntimeSection,
-    Section,
     ServiceSection,
 )
+from pool_service.config.section import Section
 from pool_service.config.sizes import Share
 from pool_service.config.values import ModelName, RuntimeName, SectionName
 from pool_service.core.catalogue import Catalogue

@@ -72,11 +72,12 @@ class RuntimeModelConflict(PoolError):
 class ServerInUse(PoolError):
     """The server is in use.
 
-    requests: in flight on it, 0 if none or if they cannot be counted; holders: who holds
-    it, as each named itself.
+    requests: in flight on it, 0 if none or if they cannot be counted; counted: whether they
+    could be; holders: who holds it, as each named itself.
     """
 
     requests: int = field(kw_only=True)
+    counted: bool = field(default=True, kw_only=True)
     holders: tuple[str, ...] = field(default=(), kw_only=True)
     REASON = "SERVER_IN_USE"
 

@@ -177,6 +177,7 @@ def in_use(model: str, requests: int | None, holders: tuple[str, ...] = ()) -> S
         "drain it.",
         model=model,
         requests=requests or 0,
+        counted=requests is not None,
         holders=holders,
     )
 

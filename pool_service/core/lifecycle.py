@@ -275,7 +275,8 @@ def spared(server: Server, now: float) -> Server:
 
 def delayed(server: Server, seconds: float) -> Server:
     """The service was away for so long: its step gets the time back."""
-    return replace(server, step_deadline=server.step_deadline + seconds)
+    drain_by = None if server.drain_by is None else server.drain_by + seconds
+    return replace(server, step_deadline=server.step_deadline + seconds, drain_by=drain_by)
 
 
 def stopping(server: Server, cause: Cause, why: str = "") -> Server:
@@ -292,12 +293,14 @@ def stopping(server: Server, cause: Cause, why: str = "") -> Server:
 def signalled(server: Server, stop: StopSignal, now: float, *, in_haste: bool = False) -> Server:
     """The signal goes out; the next step is due if it does not help in time.
 
-    The drain limit is for what is in flight, so only for one that was READY. In haste
-    nothing is waited for after the first signal.
+    The drain limit is for what is in flight, so only for one that was READY, and what was
+    waited for before is part of it. In haste nothing is waited for after the first signal.
     """
     gentle = stop is StopSignal.TERMINATE
     drains = gentle and server.ready_at is not None
     limit = server.settings.drain_timeout if drains else server.settings.stop_timeout
+    if drains and server.drain_by is not None:
+        limit = max(server.drain_by - now, server.settings.stop_timeout)
     if in_haste and gentle:
         limit = min(limit, HASTE_PAUSE)
     why = "hurried" if in_haste else "did not end in time"
@@ -306,7 +309,6 @@ def signalled(server: Server, stop: StopSignal, now: float, *, in_haste: bool = 
         server,
         stop_signal=stop,
         step_deadline=now + limit,
-        endpoint="",
         detail=server.detail if server.stop_signal is stop else detail,
     )
 
@@ -324,7 +326,6 @@ def exited(server: Server, report: ExitReport, now: float) -> Server:
     return replace(
         server,
         phase=Phase.SWEEPING,
-        endpoint="",
         step_deadline=FOREVER,
         stop_cause=cause,
         detail=report.message if cause is Cause.CRASHED else server.detail,
@@ -384,6 +385,7 @@ def _without_process(server: Server) -> Server:
         endpoint="",
         stop_cause=None,
         stop_signal=None,
+        drain_by=None,
         footprint=0,
         position=0,
         progress=None,

@@ -265,6 +265,9 @@ class Machine(MakingUp):
             has_process = server.identity is not None and server.model not in self._adopting
             if server.phase is Phase.STOPPING and has_process:
                 self._signal(server, life.next_signal(server), now)
+            elif server.phase is Phase.SWEEPING and server.identity is not None:
+                hurry = steps.HurrySweep(server.named, server.generation, server.identity)
+                self._out.append(hurry)
 
         self._each(self._roster, hurry, now)
 

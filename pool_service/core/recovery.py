@@ -16,7 +16,7 @@ from pool_service.core.failures import is_crash
 from pool_service.core.limits import Limits
 from pool_service.core.reloading import Reloading
 from pool_service.core.requests import RecoveryBegan, RecoveryEnded, StraysFound
-from pool_service.core.types import Cause, Phase, Server, Settings, SpawnedProcess, StopSignal
+from pool_service.core.types import Cause, Phase, Server, Settings, SpawnedProcess
 
 SETTLED = life.WITHOUT_PROCESS | {Phase.READY, Phase.STOPPING}
 """Phases in which it is known how a server is."""
@@ -110,11 +110,11 @@ class Recovery(Reloading):
         server = replace(server, identity=identity)
         if server.phase is Phase.SWEEPING:
             self._put(server)
-            self._out.append(steps.Sweep(model, generation, identity))
+            self._out.append(steps.Sweep(model, generation, identity, server.endpoint, 0.0))
             return
         self._out.append(steps.AwaitExit(model, generation, identity))
         if server.phase is Phase.STOPPING:
-            self._signal(server, server.stop_signal or StopSignal.TERMINATE, now)
+            self._drain(server, now)
             return
         if server.ready_at is None:
             self._settle(server.model)
@@ -139,7 +139,7 @@ class Recovery(Reloading):
             )
             self._put(life.stopping(stray, Cause.ORPHANED))
             self._out.append(steps.AwaitExit(stray.model, stray.generation, identity))
-            self._signal(self._roster[stray.model], StopSignal.TERMINATE, now)
+            self._drain(self._roster[stray.model], now)
         # Not before: what is started is no stray.
         self._is_recovered = self._room_changed = True
         self._preload(set(self._catalogue.preloaded()), now)

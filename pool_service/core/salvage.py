@@ -31,6 +31,7 @@ from pool_service.core.types import (
     Cause,
     Diagnosis,
     ExitReport,
+    Identity,
     Phase,
     Server,
     SpawnedProcess,
@@ -112,7 +113,11 @@ def _swept_next(server: Server, event: object, issued: Sequence[object], now: fl
     if server.phase is not Phase.SWEEPING:
         server = life.exited(server, _report(event), now)
     sweep = steps.Sweep(server.named, server.generation, identity)
-    return Salvage(server, () if sweep in issued else (sweep,))
+    return Salvage(server, () if _sweeps(identity, issued) else (sweep,))
+
+
+def _sweeps(identity: Identity, issued: Sequence[object]) -> bool:
+    return any(isinstance(one, steps.Sweep) and one.identity == identity for one in issued)
 
 
 def _failed(server: Server, event: object) -> Salvage:
@@ -145,7 +150,7 @@ def _with_process(server: Server, breach: Breach, now: float, *, is_new: bool) -
     commands: tuple[steps.ServerCommand, ...] = (watch,) if is_new and watch not in issued else ()
     if server.phase is Phase.SWEEPING:
         sweep = steps.Sweep(server.named, server.generation, identity)
-        again = is_new and sweep not in issued
+        again = is_new and not _sweeps(identity, issued)
         return Salvage(server, (sweep,) if again else ())
     if not is_new and not breach.worn and _may_stay(server, event):
         return Salvage(server, fails=is_look(event))

@@ -123,10 +123,14 @@ class Exited:
 
 @dataclass(frozen=True, slots=True)
 class Swept:
-    """Nothing is left of the process, its group and its descendants."""
+    """Nothing is left of the process, its group and its descendants.
+
+    killed: some of them had to be ended by SIGKILL.
+    """
 
     model: str
     generation: int
+    killed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -267,12 +271,12 @@ class AwaitReady:
 
 @dataclass(frozen=True, slots=True)
 class CheckUse:
-    """Answer UseReported."""
+    """Answer UseReported. plan: None, and endpoint: empty, where they are not known."""
 
     model: str
     generation: int
     identity: Identity
-    plan: LaunchPlan
+    plan: LaunchPlan | None
     endpoint: str
     probe_timeout: float
 
@@ -289,7 +293,21 @@ class SendSignal:
 
 @dataclass(frozen=True, slots=True)
 class Sweep:
-    """End what the process left behind; answers Swept."""
+    """End what the process left behind; answers Swept.
+
+    drain_time: seconds that it has for what is in flight on it, at the process's endpoint.
+    """
+
+    model: str
+    generation: int
+    identity: Identity
+    endpoint: str = ""
+    drain_time: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class HurrySweep:
+    """Wait no longer for what is in flight on what the process left behind; nothing answers."""
 
     model: str
     generation: int
@@ -339,6 +357,7 @@ ServerCommand = (
     | CheckUse
     | SendSignal
     | Sweep
+    | HurrySweep
     | Adopt
     | TakePulse
     | ReadLog

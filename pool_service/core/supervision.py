@@ -6,7 +6,9 @@ what an earlier service left, and `Machine` the callers' side. All write the sam
 """
 
 from pool_service.core import backoff, steps
+from pool_service.core import draining as drain
 from pool_service.core import lifecycle as life
+from pool_service.core.activity import Activity
 from pool_service.core.catalogue import Catalogue
 from pool_service.core.errors import CrashLoop, PoolError
 from pool_service.core.failures import is_crash, lasting_failure, start_failure, was_killed
@@ -124,7 +126,7 @@ class Supervision(Mending):
 
     # --- ending -------------------------------------------------------------------
 
-    def _replace(self, server: Server, why: str, now: float) -> None:
+    def _replace(self, server: Server, why: str, now: float, *, at_once: bool = False) -> None:
         """End a server that serves no longer, and let its model have the next one at once.
 
         It goes on under a name of its own, for what is in flight on it to be finished, and its
@@ -135,11 +137,12 @@ class Supervision(Mending):
         model = server.model
         served = [one for one in self._others(model) if one.ready_at is not None]
         if server.serves or served or self._evictions.of(model):
-            self._stop(server, Cause.EVICTED if self._evictions.of(model) else Cause.WEDGED, now)
+            cause = Cause.EVICTED if self._evictions.of(model) else Cause.WEDGED
+            self._stop(server, cause, now, at_once=at_once)
             return
         aside = life.aside(server)
         self._stand_beside(aside)
-        self._stop(aside, Cause.WEDGED, now, why)
+        self._stop(aside, Cause.WEDGED, now, why, at_once=at_once)
         left = life.replaced(server, why, now)
         left = life.died(left, backoff.deaths(server, self._limits, now))
         self._put(left)
@@ -152,10 +155,13 @@ class Supervision(Mending):
         if (server.phase is Phase.READY or was_ready) and not self._closing:
             self._replace(server, LISTENER_LOST, now)
 
-    def _stop(self, server: Server, cause: Cause, now: float, why: str = "") -> None:
+    def _stop(
+        self, server: Server, cause: Cause, now: float, why: str = "", *, at_once: bool = False
+    ) -> None:
         """Bring it to its end from whatever phase it is in; harmless to repeat.
 
-        why: in words, where the cause alone says less.
+        why: in words, where the cause alone says less; at_once: nothing is in flight on it, as
+        was just seen, or nothing of that would ever end.
         """
         if server.phase in life.WITHOUT_PROCESS:
             if server.phase is Phase.PREPARING:
@@ -165,8 +171,50 @@ class Supervision(Mending):
             server = life.stopping(server, cause, why)
             if server.identity is None or server.model in self._adopting:
                 self._put(server)
-            else:
+            elif at_once:
                 self._signal(server, StopSignal.TERMINATE, now)
+            else:
+                self._drain(server, now)
+
+    def _drain(self, server: Server, now: float) -> None:
+        """Give its first signal to one that is STOPPING, when nothing is in flight on it."""
+        if self._in_haste or not drain.drains_first(server):
+            self._signal(server, server.stop_signal or StopSignal.TERMINATE, now)
+        else:
+            self._put(drain.draining(server, now))
+            self._ask_use(server)
+
+    def _go_on_stopping(self, server: Server, now: float) -> None:
+        """Look again whether something is in flight, or send the next signal."""
+        if not drain.is_draining(server) or now >= (server.drain_by or now):
+            self._signal(server, life.next_signal(server), now)
+        else:
+            self._keep(drain.draining(server, now))
+            self._ask_use(server)
+
+    def _drain_seen(self, server: Server, activity: Activity, now: float) -> None:
+        """Something is in flight still, or it gets its first signal now."""
+        if not drain.is_draining(server):
+            return
+        if activity.requests == 0:
+            self._signal(server, StopSignal.TERMINATE, now)
+        elif server.detail.endswith(drain.WAITS):
+            self._keep(drain.seen_busy(server, now))
+        else:
+            self._put(drain.seen_busy(server, now))
+
+    def _ask_use(self, server: Server) -> None:
+        assert server.identity is not None
+        self._out.append(
+            steps.CheckUse(
+                server.named,
+                server.generation,
+                server.identity,
+                server.plan,
+                server.endpoint,
+                server.settings.probe_timeout,
+            )
+        )
 
     def _signal(self, server: Server, stop: StopSignal, now: float) -> None:
         assert server.identity is not None
@@ -178,6 +226,7 @@ class Supervision(Mending):
         identity = server.identity
         if identity is None or server.phase is Phase.SWEEPING:
             return
+        drain_time = 0.0 if self._in_haste else drain.drain_time(server, event.report, now)
         # One that was READY under an earlier service did not die of its start.
         starting = server.phase is Phase.STARTING and server.ready_at is None
         server = life.exited(server, event.report, now)
@@ -192,7 +241,9 @@ class Supervision(Mending):
             self._lost_ports.pop(server.model, None)
             if starting:
                 self._refuse(server.model, start_failure(server, event.report))
-        self._out.append(steps.Sweep(server.named, server.generation, identity))
+        self._out.append(
+            steps.Sweep(server.named, server.generation, identity, server.endpoint, drain_time)
+        )
 
     def _learn(self, server: Server) -> None:
         """What it took at most is what the next one is expected to need."""
@@ -216,9 +267,9 @@ class Supervision(Mending):
         lost = self._lost_ports[server.model] = self._lost_ports.get(server.model, 0) + 1
         return lost < self._limits.port_attempts
 
-    def _swept(self, server: Server, _event: steps.Swept, now: float) -> None:
+    def _swept(self, server: Server, event: steps.Swept, now: float) -> None:
         if server.phase is Phase.SWEEPING:
-            self._gone(server, now)
+            self._gone(drain.swept(server, killed=event.killed), now)
 
     def _gone(self, server: Server, now: float) -> None:
         """Nothing is left of its process: settle who waited for that, and what comes next."""

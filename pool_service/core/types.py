@@ -136,11 +136,10 @@ class Identity:
 class Settings:
     """How one model is run. Durations in seconds.
 
-    keep_alive: how long an unused server stays (FOREVER: until evicted);
-    min_residency: how long it stays after each Ensure whatever its keep alive;
-    start_timeout: from its process's start until READY; probe_timeout: one
-    request to its health path; drain_timeout: for requests in flight after
-    SIGTERM; stop_timeout: for each further step (SIGINT, then SIGKILL), and
+    keep_alive: how long an unused server stays (FOREVER: until evicted); min_residency: how long
+    it stays after each Ensure whatever its keep alive; start_timeout: from its process's start
+    until READY; probe_timeout: one request to its health path; drain_timeout: for requests in
+    flight when it is to stop; stop_timeout: for each further step (SIGINT, then SIGKILL), and
     after SIGTERM where nothing can be in flight.
 
     asked: a caller named the runtime model, and not the configured one. runtime: the name of
@@ -189,8 +188,8 @@ class LaunchPlan:
     own listening socket says which. nonce: random, in the process's environment
     and that of all that descends from it, so that they are known again. kind: of the
     runtime, by which its end is understood; empty where that is not known. use: where it
-    tells how busy it is; drains: after SIGTERM it takes no new request, finishes those in
-    flight, and ends.
+    tells how busy it is; drains: after SIGTERM it takes no new request and finishes the others;
+    ready_path: must answer 200 to a POST of ready_body before it is ready, empty: nothing must.
     """
 
     argv: tuple[str, ...]
@@ -202,6 +201,8 @@ class LaunchPlan:
     kind: str = ""
     use: UseSignals = field(default_factory=UseSignals)
     drains: bool = False
+    ready_path: str = ""
+    ready_body: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -262,16 +263,16 @@ class Server:
     its latest processes died unasked, oldest first, within the window that counts;
     retry_at: before that it is not started again; failure: what those are told who
     ask before that (None: they wait for it). spared_until: before that it does not go
-    unused, however long ago its last use was.
-
+    unused, however long ago its last use was. drain_by: until when its stop waits for what is in
+    flight. endpoint: where it answers, or did before it was stopped.
     expected: bytes of memory that it is expected to need, known as `expected_by` says;
     footprint: what it took when it was last looked at; peak: the most that it ever took.
     serves: the model of its process, where it goes by a name of its own beside that model's
     server: what replaces it when it has grown too large, or what was replaced.
-    holds: how many callers hold it. outdated: it runs as the configuration no longer says.
-    position: its place among those that wait for their turn, from 1; 0 if it does not.
-    progress: how far its download or load is, from 0 to 1; None where that is not known.
-    given: the last generation that was given to what was to replace it; 0: nothing was.
+    holds: how many callers hold it; outdated: it runs as the configuration no longer says;
+    position: its place in the queue, from 1, 0 if it does not wait; progress: how far its
+    download or load is, from 0 to 1, None where that is not known; given: the last generation
+    that was given to what was to replace it, 0: nothing was.
     """
 
     model: str
@@ -296,6 +297,7 @@ class Server:
     retry_at: float = 0.0
     failure: PoolError | None = None
     spared_until: float = 0.0
+    drain_by: float | None = None
     expected: int = 0
     expected_by: Source = Source.UNKNOWN
     footprint: int = 0

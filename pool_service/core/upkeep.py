@@ -54,7 +54,7 @@ class Upkeep(Ceiling):
         elif server.phase is Phase.STARTING:
             self._time_out(server, now)
         elif server.phase is Phase.STOPPING:
-            self._signal(server, life.next_signal(server), now)
+            self._go_on_stopping(server, now)
         elif server.phase is Phase.QUEUED:
             self._turn_away(server, pool_full(server, self._limits))
         elif server.phase is Phase.BACKING_OFF:

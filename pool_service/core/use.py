@@ -27,27 +27,21 @@ class Use(Supervision):
         """Ask how busy it is; while that is open its keep alive does not run out."""
         if server.model in self._checking:
             return
-        assert server.identity is not None
-        assert server.plan is not None
-        check = steps.CheckUse(
-            server.named,
-            server.generation,
-            server.identity,
-            server.plan,
-            server.endpoint,
-            server.settings.probe_timeout,
-        )
+        self._ask_use(server)
         self._checking.add(server.model)
         self._deadlines.set(server.model, FOREVER)
-        self._out.append(check)
 
     def _use_reported(self, server: Server, event: steps.UseReported, now: float) -> None:
+        if server.phase is Phase.STOPPING:
+            self._drain_seen(server, event.activity, now)
+        elif server.phase is Phase.READY:
+            self._use_seen(server, event.activity, now)
+
+    def _use_seen(self, server: Server, activity: Activity, now: float) -> None:
         """Evict it if that is wished or its time is over, but never while it is busy."""
-        if server.phase is not Phase.READY:
-            return
         self._checking.discard(server.model)
-        server = self._active(server, event.activity, now)
-        requests = event.activity.requests
+        server = self._active(server, activity, now)
+        requests = activity.requests
         busy = requests is None or requests > 0
         for eviction in list(self._evictions.of(server.model)):
             held = server.holds and not eviction.force
@@ -102,7 +96,7 @@ class Use(Supervision):
         ensures it in between takes the mark away, or waits if an eviction made it.
         """
         if server.model in self._marked:
-            self._stop(server, cause, now)
+            self._stop(server, cause, now, at_once=True)
         else:
             self._marked.add(server.model)
             self._check_use(server)
@@ -166,7 +160,7 @@ class Use(Supervision):
         vitality = judged(before, event.pulse, now, longest_gap)
         self._vitality[server.model] = vitality
         if vitality.missed >= self._limits.pulse_limit:
-            self._replace(server, Cause.WEDGED.value, now)
+            self._replace(server, Cause.WEDGED.value, now, at_once=True)
         elif vitality.sick >= self._limits.pulse_limit:
             self._replace(server, UNHEALTHY, now)
         else:

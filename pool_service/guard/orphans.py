@@ -12,6 +12,7 @@ import structlog
 from pool_service.adapters.clock import SystemClock
 from pool_service.adapters.identity import is_alive
 from pool_service.adapters.logs import LogStore
+from pool_service.adapters.probe import HttpProbe
 from pool_service.adapters.processes import LocalProcesses
 from pool_service.adapters.records import FileRecords
 from pool_service.adapters.state_dir import (
@@ -20,6 +21,7 @@ from pool_service.adapters.state_dir import (
     StateDirHeld,
     StateDirUnwritable,
 )
+from pool_service.core import draining as drain
 from pool_service.core import lifecycle as life
 from pool_service.core.types import (
     Cause,
@@ -31,7 +33,7 @@ from pool_service.core.types import (
     StopSignal,
 )
 from pool_service.logging_setup import configure_logging
-from pool_service.ports import Clock, Records
+from pool_service.ports import Clock, Probe, Records
 
 SWEEP_LIMIT = 30.0
 """Seconds for what a server left behind: a process that even SIGKILL does not end (it hangs
@@ -77,7 +79,9 @@ def end_orphans(state_dir: Path) -> bool:
 async def _end_recorded(state_dir: Path) -> None:
     processes = LocalProcesses(state_dir, LogStore(state_dir))
     records = FileRecords(state_dir)
-    ending = asyncio.ensure_future(Orphans(processes, records, SystemClock()).end_all())
+    ending = asyncio.ensure_future(
+        Orphans(processes, records, SystemClock(), HttpProbe()).end_all()
+    )
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, ending.cancel)
     try:
         await ending
@@ -99,8 +103,11 @@ class _Orphan:
 class Orphans:
     """Stops servers as the pool does: politely, within their own limits, side by side."""
 
-    def __init__(self, processes: LocalProcesses, records: Records, clock: Clock) -> None:
+    def __init__(
+        self, processes: LocalProcesses, records: Records, clock: Clock, probe: Probe
+    ) -> None:
         self._processes = processes
+        self._probe = probe
         self._records = records
         self._clock = clock
 
@@ -147,16 +154,36 @@ class Orphans:
         if is_alive(identity):
             cause = server.stop_cause or Cause.ORPHANED
             stopping = replace(orphan, server=life.stopping(server, cause))
-            server = await self._signal_until_gone(stopping, exiting)
+            drained = await self._drained(stopping, exiting)
+            server = await self._signal_until_gone(drained, exiting)
             if not exiting.done():
                 _log.error("does not end even by SIGKILL", model=server.model, pid=identity.pid)
                 return
-        server = life.exited(server, await exiting, self._clock.now())
-        async with asyncio.timeout(SWEEP_LIMIT):
-            await self._processes.sweep(identity)
+        report, now = await exiting, self._clock.now()
+        drain_time = drain.drain_time(server, report, now)
+        server = life.exited(server, report, now)
+        async with asyncio.timeout(SWEEP_LIMIT + drain_time):
+            await self._processes.sweep(identity, server.endpoint, drain_time)
         if orphan.is_recorded:
             self._records.remove(server)
         _log.info("gone", model=server.model, pid=identity.pid, detail=server.detail)
+
+    async def _drained(self, orphan: _Orphan, exiting: "asyncio.Future[ExitReport]") -> _Orphan:
+        """Wait until nothing is in flight on it, or the time for that is over."""
+        if not drain.drains_first(orphan.server):
+            return orphan
+        server = drain.draining(orphan.server, self._clock.now())
+        if orphan.is_recorded:
+            self._records.put(server)
+        while not exiting.done() and self._clock.now() < (server.drain_by or 0.0):
+            limit = server.settings.probe_timeout
+            use = await self._probe.use(orphan.identity, server.plan, server.endpoint, limit)
+            if use.requests == 0:
+                break
+            now = self._clock.now()
+            server = drain.seen_busy(server, now)
+            await asyncio.wait({exiting}, timeout=max(server.step_deadline - now, 0.0))
+        return replace(orphan, server=server)
 
     async def _signal_until_gone(
         self, orphan: _Orphan, exiting: "asyncio.Future[ExitReport]"

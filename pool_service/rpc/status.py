@@ -94,7 +94,7 @@ def _(error: errors.RuntimeModelConflict, info: error_details_pb2.ErrorInfo) -> 
 
 @_details.register
 def _(error: errors.ServerInUse, info: error_details_pb2.ErrorInfo) -> list[Message]:
-    info.metadata["requests"] = str(error.requests)
+    info.metadata["requests"] = str(error.requests) if error.counted else "unknown"
     info.metadata["holds"] = str(len(error.holders))
     info.metadata["holders"] = _cut(", ".join(sorted(set(error.holders))), LONGEST_NAME)
     return [_precondition("UNUSED", error.model, error.message)]

@@ -229,3 +229,37 @@ def test_only_a_variable_is_split_at_commas(read: Read) -> None:
 def test_any_free_port_can_be_had_twice(read: Read) -> None:
     anywhere = ("127.0.0.1:0", "127.0.0.1:0")
     assert read("", flags={"listen": anywhere}).service.listen == anywhere
+
+
+def test_what_a_program_tells_of_itself_is_in_its_runtime(read: Read) -> None:
+    config = read(
+        """
+        [runtimes.llama]
+        command = ["llama-server", "-m", "{runtime_model}", "--port", "{port}"]
+        busy_path = "/metrics"
+        busy_values = ["llamacpp:requests_processing", 'busy{kind="chat"}']
+        drains = true
+        [runtimes.lazy]
+        command = ["lazy", "{port}"]
+        ready_path = "/v1/completions"
+        ready_body = '{"model": "{runtime_model}", "prompt": "a"}'
+        """
+    )
+    llama, lazy = config.all_runtime_options["llama"], config.all_runtime_options["lazy"]
+    assert llama.busy_path == "/metrics"
+    assert llama.busy_values == ("llamacpp:requests_processing", 'busy{kind="chat"}')
+    assert llama.effective_drains
+    assert (lazy.ready_path, lazy.effective_drains) == ("/v1/completions", False)
+    assert config.runtime_options.effective_drains
+
+
+def test_such_keys_are_part_of_a_recipe_where_they_are_set(read: Read) -> None:
+    command = '[runtime]\ncommand = ["x", "{port}"]\n'
+    before = read(command).catalogue.defaults.recipe
+    for more in (
+        'busy_path = "/b"\nbusy_values = ["/n"]',
+        'ready_path = "/r"\nready_body = "{}"',
+        "drains = true",
+        "drains = false",
+    ):
+        assert read(command + more).catalogue.defaults.recipe != before

@@ -129,6 +129,33 @@ def test_a_key_that_is_none_is_named_with_what_was_meant(
             "true",
             f"must be {LENGTH} (0 or more, at most ten years), not true",
         ),
+        ("runtime.drains", '"yes"', 'must be true or false, not "yes"'),
+        (
+            "runtime.busy_path",
+            '"metrics"',
+            'must be a path of a URL, such as "/health", not "metrics"',
+        ),
+        (
+            "runtime.busy_values",
+            '["a b"]',
+            (
+                "'a b' is neither the name of a metric, such as requests_running or "
+                'requests_running{kind="chat"}, nor a JSON pointer, such as /summary/in_flight'
+            ),
+        ),
+        (
+            "runtime.ready_body",
+            '"{"',
+            (
+                "is no JSON: Expecting property name enclosed in double quotes: "
+                "line 1 column 2 (char 1)"
+            ),
+        ),
+        (
+            "runtime.ready_body",
+            '"3"',
+            'must be a JSON object as text, such as \'{"model": "{runtime_model}"}\', not "3"',
+        ),
         ("service.log_format", '"xml"', 'must be "text" or "json", not "xml"'),
         ("service.state_dir", "3", "must be a path in quotes, not 3"),
         ("service.state_dir", '""', 'must be a path in quotes, not ""'),
@@ -432,3 +459,34 @@ def test_any_values_are_a_configuration_or_an_error_in_words(
         told = str(error)
     assert str(file) in told
     assert told.isprintable()
+
+
+@pytest.mark.parametrize(
+    ("said", "told"),
+    [
+        (
+            'busy_path = "/metrics"',
+            "busy_path: says nothing without busy_values; set both or neither",
+        ),
+        (
+            'busy_values = ["/n"]',
+            "busy_values: says nothing without busy_path; set both or neither",
+        ),
+        ('ready_path = "/r"', "ready_path: says nothing without ready_body; set both or neither"),
+        ('ready_body = "{}"', "ready_body: says nothing without ready_path; set both or neither"),
+        (
+            'busy_path = "/m"\nbusy_values = ["/n", "m"]',
+            "busy_values: must name either metrics or JSON pointers, since one answer is read",
+        ),
+    ],
+)
+def test_what_tells_nothing_alone_is_refused(refusal: Refusal, said: str, told: str) -> None:
+    section = '[runtimes.x]\ncommand = ["x", "{port}"]\n'
+    assert refusal(section + said) == f"runtimes.x.{told}"
+
+
+def test_vllm_mlx_is_not_told_where_it_says_how_busy_it_is(refusal: Refusal) -> None:
+    told = "is for other programs; vllm-mlx is asked without it, so remove it"
+    assert (
+        refusal('[runtime]\nbusy_path = "/m"\nbusy_values = ["m"]') == f"runtime.busy_path: {told}"
+    )

@@ -8,7 +8,14 @@ import pytest
 from pool_service.core.errors import ShuttingDown, StartFailed
 from pool_service.core.lifecycle import HASTE_PAUSE
 from pool_service.core.requests import Every
-from pool_service.core.types import Cause, Phase, StopSignal
+from pool_service.core.types import (
+    FOREVER,
+    Cause,
+    Diagnosis,
+    ExitReport,
+    Phase,
+    StopSignal,
+)
 from tests.pool.running import LIMITS, now, running
 from tests.world import CRASH, NEVER, Script, outcomes
 
@@ -279,3 +286,156 @@ async def test_a_failure_while_others_start_touches_only_its_own_waiters() -> No
         bad, good = await outcomes(run.pool.ensure("bad"), run.pool.ensure("good"))
         assert isinstance(bad, StartFailed)
         assert not isinstance(good, Exception)
+
+
+# --- a runtime that does not drain -------------------------------------------------------------
+
+
+async def test_what_is_in_flight_ends_before_the_signal_where_the_runtime_would_cut_it() -> None:
+    async with running(drain_timeout=60.0) as run:
+        busy = Script(requests=2, drains=False)
+        run.world.script("m", busy, Script())
+        await run.pool.ensure("m")
+        evicting = asyncio.create_task(run.pool.evict("m", force=True))
+        await asyncio.sleep(30)
+        assert run.world.signals("m") == []
+        server = run.server("m")
+        assert (server.phase, server.detail) == (
+            Phase.STOPPING,
+            "it was evicted; waits for what is in flight",
+        )
+        # Nobody is given it any more.
+        asked = run.ensure("m")
+        busy.requests = 0
+        (removed,) = await evicting
+        assert run.world.signals("m") == [("SIGTERM", pytest.approx(31.0, abs=1.1))]
+        assert not removed.killed
+        assert (await asked).server.generation == 2
+
+
+async def test_an_idle_one_gets_its_signal_without_delay() -> None:
+    async with running(drain_timeout=60.0) as run:
+        run.world.script("m", Script(drains=False))
+        await run.pool.ensure("m")
+        await run.pool.evict("m", force=True)
+        assert run.world.signals("m") == [("SIGTERM", pytest.approx(1.0))]
+
+
+@pytest.mark.parametrize("requests", [1, None])
+async def test_the_wait_for_what_is_in_flight_has_its_limit(requests: int | None) -> None:
+    async with running(drain_timeout=60.0, stop_timeout=5.0) as run:
+        run.world.script("m", Script(requests=requests, drains=False, ends_on=DEAF))
+        await run.pool.ensure("m")
+        (removed,) = await run.pool.evict("m", force=True)
+        assert run.world.signals("m") == [
+            ("SIGTERM", pytest.approx(61.0)),
+            ("SIGINT", pytest.approx(66.0)),
+            ("SIGKILL", pytest.approx(71.0)),
+        ]
+        assert removed.killed
+        # Not without a pause, and not much longer than it must wait.
+        assert 50 < len(run.world.times("check", "m")) < 100
+
+
+async def test_a_shutdown_waits_for_what_is_in_flight_and_a_hurry_does_not() -> None:
+    async with running(drain_timeout=60.0, stop_timeout=5.0) as run:
+        run.world.script("m", Script(requests=1, drains=False))
+        await run.pool.ensure("m")
+        stopping = asyncio.create_task(run.pool.shutdown())
+        await asyncio.sleep(20)
+        assert run.world.signals("m") == []
+        run.pool.hurry()
+        await stopping
+        assert run.world.signals("m") == [("SIGTERM", pytest.approx(21.0))]
+
+
+async def test_a_wedged_server_is_not_waited_for() -> None:
+    looking = replace(LIMITS, pulse_interval=15.0, pulse_limit=5)
+    async with running(limits=looking, keep_alive=FOREVER, drain_timeout=60.0) as run:
+        stuck = Script(requests=1, drains=False, answers=False, moves=False)
+        run.world.script("m", stuck, Script())
+        await run.pool.ensure("m")
+        await asyncio.sleep(100)
+        assert run.world.signals("m") == [("SIGTERM", pytest.approx(75.0, abs=16.0))]
+        assert run.world.times("check", "m") == []
+
+
+async def test_one_that_dies_while_it_is_waited_for_is_gone() -> None:
+    async with running(drain_timeout=60.0) as run:
+        run.world.script("m", Script(requests=1, drains=False, dies=10.0))
+        await run.pool.ensure("m")
+        (removed,) = await run.pool.evict("m", force=True)
+        assert now() == pytest.approx(10.0)
+        assert run.world.signals("m") == []
+        assert not removed.killed
+
+
+async def test_a_look_that_breaks_ends_nothing() -> None:
+    async with running(drain_timeout=60.0) as run:
+        run.world.script("m", Script(drains=False, raises={"check": ZeroDivisionError()}))
+        await run.pool.ensure("m")
+        await run.pool.evict("m", force=True)
+        assert run.world.signals("m") == [("SIGTERM", pytest.approx(61.0))]
+
+
+async def test_time_in_which_the_service_was_away_is_not_taken_from_what_is_in_flight() -> None:
+    async with running(drain_timeout=60.0) as run:
+        run.world.script("m", Script(requests=1, drains=False))
+        await run.pool.ensure("m")
+        evicting = asyncio.create_task(run.pool.evict("m", force=True))
+        await asyncio.sleep(10)
+        run.world.clock.jump(1000.0)
+        await asyncio.sleep(49)
+        assert run.world.signals("m") == []
+        await evicting
+
+
+# --- what a process leaves behind --------------------------------------------------------------
+
+
+async def test_what_it_left_behind_has_what_is_left_of_its_time() -> None:
+    async with running(drain_timeout=60.0) as run:
+        run.world.script("m", Script(ends_on={StopSignal.TERMINATE: 10.0}, kin_busy=NEVER))
+        await run.pool.ensure("m")
+        (removed,) = await run.pool.evict("m", force=True)
+        assert now() == pytest.approx(61.0)
+        assert not removed.killed
+
+
+async def test_what_it_left_behind_is_waited_for_no_longer_than_it_works() -> None:
+    async with running(drain_timeout=60.0) as run:
+        run.world.script("m", Script(kin_busy=7.0))
+        await run.pool.ensure("m")
+        await run.pool.evict("m", force=True)
+        assert now() == pytest.approx(8.0)
+
+
+async def test_that_what_it_left_behind_was_killed_is_told() -> None:
+    async with running() as run:
+        run.world.script("m", Script(kin_killed=True))
+        await run.pool.ensure("m")
+        (removed,) = await run.pool.evict("m", force=True)
+        assert removed.killed
+
+
+async def test_one_that_crashed_leaves_nothing_to_wait_for_unless_it_was_told_to_stop() -> None:
+    told = ExitReport(None, 15, Diagnosis.CRASHED, "The runtime was ended by SIGTERM")
+    for report, waits in ((CRASH, 0.0), (told, 60.0)):
+        async with running(drain_timeout=60.0) as run:
+            run.world.script("m", Script(dies=10.0, report=report, kin_busy=NEVER), Script())
+            await run.pool.ensure("m")
+            await asyncio.sleep(10)
+            begun = now()
+            await run.pool.ensure("m")
+            assert now() - begun == pytest.approx(waits + 1.0, abs=2.0)
+
+
+async def test_a_hurry_waits_no_longer_for_what_was_left_behind() -> None:
+    async with running(drain_timeout=60.0) as run:
+        run.world.script("m", Script(kin_busy=NEVER))
+        await run.pool.ensure("m")
+        stopping = asyncio.create_task(run.pool.shutdown())
+        await asyncio.sleep(5)
+        run.pool.hurry()
+        await stopping
+        assert now() == pytest.approx(6.0)

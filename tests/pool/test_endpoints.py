@@ -65,7 +65,6 @@ async def test_an_endpoint_that_was_lost_is_given_to_nobody_and_the_next_comes_a
         assert now() == pytest.approx(2 * LOAD)
         assert lives(old), "what is in flight on it goes on"
         assert run.phase(ASIDE) is Phase.STOPPING
-        assert run.server(ASIDE).endpoint == ""
         await asyncio.sleep(STREAM)
         assert not lives(old)
         assert run.world.signals("m") == [("SIGTERM", pytest.approx(LOAD))]

@@ -68,7 +68,9 @@ class Service:
         unfinished: bool,
     ) -> None:
         """Start a server and record it; with the pid of a `stranger`, or as not yet started."""
-        plan = LaunchPlan(tuple(argv), (), None, "/health", model, nonce)
+        plan = LaunchPlan(
+            tuple(argv), (), None, "/health", model, nonce, drains="cuts" not in argv[-3]
+        )
         spawned = await self.processes.spawn(model, 7, plan)
         now = self.clock.now()
         server = Server(

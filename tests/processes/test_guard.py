@@ -86,6 +86,25 @@ async def test_a_stream_in_flight_is_not_cut_short(pool: Pool) -> None:
     assert pool.processes() == []
 
 
+async def test_a_stream_is_not_cut_though_the_runtime_would_cut_it(pool: Pool) -> None:
+    service = await pool.service(SOON)
+    server = await service.start("m", "delay=0.05&cuts=1")
+    asked = {"model": await served_model(server.port), "messages": [], "stream": True}
+    body = json.dumps(asked | {"max_tokens": 40})
+    reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+    head = f"POST /v1/chat/completions HTTP/1.1\r\nContent-Length: {len(body)}\r\n\r\n"
+    writer.write(head.encode() + body.encode())
+    await reader.readuntil(b"t0 ")
+    await service.kill()
+    rest = await reader.readuntil(b"data: [DONE]\n\n\r\n0\r\n\r\n")
+    assert b"t39 " in rest
+    assert is_alive(server.identity)
+    writer.close()
+    await ended(server.identity)
+    await ended(service.guard)
+    assert pool.processes() == []
+
+
 async def served_model(port: int) -> str:
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     writer.write(b"GET /v1/models HTTP/1.1\r\n\r\n")

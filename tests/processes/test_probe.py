@@ -150,6 +150,24 @@ async def test_a_server_that_becomes_healthy_is_ready_then(bench: Bench, tmp_pat
     assert await probing
 
 
+def after_a_request(model: str, flags: str = "") -> LaunchPlan:
+    """A plan of one that is ready when it has answered a chat of this model."""
+    body = json.dumps({"model": model, "messages": [], "max_tokens": 1})
+    return replace(named_x(fake_plan(flags)), ready_path="/v1/chat/completions", ready_body=body)
+
+
+async def test_a_server_that_must_answer_a_request_is_ready_when_it_did(bench: Bench) -> None:
+    assert await ready(bench, after_a_request("x", "delay=0.3"), SHORT)
+
+
+async def test_a_server_that_refuses_that_request_is_not_ready(bench: Bench) -> None:
+    assert await ready(bench, after_a_request("another", "exit_after=0.5")) is None
+
+
+async def test_a_server_that_never_answers_that_request_is_not_ready(bench: Bench) -> None:
+    assert await ready(bench, after_a_request("x", "delay=1000&exit_after=0.5")) is None
+
+
 @pytest.mark.parametrize("flags", ["die=1", "die=0"])
 async def test_the_wait_ends_with_the_process_even_as_a_zombie(bench: Bench, flags: str) -> None:
     assert await ready(bench, fake_plan(flags)) is None

@@ -41,8 +41,8 @@ async def conflict(service: Service) -> Failure:
     return await failure(service.ensure(runtime_model="org/two"))
 
 
-async def in_use(service: Service) -> Failure:
-    service.world.script("m", Script(load=0.0, requests=2))
+async def in_use(service: Service, requests: int | None = 2) -> Failure:
+    service.world.script("m", Script(load=0.0, requests=requests))
     await service.ensure()
     return await failure(service.stub.Evict(pb.EvictRequest(model="m")))
 
@@ -270,6 +270,12 @@ async def test_the_details_name_what_helps() -> None:
         assert (metadata["running"], metadata["asked"]) == ("org/one", "org/two")
     async with serving() as service:
         assert (await in_use(service)).details["ErrorInfo"].metadata["requests"] == "2"
+
+
+async def test_of_a_server_whose_requests_cannot_be_counted_none_are_told() -> None:
+    async with serving() as service:
+        unknown = await in_use(service, None)
+        assert unknown.details["ErrorInfo"].metadata["requests"] == "unknown"
     async with serving() as service:
         assert (await died(service)).details["RetryInfo"].retry_delay.ToSeconds() >= 1
 

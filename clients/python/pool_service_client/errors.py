@@ -81,7 +81,8 @@ class RuntimeModelConflict(PoolError):
 class ServerInUse(PoolError):
     """The server is held or has requests in flight.
 
-    `metadata` has "requests" and "holds", how many, and "holders", their labels.
+    `metadata` has "requests" and "holds", how many, and "holders", their labels. "requests" is
+    "unknown" where only open connections tell that it is busy.
     """
 
 
