@@ -8,12 +8,16 @@ import select
 import sys
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Protocol, Self
+
+from pool_service.adapters.exits import Kqueue
 
 _EVENTS = 64 * 1024
+_EVENTS_ONLY = 0x8000
+"""O_EVTONLY of macOS."""
 
 PACE = 0.25
 """Seconds after which there may have been a write, where the system does not tell of one."""
@@ -71,6 +75,26 @@ def size_of(path: Path) -> int:
         return 0
 
 
+class Notes(Protocol):
+    """What the system tells of writes; its descriptor is readable when there was one."""
+
+    def fileno(self) -> int:
+        """The descriptor."""
+        ...
+
+    def watch(self, paths: Collection[Path]) -> bool:
+        """Be told, once, of the next write to each; False where that cannot be of all."""
+        ...
+
+    def drain(self) -> None:
+        """Take what was told."""
+        ...
+
+    def close(self) -> None:
+        """Be told no more."""
+        ...
+
+
 class Writes:
     """Waits for a write to any of some files, or for `wake`. Not for several threads to wait."""
 
@@ -93,9 +117,10 @@ class Writes:
     ) -> None:
         with self._closing:
             self._is_closed = True
-            for descriptor in (self._reader, self._writer, self._notes):
-                if descriptor is not None:
-                    os.close(descriptor)
+            os.close(self._reader)
+            os.close(self._writer)
+            if self._notes is not None:
+                self._notes.close()
 
     def wake(self) -> None:
         """End the wait that is under way, or the next; from any thread."""
@@ -104,46 +129,120 @@ class Writes:
             if not self._is_closed:
                 os.write(self._writer, b"!")
 
-    def wait(self, paths: Iterable[Path], timeout: float) -> None:
+    def wait(self, paths: Collection[Path], timeout: float) -> None:
         """Return when one is written to from now on, after `timeout` seconds, or when woken."""
-        told = [self._notes is not None and _watch(self._notes, path) for path in paths]
-        if not all(told):
-            timeout = min(timeout, PACE)
         # Unlike select() for any number of a descriptor.
         poll = select.poll()
-        for descriptor in (self._reader, self._notes):
-            if descriptor is not None:
-                poll.register(descriptor, select.POLLIN)
-        readable = [descriptor for descriptor, _ in poll.poll(timeout * 1000)]
-        for descriptor in readable:
-            with contextlib.suppress(BlockingIOError):
-                os.read(descriptor, _EVENTS)
+        poll.register(self._reader, select.POLLIN)
+        if self._notes is not None:
+            poll.register(self._notes.fileno(), select.POLLIN)
+        if self._notes is None or not self._notes.watch(paths):
+            timeout = min(timeout, PACE)
+        poll.poll(timeout * 1000)
+        with contextlib.suppress(BlockingIOError):
+            os.read(self._reader, _EVENTS)
+        if self._notes is not None:
+            self._notes.drain()
 
 
-if sys.platform == "linux":
+class KqueueFiles(Protocol):
+    """What is used of the module `select` where it has kqueue."""
+
+    KQ_FILTER_VNODE: int
+    KQ_NOTE_WRITE: int
+    KQ_NOTE_EXTEND: int
+    KQ_EV_ADD: int
+    KQ_EV_ONESHOT: int
+
+    def kqueue(self) -> Kqueue: ...
+    def kevent(self, ident: int, *, filter: int, flags: int, fflags: int) -> object: ...  # noqa: A002 - its name
+
+
+class KqueueNotes:
+    """macOS: a kqueue, and each file kept open for nothing but events."""
+
+    def __init__(self, api: KqueueFiles) -> None:
+        self._api = api
+        self._queue = api.kqueue()
+        self._files: dict[Path, int] = {}
+
+    def fileno(self) -> int:
+        return self._queue.fileno()
+
+    def watch(self, paths: Collection[Path]) -> bool:
+        for path in self._files.keys() - set(paths):
+            os.close(self._files.pop(path))
+        return all([self._is_told_of(path) for path in paths])  # noqa: C419 - of each
+
+    def _is_told_of(self, path: Path) -> bool:
+        api = self._api
+        try:
+            if path not in self._files:
+                self._files[path] = os.open(path, _EVENTS_ONLY | os.O_CLOEXEC)
+            event = api.kevent(
+                self._files[path],
+                filter=api.KQ_FILTER_VNODE,
+                flags=api.KQ_EV_ADD | api.KQ_EV_ONESHOT,
+                fflags=api.KQ_NOTE_WRITE | api.KQ_NOTE_EXTEND,
+            )
+            self._queue.control([event], 0, 0)
+        except FileNotFoundError:
+            # Removed, so that it is written to by nobody that matters.
+            return True
+        except OSError:
+            return False
+        return True
+
+    def drain(self) -> None:
+        self._queue.control([], _EVENTS, 0)
+
+    def close(self) -> None:
+        self._queue.close()
+        for descriptor in self._files.values():
+            os.close(descriptor)
+
+
+if sys.platform == "darwin":
+
+    def _notes() -> Notes | None:
+        """Those of this platform; None where there are none left."""
+        try:
+            return KqueueNotes(select)
+        except OSError:
+            return None
+
+else:
     # From <sys/inotify.h>.
-    _NONBLOCK, _CLOEXEC = os.O_NONBLOCK, os.O_CLOEXEC
     _MODIFY, _ONCE = 0x2, 0x80000000
 
     _libc = ctypes.CDLL(None, use_errno=True)
 
-    def _notes() -> int | None:
-        """A descriptor of inotify; None where there is none left, or it is forbidden."""
-        descriptor: int = _libc.inotify_init1(_NONBLOCK | _CLOEXEC)
-        return None if descriptor < 0 else descriptor
+    class InotifyNotes:
+        """Linux: an inotify, whose every watch ends by what it tells."""
 
-    def _watch(notes: int, path: Path) -> bool:
-        """Be told of the next write to a file, once; False where that cannot be."""
-        what = ctypes.c_uint32(_MODIFY | _ONCE)
-        told: int = _libc.inotify_add_watch(notes, os.fsencode(path), what)
-        # One that was removed is written to by nobody that matters.
-        return told >= 0 or ctypes.get_errno() == errno.ENOENT
+        def __init__(self, descriptor: int) -> None:
+            self._descriptor = descriptor
 
-else:
+        def fileno(self) -> int:
+            return self._descriptor
 
-    def _notes() -> int | None:
-        """Nothing tells of writes here."""
-        return None
+        def watch(self, paths: Collection[Path]) -> bool:
+            return all([self._is_told_of(path) for path in paths])  # noqa: C419 - of each
 
-    def _watch(_notes: int, _path: Path) -> bool:
-        return False
+        def _is_told_of(self, path: Path) -> bool:
+            what = ctypes.c_uint32(_MODIFY | _ONCE)
+            told: int = _libc.inotify_add_watch(self._descriptor, os.fsencode(path), what)
+            # Removed, so that it is written to by nobody that matters.
+            return told >= 0 or ctypes.get_errno() == errno.ENOENT
+
+        def drain(self) -> None:
+            with contextlib.suppress(BlockingIOError):
+                os.read(self._descriptor, _EVENTS)
+
+        def close(self) -> None:
+            os.close(self._descriptor)
+
+    def _notes() -> Notes | None:
+        """Those of this platform; None where there are none left, or it is forbidden."""
+        descriptor: int = _libc.inotify_init1(os.O_NONBLOCK | os.O_CLOEXEC)
+        return None if descriptor < 0 else InotifyNotes(descriptor)

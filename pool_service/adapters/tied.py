@@ -38,6 +38,8 @@ def tied_to(
     written, worked_in = _file(log), _file(work_dir)
     found = set[Identity]()
     for pid in set(psutil.pids()).difference(others, {os.getpid()}):
+        if not _is_tied(pid, written, worked_in):
+            continue
         before = identity_of(pid)
         # The same before and after, so that it was this one's files that were seen.
         if before and _is_tied(pid, written, worked_in) and is_alive(before):

@@ -6,8 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pool_service.adapters import identity as identity_module
 from pool_service.adapters.identity import (
     ProcessStatus,
+    blindness,
     identity_of,
     is_alive,
     parse_environ,
@@ -83,3 +85,17 @@ def test_where_no_descriptor_is_left_nothing_is_said_of_a_variable() -> None:
             variable_of(os.getppid(), "POOL")
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (least, most))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="/proc")
+def test_another_users_hidden_process_is_none_of_ours(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(_path: str) -> bytes:
+        raise PermissionError
+
+    monkeypatch.setattr(identity_module, "read", refuse)
+    assert identity_of(os.getpid()) is None
+    assert "Mount /proc" in blindness()
+
+
+def test_processes_can_be_told_from_each_other_here() -> None:
+    assert blindness() == ""
