@@ -124,6 +124,9 @@ func (c *Client) Ensure(ctx context.Context, model string, options ...EnsureOpti
 	if err != nil {
 		return Ensured{}, err
 	}
+	if response.GetServer() == nil {
+		return Ensured{}, c.noPoolService("it names no server")
+	}
 	return Ensured{Server: serverOf(response.GetServer()), Started: response.GetStarted()}, nil
 }
 
@@ -178,16 +181,19 @@ func (c *Client) List(ctx context.Context) iter.Seq2[Server, error] {
 func (c *Client) Pages(ctx context.Context, pageSize int) iter.Seq2[Page, error] {
 	size := int32(min(max(pageSize, math.MinInt32), math.MaxInt32))
 	return func(yield func(Page, error) bool) {
-		token := ""
-		for {
-			request := &pb.ListRequest{PageSize: size, PageToken: token}
+		paging := c.paging()
+		for more := true; more; {
+			request := &pb.ListRequest{PageSize: size, PageToken: paging.token}
 			response, err := invoke(ctx, c, c.stub.List, request)
 			if err != nil {
 				yield(Page{}, err)
 				return
 			}
-			token = response.GetNextPageToken()
-			if !yield(pageOf(response), nil) || token == "" {
+			if !yield(pageOf(response), nil) {
+				return
+			}
+			if more, err = paging.turn(response.GetNextPageToken()); err != nil {
+				yield(Page{}, err)
 				return
 			}
 		}
@@ -198,8 +204,9 @@ func (c *Client) Pages(ctx context.Context, pageSize int) iter.Seq2[Page, error]
 // that it gives.
 func (c *Client) Models(ctx context.Context) iter.Seq2[Model, error] {
 	return func(yield func(Model, error) bool) {
-		for token, more := "", true; more; more = token != "" {
-			response, err := invoke(ctx, c, c.stub.ListModels, &pb.ListModelsRequest{PageToken: token})
+		paging := c.paging()
+		for more := true; more; {
+			response, err := invoke(ctx, c, c.stub.ListModels, &pb.ListModelsRequest{PageToken: paging.token})
 			if err != nil {
 				yield(Model{}, err)
 				return
@@ -209,7 +216,10 @@ func (c *Client) Models(ctx context.Context) iter.Seq2[Model, error] {
 					return
 				}
 			}
-			token = response.GetNextPageToken()
+			if more, err = paging.turn(response.GetNextPageToken()); err != nil {
+				yield(Model{}, err)
+				return
+			}
 		}
 	}
 }

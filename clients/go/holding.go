@@ -33,6 +33,9 @@ func (h *holding) open(ctx context.Context) (grpc.ServerStreamingClient[pb.HoldR
 }
 
 func (h *holding) receive(response *pb.HoldResponse) []Server {
+	if response.GetServer() == nil {
+		return nil
+	}
 	h.alive = true
 	server := serverOf(response.GetServer())
 	if server.State == StateReady {

@@ -67,7 +67,8 @@ func retryDelay(err *Error, policy RetryPolicy, f failure) (time.Duration, bool)
 		return 0, false
 	}
 	least := min(firstBackoff<<min(f.attempt-1, 16), longestBackoff)
-	if err.RetryAfter != nil {
+	// A delay of next to nothing would be a busy loop: it counts as none.
+	if err.RetryAfter != nil && *err.RetryAfter >= firstBackoff {
 		least = *err.RetryAfter
 	}
 	delay := saturated(float64(least) * (1 + jitter*f.chance))
@@ -132,6 +133,11 @@ func (a *attempts) explained(err *Error) *Error {
 		err.cause = a.last
 	}
 	return err
+}
+
+// pause is the wait before what is no failure is asked for again.
+func (a *attempts) pause() time.Duration {
+	return saturated(float64(firstBackoff) * (1 + jitter*a.chance()))
 }
 
 // succeeded forgets the failures so far: for a stream that is alive again.

@@ -52,7 +52,7 @@ func detailsOf(came *status.Status) *Error {
 				found.Reason, found.Metadata = detail.GetReason(), detail.GetMetadata()
 			}
 		case *errdetails.RetryInfo:
-			found.RetryAfter = new(detail.GetRetryDelay().AsDuration())
+			found.RetryAfter = new(max(0, detail.GetRetryDelay().AsDuration()))
 		case *errdetails.DebugInfo:
 			found.LastLines = detail.GetStackEntries()
 		case *errdetails.RequestInfo:
@@ -136,6 +136,14 @@ func within(limit time.Duration) string {
 		return "in time"
 	}
 	return fmt.Sprintf("within %v s", limit.Round(time.Millisecond).Seconds())
+}
+
+// noPoolService is the error of an answer that no pool service gives.
+func (c *Client) noPoolService(what string) *Error {
+	return &Error{
+		Code:    codes.Internal,
+		Message: fmt.Sprintf("what answers at %s is no pool service, or is broken: %s", c.address, what),
+	}
 }
 
 // ended is the error of a stream without an end that the service ended without a word.

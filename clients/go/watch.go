@@ -111,7 +111,8 @@ func (f *following) gone(revision uint64) []Event {
 func (f *following) failed(err *Error) (time.Duration, *Error) {
 	if err.Kind == ErrRevisionCompacted && f.after == nil && f.revision != nil {
 		f.revision = nil
-		return 0, nil
+		// Not at once: who says so again and again would be asked as often.
+		return f.attempts.pause(), nil
 	}
 	if time.Since(f.opened) > f.attempts.policy.patience() {
 		f.attempts.succeeded()

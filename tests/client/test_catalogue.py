@@ -16,7 +16,7 @@ from pool_service_client import (
 )
 from pool_service_client.v1 import pool_service_pb2 as pb
 from tests.client.conftest import Client
-from tests.client.scripted import Refusal, Script, Stay, retry_after
+from tests.client.scripted import Refusal, Script, Stay, ready, retry_after
 
 LOST = Refusal(StatusCode.UNAVAILABLE, "no network", "FETCH_FAILED", (retry_after(0.01),))
 
@@ -134,7 +134,7 @@ async def test_a_configuration_that_is_not_valid_is_told(client: Client, service
 async def test_ensure_says_whether_it_may_download(
     client: Client, service: Script, download: bool
 ) -> None:
-    service.answer("Ensure", pb.EnsureResponse())
+    service.answer("Ensure", pb.EnsureResponse(server=ready()))
     await client.call("ensure", "m", download=download)
     await client.call("ensure", "m")
     first, second = service.ensured

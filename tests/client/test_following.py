@@ -72,7 +72,7 @@ def test_what_went_between_two_present_states_is_told_before_the_second_is_compl
     follower = following()
     follower.request()
     tell(follower, changed(7, "a"), changed(7, "b"), synced(7))
-    assert follower.failed(COMPACTED) == 0.0
+    assert 0.1 <= follower.failed(COMPACTED) <= 0.13
     assert follower.request() == pb.WatchRequest()
     events = tell(follower, changed(20, "b"), changed(20, "c"), synced(20))
     assert names(events) == [

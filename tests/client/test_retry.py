@@ -44,6 +44,13 @@ def test_without_a_delay_it_doubles_up_to_a_limit() -> None:
     assert delays == pytest.approx([0.1, 0.2, 0.4, 3.2, 5.0, 5.0])
 
 
+@pytest.mark.parametrize("named", [0.0, 1e-9, 0.099, -5.0])
+def test_a_delay_of_next_to_nothing_counts_as_none(named: float) -> None:
+    error = PoolError("later", code=StatusCode.UNAVAILABLE, retry_after=named)
+    delays = [delay_of(error, attempt=attempt) for attempt in (1, 2, 3)]
+    assert delays == pytest.approx([0.1, 0.2, 0.4])
+
+
 def test_a_wait_that_would_outlast_the_timeout_is_not_begun() -> None:
     error = PoolError("later", code=StatusCode.UNAVAILABLE, retry_after=2.0)
     assert delay_of(error, remaining=2.1) == 2.0

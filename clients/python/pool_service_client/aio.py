@@ -13,6 +13,7 @@ from pool_service_client.aio_streams import AsyncHold, AsyncStream, AsyncWatch, 
 from pool_service_client.convert import KeepAlive
 from pool_service_client.following import Following
 from pool_service_client.holding import Holding, Pulling
+from pool_service_client.paging import Paging
 from pool_service_client.retry import Attempts, RetryPolicy
 from pool_service_client.status import Peer, error_of
 from pool_service_client.types import (
@@ -93,7 +94,9 @@ class AsyncPoolClient:
     ) -> EnsureResult:
         """As PoolClient.ensure."""
         request = convert.ensure_request(model, runtime_model, keep_alive, download=download)
-        return convert.ensure_result(await self._call(self._stub.Ensure, request, timeout))
+        return convert.ensure_result(
+            await self._call(self._stub.Ensure, request, timeout), self._peer
+        )
 
     def hold(
         self,
@@ -160,14 +163,12 @@ class AsyncPoolClient:
         timeout: float | None = None,  # noqa: ASYNC109
     ) -> AsyncIterator[Page]:
         """As PoolClient.pages."""
-        token = ""
-        while True:
-            request = pb.ListRequest(page_size=page_size, page_token=token)
+        paging, more = Paging(self._peer), True
+        while more:
+            request = pb.ListRequest(page_size=page_size, page_token=paging.token)
             response = await self._call(self._stub.List, request, timeout)
             yield convert.page(response)
-            token = response.next_page_token
-            if not token:
-                return
+            more = paging.turn(response.next_page_token)
 
     def watch(self, after_revision: int | None = None) -> "AsyncWatch":
         """As PoolClient.watch."""
@@ -179,15 +180,13 @@ class AsyncPoolClient:
         timeout: float | None = None,  # noqa: ASYNC109
     ) -> AsyncIterator[Model]:
         """As PoolClient.models."""
-        token = ""
-        while True:
-            request = pb.ListModelsRequest(page_token=token)
+        paging, more = Paging(self._peer), True
+        while more:
+            request = pb.ListModelsRequest(page_token=paging.token)
             response = await self._call(self._stub.ListModels, request, timeout)
             for model in convert.models(response):
                 yield model
-            token = response.next_page_token
-            if not token:
-                return
+            more = paging.turn(response.next_page_token)
 
     async def pull(
         self, model: str, *, runtime_model: str | None = None

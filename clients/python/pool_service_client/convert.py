@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 
+from pool_service_client.status import Peer, no_pool_service
 from pool_service_client.types import (
     EnsureResult,
     Event,
@@ -93,7 +94,10 @@ def watch_request(after_revision: int | None) -> pb.WatchRequest:
     return pb.WatchRequest(after_revision=after_revision)
 
 
-def ensure_result(response: pb.EnsureResponse) -> EnsureResult:
+def ensure_result(response: pb.EnsureResponse, peer: Peer) -> EnsureResult:
+    """Raises PoolError for an answer without a server."""
+    if not response.HasField("server"):
+        raise no_pool_service(peer.address, "it names no server")
     return EnsureResult(server(response.server), response.started)
 
 
@@ -223,5 +227,9 @@ def _budget(message: pb.PoolTotals) -> int | None:
     return message.memory_budget_bytes if message.HasField("memory_budget_bytes") else None
 
 
-def _time(message: Timestamp) -> datetime:
-    return message.ToDatetime(tzinfo=UTC)
+def _time(message: Timestamp) -> datetime | None:
+    """The time, or None for one that no calendar of Python has."""
+    try:
+        return message.ToDatetime(tzinfo=UTC)
+    except (ValueError, OverflowError):
+        return None

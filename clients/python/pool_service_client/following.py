@@ -87,7 +87,8 @@ class Following:
         """Seconds until the next stream is opened; raises the error if none is to be."""
         if isinstance(error, RevisionCompacted) and self._can_begin_again():
             self.revision = None
-            return 0.0
+            # Not at once: who says so again and again would be asked as often.
+            return self._attempts.pause()
         if self.clock() - self._opened > self.policy.patience:
             self._attempts.succeeded()
         return self._attempts.failed(error)

@@ -47,6 +47,8 @@ class Holding:
         return self.asked
 
     def receive(self, response: pb.HoldResponse) -> tuple[Server, ...]:
+        if not response.HasField("server"):
+            return ()
         self._alive = True
         server = convert.server(response.server)
         if server.state is ServerState.READY:

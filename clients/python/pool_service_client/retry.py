@@ -3,7 +3,8 @@
 A failure is retried if the service said when (RetryInfo), or if it is
 UNAVAILABLE, which a service that cannot be reached is too. Everything else is
 final: asking again would get the same answer. The delay that the service named
-is the least that is waited; without one it doubles from a tenth of a second.
+is the least that is waited; without one, or with less than a tenth of a second,
+it doubles from that.
 Jitter is added, so that callers that failed together do not return together.
 
 Where the caller gave a timeout, retries go on within it, and not a moment is
@@ -61,7 +62,8 @@ def retry_delay(
     if policy.attempts is not None and attempt >= policy.attempts:
         return None
     least = error.retry_after
-    if least is None:
+    # A delay of next to nothing would be a busy loop: it counts as none.
+    if least is None or least < _FIRST_BACKOFF:
         least = min(_FIRST_BACKOFF * 2.0 ** min(attempt - 1, 16), _LONGEST_BACKOFF)
     delay = least * (1 + _JITTER * chance)
     budget = policy.patience - elapsed if remaining is None else remaining
@@ -108,6 +110,10 @@ class Attempts:
             raise error from self._cause_of(error)
         self._last = error
         return delay
+
+    def pause(self) -> float:
+        """Seconds before what is no failure is asked for again."""
+        return _FIRST_BACKOFF * (1 + _JITTER * self.chance())
 
     def _cause_of(self, error: PoolError) -> BaseException | None:
         """A deadline alone says little: what went wrong before it says more."""

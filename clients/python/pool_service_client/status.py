@@ -137,7 +137,7 @@ def _class_of(reason: str) -> type[PoolError]:
 
 def _retry_after(status: Status) -> float | None:
     info = _first(status, RetryInfo)
-    return info.retry_delay.ToNanoseconds() / 1e9 if info else None
+    return max(0.0, info.retry_delay.ToNanoseconds() / 1e9) if info else None
 
 
 def _violations(status: Status) -> Iterator[Violation]:
@@ -187,6 +187,14 @@ def cancelled(peer: Peer) -> PoolError:
         f"the pool service at {peer.address} dropped the call: "
         "it ends, or has more calls waiting than it takes",
         code=StatusCode.UNAVAILABLE,
+    )
+
+
+def no_pool_service(address: str, what: str) -> PoolError:
+    """The error of an answer that no pool service gives."""
+    return PoolError(
+        f"what answers at {address} is no pool service, or is broken: {what}",
+        code=StatusCode.INTERNAL,
     )
 
 

@@ -11,6 +11,7 @@ from pool_service_client import connect, convert
 from pool_service_client.convert import KeepAlive
 from pool_service_client.following import Following
 from pool_service_client.holding import Holding, Pulling
+from pool_service_client.paging import Paging
 from pool_service_client.retry import Attempts, RetryPolicy
 from pool_service_client.status import Peer
 from pool_service_client.streams import Hold, Stream, Watch, call_error
@@ -105,7 +106,7 @@ class PoolClient:
         take long; None: as the service is configured. Giving up does not stop the start.
         """
         request = convert.ensure_request(model, runtime_model, keep_alive, download=download)
-        return convert.ensure_result(self._call(self._stub.Ensure, request, timeout))
+        return convert.ensure_result(self._call(self._stub.Ensure, request, timeout), self._peer)
 
     def hold(
         self,
@@ -162,14 +163,12 @@ class PoolClient:
         page_size: servers on a page at most; 0: as the service likes. The timeout
         is each page's.
         """
-        token = ""
-        while True:
-            request = pb.ListRequest(page_size=page_size, page_token=token)
+        paging, more = Paging(self._peer), True
+        while more:
+            request = pb.ListRequest(page_size=page_size, page_token=paging.token)
             response = self._call(self._stub.List, request, timeout)
             yield convert.page(response)
-            token = response.next_page_token
-            if not token:
-                return
+            more = paging.turn(response.next_page_token)
 
     def watch(self, after_revision: int | None = None) -> "Watch":
         """The present servers, Synced, then every change; or each change after a revision.
@@ -180,14 +179,12 @@ class PoolClient:
 
     def models(self, *, timeout: float | None = None) -> Iterator[Model]:
         """What the service's configuration lists, ordered by model. The timeout is each page's."""
-        token = ""
-        while True:
-            request = pb.ListModelsRequest(page_token=token)
+        paging, more = Paging(self._peer), True
+        while more:
+            request = pb.ListModelsRequest(page_token=paging.token)
             response = self._call(self._stub.ListModels, request, timeout)
             yield from convert.models(response)
-            token = response.next_page_token
-            if not token:
-                return
+            more = paging.turn(response.next_page_token)
 
     def pull(self, model: str, *, runtime_model: str | None = None) -> Iterator[Progress]:
         """Download what is missing of the model's files: how far it is, until all are there.
