@@ -23,6 +23,7 @@ from pool_service.adapters.probe import HttpProbe
 from pool_service.adapters.processes import LocalProcesses
 from pool_service.adapters.ready_signs import ReadySigns
 from pool_service.adapters.records import FileRecords
+from pool_service.adapters.revisions import first_revision
 from pool_service.adapters.runtimes import Runtimes, diagnose_of
 from pool_service.adapters.spare_memory import give_back_spare_memory
 from pool_service.adapters.standbys import Standbys
@@ -138,7 +139,9 @@ async def _serve(
     standbys = Standbys(runtimes.recipe, service.state_dir, logs, signs)
     world = _world(config, clock, machine, runtimes, logs, standbys, signs, records)
     limits = config.limits(machine.total(), machine.default_budget())
-    history = History(time.time_ns() // 1_000_000, service.history)
+    history = History(
+        first_revision(service.state_dir, time.time_ns() // 1_000_000), service.history
+    )
     pool = Pool(world, history, config.catalogue, limits)
     reloader = Reloader(source, config, machine, runtimes, pool)
     server = Server(PoolServicer(pool, Wire(clock), reloader.reload))

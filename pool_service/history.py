@@ -24,9 +24,7 @@ class Change:
 class History:
     """The newest `capacity` changes. Revisions rise by one from `revision` on.
 
-    revision: where to begin. A service that begins at its start time in
-    milliseconds never gives a number again that an earlier one gave, unless that
-    one made more than a thousand changes a second all its life.
+    revision: where to begin, above all that an earlier service gave (`adapters/revisions.py`).
     """
 
     def __init__(self, revision: int, capacity: int = 4096) -> None:

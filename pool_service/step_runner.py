@@ -6,7 +6,7 @@ from typing import Any
 import structlog
 
 from pool_service.core import steps
-from pool_service.core.errors import PoolError
+from pool_service.core.errors import PoolError, StartFailed
 from pool_service.core.types import StopSignal, Unready
 from pool_service.ports import Probe, Processes, Records, Runtime
 
@@ -53,7 +53,12 @@ class StepRunner:
 
     async def run(self, command: steps.ServerCommand) -> steps.ServerEvent | None:
         """Carry it out and return what came of it; raises whatever its port should not."""
-        return await self._steps[type(command)](command)
+        try:
+            return await self._steps[type(command)](command)
+        except RuntimeError as error:
+            if "can't start new thread" not in str(error):
+                raise
+            return _short_of_processes(command)
 
     async def _appraise(self, command: steps.Appraise) -> steps.ServerEvent:
         model, generation = command.model, command.generation
@@ -151,6 +156,21 @@ class StepRunner:
     async def _adopt(self, command: steps.Adopt) -> steps.ServerEvent:
         process = await self._processes.adopt(command.server)
         return steps.Adopted(command.model, command.generation, process)
+
+
+def _short_of_processes(command: steps.ServerCommand) -> steps.ServerEvent:
+    """Return what a step comes to where the system allows no further thread."""
+    model, generation = command.model, command.generation
+    error = StartFailed(
+        f"{model!r} cannot be started: the system allows this service no more threads and "
+        "processes. Raise its limit (ulimit -u, TasksMax, pids.max), or evict what is not needed.",
+        model=model,
+    )
+    if isinstance(command, steps.Appraise | steps.Fetch):
+        return steps.NotAppraised(model, generation, error)
+    if isinstance(command, steps.Prepare | steps.Spawn):
+        return steps.NotStarted(model, generation, error)
+    return broken(command, error)
 
 
 def broken(command: steps.ServerCommand, error: BaseException) -> steps.StepBroke:

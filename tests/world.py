@@ -227,6 +227,7 @@ class World:
         self.others = 0
         """Bytes of the machine, and what others than the servers take of it."""
         self.pressured = False
+        self.critical = False
         self.look: When = 0.0
         """How long a look at the memory takes."""
         self.blind: BaseException | None = None
@@ -319,7 +320,8 @@ class World:
         }
         taken = sum(process.footprint for process in self.processes.values() if not process.swept)
         available = max(self.memory - taken - self.others, 0)
-        return Survey(self.memory, available, self.pressured, footprints, cost=0.001)
+        survey = Survey(self.memory, available, self.pressured, footprints, cost=0.001)
+        return replace(survey, critical=self.critical)
 
     # --- Standbys -------------------------------------------------------------------------
 

@@ -12,9 +12,22 @@ import psutil
 BUDGET_SHARE = 0.75
 """Of the memory, for all servers together, where the system names no limit."""
 
+LIMIT_FILES = ("memory.max", "memory.high", "memory.limit_in_bytes")
+"""Of a control group: above `high` the kernel slows its processes down until they give back."""
+
 STALLED = 10.0
 """Percent of the last ten seconds in which nothing could run for want of memory ("full
 avg10" of Linux's pressure stall information): with so much the machine is short of it."""
+
+AVAILABLE_PAGES = (
+    "vm.page_free_count",
+    "vm.page_pageable_external_count",
+    "vm.page_purgeable_count",
+)
+"""Names of the system's state; anybody may read them. Speculative pages are external ones."""
+
+CRITICAL_LEVEL = 4
+"""Of kern.memorystatus_vm_pressure_level."""
 
 _GIB = 1024**3
 _FULL = re.compile(r"^full .*?avg10=(\d+(?:\.\d+)?)", re.MULTILINE)
@@ -31,6 +44,9 @@ class MachineMemory(Protocol):
 
     def pressured(self) -> bool:
         """Whether the system says that it is short of memory."""
+
+    def critical(self) -> bool:
+        """Whether it is so short that nothing more may start beside what runs."""
 
     def default_budget(self) -> int:
         """What all servers together may take where nothing is configured."""
@@ -67,6 +83,10 @@ class LinuxMemory:
         files += [group / "memory.pressure" for group in list(self._ancestors())[:1]]
         return any(_stalled(file) >= STALLED for file in files)
 
+    def critical(self) -> bool:
+        """The same: a tenth of the time in which nothing could run is near to the end."""
+        return self.pressured()
+
     def default_budget(self) -> int:
         """A share of it."""
         return int(self.total() * BUDGET_SHARE)
@@ -74,7 +94,8 @@ class LinuxMemory:
     def _limits(self) -> Iterator[tuple[int, int]]:
         """Each limit that holds here, and what is used of it and cannot be given back at once."""
         for group in self._ancestors():
-            limit = _number(group / "memory.max") or _number(group / "memory.limit_in_bytes")
+            limits = [_number(group / name) for name in LIMIT_FILES]
+            limit = min((one for one in limits if one is not None), default=None)
             used = _number(group / "memory.current") or _number(group / "memory.usage_in_bytes")
             if limit is not None and used is not None:
                 yield limit, max(used - _cache(group / "memory.stat"), 0)
@@ -105,24 +126,37 @@ class MacMemory:
         return psutil.virtual_memory().total
 
     def available(self) -> int:
-        """As psutil estimates it: free, inactive and purgeable."""
-        return psutil.virtual_memory().available
+        """What is free, what files take, and what programs let go by themselves.
+
+        Not what the system calls inactive: that holds memory of programs that idle, which would
+        have to be compressed, and lacks the files that were read twice. It is the sum by which
+        the system itself tells how much is available.
+        """
+        counts = [self._sysctl(name) for name in AVAILABLE_PAGES]
+        size = self._sysctl("hw.pagesize")
+        if size is None or None in counts:
+            return psutil.virtual_memory().available
+        return size * sum(count for count in counts if count is not None)
 
     def pressured(self) -> bool:
         """kern.memorystatus_vm_pressure_level: 1 is normal, 2 a warning, 4 critical."""
         return (self._sysctl("kern.memorystatus_vm_pressure_level") or 1) > 1
 
+    def critical(self) -> bool:
+        """Whether that level is 4: a loaded Mac may live at 2 for long."""
+        return (self._sysctl("kern.memorystatus_vm_pressure_level") or 1) >= CRITICAL_LEVEL
+
     def default_budget(self) -> int:
         """What Metal recommends to keep resident (recommendedMaxWorkingSetSize).
 
-        iogpu.wired_limit_mb where it is set; else it is two thirds of the memory up to 36
-        GiB, and three quarters of more.
+        iogpu.wired_limit_mb where it is set; else it is two thirds of a memory below 36 GiB,
+        and three quarters of more.
         """
         wired = self._sysctl("iogpu.wired_limit_mb") or 0
         if wired > 0:
             return wired * 1024**2
         total = self.total()
-        return total * 2 // 3 if total <= 36 * _GIB else total * 3 // 4
+        return total * 2 // 3 if total < 36 * _GIB else total * 3 // 4
 
 
 def _sysctl(name: str) -> int | None:
@@ -141,12 +175,22 @@ def _stalled(file: Path) -> float:
 
 
 def _cache(file: Path) -> int:
-    """Bytes of files that a control group gives back when they are wanted."""
-    for line in _text(file).splitlines():
-        name, _, value = line.partition(" ")
-        if name in {"inactive_file", "total_inactive_file"} and value.isdigit():
-            return int(value)
-    return 0
+    """Return the bytes that a control group gives back when they are wanted.
+
+    They are those of files, however often these were read, and of the kernel's caches; not what
+    is yet to be written. What a tmpfs holds is no file in this sense: it is anonymous memory.
+    In version 1 the sums over the groups below are the ones with a prefix.
+    """
+    told = dict(line.split(maxsplit=1) for line in _text(file).splitlines() if " " in line)
+    numbers = {name: int(value) for name, value in told.items() if value.isdigit()}
+
+    def number(*names: str) -> int:
+        return next((numbers[name] for name in names if name in numbers), 0)
+
+    files = number("total_active_file", "active_file")
+    files += number("total_inactive_file", "inactive_file")
+    unwritten = number("file_dirty", "total_dirty") + number("file_writeback", "total_writeback")
+    return max(files - unwritten, 0) + number("slab_reclaimable")
 
 
 def _number(file: Path) -> int | None:

@@ -54,9 +54,10 @@ class HostMemory:
         taken = footprints([*identities, *waiting])
         standbys = sum(taken.pop(identity, 0) for identity in waiting if identity not in identities)
         machine = self._machine
-        total, available, pressured = machine.total(), machine.available(), machine.pressured()
+        total, available = machine.total(), machine.available()
+        pressured, critical = machine.pressured(), machine.critical()
         cost = time.thread_time() - began
-        return Survey(total, available, pressured, taken, standbys, cost)
+        return Survey(total, available, pressured, taken, standbys, cost, critical)
 
     async def _reported(self, servers: Collection[Server]) -> dict[Identity, int]:
         if not self._metal:

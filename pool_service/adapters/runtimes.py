@@ -156,11 +156,13 @@ class Runtimes:
     async def _expected(
         self, runtime: CommandRuntime, settings: Settings, loaded: Loaded
     ) -> tuple[int, Source]:
-        if settings.expected_memory is not None:
-            return settings.expected_memory, Source.DECLARED
+        """Return what it will need: what is declared, unless more was seen of this very model."""
+        declared = settings.expected_memory
         version = self._versions[settings.runtime] = await runtime.version()
         self._file()
         observed = self._book.needed(_key(settings, version))
+        if declared is not None and declared >= (observed or 0):
+            return declared, Source.DECLARED
         if observed is not None:
             return observed, Source.OBSERVED
         if loaded.files is not None and loaded.files.weights:

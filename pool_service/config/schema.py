@@ -334,7 +334,8 @@ class ModelSection(DefaultsSection):
         MemoryBytes, DefaultText("what earlier runs needed, else told by its weights")
     ] = Field(
         default=_SETTINGS.expected_memory,
-        description="How much memory its server will need at most.",
+        description="How much memory its server will need at most; where earlier runs needed more, "
+        "that counts.",
     )
 
 

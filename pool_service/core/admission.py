@@ -125,6 +125,40 @@ def verdict(demand: Demand, room: Room, now: float) -> Verdict:
     return _make_room(demand, residents, short.without(leaving), now)
 
 
+def overrun(room: Room, now: float) -> tuple[str, ...]:
+    """Return the servers to let go since more is taken than the budget and the groups allow.
+
+    Only what is unused and was not just handed out; all of it where even that is too little.
+    """
+    groups = {
+        group: count - room.groups[group]
+        for group, count in room.taken.items()
+        if count > room.groups.get(group, count)
+    }
+    short = Shortage(room.reserved - room.budget, 0, groups)
+    if short.is_none:
+        return ()
+    residents = room.residents()
+    short = short.without([one for one in residents if one.standing is Standing.LEAVING])
+    if short.is_none:
+        return ()
+    unused = [one for one in residents if one.standing is Standing.UNUSED]
+    settled = [one for one in unused if one.resides_until <= now]
+    chosen = _chosen(settled, short, now)
+    if chosen is None:
+        helps = short.bytes > 0
+        chosen = [one for one in settled if helps or short.groups.keys() & set(one.groups)]
+    return tuple(one.candidate.model for one in chosen)
+
+
+def cheapest_unused(room: Room, now: float) -> tuple[str, ...]:
+    """Return the one server that is missed least of those that are unused, if there is any."""
+    residents = room.residents()
+    unused = [one for one in residents if one.standing is Standing.UNUSED]
+    settled = [one for one in unused if one.resides_until <= now]
+    return tuple(one.candidate.model for one in _cheapest(settled, 1, now) or ())
+
+
 @dataclass(frozen=True, slots=True)
 class Shortage:
     """What lacks: bytes, of which kind, and how many must go of each group."""

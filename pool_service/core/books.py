@@ -50,7 +50,8 @@ OUR_OWN_WISH = frozenset({Cause.EVICTED, Cause.SHUTDOWN})
 """Causes of an end after which nobody who holds it, or has it pinned, gets it again."""
 
 MOST_REMEMBERED = 4096
-"""Models of which is known how often they were asked for; the longest unused are forgotten."""
+"""Models of which is known how often they were asked for, or how their last process ended; the
+ones longest unused are forgotten."""
 
 
 class Books:
@@ -151,7 +152,10 @@ class Books:
     def _remember_past(self, server: Server) -> None:
         """Its generation and its last exit stay known."""
         model = server.model
+        self._pasts.pop(model, None)
         self._pasts[model] = Past(model, server.generation, server.last_exit, server.given)
+        if len(self._pasts) > MOST_REMEMBERED:
+            del self._pasts[next(iter(self._pasts))]
 
     def _unqueue(self, model: str) -> None:
         """It waits for its turn no longer."""

@@ -19,6 +19,8 @@ from pool_service.core.admission import (
     Room,
     Standing,
     Wait,
+    cheapest_unused,
+    overrun,
     verdict,
 )
 from pool_service.core.catalogue import Catalogue
@@ -29,6 +31,10 @@ from pool_service.core.replacement import Candidate, Uses
 from pool_service.core.requests import Learn, Surveyed, TakeSurvey
 from pool_service.core.types import FOREVER, Phase, Server, Survey
 from pool_service.core.use import Use
+
+SHORT_OF_MEMORY = "the machine, which is short of memory"
+OVERRUN = ""
+"""For whom a server goes that makes room for nobody in particular; no model has this name."""
 
 SURVEY = ""
 """The name under which the next look at the memory is due; no model has it."""
@@ -75,6 +81,8 @@ class Placing(Use):
         self._survey_began = -FOREVER
         self._pressed_until = -FOREVER
         self._is_pressed = False
+        self._critical_until = -FOREVER
+        self._is_critical = False
 
     # --- appraising ---------------------------------------------------------------------
 
@@ -142,7 +150,10 @@ class Placing(Use):
         self._survey = event.survey
         if event.survey.pressured:
             self._pressed_until = now + CALM
+        if event.survey.critical:
+            self._critical_until = now + CALM
         self._is_pressed = now < self._pressed_until
+        self._is_critical = now < self._critical_until
         footprints = event.survey.footprints
 
         def measure(server: Server) -> None:
@@ -215,7 +226,7 @@ class Placing(Use):
 
         def serve(server: Server) -> None:
             nonlocal obstacle
-            why = obstacle or self._hindrance()
+            why = obstacle or self._hindrance() or self._relief(claims, now)
             passable = False
             if not why:
                 why, passable = self._try(server, claims, now)
@@ -224,15 +235,40 @@ class Placing(Use):
                 obstacle = "" if passable else "its turn"
 
         self._each([self._roster[model] for model in lined_up], serve, now)
+        if self._is_overrun():
+            # Whatever the reason: growth, a reload, an adoption, a size that was wrong.
+            claims.update(dict.fromkeys(overrun(self._room(now), now), OVERRUN) | claims)
         self._claim(claims, now)
 
     def _hindrance(self) -> str:
         """Why nobody may start now; empty if nothing hinders."""
         if self._roster.count(life.TAKES_A_SLOT) >= self._limits.max_starts:
             return f"others to start, {self._limits.max_starts} at a time"
-        if self._is_pressed:
-            return "the machine, which is short of memory"
         return ""
+
+    def _relief(self, claims: dict[str, str], now: float) -> str:
+        """Why nobody may start on a machine that is short of memory; empty if somebody may.
+
+        What is unused goes first, the one after the other, each with a pause in which the
+        machine may recover. Who waits is hindered only where nothing is left to go and the
+        system's word is critical, and never where nothing runs: that would help nobody.
+        """
+        if not self._is_pressed or len(self._roster) == self._roster.count(life.WITHOUT_PROCESS):
+            return ""
+        if self._roster.count(life.LEAVING) or now < self._gone_at + CALM:
+            return SHORT_OF_MEMORY
+        chosen: tuple[str, ...] = ()
+        if self._survey is not None and self._survey.pressured:
+            chosen = cheapest_unused(self._room(now), now)
+            claims.update(dict.fromkeys(chosen, OVERRUN))
+        return SHORT_OF_MEMORY if chosen or self._is_critical else ""
+
+    def _is_overrun(self) -> bool:
+        """Whether more is taken than is allowed by now."""
+        if self._roster.reserved > self._limits.memory_budget:
+            return True
+        taken = self._roster.groups
+        return any(taken.get(group, 0) > most for group, most in self._limits.groups.items())
 
     def _try(self, server: Server, claims: dict[str, str], now: float) -> tuple[str, bool]:
         """Start it if there is room; else what it waits for, and whether others may pass."""

@@ -30,6 +30,9 @@ DIES_UNASKED = frozenset({Cause.CRASHED, Cause.START_TIMEOUT, Cause.WEDGED})
 
 LISTENER_LOST = "it no longer listened at its endpoint"
 
+MOST_FAILED = 500
+"""Models whose failure is shown; where more fail the oldest are forgotten before their time."""
+
 AFTER_RUNNING_OUT = 1.25
 """So much more than ever before is expected of one that ran out of memory."""
 
@@ -323,6 +326,8 @@ class Supervision(Mending):
     ) -> None:
         server = life.failed(server, detail, now, self._limits.failure_ttl)
         self._put(life.barred(server, now + pause, failure))
+        if self._roster.count({Phase.FAILED}) > MOST_FAILED:
+            self._drop(self._roster.of(Phase.FAILED)[0])
 
     def _give_up_unwanted(self, model: str, now: float) -> None:
         """A start that has not begun is given up with the last who wants it."""

@@ -105,7 +105,8 @@ class Survey:
     """One look at the memory of the machine. All but `cost` in bytes.
 
     total: what the machine (or the container) has; available: what could be taken now
-    without anybody suffering; pressured: the system says that it is short; footprints: what
+    without anybody suffering; pressured: the system says that it is short; critical: so
+    short that nothing more may start beside what runs; footprints: what
     each server that was asked for takes, by its process, absent where that cannot be told;
     standbys: what processes take that are to become servers; cost: seconds that the look took
     of a processor.
@@ -117,6 +118,7 @@ class Survey:
     footprints: Mapping["Identity", int] = field(default_factory=dict)
     standbys: int = 0
     cost: float = 0.0
+    critical: bool = False
 
 
 @dataclass(frozen=True, slots=True)

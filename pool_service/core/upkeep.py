@@ -9,6 +9,9 @@ from pool_service.core.placing import SURVEY
 from pool_service.core.requests import TimeReached
 from pool_service.core.types import Cause, Diagnosis, ExitReport, Phase, Server
 
+DELAYED_WHILE_AWAY = frozenset({Phase.QUEUED, Phase.STARTING, Phase.STOPPING, Phase.BACKING_OFF})
+"""Phases whose step gets the time back in which the service did not run."""
+
 LOG_PATIENCE = 1.0
 """Seconds for which the end of a start that took too long waits for its last lines."""
 
@@ -41,7 +44,7 @@ class Upkeep(Ceiling):
         def resume(server: Server) -> None:
             if server.phase is Phase.READY:
                 self._keep(life.spared(server, now))
-            elif server.phase in (Phase.QUEUED, Phase.STARTING, Phase.STOPPING):
+            elif server.phase in DELAYED_WHILE_AWAY:
                 self._keep(life.delayed(server, away))
 
         self._each(self._roster, resume, now)

@@ -123,7 +123,7 @@ def test_the_limit_of_metal_that_the_operator_set_is_the_budget() -> None:
 
 
 @pytest.mark.parametrize(
-    ("gigabytes", "share"), [(16, 2 / 3), (36, 2 / 3), (64, 3 / 4), (192, 3 / 4)]
+    ("gigabytes", "share"), [(16, 2 / 3), (35, 2 / 3), (36, 3 / 4), (64, 3 / 4), (192, 3 / 4)]
 )
 def test_else_it_is_what_metal_recommends(
     monkeypatch: pytest.MonkeyPatch, gigabytes: int, share: float
@@ -131,3 +131,72 @@ def test_else_it_is_what_metal_recommends(
     memory = mac(wired=0)
     monkeypatch.setattr(memory, "total", lambda: gigabytes * 1024**3)
     assert memory.default_budget() == pytest.approx(share * gigabytes * 1024**3, abs=1)
+
+
+def stat(**numbers: int) -> dict[str, str]:
+    """A container of 100 MiB, of which 90 are used, and what the kernel says they are."""
+    files = {"proc/self/cgroup": "0::/\n"} | group(".", str(100 * MIB), 90 * MIB)
+    lines = [f"{name} {count * MIB}\n" for name, count in numbers.items()]
+    return files | {"sys/fs/cgroup/./memory.stat": "".join(lines)}
+
+
+@pytest.mark.parametrize(
+    ("numbers", "given_back"),
+    [
+        ({"active_file": 60}, 60),
+        ({"active_file": 30, "inactive_file": 20}, 50),
+        ({"active_file": 30, "slab_reclaimable": 5, "slab_unreclaimable": 9}, 35),
+        ({"active_file": 30, "file_dirty": 10, "file_writeback": 5}, 15),
+        ({"file": 60, "shmem": 60, "inactive_anon": 60}, 0),
+        ({"inactive_file": 1, "file_dirty": 20}, 0),
+        ({"unevictable": 60, "file": 60, "file_mapped": 60}, 0),
+    ],
+)
+def test_files_are_given_back_however_often_they_were_read(
+    tmp_path: Path, numbers: dict[str, int], given_back: int
+) -> None:
+    assert tree(tmp_path, stat(**numbers)).available() == (10 + given_back) * MIB
+
+
+def test_where_processes_are_slowed_down_is_the_limit(tmp_path: Path) -> None:
+    high = {"sys/fs/cgroup/./memory.high": f"{95 * MIB}\n"}
+    assert tree(tmp_path, stat() | high).available() == 5 * MIB
+    high = {"sys/fs/cgroup/./memory.high": "max\n"}
+    assert tree(tmp_path, stat() | high).available() == 10 * MIB
+
+
+def test_of_version_1_the_sums_over_all_groups_below_count(tmp_path: Path) -> None:
+    base = "sys/fs/cgroup/memory/x"
+    numbers = {"active_file": 1, "total_active_file": 40, "total_inactive_file": 9}
+    numbers |= {"total_dirty": 4, "total_shmem": 30}
+    files = {
+        "proc/self/cgroup": "5:memory:/x\n",
+        f"{base}/memory.limit_in_bytes": f"{100 * MIB}\n",
+        f"{base}/memory.usage_in_bytes": f"{90 * MIB}\n",
+        f"{base}/memory.stat": "".join(f"{n} {c * MIB}\n" for n, c in numbers.items()),
+    }
+    assert tree(tmp_path, files).available() == 55 * MIB
+
+
+@pytest.mark.parametrize(("level", "pressured", "critical"), [(1, 0, 0), (2, 1, 0), (4, 1, 1)])
+def test_on_macos_only_the_fourth_level_is_critical(
+    level: int, pressured: int, critical: int
+) -> None:
+    memory = MacMemory({"kern.memorystatus_vm_pressure_level": level}.get)
+    assert (memory.pressured(), memory.critical()) == (bool(pressured), bool(critical))
+
+
+def test_on_macos_files_are_available_and_idle_programs_are_not() -> None:
+    pages = {
+        "hw.pagesize": 16384,
+        "vm.page_free_count": 1000,
+        "vm.page_pageable_external_count": 500,
+        "vm.page_purgeable_count": 20,
+        "vm.page_pageable_internal_count": 9000,
+    }
+    assert MacMemory(pages.get).available() == 16384 * 1520
+
+
+def test_on_a_macos_that_does_not_tell_it_is_estimated() -> None:
+    some = {"hw.pagesize": 16384, "vm.page_free_count": 1000}
+    assert MacMemory(some.get).available() > 0
