@@ -9,6 +9,7 @@ import fcntl
 import hashlib
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -26,6 +27,10 @@ PACKAGES = (ROOT / "clients/python", ROOT)
 FOREIGN = ("PYTHONHOME", "PYTHONPATH", "PIP_USER", "PIP_TARGET", "PIP_PREFIX", "PIP_CONSTRAINT")
 
 
+# They say which files a version consists of, and not which versions are wanted.
+HASHES = re.compile(r" \\\n(?: +--hash=\S+(?: \\)?\n)+")
+
+
 class SetupError(Exception):
     """What could not be set up, why, and what to do about it."""
 
@@ -36,7 +41,7 @@ def digest(*parts: str) -> str:
 
 def wanted_stamp() -> dict[str, str]:
     """What the environment depends on; scripts carry its path, so a moved one is another."""
-    lists = [path.read_text() for path in LISTS]
+    lists = [HASHES.sub("\n", path.read_text()) for path in LISTS]
     return {
         "packages": digest(sys.version, str(VENV), *lists),
         "projects": digest(*(project_tables(path / "pyproject.toml") for path in PACKAGES)),
@@ -113,7 +118,7 @@ def make_environment() -> None:
     print("setup: installing the pinned packages (a minute or two)", flush=True)
     lists = [part for path in LISTS for part in ("-r", str(path))]
     # Wheels only: a machine with Python and make has no compiler.
-    pip("install", "--no-deps", "--only-binary", ":all:", *lists)
+    pip("install", "--no-deps", "--require-hashes", "--only-binary", ":all:", *lists)
 
 
 def install_projects() -> None:

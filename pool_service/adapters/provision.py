@@ -36,7 +36,10 @@ Progress = Callable[[int, int, str], None]
 
 REQUIREMENTS = Path(__file__).parent.parent / "runtime_requirements.txt"
 
-_PIP = ("-m", "pip", "install", "--disable-pip-version-check", "--no-input", "--no-deps")
+_PIP = (
+    *("-m", "pip", "install", "--disable-pip-version-check", "--no-input", "--no-deps"),
+    "--require-hashes",
+)
 _MARKER = "installed.json"
 # Seconds between looks at a lock that another installation holds.
 _LOCK_PACE = 0.2
@@ -54,8 +57,8 @@ def _silent(done: int, total: int, text: str) -> None:
 class Provisioner:
     """Installs the runtime, and knows where it is installed.
 
-    requirements: a list for pip in which every package is pinned; python: the interpreter
-    that the environment is made with.
+    requirements: a list for pip in which every package is pinned, with its hashes; python: the
+    interpreter that the environment is made with.
     """
 
     def __init__(

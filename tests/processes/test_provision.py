@@ -1,6 +1,7 @@
 """Real environments and the real pip, with a wheel of a few hundred bytes made here."""
 
 import asyncio
+import hashlib
 import sys
 import zipfile
 from pathlib import Path
@@ -31,7 +32,10 @@ def wheel(directory: Path, version: str) -> Path:
 
 def provisioner(tmp_path: Path, requirement: str) -> Provisioner:
     requirements = tmp_path / "requirements.txt"
-    requirements.write_text(f"# a comment\n{requirement}\n    # via nothing\n")
+    file = Path(requirement)
+    digest = hashlib.sha256(file.read_bytes() if file.is_file() else b"").hexdigest()
+    pinned = f"{requirement} \\\n    --hash=sha256:{digest}"
+    requirements.write_text(f"# a comment\n{pinned}\n    # via nothing\n")
     return Provisioner(tmp_path / "data", requirements)
 
 
@@ -51,6 +55,15 @@ def running(part: str) -> list[int]:
 
 def environments(tmp_path: Path) -> list[str]:
     return [path.name for path in (tmp_path / "data/runtime").iterdir() if path.is_dir()]
+
+
+async def test_what_is_not_the_file_that_was_pinned_is_not_installed(tmp_path: Path) -> None:
+    ours = provisioner(tmp_path, str(wheel(tmp_path, "0.6.0")))
+    with wheel(tmp_path, "0.6.0").open("ab") as changed:
+        changed.write(b"more")
+    with pytest.raises(RuntimeUnavailable, match="DO NOT MATCH THE HASHES"):
+        await ours.install()
+    assert ours.installed() is None
 
 
 async def test_what_is_installed_runs_and_is_found_again(tmp_path: Path) -> None:

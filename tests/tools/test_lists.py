@@ -1,0 +1,22 @@
+"""What is pinned is pinned to the file, wherever it is installed from."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+LISTS = (
+    *("pool_service/runtime_requirements.txt", "requirements/dev.txt", "requirements/service.txt"),
+)
+
+
+@pytest.mark.parametrize("name", LISTS)
+def test_every_package_has_its_version_and_its_hashes_and_no_address(name: str) -> None:
+    text = (ROOT / name).read_text()
+    packages = re.findall(r"^(?![\s#])(.+?(?:\\\n.+?)*)$", text, re.MULTILINE)
+    assert len(packages) > 10
+    for package in packages:
+        assert re.match(r"[a-z0-9._-]+==\S+", package), package
+        assert "--hash=sha256:" in package, package
+    assert "://" not in text
