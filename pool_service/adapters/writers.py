@@ -16,6 +16,7 @@ import sys
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 
 import psutil
@@ -31,6 +32,8 @@ MOST_LINKS = 40
 """As many as the system follows."""
 
 MOST_FILES = 10_000
+"""Files that are looked at, as by the check of a model's code, which refuses one that has more."""
+
 _ACL = "system.posix_acl_access"
 _ACL_VERSION_BYTES, _ACL_ENTRY = 4, struct.Struct("<HHI")
 _ACL_USER, _ACL_GROUP, _ACL_WRITE = 0x02, 0x08, 2
@@ -83,7 +86,7 @@ class Writers:
             found = self._flaw_of(current, current.stat(), sticky_is_enough=False)
             # What cannot be listed is told by the check of its code.
             with suppress(PermissionError), os.scandir(current) as entries:
-                for entry in entries:
+                for entry in islice(entries, MOST_FILES):
                     seen += 1
                     path = Path(entry)
                     if entry.is_dir(follow_symlinks=False):
