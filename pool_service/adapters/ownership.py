@@ -4,15 +4,16 @@ A process may close its listener and live on, as one does that drains, and any o
 then take the port. So that a socket is a server's own is proven at each look, by all that the
 system says of it; and when an endpoint is handed out, by two short questions: does the very
 descriptor still lead to that socket, and would a connection still reach it? Where the system
-answers only slower questions (macOS), what the last look said holds until the next.
+answers only slower questions (macOS), a proof holds for a second.
 """
 
 import os
 import sys
+import time
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import chain
 from urllib.parse import urlsplit
 
@@ -26,12 +27,15 @@ from pool_service.core.types import EndpointState, Identity
 MOST_REMEMBERED = 4096
 """Proofs; what is not remembered is proven anew when it is needed."""
 
+FRESH_S = 1.0
+"""For so long a proof holds that cannot be repeated quickly: that takes some 100 microseconds."""
+
 _ANYWHERE = frozenset({"0.0.0.0", "::"})  # noqa: S104 - to compare with
 
 
 @dataclass(frozen=True, slots=True)
 class _Proof:
-    """What was found to be a server's own.
+    """What was found to be a server's own, and when.
 
     descriptor: the path of one of its descriptors in /proc, empty where there is no such; link:
     to which socket that leads; inodes: of all its sockets there, none where the system cannot
@@ -44,6 +48,7 @@ class _Proof:
     descriptor: str = ""
     link: str = ""
     inodes: frozenset[int] = frozenset()
+    at: float = field(default_factory=time.monotonic)
 
 
 class Ownership:
@@ -59,6 +64,19 @@ class Ownership:
         if proof is not None and proof.endpoint == endpoint and self._holds(proof):
             return EndpointState.KEPT
         return self.prove(identity, endpoint)
+
+    def is_sole(self, identity: Identity, endpoint: str) -> bool:
+        """Whether it has its socket, and nobody else one there; no: the whole proof decides.
+
+        It does not look at all descriptors of its processes, as a whole proof does.
+        """
+        proof = self._proofs.get(identity)
+        if proof is None or proof.endpoint != endpoint or not proof.inodes:
+            return False
+        try:
+            return self._holds(proof) and _inodes_at(proof.host, proof.port) <= proof.inodes
+        except OSError:
+            return False
 
     def prove(self, identity: Identity, endpoint: str) -> EndpointState:
         """Return whether all that listens at its endpoint is its own, or of its session."""
@@ -86,7 +104,7 @@ class Ownership:
 
     def _holds(self, proof: _Proof) -> bool:
         if not proof.descriptor:
-            return True
+            return time.monotonic() - proof.at < FRESH_S
         try:
             if os.readlink(proof.descriptor) != proof.link:  # noqa: PTH115 - no path
                 return False

@@ -82,6 +82,12 @@ class HttpProbe:
         """Whether its endpoint is still its own, in microseconds; see the port."""
         return self._ownership.now(identity, endpoint)
 
+    async def _is_lost(self, identity: Identity, endpoint: str) -> bool:
+        if self._ownership.is_sole(identity, endpoint):
+            return False
+        proven = await asyncio.to_thread(self._ownership.prove, identity, endpoint)
+        return proven is EndpointState.LOST
+
     async def use(
         self, identity: Identity, plan: LaunchPlan | None, endpoint: str, probe_timeout: float
     ) -> Activity:
@@ -100,7 +106,7 @@ class HttpProbe:
     ) -> Pulse:
         """Whether it listens, what it answers, and its processor time and output; see the port."""
         # First, so that nobody else's program is asked.
-        if await asyncio.to_thread(self._ownership.prove, identity, endpoint) is EndpointState.LOST:
+        if await self._is_lost(identity, endpoint):
             return _NOT_LISTENING
         url = urlsplit(endpoint)
         host, port = url.hostname or "", url.port or 0

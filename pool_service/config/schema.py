@@ -142,8 +142,8 @@ class ServiceSection(Section):
     )
     pulse_limit: Count = Field(
         default=_LIMITS.pulse_limit,
-        description="After how many looks in a row without an answer and without any progress a "
-        "server is wedged and replaced.",
+        description="After how many looks in a row without an answer and without any progress, or "
+        "with one that says that it is unhealthy while it works on nothing, a server is replaced.",
     )
     standby: FewCount = Field(
         default=1,

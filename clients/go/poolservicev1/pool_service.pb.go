@@ -186,7 +186,8 @@ const (
 	ExitCause_EXIT_CAUSE_START_TIMEOUT ExitCause = 4
 	// The operator: the service was stopped.
 	ExitCause_EXIT_CAUSE_SHUTDOWN ExitCause = 5
-	// The pool: it stopped answering and made no progress.
+	// The pool: it was READY and served no longer. It stopped answering and made no progress, said
+	// for long that it was unhealthy, or lost the socket on which it listened.
 	ExitCause_EXIT_CAUSE_WEDGED ExitCause = 6
 	// The guard: the service was gone and no other came.
 	ExitCause_EXIT_CAUSE_ORPHANED ExitCause = 7

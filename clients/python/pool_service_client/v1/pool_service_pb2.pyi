@@ -131,7 +131,9 @@ class _ExitCauseEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ExitCause.V
     EXIT_CAUSE_SHUTDOWN: _ExitCause.ValueType  # 5
     """The operator: the service was stopped."""
     EXIT_CAUSE_WEDGED: _ExitCause.ValueType  # 6
-    """The pool: it stopped answering and made no progress."""
+    """The pool: it was READY and served no longer. It stopped answering and made no progress, said
+    for long that it was unhealthy, or lost the socket on which it listened.
+    """
     EXIT_CAUSE_ORPHANED: _ExitCause.ValueType  # 7
     """The guard: the service was gone and no other came."""
     EXIT_CAUSE_ROOM: _ExitCause.ValueType  # 8
@@ -157,7 +159,9 @@ EXIT_CAUSE_START_TIMEOUT: ExitCause.ValueType  # 4
 EXIT_CAUSE_SHUTDOWN: ExitCause.ValueType  # 5
 """The operator: the service was stopped."""
 EXIT_CAUSE_WEDGED: ExitCause.ValueType  # 6
-"""The pool: it stopped answering and made no progress."""
+"""The pool: it was READY and served no longer. It stopped answering and made no progress, said
+for long that it was unhealthy, or lost the socket on which it listened.
+"""
 EXIT_CAUSE_ORPHANED: ExitCause.ValueType  # 7
 """The guard: the service was gone and no other came."""
 EXIT_CAUSE_ROOM: ExitCause.ValueType  # 8

@@ -528,7 +528,8 @@ pub enum ExitCause {
     StartTimeout = 4,
     /// The operator: the service was stopped.
     Shutdown = 5,
-    /// The pool: it stopped answering and made no progress.
+    /// The pool: it was READY and served no longer. It stopped answering and made no progress, said
+    /// for long that it was unhealthy, or lost the socket on which it listened.
     Wedged = 6,
     /// The guard: the service was gone and no other came.
     Orphaned = 7,

@@ -94,7 +94,10 @@ export enum ExitCause {
   EXIT_CAUSE_START_TIMEOUT = 4,
   /** EXIT_CAUSE_SHUTDOWN - The operator: the service was stopped. */
   EXIT_CAUSE_SHUTDOWN = 5,
-  /** EXIT_CAUSE_WEDGED - The pool: it stopped answering and made no progress. */
+  /**
+   * EXIT_CAUSE_WEDGED - The pool: it was READY and served no longer. It stopped answering and made no progress, said
+   * for long that it was unhealthy, or lost the socket on which it listened.
+   */
   EXIT_CAUSE_WEDGED = 6,
   /** EXIT_CAUSE_ORPHANED - The guard: the service was gone and no other came. */
   EXIT_CAUSE_ORPHANED = 7,
