@@ -217,7 +217,8 @@ class LogsSection(Section):
 
     max_bytes: LogBytes = Field(
         default=16 * 1024 * 1024,
-        description="How large a log may grow before it is cut to its newer half.",
+        description="How large a log may grow before it is cut to its newer half. What was cut "
+        "is a hole at its start that takes no room; read it with tail.",
     )
     keep: Count = Field(
         default=5,
