@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import os
 import signal
 import sys
 import time
@@ -224,8 +225,12 @@ def _announce(bound: list[str]) -> None:
     # What the imports left lives as long as the process: no later collection need look at it.
     gc.collect()
     gc.freeze()
-    for address in bound:
-        print(f"listening on {address}", flush=True)  # for who started it
+    try:
+        for address in bound:
+            print(f"listening on {address}", flush=True)  # for who started it
+    except OSError:
+        # Who reads no more is served all the same; what could not be written is let go.
+        sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: PTH123, SIM115
 
 
 def _world(

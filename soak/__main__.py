@@ -31,7 +31,7 @@ from soak.models import Model, configuration, models
 from soak.report import table
 from soak.watcher import Watcher
 
-CALLERS: Final = 6
+CALLERS: Final = 20
 BETWEEN_QUIETS: Final = 45.0
 SHOWN: Final = 10
 BROKEN: Final = ("step broke", "call broke", "Traceback", "[error")

@@ -21,7 +21,7 @@ from tests.faults.invariants import DOCUMENTED
 
 T = TypeVar("T")
 
-THINKS: Final = 1.2
+THINKS: Final = 4.0
 """Seconds between two calls of one caller, on average."""
 PATIENCE: Final = 45.0
 """Seconds that a caller gives a start."""
@@ -31,8 +31,9 @@ LATE: Final = 3.0
 EVIDENCE: Final = 40.0
 """Seconds until Watch must have told why a server was not there any more."""
 HERD: Final = 20
-TOKENS: Final = (5, 100)
-"""Of a stream. The longest takes two seconds: one of each caller, one after the other, stay below
+LONGEST_HOLD: Final = 3.0
+TOKENS: Final = (5, 30)
+"""Of a stream. The longest takes 0.6 s: one of each caller, one after the other, stay below
 the drain limit."""
 
 EVER: Final = frozenset({"SHUTTING_DOWN", "RECOVERING"})
@@ -73,7 +74,9 @@ class Caller:
             self._evict_idle: 2,
             self._evict_all: 0.6,
             self._evict_all_by_force: 0.4,
-            self._herd: 3,
+            self._herd: 1,
+            self._hold: 8,
+            self._reload: 2,
         }
 
     async def run(self) -> None:
@@ -112,6 +115,23 @@ class Caller:
         pids = {(one.generation, one.pid) for one in servers if one}
         if len({generation for generation, _ in pids}) != len(pids):
             self._ledger.violation(f"a herd got several processes of one generation: {pids}")
+
+    async def _hold(self) -> None:
+        """For a moment, in which servers, service and guard may die: it has to be READY again."""
+        model, began = self._model(), time.monotonic()
+        try:
+            async with self._pool.hold(model.name, holder=self._name) as hold:
+                server = await hold.ready(timeout=PATIENCE)
+                self._ledger.count("Hold: READY")
+                if server.state is not ServerState.READY or server.model != model.name:
+                    self._ledger.violation(f"Hold of {model.name} said that it is ready: {server}")
+                await asyncio.sleep(self._chance.uniform(0.0, LONGEST_HOLD))
+        except PoolError as error:
+            self._look_at("Hold", error, began, PATIENCE, self._reasons(model))
+
+    async def _reload(self) -> None:
+        self._keeper.change_configuration()
+        await self._called("Reload", self._pool.reload(timeout=EVICTION), EVICTION, lambda: EVER)
 
     async def _evict(self) -> None:
         await self._evicted("one", self._pool.evict(self._model().name, timeout=EVICTION))

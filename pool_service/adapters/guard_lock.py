@@ -42,11 +42,15 @@ def take_over(state_dir: Path) -> int | None:
 
 
 def take_if_free(state_dir: Path) -> int | None:
-    """The same, but that whoever has the lock keeps it: None then. At once."""
+    """The same, but that whoever has the lock keeps it: None then, at once.
+
+    None also where a later service has said that there is nothing to guard.
+    """
+    me = identity_of(os.getpid())
     with _opened(state_dir) as descriptor:
-        if not _is_free(descriptor):
+        if not _is_free(descriptor) or _is_for_nothing(descriptor, me):
             return None
-        _write_holder(descriptor, identity_of(os.getpid()))
+        _write_holder(descriptor, me)
         return os.dup(descriptor)
 
 
@@ -59,7 +63,7 @@ def send_away(state_dir: Path, youngest: Identity | None) -> None:
     """
     with _opened(state_dir) as descriptor:
         _lock(descriptor, state_dir / GUARD_LOCK, None, SENT_AWAY)
-        _write_holder(descriptor, youngest or identity_of(os.getpid()))
+        _write_holder(descriptor, youngest or identity_of(os.getpid()), is_needed=False)
 
 
 @contextlib.contextmanager
@@ -137,8 +141,17 @@ def _holder(descriptor: int) -> Identity | None:
     return Identity(pid, start_time, boot_id) if 1 < pid <= LARGEST_PID else None
 
 
-def _write_holder(descriptor: int, me: Identity | None) -> None:
-    note = json.dumps(asdict(me)).encode() if me else b""
+def _is_for_nothing(descriptor: int, me: Identity | None) -> bool:
+    """Whether a service that is younger than me wanted no guard any more."""
+    try:
+        is_needed = parse_json(os.pread(descriptor, 4096, 0)).get("needed", True)
+    except (OSError, ValueError, AttributeError):
+        return False
+    return is_needed is False and _is_younger(_holder(descriptor), me)
+
+
+def _write_holder(descriptor: int, me: Identity | None, *, is_needed: bool = True) -> None:
+    note = json.dumps(asdict(me) | {"needed": is_needed}).encode() if me else b""
     # Where there is no room for it, whoever comes later waits for this one to end by itself.
     with contextlib.suppress(OSError):
         write_note(descriptor, note)

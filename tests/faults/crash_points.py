@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from pool_service.cli import main
+from pool_service.guard.orphans import end_orphans
 
 _RAW_WRITE = os.write
 _RAW_OPEN = os.open
@@ -106,3 +107,13 @@ def serve(arguments: list[str], told: Connection, log: Path, passed: Path | None
         Points(passed, at).install()
     sys.argv = ["pool-service", "serve", *arguments]
     main()
+
+
+def guard(state_dir: Path, log: Path, passed: Path, at: int) -> None:
+    """Be a guard whose grace is over, with points."""
+    errors = _RAW_OPEN(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    os.dup2(errors, 2)
+    os.close(errors)
+    sys.stderr = os.fdopen(2, "w", closefd=False)
+    Points(passed, at).install()
+    end_orphans(state_dir)

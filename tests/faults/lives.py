@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 import psutil
 
 from demo.service import RunningService, running
+from pool_service.adapters.sentry import COMMAND_VARIABLE
 from pool_service_client import (
     PoolClient,
     RetryPolicy,
@@ -100,8 +101,8 @@ class Lives:
             self._watcher.check()
 
     def close(self) -> None:
-        """End all of it by force."""
-        for process in self.processes():
+        """End all of it by force, the sentries first: they would follow the others."""
+        for process in sorted(self.processes(), key=lambda one: not _becomes(one)):
             with suppress(psutil.NoSuchProcess):
                 process.kill()
         self._stack.close()
@@ -111,7 +112,7 @@ class Lives:
             if process.status() != psutil.STATUS_ZOMBIE:
                 here = str(self.root)
                 return _directory(process).startswith(here) or any(
-                    here in word for word in _words(process)
+                    here in word for word in (*_words(process), _becomes(process))
                 )
         return False
 
@@ -119,6 +120,15 @@ class Lives:
 def _directory(process: psutil.Process) -> str:
     try:
         return process.cwd()
+    except psutil.Error:
+        return ""
+
+
+def _becomes(process: psutil.Process) -> str:
+    """Of a guard's sentry what it becomes, which its arguments do not tell."""
+    try:
+        is_shell = process.name() in ("sh", "dash", "bash")
+        return process.environ().get(COMMAND_VARIABLE, "") if is_shell else ""
     except psutil.Error:
         return ""
 
