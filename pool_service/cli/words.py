@@ -58,7 +58,7 @@ def memory(totals: Totals) -> str:
         return ""
     budget = totals.memory_budget_bytes
     of = "without a limit" if budget is None else f"of {size(budget)}"
-    short = "; the machine is short of memory, so nothing is started"
+    short = "; the machine is short of memory"
     return (
         f"memory: {size(totals.memory_reserved_bytes)} reserved {of}, "
         f"{size(totals.memory_available_bytes)} available"

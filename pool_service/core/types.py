@@ -388,7 +388,7 @@ class Totals:
 
     memory_budget: FOREVER if there is no limit; memory_reserved: what its servers are
     expected to need; memory_available and memory_total: of the machine, 0 before the first
-    look; memory_pressured: nothing is started since the machine is short of it; standbys:
+    look; memory_pressured: the machine is short of it; standbys:
     processes that have nothing left to do ahead and wait to become servers.
     """
 

@@ -649,7 +649,7 @@ class PoolTotals(_message.Message):
     memory_total_bytes: _builtins.int
     """Bytes that the machine (or the container) has; 0 before the first look at it."""
     memory_pressured: _builtins.bool
-    """Nothing is started, since the machine is short of memory."""
+    """The machine is short of memory: what is unused goes first, and a start may wait."""
     standbys: _builtins.int
     """Processes that have imported all that a server needs and wait to become one."""
     def __init__(

@@ -186,3 +186,21 @@ async def test_a_server_that_stays_offline_gets_no_token_and_a_download_does(
         assert dict(plan.environment).get("HF_TOKEN") == served
         fetching = runtimes._runtimes[""].environment(settings, fetches=True)
         assert dict(fetching)["HF_TOKEN"] == fetched
+
+
+@pytest.mark.parametrize(
+    ("seen", "expected", "source"),
+    [(0, 500, Source.DECLARED), (400, 500, Source.DECLARED), (900, 900, Source.OBSERVED)],
+)
+async def test_more_than_what_is_declared_is_believed_once_it_was_seen(
+    runtimes: Runtimes, tmp_path: Path, seen: int, expected: int, source: Source
+) -> None:
+    """But not of another runtime model, whatever name it goes by."""
+    settings = Settings(str(model(tmp_path / "own")), expected_memory=500)
+    await runtimes.appraise("m", settings)
+    if seen:
+        runtimes.learn(settings, seen)
+    appraisal = await runtimes.appraise("m", settings)
+    assert (appraisal.expected, appraisal.source) == (expected, source)
+    other = replace(settings, runtime_model=str(model(tmp_path / "other")))
+    assert (await runtimes.appraise("m", other)).expected == 500

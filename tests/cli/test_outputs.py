@@ -128,7 +128,7 @@ def test_list_counts_what_stands_by(run: Run, service: Script) -> None:
     assert run("list").output == "0 servers, 2 standing by\n"
 
 
-SHORT = "; the machine is short of memory, so nothing is started"
+SHORT = "; the machine is short of memory"
 
 
 @pytest.mark.parametrize(

@@ -1128,7 +1128,7 @@ type PoolTotals struct {
 	MemoryAvailableBytes uint64 `protobuf:"varint,11,opt,name=memory_available_bytes,json=memoryAvailableBytes,proto3" json:"memory_available_bytes,omitempty"`
 	// Bytes that the machine (or the container) has; 0 before the first look at it.
 	MemoryTotalBytes uint64 `protobuf:"varint,12,opt,name=memory_total_bytes,json=memoryTotalBytes,proto3" json:"memory_total_bytes,omitempty"`
-	// Nothing is started, since the machine is short of memory.
+	// The machine is short of memory: what is unused goes first, and a start may wait.
 	MemoryPressured bool `protobuf:"varint,13,opt,name=memory_pressured,json=memoryPressured,proto3" json:"memory_pressured,omitempty"`
 	// Processes that have imported all that a server needs and wait to become one.
 	Standbys      uint32 `protobuf:"varint,14,opt,name=standbys,proto3" json:"standbys,omitempty"`

@@ -230,7 +230,7 @@ pub struct Totals {
     pub memory_available_bytes: u64,
     /// Bytes that the machine has; 0 before the first look at it.
     pub memory_total_bytes: u64,
-    /// Nothing is started, since the machine is short of memory.
+    /// The machine is short of memory: what is unused goes first, and a start may wait.
     pub memory_pressured: bool,
     /// Processes that have imported all that a server needs and wait to become one.
     pub standbys: u32,

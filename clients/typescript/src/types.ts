@@ -150,7 +150,7 @@ export interface Totals {
   readonly memoryAvailableBytes: number;
   /** What the machine has; 0 before the first look at it. */
   readonly memoryTotalBytes: number;
-  /** Nothing is started, since the machine is short of memory. */
+  /** The machine is short of memory: what is unused goes first, and a start may wait. */
   readonly memoryPressured: boolean;
   /** Processes that have imported all that a server needs and wait to become one. */
   readonly standbys: number;

@@ -251,7 +251,7 @@ pub struct PoolTotals {
     /// Bytes that the machine (or the container) has; 0 before the first look at it.
     #[prost(uint64, tag="12")]
     pub memory_total_bytes: u64,
-    /// Nothing is started, since the machine is short of memory.
+    /// The machine is short of memory: what is unused goes first, and a start may wait.
     #[prost(bool, tag="13")]
     pub memory_pressured: bool,
     /// Processes that have imported all that a server needs and wait to become one.

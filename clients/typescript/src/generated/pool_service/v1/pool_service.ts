@@ -349,7 +349,7 @@ export interface PoolTotals {
   memoryAvailableBytes: bigint;
   /** Bytes that the machine (or the container) has; 0 before the first look at it. */
   memoryTotalBytes: bigint;
-  /** Nothing is started, since the machine is short of memory. */
+  /** The machine is short of memory: what is unused goes first, and a start may wait. */
   memoryPressured: boolean;
   /** Processes that have imported all that a server needs and wait to become one. */
   standbys: number;

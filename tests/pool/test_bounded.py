@@ -1,0 +1,40 @@
+"""What grows by the names that callers invent is bounded, and a short machine is told as such."""
+
+import asyncio
+
+import pytest
+
+from pool_service.core.books import MOST_REMEMBERED
+from pool_service.core.errors import RuntimeUnavailable, StartFailed
+from pool_service.core.supervision import MOST_FAILED
+from pool_service.core.types import Phase
+from tests.pool.running import running
+from tests.world import Script
+
+pytestmark = pytest.mark.looptime
+
+
+async def test_of_many_models_that_fail_the_newest_are_listed() -> None:
+    async with running() as run:
+        for number in range(MOST_FAILED + 20):
+            model = f"m{number}"
+            run.world.script(model, Script(raises={"prepare": RuntimeUnavailable("none")}))
+            with pytest.raises(RuntimeUnavailable):
+                await run.pool.ensure(model)
+        assert run.pool.totals().by_phase[Phase.FAILED] == MOST_FAILED
+        assert run.phase("m0") is None
+        assert run.phase(f"m{MOST_FAILED + 19}") is Phase.FAILED
+        assert len(run.pool._machine._pasts) <= MOST_REMEMBERED
+
+
+@pytest.mark.parametrize("step", ["appraise", "prepare", "spawn"])
+async def test_where_the_system_allows_no_more_threads_the_start_fails_with_the_cause(
+    step: str,
+) -> None:
+    async with running() as run:
+        short = RuntimeError("can't start new thread")
+        run.world.script("m", Script(raises={step: short}), Script())
+        with pytest.raises(StartFailed, match=r"pids\.max"):
+            await run.pool.ensure("m")
+        await asyncio.sleep(60)
+        assert not run.world.living
