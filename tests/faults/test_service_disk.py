@@ -5,7 +5,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import grpc
@@ -151,6 +151,42 @@ def test_a_start_without_room_for_a_log_is_refused_with_the_cause(tmp_path: Path
                 name.unlink(missing_ok=True)
         with fake.pool() as pool:
             assert pool.ensure("after").started
+
+
+@pytest.mark.fault("`kill -9` on a full, or read-only, state directory")
+@needs_root
+@pytest.mark.parametrize("harm", ["no room", "no files", "read-only"])
+def test_on_a_disk_that_takes_nothing_the_next_service_adopts_serves_and_says_so(
+    tmp_path: Path, harm: str
+) -> None:
+    state_dir = tmp_path / "state"
+    disk, undo = mounted(state_dir, "size=16m,nr_inodes=64"), ExitStack()
+    with disk, undo, fake_lives(tmp_path) as fake:
+        fake.start()
+        with fake.pool() as pool:
+            server = pool.ensure("before").server
+            fake.await_record_of(server.pid or 0)
+            fake.kill()
+            if harm == "no files":
+                exhaust([state_dir / f"ballast-{number}" for number in range(64)])
+            elif harm == "no room":
+                fill(state_dir / "ballast")
+            else:
+                mount_read_only(state_dir)
+                undo.callback(unmount, state_dir)
+            fake.start()
+            assert same_process(pool.ensure("before").server, server)
+            assert fake.servers() == {server.pid}
+            with health_of_records(fake.now) as statuses:
+                while next(statuses) != NOT_SERVING:
+                    pass
+            assert str(fake.state_dir) in notices(fake.now)[0]
+
+
+def mount_read_only(path: Path) -> None:
+    """The same directory over itself: one in which files are open cannot be made read-only."""
+    subprocess.run(["mount", "--bind", str(path), str(path)], check=True)
+    subprocess.run(["mount", "-o", "remount,ro,bind", str(path)], check=True)
 
 
 @contextmanager
