@@ -12,6 +12,8 @@ from pathlib import Path
 
 import structlog
 
+from pool_service.adapters.own_files import parse_json, read_own, write_own
+
 _log = structlog.get_logger(__name__)
 
 WEIGHTS_FACTOR = 1.15
@@ -32,6 +34,8 @@ FADING = 0.9
 outlier does not keep room for ever."""
 
 MOST_ENTRIES = 1000
+LARGEST_BYTES = 1024 * 1024
+LARGEST_NEED = 2**50
 _VERSION = 1
 
 
@@ -85,9 +89,9 @@ class ExpectationBook:
 
     def _read(self) -> dict[str, int]:
         try:
-            content = json.loads(self._path.read_bytes())
+            content = parse_json(read_own(self._path, LARGEST_BYTES)[0])
             needed: dict[str, int] = content["needed"] if content["version"] == _VERSION else {}
-            if all(isinstance(count, int) for count in needed.values()):
+            if all(type(count) is int and 0 <= count <= LARGEST_NEED for count in needed.values()):
                 return needed
         except FileNotFoundError:
             return {}
@@ -100,7 +104,7 @@ class ExpectationBook:
         """Beside and into its place, so that there is never half of it."""
         beside = self._path.with_suffix(".tmp")
         try:
-            beside.write_text(json.dumps({"version": _VERSION, "needed": known}))
+            write_own(beside, json.dumps({"version": _VERSION, "needed": known}).encode())
             os.replace(beside, self._path)  # noqa: PTH105  # says what it does
         except OSError as error:
             if not self._troubled:

@@ -53,6 +53,13 @@ def read_own(
         return file.read(most + 1), os.fstat(file.fileno())
 
 
+def write_own(path: Path, content: bytes) -> None:
+    """Make such a file with this content, in place of whatever has the name. Raises OSError."""
+    path.unlink(missing_ok=True)
+    with os.fdopen(open_own(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL), "wb") as file:
+        file.write(content)
+
+
 def parse_json(content: bytes | str) -> Any:  # noqa: ANN401 - whatever it says
     """Return what a JSON text says. Raises ValueError whatever is wrong with it.
 

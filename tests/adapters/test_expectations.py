@@ -1,5 +1,6 @@
 """Claims about what is remembered of earlier runs."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -79,3 +80,27 @@ def test_where_the_disk_fails_it_is_known_all_the_same(tmp_path: Path) -> None:
 
 def test_larger_weights_need_more(tmp_path: Path) -> None:
     assert estimated(2 * 10**9) > estimated(10**9) > 10**9
+
+
+@pytest.mark.parametrize("kind", ["fifo", "link", "deep", "directory"])
+def test_what_stands_in_its_place_holds_nobody_up_and_is_not_touched(
+    tmp_path: Path, kind: str
+) -> None:
+    path, precious = tmp_path / "expectations.json", tmp_path / "precious"
+    precious.write_text("kept")
+    (tmp_path / "expectations.tmp").symlink_to(precious)
+    match kind:
+        case "fifo":
+            os.mkfifo(path)
+        case "link":
+            path.symlink_to(precious)
+        case "deep":
+            path.write_text("[" * 100_000)
+        case _:
+            path.mkdir()
+    book = ExpectationBook(tmp_path)
+    key = ExpectationKey("r", "1", "m")
+    assert book.needed(key) is None
+    book.learn(key, 5)
+    assert book.needed(key) == 5
+    assert precious.read_text() == "kept"
