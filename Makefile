@@ -6,7 +6,7 @@ SOURCES := $(wildcard pool_service clients/python/pool_service_client clients/py
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo serve test test-fast test-process test-clients test-conformance \
-	test-operations test-toolchains test-whole go-tools faults lint types check check-clients proto promise docs \
+	test-operations test-toolchains test-as-on-a-mac test-whole go-tools faults lint types check check-clients proto promise docs \
 	conformance bench soak lock clean
 
 help: ## Show this list
@@ -21,7 +21,7 @@ demo: setup ## Start the service, make a small real model ready, ask it, evict i
 serve: setup ## Run the service in the foreground (ARGS='--config FILE' and the like)
 	@exec $(BIN)/pool-service serve $(ARGS)
 
-test: test-fast test-clients test-process test-conformance test-toolchains test-whole ## Run all tests, the fast ones first
+test: test-fast test-clients test-process test-conformance test-toolchains test-as-on-a-mac test-whole ## Run all tests, the fast ones first
 
 test-fast: setup ## Core, driver and gRPC: no processes, no waiting
 	$(BIN)/python -m pytest -n auto -m "not process and not whole and not conformance and not toolchains" $(ARGS)
@@ -47,6 +47,11 @@ test-operations: setup ## docs/operations.md, command by command, against a live
 test-toolchains: setup ## Smallest programs in Java and C++, built and run (needs Maven; cmake, gRPC for C++)
 	$(BIN)/python -m pytest -m toolchains $(ARGS)
 
+test-as-on-a-mac: setup ## With fork in place of vfork, gRPC's poll engine, and paths as long as on macOS
+	$(BIN)/python -m pytest -p tests.realfork tests/service/test_ensure.py tests/client/test_real_service.py $(ARGS)
+	sh tools/with_long_paths.sh $(BIN)/python -m pytest tests/rpc/test_server.py tests/config \
+		tests/cli tests/client/test_calls.py tests/client/test_real_service.py $(ARGS)
+
 go-tools: ## Build grpcurl, grpc-health-probe and ghz into .cache/tools/bin (needs Go)
 	sh tools/go_tools.sh
 
@@ -61,8 +66,9 @@ lint: setup ## Style, layers, proto, stubs and Dockerfile (needs npm for buf)
 	sh tools/lint_proto.sh
 	sh tools/lint_docker.sh
 
-types: setup ## mypy, strict
+types: setup ## mypy, strict, for Linux and for macOS
 	$(BIN)/mypy $(SOURCES)
+	$(BIN)/mypy --platform darwin --no-warn-unreachable $(SOURCES)
 
 check-clients: ## Style and stubs of the clients in Go, Rust and TypeScript whose toolchain is there
 	@sh tools/for_clients.sh lint check-generated

@@ -3,12 +3,18 @@
 import asyncio
 import os
 import signal
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
 
+import pytest
 import structlog
 from hypothesis import HealthCheck, settings
 
 # Read when grpc is imported: its core tells of each connection that a server closes.
 os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
+# As in the service: with it a child that is made by fork, as on macOS, can die before its exec.
+os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "false")
 
 # Plain: structlog's own default draws tracebacks with all locals, which takes seconds.
 structlog.configure(
@@ -32,6 +38,14 @@ settings.register_profile(
 )
 settings.register_profile("thorough", settings.get_profile("ci"), max_examples=3000)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
+
+
+@pytest.fixture
+def socket_dir() -> Iterator[Path]:
+    """A directory for sockets, whose paths may have 103 bytes: on macOS tmp_path alone has more."""
+    with tempfile.TemporaryDirectory(prefix="pool-", dir="/tmp") as name:
+        yield Path(name)
+
 
 # Else looptime makes an event loop for each test that has none, and nobody closes it.
 asyncio.set_event_loop(None)

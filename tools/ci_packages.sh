@@ -1,9 +1,10 @@
 #!/bin/sh
-# What CI needs beside the toolchains: gRPC for C++, which tests/toolchains builds with. It is
+# What CI needs beside the toolchains: gRPC for C++, which tests/toolchains builds with, and the
+# shell and the awk of macOS, by which tests/tools reads documents and the Makefile. It is
 # installed where this runs as root on Debian; nowhere else is anything installed.
 set -eu
 
-packages="libgrpc++-dev protobuf-compiler-grpc protobuf-compiler pkg-config"
+packages="libgrpc++-dev protobuf-compiler-grpc protobuf-compiler pkg-config zsh original-awk"
 
 missing=""
 for package in $packages; do

@@ -16,6 +16,7 @@ import fcntl
 import hashlib
 import json
 import os
+import platform
 import shutil
 import signal
 import sys
@@ -40,6 +41,8 @@ _PIP = (
     *("-m", "pip", "install", "--disable-pip-version-check", "--no-input", "--no-deps"),
     "--require-hashes",
 )
+OLDEST_MACOS = 14
+TOO_NEW_PYTHON = (3, 15)
 _MARKER = "installed.json"
 # Seconds between looks at a lock that another installation holds.
 _LOCK_PACE = 0.2
@@ -48,6 +51,24 @@ _LAST_LINES = 12
 _FOREIGN = frozenset(
     {"PYTHONHOME", "PYTHONPATH", "PIP_USER", "PIP_TARGET", "PIP_PREFIX", "PIP_CONSTRAINT"}
 )
+
+
+def platform_flaw(
+    system: str, machine: str, mac_version: str, python: tuple[int, ...] = sys.version_info[:2]
+) -> str | None:
+    """Return why there are no packages of MLX for such a machine, in words; None: there are.
+
+    system, machine: as sys.platform and platform.machine() say; mac_version: "" off macOS.
+    """
+    if python >= TOO_NEW_PYTHON:
+        return f"Python {'.'.join(map(str, python))} is too new, it needs one from 3.11 to 3.14"
+    if system == "darwin" and machine != "arm64":
+        return (
+            "this Python is a program for Intel processors, it needs Apple silicon and an arm64 one"
+        )
+    if system == "darwin" and int(mac_version.partition(".")[0] or 0) < OLDEST_MACOS:
+        return f"macOS {mac_version} is too old, it needs {OLDEST_MACOS} or later"
+    return None
 
 
 def _silent(done: int, total: int, text: str) -> None:
@@ -86,6 +107,9 @@ class Provisioner:
         Takes minutes and half a gigabyte or more. Cancelling ends pip and leaves nothing that
         could be taken for an installation. Raises RuntimeUnavailable with pip's last lines.
         """
+        flaw = platform_flaw(sys.platform, platform.machine(), platform.mac_ver()[0])
+        if flaw is not None:
+            raise RuntimeUnavailable(f"vllm-mlx cannot be installed here: {flaw}.")
         try:
             async with self._alone(progress) as lock:
                 directory = self._directory()

@@ -104,7 +104,7 @@ def test_a_process_is_known_by_its_start_and_the_boot(identity: Any, child: Chil
 def test_a_zombie_has_an_identity_and_is_not_alive(identity: Any, child: Child) -> None:  # noqa: ANN401
     found = identity.identity_of(child.pid)
     child.kill()
-    os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
+    os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)  # type: ignore[attr-defined,unused-ignore]
     assert identity.identity_of(child.pid) == found
     assert not identity.is_alive(found)
 
@@ -150,7 +150,7 @@ def test_a_look_for_which_there_is_no_memory_tells_nothing_of_the_process(
 @pytest.mark.usefixtures("as_on_macos")
 def test_a_footprint_is_what_the_kernel_holds_against_the_process(child: Child) -> None:
     child.send_signal(signal.SIGSTOP)  # else it grows while its program is loaded
-    os.waitid(os.P_PID, child.pid, os.WSTOPPED)
+    os.waitid(os.P_PID, child.pid, os.WSTOPPED)  # type: ignore[attr-defined,unused-ignore]
     kilobytes = [
         int(line.split()[1])
         for line in Path(f"/proc/{child.pid}/status").read_text().splitlines()

@@ -41,13 +41,13 @@ def test_the_reason_makes_the_exit_code(
     assert (result.exit_code, result.stdout, result.stderr) == (exit_code, "", "pool-service: no\n")
 
 
-def test_a_service_that_is_not_there(run: Run, tmp_path: Path) -> None:
+def test_a_service_that_is_not_there(run: Run, socket_dir: Path) -> None:
     one = (["ensure", "m"], ["evict", "m"], ["hold", "m"], ["pull", "m"])
     for command in (*one, ["list"], ["watch"], ["models"], ["reload"]):
-        result = run(*command, address=f"unix:{tmp_path}/none")
+        result = run(*command, address=f"unix:{socket_dir}/none")
         assert result.exit_code == 3
         assert result.stderr.startswith(
-            f"pool-service: cannot reach the pool service at unix:{tmp_path}/none: "
+            f"pool-service: cannot reach the pool service at unix:{socket_dir}/none: "
         )
         assert result.stderr.count("\n") == 1
 

@@ -160,10 +160,10 @@ async def test_the_callers_timeout_is_told_as_such(client: Client, service: Scri
 
 
 async def test_a_service_that_is_not_there_is_told_with_its_address(
-    connect: Connect, tmp_path: Path
+    connect: Connect, socket_dir: Path
 ) -> None:
-    client = connect(f"unix:{tmp_path}/none", RetryPolicy(attempts=1))
-    with pytest.raises(PoolUnavailable, match=f"cannot reach .* at unix:{tmp_path}/none"):
+    client = connect(f"unix:{socket_dir}/none", RetryPolicy(attempts=1))
+    with pytest.raises(PoolUnavailable, match=f"cannot reach .* at unix:{socket_dir}/none"):
         await client.call("ensure", "m")
 
 
@@ -248,9 +248,9 @@ async def test_a_watch_after_a_revision_that_is_gone_says_so(
 
 
 async def test_a_watch_gives_up_on_a_service_that_stays_away(
-    connect: Connect, tmp_path: Path
+    connect: Connect, socket_dir: Path
 ) -> None:
-    client = connect(f"unix:{tmp_path}/none", RetryPolicy(patience=0.2))
+    client = connect(f"unix:{socket_dir}/none", RetryPolicy(patience=0.2))
     with pytest.raises(PoolUnavailable):
         await client.events(1)
 
@@ -289,9 +289,9 @@ async def test_cancelling_the_caller_cancels_its_call(service: Script) -> None:
             await waiting
 
 
-async def test_a_unix_socket_is_an_address(connect: Connect, tmp_path: Path) -> None:
+async def test_a_unix_socket_is_an_address(connect: Connect, socket_dir: Path) -> None:
     server = grpc.aio.server()
-    path = f"unix:{tmp_path}/s"
+    path = f"unix:{socket_dir}/s"
     server.add_insecure_port(path)
     await server.start()
     client = connect(path)

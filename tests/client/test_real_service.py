@@ -104,8 +104,8 @@ async def test_a_reload_of_the_same_changes_nothing(connect: Connect) -> None:
         assert await connect(service.address).call("reload") == Reloaded((), (), (), ())
 
 
-async def test_a_hold_goes_on_at_the_next_service(connect: Connect, tmp_path: Path) -> None:
-    address = f"unix:{tmp_path}/s"
+async def test_a_hold_goes_on_at_the_next_service(connect: Connect, socket_dir: Path) -> None:
+    address = f"unix:{socket_dir}/s"
     async with serving(address=address), AsyncExitStack() as stack:
         hold = await stack.enter_async_context(connect(address).hold("m"))
         await hold.ready()

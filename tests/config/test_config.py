@@ -102,9 +102,9 @@ def test_the_size_of_logs_is_bytes_or_text_with_a_unit(read: Read, said: str, me
 
 
 def test_paths_become_absolute(
-    home: Path, read: Read, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    home: Path, read: Read, socket_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.chdir(tmp_path)
+    monkeypatch.chdir(socket_dir)
     config = read("""
         [service]
         state_dir = "~/state"
@@ -116,16 +116,16 @@ def test_paths_become_absolute(
         c.runtime_model = "org/c"
     """)
     assert config.service.state_dir == home / "state"
-    assert config.service.data_dir == tmp_path / "data"
+    assert config.service.data_dir == socket_dir / "data"
     assert config.service.listen == (
         f"unix:{home}/pool.sock",
-        f"unix:{tmp_path}/x.sock",
+        f"unix:{socket_dir}/x.sock",
         "[::1]:0",
     )
     models = config.catalogue.models
     assert [models[name].runtime_model for name in "abc"] == [
         f"{home}/models/a",
-        f"{tmp_path}/b",
+        f"{socket_dir}/b",
         "org/c",
     ]
 

@@ -28,10 +28,10 @@ def test_a_file_in_another_encoding_is_told_what_it_should_be(
 
 
 def test_variables_in_paths_are_filled_in_wherever_a_path_may_be(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    socket_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("PLACE", str(tmp_path))
-    file = tmp_path / "pool.toml"
+    monkeypatch.setenv("PLACE", str(socket_dir))
+    file = socket_dir / "pool.toml"
     file.write_text(
         """
         [service]
@@ -47,11 +47,18 @@ def test_variables_in_paths_are_filled_in_wherever_a_path_may_be(
     )
     config = load(Path("$PLACE/pool.toml"), {}, {})
     service, model = config.service, config.models["m"]
-    assert (service.state_dir, service.data_dir) == (tmp_path / "state", tmp_path / "data")
-    assert service.listen == (f"unix:{tmp_path}/s",)
+    assert (service.state_dir, service.data_dir) == (socket_dir / "state", socket_dir / "data")
+    assert service.listen == (f"unix:{socket_dir}/s",)
     assert config.runtime.command[1:] == ("-c", "$PLACE/x ${y}")
-    assert model.runtime_model == f"{tmp_path}/m"
-    arguments = ("--a", f"{tmp_path}/a", f"--b={Path.cwd()}/../b", "--c", "$5", '--d={"x": "~/x"}')
+    assert model.runtime_model == f"{socket_dir}/m"
+    arguments = (
+        "--a",
+        f"{socket_dir}/a",
+        f"--b={Path.cwd()}/../b",
+        "--c",
+        "$5",
+        '--d={"x": "~/x"}',
+    )
     assert model.arguments == arguments
 
 

@@ -281,6 +281,8 @@ def test_a_damaged_record_is_set_aside_its_process_drained_and_the_others_adopte
 @pytest.mark.fault("descriptors run out")
 @pytest.mark.skipif(sys.platform != "linux", reason="sets a limit of a running process")
 def test_without_descriptors_open_channels_are_served_and_ensure_says_so(fake: Lives) -> None:
+    if sys.platform != "linux":  # for mypy: the mark skips it
+        return
     service = fake.start()
     process = psutil.Process(service.process.pid)
     with fake.pool(RetryPolicy(patience=0)) as pool, pool.watch() as events:

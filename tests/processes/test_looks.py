@@ -91,9 +91,9 @@ def test_where_a_pidfd_is_refused_processes_are_looked_at(
 
 def test_a_python_without_pidfds_looks_at_processes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delattr(os, "pidfd_open", raising=False)
-    exits._pidfd_refusal.cache_clear()
+    exits._pidfd_refusal.cache_clear()  # type: ignore[attr-defined,unused-ignore]
     assert type(exit_watch()) is LookWatch
-    exits._pidfd_refusal.cache_clear()
+    exits._pidfd_refusal.cache_clear()  # type: ignore[attr-defined,unused-ignore]
 
 
 @pytest.mark.parametrize("number", [errno.EMFILE, errno.ENFILE, errno.ENOMEM])
@@ -108,11 +108,11 @@ def test_a_pidfd_that_is_short_for_a_moment_is_there_later(
 
 def watch_with(pidfd_open: object, monkeypatch: pytest.MonkeyPatch) -> type:
     monkeypatch.setattr(os, "pidfd_open", pidfd_open, raising=False)
-    exits._pidfd_refusal.cache_clear()
+    exits._pidfd_refusal.cache_clear()  # type: ignore[attr-defined,unused-ignore]
     try:
         return type(exit_watch())
     finally:
-        exits._pidfd_refusal.cache_clear()
+        exits._pidfd_refusal.cache_clear()  # type: ignore[attr-defined,unused-ignore]
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="seccomp")

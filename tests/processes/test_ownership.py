@@ -192,7 +192,7 @@ def test_one_that_has_ended_is_told_as_ended_and_not_as_lost(ownership: Ownershi
     with served() as server:
         assert ownership.prove(server.identity, server.endpoint) is KEPT
         server.process.kill()
-        os.waitid(os.P_PID, server.process.pid, os.WEXITED | os.WNOWAIT)
+        os.waitid(os.P_PID, server.process.pid, os.WEXITED | os.WNOWAIT)  # type: ignore[attr-defined,unused-ignore]
         assert told(ownership, server) == (ENDED, ENDED)
 
 

@@ -239,8 +239,10 @@ async def test_a_port_that_another_program_has_is_refused() -> None:
             await bare().start([Address.parse(f"127.0.0.1:{other.getsockname()[1]}")])
 
 
-async def test_the_service_answers_on_a_unix_socket_that_others_cannot_use(tmp_path: Path) -> None:
-    path = tmp_path / "made" / "pool.sock"
+async def test_the_service_answers_on_a_unix_socket_that_others_cannot_use(
+    socket_dir: Path,
+) -> None:
+    path = socket_dir / "made" / "pool.sock"
     async with serving(address=f"unix:{path}") as service:
         assert (await service.ensure()).started
         assert service.address == f"unix:{path}"
@@ -249,8 +251,8 @@ async def test_the_service_answers_on_a_unix_socket_that_others_cannot_use(tmp_p
     assert not path.exists()
 
 
-async def test_a_live_unix_socket_is_refused_and_its_owner_undisturbed(tmp_path: Path) -> None:
-    path = tmp_path / "pool.sock"
+async def test_a_live_unix_socket_is_refused_and_its_owner_undisturbed(socket_dir: Path) -> None:
+    path = socket_dir / "pool.sock"
     async with serving(address=f"unix:{path}") as service:
         with pytest.raises(AddressError, match="another program listens"):
             await bare().start([Address.parse(f"unix:{path}")])
@@ -259,40 +261,40 @@ async def test_a_live_unix_socket_is_refused_and_its_owner_undisturbed(tmp_path:
         assert (await service.ensure()).started
 
 
-async def test_a_socket_that_nobody_listens_on_is_replaced(tmp_path: Path) -> None:
-    path = tmp_path / "pool.sock"
+async def test_a_socket_that_nobody_listens_on_is_replaced(socket_dir: Path) -> None:
+    path = socket_dir / "pool.sock"
     with socket.socket(socket.AF_UNIX) as dead:
         dead.bind(str(path))
     async with serving(address=f"unix:{path}") as service:
         assert (await service.ensure()).started
 
 
-async def test_any_other_file_at_the_socket_path_is_left_alone(tmp_path: Path) -> None:
-    path = tmp_path / "pool.sock"
+async def test_any_other_file_at_the_socket_path_is_left_alone(socket_dir: Path) -> None:
+    path = socket_dir / "pool.sock"
     path.write_text("precious")
     with pytest.raises(AddressError, match="is no socket"):
         await bare().start([Address.parse(f"unix:{path}")])
     assert path.read_text() == "precious"
 
 
-async def test_a_link_at_the_socket_path_is_left_alone(tmp_path: Path) -> None:
-    path = tmp_path / "pool.sock"
-    path.symlink_to(tmp_path / "elsewhere")
+async def test_a_link_at_the_socket_path_is_left_alone(socket_dir: Path) -> None:
+    path = socket_dir / "pool.sock"
+    path.symlink_to(socket_dir / "elsewhere")
     with pytest.raises(AddressError, match="is no socket"):
         await bare().start([Address.parse(f"unix:{path}")])
     assert path.is_symlink()
 
 
-async def test_a_directory_that_cannot_be_made_is_an_address_error(tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("")
+async def test_a_directory_that_cannot_be_made_is_an_address_error(socket_dir: Path) -> None:
+    (socket_dir / "file").write_text("")
     with pytest.raises(AddressError, match=r"file/pool\.sock"):
-        await bare().start([Address.parse(f"unix:{tmp_path}/file/pool.sock")])
+        await bare().start([Address.parse(f"unix:{socket_dir}/file/pool.sock")])
     with pytest.raises(AddressError, match=r"file/deeper/pool\.sock"):
-        await bare().start([Address.parse(f"unix:{tmp_path}/file/deeper/pool.sock")])
+        await bare().start([Address.parse(f"unix:{socket_dir}/file/deeper/pool.sock")])
 
 
-async def test_where_one_address_is_taken_none_is_served(tmp_path: Path) -> None:
-    path = tmp_path / "pool.sock"
+async def test_where_one_address_is_taken_none_is_served(socket_dir: Path) -> None:
+    path = socket_dir / "pool.sock"
     async with serving() as service:
         with pytest.raises(AddressError):
             await bare().start([Address.parse(f"unix:{path}"), Address.parse(service.address)])
@@ -300,10 +302,10 @@ async def test_where_one_address_is_taken_none_is_served(tmp_path: Path) -> None
 
 
 async def test_the_service_listens_on_several_addresses_and_tells_the_real_ones(
-    tmp_path: Path,
+    socket_dir: Path,
 ) -> None:
     server = bare()
-    addresses = ["127.0.0.1:0", f"unix:{tmp_path}/pool.sock", "localhost:0"]
+    addresses = ["127.0.0.1:0", f"unix:{socket_dir}/pool.sock", "localhost:0"]
     bound = await server.start([Address.parse(text) for text in addresses])
     assert bound[1] == addresses[1]
     assert not any(address.endswith(":0") for address in bound)
@@ -364,8 +366,8 @@ async def test_an_address_that_cannot_be_had_is_told_as_what_it_is(text: str, wh
         await bare().start([Address.parse(text)])
 
 
-async def test_the_socket_of_a_successor_is_left_alone(tmp_path: Path) -> None:
-    address = Address.parse(f"unix:{tmp_path}/pool.sock")
+async def test_the_socket_of_a_successor_is_left_alone(socket_dir: Path) -> None:
+    address = Address.parse(f"unix:{socket_dir}/pool.sock")
     old, new = bare(), bare()
     await old.start([address])
     async with grpc.aio.insecure_channel(address.text) as channel:
@@ -375,10 +377,10 @@ async def test_the_socket_of_a_successor_is_left_alone(tmp_path: Path) -> None:
         await call.write(reflection_pb2.ServerReflectionRequest(list_services=""))
         await call.read()
         stopping = asyncio.create_task(old.stop(3600))
-        while (tmp_path / "pool.sock").exists():  # noqa: ASYNC110  # gRPC tells nobody
+        while (socket_dir / "pool.sock").exists():  # noqa: ASYNC110  # gRPC tells nobody
             await asyncio.sleep(0)
         await new.start([address])
         await call.done_writing()
         await stopping
-    assert (tmp_path / "pool.sock").exists()
+    assert (socket_dir / "pool.sock").exists()
     await new.stop(0)

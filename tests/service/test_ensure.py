@@ -54,14 +54,12 @@ def servers_of(service: RunningService) -> list[psutil.Process]:
 def test_five_models_start_side_by_side(start: Start, tmp_path: Path) -> None:
     """None of them can become ready before all five are loading."""
     models = [f"five/{number}" for number in range(5)]
-    small = "".join(f'[models."{model}"]\nexpected_memory = "50 MB"\n' for model in models)
-    service = start(FAKE_RUNTIME + small)
     loaded = tmp_path / "loaded"
+    settings = f'runtime_model = "x?load_until={loaded}"\nexpected_memory = "50 MB"\n'
+    small = "".join(f'[models."{model}"]\n{settings}' for model in models)
+    service = start(FAKE_RUNTIME + small)
     with PoolClient.connect(service.address) as pool, ThreadPoolExecutor(5) as callers:
-        calls = [
-            callers.submit(pool.ensure, model, runtime_model=f"x?load_until={loaded}")
-            for model in models
-        ]
+        calls = [callers.submit(pool.ensure, model) for model in models]
         with pool.watch() as events:
             pids = {}
             for event in events:
