@@ -1,6 +1,7 @@
 """Writes down how one model's process is started: pure, from template and names."""
 
 import json
+import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,8 +9,9 @@ from pathlib import Path
 from typing import Literal
 
 from pool_service.adapters import vllm_mlx
+from pool_service.adapters.disk_looks import protection_hint
 from pool_service.core.errors import ModelRejected
-from pool_service.paths import begins_a_path
+from pool_service.paths import begins_a_path, home_directory
 
 Kind = Literal["vllm-mlx", "plain"]
 
@@ -101,8 +103,11 @@ def check_directory(model: str, runtime_model: str) -> None:
         return
     try:
         why = _flaw(directory)
+        if why is None:
+            # Where macOS protects it, it can be seen and not be listed.
+            os.scandir(directory).close()
     except OSError as error:
-        why = error.strerror
+        why = f"{error.strerror}{protection_hint(directory, home=home_directory())}"
     if why:
         raise ModelRejected(f"The model {runtime_model!r} cannot be loaded: {why}.", model=model)
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from pool_service.adapters import plain_runtime, vllm_mlx
 from pool_service.adapters.diagnosis import Diagnose, diagnose_exit
+from pool_service.adapters.disk_looks import DiskLooks
 from pool_service.adapters.environment import is_offline
 from pool_service.adapters.expectations import (
     GUESS,
@@ -53,6 +54,7 @@ class Runtimes:
         self._progress = progress
         self._book = ExpectationBook(state_dir)
         self._downloader = Downloader()
+        self._looks = DiskLooks()
         self._options: Mapping[str, RuntimeOptions] = {}
         self._runtimes: dict[str, CommandRuntime] = {}
         self._versions: dict[str, str] = {}
@@ -75,12 +77,14 @@ class Runtimes:
         check_names(model, settings.runtime_model)
         runtime = self._runtimes[settings.runtime]
         is_vllm_mlx = runtime.kind == "vllm-mlx"
-        if is_vllm_mlx:
-            await asyncio.to_thread(check_directory, model, settings.runtime_model)
         environment = dict(runtime.environment(settings))
-        loaded = await asyncio.to_thread(
-            self._checked, model, settings, environment, checks_code=is_vllm_mlx
-        )
+
+        def look() -> Loaded:
+            if is_vllm_mlx:
+                check_directory(model, settings.runtime_model)
+            return self._checked(model, settings, environment, checks_code=is_vllm_mlx)
+
+        loaded = await self._looks.run((model, settings), model, settings.runtime_model, look)
         files = loaded.files
         expected, source = await self._expected(runtime, settings, loaded)
         on_disk = _on_disk(settings, files) if runtime.loads_from_disk else None
