@@ -2,6 +2,7 @@
 
 import http.client
 import json
+import sys
 import time
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -26,15 +27,15 @@ min_residency = 0
 """
 PLAIN = """
 [runtimes.mlx-lm]
-command = ["mlx_lm.server", "--model", "{runtime_model}", "--port", "{port}"]
+command = ["BIN/mlx_lm.server", "--model", "{runtime_model}", "--port", "{port}"]
 ready_path = "/v1/completions"
 ready_body = '{"model": "{runtime_model}", "prompt": "a", "max_tokens": 1}'
 [runtimes.mlx-vlm]
-command = ["mlx_vlm.server", "--host=127.0.0.1", "--port={port}", "--model", "{runtime_model}"]
+command = ["BIN/mlx_vlm.server", "--host=127.0.0.1", "--port={port}", "--model", "{runtime_model}"]
 busy_path = "/metrics"
 busy_values = ["/summary/in_flight"]
 drains = true
-"""
+""".replace("BIN", str(Path(sys.executable).parent))
 
 
 @pytest.fixture(scope="module")
