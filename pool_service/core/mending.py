@@ -224,6 +224,8 @@ class Mending(Books):
         """A start that nobody wants, or that is not in line, does not come to anything."""
         model = server.model
         lost = server.phase is Phase.QUEUED and model not in self._queue
+        # Its process goes by another name by now, or is swept: nothing leads out of this.
+        lost |= server.phase is Phase.SWEEPING and server.identity is None
         unwanted = server.phase in WAITS_TO_START and self._waiting.first(model) is None
         if lost or unwanted:
             self._let_go(model, told(model))
