@@ -6,7 +6,7 @@ SOURCES := $(wildcard pool_service clients/python/pool_service_client clients/py
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo serve test test-fast test-process test-clients test-conformance \
-	test-operations test-toolchains test-as-on-a-mac test-whole go-tools faults lint types check check-clients proto promise docs \
+	test-operations test-toolchains test-as-on-a-mac test-whole go-tools faults fuzz lint types check check-clients proto promise docs \
 	conformance bench soak lock clean
 
 help: ## Show this list
@@ -54,6 +54,10 @@ test-as-on-a-mac: setup ## With fork in place of vfork, gRPC's poll engine, and 
 
 go-tools: ## Build grpcurl, grpc-health-probe and ghz into .cache/tools/bin (needs Go)
 	sh tools/go_tools.sh
+
+fuzz: setup ## Fuzz each reader of foreign bytes for SECONDS (60); what breaks one is left as crash-*
+	@for target in $$($(BIN)/python -c 'from tests.fuzz.targets import TARGETS; print(*TARGETS)'); do \
+		$(BIN)/python -m tests.fuzz $$target $(or $(SECONDS),60) || exit 1; done
 
 faults: setup ## Every fault that is to be survived, and how long each recovery took
 	$(BIN)/python -m pytest tests/faults $(ARGS)

@@ -213,6 +213,8 @@ def messages(told: bytes) -> Iterator[tuple[int, bytes]]:
     """The type and the body of each message in what was received."""
     while len(told) >= _HEADER.size:
         length, kind, *_ = _HEADER.unpack_from(told)
+        if length < _HEADER.size:
+            return
         yield kind, told[_HEADER.size : length]
         # Each begins at a multiple of four.
         told = told[(length + 3) & ~3 :]

@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::client::{BoxFuture, Client};
 use crate::error::Error;
 use crate::hold::Hold;
-use crate::pages::Pages;
+use crate::pages::{Pages, Paging};
 use crate::pull::Pull;
 use crate::types::{Ensured, EvictedServer, KeepAlive, Model, Reloaded, Server};
 use crate::v1;
@@ -62,7 +62,11 @@ impl IntoFuture for EnsureCall {
                 self.client.unary(self.timeout, self.request, |mut stub, request| async move {
                     stub.ensure(request).await
                 });
-            Ok(answer.await?.into())
+            let answer = answer.await?;
+            if answer.server.is_none() {
+                return Err(self.client.no_pool_service("it names no server"));
+            }
+            Ok(answer.into())
         })
     }
 }
@@ -184,6 +188,7 @@ impl IntoFuture for ModelsCall {
     fn into_future(self) -> Self::IntoFuture {
         Box::pin(async move {
             let mut models = Vec::new();
+            let mut paging = Paging::default();
             let mut request = v1::ListModelsRequest::default();
             loop {
                 let answer =
@@ -192,13 +197,10 @@ impl IntoFuture for ModelsCall {
                     });
                 let page = answer.await?;
                 models.extend(page.models.into_iter().map(Model::from));
-                if page.next_page_token.is_empty() {
+                let Some(page_token) = paging.turn(&self.client, page.next_page_token)? else {
                     return Ok(models);
-                }
-                request = v1::ListModelsRequest {
-                    page_token: page.next_page_token,
-                    ..Default::default()
                 };
+                request = v1::ListModelsRequest { page_token, ..Default::default() };
             }
         })
     }

@@ -12,7 +12,7 @@ use crate::address::{self, ADDRESS_VARIABLE};
 use crate::calls::{EnsureCall, EvictCall, HoldCall, ListCall, ModelsCall, PullCall, ReloadCall};
 use crate::error::Error;
 use crate::retry::{Attempts, RetryPolicy};
-use crate::status::{error_of, late};
+use crate::status::{error_of, late, no_pool_service};
 use crate::v1::evict_request::Target;
 use crate::v1::pool_service_client::PoolServiceClient;
 use crate::watch::Watch;
@@ -156,6 +156,11 @@ impl Client {
 
     pub(crate) fn error_of(&self, status: &Status, timeout: Option<Duration>) -> Error {
         error_of(status, &self.address, timeout)
+    }
+
+    /// The error of an answer that no pool service gives.
+    pub(crate) fn no_pool_service(&self, what: &str) -> Error {
+        no_pool_service(&self.address, what)
     }
 }
 

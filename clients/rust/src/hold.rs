@@ -259,6 +259,9 @@ impl Follower for Holding {
     }
 
     fn receive(&mut self, response: v1::HoldResponse) -> Vec<Server> {
+        if response.server.is_none() {
+            return Vec::new();
+        }
         self.alive = true;
         let server = Server::from(response);
         if server.is_ready() {

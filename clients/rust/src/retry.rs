@@ -94,6 +94,11 @@ impl Attempts {
         }
     }
 
+    /// The time before what is no failure is asked for again.
+    pub(crate) fn pause(&self) -> Duration {
+        jittered(FIRST_BACKOFF, (self.chance)())
+    }
+
     /// Forgets the failures so far: for a stream that is alive again.
     pub(crate) fn succeeded(&mut self) {
         self.made = 0;
@@ -117,11 +122,22 @@ impl Attempts {
 /// `chance` is a random number from 0 to 1.
 fn retry_delay(error: &Error, made: u32, chance: f64) -> Option<Duration> {
     let least = match error.retry_after() {
-        Some(named) => named,
+        Some(named) if named >= FIRST_BACKOFF => named,
+        // A delay of next to nothing would be a busy loop: it counts as none.
+        Some(_) => backoff(made),
         None if error.code() == Code::Unavailable => backoff(made),
         None => return None,
     };
-    Some(least.mul_f64(1.0 + JITTER * chance))
+    Some(jittered(least, chance))
+}
+
+/// Longer by chance, and never more than a clock takes.
+fn jittered(least: Duration, chance: f64) -> Duration {
+    Duration::try_from_secs_f64(least.as_secs_f64() * (1.0 + JITTER * chance)).map_or(
+        Duration::MAX,
+        // In floating point it may be a nanosecond less.
+        |longer| longer.max(least),
+    )
 }
 
 fn backoff(made: u32) -> Duration {
@@ -159,6 +175,21 @@ mod tests {
         for code in codes() {
             assert_eq!(retry_delay(&failure(code, Some(3 * SECOND)), 9, 0.0), Some(3 * SECOND));
         }
+    }
+
+    #[test]
+    fn a_delay_of_next_to_nothing_counts_as_none() {
+        for named in [Duration::ZERO, Duration::from_nanos(1), Duration::from_millis(99)] {
+            let error = failure(Code::ResourceExhausted, Some(named));
+            let delays = [1, 2, 3].map(|made| retry_delay(&error, made, 0.0));
+            assert_eq!(delays, [100, 200, 400].map(|it| Some(Duration::from_millis(it))));
+        }
+    }
+
+    #[test]
+    fn a_delay_of_for_ever_is_no_panic() {
+        let error = failure(Code::Unavailable, Some(Duration::MAX));
+        assert_eq!(retry_delay(&error, 1, 1.0), Some(Duration::MAX));
     }
 
     #[test]

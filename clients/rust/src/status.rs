@@ -123,6 +123,15 @@ pub(crate) fn late(timeout: Option<Duration>) -> Error {
     )
 }
 
+/// The error of an answer that no pool service gives.
+pub(crate) fn no_pool_service(address: &str, what: &str) -> Error {
+    Error::plain(
+        Reason::Other,
+        Code::Internal,
+        format!("what answers at {address} is no pool service, or is broken: {what}"),
+    )
+}
+
 /// The error of a stream without an end that the service ended without a word.
 pub(crate) fn ended() -> Error {
     Error::plain(

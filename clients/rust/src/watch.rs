@@ -132,7 +132,8 @@ impl Follower for Following {
     fn failed(&mut self, error: Error) -> Result<Duration, Error> {
         if error.reason() == Reason::RevisionCompacted && self.can_begin_again() {
             self.revision = None;
-            return Ok(Duration::ZERO);
+            // Not at once: who says so again and again would be asked as often.
+            return Ok(self.attempts.pause());
         }
         if self.opened.elapsed() > self.policy.patience {
             self.attempts.succeeded();

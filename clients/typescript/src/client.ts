@@ -8,6 +8,7 @@ import type { PoolError } from "./errors.js";
 import { Following, Holding, Pulling, type Follower } from "./following.js";
 import { PoolServiceService as methods } from "./generated/pool_service/v1/pool_service.js";
 import { Hold } from "./hold.js";
+import { Paging } from "./paging.js";
 import { Attempts, DEFAULT_RETRY, REAL_CLOCK, type RetryPolicy } from "./retry.js";
 import { follow, PoolStream } from "./stream.js";
 import { Transport } from "./transport.js";
@@ -125,7 +126,8 @@ export class PoolClient implements AsyncDisposable {
    */
   async ensure(model: string, options: EnsureOptions = {}): Promise<EnsureResult> {
     const request = convert.ensureRequest(model, options);
-    return convert.ensureResult(await this.#call(methods.ensure, request, options));
+    const response = await this.#call(methods.ensure, request, options);
+    return convert.ensureResult(response, this.#transport.address);
   }
 
   /**
@@ -165,13 +167,14 @@ export class PoolClient implements AsyncDisposable {
 
   /** All pages, each with the pool's totals and its revision, at least one. */
   async *pages(options: PageOptions = {}): AsyncGenerator<Page, void, undefined> {
-    let pageToken = "";
+    const paging = new Paging(this.#transport.address);
+    let token: string;
     do {
-      const request = { pageSize: options.pageSize ?? 0, pageToken };
+      const request = { pageSize: options.pageSize ?? 0, pageToken: paging.token };
       const response = await this.#call(methods.list, request, options);
       yield convert.page(response);
-      pageToken = response.nextPageToken;
-    } while (pageToken !== "");
+      token = response.nextPageToken;
+    } while (paging.turn(token));
   }
 
   /**
@@ -187,12 +190,14 @@ export class PoolClient implements AsyncDisposable {
 
   /** What the service's configuration lists, ordered by model. The timeout is each page's. */
   async *models(options: CallOptions = {}): AsyncGenerator<Model, void, undefined> {
-    let pageToken = "";
+    const paging = new Paging(this.#transport.address);
+    let token: string;
     do {
-      const response = await this.#call(methods.listModels, { pageSize: 0, pageToken }, options);
+      const request = { pageSize: 0, pageToken: paging.token };
+      const response = await this.#call(methods.listModels, request, options);
       yield* response.models.map(convert.model);
-      pageToken = response.nextPageToken;
-    } while (pageToken !== "");
+      token = response.nextPageToken;
+    } while (paging.turn(token));
   }
 
   /**

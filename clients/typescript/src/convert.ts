@@ -3,6 +3,7 @@
 import type { Duration } from "./generated/google/protobuf/duration.js";
 import type { Timestamp } from "./generated/google/protobuf/timestamp.js";
 import * as pb from "./generated/pool_service/v1/pool_service.js";
+import { noPoolService } from "./status.js";
 import {
   EXIT_CAUSES,
   EXPECTATIONS,
@@ -73,7 +74,9 @@ function duration(milliseconds: number | undefined): Duration | undefined {
   return { seconds, nanos: Math.floor((milliseconds % 1000) * 1e6) };
 }
 
-export function ensureResult(response: pb.EnsureResponse): EnsureResult {
+/** Throws PoolError for an answer without a server. */
+export function ensureResult(response: pb.EnsureResponse, address: string): EnsureResult {
+  if (response.server === undefined) throw noPoolService(address, "it names no server");
   return { server: server(response.server), started: response.started };
 }
 

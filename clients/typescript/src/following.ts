@@ -88,7 +88,8 @@ export class Following implements Follower<WatchRequest, WatchResponse, Event> {
   failed(error: PoolError): number {
     if (error instanceof RevisionCompacted && this.#canBeginAgain()) {
       this.#revision = undefined;
-      return 0;
+      // Not at once: who says so again and again would be asked as often.
+      return this.#attempts.pauseMs();
     }
     if (this.#clock.now() - this.#opened > this.#policy.patienceMs) this.#attempts.succeeded();
     return this.#attempts.failed(error);
@@ -133,6 +134,7 @@ export class Holding implements Follower<HoldRequest, HoldResponse, Server> {
   }
 
   receive(response: HoldResponse): readonly Server[] {
+    if (response.server === undefined) return [];
     this.#alive = true;
     const told = server(response.server);
     if (told.state === "READY") this.#attempts.succeeded();

@@ -64,7 +64,10 @@ export function retryDelay(error: PoolError, situation: Situation): number | und
   if (error.retryAfterMs === undefined && error.code !== "UNAVAILABLE") return undefined;
   if (attempt >= policy.attempts) return undefined;
   const backoff = Math.min(FIRST_BACKOFF_MS * 2 ** (attempt - 1), LONGEST_BACKOFF_MS);
-  const delay = (error.retryAfterMs ?? backoff) * (1 + JITTER * chance);
+  // A delay of next to nothing would be a busy loop: it counts as none.
+  const named = error.retryAfterMs ?? 0;
+  const least = named >= FIRST_BACKOFF_MS ? named : backoff;
+  const delay = least * (1 + JITTER * chance);
   const budget = remainingMs ?? policy.patienceMs - elapsedMs;
   return delay < budget ? delay : undefined;
 }
@@ -114,6 +117,11 @@ export class Attempts {
   succeeded(): void {
     this.#made = 0;
     this.#failedAt = this.#last = undefined;
+  }
+
+  /** Milliseconds before what is no failure is asked for again. */
+  pauseMs(): number {
+    return FIRST_BACKOFF_MS * (1 + JITTER * this.#clock.chance());
   }
 
   /** A deadline alone says little: what went wrong before it says more. */

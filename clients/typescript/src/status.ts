@@ -100,7 +100,7 @@ function retryAfterMs(rich: Status): number | undefined {
   const info = first(rich, "google.rpc.RetryInfo", RetryInfo);
   if (info === undefined) return undefined;
   const { seconds, nanos } = info.retryDelay ?? { seconds: 0n, nanos: 0 };
-  return Number(seconds) * 1000 + nanos / 1e6;
+  return Math.max(0, Number(seconds) * 1000 + nanos / 1e6);
 }
 
 function violations(rich: Status): readonly Violation[] {
@@ -157,6 +157,13 @@ export function deadlineExceeded(timeoutMs?: number, cause?: unknown): errors.De
   return new errors.DeadlineExceeded(`no answer ${limit}; what the service has begun goes on`, {
     code: "DEADLINE_EXCEEDED",
     cause,
+  });
+}
+
+/** The error of an answer that no pool service gives. */
+export function noPoolService(address: string, what: string): PoolError {
+  return new PoolError(`what answers at ${address} is no pool service, or is broken: ${what}`, {
+    code: "INTERNAL",
   });
 }
 

@@ -62,7 +62,7 @@ test("where the history is gone it begins again and tells what has gone", () => 
     watch.receive(message);
   }
   watch.receive(changed(3n, "c"));
-  assert.equal(watch.failed(COMPACTED), 0);
+  assert.equal(watch.failed(COMPACTED), 100);
   assert.deepEqual(watch.request(), { afterRevision: undefined });
   watch.receive(changed(90n, "c"));
   assert.deepEqual(told(watch.receive(synced(90n))), [

@@ -34,6 +34,14 @@ test("the delay is at least what the service named, whatever the code", () => {
   assert.equal(retryDelay(FULL, situation({ attempt: 9 })), 2000);
 });
 
+test("a delay of next to nothing counts as none", () => {
+  for (const retryAfterMs of [0, 1e-6, 99, -5000]) {
+    const error = new QueueFull("full", { code: "RESOURCE_EXHAUSTED", retryAfterMs });
+    const delays = [1, 2, 3].map((attempt) => retryDelay(error, situation({ attempt })));
+    assert.deepEqual(delays, [100, 200, 400]);
+  }
+});
+
 test("jitter adds up to three tenths and takes nothing away", () => {
   assert.equal(retryDelay(FULL, situation({ chance: 1 })), 2600);
 });

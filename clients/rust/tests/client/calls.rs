@@ -120,6 +120,38 @@ async fn a_page_that_fails_is_the_last() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn pages_that_come_again_are_an_error() {
+    let (pool, mut service) = connected();
+    let asking = tokio::spawn(pool.list().into_future());
+    for _ in 0..2 {
+        service
+            .list()
+            .await
+            .answer(v1::ListResponse { next_page_token: "again".to_owned(), ..Default::default() });
+    }
+    let error = soon(asking).await.expect("no panic").expect_err("no end");
+    assert!(error.to_string().contains("its pages have no end"));
+
+    let asking = tokio::spawn(pool.models().into_future());
+    for next in ["a", "b", "a"] {
+        let answer =
+            v1::ListModelsResponse { models: Vec::new(), next_page_token: next.to_owned() };
+        service.list_models().await.answer(answer);
+    }
+    let error = soon(asking).await.expect("no panic").expect_err("no end");
+    assert!(error.to_string().contains("its pages have no end"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_without_a_server_is_an_error() {
+    let (pool, mut service) = connected();
+    let asking = tokio::spawn(pool.ensure("m").into_future());
+    service.ensure().await.answer(v1::EnsureResponse::default());
+    let error = soon(asking).await.expect("no panic").expect_err("no server");
+    assert!(error.to_string().contains("names no server"));
+}
+
+#[tokio::test(start_paused = true)]
 async fn models_and_reload_give_what_the_service_says() {
     let (pool, mut service) = connected();
     let asking = tokio::spawn(pool.models().into_future());

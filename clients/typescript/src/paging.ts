@@ -1,0 +1,32 @@
+/** The way through pages, whatever a server answers. */
+
+import { noPoolService } from "./status.js";
+
+const MOST_PAGES = 10_000;
+
+/** Which page comes next. */
+export class Paging {
+  readonly #address: string;
+  readonly #seen = new Set<string>();
+  /** Of the page to ask for. */
+  token = "";
+
+  constructor(address: string) {
+    this.#address = address;
+  }
+
+  /**
+   * Go on to the page that the last one named; false if there is none.
+   *
+   * Throws PoolError if that one was read before, or there is no end to them.
+   */
+  turn(token: string): boolean {
+    if (token === "") return false;
+    if (this.#seen.has(token) || this.#seen.size === MOST_PAGES) {
+      throw noPoolService(this.#address, "its pages have no end");
+    }
+    this.#seen.add(token);
+    this.token = token;
+    return true;
+  }
+}
