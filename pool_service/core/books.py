@@ -78,6 +78,7 @@ class Books:
         self._uses = dict[str, Uses]()
         self._checking: set[str] = set()
         self._marked: set[str] = set()
+        self._early_looks: set[str] = set()
         self._adopting: set[str] = set()
         self._lost_ports: dict[str, int] = {}
         self._in_haste = False
@@ -104,6 +105,8 @@ class Books:
                 self._want_again(server)
         if server.phase is not Phase.STARTING:
             self._timed_out.discard(server.model)
+        if server.phase is not Phase.STOPPING:
+            self._early_looks.discard(server.model)
         if server.phase in (Phase.READY, Phase.FAILED):
             self._lost_ports.pop(server.model, None)
         self._room_changed = True

@@ -131,6 +131,8 @@ class Mending(Books):
                 looks.discard(model)
             for marks in (self._claims, self._busy_until, self._vitality):
                 marks.pop(model, None)
+        if server.phase is not Phase.STOPPING:
+            self._early_looks.discard(model)
         if server.phase is not Phase.QUEUED:
             self._queue.pop(model, None)
             self._unappraised.discard(model)
@@ -215,10 +217,15 @@ class Mending(Books):
 
     def _drop_doubles(self) -> None:
         """Where two take the same process for theirs, it is the one that bears the model's name."""
-        owned = {server.identity for server in self._roster if not server.serves} - {None}
+        owners = {one.identity: one for one in self._roster if one.identity and not one.serves}
         for server in list(self._roster):
-            if server.serves and server.identity in owned:
-                self._expel(server)
+            owner = owners.get(server.identity) if server.serves and server.identity else None
+            if owner is None:
+                continue
+            self._expel(server)
+            if server.phase in life.LEAVING and owner.phase not in life.LEAVING:
+                # It was told to end, and nobody is to be given it.
+                self._put_anyway(replace(server, model=owner.model, serves=""))
 
     def _audit_start(self, server: Server, now: float) -> None:
         """A start that nobody wants, or that is not in line, does not come to anything."""

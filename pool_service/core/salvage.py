@@ -152,6 +152,9 @@ def _with_process(server: Server, breach: Breach, now: float, *, is_new: bool) -
         sweep = steps.Sweep(server.named, server.generation, identity)
         again = is_new and not _sweeps(identity, issued)
         return Salvage(server, (sweep,) if again else ())
+    sent = _sent(identity, issued)
+    if sent is not None:
+        return Salvage(life.signalled(_stopping(server), sent, now), commands)
     if not is_new and not breach.worn and _may_stay(server, event):
         return Salvage(server, fails=is_look(event))
     stop = StopSignal.TERMINATE
@@ -160,6 +163,12 @@ def _with_process(server: Server, breach: Breach, now: float, *, is_new: bool) -
     told = life.signalled(_stopping(server), stop, now)
     signal = steps.SendSignal(server.named, server.generation, identity, stop)
     return Salvage(told, (*commands, signal))
+
+
+def _sent(identity: Identity, issued: Sequence[object]) -> StopSignal | None:
+    """Return the signal that the process gets by what broke."""
+    signals = [one for one in issued if isinstance(one, steps.SendSignal)]
+    return next((one.stop for one in signals if one.identity == identity), None)
 
 
 def _may_stay(server: Server, event: object) -> bool:

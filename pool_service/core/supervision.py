@@ -140,11 +140,15 @@ class Supervision(Mending):
         model = server.model
         served = [one for one in self._others(model) if one.ready_at is not None]
         if server.serves or served or self._evictions.of(model):
-            cause = Cause.EVICTED if self._evictions.of(model) else Cause.WEDGED
+            # As after a crash, an eviction takes it from nobody who holds it.
+            is_evicted = self._evictions.of(model) and not server.holds
+            cause = Cause.EVICTED if is_evicted else Cause.WEDGED
             self._stop(server, cause, now, at_once=at_once)
             return
         aside = life.aside(server)
         self._stand_beside(aside)
+        if model in self._checking:
+            self._checking.add(aside.model)
         self._stop(aside, Cause.WEDGED, now, why, at_once=at_once)
         left = life.replaced(server, why, now)
         left = life.died(left, backoff.deaths(server, self._limits, now))
@@ -184,8 +188,13 @@ class Supervision(Mending):
         if self._in_haste or not drain.drains_first(server):
             self._signal(server, server.stop_signal or StopSignal.TERMINATE, now)
         else:
+            is_asked = server.model in self._checking
             self._put(drain.draining(server, now))
-            self._ask_use(server)
+            if is_asked:
+                # It began while the server was still handed out, so it cannot tell.
+                self._early_looks.add(server.model)
+            else:
+                self._ask_use(server)
 
     def _go_on_stopping(self, server: Server, now: float) -> None:
         """Look again whether something is in flight, or send the next signal."""
@@ -199,7 +208,10 @@ class Supervision(Mending):
         """Something is in flight still, or it gets its first signal now."""
         if not drain.is_draining(server):
             return
-        if activity.requests == 0:
+        if server.model in self._early_looks:
+            self._early_looks.discard(server.model)
+            self._ask_use(server)
+        elif activity.requests == 0:
             self._signal(server, StopSignal.TERMINATE, now)
         elif server.detail.endswith(drain.WAITS):
             self._keep(drain.seen_busy(server, now))

@@ -45,7 +45,9 @@ class Upkeep(Ceiling):
             if server.phase is Phase.READY:
                 self._keep(life.spared(server, now))
             elif server.phase in DELAYED_WHILE_AWAY:
-                self._keep(life.delayed(server, away))
+                delayed = life.delayed(server, away)
+                # Whoever takes the service's place is to know for how long it drains.
+                (self._keep if delayed.drain_by is None else self._put)(delayed)
 
         self._each(self._roster, resume, now)
 

@@ -324,7 +324,9 @@ class Ledger:
         self._check_command(command, server)
         again = [c for c in self.outstanding if c == command]
         assert not again, "the same is under way already"
-        if isinstance(command, steps.SendSignal):
+        if isinstance(command, steps.HurrySweep):
+            assert server.phase is Phase.SWEEPING
+        elif isinstance(command, steps.SendSignal):
             assert server.phase is Phase.STOPPING
         else:
             self.outstanding.append(command)
@@ -472,7 +474,7 @@ class Ledger:
                 asked = [c for c in self.outstanding if _is(c, steps.CheckUse, ensure.model)]
                 queued = [s for s in self.servers if s.phase is Phase.QUEUED]
                 due = asked or self.machine.next_deadline() < FOREVER
-                renewed = due and self._is_overgrown(ensure.model)
+                renewed = due and (self._is_overgrown(ensure.model) or self._is_overrun())
                 assert queued or renewed or (asked and self.evicting), "waits though it is there"
             else:
                 assert server.phase in COMING | life.LEAVING
@@ -496,6 +498,15 @@ class Ledger:
         if server is None or server.settings.memory_ceiling is None or not server.identity:
             return False
         return server.footprint > server.settings.memory_ceiling
+
+    def _is_overrun(self) -> bool:
+        """More is taken than is allowed, so that some go for nobody in particular."""
+        taken = sum(server.reserved for server in self.servers)
+        in_groups = [g for s in self.servers if s.takes_room for g in s.settings.groups]
+        groups = self.limits.groups.items()
+        return taken > self.limits.memory_budget or any(
+            in_groups.count(group) > most for group, most in groups
+        )
 
     def _check_who_holds(self) -> set[str]:
         """The models that are held: each is there, or comes."""
@@ -545,7 +556,10 @@ class Ledger:
                 case steps.PulseTaken(_, _, pulse):
                     assert not (pulse.answered and pulse.healthy and pulse.listens)
                 case steps.ListenerLost():
-                    assert after is None or not after.endpoint, "still shown where it is not"
+                    # The process itself keeps it, for the requests in flight.
+                    left = self.shown.get(server.model)
+                    told = left and left.endpoint and left.phase not in life.LEAVING
+                    assert not told, "still shown where it is not"
                 case ShutdownRequested() | steps.Exited() | steps.StepBroke(_, _, "AwaitExit", _):
                     pass
                 case _:

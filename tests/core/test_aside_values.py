@@ -1,0 +1,128 @@
+"""Servers that go on aside or drain: single moments, by values."""
+
+import pytest
+
+from pool_service.core import lifecycle, steps
+from pool_service.core.activity import Activity
+from pool_service.core.books import Command
+from pool_service.core.catalogue import Catalogue
+from pool_service.core.limits import Limits
+from pool_service.core.machine import Machine
+from pool_service.core.requests import (
+    EnsureRequested,
+    Every,
+    EvictRequested,
+    HoldRequested,
+    Hurried,
+    Publish,
+    TimeReached,
+)
+from pool_service.core.supervision import Supervision
+from pool_service.core.types import Phase, Server, Settings
+from tests.core.acting import drive
+from tests.core.breaking import PatientLedger, Place, breakable
+from tests.core.invariants import Ledger
+
+DEFAULTS = Settings(runtime_model="", keep_alive=30.0, min_residency=0.0, drain_timeout=300.0)
+LOST = steps.ListenerLost("a", 1)
+UNUSED = steps.UseReported("a", 1, Activity(0))
+
+
+def ready(kind: type[Ledger] = Ledger) -> Ledger:
+    """A pool in which `a` is READY."""
+    limits = Limits()
+    ledger = kind(lambda: Machine(Catalogue(DEFAULTS), limits), limits)
+    ledger.handle(EnsureRequested(1, "a"))
+    drive(ledger)
+    assert shown(ledger, "a").phase is Phase.READY
+    return ledger
+
+
+def shown(ledger: Ledger, model: str) -> Server:
+    server = ledger.machine.get(model)
+    assert server is not None
+    return server
+
+
+def looks(commands: list[Command]) -> int:
+    return sum(isinstance(command, steps.CheckUse) for command in commands)
+
+
+def answer_look(ledger: Ledger) -> list[Command]:
+    """The look under way finds nothing in flight."""
+    ledger.done(next(c for c in ledger.outstanding if isinstance(c, steps.CheckUse)))
+    return ledger.handle(UNUSED)
+
+
+@pytest.mark.parametrize("ending", [LOST, EvictRequested(3, "a", force=True)])
+def test_a_look_that_began_before_the_drain_does_not_end_it(
+    ending: steps.ListenerLost | EvictRequested,
+) -> None:
+    ledger = ready()
+    assert looks(ledger.handle(EvictRequested(2, Every.ALL))) == 1
+    assert looks(ledger.handle(ending)) == 0, "one look at a time"
+    again = answer_look(ledger)
+    assert not [c for c in again if isinstance(c, steps.SendSignal)], "it could not tell"
+    assert looks(again) == 1
+    assert [c for c in answer_look(ledger) if isinstance(c, steps.SendSignal)]
+
+
+def test_what_goes_on_aside_is_not_looked_at_twice_at_a_time() -> None:
+    ledger = ready()
+    ledger.now = 30.0
+    asked = [c for _ in range(2) for c in ledger.handle(TimeReached())]
+    assert looks(asked) == 1
+    assert looks(ledger.handle(LOST)) == 0
+    assert looks(answer_look(ledger)) == 1
+    assert shown(ledger, "a (generation 1)").phase is Phase.STOPPING
+
+
+def test_the_time_that_a_drain_gets_back_after_a_stall_is_recorded() -> None:
+    ledger = ready()
+    ledger.handle(LOST)
+    before = shown(ledger, "a (generation 1)").drain_by
+    assert before is not None
+    ledger.now = 3600.0
+    told = ledger.handle(TimeReached(away=3600.0))
+    recorded = [c.server.drain_by for c in told if isinstance(c, Publish)]
+    assert before + 3600.0 in recorded
+
+
+def test_who_holds_what_loses_its_listener_during_an_eviction_gets_the_next() -> None:
+    ledger = ready()
+    ledger.handle(EvictRequested(2, Every.ALL))
+    ledger.handle(HoldRequested(3, "a"))
+    ledger.handle(LOST)
+    drive(ledger)
+    server = shown(ledger, "a")
+    assert (server.phase, server.generation, server.holds) == (Phase.READY, 2, 1)
+    assert not ledger.evicting
+
+
+@pytest.mark.parametrize("haste", [False, True])
+@pytest.mark.parametrize(
+    "place",
+    [
+        (lifecycle, "stopping"),
+        (lifecycle, "replaced"),
+        (lifecycle, "signalled"),
+        (Supervision, "_signal"),
+        (Supervision, "_stop"),
+    ],
+    ids=lambda place: place[1] if isinstance(place, tuple) else None,
+)
+def test_what_was_told_to_end_is_not_handed_out_whatever_breaks_then(
+    place: Place, haste: bool
+) -> None:
+    with breakable() as fault:
+        for at in (1, 2):
+            for late in (False, True):
+                ledger = ready(PatientLedger)
+                if haste:
+                    ledger.handle(Hurried())
+                fault.arm(place, at, late=late)
+                told = ledger.handle(LOST)
+                fault.disarm()
+                if any(isinstance(c, steps.SendSignal) for c in told):
+                    assert shown(ledger, "a").phase is not Phase.READY
+                drive(ledger)
