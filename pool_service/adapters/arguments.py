@@ -20,7 +20,7 @@ Options = Mapping[str, bool]
 """The names of options, and whether each takes a value."""
 
 _USAGE = re.compile(r"usage:.*?(?:\n\s*\n|\Z)", re.DOTALL)
-_OPTION = re.compile(r"\[(--?[A-Za-z0-9][\w-]*)(?:\s+([^\[\]]+|\[[^\]]*\]))*\]")
+_OPTION = re.compile(r"\[(--?[A-Za-z0-9][\w-]*)(\s(?:[^\[\]]|\[[^\[\]]*\])*)?\]")
 _CLOSE = 0.75
 """Less alike than this is another word: --lora and --port are 0.67."""
 

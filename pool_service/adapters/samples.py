@@ -13,7 +13,9 @@ from collections.abc import Iterator, Mapping, Sequence
 _NAME = r"[a-zA-Z_:][a-zA-Z0-9_:]*"
 _LABEL = re.compile(r'\s*([a-zA-Z_][a-zA-Z0-9_]*)\s*=\s*"((?:[^"\\]|\\.)*)"\s*(?:,|$)')
 _LABELS = r'\{((?:[^"}]|"(?:[^"\\]|\\.)*")*)\}'
-_SAMPLE = re.compile(rf"\s*({_NAME})\s*(?:{_LABELS})?\s+(\S+)(?:\s+-?\d+)?\s*")
+# No two neighbours of these may match the same blanks: a server could hold up the whole
+# service with a line of them, since matching keeps every thread waiting.
+_SAMPLE = re.compile(rf"\s*({_NAME})(?:\s*{_LABELS})?\s+(\S+)(?:\s+-?\d+)?\s*")
 _SELECTOR = re.compile(rf"({_NAME})(?:{_LABELS})?")
 _TYPE = re.compile(rf"#\s*TYPE\s+({_NAME})\s")
 _ESCAPES = {"n": "\n", "\\": "\\", '"': '"'}
@@ -91,8 +93,8 @@ def _lines_with(text: str, name: str) -> Iterator[str]:
 def _labels(text: str) -> dict[str, str] | None:
     """What stands between the braces, unescaped; None if it is not written as it should be."""
     labels: dict[str, str] = {}
-    at = 0
-    while text[at:].strip():
+    at, text = 0, text.rstrip()
+    while at < len(text):
         match = _LABEL.match(text, at)
         if match is None:
             return None

@@ -40,6 +40,11 @@ def test_the_usage_tells_the_names_and_which_take_a_value() -> None:
     }
 
 
+@pytest.mark.parametrize("more", [" word" * 10_000, " [word]" * 10_000, " [-h" * 10_000])
+def test_a_usage_that_is_cut_off_is_read_in_no_time(more: str) -> None:
+    assert parse_options(f"usage: run [--port PORT] [--names{more}") == {"--port": True}
+
+
 @pytest.mark.parametrize("said", ["", "command not found", "Traceback\n [--x]"])
 def test_what_is_no_usage_has_no_options(said: str) -> None:
     assert parse_options(said) == {}

@@ -113,3 +113,31 @@ def test_a_metric_or_a_pointer_names_a_number(name: str) -> None:
 @pytest.mark.parametrize("name", ["", "9a", "a b", "busy{", "busy{a}", 'busy{a="}', "a-b", "/a~2"])
 def test_anything_else_does_not(name: str) -> None:
     assert not is_selector(name)
+
+
+MANY = 300_000
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "a" + " " * MANY,
+        " " * MANY + "a",
+        "a 1" + " " * MANY + "x",
+        "a{}" + " " * MANY + "x",
+        "a{" + '"' * MANY,
+        'a{b="' + '\\"' * MANY,
+        "a{" + '""' * MANY + "x",
+        "a{" * MANY,
+        'a{b="c"' + " " * MANY + "x} 1",
+        "# TYPE " + " " * MANY + "a",
+    ],
+    ids=lambda line: line[:12].replace(" ", "_"),
+)
+def test_no_line_holds_up_the_service(line: str) -> None:
+    assert total(line.encode(), ["a"]) is None
+
+
+def test_a_series_with_many_labels_is_read_like_any_other() -> None:
+    labels = ",".join(f'l{n}="v"' for n in range(20_000))
+    assert total(f"a{{{labels} , }} 3\n".encode(), ['a{l19999="v"}']) == 3
