@@ -1,0 +1,45 @@
+"""Whatever breaks in whatever order: it costs one model, and nobody waits for ever."""
+
+from contextlib import ExitStack
+
+from hypothesis import strategies as st
+from hypothesis.stateful import precondition, rule
+
+from tests.core.breaking import PLACES, PatientLedger, breakable
+from tests.core.test_machine_always import Pool
+
+
+class BreakingPool(Pool):
+    """The same pool, of whose transitions any may raise at any point."""
+
+    books = PatientLedger
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stack = ExitStack()
+        self.fault = self.stack.enter_context(breakable())
+
+    @precondition(lambda self: hasattr(self, "ledger"))
+    @rule(place=st.sampled_from(PLACES), at=st.integers(1, 3), late=st.booleans())
+    def something_is_about_to_break(self, place: tuple[object, str], at: int, late: bool) -> None:
+        self.fault.arm(place, at, late=late)
+
+    @rule()
+    def something_stale_arrives(self) -> None:
+        """What it changes is for the machine that does not break."""
+
+    @precondition(lambda self: self.ledger.recovering)
+    @rule()
+    def it_recovers(self) -> None:
+        self.fault.disarm()
+        super().it_recovers()
+
+    def teardown(self) -> None:
+        self.fault.disarm()
+        try:
+            super().teardown()
+        finally:
+            self.stack.close()
+
+
+TestBreakingPool = BreakingPool.TestCase
