@@ -127,6 +127,9 @@ func (c *Client) Ensure(ctx context.Context, model string, options ...EnsureOpti
 	if response.GetServer() == nil {
 		return Ensured{}, c.noPoolService("it names no server")
 	}
+	if response.GetServer().GetEndpoint() == "" {
+		return Ensured{}, c.noPoolService("its server has no endpoint")
+	}
 	return Ensured{Server: serverOf(response.GetServer()), Started: response.GetStarted()}, nil
 }
 

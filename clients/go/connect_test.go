@@ -22,7 +22,9 @@ type echoing struct {
 
 func (echoing) Ensure(ctx context.Context, request *pb.EnsureRequest) (*pb.EnsureResponse, error) {
 	agent := strings.Join(metadata.ValueFromIncomingContext(ctx, "user-agent"), " ")
-	return &pb.EnsureResponse{Server: &pb.Server{Model: request.GetModel(), Detail: agent}}, nil
+	server := message(StateReady, 1)
+	server.Model, server.Detail = request.GetModel(), agent
+	return &pb.EnsureResponse{Server: server}, nil
 }
 
 func serve(t *testing.T, network, where string) net.Listener {

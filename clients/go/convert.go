@@ -26,7 +26,7 @@ func serverOf(message *pb.Server) Server {
 		LastExit:        exitOf(message.GetLastExit()),
 		LogPath:         message.GetLogPath(),
 		QueuePosition:   message.GetQueuePosition(),
-		Progress:        message.Progress,
+		Progress:        shareOf(message.Progress),
 		ExpectedBytes:   message.GetExpectedBytes(),
 		ExpectedBy:      Expectation(message.GetExpectedBy()),
 		FootprintBytes:  message.GetFootprintBytes(),
@@ -54,10 +54,18 @@ func exitOf(message *pb.Exit) *Exit {
 }
 
 func timeOf(message *timestamppb.Timestamp) time.Time {
-	if message == nil {
+	if !message.IsValid() { // not there, or not of this calendar
 		return time.Time{}
 	}
 	return message.AsTime()
+}
+
+// shareOf is nil for what is no share, such as NaN.
+func shareOf(value *float64) *float64 {
+	if value == nil || !(*value >= 0 && *value <= 1) {
+		return nil
+	}
+	return value
 }
 
 func evictedOf(response *pb.EvictResponse) []EvictedServer {

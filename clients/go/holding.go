@@ -21,23 +21,33 @@ type holding struct {
 	stub     pb.PoolServiceClient
 	asked    *pb.HoldRequest
 	attempts *attempts
-	alive    bool         // the stream that is open told something
+	alive    time.Time    // since when the stream that is open told something
+	model    string       // what it tells of: an alias may have been asked for
 	trouble  func(*Error) // is told what failed and is tried again
 }
 
 func (h *holding) finite() bool { return false }
 
 func (h *holding) open(ctx context.Context) (grpc.ServerStreamingClient[pb.HoldResponse], error) {
-	h.alive = false
+	h.alive, h.model = time.Time{}, ""
 	return h.stub.Hold(ctx, h.asked)
 }
 
+// receive is nothing for a message that cannot be of the server that is held.
 func (h *holding) receive(response *pb.HoldResponse) []Server {
 	if response.GetServer() == nil {
 		return nil
 	}
-	h.alive = true
 	server := serverOf(response.GetServer())
+	if h.model == "" {
+		h.model = server.Model
+	}
+	if server.Model != h.model || (server.State == StateReady && server.Endpoint == "") {
+		return nil
+	}
+	if h.alive.IsZero() {
+		h.alive = time.Now()
+	}
 	if server.State == StateReady {
 		h.attempts.succeeded()
 	}
@@ -45,8 +55,8 @@ func (h *holding) receive(response *pb.HoldResponse) []Server {
 }
 
 func (h *holding) failed(err *Error) (time.Duration, *Error) {
-	if h.alive && isBreak(err.Kind) {
-		h.attempts.succeeded()
+	if !h.alive.IsZero() && isBreak(err.Kind) {
+		h.attempts.succeededSince(h.alive)
 	}
 	delay, final := h.attempts.failed(err)
 	if final == nil {

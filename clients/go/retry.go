@@ -13,6 +13,8 @@ const (
 	firstBackoff    = 100 * time.Millisecond
 	longestBackoff  = 5 * time.Second
 	jitter          = 0.3
+	// healthy is how long a stream has to be alive for the next failure to be a first one.
+	healthy = 10 * time.Second
 )
 
 // RetryPolicy is how persistent a client is. Its zero value is the default.
@@ -34,6 +36,7 @@ func (p RetryPolicy) patience() time.Duration {
 // failure is what is known of a call when it has failed once more.
 type failure struct {
 	attempt   int           // how many were made, from 1
+	doublings int           // of the delay, if more than those attempts make
 	elapsed   time.Duration // since the first failure
 	remaining time.Duration // what the caller's deadline leaves
 	limited   bool          // whether the caller has a deadline
@@ -66,13 +69,17 @@ func retryDelay(err *Error, policy RetryPolicy, f failure) (time.Duration, bool)
 	if policy.Attempts > 0 && f.attempt >= policy.Attempts {
 		return 0, false
 	}
-	least := min(firstBackoff<<min(f.attempt-1, 16), longestBackoff)
+	least := backoffAfter(max(f.attempt-1, f.doublings))
 	// A delay of next to nothing would be a busy loop: it counts as none.
 	if err.RetryAfter != nil && *err.RetryAfter >= firstBackoff {
 		least = *err.RetryAfter
 	}
 	delay := saturated(float64(least) * (1 + jitter*f.chance))
 	return delay, delay < f.budget(policy)
+}
+
+func backoffAfter(doublings int) time.Duration {
+	return min(firstBackoff<<min(doublings, 16), longestBackoff)
 }
 
 func saturated(nanoseconds float64) time.Duration {
@@ -89,8 +96,11 @@ type attempts struct {
 	deadline time.Time // zero: the caller has none
 	endless  bool
 	made     int
-	failedAt time.Time // of the first failure
-	last     *Error
+	// What the delay goes by, which one message of a stream does not begin anew.
+	doublings  int
+	aliveSince time.Time
+	failedAt   time.Time // of the first failure
+	last       *Error
 }
 
 func (c *Client) attempts(ctx context.Context) *attempts {
@@ -114,6 +124,7 @@ func (a *attempts) failed(err *Error) (time.Duration, *Error) {
 	}
 	delay, again := retryDelay(err, a.policy, failure{
 		attempt:   a.made,
+		doublings: a.nextDoublings(now),
 		elapsed:   now.Sub(a.failedAt),
 		remaining: a.deadline.Sub(now),
 		limited:   !a.deadline.IsZero(),
@@ -137,12 +148,30 @@ func (a *attempts) explained(err *Error) *Error {
 
 // pause is the wait before what is no failure is asked for again.
 func (a *attempts) pause() time.Duration {
-	return saturated(float64(firstBackoff) * (1 + jitter*a.chance()))
+	return saturated(float64(backoffAfter(a.nextDoublings(time.Now()))) * (1 + jitter*a.chance()))
 }
 
-// succeeded forgets the failures so far: for a stream that is alive again.
+// nextDoublings counts one more failure, the first one after a stream that was alive for long.
+func (a *attempts) nextDoublings(now time.Time) int {
+	if !a.aliveSince.IsZero() && now.Sub(a.aliveSince) >= healthy {
+		a.doublings = 0
+	}
+	a.aliveSince = time.Time{}
+	a.doublings++
+	return a.doublings - 1
+}
+
+// succeeded forgets the failures so far: for a stream that is alive again, from now on.
 func (a *attempts) succeeded() {
+	a.succeededSince(time.Now())
+}
+
+// succeededSince is the same for a stream that was alive before.
+func (a *attempts) succeededSince(since time.Time) {
 	a.made, a.last = 0, nil
+	if a.aliveSince.IsZero() {
+		a.aliveSince = since
+	}
 }
 
 // limitOf is the time until the caller's deadline; 0 without one.

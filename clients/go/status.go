@@ -48,15 +48,22 @@ func detailsOf(came *status.Status) *Error {
 	for _, detail := range came.Details() {
 		switch detail := detail.(type) {
 		case *errdetails.ErrorInfo:
-			if detail.GetDomain() == errorDomain {
+			// Of each kind the first counts.
+			if detail.GetDomain() == errorDomain && found.Reason == "" {
 				found.Reason, found.Metadata = detail.GetReason(), detail.GetMetadata()
 			}
 		case *errdetails.RetryInfo:
-			found.RetryAfter = new(max(0, detail.GetRetryDelay().AsDuration()))
+			if found.RetryAfter == nil {
+				found.RetryAfter = new(max(0, detail.GetRetryDelay().AsDuration()))
+			}
 		case *errdetails.DebugInfo:
-			found.LastLines = detail.GetStackEntries()
+			if found.LastLines == nil {
+				found.LastLines = detail.GetStackEntries()
+			}
 		case *errdetails.RequestInfo:
-			found.RequestID = detail.GetRequestId()
+			if found.RequestID == "" {
+				found.RequestID = detail.GetRequestId()
+			}
 		default:
 			found.Violations = append(found.Violations, violationsOf(detail)...)
 		}

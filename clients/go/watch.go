@@ -71,6 +71,10 @@ func (f *following) open(ctx context.Context) (grpc.ServerStreamingClient[pb.Wat
 
 func (f *following) receive(response *pb.WatchResponse) []Event {
 	f.attempts.succeeded()
+	if f.revision != nil && response.GetRevision() < *f.revision {
+		// A service never goes back: what was told since is newer.
+		return nil
+	}
 	event, known := eventOf(response)
 	if known && event.Kind == EventSynced {
 		return append(f.gone(event.Revision), event)
@@ -115,7 +119,7 @@ func (f *following) failed(err *Error) (time.Duration, *Error) {
 		return f.attempts.pause(), nil
 	}
 	if time.Since(f.opened) > f.attempts.policy.patience() {
-		f.attempts.succeeded()
+		f.attempts.succeededSince(f.opened)
 	}
 	return f.attempts.failed(err)
 }

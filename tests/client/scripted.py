@@ -25,22 +25,29 @@ from pool_service_client.v1.pool_service_pb2_grpc import (
 
 @dataclass(frozen=True)
 class Refusal:
-    """A status other than OK: with a reason as the service sends it, or a bare one."""
+    """A status other than OK: with a reason as the service sends it, or a bare one.
+
+    details: what follows the ErrorInfo; before: what comes before it. An Any is sent as it is.
+    """
 
     code: grpc.StatusCode
     message: str
     reason: str = ""
     details: tuple[Message, ...] = ()
     domain: str = "pool_service"
+    before: tuple[Message, ...] = ()
 
     def end(self, context: grpc.ServicerContext) -> None:
         if not self.reason:
             context.abort(self.code, self.message)
         info = ErrorInfo(reason=self.reason, domain=self.domain, metadata={"model": "m"})
         status = Status(code=self.code.value[0], message=self.message)
-        for detail in (info, *self.details):
+        for detail in (*self.before, info, *self.details):
             packed = Packed()
-            packed.Pack(detail)
+            if isinstance(detail, Packed):
+                packed.CopyFrom(detail)
+            else:
+                packed.Pack(detail)
             status.details.append(packed)
         context.abort_with_status(rpc_status.to_status(status))
 

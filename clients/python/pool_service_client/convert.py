@@ -95,9 +95,11 @@ def watch_request(after_revision: int | None) -> pb.WatchRequest:
 
 
 def ensure_result(response: pb.EnsureResponse, peer: Peer) -> EnsureResult:
-    """Raises PoolError for an answer without a server."""
+    """Raises PoolError for an answer without a server, or without its endpoint."""
     if not response.HasField("server"):
         raise no_pool_service(peer.address, "it names no server")
+    if not response.server.endpoint:
+        raise no_pool_service(peer.address, "its server has no endpoint")
     return EnsureResult(server(response.server), response.started)
 
 
@@ -174,7 +176,7 @@ def server(message: pb.Server) -> Server:
         last_exit=_exit(message.last_exit) if message.HasField("last_exit") else None,
         log_path=message.log_path,
         queue_position=message.queue_position,
-        progress=message.progress if message.HasField("progress") else None,
+        progress=_share(message.progress) if message.HasField("progress") else None,
         expected_bytes=message.expected_bytes,
         expected_by=Expectation(message.expected_by),
         footprint_bytes=message.footprint_bytes,
@@ -225,6 +227,11 @@ def _totals(message: pb.PoolTotals) -> Totals:
 
 def _budget(message: pb.PoolTotals) -> int | None:
     return message.memory_budget_bytes if message.HasField("memory_budget_bytes") else None
+
+
+def _share(value: float) -> float | None:
+    """It, or None for what is no share, such as NaN."""
+    return value if 0 <= value <= 1 else None
 
 
 def _time(message: Timestamp) -> datetime | None:

@@ -65,6 +65,9 @@ class Following:
     def receive(self, response: pb.WatchResponse) -> tuple[Event, ...]:
         """The events that a message of the stream stands for."""
         self._attempts.succeeded()
+        if self.revision is not None and response.revision < self.revision:
+            # A service never goes back: what was told since is newer.
+            return ()
         event = convert.event(response)
         if isinstance(event, Synced):
             return (*self._gone(event.revision), event)
@@ -90,7 +93,7 @@ class Following:
             # Not at once: who says so again and again would be asked as often.
             return self._attempts.pause()
         if self.clock() - self._opened > self.policy.patience:
-            self._attempts.succeeded()
+            self._attempts.succeeded(since=self._opened)
         return self._attempts.failed(error)
 
     def _can_begin_again(self) -> bool:

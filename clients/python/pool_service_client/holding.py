@@ -37,27 +37,35 @@ class Holding:
     policy: RetryPolicy
     clock: Callable[[], float] = time.monotonic
     _attempts: Attempts = field(init=False)
-    _alive: bool = field(init=False, default=False)
+    _alive_since: float | None = field(init=False, default=None)
+    _model: str = field(init=False, default="")
 
     def __post_init__(self) -> None:
         self._attempts = Attempts(self.policy, clock=self.clock)
 
     def request(self) -> pb.HoldRequest:
-        self._alive = False
+        self._alive_since, self._model = None, ""
         return self.asked
 
     def receive(self, response: pb.HoldResponse) -> tuple[Server, ...]:
+        """The server's state; nothing for a message that cannot be of the one that is held."""
         if not response.HasField("server"):
             return ()
-        self._alive = True
         server = convert.server(response.server)
-        if server.state is ServerState.READY:
+        # An alias may have been asked for, so the first message tells the name.
+        self._model = self._model or server.model
+        is_ready = server.state is ServerState.READY
+        if server.model != self._model or (is_ready and not server.endpoint):
+            return ()
+        if self._alive_since is None:
+            self._alive_since = self.clock()
+        if is_ready:
             self._attempts.succeeded()
         return (server,)
 
     def failed(self, error: PoolError) -> float:
-        if self._alive and isinstance(error, _BREAKS):
-            self._attempts.succeeded()
+        if self._alive_since is not None and isinstance(error, _BREAKS):
+            self._attempts.succeeded(since=self._alive_since)
         return self._attempts.failed(error)
 
 

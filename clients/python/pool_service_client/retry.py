@@ -4,7 +4,8 @@ A failure is retried if the service said when (RetryInfo), or if it is
 UNAVAILABLE, which a service that cannot be reached is too. Everything else is
 final: asking again would get the same answer. The delay that the service named
 is the least that is waited; without one, or with less than a tenth of a second,
-it doubles from that.
+it doubles from that. A stream that ends soon after each opening is opened again
+ever more slowly too: only one that was alive for a while begins the doubling anew.
 Jitter is added, so that callers that failed together do not return together.
 
 Where the caller gave a timeout, retries go on within it, and not a moment is
@@ -25,6 +26,7 @@ from pool_service_client.errors import DeadlineExceeded, PoolError
 _FIRST_BACKOFF = 0.1
 _LONGEST_BACKOFF = 5.0
 _JITTER = 0.3
+_HEALTHY_S = 10.0
 # Seconds: ten years. gRPC counts nanoseconds since 1970 in 64 bits, which end in 2262.
 _LONGEST_TIMEOUT = 10 * 365 * 86400
 
@@ -50,12 +52,14 @@ def retry_delay(
     remaining: float | None,
     policy: RetryPolicy,
     chance: float,
+    doublings: int | None = None,
 ) -> float | None:
     """Seconds until the next attempt, or None if there should be none.
 
     attempt: how many were made, from 1; elapsed: seconds since the first failure;
     remaining: seconds that the caller's timeout leaves, None without one;
-    chance: a random number from 0 to 1.
+    chance: a random number from 0 to 1; doublings: of the delay, where those are not
+    one for each attempt after the first.
     """
     if error.retry_after is None and error.code is not StatusCode.UNAVAILABLE:
         return None
@@ -64,10 +68,14 @@ def retry_delay(
     least = error.retry_after
     # A delay of next to nothing would be a busy loop: it counts as none.
     if least is None or least < _FIRST_BACKOFF:
-        least = min(_FIRST_BACKOFF * 2.0 ** min(attempt - 1, 16), _LONGEST_BACKOFF)
+        least = _backoff(attempt - 1 if doublings is None else doublings)
     delay = least * (1 + _JITTER * chance)
     budget = policy.patience - elapsed if remaining is None else remaining
     return delay if delay < budget else None
+
+
+def _backoff(doublings: int) -> float:
+    return min(_FIRST_BACKOFF * 2.0 ** min(doublings, 16), _LONGEST_BACKOFF)
 
 
 @dataclass(slots=True)
@@ -82,6 +90,8 @@ class Attempts:
     _made: int = field(init=False, default=0)
     _failed: float | None = field(init=False, default=None)
     _last: PoolError | None = field(init=False, default=None)
+    _doublings: int = field(init=False, default=0)
+    _alive_since: float | None = field(init=False, default=None)
 
     def __post_init__(self) -> None:
         self._began = self.clock()
@@ -105,6 +115,7 @@ class Attempts:
             remaining=self.remaining(),
             policy=self.policy,
             chance=self.chance(),
+            doublings=self._next_doublings(now),
         )
         if delay is None:
             raise error from self._cause_of(error)
@@ -113,13 +124,26 @@ class Attempts:
 
     def pause(self) -> float:
         """Seconds before what is no failure is asked for again."""
-        return _FIRST_BACKOFF * (1 + _JITTER * self.chance())
+        doublings = self._next_doublings(self.clock())
+        return _backoff(doublings) * (1 + _JITTER * self.chance())
+
+    def _next_doublings(self, now: float) -> int:
+        if self._alive_since is not None and now - self._alive_since >= _HEALTHY_S:
+            self._doublings = 0
+        self._alive_since = None
+        self._doublings += 1
+        return self._doublings - 1
 
     def _cause_of(self, error: PoolError) -> BaseException | None:
         """A deadline alone says little: what went wrong before it says more."""
         return self._last if isinstance(error, DeadlineExceeded) else error.__cause__
 
-    def succeeded(self) -> None:
-        """Forget the failures so far: for a stream that is alive again."""
+    def succeeded(self, since: float | None = None) -> None:
+        """Forget the failures so far: for a stream that is alive again, since then or now.
+
+        How long the next wait is, it goes by when that stream was alive for a while.
+        """
         self._made = 0
         self._failed = self._last = None
+        if self._alive_since is None:
+            self._alive_since = self.clock() if since is None else since

@@ -1,6 +1,7 @@
 """From the status of a failed call to a typed error, by its reason, never by its message."""
 
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Protocol, TypeVar, cast
 
@@ -94,8 +95,8 @@ class Peer:
 def error_of(call: FailedCall, *, peer: Peer, timeout: float | None) -> PoolError:
     """The typed error of a call to `peer`, with that timeout in seconds, that failed."""
     status = _status(call)
-    info = _first(status, ErrorInfo)
-    if info is None or info.domain != _DOMAIN:
+    info = next((one for one in _all(status, ErrorInfo) if one.domain == _DOMAIN), None)
+    if info is None or not info.reason:
         return _without_reason(call, peer, timeout)
     debug, request = _first(status, DebugInfo), _first(status, RequestInfo)
     return _class_of(info.reason)(
@@ -125,8 +126,10 @@ def _first(status: Status, kind: type[M]) -> M | None:
 def _all(status: Status, kind: type[M]) -> Iterator[M]:
     for packed in status.details:
         message = kind()
-        if packed.Unpack(message):
-            yield message
+        # What does not decode says nothing; the others still do.
+        with suppress(DecodeError):
+            if packed.Unpack(message):
+                yield message
 
 
 def _class_of(reason: str) -> type[PoolError]:

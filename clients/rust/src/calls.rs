@@ -63,10 +63,12 @@ impl IntoFuture for EnsureCall {
                     stub.ensure(request).await
                 });
             let answer = answer.await?;
-            if answer.server.is_none() {
-                return Err(self.client.no_pool_service("it names no server"));
-            }
-            Ok(answer.into())
+            let flaw = match &answer.server {
+                None => "it names no server",
+                Some(server) if server.endpoint.is_empty() => "its server has no endpoint",
+                Some(_) => return Ok(answer.into()),
+            };
+            Err(self.client.no_pool_service(flaw))
         })
     }
 }

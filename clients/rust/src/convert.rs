@@ -1,5 +1,6 @@
 //! Between values and messages. Nothing else reads a response.
 
+use std::ops::RangeInclusive;
 use std::time::{Duration, SystemTime};
 
 use prost_types::Timestamp;
@@ -11,6 +12,8 @@ use crate::v1;
 
 /// The most that `google.protobuf.Duration` takes, about 10,000 years, in seconds.
 const LONGEST_DURATION: u64 = 315_576_000_000;
+/// In seconds since 1970.
+const YEARS_1_TO_9999: RangeInclusive<i64> = -62_135_596_800..=253_402_300_799;
 
 impl From<KeepAlive> for prost_types::Duration {
     /// What is too long for a message is sent as the longest, which the service refuses.
@@ -45,7 +48,7 @@ impl From<v1::Server> for Server {
             last_exit: message.last_exit.map(Exit::from),
             log_path: message.log_path,
             queue_position: message.queue_position,
-            progress: message.progress,
+            progress: message.progress.filter(|share| (0.0..=1.0).contains(share)),
             expected_bytes: message.expected_bytes,
             expected_by: message.expected_by.into(),
             footprint_bytes: message.footprint_bytes,
@@ -66,9 +69,12 @@ fn servers(messages: Vec<v1::Server>) -> Vec<Server> {
     messages.into_iter().map(Server::from).collect()
 }
 
-/// A time before the year one or after 9999 is none.
+/// A time that `google.protobuf.Timestamp` does not allow is none.
 fn time(message: Option<Timestamp>) -> Option<SystemTime> {
-    message.and_then(|stamp| SystemTime::try_from(stamp).ok())
+    message
+        .filter(|stamp| YEARS_1_TO_9999.contains(&stamp.seconds))
+        .filter(|stamp| (0..1_000_000_000).contains(&stamp.nanos))
+        .and_then(|stamp| SystemTime::try_from(stamp).ok())
 }
 
 impl From<v1::Exit> for Exit {

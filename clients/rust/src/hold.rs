@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio::task::AbortHandle;
+use tokio::time::Instant;
 use tokio_stream::wrappers::WatchStream;
 use tokio_stream::{Stream, StreamExt as _};
 use tonic::Code;
@@ -34,7 +35,7 @@ impl Hold {
         let model = asked.model.clone();
         let held = watch::Sender::new(Held::default());
         let attempts = Attempts::new(client.retry, None);
-        let stream = Resuming::new(client, Holding { asked, attempts, alive: false });
+        let stream = Resuming::new(client, Holding { asked, attempts, alive: None, told_of: None });
         let reader = tokio::spawn(read(stream, held.clone())).abort_handle();
         Self { model, held, reader }
     }
@@ -240,7 +241,10 @@ impl Held {
 struct Holding {
     asked: v1::HoldRequest,
     attempts: Attempts,
-    alive: bool,
+    /// Since when the stream that is open told something.
+    alive: Option<Instant>,
+    /// The model that it tells of: an alias may have been asked for.
+    told_of: Option<String>,
 }
 
 impl Follower for Holding {
@@ -250,7 +254,8 @@ impl Follower for Holding {
     const FINITE: bool = false;
 
     fn request(&mut self) -> v1::HoldRequest {
-        self.alive = false;
+        self.alive = None;
+        self.told_of = None;
         self.asked.clone()
     }
 
@@ -262,8 +267,12 @@ impl Follower for Holding {
         if response.server.is_none() {
             return Vec::new();
         }
-        self.alive = true;
         let server = Server::from(response);
+        let told_of = self.told_of.get_or_insert_with(|| server.model.clone());
+        if *told_of != server.model || (server.is_ready() && server.endpoint.is_empty()) {
+            return Vec::new(); // It cannot be of the server that is held.
+        }
+        self.alive.get_or_insert_with(Instant::now);
         if server.is_ready() {
             self.attempts.succeeded();
         }
@@ -275,8 +284,8 @@ impl Follower for Holding {
             error.reason(),
             Reason::PoolUnavailable | Reason::Recovering | Reason::ShuttingDown
         );
-        if self.alive && is_break {
-            self.attempts.succeeded();
+        if let Some(since) = self.alive.filter(|_| is_break) {
+            self.attempts.succeeded_since(since);
         }
         self.attempts.failed(error)
     }

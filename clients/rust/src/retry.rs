@@ -16,6 +16,8 @@ use crate::error::{Error, Reason};
 const FIRST_BACKOFF: Duration = Duration::from_millis(100);
 const LONGEST_BACKOFF: Duration = Duration::from_secs(5);
 const JITTER: f64 = 0.3;
+/// How long a stream has to be alive for the next failure to be a first one.
+const HEALTHY: Duration = Duration::from_secs(10);
 /// Ten years: what is longer is no limit, and clocks overflow.
 const LONGEST_TIMEOUT: Duration = Duration::from_secs(10 * 365 * 86_400);
 
@@ -59,6 +61,9 @@ pub(crate) struct Attempts {
     made: u32,
     first_failure: Option<Instant>,
     last: Option<Error>,
+    /// The failures that the delay goes by: one message of a stream does not begin them anew.
+    failures: u32,
+    alive_since: Option<Instant>,
 }
 
 impl Attempts {
@@ -70,6 +75,8 @@ impl Attempts {
             made: 0,
             first_failure: None,
             last: None,
+            failures: 0,
+            alive_since: None,
         }
     }
 
@@ -95,30 +102,46 @@ impl Attempts {
     }
 
     /// The time before what is no failure is asked for again.
-    pub(crate) fn pause(&self) -> Duration {
-        jittered(FIRST_BACKOFF, (self.chance)())
+    pub(crate) fn pause(&mut self) -> Duration {
+        jittered(backoff(self.count_failure()), (self.chance)())
     }
 
-    /// Forgets the failures so far: for a stream that is alive again.
+    /// Forgets the failures so far: for a stream that is alive again, from now on.
     pub(crate) fn succeeded(&mut self) {
+        self.succeeded_since(Instant::now());
+    }
+
+    /// The same for a stream that was alive before.
+    pub(crate) fn succeeded_since(&mut self, since: Instant) {
+        self.alive_since.get_or_insert(since);
         self.made = 0;
         self.first_failure = None;
         self.last = None;
     }
 
+    /// How many failures there were since a stream was last alive for a while.
+    fn count_failure(&mut self) -> u32 {
+        if self.alive_since.take().is_some_and(|since| since.elapsed() >= HEALTHY) {
+            self.failures = 0;
+        }
+        self.failures = self.failures.saturating_add(1);
+        self.failures
+    }
+
     fn delay_after(&mut self, error: &Error) -> Option<Duration> {
+        let failures = self.count_failure();
         let elapsed = self.first_failure.get_or_insert_with(Instant::now).elapsed();
         let budget =
             self.remaining().unwrap_or_else(|| self.policy.patience.saturating_sub(elapsed));
         if self.policy.attempts.is_some_and(|most| self.made >= most) {
             return None;
         }
-        let delay = retry_delay(error, self.made, (self.chance)())?;
+        let delay = retry_delay(error, failures, (self.chance)())?;
         (delay < budget).then_some(delay)
     }
 }
 
-/// How long to wait after the `made`-th attempt, from 1; `None` for what is final.
+/// How long to wait after the `made`-th failure, from 1; `None` for what is final.
 /// `chance` is a random number from 0 to 1.
 fn retry_delay(error: &Error, made: u32, chance: f64) -> Option<Duration> {
     let least = match error.retry_after() {

@@ -14,8 +14,9 @@ const DOMAIN: &str = "pool_service";
 /// The typed error of a call to `address`, with that timeout, that failed.
 pub(crate) fn error_of(status: &Status, address: &str, timeout: Option<Duration>) -> Error {
     let rich = rich_status(status);
-    match first::<pb::ErrorInfo>(&rich, "ErrorInfo") {
-        Some(info) if info.domain == DOMAIN => with_reason(status.code(), &rich, info),
+    let ours = all::<pb::ErrorInfo>(&rich, "ErrorInfo").find(|info| info.domain == DOMAIN);
+    match ours {
+        Some(info) if !info.reason.is_empty() => with_reason(status.code(), &rich, info),
         _ => without_reason(status, address, timeout),
     }
 }

@@ -110,6 +110,10 @@ impl Follower for Following {
     fn receive(&mut self, response: v1::WatchResponse) -> Vec<Event> {
         self.attempts.succeeded();
         let revision = response.revision;
+        if self.revision.is_some_and(|seen| revision < seen) {
+            // A service never goes back: what was told since is newer.
+            return Vec::new();
+        }
         let event = convert::event(response);
         let mut events = Vec::new();
         match &event {
@@ -136,7 +140,7 @@ impl Follower for Following {
             return Ok(self.attempts.pause());
         }
         if self.opened.elapsed() > self.policy.patience {
-            self.attempts.succeeded();
+            self.attempts.succeeded_since(self.opened);
         }
         self.attempts.failed(error)
     }

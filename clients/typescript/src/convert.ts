@@ -22,6 +22,9 @@ import {
 
 /** The most that google.protobuf.Duration takes, about 10,000 years. */
 const LONGEST_DURATION_S = 315_576_000_000n;
+/** The years 1 to 9999, in seconds since 1970. */
+const FIRST_S = -62_135_596_800n;
+const LAST_S = 253_402_300_799n;
 const HIGHEST_REVISION = 2n ** 64n - 1n;
 
 /** How a model is asked for. */
@@ -74,9 +77,10 @@ function duration(milliseconds: number | undefined): Duration | undefined {
   return { seconds, nanos: Math.floor((milliseconds % 1000) * 1e6) };
 }
 
-/** Throws PoolError for an answer without a server. */
+/** Throws PoolError for an answer without a server, or without its endpoint. */
 export function ensureResult(response: pb.EnsureResponse, address: string): EnsureResult {
   if (response.server === undefined) throw noPoolService(address, "it names no server");
+  if (response.server.endpoint === "") throw noPoolService(address, "its server has no endpoint");
   return { server: server(response.server), started: response.started };
 }
 
@@ -154,7 +158,7 @@ export function server(given: pb.Server | undefined): Server {
     lastExit: message.lastExit && exit(message.lastExit),
     logPath: message.logPath,
     queuePosition: message.queuePosition,
-    progress: message.progress,
+    progress: share(message.progress),
     expectedBytes: Number(message.expectedBytes),
     expectedBy: nameOf(EXPECTATIONS, message.expectedBy),
     footprintBytes: Number(message.footprintBytes),
@@ -198,8 +202,17 @@ function totals(message: pb.PoolTotals): Totals {
   };
 }
 
+/** Undefined for a time that google.protobuf.Timestamp does not allow. */
 function date(message: Timestamp | undefined): Date | undefined {
-  return message && new Date(Number(message.seconds) * 1000 + message.nanos / 1e6);
+  if (message === undefined) return undefined;
+  const { seconds, nanos } = message;
+  const isValid = seconds >= FIRST_S && seconds <= LAST_S && nanos >= 0 && nanos < 1e9;
+  return isValid ? new Date(Number(seconds) * 1000 + nanos / 1e6) : undefined;
+}
+
+/** Undefined for what is no share, such as NaN. */
+function share(value: number | undefined): number | undefined {
+  return value !== undefined && value >= 0 && value <= 1 ? value : undefined;
 }
 
 function nameOf<Name extends string>(names: readonly Name[], value: number): Name | number {

@@ -72,6 +72,8 @@ export class Following implements Follower<WatchRequest, WatchResponse, Event> {
 
   receive(response: WatchResponse): readonly Event[] {
     this.#attempts.succeeded();
+    // A service never goes back: what was told since is newer.
+    if (this.#revision !== undefined && response.revision < this.#revision) return [];
     const told = event(response);
     if (told?.kind === "synced") return [...this.#gone(told.revision), told];
     if (this.#revision !== undefined) this.#revision = response.revision;
@@ -91,7 +93,9 @@ export class Following implements Follower<WatchRequest, WatchResponse, Event> {
       // Not at once: who says so again and again would be asked as often.
       return this.#attempts.pauseMs();
     }
-    if (this.#clock.now() - this.#opened > this.#policy.patienceMs) this.#attempts.succeeded();
+    if (this.#clock.now() - this.#opened > this.#policy.patienceMs) {
+      this.#attempts.succeeded(this.#opened);
+    }
     return this.#attempts.failed(error);
   }
 
@@ -121,28 +125,38 @@ export class Holding implements Follower<HoldRequest, HoldResponse, Server> {
   readonly finite = false;
   readonly #asked: HoldRequest;
   readonly #attempts: Attempts;
-  #alive = false;
+  readonly #clock: Clock;
+  #aliveSince: number | undefined;
+  #model = "";
 
   constructor(asked: HoldRequest, policy: RetryPolicy, clock: Clock) {
     this.#asked = asked;
+    this.#clock = clock;
     this.#attempts = new Attempts(policy, clock);
   }
 
   request(): HoldRequest {
-    this.#alive = false;
+    this.#aliveSince = undefined;
+    this.#model = "";
     return this.#asked;
   }
 
+  /** The server's state; nothing for a message that cannot be of the one that is held. */
   receive(response: HoldResponse): readonly Server[] {
     if (response.server === undefined) return [];
-    this.#alive = true;
     const told = server(response.server);
+    // An alias may have been asked for, so the first message tells the name.
+    this.#model ||= told.model;
+    if (told.model !== this.#model || (told.state === "READY" && told.endpoint === "")) return [];
+    this.#aliveSince ??= this.#clock.now();
     if (told.state === "READY") this.#attempts.succeeded();
     return [told];
   }
 
   failed(error: PoolError): number {
-    if (this.#alive && isBreak(error)) this.#attempts.succeeded();
+    if (this.#aliveSince !== undefined && isBreak(error)) {
+      this.#attempts.succeeded(this.#aliveSince);
+    }
     return this.#attempts.failed(error);
   }
 }

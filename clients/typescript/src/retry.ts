@@ -17,6 +17,8 @@ import { DeadlineExceeded, type PoolError } from "./errors.js";
 const FIRST_BACKOFF_MS = 100;
 const LONGEST_BACKOFF_MS = 5_000;
 const JITTER = 0.3;
+/** How long a stream has to be alive for the next failure to be a first one. */
+const HEALTHY_MS = 10_000;
 /** Ten years: gRPC's header takes at most eight digits of hours. */
 const LONGEST_TIMEOUT_MS = 10 * 365 * 86_400_000;
 
@@ -49,6 +51,8 @@ export const REAL_CLOCK: Clock = {
 export interface Situation {
   /** How many attempts were made, from 1. */
   readonly attempt: number;
+  /** Of the delay, where those are not one for each attempt after the first. */
+  readonly doublings?: number;
   /** Since the first failure. */
   readonly elapsedMs: number;
   /** What the caller's timeout leaves; undefined without one. */
@@ -63,13 +67,17 @@ export function retryDelay(error: PoolError, situation: Situation): number | und
   const { attempt, elapsedMs, remainingMs, policy, chance } = situation;
   if (error.retryAfterMs === undefined && error.code !== "UNAVAILABLE") return undefined;
   if (attempt >= policy.attempts) return undefined;
-  const backoff = Math.min(FIRST_BACKOFF_MS * 2 ** (attempt - 1), LONGEST_BACKOFF_MS);
+  const backoff = backoffMs(situation.doublings ?? attempt - 1);
   // A delay of next to nothing would be a busy loop: it counts as none.
   const named = error.retryAfterMs ?? 0;
   const least = named >= FIRST_BACKOFF_MS ? named : backoff;
   const delay = least * (1 + JITTER * chance);
   const budget = remainingMs ?? policy.patienceMs - elapsedMs;
   return delay < budget ? delay : undefined;
+}
+
+function backoffMs(doublings: number): number {
+  return Math.min(FIRST_BACKOFF_MS * 2 ** doublings, LONGEST_BACKOFF_MS);
 }
 
 /** The attempts of one call: how long the next may take, and when it is due. */
@@ -81,6 +89,8 @@ export class Attempts {
   #made = 0;
   #failedAt: number | undefined;
   #last: PoolError | undefined;
+  #doublings = 0;
+  #aliveSince: number | undefined;
 
   constructor(policy: RetryPolicy, clock: Clock, timeoutMs?: number) {
     this.#policy = policy;
@@ -107,21 +117,35 @@ export class Attempts {
       remainingMs: this.remainingMs(),
       policy: this.#policy,
       chance: this.#clock.chance(),
+      doublings: this.#nextDoublings(now),
     });
     if (delay === undefined) throw this.#explained(error);
     this.#last = error;
     return delay;
   }
 
-  /** Forget the failures so far: for a stream that is alive again. */
-  succeeded(): void {
+  /**
+   * Forget the failures so far: for a stream that is alive again, since then or now.
+   *
+   * How long the next wait is, it goes by when that stream was alive for a while.
+   */
+  succeeded(since = this.#clock.now()): void {
     this.#made = 0;
     this.#failedAt = this.#last = undefined;
+    this.#aliveSince ??= since;
   }
 
   /** Milliseconds before what is no failure is asked for again. */
   pauseMs(): number {
-    return FIRST_BACKOFF_MS * (1 + JITTER * this.#clock.chance());
+    const doublings = this.#nextDoublings(this.#clock.now());
+    return backoffMs(doublings) * (1 + JITTER * this.#clock.chance());
+  }
+
+  #nextDoublings(now: number): number {
+    if (this.#aliveSince !== undefined && now - this.#aliveSince >= HEALTHY_MS) this.#doublings = 0;
+    this.#aliveSince = undefined;
+    this.#doublings += 1;
+    return this.#doublings - 1;
   }
 
   /** A deadline alone says little: what went wrong before it says more. */

@@ -53,8 +53,9 @@ export type FailedCall = Pick<StatusObject, "code" | "details" | "metadata">;
 /** The typed error of a call to `address`, with that timeout, that failed. */
 export function errorOf(call: FailedCall, address: string, timeoutMs?: number): PoolError {
   const rich = richStatus(call);
-  const info = first(rich, "google.rpc.ErrorInfo", ErrorInfo);
-  if (info?.domain !== DOMAIN) return withoutReason(call, address, timeoutMs);
+  const infos = all(rich, "google.rpc.ErrorInfo", ErrorInfo);
+  const info = infos.find((one) => one.domain === DOMAIN);
+  if (info === undefined || info.reason === "") return withoutReason(call, address, timeoutMs);
   return new (classOf(info.reason))(rich.message, {
     code: nameOf(call.code),
     reason: info.reason,
@@ -82,8 +83,14 @@ function decoded<M>(type: Decoder<M>, bytes: Uint8Array): M | undefined {
 }
 
 function first<M>(rich: Status, name: string, type: Decoder<M>): M | undefined {
-  const packed = rich.details.find((detail) => detail.typeUrl.endsWith(`/${name}`));
-  return packed && decoded(type, packed.value);
+  return all(rich, name, type)[0];
+}
+
+function all<M>(rich: Status, name: string, type: Decoder<M>): readonly M[] {
+  return rich.details
+    .filter((detail) => detail.typeUrl.endsWith(`/${name}`))
+    .map((detail) => decoded(type, detail.value))
+    .filter((message) => message !== undefined);
 }
 
 function classOf(reason: string): ErrorClass {
@@ -104,10 +111,13 @@ function retryAfterMs(rich: Status): number | undefined {
 }
 
 function violations(rich: Status): readonly Violation[] {
-  const bad = first(rich, "google.rpc.BadRequest", BadRequest)?.fieldViolations ?? [];
-  const unmet =
-    first(rich, "google.rpc.PreconditionFailure", PreconditionFailure)?.violations ?? [];
-  const excess = first(rich, "google.rpc.QuotaFailure", QuotaFailure)?.violations ?? [];
+  const bad = all(rich, "google.rpc.BadRequest", BadRequest).flatMap((one) => one.fieldViolations);
+  const unmet = all(rich, "google.rpc.PreconditionFailure", PreconditionFailure).flatMap(
+    (one) => one.violations,
+  );
+  const excess = all(rich, "google.rpc.QuotaFailure", QuotaFailure).flatMap(
+    (one) => one.violations,
+  );
   return [
     ...bad.map((one) => violation(one.field, one.description, one.reason)),
     ...unmet.map((one) => violation(one.subject, one.description, one.type)),

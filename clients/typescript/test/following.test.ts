@@ -153,9 +153,9 @@ test("a break of a hold's stream that was alive begins the count anew", () => {
   clock.time = 60_000;
   hold.request();
   hold.receive(starting());
-  assert.equal(hold.failed(new ShuttingDown("ends", { code: "UNAVAILABLE" })), 100);
+  assert.equal(hold.failed(new ShuttingDown("ends", { code: "UNAVAILABLE" })), 200);
   hold.request();
-  assert.equal(hold.failed(GONE), 200);
+  assert.equal(hold.failed(GONE), 400);
 });
 
 test("a download that gets further is a new beginning, one that does not is none", () => {
@@ -165,6 +165,7 @@ test("a download that gets further is a new beginning, one that does not is none
   assert.equal(pull.failed(GONE), 100);
   pull.receive({ doneBytes: 10n, totalBytes: 100n });
   assert.equal(pull.failed(GONE), 200);
+  clock.time += 60_000;
   pull.receive({ doneBytes: 20n, totalBytes: 100n });
-  assert.equal(pull.failed(GONE), 100);
+  assert.equal(pull.failed(GONE), 400);
 });

@@ -75,9 +75,13 @@ withService(
     }
     const transport = new Transport(service.address, {});
     const operation = new Counted(undefined);
-    const following = new Following(DEFAULT_RETRY, new HandClock(), 0n);
+    const clock = new HandClock();
+    const following = new Following(DEFAULT_RETRY, clock, 0n);
     const events = follow(transport, PoolServiceService.watch, following, operation);
-    for (let count = 0; count < 20; count += 1) await events.next();
+    for (let count = 0; count < 20; count += 1) {
+      await events.next();
+      clock.time += 10_000; // It lived for a while, so that the next is opened soon.
+    }
     assert.equal(operation.kept, 1);
     transport.close();
   },

@@ -152,6 +152,17 @@ async fn an_answer_without_a_server_is_an_error() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_server_that_is_nowhere_is_an_error() {
+    let (pool, mut service) = connected();
+    let asking = tokio::spawn(pool.ensure("m").into_future());
+    let nowhere = v1::Server { endpoint: String::new(), ..server(Wire::Ready, 1) };
+    let answer = v1::EnsureResponse { server: Some(nowhere), started: false };
+    service.ensure().await.answer(answer);
+    let error = soon(asking).await.expect("no panic").expect_err("no endpoint");
+    assert!(error.to_string().contains("has no endpoint"));
+}
+
+#[tokio::test(start_paused = true)]
 async fn models_and_reload_give_what_the_service_says() {
     let (pool, mut service) = connected();
     let asking = tokio::spawn(pool.models().into_future());

@@ -201,3 +201,17 @@ async fn a_hold_that_ends_repeats_no_state() {
     let error = soon(states.next()).await.expect("an end").expect_err("it was evicted");
     assert_eq!(error.reason(), Reason::Evicted);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_hold_passes_over_what_cannot_be_of_its_server() {
+    let (pool, mut service) = connected();
+    let hold = pool.hold("alias").open();
+    let stream = service.hold().await;
+    let nowhere = v1::Server { endpoint: String::new(), ..server(Wire::Ready, 1) };
+    let other = v1::Server { model: "other".to_owned(), ..server(Wire::Ready, 2) };
+    for passed_over in [nowhere, other] {
+        stream.answer(v1::HoldResponse { server: Some(passed_over) });
+    }
+    tell(&stream, Wire::Ready, 3);
+    assert_eq!(soon(hold.ready()).await.expect("it is ready").generation, 3);
+}

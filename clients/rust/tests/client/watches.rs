@@ -1,6 +1,8 @@
 use pool_service_client::v1::ServerState as Wire;
 use pool_service_client::v1::watch_response::Event as Said;
 use pool_service_client::{Client, Code, Event, Reason, RetryPolicy, Watch, v1};
+use std::time::Duration;
+use tokio::time::Instant;
 use tonic::Status;
 
 use crate::scripted::{Service, connected, connected_by, refusal, server, soon};
@@ -160,4 +162,56 @@ async fn a_stream_that_was_open_for_long_makes_its_break_the_first_though_it_was
     quiet.refuse(Status::unavailable("gone"));
     service.watch().await.answer(at(2, Said::Server(of("a"))));
     assert_eq!(next(&mut told).await, "a at 2");
+}
+
+/// It waited so many milliseconds, with its jitter and a moment more.
+fn assert_waited(wait: Duration, least: u64) {
+    let least = Duration::from_millis(least);
+    assert!(wait >= least && wait <= least.mul_f64(1.31), "{wait:?}, not {least:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn streams_that_end_soon_are_opened_ever_more_slowly() {
+    let (pool, mut service) = connected();
+    let _told = read(pool.watch());
+    let mut call = service.watch().await;
+    for least in [100, 200, 400, 800, 1_600, 3_200, 5_000, 5_000] {
+        call.answer(at(5, Said::Synced(v1::Synced {})));
+        let ended = Instant::now();
+        call.refuse(Status::unavailable("gone"));
+        call = service.watch().await;
+        assert_waited(ended.elapsed(), least);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stream_that_was_alive_for_a_while_is_opened_soon() {
+    let (pool, mut service) = connected();
+    let _told = read(pool.watch());
+    for _ in 0..6 {
+        let call = service.watch().await;
+        call.answer(at(5, Said::Synced(v1::Synced {})));
+        call.refuse(Status::unavailable("gone"));
+    }
+    let call = service.watch().await;
+    call.answer(at(6, Said::Server(of("a"))));
+    tokio::time::sleep(Duration::from_secs(11)).await;
+    let ended = Instant::now();
+    call.refuse(Status::unavailable("gone"));
+    let _next = service.watch().await;
+    assert_waited(ended.elapsed(), 100);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_revision_never_goes_back() {
+    let (pool, mut service) = connected();
+    let mut told = synced(&pool, &mut service).await;
+    let call = service.watch().await;
+    call.answer(at(9, Said::Server(of("a"))));
+    for older in [Said::Server(of("a")), Said::Removed(of("a")), Said::Synced(v1::Synced {})] {
+        call.answer(at(8, older));
+    }
+    call.answer(at(10, Said::Server(of("b"))));
+    assert_eq!(next(&mut told).await, "a at 9");
+    assert_eq!(next(&mut told).await, "b at 10");
 }
