@@ -14,6 +14,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 # From <linux/netlink.h>, <linux/sock_diag.h>, <linux/inet_diag.h> and <net/tcp_states.h>.
 _NETLINK_SOCK_DIAG = 4
@@ -168,7 +169,7 @@ class ListenerQuestion:
 def _inode_of(told: bytes) -> int | None:
     for kind, body in messages(told):
         if kind == _NLMSG_ERROR:
-            number = -_ERROR.unpack_from(body)[0]
+            number = -_unpacked(_ERROR, body)[0]
             if number == errno.ENOENT:
                 return None
             raise OSError(number, os.strerror(number))
@@ -202,7 +203,7 @@ def answers(netlink: socket.socket) -> Iterator[bytes]:
         for kind, body in messages(netlink.recv(_LARGEST)):
             if kind in (_NLMSG_ERROR, _NLMSG_DONE):
                 # The end of a list that could not be made says why as well.
-                number = -_ERROR.unpack_from(body)[0] if body else 0
+                number = -_unpacked(_ERROR, body)[0] if body else 0
                 if number:
                     raise OSError(number, os.strerror(number))
                 return
@@ -222,14 +223,14 @@ def messages(told: bytes) -> Iterator[tuple[int, bytes]]:
 
 def parse(body: bytes) -> tuple[int, Listening]:
     """The inode of a socket, and where it listens."""
-    family, _, port, _, address, _, _, inode = _SOCKET.unpack_from(body)
+    family, _, port, _, address, _, _, inode = _unpacked(_SOCKET, body)
     is_v6 = family == socket.AF_INET6
     return int.from_bytes(inode, sys.byteorder), Listening(is_v6, _host(family, address), port)
 
 
 def parse_connection(body: bytes) -> Connection:
     """One end of a connection."""
-    family, state, port, peer_port, address, peer, unread, inode = _SOCKET.unpack_from(body)
+    family, state, port, peer_port, address, peer, unread, inode = _unpacked(_SOCKET, body)
     return Connection(
         state=state,
         host=_host(family, address),
@@ -241,5 +242,14 @@ def parse_connection(body: bytes) -> Connection:
     )
 
 
+def _unpacked(structure: struct.Struct, body: bytes) -> tuple[Any, ...]:
+    """Return what a message begins with. Raises OSError where it is too short."""
+    if len(body) < structure.size:
+        raise OSError(errno.EBADMSG, os.strerror(errno.EBADMSG))
+    return structure.unpack_from(body)
+
+
 def _host(family: int, address: bytes) -> str:
+    if family not in (socket.AF_INET, socket.AF_INET6):
+        raise OSError(errno.EAFNOSUPPORT, os.strerror(errno.EAFNOSUPPORT))
     return socket.inet_ntop(family, address if family == socket.AF_INET6 else address[:4])

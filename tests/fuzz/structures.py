@@ -60,6 +60,30 @@ class Bytes:
                     for _ in range(self.byte() % 9)
                 }
 
+    def mutate(self, value: Any, keys: Sequence[str]) -> None:  # noqa: ANN401
+        """Change some members of an object or a list, at any depth."""
+        for _ in range(1 + self.byte() % 4):
+            self._change(value, keys)
+
+    def _change(self, value: Any, keys: Sequence[str]) -> None:  # noqa: ANN401
+        while True:
+            places = list(value) if isinstance(value, dict) else list(range(len(value)))
+            if not places:
+                return
+            place = self.choose(places)
+            if not isinstance(value[place], dict | list) or self.byte() % 4 == 0:
+                break
+            value = value[place]
+        match self.byte() % 4:
+            case 0:
+                del value[place]
+            case 1:
+                value[place] = value[self.choose(places)]
+            case 2:
+                value[place] = self.choose((*NUMBERS, *TEXTS, None, True))
+            case _:
+                value[place] = self.value(keys, 2)
+
 
 def as_json(value: object) -> bytes:
     """As a program in another language may write it: surrogates, infinities and all."""

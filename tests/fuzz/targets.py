@@ -1,9 +1,10 @@
 """What reads bytes from outside, one function each: whatever the bytes, only its own errors."""
 
+import json
 import os
 import socket
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -11,17 +12,35 @@ from typing import Any
 import h11
 from google.protobuf.message import DecodeError
 
-from pool_service.adapters import http_get, sock_diag
+from pool_service.adapters import guard_lock, http_get, sock_diag, state_dir, waiting
+from pool_service.adapters.expectations import ExpectationBook, ExpectationKey
 from pool_service.adapters.health import is_healthy, reported_use
 from pool_service.adapters.http_get import MAX_BODY, Answer
+from pool_service.adapters.memory import metal_memory
 from pool_service.adapters.model_code import code_in
 from pool_service.adapters.model_files import locate
-from pool_service.adapters.record_format import decode, encode
+from pool_service.adapters.ready_signs import _is_ready
+from pool_service.adapters.record_format import Record, decode, encode
 from pool_service.adapters.record_members import BadRecord
-from pool_service.adapters.samples import as_number
+from pool_service.adapters.revisions import first_revision
+from pool_service.adapters.samples import as_number, is_selector, total
+from pool_service.adapters.weight_files import weight_files
 from pool_service.config.loading import load
 from pool_service.config.problems import ConfigError
-from pool_service.core.errors import InvalidField
+from pool_service.core.errors import CrashLoop, InvalidField
+from pool_service.core.types import (
+    FOREVER,
+    Cause,
+    Diagnosis,
+    Exit,
+    ExitReport,
+    Identity,
+    LaunchPlan,
+    Past,
+    Phase,
+    Server,
+    Settings,
+)
 from pool_service.rpc import fields
 from pool_service.v1 import pool_service_pb2 as pb
 from tests.fuzz.structures import Bytes, as_json
@@ -44,14 +63,43 @@ CONFIG_KEYS = (
     "aliases", "command", "kind", "env",
 )  # fmt: skip
 
+NOTE_KEYS = ("pid", "addresses", "doing", "start_time", "boot_id", "needed")
+ME = Identity(3, 4, "b")
+SERVER = Server(
+    model="m",
+    settings=Settings(runtime_model="org/m"),
+    phase=Phase.READY,
+    generation=1,
+    created_at=1.0,
+    last_used_at=2.0,
+    keep_alive=FOREVER,
+    plan=LaunchPlan(("run", "--port", "0"), (), 4, "/health", "served", "0123456789abcdef"),
+    identity=Identity(4321, 99, "b"),
+    endpoint="http://127.0.0.1:1",
+    last_exit=Exit(
+        1, Cause.CRASHED, ExitReport(1, None, Diagnosis.CRASHED, "it died", ("a",)), 1.0
+    ),
+    crashes=(1.0, 2.0),
+    failure=CrashLoop("it dies", model="m", retry_after=5.0),
+)
+PAST = Past("m", 1, SERVER.last_exit, 3)
+WRITTEN = [encode(Record("b", entry)) for entry in (SERVER, PAST)]
+
 REQUESTS: tuple[Any, ...] = (
     pb.EnsureRequest, pb.HoldRequest, pb.EvictRequest, pb.ListRequest,
 )  # fmt: skip
 
 
 def record(data: bytes) -> None:
+    """One that a service wrote, with some members changed; or anything."""
     source = Bytes(data)
-    content = as_json(source.value(RECORD_KEYS)) if source.byte() % 2 else source.rest()
+    kind = source.byte() % 8
+    if kind < len(WRITTEN):
+        told = json.loads(WRITTEN[kind])
+        source.mutate(told, RECORD_KEYS)
+        content = as_json(told)
+    else:
+        content = as_json(source.value(RECORD_KEYS)) if kind % 2 else source.rest()
     with suppress(BadRecord):
         encode(decode(content))
 
@@ -99,6 +147,81 @@ def model_directory(data: bytes) -> None:
         (directory / "generation_config.json").write_bytes(source.rest())
         code_in(directory)
         locate(str(directory), {})
+
+
+def weights(data: bytes) -> None:
+    """The names of files, and what an index says of them."""
+    source = Bytes(data)
+    names = [source.choose(SHARDS) if source.byte() % 4 else source.text() for _ in range(4)]
+    index: Any = {"metadata": {"total_size": 1}, "weight_map": {"a": SHARDS[0], "b": SHARDS[1]}}
+    source.mutate(index, (*MODEL_KEYS, *SHARDS))
+    chosen = weight_files(dict.fromkeys(names, source.byte()), names[: source.byte() % 4])
+    assert chosen.names <= set(names)
+    with _scratch() as directory:
+        (directory / "model.safetensors.index.json").write_bytes(as_json(index))
+        (directory / SHARDS[0]).write_bytes(source.rest())
+        locate(str(directory), {})
+
+
+def lock_note(data: bytes) -> None:
+    """What others wrote into the files of the locks."""
+    source = Bytes(data)
+    content = _noted(source, {"pid": 2, "addresses": ["a"], "doing": "it waits"}, NOTE_KEYS)
+    guard = {"pid": 2, "start_time": 3, "boot_id": "b", "needed": False}
+    more = _noted(source, guard, NOTE_KEYS)
+    with _scratch() as directory:
+        (directory / state_dir.LOCK).write_bytes(content)
+        state_dir._refusal(directory)
+        (directory / guard_lock.GUARD_LOCK).write_bytes(more)
+        with (directory / guard_lock.GUARD_LOCK).open("rb") as file:
+            holder = guard_lock._holder(file.fileno())
+            guard_lock._is_younger(holder, ME)
+            guard_lock._is_for_nothing(file.fileno(), ME)
+        (directory / "revision").write_bytes(more)
+        first_revision(directory, 1)
+
+
+def expectations(data: bytes) -> None:
+    """What earlier runs needed."""
+    source = Bytes(data)
+    key = ExpectationKey("vllm-mlx", "1", "m")
+    told = {"version": 1, "needed": {key.digest: 10**9, "b": 1}}
+    with _scratch() as directory:
+        (directory / "expectations.json").write_bytes(_noted(source, told, ("needed", "version")))
+        book = ExpectationBook(directory)
+        needed = book.needed(key)
+        assert needed is None or needed >= 0
+        book.learn(key, 5)
+
+
+def messages(data: bytes) -> None:
+    """What processes of ours say: that they are ready, that they wait, what Metal has taken."""
+    source = Bytes(data)
+    _is_ready(_noted(source, {"ready": True}, ("ready",)))
+    with suppress(ValueError):
+        waiting._message(_noted(source, {"stamps": {"/a": 1}}, ("stamps",)))
+    metal = {"metal": {"active_memory_gb": 1.5, "cache_memory_gb": 0}}
+    metal_memory(Answer(200, "application/json", _noted(source, metal, tuple(metal["metal"]))))
+
+
+def metrics(data: bytes) -> None:
+    """Numbers that a server tells; a part of them many times over, as who wants to hurt does."""
+    source = Bytes(data)
+    selector = source.choose(("a", 'a{b="c"}', "a_total", "/a/b", "/"))
+    count = source.choose((1, 1, 30_000))
+    first, _, rest = source.rest().partition(b"|")
+    part, _, last = rest.partition(b"|")
+    number = total(first + part[:8] * count + last, (selector,))
+    assert number is None or number >= 0
+    is_selector((first + part[:8] * count).decode("utf-8", "replace"))
+
+
+def _noted(source: Bytes, told: Any, keys: Sequence[str]) -> bytes:  # noqa: ANN401
+    """It with some members changed, or anything."""
+    if source.byte() % 4 == 0:
+        return source.rest()
+    source.mutate(told, keys)
+    return as_json(told)
 
 
 def hub_cache(data: bytes) -> None:
@@ -154,11 +277,27 @@ def request(data: bytes) -> None:
 
 def netlink(data: bytes) -> None:
     """The kernel's answers, which nobody forges; but a loop must end."""
-    for _, body in sock_diag.messages(data):
-        # Of a family that was not asked for the kernel tells nothing.
-        if len(body) >= sock_diag._SOCKET.size and body[0] in (socket.AF_INET, socket.AF_INET6):
-            sock_diag.parse(body)
-            sock_diag.parse_connection(body)
+    source = Bytes(data)
+    kind = source.choose((sock_diag._SOCK_DIAG_BY_FAMILY, 2, 3, source.byte()))
+    body = bytes([source.choose((socket.AF_INET, socket.AF_INET6, 0))]) + source.rest()
+    told = sock_diag._HEADER.pack(16 + len(body), kind, 0, 0, 0) + body
+    for answer in (told, data):
+        with suppress(OSError):
+            sock_diag._inode_of(answer)
+        for reader in (sock_diag.parse, sock_diag.parse_connection):
+            with suppress(OSError):
+                for one in sock_diag.answers(_Netlink(answer)):  # type: ignore[arg-type]
+                    reader(one)
+
+
+class _Netlink:
+    """Tells what it was given, and then that this was all."""
+
+    def __init__(self, told: bytes) -> None:
+        self._left = [told, sock_diag._HEADER.pack(16, 3, 0, 0, 0)]
+
+    def recv(self, _most: int) -> bytes:
+        return self._left.pop(0)
 
 
 @contextmanager
@@ -171,6 +310,14 @@ def _scratch() -> Iterator[Path]:
 TARGETS: dict[str, Callable[[bytes], None]] = {
     target.__name__: target
     for target in (
-        record, health, http_answer, model_directory, hub_cache, configuration, request, netlink,
+        record, health, http_answer, model_directory, weights, hub_cache, configuration, request,
+        lock_note, expectations, messages, metrics, netlink,
     )
 }  # fmt: skip
+
+
+def everything(data: bytes) -> None:
+    """All of them in one run, whose first byte says which: imports take longer than they do."""
+    targets = list(TARGETS.values())
+    if data:
+        targets[data[0] % len(targets)](data[1:])

@@ -12,7 +12,8 @@ from tests.fuzz.targets import TARGETS
 
 ROOT = Path(__file__).parents[2]
 CORPUS = Path(__file__).parent / "corpus"
-SECONDS = 3
+SECONDS = 45
+"""Of all targets together: with imports and a slow machine they are to take 90 at most."""
 INPUTS = [(file.parent.name, file) for file in sorted(CORPUS.glob("*/*"))]
 
 
@@ -34,14 +35,11 @@ def test_the_worst_that_a_person_thinks_of_breaks_no_reader(target: str) -> None
 @pytest.mark.skipif(
     importlib.util.find_spec("atheris") is None, reason="atheris has no wheel for this machine"
 )
-@pytest.mark.parametrize("target", TARGETS)
-def test_nothing_that_a_fuzzer_finds_in_seconds_breaks_a_reader(
-    target: str, tmp_path: Path
-) -> None:
+def test_nothing_that_a_fuzzer_finds_in_seconds_breaks_a_reader(tmp_path: Path) -> None:
     new = tmp_path / "new"
     new.mkdir()
     run = subprocess.run(
-        [sys.executable, "-m", "tests.fuzz", target, str(SECONDS), str(new)],
+        [sys.executable, "-m", "tests.fuzz", "everything", str(SECONDS), str(new)],
         cwd=tmp_path,
         env={"PYTHONPATH": f"{ROOT}:{ROOT / 'clients/python'}", "PATH": "/usr/bin:/bin"},
         capture_output=True,
