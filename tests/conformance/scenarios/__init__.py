@@ -8,6 +8,7 @@ from tests.conformance.scenarios import (
     calls,
     deaths,
     holds,
+    hostile,
     newer,
     refusals,
     retries,
@@ -20,5 +21,9 @@ AREAS: Mapping[str, Sequence[Scenario]] = {
     "retries, limits and giving up": retries.SCENARIOS,
     "holds": holds.SCENARIOS,
     "deaths": deaths.SCENARIOS,
-    "services that are newer, odd or elsewhere": (*newer.SCENARIOS, *addresses.SCENARIOS),
+    "services that are newer, odd or elsewhere": (
+        *newer.SCENARIOS,
+        *addresses.SCENARIOS,
+        *hostile.SCENARIOS,
+    ),
 }
