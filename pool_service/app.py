@@ -162,8 +162,9 @@ async def _serve(
     async with keeping as keeper, _beside(*upkeep):
         await pool.recover(service.recovery_timeout)
         await server.serving()
-        state.serving()
         _announce(bound)
+        # Last: whoever was replaced serves again unless this one has told that it serves.
+        state.serving()
         await ending.wanted.wait()
         await server.not_serving()
         await _end(pool, ending, keeper)

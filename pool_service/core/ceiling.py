@@ -15,7 +15,7 @@ from pool_service.core.admission import Admit, Demand, verdict
 from pool_service.core.catalogue import Catalogue
 from pool_service.core.errors import PoolError
 from pool_service.core.limits import Limits
-from pool_service.core.placing import USUAL_LOAD
+from pool_service.core.placing import OVERRUN, USUAL_LOAD
 from pool_service.core.requests import Surveyed
 from pool_service.core.standing_by import StandingBy
 from pool_service.core.types import Cause, Phase, Server
@@ -163,7 +163,19 @@ class Ceiling(StandingBy):
             for model in self._overgrown
             if (server := self._roster.get(model)) and self._is_overgrown(server, now)
         }
-        for model in self._overgrown:
-            if not self._roster[model].holds:
-                claims.setdefault(model, model)
+        for model in self._overgrown | self._overrun_too(claims, now):
+            if not self._roster[model].holds and claims.get(model, OVERRUN) == OVERRUN:
+                claims[model] = model
         super()._claim(claims, now)
+
+    def _overrun_too(self, claims: dict[str, str], now: float) -> set[str]:
+        """Return the models that go for the budget although their ceiling is reason enough.
+
+        A renewed server comes again by itself, an evicted one only if somebody wants it.
+        """
+        those = [self._roster[model] for model, whose in claims.items() if whose == OVERRUN]
+        return {
+            server.model
+            for server in those
+            if self._is_overgrown(server, now) and not self._others(server.model)
+        }

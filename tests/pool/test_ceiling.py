@@ -29,7 +29,7 @@ SUCCESSOR = "m (generation 2)"
 
 @asynccontextmanager
 async def overgrown(
-    limits: Limits = LOOKED_AT, *, keep_alive: float = 300.0
+    limits: Limits = LOOKED_AT, *, keep_alive: float = 300.0, grows_after: float = 0.0
 ) -> AsyncGenerator[Running]:
     """A READY server that has grown past its ceiling, at the moment at which that counts."""
     async with running(
@@ -39,8 +39,9 @@ async def overgrown(
         first = Script(load=LOAD, needs=100, takes=100)
         run.world.script("m", first, Script(load=LOAD, needs=100, takes=100))
         await run.pool.ensure("m")
+        await asyncio.sleep(grows_after)
         first.grown = 30
-        await asyncio.sleep(SETTLED)
+        await asyncio.sleep(SETTLED - grows_after)
         yield run
 
 
@@ -298,3 +299,13 @@ async def test_what_a_reload_let_be_larger_is_handed_out_and_stays(ceiling: int 
             assert (await asked).server.generation == 1
         await asyncio.sleep(60)
         assert run.server("m").generation == 1
+
+
+async def test_what_is_past_its_ceiling_and_the_budget_is_renewed_and_not_lost() -> None:
+    tight = replace(LOOKED_AT, memory_budget=125)
+    async with overgrown(tight, grows_after=SETTLED) as run:
+        await asyncio.sleep(SETTLED)
+        server = run.server("m")
+        assert (server.phase, server.generation) == (Phase.READY, 2)
+        assert server.last_exit is not None
+        assert server.last_exit.cause is Cause.CEILING
