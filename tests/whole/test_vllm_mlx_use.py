@@ -60,7 +60,7 @@ def send(port: int, path: str, body: Json) -> socket.socket:
     """A request of which nothing was read yet."""
     peer = socket.create_connection(("127.0.0.1", port))
     text = json.dumps(body).encode()
-    head = f"POST {path} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+    head = f"POST {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n"
     peer.sendall(f"{head}Content-Length: {len(text)}\r\n\r\n".encode() + text)
     return peer
 
@@ -141,7 +141,7 @@ async def test_a_request_of_which_only_the_head_was_sent_is_seen(runs: Runs, lla
     await server.idle()
     with socket.create_connection(("127.0.0.1", server.port)) as peer:
         peer.sendall(
-            b"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n{"
+            b"POST /v1/chat/completions HTTP/1.1\r\nHost: [::1]\r\nContent-Length: 1000\r\n\r\n{"
         )
         while (await server.use()).requests == 0:  # noqa: ASYNC110  # no event tells
             await asyncio.sleep(0.01)
