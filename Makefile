@@ -57,7 +57,8 @@ go-tools: ## Build grpcurl, grpc-health-probe and ghz into .cache/tools/bin (nee
 
 fuzz: setup ## Fuzz each reader of foreign bytes for SECONDS (60); what breaks one is left as crash-*
 	@for target in $$($(BIN)/python -c 'from tests.fuzz.targets import TARGETS; print(*TARGETS)'); do \
-		$(BIN)/python -m tests.fuzz $$target $(or $(SECONDS),60) || exit 1; done
+		mkdir -p .cache/fuzz/$$target; \
+		$(BIN)/python -m tests.fuzz $$target $(or $(SECONDS),60) .cache/fuzz/$$target || exit 1; done
 
 faults: setup ## Every fault that is to be survived, and how long each recovery took
 	$(BIN)/python -m pytest tests/faults $(ARGS)
