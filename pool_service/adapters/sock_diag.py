@@ -169,7 +169,7 @@ class ListenerQuestion:
 def _inode_of(told: bytes) -> int | None:
     for kind, body in messages(told):
         if kind == _NLMSG_ERROR:
-            number = -_unpacked(_ERROR, body)[0]
+            number = _number(body)
             if number == errno.ENOENT:
                 return None
             raise OSError(number, os.strerror(number))
@@ -203,7 +203,7 @@ def answers(netlink: socket.socket) -> Iterator[bytes]:
         for kind, body in messages(netlink.recv(_LARGEST)):
             if kind in (_NLMSG_ERROR, _NLMSG_DONE):
                 # The end of a list that could not be made says why as well.
-                number = -_unpacked(_ERROR, body)[0] if body else 0
+                number = _number(body) if body else 0
                 if number:
                     raise OSError(number, os.strerror(number))
                 return
@@ -240,6 +240,13 @@ def parse_connection(body: bytes) -> Connection:
         inode=int.from_bytes(inode, sys.byteorder),
         unread=int.from_bytes(unread, sys.byteorder),
     )
+
+
+def _number(body: bytes) -> int:
+    """Return the number of an error. Raises OSError where the message tells none."""
+    number = -int(_unpacked(_ERROR, body)[0])
+    # The lowest number has no positive one of its size.
+    return number if number < 1 << 31 else errno.EBADMSG
 
 
 def _unpacked(structure: struct.Struct, body: bytes) -> tuple[Any, ...]:
