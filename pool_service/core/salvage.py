@@ -90,7 +90,9 @@ def salvaged(server: Server, breach: Breach, now: float) -> Salvage:
         return _looked_for(server, event, issued)
     if server.identity is None:
         return Salvage(_stopping(server))
-    return _with_process(server, breach, now, is_new=found is not None)
+    # One whose adoption broke is watched by nobody yet.
+    is_new = found is not None or _broke(event, "Adopt")
+    return _with_process(server, breach, now, is_new=is_new)
 
 
 def _is_untouched(server: Server, breach: Breach) -> bool:

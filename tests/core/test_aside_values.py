@@ -8,6 +8,7 @@ from pool_service.core.books import Command
 from pool_service.core.catalogue import Catalogue
 from pool_service.core.limits import Limits
 from pool_service.core.machine import Machine
+from pool_service.core.recovery import Recovery
 from pool_service.core.requests import (
     EnsureRequested,
     Every,
@@ -19,7 +20,7 @@ from pool_service.core.requests import (
 )
 from pool_service.core.supervision import Supervision
 from pool_service.core.types import Phase, Server, Settings
-from tests.core.acting import drive
+from tests.core.acting import badly, drive
 from tests.core.breaking import PatientLedger, Place, breakable
 from tests.core.invariants import Ledger
 
@@ -126,3 +127,18 @@ def test_what_was_told_to_end_is_not_handed_out_whatever_breaks_then(
                 if any(isinstance(c, steps.SendSignal) for c in told):
                     assert shown(ledger, "a").phase is not Phase.READY
                 drive(ledger)
+
+
+def test_a_process_whose_adoption_broke_twice_is_watched_until_it_has_ended() -> None:
+    with breakable() as fault:
+        ledger = ready(PatientLedger)
+        ledger.restart(len(ledger.journal))
+        adopt = next(c for c in ledger.outstanding if isinstance(c, steps.Adopt))
+        ledger.find_process(adopt.server)
+        ledger.done(adopt)
+        fault.arm((Recovery, "_is_answered"), 1, late=True)
+        ledger.handle(badly(adopt))
+        fault.disarm()
+    assert [c for c in ledger.outstanding if isinstance(c, steps.AwaitExit)]
+    drive(ledger)
+    assert ledger.processes == {}
