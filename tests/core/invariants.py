@@ -418,7 +418,8 @@ class Ledger:
         }
         if appraised and not self.surveying:
             limited = self.limits.memory_budget < FOREVER or bool(self.limits.groups)
-            full = limited or totals.memory_pressured
+            short = any(s.expected > totals.memory_available for s in queued)
+            full = limited or short or totals.memory_pressured
             assert full or len(starting) >= self.limits.max_starts, "queued while there is a slot"
             assert self.machine.next_deadline() < FOREVER, "nobody will look again"
 
