@@ -11,7 +11,13 @@ from pool_service.core import lifecycle as life
 from pool_service.core.activity import Activity
 from pool_service.core.catalogue import Catalogue
 from pool_service.core.errors import CrashLoop, PoolError
-from pool_service.core.failures import is_crash, lasting_failure, start_failure, was_killed
+from pool_service.core.failures import (
+    is_crash,
+    lasting_failure,
+    runtime_model_conflict,
+    start_failure,
+    was_killed,
+)
 from pool_service.core.limits import Limits
 from pool_service.core.mending import Mending
 from pool_service.core.requests import Ensured, Learn
@@ -116,8 +122,12 @@ class Supervision(Mending):
             server = life.used(server, wait.keep_alive, now)
             self._touch(server.model, now)
         self._put(server)
+        running = server.settings.runtime_model
         for wait in waits:
-            self._answer(wait.ticket, Ensured(server, wait.starts))
+            # A reload may have come between those who wait.
+            others = wait.runtime_model not in ("", running)
+            conflict = runtime_model_conflict(server.model, running, wait.runtime_model)
+            self._answer(wait.ticket, conflict if others else Ensured(server, wait.starts))
         self._waiting.take(server.model)
 
     def _next_pulse(self, now: float) -> float:
@@ -293,9 +303,9 @@ class Supervision(Mending):
         self._refuse_unserved(server.model)
         evicted = bool(self._evictions.of(server.model))
         answers = self._evictions.gone(server)
-        if evicted:
-            self._keep(life.died(server, ()))
         try:
+            if evicted:
+                self._keep(life.died(server, ()))
             self._go_on(server, now, evicted=evicted)
         finally:
             self._out += answers

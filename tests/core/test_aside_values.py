@@ -6,6 +6,7 @@ from pool_service.core import lifecycle, steps
 from pool_service.core.activity import Activity
 from pool_service.core.books import Command
 from pool_service.core.catalogue import Catalogue
+from pool_service.core.errors import RuntimeModelConflict
 from pool_service.core.limits import Limits
 from pool_service.core.machine import Machine
 from pool_service.core.recovery import Recovery
@@ -16,6 +17,7 @@ from pool_service.core.requests import (
     HoldRequested,
     Hurried,
     Publish,
+    ReloadRequested,
     TimeReached,
 )
 from pool_service.core.supervision import Supervision
@@ -142,3 +144,29 @@ def test_a_process_whose_adoption_broke_twice_is_watched_until_it_has_ended() ->
     assert [c for c in ledger.outstanding if isinstance(c, steps.AwaitExit)]
     drive(ledger)
     assert ledger.processes == {}
+
+
+def test_an_eviction_is_answered_whatever_breaks_as_its_server_is_gone() -> None:
+    with breakable() as fault:
+        ledger = ready(PatientLedger)
+        fault.arm((lifecycle, "died"), 1, late=True)
+        ledger.handle(EvictRequested(2, "a", force=True))
+        drive(ledger)
+        assert fault.struck == 1
+    assert 2 in ledger.answers
+
+
+def test_nobody_is_given_another_runtime_model_than_the_one_named() -> None:
+    """Who waits for a model that is proven anew, and a reload that makes something else of it."""
+    limits = Limits()
+    catalogue = Catalogue(DEFAULTS, {"a": Settings(runtime_model="one")})
+    ledger = Ledger(lambda: Machine(catalogue, limits), limits)
+    ledger.handle(EnsureRequested(1, "a"))
+    drive(ledger)
+    ledger.die(next(iter(ledger.processes.values())))
+    ledger.restart(len(ledger.journal))
+    ledger.handle(EnsureRequested(2, "a"))
+    ledger.handle(ReloadRequested(3, Catalogue(DEFAULTS), limits))
+    ledger.handle(EnsureRequested(4, "a", "one"))
+    drive(ledger)
+    assert isinstance(ledger.answers[4].result, RuntimeModelConflict)
