@@ -121,15 +121,9 @@ class Machine(MakingUp):
             self._server_handlers[type(event)](server, event, now)
 
     def _meant_by(self, event: steps.ServerEvent) -> Server | None:
-        """Return the server that an event is about.
-
-        One that waits for its turn has the generation of the last process yet, which may go on
-        aside.
-        """
-        server = self._roster.get(event.model)
-        if _is_of_queued(event) and server is not None and server.generation == event.generation:
-            return server
-        return self._server_of(event.model, event.generation)
+        """Return the server that an event is about."""
+        server = self._roster.get(self._name_in(event))
+        return server if server is not None and server.generation == event.generation else None
 
     # --- reading ------------------------------------------------------------------
 
@@ -270,13 +264,6 @@ class Machine(MakingUp):
                 self._out.append(hurry)
 
         self._each(self._roster, hurry, now)
-
-
-def _is_of_queued(event: steps.ServerEvent) -> bool:
-    """Whether it can only be about a model that waits for its turn."""
-    if isinstance(event, steps.StepBroke):
-        return event.command in {"Appraise", "Fetch"}
-    return isinstance(event, steps.Appraised | steps.Fetching | steps.Fetched | steps.NotAppraised)
 
 
 def _is_idle(server: Server, now: float) -> bool:

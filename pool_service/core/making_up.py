@@ -5,6 +5,7 @@ the event was for beyond one model (time, a shutdown, a recovery) is done in the
 so that no deadline, no process and no caller of another model is lost with it.
 """
 
+from pool_service.core import steps
 from pool_service.core.asking import Asking
 from pool_service.core.catalogue import Catalogue
 from pool_service.core.evictions import Eviction
@@ -61,7 +62,7 @@ class MakingUp(Asking):
     def _name_in(self, event: Event) -> str:
         """The name of the server that it is about; empty if it is about more than one, or none."""
         if isinstance(event, ServerEvent):
-            return self._beside.get((event.model, event.generation), event.model)
+            return self._name_of_process(event)
         match event:
             case EnsureRequested() | HoldRequested():
                 return self._catalogue.resolve(event.model)
@@ -69,6 +70,18 @@ class MakingUp(Asking):
                 return self._catalogue.resolve(model)
             case _:
                 return ""
+
+    def _name_of_process(self, event: ServerEvent) -> str:
+        """Return the name under which the server of an event goes now.
+
+        One that waits for its turn has the generation of the last process yet, which may go on
+        aside.
+        """
+        server = self._roster.get(event.model)
+        waits = server is not None and server.generation == event.generation
+        if waits and _is_of_queued(event):
+            return event.model
+        return self._beside.get((event.model, event.generation), event.model)
 
     def _make_up_for(self, event: Event, error: Exception, now: float) -> None:
         match event:
@@ -142,3 +155,10 @@ class MakingUp(Asking):
         self._break_off("", error, now)
         if not self._surveying:
             self._deadlines.set(SURVEY, now + PAUSE_SECONDS)
+
+
+def _is_of_queued(event: ServerEvent) -> bool:
+    """Whether it can only be about a model that waits for its turn."""
+    if isinstance(event, steps.StepBroke):
+        return event.command in {"Appraise", "Fetch"}
+    return isinstance(event, steps.Appraised | steps.Fetching | steps.Fetched | steps.NotAppraised)

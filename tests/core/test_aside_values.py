@@ -6,7 +6,7 @@ from pool_service.core import lifecycle, steps
 from pool_service.core.activity import Activity
 from pool_service.core.books import Command
 from pool_service.core.catalogue import Catalogue
-from pool_service.core.errors import RuntimeModelConflict
+from pool_service.core.errors import ModelRejected, RuntimeModelConflict
 from pool_service.core.limits import Limits
 from pool_service.core.machine import Machine
 from pool_service.core.recovery import Recovery
@@ -170,3 +170,16 @@ def test_nobody_is_given_another_runtime_model_than_the_one_named() -> None:
     ledger.handle(EnsureRequested(4, "a", "one"))
     drive(ledger)
     assert isinstance(ledger.answers[4].result, RuntimeModelConflict)
+
+
+def test_a_broken_appraisal_fails_the_model_that_waits_and_not_its_predecessor() -> None:
+    with breakable() as fault:
+        ledger = ready(PatientLedger)
+        ledger.handle(LOST)
+        ledger.handle(EnsureRequested(2, "a"))
+        assert shown(ledger, "a").phase is Phase.QUEUED
+        fault.arm((Machine, "_meant_by"), 1, late=False)
+        ledger.handle(steps.NotAppraised("a", 1, ModelRejected("no", model="a")))
+        fault.disarm()
+        assert shown(ledger, "a").phase is Phase.FAILED
+        assert shown(ledger, "a (generation 1)").phase is Phase.STOPPING
