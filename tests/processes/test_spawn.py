@@ -143,7 +143,7 @@ async def test_without_descriptors_a_start_is_refused_and_later_ones_are_not(
 ) -> None:
     await bench.spawn(SLEEP)  # what is imported at first need is imported
     with limit(resource.RLIMIT_NOFILE, psutil.Process().num_fds()):
-        descriptors = [os.dup(0) for _ in range(free_descriptors())]
+        descriptors = list(all_that_are_free())
         try:
             with pytest.raises(StartFailed, match="ulimit -n"):
                 await bench.spawn(SLEEP, "other")
@@ -166,15 +166,12 @@ def open_files(pid: int) -> dict[int, str]:
     return files
 
 
-def free_descriptors() -> int:
-    """How many below the limit are free."""
-    limit_now = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
-    return sum(not is_open(number) for number in range(limit_now))
-
-
-def is_open(number: int) -> bool:
-    try:
-        os.fstat(number)
-    except OSError:
-        return False
-    return True
+def all_that_are_free() -> Iterator[int]:
+    """Duplicates of one descriptor until the limit is reached, whatever other threads open."""
+    while True:
+        try:
+            yield os.dup(0)
+        except OSError as error:
+            if error.errno != errno.EMFILE:
+                raise
+            return
