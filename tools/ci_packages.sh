@@ -4,7 +4,7 @@
 # installed where this runs as root on Debian; nowhere else is anything installed.
 set -eu
 
-packages="libgrpc++-dev protobuf-compiler-grpc protobuf-compiler pkg-config zsh original-awk"
+packages="libgrpc++-dev libprotobuf-dev protobuf-compiler-grpc protobuf-compiler pkg-config zsh original-awk"
 
 missing=""
 for package in $packages; do
