@@ -57,7 +57,11 @@ async def options_of(program: Path) -> Options:
 
 
 def _hint(name: str, options: Options) -> str:
-    """What was meant; never an option that would be refused in its turn, but for its beginning."""
+    """Return a sentence that names the option that was probably meant, or nothing.
+
+    An option that the pool owns is named only where its beginning was written, with the reason
+    why it cannot be set.
+    """
     begun = [option for option in options if option.startswith(name)]
     allowed = [option for option in options if option not in OWNED]
     meant = begun or difflib.get_close_matches(name, allowed, 1, _CLOSE)

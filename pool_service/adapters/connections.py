@@ -67,7 +67,10 @@ def anybody_connected(ports: Collection[int], own_pids: Collection[int]) -> bool
 
 
 def connected(ports: Collection[int], own_pids: Iterable[int]) -> tuple[Connection, ...]:
-    """What is in use on these ports by others. Raises OSError where netlink does not tell."""
+    """Return the servers' ends of connections on these ports that others use.
+
+    Raises OSError where netlink does not tell.
+    """
     servers = tuple(end for port in ports for end in sock_diag.connections(local_port=port))
     if not servers:
         return ()

@@ -39,7 +39,7 @@ LOOK_SHARE = 0.001
 
 @dataclass(frozen=True, slots=True)
 class End:
-    """What the system tells of the end of a process that may be no child.
+    """The end of a process that may be no child, as far as the system tells it.
 
     code: as that of subprocess, None where it is not told.
     """
@@ -56,7 +56,7 @@ class Watched(Protocol):
         ...
 
     def end(self) -> End:
-        """What is told of its end, once the descriptor is readable."""
+        """Return how the process ended, once the descriptor is readable."""
         ...
 
 
@@ -72,14 +72,14 @@ class ExitWatch(Protocol):
 
 
 class Kevent(Protocol):
-    """What is used of `select.kevent`."""
+    """The part of `select.kevent` that is used."""
 
     fflags: int
     data: int
 
 
 class Kqueue(Protocol):
-    """What is used of `select.kqueue`."""
+    """The part of `select.kqueue` that is used."""
 
     def fileno(self) -> int: ...
     def close(self) -> None: ...
@@ -148,7 +148,7 @@ class _Kqueued:
 
 @dataclass(frozen=True, slots=True)
 class _Descriptor:
-    """One that tells no more than that there is an end."""
+    """A descriptor that tells only that the process has ended, not how."""
 
     number: int
 

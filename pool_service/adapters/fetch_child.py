@@ -141,7 +141,7 @@ def causes(error: BaseException | None) -> Iterator[BaseException]:
 
 
 def kind_of(failure: BaseException) -> str:
-    """What is to blame: One of KINDS, STATUSES and NUMBERS, or network, or other."""
+    """Return the kind of a failed download, as KINDS, STATUSES and NUMBERS have it, or "other"."""
     for error in causes(failure):
         kind = kind_alone(error)
         if kind:

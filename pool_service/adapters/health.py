@@ -30,9 +30,9 @@ def is_healthy(answer: Answer | None) -> bool:
 
 
 def reported_use(answer: Answer | None) -> tuple[float | None, float | None]:
-    """What it says of its use: how many requests are in flight, and the Unix time of the last.
+    """Return the requests in flight, and the Unix time in seconds of the last, as it is told.
 
-    None where it does not say, or says what cannot be.
+    None for what the answer does not say, or what cannot be.
     """
     if answer is None or answer.status != _HTTP_OK:
         return None, None
