@@ -23,7 +23,7 @@ def bare(tmp_path: Path) -> Path:
     ("script", "told"),
     [
         ("go_tools.sh", "Go is not there"),
-        ("ci_packages.sh", "not there: libgrpc++-dev protobuf-compiler-grpc"),
+        ("ci_packages.sh", "not there: libgrpc++-dev libprotobuf-dev"),
     ],
 )
 def test_what_is_missing_is_said(bare: Path, script: str, told: str) -> None:
