@@ -137,7 +137,8 @@ async def _serve(
         service.state_dir,
         progress=_log_progress,
     )
-    standbys = Standbys(runtimes.recipe, service.state_dir, logs, signs)
+    working_sets = asyncio.Queue[int]()
+    standbys = Standbys(runtimes.recipe, service.state_dir, logs, signs, working_sets.put_nowait)
     world = _world(config, clock, machine, runtimes, logs, standbys, signs, records)
     limits = config.limits(machine.total(), machine.default_budget())
     history = History(
@@ -157,6 +158,7 @@ async def _serve(
     upkeep = (
         *(logs.run_janitor(), give_back_spare_memory()),
         *(_tell_of_records(records, server), server.keep_sockets()),
+        reloader.follow(working_sets),
     )
     keeping = GuardKeeper(service.state_dir, service.orphan_grace, left=guards)
     async with keeping as keeper, _beside(*upkeep):

@@ -1,6 +1,7 @@
 """Reads the configuration again and hands what is new to the parts that go by it."""
 
 import asyncio
+from contextlib import suppress
 from dataclasses import replace
 
 import structlog
@@ -8,7 +9,7 @@ import structlog
 from pool_service.adapters.machine_memory import MachineMemory
 from pool_service.adapters.runtimes import Runtimes
 from pool_service.config import Config, ConfigError, ConfigSource, restart_needed
-from pool_service.core.errors import ConfigInvalid
+from pool_service.core.errors import ConfigInvalid, PoolError
 from pool_service.core.requests import Reloaded
 from pool_service.pool import Pool
 
@@ -30,7 +31,7 @@ class Reloader:
         pool: Pool,
     ) -> None:
         self._source = source
-        self._started_with = config
+        self._started_with = self._config = config
         self._machine = machine
         self._runtimes = runtimes
         self._pool = pool
@@ -45,8 +46,24 @@ class Reloader:
                 log.warning("reload refused", why=str(error))
                 raise ConfigInvalid(f"{error}. Nothing was changed.") from error
             self._runtimes.replace(config.all_runtime_options)
-            limits = config.limits(self._machine.total(), self._machine.default_budget())
-            told = await self._pool.reload(config.catalogue, limits)
+            told = await self._apply(config)
             told = replace(told, restart_needed=restart_needed(self._started_with, config))
             log.info("reloaded", **{name: getattr(told, name) for name in told.__slots__})
             return told
+
+    async def follow(self, working_sets: "asyncio.Queue[int]") -> None:
+        """Apply what Metal recommends each time that it is told, until the task is cancelled."""
+        while True:
+            working_set = await working_sets.get()
+            async with self._one_at_a_time:
+                # A pool that stops takes over nothing any more.
+                with suppress(PoolError):
+                    if self._machine.recommend(working_set):
+                        await self._apply(self._config)
+                        log.info("metal has told what it recommends", working_set=working_set)
+
+    async def _apply(self, config: Config) -> Reloaded:
+        limits = config.limits(self._machine.total(), self._machine.default_budget())
+        told = await self._pool.reload(config.catalogue, limits)
+        self._config = config
+        return told

@@ -51,6 +51,9 @@ class MachineMemory(Protocol):
     def default_budget(self) -> int:
         """What all servers together may take where nothing is configured."""
 
+    def recommend(self, working_set: int) -> bool:
+        """Take over what Metal recommends; return whether the default budget has changed."""
+
 
 def machine_memory() -> MachineMemory:
     """That of this machine."""
@@ -91,6 +94,11 @@ class LinuxMemory:
         """A share of it."""
         return int(self.total() * BUDGET_SHARE)
 
+    def recommend(self, working_set: int) -> bool:
+        """Change nothing: here is no Metal."""
+        del working_set
+        return False
+
     def _limits(self) -> Iterator[tuple[int, int]]:
         """Each limit that holds here, and what is used of it and cannot be given back at once."""
         for group in self._ancestors():
@@ -120,6 +128,7 @@ class MacMemory:
 
     def __init__(self, sysctl: Callable[[str], int | None]) -> None:
         self._sysctl = sysctl
+        self._working_set = 0
 
     def total(self) -> int:
         """As the system says."""
@@ -149,14 +158,24 @@ class MacMemory:
     def default_budget(self) -> int:
         """What Metal recommends to keep resident (recommendedMaxWorkingSetSize).
 
-        iogpu.wired_limit_mb where it is set; else it is two thirds of a memory below 36 GiB,
-        and three quarters of more.
+        iogpu.wired_limit_mb where it is set, which may be at any time; else what Metal told.
+        Until it has, the rule by which most Macs were seen to have it: two thirds of a memory
+        below 36 GiB, three quarters of more.
         """
         wired = self._sysctl("iogpu.wired_limit_mb") or 0
         if wired > 0:
             return wired * 1024**2
+        if self._working_set:
+            return self._working_set
         total = self.total()
         return total * 2 // 3 if total < 36 * _GIB else total * 3 // 4
+
+    def recommend(self, working_set: int) -> bool:
+        """Prefer it to the rule, where it is a part of the memory."""
+        before = self.default_budget()
+        if 0 < working_set <= self.total():
+            self._working_set = working_set
+        return self.default_budget() != before
 
 
 def _sysctl(name: str) -> int | None:

@@ -6,9 +6,10 @@ It is run by the runtime's interpreter, which need not be the service's, and so 
 but that. Its input is a unix socket to the service. The service sends one line of JSON,
 {"argv": [...]}, and with it the descriptor for all that is written from then on. It sends
 lines itself: {"stamps": {path: nanoseconds}} (when what it imports was changed last),
-{"warm": true} (nothing is left to do), {"taken": true} (it has its arguments),
-{"ready": true} (its server listens). A service that is gone before it has told the arguments
-ends it; later nothing of it hangs on the service.
+{"warm": true} (nothing is left to do; with "working_set", the bytes that Metal recommends to
+keep resident), {"taken": true} (it has its arguments), {"ready": true} (its server listens). A
+service that is gone before it has told the arguments ends it; later nothing of it hangs on the
+service.
 
 Told at once, it imports nothing ahead: it is then the plain command, but that it says when
 it is ready, and that nobody reads its arguments in the table of processes. Like that it
@@ -161,6 +162,18 @@ def rehearse() -> None:
         shutil.rmtree(directory)
 
 
+def working_set() -> "dict[str, int]":
+    """Return what Metal recommends to keep resident, in bytes, by its name; {} without Metal."""
+    # Not of every version: the service then goes by a rule.
+    with contextlib.suppress(Exception):
+        import mlx.core as mx  # noqa: PLC0415
+
+        if mx.metal.is_available():
+            look = getattr(mx, "device_info", None) or mx.metal.device_info
+            return {"working_set": int(look()["max_recommended_working_set_size"])}
+    return {}
+
+
 def generate(directory: str) -> None:
     import mlx.core as mx  # noqa: PLC0415
     import mlx_lm  # noqa: PLC0415
@@ -253,7 +266,7 @@ def main() -> None:
     channel.tell(stamps=stamps())
     if not channel.is_told:
         prepare(channel)
-        channel.tell(warm=True)
+        channel.tell(warm=True, **working_set())
     order = channel.order()
     if order is None:
         return

@@ -41,16 +41,23 @@ RecipeFor = Callable[[Settings], Awaitable[Recipe | None]]
 class Standbys:
     """Keeps the processes that wait. All of it lives on one running event loop.
 
-    recipe_for: of what to keep; signs: where is heard that what was started is ready.
+    recipe_for: of what to keep; signs: where is heard that what was started is ready;
+    on_working_set: is told the bytes that Metal recommends to keep resident, of each that says so.
     """
 
     def __init__(
-        self, recipe_for: RecipeFor, state_dir: Path, logs: LogStore, signs: ReadySigns
+        self,
+        recipe_for: RecipeFor,
+        state_dir: Path,
+        logs: LogStore,
+        signs: ReadySigns,
+        on_working_set: Callable[[int], object] = lambda _bytes: None,
     ) -> None:
         self._recipe_for = recipe_for
         self._state_dir = state_dir
         self._logs = logs
         self._signs = signs
+        self._on_working_set = on_working_set
         self._is_on = False
         self._allowed = 0
         self._refills = False
@@ -231,6 +238,8 @@ class Standbys:
                 return
             except (OSError, EOFError, ValueError):
                 self._lost(waiting)
+            if waiting.is_warm and waiting.working_set:
+                self._on_working_set(waiting.working_set)
             self._changed.set()
 
         asyncio.get_running_loop().add_reader(waiting.channel, listen)

@@ -59,7 +59,8 @@ class Waiting:
 
     channel: the socket to it; output: what it wrote; stamps: when that from which it imports
     was changed last, empty until it has said so; is_warm: there is nothing left that it could
-    do ahead; is_ready: it has become a server that listens.
+    do ahead; is_ready: it has become a server that listens; working_set: bytes that Metal
+    recommends to keep resident, 0 if it has not told.
     """
 
     recipe: Recipe
@@ -72,6 +73,7 @@ class Waiting:
     stamps: Mapping[str, int] = field(default_factory=dict)
     is_warm: bool = False
     is_ready: bool = False
+    working_set: int = 0
     _received: bytes = b""
 
     def tell(self, argv: tuple[str, ...], log: int, timeout: float) -> bool:
@@ -113,6 +115,7 @@ class Waiting:
             self.stamps = one.get("stamps", self.stamps)
             self.is_warm = one.get("warm", self.is_warm)
             self.is_ready = one.get("ready", self.is_ready)
+            self.working_set = one.get("working_set", self.working_set)
         return said
 
     @property
@@ -180,6 +183,8 @@ def _message(line: bytes) -> dict[str, Any]:
         raise ValueError("it is nested too deep") from error
     if not isinstance(said, dict) or not isinstance(said.get("stamps", {}), dict):
         raise ValueError("it is no message")  # noqa: TRY004 - to whoever hears it is a bad value
+    if not isinstance(said.get("working_set", 0), int):
+        raise ValueError("it tells no number of bytes")  # noqa: TRY004 - as above
     return said
 
 

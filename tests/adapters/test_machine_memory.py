@@ -133,6 +133,35 @@ def test_else_it_is_what_metal_recommends(
     assert memory.default_budget() == pytest.approx(share * gigabytes * 1024**3, abs=1)
 
 
+def test_what_metal_told_goes_before_the_rule(monkeypatch: pytest.MonkeyPatch) -> None:
+    memory = mac(wired=0)
+    monkeypatch.setattr(memory, "total", lambda: 128 * 1024**3)
+    assert memory.recommend(115_448_725_504)
+    assert memory.default_budget() == 115_448_725_504
+    assert not memory.recommend(115_448_725_504), "nothing has changed"
+
+
+@pytest.mark.parametrize("told", [0, -1, 128 * 1024**3 + 1])
+def test_what_cannot_be_a_part_of_the_memory_is_no_budget(
+    told: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    memory = mac(wired=0)
+    monkeypatch.setattr(memory, "total", lambda: 128 * 1024**3)
+    assert not memory.recommend(told)
+    assert memory.default_budget() == 96 * 1024**3
+
+
+def test_a_limit_that_the_operator_sets_later_goes_before_what_metal_told(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    names: dict[str, int] = {}
+    memory = MacMemory(names.get)
+    monkeypatch.setattr(memory, "total", lambda: 128 * 1024**3)
+    memory.recommend(100 * 1024**3)
+    names["iogpu.wired_limit_mb"] = 120 * 1024
+    assert memory.default_budget() == 120 * 1024**3
+
+
 def stat(**numbers: int) -> dict[str, str]:
     """A container of 100 MiB, of which 90 are used, and what the kernel says they are."""
     files = {"proc/self/cgroup": "0::/\n"} | group(".", str(100 * MIB), 90 * MIB)

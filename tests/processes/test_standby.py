@@ -48,7 +48,10 @@ class Kept:
         self.packages = root / "packages"
         self.signs = ReadySigns()
         self.logs = LogStore(self.state_dir)
-        self.standbys = Standbys(self._recipe, self.state_dir, self.logs, self.signs)
+        self.working_sets: list[int] = []
+        self.standbys = Standbys(
+            self._recipe, self.state_dir, self.logs, self.signs, self.working_sets.append
+        )
         self.processes = LocalProcesses(
             self.state_dir, self.logs, standbys=self.standbys, term_timeout=0.5
         )
@@ -125,6 +128,19 @@ async def test_what_waits_becomes_the_server_that_is_asked_for(kept: Kept) -> No
     assert told.modules == ["mlx", "mlx_lm"], "imported ahead"
     assert told.cwd == [], "what was rehearsed with is gone"
     assert told.path == str(kept.packages), "not where the service's own code is"
+
+
+@pytest.mark.parametrize(
+    ("environment", "told"),
+    [({"WORKING_SET": str(96 * 10**9)}, [96 * 10**9]), ({"WORKING_SET": ""}, []), ({}, [])],
+    ids=["Metal", "a Metal that does not tell", "no Metal"],
+)
+async def test_it_tells_what_metal_recommends_to_keep(
+    kept: Kept, environment: dict[str, str], told: list[int]
+) -> None:
+    kept.environment |= environment
+    await kept.waiting()
+    assert kept.working_sets == told
 
 
 async def test_its_arguments_are_not_in_the_table_of_processes(kept: Kept) -> None:

@@ -1,5 +1,6 @@
 """Arrays that are none."""
 
+import os
 from pathlib import Path
 
 
@@ -19,3 +20,14 @@ def clear_cache() -> None:
 
 
 reset_peak_memory = clear_cache
+
+
+class metal:  # noqa: N801  # as it is named
+    @staticmethod
+    def is_available() -> bool:
+        return "WORKING_SET" in os.environ
+
+
+def device_info() -> dict[str, str | int]:
+    told = os.environ["WORKING_SET"]
+    return {"max_recommended_working_set_size": int(told)} if told else {"device_name": "a GPU"}

@@ -1,0 +1,100 @@
+"""What Metal recommends becomes the budget of a running pool, where none is configured."""
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pool_service.adapters.machine_memory import MacMemory
+from pool_service.config import ConfigSource
+from pool_service.reloader import Reloader
+from tests.pool.running import Running, running
+
+pytestmark = pytest.mark.looptime
+
+GIB = 1024**3
+
+
+class Unchanged:
+    """The runtimes of a configuration that stays."""
+
+    def replace(self, _options: object) -> None: ...
+
+
+class Following:
+    """A reloader that is told what Metal recommends."""
+
+    def __init__(self, run: Running, file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        machine = MacMemory(dict[str, int]().get)
+        monkeypatch.setattr(machine, "total", lambda: 128 * GIB)
+        source = ConfigSource(file, {}, {})
+        runtimes: Any = Unchanged()
+        self.working_sets = asyncio.Queue[int]()
+        self.reloader = Reloader(source, source.load(), machine, runtimes, run.pool)
+        self._run = run
+
+    async def told(self, working_set: int) -> float:
+        """Return the budget when it was taken over."""
+        self.working_sets.put_nowait(working_set)
+        following = asyncio.create_task(self.reloader.follow(self.working_sets))
+        await asyncio.sleep(1)
+        following.cancel()
+        return self.budget
+
+    @property
+    def budget(self) -> float:
+        return self._run.pool.totals().memory_budget
+
+
+async def test_a_pool_goes_by_what_metal_recommends_as_soon_as_that_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "pool.toml"
+    file.write_text("# nothing")
+    async with running() as run:
+        following = Following(run, file, monkeypatch)
+        await following.reloader.reload()
+        assert following.budget == 96 * GIB
+        assert await following.told(107 * GIB) == 107 * GIB
+        await following.reloader.reload()
+        assert following.budget == 107 * GIB, "also after another reload"
+
+
+async def test_a_budget_that_is_configured_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "pool.toml"
+    file.write_text("[memory]\nbudget = '50GiB'")
+    async with running() as run:
+        following = Following(run, file, monkeypatch)
+        await following.reloader.reload()
+        assert await following.told(107 * GIB) == 50 * GIB
+
+
+async def test_what_is_told_is_applied_to_what_was_last_read_and_not_to_what_a_file_says_now(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "pool.toml"
+    file.write_text("# nothing")
+    async with running() as run:
+        following = Following(run, file, monkeypatch)
+        file.write_text("[service]\nmax_starts = 7")
+        await following.reloader.reload()
+        file.write_text("[memory]\nbudget = '50GiB'")
+        assert await following.told(107 * GIB) == 107 * GIB
+
+
+async def test_a_pool_that_stops_takes_over_nothing_and_does_not_fail(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "pool.toml"
+    file.write_text("# nothing")
+    async with running() as run:
+        following = Following(run, file, monkeypatch)
+        await run.pool.shutdown()
+        following.working_sets.put_nowait(107 * GIB)
+        task = asyncio.create_task(following.reloader.follow(following.working_sets))
+        await asyncio.sleep(1)
+        assert not task.done()
+        task.cancel()
