@@ -1,5 +1,6 @@
 """Carries out the core's commands: each is one call of a port, whose result is an event."""
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -112,6 +113,8 @@ class StepRunner:
         return steps.BecameReady(model, generation, found) if isinstance(found, str) else None
 
     async def _check_use(self, command: steps.CheckUse) -> steps.ServerEvent:
+        if command.pause:
+            await asyncio.sleep(command.pause)
         use = await self._probe.use(
             command.identity, command.plan, command.endpoint, command.probe_timeout
         )

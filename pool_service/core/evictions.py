@@ -11,7 +11,8 @@ class Eviction:
     """One request to evict.
 
     names_one: it asked for one model by its name; only_idle: for what is unused, which
-    a server that is ensured in the meantime no longer is.
+    a server that is ensured in the meantime no longer is; found_busy: the models whose server
+    a look on its behalf has found busy.
     """
 
     ticket: int
@@ -20,6 +21,7 @@ class Eviction:
     names_one: bool = False
     only_idle: bool = False
     pending: set[str] = field(default_factory=set)
+    found_busy: set[str] = field(default_factory=set)
     removed: list[Removed] = field(default_factory=list)
 
     @property

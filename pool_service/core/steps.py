@@ -271,7 +271,11 @@ class AwaitReady:
 
 @dataclass(frozen=True, slots=True)
 class CheckUse:
-    """Answer UseReported. plan: None, and endpoint: empty, where they are not known."""
+    """Look how the server is used; answers UseReported.
+
+    plan: None, and endpoint: empty, where they are not known; pause: seconds until the look
+    begins.
+    """
 
     model: str
     generation: int
@@ -279,6 +283,7 @@ class CheckUse:
     plan: LaunchPlan | None
     endpoint: str
     probe_timeout: float
+    pause: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -228,7 +228,7 @@ class Supervision(Mending):
         else:
             self._put(drain.seen_busy(server, now))
 
-    def _ask_use(self, server: Server) -> None:
+    def _ask_use(self, server: Server, pause: float = 0.0) -> None:
         assert server.identity is not None
         self._out.append(
             steps.CheckUse(
@@ -238,6 +238,7 @@ class Supervision(Mending):
                 server.plan,
                 server.endpoint,
                 server.settings.probe_timeout,
+                pause,
             )
         )
 

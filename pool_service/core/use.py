@@ -14,6 +14,9 @@ BUSY_PAUSE = 1.0
 """Seconds, at the least, until a server that was found busy is asked again: one with
 no keep alive and no residency would be asked without end."""
 
+AFTERGLOW = 0.1
+"""Seconds until the second look at a busy server that is to be evicted. What a runtime counts,
+and its connections, outlast the last byte of an answer, and whoever has read that may evict."""
 
 UNHEALTHY = "it said at several looks in a row that it was unhealthy, and had nothing to do"
 
@@ -23,11 +26,11 @@ class Use(Supervision):
 
     # --- use ----------------------------------------------------------------------
 
-    def _check_use(self, server: Server) -> None:
+    def _check_use(self, server: Server, pause: float = 0.0) -> None:
         """Ask how busy it is; while that is open its keep alive does not run out."""
         if server.model in self._checking:
             return
-        self._ask_use(server)
+        self._ask_use(server, pause)
         self._checking.add(server.model)
         self._deadlines.set(server.model, FOREVER)
 
@@ -43,16 +46,17 @@ class Use(Supervision):
         server = self._active(server, activity, now)
         requests = activity.requests
         busy = requests is None or requests > 0
-        for eviction in list(self._evictions.of(server.model)):
-            held = server.holds and not eviction.force
-            if busy or held or (eviction.only_idle and now < server.resides_until):
-                self._leave_out(eviction, server, requests)
+        looks_again = self._refuse_evictions(server, requests, now, busy=busy)
         if busy:
             self._busy_until[server.model] = now + BUSY_PAUSE
         elif self._busy_until.pop(server.model, None) is not None:
             self._room_changed = True
         cause = self._cause_to_go(server, now, busy=busy)
-        if cause is not None:
+        if looks_again:
+            # If it is marked it stays so: who waits behind the eviction is not given what may go.
+            self._room_changed |= server.model in self._claims
+            self._check_use(server, AFTERGLOW)
+        elif cause is not None:
             self._leave_or_look_again(server, cause, now)
         elif server.model in self._claims:
             # Whether it is still the one to go is decided anew.
@@ -61,6 +65,26 @@ class Use(Supervision):
             self._arm(server)
         else:
             self._stay(server, now, busy=busy)
+
+    def _refuse_evictions(
+        self, server: Server, requests: int | None, now: float, *, busy: bool
+    ) -> bool:
+        """Refuse this server to the evictions without force that a look speaks against.
+
+        Return whether one of them has to wait for another look: its first does not settle that
+        a server is busy, since that look may have come too soon after the last answer, or have
+        begun before the eviction.
+        """
+        looks_again = False
+        for eviction in list(self._evictions.of(server.model)):
+            held = server.holds and not eviction.force
+            resides = eviction.only_idle and now < server.resides_until
+            if busy and not (held or resides or server.model in eviction.found_busy):
+                eviction.found_busy.add(server.model)
+                looks_again = True
+            elif busy or held or resides:
+                self._leave_out(eviction, server, requests)
+        return looks_again
 
     def _cause_to_go(self, server: Server, now: float, *, busy: bool) -> Cause | None:
         if self._evictions.of(server.model):

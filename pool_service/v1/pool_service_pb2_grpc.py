@@ -120,8 +120,10 @@ class PoolServiceServicer:
         its drain limit. It is idempotent: evicting what is not there succeeds with
         nothing evicted. A start under way is ended, and its waiters are answered
         EVICTED. A server that is held or has requests in flight is refused without
-        force, unless idle or all was asked for, which leave it out. A caller that
-        gives up does not stop the eviction.
+        force, unless idle or all was asked for, which leave it out. Whether requests
+        are in flight is looked at again after a tenth of a second before a server is
+        refused for that, so that a caller may evict as soon as it has read the last
+        byte of an answer. A caller that gives up does not stop the eviction.
 
         Reasons: INVALID_TARGET, INVALID_MODEL, INVALID_FORCE (INVALID_ARGUMENT);
         SERVER_IN_USE (FAILED_PRECONDITION); SHUTTING_DOWN (UNAVAILABLE: the service

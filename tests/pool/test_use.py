@@ -228,6 +228,27 @@ async def test_evict_refuses_a_busy_server_without_force() -> None:
         assert [each.server.model for each in removed] == ["m"]
 
 
+async def test_who_has_just_read_the_last_byte_can_evict() -> None:
+    async with running() as run:
+        script = Script(requests=1)
+        run.world.script("m", script)
+        await run.pool.ensure("m")
+        asyncio.get_running_loop().call_later(0.09, setattr, script, "requests", 0)
+        (removed,) = await run.pool.evict("m")
+        assert removed.server.model == "m"
+        looks = [call.at for call in run.world.times("check")]
+        assert looks == pytest.approx([1.0, 1.1, 1.1])
+
+
+async def test_what_is_busy_still_a_moment_later_is_refused() -> None:
+    async with running() as run:
+        run.world.script("m", Script(requests=None))
+        await run.pool.ensure("m")
+        with pytest.raises(ServerInUse):
+            await run.pool.evict("m")
+        assert [call.at for call in run.world.times("check")] == pytest.approx([1.0, 1.1])
+
+
 async def test_evict_of_what_is_not_there_succeeds_with_nothing() -> None:
     async with running() as run:
         assert await run.pool.evict("m") == ()
