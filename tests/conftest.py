@@ -1,6 +1,7 @@
 """What all tests share."""
 
 import asyncio
+import ctypes
 import os
 import signal
 import tempfile
@@ -10,6 +11,8 @@ from pathlib import Path
 import pytest
 import structlog
 from hypothesis import HealthCheck, settings
+
+from tests import fake_libproc
 
 # Read when grpc is imported: its core tells of each connection that a server closes.
 os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
@@ -45,6 +48,12 @@ def socket_dir() -> Iterator[Path]:
     """A directory for sockets, whose paths may have 103 bytes: on macOS tmp_path alone has more."""
     with tempfile.TemporaryDirectory(prefix="pool-", dir="/tmp") as name:
         yield Path(name)
+
+
+@pytest.fixture(scope="session")
+def libproc(tmp_path_factory: pytest.TempPathFactory) -> ctypes.CDLL:
+    """What stands for macOS's libproc on Linux."""
+    return fake_libproc.built(tmp_path_factory.mktemp("libproc"))
 
 
 # Else looptime makes an event loop for each test that has none, and nobody closes it.

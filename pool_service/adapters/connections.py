@@ -16,7 +16,7 @@ from pathlib import Path
 
 import psutil
 
-from pool_service.adapters import sock_diag
+from pool_service.adapters import libproc_sockets, sock_diag
 from pool_service.adapters.http_get import own_ports
 from pool_service.adapters.sock_diag import CLOSE_WAIT, ESTABLISHED, Connection
 
@@ -55,6 +55,30 @@ def is_arriving(end: Connection) -> bool:
     The end of what the client sends counts as one byte. Pure.
     """
     return end.inode == 0 or end.unread > (end.state == CLOSE_WAIT)
+
+
+def is_any_unread(port: int, own_pids: Iterable[int]) -> bool:
+    """Whether a request on this port waits to be accepted or read, as libproc tells it.
+
+    Not yet run on a Mac. Whose is one that waits to be accepted is not told: each counts.
+    """
+    sockets: list[libproc_sockets.ProcessSocket] = []
+    for pid in own_pids:
+        # It has ended; or became another user's, and is then not told of.
+        with contextlib.suppress(OSError):
+            sockets += libproc_sockets.sockets_of(pid)
+    own = {(_plain(one.host), one.port) for one in sockets if one.peer_port == port}
+    ours = own_ports()
+    return any(
+        one.queued
+        if one.state == libproc_sockets.LISTEN
+        else one.unread
+        and one.state in (libproc_sockets.ESTABLISHED, libproc_sockets.CLOSE_WAIT)
+        and one.peer_port not in ours
+        and (_plain(one.peer_host), one.peer_port) not in own
+        for one in sockets
+        if one.port == port
+    )
 
 
 def anybody_connected(ports: Collection[int], own_pids: Collection[int]) -> bool | None:

@@ -3,8 +3,8 @@
 A process may close its listener and live on, as one does that drains, and any other program may
 then take the port. So that a socket is a server's own is proven at each look, by all that the
 system says of it; and when an endpoint is handed out, by two short questions: does the very
-descriptor still lead to that socket, and would a connection still reach it? Where the system
-answers only slower questions (macOS), a proof holds for a second.
+descriptor still lead to that socket, and would a connection still reach it? macOS answers the
+first alone. Where the system answers only slower questions, a proof holds for a second.
 """
 
 import os
@@ -20,7 +20,8 @@ from urllib.parse import urlsplit
 import psutil
 
 from pool_service.adapters.identity import is_alive, member_pids
-from pool_service.adapters.listeners import listening_sockets_of, socket_inodes
+from pool_service.adapters.libproc_sockets import KnownListener
+from pool_service.adapters.listeners import TcpSocket, listening_sockets_of, socket_inodes
 from pool_service.adapters.sock_diag import ListenerQuestion, listening_sockets
 from pool_service.core.types import EndpointState, Identity
 
@@ -39,7 +40,7 @@ class _Proof:
 
     descriptor: the path of one of its descriptors in /proc, empty where there is no such; link:
     to which socket that leads; inodes: of all its sockets there, none where the system cannot
-    be asked which a connection would reach.
+    be asked which a connection would reach; known: the same where macOS tells it.
     """
 
     endpoint: str
@@ -48,6 +49,7 @@ class _Proof:
     descriptor: str = ""
     link: str = ""
     inodes: frozenset[int] = frozenset()
+    known: KnownListener | None = None
     at: float = field(default_factory=time.monotonic)
 
 
@@ -104,7 +106,7 @@ class Ownership:
 
     def _holds(self, proof: _Proof) -> bool:
         if not proof.descriptor:
-            return time.monotonic() - proof.at < FRESH_S
+            return _holds_without_netlink(proof)
         try:
             if os.readlink(proof.descriptor) != proof.link:  # noqa: PTH115 - no path
                 return False
@@ -128,7 +130,8 @@ class Ownership:
             with suppress(OSError):
                 there = _inodes_at(host, port)
         if there is None:
-            return _Proof(endpoint, host, port) if _listens(pid, host, port) else None
+            found = _listener(pid, host, port)
+            return _Proof(endpoint, host, port, known=_known(found)) if found else None
         owner = _owner(pid, there) if there else None
         if owner is None:
             return None
@@ -141,6 +144,12 @@ class Ownership:
             return self._question.inode_at(host, port) in inodes
         except OSError:
             return False
+
+
+def _holds_without_netlink(proof: _Proof) -> bool:
+    if proof.known is not None:
+        return proof.known.listens()
+    return time.monotonic() - proof.at < FRESH_S
 
 
 def _inodes_at(host: str, port: int) -> frozenset[int]:
@@ -176,8 +185,19 @@ def _owner(pid: int, inodes: frozenset[int]) -> tuple[str, str] | None:
     return None
 
 
-def _listens(pid: int, host: str, port: int) -> bool:
-    """Whether it, or one of its session, listens there. Raises OSError if that is not told."""
+def _known(found: TcpSocket) -> KnownListener | None:
+    """Return what macOS is asked quickly; None: it is not, or did not tell."""
+    if sys.platform == "darwin":
+        with suppress(OSError):
+            return KnownListener.at(found.pid, found.descriptor)
+    return None
+
+
+def _listener(pid: int, host: str, port: int) -> TcpSocket | None:
+    """Return a socket of it, or of its session, that listens there; None: there is none.
+
+    Raises OSError where that is not told.
+    """
     doubt: psutil.Error | None = None
     for one in _with_members(pid):
         try:
@@ -189,10 +209,10 @@ def _listens(pid: int, host: str, port: int) -> bool:
             continue
         for socket in sockets:
             if socket.port == port and socket.connect_host == host:
-                return True
+                return socket
     if doubt is not None:
         raise PermissionError(str(doubt))
-    return False
+    return None
 
 
 def _with_members(pid: int) -> Iterator[int]:

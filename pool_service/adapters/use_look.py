@@ -14,7 +14,12 @@ import time
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
-from pool_service.adapters.connections import anybody_connected, connected, is_arriving
+from pool_service.adapters.connections import (
+    anybody_connected,
+    connected,
+    is_any_unread,
+    is_arriving,
+)
 from pool_service.adapters.descendants import carriers
 from pool_service.adapters.health import reported_use
 from pool_service.adapters.http_get import Answer, get
@@ -116,11 +121,11 @@ def _added_up(answer: Answer | None, use: UseSignals) -> tuple[float | None, flo
 
 def _is_arriving(identity: Identity, _nonce: str, port: int) -> bool:
     """Whether a request is on its way that the server cannot have counted yet. Blocking."""
-    if sys.platform != "linux":
-        return False
     # Where netlink is forbidden that cannot be told; the drain is for those that slip in.
     with contextlib.suppress(OSError):
         family = [identity.pid, *member_pids(identity.pid)]
+        if sys.platform == "darwin":
+            return is_any_unread(port, family)
         return any(map(is_arriving, connected({port}, family)))
     return False
 

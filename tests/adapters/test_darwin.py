@@ -8,7 +8,6 @@ import ctypes
 import errno
 import importlib.util
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -31,20 +30,6 @@ pytestmark = [
 
 ADAPTERS = Path(descendants.__file__).parent
 BOOT = "0F2B7A30-2E5C-4D6B-9C0E-6E6B1F0C9A11"
-
-
-@pytest.fixture(scope="module")
-def libproc(tmp_path_factory: pytest.TempPathFactory) -> ctypes.CDLL:
-    compiler = shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
-    if compiler is None:
-        if os.environ.get("CI"):
-            pytest.fail("there is no C compiler (apt install gcc)")
-        pytest.skip("there is no C compiler")
-    built = tmp_path_factory.mktemp("libproc") / "libproc.so"
-    source = Path(__file__).with_name("fake_libproc.c")
-    command = [compiler, "-Wall", "-Werror", "-shared", "-fPIC", "-o", str(built), str(source)]
-    subprocess.run(command, check=True)
-    return ctypes.CDLL(str(built), use_errno=True)
 
 
 @pytest.fixture
@@ -84,7 +69,14 @@ def identity(as_on_macos: None, monkeypatch: pytest.MonkeyPatch) -> Any:  # noqa
 
 @pytest.fixture
 def child() -> Iterator["subprocess.Popen[bytes]"]:
-    with subprocess.Popen(["/bin/sleep", "1000"], env={"A": "b"}) as process:
+    pipe = subprocess.PIPE
+    with subprocess.Popen(["/bin/cat"], stdin=pipe, stdout=pipe, env={"A": "b"}) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        # What it says shows that it has become another program, whose environment can be seen.
+        process.stdin.write(b"\n")
+        process.stdin.flush()
+        process.stdout.read(1)
         yield process
         process.kill()
 

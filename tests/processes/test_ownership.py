@@ -1,5 +1,7 @@
 """Claims about whose socket an endpoint is, with real processes and sockets."""
 
+import ctypes
+import errno
 import os
 import socket
 import subprocess
@@ -9,6 +11,7 @@ from contextlib import ExitStack, contextmanager
 
 import pytest
 
+from pool_service.adapters import libproc_sockets
 from pool_service.adapters import ownership as module
 from pool_service.adapters.identity import identity_of
 from pool_service.adapters.ownership import Ownership
@@ -122,7 +125,16 @@ def told(ownership: Ownership, server: Served) -> tuple[EndpointState, EndpointS
     return at_once, ownership.prove(server.identity, server.endpoint)
 
 
-@pytest.fixture(params=["asked", "netlink is forbidden", "as on macOS"])
+@pytest.fixture
+def by_libproc(libproc: ctypes.CDLL, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """As on macOS, over a libproc that tells from /proc."""
+    monkeypatch.setattr(sys, "platform", "darwin")
+    monkeypatch.setattr(libproc_sockets, "_libproc", lambda: libproc)
+    yield
+    libproc.set_refused(0, 0)
+
+
+@pytest.fixture(params=["asked", "netlink is forbidden", "as on macOS", "without libproc"])
 def ownership(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Ownership:
     def forbidden(*_: object) -> None:
         raise OSError(93, "Protocol not supported")
@@ -131,7 +143,9 @@ def ownership(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -
         monkeypatch.setattr(module, "listening_sockets", forbidden)
         monkeypatch.setattr(ListenerQuestion, "_ask", forbidden)
     if request.param == "as on macOS":
-        monkeypatch.setattr("pool_service.adapters.ownership.sys.platform", "darwin")
+        request.getfixturevalue("by_libproc")
+    if request.param == "without libproc":
+        monkeypatch.setattr(sys, "platform", "darwin")
     monkeypatch.setattr(module, "FRESH_S", 0.0)
     return Ownership()
 
@@ -169,6 +183,46 @@ def test_a_loss_is_told_at_once(how: str, stranger: bool) -> None:
         if stranger and how != "child of its own":
             stack.enter_context(served(port=server.port))
         assert ownership.now(server.identity, server.endpoint) is LOST
+
+
+@on_linux
+@pytest.mark.usefixtures("by_libproc")
+@pytest.mark.parametrize("how", ["close", "shut", "again"])
+def test_macos_tells_a_loss_at_once_too(how: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However fresh a proof is that the system can repeat."""
+    monkeypatch.setattr(module, "FRESH_S", 1e9)
+    ownership = Ownership()
+    with served() as server:
+        assert ownership.prove(server.identity, server.endpoint) is KEPT
+        assert ownership.now(server.identity, server.endpoint) is KEPT
+        server.tell(how)
+        assert ownership.now(server.identity, server.endpoint) is (KEPT if how == "again" else LOST)
+
+
+@on_linux
+@pytest.mark.usefixtures("by_libproc")
+def test_what_macos_is_asked_at_a_hand_out_is_no_whole_proof(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    ownership = Ownership()
+    with served() as server:
+        assert ownership.prove(server.identity, server.endpoint) is KEPT
+        monkeypatch.setattr(Ownership, "prove", lambda *_: LOST)
+        monkeypatch.setattr(module, "FRESH_S", 0.0)
+        assert ownership.now(server.identity, server.endpoint) is KEPT
+
+
+@on_linux
+@pytest.mark.usefixtures("by_libproc")
+def test_where_macos_does_not_tell_a_fresh_proof_holds(
+    libproc: ctypes.CDLL, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with served() as server:
+        libproc.set_refused(server.process.pid, errno.EPERM)
+        ownership = Ownership()
+        assert ownership.prove(server.identity, server.endpoint) is KEPT
+        monkeypatch.setattr(Ownership, "prove", lambda *_: LOST)
+        assert ownership.now(server.identity, server.endpoint) is KEPT
 
 
 @on_linux
