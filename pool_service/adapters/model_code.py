@@ -12,6 +12,7 @@ from itertools import islice
 from pathlib import Path
 
 from pool_service.adapters.model_files import TooLarge, is_apple_double, read_within
+from pool_service.adapters.writers import is_directory
 
 CODE_KEYS = frozenset({"model_file", "auto_map", "custom_pipelines"})
 _SIGNS = (*(key.encode() for key in CODE_KEYS), b"\\u005", b"\\u006", b"\\u007", b"\0")
@@ -57,14 +58,21 @@ def code_in(directory: Path) -> tuple[str, ...]:
 
 
 def _files(directory: Path) -> Iterator[tuple[Path, str]]:
-    """Its own files first, each with why it cannot be checked: "" but for some directories."""
-    left = [directory]
+    """Its own files first, each with why it cannot be checked: "" but for some directories.
+
+    Python imports from where a link leads as from a directory.
+    """
+    left, entered = [directory], set[tuple[int, int]]()
     while left:
         current = left.pop()
         try:
+            status = current.stat()
+            if (status.st_dev, status.st_ino) in entered:
+                continue
+            entered.add((status.st_dev, status.st_ino))
             with os.scandir(current) as entries:
                 for entry in entries:
-                    if entry.is_dir(follow_symlinks=False):
+                    if is_directory(entry):
                         left.append(Path(entry))
                     elif not is_apple_double(Path(entry)):
                         yield Path(entry), ""

@@ -41,7 +41,10 @@ def total(body: bytes, selectors: Sequence[str]) -> float | None:
     # Written so that NaN is refused as well.
     if values is None or not all(value >= 0 for value in values):
         return None
-    return math.fsum(values)
+    try:
+        return math.fsum(values)
+    except OverflowError:
+        return math.inf
 
 
 # --- Prometheus ----------------------------------------------------------------------------

@@ -36,9 +36,11 @@ _REQUEST = struct.Struct("=BBBxI2s2s44x")
 """struct inet_diag_req_v2: family, protocol, extensions, states, the own and the peer's port (0:
 any), no more."""
 
-_EXACT = struct.Struct("=BBBxI2sxx16s16xI8s")
-"""The same for one socket: after the states the own port and address, no peer, on any
-interface (0), whatever its cookie (INET_DIAG_NOCOOKIE)."""
+_EXACT = struct.Struct("=BBBxI2sH16s16xI8s")
+"""The same for one socket: after the states the own port, the peer's, the own address, none of
+the peer, on any interface (0), whatever its cookie (INET_DIAG_NOCOOKIE)."""
+
+_PEER_PORTS = 0xFFFF
 
 _ANY_COOKIE = b"\xff" * 8
 
@@ -113,8 +115,9 @@ def connections(*, local_port: int = 0, peer_port: int = 0) -> list[Connection]:
 class ListenerQuestion:
     """Asks which listening socket a connection to an address would reach; for any thread.
 
-    The kernel finds it as for a connection, in some microseconds, so also among sockets that
-    share a port.
+    The kernel finds it as for a connection, in some microseconds. Among sockets that share a
+    port (SO_REUSEPORT) it chooses by where the connection is from, so each question asks as from
+    another port: one of several questions meets whoever shares it.
     """
 
     def __init__(self) -> None:
@@ -178,11 +181,15 @@ def _inode_of(told: bytes) -> int | None:
 
 
 def exact_request(host: str, port: int, sequence: int) -> bytes:
-    """The question for the socket that listens at one address."""
+    """Return the question for the socket that listens at one address, as a client would meet it.
+
+    sequence: says also from which port that client is.
+    """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     address = socket.inet_pton(family, host)
     states, own_port = 1 << _TCP_LISTEN, port.to_bytes(2, "big")
-    body = _EXACT.pack(family, socket.IPPROTO_TCP, 0, states, own_port, address, 0, _ANY_COOKIE)
+    ports = own_port, sequence & _PEER_PORTS
+    body = _EXACT.pack(family, socket.IPPROTO_TCP, 0, states, *ports, address, 0, _ANY_COOKIE)
     length = _HEADER.size + len(body)
     return _HEADER.pack(length, _SOCK_DIAG_BY_FAMILY, _NLM_F_REQUEST, sequence, 0) + body
 

@@ -32,7 +32,7 @@ MOST_LINKS = 40
 """As many as the system follows."""
 
 MOST_FILES = 10_000
-"""Files that are looked at, as by the check of a model's code, which refuses one that has more."""
+"""Files that are looked at, as by the check of a model's code; what has more is refused."""
 
 _ACL = "system.posix_acl_access"
 _ACL_VERSION_BYTES, _ACL_ENTRY = 4, struct.Struct("<HHI")
@@ -76,22 +76,29 @@ class Writers:
         """Return the same for a directory, or file, and all that is in it. Raises OSError.
 
         In a directory whose files are taken by what they are called, others may make none.
+        A link to a directory is as good as that one.
         """
         if self._is_trusted(directory):
             return None
         found = self.flaw(directory)
-        left, seen = [directory] if directory.is_dir() else [], 0
-        while left and found is None and seen <= MOST_FILES:
+        seen, entered = 0, set[tuple[int, int]]()
+        left = [directory] if directory.is_dir() else []
+        while left and found is None:
             current = left.pop()
-            found = self._flaw_of(current, current.stat(), sticky_is_enough=False)
+            status = current.stat()
+            if (status.st_dev, status.st_ino) in entered:
+                continue
+            entered.add((status.st_dev, status.st_ino))
+            found = self._flaw_of(current, status, sticky_is_enough=False)
             # What cannot be listed is told by the check of its code.
             with suppress(PermissionError), os.scandir(current) as entries:
-                for entry in islice(entries, MOST_FILES):
+                for entry in islice(entries, MOST_FILES - seen + 1):
                     seen += 1
-                    path = Path(entry)
-                    if entry.is_dir(follow_symlinks=False):
-                        left.append(path)
-                    found = found or self.flaw(path)
+                    if is_directory(entry):
+                        left.append(Path(entry))
+                    found = found or self.flaw(Path(entry))
+            if seen > MOST_FILES:
+                found = found or _too_many(directory)
         return found
 
     def _is_trusted(self, path: Path) -> bool:
@@ -207,6 +214,20 @@ def first_flaw(paths: Iterable[Path], trusted: tuple[Path, ...] = ()) -> Writabl
     """Return what others could write to change what any of these paths is. Raises OSError."""
     writers = Writers(trusted)
     return next((found for path in paths if (found := writers.flaw(path))), None)
+
+
+def is_directory(entry: os.DirEntry[str]) -> bool:
+    """Return whether an entry is a directory or a link that leads to one."""
+    try:
+        return entry.is_dir()
+    except OSError:
+        # A link that leads round in a circle, or where nobody may look.
+        return False
+
+
+def _too_many(directory: Path) -> Writable:
+    why = f"has more than {MOST_FILES} files, so that not all could be looked at"
+    return Writable(directory, why, "remove those that do not belong to it")
 
 
 def _of_owner(path: Path, status: os.stat_result) -> Writable:

@@ -1,6 +1,8 @@
 """Reads the file, the environment and the flags, and lays them over each other."""
 
 import codecs
+import errno
+import os
 import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -9,6 +11,7 @@ from typing import Any, NamedTuple
 
 from pydantic import ValidationError
 
+from pool_service.adapters.model_files import TooLarge, read_within
 from pool_service.adapters.writers import first_flaw
 from pool_service.config.contradictions import contradictions
 from pool_service.config.problems import (
@@ -30,6 +33,10 @@ FILE_VARIABLE = f"{PREFIX}CONFIG"
 # So high that only a slip is meant: others may have variables of this prefix too, as
 # Kubernetes does for a service of this name.
 _SLIP = 0.85
+
+
+LARGEST_BYTES = 4 * 1024 * 1024
+"""Of a configuration; one of ten thousand models has less than a tenth."""
 
 
 class _NotUtf8(Exception):
@@ -120,7 +127,7 @@ def _check_writers(file: Path, place: str) -> None:
 
 def _read(file: Path, place: str, *, may_be_empty: bool) -> dict[str, Any]:
     try:
-        text = _text_of(absolute(str(file)).read_bytes())
+        text = _text_of(_content_of(absolute(str(file)), may_wait=may_be_empty))
         if not (may_be_empty or text.strip()):
             raise ConfigError(
                 f"{file} is empty, perhaps since it is just being written; if nothing is to be "
@@ -138,6 +145,21 @@ def _read(file: Path, place: str, *, may_be_empty: bool) -> dict[str, Any]:
         raise ConfigError(f"{file} is not valid TOML: line {line} is not UTF-8") from error
     except (ValueError, RecursionError) as error:
         raise ConfigError(f"{file} is not valid TOML: {error}") from error
+
+
+def _content_of(file: Path, *, may_wait: bool) -> bytes:
+    """Return what a file holds, at most `LARGEST_BYTES`. Raises OSError.
+
+    may_wait: it may be a pipe, such as a shell makes of <(COMMAND). A service that runs never
+    waits for what may not come.
+    """
+    if not may_wait:
+        return read_within(file, LARGEST_BYTES)
+    with file.open("rb") as opened:
+        content = opened.read(LARGEST_BYTES + 1)
+    if len(content) > LARGEST_BYTES:
+        raise TooLarge(errno.EFBIG, os.strerror(errno.EFBIG), str(file))
+    return content
 
 
 def _text_of(content: bytes) -> str:

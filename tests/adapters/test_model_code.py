@@ -56,6 +56,14 @@ def test_what_says_nothing_brings_none(tmp_path: Path, content: str) -> None:
     assert code_in(tmp_path) == ()
 
 
+def test_a_program_in_a_directory_that_a_link_leads_to_is_found(tmp_path: Path) -> None:
+    code = written(tmp_path / "elsewhere", modeling_py="pass")
+    (tmp_path / "model" / "below").mkdir(parents=True)
+    (tmp_path / "model" / "below" / "link").symlink_to(code)
+    (code / "back").symlink_to(tmp_path / "model")
+    assert code_in(tmp_path / "model") == ("below/link/modeling.py",)
+
+
 @pytest.mark.parametrize(
     "content", [b"\0", b'{"model_file": "\xe4.py"}', b'{"auto_map": {}, "a": %s}' % (b"1" * 5000)]
 )

@@ -72,6 +72,13 @@ def test_a_number_is_read_as_the_format_has_it(line: str, value: float) -> None:
     assert total(told("# TYPE busy gauge", line, "other 9"), ["busy"]) == value
 
 
+@pytest.mark.parametrize("selectors", [["busy"], ["/a", "/b"]])
+def test_what_adds_up_to_more_than_there_is_is_infinite(selectors: list[str]) -> None:
+    lines = ['busy{a="1"} 1e308', 'busy{a="2"} 1e308']
+    body = told(*lines) if selectors == ["busy"] else b'{"a": 1e308, "b": 1e308}'
+    assert total(body, selectors) == math.inf
+
+
 def test_several_are_added_and_none_may_be_missing() -> None:
     body = told("llamacpp:requests_processing 4", "llamacpp:requests_deferred 2")
     both = ["llamacpp:requests_processing", "llamacpp:requests_deferred"]

@@ -112,6 +112,33 @@ def test_links_that_lead_nowhere_or_in_a_circle_end(model: Path) -> None:
     assert flaw(model) == ""
 
 
+@pytest.mark.parametrize("depth", [0, 1])
+def test_what_is_in_a_directory_that_a_link_leads_to_counts(
+    tmp_path: Path, model: Path, depth: int
+) -> None:
+    """What loads `adapters/config.json` does not mind that `adapters` is a link."""
+    inner = tmp_path / "elsewhere" / "in"
+    inner.mkdir(parents=True)
+    (tmp_path / "elsewhere").chmod(0o755)
+    inner.chmod(0o777)
+    (model / "below" / "link").symlink_to([inner, inner.parent][depth])
+    (inner / "back").symlink_to(model)
+    assert str(inner) in flaw(model) or "below/link" in flaw(model)
+    inner.chmod(0o755)
+    assert flaw(model) == ""
+
+
+def test_nothing_hides_behind_more_files_than_are_looked_at(
+    model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(writers, "MOST_FILES", 20)
+    for number in range(18):
+        (model / "below" / str(number)).touch(0o644)
+    assert flaw(model) == ""
+    (model / "below" / "one more").touch(0o644)
+    assert "has more than 20 files" in flaw(model)
+
+
 def test_what_the_operator_trusts_counts_by_its_words(model: Path) -> None:
     model.chmod(0o777)
     assert flaw(model, model) == flaw(model, model.parent) == ""

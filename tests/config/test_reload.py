@@ -1,5 +1,7 @@
 """Reading the configuration again, and what a reload cannot apply."""
 
+import os
+import threading
 from pathlib import Path
 
 import pytest
@@ -50,6 +52,33 @@ def test_a_file_that_was_just_emptied_is_not_taken_for_what_is_meant(
     assert source.load().models == {}
     file.write_text("# nothing")
     assert source.load_again().models == {}
+
+
+@pytest.mark.parametrize("what", ["a pipe", "without end", "a directory", "a link to itself"])
+def test_what_took_the_place_of_the_file_holds_up_no_reload(tmp_path: Path, what: str) -> None:
+    """A pipe that nobody writes to would never be read; then no later reload had its turn."""
+    file = tmp_path / "pool.toml"
+    source = ConfigSource(file, {}, {})
+    if what == "a pipe":
+        os.mkfifo(file)
+    elif what == "without end":
+        file.touch()
+        os.truncate(file, 1 << 40)
+    elif what == "a directory":
+        file.mkdir()
+    else:
+        file.symlink_to(file)
+    with pytest.raises(ConfigError, match="cannot read"):
+        source.load_again()
+
+
+def test_a_configuration_may_come_from_a_pipe_at_the_start(tmp_path: Path) -> None:
+    file = tmp_path / "pool.toml"
+    os.mkfifo(file)
+    writer = threading.Thread(target=file.write_text, args=("[models.a]",))
+    writer.start()
+    assert list(ConfigSource(file, {}, {}).load().models) == ["a"]
+    writer.join()
 
 
 def test_nothing_changed_needs_no_restart(read: Read) -> None:

@@ -263,6 +263,18 @@ def test_a_stranger_that_shares_the_port_makes_the_endpoint_nobodys() -> None:
 
 
 @on_linux
+@pytest.mark.parametrize("host", ["127.0.0.1", "0.0.0.0", "::1", "::"])
+def test_a_stranger_that_shares_the_port_is_met_by_one_of_the_short_questions(host: str) -> None:
+    """Each asks as another client, and the kernel shares clients out among the sockets."""
+    ownership = Ownership()
+    with served(host, shares=True) as server:
+        assert all(ownership.now(server.identity, server.endpoint) is KEPT for _ in range(50))
+        with served(host, port=server.port, shares=True):
+            told = [ownership.now(server.identity, server.endpoint) for _ in range(50)]
+            assert LOST in told
+
+
+@on_linux
 def test_several_sockets_of_one_server_on_its_port_are_all_its_own() -> None:
     ownership = Ownership()
     with served(shares=True) as server:
