@@ -159,11 +159,25 @@ class _Descriptor:
         return End()
 
 
+@dataclass(slots=True, eq=False)
+class _Looked:
+    """A process that is looked at; `writer` is closed when it has ended, or is watched no more."""
+
+    identity: Identity
+    writer: int
+
+    def close(self) -> None:
+        """Close the writer. Once: its number is soon another one's."""
+        descriptor, self.writer = self.writer, -1
+        if descriptor >= 0:
+            os.close(descriptor)
+
+
 class LookWatch:
     """Where no event tells of an end: looks at each process, all in one go, on a running loop."""
 
     def __init__(self) -> None:
-        self._watched: dict[int, Identity] = {}
+        self._watched: set[_Looked] = set()
         self._timer: asyncio.TimerHandle | None = None
 
     @contextlib.contextmanager
@@ -172,13 +186,14 @@ class LookWatch:
         if identity is None:
             raise ProcessLookupError(errno.ESRCH, os.strerror(errno.ESRCH))
         reader, writer = os.pipe()
-        self._watched[writer] = identity
+        looked = _Looked(identity, writer)
+        self._watched.add(looked)
         try:
             self._arm()
             yield _Descriptor(reader)
         finally:
             os.close(reader)
-            self._close(writer)
+            self._close(looked)
 
     def _arm(self) -> None:
         if self._timer is None and self._watched:
@@ -187,16 +202,16 @@ class LookWatch:
 
     def _look(self) -> None:
         self._timer = None
-        for writer, identity in list(self._watched.items()):
+        for looked in list(self._watched):
             # Short of descriptors nothing is seen; the next look may.
             with contextlib.suppress(OSError):
-                if not is_alive(identity):
-                    self._close(writer)
+                if not is_alive(looked.identity):
+                    self._close(looked)
         self._arm()
 
-    def _close(self, writer: int) -> None:
-        if self._watched.pop(writer, None) is not None:
-            os.close(writer)
+    def _close(self, looked: _Looked) -> None:
+        self._watched.discard(looked)
+        looked.close()
 
 
 if sys.platform == "darwin":

@@ -160,7 +160,7 @@ class GuardKeeper:
         """
         ends = [asyncio.ensure_future(gone(self._watch, guard.identity))]
         if self._sentry is not None:
-            ends.append(asyncio.ensure_future(gone(exit_watch(), self._sentry.identity)))
+            ends.append(asyncio.ensure_future(gone(self._watch, self._sentry.identity)))
         try:
             await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
             if not ends[0].done():
@@ -188,13 +188,15 @@ class GuardKeeper:
 
     def _start(self) -> None:
         """Not in a thread: cancelled there, it could leave a guard that nobody knows of."""
-        with _log_of(self._state_dir) as output:
-            self._start_sentry(output)
-            try:
+        try:
+            with _log_of(self._state_dir) as output:
+                self._start_sentry(output)
                 self._guard = _spawn(self._command(), output, self._sentry, self._clock.now())
-                self._youngest = self._guard.identity
-            except OSError as error:
-                _log.warning("cannot start a guard; trying again", error=str(error))
+        except OSError as error:
+            # Also where no descriptor is left for its log: then there is one later.
+            _log.warning("cannot start a guard; trying again", error=str(error))
+        else:
+            self._youngest = self._guard.identity
 
     def _start_sentry(self, output: int) -> None:
         if self._sentry is not None:

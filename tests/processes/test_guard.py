@@ -3,15 +3,17 @@
 import asyncio
 import json
 import os
+import resource
 import shutil
 import signal
 import sys
 from collections.abc import AsyncIterator, Callable
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
-from pool_service.adapters import guard_lock
+from pool_service.adapters import guard_keeper, guard_lock, own_files
 from pool_service.adapters.guard_keeper import GuardKeeper
 from pool_service.adapters.guard_lock import take_over
 from pool_service.adapters.identity import is_alive
@@ -21,6 +23,7 @@ from pool_service.adapters.takeover import taken
 from pool_service.core.types import Cause
 from tests.processes.bench import child_of_ours, ended, first_line, until
 from tests.processes.guarded import LONG, SOON, Pool, Running, Service, known
+from tests.processes.test_spawn import limit
 
 TWICE = 2
 HURRIED = {"drain_timeout": 0.1, "stop_timeout": 0.1}
@@ -244,6 +247,30 @@ async def test_a_service_that_has_no_guard_at_its_end_leaves_no_earlier_one(pool
         assert keeper.guard_pid is not None
         os.kill(keeper.guard_pid, signal.SIGKILL)
         await until(lambda: keeper.guard_pid is None)
+        await keeper.dismiss()
+    assert pool.guards() == []
+
+
+async def test_a_guard_comes_when_descriptors_are_there_again(
+    pool: Pool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tried, shortage = asyncio.Event(), ExitStack()
+
+    def open_own(path: Path, flags: int) -> int:
+        if not tried.is_set():
+            shortage.enter_context(limit(resource.RLIMIT_NOFILE, 0))
+        tried.set()
+        return own_files.open_own(path, flags)
+
+    pool.state_dir.mkdir(exist_ok=True)
+    async with GuardKeeper(pool.state_dir, LONG, pause_first=0.01, pause_most=0.01) as keeper:
+        first = keeper.guard_pid
+        assert first is not None
+        monkeypatch.setattr(guard_keeper, "open_own", open_own)
+        with shortage:
+            os.kill(first, signal.SIGKILL)
+            await tried.wait()
+        await until(lambda: keeper.guard_pid not in (None, first))
         await keeper.dismiss()
     assert pool.guards() == []
 

@@ -4,6 +4,7 @@ import asyncio
 import errno
 import os
 import resource
+import select
 import signal
 import sys
 from pathlib import Path
@@ -59,6 +60,27 @@ async def test_a_look_that_is_cancelled_leaves_no_descriptor(bench: Bench) -> No
     waiting.cancel()
     await asyncio.gather(waiting, return_exceptions=True)
     assert psutil.Process().num_fds() == before
+
+
+async def test_the_descriptor_of_one_that_has_ended_may_be_the_next_ones(bench: Bench) -> None:
+    watch = LookWatch()
+    first = await bench.spawn(plan("/bin/sleep", "1000"))
+    second = await bench.spawn(plan("/bin/sleep", "1000"))
+    lower = os.open(os.devnull, os.O_RDONLY)
+    with watch.open(first.pid) as watched:
+        # A pipe takes two numbers: the next one's writer gets that of the first's.
+        os.close(lower)
+        os.kill(first.pid, signal.SIGKILL)
+        while not select.select([watched.fileno()], [], [], 0)[0]:
+            await asyncio.sleep(exits.LOOK_PACE)
+        # Its end was told, and the number of what told it is free again.
+        waiting = asyncio.create_task(gone(watch, second))
+        await asyncio.sleep(0)
+    for _ in range(10):
+        await asyncio.sleep(0)
+    assert not waiting.done()
+    os.kill(second.pid, signal.SIGKILL)
+    await waiting
 
 
 async def test_a_pid_that_nobody_has_is_gone_at_once() -> None:
