@@ -37,6 +37,7 @@ from pool_service.adapters.takeover import (
     taken_back,
     taken_over,
 )
+from pool_service.adapters.workers import running_workers
 from pool_service.adapters.writers import first_flaw
 from pool_service.config import Config, ConfigSource
 from pool_service.core.types import Identity
@@ -111,7 +112,9 @@ def _serve_on(
     while state is not None:
         with state:
             make_claimable(state.path)
-            bound = asyncio.run(_serve(source, config, addresses, state, guards))
+            with asyncio.Runner() as runner:
+                runner.get_loop().set_default_executor(running_workers())
+                bound = runner.run(_serve(source, config, addresses, state, guards))
         # A service that has ended may be asked once more; the loop has put back the default.
         signal.signal(LEAVE_SIGNAL, disregard)
         state = taken_back(config.service.state_dir) if bound else None

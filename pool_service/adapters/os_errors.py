@@ -17,7 +17,8 @@ _ADVICE = {
     errno.EPERM: "make {state_dir} writable for the service's user, or name another --state-dir",
     errno.EMFILE: "raise the service's limit on open files (ulimit -n)",
     errno.ENFILE: "the machine has too many files open; close some programs",
-    errno.EAGAIN: "raise the limit on processes (ulimit -u), or close some programs",
+    errno.EAGAIN: "raise the service's limit on processes and threads (ulimit -u, TasksMax, "
+    "pids.max), or evict what is not needed",
     errno.E2BIG: "its arguments and environment are too long; shorten them",
     errno.ENOMEM: "the machine has no memory left; evict a model or close some programs",
 }

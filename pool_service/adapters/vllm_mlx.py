@@ -90,6 +90,12 @@ _ENVIRONMENT_RULES = (
         "too few file descriptors are allowed; raise the limit (ulimit -n)",
     ),
     _Rule(
+        r"can't start new thread|Resource temporarily unavailable",
+        Diagnosis.CRASHED,
+        "no more processes and threads are allowed; raise the service's limit (ulimit -u, "
+        "TasksMax, pids.max)",
+    ),
+    _Rule(
         # mlx-lm sets the limits 2048 (soft) and 4096 (hard) when it is imported.
         r"not allowed to raise maximum limit",
         Diagnosis.RUNTIME_UNUSABLE,

@@ -55,6 +55,7 @@ DOWNLOAD = "RuntimeError: Failed to download 'org/none' after 1 attempts. Last e
         ),
         (1, ["ValueError: not allowed to raise maximum limit"], UNUSABLE, "4096"),
         (1, ["OSError: [Errno 24] Too many open files: '/m'"], CRASHED, "descriptors"),
+        (1, ["RuntimeError: can't start new thread"], CRASHED, "pids.max"),
         (1, ["OSError: [Errno 28] No space left on device"], CRASHED, "disk is full"),
         (
             3,

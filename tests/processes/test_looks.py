@@ -18,7 +18,7 @@ from pool_service.adapters.exits import LookWatch, exit_watch, gone
 from pool_service.adapters.identity import identity_of
 from pool_service.core.types import Identity
 from pool_service_client import PoolClient, ServerState
-from tests.processes.bench import Bench, child_of_ours, plan
+from tests.processes.bench import Bench, child_of_ours, plan, until
 from tests.processes.test_spawn import limit
 from tests.sandbox import forbidding
 from tests.service.conftest import FAKE_RUNTIME
@@ -71,8 +71,7 @@ async def test_the_descriptor_of_one_that_has_ended_may_be_the_next_ones(bench: 
         # A pipe takes two numbers: the next one's writer gets that of the first's.
         os.close(lower)
         os.kill(first.pid, signal.SIGKILL)
-        while not select.select([watched.fileno()], [], [], 0)[0]:
-            await asyncio.sleep(exits.LOOK_PACE)
+        await until(lambda: select.select([watched.fileno()], [], [], 0)[0])
         # Its end was told, and the number of what told it is free again.
         waiting = asyncio.create_task(gone(watch, second))
         await asyncio.sleep(0)
