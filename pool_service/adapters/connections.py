@@ -6,22 +6,42 @@ client is gone. Blocking: for a worker thread.
 """
 
 import contextlib
-import os
 import sys
 import time
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from ipaddress import ip_address
-from pathlib import Path
+from typing import NamedTuple
+from urllib.parse import urlsplit
 
 import psutil
 
 from pool_service.adapters import libproc_sockets, sock_diag
 from pool_service.adapters.http_get import own_ports
+from pool_service.adapters.listeners import listeners, socket_inodes
 from pool_service.adapters.sock_diag import CLOSE_WAIT, ESTABLISHED, Connection
 
 _SETTLING = 0.1
 """Seconds: a server closes its end so soon after its client did."""
+
+
+class Place(NamedTuple):
+    """Where a server listens: a port, and whether its sockets are of IPv6."""
+
+    port: int
+    is_v6: bool
+
+
+def places_of(pids: Collection[int], endpoint: str) -> set[Place]:
+    """Return where these processes listen, and the server's endpoint ("": not known)."""
+    found = {Place(one.port, one.is_v6) for one in listeners(pids)}
+    return found | place_of(endpoint)
+
+
+def place_of(endpoint: str) -> set[Place]:
+    """Return the place of an endpoint; none of one that is not known."""
+    url = urlsplit(endpoint)
+    return {Place(url.port, ":" in (url.hostname or ""))} if url.port else set()
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,23 +101,29 @@ def is_any_unread(port: int, own_pids: Iterable[int]) -> bool:
     )
 
 
-def anybody_connected(ports: Collection[int], own_pids: Collection[int]) -> bool | None:
-    """Whether others are connected on these ports; None: it cannot be told."""
+def anybody_connected(places: Collection[Place], own_pids: Collection[int]) -> bool | None:
+    """Return whether others are connected at these places; None: that cannot be told."""
     if sys.platform == "linux":
         # Not where netlink is forbidden, as by some sandboxes.
         with contextlib.suppress(OSError):
-            return bool(connected(ports, own_pids))
-    return is_connected(ports, own_pids)
+            return bool(connected(places, own_pids))
+    return is_connected({place.port for place in places}, own_pids)
 
 
-def connected(ports: Collection[int], own_pids: Iterable[int]) -> tuple[Connection, ...]:
-    """Return the servers' ends of connections on these ports that others use.
+def connected(places: Collection[Place], own_pids: Iterable[int]) -> tuple[Connection, ...]:
+    """Return the servers' ends of connections at these places that others use.
 
-    Raises OSError where netlink does not tell.
+    own_pids: taken only if there are any. Raises OSError where netlink does not tell.
     """
-    servers = tuple(end for port in ports for end in sock_diag.connections(local_port=port))
+    servers = tuple(
+        end
+        for place in places
+        for end in sock_diag.connections(local_port=place.port, is_v6=place.is_v6)
+    )
     if not servers:
         return ()
+    ports = {place.port for place in places}
+    # Of either family: one of IPv6 may connect to IPv4.
     clients = tuple(end for port in ports for end in sock_diag.connections(peer_port=port))
     return tuple(in_use(Ends(servers, clients, _inodes(own_pids), own_ports())))
 
@@ -146,12 +172,7 @@ def _inodes(pids: Iterable[int]) -> frozenset[int]:
     found: set[int] = set()
     for pid in pids:
         with contextlib.suppress(OSError):
-            for descriptor in Path(f"/proc/{pid}/fd").iterdir():
-                # One may be closed meanwhile.
-                with contextlib.suppress(FileNotFoundError):
-                    kind, _, inode = os.readlink(descriptor).partition(":")  # noqa: PTH115  # no path
-                    if kind == "socket":
-                        found.add(int(inode[1:-1]))
+            found.update(inode for _, inode in socket_inodes(pid))
     return frozenset(found)
 
 

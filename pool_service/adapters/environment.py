@@ -7,7 +7,7 @@ MLX_LM_TRUST_REMOTE_CODE runs the model's code, PYTHONPATH and PYTHONSTARTUP run
 
 import re
 from collections import ChainMap
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, MutableMapping
 
 from pool_service.core.errors import RuntimeUnavailable
 from pool_service.paths import PathFlaw, absolute, home_directory
@@ -94,7 +94,7 @@ def is_offline(environment: Mapping[str, str]) -> bool:
 
 
 def with_absolute_paths(
-    environment: Iterable[tuple[str, str]], inherited: Mapping[str, str]
+    environment: Iterable[tuple[str, str]], inherited: MutableMapping[str, str]
 ) -> tuple[tuple[str, str], ...]:
     """Return the environment with each path in it made absolute; empty ones are left out.
 
@@ -107,7 +107,7 @@ def with_absolute_paths(
     # A runtime takes any HOME as it is, also one that is empty or relative.
     if "HOME" in result and home is not None:
         result["HOME"] = str(home)
-    everything = ChainMap(result, dict(inherited))
+    everything = ChainMap(result, inherited)
     for name in (*_CACHES, *_OTHER_PATHS):
         if name not in result:
             continue

@@ -82,6 +82,6 @@ else:
 
 def _leader_of(pid: int, leaders: dict[int, Identity]) -> Identity | None:
     try:
-        return leaders.get(os.getpgid(pid)) or leaders.get(os.getsid(pid))
+        return leaders.get(os.getsid(pid))
     except OSError:
         return None

@@ -58,17 +58,20 @@ def blindness() -> str:
     return f"the system shows no processes, so no server could be looked after.{where}"
 
 
-def is_in_group(pid: int, leader_pid: int) -> bool:
-    """Whether a process belongs to the group or to the session that `leader_pid` leads or led."""
+def is_in_session(pid: int, leader_pid: int) -> bool:
+    """Whether a process belongs to the session that `leader_pid` leads or led.
+
+    So does who is in its group: a group is within one session.
+    """
     try:
-        return leader_pid in (os.getpgid(pid), os.getsid(pid))
+        return os.getsid(pid) == leader_pid
     except (ProcessLookupError, PermissionError):
         return False
 
 
 def member_pids(leader_pid: int) -> list[int]:
-    """The other processes in the group or session that this one leads, or led."""
-    return [pid for pid in psutil.pids() if pid != leader_pid and is_in_group(pid, leader_pid)]
+    """Return the other processes of the session that this one leads, or led, its group included."""
+    return [pid for pid in psutil.pids() if pid != leader_pid and is_in_session(pid, leader_pid)]
 
 
 def is_session_leader(pid: int) -> bool:

@@ -7,13 +7,11 @@ connections are.
 import asyncio
 import contextlib
 from collections.abc import Collection
-from urllib.parse import urlsplit
 
 import structlog
 
-from pool_service.adapters.connections import anybody_connected
+from pool_service.adapters.connections import anybody_connected, places_of
 from pool_service.adapters.descendants import Family, look_for
-from pool_service.adapters.listeners import listeners
 from pool_service.core.types import Identity
 
 _SHORTEST_PACE = 0.1
@@ -35,7 +33,7 @@ class Lingering:
         self, family: Family, endpoint: str, drain_time: float, hurried: asyncio.Event
     ) -> None:
         self._family = family
-        self._port = urlsplit(endpoint).port or 0
+        self._endpoint = endpoint
         self._drain_time = drain_time
         self._hurried = hurried
 
@@ -61,5 +59,4 @@ class Lingering:
 
     def _is_busy(self, pids: Collection[int]) -> bool:
         """Whether anybody is connected; where that cannot be told it is so. Blocking."""
-        ports = {one.port for one in listeners(pids)} | ({self._port} - {0})
-        return anybody_connected(ports, pids) is not False
+        return anybody_connected(places_of(pids, self._endpoint), pids) is not False

@@ -30,6 +30,13 @@ CRITICAL_LEVEL = 4
 """Of kern.memorystatus_vm_pressure_level."""
 
 _GIB = 1024**3
+_GIVEN_BACK = re.compile(
+    r"^((?:total_)?(?:active_file|inactive_file|dirty|writeback)|file_dirty|file_writeback"
+    r"|slab_reclaimable) (\d+)$",
+    re.MULTILINE,
+)
+"""Those counts of a control group's memory.stat that say what it gives back."""
+
 _FULL = re.compile(r"^full .*?avg10=(\d+(?:\.\d+)?)", re.MULTILINE)
 
 
@@ -72,12 +79,12 @@ class LinuxMemory:
 
     def total(self) -> int:
         """As /proc/meminfo says, or the least limit of a control group."""
-        limits = [limit for limit, _ in self._limits()]
+        limits = [limit for _, limit in self._limits()]
         return min([psutil.virtual_memory().total, *limits])
 
     def available(self) -> int:
         """As the kernel estimates it, or what the tightest control group has left."""
-        left = [max(limit - used, 0) for limit, used in self._limits()]
+        left = [max(limit - _used(group), 0) for group, limit in self._limits()]
         return min([psutil.virtual_memory().available, *left])
 
     def pressured(self) -> bool:
@@ -99,14 +106,13 @@ class LinuxMemory:
         del working_set
         return False
 
-    def _limits(self) -> Iterator[tuple[int, int]]:
-        """Each limit that holds here, and what is used of it and cannot be given back at once."""
+    def _limits(self) -> Iterator[tuple[Path, int]]:
+        """Yield each control group that limits what there is here, and its limit."""
         for group in self._ancestors():
             limits = [_number(group / name) for name in LIMIT_FILES]
             limit = min((one for one in limits if one is not None), default=None)
-            used = _number(group / "memory.current") or _number(group / "memory.usage_in_bytes")
-            if limit is not None and used is not None:
-                yield limit, max(used - _cache(group / "memory.stat"), 0)
+            if limit is not None:
+                yield group, limit
 
     def _ancestors(self) -> Iterator[Path]:
         """The own control group and all above it, in version 2 and in version 1."""
@@ -193,6 +199,12 @@ def _stalled(file: Path) -> float:
     return float(told[1]) if told else 0.0
 
 
+def _used(group: Path) -> int:
+    """Return the bytes that a control group uses and cannot give back at once; 0: not told."""
+    used = _number(group / "memory.current") or _number(group / "memory.usage_in_bytes") or 0
+    return max(used - _cache(group / "memory.stat"), 0) if used else 0
+
+
 def _cache(file: Path) -> int:
     """Return the bytes that a control group gives back when they are wanted.
 
@@ -200,8 +212,7 @@ def _cache(file: Path) -> int:
     is yet to be written. What a tmpfs holds is no file in this sense: it is anonymous memory.
     In version 1 the sums over the groups below are the ones with a prefix.
     """
-    told = dict(line.split(maxsplit=1) for line in _text(file).splitlines() if " " in line)
-    numbers = {name: int(value) for name, value in told.items() if value.isdigit()}
+    numbers = {name: int(value) for name, value in _GIVEN_BACK.findall(_text(file))}
 
     def number(*names: str) -> int:
         return next((numbers[name] for name in names if name in numbers), 0)

@@ -55,7 +55,8 @@ class HostMemory:
         standbys = sum(taken.pop(identity, 0) for identity in waiting if identity not in identities)
         machine = self._machine
         total, available = machine.total(), machine.available()
-        pressured, critical = machine.pressured(), machine.critical()
+        pressured = machine.pressured()
+        critical = pressured and machine.critical()
         cost = time.thread_time() - began
         return Survey(total, available, pressured, taken, standbys, cost, critical)
 

@@ -124,7 +124,8 @@ class CommandRuntime:
         self._options = options
         self._provisioner = provisioner or Provisioner(options.data_dir)
         self._progress = progress
-        self._inherited = inherited
+        # Of os.environ each look would decode each variable.
+        self._inherited = dict(inherited)
         self._versions = Answers(version_of)
         self._arguments = Answers(options_of)
         self._ports = PortBook()

@@ -95,18 +95,24 @@ class Connection:
     unread: int
 
 
-def connections(*, local_port: int = 0, peer_port: int = 0) -> list[Connection]:
-    """The ends of this network namespace with these ports, 0: any.
+def connections(
+    *, local_port: int = 0, peer_port: int = 0, is_v6: bool | None = None
+) -> list[Connection]:
+    """Return the ends of this network namespace with these ports, 0: any.
 
-    Of those with a local port that its process may still answer on. Raises OSError where that
-    is not told.
+    Of those with a local port that its process may still answer on. is_v6: of sockets of this
+    family alone, None: of both; for each the kernel walks its table of all connections, a sixth
+    of a millisecond. A socket that listens and what it accepts are of one family. Raises OSError
+    where that is not told.
     """
     states = _SERVER_STATES if local_port else _CLIENT_STATES
+    families = {True: (socket.AF_INET6,), False: (socket.AF_INET,)}
+    wanted_families = (socket.AF_INET, socket.AF_INET6) if is_v6 is None else families[is_v6]
     found: list[Connection] = []
     # No name of `socket` where there is no netlink.
     family = getattr(socket, "AF_NETLINK", -1)
     with socket.socket(family, socket.SOCK_RAW, _NETLINK_SOCK_DIAG) as netlink:
-        for wanted in (socket.AF_INET, socket.AF_INET6):
+        for wanted in wanted_families:
             netlink.send(request(wanted, local_port, peer_port, states))
             found += map(parse_connection, answers(netlink))
     return found

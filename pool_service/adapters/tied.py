@@ -9,6 +9,7 @@ import contextlib
 import os
 import sys
 from collections.abc import Collection
+from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
@@ -21,8 +22,29 @@ _OUTPUTS = (1, 2)
 _TERMINAL_FIELD = 4
 """Of /proc/PID/stat, after the program's name: 0 where there is no controlling terminal."""
 
-_File = tuple[int, int]
-"""Device and inode."""
+
+@dataclass(frozen=True, slots=True)
+class _File:
+    """What is looked for: its real path, and its device and inode."""
+
+    path: str
+    number: tuple[int, int]
+
+    @classmethod
+    def at(cls, path: Path | None) -> "_File | None":
+        """Return what is there now; None: nothing."""
+        try:
+            return cls(os.path.realpath(path), _number(str(path))) if path else None
+        except OSError:
+            return None
+
+    def is_at(self, link: str) -> bool:
+        """Return whether a link of /proc leads to it.
+
+        By its name first, which is quicker, and asks no file system, of which one may hang; but
+        in another container another file may have the same. Raises OSError.
+        """
+        return os.readlink(link) == self.path and _number(link) == self.number  # noqa: PTH115
 
 
 def tied_to(
@@ -35,7 +57,7 @@ def tied_to(
     """
     if sys.platform != "linux":
         return frozenset()
-    written, worked_in = _file(log), _file(work_dir)
+    written, worked_in = _File.at(log), _File.at(work_dir)
     found = set[Identity]()
     for pid in set(psutil.pids()).difference(others, {os.getpid()}):
         if not _is_tied(pid, written, worked_in):
@@ -48,22 +70,27 @@ def tied_to(
 
 
 def _is_tied(pid: int, written: _File | None, worked_in: _File | None) -> bool:
-    # Ended, or another user's.
-    with contextlib.suppress(OSError):
-        if worked_in and _file(f"/proc/{pid}/cwd") == worked_in and not _has_terminal(pid):
+    try:
+        if worked_in and worked_in.is_at(f"/proc/{pid}/cwd") and not _has_terminal(pid):
             return True
-    return written is not None and any(_file(f"/proc/{pid}/fd/{n}") == written for n in _OUTPUTS)
+    except OSError:
+        # Ended, another user's, or the kernel's own.
+        return False
+    if written:
+        for number in _OUTPUTS:
+            # One may be closed.
+            with contextlib.suppress(OSError):
+                if written.is_at(f"/proc/{pid}/fd/{number}"):
+                    return True
+    return False
 
 
 def _has_terminal(pid: int) -> bool:
-    """A person may look into the directory; no descendant of a server has a terminal."""
+    """Return whether it has one: a person looking around; no descendant of a server has."""
     stat = read(f"/proc/{pid}/stat")
     return stat[stat.rindex(b")") + 1 :].split()[_TERMINAL_FIELD] != b"0"
 
 
-def _file(path: "Path | str | None") -> _File | None:
-    try:
-        status = os.stat(path) if path else None  # noqa: PTH116  # many, and mostly of /proc
-    except OSError:
-        return None
-    return (status.st_dev, status.st_ino) if status else None
+def _number(path: str) -> tuple[int, int]:
+    status = os.stat(path)  # noqa: PTH116  # many, and mostly of /proc
+    return status.st_dev, status.st_ino

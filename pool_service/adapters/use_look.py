@@ -11,6 +11,7 @@ import contextlib
 import math
 import sys
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
@@ -19,12 +20,13 @@ from pool_service.adapters.connections import (
     connected,
     is_any_unread,
     is_arriving,
+    place_of,
+    places_of,
 )
 from pool_service.adapters.descendants import carriers
 from pool_service.adapters.health import reported_use
 from pool_service.adapters.http_get import Answer, get
 from pool_service.adapters.identity import is_alive, member_pids
-from pool_service.adapters.listeners import listeners
 from pool_service.adapters.samples import total
 from pool_service.core.activity import Activity, UseSignals
 from pool_service.core.types import Identity, LaunchPlan
@@ -89,7 +91,7 @@ async def use_of(
         return activity
     nonce = plan.nonce if plan else ""
     look = _is_arriving if told.counts_all else _is_connected
-    is_busy = await asyncio.to_thread(look, identity, nonce, port)
+    is_busy = await asyncio.to_thread(look, identity, nonce, endpoint)
     return Activity(None if is_busy else 0, activity.idle_for, activity.mark, activity.served)
 
 
@@ -119,27 +121,33 @@ def _added_up(answer: Answer | None, use: UseSignals) -> tuple[float | None, flo
     return gauges, None if counters is None or math.isinf(counters) else counters
 
 
-def _is_arriving(identity: Identity, _nonce: str, port: int) -> bool:
+def _is_arriving(identity: Identity, _nonce: str, endpoint: str) -> bool:
     """Whether a request is on its way that the server cannot have counted yet. Blocking."""
     # Where netlink is forbidden that cannot be told; the drain is for those that slip in.
     with contextlib.suppress(OSError):
-        family = [identity.pid, *member_pids(identity.pid)]
         if sys.platform == "darwin":
-            return is_any_unread(port, family)
-        return any(map(is_arriving, connected({port}, family)))
+            ports = {place.port for place in place_of(endpoint)}
+            return any(is_any_unread(port, _family(identity)) for port in ports)
+        return any(map(is_arriving, connected(place_of(endpoint), _family(identity))))
     return False
 
 
-def _is_connected(identity: Identity, nonce: str, port: int) -> bool | None:
+def _is_connected(identity: Identity, nonce: str, endpoint: str) -> bool | None:
     """Whether others are connected to it, on any port of its; None: not known. Blocking."""
-    family = [identity.pid, *member_pids(identity.pid)]
+    family = list(_family(identity))
     if not is_alive(identity) and len(family) == 1:
         return False
-    ports = {one.port for one in listeners(family)} | ({port} - {0})
-    is_busy = anybody_connected(ports, family)
+    places = places_of(family, endpoint)
+    is_busy = anybody_connected(places, family)
     # What left its group and session is looked for only where somebody is connected.
     kin = set(_kin(nonce)).difference(family) if is_busy else set[int]()
-    return anybody_connected(ports, [*family, *kin]) if kin else is_busy
+    return anybody_connected(places, [*family, *kin]) if kin else is_busy
+
+
+def _family(identity: Identity) -> Iterator[int]:
+    """Yield its pid, and those of its session if they are asked for: that takes longer."""
+    yield identity.pid
+    yield from member_pids(identity.pid)
 
 
 def _kin(nonce: str) -> list[int]:

@@ -7,7 +7,14 @@ from contextlib import ExitStack
 
 import pytest
 
-from pool_service.adapters.connections import Ends, connected, in_use, is_arriving, is_connected
+from pool_service.adapters.connections import (
+    Ends,
+    Place,
+    connected,
+    in_use,
+    is_arriving,
+    is_connected,
+)
 from pool_service.adapters.sock_diag import CLOSE_WAIT, ESTABLISHED, Connection
 
 on_linux = pytest.mark.skipif(sys.platform != "linux", reason="netlink is Linux's")
@@ -91,8 +98,12 @@ def test_a_request_that_was_not_read_is_arriving() -> None:
 # --- with real sockets ---------------------------------------------------------------------
 
 
-def by_netlink(port: int) -> bool:
-    return bool(connected({port}, [NOBODY]))
+def at(server: socket.socket) -> set[Place]:
+    return {Place(server.getsockname()[1], server.family == socket.AF_INET6)}
+
+
+def by_netlink(server: socket.socket) -> bool:
+    return bool(connected(at(server), [NOBODY]))
 
 
 @on_linux
@@ -111,21 +122,21 @@ def test_a_connection_is_seen_from_its_queue_until_its_client_is_gone(
 ) -> None:
     with socket.create_server((host, 0), family=family, dualstack_ipv6=host == "::") as server:
         port = server.getsockname()[1]
-        assert not by_netlink(port)
+        assert not by_netlink(server)
         with socket.create_connection((to, port)) as peer:
-            (queued,) = connected({port}, [NOBODY])
+            (queued,) = connected(at(server), [NOBODY])
             assert is_arriving(queued)
             accepted, _ = server.accept()
             with accepted:
-                (quiet,) = connected({port}, [NOBODY])
+                (quiet,) = connected(at(server), [NOBODY])
                 assert not is_arriving(quiet)
                 peer.sendall(b"GET")
-                assert all(map(is_arriving, connected({port}, [NOBODY])))
+                assert all(map(is_arriving, connected(at(server), [NOBODY])))
                 accepted.recv(10)
                 peer.shutdown(socket.SHUT_WR)
-                assert by_netlink(port)
+                assert by_netlink(server)
                 peer.close()
-                assert not by_netlink(port)
+                assert not by_netlink(server)
 
 
 @on_linux
@@ -133,8 +144,8 @@ def test_what_the_process_itself_opened_does_not_count() -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
         with socket.create_connection(("127.0.0.1", port)), server.accept()[0]:
-            assert by_netlink(port)
-            assert connected({port}, [os.getpid()]) == ()
+            assert by_netlink(server)
+            assert connected(at(server), [os.getpid()]) == ()
             assert is_connected({port}, [os.getpid()]) is False
 
 
@@ -145,8 +156,8 @@ def test_of_very_many_none_is_left_out() -> None:
         address = server.getsockname()
         for _ in range(500):
             stack.enter_context(socket.create_connection(address))
-        assert len(connected({address[1]}, [NOBODY])) == 500
-        assert connected({address[1]}, [os.getpid()]) == ()
+        assert len(connected(at(server), [NOBODY])) == 500
+        assert connected(at(server), [os.getpid()]) == ()
 
 
 def test_of_a_process_that_is_gone_nothing_is_connected() -> None:
