@@ -89,7 +89,10 @@ class Endpoints:
         if self._next >= len(ready):
             self._next = 0
         for server in ready[self._next : self._next + AT_ONCE]:
-            self.is_kept(server)
+            try:
+                self.is_kept(server)
+            except Exception:  # the others, and the next round, are asked all the same
+                log.exception("an endpoint could not be asked about", model=server.named)
         self._next += AT_ONCE
         self.watch()
 

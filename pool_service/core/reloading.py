@@ -90,8 +90,8 @@ class Reloading(Upkeep):
     # --- what the pool itself wants -----------------------------------------------------
 
     def _preload(self, models: set[str], now: float) -> None:
-        """Start these though nobody asks for them."""
-        for model in sorted(models):
+        """Start these though nobody asks for them, unless the service ends."""
+        for model in () if self._closing else sorted(models):
             if self._roster.get(model) is None:
                 try:
                     wait = self._wait_of(model, EnsureRequested(INTERNAL, model))

@@ -7,7 +7,7 @@ import pytest
 
 from pool_service.core.errors import CrashLoop, ServerInUse
 from pool_service.core.limits import Limits
-from pool_service.core.types import FOREVER, Cause, Phase, StopSignal
+from pool_service.core.types import FOREVER, Cause, EndpointState, Identity, Phase, StopSignal
 from tests.pool.holds import Holder, holding
 from tests.pool.running import DEFAULTS, LIMITS, Running, now, running
 from tests.world import NEVER, Process, Script, outcomes
@@ -413,3 +413,24 @@ async def test_the_limits_of_a_reload_count_for_rounds_as_well() -> None:
         await run.pool.reload(run.pool._machine._catalogue, Limits(endpoint_interval=FOREVER))
         await asyncio.sleep(1.1)
         assert run.pool._endpoints._timer is None
+
+
+async def test_a_question_that_breaks_ends_neither_its_round_nor_the_next_ones(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with running(limits=ROUNDS) as run:
+        script(run, streaming())
+        await run.pool.ensure("a")
+        await run.pool.ensure("m")
+        ask = run.world.endpoint_state
+
+        def breaks(identity: Identity, endpoint: str) -> EndpointState:
+            if identity == run.world.of("a").identity:
+                raise ZeroDivisionError
+            return ask(identity, endpoint)
+
+        monkeypatch.setattr(run.world, "endpoint_state", breaks)
+        await asyncio.sleep(5)
+        run.world.of("m").script.listens = False
+        await asyncio.sleep(2)
+        assert run.server(ASIDE).phase is Phase.STOPPING

@@ -8,7 +8,7 @@ import pytest
 from pool_service.core.catalogue import Catalogue
 from pool_service.core.errors import ModelUnknown, StartFailed
 from pool_service.core.requests import Reloaded
-from pool_service.core.types import FOREVER, Phase, Settings
+from pool_service.core.types import FOREVER, Phase, Settings, StopSignal
 from tests.pool.holds import holding
 from tests.pool.running import DEFAULTS, LIMITS, Running, running
 from tests.world import KILLED, Script
@@ -108,6 +108,19 @@ async def test_a_model_that_is_newly_preloaded_starts() -> None:
         await reload(run, m=entry(preload=True))
         await asyncio.sleep(2)
         assert run.phase("m") is Phase.READY
+
+
+async def test_a_pool_that_ends_preloads_nothing() -> None:
+    async with running() as run:
+        run.world.script("busy", Script(ends_on={StopSignal.TERMINATE: 5.0}))
+        await run.pool.ensure("busy")
+        ending = asyncio.create_task(run.pool.shutdown())
+        await asyncio.sleep(1)
+        # As where somebody edits the file, sends SIGHUP, and stops the service at once.
+        await reload(run, m=entry(preload=True))
+        await ending
+        assert run.phase("m") is None
+        assert len(run.world.times("spawn")) == 1
 
 
 async def test_what_failed_may_be_tried_at_once_with_another_configuration() -> None:
