@@ -203,15 +203,22 @@ async def _drained(pool: Pool, ending: Ending) -> bool:
 
 @asynccontextmanager
 async def _beside(*works: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
-    """They go on until the block ends."""
+    """Do these until the block ends; one that fails is told, and ends neither it nor the others."""
     tasks = [asyncio.create_task(work) for work in works]
+    for task in tasks:
+        task.add_done_callback(_tell_of_failure)
     try:
         yield
     finally:
         for task in tasks:
             task.cancel()
-            with suppress(asyncio.CancelledError):
-                await task
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def _tell_of_failure(task: "asyncio.Task[None]") -> None:
+    if not task.cancelled() and (error := task.exception()) is not None:
+        work = getattr(task.get_coro(), "__name__", "")
+        log.error("work beside the calls has failed", work=work, exc_info=error)
 
 
 def _announce_to_others(state: StateDir, bound: list[str]) -> None:

@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import errno
 import json
 import os
 import signal
@@ -14,6 +13,7 @@ from typing import Any
 from pool_service.adapters.child_lines import lines_of
 from pool_service.adapters.inherited import hand_down
 from pool_service.adapters.model_files import hub_cache, locate
+from pool_service.adapters.os_errors import SHORTAGES
 from pool_service.core.errors import FetchFailed, ModelRejected, PoolError, RuntimeUnavailable
 from pool_service.ports import FetchProgress
 
@@ -46,7 +46,6 @@ _OBSTACLES = {
     "offline": "Unset HF_HUB_OFFLINE and TRANSFORMERS_OFFLINE for the service and start it again, "
     "or copy the files into the model cache",
 }
-_PASSING = frozenset({errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE})
 # Models are downloaded for who asked for them, and of nothing else is told.
 _SILENT = {"HF_HUB_DISABLE_TELEMETRY": "1"}
 
@@ -147,7 +146,7 @@ class Downloader:
                     start_new_session=True,
                 )
             except OSError as error:
-                kind = "" if error.errno in _PASSING else "interpreter"
+                kind = "" if error.errno in SHORTAGES else "interpreter"
                 return {"error": f"{interpreter} cannot be run: {error}", "kind": kind}
             hand_down(process.pid)
             try:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import psutil
 
-from pool_service.adapters.os_errors import SHORTAGES
+from pool_service.adapters.os_errors import raise_shortage
 from pool_service.adapters.proc_file import read
 from pool_service.core.types import Identity
 
@@ -103,12 +103,6 @@ def parse_environ(environment: bytes, name: str) -> str | None:
     return "" if environment.endswith(b"\0") else None
 
 
-def _raise_shortage(error: OSError) -> None:
-    """Of what says nothing of the process that was looked at."""
-    if error.errno in SHORTAGES:
-        raise error
-
-
 if sys.platform == "darwin":
     # From <sys/proc_info.h> and <sys/proc.h> of xnu-11417.101.15.
     _PROC_PIDTBSDINFO = 3
@@ -153,7 +147,7 @@ if sys.platform == "darwin":
         if got != size:
             # ESRCH, or EPERM: another user's, so none of ours.
             number = ctypes.get_errno()
-            _raise_shortage(OSError(number, os.strerror(number)))
+            raise_shortage(OSError(number, os.strerror(number)))
             return None
         start = info.start_seconds * 1_000_000 + info.start_microseconds
         # Its end is told of when all but its last step is done, and it is no zombie yet.
@@ -165,7 +159,7 @@ if sys.platform == "darwin":
         try:
             environment = psutil.Process(pid).environ()
         except OSError as error:
-            _raise_shortage(error)
+            raise_shortage(error)
             return None
         except (psutil.Error, SystemError):
             # What psutil makes of one that is ending or becoming another program.
@@ -201,7 +195,7 @@ else:
         try:
             environment = read(f"/proc/{pid}/environ")
         except OSError as error:
-            _raise_shortage(error)
+            raise_shortage(error)
             return None
         return parse_environ(environment, name)
 

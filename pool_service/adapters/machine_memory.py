@@ -9,6 +9,8 @@ from typing import Protocol
 
 import psutil
 
+from pool_service.adapters.proc_file import text_of
+
 BUDGET_SHARE = 0.75
 """Of the memory, for all servers together, where the system names no limit."""
 
@@ -41,7 +43,10 @@ _FULL = re.compile(r"^full .*?avg10=(\d+(?:\.\d+)?)", re.MULTILINE)
 
 
 class MachineMemory(Protocol):
-    """Looks at it; each call looks afresh. Blocking. Bytes."""
+    """Looks at it; each call looks afresh. Blocking. Bytes.
+
+    Raises OSError where no descriptor is left: without its limits a container is the machine.
+    """
 
     def total(self) -> int:
         """What there is."""
@@ -116,7 +121,7 @@ class LinuxMemory:
 
     def _ancestors(self) -> Iterator[Path]:
         """The own control group and all above it, in version 2 and in version 1."""
-        for line in _text(self._proc / "self/cgroup").splitlines():
+        for line in text_of(self._proc / "self/cgroup").splitlines():
             _, controllers, path = [*line.split(":", 2), "", ""][:3]
             if controllers == "" or "memory" in controllers.split(","):
                 base = self._groups / "memory" if controllers else self._groups
@@ -195,7 +200,7 @@ def _sysctl(name: str) -> int | None:
 
 def _stalled(file: Path) -> float:
     """Percent; 0 where the kernel does not tell."""
-    told = _FULL.search(_text(file))
+    told = _FULL.search(text_of(file))
     return float(told[1]) if told else 0.0
 
 
@@ -212,7 +217,7 @@ def _cache(file: Path) -> int:
     is yet to be written. What a tmpfs holds is no file in this sense: it is anonymous memory.
     In version 1 the sums over the groups below are the ones with a prefix.
     """
-    numbers = {name: int(value) for name, value in _GIVEN_BACK.findall(_text(file))}
+    numbers = {name: int(value) for name, value in _GIVEN_BACK.findall(text_of(file))}
 
     def number(*names: str) -> int:
         return next((numbers[name] for name in names if name in numbers), 0)
@@ -224,12 +229,5 @@ def _cache(file: Path) -> int:
 
 
 def _number(file: Path) -> int | None:
-    text = _text(file).strip()
+    text = text_of(file).strip()
     return int(text) if text.isdigit() else None
-
-
-def _text(file: Path) -> str:
-    try:
-        return file.read_text()
-    except (OSError, ValueError):
-        return ""

@@ -1,10 +1,12 @@
 """Whether the system has killed for want of memory, which an exit by SIGKILL alone does not say."""
 
+import contextlib
 import re
 import signal
 from pathlib import Path
 
 from pool_service.adapters.diagnosis import Diagnose
+from pool_service.adapters.proc_file import text_of
 from pool_service.core.types import Diagnosis
 
 _COUNT = re.compile(r"^oom_kill (\d+)$", re.MULTILINE)
@@ -27,30 +29,26 @@ class OomWatch:
 
     def has_killed(self) -> bool:
         """Whether it has since this was last asked."""
-        before, self._seen = self._seen, self._kills()
+        before = self._seen
+        # Where no descriptor is left that is told when it is asked next.
+        with contextlib.suppress(OSError):
+            self._seen = self._kills()
         return self._seen > before
 
     def _kills(self) -> int:
-        found = _COUNT.search(_text(self._counts))
+        found = _COUNT.search(text_of(self._counts))
         return int(found[1]) if found else 0
 
 
 def _counts(root: Path) -> Path:
     """The file that counts."""
     groups = root / "sys/fs/cgroup"
-    own = _GROUP.search(_text(root / "proc/self/cgroup"))
+    own = _GROUP.search(text_of(root / "proc/self/cgroup"))
     # In a container the path may be that of the host, which is not there.
     for group in (groups / own[1], groups) if own else ():
-        if _COUNT.search(_text(group / "memory.events")):
+        if _COUNT.search(text_of(group / "memory.events")):
             return group / "memory.events"
     return root / "proc/vmstat"
-
-
-def _text(file: Path) -> str:
-    try:
-        return file.read_text()
-    except (OSError, ValueError):
-        return ""
 
 
 def oom_aware(diagnose: Diagnose, watch: OomWatch) -> Diagnose:

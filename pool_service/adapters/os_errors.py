@@ -6,6 +6,13 @@ from pathlib import Path
 SHORTAGES = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN})
 """Those that pass when others give something back; no event tells when."""
 
+
+def raise_shortage(error: OSError) -> None:
+    """Raise the error if it says nothing of what was looked at, but that something is short."""
+    if error.errno in SHORTAGES:
+        raise error
+
+
 _ADVICE = {
     errno.ENOSPC: "free some space on the disk that holds {state_dir}",
     errno.EDQUOT: "the service's user has used up the quota on the disk that holds {state_dir}",

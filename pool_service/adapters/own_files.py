@@ -14,6 +14,8 @@ from typing import Any
 
 import psutil
 
+from pool_service.adapters.os_errors import raise_shortage
+
 _SAFELY = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 
 
@@ -72,11 +74,17 @@ def parse_json(content: bytes | str) -> Any:  # noqa: ANN401 - whatever it says
 
 
 def has_open(pid: int, path: Path) -> bool:
-    """Whether a process has this very file open, as who has a lock on it must."""
+    """Whether a process has this very file open, as who has a lock on it must.
+
+    Raises OSError where no descriptor is left to look.
+    """
     try:
         status = path.stat()
         opened = psutil.Process(pid).open_files()
-    except (OSError, psutil.Error):
+    except OSError as error:
+        raise_shortage(error)
+        return False
+    except psutil.Error:
         return False
     for one in opened:
         with contextlib.suppress(OSError):

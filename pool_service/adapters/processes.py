@@ -35,6 +35,7 @@ from pool_service.adapters.launch import launch, work_dirs
 from pool_service.adapters.lingering import Lingering
 from pool_service.adapters.logs import LogStore, last_lines
 from pool_service.adapters.oom import KILLED_FOR_MEMORY
+from pool_service.adapters.os_errors import raise_shortage
 from pool_service.adapters.proof import is_of_pool
 from pool_service.adapters.standbys import Standbys
 from pool_service.core.types import (
@@ -142,7 +143,7 @@ class LocalProcesses:
         state directory as its nonce; somebody has to decide what becomes of it. What ended
         processes left behind is gone on return, their directories too.
         """
-        unknown = await asyncio.to_thread(self._other_nonces, nonces)
+        unknown = await _outlasting(lambda: self._other_nonces(nonces))
         leaders = await asyncio.gather(*map(self._stray, unknown))
         return tuple(filter(None, leaders))
 
@@ -265,7 +266,8 @@ class LocalProcesses:
         try:
             with os.scandir(work_dirs(self._state_dir)) as entries:
                 names = [entry.name for entry in entries if entry.is_dir(follow_symlinks=False)]
-        except OSError:
+        except OSError as error:
+            raise_shortage(error)
             return []
         ours = {owned.nonce for owned in self._owned.values()}
         return [name for name in names if name not in nonces and name not in ours]

@@ -18,7 +18,7 @@ from pathlib import Path
 import structlog
 
 from pool_service.adapters.logs import slug
-from pool_service.adapters.os_errors import SHORTAGES, explained
+from pool_service.adapters.os_errors import explained, raise_shortage
 from pool_service.adapters.own_files import read_own
 from pool_service.adapters.record_format import Entry, Record, decode, encode
 from pool_service.adapters.record_members import BadRecord
@@ -265,8 +265,7 @@ def _read(directory: int, name: str) -> _Read:
     except FileNotFoundError:
         return _Read(name)
     except OSError as error:
-        if error.errno in SHORTAGES:
-            raise
+        raise_shortage(error)
         return _Read(name, flaw=error.strerror or str(error))
     return _Read(name, status.st_mtime_ns, record)
 

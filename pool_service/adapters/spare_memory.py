@@ -6,8 +6,10 @@ keep it for as long as the service lives, and the models beside it have to do wi
 
 import asyncio
 import ctypes
+import math
 import sys
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from functools import partial
 
 import psutil
@@ -29,17 +31,18 @@ async def give_back_spare_memory(
     """Release spare memory whenever the service has grown, until the task is cancelled."""
     resident = resident or _resident
     release = release or partial(asyncio.to_thread, releaser())
-    least, pause = resident(), PAUSE_S
+    least, pause = math.inf, PAUSE_S
     while True:
+        last_pause, pause = pause, PAUSE_S
+        # Where no descriptor is left to look there may be one at the next look.
+        with suppress(OSError):
+            before = resident()
+            least = min(least, before)
+            if before - least >= WORTHWHILE_BYTES:
+                await release()
+                if before - resident() < WORTHWHILE_BYTES:
+                    pause = min(2 * last_pause, LONGEST_PAUSE_S)
         await asyncio.sleep(pause)
-        before = resident()
-        least = min(least, before)
-        if before - least < WORTHWHILE_BYTES:
-            pause = PAUSE_S
-            continue
-        await release()
-        given_back = before - resident()
-        pause = PAUSE_S if given_back >= WORTHWHILE_BYTES else min(2 * pause, LONGEST_PAUSE_S)
 
 
 def releaser() -> Callable[[], object]:

@@ -15,6 +15,7 @@ from pathlib import Path
 import psutil
 
 from pool_service.adapters.identity import identity_of, is_alive
+from pool_service.adapters.os_errors import raise_shortage
 from pool_service.adapters.proc_file import read
 from pool_service.core.types import Identity
 
@@ -53,7 +54,7 @@ def tied_to(
     """Return the processes that write to the log or work in the directory.
 
     others: pids of which it is known that they are none of them. Blocking: some microseconds for
-    each process of the user.
+    each process of the user. Raises OSError where no descriptor is left to look.
     """
     if sys.platform != "linux":
         return frozenset()
@@ -73,7 +74,8 @@ def _is_tied(pid: int, written: _File | None, worked_in: _File | None) -> bool:
     try:
         if worked_in and worked_in.is_at(f"/proc/{pid}/cwd") and not _has_terminal(pid):
             return True
-    except OSError:
+    except OSError as error:
+        raise_shortage(error)
         # Ended, another user's, or the kernel's own.
         return False
     if written:

@@ -1,5 +1,6 @@
 """Claims about what is known of the machine's memory, on Linux by files and on macOS by names."""
 
+import resource
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -7,6 +8,7 @@ import psutil
 import pytest
 
 from pool_service.adapters.machine_memory import LinuxMemory, MacMemory, machine_memory
+from tests.processes.test_spawn import limit
 
 MIB = 1024**2
 
@@ -35,6 +37,13 @@ def test_this_machine_has_memory_and_a_budget_that_leaves_some() -> None:
 
 def test_without_control_groups_it_is_the_machines(tmp_path: Path) -> None:
     assert LinuxMemory(tmp_path).total() == psutil.virtual_memory().total
+
+
+def test_without_a_descriptor_a_container_is_not_taken_for_the_machine(tmp_path: Path) -> None:
+    memory = tree(tmp_path, {"proc/self/cgroup": "0::/\n", **group("", str(512 * MIB), MIB)})
+    with limit(resource.RLIMIT_NOFILE, 0), pytest.raises(OSError, match="Too many open files"):
+        list(memory._limits())
+    assert memory.total() == 512 * MIB
 
 
 def test_a_container_has_what_its_limit_says(tmp_path: Path) -> None:

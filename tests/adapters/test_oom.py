@@ -1,5 +1,6 @@
 """Claims about which deaths are taken for the system's, for want of memory."""
 
+import resource
 from pathlib import Path
 
 import pytest
@@ -7,6 +8,7 @@ import pytest
 from pool_service.adapters.diagnosis import diagnose_exit
 from pool_service.adapters.oom import OomWatch, oom_aware
 from pool_service.core.types import Diagnosis
+from tests.processes.test_spawn import limit
 
 
 @pytest.fixture
@@ -75,5 +77,14 @@ def test_a_control_group_that_counts_nothing_leaves_it_to_the_machine(root: Path
     (root / "proc/self").mkdir()
     (root / "proc/self/cgroup").write_text("4:memory:/x\n0::/\n")
     diagnose = oom_aware(diagnose_exit, OomWatch(root))
+    kills(root, 4)
+    assert diagnose(None, 9, ())[0] is Diagnosis.OUT_OF_MEMORY
+
+
+def test_a_look_without_a_descriptor_is_no_count(root: Path) -> None:
+    diagnose = oom_aware(diagnose_exit, OomWatch(root))
+    with limit(resource.RLIMIT_NOFILE, 0):
+        assert diagnose(None, 9, ())[0] is Diagnosis.CRASHED
+    assert diagnose(None, 9, ())[0] is Diagnosis.CRASHED
     kills(root, 4)
     assert diagnose(None, 9, ())[0] is Diagnosis.OUT_OF_MEMORY

@@ -2,6 +2,7 @@
 
 import asyncio
 import ctypes
+import errno
 from contextlib import suppress
 
 import psutil
@@ -92,3 +93,20 @@ def test_what_was_freed_in_small_pieces_is_given_back_to_the_system() -> None:
     releaser()()
     assert before - psutil.Process().memory_info().rss > WORTHWHILE_BYTES
     libc.free(pieces[-1])
+
+
+@pytest.mark.looptime
+async def test_a_look_without_a_descriptor_is_made_again(allocator: Allocator) -> None:
+    looks = 0
+
+    def resident() -> int:
+        nonlocal looks
+        looks += 1
+        if looks <= 2:
+            raise OSError(errno.EMFILE, "Too many open files")
+        return allocator.taken
+
+    with suppress(TimeoutError):
+        async with asyncio.timeout(HOUR):
+            await give_back_spare_memory(resident, allocator.release)
+    assert looks >= HOUR / PAUSE_S

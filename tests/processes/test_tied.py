@@ -3,6 +3,7 @@
 import asyncio
 import os
 import pty
+import resource
 import signal
 import subprocess
 import sys
@@ -10,12 +11,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import psutil
 import pytest
 
 from pool_service.adapters.identity import identity_of, is_alive
-from pool_service.adapters.tied import tied_to
+from pool_service.adapters.own_files import has_open
+from pool_service.adapters.tied import _File, _is_tied, tied_to
 from pool_service.core.types import Identity, StopSignal
 from tests.processes.bench import Bench, plan, until
+from tests.processes.test_spawn import limit
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 
@@ -105,3 +109,18 @@ def test_a_person_who_looks_into_the_directory_is_left_alone(tmp_path: Path) -> 
 def test_of_nothing_nobody_is_tied(tmp_path: Path) -> None:
     assert tied_to(None, None) == frozenset()
     assert tied_to(tmp_path / "gone", tmp_path / "gone") == frozenset()
+
+
+async def test_a_look_without_a_descriptor_finds_nobody_gone(bench: Bench) -> None:
+    up = await bench.up()
+    pid = up.identity.pid
+    work_dir = _File.at(Path(psutil.Process(pid).cwd()))
+    with limit(resource.RLIMIT_NOFILE, 0), pytest.raises(OSError, match="Too many open files"):
+        _is_tied(pid, None, work_dir)
+
+
+async def test_who_has_a_file_open_is_not_told_without_a_descriptor(bench: Bench) -> None:
+    up = await bench.up()
+    assert has_open(up.identity.pid, up.log_path)
+    with limit(resource.RLIMIT_NOFILE, 0), pytest.raises(OSError, match="Too many open files"):
+        has_open(up.identity.pid, up.log_path)

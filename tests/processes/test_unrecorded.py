@@ -1,5 +1,6 @@
 """Processes of an earlier service of which the record is not whole, or lost."""
 
+import errno
 import os
 import signal
 import subprocess
@@ -10,6 +11,7 @@ import psutil
 import pytest
 from structlog.testing import capture_logs
 
+from pool_service.adapters import exits
 from pool_service.adapters import processes as module
 from pool_service.adapters.identity import identity_of, is_alive
 from pool_service.adapters.launch import NONCE_VARIABLE
@@ -137,3 +139,21 @@ async def test_descendants_of_a_process_without_a_record_are_ended(
     assert await bench.processes.strays([]) == ()
     assert not is_alive(child)
     assert not work_dir(bench, server).exists()
+
+
+async def test_what_no_record_tells_of_is_found_when_descriptors_are_there_again(
+    bench: Bench, earlier: EarlierService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, identity, _ = await earlier.up()
+    earlier.is_killed()
+    failures, really_scan = [OSError(errno.EMFILE, "Too many open files")], os.scandir
+
+    def scandir(path: str) -> object:
+        if failures:
+            raise failures.pop()
+        return really_scan(path)
+
+    monkeypatch.setattr(exits, "_SHORTAGE_PAUSE", 0.0)
+    monkeypatch.setattr(os, "scandir", scandir)
+    assert await bench.processes.strays([]) == (identity,)
+    bench.identities.append(identity)

@@ -1,0 +1,37 @@
+"""What the composition root does by itself."""
+
+import asyncio
+
+import pytest
+from structlog.testing import capture_logs
+
+from pool_service.app import _beside
+
+
+async def test_work_that_fails_is_told_at_once_and_ends_nothing_else() -> None:
+    is_cancelled = False
+
+    async def fail() -> None:
+        raise OSError("Too many open files")
+
+    async def go_on() -> None:
+        nonlocal is_cancelled
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            is_cancelled = True
+            raise
+
+    with capture_logs() as logs:
+        async with _beside(fail(), go_on()):
+            for _ in range(10):
+                await asyncio.sleep(0)
+            assert not is_cancelled
+    assert [line["work"] for line in logs] == ["fail"]
+    assert is_cancelled
+
+
+async def test_an_error_of_the_block_comes_through() -> None:
+    with pytest.raises(KeyError):
+        async with _beside(asyncio.sleep(1000)):
+            raise KeyError
