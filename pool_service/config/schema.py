@@ -8,6 +8,7 @@ from typing import Annotated
 import platformdirs
 from pydantic import Field
 
+from pool_service.config.durations import KeepAlive, PositiveSeconds, Seconds
 from pool_service.config.section import Section
 from pool_service.config.sizes import Budget, LogBytes, MemoryBytes, Reserve
 from pool_service.config.values import (
@@ -22,12 +23,9 @@ from pool_service.config.values import (
     Format,
     GroupNames,
     HistoryLength,
-    KeepAlive,
     Level,
-    PositiveSeconds,
     RuntimeModel,
     RuntimeReference,
-    Seconds,
     Switch,
     Variables,
 )

@@ -7,7 +7,6 @@ another form; one that raises Flaw says what is wrong with it.
 
 import contextlib
 import json
-import math
 import re
 import shlex
 from collections.abc import Callable, Sequence
@@ -20,7 +19,6 @@ from pydantic import AfterValidator, BeforeValidator, Field
 from pool_service.adapters.launch_plan import Kind, Names, filled
 from pool_service.adapters.samples import is_selector
 from pool_service.core.names import model_flaw, runtime_model_flaw
-from pool_service.core.types import FOREVER, LONGEST_DURATION
 from pool_service.logging_setup import LogFormat, LogLevel
 from pool_service.paths import PathFlaw, absolute, begins_a_path
 from pool_service.rpc.address import Address, AddressError
@@ -30,10 +28,6 @@ LARGEST_FEW = 64
 SHORTEST_HISTORY = 64
 """Changes: one start makes several at once, and a Watch that is that far behind has lost."""
 
-_DURATION = re.compile(
-    r"(?:(\d+)d)?\s*(?:(\d+)h)?\s*(?:(\d+)m)?\s*(?:(\d+(?:\.\d+)?)s)?\s*(?:(\d+)ms)?"
-)
-_UNITS = (86400.0, 3600.0, 60.0, 1.0, 0.001)
 # Of a shell's ${NAME} in a script that is given as an argument nothing is known here.
 _PLACEHOLDER = re.compile(r"(?<!\$)\{\s*([A-Za-z_][A-Za-z0-9_-]*)\s*\}")
 _PLACEHOLDERS = ("runtime_model", "port", "model")
@@ -103,31 +97,6 @@ def _assignments(text: str) -> object:
 
 
 # --- values checked and made ------------------------------------------------------------
-
-
-def seconds(value: object) -> float:
-    """Of a number of seconds, or of text with units."""
-    number = _seconds_of_text(value) if isinstance(value, str) else value
-    if isinstance(number, bool) or not isinstance(number, int | float):
-        raise ValueError  # noqa: TRY004  # what pydantic turns into its own
-    # Written so that what is no number is refused as well.
-    if not number <= LONGEST_DURATION or number == -math.inf:
-        raise ValueError
-    return float(number)
-
-
-def _seconds_of_text(text: str) -> float:
-    match = _DURATION.fullmatch(text.strip())
-    if match is None or not any(match.groups()):
-        raise ValueError
-    return sum(float(part or 0) * unit for part, unit in zip(match.groups(), _UNITS, strict=True))
-
-
-def _keep_alive(value: object) -> float:
-    if value == "forever":
-        return FOREVER
-    length = seconds(value)
-    return FOREVER if length < 0 else length
 
 
 def _directory(value: object) -> Path:
@@ -284,26 +253,6 @@ def _runtime_model(name: str) -> str:
 
 # --- the types --------------------------------------------------------------------------
 
-_LENGTH = 'seconds, or text with units such as "90s", "5m" or "1h30m"'
-_MOST = "at most ten years"
-
-Seconds = Annotated[
-    float,
-    BeforeValidator(seconds),
-    Field(ge=0),
-    Form("duration", f"{_LENGTH} (0 or more, {_MOST})", number_of),
-]
-PositiveSeconds = Annotated[
-    float,
-    BeforeValidator(seconds),
-    Field(gt=0),
-    Form("duration over 0", f"{_LENGTH} (more than 0, {_MOST})", number_of),
-]
-KeepAlive = Annotated[
-    float,
-    BeforeValidator(_keep_alive),
-    Form("duration, or forever", f'{_LENGTH} ({_MOST}), "forever" or less than 0', number_of),
-]
 Count = Annotated[
     int,
     Field(strict=True, ge=1, le=LARGEST_COUNT),

@@ -9,8 +9,8 @@ next generation starts in its place; meanwhile whoever asks for it waits.
 
 from dataclasses import replace
 
+from pool_service.core import beside, steps
 from pool_service.core import lifecycle as life
-from pool_service.core import steps
 from pool_service.core.admission import Admit, Demand, verdict
 from pool_service.core.catalogue import Catalogue
 from pool_service.core.errors import PoolError
@@ -56,7 +56,7 @@ class Ceiling(StandingBy):
         return now >= max(settled_at, self._renewal_at.get(server.model, settled_at))
 
     def _renew(self, server: Server, now: float) -> None:
-        successor = life.successor(server, server.latest + 1, now)
+        successor = beside.successor(server, server.latest + 1, now)
         if self._fits(successor, now):
             # Should it fail, what runs is better than nothing.
             self._renewal_at[server.model] = now + self._limits.backoff_most
@@ -94,7 +94,7 @@ class Ceiling(StandingBy):
         if before is None or before.phase is not Phase.READY or self._evictions.of(model):
             self._stop(successor, Cause.CEILING, now)
             return
-        retired = life.retired(before, now)
+        retired = beside.retired(before, now)
         self._stand_beside(retired)
         if model in self._checking:
             self._checking.add(retired.model)
@@ -104,7 +104,7 @@ class Ceiling(StandingBy):
             marks.pop(model, None)
         self._put(retired)
         ready = life.became_ready(successor, endpoint, now, self._next_pulse(now))
-        self._put(life.succeeding(ready, before))
+        self._put(beside.succeeding(ready, before))
         self._drop(successor)
         self._unmeasured.add(model)
         # As it was put: with those who hold it.

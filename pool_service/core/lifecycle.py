@@ -12,7 +12,7 @@ Rules
 - Transitions are functions of a Server and what happened; they return the next
   Server. Which command (`steps.py`) goes with it is decided in `supervision.py`.
 - Every event of a process carries its generation; a stale one changes nothing.
-- Each phase has at most one deadline, `deadline(server)`.
+- Each phase has at most one deadline, `step_deadline`; READY has a second one, `expires_at`.
 - A process is gone only when it was swept: nothing of it is left to hold a port
   or memory when the next generation starts.
 """
@@ -138,75 +138,6 @@ def bounded(server: Server, count: int) -> int:
     """So many bytes, or what it is allowed to grow to if that is less."""
     ceiling = server.settings.memory_ceiling
     return count if ceiling is None else min(count, ceiling)
-
-
-def successor(server: Server, generation: int, now: float) -> Server:
-    """What is to replace it, which has grown too large; beside it until it is READY."""
-    return Server(
-        model=beside(server.model, generation),
-        settings=server.settings,
-        phase=Phase.PREPARING,
-        generation=generation,
-        created_at=now,
-        last_used_at=now,
-        keep_alive=server.keep_alive,
-        expected=bounded(server, server.expected),
-        expected_by=server.expected_by,
-        serves=server.model,
-    )
-
-
-def succeeding(server: Server, before: Server) -> Server:
-    """The successor takes the place of what it replaces, which was used as it was."""
-    return replace(
-        server,
-        model=before.model,
-        serves="",
-        keep_alive=before.keep_alive,
-        last_used_at=before.last_used_at,
-        spared_until=before.spared_until,
-        last_exit=before.last_exit,
-        crashes=before.crashes,
-    )
-
-
-def retired(server: Server, now: float) -> Server:
-    """It was replaced: it is handed out no more, and ends when nothing is in flight.
-
-    Not before its residency is over: until then who was just told of it may come.
-    """
-    return replace(
-        aside(server),
-        spared_until=now + server.settings.min_residency,
-        detail="has grown past its memory ceiling and was replaced; ends with its last request",
-    )
-
-
-def aside(server: Server) -> Server:
-    """It goes on under a name of its own, and its model's is free for the next generation."""
-    return replace(
-        server,
-        model=beside(server.model, server.generation),
-        serves=server.model,
-        outdated=True,
-    )
-
-
-def replaced(server: Server, why: str, now: float) -> Server:
-    """What is left of it for its model, while its process goes on aside: as of one that died."""
-    report = ExitReport(None, None, Diagnosis.CRASHED, why)
-    left = _without_process(stopping(server, Cause.WEDGED, why))
-    return replace(
-        left,
-        phase=Phase.SWEEPING,
-        stop_cause=Cause.WEDGED,
-        last_exit=Exit(server.generation, Cause.WEDGED, report, now),
-    )
-
-
-def beside(model: str, generation: int) -> str:
-    """A name that no caller can ask for."""
-    return f"{model} (generation {generation})"
 
 
 def released(server: Server, now: float) -> Server:
@@ -351,7 +282,7 @@ def died(server: Server, crashes: tuple[float, ...]) -> Server:
 def failed(server: Server, detail: str, now: float, forget_after: float) -> Server:
     """It has no process, and why is remembered for a while (`forget_after` seconds)."""
     return replace(
-        _without_process(server),
+        without_process(server),
         phase=Phase.FAILED,
         detail=detail,
         step_deadline=now + forget_after,
@@ -368,7 +299,7 @@ def barred(server: Server, until: float, failure: PoolError | None) -> Server:
 def backing_off(server: Server, settings: Settings, until: float) -> Server:
     """It is started again at `until`, as they want it who wait for it."""
     return replace(
-        _without_process(server),
+        without_process(server),
         phase=Phase.BACKING_OFF,
         settings=settings,
         step_deadline=until,
@@ -377,7 +308,8 @@ def backing_off(server: Server, settings: Settings, until: float) -> Server:
     )
 
 
-def _without_process(server: Server) -> Server:
+def without_process(server: Server) -> Server:
+    """Return it as it is when there is nothing left of its process."""
     return replace(
         server,
         identity=None,
@@ -390,13 +322,6 @@ def _without_process(server: Server) -> Server:
         position=0,
         progress=None,
     )
-
-
-def deadline(server: Server) -> float:
-    """When something is due for it if nothing happens before."""
-    if server.phase is Phase.READY:
-        return min(server.expires_at, server.step_deadline)
-    return server.step_deadline
 
 
 def pulse_due(server: Server, at: float) -> Server:

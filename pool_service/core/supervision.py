@@ -5,7 +5,7 @@ what an earlier service left, and `Machine` the callers' side. All write the sam
 (`books.py`), one event at a time.
 """
 
-from pool_service.core import backoff, steps
+from pool_service.core import backoff, beside, steps
 from pool_service.core import draining as drain
 from pool_service.core import lifecycle as life
 from pool_service.core.activity import Activity
@@ -155,12 +155,12 @@ class Supervision(Mending):
             cause = Cause.EVICTED if is_evicted else Cause.WEDGED
             self._stop(server, cause, now, at_once=at_once)
             return
-        aside = life.aside(server)
+        aside = beside.aside(server)
         self._stand_beside(aside)
         if model in self._checking:
             self._checking.add(aside.model)
         self._stop(aside, Cause.WEDGED, now, why, at_once=at_once)
-        left = life.replaced(server, why, now)
+        left = beside.replaced(server, why, now)
         left = life.died(left, backoff.deaths(server, self._limits, now))
         self._put(left)
         self._want_again(left)

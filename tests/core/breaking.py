@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from types import FunctionType, UnionType
 from typing import Any
 
-from pool_service.core import lifecycle, steps
+from pool_service.core import beside, lifecycle, steps
 from pool_service.core.books import Command
 from pool_service.core.machine import Machine
 from pool_service.core.making_up import MakingUp
@@ -29,9 +29,10 @@ PLACES: list[Place] = [
     (cls, name) for cls in LAYERS for name, what in vars(cls).items() if _is_called(name, what)
 ]
 PLACES += [
-    (lifecycle, name)
-    for name, what in vars(lifecycle).items()
-    if isinstance(what, FunctionType) and what.__module__ == lifecycle.__name__
+    (module, name)
+    for module in (lifecycle, beside)
+    for name, what in vars(module).items()
+    if isinstance(what, FunctionType) and what.__module__ == module.__name__
 ]
 NAMES = [name for _, name in PLACES]
 

@@ -75,6 +75,13 @@ def as_published(server: Server) -> Server:
     )
 
 
+def deadline(server: Server) -> float:
+    """When something is due for it if nothing happens before."""
+    if server.phase is Phase.READY:
+        return min(server.expires_at, server.step_deadline)
+    return server.step_deadline
+
+
 @dataclass
 class Ledger:
     """One machine, and the books of all that went in and came out of it."""
@@ -525,16 +532,16 @@ class Ledger:
                 continue
             asked = any(isinstance(c, steps.CheckUse) for c in commands)
             if server.phase in {Phase.STARTING, Phase.FAILED, Phase.BACKING_OFF}:
-                assert life.deadline(server) < FOREVER
+                assert deadline(server) < FOREVER
             if server.phase is Phase.STOPPING and server.identity is not None:
-                assert life.deadline(server) < FOREVER
+                assert deadline(server) < FOREVER
             if not asked and not self._found_busy(server):
                 due = self.machine.next_deadline()
-                assert due <= life.deadline(server), (due, server, self.now)
+                assert due <= deadline(server), (due, server, self.now)
 
     def _found_busy(self, server: Server) -> bool:
         """It may have been asked just now, so that the next question has to wait."""
-        return server.phase is Phase.READY and life.deadline(server) <= self.now + BUSY_PAUSE
+        return server.phase is Phase.READY and deadline(server) <= self.now + BUSY_PAUSE
 
     def _is_of(self, command: steps.ServerCommand, server: Server) -> bool:
         return (command.model, command.generation) == (server.named, server.generation)
@@ -592,7 +599,7 @@ class Ledger:
     def stall(self, away: float) -> None:
         """Nothing runs for so long, and the driver says so; who had time left has it still."""
         loading = [s for s in self.servers if s.phase in {Phase.STARTING, Phase.STOPPING}]
-        alive = [s for s in loading if life.deadline(s) > self.now]
+        alive = [s for s in loading if deadline(s) > self.now]
         self.now += away
         self.handle(TimeReached(away))
         for server in alive:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from pool_service.core import lifecycle, steps
+from pool_service.core import beside, lifecycle, steps
 from pool_service.core.activity import Activity
 from pool_service.core.books import Command
 from pool_service.core.catalogue import Catalogue
@@ -107,7 +107,7 @@ def test_who_holds_what_loses_its_listener_during_an_eviction_gets_the_next() ->
     "place",
     [
         (lifecycle, "stopping"),
-        (lifecycle, "replaced"),
+        (beside, "replaced"),
         (lifecycle, "signalled"),
         (Supervision, "_signal"),
         (Supervision, "_stop"),

@@ -25,6 +25,7 @@ from pool_service.core.types import (
     Settings,
 )
 from pool_service.core.waiting import Waiting
+from tests.core.invariants import deadline
 
 SETTINGS = Settings(runtime_model="org/m")
 
@@ -188,9 +189,9 @@ def test_the_signals_come_in_their_order_and_the_last_again() -> None:
 
 def test_a_server_expires_after_the_longer_of_keep_alive_and_residency() -> None:
     short = life.used(server(phase=Phase.READY), 0.0, 100.0)
-    assert life.deadline(short) == 100.0 + SETTINGS.min_residency
-    assert life.deadline(life.used(short, 50.0, 100.0)) == 150.0
-    assert life.deadline(life.used(short, FOREVER, 100.0)) == FOREVER
+    assert deadline(short) == 100.0 + SETTINGS.min_residency
+    assert deadline(life.used(short, 50.0, 100.0)) == 150.0
+    assert deadline(life.used(short, FOREVER, 100.0)) == FOREVER
     assert life.used(short, None, 200.0).keep_alive == 0.0
 
 
@@ -201,7 +202,7 @@ def test_a_failed_server_keeps_how_it_ended_and_nothing_of_its_process() -> None
     assert (failed.identity, failed.plan, failed.endpoint) == (None, None, "")
     assert failed.last_exit is not None
     assert (failed.last_exit.report, failed.last_exit.at) == (report, 5.0)
-    assert life.deadline(failed) == 606.0
+    assert deadline(failed) == 606.0
 
 
 def test_the_next_generation_keeps_the_count_and_the_last_exit_only() -> None:
