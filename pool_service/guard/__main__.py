@@ -4,6 +4,7 @@ import argparse
 import contextlib
 import logging
 import os
+import select
 import signal
 import sys
 import time
@@ -37,7 +38,9 @@ def main() -> None:
     try:
         _guard(options)
     except SystemExit:
-        stand_down(options.sentry)
+        # A service that lives starts another guard, and the sentry follows it until then.
+        if _is_gone(sys.stdin.fileno()):
+            stand_down(options.sentry)
         raise
     # Not where it is broken: then the sentry follows it.
     stand_down(options.sentry)
@@ -52,6 +55,13 @@ def _guard(options: argparse.Namespace) -> None:
     os.read(sys.stdin.fileno(), 1)
     _log.info("the service is gone; another has %g s to come", options.grace)
     _await_successor(options.state_dir, options.grace)
+
+
+def _is_gone(pipe: int) -> bool:
+    """Return whether the service has closed its end of the pipe, as its own end does."""
+    poll = select.poll()
+    poll.register(pipe, select.POLLIN)
+    return bool(poll.poll(0))
 
 
 def _has_the_lock(options: argparse.Namespace) -> bool:

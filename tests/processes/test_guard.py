@@ -462,11 +462,16 @@ async def test_a_guard_that_is_killed_while_it_stops_servers_is_followed(pool: P
     await until(lambda: pool.processes() == [])
 
 
-async def test_a_service_that_dies_between_two_guards_leaves_nothing(pool: Pool) -> None:
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])
+async def test_a_service_that_dies_between_two_guards_leaves_nothing(
+    pool: Pool, how: signal.Signals
+) -> None:
+    """Also where a person, or what tidies up, told the guard to go: the service would not have."""
     service = await pool.service(SOON)
+    await pool.guarding(service.guard)
     server = await service.start("m")
     os.kill(service.process.pid, signal.SIGSTOP)
-    os.kill(service.guard.pid, signal.SIGKILL)
+    os.kill(service.guard.pid, how)
     await ended(service.guard)
     await service.kill()
     await ended(server.identity)
