@@ -72,13 +72,18 @@ def with_options(
 
 
 def option_value(command: Sequence[str], option: str) -> str | None:
-    """What a command says for an option, as `--option value` or `--option=value`."""
+    """Return what a command says for an option, as `--option value` or `--option=value`.
+
+    It may say it more than once, as where a model's arguments follow those of the runtime's
+    command: then the last counts, as for argparse.
+    """
+    value: str | None = None
     for part, following in zip(command, [*command[1:], None], strict=True):
         if part == option:
-            return following
-        if part.startswith(f"{option}="):
-            return part.removeprefix(f"{option}=")
-    return None
+            value = following
+        elif part.startswith(f"{option}="):
+            value = part.removeprefix(f"{option}=")
+    return value
 
 
 def check_names(model: str, runtime_model: str) -> None:

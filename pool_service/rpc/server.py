@@ -87,9 +87,12 @@ LONGEST_LULL = 0.3
 
 
 def _is_of_somebody(record: logging.LogRecord) -> bool:
-    """Return False for the traceback of an answer whose caller is gone, which is nobody's bug."""
+    """Return False for a traceback of what a caller did, which is nobody's bug.
+
+    He is gone before his answer; or a header of his is no UTF-8, which gRPC then decodes otherwise.
+    """
     kind = record.exc_info[0] if record.exc_info else None
-    return kind is None or kind.__name__ != "ExecuteBatchError"
+    return kind is None or kind.__name__ not in {"ExecuteBatchError", "UnicodeDecodeError"}
 
 
 _HealthContext = grpc.aio.ServicerContext[

@@ -49,6 +49,14 @@ def test_what_the_template_says_is_not_said_again(own: tuple[str, ...]) -> None:
     assert sum(part.startswith("--host") for part in command) == 1
 
 
+@pytest.mark.parametrize("joined", [False, True])
+def test_of_an_option_that_is_said_twice_the_last_counts_as_for_the_program(joined: bool) -> None:
+    """A model's arguments follow those of the runtime's command, which name a checked model."""
+    last = ("--embedding-model=last",) if joined else ("--embedding-model", "last")
+    command = ("vllm-mlx", "serve", "--embedding-model", "first", "--mllm", *last)
+    assert option_value(command, "--embedding-model") == "last"
+
+
 @pytest.mark.parametrize("option", ["--trust-remote-code", "--mllm-draft-model=x"])
 def test_unloading_is_not_asked_for_beside_options_that_it_would_disable(option: str) -> None:
     command = with_options((*TEMPLATE, option), "m")

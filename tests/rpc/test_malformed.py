@@ -144,11 +144,12 @@ async def test_who_is_gone_when_told_is_no_bug(method: str) -> None:
     assert lines == []
 
 
-async def test_grpc_does_not_log_answers_that_nobody_waits_for_any_more(
+async def test_grpc_does_not_log_what_callers_do_as_bugs(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     async with serving():
         log = logging.getLogger("grpc._cython.cygrpc")
-        for error in (cygrpc.ExecuteBatchError("gone"), ValueError("a bug")):
+        header = UnicodeDecodeError("utf-8", b"\xa1", 0, 1, "invalid start byte")
+        for error in (cygrpc.ExecuteBatchError("gone"), header, ValueError("a bug")):
             log.error("raised", exc_info=error)
     assert [record.exc_info[0] for record in caplog.records if record.exc_info] == [ValueError]
