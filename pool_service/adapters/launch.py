@@ -35,9 +35,10 @@ _NOT_A_PROGRAM = {
     errno.ENOTDIR: "part of its path is no directory",
     errno.ELOOP: "its path has too many symbolic links",
     errno.ENAMETOOLONG: "its path is too long",
-    # macOS: bad CPU type, malformed executable.
+    # macOS's EBADARCH, EBADEXEC and EBADMACHO of <sys/errno.h>.
     86: "it is built for another kind of processor",
     85: "its format is damaged",
+    88: "its format is damaged",
 }
 
 

@@ -122,6 +122,22 @@ async def test_a_file_that_is_no_program_is_refused(bench: Bench, tmp_path: Path
     assert nothing_is_left(bench)
 
 
+@pytest.mark.parametrize(
+    ("number", "why"),
+    [(85, "its format is damaged"), (86, "another kind of processor"), (88, "format is damaged")],
+)
+async def test_what_macos_says_of_a_program_that_is_none_is_told_in_words(
+    number: int, why: str, bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(*_: object, **__: object) -> None:
+        raise OSError(number, "as macOS says it")
+
+    monkeypatch.setattr("pool_service.adapters.launch.subprocess.Popen", refused)
+    with pytest.raises(RuntimeUnavailable, match=why):
+        await bench.spawn(SLEEP)
+    assert nothing_is_left(bench)
+
+
 async def test_a_log_that_cannot_be_written_refuses_the_start(bench: Bench) -> None:
     with (
         limit(resource.RLIMIT_FSIZE, 0),
