@@ -80,10 +80,11 @@ async def _asked(
             family = socket.AF_INET6 if ":" in host else socket.AF_INET
             # A bare one costs less than a transport with streams, and when it is closed
             # it is so at once: whoever counts the peer's connections next does not count it.
-            with socket.socket(family, socket.SOCK_STREAM) as peer, _forgotten(peer):
+            with socket.socket(family, socket.SOCK_STREAM) as peer:
                 peer.settimeout(0)
                 await asyncio.get_running_loop().sock_connect(peer, (host, port))
-                return await _exchange(peer, request, body, most)
+                with _own_port(peer.getsockname()[1]):
+                    return await _exchange(peer, request, body, most)
     except (OSError, TimeoutError, h11.ProtocolError):
         return None
 
@@ -94,12 +95,13 @@ def own_ports() -> frozenset[int]:
 
 
 @contextlib.contextmanager
-def _forgotten(peer: socket.socket) -> Iterator[None]:
-    """Its port is no longer one of ours when it is closed."""
+def _own_port(port: int) -> Iterator[None]:
+    """Count a local port as one of ours until the block ends."""
+    _open_ports.add(port)
     try:
         yield
     finally:
-        _open_ports.discard(peer.getsockname()[1])
+        _open_ports.discard(port)
 
 
 async def _exchange(
@@ -107,7 +109,6 @@ async def _exchange(
 ) -> Answer | None:
     loop = asyncio.get_running_loop()
     connection = h11.Connection(h11.CLIENT)
-    _open_ports.add(peer.getsockname()[1])
     parts = (request, h11.Data(data=body), h11.EndOfMessage())
     await loop.sock_sendall(peer, b"".join(connection.send(part) or b"" for part in parts))
     answer = _Reading(connection, most)

@@ -16,6 +16,8 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+from pool_service.adapters.own_files import SAFELY
+
 _CHUNK = 1024 * 1024
 _LONGEST_LINE = 64 * 1024
 
@@ -28,14 +30,16 @@ def trim_file(path: Path, max_bytes: int) -> bool:
 
     Its writer goes on meanwhile, at its end, for which it needs O_APPEND. Raises OSError.
     """
-    with path.open("r+b", buffering=0) as file:
-        descriptor = file.fileno()
+    descriptor = os.open(path, os.O_RDWR | SAFELY)
+    try:
         begin, end = _extent(descriptor)
         if end - begin <= max_bytes:
             return False
         cut = _next_line(descriptor, end - max_bytes // 2)
         if end > _longest() or not _is_punched(descriptor, 0, cut):
             _move_to_front(descriptor, cut, most=2 * max_bytes)
+    finally:
+        os.close(descriptor)
     return True
 
 

@@ -22,6 +22,7 @@ import structlog
 
 from pool_service.adapters.log_cut import trim_file
 from pool_service.adapters.log_writes import Growth, Writes
+from pool_service.adapters.own_files import SAFELY
 
 _log = structlog.get_logger(__name__)
 
@@ -202,7 +203,7 @@ def last_lines(path: Path, count: int = LAST_LINES) -> tuple[str, ...]:
     Reads no more than TAIL_BYTES. Empty lines are left out, undecodable bytes and control
     characters replaced, and of a line that was overwritten (a progress bar) the last is kept.
     """
-    with contextlib.suppress(OSError), path.open("rb") as file:
+    with contextlib.suppress(OSError), os.fdopen(os.open(path, os.O_RDONLY | SAFELY), "rb") as file:
         size = file.seek(0, os.SEEK_END)
         file.seek(max(0, size - TAIL_BYTES))
         # Where the log was cut there are no bytes.

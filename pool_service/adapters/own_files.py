@@ -16,8 +16,8 @@ import psutil
 
 from pool_service.adapters.os_errors import raise_shortage
 
-_SAFELY = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
-
+SAFELY = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
+"""Follow no link, wait for no other end of a FIFO, and let no child have the descriptor."""
 
 SET_ASIDE = ".set-aside"
 """Ends the name of what stood where the service needs a file of its own."""
@@ -34,7 +34,7 @@ def open_own(path: Path | str, flags: int, mode: int = 0o600, dir_fd: int | None
     else, OSError where it cannot be opened.
     """
     try:
-        descriptor = os.open(path, flags | _SAFELY, mode=mode, dir_fd=dir_fd)
+        descriptor = os.open(path, flags | SAFELY, mode=mode, dir_fd=dir_fd)
     except OSError as error:
         # ENXIO: a FIFO without a reader, a socket; EMLINK: what some systems say of a link.
         if error.errno in (errno.ELOOP, errno.EMLINK, errno.ENXIO, errno.EISDIR):

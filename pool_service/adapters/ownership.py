@@ -98,8 +98,9 @@ class Ownership:
         return EndpointState.KEPT
 
     def _remember(self, identity: Identity, proof: _Proof) -> None:
+        # Another thread may forget it at any moment.
+        self._proofs.pop(identity, None)
         self._proofs[identity] = proof
-        self._proofs.move_to_end(identity)
         while len(self._proofs) > MOST_REMEMBERED:
             with suppress(KeyError):
                 self._proofs.popitem(last=False)

@@ -8,11 +8,16 @@ from pathlib import Path
 
 import structlog
 
+from pool_service.adapters.own_files import read_own, write_own
+
 AHEAD = 10_000_000
 """Changes that one service may make before only the clock keeps its numbers apart."""
 
 HIGHEST = 2**62
 """What is above that was not written by a service."""
+
+LONGEST = 32
+"""Bytes; what a service writes is shorter."""
 
 _log = structlog.get_logger(__name__)
 
@@ -23,7 +28,7 @@ def first_revision(state_dir: Path, now_ms: int) -> int:
     first = max(now_ms, _reached(file))
     temporary = file.with_suffix(".new")
     try:
-        temporary.write_text(f"{first + AHEAD}\n")
+        write_own(temporary, f"{first + AHEAD}\n".encode())
         temporary.replace(file)
     except OSError as error:
         _log.warning("the first revision cannot be put on disk", error=str(error))
@@ -33,7 +38,7 @@ def first_revision(state_dir: Path, now_ms: int) -> int:
 def _reached(file: Path) -> int:
     """Return how far earlier services may have got; 0 where that is not known."""
     try:
-        text = file.read_bytes()[:32].decode("ascii", "replace").strip()
+        text = read_own(file, LONGEST)[0].decode("ascii", "replace").strip()
     except OSError:
         return 0
     number = int(text) if text.isdecimal() and text.isascii() else 0

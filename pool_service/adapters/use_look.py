@@ -92,7 +92,10 @@ async def use_of(
     nonce = plan.nonce if plan else ""
     look = _is_arriving if told.counts_all else _is_connected
     is_busy = await asyncio.to_thread(look, identity, nonce, endpoint)
-    return Activity(None if is_busy else 0, activity.idle_for, activity.mark, activity.served)
+    # Where nothing at all can be told it counts as busy; one signal is believed against none.
+    is_untold = is_busy is None and activity.requests is None
+    requests = None if is_busy or is_untold else 0
+    return Activity(requests, activity.idle_for, activity.mark, activity.served)
 
 
 async def _ask(host: str, port: int, plan: LaunchPlan, probe_timeout: float) -> Told:

@@ -1,5 +1,6 @@
 import asyncio
 import contextlib
+import errno
 import socket
 import threading
 import time
@@ -8,7 +9,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from pool_service.adapters.http_get import MAX_BODY, Answer, get
+from pool_service.adapters.http_get import MAX_BODY, Answer, get, own_ports
 
 LONG = 30.0
 SHORT = 0.1
@@ -244,3 +245,27 @@ async def test_an_answer_in_large_chunks_is_whole(size: int) -> None:
     )
     async with peer(says(CHUNKED + chunks + b"0\r\n\r\n")) as (_, port):
         assert await get("127.0.0.1", port, "/", LONG) == Answer(200, "", body)
+
+
+async def test_no_port_stays_one_of_ours_though_a_reset_socket_tells_none(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As macOS may do of one that was shut down."""
+    asked: set[int] = set()
+    really_tell = socket.socket.getsockname
+
+    async with peer(says(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")) as (_, port):
+
+        def tell(one: socket.socket) -> tuple[str, int]:
+            if one.getpeername()[1] == port:
+                if one.fileno() in asked:
+                    raise OSError(errno.EINVAL, "Invalid argument")
+                asked.add(one.fileno())
+            name: tuple[str, int] = really_tell(one)
+            return name
+
+        monkeypatch.setattr(socket.socket, "getsockname", tell)
+        await get("127.0.0.1", port, "/", LONG)
+        monkeypatch.undo()
+    assert asked
+    assert own_ports() == frozenset()

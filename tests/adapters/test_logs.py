@@ -103,6 +103,18 @@ def test_a_log_that_is_not_there_has_no_lines(tmp_path: Path) -> None:
     assert last_lines(tmp_path / "none") == ()
 
 
+def test_neither_a_link_nor_a_pipe_in_the_place_of_a_log_is_read_or_cut(tmp_path: Path) -> None:
+    mine = written(tmp_path / "mine", b"line\n" * 1000)
+    link, pipe = tmp_path / "link.log", tmp_path / "pipe.log"
+    link.symlink_to(mine)
+    os.mkfifo(pipe)
+    assert last_lines(link) == last_lines(pipe) == ()
+    with pytest.raises(OSError, match="symbolic links"):
+        trim_file(link, 100)
+    assert not trim_file(pipe, 100)
+    assert mine.read_bytes() == b"line\n" * 1000
+
+
 def test_only_the_end_of_a_large_log_is_read_and_its_torn_line_left_out(tmp_path: Path) -> None:
     path = written(tmp_path / "log", b"a" * TAIL_BYTES + b"\nlast\n")
     assert last_lines(path) == ("last",)

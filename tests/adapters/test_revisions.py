@@ -1,5 +1,6 @@
 """Claims about where revisions begin."""
 
+import os
 from itertools import pairwise
 from pathlib import Path
 
@@ -31,3 +32,13 @@ def test_a_state_directory_that_cannot_be_written_keeps_nothing_from_starting(
     tmp_path: Path,
 ) -> None:
     assert first_revision(tmp_path / "gone", NOW) == NOW
+
+
+def test_neither_a_pipe_nor_a_link_holds_up_the_start_or_is_written_to(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "revision")
+    other = tmp_path / "other"
+    other.write_text("mine")
+    (tmp_path / "revision.new").symlink_to(other)
+    assert first_revision(tmp_path, 5) == 5
+    assert other.read_text() == "mine"
+    assert first_revision(tmp_path, 5) == 5 + AHEAD

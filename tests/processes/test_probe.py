@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from pool_service.adapters import use_look
 from pool_service.adapters.port_book import PortBook
 from pool_service.adapters.probe import HttpProbe
 from pool_service.core.types import Identity, LaunchPlan, StopSignal, Unready
@@ -231,6 +232,18 @@ async def test_of_a_server_that_does_not_say_a_connection_may_be_busy_or_not(ben
     await reader.readline()  # it is accepted
     assert await in_flight(identity, launch_plan, endpoint) is None
     writer.transport.abort()
+
+
+@pytest.mark.parametrize(("flags", "requests"), [("plain=1", None), ("", 0)])
+async def test_where_connections_cannot_be_seen_a_server_is_idle_only_if_it_says_so(
+    flags: str, requests: int | None, bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    launch_plan = counting(flags)
+    identity = await bench.spawn(launch_plan)
+    endpoint = await proven(identity, launch_plan)
+    assert endpoint
+    monkeypatch.setattr(use_look, "anybody_connected", lambda *_: None)
+    assert await in_flight(identity, launch_plan, endpoint) == requests
 
 
 async def test_a_server_that_is_gone_works_on_nothing(bench: Bench) -> None:
