@@ -5,6 +5,7 @@ service that reaped whatever ends would take the exit codes of its own servers f
 for them; so process 1 is one of its own, which does nothing else, and the service is its child.
 """
 
+import contextlib
 import os
 import signal
 import sys
@@ -46,7 +47,9 @@ def _take_terminal() -> None:
     os.setpgid(0, 0)
     if sys.stdin is not None and os.isatty(0):
         before = signal.signal(signal.SIGTTOU, signal.SIG_IGN)
-        os.tcsetpgrp(0, os.getpgrp())
+        # One that is no terminal of this session sends it nothing, and is nobody's to take.
+        with contextlib.suppress(OSError):
+            os.tcsetpgrp(0, os.getpgrp())
         signal.signal(signal.SIGTTOU, before)
 
 

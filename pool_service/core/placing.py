@@ -339,7 +339,9 @@ class Placing(Use):
         return Resident(candidate, standing, server.settings.groups, server.resides_until)
 
     def _standing(self, server: Server) -> Standing:
-        if server.phase in life.LEAVING or self._evictions.of(server.model):
+        # An eviction that found it busy is about to be refused.
+        is_evicted = self._evictions.of(server.model) and server.model not in self._busy_until
+        if server.phase in life.LEAVING or is_evicted:
             return Standing.LEAVING
         if server.holds or server.settings.pinned:
             return Standing.FIXED

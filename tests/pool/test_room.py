@@ -4,7 +4,13 @@ import asyncio
 
 import pytest
 
-from pool_service.core.errors import ModelTooLarge, PoolFull, StartFailed, StartTimeout
+from pool_service.core.errors import (
+    ModelTooLarge,
+    PoolFull,
+    ServerInUse,
+    StartFailed,
+    StartTimeout,
+)
 from pool_service.core.types import (
     Cause,
     Diagnosis,
@@ -14,6 +20,7 @@ from pool_service.core.types import (
     Source,
     StopSignal,
 )
+from pool_service.core.use import AFTERGLOW
 from tests.pool.roomy import fill, limits, queued, room, sized, there
 from tests.pool.running import now
 from tests.world import NEVER, Script, outcomes
@@ -320,3 +327,18 @@ async def test_at_most_so_many_of_a_group_are_there() -> None:
             await fill(run, model, size=1)
             await asyncio.sleep(1)
         assert there(run) == ["b", "c", "d"]
+
+
+async def test_an_eviction_that_found_a_server_busy_makes_nobody_wait_for_its_end() -> None:
+    async with room() as run:
+        run.world.script("busy", sized(8, requests=1))
+        await run.pool.ensure("busy")
+        run.world.script("m", sized(8))
+        call = run.ensure("m")
+        await asyncio.sleep(1)
+        for _ in range(20):
+            evicting = asyncio.create_task(run.pool.evict("busy"))
+            await asyncio.sleep(AFTERGLOW / 2)
+            assert run.server("m").detail == "waits for 'busy' to be less busy"
+            assert isinstance((await outcomes(evicting))[0], ServerInUse)
+        call.cancel()

@@ -1,6 +1,7 @@
 """The service as the first process of a container without an init."""
 
 import os
+import pty
 import signal
 import subprocess
 import sys
@@ -43,6 +44,28 @@ def first_process(root: Path) -> Iterator[tuple["subprocess.Popen[str]", psutil.
         finally:
             if inner.is_running():
                 inner.kill()
+
+
+def test_a_terminal_of_another_session_keeps_it_from_nothing(tmp_path: Path) -> None:
+    (tmp_path / "config.toml").write_text(FAKE_RUNTIME)
+    options = ("--config", str(tmp_path / "config.toml"), "--state-dir", str(tmp_path / "state"))
+    words = command("serve", *options, "--listen", "127.0.0.1:0")
+    own, others = pty.openpty()
+    with (
+        os.fdopen(own),
+        os.fdopen(others) as terminal,
+        subprocess.Popen(
+            ("setsid", "--wait", *NAMESPACE, *words),
+            stdin=terminal,
+            stdout=subprocess.PIPE,
+            text=True,
+        ) as outer,
+    ):
+        assert outer.stdout is not None
+        said = outer.stdout.readline()
+        for inner in psutil.Process(outer.pid).children():
+            inner.terminate()
+    assert said.startswith("listening on ")
 
 
 def zombies(process: psutil.Process) -> list[psutil.Process]:
