@@ -7,6 +7,7 @@ descriptor still lead to that socket, and would a connection still reach it? mac
 first alone. Where the system answers only slower questions, a proof holds for a second.
 """
 
+import math
 import os
 import sys
 import time
@@ -28,19 +29,24 @@ from pool_service.core.types import EndpointState, Identity
 MOST_REMEMBERED = 4096
 """Proofs; what is not remembered is proven anew when it is needed."""
 
+QUICK_S = 0.002
+"""For so long the answer to the short questions holds: they take some 40 microseconds where the
+caches are cold, and of a crowd of callers each would ask."""
+
 FRESH_S = 1.0
 """For so long a proof holds that cannot be repeated quickly: that takes some 100 microseconds."""
 
 _ANYWHERE = frozenset({"0.0.0.0", "::"})  # noqa: S104 - to compare with
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Proof:
     """What was found to be a server's own, and when.
 
     descriptor: the path of one of its descriptors in /proc, empty where there is no such; link:
     to which socket that leads; inodes: of all its sockets there, none where the system cannot
-    be asked which a connection would reach; known: the same where macOS tells it.
+    be asked which a connection would reach; known: the same where macOS tells it;
+    asked_at: when it was found to hold still.
     """
 
     endpoint: str
@@ -51,6 +57,7 @@ class _Proof:
     inodes: frozenset[int] = frozenset()
     known: KnownListener | None = None
     at: float = field(default_factory=time.monotonic)
+    asked_at: float = -math.inf
 
 
 class Ownership:
@@ -63,8 +70,13 @@ class Ownership:
     def now(self, identity: Identity, endpoint: str) -> EndpointState:
         """Return whether it has the socket that was proven; of a doubt the whole proof decides."""
         proof = self._proofs.get(identity)
-        if proof is not None and proof.endpoint == endpoint and self._holds(proof):
-            return EndpointState.KEPT
+        if proof is not None and proof.endpoint == endpoint:
+            now = time.monotonic()
+            if now - proof.asked_at < QUICK_S:
+                return EndpointState.KEPT
+            if self._holds(proof):
+                proof.asked_at = now
+                return EndpointState.KEPT
         return self.prove(identity, endpoint)
 
     def is_sole(self, identity: Identity, endpoint: str) -> bool:

@@ -125,6 +125,12 @@ def told(ownership: Ownership, server: Served) -> tuple[EndpointState, EndpointS
     return at_once, ownership.prove(server.identity, server.endpoint)
 
 
+@pytest.fixture(autouse=True)
+def _at_this_moment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let every question be asked, however soon after the last."""
+    monkeypatch.setattr(module, "QUICK_S", 0.0)
+
+
 @pytest.fixture
 def by_libproc(libproc: ctypes.CDLL, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """As on macOS, over a libproc that tells from /proc."""
@@ -182,6 +188,20 @@ def test_a_loss_is_told_at_once(how: str, stranger: bool) -> None:
         server.tell(how)
         if stranger and how != "child of its own":
             stack.enter_context(served(port=server.port))
+        assert ownership.now(server.identity, server.endpoint) is LOST
+
+
+@on_linux
+def test_an_answer_holds_for_a_moment_and_no_longer(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a crowd of callers each would ask else."""
+    monkeypatch.setattr(module, "QUICK_S", 1e9)
+    ownership = Ownership()
+    with served() as server:
+        ownership.prove(server.identity, server.endpoint)
+        assert ownership.now(server.identity, server.endpoint) is KEPT
+        server.tell("close")
+        assert ownership.now(server.identity, server.endpoint) is KEPT
+        monkeypatch.setattr(module, "QUICK_S", 0.0)
         assert ownership.now(server.identity, server.endpoint) is LOST
 
 
