@@ -12,10 +12,14 @@ from pool_service.core.errors import CodeNotTrusted, ModelNotOnDisk, ModelReject
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """The files of a model and, by their names, of the further ones; None where there are none."""
+    """The files of a model and, by their names, of the further ones; None where there are none.
+
+    commanding: the file that says which programs are run besides, if one does.
+    """
 
     files: ModelFiles | None
     further: Mapping[str, ModelFiles | None]
+    commanding: Path | None = None
 
     @property
     def weights(self) -> int:
@@ -28,20 +32,25 @@ class Loaded:
 
     def check_writers(self, model: str, trusted: tuple[Path, ...]) -> None:
         """Raise ModelRejected if others than this user and root could change what is loaded."""
-        writers = Writers(trusted)
+        try:
+            flaw = self._flaw(Writers(trusted))
+        except OSError as error:
+            flaw = f"{error.filename} cannot be looked at ({error.strerror})"
+        if flaw:
+            raise ModelRejected(
+                f"{model!r} is not loaded, since others than you could change its files: "
+                f"{flaw}. If that is meant to be so, name the directory in [service] "
+                "trusted_directories.",
+                model=model,
+            )
+
+    def _flaw(self, writers: Writers) -> str:
+        """Return what others could change, or nothing. Raises OSError."""
         for files in self._present:
-            try:
-                found = writers.flaw_below(files.path) or writers.flaw(_says_which(files.path))
-                flaw = str(found or "")
-            except OSError as error:
-                flaw = f"{files.path} cannot be looked at ({error.strerror})"
-            if flaw:
-                raise ModelRejected(
-                    f"{model!r} is not loaded, since others than you could change its files: "
-                    f"{flaw}. If that is meant to be so, name the directory in [service] "
-                    "trusted_directories.",
-                    model=model,
-                )
+            found = writers.flaw_below(files.path) or writers.flaw(_says_which(files.path))
+            if found:
+                return str(found)
+        return str((self.commanding and writers.flaw(self.commanding)) or "")
 
     def check_code(self, model: str) -> None:
         """Raise CodeNotTrusted if any of them brings code of its own."""
@@ -67,11 +76,15 @@ class Loaded:
                 )
 
 
-def found(runtime_model: str, further: Sequence[str], environment: Mapping[str, str]) -> Loaded:
+def found(
+    runtime_model: str,
+    further: Sequence[str],
+    environment: Mapping[str, str],
+    commanding: Path | None = None,
+) -> Loaded:
     """Return what a process with this environment would load. Blocking."""
-    return Loaded(
-        locate(runtime_model, environment), {name: locate(name, environment) for name in further}
-    )
+    beside = {name: locate(name, environment) for name in further}
+    return Loaded(locate(runtime_model, environment), beside, commanding)
 
 
 def _says_which(path: Path) -> Path:

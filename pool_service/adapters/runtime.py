@@ -148,6 +148,15 @@ class CommandRuntime:
         found = (option_value(command, option) for option in vllm_mlx.MODEL_OPTIONS)
         return tuple(dict.fromkeys(name for name in found if name))
 
+    def commanding_file(self, settings: Settings) -> Path | None:
+        """Return the file that says which programs a server with these settings runs besides."""
+        if self.kind != "vllm-mlx":
+            return None
+        command = (*self._options.command, *settings.arguments)
+        variables = dict(self._options.environment) | dict(settings.environment)
+        name = option_value(command, vllm_mlx.TOOLS) or variables.get(vllm_mlx.TOOLS_VARIABLE)
+        return Path(name) if name and Path(name).is_absolute() else None
+
     @property
     def loads_from_disk(self) -> bool:
         """Whether it is a vllm-mlx by its name, which here downloads nothing itself.

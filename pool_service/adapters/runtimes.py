@@ -149,7 +149,8 @@ class Runtimes:
     ) -> Loaded:
         """Return all files that its server loads. Blocking; raises what `check` raises."""
         runtime = self._runtimes[settings.runtime]
-        loaded = found(settings.runtime_model, runtime.further_models(settings), environment)
+        further, commanding = runtime.further_models(settings), runtime.commanding_file(settings)
+        loaded = found(settings.runtime_model, further, environment, commanding)
         loaded.check_writers(model, runtime.trusted_directories)
         if checks_code and not settings.trust_remote_code:
             loaded.check_code(model)

@@ -47,6 +47,9 @@ MODEL_OPTIONS = (
     *("--embedding-model", "--rerank-model", "--specprefill-draft-model", "--mllm-draft-model"),
 )
 """Each names a model that is loaded besides."""
+TOOLS = "--mcp-config"
+TOOLS_VARIABLE = "VLLM_MLX_MCP_CONFIG"
+"""Both name a file that says which programs it runs, as tools for the model."""
 TRUST = "--trust-remote-code"
 # The default is to answer a second request at the same time with 503 (since 0.4.0).
 ENVIRONMENT = (("VLLM_MLX_SIMPLE_ENGINE_LOCK_ADMISSION", "wait"),)

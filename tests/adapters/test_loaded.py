@@ -119,6 +119,29 @@ async def test_what_the_arguments_name_is_looked_at_like_the_model(
         await runtimes.appraise("m", settings)
 
 
+@pytest.mark.parametrize("how", ["argument", "joined", "said twice", "variable", "link"])
+async def test_a_file_that_names_programs_is_not_taken_where_others_could_change_it(
+    runtimes: Runtimes, tmp_path: Path, how: str
+) -> None:
+    tools = tmp_path / "tools" / "mcp.json"
+    tools.parent.mkdir()
+    tools.write_text("{}")
+    (tmp_path / "link").symlink_to(tools)
+    arguments = {
+        "argument": ("--mcp-config", str(tools)),
+        "joined": (f"--mcp-config={tools}",),
+        "said twice": ("--mcp-config", "/none", "--mcp-config", str(tools)),
+        "link": ("--mcp-config", str(tmp_path / "link")),
+    }.get(how, ())
+    variables = () if arguments else (("VLLM_MLX_MCP_CONFIG", str(tools)),)
+    own = str(model(tmp_path / "own"))
+    settings = Settings(own, arguments=arguments, environment=variables)
+    await runtimes.appraise("m", settings)
+    tools.parent.chmod(0o777)
+    with pytest.raises(ModelRejected, match="tools can be written by everybody"):
+        await runtimes.appraise("m", settings)
+
+
 async def test_what_the_arguments_name_has_to_be_on_disk(
     runtimes: Runtimes, options: RuntimeOptions, tmp_path: Path
 ) -> None:
