@@ -46,7 +46,7 @@ def parse_options(help_text: str) -> Options:
 
 
 async def options_of(program: Path) -> Options:
-    """What a vllm-mlx knows; none where it does not say. Takes some seconds."""
+    """Return the options that a vllm-mlx knows; none where it does not say. Takes some seconds."""
     options = parse_options(await output_of(str(program), "serve", "--help") or "")
     if not options:
         _log.warning(
@@ -72,7 +72,7 @@ def _hint(name: str, options: Options) -> str:
 
 
 def argument_flaw(arguments: Sequence[str], options: Options) -> str | None:
-    """What is wrong with them, in words; None if nothing is."""
+    """Return what is wrong with the arguments, in words; None if nothing is."""
     left = list(arguments)
     while left:
         name, has_value, _ = left.pop(0).partition("=")

@@ -20,7 +20,7 @@ def describe_exit(code: int | None, signal_number: int | None) -> str:
 
 
 def signal_name(signal_number: int) -> str:
-    """Such as SIGKILL; "signal 40" where it has no name."""
+    """Return the name of a signal, such as SIGKILL; "signal 40" where it has none."""
     try:
         return signal.Signals(signal_number).name
     except ValueError:
@@ -32,5 +32,5 @@ def diagnose_exit(
     signal_number: int | None,
     last_lines: tuple[str, ...],  # noqa: ARG001 - what a runtime prints only its own diagnosis knows
 ) -> tuple[Diagnosis, str]:
-    """What can be said of a program that nothing is known of."""
+    """Tell what can be said of the end of a program that nothing is known of."""
     return Diagnosis.CRASHED, describe_exit(code, signal_number)

@@ -62,7 +62,7 @@ def scrubbed(
     *additional: Iterable[tuple[str, str]],
     with_secrets: bool = False,
 ) -> tuple[tuple[str, str], ...]:
-    """What a server gets: the allowed part of `inherited`, then each of `additional`.
+    """Return what a server gets: the allowed part of `inherited`, then each of `additional`.
 
     A later one replaces an earlier; what the operator sets is not filtered. with_secrets: with
     the token for the model hub, which only a download needs.

@@ -55,7 +55,7 @@ class ExpectationKey:
 
     @property
     def digest(self) -> str:
-        """Its name in the book."""
+        """The name of this key in the book."""
         return hashlib.sha256(json.dumps(astuple(self)).encode()).hexdigest()[:32]
 
 
@@ -101,7 +101,7 @@ class ExpectationBook:
         return {}
 
     def _write(self, known: dict[str, int]) -> None:
-        """Beside and into its place, so that there is never half of it."""
+        """Write the book beside and rename it into its place, so that there is never half of it."""
         beside = self._path.with_suffix(".tmp")
         try:
             write_own(beside, json.dumps({"version": _VERSION, "needed": known}).encode())

@@ -118,7 +118,7 @@ class Downloader:
     async def _share(
         self, key: _Key, download: _Download, progress: FetchProgress
     ) -> dict[str, Any]:
-        """Its result; it ends with the last who waits for it."""
+        """Return the result of a download, which ends with the last who waits for it."""
         assert download.task is not None
         download.watchers.append(progress)
         try:
@@ -156,7 +156,7 @@ class Downloader:
 
 
 async def _followed(process: asyncio.subprocess.Process, download: _Download) -> dict[str, Any]:
-    """What it said last of all."""
+    """Read what the program says; return the last of it."""
     assert process.stdout is not None
     said: dict[str, Any] = {}
     async for line in lines_of(process.stdout):
@@ -178,7 +178,7 @@ def _tell_progress(download: _Download, said: dict[str, Any]) -> None:
 
 
 async def _ended(process: asyncio.subprocess.Process) -> None:
-    """It is gone, by force if need be."""
+    """Return when the program has ended, by force if need be."""
     assert process.stdin is not None
     process.stdin.close()
     with contextlib.suppress(TimeoutError):

@@ -47,7 +47,7 @@ def footprints(
 
 
 def of_status(status: str) -> int:
-    """Of Linux's /proc/PID/status: private and shared memory that is no file's, and swap.
+    """Read Linux's /proc/PID/status: private and shared memory that is no file's, and swap.
 
     Unlike PSS this costs the process nothing: for that the kernel walks all its pages, and
     holds up its memory meanwhile. What a fork shares with its parent counts twice.
@@ -57,7 +57,7 @@ def of_status(status: str) -> int:
 
 
 def of_rusage(raw: bytes) -> int:
-    """Of macOS's proc_pid_rusage: what the system itself holds against the process."""
+    """Read macOS's proc_pid_rusage: what the system itself holds against the process."""
     numbers: tuple[int, ...] = _RUSAGE.unpack_from(raw)
     return numbers[_PHYS_FOOTPRINT]
 

@@ -42,7 +42,7 @@ def take_over(state_dir: Path) -> int | None:
 
 
 def take_if_free(state_dir: Path) -> int | None:
-    """The same, but that whoever has the lock keeps it: None then, at once.
+    """Hold the lock where nobody has it; None at once where somebody does, who keeps it.
 
     None also where a later service has said that there is nothing to guard.
     """
@@ -130,7 +130,7 @@ def _is_younger(holder: Identity | None, me: Identity | None) -> bool:
 
 
 def _holder(descriptor: int) -> Identity | None:
-    """Who wrote that it has the lock; None if that cannot be read."""
+    """Return who wrote that it has the lock; None if that cannot be read."""
     try:
         note = parse_json(os.pread(descriptor, 4096, 0))
         pid, start_time, boot_id = note["pid"], note["start_time"], note["boot_id"]

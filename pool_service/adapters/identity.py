@@ -134,7 +134,7 @@ if sys.platform == "darwin":
     )
 
     def status_of(pid: int) -> ProcessStatus | None:
-        """What the system says of a pid; None: there is no such process.
+        """Return what the system says of a pid; None: there is no such process.
 
         The start is the kernel's own note, in microseconds of Unix time: psutil corrects its
         create_time() when the wall clock is set, which would make a process another one.
@@ -175,7 +175,7 @@ if sys.platform == "darwin":
 else:
 
     def status_of(pid: int) -> ProcessStatus | None:
-        """What the system says of a pid; None: there is no such process."""
+        """Return what the system says of a pid; None: there is no such process."""
         try:
             return parse_stat(read(f"/proc/{pid}/stat"))
         except (FileNotFoundError, ProcessLookupError, PermissionError):

@@ -73,7 +73,7 @@ def launch(model: str, generation: int, plan: LaunchPlan, state_dir: Path, logs:
 
 
 def work_dirs(state_dir: Path) -> Path:
-    """Where the working directories of processes are, each named by its nonce."""
+    """Return the directory of the working directories, each named by its nonce."""
     return state_dir / "work"
 
 

@@ -34,7 +34,7 @@ class TcpSocket:
 
     @property
     def connect_host(self) -> str:
-        """Where on this machine it is reached."""
+        """The address by which the socket is reached on this machine."""
         address = ip_address(self.host.partition("%")[0])
         if address.is_unspecified:
             return _LOOPBACK_V6 if self.is_v6 else _LOOPBACK_V4
@@ -48,7 +48,7 @@ class TcpSocket:
 
 
 def listeners(pids: Iterable[int], port: int | None = None) -> tuple[TcpSocket, ...]:
-    """What these processes listen on, on `port` if it is given, in the order to try it.
+    """Return what these processes listen on, on `port` if it is given, in the order to try it.
 
     Where it cannot be seen (gone, or another user's) nothing is proven.
     """
@@ -72,7 +72,7 @@ def seen_listeners(
 
 
 def _look(port: int | None) -> Callable[[int], Iterable[TcpSocket]]:
-    """What tells which sockets of a process listen now, at least those on `port`."""
+    """Return what tells which sockets of a process listen now, at least those on `port`."""
     if sys.platform == "linux":
         # Not where netlink is forbidden, as by some sandboxes.
         with contextlib.suppress(OSError):
@@ -82,7 +82,7 @@ def _look(port: int | None) -> Callable[[int], Iterable[TcpSocket]]:
 
 
 def _owned(pid: int, sockets: Mapping[int, Listening]) -> Iterator[TcpSocket]:
-    """Those of them that a process has, by Linux's names of its descriptors. Raises OSError."""
+    """Yield those of the sockets that a process has, by its descriptors. Raises OSError."""
     for descriptor, inode in socket_inodes(pid) if sockets else ():
         found = sockets.get(inode)
         if found is not None:

@@ -88,7 +88,7 @@ def found(
 
 
 def _says_which(path: Path) -> Path:
-    """Of a snapshot in the hub's cache the file that says which one is loaded, else itself."""
+    """Return the file that says which snapshot of the hub's cache is loaded; else the path."""
     if path.parent.name != "snapshots":
         return path
     return path.parents[1] / "refs" / "main"

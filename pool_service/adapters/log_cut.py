@@ -26,7 +26,7 @@ LONGEST = 2**40
 
 
 def trim_file(path: Path, max_bytes: int) -> bool:
-    """Cut a file that takes more to the newer half of `max_bytes`; whether it did.
+    """Cut a file that takes more to the newer half of `max_bytes`; return whether it did.
 
     Its writer goes on meanwhile, at its end, for which it needs O_APPEND. Raises OSError.
     """
@@ -44,7 +44,7 @@ def trim_file(path: Path, max_bytes: int) -> bool:
 
 
 def _extent(descriptor: int) -> tuple[int, int]:
-    """Where the data of a file begins, after its hole, and where it ends."""
+    """Return where the data of a file begins, after its hole, and where it ends."""
     status = os.fstat(descriptor)
     try:
         begin = os.lseek(descriptor, 0, os.SEEK_DATA)
@@ -56,7 +56,7 @@ def _extent(descriptor: int) -> tuple[int, int]:
 
 
 def _next_line(descriptor: int, offset: int) -> int:
-    """Where the first line begins after `offset`, if that is not far."""
+    """Return where the first line begins after `offset`, if that is not far."""
     return offset + os.pread(descriptor, _LONGEST_LINE, offset).find(b"\n") + 1
 
 
@@ -112,7 +112,7 @@ else:
 
     @functools.cache
     def _fallocate() -> Callable[..., int]:
-        """That of the C library; Python has only what makes a file longer."""
+        """Return the C library's fallocate; Python has only what makes a file longer."""
         function = ctypes.CDLL(None, use_errno=True).fallocate
         function.argtypes = (ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c_int64)
         return function

@@ -205,7 +205,7 @@ class KqueueNotes:
 if sys.platform == "darwin":
 
     def _notes() -> Notes | None:
-        """Those of this platform; None where there are none left."""
+        """Return this platform's notes; None where there are none left."""
         try:
             return KqueueNotes(select)
         except OSError:
@@ -243,6 +243,6 @@ else:
             os.close(self._descriptor)
 
     def _notes() -> Notes | None:
-        """Those of this platform; None where there are none left, or it is forbidden."""
+        """Return this platform's notes; None where none are left, or they are forbidden."""
         descriptor: int = _libc.inotify_init1(os.O_NONBLOCK | os.O_CLOEXEC)
         return None if descriptor < 0 else InotifyNotes(descriptor)

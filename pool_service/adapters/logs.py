@@ -89,7 +89,7 @@ class LogStore:
         return path
 
     def path_of(self, model: str, generation: int) -> Path:
-        """Where the output of this process is."""
+        """Return the log of one generation."""
         return self._root / slug(model) / f"{generation}.log"
 
     def is_place(self, path: Path) -> bool:
@@ -103,7 +103,7 @@ class LogStore:
             self._writes.wake()
 
     def remove(self, path: Path) -> None:
-        """Its process never came to be."""
+        """Remove the log of a process that never came to be."""
         self._live.discard(path)
         path.unlink(missing_ok=True)
 

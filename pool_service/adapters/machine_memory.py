@@ -49,10 +49,10 @@ class MachineMemory(Protocol):
     """
 
     def total(self) -> int:
-        """What there is."""
+        """Return how much there is."""
 
     def available(self) -> int:
-        """What could be taken without anybody suffering."""
+        """Return how much could be taken without anybody suffering."""
 
     def pressured(self) -> bool:
         """Whether the system says that it is short of memory."""
@@ -61,14 +61,14 @@ class MachineMemory(Protocol):
         """Whether it is so short that nothing more may start beside what runs."""
 
     def default_budget(self) -> int:
-        """What all servers together may take where nothing is configured."""
+        """Return how much all servers together may take where nothing is configured."""
 
     def recommend(self, working_set: int) -> bool:
         """Take over what Metal recommends; return whether the default budget has changed."""
 
 
 def machine_memory() -> MachineMemory:
-    """That of this machine."""
+    """Return the memory of this machine."""
     return MacMemory(_sysctl) if sys.platform == "darwin" else LinuxMemory()
 
 
@@ -83,23 +83,23 @@ class LinuxMemory:
         self._groups = root / "sys/fs/cgroup"
 
     def total(self) -> int:
-        """As /proc/meminfo says, or the least limit of a control group."""
+        """Return what /proc/meminfo says, or the least limit of a control group."""
         limits = [limit for _, limit in self._limits()]
         return min([psutil.virtual_memory().total, *limits])
 
     def available(self) -> int:
-        """As the kernel estimates it, or what the tightest control group has left."""
+        """Return the kernel's estimate, or what the tightest control group has left."""
         left = [max(limit - _used(group), 0) for group, limit in self._limits()]
         return min([psutil.virtual_memory().available, *left])
 
     def pressured(self) -> bool:
-        """By the pressure of the machine, and of the own control group."""
+        """Look at the pressure of the machine, and of the own control group."""
         files = [self._proc / "pressure/memory"]
         files += [group / "memory.pressure" for group in list(self._ancestors())[:1]]
         return any(_stalled(file) >= STALLED for file in files)
 
     def critical(self) -> bool:
-        """The same: a tenth of the time in which nothing could run is near to the end."""
+        """Return the same: a tenth of the time in which nothing could run is near to the end."""
         return self.pressured()
 
     def default_budget(self) -> int:
@@ -142,11 +142,11 @@ class MacMemory:
         self._working_set = 0
 
     def total(self) -> int:
-        """As the system says."""
+        """Return what the system says."""
         return psutil.virtual_memory().total
 
     def available(self) -> int:
-        """What is free, what files take, and what programs let go by themselves.
+        """Return what is free, what files take, and what programs let go by themselves.
 
         Not what the system calls inactive: that holds memory of programs that idle, which would
         have to be compressed, and lacks the files that were read twice. It is the sum by which
@@ -167,7 +167,7 @@ class MacMemory:
         return (self._sysctl("kern.memorystatus_vm_pressure_level") or 1) >= CRITICAL_LEVEL
 
     def default_budget(self) -> int:
-        """What Metal recommends to keep resident (recommendedMaxWorkingSetSize).
+        """Return what Metal recommends to keep resident (recommendedMaxWorkingSetSize).
 
         iogpu.wired_limit_mb where it is set, which may be at any time; else what Metal told.
         Until it has, the rule by which most Macs were seen to have it: two thirds of a memory

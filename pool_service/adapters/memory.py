@@ -40,7 +40,7 @@ class HostMemory:
         self._metal = metal
 
     async def survey(self, servers: Collection[Server]) -> Survey:
-        """One look; see the port."""
+        """Look at the memory of the machine and of these servers; see the port."""
         identities = [server.identity for server in servers if server.identity is not None]
         look = asyncio.to_thread(self._look, identities, list(self._standbys()))
         survey, reported = await asyncio.gather(look, self._reported(servers))

@@ -31,7 +31,7 @@ MOST_FILES = 10_000
 
 
 def code_in(directory: Path) -> tuple[str, ...]:
-    """What brings code, such as "modeling.py" or "config.json: auto_map". Blocking.
+    """Return what brings code, such as "modeling.py" or "config.json: auto_map". Blocking.
 
     What cannot be checked to its end counts as such too: else it would be enough to hide the
     code behind ten thousand files, in a configuration of a gigabyte, or in a directory that

@@ -115,7 +115,7 @@ def hub_cache(environment: Mapping[str, str]) -> Path | None:
 
 
 def _snapshot(cache: Path | None, model: str) -> Path | None:
-    """Of the newest revision that was downloaded; None: none was, or it is no id."""
+    """Return the newest revision that was downloaded; None: none was, or it is no id."""
     if cache is None or len(model.split("/")) > 2 or ".." in model:  # noqa: PLR2004  # ORG/NAME, or NAME
         return None
     repository = cache / f"models--{model.replace('/', '--')}"
@@ -124,7 +124,7 @@ def _snapshot(cache: Path | None, model: str) -> Path | None:
 
 
 def _is_there(path: Path) -> bool:
-    """Also if it cannot be looked at: a loader may get further than we do."""
+    """Return whether something is there, even if it cannot be looked at: a loader may manage."""
     try:
         path.stat()
     except (FileNotFoundError, NotADirectoryError):
@@ -150,7 +150,7 @@ def _weights(directory: Path) -> Iterator[tuple[str, int]]:
 
 
 def _is_file(path: Path) -> bool:
-    """Not so a link whose file is gone, as the cache may have, or that leads nowhere."""
+    """Return whether it is a file: not so a link whose file is gone, as the cache may have."""
     try:
         return path.is_file()
     except OSError:
@@ -167,7 +167,7 @@ def _named_by(index: Path) -> set[str]:
 
 
 def _has_the_rest(directory: Path) -> bool:
-    """Its configuration and its tokenizer, of whatever kind."""
+    """Return whether a model has its configuration and a tokenizer, of whatever kind."""
     names = {
         file.name for file in directory.iterdir() if _is_file(file) and not is_apple_double(file)
     }

@@ -52,7 +52,7 @@ def _counts(root: Path) -> Path:
 
 
 def oom_aware(diagnose: Diagnose, watch: OomWatch) -> Diagnose:
-    """The same, but that a SIGKILL that is the system's for memory is told as such."""
+    """Return the same, but that a SIGKILL that is the system's for memory is told as such."""
 
     def diagnosed(
         code: int | None, number: int | None, last_lines: tuple[str, ...]

@@ -21,7 +21,7 @@ def quote(line: str) -> str:
 def diagnose(
     code: int | None, signal: int | None, last_lines: Sequence[str]
 ) -> tuple[Diagnosis, str]:
-    """What its end means; a `diagnosis.Diagnose`."""
+    """Tell what the end of a process means; a `diagnosis.Diagnose`."""
     taken = next((line for line in reversed(last_lines) if PORT_TAKEN.search(line)), None)
     if code and taken:
         return Diagnosis.PORT_TAKEN, f"The runtime's port was taken: {quote(taken)}"

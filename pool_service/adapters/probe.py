@@ -135,7 +135,7 @@ class _Search:
         """Whether neither it nor any other of its session listened at the last look at all."""
 
     def look(self) -> tuple[TcpSocket, ...] | None:
-        """What it listens on now; None if it is gone. Blocking."""
+        """Return what the process listens on now; None if it is gone. Blocking."""
         now, before = time.monotonic(), time.thread_time()
         if not is_alive(self._identity):
             return None
@@ -159,7 +159,7 @@ class _Search:
 
 
 async def _pause(pace: float, sign: asyncio.Event | None) -> None:
-    """Until the next look; one that will say when it listens is hardly looked at before."""
+    """Wait until the next look; one that says itself when it listens is hardly looked at before."""
     if sign is None or sign.is_set():
         await asyncio.sleep(pace)
         return

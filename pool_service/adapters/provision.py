@@ -149,7 +149,7 @@ class Provisioner:
         steps.finish(f"vllm-mlx {version} is installed")
 
     def _discard(self, directory: Path) -> None:
-        """First out of the way, at one stroke: whoever has the lock next begins afresh."""
+        """Remove an environment, at one stroke: whoever has the lock next begins afresh."""
         if directory.exists():
             directory.rename(Path(tempfile.mkdtemp(prefix="trash-", dir=self._root), "old"))
         for trash in self._root.glob("trash-*"):

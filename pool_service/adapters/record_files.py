@@ -129,7 +129,7 @@ class RecordFiles:
         )
 
     def explain(self, error: OSError) -> str:
-        """What failed, why, and what to do."""
+        """Return what failed, why, and what to do."""
         why = str(error) if isinstance(error, _InTheWay) else explained(error, self._state_dir)
         return f"what is known of servers is in memory only, not in {self._path}: {why}"
 

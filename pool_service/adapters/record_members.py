@@ -47,7 +47,7 @@ class Members:
             raise BadRecord(f"its {name!r} is not valid") from error
 
     def optional(self, name: str, read: Callable[[object], T]) -> T | None:
-        """The same; None where it is null or not there."""
+        """Return the same; None where it is null or not there."""
         return None if self._members.get(name) is None else self.required(name, read)
 
     def text(self, name: str) -> str:
@@ -84,35 +84,35 @@ class Members:
 
 
 def to_text(value: object) -> str:
-    """It, if it is text. Raises TypeError."""
+    """Return the value if it is text. Raises TypeError."""
     if not isinstance(value, str) or _SURROGATE.search(value):
         raise TypeError  # of half a character no message can be made
     return value
 
 
 def to_boolean(value: object) -> bool:
-    """It, if it is true or false. Raises TypeError."""
+    """Return the value if it is true or false. Raises TypeError."""
     if not isinstance(value, bool):
         raise TypeError
     return value
 
 
 def to_list(value: object) -> list[object]:
-    """It, if it is a list. Raises TypeError."""
+    """Return the value if it is a list. Raises TypeError."""
     if not isinstance(value, list):
         raise TypeError
     return value
 
 
 def to_integer(value: object) -> int:
-    """It, if it is a whole number of 64 bits. Raises TypeError."""
+    """Return the value if it is a whole number of 64 bits. Raises TypeError."""
     if not isinstance(value, int) or isinstance(value, bool) or abs(value) > LARGEST_INTEGER:
         raise TypeError
     return value
 
 
 def to_count(value: object) -> int:
-    """It, if it is a whole number that is not negative. Raises TypeError."""
+    """Return the value if it is a whole number that is not negative. Raises TypeError."""
     count = to_integer(value)
     if count < 0:
         raise TypeError
@@ -120,7 +120,7 @@ def to_count(value: object) -> int:
 
 
 def to_number(value: object) -> float:
-    """It, if it is a moment or a length of time; FOREVER for its word. Raises TypeError."""
+    """Return a moment or a length of time; FOREVER for its word. Raises TypeError."""
     if value == FOREVER_WORD:
         return FOREVER
     if not isinstance(value, int | float) or isinstance(value, bool) or not math.isfinite(value):
@@ -131,7 +131,7 @@ def to_number(value: object) -> float:
 
 
 def to_moment(value: object) -> float:
-    """It, if it is a moment that has a date. Raises TypeError."""
+    """Return the value if it is a moment that has a date. Raises TypeError."""
     moment = to_number(value)
     if abs(moment) > LATEST_S:
         raise TypeError
@@ -139,7 +139,7 @@ def to_moment(value: object) -> float:
 
 
 def to_seconds(value: object) -> float:
-    """It, if it is a number that is not negative. Raises TypeError."""
+    """Return the value if it is a number that is not negative. Raises TypeError."""
     seconds = to_number(value)
     if seconds < 0:
         raise TypeError

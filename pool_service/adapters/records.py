@@ -111,7 +111,7 @@ class FileRecords:
             await waited_for.done.wait()
 
     async def load(self) -> Remembered:
-        """What an earlier service left; see the port."""
+        """Read what an earlier service left; see the port."""
         try:
             found = await outlasting_shortage(lambda: self._in_worker(self._files.read_all))
         except OSError as error:
@@ -139,7 +139,7 @@ class FileRecords:
         self._worker.shutdown()
 
     def _as_of_now(self, record: Record) -> Entry:
-        """Of another boot only the past counts, and its times say nothing."""
+        """Return what a record says now: of another boot the past alone, as if it ended now."""
         entry = record.entry
         if record.boot_id == self._boot:
             return entry

@@ -132,16 +132,16 @@ class CommandRuntime:
 
     @property
     def kind(self) -> Kind:
-        """What its program is treated as."""
+        """The kind that its program is treated as."""
         return self._options.effective_kind
 
     @property
     def trusted_directories(self) -> tuple[Path, ...]:
-        """Where files count though others can write them."""
+        """The directories whose files count though others can write them."""
         return self._options.trusted_directories
 
     def further_models(self, settings: Settings) -> tuple[str, ...]:
-        """What a server with these settings loads besides its model, as its arguments say."""
+        """Return what a server with these settings loads besides its model, by its arguments."""
         if not self.loads_from_disk:
             return ()
         command = (*self._options.command, *settings.arguments)
@@ -185,7 +185,7 @@ class CommandRuntime:
     def environment(
         self, settings: Settings, *, fetches: bool = False
     ) -> tuple[tuple[str, str], ...]:
-        """What a process with these settings gets, sorted by the names.
+        """Return the variables of a process with these settings, sorted by their names.
 
         fetches: it is one that is to download, if the operator lets it. Raises
         RuntimeUnavailable where a variable that says where models are means no path.
@@ -201,7 +201,7 @@ class CommandRuntime:
         return with_absolute_paths(environment, self._inherited)
 
     async def version(self) -> str:
-        """Of what would be started now; empty where that cannot be told."""
+        """Return the version of what would be started now; empty where that cannot be told."""
         with suppress(RuntimeUnavailable):
             program = self._found()
             if program is not None and self.loads_from_disk:
@@ -220,7 +220,7 @@ class CommandRuntime:
         return found
 
     async def describe(self) -> RuntimeDescription:
-        """What would be started now, without installing anything.
+        """Describe what would be started now, without installing anything.
 
         Raises RuntimeUnavailable where prepare() would, or would install.
         """

@@ -154,7 +154,7 @@ def _names(statement: ast.stmt) -> set[str]:
 
 
 def _exec_line(line: str) -> list[str]:
-    """What installers write where the path is too long or has spaces: '''exec' PYTHON "$0" "$@"."""
+    """Read what installers write where a path is long or has spaces: '''exec' PYTHON "$0" "$@"."""
     with contextlib.suppress(ValueError):
         words = shlex.split(line)
         if words[:1] == ["exec"] and len(words) > 1:
@@ -171,7 +171,7 @@ class Answers(Generic[T]):
         self._lock = asyncio.Lock()
 
     async def of(self, path: Path) -> T:
-        """What the program at `path` says."""
+        """Return what the program at `path` says."""
         known = self._lookup(path)
         if known:
             return known[1]
@@ -250,7 +250,7 @@ async def version_of(path: Path) -> str | None:
 
 
 async def output_of(*command: str) -> str | None:
-    """What a command that succeeds prints; None if it fails or takes too long.
+    """Return what a command prints; None if it fails or takes too long.
 
     Into a file: a pipe would be waited for as long as any descendant holds it.
     """
@@ -279,7 +279,7 @@ async def output_of(*command: str) -> str | None:
 
 
 async def _end(process: asyncio.subprocess.Process) -> None:
-    """Its whole group, which a wrapper's program belongs to."""
+    """End the whole group of a process, which a wrapper's program belongs to."""
     if process.returncode is None:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)

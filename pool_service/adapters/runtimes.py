@@ -73,7 +73,7 @@ class Runtimes:
         self._options = options
 
     async def appraise(self, model: str, settings: Settings) -> Appraisal:
-        """What its server will need of memory, and whether it can be loaded; see the port."""
+        """Tell what a server will need of memory, and whether it can be loaded; see the port."""
         check_names(model, settings.runtime_model)
         runtime = self._runtimes[settings.runtime]
         is_vllm_mlx = runtime.kind == "vllm-mlx"
@@ -119,7 +119,7 @@ class Runtimes:
         return await runtime.prepare(model, settings)
 
     async def recipe(self, settings: Settings) -> Recipe | None:
-        """What decides which servers with such settings a process can become ahead of a start.
+        """Return what decides which servers with such settings a process can become later.
 
         None: there is no such process of their runtime. Raises RuntimeUnavailable.
         """

@@ -94,7 +94,7 @@ def _lines_with(text: str, name: str) -> Iterator[str]:
 
 
 def _labels(text: str) -> dict[str, str] | None:
-    """What stands between the braces, unescaped; None if it is not written as it should be."""
+    """Read the labels between the braces; None if they are not written as they should be."""
     labels: dict[str, str] = {}
     at, text = 0, text.rstrip()
     while at < len(text):
@@ -127,7 +127,7 @@ def _pointed(text: str, selectors: Sequence[str]) -> list[float] | None:
 
 
 def _at(value: object, pointer: str) -> object:
-    """What a JSON pointer (RFC 6901) leads to; None if there is nothing."""
+    """Return what a JSON pointer (RFC 6901) leads to; None if there is nothing."""
     for token in pointer.split("/")[1:]:
         key = token.replace("~1", "/").replace("~0", "~")
         if isinstance(value, dict):

@@ -91,7 +91,7 @@ class Refusals:
         self._own = own
 
     def of_running(self, code: Any, *_: object) -> None:  # noqa: ANN401
-        """Code of a file. What was made in memory is named like no file that there is."""
+        """Check code of a file. What was made in memory is named like no file that there is."""
         name = code.co_filename
         if name.startswith("<") or self._own.has(name):
             return
@@ -99,7 +99,7 @@ class Refusals:
             raise CodeNotTrustedError(repr(name))
 
     def of_reading(self, path: object, *_: object) -> None:
-        """Files of code: what is compiled can say that it is of another file."""
+        """Check files of code: what is compiled can say that it is of another file."""
         name = os.fsdecode(path) if isinstance(path, bytes) else path
         if not isinstance(name, str) or not name.lower().endswith(CODE_SUFFIXES):
             return
@@ -107,12 +107,12 @@ class Refusals:
             raise CodeNotTrustedError(repr(name))
 
     def of_loading(self, _module: object, path: object, *_: object) -> None:
-        """Modules that are libraries of the system."""
+        """Check modules that are libraries of the system."""
         if isinstance(path, str) and not self._own.has(path):
             raise CodeNotTrustedError(repr(path))
 
     def of_unpickling(self, module: str, name: str) -> None:
-        """What a pickle wants to call."""
+        """Check what a pickle wants to call."""
         if (module, name) not in PICKLED:
             raise CodeNotTrustedError(f"a pickle with {module}.{name}")
 
@@ -140,12 +140,12 @@ def is_absolute(path: str) -> bool:
 
 
 def _below(path: str) -> str:
-    """With a separator at its end, so that it is the beginning of nothing but what is in it."""
+    """Return a path with a separator at its end: the beginning of nothing but what is in it."""
     return os.path.join(path, "")  # noqa: PTH118
 
 
 def code_roots(program: str) -> "set[str]":
-    """Where the interpreter has its modules from, and the program itself."""
+    """Return where the interpreter has its modules from, and the program itself."""
     work_dir = os.path.realpath(os.getcwd())  # noqa: PTH109
     named = {sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")}
     found = {path for path in {*sys.path, *named, sys.pycache_prefix or ""} if is_absolute(path)}

@@ -138,7 +138,7 @@ class Standbys:
         return None
 
     def _give_up(self, waiting: Waiting) -> None:
-        """It has not taken its arguments. One that lives was slow, as any is on a busy machine."""
+        """End one that took no arguments; one that lives was slow, as any is on a busy machine."""
         if waiting.popen.poll() is None:
             log.info("a process that was to become a server was too slow")
             self._spin_off(self._end(waiting))
@@ -146,7 +146,7 @@ class Standbys:
             self._spin_off(self._fail(waiting))
 
     def _hear(self, model: str, waiting: Waiting) -> None:
-        """What it is told ahead may be to blame if it does not come to be ready."""
+        """Listen to a server: what it was told ahead may be to blame if it does not get ready."""
         if waiting.is_ready:
             waiting.channel.close()
             return
@@ -197,7 +197,7 @@ class Standbys:
             self._filling = None
 
     async def _fill_up(self) -> None:
-        """One after the other, while nothing else is to be done, and of what is wanted now."""
+        """Start what is wanted now, one after the other, while nothing else is to be done."""
         recipe = await self._recipe()
         for old in list(self._waiting):
             if old.recipe != recipe or old.is_outdated:
@@ -216,7 +216,7 @@ class Standbys:
         return self._refills and len(self._waiting) < self._allowed
 
     async def _recipe(self) -> Recipe | None:
-        """Of what to keep; None: of nothing."""
+        """Return the recipe of what to keep; None: of nothing."""
         self._asking = asyncio.ensure_future(self._recipe_for(self._settings))
         try:
             return await self._asking
@@ -248,13 +248,13 @@ class Standbys:
             await self._changed.wait()
 
     def _let_go(self, waiting: Waiting) -> None:
-        """It waits no longer."""
+        """Take a process from those that wait."""
         asyncio.get_running_loop().remove_reader(waiting.channel)
         self._waiting.remove(waiting)
         self._changed.set()
 
     def _lost(self, waiting: Waiting) -> None:
-        """It ended by itself, or says what nobody understands."""
+        """Give up one that ended by itself, or says what nobody understands."""
         if waiting.is_warm:
             # Somebody else ended it. Another is made when something was started again.
             self._dismiss(waiting)

@@ -215,7 +215,7 @@ def _opened_file(path: Path) -> int:
 
 
 def _refusal(path: Path) -> StateDirHeld:
-    """Who holds the lock and why, as far as the note in it can be read."""
+    """Return who holds the lock and why, as far as the note in it can be read."""
     try:
         pid, addresses, doing = _noted(path)
     except (OSError, ValueError, LookupError, TypeError, AttributeError, OverflowError):
@@ -231,7 +231,7 @@ def _refusal(path: Path) -> StateDirHeld:
 
 
 def _noted(path: Path) -> tuple[int, list[str], str]:
-    """What the holder wrote: its pid, its addresses, what it does.
+    """Return what the holder wrote: its pid, its addresses, what it does.
 
     Raises OSError, and of a bad note whatever it brings.
     """

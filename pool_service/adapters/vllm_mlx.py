@@ -60,7 +60,7 @@ OFFLINE = (("HF_HUB_OFFLINE", "1"),)
 
 
 def use_signals(version: tuple[int, ...] | None, *, with_metrics: bool) -> UseSignals:
-    """Where it tells how busy it is; version: None where that is not known."""
+    """Return where a vllm-mlx tells how busy it is; version: None where that is not known."""
     if not with_metrics:
         return UseSignals()
     return UseSignals(
@@ -232,7 +232,7 @@ _FROM_OUTSIDE = (signals.SIGHUP, signals.SIGINT, signals.SIGTERM, signals.SIGKIL
 def diagnose(
     code: int | None, signal: int | None, last_lines: Sequence[str]
 ) -> tuple[Diagnosis, str]:
-    """What the end of a `vllm-mlx serve` means; a `diagnosis.Diagnose`."""
+    """Tell what the end of a `vllm-mlx serve` means; a `diagnosis.Diagnose`."""
     if code in _TELLING_CODES or signal == signals.SIGABRT:
         found = _matched(last_lines)
         if found:

@@ -46,7 +46,7 @@ class Recipe:
 
     @classmethod
     def of(cls, plan: LaunchPlan) -> "Recipe | None":
-        """That of a plan; None if its program is none that can be told its arguments later."""
+        """Return the recipe of a plan; None if its program cannot be told its arguments later."""
         program = plan.argv[0]
         if plan.kind != "vllm-mlx" or Path(program).name != vllm_mlx.PROGRAM:
             return None
@@ -100,7 +100,7 @@ class Waiting:
             return False
 
     def hear(self) -> list[dict[str, Any]]:
-        """What it says next, and remember of that what is of use.
+        """Receive what the process says next, and remember of that what is of use.
 
         Raises EOFError, OSError, and ValueError where that is not what one of ours says.
         """
@@ -142,7 +142,7 @@ class Waiting:
             return output.read().decode(errors="replace").strip()
 
     def close_output(self) -> None:
-        """It has been told where to write."""
+        """Close what it wrote to before it was told where to write."""
         self.output.close()
 
 

@@ -48,7 +48,7 @@ def weight_files(sizes: Mapping[str, int], named: Collection[str]) -> WeightFile
 
 
 def _whole_sets(names: Iterable[str]) -> list[frozenset[str]]:
-    """Those sets of files of which each is a whole model, by their names."""
+    """Return the sets of files of which each is a whole model, by their names."""
     shards: dict[tuple[str, int], dict[int, str]] = {}
     whole = []
     for name in names:

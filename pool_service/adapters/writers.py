@@ -102,7 +102,7 @@ class Writers:
         return found
 
     def _is_trusted(self, path: Path) -> bool:
-        """By its words alone, since where links lead others could change."""
+        """Judge a path by its words alone, since where links lead others could change."""
         return ".." not in path.parts and any(path.is_relative_to(each) for each in self.trusted)
 
     def _on_the_way(self, path: Path) -> Iterator[Writable]:
@@ -169,7 +169,7 @@ class Writers:
         return None
 
     def _of_group(self, path: Path, gid: int) -> Writable | None:
-        """Where there is an access list, the bits of the group are the most that it can give."""
+        """Look at the group, and at an access list: what that can give is at most those bits."""
         entries = list(_access_list(path))
         for tag, who in entries:
             other_user = tag == _ACL_USER and not self._is_ours(who)

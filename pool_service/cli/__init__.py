@@ -15,7 +15,7 @@ ENVIRONMENT = dict(os.environ)
 
 
 def main() -> None:
-    """What `pool-service` runs."""
+    """Run `pool-service`."""
     unblock_signals()
     _open_streams()
     # gRPC reads these when it is imported. With fork support on, its handlers run in each child

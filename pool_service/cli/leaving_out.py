@@ -8,7 +8,7 @@ from types import ModuleType
 
 @contextmanager
 def leaving_out(package: str) -> Iterator[None]:
-    """What is imported meanwhile finds `package` not installed, unless it was imported before."""
+    """Hide `package` from what is imported meanwhile, unless it was imported before."""
     modules: dict[str, ModuleType | None] = sys.modules  # type: ignore[assignment]  # by its docs
     if package in modules:
         yield

@@ -90,7 +90,7 @@ def _forget_stdout() -> None:
 
 
 def failure_of(error: Exception) -> Failure:
-    """What to tell of an exception that ended a command."""
+    """Return what to tell of an exception that ended a command."""
     from pool_service.core.errors import PoolError as LocalError
     from pool_service_client import PoolError
 
@@ -140,7 +140,7 @@ def _code(error: "PoolError") -> ExitCode:
 
 
 def invalid(error: "ConfigError") -> Failure:
-    """What to tell of a configuration that is not valid: several problems below each other."""
+    """Return what to tell of a configuration that is not valid, a problem in each line."""
     if len(error.problems) > 1:
         return Failure(f"{error.headline}:", ExitCode.USAGE, error.problems)
     return Failure(str(error), ExitCode.USAGE)

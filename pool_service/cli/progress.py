@@ -37,7 +37,7 @@ class Line:
         self.hide()
 
     def show(self, server: Server) -> None:
-        """It is now like this."""
+        """Show how far it is now."""
         self._write(status(server))
 
     def hide(self) -> None:

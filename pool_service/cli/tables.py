@@ -84,7 +84,7 @@ def _cells(server: Server, now: datetime) -> Iterator[Text]:
 
 
 def _memory(server: Server) -> str:
-    """What it takes, and what it is expected to need."""
+    """Return what a server takes, and what it is expected to need."""
     amounts = (server.footprint_bytes, server.expected_bytes)
     return " / ".join(size(amount) if amount else "-" for amount in amounts if any(amounts)) or "-"
 

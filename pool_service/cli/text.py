@@ -46,7 +46,7 @@ def size(count: int) -> str:
 
 
 def json_line(**values: object) -> str:
-    """One JSON object on one line, in ASCII, with the fields' names as keys.
+    """Write a JSON object on one line, in ASCII, with the fields' names as keys.
 
     Times are RFC 3339 in UTC, enum values their names, what is not there null.
     """

@@ -7,7 +7,7 @@ _UNDER_WAY = {ServerState.QUEUED, ServerState.STARTING}
 
 
 def doing(server: Server) -> str:
-    """Its state, with its place in the queue and how far it is: QUEUED #2, STARTING 43%."""
+    """Return its state, with its place in the queue and how far it is: QUEUED #2, STARTING 43%."""
     place = f" #{server.queue_position}" if server.queue_position else ""
     is_known = server.progress is not None and server.state in _UNDER_WAY
     return f"{server.state.name}{place}" + (f" {server.progress:.0%}" if is_known else "")
@@ -25,13 +25,13 @@ def why(server: Server) -> str:
 
 
 def status(server: Server) -> str:
-    """What a server is doing and why, in a line."""
+    """Tell what a server is doing and why, in a line."""
     reason = f": {why(server)}" if why(server) else ""
     return safe(f"{server.model}: {doing(server).lower().replace('_', ' ')}{reason}")
 
 
 def ready(server: Server, how: str) -> str:
-    """That a server is READY, and how to ask it, in a line."""
+    """Tell that a server is READY, and how to ask it, in a line."""
     return safe(
         f"{server.model}: {how} (generation {server.generation}, pid {server.pid}); "
         f"requests must name the model {server.served_model_name}"
@@ -67,7 +67,7 @@ def memory(totals: Totals) -> str:
 
 
 def needs(expected_bytes: int, expected_by: Expectation) -> str:
-    """What a server is expected to need, and how that is known."""
+    """Tell what a server is expected to need, and how that is known."""
     if not expected_bytes:
         return "-"
     return f"{size(expected_bytes)} ({expected_by.name.lower()})"

@@ -40,7 +40,7 @@ def _of_runtime(section: RuntimeSection, kind: Kind) -> Told:
 
 
 def _of_command(section: RuntimeSection, kind: Kind) -> Told:
-    """What of the command a runtime of this kind cannot work with."""
+    """Tell what of the command a runtime of this kind cannot work with."""
     if kind != "vllm-mlx":
         return
     if not any("{runtime_model}" in part for part in section.command):
@@ -50,7 +50,7 @@ def _of_command(section: RuntimeSection, kind: Kind) -> Told:
 
 
 def _of_signals(section: RuntimeSection, kind: Kind) -> Told:
-    """What of the keys that tell how busy it is, and whether it is ready, lacks another."""
+    """Tell which of the keys on how busy it is, and whether it is ready, lacks another."""
     for key, other in (("busy_path", "busy_values"), ("ready_path", "ready_body")):
         if bool(getattr(section, key)) != bool(getattr(section, other)):
             missing, there = (other, key) if getattr(section, key) else (key, other)
@@ -63,7 +63,7 @@ def _of_signals(section: RuntimeSection, kind: Kind) -> Told:
 
 
 def _of_section(config: Config, section: DefaultsSection, settings: Settings) -> Told:
-    """What is set in the section and goes wrong in the `settings` that it leads to."""
+    """Tell what is set in the section and goes wrong in the `settings` that it leads to."""
     said = section.model_fields_set
     lengths = said & {"probe_timeout", "start_timeout"}
     if lengths and settings.probe_timeout >= settings.start_timeout:

@@ -68,7 +68,7 @@ class ConfigSource:
         return load(self.config_file, self.overrides, self.environ)
 
     def load_again(self) -> Config:
-        """The same for a service that runs: a file without a word is no configuration then.
+        """Load it for a service that runs: a file without a word is no configuration then.
 
         Whoever writes a file in place empties it first; to read it at that moment would take
         away all that is configured. Raises ConfigError.
@@ -171,7 +171,7 @@ def _text_of(content: bytes) -> str:
 
 
 def _of_environment(environ: Mapping[str, str]) -> Iterator[_Given]:
-    """What is set; an empty variable counts as none."""
+    """Yield what is set by variables; an empty one counts as none."""
     for variable, (section, key) in variables().items():
         if environ.get(variable):
             yield _Given(variable, section, key, environ[variable])

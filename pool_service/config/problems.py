@@ -110,7 +110,7 @@ def _what(details: ErrorDetails, path: KeyPath) -> str:
 
 
 def _suggestion(path: KeyPath) -> str:
-    """What was meant: the same key of another table, or one that is spelt alike."""
+    """Guess what was meant: the same key of another table, or one that is spelt alike."""
     *parents, key = path
     named = {example_of(name): table for name, table in named_tables().items()}
     for name, table in (tables() | named).items():
@@ -122,7 +122,7 @@ def _suggestion(path: KeyPath) -> str:
 
 
 def _choice(path: KeyPath) -> str:
-    """What there is instead, where that can be told in a few words."""
+    """Tell what there is instead, where that can be told in a few words."""
     keys = list(_keys(path[:-1]))
     return f"; there is: {', '.join(keys)}" if 0 < len(keys) <= _FEW else ""
 

@@ -41,7 +41,7 @@ class Config(Section):
     models: Mapping[ModelName, ModelSection] = Field(default_factory=dict)
 
     def limits(self, total: int, default_budget: int) -> Limits:
-        """What holds for the pool as a whole.
+        """Return what holds for the pool as a whole.
 
         total: bytes of memory that the machine has, of which shares are taken;
         default_budget: bytes, where no budget is set.
@@ -87,13 +87,13 @@ class Config(Section):
 
     @property
     def all_runtime_options(self) -> Mapping[str, RuntimeOptions]:
-        """Those of each runtime by its name, which is empty for the default one."""
+        """The options of each runtime by its name, which is empty for the default one."""
         named = {name: self._options(section) for name, section in self.runtimes.items()}
         return {"": self.runtime_options} | named
 
     @property
     def default_settings(self) -> Settings:
-        """Those of models that have no section, but for the recipe."""
+        """The settings of models that have no section, but for the recipe."""
         return self.defaults.over(Settings(runtime_model=""))
 
     def _options(self, section: RuntimeSection) -> RuntimeOptions:

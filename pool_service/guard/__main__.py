@@ -85,7 +85,7 @@ def _options() -> argparse.Namespace:
 
 
 def _sent_away(_number: int, _frame: FrameType | None) -> None:
-    """By the service that needs no guard any more, by its successor's guard, or by a person."""
+    """End for the service that needs no guard any more, its successor's guard, or a person."""
     _log.info("sent away by SIGTERM; servers that still run have no guard until another comes")
     sys.exit(0)
 

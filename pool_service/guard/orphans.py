@@ -137,7 +137,7 @@ class Orphans:
         return _Orphan(server, process.identity, is_recorded=True) if process else None
 
     def _unknown(self) -> Server:
-        """What stands for a server that no record tells of: it may have work in flight."""
+        """Return what stands for a server that no record tells of: it may have work in flight."""
         now = self._clock.now()
         settings = Settings(runtime_model="")
         return Server("(unrecorded)", settings, Phase.READY, 0, now, now, 0.0, ready_at=now)
