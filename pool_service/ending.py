@@ -118,7 +118,7 @@ def open_terminal() -> int | None:
 
 
 def has_hung_up(terminal: int) -> bool:
-    """Whether nobody is at the terminal any more that this descriptor is of.
+    """Return whether the terminal of this descriptor has hung up.
 
     To open it again would not tell on macOS, where that works while the shell lives.
     """

@@ -368,7 +368,7 @@ class Pool:
                 self._not_carried_out(command, error)
 
     def _not_carried_out(self, command: Command, error: Exception) -> None:
-        """What waits for the result of a command that could not be begun is told so."""
+        """Tell the machine of a command that could not be begun, if it waits for its result."""
         name = type(command).__name__
         log.error("a command could not be carried out", command=name, exc_info=error)
         if isinstance(command, TakeSurvey):

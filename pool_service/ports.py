@@ -151,7 +151,7 @@ class Probe(Protocol):
     async def use(
         self, identity: Identity, plan: LaunchPlan | None, endpoint: str, probe_timeout: float
     ) -> Activity:
-        """How many requests it works on, and what tells whether it was used since the last look.
+        """Return how many requests a server works on, and signs of its use since the last look.
 
         plan: None, and endpoint: empty, where that is not known.
         """
@@ -164,7 +164,7 @@ class Probe(Protocol):
         log_path: str,
         probe_timeout: float,
     ) -> Pulse:
-        """Whether it still listens, what it answers on its health path, and what has moved."""
+        """Return whether a server still listens, how its health path answers, and what moved."""
 
 
 class Memory(Protocol):

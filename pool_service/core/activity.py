@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Activity:
-    """What a look at a READY server showed of its use.
+    """The use of a READY server, as a look at it showed it.
 
     requests: how many it works on, None if it cannot be told, which is to be taken as busy;
     idle_for: seconds since the last request on its endpoint by clocks that can be set, so
@@ -50,7 +50,7 @@ class SeenUse:
 
 
 def last_use(seen: SeenUse | None, activity: Activity, since: float, now: float) -> float | None:
-    """When it was used since the last look, or since `since` if there was none; None: it was not.
+    """Return when a server was used after the last look (`since` if there was none), or None.
 
     since: before that it cannot have been used without our knowledge.
     """
@@ -65,7 +65,7 @@ def last_use(seen: SeenUse | None, activity: Activity, since: float, now: float)
 
 
 def _first(activity: Activity, at: float | None, since: float, now: float) -> float | None:
-    """What the first look tells: there is nothing to compare it with."""
+    """Return the same for the first look, which there is nothing to compare with."""
     if at is not None and since <= at <= now:
         return at
     # In the future: a clock was set. Before: it was loaded then, or a clock was set as well.

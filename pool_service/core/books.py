@@ -153,7 +153,7 @@ class Books:
         self._out.append(Publish(gone, server.phase, removed=True))
 
     def _remember_past(self, server: Server) -> None:
-        """Its generation and its last exit stay known."""
+        """Keep the generation and the last exit of a model's server."""
         model = server.model
         self._pasts.pop(model, None)
         self._pasts[model] = Past(model, server.generation, server.last_exit, server.given)
@@ -196,7 +196,7 @@ class Books:
         )
 
     def _is_served(self, server: Server) -> bool:
-        """Whether the catalogue still has this model, under this name, as what it runs."""
+        """Return whether the catalogue still has a server's model, by its name and as it runs."""
         model, named = server.named, server.settings.named_by_caller
         return self._catalogue.resolve(model) == model and self._catalogue.serves(model, named)
 
@@ -243,7 +243,7 @@ class Books:
         return server if server is not None and server.generation == generation else None
 
     def _stand_beside(self, server: Server) -> None:
-        """It goes by a name of its own from now on, and is known by its process."""
+        """Note that a process goes by another name from now on, to find it by its generation."""
         self._beside[server.serves, server.generation] = server.model
 
     def _others(self, model: str) -> list[Server]:

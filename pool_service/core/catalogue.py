@@ -36,7 +36,7 @@ class Catalogue:
         return self.aliases.get(name, name)
 
     def serves(self, model: str, runtime_model: str = "") -> bool:
-        """Whether `model` may be started at all, as the `runtime_model` that a caller names."""
+        """Return whether `model` may be started, as the `runtime_model` that a caller names."""
         if not self.only_listed:
             return True
         return model in self.models and runtime_model in ("", self.configured(model))

@@ -22,7 +22,7 @@ SIGTERM = 15
 
 
 def drains_first(server: Server) -> bool:
-    """Whether its stop waits for what is in flight before the first signal.
+    """Return whether a server's stop waits for what is in flight before the first signal.
 
     Not where that does the same and keeps new requests out besides, nor where nothing can be
     in flight.
@@ -34,7 +34,7 @@ def drains_first(server: Server) -> bool:
 
 
 def draining(server: Server, now: float) -> Server:
-    """It is handed out no more, and gets a signal when nothing is in flight on it."""
+    """Return a server that gets its first signal when nothing is in flight on it, or in time."""
     drain_by = server.drain_by
     if drain_by is None:
         drain_by = now + server.settings.drain_timeout
@@ -42,13 +42,13 @@ def draining(server: Server, now: float) -> Server:
 
 
 def is_draining(server: Server) -> bool:
-    """Whether it waits for what is in flight, and has got no signal yet."""
+    """Return whether a server waits for what is in flight, and has got no signal yet."""
     waits = server.phase is Phase.STOPPING and server.drain_by is not None
     return waits and server.stop_signal is None
 
 
 def seen_busy(server: Server, now: float) -> Server:
-    """Something is in flight on it still: the next look comes the later the longer it waits."""
+    """Return a draining server that was busy: the longer it waits, the later the next look."""
     assert server.drain_by is not None
     waited = now - (server.drain_by - server.settings.drain_timeout)
     pause = min(max(waited * PACE_SHARE, SHORTEST_PACE), LONGEST_PACE)
@@ -71,5 +71,5 @@ def drain_time(server: Server, report: ExitReport, now: float) -> float:
 
 
 def swept(server: Server, *, killed: bool) -> Server:
-    """Nothing is left of it; killed: something that it had left behind had to be."""
+    """Return a server of which nothing is left; killed: something that it left had to be."""
     return replace(server, stop_signal=StopSignal.KILL) if killed else server

@@ -46,7 +46,7 @@ class Evictions:
         return self._by_model.get(model, [])
 
     def with_ticket(self, ticket: int) -> set[Eviction]:
-        """Those of this request that wait still."""
+        """Return the evictions of one request that still wait."""
         waiting = {eviction for evictions in self._by_model.values() for eviction in evictions}
         return {eviction for eviction in waiting if eviction.ticket == ticket}
 

@@ -35,7 +35,7 @@ _MAY_PASS = frozenset({Diagnosis.CRASHED, Diagnosis.OUT_OF_MEMORY})
 
 
 def is_crash(server: Server) -> bool:
-    """Whether its last process died, or had to, unasked, and not for a reason that stays."""
+    """Return whether the last process died, or had to, unasked and for no reason that stays."""
     end = server.last_exit
     if end is None or end.cause is Cause.WEDGED:
         return end is not None
@@ -192,7 +192,7 @@ def model_unknown(model: str) -> ModelUnknown:
 
 
 def runtime_model_unlisted(model: str, runtime_model: str) -> ModelUnknown:
-    """For a listed model as a runtime model that is not its section's, where only those count."""
+    """Return the refusal of a runtime model that is not its section's, where only those count."""
     return ModelUnknown(
         f"{model!r} is not in the catalogue as {runtime_model!r}, and only_listed is set, so it is "
         "not served as that. Ask for it without a runtime model, or add a model of its own for "

@@ -2,13 +2,11 @@
 
 `Machine.handle(event, now)` is the only way in. It changes the state and returns
 what is to be done, in order. The driver (`pool.py`) carries it out and feeds what
-comes of it back as events. This file holds evictions; what callers ask and processes do
-is in the classes below it (`asking.py`, `recovery.py`, `reloading.py`, `upkeep.py`,
-`placing.py`, `use.py`, `supervision.py`, `books.py`), and how one server changes in
-`lifecycle.py`.
+comes of it back as events. This file holds evictions; the rest is in the classes below it
+(`design.md` lists them), and how one server changes in `lifecycle.py`.
 
 Invariants (the tests assert them after every event)
-- A model has at most one server, and a server at most one process.
+- A model has at most one server under its name and one beside it, a server one process.
 - Everybody who waits for a model is answered by the transition that settles it,
   and exactly once; a server that nobody waits for and that has not begun to
   start is dropped.
@@ -137,7 +135,7 @@ class Machine(MakingUp):
 
     @property
     def limits(self) -> Limits:
-        """What holds for the pool as a whole now."""
+        """The limits of the pool as a whole."""
         return self._limits
 
     def ready(self) -> list[Server]:

@@ -116,7 +116,7 @@ class MakingUp(Asking):
             self._tell_once(eviction.ticket, leaving())
 
     def _each_due(self, error: Exception, now: float) -> None:
-        """Nothing that was due is lost, and nothing is due again at once."""
+        """Break off the transition of each server that was due; none is due again at once."""
         for name in self._deadlines.pop_due(now):
             if name == SURVEY:
                 self._deadlines.set(SURVEY, now + PAUSE_SECONDS)
@@ -145,20 +145,20 @@ class MakingUp(Asking):
                 self._take_back_broken(server, error, now)
 
     def _give_up_eviction(self, eviction: Eviction) -> None:
-        """It waits on for what is going, and for nothing else."""
+        """Let an eviction wait on for what is going, and for nothing else."""
         for model in list(eviction.pending):
             if not self._goes(model):
                 self._leave_unevicted(eviction, model, told(model))
 
     def _follow_up_broke(self, error: Exception, now: float) -> None:
-        """What follows each event broke: it is tried again with the next, which is soon."""
+        """Try again what follows each event, with the next event, which is soon."""
         self._break_off("", error, now)
         if not self._surveying:
             self._deadlines.set(SURVEY, now + PAUSE_SECONDS)
 
 
 def _is_of_queued(event: ServerEvent) -> bool:
-    """Whether it can only be about a model that waits for its turn."""
+    """Return whether an event can only be about a model that waits for its turn."""
     if isinstance(event, steps.StepBroke):
         return event.command in {"Appraise", "Fetch"}
     return isinstance(event, steps.Appraised | steps.Fetching | steps.Fetched | steps.NotAppraised)

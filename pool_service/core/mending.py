@@ -99,7 +99,7 @@ class Mending(Books):
         self._out += salvage.commands
 
     def _pause(self, server: Server, now: float) -> None:
-        """It is READY still, and looked at again in a while: not at once, over and over."""
+        """Keep a READY server, and look at it again in a while: not at once, over and over."""
         model = server.model
         if isinstance(self._event, steps.UseReported | steps.StepBroke):
             asked = any(isinstance(c, steps.CheckUse) and c.model == model for c in self._out)
@@ -124,7 +124,7 @@ class Mending(Books):
             self._out.append(Publish(server, before.phase if before else None))
 
     def _forget_looks(self, server: Server) -> None:
-        """What counts only while it is READY, or in line."""
+        """Forget what is kept of a server only while it is READY, or in line."""
         model = server.model
         if server.phase is not Phase.READY:
             for looks in (self._checking, self._marked, self._unmeasured):
@@ -138,7 +138,7 @@ class Mending(Books):
             self._unappraised.discard(model)
 
     def _expel(self, server: Server) -> None:
-        """Nothing is left of it."""
+        """Take out a server of which nothing is left."""
         if self._roster.get(server.model) is not None:
             self._roster.remove(server.model)
         if not server.serves and server.generation:
@@ -151,12 +151,12 @@ class Mending(Books):
     # --- whoever waited -------------------------------------------------------------------
 
     def _goes(self, model: str) -> bool:
-        """Whether its process is about to be gone."""
+        """Return whether a model's process is about to be gone."""
         server = self._roster.get(model)
         return server is not None and server.phase in life.LEAVING
 
     def _let_go(self, name: str, told: PoolError, *, holds: bool = True) -> None:
-        """Whoever waits for it does so no longer, nor whoever holds it unless it is there."""
+        """Tell all who wait for a model to wait no longer, and its holders unless it is there."""
         for wait in self._waiting.take(name):
             if holds or not self._holds.has(wait.ticket):
                 self._tell_once(wait.ticket, told)
@@ -171,7 +171,7 @@ class Mending(Books):
             self._out.append(Answer(ticket, result))
 
     def _settle_evictions(self, server: Server, after: Server | None, told: PoolError) -> None:
-        """Whoever evicts it is answered when it is gone, or told that it stays."""
+        """Answer who evicts a server: that it is gone, or that it stays."""
         if after is None or after.phase in life.WITHOUT_PROCESS:
             self._out += self._evictions.gone(server)
         elif after.phase is Phase.READY:
@@ -240,7 +240,7 @@ class Mending(Books):
             self._put_anyway(failed)
 
     def _audit_callers(self, there: set[str]) -> None:
-        """Nobody waits for what does not come."""
+        """Let go of all who wait for what does not come."""
         for model in {*self._waiting.models(), *self._holds.models()}:
             server = self._roster.get(model)
             if server is None or server.phase is Phase.FAILED:
@@ -251,7 +251,7 @@ class Mending(Books):
 
 
 def told(model: str) -> PoolError:
-    """What the callers of a model are told whose transition broke; the log says the rest."""
+    """Return the error for the callers of a model whose transition broke; the log says more."""
     name = f"{model!r}" if model else "this"
     return PoolError(
         f"the service failed at {name} by a fault of its own. Its log says more; try again.",

@@ -247,7 +247,7 @@ class Placing(Use):
         return ""
 
     def _relief(self, claims: dict[str, str], now: float) -> str:
-        """Why nobody may start on a machine that is short of memory; empty if somebody may.
+        """Return why nobody may start on a machine short of memory, else empty.
 
         What is unused goes first, the one after the other, each with a pause in which the
         machine may recover. Who waits is hindered only where nothing is left to go and the
@@ -264,7 +264,7 @@ class Placing(Use):
         return SHORT_OF_MEMORY if chosen or self._is_critical else ""
 
     def _is_overrun(self) -> bool:
-        """Whether more is taken than is allowed by now."""
+        """Return whether more is taken than is allowed by now."""
         if self._roster.reserved > self._limits.memory_budget:
             return True
         taken = self._roster.groups

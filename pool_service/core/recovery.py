@@ -56,7 +56,7 @@ class Recovery(Reloading):
             self._adopt(server, now)
 
     def _take_back_broken(self, server: Server, error: Exception, now: float) -> None:
-        """Its process is looked for all the same, and ends."""
+        """Look for the process of a server all the same, so that it ends."""
         if self._roster.get(server.model) is None:
             self._roster.put(server)
         self._break_off(server.model, error, now)
@@ -182,5 +182,5 @@ class Recovery(Reloading):
 
 
 def _went_aside(server: Server) -> bool:
-    """Whether it is what was left to a model whose process goes on aside: it has none itself."""
+    """Return whether a record is what was left to a model whose process went on aside."""
     return server.phase in life.LEAVING and server.plan is None and server.identity is None

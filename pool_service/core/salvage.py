@@ -47,7 +47,7 @@ MOST_FAULTS = 3
 
 @dataclass(frozen=True, slots=True)
 class Salvage:
-    """How a server goes on, and the commands that this takes.
+    """A decision on how a server goes on, with the commands that this takes.
 
     server: None if nothing is left of it; fails: whoever waits for it or holds it is told so;
     has_failed: there is no process, so that it is FAILED.
@@ -96,7 +96,7 @@ def salvaged(server: Server, breach: Breach, now: float) -> Salvage:
 
 
 def _is_untouched(server: Server, breach: Breach) -> bool:
-    """Whether a caller's wish broke before it changed anything about the server."""
+    """Return whether a caller's wish broke before it changed anything about the server."""
     if not isinstance(breach.event, _WISHES):
         return False
     return not any(_is_about(server, one) for one in breach.issued)
@@ -109,7 +109,7 @@ def _is_about(server: Server, command: object) -> bool:
 
 
 def _swept_next(server: Server, event: object, issued: Sequence[object], now: float) -> Salvage:
-    """Its process has ended: what it left behind is still to be swept."""
+    """Return the salvage of a server whose process has ended: it is swept."""
     identity = server.identity
     assert identity is not None
     if server.phase is not Phase.SWEEPING:
@@ -134,7 +134,7 @@ def _failed(server: Server, event: object) -> Salvage:
 
 
 def _looked_for(server: Server, event: object, issued: Sequence[object]) -> Salvage:
-    """It ends when its process was found; until then no signal is sent to it."""
+    """Return the salvage of one that is to end once its process was found."""
     there = any(isinstance(one, steps.Adopt) and one.model == server.named for one in issued)
     is_leaving = server.phase in life.LEAVING
     server = server if is_leaving else life.stopping(server, Cause.CRASHED)
@@ -144,7 +144,7 @@ def _looked_for(server: Server, event: object, issued: Sequence[object]) -> Salv
 
 
 def _with_process(server: Server, breach: Breach, now: float, *, is_new: bool) -> Salvage:
-    """It is watched, and goes on if nothing says that it cannot."""
+    """Return the salvage of one with a process, which is watched and goes on if it can."""
     event, issued = breach.event, breach.issued
     identity = server.identity
     assert identity is not None
@@ -174,7 +174,7 @@ def _sent(identity: Identity, issued: Sequence[object]) -> StopSignal | None:
 
 
 def _may_stay(server: Server, event: object) -> bool:
-    """Whether it goes on as it is, with something still due or under way for it."""
+    """Return whether a server may go on as it is, with something still due or under way for it."""
     if isinstance(event, ShutdownRequested) or (isinstance(event, EvictRequested) and event.force):
         return server.phase is Phase.STOPPING and server.step_deadline < FOREVER
     if server.phase is Phase.READY:

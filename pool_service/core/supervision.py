@@ -167,7 +167,7 @@ class Supervision(Mending):
         self._died(left, now)
 
     def _listener_lost(self, server: Server, _event: steps.ListenerLost, now: float) -> None:
-        """Nobody is told its endpoint any more, which may be another program's by now."""
+        """Replace a server whose endpoint may be another program's by now."""
         was_ready = server.phase is Phase.STARTING and server.ready_at is not None
         if (server.phase is Phase.READY or was_ready) and not self._closing:
             self._replace(server, LISTENER_LOST, now)
@@ -215,7 +215,7 @@ class Supervision(Mending):
             self._ask_use(server)
 
     def _drain_seen(self, server: Server, activity: Activity, now: float) -> None:
-        """Something is in flight still, or it gets its first signal now."""
+        """Go on with a drain: wait while something is in flight, else send the first signal."""
         if not drain.is_draining(server):
             return
         if server.model in self._early_looks:
@@ -312,7 +312,7 @@ class Supervision(Mending):
             self._out += answers
 
     def _go_on(self, server: Server, now: float, *, evicted: bool) -> None:
-        """What comes after its process."""
+        """Decide what comes after a process: a restart, the next generation, or nothing."""
         wanted = server.phase in life.LEAVING and self._waiting.first(server.model) is not None
         if server.phase in life.LEAVING and not evicted and server.stop_cause in DIES_UNASKED:
             self._died(server, now)

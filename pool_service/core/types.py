@@ -53,14 +53,14 @@ class StopSignal(Enum):
 
 
 class Unready(Enum):
-    """Why a process will not come to be ready."""
+    """The reason for which a process will not come to be ready."""
 
     GONE = "it has ended"
     LOST = "it was READY before, and listens nowhere any more"
 
 
 class EndpointState(Enum):
-    """What the system says of a server's endpoint at this moment."""
+    """The state of a server's endpoint at this moment, as the system says it."""
 
     KEPT = "the server, or one of its session, has the socket there"
     LOST = "nobody listens there, or somebody else does as well"

@@ -68,7 +68,7 @@ class Upkeep(Ceiling):
             self._drop(server)
 
     def _retry(self, server: Server, now: float) -> None:
-        """Its pause is over; a reload may have refused all who waited for it."""
+        """Start a server again after its pause, unless a reload refused all who waited for it."""
         if self._waiting.first(server.model) is None:
             self._give_up(server, now)
         else:

@@ -18,7 +18,7 @@ nothing to do takes a tenth of that."""
 
 @dataclass(frozen=True, slots=True)
 class Vitality:
-    """What the last looks at a server showed.
+    """The findings of the last looks at a server.
 
     missed: standstills in a row; sick: looks at which it said so, less those at which it was
     well, so that one good answer now and then does not keep a sick one.
@@ -45,7 +45,7 @@ def judged(before: Vitality | None, pulse: Pulse, now: float, longest_gap: float
 
 
 def _works(before: Vitality, pulse: Pulse, now: float) -> bool:
-    """Whether it took as much of a processor as work does; yes where that was not seen."""
+    """Return whether a server took as much processor time as work does; True if not seen."""
     if not before.progress or not pulse.progress:
         return True
     return pulse.progress[0] - before.progress[0] >= WORKING_SHARE * (now - before.at)

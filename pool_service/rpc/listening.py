@@ -120,7 +120,7 @@ def _remove_dead(path: Path) -> None:
 
 
 def _is_listened_on(path: Path) -> bool:
-    """Whether somebody listens there, though it may not get to our connection."""
+    """Return whether somebody listens at a path, even if too busy to accept a connection."""
     with socket.socket(socket.AF_UNIX) as probe:
         probe.settimeout(1.0)
         try:
@@ -145,7 +145,7 @@ def _refusal(family: int, address: tuple[object, ...]) -> int:
 
 
 def _is_answered(family: int, address: tuple[object, ...]) -> bool:
-    """Whether another program listens where we could, on this address or on all."""
+    """Return whether another program listens where we could, on this address or on all."""
     try:
         _try(family, address, reuse=False)
     except OSError:

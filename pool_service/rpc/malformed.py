@@ -58,7 +58,7 @@ class Registrar:
 
 
 class _Refusals:
-    """What is put before the methods. It knows nothing of the server, which knows the methods."""
+    """Wraps methods so that they refuse malformed requests. Has no reference to the server."""
 
     def __init__(self) -> None:
         self._log = _Log()

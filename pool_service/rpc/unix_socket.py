@@ -6,6 +6,7 @@ who is connected stays so. A socket is bound beside its path and renamed into it
 which removes what it has bound when it ends, never removes the socket of another service.
 """
 
+import asyncio
 import contextlib
 import errno
 import os
@@ -72,9 +73,8 @@ class UnixSocket:
         log.warning("the socket is made again", path=str(self._path), why=what)
 
     async def stop(self, grace: float) -> None:
-        """End the servers that came later, as the first is ended."""
-        for server in self._later:
-            await server.stop(grace)
+        """End the servers that came later, all at once, as the first is ended."""
+        await asyncio.gather(*(server.stop(grace) for server in self._later))
 
     def remove(self) -> None:
         """Remove it, unless it is another's by now."""
@@ -109,7 +109,7 @@ class UnixSocket:
             os.umask(mask)
 
     def _tell(self, why: str) -> None:
-        """Once for each reason."""
+        """Log why there is no socket, once for each reason."""
         if why != self._told:
             log.warning("there is no socket; trying again", why=why)
         self._told = why

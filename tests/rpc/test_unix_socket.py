@@ -8,6 +8,7 @@ import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import cast
 
 import grpc
 import pytest
@@ -33,6 +34,31 @@ async def is_answered(path: Path) -> bool:
     async with grpc.aio.insecure_channel(f"unix:{path}") as channel:
         await asyncio.wait_for(channel.channel_ready(), 10)
     return True
+
+
+class Ending:
+    """A server that ends only while others do."""
+
+    def __init__(self, together: asyncio.Barrier) -> None:
+        self._together = together
+
+    def add_insecure_port(self, address: str) -> None:
+        Path(address.removeprefix("unix:")).touch()
+
+    async def start(self) -> None:
+        pass
+
+    async def stop(self, _grace: float) -> None:
+        await self._together.wait()
+
+
+async def test_what_was_made_again_twice_ends_within_one_grace(tmp_path: Path) -> None:
+    together, path = asyncio.Barrier(2), tmp_path / "socket"
+    unix_socket = UnixSocket(path, lambda: cast("grpc.aio.Server", Ending(together)))
+    for _ in range(2):
+        await unix_socket.look()
+        path.unlink()
+    await asyncio.wait_for(unix_socket.stop(5.0), 10)
 
 
 def gone(path: Path) -> None:
