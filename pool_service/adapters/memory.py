@@ -18,6 +18,10 @@ STATUS_TIMEOUT = 1.0
 """Seconds; one that computes may answer late, and is then known by its footprint alone."""
 
 ASKED_AT_ONCE = 16
+
+LARGEST_BYTES = 2**50
+"""No machine has more memory, and what is beyond 64 bits fits into no message."""
+
 _HTTP_OK = 200
 
 
@@ -86,6 +90,7 @@ def metal_memory(answer: Answer | None) -> int | None:
         return None
     try:
         metal = json.loads(answer.body)["metal"]
-        return int((metal["active_memory_gb"] + metal["cache_memory_gb"]) * 1e9)
+        count = int((metal["active_memory_gb"] + metal["cache_memory_gb"]) * 1e9)
     except (ValueError, LookupError, TypeError, OverflowError, RecursionError):
         return None
+    return count if 0 <= count <= LARGEST_BYTES else None

@@ -11,7 +11,9 @@ live depend on, since the rest is as the configuration says it by then. Pure.
 import json
 import re
 from dataclasses import dataclass, fields
+from ipaddress import ip_address
 from typing import Any
+from urllib.parse import urlsplit
 
 from pool_service.adapters.identity import LARGEST_PID
 from pool_service.adapters.own_files import parse_json
@@ -57,6 +59,7 @@ VERSION = 1
 # It names a directory that is removed with all that is in it.
 _NONCE = re.compile(r"[0-9A-Za-z_-]{1,64}")
 _LARGEST_PORT = 65_535
+_PATH = re.compile("/[!-~]*")
 
 # What a server may be remembered to have failed with; another error comes back as PoolError.
 _ERRORS: dict[str, type[PoolError]] = {
@@ -250,7 +253,7 @@ def _to_server(model: str, value: object) -> Server:
         plan=of.optional("plan", _to_plan),
         identity=of.optional("identity", _to_identity),
         log_path=of.text("log_path"),
-        endpoint=of.text("endpoint"),
+        endpoint=of.required("endpoint", _to_endpoint),
         spawned_at=of.optional("spawned_at", to_moment),
         ready_at=of.optional("ready_at", to_moment),
         stop_cause=of.optional("stop_cause", lambda name: Cause[to_text(name)]),
@@ -301,14 +304,14 @@ def _to_plan(value: object) -> LaunchPlan:
         argv=of.texts("argv"),
         environment=(),
         port=of.optional("port", _to_port),
-        health_path=of.text("health_path"),
+        health_path=of.required("health_path", _to_path),
         served_model_name=of.text("served_model_name"),
         nonce=of.required("nonce", _to_nonce),
         kind=kind,
         use=of.optional("use", _to_use) or UseSignals(),
         # Earlier services did not say.
         drains=kind == "vllm-mlx" if drains is None else drains,
-        ready_path=of.optional("ready_path", to_text) or "",
+        ready_path=of.optional("ready_path", _to_path) or "",
         ready_body=of.optional("ready_body", to_text) or "",
     )
 
@@ -316,7 +319,7 @@ def _to_plan(value: object) -> LaunchPlan:
 def _to_use(value: object) -> UseSignals:
     of = Members(value)
     return UseSignals(
-        path=of.text("path"),
+        path=of.required("path", _to_path),
         gauges=of.texts("gauges"),
         counters=of.texts("counters"),
         counts_all=of.required("counts_all", to_boolean),
@@ -360,6 +363,27 @@ def _to_nonce(value: object) -> str:
     if not _NONCE.fullmatch(text):
         raise BadRecord("its 'nonce' is not valid")
     return text
+
+
+def _to_path(value: object) -> str:
+    """Return the path of a URL, "" where there is none. Raises TypeError, BadRecord."""
+    path = to_text(value)
+    if path and not _PATH.fullmatch(path):
+        raise BadRecord("it has a path that no URL has")
+    return path
+
+
+def _to_endpoint(value: object) -> str:
+    """Return a base URL by an address, "" where there is none. Raises TypeError, BadRecord."""
+    endpoint = to_text(value)
+    try:
+        url = urlsplit(endpoint)
+        is_one = url.scheme == "http" and url.port and ip_address(url.hostname or "")
+    except ValueError:
+        is_one = None
+    if endpoint and not is_one:
+        raise BadRecord("its 'endpoint' is no URL of a server")
+    return endpoint
 
 
 def _to_port(value: object) -> int:

@@ -6,6 +6,7 @@ from typing import Any
 from hypothesis import strategies as st
 
 from pool_service.adapters.record_members import LARGEST_INTEGER, LATEST_S
+from pool_service.core.activity import UseSignals
 from pool_service.core.errors import (
     CrashLoop,
     ModelRejected,
@@ -52,6 +53,8 @@ def ready(model: str = "m", generation: int = 1, detail: str = "") -> Server:
 _times = st.floats(0, LATEST_S)
 _counts = st.integers(0, LARGEST_INTEGER)
 _texts = st.text(max_size=20)
+_paths = st.sampled_from(["", "/", "/v1/health?deep=1"])
+_endpoints = st.sampled_from(["", "http://127.0.0.1:1", "http://[::1]:65535"])
 _lines = st.lists(_texts, max_size=3).map(tuple)
 
 
@@ -70,6 +73,7 @@ _defaults = {
 }
 st.register_type_strategy(Settings, _all_of(Settings, **_defaults))
 st.register_type_strategy(Identity, _all_of(Identity, pid=st.integers(2, 2**22)))
+st.register_type_strategy(UseSignals, _all_of(UseSignals, path=_paths))
 st.register_type_strategy(
     LaunchPlan,
     _all_of(
@@ -77,6 +81,8 @@ st.register_type_strategy(
         port=st.none() | st.integers(1, 65_535),
         environment=st.just(()),
         nonce=st.from_regex("[0-9a-f]{32}", fullmatch=True),
+        health_path=_paths,
+        ready_path=_paths,
     ),
 )
 st.register_type_strategy(
@@ -95,6 +101,7 @@ st.register_type_strategy(Exit, _all_of(Exit))
 _momentary = ("expected_by", "footprint", "holds", "outdated", "position", "progress")
 servers = _all_of(
     Server,
+    endpoint=_endpoints,
     **{field.name: st.just(field.default) for field in fields(Server) if field.name in _momentary},
 )
 pasts = _all_of(Past)

@@ -74,6 +74,8 @@ def test_what_a_runtime_has_of_metal_is_what_is_active_and_what_it_keeps() -> No
         answer({"metal": None}),
         answer({"metal": {"active_memory_gb": None, "cache_memory_gb": None}}),
         answer({"metal": {"active_memory_gb": "1", "cache_memory_gb": 1.0}}),
+        answer({"metal": {"active_memory_gb": 1e300, "cache_memory_gb": 1.0}}),
+        answer({"metal": {"active_memory_gb": -5.0, "cache_memory_gb": 1.0}}),
         Answer(200, "text/plain", b"ok"),
         Answer(200, "application/json", b'{"metal": {"active_memory_gb": Infinity, '),
     ],

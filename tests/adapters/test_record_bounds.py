@@ -48,6 +48,16 @@ def with_member(path: str, value: object) -> bytes:
         ("plan.nonce", "../.."),
         ("plan.nonce", ""),
         ("plan.port", 70_000),
+        ("plan.health_path", "health"),
+        ("plan.health_path", "/a b"),
+        ("plan.health_path", "/\u00e9"),
+        ("plan.ready_path", "/a\nb"),
+        ("plan.use.path", "metrics"),
+        ("endpoint", "http://127.0.0.1"),
+        ("endpoint", "http://127.0.0.1:70000"),
+        ("endpoint", "http://[::1:5"),
+        ("endpoint", "http://example.com:80"),
+        ("endpoint", "file:///etc"),
     ],
 )
 def test_a_member_that_no_service_writes_is_refused(path: str, value: object) -> None:
