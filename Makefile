@@ -47,8 +47,10 @@ test-operations: setup ## docs/operations.md, command by command, against a live
 test-toolchains: setup ## Smallest programs in Java and C++, built and run (needs Maven; cmake, gRPC for C++)
 	$(BIN)/python -m pytest -m toolchains $(ARGS)
 
-test-as-on-a-mac: setup ## With fork in place of vfork, gRPC's poll engine, and paths as long as on macOS
-	$(BIN)/python -m pytest -p tests.realfork tests/service/test_ensure.py tests/client/test_real_service.py $(ARGS)
+test-as-on-a-mac: setup ## Services in their branches for macOS, with fork, gRPC's poll engine, and long paths
+	$(BIN)/python -m pytest -p tests.as_on_macos tests/as_on_macos tests/service/test_ensure.py \
+		tests/service/test_stopping.py tests/faults/test_service_killed.py tests/faults/test_server_lost.py $(ARGS)
+	$(BIN)/python -m pytest -p tests.realfork tests/client/test_real_service.py $(ARGS)
 	sh tools/with_long_paths.sh $(BIN)/python -m pytest tests/rpc/test_server.py tests/config \
 		tests/cli tests/client/test_calls.py tests/client/test_real_service.py $(ARGS)
 

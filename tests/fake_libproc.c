@@ -1,4 +1,4 @@
-/* What the service uses of macOS's libproc, told from Linux's /proc: the layouts are those of
+/* What the service uses of macOS's libproc and libSystem, told from Linux's /proc: the layouts are those of
    xnu-11417.101.15 (bsd/sys/proc_info.h, bsd/sys/resource.h), compiled with offsetof. */
 #include <dirent.h>
 #include <errno.h>
@@ -192,3 +192,34 @@ int proc_pid_rusage(int pid, int flavor, void *buffer) {
     memcpy(usage + AT_PHYS_FOOTPRINT, &footprint, sizeof footprint);
     return 0;
 }
+
+static unsigned long long kilobytes_of(const char *name) {
+    char line[256], told[64];
+    unsigned long long count = 0, value;
+    FILE *file = fopen("/proc/meminfo", "r");
+    while (file && fgets(line, sizeof line, file))
+        if (sscanf(line, "%63[^:]: %llu", told, &value) == 2 && !strcmp(told, name)) count = value;
+    if (file) fclose(file);
+    return count;
+}
+
+int sysctlbyname(const char *name, void *value, size_t *size, void *to, size_t length) {
+    unsigned long long page = sysconf(_SC_PAGESIZE), told;
+    if (!strcmp(name, "hw.pagesize")) told = page;
+    else if (!strcmp(name, "kern.memorystatus_vm_pressure_level")) told = 1;
+    else if (!strcmp(name, "vm.page_free_count")) told = kilobytes_of("MemFree") * 1024 / page;
+    else if (!strcmp(name, "vm.page_pageable_external_count")) told = kilobytes_of("Cached") * 1024 / page;
+    else if (!strcmp(name, "vm.page_purgeable_count")) told = 0;
+    else {
+        errno = ENOENT;
+        return -1;
+    }
+    if (to || length || *size < sizeof told) {
+        errno = EINVAL;
+        return -1;
+    }
+    memcpy(value, &told, *size = sizeof told);
+    return 0;
+}
+
+size_t malloc_zone_pressure_relief(void *zone, size_t goal) { return zone || goal ? 0 : 1; }

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from pool_service.adapters import connections, libproc_sockets
+from pool_service.adapters import connections, libproc_sockets, use_look
 from pool_service.adapters.connections import is_any_unread
 from pool_service.adapters.libproc_sockets import (
     CLOSE_WAIT,
@@ -24,6 +24,7 @@ from pool_service.adapters.libproc_sockets import (
     socket_at,
     sockets_of,
 )
+from pool_service.core.types import Identity
 
 pytestmark = [
     pytest.mark.process,
@@ -217,3 +218,16 @@ def test_of_who_may_not_be_asked_no_request_is_known(libproc: ctypes.CDLL) -> No
             select.select([server], [], [])
             libproc.set_refused(ME, errno.EPERM)
             assert not is_any_unread(port, [ME])
+
+
+def test_a_server_that_says_that_it_is_idle_is_busy_while_a_request_waits(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(sys, "platform", "darwin")
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port, identity = server.getsockname()[1], Identity(ME, 0, "")
+        endpoint = f"http://127.0.0.1:{port}"
+        assert not use_look._is_arriving(identity, "", endpoint)
+        with client(port, "GET"):
+            select.select([server], [], [])
+            assert use_look._is_arriving(identity, "", endpoint)

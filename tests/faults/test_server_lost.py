@@ -221,7 +221,8 @@ def test_what_lost_its_listener_while_no_service_was_there_is_not_waited_for(
     until_it_refuses(first)
     successor = fake(LOOKS_SELDOM)
     with recovered.measured():
-        again = successor.pool.ensure("m", runtime_model="x").server
+        # By the same name, since it may not yet have been found that it is lost.
+        again = successor.pool.ensure("m", runtime_model=first.runtime_model).server
     assert again.pid != first.pid
     assert stream.is_whole()
     successor.invariants.wait_removed("m (generation 1)")
