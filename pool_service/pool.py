@@ -94,6 +94,7 @@ class Pool:
         self._use_timer: asyncio.TimerHandle | None = None
         self._endpoints = Endpoints(self._machine, world.probe, self._holders, self.feed)
         self._settled = asyncio.Event()
+        self._may_spawn = asyncio.Event()
         self._recovered = False
         self._ended = False
         self._runner = StepRunner(
@@ -119,9 +120,10 @@ class Pool:
         self.feed(RecoveryBegan(remembered))
         with suppress(TimeoutError):
             await asyncio.wait_for(self._settled.wait(), budget)
-        # Only now: what was adopted is no stray. And before any call: what it starts is none.
+        # Only now: what was adopted is no stray. And before anything is spawned: that is none.
         nonces = {server.plan.nonce for server in remembered.servers if server.plan}
         self.feed(StraysFound(await self._strays(nonces)))
+        self._may_spawn.set()
         self._recovered = True
 
     async def _strays(self, nonces: Collection[str]) -> tuple[Identity, ...]:
@@ -471,6 +473,8 @@ class Pool:
 
     async def _run(self, command: steps.ServerCommand) -> None:
         try:
+            if isinstance(command, steps.Spawn):
+                await self._may_spawn.wait()
             event = await self._runner.run(command)
         except asyncio.CancelledError as error:
             task = asyncio.current_task()

@@ -1,13 +1,15 @@
 """Claims about the time in which the service still recovers, in virtual time."""
 
 import asyncio
+from dataclasses import replace
 
 import pytest
 
+from pool_service.core.catalogue import Catalogue
 from pool_service.core.errors import PoolError, Recovering
 from pool_service.core.requests import Every
 from pool_service.core.types import Cause, Phase
-from tests.pool.running import BUDGET, LIMITS, now, running
+from tests.pool.running import BUDGET, DEFAULTS, LIMITS, now, running
 from tests.world import CRASH, NEVER, Script, outcomes
 
 pytestmark = pytest.mark.looptime
@@ -49,6 +51,30 @@ async def test_nothing_is_started_before_strays_were_looked_for_else_it_would_be
         found.set()
         await beginning
         assert (await run.pool.ensure("new")).server.phase is Phase.READY
+
+
+async def test_neither_a_reload_nor_a_pin_starts_what_would_then_be_a_stray() -> None:
+    pinned = replace(DEFAULTS, runtime_model="rm", pinned=True)
+    async with running(models={"pinned": pinned}) as run:
+        script = Script()
+        run.world.script("pinned", script)
+        await run.pool.ensure("pinned")
+        await run.kill()
+        script.listens = False
+        run.world.search = found = asyncio.Event()
+        beginning = asyncio.create_task(run.start())
+        await asyncio.sleep(BUDGET / 2)
+        preloaded = replace(pinned, pinned=False, preload=True)
+        models = {"pinned": pinned, "preloaded": preloaded}
+        await run.pool.reload(Catalogue(DEFAULTS, models), LIMITS)
+        await asyncio.sleep(BUDGET)
+        assert run.world.signals("preloaded") == []
+        found.set()
+        await beginning
+        await asyncio.sleep(30)
+        for model in models:
+            assert run.phase(model) is Phase.READY
+        assert not [c for c in run.changes if c.server.model.startswith("(unknown")]
 
 
 async def test_nobody_is_given_what_was_not_looked_for_yet() -> None:
