@@ -27,6 +27,9 @@ _APPLE_DOUBLE = bytes.fromhex("00051607")
 LARGEST_JSON = 64 * 1024 * 1024
 """Bytes; the index of the largest models is some megabytes."""
 
+LONGEST_REVISION = 4096
+"""Bytes; no path is longer, so a loader does not find what is behind a longer one either."""
+
 
 @dataclass(frozen=True, slots=True)
 class ModelFiles:
@@ -115,12 +118,12 @@ def hub_cache(environment: Mapping[str, str]) -> Path | None:
 
 
 def _snapshot(cache: Path | None, model: str) -> Path | None:
-    """Return the newest revision that was downloaded; None: none was, or it is no id."""
+    """Return the newest revision that was downloaded; None: it is no id. Raises OSError."""
     if cache is None or len(model.split("/")) > 2 or ".." in model:  # noqa: PLR2004  # ORG/NAME, or NAME
         return None
     repository = cache / f"models--{model.replace('/', '--')}"
-    main = repository / "refs" / "main"
-    return repository / "snapshots" / main.read_text().strip() if main.is_file() else None
+    revision = read_within(repository / "refs" / "main", LONGEST_REVISION)
+    return repository / "snapshots" / revision.decode().strip()
 
 
 def _is_there(path: Path) -> bool:

@@ -221,7 +221,9 @@ async def _run(*command: str, lock: int, on_line: Callable[[str], None] = lambda
         code = await process.wait()
     finally:
         if process.returncode is None:
-            os.killpg(process.pid, signal.SIGKILL)
+            # It may have been reaped already, and not yet been told of.
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
             await process.wait()
     if code != 0:
         raise RuntimeUnavailable(_failure(command, code, last_lines))

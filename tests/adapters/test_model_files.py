@@ -114,6 +114,13 @@ def test_the_cache_is_where_the_hubs_own_library_looks(
     assert hub_cache(environment) == Path(cache)
 
 
+@pytest.mark.parametrize("name", [b"abc" + b" " * 1_000_000, b"\xff", b"abc\0"])
+def test_what_names_no_revision_is_not_read_to_its_end(tmp_path: Path, name: bytes) -> None:
+    in_hub(tmp_path, {"config.json": b"{}"})
+    (tmp_path / "models--org--name" / "refs" / "main").write_bytes(name)
+    assert locate("org/name", {"HF_HUB_CACHE": str(tmp_path)}) is None
+
+
 def test_a_link_that_leads_nowhere_hides_no_model(tmp_path: Path) -> None:
     """What is not found is not checked for code of its own either."""
     (tmp_path / "notes.bin").symlink_to("a" * 300)
