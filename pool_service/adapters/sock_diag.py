@@ -50,6 +50,8 @@ the process has not read, and the inode. The last two are in the byte order of t
 
 _ERROR = struct.Struct("=i")
 _LARGEST = 64 * 1024
+_LARGEST_ABOUT_ONE = 4096
+"""Bytes of an answer; the second of one about one socket, which has some hundred."""
 _ANSWER_TIMEOUT_S = 5.0
 
 
@@ -160,7 +162,7 @@ class ListenerQuestion:
         self._sequence = (self._sequence + 1) & 0xFFFFFFFF
         netlink.send(exact_request(host, port, self._sequence))
         while True:
-            told = netlink.recv(_LARGEST)
+            told = netlink.recv(_LARGEST_ABOUT_ONE)
             # An answer to an earlier question, which was given up, is none to this.
             if len(told) >= _HEADER.size and _HEADER.unpack_from(told)[3] == self._sequence:
                 return _inode_of(told)
@@ -182,7 +184,7 @@ def _inode_of(told: bytes) -> int | None:
             if number == errno.ENOENT:
                 return None
             raise OSError(number, os.strerror(number))
-        return parse(body)[0]
+        return int.from_bytes(_unpacked(_SOCKET, body)[-1], sys.byteorder)
     raise OSError(errno.EBADMSG, os.strerror(errno.EBADMSG))
 
 
