@@ -46,9 +46,10 @@ from pool_service.core.requests import (
     Surveyed,
     TakeSurvey,
     TimeReached,
+    Totals,
     WaiterLeft,
 )
-from pool_service.core.types import FOREVER, Identity, Phase, Server, Totals
+from pool_service.core.types import FOREVER, Identity, Phase, Server
 from pool_service.endpoints import Endpoints
 from pool_service.followers import Followers
 from pool_service.history import History

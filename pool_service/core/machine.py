@@ -45,9 +45,10 @@ from pool_service.core.requests import (
     StraysFound,
     Surveyed,
     TimeReached,
+    Totals,
     WaiterLeft,
 )
-from pool_service.core.types import Cause, Phase, Server, Settings, Totals
+from pool_service.core.types import Cause, Phase, Server, Settings
 
 Event = CallerEvent | steps.ServerEvent
 

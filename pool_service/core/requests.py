@@ -1,12 +1,13 @@
 """What callers ask of the pool (events), and what they are told (answers)."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
 
 from pool_service.core.catalogue import Catalogue
 from pool_service.core.errors import PoolError
 from pool_service.core.limits import Limits
-from pool_service.core.types import Identity, Phase, Remembered, Server, Settings, Survey
+from pool_service.core.types import FOREVER, Identity, Phase, Remembered, Server, Settings, Survey
 
 INTERNAL = 0
 """The ticket of what the pool itself wants; nobody is answered."""
@@ -179,6 +180,27 @@ class Removed:
 
     server: Server
     killed: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Totals:
+    """Counts over the whole pool, and its memory in bytes.
+
+    memory_budget: FOREVER if there is no limit; memory_reserved: what its servers are
+    expected to need; memory_available and memory_total: of the machine, 0 before the first
+    look; memory_pressured: the machine is short of it; standbys:
+    processes that have nothing left to do ahead and wait to become servers.
+    """
+
+    by_phase: Mapping[Phase, int]
+    servers: int
+    waiting_calls: int
+    memory_budget: float = FOREVER
+    memory_reserved: int = 0
+    memory_available: int = 0
+    memory_total: int = 0
+    memory_pressured: bool = False
+    standbys: int = 0
 
 
 @dataclass(frozen=True, slots=True)

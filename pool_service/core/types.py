@@ -380,24 +380,3 @@ class Remembered:
     servers: tuple[Server, ...] = ()
     pasts: tuple[Past, ...] = ()
     damaged: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Totals:
-    """Counts over the whole pool, and its memory in bytes.
-
-    memory_budget: FOREVER if there is no limit; memory_reserved: what its servers are
-    expected to need; memory_available and memory_total: of the machine, 0 before the first
-    look; memory_pressured: the machine is short of it; standbys:
-    processes that have nothing left to do ahead and wait to become servers.
-    """
-
-    by_phase: Mapping[Phase, int]
-    servers: int
-    waiting_calls: int
-    memory_budget: float = FOREVER
-    memory_reserved: int = 0
-    memory_available: int = 0
-    memory_total: int = 0
-    memory_pressured: bool = False
-    standbys: int = 0

@@ -5,8 +5,8 @@ from typing import TypeVar
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from pool_service.core.catalogue import Entry
-from pool_service.core.requests import Ensured, Reloaded, Removed
-from pool_service.core.types import FOREVER, Cause, Exit, Phase, Server, Source, Totals
+from pool_service.core.requests import Ensured, Reloaded, Removed, Totals
+from pool_service.core.types import FOREVER, Cause, Exit, Phase, Server, Source
 from pool_service.history import Change
 from pool_service.ports import Clock
 from pool_service.rpc.sendable import sendable
