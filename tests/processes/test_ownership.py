@@ -211,6 +211,7 @@ def test_an_answer_holds_for_a_moment_and_no_longer(monkeypatch: pytest.MonkeyPa
 def test_macos_tells_a_loss_at_once_too(how: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """However fresh a proof is that the system can repeat."""
     monkeypatch.setattr(module, "FRESH_S", 1e9)
+    monkeypatch.setattr(module, "QUICK_S", 0.0)
     ownership = Ownership()
     with served() as server:
         assert ownership.prove(server.identity, server.endpoint) is KEPT
