@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 
 import psutil
 
-from pool_service.adapters import libproc_sockets, sock_diag
+from pool_service.adapters import libproc_sockets, sock_diag, unix_diag
 from pool_service.adapters.http_get import own_ports
 from pool_service.adapters.listeners import listeners, socket_inodes
 from pool_service.adapters.sock_diag import CLOSE_WAIT, ESTABLISHED, Connection
@@ -102,12 +102,22 @@ def is_any_unread(port: int, own_pids: Iterable[int]) -> bool:
 
 
 def anybody_connected(places: Collection[Place], own_pids: Collection[int]) -> bool | None:
-    """Return whether others are connected at these places; None: that cannot be told."""
+    """Return whether others are connected at these places; None: that cannot be told.
+
+    On Linux also whether they are at any unix socket of the processes.
+    """
     if sys.platform == "linux":
         # Not where netlink is forbidden, as by some sandboxes.
         with contextlib.suppress(OSError):
-            return bool(connected(places, own_pids))
+            return bool(connected(places, own_pids)) or _is_unix_used(own_pids)
     return is_connected({place.port for place in places}, own_pids)
+
+
+def _is_unix_used(own_pids: Iterable[int]) -> bool:
+    # Not told by a kernel without unix_diag.
+    with contextlib.suppress(OSError):
+        return unix_diag.is_any_used(_inodes(own_pids))
+    return False
 
 
 def connected(places: Collection[Place], own_pids: Iterable[int]) -> tuple[Connection, ...]:

@@ -120,6 +120,18 @@ def connections(
     return found
 
 
+def dumped(question: bytes) -> list[bytes]:
+    """Return the answers to a question for sockets of any kind. Raises OSError."""
+    flags = _NLM_F_REQUEST | _NLM_F_DUMP
+    head = _HEADER.pack(_HEADER.size + len(question), _SOCK_DIAG_BY_FAMILY, flags, 0, 0)
+    # No name of `socket` where there is no netlink.
+    family = getattr(socket, "AF_NETLINK", -1)
+    with socket.socket(family, socket.SOCK_RAW, _NETLINK_SOCK_DIAG) as netlink:
+        netlink.settimeout(_ANSWER_TIMEOUT_S)
+        netlink.send(head + question)
+        return list(answers(netlink))
+
+
 class ListenerQuestion:
     """Asks which listening socket a connection to an address would reach; for any thread.
 
