@@ -227,7 +227,7 @@ class CommandRuntime:
         program = self._found()
         if program is None:
             raise _missing()
-        check_writers(program, self._options.trusted_directories)
+        self._check_writers(program)
         version = await self._checked_version(program)
         interpreter = interpreter_of(program.path) if self.loads_from_disk else None
         return RuntimeDescription(str(program.path), program.found, self.kind, version, interpreter)
@@ -240,9 +240,12 @@ class CommandRuntime:
             arguments = (self._progress,) if self._progress else ()
             path = await self._provisioner.install(*arguments)
             program = Program(path, "just installed")
-        check_writers(program, self._options.trusted_directories)
+        self._check_writers(program)
         await self._checked_version(program)
         return program
+
+    def _check_writers(self, program: Program) -> None:
+        check_writers(program, self._options.command[1:], self._options.trusted_directories)
 
     def _found(self) -> Program | None:
         name = self._options.command[0]

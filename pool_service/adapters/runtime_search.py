@@ -14,7 +14,7 @@ import shutil
 import signal
 import sys
 import tempfile
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Generic, TypeVar
@@ -115,6 +115,23 @@ def python_of(script: Path) -> tuple[str, ...] | None:
     return (program, *options) if "python" in Path(program).name else None
 
 
+def _first_words(script: Path) -> list[str]:
+    """Return what stands behind the `#!` of a script; nothing if it is none, or cannot be read."""
+    try:
+        with script.open("rb") as file:
+            head = file.read(_HEAD_BYTES)
+    except OSError:
+        return []
+    line = head.partition(b"\n")[0]
+    return line[2:].decode(errors="replace").split() if line.startswith(b"#!") else []
+
+
+def _files_of(arguments: Sequence[str]) -> list[str]:
+    """Return the files that arguments name, as `FILE` or `--option=FILE`."""
+    named = (word.partition("=")[2] if word.startswith("-") else word for word in arguments)
+    return [name for name in named if name.startswith(os.sep) and Path(name).is_file()]
+
+
 def is_usual_script(script: Path) -> bool:
     """Whether it does no more than to call vllm-mlx's `main`, as installers write it.
 
@@ -188,10 +205,15 @@ class Answers(Generic[T]):
         return known if known and known[0] == _stamp(path) else None
 
 
-def check_writers(program: Program, trusted: tuple[Path, ...]) -> None:
-    """Raise RuntimeUnavailable if others could put another program in the place of this one."""
+def check_writers(program: Program, arguments: Sequence[str], trusted: tuple[Path, ...]) -> None:
+    """Raise RuntimeUnavailable if others could put another program in the place of this one.
+
+    What runs it counts like it, and so do the files that its arguments name: the program may be
+    an interpreter, and the file its script.
+    """
     python = interpreter_of(program.path)
-    paths = [program.path, *([Path(python)] if python else [])]
+    words = [*_first_words(program.path), *([python] if python else []), *_files_of(arguments)]
+    paths = [program.path, *(Path(word) for word in words if word.startswith(os.sep))]
     try:
         found = first_flaw(paths, trusted)
     except OSError as error:

@@ -91,6 +91,29 @@ async def test_a_program_that_others_could_change_is_not_run(
         await runtimes.prepare("m", settings)
 
 
+@pytest.mark.parametrize("how", ["script", "option", "what runs it", "a link to what runs it"])
+async def test_what_runs_a_program_and_what_it_is_told_to_run_count_like_it(
+    options: RuntimeOptions, tmp_path: Path, how: str
+) -> None:
+    shared = tmp_path / "shared"
+    shared.mkdir()
+    (shared / "file").write_text("#!/bin/sh\n")
+    (shared / "file").chmod(0o755)
+    (shared / "link").symlink_to("/bin/sh")
+    program = tmp_path / "bin" / "program"
+    named = {"what runs it": "file", "a link to what runs it": "link"}.get(how)
+    program.write_text(f"#!{shared / named} -e\n" if named else "#!/bin/sh\n")
+    program.chmod(0o755)
+    told = {"script": (str(shared / "file"),), "option": (f"--script={shared / 'file'}",)}
+    command = (str(program), *told.get(how, ()), "{runtime_model}", "{port}")
+    runtimes = Runtimes({"": replace(options, command=command)}, tmp_path)
+    settings = Settings(str(model(tmp_path / "own")))
+    await runtimes.prepare("m", settings)
+    shared.chmod(0o777)
+    with pytest.raises(RuntimeUnavailable, match="shared can be written by everybody"):
+        await runtimes.prepare("m", settings)
+
+
 @pytest.mark.parametrize(
     "option",
     ["--embedding-model", "--rerank-model", "--specprefill-draft-model", "--mllm-draft-model"],
