@@ -52,6 +52,11 @@ class Growth:
         self._moment = FIRST_MOMENT
         self._rate = 0.0
 
+    @property
+    def is_hurried(self) -> bool:
+        """Return whether a file grew so fast that a write need not be waited for."""
+        return self._rate > self._most
+
     def pace(self, paths: Iterable[Path]) -> float:
         """Seconds from now to the next look."""
         before, passed = self._sizes, max(time.monotonic() - self._looked_at, 1e-6)

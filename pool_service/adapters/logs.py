@@ -157,7 +157,8 @@ class LogStore:
         growth = Growth(self._max_bytes)
         while not ended.is_set():
             live = tuple(self._live)
-            writes.wait(live, self._trim_interval)
+            if not growth.is_hurried:
+                writes.wait(live, self._trim_interval)
             ended.wait(growth.pace(live))
             self.trim()
 

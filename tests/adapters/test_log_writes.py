@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from pool_service.adapters import log_writes
-from pool_service.adapters.log_writes import KqueueNotes, Writes
+from pool_service.adapters.log_writes import Growth, KqueueNotes, Writes
 
 ADD_ONCE, WRITE, EXTEND, VNODE = 0x11, 0x2, 0x4, -4
 LONG = 60.0
@@ -137,3 +137,18 @@ def test_a_wait_ends_with_what_a_kqueue_tells(
         began = time.monotonic()
         writes.wait([path], LONG)
         assert time.monotonic() - began < LONG / 2
+
+
+def test_what_floods_is_not_waited_for_until_it_ends(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = 100.0
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    growth, size, hurried = Growth(most=1000), 0, []
+    for written in (0, 5000, 5000, 0, 0, 0, 0, 0, 0):
+        now, size = now + 0.1, size + written
+        os.truncate(path, size)
+        growth.pace([path])
+        hurried.append(growth.is_hurried)
+    assert hurried[:3] == [False, True, True]
+    assert not hurried[-1]
