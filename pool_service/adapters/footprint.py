@@ -1,7 +1,7 @@
 """What processes take of memory: what differs between Linux and macOS.
 
-Of a server all counts that is in the group or the session of its process. On both systems
-pages of files do not count, which the system gives back when it needs them.
+Of a server all counts that is in the session of its process, or in one that was begun in it. On
+both systems pages of files do not count, which the system gives back when it needs them.
 """
 
 import contextlib
@@ -9,7 +9,7 @@ import ctypes
 import os
 import struct
 import sys
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 
 import psutil
 
@@ -28,22 +28,62 @@ _RUSAGE = struct.Struct("=16x10Q")
 _PHYS_FOOTPRINT = 7
 
 
-def footprints(
-    leaders: Collection[Identity], footprint: Footprint | None = None
-) -> dict[Identity, int]:
-    """Bytes that each of these processes takes with its group and session, while it is alive.
+class Footprints:
+    """Measures servers with all that they started, and remembers which session began in which.
 
-    Blocking: some ten microseconds for each process of the machine, and of the servers.
+    A process of a server may lead a session of its own. Its parent is asked for once, while it
+    is there: one that was seen before its parent ended still counts.
     """
-    footprint = footprint or of_process
-    by_pid = {leader.pid: leader for leader in leaders if is_alive(leader)}
-    taken: dict[Identity, int] = {}
+
+    def __init__(self, footprint: Footprint | None = None) -> None:
+        self._footprint = footprint or of_process
+        self._began_in: dict[int, int] = {}
+
+    def of(self, leaders: Collection[Identity]) -> dict[Identity, int]:
+        """Return the bytes that each of these processes takes with its own, while it is alive.
+
+        Blocking: some ten microseconds for each process of the machine, and of the servers.
+        """
+        by_pid = {leader.pid: leader for leader in leaders if is_alive(leader)}
+        sessions = _sessions()
+        began_in = {session: self._origin(session) for session in set(sessions.values())}
+        self._began_in = began_in
+        taken: dict[Identity, int] = {}
+        for pid, session in sessions.items():
+            leader = by_pid.get(pid) or self._leader_of(session, by_pid)
+            if leader is not None:
+                with contextlib.suppress(OSError):
+                    taken[leader] = taken.get(leader, 0) + self._footprint(pid)
+        return {leader: count for leader, count in taken.items() if is_alive(leader)}
+
+    def _origin(self, session: int) -> int:
+        """Return the session in which the leader of this one was started; 0: not known."""
+        known = self._began_in.get(session)
+        if known is not None:
+            return known
+        try:
+            parent = psutil.Process(session).ppid()
+            return os.getsid(parent) if parent > 1 else 0
+        except (psutil.Error, OSError):
+            return 0
+
+    def _leader_of(self, session: int, leaders: Mapping[int, Identity]) -> Identity | None:
+        seen = {0}
+        while session not in seen:
+            if session in leaders:
+                return leaders[session]
+            seen.add(session)
+            session = self._began_in.get(session, 0)
+        return None
+
+
+def _sessions() -> dict[int, int]:
+    """Return the session of each process that may be looked at."""
+    sessions: dict[int, int] = {}
     for pid in psutil.pids():
-        leader = by_pid.get(pid) or _leader_of(pid, by_pid)
-        if leader is not None:
-            with contextlib.suppress(OSError):
-                taken[leader] = taken.get(leader, 0) + footprint(pid)
-    return {leader: count for leader, count in taken.items() if is_alive(leader)}
+        with contextlib.suppress(OSError):
+            sessions[pid] = os.getsid(pid)
+    return sessions
 
 
 def of_status(status: str) -> int:
@@ -78,10 +118,3 @@ else:
     def of_process(pid: int) -> int:
         """Bytes. Raises OSError where that cannot be told."""
         return of_status(os.fsdecode(read(f"/proc/{pid}/status")))
-
-
-def _leader_of(pid: int, leaders: dict[int, Identity]) -> Identity | None:
-    try:
-        return leaders.get(os.getsid(pid))
-    except OSError:
-        return None

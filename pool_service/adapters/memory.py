@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection
 from dataclasses import replace
 from urllib.parse import urlsplit
 
-from pool_service.adapters.footprint import footprints
+from pool_service.adapters.footprint import Footprints
 from pool_service.adapters.http_get import Answer, get
 from pool_service.adapters.machine_memory import MachineMemory
 from pool_service.core.types import Identity, Phase, Server, Survey
@@ -40,6 +40,7 @@ class HostMemory:
         standbys: Callable[[], Collection[Identity]] = tuple,
     ) -> None:
         self._machine = machine
+        self._footprints = Footprints()
         self._standbys = standbys
         self._metal = metal
 
@@ -55,7 +56,7 @@ class HostMemory:
 
     def _look(self, identities: list[Identity], waiting: list[Identity]) -> Survey:
         began = time.thread_time()
-        taken = footprints([*identities, *waiting])
+        taken = self._footprints.of([*identities, *waiting])
         standbys = sum(taken.pop(identity, 0) for identity in waiting if identity not in identities)
         machine = self._machine
         total, available = machine.total(), machine.available()

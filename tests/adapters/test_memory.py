@@ -6,7 +6,7 @@ import struct
 
 import pytest
 
-from pool_service.adapters.footprint import footprints, of_process, of_rusage, of_status
+from pool_service.adapters.footprint import Footprints, of_process, of_rusage, of_status
 from pool_service.adapters.http_get import Answer
 from pool_service.adapters.identity import identity_of
 from pool_service.adapters.machine_memory import machine_memory
@@ -40,7 +40,7 @@ def test_the_footprint_of_this_process_grows_with_what_it_takes() -> None:
 
 def test_of_a_process_that_is_gone_nothing_is_told() -> None:
     gone = Identity(os.getpid(), 1, "another boot")
-    assert footprints([gone]) == {}
+    assert Footprints().of([gone]) == {}
 
 
 def test_a_process_that_cannot_be_looked_at_is_left_out() -> None:
@@ -50,7 +50,7 @@ def test_a_process_that_cannot_be_looked_at_is_left_out() -> None:
     def forbidden(_pid: int) -> int:
         raise PermissionError
 
-    assert footprints([me], forbidden) == {}
+    assert Footprints(forbidden).of([me]) == {}
 
 
 async def test_a_look_tells_the_machine_and_what_it_cost() -> None:
