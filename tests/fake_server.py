@@ -15,7 +15,8 @@ exit_after=S      exits by itself with code 0, S seconds after it is up
 bind=never        never binds; silent: binds, accepts, and never answers
 health=500        /health: status 500; also junk (no JSON), unhealthy (200, and says so),
                   unloaded (200, model_loaded false), redirect (to itself), endless (a body),
-                  interim (an endless run of them); after=S: only S seconds after it is up
+                  interim (an endless run of them), mute (none, but a line in the log twice a
+                  second); after=S: only S seconds after it is up
 closes=S          closes its listener S seconds after it is up, and lives on
 ignore=term       ignores SIGTERM from the start; term,int: SIGINT as well
 cuts=1            at SIGTERM ends at once, whatever it works on
@@ -300,18 +301,24 @@ class Server:
             pass
         if kind == "junk":
             send(connection, 200, b"\xff\x00 no JSON {", "application/json")
+        elif kind in ("mute", "interim", "endless"):
+            self.never_end(connection, kind)
         elif kind == "redirect":
             send(connection, 307, b"", "text/plain", "location: /health\r\n")
-        elif kind == "interim":
-            while True:
-                connection.sendall(b"HTTP/1.1 100 Continue\r\n\r\n" * 200)
-        elif kind == "endless":
-            send_head(connection, 200, "application/json", "")
-            while True:
-                connection.sendall(b" " * 4096)
         else:
             status = int(kind) if kind.isdigit() else 200
             send_json(connection, status, self.health_body(kind))
+
+    def never_end(self, connection: socket.socket, kind: str) -> None:
+        if kind == "endless":
+            send_head(connection, 200, "application/json", "")
+        parts = {"endless": b" " * 4096, "interim": b"HTTP/1.1 100 Continue\r\n\r\n" * 200}
+        while not self.stop_signals:
+            if kind == "mute":
+                say("INFO:     still here")
+                time.sleep(0.5)
+            else:
+                connection.sendall(parts[kind])
 
     def health_body(self, kind: str) -> Json:
         body: Json = {

@@ -116,10 +116,10 @@ class HttpProbe:
         if is_healthy(answer):
             return Pulse(answered=True, progress=())
         progress = await asyncio.to_thread(_progress, identity, log_path)
-        if answer is None:
-            return Pulse(answered=False, progress=progress)
-        use = await use_of(identity, plan, endpoint, probe_timeout)
-        return Pulse(answered=True, progress=progress, healthy=False, in_flight=use.requests != 0)
+        answered = answer is not None
+        use = await use_of(identity, plan, endpoint, probe_timeout, ask=answered)
+        in_flight = use.requests != 0
+        return Pulse(answered, progress, healthy=not answered, in_flight=in_flight)
 
 
 class _Search:

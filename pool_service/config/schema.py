@@ -140,8 +140,9 @@ class ServiceSection(Section):
     )
     pulse_limit: Count = Field(
         default=_LIMITS.pulse_limit,
-        description="After how many looks in a row without an answer and without any progress, or "
-        "with one that says that it is unhealthy while it works on nothing, a server is replaced.",
+        description="After how many looks in a row without an answer and without progress (with "
+        "no requests in flight: without work), or with one that says that it is unhealthy while it "
+        "works on nothing, a server is replaced.",
     )
     standby: FewCount = Field(
         default=1,

@@ -225,7 +225,7 @@ class Pulse:
 
     progress: such as processor seconds (the first) and bytes written; equal means nothing
     moved; empty where nobody looked. healthy: an answer says nothing to the contrary;
-    in_flight: it may have requests; listens: its endpoint is its own.
+    in_flight: it may have requests, of one that is not healthy; listens: its endpoint is its own.
     """
 
     answered: bool

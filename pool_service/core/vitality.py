@@ -1,10 +1,11 @@
 """Whether a READY server is alive, sick or wedged, judged by its pulse.
 
-A server that answers healthy is well. One that does not answer may be busy: it is alive as
-long as something of it moves (processor time, output). One that answers that it is unhealthy,
-or with an error, may be busy as well: then it works on requests. Only silence and standstill,
-or sickness without work, over several looks in a row is a verdict; a gap in our own looks, as
-after a sleep of the machine or a stall of the service, begins the count anew.
+A server that answers healthy is well. One that does not answer may be busy: with requests in
+flight it is alive as long as anything of it moves (processor time, output), without any as long as
+it works; a line in its log now and then is no work. One that answers that it is unhealthy, or with
+an error, may be busy as well: then it works on requests. Only silence and standstill, or sickness
+without work, over several looks in a row is a verdict; a gap in our own looks, as after a sleep of
+the machine or a stall of the service, begins the count anew.
 """
 
 from dataclasses import dataclass
@@ -36,11 +37,12 @@ def judged(before: Vitality | None, pulse: Pulse, now: float, longest_gap: float
         return Vitality(now, pulse.progress)
     if pulse.answered and pulse.healthy:
         return Vitality(now, pulse.progress, 0, max(before.sick - 1, 0))
+    works = _works(before, pulse, now)
     if pulse.answered:
         # It lives, but whether it is well is not told by that.
-        works = pulse.in_flight and _works(before, pulse, now)
-        return Vitality(now, pulse.progress, before.missed, before.sick + (not works))
-    moved = pulse.progress != before.progress
+        is_well = pulse.in_flight and works
+        return Vitality(now, pulse.progress, before.missed, before.sick + (not is_well))
+    moved = pulse.progress != before.progress and (pulse.in_flight or works)
     return Vitality(now, pulse.progress, 0 if moved else before.missed + 1, before.sick)
 
 

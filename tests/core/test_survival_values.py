@@ -84,6 +84,7 @@ def test_so_many_deaths_are_a_loop(deaths: int, loops: bool) -> None:
 # --- vitality -----------------------------------------------------------------------------
 
 SILENT = Pulse(answered=False, progress=(3.0, 100.0))
+BUSY = replace(SILENT, in_flight=True)
 
 
 def test_silence_and_standstill_are_counted_from_the_second_look_on() -> None:
@@ -99,13 +100,25 @@ def test_silence_and_standstill_are_counted_from_the_second_look_on() -> None:
     [
         Pulse(answered=True, progress=()),
         Pulse(answered=True, progress=SILENT.progress),
-        Pulse(answered=False, progress=(3.5, 100.0)),
-        Pulse(answered=False, progress=(3.0, 101.0)),
+        # It works, though nobody waits for that any more.
+        replace(SILENT, progress=(3.75, 100.0)),
+        replace(BUSY, progress=(3.01, 100.0)),
+        replace(BUSY, progress=(3.0, 101.0)),
     ],
 )
-def test_one_answer_or_any_movement_begins_the_count_anew(sign_of_life: Pulse) -> None:
+def test_an_answer_or_work_or_with_requests_any_movement_begins_the_count_anew(
+    sign_of_life: Pulse,
+) -> None:
     before = Vitality(0.0, SILENT.progress, 3)
     assert judged(before, sign_of_life, 15.0, 40.0).missed == 0
+
+
+@pytest.mark.parametrize("progress", [(3.0, 101.0), (3.01, 100.0), (3.7, 200.0)])
+def test_of_one_that_is_silent_and_has_no_requests_a_stir_is_no_sign_of_life(
+    progress: tuple[float, float],
+) -> None:
+    before = Vitality(0.0, SILENT.progress, 3)
+    assert judged(before, replace(SILENT, progress=progress), 15.0, 40.0).missed == 4
 
 
 @pytest.mark.parametrize(("at", "missed"), [(40.0, 4), (40.1, 0), (90_000.0, 0)])

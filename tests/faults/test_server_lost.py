@@ -162,6 +162,28 @@ def test_a_server_that_falls_sick_for_good_is_replaced(
 
 
 @pytest.mark.timeout(120)
+@pytest.mark.fault("READY, then answers nothing more, but logs a line now and then")
+def test_a_server_that_is_mute_and_idle_is_replaced_whatever_it_logs(
+    fake: Start, recovered: Recovery
+) -> None:
+    service = fake(LOOKS_OFTEN)
+    first = service.pool.ensure("m", runtime_model="x?health=mute&after=1").server
+    with recovered.measured():
+        failed = service.invariants.wait_for("m", pb.SERVER_STATE_FAILED).server
+        again = service.pool.ensure("m", runtime_model="x").server
+    assert failed.last_exit.cause == pb.EXIT_CAUSE_WEDGED
+    assert again.pid != first.pid
+
+
+@pytest.mark.timeout(120)
+@pytest.mark.fault("mute while it streams")
+def test_a_server_that_is_mute_in_the_middle_of_a_stream_is_not_cut(fake: Start) -> None:
+    service = fake(LOOKS_OFTEN)
+    first = service.pool.ensure("m", runtime_model="x?health=mute&after=1&delay=0.1").server
+    assert Stream(first, 60).is_whole()
+
+
+@pytest.mark.timeout(120)
 @pytest.mark.fault("sick while it streams")
 def test_a_server_that_is_sick_in_the_middle_of_a_stream_is_not_cut(fake: Start) -> None:
     service = fake(LOOKS_OFTEN)
