@@ -16,7 +16,7 @@ import sys
 import tempfile
 import traceback
 from collections.abc import AsyncIterator, Coroutine, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any, Final
 
@@ -99,13 +99,15 @@ async def _soak(options: argparse.Namespace, directory: Path, ledger: Ledger) ->
     ]
     await keeper.start()
     runs = [watcher.run(), audit.run(), harm.run(), *(caller.run() for caller in callers)]
-    try:
-        async with _running(runs, ledger):
-            await _storm(options.minutes * 60, audit)
-            async with gate.closed():
+    # Closed until nobody is left who would begin something.
+    async with AsyncExitStack() as closed:
+        try:
+            async with _running(runs, ledger):
+                await _storm(options.minutes * 60, audit)
+                await closed.enter_async_context(gate.closed())
                 await audit.at_rest()
-    finally:
-        await keeper.end()
+        finally:
+            await keeper.end()
     await audit.left_alone()
     await audit.close()
 

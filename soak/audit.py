@@ -70,12 +70,22 @@ class Audit:
         running = await asyncio.to_thread(processes.found, self._mark)
         self._ledger.count("looks at processes")
         for one, other in await asyncio.to_thread(processes.overlapping, running):
-            self._ledger.violation(f"two processes of one model live: {one} and {other}")
+            if not await self._is_told_aside(one.pid, other.pid):
+                self._ledger.violation(f"two processes of one model live: {one} and {other}")
         pid = self._keeper.pid
         ended = await asyncio.to_thread(processes.zombies, pid) if pid else set()
         for zombie, _ in ended & self._zombies:
             self._ledger.violation(f"the service {pid} does not bury its child {zombie}")
         self._zombies = ended
+
+    async def _is_told_aside(self, *pids: int) -> bool:
+        """Return whether Watch tells that one of them drains aside."""
+        until = time.monotonic() + REPLAY
+        while not any(map(self._watcher.is_aside, pids)):
+            if time.monotonic() > until:
+                return False
+            await asyncio.sleep(PACE)
+        return True
 
     async def _page(self) -> Page | None:
         with suppress(PoolError):

@@ -1,6 +1,7 @@
 """Follows Watch over all services, replays it, and knows how each process came to its end."""
 
 import asyncio
+import re
 import time
 from collections import deque
 from collections.abc import Iterator
@@ -22,6 +23,14 @@ from soak.models import Model
 LIVE: Final = frozenset({pb.SERVER_STATE_STARTING, pb.SERVER_STATE_READY, pb.SERVER_STATE_STOPPING})
 PACE: Final = 0.05
 REMEMBERED: Final = 2000
+_ASIDE: Final = re.compile(r"(.+) \(generation \d+\)")
+"""How one is named that drains while the next generation of its model is there already."""
+
+
+def model_of(server: pb.Server) -> str:
+    """Return the model that a server serves, also of one that drains aside."""
+    aside = _ASIDE.fullmatch(server.model)
+    return aside[1] if aside else server.model
 
 
 @dataclass(slots=True)
@@ -62,6 +71,7 @@ class Watcher:
         self._synced = False
         self._present: dict[str, pb.Server] = {}
         self._generations: dict[str, int] = {}
+        self._aside: set[int] = set()
         self._snapshots: deque[tuple[int, dict[str, pb.Server]]] = deque(maxlen=REMEMBERED)
 
     async def run(self) -> None:
@@ -87,7 +97,11 @@ class Watcher:
 
     def life(self, server: pb.Server) -> Life:
         """What is known of the process of this server's generation."""
-        return self.lives.setdefault((server.model, server.generation), Life())
+        return self.lives.setdefault((model_of(server), server.generation), Life())
+
+    def is_aside(self, pid: int) -> bool:
+        """Return whether the process was told of as one that drains aside."""
+        return pid in self._aside
 
     def living(self) -> Iterator[pb.Server]:
         """The servers that have a process."""
@@ -159,7 +173,7 @@ class Watcher:
 
     def _note_adopted(self, server: pb.Server) -> None:
         """The process of an earlier service, at work under this one."""
-        life = self.lives.get((server.model, server.generation))
+        life = self.lives.get((model_of(server), server.generation))
         if life is not None and life.pid and server.pid == life.pid:
             self._ledger.count("servers adopted")
 
@@ -171,9 +185,12 @@ class Watcher:
         if server.generation < self._generations.get(server.model, 0):
             self._ledger.violation(f"the generation of {where} went back")
         self._generations[server.model] = server.generation
-        if server.model not in self._models:
+        if model_of(server) not in self._models:
             self._ledger.violation(f"a process that no record told of: {server.model}")
             return
+        if model_of(server) != server.model and server.pid not in self._aside:
+            self._ledger.count("servers aside")
+            self._aside.add(server.pid)
         life = self.life(server)
         if server.pid and server.state in LIVE:
             self._note_process(life, server, where)
@@ -195,14 +212,15 @@ class Watcher:
     def _note_exit(self, server: pb.Server) -> None:
         """Every end has somebody who wanted it, or a reason that is known here."""
         end = server.last_exit
-        life = self.lives.setdefault((server.model, end.generation), Life())
+        model = model_of(server)
+        life = self.lives.setdefault((model, end.generation), Life())
         if life.cause != pb.EXIT_CAUSE_UNSPECIFIED:
             return
         life.cause = end.cause
         cause = pb.ExitCause.Name(end.cause).removeprefix("EXIT_CAUSE_")
         self._ledger.count(f"ends: {cause}")
-        if not self._is_explained(life, server.model):
-            what = f"{server.model} #{end.generation} ended as {cause} ({end.message})"
+        if not self._is_explained(life, model):
+            what = f"{model} #{end.generation} ended as {cause} ({end.message})"
             self._ledger.violation(f"{what} without a reason")
 
     def _is_explained(self, life: Life, model: str) -> bool:

@@ -82,6 +82,18 @@ def test_a_process_that_no_record_told_of_is_one(watcher: Watcher, ledger: Ledge
     assert "no record" in ledger.violations[0]
 
 
+def test_one_that_drains_aside_is_known_by_its_process(watcher: Watcher, ledger: Ledger) -> None:
+    aside = pb.Server(model="m (generation 1)", generation=1, pid=7, state=pb.SERVER_STATE_STOPPING)
+    assert not watcher.is_aside(7)
+    told(watcher, ready(), aside, ready(generation=2, pid=8))
+    assert watcher.is_aside(7)
+    assert not watcher.is_aside(8)
+    assert ledger.violations == []
+    aside.pid = 9
+    told(watcher, aside, first=14)
+    assert "has pid 9, and had 7" in ledger.violations[0]
+
+
 @pytest.mark.parametrize(
     "cause",
     [
