@@ -17,7 +17,7 @@ from pool_service.core.types import FOREVER, EndpointState, Phase, Server
 from pool_service.followers import Followers
 from pool_service.ports import Probe
 
-AT_ONCE = 64
+AT_ONCE = 24
 """Servers of which one round asks, in turn: one takes some microseconds."""
 
 END_TIMEOUT_S = 1.0

@@ -122,16 +122,36 @@ class OwnFiles:
 
     def __init__(self, roots: "Iterable[str]", excluded: "Iterable[str]") -> None:
         spelled = {_below(root) for root in roots}
+        self._spelled = tuple(spelled)
         self._real = tuple({_below(os.path.realpath(root)) for root in spelled})
-        real = {_below(os.path.realpath(path)) for path in excluded}
+        foreign = {_below(path) for path in excluded}
+        real = {_below(os.path.realpath(path)) for path in foreign}
         self._excluded = tuple(path for path in real if path.startswith(self._real))
-        # Nearly always there is no need to look at where links lead.
-        self._at_once = () if self._excluded else tuple(spelled)
+        self._foreign = tuple(real | foreign)
+        self._settled: set[str] = set()
 
     def has(self, path: str) -> bool:
-        if path.startswith(self._at_once) and ".." not in path:
+        # Where links lead is looked at as seldom as can be: this is asked thousands of times.
+        if path.startswith(self._spelled) and ".." not in path:
+            if not self._excluded:
+                return True
+            directory = os.path.dirname(path)  # noqa: PTH120
+            if self._is_settled(directory) and not os.path.islink(path):  # noqa: PTH114
+                return True
+        return self._is_own(_below(os.path.realpath(path)))
+
+    def _is_settled(self, directory: str) -> bool:
+        """Whether a directory is own for good: nobody who could move it needs the model."""
+        if directory in self._settled:
             return True
-        real = _below(os.path.realpath(path))
+        if _below(directory).startswith(self._foreign):
+            return False
+        if not self._is_own(_below(os.path.realpath(directory))):
+            return False
+        self._settled.add(directory)
+        return True
+
+    def _is_own(self, real: str) -> bool:
         return real.startswith(self._real) and not real.startswith(self._excluded)
 
 
