@@ -4,9 +4,13 @@ Whoever can write to a directory can put another file in the place of one that w
 all of a path counts: each directory from the root down, and where links lead. In a directory
 with the sticky bit, such as /tmp, others can make files, but not replace those that are there.
 
+A user that is not in the user database is one that a container runs with (Kubernetes' runAsUser):
+nobody else is there, and its volumes can be written by everybody. For it no directory counts.
+
 Not looked at: access lists of macOS and of NFS.
 """
 
+import functools
 import grp
 import os
 import pwd
@@ -51,16 +55,27 @@ class Writable:
         return f"{self.path} {self.why}; {self.remedy}"
 
 
+@functools.cache
+def is_unlisted(user: int) -> bool:
+    """Return whether a user is not in the user database."""
+    try:
+        pwd.getpwuid(user)
+    except KeyError:
+        return True
+    return False
+
+
 @dataclass(slots=True)
 class Writers:
     """One look at some paths.
 
     trusted: directories below which nothing is looked at, as the operator says; user: whose
-    processes are to use what the paths lead to.
+    processes are to use what the paths lead to; is_alone: it has no other users beside it.
     """
 
     trusted: tuple[Path, ...] = ()
     user: int = field(default_factory=os.geteuid)
+    is_alone: bool = field(default_factory=lambda: is_unlisted(os.geteuid()))
     _sound: set[str] = field(default_factory=set)
 
     def flaw(self, path: Path) -> Writable | None:
@@ -159,8 +174,9 @@ class Writers:
     ) -> Writable | None:
         if not self._is_ours(status.st_uid):
             return _of_owner(path, status)
-        is_sticky = stat.S_ISDIR(status.st_mode) and status.st_mode & stat.S_ISVTX
-        if is_sticky and sticky_is_enough:
+        is_directory = stat.S_ISDIR(status.st_mode)
+        is_sticky = is_directory and status.st_mode & stat.S_ISVTX
+        if (is_sticky and sticky_is_enough) or (is_directory and self.is_alone):
             return None
         if status.st_mode & stat.S_IWOTH:
             return Writable(path, "can be written by everybody", f"chmod o-w '{path}'")

@@ -56,6 +56,22 @@ def test_what_belongs_to_another_user_is_not(model: Path, name: str) -> None:
     assert flaw(model).startswith(f"{theirs} belongs to another user (uid {OTHER}); chown 0 ")
 
 
+def test_for_a_user_of_a_container_who_is_in_no_database_open_directories_are_sound(
+    model: Path,
+) -> None:
+    for place in (model.parent.parent, model.parent, model):
+        place.chmod(0o777)
+    assert Writers(is_alone=True).flaw_below(model) is None
+    (model / "config.json").chmod(0o666)
+    found = str(Writers(is_alone=True).flaw_below(model))
+    assert found.startswith(f"{model / 'config.json'} can be written")
+
+
+def test_who_is_in_the_user_database_is_not_alone() -> None:
+    assert writers.is_unlisted(2**31 - 7)
+    assert not writers.is_unlisted(0)
+
+
 @needs_root
 def test_what_belongs_to_root_is_sound_for_everybody(model: Path) -> None:
     assert flaw(model, user=OTHER) == ""
