@@ -48,6 +48,7 @@ class Audit:
         self._ledger = ledger
         self._pool = AsyncPoolClient.connect(keeper.address, retry=RetryPolicy(attempts=1))
         self._zombies: set[tuple[int, float]] = set()
+        self._nonces: dict[int, str] = {}
         self._first: tuple[int, int] | None = None
 
     async def run(self) -> None:
@@ -68,9 +69,10 @@ class Audit:
     async def _look_at_processes(self) -> None:
         """At most one live process for each model; zombies are buried by the next look."""
         running = await asyncio.to_thread(processes.found, self._mark)
+        self._nonces.update((one.pid, one.nonce) for one in running)
         self._ledger.count("looks at processes")
         for one, other in await asyncio.to_thread(processes.overlapping, running):
-            if not await self._is_told_aside(one.pid, other.pid):
+            if not await self._is_told_aside(one, other):
                 self._ledger.violation(f"two processes of one model live: {one} and {other}")
         pid = self._keeper.pid
         ended = await asyncio.to_thread(processes.zombies, pid) if pid else set()
@@ -78,10 +80,11 @@ class Audit:
             self._ledger.violation(f"the service {pid} does not bury its child {zombie}")
         self._zombies = ended
 
-    async def _is_told_aside(self, *pids: int) -> bool:
-        """Return whether Watch tells that one of them drains aside."""
+    async def _is_told_aside(self, *pair: processes.Found) -> bool:
+        """Return whether Watch tells that one of them, or whose descendant it is, drains aside."""
         until = time.monotonic() + REPLAY
-        while not any(map(self._watcher.is_aside, pids)):
+        nonces = {one.nonce for one in pair}
+        while not any(self._nonces.get(pid) in nonces for pid in self._watcher.aside):
             if time.monotonic() > until:
                 return False
             await asyncio.sleep(PACE)

@@ -99,9 +99,10 @@ class Watcher:
         """What is known of the process of this server's generation."""
         return self.lives.setdefault((model_of(server), server.generation), Life())
 
-    def is_aside(self, pid: int) -> bool:
-        """Return whether the process was told of as one that drains aside."""
-        return pid in self._aside
+    @property
+    def aside(self) -> frozenset[int]:
+        """The processes that were told of as draining aside, by their pids."""
+        return frozenset(self._aside)
 
     def living(self) -> Iterator[pb.Server]:
         """The servers that have a process."""

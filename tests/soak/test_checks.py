@@ -84,10 +84,9 @@ def test_a_process_that_no_record_told_of_is_one(watcher: Watcher, ledger: Ledge
 
 def test_one_that_drains_aside_is_known_by_its_process(watcher: Watcher, ledger: Ledger) -> None:
     aside = pb.Server(model="m (generation 1)", generation=1, pid=7, state=pb.SERVER_STATE_STOPPING)
-    assert not watcher.is_aside(7)
+    assert not watcher.aside
     told(watcher, ready(), aside, ready(generation=2, pid=8))
-    assert watcher.is_aside(7)
-    assert not watcher.is_aside(8)
+    assert watcher.aside == {7}
     assert ledger.violations == []
     aside.pid = 9
     told(watcher, aside, first=14)
