@@ -29,7 +29,7 @@ from pool_service.core.types import EndpointState, Identity
 MOST_REMEMBERED = 4096
 """Proofs; what is not remembered is proven anew when it is needed."""
 
-QUICK_S = 0.005
+QUICK_S = 0.001
 """For so long the answer to the short questions holds: they take some 40 microseconds where the
 caches are cold, and of a crowd of callers each would ask."""
 
