@@ -17,6 +17,7 @@ import argparse
 import asyncio
 import contextlib
 import json
+import logging
 import platform
 import resource
 import secrets
@@ -57,6 +58,7 @@ SOON_S = 0.01
 TRIES = 20
 READY_TIMEOUT_S = 300.0
 SHOWN_TIMEOUT_S = 5.0
+STOP_GRACE_S = 5.0
 NOTED = ("POOL_SERVICE_FACT", secrets.token_hex(8))
 """A variable of each child's environment."""
 
@@ -259,6 +261,8 @@ def launch(directory: str) -> int:
 @asynccontextmanager
 async def calls_in_flight(address: str) -> AsyncIterator[None]:
     """A server of gRPC with streams that are open and calls that come and go."""
+    # Of a call that is cancelled as the server stops it tells on stderr, now and then.
+    logging.getLogger("grpc._cython.cygrpc").setLevel(logging.CRITICAL)
     server = grpc.aio.server()
     health_pb2_grpc.add_HealthServicer_to_server(health.aio.HealthServicer(), server)
     server.add_insecure_port(address)
@@ -281,7 +285,7 @@ async def calls_in_flight(address: str) -> AsyncIterator[None]:
             calling.cancel()
             for stream in streams:
                 stream.cancel()
-    await server.stop(None)
+    await server.stop(STOP_GRACE_S)
 
 
 # --- memory ------------------------------------------------------------------------------------
