@@ -1,8 +1,8 @@
 """Proves that servers still have their endpoints: as one is handed out, and every second.
 
 A server may lose its listener between two looks, and its port to any other program. Who asks
-for it is given the endpoint only if the system says at that moment that it is the server's own;
-who holds or watches it learns of a loss without asking.
+for it is given the endpoint only if the system says then, or said a millisecond before, that it is
+the server's own; who holds or watches it learns of a loss without asking.
 """
 
 import asyncio

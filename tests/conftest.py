@@ -52,7 +52,7 @@ def socket_dir() -> Iterator[Path]:
 
 @pytest.fixture(scope="session")
 def libproc(tmp_path_factory: pytest.TempPathFactory) -> ctypes.CDLL:
-    """What stands for macOS's libproc on Linux."""
+    """Build and load what stands for macOS's libproc on Linux."""
     return fake_libproc.built(tmp_path_factory.mktemp("libproc"))
 
 

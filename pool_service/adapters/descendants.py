@@ -58,14 +58,14 @@ class Family:
 
 
 def members_of(leader: Identity) -> frozenset[Identity]:
-    """Its group and session without itself, if it runs, or ended and is not reaped; else none."""
+    """Return its session without itself, if it runs, or ended and is not reaped; else none."""
     members = group_members(leader.pid)
     # Still it, or its zombie, after the look: the number cannot have been another group's.
     return members if identity_of(leader.pid) == leader else frozenset()
 
 
 def group_members(leader_pid: int) -> frozenset[Identity]:
-    """Who is in the group or the session of this number, whosever it is, without its leader."""
+    """Return who is in the session of this number, whosever it is, without its leader."""
     return _alive(filter(None, map(identity_of, member_pids(leader_pid))))
 
 

@@ -37,7 +37,8 @@ _GIVEN_BACK = re.compile(
     r"|slab_reclaimable) (\d+)$",
     re.MULTILINE,
 )
-"""Those counts of a control group's memory.stat that say what it gives back."""
+"""Matches the counts of a control group's memory.stat from which `_cache` adds up what it gives
+back."""
 
 _FULL = re.compile(r"^full .*?avg10=(\d+(?:\.\d+)?)", re.MULTILINE)
 

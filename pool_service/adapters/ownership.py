@@ -3,8 +3,9 @@
 A process may close its listener and live on, as one does that drains, and any other program may
 then take the port. So that a socket is a server's own is proven at each look, by all that the
 system says of it; and when an endpoint is handed out, by two short questions: does the very
-descriptor still lead to that socket, and would a connection still reach it? macOS answers the
-first alone. Where the system answers only slower questions, a proof holds for a second.
+descriptor still lead to that socket, and would a connection still reach it? The answer holds for a
+millisecond, so that a crowd asks once. macOS answers the first question alone. Where the system
+answers only slower questions, a proof holds for a second.
 """
 
 import math

@@ -26,7 +26,7 @@ _TERMINAL_FIELD = 4
 
 @dataclass(frozen=True, slots=True)
 class _File:
-    """What is looked for: its real path, and its device and inode."""
+    """Names a log or directory: by its real path, and by its device and inode."""
 
     path: str
     number: tuple[int, int]

@@ -29,7 +29,7 @@ _NUMBER = struct.Struct("=I")
 
 @dataclass(frozen=True, slots=True)
 class UnixSocket:
-    """One that listens, or an end of a connection.
+    """Tells of one unix socket: one that listens, or an end of a connection.
 
     name: as it was bound, and of what it accepted; peer: the inode of the other end, 0 if that is
     gone; waiting: how many wait to be accepted, of one that listens.

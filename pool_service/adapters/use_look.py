@@ -142,7 +142,7 @@ def _is_connected(identity: Identity, nonce: str, endpoint: str) -> bool | None:
         return False
     places = places_of(family, endpoint)
     is_busy = anybody_connected(places, family)
-    # What left its group and session is looked for only where somebody is connected.
+    # What left its session is looked for only where somebody is connected.
     kin = set(_kin(nonce)).difference(family) if is_busy else set[int]()
     return anybody_connected(places, [*family, *kin]) if kin else is_busy
 

@@ -10,7 +10,6 @@ nobody else is there, and its volumes can be written by everybody. For it no dir
 Not looked at: access lists of macOS and of NFS.
 """
 
-import functools
 import grp
 import os
 import pwd
@@ -55,9 +54,8 @@ class Writable:
         return f"{self.path} {self.why}; {self.remedy}"
 
 
-@functools.cache
 def is_unlisted(user: int) -> bool:
-    """Return whether a user is not in the user database."""
+    """Return whether a user is not in the user database, as that is now."""
     try:
         pwd.getpwuid(user)
     except KeyError:

@@ -132,7 +132,7 @@ def test_links_that_lead_nowhere_or_in_a_circle_end(model: Path) -> None:
 def test_what_is_in_a_directory_that_a_link_leads_to_counts(
     tmp_path: Path, model: Path, depth: int
 ) -> None:
-    """What loads `adapters/config.json` does not mind that `adapters` is a link."""
+    """A loader of `adapters/config.json` does not mind that `adapters` is a link."""
     inner = tmp_path / "elsewhere" / "in"
     inner.mkdir(parents=True)
     (tmp_path / "elsewhere").chmod(0o755)

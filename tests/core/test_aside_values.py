@@ -157,7 +157,7 @@ def test_an_eviction_is_answered_whatever_breaks_as_its_server_is_gone() -> None
 
 
 def test_nobody_is_given_another_runtime_model_than_the_one_named() -> None:
-    """Who waits for a model that is proven anew, and a reload that makes something else of it."""
+    """Not even one who waits while its server is proven anew and a reload changes the model."""
     limits = Limits()
     catalogue = Catalogue(DEFAULTS, {"a": Settings(runtime_model="one")})
     ledger = Ledger(lambda: Machine(catalogue, limits), limits)

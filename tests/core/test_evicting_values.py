@@ -1,4 +1,4 @@
-"""What becomes of an eviction without force as looks tell of use: single moments, by values."""
+"""Claims about an eviction without force, by what each look tells of use; by values."""
 
 import pytest
 

@@ -1,6 +1,8 @@
 """What Metal recommends becomes the budget of a running pool, where none is configured."""
 
 import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -8,8 +10,9 @@ import pytest
 
 from pool_service.adapters.machine_memory import MacMemory
 from pool_service.config import ConfigSource
+from pool_service.pool import Pool
 from pool_service.reloader import Reloader
-from tests.pool.running import Running, running
+from tests.pool.running import running
 
 pytestmark = pytest.mark.looptime
 
@@ -23,16 +26,14 @@ class Unchanged:
 
 
 class Following:
-    """A reloader that is told what Metal recommends."""
+    """A reloader that is told what Metal recommends, and the pool and the file that it goes by."""
 
-    def __init__(self, run: Running, file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        machine = MacMemory(dict[str, int]().get)
-        monkeypatch.setattr(machine, "total", lambda: 128 * GIB)
+    def __init__(self, pool: Pool, file: Path, machine: MacMemory) -> None:
         source = ConfigSource(file, {}, {})
         runtimes: Any = Unchanged()
+        self.pool, self.file = pool, file
         self.working_sets = asyncio.Queue[int]()
-        self.reloader = Reloader(source, source.load(), machine, runtimes, run.pool)
-        self._run = run
+        self.reloader = Reloader(source, source.load(), machine, runtimes, pool)
 
     async def told(self, working_set: int) -> float:
         """Return the budget when it was taken over."""
@@ -44,16 +45,30 @@ class Following:
 
     @property
     def budget(self) -> float:
-        return self._run.pool.totals().memory_budget
+        return self.pool.totals().memory_budget
 
 
-async def test_a_pool_goes_by_what_metal_recommends_as_soon_as_that_is_told(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    file = tmp_path / "pool.toml"
-    file.write_text("# nothing")
-    async with running() as run:
-        following = Following(run, file, monkeypatch)
+Begin = Callable[..., AbstractAsyncContextManager[Following]]
+
+
+@pytest.fixture
+def begin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Begin:
+    """Run a pool of a Mac with 128 GiB, by default with nothing configured."""
+    machine = MacMemory(dict[str, int]().get)
+    monkeypatch.setattr(machine, "total", lambda: 128 * GIB)
+
+    @asynccontextmanager
+    async def begun(configuration: str = "# nothing") -> AsyncIterator[Following]:
+        file = tmp_path / "pool.toml"
+        file.write_text(configuration)
+        async with running() as run:
+            yield Following(run.pool, file, machine)
+
+    return begun
+
+
+async def test_a_pool_goes_by_what_metal_recommends_as_soon_as_that_is_told(begin: Begin) -> None:
+    async with begin() as following:
         await following.reloader.reload()
         assert following.budget == 96 * GIB
         assert await following.told(107 * GIB) == 107 * GIB
@@ -61,38 +76,25 @@ async def test_a_pool_goes_by_what_metal_recommends_as_soon_as_that_is_told(
         assert following.budget == 107 * GIB, "also after another reload"
 
 
-async def test_a_budget_that_is_configured_stays(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    file = tmp_path / "pool.toml"
-    file.write_text("[memory]\nbudget = '50GiB'")
-    async with running() as run:
-        following = Following(run, file, monkeypatch)
+async def test_a_budget_that_is_configured_stays(begin: Begin) -> None:
+    async with begin("[memory]\nbudget = '50GiB'") as following:
         await following.reloader.reload()
         assert await following.told(107 * GIB) == 50 * GIB
 
 
 async def test_what_is_told_is_applied_to_what_was_last_read_and_not_to_what_a_file_says_now(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    begin: Begin,
 ) -> None:
-    file = tmp_path / "pool.toml"
-    file.write_text("# nothing")
-    async with running() as run:
-        following = Following(run, file, monkeypatch)
-        file.write_text("[service]\nmax_starts = 7")
+    async with begin() as following:
+        following.file.write_text("[service]\nmax_starts = 7")
         await following.reloader.reload()
-        file.write_text("[memory]\nbudget = '50GiB'")
+        following.file.write_text("[memory]\nbudget = '50GiB'")
         assert await following.told(107 * GIB) == 107 * GIB
 
 
-async def test_a_pool_that_stops_takes_over_nothing_and_does_not_fail(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    file = tmp_path / "pool.toml"
-    file.write_text("# nothing")
-    async with running() as run:
-        following = Following(run, file, monkeypatch)
-        await run.pool.shutdown()
+async def test_a_pool_that_stops_takes_over_nothing_and_does_not_fail(begin: Begin) -> None:
+    async with begin() as following:
+        await following.pool.shutdown()
         following.working_sets.put_nowait(107 * GIB)
         task = asyncio.create_task(following.reloader.follow(following.working_sets))
         await asyncio.sleep(1)

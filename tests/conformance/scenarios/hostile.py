@@ -1,4 +1,4 @@
-"""What a service says that is broken, or that is none: an error, or passed over."""
+"""Scenarios of a service that is broken, or is none: each answer is an error, or passed over."""
 
 from google.protobuf.timestamp_pb2 import Timestamp
 from google.rpc.error_details_pb2 import ErrorInfo
