@@ -68,13 +68,16 @@ class Writers:
     """One look at some paths.
 
     trusted: directories below which nothing is looked at, as the operator says; user: whose
-    processes are to use what the paths lead to; is_alone: it has no other users beside it.
+    processes are to use what the paths lead to.
     """
 
     trusted: tuple[Path, ...] = ()
     user: int = field(default_factory=os.geteuid)
-    is_alone: bool = field(default_factory=lambda: is_unlisted(os.geteuid()))
     _sound: set[str] = field(default_factory=set)
+    _is_alone: bool = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._is_alone = is_unlisted(self.user)
 
     def flaw(self, path: Path) -> Writable | None:
         """Return what others could write to change what `path` is, or None.
@@ -174,7 +177,7 @@ class Writers:
             return _of_owner(path, status)
         is_directory = stat.S_ISDIR(status.st_mode)
         is_sticky = is_directory and status.st_mode & stat.S_ISVTX
-        if (is_sticky and sticky_is_enough) or (is_directory and self.is_alone):
+        if (is_sticky and sticky_is_enough) or (is_directory and self._is_alone):
             return None
         if status.st_mode & stat.S_IWOTH:
             return Writable(path, "can be written by everybody", f"chmod o-w '{path}'")

@@ -18,6 +18,7 @@ from pool_service.adapters.writers import Writers, first_flaw
 is_root = os.geteuid() == 0
 needs_root = pytest.mark.skipif(not is_root, reason="only root gives files away")
 OTHER = 65533
+UNLISTED = 2**31 - 7
 
 
 @pytest.fixture
@@ -61,14 +62,14 @@ def test_for_a_user_of_a_container_who_is_in_no_database_open_directories_are_so
 ) -> None:
     for place in (model.parent.parent, model.parent, model):
         place.chmod(0o777)
-    assert Writers(is_alone=True).flaw_below(model) is None
+    assert Writers(user=UNLISTED).flaw_below(model) is None
     (model / "config.json").chmod(0o666)
-    found = str(Writers(is_alone=True).flaw_below(model))
+    found = str(Writers(user=UNLISTED).flaw_below(model))
     assert found.startswith(f"{model / 'config.json'} can be written")
 
 
 def test_who_is_in_the_user_database_is_not_alone() -> None:
-    assert writers.is_unlisted(2**31 - 7)
+    assert writers.is_unlisted(UNLISTED)
     assert not writers.is_unlisted(0)
 
 
@@ -245,11 +246,12 @@ def test_a_disk_that_keeps_no_owners_is_ours_unless_we_are_root(
     ]
     monkeypatch.setattr(psutil, "disk_partitions", lambda all: mounts)  # noqa: A006
     monkeypatch.setattr(Writers, "_is_ours", lambda *_: True)
+    listed = next(user.pw_uid for user in pwd.getpwall() if user.pw_uid)
     model.chmod(0o777)
-    assert flaw(model, user=501) == ""
+    assert flaw(model, user=listed) == ""
     assert flaw(model, user=0) != ""
     model.parent.parent.chmod(0o777)
-    assert flaw(model, user=501) != ""
+    assert flaw(model, user=listed) != ""
 
 
 def test_where_only_some_users_are_known_the_others_are_the_systems(
