@@ -92,6 +92,12 @@ class Server:
     def health(self) -> Json:
         return self.answer("GET", "/health")[1]
 
+    def idle(self) -> Json:
+        """Return its health once it counts no request: that is a moment after the last byte."""
+        while (health := self.health())["active_requests"]:
+            pass
+        return health
+
     def close(self) -> None:
         self.process.kill()
         self.process.wait()
@@ -240,7 +246,7 @@ def test_a_request_in_flight_is_counted_and_looking_is_no_use(program: Program) 
     next(stream)
     assert server.health()["active_requests"] == 1
     assert list(stream)[-1] == "[DONE]"
-    after = server.health()
+    after = server.idle()
     assert server.health()["last_used_at"] == after["last_used_at"]
 
 

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import pytest
@@ -82,19 +83,26 @@ class Answers:
         self.body = {"model": server.served_model_name, **body}
         self._threads = ThreadPoolExecutor(1)
 
-    def ask(self, **more: object) -> bytes:
+    def ask(self, begun: Event | None = None, **more: object) -> bytes:
         host = self.server.endpoint.removeprefix("http://")
         with closing(http.client.HTTPConnection(host, timeout=200)) as connection:
             headers = {"Content-Type": "application/json", "Connection": "close"}
             connection.request("POST", self.path, json.dumps({**self.body, **more}), headers)
             response = connection.getresponse()
-            answer = response.read()
+            first = response.read1()
+            if begun:
+                begun.set()
+            answer = first + response.read()
             assert response.status == 200, answer
             return answer
 
     def begin(self) -> Future[bytes]:
-        """A stream that takes some seconds."""
-        return self._threads.submit(self.ask, stream=True)
+        """Return the answer, under way and of some seconds, of which the first bytes are there."""
+        begun = Event()
+        answer = self._threads.submit(self.ask, begun, stream=True)
+        answer.add_done_callback(lambda _: begun.set())
+        begun.wait()
+        return answer
 
 
 def is_in_use(pool: PoolClient, model: str) -> bool:
@@ -114,7 +122,6 @@ def test_a_stream_on_any_path_is_ended_neither_by_an_eviction_nor_as_unused(
     alone = Answers(server, path, SPEAKS[path])
     whole = alone.ask(stream=True)
     stream = alone.begin()
-    time.sleep(0.3)
     assert is_in_use(pool, "llama")
     assert not pool.evict_idle()
     begun = time.monotonic()
@@ -152,7 +159,6 @@ def test_mlx_lm_is_ready_when_it_has_its_model_and_its_stream_is_not_cut(pool: P
     server = pool.ensure("lm", keep_alive=600).server
     answers = Answers(server, "/v1/chat/completions", SPEAKS["/v1/chat/completions"])
     stream = answers.begin()
-    time.sleep(0.3)
     assert is_in_use(pool, "lm")
     (evicted,) = pool.evict("lm", force=True)
     assert not evicted.killed
@@ -168,7 +174,6 @@ def test_mlx_vlm_tells_how_busy_it_is_and_drains(pool: PoolClient) -> None:
     server = pool.ensure("vlm", keep_alive=600).server
     answers = Answers(server, "/v1/chat/completions", SPEAKS["/v1/chat/completions"])
     stream = answers.begin()
-    time.sleep(1)
     with pytest.raises(ServerInUse) as refused:
         pool.evict("vlm")
     assert refused.value.metadata["requests"] == "1"
