@@ -13,9 +13,9 @@ help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-17s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: ## Make .venv with the pinned packages, the runtime and both packages of this repository
-	@python=$$(PYTHON='$(PYTHON)' sh tools/find_python.sh) && "$$python" tools/setup.py
+	@python=$$(PYTHON='$(PYTHON)' sh tools/find_python.sh) && exec "$$python" tools/setup.py
 
-demo: setup ## Start the service, make a small real model ready, ask it, evict it, stop
+demo: setup ## See it work: a small real model, a standby, a hold, a kill -9, in a minute
 	@$(BIN)/python -m demo.run
 
 serve: setup ## Run the service in the foreground (ARGS='--config FILE' and the like)

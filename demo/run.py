@@ -1,80 +1,209 @@
-"""The demo: one model from nothing to an answer, by the commands that a person would type."""
+"""The demo: what is special about the service, in a minute of watching.
 
-import json
+Each step runs the commands that a person would type, against a real service with a real model.
+"""
+
+import os
+import shlex
+import signal
 import subprocess
 import sys
 import time
-import urllib.request
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import Final
 
-from demo.service import RunningService, command, running
-from demo.smollm2 import prepare_smollm2
+from rich.markup import escape
 
-CACHE = Path(".cache")
-MODEL = "smollm2-135m"
-QUESTION = "What is the capital of France?"
-ANSWER_TIMEOUT = 120.0
+from demo.chat import ask, stream
+from demo.service import RunningService, ServiceFailedError, command, running
+from demo.smollm2 import PrepareError, prepare_smollm2
+from demo.stage import Stage
+from pool_service_client import ADDRESS_VARIABLE, PoolClient, Server
+
+CACHE: Final = Path(".cache")
+STATE: Final = CACHE.absolute() / "demo"
+STEPS: Final = 6
+MODEL: Final = "smollm2"
+OTHER: Final = "smollm2-too"
+QUESTION: Final = "What is the capital of France?"
+LONG_QUESTION: Final = "Tell me three facts about lighthouses."
+LONG_ANSWER_TOKENS: Final = 200
+TOKENS_BEFORE_THE_KILL: Final = 30
+STANDBY_TIMEOUT_S: Final = 60.0
+POLL_S: Final = 0.05
+
+
+class DemoError(Exception):
+    """Something that the demo shows did not happen; the message says what to do."""
 
 
 def main() -> int:
-    """Run the demo; returns the exit code."""
-    directory = prepare_smollm2(CACHE / "models", _say)
-    _say("\nStarting the service.")
-    with running(CACHE.absolute() / "demo") as service:
-        _say(f"It listens on {service.address}.")
-        began = time.monotonic()
-        server = _ensure(service, directory)
-        _say(f"Ready at {server['endpoint']} after {time.monotonic() - began:.1f} s.\n")
-        answer = ask(server["endpoint"], server["served_model_name"], QUESTION)
-        _say(f"You:   {QUESTION}\nModel: {answer}\n")
-        _type(service, "list")
-        _type(service, "evict", MODEL)
-        _say("\nStopping the service.")
-    return 0 if "Paris" in answer else 1
+    """Run the demo; return the exit code.
+
+    Under make an interrupt ends with 0: make was interrupted too, and ends as such, and would
+    add a line of its own for any other code.
+    """
+    stage = Stage(STEPS)
+    try:
+        _play(stage)
+    except KeyboardInterrupt:
+        stage.say("\n[yellow]Interrupted.[/] Nothing is left running; `make demo` begins anew.")
+        return 0 if "MAKELEVEL" in os.environ else 128 + signal.SIGINT
+    except (DemoError, PrepareError, ServiceFailedError, OSError) as error:
+        stage.say(f"[red]The demo ends here:[/] {escape(str(error))}")
+        return 1
+    return 0
 
 
-def _ensure(service: RunningService, directory: Path) -> dict[str, str]:
-    """Make the model ready; its state is shown while it loads."""
-    arguments = ["ensure", MODEL, "--runtime-model", str(directory.absolute()), "--json"]
-    printed = _type(service, *arguments, keep=True)
-    server: dict[str, str] = json.loads(printed)["server"]
-    return server
+def _play(stage: Stage) -> None:
+    stage.step("A small real model: SmolLM2-135M-Instruct")
+    directory = _prepare(stage)
+    with ExitStack() as cleanup:
+        stage.step("The service starts, and a process waits that has imported all it needs")
+        service = cleanup.enter_context(_serving(stage))
+        _wait_for_standby(stage, service)
+
+        stage.step("Ensure: a model by name, ready from that process")
+        server = _ensure(stage, service, MODEL, directory)
+        _show_question(stage, QUESTION)
+        answer = ask(server.endpoint, server.served_model_name, QUESTION)
+        stage.say(f"[bold]Model:[/] {escape(answer)}")
+
+        stage.step("A second model beside it, and a hold: what is held is not evicted")
+        _ensure(stage, service, OTHER, directory)
+        _type(stage, service, "list")
+        _hold(stage, service)
+
+        stage.step("kill -9 the service in the middle of an answer: the answer goes on")
+        before = _servers(service)
+        _answer_over_a_kill(stage, service, server)
+
+        stage.step("The next service finds every server again")
+        service = cleanup.enter_context(_serving(stage))
+        _type(stage, service, "list")
+        _check_adopted(stage, before, _servers(service))
+        _type(stage, service, "evict", "--all")
+        with stage.going_on("stopping the service"):
+            cleanup.close()
+    _say_what_to_type_next(stage, directory)
 
 
-def _type(service: RunningService, *arguments: str, keep: bool = False) -> str:
-    """Run one `pool-service` command; `keep`: return what it prints instead of showing it."""
-    _say(f"$ pool-service {' '.join(arguments)}")
-    done = subprocess.run(
-        command("--address", service.address, *arguments),
-        check=False,
-        stdout=subprocess.PIPE if keep else None,
-        text=True,
-    )
-    if done.returncode:
-        raise SystemExit(f"This failed. The service's log is {service.log}.")
-    return done.stdout or ""
+def _prepare(stage: Stage) -> Path:
+    """Return the directory of the model, downloaded and converted where it is not there yet."""
+    with stage.one_after_the_other() as going_on:
+        directory = prepare_smollm2(CACHE / "models", going_on)
+    stage.done(f"it is in [cyan]{directory.relative_to(Path.cwd())}[/]")
+    return directory
 
 
-def ask(endpoint: str, served_model_name: str, question: str) -> str:
-    """One chat completion straight from the model's server, not through the service."""
-    body = {
-        "model": served_model_name,
-        "messages": [{"role": "user", "content": question}],
-        "max_tokens": 24,
-        "temperature": 0.0,
+@contextmanager
+def _serving(stage: Stage) -> Iterator[RunningService]:
+    """Run a service within the block, of which an interrupt of the terminal hears nothing."""
+    stage.typed("pool-service serve")
+    with running(STATE, process_group=0) as service:
+        stage.done(f"serving on {service.address}, process {service.process.pid}")
+        yield service
+
+
+def _wait_for_standby(stage: Stage, service: RunningService) -> None:
+    deadline = time.monotonic() + STANDBY_TIMEOUT_S
+    with (
+        stage.going_on("a standby imports MLX and vllm-mlx"),
+        PoolClient.connect(service.address) as pool,
+    ):
+        while next(iter(pool.pages())).totals.standbys == 0:
+            if time.monotonic() > deadline:
+                raise DemoError(f"there is no standby; the service's log is {service.log}")
+            time.sleep(POLL_S)
+
+
+def _ensure(stage: Stage, service: RunningService, model: str, directory: Path) -> Server:
+    """Make the model ready by the command, and return its server."""
+    path = directory.relative_to(Path.cwd())
+    began = time.monotonic()
+    _type(stage, service, "ensure", model, "--runtime-model", str(path.absolute()))
+    stage.done(f"ready after [bold]{time.monotonic() - began:.2f} s[/], command and all")
+    return next(server for server in _servers(service) if server.model == model)
+
+
+def _hold(stage: Stage, service: RunningService) -> None:
+    """Evict a model that is held while the eviction is tried: it is refused."""
+    evict = ("pool-service", "evict", MODEL)
+    if _type(stage, service, "hold", MODEL, "--", *evict, expected=None) == 0:
+        raise DemoError(f"{MODEL} was evicted although it was held")
+    stage.done("refused, since it is held")
+
+
+def _answer_over_a_kill(stage: Stage, service: RunningService, server: Server) -> None:
+    """Kill the service once the server has begun to answer, and show the answer to its end."""
+    _show_question(stage, LONG_QUESTION)
+    pieces = stream(server.endpoint, server.served_model_name, LONG_QUESTION, LONG_ANSWER_TOKENS)
+    words = stage.words("[bold]Model:[/] ")
+    for count, piece in enumerate(pieces):
+        if count == TOKENS_BEFORE_THE_KILL:
+            service.process.kill()
+            service.process.wait()
+            words.aside(f"[bold red]kill -9 {service.process.pid}[/] [dim](the service)[/]")
+        words.add(piece)
+    words.end()
+    stage.done("the answer is whole, and no service runs")
+
+
+def _check_adopted(stage: Stage, before: list[Server], after: list[Server]) -> None:
+    def facts(servers: list[Server]) -> list[tuple[str, int, str]]:
+        return [(server.model, server.pid, server.endpoint) for server in servers]
+
+    if facts(before) != facts(after):
+        raise DemoError(f"not every server was found again: {facts(before)}, {facts(after)}")
+    stage.done(f"adopted {len(after)} of {len(before)}: the same processes and endpoints")
+
+
+def _type(stage: Stage, service: RunningService, *words: str, expected: int | None = 0) -> int:
+    """Show and run one `pool-service` command, and return its exit code.
+
+    Raises DemoError if that is not `expected`, unless `expected` is None.
+    """
+    stage.typed(f"pool-service {shlex.join(words)}")
+    environment = {
+        **os.environ,
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+        ADDRESS_VARIABLE: service.address,
     }
-    request = urllib.request.Request(  # noqa: S310  # the endpoint is http on loopback
-        f"{endpoint}/v1/chat/completions",
-        json.dumps(body).encode(),
-        {"Content-Type": "application/json"},
+    # In a group of its own, an interrupt reaches only the demo, which ends it.
+    with subprocess.Popen(command(*words), env=environment, process_group=0) as process:
+        try:
+            code = process.wait()
+        except BaseException:
+            process.terminate()
+            raise
+    if expected is not None and code != expected:
+        raise DemoError(f"the command above exited with {code}; see {service.log}")
+    return code
+
+
+def _servers(service: RunningService) -> list[Server]:
+    with PoolClient.connect(service.address) as pool:
+        return list(pool.list())
+
+
+def _show_question(stage: Stage, question: str) -> None:
+    stage.say(f"[bold]You:[/]   {escape(question)}")
+
+
+def _say_what_to_type_next(stage: Stage, directory: Path) -> None:
+    path = directory.relative_to(Path.cwd())
+    stage.console.print(f"\n[bold]That was it, in {stage.elapsed_s():.0f} s.[/] To go on:")
+    stage.say(
+        "In this terminal, the service:\n"
+        "  [green]make serve[/]\n"
+        "In another one, in this directory:\n"
+        "  [green]export PATH=$PWD/.venv/bin:$PATH[/]\n"
+        f"  [green]pool-service ensure {MODEL} --runtime-model $PWD/{path}[/]\n"
+        "  [green]pool-service list[/]\n"
+        'Then README.md, from "Call it" on.'
     )
-    with urllib.request.urlopen(request, timeout=ANSWER_TIMEOUT) as response:  # noqa: S310
-        content: str = json.load(response)["choices"][0]["message"]["content"]
-    return content.strip()
-
-
-def _say(text: str) -> None:
-    print(text, flush=True)
 
 
 if __name__ == "__main__":

@@ -47,11 +47,13 @@ def running(
     environment: Mapping[str, str] | None = None,
     log: Path | None = None,
     wrapper: Sequence[str] = (),
+    process_group: int | None = None,
 ) -> Iterator[RunningService]:
     """A service for as long as the block runs; stopped with its servers at its end.
 
     log: where its stderr goes; by default into the state directory; wrapper: a command that
-    becomes the one that follows it. Raises ServiceFailedError.
+    becomes the one that follows it; process_group: 0 for one of its own, which an interrupt of
+    the terminal does not reach. Raises ServiceFailedError.
     """
     state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     log = log or state_dir / "service.log"
@@ -66,6 +68,7 @@ def running(
             stdout=subprocess.PIPE,
             stderr=stderr,
             text=True,
+            process_group=process_group,
             env=None if environment is None else dict(environment),
         )
     service = None

@@ -7,16 +7,19 @@ without one was interrupted, and is made again from nothing.
 import contextlib
 import fcntl
 import hashlib
+import itertools
 import json
 import os
 import re
 import shutil
 import subprocess
 import sys
+import tempfile
+import time
 import tomllib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 ROOT = Path(__file__).resolve().parent.parent
 VENV = ROOT / ".venv"
@@ -70,38 +73,95 @@ def write_stamp(stamp: dict[str, str]) -> None:
     new.replace(STAMP)
 
 
-def run(*command: str) -> None:
-    """Runs to the end, and shows what it printed only when it fails."""
+class Progress:
+    """Shows on one line of a terminal, or by a line now and then in a pipe, that work goes on."""
+
+    REFRESH_S = 0.2
+    SIGN_OF_LIFE_S = 5.0
+
+    def __init__(self, doing: str) -> None:
+        """doing: the work, in the words of the line."""
+        self.doing = doing
+        self.detail = ""
+        self.terminal = sys.stdout.isatty()
+        self.began = self.shown = time.monotonic()
+
+    def show(self) -> None:
+        now = time.monotonic()
+        pace = self.REFRESH_S if self.terminal else self.SIGN_OF_LIFE_S
+        if now - self.shown >= pace:
+            self.shown = now
+            text = f"setup: {self.doing}{self.detail} ({now - self.began:.0f} s)"
+            print(f"\r\033[K{text}" if self.terminal else text, end=self.end(), flush=True)
+
+    def end(self) -> str:
+        return "" if self.terminal else "\n"
+
+    def clear(self) -> None:
+        if self.terminal:
+            print("\r\033[K", end="", flush=True)
+
+
+def run(doing: str, *command: str, detail: Callable[[str], str] = lambda _: "") -> None:
+    """Run a command to its end, and show what it printed only when it fails.
+
+    doing: what is shown meanwhile; detail: what to add to that, by what was printed so far.
+    Raises SetupError if the command exits with another code than 0.
+    """
     environment = {key: value for key, value in os.environ.items() if key not in FOREIGN}
-    process = subprocess.Popen(
-        command,
-        env=environment,
-        # It inherits the lock: a pip that outlives a killed set-up keeps the next one waiting.
-        close_fds=False,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
-    lines = list(followed(process))
-    if process.wait() != 0:
-        raise SetupError("".join(lines[-40:]))
+    with tempfile.TemporaryFile("w+") as printed:
+        process = subprocess.Popen(
+            command,
+            env=environment,
+            # It inherits the lock: a pip that outlives a killed set-up keeps the next one waiting.
+            close_fds=False,
+            stdout=printed,
+            stderr=subprocess.STDOUT,
+        )
+        progress = Progress(doing)
+        try:
+            while not ended(process, Progress.REFRESH_S):
+                progress.detail = detail(text_of(printed))
+                progress.show()
+        except BaseException:
+            process.terminate()
+            raise
+        finally:
+            progress.clear()
+        if process.returncode != 0:
+            raise SetupError("".join(text_of(printed).splitlines(keepends=True)[-40:]))
 
 
-def followed(process: subprocess.Popen[str]) -> Iterator[str]:
-    """The lines of `process`; on a terminal, a running count of the packages it has got."""
-    count = 0
-    for line in process.stdout or ():
-        yield line
-        if line.startswith("Collecting ") and sys.stdout.isatty():
-            count += 1
-            name = line.split()[1].partition("==")[0]
-            print(f"\r\033[K  {count} {name}", end="", flush=True)
-    if count:
-        print("\r\033[K", end="", flush=True)
+def ended(process: "subprocess.Popen[bytes]", within_s: float) -> bool:
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        process.wait(within_s)
+    return process.returncode is not None
 
 
-def pip(*arguments: str) -> None:
-    run(str(VENV / "bin/python"), "-m", "pip", "--disable-pip-version-check", *arguments)
+def text_of(file: IO[str]) -> str:
+    """Return what another process wrote so far, without moving the place where it writes."""
+    size = os.fstat(file.fileno()).st_size
+    return os.pread(file.fileno(), size, 0).decode(errors="replace")
+
+
+def packages_done(printed: str) -> str:
+    """Return how many of the packages pip has fetched, or installed, from its output."""
+    _, installing, names = printed.partition("Installing collected packages: ")
+    if installing:
+        installed = sum(1 for _ in VENV.glob("lib/python*/site-packages/*.dist-info"))
+        return f": {installed} of {names.partition(chr(10))[0].count(',') + 1} installed"
+    return f": {printed.count('Collecting ')} of about {packages_wanted()} fetched"
+
+
+def packages_wanted() -> int:
+    """Return how many packages the lists name; some of them are for other machines."""
+    names = (re.findall(r"(?m)^([\w.-]+)==", path.read_text()) for path in LISTS)
+    return len(set(itertools.chain.from_iterable(names)))
+
+
+def pip(doing: str, *arguments: str, detail: Callable[[str], str] = lambda _: "") -> None:
+    python = str(VENV / "bin/python")
+    run(doing, python, "-m", "pip", "--disable-pip-version-check", *arguments, detail=detail)
 
 
 def make_environment() -> None:
@@ -109,21 +169,26 @@ def make_environment() -> None:
         VENV.unlink()
     elif VENV.exists():
         shutil.rmtree(VENV)
-    print(f"setup: making .venv with Python {sys.version.split()[0]}", flush=True)
+    python = sys.version.split()[0]
+    print(
+        f"setup: making .venv with Python {python} and about {packages_wanted()} packages",
+        flush=True,
+    )
     try:
-        run(sys.executable, "-m", "venv", str(VENV))
+        run("making .venv", sys.executable, "-m", "venv", str(VENV))
     except SetupError as error:
         hint = "This Python has no working venv; on Debian and Ubuntu: apt install python3-venv"
         raise SetupError(f"{error}{hint}") from error
-    print("setup: installing the pinned packages (a minute or two)", flush=True)
     lists = [part for path in LISTS for part in ("-r", str(path))]
     # Wheels only: a machine with Python and make has no compiler.
-    pip("install", "--no-deps", "--require-hashes", "--only-binary", ":all:", *lists)
+    options = ("--no-deps", "--require-hashes", "--only-binary", ":all:")
+    pip("packages", "install", *options, *lists, detail=packages_done)
 
 
 def install_projects() -> None:
     for path in PACKAGES:
-        pip("install", "--no-deps", "--no-build-isolation", "--editable", str(path))
+        options = ("--no-deps", "--no-build-isolation", "--editable")
+        pip("installing this repository", "install", *options, str(path))
 
 
 def setup(wanted: dict[str, str]) -> None:
@@ -165,8 +230,9 @@ def main(arguments: Sequence[str]) -> int:
         print("setup: put that right and run it again; it starts afresh.", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print("\nsetup: interrupted; the next one starts afresh.", file=sys.stderr)
-        return 130
+        print("setup: interrupted; the next one starts afresh.", file=sys.stderr)
+        # Make was interrupted too, ends as such, and would add a line for any other code.
+        return 0 if "MAKELEVEL" in os.environ else 130
     return 0
 
 

@@ -14,8 +14,8 @@ from typing import Any
 import psutil
 import pytest
 
+from demo.chat import ask
 from demo.checkpoints import write_tiny_llama, write_tiny_vlm
-from demo.run import ask
 from demo.service import RunningService, running
 from demo.smollm2 import prepare_smollm2
 from pool_service_client import (
