@@ -3,6 +3,7 @@
 import asyncio
 import sys
 import time
+from collections.abc import Iterable
 from contextlib import AbstractAsyncContextManager, nullcontext
 from datetime import datetime
 from typing import Unpack
@@ -135,8 +136,26 @@ def watch(address: str | None, *, after: int | None, as_json: bool) -> None:
     """Print the pool's changes until interrupted."""
     check_reachable(address)
     with PoolClient.connect(valid(address)) as pool, pool.watch(after) as events:
-        for event in events:
-            click.echo(_event_json(event) if as_json else _event_words(event))
+        if as_json:
+            for event in events:
+                click.echo(_event_json(event))
+        else:
+            _print_changes(events)
+
+
+def _print_changes(events: Iterable[Event]) -> None:
+    """Print a line for each event that says something new of its server."""
+    last: dict[str, str] = {}
+    for event in events:
+        words = _event_words(event)
+        # A revision without a line of its own, such as one that moved the time of expiry.
+        if not isinstance(event, Synced) and last.get(event.server.model) == words:
+            continue
+        if isinstance(event, ServerRemoved):
+            last.pop(event.server.model, None)
+        elif isinstance(event, ServerChanged):
+            last[event.server.model] = words
+        click.echo(f"{datetime.now().astimezone():%Y-%m-%d %H:%M:%S}  {words}")
 
 
 def _event_json(event: Event) -> str:
@@ -150,11 +169,10 @@ def _event_json(event: Event) -> str:
 
 
 def _event_words(event: Event) -> str:
-    at = datetime.now().astimezone().strftime("%H:%M:%S")
     match event:
         case ServerChanged():
-            return f"{at}  {change(event.server, doing(event.server))}"
+            return change(event.server, doing(event.server))
         case ServerRemoved():
-            return f"{at}  {change(event.server, 'REMOVED')}"
+            return change(event.server, "REMOVED")
         case Synced():
-            return f"{at}  that is all at revision {event.revision}; changes follow"
+            return f"that is all at revision {event.revision}; changes follow"

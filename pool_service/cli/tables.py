@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from pool_service.cli.columns import GAP, cut, fitting
 from pool_service.cli.text import safe, size, span
 from pool_service.cli.words import doing, memory, needs, summary, why
 from pool_service_client import Model, Server, ServerState, Totals
@@ -17,7 +18,9 @@ _UNLIMITED = 100_000
 
 _STYLES = {ServerState.READY: "green", ServerState.FAILED: "red"}
 _SERVERS = ("MODEL", "STATE", "GEN", "PID", "ENDPOINT", "MEMORY", "HOLDS", "AGE", "EXPIRES")
+_SERVERS_LEAST_IMPORTANT = ("GEN", "PID", "HOLDS", "AGE", "ENDPOINT", "MEMORY", "EXPIRES")
 _MODELS = ("MODEL", "ALIASES", "NEEDS", "ON DISK")
+_MODELS_LEAST_IMPORTANT = ("ALIASES", "NEEDS", "ON DISK")
 
 
 class _Output(Console):
@@ -30,7 +33,8 @@ def print_servers(servers: Sequence[Server], totals: Totals) -> None:
     """Print a table of the servers, why any of them is as it is, and the totals."""
     now = datetime.now(UTC)
     console = _output()
-    _print_table(console, _SERVERS, [tuple(_cells(server, now)) for server in servers])
+    rows = [tuple(_cells(server, now)) for server in servers]
+    _print_table(console, _SERVERS, rows, _SERVERS_LEAST_IMPORTANT)
     _print_remarks(console, ((server.model, why(server)) for server in servers))
     for line in (summary(totals), memory(totals)):
         if line:
@@ -40,7 +44,8 @@ def print_servers(servers: Sequence[Server], totals: Totals) -> None:
 def print_models(models: Sequence[Model]) -> None:
     """Print a table of the models, and what is wrong with any of them."""
     console = _output()
-    _print_table(console, _MODELS, [tuple(_model_cells(model)) for model in models])
+    rows = [tuple(_model_cells(model)) for model in models]
+    _print_table(console, _MODELS, rows, _MODELS_LEAST_IMPORTANT)
     _print_remarks(console, ((model.model, model.problem) for model in models))
     count = f"{len(models)} model{'' if len(models) == 1 else 's'}"
     console.print(Text(count), soft_wrap=True)
@@ -52,17 +57,23 @@ def _output() -> _Output:
 
 
 def _print_table(
-    console: Console, headings: Sequence[str], rows: Sequence[tuple[Text, ...]]
+    console: Console,
+    headings: Sequence[str],
+    rows: Sequence[tuple[Text, ...]],
+    least_important: Sequence[str],
 ) -> None:
     if not rows:
         return
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
-    for heading in headings:
-        folds = heading in {"MODEL", "ALIASES"}
-        table.add_column(heading, overflow="fold", no_wrap=not folds)
-    for row in rows:
-        table.add_row(*row)
-    console.print(table)
+    cells = [headings, *([cell.plain for cell in row] for row in rows)]
+    leaving_out = [headings.index(heading) for heading in least_important]
+    columns, name_width = fitting(cells, console.width, leaving_out)
+    table = Table(box=None, pad_edge=False, padding=(0, GAP, 0, 0))
+    for column in columns:
+        table.add_column(headings[column], no_wrap=True, overflow="crop")
+    for name, *others in rows:
+        row = (Text(cut(name.plain, name_width), style=name.style), *others)
+        table.add_row(*(row[column] for column in columns))
+    console.print(table, no_wrap=True, crop=True)
 
 
 def _print_remarks(console: Console, remarks: Iterable[tuple[str, str]]) -> None:

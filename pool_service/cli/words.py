@@ -1,7 +1,10 @@
 """What is said of servers, in lines."""
 
 from pool_service.cli.text import safe, size
-from pool_service_client import Expectation, Server, ServerState, Totals
+from pool_service_client import Exit, ExitCause, Expectation, Server, ServerState, Totals
+
+_BY_ITSELF = {ExitCause.CRASHED, ExitCause.WEDGED, ExitCause.CEILING}
+"""Why a process ended that nobody asked to end and that was not in anybody's way."""
 
 _UNDER_WAY = {ServerState.QUEUED, ServerState.STARTING}
 
@@ -19,9 +22,18 @@ def why(server: Server) -> str:
         return server.detail
     if server.outdated:
         return "runs as the configuration no longer says, and ends when it is next unused"
-    if server.state is ServerState.FAILED and server.last_exit is not None:
+    if server.last_exit is None:
+        return ""
+    if server.state is ServerState.FAILED:
         return server.last_exit.message
+    if server.state is ServerState.READY and server.last_exit.cause in _BY_ITSELF:
+        return f"was started again after generation {_ended(server.last_exit)}"
     return ""
+
+
+def _ended(last_exit: Exit) -> str:
+    at = f" ({last_exit.time.astimezone():%Y-%m-%d %H:%M})" if last_exit.time else ""
+    return f"{last_exit.generation}{at}: {last_exit.message}"
 
 
 def status(server: Server) -> str:

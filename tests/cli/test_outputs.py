@@ -123,6 +123,25 @@ def test_list_shows_who_is_held_and_what_the_configuration_no_longer_says(
     )
 
 
+@pytest.mark.parametrize(
+    ("cause", "is_told"),
+    [
+        (pb.EXIT_CAUSE_CRASHED, True),
+        (pb.EXIT_CAUSE_WEDGED, True),
+        (pb.EXIT_CAUSE_CEILING, True),
+        (pb.EXIT_CAUSE_EVICTED, False),
+        (pb.EXIT_CAUSE_IDLE, False),
+    ],
+)
+def test_list_says_why_a_server_was_started_again_that_nobody_ended(
+    run: Run, service: Script, cause: pb.ExitCause.ValueType, *, is_told: bool
+) -> None:
+    ended = pb.Exit(generation=1, cause=cause, message="killed by SIGKILL")
+    service.answer("List", listed(ready("m", generation=2, last_exit=ended)))
+    told = "  m: was started again after generation 1: killed by SIGKILL"
+    assert (told in run("list").stdout.splitlines()) == is_told
+
+
 def test_list_counts_what_stands_by(run: Run, service: Script) -> None:
     service.answer("List", pb.ListResponse(totals=pb.PoolTotals(standbys=2)))
     assert run("list").output == "0 servers, 2 standing by\n"
@@ -230,11 +249,23 @@ def test_watch_prints_a_line_for_each_event(run: Run, service: Script) -> None:
         Refusal(StatusCode.INTERNAL, "the end", "INTERNAL"),
     )
     result = run("watch")
-    assert [line[10:] for line in result.stdout.splitlines()] == [
+    lines = result.stdout.splitlines()
+    assert all(datetime.strptime(line[:19], "%Y-%m-%d %H:%M:%S").astimezone() for line in lines)
+    assert [line[21:] for line in lines] == [
         "READY         a (generation 1 pid 4711) http://127.0.0.1:49321: warm",
         "that is all at revision 3; changes follow",
         "REMOVED       a (generation 1 pid 4711) http://127.0.0.1:49321",
     ]
+
+
+def test_watch_prints_no_line_twice(run: Run, service: Script) -> None:
+    service.answer("List", listed())
+    end = Refusal(StatusCode.INTERNAL, "the end", "INTERNAL")
+    again = (changed(5, "a"), changed(6, "a", detail="warm"), changed(7, "b"), removed(8, "a"))
+    service.answer("Watch", changed(3, "a"), synced(3), *again, changed(9, "a"), end)
+    words = [line[21:].split("(")[0].split() for line in run("watch").stdout.splitlines()]
+    told = [["READY", "a"], ["READY", "a"], ["READY", "b"], ["REMOVED", "a"], ["READY", "a"]]
+    assert [line for line in words if line[0] != "that"] == told
 
 
 def test_watch_json_is_an_object_for_each_event(run: Run, service: Script) -> None:

@@ -21,7 +21,7 @@ VOLATILE: tuple[tuple[str, str], ...] = (
     (r"http://127\.0\.0\.1:\d+", "ENDPOINT"),
     (r'("pid": |\bpid )\d+', r"\1PID"),
     (r'("(\w+_)?time": )"[0-9T:.-]+Z"', r"\1TIME"),
-    (r"^\d\d:\d\d:\d\d ", "CLOCK "),
+    (r"^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d ", "DATE "),
     # Where the service keeps its state.
     (r'[^\s"]*/logs/', "STATE/logs/"),
     # The service begins to count at the time of day.
