@@ -6,6 +6,8 @@ from typing import TypedDict
 
 import click
 
+from pool_service.durations import seconds_of
+
 FILE = click.Path(dir_okay=False, path_type=Path)
 
 
@@ -39,24 +41,40 @@ class Name(click.ParamType[str]):
         return text
 
 
-class Seconds(click.ParamType[float]):
-    """A finite number of seconds."""
+class Duration(click.ParamType[float]):
+    """A finite length of time: a number of seconds, or text with units."""
 
-    name = "seconds"
+    name = "duration"
 
-    def __init__(self, *, positive: bool) -> None:
-        """positive: zero and less are refused."""
+    def __init__(self, *, positive: bool = False, forever: bool = False) -> None:
+        """positive: refuse zero and less; forever: take that word, as a negative number."""
         self._positive = positive
+        self._forever = forever
 
     def convert(
         self, value: object, param: click.Parameter | None, ctx: click.Context | None
     ) -> float:
-        seconds: float = click.FLOAT(value, param, ctx)
+        text = str(value).strip()
+        if self._forever and text == "forever":
+            return -1.0
+        try:
+            seconds = _seconds(text)
+        except ValueError:
+            word = ' or "forever"' if self._forever else ""
+            form = f'write seconds, or units such as "90s", "5m" or "1h30m"{word}'
+            self.fail(f"{value!r} is no duration; {form}", param, ctx)
         if not math.isfinite(seconds):
             self.fail(f"{value!r} is not finite", param, ctx)
         if self._positive and seconds <= 0:
             self.fail(f"{value!r} is not more than 0", param, ctx)
         return seconds
+
+
+def _seconds(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        return seconds_of(text)
 
 
 address_option = click.option(
@@ -68,9 +86,9 @@ address_option = click.option(
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, an object a line.")
 timeout_option = click.option(
     "--timeout",
-    type=Seconds(positive=True),
-    metavar="SECONDS",
-    help="How long it may take; what may pass is tried again within it.",
+    type=Duration(positive=True),
+    metavar="DURATION",
+    help="How long it may take, as in 90s; what may pass is tried again within it.",
 )
 config_option = click.option(
     "--config", "config_file", type=FILE, metavar="FILE", help="The configuration, in TOML."
@@ -80,9 +98,9 @@ runtime_model_option = click.option(
 )
 keep_alive_option = click.option(
     "--keep-alive",
-    type=Seconds(positive=False),
-    metavar="SECONDS",
-    help="How long it stays when unused; 0: not at all; negative: for ever.",
+    type=Duration(forever=True),
+    metavar="DURATION",
+    help="How long it stays when unused, as in 5m; 0: not at all; forever: until it is evicted.",
 )
 download_option = click.option(
     "--download/--no-download",

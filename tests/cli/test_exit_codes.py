@@ -121,7 +121,10 @@ def test_a_bug_of_the_service_is_told_with_the_request(run: Run, service: Script
         ["ensure"],
         ["ensure", "m", "--timeout", "0"],
         ["ensure", "m", "--timeout", "nan"],
+        ["ensure", "m", "--timeout", "forever"],
         ["ensure", "m", "--keep-alive", "inf"],
+        ["ensure", "m", "--keep-alive", "5 parsecs"],
+        ["ensure", "m", "--keep-alive", ""],
         ["ensure", "m", "--address", "nowhere"],
         ["--address", "nowhere", "list"],
         ["evict"],
@@ -160,6 +163,23 @@ def test_the_commands_address_goes_before_the_global_one(run: Run, service: Scri
 def test_the_global_address_goes_before_the_environments(run: Run, service: Script) -> None:
     service.answer("Evict", pb.EvictResponse())
     assert run("--address", service.address, "evict", "m", address="unix:/none").exit_code == 0
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [("5m", 300), ("1h30m", 5400), ("2h 5m", 7500), ("90", 90), ("-1", -1), ("forever", -1)],
+)
+def test_a_duration_is_written_as_in_the_configuration(
+    run: Run, service: Script, text: str, seconds: int
+) -> None:
+    service.answer("Ensure", pb.EnsureResponse(server=ready()))
+    assert run("ensure", "m", "--keep-alive", text).exit_code == 0
+    assert service.ensured[0].keep_alive.seconds == seconds
+
+
+def test_a_duration_that_is_none_is_refused_with_its_form(run: Run) -> None:
+    result = run("ensure", "m", "--keep-alive", "long")
+    assert "'long' is no duration; write seconds, or units such as \"90s\"" in result.stderr
 
 
 def test_a_keep_alive_of_any_length_is_the_services_to_refuse(run: Run, service: Script) -> None:
