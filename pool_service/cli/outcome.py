@@ -68,6 +68,17 @@ class Failure(click.ClickException):
 class Group(click.Group):
     """A group whose commands end with an exit code and at most a line, never a traceback."""
 
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find the command, or lead from another program's word for it to the right one."""
+        if args and ctx.parent is None and self.get_command(ctx, args[0]) is None:
+            from pool_service.cli.other_words import hint
+
+            if told := hint(args[0], self.list_commands(ctx)):
+                ctx.fail(f"No such command {args[0]!r}. {told}")
+        return super().resolve_command(ctx, args)
+
     def invoke(self, ctx: click.Context) -> object:
         try:
             result: object = super().invoke(ctx)

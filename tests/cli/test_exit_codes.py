@@ -4,6 +4,8 @@ import pytest
 from google.rpc.error_details_pb2 import DebugInfo, RequestInfo
 from grpc import StatusCode
 
+from pool_service.cli.commands import pool_service
+from pool_service.cli.other_words import OTHER_WORDS
 from pool_service_client.v1 import pool_service_pb2 as pb
 from tests.cli.conftest import Run
 from tests.client.scripted import Refusal, Script, Stay, ready, retry_after
@@ -163,6 +165,28 @@ def test_the_commands_address_goes_before_the_global_one(run: Run, service: Scri
 def test_the_global_address_goes_before_the_environments(run: Run, service: Script) -> None:
     service.answer("Evict", pb.EvictResponse())
     assert run("--address", service.address, "evict", "m", address="unix:/none").exit_code == 0
+
+
+@pytest.mark.parametrize(
+    ("typed", "told"),
+    [
+        ("ps", "Here it is `pool-service list`."),
+        ("stop", "Here it is `pool-service evict`."),
+        ("logs", "Here it is `pool-service list --json`, whose log_path says where"),
+        ("rm", "Here it is `pool-service evict`; the files of a model are yours"),
+        ("ensrue", "Did you mean `pool-service ensure`?"),
+    ],
+)
+def test_another_word_for_a_command_leads_to_the_right_one(run: Run, typed: str, told: str) -> None:
+    result = run(typed, "m")
+    assert result.exit_code == 2
+    assert f"No such command {typed!r}. {told}" in result.stderr
+
+
+def test_every_other_word_leads_to_a_command_and_hides_none() -> None:
+    commands = pool_service.commands
+    assert {words.split()[0] for words in OTHER_WORDS.values()} <= set(commands)
+    assert not set(OTHER_WORDS) & set(commands)
 
 
 @pytest.mark.parametrize(
