@@ -17,9 +17,11 @@ def started(
     script: Script, *arguments: str, stdout: int = subprocess.PIPE, stderr: int = subprocess.PIPE
 ) -> subprocess.Popen[str]:
     """In a process group of its own, so that Ctrl-C can be sent to all that a terminal would."""
+    # A size that the environment tells would hide the terminal's.
+    own = {name: value for name, value in os.environ.items() if name not in {"COLUMNS", "LINES"}}
     return subprocess.Popen(
         [sys.executable, "-c", MAIN, *arguments],
-        env={**os.environ, "POOL_SERVICE_ADDRESS": script.address, "TERM": "xterm"},
+        env={**own, "POOL_SERVICE_ADDRESS": script.address, "TERM": "xterm"},
         stdin=subprocess.DEVNULL,
         stdout=stdout,
         stderr=stderr,
