@@ -78,13 +78,11 @@ class Reloading(Upkeep):
         if first is None:
             self._drop(server)
             return
-        since = self._queue[model]
         if model in self._unappraised:
             self._unappraised.discard(model)
             self._out.append(steps.CancelAppraise(model, server.generation))
         server = replace(server, settings=first.settings, step_deadline=FOREVER)
         self._put(server)
-        self._queue[model] = since
         self._appraise(server)
 
     # --- what the pool itself wants -----------------------------------------------------

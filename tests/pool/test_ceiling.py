@@ -176,6 +176,22 @@ async def test_an_eviction_that_is_refused_leaves_the_successor_alone() -> None:
         assert run.server("m").generation == 2
 
 
+@pytest.mark.parametrize("requests", [0, 1])
+async def test_an_eviction_without_force_leaves_alone_what_was_replaced(requests: int) -> None:
+    async with overgrown() as run:
+        old = run.world.of("m")
+        old.script.requests = requests
+        await asyncio.sleep(1.1 + LOAD)
+        assert run.phase(RETIRED) is Phase.READY
+        removed = await run.pool.evict("m")
+        assert [(one.server.model, one.server.generation) for one in removed] == [("m", 2)]
+        assert run.phase(RETIRED) is Phase.READY
+        assert old.alive
+        old.script.requests = 0
+        await asyncio.sleep(5)
+        assert not old.alive
+
+
 async def test_force_ends_also_what_was_replaced() -> None:
     async with overgrown() as run:
         run.world.of("m").script.requests = 1

@@ -76,6 +76,35 @@ async def test_the_end_of_a_hold_lets_the_next_in() -> None:
         assert now() - began < 3.0
 
 
+async def test_what_its_last_holder_let_go_makes_room_at_once() -> None:
+    """Its residency is for callers who were just told of it, and nobody was."""
+    async with room(min_residency=10.0) as run:
+        run.world.script("m", sized(8))
+        run.world.script("b", sized(8))
+        async with holding(run):
+            await asyncio.sleep(100)
+            call = run.ensure("b")
+            await asyncio.sleep(100)
+            assert not call.done()
+        began = now()
+        await call
+        assert now() - began < 3.0
+
+
+async def test_who_was_told_of_it_during_a_hold_finds_it_until_its_residency_is_over() -> None:
+    async with room(min_residency=10.0) as run:
+        run.world.script("m", sized(8))
+        run.world.script("b", sized(8))
+        async with holding(run):
+            await asyncio.sleep(100)
+            await run.pool.ensure("m")
+            told_at = now()
+            run.ask("b")
+            await asyncio.sleep(4)
+        await asyncio.sleep(20)
+        assert run.world.signals("m") == [("SIGTERM", pytest.approx(told_at + 10.0))]
+
+
 async def test_an_eviction_without_force_is_told_who_holds_it() -> None:
     async with (
         running() as run,

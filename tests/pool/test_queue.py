@@ -6,10 +6,11 @@ from dataclasses import replace
 import pytest
 
 from pool_service.core.admission import PATIENCE
+from pool_service.core.catalogue import Catalogue
 from pool_service.core.errors import PoolFull, QueueFull
-from pool_service.core.types import FOREVER, Phase
+from pool_service.core.types import FOREVER, Phase, Settings
 from tests.pool.roomy import fill, limits, queued, room, sized, there, told
-from tests.pool.running import Running, now
+from tests.pool.running import DEFAULTS, Running, now
 
 pytestmark = pytest.mark.looptime
 
@@ -238,3 +239,40 @@ async def test_one_that_is_held_for_long_holds_up_nobody_for_whom_there_is_room(
         assert now() - began < 2.0
         call.cancel()
         await held.aclose()
+
+
+async def reload(run: Running, **changed: Settings) -> None:
+    """The configuration says something else of these models, and the rest as before."""
+    defaults = replace(DEFAULTS, min_residency=0.0)
+    await run.pool.reload(Catalogue(defaults, changed), limits())
+
+
+@pytest.mark.parametrize("changed", [["d"], ["b", "c", "d"]])
+async def test_who_waits_keeps_its_place_over_a_reload_that_changes_what_is_said_of_it(
+    changed: list[str],
+) -> None:
+    async with room() as run:
+        await fill(run, "a", size=8)
+        run.world.of("a").script.requests = 1
+        run.world.default = sized(8)
+        for model in "dbc":
+            run.ask(model)
+            await asyncio.sleep(1)
+        await reload(run, **dict.fromkeys(changed, Settings("rm", recipe="another")))
+        await asyncio.sleep(1)
+        assert queued(run) == ["d", "b", "c"]
+        run.world.of("a").script.requests = 0
+
+
+async def test_who_has_waited_long_need_not_wait_as_long_again_after_a_reload() -> None:
+    async with room() as run:
+        await fill(run, "a", size=8)
+        run.world.of("a").script.requests = 1
+        run.world.script("b", sized(8))
+        run.ask("b")
+        await asyncio.sleep(PATIENCE - 1)
+        assert run.server("b").detail == "waits for 'a' to be less busy"
+        await reload(run, b=Settings("rm", recipe="another"))
+        await asyncio.sleep(3)
+        assert run.server("b").detail == "waits for 'a' to be unused"
+        run.world.of("a").script.requests = 0

@@ -1,0 +1,137 @@
+"""Claims about the looks at the memory: which one counts, and what all may cost; by values."""
+
+import pytest
+
+from pool_service.core import steps
+from pool_service.core.books import Command
+from pool_service.core.catalogue import Catalogue
+from pool_service.core.limits import Limits
+from pool_service.core.machine import Machine
+from pool_service.core.placing import CALM_SHARE, COST_SHARE, FAST_SURVEY, FRESH
+from pool_service.core.requests import (
+    EnsureRequested,
+    HoldRequested,
+    Surveyed,
+    TakeSurvey,
+    TimeReached,
+)
+from pool_service.core.types import FOREVER, Settings, Survey
+from tests.core.acting import drive, look, well
+from tests.core.invariants import Ledger
+
+LIMITS = Limits(memory_budget=6, survey_interval=10.0, queue_timeout=1e6, pulse_interval=FOREVER)
+"""There is room for `a` or for `b`."""
+
+
+def ready() -> Ledger:
+    """A pool in which `a` is READY."""
+    defaults = Settings("", keep_alive=1e6, min_residency=0.0)
+    ledger = Ledger(lambda: Machine(Catalogue(defaults), LIMITS), LIMITS)
+    ledger.handle(EnsureRequested(1, "a"))
+    drive(ledger)
+    return ledger
+
+
+def carry_out(ledger: Ledger, kind: type[steps.ServerCommand]) -> list[Command]:
+    """Return what follows when one command of this kind has ended well."""
+    command = next(c for c in ledger.outstanding if isinstance(c, kind))
+    ledger.done(command)
+    event = well(ledger, command)
+    return ledger.handle(event) if event is not None else []
+
+
+def looks(commands: list[Command]) -> int:
+    return sum(isinstance(command, TakeSurvey) for command in commands)
+
+
+def started(commands: list[Command]) -> list[str]:
+    return [command.model for command in commands if isinstance(command, steps.Prepare)]
+
+
+# --- which one counts ---------------------------------------------------------------------
+
+
+def leaving(at: float) -> Ledger:
+    """A pool in which `a` was told to end for `b` by a look at that time."""
+    ledger = ready()
+    ledger.now = at
+    ledger.handle(EnsureRequested(2, "b"))
+    carry_out(ledger, steps.Appraise)
+    look(ledger)
+    carry_out(ledger, steps.CheckUse)
+    carry_out(ledger, steps.CheckUse)
+    return ledger
+
+
+def go(ledger: Ledger, at: float) -> list[Command]:
+    """Return what follows when `a` is gone."""
+    ledger.now = at
+    carry_out(ledger, steps.AwaitExit)
+    return carry_out(ledger, steps.Sweep)
+
+
+def test_a_look_from_before_an_eviction_is_too_old_to_start_by_however_young_it_is() -> None:
+    ledger = leaving(at=50.0)
+    commands = go(ledger, at=50.0 + FRESH / 4)
+    assert (looks(commands), started(commands)) == (1, [])
+    look(ledger)
+    assert [c.model for c in ledger.outstanding if isinstance(c, steps.Prepare)] == ["b"]
+
+
+def test_a_look_that_began_before_an_eviction_and_ended_after_it_is_too_old_as_well() -> None:
+    ledger = leaving(at=50.0)
+    ledger.reach_time(FAST_SURVEY)
+    assert ledger.surveying
+    assert started(go(ledger, at=51.0)) == []
+    ledger.now = 51.1
+    commands = ledger.handle(Surveyed(Survey(total=100, available=100)))
+    assert (looks(commands), started(commands)) == (1, [])
+
+
+# --- what all may cost --------------------------------------------------------------------
+
+
+def look_dearly(ledger: Ledger, cost: float) -> list[Command]:
+    """Return what follows when a look has ended that took so much of a processor."""
+    footprints = dict.fromkeys(ledger.processes.values(), 3)
+    return ledger.handle(Surveyed(Survey(100, 100, footprints=footprints, cost=cost)))
+
+
+def next_look(ledger: Ledger) -> float:
+    """Return after how many seconds the memory is looked at again, if nothing happens."""
+    began = ledger.now
+    while not ledger.surveying:
+        ledger.now = ledger.machine.next_deadline()
+        assert ledger.now < FOREVER
+        ledger.handle(TimeReached())
+    return ledger.now - began
+
+
+@pytest.mark.parametrize("cost", [0.1, 3.0])
+def test_however_dear_a_look_is_all_take_little_of_a_processor_while_nothing_starts(
+    cost: float,
+) -> None:
+    ledger = ready()
+    next_look(ledger)
+    look_dearly(ledger, cost)
+    assert next_look(ledger) == pytest.approx(cost / CALM_SHARE)
+
+
+@pytest.mark.parametrize("cost", [0.1, 3.0])
+def test_however_dear_a_look_is_they_take_little_of_a_processor_while_somebody_waits(
+    cost: float,
+) -> None:
+    ledger = ready()
+    ledger.now = 50.0
+    ledger.handle(HoldRequested(2, "a"))
+    ledger.handle(EnsureRequested(3, "b"))
+    carry_out(ledger, steps.Appraise)
+    look_dearly(ledger, cost)
+    assert next_look(ledger) == pytest.approx(cost / COST_SHARE)
+
+
+def test_looks_that_cost_little_are_made_as_often_as_is_configured() -> None:
+    ledger = ready()
+    next_look(ledger)
+    look_dearly(ledger, 0.001)
+    assert next_look(ledger) == pytest.approx(LIMITS.survey_interval)
