@@ -250,6 +250,22 @@ def reload(address: str | None, timeout: float | None, *, as_json: bool) -> None
     calls.reload(address, timeout=timeout, as_json=as_json)
 
 
+@pool_service.command()
+@config_option
+@json_option
+@click.pass_context
+def doctor(ctx: click.Context, config_file: Path | None, *, as_json: bool) -> None:
+    """Find out whether the service can do its job here, and what to do if not.
+
+    A line for each thing that is examined: OK, INFO, WARNING or BROKEN, and what to do about
+    it. It changes nothing, and does not disturb a running service. Exits with 1 if something
+    is BROKEN.
+    """
+    from pool_service.cli import doctor as examination
+
+    ctx.exit(examination.doctor(config_file, as_json=as_json))
+
+
 @pool_service.group()
 def runtime() -> None:
     """The program that serves the models."""

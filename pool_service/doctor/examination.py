@@ -1,0 +1,61 @@
+"""All checks in their order."""
+
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
+from pathlib import Path
+
+from pool_service.config import ConfigError, load
+from pool_service.doctor import installation, kernel, machine
+from pool_service.doctor.finding import Finding, Verdict
+
+Check = Callable[[], Iterator[Finding]]
+
+REPORT = "report this line, and the system that it is of, as a bug of pool-service"
+
+
+def examine(config_file: Path | None, environment: Mapping[str, str]) -> Iterator[Finding]:
+    """Yield what is found, one finding after the other.
+
+    Args:
+        config_file: the configuration that the service would be started with, if any.
+        environment: the variables that the service would be started with.
+    """
+    checks: tuple[tuple[str, Check], ...] = (
+        ("platform", machine.platform_findings),
+        ("open files", machine.descriptor_findings),
+        ("processes", kernel.process_findings),
+        ("sockets", kernel.socket_findings),
+        ("memory", machine.memory_findings),
+    )
+    for subject, check in checks:
+        yield from guarded(subject, check)
+    try:
+        config = load(config_file, {}, environment)
+    except ConfigError as error:
+        yield _of_configuration(error)
+        return
+    yield Finding("configuration", Verdict.OK, str(config_file or "none; the defaults apply"))
+    checks = (
+        ("budget", partial(machine.budget_findings, config)),
+        ("state directory", partial(installation.state_findings, config)),
+        ("runtime", partial(installation.runtime_findings, config)),
+        ("service", partial(installation.service_findings, config)),
+        ("models", partial(installation.model_findings, config)),
+        ("hub cache", partial(installation.cache_findings, environment)),
+    )
+    for subject, check in checks:
+        yield from guarded(subject, check)
+
+
+def guarded(subject: str, check: Check) -> Iterator[Finding]:
+    """Yield what a check finds; a failure of the check itself is a finding, too."""
+    try:
+        yield from check()
+    except Exception as error:  # noqa: BLE001 - whatever it is, the other checks go on
+        found = f"it could not be examined: {type(error).__name__}: {error}"
+        yield Finding(subject, Verdict.BROKEN, found, REPORT)
+
+
+def _of_configuration(error: ConfigError) -> Finding:
+    found = "; ".join((error.headline, *error.problems))
+    return Finding("configuration", Verdict.BROKEN, found, "correct the file, and run it again")

@@ -1,0 +1,129 @@
+"""Checks of what is configured: state directory, runtime, addresses, models."""
+
+import asyncio
+import errno
+import fcntl
+import os
+import socket
+import tempfile
+from collections.abc import Iterator, Mapping
+from typing import Final
+
+from pool_service.adapters.model_files import hub_cache, locate
+from pool_service.adapters.runtime import CommandRuntime
+from pool_service.config import Config
+from pool_service.core.errors import PoolError as LocalError
+from pool_service.doctor.finding import Finding, Verdict
+from pool_service.rpc.address import Address, AddressError
+from pool_service_client import PoolClient, PoolError
+
+SERVICE_TIMEOUT_S: Final = 3.0
+GIB: Final = 1024**3
+_STATE_REMEDY: Final = (
+    "choose another one with --state-dir or service.state_dir, on a local disk and of your own"
+)
+
+
+def state_findings(config: Config) -> Iterator[Finding]:
+    """Check that the state directory is the account's own, can be written, and has locks.
+
+    Its own lock is left alone: a guard or a successor may be waiting for it.
+    """
+    directory = config.service.state_dir
+    place = next(path for path in (directory, *directory.parents) if path.exists())
+    told = str(directory) if place == directory else f"{directory} (to be made in {place})"
+    try:
+        if place == directory and place.stat().st_uid != os.geteuid():
+            raise PermissionError(errno.EPERM, "it belongs to another user")
+        with tempfile.TemporaryFile(dir=place) as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        found = f"{told}: {error.strerror or error}"
+        yield Finding("state directory", Verdict.BROKEN, found, _STATE_REMEDY)
+        return
+    yield Finding("state directory", Verdict.OK, told)
+
+
+def runtime_findings(config: Config) -> Iterator[Finding]:
+    """Check that each runtime is found, and in a version that the service can use."""
+    for name, options in config.all_runtime_options.items():
+        subject = f"runtime {name}" if name else "runtime"
+        try:
+            found = asyncio.run(CommandRuntime(options).describe())
+        except LocalError as error:
+            # Of those that are named only some models have need.
+            verdict = Verdict.WARNING if name else Verdict.BROKEN
+            yield Finding(subject, verdict, str(error))
+            continue
+        version = f" {found.version}" if found.version else ""
+        yield Finding(subject, Verdict.OK, f"{found.kind}{version}, {found.found}: {found.path}")
+
+
+def service_findings(config: Config) -> Iterator[Finding]:
+    """Check that the service runs, or that it could listen where it is to."""
+    for text in config.service.listen:
+        try:
+            address = Address.parse(text)
+        except AddressError as error:
+            yield Finding("service", Verdict.BROKEN, str(error), "correct service.listen")
+            continue
+        try:
+            with PoolClient.connect(address.text) as pool:
+                page = next(pool.pages(timeout=SERVICE_TIMEOUT_S))
+        except PoolError:
+            yield _of_free_address(address)
+            continue
+        yield Finding("service", Verdict.OK, f"it runs at {text}: {page.totals.servers} servers")
+        for notice in page.notices:
+            yield Finding("service", Verdict.WARNING, notice, "see the service's log")
+
+
+def _of_free_address(address: Address) -> Finding:
+    if address.path is not None:
+        return Finding("service", Verdict.INFO, f"it does not run at {address.text}")
+    host, _, port = address.text.rpartition(":")
+    host = host.strip("[]")
+    try:
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        with socket.create_server((host, int(port)), family=family):
+            return Finding("service", Verdict.INFO, f"it does not run; {address.text} is free")
+    except OSError as error:
+        taken = error.errno == errno.EADDRINUSE
+        remedy = "stop the other program, or choose another port (--listen)"
+        found = (
+            f"another program listens on {address.text}" if taken else f"{address.text}: {error}"
+        )
+        return Finding("service", Verdict.BROKEN, found, remedy)
+
+
+def model_findings(config: Config) -> Iterator[Finding]:
+    """Tell which of the configured models are on the disk."""
+    for name, settings in sorted(config.catalogue.models.items()):
+        environment = os.environ | dict(settings.environment)
+        files = locate(settings.runtime_model, environment)
+        if files is None:
+            remedy = f"pool-service pull {name}"
+            yield Finding(f"model {name}", Verdict.INFO, "not on this machine", remedy)
+        elif not files.complete:
+            found = f"{files.path} lacks some of its files"
+            yield Finding(f"model {name}", Verdict.WARNING, found, f"pool-service pull {name}")
+        else:
+            found = f"{files.weights / GIB:.1f} GiB of weights in {files.path}"
+            yield Finding(f"model {name}", Verdict.OK, found)
+
+
+def cache_findings(environment: Mapping[str, str]) -> Iterator[Finding]:
+    """Check that the cache of the Hugging Face Hub can be listed (macOS may forbid it)."""
+    cache = hub_cache(environment)
+    if cache is None or not cache.exists():
+        yield Finding(
+            "hub cache", Verdict.INFO, f"there is none yet ({cache or 'no home directory'})"
+        )
+        return
+    try:
+        count = sum(1 for path in cache.iterdir() if path.name.startswith("models--"))
+    except OSError as error:
+        remedy = "let the account of the service read it, or set HF_HOME to a directory that it can"
+        yield Finding("hub cache", Verdict.WARNING, f"{cache}: {error.strerror}", remedy)
+        return
+    yield Finding("hub cache", Verdict.OK, f"{count} models in {cache}")

@@ -1,0 +1,86 @@
+"""Checks of what the system tells of processes and sockets, on which every proof rests."""
+
+import asyncio
+import os
+import secrets
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Final
+
+from pool_service.adapters.exits import exit_watch, gone
+from pool_service.adapters.footprint import of_process
+from pool_service.adapters.identity import boot_id, identity_of, is_alive, variable_of
+from pool_service.adapters.listeners import listeners
+from pool_service.doctor.finding import Finding, judge
+
+EXIT_TIMEOUT_S: Final = 10.0
+
+REMEDY: Final = (
+    "run the service where it sees its own children: with /proc, and without a sandbox that "
+    "hides processes"
+)
+# Python, since on macOS a program of Apple's own shows its environment to nobody.
+_LISTENING: Final = """
+import socket, sys
+with socket.create_server(("127.0.0.1", 0)) as server:
+    print(server.getsockname()[1], flush=True)
+    sys.stdin.read()
+"""
+
+
+def process_findings() -> Iterator[Finding]:
+    """Check that a child is known, and that its end is told of."""
+    with _child() as (child, _):
+        identity = identity_of(child.pid)
+        is_known = identity is not None and is_alive(identity)
+        yield judge("processes", "a child is known", holds=is_known, remedy=REMEDY)
+        yield judge("processes", f"this boot is {boot_id()}", holds=bool(boot_id()), remedy=REMEDY)
+        if identity is None:
+            return
+
+        async def killed() -> None:
+            async with asyncio.timeout(EXIT_TIMEOUT_S):
+                ending = asyncio.create_task(gone(watch, identity))
+                await asyncio.sleep(0)
+                child.kill()
+                await ending
+
+        watch = exit_watch()
+        asyncio.run(killed())
+        found = f"the end of a child is told of ({type(watch).__name__})"
+        yield judge("processes", found, holds=not is_alive(identity), remedy=REMEDY)
+
+
+def socket_findings() -> Iterator[Finding]:
+    """Check that the environment, the listener and the memory of a child can be seen."""
+    nonce = secrets.token_hex(8)
+    with _child(POOL_SERVICE_DOCTOR=nonce) as (child, port):
+        seen = variable_of(child.pid, "POOL_SERVICE_DOCTOR") == nonce
+        yield judge("sockets", "the environment of a child is seen", holds=seen, remedy=REMEDY)
+        found = [one.port for one in listeners([child.pid])]
+        yield judge(
+            "sockets", "what a child listens on is seen", holds=found == [port], remedy=REMEDY
+        )
+        taken = of_process(child.pid)
+        told = f"the memory of a child is told ({taken / 1e6:.0f} MB)"
+        yield judge("sockets", told, holds=taken > 0, remedy=REMEDY)
+
+
+@contextmanager
+def _child(**variables: str) -> Iterator[tuple["subprocess.Popen[str]", int]]:
+    """A child that listens for as long as the block runs, and its port."""
+    child = subprocess.Popen(  # noqa: S603  # this very Python
+        (sys.executable, "-c", _LISTENING),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env=os.environ | variables,
+    )
+    try:
+        assert child.stdout is not None
+        yield child, int(child.stdout.readline())
+    finally:
+        child.kill()
+        child.communicate()

@@ -1,0 +1,70 @@
+"""Checks of the machine: the system, the limits, the memory."""
+
+import platform
+import resource
+import sys
+from collections.abc import Iterator
+
+from pool_service.adapters.inherited import raise_descriptor_limit
+from pool_service.adapters.machine_memory import machine_memory
+from pool_service.config import Config
+from pool_service.core.types import FOREVER
+from pool_service.doctor.finding import Finding, Verdict, judge
+
+GIB = 1024**3
+FEW_DESCRIPTORS = 1024
+"""Each caller, server and log takes one or more."""
+
+FIRST_MACOS = 14
+"""The first for which MLX has wheels."""
+
+
+def platform_findings() -> Iterator[Finding]:
+    """Check that MLX and the service run on this system."""
+    system = f"{platform.platform()}, {platform.machine()}, Python {platform.python_version()}"
+    if sys.platform == "darwin":
+        remedy = f"MLX needs Apple silicon and macOS {FIRST_MACOS}; use a Python for arm64"
+        yield judge("platform", system, holds=_is_mac_for_mlx(), remedy=remedy)
+    else:
+        remedy = "the service runs on Linux and macOS"
+        yield judge("platform", system, holds=sys.platform == "linux", remedy=remedy)
+
+
+def _is_mac_for_mlx() -> bool:
+    release = platform.mac_ver()[0].partition(".")[0]
+    return platform.machine() == "arm64" and release.isdigit() and int(release) >= FIRST_MACOS
+
+
+def descriptor_findings() -> Iterator[Finding]:
+    """Check how many files the service may open."""
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    given = raise_descriptor_limit()
+    found = f"{given} (raised from {soft})" if given != soft else str(given)
+    if given >= FEW_DESCRIPTORS:
+        yield Finding("open files", Verdict.OK, found)
+        return
+    remedy = f"raise the hard limit to {FEW_DESCRIPTORS} or more (LimitNOFILE= in a systemd unit)"
+    yield Finding("open files", Verdict.WARNING, found, remedy)
+
+
+def memory_findings() -> Iterator[Finding]:
+    """Check that the system tells how much memory there is, and whether it is short of it."""
+    memory = machine_memory()
+    total, available = memory.total(), memory.available()
+    found = f"{available / GIB:.1f} of {total / GIB:.1f} GiB available"
+    remedy = "run the service where the system tells of its memory (on Linux: /proc)"
+    yield judge("memory", found, holds=0 < available <= total, remedy=remedy)
+    if memory.pressured():
+        found = "the system says that it is short of memory; no model is started until it is not"
+        yield Finding("memory", Verdict.WARNING, found, "close what takes much of it")
+
+
+def budget_findings(config: Config) -> Iterator[Finding]:
+    """Tell how much memory all servers together may take, and why so much."""
+    memory = machine_memory()
+    budget = config.limits(memory.total(), memory.default_budget()).memory_budget
+    origin = "memory.budget" if config.memory.budget is not None else "the default"
+    if budget == FOREVER:
+        yield Finding("budget", Verdict.INFO, "without a limit")
+    else:
+        yield Finding("budget", Verdict.INFO, f"{budget / GIB:.1f} GiB, by {origin}")

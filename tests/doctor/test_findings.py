@@ -1,0 +1,136 @@
+"""What each check finds, right and wrong."""
+
+import platform
+import socket
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from pool_service.config import Config, load
+from pool_service.doctor import Finding, Verdict, installation, kernel, machine
+from pool_service.doctor.examination import examine, guarded
+
+
+def config_of(tmp_path: Path, text: str = "") -> Config:
+    file = tmp_path / "pool.toml"
+    file.write_text(text)
+    return load(file, {"state_dir": tmp_path / "state"}, {})
+
+
+def only(findings: Iterator[Finding]) -> Finding:
+    (finding,) = findings
+    return finding
+
+
+def test_children_of_this_process_are_seen_in_every_way_that_proofs_need() -> None:
+    found = [*kernel.process_findings(), *kernel.socket_findings()]
+    assert [finding.verdict for finding in found] == [Verdict.OK] * 6
+
+
+@pytest.mark.parametrize(
+    ("machine_name", "release", "verdict"),
+    [
+        ("arm64", "14.5", Verdict.OK),
+        ("arm64", "26.0", Verdict.OK),
+        ("arm64", "13.6", Verdict.BROKEN),
+        ("x86_64", "15.1", Verdict.BROKEN),
+    ],
+)
+def test_a_mac_must_be_one_that_mlx_runs_on(
+    monkeypatch: pytest.MonkeyPatch, machine_name: str, release: str, verdict: Verdict
+) -> None:
+    monkeypatch.setattr(sys, "platform", "darwin")
+    monkeypatch.setattr(platform, "machine", lambda: machine_name)
+    monkeypatch.setattr(platform, "mac_ver", lambda: (release, ("", "", ""), machine_name))
+    assert only(machine.platform_findings()).verdict is verdict
+
+
+def test_the_memory_of_the_machine_is_told_and_what_of_it_servers_may_have(tmp_path: Path) -> None:
+    assert next(machine.memory_findings()).verdict is Verdict.OK
+    budget = only(machine.budget_findings(config_of(tmp_path, "memory.budget = '3GiB'")))
+    assert budget.found == "3.0 GiB, by memory.budget"
+    unlimited = only(machine.budget_findings(config_of(tmp_path, "memory.budget = 'none'")))
+    assert unlimited.found == "without a limit"
+
+
+def test_a_state_directory_that_is_to_be_made_is_right_and_not_made(tmp_path: Path) -> None:
+    config = config_of(tmp_path)
+    assert only(installation.state_findings(config)).verdict is Verdict.OK
+    assert not config.service.state_dir.exists()
+
+
+def test_a_state_directory_that_is_a_file_is_broken_with_a_remedy(tmp_path: Path) -> None:
+    config = config_of(tmp_path)
+    config.service.state_dir.write_text("")
+    finding = only(installation.state_findings(config))
+    assert finding.verdict is Verdict.BROKEN
+    assert "--state-dir" in finding.remedy
+
+
+def test_a_runtime_that_is_not_there_is_broken_but_a_named_one_only_warned_of(
+    tmp_path: Path,
+) -> None:
+    nowhere = "command = ['/nowhere/server', '{runtime_model}', '--port', '{port}']"
+    config = config_of(tmp_path, f"[runtime]\n{nowhere}\n[runtimes.other]\n{nowhere}\n")
+    default, named = installation.runtime_findings(config)
+    assert (default.verdict, named.verdict) == (Verdict.BROKEN, Verdict.WARNING)
+    assert "/nowhere/server" in default.found
+
+
+def test_a_port_that_another_program_has_is_broken(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        address = f"127.0.0.1:{other.getsockname()[1]}"
+        config = config_of(tmp_path, f"service.listen = ['{address}']")
+        finding = only(installation.service_findings(config))
+    assert finding.verdict is Verdict.BROKEN
+    assert finding.found == f"another program listens on {address}"
+
+
+def test_a_port_that_nobody_has_is_free(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        address = f"127.0.0.1:{other.getsockname()[1]}"
+    config = config_of(tmp_path, f"service.listen = ['{address}']")
+    assert only(installation.service_findings(config)).verdict is Verdict.INFO
+
+
+def test_models_are_told_of_by_what_is_on_the_disk(tmp_path: Path) -> None:
+    (tmp_path / "there").mkdir()
+    for name in ("config.json", "tokenizer.json"):
+        (tmp_path / "there" / name).write_text("{}")
+    (tmp_path / "there/model.safetensors").write_bytes((2).to_bytes(8, "little") + b"{}")
+    config = config_of(
+        tmp_path,
+        f"[models.gone]\nruntime_model = '/nowhere/model'\n"
+        f"[models.there]\nruntime_model = '{tmp_path}/there'\n",
+    )
+    gone, there = installation.model_findings(config)
+    assert (gone.subject, gone.verdict) == ("model gone", Verdict.INFO)
+    assert (there.subject, there.verdict) == ("model there", Verdict.OK)
+
+
+def test_a_hub_cache_is_counted(tmp_path: Path) -> None:
+    environment = {"HF_HUB_CACHE": str(tmp_path / "hub")}
+    assert only(installation.cache_findings(environment)).verdict is Verdict.INFO
+    (tmp_path / "hub/models--org--name").mkdir(parents=True)
+    found = only(installation.cache_findings(environment))
+    assert found.found == f"1 models in {tmp_path / 'hub'}"
+
+
+def test_a_configuration_that_is_wrong_is_told_and_ends_the_examination(tmp_path: Path) -> None:
+    file = tmp_path / "pool.toml"
+    file.write_text("service.listen = 5\nmemory.budget = 'much'\n")
+    *_, last = examine(file, {})
+    assert (last.subject, last.verdict) == ("configuration", Verdict.BROKEN)
+    assert "service.listen" in last.found
+    assert "memory.budget" in last.found
+
+
+def test_a_check_that_fails_itself_is_a_finding() -> None:
+    def check() -> Iterator[Finding]:
+        raise OSError("no such system call")
+
+    finding = only(guarded("sockets", check))
+    assert finding.verdict is Verdict.BROKEN
+    assert "no such system call" in finding.found
