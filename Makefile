@@ -7,7 +7,7 @@ SOURCES := $(wildcard pool_service clients/python/pool_service_client clients/py
 .DEFAULT_GOAL := help
 .PHONY: help setup demo serve test test-fast test-process test-clients test-conformance \
 	test-operations test-toolchains test-as-on-a-mac test-whole go-tools faults fuzz lint types check check-clients proto promise docs \
-	conformance bench soak lock clean
+	conformance bench soak lock dist clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-17s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -65,13 +65,14 @@ fuzz: setup ## Fuzz each reader of foreign bytes for SECONDS (60); what breaks o
 faults: setup ## Every fault that is to be survived, and how long each recovery took
 	$(BIN)/python -m pytest tests/faults $(ARGS)
 
-lint: setup ## Style, layers, proto, stubs and Dockerfile (needs npm for buf)
+lint: setup ## Style, layers, proto, stubs, Dockerfile, workflows (needs npm, and Go for the last)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports --no-cache
 	$(BIN)/python tools/generate_stubs.py --check
 	sh tools/lint_proto.sh
 	sh tools/lint_docker.sh
+	sh tools/lint_workflows.sh
 
 types: setup ## mypy, strict, for Linux and for macOS
 	$(BIN)/mypy $(SOURCES)
@@ -100,6 +101,11 @@ soak: setup ## Random use and harm for MINUTES (10), every promise checked (ARGS
 
 lock: setup ## Resolve the pinned lists anew (ARGS=--upgrade for newer versions)
 	sh tools/lock.sh $(ARGS)
+
+dist: setup ## Build the wheels and sdists of the service and of its Python client into dist/python
+	rm -rf dist/python
+	$(BIN)/python -m hatchling build --directory dist/python
+	cd clients/python && ../../$(BIN)/python -m hatchling build --directory ../../dist/python
 
 clean: ## Remove what was built and prepared here: .venv, caches, models
 	@sh tools/for_clients.sh clean
