@@ -43,6 +43,7 @@ from pool_service.config import Config, ConfigSource
 from pool_service.core.types import Identity
 from pool_service.ending import Ending
 from pool_service.history import History
+from pool_service.introduction import introduce_pool, introduce_runtime
 from pool_service.log_stream import LogStream
 from pool_service.logging_setup import configure_logging
 from pool_service.pool import Pool
@@ -156,16 +157,17 @@ async def _serve(
         keep_servers=service.keep_servers,
         is_claimed=lambda: is_claimed(state.path),
     )
-    bound = await server.start(addresses)
-    _announce_to_others(state, bound)
+    bound = await _listening(server, addresses, state)
     upkeep = (
         *(logs.run_janitor(), give_back_spare_memory()),
         *(_tell_of_records(records, server), server.keep_sockets()),
         reloader.follow(working_sets),
+        introduce_runtime(runtimes.default_program),
     )
     keeping = GuardKeeper(service.state_dir, service.orphan_grace, left=guards)
     async with keeping as keeper, _beside(*upkeep):
         await pool.recover(service.recovery_timeout)
+        introduce_pool(service.state_dir, limits.memory_budget, pool.totals().servers)
         await server.serving()
         _announce(bound)
         # Last: whoever was replaced serves again unless this one has told that it serves.
@@ -221,10 +223,13 @@ def _tell_of_failure(task: "asyncio.Task[None]") -> None:
         log.error("work beside the calls has failed", work=work, exc_info=error)
 
 
-def _announce_to_others(state: StateDir, bound: list[str]) -> None:
+async def _listening(server: Server, addresses: list[Address], state: StateDir) -> list[str]:
+    """Listen, note in the state directory where, and return that."""
+    bound = await server.start(addresses)
     state.announce(bound)
     if state.trouble:
         log.warning("the state directory is in trouble", why=state.trouble)
+    return bound
 
 
 async def _tell_of_records(records: FileRecords, server: Server) -> None:

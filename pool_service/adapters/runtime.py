@@ -232,6 +232,10 @@ class CommandRuntime:
         interpreter = interpreter_of(program.path) if self.loads_from_disk else None
         return RuntimeDescription(str(program.path), program.found, self.kind, version, interpreter)
 
+    def is_found(self) -> bool:
+        """Return whether its program is on this machine, usable or not."""
+        return self._found() is not None
+
     async def _usable_program(self) -> Program:
         program = self._found()
         if program is None:

@@ -22,7 +22,7 @@ from pool_service.adapters.model_files import ModelFiles
 from pool_service.adapters.provision import Progress
 from pool_service.adapters.runtime import CommandRuntime, RuntimeOptions
 from pool_service.adapters.waiting import Recipe
-from pool_service.core.errors import PoolError
+from pool_service.core.errors import PoolError, RuntimeUnavailable
 from pool_service.core.types import Appraisal, LaunchPlan, Settings, Source
 from pool_service.ports import FetchProgress
 
@@ -130,6 +130,21 @@ class Runtimes:
         self._versions[settings.runtime] = found.version or ""
         self._file()
         return Recipe(found.path, runtime.environment(settings))
+
+    async def default_program(self) -> str:
+        """Return in words which program serves models that name no runtime.
+
+        Raises RuntimeUnavailable where there is none, and none is to be installed.
+        """
+        options = self._options[""]
+        try:
+            found = await self._runtimes[""].describe()
+        except RuntimeUnavailable:
+            if options.provision and not self._runtimes[""].is_found():
+                return f"none yet; vllm-mlx is installed into {options.data_dir} at the first need"
+            raise
+        version = f" {found.version}" if found.version else ""
+        return f"{found.kind}{version}, {found.found}: {found.path}"
 
     def _file(self) -> None:
         """Learn what is filed by a version that was not known before, as of what was adopted."""

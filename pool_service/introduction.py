@@ -1,0 +1,37 @@
+"""Says in the log what the service starts with: the first thing that its operator wants to know."""
+
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import structlog
+
+from pool_service.core.errors import RuntimeUnavailable
+from pool_service.core.types import FOREVER
+
+log = structlog.get_logger("pool_service")
+
+GIB = 1024**3
+
+
+def introduce_pool(state_dir: Path, budget: float, adopted: int) -> None:
+    """Log where the state is kept, what memory there is for servers, and how many were adopted.
+
+    Args:
+        state_dir: the state directory.
+        budget: bytes that all servers together may need; FOREVER: no limit.
+        adopted: how many servers of an earlier service were found again.
+    """
+    log.info("state and logs of servers", directory=str(state_dir))
+    of_memory = "without a limit" if budget == FOREVER else f"{budget / GIB:.1f} GiB"
+    log.info("memory for servers", budget=of_memory)
+    log.info("servers of an earlier service", adopted=adopted)
+
+
+async def introduce_runtime(describe: Callable[[], Awaitable[str]]) -> None:
+    """Log which program serves models that name no runtime, or how to get one."""
+    try:
+        found = await describe()
+    except RuntimeUnavailable as error:
+        log.warning("no runtime", why=str(error))
+        return
+    log.info("runtime", found=found)
