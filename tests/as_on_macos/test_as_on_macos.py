@@ -16,6 +16,7 @@ pytestmark = [
 
 STARTED = """
 import tests.as_on_macos
+tests.as_on_macos.pytest_configure()
 import os, sys
 from pathlib import Path
 from demo.service import running

@@ -20,7 +20,8 @@ print(subprocess.run([sys.executable, "-c", "print(1)"], capture_output=True, te
 
 def test_what_is_started_under_it_forks_too() -> None:
     start = f"subprocess.run([sys.executable, '-c', {TRACED!r}])"
-    program = f"import tests.realfork, subprocess, sys\n{start}"
+    plugin = "import tests.realfork\ntests.realfork.pytest_configure()"
+    program = f"{plugin}\nimport subprocess, sys\n{start}"
     environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
     done = subprocess.run(
         [sys.executable, "-c", program],

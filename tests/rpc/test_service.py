@@ -12,8 +12,11 @@ from pool_service.core.limits import Limits
 from pool_service.core.types import Cause, Diagnosis, Phase
 from pool_service.rpc.wire import CAUSES, STATES
 from pool_service.v1 import pool_service_pb2 as pb
-from tests.rpc.serving import REVISION, Service, gate, read, serving
+from tests.rpc.serving import LIMITS, REVISION, Service, gate, read, serving
 from tests.world import CRASH, KILLED, NEVER, Script, settled
+
+ROOMY = replace(LIMITS, queue_limit=1000)
+"""However many are asked for at once, none is refused."""
 
 
 async def listed(service: Service, **fields: int | str) -> pb.ListResponse:
@@ -194,7 +197,7 @@ async def test_list_says_what_the_service_cannot_do() -> None:
 
 
 async def test_list_takes_the_default_and_the_largest_page() -> None:
-    async with serving() as service:
+    async with serving(limits=ROOMY) as service:
         await asyncio.gather(*[service.ensure(f"m{n:03}") for n in range(120)])
         assert len((await listed(service)).servers) == 100
         assert len((await listed(service, page_size=2**31 - 1)).servers) == 120
@@ -203,7 +206,7 @@ async def test_list_takes_the_default_and_the_largest_page() -> None:
 async def test_pages_of_large_servers_are_shorter_than_asked_for() -> None:
     lines = ("x" * 500,) * 20
     report = replace(CRASH, diagnosis=Diagnosis.MODEL_REJECTED, last_lines=lines)
-    async with serving() as service:
+    async with serving(limits=ROOMY) as service:
         service.world.default = Script(load=NEVER, dies=0.0, report=report)
         models = [f"m{number:03}" for number in range(450)]
         await asyncio.gather(*map(service.ensure, models), return_exceptions=True)
