@@ -61,6 +61,8 @@ def shown_by(*command: str) -> Iterator[Shown]:
     pid, terminal = pty.fork()
     if pid == 0:
         os.chdir(ROOT)
+        # By it make tells its children that it is there, also the one that runs these tests.
+        os.environ.pop("MAKELEVEL", None)
         os.execvp(command[0], command)
     try:
         yield Shown(pid, terminal)
