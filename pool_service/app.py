@@ -15,7 +15,12 @@ import structlog
 from pool_service.adapters.clock import SystemClock
 from pool_service.adapters.guard_keeper import GuardKeeper
 from pool_service.adapters.identity import blindness
-from pool_service.adapters.inherited import disregard, raise_descriptor_limit, reset_signals
+from pool_service.adapters.inherited import (
+    FEW_DESCRIPTORS,
+    disregard,
+    raise_descriptor_limit,
+    reset_signals,
+)
 from pool_service.adapters.logs import LogStore
 from pool_service.adapters.machine_memory import MachineMemory, machine_memory
 from pool_service.adapters.memory import HostMemory
@@ -56,9 +61,6 @@ from pool_service.rpc.wire import Wire
 
 STOP_GRACE = 5.0
 """Seconds for answers that are on their way when the last server has gone."""
-
-FEW_DESCRIPTORS = 1024
-"""Each caller, server and log takes one or more."""
 
 log = structlog.get_logger("pool_service.app")
 
@@ -167,7 +169,7 @@ async def _serve(
     keeping = GuardKeeper(service.state_dir, service.orphan_grace, left=guards)
     async with keeping as keeper, _beside(*upkeep):
         await pool.recover(service.recovery_timeout)
-        introduce_pool(service.state_dir, limits.memory_budget, pool.totals().servers)
+        introduce_pool(service.state_dir, limits.memory_budget, pool.totals())
         await server.serving()
         _announce(bound)
         # Last: whoever was replaced serves again unless this one has told that it serves.

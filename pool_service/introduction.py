@@ -1,4 +1,4 @@
-"""Says in the log what the service starts with: the first thing that its operator wants to know."""
+"""Log what the service starts with: the first thing that its operator wants to know."""
 
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -6,25 +6,28 @@ from pathlib import Path
 import structlog
 
 from pool_service.core.errors import RuntimeUnavailable
-from pool_service.core.types import FOREVER
+from pool_service.core.requests import Totals
+from pool_service.core.sizes import size
+from pool_service.core.types import FOREVER, Phase
 
 log = structlog.get_logger("pool_service")
 
-GIB = 1024**3
 
-
-def introduce_pool(state_dir: Path, budget: float, adopted: int) -> None:
+def introduce_pool(state_dir: Path, budget: float, totals: Totals) -> None:
     """Log where the state is kept, what memory there is for servers, and how many were adopted.
 
     Args:
         state_dir: the state directory.
         budget: bytes that all servers together may need; FOREVER: no limit.
-        adopted: how many servers of an earlier service were found again.
+        totals: of the pool when it has found the servers of an earlier service.
     """
     log.info("state and logs of servers", directory=str(state_dir))
-    of_memory = "without a limit" if budget == FOREVER else f"{budget / GIB:.1f} GiB"
+    of_memory = "without a limit" if budget == FOREVER else size(budget)
     log.info("memory for servers", budget=of_memory)
-    log.info("servers of an earlier service", adopted=adopted)
+    log.info(
+        "servers of an earlier service",
+        adopted=totals.servers - totals.by_phase.get(Phase.FAILED, 0),
+    )
 
 
 async def introduce_runtime(describe: Callable[[], Awaitable[str]]) -> None:

@@ -15,6 +15,9 @@ DESCRIPTORS = 10_240 if sys.platform == "darwin" else 65_536
 """The soft limit that the service gives itself where the hard one allows. macOS gives a program
 256, of which each caller, server and log takes one; it allows no more than OPEN_MAX."""
 
+FEW_DESCRIPTORS = 1024
+"""Under it a service is short of them soon: each caller, server and log takes one or more."""
+
 _PYTHONS_OWN = frozenset({signal.SIGPIPE, signal.SIGXFSZ})
 """Ignored by Python itself, which puts them back in a child."""
 

@@ -105,6 +105,10 @@ class RuntimeDescription:
     version: str | None
     interpreter: str | None
 
+    def __str__(self) -> str:
+        version = f" {self.version}" if self.version else ""
+        return f"{self.kind}{version}, {self.found}: {self.path}"
+
 
 class CommandRuntime:
     """One runtime, by its command template.

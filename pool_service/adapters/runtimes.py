@@ -138,13 +138,11 @@ class Runtimes:
         """
         options = self._options[""]
         try:
-            found = await self._runtimes[""].describe()
+            return str(await self._runtimes[""].describe())
         except RuntimeUnavailable:
             if options.provision and not self._runtimes[""].is_found():
                 return f"none yet; vllm-mlx is installed into {options.data_dir} at the first need"
             raise
-        version = f" {found.version}" if found.version else ""
-        return f"{found.kind}{version}, {found.found}: {found.path}"
 
     def _file(self) -> None:
         """Learn what is filed by a version that was not known before, as of what was adopted."""

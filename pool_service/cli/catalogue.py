@@ -7,7 +7,8 @@ from contextlib import AbstractContextManager, contextmanager
 import click
 
 from pool_service.cli.connection import PATIENCE, check_reachable, client, valid
-from pool_service.cli.text import json_object, safe, size
+from pool_service.cli.text import json_object, safe
+from pool_service.core.sizes import size
 from pool_service_client import PoolClient, Progress
 
 Show = Callable[[Progress], None]

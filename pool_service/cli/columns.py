@@ -1,4 +1,4 @@
-"""What of a table fits into a terminal: whole columns go first, then the middle of long names."""
+"""Fit tables into a terminal: whole columns go first, then the middle of long names."""
 
 from collections.abc import Sequence
 

@@ -1,4 +1,4 @@
-"""Commands of similar programs, and what they are called here."""
+"""Lead from the commands of similar programs to those of this one."""
 
 import difflib
 from collections.abc import Iterable
@@ -20,7 +20,7 @@ OTHER_WORDS = {
     "logs": "list --json",
     "log": "list --json",
 }
-"""What users of Ollama, LM Studio, llama-swap and Docker type first, and the command here."""
+"""Map the words of Ollama, LM Studio, llama-swap and Docker to the command here."""
 
 _BECAUSE = {
     "rm": "; the files of a model are yours, or the Hugging Face cache's, to remove",

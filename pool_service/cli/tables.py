@@ -9,8 +9,9 @@ from rich.table import Table
 from rich.text import Text
 
 from pool_service.cli.columns import GAP, cut, fitting
-from pool_service.cli.text import safe, size, span
+from pool_service.cli.text import safe, span
 from pool_service.cli.words import doing, memory, needs, summary, why
+from pool_service.core.sizes import size
 from pool_service_client import Model, Server, ServerState, Totals
 
 # Nothing is cut off or folded where the output is not a terminal.

@@ -6,9 +6,6 @@ from datetime import UTC, datetime
 from enum import Enum
 
 _MINUTE, _HOUR, _DAY = 60, 3600, 86400
-_STEP = 1000
-# Each with its decimal places.
-_SIZES = (("B", 0), ("kB", 0), ("MB", 0), ("GB", 1), ("TB", 1))
 
 
 def safe(text: str) -> str:
@@ -32,17 +29,6 @@ def span(seconds: float) -> str:
 
 def _two(first: int, unit: str, second: int, smaller: str) -> str:
     return f"{first}{unit} {second}{smaller}" if second else f"{first}{unit}"
-
-
-def size(count: int) -> str:
-    """Bytes in decimal units: 0 B, 512 MB, 3.2 GB."""
-    amount = float(count)
-    for unit, digits in _SIZES[:-1]:
-        if round(amount, digits) < _STEP:
-            return f"{amount:.{digits}f} {unit}"
-        amount /= _STEP
-    unit, digits = _SIZES[-1]
-    return f"{amount:.{digits}f} {unit}"
 
 
 def json_line(**values: object) -> str:

@@ -1,6 +1,7 @@
 """What is said of servers, in lines."""
 
-from pool_service.cli.text import safe, size
+from pool_service.cli.text import safe
+from pool_service.core.sizes import size
 from pool_service_client import Exit, ExitCause, Expectation, Server, ServerState, Totals
 
 _BY_ITSELF = {ExitCause.CRASHED, ExitCause.WEDGED, ExitCause.CEILING}

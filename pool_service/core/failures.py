@@ -23,13 +23,11 @@ from pool_service.core.errors import (
     StartTimeout,
 )
 from pool_service.core.limits import Limits
+from pool_service.core.sizes import size
 from pool_service.core.types import Cause, Diagnosis, ExitReport, Server
 
 RETRY_WHEN_FULL = 5.0
 """Seconds until who found no room should try again: about a load."""
-
-_GB = 1_000_000_000
-_MB = 1_000_000
 
 _MAY_PASS = frozenset({Diagnosis.CRASHED, Diagnosis.OUT_OF_MEMORY})
 
@@ -222,8 +220,8 @@ def not_on_disk(model: str, runtime_model: str) -> ModelNotOnDisk:
 def too_large(server: Server, budget: float) -> ModelTooLarge:
     """For a model that can never fit."""
     return ModelTooLarge(
-        f"{server.model!r} is expected to need {_size(server.expected)} "
-        f"({server.expected_by.value}), and the budget for all models is {_size(budget)}. "
+        f"{server.model!r} is expected to need {size(server.expected)} "
+        f"({server.expected_by.value}), and the budget for all models is {size(budget)}. "
         "Raise [memory] budget, name a smaller model, or correct its expected_memory.",
         model=server.model,
         needed=server.expected,
@@ -251,11 +249,6 @@ def queue_full(model: str, limits: Limits) -> QueueFull:
         model=model,
         retry_after=RETRY_WHEN_FULL,
     )
-
-
-def _size(count: float) -> str:
-    """Such as 150 MB, or 3.2 GB."""
-    return f"{count / _GB:.1f} GB" if count >= _GB else f"{count / _MB:.0f} MB"
 
 
 def still_barred(failure: PoolError, retry_at: float, now: float) -> PoolError:

@@ -1,11 +1,11 @@
-"""What a check finds."""
+"""Define what a check returns."""
 
 from dataclasses import dataclass
 from enum import Enum
 
 
 class Verdict(Enum):
-    """What a finding means for the service."""
+    """Tell how a finding matters to the service."""
 
     OK = "ok"
     """The service relies on it, and it holds."""
@@ -22,7 +22,7 @@ class Verdict(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing that was looked at.
+    """Hold what was found out about one thing.
 
     Attributes:
         subject: what was looked at, in a word or two.

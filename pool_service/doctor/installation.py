@@ -13,12 +13,12 @@ from pool_service.adapters.model_files import hub_cache, locate
 from pool_service.adapters.runtime import CommandRuntime
 from pool_service.config import Config
 from pool_service.core.errors import PoolError as LocalError
+from pool_service.core.sizes import size
 from pool_service.doctor.finding import Finding, Verdict
 from pool_service.rpc.address import Address, AddressError
-from pool_service_client import PoolClient, PoolError
+from pool_service_client import DeadlineExceeded, PoolClient, PoolError, PoolUnavailable
 
 SERVICE_TIMEOUT_S: Final = 3.0
-GIB: Final = 1024**3
 _STATE_REMEDY: Final = (
     "choose another one with --state-dir or service.state_dir, on a local disk and of your own"
 )
@@ -55,8 +55,7 @@ def runtime_findings(config: Config) -> Iterator[Finding]:
             verdict = Verdict.WARNING if name else Verdict.BROKEN
             yield Finding(subject, verdict, str(error))
             continue
-        version = f" {found.version}" if found.version else ""
-        yield Finding(subject, Verdict.OK, f"{found.kind}{version}, {found.found}: {found.path}")
+        yield Finding(subject, Verdict.OK, str(found))
 
 
 def service_findings(config: Config) -> Iterator[Finding]:
@@ -70,10 +69,14 @@ def service_findings(config: Config) -> Iterator[Finding]:
         try:
             with PoolClient.connect(address.text) as pool:
                 page = next(pool.pages(timeout=SERVICE_TIMEOUT_S))
-        except PoolError:
+        except (PoolUnavailable, DeadlineExceeded):
             yield _of_free_address(address)
             continue
-        yield Finding("service", Verdict.OK, f"it runs at {text}: {page.totals.servers} servers")
+        except PoolError as error:
+            found = f"it runs at {text}, but refuses calls: {error}"
+            yield Finding("service", Verdict.WARNING, found, "wait, or see the service's log")
+            continue
+        yield Finding("service", Verdict.OK, f"it runs at {text}, servers: {page.totals.servers}")
         for notice in page.notices:
             yield Finding("service", Verdict.WARNING, notice, "see the service's log")
 
@@ -96,20 +99,25 @@ def _of_free_address(address: Address) -> Finding:
         return Finding("service", Verdict.BROKEN, found, remedy)
 
 
-def model_findings(config: Config) -> Iterator[Finding]:
-    """Tell which of the configured models are on the disk."""
+def model_findings(config: Config, environment: Mapping[str, str]) -> Iterator[Finding]:
+    """Tell which of the configured models are on the disk, as far as a vllm-mlx loads them."""
+    runtimes = config.all_runtime_options
     for name, settings in sorted(config.catalogue.models.items()):
-        environment = os.environ | dict(settings.environment)
-        files = locate(settings.runtime_model, environment)
+        if runtimes[settings.runtime].effective_kind != "vllm-mlx":
+            continue
+        subject, model = f"model {name}", settings.runtime_model
+        is_local = model.startswith(os.sep)
+        remedy = f"complete {model}" if is_local else f"pool-service pull {name}"
+        files = locate(model, {**environment, **dict(settings.environment)})
         if files is None:
-            remedy = f"pool-service pull {name}"
-            yield Finding(f"model {name}", Verdict.INFO, "not on this machine", remedy)
+            remedy = "correct its runtime_model" if is_local else remedy
+            yield Finding(subject, Verdict.INFO, f"{model} is not on this machine", remedy)
         elif not files.complete:
             found = f"{files.path} lacks some of its files"
-            yield Finding(f"model {name}", Verdict.WARNING, found, f"pool-service pull {name}")
+            yield Finding(subject, Verdict.WARNING, found, remedy)
         else:
-            found = f"{files.weights / GIB:.1f} GiB of weights in {files.path}"
-            yield Finding(f"model {name}", Verdict.OK, found)
+            found = f"{size(files.weights)} of weights in {files.path}"
+            yield Finding(subject, Verdict.OK, found)
 
 
 def cache_findings(environment: Mapping[str, str]) -> Iterator[Finding]:
@@ -126,4 +134,4 @@ def cache_findings(environment: Mapping[str, str]) -> Iterator[Finding]:
         remedy = "let the account of the service read it, or set HF_HOME to a directory that it can"
         yield Finding("hub cache", Verdict.WARNING, f"{cache}: {error.strerror}", remedy)
         return
-    yield Finding("hub cache", Verdict.OK, f"{count} models in {cache}")
+    yield Finding("hub cache", Verdict.OK, f"models in {cache}: {count}")

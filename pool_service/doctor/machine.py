@@ -5,15 +5,12 @@ import resource
 import sys
 from collections.abc import Iterator
 
-from pool_service.adapters.inherited import raise_descriptor_limit
+from pool_service.adapters.inherited import FEW_DESCRIPTORS, raise_descriptor_limit
 from pool_service.adapters.machine_memory import machine_memory
 from pool_service.config import Config
+from pool_service.core.sizes import size
 from pool_service.core.types import FOREVER
 from pool_service.doctor.finding import Finding, Verdict, judge
-
-GIB = 1024**3
-FEW_DESCRIPTORS = 1024
-"""Each caller, server and log takes one or more."""
 
 FIRST_MACOS = 14
 """The first for which MLX has wheels."""
@@ -51,7 +48,7 @@ def memory_findings() -> Iterator[Finding]:
     """Check that the system tells how much memory there is, and whether it is short of it."""
     memory = machine_memory()
     total, available = memory.total(), memory.available()
-    found = f"{available / GIB:.1f} of {total / GIB:.1f} GiB available"
+    found = f"{size(available)} of {size(total)} available"
     remedy = "run the service where the system tells of its memory (on Linux: /proc)"
     yield judge("memory", found, holds=0 < available <= total, remedy=remedy)
     if memory.pressured():
@@ -67,4 +64,4 @@ def budget_findings(config: Config) -> Iterator[Finding]:
     if budget == FOREVER:
         yield Finding("budget", Verdict.INFO, "without a limit")
     else:
-        yield Finding("budget", Verdict.INFO, f"{budget / GIB:.1f} GiB, by {origin}")
+        yield Finding("budget", Verdict.INFO, f"{size(budget)}, by {origin}")

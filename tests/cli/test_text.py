@@ -1,6 +1,7 @@
 import pytest
 
-from pool_service.cli.text import safe, size, span
+from pool_service.cli.text import safe, span
+from pool_service.core.sizes import size
 
 
 @pytest.mark.parametrize(

@@ -25,7 +25,7 @@ def test_it_finds_a_running_service_and_exits_with_0(tmp_path: Path, run: Run) -
         assert {finding["verdict"] for finding in found} <= {"OK", "INFO", "WARNING"}, found
         assert result.exit_code == 0
         (of_service,) = (finding for finding in found if finding["subject"] == "service")
-        assert of_service["found"] == f"it runs at {live.address}: 0 servers"
+        assert of_service["found"] == f"it runs at {live.address}, servers: 0"
 
 
 def test_what_is_broken_is_told_with_what_to_do_and_exits_with_1(tmp_path: Path, run: Run) -> None:

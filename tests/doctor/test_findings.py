@@ -1,4 +1,4 @@
-"""What each check finds, right and wrong."""
+"""Claims about what each check finds, right and wrong."""
 
 import platform
 import socket
@@ -49,8 +49,8 @@ def test_a_mac_must_be_one_that_mlx_runs_on(
 
 def test_the_memory_of_the_machine_is_told_and_what_of_it_servers_may_have(tmp_path: Path) -> None:
     assert next(machine.memory_findings()).verdict is Verdict.OK
-    budget = only(machine.budget_findings(config_of(tmp_path, "memory.budget = '3GiB'")))
-    assert budget.found == "3.0 GiB, by memory.budget"
+    budget = only(machine.budget_findings(config_of(tmp_path, "memory.budget = '3 GB'")))
+    assert budget.found == "3.0 GB, by memory.budget"
     unlimited = only(machine.budget_findings(config_of(tmp_path, "memory.budget = 'none'")))
     assert unlimited.found == "without a limit"
 
@@ -105,8 +105,9 @@ def test_models_are_told_of_by_what_is_on_the_disk(tmp_path: Path) -> None:
         f"[models.gone]\nruntime_model = '/nowhere/model'\n"
         f"[models.there]\nruntime_model = '{tmp_path}/there'\n",
     )
-    gone, there = installation.model_findings(config)
+    gone, there = installation.model_findings(config, {})
     assert (gone.subject, gone.verdict) == ("model gone", Verdict.INFO)
+    assert gone.remedy == "correct its runtime_model"
     assert (there.subject, there.verdict) == ("model there", Verdict.OK)
 
 
@@ -115,7 +116,7 @@ def test_a_hub_cache_is_counted(tmp_path: Path) -> None:
     assert only(installation.cache_findings(environment)).verdict is Verdict.INFO
     (tmp_path / "hub/models--org--name").mkdir(parents=True)
     found = only(installation.cache_findings(environment))
-    assert found.found == f"1 models in {tmp_path / 'hub'}"
+    assert found.found == f"models in {tmp_path / 'hub'}: 1"
 
 
 def test_a_configuration_that_is_wrong_is_told_and_ends_the_examination(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""What a service says at its start."""
+"""Claims about what a service says at its start."""
 
 from pathlib import Path
 
@@ -22,7 +22,7 @@ def introduction(service: RunningService, *told: str) -> list[str]:
 
 def test_four_lines_tell_state_memory_adopted_servers_and_runtime(tmp_path: Path) -> None:
     config = tmp_path / "pool.toml"
-    config.write_text(f'memory.budget = "5GiB"\n{FAKE_RUNTIME}')
+    config.write_text(f'memory.budget = "5 GB"\n{FAKE_RUNTIME}')
     state = tmp_path / "state"
     arguments = ["--config", str(config)]
     with (
@@ -33,7 +33,7 @@ def test_four_lines_tell_state_memory_adopted_servers_and_runtime(tmp_path: Path
     with running(state, arguments=arguments, log=tmp_path / "second.log") as service:
         told = (
             f"directory={state}",
-            "budget='5.0 GiB'",
+            "budget='5.0 GB'",
             "adopted=1",
             "found='vllm-mlx, configured",
         )

@@ -101,7 +101,7 @@ def test_it_shows_six_steps_and_says_what_to_type_next() -> None:
         "a standby imports",
         "ensure smollm2 ",
         "evict smollm2",
-        "kill -9 ",
+        "(the service)",
         "adopted 2 of 2",
     ],
 )
