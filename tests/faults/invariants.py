@@ -149,10 +149,15 @@ def pool_processes(state_dir: Path) -> dict[int, str]:
 
 
 def _stands_by(process: psutil.Process) -> bool:
-    """Whether it waits to be told its model: then it has no log yet, but a file without a name."""
+    """Whether it waits to be told its model: then it has no log yet, but a file without a name.
+
+    One that is about to be gone has no descriptors any more, and is no server either.
+    """
     try:
         output = str(Path(f"/proc/{process.pid}/fd/1").readlink())
         return str(CHILD) in process.cmdline() and output.endswith(" (deleted)")
+    except FileNotFoundError:
+        return Path("/proc/self/fd").exists()
     except (OSError, psutil.Error):
         return False
 
