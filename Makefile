@@ -35,13 +35,13 @@ test-process: setup ## Real processes, with a small fake server
 test-conformance: setup ## Every client against the service (Go, Rust, TypeScript where installed)
 	$(BIN)/python -m pytest tests/conformance -m conformance $(ARGS)
 
-conformance: setup ## The same, and its matrix into docs/clients.md
-	$(BIN)/python -m pytest tests/conformance --conformance-matrix docs/clients.md $(ARGS)
+conformance: setup ## The same, and its matrix into docs/reference/clients.md
+	$(BIN)/python -m pytest tests/conformance --conformance-matrix docs/reference/clients.md $(ARGS)
 
 test-whole: setup ## The service with the real runtime and a real model
 	$(BIN)/python -m pytest -m whole $(ARGS)
 
-test-operations: setup ## docs/operations.md, command by command, against a live service (needs Go)
+test-operations: setup ## docs/how-to/operations.md, command by command, against a live service (needs Go)
 	$(BIN)/python -m pytest tests/operations $(ARGS)
 
 test-toolchains: setup ## Smallest programs in Java and C++, built and run (needs Maven; cmake, gRPC for C++)
@@ -87,7 +87,7 @@ proto: setup ## Generate the stubs of the service and of all clients from proto/
 	$(BIN)/python tools/generate_stubs.py
 	@sh tools/for_clients.sh generate
 
-promise: ## Promise to clients what proto/ says now (docs/compatibility.md says when)
+promise: ## Promise to clients what proto/ says now (docs/reference/compatibility.md says when)
 	sh tools/lint_proto.sh --promise
 
 docs: setup ## Write the configuration's keys into docs/ and the README, from their descriptions

@@ -1,7 +1,7 @@
 """Runs the benchmarks: all of them, or those that are named as arguments.
 
-A whole run writes docs/benchmarks.md and what belongs to it; a part, and a quick run, only
-.cache/bench.
+A whole run writes docs/explanation/benchmarks.md and what belongs to it; a part, and a quick
+run, only .cache/bench.
 """
 
 import argparse
@@ -32,8 +32,8 @@ from demo.checkpoints import write_tiny_llama
 from demo.smollm2 import prepare_smollm2
 
 CACHE = Path(".cache").absolute()
-PAGE = Path("docs/benchmarks.md")
-PUBLISHED = Path("docs/benchmarks")
+PAGE = Path("docs/explanation/benchmarks.md")
+PUBLISHED = Path("docs/explanation/benchmarks")
 
 FAKE_CONFIG = """
 [runtime]

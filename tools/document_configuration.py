@@ -20,7 +20,7 @@ from pool_service.config.schema import DefaultsSection, ModelSection
 from pool_service.config.values import DefaultText
 
 ROOT = Path(__file__).resolve().parent.parent
-DOCUMENTS = (ROOT / "docs/configuration.md", ROOT / "README.md")
+DOCUMENTS = (ROOT / "docs/reference/configuration.md", ROOT / "README.md")
 # Its keys are those of [runtime].
 UNDESCRIBED = "runtimes"
 

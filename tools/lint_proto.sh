@@ -22,7 +22,7 @@ fi
 
 if [ "${1:-}" = --promise ]; then
     "$buf" build --exclude-source-info --output promised.binpb
-    echo "proto/promised.binpb is now what proto/ says: see docs/compatibility.md, when it may be"
+    echo "proto/promised.binpb is now what proto/ says: see docs/reference/compatibility.md, when it may be"
     exit
 fi
 

@@ -3,7 +3,7 @@
 #
 #     sh tools/mac_launchd.sh
 #
-# launchd starts it; killed, and restarted as docs/install.md says, it must have taken its server
+# launchd starts it; killed, and restarted as docs/how-to/install.md says, it must have taken its server
 # over: the same process, and an endpoint that answers. It has a label, a state directory and a
 # socket of its own, so that an installed one is not touched; nothing of it stays (its guard for
 # a minute more).

@@ -45,7 +45,7 @@ PLACES = (
     ),
     Place("clients/typescript/src/version.ts", re.compile(r'VERSION = "([^"]+)"')),
     # The example of a tag.
-    Place("docs/stubs.md", re.compile(r"#tag=v([^,]+),")),
+    Place("docs/how-to/stubs.md", re.compile(r"#tag=v([^,]+),")),
 )
 
 

@@ -15,7 +15,7 @@ from pool_service.core.types import FOREVER
 from tests.config.conftest import Read
 
 ROOT = Path(__file__).parents[2]
-DOCUMENT = ROOT / "docs/configuration.md"
+DOCUMENT = ROOT / "docs/reference/configuration.md"
 SECTIONS = tables() | named_tables()
 
 

@@ -1,4 +1,4 @@
-"""docs/operations.md says what happens: each of its commands is run, and prints what it shows."""
+"""docs/how-to/operations.md is true: each of its commands prints what the page shows."""
 
 import difflib
 from pathlib import Path
@@ -9,7 +9,7 @@ from pool_service.v1 import pool_service_pb2 as pb
 from tests.operations.page import Command, commands, normalized
 from tests.operations.scene import ROOT, scene
 
-PAGE = (ROOT / "docs/operations.md").read_text()
+PAGE = (ROOT / "docs/how-to/operations.md").read_text()
 TASKS = ("models", "pull", "ensure", "list", "watch", "hold", "reload", "evict")
 """The commands of pool-service that speak to a service."""
 

@@ -30,7 +30,7 @@ from tests.service.conftest import FAKE_RUNTIME, Start
 from tests.service.crowd import NEEDS, config_of, crowd
 
 ENSURES = int(os.environ.get("CROWD_ENSURES", "600"))
-"""`CROWD_ENSURES=10000 make test-process ARGS='-s -k crowd'` made docs/reliability.md's figures."""
+"""How many calls; docs/explanation/reliability.md has the figures of 10,000."""
 
 LONGEST_BY_MEAN = 12.0
 """No caller waits longer than so many times the mean."""
