@@ -90,7 +90,7 @@ proto: setup ## Generate the stubs of the service and of all clients from proto/
 promise: ## Promise to clients what proto/ says now (docs/reference/compatibility.md says when)
 	sh tools/lint_proto.sh --promise
 
-docs: setup ## Write the configuration's keys into docs/ and the README, from their descriptions
+docs: setup ## Write the configuration's keys into docs/, from their descriptions
 	$(BIN)/python tools/document_configuration.py
 
 bench: setup ## Every published figure, against a baseline of the same run (ARGS="cold crash": parts)

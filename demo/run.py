@@ -215,7 +215,7 @@ def _say_what_to_type_next(stage: Stage, directory: Path) -> None:
         "  [green]export PATH=$PWD/.venv/bin:$PATH[/]\n"
         f"  [green]pool-service ensure {MODEL} --runtime-model $PWD/{path}[/]\n"
         "  [green]pool-service list[/]\n"
-        'Then README.md, from "Call it" on.'
+        'Then README.md, from "What you do with it" on.'
     )
 
 

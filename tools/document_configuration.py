@@ -1,8 +1,7 @@
-"""Writes the tables of configuration keys into the documents, from the models' descriptions.
+"""Writes the tables of configuration keys into their page, from the models' descriptions.
 
-A document has a table between `<!-- keys: SECTION -->` and `<!-- end of keys -->`, SECTION being
-a table of the file or "all". With --check nothing is written; a table that is not up to date
-fails.
+The page has a table between `<!-- keys: SECTION -->` and `<!-- end of keys -->` for each section.
+With --check nothing is written; a table that is not up to date fails.
 """
 
 import json
@@ -20,7 +19,7 @@ from pool_service.config.schema import DefaultsSection, ModelSection
 from pool_service.config.values import DefaultText
 
 ROOT = Path(__file__).resolve().parent.parent
-DOCUMENTS = (ROOT / "docs/reference/configuration.md", ROOT / "README.md")
+PAGE = ROOT / "docs/reference/configuration.md"
 # Its keys are those of [runtime].
 UNDESCRIBED = "runtimes"
 
@@ -83,16 +82,6 @@ def reference(section: str) -> Iterator[str]:
         )
 
 
-def overview() -> Iterator[str]:
-    """All keys of all sections, more shortly."""
-    yield from row("key", "default", "meaning")
-    yield from row(*["---"] * 3)
-    for section in sections():
-        for key, field in own_fields(section).items():
-            meaning = re.split(r"(?<=\w)[.;:] ", str(field.description))[0].rstrip(".")
-            yield from row(f"`{section}.{key}`", default(field), meaning)
-
-
 def row(*cells: str) -> Iterable[str]:
     return [f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |\n"]
 
@@ -102,8 +91,7 @@ def filled(text: str) -> str:
 
     def table(match: re.Match[str]) -> str:
         section = example_of(match[1]) if match[1] in described() else match[1]
-        lines = overview() if section == "all" else reference(section)
-        return f"{match[1]}{match[2]}{''.join(lines)}"
+        return f"{match[1]}{match[2]}{''.join(reference(section))}"
 
     return BLOCK.sub(table, text)
 
@@ -112,12 +100,12 @@ def main(arguments: Sequence[str]) -> int:
     if arguments not in ([], ["--check"]):
         print("usage: python tools/document_configuration.py [--check]", file=sys.stderr)
         return 2
-    stale = [path for path in DOCUMENTS if filled(path.read_text()) != path.read_text()]
-    for path in stale:
-        if arguments:
-            print(f"{path.name}: its tables of keys are out of date; make docs", file=sys.stderr)
-        else:
-            path.write_text(filled(path.read_text()))
+    text = PAGE.read_text()
+    stale = filled(text) != text
+    if stale and arguments:
+        print(f"{PAGE.name}: its tables of keys are out of date; make docs", file=sys.stderr)
+    elif stale:
+        PAGE.write_text(filled(text))
     return 1 if arguments and stale else 0
 
 

@@ -11,7 +11,7 @@ from tests.conformance.scenario import Scenario
 from tests.conformance.scenarios import AREAS
 from tests.conformance.steps import Do, End
 
-README = Path(__file__).parents[2] / "README.md"
+ERRORS = Path(__file__).parents[2] / "docs/reference/errors.md"
 SCENARIOS = [scenario for scenarios in AREAS.values() for scenario in scenarios]
 
 
@@ -32,9 +32,8 @@ def test_every_call_of_the_service_is_made() -> None:
     assert made == set(pb.DESCRIPTOR.services_by_name["PoolService"].methods_by_name)
 
 
-def test_every_reason_of_the_readme_is_provoked() -> None:
-    _, _, errors = README.read_text().partition("## Errors")
-    rows = re.findall(r"^\| ([A-Z_, ]+) \|", errors, re.MULTILINE)
+def test_every_reason_of_the_reference_is_provoked() -> None:
+    rows = re.findall(r"^\| ([A-Z_, ]+) \|", ERRORS.read_text(), re.MULTILINE)
     reasons = {reason for row in rows for reason in row.split(", ")}
     assert len(reasons) > 20
     assert reasons <= {reason for scenario in SCENARIOS for reason in failures_of(scenario)}

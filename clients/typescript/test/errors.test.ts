@@ -26,15 +26,14 @@ function bare(code: status, details = "words"): PoolError {
   return errorOf({ code, details, metadata: new Metadata() }, ADDRESS, 1500);
 }
 
-function reasonsOfReadme(): string[] {
-  const readme = readFileSync("../../README.md", "utf8");
-  const table = readme.slice(readme.indexOf("| reason | code |"), readme.indexOf("## Limits"));
-  const rows = [...table.matchAll(/^\| (?<reasons>[A-Z_, ]+) \| [A-Z]/gm)];
+function reasonsOfReference(): string[] {
+  const page = readFileSync("../../docs/reference/errors.md", "utf8");
+  const rows = [...page.matchAll(/^\| (?<reasons>[A-Z_, ]+) \| [A-Z]/gm)];
   return rows.flatMap((row) => (row.groups?.reasons ?? "").split(", "));
 }
 
 test("every reason of the service has a class of its name", () => {
-  const reasons = reasonsOfReadme();
+  const reasons = reasonsOfReference();
   assert.ok(reasons.length > 20);
   for (const reason of reasons) {
     const words = reason

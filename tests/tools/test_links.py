@@ -1,0 +1,56 @@
+"""Every link between documents leads somewhere, at a forge as well as on the site."""
+
+import re
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+FENCED = re.compile(r"^( *)```.*?^ *```", re.DOTALL | re.MULTILINE)
+LINK = re.compile(r"\]\(([^)\s#]*)(#[^)\s]*)?\)")
+
+
+def documents() -> list[Path]:
+    found = subprocess.run(
+        ["git", "ls-files", "--cached", "--others", "--exclude-standard", "*.md"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout.split()
+    return [path for path in (ROOT / name for name in found) if path.exists()]
+
+
+def anchors(document: Path) -> set[str]:
+    """What a forge calls the headings: lower case, without marks, hyphens for spaces."""
+    headings = re.findall(r"^#+ (.*)$", FENCED.sub("", document.read_text()), re.MULTILINE)
+    plain = [re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", heading).lower() for heading in headings]
+    return {re.sub(r"[^\w\- ]", "", heading).replace(" ", "-") for heading in plain}
+
+
+def broken(document: Path) -> Iterator[str]:
+    for target, anchor in LINK.findall(FENCED.sub("", document.read_text())):
+        if "://" in target or target.startswith("mailto:"):
+            continue
+        path = (document.parent / target).resolve() if target else document
+        named = anchor.removeprefix("#")
+        if not path.exists() or (named and path.suffix == ".md" and named not in anchors(path)):
+            yield f"{document.relative_to(ROOT)}: {target}{anchor}"
+
+
+def test_every_link_leads_somewhere() -> None:
+    assert [link for document in documents() for link in broken(document)] == []
+
+
+def test_every_page_is_in_the_table_of_contents() -> None:
+    contents = ROOT / "docs/README.md"
+    named = {
+        (contents.parent / target).resolve() for target, _ in LINK.findall(contents.read_text())
+    }
+    pages = {path for path in documents() if path.is_relative_to(ROOT / "docs")} - {contents}
+    decisions = {path for path in pages if path.parent.name == "decisions"}
+    assert pages - decisions - named == set()
+
+
+def test_the_readme_is_short() -> None:
+    assert len((ROOT / "README.md").read_text().splitlines()) < 150
