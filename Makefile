@@ -2,11 +2,11 @@
 PYTHON ?=
 BIN := .venv/bin
 SOURCES := $(wildcard pool_service clients/python/pool_service_client clients/python/conformance \
-	clients/python/examples demo bench soak tests tools)
+	clients/python/examples demo bench soak tests tools hatch_build.py)
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo serve test test-fast test-process test-clients test-conformance \
-	test-operations test-toolchains test-as-on-a-mac test-whole go-tools faults fuzz lint types check check-clients proto promise docs \
+	test-operations test-toolchains test-installs test-as-on-a-mac test-whole go-tools faults fuzz lint types check check-clients proto promise docs \
 	conformance bench soak lock dist clean
 
 help: ## Show this list
@@ -53,6 +53,9 @@ test-as-on-a-mac: setup ## Services in their branches for macOS, with fork, gRPC
 	$(BIN)/python -m pytest -p tests.realfork tests/client/test_real_service.py $(ARGS)
 	sh tools/with_long_paths.sh $(BIN)/python -m pytest tests/rpc/test_server.py tests/config \
 		tests/cli tests/client/test_calls.py tests/client/test_real_service.py $(ARGS)
+
+test-installs: setup ## Install what `make dist` builds, and this clone, by pip, pipx and uv (needs the network)
+	$(BIN)/python -m pytest -m installs $(ARGS)
 
 go-tools: ## Build grpcurl, grpc-health-probe and ghz into .cache/tools/bin (needs Go)
 	sh tools/go_tools.sh
@@ -102,10 +105,9 @@ soak: setup ## Random use and harm for MINUTES (10), every promise checked (ARGS
 lock: setup ## Resolve the pinned lists anew (ARGS=--upgrade for newer versions)
 	sh tools/lock.sh $(ARGS)
 
-dist: setup ## Build the wheels and sdists of the service and of its Python client into dist/python
+dist: setup ## Build the sdists and wheels of the service and of its Python client into dist/python
 	rm -rf dist/python
-	$(BIN)/python -m hatchling build --directory dist/python
-	cd clients/python && ../../$(BIN)/python -m hatchling build --directory ../../dist/python
+	sh tools/dist.sh dist/python
 
 clean: ## Remove what was built and prepared here: .venv, caches, models
 	@sh tools/for_clients.sh clean
