@@ -174,7 +174,7 @@ async def _serve(
         _announce(bound)
         # Last: whoever was replaced serves again unless this one has told that it serves.
         state.serving()
-        await ending.wanted.wait()
+        await _until_wanted(ending, reloader)
         await server.not_serving()
         await _end(pool, ending, keeper)
         await standbys.close()
@@ -239,6 +239,17 @@ async def _tell_of_records(records: FileRecords, server: Server) -> None:
     while True:
         await server.records_kept(kept=not troubled)
         troubled = await records.turned(troubled=troubled)
+
+
+async def _until_wanted(ending: Ending, reloader: Reloader) -> None:
+    """Return when the service is to end; looks for problems only now that it serves."""
+    async with _beside(_look_for_problems(reloader)):
+        await ending.wanted.wait()
+
+
+async def _look_for_problems(reloader: Reloader) -> None:
+    # What is the matter with the default program `introduce_runtime` says.
+    await reloader.look_for_problems(("runtime", "command"))
 
 
 def _announce(bound: list[str]) -> None:

@@ -9,9 +9,11 @@ import structlog
 from pool_service.adapters.machine_memory import MachineMemory
 from pool_service.adapters.runtimes import Runtimes
 from pool_service.config import Config, ConfigError, ConfigSource, restart_needed
+from pool_service.config.problems import KeyPath
 from pool_service.core.errors import ConfigInvalid, PoolError
 from pool_service.core.requests import Reloaded
 from pool_service.pool import Pool
+from pool_service.preflight import find_problems
 
 log = structlog.get_logger("pool_service.app")
 
@@ -48,8 +50,23 @@ class Reloader:
             self._runtimes.replace(config.all_runtime_options)
             told = await self._apply(config)
             told = replace(told, restart_needed=restart_needed(self._started_with, config))
+            told = replace(told, problems=await self.look_for_problems())
             log.info("reloaded", **{name: getattr(told, name) for name in told.__slots__})
             return told
+
+    async def look_for_problems(self, *told: KeyPath) -> tuple[str, ...]:
+        """Log what keeps models from starting as they are configured, and return it in lines.
+
+        told: keys of which that has been said.
+        """
+        found = await find_problems(self._config, self._runtimes, self._machine)
+        lines = []
+        for problem in (each for each in found if each.path not in told):
+            key = self._source.name_of(problem.path)
+            level = log.error if problem.is_error else log.warning
+            level("problem in the configuration", key=key, why=problem.what)
+            lines.append(f"{key}: {problem.what}")
+        return tuple(lines)
 
     async def follow(self, working_sets: "asyncio.Queue[int]") -> None:
         """Apply what Metal recommends each time that it is told, until the task is cancelled."""

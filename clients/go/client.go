@@ -239,6 +239,7 @@ func (c *Client) Reload(ctx context.Context) (Reloaded, error) {
 		Updated:       response.GetUpdated(),
 		Removed:       response.GetRemoved(),
 		RestartNeeded: response.GetRestartNeeded(),
+		Problems:      response.GetProblems(),
 	}, nil
 }
 

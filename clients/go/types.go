@@ -192,4 +192,6 @@ type Reloaded struct {
 	Removed []string
 	// RestartNeeded are keys of the configuration that only a restart applies.
 	RestartNeeded []string
+	// Problems keep listed models from starting, each with its key and what to do.
+	Problems []string
 }

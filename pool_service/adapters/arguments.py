@@ -6,7 +6,8 @@ argparse takes the beginning of a name for the whole, so that `--trust` would me
 
 import difflib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import dropwhile
 from pathlib import Path
 
 import structlog
@@ -72,20 +73,47 @@ def _hint(name: str, options: Options) -> str:
 
 
 def argument_flaw(arguments: Sequence[str], options: Options) -> str | None:
-    """Return what is wrong with the arguments, in words; None if nothing is."""
+    """Return the first thing that is wrong with the arguments, in words; None if nothing is."""
+    return next(argument_flaws(arguments, options), None)
+
+
+def argument_flaws(arguments: Sequence[str], options: Options) -> Iterator[str]:
+    """Yield what is wrong with the arguments, in words.
+
+    options: what the runtime knows; none where it does not say. Then only the options that the
+    pool owns are refused: of the others nothing is known.
+    """
+    if not options:
+        names = (argument.partition("=")[0] for argument in arguments)
+        yield from (f"{name} cannot be set there: {OWNED[name]}" for name in names if name in OWNED)
+        return
     left = list(arguments)
     while left:
         name, has_value, _ = left.pop(0).partition("=")
         if not name.startswith("-") or name == "--":
-            return f"{name!r} belongs to no option"
-        if name not in options:
-            return f"{name} is no option of vllm-mlx serve{_hint(name, options)}"
-        if name in OWNED:
-            return f"{name} cannot be set there: {OWNED[name]}"
-        if has_value and not options[name]:
-            return f"{name} takes no value"
-        if options[name] and not has_value:
-            if not left or left[0].startswith("--"):
-                return f"{name} lacks its value"
-            del left[0]
+            yield f"{name!r} belongs to no option"
+            continue
+        flaw = _flaw_of_option(name, options, has_value=bool(has_value))
+        if flaw is not None:
+            yield flaw
+            left = _without_values(left)
+        elif options[name] and not has_value:
+            if left and not left[0].startswith("--"):
+                del left[0]
+            else:
+                yield f"{name} lacks its value"
+
+
+def _without_values(arguments: list[str]) -> list[str]:
+    """Return what begins with the next option: what stands before it belongs to the last one."""
+    return list(dropwhile(lambda argument: not argument.startswith("-"), arguments))
+
+
+def _flaw_of_option(name: str, options: Options, *, has_value: bool) -> str | None:
+    if name not in options:
+        return f"{name} is no option of vllm-mlx serve{_hint(name, options)}"
+    if name in OWNED:
+        return f"{name} cannot be set there: {OWNED[name]}"
+    if has_value and not options[name]:
+        return f"{name} takes no value"
     return None

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pool_service.adapters import vllm_mlx
-from pool_service.adapters.arguments import argument_flaw, options_of
+from pool_service.adapters.arguments import argument_flaw, argument_flaws, options_of
 from pool_service.adapters.environment import (
     is_offline,
     scrubbed,
@@ -228,10 +228,7 @@ class CommandRuntime:
 
         Raises RuntimeUnavailable where prepare() would, or would install.
         """
-        program = self._found()
-        if program is None:
-            raise _missing()
-        self._check_writers(program)
+        program = await self._usable_program(installs=False)
         version = await self._checked_version(program)
         interpreter = interpreter_of(program.path) if self.loads_from_disk else None
         return RuntimeDescription(str(program.path), program.found, self.kind, version, interpreter)
@@ -240,10 +237,10 @@ class CommandRuntime:
         """Return whether its program is on this machine, usable or not."""
         return self._found() is not None
 
-    async def _usable_program(self) -> Program:
+    async def _usable_program(self, *, installs: bool = True) -> Program:
         program = self._found()
         if program is None:
-            if not self._options.provision:
+            if not (installs and self._options.provision):
                 raise _missing()
             arguments = (self._progress,) if self._progress else ()
             path = await self._provisioner.install(*arguments)
@@ -267,6 +264,16 @@ class CommandRuntime:
         version = await self._versions.of(program.path)
         check_version(program, version)
         return version
+
+    async def argument_flaws(self, settings: Settings) -> list[str]:
+        """Return what is wrong with the arguments of settings, as far as its program tells that."""
+        if not (self.loads_from_disk and settings.arguments):
+            return []
+        try:
+            program = await self._usable_program(installs=False)
+        except RuntimeUnavailable:
+            return list(argument_flaws(settings.arguments, {}))
+        return list(argument_flaws(settings.arguments, await self._arguments.of(program.path)))
 
     async def _check_arguments(self, program: Program, model: str, settings: Settings) -> None:
         if not self.loads_from_disk:

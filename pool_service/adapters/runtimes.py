@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from pool_service.adapters import plain_runtime, vllm_mlx
@@ -18,7 +19,7 @@ from pool_service.adapters.expectations import (
 from pool_service.adapters.fetch import Downloader
 from pool_service.adapters.launch_plan import check_directory, check_names
 from pool_service.adapters.loaded import Loaded, found
-from pool_service.adapters.model_files import ModelFiles
+from pool_service.adapters.model_files import ModelFiles, locate
 from pool_service.adapters.provision import Progress
 from pool_service.adapters.runtime import CommandRuntime, RuntimeOptions
 from pool_service.adapters.waiting import Recipe
@@ -143,6 +144,31 @@ class Runtimes:
             if options.provision and not self._runtimes[""].is_found():
                 return f"none yet; vllm-mlx is installed into {options.data_dir} at the first need"
             raise
+
+    async def program_flaw(self, name: str) -> tuple[str, bool] | None:
+        """Return why no server of a runtime could be started, and whether its program is there.
+
+        None: it could, or the program is installed at the first need.
+        """
+        runtime, options = self._runtimes[name], self._options[name]
+        is_found = False
+        try:
+            is_found = runtime.is_found()
+            if is_found or not options.provision:
+                await runtime.describe()
+        except RuntimeUnavailable as error:
+            return str(error), is_found
+        return None
+
+    async def argument_flaws(self, settings: Settings) -> list[str]:
+        """Return what is wrong with the arguments of settings, as far as their runtime tells."""
+        return await self._runtimes[settings.runtime].argument_flaws(settings)
+
+    async def is_on_disk(self, name: str, settings: Settings) -> bool:
+        """Return whether a server with such settings would find files under this name."""
+        environment = dict(self._runtimes[settings.runtime].environment(settings))
+        look = partial(locate, name, environment)
+        return await self._looks.run((name, settings), name, name, look) is not None
 
     def _file(self) -> None:
         """Learn what is filed by a version that was not known before, as of what was adopted."""

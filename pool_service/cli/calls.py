@@ -121,6 +121,8 @@ def reload(address: str | None, *, timeout: float | None, as_json: bool) -> None
         return
     for line in _changes(result) or [NO_MODEL_CHANGED]:
         click.echo(safe(line))
+    for problem in result.problems:
+        click.echo(f"warning: {safe(problem)}", err=True)
 
 
 def _changes(result: Reloaded) -> list[str]:

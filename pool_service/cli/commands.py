@@ -20,7 +20,6 @@ from pool_service.cli.options import (
     timeout_option,
 )
 from pool_service.cli.outcome import EXIT_CODES, Group, invalid
-from pool_service.cli.text import safe
 
 
 @click.group(
@@ -298,11 +297,11 @@ def configuration() -> None:
 @configuration.command()
 @click.argument("file", type=FILE)
 def check(file: Path) -> None:
-    """Say whether FILE is a valid configuration, and if not, why."""
-    from pool_service import config
+    """Say whether FILE is a valid configuration with which every listed model can start here.
 
-    try:
-        config.load(file, {}, {})
-    except config.ConfigError as error:
-        raise invalid(error) from error
-    click.echo(safe(f"{file} is valid"))
+    All that is wrong is told at once, with its key and what to do. What may pass by itself, such
+    as a drive that is not mounted, is a warning.
+    """
+    from pool_service.cli import configuration as checks
+
+    checks.check(file)

@@ -75,6 +75,12 @@ class ConfigSource:
         """
         return load(self.config_file, self.overrides, self.environ, may_be_empty=False)
 
+    def name_of(self, path: KeyPath) -> str:
+        """Return where a key is set: the variable or flag that goes before the file, or the key."""
+        given = (*_of_environment(self.environ), *_of_flags(self.overrides))
+        places: dict[KeyPath, str] = {(each.section, each.key): each.place for each in given}
+        return places.get(path) or key_name(path)
+
 
 def load(
     config_file: Path | None,

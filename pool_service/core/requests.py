@@ -166,12 +166,14 @@ class Reloaded:
 
     replaced: start anew when they are next unused; removed: end when they are next unused;
     updated: go on, with other limits. restart_needed: keys that only a restart applies.
+    problems: what keeps listed models from starting, each with its key and a remedy.
     """
 
     replaced: tuple[str, ...] = ()
     updated: tuple[str, ...] = ()
     removed: tuple[str, ...] = ()
     restart_needed: tuple[str, ...] = ()
+    problems: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

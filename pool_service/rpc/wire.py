@@ -195,6 +195,7 @@ def reloaded(result: Reloaded) -> pb.ReloadResponse:
         updated=result.updated,
         removed=result.removed,
         restart_needed=result.restart_needed,
+        problems=result.problems,
     )
 
 

@@ -91,7 +91,11 @@ def test_pull_on_a_terminal_is_a_bar_that_ctrl_c_gives_up(
 
 def test_reload_says_what_it_changed(run: Run, service: Script) -> None:
     changes = pb.ReloadResponse(
-        replaced=["a"], updated=["b"], removed=["c"], restart_needed=["service.listen"]
+        replaced=["a"],
+        updated=["b"],
+        removed=["c"],
+        restart_needed=["service.listen"],
+        problems=["models.d.arguments: --x is no option"],
     )
     service.answer("Reload", changes)
     assert run("reload").stdout.splitlines() == [
@@ -105,7 +109,15 @@ def test_reload_says_what_it_changed(run: Run, service: Script) -> None:
         "updated": ["b"],
         "removed": ["c"],
         "restart_needed": ["service.listen"],
+        "problems": ["models.d.arguments: --x is no option"],
     }
+
+
+def test_reload_warns_of_what_keeps_models_from_starting(run: Run, service: Script) -> None:
+    service.answer("Reload", pb.ReloadResponse(problems=["models.d: wrong\x1b"]))
+    result = run("reload")
+    assert (result.exit_code, result.stdout) == (0, f"{NO_MODEL_CHANGED}\n")
+    assert result.stderr == "warning: models.d: wrong\\x1b\n"
 
 
 def test_reload_of_the_same_says_so(run: Run, service: Script) -> None:

@@ -228,3 +228,23 @@ def test_what_is_wrong_with_a_configuration_stands_in_lines(run: Run, tmp_path: 
     assert [problem[:12] for problem in problems] == ["    service."] * 2
     file.write_text("[service]\nmax_starts = 0\n")
     assert run("config", "check", str(file)).stderr.count("\n") == 1
+
+
+def test_a_valid_configuration_with_which_a_model_cannot_start_is_not_all_right(
+    run: Run, tmp_path: Path
+) -> None:
+    file = tmp_path / "pool.toml"
+    runtime = '[runtime]\ncommand = ["/bin/true", "{port}"]\n[service]\n'
+    away = 'trusted_directories = ["/nowhere"]\n'
+    file.write_text(f"{runtime}{away}[models.a]\nruntime_model = '{tmp_path}/b'")
+    result = run("config", "check", str(file))
+    assert result.exit_code == 2
+    assert result.stderr.splitlines() == [
+        "warning: service.trusted_directories: there is no directory '/nowhere'",
+        f"pool-service: the configuration in {file} is valid, but not all of it can work here:",
+        f"    models.\"a\".runtime_model: there is no 'b' in '{tmp_path}'; correct the path",
+    ]
+    file.write_text(f"{runtime}{away}")
+    result = run("config", "check", str(file))
+    assert (result.exit_code, result.stdout) == (0, f"{file} is valid\n")
+    assert result.stderr.startswith("warning: ")

@@ -24,6 +24,11 @@ class Unchanged:
 
     def replace(self, _options: object) -> None: ...
 
+    async def program_flaw(self, _name: str) -> None: ...
+
+    async def argument_flaws(self, _settings: object) -> list[str]:
+        return []
+
 
 class Following:
     """A reloader that is told what Metal recommends, and the pool and the file that it goes by."""

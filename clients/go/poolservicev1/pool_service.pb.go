@@ -1995,6 +1995,10 @@ type ReloadResponse struct {
 	Removed []string `protobuf:"bytes,3,rep,name=removed,proto3" json:"removed,omitempty"`
 	// Keys of the configuration that differ and that only a restart applies.
 	RestartNeeded []string `protobuf:"bytes,4,rep,name=restart_needed,json=restartNeeded,proto3" json:"restart_needed,omitempty"`
+	// What keeps listed models from starting as the configuration has it now, each
+	// as one line: its key, what is wrong and what to do. It is in effect all the
+	// same, since some of it may pass by itself.
+	Problems      []string `protobuf:"bytes,5,rep,name=problems,proto3" json:"problems,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2053,6 +2057,13 @@ func (x *ReloadResponse) GetRemoved() []string {
 func (x *ReloadResponse) GetRestartNeeded() []string {
 	if x != nil {
 		return x.RestartNeeded
+	}
+	return nil
+}
+
+func (x *ReloadResponse) GetProblems() []string {
+	if x != nil {
+		return x.Problems
 	}
 	return nil
 }
@@ -2211,12 +2222,13 @@ const file_pool_service_v1_pool_service_proto_rawDesc = "" +
 	"done_bytes\x18\x01 \x01(\x04R\tdoneBytes\x12\x1f\n" +
 	"\vtotal_bytes\x18\x02 \x01(\x04R\n" +
 	"totalBytes\"\x0f\n" +
-	"\rReloadRequest\"\x87\x01\n" +
+	"\rReloadRequest\"\xa3\x01\n" +
 	"\x0eReloadResponse\x12\x1a\n" +
 	"\breplaced\x18\x01 \x03(\tR\breplaced\x12\x18\n" +
 	"\aupdated\x18\x02 \x03(\tR\aupdated\x12\x18\n" +
 	"\aremoved\x18\x03 \x03(\tR\aremoved\x12%\n" +
-	"\x0erestart_needed\x18\x04 \x03(\tR\rrestartNeeded*\xc9\x01\n" +
+	"\x0erestart_needed\x18\x04 \x03(\tR\rrestartNeeded\x12\x1a\n" +
+	"\bproblems\x18\x05 \x03(\tR\bproblems*\xc9\x01\n" +
 	"\vServerState\x12\x1c\n" +
 	"\x18SERVER_STATE_UNSPECIFIED\x10\x00\x12\x17\n" +
 	"\x13SERVER_STATE_QUEUED\x10\x01\x12\x19\n" +

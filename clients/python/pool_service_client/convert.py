@@ -147,6 +147,7 @@ def reloaded(response: pb.ReloadResponse) -> Reloaded:
         updated=tuple(response.updated),
         removed=tuple(response.removed),
         restart_needed=tuple(response.restart_needed),
+        problems=tuple(response.problems),
     )
 
 

@@ -206,13 +206,15 @@ class Reloaded:
     """What a reload changed, as models that have a server.
 
     replaced: start anew, and removed: end, when they are next unused; updated: go on
-    with other limits. restart_needed: keys that only a restart applies.
+    with other limits. restart_needed: keys that only a restart applies. problems: what keeps
+    listed models from starting, each with its key and what to do.
     """
 
     replaced: tuple[str, ...]
     updated: tuple[str, ...]
     removed: tuple[str, ...]
     restart_needed: tuple[str, ...]
+    problems: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -166,6 +166,7 @@ impl From<v1::ReloadResponse> for Reloaded {
             updated: response.updated,
             removed: response.removed,
             restart_needed: response.restart_needed,
+            problems: response.problems,
         }
     }
 }

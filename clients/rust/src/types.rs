@@ -286,6 +286,8 @@ pub struct Reloaded {
     pub removed: Vec<String>,
     /// Keys of the configuration that differ and that only a restart applies.
     pub restart_needed: Vec<String>,
+    /// What keeps listed models from starting, each with its key and what to do.
+    pub problems: Vec<String>,
 }
 
 /// What a watch tells.

@@ -120,8 +120,8 @@ export function progress(response: pb.PullResponse): Progress {
 }
 
 export function reloaded(response: pb.ReloadResponse): Reloaded {
-  const { replaced, updated, removed, restartNeeded } = response;
-  return { replaced, updated, removed, restartNeeded };
+  const { replaced, updated, removed, restartNeeded, problems } = response;
+  return { replaced, updated, removed, restartNeeded, problems };
 }
 
 /** The event, or undefined for a kind that this package does not know. */

@@ -209,6 +209,8 @@ export interface Reloaded {
   readonly removed: readonly string[];
   /** Keys of the configuration that only a restart applies. */
   readonly restartNeeded: readonly string[];
+  /** What keeps listed models from starting, each with its key and what to do. */
+  readonly problems: readonly string[];
 }
 
 /** What a watch tells. */

@@ -185,6 +185,7 @@ func (c *client) reload(ctx context.Context, _ *command) (object, error) {
 		"updated":        list(reloaded.Updated),
 		"removed":        list(reloaded.Removed),
 		"restart_needed": list(reloaded.RestartNeeded),
+		"problems":       list(reloaded.Problems),
 	}, nil
 }
 

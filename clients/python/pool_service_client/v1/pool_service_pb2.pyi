@@ -1036,6 +1036,7 @@ class ReloadResponse(_message.Message):
     UPDATED_FIELD_NUMBER: _builtins.int
     REMOVED_FIELD_NUMBER: _builtins.int
     RESTART_NEEDED_FIELD_NUMBER: _builtins.int
+    PROBLEMS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def replaced(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Start anew when they are next unused."""
@@ -1052,6 +1053,13 @@ class ReloadResponse(_message.Message):
     def restart_needed(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Keys of the configuration that differ and that only a restart applies."""
 
+    @_builtins.property
+    def problems(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """What keeps listed models from starting as the configuration has it now, each
+        as one line: its key, what is wrong and what to do. It is in effect all the
+        same, since some of it may pass by itself.
+        """
+
     def __init__(
         self,
         *,
@@ -1059,10 +1067,11 @@ class ReloadResponse(_message.Message):
         updated: _abc.Iterable[_builtins.str] | None = ...,
         removed: _abc.Iterable[_builtins.str] | None = ...,
         restart_needed: _abc.Iterable[_builtins.str] | None = ...,
+        problems: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["removed", b"removed", "replaced", b"replaced", "restart_needed", b"restart_needed", "updated", b"updated"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["problems", b"problems", "removed", b"removed", "replaced", b"replaced", "restart_needed", b"restart_needed", "updated", b"updated"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -94,6 +94,7 @@ pub(crate) fn reloaded(reloaded: &Reloaded) -> Value {
         "updated": reloaded.updated,
         "removed": reloaded.removed,
         "restart_needed": reloaded.restart_needed,
+        "problems": reloaded.problems,
     })
 }
 

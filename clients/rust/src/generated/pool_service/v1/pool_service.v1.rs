@@ -420,6 +420,11 @@ pub struct ReloadResponse {
     /// Keys of the configuration that differ and that only a restart applies.
     #[prost(string, repeated, tag="4")]
     pub restart_needed: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// What keeps listed models from starting as the configuration has it now, each
+    /// as one line: its key, what is wrong and what to do. It is in effect all the
+    /// same, since some of it may pass by itself.
+    #[prost(string, repeated, tag="5")]
+    pub problems: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
 }
 /// What a server is doing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]

@@ -502,6 +502,12 @@ export interface ReloadResponse {
   removed: string[];
   /** Keys of the configuration that differ and that only a restart applies. */
   restartNeeded: string[];
+  /**
+   * What keeps listed models from starting as the configuration has it now, each
+   * as one line: its key, what is wrong and what to do. It is in effect all the
+   * same, since some of it may pass by itself.
+   */
+  problems: string[];
   _unknownFields?: { [key: number]: Uint8Array[] } | undefined;
 }
 
@@ -3078,7 +3084,7 @@ export const ReloadRequest: MessageFns<ReloadRequest> = {
 };
 
 function createBaseReloadResponse(): ReloadResponse {
-  return { replaced: [], updated: [], removed: [], restartNeeded: [], _unknownFields: {} };
+  return { replaced: [], updated: [], removed: [], restartNeeded: [], problems: [], _unknownFields: {} };
 }
 
 export const ReloadResponse: MessageFns<ReloadResponse> = {
@@ -3094,6 +3100,9 @@ export const ReloadResponse: MessageFns<ReloadResponse> = {
     }
     for (const v of message.restartNeeded) {
       writer.uint32(34).string(v!);
+    }
+    for (const v of message.problems) {
+      writer.uint32(42).string(v!);
     }
     if (message._unknownFields !== undefined) {
       for (const [key, values] of globalThis.Object.entries(message._unknownFields)) {
@@ -3151,6 +3160,14 @@ export const ReloadResponse: MessageFns<ReloadResponse> = {
             message.restartNeeded.push(reader.string());
             continue;
           }
+          case 5: {
+            if (tag !== 42) {
+              break;
+            }
+
+            message.problems.push(reader.string());
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -3180,6 +3197,7 @@ export const ReloadResponse: MessageFns<ReloadResponse> = {
     message.updated = object.updated?.map((e) => e) || [];
     message.removed = object.removed?.map((e) => e) || [];
     message.restartNeeded = object.restartNeeded?.map((e) => e) || [];
+    message.problems = object.problems?.map((e) => e) || [];
     return message;
   },
 };

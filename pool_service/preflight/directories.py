@@ -1,0 +1,52 @@
+"""Finds directories that a configuration names and that are not there."""
+
+import contextlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from pool_service.config import Config
+from pool_service.config.problems import KeyPath, closest
+from pool_service.preflight.problem import Problem
+
+CACHE_VARIABLES = ("HF_HOME", "HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE")
+"""Variables that say where models of the Hugging Face Hub are kept."""
+
+
+def missing_model(path: KeyPath, place: Path) -> Problem | None:
+    """Return what to tell of a model's path if nothing is there. Blocking.
+
+    It is an error where the directory that it should be in has other things in it: then the name
+    is wrong. Else a drive may not be mounted, which leaves no directory, or an empty one.
+    """
+    if os.path.lexists(place):
+        return None
+    siblings: list[str] = []
+    with contextlib.suppress(OSError):
+        siblings = os.listdir(place.parent)  # noqa: PTH208  # only the names
+    if not siblings:
+        what = f"there is no '{place}' now; mount its drive, or correct the path"
+        return Problem(path, what, is_error=False)
+    meant = closest(place.name, siblings)
+    hint = f", did you mean {meant!r}?" if meant else "; correct the path"
+    return Problem(path, f"there is no {place.name!r} in '{place.parent}'{hint}")
+
+
+def directory_problems(config: Config) -> Iterator[Problem]:
+    """Yield the directories of the configuration that are not there. Blocking."""
+    for directory in config.service.trusted_directories:
+        if not directory.is_dir():
+            what = f"there is no directory '{directory}'"
+            yield Problem(("service", "trusted_directories"), what, is_error=False)
+    sections: dict[KeyPath, tuple[tuple[str, str], ...]] = {}
+    sections["runtime", "environment"] = config.runtime.environment
+    sections["defaults", "environment"] = config.defaults.environment
+    for name, runtime in config.runtimes.items():
+        sections["runtimes", name, "environment"] = runtime.environment
+    for name, model in config.models.items():
+        sections["models", name, "environment"] = model.environment
+    for path, environment in sections.items():
+        for variable, value in environment:
+            if variable in CACHE_VARIABLES and value.startswith("/") and not Path(value).is_dir():
+                what = f"{variable} says '{value}', and there is no such directory"
+                yield Problem(path, what, is_error=False)

@@ -1,0 +1,144 @@
+"""Looks at what a configuration names: programs, arguments, directories, models, memory."""
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from pathlib import Path
+
+from pool_service.adapters.machine_memory import MachineMemory
+from pool_service.adapters.runtimes import Runtimes
+from pool_service.config import Config
+from pool_service.config.problems import KeyPath, key_name
+from pool_service.core.errors import ModelNotOnDisk, PoolError, StartFailed
+from pool_service.core.types import Appraisal, Settings
+from pool_service.preflight.directories import directory_problems, missing_model
+from pool_service.preflight.problem import Problem
+from pool_service.preflight.together import Listed, problems_together
+
+PATIENCE_S = 15.0
+"""For all looks together: a disk can hold up whoever looks. vllm-mlx takes some seconds to tell
+its options."""
+
+_MAY_PASS = (ModelNotOnDisk, StartFailed)
+"""Refusals that can end without a change of the configuration."""
+
+
+async def find_problems(
+    config: Config, runtimes: Runtimes, machine: MachineMemory
+) -> tuple[Problem, ...]:
+    """Return what keeps models of a valid configuration from starting here, each once.
+
+    Nothing is started, installed or downloaded. What was not looked at within `PATIENCE_S` is
+    told as one more problem.
+
+    Args:
+        config: the configuration.
+        runtimes: those of this configuration.
+        machine: the machine's memory.
+    """
+    inspection = _Inspection(config, runtimes, machine)
+    found: dict[Problem, None] = {}
+    try:
+        async with asyncio.timeout(PATIENCE_S):
+            async for problem in inspection.problems():
+                found[problem] = None
+    except TimeoutError:
+        what = (
+            f"not everything could be looked at within {PATIENCE_S:g} s; see whether disks answer"
+        )
+        found[Problem(("models",), what, is_error=False)] = None
+    return tuple(found)
+
+
+class _Inspection:
+    """One look at a configuration and at what it names."""
+
+    def __init__(self, config: Config, runtimes: Runtimes, machine: MachineMemory) -> None:
+        self._config = config
+        self._runtimes = runtimes
+        self._machine = machine
+        self._catalogue = config.catalogue
+        self._only_listed = config.service.only_listed
+        self._settings: Mapping[str, Settings] = {
+            name: self._catalogue.settings_for(name) for name in self._catalogue.models
+        }
+
+    async def problems(self) -> AsyncIterator[Problem]:
+        """Yield what is wrong, by subjects, what is quick to find first."""
+        if self._only_listed and not self._settings:
+            what = "no model is listed, so every request is refused; list models, or remove it"
+            yield Problem(("service", "only_listed"), what)
+        for problem in await asyncio.to_thread(lambda: list(directory_problems(self._config))):
+            yield problem
+        for find in (self._of_programs, self._of_arguments, self._of_aliases, self._of_models):
+            async for problem in find():
+                yield problem
+
+    async def _of_programs(self) -> AsyncIterator[Problem]:
+        used = {one.runtime for one in self._settings.values()}
+        used |= set() if self._only_listed else {self._catalogue.defaults.runtime}
+        for name in sorted(used):
+            if (flaw := await self._runtimes.program_flaw(name)) is not None:
+                path = ("runtimes", name, "command") if name else ("runtime", "command")
+                yield Problem(path, flaw[0].rstrip("."), is_error=flaw[1])
+
+    async def _of_arguments(self) -> AsyncIterator[Problem]:
+        if not self._only_listed:
+            for flaw in await self._runtimes.argument_flaws(self._catalogue.defaults):
+                yield Problem(("defaults", "arguments"), flaw)
+        for name, settings in self._settings.items():
+            said = "arguments" in self._config.models[name].model_fields_set
+            path: KeyPath = ("models", name, "arguments") if said else ("defaults", "arguments")
+            for flaw in await self._runtimes.argument_flaws(settings):
+                yield Problem(path, flaw)
+
+    async def _of_aliases(self) -> AsyncIterator[Problem]:
+        """Yield the aliases by which callers get another model than the one of that name."""
+        loaded_by = {one.runtime_model: name for name, one in self._settings.items()}
+        for alias, name in self._catalogue.aliases.items():
+            settings, path = self._settings[name], ("models", name, "aliases")
+            if alias == settings.runtime_model:
+                continue
+            if alias in loaded_by:
+                other = key_name(("models", loaded_by[alias]))
+                what = f"{alias!r} is also what {other} loads; whoever asks for it gets {name!r}"
+                yield Problem(path, what, is_error=False)
+            elif "/" in alias and await self._is_on_disk(alias, settings):
+                what = (
+                    f"{alias!r} is also a model on this machine, which nobody can ask for by that "
+                    "name; choose another alias"
+                )
+                yield Problem(path, what, is_error=False)
+
+    async def _is_on_disk(self, name: str, settings: Settings) -> bool:
+        try:
+            return await self._runtimes.is_on_disk(name, settings)
+        except PoolError:
+            # What is wrong with the environment or the disk is told of the model itself.
+            return False
+
+    async def _of_models(self) -> AsyncIterator[Problem]:
+        appraisals: dict[str, Appraisal] = {}
+        for name, settings in self._settings.items():
+            found = await self._appraised(name, settings)
+            if isinstance(found, Problem):
+                yield found
+            else:
+                appraisals[name] = found
+        total = self._machine.total()
+        limits = self._config.limits(total, self._machine.default_budget())
+        for problem in problems_together(Listed(self._settings, appraisals, limits, total)):
+            yield problem
+
+    async def _appraised(self, name: str, settings: Settings) -> Appraisal | Problem:
+        said = "runtime_model" in self._config.models[name].model_fields_set
+        path: KeyPath = ("models", name, "runtime_model") if said else ("models", name)
+        place = settings.runtime_model
+        if Path(place).is_absolute():
+            missing = await asyncio.to_thread(missing_model, path, Path(place))
+            if missing is not None:
+                return missing
+        try:
+            return await self._runtimes.appraise(name, settings)
+        except PoolError as error:
+            what = str(error).rstrip(".")
+            return Problem(path, what, is_error=not isinstance(error, _MAY_PASS))
