@@ -152,6 +152,28 @@ def hold(
 
 
 @pool_service.command()
+@click.argument("model", type=Name())
+@click.option(
+    "--system", type=Name(), default="", metavar="TEXT", help="What the model is told before all."
+)
+@runtime_model_option
+@keep_alive_option
+@download_option
+@address_option
+def run(model: str, address: str | None, system: str, **asked: Unpack[Asked]) -> None:
+    """Chat with MODEL in the terminal, or answer once what is piped in.
+
+    MODEL is made ready and held meanwhile. Ctrl-C stops an answer; Ctrl-D or /bye ends the
+    chat. Through a pipe nothing but the answer is printed:
+
+    echo "Name three lighthouses." | pool-service run vllm-mlx/qwen3-4b
+    """
+    from pool_service.cli import chat
+
+    chat.run(address, model, system, **asked)
+
+
+@pool_service.command()
 @click.argument("model", type=Name(), required=False)
 @click.option("--idle", is_flag=True, help="Every ready server that is neither in use nor pinned.")
 @click.option("--all", "everything", is_flag=True, help="Every server.")

@@ -57,14 +57,14 @@ async def _hold(
 async def _print(held: AsyncHold, model: str, *, as_json: bool) -> int:
     """Print each endpoint, or each state, until the hold ends."""
     endpoint = ""
-    with _told(model) as told:
+    with told(model) as line:
         async for server in held:
             if as_json:
                 click.echo(json_object(server))
             if server.state is not ServerState.READY:
-                told.show(server)
+                line.show(server)
                 continue
-            told.hide()
+            line.hide()
             if not as_json and server.endpoint != endpoint:
                 endpoint = server.endpoint
                 _print_endpoint(server)
@@ -79,11 +79,11 @@ def _print_endpoint(server: Server) -> None:
 
 async def _ready(held: AsyncHold, model: str) -> Server:
     """The server once it is READY; tells meanwhile how it is."""
-    with _told(model) as told:
+    with told(model) as line:
         async for server in held:
             if server.state is ServerState.READY:
                 break
-            told.show(server)
+            line.show(server)
     return await held.ready()
 
 
@@ -109,7 +109,8 @@ class _Lines:
         self._last = ()
 
 
-def _told(model: str) -> "Line | _Lines":
+def told(model: str) -> "Line | _Lines":
+    """Return what tells on stderr, within its `with`, how a model's server is."""
     if not sys.stderr.isatty():
         return _Lines()
     from pool_service.cli.progress import Line

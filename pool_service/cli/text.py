@@ -1,9 +1,14 @@
 """Values as text, for people and for programs."""
 
 import json
+import unicodedata
 from dataclasses import fields, is_dataclass
 from datetime import UTC, datetime
 from enum import Enum
+
+_OBEYED = frozenset({"Cc", "Cs", "Zl", "Zp"})
+_REORDERING = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
+"""Turn the direction in which what follows is shown, so that it can look like something else."""
 
 _MINUTE, _HOUR, _DAY = 60, 3600, 86400
 
@@ -13,6 +18,20 @@ def safe(text: str) -> str:
     return "".join(
         char if char.isprintable() else char.encode("unicode_escape").decode() for char in text
     )
+
+
+def prose(text: str) -> str:
+    """Return a text of several lines with all that a terminal would obey written out.
+
+    What belongs to a language's letters, such as the joiners of emoji and of Persian, stays.
+    """
+    return "".join(_prose_of(char) for char in text.replace("\r", ""))
+
+
+def _prose_of(char: str) -> str:
+    if char in "\n\t" or not (char in _REORDERING or unicodedata.category(char) in _OBEYED):
+        return char
+    return char.encode("unicode_escape").decode()
 
 
 def span(seconds: float) -> str:

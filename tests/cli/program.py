@@ -14,7 +14,11 @@ MAIN = "from pool_service.cli import main; main()"
 
 
 def started(
-    script: Script, *arguments: str, stdout: int = subprocess.PIPE, stderr: int = subprocess.PIPE
+    script: Script,
+    *arguments: str,
+    stdin: int = subprocess.DEVNULL,
+    stdout: int = subprocess.PIPE,
+    stderr: int = subprocess.PIPE,
 ) -> subprocess.Popen[str]:
     """In a process group of its own, so that Ctrl-C can be sent to all that a terminal would."""
     # A size that the environment tells would hide the terminal's.
@@ -22,7 +26,7 @@ def started(
     return subprocess.Popen(
         [sys.executable, "-c", MAIN, *arguments],
         env={**own, "POOL_SERVICE_ADDRESS": script.address, "TERM": "xterm"},
-        stdin=subprocess.DEVNULL,
+        stdin=stdin,
         stdout=stdout,
         stderr=stderr,
         text=True,
@@ -42,6 +46,13 @@ class Terminal:
         while text not in self.seen:
             assert select.select([self.reader], [], [], 20)[0], f"{text!r} not in {self.seen!r}"
             self.seen += os.read(self.reader, 65536).decode()
+
+    def type(self, keys: str) -> None:
+        os.write(self.reader, keys.encode())
+
+    def forget(self) -> None:
+        """Wait from now on for what comes from now on."""
+        self.seen = ""
 
 
 @contextmanager

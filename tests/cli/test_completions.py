@@ -1,0 +1,102 @@
+"""What a model's server may answer, and what is made of it."""
+
+import http.client
+import io
+from collections.abc import Iterator
+
+import pytest
+
+from pool_service.cli.completions import AnswerError, NobodyListens, stream
+from pool_service.cli.conversation import Conversation
+from pool_service.cli.text import prose
+from tests.cli.answering import Answering, Wait, answering
+
+ASK = [{"role": "user", "content": "?"}]
+
+
+@pytest.fixture
+def model() -> Iterator[Answering]:
+    with answering() as one:
+        yield one
+
+
+def test_an_answer_comes_piece_by_piece_with_the_options_that_were_asked_for(
+    model: Answering,
+) -> None:
+    model.answer("a", "", "b\n")
+    assert list(stream(model.endpoint, "m", ASK, max_tokens=3)) == ["a", "b\n"]
+    assert model.asked == [{"model": "m", "messages": ASK, "stream": True, "max_tokens": 3}]
+
+
+def test_what_is_closed_is_no_longer_generated(model: Answering) -> None:
+    waits = Wait()
+    model.answer("a", waits)
+    answer = stream(model.endpoint, "m", ASK)
+    assert next(answer) == "a"
+    answer.close()
+    assert waits.left.wait(20)
+
+
+def test_where_nobody_listens_is_told_apart() -> None:
+    with pytest.raises(NobodyListens, match="accepts no connection: Connection refused"):
+        list(stream("http://127.0.0.1:1", "m", ASK))
+
+
+def test_a_proxy_is_not_asked(model: Answering, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
+    monkeypatch.delenv("no_proxy", raising=False)
+    model.answer("a")
+    assert list(stream(model.endpoint, "m", ASK)) == ["a"]
+
+
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        ("", "the answer broke off: connection closed"),
+        ("data: {\n", "something else than text"),
+        ("data: []\n", "something else than text"),
+        ('data: {"choices": [7]}\n', "something else than text"),
+        ('data: {"choices": [{"delta": null}]}\n', "something else than text"),
+        ('data: {"error": {"message": "out of memory"}}\n', "its server gave up: out of memory"),
+        ('data: {"error": "no"}\n', "its server gave up: no"),
+        ("data: " + "[" * 100_000 + "\n", "something else than text"),
+    ],
+)
+def test_what_is_no_answer_is_told(
+    body: str, words: str, model: Answering, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def read(_: object, limit: int = -1) -> bytes:
+        return content.readline(limit)
+
+    content = io.BytesIO(body.encode())
+    monkeypatch.setattr(http.client.HTTPResponse, "readline", read)
+    model.answer("a")
+    with pytest.raises(AnswerError, match=words):
+        list(stream(model.endpoint, "m", ASK))
+
+
+def test_a_question_without_any_answer_is_not_kept() -> None:
+    conversation = Conversation("Be brief.")
+    conversation.add("a", "")
+    conversation.add("b", "B")
+    said = [(one["role"], one["content"]) for one in conversation.asking("c")]
+    system = ("system", "Be brief.")
+    assert said == [system, ("user", "b"), ("assistant", "B"), ("user", "c")]
+    conversation.clear()
+    said = [(one["role"], one["content"]) for one in conversation.asking("d")]
+    assert said == [system, ("user", "d")]
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("a\tb\r\nc", "a\tb\nc"),
+        ("\x1b[2J\x9b1m\x00", r"\x1b[2J\x9b1m\x00"),
+        ("a\u00a0b\u3000c", "a\u00a0b\u3000c"),
+        ("क\u200cष 👩\u200d👧", "क\u200cष 👩\u200d👧"),
+        ("\u202eevil\u2066", r"\u202eevil\u2066"),
+        ("\ud800\u2028", r"\ud800\u2028"),
+    ],
+)
+def test_prose_keeps_what_languages_need_and_commands_nothing(text: str, shown: str) -> None:
+    assert prose(text) == shown
