@@ -10,6 +10,7 @@ OTHER_WORDS = {
     "start": "ensure",
     "load": "ensure",
     "up": "ensure",
+    "chat": "run",
     "stop": "evict",
     "unload": "evict",
     "kill": "evict",
