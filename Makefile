@@ -7,7 +7,7 @@ SOURCES := $(wildcard pool_service clients/python/pool_service_client clients/py
 .DEFAULT_GOAL := help
 .PHONY: help setup demo serve test test-fast test-process test-clients test-conformance \
 	test-operations test-toolchains test-installs test-as-on-a-mac test-whole go-tools faults fuzz lint types check check-clients proto promise docs \
-	conformance bench soak lock dist clean
+	conformance site pictures bench soak lock dist clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-17s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -95,6 +95,12 @@ promise: ## Promise to clients what proto/ says now (docs/reference/compatibilit
 
 docs: setup ## Write the configuration's keys into docs/, from their descriptions
 	$(BIN)/python tools/document_configuration.py
+
+site: ## Build the documentation's site into build/site; warnings and broken links are errors
+	@sh tools/site.sh
+
+pictures: setup ## Record the README's picture of a terminal, from a real run (needs tmux)
+	$(BIN)/python -m tools.pictures
 
 bench: setup ## Every published figure, against a baseline of the same run (ARGS="cold crash": parts)
 	@$(BIN)/python -m bench $(ARGS)

@@ -18,3 +18,5 @@ compile pyproject.toml --group dev --constraints pool_service/runtime_requiremen
     --output-file requirements/dev.txt "$@"
 compile pyproject.toml --constraints requirements/dev.txt \
     --output-file requirements/service.txt "$@"
+compile requirements/docs.in clients/python/pyproject.toml --constraints requirements/dev.txt \
+    --output-file requirements/docs.txt "$@"

@@ -1,24 +1,18 @@
 """Every link between documents leads somewhere, at a forge as well as on the site."""
 
 import re
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from xml.etree import ElementTree as ET
 
 ROOT = Path(__file__).resolve().parents[2]
+PLACES = ("*.md", ".github/*.md", "*/*.md", "clients/*/*.md", "docs/**/*.md", "tests/*/*.md")
 FENCED = re.compile(r"^( *)```.*?^ *```", re.DOTALL | re.MULTILINE)
 LINK = re.compile(r"\]\(([^)\s#]*)(#[^)\s]*)?\)")
 
 
 def documents() -> list[Path]:
-    found = subprocess.run(
-        ["git", "ls-files", "--cached", "--others", "--exclude-standard", "*.md"],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=True,
-    ).stdout.split()
-    return [path for path in (ROOT / name for name in found) if path.exists()]
+    return sorted(path for place in PLACES for path in ROOT.glob(place))
 
 
 def anchors(document: Path) -> set[str]:
@@ -54,3 +48,11 @@ def test_every_page_is_in_the_table_of_contents() -> None:
 
 def test_the_readme_is_short() -> None:
     assert len((ROOT / "README.md").read_text().splitlines()) < 150
+
+
+def test_a_picture_needs_nothing_from_the_network() -> None:
+    for picture in sorted((ROOT / "docs/pictures").glob("*.svg")):
+        text = picture.read_text()
+        assert ET.fromstring(text).tag.endswith("svg")
+        addresses = set(re.findall(r"https?://[^/\"'\s<]+", text)) - {"http://www.w3.org"}
+        assert {name for name in addresses if "//127.0.0.1" not in name} == set(), picture.name

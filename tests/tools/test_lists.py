@@ -7,7 +7,8 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 LISTS = (
-    *("pool_service/runtime_requirements.txt", "requirements/dev.txt", "requirements/service.txt"),
+    *("pool_service/runtime_requirements.txt", "requirements/dev.txt", "requirements/docs.txt"),
+    "requirements/service.txt",
 )
 
 
