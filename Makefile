@@ -5,7 +5,7 @@ SOURCES := $(wildcard pool_service clients/python/pool_service_client clients/py
 	clients/python/examples demo bench soak tests tools hatch_build.py)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo serve test test-fast test-process test-clients test-conformance \
+.PHONY: help setup demo serve test test-all test-fast test-process test-clients test-conformance \
 	test-operations test-toolchains test-installs test-as-on-a-mac test-whole go-tools faults fuzz lint types check check-clients proto promise docs \
 	conformance site pictures bench soak lock dist clean
 
@@ -21,16 +21,29 @@ demo: setup ## See it work: a small real model, a standby, a hold, a kill -9, in
 serve: setup ## Run the service in the foreground (ARGS='--config FILE' and the like)
 	@exec $(BIN)/pool-service serve $(ARGS)
 
-test: test-fast test-clients test-process test-conformance test-toolchains test-as-on-a-mac test-whole ## Run all tests, the fast ones first
+test: setup ## The tests that a person runs: each promise, in minutes (ARGS='-k idle': for pytest)
+	@$(BIN)/python -m tests.run short -- $(ARGS)
 
-test-fast: setup ## Core, driver and gRPC: no processes, no waiting
-	$(BIN)/python -m pytest -n auto -m "not process and not whole and not conformance and not toolchains" $(ARGS)
+test-all: setup ## All tests: every point, every language, thousands of rounds (PARTS=long: the rest)
+	@$(BIN)/python -m tests.run $(or $(PARTS),short long) -- $(ARGS)
 
-test-clients: ## Unit tests of the clients in Go, Rust and TypeScript whose toolchain is there
-	@sh tools/for_clients.sh test
+test-fast: setup ## Core, driver, gRPC and command line: no processes, no waiting
+	@$(BIN)/python -m tests.run core -- $(ARGS)
 
-test-process: setup ## Real processes, with a small fake server
-	$(BIN)/python -m pytest -m process $(ARGS)
+test-process: setup ## Real processes with a small fake runtime, faults, and the clients
+	@$(BIN)/python -m tests.run edges edges-long -- $(ARGS)
+
+test-clients: setup ## Unit tests of the clients in Go, Rust and TypeScript whose toolchain is here
+	@$(BIN)/python -m tests.run client-go client-rust client-typescript
+
+test-whole: setup ## The service with the real runtime and a real model
+	@$(BIN)/python -m tests.run runtime runtime-long -- $(ARGS)
+
+test-toolchains: setup ## Smallest programs in Java and C++, built and run (needs Maven; cmake, gRPC for C++)
+	@$(BIN)/python -m tests.run toolchains -- $(ARGS)
+
+test-as-on-a-mac: setup ## Services in their branches for macOS, with fork, gRPC's poll engine, and long paths
+	@$(BIN)/python -m tests.run as-on-a-mac -- $(ARGS)
 
 test-conformance: setup ## Every client against the service (Go, Rust, TypeScript where installed)
 	$(BIN)/python -m pytest tests/conformance -m conformance $(ARGS)
@@ -38,24 +51,11 @@ test-conformance: setup ## Every client against the service (Go, Rust, TypeScrip
 conformance: setup ## The same, and its matrix into docs/reference/clients.md
 	$(BIN)/python -m pytest tests/conformance --conformance-matrix docs/reference/clients.md $(ARGS)
 
-test-whole: setup ## The service with the real runtime and a real model
-	$(BIN)/python -m pytest -m whole $(ARGS)
+test-installs: setup ## Install what `make dist` builds, and this clone, by pip, pipx and uv (needs the network)
+	@$(BIN)/python -m tests.run installs -- $(ARGS)
 
 test-operations: setup ## docs/how-to/operations.md, command by command, against a live service (needs Go)
 	$(BIN)/python -m pytest tests/operations $(ARGS)
-
-test-toolchains: setup ## Smallest programs in Java and C++, built and run (needs Maven; cmake, gRPC for C++)
-	$(BIN)/python -m pytest -m toolchains $(ARGS)
-
-test-as-on-a-mac: setup ## Services in their branches for macOS, with fork, gRPC's poll engine, and long paths
-	$(BIN)/python -m pytest -p tests.as_on_macos tests/as_on_macos tests/service/test_ensure.py \
-		tests/service/test_stopping.py tests/faults/test_service_killed.py tests/faults/test_server_lost.py $(ARGS)
-	$(BIN)/python -m pytest -p tests.realfork tests/client/test_real_service.py $(ARGS)
-	sh tools/with_long_paths.sh $(BIN)/python -m pytest tests/rpc/test_server.py tests/config \
-		tests/cli tests/client/test_calls.py tests/client/test_real_service.py $(ARGS)
-
-test-installs: setup ## Install what `make dist` builds, and this clone, by pip, pipx and uv (needs the network)
-	$(BIN)/python -m pytest -m installs $(ARGS)
 
 go-tools: ## Build grpcurl, grpc-health-probe and ghz into .cache/tools/bin (needs Go)
 	sh tools/go_tools.sh

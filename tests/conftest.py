@@ -43,6 +43,18 @@ settings.register_profile("thorough", settings.get_profile("ci"), max_examples=3
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
 
 
+PROMISES = 7
+"""Each is proven once with the real runtime by what `make test` runs: design.md names them."""
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Leave to `make test-all` what of the real runtime proves no promise."""
+    for item in items:
+        if any(item.iter_markers("whole")) and not any(item.iter_markers("promise")):
+            item.add_marker(pytest.mark.long)
+
+
 @pytest.fixture
 def socket_dir() -> Iterator[Path]:
     """A directory for sockets, whose paths may have 103 bytes: on macOS tmp_path alone has more."""

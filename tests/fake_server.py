@@ -12,12 +12,13 @@ model's name behind a "?", as name=value joined by "&" ("+" is a space), for eac
 load=S            loads for S seconds before it binds; load_until=PATH: until that file appears
 die=CODE          exits with CODE instead of binding; say=TEXT goes to stderr before
 exit_after=S      exits by itself with code 0, S seconds after it is up
+exit_when=PATH    exits by itself with code 0 when that file is there after it is up
 bind=never        never binds; silent: binds, accepts, and never answers
 health=500        /health: status 500; also junk (no JSON), unhealthy (200, and says so),
                   unloaded (200, model_loaded false), redirect (to itself), endless (a body),
                   interim (an endless run of them), mute (none, but a line in the log twice a
-                  second); after=S: only S seconds after it is up
-closes=S          closes its listener S seconds after it is up, and lives on
+                  second); sick_when=PATH: only once that file is there
+closes_when=PATH  closes its listener once that file is there, and lives on
 ignore=term       ignores SIGTERM from the start; term,int: SIGINT as well
 cuts=1            at SIGTERM ends at once, whatever it works on
 child=group       forks a grandchild that waits for ever, in its group; setsid: in a session
@@ -47,7 +48,7 @@ import time
 # Importing typing would take a fifth of the time that it needs to start.
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from typing import Any, BinaryIO, NoReturn
 
     Json = dict[str, Any]
@@ -131,11 +132,11 @@ class Server:
             reader = os.open(self.flags["tell"], os.O_WRONLY | os.O_CREAT, 0o600)
             os.write(reader, f"{port} {child_pid}\n".encode())
             os.close(reader)
-        if "closes" in self.flags:
-            # As a closed descriptor alone would not: the wait for it is over, too.
-            threading.Timer(float(self.flags["closes"]), listener.shutdown, (2,)).start()
+        # As a closed descriptor alone would not: the wait for it is over, too.
+        self.when("closes_when", lambda: listener.shutdown(2))
         if "exit_after" in self.flags:
             threading.Timer(float(self.flags["exit_after"]), os._exit, (0,)).start()
+        self.when("exit_when", lambda: os._exit(0))
         self.accept_until_signalled(listener)
         self.drain(listener)
 
@@ -150,11 +151,25 @@ class Server:
     def load(self) -> None:
         self.take(self.flags.get("rss", "0"))
         time.sleep(float(self.flags.get("load", "0")))
-        while "load_until" in self.flags and not os.access(self.flags["load_until"], os.F_OK):
+        while "load_until" in self.flags and not self.is_there("load_until"):
             time.sleep(0.002)
         if "die" in self.flags:
             say(self.flags.get("say", "RuntimeError: told to die"))
             sys.exit(int(self.flags["die"]))
+
+    def when(self, flag: str, then: Callable[[], None]) -> None:
+        """Do that once the file is there that the flag names; never without the flag."""
+
+        def wait() -> None:
+            while not self.is_there(flag):
+                time.sleep(0.002)
+            then()
+
+        if flag in self.flags:
+            threading.Thread(target=wait, daemon=True).start()
+
+    def is_there(self, flag: str) -> bool:
+        return os.access(self.flags[flag], os.F_OK)
 
     def bind(self) -> socket.socket:
         listener = socket.socket()
@@ -295,7 +310,7 @@ class Server:
 
     def health(self, connection: socket.socket) -> None:
         kind = self.flags.get("health", "")
-        if time.time() - self.loaded_at < float(self.flags.get("after", "0")):
+        if "sick_when" in self.flags and not self.is_there("sick_when"):
             kind = ""
         with self.engine if "works" in self.flags else contextlib.nullcontext():
             pass

@@ -111,20 +111,27 @@ def admitted(server: Server, generation: int) -> Server:
     )
 
 
-def measured(server: Server, footprint: int) -> Server:
-    """It was found to take so many bytes; while it loads that tells how far it is."""
-    peak = max(server.peak, footprint)
-    if server.phase is Phase.READY and server.expected_by in (Source.WEIGHTS, Source.UNKNOWN):
-        # From now on what is seen counts, and no longer a guess.
-        return replace(
-            server, footprint=footprint, peak=peak, expected=peak, expected_by=Source.OBSERVED
-        )
-    if server.phase is Phase.READY and footprint == server.footprint:
+def measured(server: Server, footprint: int, sampled_at: float) -> Server:
+    """Return a server with its footprint of a memory sample that began at `sampled_at`.
+
+    What was sampled before it was READY tells how far the load is, and not what it needs: right
+    after its exec a process has next to nothing.
+    """
+    server = replace(server, footprint=footprint, peak=max(server.peak, footprint))
+    if server.phase is Phase.STARTING and server.expected:
+        progress = max(server.progress or 0.0, min(footprint / server.expected, 0.99))
+        return replace(server, progress=progress)
+    if server.phase is not Phase.READY or not is_of_ready(server, sampled_at):
         return server
-    if server.phase is not Phase.STARTING or not server.expected:
-        return replace(server, footprint=footprint, peak=peak)
-    progress = max(server.progress or 0.0, min(footprint / server.expected, 0.99))
-    return replace(server, footprint=footprint, peak=peak, progress=progress)
+    if server.expected_by in (Source.WEIGHTS, Source.UNKNOWN):
+        # From now on what is seen counts, and no longer a guess.
+        server = replace(server, expected=server.peak, expected_by=Source.OBSERVED)
+    return replace(server, sampled_ready=True)
+
+
+def is_of_ready(server: Server, sampled_at: float) -> bool:
+    """Return whether a memory sample that began then saw the server after it was READY."""
+    return server.ready_at is not None and server.ready_at <= sampled_at
 
 
 def load_seconds(server: Server, usual: float) -> float:
@@ -319,6 +326,7 @@ def without_process(server: Server) -> Server:
         stop_signal=None,
         drain_by=None,
         footprint=0,
+        sampled_ready=False,
         position=0,
         progress=None,
     )

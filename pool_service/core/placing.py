@@ -157,10 +157,11 @@ class Placing(Use):
         footprints = event.survey.footprints
 
         def measure(server: Server) -> None:
-            self._unmeasured.discard(server.model)
-            identity = server.identity
+            identity, began = server.identity, self._survey_began
+            if server.ready_at is None or life.is_of_ready(server, began):
+                self._unmeasured.discard(server.model)
             if identity is not None and identity in footprints:
-                self._measured(server, life.measured(server, footprints[identity]))
+                self._measured(server, life.measured(server, footprints[identity], began))
 
         self._each(self._seen(), measure, now)
 
@@ -176,7 +177,7 @@ class Placing(Use):
 
     def _show(self, server: Server, changed: Server) -> None:
         """Not every byte is worth telling."""
-        if changed is server:
+        if changed == server:
             return
         gone_on = (changed.progress or 0.0) - (server.progress or 0.0)
         if gone_on >= PROGRESS_STEP or changed.expected_by is not server.expected_by:

@@ -279,7 +279,7 @@ class Supervision(Mending):
             more = int(max(server.peak, server.expected) * AFTER_RUNNING_OUT)
             # It may be others who took it: alone in the whole budget it is tried again.
             needed = int(max(server.peak, min(more, self._limits.memory_budget)))
-        elif server.ready_at is not None:
+        elif server.sampled_ready:
             needed = server.peak
         else:
             return

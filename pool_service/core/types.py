@@ -268,7 +268,8 @@ class Server:
     unused, however long ago its last use was. drain_by: until when its stop waits for what is in
     flight. endpoint: where it answers, or did before it was stopped.
     expected: bytes of memory that it is expected to need, known as `expected_by` says;
-    footprint: what it took when it was last looked at; peak: the most that it ever took.
+    footprint: what it took when it was last looked at; peak: the most that it ever took;
+    sampled_ready: a memory sample saw this process when it was READY: its peak is its need.
     serves: the model of its process, where it goes by a name of its own beside that model's
     server: what replaces it when it has grown too large, or what was replaced.
     holds: how many callers hold it; outdated: it runs as the configuration no longer says;
@@ -304,6 +305,7 @@ class Server:
     expected_by: Source = Source.UNKNOWN
     footprint: int = 0
     peak: int = 0
+    sampled_ready: bool = False
     holds: int = 0
     outdated: bool = False
     position: int = 0

@@ -33,10 +33,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if "theatre" in getattr(item, "fixturenames", ()):
             item.add_marker(pytest.mark.conformance)
             item.add_marker(pytest.mark.timeout(A_BUILD))
+            # All of it is played on one stage, in one process.
+            item.add_marker(pytest.mark.xdist_group("conformance"))
         parameters = parameters_of(item)
         if parameters is not None:
             area, scenario, language = parameters
             MATRIX.expect(item.nodeid, area, scenario.claim, language.key)
+            if language.toolchain:
+                item.add_marker(pytest.mark.long)
 
 
 def parameters_of(item: pytest.Item) -> tuple[str, Scenario, Language] | None:

@@ -1,12 +1,13 @@
 """The languages that there is a client of: how each is built, and what is run of it."""
 
 import os
-import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+from tests.toolchain import trouble_with
 
 CLIENTS = Path(__file__).parents[2] / "clients"
 EXAMPLES = CLIENTS / "python/examples"
@@ -17,7 +18,7 @@ class NotBuilt(Exception):
 
 
 class NoToolchain(NotBuilt):
-    """What would build it is not installed."""
+    """What would build it is not installed, or does not run."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,8 +42,8 @@ class Language:
         if not self.toolchain:
             return
         for program in self.toolchain:
-            if shutil.which(program) is None:
-                raise NoToolchain(f"{program} is not installed: its client was left out")
+            if trouble := trouble_with(program):
+                raise NoToolchain(f"{trouble}: its client was left out")
         built = subprocess.run(
             ["make", "-C", str(self.directory), "programs"],
             stdin=subprocess.DEVNULL,

@@ -10,12 +10,14 @@ from pool_service.core.machine import Machine
 from pool_service.core.placing import CALM_SHARE, COST_SHARE, FAST_SURVEY, FRESH
 from pool_service.core.requests import (
     EnsureRequested,
+    EvictRequested,
     HoldRequested,
+    Learn,
     Surveyed,
     TakeSurvey,
     TimeReached,
 )
-from pool_service.core.types import FOREVER, Settings, Survey
+from pool_service.core.types import FOREVER, Phase, Settings, Source, Survey
 from tests.core.acting import drive, look, well
 from tests.core.invariants import Ledger
 
@@ -86,6 +88,64 @@ def test_a_look_that_began_before_an_eviction_and_ended_after_it_is_too_old_as_w
     ledger.now = 51.1
     commands = ledger.handle(Surveyed(Survey(total=100, available=100)))
     assert (looks(commands), started(commands)) == (1, [])
+
+
+# --- what a sample tells of a need --------------------------------------------------------
+
+
+def ready_while_sampled() -> Ledger:
+    """A pool in which `a` became READY after a memory sample began that saw it at its exec."""
+    defaults = Settings("", keep_alive=1e6, min_residency=0.0)
+    ledger = Ledger(lambda: Machine(Catalogue(defaults), LIMITS), LIMITS)
+    ledger.handle(EnsureRequested(1, "a"))
+    for kind in (steps.Appraise, steps.Prepare, steps.Spawn):
+        if ledger.surveying:
+            look(ledger)
+        carry_out(ledger, kind)
+    while not ledger.surveying:
+        ledger.reach_time(FAST_SURVEY)
+    ledger.now += 0.1
+    carry_out(ledger, steps.AwaitReady)
+    return ledger
+
+
+def sampled(ledger: Ledger, footprint: int) -> list[Command]:
+    """Return what follows when the sample ends in which every process takes so much."""
+    footprints = dict.fromkeys(ledger.processes.values(), footprint)
+    return ledger.handle(Surveyed(Survey(100, 100, footprints=footprints, cost=0.001)))
+
+
+def learnt(commands: list[Command]) -> list[int]:
+    return [command.needed for command in commands if isinstance(command, Learn)]
+
+
+def test_a_sample_that_began_before_a_server_was_ready_does_not_tell_what_it_needs() -> None:
+    ledger = ready_while_sampled()
+    sampled(ledger, 1)
+    (server,) = ledger.servers
+    assert (server.phase, server.footprint) == (Phase.READY, 1)
+    assert (server.expected, server.expected_by) == (3, Source.WEIGHTS)
+    ledger.reach_time(FAST_SURVEY)
+    assert ledger.surveying, "nobody looks at what it takes now"
+    sampled(ledger, 4)
+    (server,) = ledger.servers
+    assert (server.expected, server.expected_by) == (4, Source.OBSERVED)
+
+
+@pytest.mark.parametrize("footprint", [None, 4])
+def test_what_is_learnt_of_a_server_that_ends_is_what_it_took_while_it_was_ready(
+    footprint: int | None,
+) -> None:
+    ledger = ready_while_sampled()
+    sampled(ledger, 1)
+    if footprint is not None:
+        ledger.reach_time(FAST_SURVEY)
+        sampled(ledger, footprint)
+    commands = ledger.handle(EvictRequested(2, "a", force=True))
+    for kind in (steps.AwaitExit, steps.Sweep):
+        commands += carry_out(ledger, kind)
+    assert not ledger.servers
+    assert learnt(commands) == ([] if footprint is None else [footprint])
 
 
 # --- what all may cost --------------------------------------------------------------------

@@ -167,18 +167,21 @@ def check_adopted(was: Recorded, now: Server | None, alive: dict[int, str]) -> N
         assert now.pid in pids, "a process was doubled"
 
 
+@pytest.mark.parametrize(
+    "step", [pytest.param(1, marks=pytest.mark.long, id="each"), pytest.param(12, id="each 12th")]
+)
 @pytest.mark.fault("`kill -9` at every point where something is written, spawned or signalled")
 @pytest.mark.timeout(400)
 def test_whenever_the_service_is_killed_nothing_is_lost_and_nothing_doubled(
-    tmp_path: Path, recovered: Recovery
+    tmp_path: Path, recovered: Recovery, step: int
 ) -> None:
     counted = new_case(tmp_path, "counted")
     counted.first_life(NEVER)
     assert counted.evicted
-    points = counted.points()
+    points = range(0, len(counted.points()), step)
     counted.second_life()
     with ThreadPoolExecutor(AT_A_TIME) as workers:
-        outcomes = list(workers.map(lambda at: killed_at(tmp_path, at), range(len(points))))
+        outcomes = list(workers.map(lambda at: killed_at(tmp_path, at), points))
     recovered.figure(f"{len(points)} points")
     failures = [outcome for outcome in outcomes if outcome]
     assert not failures, "\n".join(failures)

@@ -71,12 +71,16 @@ def test_a_server_killed_while_it_serves_comes_again_on_a_port_of_its_own(
 
 
 @pytest.mark.fault("exits 0 without being asked")
-def test_an_exit_with_0_that_nobody_asked_for_is_a_crash(fake: Start, recovered: Recovery) -> None:
-    service = fake()
-    first = service.pool.ensure("quits", runtime_model="x?exit_after=0.3").server
+def test_an_exit_with_0_that_nobody_asked_for_is_a_crash(
+    fake: Start, recovered: Recovery, tmp_path: Path
+) -> None:
+    service, quits = fake(), tmp_path / "quits"
+    first = service.pool.ensure("quits", runtime_model=f"x?exit_when={quits}").server
+    quits.touch()
     failed = service.invariants.wait_for("quits", pb.SERVER_STATE_FAILED).server
     assert failed.last_exit.cause == pb.EXIT_CAUSE_CRASHED
     assert failed.last_exit.code == 0
+    quits.unlink()
     with recovered.measured():
         again = service.pool.ensure("quits").server
     assert again.generation == first.generation + 1
@@ -148,6 +152,7 @@ def test_a_server_that_dies_at_every_start_is_told_with_its_last_lines_then_left
         assert service.pool.ensure("dies", runtime_model="x").server.generation == 4
 
 
+@pytest.mark.promise(7)
 @pytest.mark.timeout(120)
 @pytest.mark.fault("model refused: no such model, bad architecture, corrupt weights")
 def test_a_refused_model_is_told_with_its_reason_and_not_tried_again(
@@ -186,6 +191,7 @@ def model_of(runtime_model: str) -> str:
     return f"refused/{Path(runtime_model).name}"
 
 
+@pytest.mark.long
 @pytest.mark.timeout(180)
 @pytest.mark.fault("kill -9 of a server, 100 times: until its event in Watch")
 def test_the_end_of_a_server_is_noticed_by_its_exit_and_not_by_a_poll(

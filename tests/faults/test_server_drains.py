@@ -106,12 +106,15 @@ def completes_whole(service: Service, runtime_model: str) -> bool:
 
 
 @pytest.mark.timeout(300)
+@pytest.mark.parametrize("evictions", [50, pytest.param(1000, marks=pytest.mark.long)])
 @pytest.mark.fault("1,000 evictions with requests in flight")
-def test_of_1000_evictions_none_cuts_an_answer_short(fake: Start, recovered: Recovery) -> None:
+def test_of_many_evictions_none_cuts_an_answer_short(
+    fake: Start, recovered: Recovery, evictions: int
+) -> None:
     service = fake()
     with ThreadPoolExecutor(8) as callers:
         rounds = callers.map(
-            lambda n: evicted_while_answering(service, n, "x?delay=0.01", 5), range(1000)
+            lambda n: evicted_while_answering(service, n, "x?delay=0.01", 5), range(evictions)
         )
         assert all(rounds)
     recovered.figure("every answer whole")

@@ -10,6 +10,7 @@ import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
@@ -134,11 +135,12 @@ def test_a_stranger_on_a_lost_port_is_neither_handed_out_nor_asked(fake: Start) 
 @pytest.mark.timeout(120)
 @pytest.mark.fault("closes its listener and lives on; nobody asks for it")
 def test_who_holds_a_server_that_closes_its_listener_is_told_and_gets_the_next(
-    fake: Start, recovered: Recovery
+    fake: Start, recovered: Recovery, tmp_path: Path
 ) -> None:
-    service = fake(LOOKS_SELDOM)
-    with service.pool.hold("m", runtime_model="x?closes=1.5") as held:
+    service, closes = fake(LOOKS_SELDOM), tmp_path / "closes"
+    with service.pool.hold("m", runtime_model=f"x?closes_when={closes}") as held:
         first = held.ready()
+        closes.touch()
         until_it_refuses(first)
         with recovered.measured():
             service.invariants.wait_for("m", pb.SERVER_STATE_STARTING, service.invariants.revision)
@@ -150,10 +152,11 @@ def test_who_holds_a_server_that_closes_its_listener_is_told_and_gets_the_next(
 @pytest.mark.parametrize("kind", ["500", "503", "unhealthy", "unloaded", "redirect", "junk"])
 @pytest.mark.fault("READY, then sick for good: 500, 503, unhealthy, unloaded, a redirect, junk")
 def test_a_server_that_falls_sick_for_good_is_replaced(
-    fake: Start, recovered: Recovery, kind: str
+    fake: Start, recovered: Recovery, kind: str, tmp_path: Path
 ) -> None:
-    service = fake(LOOKS_OFTEN)
-    first = service.pool.ensure("m", runtime_model=f"x?health={kind}&after=1").server
+    service, sick = fake(LOOKS_OFTEN), tmp_path / "sick"
+    first = service.pool.ensure("m", runtime_model=f"x?health={kind}&sick_when={sick}").server
+    sick.touch()
     with recovered.measured():
         failed = service.invariants.wait_for("m", pb.SERVER_STATE_FAILED).server
         assert "unhealthy" in failed.detail
@@ -169,10 +172,11 @@ def test_a_server_that_falls_sick_for_good_is_replaced(
 @pytest.mark.timeout(120)
 @pytest.mark.fault("READY, then answers nothing more, but logs a line now and then")
 def test_a_server_that_is_mute_and_idle_is_replaced_whatever_it_logs(
-    fake: Start, recovered: Recovery
+    fake: Start, recovered: Recovery, tmp_path: Path
 ) -> None:
-    service = fake(LOOKS_OFTEN)
-    first = service.pool.ensure("m", runtime_model="x?health=mute&after=1").server
+    service, sick = fake(LOOKS_OFTEN), tmp_path / "sick"
+    first = service.pool.ensure("m", runtime_model=f"x?health=mute&sick_when={sick}").server
+    sick.touch()
     with recovered.measured():
         failed = service.invariants.wait_for("m", pb.SERVER_STATE_FAILED).server
         again = service.pool.ensure("m", runtime_model="x").server
@@ -182,27 +186,36 @@ def test_a_server_that_is_mute_and_idle_is_replaced_whatever_it_logs(
 
 @pytest.mark.timeout(120)
 @pytest.mark.fault("mute while it streams")
-def test_a_server_that_is_mute_in_the_middle_of_a_stream_is_not_cut(fake: Start) -> None:
-    service = fake(LOOKS_OFTEN)
-    first = service.pool.ensure("m", runtime_model="x?health=mute&after=1&delay=0.1").server
-    assert Stream(first, 60).is_whole()
+def test_a_server_that_is_mute_in_the_middle_of_a_stream_is_not_cut(
+    fake: Start, tmp_path: Path
+) -> None:
+    assert stream_of_what_falls_sick(fake, "mute", tmp_path / "sick").is_whole()
 
 
 @pytest.mark.timeout(120)
 @pytest.mark.fault("sick while it streams")
-def test_a_server_that_is_sick_in_the_middle_of_a_stream_is_not_cut(fake: Start) -> None:
+def test_a_server_that_is_sick_in_the_middle_of_a_stream_is_not_cut(
+    fake: Start, tmp_path: Path
+) -> None:
+    assert stream_of_what_falls_sick(fake, "500", tmp_path / "sick").is_whole()
+
+
+def stream_of_what_falls_sick(fake: Start, kind: str, sick: Path) -> Stream:
+    """Return a stream of six seconds, in the middle of which its server falls sick."""
     service = fake(LOOKS_OFTEN)
-    first = service.pool.ensure("m", runtime_model="x?health=500&after=1&delay=0.1").server
-    stream = Stream(first, 60)
-    assert stream.is_whole()
+    flags = f"x?health={kind}&sick_when={sick}&delay=0.1"
+    stream = Stream(service.pool.ensure("m", runtime_model=flags).server, 60)
+    sick.touch()
+    return stream
 
 
 @pytest.mark.timeout(120)
 @pytest.mark.fault("READY, then an endless run of interim answers, or of a body")
-def test_a_health_answer_without_end_holds_up_nobody(fake: Start) -> None:
-    service = fake(LOOKS_OFTEN)
+def test_a_health_answer_without_end_holds_up_nobody(fake: Start, tmp_path: Path) -> None:
+    service, sick = fake(LOOKS_OFTEN), tmp_path / "sick"
     for kind in ("interim", "endless"):
-        service.pool.ensure(kind, runtime_model=f"x?health={kind}&after=0.5")
+        service.pool.ensure(kind, runtime_model=f"x?health={kind}&sick_when={sick}")
+    sick.touch()
     slowest = 0.0
     for number in range(5):
         time.sleep(0.3)

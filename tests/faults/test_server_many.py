@@ -17,6 +17,7 @@ MEMORY_SLACK = 8 * 2**20
 """Bytes, for the allocator; 200 rounds that leak 64 KiB each take more."""
 
 
+@pytest.mark.long
 @pytest.mark.timeout(300)
 @pytest.mark.fault("400 spawns, 50 at a time")
 def test_of_400_starts_50_at_a_time_none_is_lost(fake: Start, recovered: Recovery) -> None:
@@ -37,6 +38,7 @@ def started(service: Service, model: str) -> int:
     return server.pid
 
 
+@pytest.mark.long
 @pytest.mark.timeout(300)
 @pytest.mark.fault("200 start/evict rounds")
 def test_200_rounds_leave_descriptors_threads_zombies_and_memory_as_they_were(

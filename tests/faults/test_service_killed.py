@@ -42,6 +42,7 @@ def fake(tmp_path: Path) -> Iterator[Lives]:
         yield lives
 
 
+@pytest.mark.promise(5)
 @pytest.mark.fault("`kill -9` with several READY, some answering")
 @pytest.mark.timeout(180)
 def test_three_real_servers_that_answer_are_adopted_and_every_stream_is_complete(
@@ -62,6 +63,7 @@ def test_three_real_servers_that_answer_are_adopted_and_every_stream_is_complete
         assert real.servers() == {server.pid for server in before}
 
 
+@pytest.mark.promise(2)
 @pytest.mark.fault("`kill -9` during a start")
 @pytest.mark.timeout(180)
 def test_a_real_start_under_way_is_joined(real: Lives, tiny: str) -> None:
@@ -196,6 +198,7 @@ def apart(one: datetime | None, other: datetime | None) -> float:
     return abs((one - other).total_seconds())
 
 
+@pytest.mark.long
 @pytest.mark.fault("`kill -9` again and again")
 def test_ten_deaths_in_a_row_lose_and_double_nothing(fake: Lives, recovered: Recovery) -> None:
     fake.start()

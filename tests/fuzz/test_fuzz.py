@@ -31,6 +31,7 @@ def test_the_worst_that_a_person_thinks_of_breaks_no_reader(target: str) -> None
             TARGETS[target](bytes([first]) + content)
 
 
+@pytest.mark.long
 @pytest.mark.process
 @pytest.mark.skipif(
     importlib.util.find_spec("atheris") is None, reason="atheris has no wheel for this machine"

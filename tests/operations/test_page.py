@@ -23,6 +23,7 @@ def differences(command: Command, printed: str) -> str:
     return "" if shown == seen else "\n".join([f"$ {command.line}", *lines])
 
 
+@pytest.mark.long
 @pytest.mark.process
 @pytest.mark.timeout(600)
 @pytest.mark.usefixtures("tools")

@@ -71,6 +71,7 @@ def most_at_once(changes: list[Change]) -> int:
     return most
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("seed", range(1))
 async def test_the_budget_holds_nobody_starves_and_nothing_in_use_goes(seed: int) -> None:
     limits = replace(LIMITS, memory_budget=ROOM * NEEDS, survey_interval=10.0, queue_timeout=600.0)

@@ -82,6 +82,7 @@ async def test_what_is_installed_runs_and_is_found_again(tmp_path: Path) -> None
     assert again == []
 
 
+@pytest.mark.long
 async def test_an_environment_without_its_mark_is_not_used_and_made_again(tmp_path: Path) -> None:
     ours = provisioner(tmp_path, str(wheel(tmp_path, "0.6.0")))
     program = await ours.install()
@@ -101,6 +102,7 @@ async def test_a_failure_says_pips_last_lines_and_leaves_nothing(tmp_path: Path)
     assert environments(tmp_path) == []
 
 
+@pytest.mark.long
 async def test_a_version_that_is_too_old_is_not_left_installed(tmp_path: Path) -> None:
     ours = provisioner(tmp_path, str(wheel(tmp_path, "0.2.9")))
     with pytest.raises(RuntimeUnavailable, match=r"0\.2\.9"):
@@ -125,6 +127,7 @@ async def test_cancelling_ends_what_runs_and_leaves_nothing(tmp_path: Path) -> N
     assert environments(tmp_path) == []
 
 
+@pytest.mark.long
 async def test_two_at_once_install_once(tmp_path: Path) -> None:
     first = provisioner(tmp_path, str(wheel(tmp_path, "0.6.0")))
     second = provisioner(tmp_path, str(wheel(tmp_path, "0.6.0")))
@@ -138,6 +141,7 @@ async def test_two_at_once_install_once(tmp_path: Path) -> None:
     assert made.count("making a virtual environment") == 1
 
 
+@pytest.mark.long
 async def test_after_an_installer_was_killed_the_next_waits_for_its_pip_and_begins_again(
     tmp_path: Path,
 ) -> None:
@@ -166,6 +170,7 @@ async def test_after_an_installer_was_killed_the_next_waits_for_its_pip_and_begi
     assert await output(program) == "0.6.0\n"
 
 
+@pytest.mark.long
 async def test_until_a_new_list_is_installed_the_old_environment_serves(tmp_path: Path) -> None:
     old = await provisioner(tmp_path, str(wheel(tmp_path, "0.6.0"))).install()
     newer = provisioner(tmp_path, str(wheel(tmp_path, "0.7.0")))

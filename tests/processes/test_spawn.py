@@ -78,6 +78,7 @@ async def test_a_process_has_no_input_its_log_as_output_and_no_descriptor_of_our
     assert not set(theirs.values()) & of_ours
 
 
+@pytest.mark.long
 async def test_of_400_spawns_50_at_a_time_none_is_lost(bench: Bench) -> None:
     turn = asyncio.Semaphore(50)
     exits = plan("/bin/sh", "-c", "echo here; exit 7")

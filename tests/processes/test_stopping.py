@@ -168,6 +168,7 @@ async def test_the_sweep_of_a_process_without_descendants_or_of_a_stranger_retur
     await bench.processes.sweep(identity)
 
 
+@pytest.mark.long
 async def test_200_rounds_leave_descriptors_threads_and_zombies_as_they_were(
     bench: Bench,
 ) -> None:

@@ -117,6 +117,7 @@ def test_a_crash_is_seen_with_its_signal_and_the_next_ensure_repairs_it(
     assert pool.ensure("crashes").server.generation == server.generation + 1
 
 
+@pytest.mark.long
 def test_a_hundred_rounds_leave_nothing_behind(start: Start) -> None:
     service = start(STAND_IN_RUNTIME)
     with PoolClient.connect(service.address) as pool:

@@ -19,6 +19,7 @@ from demo.service import RunningService
 from pool_service_client import (
     ConfigInvalid,
     ExitCause,
+    Expectation,
     ModelUnknown,
     PoolClient,
     Server,
@@ -38,6 +39,7 @@ LONGEST_BY_MEAN = 12.0
 RELOADED_WITHIN = 20.0
 
 
+@pytest.mark.long
 @pytest.mark.timeout(1800)
 async def test_a_crowd_over_200_models_with_room_for_3_is_served_in_turn(start: Start) -> None:
     service = start(config_of(200, 3, 16, FAKE_RUNTIME))
@@ -276,7 +278,7 @@ def test_what_a_model_was_seen_to_need_is_remembered_over_restarts(
     with PoolClient.connect(service.address) as pool:
         (before,) = pool.models()
         pool.ensure("m")
-        while not next(pool.list()).footprint_bytes:
+        while next(pool.list()).expected_by is not Expectation.OBSERVED:
             pass
         pool.evict("m")
         (after,) = pool.models()

@@ -12,6 +12,7 @@ from google.rpc import status_pb2
 
 from demo.service import RunningService, running
 from pool_service_client import PoolClient
+from tests.toolchain import trouble_with
 
 pytestmark = [pytest.mark.toolchains, pytest.mark.timeout(900)]
 
@@ -37,9 +38,9 @@ Build = Callable[[Path], Sequence[str]]
 
 
 def needed(*programs: str) -> None:
-    missing = [program for program in programs if shutil.which(program) is None]
-    if missing:
-        reason = f"{', '.join(missing)} not there"
+    troubles = [trouble for program in programs if (trouble := trouble_with(program))]
+    if troubles:
+        reason = ", ".join(troubles)
         if os.environ.get("CI"):
             pytest.fail(f"{reason}; CI has to run this")
         pytest.skip(reason)

@@ -63,6 +63,7 @@ def chat(server: Server, **fields: Any) -> Any:  # noqa: ANN401  # an open respo
     )
 
 
+@pytest.mark.promise(1)
 def test_a_real_model_answers_at_the_endpoint_that_ensure_returns(pool: PoolClient) -> None:
     directory = prepare_smollm2(Path(".cache/models"), print)
     ensured = pool.ensure("smollm2", runtime_model=str(directory.absolute()))
@@ -105,6 +106,7 @@ def png(width: int, height: int) -> bytes:
     return b"\x89PNG\r\n\x1a\n" + chunks
 
 
+@pytest.mark.promise(6)
 def test_five_models_start_side_by_side_and_a_ready_one_stays_quick(
     pool: PoolClient, tiny: str
 ) -> None:
@@ -157,6 +159,7 @@ def test_a_runtime_that_is_too_old_is_refused(tmp_path: Path, tiny: str) -> None
         pool.ensure("any", runtime_model=tiny)
 
 
+@pytest.mark.promise(3)
 def test_a_stream_in_flight_is_neither_cut_by_idleness_nor_by_eviction(
     tmp_path: Path,
 ) -> None:

@@ -107,6 +107,7 @@ def wait_for(pool: PoolClient, model: str, state: ServerState, detail: str = "")
     raise AssertionError("the watch ended")
 
 
+@pytest.mark.promise(4)
 def test_of_three_models_in_a_budget_for_two_the_third_waits_until_one_is_done(
     begin: Begin, smollm2: str
 ) -> None:

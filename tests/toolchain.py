@@ -1,0 +1,38 @@
+"""Whether the compilers and interpreters of other languages are here, and run."""
+
+import shutil
+import subprocess
+
+VERSION = {"go": ("go", "version"), "java": ("java", "-version")}
+"""How a program is asked for its version where it is not by --version."""
+
+ANSWERS_WITHIN_S = 60
+"""A shim may look for, or a first start set up, what it stands for."""
+
+
+def trouble_with(program: str) -> str:
+    """Return why `program` cannot be used, in words; empty if it runs.
+
+    A program that is found on PATH may still not run: rustup's cargo without a toolchain does
+    not, nor does a version manager's shim without a version.
+    """
+    if shutil.which(program) is None:
+        return f"{program} is not installed"
+    try:
+        asked = subprocess.run(
+            VERSION.get(program, (program, "--version")),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=ANSWERS_WITHIN_S,
+            check=False,
+        )
+    except OSError as error:
+        return f"{program} is there, but does not run: {error.strerror}"
+    except subprocess.TimeoutExpired:
+        return f"{program} is there, but did not answer within {ANSWERS_WITHIN_S} s"
+    if asked.returncode == 0:
+        return ""
+    said = asked.stdout.strip().splitlines() or [f"exit code {asked.returncode}"]
+    return f"{program} is there, but does not run: {said[0]}"
