@@ -98,7 +98,9 @@ st.register_type_strategy(
 )
 st.register_type_strategy(Exit, _all_of(Exit))
 
-_momentary = ("expected_by", "footprint", "holds", "outdated", "position", "progress")
+_momentary = (
+    *("expected_by", "footprint", "holds", "outdated", "position", "progress", "sampled_ready"),
+)
 servers = _all_of(
     Server,
     endpoint=_endpoints,
