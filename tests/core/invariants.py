@@ -72,6 +72,7 @@ def as_published(server: Server) -> Server:
         spared_until=0.0,
         footprint=0,
         peak=0,
+        sampled_ready=False,
     )
 
 
