@@ -62,8 +62,9 @@ class RuntimeSection(Section):
     )
     busy_values: UseValues = Field(
         default=_RUNTIME.busy_values,
-        description="What is added up there: names of metrics, with the labels that they must "
-        "have, or JSON pointers. Together they must count every request, also those that wait.",
+        description="The values to add up there: names of metrics, with the labels that they "
+        "must have, or JSON pointers. Together they must count every request, also those that "
+        "wait.",
     )
     drains: Annotated[Drains, DefaultText("true for vllm-mlx, false for others")] = Field(
         default=_RUNTIME.drains,

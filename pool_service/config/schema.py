@@ -105,24 +105,27 @@ class ServiceSection(Section):
     )
     port_attempts: Count = Field(
         default=_LIMITS.port_attempts,
-        description="How many processes one start may cost where other programs take the port "
+        description="How many processes one start may use up if other programs take the port "
         "that was chosen for it.",
     )
     backoff_first: Seconds = Field(
         default=_LIMITS.backoff_first,
-        description="How long after a first death a server that is waited for is started again, "
-        "doubled with each further one. One that had served is started at once the first time.",
+        description="The delay before a server that died is started again for those who wait. "
+        "It doubles with each further death. A server that had served is started again at once "
+        "the first time.",
     )
     backoff_most: Seconds = Field(
         default=_LIMITS.backoff_most,
-        description="The longest of these delays, and how long a model that died too often is "
-        "left alone.",
+        description="The longest such delay, and how long a model that died too often is not "
+        "started.",
     )
     crash_limit: Count = Field(
-        default=_LIMITS.crash_limit, description="How many deaths are too often."
+        default=_LIMITS.crash_limit,
+        description="How many deaths within crash_window are a crash loop.",
     )
     crash_window: Seconds = Field(
-        default=_LIMITS.crash_window, description="Within how much time they count."
+        default=_LIMITS.crash_window,
+        description="The time within which deaths count for crash_limit.",
     )
     stable_run: Seconds = Field(
         default=_LIMITS.stable_run,
@@ -130,19 +133,19 @@ class ServiceSection(Section):
     )
     failure_memory: Seconds = Field(
         default=_LIMITS.failure_memory,
-        description="For how long a start that was refused is answered from memory.",
+        description="How long the answer to a refused start is repeated without another try.",
     )
     pulse_interval: PositiveSeconds = Field(
         default=_LIMITS.pulse_interval,
-        description="The time between two looks at a READY server, whether it still answers. "
-        "With more servers than three looks a second are enough for, those that answer are looked "
-        "at less often.",
+        description="The time between two liveness probes of a READY server. If all servers "
+        "together would need more than three probes a second, those that answer are probed less "
+        "often.",
     )
     pulse_limit: Count = Field(
         default=_LIMITS.pulse_limit,
-        description="After how many looks in a row without an answer and without progress (with "
-        "no requests in flight: without work), or with one that says that it is unhealthy while it "
-        "works on nothing, a server is replaced.",
+        description="How many liveness probes in a row may fail before a server is replaced. A "
+        "probe fails if the server neither answers nor makes progress (with no requests in "
+        "flight: does no work), or if it says that it is unhealthy while it works on nothing.",
     )
     standby: FewCount = Field(
         default=1,
@@ -162,8 +165,8 @@ class ServiceSection(Section):
     )
     recovery_timeout: Seconds = Field(
         default=3.0,
-        description="How long calls wait, at the start, until it is known how the servers of an "
-        "earlier service are.",
+        description="How long calls wait, when the service starts, until it knows the servers "
+        "of an earlier service.",
     )
     orphan_grace: Seconds = Field(
         default=60.0,
@@ -207,7 +210,7 @@ class MemorySection(Section):
     )
     survey_interval: PositiveSeconds = Field(
         default=_LIMITS.survey_interval,
-        description="The time between two looks at the memory while nothing is about to start.",
+        description="The time between two memory samples while nothing is about to start.",
     )
 
 
@@ -264,21 +267,21 @@ class DefaultsSection(Section):
     )
     arguments: Arguments = Field(
         default=_SETTINGS.arguments,
-        description="What the runtime gets besides, behind its command; options by their full "
-        "names. A model's own replace these.",
+        description="Further arguments for the runtime, after its command; options by their "
+        "full names. A model's own replace these.",
     )
     environment: Variables = Field(
         default=_SETTINGS.environment,
-        description="Variables that its process gets over those of the runtime. A model's own "
+        description="Variables for its process, laid over those of the runtime. A model's own "
         "are laid over these.",
     )
     memory_ceiling: Annotated[MemoryBytes, DefaultText("none")] = Field(
         default=_SETTINGS.memory_ceiling,
-        description="Past how much memory its server is replaced by a new one, between requests.",
+        description="The memory past which its server is replaced by a new one, between requests.",
     )
     groups: GroupNames = Field(
         default=_SETTINGS.groups,
-        description="The groups that it counts for, each a [groups.NAME] section. A model's own "
+        description="The groups that it belongs to, each a [groups.NAME] section. A model's own "
         "replace these.",
     )
     trust_remote_code: Switch = Field(
