@@ -31,12 +31,15 @@ COLUMNS: Final = 100
 LINES: Final = 60
 TIMEOUT_S: Final = 120
 POLL_S: Final = 0.1
+PAUSE_S: Final = 4
+"""After each command: about what a person takes to type the next one."""
 COMMANDS: Final = (
     "pool-service ensure smollm2 --runtime-model $MODEL",
+    "echo 'What is the capital of France?' | pool-service run smollm2",
     "pool-service ensure smollm2-too --runtime-model $MODEL",
     "pool-service list",
     "pool-service hold smollm2 -- pool-service evict smollm2",
-    "pool-service evict --idle",
+    "pool-service evict --all",
 )
 """What is typed, with MODEL in the environment."""
 
@@ -81,7 +84,10 @@ def _recorded(directory: Path, environment: Mapping[str, str]) -> str:
     socket = str(directory / "tmux")
     tmux = ("tmux", "-f", os.devnull, "-S", socket)
     script = directory / "typed.sh"
-    typed = (f"printf '\\033[32m$\\033[0m %s\\n' {shlex.quote(line)}\n{line}" for line in COMMANDS)
+    typed = (
+        f"printf '\\033[32m$\\033[0m %s\\n' {shlex.quote(line)}\n{line}\nsleep {PAUSE_S}"
+        for line in COMMANDS
+    )
     end = f"{shlex.join(tmux)} wait-for -S done\nexec sleep {TIMEOUT_S}"
     script.write_text("\n".join(("clear", *typed, end)))
     size = ("-x", str(COLUMNS), "-y", str(LINES))

@@ -31,7 +31,7 @@ from pool_service.cli.outcome import EXIT_CODES, Group, invalid
 @click.option(
     "--address",
     metavar="ADDR",
-    help="Where the service is: host:port or unix:PATH. "
+    help="Address of the service: host:port or unix:PATH. "
     "Else POOL_SERVICE_ADDRESS, else 127.0.0.1:50051.",
 )
 @click.pass_context
@@ -49,7 +49,7 @@ def pool_service(ctx: click.Context, address: str | None) -> None:
     "--state-dir",
     type=click.Path(file_okay=False, path_type=Path),
     metavar="DIR",
-    help="Where logs and working directories are kept.",
+    help="Directory for logs and for the servers to work in.",
 )
 @click.option(
     "--keep-servers",
@@ -122,7 +122,7 @@ def ensure(
     type=Name(),
     metavar="LABEL",
     default=lambda: f"pid {os.getpid()}",
-    help="Who holds it, for those who want to evict it; else the id of this process.",
+    help="Name that those see who want to evict the model. Default: the id of this process.",
 )
 @json_option
 @address_option
@@ -154,7 +154,11 @@ def hold(
 @pool_service.command()
 @click.argument("model", type=Name())
 @click.option(
-    "--system", type=Name(), default="", metavar="TEXT", help="What the model is told before all."
+    "--system",
+    type=Name(),
+    default="",
+    metavar="TEXT",
+    help="System prompt, which the model gets before the conversation.",
 )
 @runtime_model_option
 @keep_alive_option
@@ -177,7 +181,9 @@ def run(model: str, address: str | None, system: str, **asked: Unpack[Asked]) ->
 @click.argument("model", type=Name(), required=False)
 @click.option("--idle", is_flag=True, help="Every ready server that is neither in use nor pinned.")
 @click.option("--all", "everything", is_flag=True, help="Every server.")
-@click.option("--force", is_flag=True, help="Also what is held or has requests in flight.")
+@click.option(
+    "--force", is_flag=True, help="Also servers that are held or have requests in flight."
+)
 @timeout_option
 @json_option
 @address_option

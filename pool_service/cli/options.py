@@ -80,30 +80,35 @@ def _seconds(text: str) -> float:
 address_option = click.option(
     "--address",
     metavar="ADDR",
-    help="Where the service is; goes before the global --address.",
+    help="Address of the service; overrides the global --address.",
     callback=lambda ctx, _param, given: given or ctx.obj,
 )
-json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, an object a line.")
+json_option = click.option(
+    "--json", "as_json", is_flag=True, help="Print JSON objects, one a line."
+)
 timeout_option = click.option(
     "--timeout",
     type=Duration(positive=True),
     metavar="DURATION",
-    help="How long it may take, as in 90s; what may pass is tried again within it.",
+    help="Give up after this time, as in 90s; until then retry failures that may pass.",
 )
 config_option = click.option(
     "--config", "config_file", type=FILE, metavar="FILE", help="The configuration, in TOML."
 )
 runtime_model_option = click.option(
-    "--runtime-model", type=Name(), metavar="R", help="What the runtime is to load for it."
+    "--runtime-model",
+    type=Name(),
+    metavar="R",
+    help="Model that the runtime loads: an id of the hub, or a directory.",
 )
 keep_alive_option = click.option(
     "--keep-alive",
     type=Duration(forever=True),
     metavar="DURATION",
-    help="How long it stays when unused, as in 5m; 0: not at all; forever: until it is evicted.",
+    help="Time that the server stays unused, as in 5m; 0: none; forever: until it is evicted.",
 )
 download_option = click.option(
     "--download/--no-download",
     default=None,
-    help="Whether missing files may be downloaded; else as the service is configured.",
+    help="Allow or forbid to download missing files. Default: as the service is configured.",
 )
