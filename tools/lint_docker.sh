@@ -2,4 +2,4 @@
 # hadolint comes as a wheel with the binary, for the usual machines.
 set -eu
 cd "$(dirname "$0")/.."
-exec .venv/bin/hadolint Dockerfile.dev
+exec .venv/bin/hadolint Dockerfile.dev packaging/docker/Dockerfile

@@ -6,6 +6,7 @@ from typing import Unpack
 
 import click
 
+from pool_service.cli.completion import ModelName
 from pool_service.cli.options import (
     FILE,
     Asked,
@@ -87,7 +88,7 @@ def serve(ctx: click.Context, /, config_file: Path | None, **options: object) ->
 
 
 @pool_service.command()
-@click.argument("model", type=Name())
+@click.argument("model", type=ModelName())
 @runtime_model_option
 @keep_alive_option
 @download_option
@@ -112,7 +113,7 @@ def ensure(
 
 
 @pool_service.command()
-@click.argument("model", type=Name())
+@click.argument("model", type=ModelName())
 @click.argument("command", nargs=-1, type=Name(), metavar="[-- COMMAND [ARG]...]")
 @runtime_model_option
 @keep_alive_option
@@ -152,7 +153,7 @@ def hold(
 
 
 @pool_service.command()
-@click.argument("model", type=Name())
+@click.argument("model", type=ModelName())
 @click.option(
     "--system",
     type=Name(),
@@ -178,7 +179,7 @@ def run(model: str, address: str | None, system: str, **asked: Unpack[Asked]) ->
 
 
 @pool_service.command()
-@click.argument("model", type=Name(), required=False)
+@click.argument("model", type=ModelName(running=True), required=False)
 @click.option("--idle", is_flag=True, help="Every ready server that is neither in use nor pinned.")
 @click.option("--all", "everything", is_flag=True, help="Every server.")
 @click.option(
@@ -250,7 +251,7 @@ def models(address: str | None, timeout: float | None, *, as_json: bool) -> None
 
 
 @pool_service.command()
-@click.argument("model", type=Name())
+@click.argument("model", type=ModelName())
 @runtime_model_option
 @address_option
 def pull(model: str, address: str | None, runtime_model: str | None) -> None:

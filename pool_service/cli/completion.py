@@ -1,0 +1,118 @@
+"""Completion in a shell: of model names, and of words that bash splits at colons."""
+
+import os
+from collections.abc import Iterator
+from typing import Final
+
+import click
+from click.shell_completion import (
+    BashComplete,
+    CompletionItem,
+    add_completion_class,
+    split_arg_string,
+)
+
+from pool_service.cli.options import Name
+
+ANSWER_LIMIT_S: Final = 0.5
+"""How long a service may take to answer: somebody has pressed a key and waits."""
+
+_BASH = """\
+%(complete_func)s() {
+    local IFS=$'\\n' completion type value
+    COMPREPLY=()
+    for completion in $(COMP_LINE="${COMP_LINE:0:COMP_POINT}" COMP_WORDBREAKS="$COMP_WORDBREAKS" \\
+            %(complete_var)s=bash_complete "$1" 2>/dev/null); do
+        IFS=',' read -r type value <<< "$completion"
+        case $type in
+            dir) compopt -o dirnames ;;
+            file) compopt -o default ;;
+            plain) COMPREPLY+=("$value") ;;
+        esac
+    done
+}
+complete -o nosort -F %(complete_func)s %(prog_name)s
+"""
+
+
+class ModelName(Name):
+    """A model's name, which a shell completes from what the service knows.
+
+    Without a service it is completed from the configuration that POOL_SERVICE_CONFIG names.
+    """
+
+    def __init__(self, *, running: bool = False) -> None:
+        """running: complete only the names of what has a server."""
+        self._running = running
+
+    def shell_complete(
+        self, ctx: click.Context, param: click.Parameter, incomplete: str
+    ) -> list[CompletionItem[str]]:
+        """Return the names that begin as the word does, each with what is known of it."""
+        del param
+        address = ctx.params.get("address") or ctx.find_root().params.get("address")
+        try:
+            names = _names(address, running=self._running)
+            return [
+                CompletionItem(name, help=names[name] or None)
+                for name in sorted(names)
+                if name.startswith(incomplete)
+            ]
+        except Exception:  # noqa: BLE001  # an error would be written into the line being typed
+            return []
+
+
+def _names(address: str | None, *, running: bool) -> dict[str, str]:
+    from pool_service_client import PoolError
+
+    try:
+        return dict(_of_service(address, running=running))
+    except PoolError:
+        return {} if running else dict(_of_configuration())
+
+
+def _of_service(address: str | None, *, running: bool) -> Iterator[tuple[str, str]]:
+    """Yield the catalogue, then the servers: of a name that is both, the state is told."""
+    from pool_service.cli.connection import client
+
+    with client(address) as pool:
+        if not running:
+            for model in pool.models(timeout=ANSWER_LIMIT_S):
+                yield model.model, "on disk" if model.on_disk else ""
+                yield from ((alias, model.model) for alias in model.aliases)
+        for page in pool.pages(timeout=ANSWER_LIMIT_S):
+            yield from ((server.model, server.state.name) for server in page.servers)
+
+
+def _of_configuration() -> Iterator[tuple[str, str]]:
+    from pool_service.config import load
+
+    for name, model in load(None, {}, os.environ).models.items():
+        yield name, ""
+        yield from ((alias, name) for alias in model.aliases)
+
+
+@add_completion_class
+class ColonBashComplete(BashComplete):
+    """Completes a line of bash by its text.
+
+    The words that bash makes of it end at colons, which the names of models and addresses have.
+    What it replaces begins after the last of them, too.
+    """
+
+    source_template = _BASH
+    _kept = ""
+    """What bash keeps of the word that is completed."""
+
+    def get_completion_args(self) -> tuple[list[str], str]:
+        """Return the words before the one that is completed, and that one."""
+        line = os.environ["COMP_LINE"]
+        words = split_arg_string(line)[1:]
+        last = "" if not words or line[-1:].isspace() else words.pop()
+        splits = ":" in os.environ.get("COMP_WORDBREAKS", "")
+        self._kept = last[: last.rfind(":") + 1] if splits else ""
+        return words, last
+
+    def format_completion(self, item: CompletionItem[str]) -> str:
+        """Return the line that tells bash of a completion."""
+        return f"{item.type},{item.value.removeprefix(self._kept)}"
