@@ -93,8 +93,9 @@ proto: setup ## Generate the stubs of the service and of all clients from proto/
 promise: ## Promise to clients what proto/ says now (docs/reference/compatibility.md says when)
 	sh tools/lint_proto.sh --promise
 
-docs: setup ## Write the configuration's keys into docs/, from their descriptions
+docs: setup ## Write the configuration's keys into docs/, and the manual pages, from what the code says
 	$(BIN)/python tools/document_configuration.py
+	$(BIN)/python tools/manual_pages.py packaging/man
 
 site: ## Build the documentation's site into build/site; warnings and broken links are errors
 	@sh tools/site.sh

@@ -64,8 +64,14 @@ def pool_service(ctx: click.Context, address: str | None) -> None:
     default=None,
     help="Take over from the service that uses the state directory; it leaves its servers.",
 )
-@click.option("--log-format", type=click.Choice(["text", "json"]))
-@click.option("--log-level", type=click.Choice(["debug", "info", "warning", "error"]))
+@click.option(
+    "--log-format", type=click.Choice(["text", "json"]), help="How it logs; else as text."
+)
+@click.option(
+    "--log-level",
+    type=click.Choice(["debug", "info", "warning", "error"]),
+    help="From which level on it logs; else info.",
+)
 @click.pass_context
 def serve(ctx: click.Context, /, config_file: Path | None, **options: object) -> None:
     """Run the service until SIGTERM or Ctrl-C, which drain and stop its servers."""

@@ -90,6 +90,7 @@ def test_pipx_installs_it(
         options = [f"--pip-args=--find-links={directory}"]
     home.run(TOOLS / "pipx", "install", "--backend", backend, *options, package)
     check(home, home.program)
+    assert (home.path / ".local/share/man/man1/pool-service.1").exists()
     home.run(TOOLS / "pipx", "uninstall", "pool-service")
     assert not home.program.exists()
 
