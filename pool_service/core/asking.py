@@ -119,7 +119,10 @@ class Asking(Recovery):
         self, model: str, event: Asked, server: Server | None, now: float
     ) -> PoolError | None:
         """What is still known of the last start, so that a herd does not cost a process each."""
-        if server is None or server.failure is None or now >= server.retry_at:
+        if server is None:
+            asked = self._wait_of(model, event).settings.runtime_model
+            return self._refusals.find(model, asked, now)
+        if server.failure is None or now >= server.retry_at:
             return None
         wanted = self._wait_of(model, event, self._as_it_was(server)).settings
         if wanted.runtime_model != server.settings.runtime_model:

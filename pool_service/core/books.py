@@ -15,6 +15,7 @@ from pool_service.core.evictions import Evictions
 from pool_service.core.failures import model_unknown, name_taken, runtime_model_unlisted
 from pool_service.core.holds import Holds
 from pool_service.core.limits import Limits
+from pool_service.core.refusals import Refusals
 from pool_service.core.replacement import Uses
 from pool_service.core.requests import (
     INTERNAL,
@@ -63,6 +64,7 @@ class Books:
         self._closing = False
         self._roster = Roster()
         self._pasts: dict[str, Past] = {}
+        self._refusals = Refusals()
         self._waiting = Waiting()
         self._holds = Holds()
         self._evictions = Evictions()

@@ -201,6 +201,7 @@ class Machine(MakingUp):
     def _targets(self, target: str | Every, now: float, *, force: bool) -> list[Server]:
         if isinstance(target, str):
             model = self._catalogue.resolve(target)
+            self._refusals.forget(model)
             server = self._roster.get(model)
             # What was replaced and is still in use goes by itself.
             others = [one for one in self._others(model) if force or one.phase is not Phase.READY]
@@ -208,6 +209,7 @@ class Machine(MakingUp):
                 return [server]
             return others if server is None else [server, *others]
         if target is Every.ALL:
+            self._refusals.forget_all()
             return list(self._roster)
         return [server for server in self._roster if _is_idle(server, now)]
 

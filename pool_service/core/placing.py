@@ -121,13 +121,12 @@ class Placing(Use):
     def _not_appraised(self, server: Server, event: steps.NotAppraised, now: float) -> None:
         if server.model in self._unappraised:
             self._unappraised.discard(server.model)
-            self._refuse(server.model, event.error)
-            self._fail(server, str(event.error), event.error, now)
+            self._refuse_start(server, event.error, now)
 
     def _turn_away(self, server: Server, error: PoolError) -> None:
         """It is not started, and nothing of it needs to be remembered."""
         self._refuse(server.model, error)
-        self._drop(server)
+        self._drop(replace(server, detail=str(error)))
 
     # --- looking at the memory ------------------------------------------------------------
 

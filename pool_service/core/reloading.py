@@ -27,6 +27,8 @@ class Reloading(Upkeep):
     def _reload_requested(self, event: ReloadRequested, now: float) -> None:
         before = self._catalogue.preloaded()
         self._catalogue, self._limits = event.catalogue, event.limits
+        # What was wrong may have been mended.
+        self._refusals.forget_all()
         told: dict[str, list[str]] = {"replaced": [], "updated": [], "removed": []}
 
         def reload(server: Server) -> None:

@@ -5,6 +5,8 @@ what an earlier service left, and `Machine` the callers' side. All write the sam
 (`books.py`), one event at a time.
 """
 
+from dataclasses import replace
+
 from pool_service.core import backoff, beside, steps
 from pool_service.core import draining as drain
 from pool_service.core import lifecycle as life
@@ -109,8 +111,7 @@ class Supervision(Mending):
         if _awaits_process(server):
             self._gone(server, now)
         elif server.phase in (Phase.PREPARING, Phase.SPAWNING):
-            self._refuse(server.model, event.error)
-            self._fail(server, str(event.error), event.error, now)
+            self._refuse_start(server, event.error, now)
 
     def _became_ready(self, server: Server, event: steps.BecameReady, now: float) -> None:
         if server.phase is not Phase.STARTING:
@@ -343,6 +344,21 @@ class Supervision(Mending):
         loops = isinstance(failure, CrashLoop)
         pause = self._limits.backoff_most if loops else self._limits.failure_memory
         self._put_failed(server, detail, now, pause, failure)
+
+    def _refuse_start(self, server: Server, error: PoolError, now: float) -> None:
+        """It has had no process: whoever waits is told why, and nobody else has need to know.
+
+        What is shown of a process that died lately stays.
+        """
+        self._refuse(server.model, error)
+        end = server.last_exit
+        lately = end is not None and now - end.at < self._limits.failure_ttl
+        if server.serves or (end is not None and lately and end.cause in DIES_UNASKED):
+            self._fail(server, str(error), error, now)
+            return
+        until = now + self._limits.failure_memory
+        self._refusals.add(server.model, server.settings.runtime_model, error, until)
+        self._drop(replace(server, detail=str(error)))
 
     def _put_failed(
         self, server: Server, detail: str, now: float, pause: float, failure: PoolError | None

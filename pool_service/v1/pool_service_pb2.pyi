@@ -54,7 +54,9 @@ class _ServerStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ServerSta
     """Drains, or its process is being ended."""
     SERVER_STATE_FAILED: _ServerState.ValueType  # 5
     """It has no process: the last one died or did not become ready. The next
-    Ensure starts another, or is told why it does not yet.
+    Ensure starts another, or is told why it does not yet. A start that is
+    refused before it has a process leaves no server: who asked is told why, and
+    who watches sees the server removed with that as its detail.
     """
     SERVER_STATE_BACKING_OFF: _ServerState.ValueType  # 6
     """Its process died and somebody waits for it: it is started again in a moment."""
@@ -74,7 +76,9 @@ SERVER_STATE_STOPPING: ServerState.ValueType  # 4
 """Drains, or its process is being ended."""
 SERVER_STATE_FAILED: ServerState.ValueType  # 5
 """It has no process: the last one died or did not become ready. The next
-Ensure starts another, or is told why it does not yet.
+Ensure starts another, or is told why it does not yet. A start that is
+refused before it has a process leaves no server: who asked is told why, and
+who watches sees the server removed with that as its detail.
 """
 SERVER_STATE_BACKING_OFF: ServerState.ValueType  # 6
 """Its process died and somebody waits for it: it is started again in a moment."""

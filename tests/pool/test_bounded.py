@@ -4,12 +4,13 @@ import asyncio
 
 import pytest
 
+from pool_service.core import refusals
 from pool_service.core.books import MOST_REMEMBERED
-from pool_service.core.errors import RuntimeUnavailable, StartFailed
+from pool_service.core.errors import ModelRejected, RuntimeUnavailable, StartFailed
 from pool_service.core.supervision import MOST_FAILED
 from pool_service.core.types import Phase
 from tests.pool.running import running
-from tests.world import Script
+from tests.world import REJECTED, Script
 
 pytestmark = pytest.mark.looptime
 
@@ -18,13 +19,25 @@ async def test_of_many_models_that_fail_the_newest_are_listed() -> None:
     async with running() as run:
         for number in range(MOST_FAILED + 20):
             model = f"m{number}"
-            run.world.script(model, Script(raises={"prepare": RuntimeUnavailable("none")}))
-            with pytest.raises(RuntimeUnavailable):
+            run.world.script(model, Script(load=0.02, dies=0.01, report=REJECTED))
+            with pytest.raises(ModelRejected):
                 await run.pool.ensure(model)
+        await asyncio.sleep(1)
         assert run.pool.totals().by_phase[Phase.FAILED] == MOST_FAILED
         assert run.phase("m0") is None
         assert run.phase(f"m{MOST_FAILED + 19}") is Phase.FAILED
         assert len(run.pool._machine._pasts) <= MOST_REMEMBERED
+
+
+async def test_of_refused_starts_only_so_many_are_remembered() -> None:
+    async with running() as run:
+        for number in range(refusals.MOST_REMEMBERED + 20):
+            model = f"m{number}"
+            run.world.script(model, Script(raises={"prepare": RuntimeUnavailable("none")}))
+            with pytest.raises(RuntimeUnavailable):
+                await run.pool.ensure(model)
+        assert len(run.pool._machine._refusals._by_model) == refusals.MOST_REMEMBERED
+        assert run.pool.totals().servers == 0
 
 
 @pytest.mark.parametrize("step", ["appraise", "prepare", "spawn"])

@@ -206,13 +206,50 @@ async def test_a_refused_model_is_told_apart_from_a_crash() -> None:
         assert caught.value.last_lines == ("no config.json",)
 
 
-async def test_a_runtime_that_is_missing_fails_without_a_process() -> None:
+@pytest.mark.parametrize("step", ["appraise", "prepare", "spawn"])
+async def test_a_start_that_is_refused_before_it_has_a_process_leaves_no_server(step: str) -> None:
     async with running() as run:
-        run.world.script("m", Script(raises={"prepare": RuntimeUnavailable("no vllm-mlx")}))
+        refusal = RuntimeUnavailable("no vllm-mlx")
+        run.world.script("m", Script(raises={step: refusal}), Script())
         with pytest.raises(RuntimeUnavailable, match="no vllm-mlx"):
             await run.pool.ensure("m")
+        assert run.phase("m") is None
+        await asyncio.sleep(0)
+        last = run.changes[-1]
+        assert (last.removed, last.server.detail) == (True, "no vllm-mlx")
+
+
+async def test_what_was_refused_is_refused_from_memory_for_a_moment() -> None:
+    """Unless it was evicted meanwhile, or is asked for as another runtime model."""
+    async with running() as run:
+        refusal = RuntimeUnavailable("no vllm-mlx")
+        run.world.script("m", *[Script(raises={"prepare": refusal}) for _ in range(4)], Script())
+        for _ in range(5):
+            with pytest.raises(RuntimeUnavailable):
+                await run.pool.ensure("m")
+        assert len(run.world.times("prepare")) == 1
+        with pytest.raises(RuntimeUnavailable):
+            await run.pool.ensure("m", "another")
+        assert len(run.world.times("prepare")) == 2
+        await run.pool.evict("m")
+        with pytest.raises(RuntimeUnavailable):
+            await run.pool.ensure("m")
+        await asyncio.sleep(LIMITS.failure_memory)
+        with pytest.raises(RuntimeUnavailable):
+            await run.pool.ensure("m")
+        assert len(run.world.times("prepare")) == 4
+
+
+async def test_a_server_that_died_stays_failed_when_the_next_start_is_refused() -> None:
+    async with running() as run:
+        gone = RuntimeUnavailable("no vllm-mlx")
+        run.world.script("m", Script(load=9.0, dies=1.0), Script(raises={"prepare": gone}))
+        with pytest.raises(StartFailed):
+            await run.pool.ensure("m")
+        await asyncio.sleep(LIMITS.backoff_most)
+        with pytest.raises(RuntimeUnavailable):
+            await run.pool.ensure("m")
         assert run.phase("m") is Phase.FAILED
-        assert run.world.times("spawn") == []
 
 
 async def test_a_spawn_that_fails_leaves_nothing_to_sweep() -> None:

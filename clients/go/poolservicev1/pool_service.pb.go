@@ -54,7 +54,9 @@ const (
 	// Drains, or its process is being ended.
 	ServerState_SERVER_STATE_STOPPING ServerState = 4
 	// It has no process: the last one died or did not become ready. The next
-	// Ensure starts another, or is told why it does not yet.
+	// Ensure starts another, or is told why it does not yet. A start that is
+	// refused before it has a process leaves no server: who asked is told why, and
+	// who watches sees the server removed with that as its detail.
 	ServerState_SERVER_STATE_FAILED ServerState = 5
 	// Its process died and somebody waits for it: it is started again in a moment.
 	ServerState_SERVER_STATE_BACKING_OFF ServerState = 6

@@ -59,7 +59,9 @@ export enum ServerState {
   SERVER_STATE_STOPPING = 4,
   /**
    * SERVER_STATE_FAILED - It has no process: the last one died or did not become ready. The next
-   * Ensure starts another, or is told why it does not yet.
+   * Ensure starts another, or is told why it does not yet. A start that is
+   * refused before it has a process leaves no server: who asked is told why, and
+   * who watches sees the server removed with that as its detail.
    */
   SERVER_STATE_FAILED = 5,
   /** SERVER_STATE_BACKING_OFF - Its process died and somebody waits for it: it is started again in a moment. */
