@@ -14,20 +14,24 @@ import shutil
 import threading
 import time
 import unicodedata
+from collections.abc import Collection
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Never
+from typing import BinaryIO, Never
 
 import structlog
 
 from pool_service.adapters.log_cut import trim_file
 from pool_service.adapters.log_writes import Growth, Writes
 from pool_service.adapters.own_files import SAFELY
+from pool_service.adapters.probe_lines import ONLY_PROBES, without_probes
 
 _log = structlog.get_logger(__name__)
 
 # As much of a log as is looked at for its last lines; it stays when the disk is full.
 TAIL_BYTES = 64 * 1024
+# Of a server that was asked for its health for days there is little else in the last of it.
+WIDE_TAIL_BYTES = 512 * 1024
 LAST_LINES = 20
 TOLD_AGAIN_S = 60.0
 _MAX_LINE = 500  # characters; a longer one is cut
@@ -198,22 +202,37 @@ def open_for_append(path: Path) -> int:
     return os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW)
 
 
-def last_lines(path: Path, count: int = LAST_LINES) -> tuple[str, ...]:
+def last_lines(
+    path: Path, count: int = LAST_LINES, probed: Collection[str] = ()
+) -> tuple[str, ...]:
     """The last lines of a log, oldest first, safe to show; none if it cannot be read.
 
-    Reads no more than TAIL_BYTES. Empty lines are left out, undecodable bytes and control
-    characters replaced, and of a line that was overwritten (a progress bar) the last is kept.
+    Reads TAIL_BYTES, and more where most of that is of the pool's own probes, which are left
+    out (`probe_lines.py`). Empty lines are left out, undecodable bytes and control characters
+    replaced, and of a line that was overwritten (a progress bar) the last is kept.
+
+    probed: the paths that the pool asks of the server.
     """
     with contextlib.suppress(OSError), os.fdopen(os.open(path, os.O_RDONLY | SAFELY), "rb") as file:
         size = file.seek(0, os.SEEK_END)
-        file.seek(max(0, size - TAIL_BYTES))
-        # Where the log was cut there are no bytes.
-        tail = file.read(TAIL_BYTES).lstrip(b"\0")
-        lines = tail.decode(errors="replace").split("\n")
-        if size > TAIL_BYTES and len(lines) > 1:
-            del lines[0]  # most likely not a whole one
-        return tuple([safe for line in lines if (safe := _safe(line))][-count:])
+        written = _tail(file, size, TAIL_BYTES)
+        lines = without_probes(written, probed)
+        if len(lines) < min(count, len(written)) and size > TAIL_BYTES:
+            written = _tail(file, size, WIDE_TAIL_BYTES)
+            lines = without_probes(written, probed)
+        return tuple(lines[-count:]) if lines or not written else (ONLY_PROBES,)
     return ()
+
+
+def _tail(file: BinaryIO, size: int, most: int) -> list[str]:
+    """Return the lines in the last bytes of a log that are not empty."""
+    file.seek(max(0, size - most))
+    # Where the log was cut there are no bytes.
+    tail = file.read(most).lstrip(b"\0")
+    lines = tail.decode(errors="replace").split("\n")
+    if size > most and len(lines) > 1:
+        del lines[0]  # most likely not a whole one
+    return [safe for line in lines if (safe := _safe(line))]
 
 
 def _written_at(directory: Path) -> int:

@@ -64,7 +64,7 @@ class _Owned:
 
     kind: of its runtime; log_path: None where it is not known; popen: of one that was
     started here; is_proven: it is certain that it is, or was, of this pool, and so its group;
-    hurried: its sweep is to wait for no request any longer.
+    hurried: its sweep is to wait for no request any longer; probed: the paths that it is asked.
     """
 
     identity: Identity
@@ -76,6 +76,15 @@ class _Owned:
     members: frozenset[Identity] = frozenset()
     report: ExitReport | None = None
     hurried: asyncio.Event = field(default_factory=asyncio.Event)
+    probed: frozenset[str] = frozenset()
+
+    def last_lines(self) -> tuple[str, ...]:
+        """Return what it wrote last, besides answers to the pool's probes."""
+        return last_lines(self.log_path, probed=self.probed) if self.log_path else ()
+
+
+def _probed(plan: LaunchPlan) -> frozenset[str]:
+    return frozenset((plan.health_path, plan.ready_path, plan.use.path))
 
 
 class LocalProcesses:
@@ -116,7 +125,12 @@ class LocalProcesses:
                 launch, model, generation, plan, self._state_dir, self._logs
             )
         self._owned[child.identity] = _Owned(
-            child.identity, child.nonce, plan.kind, child.log_path, child.popen
+            child.identity,
+            child.nonce,
+            plan.kind,
+            child.log_path,
+            child.popen,
+            probed=_probed(plan),
         )
         return SpawnedProcess(child.identity, str(child.log_path), child.nonce)
 
@@ -131,8 +145,9 @@ class LocalProcesses:
             identity = await self._proven(identity, nonce, log_path)
         if identity is None:
             return None
-        kind, is_proven = server.plan.kind, not has_ended
-        await self._take_over(_Owned(identity, nonce, kind, log_path, is_proven=is_proven))
+        owned = _Owned(identity, nonce, server.plan.kind, log_path, probed=_probed(server.plan))
+        owned.is_proven = not has_ended
+        await self._take_over(owned)
         return SpawnedProcess(identity, str(log_path))
 
     async def strays(self, nonces: Collection[str]) -> tuple[Identity, ...]:
@@ -172,7 +187,9 @@ class LocalProcesses:
 
     async def last_lines(self, log_path: str) -> tuple[str, ...]:
         """What a process wrote last; see the port."""
-        return await asyncio.to_thread(last_lines, Path(log_path))
+        path = Path(log_path)
+        owned = next((one for one in self._owned.values() if one.log_path == path), None)
+        return await asyncio.to_thread(owned.last_lines if owned else lambda: last_lines(path))
 
     async def sweep(self, identity: Identity, endpoint: str = "", drain_time: float = 0.0) -> bool:
         """End what the process left behind, in its group or not; see the port."""
@@ -276,7 +293,7 @@ class LocalProcesses:
         """Look at its group before reaping it: after that the number can become another's."""
         owned.members |= _members_of(owned)
         status = _reap(owned.popen) if owned.popen else _reap_adopted(owned.identity)
-        lines = last_lines(owned.log_path) if owned.log_path else ()
+        lines = owned.last_lines()
         reaped = end if status is None else replace(end, code=status)
         return self._report(owned.kind, reaped, lines)
 
