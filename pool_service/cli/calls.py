@@ -10,10 +10,11 @@ from typing import Unpack
 
 import click
 
+from pool_service.cli.appearance import Mark, marked, tell, warn
 from pool_service.cli.connection import PATIENCE, check_reachable, client, retries, valid
 from pool_service.cli.options import Asked
 from pool_service.cli.text import json_line, json_object, safe
-from pool_service.cli.words import change, doing, ready
+from pool_service.cli.words import MARKS, STATE_WIDTH, change, doing, ready
 from pool_service_client import (
     AsyncPoolClient,
     EnsureResult,
@@ -122,7 +123,7 @@ def reload(address: str | None, *, timeout: float | None, as_json: bool) -> None
     for line in _changes(result) or [NO_MODEL_CHANGED]:
         click.echo(safe(line))
     for problem in result.problems:
-        click.echo(f"warning: {safe(problem)}", err=True)
+        warn(problem)
 
 
 def _changes(result: Reloaded) -> list[str]:
@@ -157,7 +158,13 @@ def _print_changes(events: Iterable[Event]) -> None:
             last.pop(event.server.model, None)
         elif isinstance(event, ServerChanged):
             last[event.server.model] = words
-        click.echo(f"{datetime.now().astimezone():%Y-%m-%d %H:%M:%S}  {words}")
+        at = f"{datetime.now().astimezone():%Y-%m-%d %H:%M:%S}  "
+        if isinstance(event, ServerChanged):
+            mark = MARKS.get(event.server.state, Mark.NOTE)
+            word = marked(words[:STATE_WIDTH], mark, sys.stdout)
+            tell(at, (word, mark), words[STATE_WIDTH:])
+        else:
+            tell(at, marked(words, Mark.NOTE, sys.stdout))
 
 
 def _event_json(event: Event) -> str:

@@ -5,8 +5,6 @@ from collections.abc import Sequence
 GAP = 2
 """Cells of space between two columns."""
 
-_ELLIPSIS = "…"
-
 
 def fitting(
     rows: Sequence[Sequence[str]], width: int, least_important: Sequence[int]
@@ -36,7 +34,7 @@ def _taken(shown: Sequence[int], widths: Sequence[int]) -> int:
     return sum(GAP + widths[column] for column in shown[1:])
 
 
-def cut(text: str, width: int) -> str:
+def cut(text: str, width: int, has_symbols: bool = True) -> str:  # noqa: FBT001, FBT002  # one way
     """Return `text` in at most `width` cells, without its middle if it is longer.
 
     Names of models begin alike (an organisation) and differ at their ends (a size, a
@@ -44,5 +42,7 @@ def cut(text: str, width: int) -> str:
     """
     if len(text) <= width:
         return text
-    end = (width - 1) * 2 // 3
-    return text[: width - 1 - end] + _ELLIPSIS + text[len(text) - end :]
+    ellipsis = "…" if has_symbols else ".."
+    kept = max(width - len(ellipsis), 0)
+    end = kept * 2 // 3
+    return text[: kept - end] + ellipsis + text[len(text) - end :]

@@ -33,7 +33,7 @@ from pool_service.cli.outcome import EXIT_CODES, Group, invalid
     "--address",
     metavar="ADDR",
     help="Address of the service: host:port or unix:PATH. "
-    "Else POOL_SERVICE_ADDRESS, else 127.0.0.1:50051.",
+    "Default: POOL_SERVICE_ADDRESS, else 127.0.0.1:50051.",
 )
 @click.pass_context
 def pool_service(ctx: click.Context, address: str | None) -> None:
@@ -44,13 +44,16 @@ def pool_service(ctx: click.Context, address: str | None) -> None:
 @pool_service.command()
 @config_option
 @click.option(
-    "--listen", multiple=True, metavar="ADDR", help="host:port or unix:PATH; may be repeated."
+    "--listen",
+    multiple=True,
+    metavar="ADDR",
+    help="Listen on host:port or unix:PATH; may be repeated.",
 )
 @click.option(
     "--state-dir",
     type=click.Path(file_okay=False, path_type=Path),
     metavar="DIR",
-    help="Directory for logs and for the servers to work in.",
+    help="Keep logs and working directories of servers in DIR.",
 )
 @click.option(
     "--keep-servers",
@@ -62,15 +65,15 @@ def pool_service(ctx: click.Context, address: str | None) -> None:
     "--replace",
     is_flag=True,
     default=None,
-    help="Take over from the service that uses the state directory; it leaves its servers.",
+    help="Take over the servers of the service that uses the state directory, and end it.",
 )
 @click.option(
-    "--log-format", type=click.Choice(["text", "json"]), help="How it logs; else as text."
+    "--log-format", type=click.Choice(["text", "json"]), help="Write log lines in this form."
 )
 @click.option(
     "--log-level",
     type=click.Choice(["debug", "info", "warning", "error"]),
-    help="From which level on it logs; else info.",
+    help="Write log lines from this level on.",
 )
 @click.pass_context
 def serve(ctx: click.Context, /, config_file: Path | None, **options: object) -> None:
@@ -129,7 +132,7 @@ def ensure(
     type=Name(),
     metavar="LABEL",
     default=lambda: f"pid {os.getpid()}",
-    help="Name that those see who want to evict the model. Default: the id of this process.",
+    help="Name that is shown to whoever wants to evict MODEL. Default: the id of this process.",
 )
 @json_option
 @address_option
@@ -146,7 +149,7 @@ def hold(
 ) -> None:
     """Make MODEL ready, print the base URL of its server, and keep it until Ctrl-C.
 
-    If the server dies another is started, and its base URL is printed in turn.
+    If the server dies, another one is started and its base URL is printed.
 
     With a COMMAND, keep it until that ends, and exit with its code. Its environment has
     POOL_ENDPOINT (the base URL) and POOL_MODEL (what requests must name).
@@ -186,10 +189,12 @@ def run(model: str, address: str | None, system: str, **asked: Unpack[Asked]) ->
 
 @pool_service.command()
 @click.argument("model", type=ModelName(running=True), required=False)
-@click.option("--idle", is_flag=True, help="Every ready server that is neither in use nor pinned.")
-@click.option("--all", "everything", is_flag=True, help="Every server.")
 @click.option(
-    "--force", is_flag=True, help="Also servers that are held or have requests in flight."
+    "--idle", is_flag=True, help="Evict every READY server that is neither in use nor pinned."
+)
+@click.option("--all", "everything", is_flag=True, help="Evict every server.")
+@click.option(
+    "--force", is_flag=True, help="Evict it even if it is held or has requests in flight."
 )
 @timeout_option
 @json_option
@@ -206,8 +211,8 @@ def evict(
 ) -> None:
     """Drain and stop the server of MODEL, the idle ones, or all.
 
-    Requests in flight finish first, up to the drain limit. Evicting what is not
-    there is no error.
+    Requests in flight finish first, up to the drain limit. It is no error if MODEL
+    has no server.
     """
     from pool_service.cli import calls
 
@@ -223,7 +228,7 @@ def evict(
 @json_option
 @address_option
 def list_servers(address: str | None, timeout: float | None, *, as_json: bool) -> None:
-    """Show all servers of the pool, what they take of memory, and what is left."""
+    """Show all servers, the memory that they use, and the memory that is left."""
     from pool_service.cli import calls
 
     calls.list_servers(address, timeout=timeout, as_json=as_json)
@@ -275,9 +280,10 @@ def pull(model: str, address: str | None, runtime_model: str | None) -> None:
 @json_option
 @address_option
 def reload(address: str | None, timeout: float | None, *, as_json: bool) -> None:
-    """Let the service read its configuration again, and say what that changed.
+    """Make the service read its configuration again, and show what that changed.
 
     Servers whose settings are the same go on; others are replaced when they are next unused.
+    What keeps a listed model from starting is shown as a warning.
     """
     from pool_service.cli import calls
 
@@ -291,9 +297,8 @@ def reload(address: str | None, timeout: float | None, *, as_json: bool) -> None
 def doctor(ctx: click.Context, config_file: Path | None, *, as_json: bool) -> None:
     """Find out whether the service can do its job here, and what to do if not.
 
-    A line for each thing that is examined: OK, INFO, WARNING or BROKEN, and what to do about
-    it. It changes nothing, and does not disturb a running service. Exits with 1 if something
-    is BROKEN.
+    Prints a line for each check: OK, INFO, WARNING or BROKEN, and what to do about it. It
+    changes nothing, and does not disturb a running service. Exits with 1 if a check is BROKEN.
     """
     from pool_service.cli import doctor as examination
 
@@ -302,7 +307,7 @@ def doctor(ctx: click.Context, config_file: Path | None, *, as_json: bool) -> No
 
 @pool_service.group()
 def runtime() -> None:
-    """The program that serves the models."""
+    """Install or show the program that serves the models."""
 
 
 @runtime.command()
@@ -326,16 +331,16 @@ def show(config_file: Path | None, *, as_json: bool) -> None:
 
 @pool_service.group("config")
 def configuration() -> None:
-    """The configuration file."""
+    """Check a configuration file."""
 
 
 @configuration.command()
 @click.argument("file", type=FILE)
 def check(file: Path) -> None:
-    """Say whether FILE is a valid configuration with which every listed model can start here.
+    """Check that FILE is valid, and that every model in it can start on this machine.
 
-    All that is wrong is told at once, with its key and what to do. What may pass by itself, such
-    as a drive that is not mounted, is a warning.
+    Prints everything that is wrong, each with its key and what to do. What may pass by itself,
+    such as a drive that is not mounted, is a warning. Exits with 2 if anything else is wrong.
     """
     from pool_service.cli import configuration as checks
 

@@ -7,6 +7,7 @@ import click
 
 from pool_service.adapters.machine_memory import machine_memory
 from pool_service.adapters.runtimes import Runtimes
+from pool_service.cli.appearance import warn
 from pool_service.cli.outcome import ExitCode, Failure, invalid
 from pool_service.cli.text import safe
 from pool_service.config import ConfigError, ConfigSource
@@ -24,8 +25,7 @@ def check(file: Path) -> None:
     problems = asyncio.run(find_problems(config, runtimes, machine_memory()))
     for problem in problems:
         if not problem.is_error:
-            told = f"warning: {source.name_of(problem.path)}: {problem.what}"
-            click.echo(safe(told), err=True)
+            warn(f"{source.name_of(problem.path)}: {problem.what}")
     errors = [f"{source.name_of(one.path)}: {one.what}" for one in problems if one.is_error]
     if errors:
         headline = f"the configuration in {file} is valid, but not all of it can work here:"

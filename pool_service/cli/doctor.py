@@ -1,19 +1,21 @@
 """Prints what `pool_service.doctor` finds."""
 
 import os
+import sys
 from pathlib import Path
 
 import click
 
+from pool_service.cli.appearance import Mark, marked, tell
 from pool_service.cli.outcome import ExitCode
-from pool_service.cli.text import json_line, safe
+from pool_service.cli.text import json_line
 from pool_service.doctor import Finding, Verdict, examine
 
-_COLOURS = {
-    Verdict.OK: "green",
-    Verdict.INFO: "blue",
-    Verdict.WARNING: "yellow",
-    Verdict.BROKEN: "red",
+_MARKS = {
+    Verdict.OK: Mark.DONE,
+    Verdict.INFO: Mark.NOTE,
+    Verdict.WARNING: Mark.WARNING,
+    Verdict.BROKEN: Mark.BAD,
 }
 _SUBJECT_WIDTH, _VERDICT_WIDTH = 16, 8
 
@@ -23,7 +25,10 @@ def doctor(config_file: Path | None, *, as_json: bool) -> int:
     broken = 0
     for finding in examine(config_file, os.environ):
         broken += finding.verdict is Verdict.BROKEN
-        click.echo(_json(finding) if as_json else _line(finding))
+        if as_json:
+            click.echo(_json(finding))
+        else:
+            _tell(finding)
     if not as_json:
         click.echo(_conclusion(broken))
     return ExitCode.FAILURE if broken else ExitCode.OK
@@ -38,11 +43,12 @@ def _json(finding: Finding) -> str:
     )
 
 
-def _line(finding: Finding) -> str:
-    word = click.style(f"{finding.verdict.name:<{_VERDICT_WIDTH}}", fg=_COLOURS[finding.verdict])
-    line = f"{word}{finding.subject:<{_SUBJECT_WIDTH}}  {safe(finding.found)}"
-    indent = " " * (_VERDICT_WIDTH + _SUBJECT_WIDTH + 2)
-    return line + (f"\n{indent}-> {safe(finding.remedy)}" if finding.remedy else "")
+def _tell(finding: Finding) -> None:
+    mark = _MARKS[finding.verdict]
+    word = marked(f"{finding.verdict.name:<{_VERDICT_WIDTH}}", mark, sys.stdout)
+    tell((word, mark), f"{finding.subject:<{_SUBJECT_WIDTH}}  {finding.found}")
+    if finding.remedy:
+        tell(" " * (len(word) + _SUBJECT_WIDTH + 2), f"-> {finding.remedy}")
 
 
 def _conclusion(broken: int) -> str:

@@ -80,32 +80,37 @@ def _seconds(text: str) -> float:
 address_option = click.option(
     "--address",
     metavar="ADDR",
-    help="Address of the service; overrides the global --address.",
+    help="Address of the service; overrides --address before the command.",
     callback=lambda ctx, _param, given: given or ctx.obj,
 )
 json_option = click.option(
-    "--json", "as_json", is_flag=True, help="Print JSON objects, one a line."
+    "--json", "as_json", is_flag=True, help="Print JSON, one object per line."
 )
 timeout_option = click.option(
     "--timeout",
     type=Duration(positive=True),
     metavar="DURATION",
-    help="Give up after this time, as in 90s; until then retry failures that may pass.",
+    help="Give up after this time, such as 90s. Failures that may pass are retried until then.",
 )
 config_option = click.option(
-    "--config", "config_file", type=FILE, metavar="FILE", help="The configuration, in TOML."
+    "--config",
+    "config_file",
+    type=FILE,
+    metavar="FILE",
+    help="Read the configuration, in TOML, from FILE.",
 )
 runtime_model_option = click.option(
     "--runtime-model",
     type=Name(),
     metavar="R",
-    help="Model that the runtime loads: an id of the hub, or a directory.",
+    help="Load R for MODEL: a Hugging Face id or a directory.",
 )
 keep_alive_option = click.option(
     "--keep-alive",
     type=Duration(forever=True),
     metavar="DURATION",
-    help="Time that the server stays unused, as in 5m; 0: none; forever: until it is evicted.",
+    help="Keep the unused server for so long, such as 5m; 0: not at all; forever: until you "
+    "evict it.",
 )
 download_option = click.option(
     "--download/--no-download",

@@ -9,7 +9,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 import click
 
-from pool_service.cli.text import safe
+from pool_service.cli.appearance import Mark, tell
 
 if TYPE_CHECKING:
     from pool_service.config import ConfigError
@@ -60,9 +60,10 @@ class Failure(click.ClickException):
 
     def show(self, file: IO[Any] | None = None) -> None:
         """Print it to stderr, with nothing in it that a terminal would obey."""
-        click.echo(f"pool-service: {safe(self.message)}", file=file, err=True)
+        del file
+        tell(("pool-service:", Mark.BAD), f" {self.message}", err=True)
         for line in self.last_lines:
-            click.echo(f"    {safe(line)}", file=file, err=True)
+            tell(f"    {line}", err=True)
 
 
 class Group(click.Group):

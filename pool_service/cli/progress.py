@@ -1,6 +1,7 @@
 """Shows on a terminal what a caller waits for, while it waits."""
 
 import asyncio
+import sys
 from collections.abc import AsyncIterator
 from contextlib import ExitStack, asynccontextmanager, suppress
 from types import TracebackType
@@ -9,6 +10,7 @@ from typing import Self
 from rich.markup import escape
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
+from pool_service.cli.appearance import has_symbols
 from pool_service.cli.terminal import display
 from pool_service.cli.text import safe
 from pool_service.cli.words import status
@@ -47,7 +49,8 @@ class Line:
 
     def _write(self, text: str) -> None:
         if self._progress is None:
-            columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
+            spinner = SpinnerColumn("dots" if has_symbols(sys.stderr) else "line")
+            columns = (spinner, TextColumn("{task.description}"), TimeElapsedColumn())
             self._progress = self._shown.enter_context(display(*columns, transient=True))
             self._progress.add_task("", total=None)
         (task,) = self._progress.task_ids

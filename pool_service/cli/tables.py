@@ -4,30 +4,24 @@ import sys
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from pool_service.cli.appearance import Mark, has_symbols
 from pool_service.cli.columns import GAP, cut, fitting
+from pool_service.cli.console import Output
 from pool_service.cli.text import safe, span
-from pool_service.cli.words import doing, memory, needs, summary, why
+from pool_service.cli.words import MARKS, doing, memory, needs, summary, why
 from pool_service.core.sizes import size
 from pool_service_client import Model, Server, ServerState, Totals
 
 # Nothing is cut off or folded where the output is not a terminal.
 _UNLIMITED = 100_000
 
-_STYLES = {ServerState.READY: "green", ServerState.FAILED: "red"}
 _SERVERS = ("MODEL", "STATE", "GEN", "PID", "ENDPOINT", "MEMORY", "HOLDS", "AGE", "EXPIRES")
 _SERVERS_LEAST_IMPORTANT = ("GEN", "PID", "HOLDS", "AGE", "ENDPOINT", "MEMORY", "EXPIRES")
 _MODELS = ("MODEL", "ALIASES", "NEEDS", "ON DISK")
 _MODELS_LEAST_IMPORTANT = ("ALIASES", "NEEDS", "ON DISK")
-
-
-class _Output(Console):
-    def on_broken_pipe(self) -> None:
-        """Leave it to `outcome.Group`: rich would end the program with 1."""
-        raise  # noqa: PLE0704  # called where it is handled
 
 
 def print_servers(servers: Sequence[Server], totals: Totals) -> None:
@@ -35,6 +29,13 @@ def print_servers(servers: Sequence[Server], totals: Totals) -> None:
     now = datetime.now(UTC)
     console = _output()
     rows = [tuple(_cells(server, now)) for server in servers]
+    if has_symbols(sys.stdout):
+        # Where that costs neither a column nor a letter of a name.
+        marked = [tuple(_cells(server, now, symbols=True)) for server in servers]
+        shown = [
+            _fitting(console, _SERVERS, each, _SERVERS_LEAST_IMPORTANT) for each in (rows, marked)
+        ]
+        rows = marked if shown[0] == shown[1] else rows
     _print_table(console, _SERVERS, rows, _SERVERS_LEAST_IMPORTANT)
     _print_remarks(console, ((server.model, why(server)) for server in servers))
     for line in (summary(totals), memory(totals)):
@@ -52,40 +53,50 @@ def print_models(models: Sequence[Model]) -> None:
     console.print(Text(count), soft_wrap=True)
 
 
-def _output() -> _Output:
-    width = None if sys.stdout.isatty() else _UNLIMITED
-    return _Output(file=sys.stdout, width=width, highlight=False)
+def _output() -> Output:
+    return Output(sys.stdout, width=None if sys.stdout.isatty() else _UNLIMITED)
 
 
 def _print_table(
-    console: Console,
+    console: Output,
     headings: Sequence[str],
     rows: Sequence[tuple[Text, ...]],
     least_important: Sequence[str],
 ) -> None:
     if not rows:
         return
-    cells = [headings, *([cell.plain for cell in row] for row in rows)]
-    leaving_out = [headings.index(heading) for heading in least_important]
-    columns, name_width = fitting(cells, console.width, leaving_out)
+    columns, name_width = _fitting(console, headings, rows, least_important)
     table = Table(box=None, pad_edge=False, padding=(0, GAP, 0, 0))
     for column in columns:
         table.add_column(headings[column], no_wrap=True, overflow="crop")
     for name, *others in rows:
-        row = (Text(cut(name.plain, name_width), style=name.style), *others)
+        short = cut(name.plain, name_width, has_symbols(sys.stdout))
+        row = (Text(short, style=name.style), *others)
         table.add_row(*(row[column] for column in columns))
     console.print(table, no_wrap=True, crop=True)
 
 
-def _print_remarks(console: Console, remarks: Iterable[tuple[str, str]]) -> None:
+def _fitting(
+    console: Output,
+    headings: Sequence[str],
+    rows: Sequence[tuple[Text, ...]],
+    least_important: Sequence[str],
+) -> tuple[tuple[int, ...], int]:
+    cells = [headings, *([cell.plain for cell in row] for row in rows)]
+    leaving_out = [headings.index(heading) for heading in least_important]
+    return fitting(cells, console.width, leaving_out)
+
+
+def _print_remarks(console: Output, remarks: Iterable[tuple[str, str]]) -> None:
     for model, remark in remarks:
         if remark:
             console.print(Text(f"  {safe(model)}: {safe(remark)}"), soft_wrap=True)
 
 
-def _cells(server: Server, now: datetime) -> Iterator[Text]:
+def _cells(server: Server, now: datetime, *, symbols: bool = False) -> Iterator[Text]:
     yield Text(safe(server.model))
-    yield Text(doing(server), style=_STYLES.get(server.state, "yellow"))
+    mark = MARKS.get(server.state, Mark.NOTE)
+    yield Text(f"{mark.symbol} {doing(server)}" if symbols else doing(server), style=mark.colour)
     yield Text(str(server.generation))
     yield Text(str(server.pid or "-"))
     yield Text(safe(server.endpoint) or "-")

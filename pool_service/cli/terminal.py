@@ -1,11 +1,13 @@
 """A display on the terminal that leaves it as it was, however the program ends."""
 
 import signal
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from rich.console import Console
 from rich.progress import Progress, ProgressColumn
+
+from pool_service.cli.console import Output
 
 
 @contextmanager
@@ -14,7 +16,7 @@ def display(*columns: ProgressColumn, transient: bool = False) -> Iterator[Progr
 
     transient: nothing of it stays. To be used in the main thread.
     """
-    console = Console(stderr=True, highlight=False)
+    console = Output(sys.stderr)
     with Progress(*columns, console=console, transient=transient) as progress:
 
         def end(*_: object) -> None:

@@ -1,11 +1,25 @@
 """What is said of servers, in lines."""
 
+from pool_service.cli.appearance import Mark
 from pool_service.cli.text import safe
 from pool_service.core.sizes import size
 from pool_service_client import Exit, ExitCause, Expectation, Server, ServerState, Totals
 
 _BY_ITSELF = {ExitCause.CRASHED, ExitCause.WEDGED, ExitCause.CEILING}
 """Why a process ended that nobody asked to end and that was not in anybody's way."""
+
+MARKS = {
+    ServerState.READY: Mark.GOOD,
+    ServerState.QUEUED: Mark.WAITING,
+    ServerState.STARTING: Mark.UNDER_WAY,
+    ServerState.STOPPING: Mark.UNDER_WAY,
+    ServerState.BACKING_OFF: Mark.WAITING,
+    ServerState.FAILED: Mark.BAD,
+}
+"""How each state is shown; one that a newer service has is shown as NOTE."""
+
+STATE_WIDTH = 13
+"""Of the state at the beginning of a line of `watch`; the longest is STARTING with a share."""
 
 _UNDER_WAY = {ServerState.QUEUED, ServerState.STARTING}
 
@@ -22,7 +36,7 @@ def why(server: Server) -> str:
     if server.detail:
         return server.detail
     if server.outdated:
-        return "runs as the configuration no longer says, and ends when it is next unused"
+        return "runs with an earlier configuration, and ends when it is next unused"
     if server.last_exit is None:
         return ""
     if server.state is ServerState.FAILED:
@@ -91,6 +105,5 @@ def change(server: Server, state: str) -> str:
     process = f" pid {server.pid}" if server.pid else ""
     place = f" {server.endpoint}" if server.endpoint else ""
     reason = f": {why(server)}" if why(server) else ""
-    return safe(
-        f"{state:<13} {server.model} (generation {server.generation}{process}){place}{reason}"
-    )
+    which = f"{server.model} (generation {server.generation}{process})"
+    return safe(f"{state:<{STATE_WIDTH}} {which}{place}{reason}")

@@ -118,9 +118,7 @@ def test_list_shows_who_is_held_and_what_the_configuration_no_longer_says(
     held, kept, remark, _ = run("list").stdout.splitlines()[1:]
     assert held.split()[-3:] == ["2", "-", "held"]
     assert kept.split()[-3:] == ["-", "-", "never"]
-    assert (
-        remark == "  b: runs as the configuration no longer says, and ends when it is next unused"
-    )
+    assert remark == "  b: runs with an earlier configuration, and ends when it is next unused"
 
 
 @pytest.mark.parametrize(
