@@ -102,7 +102,7 @@ def _check_sockets(addresses: list[Address]) -> None:
             raise AddressError(f"cannot listen on {address.text}: {error}.") from error
         if found is not None:
             raise AddressError(
-                f"cannot listen on {address.text}: others than you could put their own socket "
+                f"cannot listen on {address.text}: other users could put their own socket "
                 f"there: {found}, or choose another path."
             )
 

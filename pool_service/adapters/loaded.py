@@ -38,7 +38,7 @@ class Loaded:
             flaw = f"{error.filename} cannot be looked at ({error.strerror})"
         if flaw:
             raise ModelRejected(
-                f"{model!r} is not loaded, since others than you could change its files: "
+                f"{model!r} is not loaded, because other users could change its files: "
                 f"{flaw}. If that is meant to be so, name the directory in [service] "
                 "trusted_directories.",
                 model=model,

@@ -62,14 +62,17 @@ def search_configured(name: str) -> Program:
         if on_path:
             return Program(Path(on_path).absolute(), "configured, on PATH")
         raise RuntimeUnavailable(
-            f"The runtime {name!r} was not found on PATH; install it, or correct [runtime] command."
+            f"The runtime {name!r} was not found on PATH; install it, or correct its command in "
+            "the configuration."
         )
     # The process gets another working directory: a relative path would lead nowhere there.
     try:
         path = absolute(name)
         if not path.is_file():
             why = "is no file" if path.exists() else "does not exist"
-            raise RuntimeUnavailable(f"The runtime '{path}' {why}; correct [runtime] command.")
+            raise RuntimeUnavailable(
+                f"The runtime '{path}' {why}; correct its command in the configuration."
+            )
     except PathFlaw as flaw:
         raise RuntimeUnavailable(f"The runtime {name!r} cannot be found: it {flaw}.") from flaw
     except OSError as error:
@@ -222,7 +225,7 @@ def check_writers(program: Program, arguments: Sequence[str], trusted: tuple[Pat
         ) from error
     if found is not None:
         raise RuntimeUnavailable(
-            f"The runtime '{program.path}' is not run, since others than you could change it: "
+            f"The runtime '{program.path}' is not run, because other users could change it: "
             f"{found}. If that is meant to be so, name its directory in [service] "
             "trusted_directories."
         )

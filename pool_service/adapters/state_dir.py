@@ -140,7 +140,7 @@ def _make(path: Path) -> None:
         found = first_flaw([path.absolute()])
         if found is not None:
             raise StateDirError(
-                f"others than you could put another directory in the place of the state directory "
+                f"other users could put another directory in the place of the state directory "
                 f"{path}: {found}, or {_ADVICE}"
             )
     except FileExistsError as error:

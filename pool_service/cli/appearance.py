@@ -2,6 +2,7 @@
 
 import os
 import sys
+import textwrap
 from collections.abc import Mapping
 from enum import Enum
 from typing import TextIO
@@ -12,6 +13,7 @@ from pool_service.cli.text import safe
 
 _FORCING = ("FORCE_COLOR", "CLICOLOR_FORCE")
 _LOCALE = ("LC_ALL", "LC_CTYPE", "LANG")
+_USUAL_WIDTH = 80
 _ASCII_LOCALES = frozenset({"C", "POSIX"})
 
 
@@ -71,17 +73,47 @@ def marked(word: str, mark: Mark, stream: TextIO) -> str:
     return f"{mark.symbol} {word}" if has_symbols(stream) else word
 
 
-def tell(*parts: str | tuple[str, Mark], err: bool = False) -> None:
-    """Print parts of a line, those with a mark in its colour, safely for a terminal."""
+def tell(*parts: str | tuple[str, Mark], err: bool = False, indent: int = 4) -> None:
+    """Print parts of a line, those with a mark in its colour, safely for a terminal.
+
+    On a terminal a line that is too long goes on below, between words.
+
+    Args:
+        parts: texts, and texts with marks, which may not occur before in the line.
+        err: whether it goes to standard error.
+        indent: spaces before what goes on below.
+    """
     stream = sys.stderr if err else sys.stdout
     coloured = is_coloured(stream)
-    texts = [
-        safe(part)
-        if isinstance(part, str)
-        else click.style(safe(part[0]), fg=part[1].colour if coloured else None, reset=coloured)
-        for part in parts
-    ]
-    click.echo("".join(texts), err=err, color=coloured)
+    line = "".join(safe(part if isinstance(part, str) else part[0]) for part in parts)
+    line = wrapped(line, _width(stream), indent) if stream.isatty() else line
+    for part in parts if coloured else ():
+        if not isinstance(part, str):
+            line = line.replace(safe(part[0]), click.style(safe(part[0]), fg=part[1].colour), 1)
+    click.echo(line, err=err, color=coloured)
+
+
+def _width(stream: TextIO) -> int:
+    """Return the cells of a terminal's line; one that does not say has as many as most."""
+    try:
+        return os.get_terminal_size(stream.fileno()).columns or _USUAL_WIDTH
+    except (OSError, ValueError):
+        return _USUAL_WIDTH
+
+
+def wrapped(line: str, width: int, indent: int) -> str:
+    """Return a line broken between words where it is longer than `width`; words stay whole."""
+    if len(line) <= width:
+        return line
+    lines = textwrap.wrap(
+        line,
+        width,
+        subsequent_indent=" " * indent,
+        break_long_words=False,
+        break_on_hyphens=False,
+        replace_whitespace=False,
+    )
+    return "\n".join(lines)
 
 
 def warn(message: str) -> None:

@@ -28,7 +28,7 @@ from pool_service_client import (
     Synced,
 )
 
-NO_MODEL_CHANGED = "no model has other settings; those of the pool as a whole are in effect"
+NO_MODEL_CHANGED = "no model's settings have changed; those of the whole pool are in effect"
 
 
 def ensure(
@@ -128,9 +128,12 @@ def reload(address: str | None, *, timeout: float | None, as_json: bool) -> None
 
 def _changes(result: Reloaded) -> list[str]:
     return [
-        *(f"{model}: starts anew when it is next unused" for model in result.replaced),
-        *(f"{model}: goes on with other limits" for model in result.updated),
-        *(f"{model}: ends when it is next unused" for model in result.removed),
+        *(
+            f"{model}: restarts with its new settings when it is next unused"
+            for model in result.replaced
+        ),
+        *(f"{model}: keeps running, with new limits" for model in result.updated),
+        *(f"{model}: stops when it is next unused" for model in result.removed),
         *(f"{key}: applies when the service is restarted" for key in result.restart_needed),
     ]
 
@@ -184,4 +187,4 @@ def _event_words(event: Event) -> str:
         case ServerRemoved():
             return change(event.server, "REMOVED")
         case Synced():
-            return f"that is all at revision {event.revision}; changes follow"
+            return f"these are all servers at revision {event.revision}; changes follow"

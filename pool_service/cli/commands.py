@@ -77,7 +77,10 @@ def pool_service(ctx: click.Context, address: str | None) -> None:
 )
 @click.pass_context
 def serve(ctx: click.Context, /, config_file: Path | None, **options: object) -> None:
-    """Run the service until SIGTERM or Ctrl-C, which drain and stop its servers."""
+    """Run the service until SIGTERM or Ctrl-C.
+
+    Either drains and stops its servers; a second one does so at once.
+    """
     from pool_service.cli.leaving_out import leaving_out
     from pool_service.init import split_off_init
 
@@ -147,7 +150,7 @@ def hold(
     as_json: bool,
     **asked: Unpack[AskedToHold],
 ) -> None:
-    """Make MODEL ready, print the base URL of its server, and keep it until Ctrl-C.
+    """Make MODEL ready, print its base URL, and keep it until Ctrl-C.
 
     If the server dies, another one is started and its base URL is printed.
 
@@ -193,9 +196,7 @@ def run(model: str, address: str | None, system: str, **asked: Unpack[Asked]) ->
     "--idle", is_flag=True, help="Evict every READY server that is neither in use nor pinned."
 )
 @click.option("--all", "everything", is_flag=True, help="Evict every server.")
-@click.option(
-    "--force", is_flag=True, help="Evict it even if it is held or has requests in flight."
-)
+@click.option("--force", is_flag=True, help="Evict even what is held or has requests in flight.")
 @timeout_option
 @json_option
 @address_option
@@ -228,7 +229,7 @@ def evict(
 @json_option
 @address_option
 def list_servers(address: str | None, timeout: float | None, *, as_json: bool) -> None:
-    """Show all servers, the memory that they use, and the memory that is left."""
+    """Show all servers, what they use of memory, and what is left."""
     from pool_service.cli import calls
 
     calls.list_servers(address, timeout=timeout, as_json=as_json)
@@ -280,10 +281,10 @@ def pull(model: str, address: str | None, runtime_model: str | None) -> None:
 @json_option
 @address_option
 def reload(address: str | None, timeout: float | None, *, as_json: bool) -> None:
-    """Make the service read its configuration again, and show what that changed.
+    """Make the service read its configuration again.
 
-    Servers whose settings are the same go on; others are replaced when they are next unused.
-    What keeps a listed model from starting is shown as a warning.
+    Shows what that changed. Servers whose settings are the same go on; others are replaced
+    when they are next unused. What keeps a listed model from starting is shown as a warning.
     """
     from pool_service.cli import calls
 
@@ -295,7 +296,7 @@ def reload(address: str | None, timeout: float | None, *, as_json: bool) -> None
 @json_option
 @click.pass_context
 def doctor(ctx: click.Context, config_file: Path | None, *, as_json: bool) -> None:
-    """Find out whether the service can do its job here, and what to do if not.
+    """Check whether the service can do its job here.
 
     Prints a line for each check: OK, INFO, WARNING or BROKEN, and what to do about it. It
     changes nothing, and does not disturb a running service. Exits with 1 if a check is BROKEN.
@@ -337,7 +338,7 @@ def configuration() -> None:
 @configuration.command()
 @click.argument("file", type=FILE)
 def check(file: Path) -> None:
-    """Check that FILE is valid, and that every model in it can start on this machine.
+    """Check that FILE is valid and that its models can start here.
 
     Prints everything that is wrong, each with its key and what to do. What may pass by itself,
     such as a drive that is not mounted, is a warning. Exits with 2 if anything else is wrong.

@@ -46,9 +46,10 @@ def _json(finding: Finding) -> str:
 def _tell(finding: Finding) -> None:
     mark = _MARKS[finding.verdict]
     word = marked(f"{finding.verdict.name:<{_VERDICT_WIDTH}}", mark, sys.stdout)
-    tell((word, mark), f"{finding.subject:<{_SUBJECT_WIDTH}}  {finding.found}")
+    indent = len(word) + _SUBJECT_WIDTH + 2
+    tell((word, mark), f"{finding.subject:<{_SUBJECT_WIDTH}}  {finding.found}", indent=indent)
     if finding.remedy:
-        tell(" " * (len(word) + _SUBJECT_WIDTH + 2), f"-> {finding.remedy}")
+        tell(f"{' ' * indent}-> {finding.remedy}", indent=indent + 3)
 
 
 def _conclusion(broken: int) -> str:

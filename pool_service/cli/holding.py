@@ -34,7 +34,7 @@ def hold(
 ) -> int:
     """Keep a model ready and print its endpoints, or run a command meanwhile; its exit code."""
     if command and shutil.which(command[0]) is None:
-        raise click.UsageError(f"{command[0]!r} is no program that could be run")
+        raise click.UsageError(f"{command[0]!r} is not a program that you can run")
     check_reachable(address)
     return asyncio.run(_hold(address, model, command, as_json=as_json, **asked))
 
@@ -166,4 +166,4 @@ async def _tell_changes(held: AsyncHold, endpoint: str) -> None:
                 endpoint = server.endpoint
                 click.echo(safe(f"{server.model}: is at {endpoint} now"), err=True)
     except PoolError as error:
-        click.echo(f"pool-service: it is held no longer: {safe(str(error))}", err=True)
+        click.echo(f"pool-service: the hold has ended: {safe(str(error))}", err=True)

@@ -62,11 +62,11 @@ class Duration(click.ParamType[float]):
         except ValueError:
             word = ' or "forever"' if self._forever else ""
             form = f'write seconds, or units such as "90s", "5m" or "1h30m"{word}'
-            self.fail(f"{value!r} is no duration; {form}", param, ctx)
+            self.fail(f"{value!r} is not a duration; {form}", param, ctx)
         if not math.isfinite(seconds):
             self.fail(f"{value!r} is not finite", param, ctx)
         if self._positive and seconds <= 0:
-            self.fail(f"{value!r} is not more than 0", param, ctx)
+            self.fail(f"{value!r} must be more than 0", param, ctx)
         return seconds
 
 

@@ -63,7 +63,7 @@ class Failure(click.ClickException):
         del file
         tell(("pool-service:", Mark.BAD), f" {self.message}", err=True)
         for line in self.last_lines:
-            tell(f"    {line}", err=True)
+            tell(f"    {line}", err=True, indent=8)
 
 
 class Group(click.Group):

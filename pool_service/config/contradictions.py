@@ -54,9 +54,12 @@ def _of_signals(section: RuntimeSection, kind: Kind) -> Told:
     for key, other in (("busy_path", "busy_values"), ("ready_path", "ready_body")):
         if bool(getattr(section, key)) != bool(getattr(section, other)):
             missing, there = (other, key) if getattr(section, key) else (key, other)
-            yield there, f"says nothing without {missing}; set both or neither"
+            yield there, f"has no effect without {missing}; set both or neither"
     if section.busy_path and kind == "vllm-mlx":
-        yield "busy_path", "is for other programs; vllm-mlx is asked without it, so remove it"
+        yield (
+            "busy_path",
+            "is for other runtimes; the pool knows where to ask vllm-mlx, so remove it",
+        )
     pointers = [value.startswith("/") for value in section.busy_values]
     if any(pointers) and not all(pointers):
         yield "busy_values", "must name either metrics or JSON pointers, since one answer is read"

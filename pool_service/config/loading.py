@@ -126,8 +126,8 @@ def _check_writers(file: Path, place: str) -> None:
         raise ConfigError(f"cannot read {file}: {error}; correct {place}") from error
     if found is not None:
         raise ConfigError(
-            f"{file} is not taken, since others than you could change it, and with it what is run "
-            f"as you: {found}"
+            f"{file} is refused, because other users could change it, and with it the programs "
+            f"that run as you: {found}"
         )
 
 
@@ -136,8 +136,8 @@ def _read(file: Path, place: str, *, may_be_empty: bool) -> dict[str, Any]:
         text = _text_of(_content_of(absolute(str(file)), may_wait=may_be_empty))
         if not (may_be_empty or text.strip()):
             raise ConfigError(
-                f"{file} is empty, perhaps since it is just being written; if nothing is to be "
-                "configured, put a comment into it"
+                f"{file} is empty; perhaps it is just being written. To "
+                "configure nothing, put a comment into it"
             )
         return tomllib.loads(text)
     except _NotUtf8:

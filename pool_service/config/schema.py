@@ -87,9 +87,9 @@ class ServiceSection(Section):
     )
     trusted_directories: Directories = Field(
         default=(),
-        description="Directories whose files count as yours although others than you and root "
-        "can write there. Models, and programs of runtimes, that others could change are refused "
-        "elsewhere; whoever can write here decides what your servers load and run.",
+        description="Directories whose files count as yours although users other than you and "
+        "root can write there. Models, and programs of runtimes, that other users could change are "
+        "refused elsewhere; whoever can write here decides what your servers load and run.",
     )
     only_listed: Switch = Field(
         default=False,

@@ -129,7 +129,7 @@ def _listening(addresses: tuple[str, ...]) -> tuple[str, ...]:
 def _distinct(texts: tuple[str, ...]) -> tuple[str, ...]:
     twice = sorted({text for text in texts if texts.count(text) > 1})
     if twice:
-        raise Flaw(f"{', '.join(twice)} is there more than once")
+        raise Flaw(f"{', '.join(twice)} is listed more than once")
     return texts
 
 
@@ -217,13 +217,13 @@ def _request_body(text: str) -> str:
 
 def _section_name(name: str) -> str:
     if _SECTION_NAME.fullmatch(name) is None:
-        raise Flaw("the name may consist of letters and digits of ASCII and . _ -, at most 64")
+        raise Flaw("the name may have only ASCII letters, digits and . _ -, at most 64")
     return name
 
 
 def _runtime_name(name: str) -> str:
     if name == DEFAULT_RUNTIME:
-        raise Flaw("is how [runtime] is called; set that, or choose another name")
+        raise Flaw("is the name of [runtime] itself; set that, or choose another name")
     return _section_name(name)
 
 

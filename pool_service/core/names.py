@@ -25,7 +25,7 @@ INVISIBLE = frozenset({"Cc", "Cf", "Cs", "Co", "Zl", "Zp"})
 def model_flaw(value: str) -> str | None:
     """What is wrong with the name of a model."""
     if len(value) > MODEL_BYTES or MODEL_NAME.fullmatch(value) is None:
-        others = "may consist of letters and digits of ASCII and / _ . ~ @ : + = , # % - space"
+        others = "may have only ASCII letters, digits and / _ . ~ @ : + = , # % - space"
         return _text_flaw(value, MODEL_BYTES) or others
     if value.endswith(" "):
         return "begins or ends with white space"

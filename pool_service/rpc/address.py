@@ -31,13 +31,13 @@ class Address:
             return cls(f"unix:{path}", path)
         host, _, port = text.rpartition(":")
         if not (_is_host(host) and _is_port(port)):
-            raise AddressError(f"{text!r} is no address; write host:port or unix:PATH.")
+            raise AddressError(f"{text!r} is not an address; write host:port or unix:PATH.")
         return cls(text, None)
 
 
 def _socket_path(text: str) -> Path:
     if not text or "\0" in text:
-        raise AddressError(f"{f'unix:{text}'!r} is no address; write host:port or unix:PATH.")
+        raise AddressError(f"{f'unix:{text}'!r} is not an address; write host:port or unix:PATH.")
     if "%" in text:
         raise AddressError(
             f"the socket path {text!r} has a '%', which gRPC takes for the start of an escaped "

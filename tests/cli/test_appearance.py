@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import pytest
 
-from pool_service.cli.appearance import has_symbols, is_coloured
+from pool_service.cli.appearance import has_symbols, is_coloured, wrapped
 from pool_service_client.v1 import pool_service_pb2 as pb
 from tests.cli.conftest import Run
 from tests.cli.program import Terminal, running, started
@@ -115,3 +115,16 @@ def test_a_pipe_gets_neither_unless_it_is_forced(
     assert "\x1b" in run(command).output
     service.answer(command.capitalize(), answer)
     assert "\x1b" not in run(command, "--json").stdout
+
+
+@pytest.mark.parametrize(
+    ("line", "shown"),
+    [
+        ("short", "short"),
+        ("OK   one two-three four", "OK   one\n  two-three\n  four"),
+        ("at /a/path/that/is/long for", "at\n  /a/path/that/is/long\n  for"),
+        ("    indented words here", "    indented\n  words here"),
+    ],
+)
+def test_a_long_line_goes_on_below_between_words(line: str, shown: str) -> None:
+    assert wrapped(line, 12, 2) == shown

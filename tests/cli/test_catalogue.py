@@ -99,9 +99,9 @@ def test_reload_says_what_it_changed(run: Run, service: Script) -> None:
     )
     service.answer("Reload", changes)
     assert run("reload").stdout.splitlines() == [
-        "a: starts anew when it is next unused",
-        "b: goes on with other limits",
-        "c: ends when it is next unused",
+        "a: restarts with its new settings when it is next unused",
+        "b: keeps running, with new limits",
+        "c: stops when it is next unused",
         "service.listen: applies when the service is restarted",
     ]
     assert json.loads(run("reload", "--json").stdout) == {

@@ -203,7 +203,7 @@ def test_a_duration_is_written_as_in_the_configuration(
 
 def test_a_duration_that_is_none_is_refused_with_its_form(run: Run) -> None:
     result = run("ensure", "m", "--keep-alive", "long")
-    assert "'long' is no duration; write seconds, or units such as \"90s\"" in result.stderr
+    assert "'long' is not a duration; write seconds, or units such as \"90s\"" in result.stderr
 
 
 def test_a_keep_alive_of_any_length_is_the_services_to_refuse(run: Run, service: Script) -> None:

@@ -187,7 +187,7 @@ def test_a_command_goes_on_though_its_hold_has_ended(service: Script) -> None:
     gate = Gate()
     service.answer("Hold", held(), gate, GONE)
     told, process = told_while_it_runs(service, gate)
-    assert told == "pool-service: it is held no longer: it was evicted\n"
+    assert told == "pool-service: the hold has ended: it was evicted\n"
     assert process.returncode == 9
 
 

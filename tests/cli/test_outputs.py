@@ -251,7 +251,7 @@ def test_watch_prints_a_line_for_each_event(run: Run, service: Script) -> None:
     assert all(datetime.strptime(line[:19], "%Y-%m-%d %H:%M:%S").astimezone() for line in lines)
     assert [line[21:] for line in lines] == [
         "READY         a (generation 1 pid 4711) http://127.0.0.1:49321: warm",
-        "that is all at revision 3; changes follow",
+        "these are all servers at revision 3; changes follow",
         "REMOVED       a (generation 1 pid 4711) http://127.0.0.1:49321",
     ]
 
@@ -263,7 +263,7 @@ def test_watch_prints_no_line_twice(run: Run, service: Script) -> None:
     service.answer("Watch", changed(3, "a"), synced(3), *again, changed(9, "a"), end)
     words = [line[21:].split("(")[0].split() for line in run("watch").stdout.splitlines()]
     told = [["READY", "a"], ["READY", "a"], ["READY", "b"], ["REMOVED", "a"], ["READY", "a"]]
-    assert [line for line in words if line[0] != "that"] == told
+    assert [line for line in words if line[0] != "these"] == told
 
 
 def test_watch_json_is_an_object_for_each_event(run: Run, service: Script) -> None:

@@ -83,14 +83,11 @@ def test_everything_that_is_wrong_is_told_at_once(refusal: Refusal) -> None:
         ),
         (
             "[runtimes.default]",
-            "runtimes.default: is how [runtime] is called; set that, or choose another name",
+            "runtimes.default: is the name of [runtime] itself; set that, or choose another name",
         ),
         (
             '[groups."a b"]',
-            (
-                'groups."a b": the name may consist of letters and digits of ASCII and . _ -, '
-                "at most 64"
-            ),
+            ('groups."a b": the name may have only ASCII letters, digits and . _ -, at most 64'),
         ),
         ("[models]\nx = 3", 'models."x": must be a table, [models."x"]'),
         (
@@ -169,8 +166,8 @@ def test_a_key_that_is_none_is_named_with_what_was_meant(
             "[]",
             'must be a list of addresses, such as ["127.0.0.1:50051"], not []',
         ),
-        ("service.listen", '["h"]', "'h' is no address; write host:port or unix:PATH"),
-        ("service.listen", '["h:1", "h:1"]', "h:1 is there more than once"),
+        ("service.listen", '["h"]', "'h' is not an address; write host:port or unix:PATH"),
+        ("service.listen", '["h:1", "h:1"]', "h:1 is listed more than once"),
         (
             "runtime.command",
             '["serve", "{modle}"]',
@@ -278,7 +275,7 @@ def test_a_key_that_is_none_is_named_with_what_was_meant(
             'must be a list of names, such as ["chat", "gpt-4"], not "chat"',
         ),
         ('models."x".aliases', '["-a"]', "'-a' begins with '-' and so looks like an option"),
-        ('models."x".aliases', '["a", "a"]', "a is there more than once"),
+        ('models."x".aliases', '["a", "a"]', "a is listed more than once"),
         (
             'models."x".groups',
             "[1]",
@@ -466,14 +463,14 @@ def test_any_values_are_a_configuration_or_an_error_in_words(
     [
         (
             'busy_path = "/metrics"',
-            "busy_path: says nothing without busy_values; set both or neither",
+            "busy_path: has no effect without busy_values; set both or neither",
         ),
         (
             'busy_values = ["/n"]',
-            "busy_values: says nothing without busy_path; set both or neither",
+            "busy_values: has no effect without busy_path; set both or neither",
         ),
-        ('ready_path = "/r"', "ready_path: says nothing without ready_body; set both or neither"),
-        ('ready_body = "{}"', "ready_body: says nothing without ready_path; set both or neither"),
+        ('ready_path = "/r"', "ready_path: has no effect without ready_body; set both or neither"),
+        ('ready_body = "{}"', "ready_body: has no effect without ready_path; set both or neither"),
         (
             'busy_path = "/m"\nbusy_values = ["/n", "m"]',
             "busy_values: must name either metrics or JSON pointers, since one answer is read",
@@ -486,7 +483,7 @@ def test_what_tells_nothing_alone_is_refused(refusal: Refusal, said: str, told: 
 
 
 def test_vllm_mlx_is_not_told_where_it_says_how_busy_it_is(refusal: Refusal) -> None:
-    told = "is for other programs; vllm-mlx is asked without it, so remove it"
+    told = "is for other runtimes; the pool knows where to ask vllm-mlx, so remove it"
     assert (
         refusal('[runtime]\nbusy_path = "/m"\nbusy_values = ["m"]') == f"runtime.busy_path: {told}"
     )

@@ -24,7 +24,7 @@ def test_names_of_models_are_valid(name: str) -> None:
         ("vllm-mlx/-x", "must name a model behind vllm-mlx/, not an option"),
         ("file://x", "must be a name, not a URL or a path with '..'"),
         ("../../etc", "must be a name, not a URL or a path with '..'"),
-        ("$(id)", "may consist of letters and digits of ASCII and / _ . ~ @ : + = , # % - space"),
+        ("$(id)", "may have only ASCII letters, digits and / _ . ~ @ : + = , # % - space"),
     ],
 )
 def test_a_flaw_is_named(name: str, flaw: str) -> None:

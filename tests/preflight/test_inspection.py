@@ -108,7 +108,7 @@ def test_a_program_that_is_there_and_is_refused_is_an_error(
     (tmp_path / "vllm-mlx").chmod(0o777)
     problem = only(inspect(""))
     assert (problem.path, problem.is_error) == (("runtime", "command"), True)
-    assert "others than you could change it" in problem.what
+    assert "other users could change it" in problem.what
 
 
 def test_a_slip_in_a_path_is_an_error_and_a_drive_that_is_away_is_not(inspect: Inspect) -> None:
@@ -131,7 +131,7 @@ def test_a_plain_runtimes_file_must_be_there_too(inspect: Inspect) -> None:
     [
         (lambda model: (model / "config.json").unlink(), "has no config.json"),
         (lambda model: (model / "model.py").write_text(""), "brings code of its own"),
-        (lambda model: model.chmod(0o777), "others than you could change"),
+        (lambda model: model.chmod(0o777), "other users could change"),
     ],
 )
 def test_a_model_that_would_be_refused_is_an_error(

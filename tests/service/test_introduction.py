@@ -48,4 +48,4 @@ def test_a_runtime_that_is_not_there_is_told_with_what_to_do(tmp_path: Path) -> 
         lines = introduction(service, "no runtime")
     (line,) = (line for line in lines if "no runtime" in line)
     assert "warning" in line
-    assert "does not exist; correct [runtime] command." in line
+    assert "does not exist; correct its command in the configuration." in line
