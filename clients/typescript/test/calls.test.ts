@@ -174,7 +174,7 @@ withService("models and reload are told as they are", async (pool, service) => {
     models: [{ ...model, ...rest, expectedBytes: 3n }],
     nextPageToken: "",
   });
-  const changes = { replaced: ["a"], updated: [], removed: ["b"], restartNeeded: ["k"] };
+  const changes = { replaced: ["a"], updated: [], removed: ["b"], restartNeeded: ["k"], problems: ["p"] };
   service.answer("reload", changes);
   for await (const one of pool.models()) {
     assert.deepEqual([one.onDisk, one.expectedBy, one.expectedBytes], [false, "DECLARED", 3]);
