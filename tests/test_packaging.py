@@ -36,6 +36,7 @@ def test_a_unit_leaves_the_servers_alone(unit: Path) -> None:
     assert service["KillMode"] == "process"
     assert service["OOMPolicy"] == "continue"
     assert "--keep-servers" in service["ExecStart"]
+    assert service["RestartPreventExitStatus"] == "2"
     assert "PrivateTmp" not in service
     assert "RemoveIPC" not in service
     assert "MemoryDenyWriteExecute" not in service
