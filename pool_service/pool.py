@@ -29,6 +29,7 @@ from pool_service.core.requests import (
     EnsureRequested,
     Every,
     EvictRequested,
+    ForgetRequested,
     HoldEnded,
     HoldRequested,
     Hurried,
@@ -36,6 +37,7 @@ from pool_service.core.requests import (
     Learn,
     LeaveRequested,
     Publish,
+    RecordNamings,
     RecoveryBegan,
     RecoveryEnded,
     Reloaded,
@@ -247,16 +249,21 @@ class Pool:
         told: Reloaded = await self._ask(ticket, ReloadRequested(ticket, catalogue, limits))
         return told
 
-    async def models(self, after: str | None, size: int) -> list[Entry]:
-        """At most `size` entries of the catalogue in the order of their models, appraised."""
-        listed = [entry for entry in self._machine.listed() if after is None or entry.model > after]
-        return list(await asyncio.gather(*map(self._appraised, listed[:size])))
+    async def models(self, after: str | None, size: int, *, found: bool = False) -> list[Entry]:
+        """At most `size` entries of the catalogue in the order of their models, appraised.
+
+        found: also the models that are not listed and of which something is known.
+        """
+        cached = await self._world.runtime.cached() if found else ()
+        known = self._machine.found(cached) if found else self._machine.listed()
+        further = [entry for entry in known if after is None or entry.model > after]
+        return list(await asyncio.gather(*map(self._appraised, further[:size])))
 
     async def _appraised(self, entry: Entry) -> Entry:
         try:
             appraisal = await self._world.runtime.appraise(entry.model, entry.settings)
         except PoolError as error:
-            return replace(entry, flaw=str(error))
+            return replace(entry, flaw=entry.flaw or str(error))
         return replace(entry, appraisal=appraisal)
 
     async def pull(self, model: str, runtime_model: str = "") -> AsyncGenerator[tuple[int, int]]:
@@ -302,6 +309,14 @@ class Pool:
             ticket, EvictRequested(ticket, target, force)
         )
         return removed
+
+    async def forget(self, model: str) -> str:
+        """Forget which runtime model a caller named for `model`; return that, or nothing."""
+        self._check_recovered()
+        ticket = next(self._tickets)
+        forgotten: str = await self._ask(ticket, ForgetRequested(ticket, model))
+        await self._world.records.settled()
+        return forgotten
 
     def page(self, after: str | None, size: int) -> list[Server]:
         """At most `size` servers in the order of their models, after `after`."""
@@ -409,8 +424,12 @@ class Pool:
             case _:
                 self._carry_out_aside(command)
 
-    def _carry_out_aside(self, command: Learn | KeepStandbys | RecoveryEnded | Broke) -> None:
+    def _carry_out_aside(
+        self, command: Learn | RecordNamings | KeepStandbys | RecoveryEnded | Broke
+    ) -> None:
         match command:
+            case RecordNamings(namings):
+                self._world.records.put_namings(namings)
             case Learn(settings, needed):
                 self._world.runtime.learn(settings, needed)
             case KeepStandbys(settings, wanted, allowed, refill):

@@ -4,7 +4,7 @@ Each docstring says who calls it, when, and what it may raise. Whatever else is
 raised is a bug, which the driver logs and turns into the failure of that step.
 """
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -48,6 +48,9 @@ class Runtime(Protocol):
         Downloads nothing, starts nothing, and looks afresh each time. Raises ModelRejected,
         or CodeNotTrusted where the files bring code that the settings do not trust.
         """
+
+    async def cached(self) -> tuple[str, ...]:
+        """Return the ids of the models in the cache of the hub; nothing where it cannot be read."""
 
     async def fetch(self, model: str, settings: Settings, progress: FetchProgress) -> None:
         """Download what is missing of the model's files; nothing if nothing is.
@@ -187,6 +190,9 @@ class Records(Protocol):
 
     def remove(self, server: Server) -> None:
         """The model has no server any more; its generation and last exit stay known."""
+
+    def put_namings(self, namings: Mapping[str, str]) -> None:
+        """These are now all runtime models that callers named, by model; returns at once."""
 
     async def settled(self) -> None:
         """Return when everything put so far is on disk, or has failed to get there."""

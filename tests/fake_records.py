@@ -1,6 +1,7 @@
 """What the pool remembers beyond the life of a service, without a disk."""
 
 import asyncio
+from collections.abc import Mapping
 
 from pool_service.core.types import Past, Remembered, Server
 
@@ -20,6 +21,8 @@ class FakeRecords:
         self.disk: dict[str, Server | Past] = {}
         self.puts: list[Server] = []
         self._unwritten: dict[str, Server | Past] = {}
+        self.namings: Mapping[str, str] = {}
+        self._unwritten_namings: Mapping[str, str] = {}
 
     def put(self, server: Server) -> None:
         self.puts.append(server)
@@ -29,6 +32,9 @@ class FakeRecords:
         self._unwritten[server.model] = Past(
             server.model, server.generation, server.last_exit, server.given
         )
+
+    def put_namings(self, namings: Mapping[str, str]) -> None:
+        self._unwritten_namings = namings
 
     async def settled(self) -> None:
         await _passes(self.settling)
@@ -41,6 +47,7 @@ class FakeRecords:
             servers=tuple(entry for entry in entries if isinstance(entry, Server)),
             pasts=tuple(entry for entry in entries if isinstance(entry, Past)),
             damaged=self.damaged,
+            namings=self.namings,
         )
 
     def write(self) -> None:
@@ -48,10 +55,12 @@ class FakeRecords:
         if not self.trouble:
             self.disk |= self._unwritten
             self._unwritten = {}
+            self.namings = self._unwritten_namings
 
     def lose(self) -> None:
         """What was put since the last write is gone with the service."""
         self._unwritten = {}
+        self._unwritten_namings = self.namings
 
     def says(self, model: str) -> Server | None:
         """What is on disk of a model's server."""

@@ -234,6 +234,8 @@ class World:
         """What a look at the memory raises instead."""
         self.search: When = 0.0
         """How long a look for strays takes."""
+        self.in_cache: tuple[str, ...] = ()
+        """The models in the cache of the hub."""
         self.learnt: dict[str, int] = {}
         """What the runtime was told that runtime models need."""
         self.renewed: set[str] = set()
@@ -280,6 +282,9 @@ class World:
         needs = self.learnt.get(settings.runtime_model, script.needs)
         source = Source.OBSERVED if settings.runtime_model in self.learnt else script.source
         return Appraisal(needs, source, script.on_disk)
+
+    async def cached(self) -> tuple[str, ...]:
+        return self.in_cache
 
     async def fetch(self, model: str, settings: Settings, progress: FetchProgress) -> None:
         script = self._script(model, self._prepared.get(model, 0) + 1)

@@ -317,6 +317,16 @@ func TestAReloadTellsWhatItChanged(t *testing.T) {
 	})
 }
 
+func TestForgetReturnsWhatWasRemembered(t *testing.T) {
+	inVirtualTime(t, func(t *testing.T, service *scripted) {
+		service.answer("Forget", say(&pb.ForgetResponse{RuntimeModel: "r"}))
+		got, err := service.client(t).Forget(t.Context(), "m")
+		if err != nil || got != "r" {
+			t.Error(got, err)
+		}
+	})
+}
+
 func TestAClientIsForAnyNumberOfGoroutines(t *testing.T) {
 	inVirtualTime(t, func(t *testing.T, service *scripted) {
 		pool := service.client(t)

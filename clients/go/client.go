@@ -227,6 +227,13 @@ func (c *Client) Models(ctx context.Context) iter.Seq2[Model, error] {
 	}
 }
 
+// Forget ends the memory of which runtime model was named for a model, and returns that, or
+// nothing. A server that runs goes on as it is.
+func (c *Client) Forget(ctx context.Context, model string) (string, error) {
+	response, err := invoke(ctx, c, c.stub.Forget, &pb.ForgetRequest{Model: model})
+	return response.GetRuntimeModel(), err
+}
+
 // Reload lets the service read its configuration again, and apply what differs. With
 // ErrConfigInvalid nothing is changed.
 func (c *Client) Reload(ctx context.Context) (Reloaded, error) {

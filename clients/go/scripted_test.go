@@ -258,6 +258,10 @@ func (s *scripted) ListModels(ctx context.Context, request *pb.ListModelsRequest
 	return unary[*pb.ListModelsResponse](ctx, s, "ListModels", request)
 }
 
+func (s *scripted) Forget(ctx context.Context, request *pb.ForgetRequest) (*pb.ForgetResponse, error) {
+	return unary[*pb.ForgetResponse](ctx, s, "Forget", request)
+}
+
 func (s *scripted) Reload(ctx context.Context, request *pb.ReloadRequest) (*pb.ReloadResponse, error) {
 	return unary[*pb.ReloadResponse](ctx, s, "Reload", request)
 }

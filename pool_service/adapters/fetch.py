@@ -33,7 +33,7 @@ _REFUSALS = {
 }
 _REMEDIES = {
     "disk": "Free some space",
-    "network": "Look at the network",
+    "network": "Look at the network, and at HTTPS_PROXY and HF_ENDPOINT of the service,",
 }
 # What is the same at each further try, until somebody changes how the service is set up.
 _OBSTACLES = {

@@ -14,16 +14,33 @@ import fcntl
 import fnmatch
 import json
 import os
+import queue
+import socket
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+from urllib.request import getproxies, proxy_bypass
 
 # What mlx-lm and mlx-vlm load; a repository may hold the same weights in other formats.
 PATTERNS = ["*.json", "*.safetensors", "*.py", "*.model", "*.tiktoken", "*.txt", "*.jsonl"]
 PATTERNS += ["*.jinja"]
 PACE = 0.25
+
+CONNECT_TIMEOUT_S = 2.0
+"""For a first connection to the hub, its name's address included.
+
+Who has no network is told of it in three seconds, while the library tries for a minute. A
+connection whose first packet was lost still fits; how slow it is then is not asked.
+"""
+MOST_ADDRESSES = 8
+OFFLINE = {"1", "ON", "YES", "TRUE"}
+OFFLINE_VARIABLES = ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE")
+PORTS = {"http": 80, "https": 443, "socks5": 1080, "socks5h": 1080}
 LONGEST = 500
 CLEAR = "clear"
 
@@ -106,10 +123,81 @@ def watch(repository: Path, commit: str, sizes: dict[str, int], finished: thread
             return
 
 
+class Connecting:
+    """A first connection to the hub, or to the proxy that leads there, in threads of its own."""
+
+    def __init__(self) -> None:
+        self._until = time.monotonic() + CONNECT_TIMEOUT_S
+        self._place = first_place()
+        self._outcomes = queue.SimpleQueue[OSError | None]()
+        if self._place is not None:
+            threading.Thread(target=self._resolve, args=self._place, daemon=True).start()
+
+    def check(self) -> None:
+        """Wait until it is made, by any of the addresses. Raises ConnectionError if it is not."""
+        if self._place is None:
+            return
+        host, port = self._place
+        try:
+            failure = self._outcomes.get(timeout=max(self._until - time.monotonic(), 0.0))
+        except queue.Empty:
+            why = f"{host}:{port} does not answer within {CONNECT_TIMEOUT_S:g} s"
+            raise ConnectionError(why) from None
+        if isinstance(failure, socket.gaierror):
+            raise ConnectionError(f"{host} has no address ({failure.strerror})")
+        if failure is not None:
+            raise ConnectionError(f"{host}:{port} cannot be reached ({failure.strerror})")
+
+    def _resolve(self, host: str, port: int) -> None:
+        try:
+            found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[:MOST_ADDRESSES]
+        except (OSError, UnicodeError) as error:
+            self._outcomes.put(error if isinstance(error, OSError) else OSError(0, str(error)))
+            return
+        left = [len(found)]
+        for family, kind, protocol, _, address in found:
+            place = (family, kind, protocol, address, left)
+            threading.Thread(target=self._connect, args=place, daemon=True).start()
+
+    def _connect(
+        self, family: int, kind: int, protocol: int, address: tuple[Any, ...], left: list[int]
+    ) -> None:
+        """One address is enough; the last that fails tells why."""
+        try:
+            with socket.socket(family, kind, protocol) as connection:
+                connection.settimeout(CONNECT_TIMEOUT_S)
+                connection.connect(address)
+        except OSError as error:
+            left[0] -= 1
+            # The clock of whoever waits says that it took too long.
+            if left[0] == 0 and not isinstance(error, TimeoutError):
+                self._outcomes.put(error)
+        else:
+            self._outcomes.put(None)
+
+
+def first_place() -> tuple[str, int] | None:
+    """Return where the library will connect first; None where only it can tell."""
+    if any(os.environ.get(name, "").upper() in OFFLINE for name in OFFLINE_VARIABLES):
+        return None
+    try:
+        place = urlsplit(os.environ.get("HF_ENDPOINT") or "https://huggingface.co")
+        proxies = getproxies()
+        proxy = proxies.get(place.scheme) or proxies.get("all") or ""
+        if proxy and place.hostname and not proxy_bypass(place.hostname):
+            place = urlsplit(proxy if "://" in proxy else f"http://{proxy}")
+        port = place.port or PORTS.get(place.scheme)
+    except ValueError:
+        return None
+    return (place.hostname, port) if place.hostname and port else None
+
+
 def download(model: str) -> None:
+    connecting = Connecting()
     # Here, so that a Python without it is told of.
     from huggingface_hub import HfApi, snapshot_download  # noqa: PLC0415
 
+    connecting.check()
     info = HfApi().model_info(model, files_metadata=True)
     files = {each.rfilename: each.size or 0 for each in info.siblings or ()}
     sizes = {

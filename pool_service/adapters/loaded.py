@@ -4,22 +4,33 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from pool_service.adapters.hub_cache import cached_models, part_bytes
 from pool_service.adapters.model_code import code_in
 from pool_service.adapters.model_files import ModelFiles, locate
 from pool_service.adapters.writers import Writers
 from pool_service.core.errors import CodeNotTrusted, ModelNotOnDisk, ModelRejected
+from pool_service.core.similar import similar
 
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
     """The files of a model and, by their names, of the further ones; None where there are none.
 
-    commanding: the file that says which programs are run besides, if one does.
+    commanding: the file that says which programs are run besides, if one does; meant: models
+    that are there, with names similar to that of a model that is not; parts: bytes of a
+    download of the model that is not whole.
     """
 
     files: ModelFiles | None
     further: Mapping[str, ModelFiles | None]
     commanding: Path | None = None
+    meant: tuple[str, ...] = ()
+    parts: int = 0
+
+    @property
+    def disk_bytes(self) -> int:
+        """Bytes of the model's own tensors, and of the parts of a download."""
+        return (self.files.weights if self.files else 0) + self.parts
 
     @property
     def weights(self) -> int:
@@ -84,7 +95,20 @@ def found(
 ) -> Loaded:
     """Return what a process with this environment would load. Blocking."""
     beside = {name: locate(name, environment) for name in further}
-    return Loaded(locate(runtime_model, environment), beside, commanding)
+    files = locate(runtime_model, environment)
+    meant = () if files is not None else _meant(runtime_model, environment)
+    is_whole = files is not None and files.complete
+    parts = 0 if is_whole else part_bytes(runtime_model, environment)
+    return Loaded(files, beside, commanding, meant, parts)
+
+
+def _meant(runtime_model: str, environment: Mapping[str, str]) -> tuple[str, ...]:
+    """Return the models of the cache that may have been meant, and that could be loaded."""
+    if Path(runtime_model).is_absolute():
+        return ()
+    near = similar(runtime_model, cached_models(environment))
+    found = {name: locate(name, environment) for name in near}
+    return tuple(name for name, files in found.items() if files is not None and files.complete)
 
 
 def _says_which(path: Path) -> Path:

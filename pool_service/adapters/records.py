@@ -6,9 +6,10 @@ writing, in rounds: while one is under way, changes gather for the next, of each
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -17,6 +18,7 @@ import structlog
 from pool_service.adapters.clock import SystemClock
 from pool_service.adapters.exits import outlasting_shortage
 from pool_service.adapters.identity import boot_id
+from pool_service.adapters.namings_file import NamingsFile
 from pool_service.adapters.record_files import Outcome, RecordFiles
 from pool_service.adapters.record_format import Entry, Record
 from pool_service.core.types import Exit, Past, Remembered, Server
@@ -35,12 +37,13 @@ class _Round:
     """What is to be written together, in the order in which it changed first."""
 
     models: dict[str, None] = field(default_factory=dict)
+    namings: bool = False
     check: bool = False
     done: asyncio.Event = field(default_factory=asyncio.Event)
 
     @property
     def is_wanted(self) -> bool:
-        return self.check or bool(self.models)
+        return self.check or self.namings or bool(self.models)
 
 
 class FileRecords:
@@ -63,9 +66,12 @@ class FileRecords:
         self._files = RecordFiles(state_dir, self._boot)
         self._check_interval = check_interval
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="records")
+        self._namings_file = NamingsFile(state_dir)
+        self._namings: Mapping[str, str] = {}
         self._known: dict[str, Entry] = {}
         self._pasts: dict[str, None] = {}
         self._failed: dict[str, None] = {}
+        self._namings_failed = False
         self._next = _Round()
         self._current: _Round | None = None
         self._writer: asyncio.Task[None] | None = None
@@ -103,6 +109,12 @@ class FileRecords:
             self._remember(Past(model, server.generation, server.last_exit, server.given))
         self._changed(model)
 
+    def put_namings(self, namings: Mapping[str, str]) -> None:
+        """These are now all runtime models that callers named; see the port."""
+        self._namings = namings
+        self._next.namings = True
+        self._wake()
+
     async def settled(self) -> None:
         """Return when everything put so far is on disk, or has failed to get there."""
         # The round that is under way may have begun before the last put.
@@ -114,6 +126,7 @@ class FileRecords:
         """Read what an earlier service left; see the port."""
         try:
             found = await outlasting_shortage(lambda: self._in_worker(self._files.read_all))
+            named = await outlasting_shortage(lambda: self._in_worker(self._namings_file.read))
         except OSError as error:
             self._tell(self._files.explain(error))
             self._arm()
@@ -123,11 +136,13 @@ class FileRecords:
             if isinstance(entry, Past):
                 self._remember(entry)
         self._arm()
+        self._namings = named.namings
         entries = self._known.values()
         return Remembered(
             servers=tuple(entry for entry in entries if isinstance(entry, Server)),
             pasts=tuple(entry for entry in entries if isinstance(entry, Past)),
-            damaged=found.damaged,
+            damaged=found.damaged + named.damaged,
+            namings=named.namings,
         )
 
     async def close(self) -> None:
@@ -186,11 +201,25 @@ class FileRecords:
             outcome: Outcome = await self._in_worker(
                 lambda: self._files.write(changed, known, check=current.check, probe=probe)
             )
-            self._is_proven = not outcome.why
+            why = await self._in_worker(partial(self._write_namings, current)) or outcome.why
+            self._is_proven = not why
             self._failed = dict.fromkeys(outcome.failed)
-            self._tell(outcome.why)
+            self._tell(why)
         finally:
             current.done.set()
+
+    def _write_namings(self, current: _Round) -> str:
+        """Write the namings where they are others, or gone; return why that failed, if it did."""
+        is_lost = current.check and self._namings and not self._namings_file.is_there()
+        if not (current.namings or self._namings_failed or is_lost):
+            return ""
+        try:
+            self._namings_file.write(self._namings)
+        except OSError as error:
+            self._namings_failed = True
+            return self._files.explain(error)
+        self._namings_failed = False
+        return ""
 
     async def _in_worker(self, step: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._worker, step)

@@ -6,6 +6,8 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+import structlog
+
 from pool_service.adapters import plain_runtime, vllm_mlx
 from pool_service.adapters.diagnosis import Diagnose, diagnose_exit
 from pool_service.adapters.disk_looks import DiskLooks
@@ -17,15 +19,18 @@ from pool_service.adapters.expectations import (
     estimated,
 )
 from pool_service.adapters.fetch import Downloader
+from pool_service.adapters.hub_cache import cached_models
 from pool_service.adapters.launch_plan import check_directory, check_names
 from pool_service.adapters.loaded import Loaded, found
-from pool_service.adapters.model_files import ModelFiles, locate
+from pool_service.adapters.model_files import ModelFiles, hub_cache, locate
 from pool_service.adapters.provision import Progress
 from pool_service.adapters.runtime import CommandRuntime, RuntimeOptions
 from pool_service.adapters.waiting import Recipe
 from pool_service.core.errors import PoolError, RuntimeUnavailable
 from pool_service.core.types import Appraisal, LaunchPlan, Settings, Source
 from pool_service.ports import FetchProgress
+
+_log = structlog.get_logger(__name__)
 
 _DIAGNOSES: Mapping[str, Diagnose] = {
     "vllm-mlx": vllm_mlx.diagnose,
@@ -89,7 +94,18 @@ class Runtimes:
         files = loaded.files
         expected, source = await self._expected(runtime, settings, loaded)
         on_disk = _on_disk(settings, files) if runtime.loads_from_disk else None
-        return Appraisal(expected, source, on_disk)
+        meant = loaded.meant if on_disk is False else ()
+        return Appraisal(expected, source, on_disk, meant, loaded.disk_bytes)
+
+    async def cached(self) -> tuple[str, ...]:
+        """Return the ids of the models in the cache of the hub; see the port."""
+        try:
+            environment = dict(self._runtimes[""].environment(Settings(runtime_model="")))
+            look = partial(cached_models, environment)
+            return await self._looks.run("", "", str(hub_cache(environment)), look)
+        except (PoolError, OSError, ValueError) as error:
+            _log.warning("the cache of the model hub cannot be looked at", why=str(error))
+            return ()
 
     async def fetch(self, model: str, settings: Settings, progress: FetchProgress) -> None:
         """Download what is missing; a runtime of another kind does so itself. See the port."""

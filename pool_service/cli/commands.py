@@ -256,7 +256,10 @@ def watch(address: str | None, after: int | None, *, as_json: bool) -> None:
 @json_option
 @address_option
 def models(address: str | None, timeout: float | None, *, as_json: bool) -> None:
-    """Show the models of the configuration, what each needs, and whether it is on disk."""
+    """Show the models that are listed, on the disk, or running, and what each needs.
+
+    The disk is the service's: without a service, your own Hugging Face cache is shown.
+    """
     from pool_service.cli import catalogue
 
     catalogue.list_models(address, timeout=timeout, as_json=as_json)
@@ -274,6 +277,21 @@ def pull(model: str, address: str | None, runtime_model: str | None) -> None:
     from pool_service.cli import catalogue
 
     catalogue.pull(address, model, runtime_model)
+
+
+@pool_service.command()
+@click.argument("model", type=Name())
+@timeout_option
+@address_option
+def forget(model: str, address: str | None, timeout: float | None) -> None:
+    """Forget which runtime model was named for MODEL, and print that.
+
+    What --runtime-model names is remembered for later calls that name none. A server that
+    runs goes on as it is.
+    """
+    from pool_service.cli import catalogue
+
+    catalogue.forget(address, model, timeout=timeout)
 
 
 @pool_service.command()

@@ -11,7 +11,7 @@ from pool_service.cli.appearance import Mark, has_symbols
 from pool_service.cli.columns import GAP, cut, fitting
 from pool_service.cli.console import Output
 from pool_service.cli.text import safe, span
-from pool_service.cli.words import MARKS, doing, memory, needs, summary, why
+from pool_service.cli.words import MARKS, doing, memory, needs, on_disk, summary, why
 from pool_service.core.sizes import size
 from pool_service_client import Model, Server, ServerState, Totals
 
@@ -20,8 +20,8 @@ _UNLIMITED = 100_000
 
 _SERVERS = ("MODEL", "STATE", "GEN", "PID", "ENDPOINT", "MEMORY", "HOLDS", "AGE", "EXPIRES")
 _SERVERS_LEAST_IMPORTANT = ("GEN", "PID", "HOLDS", "AGE", "ENDPOINT", "MEMORY", "EXPIRES")
-_MODELS = ("MODEL", "ALIASES", "NEEDS", "ON DISK")
-_MODELS_LEAST_IMPORTANT = ("ALIASES", "NEEDS", "ON DISK")
+_MODELS = ("MODEL", "STATE", "ON DISK", "NEEDS", "LISTED", "ALIASES")
+_MODELS_LEAST_IMPORTANT = ("ALIASES", "LISTED", "NEEDS", "STATE", "ON DISK")
 
 
 def print_servers(servers: Sequence[Server], totals: Totals) -> None:
@@ -48,7 +48,8 @@ def print_models(models: Sequence[Model]) -> None:
     console = _output()
     rows = [tuple(_model_cells(model)) for model in models]
     _print_table(console, _MODELS, rows, _MODELS_LEAST_IMPORTANT)
-    _print_remarks(console, ((model.model, model.problem) for model in models))
+    # What is merely found may be no model for the runtime at all.
+    _print_remarks(console, ((one.model, one.problem) for one in models if one.listed))
     count = f"{len(models)} model{'' if len(models) == 1 else 's'}"
     console.print(Text(count), soft_wrap=True)
 
@@ -122,6 +123,9 @@ def _expiry(server: Server, now: datetime) -> str:
 
 def _model_cells(model: Model) -> Iterator[Text]:
     yield Text(safe(model.model))
-    yield Text(safe(", ".join(model.aliases)) or "-")
+    state = model.state
+    yield Text(state.name, style=MARKS.get(state, Mark.NOTE).colour) if state else Text("-")
+    yield Text(on_disk(model))
     yield Text(needs(model.expected_bytes, model.expected_by))
-    yield Text({True: "yes", False: "no", None: "-"}[model.on_disk])
+    yield Text("yes" if model.listed else "-")
+    yield Text(safe(", ".join(model.aliases)) or "-")

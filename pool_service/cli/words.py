@@ -3,7 +3,7 @@
 from pool_service.cli.appearance import Mark
 from pool_service.cli.text import safe
 from pool_service.core.sizes import size
-from pool_service_client import Exit, ExitCause, Expectation, Server, ServerState, Totals
+from pool_service_client import Exit, ExitCause, Expectation, Model, Server, ServerState, Totals
 
 _BY_ITSELF = {ExitCause.CRASHED, ExitCause.WEDGED, ExitCause.CEILING}
 """Why a process ended that nobody asked to end and that was not in anybody's way."""
@@ -98,6 +98,14 @@ def needs(expected_bytes: int, expected_by: Expectation) -> str:
     if not expected_bytes:
         return "-"
     return f"{size(expected_bytes)} ({expected_by.name.lower()})"
+
+
+def on_disk(model: Model) -> str:
+    """Tell how much of a model is on the disk, and whether that is all."""
+    taken = size(model.disk_bytes) if model.disk_bytes else ""
+    if model.on_disk is False:
+        return f"{taken} (partial)" if taken else "no"
+    return taken or ("yes" if model.on_disk else "-")
 
 
 def change(server: Server, state: str) -> str:

@@ -13,8 +13,10 @@ from pool_service.core.failures import (
 )
 from pool_service.core.recovery import Recovery
 from pool_service.core.requests import (
+    Answer,
     Ensured,
     EnsureRequested,
+    ForgetRequested,
     HoldEnded,
     HoldRequested,
     WaiterLeft,
@@ -70,6 +72,8 @@ class Asking(Recovery):
         self._holds.add(model, event)
         if server is not None and self._is_there(server):
             self._marked.discard(model)
+            if event.runtime_model:
+                self._note_naming(model, event.runtime_model)
             self._touch(model, now)
             self._put(life.used(server, event.keep_alive, now), of_holds=True)
         else:
@@ -119,12 +123,11 @@ class Asking(Recovery):
         self, model: str, event: Asked, server: Server | None, now: float
     ) -> PoolError | None:
         """What is still known of the last start, so that a herd does not cost a process each."""
+        wanted = self._wait_of(model, event, self._runtime_model_meant(model, server)).settings
         if server is None:
-            asked = self._wait_of(model, event).settings.runtime_model
-            return self._refusals.find(model, asked, now)
+            return self._refusals.find(model, wanted.runtime_model, now)
         if server.failure is None or now >= server.retry_at:
             return None
-        wanted = self._wait_of(model, event, self._as_it_was(server)).settings
         if wanted.runtime_model != server.settings.runtime_model:
             return None
         return still_barred(server.failure, server.retry_at, now)
@@ -163,6 +166,8 @@ class Asking(Recovery):
     def _hand_out(self, server: Server, event: EnsureRequested, now: float) -> None:
         # Who gets it now may ask it after the look that is under way.
         self._marked.discard(server.model)
+        if event.runtime_model:
+            self._note_naming(server.model, event.runtime_model)
         if event.keep_alive is not None or now - server.last_used_at >= USE_RESOLUTION:
             server = life.used(server, event.keep_alive, now)
             self._touch(server.model, now)
@@ -173,7 +178,7 @@ class Asking(Recovery):
 
     def _wait(self, model: str, event: Asked, server: Server | None, now: float) -> None:
         settled = self._settled(model, server)
-        wait = self._wait_of(model, event, self._as_it_was(server))
+        wait = self._wait_of(model, event, self._runtime_model_meant(model, server))
         if settled is not None:
             wait = replace(wait, settings=settled, starts=False)
         self._waiting.add(model, wait)
@@ -191,9 +196,16 @@ class Asking(Recovery):
         if model is not None:
             self._give_up_unwanted(model, now)
 
-    def _as_it_was(self, server: Server | None) -> str:
-        """The runtime model of what died, which is repaired as what it was."""
-        if server is None or not self._is_served(server):
-            return ""
-        died = server.phase is Phase.FAILED and is_crash(server)
-        return server.settings.named_by_caller if died else ""
+    def _runtime_model_meant(self, model: str, server: Server | None) -> str:
+        """Return the runtime model that a caller means who names none; nothing: the model's own.
+
+        What died is repaired as what it was; else it is what was named before.
+        """
+        died = server is not None and server.phase is Phase.FAILED and is_crash(server)
+        if server is not None and died and self._is_served(server):
+            return server.settings.named_by_caller
+        return self._named_before(model)
+
+    def _forget_requested(self, event: ForgetRequested, _now: float) -> None:
+        model = self._catalogue.resolve(event.model)
+        self._out.append(Answer(event.ticket, self._forget_namings([model])))

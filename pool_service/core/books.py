@@ -4,6 +4,7 @@ Everything above (`supervision.py` and what builds on it) changes the state by t
 few methods, so that what is shown, what is due and who is told stay in step.
 """
 
+from collections.abc import Iterable
 from dataclasses import replace
 
 from pool_service.core import steps
@@ -15,6 +16,7 @@ from pool_service.core.evictions import Evictions
 from pool_service.core.failures import model_unknown, name_taken, runtime_model_unlisted
 from pool_service.core.holds import Holds
 from pool_service.core.limits import Limits
+from pool_service.core.namings import Namings
 from pool_service.core.refusals import Refusals
 from pool_service.core.replacement import Uses
 from pool_service.core.requests import (
@@ -27,11 +29,13 @@ from pool_service.core.requests import (
     KeepStandbys,
     Learn,
     Publish,
+    RecordNamings,
     RecoveryEnded,
     TakeSurvey,
     Wait,
 )
 from pool_service.core.roster import Roster
+from pool_service.core.similar import similar
 from pool_service.core.types import FOREVER, Cause, Past, Phase, Server, Settings
 from pool_service.core.vitality import Vitality
 from pool_service.core.waiting import Waiting
@@ -44,6 +48,7 @@ Command = (
     | TakeSurvey
     | KeepStandbys
     | Learn
+    | RecordNamings
     | steps.ServerCommand
 )
 
@@ -65,6 +70,7 @@ class Books:
         self._roster = Roster()
         self._pasts: dict[str, Past] = {}
         self._refusals = Refusals()
+        self._namings = Namings()
         self._waiting = Waiting()
         self._holds = Holds()
         self._evictions = Evictions()
@@ -209,7 +215,16 @@ class Books:
             return name_taken(model, meant)
         if self._catalogue.serves(model):
             return runtime_model_unlisted(model, runtime_model)
-        return model_unknown(model)
+        return model_unknown(model, self._similar(model))
+
+    def _similar(self, model: str) -> tuple[str, ...]:
+        """Return the models that may have been meant: listed, named before, or run before."""
+        listed = (*self._catalogue.models, *self._catalogue.aliases)
+        if self._catalogue.only_listed:
+            return similar(model, listed)
+        # The newest first: so many are looked at.
+        before = (*reversed([*self._namings.all()]), *reversed(self._pasts))
+        return similar(model, (*listed, *before))
 
     def _refuse_unserved(self, model: str) -> None:
         """Answer everybody who waits for or holds what may no longer be started."""
@@ -268,6 +283,31 @@ class Books:
         self._refuse(model, error)
         for hold in self._holds.of(model):
             self._answer(hold.ticket, error)
+
+    def _note_naming(self, model: str, runtime_model: str) -> None:
+        """Remember what a caller named as the runtime model of a server that is READY.
+
+        Not of a model that the catalogue lists, which wins; what is the model's own anyway
+        ends the memory of another one.
+        """
+        if model in self._catalogue.models:
+            return
+        if runtime_model == self._catalogue.configured(model):
+            self._forget_namings([model])
+        elif self._namings.add(model, runtime_model):
+            self._out.append(RecordNamings(self._namings.all()))
+
+    def _forget_namings(self, models: Iterable[str]) -> str:
+        """Return the last runtime model that was remembered of these, or nothing."""
+        forgotten = self._namings.forget(models)
+        if forgotten:
+            self._out.append(RecordNamings(self._namings.all()))
+        return forgotten[-1] if forgotten else ""
+
+    def _named_before(self, model: str) -> str:
+        """Return the runtime model that a caller means who names none, or nothing."""
+        is_ruled = model in self._catalogue.models or self._catalogue.only_listed
+        return "" if is_ruled else self._namings.get(model)
 
     def _touch(self, model: str, now: float) -> None:
         """It was asked for: how often counts when somebody has to go."""

@@ -3,20 +3,26 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
-from pool_service.core.types import Appraisal, Settings
+from pool_service.core.types import Appraisal, Phase, Settings
 
 RUNTIME_PREFIX = "vllm-mlx/"
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One listed model; flaw: why it cannot be appraised, empty if it can."""
+    """One model that may be asked for.
+
+    flaw: why it cannot be appraised, empty if it can; phase: of its server, if it has one;
+    listed: by the configuration, and not merely found.
+    """
 
     model: str
     aliases: tuple[str, ...]
     settings: Settings
     appraisal: Appraisal | None = None
     flaw: str = ""
+    phase: Phase | None = None
+    listed: bool = True
 
 
 @dataclass(frozen=True, slots=True)

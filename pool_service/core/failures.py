@@ -23,6 +23,7 @@ from pool_service.core.errors import (
     StartTimeout,
 )
 from pool_service.core.limits import Limits
+from pool_service.core.similar import did_you_mean
 from pool_service.core.sizes import size
 from pool_service.core.types import Cause, Diagnosis, ExitReport, Server
 
@@ -180,11 +181,12 @@ def in_use(model: str, requests: int | None, holders: tuple[str, ...] = ()) -> S
     )
 
 
-def model_unknown(model: str) -> ModelUnknown:
-    """For a model that the catalogue does not list, where it must."""
+def model_unknown(model: str, meant: tuple[str, ...] = ()) -> ModelUnknown:
+    """For a model that the catalogue does not list, where it must; meant: similar ones."""
     return ModelUnknown(
-        f"{model!r} is not in the catalogue, and only_listed is set, so it is not served. Name a "
-        "model that 'pool-service models' lists, or add it to the configuration.",
+        f"{model!r} is not in the catalogue, and only_listed is set, so it is not served."
+        f"{did_you_mean(meant)} Name a model that 'pool-service models' lists, or add it to the "
+        "configuration.",
         model=model,
     )
 
@@ -208,11 +210,19 @@ def name_taken(model: str, other: str) -> ModelUnknown:
     )
 
 
-def not_on_disk(model: str, runtime_model: str) -> ModelNotOnDisk:
-    """For a model whose files are not there, where nobody allowed to download them."""
+def not_on_disk(model: str, runtime_model: str, meant: tuple[str, ...] = ()) -> ModelNotOnDisk:
+    """For a model whose files are not there, where nobody allowed to download them.
+
+    meant: similar ones that could be started.
+    """
+    run = "Else run" if meant else "Run"
+    # The hub has few models of a name without an organisation.
+    unsure = "" if "/" in runtime_model else " if the model hub has it by that name"
+    named = "" if "/" in runtime_model else ", name its directory as the runtime model"
     return ModelNotOnDisk(
-        f"{model!r} cannot be started: the files of {runtime_model!r} are not on this machine. "
-        f"Run 'pool-service pull {model}', or allow the download with this call.",
+        f"{model!r} cannot be started: the files of {runtime_model!r} are not on this machine."
+        f"{did_you_mean(meant)} {run} 'pool-service pull {model}'{unsure}{named}, or allow the "
+        "download with this call.",
         model=model,
     )
 

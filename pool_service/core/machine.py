@@ -15,7 +15,7 @@ Invariants (the tests assert them after every event)
   shutdown, and nothing is admitted beyond the budget.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, cast
 
 from pool_service.core import lifecycle as life
@@ -28,6 +28,7 @@ from pool_service.core.failures import (
     leaving,
     shutting_down,
 )
+from pool_service.core.found import found
 from pool_service.core.limits import Limits
 from pool_service.core.making_up import MakingUp
 from pool_service.core.requests import (
@@ -35,6 +36,7 @@ from pool_service.core.requests import (
     EnsureRequested,
     Every,
     EvictRequested,
+    ForgetRequested,
     HoldEnded,
     HoldRequested,
     Hurried,
@@ -64,6 +66,7 @@ class Machine(MakingUp):
             HoldRequested: self._hold_requested,
             HoldEnded: self._hold_ended,
             ReloadRequested: self._reload_requested,
+            ForgetRequested: self._forget_requested,
             Surveyed: self._surveyed,
             EvictRequested: self._evict_requested,
             ShutdownRequested: self._shutdown_requested,
@@ -177,11 +180,17 @@ class Machine(MakingUp):
         model = self._catalogue.resolve(name)
         if not self._catalogue.serves(model, runtime_model):
             raise self._not_served(model, runtime_model)
-        return model, self._catalogue.settings_for(model, runtime_model)
+        return model, self._catalogue.settings_for(
+            model, runtime_model or self._named_before(model)
+        )
 
     def listed(self) -> list[Entry]:
         """What the catalogue lists, in the order of the models, not appraised."""
         return self._catalogue.entries()
+
+    def found(self, cached: Iterable[str]) -> list[Entry]:
+        """Return what is listed and what else is known; cached: in the cache of the hub."""
+        return found(self._catalogue, self._roster, self._namings.all(), cached)
 
     # --- evicting -----------------------------------------------------------------
 

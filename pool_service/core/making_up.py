@@ -18,6 +18,7 @@ from pool_service.core.requests import (
     CallerEvent,
     EnsureRequested,
     EvictRequested,
+    ForgetRequested,
     HoldRequested,
     Hurried,
     LeaveRequested,
@@ -34,7 +35,7 @@ from pool_service.core.types import Cause
 
 Event = CallerEvent | ServerEvent
 
-_ASKED = EnsureRequested | HoldRequested | EvictRequested | ReloadRequested
+_ASKED = EnsureRequested | HoldRequested | EvictRequested | ReloadRequested | ForgetRequested
 """What somebody waits to be answered, beside a shutdown, which is answered when it is done."""
 
 
@@ -64,7 +65,7 @@ class MakingUp(Asking):
         if isinstance(event, ServerEvent):
             return self._name_of_process(event)
         match event:
-            case EnsureRequested() | HoldRequested():
+            case EnsureRequested() | HoldRequested() | ForgetRequested():
                 return self._catalogue.resolve(event.model)
             case EvictRequested(_, str(model), _):
                 return self._catalogue.resolve(model)

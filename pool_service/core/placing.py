@@ -29,6 +29,7 @@ from pool_service.core.failures import not_on_disk, too_large
 from pool_service.core.limits import Limits
 from pool_service.core.replacement import Candidate, Uses
 from pool_service.core.requests import Learn, Surveyed, TakeSurvey
+from pool_service.core.similar import MOST_MEANT
 from pool_service.core.types import FOREVER, Phase, Server, Survey
 from pool_service.core.use import Use
 
@@ -91,7 +92,7 @@ class Placing(Use):
             return
         self._unappraised.discard(server.model)
         if event.appraisal.on_disk is False:
-            self._fetch(server)
+            self._fetch(server, event.appraisal.meant)
             return
         budget, turn_by = self._limits.memory_budget, now + self._limits.queue_timeout
         server = life.appraised(server, event.appraisal, turn_by, budget)
@@ -100,15 +101,21 @@ class Placing(Use):
         else:
             self._put(server)
 
-    def _fetch(self, server: Server) -> None:
-        """Its files are downloaded if anybody who waits for it allows that."""
+    def _fetch(self, server: Server, meant: tuple[str, ...]) -> None:
+        """Download its files if anybody who waits for it allows that.
+
+        meant: models that are on the disk, and similar.
+        """
         model = server.model
         if any(wait.download for wait in self._waiting.of(model)):
             self._unappraised.add(model)
             self._put(life.fetching(server, 0, 0))
             self._out.append(steps.Fetch(model, server.generation, server.settings))
         else:
-            self._turn_away(server, not_on_disk(model, server.settings.runtime_model))
+            # What is listed is no mistake of who asks for it.
+            names = () if model in self._catalogue.models else (*self._similar(model), *meant)
+            near = tuple(dict.fromkeys(names))[:MOST_MEANT]
+            self._turn_away(server, not_on_disk(model, server.settings.runtime_model, near))
 
     def _fetching(self, server: Server, event: steps.Fetching, _now: float) -> None:
         if server.model in self._unappraised:

@@ -33,6 +33,8 @@ class Recovery(Reloading):
         self._unsettled = set()
         for past in event.remembered.pasts:
             self._pasts[past.model] = past
+        for model, runtime_model in event.remembered.namings.items():
+            self._namings.add(model, runtime_model)
         nonces: set[str] = set()
         for server in sorted(event.remembered.servers, key=lambda server: bool(server.serves)):
             try:

@@ -29,6 +29,8 @@ class Reloading(Upkeep):
         self._catalogue, self._limits = event.catalogue, event.limits
         # What was wrong may have been mended.
         self._refusals.forget_all()
+        # What the configuration says of a model stands from now on, also when it is gone from it.
+        self._forget_namings([*event.catalogue.models, *event.catalogue.aliases])
         told: dict[str, list[str]] = {"replaced": [], "updated": [], "removed": []}
 
         def reload(server: Server) -> None:

@@ -130,12 +130,24 @@ class StraysFound:
     identities: tuple[Identity, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class ForgetRequested:
+    """A caller wants the runtime model forgotten that was named for `model`.
+
+    Answered with that runtime model, which is empty if none was remembered.
+    """
+
+    ticket: int
+    model: str
+
+
 CallerEvent = (
     EnsureRequested
     | WaiterLeft
     | HoldRequested
     | HoldEnded
     | ReloadRequested
+    | ForgetRequested
     | Surveyed
     | EvictRequested
     | ShutdownRequested
@@ -210,7 +222,7 @@ class Answer:
     """Tell the caller with this ticket; each is told exactly once."""
 
     ticket: int
-    result: Ensured | tuple[Removed, ...] | Reloaded | PoolError
+    result: Ensured | tuple[Removed, ...] | Reloaded | str | PoolError
 
 
 @dataclass(frozen=True, slots=True)
@@ -240,6 +252,13 @@ class Learn:
 
     settings: Settings
     needed: int
+
+
+@dataclass(frozen=True, slots=True)
+class RecordNamings:
+    """Record all runtime models that callers named, by their models."""
+
+    namings: Mapping[str, str]
 
 
 @dataclass(frozen=True, slots=True)

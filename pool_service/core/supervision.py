@@ -129,6 +129,8 @@ class Supervision(Mending):
             others = wait.runtime_model not in ("", running)
             conflict = runtime_model_conflict(server.model, running, wait.runtime_model)
             self._answer(wait.ticket, conflict if others else Ensured(server, wait.starts))
+            if wait.runtime_model == running:
+                self._note_naming(server.model, running)
         self._waiting.take(server.model)
 
     def _next_pulse(self, now: float) -> float:

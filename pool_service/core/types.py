@@ -92,12 +92,16 @@ class Appraisal:
     """What is known of a model before it is started.
 
     expected: bytes that its server will need at most; on_disk: whether all that it needs
-    to load is there, None where that cannot be told.
+    to load is there, None where that cannot be told; disk_bytes: of its weights, and of the
+    parts of a download; meant: models that are there, which
+    somebody may have meant who named one that is not.
     """
 
     expected: int
     source: Source
     on_disk: bool | None = None
+    meant: tuple[str, ...] = ()
+    disk_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -376,9 +380,11 @@ class Remembered:
     """What an earlier service left behind.
 
     servers: as they were last known, on this boot of the machine; pasts: of models
-    that have no server; damaged: the files that could not be read and were set aside.
+    that have no server; damaged: the files that could not be read and were set aside; namings:
+    the runtime models that callers named, by their models.
     """
 
     servers: tuple[Server, ...] = ()
     pasts: tuple[Past, ...] = ()
     damaged: tuple[str, ...] = ()
+    namings: Mapping[str, str] = field(default_factory=dict)

@@ -197,7 +197,7 @@ class PoolServicer(pb_grpc.PoolServiceServicer):
     @unary
     async def ListModels(self, request: pb.ListModelsRequest) -> pb.ListModelsResponse:
         after, size = fields.page(request)
-        entries = await self._pool.models(after, size + 1)
+        entries = await self._pool.models(after, size + 1, found=request.found)
         shown = entries[:size]
         return pb.ListModelsResponse(
             models=map(model, shown),
@@ -212,6 +212,11 @@ class PoolServicer(pb_grpc.PoolServiceServicer):
         async with aclosing(pulled):
             async for done, total in pulled:
                 yield pb.PullResponse(done_bytes=done, total_bytes=total)
+
+    @unary
+    async def Forget(self, request: pb.ForgetRequest) -> pb.ForgetResponse:
+        forgotten = await self._pool.forget(fields.model(request.model))
+        return pb.ForgetResponse(runtime_model=forgotten)
 
     @unary
     async def Reload(self, _request: pb.ReloadRequest) -> pb.ReloadResponse:

@@ -179,10 +179,14 @@ def model(entry: Entry) -> pb.Model:
         pinned=settings.pinned,
         preload=settings.preload,
         problem=entry.flaw,
+        listed=entry.listed,
     )
+    if entry.phase is not None:
+        message.state = STATES[entry.phase]
     if entry.appraisal is not None:
         message.expected_bytes = entry.appraisal.expected
         message.expected_by = EXPECTATIONS[entry.appraisal.source]
+        message.disk_bytes = entry.appraisal.disk_bytes
         if entry.appraisal.on_disk is not None:
             message.on_disk = entry.appraisal.on_disk
     return message

@@ -381,10 +381,11 @@ class EnsureRequest(_message.Message):
     """
     runtime_model: _builtins.str
     """What the runtime should load, where it differs from what the configuration
-    says for the model, or, if that is silent, from the model's name without a
-    leading "vllm-mlx/". The same rules as for model, up to 4096 bytes. What the
-    configuration says of the model (such as trust, memory and arguments) is said of
-    its own runtime model: another one is run as a model that is not listed.
+    says for the model, or, if that is silent, from what was named for it before
+    (see Forget), or else from the model's name without a leading "vllm-mlx/". The
+    same rules as for model, up to 4096 bytes. What the configuration says of the
+    model (such as trust, memory and arguments) is said of its own runtime model:
+    another one is run as a model that is not listed.
     """
     download: _builtins.bool
     """Whether files that are missing may be downloaded for this call, which can take
@@ -845,19 +846,26 @@ class ListModelsRequest(_message.Message):
 
     PAGE_SIZE_FIELD_NUMBER: _builtins.int
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    FOUND_FIELD_NUMBER: _builtins.int
     page_size: _builtins.int
     """How many models at most; 0 means 100, more than 1000 means 1000."""
     page_token: _builtins.str
     """The next_page_token of the page before; empty for the first."""
+    found: _builtins.bool
+    """Also models that the configuration does not list: those that have a server, those
+    whose runtime_model is remembered (see Forget), and those that the service's
+    Hugging Face cache has, whole or in part, of which 1000 are looked at.
+    """
     def __init__(
         self,
         *,
         page_size: _builtins.int = ...,
         page_token: _builtins.str = ...,
+        found: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["page_size", b"page_size", "page_token", b"page_token"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["found", b"found", "page_size", b"page_size", "page_token", b"page_token"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -875,7 +883,9 @@ class ListModelsResponse(_message.Message):
     """Asks for the next page; empty on the last."""
     @_builtins.property
     def models(self) -> _containers.RepeatedCompositeFieldContainer[Global___Model]:
-        """What the configuration lists, ordered by model."""
+        """What the configuration lists, and what was found if that was asked for, ordered
+        by model.
+        """
 
     def __init__(
         self,
@@ -908,6 +918,9 @@ class Model(_message.Message):
     EXPECTED_BY_FIELD_NUMBER: _builtins.int
     ON_DISK_FIELD_NUMBER: _builtins.int
     PROBLEM_FIELD_NUMBER: _builtins.int
+    DISK_BYTES_FIELD_NUMBER: _builtins.int
+    STATE_FIELD_NUMBER: _builtins.int
+    LISTED_FIELD_NUMBER: _builtins.int
     model: _builtins.str
     """Its name, the key of the pool."""
     runtime_model: _builtins.str
@@ -928,6 +941,14 @@ class Model(_message.Message):
     """
     problem: _builtins.str
     """Why it could not be started, in words; empty if nothing is known to be wrong."""
+    disk_bytes: _builtins.int
+    """Bytes that its weights take on this machine, parts of a download included; 0
+    where there are none, and where that cannot be told.
+    """
+    state: Global___ServerState.ValueType
+    """What its server is doing; SERVER_STATE_UNSPECIFIED if it has none."""
+    listed: _builtins.bool
+    """The configuration lists it."""
     @_builtins.property
     def aliases(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Other names that mean it."""
@@ -950,10 +971,13 @@ class Model(_message.Message):
         expected_by: Global___Expectation.ValueType = ...,
         on_disk: _builtins.bool | None = ...,
         problem: _builtins.str = ...,
+        disk_bytes: _builtins.int = ...,
+        state: Global___ServerState.ValueType = ...,
+        listed: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_on_disk", b"_on_disk", "on_disk", b"on_disk"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_on_disk", b"_on_disk", "aliases", b"aliases", "expected_by", b"expected_by", "expected_bytes", b"expected_bytes", "groups", b"groups", "model", b"model", "on_disk", b"on_disk", "pinned", b"pinned", "preload", b"preload", "problem", b"problem", "runtime", b"runtime", "runtime_model", b"runtime_model"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_on_disk", b"_on_disk", "aliases", b"aliases", "disk_bytes", b"disk_bytes", "expected_by", b"expected_by", "expected_bytes", b"expected_bytes", "groups", b"groups", "listed", b"listed", "model", b"model", "on_disk", b"on_disk", "pinned", b"pinned", "preload", b"preload", "problem", b"problem", "runtime", b"runtime", "runtime_model", b"runtime_model", "state", b"state"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__on_disk: _TypeAlias = _typing.Literal["on_disk"]  # noqa: Y015
     _WhichOneofArgType__on_disk: _TypeAlias = _typing.Literal["_on_disk", b"_on_disk"]  # noqa: Y015
@@ -1012,6 +1036,50 @@ class PullResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___PullResponse: _TypeAlias = PullResponse  # noqa: Y015
+
+@_typing.final
+class ForgetRequest(_message.Message):
+    """The request of Forget."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MODEL_FIELD_NUMBER: _builtins.int
+    model: _builtins.str
+    """As in EnsureRequest."""
+    def __init__(
+        self,
+        *,
+        model: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["model", b"model"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ForgetRequest: _TypeAlias = ForgetRequest  # noqa: Y015
+
+@_typing.final
+class ForgetResponse(_message.Message):
+    """The answer of Forget."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RUNTIME_MODEL_FIELD_NUMBER: _builtins.int
+    runtime_model: _builtins.str
+    """The runtime_model that was remembered; empty if none was."""
+    def __init__(
+        self,
+        *,
+        runtime_model: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["runtime_model", b"runtime_model"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ForgetResponse: _TypeAlias = ForgetResponse  # noqa: Y015
 
 @_typing.final
 class ReloadRequest(_message.Message):

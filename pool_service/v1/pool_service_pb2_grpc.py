@@ -70,6 +70,11 @@ class PoolServiceStub:
                 request_serializer=pool__service_dot_v1_dot_pool__service__pb2.PullRequest.SerializeToString,
                 response_deserializer=pool__service_dot_v1_dot_pool__service__pb2.PullResponse.FromString,
                 _registered_method=True)
+        self.Forget = channel.unary_unary(
+                '/pool_service.v1.PoolService/Forget',
+                request_serializer=pool__service_dot_v1_dot_pool__service__pb2.ForgetRequest.SerializeToString,
+                response_deserializer=pool__service_dot_v1_dot_pool__service__pb2.ForgetResponse.FromString,
+                _registered_method=True)
         self.Reload = channel.unary_unary(
                 '/pool_service.v1.PoolService/Reload',
                 request_serializer=pool__service_dot_v1_dot_pool__service__pb2.ReloadRequest.SerializeToString,
@@ -189,6 +194,8 @@ class PoolServiceServicer:
     def ListModels(self, request, context):
         """ListModels returns the catalogue in the order of the models, a page at a time,
         with what each is expected to need and whether its weights are on this machine.
+        Where it is asked for what was found as well, it goes on with models that are not
+        listed.
 
         Reasons: INVALID_PAGE_SIZE, INVALID_PAGE_TOKEN (INVALID_ARGUMENT).
         """
@@ -207,6 +214,22 @@ class PoolServiceServicer:
         Reasons: INVALID_MODEL, INVALID_RUNTIME_MODEL (INVALID_ARGUMENT); MODEL_UNKNOWN
         (NOT_FOUND); MODEL_REJECTED, RUNTIME_UNAVAILABLE (FAILED_PRECONDITION);
         FETCH_FAILED, SHUTTING_DOWN (UNAVAILABLE).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Forget(self, request, context):
+        """Forget ends the memory of which runtime_model was named for a model.
+
+        A runtime_model that a call of Ensure or Hold names is remembered once its server
+        is READY, over evictions and restarts of the service: later calls that name none
+        mean that one. So it is until another is named, until Forget, or until a Reload
+        after which the configuration lists the model, whose word counts. It is idempotent.
+        A server that runs goes on as it is. It is remembered of 1024 models; for a
+        further one the one that was named longest ago is forgotten.
+
+        Reasons: INVALID_MODEL (INVALID_ARGUMENT).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -263,6 +286,11 @@ def add_PoolServiceServicer_to_server(servicer, server):
                     servicer.Pull,
                     request_deserializer=pool__service_dot_v1_dot_pool__service__pb2.PullRequest.FromString,
                     response_serializer=pool__service_dot_v1_dot_pool__service__pb2.PullResponse.SerializeToString,
+            ),
+            'Forget': grpc.unary_unary_rpc_method_handler(
+                    servicer.Forget,
+                    request_deserializer=pool__service_dot_v1_dot_pool__service__pb2.ForgetRequest.FromString,
+                    response_serializer=pool__service_dot_v1_dot_pool__service__pb2.ForgetResponse.SerializeToString,
             ),
             'Reload': grpc.unary_unary_rpc_method_handler(
                     servicer.Reload,
@@ -460,6 +488,33 @@ class PoolService:
             '/pool_service.v1.PoolService/Pull',
             pool__service_dot_v1_dot_pool__service__pb2.PullRequest.SerializeToString,
             pool__service_dot_v1_dot_pool__service__pb2.PullResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Forget(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/pool_service.v1.PoolService/Forget',
+            pool__service_dot_v1_dot_pool__service__pb2.ForgetRequest.SerializeToString,
+            pool__service_dot_v1_dot_pool__service__pb2.ForgetResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -1,13 +1,15 @@
 import json
 import signal
+from pathlib import Path
 
+import pytest
 from grpc import StatusCode
 
 from pool_service.cli.calls import NO_MODEL_CHANGED
 from pool_service_client.v1 import pool_service_pb2 as pb
 from tests.cli.conftest import Run
 from tests.cli.program import Terminal, running, started
-from tests.client.scripted import Refusal, Script, Stay
+from tests.client.scripted import Refusal, Script, Stay, retry_after
 
 A = pb.Model(
     model="a",
@@ -16,8 +18,12 @@ A = pb.Model(
     expected_bytes=3_200_000_000,
     expected_by=pb.EXPECTATION_DECLARED,
     on_disk=True,
+    disk_bytes=2_300_000_000,
+    state=pb.SERVER_STATE_READY,
+    listed=True,
 )
-B = pb.Model(model="b", on_disk=False, problem="no\nsuch file")
+B = pb.Model(model="b", on_disk=False, problem="no\nsuch file", listed=True)
+FOUND = pb.Model(model="c", on_disk=False, disk_bytes=10**9, problem="no model for the runtime")
 
 
 def pulled(done: int, total: int) -> pb.PullResponse:
@@ -26,13 +32,41 @@ def pulled(done: int, total: int) -> pb.PullResponse:
 
 def test_models_are_a_table_with_what_is_wrong_below(run: Run, service: Script) -> None:
     service.answer("ListModels", pb.ListModelsResponse(models=[A], next_page_token="t"))
-    service.answer("ListModels", pb.ListModelsResponse(models=[B, pb.Model(model="c")]))
+    service.answer("ListModels", pb.ListModelsResponse(models=[B, FOUND]))
     lines = run("models").stdout.splitlines()
-    assert lines[0].split() == ["MODEL", "ALIASES", "NEEDS", "ON", "DISK"]
-    assert lines[1].split() == ["a", "first,", "one", "3.2", "GB", "(declared)", "yes"]
-    assert lines[2].split() == ["b", "-", "-", "no"]
-    assert lines[3].split() == ["c", "-", "-", "-"]
+    assert lines[0].split() == ["MODEL", "STATE", "ON", "DISK", "NEEDS", "LISTED", "ALIASES"]
+    assert lines[1].split("  ", 1)[1].split() == (
+        ["READY", "2.3", "GB", "3.2", "GB", "(declared)", "yes", "first,", "one"]
+    )
+    assert lines[2].split() == ["b", "-", "no", "-", "yes", "-"]
+    assert lines[3].split() == ["c", "-", "1.0", "GB", "(partial)", "-", "-", "-"]
     assert lines[4:] == [r"  b: no\nsuch file", "3 models"]
+    assert service.asked["ListModels"][0] == pb.ListModelsRequest(found=True)
+
+
+def test_without_a_service_the_callers_own_cache_is_shown(
+    run: Run, socket_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
+    whole = tmp_path / "models--org--whole"
+    snapshot = whole / "snapshots/1"
+    snapshot.mkdir(parents=True)
+    (whole / "refs").mkdir()
+    (whole / "refs/main").write_text("1")
+    for name in ("config.json", "tokenizer.json", "model.safetensors"):
+        (snapshot / name).write_bytes(b"x" * 3000)
+    blobs = tmp_path / "models--org--part/blobs"
+    blobs.mkdir(parents=True)
+    (blobs / "1.incomplete").write_bytes(b"x" * 2000)
+    (tmp_path / "datasets--org--other").mkdir()
+    result = run("models", address=f"unix:{socket_dir}/none")
+    assert result.exit_code == 3
+    assert [line.split() for line in result.stdout.splitlines()[1:]] == [
+        ["org/part", "-", "2", "kB", "(partial)", "-", "-", "-"],
+        ["org/whole", "-", "3", "kB", "-", "-", "-"],
+        ["2", "models"],
+    ]
+    assert result.stderr.endswith(". Shown is what your own Hugging Face cache has.\n")
 
 
 def test_an_empty_catalogue_says_so(run: Run, service: Script) -> None:
@@ -123,3 +157,30 @@ def test_reload_warns_of_what_keeps_models_from_starting(run: Run, service: Scri
 def test_reload_of_the_same_says_so(run: Run, service: Script) -> None:
     service.answer("Reload", pb.ReloadResponse())
     assert run("reload").output == f"{NO_MODEL_CHANGED}\n"
+
+
+def test_forget_says_what_a_model_no_longer_means(run: Run, service: Script) -> None:
+    service.answer("Forget", pb.ForgetResponse(runtime_model="/models/q"))
+    service.answer("Forget", pb.ForgetResponse())
+    assert run("forget", "q").output == "q: no longer means /models/q\n"
+    assert run("forget", "q").output == "q: nothing was remembered\n"
+    assert service.asked["Forget"][0] == pb.ForgetRequest(model="q")
+
+
+LOST = Refusal(StatusCode.UNAVAILABLE, "no network", "FETCH_FAILED", (retry_after(3600),))
+
+
+def test_a_download_that_cannot_begin_is_told_at_once(run: Run, service: Script) -> None:
+    service.answer("List", pb.ListResponse())
+    service.answer("Pull", pulled(0, 0), LOST)
+    result = run("pull", "m")
+    assert (result.exit_code, result.stderr) == (6, "0 B\npool-service: no network\n")
+    assert len(service.asked["Pull"]) == 1
+
+
+def test_a_download_that_had_begun_goes_on(run: Run, service: Script) -> None:
+    service.answer("List", pb.ListResponse())
+    service.answer("Pull", pulled(10**8, 10**9), LOST)
+    service.answer("Pull", pulled(10**9, 10**9))
+    result = run("pull", "m")
+    assert (result.exit_code, result.stdout) == (0, "m: all its files are there (1.0 GB)\n")

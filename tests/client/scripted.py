@@ -181,6 +181,11 @@ class Script(PoolServiceServicer):
     ) -> Iterator[pb.PullResponse]:
         yield from self._stream("Pull", pb.PullResponse, request, context)
 
+    def Forget(  # noqa: N802
+        self, request: pb.ForgetRequest, context: grpc.ServicerContext
+    ) -> pb.ForgetResponse:
+        return self._unary("Forget", pb.ForgetResponse, request, context)
+
     def Reload(  # noqa: N802
         self, request: pb.ReloadRequest, context: grpc.ServicerContext
     ) -> pb.ReloadResponse:

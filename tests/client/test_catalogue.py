@@ -47,6 +47,9 @@ async def test_all_that_the_wire_says_of_a_model_is_told(client: Client, service
         expected_by=pb.EXPECTATION_OBSERVED,
         on_disk=False,
         problem="no such file",
+        disk_bytes=5,
+        state=pb.SERVER_STATE_READY,
+        listed=True,
     )
     service.answer("ListModels", pb.ListModelsResponse(models=[said, pb.Model(model="b")]))
     a, b = await client.models()
@@ -140,3 +143,9 @@ async def test_ensure_says_whether_it_may_download(
     first, second = service.ensured
     assert (first.HasField("download"), first.download) == (True, download)
     assert not second.HasField("download")
+
+
+async def test_forget_returns_what_was_remembered(client: Client, service: Script) -> None:
+    service.answer("Forget", pb.ForgetResponse(runtime_model="r"))
+    assert await client.call("forget", "m", timeout=20) == "r"
+    assert service.asked["Forget"] == [pb.ForgetRequest(model="m")]

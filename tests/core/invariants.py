@@ -16,6 +16,7 @@ from pool_service.core import steps
 from pool_service.core.books import Command
 from pool_service.core.limits import Limits
 from pool_service.core.machine import Event, Machine
+from pool_service.core.namings import MOST_NAMINGS
 from pool_service.core.requests import (
     Answer,
     Broke,
@@ -28,6 +29,7 @@ from pool_service.core.requests import (
     Learn,
     LeaveRequested,
     Publish,
+    RecordNamings,
     RecoveryBegan,
     RecoveryEnded,
     ReloadRequested,
@@ -280,6 +282,8 @@ class Ledger:
                 assert reserved + allowed * STANDBY_SIZE <= self.limits.memory_budget or not allowed
             case Learn(_, needed):
                 assert needed > 0
+            case RecordNamings(namings):
+                assert len(namings) <= MOST_NAMINGS
             case _:
                 self._stepped(command)
 

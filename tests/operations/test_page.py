@@ -10,7 +10,7 @@ from tests.operations.page import Command, commands, normalized
 from tests.operations.scene import ROOT, scene
 
 PAGE = (ROOT / "docs/how-to/operations.md").read_text()
-TASKS = ("models", "pull", "ensure", "list", "watch", "hold", "reload", "evict")
+TASKS = ("models", "pull", "ensure", "list", "watch", "hold", "reload", "forget", "evict")
 """The commands of pool-service that speak to a service."""
 
 

@@ -20,9 +20,10 @@ def found(
     needs: Mapping[str, int] | None = None,
     source: Source = Source.WEIGHTS,
     limits: Limits | None = None,
-    **more: bool | None,
+    *,
+    on_disk: bool | None = None,
 ) -> list[tuple[str, bool, str]]:
-    appraisals = {name: Appraisal(n * GB, source, **more) for name, n in (needs or {}).items()}
+    appraisals = {name: Appraisal(n * GB, source, on_disk) for name, n in (needs or {}).items()}
     limits = limits or Limits(memory_budget=10 * GB)
     listed = Listed(settings, appraisals, limits, total=16 * GB)
     return [(".".join(one.path), one.is_error, one.what) for one in problems_together(listed)]

@@ -1,8 +1,10 @@
 """Claims about downloads, by the real huggingface_hub from a stand-in for the hub."""
 
 import asyncio
+import socket
 import sys
 from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import psutil
@@ -239,10 +241,41 @@ async def test_a_hub_in_trouble_is_told_as_that(hub: Hub, tmp_path: Path) -> Non
         await Download(Downloader(), hub, tmp_path).task
 
 
-async def test_a_hub_that_cannot_be_reached_is_told_as_that(hub: Hub, tmp_path: Path) -> None:
-    hub.endpoint = "http://127.0.0.1:9"
-    with pytest.raises(FetchFailed, match="Look at the network"):
-        await Download(Downloader(), hub, tmp_path).task
+@contextmanager
+def silent() -> Iterator[int]:
+    """A port whose connections are neither made nor refused: its queue is full."""
+    with socket.socket() as listener, ExitStack() as stack:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(0)
+        for _ in range(4):
+            waiting = stack.enter_context(socket.socket())
+            waiting.setblocking(False)
+            waiting.connect_ex(listener.getsockname())
+        yield listener.getsockname()[1]
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "why"),
+    [
+        ("http://127.0.0.1:9", "127.0.0.1:9 cannot be reached .Connection refused."),
+        ("https://hub.invalid", "hub.invalid has no address"),
+        ("http://127.0.0.1:{silent}", "does not answer within 2 s"),
+    ],
+)
+async def test_who_has_no_network_is_told_at_once_and_what_to_do(
+    hub: Hub, tmp_path: Path, endpoint: str, why: str
+) -> None:
+    with silent() as port:
+        hub.endpoint = endpoint.format(silent=port)
+        with pytest.raises(FetchFailed, match=f"{why}.*Look at the network"):
+            await Download(Downloader(), hub, tmp_path).task
+
+
+async def test_a_proxy_is_what_is_looked_for_first(hub: Hub, tmp_path: Path) -> None:
+    hub.endpoint = "http://hub.invalid"
+    environment = (*hub.environment(tmp_path).items(), ("http_proxy", "http://127.0.0.1:9"))
+    with pytest.raises(FetchFailed, match=r"127\.0\.0\.1:9 cannot"):
+        await Downloader().fetch(sys.executable, "m", "org/name", environment, lambda *_: None)
 
 
 async def test_a_python_without_the_library_is_told_as_that(hub: Hub, tmp_path: Path) -> None:

@@ -620,10 +620,11 @@ type EnsureRequest struct {
 	// formatting characters, no surrounding space, not beginning with "-".
 	Model string `protobuf:"bytes,1,opt,name=model,proto3" json:"model,omitempty"`
 	// What the runtime should load, where it differs from what the configuration
-	// says for the model, or, if that is silent, from the model's name without a
-	// leading "vllm-mlx/". The same rules as for model, up to 4096 bytes. What the
-	// configuration says of the model (such as trust, memory and arguments) is said of
-	// its own runtime model: another one is run as a model that is not listed.
+	// says for the model, or, if that is silent, from what was named for it before
+	// (see Forget), or else from the model's name without a leading "vllm-mlx/". The
+	// same rules as for model, up to 4096 bytes. What the configuration says of the
+	// model (such as trust, memory and arguments) is said of its own runtime model:
+	// another one is run as a model that is not listed.
 	RuntimeModel string `protobuf:"bytes,2,opt,name=runtime_model,json=runtimeModel,proto3" json:"runtime_model,omitempty"`
 	// How long the server stays when unused. Absent: as it is, or what the
 	// configuration says. Zero: goes as soon as it is unused. Negative: stays.
@@ -1598,7 +1599,11 @@ type ListModelsRequest struct {
 	// How many models at most; 0 means 100, more than 1000 means 1000.
 	PageSize int32 `protobuf:"varint,1,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
 	// The next_page_token of the page before; empty for the first.
-	PageToken     string `protobuf:"bytes,2,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
+	PageToken string `protobuf:"bytes,2,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
+	// Also models that the configuration does not list: those that have a server, those
+	// whose runtime_model is remembered (see Forget), and those that the service's
+	// Hugging Face cache has, whole or in part, of which 1000 are looked at.
+	Found         bool `protobuf:"varint,3,opt,name=found,proto3" json:"found,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1647,10 +1652,18 @@ func (x *ListModelsRequest) GetPageToken() string {
 	return ""
 }
 
+func (x *ListModelsRequest) GetFound() bool {
+	if x != nil {
+		return x.Found
+	}
+	return false
+}
+
 // The answer of ListModels.
 type ListModelsResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// What the configuration lists, ordered by model.
+	// What the configuration lists, and what was found if that was asked for, ordered
+	// by model.
 	Models []*Model `protobuf:"bytes,1,rep,name=models,proto3" json:"models,omitempty"`
 	// Asks for the next page; empty on the last.
 	NextPageToken string `protobuf:"bytes,2,opt,name=next_page_token,json=nextPageToken,proto3" json:"next_page_token,omitempty"`
@@ -1727,7 +1740,14 @@ type Model struct {
 	// cannot be told.
 	OnDisk *bool `protobuf:"varint,10,opt,name=on_disk,json=onDisk,proto3,oneof" json:"on_disk,omitempty"`
 	// Why it could not be started, in words; empty if nothing is known to be wrong.
-	Problem       string `protobuf:"bytes,11,opt,name=problem,proto3" json:"problem,omitempty"`
+	Problem string `protobuf:"bytes,11,opt,name=problem,proto3" json:"problem,omitempty"`
+	// Bytes that its weights take on this machine, parts of a download included; 0
+	// where there are none, and where that cannot be told.
+	DiskBytes uint64 `protobuf:"varint,12,opt,name=disk_bytes,json=diskBytes,proto3" json:"disk_bytes,omitempty"`
+	// What its server is doing; SERVER_STATE_UNSPECIFIED if it has none.
+	State ServerState `protobuf:"varint,13,opt,name=state,proto3,enum=pool_service.v1.ServerState" json:"state,omitempty"`
+	// The configuration lists it.
+	Listed        bool `protobuf:"varint,14,opt,name=listed,proto3" json:"listed,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1837,6 +1857,27 @@ func (x *Model) GetProblem() string {
 		return x.Problem
 	}
 	return ""
+}
+
+func (x *Model) GetDiskBytes() uint64 {
+	if x != nil {
+		return x.DiskBytes
+	}
+	return 0
+}
+
+func (x *Model) GetState() ServerState {
+	if x != nil {
+		return x.State
+	}
+	return ServerState_SERVER_STATE_UNSPECIFIED
+}
+
+func (x *Model) GetListed() bool {
+	if x != nil {
+		return x.Listed
+	}
+	return false
 }
 
 // The request of Pull.
@@ -1949,6 +1990,98 @@ func (x *PullResponse) GetTotalBytes() uint64 {
 	return 0
 }
 
+// The request of Forget.
+type ForgetRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// As in EnsureRequest.
+	Model         string `protobuf:"bytes,1,opt,name=model,proto3" json:"model,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ForgetRequest) Reset() {
+	*x = ForgetRequest{}
+	mi := &file_pool_service_v1_pool_service_proto_msgTypes[20]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ForgetRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ForgetRequest) ProtoMessage() {}
+
+func (x *ForgetRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_pool_service_v1_pool_service_proto_msgTypes[20]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ForgetRequest.ProtoReflect.Descriptor instead.
+func (*ForgetRequest) Descriptor() ([]byte, []int) {
+	return file_pool_service_v1_pool_service_proto_rawDescGZIP(), []int{20}
+}
+
+func (x *ForgetRequest) GetModel() string {
+	if x != nil {
+		return x.Model
+	}
+	return ""
+}
+
+// The answer of Forget.
+type ForgetResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The runtime_model that was remembered; empty if none was.
+	RuntimeModel  string `protobuf:"bytes,1,opt,name=runtime_model,json=runtimeModel,proto3" json:"runtime_model,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ForgetResponse) Reset() {
+	*x = ForgetResponse{}
+	mi := &file_pool_service_v1_pool_service_proto_msgTypes[21]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ForgetResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ForgetResponse) ProtoMessage() {}
+
+func (x *ForgetResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_pool_service_v1_pool_service_proto_msgTypes[21]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ForgetResponse.ProtoReflect.Descriptor instead.
+func (*ForgetResponse) Descriptor() ([]byte, []int) {
+	return file_pool_service_v1_pool_service_proto_rawDescGZIP(), []int{21}
+}
+
+func (x *ForgetResponse) GetRuntimeModel() string {
+	if x != nil {
+		return x.RuntimeModel
+	}
+	return ""
+}
+
 // The request of Reload.
 type ReloadRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -1958,7 +2091,7 @@ type ReloadRequest struct {
 
 func (x *ReloadRequest) Reset() {
 	*x = ReloadRequest{}
-	mi := &file_pool_service_v1_pool_service_proto_msgTypes[20]
+	mi := &file_pool_service_v1_pool_service_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1970,7 +2103,7 @@ func (x *ReloadRequest) String() string {
 func (*ReloadRequest) ProtoMessage() {}
 
 func (x *ReloadRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pool_service_v1_pool_service_proto_msgTypes[20]
+	mi := &file_pool_service_v1_pool_service_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1983,7 +2116,7 @@ func (x *ReloadRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReloadRequest.ProtoReflect.Descriptor instead.
 func (*ReloadRequest) Descriptor() ([]byte, []int) {
-	return file_pool_service_v1_pool_service_proto_rawDescGZIP(), []int{20}
+	return file_pool_service_v1_pool_service_proto_rawDescGZIP(), []int{22}
 }
 
 // What a reload changed, as the names of models that have a server.
@@ -2007,7 +2140,7 @@ type ReloadResponse struct {
 
 func (x *ReloadResponse) Reset() {
 	*x = ReloadResponse{}
-	mi := &file_pool_service_v1_pool_service_proto_msgTypes[21]
+	mi := &file_pool_service_v1_pool_service_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2019,7 +2152,7 @@ func (x *ReloadResponse) String() string {
 func (*ReloadResponse) ProtoMessage() {}
 
 func (x *ReloadResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_pool_service_v1_pool_service_proto_msgTypes[21]
+	mi := &file_pool_service_v1_pool_service_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2032,7 +2165,7 @@ func (x *ReloadResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReloadResponse.ProtoReflect.Descriptor instead.
 func (*ReloadResponse) Descriptor() ([]byte, []int) {
-	return file_pool_service_v1_pool_service_proto_rawDescGZIP(), []int{21}
+	return file_pool_service_v1_pool_service_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *ReloadResponse) GetReplaced() []string {
@@ -2192,14 +2325,15 @@ const file_pool_service_v1_pool_service_proto_rawDesc = "" +
 	"\x06holder\x18\x05 \x01(\tR\x06holderB\v\n" +
 	"\t_download\"?\n" +
 	"\fHoldResponse\x12/\n" +
-	"\x06server\x18\x01 \x01(\v2\x17.pool_service.v1.ServerR\x06server\"O\n" +
+	"\x06server\x18\x01 \x01(\v2\x17.pool_service.v1.ServerR\x06server\"e\n" +
 	"\x11ListModelsRequest\x12\x1b\n" +
 	"\tpage_size\x18\x01 \x01(\x05R\bpageSize\x12\x1d\n" +
 	"\n" +
-	"page_token\x18\x02 \x01(\tR\tpageToken\"l\n" +
+	"page_token\x18\x02 \x01(\tR\tpageToken\x12\x14\n" +
+	"\x05found\x18\x03 \x01(\bR\x05found\"l\n" +
 	"\x12ListModelsResponse\x12.\n" +
 	"\x06models\x18\x01 \x03(\v2\x16.pool_service.v1.ModelR\x06models\x12&\n" +
-	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\xea\x02\n" +
+	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\xd5\x03\n" +
 	"\x05Model\x12\x14\n" +
 	"\x05model\x18\x01 \x01(\tR\x05model\x12\x18\n" +
 	"\aaliases\x18\x02 \x03(\tR\aaliases\x12#\n" +
@@ -2213,7 +2347,11 @@ const file_pool_service_v1_pool_service_proto_rawDesc = "" +
 	"expectedBy\x12\x1c\n" +
 	"\aon_disk\x18\n" +
 	" \x01(\bH\x00R\x06onDisk\x88\x01\x01\x12\x18\n" +
-	"\aproblem\x18\v \x01(\tR\aproblemB\n" +
+	"\aproblem\x18\v \x01(\tR\aproblem\x12\x1d\n" +
+	"\n" +
+	"disk_bytes\x18\f \x01(\x04R\tdiskBytes\x122\n" +
+	"\x05state\x18\r \x01(\x0e2\x1c.pool_service.v1.ServerStateR\x05state\x12\x16\n" +
+	"\x06listed\x18\x0e \x01(\bR\x06listedB\n" +
 	"\n" +
 	"\b_on_disk\"H\n" +
 	"\vPullRequest\x12\x14\n" +
@@ -2223,7 +2361,11 @@ const file_pool_service_v1_pool_service_proto_rawDesc = "" +
 	"\n" +
 	"done_bytes\x18\x01 \x01(\x04R\tdoneBytes\x12\x1f\n" +
 	"\vtotal_bytes\x18\x02 \x01(\x04R\n" +
-	"totalBytes\"\x0f\n" +
+	"totalBytes\"%\n" +
+	"\rForgetRequest\x12\x14\n" +
+	"\x05model\x18\x01 \x01(\tR\x05model\"5\n" +
+	"\x0eForgetResponse\x12#\n" +
+	"\rruntime_model\x18\x01 \x01(\tR\fruntimeModel\"\x0f\n" +
 	"\rReloadRequest\"\xa3\x01\n" +
 	"\x0eReloadResponse\x12\x1a\n" +
 	"\breplaced\x18\x01 \x03(\tR\breplaced\x12\x18\n" +
@@ -2257,7 +2399,7 @@ const file_pool_service_v1_pool_service_proto_rawDesc = "" +
 	"\x0fEXIT_CAUSE_ROOM\x10\b\x12\x17\n" +
 	"\x13EXIT_CAUSE_RELOADED\x10\t\x12\x16\n" +
 	"\x12EXIT_CAUSE_CEILING\x10\n" +
-	"2\xdf\x04\n" +
+	"2\xaa\x05\n" +
 	"\vPoolService\x12I\n" +
 	"\x06Ensure\x12\x1e.pool_service.v1.EnsureRequest\x1a\x1f.pool_service.v1.EnsureResponse\x12F\n" +
 	"\x05Evict\x12\x1d.pool_service.v1.EvictRequest\x1a\x1e.pool_service.v1.EvictResponse\x12C\n" +
@@ -2267,6 +2409,7 @@ const file_pool_service_v1_pool_service_proto_rawDesc = "" +
 	"\n" +
 	"ListModels\x12\".pool_service.v1.ListModelsRequest\x1a#.pool_service.v1.ListModelsResponse\x12E\n" +
 	"\x04Pull\x12\x1c.pool_service.v1.PullRequest\x1a\x1d.pool_service.v1.PullResponse0\x01\x12I\n" +
+	"\x06Forget\x12\x1e.pool_service.v1.ForgetRequest\x1a\x1f.pool_service.v1.ForgetResponse\x12I\n" +
 	"\x06Reload\x12\x1e.pool_service.v1.ReloadRequest\x1a\x1f.pool_service.v1.ReloadResponseB\x12\n" +
 	"\x0epoolservice.v1P\x01b\x06proto3"
 
@@ -2283,7 +2426,7 @@ func file_pool_service_v1_pool_service_proto_rawDescGZIP() []byte {
 }
 
 var file_pool_service_v1_pool_service_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
-var file_pool_service_v1_pool_service_proto_msgTypes = make([]protoimpl.MessageInfo, 22)
+var file_pool_service_v1_pool_service_proto_msgTypes = make([]protoimpl.MessageInfo, 24)
 var file_pool_service_v1_pool_service_proto_goTypes = []any{
 	(ServerState)(0),              // 0: pool_service.v1.ServerState
 	(Expectation)(0),              // 1: pool_service.v1.Expectation
@@ -2308,23 +2451,25 @@ var file_pool_service_v1_pool_service_proto_goTypes = []any{
 	(*Model)(nil),                 // 20: pool_service.v1.Model
 	(*PullRequest)(nil),           // 21: pool_service.v1.PullRequest
 	(*PullResponse)(nil),          // 22: pool_service.v1.PullResponse
-	(*ReloadRequest)(nil),         // 23: pool_service.v1.ReloadRequest
-	(*ReloadResponse)(nil),        // 24: pool_service.v1.ReloadResponse
-	(*timestamppb.Timestamp)(nil), // 25: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),   // 26: google.protobuf.Duration
+	(*ForgetRequest)(nil),         // 23: pool_service.v1.ForgetRequest
+	(*ForgetResponse)(nil),        // 24: pool_service.v1.ForgetResponse
+	(*ReloadRequest)(nil),         // 25: pool_service.v1.ReloadRequest
+	(*ReloadResponse)(nil),        // 26: pool_service.v1.ReloadResponse
+	(*timestamppb.Timestamp)(nil), // 27: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),   // 28: google.protobuf.Duration
 }
 var file_pool_service_v1_pool_service_proto_depIdxs = []int32{
 	0,  // 0: pool_service.v1.Server.state:type_name -> pool_service.v1.ServerState
-	25, // 1: pool_service.v1.Server.create_time:type_name -> google.protobuf.Timestamp
-	25, // 2: pool_service.v1.Server.start_time:type_name -> google.protobuf.Timestamp
-	25, // 3: pool_service.v1.Server.ready_time:type_name -> google.protobuf.Timestamp
-	25, // 4: pool_service.v1.Server.last_use_time:type_name -> google.protobuf.Timestamp
-	25, // 5: pool_service.v1.Server.expire_time:type_name -> google.protobuf.Timestamp
+	27, // 1: pool_service.v1.Server.create_time:type_name -> google.protobuf.Timestamp
+	27, // 2: pool_service.v1.Server.start_time:type_name -> google.protobuf.Timestamp
+	27, // 3: pool_service.v1.Server.ready_time:type_name -> google.protobuf.Timestamp
+	27, // 4: pool_service.v1.Server.last_use_time:type_name -> google.protobuf.Timestamp
+	27, // 5: pool_service.v1.Server.expire_time:type_name -> google.protobuf.Timestamp
 	4,  // 6: pool_service.v1.Server.last_exit:type_name -> pool_service.v1.Exit
 	1,  // 7: pool_service.v1.Server.expected_by:type_name -> pool_service.v1.Expectation
 	2,  // 8: pool_service.v1.Exit.cause:type_name -> pool_service.v1.ExitCause
-	25, // 9: pool_service.v1.Exit.time:type_name -> google.protobuf.Timestamp
-	26, // 10: pool_service.v1.EnsureRequest.keep_alive:type_name -> google.protobuf.Duration
+	27, // 9: pool_service.v1.Exit.time:type_name -> google.protobuf.Timestamp
+	28, // 10: pool_service.v1.EnsureRequest.keep_alive:type_name -> google.protobuf.Duration
 	3,  // 11: pool_service.v1.EnsureResponse.server:type_name -> pool_service.v1.Server
 	9,  // 12: pool_service.v1.EvictResponse.evicted:type_name -> pool_service.v1.EvictedServer
 	3,  // 13: pool_service.v1.EvictedServer.server:type_name -> pool_service.v1.Server
@@ -2333,31 +2478,34 @@ var file_pool_service_v1_pool_service_proto_depIdxs = []int32{
 	3,  // 16: pool_service.v1.WatchResponse.server:type_name -> pool_service.v1.Server
 	3,  // 17: pool_service.v1.WatchResponse.removed:type_name -> pool_service.v1.Server
 	15, // 18: pool_service.v1.WatchResponse.synced:type_name -> pool_service.v1.Synced
-	26, // 19: pool_service.v1.HoldRequest.keep_alive:type_name -> google.protobuf.Duration
+	28, // 19: pool_service.v1.HoldRequest.keep_alive:type_name -> google.protobuf.Duration
 	3,  // 20: pool_service.v1.HoldResponse.server:type_name -> pool_service.v1.Server
 	20, // 21: pool_service.v1.ListModelsResponse.models:type_name -> pool_service.v1.Model
 	1,  // 22: pool_service.v1.Model.expected_by:type_name -> pool_service.v1.Expectation
-	5,  // 23: pool_service.v1.PoolService.Ensure:input_type -> pool_service.v1.EnsureRequest
-	7,  // 24: pool_service.v1.PoolService.Evict:input_type -> pool_service.v1.EvictRequest
-	10, // 25: pool_service.v1.PoolService.List:input_type -> pool_service.v1.ListRequest
-	13, // 26: pool_service.v1.PoolService.Watch:input_type -> pool_service.v1.WatchRequest
-	16, // 27: pool_service.v1.PoolService.Hold:input_type -> pool_service.v1.HoldRequest
-	18, // 28: pool_service.v1.PoolService.ListModels:input_type -> pool_service.v1.ListModelsRequest
-	21, // 29: pool_service.v1.PoolService.Pull:input_type -> pool_service.v1.PullRequest
-	23, // 30: pool_service.v1.PoolService.Reload:input_type -> pool_service.v1.ReloadRequest
-	6,  // 31: pool_service.v1.PoolService.Ensure:output_type -> pool_service.v1.EnsureResponse
-	8,  // 32: pool_service.v1.PoolService.Evict:output_type -> pool_service.v1.EvictResponse
-	11, // 33: pool_service.v1.PoolService.List:output_type -> pool_service.v1.ListResponse
-	14, // 34: pool_service.v1.PoolService.Watch:output_type -> pool_service.v1.WatchResponse
-	17, // 35: pool_service.v1.PoolService.Hold:output_type -> pool_service.v1.HoldResponse
-	19, // 36: pool_service.v1.PoolService.ListModels:output_type -> pool_service.v1.ListModelsResponse
-	22, // 37: pool_service.v1.PoolService.Pull:output_type -> pool_service.v1.PullResponse
-	24, // 38: pool_service.v1.PoolService.Reload:output_type -> pool_service.v1.ReloadResponse
-	31, // [31:39] is the sub-list for method output_type
-	23, // [23:31] is the sub-list for method input_type
-	23, // [23:23] is the sub-list for extension type_name
-	23, // [23:23] is the sub-list for extension extendee
-	0,  // [0:23] is the sub-list for field type_name
+	0,  // 23: pool_service.v1.Model.state:type_name -> pool_service.v1.ServerState
+	5,  // 24: pool_service.v1.PoolService.Ensure:input_type -> pool_service.v1.EnsureRequest
+	7,  // 25: pool_service.v1.PoolService.Evict:input_type -> pool_service.v1.EvictRequest
+	10, // 26: pool_service.v1.PoolService.List:input_type -> pool_service.v1.ListRequest
+	13, // 27: pool_service.v1.PoolService.Watch:input_type -> pool_service.v1.WatchRequest
+	16, // 28: pool_service.v1.PoolService.Hold:input_type -> pool_service.v1.HoldRequest
+	18, // 29: pool_service.v1.PoolService.ListModels:input_type -> pool_service.v1.ListModelsRequest
+	21, // 30: pool_service.v1.PoolService.Pull:input_type -> pool_service.v1.PullRequest
+	23, // 31: pool_service.v1.PoolService.Forget:input_type -> pool_service.v1.ForgetRequest
+	25, // 32: pool_service.v1.PoolService.Reload:input_type -> pool_service.v1.ReloadRequest
+	6,  // 33: pool_service.v1.PoolService.Ensure:output_type -> pool_service.v1.EnsureResponse
+	8,  // 34: pool_service.v1.PoolService.Evict:output_type -> pool_service.v1.EvictResponse
+	11, // 35: pool_service.v1.PoolService.List:output_type -> pool_service.v1.ListResponse
+	14, // 36: pool_service.v1.PoolService.Watch:output_type -> pool_service.v1.WatchResponse
+	17, // 37: pool_service.v1.PoolService.Hold:output_type -> pool_service.v1.HoldResponse
+	19, // 38: pool_service.v1.PoolService.ListModels:output_type -> pool_service.v1.ListModelsResponse
+	22, // 39: pool_service.v1.PoolService.Pull:output_type -> pool_service.v1.PullResponse
+	24, // 40: pool_service.v1.PoolService.Forget:output_type -> pool_service.v1.ForgetResponse
+	26, // 41: pool_service.v1.PoolService.Reload:output_type -> pool_service.v1.ReloadResponse
+	33, // [33:42] is the sub-list for method output_type
+	24, // [24:33] is the sub-list for method input_type
+	24, // [24:24] is the sub-list for extension type_name
+	24, // [24:24] is the sub-list for extension extendee
+	0,  // [0:24] is the sub-list for field type_name
 }
 
 func init() { file_pool_service_v1_pool_service_proto_init() }
@@ -2388,7 +2536,7 @@ func file_pool_service_v1_pool_service_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_pool_service_v1_pool_service_proto_rawDesc), len(file_pool_service_v1_pool_service_proto_rawDesc)),
 			NumEnums:      3,
-			NumMessages:   22,
+			NumMessages:   24,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -42,6 +42,7 @@ const (
 	PoolService_Hold_FullMethodName       = "/pool_service.v1.PoolService/Hold"
 	PoolService_ListModels_FullMethodName = "/pool_service.v1.PoolService/ListModels"
 	PoolService_Pull_FullMethodName       = "/pool_service.v1.PoolService/Pull"
+	PoolService_Forget_FullMethodName     = "/pool_service.v1.PoolService/Forget"
 	PoolService_Reload_FullMethodName     = "/pool_service.v1.PoolService/Reload"
 )
 
@@ -133,6 +134,8 @@ type PoolServiceClient interface {
 	Hold(ctx context.Context, in *HoldRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[HoldResponse], error)
 	// ListModels returns the catalogue in the order of the models, a page at a time,
 	// with what each is expected to need and whether its weights are on this machine.
+	// Where it is asked for what was found as well, it goes on with models that are not
+	// listed.
 	//
 	// Reasons: INVALID_PAGE_SIZE, INVALID_PAGE_TOKEN (INVALID_ARGUMENT).
 	ListModels(ctx context.Context, in *ListModelsRequest, opts ...grpc.CallOption) (*ListModelsResponse, error)
@@ -147,6 +150,17 @@ type PoolServiceClient interface {
 	// (NOT_FOUND); MODEL_REJECTED, RUNTIME_UNAVAILABLE (FAILED_PRECONDITION);
 	// FETCH_FAILED, SHUTTING_DOWN (UNAVAILABLE).
 	Pull(ctx context.Context, in *PullRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[PullResponse], error)
+	// Forget ends the memory of which runtime_model was named for a model.
+	//
+	// A runtime_model that a call of Ensure or Hold names is remembered once its server
+	// is READY, over evictions and restarts of the service: later calls that name none
+	// mean that one. So it is until another is named, until Forget, or until a Reload
+	// after which the configuration lists the model, whose word counts. It is idempotent.
+	// A server that runs goes on as it is. It is remembered of 1024 models; for a
+	// further one the one that was named longest ago is forgotten.
+	//
+	// Reasons: INVALID_MODEL (INVALID_ARGUMENT).
+	Forget(ctx context.Context, in *ForgetRequest, opts ...grpc.CallOption) (*ForgetResponse, error)
 	// Reload reads the configuration again and applies what differs.
 	//
 	// Servers whose settings are the same go on; those whose process would be
@@ -263,6 +277,16 @@ func (c *poolServiceClient) Pull(ctx context.Context, in *PullRequest, opts ...g
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type PoolService_PullClient = grpc.ServerStreamingClient[PullResponse]
 
+func (c *poolServiceClient) Forget(ctx context.Context, in *ForgetRequest, opts ...grpc.CallOption) (*ForgetResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ForgetResponse)
+	err := c.cc.Invoke(ctx, PoolService_Forget_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *poolServiceClient) Reload(ctx context.Context, in *ReloadRequest, opts ...grpc.CallOption) (*ReloadResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(ReloadResponse)
@@ -361,6 +385,8 @@ type PoolServiceServer interface {
 	Hold(*HoldRequest, grpc.ServerStreamingServer[HoldResponse]) error
 	// ListModels returns the catalogue in the order of the models, a page at a time,
 	// with what each is expected to need and whether its weights are on this machine.
+	// Where it is asked for what was found as well, it goes on with models that are not
+	// listed.
 	//
 	// Reasons: INVALID_PAGE_SIZE, INVALID_PAGE_TOKEN (INVALID_ARGUMENT).
 	ListModels(context.Context, *ListModelsRequest) (*ListModelsResponse, error)
@@ -375,6 +401,17 @@ type PoolServiceServer interface {
 	// (NOT_FOUND); MODEL_REJECTED, RUNTIME_UNAVAILABLE (FAILED_PRECONDITION);
 	// FETCH_FAILED, SHUTTING_DOWN (UNAVAILABLE).
 	Pull(*PullRequest, grpc.ServerStreamingServer[PullResponse]) error
+	// Forget ends the memory of which runtime_model was named for a model.
+	//
+	// A runtime_model that a call of Ensure or Hold names is remembered once its server
+	// is READY, over evictions and restarts of the service: later calls that name none
+	// mean that one. So it is until another is named, until Forget, or until a Reload
+	// after which the configuration lists the model, whose word counts. It is idempotent.
+	// A server that runs goes on as it is. It is remembered of 1024 models; for a
+	// further one the one that was named longest ago is forgotten.
+	//
+	// Reasons: INVALID_MODEL (INVALID_ARGUMENT).
+	Forget(context.Context, *ForgetRequest) (*ForgetResponse, error)
 	// Reload reads the configuration again and applies what differs.
 	//
 	// Servers whose settings are the same go on; those whose process would be
@@ -414,6 +451,9 @@ func (UnimplementedPoolServiceServer) ListModels(context.Context, *ListModelsReq
 }
 func (UnimplementedPoolServiceServer) Pull(*PullRequest, grpc.ServerStreamingServer[PullResponse]) error {
 	return status.Error(codes.Unimplemented, "method Pull not implemented")
+}
+func (UnimplementedPoolServiceServer) Forget(context.Context, *ForgetRequest) (*ForgetResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method Forget not implemented")
 }
 func (UnimplementedPoolServiceServer) Reload(context.Context, *ReloadRequest) (*ReloadResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Reload not implemented")
@@ -544,6 +584,24 @@ func _PoolService_Pull_Handler(srv interface{}, stream grpc.ServerStream) error 
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type PoolService_PullServer = grpc.ServerStreamingServer[PullResponse]
 
+func _PoolService_Forget_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ForgetRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(PoolServiceServer).Forget(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: PoolService_Forget_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(PoolServiceServer).Forget(ctx, req.(*ForgetRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _PoolService_Reload_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(ReloadRequest)
 	if err := dec(in); err != nil {
@@ -584,6 +642,10 @@ var PoolService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "ListModels",
 			Handler:    _PoolService_ListModels_Handler,
+		},
+		{
+			MethodName: "Forget",
+			Handler:    _PoolService_Forget_Handler,
 		},
 		{
 			MethodName: "Reload",

@@ -123,6 +123,10 @@ class Runner:
     async def _op_models(self, command: Json, _: Tell) -> Json:
         return {"models": said.value(await self._client(command).all_of("models"))}
 
+    async def _op_forget(self, command: Json, _: Tell) -> Json:
+        forgotten = await self._client(command).call("forget", command["model"])
+        return {"runtime_model": forgotten}
+
     async def _op_reload(self, command: Json, _: Tell) -> Json:
         reloaded: Json = said.value(await self._client(command).call("reload"))
         return reloaded

@@ -177,12 +177,13 @@ class AsyncPoolClient:
     async def models(
         self,
         *,
+        found: bool = False,
         timeout: float | None = None,  # noqa: ASYNC109
     ) -> AsyncIterator[Model]:
         """As PoolClient.models."""
         paging, more = Paging(self._peer), True
         while more:
-            request = pb.ListModelsRequest(page_token=paging.token)
+            request = pb.ListModelsRequest(page_token=paging.token, found=found)
             response = await self._call(self._stub.ListModels, request, timeout)
             for model in convert.models(response):
                 yield model
@@ -196,6 +197,16 @@ class AsyncPoolClient:
         async with AsyncStream(self._stub.Pull, pulling, self._peer) as stream:
             async for progress in stream:
                 yield progress
+
+    async def forget(
+        self,
+        model: str,
+        *,
+        timeout: float | None = None,  # noqa: ASYNC109
+    ) -> str:
+        """As PoolClient.forget."""
+        request = pb.ForgetRequest(model=model)
+        return (await self._call(self._stub.Forget, request, timeout)).runtime_model
 
     async def reload(
         self,

@@ -133,6 +133,9 @@ def _model(message: pb.Model) -> Model:
         expected_by=Expectation(message.expected_by),
         on_disk=message.on_disk if message.HasField("on_disk") else None,
         problem=message.problem,
+        disk_bytes=message.disk_bytes,
+        state=ServerState(message.state) if message.state else None,
+        listed=message.listed,
         message=message,
     )
 

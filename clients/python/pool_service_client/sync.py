@@ -177,11 +177,14 @@ class PoolClient:
         """
         return Watch(self._stub.Watch, Following(self._retry, after_revision), self._peer)
 
-    def models(self, *, timeout: float | None = None) -> Iterator[Model]:
-        """What the service's configuration lists, ordered by model. The timeout is each page's."""
+    def models(self, *, found: bool = False, timeout: float | None = None) -> Iterator[Model]:
+        """What the service's configuration lists, ordered by model. The timeout is each page's.
+
+        found: also models that are not listed: in its cache, with a server, or remembered.
+        """
         paging, more = Paging(self._peer), True
         while more:
-            request = pb.ListModelsRequest(page_token=paging.token)
+            request = pb.ListModelsRequest(page_token=paging.token, found=found)
             response = self._call(self._stub.ListModels, request, timeout)
             yield from convert.models(response)
             more = paging.turn(response.next_page_token)
@@ -195,6 +198,14 @@ class PoolClient:
         pulling = Pulling(convert.pull_request(model, runtime_model), self._retry)
         with Stream(self._stub.Pull, pulling, self._peer) as progress:
             yield from progress
+
+    def forget(self, model: str, *, timeout: float | None = None) -> str:
+        """Forget which runtime_model was named for the model; return it, or nothing.
+
+        A server that runs goes on as it is.
+        """
+        request = pb.ForgetRequest(model=model)
+        return self._call(self._stub.Forget, request, timeout).runtime_model
 
     def reload(self, *, timeout: float | None = None) -> Reloaded:
         """Let the service read its configuration again, and apply what differs.

@@ -172,11 +172,13 @@ class Page:
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """One model of the catalogue.
+    """One model of the catalogue, or one that was found.
 
     runtime: empty for the default one; expected_bytes: of memory at most, 0 while not
     known; on_disk: whether all that it needs is on the service's machine, None where
-    that cannot be told; problem: why it could not be started, empty if it could.
+    that cannot be told; problem: why it could not be started, empty if it could;
+    disk_bytes: of its weights on that machine, 0 if not known; state: of its server, None if it
+    has none; listed: by the configuration.
     """
 
     model: str
@@ -190,6 +192,9 @@ class Model:
     expected_by: Expectation
     on_disk: bool | None
     problem: str
+    disk_bytes: int
+    state: ServerState | None
+    listed: bool
     message: pb.Model = field(repr=False, compare=False)
 
 

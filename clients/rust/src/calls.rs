@@ -208,6 +208,43 @@ impl IntoFuture for ModelsCall {
     }
 }
 
+/// A call that forgets a runtime model; see [`Client::forget`].
+#[derive(Clone, Debug)]
+#[must_use = "nothing is asked before it is awaited"]
+pub struct ForgetCall {
+    client: Client,
+    request: v1::ForgetRequest,
+    timeout: Option<Duration>,
+}
+
+impl ForgetCall {
+    pub(crate) fn new(client: Client, model: String) -> Self {
+        Self { client, request: v1::ForgetRequest { model }, timeout: None }
+    }
+
+    /// How long the call may take in all, its retries included.
+    pub fn timeout(mut self, timeout: Duration) -> Self {
+        self.timeout = Some(timeout);
+        self
+    }
+}
+
+impl IntoFuture for ForgetCall {
+    type Output = Result<String, Error>;
+    type IntoFuture = BoxFuture<'static, Self::Output>;
+
+    fn into_future(self) -> Self::IntoFuture {
+        Box::pin(async move {
+            let answer = self.client.unary(
+                self.timeout,
+                self.request,
+                |mut stub, request| async move { stub.forget(request).await },
+            );
+            Ok(answer.await?.runtime_model)
+        })
+    }
+}
+
 /// A call that reads the configuration again; see [`Client::reload`].
 #[derive(Clone, Debug)]
 #[must_use = "nothing is asked before it is awaited"]

@@ -9,7 +9,7 @@ use tonic::transport::{Channel, Endpoint};
 use tonic::{Request, Response, Status};
 
 use crate::address::{self, ADDRESS_VARIABLE};
-use crate::calls::{EnsureCall, EvictCall, HoldCall, ListCall, ModelsCall, PullCall, ReloadCall};
+use crate::calls::{EnsureCall, EvictCall, ForgetCall, HoldCall, ListCall, ModelsCall, PullCall, ReloadCall};
 use crate::error::Error;
 use crate::retry::{Attempts, RetryPolicy};
 use crate::status::{error_of, late, no_pool_service};
@@ -116,6 +116,12 @@ impl Client {
     /// Downloads what is missing of the model's files, and starts nothing.
     pub fn pull(&self, model: impl Into<String>) -> PullCall {
         PullCall::new(self.clone(), model.into())
+    }
+
+    /// Forgets which runtime model was named for the model, and returns that, or nothing. A
+    /// server that runs goes on as it is.
+    pub fn forget(&self, model: impl Into<String>) -> ForgetCall {
+        ForgetCall::new(self.clone(), model.into())
     }
 
     /// Lets the service read its configuration again, and apply what differs.

@@ -124,6 +124,9 @@ export class Commands {
       models: wire(await all(this.#pool(command).models({ signal }))),
     }),
     pull: (running) => this.#pull(running),
+    forget: async ({ command, signal }) => ({
+      runtime_model: await this.#pool(command).forget(command.model, { signal }),
+    }),
     reload: async ({ command, signal }) => wire(await this.#pool(command).reload({ signal })),
     cancel: ({ command }) => {
       this.#running.get(command.target)?.abort();

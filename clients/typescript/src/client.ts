@@ -193,7 +193,7 @@ export class PoolClient implements AsyncDisposable {
     const paging = new Paging(this.#transport.address);
     let token: string;
     do {
-      const request = { pageSize: 0, pageToken: paging.token };
+      const request = { pageSize: 0, pageToken: paging.token, found: false };
       const response = await this.#call(methods.listModels, request, options);
       yield* response.models.map(convert.model);
       token = response.nextPageToken;
@@ -210,6 +210,15 @@ export class PoolClient implements AsyncDisposable {
     const request = { model, runtimeModel: options.runtimeModel ?? "" };
     const pulling = new Pulling(request, this.#retry, REAL_CLOCK);
     return this.#stream(methods.pull, pulling, options.signal);
+  }
+
+  /**
+   * Forget which runtime model was named for the model; resolves to that, or to "".
+   *
+   * A server that runs goes on as it is.
+   */
+  async forget(model: string, options: CallOptions = {}): Promise<string> {
+    return (await this.#call(methods.forget, { model }, options)).runtimeModel;
   }
 
   /**

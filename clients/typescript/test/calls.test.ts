@@ -182,6 +182,11 @@ withService("models and reload are told as they are", async (pool, service) => {
   assert.deepEqual(await pool.reload(), changes);
 });
 
+withService("forget returns what was remembered", async (pool, service) => {
+  service.answer("forget", { runtimeModel: "r" });
+  assert.equal(await pool.forget("m"), "r");
+});
+
 withService(
   "closing the client ends what is under way, and what comes after",
   async (pool, service) => {

@@ -313,6 +313,20 @@ SCENARIOS = (
         calls={"Ensure": 1, "Evict": 1},
     ),
     Scenario(
+        "a runtime model that was named is meant until it is forgotten",
+        PLAIN,
+        [
+            call("ensure", model="{m}", runtime_model="x?tokens=2"),
+            call("evict", model="{m}"),
+            call("ensure", model="{m}", gives={"server": {"runtime_model": "x?tokens=2"}}),
+            call("evict", model="{m}"),
+            call("forget", model="{m}", gives={"runtime_model": "x?tokens=2"}),
+            call("forget", model="{m}", gives={"runtime_model": ""}),
+            call("ensure", model="{m}", gives={"server": {"runtime_model": "{m}"}}),
+        ],
+        calls={"Ensure": 3, "Evict": 2, "Forget": 2},
+    ),
+    Scenario(
         "reload tells what a changed configuration replaces and updates",
         ALONE,
         [

@@ -65,6 +65,7 @@ func (c *client) operation(said *command) (operation, error) {
 		"watch":  c.watch,
 		"models": c.models,
 		"pull":   c.pull,
+		"forget": c.forget,
 		"reload": c.reload,
 	}
 	do, known := operations[said.Op]
@@ -173,6 +174,11 @@ func (c *client) pull(ctx context.Context, said *command) (object, error) {
 	return object{}, tellEach(said, progress, func(now poolservice.Progress) object {
 		return object{"done": now.DoneBytes, "total": now.TotalBytes}
 	})
+}
+
+func (c *client) forget(ctx context.Context, said *command) (object, error) {
+	forgotten, err := c.Forget(ctx, said.Model)
+	return object{"runtime_model": forgotten}, err
 }
 
 func (c *client) reload(ctx context.Context, _ *command) (object, error) {

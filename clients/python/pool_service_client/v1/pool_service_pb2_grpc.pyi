@@ -136,6 +136,8 @@ class PoolServiceStub:
     ListModels: _grpc.UnaryUnaryMultiCallable[_pool_service_pb2.ListModelsRequest, _pool_service_pb2.ListModelsResponse]
     """ListModels returns the catalogue in the order of the models, a page at a time,
     with what each is expected to need and whether its weights are on this machine.
+    Where it is asked for what was found as well, it goes on with models that are not
+    listed.
 
     Reasons: INVALID_PAGE_SIZE, INVALID_PAGE_TOKEN (INVALID_ARGUMENT).
     """
@@ -150,6 +152,18 @@ class PoolServiceStub:
     Reasons: INVALID_MODEL, INVALID_RUNTIME_MODEL (INVALID_ARGUMENT); MODEL_UNKNOWN
     (NOT_FOUND); MODEL_REJECTED, RUNTIME_UNAVAILABLE (FAILED_PRECONDITION);
     FETCH_FAILED, SHUTTING_DOWN (UNAVAILABLE).
+    """
+    Forget: _grpc.UnaryUnaryMultiCallable[_pool_service_pb2.ForgetRequest, _pool_service_pb2.ForgetResponse]
+    """Forget ends the memory of which runtime_model was named for a model.
+
+    A runtime_model that a call of Ensure or Hold names is remembered once its server
+    is READY, over evictions and restarts of the service: later calls that name none
+    mean that one. So it is until another is named, until Forget, or until a Reload
+    after which the configuration lists the model, whose word counts. It is idempotent.
+    A server that runs goes on as it is. It is remembered of 1024 models; for a
+    further one the one that was named longest ago is forgotten.
+
+    Reasons: INVALID_MODEL (INVALID_ARGUMENT).
     """
     Reload: _grpc.UnaryUnaryMultiCallable[_pool_service_pb2.ReloadRequest, _pool_service_pb2.ReloadResponse]
     """Reload reads the configuration again and applies what differs.
@@ -255,6 +269,8 @@ class PoolServiceAsyncStub(PoolServiceStub):
     ListModels: _aio.UnaryUnaryMultiCallable[_pool_service_pb2.ListModelsRequest, _pool_service_pb2.ListModelsResponse]  # type: ignore[assignment]
     """ListModels returns the catalogue in the order of the models, a page at a time,
     with what each is expected to need and whether its weights are on this machine.
+    Where it is asked for what was found as well, it goes on with models that are not
+    listed.
 
     Reasons: INVALID_PAGE_SIZE, INVALID_PAGE_TOKEN (INVALID_ARGUMENT).
     """
@@ -269,6 +285,18 @@ class PoolServiceAsyncStub(PoolServiceStub):
     Reasons: INVALID_MODEL, INVALID_RUNTIME_MODEL (INVALID_ARGUMENT); MODEL_UNKNOWN
     (NOT_FOUND); MODEL_REJECTED, RUNTIME_UNAVAILABLE (FAILED_PRECONDITION);
     FETCH_FAILED, SHUTTING_DOWN (UNAVAILABLE).
+    """
+    Forget: _aio.UnaryUnaryMultiCallable[_pool_service_pb2.ForgetRequest, _pool_service_pb2.ForgetResponse]  # type: ignore[assignment]
+    """Forget ends the memory of which runtime_model was named for a model.
+
+    A runtime_model that a call of Ensure or Hold names is remembered once its server
+    is READY, over evictions and restarts of the service: later calls that name none
+    mean that one. So it is until another is named, until Forget, or until a Reload
+    after which the configuration lists the model, whose word counts. It is idempotent.
+    A server that runs goes on as it is. It is remembered of 1024 models; for a
+    further one the one that was named longest ago is forgotten.
+
+    Reasons: INVALID_MODEL (INVALID_ARGUMENT).
     """
     Reload: _aio.UnaryUnaryMultiCallable[_pool_service_pb2.ReloadRequest, _pool_service_pb2.ReloadResponse]  # type: ignore[assignment]
     """Reload reads the configuration again and applies what differs.
@@ -407,6 +435,8 @@ class PoolServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_pool_service_pb2.ListModelsResponse, _abc.Awaitable[_pool_service_pb2.ListModelsResponse]]:
         """ListModels returns the catalogue in the order of the models, a page at a time,
         with what each is expected to need and whether its weights are on this machine.
+        Where it is asked for what was found as well, it goes on with models that are not
+        listed.
 
         Reasons: INVALID_PAGE_SIZE, INVALID_PAGE_TOKEN (INVALID_ARGUMENT).
         """
@@ -427,6 +457,24 @@ class PoolServiceServicer(metaclass=_abc_1.ABCMeta):
         Reasons: INVALID_MODEL, INVALID_RUNTIME_MODEL (INVALID_ARGUMENT); MODEL_UNKNOWN
         (NOT_FOUND); MODEL_REJECTED, RUNTIME_UNAVAILABLE (FAILED_PRECONDITION);
         FETCH_FAILED, SHUTTING_DOWN (UNAVAILABLE).
+        """
+
+    @_abc_1.abstractmethod
+    def Forget(
+        self,
+        request: _pool_service_pb2.ForgetRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_pool_service_pb2.ForgetResponse, _abc.Awaitable[_pool_service_pb2.ForgetResponse]]:
+        """Forget ends the memory of which runtime_model was named for a model.
+
+        A runtime_model that a call of Ensure or Hold names is remembered once its server
+        is READY, over evictions and restarts of the service: later calls that name none
+        mean that one. So it is until another is named, until Forget, or until a Reload
+        after which the configuration lists the model, whose word counts. It is idempotent.
+        A server that runs goes on as it is. It is remembered of 1024 models; for a
+        further one the one that was named longest ago is forgotten.
+
+        Reasons: INVALID_MODEL (INVALID_ARGUMENT).
         """
 
     @_abc_1.abstractmethod

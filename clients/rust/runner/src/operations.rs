@@ -40,6 +40,9 @@ pub(crate) fn run(session: Arc<Session>, op: Op, answers: Answers) -> Operation 
             Op::Pull { client, model, runtime_model } => {
                 pull(&session, &client, model, runtime_model, &answers).await
             }
+            Op::Forget { client, model } => {
+                Ok(json!({"runtime_model": session.client(&client)?.forget(model).await?}))
+            }
             Op::Reload { client } => Ok(json::reloaded(&session.client(&client)?.reload().await?)),
             _ => Err(Failure::Command("this is over at once".to_owned())),
         }
@@ -55,6 +58,7 @@ fn client_of(op: &Op) -> Option<&Value> {
         | Op::Watch { client, .. }
         | Op::Models { client }
         | Op::Pull { client, .. }
+        | Op::Forget { client, .. }
         | Op::Reload { client } => Some(client),
         _ => None,
     }

@@ -30,6 +30,7 @@ pub(crate) enum Op {
     Infer(Infer),
     Models { client: Value },
     Pull { client: Value, model: String, runtime_model: Option<String> },
+    Forget { client: Value, model: String },
     Reload { client: Value },
     Cancel { target: Value },
 }

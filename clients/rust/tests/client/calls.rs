@@ -182,6 +182,16 @@ async fn models_and_reload_give_what_the_service_says() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn forget_returns_what_was_remembered() {
+    let (pool, mut service) = connected();
+    let asking = tokio::spawn(pool.forget("m").into_future());
+    let call = service.forget().await;
+    assert_eq!(call.request.model, "m");
+    call.answer(v1::ForgetResponse { runtime_model: "r".to_owned() });
+    assert_eq!(soon(asking).await.expect("no panic").expect("it is forgotten"), "r");
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_error_has_all_that_the_service_says_of_it() {
     let field = pb::bad_request::FieldViolation {
         field: "model".to_owned(),

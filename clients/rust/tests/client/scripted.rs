@@ -131,6 +131,7 @@ service! {
     once evict: EvictRequest => EvictResponse,
     once list: ListRequest => ListResponse,
     once list_models: ListModelsRequest => ListModelsResponse,
+    once forget: ForgetRequest => ForgetResponse,
     once reload: ReloadRequest => ReloadResponse,
     stream watch: WatchRequest => WatchResponse, WatchStream,
     stream hold: HoldRequest => HoldResponse, HoldStream,

@@ -111,10 +111,11 @@ pub struct EnsureRequest {
     #[prost(string, tag="1")]
     pub model: ::prost::alloc::string::String,
     /// What the runtime should load, where it differs from what the configuration
-    /// says for the model, or, if that is silent, from the model's name without a
-    /// leading "vllm-mlx/". The same rules as for model, up to 4096 bytes. What the
-    /// configuration says of the model (such as trust, memory and arguments) is said of
-    /// its own runtime model: another one is run as a model that is not listed.
+    /// says for the model, or, if that is silent, from what was named for it before
+    /// (see Forget), or else from the model's name without a leading "vllm-mlx/". The
+    /// same rules as for model, up to 4096 bytes. What the configuration says of the
+    /// model (such as trust, memory and arguments) is said of its own runtime model:
+    /// another one is run as a model that is not listed.
     #[prost(string, tag="2")]
     pub runtime_model: ::prost::alloc::string::String,
     /// How long the server stays when unused. Absent: as it is, or what the
@@ -332,11 +333,17 @@ pub struct ListModelsRequest {
     /// The next_page_token of the page before; empty for the first.
     #[prost(string, tag="2")]
     pub page_token: ::prost::alloc::string::String,
+    /// Also models that the configuration does not list: those that have a server, those
+    /// whose runtime_model is remembered (see Forget), and those that the service's
+    /// Hugging Face cache has, whole or in part, of which 1000 are looked at.
+    #[prost(bool, tag="3")]
+    pub found: bool,
 }
 /// The answer of ListModels.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct ListModelsResponse {
-    /// What the configuration lists, ordered by model.
+    /// What the configuration lists, and what was found if that was asked for, ordered
+    /// by model.
     #[prost(message, repeated, tag="1")]
     pub models: ::prost::alloc::vec::Vec<Model>,
     /// Asks for the next page; empty on the last.
@@ -380,6 +387,16 @@ pub struct Model {
     /// Why it could not be started, in words; empty if nothing is known to be wrong.
     #[prost(string, tag="11")]
     pub problem: ::prost::alloc::string::String,
+    /// Bytes that its weights take on this machine, parts of a download included; 0
+    /// where there are none, and where that cannot be told.
+    #[prost(uint64, tag="12")]
+    pub disk_bytes: u64,
+    /// What its server is doing; SERVER_STATE_UNSPECIFIED if it has none.
+    #[prost(enumeration="ServerState", tag="13")]
+    pub state: i32,
+    /// The configuration lists it.
+    #[prost(bool, tag="14")]
+    pub listed: bool,
 }
 /// The request of Pull.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -400,6 +417,20 @@ pub struct PullResponse {
     /// Bytes that there will be; 0 while that is not known.
     #[prost(uint64, tag="2")]
     pub total_bytes: u64,
+}
+/// The request of Forget.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ForgetRequest {
+    /// As in EnsureRequest.
+    #[prost(string, tag="1")]
+    pub model: ::prost::alloc::string::String,
+}
+/// The answer of Forget.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ForgetResponse {
+    /// The runtime_model that was remembered; empty if none was.
+    #[prost(string, tag="1")]
+    pub runtime_model: ::prost::alloc::string::String,
 }
 /// The request of Reload.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]

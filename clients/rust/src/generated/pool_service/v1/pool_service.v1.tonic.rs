@@ -249,6 +249,27 @@ pub mod pool_service_client {
                 .insert(GrpcMethod::new("pool_service.v1.PoolService", "Pull"));
             self.inner.server_streaming(req, path, codec).await
         }
+        pub async fn forget(
+            &mut self,
+            request: impl tonic::IntoRequest<super::ForgetRequest>,
+        ) -> std::result::Result<tonic::Response<super::ForgetResponse>, tonic::Status> {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/pool_service.v1.PoolService/Forget",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("pool_service.v1.PoolService", "Forget"));
+            self.inner.unary(req, path, codec).await
+        }
         pub async fn reload(
             &mut self,
             request: impl tonic::IntoRequest<super::ReloadRequest>,

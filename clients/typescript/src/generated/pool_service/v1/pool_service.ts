@@ -216,10 +216,11 @@ export interface EnsureRequest {
   model: string;
   /**
    * What the runtime should load, where it differs from what the configuration
-   * says for the model, or, if that is silent, from the model's name without a
-   * leading "vllm-mlx/". The same rules as for model, up to 4096 bytes. What the
-   * configuration says of the model (such as trust, memory and arguments) is said of
-   * its own runtime model: another one is run as a model that is not listed.
+   * says for the model, or, if that is silent, from what was named for it before
+   * (see Forget), or else from the model's name without a leading "vllm-mlx/". The
+   * same rules as for model, up to 4096 bytes. What the configuration says of the
+   * model (such as trust, memory and arguments) is said of its own runtime model:
+   * another one is run as a model that is not listed.
    */
   runtimeModel: string;
   /**
@@ -427,12 +428,21 @@ export interface ListModelsRequest {
   pageSize: number;
   /** The next_page_token of the page before; empty for the first. */
   pageToken: string;
+  /**
+   * Also models that the configuration does not list: those that have a server, those
+   * whose runtime_model is remembered (see Forget), and those that the service's
+   * Hugging Face cache has, whole or in part, of which 1000 are looked at.
+   */
+  found: boolean;
   _unknownFields?: { [key: number]: Uint8Array[] } | undefined;
 }
 
 /** The answer of ListModels. */
 export interface ListModelsResponse {
-  /** What the configuration lists, ordered by model. */
+  /**
+   * What the configuration lists, and what was found if that was asked for, ordered
+   * by model.
+   */
   models: Model[];
   /** Asks for the next page; empty on the last. */
   nextPageToken: string;
@@ -468,6 +478,15 @@ export interface Model {
     | undefined;
   /** Why it could not be started, in words; empty if nothing is known to be wrong. */
   problem: string;
+  /**
+   * Bytes that its weights take on this machine, parts of a download included; 0
+   * where there are none, and where that cannot be told.
+   */
+  diskBytes: bigint;
+  /** What its server is doing; SERVER_STATE_UNSPECIFIED if it has none. */
+  state: ServerState;
+  /** The configuration lists it. */
+  listed: boolean;
   _unknownFields?: { [key: number]: Uint8Array[] } | undefined;
 }
 
@@ -486,6 +505,20 @@ export interface PullResponse {
   doneBytes: bigint;
   /** Bytes that there will be; 0 while that is not known. */
   totalBytes: bigint;
+  _unknownFields?: { [key: number]: Uint8Array[] } | undefined;
+}
+
+/** The request of Forget. */
+export interface ForgetRequest {
+  /** As in EnsureRequest. */
+  model: string;
+  _unknownFields?: { [key: number]: Uint8Array[] } | undefined;
+}
+
+/** The answer of Forget. */
+export interface ForgetResponse {
+  /** The runtime_model that was remembered; empty if none was. */
+  runtimeModel: string;
   _unknownFields?: { [key: number]: Uint8Array[] } | undefined;
 }
 
@@ -2478,7 +2511,7 @@ export const HoldResponse: MessageFns<HoldResponse> = {
 };
 
 function createBaseListModelsRequest(): ListModelsRequest {
-  return { pageSize: 0, pageToken: "", _unknownFields: {} };
+  return { pageSize: 0, pageToken: "", found: false, _unknownFields: {} };
 }
 
 export const ListModelsRequest: MessageFns<ListModelsRequest> = {
@@ -2488,6 +2521,9 @@ export const ListModelsRequest: MessageFns<ListModelsRequest> = {
     }
     if (message.pageToken !== "") {
       writer.uint32(18).string(message.pageToken);
+    }
+    if (message.found !== false) {
+      writer.uint32(24).bool(message.found);
     }
     if (message._unknownFields !== undefined) {
       for (const [key, values] of globalThis.Object.entries(message._unknownFields)) {
@@ -2529,6 +2565,14 @@ export const ListModelsRequest: MessageFns<ListModelsRequest> = {
             message.pageToken = reader.string();
             continue;
           }
+          case 3: {
+            if (tag !== 24) {
+              break;
+            }
+
+            message.found = reader.bool();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -2556,6 +2600,7 @@ export const ListModelsRequest: MessageFns<ListModelsRequest> = {
     const message = createBaseListModelsRequest();
     message.pageSize = object.pageSize ?? 0;
     message.pageToken = object.pageToken ?? "";
+    message.found = object.found ?? false;
     return message;
   },
 };
@@ -2656,6 +2701,9 @@ function createBaseModel(): Model {
     expectedBy: 0,
     onDisk: undefined,
     problem: "",
+    diskBytes: 0n,
+    state: 0,
+    listed: false,
     _unknownFields: {},
   };
 }
@@ -2697,6 +2745,18 @@ export const Model: MessageFns<Model> = {
     }
     if (message.problem !== "") {
       writer.uint32(90).string(message.problem);
+    }
+    if (message.diskBytes !== 0n) {
+      if (BigInt.asUintN(64, message.diskBytes) !== message.diskBytes) {
+        throw new globalThis.Error("value provided for field message.diskBytes of type uint64 too large");
+      }
+      writer.uint32(96).uint64(message.diskBytes);
+    }
+    if (message.state !== 0) {
+      writer.uint32(104).int32(message.state);
+    }
+    if (message.listed !== false) {
+      writer.uint32(112).bool(message.listed);
     }
     if (message._unknownFields !== undefined) {
       for (const [key, values] of globalThis.Object.entries(message._unknownFields)) {
@@ -2810,6 +2870,30 @@ export const Model: MessageFns<Model> = {
             message.problem = reader.string();
             continue;
           }
+          case 12: {
+            if (tag !== 96) {
+              break;
+            }
+
+            message.diskBytes = reader.uint64() as bigint;
+            continue;
+          }
+          case 13: {
+            if (tag !== 104) {
+              break;
+            }
+
+            message.state = reader.int32() as any;
+            continue;
+          }
+          case 14: {
+            if (tag !== 112) {
+              break;
+            }
+
+            message.listed = reader.bool();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -2848,6 +2932,9 @@ export const Model: MessageFns<Model> = {
     message.expectedBy = object.expectedBy ?? 0;
     message.onDisk = object.onDisk ?? undefined;
     message.problem = object.problem ?? "";
+    message.diskBytes = (object.diskBytes !== undefined && object.diskBytes !== null) ? BigInt(object.diskBytes) : 0n;
+    message.state = object.state ?? 0;
+    message.listed = object.listed ?? false;
     return message;
   },
 };
@@ -3022,6 +3109,148 @@ export const PullResponse: MessageFns<PullResponse> = {
     message.totalBytes = (object.totalBytes !== undefined && object.totalBytes !== null)
       ? BigInt(object.totalBytes)
       : 0n;
+    return message;
+  },
+};
+
+function createBaseForgetRequest(): ForgetRequest {
+  return { model: "", _unknownFields: {} };
+}
+
+export const ForgetRequest: MessageFns<ForgetRequest> = {
+  encode(message: ForgetRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.model !== "") {
+      writer.uint32(10).string(message.model);
+    }
+    if (message._unknownFields !== undefined) {
+      for (const [key, values] of globalThis.Object.entries(message._unknownFields)) {
+        const tag = parseInt(key, 10);
+        for (const value of values) {
+          writer.uint32(tag).raw(value);
+        }
+      }
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): ForgetRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseForgetRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.model = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        const buf = reader.skip(tag & 7);
+
+        const list = message._unknownFields![tag];
+
+        if (list === undefined) {
+          message._unknownFields![tag] = [buf];
+        } else {
+          list.push(buf);
+        }
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<ForgetRequest>): ForgetRequest {
+    return ForgetRequest.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<ForgetRequest>): ForgetRequest {
+    const message = createBaseForgetRequest();
+    message.model = object.model ?? "";
+    return message;
+  },
+};
+
+function createBaseForgetResponse(): ForgetResponse {
+  return { runtimeModel: "", _unknownFields: {} };
+}
+
+export const ForgetResponse: MessageFns<ForgetResponse> = {
+  encode(message: ForgetResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.runtimeModel !== "") {
+      writer.uint32(10).string(message.runtimeModel);
+    }
+    if (message._unknownFields !== undefined) {
+      for (const [key, values] of globalThis.Object.entries(message._unknownFields)) {
+        const tag = parseInt(key, 10);
+        for (const value of values) {
+          writer.uint32(tag).raw(value);
+        }
+      }
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): ForgetResponse {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseForgetResponse();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.runtimeModel = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        const buf = reader.skip(tag & 7);
+
+        const list = message._unknownFields![tag];
+
+        if (list === undefined) {
+          message._unknownFields![tag] = [buf];
+        } else {
+          list.push(buf);
+        }
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<ForgetResponse>): ForgetResponse {
+    return ForgetResponse.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<ForgetResponse>): ForgetResponse {
+    const message = createBaseForgetResponse();
+    message.runtimeModel = object.runtimeModel ?? "";
     return message;
   },
 };
@@ -3340,6 +3569,8 @@ export const PoolServiceService = {
   /**
    * ListModels returns the catalogue in the order of the models, a page at a time,
    * with what each is expected to need and whether its weights are on this machine.
+   * Where it is asked for what was found as well, it goes on with models that are not
+   * listed.
    *
    * Reasons: INVALID_PAGE_SIZE, INVALID_PAGE_TOKEN (INVALID_ARGUMENT).
    */
@@ -3372,6 +3603,27 @@ export const PoolServiceService = {
     requestDeserialize: (value: Buffer): PullRequest => PullRequest.decode(value),
     responseSerialize: (value: PullResponse): Buffer => Buffer.from(PullResponse.encode(value).finish()),
     responseDeserialize: (value: Buffer): PullResponse => PullResponse.decode(value),
+  },
+  /**
+   * Forget ends the memory of which runtime_model was named for a model.
+   *
+   * A runtime_model that a call of Ensure or Hold names is remembered once its server
+   * is READY, over evictions and restarts of the service: later calls that name none
+   * mean that one. So it is until another is named, until Forget, or until a Reload
+   * after which the configuration lists the model, whose word counts. It is idempotent.
+   * A server that runs goes on as it is. It is remembered of 1024 models; for a
+   * further one the one that was named longest ago is forgotten.
+   *
+   * Reasons: INVALID_MODEL (INVALID_ARGUMENT).
+   */
+  forget: {
+    path: "/pool_service.v1.PoolService/Forget" as const,
+    requestStream: false as const,
+    responseStream: false as const,
+    requestSerialize: (value: ForgetRequest): Buffer => Buffer.from(ForgetRequest.encode(value).finish()),
+    requestDeserialize: (value: Buffer): ForgetRequest => ForgetRequest.decode(value),
+    responseSerialize: (value: ForgetResponse): Buffer => Buffer.from(ForgetResponse.encode(value).finish()),
+    responseDeserialize: (value: Buffer): ForgetResponse => ForgetResponse.decode(value),
   },
   /**
    * Reload reads the configuration again and applies what differs.
@@ -3488,6 +3740,8 @@ export interface PoolServiceServer extends UntypedServiceImplementation {
   /**
    * ListModels returns the catalogue in the order of the models, a page at a time,
    * with what each is expected to need and whether its weights are on this machine.
+   * Where it is asked for what was found as well, it goes on with models that are not
+   * listed.
    *
    * Reasons: INVALID_PAGE_SIZE, INVALID_PAGE_TOKEN (INVALID_ARGUMENT).
    */
@@ -3505,6 +3759,19 @@ export interface PoolServiceServer extends UntypedServiceImplementation {
    * FETCH_FAILED, SHUTTING_DOWN (UNAVAILABLE).
    */
   pull: handleServerStreamingCall<PullRequest, PullResponse>;
+  /**
+   * Forget ends the memory of which runtime_model was named for a model.
+   *
+   * A runtime_model that a call of Ensure or Hold names is remembered once its server
+   * is READY, over evictions and restarts of the service: later calls that name none
+   * mean that one. So it is until another is named, until Forget, or until a Reload
+   * after which the configuration lists the model, whose word counts. It is idempotent.
+   * A server that runs goes on as it is. It is remembered of 1024 models; for a
+   * further one the one that was named longest ago is forgotten.
+   *
+   * Reasons: INVALID_MODEL (INVALID_ARGUMENT).
+   */
+  forget: handleUnaryCall<ForgetRequest, ForgetResponse>;
   /**
    * Reload reads the configuration again and applies what differs.
    *
@@ -3657,6 +3924,8 @@ export interface PoolServiceClient extends Client {
   /**
    * ListModels returns the catalogue in the order of the models, a page at a time,
    * with what each is expected to need and whether its weights are on this machine.
+   * Where it is asked for what was found as well, it goes on with models that are not
+   * listed.
    *
    * Reasons: INVALID_PAGE_SIZE, INVALID_PAGE_TOKEN (INVALID_ARGUMENT).
    */
@@ -3689,6 +3958,33 @@ export interface PoolServiceClient extends Client {
    */
   pull(request: PullRequest, options?: Partial<CallOptions>): ClientReadableStream<PullResponse>;
   pull(request: PullRequest, metadata?: Metadata, options?: Partial<CallOptions>): ClientReadableStream<PullResponse>;
+  /**
+   * Forget ends the memory of which runtime_model was named for a model.
+   *
+   * A runtime_model that a call of Ensure or Hold names is remembered once its server
+   * is READY, over evictions and restarts of the service: later calls that name none
+   * mean that one. So it is until another is named, until Forget, or until a Reload
+   * after which the configuration lists the model, whose word counts. It is idempotent.
+   * A server that runs goes on as it is. It is remembered of 1024 models; for a
+   * further one the one that was named longest ago is forgotten.
+   *
+   * Reasons: INVALID_MODEL (INVALID_ARGUMENT).
+   */
+  forget(
+    request: ForgetRequest,
+    callback: (error: ServiceError | null, response: ForgetResponse) => void,
+  ): ClientUnaryCall;
+  forget(
+    request: ForgetRequest,
+    metadata: Metadata,
+    callback: (error: ServiceError | null, response: ForgetResponse) => void,
+  ): ClientUnaryCall;
+  forget(
+    request: ForgetRequest,
+    metadata: Metadata,
+    options: Partial<CallOptions>,
+    callback: (error: ServiceError | null, response: ForgetResponse) => void,
+  ): ClientUnaryCall;
   /**
    * Reload reads the configuration again and applies what differs.
    *

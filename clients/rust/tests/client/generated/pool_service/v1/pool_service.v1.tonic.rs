@@ -79,6 +79,13 @@ pub mod pool_service_server {
             &self,
             request: tonic::Request<::pool_service_client::v1::PullRequest>,
         ) -> std::result::Result<tonic::Response<Self::PullStream>, tonic::Status>;
+        async fn forget(
+            &self,
+            request: tonic::Request<::pool_service_client::v1::ForgetRequest>,
+        ) -> std::result::Result<
+            tonic::Response<::pool_service_client::v1::ForgetResponse>,
+            tonic::Status,
+        >;
         async fn reload(
             &self,
             request: tonic::Request<::pool_service_client::v1::ReloadRequest>,
@@ -497,6 +504,54 @@ pub mod pool_service_server {
                                 max_encoding_message_size,
                             );
                         let res = grpc.server_streaming(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/pool_service.v1.PoolService/Forget" => {
+                    #[allow(non_camel_case_types)]
+                    struct ForgetSvc<T: PoolService>(pub Arc<T>);
+                    impl<
+                        T: PoolService,
+                    > tonic::server::UnaryService<
+                        ::pool_service_client::v1::ForgetRequest,
+                    > for ForgetSvc<T> {
+                        type Response = ::pool_service_client::v1::ForgetResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<
+                                ::pool_service_client::v1::ForgetRequest,
+                            >,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as PoolService>::forget(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = ForgetSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
                         Ok(res)
                     };
                     Box::pin(fut)

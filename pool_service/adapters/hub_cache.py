@@ -1,0 +1,48 @@
+"""The models in the Hugging Face cache of this machine."""
+
+import os
+from collections.abc import Mapping
+from itertools import islice
+from pathlib import Path
+
+from pool_service.adapters.model_files import hub_cache
+
+MOST_CACHED = 1000
+"""Models that are looked for; a cache of more is no reason to look for long."""
+
+MOST_PARTS = 10_000
+"""Files of a model that are looked at."""
+
+_PREFIX = "models--"
+_PART = ".incomplete"
+
+
+def cached_models(environment: Mapping[str, str]) -> tuple[str, ...]:
+    """Return the ids of the models that the cache has, whole or in part. Blocking.
+
+    environment: says where the cache is. Nothing where there is none that can be read.
+    """
+    try:
+        cache = hub_cache(environment)
+        if cache is None:
+            return ()
+        with os.scandir(cache) as entries:
+            names = [entry.name for entry in islice(entries, MOST_CACHED)]
+    except (OSError, ValueError):
+        return ()
+    ids = (name.removeprefix(_PREFIX) for name in names if name.startswith(_PREFIX))
+    return tuple(sorted(one.replace("--", "/") for one in ids))
+
+
+def part_bytes(model: str, environment: Mapping[str, str]) -> int:
+    """Return the bytes of the files of a model that are downloaded in part. Blocking."""
+    try:
+        cache = hub_cache(environment)
+        if cache is None or Path(model).is_absolute():
+            return 0
+        blobs = cache / f"{_PREFIX}{model.replace('/', '--')}" / "blobs"
+        with os.scandir(blobs) as entries:
+            parts = [one for one in islice(entries, MOST_PARTS) if one.name.endswith(_PART)]
+        return sum(one.stat(follow_symlinks=False).st_size for one in parts)
+    except (OSError, ValueError):
+        return 0

@@ -1,0 +1,47 @@
+import time
+
+import pytest
+
+from pool_service.core.failures import model_unknown, not_on_disk
+from pool_service.core.similar import MOST_COMPARED, did_you_mean, similar
+
+KNOWN = ("smollm2", "mlx-community/Qwen3-4B-4bit", "mlx-community/Qwen3-8B-4bit", "embedder")
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("smolm2", ("smollm2",)),
+        ("SmolLM2", ("smollm2",)),
+        ("qwen3-4b-4bits", (KNOWN[1], KNOWN[2])),
+        ("mlx-comunity/qwen3-8b-4bit", (KNOWN[2], KNOWN[1])),
+        ("smollm2", ()),
+        ("llama", ()),
+        ("q", ()),
+        ("", ()),
+    ],
+)
+def test_only_near_names_are_offered_the_nearest_first(name: str, meant: tuple[str, ...]) -> None:
+    assert similar(name, KNOWN) == meant
+
+
+def test_at_most_three_are_offered() -> None:
+    assert len(similar("model-0", [f"model-{n}" for n in range(1, 9)])) == 3
+
+
+def test_however_many_names_there_are_so_many_are_compared() -> None:
+    names = [f"organisation/model-{n:05}-4bit" for n in range(100_000)]
+    began = time.process_time()
+    assert similar(names[5][:-1], names)
+    assert not similar("organisation/xxxxx-00099-8bit", names[MOST_COMPARED:][:0])
+    assert time.process_time() - began < 1
+
+
+def test_what_was_meant_is_asked_before_what_to_do() -> None:
+    assert did_you_mean(()) == ""
+    assert did_you_mean(("a", "b", "c")) == " Did you mean 'a', 'b' or 'c'?"
+    assert "is not served. Did you mean 'a'? Name a model" in str(model_unknown("b", ("a",)))
+    words = str(not_on_disk("b", "org/b", ("a", "c")))
+    assert "this machine. Did you mean 'a' or 'c'? Else run 'pool-service pull b', or" in words
+    assert "this machine. Run 'pool-service pull b', or" in str(not_on_disk("b", "org/b"))
+    assert "pull b' if the model hub has it by that name" in str(not_on_disk("b", "b"))
