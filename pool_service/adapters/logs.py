@@ -175,7 +175,7 @@ class LogStore:
     def _prune(self, earlier: list[Path]) -> None:
         """Keep the newest of a model's earlier logs, beside the one that was just made."""
         # By age and not by number, which begins again with the next service.
-        newest_first = sorted(earlier, key=lambda path: path.stat().st_mtime_ns, reverse=True)
+        newest_first = sorted(earlier, key=_age_key, reverse=True)
         for path in newest_first[self._keep - 1 :]:
             path.unlink(missing_ok=True)
 
@@ -233,6 +233,15 @@ def _tail(file: BinaryIO, size: int, most: int) -> list[str]:
     if size > most and len(lines) > 1:
         del lines[0]  # most likely not a whole one
     return [safe for line in lines if (safe := _safe(line))]
+
+
+def _age_key(log: Path) -> tuple[int, int]:
+    """Return what sorts a model's logs by age.
+
+    The clock of a file system ticks seldom: of logs of the same moment the generation tells.
+    """
+    generation = int(log.stem) if log.stem.isdecimal() else 0
+    return log.stat().st_mtime_ns, generation
 
 
 def _written_at(directory: Path) -> int:

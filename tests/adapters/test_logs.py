@@ -66,6 +66,15 @@ def test_the_newest_generations_of_a_model_are_kept(tmp_path: Path) -> None:
     assert other.exists()
 
 
+def test_of_logs_that_were_made_at_once_the_higher_generations_are_kept(tmp_path: Path) -> None:
+    logs = LogStore(tmp_path, keep=10)
+    paths = [logs.create("model", generation) for generation in range(1, 10)]
+    for path in paths:
+        os.utime(path, (1, 1))
+    new = LogStore(tmp_path, keep=3).create("model", 10)
+    assert [path.exists() for path in (*paths, new)] == [False] * 7 + [True] * 3
+
+
 def test_the_newest_are_kept_although_an_earlier_service_counted_further(tmp_path: Path) -> None:
     old = [LogStore(tmp_path, keep=2).create("model", generation) for generation in (40, 41)]
     for age, path in enumerate(reversed(old), start=1):
