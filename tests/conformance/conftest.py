@@ -51,9 +51,13 @@ def parameters_of(item: pytest.Item) -> tuple[str, Scenario, Language] | None:
     return found.params["area"], found.params["scenario"], found.params["language"]
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def theatre(request: pytest.FixtureRequest) -> Iterator[Theatre]:
-    """With all that is to be played in this session."""
+    """With all that is to be played in this session.
+
+    Its threads end with the last scenario: what runs after it in the same process may be a test
+    that takes descriptors from the whole process.
+    """
     programme: dict[Scenario, list[Language]] = {}
     for item in request.session.items:
         parameters = parameters_of(item)
