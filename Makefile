@@ -7,7 +7,7 @@ SOURCES := $(wildcard pool_service clients/python/pool_service_client clients/py
 .DEFAULT_GOAL := help
 .PHONY: help setup demo serve test test-all test-fast test-process test-clients test-conformance \
 	test-operations test-toolchains test-installs test-as-on-a-mac test-whole go-tools faults fuzz lint types check check-clients proto promise docs \
-	conformance site pictures bench soak lock dist clean
+	conformance coverage site pictures bench soak lock dist clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-17s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -59,6 +59,14 @@ test-operations: setup ## docs/how-to/operations.md, command by command, against
 
 go-tools: ## Build grpcurl, grpc-health-probe and ghz into .cache/tools/bin (needs Go)
 	sh tools/go_tools.sh
+
+coverage: setup ## Measure what the fast and the process tests run of the Python code, and hold it to the floor
+	@rm -rf .cache/coverage && mkdir -p .cache/coverage
+	$(BIN)/python -m coverage run -m pytest -n auto \
+		-m "not (whole or conformance or toolchains or installs or long)" $(ARGS)
+	$(BIN)/python -m coverage combine --quiet
+	$(BIN)/python -m coverage html --quiet --directory .cache/coverage/html --fail-under 0
+	$(BIN)/python -m coverage report
 
 fuzz: setup ## Fuzz each reader of foreign bytes for SECONDS (60); what breaks one is left as crash-*
 	@for target in $$($(BIN)/python -c 'from tests.fuzz.targets import TARGETS; print(*TARGETS)'); do \
