@@ -29,13 +29,13 @@ PICTURE: Final = ROOT / "docs/pictures/terminal.svg"
 MODELS: Final = ROOT / ".cache/models"
 COLUMNS: Final = 100
 LINES: Final = 60
-TIMEOUT_S: Final = 120
+TIMEOUT_S: Final = 300
 POLL_S: Final = 0.1
 PAUSE_S: Final = 4
 """After each command: about what a person takes to type the next one."""
 COMMANDS: Final = (
     "pool-service ensure smollm2 --runtime-model $MODEL",
-    "echo 'What is the capital of France?' | pool-service run smollm2",
+    "echo 'Hello, who are you?' | pool-service run smollm2",
     "pool-service ensure smollm2-too --runtime-model $MODEL",
     "pool-service list",
     "pool-service hold smollm2 -- pool-service evict smollm2",
