@@ -118,12 +118,14 @@ def failure_of(error: Exception) -> Failure:
 
 
 def _words(error: "PoolError") -> str:
-    from pool_service_client import ModelNotOnDisk
+    from pool_service_client import ModelNotOnDisk, PoolUnavailable
 
     before = f"; the failure before that: {error.__cause__}" if error.__cause__ else ""
     request = f" (request {error.request_id})" if error.request_id else ""
-    flag = " Here that is --download." if isinstance(error, ModelNotOnDisk) else ""
-    return f"{error}{flag}{request}{before}"
+    todo = " Here that is --download." if isinstance(error, ModelNotOnDisk) else ""
+    if isinstance(error, PoolUnavailable) and str(error).startswith("cannot reach"):
+        todo = "; 'pool-service serve' starts one, --address names another"
+    return f"{error}{todo}{request}{before}"
 
 
 def _code(error: "PoolError") -> ExitCode:
