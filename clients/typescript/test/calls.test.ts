@@ -170,11 +170,18 @@ withService(
 withService("models and reload are told as they are", async (pool, service) => {
   const model = { model: "m", aliases: ["a"], runtimeModel: "r", onDisk: false, problem: "none" };
   const rest = { runtime: "", groups: [], pinned: true, preload: false, expectedBy: 1 };
+  const found = { diskBytes: 5n, state: 3, listed: true };
   service.answer("listModels", {
-    models: [{ ...model, ...rest, expectedBytes: 3n }],
+    models: [{ ...model, ...rest, ...found, expectedBytes: 3n }],
     nextPageToken: "",
   });
-  const changes = { replaced: ["a"], updated: [], removed: ["b"], restartNeeded: ["k"], problems: ["p"] };
+  const changes = {
+    replaced: ["a"],
+    updated: [],
+    removed: ["b"],
+    restartNeeded: ["k"],
+    problems: ["p"],
+  };
   service.answer("reload", changes);
   for await (const one of pool.models()) {
     assert.deepEqual([one.onDisk, one.expectedBy, one.expectedBytes], [false, "DECLARED", 3]);
