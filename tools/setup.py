@@ -168,6 +168,7 @@ def make_environment() -> None:
     if VENV.is_symlink():
         VENV.unlink()
     elif VENV.exists():
+        print("setup: removing .venv, which has other packages than are wanted now", flush=True)
         shutil.rmtree(VENV)
     python = sys.version.split()[0]
     print(
