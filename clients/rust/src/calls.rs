@@ -235,11 +235,10 @@ impl IntoFuture for ForgetCall {
 
     fn into_future(self) -> Self::IntoFuture {
         Box::pin(async move {
-            let answer = self.client.unary(
-                self.timeout,
-                self.request,
-                |mut stub, request| async move { stub.forget(request).await },
-            );
+            let answer =
+                self.client.unary(self.timeout, self.request, |mut stub, request| async move {
+                    stub.forget(request).await
+                });
             Ok(answer.await?.runtime_model)
         })
     }

@@ -9,7 +9,9 @@ use tonic::transport::{Channel, Endpoint};
 use tonic::{Request, Response, Status};
 
 use crate::address::{self, ADDRESS_VARIABLE};
-use crate::calls::{EnsureCall, EvictCall, ForgetCall, HoldCall, ListCall, ModelsCall, PullCall, ReloadCall};
+use crate::calls::{
+    EnsureCall, EvictCall, ForgetCall, HoldCall, ListCall, ModelsCall, PullCall, ReloadCall,
+};
 use crate::error::Error;
 use crate::retry::{Attempts, RetryPolicy};
 use crate::status::{error_of, late, no_pool_service};

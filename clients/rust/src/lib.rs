@@ -17,7 +17,9 @@ mod types;
 mod watch;
 
 pub use address::{ADDRESS_VARIABLE, DEFAULT_ADDRESS};
-pub use calls::{EnsureCall, EvictCall, ForgetCall, HoldCall, ListCall, ModelsCall, PullCall, ReloadCall};
+pub use calls::{
+    EnsureCall, EvictCall, ForgetCall, HoldCall, ListCall, ModelsCall, PullCall, ReloadCall,
+};
 pub use client::{Client, ClientBuilder};
 pub use error::{Error, Reason, Violation};
 pub use hold::{Hold, Ready, States};
