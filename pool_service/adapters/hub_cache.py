@@ -1,11 +1,12 @@
 """The models in the Hugging Face cache of this machine."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice
 from pathlib import Path
 
 from pool_service.adapters.model_files import hub_cache
+from pool_service.core.names import model_flaw
 
 MOST_CACHED = 1000
 """Models that are looked for; a cache of more is no reason to look for long."""
@@ -27,11 +28,18 @@ def cached_models(environment: Mapping[str, str]) -> tuple[str, ...]:
         if cache is None:
             return ()
         with os.scandir(cache) as entries:
-            names = [entry.name for entry in islice(entries, MOST_CACHED)]
+            # What else the cache holds, such as data sets, takes no model's place.
+            return tuple(sorted(islice(_ids(entry.name for entry in entries), MOST_CACHED)))
     except (OSError, ValueError):
         return ()
-    ids = (name.removeprefix(_PREFIX) for name in names if name.startswith(_PREFIX))
-    return tuple(sorted(one.replace("--", "/") for one in ids))
+
+
+def _ids(names: Iterable[str]) -> Iterator[str]:
+    """Yield the ids of the models whose directories have these names."""
+    for name in names:
+        model = name.removeprefix(_PREFIX).replace("--", "/")
+        if name.startswith(_PREFIX) and model_flaw(model) is None:
+            yield model
 
 
 def part_bytes(model: str, environment: Mapping[str, str]) -> int:

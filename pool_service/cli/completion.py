@@ -87,7 +87,8 @@ def _of_service(address: str | None, *, running: bool) -> Iterator[tuple[str, st
 def _of_configuration() -> Iterator[tuple[str, str]]:
     from pool_service.config import load
 
-    for name, model in load(None, {}, os.environ).models.items():
+    # As it is read again, which never waits for the other end of a pipe.
+    for name, model in load(None, {}, os.environ, may_be_empty=False).models.items():
         yield name, ""
         yield from ((alias, name) for alias in model.aliases)
 

@@ -58,7 +58,7 @@ def stream(
                 yield from _content(response)
         except AnswerError:
             raise
-        except (OSError, http.client.HTTPException) as error:
+        except (OSError, http.client.HTTPException, ValueError) as error:
             raise AnswerError(f"the answer broke off: {_words(error)}") from error
 
 
@@ -104,7 +104,7 @@ def _text_of(data: bytes) -> str:
             raise Refused(f"its server gave up: {_said(error)}")
         choices = event.get("choices") or [{}]
         text = choices[0].get("delta", {}).get("content") or ""
-    except (ValueError, LookupError, AttributeError, RecursionError) as error:
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
         raise AnswerError("its server answers with something else than text") from error
     return str(text)
 

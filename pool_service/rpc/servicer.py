@@ -22,12 +22,13 @@ from pool_service.v1 import pool_service_pb2 as pb
 from pool_service.v1 import pool_service_pb2_grpc as pb_grpc
 
 PAGE_BYTES = 1024 * 1024
-"""Of servers, when a page is full; gRPC's clients take messages of 4 MiB by default."""
+"""Of servers or models, when a page is full; gRPC's clients take messages of 4 MiB by default."""
 
 log = structlog.get_logger("pool_service.rpc")
 
 Request = TypeVar("Request")
 Response = TypeVar("Response")
+OnAPage = TypeVar("OnAPage", pb.Server, pb.Model)
 Context = grpc.aio.ServicerContext[Any, Any]
 
 
@@ -105,7 +106,7 @@ def streaming(
     return cast("Callable[[Any, Request, Context], AsyncIterator[Response]]", answered)
 
 
-def _fitting(messages: Iterable[pb.Server]) -> Iterator[pb.Server]:
+def _fitting(messages: Iterable[OnAPage]) -> Iterator[OnAPage]:
     """The first ones, up to the one with which a page is full."""
     left = PAGE_BYTES
     for message in messages:
@@ -198,10 +199,11 @@ class PoolServicer(pb_grpc.PoolServiceServicer):
     async def ListModels(self, request: pb.ListModelsRequest) -> pb.ListModelsResponse:
         after, size = fields.page(request)
         entries = await self._pool.models(after, size + 1, found=request.found)
-        shown = entries[:size]
+        shown = list(_fitting(map(model, entries[:size])))
+        more = len(shown) < len(entries)
         return pb.ListModelsResponse(
-            models=map(model, shown),
-            next_page_token=fields.page_token(shown[-1].model) if entries[size:] else "",
+            models=shown,
+            next_page_token=fields.page_token(shown[-1].model) if more else "",
         )
 
     @streaming

@@ -56,6 +56,7 @@ def test_a_proxy_is_not_asked(model: Answering, monkeypatch: pytest.MonkeyPatch)
         ("data: {\n", "something else than text"),
         ("data: []\n", "something else than text"),
         ('data: {"choices": [7]}\n', "something else than text"),
+        ('data: {"choices": 7}\n', "something else than text"),
         ('data: {"choices": [{"delta": null}]}\n', "something else than text"),
         ('data: {"error": {"message": "out of memory"}}\n', "its server gave up: out of memory"),
         ('data: {"error": "no"}\n', "its server gave up: no"),
@@ -72,6 +73,21 @@ def test_what_is_no_answer_is_told(
     monkeypatch.setattr(http.client.HTTPResponse, "readline", read)
     model.answer("a")
     with pytest.raises(AnswerError, match=words):
+        list(stream(model.endpoint, "m", ASK))
+
+
+def test_a_body_whose_chunk_is_shorter_than_nothing_is_told(
+    model: Answering, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def begin(response: http.client.HTTPResponse) -> None:
+        begun(response)
+        response.chunked, response.chunk_left, response.length = True, None, None
+        response.fp = io.BufferedReader(io.BytesIO(b"-5\r\nabc"))
+
+    begun = http.client.HTTPResponse.begin
+    monkeypatch.setattr(http.client.HTTPResponse, "begin", begin)
+    model.answer("a")
+    with pytest.raises(AnswerError, match="the answer broke off"):
         list(stream(model.endpoint, "m", ASK))
 
 

@@ -96,6 +96,8 @@ def test_without_a_service_the_configuration_is_read(tmp_path: Path) -> None:
     assert asked("bash", "ensure ", nobody) == "\n"
     config.unlink()
     assert asked("bash", "ensure ", nobody) == "\n"
+    os.mkfifo(config)
+    assert asked("bash", "ensure ", nobody) == "\n"
 
 
 @pytest.mark.process

@@ -112,6 +112,22 @@ async def test_the_catalogue_is_listed_by_pages_with_what_each_model_needs() -> 
         assert not two.next_page_token
 
 
+async def test_a_page_of_models_fits_into_a_message_whatever_they_load() -> None:
+    models = {f"m{number:0300}": Settings("/" + "x" * 4000) for number in range(999)}
+    async with serving(models=models) as service:
+        seen: list[str] = []
+        token, more = "", True
+        while more:
+            page: pb.ListModelsResponse = await service.stub.ListModels(
+                pb.ListModelsRequest(page_size=1000, page_token=token)
+            )
+            assert page.ByteSize() < 2 * 1024 * 1024
+            seen += [model.model for model in page.models]
+            token = page.next_page_token
+            more = bool(token)
+        assert seen == sorted(models)
+
+
 async def test_a_download_tells_its_bytes_and_starts_nothing() -> None:
     async with serving() as service:
         service.world.script("m", Script(on_disk=False))

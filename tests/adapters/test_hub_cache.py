@@ -1,0 +1,28 @@
+"""Which models the cache of the hub is said to have."""
+
+import os
+from pathlib import Path
+
+from pool_service.adapters.hub_cache import MOST_CACHED, cached_models
+
+
+def in_cache(cache: Path, *names: str) -> tuple[str, ...]:
+    for name in names:
+        (cache / name).mkdir()
+    return cached_models({"HF_HUB_CACHE": str(cache)})
+
+
+def test_what_is_no_model_takes_no_models_place(tmp_path: Path) -> None:
+    others = [f"datasets--o--{number}" for number in range(MOST_CACHED)]
+    models = [f"models--o--{number}" for number in range(9)]
+    assert in_cache(tmp_path, *others, *models) == tuple(f"o/{number}" for number in range(9))
+
+
+def test_of_very_many_models_so_many_are_told(tmp_path: Path) -> None:
+    names = [f"models--o--{number}" for number in range(MOST_CACHED + 9)]
+    assert len(in_cache(tmp_path, *names)) == MOST_CACHED
+
+
+def test_a_directory_whose_name_is_no_models_is_left_out(tmp_path: Path) -> None:
+    wrong = ["models--", "models--o--\x1b[31m", os.fsdecode(b"models--o--\xff")]
+    assert in_cache(tmp_path, *wrong, "models--o--n") == ("o/n",)
