@@ -113,6 +113,8 @@ class Runtimes:
         check_names(model, settings.runtime_model)
         if not runtime.loads_from_disk:
             return
+        # Of a path there is nothing to download, but it may lead nowhere.
+        await asyncio.to_thread(check_directory, model, settings.runtime_model)
         try:
             interpreter = await runtime.interpreter()
         except PoolError as error:

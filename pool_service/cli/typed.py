@@ -1,6 +1,7 @@
 """Read what a person types or pastes, a message at a time."""
 
 import importlib
+import os
 import select
 import sys
 from typing import Final
@@ -21,7 +22,8 @@ def edit_lines() -> None:
         return
     # Python turns it off for its own prompt. GNU readline takes what is pasted as one text then;
     # libedit, which macOS has, knows no such setting and says so on stderr.
-    if "libedit" not in (readline.__doc__ or ""):
+    # A dumb terminal would show the characters that ask for it.
+    if "libedit" not in (readline.__doc__ or "") and os.environ.get("TERM") != "dumb":
         readline.parse_and_bind("set enable-bracketed-paste on")
 
 

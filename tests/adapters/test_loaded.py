@@ -59,6 +59,13 @@ async def test_what_others_could_change_is_refused_when_it_is_asked_for_and_when
             await ask("m", replace(settings, trust_remote_code=True))
 
 
+async def test_to_fetch_a_directory_that_is_none_is_refused(
+    runtimes: Runtimes, tmp_path: Path
+) -> None:
+    with pytest.raises(ModelRejected, match="there is no such directory"):
+        await runtimes.fetch("m", Settings(str(tmp_path / "none")), lambda *_: None)
+
+
 async def test_in_a_directory_that_is_trusted_it_is_loaded(
     options: RuntimeOptions, tmp_path: Path
 ) -> None:

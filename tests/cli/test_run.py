@@ -2,10 +2,12 @@
 
 import signal
 import subprocess
+import sys
 import termios
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from types import SimpleNamespace
 
 import psutil
 import pytest
@@ -13,6 +15,7 @@ from click.testing import CliRunner, Result
 from grpc import StatusCode
 
 from pool_service.cli.commands import pool_service
+from pool_service.cli.typed import edit_lines
 from pool_service_client.v1 import pool_service_pb2 as pb
 from tests.cli.answering import Answering, Break, Status, Wait, answering
 from tests.cli.program import Terminal, running, started
@@ -251,3 +254,15 @@ def test_pasted_lines_are_one_message(
         assert process.wait(20) == 0
     said = [asked["messages"][-1]["content"] for asked in model.asked]
     assert said == ["one\n  two\nthree", "four\nfive", 'six\n\n"seven"']
+
+
+@pytest.mark.parametrize(("term", "asks"), [("xterm", True), ("dumb", False)])
+def test_a_dumb_terminal_is_not_asked_to_mark_what_is_pasted(
+    term: str, asks: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings: list[str] = []
+    readline = SimpleNamespace(parse_and_bind=settings.append, __doc__="GNU readline")
+    monkeypatch.setitem(sys.modules, "readline", readline)
+    monkeypatch.setenv("TERM", term)
+    edit_lines()
+    assert bool(settings) == asks
