@@ -25,6 +25,7 @@ LOCK = "lock"
 
 _OTHERS_MAY_WRITE = stat.S_IWGRP | stat.S_IWOTH
 _ADVICE = "choose another --state-dir"
+_HELD_ADVICE = f"stop it, take over from it with --replace, or {_ADVICE}"
 # What a holder writes is far smaller.
 _LARGEST_NOTE = 64 * 1024
 # Of a file system on which a lock is not to be had for a directory, or for what is read only.
@@ -219,13 +220,13 @@ def _refusal(path: Path) -> StateDirHeld:
     try:
         pid, addresses, doing = _noted(path)
     except (OSError, ValueError, LookupError, TypeError, AttributeError, OverflowError):
-        return StateDirHeld(f"another pool-service uses {path}; stop it or {_ADVICE}")
+        return StateDirHeld(f"another pool-service uses {path}; {_HELD_ADVICE}")
     if doing:
         told = f"the state directory {path} is in use: pid {pid} {doing}"
         return StateDirHeld(told, guard_pid=pid)
     where = f", listening on {', '.join(addresses)}" if addresses else ""
     return StateDirHeld(
-        f"another pool-service (pid {pid}{where}) uses {path}; stop it or {_ADVICE}",
+        f"another pool-service (pid {pid}{where}) uses {path}; {_HELD_ADVICE}",
         serving_pid=pid if addresses else None,
     )
 

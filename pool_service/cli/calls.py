@@ -47,7 +47,7 @@ def ensure(
         return
     if sys.stderr.isatty():
         how = "started" if result.started else "ready"
-        click.echo(ready(result.server, f"{how} in {time.monotonic() - began:.1f} s"), err=True)
+        tell(ready(result.server, f"{how} in {time.monotonic() - began:.1f} s"), err=True)
     click.echo(safe(result.server.endpoint))
 
 

@@ -40,7 +40,7 @@ def run(address: str | None, model: str, system: str, **asked: Unpack[Asked]) ->
     conversation = Conversation(system)
     with (
         PoolClient.connect(valid(address)) as pool,
-        _ended_by_sigterm(),
+        _ended_by_signals(),
         closing(_Model(pool, model, asked)) as held,
     ):
         if sys.stdin.isatty() and sys.stdout.isatty():
@@ -150,7 +150,8 @@ def _answer_once(model: _Model, conversation: Conversation) -> None:
                 answer = piece
     except AnswerError as error:
         code = ExitCode.REFUSED if isinstance(error, Refused) else ExitCode.TRY_AGAIN
-        raise Failure(f"{model.name}: {error}", code) from error
+        again = "" if isinstance(error, Refused) else ". Ask again: the next server answers"
+        raise Failure(f"{model.name}: {error}{again}", code) from error
     finally:
         if answer and not answer.endswith("\n"):
             _write("\n")
@@ -216,7 +217,7 @@ def _shown_answer(model: _Model, messages: Sequence[Message]) -> str:
                 answer.append(piece)
                 _write(piece)
     except KeyboardInterrupt:
-        pass
+        _write("" if answer else "(stopped)")
     except AnswerError as error:
         failure = str(error) if isinstance(error, Refused) else f"{error}. Ask again."
     except PoolError as error:
@@ -238,14 +239,15 @@ def _write(text: str) -> None:
 
 
 @contextmanager
-def _ended_by_sigterm() -> Iterator[None]:
-    """End by SIGTERM as by any error: with the terminal as it was, and the model released."""
+def _ended_by_signals() -> Iterator[None]:
+    """End by SIGTERM or SIGHUP as by any error: with the terminal as it was, the model released."""
 
     def end(number: int, _frame: object) -> None:
         raise SystemExit(128 + number)
 
-    before = signal.signal(signal.SIGTERM, end)
+    before = {number: signal.signal(number, end) for number in (signal.SIGTERM, signal.SIGHUP)}
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Self, Unpack
 import click
 
 from pool_service.cli import ENVIRONMENT
+from pool_service.cli.appearance import tell
 from pool_service.cli.connection import check_reachable, valid
 from pool_service.cli.options import AskedToHold
 from pool_service.cli.text import json_object, safe
@@ -73,7 +74,7 @@ async def _print(held: AsyncHold, model: str, *, as_json: bool) -> int:
 
 def _print_endpoint(server: Server) -> None:
     if sys.stderr.isatty():
-        click.echo(ready(server, "ready"), err=True)
+        tell(ready(server, "ready"), err=True)
     click.echo(safe(server.endpoint))
 
 

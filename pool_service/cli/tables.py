@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from rich.table import Table
 from rich.text import Text
 
-from pool_service.cli.appearance import Mark, has_symbols
+from pool_service.cli.appearance import Mark, has_symbols, tell
 from pool_service.cli.columns import GAP, cut, fitting
 from pool_service.cli.console import Output
 from pool_service.cli.text import safe, span
@@ -37,10 +37,10 @@ def print_servers(servers: Sequence[Server], totals: Totals) -> None:
         ]
         rows = marked if shown[0] == shown[1] else rows
     _print_table(console, _SERVERS, rows, _SERVERS_LEAST_IMPORTANT)
-    _print_remarks(console, ((server.model, why(server)) for server in servers))
+    _print_remarks((server.model, _remark(server)) for server in servers)
     for line in (summary(totals), memory(totals)):
         if line:
-            console.print(Text(line), soft_wrap=True)
+            tell(line)
 
 
 def print_models(models: Sequence[Model]) -> None:
@@ -49,9 +49,9 @@ def print_models(models: Sequence[Model]) -> None:
     rows = [tuple(_model_cells(model)) for model in models]
     _print_table(console, _MODELS, rows, _MODELS_LEAST_IMPORTANT)
     # What is merely found may be no model for the runtime at all.
-    _print_remarks(console, ((one.model, one.problem) for one in models if one.listed))
+    _print_remarks((one.model, one.problem) for one in models if one.listed)
     count = f"{len(models)} model{'' if len(models) == 1 else 's'}"
-    console.print(Text(count), soft_wrap=True)
+    tell(count)
 
 
 def _output() -> Output:
@@ -88,10 +88,17 @@ def _fitting(
     return fitting(cells, console.width, leaving_out)
 
 
-def _print_remarks(console: Output, remarks: Iterable[tuple[str, str]]) -> None:
+def _print_remarks(remarks: Iterable[tuple[str, str]]) -> None:
     for model, remark in remarks:
         if remark:
-            console.print(Text(f"  {safe(model)}: {safe(remark)}"), soft_wrap=True)
+            tell(f"  {model}: {remark}")
+
+
+def _remark(server: Server) -> str:
+    """Return why a server is as it is; of one that failed also where its log is."""
+    reason, log = why(server), server.log_path
+    names_log = server.state is ServerState.FAILED and log and log not in reason
+    return f"{reason} (log: {log})" if reason and names_log else reason
 
 
 def _cells(server: Server, now: datetime, *, symbols: bool = False) -> Iterator[Text]:

@@ -59,7 +59,7 @@ def status(server: Server) -> str:
 
 def ready(server: Server, how: str) -> str:
     """Tell that a server is READY, and how to ask it, in a line."""
-    return safe(
+    return (
         f"{server.model}: {how} (generation {server.generation}, pid {server.pid}); "
         f"requests must name the model {server.served_model_name}"
     )

@@ -96,7 +96,7 @@ def load(
     may_be_empty: whether a file with nothing in it says something. Raises ConfigError, which
     tells everything that is wrong.
     """
-    file, place = config_file, "--config"
+    file, place = config_file, "the path"
     if file is None and environ.get(FILE_VARIABLE):
         file, place = Path(environ[FILE_VARIABLE]), FILE_VARIABLE
     if file is not None:

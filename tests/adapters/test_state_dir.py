@@ -81,7 +81,8 @@ def test_a_second_service_is_refused_and_told_of_the_first(tmp_path: Path) -> No
                 StateDir(tmp_path)
             assert str(refused.value) == (
                 f"another pool-service (pid {os.getpid()}, listening on 127.0.0.1:50051) uses "
-                f"{tmp_path}; stop it or choose another --state-dir"
+                f"{tmp_path}; stop it, take over from it with --replace, or choose another "
+                "--state-dir"
             )
 
 

@@ -92,7 +92,7 @@ def test_ensure_on_a_terminal_still_prints_the_endpoint_alone(
     with running(started(service, "ensure", "m", stderr=terminal.writer)) as process:
         output, _ = process.communicate(timeout=20)
         assert (process.returncode, output) == (0, "http://127.0.0.1:49321\n")
-    terminal.wait_for("requests must name the model served-m")
+    terminal.wait_for("requests must name the model")
 
 
 def test_sigterm_shows_the_cursor_of_the_terminal_again(

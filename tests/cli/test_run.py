@@ -92,7 +92,12 @@ def test_what_is_piped_in_is_answered_once_with_the_answer_alone(
 @pytest.mark.parametrize(
     ("steps", "output", "code", "failure"),
     [
-        (("Half", Break()), "Half\n", 6, "m: the answer broke off: connection closed"),
+        (
+            ("Half", Break()),
+            "Half\n",
+            6,
+            "m: the answer broke off: connection closed. Ask again: the next server answers",
+        ),
         (
             (Status(400, '{"error": {"message": "too\\nlong"}}'),),
             "",
@@ -197,6 +202,21 @@ def test_what_a_model_writes_cannot_command_the_terminal(
         wait_until_it_reads(terminal, process)
         process.terminate()
         assert process.wait(20) == 128 + signal.SIGTERM
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_ends_the_chat_with_the_terminal_as_it_was(
+    service: Script, model: Answering, terminal: Terminal, number: signal.Signals
+) -> None:
+    before = termios.tcgetattr(terminal.writer)
+    model.answer("Yes.")
+    with chat(service, terminal) as process:
+        say(terminal, "a", "Yes.")
+        wait_until_it_reads(terminal, process)
+        assert termios.tcgetattr(terminal.writer) != before
+        process.send_signal(number)
+        assert process.wait(20) == 128 + number
+    assert termios.tcgetattr(terminal.writer) == before
 
 
 def test_ctrl_c_stops_an_answer_and_at_the_prompt_the_chat(

@@ -403,7 +403,7 @@ def test_a_file_that_is_no_text_is_told_with_its_line(tmp_path: Path) -> None:
 
 def test_a_file_that_cannot_be_read_is_told_with_who_named_it(tmp_path: Path) -> None:
     missing = tmp_path / "missing.toml"
-    with pytest.raises(ConfigError, match=r"missing\.toml: No such file.*; correct --config"):
+    with pytest.raises(ConfigError, match=r"missing\.toml: No such file.*; correct the path"):
         load(missing, {}, {})
     with pytest.raises(ConfigError, match=r"missing\.toml: No such.*; correct POOL_SERVICE_CONFIG"):
         load(None, {}, {"POOL_SERVICE_CONFIG": str(missing)})

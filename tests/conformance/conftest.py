@@ -33,14 +33,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if "theatre" in getattr(item, "fixturenames", ()):
             item.add_marker(pytest.mark.conformance)
             item.add_marker(pytest.mark.timeout(A_BUILD))
-            # All of it is played on one stage, in one process.
-            item.add_marker(pytest.mark.xdist_group("conformance"))
         parameters = parameters_of(item)
         if parameters is not None:
             area, scenario, language = parameters
             MATRIX.expect(item.nodeid, area, scenario.claim, language.key)
-            if language.toolchain:
-                item.add_marker(pytest.mark.long)
+        if needs_toolchain(item):
+            item.add_marker(pytest.mark.long)
 
 
 def parameters_of(item: pytest.Item) -> tuple[str, Scenario, Language] | None:
@@ -49,6 +47,13 @@ def parameters_of(item: pytest.Item) -> tuple[str, Scenario, Language] | None:
     if found is None or "scenario" not in found.params:
         return None
     return found.params["area"], found.params["scenario"], found.params["language"]
+
+
+def needs_toolchain(item: pytest.Item) -> bool:
+    """Return whether an item runs a client that has to be built."""
+    found = getattr(item, "callspec", None)
+    language = found.params.get("language") if found is not None else None
+    return isinstance(language, Language) and bool(language.toolchain)
 
 
 @pytest.fixture(scope="package")

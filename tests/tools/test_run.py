@@ -28,6 +28,11 @@ def test_left_out(): pass
 """
 
 
+@pytest.fixture(autouse=True)
+def reports(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(runner, "REPORTS", tmp_path / "reports")
+
+
 def part(*commands: Command, needs: tuple[str, ...] = ()) -> Part:
     return Part("moon", Form.SHORT, "what is up there", commands, needs)
 
