@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 import structlog
 from hypothesis import HealthCheck, settings
+from xdist.remote import Producer
+from xdist.scheduler import LoadScopeScheduling
 
 from tests import fake_libproc
 
@@ -41,6 +43,27 @@ settings.register_profile(
 )
 settings.register_profile("thorough", settings.get_profile("ci"), max_examples=3000)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
+
+
+TOGETHER = ("tests/conformance/", "tests/whole/test_demo.py")
+"""What one worker runs alone: on one stage with what was built once, or in the one place for it."""
+
+
+class _Together(LoadScopeScheduling):  # type: ignore[misc]  # it has no types
+    """Shares tests out one by one, but for those that are run together.
+
+    The group marks of xdist 3.8 have no effect with pytest 9.2, which does not read the names
+    that they change.
+    """
+
+    def _split_scope(self, nodeid: str) -> str:
+        return next((place for place in TOGETHER if nodeid.startswith(place)), nodeid)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> LoadScopeScheduling | None:
+    """Schedule tests as `_Together` says where they are distributed by groups."""
+    return _Together(config, log) if config.getvalue("dist") == "loadgroup" else None
 
 
 PROMISES = 7

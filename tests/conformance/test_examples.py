@@ -10,9 +10,6 @@ from tests.conformance.runners import LIMIT
 from tests.conformance.theatre import Theatre
 from tests.conformance.worlds import PLAIN
 
-# All of it is played on one stage, in one process.
-pytestmark = pytest.mark.xdist_group("conformance")
-
 # The two Python clients have their examples in common.
 WITH_EXAMPLES = [
     pytest.param(language, id=language.key) for language in LANGUAGES if language.key != "asyncio"

@@ -7,9 +7,6 @@ from tests.conformance.scenario import Scenario
 from tests.conformance.scenarios import AREAS
 from tests.conformance.theatre import Theatre
 
-# All of it is played on one stage, in one process.
-pytestmark = pytest.mark.xdist_group("conformance")
-
 CASES = [
     pytest.param(area, scenario, language, id=f"{scenario.claim}-{language.key}")
     for area, scenarios in AREAS.items()

@@ -52,10 +52,7 @@ def pytest(*arguments: str, before: Sequence[str] = ()) -> Command:
 
 
 def at_a_time(workers: str, expression: str) -> Command:
-    """Return pytest's command for the marked tests, shared out among so many workers.
-
-    The conformance table is one group, so that one worker plays all of it on one stage.
-    """
+    """Return pytest's command for the marked tests, shared out among so many workers."""
     return pytest("-n", workers, "--dist", "loadgroup", "-m", expression)
 
 

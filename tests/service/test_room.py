@@ -111,7 +111,7 @@ def generation_is_ready(pool: PoolClient, generation: int) -> None:
 
 @pytest.mark.parametrize(
     ("budget", "held"),
-    [("1 GB", True), ("115 MB", False)],
+    [("2 GB", True), ("115 MB", False)],
     ids=["room for both", "room for one"],
 )
 @pytest.mark.timeout(120)
@@ -123,7 +123,7 @@ def test_what_grows_past_its_ceiling_is_renewed_and_no_request_fails(
     service = start(
         FAKE_RUNTIME + f'[memory]\nbudget = "{budget}"\nsurvey_interval = 0.2\n'
         "[defaults]\nmin_residency = 0.5\n"
-        "[models.grows]\nruntime_model = 'x?rss=20&grow=2&delay=0.002'\n"
+        "[models.grows]\nruntime_model = 'x?rss=20&grow=0.3&delay=0.002'\n"
         'expected_memory = "60 MB"\nmemory_ceiling = "80 MB"\n'
     )
     load = Load(service)

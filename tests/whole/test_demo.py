@@ -13,11 +13,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-pytestmark = [
-    *(pytest.mark.whole, pytest.mark.timeout(300)),
-    # There is one place for it in a checkout.
-    pytest.mark.xdist_group("demo"),
-]
+pytestmark = [pytest.mark.whole, pytest.mark.timeout(300)]
 
 ROOT = Path(__file__).resolve().parents[2]
 CURSOR = re.compile(r"\x1b\[\?25[hl]")
