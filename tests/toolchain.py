@@ -3,8 +3,8 @@
 import shutil
 import subprocess
 
-VERSION = {"go": ("go", "version"), "java": ("java", "-version")}
-"""How a program is asked for its version where it is not by --version."""
+VERSION = {"go": "version", "java": "-version", "grpc_cpp_plugin": None}
+"""How a program is asked for its version where it is not by --version; None: it cannot be."""
 
 ANSWERS_WITHIN_S = 60
 """A shim may look for, or a first start set up, what it stands for."""
@@ -18,9 +18,12 @@ def trouble_with(program: str) -> str:
     """
     if shutil.which(program) is None:
         return f"{program} is not installed"
+    question = VERSION.get(program, "--version")
+    if question is None:
+        return ""
     try:
         asked = subprocess.run(
-            VERSION.get(program, (program, "--version")),
+            [program, question],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
