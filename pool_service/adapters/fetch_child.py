@@ -31,7 +31,7 @@ PATTERNS = ["*.json", "*.safetensors", "*.py", "*.model", "*.tiktoken", "*.txt",
 PATTERNS += ["*.jinja"]
 PACE = 0.25
 
-CONNECT_TIMEOUT_S = 2.0
+CONNECT_TIMEOUT_S = 1.5
 """For a first connection to the hub, its name's address included.
 
 Who has no network is told of it in three seconds, while the library tries for a minute. A
