@@ -259,7 +259,7 @@ def silent() -> Iterator[int]:
     [
         ("http://127.0.0.1:9", "127.0.0.1:9 cannot be reached .Connection refused."),
         ("https://hub.invalid", "hub.invalid has no address"),
-        ("http://127.0.0.1:{silent}", "does not answer within 2 s"),
+        ("http://127.0.0.1:{silent}", "does not answer within 1.5 s"),
     ],
 )
 async def test_who_has_no_network_is_told_at_once_and_what_to_do(
