@@ -162,7 +162,7 @@ class Connecting:
     def _connect(
         self, family: int, kind: int, protocol: int, address: tuple[Any, ...], left: list[int]
     ) -> None:
-        """One address is enough; the last that fails tells why."""
+        """Try one of the addresses; the last that fails (`left` counts them) tells why."""
         try:
             with socket.socket(family, kind, protocol) as connection:
                 connection.settimeout(CONNECT_TIMEOUT_S)

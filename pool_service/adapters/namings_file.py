@@ -19,7 +19,7 @@ _VERSION = 1
 
 @dataclass(frozen=True, slots=True)
 class FoundNamings:
-    """What was read; damaged: the file's name if it could not be read and was set aside."""
+    """The namings of a file; damaged: its name if it could not be read and was set aside."""
 
     namings: Mapping[str, str] = field(default_factory=dict)
     damaged: tuple[str, ...] = ()

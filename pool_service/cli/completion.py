@@ -103,7 +103,7 @@ class ColonBashComplete(BashComplete):
 
     source_template = _BASH
     _kept = ""
-    """What bash keeps of the word that is completed."""
+    """The part of the completed word that bash keeps."""
 
     def get_completion_args(self) -> tuple[list[str], str]:
         """Return the words before the one that is completed, and that one."""

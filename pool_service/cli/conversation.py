@@ -1,4 +1,4 @@
-"""What was said so far, as the messages of a chat completion."""
+"""Keeps a conversation as the messages of a chat completion."""
 
 from dataclasses import dataclass, field
 

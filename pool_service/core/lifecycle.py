@@ -117,11 +117,16 @@ def measured(server: Server, footprint: int, sampled_at: float) -> Server:
     What was sampled before it was READY tells how far the load is, and not what it needs: right
     after its exec a process has next to nothing.
     """
+    tells_need = server.phase is Phase.READY and is_of_ready(server, sampled_at)
+    is_known = server.sampled_ready or not tells_need
+    if server.phase is Phase.READY and is_known and footprint == server.footprint:
+        # What rests is not made anew at each sample.
+        return server
     server = replace(server, footprint=footprint, peak=max(server.peak, footprint))
     if server.phase is Phase.STARTING and server.expected:
         progress = max(server.progress or 0.0, min(footprint / server.expected, 0.99))
         return replace(server, progress=progress)
-    if server.phase is not Phase.READY or not is_of_ready(server, sampled_at):
+    if not tells_need:
         return server
     if server.expected_by in (Source.WEIGHTS, Source.UNKNOWN):
         # From now on what is seen counts, and no longer a guess.

@@ -7,7 +7,7 @@ MOST_NAMINGS = 1024
 
 
 class Namings:
-    """What a model is for a caller who names no runtime model, since one was named before."""
+    """Remember the runtime model that was named last for each model, for callers who name none."""
 
     def __init__(self) -> None:
         self._named: dict[str, str] = {}

@@ -183,7 +183,7 @@ class Placing(Use):
 
     def _show(self, server: Server, changed: Server) -> None:
         """Not every byte is worth telling."""
-        if changed == server:
+        if changed is server:
             return
         gone_on = (changed.progress or 0.0) - (server.progress or 0.0)
         if gone_on >= PROGRESS_STEP or changed.expected_by is not server.expected_by:

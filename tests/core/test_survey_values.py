@@ -2,6 +2,7 @@
 
 import pytest
 
+from pool_service.core import lifecycle as life
 from pool_service.core import steps
 from pool_service.core.books import Command
 from pool_service.core.catalogue import Catalogue
@@ -146,6 +147,13 @@ def test_what_is_learnt_of_a_server_that_ends_is_what_it_took_while_it_was_ready
         commands += carry_out(ledger, kind)
     assert not ledger.servers
     assert learnt(commands) == ([] if footprint is None else [footprint])
+
+
+def test_a_sample_that_tells_nothing_new_makes_no_new_server() -> None:
+    (server,) = ready().servers
+    once = life.measured(server, 4, sampled_at=1.0)
+    assert (once.peak, once.sampled_ready) == (4, True)
+    assert life.measured(once, 4, sampled_at=2.0) is once
 
 
 # --- what all may cost --------------------------------------------------------------------

@@ -178,7 +178,7 @@ class PoolClient:
         return Watch(self._stub.Watch, Following(self._retry, after_revision), self._peer)
 
     def models(self, *, found: bool = False, timeout: float | None = None) -> Iterator[Model]:
-        """What the service's configuration lists, ordered by model. The timeout is each page's.
+        """Return the models of the configuration, ordered by name. The timeout is each page's.
 
         found: also models that are not listed: in its cache, with a server, or remembered.
         """
