@@ -19,7 +19,16 @@ from pool_service.core.types import (
     LaunchPlan,
     StopSignal,
 )
-from tests.processes.bench import Bench, child_of_ours, ended, fake_plan, first_line, plan, reap
+from tests.processes.bench import (
+    Bench,
+    child_of_ours,
+    ended,
+    fake_plan,
+    first_line,
+    plan,
+    reap,
+    until,
+)
 from tests.processes.earlier import EarlierService, adopted, end, intent, work_dir
 
 
@@ -53,6 +62,8 @@ async def test_its_end_is_noticed_with_its_last_lines_and_its_code_is_not_known(
 async def test_what_its_last_lines_mean_is_told(bench: Bench, earlier: EarlierService) -> None:
     server = await earlier.starts(fake_plan("die=1&say=no+such+model"))
     assert server.identity
+    # Before that it may still be tied to who started it, and end with that.
+    await until(lambda: "no such model" in Path(server.log_path).read_text())
     earlier.is_killed()
 
     def diagnose(
