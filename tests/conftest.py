@@ -67,7 +67,13 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> LoadSco
 
 
 PROMISES = 7
-"""Each is proven once with the real runtime by what `make test` runs: design.md names them."""
+"""Each is proven once with the real runtime by what `make test` runs.
+
+1. One call gives a healthy endpoint or a precise error.  2. One process per model.
+3. Work in flight is never killed.  4. The machine does not run out of memory.
+5. Nothing is lost when the service dies.  6. Starts are fast, and slow nobody down.
+7. Everything is visible, also why a server died.
+"""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
