@@ -4,6 +4,7 @@ import json
 import os
 import secrets
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -19,7 +20,7 @@ from pool_service.adapters.logs import LogStore
 from pool_service.adapters.processes import LocalProcesses
 from pool_service.adapters.ready_signs import ReadySigns
 from pool_service.adapters.standbys import Standbys
-from pool_service.adapters.waiting import Recipe, Waiting
+from pool_service.adapters.waiting import CHILD, Recipe, Waiting
 from pool_service.core.errors import StartFailed
 from pool_service.core.types import Identity, LaunchPlan, Settings, SpawnedProcess, StopSignal
 from tests.processes import fake_runtime
@@ -93,6 +94,25 @@ class Kept:
         assert "Uvicorn running" in rest
         return Told(**json.loads(first))
 
+    def told_before_it_begins(self) -> Told:
+        """Start a process whose arguments are in its socket already; return what it says.
+
+        A service sends them to a process that runs, which may have begun to import by then.
+        """
+        ours, its = socket.socketpair()
+        log = self.state_dir.parent / "told.log"
+        with ours, its, log.open("wb") as output:
+            order = json.dumps({"argv": [str(self.program), "serve", "fails"]})
+            socket.send_fds(ours, [order.encode() + b"\n"], [output.fileno()])
+            subprocess.run(
+                (sys.executable, str(CHILD), str(self.program)),
+                env=self.environment,
+                cwd=self.state_dir.parent,
+                stdin=its.fileno(),
+                check=False,
+            )
+        return Told(**json.loads(log.read_text().splitlines()[0]))
+
     async def close(self) -> None:
         await self.standbys.close()
         for identity in self.started:
@@ -160,9 +180,15 @@ async def test_it_is_known_again_by_the_nonce_that_it_was_started_with(kept: Kep
     assert (work_dirs(kept.state_dir) / spawned.nonce).is_dir()
 
 
-async def test_where_none_waits_one_is_told_at_once_and_rehearses_nothing(kept: Kept) -> None:
+async def test_where_none_waits_one_is_told_at_once(kept: Kept) -> None:
     kept.keep(0)
-    told = await kept.listening(await kept.spawn())
+    spawned = await kept.spawn()
+    assert kept.signs.of(spawned.identity) is not None
+    await kept.listening(spawned)
+
+
+async def test_a_process_that_is_told_before_it_begins_imports_nothing_ahead(kept: Kept) -> None:
+    told = await asyncio.to_thread(kept.told_before_it_begins)
     assert "mlx" not in told.modules
 
 

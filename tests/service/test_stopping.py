@@ -1,12 +1,9 @@
-import http.client
-import json
 import os
 import pty
 import signal
 import subprocess
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import grpc
 import psutil
@@ -18,46 +15,17 @@ from pool_service_client import (
     Evicted,
     PoolClient,
     RetryPolicy,
-    Server,
     ServerInUse,
     ServerRemoved,
     ServerState,
     ShuttingDown,
     Synced,
 )
+from tests.faults.lives import Stream
 from tests.service.conftest import FAKE_RUNTIME, Start
 from tests.service.test_ensure import servers_of, wait_for
 
 ONCE = RetryPolicy(patience=0)
-
-
-class Stream:
-    """A streaming chat completion under way, by hand so that its bytes can be counted."""
-
-    def __init__(self, server: Server, tokens: int) -> None:
-        url = urlsplit(server.endpoint)
-        self.connection = http.client.HTTPConnection(url.hostname or "", url.port)
-        body = {
-            "model": server.served_model_name,
-            "messages": [{"role": "user", "content": "hello"}],
-            "max_tokens": tokens,
-            "stream": True,
-        }
-        headers = {"Content-Type": "application/json"}
-        self.connection.request("POST", "/v1/chat/completions", json.dumps(body), headers)
-        self.response = self.connection.getresponse()
-        self.first = self.response.readline()
-
-    def rest(self) -> list[bytes]:
-        """All that still comes, as events."""
-        text = self.first + self.response.read()
-        self.connection.close()
-        return [event for event in text.split(b"\n\n") if event.strip()]
-
-
-def is_whole(events: list[bytes], tokens: int) -> bool:
-    deltas = [event for event in events if b'"content"' in event]
-    return len(deltas) >= tokens and events[-1].strip() == b"data: [DONE]"
 
 
 def test_a_busy_server_is_not_evicted_without_force(pool: PoolClient) -> None:
@@ -66,7 +34,7 @@ def test_a_busy_server_is_not_evicted_without_force(pool: PoolClient) -> None:
     with pytest.raises(ServerInUse):
         pool.evict("busy")
     assert pool.evict_idle() == ()
-    assert is_whole(stream.rest(), 40)
+    assert stream.is_complete()
     assert len(pool.evict("busy")) == 1
 
 
@@ -75,7 +43,7 @@ def test_a_stream_in_flight_at_a_forced_eviction_ends_by_itself(pool: PoolClient
     stream = Stream(server, tokens=20)
     with ThreadPoolExecutor(1) as callers:
         evicting = callers.submit(pool.evict, "drained", force=True)
-        assert is_whole(stream.rest(), 20)
+        assert stream.is_complete()
         (evicted,) = evicting.result()
     assert not evicted.killed
     assert not psutil.pid_exists(server.pid)
@@ -93,7 +61,7 @@ def test_an_idle_server_goes_by_itself_and_a_busy_one_stays(start: Start) -> Non
             if isinstance(event, ServerRemoved):
                 gone.append(event.server.model)
                 if event.server.model == "idle":
-                    assert is_whole(stream.rest(), 30)
+                    assert stream.is_complete()
                 if len(gone) == 2:
                     break
     assert gone == ["idle", "busy"]
@@ -132,7 +100,7 @@ def test_a_signal_drains_and_stops_all_and_exits_0(start: Start, number: signal.
         ]
         stream = Stream(servers[0], tokens=20)
         service.process.send_signal(number)
-        assert is_whole(stream.rest(), 20)
+        assert stream.is_complete()
         assert service.process.wait(30) == 0
     assert not any(psutil.pid_exists(server.pid) for server in servers)
 
@@ -156,7 +124,7 @@ def test_who_comes_or_waits_during_the_shutdown_is_told_so(service: RunningServi
         health = health_pb2_grpc.HealthStub(channel)
         check = health.Check(health_pb2.HealthCheckRequest())  # type: ignore[attr-defined]
         assert check.status == health_pb2.HealthCheckResponse.NOT_SERVING
-        assert is_whole(stream.rest(), 40)
+        assert stream.is_complete()
         assert service.process.wait(30) == 0
 
 
@@ -168,7 +136,7 @@ def test_a_second_signal_hurries_a_drain(service: RunningService) -> None:
         wait_for(pool, "endless", ServerState.STOPPING)
         service.process.terminate()
         assert service.process.wait(30) == 0
-        stream.connection.close()
+        stream.close()
     assert not psutil.pid_exists(server.pid)
 
 
@@ -181,7 +149,7 @@ def test_two_signals_that_come_together_hurry(service: RunningService) -> None:
         service.process.send_signal(signal.SIGINT)
         service.process.send_signal(signal.SIGCONT)
         assert service.process.wait(30) == 0
-        stream.connection.close()
+        stream.close()
     assert "in time" not in service.log.read_text()
     assert not psutil.pid_exists(server.pid)
 
@@ -203,7 +171,7 @@ def test_a_terminal_that_closes_drains_and_does_not_hurry(tmp_path: Path) -> Non
             shown.close()
             wait_for(pool, "busy", ServerState.STOPPING)
             os.kill(pid, signal.SIGHUP)
-            assert is_whole(stream.rest(), 40)
+            assert stream.is_complete()
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
 
 
