@@ -26,9 +26,15 @@ def main() -> None:
     os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
     gc.set_threshold(MANY_OBJECTS)
 
-    from pool_service.cli.commands import pool_service
+    try:
+        from pool_service.cli.commands import pool_service
 
-    pool_service(prog_name="pool-service")
+        pool_service(prog_name="pool-service")
+    except KeyboardInterrupt:
+        # While it imports; a command that runs ends by itself in the same way.
+        from pool_service.cli.outcome import ExitCode
+
+        sys.exit(ExitCode.INTERRUPTED)
 
 
 def _open_streams() -> None:

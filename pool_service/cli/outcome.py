@@ -69,6 +69,22 @@ class Failure(click.ClickException):
 class Group(click.Group):
     """A group whose commands end with an exit code and at most a line, never a traceback."""
 
+    def make_context(
+        self,
+        info_name: str | None,
+        args: list[str],
+        parent: click.Context | None = None,
+        **extra: Any,  # noqa: ANN401 - click's
+    ) -> click.Context:
+        """Parse the arguments, of which --help and --version are carried out here already."""
+        try:
+            return super().make_context(info_name, args, parent, **extra)
+        except OSError as error:
+            if error.errno == errno.EPIPE:
+                raise
+            _forget_stdout()
+            raise Failure(f"cannot write this text: {_text(error)}", ExitCode.FAILURE) from error
+
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
@@ -110,11 +126,19 @@ def failure_of(error: Exception) -> Failure:
         message, *more = _words(error).splitlines() or [type(error).__name__]
         return Failure(message, _code(error), (*more, *error.last_lines))
     if isinstance(error, LocalError | OSError):
-        message, *more = str(error).splitlines() or [type(error).__name__]
+        message, *more = _text(error).splitlines() or [type(error).__name__]
         return Failure(message, ExitCode.FAILURE, more)
     return Failure(
         f"this is a bug, please report it: {type(error).__name__}: {error}", ExitCode.FAILURE
     )
+
+
+def _text(error: Exception) -> str:
+    """Return an exception's message; of one of the system, without Python's number for it."""
+    if isinstance(error, OSError) and error.strerror:
+        named = f": {error.filename}" if error.filename else ""
+        return f"{error.strerror}{named}"
+    return str(error)
 
 
 def _words(error: "PoolError") -> str:

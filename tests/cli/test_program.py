@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -156,3 +157,43 @@ def test_a_reader_that_has_gone_ends_a_command_quietly(service: Script, form: li
         os.close(writer)
         _, errors = process.communicate(timeout=20)
         assert (process.returncode, errors) == (141, "")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="macOS has no device that is full")
+@pytest.mark.parametrize(
+    "arguments", [["--help"], ["--version"], ["list", "--help"], ["list"]], ids=" ".join
+)
+def test_output_that_cannot_be_written_is_told_in_one_line(
+    service: Script, arguments: list[str]
+) -> None:
+    service.answer("List", pb.ListResponse(servers=[ready(str(n)) for n in range(100)]))
+    with (
+        Path("/dev/full").open("w") as full,
+        running(started(service, *arguments, stdout=full.fileno())) as process,
+    ):
+        _, errors = process.communicate(timeout=20)
+    assert process.returncode == 1
+    assert errors.count("\n") == 1
+    assert "No space left on device" in errors
+    assert "Errno" not in errors
+
+
+INTERRUPTED = """
+import sys
+
+class Interrupted:
+    def find_spec(self, name, path=None, target=None):
+        if name == "pool_service.cli.commands":
+            raise KeyboardInterrupt
+
+sys.meta_path.insert(0, Interrupted())
+from pool_service.cli import main
+main()
+"""
+
+
+def test_an_interrupt_while_the_command_line_imports_is_quiet() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", INTERRUPTED], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "")
