@@ -57,6 +57,7 @@ class Kept:
             self.state_dir, self.logs, standbys=self.standbys, term_timeout=0.5
         )
         self.started: list[Identity] = []
+        self.plans: dict[Identity, LaunchPlan] = {}
 
     async def _recipe(self, settings: Settings) -> Recipe:
         return Recipe(str(self.program), self.plan("serve", dict(settings.environment)).environment)
@@ -79,9 +80,18 @@ class Kept:
     async def spawn(
         self, wish: str = "serve", more: dict[str, str] | None = None, *arguments: str
     ) -> SpawnedProcess:
-        spawned = await self.processes.spawn("x", 1, self.plan(wish, more, *arguments))
+        plan = self.plan(wish, more, *arguments)
+        spawned = await self.processes.spawn("x", 1, plan)
         self.started.append(spawned.identity)
+        self.plans[spawned.identity] = plan
         return spawned
+
+    def is_plain(self, spawned: SpawnedProcess) -> bool:
+        """Return whether the plain command runs, and no process that was told its arguments.
+
+        Not by whether it says that it listens: that is over as soon as it was heard.
+        """
+        return spawned.nonce == self.plans[spawned.identity].nonce
 
     async def listening(self, spawned: SpawnedProcess) -> Told:
         """Return when it has said itself that it listens."""
@@ -183,7 +193,7 @@ async def test_it_is_known_again_by_the_nonce_that_it_was_started_with(kept: Kep
 async def test_where_none_waits_one_is_told_at_once(kept: Kept) -> None:
     kept.keep(0)
     spawned = await kept.spawn()
-    assert kept.signs.of(spawned.identity) is not None
+    assert not kept.is_plain(spawned)
     await kept.listening(spawned)
 
 
@@ -195,7 +205,7 @@ async def test_a_process_that_is_told_before_it_begins_imports_nothing_ahead(kep
 async def test_switched_off_the_plain_command_runs(kept: Kept) -> None:
     kept.keep(0, wanted=0)
     spawned = await kept.spawn()
-    assert kept.signs.of(spawned.identity) is None
+    assert kept.is_plain(spawned)
     await kept.listening(spawned)
     assert psutil.Process(spawned.identity.pid).cmdline()[-2:] == ["serve", "serve"]
 
@@ -272,7 +282,7 @@ async def test_nothing_waits_for_a_program_that_does_more_than_to_run_vllm_mlx(k
     kept.program.write_text(kept.program.read_text().replace("\n", " -O\n", 1))
     kept.keep()
     spawned = await kept.spawn()
-    assert kept.signs.of(spawned.identity) is None
+    assert kept.is_plain(spawned)
     await kept.listening(spawned)
     assert kept.standbys.identities == ()
 
@@ -289,7 +299,7 @@ async def test_what_cannot_import_ahead_leaves_it_to_the_plain_command(
     await until(lambda: not kept.standbys.identities)
     path.write_text(whole)
     spawned = await kept.spawn()
-    assert kept.signs.of(spawned.identity) is None, "nothing is tried again with it"
+    assert kept.is_plain(spawned), "nothing is tried again with it"
     await kept.listening(spawned)
 
 
@@ -327,7 +337,7 @@ async def test_what_was_killed_while_it_waited_is_not_missed(kept: Kept) -> None
     os.kill(waiting.pid, signal.SIGKILL)
     await until(lambda: not kept.standbys.identities)
     spawned = await kept.spawn()
-    assert kept.signs.of(spawned.identity) is not None
+    assert not kept.is_plain(spawned)
     await kept.listening(spawned)
 
 
