@@ -268,7 +268,7 @@ func TestListsGiveWhatIsOnAllPages(t *testing.T) {
 			}
 			names = append(names, server.Model)
 		}
-		for model, err := range pool.Models(t.Context()) {
+		for model, err := range pool.Models(t.Context(), WithFound()) {
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -280,6 +280,11 @@ func TestListsGiveWhatIsOnAllPages(t *testing.T) {
 		for page, err := range pool.Pages(t.Context(), 5) {
 			if err != nil || page.Revision != 8 || page.Totals.Servers != 3 || page.Notices[0] != "the disk is full" {
 				t.Errorf("got %v, %v", page, err)
+			}
+		}
+		for _, asked := range service.requests("ListModels") {
+			if !asked.(*pb.ListModelsRequest).GetFound() {
+				t.Errorf("asked %v", asked)
 			}
 		}
 		asked := service.requests("List")

@@ -203,13 +203,18 @@ func (c *Client) Pages(ctx context.Context, pageSize int) iter.Seq2[Page, error]
 	}
 }
 
-// Models gives what the service's configuration lists, ordered by model. An error is the last
-// that it gives.
-func (c *Client) Models(ctx context.Context) iter.Seq2[Model, error] {
+// Models gives what the service's configuration lists, ordered by model; WithFound adds what is
+// on its disk, runs, or was named before. An error is the last that it gives.
+func (c *Client) Models(ctx context.Context, options ...ModelsOption) iter.Seq2[Model, error] {
+	var settings settings
+	for _, option := range options {
+		option.forModels(&settings)
+	}
 	return func(yield func(Model, error) bool) {
 		paging := c.paging()
 		for more := true; more; {
-			response, err := invoke(ctx, c, c.stub.ListModels, &pb.ListModelsRequest{PageToken: paging.token})
+			response, err := invoke(ctx, c, c.stub.ListModels, &pb.ListModelsRequest{
+				PageToken: paging.token, Found: settings.found})
 			if err != nil {
 				yield(Model{}, err)
 				return

@@ -118,6 +118,9 @@ func modelOf(message *pb.Model) Model {
 		ExpectedBy:    Expectation(message.GetExpectedBy()),
 		OnDisk:        message.OnDisk,
 		Problem:       message.GetProblem(),
+		DiskBytes:     message.GetDiskBytes(),
+		State:         ServerState(message.GetState()),
+		Listed:        message.GetListed(),
 		Message:       message,
 	}
 }

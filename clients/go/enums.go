@@ -12,7 +12,7 @@ type ServerState int32
 
 // The states of a server.
 const (
-	// StateUnspecified is never sent.
+	// StateUnspecified: of a Model without a server; no Server has it.
 	StateUnspecified = ServerState(pb.ServerState_SERVER_STATE_UNSPECIFIED)
 	// StateQueued: it waits for its turn to start.
 	StateQueued = ServerState(pb.ServerState_SERVER_STATE_QUEUED)

@@ -33,6 +33,7 @@ type settings struct {
 	download     *bool
 	holder       string
 	force        bool
+	found        bool
 }
 
 // EnsureOption is an option of Client.Ensure.
@@ -46,6 +47,9 @@ type PullOption interface{ forPull(*settings) }
 
 // EvictOption is an option of Client.Evict and Client.EvictAll.
 type EvictOption interface{ forEvict(*settings) }
+
+// ModelsOption is an option of Client.Models.
+type ModelsOption interface{ forModels(*settings) }
 
 // StartOption is an option of every call that may start a server.
 type StartOption interface {
@@ -74,6 +78,10 @@ type holdOption func(*settings)
 
 func (o holdOption) forHold(s *settings) { o(s) }
 
+type modelsOption func(*settings)
+
+func (o modelsOption) forModels(s *settings) { o(s) }
+
 type evictOption func(*settings)
 
 func (o evictOption) forEvict(s *settings) { o(s) }
@@ -101,6 +109,12 @@ func WithDownload(allowed bool) StartOption {
 // most 128 bytes.
 func WithHolder(label string) HoldOption {
 	return holdOption(func(s *settings) { s.holder = label })
+}
+
+// WithFound gives also the models that are not listed: those that have a server, those whose
+// runtime model is remembered, and those in the service's Hugging Face cache.
+func WithFound() ModelsOption {
+	return modelsOption(func(s *settings) { s.found = true })
 }
 
 // WithForce evicts also what is held or has requests in flight; these still finish within

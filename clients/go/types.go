@@ -144,7 +144,7 @@ type Event struct {
 	Server Server
 }
 
-// Model is one model of the service's catalogue.
+// Model is one model of the service's catalogue, or one that was found.
 type Model struct {
 	// Model is its name, the key of the pool.
 	Model string
@@ -170,6 +170,13 @@ type Model struct {
 	OnDisk *bool
 	// Problem says why it could not be started; empty if it could.
 	Problem string
+	// DiskBytes is what its weights take on the service's machine, parts of a download
+	// included; 0 where that is not known.
+	DiskBytes uint64
+	// State is that of its server; StateUnspecified if it has none.
+	State ServerState
+	// Listed: the configuration lists it.
+	Listed bool
 	// Message is what came, with the fields of a newer service that are not known here.
 	Message *pb.Model
 }

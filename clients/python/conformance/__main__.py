@@ -121,7 +121,8 @@ class Runner:
         }
 
     async def _op_models(self, command: Json, _: Tell) -> Json:
-        return {"models": said.value(await self._client(command).all_of("models"))}
+        options = told(command, "found")
+        return {"models": said.value(await self._client(command).all_of("models", **options))}
 
     async def _op_forget(self, command: Json, _: Tell) -> Json:
         forgotten = await self._client(command).call("forget", command["model"])

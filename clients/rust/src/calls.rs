@@ -168,12 +168,20 @@ impl IntoFuture for ListCall {
 #[must_use = "nothing is asked before it is awaited"]
 pub struct ModelsCall {
     client: Client,
+    found: bool,
     timeout: Option<Duration>,
 }
 
 impl ModelsCall {
     pub(crate) fn new(client: Client) -> Self {
-        Self { client, timeout: None }
+        Self { client, found: false, timeout: None }
+    }
+
+    /// Whether to give also the models that are not listed: those that have a server, those
+    /// whose runtime model is remembered, and those in the service's Hugging Face cache.
+    pub fn found(mut self, found: bool) -> Self {
+        self.found = found;
+        self
     }
 
     /// How long each page may take.
@@ -191,7 +199,8 @@ impl IntoFuture for ModelsCall {
         Box::pin(async move {
             let mut models = Vec::new();
             let mut paging = Paging::default();
-            let mut request = v1::ListModelsRequest::default();
+            let found = self.found;
+            let mut request = v1::ListModelsRequest { found, ..Default::default() };
             loop {
                 let answer =
                     self.client.unary(self.timeout, request, |mut stub, request| async move {
@@ -202,7 +211,7 @@ impl IntoFuture for ModelsCall {
                 let Some(page_token) = paging.turn(&self.client, page.next_page_token)? else {
                     return Ok(models);
                 };
-                request = v1::ListModelsRequest { page_token, ..Default::default() };
+                request = v1::ListModelsRequest { page_token, found, ..Default::default() };
             }
         })
     }

@@ -149,6 +149,9 @@ impl From<v1::Model> for Model {
             expected_by: message.expected_by.into(),
             on_disk: message.on_disk,
             problem: message.problem,
+            disk_bytes: message.disk_bytes,
+            state: (message.state != 0).then(|| message.state.into()),
+            listed: message.listed,
         }
     }
 }

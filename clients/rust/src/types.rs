@@ -236,7 +236,7 @@ pub struct Totals {
     pub standbys: u32,
 }
 
-/// One model of the catalogue.
+/// One model of the catalogue, or one that was found.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Model {
@@ -262,6 +262,13 @@ pub struct Model {
     pub on_disk: Option<bool>,
     /// Why it could not be started, in words; empty if nothing is known to be wrong.
     pub problem: String,
+    /// Bytes of its weights on the service's machine, parts of a download included; 0 where that
+    /// is not known.
+    pub disk_bytes: u64,
+    /// What its server is doing; `None` if it has none.
+    pub state: Option<ServerState>,
+    /// The configuration lists it.
+    pub listed: bool,
 }
 
 /// How far a download is.

@@ -24,6 +24,7 @@ interface Command {
   readonly holder?: string | null;
   readonly timeout?: number | null;
   readonly force?: boolean | null;
+  readonly found?: boolean | null;
   readonly idle?: boolean | null;
   readonly page_size?: number | null;
   readonly parallel?: number | null;
@@ -121,7 +122,9 @@ export class Commands {
       });
     },
     models: async ({ command, signal }) => ({
-      models: wire(await all(this.#pool(command).models({ signal }))),
+      models: wire(
+        await all(this.#pool(command).models({ found: command.found ?? false, signal })),
+      ),
     }),
     pull: (running) => this.#pull(running),
     forget: async ({ command, signal }) => ({

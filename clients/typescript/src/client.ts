@@ -62,6 +62,15 @@ export interface PageOptions extends CallOptions {
   readonly pageSize?: number | undefined;
 }
 
+/** Which models are told. The timeout is each page's. */
+export interface ModelsOptions extends CallOptions {
+  /**
+   * Also those that are not listed: those that have a server, those whose runtime model is
+   * remembered, and those in the service's Hugging Face cache.
+   */
+  readonly found?: boolean | undefined;
+}
+
 /** Where a watch begins. */
 export interface WatchOptions {
   /** Each change after it, instead of the present state and what follows. */
@@ -189,11 +198,11 @@ export class PoolClient implements AsyncDisposable {
   }
 
   /** What the service's configuration lists, ordered by model. The timeout is each page's. */
-  async *models(options: CallOptions = {}): AsyncGenerator<Model, void, undefined> {
+  async *models(options: ModelsOptions = {}): AsyncGenerator<Model, void, undefined> {
     const paging = new Paging(this.#transport.address);
     let token: string;
     do {
-      const request = { pageSize: 0, pageToken: paging.token, found: false };
+      const request = { pageSize: 0, pageToken: paging.token, found: options.found ?? false };
       const response = await this.#call(methods.listModels, request, options);
       yield* response.models.map(convert.model);
       token = response.nextPageToken;

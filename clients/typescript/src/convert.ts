@@ -111,6 +111,12 @@ export function model(message: pb.Model): Model {
     expectedBy: nameOf(EXPECTATIONS, message.expectedBy),
     onDisk: message.onDisk,
     problem: message.problem,
+    diskBytes: Number(message.diskBytes),
+    state:
+      message.state !== pb.ServerState.SERVER_STATE_UNSPECIFIED
+        ? nameOf(SERVER_STATES, message.state)
+        : undefined,
+    listed: message.listed,
     message,
   };
 }

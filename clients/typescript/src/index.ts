@@ -11,6 +11,7 @@ export {
   type ConnectOptions,
   type EnsureOptions,
   type EvictOptions,
+  type ModelsOptions,
   type HoldOptions,
   type PageOptions,
   type PullOptions,

@@ -169,7 +169,7 @@ export interface Page {
   readonly message: PageMessage;
 }
 
-/** One model of the catalogue. */
+/** One model of the catalogue, or one that was found. */
 export interface Model {
   readonly model: string;
   readonly aliases: readonly string[];
@@ -187,6 +187,12 @@ export interface Model {
   readonly onDisk: boolean | undefined;
   /** Why it could not be started, in words; empty if it could. */
   readonly problem: string;
+  /** Bytes of its weights on the service's machine; 0 where that is not known. */
+  readonly diskBytes: number;
+  /** What its server is doing; undefined if it has none. */
+  readonly state: ServerState | undefined;
+  /** The configuration lists it. */
+  readonly listed: boolean;
   /** The message as it came. */
   readonly message: ModelMessage;
 }

@@ -183,8 +183,9 @@ withService("models and reload are told as they are", async (pool, service) => {
     problems: ["p"],
   };
   service.answer("reload", changes);
-  for await (const one of pool.models()) {
+  for await (const one of pool.models({ found: true })) {
     assert.deepEqual([one.onDisk, one.expectedBy, one.expectedBytes], [false, "DECLARED", 3]);
+    assert.deepEqual([one.diskBytes, one.state, one.listed], [5, "READY", true]);
   }
   assert.deepEqual(await pool.reload(), changes);
 });

@@ -270,6 +270,9 @@ SCENARIOS = (
                             "expected_by": "DECLARED",
                             "on_disk": None,
                             "problem": "",
+                            "disk_bytes": 0,
+                            "state": None,
+                            "listed": True,
                         },
                         {
                             "model": "{who}/absent",
@@ -284,6 +287,23 @@ SCENARIOS = (
             )
         ],
         calls={"ListModels": 1},
+    ),
+    Scenario(
+        "models gives what is found besides, and what its server does",
+        PLAIN,
+        [
+            call("ensure", model="{m}"),
+            call(
+                "models",
+                found=True,
+                gives={
+                    "models": including(
+                        {"model": "{m}", "listed": False, "state": "READY"},
+                    )
+                },
+            ),
+        ],
+        calls={"Ensure": 1, "ListModels": 1},
     ),
     Scenario(
         "an alias is the model that it names",
@@ -345,6 +365,7 @@ SCENARIOS = (
                     "updated": ["{n}"],
                     "removed": [],
                     "restart_needed": ["logs.max_bytes"],
+                    "problems": [],
                 },
             ),
             Event("watch", {"kind": "removed", "server": {"model": "{m}"}}),

@@ -158,9 +158,13 @@ func (c *client) watch(ctx context.Context, said *command) (object, error) {
 	})
 }
 
-func (c *client) models(ctx context.Context, _ *command) (object, error) {
+func (c *client) models(ctx context.Context, said *command) (object, error) {
+	var options []poolservice.ModelsOption
+	if said.Found {
+		options = append(options, poolservice.WithFound())
+	}
 	models := []object{}
-	for model, err := range c.Models(ctx) {
+	for model, err := range c.Models(ctx, options...) {
 		if err != nil {
 			return nil, err
 		}

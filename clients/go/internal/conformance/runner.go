@@ -44,6 +44,7 @@ type command struct {
 	Idle         bool         `json:"idle"`
 	All          bool         `json:"all"`
 	Force        bool         `json:"force"`
+	Found        bool         `json:"found"`
 	PageSize     int          `json:"page_size"`
 	Revision     *uint64      `json:"after_revision"`
 	Hold         id           `json:"hold"`

@@ -68,6 +68,9 @@ func modelObject(model poolservice.Model) object {
 		"expected_by":    enum(model.ExpectedBy),
 		"on_disk":        model.OnDisk,
 		"problem":        model.Problem,
+		"disk_bytes":     model.DiskBytes,
+		"state":          stateOrNil(model.State),
+		"listed":         model.Listed,
 	}
 }
 
@@ -96,6 +99,13 @@ func enum(value interface{ String() string }) any {
 		return number
 	}
 	return value.String()
+}
+
+func stateOrNil(state poolservice.ServerState) any {
+	if state == poolservice.StateUnspecified {
+		return nil
+	}
+	return enum(state)
 }
 
 func since1970(when time.Time) any {

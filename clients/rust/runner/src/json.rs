@@ -85,6 +85,9 @@ pub(crate) fn model(model: &Model) -> Value {
         "expected_by": expectation(model.expected_by),
         "on_disk": model.on_disk,
         "problem": model.problem,
+        "disk_bytes": model.disk_bytes,
+        "state": model.state.map(state),
+        "listed": model.listed,
     })
 }
 

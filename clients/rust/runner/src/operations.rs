@@ -33,8 +33,9 @@ pub(crate) fn run(session: Arc<Session>, op: Op, answers: Answers) -> Operation 
             }
             Op::Ready { hold, timeout, after } => ready(&session, &hold, timeout, after).await,
             Op::Infer(asked) => infer(session.held(&asked.hold)?, asked, answers).await,
-            Op::Models { client } => {
-                let models = session.client(&client)?.models().await?;
+            Op::Models { client, found } => {
+                let asked = session.client(&client)?.models().found(found.unwrap_or(false));
+                let models = asked.await?;
                 Ok(json!({"models": models.iter().map(json::model).collect::<Vec<_>>()}))
             }
             Op::Pull { client, model, runtime_model } => {
@@ -56,7 +57,7 @@ fn client_of(op: &Op) -> Option<&Value> {
         | Op::Evict(protocol::Evict { client, .. })
         | Op::List { client, .. }
         | Op::Watch { client, .. }
-        | Op::Models { client }
+        | Op::Models { client, .. }
         | Op::Pull { client, .. }
         | Op::Forget { client, .. }
         | Op::Reload { client } => Some(client),

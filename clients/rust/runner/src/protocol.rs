@@ -28,7 +28,7 @@ pub(crate) enum Op {
     Ready { hold: Value, timeout: Option<f64>, after: Option<u64> },
     Release { hold: Value },
     Infer(Infer),
-    Models { client: Value },
+    Models { client: Value, found: Option<bool> },
     Pull { client: Value, model: String, runtime_model: Option<String> },
     Forget { client: Value, model: String },
     Reload { client: Value },

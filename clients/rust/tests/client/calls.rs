@@ -165,15 +165,16 @@ async fn a_server_that_is_nowhere_is_an_error() {
 #[tokio::test(start_paused = true)]
 async fn models_and_reload_give_what_the_service_says() {
     let (pool, mut service) = connected();
-    let asking = tokio::spawn(pool.models().into_future());
-    for (name, next) in [("a", "t"), ("b", "")] {
-        let model = v1::Model { model: name.to_owned(), ..Default::default() };
+    let asking = tokio::spawn(pool.models().found(true).into_future());
+    for (name, next, state) in [("a", "t", 3), ("b", "", 0)] {
+        let model = v1::Model { model: name.to_owned(), state, ..Default::default() };
         let answer =
             v1::ListModelsResponse { models: vec![model], next_page_token: next.to_owned() };
         service.list_models().await.answer(answer);
     }
     let models = soon(asking).await.expect("no panic").expect("they are listed");
     assert_eq!(models.iter().map(|it| it.model.as_str()).collect::<Vec<_>>(), ["a", "b"]);
+    assert_eq!((models[0].state, models[1].state), (Some(ServerState::Ready), None));
 
     let asking = tokio::spawn(pool.reload().into_future());
     let answer = v1::ReloadResponse { removed: vec!["a".to_owned()], ..Default::default() };
