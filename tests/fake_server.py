@@ -28,7 +28,8 @@ child_port=1      it keeps the listening socket (unless it is bare); child_ignor
 tell=PATH         when it is up writes its port and its grandchild's pid into that FIFO
 log=N             writes N bytes of lines to stderr when it is up; plain=1: any GET gets 200, `ok`
 works=S           before each answer it computes for S seconds, and answers nothing else meanwhile
-tokens=N          how many tokens an answer has by default (5); delay=S: seconds before each
+tokens=N          how many tokens an answer has by default (5); delay=S: seconds before each;
+                  answers_until=PATH: it has more, until that file is there
 rss=MB            takes so much memory while it loads; grow=MB: so much more with each answer
 """
 
@@ -434,10 +435,13 @@ class Server:
         until = time.monotonic() + float(self.flags.get("works", "0"))
         while time.monotonic() < until:
             pass
-        delay = float(self.flags.get("delay", "0"))
-        for number in range(tokens):
+        has_end = "answers_until" in self.flags
+        delay = float(self.flags.get("delay", "0.01" if has_end else "0"))
+        number = 0
+        while number < tokens or (has_end and not self.is_there("answers_until")):
             time.sleep(delay)
             yield f"t{number} "
+            number += 1
 
     def stream(self, connection: socket.socket, head: Json, tokens: int, usage: Json) -> None:
         chunked = "Transfer-Encoding: chunked\r\n"
