@@ -1,27 +1,40 @@
 """Requests to a server, straight to its endpoint."""
 
+import contextlib
+import http.client
 import json
 import threading
 import urllib.request
 from typing import Any
+from urllib.parse import urlsplit
 
 from pool_service_client import Server
 
 
 def complete(server: Server, tokens: int) -> int:
     """Ask for that many tokens, without streaming; how many came."""
+    return completed(ask(server, tokens))
+
+
+def ask(server: Server, tokens: int) -> http.client.HTTPConnection:
+    """Ask for that many tokens, without streaming; the answer is read by `completed`."""
+    url = urlsplit(server.endpoint)
     body = {
         "model": server.served_model_name,
         "messages": [{"role": "user", "content": "hello"}],
         "max_tokens": tokens,
         "temperature": 0,
     }
-    request = urllib.request.Request(
-        f"{server.endpoint}/v1/chat/completions",
-        json.dumps(body).encode(),
-        {"Content-Type": "application/json"},
-    )
-    with urllib.request.urlopen(request) as response:
+    connection = http.client.HTTPConnection(url.hostname or "", url.port)
+    headers = {"Content-Type": "application/json"}
+    connection.request("POST", "/v1/chat/completions", json.dumps(body), headers)
+    return connection
+
+
+def completed(connection: http.client.HTTPConnection) -> int:
+    """Read the answer to its end; how many tokens came."""
+    with contextlib.closing(connection), connection.getresponse() as response:
+        assert response.status == http.client.OK
         answer: Any = json.load(response)
     count: int = answer["usage"]["completion_tokens"]
     return count

@@ -29,7 +29,6 @@ import grpc
 import psutil
 
 from demo.service import RunningService
-from pool_service.adapters.waiting import CHILD
 from pool_service.v1 import pool_service_pb2 as pb
 from pool_service.v1 import pool_service_pb2_grpc as pb_grpc
 
@@ -101,7 +100,7 @@ def vitals(pid: int) -> Vitals:
     # A probe's connection that ends between the two looks would count as less than none.
     while descriptors != (again := _descriptors(process)):
         descriptors = again
-    children = [child.status() for child in _alive(process.children())]
+    children = list(filter(None, map(_status, process.children())))
     return Vitals(
         descriptors=descriptors,
         watched=_watched(pid),
@@ -137,29 +136,44 @@ def pool_processes(state_dir: Path) -> dict[int, str]:
     that descends from it. What stands by is no server.
     """
     root = f"{(state_dir / 'work').resolve()}/"
-    found = {}
+    found, standbys = {}, set()
     for process in psutil.process_iter():
         try:
             directory = process.cwd()
         except psutil.Error:
             continue
-        if directory.startswith(root) and runs(process) and not _stands_by(process):
-            found[process.pid] = directory.removeprefix(root).removesuffix(" (deleted)")
-    return found
+        if directory.startswith(root) and runs(process):
+            nonce = directory.removeprefix(root).removesuffix(" (deleted)")
+            output = _output(process)
+            if _is_nameless(output, state_dir):
+                standbys.add(nonce)
+            elif output is not None:
+                found[process.pid] = nonce
+    # What one runs while it gets ready, such as a compiler, is no server either.
+    return {pid: nonce for pid, nonce in found.items() if nonce not in standbys}
 
 
-def _stands_by(process: psutil.Process) -> bool:
-    """Whether it waits to be told its model: then it has no log yet, but a file without a name.
+def _output(process: psutil.Process) -> str | None:
+    """Return where it writes to, "" where the system does not tell.
 
-    One that is about to be gone has no descriptors any more, and is no server either.
+    None of one that is about to be gone: it has no descriptors any more.
     """
     try:
-        output = str(Path(f"/proc/{process.pid}/fd/1").readlink())
-        return str(CHILD) in process.cmdline() and output.endswith(" (deleted)")
+        return str(Path(f"/proc/{process.pid}/fd/1").readlink())
     except FileNotFoundError:
-        return Path("/proc/self/fd").exists()
-    except (OSError, psutil.Error):
-        return False
+        return None if Path("/proc/self/fd").exists() else ""
+    except OSError:
+        return ""
+
+
+def _is_nameless(output: str | None, state_dir: Path) -> bool:
+    """Whether it is what a standby writes to until it has a log: a file without a name.
+
+    By that alone it is told, since it is so before its `exec`, too, while its arguments are those
+    of the service. A log that was removed had its name in the state directory.
+    """
+    is_deleted = output is not None and output.endswith(" (deleted)")
+    return is_deleted and not str(output).startswith(str(state_dir.resolve()))
 
 
 def runs(process: psutil.Process) -> bool:
@@ -315,7 +329,8 @@ class Invariants:
         assert self._before is not None
         now = vitals(self.pid)
         flaws = []
-        standbys = sum(map(_stands_by, psutil.Process(self.pid).children()))
+        outputs = map(_output, psutil.Process(self.pid).children())
+        standbys = sum(_is_nameless(output, self.state_dir) for output in outputs)
         if now.descriptors > self._before.descriptors + _OF_A_STANDBY * standbys:
             flaws.append(
                 f"{now.descriptors} descriptors, {self._before.descriptors} before, "
@@ -392,5 +407,9 @@ def _lasting(server: pb.Server) -> str:
     return str(copy)
 
 
-def _alive(processes: list[psutil.Process]) -> list[psutil.Process]:
-    return [process for process in processes if process.is_running()]
+def _status(process: psutil.Process) -> str | None:
+    """Return its status; None of one that has ended meanwhile."""
+    try:
+        return process.status()
+    except psutil.NoSuchProcess:
+        return None

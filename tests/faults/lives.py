@@ -79,6 +79,11 @@ class Lives:
         """What the present service has logged."""
         return self.now.log.read_text()
 
+    def await_logged(self, text: str) -> None:
+        """Return when the present service has logged it; an answer of it may come before."""
+        while text not in self.log():
+            time.sleep(0.01)
+
     def processes(self) -> list[psutil.Process]:
         """All that lives of it, known by its directory: services, guard, servers, their own."""
         return [process for process in psutil.process_iter() if self._is_of_it(process)]

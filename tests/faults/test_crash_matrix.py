@@ -8,6 +8,7 @@ them, killed there. After each death an ordinary service starts on what was left
 import multiprocessing
 import os
 import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
@@ -17,7 +18,6 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from urllib.request import urlopen
 
-import psutil
 import pytest
 
 from pool_service.adapters.record_format import decode
@@ -34,8 +34,8 @@ from tests.service.conftest import FAKE_RUNTIME
 AT_A_TIME = 3
 NEVER = -1
 ONCE = RetryPolicy(patience=0)
-GUARD_STARTS = 10.0
-"""Seconds within which a guard has begun; it then ends or stays for far longer."""
+ALL_ENDS = 60.0
+"""Seconds within which a late guard and its sentry have ended; else they stay for far longer."""
 
 HAS_ENDED = frozenset({Phase.STOPPING, Phase.SWEEPING})
 """Phases in which the wish to end a process is on disk."""
@@ -151,9 +151,12 @@ class Case:
             await_end(process)
             assert process.exitcode == 0
         lives = Lives(self.root, FAKE_RUNTIME)
-        # The guard of the life before may be so late that it has yet to see that it is.
-        psutil.wait_procs(lives.guards(), timeout=GUARD_STARTS)
-        assert lives.processes() == []
+        # The guard of the life before may be so late that it has yet to see that it is, and
+        # its sentry learns of that by its end.
+        until = time.monotonic() + ALL_ENDS
+        while (left := lives.processes()) and time.monotonic() < until:
+            time.sleep(0.05)
+        assert left == []
 
 
 def check_adopted(was: Recorded, now: Server | None, alive: dict[int, str]) -> None:

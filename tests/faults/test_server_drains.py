@@ -1,5 +1,6 @@
 """Evictions, asked for or by idleness, of servers that start, serve and stop."""
 
+import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from random import Random
@@ -8,13 +9,17 @@ import pytest
 
 from pool_service.v1 import pool_service_pb2 as pb
 from pool_service_client import Evicted, PoolError
-from tests.faults.asking import complete
+from tests.faults.asking import ask, completed
 from tests.faults.conftest import Service, Start
 from tests.faults.lives import Stream
 from tests.faults.table import Recovery
 from tests.faults.test_server_dies import starting
 
 LONG = 2000
+UNTIL_ASKED = 60.0
+"""Seconds: a server is kept so long for its first request to come."""
+SOON_IDLE = 0.2
+"""Seconds: far less than an answer takes."""
 
 
 @pytest.mark.timeout(120)
@@ -26,6 +31,9 @@ def test_who_waits_for_a_start_that_is_evicted_is_told_so(
     with ThreadPoolExecutor(3) as callers:
         calls = [callers.submit(service.pool.ensure, "m", runtime_model=tiny) for _ in range(3)]
         first = starting(service, "m")
+        # One that came after the eviction would start the next generation.
+        while next(service.pool.pages()).totals.waiting_calls < len(calls):
+            time.sleep(0.01)
         with recovered.measured():
             (evicted,) = service.pool.evict("m")
             for call in calls:
@@ -83,7 +91,7 @@ def ensure_and_evict(service: Service, seed: int) -> str:
 @pytest.mark.timeout(120)
 @pytest.mark.fault("request in flight when the idle timer fires, streaming and not")
 def test_a_server_that_answers_is_not_evicted_by_idleness(real: Start, tiny: str) -> None:
-    service = real("[defaults]\nkeep_alive = 0.2\nmin_residency = 0.2\n")
+    service = real("[defaults]\nmin_residency = 0.2\n")
     with ThreadPoolExecutor(2) as callers:
         streaming = callers.submit(streams_whole, service, tiny)
         waiting = callers.submit(completes_whole, service, tiny)
@@ -96,13 +104,21 @@ def test_a_server_that_answers_is_not_evicted_by_idleness(real: Start, tiny: str
 
 
 def streams_whole(service: Service, runtime_model: str) -> bool:
-    server = service.pool.ensure("streaming", runtime_model=runtime_model).server
-    return Stream(server, LONG).is_complete()
+    server = service.pool.ensure(
+        "streaming", runtime_model=runtime_model, keep_alive=UNTIL_ASKED
+    ).server
+    stream = Stream(server, LONG)
+    service.pool.ensure("streaming", keep_alive=SOON_IDLE)
+    return stream.is_complete()
 
 
 def completes_whole(service: Service, runtime_model: str) -> bool:
-    server = service.pool.ensure("waiting", runtime_model=runtime_model).server
-    return complete(server, LONG) == LONG
+    server = service.pool.ensure(
+        "waiting", runtime_model=runtime_model, keep_alive=UNTIL_ASKED
+    ).server
+    asked = ask(server, LONG)
+    service.pool.ensure("waiting", keep_alive=SOON_IDLE)
+    return completed(asked) == LONG
 
 
 @pytest.mark.timeout(300)

@@ -67,7 +67,7 @@ def told_until_it_is_over(
         (notice,) = notices(lives.now)
         assert said in notice
         assert str(lives.state_dir) in notice
-        assert said in lives.log()
+        lives.await_logged(said)
         assert same_process(pool.ensure("before").server, server)
         cure()
         assert next(statuses) == SERVING
@@ -255,14 +255,15 @@ def link(path: Path) -> None:
 @pytest.mark.fault("record truncated, garbage, of a later version, owned by another, a symlink")
 @pytest.mark.parametrize("damage", [truncate, garble, of_a_later_version, of_another, link])
 def test_a_damaged_record_is_set_aside_its_process_drained_and_the_others_adopted(
-    fake: Lives, damage: Callable[[Path], None]
+    fake: Lives, damage: Callable[[Path], None], tmp_path: Path
 ) -> None:
     if damage is of_another and os.geteuid() != 0:
         pytest.skip("only root gives files away")
+    listed = tmp_path / "listed"
     fake.start()
     with fake.pool() as pool:
         whole = pool.ensure("whole").server
-        lost = pool.ensure("lost", runtime_model="x?delay=0.02").server
+        lost = pool.ensure("lost", runtime_model=f"x?delay=0.02&answers_until={listed}").server
         stream = Stream(lost, 150)
         fake.kill()
         damage(fake.state_dir / "servers" / file_name("lost"))
@@ -271,11 +272,12 @@ def test_a_damaged_record_is_set_aside_its_process_drained_and_the_others_adopte
             shown = {server.model: server for server in fresh.list()}
         assert shown[f"(unknown: pid {lost.pid})"].pid == lost.pid
         assert same_process(shown["whole"], whole)
+        listed.touch()
         assert stream.is_complete()
         assert set(settled(pool)) == {"whole"}
         assert fake.servers() == {whole.pid}
         assert list((fake.state_dir / "servers" / "damaged").iterdir())
-        assert file_name("lost") in fake.log()
+        fake.await_logged(file_name("lost"))
 
 
 @pytest.mark.fault("descriptors run out")

@@ -130,25 +130,27 @@ def test_a_taken_address_is_refused_before_anything_is_touched(fake: Lives, tmp_
 
 @pytest.mark.fault("--replace")
 def test_a_service_is_replaced_without_a_stopped_server_or_a_failed_call(
-    fake: Lives, recovered: Recovery
+    fake: Lives, recovered: Recovery, tmp_path: Path
 ) -> None:
     first = fake.start()
-    done = Event()
+    done, replaced = Event(), tmp_path / "replaced"
     with fake.pool() as pool, ThreadPoolExecutor(8) as callers, pool.watch() as events:
         before = [
-            pool.ensure(f"m/{number}", runtime_model="x?delay=0.01").server for number in range(4)
+            pool.ensure(f"m/{number}", runtime_model=f"x?answers_until={replaced}").server
+            for number in range(4)
         ]
         while not isinstance(next(events), Synced):
             pass
         streams = [Stream(server, 300) for server in before]
         calls = [callers.submit(ensured_until, done, fake, server.model) for server in before]
-        joining = callers.submit(pool.ensure, "loading", runtime_model="x?load=2")
+        joining = callers.submit(pool.ensure, "loading", runtime_model=f"x?load_until={replaced}")
         loading = seen(pool, "loading", ServerState.STARTING)
         with recovered.measured():
             second = fake.start("--replace")
             assert same_process(pool.ensure("m/0").server, before[0])
         assert first.process.wait() == 0
         assert second.address == first.address
+        replaced.touch()
         assert joining.result().server.pid == loading.pid
         done.set()
         for server, call in zip(before, calls, strict=True):
@@ -209,7 +211,7 @@ def test_a_service_that_was_asked_too_late_stays(fake: Lives) -> None:
         successor.kill()
         service.process.send_signal(signal.SIGCONT)
         assert same_process(pool.ensure("m").server, server)
-        wait_for(lambda: "for a service that is not there; staying" in fake.log())
+        fake.await_logged("for a service that is not there; staying")
         assert service.process.poll() is None
 
 
@@ -225,7 +227,7 @@ def test_who_has_left_for_a_successor_that_dies_serves_again(fake: Lives) -> Non
             os.close(claim)
         assert same_process(pool.ensure("m").server, server)
         assert service.process.poll() is None
-        assert "serving again" in fake.log()
+        fake.await_logged("serving again")
         psutil.wait_procs(guards)
         assert fake.servers() == {server.pid}
         service.process.terminate()
@@ -264,15 +266,19 @@ def test_of_two_successors_at_once_both_take_over_one_after_the_other(fake: Live
 
 
 @pytest.mark.fault("--replace in the middle of a drain")
-def test_a_successor_takes_a_draining_service_over_and_hurries_nothing(fake: Lives) -> None:
-    service = fake.start()
+def test_a_successor_takes_a_draining_service_over_and_hurries_nothing(
+    fake: Lives, tmp_path: Path
+) -> None:
+    service, replaced = fake.start(), tmp_path / "replaced"
     with fake.pool() as pool:
-        server = pool.ensure("m", runtime_model="x?delay=0.02").server
+        flags = f"x?delay=0.02&answers_until={replaced}"
+        server = pool.ensure("m", runtime_model=flags).server
         stream = Stream(server, 100)
         service.process.terminate()
         seen(pool, "m", ServerState.STOPPING)
         fake.start("--replace")
         assert service.process.wait() == 0
+        replaced.touch()
         assert pool.ensure("m").server.generation == server.generation + 1
         assert stream.is_complete()
 
@@ -281,7 +287,7 @@ def test_a_successor_takes_a_draining_service_over_and_hurries_nothing(fake: Liv
 def test_a_signal_alone_is_no_successor(fake: Lives) -> None:
     service = fake.start()
     service.process.send_signal(signal.SIGUSR1)
-    wait_for(lambda: "is not there; staying" in fake.log())
+    fake.await_logged("is not there; staying")
     with fake.pool() as pool:
         assert pool.ensure("m").started
 

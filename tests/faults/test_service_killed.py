@@ -82,15 +82,17 @@ def test_a_real_start_under_way_is_joined(real: Lives, tiny: str) -> None:
 
 
 @pytest.mark.fault("`kill -9` during an eviction")
-def test_an_eviction_under_way_is_carried_out(fake: Lives) -> None:
+def test_an_eviction_under_way_is_carried_out(fake: Lives, tmp_path: Path) -> None:
+    killed = tmp_path / "killed"
     fake.start()
     with fake.pool() as pool, ThreadPoolExecutor(1) as callers:
-        server = pool.ensure("leaving", runtime_model="x?delay=0.02").server
+        server = pool.ensure("leaving", runtime_model=f"x?delay=0.02&answers_until={killed}").server
         stream = Stream(server, 100)
         evicting = callers.submit(pool.evict, "leaving", force=True)
         seen(pool, "leaving", ServerState.STOPPING)
         fake.kill()
         fake.start()
+        killed.touch()
         assert stream.is_complete()
         # The call was made again of the next service, and joined the same eviction.
         assert not any(evicted.killed for evicted in evicting.result())
