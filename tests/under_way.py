@@ -2,9 +2,12 @@
 
 import subprocess
 from collections.abc import Mapping
+from pathlib import Path
 
 
-def under_way(environment: Mapping[str, str]) -> "subprocess.Popen[bytes]":
+def under_way(
+    environment: Mapping[str, str], directory: Path | None = None
+) -> "subprocess.Popen[bytes]":
     """One that leads a session and runs until it is killed, its `exec` over.
 
     Popen returns while the kernel still sets the new program up: for some milliseconds Linux
@@ -13,6 +16,7 @@ def under_way(environment: Mapping[str, str]) -> "subprocess.Popen[bytes]":
     process = subprocess.Popen(
         ["/bin/cat"],
         env=environment,
+        cwd=directory,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         bufsize=0,

@@ -86,7 +86,8 @@ def test_the_callers_timeout(run: Run, service: Script) -> None:
 def test_a_timeout_after_failures_says_what_failed(run: Run, service: Script) -> None:
     service.answer("Ensure", Refusal(StatusCode.UNAVAILABLE, "it died", "START_FAILED"))
     service.answer("Ensure", Stay())
-    result = run("ensure", "m", "--timeout", "0.5")
+    # For the failure, the pause after it and a second call.
+    result = run("ensure", "m", "--timeout", "5")
     assert result.exit_code == 4
     assert result.stderr.endswith("; the failure before that: it died\n")
 

@@ -21,10 +21,10 @@ MOVED = held(endpoint="http://127.0.0.1:2", generation=2)
 PYTHON = [sys.executable, "-c"]
 WAITS = (
     "import signal, sys\n"
-    "signal.signal(signal.SIGTERM, lambda *_: sys.exit(9))\n"
-    "signal.signal(signal.SIGINT, lambda *_: sys.exit(3))\n"
+    "codes = {signal.SIGTERM: 9, signal.SIGINT: 3}\n"
+    "signal.pthread_sigmask(signal.SIG_BLOCK, codes)\n"
     "print('up', flush=True)\n"
-    "signal.pause()\n"
+    "sys.exit(codes[signal.sigwait(codes)])\n"
 )
 
 

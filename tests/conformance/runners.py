@@ -114,9 +114,10 @@ class Runner:
         return result
 
     def wait_for(self, holds: Callable[[], object], call: Call) -> None:
-        """With the lock: wait for what this call is to do."""
-        if not self.changed.wait_for(lambda: self._over or holds(), LIMIT):
-            raise AssertionError(f"nothing came within {LIMIT:g} s of {call.command}")
+        """With the lock: wait for what this call is to do, longer than it may take itself."""
+        limit = LIMIT + call.command.get("timeout", 0)
+        if not self.changed.wait_for(lambda: self._over or holds(), limit):
+            raise AssertionError(f"nothing came within {limit:g} s of {call.command}")
         if not holds():
             raise AssertionError(self._obituary())
 

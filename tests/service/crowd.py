@@ -104,15 +104,20 @@ async def _call(pool: AsyncPoolClient, left: "object", found: Crowd) -> None:
             await asyncio.sleep(error.retry_after or 0)
             continue
         found.waits.append(time.monotonic() - began)
-        given = time.monotonic()
         try:
             connected = await _connected(server)
-            late = time.monotonic() - given >= RESIDENCY
+            late = _is_over(server)
             answered = await _is_answered(server, *connected)
         except OSError:
-            late, answered = time.monotonic() - given >= RESIDENCY, False
+            late, answered = _is_over(server), False
         if not answered:
             (found.late if late else found.cut).append(model)
+
+
+def _is_over(server: Server) -> bool:
+    """Whether its residency is, which began when the service gave it out."""
+    assert server.last_use_time is not None
+    return time.time() - server.last_use_time.timestamp() >= RESIDENCY
 
 
 async def _follow(pool: AsyncPoolClient, found: Crowd) -> None:

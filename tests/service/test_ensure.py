@@ -48,7 +48,14 @@ def wait_for(pool: PoolClient, model: str, state: ServerState) -> Server:
 def servers_of(service: RunningService) -> list[psutil.Process]:
     """What it started for models; its guard is no server."""
     children = psutil.Process(service.process.pid).children(recursive=True)
-    return [child for child in children if NONCE_VARIABLE in child.environ()]
+    return [child for child in children if _has_nonce(child)]
+
+
+def _has_nonce(child: psutil.Process) -> bool:
+    try:
+        return NONCE_VARIABLE in child.environ()
+    except psutil.NoSuchProcess:
+        return False
 
 
 def test_five_models_start_side_by_side(start: Start, tmp_path: Path) -> None:
@@ -155,6 +162,7 @@ def test_a_stranger_on_the_port_is_never_returned(start: Start, tmp_path: Path) 
         config = (
             FAKE_RUNTIME.replace('kind = "vllm-mlx"', 'kind = "plain"').replace("{port}", str(port))
             + "[defaults]\nstart_timeout = 2\nprobe_timeout = 1\n"
+            + '[models."other victim"]\nstart_timeout = 100\n'
         )
         service = start(config)
         with PoolClient.connect(service.address, retry=ONCE) as pool:

@@ -69,7 +69,14 @@ def test_a_terminal_of_another_session_keeps_it_from_nothing(tmp_path: Path) -> 
 
 
 def zombies(process: psutil.Process) -> list[psutil.Process]:
-    return [one for one in process.children() if one.status() == psutil.STATUS_ZOMBIE]
+    return [one for one in process.children() if is_zombie(one)]
+
+
+def is_zombie(process: psutil.Process) -> bool:
+    try:
+        return bool(process.status() == psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return False
 
 
 def test_what_loses_its_parent_is_reaped_and_exit_codes_stay_those_of_servers(

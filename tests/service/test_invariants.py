@@ -1,13 +1,12 @@
 """What tests/faults/invariants.py is for: it notices what must not be."""
 
-import subprocess
-
 import pytest
 
 from demo.service import RunningService
 from pool_service.v1 import pool_service_pb2 as pb
 from pool_service_client import PoolClient
 from tests.faults.invariants import Invariants
+from tests.under_way import under_way
 
 
 def test_a_service_that_does_its_work_has_no_flaws(
@@ -23,10 +22,7 @@ def test_a_service_that_does_its_work_has_no_flaws(
 def test_a_process_that_list_does_not_show_is_a_flaw(service: RunningService) -> None:
     directory = service.log.parent / "work" / "lost"
     directory.mkdir(parents=True)
-    with (
-        Invariants.of(service) as invariants,
-        subprocess.Popen(["/bin/sleep", "1000"], cwd=directory) as lost,
-    ):
+    with Invariants.of(service) as invariants, under_way({}, directory) as lost:
         assert [str(lost.pid) in flaw for flaw in invariants.flaws()] == [True]
         lost.kill()
 

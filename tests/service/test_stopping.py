@@ -22,45 +22,61 @@ from pool_service_client import (
     Synced,
 )
 from tests.faults.lives import Stream
+from tests.idle import await_idle
 from tests.service.conftest import FAKE_RUNTIME, Start
 from tests.service.test_ensure import servers_of, wait_for
 
 ONCE = RetryPolicy(patience=0)
 
 
-def test_a_busy_server_is_not_evicted_without_force(pool: PoolClient) -> None:
-    server = pool.ensure("busy", runtime_model="x?delay=0.05").server
-    stream = Stream(server, tokens=40)
+@pytest.fixture
+def over(tmp_path: Path) -> Path:
+    """The file that ends the answers of servers whose model says `answers_until` it."""
+    return tmp_path / "over"
+
+
+def test_a_busy_server_is_not_evicted_without_force(pool: PoolClient, over: Path) -> None:
+    server = pool.ensure("busy", runtime_model=f"x?answers_until={over}").server
+    stream = Stream(server, tokens=1)
     with pytest.raises(ServerInUse):
         pool.evict("busy")
     assert pool.evict_idle() == ()
+    over.touch()
     assert stream.is_complete()
+    await_idle(server.endpoint)
     assert len(pool.evict("busy")) == 1
 
 
-def test_a_stream_in_flight_at_a_forced_eviction_ends_by_itself(pool: PoolClient) -> None:
-    server = pool.ensure("drained", runtime_model="x?delay=0.05").server
-    stream = Stream(server, tokens=20)
+def test_a_stream_in_flight_at_a_forced_eviction_ends_by_itself(
+    pool: PoolClient, over: Path
+) -> None:
+    server = pool.ensure("drained", runtime_model=f"x?answers_until={over}").server
+    stream = Stream(server, tokens=1)
     with ThreadPoolExecutor(1) as callers:
         evicting = callers.submit(pool.evict, "drained", force=True)
+        wait_for(pool, "drained", ServerState.STOPPING)
+        over.touch()
         assert stream.is_complete()
         (evicted,) = evicting.result()
     assert not evicted.killed
     assert not psutil.pid_exists(server.pid)
 
 
-def test_an_idle_server_goes_by_itself_and_a_busy_one_stays(start: Start) -> None:
+def test_an_idle_server_goes_by_itself_and_a_busy_one_stays(start: Start, over: Path) -> None:
     service = start(FAKE_RUNTIME + "[defaults]\nkeep_alive = 0.2\nmin_residency = 0.2\n")
     with PoolClient.connect(service.address) as pool, pool.watch() as events:
         assert isinstance(next(events), Synced)
-        busy = pool.ensure("busy", runtime_model="x?delay=0.05").server
-        stream = Stream(busy, tokens=30)
+        with pool.hold("busy", runtime_model=f"x?answers_until={over}") as hold:
+            stream = Stream(hold.ready(), tokens=1)
         pool.ensure("idle")
         gone = []
         for event in events:
             if isinstance(event, ServerRemoved):
                 gone.append(event.server.model)
                 if event.server.model == "idle":
+                    left = [(server.model, server.state) for server in pool.list()]
+                    assert left == [("busy", ServerState.READY)]
+                    over.touch()
                     assert stream.is_complete()
                 if len(gone) == 2:
                     break
@@ -92,27 +108,34 @@ def test_a_server_that_ignores_signals_is_killed_and_that_is_said(start: Start) 
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGQUIT])
-def test_a_signal_drains_and_stops_all_and_exits_0(start: Start, number: signal.Signals) -> None:
+def test_a_signal_drains_and_stops_all_and_exits_0(
+    start: Start, over: Path, number: signal.Signals
+) -> None:
     service = start()
     with PoolClient.connect(service.address) as pool:
         servers = [
-            pool.ensure(f"m/{index}", runtime_model="x?delay=0.05").server for index in range(3)
+            pool.ensure(f"m/{index}", runtime_model=f"x?answers_until={over}").server
+            for index in range(3)
         ]
-        stream = Stream(servers[0], tokens=20)
+        stream = Stream(servers[0], tokens=1)
         service.process.send_signal(number)
+        wait_for(pool, "m/0", ServerState.STOPPING)
+        over.touch()
         assert stream.is_complete()
         assert service.process.wait(30) == 0
     assert not any(psutil.pid_exists(server.pid) for server in servers)
 
 
-def test_who_comes_or_waits_during_the_shutdown_is_told_so(service: RunningService) -> None:
+def test_who_comes_or_waits_during_the_shutdown_is_told_so(
+    service: RunningService, over: Path
+) -> None:
     with (
         PoolClient.connect(service.address, retry=ONCE) as pool,
         ThreadPoolExecutor(1) as callers,
         grpc.insecure_channel(service.address) as channel,
     ):
-        busy = pool.ensure("busy", runtime_model="x?delay=0.05").server
-        stream = Stream(busy, tokens=40)
+        busy = pool.ensure("busy", runtime_model=f"x?answers_until={over}").server
+        stream = Stream(busy, tokens=1)
         waiting = callers.submit(pool.ensure, "loading", runtime_model="x?bind=never")
         wait_for(pool, "loading", ServerState.STARTING)
         service.process.terminate()
@@ -124,6 +147,7 @@ def test_who_comes_or_waits_during_the_shutdown_is_told_so(service: RunningServi
         health = health_pb2_grpc.HealthStub(channel)
         check = health.Check(health_pb2.HealthCheckRequest())  # type: ignore[attr-defined]
         assert check.status == health_pb2.HealthCheckResponse.NOT_SERVING
+        over.touch()
         assert stream.is_complete()
         assert service.process.wait(30) == 0
 
@@ -154,7 +178,7 @@ def test_two_signals_that_come_together_hurry(service: RunningService) -> None:
     assert not psutil.pid_exists(server.pid)
 
 
-def test_a_terminal_that_closes_drains_and_does_not_hurry(tmp_path: Path) -> None:
+def test_a_terminal_that_closes_drains_and_does_not_hurry(tmp_path: Path, over: Path) -> None:
     """A hangup without that reads the configuration again: tests/service/test_room.py."""
     config, log = tmp_path / "pool.toml", tmp_path / "log"
     config.write_text(FAKE_RUNTIME)
@@ -167,10 +191,12 @@ def test_a_terminal_that_closes_drains_and_does_not_hurry(tmp_path: Path) -> Non
     with os.fdopen(terminal) as shown:
         address = shown.readline().removeprefix("listening on ").strip()
         with PoolClient.connect(address) as pool:
-            stream = Stream(pool.ensure("busy", runtime_model="x?delay=0.05").server, tokens=40)
+            busy = pool.ensure("busy", runtime_model=f"x?answers_until={over}").server
+            stream = Stream(busy, tokens=1)
             shown.close()
             wait_for(pool, "busy", ServerState.STOPPING)
             os.kill(pid, signal.SIGHUP)
+            over.touch()
             assert stream.is_complete()
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
 

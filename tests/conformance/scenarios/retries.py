@@ -131,7 +131,7 @@ SCENARIOS = (
     Scenario(
         "the limit is of the whole call",
         Answers(DIED, DIED, Stay()),
-        [call("ensure", model="m", timeout=1.5, takes=1.5, fails=LATE)],
+        [call("ensure", model="m", timeout=10, takes=10, fails=LATE)],
         calls={"Ensure": 3},
     ),
     Scenario(
