@@ -14,9 +14,10 @@ import pytest
 from demo.checkpoints import write_tiny_llama
 from demo.service import RunningService, running
 from demo.smollm2 import prepare_smollm2
-from pool_service_client import ADDRESS_VARIABLE
+from pool_service_client import ADDRESS_VARIABLE, PoolClient, ServerChanged
 from tests.conformance.languages import LANGUAGES, NOTHING_IS_LEFT_OUT, Language, NoToolchain
 from tests.conformance.runners import Runner
+from tests.idle import await_idle
 
 pytestmark = [pytest.mark.whole, pytest.mark.timeout(1800)]
 
@@ -70,8 +71,17 @@ def runner(language: Language, environment: dict[str, str], tmp_path: Path) -> I
     assert one.close() == 0
 
 
+def await_unused(service: RunningService, model: str) -> None:
+    """Return when the service counts no hold of the model: that is after its client let it go."""
+    with PoolClient.connect(service.address) as pool, pool.watch() as events:
+        for event in events:
+            match event:
+                case ServerChanged(server=server) if server.model == model and not server.holds:
+                    return
+
+
 def test_a_hold_leads_inferences_over_the_death_of_a_real_server(
-    runner: Runner, language: Language, tiny: str
+    service: RunningService, runner: Runner, language: Language, tiny: str
 ) -> None:
     client = runner.begin("connect")
     assert "result" in client.end()
@@ -88,6 +98,8 @@ def test_a_hold_leads_inferences_over_the_death_of_a_real_server(
     assert runner.ask("infer", **asked) == {"done": 10, "failed": 0}
     assert runner.ask("calls", client=client.number) == {"Hold": 1}
     runner.ask("release", hold=hold.number)
+    await_unused(service, model)
+    await_idle(second["endpoint"])
     evict = runner.begin("evict", client=client.number, model=model)
     (evicted,) = evict.end()["result"]["evicted"]
     assert not evicted["killed"]

@@ -23,8 +23,8 @@ FAKE = (sys.executable, "-S", "-E", str(FAKE_SERVER))
 REAL = (str(Path(sys.executable).parent / "vllm-mlx"),)
 QUEUES = {"VLLM_MLX_SIMPLE_ENGINE_LOCK_ADMISSION": "wait"}
 COUNTS = ("--auto-unload-idle-seconds", "86400")
-# What a real stream of this many takes is seconds, and so it does here.
 LONG = 2000
+"""Tokens, which take the real one seconds; those of the fake: see `Program.in_flight`."""
 
 Json = dict[str, Any]
 
@@ -113,9 +113,12 @@ def request(**more: Any) -> Json:  # noqa: ANN401 - any field of a request
 class Program:
     """One of the two: starts servers of its own, and lends one that nobody may stop."""
 
-    def __init__(self, command: tuple[str, ...], model: str) -> None:
+    def __init__(self, command: tuple[str, ...], model: str, over: Path) -> None:
+        """over: the file that ends the answers of the fake."""
         self.command = command
         self.model = model
+        self.over = over
+        over.touch()
         self.cleanup = ExitStack()
         self.lent: Server | None = None
 
@@ -129,6 +132,15 @@ class Program:
         self.lent = self.lent or self.start(*COUNTS, "--download-retries", "1")
         return self.lent
 
+    @contextmanager
+    def in_flight(self) -> Iterator[None]:
+        """Within the block an answer of the fake does not end, for what needs it to be there."""
+        self.over.unlink()
+        try:
+            yield
+        finally:
+            self.over.touch()
+
     def run(self, *arguments: str) -> "subprocess.CompletedProcess[str]":
         argv = [*self.command, *arguments]
         return subprocess.run(argv, capture_output=True, text=True, check=False)
@@ -138,13 +150,14 @@ class Program:
 def program(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Program]:
+    over = tmp_path_factory.mktemp("fake") / "over"
     if request.param == "fake":
-        the_program = Program(FAKE, "fake/x?delay=0.001")
+        the_program = Program(FAKE, f"fake/x?delay=0.001&answers_until={over}", over)
     else:
         from demo.checkpoints import write_tiny_llama  # noqa: PLC0415 - slow, and of the real one
 
         write_tiny_llama(checkpoint := tmp_path_factory.mktemp("tiny"))
-        the_program = Program(REAL, str(checkpoint))
+        the_program = Program(REAL, str(checkpoint), over)
     with the_program.cleanup:
         yield the_program
 
@@ -242,9 +255,10 @@ def test_a_request_without_messages_is_refused(program: Program) -> None:
 
 def test_a_request_in_flight_is_counted_and_looking_is_no_use(program: Program) -> None:
     server = program.shared()
-    stream = server.stream(max_tokens=LONG)
-    next(stream)
-    assert server.health()["active_requests"] == 1
+    with program.in_flight():
+        stream = server.stream(max_tokens=LONG)
+        next(stream)
+        assert server.health()["active_requests"] == 1
     assert list(stream)[-1] == "[DONE]"
     after = server.idle()
     assert server.health()["last_used_at"] == after["last_used_at"]
@@ -260,20 +274,22 @@ def test_a_second_request_waits_for_the_first(program: Program) -> None:
 
 def test_without_the_variable_a_second_request_is_refused(program: Program) -> None:
     server = program.start(environment={})
-    first = server.stream(max_tokens=LONG)
-    next(first)
-    assert server.chat()[0] == 503
+    with program.in_flight():
+        first = server.stream(max_tokens=LONG)
+        next(first)
+        assert server.chat()[0] == 503
     assert list(first)[-1] == "[DONE]"
 
 
 def test_sigterm_closes_the_listener_and_lets_a_stream_end(program: Program) -> None:
     server = program.start()
-    stream = server.stream(max_tokens=LONG)
-    next(stream)
-    server.stop(signal.SIGTERM)
-    server.draining.wait()
-    with pytest.raises(ConnectionRefusedError):
-        server.health()
+    with program.in_flight():
+        stream = server.stream(max_tokens=LONG)
+        next(stream)
+        server.stop(signal.SIGTERM)
+        server.draining.wait()
+        with pytest.raises(ConnectionRefusedError):
+            server.health()
     server.stop(signal.SIGTERM)  # changes nothing
     *events, done = stream
     assert done == "[DONE]"
@@ -283,7 +299,7 @@ def test_sigterm_closes_the_listener_and_lets_a_stream_end(program: Program) -> 
 
 def test_sigint_after_sigterm_cuts_a_stream_off(program: Program) -> None:
     server = program.start()
-    with closing(server.stream(max_tokens=10 * LONG)) as stream:
+    with program.in_flight(), closing(server.stream(max_tokens=10 * LONG)) as stream:
         next(stream)
         server.stop(signal.SIGTERM)
         server.draining.wait()

@@ -163,7 +163,7 @@ def test_a_runtime_that_is_too_old_is_refused(tmp_path: Path, tiny: str) -> None
 def test_a_stream_in_flight_is_neither_cut_by_idleness_nor_by_eviction(
     tmp_path: Path,
 ) -> None:
-    directory = prepare_smollm2(Path(".cache/models"), print)
+    directory = prepare_smollm2(Path(".cache/models"), print).absolute()
     config = tmp_path / "short.toml"
     config.write_text("[defaults]\nkeep_alive = 0\nmin_residency = 0.5\n")
     with (
@@ -172,10 +172,12 @@ def test_a_stream_in_flight_is_neither_cut_by_idleness_nor_by_eviction(
         pool.watch() as events,
     ):
         assert isinstance(next(events), Synced)
-        ensured = pool.ensure("smollm2", runtime_model=str(directory.absolute()), keep_alive=0)
         prompt = [{"role": "user", "content": "Count from one to one hundred in words."}]
-        with chat(ensured.server, messages=prompt, max_tokens=48, stream=True) as response:
+        # Held until it is in use: it may go half a second after it is ready.
+        with pool.hold("smollm2", runtime_model=str(directory), keep_alive=0) as hold:
+            response = chat(hold.ready(), messages=prompt, max_tokens=48, stream=True)
             response.readline()
+        with response:
             evicting = threading.Thread(target=pool.evict, args=["smollm2"], kwargs={"force": True})
             evicting.start()
             lines = response.read().split(b"\n\n")

@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import threading
+import time
 import urllib.request
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -18,6 +19,7 @@ from demo.service import RunningService, running
 from demo.smollm2 import prepare_smollm2
 from pool_service_client import (
     CodeNotTrusted,
+    Event,
     Expectation,
     ModelNotOnDisk,
     ModelTooLarge,
@@ -27,12 +29,18 @@ from pool_service_client import (
     ServerInUse,
     ServerRemoved,
     ServerState,
+    Synced,
 )
 from tests.fake_hub import fake_hub
+from tests.idle import await_idle
+from tests.whole.patient import PATIENT
 
 pytestmark = [pytest.mark.whole, pytest.mark.timeout(300)]
 
 MIB = 1024**2
+
+KEEP_ALIVE_S = 20
+"""Longer than a busy machine keeps a thread from asking."""
 
 Begin = Callable[..., PoolClient]
 
@@ -59,7 +67,7 @@ def begin(tmp_path: Path) -> Iterator[Begin]:
             path = tmp_path / f"{next(services)}.toml"
             path.write_text(config)
             service: RunningService = stack.enter_context(
-                running(tmp_path / "state", arguments=["--config", str(path)])
+                running(tmp_path / "state", arguments=["--config", str(path)], wrapper=PATIENT)
             )
             return stack.enter_context(PoolClient.connect(service.address))
 
@@ -94,16 +102,21 @@ class Stream:
         return rest.rstrip().endswith(b"data: [DONE]")
 
 
-def wait_for(pool: PoolClient, model: str, state: ServerState, detail: str = "") -> Server:
-    with pool.watch() as events:
-        for event in events:
-            if (
-                isinstance(event, ServerChanged)
-                and event.server.model == model
-                and event.server.state is state
-                and detail in event.server.detail
-            ):
-                return event.server
+def read_present(events: Iterator[Event]) -> None:
+    """Read of a watch what there is already; what it tells from now on it does not miss."""
+    while not isinstance(next(events), Synced):
+        pass
+
+
+def wait_for(events: Iterator[Event], model: str, state: ServerState, detail: str = "") -> Server:
+    for event in events:
+        if (
+            isinstance(event, ServerChanged)
+            and event.server.model == model
+            and event.server.state is state
+            and detail in event.server.detail
+        ):
+            return event.server
     raise AssertionError("the watch ended")
 
 
@@ -112,15 +125,16 @@ def test_of_three_models_in_a_budget_for_two_the_third_waits_until_one_is_done(
     begin: Begin, smollm2: str
 ) -> None:
     pool = begin('[memory]\nbudget = "1500 MiB"\n[defaults]\nmin_residency = 0.5\n')
-    with ThreadPoolExecutor(4) as threads:
+    with ThreadPoolExecutor(4) as threads, pool.watch() as events:
         first, second = (
             pool.ensure(name, runtime_model=smollm2).server for name in ("first", "second")
         )
         short, long = Stream(first, 24), Stream(second, 72)
         answers = [threads.submit(stream.read) for stream in (short, long)]
         assert all(stream.begun.wait(100) for stream in (short, long))
+        read_present(events)
         third = threads.submit(pool.ensure, "third", runtime_model=smollm2)
-        queued = wait_for(pool, "third", ServerState.QUEUED, "waits for")
+        queued = wait_for(events, "third", ServerState.QUEUED, "waits for")
         assert queued.queue_position == 1
         ready = third.result(200).server
         assert ready.state is ServerState.READY
@@ -136,9 +150,10 @@ def test_a_hold_keeps_its_model_whoever_needs_the_room(begin: Begin, smollm2: st
     )
     with pool.hold("held", runtime_model=smollm2, keep_alive=0, holder="the test") as hold:
         before = hold.ready()
-        with ThreadPoolExecutor(1) as threads:
+        with ThreadPoolExecutor(1) as threads, pool.watch() as events:
+            read_present(events)
             waiting = threads.submit(pool.ensure, "other", runtime_model=smollm2, timeout=6)
-            wait_for(pool, "other", ServerState.QUEUED, "'held'")
+            wait_for(events, "other", ServerState.QUEUED, "'held'")
             with pytest.raises(ServerInUse, match="the test"):
                 pool.evict("held")
             assert waiting.exception(60) is not None
@@ -149,26 +164,34 @@ def test_a_hold_keeps_its_model_whoever_needs_the_room(begin: Begin, smollm2: st
 
 
 def test_direct_requests_without_any_ensure_keep_a_model(begin: Begin, tiny: str) -> None:
-    pool = begin("[defaults]\nkeep_alive = 1.5\nmin_residency = 0.2\n")
+    pool = begin(f"[defaults]\nkeep_alive = {KEEP_ALIVE_S}\nmin_residency = 0.2\n")
     server = pool.ensure("direct", runtime_model=tiny).server
-    over = threading.Event()
+    begun, over = threading.Event(), threading.Event()
 
-    def ask() -> int:
-        asked = 0
+    def ask() -> None:
+        with chat(server, max_tokens=2) as response:
+            json.load(response)
+
+    def ask_on() -> float:
+        """Ask until it is over and once more; return for how long it was answered."""
+        ask()
+        first = time.monotonic()
+        begun.set()
         while not over.wait(0.3):
-            with chat(server, max_tokens=2) as response:
-                json.load(response)
-            asked += 1
-        return asked
+            ask()
+        ask()
+        return time.monotonic() - first
 
     with ThreadPoolExecutor(1) as threads, pool.watch() as events:
-        asking = threads.submit(ask)
+        asking = threads.submit(ask_on)
+        asking.add_done_callback(lambda _: begun.set())
+        begun.wait()
         try:
             pool.ensure("unused", runtime_model=tiny)
             removed = next(event for event in events if isinstance(event, ServerRemoved))
         finally:
             over.set()
-        assert asking.result() > 1.5 / 0.3
+        assert asking.result() > KEEP_ALIVE_S
     assert removed.server.model == "unused"
     assert [(each.model, each.pid) for each in pool.list()] == [("direct", server.pid)]
 
@@ -201,6 +224,7 @@ def test_what_a_model_will_need_is_known_better_after_each_run(
     with chat(server, max_tokens=16) as response:
         json.load(response)
     measured(pool, "m")
+    await_idle(server.endpoint)
     (evicted,) = pool.evict("m")
     real = evicted.server.peak_bytes
     assert real <= before.expected_bytes <= 1.5 * real
@@ -211,6 +235,7 @@ def test_what_a_model_will_need_is_known_better_after_each_run(
     with chat(again, max_tokens=16) as response:
         json.load(response)
     measured(pool, "m")
+    await_idle(again.endpoint)
     (evicted,) = pool.evict("m")
     assert abs(after.expected_bytes - evicted.server.peak_bytes) <= 0.15 * evicted.server.peak_bytes
 

@@ -15,6 +15,8 @@ import pytest
 from demo.checkpoints import write_tiny_llama, write_tiny_vlm
 from demo.service import running
 from pool_service_client import ExitCause, ModelRejected, PoolClient, Server
+from tests.idle import await_idle
+from tests.whole.patient import PATIENT
 
 pytestmark = [pytest.mark.whole, pytest.mark.timeout(300)]
 
@@ -40,7 +42,9 @@ def begin(tmp_path: Path) -> Iterator[Begin]:
             path = tmp_path / "config.toml"
             path.write_text(config)
             arguments = ["--config", str(path)]
-            service = stack.enter_context(running(tmp_path / "state", arguments=arguments))
+            service = stack.enter_context(
+                running(tmp_path / "state", arguments=arguments, wrapper=PATIENT)
+            )
             return stack.enter_context(PoolClient.connect(service.address))
 
         yield one
@@ -78,6 +82,7 @@ def test_what_stood_by_answers_as_the_plain_command_does(
     ahead = pool.ensure("ahead", runtime_model=str(models / "llama")).server
     assert not is_plain(ahead)
     said = chat(ahead)
+    await_idle(ahead.endpoint)
     pool.evict("ahead")
     plain = begin_plain(begin, arguments).ensure("plain", runtime_model=str(models / "llama"))
     assert is_plain(plain.server)
@@ -147,6 +152,7 @@ def test_a_service_that_was_killed_leaves_its_server_and_nothing_that_stands_by(
         after = pool.ensure("llama").server
         assert (after.pid, after.endpoint) == (before.pid, before.endpoint)
         assert isinstance(chat(after), str)
+        await_idle(after.endpoint)
         (evicted,) = pool.evict("llama")
         assert not evicted.killed
 

@@ -26,6 +26,7 @@ from pool_service.core.types import (
     StopSignal,
 )
 from tests.whole.runs import MODEL, PROBE_TIMEOUT, Runs, ask
+from tests.whole.test_vllm_mlx_use import Up
 
 pytestmark = pytest.mark.whole
 
@@ -59,14 +60,14 @@ async def test_its_health_tells_requests_in_flight_and_the_last_use(
     while not (await probe.use(identity, plan, endpoint, PROBE_TIMEOUT)).requests:
         assert not answer.done()
     assert (await answer)[0] == 200
-    ended = time.monotonic()
-    used = await probe.use(identity, plan, endpoint, PROBE_TIMEOUT)
-    assert used.requests == 0
+    used = await Up(identity, plan, endpoint).idle()
+    seen = time.monotonic()
     assert used.idle_for is not None
     # Looking is no use: what it tells goes on from the request's end.
-    later = used
-    while time.monotonic() < ended + 0.5:
-        later = await probe.use(identity, plan, endpoint, PROBE_TIMEOUT)
+    while time.monotonic() < seen + 0.5:
+        await probe.use(identity, plan, endpoint, PROBE_TIMEOUT)
+    later = await probe.use(identity, plan, endpoint, PROBE_TIMEOUT)
+    assert later.requests == 0
     assert later.idle_for is not None
     assert later.idle_for >= used.idle_for + 0.3
 
