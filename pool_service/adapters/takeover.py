@@ -144,6 +144,9 @@ class _Taking:
         elif guard := self._guard_of(held):
             self._send_away(guard, now, held)
             return
+        elif self._guard is not None:
+            # It has ended since it kept us out. Whoever comes after it has time to say so.
+            self._guard, self._settles_at = None, now + SETTLING_S
         elif self._replace_until is None and now > self._settles_at:
             raise held
         if self._replace_until is not None and now > self._replace_until:
