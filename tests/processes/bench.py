@@ -1,4 +1,5 @@
 import asyncio
+import contextlib
 import itertools
 import os
 import secrets
@@ -7,6 +8,8 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
+
+import psutil
 
 from pool_service.adapters.exits import exit_watch, gone
 from pool_service.adapters.identity import identity_of
@@ -43,13 +46,16 @@ class Up:
 
 
 class Bench:
-    """The adapter under test, and what starts fake servers by it."""
+    """The adapter under test, and what starts fake servers by it.
 
-    def __init__(self, root: Path) -> None:
+    term_timeout: seconds that what a process left behind has after SIGTERM.
+    """
+
+    def __init__(self, root: Path, term_timeout: float = 0.5) -> None:
         self.root = root
         self.state_dir = root / "state"
         self.logs = LogStore(self.state_dir)
-        self.processes = LocalProcesses(self.state_dir, self.logs, term_timeout=0.5)
+        self.processes = LocalProcesses(self.state_dir, self.logs, term_timeout=term_timeout)
         self.identities: list[Identity] = []
         self._numbers = itertools.count()
 
@@ -100,6 +106,14 @@ async def first_line(fifo: Path) -> str:
 
 async def ended(identity: Identity) -> None:
     await gone(exit_watch(), identity)
+
+
+def command_line(process: psutil.Process) -> str:
+    """Return what a process was started with; empty of one that has ended, if only just now."""
+    with contextlib.suppress(psutil.Error):
+        if process.status() != psutil.STATUS_ZOMBIE:
+            return " ".join(process.cmdline())
+    return ""
 
 
 def child_of_ours() -> "subprocess.Popen[bytes]":

@@ -17,7 +17,7 @@ from pool_service.adapters.identity import identity_of
 from pool_service.adapters.records import FileRecords
 from pool_service.adapters.sentry import COMMAND_VARIABLE
 from pool_service.core.types import Cause, Identity
-from tests.processes.bench import FAKE_SERVER, first_line, until
+from tests.processes.bench import FAKE_SERVER, command_line, first_line, until
 
 SOON = 0.05  # a grace that is over before anybody comes
 LONG = 1000.0  # a grace that no test lives to see the end of
@@ -119,7 +119,7 @@ class Pool:
 
     def processes(self) -> list[str]:
         """What runs of it: each names something under its directory."""
-        return [" ".join(one.cmdline()) for one in self._processes() if one.status() != "zombie"]
+        return [line for line in map(command_line, self._processes()) if line]
 
     def guards(self) -> list[str]:
         return [line for line in self.processes() if "pool_service.guard" in line]
@@ -127,6 +127,12 @@ class Pool:
     def sentries(self) -> list[psutil.Process]:
         """The shells that wait for the end of both a service and its guard."""
         return [one for one in psutil.process_iter() if self._is_sentry(one)]
+
+    async def sentry(self) -> psutil.Process:
+        """The one of them, once it shows what it is: for a moment after its exec it does not."""
+        await until(lambda: len(self.sentries()) == 1)
+        (sentry,) = self.sentries()
+        return sentry
 
     def _is_sentry(self, process: psutil.Process) -> bool:
         with contextlib.suppress(psutil.Error):

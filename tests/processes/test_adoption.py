@@ -65,6 +65,8 @@ async def test_what_its_last_lines_mean_is_told(bench: Bench, earlier: EarlierSe
     # Before that it may still be tied to who started it, and end with that.
     await until(lambda: "no such model" in Path(server.log_path).read_text())
     earlier.is_killed()
+    # While it is just ending, nothing proves any more whose it is.
+    await ended(server.identity)
 
     def diagnose(
         code: int | None, number: int | None, lines: tuple[str, ...]
@@ -191,7 +193,7 @@ async def test_of_one_that_died_meanwhile_what_nothing_proves_is_left_alone_and_
 
 def bare_child(came: Path) -> str:
     """A program that holds nothing of its server's, not even the environment; it tells its pid."""
-    told = f"echo $$ > {came}; cd /; exec /bin/sleep 1000"
+    told = f"cd /; echo $$ > {came}; exec /bin/sleep 1000"
     return f"env -i /bin/sh -c '{told}' > /dev/null 2>&1"
 
 
@@ -244,12 +246,14 @@ async def test_a_zombie_counts_as_dead(bench: Bench, earlier: EarlierService) ->
 
 async def test_of_one_that_is_our_child_the_code_is_known(bench: Bench) -> None:
     """As after an upgrade by exec, which keeps the pid and so the children."""
-    launch_plan = fake_plan("die=3")
+    go = bench.root / "go"
+    launch_plan = fake_plan(f"load_until={go}&die=3")
     spawned = await bench.processes.spawn("x", 1, launch_plan)
     bench.identities.append(spawned.identity)
     after_exec = LocalProcesses(bench.state_dir, bench.logs)
     server = replace(intent(launch_plan), identity=spawned.identity, log_path=spawned.log_path)
     await after_exec.adopt(server)
+    go.touch()
     report = await after_exec.exited(spawned.identity)
     await after_exec.sweep(spawned.identity)
     assert (report.code, report.signal) == (3, None)

@@ -3,17 +3,21 @@
 import asyncio
 import socket
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
 
+from pool_service.adapters import fetch as fetch_adapter
 from pool_service.adapters.fetch import Downloader
 from pool_service.adapters.model_files import locate
 from pool_service.core.errors import FetchFailed, ModelRejected, RuntimeUnavailable
 from tests.fake_hub import COMMIT, Hub, fake_hub
+from tests.processes.bench import command_line, until
 
 WEIGHTS = b"w" * 30_000_000  # the library writes ten megabytes at a time
 FILES = {
@@ -31,12 +35,25 @@ def hub() -> Iterator[Hub]:
         yield running
 
 
+class Held(dict[str, bytes]):
+    """Files that a hub lists, and sends once they may go."""
+
+    def __init__(self, files: dict[str, bytes]) -> None:
+        super().__init__(files)
+        self.may_go = threading.Event()
+
+    def get(self, *arguments: Any) -> Any:  # noqa: ANN401 - as a dict's
+        self.may_go.wait()
+        return super().get(*arguments)
+
+
 class Download:
     """One caller of a downloader, and what it was told."""
 
     def __init__(self, downloader: Downloader, hub: Hub, home: Path) -> None:
         self.told: list[tuple[int, int]] = []
-        self.half = asyncio.Event()
+        self._half = asyncio.Event()
+        self._snapshot = home / "hub/models--org--name/snapshots" / COMMIT
         environment = tuple(hub.environment(home).items())
         self.task = asyncio.create_task(
             downloader.fetch(sys.executable, "m", "org/name", environment, self.tell)
@@ -45,15 +62,18 @@ class Download:
     def tell(self, done: int, total: int) -> None:
         self.told.append((done, total))
         if done > 5_000_000:
-            self.half.set()
+            self._half.set()
+
+    async def halfway(self) -> None:
+        """Return when of the weights a part has arrived, and all the small files have."""
+        await self._half.wait()
+        small = [self._snapshot / name for name in ("config.json", "tokenizer.json")]
+        await until(lambda: all(path.exists() for path in small))
 
 
 def children() -> list[psutil.Process]:
-    return [
-        child
-        for child in psutil.Process().children(recursive=True)
-        if child.status() != psutil.STATUS_ZOMBIE and "fetch_child" in " ".join(child.cmdline())
-    ]
+    offspring = psutil.Process().children(recursive=True)
+    return [child for child in offspring if "fetch_child" in command_line(child)]
 
 
 def parts(home: Path) -> list[Path]:
@@ -72,8 +92,11 @@ async def test_all_that_a_runtime_loads_arrives_and_nothing_else(hub: Hub, tmp_p
 
 async def test_the_bytes_that_are_there_rise_to_all_there_are(hub: Hub, tmp_path: Path) -> None:
     hub.slow.clear()
+    hub.files = held = Held(FILES)
     download = Download(Downloader(), hub, tmp_path)
-    await download.half.wait()
+    await until(lambda: download.told)
+    held.may_go.set()
+    await download.halfway()
     hub.slow.set()
     await download.task
     done = [each for each, _ in download.told]
@@ -88,7 +111,7 @@ async def test_who_gives_up_ends_the_program_and_keeps_the_files_that_are_whole(
 ) -> None:
     hub.slow.clear()
     download = Download(Downloader(), hub, tmp_path)
-    await download.half.wait()
+    await download.halfway()
     download.task.cancel()
     await asyncio.gather(download.task, return_exceptions=True)
     assert children() == []
@@ -104,11 +127,14 @@ async def test_who_gives_up_ends_the_program_and_keeps_the_files_that_are_whole(
     assert [get.rpartition("/")[2] for get in gets] == ["model.safetensors"]
 
 
-async def test_who_gives_up_leaves_no_part_of_a_file(hub: Hub, tmp_path: Path) -> None:
+async def test_who_gives_up_leaves_no_part_of_a_file(
+    hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The library never goes on with one, so it would lie there for ever."""
+    monkeypatch.setattr(fetch_adapter, "END_TIMEOUT", 60.0)
     hub.slow.clear()
     download = Download(Downloader(), hub, tmp_path)
-    await download.half.wait()
+    await download.halfway()
     assert parts(tmp_path)
     download.task.cancel()
     await asyncio.gather(download.task, return_exceptions=True)
@@ -120,7 +146,7 @@ async def test_what_a_killed_program_left_is_cleared_and_not_counted(
 ) -> None:
     hub.slow.clear()
     first = Download(Downloader(), hub, tmp_path)
-    await first.half.wait()
+    await first.halfway()
     children()[0].kill()
     await asyncio.gather(first.task, return_exceptions=True)
     assert parts(tmp_path)
@@ -134,11 +160,11 @@ async def test_what_a_killed_program_left_is_cleared_and_not_counted(
 async def test_what_another_program_is_downloading_is_left_to_it(hub: Hub, tmp_path: Path) -> None:
     hub.slow.clear()
     ours = Download(Downloader(), hub, tmp_path)
-    await ours.half.wait()
+    await ours.halfway()
     its = parts(tmp_path)
     # Of another service, which uses the same cache.
     other = Download(Downloader(), hub, tmp_path)
-    await other.half.wait()
+    await other.halfway()
     assert len(children()) == 2
     other.task.cancel()
     await asyncio.gather(other.task, return_exceptions=True)
@@ -151,9 +177,9 @@ async def test_two_callers_share_one_download(hub: Hub, tmp_path: Path) -> None:
     hub.slow.clear()
     downloader = Downloader()
     first = Download(downloader, hub, tmp_path)
-    await first.half.wait()
+    await first.halfway()
     second = Download(downloader, hub, tmp_path)
-    await second.half.wait()
+    await second.halfway()
     assert len(children()) == 1
     first.task.cancel()
     await asyncio.gather(first.task, return_exceptions=True)
@@ -168,10 +194,10 @@ async def test_a_third_download_waits_for_one_of_two(hub: Hub, tmp_path: Path) -
     hub.slow.clear()
     downloader = Downloader()
     first, second, third = (Download(downloader, hub, tmp_path / name) for name in "abc")
-    await asyncio.gather(first.half.wait(), second.half.wait())
+    await asyncio.gather(first.halfway(), second.halfway())
     assert len(children()) == 2
     first.task.cancel()
-    await third.half.wait()
+    await third.halfway()
     assert len(children()) == 2
     hub.slow.set()
     await asyncio.gather(second.task, third.task)

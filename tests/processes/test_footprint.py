@@ -16,9 +16,10 @@ pytestmark = pytest.mark.process
 
 MEGABYTES = 64
 
-# Its grandchild leads a session of its own; its child ends when a line comes.
+# Its grandchild leads a session of its own and ends with it; its child ends when a line comes.
 SERVER = f"""
 import os, sys
+its, ours = os.pipe()
 if os.fork():
     os.wait()
     sys.stdin.read()
@@ -26,10 +27,11 @@ elif os.fork():
     sys.stdin.readline()
     os._exit(0)
 else:
+    os.close(ours)
     os.setsid()
     taken = b"x" * {MEGABYTES * 2**20}
     print("taken", flush=True)
-    sys.stdin.read()
+    os.read(its, 1)
 """
 
 

@@ -5,6 +5,7 @@ import json
 import os
 import signal
 import sys
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,12 +16,21 @@ from pool_service.core.types import Identity, StopSignal
 from tests.processes.bench import FAKE_SERVER, Bench, first_line, plan
 
 LONG = 1000.0
+TIME_TO_END = 60.0
 WRAPPERS = {
     "a shell without exec": '"$@"; :',
     "a shell that waits": '"$@" & wait',
     "in a session of its own": 'setsid "$@" & wait',
     "two shells deep": 'sh -c \'"$@"; :\' sh "$@"; :',
 }
+
+
+@pytest.fixture
+async def bench(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Bench]:
+    """Give what was left behind all the time that it needs to end, or as many seconds as told."""
+    the_bench = Bench(tmp_path, term_timeout=getattr(request, "param", TIME_TO_END))
+    yield the_bench
+    await the_bench.close()
 
 
 @dataclass
@@ -98,7 +108,11 @@ async def test_a_server_that_was_told_to_end_with_its_wrapper_drains(bench: Benc
     assert await sweeping is False
 
 
-@pytest.mark.parametrize(("flags", "killed"), [("cuts=1", False), ("ignore=term", True)])
+@pytest.mark.parametrize(
+    ("bench", "flags", "killed"),
+    [(TIME_TO_END, "cuts=1", False), (0.5, "ignore=term", True)],
+    indirect=["bench"],
+)
 async def test_the_time_for_it_has_a_limit_and_a_kill_is_told(
     bench: Bench, flags: str, killed: bool
 ) -> None:

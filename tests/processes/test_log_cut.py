@@ -18,19 +18,39 @@ from pool_service.adapters.logs import LogStore, last_lines, open_for_append
 from tests.processes.test_spawn import limit
 
 MAX_BYTES = 256 * 1024
-LINES = 150_000
+BATCH, BATCHES = 4_600, 33
+"""Of lines; a batch has 64 KB."""
+LINES = BATCHES * BATCH + 1
 BLOCK, BLOCKS = 256 * 1024, 4000
 
-NUMBERED = "import os\nfor n in range({}): os.write(1, b'%08d line\\n' % n)"
+# Begins each batch when a byte or the end of its input comes, and tells when it has written it.
+NUMBERED = f"""
+import os
+for n in range({LINES}):
+    if n % {BATCH} == 0:
+        os.read(0, 1)
+    os.write(1, b"%08d line\\n" % n)
+    if (n + 1) % {BATCH} == 0:
+        os.write(2, b".")
+"""
 BLOCK_OF_LINES = "import os, time\nblock = (b'x' * 1023 + b'\\n') * 256\n"
 FLOOD = BLOCK_OF_LINES + "for _ in range({}): os.write(1, block){}"
 
 
 @contextmanager
-def writing(path: Path, program: str) -> Iterator["subprocess.Popen[bytes]"]:
+def writing(
+    path: Path, program: str, told: int | None = None
+) -> Iterator["subprocess.Popen[bytes]"]:
+    """Run a program that writes to a log; told: what its input and its errors are."""
     output = open_for_append(path)
     try:
-        process = subprocess.Popen([sys.executable, "-S", "-E", "-c", program], stdout=output)
+        process = subprocess.Popen(
+            [sys.executable, "-S", "-E", "-c", program],
+            bufsize=0,
+            stdin=told,
+            stdout=output,
+            stderr=told,
+        )
     finally:
         os.close(output)
     with process:
@@ -55,10 +75,18 @@ def on_disk(path: Path) -> int:
 
 
 def cut_while_written(log: Path) -> int:
-    with writing(log, NUMBERED.format(LINES)) as writer:
+    """Look once at each batch, while the next is written, and not while the last line is."""
+    with writing(log, NUMBERED, subprocess.PIPE) as writer:
+        assert writer.stdin
+        assert writer.stderr
+        writer.stdin.write(b"..")
         cuts = 0
-        while writer.poll() is None:
+        for ahead in range(2, BATCHES + 2):
+            assert writer.stderr.read(1) == b"."
             cuts += trim_file(log, MAX_BYTES)
+            if ahead < BATCHES:
+                writer.stdin.write(b".")
+        writer.stdin.close()
     return cuts
 
 

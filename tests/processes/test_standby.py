@@ -15,6 +15,8 @@ from pathlib import Path
 import psutil
 import pytest
 
+from pool_service.adapters import standbys
+from pool_service.adapters import waiting as waiting_adapter
 from pool_service.adapters.launch import NONCE_VARIABLE, work_dirs
 from pool_service.adapters.logs import LogStore
 from pool_service.adapters.processes import LocalProcesses
@@ -27,6 +29,8 @@ from tests.processes import fake_runtime
 from tests.processes.bench import until
 
 SETTINGS = Settings(runtime_model="")
+LONG = 1000.0
+SHORT = 0.1
 
 
 @dataclass(frozen=True)
@@ -137,7 +141,10 @@ def log_of(spawned: SpawnedProcess) -> str:
 
 
 @pytest.fixture
-async def kept(tmp_path: Path) -> AsyncIterator[Kept]:
+async def kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Kept]:
+    """Standbys of which none is passed over because the machine is busy."""
+    monkeypatch.setattr(standbys, "WAITING_TIMEOUT", LONG)
+    monkeypatch.setattr(standbys, "NEW_TIMEOUT", LONG)
     the_kept = Kept(tmp_path)
     yield the_kept
     await the_kept.close()
@@ -234,12 +241,14 @@ async def test_what_is_not_allowed_any_more_is_ended_at_once(kept: Kept) -> None
     await gone(waiting.pid)
 
 
-async def test_what_is_not_needed_any_more_ends_by_itself_and_is_not_killed(kept: Kept) -> None:
+async def test_what_is_not_needed_any_more_ends_by_itself_and_is_not_killed(
+    kept: Kept, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Killed, what has used Metal may leave memory taken."""
+    monkeypatch.setattr(waiting_adapter, "LEISURE", LONG)
     await kept.waiting()
     (waiting,) = kept.standbys._waiting
     kept.keep(0)
-    await gone(waiting.popen.pid)
     await kept.standbys.close()
     assert waiting.popen.returncode == 0
 
@@ -295,15 +304,19 @@ async def test_what_cannot_import_ahead_leaves_it_to_the_plain_command(
     whole = path.read_text()
     path.write_text("raise ImportError('half installed')")
     kept.keep()
-    await until(lambda: kept.standbys.identities)
-    await until(lambda: not kept.standbys.identities)
+    assert kept.standbys._filling
+    await kept.standbys._filling
+    assert not kept.standbys.identities
     path.write_text(whole)
     spawned = await kept.spawn()
     assert kept.is_plain(spawned), "nothing is tried again with it"
     await kept.listening(spawned)
 
 
-async def test_what_waits_and_does_not_answer_is_passed_over(kept: Kept) -> None:
+async def test_what_waits_and_does_not_answer_is_passed_over(
+    kept: Kept, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(standbys, "WAITING_TIMEOUT", SHORT)
     waiting = await kept.waiting()
     os.kill(waiting.pid, signal.SIGSTOP)
     spawned = await kept.spawn()
@@ -316,6 +329,7 @@ async def test_a_start_does_not_wait_for_the_end_of_what_was_passed_over(
     kept: Kept, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It may hang in the system for ever."""
+    monkeypatch.setattr(standbys, "WAITING_TIMEOUT", SHORT)
     waiting = await kept.waiting()
     os.kill(waiting.pid, signal.SIGSTOP)
     may_end, end = threading.Event(), Waiting.end
@@ -367,22 +381,9 @@ async def test_a_load_that_failed_is_not_said_to_be_ready(kept: Kept) -> None:
 async def test_a_load_that_goes_on_is_ended_by_sigterm(kept: Kept) -> None:
     await kept.waiting()
     spawned = await kept.spawn("stuck")
-    await until(lambda: "argv" in log_of(spawned))
-    await asyncio.to_thread(until_default_sigterm, spawned.identity.pid)
+    await until(lambda: "Loading for ever" in log_of(spawned))
     await kept.processes.signal(spawned.identity, StopSignal.TERMINATE)
     assert (await kept.processes.exited(spawned.identity)).signal == signal.SIGTERM
-
-
-def until_default_sigterm(pid: int) -> None:
-    """Until it is in its startup: nothing catches the signal then."""
-    if not Path("/proc/self/status").exists():
-        pytest.skip("only Linux tells which signals are caught")
-    bit = 1 << (signal.SIGTERM - 1)
-    caught = set[bool]()
-    while caught != {False}:
-        fields = Path(f"/proc/{pid}/status").read_text()
-        mask = int(fields.partition("SigCgt:")[2].split()[0], 16)
-        caught = {bool(mask & bit)}
 
 
 async def test_once_it_listens_sigterm_lets_it_finish(kept: Kept) -> None:
@@ -406,9 +407,11 @@ async def test_where_the_log_cannot_be_made_the_start_fails_and_nothing_is_left(
 SERVICE = """
 import asyncio, sys
 from pathlib import Path
-from tests.processes.test_standby import Kept
+from pool_service.adapters import standbys
+from tests.processes.test_standby import LONG, Kept
 
 async def main():
+    standbys.WAITING_TIMEOUT = standbys.NEW_TIMEOUT = LONG
     kept = Kept.__new__(Kept)
     kept.__init__(Path(sys.argv[1]))
     waiting = await kept.waiting()

@@ -12,6 +12,7 @@ class Server:
     async def startup(self, sockets: None = None) -> None:
         assert sockets is None
         if self.wish == "stuck":
+            print("Loading for ever", flush=True)
             await asyncio.Event().wait()
         if self.wish == "unloaded":
             return
