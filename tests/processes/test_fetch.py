@@ -151,7 +151,10 @@ async def test_what_a_killed_program_left_is_cleared_and_not_counted(
     await asyncio.gather(first.task, return_exceptions=True)
     assert parts(tmp_path)
     hub.slow.set()
+    hub.files = held = Held(FILES)
     again = Download(Downloader(), hub, tmp_path)
+    await until(lambda: again.told)
+    held.may_go.set()
     await again.task
     assert again.told[0][0] < len(WEIGHTS) // 3
     assert parts(tmp_path) == []

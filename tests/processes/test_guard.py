@@ -93,14 +93,17 @@ async def test_a_stream_in_flight_is_not_cut_short(pool: Pool) -> None:
 
 async def test_a_stream_is_not_cut_though_the_runtime_would_cut_it(pool: Pool) -> None:
     service = await pool.service(SOON)
-    server = await service.start("m", "delay=0.05&cuts=1")
+    go = pool.root / "go"
+    server = await service.start("m", f"answers_until={go}&delay=0.05&cuts=1")
     asked = {"model": await served_model(server.port), "messages": [], "stream": True}
     body = json.dumps(asked | {"max_tokens": 40})
-    reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+    reader, writer = await asyncio.open_connection("127.0.0.1", server.port, limit=2**24)
     head = f"POST /v1/chat/completions HTTP/1.1\r\nContent-Length: {len(body)}\r\n\r\n"
     writer.write(head.encode() + body.encode())
     await reader.readuntil(b"t0 ")
     await service.kill()
+    await until(lambda: "no service came" in pool.guard_log())
+    go.touch()
     rest = await reader.readuntil(b"data: [DONE]\n\n\r\n0\r\n\r\n")
     assert b"t39 " in rest
     assert is_alive(server.identity)

@@ -33,8 +33,18 @@ for n in range({LINES}):
     if (n + 1) % {BATCH} == 0:
         os.write(2, b".")
 """
-BLOCK_OF_LINES = "import os, time\nblock = (b'x' * 1023 + b'\\n') * 256\n"
-FLOOD = BLOCK_OF_LINES + "for _ in range({}): os.write(1, block){}"
+# The same for each block.
+FLOOD = """
+import os, time
+block = (b"x" * 1023 + b"\\n") * 256
+for _ in range({}):
+    os.read(0, 1)
+    os.write(1, block)
+    os.write(2, b".")
+    time.sleep({})
+"""
+AHEAD = 50
+"""Blocks that it may write before the loop in which logs are looked at has its turn."""
 
 
 @contextmanager
@@ -132,7 +142,7 @@ def test_a_log_comes_to_no_limit_on_the_length_of_files(log: Path) -> None:
 
 
 async def test_what_a_flood_takes_of_the_disk_is_bounded_while_it_lasts(tmp_path: Path) -> None:
-    most = await most_on_disk(tmp_path, FLOOD.format(BLOCKS, ""))
+    most = await most_on_disk(tmp_path, FLOOD.format(BLOCKS, 0))
     assert most < BLOCKS * BLOCK / 2
 
 
@@ -140,7 +150,7 @@ async def test_it_is_bounded_too_where_the_system_tells_of_no_writes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("pool_service.adapters.log_writes._notes", lambda: None)
-    most = await most_on_disk(tmp_path, FLOOD.format(200, "; time.sleep(0.01)"))
+    most = await most_on_disk(tmp_path, FLOOD.format(200, 0.01))
     assert most < 200 * BLOCK / 2
 
 
@@ -150,10 +160,17 @@ async def most_on_disk(state_dir: Path, program: str) -> int:
     janitor = asyncio.create_task(logs.run_janitor())
     path = logs.create("flood", 1)
     most = 0
-    with writing(path, program) as writer:
+    with writing(path, program, subprocess.PIPE) as writer:
+        assert writer.stdin
+        assert writer.stderr
+        os.set_blocking(writer.stderr.fileno(), False)
+        written: bytes | None = b"." * AHEAD
         while writer.poll() is None:
+            with suppress(BrokenPipeError):
+                writer.stdin.write(written or b"")
             most = max(most, on_disk(path))
             await asyncio.sleep(0.001)
+            written = writer.stderr.read(AHEAD)
     janitor.cancel()
     with suppress(asyncio.CancelledError):
         await janitor
