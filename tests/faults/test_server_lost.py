@@ -111,7 +111,7 @@ def test_of_a_server_that_drains_by_itself_nobody_is_given_the_endpoint(
     the_next_comes_and_the_stream_is_whole(service, recovered, flags, 50, seen.touch)
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 @pytest.mark.fault("SIGTERM from outside while a stream runs")
 def test_a_vllm_mlx_that_drains_by_itself_is_replaced_at_once_and_its_stream_ends_whole(
     real: Start, tiny: str, recovered: Recovery
@@ -120,8 +120,8 @@ def test_a_vllm_mlx_that_drains_by_itself_is_replaced_at_once_and_its_stream_end
     the_next_comes_and_the_stream_is_whole(service, recovered, tiny, LONG_ANSWER)
 
 
-LONG_ANSWER = 4000
-"""Tokens: so many that the next generation is READY before."""
+LONG_ANSWER = 8000
+"""Tokens: so many that the next generation is READY long before."""
 
 
 @pytest.mark.timeout(120)

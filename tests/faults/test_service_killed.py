@@ -132,16 +132,20 @@ def as_it_was_meant(lives: Lives) -> None:
 def test_without_a_successor_the_guard_stops_all_and_then_ends_itself(
     tmp_path: Path, recovered: Recovery
 ) -> None:
+    stops = tmp_path / "stops"
     with fake_lives(tmp_path, "[service]\norphan_grace = 0.2\n") as lives:
         lives.start()
         with lives.pool() as pool:
-            busy = pool.ensure("busy", runtime_model="x?delay=0.02").server
+            busy = pool.ensure("busy", runtime_model=f"x?delay=0.02&answers_until={stops}").server
             others = [pool.ensure(f"idle/{number}").server for number in range(3)]
         stream = Stream(busy, 60)
+        idle = [psutil.Process(server.pid) for server in others]
         everything = lives.processes()
         assert {server.pid for server in [busy, *others]} <= {one.pid for one in everything}
         with recovered.measured():
             lives.kill()
+            psutil.wait_procs(idle)
+            stops.touch()
             assert stream.is_complete()
             psutil.wait_procs(everything)
         assert lives.processes() == []
