@@ -25,6 +25,7 @@ from pool_service.adapters.logs import LogStore
 from pool_service.adapters.machine_memory import MachineMemory, machine_memory
 from pool_service.adapters.memory import HostMemory
 from pool_service.adapters.oom import OomWatch, oom_aware
+from pool_service.adapters.os_errors import reason
 from pool_service.adapters.probe import HttpProbe
 from pool_service.adapters.processes import LocalProcesses
 from pool_service.adapters.ready_signs import ReadySigns
@@ -99,7 +100,7 @@ def _check_sockets(addresses: list[Address]) -> None:
         try:
             found = first_flaw([address.path.parent] if address.path else [])
         except OSError as error:
-            raise AddressError(f"cannot listen on {address.text}: {error}.") from error
+            raise AddressError(f"cannot listen on {address.text}: {reason(error)}.") from error
         if found is not None:
             raise AddressError(
                 f"cannot listen on {address.text}: other users could put their own socket "

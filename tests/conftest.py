@@ -46,7 +46,7 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
 
 
 TOGETHER = ("tests/conformance/", "tests/whole/test_demo.py")
-"""What one worker runs alone: on one stage with what was built once, or in the one place for it."""
+"""Tests of which one worker runs all: they share a stage, or the one place where they can run."""
 
 
 class _Together(LoadScopeScheduling):  # type: ignore[misc]  # it has no types

@@ -13,7 +13,7 @@ from typing import Any
 from pool_service.adapters.child_lines import lines_of
 from pool_service.adapters.inherited import hand_down
 from pool_service.adapters.model_files import hub_cache, locate
-from pool_service.adapters.os_errors import SHORTAGES
+from pool_service.adapters.os_errors import SHORTAGES, reason
 from pool_service.core.errors import FetchFailed, ModelRejected, PoolError, RuntimeUnavailable
 from pool_service.ports import FetchProgress
 
@@ -147,7 +147,7 @@ class Downloader:
                 )
             except OSError as error:
                 kind = "" if error.errno in SHORTAGES else "interpreter"
-                return {"error": f"{interpreter} cannot be run: {error}", "kind": kind}
+                return {"error": f"{interpreter} cannot be run: {reason(error)}", "kind": kind}
             hand_down(process.pid)
             try:
                 return await _followed(process, download)

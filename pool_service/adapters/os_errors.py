@@ -33,7 +33,12 @@ _ADVICE = {
 
 def explained(error: OSError, state_dir: Path) -> str:
     """Why something failed, on which file, and what to do, to follow what failed."""
+    advice = _ADVICE.get(error.errno or 0, "see the service's log").format(state_dir=state_dir)
+    return f"{reason(error)}: {advice}"
+
+
+def reason(error: OSError) -> str:
+    """Return the system's words for an error, with the file that it is about and no number."""
     cause = error.strerror or str(error)
     at = f" ({error.filename})" if error.filename and not isinstance(error.filename, int) else ""
-    advice = _ADVICE.get(error.errno or 0, "see the service's log").format(state_dir=state_dir)
-    return f"{cause}{at}: {advice}"
+    return f"{cause}{at}"

@@ -4,6 +4,7 @@ import contextlib
 import socket
 from collections import deque
 
+from pool_service.adapters.os_errors import reason
 from pool_service.core.errors import StartFailed
 
 # A port that was picked and released is handed out again by the kernel at random (15
@@ -35,6 +36,6 @@ def _bound_port(held: contextlib.ExitStack) -> int:
         listener = held.enter_context(socket.socket())
         listener.bind(("127.0.0.1", 0))
     except OSError as error:
-        raise StartFailed(f"No port could be taken on 127.0.0.1: {error}") from error
+        raise StartFailed(f"No port could be taken on 127.0.0.1: {reason(error)}") from error
     port: int = listener.getsockname()[1]
     return port

@@ -29,6 +29,7 @@ from pool_service.adapters import vllm_mlx
 from pool_service.adapters.child_lines import lines_of
 from pool_service.adapters.environment import without_secrets
 from pool_service.adapters.inherited import hand_down
+from pool_service.adapters.os_errors import reason
 from pool_service.adapters.runtime_search import Program, check_version, version_of
 from pool_service.core.errors import RuntimeUnavailable
 
@@ -118,7 +119,7 @@ class Provisioner:
                 return _program(directory)
         except OSError as error:
             raise RuntimeUnavailable(
-                f"vllm-mlx could not be installed in {str(self._root)!r}: {error}; "
+                f"vllm-mlx could not be installed in {str(self._root)!r}: {reason(error)}; "
                 "put that right, or name another data directory."
             ) from error
 

@@ -21,6 +21,7 @@ from typing import Generic, TypeVar
 
 from pool_service.adapters import vllm_mlx
 from pool_service.adapters.environment import scrubbed
+from pool_service.adapters.os_errors import reason
 from pool_service.adapters.writers import first_flaw
 from pool_service.core.errors import RuntimeUnavailable
 from pool_service.paths import PathFlaw, absolute, begins_a_path
@@ -76,7 +77,9 @@ def search_configured(name: str) -> Program:
     except PathFlaw as flaw:
         raise RuntimeUnavailable(f"The runtime {name!r} cannot be found: it {flaw}.") from flaw
     except OSError as error:
-        raise RuntimeUnavailable(f"The runtime {name!r} cannot be found: {error}") from error
+        raise RuntimeUnavailable(
+            f"The runtime {name!r} cannot be found: {reason(error)}"
+        ) from error
     if not os.access(path, os.X_OK):
         raise RuntimeUnavailable(f"The runtime '{path}' is not executable; chmod +x it.")
     return Program(path, "configured")
@@ -221,7 +224,7 @@ def check_writers(program: Program, arguments: Sequence[str], trusted: tuple[Pat
         found = first_flaw(paths, trusted)
     except OSError as error:
         raise RuntimeUnavailable(
-            f"The runtime '{program.path}' cannot be looked at: {error}"
+            f"The runtime '{program.path}' cannot be looked at: {reason(error)}"
         ) from error
     if found is not None:
         raise RuntimeUnavailable(

@@ -9,6 +9,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 import click
 
+from pool_service.adapters.os_errors import reason
 from pool_service.cli.appearance import Mark, tell
 
 if TYPE_CHECKING:
@@ -83,7 +84,7 @@ class Group(click.Group):
             if error.errno == errno.EPIPE:
                 raise
             _forget_stdout()
-            raise Failure(f"cannot write this text: {_text(error)}", ExitCode.FAILURE) from error
+            raise Failure(f"cannot write this text: {reason(error)}", ExitCode.FAILURE) from error
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
@@ -126,19 +127,12 @@ def failure_of(error: Exception) -> Failure:
         message, *more = _words(error).splitlines() or [type(error).__name__]
         return Failure(message, _code(error), (*more, *error.last_lines))
     if isinstance(error, LocalError | OSError):
-        message, *more = _text(error).splitlines() or [type(error).__name__]
+        text = reason(error) if isinstance(error, OSError) else str(error)
+        message, *more = text.splitlines() or [type(error).__name__]
         return Failure(message, ExitCode.FAILURE, more)
     return Failure(
         f"this is a bug, please report it: {type(error).__name__}: {error}", ExitCode.FAILURE
     )
-
-
-def _text(error: Exception) -> str:
-    """Return an exception's message; of one of the system, without Python's number for it."""
-    if isinstance(error, OSError) and error.strerror:
-        named = f": {error.filename}" if error.filename else ""
-        return f"{error.strerror}{named}"
-    return str(error)
 
 
 def _words(error: "PoolError") -> str:

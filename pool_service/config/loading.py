@@ -122,8 +122,10 @@ def _check_writers(file: Path, place: str) -> None:
     """Raise ConfigError if others could change the file: it says which programs are run."""
     try:
         found = first_flaw([absolute(str(file))])
-    except (OSError, PathFlaw) as error:
-        raise ConfigError(f"cannot read {file}: {error}; correct {place}") from error
+    except PathFlaw as flaw:
+        raise ConfigError(f"cannot read {file}: {flaw}; correct {place}") from flaw
+    except OSError as error:
+        raise ConfigError(f"cannot read {file}: {error.strerror}; correct {place}") from error
     if found is not None:
         raise ConfigError(
             f"{file} is refused, because other users could change it, and with it the programs "

@@ -10,7 +10,7 @@ RUNTIME_PREFIX = "vllm-mlx/"
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One model that may be asked for.
+    """A model that callers may ask for.
 
     flaw: why it cannot be appraised, empty if it can; phase: of its server, if it has one;
     listed: by the configuration, and not merely found.

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from typing import Final
 
 from pool_service.adapters.model_files import hub_cache, locate
+from pool_service.adapters.os_errors import reason
 from pool_service.adapters.runtime import CommandRuntime
 from pool_service.config import Config
 from pool_service.core.errors import PoolError as LocalError
@@ -94,7 +95,9 @@ def _of_free_address(address: Address) -> Finding:
         taken = error.errno == errno.EADDRINUSE
         remedy = "stop the other program, or choose another port (--listen)"
         found = (
-            f"another program listens on {address.text}" if taken else f"{address.text}: {error}"
+            f"another program listens on {address.text}"
+            if taken
+            else f"{address.text}: {reason(error)}"
         )
         return Finding("service", Verdict.BROKEN, found, remedy)
 

@@ -29,7 +29,7 @@ def catalogue(script: Script) -> Script:
 
 
 PATIENT = f"from pool_service.cli import completion; completion.ANSWER_LIMIT_S = 60; {MAIN}"
-"""It waits for a service as long as a busy machine may need."""
+"""The program, with all the time for a service's answer that a busy machine needs."""
 
 
 def asked(shell: str, words: str, environment: Mapping[str, str], main: str = PATIENT) -> str:

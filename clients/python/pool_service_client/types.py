@@ -172,7 +172,7 @@ class Page:
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """One model of the catalogue, or one that was found.
+    """A model of the catalogue, or one that was found.
 
     runtime: empty for the default one; expected_bytes: of memory at most, 0 while not
     known; on_disk: whether all that it needs is on the service's machine, None where
