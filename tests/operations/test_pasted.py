@@ -25,6 +25,9 @@ BLOCK = re.compile(r"^```(\S*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 STAYS = "pool-service serve"
 DEMO = "make demo"
 
+BOUNDED = "--max-tokens 256"
+"""Arguments of a server: so small a model now and then goes on for its 32768 tokens."""
+
 
 def blocks(document: str) -> list[str]:
     found = BLOCK.findall((ROOT / document).read_text())
@@ -107,7 +110,7 @@ def test_every_block_can_be_pasted(shell: str, document: str, tmp_path: Path) ->
 def test_every_block_works_with_the_model_of_the_demo(document: str, tmp_path: Path) -> None:
     models = ROOT / ".cache/models"
     prepare_smollm2(models, lambda text: None)
-    with pasting(tmp_path, models, {}) as environment:
+    with pasting(tmp_path, models, {"POOL_SERVICE_DEFAULTS_ARGUMENTS": BOUNDED}) as environment:
         paste(needed("zsh"), pasted(document), tmp_path, environment)
 
 
