@@ -104,6 +104,7 @@ promise: ## Promise to clients what proto/ says now (docs/reference/compatibilit
 docs: setup ## Write the configuration's keys into docs/, and the manual pages, from what the code says
 	$(BIN)/python tools/document_configuration.py
 	$(BIN)/python tools/manual_pages.py packaging/man
+	$(BIN)/python -m tools.draw_states
 
 site: ## Build the documentation's site into build/site; warnings and broken links are errors
 	@sh tools/site.sh

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from bench.report import Figure, compare
 from pool_service.core.replacement import Candidate, Uses, victims
+from pool_service.core.server import ServerId
 
 MODELS = 30
 REQUESTS = 3000
@@ -90,11 +91,11 @@ def in_order(key: Callable[[Known, float], object]) -> Rule:
 
 
 def ours(there: list[Known], needed: int, now: float) -> list[Known]:
-    """The pool's own function, fed as `core/placing.py` feeds it."""
+    """The pool's own function, fed as `core/scheduler.py` feeds it."""
     by_name = {one.model.name: one for one in there}
     candidates = [
         Candidate(
-            model=one.model.name,
+            server_id=ServerId(one.model.name, 1),
             freed=one.model.size,
             load_seconds=one.model.load,
             last_used_at=one.last,
@@ -104,7 +105,7 @@ def ours(there: list[Known], needed: int, now: float) -> list[Known]:
     ]
     chosen = victims(candidates, needed, now)
     assert chosen is not None
-    return [by_name[one.model] for one in chosen]
+    return [by_name[one.server_id.model] for one in chosen]
 
 
 RULES: dict[str, Rule] = {

@@ -8,8 +8,8 @@ from collections.abc import Callable
 
 import structlog
 
-from pool_service.core.requests import Publish
-from pool_service.core.types import Server
+from pool_service.core.commands import Publish
+from pool_service.core.server import Server
 from pool_service.followers import Followers
 from pool_service.history import History
 from pool_service.ports import Records
@@ -32,7 +32,7 @@ class Announcer:
         server, removed = change.server, change.removed
         self.record(server, removed=removed)
         self._attempt("history", server, lambda: self._history.append(server, removed=removed))
-        if not change.of_holds:
+        if server.is_current and not change.of_holds:
             self._attempt("holders", server, lambda: self._holders.tell(server))
         if removed or change.before is not server.phase:
             self._attempt("log", server, lambda: _log_transition(change))

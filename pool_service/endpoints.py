@@ -11,9 +11,10 @@ from contextlib import suppress
 
 import structlog
 
-from pool_service.core import steps
+from pool_service.core import events
 from pool_service.core.machine import Machine
-from pool_service.core.types import FOREVER, EndpointState, Phase, Server
+from pool_service.core.server import Phase, Server
+from pool_service.core.types import FOREVER, EndpointState
 from pool_service.followers import Followers
 from pool_service.ports import Probe
 
@@ -37,7 +38,7 @@ class Endpoints:
         machine: Machine,
         probe: Probe,
         holders: Followers,
-        feed: Callable[[steps.ListenerLost], None],
+        feed: Callable[[events.ListenerLost], None],
     ) -> None:
         self._machine = machine
         self._probe = probe
@@ -54,16 +55,16 @@ class Endpoints:
         if state is EndpointState.LOST:
             log.warning(
                 "a server has lost its listener",
-                model=server.named,
+                model=server.model,
                 generation=server.generation,
                 endpoint=server.endpoint,
             )
-            self._feed(steps.ListenerLost(server.named, server.generation))
+            self._feed(events.ListenerLost(server.id))
         return state in {EndpointState.KEPT, EndpointState.UNKNOWN}
 
     async def settled(self, server: Server) -> None:
         """Return when a server that is not kept is one no more, as its end may still be told."""
-        now = self._machine.server_of(server.named, server.generation)
+        now = self._machine.server(server.id)
         if now is None or now.phase is not Phase.READY:
             return
         with self._holders.follow(server.model) as follower, suppress(TimeoutError):
@@ -92,7 +93,7 @@ class Endpoints:
             try:
                 self.is_kept(server)
             except Exception:  # the others, and the next round, are asked all the same
-                log.exception("an endpoint could not be asked about", model=server.named)
+                log.exception("an endpoint could not be asked about", model=server.model)
         self._next += AT_ONCE
         self.watch()
 

@@ -7,7 +7,7 @@ import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from pool_service.core.types import Server
+from pool_service.core.server import Server
 
 
 class Follower:

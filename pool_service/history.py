@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
 from pool_service.core.errors import RevisionCompacted
-from pool_service.core.types import Server
+from pool_service.core.server import Server
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,9 +6,10 @@ from pathlib import Path
 import structlog
 
 from pool_service.core.errors import RuntimeUnavailable
-from pool_service.core.requests import Totals
+from pool_service.core.results import Totals
+from pool_service.core.server import Phase
 from pool_service.core.sizes import size
-from pool_service.core.types import FOREVER, Phase
+from pool_service.core.types import FOREVER
 
 log = structlog.get_logger("pool_service")
 

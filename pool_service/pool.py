@@ -15,43 +15,43 @@ from typing import Any
 import structlog
 
 from pool_service.announcer import Announcer
-from pool_service.core import steps
-from pool_service.core.books import Command
+from pool_service.core import commands
 from pool_service.core.catalogue import Catalogue, Entry
-from pool_service.core.errors import PoolError
-from pool_service.core.failures import recovering, shutting_down
-from pool_service.core.limits import Limits
-from pool_service.core.machine import Event, Machine
-from pool_service.core.requests import (
+from pool_service.core.commands import (
     Answer,
     Broke,
-    Ensured,
+    Command,
+    KeepStandbys,
+    Learn,
+    Publish,
+    RecordNamings,
+    RecoveryEnded,
+    TakeSurvey,
+)
+from pool_service.core.errors import PoolError
+from pool_service.core.events import (
     EnsureRequested,
-    Every,
+    Event,
     EvictRequested,
     ForgetRequested,
     HoldEnded,
     HoldRequested,
     Hurried,
-    KeepStandbys,
-    Learn,
     LeaveRequested,
-    Publish,
-    RecordNamings,
     RecoveryBegan,
-    RecoveryEnded,
-    Reloaded,
     ReloadRequested,
-    Removed,
     ShutdownRequested,
     StraysFound,
     Surveyed,
-    TakeSurvey,
     TimeReached,
-    Totals,
     WaiterLeft,
 )
-from pool_service.core.types import FOREVER, Identity, Phase, Server
+from pool_service.core.failures import recovering, shutting_down
+from pool_service.core.limits import Limits
+from pool_service.core.machine import Machine
+from pool_service.core.results import Ensured, Every, Reloaded, Removed, Totals
+from pool_service.core.server import Phase, Server, ServerId
+from pool_service.core.types import FOREVER, Identity
 from pool_service.endpoints import Endpoints
 from pool_service.followers import Followers
 from pool_service.history import History
@@ -86,7 +86,7 @@ class Pool:
         self._answers: dict[int, asyncio.Future[Any]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._spawns: set[asyncio.Task[None]] = set()
-        self._cancellable: dict[tuple[type, str, int], asyncio.Task[None]] = {}
+        self._cancellable: dict[tuple[type, ServerId], asyncio.Task[None]] = {}
         self._holders = Followers()
         self._announcer = Announcer(world.records, history, self._holders)
         self._armed_for = FOREVER
@@ -318,8 +318,8 @@ class Pool:
         await self._world.records.settled()
         return forgotten
 
-    def page(self, after: str | None, size: int) -> list[Server]:
-        """At most `size` servers in the order of their models, after `after`."""
+    def page(self, after: ServerId | None, size: int) -> list[Server]:
+        """At most `size` servers in the order of their ids, after `after`."""
         self._check_recovered()
         return self._machine.page(after, size)
 
@@ -391,7 +391,7 @@ class Pool:
         log.error("a command could not be carried out", command=name, exc_info=error)
         if isinstance(command, TakeSurvey):
             self._loop.call_soon(self.feed, Surveyed(None))
-        elif isinstance(command, steps.ServerCommand):
+        elif isinstance(command, commands.ServerCommand):
             self._loop.call_soon(self.feed, broken(command, error))
 
     async def _ask(self, ticket: int, event: Event) -> Any:  # noqa: ANN401  # by the event
@@ -419,7 +419,7 @@ class Pool:
                     self._endpoints.watch()
             case TakeSurvey(servers):
                 self._look(servers)
-            case _ if isinstance(command, steps.ServerCommand):
+            case _ if isinstance(command, commands.ServerCommand):
                 self._step(command)
             case _:
                 self._carry_out_aside(command)
@@ -439,26 +439,26 @@ class Pool:
             case Broke(model, during, error):
                 log.error("a transition broke", model=model, during=during, exc_info=error)
 
-    def _step(self, command: steps.ServerCommand) -> None:
+    def _step(self, command: commands.ServerCommand) -> None:
         match command:
-            case steps.CancelPrepare(model, generation):
-                self._cancel(model, generation, steps.Prepare)
-            case steps.CancelAppraise(model, generation):
-                self._cancel(model, generation, steps.Appraise, steps.Fetch)
+            case commands.CancelPrepare(server_id):
+                self._cancel(server_id, commands.Prepare)
+            case commands.CancelAppraise(server_id):
+                self._cancel(server_id, commands.Appraise, commands.Fetch)
             case _:
                 self._begin(command)
 
-    def _begin(self, command: steps.ServerCommand) -> None:
+    def _begin(self, command: commands.ServerCommand) -> None:
         if self._ended:
             return
-        name = f"{type(command).__name__} {command.model} #{command.generation}"
+        name = f"{type(command).__name__} {command.server_id.model} #{command.server_id.generation}"
         task = self._loop.create_task(self._run(command), name=name)
         self._keep(task)
-        if isinstance(command, steps.Prepare | steps.Appraise | steps.Fetch):
-            key = type(command), command.model, command.generation
+        if isinstance(command, commands.Prepare | commands.Appraise | commands.Fetch):
+            key = type(command), command.server_id
             self._cancellable[key] = task
             task.add_done_callback(lambda done: self._forget(key, done))
-        elif isinstance(command, steps.Spawn):
+        elif isinstance(command, commands.Spawn):
             self._spawns.add(task)
             task.add_done_callback(self._spawns.discard)
 
@@ -467,14 +467,14 @@ class Pool:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    def _cancel(self, model: str, generation: int, *kinds: type) -> None:
+    def _cancel(self, server_id: ServerId, *kinds: type) -> None:
         """Give up what is under way of these kinds, if anything is."""
         for kind in kinds:
-            task = self._cancellable.pop((kind, model, generation), None)
+            task = self._cancellable.pop((kind, server_id), None)
             if task is not None:
                 task.cancel()
 
-    def _forget(self, key: tuple[type, str, int], done: asyncio.Task[None]) -> None:
+    def _forget(self, key: tuple[type, ServerId], done: asyncio.Task[None]) -> None:
         if self._cancellable.get(key) is done:
             del self._cancellable[key]
 
@@ -491,9 +491,9 @@ class Pool:
         else:
             self.feed(Surveyed(survey))
 
-    async def _run(self, command: steps.ServerCommand) -> None:
+    async def _run(self, command: commands.ServerCommand) -> None:
         try:
-            if isinstance(command, steps.Spawn):
+            if isinstance(command, commands.Spawn):
                 await self._may_spawn.wait()
             event = await self._runner.run(command)
         except asyncio.CancelledError as error:
@@ -507,9 +507,9 @@ class Pool:
         if event is not None:
             self.feed(event)
 
-    def _is_stopping(self, command: steps.SendSignal) -> bool:
+    def _is_stopping(self, command: commands.SendSignal) -> bool:
         """Whether it still is: it may have ended while its wish was written."""
-        server = self._machine.server_of(command.model, command.generation)
+        server = self._machine.server(command.server_id)
         return server is not None and server.phase is Phase.STOPPING
 
     def _arm(self) -> None:

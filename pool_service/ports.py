@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from pool_service.core.activity import Activity
+from pool_service.core.server import Remembered, Server, StopSignal
 from pool_service.core.types import (
     Appraisal,
     EndpointState,
@@ -16,11 +17,8 @@ from pool_service.core.types import (
     Identity,
     LaunchPlan,
     Pulse,
-    Remembered,
-    Server,
     Settings,
     SpawnedProcess,
-    StopSignal,
     Survey,
     Unready,
 )

@@ -11,7 +11,7 @@ from pool_service.adapters.runtimes import Runtimes
 from pool_service.config import Config, ConfigError, ConfigSource, restart_needed
 from pool_service.config.problems import KeyPath
 from pool_service.core.errors import ConfigInvalid, PoolError
-from pool_service.core.requests import Reloaded
+from pool_service.core.results import Reloaded
 from pool_service.pool import Pool
 from pool_service.preflight import find_problems
 

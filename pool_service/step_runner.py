@@ -6,9 +6,10 @@ from typing import Any
 
 import structlog
 
-from pool_service.core import steps
+from pool_service.core import commands, events
 from pool_service.core.errors import PoolError, StartFailed
-from pool_service.core.types import StopSignal, Unready
+from pool_service.core.server import StopSignal
+from pool_service.core.types import Unready
 from pool_service.ports import Probe, Processes, Records, Runtime
 
 log = structlog.get_logger("pool_service.pool")
@@ -27,8 +28,8 @@ class StepRunner:
         processes: Processes,
         probe: Probe,
         records: Records,
-        still_meant: Callable[[steps.SendSignal], bool],
-        tell: Callable[[steps.ServerEvent], None],
+        still_meant: Callable[[commands.SendSignal], bool],
+        tell: Callable[[events.ServerEvent], None],
     ) -> None:
         self._runtime = runtime
         self._processes = processes
@@ -36,23 +37,23 @@ class StepRunner:
         self._records = records
         self._still_meant = still_meant
         self._tell = tell
-        self._steps: dict[type, Callable[[Any], Awaitable[steps.ServerEvent | None]]] = {
-            steps.Appraise: self._appraise,
-            steps.Fetch: self._fetch,
-            steps.Prepare: self._prepare,
-            steps.Spawn: self._spawn,
-            steps.AwaitExit: self._await_exit,
-            steps.AwaitReady: self._await_ready,
-            steps.CheckUse: self._check_use,
-            steps.SendSignal: self._send_signal,
-            steps.Sweep: self._sweep,
-            steps.HurrySweep: self._hurry_sweep,
-            steps.Adopt: self._adopt,
-            steps.TakePulse: self._take_pulse,
-            steps.ReadLog: self._read_log,
+        self._steps: dict[type, Callable[[Any], Awaitable[events.ServerEvent | None]]] = {
+            commands.Appraise: self._appraise,
+            commands.Fetch: self._fetch,
+            commands.Prepare: self._prepare,
+            commands.Spawn: self._spawn,
+            commands.AwaitExit: self._await_exit,
+            commands.AwaitReady: self._await_ready,
+            commands.CheckUse: self._check_use,
+            commands.SendSignal: self._send_signal,
+            commands.Sweep: self._sweep,
+            commands.HurrySweep: self._hurry_sweep,
+            commands.Adopt: self._adopt,
+            commands.TakePulse: self._take_pulse,
+            commands.ReadLog: self._read_log,
         }
 
-    async def run(self, command: steps.ServerCommand) -> steps.ServerEvent | None:
+    async def run(self, command: commands.ServerCommand) -> events.ServerEvent | None:
         """Carry it out and return what came of it; raises whatever its port should not."""
         try:
             return await self._steps[type(command)](command)
@@ -61,66 +62,66 @@ class StepRunner:
                 raise
             return _short_of_processes(command)
 
-    async def _appraise(self, command: steps.Appraise) -> steps.ServerEvent:
-        model, generation = command.model, command.generation
+    async def _appraise(self, command: commands.Appraise) -> events.ServerEvent:
+        server_id = command.server_id
         try:
-            appraisal = await self._runtime.appraise(model, command.settings)
+            appraisal = await self._runtime.appraise(server_id.model, command.settings)
         except PoolError as error:
-            return steps.NotAppraised(model, generation, error)
-        return steps.Appraised(model, generation, appraisal)
+            return events.NotAppraised(server_id, error)
+        return events.Appraised(server_id, appraisal)
 
-    async def _fetch(self, command: steps.Fetch) -> steps.ServerEvent:
-        model, generation = command.model, command.generation
+    async def _fetch(self, command: commands.Fetch) -> events.ServerEvent:
+        server_id = command.server_id
 
         def progress(done: int, total: int) -> None:
-            self._tell(steps.Fetching(model, generation, done, total))
+            self._tell(events.Fetching(server_id, done, total))
 
         try:
-            await self._runtime.fetch(model, command.settings, progress)
+            await self._runtime.fetch(server_id.model, command.settings, progress)
         except PoolError as error:
-            return steps.NotAppraised(model, generation, error)
-        return steps.Fetched(model, generation)
+            return events.NotAppraised(server_id, error)
+        return events.Fetched(server_id)
 
-    async def _prepare(self, command: steps.Prepare) -> steps.ServerEvent:
-        model, generation = command.model, command.generation
+    async def _prepare(self, command: commands.Prepare) -> events.ServerEvent:
+        server_id = command.server_id
         try:
-            plan = await self._runtime.prepare(model, command.settings)
+            plan = await self._runtime.prepare(server_id.model, command.settings)
         except PoolError as error:
-            return steps.NotStarted(model, generation, error)
-        return steps.Prepared(model, generation, plan)
+            return events.NotStarted(server_id, error)
+        return events.Prepared(server_id, plan)
 
-    async def _spawn(self, command: steps.Spawn) -> steps.ServerEvent:
-        model, generation = command.model, command.generation
+    async def _spawn(self, command: commands.Spawn) -> events.ServerEvent:
+        server_id = command.server_id
         try:
             # The intent first: should we die now, the process is found by its nonce.
             await self._records.settled()
-            process = await self._processes.spawn(model, generation, command.plan)
+            process = await self._processes.spawn(*server_id, command.plan)
         except PoolError as error:
-            return steps.NotStarted(model, generation, error)
-        return steps.Spawned(model, generation, process)
+            return events.NotStarted(server_id, error)
+        return events.Spawned(server_id, process)
 
-    async def _await_exit(self, command: steps.AwaitExit) -> steps.ServerEvent:
+    async def _await_exit(self, command: commands.AwaitExit) -> events.ServerEvent:
         report = await self._processes.exited(command.identity)
-        return steps.Exited(command.model, command.generation, report)
+        return events.Exited(command.server_id, report)
 
-    async def _await_ready(self, command: steps.AwaitReady) -> steps.ServerEvent | None:
-        model, generation = command.model, command.generation
+    async def _await_ready(self, command: commands.AwaitReady) -> events.ServerEvent | None:
+        server_id = command.server_id
         found = await self._probe.ready(
             command.identity, command.plan, command.probe_timeout, again=command.again
         )
         if found is Unready.LOST:
-            return steps.ListenerLost(model, generation)
-        return steps.BecameReady(model, generation, found) if isinstance(found, str) else None
+            return events.ListenerLost(server_id)
+        return events.BecameReady(server_id, found) if isinstance(found, str) else None
 
-    async def _check_use(self, command: steps.CheckUse) -> steps.ServerEvent:
+    async def _check_use(self, command: commands.CheckUse) -> events.ServerEvent:
         if command.pause:
             await asyncio.sleep(command.pause)
         use = await self._probe.use(
             command.identity, command.plan, command.endpoint, command.probe_timeout
         )
-        return steps.UseReported(command.model, command.generation, use)
+        return events.UseReported(command.server_id, use)
 
-    async def _take_pulse(self, command: steps.TakePulse) -> steps.ServerEvent:
+    async def _take_pulse(self, command: commands.TakePulse) -> events.ServerEvent:
         pulse = await self._probe.pulse(
             command.identity,
             command.plan,
@@ -128,13 +129,13 @@ class StepRunner:
             command.log_path,
             command.probe_timeout,
         )
-        return steps.PulseTaken(command.model, command.generation, pulse)
+        return events.PulseTaken(command.server_id, pulse)
 
-    async def _read_log(self, command: steps.ReadLog) -> steps.ServerEvent:
+    async def _read_log(self, command: commands.ReadLog) -> events.ServerEvent:
         lines = await self._processes.last_lines(command.log_path)
-        return steps.LogRead(command.model, command.generation, lines)
+        return events.LogRead(command.server_id, lines)
 
-    async def _send_signal(self, command: steps.SendSignal) -> None:
+    async def _send_signal(self, command: commands.SendSignal) -> None:
         # The wish first: should we die now, the next service carries it out.
         await self._records.settled()
         if not self._still_meant(command):
@@ -143,46 +144,46 @@ class StepRunner:
         level(
             "signal",
             signal=command.stop.value,
-            model=command.model,
-            generation=command.generation,
+            model=command.server_id.model,
+            generation=command.server_id.generation,
             pid=command.identity.pid,
         )
         await self._processes.signal(command.identity, command.stop)
 
-    async def _sweep(self, command: steps.Sweep) -> steps.ServerEvent:
+    async def _sweep(self, command: commands.Sweep) -> events.ServerEvent:
         killed = await self._processes.sweep(command.identity, command.endpoint, command.drain_time)
-        return steps.Swept(command.model, command.generation, killed)
+        return events.Swept(command.server_id, killed)
 
-    async def _hurry_sweep(self, command: steps.HurrySweep) -> None:
+    async def _hurry_sweep(self, command: commands.HurrySweep) -> None:
         self._processes.hurry(command.identity)
 
-    async def _adopt(self, command: steps.Adopt) -> steps.ServerEvent:
+    async def _adopt(self, command: commands.Adopt) -> events.ServerEvent:
         process = await self._processes.adopt(command.server)
-        return steps.Adopted(command.model, command.generation, process)
+        return events.Adopted(command.server_id, process)
 
 
-def _short_of_processes(command: steps.ServerCommand) -> steps.ServerEvent:
+def _short_of_processes(command: commands.ServerCommand) -> events.ServerEvent:
     """Return what a step comes to where the system allows no further thread."""
-    model, generation = command.model, command.generation
+    server_id, model = command.server_id, command.server_id.model
     error = StartFailed(
         f"{model!r} cannot be started: the system allows this service no more threads and "
         "processes. Raise its limit (ulimit -u, TasksMax, pids.max), or evict what is not needed.",
         model=model,
     )
-    if isinstance(command, steps.Appraise | steps.Fetch):
-        return steps.NotAppraised(model, generation, error)
-    if isinstance(command, steps.Prepare | steps.Spawn):
-        return steps.NotStarted(model, generation, error)
+    if isinstance(command, commands.Appraise | commands.Fetch):
+        return events.NotAppraised(server_id, error)
+    if isinstance(command, commands.Prepare | commands.Spawn):
+        return events.NotStarted(server_id, error)
     return broken(command, error)
 
 
-def broken(command: steps.ServerCommand, error: BaseException) -> steps.StepBroke:
+def broken(command: commands.ServerCommand, error: BaseException) -> events.StepBroke:
     """Return what the machine is told of a step that raised what its port does not promise."""
     name = type(command).__name__
-    log.error("step broke", step=name, model=command.model, exc_info=error)
+    log.error("step broke", step=name, model=command.server_id.model, exc_info=error)
     told = PoolError(
-        f"the service could not {name} for {command.model!r}, by a fault of its own: "
+        f"the service could not {name} for {command.server_id.model!r}, by a fault of its own: "
         f"{type(error).__name__}. Its log says more.",
-        model=command.model,
+        model=command.server_id.model,
     )
-    return steps.StepBroke(command.model, command.generation, name, told)
+    return events.StepBroke(command.server_id, command, told)

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Mapping
 
-from pool_service.core.types import Past, Remembered, Server
+from pool_service.core.server import Past, Remembered, Role, Server, ServerId
 
 
 class FakeRecords:
@@ -20,18 +20,28 @@ class FakeRecords:
         self.settling = 0.0
         self.disk: dict[str, Server | Past] = {}
         self.puts: list[Server] = []
-        self._unwritten: dict[str, Server | Past] = {}
+        self._unwritten: dict[str, Server | Past | None] = {}
+        self._keys: dict[ServerId, str] = {}
         self.namings: Mapping[str, str] = {}
         self._unwritten_namings: Mapping[str, str] = {}
 
     def put(self, server: Server) -> None:
         self.puts.append(server)
-        self._unwritten[server.model] = server
+        key = _key(server)
+        self._forget_key(server, but=key)
+        self._keys[server.id] = key
+        self._unwritten[key] = server
 
     def remove(self, server: Server) -> None:
-        self._unwritten[server.model] = Past(
-            server.model, server.generation, server.last_exit, server.given
-        )
+        self._forget_key(server)
+        if server.is_current and (server.latest or server.last_exit):
+            self._unwritten[server.model] = Past(server.model, server.latest, server.last_exit)
+
+    def _forget_key(self, server: Server, but: str = "") -> None:
+        key = self._keys.pop(server.id, but)
+        known = self._unwritten.get(key, self.disk.get(key))
+        if key != but and isinstance(known, Server) and known.id == server.id:
+            self._unwritten[key] = None
 
     def put_namings(self, namings: Mapping[str, str]) -> None:
         self._unwritten_namings = namings
@@ -53,19 +63,28 @@ class FakeRecords:
     def write(self) -> None:
         """What was put reaches the disk, if that works."""
         if not self.trouble:
-            self.disk |= self._unwritten
+            now = self.disk | self._unwritten
+            self.disk = {key: entry for key, entry in now.items() if entry is not None}
             self._unwritten = {}
             self.namings = self._unwritten_namings
 
     def lose(self) -> None:
         """What was put since the last write is gone with the service."""
         self._unwritten = {}
+        servers = [(key, one) for key, one in self.disk.items() if isinstance(one, Server)]
+        self._keys = {one.id: key for key, one in servers}
         self._unwritten_namings = self.namings
 
     def says(self, model: str) -> Server | None:
         """What is on disk of a model's server."""
         entry = self.disk.get(model)
         return entry if isinstance(entry, Server) else None
+
+
+def _key(server: Server) -> str:
+    if server.role is Role.ORPHAN:
+        return f"(unknown: pid {server.generation})"
+    return server.model if server.is_current else f"{server.model} (generation {server.generation})"
 
 
 async def _passes(seconds: float) -> None:

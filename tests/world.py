@@ -16,6 +16,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 from pool_service.core.activity import Activity
+from pool_service.core.server import Phase, Server, StopSignal
 from pool_service.core.types import (
     Appraisal,
     Diagnosis,
@@ -23,13 +24,10 @@ from pool_service.core.types import (
     ExitReport,
     Identity,
     LaunchPlan,
-    Phase,
     Pulse,
-    Server,
     Settings,
     Source,
     SpawnedProcess,
-    StopSignal,
     Survey,
     Unready,
 )

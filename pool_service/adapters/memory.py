@@ -11,7 +11,8 @@ from urllib.parse import urlsplit
 from pool_service.adapters.footprint import Footprints
 from pool_service.adapters.http_get import Answer, get
 from pool_service.adapters.machine_memory import MachineMemory
-from pool_service.core.types import Identity, Phase, Server, Survey
+from pool_service.core.server import Phase, Server
+from pool_service.core.types import Identity, Survey
 
 STATUS_PATH = "/v1/status"
 STATUS_TIMEOUT = 1.0

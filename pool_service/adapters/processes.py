@@ -38,14 +38,8 @@ from pool_service.adapters.oom import KILLED_FOR_MEMORY
 from pool_service.adapters.os_errors import raise_shortage
 from pool_service.adapters.proof import is_of_pool
 from pool_service.adapters.standbys import Standbys
-from pool_service.core.types import (
-    ExitReport,
-    Identity,
-    LaunchPlan,
-    Server,
-    SpawnedProcess,
-    StopSignal,
-)
+from pool_service.core.server import Server, StopSignal
+from pool_service.core.types import ExitReport, Identity, LaunchPlan, SpawnedProcess
 
 _log = structlog.get_logger(__name__)
 

@@ -20,7 +20,7 @@ import structlog
 from pool_service.adapters.logs import slug
 from pool_service.adapters.os_errors import explained, raise_shortage
 from pool_service.adapters.own_files import read_own
-from pool_service.adapters.record_format import Entry, Record, decode, encode
+from pool_service.adapters.record_format import Entry, Record, decode, encode, record_key
 from pool_service.adapters.record_members import BadRecord
 
 _log = structlog.get_logger(__name__)
@@ -275,7 +275,7 @@ def _decoded(name: str, content: bytes) -> Record:
         raise BadRecord("it is larger than any record")
     record = decode(content)
     try:
-        fits = file_name(record.entry.model) == name
+        fits = file_name(record_key(record.entry)) == name
     except UnicodeEncodeError:
         fits = False
     if not fits:

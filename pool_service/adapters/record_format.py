@@ -38,20 +38,8 @@ from pool_service.core.errors import (
     StartFailed,
     StartTimeout,
 )
-from pool_service.core.types import (
-    FOREVER,
-    Cause,
-    Diagnosis,
-    Exit,
-    ExitReport,
-    Identity,
-    LaunchPlan,
-    Past,
-    Phase,
-    Server,
-    Settings,
-    StopSignal,
-)
+from pool_service.core.server import Cause, Exit, Past, Phase, Role, Server, StopSignal
+from pool_service.core.types import FOREVER, Diagnosis, ExitReport, Identity, LaunchPlan, Settings
 
 VERSION = 1
 
@@ -90,7 +78,7 @@ class Record:
 def encode(record: Record) -> bytes:
     """The content of a record's file."""
     entry = record.entry
-    head = {"version": VERSION, "boot_id": record.boot_id, "model": entry.model}
+    head = {"version": VERSION, "boot_id": record.boot_id, "model": record_key(entry)}
     body = (
         {"server": _from_server(entry)}
         if isinstance(entry, Server)
@@ -113,6 +101,13 @@ def decode(content: bytes) -> Record:
     server = top.optional("server", lambda value: _to_server(model, value))
     entry = server or top.required("past", lambda value: _to_past(model, value))
     return Record(top.text("boot_id"), entry)
+
+
+def record_key(entry: Entry) -> str:
+    """Return the key of a record: the model, or its own for what runs beside that's server."""
+    if isinstance(entry, Server) and not entry.is_current:
+        return f"{entry.model} (generation {entry.generation})"
+    return entry.model
 
 
 # --- to JSON ------------------------------------------------------------------------------
@@ -144,7 +139,7 @@ def _from_server(server: Server) -> dict[str, Any]:
         "drain_by": _from_number(server.drain_by),
         "expected": server.expected,
         "peak": server.peak,
-        "serves": server.serves,
+        "serves": "" if server.is_current else server.model,
         "given": server.given,
     }
 
@@ -239,10 +234,14 @@ def _from_number(value: float | None) -> float | str | None:
 # --- from JSON ----------------------------------------------------------------------------
 
 
-def _to_server(model: str, value: object) -> Server:
+def _to_server(key: str, value: object) -> Server:
     of = Members(value)
+    serves = of.optional("serves", to_text) or ""
+    ready_at = of.optional("ready_at", to_moment)
+    beside = Role.SUCCESSOR if ready_at is None else Role.SUPERSEDED
     return Server(
-        model=model,
+        model=serves or key,
+        role=beside if serves else Role.CURRENT,
         settings=of.required("settings", _to_settings),
         phase=of.enum("phase", Phase),
         generation=of.count("generation"),
@@ -255,7 +254,7 @@ def _to_server(model: str, value: object) -> Server:
         log_path=of.text("log_path"),
         endpoint=of.required("endpoint", _to_endpoint),
         spawned_at=of.optional("spawned_at", to_moment),
-        ready_at=of.optional("ready_at", to_moment),
+        ready_at=ready_at,
         stop_cause=of.optional("stop_cause", lambda name: Cause[to_text(name)]),
         stop_signal=of.optional("stop_signal", lambda name: StopSignal[to_text(name)]),
         step_deadline=of.number("step_deadline"),
@@ -267,7 +266,6 @@ def _to_server(model: str, value: object) -> Server:
         drain_by=of.optional("drain_by", to_number),
         expected=of.optional("expected", to_count) or 0,
         peak=of.optional("peak", to_count) or 0,
-        serves=of.optional("serves", to_text) or "",
         given=of.optional("given", to_count) or 0,
     )
 

@@ -20,8 +20,8 @@ from pool_service.adapters.exits import outlasting_shortage
 from pool_service.adapters.identity import boot_id
 from pool_service.adapters.namings_file import NamingsFile
 from pool_service.adapters.record_files import Outcome, RecordFiles
-from pool_service.adapters.record_format import Entry, Record
-from pool_service.core.types import Exit, Past, Remembered, Server
+from pool_service.adapters.record_format import Entry, Record, record_key
+from pool_service.core.server import Exit, Past, Remembered, Role, Server, ServerId
 from pool_service.ports import Clock
 
 _log = structlog.get_logger(__name__)
@@ -69,6 +69,7 @@ class FileRecords:
         self._namings_file = NamingsFile(state_dir)
         self._namings: Mapping[str, str] = {}
         self._known: dict[str, Entry] = {}
+        self._keys: dict[ServerId, str] = {}
         self._pasts: dict[str, None] = {}
         self._failed: dict[str, None] = {}
         self._namings_failed = False
@@ -92,22 +93,34 @@ class FileRecords:
         return not troubled
 
     def put(self, server: Server) -> None:
-        """This is now what is known of the model; see the port."""
-        self._pasts.pop(server.model, None)
-        self._known[server.model] = server
-        self._changed(server.model)
+        """This is now what is known of a server; see the port.
+
+        An orphan is known by its process alone, and needs no record.
+        """
+        if server.role is Role.ORPHAN:
+            return
+        key = record_key(server)
+        self._forget_key(server, but=key)
+        self._keys[server.id] = key
+        self._pasts.pop(key, None)
+        self._known[key] = server
+        self._changed(key)
 
     def remove(self, server: Server) -> None:
-        """The model has no server any more.
+        """A server is gone; of its model's own the past stays, if it ever had a process."""
+        self._forget_key(server)
+        if server.is_current and (server.latest or server.last_exit):
+            past = Past(server.model, server.latest, server.last_exit)
+            self._remember(past)
+            self._changed(server.model)
 
-        One that never had a process leaves nothing, nor does one that ran beside another.
-        """
-        model = server.model
-        self._known.pop(model, None)
-        self._pasts.pop(model, None)
-        if not server.serves and (server.generation or server.last_exit):
-            self._remember(Past(model, server.generation, server.last_exit, server.given))
-        self._changed(model)
+    def _forget_key(self, server: Server, but: str = "") -> None:
+        """Take out what was recorded of a server under another key."""
+        key = self._keys.pop(server.id, but)
+        known = self._known.get(key)
+        if key != but and isinstance(known, Server) and known.id == server.id:
+            del self._known[key]
+            self._changed(key)
 
     def put_namings(self, namings: Mapping[str, str]) -> None:
         """These are now all runtime models that callers named; see the port."""
@@ -132,9 +145,11 @@ class FileRecords:
             self._arm()
             return Remembered()
         for entry in map(self._as_of_now, found.records):
-            self._known[entry.model] = entry
+            self._known[record_key(entry)] = entry
             if isinstance(entry, Past):
                 self._remember(entry)
+            else:
+                self._keys[entry.id] = record_key(entry)
         self._arm()
         self._namings = named.namings
         entries = self._known.values()

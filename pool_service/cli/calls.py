@@ -14,7 +14,7 @@ from pool_service.cli.appearance import Mark, marked, tell, warn
 from pool_service.cli.connection import PATIENCE, check_reachable, client, retries, valid
 from pool_service.cli.options import Asked
 from pool_service.cli.text import json_line, json_object, safe
-from pool_service.cli.words import MARKS, STATE_WIDTH, change, doing, ready
+from pool_service.cli.words import MARKS, STATE_WIDTH, change, doing, generation, label, ready
 from pool_service_client import (
     AsyncPoolClient,
     EnsureResult,
@@ -22,6 +22,7 @@ from pool_service_client import (
     EvictedServer,
     PoolClient,
     Reloaded,
+    Server,
     ServerChanged,
     ServerRemoved,
     ServerState,
@@ -94,7 +95,7 @@ def _stopped(one: EvictedServer) -> str:
     if one.server.state is ServerState.FAILED:
         return safe(f"forgot {one.server.model}, which had failed")
     lost = "; it had to be killed, and work in flight was lost" if one.killed else ""
-    return safe(f"evicted {one.server.model} (generation {one.server.generation}){lost}")
+    return safe(f"evicted {label(one.server)} (generation {generation(one.server)}){lost}")
 
 
 def list_servers(address: str | None, *, timeout: float | None, as_json: bool) -> None:
@@ -151,16 +152,16 @@ def watch(address: str | None, *, after: int | None, as_json: bool) -> None:
 
 def _print_changes(events: Iterable[Event]) -> None:
     """Print a line for each event that says something new of its server."""
-    last: dict[str, str] = {}
+    last: dict[tuple[str, int], str] = {}
     for event in events:
         words = _event_words(event)
         # A revision without a line of its own, such as one that moved the time of expiry.
-        if not isinstance(event, Synced) and last.get(event.server.model) == words:
+        if not isinstance(event, Synced) and last.get(_key(event.server)) == words:
             continue
         if isinstance(event, ServerRemoved):
-            last.pop(event.server.model, None)
+            last.pop(_key(event.server), None)
         elif isinstance(event, ServerChanged):
-            last[event.server.model] = words
+            last[_key(event.server)] = words
         at = f"{datetime.now().astimezone():%Y-%m-%d %H:%M:%S}  "
         if isinstance(event, ServerChanged):
             mark = MARKS.get(event.server.state, Mark.NOTE)
@@ -168,6 +169,10 @@ def _print_changes(events: Iterable[Event]) -> None:
             tell(at, (word, mark), words[STATE_WIDTH:])
         else:
             tell(at, marked(words, Mark.NOTE, sys.stdout))
+
+
+def _key(server: Server) -> tuple[str, int]:
+    return server.model, server.generation
 
 
 def _event_json(event: Event) -> str:

@@ -74,6 +74,7 @@ def _names(address: str | None, *, running: bool) -> dict[str, str]:
 def _of_service(address: str | None, *, running: bool) -> Iterator[tuple[str, str]]:
     """Yield the catalogue, then the servers: of a name that is both, the state is told."""
     from pool_service.cli.connection import client
+    from pool_service_client import ServerRole
 
     with client(address) as pool:
         if not running:
@@ -81,7 +82,8 @@ def _of_service(address: str | None, *, running: bool) -> Iterator[tuple[str, st
                 yield model.model, "on disk" if model.on_disk else ""
                 yield from ((alias, model.model) for alias in model.aliases)
         for page in pool.pages(timeout=ANSWER_LIMIT_S):
-            yield from ((server.model, server.state.name) for server in page.servers)
+            current = (one for one in page.servers if one.role is ServerRole.CURRENT)
+            yield from ((server.model, server.state.name) for server in current)
 
 
 def _of_configuration() -> Iterator[tuple[str, str]]:

@@ -14,7 +14,7 @@ from pool_service.cli.appearance import has_symbols
 from pool_service.cli.terminal import display
 from pool_service.cli.text import safe
 from pool_service.cli.words import status
-from pool_service_client import AsyncPoolClient, PoolError, Server, ServerChanged
+from pool_service_client import AsyncPoolClient, PoolError, Server, ServerChanged, ServerRole
 
 
 class Line:
@@ -75,5 +75,9 @@ async def _follow(pool: AsyncPoolClient, model: str, line: Line) -> None:
     with suppress(PoolError):
         async with pool.watch() as events:
             async for event in events:
-                if isinstance(event, ServerChanged) and event.server.model == model:
+                if isinstance(event, ServerChanged) and _is_current(event.server, model):
                     line.show(event.server)
+
+
+def _is_current(server: Server, model: str) -> bool:
+    return server.model == model and server.role is ServerRole.CURRENT

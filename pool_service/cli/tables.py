@@ -11,7 +11,17 @@ from pool_service.cli.appearance import Mark, has_symbols, tell
 from pool_service.cli.columns import GAP, cut, fitting
 from pool_service.cli.console import Output
 from pool_service.cli.text import safe, span
-from pool_service.cli.words import MARKS, doing, memory, needs, on_disk, summary, why
+from pool_service.cli.words import (
+    MARKS,
+    doing,
+    generation,
+    label,
+    memory,
+    needs,
+    on_disk,
+    summary,
+    why,
+)
 from pool_service.core.sizes import size
 from pool_service_client import Model, Server, ServerState, Totals
 
@@ -37,7 +47,7 @@ def print_servers(servers: Sequence[Server], totals: Totals) -> None:
         ]
         rows = marked if shown[0] == shown[1] else rows
     _print_table(console, _SERVERS, rows, _SERVERS_LEAST_IMPORTANT)
-    _print_remarks((server.model, _remark(server)) for server in servers)
+    _print_remarks((label(server), _remark(server)) for server in servers)
     for line in (summary(totals), memory(totals)):
         if line:
             tell(line)
@@ -102,10 +112,10 @@ def _remark(server: Server) -> str:
 
 
 def _cells(server: Server, now: datetime, *, symbols: bool = False) -> Iterator[Text]:
-    yield Text(safe(server.model))
+    yield Text(safe(label(server)))
     mark = MARKS.get(server.state, Mark.NOTE)
     yield Text(f"{mark.symbol} {doing(server)}" if symbols else doing(server), style=mark.colour)
-    yield Text(str(server.generation))
+    yield Text(generation(server))
     yield Text(str(server.pid or "-"))
     yield Text(safe(server.endpoint) or "-")
     yield Text(_memory(server))

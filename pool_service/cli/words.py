@@ -3,7 +3,16 @@
 from pool_service.cli.appearance import Mark
 from pool_service.cli.text import safe
 from pool_service.core.sizes import size
-from pool_service_client import Exit, ExitCause, Expectation, Model, Server, ServerState, Totals
+from pool_service_client import (
+    Exit,
+    ExitCause,
+    Expectation,
+    Model,
+    Server,
+    ServerRole,
+    ServerState,
+    Totals,
+)
 
 _BY_ITSELF = {ExitCause.CRASHED, ExitCause.WEDGED, ExitCause.CEILING}
 """Why a process ended that nobody asked to end and that was not in anybody's way."""
@@ -22,6 +31,19 @@ STATE_WIDTH = 13
 """Of the state at the beginning of a line of `watch`; the longest is STARTING with a share."""
 
 _UNDER_WAY = {ServerState.QUEUED, ServerState.STARTING}
+
+
+def label(server: Server) -> str:
+    """Return a server's model, with its role where callers of the model do not get it."""
+    if server.role is ServerRole.ORPHAN:
+        return "(orphan)"
+    is_beside = server.role in {ServerRole.SUCCESSOR, ServerRole.SUPERSEDED}
+    return f"{server.model} ({server.role.name.lower()})" if is_beside else server.model
+
+
+def generation(server: Server) -> str:
+    """Return a server's generation; an orphan's is not known."""
+    return "-" if server.role is ServerRole.ORPHAN else str(server.generation)
 
 
 def doing(server: Server) -> str:
@@ -54,7 +76,7 @@ def _ended(last_exit: Exit) -> str:
 def status(server: Server) -> str:
     """Tell what a server is doing and why, in a line."""
     reason = f": {why(server)}" if why(server) else ""
-    return safe(f"{server.model}: {doing(server).lower().replace('_', ' ')}{reason}")
+    return safe(f"{label(server)}: {doing(server).lower().replace('_', ' ')}{reason}")
 
 
 def ready(server: Server, how: str) -> str:
@@ -113,5 +135,5 @@ def change(server: Server, state: str) -> str:
     process = f" pid {server.pid}" if server.pid else ""
     place = f" {server.endpoint}" if server.endpoint else ""
     reason = f": {why(server)}" if why(server) else ""
-    which = f"{server.model} (generation {server.generation}{process})"
+    which = f"{label(server)} (generation {generation(server)}{process})"
     return safe(f"{state:<{STATE_WIDTH}} {which}{place}{reason}")

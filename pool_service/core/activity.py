@@ -42,9 +42,8 @@ class UseSignals:
 
 @dataclass(frozen=True, slots=True)
 class SeenUse:
-    """The mark that the last look at a server of this generation showed, and when that was."""
+    """The mark that the last look at a server showed, and when that was."""
 
-    generation: int
     at: float
     mark: tuple[float | None, ...]
 

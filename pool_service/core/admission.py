@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from enum import Enum, auto
 
 from pool_service.core.replacement import Candidate, victims
+from pool_service.core.server import ServerId
 
 PATIENCE = 10.0
 """Seconds for which a model that waits lets those that are busy be asked for again. After
@@ -85,7 +86,7 @@ class Admit:
 class EvictFirst:
     """It fits when these are gone."""
 
-    models: tuple[str, ...]
+    servers: tuple[ServerId, ...]
     why: str
 
 
@@ -119,13 +120,13 @@ def verdict(demand: Demand, room: Room, now: float) -> Verdict:
     residents = room.residents()
     leaving = [one for one in residents if one.standing is Standing.LEAVING]
     if short.without(leaving).is_none:
-        return Wait(f"{_names(leaving)} to be gone", passable=False)
+        return Wait(f"{_names(leaving, demand.model)} to be gone", passable=False)
     if room.returning and short.is_of_machine_only:
         return Wait("the memory of a server that is gone to come back", passable=False)
     return _make_room(demand, residents, short.without(leaving), now)
 
 
-def overrun(room: Room, now: float) -> tuple[str, ...]:
+def overrun(room: Room, now: float) -> tuple[ServerId, ...]:
     """Return the servers to let go since more is taken than the budget and the groups allow.
 
     Only what is unused and was not just handed out; all of it where even that is too little.
@@ -148,15 +149,15 @@ def overrun(room: Room, now: float) -> tuple[str, ...]:
     if chosen is None:
         helps = short.bytes > 0
         chosen = [one for one in settled if helps or short.groups.keys() & set(one.groups)]
-    return tuple(one.candidate.model for one in chosen)
+    return tuple(one.candidate.server_id for one in chosen)
 
 
-def cheapest_unused(room: Room, now: float) -> tuple[str, ...]:
+def cheapest_unused(room: Room, now: float) -> tuple[ServerId, ...]:
     """Return the one server that is missed least of those that are unused, if there is any."""
     residents = room.residents()
     unused = [one for one in residents if one.standing is Standing.UNUSED]
     settled = [one for one in unused if one.resides_until <= now]
-    return tuple(one.candidate.model for one in _cheapest(settled, 1, now) or ())
+    return tuple(one.candidate.server_id for one in _cheapest(settled, 1, now) or ())
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,7 +219,7 @@ def _make_room(
         if chosen is None:
             continue
         if choice is settled or choice is unused or demand.waited >= PATIENCE:
-            return EvictFirst(tuple(one.candidate.model for one in chosen), _why(chosen, now))
+            return EvictFirst(tuple(one.candidate.server_id for one in chosen), _why(chosen, now))
         return Wait(f"{_names(busy)} to be less busy", passable=True)
     coming = [one for one in residents if one.standing is Standing.COMING]
     if demand.waited >= PATIENCE and _chosen(unused + busy + coming, short, now) is not None:
@@ -248,9 +249,9 @@ def _cheapest(choice: list[Resident], needed: int, now: float) -> list[Resident]
     """Those that are missed least of all that free so many bytes; None if all do not."""
     if needed <= 0:
         return []
-    by_model = {one.candidate.model: one for one in choice}
+    by_id = {one.candidate.server_id: one for one in choice}
     found = victims([one.candidate for one in choice], needed, now)
-    return None if found is None else [by_model[one.model] for one in found]
+    return None if found is None else [by_id[one.server_id] for one in found]
 
 
 def _why(chosen: list[Resident], now: float) -> str:
@@ -258,8 +259,10 @@ def _why(chosen: list[Resident], now: float) -> str:
     return f"{_names(resting or chosen)} to be unused" if resting else f"{_names(chosen)} to go"
 
 
-def _names(residents: list[Resident]) -> str:
-    """At most three of them."""
-    names = [repr(one.candidate.model) for one in residents[:3]]
+def _names(residents: list[Resident], model: str = "") -> str:
+    """Name at most three residents; one of `model` itself by its generation."""
+    ids = [one.candidate.server_id for one in residents[:3]]
+    own = {one for one in ids if one.model == model}
+    names = [f"{one.model!r}" + f" (generation {one.generation})" * (one in own) for one in ids]
     more = f" and {len(residents) - 3} more" if len(residents) > 3 else ""  # noqa: PLR2004
     return ", ".join(names) + more

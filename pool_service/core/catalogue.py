@@ -3,7 +3,8 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
-from pool_service.core.types import Appraisal, Phase, Settings
+from pool_service.core.server import Phase
+from pool_service.core.types import Appraisal, Settings
 
 RUNTIME_PREFIX = "vllm-mlx/"
 

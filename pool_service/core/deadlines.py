@@ -2,33 +2,34 @@
 
 import heapq
 
+from pool_service.core.server import ServerId
 from pool_service.core.types import FOREVER
 
 
 class Deadlines:
-    """One moment a name, the earliest first; setting and popping cost O(log n)."""
+    """One moment a server, the earliest first; setting and popping cost O(log n)."""
 
     def __init__(self) -> None:
-        self._heap: list[tuple[float, str]] = []
-        self._armed: dict[str, float] = {}
+        self._heap: list[tuple[float, ServerId]] = []
+        self._armed: dict[ServerId, float] = {}
 
-    def set(self, name: str, when: float) -> None:
-        """Replace the moment of `name`; FOREVER means none."""
-        if self._armed.get(name, FOREVER) == when:
+    def set(self, server_id: ServerId, when: float) -> None:
+        """Replace the moment of `server_id`; FOREVER means none."""
+        if self._armed.get(server_id, FOREVER) == when:
             return
         if when == FOREVER:
-            self._armed.pop(name, None)
+            self._armed.pop(server_id, None)
             return
-        self._armed[name] = when
-        heapq.heappush(self._heap, (when, name))
+        self._armed[server_id] = when
+        heapq.heappush(self._heap, (when, server_id))
         if len(self._heap) > 2 * len(self._armed) + 16:
-            self._heap = [(when, name) for name, when in self._armed.items()]
+            self._heap = [(when, server_id) for server_id, when in self._armed.items()]
             heapq.heapify(self._heap)
 
-    def hasten(self, name: str, when: float) -> None:
+    def hasten(self, server_id: ServerId, when: float) -> None:
         """Make it earlier; a later moment is found out when the earlier one comes."""
-        if when < self._armed.get(name, FOREVER):
-            self.set(name, when)
+        if when < self._armed.get(server_id, FOREVER):
+            self.set(server_id, when)
 
     def next(self) -> float:
         """The earliest moment, FOREVER if there is none."""
@@ -36,11 +37,11 @@ class Deadlines:
             heapq.heappop(self._heap)
         return self._heap[0][0] if self._heap else FOREVER
 
-    def pop_due(self, now: float) -> list[str]:
-        """The names whose moment has come, each forgotten until it is set again."""
+    def pop_due(self, now: float) -> list[ServerId]:
+        """The servers whose moment has come, each forgotten until it is set again."""
         due = []
         while self.next() <= now:
-            _, name = heapq.heappop(self._heap)
-            del self._armed[name]
-            due.append(name)
+            _, server_id = heapq.heappop(self._heap)
+            del self._armed[server_id]
+            due.append(server_id)
         return due

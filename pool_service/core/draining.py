@@ -7,7 +7,8 @@ behind (the program of a wrapper script, say) gets the same time.
 
 from dataclasses import replace
 
-from pool_service.core.types import ExitReport, Phase, Server, StopSignal
+from pool_service.core.server import Phase, Server, StopSignal
+from pool_service.core.types import ExitReport
 
 SHORTEST_PACE = 0.1
 LONGEST_PACE = 1.0

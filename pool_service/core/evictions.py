@@ -2,8 +2,9 @@
 
 from dataclasses import dataclass, field
 
-from pool_service.core.requests import Answer, Removed
-from pool_service.core.types import Cause, Server, StopSignal
+from pool_service.core.commands import Answer
+from pool_service.core.results import Removed
+from pool_service.core.server import Cause, Server, ServerId, StopSignal
 
 
 @dataclass(eq=False, slots=True)
@@ -20,64 +21,64 @@ class Eviction:
     cause: Cause
     names_one: bool = False
     only_idle: bool = False
-    pending: set[str] = field(default_factory=set)
-    found_busy: set[str] = field(default_factory=set)
+    pending: set[ServerId] = field(default_factory=set)
+    found_busy: set[ServerId] = field(default_factory=set)
     removed: list[Removed] = field(default_factory=list)
 
     @property
     def answer(self) -> Answer:
         """What its caller is told once nothing is pending."""
-        return Answer(self.ticket, tuple(sorted(self.removed, key=lambda r: r.server.model)))
+        return Answer(self.ticket, tuple(sorted(self.removed, key=lambda one: one.server.id)))
 
 
 class Evictions:
     """The evictions by the models that they still wait for."""
 
     def __init__(self) -> None:
-        self._by_model: dict[str, list[Eviction]] = {}
+        self._by_server: dict[ServerId, list[Eviction]] = {}
 
-    def add(self, eviction: Eviction, model: str) -> None:
+    def add(self, eviction: Eviction, server_id: ServerId) -> None:
         """The eviction waits for the end of this model's server."""
-        eviction.pending.add(model)
-        self._by_model.setdefault(model, []).append(eviction)
+        eviction.pending.add(server_id)
+        self._by_server.setdefault(server_id, []).append(eviction)
 
-    def of(self, model: str) -> list[Eviction]:
+    def of(self, server_id: ServerId) -> list[Eviction]:
         """Those that wait for this model's server."""
-        return self._by_model.get(model, [])
+        return self._by_server.get(server_id, [])
 
     def with_ticket(self, ticket: int) -> set[Eviction]:
         """Return the evictions of one request that still wait."""
-        waiting = {eviction for evictions in self._by_model.values() for eviction in evictions}
+        waiting = {eviction for evictions in self._by_server.values() for eviction in evictions}
         return {eviction for eviction in waiting if eviction.ticket == ticket}
 
-    def models(self) -> set[str]:
+    def servers(self) -> set[ServerId]:
         """The models whose servers some eviction waits for."""
-        return set(self._by_model)
+        return set(self._by_server)
 
     def gone(self, server: Server) -> list[Answer]:
         """The server is gone; the answers of those that waited for it alone."""
         killed = server.stop_signal is StopSignal.KILL
-        waiting = self._by_model.pop(server.model, [])
+        waiting = self._by_server.pop(server.id, [])
         for eviction in waiting:
-            eviction.pending.discard(server.model)
+            eviction.pending.discard(server.id)
             eviction.removed.append(Removed(server, killed))
         return [eviction.answer for eviction in waiting if not eviction.pending]
 
     def take(self) -> set[Eviction]:
         """All that are under way; they wait for nothing any more."""
-        waiting = {eviction for evictions in self._by_model.values() for eviction in evictions}
-        self._by_model.clear()
+        waiting = {eviction for evictions in self._by_server.values() for eviction in evictions}
+        self._by_server.clear()
         return waiting
 
-    def leave_out(self, eviction: Eviction, model: str) -> None:
+    def leave_out(self, eviction: Eviction, server_id: ServerId) -> None:
         """This eviction waits for this model no longer: its server stays."""
-        eviction.pending.discard(model)
-        waiting = self._by_model[model]
+        eviction.pending.discard(server_id)
+        waiting = self._by_server[server_id]
         waiting.remove(eviction)
         if not waiting:
-            del self._by_model[model]
+            del self._by_server[server_id]
 
     def withdraw(self, eviction: Eviction) -> None:
         """It was answered, and waits for nobody any longer."""
-        for model in list(eviction.pending):
-            self.leave_out(eviction, model)
+        for server_id in list(eviction.pending):
+            self.leave_out(eviction, server_id)

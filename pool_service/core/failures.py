@@ -2,7 +2,6 @@
 
 from dataclasses import replace
 
-from pool_service.core.backoff import is_loop
 from pool_service.core.blame import blamed_argument, runtime_section
 from pool_service.core.errors import (
     CrashLoop,
@@ -23,41 +22,13 @@ from pool_service.core.errors import (
     StartTimeout,
 )
 from pool_service.core.limits import Limits
+from pool_service.core.server import Server
 from pool_service.core.similar import did_you_mean
 from pool_service.core.sizes import size
-from pool_service.core.types import Cause, Diagnosis, ExitReport, Server
+from pool_service.core.types import Diagnosis, ExitReport
 
 RETRY_WHEN_FULL = 5.0
 """Seconds until who found no room should try again: about a load."""
-
-_MAY_PASS = frozenset({Diagnosis.CRASHED, Diagnosis.OUT_OF_MEMORY})
-
-
-def is_crash(server: Server) -> bool:
-    """Return whether the last process died, or had to, unasked and for no reason that stays."""
-    end = server.last_exit
-    if end is None or end.cause is Cause.WEDGED:
-        return end is not None
-    return end.cause is Cause.CRASHED and end.report.diagnosis in _MAY_PASS
-
-
-def was_killed(report: ExitReport) -> bool:
-    """Whether a signal ended it, so that the same start may well succeed."""
-    return report.diagnosis in _MAY_PASS and report.code is None
-
-
-def lasting_failure(server: Server, limits: Limits) -> PoolError | None:
-    """Why another start at once would be in vain, after the last one; None if it may not be."""
-    end = server.last_exit
-    if end is None or end.generation != server.generation:
-        return None
-    if is_crash(server):
-        return crash_loop(server, limits) if is_loop(server, limits) else None
-    if end.cause is Cause.START_TIMEOUT:
-        return start_timeout(server, end.report.last_lines)
-    if end.report.diagnosis is Diagnosis.PORT_TAKEN:
-        return None
-    return start_failure(server, end.report)
 
 
 def crash_loop(server: Server, limits: Limits) -> CrashLoop:

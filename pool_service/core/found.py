@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from pool_service.core.catalogue import Catalogue, Entry
 from pool_service.core.names import model_flaw
-from pool_service.core.types import Server
+from pool_service.core.server import Server
 
 UNLISTED = "it is not listed, and only_listed is set, so it is not served"
 
@@ -28,7 +28,7 @@ def found(
     """
     entries = {entry.model: entry for entry in catalogue.entries()}
     # What runs beside its model's server has a name that is nobody's to ask for.
-    asked = {server.model: server for server in servers if not server.serves}
+    asked = {server.model: server for server in servers if server.is_current}
     for model, server in asked.items():
         entries.setdefault(model, Entry(model, (), server.settings, listed=False))
     for model, runtime_model in named.items():

@@ -1,6 +1,6 @@
 """Who holds which model: claims that last until their callers end them."""
 
-from pool_service.core.requests import HoldRequested
+from pool_service.core.events import HoldRequested
 
 
 class Holds:

@@ -1,40 +1,40 @@
 """The life of one server: its phases and the transitions between them.
 
-    QUEUED ──► PREPARING ──► SPAWNING ──► STARTING ──► READY
-      ▲            │             │            │          │
-      │            │             └────────┬───┴──────────┘
-      │            ▼                      ▼ asked to stop, or it died
-    BACKING_OFF  FAILED ◄── SWEEPING ◄── STOPPING ──► (gone)
-      ▲                        │
-      └────────────────────────┘ died, and somebody waits
-
 Rules
-- Transitions are functions of a Server and what happened; they return the next
-  Server. Which command (`steps.py`) goes with it is decided in `supervision.py`.
+- Transitions are functions of a Server and what happened; they return the next Server. Which
+  commands go with them is decided by the parts (`supervisor.py`, `stopper.py`, ...).
+- `TRANSITIONS` has every change of phase that there is; `PoolState.put` refuses any other. The
+  pictures in the documents are drawn from it (`tools/draw_states.py`).
 - Every event of a process carries its generation; a stale one changes nothing.
 - Each phase has at most one deadline, `step_deadline`; READY has a second one, `expires_at`.
 - A process is gone only when it was swept: nothing of it is left to hold a port
   or memory when the next generation starts.
 """
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 from pool_service.core.errors import PoolError
+from pool_service.core.server import (
+    NOT_BEGUN,
+    Cause,
+    Exit,
+    Past,
+    Phase,
+    Role,
+    Server,
+    ServerId,
+    StopSignal,
+)
 from pool_service.core.types import (
     FOREVER,
     Appraisal,
-    Cause,
     Diagnosis,
-    Exit,
     ExitReport,
     LaunchPlan,
-    Past,
-    Phase,
-    Server,
     Settings,
     Source,
     SpawnedProcess,
-    StopSignal,
 )
 
 RESUMED_GRACE = 5.0
@@ -43,6 +43,22 @@ who would have used it could not ask."""
 
 WITHOUT_PROCESS = frozenset({Phase.QUEUED, Phase.PREPARING, Phase.BACKING_OFF, Phase.FAILED})
 """Phases in which there cannot be a process."""
+
+TRANSITIONS: Mapping[Phase | None, frozenset[Phase | None]] = {
+    # A server that is new, or that an earlier service left; no READY one is believed unproven.
+    None: frozenset(Phase) - {Phase.READY},
+    Phase.QUEUED: frozenset({Phase.PREPARING, Phase.FAILED, None}),
+    Phase.PREPARING: frozenset({Phase.SPAWNING, Phase.FAILED, None}),
+    Phase.SPAWNING: frozenset({Phase.STARTING, Phase.STOPPING, Phase.FAILED, None}),
+    Phase.STARTING: frozenset({Phase.READY, Phase.STOPPING, Phase.SWEEPING}),
+    Phase.READY: frozenset({Phase.STOPPING, Phase.SWEEPING}),
+    # Without SWEEPING only where there never was a process.
+    Phase.STOPPING: frozenset({Phase.SWEEPING, Phase.FAILED, None}),
+    Phase.SWEEPING: frozenset({Phase.FAILED, None}),
+    Phase.BACKING_OFF: frozenset({Phase.QUEUED, None}),
+    Phase.FAILED: frozenset({None}),
+}
+"""The phases that follow each phase, beside itself; None: the server is not in the pool."""
 
 TAKES_A_SLOT = frozenset({Phase.PREPARING, Phase.SPAWNING, Phase.STARTING})
 """Phases that count as a start under way."""
@@ -55,18 +71,19 @@ LEAVING = frozenset({Phase.STOPPING, Phase.SWEEPING})
 """Phases on the way out: who asks for the model now waits for the next generation."""
 
 
-def queued(before: Server | Past | None, model: str, settings: Settings, now: float) -> Server:
+def queued(
+    before: Server | Past | None, server_id: ServerId, settings: Settings, now: float
+) -> Server:
     """A server that wants to start; keeps what outlives a generation.
 
     How often it died says nothing of another runtime model.
     """
     same = isinstance(before, Server) and before.settings.runtime_model == settings.runtime_model
     return Server(
-        model=model,
+        model=server_id.model,
         settings=settings,
         phase=Phase.QUEUED,
-        generation=before.generation if before else 0,
-        given=before.given if before else 0,
+        generation=server_id.generation,
         created_at=now,
         last_used_at=now,
         keep_alive=settings.keep_alive,
@@ -99,12 +116,11 @@ def in_line(server: Server, position: int, why: str) -> Server:
     return replace(server, position=position, detail=why)
 
 
-def admitted(server: Server, generation: int) -> Server:
-    """Its turn has come: a new generation begins."""
+def admitted(server: Server) -> Server:
+    """Its turn has come: its generation begins."""
     return replace(
         server,
         phase=Phase.PREPARING,
-        generation=generation,
         position=0,
         detail="",
         step_deadline=FOREVER,
@@ -292,10 +308,16 @@ def died(server: Server, crashes: tuple[float, ...]) -> Server:
 
 
 def failed(server: Server, detail: str, now: float, forget_after: float) -> Server:
-    """It has no process, and why is remembered for a while (`forget_after` seconds)."""
+    """It has no process, and why is remembered for a while (`forget_after` seconds).
+
+    Of a start that had not begun it is the generation before that failed.
+    """
+    end = server.last_exit
+    is_before = server.phase in NOT_BEGUN and end is not None
     return replace(
         without_process(server),
         phase=Phase.FAILED,
+        generation=end.generation if is_before and end is not None else server.generation,
         detail=detail,
         step_deadline=now + forget_after,
         retry_at=now,
@@ -308,11 +330,15 @@ def barred(server: Server, until: float, failure: PoolError | None) -> Server:
     return replace(server, retry_at=until, failure=failure)
 
 
-def backing_off(server: Server, settings: Settings, until: float) -> Server:
-    """It is started again at `until`, as they want it who wait for it."""
+def backing_off(server: Server, generation: int, settings: Settings, until: float) -> Server:
+    """The next generation is started at `until`, as they want it who wait for it."""
     return replace(
         without_process(server),
         phase=Phase.BACKING_OFF,
+        role=Role.CURRENT,
+        generation=generation,
+        given=0,
+        outdated=False,
         settings=settings,
         step_deadline=until,
         retry_at=until,

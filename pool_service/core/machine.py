@@ -1,12 +1,11 @@
 """The whole pool as a state machine: events in, commands out, no I/O.
 
-`Machine.handle(event, now)` is the only way in. It changes the state and returns
-what is to be done, in order. The driver (`pool.py`) carries it out and feeds what
-comes of it back as events. This file holds evictions; the rest is in the classes below it
-(`design.md` lists them), and how one server changes in `lifecycle.py`.
+`Machine.handle(event, now)` is the only way in. It lets the one part handle the event that the
+event is for, applies the rules that follow every event, and returns what is to be done, in order.
+The driver (`pool.py`) carries it out and feeds what comes of it back as events.
 
 Invariants (the tests assert them after every event)
-- A model has at most one server under its name and one beside it, a server one process.
+- A model has at most one current server and one beside it, a server one process.
 - Everybody who waits for a model is answered by the transition that settles it,
   and exactly once; a server that nobody waits for and that has not begun to
   start is dropped.
@@ -15,268 +14,266 @@ Invariants (the tests assert them after every event)
   shutdown, and nothing is admitted beyond the budget.
 """
 
-from collections.abc import Callable, Iterable
-from typing import Any, cast
+from collections.abc import Iterable
+from typing import assert_never
 
-from pool_service.core import lifecycle as life
-from pool_service.core import steps
-from pool_service.core.books import Command
+from pool_service.core import events as ev
+from pool_service.core.callers import Callers
 from pool_service.core.catalogue import Catalogue, Entry
-from pool_service.core.evictions import Eviction
-from pool_service.core.failures import (
-    evicted,
-    leaving,
-    shutting_down,
-)
+from pool_service.core.commands import Command
+from pool_service.core.containment import Containment
+from pool_service.core.events import Event
+from pool_service.core.evicting import Evicting
+from pool_service.core.faults import Amends, BrokenSteps
 from pool_service.core.found import found
+from pool_service.core.idle import IdleChecks
 from pool_service.core.limits import Limits
-from pool_service.core.making_up import MakingUp
-from pool_service.core.requests import (
-    CallerEvent,
-    EnsureRequested,
-    Every,
-    EvictRequested,
-    ForgetRequested,
-    HoldEnded,
-    HoldRequested,
-    Hurried,
-    LeaveRequested,
-    RecoveryBegan,
-    ReloadRequested,
-    ShutdownRequested,
-    StraysFound,
-    Surveyed,
-    TimeReached,
-    Totals,
-    WaiterLeft,
-)
-from pool_service.core.types import Cause, Phase, Server, Settings
-
-Event = CallerEvent | steps.ServerEvent
+from pool_service.core.ready import ReadyServers
+from pool_service.core.reconfigure import Reconfiguration
+from pool_service.core.recovery import Recovery
+from pool_service.core.recycler import Recycler
+from pool_service.core.requests import Requests
+from pool_service.core.results import Totals
+from pool_service.core.salvage import PAUSE_SECONDS
+from pool_service.core.sampler import Sampler
+from pool_service.core.scheduler import Scheduler
+from pool_service.core.server import Phase, Role, Server, ServerId
+from pool_service.core.standby_policy import StandbyPolicy
+from pool_service.core.state import PoolState
+from pool_service.core.stopper import Stopper
+from pool_service.core.supervisor import Supervisor
+from pool_service.core.table import Record
+from pool_service.core.timers import Timers
+from pool_service.core.types import Settings
 
 
-class Machine(MakingUp):
-    """The state of the pool, and the only code that changes it."""
+class Machine:
+    """The state of the pool, and the parts that change it."""
 
     def __init__(self, catalogue: Catalogue, limits: Limits) -> None:
-        super().__init__(catalogue, limits)
-        self._caller_handlers: dict[type, Callable[[Any, float], None]] = {
-            EnsureRequested: self._ensure_requested,
-            WaiterLeft: self._waiter_left,
-            HoldRequested: self._hold_requested,
-            HoldEnded: self._hold_ended,
-            ReloadRequested: self._reload_requested,
-            ForgetRequested: self._forget_requested,
-            Surveyed: self._surveyed,
-            EvictRequested: self._evict_requested,
-            ShutdownRequested: self._shutdown_requested,
-            LeaveRequested: self._leave_requested,
-            RecoveryBegan: self._recovery_began,
-            StraysFound: self._strays_found,
-            Hurried: self._hurried,
-            TimeReached: self._time_reached,
-        }
-        self._server_handlers: dict[type, Callable[[Server, Any, float], None]] = {
-            steps.Appraised: self._appraised,
-            steps.Fetching: self._fetching,
-            steps.Fetched: self._fetched,
-            steps.NotAppraised: self._not_appraised,
-            steps.Prepared: self._prepared,
-            steps.Spawned: self._spawned,
-            steps.NotStarted: self._not_started,
-            steps.BecameReady: self._became_ready,
-            steps.ListenerLost: self._listener_lost,
-            steps.UseReported: self._use_reported,
-            steps.Exited: self._exited,
-            steps.Swept: self._swept,
-            steps.StepBroke: self._step_broke,
-            steps.Adopted: self._adopted,
-            steps.PulseTaken: self._pulse_taken,
-            steps.LogRead: self._log_read,
-        }
+        state = self._state = PoolState(catalogue, limits)
+        contain = self._containment = Containment(state)
+        callers = self._callers = Callers(state)
+        stopper = self._stopper = Stopper(state)
+        supervisor = self._supervisor = Supervisor(state, callers, stopper)
+        idle = self._idle = IdleChecks(state, stopper, supervisor)
+        ready = self._ready = ReadyServers(state, supervisor)
+        sampler = self._sampler = Sampler(state)
+        scheduler = self._scheduler = Scheduler(state, contain, callers, supervisor, idle, sampler)
+        self._recycler = Recycler(state, supervisor, idle, ready, scheduler)
+        self._standby = StandbyPolicy(state, sampler)
+        self._timers = Timers(state, contain, stopper, supervisor, idle, ready, sampler, scheduler)
+        self._reconfiguration = Reconfiguration(state, contain, callers, supervisor)
+        recovery = self._recovery = Recovery(state, contain, callers, stopper, supervisor)
+        self._requests = Requests(state, callers, supervisor)
+        self._evicting = Evicting(state, contain, stopper, supervisor, idle)
+        self._broken_steps = BrokenSteps(
+            state, stopper, supervisor, idle, ready, scheduler, recovery
+        )
+        self._amends = Amends(state, contain, sampler, recovery, self._standby)
 
     def handle(self, event: Event, now: float) -> list[Command]:
         """Change the state by what happened; return what is to be done, in order."""
-        self._out = []
-        self._event = event
-        handler = self._caller_handlers.get(type(event))
+        self._state.commands = []
+        self._containment.event = event
         try:
-            if handler is not None:
-                handler(event, now)
-            else:
-                self._handle_server_event(cast("steps.ServerEvent", event), now)
-        except Exception as error:  # noqa: BLE001  # a mistake of ours costs one model
-            self._event_broke(event, error, now)
-        self._event = None
-        for follow_up in (self._call_off_successors, self._admit, self._tell_recovered):
-            try:
-                follow_up(now)
-            except Exception as error:  # noqa: BLE001  # the others are still to be done
-                self._follow_up_broke(error, now)
-        if self._is_damaged:
-            self._audit(now)
-        return self._out
+            self._dispatch(event, now)
+        except Exception as error:  # noqa: BLE001 - a mistake of ours costs one model
+            self._amends.make(event, error, now)
+        self._containment.event = None
+        try:
+            self._follow_up(now)
+        except Exception as error:  # noqa: BLE001 - the next event, which is soon, tries again
+            self._containment.break_off("", None, error, now)
+            self._sampler.postpone(now + PAUSE_SECONDS)
+        if self._containment.is_damaged:
+            self._containment.audit(now)
+        return self._state.commands
 
-    def _handle_server_event(self, event: steps.ServerEvent, now: float) -> None:
-        server = self._meant_by(event)
-        if server is not None:
-            self._server_handlers[type(event)](server, event, now)
+    def _follow_up(self, now: float) -> None:
+        """Apply the rules that follow every event, in this order.
 
-    def _meant_by(self, event: steps.ServerEvent) -> Server | None:
-        """Return the server that an event is about."""
-        server = self._roster.get(self._name_in(event))
-        return server if server is not None and server.generation == event.generation else None
+        1. A successor of a server that is gone, or to go, is called off.
+        2. If capacity may have changed, whoever's turn it is starts, and the number of standby
+           processes follows from what is left over.
+        3. The end of a recovery is told when every server of it is settled.
+        """
+        if self._state.table.has_any_beside:
+            records = self._state.table.all_beside
+            self._containment.each(records, lambda one: self._recycler.call_off(one, now), now)
+        if self._state.capacity_changed:
+            self._scheduler.schedule(now)
+            self._standby.update()
+        if self._recovery.unsettled is not None:
+            self._recovery.tell_when_settled()
+
+    def _dispatch(  # noqa: C901, PLR0912, PLR0915  # a case for each event
+        self, event: Event, now: float
+    ) -> None:
+        match event:
+            case ev.EnsureRequested():
+                self._requests.ensure(event, now)
+            case ev.WaiterLeft():
+                self._requests.waiter_left(event, now)
+            case ev.HoldRequested():
+                self._requests.hold(event, now)
+            case ev.HoldEnded():
+                self._requests.hold_ended(event, now)
+            case ev.ForgetRequested():
+                self._requests.forget(event)
+            case ev.ReloadRequested():
+                self._reconfiguration.reload(event, now)
+            case ev.EvictRequested():
+                self._evicting.evict(event, now)
+            case ev.ShutdownRequested():
+                self._evicting.shut_down(event, now)
+            case ev.LeaveRequested():
+                self._evicting.leave(now)
+            case ev.Hurried():
+                self._evicting.hurry(now)
+            case ev.TimeReached():
+                self._timers.time_reached(event, now)
+            case ev.Surveyed():
+                self._sampled(event, now)
+            case ev.RecoveryBegan():
+                self._recovery.begin(event, now)
+            case ev.StraysFound():
+                self._recovered(event, now)
+            case _:
+                record = self._state.table.find(event.server_id)
+                if record is not None:
+                    self._dispatch_of(record, event, now)
+
+    def _dispatch_of(  # noqa: C901, PLR0912, PLR0915  # a case for each event
+        self, record: Record, event: ev.ServerEvent, now: float
+    ) -> None:
+        match event:
+            case ev.Appraised():
+                self._scheduler.appraised(record, event, now)
+            case ev.Fetching():
+                self._scheduler.fetching(record, event)
+            case ev.Fetched():
+                self._scheduler.fetched(record)
+            case ev.NotAppraised():
+                self._scheduler.not_appraised(record, event, now)
+            case ev.Prepared():
+                self._supervisor.prepared(record, event)
+            case ev.Spawned():
+                self._supervisor.spawned(record, event, now)
+            case ev.NotStarted():
+                self._supervisor.not_started(record, event, now)
+            case ev.BecameReady() if record.server.role is Role.SUCCESSOR:
+                self._recycler.became_ready(record, event, now)
+            case ev.BecameReady():
+                self._ready.became_ready(record, event, now)
+            case ev.ListenerLost():
+                self._ready.listener_lost(record, now)
+            case ev.PulseTaken():
+                self._ready.probed(record, event, now)
+            case ev.UseReported():
+                self._use_reported(record, event, now)
+            case ev.Exited():
+                self._supervisor.exited(record, event, now)
+            case ev.Swept():
+                self._supervisor.swept(record, event, now)
+            case ev.LogRead():
+                self._timers.log_read(record, event, now)
+            case ev.Adopted():
+                self._recovery.adopted(record, event, now)
+            case ev.StepBroke():
+                self._broken_steps.handle(record, event, now)
+            case _:
+                assert_never(event)
+
+    def _use_reported(self, record: Record, event: ev.UseReported, now: float) -> None:
+        if record.server.phase is Phase.STOPPING:
+            self._stopper.checked(record, event.activity, now)
+        elif record.server.phase is Phase.READY:
+            self._recycler.checked(record, event.activity, now)
+            self._idle.checked(record, event.activity, now)
+
+    def _sampled(self, event: ev.Surveyed, now: float) -> None:
+        self._sampler.taken(event, now)
+        if event.survey is not None:
+            sampled = self._sampler.sampled
+            self._containment.each(sampled, self._sampler.measure, now)
+            self._containment.each(sampled, lambda one: self._recycler.review(one, now), now)
+
+    def _recovered(self, event: ev.StraysFound, now: float) -> None:
+        self._recovery.end_orphans(event, now)
+        # Not before: what is started is no orphan.
+        self._standby.is_allowed = True
+        self._reconfiguration.preload(set(self._state.catalogue.preloaded()), now)
 
     # --- reading ------------------------------------------------------------------
 
-    def next_deadline(self) -> float:
-        """When TimeReached is due; FOREVER if nothing is."""
-        return self._deadlines.next()
+    def at_once(self, name: str, now: float) -> Server | None:
+        """Return the server of an Ensure without any wish, if handing it out changes nothing."""
+        return self._requests.at_once(name, now)
 
-    def page(self, after: str | None, size: int) -> list[Server]:
-        """At most `size` servers in the order of their models, after `after`."""
-        return self._roster.page(after, size)
+    def next_deadline(self) -> float:
+        """Return when TimeReached is due; FOREVER if nothing is."""
+        return min(self._state.deadlines.next(), self._sampler.next_at)
+
+    def page(self, after: ServerId | None, size: int) -> list[Server]:
+        """Return at most `size` servers in the order of their ids, after `after`."""
+        return self._state.table.page(after, size)
 
     @property
     def limits(self) -> Limits:
         """The limits of the pool as a whole."""
-        return self._limits
+        return self._state.limits
 
     def ready(self) -> list[Server]:
-        """The READY servers, the longest first."""
-        return self._roster.of(Phase.READY)
+        """Return the READY servers, the longest first."""
+        return [record.server for record in self._state.table.of(Phase.READY)]
 
     def get(self, model: str) -> Server | None:
-        """The server of `model`, if there is one."""
-        return self._roster.get(model)
+        """Return the server that callers of `model` get, if there is one."""
+        record = self._state.table.current(model)
+        return record.server if record is not None else None
 
-    def server_of(self, model: str, generation: int) -> Server | None:
-        """The server whose process is, or was, of this generation of `model`."""
-        return self._server_of(model, generation)
+    def server(self, server_id: ServerId) -> Server | None:
+        """Return a server by its id, if it is there."""
+        record = self._state.table.find(server_id)
+        return record.server if record is not None else None
 
     def totals(self) -> Totals:
-        """Counts over the whole pool."""
-        by_phase = {phase: self._roster.count({phase}) for phase in Phase}
+        """Return counts over the whole pool."""
+        table, last = self._state.table, self._sampler.last
         return Totals(
-            by_phase,
-            len(self._roster),
-            len(self._waiting),
-            memory_budget=self._limits.memory_budget,
-            memory_reserved=self._roster.reserved,
-            memory_available=self._survey.available if self._survey else 0,
-            memory_total=self._survey.total if self._survey else 0,
-            memory_pressured=self._is_pressed,
+            {phase: table.count({phase}) for phase in Phase},
+            len(table),
+            len(self._state.waiters),
+            memory_budget=self._state.limits.memory_budget,
+            memory_reserved=table.reserved,
+            memory_available=last.available if last else 0,
+            memory_total=last.total if last else 0,
+            memory_pressured=self._sampler.is_pressed,
         )
 
     def resolve(self, name: str) -> str:
-        """The model that a caller's name means now."""
-        return self._catalogue.resolve(name)
+        """Return the model that a caller's name means now."""
+        return self._state.catalogue.resolve(name)
 
     def settings_for(self, name: str, runtime_model: str) -> tuple[str, Settings]:
-        """The model that a caller's name means, and how it is run.
+        """Return the model that a caller's name means, and how it is run.
 
         Raises ModelUnknown.
         """
-        model = self._catalogue.resolve(name)
-        if not self._catalogue.serves(model, runtime_model):
-            raise self._not_served(model, runtime_model)
-        return model, self._catalogue.settings_for(
-            model, runtime_model or self._named_before(model)
-        )
+        catalogue = self._state.catalogue
+        model = catalogue.resolve(name)
+        if not catalogue.serves(model, runtime_model):
+            raise self._callers.not_served(model, runtime_model)
+        named = runtime_model or self._state.named_before(model)
+        return model, catalogue.settings_for(model, named)
 
     def listed(self) -> list[Entry]:
-        """What the catalogue lists, in the order of the models, not appraised."""
-        return self._catalogue.entries()
+        """Return what the catalogue lists, in the order of the models, not appraised."""
+        return self._state.catalogue.entries()
 
     def found(self, cached: Iterable[str]) -> list[Entry]:
         """Return what is listed and what else is known; cached: in the cache of the hub."""
-        return found(self._catalogue, self._roster, self._namings.all(), cached)
-
-    # --- evicting -----------------------------------------------------------------
-
-    def _evict_requested(self, event: EvictRequested, now: float) -> None:
-        if self._leaving:
-            self._answer(event.ticket, leaving())
-            return
-        eviction = Eviction(
-            event.ticket,
-            force=event.force,
-            cause=Cause.EVICTED,
-            names_one=isinstance(event.target, str),
-            only_idle=event.target is Every.IDLE,
-        )
-        self._evict(self._targets(event.target, now, force=event.force), eviction, now)
-
-    def _targets(self, target: str | Every, now: float, *, force: bool) -> list[Server]:
-        if isinstance(target, str):
-            model = self._catalogue.resolve(target)
-            self._refusals.forget(model)
-            server = self._roster.get(model)
-            # What was replaced and is still in use goes by itself.
-            others = [one for one in self._others(model) if force or one.phase is not Phase.READY]
-            if server is not None and server.holds and not force:
-                return [server]
-            return others if server is None else [server, *others]
-        if target is Every.ALL:
-            self._refusals.forget_all()
-            return list(self._roster)
-        return [server for server in self._roster if _is_idle(server, now)]
-
-    def _shutdown_requested(self, event: ShutdownRequested, now: float) -> None:
-        self._closing = True
-        everything = Eviction(event.ticket, force=True, cause=Cause.SHUTDOWN)
-        self._evict([] if self._leaving else list(self._roster), everything, now)
-
-    def _leave_requested(self, _event: LeaveRequested, now: float) -> None:
-        """What has no process yet ends; nobody waits any longer; the rest runs on."""
-        self._closing = self._leaving = True
-        for eviction in self._evictions.take():
-            self._answer(eviction.ticket, leaving())
-
-        def let_go(server: Server) -> None:
-            self._dismiss(server.model, shutting_down(server.model))
-            if server.phase in (Phase.QUEUED, Phase.PREPARING):
-                self._stop(server, Cause.SHUTDOWN, now)
-            elif server.phase is Phase.BACKING_OFF:
-                self._give_up(server, now)
-
-        self._each(list(self._roster), let_go, now)
-
-    def _evict(self, servers: list[Server], eviction: Eviction, now: float) -> None:
-        """End each; a READY one is looked at first, unless by force."""
-        for server in servers:
-            self._evictions.add(eviction, server.model)
-
-        def evict(server: Server) -> None:
-            if server.holds and not eviction.force:
-                self._leave_out(eviction, server, 0)
-            elif server.phase is Phase.READY and not eviction.force:
-                self._check_use(server)
-            else:
-                error = shutting_down if self._closing else evicted
-                self._dismiss(server.model, error(server.model))
-                self._stop(self._roster[server.model], eviction.cause, now)
-
-        self._each(servers, evict, now)
-        if not servers:
-            self._out.append(eviction.answer)
-
-    def _hurried(self, _event: Hurried, now: float) -> None:
-        """What is not STOPPING yet, or has no process yet, is hurried when it comes to that."""
-        self._in_haste = True
-
-        def hurry(server: Server) -> None:
-            has_process = server.identity is not None and server.model not in self._adopting
-            if server.phase is Phase.STOPPING and has_process:
-                self._signal(server, life.next_signal(server), now)
-            elif server.phase is Phase.SWEEPING and server.identity is not None:
-                hurry = steps.HurrySweep(server.named, server.generation, server.identity)
-                self._out.append(hurry)
-
-        self._each(self._roster, hurry, now)
-
-
-def _is_idle(server: Server, now: float) -> bool:
-    """Whether it may go as far as is known before it was looked at."""
-    wanted = server.holds or server.settings.pinned
-    return server.phase is Phase.READY and not wanted and now >= server.resides_until
+        servers = [record.server for record in self._state.table]
+        named = self._state.namings.all()
+        return found(self._state.catalogue, servers, named, cached)

@@ -10,179 +10,200 @@ that had no process yet is over with its callers.
 from dataclasses import replace
 
 from pool_service.core import lifecycle as life
-from pool_service.core import steps
-from pool_service.core.catalogue import Catalogue
-from pool_service.core.failures import is_crash
-from pool_service.core.limits import Limits
-from pool_service.core.reloading import Reloading
-from pool_service.core.requests import RecoveryBegan, RecoveryEnded, StraysFound
-from pool_service.core.types import Cause, Phase, Server, Settings, SpawnedProcess
+from pool_service.core.callers import Callers
+from pool_service.core.commands import Adopt, AwaitExit, RecoveryEnded, Sweep
+from pool_service.core.containment import Containment
+from pool_service.core.errors import PoolError
+from pool_service.core.events import Adopted, RecoveryBegan, Spawned, StraysFound
+from pool_service.core.restart import is_crash
+from pool_service.core.server import Cause, Phase, Role, Server, ServerId
+from pool_service.core.state import PoolState
+from pool_service.core.stopper import Stopper
+from pool_service.core.supervisor import Supervisor
+from pool_service.core.table import Record
+from pool_service.core.types import Identity, Settings
 
 SETTLED = life.WITHOUT_PROCESS | {Phase.READY, Phase.STOPPING}
 """Phases in which it is known how a server is."""
 
 
-class Recovery(Reloading):
-    """The first moments of a service."""
+class Recovery:
+    """Take over the servers of an earlier service.
 
-    def __init__(self, catalogue: Catalogue, limits: Limits) -> None:
-        super().__init__(catalogue, limits)
-        self._unsettled: set[str] | None = None
+    unsettled: servers of which it is not known yet how they are; None before a recovery began
+    and after it ended.
+    """
 
-    def _recovery_began(self, event: RecoveryBegan, now: float) -> None:
-        self._unsettled = set()
+    def __init__(
+        self,
+        state: PoolState,
+        containment: Containment,
+        callers: Callers,
+        stopper: Stopper,
+        supervisor: Supervisor,
+    ) -> None:
+        self._state = state
+        self._containment = containment
+        self._callers = callers
+        self._stopper = stopper
+        self._supervisor = supervisor
+        self.unsettled: set[ServerId] | None = None
+
+    def begin(self, event: RecoveryBegan, now: float) -> None:
+        """Take back all servers that were recorded."""
+        self.unsettled = set()
         for past in event.remembered.pasts:
-            self._pasts[past.model] = past
+            self._state.pasts[past.model] = past
         for model, runtime_model in event.remembered.namings.items():
-            self._namings.add(model, runtime_model)
+            self._state.namings.add(model, runtime_model)
         nonces: set[str] = set()
-        for server in sorted(event.remembered.servers, key=lambda server: bool(server.serves)):
+        for server in sorted(event.remembered.servers, key=_order):
             try:
                 self._take_back(server, nonces, now)
-            except Exception as error:  # noqa: BLE001  # it costs that server alone
-                self._take_back_broken(server, error, now)
+            except Exception as error:  # noqa: BLE001 - it costs that server alone
+                self.take_back_broken(server, error, now)
 
     def _take_back(self, server: Server, nonces: set[str], now: float) -> None:
-        """Nonces: of those that were taken back before it."""
+        """Take back one server; nonces: of those that were taken back before it."""
+        if self._state.table.find(server.id) is not None:
+            # It is FAILED, written before its process was known to be gone.
+            return
         nonce = server.plan.nonce if server.plan else ""
         is_double = nonce in nonces
         nonces |= {nonce} - {""}
-        if server.serves:
-            self._stand_beside(server)
         if is_double:
             # The service died between the writes by which one takes the other's place.
             self._forget(server)
-        elif server.phase in life.WITHOUT_PROCESS or _went_aside(server):
+        elif server.phase in life.WITHOUT_PROCESS:
             self._restore(server, now)
         else:
             self._adopt(server, now)
 
-    def _take_back_broken(self, server: Server, error: Exception, now: float) -> None:
+    def take_back_broken(self, server: Server, error: Exception, now: float) -> None:
         """Look for the process of a server all the same, so that it ends."""
-        if self._roster.get(server.model) is None:
-            self._roster.put(server)
-        self._break_off(server.model, error, now)
+        if self._state.table.find(server.id) is None:
+            self._state.table.put(server)
+        self._containment.break_off(server.model, server.id, error, now)
 
     def _forget(self, server: Server) -> None:
-        self._put(server)
-        self._drop(server)
+        self._state.put(server)
+        self._state.drop(server)
 
     def _restore(self, server: Server, now: float) -> None:
-        """It has no process. How it failed stays known; what nobody waits for is dropped."""
+        """Keep how a server without a process failed; drop what nobody waits for."""
         if server.phase is Phase.FAILED:
-            self._put(server)
+            self._state.put(server)
         elif is_crash(server):
-            self._put_failed(server, server.detail, now, max(server.retry_at - now, 0.0), None)
+            self._state.put(server)
+            self._supervisor.give_up(server, now)
         else:
             self._forget(server)
 
     def _adopt(self, server: Server, now: float) -> None:
-        assert self._unsettled is not None
-        self._unsettled.add(server.model)
-        self._adopting.add(server.model)
-        server = self._up_to_date(server)
-        if server.serves and server.phase not in life.LEAVING:
+        assert self.unsettled is not None
+        self.unsettled.add(server.id)
+        server = self._callers.up_to_date(server)
+        if not server.is_current and server.phase not in life.LEAVING:
             server = life.stopping(server, Cause.CEILING)
-        self._put(life.unproven(server, now) if server.phase is Phase.READY else server)
-        self._out.append(steps.Adopt(server.named, server.generation, server))
+        server = life.unproven(server, now) if server.phase is Phase.READY else server
+        record = self._state.put(server)
+        record.is_adopting = True
+        self._state.arm(record)
+        self._state.commands.append(Adopt(server.id, server))
 
-    def _adopted(self, server: Server, event: steps.Adopted, now: float) -> None:
-        """Its process was found (alive or not), or it never came to have one."""
-        if not self._is_answered(server):
+    def adopted(self, record: Record, event: Adopted, now: float) -> None:
+        """Go on with a server whose process was found, alive or not, or never was."""
+        if not self._is_answered(record):
             return
         if event.process is None:
-            self._never_was(server, now)
-        elif server.identity is None:
-            self._settle(server.model)
-            found = steps.Spawned(server.model, server.generation, event.process)
-            self._spawned(server, found, now)
+            self._never_was(record.server, now)
+        elif record.server.identity is None:
+            self._settle(record.server.id)
+            found = Spawned(record.server.id, event.process)
+            self._supervisor.spawned(record, found, now)
         else:
-            self._take_over(server, event.process, now)
+            self._take_over(record.server, event.process.identity, now)
+
+    def adopt_broke(self, record: Record, error: PoolError, now: float) -> None:
+        """Go by the record of a server, as far as that goes, where looking for it broke."""
+        server = record.server
+        if not self._is_answered(record):
+            return
+        if server.identity is not None:
+            self._take_over(server, server.identity, now)
+        elif server.phase is Phase.SPAWNING:
+            self._supervisor.fail_start(server, error, now)
+        else:
+            self._supervisor.gone(server, now)
 
     def _never_was(self, server: Server, now: float) -> None:
-        """The service died before it had a process; who waits by now gets the next one."""
-        wanted = self._waiting.first(server.model) is not None
-        if wanted and server.phase not in life.LEAVING:
-            self._enqueue(server.model, now)
+        """Let who waits for a server that had no process yet have the next one."""
+        is_wanted = self._state.waiters.first(server.model) is not None
+        if is_wanted and server.is_current and server.phase not in life.LEAVING:
+            self._supervisor.enqueue(server.model, now)
         else:
-            self._gone(server, now)
+            self._supervisor.gone(server, now)
 
-    def _take_over(self, server: Server, process: SpawnedProcess, now: float) -> None:
-        model, generation, identity = server.named, server.generation, process.identity
+    def _take_over(self, server: Server, identity: Identity, now: float) -> None:
+        state = self._state
         server = replace(server, identity=identity)
         if server.phase is Phase.SWEEPING:
-            self._put(server)
-            self._out.append(steps.Sweep(model, generation, identity, server.endpoint, 0.0))
+            state.put(server)
+            state.commands.append(Sweep(server.id, identity, server.endpoint, 0.0))
             return
-        self._out.append(steps.AwaitExit(model, generation, identity))
+        state.commands.append(AwaitExit(server.id, identity))
         if server.phase is Phase.STOPPING:
-            self._drain(server, now)
+            self._stopper.drain(server, now)
             return
         if server.ready_at is None:
-            self._settle(server.model)
-            self._put(life.rejoined(server, now))
+            self._settle(server.id)
+            state.put(life.rejoined(server, now))
         else:
-            self._put(life.unproven(server, now))
-        self._await_ready(server)
+            state.put(life.unproven(server, now))
+        self._supervisor.await_ready(server)
 
-    def _strays_found(self, event: StraysFound, now: float) -> None:
-        """Shown under a name that no caller can ask for, drained, and gone."""
+    def end_orphans(self, event: StraysFound, now: float) -> None:
+        """Drain and end processes of this pool of which no record tells."""
         for identity in event.identities:
-            stray = Server(
-                model=f"(unknown: pid {identity.pid})",
+            orphan = Server(
+                model="",
                 settings=Settings(runtime_model=""),
                 phase=Phase.READY,
-                generation=0,
+                generation=identity.pid,
                 created_at=now,
                 last_used_at=now,
                 keep_alive=0.0,
                 identity=identity,
                 ready_at=now,
+                role=Role.ORPHAN,
             )
-            self._put(life.stopping(stray, Cause.ORPHANED))
-            self._out.append(steps.AwaitExit(stray.model, stray.generation, identity))
-            self._drain(self._roster[stray.model], now)
-        # Not before: what is started is no stray.
-        self._is_recovered = self._room_changed = True
-        self._preload(set(self._catalogue.preloaded()), now)
+            record = self._state.put(life.stopping(orphan, Cause.ORPHANED))
+            self._state.commands.append(AwaitExit(orphan.id, identity))
+            self._stopper.drain(record.server, now)
+        self._state.capacity_changed = True
 
-    def _step_broke(self, server: Server, event: steps.StepBroke, now: float) -> None:
-        """A bug of ours: go by the record, as far as that goes."""
-        if event.command != "Adopt":
-            super()._step_broke(server, event, now)
-        elif not self._is_answered(server):
+    def tell_when_settled(self) -> None:
+        """Tell once that nothing is unsettled any more."""
+        if self.unsettled is None:
             return
-        elif server.identity is not None:
-            self._take_over(server, SpawnedProcess(server.identity, server.log_path), now)
-        elif server.phase is Phase.SPAWNING:
-            self._refuse(server.model, event.error)
-            self._fail(server, str(event.error), event.error, now)
-        else:
-            self._gone(server, now)
+        for server_id in list(self.unsettled):
+            record = self._state.table.find(server_id)
+            if record is None or record.server.phase in SETTLED:
+                self.unsettled.discard(server_id)
+        if not self.unsettled:
+            self.unsettled = None
+            self._state.commands.append(RecoveryEnded())
 
-    def _is_answered(self, server: Server) -> bool:
-        """Whether this is what we waited for; from now on it is like any other."""
-        waited = server.model in self._adopting
-        self._adopting.discard(server.model)
-        return waited
+    def _is_answered(self, record: Record) -> bool:
+        """Return whether this is what was waited for; the server is like any other from now on."""
+        was_adopting, record.is_adopting = record.is_adopting, False
+        return was_adopting
 
-    def _settle(self, model: str) -> None:
-        if self._unsettled is not None:
-            self._unsettled.discard(model)
-
-    def _tell_recovered(self, _now: float) -> None:
-        """Once, when nothing is unsettled any more."""
-        if self._unsettled is None:
-            return
-        for model in list(self._unsettled):
-            server = self._roster.get(model)
-            if server is None or server.phase in SETTLED:
-                self._unsettled.discard(model)
-        if not self._unsettled:
-            self._unsettled = None
-            self._out.append(RecoveryEnded())
+    def _settle(self, server_id: ServerId) -> None:
+        if self.unsettled is not None:
+            self.unsettled.discard(server_id)
 
 
-def _went_aside(server: Server) -> bool:
-    """Return whether a record is what was left to a model whose process went on aside."""
-    return server.phase in life.LEAVING and server.plan is None and server.identity is None
+def _order(server: Server) -> tuple[bool, bool]:
+    """Sort what may have a process first, and of those the models' own servers."""
+    return server.phase in life.WITHOUT_PROCESS, not server.is_current

@@ -13,6 +13,8 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from pool_service.core.server import ServerId
+
 SOON = 600.0
 """Seconds after which a use counts half of what it did."""
 
@@ -37,7 +39,7 @@ class Candidate:
     `Uses.count` says now.
     """
 
-    model: str
+    server_id: ServerId
     freed: int
     load_seconds: float
     last_used_at: float
@@ -85,7 +87,7 @@ def victims(
 
 def _cheapest_by_the_byte(choice: list[Candidate], needed: int) -> tuple[Candidate, ...] | None:
     chosen: list[Candidate] = []
-    for one in sorted(choice, key=lambda one: (_worth(one) / one.freed, one.model)):
+    for one in sorted(choice, key=lambda one: (_worth(one) / one.freed, one.server_id)):
         if sum(other.freed for other in chosen) >= needed:
             break
         chosen.append(one)
@@ -105,7 +107,7 @@ def _worth(one: Candidate) -> float:
 
 def _loss(
     option: tuple[Candidate, ...], needed: int, price: float, now: float
-) -> tuple[float, float, int, list[str]]:
+) -> tuple[float, float, int, list[ServerId]]:
     """What is lost with these; equal losses are told apart by their use, size and names.
 
     price: seconds that a byte is worth; those that are freed beyond the need save the next.
@@ -113,4 +115,4 @@ def _loss(
     freed = sum(one.freed for one in option)
     lost = sum(map(_worth, option)) - SPARE_SHARE * price * (freed - needed)
     recency = -sum(now - one.last_used_at for one in option)
-    return lost, recency, freed, sorted(one.model for one in option)
+    return lost, recency, freed, sorted(one.server_id for one in option)

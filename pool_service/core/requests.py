@@ -1,304 +1,227 @@
-"""What callers ask of the pool (events), and what they are told (answers)."""
+"""What callers want: a model READY once (Ensure), or for as long as they hold it (Hold)."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from enum import Enum
+from dataclasses import replace
 
-from pool_service.core.catalogue import Catalogue
+from pool_service.core import lifecycle as life
+from pool_service.core.callers import Asked, Callers
+from pool_service.core.commands import Answer
 from pool_service.core.errors import PoolError
-from pool_service.core.limits import Limits
-from pool_service.core.types import FOREVER, Identity, Phase, Remembered, Server, Settings, Survey
-
-INTERNAL = 0
-"""The ticket of what the pool itself wants; nobody is answered."""
-
-
-class Every(Enum):
-    """More than one server at once, as the target of an eviction."""
-
-    IDLE = "idle"
-    ALL = "all"
-
-
-@dataclass(frozen=True, slots=True)
-class EnsureRequested:
-    """A caller wants `model` READY. Empty runtime_model, None: as configured.
-
-    download: whether its files may be downloaded for it.
-    """
-
-    ticket: int
-    model: str
-    runtime_model: str = ""
-    keep_alive: float | None = None
-    download: bool | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class WaiterLeft:
-    """The caller of EnsureRequested waits no longer."""
-
-    ticket: int
-
-
-@dataclass(frozen=True, slots=True)
-class HoldRequested:
-    """A caller wants `model` READY from now on, until HoldEnded; `holder` is its own label.
-
-    Answered only when the hold ends without its will.
-    """
-
-    ticket: int
-    model: str
-    runtime_model: str = ""
-    keep_alive: float | None = None
-    download: bool | None = None
-    holder: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class HoldEnded:
-    """The caller of HoldRequested holds no longer; nothing if it ended before."""
-
-    ticket: int
-
-
-@dataclass(frozen=True, slots=True)
-class ReloadRequested:
-    """From now on the configuration says this."""
-
-    ticket: int
-    catalogue: Catalogue
-    limits: Limits
-
-
-@dataclass(frozen=True, slots=True)
-class Surveyed:
-    """What a look at the memory showed; None: it could not be looked at."""
-
-    survey: Survey | None
-
-
-@dataclass(frozen=True, slots=True)
-class EvictRequested:
-    """A caller wants servers gone; without force only those that are not in use."""
-
-    ticket: int
-    target: str | Every
-    force: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class ShutdownRequested:
-    """The service ends: nothing new, and everything that runs is drained."""
-
-    ticket: int
-
-
-@dataclass(frozen=True, slots=True)
-class Hurried:
-    """Whatever is STOPPING gets its next signal now; whatever will be, soon after its first."""
-
-
-@dataclass(frozen=True, slots=True)
-class TimeReached:
-    """The moment that `next_deadline` named has come.
-
-    away: for how many seconds the service did not run when it should have, since the
-    machine slept or it was held up itself; 0 unless that is worth speaking of.
-    """
-
-    away: float = 0.0
-
-
-@dataclass(frozen=True, slots=True)
-class LeaveRequested:
-    """The service ends and leaves its servers running for the next one."""
-
-
-@dataclass(frozen=True, slots=True)
-class RecoveryBegan:
-    """The service has started; an earlier one left this behind."""
-
-    remembered: Remembered
-
-
-@dataclass(frozen=True, slots=True)
-class StraysFound:
-    """Processes of an earlier service of which no record tells: they are to end."""
-
-    identities: tuple[Identity, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class ForgetRequested:
-    """A caller wants the runtime model forgotten that was named for `model`.
-
-    Answered with that runtime model, which is empty if none was remembered.
-    """
-
-    ticket: int
-    model: str
-
-
-CallerEvent = (
-    EnsureRequested
-    | WaiterLeft
-    | HoldRequested
-    | HoldEnded
-    | ReloadRequested
-    | ForgetRequested
-    | Surveyed
-    | EvictRequested
-    | ShutdownRequested
-    | LeaveRequested
-    | RecoveryBegan
-    | StraysFound
-    | Hurried
-    | TimeReached
+from pool_service.core.events import (
+    EnsureRequested,
+    ForgetRequested,
+    HoldEnded,
+    HoldRequested,
+    WaiterLeft,
 )
+from pool_service.core.failures import (
+    queue_full,
+    runtime_model_conflict,
+    shutting_down,
+    still_barred,
+)
+from pool_service.core.restart import is_crash
+from pool_service.core.results import Ensured
+from pool_service.core.server import Phase, Server
+from pool_service.core.state import PoolState
+from pool_service.core.supervisor import Supervisor
+from pool_service.core.table import Record
+from pool_service.core.types import Settings
+
+USE_RESOLUTION_S = 0.05
+"""Uses that follow each other more closely count as one, which spares a busy model the writing
+of a new state for each call."""
 
 
-@dataclass(frozen=True, slots=True)
-class RecoveryEnded:
-    """Of everything that an earlier service left it is known how it is."""
+class Requests:
+    """Answer requests at once, or let them wait."""
 
+    def __init__(self, state: PoolState, callers: Callers, supervisor: Supervisor) -> None:
+        self._state = state
+        self._callers = callers
+        self._supervisor = supervisor
 
-@dataclass(frozen=True, slots=True)
-class Ensured:
-    """The answer to EnsureRequested: a READY server; whether this call started it."""
+    def at_once(self, name: str, now: float) -> Server | None:
+        """Return the server of an Ensure without any wish, if handing it out changes nothing.
 
-    server: Server
-    started: bool
+        It spares a busy model the event: the event would be answered with the same server.
+        """
+        state = self._state
+        model = state.catalogue.resolve(name)
+        record = state.table.current(model)
+        if record is None or state.is_closing or not self._is_there(record):
+            return None
+        server = record.server
+        if record.is_cordoned or now - server.last_used_at >= USE_RESOLUTION_S:
+            return None
+        if not state.catalogue.serves(model, server.settings.named_by_caller):
+            return None
+        return server
 
+    def ensure(self, event: EnsureRequested, now: float) -> None:
+        """Answer an Ensure with a READY server or a refusal, or let it wait."""
+        model = self._state.catalogue.resolve(event.model)
+        record = self._state.table.current(model)
+        refusal = self._refusal(model, event, record, now)
+        if refusal is not None:
+            self._state.answer(event.ticket, refusal)
+        elif record is not None and self._is_there(record):
+            self._hand_out(record, event, now)
+        else:
+            self._wait(model, event, record, now)
 
-@dataclass(frozen=True, slots=True)
-class Reloaded:
-    """What a reload of the configuration changed, as names of models that have a server.
+    def hold(self, event: HoldRequested, now: float) -> None:
+        """Begin a hold, and a start if the model is not READY; or refuse it."""
+        state = self._state
+        model = state.catalogue.resolve(event.model)
+        record = state.table.current(model)
+        refusal = self._refusal(model, event, record, now)
+        if refusal is not None:
+            state.answer(event.ticket, refusal)
+            return
+        state.holds.add(model, event)
+        if record is not None and self._is_there(record):
+            record.is_cordoned = False
+            if event.runtime_model:
+                state.note_naming(model, event.runtime_model)
+            state.touch(model, now)
+            state.put(life.used(record.server, event.keep_alive, now), of_holds=True)
+            return
+        self._wait(model, event, record, now)
+        waiting = state.table.current(model)
+        assert waiting is not None
+        state.put(waiting.server, of_holds=True)
 
-    replaced: start anew when they are next unused; removed: end when they are next unused;
-    updated: go on, with other limits. restart_needed: keys that only a restart applies.
-    problems: what keeps listed models from starting, each with its key and a remedy.
-    """
+    def hold_ended(self, event: HoldEnded, now: float) -> None:
+        """End a hold; nothing if it ended before."""
+        state = self._state
+        state.waiters.leave(event.ticket)
+        model = state.holds.end(event.ticket)
+        record = state.table.current(model) if model is not None else None
+        if record is None:
+            return
+        server = record.server
+        if server.phase is Phase.READY and not state.holds.count(server.model):
+            server = life.released(server, now)
+        state.put(server, of_holds=True)
+        self._supervisor.give_up_unwanted(server.model, now)
 
-    replaced: tuple[str, ...] = ()
-    updated: tuple[str, ...] = ()
-    removed: tuple[str, ...] = ()
-    restart_needed: tuple[str, ...] = ()
-    problems: tuple[str, ...] = ()
+    def waiter_left(self, event: WaiterLeft, now: float) -> None:
+        """Let a caller wait no longer."""
+        model = self._state.waiters.leave(event.ticket)
+        if model is not None:
+            self._supervisor.give_up_unwanted(model, now)
 
+    def forget(self, event: ForgetRequested) -> None:
+        """Forget which runtime model was named for a model, and answer with that."""
+        model = self._state.catalogue.resolve(event.model)
+        self._state.commands.append(Answer(event.ticket, self._state.forget_namings([model])))
 
-@dataclass(frozen=True, slots=True)
-class Removed:
-    """A server that an eviction removed, and whether it had to be killed for it."""
+    # --- refusing -----------------------------------------------------------------------
 
-    server: Server
-    killed: bool
+    def _refusal(
+        self, model: str, event: Asked, record: Record | None, now: float
+    ) -> PoolError | None:
+        """Return why a request is refused at once, or None."""
+        state = self._state
+        if state.is_closing:
+            return shutting_down(event.model)
+        settled = self._settled(model, record)
+        wanted = event.runtime_model or (settled.named_by_caller if settled else "")
+        if not state.catalogue.serves(model, wanted):
+            return self._callers.not_served(model, wanted)
+        if event.runtime_model and settled and settled.runtime_model != event.runtime_model:
+            return runtime_model_conflict(model, settled.runtime_model, event.runtime_model)
+        return self._remembered_failure(model, event, record, now) or self._no_place(model, record)
 
+    def _remembered_failure(
+        self, model: str, event: Asked, record: Record | None, now: float
+    ) -> PoolError | None:
+        """Return how the last start failed, so that a herd does not cost a process each."""
+        meant = self._runtime_model_meant(model)
+        wanted = self._callers.waiter(model, event, meant).settings.runtime_model
+        last = self._last(model)
+        is_same = last is not None and wanted == last.settings.runtime_model
+        if last is not None and is_same and last.failure is not None and now < last.retry_at:
+            return still_barred(last.failure, last.retry_at, now)
+        return self._state.refusals.find(model, wanted, now) if record is None else None
 
-@dataclass(frozen=True, slots=True)
-class Totals:
-    """Counts over the whole pool, and its memory in bytes.
+    def _no_place(self, model: str, record: Record | None) -> PoolError | None:
+        """Return a refusal if the model would join a queue that is as long as it may be."""
+        state = self._state
+        comes_new = record is None or record.server.phase is Phase.FAILED
+        if comes_new and len(state.queue) >= state.limits.queue_limit:
+            return queue_full(model, state.limits)
+        return None
 
-    memory_budget: FOREVER if there is no limit; memory_reserved: what its servers are
-    expected to need; memory_available and memory_total: of the machine, 0 before the first
-    look; memory_pressured: the machine is short of it; standbys:
-    processes that have nothing left to do ahead and wait to become servers.
-    """
+    # --- answering ----------------------------------------------------------------------
 
-    by_phase: Mapping[Phase, int]
-    servers: int
-    waiting_calls: int
-    memory_budget: float = FOREVER
-    memory_reserved: int = 0
-    memory_available: int = 0
-    memory_total: int = 0
-    memory_pressured: bool = False
-    standbys: int = 0
+    def _is_there(self, record: Record) -> bool:
+        """Return whether a server can be handed out."""
+        return record.server.phase is Phase.READY and not self._is_going(record)
 
+    def _is_going(self, record: Record) -> bool:
+        """Return whether only a use check stands before a server's end.
 
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """Tell the caller with this ticket; each is told exactly once."""
+        An eviction cordoned it, or it is claimed.
+        """
+        is_evicted = record.is_cordoned and bool(self._state.evictions.of(record.server.id))
+        return record.claimed_for is not None or is_evicted
 
-    ticket: int
-    result: Ensured | tuple[Removed, ...] | Reloaded | str | PoolError
+    def _settled(self, model: str, record: Record | None) -> Settings | None:
+        """Return the settings of the start that a caller would now join, or None.
 
+        Whoever joins takes them over, so that all who wait for a model agree on them
+        even after the one who chose them has left.
+        """
+        if record is None or record.server.phase is Phase.FAILED:
+            return None
+        if record.server.phase not in life.LEAVING and not self._is_going(record):
+            return record.server.settings
+        first = self._state.waiters.first(model)
+        return first.settings if first else None
 
-@dataclass(frozen=True, slots=True)
-class TakeSurvey:
-    """Look at the memory of the machine and of these servers; answers Surveyed."""
+    def _hand_out(self, record: Record, event: EnsureRequested, now: float) -> None:
+        state, server = self._state, record.server
+        # Who gets it now may ask it after the check that is under way.
+        record.is_cordoned = False
+        if event.runtime_model:
+            state.note_naming(server.model, event.runtime_model)
+        if event.keep_alive is not None or now - server.last_used_at >= USE_RESOLUTION_S:
+            server = life.used(server, event.keep_alive, now)
+            state.touch(server.model, now)
+            state.table.put(server)
+            if not record.is_checking:
+                state.deadlines.hasten(server.id, state.due(record))
+        state.answer(event.ticket, Ensured(server, started=False))
 
-    servers: tuple[Server, ...]
+    def _wait(self, model: str, event: Asked, record: Record | None, now: float) -> None:
+        state = self._state
+        settled = self._settled(model, record)
+        waiter = self._callers.waiter(model, event, self._runtime_model_meant(model))
+        if settled is not None:
+            waiter = replace(waiter, settings=settled, starts=False)
+        state.waiters.add(model, waiter)
+        if record is not None and record.server.phase is not Phase.FAILED:
+            return
+        last = self._last(model)
+        is_same = last and last.settings.runtime_model == waiter.settings.runtime_model
+        if last is not None and is_same and now < last.retry_at:
+            self._supervisor.back_off(last, waiter.settings, last.retry_at)
+        else:
+            self._supervisor.enqueue(model, now)
 
+    def _last(self, model: str) -> Server | None:
+        """Return the model's server that is there, or the newest that ended, if either is known."""
+        known = self._state.known(model)
+        return known if isinstance(known, Server) else None
 
-@dataclass(frozen=True, slots=True)
-class KeepStandbys:
-    """So many processes may wait from now on to become servers with these settings.
+    def _runtime_model_meant(self, model: str) -> str:
+        """Return the runtime model that a caller means who names none, or "": the model's own.
 
-    wanted: as configured; allowed: as many as there is room for; refill: those that lack may
-    be started.
-    """
-
-    settings: Settings
-    wanted: int
-    allowed: int
-    refill: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Learn:
-    """Remember that a server with these settings needed so many bytes."""
-
-    settings: Settings
-    needed: int
-
-
-@dataclass(frozen=True, slots=True)
-class RecordNamings:
-    """Record all runtime models that callers named, by their models."""
-
-    namings: Mapping[str, str]
-
-
-@dataclass(frozen=True, slots=True)
-class Broke:
-    """A transition raised, which is a bug of ours: tell the log; its model was put right.
-
-    model: whose it was, empty where it was nobody's; during: what it was about.
-    """
-
-    model: str
-    during: str
-    error: Exception
-
-
-@dataclass(frozen=True, slots=True)
-class Publish:
-    """Tell everybody who watches: this server is now like this, or is gone.
-
-    before: the phase that it was in, None if it is new; of_holds: nothing but who holds it has
-    changed, which is no news to those who do.
-    """
-
-    server: Server
-    before: Phase | None
-    removed: bool = False
-    of_holds: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Wait:
-    """One who waits for a model.
-
-    ticket: of its caller, INTERNAL if the pool itself wants it; runtime_model: what it
-    named, empty if nothing; starts: its call is what started it; download: for it the
-    model's files may be downloaded.
-    """
-
-    ticket: int
-    runtime_model: str
-    settings: Settings
-    keep_alive: float | None
-    starts: bool
-    download: bool = False
+        What died is repaired as what it was; else it is what was named before.
+        """
+        last = self._last(model)
+        died = last is not None and last.phase is Phase.FAILED and is_crash(last)
+        if last is not None and died and self._callers.is_served(last):
+            return last.settings.named_by_caller
+        return self._state.named_before(model)

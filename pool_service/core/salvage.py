@@ -11,32 +11,44 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from pool_service.core import lifecycle as life
-from pool_service.core import steps
-from pool_service.core.requests import (
+from pool_service.core.commands import (
+    Adopt,
+    AwaitExit,
+    CancelPrepare,
+    Prepare,
+    Publish,
+    SendSignal,
+    ServerCommand,
+    Spawn,
+    Sweep,
+)
+from pool_service.core.events import (
+    Adopted,
+    BecameReady,
     EnsureRequested,
     EvictRequested,
+    Exited,
     HoldEnded,
     HoldRequested,
     Hurried,
-    Publish,
+    ListenerLost,
+    LogRead,
+    NotStarted,
+    Prepared,
+    PulseTaken,
     RecoveryBegan,
     ReloadRequested,
     ShutdownRequested,
+    Spawned,
+    StepBroke,
     Surveyed,
+    Swept,
     TimeReached,
+    UseReported,
     WaiterLeft,
 )
-from pool_service.core.types import (
-    FOREVER,
-    Cause,
-    Diagnosis,
-    ExitReport,
-    Identity,
-    Phase,
-    Server,
-    SpawnedProcess,
-    StopSignal,
-)
+from pool_service.core.server import Cause, Phase, Role, Server, StopSignal
+from pool_service.core.types import FOREVER, Diagnosis, ExitReport, Identity, SpawnedProcess
 
 PAUSE_SECONDS = 15.0
 """Seconds until a READY server is looked at again after a look at it broke."""
@@ -54,7 +66,7 @@ class Salvage:
     """
 
     server: Server | None
-    commands: tuple[steps.ServerCommand, ...] = ()
+    commands: tuple[ServerCommand, ...] = ()
     fails: bool = True
     has_failed: bool = False
 
@@ -91,7 +103,7 @@ def salvaged(server: Server, breach: Breach, now: float) -> Salvage:
     if server.identity is None:
         return Salvage(_stopping(server))
     # One whose adoption broke is watched by nobody yet.
-    is_new = found is not None or _broke(event, "Adopt")
+    is_new = found is not None or _broke(event, Adopt)
     return _with_process(server, breach, now, is_new=is_new)
 
 
@@ -104,8 +116,8 @@ def _is_untouched(server: Server, breach: Breach) -> bool:
 
 def _is_about(server: Server, command: object) -> bool:
     if isinstance(command, Publish):
-        return command.server.model == server.model
-    return getattr(command, "model", None) == server.named
+        return command.server.id == server.id
+    return getattr(command, "server_id", None) == server.id
 
 
 def _swept_next(server: Server, event: object, issued: Sequence[object], now: float) -> Salvage:
@@ -114,32 +126,31 @@ def _swept_next(server: Server, event: object, issued: Sequence[object], now: fl
     assert identity is not None
     if server.phase is not Phase.SWEEPING:
         server = life.exited(server, _report(event), now)
-    sweep = steps.Sweep(server.named, server.generation, identity)
+    sweep = Sweep(server.id, identity)
     return Salvage(server, () if _sweeps(identity, issued) else (sweep,))
 
 
 def _sweeps(identity: Identity, issued: Sequence[object]) -> bool:
-    return any(isinstance(one, steps.Sweep) and one.identity == identity for one in issued)
+    return any(isinstance(one, Sweep) and one.identity == identity for one in issued)
 
 
 def _failed(server: Server, event: object) -> Salvage:
     """There is no process. What was FAILED already stays so, and is forgotten in its time."""
     over = server.phase is Phase.FAILED and isinstance(event, TimeReached)
-    if over or server.serves:
+    if over or server.role is not Role.CURRENT:
         return Salvage(None)
-    name, generation = server.named, server.generation
     if server.phase is Phase.PREPARING and not isinstance(event, _OF_A_START):
-        return Salvage(server, (steps.CancelPrepare(name, generation),), has_failed=True)
+        return Salvage(server, (CancelPrepare(server.id),), has_failed=True)
     return Salvage(server, has_failed=True)
 
 
 def _looked_for(server: Server, event: object, issued: Sequence[object]) -> Salvage:
     """Return the salvage of one that is to end once its process was found."""
-    there = any(isinstance(one, steps.Adopt) and one.model == server.named for one in issued)
+    there = any(isinstance(one, Adopt) and one.server_id == server.id for one in issued)
     is_leaving = server.phase in life.LEAVING
     server = server if is_leaving else life.stopping(server, Cause.CRASHED)
-    adopt = steps.Adopt(server.named, server.generation, server)
-    sought = not isinstance(event, steps.Adopted | RecoveryBegan) and not _broke(event, "Adopt")
+    adopt = Adopt(server.id, server)
+    sought = not isinstance(event, Adopted | RecoveryBegan) and not _broke(event, Adopt)
     return Salvage(server, () if there or sought else (adopt,))
 
 
@@ -148,10 +159,10 @@ def _with_process(server: Server, breach: Breach, now: float, *, is_new: bool) -
     event, issued = breach.event, breach.issued
     identity = server.identity
     assert identity is not None
-    watch = steps.AwaitExit(server.named, server.generation, identity)
-    commands: tuple[steps.ServerCommand, ...] = (watch,) if is_new and watch not in issued else ()
+    watch = AwaitExit(server.id, identity)
+    commands: tuple[ServerCommand, ...] = (watch,) if is_new and watch not in issued else ()
     if server.phase is Phase.SWEEPING:
-        sweep = steps.Sweep(server.named, server.generation, identity)
+        sweep = Sweep(server.id, identity)
         again = is_new and not _sweeps(identity, issued)
         return Salvage(server, (sweep,) if again else ())
     sent = _sent(identity, issued)
@@ -163,13 +174,13 @@ def _with_process(server: Server, breach: Breach, now: float, *, is_new: bool) -
     if server.phase is Phase.STOPPING and not is_new:
         stop = life.next_signal(server)
     told = life.signalled(_stopping(server), stop, now)
-    signal = steps.SendSignal(server.named, server.generation, identity, stop)
+    signal = SendSignal(server.id, identity, stop)
     return Salvage(told, (*commands, signal))
 
 
 def _sent(identity: Identity, issued: Sequence[object]) -> StopSignal | None:
     """Return the signal that the process gets by what broke."""
-    signals = [one for one in issued if isinstance(one, steps.SendSignal)]
+    signals = [one for one in issued if isinstance(one, SendSignal)]
     return next((one.stop for one in signals if one.identity == identity), None)
 
 
@@ -179,7 +190,7 @@ def _may_stay(server: Server, event: object) -> bool:
         return server.phase is Phase.STOPPING and server.step_deadline < FOREVER
     if server.phase is Phase.READY:
         return True
-    is_own = isinstance(event, TimeReached | Hurried | _OF_A_START | steps.LogRead)
+    is_own = isinstance(event, TimeReached | Hurried | _OF_A_START | LogRead)
     return server.step_deadline < FOREVER and not is_own
 
 
@@ -189,22 +200,8 @@ def _stopping(server: Server) -> Server:
     return life.stopping(server, Cause.CRASHED)
 
 
-_OF_A_START = (
-    steps.Prepared
-    | steps.Spawned
-    | steps.NotStarted
-    | steps.BecameReady
-    | steps.Adopted
-    | steps.StepBroke
-)
-_LOOKS = (
-    TimeReached
-    | steps.UseReported
-    | steps.PulseTaken
-    | steps.ListenerLost
-    | steps.StepBroke
-    | steps.BecameReady
-)
+_OF_A_START = Prepared | Spawned | NotStarted | BecameReady | Adopted | StepBroke
+_LOOKS = TimeReached | UseReported | PulseTaken | ListenerLost | StepBroke | BecameReady
 _WISHES = EnsureRequested | WaiterLeft | HoldRequested | HoldEnded | ReloadRequested | Surveyed
 
 
@@ -215,31 +212,31 @@ def is_look(event: object) -> bool:
 
 def _found(event: object) -> SpawnedProcess | None:
     """Return the process that the event tells of."""
-    return event.process if isinstance(event, steps.Spawned | steps.Adopted) else None
+    return event.process if isinstance(event, Spawned | Adopted) else None
 
 
 def _has_ended(event: object) -> bool:
-    return isinstance(event, steps.Exited) or _broke(event, "AwaitExit")
+    return isinstance(event, Exited) or _broke(event, AwaitExit)
 
 
 def _has_no_process(server: Server, event: object, issued: Sequence[object]) -> bool:
     if server.phase in life.WITHOUT_PROCESS:
         return True
-    if isinstance(event, steps.Swept) or _broke(event, "Sweep"):
+    if isinstance(event, Swept) or _broke(event, Sweep):
         return server.phase is Phase.SWEEPING
     if server.identity is not None:
         return False
-    if isinstance(event, steps.Prepared):
-        return not any(isinstance(one, steps.Spawn) for one in issued)
-    never_was = isinstance(event, steps.NotStarted | steps.Adopted)
-    return never_was or _broke(event, "Prepare", "Spawn", "Adopt")
+    if isinstance(event, Prepared):
+        return not any(isinstance(one, Spawn) for one in issued)
+    never_was = isinstance(event, NotStarted | Adopted)
+    return never_was or _broke(event, Prepare, Spawn, Adopt)
 
 
-def _broke(event: object, *commands: str) -> bool:
-    return isinstance(event, steps.StepBroke) and event.command in commands
+def _broke(event: object, *commands: type) -> bool:
+    return isinstance(event, StepBroke) and isinstance(event.command, commands)
 
 
 def _report(event: object) -> ExitReport:
-    if isinstance(event, steps.Exited):
+    if isinstance(event, Exited):
         return event.report
     return ExitReport(None, None, Diagnosis.CRASHED, "how it ended could not be told")

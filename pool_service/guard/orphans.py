@@ -23,15 +23,8 @@ from pool_service.adapters.state_dir import (
 )
 from pool_service.core import draining as drain
 from pool_service.core import lifecycle as life
-from pool_service.core.types import (
-    Cause,
-    ExitReport,
-    Identity,
-    Phase,
-    Server,
-    Settings,
-    StopSignal,
-)
+from pool_service.core.server import Cause, Phase, Server, StopSignal
+from pool_service.core.types import ExitReport, Identity, Settings
 from pool_service.logging_setup import configure_logging
 from pool_service.ports import Clock, Probe, Records
 

@@ -7,7 +7,8 @@ import base64
 
 from pool_service.core.errors import InvalidField
 from pool_service.core.names import holder_flaw, model_flaw, runtime_model_flaw
-from pool_service.core.requests import Every
+from pool_service.core.results import Every
+from pool_service.core.server import ServerId
 from pool_service.core.types import FOREVER, LONGEST_DURATION
 from pool_service.v1 import pool_service_pb2 as pb
 
@@ -89,6 +90,22 @@ def page(request: pb.ListRequest | pb.ListModelsRequest) -> tuple[str | None, in
     if page_token(after) != request.page_token:
         raise _invalid("page_token", "is not one that this call returned")
     return after, size
+
+
+def server_page(request: pb.ListRequest) -> tuple[ServerId | None, int]:
+    """Return after which server the page begins (None: from the first), and its size."""
+    after, size = page(request)
+    if after is None:
+        return None, size
+    generation, _, model = after.partition(" ")
+    if not generation.isascii() or not generation.isdigit():
+        raise _invalid("page_token", "is not one that this call returned")
+    return ServerId(model, int(generation)), size
+
+
+def server_token(last: pb.Server) -> str:
+    """Return the token of the page after the one whose last server is `last`."""
+    return page_token(f"{last.generation} {last.model}")
 
 
 def page_token(last: str) -> str:

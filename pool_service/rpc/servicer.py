@@ -13,7 +13,7 @@ import structlog
 
 from pool_service.core.errors import PoolError
 from pool_service.core.failures import watch_ended
-from pool_service.core.requests import Reloaded
+from pool_service.core.results import Reloaded
 from pool_service.pool import Pool
 from pool_service.rpc import fields
 from pool_service.rpc.status import internal_status, status_of
@@ -153,13 +153,13 @@ class PoolServicer(pb_grpc.PoolServiceServicer):
 
     @unary
     async def List(self, request: pb.ListRequest) -> pb.ListResponse:
-        after, size = fields.page(request)
+        after, size = fields.server_page(request)
         servers = self._pool.page(after, size + 1)
         shown = list(_fitting(map(self._wire.server, servers[:size])))
         more = len(shown) < len(servers)
         return pb.ListResponse(
             servers=shown,
-            next_page_token=fields.page_token(shown[-1].model) if more else "",
+            next_page_token=fields.server_token(shown[-1]) if more else "",
             revision=self._pool.history.revision,
             totals=totals(self._pool.totals()),
             notices=[self._pool.trouble] if self._pool.trouble else [],

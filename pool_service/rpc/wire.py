@@ -5,8 +5,9 @@ from typing import TypeVar
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from pool_service.core.catalogue import Entry
-from pool_service.core.requests import Ensured, Reloaded, Removed, Totals
-from pool_service.core.types import FOREVER, Cause, Exit, Phase, Server, Source
+from pool_service.core.results import Ensured, Reloaded, Removed, Totals
+from pool_service.core.server import Cause, Exit, Phase, Role, Server, ServerId
+from pool_service.core.types import FOREVER, Source
 from pool_service.history import Change
 from pool_service.ports import Clock
 from pool_service.rpc.sendable import sendable
@@ -24,6 +25,13 @@ STATES = {
     Phase.SWEEPING: pb.SERVER_STATE_STOPPING,
     Phase.BACKING_OFF: pb.SERVER_STATE_BACKING_OFF,
     Phase.FAILED: pb.SERVER_STATE_FAILED,
+}
+
+ROLES = {
+    Role.CURRENT: pb.SERVER_ROLE_CURRENT,
+    Role.SUCCESSOR: pb.SERVER_ROLE_SUCCESSOR,
+    Role.SUPERSEDED: pb.SERVER_ROLE_SUPERSEDED,
+    Role.ORPHAN: pb.SERVER_ROLE_ORPHAN,
 }
 
 CAUSES = {
@@ -55,8 +63,8 @@ class Wire:
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
-        self._servers: dict[str, tuple[Server, pb.Server]] = {}
-        self._warm: dict[str, tuple[Server, pb.EnsureResponse]] = {}
+        self._servers: dict[ServerId, tuple[Server, pb.Server]] = {}
+        self._warm: dict[ServerId, tuple[Server, pb.EnsureResponse]] = {}
 
     def ensured(self, ensured: Ensured) -> pb.EnsureResponse:
         """The answer of Ensure."""
@@ -66,7 +74,7 @@ class Wire:
 
     def unchanged(self, server: Server) -> pb.EnsureResponse:
         """That of one that started nothing, written before if the server is the same."""
-        known, response = self._warm.get(server.model, (None, None))
+        known, response = self._warm.get(server.id, (None, None))
         if known is not server or response is None:
             response = pb.EnsureResponse(server=self.server(server))
             _keep(self._warm, server, response)
@@ -74,7 +82,7 @@ class Wire:
 
     def server(self, server: Server) -> pb.Server:
         """All that is known of one server; written once for all who are told of it."""
-        known, message = self._servers.get(server.model, (None, None))
+        known, message = self._servers.get(server.id, (None, None))
         if known is not server or message is None:
             message = self._server(server)
             _keep(self._servers, server, message)
@@ -99,6 +107,7 @@ class Wire:
             holds=server.holds,
             pinned=server.settings.pinned,
             outdated=server.outdated,
+            role=ROLES[server.role],
         )
         if server.expected:
             message.expected_by = EXPECTATIONS[server.expected_by]
@@ -203,10 +212,10 @@ def reloaded(result: Reloaded) -> pb.ReloadResponse:
     )
 
 
-def _keep(kept: dict[str, tuple[Server, T]], server: Server, message: T) -> None:
+def _keep(kept: dict[ServerId, tuple[Server, T]], server: Server, message: T) -> None:
     if len(kept) >= MOST_KEPT:
         kept.clear()
-    kept[server.model] = server, message
+    kept[server.id] = server, message
 
 
 def _limit(count: float) -> int | None:

@@ -13,7 +13,8 @@ from structlog.testing import capture_logs
 from pool_service.adapters.record_files import file_name
 from pool_service.adapters.record_format import decode
 from pool_service.adapters.records import FileRecords
-from pool_service.core.types import Cause, Diagnosis, Exit, ExitReport, Past, Remembered, Server
+from pool_service.core.server import Cause, Exit, Past, Remembered, Server
+from pool_service.core.types import Diagnosis, ExitReport
 from tests.adapters.remembered import BOOT, ready
 
 NOW = 77.0

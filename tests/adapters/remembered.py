@@ -15,16 +15,8 @@ from pool_service.core.errors import (
     StartFailed,
     StartTimeout,
 )
-from pool_service.core.types import (
-    FOREVER,
-    Exit,
-    Identity,
-    LaunchPlan,
-    Past,
-    Phase,
-    Server,
-    Settings,
-)
+from pool_service.core.server import Exit, Past, Phase, Server
+from pool_service.core.types import FOREVER, Identity, LaunchPlan, Settings
 
 BOOT = "this boot"
 SETTINGS = Settings(runtime_model="org/m")

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from pool_service.adapters.record_format import Entry, Record, decode, encode
 from pool_service.adapters.record_members import BadRecord
 from pool_service.core.errors import CrashLoop, Evicted, PoolError
-from pool_service.core.types import FOREVER, Past, Server
+from pool_service.core.server import Past, Server
+from pool_service.core.types import FOREVER
 from tests.adapters.remembered import BOOT, PLAN, pasts, ready, servers
 
 

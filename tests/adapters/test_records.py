@@ -9,7 +9,7 @@ import pytest
 from pool_service.adapters import records as module
 from pool_service.adapters.record_files import Outcome, RecordFiles, file_name
 from pool_service.adapters.record_format import Entry
-from pool_service.core.types import Past, Remembered, Server
+from pool_service.core.server import Past, Remembered, Role, Server
 from tests.adapters.disk import END, ENDED, NOW, Disk
 from tests.adapters.remembered import ready
 
@@ -46,7 +46,7 @@ async def test_a_server_that_never_had_a_process_leaves_nothing(disk: Disk) -> N
 
 
 async def test_what_ran_beside_another_server_of_its_model_leaves_nothing(disk: Disk) -> None:
-    retired = replace(ENDED, model="m (generation 3)", serves="m")
+    retired = replace(ENDED, role=Role.SUPERSEDED)
     records = await disk.keeps(retired)
     records.remove(retired)
     await records.settled()

@@ -15,7 +15,7 @@ from structlog.testing import capture_logs
 
 from pool_service.adapters.record_files import LARGEST, Found, RecordFiles, file_name
 from pool_service.adapters.record_format import Record, encode
-from pool_service.core.types import Past, Remembered
+from pool_service.core.server import Past, Remembered
 from tests.adapters.disk import Disk, Told, no_room
 from tests.adapters.remembered import BOOT, ready
 

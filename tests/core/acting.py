@@ -1,16 +1,16 @@
 """What the world could answer to a command of the core, as values."""
 
-from pool_service.core import steps
+from pool_service.core import commands, events
 from pool_service.core.activity import Activity
 from pool_service.core.errors import ModelRejected, PoolError, RuntimeUnavailable
-from pool_service.core.requests import HoldEnded, Surveyed
+from pool_service.core.events import HoldEnded, Surveyed
+from pool_service.core.server import Phase
 from pool_service.core.types import (
     FOREVER,
     Appraisal,
     Diagnosis,
     ExitReport,
     LaunchPlan,
-    Phase,
     Pulse,
     Source,
     Survey,
@@ -31,78 +31,77 @@ def report(diagnosis: Diagnosis = Diagnosis.CRASHED, code: int | None = 1) -> Ex
     return ExitReport(code, 9 if code is None else None, diagnosis, "it died", ("last words",))
 
 
-def well(ledger: Ledger, command: steps.ServerCommand) -> steps.ServerEvent | None:
+def well(ledger: Ledger, command: commands.ServerCommand) -> events.ServerEvent | None:
     """The best that can come of it; None where that is nothing, or only an end."""
-    model, generation = command.model, command.generation
-    event: steps.ServerEvent | None = _appraised(ledger, command)
+    server_id = command.server_id
+    event: events.ServerEvent | None = _appraised(ledger, command)
     match command:
-        case steps.Prepare():
-            event = steps.Prepared(model, generation, plan(model, generation))
-        case steps.Spawn():
-            event = steps.Spawned(model, generation, ledger.new_process(command))
-        case steps.Adopt():
-            event = steps.Adopted(model, generation, ledger.find_process(command.server))
-        case steps.AwaitReady() if command.identity not in ledger.dead:
-            event = steps.BecameReady(model, generation, "http://127.0.0.1:1")
-        case steps.Sweep():
-            event = steps.Swept(model, generation)
-        case steps.AwaitExit():
-            event = steps.Exited(model, generation, report())
+        case commands.Prepare():
+            event = events.Prepared(server_id, plan(*server_id))
+        case commands.Spawn():
+            event = events.Spawned(server_id, ledger.new_process(command))
+        case commands.Adopt():
+            event = events.Adopted(server_id, ledger.find_process(command.server))
+        case commands.AwaitReady() if command.identity not in ledger.dead:
+            event = events.BecameReady(server_id, "http://127.0.0.1:1")
+        case commands.Sweep():
+            event = events.Swept(server_id)
+        case commands.AwaitExit():
+            event = events.Exited(server_id, report())
         case _:
             event = event or _unused_and_alive(command)
     return event
 
 
-def _appraised(ledger: Ledger, command: steps.ServerCommand) -> steps.ServerEvent | None:
+def _appraised(ledger: Ledger, command: commands.ServerCommand) -> events.ServerEvent | None:
     """Only `d` is to be downloaded, once."""
-    model, generation = command.model, command.generation
+    server_id, model = command.server_id, command.server_id.model
     match command:
-        case steps.Appraise():
+        case commands.Appraise():
             on_disk = model != "d" or ledger.fetched
             appraisal = Appraisal(NEEDS.get(model, 0), Source.WEIGHTS, on_disk)
-            return steps.Appraised(model, generation, appraisal)
-        case steps.Fetch():
+            return events.Appraised(server_id, appraisal)
+        case commands.Fetch():
             ledger.fetched = True
-            return steps.Fetched(model, generation)
+            return events.Fetched(server_id)
         case _:
             return None
 
 
-def _unused_and_alive(command: steps.ServerCommand) -> steps.ServerEvent | None:
-    model, generation = command.model, command.generation
+def _unused_and_alive(command: commands.ServerCommand) -> events.ServerEvent | None:
+    server_id = command.server_id
     match command:
-        case steps.CheckUse():
-            return steps.UseReported(model, generation, Activity(0))
-        case steps.TakePulse():
-            return steps.PulseTaken(model, generation, Pulse(answered=True, progress=()))
-        case steps.ReadLog():
-            return steps.LogRead(model, generation, ("slow",))
+        case commands.CheckUse():
+            return events.UseReported(server_id, Activity(0))
+        case commands.TakePulse():
+            return events.PulseTaken(server_id, Pulse(answered=True, progress=()))
+        case commands.ReadLog():
+            return events.LogRead(server_id, ("slow",))
         case _:
             return None
 
 
-def badly(command: steps.ServerCommand) -> steps.ServerEvent:
+def badly(command: commands.ServerCommand) -> events.ServerEvent:
     """What comes of it if it fails in the way that its port promises."""
-    model, generation = command.model, command.generation
+    server_id, model = command.server_id, command.server_id.model
     match command:
-        case steps.Appraise() | steps.Fetch():
+        case commands.Appraise() | commands.Fetch():
             rejected = ModelRejected("no such model", model=model)
-            return steps.NotAppraised(model, generation, rejected)
-        case steps.Prepare() | steps.Spawn():
-            return steps.NotStarted(model, generation, RuntimeUnavailable("none", model=model))
-        case steps.AwaitReady(again=True):
-            return steps.ListenerLost(model, generation)
-        case steps.CheckUse():
-            return steps.UseReported(model, generation, Activity(None))
-        case steps.TakePulse():
-            return steps.PulseTaken(model, generation, Pulse(answered=False, progress=()))
+            return events.NotAppraised(server_id, rejected)
+        case commands.Prepare() | commands.Spawn():
+            return events.NotStarted(server_id, RuntimeUnavailable("none", model=model))
+        case commands.AwaitReady(again=True):
+            return events.ListenerLost(server_id)
+        case commands.CheckUse():
+            return events.UseReported(server_id, Activity(None))
+        case commands.TakePulse():
+            return events.PulseTaken(server_id, Pulse(answered=False, progress=()))
         case _:
             return broken(command)
 
 
-def broken(command: steps.ServerCommand) -> steps.StepBroke:
-    name = type(command).__name__
-    return steps.StepBroke(command.model, command.generation, name, PoolError("a bug"))
+def broken(command: commands.ServerCommand) -> events.StepBroke:
+    return events.StepBroke(command.server_id, command, PoolError("a bug"))
 
 
 LIVELY = 1000
@@ -145,15 +144,16 @@ def drive_on(ledger: Ledger) -> None:
     for _ in range(LIVELY):
         if not (ledger.waiting or ledger.evicting or ledger.coming):
             return
-        assert ledger.machine.next_deadline() < FOREVER, "somebody waits for nothing"
+        waits = ledger.waiting, ledger.evicting, ledger.coming, ledger.servers
+        assert ledger.machine.next_deadline() < FOREVER, f"somebody waits for nothing: {waits}"
         ledger.reach_time(max(0.0, ledger.machine.next_deadline() - ledger.now))
         drive(ledger)
     raise AssertionError("what is waited for does not come")
 
 
-def _moves(ledger: Ledger, command: steps.ServerCommand) -> bool:
-    server = ledger.server_of(command.model, command.generation)
-    if not isinstance(command, steps.AwaitExit):
+def _moves(ledger: Ledger, command: commands.ServerCommand) -> bool:
+    server = ledger.server_of(command.server_id)
+    if not isinstance(command, commands.AwaitExit):
         return True
     return (
         command.identity in ledger.dead

@@ -6,31 +6,64 @@ from dataclasses import dataclass, field
 from types import FunctionType, UnionType
 from typing import Any
 
-from pool_service.core import beside, lifecycle, steps
-from pool_service.core.books import Command
+from pool_service.core import commands, lifecycle, succession
+from pool_service.core.callers import Callers
+from pool_service.core.commands import Broke, Command, Publish, TakeSurvey
+from pool_service.core.events import TimeReached
+from pool_service.core.evicting import Evicting
+from pool_service.core.faults import BrokenSteps
+from pool_service.core.idle import IdleChecks
 from pool_service.core.machine import Machine
-from pool_service.core.making_up import MakingUp
-from pool_service.core.mending import Mending
-from pool_service.core.requests import Broke, Publish, TakeSurvey, TimeReached
-from pool_service.core.types import Server
+from pool_service.core.ready import ReadyServers
+from pool_service.core.reconfigure import Reconfiguration
+from pool_service.core.recovery import Recovery
+from pool_service.core.recycler import Recycler
+from pool_service.core.requests import Requests
+from pool_service.core.sampler import Sampler
+from pool_service.core.scheduler import Scheduler
+from pool_service.core.server import Server, ServerId
+from pool_service.core.standby_policy import StandbyPolicy
+from pool_service.core.state import PoolState
+from pool_service.core.stopper import Stopper
+from pool_service.core.supervisor import Supervisor
+from pool_service.core.timers import Timers
 from tests.core.invariants import Ledger
 
 Place = tuple[Any, str]
 """A class or a module, and the name of what is called in it."""
 
-LAYERS = [cls for cls in Machine.__mro__ if cls not in {Mending, MakingUp, object}]
+PARTS = (
+    PoolState,
+    Callers,
+    Stopper,
+    Supervisor,
+    IdleChecks,
+    ReadyServers,
+    Sampler,
+    Scheduler,
+    Recycler,
+    StandbyPolicy,
+    Timers,
+    Reconfiguration,
+    Recovery,
+    Requests,
+    Evicting,
+    BrokenSteps,
+)
+"""All but what contains what breaks."""
 
 
 def _is_called(name: str, what: object) -> bool:
-    return isinstance(what, FunctionType) and name.startswith("_") and not name.startswith("__")
+    return isinstance(what, FunctionType) and not name.startswith("__")
 
 
 PLACES: list[Place] = [
-    (cls, name) for cls in LAYERS for name, what in vars(cls).items() if _is_called(name, what)
+    (part, name) for part in PARTS for name, what in vars(part).items() if _is_called(name, what)
 ]
+PLACES += [(Machine, name) for name in ("_dispatch", "_dispatch_of", "_sampled", "_recovered")]
 PLACES += [
     (module, name)
-    for module in (lifecycle, beside)
+    for module in (lifecycle, succession)
     for name, what in vars(module).items()
     if isinstance(what, FunctionType) and what.__module__ == module.__name__
 ]
@@ -108,7 +141,7 @@ class PatientLedger(Ledger):
     broke: list[Broke] = field(default_factory=list)
 
     def check(self) -> None:
-        assert not self.machine._roster.reserved < 0
+        assert not self.machine._state.table.reserved < 0
 
     def _take(self, command: Command) -> None:
         if isinstance(command, Broke):
@@ -119,42 +152,48 @@ class PatientLedger(Ledger):
             return
         super()._take(command)
 
-    def _check_command(self, command: steps.ServerCommand, server: Server) -> None:
+    def _commanded(self, command: commands.ServerCommand) -> None:
+        """Count also what was commanded for a server that did not outlast its transition."""
+        if self.server_of(command.server_id) is None:
+            self.outstanding.append(command)
+        else:
+            super()._commanded(command)
+
+    def _check_command(self, command: commands.ServerCommand, server: Server) -> None:
         """A generation may have come to nothing before it was commanded."""
-        if isinstance(command, steps.Prepare):
-            assert command.generation > self.generations.get(command.model, 0)
-            self.generations[command.model] = command.generation - 1
+        if isinstance(command, commands.Prepare):
+            model, generation = command.server_id
+            assert generation > self.generations.get(model, 0)
+            self.generations[model] = generation - 1
         super()._check_command(command, server)
 
     def _published(self, change: Publish) -> None:
-        known = self.shown.get(change.server.model)
+        known = self.shown.get(change.server.id)
         before = known.phase if known else None
         if change.removed and known is None:
             return
         super()._published(Publish(change.server, before, change.removed, change.of_holds))
 
-    def _stepped(self, command: steps.ServerCommand) -> None:
-        if isinstance(command, steps.CancelPrepare | steps.CancelAppraise):
-            kinds: type | UnionType = steps.Prepare
-            if isinstance(command, steps.CancelAppraise):
-                kinds = steps.Appraise | steps.Fetch
-            key = command.model, command.generation
+    def _stepped(self, command: commands.ServerCommand) -> None:
+        if isinstance(command, commands.CancelPrepare | commands.CancelAppraise):
+            kinds: type | UnionType = commands.Prepare
+            if isinstance(command, commands.CancelAppraise):
+                kinds = commands.Appraise | commands.Fetch
             self.outstanding = [
                 c
                 for c in self.outstanding
-                if not isinstance(c, kinds) or (c.model, c.generation) != key
+                if not isinstance(c, kinds) or c.server_id != command.server_id
             ]
         elif command not in self.outstanding:
             super()._stepped(command)
 
-    def server_of(self, model: str, generation: int) -> Server | None:
-        of_it = [s for s in self.servers if (s.named, s.generation) == (model, generation)]
-        return max(of_it, key=lambda server: bool(server.serves), default=None)
+    def server_of(self, server_id: ServerId) -> Server | None:
+        return self.machine.server(server_id)
 
-    def _check_stops(self, event: object, before: dict[str, Server]) -> None:
+    def _check_stops(self, event: object, before: dict[ServerId, Server]) -> None:
         """A bug may end what is READY."""
 
-    def _check_failed_starts(self, event: object, before: dict[str, Server]) -> None:
+    def _check_failed_starts(self, event: object, before: dict[ServerId, Server]) -> None:
         """Whoever waited is told, but maybe of the bug."""
 
     def stall(self, away: float) -> None:

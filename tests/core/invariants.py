@@ -11,56 +11,47 @@ from dataclasses import dataclass, field, replace
 from itertools import count
 from types import UnionType
 
+from pool_service.core import commands, events
 from pool_service.core import lifecycle as life
-from pool_service.core import steps
-from pool_service.core.books import Command
-from pool_service.core.limits import Limits
-from pool_service.core.machine import Event, Machine
-from pool_service.core.namings import MOST_NAMINGS
-from pool_service.core.requests import (
+from pool_service.core.commands import (
     Answer,
     Broke,
-    Ensured,
+    Command,
+    KeepStandbys,
+    Learn,
+    Publish,
+    RecordNamings,
+    RecoveryEnded,
+    TakeSurvey,
+)
+from pool_service.core.events import (
     EnsureRequested,
+    Event,
     EvictRequested,
     HoldEnded,
     HoldRequested,
-    KeepStandbys,
-    Learn,
     LeaveRequested,
-    Publish,
-    RecordNamings,
     RecoveryBegan,
-    RecoveryEnded,
     ReloadRequested,
     ShutdownRequested,
     Surveyed,
-    TakeSurvey,
     TimeReached,
     WaiterLeft,
 )
-from pool_service.core.standing_by import STANDBY_SIZE
-from pool_service.core.types import (
-    FOREVER,
-    Cause,
-    Diagnosis,
-    Identity,
-    Past,
-    Phase,
-    Remembered,
-    Server,
-    SpawnedProcess,
-)
-from pool_service.core.use import BUSY_PAUSE
-
-Process = tuple[str, int]
-"""The model and the generation of a process: a model has two while the one replaces the other."""
+from pool_service.core.idle import BUSY_PAUSE_S
+from pool_service.core.limits import Limits
+from pool_service.core.machine import Machine
+from pool_service.core.namings import MOST_NAMINGS
+from pool_service.core.results import Ensured
+from pool_service.core.server import Cause, Past, Phase, Remembered, Role, Server, ServerId
+from pool_service.core.standby_policy import STANDBY_BYTES
+from pool_service.core.types import FOREVER, Diagnosis, Identity, SpawnedProcess
 
 Settling = EvictRequested | ShutdownRequested | ReloadRequested
 """What is answered when it is done."""
 
 GOING_WELL = {Phase.STARTING, Phase.READY}
-APPRAISALS = steps.Appraise | steps.Fetch
+APPRAISALS = commands.Appraise | commands.Fetch
 COMING = life.TAKES_A_SLOT | {Phase.QUEUED, Phase.BACKING_OFF}
 
 
@@ -93,7 +84,7 @@ class Ledger:
     limits: Limits
     machine: Machine = field(init=False)
     now: float = 0.0
-    outstanding: list[steps.ServerCommand] = field(default_factory=list)
+    outstanding: list[commands.ServerCommand] = field(default_factory=list)
     waiting: dict[int, EnsureRequested] = field(default_factory=dict)
     holding: dict[int, HoldRequested] = field(default_factory=dict)
     pinned: frozenset[str] = frozenset()
@@ -105,18 +96,19 @@ class Ledger:
     )
     answers: dict[int, Answer] = field(default_factory=dict)
     left: set[int] = field(default_factory=set)
-    shown: dict[str, Server] = field(default_factory=dict)
-    processes: dict[Process, Identity] = field(default_factory=dict)
+    shown: dict[ServerId, Server] = field(default_factory=dict)
+    processes: dict[ServerId, Identity] = field(default_factory=dict)
     footprints: Mapping[Identity, int] = field(default_factory=dict)
     dead: set[Identity] = field(default_factory=set)
     generations: dict[str, int] = field(default_factory=dict)
     spawned: dict[str, int] = field(default_factory=dict)
-    adopted: set[tuple[str, int]] = field(default_factory=set)
-    journal: list[Server | Past] = field(default_factory=list)
+    adopted: set[ServerId] = field(default_factory=set)
+    journal: list[tuple[Server, bool]] = field(default_factory=list)
+    pasts: dict[str, Past] = field(default_factory=dict)
     written: int = 0
     recovering: bool = False
     _nonces: dict[str, Identity] = field(default_factory=dict)
-    _intents: dict[tuple[str, int], int] = field(default_factory=dict)
+    _intents: dict[ServerId, int] = field(default_factory=dict)
     _pids: "count[int]" = field(default_factory=lambda: count(100))
 
     def __post_init__(self) -> None:
@@ -127,15 +119,15 @@ class Ledger:
         self._note(event)
         before = dict(self.shown)
         at_once = self._at_once(event)
-        commands = self.machine.handle(event, self.now)
-        for command in commands:
+        issued = self.machine.handle(event, self.now)
+        for command in issued:
             self._take(command)
         if at_once is not None:
-            self._check_at_once(at_once, commands)
+            self._check_at_once(at_once, issued)
         self._check_stops(event, before)
         self._check_failed_starts(event, before)
         self.check()
-        return commands
+        return issued
 
     def _at_once(self, event: Event) -> Server | None:
         """What a call would get without the event."""
@@ -145,23 +137,23 @@ class Ledger:
             case _:
                 return None
 
-    def _check_at_once(self, server: Server, commands: list[Command]) -> None:
+    def _check_at_once(self, server: Server, issued: list[Command]) -> None:
         """The event was answered with the same, and left it as it was."""
-        told = [command.result for command in commands if isinstance(command, Answer)]
+        told = [command.result for command in issued if isinstance(command, Answer)]
         assert told == [Ensured(server, started=False)]
         assert self.machine.get(server.model) is server
 
     def server(self, model: str) -> Server | None:
-        return next((s for s in self.servers if s.model == model), None)
+        """The one that callers of the model get."""
+        return next((s for s in self.servers if s.model == model and s.is_current), None)
 
-    def server_of(self, model: str, generation: int) -> Server | None:
-        """The one that such a process serves, under whatever name it is shown."""
-        found = [s for s in self.shown.values() if (s.named, s.generation) == (model, generation)]
-        if len(found) > 1:
-            # What has no process yet shows the generation of the last, which goes on aside.
-            found = [s for s in found if s.serves]
-        assert len(found) <= 1, "two servers of one process"
-        return found[0] if found else None
+    def server_of(self, server_id: ServerId) -> Server | None:
+        """The one with this id, as it was published last."""
+        return self.shown.get(server_id)
+
+    def _current(self, model: str) -> Server | None:
+        """The one that callers of the model get, as it was published last."""
+        return next((s for s in self.shown.values() if s.model == model and s.is_current), None)
 
     @property
     def servers(self) -> list[Server]:
@@ -172,21 +164,21 @@ class Ledger:
         """Those that are to be READY, also where only the pool itself wants them."""
         return [server for server in self.servers if server.phase in COMING]
 
-    def done(self, command: steps.ServerCommand) -> None:
+    def done(self, command: commands.ServerCommand) -> None:
         """It is no longer outstanding."""
         self.outstanding.remove(command)
 
     # --- the world, which outlives the machine --------------------------------------------
 
-    def new_process(self, command: steps.Spawn) -> SpawnedProcess:
+    def new_process(self, command: commands.Spawn) -> SpawnedProcess:
         """The command is carried out, once its intent is on disk."""
-        model, generation = command.model, command.generation
-        self._check_alone(model, generation)
+        model, generation = command.server_id
+        self._check_alone(command.server_id)
         assert generation > self.spawned.get(model, 0), "generations rise"
-        self.written = max(self.written, self._intents[model, generation])
+        self.written = max(self.written, self._intents[command.server_id])
         self.spawned[model] = generation
         identity = Identity(next(self._pids), generation, "boot")
-        self.processes[model, generation] = self._nonces[command.plan.nonce] = identity
+        self.processes[command.server_id] = self._nonces[command.plan.nonce] = identity
         return SpawnedProcess(identity, "/log")
 
     def find_process(self, server: Server) -> SpawnedProcess | None:
@@ -197,8 +189,7 @@ class Ledger:
             identity = found if found in self.processes.values() else None
         if identity is None:
             return None
-        key = server.named, server.generation
-        if self.processes.setdefault(key, identity) != identity:
+        if self.processes.setdefault(server.id, identity) != identity:
             raise AssertionError("the record is of another process than the one that lives")
         return SpawnedProcess(identity, "/log")
 
@@ -209,8 +200,7 @@ class Ledger:
     def restart(self, written: int) -> None:
         """The service dies, with so much of its journal on disk, and another begins."""
         assert self.written <= written <= len(self.journal)
-        disk = {entry.model: entry for entry in self.journal[:written]}
-        disk = {model: entry for model, entry in disk.items() if not _is_nothing(entry)}
+        disk = _on_disk(self.pasts, self.journal[:written])
         self.left |= {*self.waiting, *self.evicting, *self.holding}
         self.surveying = False
         for books in (self.waiting, self.evicting, self.holding, self.shown):
@@ -220,10 +210,11 @@ class Ledger:
         self._intents.clear()
         self.generations.clear()
         for entry in disk.values():
-            model = entry.named if isinstance(entry, Server) else entry.model
-            latest = max(entry.generation, entry.given)
-            self.generations[model] = max(self.generations.get(model, 0), latest)
-        self.journal, self.written = list(disk.values()), len(disk)
+            latest = max(entry.latest, self.generations.get(entry.model, 0))
+            self.generations[entry.model] = latest
+        self.journal = [(entry, False) for entry in disk.values() if isinstance(entry, Server)]
+        self.pasts = {entry.model: entry for entry in disk.values() if isinstance(entry, Past)}
+        self.written = len(self.journal)
         self.machine = self.begin()
         self.recovering = True
         servers = tuple(entry for entry in disk.values() if isinstance(entry, Server))
@@ -238,20 +229,20 @@ class Ledger:
             case Surveyed(survey):
                 self.surveying = False
                 self.footprints = survey.footprints if survey else self.footprints
-            case steps.Exited(model, generation, _):
-                server = self.server_of(model, generation)
+            case events.Exited(server_id, _):
+                server = self.server_of(server_id)
                 if server is not None and server.identity:
                     self.dead.add(server.identity)
-            case steps.Swept(model, generation) | steps.StepBroke(model, generation, "Sweep", _):
-                if self.server_of(model, generation) is not None:
-                    self.processes.pop((model, generation), None)
+            case events.Swept(server_id) | events.StepBroke(server_id, commands.Sweep(), _):
+                if self.server_of(server_id) is not None:
+                    self.processes.pop(server_id, None)
             case _:
                 pass
 
     def _note_asked(self, event: Event) -> None:
         match event:
-            case EnsureRequested():
-                self.waiting[event.ticket] = event
+            case EnsureRequested(int(ticket)):
+                self.waiting[ticket] = event
             case HoldRequested():
                 self.holding[event.ticket] = event
             case WaiterLeft(ticket) | HoldEnded(ticket):
@@ -279,7 +270,9 @@ class Ledger:
             case KeepStandbys(_, wanted, allowed, _):
                 assert allowed <= wanted
                 reserved = sum(server.reserved for server in self.servers)
-                assert reserved + allowed * STANDBY_SIZE <= self.limits.memory_budget or not allowed
+                assert (
+                    reserved + allowed * STANDBY_BYTES <= self.limits.memory_budget or not allowed
+                )
             case Learn(_, needed):
                 assert needed > 0
             case RecordNamings(namings):
@@ -289,21 +282,19 @@ class Ledger:
 
     def _published(self, change: Publish) -> None:
         server = change.server
-        shown = self.shown.get(server.model)
+        shown = self.shown.get(server.id)
         assert change.before is (shown.phase if shown else None)
-        self.shown[server.model] = server
-        past = Past(server.model, server.generation, server.last_exit, server.given)
-        self.journal.append(past if change.removed else server)
+        self.shown[server.id] = server
+        self.journal.append((server, change.removed))
         if change.removed:
-            assert not server.holds, "held, and gone"
-            del self.shown[server.model]
+            del self.shown[server.id]
 
-    def _stepped(self, command: steps.ServerCommand) -> None:
+    def _stepped(self, command: commands.ServerCommand) -> None:
         match command:
-            case steps.CancelPrepare(model, generation):
-                self.done(self._find(steps.Prepare, model, generation))
-            case steps.CancelAppraise(model, generation):
-                self.done(self._find(APPRAISALS, model, generation))
+            case commands.CancelPrepare(server_id):
+                self.done(self._find(commands.Prepare, server_id))
+            case commands.CancelAppraise(server_id):
+                self.done(self._find(APPRAISALS, server_id))
             case _:
                 self._commanded(command)
 
@@ -324,50 +315,53 @@ class Ledger:
         if isinstance(result, Ensured):
             assert result.server.phase is Phase.READY
             assert result.server.endpoint
-            assert not result.server.serves, "handed out what is not the model's"
+            assert result.server.is_current, "handed out what is not the model's"
             assert ensure.runtime_model in ("", result.server.settings.runtime_model)
         else:
             assert isinstance(result, Exception)
 
-    def _commanded(self, command: steps.ServerCommand) -> None:
-        model, generation = command.model, command.generation
-        server = self.server_of(model, generation)
+    def _commanded(self, command: commands.ServerCommand) -> None:
+        server = self.server_of(command.server_id)
         assert server is not None, "a command for another generation"
         self._check_command(command, server)
         again = [c for c in self.outstanding if c == command]
         assert not again, "the same is under way already"
-        if isinstance(command, steps.HurrySweep):
+        if isinstance(command, commands.HurrySweep):
             assert server.phase is Phase.SWEEPING
-        elif isinstance(command, steps.SendSignal):
+        elif isinstance(command, commands.SendSignal):
             assert server.phase is Phase.STOPPING
         else:
             self.outstanding.append(command)
 
-    def _check_command(self, command: steps.ServerCommand, server: Server) -> None:
-        model, generation = command.model, command.generation
+    def _check_command(self, command: commands.ServerCommand, server: Server) -> None:
+        server_id = command.server_id
+        model, generation = server_id
         match command:
-            case steps.Prepare():
+            case commands.Prepare():
                 assert generation == self.generations.get(model, 0) + 1, "generations rise by one"
                 self.generations[model] = generation
                 self._check_room()
-                if server.serves:
+                if server.role is Role.SUCCESSOR:
                     self._check_renewal(server)
-            case steps.Adopt():
-                self.adopted.add((model, generation))
-            case steps.Spawn():
-                self._intents[model, generation] = len(self.journal)
-                self._check_alone(model, generation)
-                spawns = [c for c in self.outstanding if _is(c, steps.Spawn, model)]
-                assert not [c for c in spawns if c.generation == generation]
-            case steps.AwaitExit() | steps.AwaitReady() | steps.CheckUse() | steps.TakePulse():
-                assert self.processes[model, generation] == command.identity
-            case steps.SendSignal():
-                sought = [c for c in self.outstanding if _is(c, steps.Adopt, model)]
-                sought = [c for c in sought if c.generation == generation]
+            case commands.Adopt():
+                self.adopted.add(server_id)
+            case commands.Spawn():
+                self._intents[server_id] = len(self.journal)
+                self._check_alone(server_id)
+                assert not [c for c in self.outstanding if _is(c, commands.Spawn, server_id)]
+            case (
+                commands.AwaitExit()
+                | commands.AwaitReady()
+                | commands.CheckUse()
+                | commands.TakePulse()
+            ):
+                assert self.processes[server_id] == command.identity
+            case commands.SendSignal():
+                sought = [c for c in self.outstanding if _is(c, commands.Adopt, server_id)]
                 assert not sought, "signalled before it is known to be ours"
-                assert self.processes[model, generation] == command.identity
-            case steps.Sweep():
-                assert self.processes[model, generation] == command.identity
+                assert self.processes[server_id] == command.identity
+            case commands.Sweep():
+                assert self.processes[server_id] == command.identity
                 assert server.phase is Phase.SWEEPING
             case _:
                 pass
@@ -378,25 +372,25 @@ class Ledger:
         for group, limit in self.limits.groups.items():
             assert sum(group in s.settings.groups for s in self.servers if s.takes_room) <= limit
 
-    def _is_beside(self, process: Process) -> bool:
+    def _is_beside(self, server_id: ServerId) -> bool:
         """Whether it runs beside the model's server, and has a place in the memory of its own."""
-        server = self.server_of(*process)
-        return server is not None and bool(server.serves)
+        server = self.server_of(server_id)
+        return server is not None and not server.is_current
 
-    def _check_alone(self, model: str, generation: int) -> None:
+    def _check_alone(self, server_id: ServerId) -> None:
         """A process is the only one of its model, but for one that it is to replace.
 
         What was replaced may have requests in flight for as long as it likes, and a successor
         that was called off may take its time to end.
         """
-        others = [one for one in self.processes if one[0] == model and not self._is_beside(one)]
-        server = self.server_of(model, generation)
-        beside = server is not None and bool(server.serves)
-        assert len(others) <= beside, "a second process"
+        model = server_id.model
+        others = [one for one in self.processes if one.model == model and not self._is_beside(one)]
+        assert len(others) <= self._is_beside(server_id), "a second process"
 
     def _check_renewal(self, successor: Server) -> None:
         """It begins for one that had grown too large, and only then."""
-        before = self.shown[successor.serves]
+        before = self._current(successor.model)
+        assert before is not None
         assert before.phase is Phase.READY
         assert not before.outdated, "renewed as it is not to be any more"
         assert before.identity is not None
@@ -404,10 +398,8 @@ class Ledger:
         assert ceiling is not None
         assert self.footprints[before.identity] > ceiling
 
-    def _find(self, kind: type | UnionType, model: str, generation: int) -> steps.ServerCommand:
-        return next(
-            c for c in self.outstanding if _is(c, kind, model) and c.generation == generation
-        )
+    def _find(self, kind: type | UnionType, server_id: ServerId) -> commands.ServerCommand:
+        return next(c for c in self.outstanding if _is(c, kind, server_id))
 
     # --- what must hold -------------------------------------------------------------------
 
@@ -419,14 +411,12 @@ class Ledger:
         self._check_processes()
         self._check_besides()
         starting = [s for s in self.servers if s.phase in life.TAKES_A_SLOT]
-        begun = [s for s in starting if (s.named, s.generation) not in self.adopted]
+        begun = [s for s in starting if s.id not in self.adopted]
         queued = [s for s in self.servers if s.phase is Phase.QUEUED]
         assert len(begun) <= self.limits.max_starts
         totals = self.machine.totals()
         appraised = {
-            s.model
-            for s in queued
-            if not any(_is(c, APPRAISALS, s.model) for c in self.outstanding)
+            s.model for s in queued if not any(_is(c, APPRAISALS, s.id) for c in self.outstanding)
         }
         if appraised and not self.surveying:
             limited = self.limits.memory_budget < FOREVER or bool(self.limits.groups)
@@ -437,37 +427,37 @@ class Ledger:
 
     def _check_processes(self) -> None:
         """None is lost: each has its server, or is about to be found."""
-        for (model, generation), identity in self.processes.items():
-            server = self.server_of(model, generation)
+        for server_id, identity in self.processes.items():
+            server = self.server_of(server_id)
             assert server is not None, "nobody knows of a process"
-            found = any(
-                (c.model, c.generation) == (model, generation)
-                and isinstance(c, steps.Spawn | steps.Adopt)
-                for c in self.outstanding
-            )
+            sought = commands.Spawn | commands.Adopt
+            found = any(_is(c, sought, server_id) for c in self.outstanding)
             assert found or server.identity == identity, "nobody knows of a process"
 
     def _check_besides(self) -> None:
         """Beside a model's server there is one other at most, and nobody waits for that."""
-        besides = [server for server in self.servers if server.serves]
+        besides = [server for server in self.servers if not server.is_current]
         for served in (True, False):
             # One that has served, and its next that was called off, may both be about to end.
-            those = [s.serves for s in besides if (s.ready_at is not None) is served]
+            those = [s.model for s in besides if (s.ready_at is not None) is served]
             assert len(set(those)) == len(those), "two beside one"
         for server in besides:
             assert server.phase not in {Phase.QUEUED, Phase.BACKING_OFF, Phase.FAILED}
             assert not server.holds
             if server.phase in life.TAKES_A_SLOT and not self.recovering:
-                before = self.shown[server.serves]
+                before = self._current(server.model)
+                assert before is not None
                 assert before.phase is Phase.READY, "a successor of what is not there"
 
     def _check_what_is_shown(self) -> None:
         page = self.servers
-        models = [server.model for server in page]
-        assert models == sorted(set(models)), "one server a model, in order"
-        assert models == sorted(self.shown)
+        ids = [server.id for server in page]
+        assert ids == sorted(set(ids)), "each once, in order"
+        assert ids == sorted(self.shown)
+        current = [server.model for server in page if server.is_current]
+        assert len(current) == len(set(current)), "one server a model"
         for server in page:
-            told = self.shown[server.model]
+            told = self.shown[server.id]
             assert as_published(server) == as_published(told), (server, told)
         totals = self.machine.totals()
         assert totals.servers == len(page)
@@ -476,15 +466,15 @@ class Ledger:
             assert totals.by_phase[phase] == sum(s.phase is phase for s in page)
 
         for command in self.outstanding:
-            if isinstance(command, steps.Prepare | steps.Spawn):
-                assert self.server_of(command.model, command.generation), "given up"
+            if isinstance(command, commands.Prepare | commands.Spawn):
+                assert self.server_of(command.server_id), "given up"
 
     def _check_who_waits(self) -> None:
         for ensure in self.waiting.values():
-            server = self.shown.get(ensure.model)
+            server = self._current(ensure.model)
             assert server is not None, "waits for nothing"
             if server.phase is Phase.READY:
-                asked = [c for c in self.outstanding if _is(c, steps.CheckUse, ensure.model)]
+                asked = [c for c in self.outstanding if _is(c, commands.CheckUse, server.id)]
                 queued = [s for s in self.servers if s.phase is Phase.QUEUED]
                 due = asked or self.machine.next_deadline() < FOREVER
                 renewed = due and (self._is_overgrown(ensure.model) or self._is_overrun())
@@ -501,7 +491,7 @@ class Ledger:
                 assert server.model in wanted, "nobody wants it"
         for evict in self.evicting.values():
             if isinstance(evict, EvictRequested) and isinstance(evict.target, str):
-                named = {server.named for server in self.shown.values()}
+                named = {server.model for server in self.shown.values()}
                 assert evict.target in named, "evicts what is gone"
 
     def _is_overgrown(self, model: str) -> bool:
@@ -525,17 +515,19 @@ class Ledger:
         """The models that are held: each is there, or comes."""
         held = [hold.model for hold in self.holding.values()]
         for model in held:
-            assert self.shown[model].phase is not Phase.FAILED, "holds what is not coming"
+            current = self._current(model)
+            assert current is not None
+            assert current.phase is not Phase.FAILED, "holds what is not coming"
         for server in self.servers:
-            assert server.holds == held.count(server.model)
+            assert server.holds == held.count(server.model) * server.is_current
         return set(held)
 
     def _check_deadlines(self) -> None:
         for server in self.servers:
-            commands = [c for c in self.outstanding if self._is_of(c, server)]
-            if any(isinstance(c, steps.Adopt) for c in commands):
+            of_it = [c for c in self.outstanding if c.server_id == server.id]
+            if any(isinstance(c, commands.Adopt) for c in of_it):
                 continue
-            asked = any(isinstance(c, steps.CheckUse) for c in commands)
+            asked = any(isinstance(c, commands.CheckUse) for c in of_it)
             if server.phase in {Phase.STARTING, Phase.FAILED, Phase.BACKING_OFF}:
                 assert deadline(server) < FOREVER
             if server.phase is Phase.STOPPING and server.identity is not None:
@@ -546,52 +538,54 @@ class Ledger:
 
     def _found_busy(self, server: Server) -> bool:
         """It may have been asked just now, so that the next question has to wait."""
-        return server.phase is Phase.READY and deadline(server) <= self.now + BUSY_PAUSE
+        return server.phase is Phase.READY and deadline(server) <= self.now + BUSY_PAUSE_S
 
-    def _is_of(self, command: steps.ServerCommand, server: Server) -> bool:
-        return (command.model, command.generation) == (server.named, server.generation)
-
-    def _check_stops(self, event: Event, before: dict[str, Server]) -> None:
+    def _check_stops(self, event: Event, before: dict[ServerId, Server]) -> None:
         """A READY server leaves only by its death, by force, or because nobody uses it.
 
         What is replaced has not left: it goes on beside, READY, until nobody uses it.
         """
         for server in before.values():
-            after = self.server_of(server.named, server.generation)
+            after = self.server_of(server.id)
             if server.phase is not Phase.READY or (after and after.phase is Phase.READY):
                 continue
             match event:
                 case EvictRequested(_, _, force):
                     assert force
-                case steps.UseReported(_, _, activity):
+                case events.UseReported(_, activity):
                     assert activity.requests == 0
                     assert not server.holds, "a held server was stopped"
-                case steps.PulseTaken(_, _, pulse):
+                case events.PulseTaken(_, pulse):
                     assert not (pulse.answered and pulse.healthy and pulse.listens)
-                case steps.ListenerLost():
+                case events.ListenerLost():
                     # The process itself keeps it, for the requests in flight.
-                    left = self.shown.get(server.model)
+                    left = self._current(server.model) if server.is_current else after
                     told = left and left.endpoint and left.phase not in life.LEAVING
                     assert not told, "still shown where it is not"
-                case ShutdownRequested() | steps.Exited() | steps.StepBroke(_, _, "AwaitExit", _):
+                case (
+                    ShutdownRequested()
+                    | events.Exited()
+                    | events.StepBroke(_, commands.AwaitExit(), _)
+                ):
                     pass
                 case _:
                     raise AssertionError(f"{event} ended a server that was READY")
 
-    def _check_failed_starts(self, event: Event, before: dict[str, Server]) -> None:
+    def _check_failed_starts(self, event: Event, before: dict[ServerId, Server]) -> None:
         """Whoever waited for a start that failed is told, unless the same may well succeed."""
         if isinstance(event, LeaveRequested):
             assert not self.waiting
             assert not self.evicting
-        if isinstance(event, steps.Exited) and (
+        if isinstance(event, events.Exited) and (
             event.report.diagnosis is Diagnosis.PORT_TAKEN or event.report.code is None
         ):
             return
-        for model, server in before.items():
-            after = self.server_of(server.named, server.generation)
-            starts = server.phase is Phase.STARTING and server.ready_at is None
+        for server in before.values():
+            after = self.server_of(server.id)
+            is_first = server.phase is Phase.STARTING and server.ready_at is None
+            starts = is_first and server.is_current
             if starts and (not after or after.phase not in GOING_WELL):
-                assert model not in {ensure.model for ensure in self.waiting.values()}
+                assert server.model not in {ensure.model for ensure in self.waiting.values()}
 
     def reach_time(self, later: float) -> None:
         """Let time pass as the driver would: TimeReached at each moment that is due."""
@@ -608,17 +602,33 @@ class Ledger:
         self.now += away
         self.handle(TimeReached(away))
         for server in alive:
-            after = self.shown[server.model]
+            after = self.shown[server.id]
             assert (after.phase, after.stop_signal) == (server.phase, server.stop_signal)
 
 
-def _is(command: steps.ServerCommand, kind: type | UnionType, model: str) -> bool:
-    return isinstance(command, kind) and command.model == model
+def _is(command: commands.ServerCommand, kind: type | UnionType, server_id: ServerId) -> bool:
+    return isinstance(command, kind) and command.server_id == server_id
 
 
-def _is_nothing(entry: Server | Past) -> bool:
-    """What ran beside a model's server leaves nothing behind."""
-    return isinstance(entry, Past) and entry.model.endswith(")")
+def _on_disk(
+    pasts: Mapping[str, Past], journal: list[tuple[Server, bool]]
+) -> dict[str, Server | Past]:
+    """What the records keep of these changes: servers, and the past of models without one."""
+    disk: dict[str, Server | Past] = dict(pasts)
+    keys: dict[ServerId, str] = {}
+    for server, removed in journal:
+        own = f"{server.model} (generation {server.generation})"
+        key = server.model if server.is_current else own
+        before = keys.pop(server.id, key)
+        known = disk.get(before)
+        if (removed or before != key) and isinstance(known, Server) and known.id == server.id:
+            del disk[before]
+        if not removed:
+            keys[server.id] = key
+            disk[key] = server
+        elif server.is_current and server.latest and key not in disk:
+            disk[key] = Past(server.model, server.latest, server.last_exit)
+    return disk
 
 
 def _was_renewed(server: Server) -> bool:

@@ -8,7 +8,7 @@ SINCE, NOW = 100.0, 400.0
 
 
 def seen(*mark: float | None, at: float = 200.0) -> SeenUse:
-    return SeenUse(1, at, mark)
+    return SeenUse(at, mark)
 
 
 @pytest.mark.parametrize("requests", [1, 5, None])

@@ -21,6 +21,7 @@ from pool_service.core.admission import (
     verdict,
 )
 from pool_service.core.replacement import Candidate
+from pool_service.core.server import ServerId
 from pool_service.core.types import FOREVER
 
 NOW = 1000.0
@@ -36,7 +37,11 @@ def resident(
     groups: tuple[str, ...] = (),
 ) -> Resident:
     candidate = Candidate(
-        model=model, freed=size, load_seconds=5.0, last_used_at=NOW - 100, uses=uses
+        server_id=ServerId(model, 1),
+        freed=size,
+        load_seconds=5.0,
+        last_used_at=NOW - 100,
+        uses=uses,
     )
     return Resident(candidate, standing, groups, resides_until)
 
@@ -53,7 +58,7 @@ def asked(needed: int, *, waited: float = 0.0, groups: tuple[str, ...] = ()) -> 
 
 def goes(decided: Verdict) -> set[str]:
     assert isinstance(decided, EvictFirst)
-    return set(decided.models)
+    return {server_id.model for server_id in decided.servers}
 
 
 def test_what_fits_is_admitted_to_the_last_byte() -> None:
@@ -171,7 +176,7 @@ def test_after_the_evictions_it_fits_and_nobody_went_who_must_not(
     decided = verdict(demand, there, NOW)
     if not isinstance(decided, EvictFirst):
         return
-    gone = [one for one in residents if one.candidate.model in decided.models]
+    gone = [one for one in residents if one.candidate.server_id in decided.servers]
     may_go = {Standing.UNUSED, Standing.BUSY} if waited >= PATIENCE else {Standing.UNUSED}
     assert {one.standing for one in gone} <= may_go
     leaving = [one for one in residents if one.standing is Standing.LEAVING]

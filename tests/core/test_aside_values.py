@@ -2,33 +2,35 @@
 
 import pytest
 
-from pool_service.core import beside, lifecycle, steps
+from pool_service.core import commands, events, lifecycle, succession
 from pool_service.core.activity import Activity
-from pool_service.core.books import Command
 from pool_service.core.catalogue import Catalogue
-from pool_service.core.errors import ModelRejected, RuntimeModelConflict
-from pool_service.core.limits import Limits
-from pool_service.core.machine import Machine
-from pool_service.core.recovery import Recovery
-from pool_service.core.requests import (
+from pool_service.core.commands import Command, Publish
+from pool_service.core.errors import ModelRejected, PoolError, RuntimeModelConflict
+from pool_service.core.events import (
     EnsureRequested,
-    Every,
     EvictRequested,
     HoldRequested,
     Hurried,
-    Publish,
     ReloadRequested,
     TimeReached,
 )
-from pool_service.core.supervision import Supervision
-from pool_service.core.types import Phase, Server, Settings
+from pool_service.core.limits import Limits
+from pool_service.core.machine import Machine
+from pool_service.core.recovery import Recovery
+from pool_service.core.results import Every
+from pool_service.core.scheduler import Scheduler
+from pool_service.core.server import Phase, Role, Server, ServerId
+from pool_service.core.stopper import Stopper
+from pool_service.core.supervisor import Supervisor
+from pool_service.core.types import Settings
 from tests.core.acting import badly, drive
 from tests.core.breaking import PatientLedger, Place, breakable
 from tests.core.invariants import Ledger
 
 DEFAULTS = Settings(runtime_model="", keep_alive=30.0, min_residency=0.0, drain_timeout=300.0)
-LOST = steps.ListenerLost("a", 1)
-UNUSED = steps.UseReported("a", 1, Activity(0))
+LOST = events.ListenerLost(ServerId("a", 1))
+UNUSED = events.UseReported(ServerId("a", 1), Activity(0))
 
 
 def ready(kind: type[Ledger] = Ledger) -> Ledger:
@@ -47,27 +49,35 @@ def shown(ledger: Ledger, model: str) -> Server:
     return server
 
 
-def looks(commands: list[Command]) -> int:
-    return sum(isinstance(command, steps.CheckUse) for command in commands)
+def aside(ledger: Ledger) -> Server:
+    """The one that `a` had first, which another has superseded."""
+    server = ledger.machine.server(ServerId("a", 1))
+    assert server is not None
+    assert server.role is Role.SUPERSEDED
+    return server
+
+
+def looks(issued: list[Command]) -> int:
+    return sum(isinstance(command, commands.CheckUse) for command in issued)
 
 
 def answer_look(ledger: Ledger) -> list[Command]:
     """The look under way finds nothing in flight."""
-    ledger.done(next(c for c in ledger.outstanding if isinstance(c, steps.CheckUse)))
+    ledger.done(next(c for c in ledger.outstanding if isinstance(c, commands.CheckUse)))
     return ledger.handle(UNUSED)
 
 
 @pytest.mark.parametrize("ending", [LOST, EvictRequested(3, "a", force=True)])
 def test_a_look_that_began_before_the_drain_does_not_end_it(
-    ending: steps.ListenerLost | EvictRequested,
+    ending: events.ListenerLost | EvictRequested,
 ) -> None:
     ledger = ready()
     assert looks(ledger.handle(EvictRequested(2, Every.ALL))) == 1
     assert looks(ledger.handle(ending)) == 0, "one look at a time"
     again = answer_look(ledger)
-    assert not [c for c in again if isinstance(c, steps.SendSignal)], "it could not tell"
+    assert not [c for c in again if isinstance(c, commands.SendSignal)], "it could not tell"
     assert looks(again) == 1
-    assert [c for c in answer_look(ledger) if isinstance(c, steps.SendSignal)]
+    assert [c for c in answer_look(ledger) if isinstance(c, commands.SendSignal)]
 
 
 def test_what_goes_on_aside_is_not_looked_at_twice_at_a_time() -> None:
@@ -77,13 +87,13 @@ def test_what_goes_on_aside_is_not_looked_at_twice_at_a_time() -> None:
     assert looks(asked) == 1
     assert looks(ledger.handle(LOST)) == 0
     assert looks(answer_look(ledger)) == 1
-    assert shown(ledger, "a (generation 1)").phase is Phase.STOPPING
+    assert aside(ledger).phase is Phase.STOPPING
 
 
 def test_the_time_that_a_drain_gets_back_after_a_stall_is_recorded() -> None:
     ledger = ready()
     ledger.handle(LOST)
-    before = shown(ledger, "a (generation 1)").drain_by
+    before = aside(ledger).drain_by
     assert before is not None
     ledger.now = 3600.0
     told = ledger.handle(TimeReached(away=3600.0))
@@ -107,10 +117,10 @@ def test_who_holds_what_loses_its_listener_during_an_eviction_gets_the_next() ->
     "place",
     [
         (lifecycle, "stopping"),
-        (beside, "replaced"),
+        (succession, "superseded"),
         (lifecycle, "signalled"),
-        (Supervision, "_signal"),
-        (Supervision, "_stop"),
+        (Stopper, "signal"),
+        (Supervisor, "stop"),
     ],
     ids=lambda place: place[1] if isinstance(place, tuple) else None,
 )
@@ -126,8 +136,9 @@ def test_what_was_told_to_end_is_not_handed_out_whatever_breaks_then(
                 fault.arm(place, at, late=late)
                 told = ledger.handle(LOST)
                 fault.disarm()
-                if any(isinstance(c, steps.SendSignal) for c in told):
-                    assert shown(ledger, "a").phase is not Phase.READY
+                if any(isinstance(c, commands.SendSignal) for c in told):
+                    given = ledger.machine.get("a")
+                    assert given is None or given.phase is not Phase.READY
                 drive(ledger)
 
 
@@ -135,13 +146,13 @@ def test_a_process_whose_adoption_broke_twice_is_watched_until_it_has_ended() ->
     with breakable() as fault:
         ledger = ready(PatientLedger)
         ledger.restart(len(ledger.journal))
-        adopt = next(c for c in ledger.outstanding if isinstance(c, steps.Adopt))
+        adopt = next(c for c in ledger.outstanding if isinstance(c, commands.Adopt))
         ledger.find_process(adopt.server)
         ledger.done(adopt)
         fault.arm((Recovery, "_is_answered"), 1, late=True)
         ledger.handle(badly(adopt))
         fault.disarm()
-    assert [c for c in ledger.outstanding if isinstance(c, steps.AwaitExit)]
+    assert [c for c in ledger.outstanding if isinstance(c, commands.AwaitExit)]
     drive(ledger)
     assert ledger.processes == {}
 
@@ -178,8 +189,11 @@ def test_a_broken_appraisal_fails_the_model_that_waits_and_not_its_predecessor()
         ledger.handle(LOST)
         ledger.handle(EnsureRequested(2, "a"))
         assert shown(ledger, "a").phase is Phase.QUEUED
-        fault.arm((Machine, "_meant_by"), 1, late=False)
-        ledger.handle(steps.NotAppraised("a", 1, ModelRejected("no", model="a")))
+        fault.arm((Scheduler, "not_appraised"), 1, late=False)
+        ledger.handle(events.NotAppraised(ServerId("a", 2), ModelRejected("no", model="a")))
         fault.disarm()
-        assert shown(ledger, "a").phase is Phase.FAILED
-        assert shown(ledger, "a (generation 1)").phase is Phase.STOPPING
+        assert ledger.machine.get("a") is None
+        assert aside(ledger).phase is Phase.STOPPING
+        assert isinstance(aside(ledger).failure, PoolError)
+    drive(ledger)
+    assert shown(ledger, "a").phase is Phase.FAILED

@@ -5,7 +5,8 @@ import pytest
 from pool_service.core.blame import blamed_argument
 from pool_service.core.errors import ModelRejected, RuntimeUnavailable
 from pool_service.core.failures import start_failure
-from pool_service.core.types import Diagnosis, ExitReport, Phase, Server, Settings
+from pool_service.core.server import Phase, Server
+from pool_service.core.types import Diagnosis, ExitReport, Settings
 
 NO_MCP = "loading it failed (FileNotFoundError: MCP config file not found: /none.json)"
 NO_ID = "it is neither a directory nor an id (Repo id must be in the form 'a/b': '/local/dir')"

@@ -4,17 +4,17 @@ from dataclasses import replace
 
 import pytest
 
-from pool_service.core import steps
+from pool_service.core import commands, events
 from pool_service.core.catalogue import Catalogue
-from pool_service.core.limits import Limits
-from pool_service.core.machine import Machine
-from pool_service.core.requests import (
+from pool_service.core.events import (
     EnsureRequested,
     EvictRequested,
     HoldRequested,
     ReloadRequested,
     ShutdownRequested,
 )
+from pool_service.core.limits import Limits
+from pool_service.core.machine import Machine
 from pool_service.core.types import FOREVER, Settings
 from tests.core.acting import drive, drive_on, report
 from tests.core.breaking import PLACES, PatientLedger, Place, breakable
@@ -64,9 +64,9 @@ def _come_and_go(ledger: PatientLedger, tickets: int) -> None:
 
 def _crash(ledger: PatientLedger, model: str) -> None:
     for command in list(ledger.outstanding):
-        if isinstance(command, steps.AwaitExit) and command.model == model:
+        if isinstance(command, commands.AwaitExit) and command.server_id.model == model:
             ledger.done(command)
-            ledger.handle(steps.Exited(model, command.generation, report()))
+            ledger.handle(events.Exited(command.server_id, report()))
 
 
 @pytest.mark.parametrize("place", PLACES, ids=[f"{p[0].__name__}.{p[1]}" for p in PLACES])

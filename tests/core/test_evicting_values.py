@@ -2,16 +2,18 @@
 
 import pytest
 
-from pool_service.core import steps
+from pool_service.core import commands, events
 from pool_service.core.activity import Activity
-from pool_service.core.books import Command
 from pool_service.core.catalogue import Catalogue
+from pool_service.core.commands import Answer, Command
 from pool_service.core.errors import ServerInUse
+from pool_service.core.events import EnsureRequested, EvictRequested
+from pool_service.core.idle import AFTERGLOW_S
 from pool_service.core.limits import Limits
 from pool_service.core.machine import Machine
-from pool_service.core.requests import Answer, EnsureRequested, Every, EvictRequested
+from pool_service.core.results import Every
+from pool_service.core.server import ServerId
 from pool_service.core.types import Settings
-from pool_service.core.use import AFTERGLOW
 from tests.core.acting import drive
 from tests.core.invariants import Ledger
 
@@ -26,19 +28,19 @@ def ready(min_residency: float = 0.0) -> Ledger:
     return ledger
 
 
-def pauses(commands: list[Command]) -> list[float]:
+def pauses(issued: list[Command]) -> list[float]:
     """For how long each look that is commanded waits."""
-    return [command.pause for command in commands if isinstance(command, steps.CheckUse)]
+    return [command.pause for command in issued if isinstance(command, commands.CheckUse)]
 
 
-def answers(commands: list[Command]) -> dict[int, object]:
-    return {one.ticket: one.result for one in commands if isinstance(one, Answer)}
+def answers(issued: list[Command]) -> dict[int, object]:
+    return {one.ticket: one.result for one in issued if isinstance(one, Answer)}
 
 
 def found(ledger: Ledger, requests: int | None) -> list[Command]:
     """The look under way finds so many requests in flight."""
-    ledger.done(next(c for c in ledger.outstanding if isinstance(c, steps.CheckUse)))
-    return ledger.handle(steps.UseReported("a", 1, Activity(requests)))
+    ledger.done(next(c for c in ledger.outstanding if isinstance(c, commands.CheckUse)))
+    return ledger.handle(events.UseReported(ServerId("a", 1), Activity(requests)))
 
 
 @pytest.mark.parametrize("requests", [1, None])
@@ -49,7 +51,7 @@ def test_what_is_found_busy_is_looked_at_once_more_a_moment_later(
     ledger = ready()
     assert pauses(ledger.handle(EvictRequested(2, target))) == [0.0]
     first = found(ledger, requests)
-    assert (pauses(first), answers(first)) == ([AFTERGLOW], {})
+    assert (pauses(first), answers(first)) == ([AFTERGLOW_S], {})
     second = found(ledger, requests)
     assert pauses(second) == []
     told = answers(second)[2]
@@ -61,14 +63,14 @@ def test_what_is_unused_at_the_second_look_is_marked_looked_at_and_stopped() -> 
     ledger.handle(EvictRequested(2, "a"))
     found(ledger, 1)
     assert pauses(found(ledger, 0)) == [0.0]
-    assert [c for c in found(ledger, 0) if isinstance(c, steps.SendSignal)]
+    assert [c for c in found(ledger, 0) if isinstance(c, commands.SendSignal)]
 
 
 def test_what_is_unused_at_the_first_look_is_looked_at_without_a_pause() -> None:
     ledger = ready()
     assert pauses(ledger.handle(EvictRequested(2, "a"))) == [0.0]
     assert pauses(found(ledger, 0)) == [0.0]
-    assert [c for c in found(ledger, 0) if isinstance(c, steps.SendSignal)]
+    assert [c for c in found(ledger, 0) if isinstance(c, commands.SendSignal)]
 
 
 def test_who_waits_behind_an_eviction_is_given_nothing_until_the_last_look() -> None:
@@ -78,7 +80,7 @@ def test_who_waits_behind_an_eviction_is_given_nothing_until_the_last_look() -> 
     ledger.handle(EnsureRequested(3, "a"))
     assert answers(found(ledger, 1)) == {}
     last = found(ledger, 0)
-    assert [c for c in last if isinstance(c, steps.SendSignal)], "it was marked"
+    assert [c for c in last if isinstance(c, commands.SendSignal)], "it was marked"
     assert answers(last) == {}
     drive(ledger)
     assert not ledger.waiting
@@ -91,7 +93,7 @@ def test_each_eviction_gets_a_look_that_began_after_it() -> None:
     assert pauses(ledger.handle(EvictRequested(3, "a"))) == []
     settled = found(ledger, 1)
     assert list(answers(settled)) == [2]
-    assert pauses(settled) == [AFTERGLOW]
+    assert pauses(settled) == [AFTERGLOW_S]
     assert list(answers(found(ledger, 1))) == [3]
 
 

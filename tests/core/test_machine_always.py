@@ -7,14 +7,12 @@ from itertools import count
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
-from pool_service.core import steps
+from pool_service.core import commands, events
 from pool_service.core.activity import Activity
 from pool_service.core.catalogue import Catalogue
-from pool_service.core.limits import Limits
-from pool_service.core.machine import Machine
-from pool_service.core.requests import (
+from pool_service.core.commands import TakeSurvey
+from pool_service.core.events import (
     EnsureRequested,
-    Every,
     EvictRequested,
     HoldEnded,
     HoldRequested,
@@ -22,22 +20,19 @@ from pool_service.core.requests import (
     LeaveRequested,
     ReloadRequested,
     ShutdownRequested,
-    TakeSurvey,
     WaiterLeft,
 )
-from pool_service.core.types import (
-    FOREVER,
-    Diagnosis,
-    Phase,
-    Pulse,
-    Server,
-    Settings,
-)
+from pool_service.core.limits import Limits
+from pool_service.core.machine import Machine
+from pool_service.core.results import Every
+from pool_service.core.server import Phase, Server
+from pool_service.core.types import FOREVER, Diagnosis, Pulse, Settings
 from tests.core.acting import NEEDS, badly, broken, drive, drive_on, look, report, well
 from tests.core.invariants import Ledger
 
 MODELS = st.sampled_from(["a", "b", "c", "d"])
-APPRAISED = steps.Appraised | steps.NotAppraised | steps.Fetched
+APPRAISED = events.Appraised | events.NotAppraised | events.Fetched
+APPRAISALS = commands.Appraise | commands.Fetch
 """Of what is given up nothing comes, so that they are never stale."""
 RUNTIME_MODELS = st.sampled_from(["", "", "", "one", "two"])
 KEEP_ALIVES = st.sampled_from([None, None, 0.0, 5.0, 400.0, FOREVER])
@@ -102,7 +97,7 @@ class Pool(RuleBasedStateMachine):
         self.ledger = self.books(lambda: Machine(self.catalogue, limits), limits)
         self.ledger.pinned = frozenset("b" if pinned else "")
         self.tickets = count(1)
-        self.past: list[steps.ServerEvent] = []
+        self.past: list[events.ServerEvent] = []
 
     # --- callers --------------------------------------------------------------------------
 
@@ -121,17 +116,17 @@ class Pool(RuleBasedStateMachine):
     def somebody_ensures_and_it_loads(self, model: str, runtime_model: str) -> None:
         self.somebody_ensures(model, runtime_model, None)
         for kind in (
-            steps.Appraise,
-            steps.Fetch,
-            steps.Appraise,
+            commands.Appraise,
+            commands.Fetch,
+            commands.Appraise,
             TakeSurvey,
-            steps.Prepare,
-            steps.Spawn,
+            commands.Prepare,
+            commands.Spawn,
         ):
             if kind is TakeSurvey and self.ledger.surveying:
                 look(self.ledger)
             for command in self.under_way():
-                if command.model == model and isinstance(command, kind):
+                if command.server_id.model == model and isinstance(command, kind):
                     self._end(command, well(self.ledger, command))
 
     @rule(model=MODELS, runtime_model=RUNTIME_MODELS, keep_alive=KEEP_ALIVES)
@@ -196,10 +191,10 @@ class Pool(RuleBasedStateMachine):
     @precondition(lambda self: self.fallible())
     @rule(data=st.data(), how=st.sampled_from([badly, broken]))
     def a_step_fails(
-        self, data: st.DataObject, how: Callable[[steps.ServerCommand], steps.ServerEvent]
+        self, data: st.DataObject, how: Callable[[commands.ServerCommand], events.ServerEvent]
     ) -> None:
         command = data.draw(st.sampled_from(self.fallible()))
-        if isinstance(command, steps.Adopt):
+        if isinstance(command, commands.Adopt):
             self.ledger.find_process(command.server)
         self._end(command, how(command))
 
@@ -214,10 +209,12 @@ class Pool(RuleBasedStateMachine):
         self, data: st.DataObject, diagnosis: Diagnosis, code: int | None, breaks: bool
     ) -> None:
         command = data.draw(st.sampled_from(self.watched()))
-        exited = steps.Exited(command.model, command.generation, report(diagnosis, code))
+        exited = events.Exited(command.server_id, report(diagnosis, code))
         self._end(command, broken(command) if breaks else exited)
 
-    @precondition(lambda self: any(isinstance(c, steps.CheckUse) for c in self.ledger.outstanding))
+    @precondition(
+        lambda self: any(isinstance(c, commands.CheckUse) for c in self.ledger.outstanding)
+    )
     @rule(
         data=st.data(),
         requests=st.sampled_from([0, 1, 7, None]),
@@ -226,12 +223,14 @@ class Pool(RuleBasedStateMachine):
     def use_is_told(
         self, data: st.DataObject, requests: int | None, idle_for: float | None
     ) -> None:
-        checks = [c for c in self.ledger.outstanding if isinstance(c, steps.CheckUse)]
+        checks = [c for c in self.ledger.outstanding if isinstance(c, commands.CheckUse)]
         command = data.draw(st.sampled_from(checks))
         activity = Activity(requests, idle_for)
-        self._end(command, steps.UseReported(command.model, command.generation, activity))
+        self._end(command, events.UseReported(command.server_id, activity))
 
-    @precondition(lambda self: any(isinstance(c, steps.TakePulse) for c in self.ledger.outstanding))
+    @precondition(
+        lambda self: any(isinstance(c, commands.TakePulse) for c in self.ledger.outstanding)
+    )
     @rule(
         data=st.data(),
         answered=st.booleans(),
@@ -249,20 +248,20 @@ class Pool(RuleBasedStateMachine):
         in_flight: bool,
         listens: bool,
     ) -> None:
-        looks = [c for c in self.ledger.outstanding if isinstance(c, steps.TakePulse)]
+        looks = [c for c in self.ledger.outstanding if isinstance(c, commands.TakePulse)]
         command = data.draw(st.sampled_from(looks))
         pulse = Pulse(answered, (progress,), healthy, in_flight, listens)
-        self._end(command, steps.PulseTaken(command.model, command.generation, pulse))
+        self._end(command, events.PulseTaken(command.server_id, pulse))
 
     @precondition(lambda self: self.ready())
     @rule(data=st.data())
     def one_is_silent_for_long(self, data: st.DataObject) -> None:
         """It takes many looks, and nothing else in between, to be found wedged."""
-        model = data.draw(st.sampled_from(self.ready())).named
+        server_id = data.draw(st.sampled_from(self.ready())).id
         for _ in range(3):
             self.ledger.reach_time(15.0)
             for command in self.under_way():
-                if command.model == model and isinstance(command, steps.TakePulse):
+                if command.server_id == server_id and isinstance(command, commands.TakePulse):
                     self._end(command, badly(command))
 
     @precondition(lambda self: self.ready())
@@ -270,9 +269,9 @@ class Pool(RuleBasedStateMachine):
     def one_loses_its_listener(self, data: st.DataObject, wanted: bool, comes: bool) -> None:
         """It lives on; whoever wants its model waits for the next, which may start beside it."""
         server = data.draw(st.sampled_from(self.ready()))
-        self.ledger.handle(steps.ListenerLost(server.named, server.generation))
+        self.ledger.handle(events.ListenerLost(server.id))
         if wanted:
-            self.somebody_ensures(server.named, "", None)
+            self.somebody_ensures(server.model, "", None)
         if comes:
             drive(self.ledger)
 
@@ -281,34 +280,34 @@ class Pool(RuleBasedStateMachine):
     def something_stale_arrives(self, data: st.DataObject) -> None:
         """An event of a generation that is over changes nothing."""
         event = data.draw(st.sampled_from(self.past))
-        if isinstance(event, APPRAISED) or getattr(event, "command", "") in {"Appraise", "Fetch"}:
+        server = self.ledger.server_of(event.server_id)
+        if isinstance(event, APPRAISED) or isinstance(getattr(event, "command", None), APPRAISALS):
             return
-        server = self.ledger.server_of(event.model, event.generation)
         over = {Phase.QUEUED, Phase.BACKING_OFF, Phase.FAILED}
         if server is None or server.phase in over:
             before = self.ledger.servers
-            if not isinstance(event, steps.Spawned):
+            if not isinstance(event, events.Spawned):
                 assert self.ledger.handle(event) == []
                 assert self.ledger.servers == before
 
     def ready(self) -> list[Server]:
         return [server for server in self.ledger.servers if server.phase is Phase.READY]
 
-    def under_way(self) -> list[steps.ServerCommand]:
-        return [c for c in self.ledger.outstanding if not isinstance(c, steps.AwaitExit)]
+    def under_way(self) -> list[commands.ServerCommand]:
+        return [c for c in self.ledger.outstanding if not isinstance(c, commands.AwaitExit)]
 
-    def fallible(self) -> list[steps.ServerCommand]:
+    def fallible(self) -> list[commands.ServerCommand]:
         """Of an adoption that breaks nothing can be known but what the record says."""
         return [
             c
             for c in self.under_way()
-            if not isinstance(c, steps.Adopt) or c.server.identity is not None
+            if not isinstance(c, commands.Adopt) or c.server.identity is not None
         ]
 
-    def watched(self) -> list[steps.ServerCommand]:
-        return [c for c in self.ledger.outstanding if isinstance(c, steps.AwaitExit)]
+    def watched(self) -> list[commands.ServerCommand]:
+        return [c for c in self.ledger.outstanding if isinstance(c, commands.AwaitExit)]
 
-    def _end(self, command: steps.ServerCommand, event: steps.ServerEvent | None) -> None:
+    def _end(self, command: commands.ServerCommand, event: events.ServerEvent | None) -> None:
         self.ledger.done(command)
         if event is not None:
             self.past.append(event)
@@ -322,7 +321,7 @@ class Pool(RuleBasedStateMachine):
         if leaves:
             self.ledger.handle(LeaveRequested())
         for command in self.under_way():
-            if isinstance(command, steps.Spawn) and (leaves or data.draw(st.booleans())):
+            if isinstance(command, commands.Spawn) and (leaves or data.draw(st.booleans())):
                 event = well(self.ledger, command)
                 if leaves and event is not None:
                     self._end(command, event)
@@ -334,7 +333,9 @@ class Pool(RuleBasedStateMachine):
         self.ledger.now += later
         self.ledger.restart(data.draw(st.integers(oldest, newest)))
         self.past = []
-        sought: list[str | None] = [c.model for c in self.under_way() if isinstance(c, steps.Adopt)]
+        sought: list[str | None] = [
+            c.server_id.model for c in self.under_way() if isinstance(c, commands.Adopt)
+        ]
         model = data.draw(st.sampled_from([None, *sought]))
         if model is not None:
             self.somebody_ensures(model, "", None)
@@ -369,9 +370,9 @@ class Pool(RuleBasedStateMachine):
 
     def _all_crash(self) -> None:
         for command in self.watched():
-            self._end(command, steps.Exited(command.model, command.generation, report()))
+            self._end(command, events.Exited(command.server_id, report()))
         for command in self.under_way():
-            if isinstance(command, steps.Sweep):
+            if isinstance(command, commands.Sweep):
                 self._end(command, well(self.ledger, command))
 
     @precondition(lambda self: self.ledger.recovering)
@@ -412,7 +413,7 @@ class Pool(RuleBasedStateMachine):
         drive_on(self.ledger)
         assert not self.ledger.recovering
         unpinned = [s for s in self.ledger.servers if s.model not in self.ledger.pinned]
-        assert {s.phase for s in unpinned} <= {Phase.READY, Phase.FAILED}
+        assert {s.phase for s in unpinned} <= {Phase.READY, Phase.FAILED}, unpinned
         self.ledger.handle(ShutdownRequested(next(self.tickets)))
         drive(self.ledger)
         assert self.ledger.evicting == {}

@@ -2,18 +2,14 @@
 
 from dataclasses import replace
 
-from pool_service.core import steps
+from pool_service.core import commands, events
 from pool_service.core.catalogue import Catalogue
+from pool_service.core.commands import RecoveryEnded, TakeSurvey
+from pool_service.core.events import EnsureRequested, RecoveryBegan, TimeReached
 from pool_service.core.limits import Limits
 from pool_service.core.machine import Machine
-from pool_service.core.requests import (
-    EnsureRequested,
-    RecoveryBegan,
-    RecoveryEnded,
-    TakeSurvey,
-    TimeReached,
-)
-from pool_service.core.types import Identity, Phase, Remembered, Server, Settings, SpawnedProcess
+from pool_service.core.server import Phase, Remembered, Server, ServerId
+from pool_service.core.types import Identity, Settings, SpawnedProcess
 from tests.core.acting import plan, report
 
 IDENTITY = Identity(100, 1, "boot")
@@ -32,13 +28,13 @@ READY = Server(
     spawned_at=0.0,
     ready_at=1.0,
 )
-FOUND = steps.Adopted("m", 3, SpawnedProcess(IDENTITY, "/log"))
+FOUND = events.Adopted(ServerId("m", 3), SpawnedProcess(IDENTITY, "/log"))
 
 
 def recovering(*servers: Server) -> Machine:
     machine = Machine(Catalogue(), Limits())
-    commands = machine.handle(RecoveryBegan(Remembered(servers)), 100.0)
-    assert [c for c in commands if isinstance(c, steps.Adopt)]
+    issued = machine.handle(RecoveryBegan(Remembered(servers)), 100.0)
+    assert [c for c in issued if isinstance(c, commands.Adopt)]
     return machine
 
 
@@ -52,8 +48,8 @@ def test_one_that_dies_by_itself_before_it_is_proven_again_did_not_die_of_its_st
     machine = recovering(READY)
     machine.handle(FOUND, 100.0)
     machine.handle(EnsureRequested(1, "m"), 101.0)
-    told = machine.handle(steps.Exited("m", 3, report(code=1)), 102.0)
-    told += machine.handle(steps.Swept("m", 3), 102.0)
+    told = machine.handle(events.Exited(ServerId("m", 3), report(code=1)), 102.0)
+    told += machine.handle(events.Swept(ServerId("m", 3)), 102.0)
     assert not [c for c in told if hasattr(c, "ticket")]
     assert shown(machine).phase is Phase.QUEUED
 
@@ -61,7 +57,7 @@ def test_one_that_dies_by_itself_before_it_is_proven_again_did_not_die_of_its_st
 def test_an_adoption_that_is_told_twice_counts_once() -> None:
     machine = recovering(READY)
     machine.handle(FOUND, 100.0)
-    machine.handle(steps.BecameReady("m", 3, "http://127.0.0.1:1"), 100.0)
+    machine.handle(events.BecameReady(ServerId("m", 3), "http://127.0.0.1:1"), 100.0)
     assert machine.handle(FOUND, 101.0) == []
     assert shown(machine).phase is Phase.READY
 
@@ -69,11 +65,11 @@ def test_an_adoption_that_is_told_twice_counts_once() -> None:
 def test_the_end_of_a_recovery_is_told_once_and_only_when_all_is_known() -> None:
     machine = recovering(READY, replace(READY, model="n", phase=Phase.STARTING, ready_at=None))
     assert RecoveryEnded() not in machine.handle(FOUND, 100.0)
-    found = steps.Adopted("n", 3, SpawnedProcess(IDENTITY, "/log"))
+    found = events.Adopted(ServerId("n", 3), SpawnedProcess(IDENTITY, "/log"))
     assert RecoveryEnded() not in machine.handle(found, 100.0)
-    ready = machine.handle(steps.BecameReady("m", 3, "http://127.0.0.1:1"), 100.0)
+    ready = machine.handle(events.BecameReady(ServerId("m", 3), "http://127.0.0.1:1"), 100.0)
     assert RecoveryEnded() in ready
-    ready = machine.handle(steps.BecameReady("n", 3, "http://127.0.0.1:1"), 100.0)
+    ready = machine.handle(events.BecameReady(ServerId("n", 3), "http://127.0.0.1:1"), 100.0)
     assert RecoveryEnded() not in ready
 
 

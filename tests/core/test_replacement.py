@@ -7,20 +7,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pool_service.core.replacement import LONG, SOON, Candidate, Uses, victims
+from pool_service.core.server import ServerId
 
 NOW = 10_000.0
 
 candidates = st.lists(
     st.builds(
         Candidate,
-        model=st.text("abcdefghij", min_size=1, max_size=6),
+        server_id=st.builds(ServerId, st.text("abcdefghij", min_size=1, max_size=6), st.just(1)),
         freed=st.integers(1, 40),
         load_seconds=st.floats(0.1, 60),
         last_used_at=st.floats(0, NOW),
         uses=st.one_of(st.just(0.0), st.floats(0.001, 100)),
     ),
     max_size=8,
-    unique_by=lambda one: one.model,
+    unique_by=lambda one: one.server_id,
 )
 needs = st.integers(1, 120)
 
@@ -85,7 +86,7 @@ def test_the_order_in_which_they_are_given_does_not_matter(
 
 def candidate(model: str, **more: float) -> Candidate:
     values = {"freed": 10, "load_seconds": 5.0, "last_used_at": 0.0, "uses": 1.0} | more
-    return Candidate(model, **values)  # type: ignore[arg-type]
+    return Candidate(ServerId(model, 1), **values)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -107,7 +108,7 @@ def test_of_two_that_are_else_the_same_that_one_goes_that_is(
     goes: dict[str, float], stays: dict[str, float]
 ) -> None:
     chosen = victims([candidate("a", **stays), candidate("b", **goes)], 10, NOW)
-    assert [one.model for one in chosen or ()] == ["b"]
+    assert [one.server_id.model for one in chosen or ()] == ["b"]
 
 
 # --- uses ---------------------------------------------------------------------------------

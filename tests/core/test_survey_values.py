@@ -2,23 +2,22 @@
 
 import pytest
 
+from pool_service.core import commands
 from pool_service.core import lifecycle as life
-from pool_service.core import steps
-from pool_service.core.books import Command
 from pool_service.core.catalogue import Catalogue
-from pool_service.core.limits import Limits
-from pool_service.core.machine import Machine
-from pool_service.core.placing import CALM_SHARE, COST_SHARE, FAST_SURVEY, FRESH
-from pool_service.core.requests import (
+from pool_service.core.commands import Command, Learn, TakeSurvey
+from pool_service.core.events import (
     EnsureRequested,
     EvictRequested,
     HoldRequested,
-    Learn,
     Surveyed,
-    TakeSurvey,
     TimeReached,
 )
-from pool_service.core.types import FOREVER, Phase, Settings, Source, Survey
+from pool_service.core.limits import Limits
+from pool_service.core.machine import Machine
+from pool_service.core.sampler import CALM_COST_SHARE, COST_SHARE, FAST_PAUSE_S, FRESH_S
+from pool_service.core.server import Phase
+from pool_service.core.types import FOREVER, Settings, Source, Survey
 from tests.core.acting import drive, look, well
 from tests.core.invariants import Ledger
 
@@ -35,7 +34,7 @@ def ready() -> Ledger:
     return ledger
 
 
-def carry_out(ledger: Ledger, kind: type[steps.ServerCommand]) -> list[Command]:
+def carry_out(ledger: Ledger, kind: type[commands.ServerCommand]) -> list[Command]:
     """Return what follows when one command of this kind has ended well."""
     command = next(c for c in ledger.outstanding if isinstance(c, kind))
     ledger.done(command)
@@ -43,12 +42,12 @@ def carry_out(ledger: Ledger, kind: type[steps.ServerCommand]) -> list[Command]:
     return ledger.handle(event) if event is not None else []
 
 
-def looks(commands: list[Command]) -> int:
-    return sum(isinstance(command, TakeSurvey) for command in commands)
+def looks(issued: list[Command]) -> int:
+    return sum(isinstance(command, TakeSurvey) for command in issued)
 
 
-def started(commands: list[Command]) -> list[str]:
-    return [command.model for command in commands if isinstance(command, steps.Prepare)]
+def started(issued: list[Command]) -> list[str]:
+    return [command.server_id.model for command in issued if isinstance(command, commands.Prepare)]
 
 
 # --- which one counts ---------------------------------------------------------------------
@@ -59,36 +58,38 @@ def leaving(at: float) -> Ledger:
     ledger = ready()
     ledger.now = at
     ledger.handle(EnsureRequested(2, "b"))
-    carry_out(ledger, steps.Appraise)
+    carry_out(ledger, commands.Appraise)
     look(ledger)
-    carry_out(ledger, steps.CheckUse)
-    carry_out(ledger, steps.CheckUse)
+    carry_out(ledger, commands.CheckUse)
+    carry_out(ledger, commands.CheckUse)
     return ledger
 
 
 def go(ledger: Ledger, at: float) -> list[Command]:
     """Return what follows when `a` is gone."""
     ledger.now = at
-    carry_out(ledger, steps.AwaitExit)
-    return carry_out(ledger, steps.Sweep)
+    carry_out(ledger, commands.AwaitExit)
+    return carry_out(ledger, commands.Sweep)
 
 
 def test_a_look_from_before_an_eviction_is_too_old_to_start_by_however_young_it_is() -> None:
     ledger = leaving(at=50.0)
-    commands = go(ledger, at=50.0 + FRESH / 4)
-    assert (looks(commands), started(commands)) == (1, [])
+    issued = go(ledger, at=50.0 + FRESH_S / 4)
+    assert (looks(issued), started(issued)) == (1, [])
     look(ledger)
-    assert [c.model for c in ledger.outstanding if isinstance(c, steps.Prepare)] == ["b"]
+    assert [c.server_id.model for c in ledger.outstanding if isinstance(c, commands.Prepare)] == [
+        "b"
+    ]
 
 
 def test_a_look_that_began_before_an_eviction_and_ended_after_it_is_too_old_as_well() -> None:
     ledger = leaving(at=50.0)
-    ledger.reach_time(FAST_SURVEY)
+    ledger.reach_time(FAST_PAUSE_S)
     assert ledger.surveying
     assert started(go(ledger, at=51.0)) == []
     ledger.now = 51.1
-    commands = ledger.handle(Surveyed(Survey(total=100, available=100)))
-    assert (looks(commands), started(commands)) == (1, [])
+    issued = ledger.handle(Surveyed(Survey(total=100, available=100)))
+    assert (looks(issued), started(issued)) == (1, [])
 
 
 # --- what a sample tells of a need --------------------------------------------------------
@@ -99,14 +100,14 @@ def ready_while_sampled() -> Ledger:
     defaults = Settings("", keep_alive=1e6, min_residency=0.0)
     ledger = Ledger(lambda: Machine(Catalogue(defaults), LIMITS), LIMITS)
     ledger.handle(EnsureRequested(1, "a"))
-    for kind in (steps.Appraise, steps.Prepare, steps.Spawn):
+    for kind in (commands.Appraise, commands.Prepare, commands.Spawn):
         if ledger.surveying:
             look(ledger)
         carry_out(ledger, kind)
     while not ledger.surveying:
-        ledger.reach_time(FAST_SURVEY)
+        ledger.reach_time(FAST_PAUSE_S)
     ledger.now += 0.1
-    carry_out(ledger, steps.AwaitReady)
+    carry_out(ledger, commands.AwaitReady)
     return ledger
 
 
@@ -116,8 +117,8 @@ def sampled(ledger: Ledger, footprint: int) -> list[Command]:
     return ledger.handle(Surveyed(Survey(100, 100, footprints=footprints, cost=0.001)))
 
 
-def learnt(commands: list[Command]) -> list[int]:
-    return [command.needed for command in commands if isinstance(command, Learn)]
+def learnt(issued: list[Command]) -> list[int]:
+    return [command.needed for command in issued if isinstance(command, Learn)]
 
 
 def test_a_sample_that_began_before_a_server_was_ready_does_not_tell_what_it_needs() -> None:
@@ -126,7 +127,7 @@ def test_a_sample_that_began_before_a_server_was_ready_does_not_tell_what_it_nee
     (server,) = ledger.servers
     assert (server.phase, server.footprint) == (Phase.READY, 1)
     assert (server.expected, server.expected_by) == (3, Source.WEIGHTS)
-    ledger.reach_time(FAST_SURVEY)
+    ledger.reach_time(FAST_PAUSE_S)
     assert ledger.surveying, "nobody looks at what it takes now"
     sampled(ledger, 4)
     (server,) = ledger.servers
@@ -140,13 +141,13 @@ def test_what_is_learnt_of_a_server_that_ends_is_what_it_took_while_it_was_ready
     ledger = ready_while_sampled()
     sampled(ledger, 1)
     if footprint is not None:
-        ledger.reach_time(FAST_SURVEY)
+        ledger.reach_time(FAST_PAUSE_S)
         sampled(ledger, footprint)
-    commands = ledger.handle(EvictRequested(2, "a", force=True))
-    for kind in (steps.AwaitExit, steps.Sweep):
-        commands += carry_out(ledger, kind)
+    issued = ledger.handle(EvictRequested(2, "a", force=True))
+    for kind in (commands.AwaitExit, commands.Sweep):
+        issued += carry_out(ledger, kind)
     assert not ledger.servers
-    assert learnt(commands) == ([] if footprint is None else [footprint])
+    assert learnt(issued) == ([] if footprint is None else [footprint])
 
 
 def test_a_sample_that_tells_nothing_new_makes_no_new_server() -> None:
@@ -182,7 +183,7 @@ def test_however_dear_a_look_is_all_take_little_of_a_processor_while_nothing_sta
     ledger = ready()
     next_look(ledger)
     look_dearly(ledger, cost)
-    assert next_look(ledger) == pytest.approx(cost / CALM_SHARE)
+    assert next_look(ledger) == pytest.approx(cost / CALM_COST_SHARE)
 
 
 @pytest.mark.parametrize("cost", [0.1, 3.0])
@@ -193,7 +194,7 @@ def test_however_dear_a_look_is_they_take_little_of_a_processor_while_somebody_w
     ledger.now = 50.0
     ledger.handle(HoldRequested(2, "a"))
     ledger.handle(EnsureRequested(3, "b"))
-    carry_out(ledger, steps.Appraise)
+    carry_out(ledger, commands.Appraise)
     look_dearly(ledger, cost)
     assert next_look(ledger) == pytest.approx(cost / COST_SHARE)
 

@@ -6,22 +6,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pool_service.core import backoff, failures
+from pool_service.core import failures, restart
 from pool_service.core import lifecycle as life
 from pool_service.core.errors import CrashLoop, ModelRejected, StartTimeout
 from pool_service.core.limits import Limits
-from pool_service.core.types import (
-    FOREVER,
-    Cause,
-    Diagnosis,
-    Exit,
-    ExitReport,
-    Past,
-    Phase,
-    Pulse,
-    Server,
-    Settings,
-)
+from pool_service.core.server import Cause, Exit, Past, Phase, Server, ServerId
+from pool_service.core.types import FOREVER, Diagnosis, ExitReport, Pulse, Settings
 from pool_service.core.vitality import Vitality, judged
 
 LIMITS = Limits(
@@ -45,8 +35,8 @@ def ended(
 
 def test_only_deaths_within_the_window_count() -> None:
     server = replace(SERVER, crashes=(10.0, 100.0, 120.0))
-    assert backoff.deaths(server, LIMITS, 150.0) == (100.0, 120.0, 150.0)
-    assert backoff.deaths(server, LIMITS, 110.0 + 1e-9) == (100.0, 120.0, 110.0 + 1e-9)
+    assert restart.deaths(server, LIMITS, 150.0) == (100.0, 120.0, 150.0)
+    assert restart.deaths(server, LIMITS, 110.0 + 1e-9) == (100.0, 120.0, 110.0 + 1e-9)
 
 
 @pytest.mark.parametrize(
@@ -57,7 +47,7 @@ def test_a_run_that_was_ready_for_long_enough_forgets_the_deaths_before_it(
     ready_at: float | None, counted: tuple[float, ...]
 ) -> None:
     server = replace(SERVER, crashes=(100.0,), ready_at=ready_at)
-    assert backoff.deaths(server, LIMITS, 110.0) == counted
+    assert restart.deaths(server, LIMITS, 110.0) == counted
 
 
 @given(deaths=st.integers(1, 2000), generation=st.integers(1, 50), model=st.text(max_size=5))
@@ -66,19 +56,19 @@ def test_the_delay_doubles_up_to_its_most_and_at_most_half_of_it_is_chance(
 ) -> None:
     server = replace(SERVER, model=model, generation=generation, crashes=(0.0,) * min(deaths, 1000))
     full = min(2.0 ** min(deaths - 1, 10), 30.0)
-    assert full / 2 <= backoff.delay(server, LIMITS) <= full
+    assert full / 2 <= restart.delay(server, LIMITS) <= full
 
 
 def test_models_that_die_together_do_not_start_together() -> None:
     server = replace(SERVER, crashes=(0.0,))
-    delays = {backoff.delay(replace(server, model=f"m{n}"), LIMITS) for n in range(20)}
+    delays = {restart.delay(replace(server, model=f"m{n}"), LIMITS) for n in range(20)}
     assert len(delays) == 20
-    assert backoff.delay(server, LIMITS) == backoff.delay(server, LIMITS)
+    assert restart.delay(server, LIMITS) == restart.delay(server, LIMITS)
 
 
 @pytest.mark.parametrize(("deaths", "loops"), [(1, False), (2, False), (3, True), (4, True)])
 def test_so_many_deaths_are_a_loop(deaths: int, loops: bool) -> None:
-    assert backoff.is_loop(replace(SERVER, crashes=(1.0,) * deaths), LIMITS) is loops
+    assert restart.is_loop(replace(SERVER, crashes=(1.0,) * deaths), LIMITS) is loops
 
 
 # --- vitality -----------------------------------------------------------------------------
@@ -145,7 +135,7 @@ def test_a_gap_in_our_own_looks_begins_the_count_anew(at: float, missed: int) ->
 def test_only_what_will_not_pass_at_once_bars_another_start(
     server: Server, error: type[Exception] | None
 ) -> None:
-    told = failures.lasting_failure(server, LIMITS)
+    told = restart.lasting_failure(server, LIMITS)
     assert type(told) is (error or type(None))
 
 
@@ -161,7 +151,7 @@ def test_only_what_will_not_pass_at_once_bars_another_start(
 def test_a_process_without_an_exit_code_was_killed_unless_its_words_say_more(
     diagnosis: Diagnosis, code: int | None, killed: bool
 ) -> None:
-    assert failures.was_killed(ExitReport(code, None, diagnosis, "")) is killed
+    assert restart.was_killed(ExitReport(code, None, diagnosis, "")) is killed
 
 
 def test_a_crash_loop_says_what_it_is_and_what_to_do() -> None:
@@ -185,8 +175,8 @@ def test_what_is_told_from_memory_names_the_time_that_is_left() -> None:
 
 def test_a_model_goes_on_where_its_past_ended() -> None:
     last = ended().last_exit
-    again = life.queued(Past("m", 7, last), "m", Settings("org/m"), 9.0)
-    assert (again.generation, again.last_exit, again.crashes) == (7, last, ())
+    again = life.queued(Past("m", 7, last), ServerId("m", 8), Settings("org/m"), 9.0)
+    assert (again.generation, again.last_exit, again.crashes) == (8, last, ())
 
 
 @pytest.mark.parametrize(("runtime_model", "crashes"), [("org/m", (1.0, 2.0)), ("org/other", ())])
@@ -194,7 +184,7 @@ def test_deaths_count_for_the_runtime_model_that_died(
     runtime_model: str, crashes: tuple[float, ...]
 ) -> None:
     died = replace(SERVER, phase=Phase.FAILED, crashes=(1.0, 2.0))
-    assert life.queued(died, "m", Settings(runtime_model), 9.0).crashes == crashes
+    assert life.queued(died, ServerId("m", 2), Settings(runtime_model), 9.0).crashes == crashes
 
 
 def test_what_is_ready_again_keeps_its_times_and_does_not_go_at_once() -> None:

@@ -14,17 +14,10 @@ from pool_service.core.errors import (
     ServerInUse,
     StartFailed,
 )
-from pool_service.core.requests import Wait
-from pool_service.core.roster import Roster
-from pool_service.core.types import (
-    FOREVER,
-    Diagnosis,
-    ExitReport,
-    Phase,
-    Server,
-    Settings,
-)
-from pool_service.core.waiting import Waiting
+from pool_service.core.server import Phase, Server, ServerId
+from pool_service.core.table import ServerTable
+from pool_service.core.types import FOREVER, Diagnosis, ExitReport, Settings
+from pool_service.core.waiters import Waiter, Waiters
 from tests.core.invariants import deadline
 
 SETTINGS = Settings(runtime_model="org/m")
@@ -63,26 +56,29 @@ def test_a_models_own_settings_replace_the_defaults_whole() -> None:
     assert catalogue.settings_for("n").keep_alive == 7.0
 
 
+A, B, C = (ServerId(model, 1) for model in "abc")
+
+
 # --- deadlines ----------------------------------------------------------------------------
 
 
 def test_the_earliest_deadline_is_next_and_each_is_due_once() -> None:
     deadlines = Deadlines()
-    deadlines.set("b", 2.0)
-    deadlines.set("a", 1.0)
-    deadlines.set("c", 3.0)
+    deadlines.set(B, 2.0)
+    deadlines.set(A, 1.0)
+    deadlines.set(C, 3.0)
     assert deadlines.next() == 1.0
-    assert deadlines.pop_due(2.0) == ["a", "b"]
+    assert deadlines.pop_due(2.0) == [A, B]
     assert deadlines.pop_due(2.0) == []
     assert deadlines.next() == 3.0
 
 
 def test_hasten_only_makes_earlier() -> None:
     deadlines = Deadlines()
-    deadlines.set("a", 5.0)
-    deadlines.hasten("a", 9.0)
+    deadlines.set(A, 5.0)
+    deadlines.hasten(A, 9.0)
     assert deadlines.next() == 5.0
-    deadlines.hasten("a", 2.0)
+    deadlines.hasten(A, 2.0)
     assert deadlines.next() == 2.0
 
 
@@ -90,15 +86,15 @@ def test_hasten_only_makes_earlier() -> None:
     st.lists(
         st.tuples(
             st.sampled_from(["set", "hasten", "pop"]),
-            st.sampled_from("abc"),
+            st.sampled_from([A, B, C]),
             st.sampled_from([1.0, 2.0, 3.0, 4.0, FOREVER]),
         ),
         max_size=200,
     )
 )
-def test_deadlines_are_a_map_with_a_minimum(steps: list[tuple[str, str, float]]) -> None:
+def test_deadlines_are_a_map_with_a_minimum(steps: list[tuple[str, ServerId, float]]) -> None:
     deadlines = Deadlines()
-    model: dict[str, float] = {}
+    model: dict[ServerId, float] = {}
     for what, name, when in steps:
         if what == "set":
             deadlines.set(name, when)
@@ -118,52 +114,52 @@ def test_deadlines_are_a_map_with_a_minimum(steps: list[tuple[str, str, float]])
 def test_deadlines_that_move_for_ever_take_no_more_room() -> None:
     deadlines = Deadlines()
     for n in range(10_000):
-        deadlines.set("a", float(n + 1))
+        deadlines.set(A, float(n + 1))
     assert len(deadlines._heap) < 50
 
 
-# --- roster -------------------------------------------------------------------------------
+# --- the table of servers -----------------------------------------------------------------
 
 
 def test_pages_are_in_the_order_of_the_models_utf8() -> None:
-    roster = Roster()
+    table = ServerTable()
     models = ["b", "a/b", "a", "Z", "é", "\U0001f600", "\uffff", "a b"]
     for model in models:
-        roster.put(server(model))
+        table.put(server(model))
     expected = sorted(models, key=str.encode)
-    assert [s.model for s in roster] == expected
-    assert [s.model for s in roster.page(expected[2], 3)] == expected[3:6]
-    assert roster.page(expected[-1], 3) == []
+    assert [record.server.model for record in table] == expected
+    assert [s.model for s in table.page(ServerId(expected[2], 1), 3)] == expected[3:6]
+    assert table.page(ServerId(expected[-1], 1), 3) == []
 
 
 def test_a_page_goes_on_after_a_model_that_is_gone() -> None:
-    roster = Roster()
+    table = ServerTable()
     for model in "ace":
-        roster.put(server(model))
-    roster.remove("c")
-    assert [s.model for s in roster.page("c", 5)] == ["e"]
+        table.put(server(model))
+    table.remove(ServerId("c", 1))
+    assert [s.model for s in table.page(ServerId("c", 1), 5)] == ["e"]
 
 
 @given(st.lists(st.tuples(st.sampled_from("abcd"), st.sampled_from([*Phase, None]))))
 def test_counts_equal_the_servers(steps: list[tuple[str, Phase | None]]) -> None:
-    roster = Roster()
+    table = ServerTable()
     for model, phase in steps:
         if phase is not None:
-            roster.put(server(model, phase))
-        elif roster.get(model):
-            roster.remove(model)
+            table.put(server(model, phase))
+        elif table.find(ServerId(model, 1)):
+            table.remove(ServerId(model, 1))
     for phase in Phase:
-        assert roster.count({phase}) == sum(s.phase is phase for s in roster)
-    assert roster.count(set(Phase)) == len(roster)
+        assert table.count({phase}) == sum(record.server.phase is phase for record in table)
+    assert table.count(set(Phase)) == len(table)
 
 
 # --- waiting ------------------------------------------------------------------------------
 
 
 def test_waiters_are_kept_in_the_order_in_which_they_came() -> None:
-    waiting = Waiting()
+    waiting = Waiters()
     for ticket in (3, 1, 2):
-        waiting.add("m", Wait(ticket, "", SETTINGS, None, starts=False))
+        waiting.add("m", Waiter(ticket, "", SETTINGS, None, starts=False))
     assert waiting.leave(3) == "m"
     assert waiting.leave(99) is None
     first = waiting.first("m")
@@ -208,8 +204,8 @@ def test_a_failed_server_keeps_how_it_ended_and_nothing_of_its_process() -> None
 def test_the_next_generation_keeps_the_count_and_the_last_exit_only() -> None:
     report = ExitReport(1, None, Diagnosis.CRASHED, "it died")
     failed = life.failed(life.exited(server(), report, 5.0), "it died", 6.0, 600.0)
-    again = life.queued(failed, "m", Settings("org/other", keep_alive=1.0), 9.0)
-    assert (again.generation, again.last_exit) == (1, failed.last_exit)
+    again = life.queued(failed, ServerId("m", 2), Settings("org/other", keep_alive=1.0), 9.0)
+    assert (again.generation, again.last_exit) == (2, failed.last_exit)
     assert (again.detail, again.log_path, again.spawned_at) == ("", "", None)
     assert (again.settings.runtime_model, again.keep_alive) == ("org/other", 1.0)
     assert (again.created_at, again.stop_cause) == (9.0, None)

@@ -22,8 +22,8 @@ import pytest
 
 from pool_service.adapters.record_format import decode
 from pool_service.core import lifecycle as life
-from pool_service.core.types import Phase
-from pool_service.core.types import Server as Recorded
+from pool_service.core.server import Phase
+from pool_service.core.server import Server as Recorded
 from pool_service_client import PoolClient, PoolError, RetryPolicy, Server, ServerState
 from tests.faults.crash_points import serve
 from tests.faults.invariants import pool_processes

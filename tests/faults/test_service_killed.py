@@ -10,8 +10,8 @@ import psutil
 import pytest
 
 from pool_service.adapters.record_format import decode, encode
-from pool_service.core.types import Phase
-from pool_service.core.types import Server as Recorded
+from pool_service.core.server import Phase
+from pool_service.core.server import Server as Recorded
 from pool_service_client import ExitCause, ServerState
 from tests.faults.lives import (
     Lives,

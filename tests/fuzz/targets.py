@@ -28,19 +28,8 @@ from pool_service.adapters.weight_files import weight_files
 from pool_service.config.loading import load
 from pool_service.config.problems import ConfigError
 from pool_service.core.errors import CrashLoop, InvalidField
-from pool_service.core.types import (
-    FOREVER,
-    Cause,
-    Diagnosis,
-    Exit,
-    ExitReport,
-    Identity,
-    LaunchPlan,
-    Past,
-    Phase,
-    Server,
-    Settings,
-)
+from pool_service.core.server import Cause, Exit, Past, Phase, Server
+from pool_service.core.types import FOREVER, Diagnosis, ExitReport, Identity, LaunchPlan, Settings
 from pool_service.rpc import fields
 from pool_service.v1 import pool_service_pb2 as pb
 from tests.fuzz.structures import Bytes, as_json

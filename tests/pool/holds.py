@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from pool_service.core.types import Phase, Server
+from pool_service.core.server import Phase, Server
 from tests.pool.running import Running
 from tests.world import settled
 

@@ -4,9 +4,9 @@ from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import replace
 
+from pool_service.core.events import Event
 from pool_service.core.limits import Limits
-from pool_service.core.machine import Event
-from pool_service.core.types import Phase, Server
+from pool_service.core.server import Phase, Server
 from pool_service.pool import Pool
 from tests.pool.running import LIMITS, Running, running
 from tests.world import Script, When

@@ -7,8 +7,9 @@ from dataclasses import dataclass, field, replace
 
 from pool_service.core.catalogue import Catalogue
 from pool_service.core.limits import Limits
-from pool_service.core.requests import Ensured
-from pool_service.core.types import FOREVER, Phase, Server, Settings
+from pool_service.core.results import Ensured
+from pool_service.core.server import Phase, Role, Server
+from pool_service.core.types import FOREVER, Settings
 from pool_service.history import Change, History
 from pool_service.pool import Pool
 from pool_service.ports import World as Ports
@@ -79,10 +80,10 @@ class Running:
             self.changes.append(change)
 
     def server(self, model: str) -> Server:
-        return next(server for server in self.pool.page(None, 10_000) if server.model == model)
+        return next(server for server in self.pool.page(None, 10_000) if name_of(server) == model)
 
     def phase(self, model: str) -> Phase | None:
-        found = [s.phase for s in self.pool.page(None, 10_000) if s.model == model]
+        found = [s.phase for s in self.pool.page(None, 10_000) if name_of(s) == model]
         return found[0] if found else None
 
     def ensure(self, model: str = "m", **more: object) -> asyncio.Task[Ensured]:
@@ -97,8 +98,15 @@ class Running:
 
     def phases(self, model: str = "m") -> list[Phase]:
         """Each phase that a model was in, in order."""
-        told = [change.server.phase for change in self.changes if change.server.model == model]
+        told = [change.server.phase for change in self.changes if name_of(change.server) == model]
         return [phase for i, phase in enumerate(told) if i == 0 or phase is not told[i - 1]]
+
+
+def name_of(server: Server) -> str:
+    """Return a server's model, or for one that is not the model's own a name of its own."""
+    if server.role is Role.ORPHAN:
+        return f"(unknown: pid {server.generation})"
+    return server.model if server.is_current else f"{server.model} (generation {server.generation})"
 
 
 def ports(world: World) -> Ports:

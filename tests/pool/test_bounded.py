@@ -5,10 +5,10 @@ import asyncio
 import pytest
 
 from pool_service.core import refusals
-from pool_service.core.books import MOST_REMEMBERED
 from pool_service.core.errors import ModelRejected, RuntimeUnavailable, StartFailed
-from pool_service.core.supervision import MOST_FAILED
-from pool_service.core.types import Phase
+from pool_service.core.server import Phase
+from pool_service.core.state import MOST_REMEMBERED
+from pool_service.core.supervisor import MOST_FAILED
 from tests.pool.running import running
 from tests.world import REJECTED, Script
 
@@ -26,7 +26,7 @@ async def test_of_many_models_that_fail_the_newest_are_listed() -> None:
         assert run.pool.totals().by_phase[Phase.FAILED] == MOST_FAILED
         assert run.phase("m0") is None
         assert run.phase(f"m{MOST_FAILED + 19}") is Phase.FAILED
-        assert len(run.pool._machine._pasts) <= MOST_REMEMBERED
+        assert len(run.pool._machine._state.pasts) <= MOST_REMEMBERED
 
 
 async def test_of_refused_starts_only_so_many_are_remembered() -> None:
@@ -36,7 +36,7 @@ async def test_of_refused_starts_only_so_many_are_remembered() -> None:
             run.world.script(model, Script(raises={"prepare": RuntimeUnavailable("none")}))
             with pytest.raises(RuntimeUnavailable):
                 await run.pool.ensure(model)
-        assert len(run.pool._machine._refusals._by_model) == refusals.MOST_REMEMBERED
+        assert len(run.pool._machine._state.refusals._by_model) == refusals.MOST_REMEMBERED
         assert run.pool.totals().servers == 0
 
 

@@ -10,9 +10,9 @@ import pytest
 from pool_service.core.catalogue import Catalogue
 from pool_service.core.errors import ServerInUse
 from pool_service.core.limits import Limits
-from pool_service.core.types import Cause, Phase
+from pool_service.core.server import Cause, Phase
 from tests.pool.holds import holding
-from tests.pool.running import DEFAULTS, LIMITS, Running, running
+from tests.pool.running import DEFAULTS, LIMITS, Running, name_of, running
 from tests.world import NEVER, Script
 
 pytestmark = pytest.mark.looptime
@@ -197,7 +197,7 @@ async def test_force_ends_also_what_was_replaced() -> None:
         run.world.of("m").script.requests = 1
         await asyncio.sleep(10)
         removed = await run.pool.evict("m", force=True)
-        assert [one.server.model for one in removed] == ["m", RETIRED]
+        assert [name_of(one.server) for one in removed] == [RETIRED, "m"]
         assert run.world.living == []
 
 

@@ -99,9 +99,9 @@ class Chaos:
         self.run.world.check()
         servers = self.run.pool.page(None, 100)
         for model in MODELS:
-            named = [server for server in servers if server.named == model]
+            named = [server for server in servers if server.model == model]
             assert len(named) <= 2, "at most one beside it"
-            assert sum(not server.serves for server in named) <= 1
+            assert sum(server.is_current for server in named) <= 1
             living = [process for process in self.run.world.living if process.model == model]
             assert len(living) <= len(named), "a process that no server is known of"
         grown = sum(process.script.grown for process in self.run.world.processes.values())

@@ -8,9 +8,19 @@ import pytest
 
 from pool_service import announcer
 from pool_service.core.errors import PoolError
-from pool_service.core.machine import Machine
+from pool_service.core.evicting import Evicting
+from pool_service.core.idle import IdleChecks
+from pool_service.core.ready import ReadyServers
+from pool_service.core.recovery import Recovery
+from pool_service.core.requests import Requests
 from pool_service.core.salvage import MOST_FAULTS, PAUSE_SECONDS
-from pool_service.core.types import Phase
+from pool_service.core.sampler import Sampler
+from pool_service.core.scheduler import Scheduler
+from pool_service.core.server import Phase
+from pool_service.core.state import PoolState
+from pool_service.core.stopper import Stopper
+from pool_service.core.supervisor import Supervisor
+from pool_service.core.timers import Timers
 from tests.pool.running import running
 from tests.world import CRASH, Script
 
@@ -27,25 +37,50 @@ class Bug:
     struck: int = 0
 
     def strike(self, args: tuple[Any, ...]) -> None:
-        if self.left and any(getattr(arg, "model", arg) == "bad" for arg in args):
+        if self.left and any(_model_of(arg) == "bad" for arg in args):
             self.left -= 1
             self.struck += 1
             raise RuntimeError("a bug")
 
 
-def breaking(patch: Patch, name: str, *, times: int = 1) -> Bug:
-    """To be called before there is a machine, which keeps some of its methods."""
-    original, bug = getattr(Machine, name), Bug(times)
+def _model_of(arg: object) -> object:
+    """Return the model that an argument is about: a record, a server, an event, or a name."""
+    about = getattr(arg, "server", getattr(arg, "server_id", arg))
+    return getattr(about, "model", about)
 
-    def method(self: Machine, *args: Any, **more: Any) -> Any:  # noqa: ANN401
+
+PARTS = (
+    Evicting,
+    IdleChecks,
+    PoolState,
+    ReadyServers,
+    Recovery,
+    Requests,
+    Sampler,
+    Scheduler,
+    Stopper,
+    Supervisor,
+    Timers,
+)
+
+
+def breaking(patch: Patch, name: str, *, times: int = 1) -> Bug:
+    """Let a method, PART.NAME, raise so many times where it is about the model `bad`."""
+    part = next(part for part in PARTS if part.__name__ == name.partition(".")[0])
+    method = name.partition(".")[2]
+    original, bug = getattr(part, method), Bug(times)
+
+    def broken(self: object, *args: Any, **more: Any) -> Any:  # noqa: ANN401
         bug.strike(args)
         return original(self, *args, **more)
 
-    patch.setattr(Machine, name, method)
+    patch.setattr(part, method, broken)
     return bug
 
 
-@pytest.mark.parametrize("name", ["_overdue", "_check_use", "_use_reported", "_cause_to_go"])
+@pytest.mark.parametrize(
+    "name", ["Timers._overdue", "IdleChecks.check", "IdleChecks.checked", "IdleChecks._cause_to_go"]
+)
 async def test_what_is_due_beside_a_broken_one_is_done_in_time(
     monkeypatch: Patch, name: str
 ) -> None:
@@ -60,7 +95,7 @@ async def test_what_is_due_beside_a_broken_one_is_done_in_time(
 
 
 async def test_a_server_that_cannot_be_looked_at_ends_after_a_few_times(monkeypatch: Patch) -> None:
-    bug = breaking(monkeypatch, "_check_use", times=10**6)
+    bug = breaking(monkeypatch, "IdleChecks.check", times=10**6)
     async with running(keep_alive=30.0) as run:
         await run.pool.ensure("bad")
         await asyncio.sleep(30 + PAUSE_SECONDS * MOST_FAULTS + 5)
@@ -70,7 +105,15 @@ async def test_a_server_that_cannot_be_looked_at_ends_after_a_few_times(monkeypa
 
 
 @pytest.mark.parametrize(
-    "name", ["_appraised", "_try", "_start", "_prepared", "_spawned", "_became_ready"]
+    "name",
+    [
+        "Scheduler.appraised",
+        "Scheduler._try",
+        "Supervisor.start",
+        "Supervisor.prepared",
+        "Supervisor.spawned",
+        "ReadyServers.became_ready",
+    ],
 )
 async def test_the_callers_of_a_broken_start_are_told_and_the_next_start_succeeds(
     monkeypatch: Patch, name: str
@@ -86,7 +129,16 @@ async def test_the_callers_of_a_broken_start_are_told_and_the_next_start_succeed
         assert (await run.pool.ensure("bad")).server.phase is Phase.READY
 
 
-@pytest.mark.parametrize("name", ["_exited", "_swept", "_gone", "_died", "_put"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "Supervisor.exited",
+        "Supervisor.swept",
+        "Supervisor.gone",
+        "Supervisor._start_again",
+        "PoolState.put",
+    ],
+)
 async def test_no_process_is_lost_where_its_end_breaks(monkeypatch: Patch, name: str) -> None:
     bug = breaking(monkeypatch, name, times=0)
     async with running() as run:
@@ -100,7 +152,7 @@ async def test_no_process_is_lost_where_its_end_breaks(monkeypatch: Patch, name:
         assert (await run.pool.ensure("bad")).server.phase is Phase.READY
 
 
-@pytest.mark.parametrize("name", ["_adopt", "_adopted", "_take_over"])
+@pytest.mark.parametrize("name", ["Recovery._adopt", "Recovery.adopted", "Recovery._take_over"])
 async def test_no_process_is_lost_where_its_adoption_breaks(monkeypatch: Patch, name: str) -> None:
     bug = breaking(monkeypatch, name, times=0)
     async with running() as run:
@@ -114,7 +166,7 @@ async def test_no_process_is_lost_where_its_adoption_breaks(monkeypatch: Patch, 
 
 
 async def test_a_broken_wish_of_a_caller_costs_that_call_alone(monkeypatch: Patch) -> None:
-    bug = breaking(monkeypatch, "_ensure_requested", times=0)
+    bug = breaking(monkeypatch, "Requests.ensure", times=0)
     async with running() as run:
         await run.pool.ensure("bad")
         await asyncio.sleep(1)
@@ -125,7 +177,18 @@ async def test_a_broken_wish_of_a_caller_costs_that_call_alone(monkeypatch: Patc
         assert not (await run.pool.ensure("bad")).started
 
 
-@pytest.mark.parametrize("name", ["_put", "_overdue", "_signal", "_stop", "_drop", "_arm", "_due"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "PoolState.put",
+        "Timers._overdue",
+        "Stopper.signal",
+        "Supervisor.stop",
+        "PoolState.drop",
+        "PoolState.arm",
+        "PoolState.due",
+    ],
+)
 async def test_what_breaks_for_ever_goes_round_seldom(monkeypatch: Patch, name: str) -> None:
     bug = breaking(monkeypatch, name, times=0)
     async with running(keep_alive=30.0) as run:
@@ -163,7 +226,7 @@ async def test_a_command_that_cannot_be_begun_is_told_as_a_broken_step(monkeypat
         begin = run.pool._begin
 
         def breaks(command: Any) -> None:  # noqa: ANN401
-            if command.model == "bad":
+            if command.server_id.model == "bad":
                 raise RuntimeError("a bug")
             begin(command)
 

@@ -14,8 +14,9 @@ from pool_service.core.errors import (
     ShuttingDown,
     StartFailed,
 )
-from pool_service.core.requests import Ensured
-from pool_service.core.types import Cause, Phase, Settings, StopSignal
+from pool_service.core.results import Ensured
+from pool_service.core.server import Cause, Phase, StopSignal
+from pool_service.core.types import Settings
 from tests.pool.running import LIMITS, Running, now, running
 from tests.world import CRASH, KILLED, NEVER, REJECTED, Script, outcomes
 
@@ -329,14 +330,14 @@ async def test_the_last_exit_outlives_an_eviction() -> None:
         assert ensured.server.last_exit.generation == 1
 
 
-async def test_a_queued_server_shows_the_generations_before_it() -> None:
+async def test_a_queued_server_shows_the_generation_that_it_starts_as() -> None:
     async with running(limits=replace(LIMITS, max_starts=1)) as run:
         await run.pool.ensure("m")
         await run.pool.evict("m")
         run.world.script("slow", Script(load=NEVER))
         first, second = run.ensure("slow"), run.ensure("m")
         await asyncio.sleep(0.1)
-        assert (run.phase("m"), run.server("m").generation) == (Phase.QUEUED, 1)
+        assert (run.phase("m"), run.server("m").generation) == (Phase.QUEUED, 2)
         first.cancel()
         await run.pool.evict("slow", force=True)
         assert (await second).server.generation == 2

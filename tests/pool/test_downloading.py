@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from pool_service.core.errors import FetchFailed, ModelNotOnDisk
-from pool_service.core.types import Phase
+from pool_service.core.server import Phase
 from tests.pool.roomy import fill, room, told
 from tests.pool.running import running
 from tests.world import Script

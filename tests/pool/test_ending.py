@@ -7,15 +7,9 @@ import pytest
 
 from pool_service.core.errors import ShuttingDown, StartFailed
 from pool_service.core.lifecycle import HASTE_PAUSE
-from pool_service.core.requests import Every
-from pool_service.core.types import (
-    FOREVER,
-    Cause,
-    Diagnosis,
-    ExitReport,
-    Phase,
-    StopSignal,
-)
+from pool_service.core.results import Every
+from pool_service.core.server import Cause, Phase, StopSignal
+from pool_service.core.types import FOREVER, Diagnosis, ExitReport
 from tests.pool.running import LIMITS, now, running
 from tests.world import CRASH, NEVER, Script, outcomes
 

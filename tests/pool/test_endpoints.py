@@ -7,9 +7,10 @@ import pytest
 
 from pool_service.core.errors import CrashLoop, ServerInUse
 from pool_service.core.limits import Limits
-from pool_service.core.types import FOREVER, Cause, EndpointState, Identity, Phase, StopSignal
+from pool_service.core.server import Cause, Phase, StopSignal
+from pool_service.core.types import FOREVER, EndpointState, Identity
 from tests.pool.holds import Holder, holding
-from tests.pool.running import DEFAULTS, LIMITS, Running, now, running
+from tests.pool.running import DEFAULTS, LIMITS, Running, name_of, now, running
 from tests.world import NEVER, Process, Script, outcomes
 
 pytestmark = pytest.mark.looptime
@@ -114,8 +115,9 @@ async def test_one_that_was_lost_and_that_nobody_wants_is_not_started_again() ->
         script(run, streaming())
         await lose(run)
         assert run.pool.at_once("m") is None
-        assert run.phase("m") is Phase.FAILED
+        assert run.phase(ASIDE) is Phase.STOPPING
         await asyncio.sleep(STREAM + 1)
+        assert run.phase("m") is Phase.FAILED
         assert run.world.living == []
         assert len(run.world.times("spawn")) == 1
 
@@ -186,7 +188,7 @@ async def test_without_room_for_both_the_next_waits_for_the_end_of_the_old_and_s
         call = run.ensure()
         await asyncio.sleep(1)
         assert run.server("m").phase is Phase.QUEUED
-        assert ASIDE in run.server("m").detail
+        assert "'m' (generation 1)" in run.server("m").detail
         assert (await call).server.generation == 2
         assert now() == pytest.approx(LOAD + STREAM + LOAD, abs=1.0)
 
@@ -239,7 +241,7 @@ async def test_an_eviction_of_the_model_waits_for_what_goes_on_aside() -> None:
         await lose(run)
         await run.pool.ensure("m")
         removed = await run.pool.evict("m", force=True)
-        assert [one.server.model for one in removed] == ["m", ASIDE]
+        assert [name_of(one.server) for one in removed] == [ASIDE, "m"]
         assert run.world.living == []
         assert now() == pytest.approx(LOAD + STREAM, abs=1.0)
 
@@ -410,7 +412,7 @@ async def test_silence_and_sickness_in_turn_do_not_excuse_each_other() -> None:
 async def test_the_limits_of_a_reload_count_for_rounds_as_well() -> None:
     async with running(limits=ROUNDS) as run:
         await run.pool.ensure("m")
-        await run.pool.reload(run.pool._machine._catalogue, Limits(endpoint_interval=FOREVER))
+        await run.pool.reload(run.pool._machine._state.catalogue, Limits(endpoint_interval=FOREVER))
         await asyncio.sleep(1.1)
         assert run.pool._endpoints._timer is None
 

@@ -7,7 +7,8 @@ import pytest
 
 from pool_service.core.errors import RevisionCompacted
 from pool_service.core.lifecycle import queued
-from pool_service.core.types import Server, Settings, Source
+from pool_service.core.server import Server, ServerId
+from pool_service.core.types import Settings, Source
 from pool_service.history import Change, History
 from tests.pool.running import LIMITS, running
 from tests.world import Script, outcomes
@@ -16,7 +17,7 @@ pytestmark = pytest.mark.looptime
 
 
 def server(model: str = "m") -> Server:
-    return queued(None, model, Settings(runtime_model=model), 0.0)
+    return queued(None, ServerId(model, 1), Settings(runtime_model=model), 0.0)
 
 
 async def read(history: History, after: int) -> list[Change]:

@@ -13,8 +13,8 @@ from pool_service.core.errors import (
     ServerInUse,
     ShuttingDown,
 )
-from pool_service.core.requests import Every
-from pool_service.core.types import Phase, StopSignal
+from pool_service.core.results import Every
+from pool_service.core.server import Phase, StopSignal
 from tests.pool.holds import Holder, holding
 from tests.pool.roomy import fill, limits, room, sized
 from tests.pool.running import now, running

@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from pool_service.core.errors import ShuttingDown
-from pool_service.core.types import Phase, StopSignal
+from pool_service.core.server import Phase, StopSignal
 from pool_service.pool import USE_PACE
 from tests.pool.running import LIMITS, now, running
 from tests.world import KILLED, NEVER, Script, outcomes

@@ -5,8 +5,8 @@ import asyncio
 import pytest
 
 from pool_service.core.errors import RuntimeModelConflict, ServerInUse
-from pool_service.core.requests import Every
-from pool_service.core.types import Phase
+from pool_service.core.results import Every
+from pool_service.core.server import Phase
 from tests.pool.running import now, running
 from tests.world import NEVER, Script, outcomes
 

@@ -6,7 +6,8 @@ from dataclasses import replace
 import pytest
 
 from pool_service.core.catalogue import Catalogue
-from pool_service.core.types import Phase, Settings
+from pool_service.core.server import Phase
+from pool_service.core.types import Settings
 from pool_service.pool import Pool
 from tests.pool.roomy import fill, limits, room, sized
 from tests.pool.running import DEFAULTS, Running

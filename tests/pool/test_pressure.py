@@ -5,8 +5,8 @@ import asyncio
 import pytest
 
 from pool_service.core.errors import PoolFull
-from pool_service.core.placing import CALM, FAST_SURVEY, FRESH
-from pool_service.core.types import Cause, Phase
+from pool_service.core.sampler import CALM_S, FAST_PAUSE_S, FRESH_S
+from pool_service.core.server import Cause, Phase
 from tests.pool.roomy import fill, limits, queued, room, sized
 from tests.pool.running import Running, now
 
@@ -38,7 +38,7 @@ async def test_what_is_unused_goes_for_what_is_asked_for(critical: bool) -> None
         press(run, critical=critical)
         begun = now()
         await run.pool.ensure("m")
-        assert now() - begun < CALM + 5
+        assert now() - begun < CALM_S + 5
         assert run.phase("a") is None
         gone = [change.server for change in run.changes if change.removed]
         assert gone[0].last_exit is not None
@@ -74,7 +74,7 @@ async def test_nothing_starts_beside_what_is_busy_while_it_is_critical_and_a_whi
         calm_since = now()
         await call
         started = run.world.times("spawn", "m")[0].at
-        assert CALM - FAST_SURVEY <= started - calm_since <= CALM + FRESH
+        assert CALM_S - FAST_PAUSE_S <= started - calm_since <= CALM_S + FRESH_S
         run.world.of("a").script.requests = 0
 
 
@@ -84,7 +84,7 @@ async def test_a_relapse_is_waited_out_from_its_end() -> None:
         press(run, critical=True)
         call = run.ensure("m")
         for is_short in (False, True, False, True):
-            await asyncio.sleep(CALM / 2)
+            await asyncio.sleep(CALM_S / 2)
             run.world.pressured = run.world.critical = is_short
         await asyncio.sleep(1)
         ease(run)
@@ -113,4 +113,4 @@ async def test_two_models_that_are_asked_for_in_turn_take_their_time_over_it() -
         while now() < end:
             await run.pool.ensure("a")
             await run.pool.ensure("b")
-        assert len(run.world.times("spawn")) <= 2 + 100 / CALM
+        assert len(run.world.times("spawn")) <= 2 + 100 / CALM_S

@@ -8,7 +8,8 @@ import pytest
 from pool_service.core.admission import PATIENCE
 from pool_service.core.catalogue import Catalogue
 from pool_service.core.errors import PoolFull, QueueFull
-from pool_service.core.types import FOREVER, Phase, Settings
+from pool_service.core.server import Phase
+from pool_service.core.types import FOREVER, Settings
 from tests.pool.roomy import fill, limits, queued, room, sized, there, told
 from tests.pool.running import DEFAULTS, Running, now
 

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from pool_service.core.types import Past
+from pool_service.core.server import Past
 from pool_service.pool import USE_PACE
 from tests.pool.running import now, running
 

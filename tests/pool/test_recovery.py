@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from pool_service.core.errors import CrashLoop, StartTimeout
-from pool_service.core.types import Cause, Past, Phase, Server, StopSignal
+from pool_service.core.server import Cause, Past, Phase, Server, StopSignal
 from tests.pool.holds import holding
 from tests.pool.running import LIMITS, now, running
 from tests.world import CRASH, KILLED, NEVER, Script, outcomes, settled

@@ -7,8 +7,9 @@ import pytest
 
 from pool_service.core.catalogue import Catalogue
 from pool_service.core.errors import ModelUnknown, StartFailed
-from pool_service.core.requests import Reloaded
-from pool_service.core.types import FOREVER, Phase, Settings, StopSignal
+from pool_service.core.results import Reloaded
+from pool_service.core.server import Phase, StopSignal
+from pool_service.core.types import FOREVER, Settings
 from tests.pool.holds import holding
 from tests.pool.running import DEFAULTS, LIMITS, Running, running
 from tests.world import KILLED, Script

@@ -11,16 +11,9 @@ from pool_service.core.errors import (
     StartFailed,
     StartTimeout,
 )
-from pool_service.core.types import (
-    Cause,
-    Diagnosis,
-    ExitReport,
-    Phase,
-    Settings,
-    Source,
-    StopSignal,
-)
-from pool_service.core.use import AFTERGLOW
+from pool_service.core.idle import AFTERGLOW_S
+from pool_service.core.server import Cause, Phase, StopSignal
+from pool_service.core.types import Diagnosis, ExitReport, Settings, Source
 from tests.pool.roomy import fill, limits, queued, room, sized, there
 from tests.pool.running import now
 from tests.world import NEVER, Script, outcomes
@@ -338,7 +331,7 @@ async def test_an_eviction_that_found_a_server_busy_makes_nobody_wait_for_its_en
         await asyncio.sleep(1)
         for _ in range(20):
             evicting = asyncio.create_task(run.pool.evict("busy"))
-            await asyncio.sleep(AFTERGLOW / 2)
+            await asyncio.sleep(AFTERGLOW_S / 2)
             assert run.server("m").detail == "waits for 'busy' to be less busy"
             assert isinstance((await outcomes(evicting))[0], ServerInUse)
         call.cancel()

@@ -10,10 +10,11 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from pool_service.core import steps
+from pool_service.core import commands
 from pool_service.core.errors import PoolError, PoolFull, QueueFull
-from pool_service.core.machine import Event
-from pool_service.core.types import Cause, Phase, Settings, StopSignal
+from pool_service.core.events import Event
+from pool_service.core.server import Cause, Phase, StopSignal
+from pool_service.core.types import Settings
 from pool_service.pool import Pool
 from tests.pool.roomy import BUDGET, limits, room, sized
 from tests.pool.running import DEFAULTS, now
@@ -36,19 +37,20 @@ class Strict(Pool):
         totals = self.totals()
         self._promise(totals.memory_reserved <= totals.memory_budget, "over the budget")
 
-    def _step(self, command: steps.ServerCommand) -> None:
-        if isinstance(command, steps.SendSignal) and command.stop is StopSignal.TERMINATE:
+    def _step(self, command: commands.ServerCommand) -> None:
+        if isinstance(command, commands.SendSignal) and command.stop is StopSignal.TERMINATE:
             self._check_unused(command)
         super()._step(command)
 
-    def _check_unused(self, command: steps.SendSignal) -> None:
-        server = self._machine.server_of(command.model, command.generation)
+    def _check_unused(self, command: commands.SendSignal) -> None:
+        server = self._machine.server(command.server_id)
+        model = command.server_id.model
         assert server is not None
         if server.stop_cause in OWN_ACCORD:
             requests = self._fake.processes[command.identity].script.requests
-            self._promise(requests == 0, f"{requests} requests of {command.model} were to end")
-            self._promise(not server.holds, f"{command.model} is held and was to end")
-            self._promise(now() >= server.resides_until, f"{command.model} was just handed out")
+            self._promise(requests == 0, f"{requests} requests of {model} were to end")
+            self._promise(not server.holds, f"{model} is held and was to end")
+            self._promise(now() >= server.resides_until, f"{model} was just handed out")
 
     def _promise(self, kept: bool, otherwise: str) -> None:
         if not kept:

@@ -6,10 +6,11 @@ from dataclasses import replace
 
 import pytest
 
-from pool_service.core import steps
+from pool_service.core import events
 from pool_service.core.activity import Activity
-from pool_service.core.placing import LOOKED_AT
-from pool_service.core.types import FOREVER, Phase, Pulse, Server, Survey
+from pool_service.core.sampler import SAMPLED_AT_ONCE
+from pool_service.core.server import Phase, Server, ServerId
+from pool_service.core.types import FOREVER, Pulse, Survey
 from tests.pool.effort import Effort
 from tests.pool.holds import holding
 from tests.pool.running import LIMITS, Running, running
@@ -17,7 +18,7 @@ from tests.world import Script, settled
 
 pytestmark = pytest.mark.looptime
 
-FEW, SOME, MANY = 5, LOOKED_AT + 8, 500
+FEW, SOME, MANY = 5, SAMPLED_AT_ONCE + 8, 500
 NEEDS = 10
 MOST = 1.15
 """How much more it may cost among many than among few."""
@@ -52,15 +53,15 @@ async def death(run: Running) -> None:
 
 
 async def pulse(run: Running) -> None:
-    run.pool.feed(steps.PulseTaken(ONE, 1, Pulse(answered=True, progress=())))
+    run.pool.feed(events.PulseTaken(ServerId(ONE, 1), Pulse(answered=True, progress=())))
 
 
 async def use(run: Running) -> None:
-    run.pool.feed(steps.UseReported(ONE, 1, Activity(0)))
+    run.pool.feed(events.UseReported(ServerId(ONE, 1), Activity(0)))
 
 
 async def page(run: Running) -> None:
-    assert len(run.pool.page("m1", 3)) == 3
+    assert len(run.pool.page(ServerId("m1", 1), 3)) == 3
     run.pool.totals()
 
 
@@ -98,7 +99,7 @@ async def test_who_goes_for_a_start_is_found_in_proportion() -> None:
 async def test_all_are_looked_at_within_an_interval_a_few_at_a_time() -> None:
     limits = replace(LIMITS, max_starts=MANY, queue_limit=MANY, survey_interval=10.0)
     async with running(limits=limits) as run:
-        models = {f"m{number}" for number in range(3 * LOOKED_AT)}
+        models = {f"m{number}" for number in range(3 * SAMPLED_AT_ONCE)}
         await asyncio.gather(*map(run.pool.ensure, models))
         await asyncio.sleep(10)
         looks: list[set[str]] = []
@@ -111,4 +112,4 @@ async def test_all_are_looked_at_within_an_interval_a_few_at_a_time() -> None:
         run.world.survey = noted  # type: ignore[method-assign]
         await asyncio.sleep(10.5)
         assert set.union(*looks) == models
-        assert max(map(len, looks)) == LOOKED_AT
+        assert max(map(len, looks)) == SAMPLED_AT_ONCE

@@ -5,8 +5,9 @@ import asyncio
 import pytest
 
 from pool_service.core.errors import ServerInUse
-from pool_service.core.requests import Every
-from pool_service.core.types import FOREVER, Cause, Phase, Settings
+from pool_service.core.results import Every
+from pool_service.core.server import Cause, Phase
+from pool_service.core.types import FOREVER, Settings
 from tests.pool.running import now, running
 from tests.world import NEVER, Script
 

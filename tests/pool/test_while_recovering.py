@@ -7,8 +7,8 @@ import pytest
 
 from pool_service.core.catalogue import Catalogue
 from pool_service.core.errors import PoolError, Recovering
-from pool_service.core.requests import Every
-from pool_service.core.types import Cause, Phase
+from pool_service.core.results import Every
+from pool_service.core.server import Cause, Phase
 from tests.pool.running import BUDGET, DEFAULTS, LIMITS, now, running
 from tests.world import CRASH, NEVER, Script, outcomes
 

@@ -8,7 +8,7 @@ import structlog
 
 from pool_service.adapters.runtimes import Runtimes
 from pool_service.config import ConfigSource
-from pool_service.core.requests import Reloaded
+from pool_service.core.results import Reloaded
 from pool_service.reloader import Reloader
 from tests.preflight.test_inspection import Machine
 

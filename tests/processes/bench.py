@@ -15,7 +15,8 @@ from pool_service.adapters.exits import exit_watch, gone
 from pool_service.adapters.identity import identity_of
 from pool_service.adapters.logs import LogStore
 from pool_service.adapters.processes import LocalProcesses
-from pool_service.core.types import Identity, LaunchPlan, StopSignal
+from pool_service.core.server import StopSignal
+from pool_service.core.types import Identity, LaunchPlan
 
 FAKE_SERVER = Path(__file__).parents[1] / "fake_server.py"
 

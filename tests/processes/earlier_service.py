@@ -14,7 +14,7 @@ from pathlib import Path
 from pool_service.adapters.logs import LogStore
 from pool_service.adapters.processes import LocalProcesses
 from pool_service.adapters.record_format import decode, encode
-from pool_service.core.types import Phase, Server
+from pool_service.core.server import Phase, Server
 
 
 async def serve(state_dir: Path) -> None:

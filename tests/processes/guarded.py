@@ -16,7 +16,8 @@ import psutil
 from pool_service.adapters.identity import identity_of
 from pool_service.adapters.records import FileRecords
 from pool_service.adapters.sentry import COMMAND_VARIABLE
-from pool_service.core.types import Cause, Identity
+from pool_service.core.server import Cause
+from pool_service.core.types import Identity
 from tests.processes.bench import FAKE_SERVER, command_line, first_line, until
 
 SOON = 0.05  # a grace that is over before anybody comes

@@ -22,7 +22,8 @@ from pool_service.adapters.logs import LogStore
 from pool_service.adapters.processes import LocalProcesses
 from pool_service.adapters.records import FileRecords
 from pool_service.adapters.state_dir import StateDir
-from pool_service.core.types import Identity, LaunchPlan, Phase, Server, Settings
+from pool_service.core.server import Phase, Server
+from pool_service.core.types import Identity, LaunchPlan, Settings
 from pool_service.logging_setup import configure_logging
 
 

@@ -9,7 +9,8 @@ import pytest
 from pool_service.adapters.exits import exit_watch, gone
 from pool_service.adapters.identity import identity_of, is_alive
 from pool_service.adapters.log_cut import trim_file
-from pool_service.core.types import Diagnosis, Identity, StopSignal
+from pool_service.core.server import StopSignal
+from pool_service.core.types import Diagnosis, Identity
 from tests.processes.bench import Bench, child_of_ours, fake_plan, plan, reap
 from tests.processes.test_spawn import limit
 

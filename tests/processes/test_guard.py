@@ -20,7 +20,8 @@ from pool_service.adapters.identity import is_alive
 from pool_service.adapters.records import FileRecords
 from pool_service.adapters.state_dir import StateDir, StateDirHeld
 from pool_service.adapters.takeover import taken
-from pool_service.core.types import Cause, Identity
+from pool_service.core.server import Cause
+from pool_service.core.types import Identity
 from tests.processes.bench import child_of_ours, ended, first_line, until
 from tests.processes.guarded import LONG, SOON, Pool, Running, Service, known
 from tests.processes.test_spawn import limit

@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from pool_service.adapters.identity import identity_of, is_alive
-from pool_service.core.types import Identity, StopSignal
+from pool_service.core.server import StopSignal
+from pool_service.core.types import Identity
 from tests.processes.bench import FAKE_SERVER, Bench, first_line, plan
 
 LONG = 1000.0

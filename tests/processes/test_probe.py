@@ -13,7 +13,8 @@ import pytest
 from pool_service.adapters import use_look
 from pool_service.adapters.port_book import PortBook
 from pool_service.adapters.probe import HttpProbe
-from pool_service.core.types import Identity, LaunchPlan, StopSignal, Unready
+from pool_service.core.server import StopSignal
+from pool_service.core.types import Identity, LaunchPlan, Unready
 from tests.processes.bench import FAKE_SERVER, Bench, fake_plan, plan
 
 TIMEOUT = 30.0

@@ -12,7 +12,7 @@ import pytest
 
 from pool_service.adapters.launch import NONCE_VARIABLE
 from pool_service.core.errors import RuntimeUnavailable, StartFailed
-from pool_service.core.types import StopSignal
+from pool_service.core.server import StopSignal
 from tests.processes.bench import Bench, again, plan
 
 SLEEP = plan("/bin/sleep", "1000")

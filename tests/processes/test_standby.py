@@ -24,7 +24,8 @@ from pool_service.adapters.ready_signs import ReadySigns
 from pool_service.adapters.standbys import Standbys
 from pool_service.adapters.waiting import CHILD, Recipe, Waiting
 from pool_service.core.errors import StartFailed
-from pool_service.core.types import Identity, LaunchPlan, Settings, SpawnedProcess, StopSignal
+from pool_service.core.server import StopSignal
+from pool_service.core.types import Identity, LaunchPlan, Settings, SpawnedProcess
 from tests.processes import fake_runtime
 from tests.processes.bench import until
 

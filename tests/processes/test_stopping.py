@@ -10,7 +10,8 @@ import pytest
 
 from pool_service.adapters import descendants, exits, identity, processes
 from pool_service.adapters.identity import identity_of, is_alive
-from pool_service.core.types import ExitReport, Identity, StopSignal
+from pool_service.core.server import StopSignal
+from pool_service.core.types import ExitReport, Identity
 from tests.processes.bench import Bench, Up, child_of_ours, ended, plan, reap
 
 

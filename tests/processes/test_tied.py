@@ -17,7 +17,8 @@ import pytest
 from pool_service.adapters.identity import identity_of, is_alive
 from pool_service.adapters.own_files import has_open
 from pool_service.adapters.tied import _File, _is_tied, tied_to
-from pool_service.core.types import Identity, StopSignal
+from pool_service.core.server import StopSignal
+from pool_service.core.types import Identity
 from tests.processes.bench import Bench, plan, until
 from tests.processes.test_spawn import limit
 

@@ -16,10 +16,8 @@ from pool_service.adapters import processes as module
 from pool_service.adapters.identity import identity_of, is_alive
 from pool_service.adapters.launch import NONCE_VARIABLE
 from pool_service.adapters.processes import LocalProcesses
-from pool_service.core.types import (
-    Identity,
-    StopSignal,
-)
+from pool_service.core.server import StopSignal
+from pool_service.core.types import Identity
 from tests.processes.bench import Bench, ended, plan
 from tests.processes.earlier import EarlierService, adopted, end, intent, work_dir
 from tests.under_way import under_way

@@ -17,7 +17,7 @@ from grpc_status import rpc_status
 
 from pool_service.core.catalogue import Catalogue
 from pool_service.core.limits import Limits
-from pool_service.core.requests import Reloaded
+from pool_service.core.results import Reloaded
 from pool_service.core.types import Settings
 from pool_service.history import History
 from pool_service.pool import Pool

@@ -9,7 +9,8 @@ import pytest
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from pool_service.core.limits import Limits
-from pool_service.core.types import Cause, Diagnosis, Phase
+from pool_service.core.server import Cause, Phase
+from pool_service.core.types import Diagnosis
 from pool_service.rpc.wire import CAUSES, STATES
 from pool_service.v1 import pool_service_pb2 as pb
 from tests.rpc.serving import LIMITS, REVISION, Service, gate, read, serving

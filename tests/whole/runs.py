@@ -12,7 +12,8 @@ from pool_service.adapters.probe import HttpProbe
 from pool_service.adapters.processes import LocalProcesses
 from pool_service.adapters.runtime import CommandRuntime, RuntimeOptions
 from pool_service.adapters.runtimes import diagnose_of
-from pool_service.core.types import ExitReport, Identity, LaunchPlan, Settings, StopSignal
+from pool_service.core.server import StopSignal
+from pool_service.core.types import ExitReport, Identity, LaunchPlan, Settings
 
 MODEL = "vllm-mlx/a model"
 OFFLINE = (("HF_HUB_OFFLINE", "1"),)

@@ -20,11 +20,8 @@ from demo.checkpoints import write_tiny_vlm
 from pool_service.adapters.probe import HttpProbe
 from pool_service.adapters.runtime import CommandRuntime
 from pool_service.core.blame import blamed_argument
-from pool_service.core.types import (
-    Diagnosis,
-    Settings,
-    StopSignal,
-)
+from pool_service.core.server import StopSignal
+from pool_service.core.types import Diagnosis, Settings
 from tests.whole.runs import MODEL, PROBE_TIMEOUT, Runs, ask
 from tests.whole.test_vllm_mlx_use import Up
 

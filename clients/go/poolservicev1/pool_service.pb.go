@@ -111,6 +111,68 @@ func (ServerState) EnumDescriptor() ([]byte, []int) {
 	return file_pool_service_v1_pool_service_proto_rawDescGZIP(), []int{0}
 }
 
+// What a server is to its model.
+type ServerRole int32
+
+const (
+	// Never sent.
+	ServerRole_SERVER_ROLE_UNSPECIFIED ServerRole = 0
+	// Callers of the model get this server. A model has one at most.
+	ServerRole_SERVER_ROLE_CURRENT ServerRole = 1
+	// Starts beside the current server, and takes its place once it is READY.
+	ServerRole_SERVER_ROLE_SUCCESSOR ServerRole = 2
+	// Was the current server; goes on until nothing is in flight on it.
+	ServerRole_SERVER_ROLE_SUPERSEDED ServerRole = 3
+	// A process that an earlier service started and that no record tells of; is drained
+	// and ended. Its model is not known.
+	ServerRole_SERVER_ROLE_ORPHAN ServerRole = 4
+)
+
+// Enum value maps for ServerRole.
+var (
+	ServerRole_name = map[int32]string{
+		0: "SERVER_ROLE_UNSPECIFIED",
+		1: "SERVER_ROLE_CURRENT",
+		2: "SERVER_ROLE_SUCCESSOR",
+		3: "SERVER_ROLE_SUPERSEDED",
+		4: "SERVER_ROLE_ORPHAN",
+	}
+	ServerRole_value = map[string]int32{
+		"SERVER_ROLE_UNSPECIFIED": 0,
+		"SERVER_ROLE_CURRENT":     1,
+		"SERVER_ROLE_SUCCESSOR":   2,
+		"SERVER_ROLE_SUPERSEDED":  3,
+		"SERVER_ROLE_ORPHAN":      4,
+	}
+)
+
+func (x ServerRole) Enum() *ServerRole {
+	p := new(ServerRole)
+	*p = x
+	return p
+}
+
+func (x ServerRole) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (ServerRole) Descriptor() protoreflect.EnumDescriptor {
+	return file_pool_service_v1_pool_service_proto_enumTypes[1].Descriptor()
+}
+
+func (ServerRole) Type() protoreflect.EnumType {
+	return &file_pool_service_v1_pool_service_proto_enumTypes[1]
+}
+
+func (x ServerRole) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use ServerRole.Descriptor instead.
+func (ServerRole) EnumDescriptor() ([]byte, []int) {
+	return file_pool_service_v1_pool_service_proto_rawDescGZIP(), []int{1}
+}
+
 // How it is known what a server will need of memory, the best first.
 type Expectation int32
 
@@ -156,11 +218,11 @@ func (x Expectation) String() string {
 }
 
 func (Expectation) Descriptor() protoreflect.EnumDescriptor {
-	return file_pool_service_v1_pool_service_proto_enumTypes[1].Descriptor()
+	return file_pool_service_v1_pool_service_proto_enumTypes[2].Descriptor()
 }
 
 func (Expectation) Type() protoreflect.EnumType {
-	return &file_pool_service_v1_pool_service_proto_enumTypes[1]
+	return &file_pool_service_v1_pool_service_proto_enumTypes[2]
 }
 
 func (x Expectation) Number() protoreflect.EnumNumber {
@@ -169,7 +231,7 @@ func (x Expectation) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Expectation.Descriptor instead.
 func (Expectation) EnumDescriptor() ([]byte, []int) {
-	return file_pool_service_v1_pool_service_proto_rawDescGZIP(), []int{1}
+	return file_pool_service_v1_pool_service_proto_rawDescGZIP(), []int{2}
 }
 
 // Who wanted a process to end.
@@ -242,11 +304,11 @@ func (x ExitCause) String() string {
 }
 
 func (ExitCause) Descriptor() protoreflect.EnumDescriptor {
-	return file_pool_service_v1_pool_service_proto_enumTypes[2].Descriptor()
+	return file_pool_service_v1_pool_service_proto_enumTypes[3].Descriptor()
 }
 
 func (ExitCause) Type() protoreflect.EnumType {
-	return &file_pool_service_v1_pool_service_proto_enumTypes[2]
+	return &file_pool_service_v1_pool_service_proto_enumTypes[3]
 }
 
 func (x ExitCause) Number() protoreflect.EnumNumber {
@@ -255,19 +317,22 @@ func (x ExitCause) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use ExitCause.Descriptor instead.
 func (ExitCause) EnumDescriptor() ([]byte, []int) {
-	return file_pool_service_v1_pool_service_proto_rawDescGZIP(), []int{2}
+	return file_pool_service_v1_pool_service_proto_rawDescGZIP(), []int{3}
 }
 
-// One supervised server and what is known of it.
+// One supervised server and what is known of it. Its model and its generation
+// together are its key: a model may have a second server while one replaces
+// another (see role).
 type Server struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The caller's name for the model, the key of the pool.
+	// The caller's name for the model; empty for an orphan.
 	Model string `protobuf:"bytes,1,opt,name=model,proto3" json:"model,omitempty"`
 	// What the runtime is asked to load: a Hugging Face id or a local directory.
 	RuntimeModel string `protobuf:"bytes,2,opt,name=runtime_model,json=runtimeModel,proto3" json:"runtime_model,omitempty"`
 	// What it is doing.
 	State ServerState `protobuf:"varint,3,opt,name=state,proto3,enum=pool_service.v1.ServerState" json:"state,omitempty"`
-	// Counts the processes that this model has had, from 1; 0 before the first.
+	// Counts the processes of this model, from 1. While QUEUED or BACKING_OFF it is that
+	// of the process which is to be started. Of an orphan it is the process id.
 	Generation uint64 `protobuf:"varint,4,opt,name=generation,proto3" json:"generation,omitempty"`
 	// Base URL, such as http://127.0.0.1:49321. Set only while READY.
 	Endpoint string `protobuf:"bytes,5,opt,name=endpoint,proto3" json:"endpoint,omitempty"`
@@ -310,7 +375,9 @@ type Server struct {
 	// The configuration lets it go neither when unused nor for others' room.
 	Pinned bool `protobuf:"varint,23,opt,name=pinned,proto3" json:"pinned,omitempty"`
 	// It runs as the configuration no longer says, and goes when it is next unused.
-	Outdated      bool `protobuf:"varint,24,opt,name=outdated,proto3" json:"outdated,omitempty"`
+	Outdated bool `protobuf:"varint,24,opt,name=outdated,proto3" json:"outdated,omitempty"`
+	// What it is to its model.
+	Role          ServerRole `protobuf:"varint,25,opt,name=role,proto3,enum=pool_service.v1.ServerRole" json:"role,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -511,6 +578,13 @@ func (x *Server) GetOutdated() bool {
 		return x.Outdated
 	}
 	return false
+}
+
+func (x *Server) GetRole() ServerRole {
+	if x != nil {
+		return x.Role
+	}
+	return ServerRole_SERVER_ROLE_UNSPECIFIED
 }
 
 // How a process ended.
@@ -2207,7 +2281,7 @@ var File_pool_service_v1_pool_service_proto protoreflect.FileDescriptor
 
 const file_pool_service_v1_pool_service_proto_rawDesc = "" +
 	"\n" +
-	"\"pool_service/v1/pool_service.proto\x12\x0fpool_service.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xd5\a\n" +
+	"\"pool_service/v1/pool_service.proto\x12\x0fpool_service.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x86\b\n" +
 	"\x06Server\x12\x14\n" +
 	"\x05model\x18\x01 \x01(\tR\x05model\x12#\n" +
 	"\rruntime_model\x18\x02 \x01(\tR\fruntimeModel\x122\n" +
@@ -2241,7 +2315,8 @@ const file_pool_service_v1_pool_service_proto_rawDesc = "" +
 	"peak_bytes\x18\x15 \x01(\x04R\tpeakBytes\x12\x14\n" +
 	"\x05holds\x18\x16 \x01(\rR\x05holds\x12\x16\n" +
 	"\x06pinned\x18\x17 \x01(\bR\x06pinned\x12\x1a\n" +
-	"\boutdated\x18\x18 \x01(\bR\boutdatedB\v\n" +
+	"\boutdated\x18\x18 \x01(\bR\boutdated\x12/\n" +
+	"\x04role\x18\x19 \x01(\x0e2\x1b.pool_service.v1.ServerRoleR\x04roleB\v\n" +
 	"\t_progress\"\x8b\x02\n" +
 	"\x04Exit\x12\x1e\n" +
 	"\n" +
@@ -2380,7 +2455,14 @@ const file_pool_service_v1_pool_service_proto_rawDesc = "" +
 	"\x12SERVER_STATE_READY\x10\x03\x12\x19\n" +
 	"\x15SERVER_STATE_STOPPING\x10\x04\x12\x17\n" +
 	"\x13SERVER_STATE_FAILED\x10\x05\x12\x1c\n" +
-	"\x18SERVER_STATE_BACKING_OFF\x10\x06*\x8e\x01\n" +
+	"\x18SERVER_STATE_BACKING_OFF\x10\x06*\x91\x01\n" +
+	"\n" +
+	"ServerRole\x12\x1b\n" +
+	"\x17SERVER_ROLE_UNSPECIFIED\x10\x00\x12\x17\n" +
+	"\x13SERVER_ROLE_CURRENT\x10\x01\x12\x19\n" +
+	"\x15SERVER_ROLE_SUCCESSOR\x10\x02\x12\x1a\n" +
+	"\x16SERVER_ROLE_SUPERSEDED\x10\x03\x12\x16\n" +
+	"\x12SERVER_ROLE_ORPHAN\x10\x04*\x8e\x01\n" +
 	"\vExpectation\x12\x1b\n" +
 	"\x17EXPECTATION_UNSPECIFIED\x10\x00\x12\x18\n" +
 	"\x14EXPECTATION_DECLARED\x10\x01\x12\x18\n" +
@@ -2425,87 +2507,89 @@ func file_pool_service_v1_pool_service_proto_rawDescGZIP() []byte {
 	return file_pool_service_v1_pool_service_proto_rawDescData
 }
 
-var file_pool_service_v1_pool_service_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
+var file_pool_service_v1_pool_service_proto_enumTypes = make([]protoimpl.EnumInfo, 4)
 var file_pool_service_v1_pool_service_proto_msgTypes = make([]protoimpl.MessageInfo, 24)
 var file_pool_service_v1_pool_service_proto_goTypes = []any{
 	(ServerState)(0),              // 0: pool_service.v1.ServerState
-	(Expectation)(0),              // 1: pool_service.v1.Expectation
-	(ExitCause)(0),                // 2: pool_service.v1.ExitCause
-	(*Server)(nil),                // 3: pool_service.v1.Server
-	(*Exit)(nil),                  // 4: pool_service.v1.Exit
-	(*EnsureRequest)(nil),         // 5: pool_service.v1.EnsureRequest
-	(*EnsureResponse)(nil),        // 6: pool_service.v1.EnsureResponse
-	(*EvictRequest)(nil),          // 7: pool_service.v1.EvictRequest
-	(*EvictResponse)(nil),         // 8: pool_service.v1.EvictResponse
-	(*EvictedServer)(nil),         // 9: pool_service.v1.EvictedServer
-	(*ListRequest)(nil),           // 10: pool_service.v1.ListRequest
-	(*ListResponse)(nil),          // 11: pool_service.v1.ListResponse
-	(*PoolTotals)(nil),            // 12: pool_service.v1.PoolTotals
-	(*WatchRequest)(nil),          // 13: pool_service.v1.WatchRequest
-	(*WatchResponse)(nil),         // 14: pool_service.v1.WatchResponse
-	(*Synced)(nil),                // 15: pool_service.v1.Synced
-	(*HoldRequest)(nil),           // 16: pool_service.v1.HoldRequest
-	(*HoldResponse)(nil),          // 17: pool_service.v1.HoldResponse
-	(*ListModelsRequest)(nil),     // 18: pool_service.v1.ListModelsRequest
-	(*ListModelsResponse)(nil),    // 19: pool_service.v1.ListModelsResponse
-	(*Model)(nil),                 // 20: pool_service.v1.Model
-	(*PullRequest)(nil),           // 21: pool_service.v1.PullRequest
-	(*PullResponse)(nil),          // 22: pool_service.v1.PullResponse
-	(*ForgetRequest)(nil),         // 23: pool_service.v1.ForgetRequest
-	(*ForgetResponse)(nil),        // 24: pool_service.v1.ForgetResponse
-	(*ReloadRequest)(nil),         // 25: pool_service.v1.ReloadRequest
-	(*ReloadResponse)(nil),        // 26: pool_service.v1.ReloadResponse
-	(*timestamppb.Timestamp)(nil), // 27: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),   // 28: google.protobuf.Duration
+	(ServerRole)(0),               // 1: pool_service.v1.ServerRole
+	(Expectation)(0),              // 2: pool_service.v1.Expectation
+	(ExitCause)(0),                // 3: pool_service.v1.ExitCause
+	(*Server)(nil),                // 4: pool_service.v1.Server
+	(*Exit)(nil),                  // 5: pool_service.v1.Exit
+	(*EnsureRequest)(nil),         // 6: pool_service.v1.EnsureRequest
+	(*EnsureResponse)(nil),        // 7: pool_service.v1.EnsureResponse
+	(*EvictRequest)(nil),          // 8: pool_service.v1.EvictRequest
+	(*EvictResponse)(nil),         // 9: pool_service.v1.EvictResponse
+	(*EvictedServer)(nil),         // 10: pool_service.v1.EvictedServer
+	(*ListRequest)(nil),           // 11: pool_service.v1.ListRequest
+	(*ListResponse)(nil),          // 12: pool_service.v1.ListResponse
+	(*PoolTotals)(nil),            // 13: pool_service.v1.PoolTotals
+	(*WatchRequest)(nil),          // 14: pool_service.v1.WatchRequest
+	(*WatchResponse)(nil),         // 15: pool_service.v1.WatchResponse
+	(*Synced)(nil),                // 16: pool_service.v1.Synced
+	(*HoldRequest)(nil),           // 17: pool_service.v1.HoldRequest
+	(*HoldResponse)(nil),          // 18: pool_service.v1.HoldResponse
+	(*ListModelsRequest)(nil),     // 19: pool_service.v1.ListModelsRequest
+	(*ListModelsResponse)(nil),    // 20: pool_service.v1.ListModelsResponse
+	(*Model)(nil),                 // 21: pool_service.v1.Model
+	(*PullRequest)(nil),           // 22: pool_service.v1.PullRequest
+	(*PullResponse)(nil),          // 23: pool_service.v1.PullResponse
+	(*ForgetRequest)(nil),         // 24: pool_service.v1.ForgetRequest
+	(*ForgetResponse)(nil),        // 25: pool_service.v1.ForgetResponse
+	(*ReloadRequest)(nil),         // 26: pool_service.v1.ReloadRequest
+	(*ReloadResponse)(nil),        // 27: pool_service.v1.ReloadResponse
+	(*timestamppb.Timestamp)(nil), // 28: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),   // 29: google.protobuf.Duration
 }
 var file_pool_service_v1_pool_service_proto_depIdxs = []int32{
 	0,  // 0: pool_service.v1.Server.state:type_name -> pool_service.v1.ServerState
-	27, // 1: pool_service.v1.Server.create_time:type_name -> google.protobuf.Timestamp
-	27, // 2: pool_service.v1.Server.start_time:type_name -> google.protobuf.Timestamp
-	27, // 3: pool_service.v1.Server.ready_time:type_name -> google.protobuf.Timestamp
-	27, // 4: pool_service.v1.Server.last_use_time:type_name -> google.protobuf.Timestamp
-	27, // 5: pool_service.v1.Server.expire_time:type_name -> google.protobuf.Timestamp
-	4,  // 6: pool_service.v1.Server.last_exit:type_name -> pool_service.v1.Exit
-	1,  // 7: pool_service.v1.Server.expected_by:type_name -> pool_service.v1.Expectation
-	2,  // 8: pool_service.v1.Exit.cause:type_name -> pool_service.v1.ExitCause
-	27, // 9: pool_service.v1.Exit.time:type_name -> google.protobuf.Timestamp
-	28, // 10: pool_service.v1.EnsureRequest.keep_alive:type_name -> google.protobuf.Duration
-	3,  // 11: pool_service.v1.EnsureResponse.server:type_name -> pool_service.v1.Server
-	9,  // 12: pool_service.v1.EvictResponse.evicted:type_name -> pool_service.v1.EvictedServer
-	3,  // 13: pool_service.v1.EvictedServer.server:type_name -> pool_service.v1.Server
-	3,  // 14: pool_service.v1.ListResponse.servers:type_name -> pool_service.v1.Server
-	12, // 15: pool_service.v1.ListResponse.totals:type_name -> pool_service.v1.PoolTotals
-	3,  // 16: pool_service.v1.WatchResponse.server:type_name -> pool_service.v1.Server
-	3,  // 17: pool_service.v1.WatchResponse.removed:type_name -> pool_service.v1.Server
-	15, // 18: pool_service.v1.WatchResponse.synced:type_name -> pool_service.v1.Synced
-	28, // 19: pool_service.v1.HoldRequest.keep_alive:type_name -> google.protobuf.Duration
-	3,  // 20: pool_service.v1.HoldResponse.server:type_name -> pool_service.v1.Server
-	20, // 21: pool_service.v1.ListModelsResponse.models:type_name -> pool_service.v1.Model
-	1,  // 22: pool_service.v1.Model.expected_by:type_name -> pool_service.v1.Expectation
-	0,  // 23: pool_service.v1.Model.state:type_name -> pool_service.v1.ServerState
-	5,  // 24: pool_service.v1.PoolService.Ensure:input_type -> pool_service.v1.EnsureRequest
-	7,  // 25: pool_service.v1.PoolService.Evict:input_type -> pool_service.v1.EvictRequest
-	10, // 26: pool_service.v1.PoolService.List:input_type -> pool_service.v1.ListRequest
-	13, // 27: pool_service.v1.PoolService.Watch:input_type -> pool_service.v1.WatchRequest
-	16, // 28: pool_service.v1.PoolService.Hold:input_type -> pool_service.v1.HoldRequest
-	18, // 29: pool_service.v1.PoolService.ListModels:input_type -> pool_service.v1.ListModelsRequest
-	21, // 30: pool_service.v1.PoolService.Pull:input_type -> pool_service.v1.PullRequest
-	23, // 31: pool_service.v1.PoolService.Forget:input_type -> pool_service.v1.ForgetRequest
-	25, // 32: pool_service.v1.PoolService.Reload:input_type -> pool_service.v1.ReloadRequest
-	6,  // 33: pool_service.v1.PoolService.Ensure:output_type -> pool_service.v1.EnsureResponse
-	8,  // 34: pool_service.v1.PoolService.Evict:output_type -> pool_service.v1.EvictResponse
-	11, // 35: pool_service.v1.PoolService.List:output_type -> pool_service.v1.ListResponse
-	14, // 36: pool_service.v1.PoolService.Watch:output_type -> pool_service.v1.WatchResponse
-	17, // 37: pool_service.v1.PoolService.Hold:output_type -> pool_service.v1.HoldResponse
-	19, // 38: pool_service.v1.PoolService.ListModels:output_type -> pool_service.v1.ListModelsResponse
-	22, // 39: pool_service.v1.PoolService.Pull:output_type -> pool_service.v1.PullResponse
-	24, // 40: pool_service.v1.PoolService.Forget:output_type -> pool_service.v1.ForgetResponse
-	26, // 41: pool_service.v1.PoolService.Reload:output_type -> pool_service.v1.ReloadResponse
-	33, // [33:42] is the sub-list for method output_type
-	24, // [24:33] is the sub-list for method input_type
-	24, // [24:24] is the sub-list for extension type_name
-	24, // [24:24] is the sub-list for extension extendee
-	0,  // [0:24] is the sub-list for field type_name
+	28, // 1: pool_service.v1.Server.create_time:type_name -> google.protobuf.Timestamp
+	28, // 2: pool_service.v1.Server.start_time:type_name -> google.protobuf.Timestamp
+	28, // 3: pool_service.v1.Server.ready_time:type_name -> google.protobuf.Timestamp
+	28, // 4: pool_service.v1.Server.last_use_time:type_name -> google.protobuf.Timestamp
+	28, // 5: pool_service.v1.Server.expire_time:type_name -> google.protobuf.Timestamp
+	5,  // 6: pool_service.v1.Server.last_exit:type_name -> pool_service.v1.Exit
+	2,  // 7: pool_service.v1.Server.expected_by:type_name -> pool_service.v1.Expectation
+	1,  // 8: pool_service.v1.Server.role:type_name -> pool_service.v1.ServerRole
+	3,  // 9: pool_service.v1.Exit.cause:type_name -> pool_service.v1.ExitCause
+	28, // 10: pool_service.v1.Exit.time:type_name -> google.protobuf.Timestamp
+	29, // 11: pool_service.v1.EnsureRequest.keep_alive:type_name -> google.protobuf.Duration
+	4,  // 12: pool_service.v1.EnsureResponse.server:type_name -> pool_service.v1.Server
+	10, // 13: pool_service.v1.EvictResponse.evicted:type_name -> pool_service.v1.EvictedServer
+	4,  // 14: pool_service.v1.EvictedServer.server:type_name -> pool_service.v1.Server
+	4,  // 15: pool_service.v1.ListResponse.servers:type_name -> pool_service.v1.Server
+	13, // 16: pool_service.v1.ListResponse.totals:type_name -> pool_service.v1.PoolTotals
+	4,  // 17: pool_service.v1.WatchResponse.server:type_name -> pool_service.v1.Server
+	4,  // 18: pool_service.v1.WatchResponse.removed:type_name -> pool_service.v1.Server
+	16, // 19: pool_service.v1.WatchResponse.synced:type_name -> pool_service.v1.Synced
+	29, // 20: pool_service.v1.HoldRequest.keep_alive:type_name -> google.protobuf.Duration
+	4,  // 21: pool_service.v1.HoldResponse.server:type_name -> pool_service.v1.Server
+	21, // 22: pool_service.v1.ListModelsResponse.models:type_name -> pool_service.v1.Model
+	2,  // 23: pool_service.v1.Model.expected_by:type_name -> pool_service.v1.Expectation
+	0,  // 24: pool_service.v1.Model.state:type_name -> pool_service.v1.ServerState
+	6,  // 25: pool_service.v1.PoolService.Ensure:input_type -> pool_service.v1.EnsureRequest
+	8,  // 26: pool_service.v1.PoolService.Evict:input_type -> pool_service.v1.EvictRequest
+	11, // 27: pool_service.v1.PoolService.List:input_type -> pool_service.v1.ListRequest
+	14, // 28: pool_service.v1.PoolService.Watch:input_type -> pool_service.v1.WatchRequest
+	17, // 29: pool_service.v1.PoolService.Hold:input_type -> pool_service.v1.HoldRequest
+	19, // 30: pool_service.v1.PoolService.ListModels:input_type -> pool_service.v1.ListModelsRequest
+	22, // 31: pool_service.v1.PoolService.Pull:input_type -> pool_service.v1.PullRequest
+	24, // 32: pool_service.v1.PoolService.Forget:input_type -> pool_service.v1.ForgetRequest
+	26, // 33: pool_service.v1.PoolService.Reload:input_type -> pool_service.v1.ReloadRequest
+	7,  // 34: pool_service.v1.PoolService.Ensure:output_type -> pool_service.v1.EnsureResponse
+	9,  // 35: pool_service.v1.PoolService.Evict:output_type -> pool_service.v1.EvictResponse
+	12, // 36: pool_service.v1.PoolService.List:output_type -> pool_service.v1.ListResponse
+	15, // 37: pool_service.v1.PoolService.Watch:output_type -> pool_service.v1.WatchResponse
+	18, // 38: pool_service.v1.PoolService.Hold:output_type -> pool_service.v1.HoldResponse
+	20, // 39: pool_service.v1.PoolService.ListModels:output_type -> pool_service.v1.ListModelsResponse
+	23, // 40: pool_service.v1.PoolService.Pull:output_type -> pool_service.v1.PullResponse
+	25, // 41: pool_service.v1.PoolService.Forget:output_type -> pool_service.v1.ForgetResponse
+	27, // 42: pool_service.v1.PoolService.Reload:output_type -> pool_service.v1.ReloadResponse
+	34, // [34:43] is the sub-list for method output_type
+	25, // [25:34] is the sub-list for method input_type
+	25, // [25:25] is the sub-list for extension type_name
+	25, // [25:25] is the sub-list for extension extendee
+	0,  // [0:25] is the sub-list for field type_name
 }
 
 func init() { file_pool_service_v1_pool_service_proto_init() }
@@ -2535,7 +2619,7 @@ func file_pool_service_v1_pool_service_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_pool_service_v1_pool_service_proto_rawDesc), len(file_pool_service_v1_pool_service_proto_rawDesc)),
-			NumEnums:      3,
+			NumEnums:      4,
 			NumMessages:   24,
 			NumExtensions: 0,
 			NumServices:   1,

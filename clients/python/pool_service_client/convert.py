@@ -22,6 +22,7 @@ from pool_service_client.types import (
     Server,
     ServerChanged,
     ServerRemoved,
+    ServerRole,
     ServerState,
     Synced,
     Totals,
@@ -188,6 +189,7 @@ def server(message: pb.Server) -> Server:
         holds=message.holds,
         pinned=message.pinned,
         outdated=message.outdated,
+        role=ServerRole(message.role),
         message=message,
         **_server_times(message),
     )

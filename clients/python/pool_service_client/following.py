@@ -48,8 +48,8 @@ class Following:
     clock: Callable[[], float] = time.monotonic
     revision: int | None = field(init=False)
     _attempts: Attempts = field(init=False)
-    _known: dict[str, Server] = field(init=False, default_factory=dict)
-    _told: set[str] = field(init=False, default_factory=set)
+    _known: dict[tuple[str, int], Server] = field(init=False, default_factory=dict)
+    _told: set[tuple[str, int]] = field(init=False, default_factory=set)
     _opened: float = field(init=False, default=0.0)
 
     def __post_init__(self) -> None:
@@ -74,17 +74,17 @@ class Following:
         if self.revision is not None:
             self.revision = response.revision
         if isinstance(event, ServerChanged):
-            self._known[event.server.model] = event.server
-            self._told.add(event.server.model)
+            self._known[_key(event.server)] = event.server
+            self._told.add(_key(event.server))
         elif isinstance(event, ServerRemoved):
-            self._known.pop(event.server.model, None)
+            self._known.pop(_key(event.server), None)
         return () if event is None else (event,)
 
     def _gone(self, revision: int) -> tuple[ServerRemoved, ...]:
         """Synced: what was known before and was not told of now is no longer there."""
         self.revision = revision
-        gone = [model for model in self._known if model not in self._told]
-        return tuple(ServerRemoved(revision, self._known.pop(model)) for model in gone)
+        gone = [key for key in self._known if key not in self._told]
+        return tuple(ServerRemoved(revision, self._known.pop(key)) for key in gone)
 
     def failed(self, error: PoolError) -> float:
         """Seconds until the next stream is opened; raises the error if none is to be."""
@@ -98,3 +98,7 @@ class Following:
 
     def _can_begin_again(self) -> bool:
         return self.after_revision is None and self.revision is not None
+
+
+def _key(server: Server) -> tuple[str, int]:
+    return server.model, server.generation

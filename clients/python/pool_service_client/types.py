@@ -38,6 +38,16 @@ class ServerState(_OpenEnum):
     BACKING_OFF = 6
 
 
+class ServerRole(_OpenEnum):
+    """What a server is to its model."""
+
+    UNSPECIFIED = 0
+    CURRENT = 1
+    SUCCESSOR = 2
+    SUPERSEDED = 3
+    ORPHAN = 4
+
+
 class ExitCause(_OpenEnum):
     """Who wanted a process to end."""
 
@@ -81,6 +91,7 @@ class Exit:
 class Server:
     """One supervised server and what is known of it.
 
+    model and generation together are its key; role: what it is to its model.
     endpoint, served_model_name: empty unless READY; pid: 0 without a process.
     expire_time: when it goes if it stays unused; None: never, or not in this state.
     queue_position: from 1, 0 if it does not wait for its turn; progress: of its download
@@ -112,6 +123,7 @@ class Server:
     holds: int
     pinned: bool
     outdated: bool
+    role: ServerRole
     message: pb.Server = field(repr=False, compare=False)
 
 

@@ -84,6 +84,42 @@ SERVER_STATE_BACKING_OFF: ServerState.ValueType  # 6
 """Its process died and somebody waits for it: it is started again in a moment."""
 Global___ServerState: _TypeAlias = ServerState  # noqa: Y015
 
+class _ServerRole:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _ServerRoleEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ServerRole.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    SERVER_ROLE_UNSPECIFIED: _ServerRole.ValueType  # 0
+    """Never sent."""
+    SERVER_ROLE_CURRENT: _ServerRole.ValueType  # 1
+    """Callers of the model get this server. A model has one at most."""
+    SERVER_ROLE_SUCCESSOR: _ServerRole.ValueType  # 2
+    """Starts beside the current server, and takes its place once it is READY."""
+    SERVER_ROLE_SUPERSEDED: _ServerRole.ValueType  # 3
+    """Was the current server; goes on until nothing is in flight on it."""
+    SERVER_ROLE_ORPHAN: _ServerRole.ValueType  # 4
+    """A process that an earlier service started and that no record tells of; is drained
+    and ended. Its model is not known.
+    """
+
+class ServerRole(_ServerRole, metaclass=_ServerRoleEnumTypeWrapper):
+    """What a server is to its model."""
+
+SERVER_ROLE_UNSPECIFIED: ServerRole.ValueType  # 0
+"""Never sent."""
+SERVER_ROLE_CURRENT: ServerRole.ValueType  # 1
+"""Callers of the model get this server. A model has one at most."""
+SERVER_ROLE_SUCCESSOR: ServerRole.ValueType  # 2
+"""Starts beside the current server, and takes its place once it is READY."""
+SERVER_ROLE_SUPERSEDED: ServerRole.ValueType  # 3
+"""Was the current server; goes on until nothing is in flight on it."""
+SERVER_ROLE_ORPHAN: ServerRole.ValueType  # 4
+"""A process that an earlier service started and that no record tells of; is drained
+and ended. Its model is not known.
+"""
+Global___ServerRole: _TypeAlias = ServerRole  # noqa: Y015
+
 class _Expectation:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -178,7 +214,10 @@ Global___ExitCause: _TypeAlias = ExitCause  # noqa: Y015
 
 @_typing.final
 class Server(_message.Message):
-    """One supervised server and what is known of it."""
+    """One supervised server and what is known of it. Its model and its generation
+    together are its key: a model may have a second server while one replaces
+    another (see role).
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -206,14 +245,17 @@ class Server(_message.Message):
     HOLDS_FIELD_NUMBER: _builtins.int
     PINNED_FIELD_NUMBER: _builtins.int
     OUTDATED_FIELD_NUMBER: _builtins.int
+    ROLE_FIELD_NUMBER: _builtins.int
     model: _builtins.str
-    """The caller's name for the model, the key of the pool."""
+    """The caller's name for the model; empty for an orphan."""
     runtime_model: _builtins.str
     """What the runtime is asked to load: a Hugging Face id or a local directory."""
     state: Global___ServerState.ValueType
     """What it is doing."""
     generation: _builtins.int
-    """Counts the processes that this model has had, from 1; 0 before the first."""
+    """Counts the processes of this model, from 1. While QUEUED or BACKING_OFF it is that
+    of the process which is to be started. Of an orphan it is the process id.
+    """
     endpoint: _builtins.str
     """Base URL, such as http://127.0.0.1:49321. Set only while READY."""
     served_model_name: _builtins.str
@@ -244,6 +286,8 @@ class Server(_message.Message):
     """The configuration lets it go neither when unused nor for others' room."""
     outdated: _builtins.bool
     """It runs as the configuration no longer says, and goes when it is next unused."""
+    role: Global___ServerRole.ValueType
+    """What it is to its model."""
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp:
         """When this generation was asked for."""
@@ -297,10 +341,11 @@ class Server(_message.Message):
         holds: _builtins.int = ...,
         pinned: _builtins.bool = ...,
         outdated: _builtins.bool = ...,
+        role: Global___ServerRole.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_progress", b"_progress", "create_time", b"create_time", "expire_time", b"expire_time", "last_exit", b"last_exit", "last_use_time", b"last_use_time", "progress", b"progress", "ready_time", b"ready_time", "start_time", b"start_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_progress", b"_progress", "create_time", b"create_time", "detail", b"detail", "endpoint", b"endpoint", "expected_by", b"expected_by", "expected_bytes", b"expected_bytes", "expire_time", b"expire_time", "footprint_bytes", b"footprint_bytes", "generation", b"generation", "holds", b"holds", "last_exit", b"last_exit", "last_use_time", b"last_use_time", "log_path", b"log_path", "model", b"model", "outdated", b"outdated", "peak_bytes", b"peak_bytes", "pid", b"pid", "pinned", b"pinned", "progress", b"progress", "queue_position", b"queue_position", "ready_time", b"ready_time", "runtime_model", b"runtime_model", "served_model_name", b"served_model_name", "start_time", b"start_time", "state", b"state"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_progress", b"_progress", "create_time", b"create_time", "detail", b"detail", "endpoint", b"endpoint", "expected_by", b"expected_by", "expected_bytes", b"expected_bytes", "expire_time", b"expire_time", "footprint_bytes", b"footprint_bytes", "generation", b"generation", "holds", b"holds", "last_exit", b"last_exit", "last_use_time", b"last_use_time", "log_path", b"log_path", "model", b"model", "outdated", b"outdated", "peak_bytes", b"peak_bytes", "pid", b"pid", "pinned", b"pinned", "progress", b"progress", "queue_position", b"queue_position", "ready_time", b"ready_time", "role", b"role", "runtime_model", b"runtime_model", "served_model_name", b"served_model_name", "start_time", b"start_time", "state", b"state"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__progress: _TypeAlias = _typing.Literal["progress"]  # noqa: Y015
     _WhichOneofArgType__progress: _TypeAlias = _typing.Literal["_progress", b"_progress"]  # noqa: Y015

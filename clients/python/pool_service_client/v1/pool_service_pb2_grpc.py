@@ -156,7 +156,7 @@ class PoolServiceServicer:
         Without after_revision it begins with the present servers, then says that
         they are complete (synced), then sends every change. With it, it sends every
         change after that revision. Revisions rise by one. Each event carries the
-        whole server, so that the last event of a model is all there is to know. A
+        whole server, so that the last event of a model and a generation is all there is to know. A
         use of a server by itself (its last_use_time and expire_time) is no change,
         and neither is what it takes of memory (footprint_bytes and peak_bytes).
         The stream ends only by the caller or by an error. A service never gives a

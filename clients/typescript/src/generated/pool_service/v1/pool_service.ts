@@ -68,6 +68,23 @@ export enum ServerState {
   SERVER_STATE_BACKING_OFF = 6,
 }
 
+/** What a server is to its model. */
+export enum ServerRole {
+  /** SERVER_ROLE_UNSPECIFIED - Never sent. */
+  SERVER_ROLE_UNSPECIFIED = 0,
+  /** SERVER_ROLE_CURRENT - Callers of the model get this server. A model has one at most. */
+  SERVER_ROLE_CURRENT = 1,
+  /** SERVER_ROLE_SUCCESSOR - Starts beside the current server, and takes its place once it is READY. */
+  SERVER_ROLE_SUCCESSOR = 2,
+  /** SERVER_ROLE_SUPERSEDED - Was the current server; goes on until nothing is in flight on it. */
+  SERVER_ROLE_SUPERSEDED = 3,
+  /**
+   * SERVER_ROLE_ORPHAN - A process that an earlier service started and that no record tells of; is drained
+   * and ended. Its model is not known.
+   */
+  SERVER_ROLE_ORPHAN = 4,
+}
+
 /** How it is known what a server will need of memory, the best first. */
 export enum Expectation {
   /** EXPECTATION_UNSPECIFIED - Never sent for a server that has been appraised. */
@@ -111,15 +128,22 @@ export enum ExitCause {
   EXIT_CAUSE_CEILING = 10,
 }
 
-/** One supervised server and what is known of it. */
+/**
+ * One supervised server and what is known of it. Its model and its generation
+ * together are its key: a model may have a second server while one replaces
+ * another (see role).
+ */
 export interface Server {
-  /** The caller's name for the model, the key of the pool. */
+  /** The caller's name for the model; empty for an orphan. */
   model: string;
   /** What the runtime is asked to load: a Hugging Face id or a local directory. */
   runtimeModel: string;
   /** What it is doing. */
   state: ServerState;
-  /** Counts the processes that this model has had, from 1; 0 before the first. */
+  /**
+   * Counts the processes of this model, from 1. While QUEUED or BACKING_OFF it is that
+   * of the process which is to be started. Of an orphan it is the process id.
+   */
   generation: bigint;
   /** Base URL, such as http://127.0.0.1:49321. Set only while READY. */
   endpoint: string;
@@ -181,6 +205,8 @@ export interface Server {
   pinned: boolean;
   /** It runs as the configuration no longer says, and goes when it is next unused. */
   outdated: boolean;
+  /** What it is to its model. */
+  role: ServerRole;
   _unknownFields?: { [key: number]: Uint8Array[] } | undefined;
 }
 
@@ -572,6 +598,7 @@ function createBaseServer(): Server {
     holds: 0,
     pinned: false,
     outdated: false,
+    role: 0,
     _unknownFields: {},
   };
 }
@@ -661,6 +688,9 @@ export const Server: MessageFns<Server> = {
     }
     if (message.outdated !== false) {
       writer.uint32(192).bool(message.outdated);
+    }
+    if (message.role !== 0) {
+      writer.uint32(200).int32(message.role);
     }
     if (message._unknownFields !== undefined) {
       for (const [key, values] of globalThis.Object.entries(message._unknownFields)) {
@@ -878,6 +908,14 @@ export const Server: MessageFns<Server> = {
             message.outdated = reader.bool();
             continue;
           }
+          case 25: {
+            if (tag !== 200) {
+              break;
+            }
+
+            message.role = reader.int32() as any;
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -945,6 +983,7 @@ export const Server: MessageFns<Server> = {
     message.holds = object.holds ?? 0;
     message.pinned = object.pinned ?? false;
     message.outdated = object.outdated ?? false;
+    message.role = object.role ?? 0;
     return message;
   },
 };
@@ -3521,7 +3560,7 @@ export const PoolServiceService = {
    * Without after_revision it begins with the present servers, then says that
    * they are complete (synced), then sends every change. With it, it sends every
    * change after that revision. Revisions rise by one. Each event carries the
-   * whole server, so that the last event of a model is all there is to know. A
+   * whole server, so that the last event of a model and a generation is all there is to know. A
    * use of a server by itself (its last_use_time and expire_time) is no change,
    * and neither is what it takes of memory (footprint_bytes and peak_bytes).
    * The stream ends only by the caller or by an error. A service never gives a
@@ -3708,7 +3747,7 @@ export interface PoolServiceServer extends UntypedServiceImplementation {
    * Without after_revision it begins with the present servers, then says that
    * they are complete (synced), then sends every change. With it, it sends every
    * change after that revision. Revisions rise by one. Each event carries the
-   * whole server, so that the last event of a model is all there is to know. A
+   * whole server, so that the last event of a model and a generation is all there is to know. A
    * use of a server by itself (its last_use_time and expire_time) is no change,
    * and neither is what it takes of memory (footprint_bytes and peak_bytes).
    * The stream ends only by the caller or by an error. A service never gives a
@@ -3886,7 +3925,7 @@ export interface PoolServiceClient extends Client {
    * Without after_revision it begins with the present servers, then says that
    * they are complete (synced), then sends every change. With it, it sends every
    * change after that revision. Revisions rise by one. Each event carries the
-   * whole server, so that the last event of a model is all there is to know. A
+   * whole server, so that the last event of a model and a generation is all there is to know. A
    * use of a server by itself (its last_use_time and expire_time) is no change,
    * and neither is what it takes of memory (footprint_bytes and peak_bytes).
    * The stream ends only by the caller or by an error. A service never gives a

@@ -1,30 +1,49 @@
 """Who waits for which model, in the order in which they came."""
 
-from pool_service.core.requests import INTERNAL, Wait
+from dataclasses import dataclass
+
+from pool_service.core.types import Settings
 
 
-class Waiting:
+@dataclass(frozen=True, slots=True)
+class Waiter:
+    """One who waits for a model.
+
+    ticket: of its request, None if the pool itself wants it; runtime_model: what it
+    named, empty if nothing; starts: its call is what started it; download: for it the
+    model's files may be downloaded.
+    """
+
+    ticket: int | None
+    runtime_model: str
+    settings: Settings
+    keep_alive: float | None
+    starts: bool
+    download: bool = False
+
+
+class Waiters:
     """Callers of Ensure and Hold that are not answered yet, and what the pool itself wants."""
 
     def __init__(self) -> None:
-        self._by_model: dict[str, dict[int, Wait]] = {}
+        self._by_model: dict[str, dict[int | None, Waiter]] = {}
         self._models: dict[int, str] = {}
 
-    def add(self, model: str, wait: Wait) -> None:
+    def add(self, model: str, wait: Waiter) -> None:
         """Let one wait; nothing changes if it does already."""
         self._by_model.setdefault(model, {}).setdefault(wait.ticket, wait)
-        if wait.ticket != INTERNAL:
+        if wait.ticket is not None:
             self._models[wait.ticket] = model
 
-    def first(self, model: str) -> Wait | None:
+    def first(self, model: str) -> Waiter | None:
         """The one who has waited longest for `model`."""
         return next(iter(self._by_model.get(model, {}).values()), None)
 
-    def of(self, model: str) -> list[Wait]:
+    def of(self, model: str) -> list[Waiter]:
         """All who wait for `model`."""
         return list(self._by_model.get(model, {}).values())
 
-    def replace(self, model: str, waits: list[Wait]) -> None:
+    def replace(self, model: str, waits: list[Waiter]) -> None:
         """The same, but that they wait for something else."""
         self._by_model[model] = {wait.ticket: wait for wait in waits}
 
@@ -38,11 +57,12 @@ class Waiting:
                 del self._by_model[model]
         return model
 
-    def take(self, model: str) -> list[Wait]:
+    def take(self, model: str) -> list[Waiter]:
         """All who wait for `model`; they wait no longer."""
         waits = list(self._by_model.pop(model, {}).values())
         for wait in waits:
-            self._models.pop(wait.ticket, None)
+            if wait.ticket is not None:
+                self._models.pop(wait.ticket, None)
         return waits
 
     def models(self) -> list[str]:

@@ -1,0 +1,292 @@
+"""What the pool does when a transition raised: a fault of ours costs one model.
+
+`salvage.py` decides how the server goes on whose transition it was; this writes it, tells
+whoever waited, and audits the state, of which a part may have been written. It leans on nothing
+that could be what raised.
+"""
+
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+
+from pool_service.core import lifecycle as life
+from pool_service.core.commands import (
+    Adopt,
+    Answer,
+    Broke,
+    CancelAppraise,
+    CheckUse,
+    Publish,
+    TakePulse,
+)
+from pool_service.core.errors import PoolError
+from pool_service.core.events import PulseTaken, ServerEvent, StepBroke, UseReported
+from pool_service.core.evictions import Eviction
+from pool_service.core.salvage import (
+    MOST_FAULTS,
+    PAUSE_SECONDS,
+    Breach,
+    Salvage,
+    is_look,
+    salvaged,
+)
+from pool_service.core.server import Phase, Role, Server, ServerId
+from pool_service.core.state import PoolState
+from pool_service.core.table import Record
+from pool_service.core.types import FOREVER
+
+WAITS_TO_START = frozenset({Phase.QUEUED, Phase.BACKING_OFF})
+
+
+class Containment:
+    """Run transitions so that one that raises costs one server, and put that right.
+
+    event: what the machine handles at present, None where it is about no event.
+    """
+
+    def __init__(self, state: PoolState) -> None:
+        self._state = state
+        self.event: object = None
+        self.is_damaged = False
+
+    def each(self, records: Iterable[Record], do: Callable[[Record], None], now: float) -> None:
+        """Do something to each server that is still there; one that raises costs it alone."""
+        for record in list(records):
+            server_id = record.server.id
+            if self._state.table.find(server_id) is not record:
+                continue
+            try:
+                do(record)
+            except Exception as error:  # noqa: BLE001 - it is told, and costs nobody else anything
+                self.break_off(record.server.model, server_id, error, now)
+
+    def attempt(self, model: str, do: Callable[[str], None], now: float) -> None:
+        """Do something for a model; if it raises it costs that model alone."""
+        try:
+            do(model)
+        except Exception as error:  # noqa: BLE001 - it costs that model alone
+            record = self._state.table.current(model)
+            self.break_off(model, record.server.id if record else None, error, now)
+
+    def break_off(
+        self, model: str, server_id: ServerId | None, error: Exception, now: float
+    ) -> None:
+        """Put a server right whose transition raised, and tell whoever waited for its model.
+
+        server_id: None where it was about a model without a server, or about none.
+        """
+        during = type(self.event).__name__ if self.event is not None else "whose turn it is"
+        self._state.commands.append(Broke(model, during, error))
+        self.is_damaged = True
+        try:
+            self._put_right(model, server_id, told(model), now)
+        except Exception as again:  # noqa: BLE001 - at the worst it stays known, and is not due
+            self._state.commands.append(Broke(model, "mending", again))
+            if server_id is not None and self._state.table.find(server_id) is not None:
+                self._state.deadlines.set(server_id, now + PAUSE_SECONDS)
+
+    def _put_right(
+        self, model: str, server_id: ServerId | None, error: PoolError, now: float
+    ) -> None:
+        record = None if server_id is None else self._state.table.find(server_id)
+        if record is None:
+            self.let_go(model, error)
+            return
+        server, limits = record.server, self._state.limits
+        salvage = salvaged(server, self._breach_of(record), now)
+        after = salvage.server
+        if after is not None and salvage.has_failed:
+            failed = life.failed(after, str(error), now, limits.failure_ttl)
+            after = life.barred(failed, now + limits.failure_memory, error)
+        if salvage.fails:
+            if server.role is Role.CURRENT:
+                self.let_go(model, error, holds=after is None or after.phase is not Phase.READY)
+            self._settle_evictions(server, after, error)
+        self._write(record, after, salvage, now)
+
+    def _breach_of(self, record: Record) -> Breach:
+        server, event = record.server, self.event
+        if isinstance(event, ServerEvent) and event.server_id != server.id:
+            event = None
+        if server.phase is Phase.READY and is_look(event):
+            record.faults += 1
+        is_worn = record.faults >= MOST_FAULTS
+        return Breach(event, tuple(self._state.commands), record.is_adopting, is_worn)
+
+    def _write(self, record: Record, after: Server | None, salvage: Salvage, now: float) -> None:
+        if any(isinstance(command, Adopt) for command in salvage.commands):
+            record.is_adopting = True
+        before = record.server
+        if after is None:
+            self._expel(before)
+        elif after.phase is Phase.READY:
+            self._pause(record, after, now)
+        else:
+            self._replace(before, after)
+        self._state.commands += salvage.commands
+
+    def _replace(self, before: Server, after: Server) -> None:
+        """Write a server; one that is FAILED as an earlier generation may still have to end."""
+        if after.id != before.id:
+            self._expel(before)
+            going = self._state.table.find(after.id)
+            if going is not None:
+                after = life.barred(going.server, after.retry_at, after.failure)
+        self._put_anyway(after)
+
+    def _pause(self, record: Record, server: Server, now: float) -> None:
+        """Keep a READY server, and look at it again in a while: not at once, over and over."""
+        issued = self._state.commands
+        if isinstance(self.event, UseReported | StepBroke):
+            asked = [one for one in issued if isinstance(one, CheckUse)]
+            record.is_checking &= any(one.server_id == server.id for one in asked)
+        record.is_cordoned = False
+        if is_look(self.event):
+            record.busy_until = now + PAUSE_SECONDS
+            probes = [one for one in issued if isinstance(one, TakePulse)]
+            is_probed = any(one.server_id == server.id for one in probes)
+            took = isinstance(self.event, PulseTaken | StepBroke)
+            if not is_probed and (took or server.step_deadline <= now):
+                server = life.pulse_due(server, now + PAUSE_SECONDS)
+        self._put_anyway(server)
+
+    def _put_anyway(self, server: Server) -> None:
+        try:
+            self._state.put(server)
+        except Exception as error:  # noqa: BLE001 - it may be this that broke
+            state = self._state
+            state.commands.append(Broke(server.model, "mending", error))
+            before = state.table.put(server)
+            record = state.table.find(server.id)
+            if record is not None:
+                state.clear_marks(record)
+            if server.phase is not Phase.QUEUED:
+                state.queue.pop(server.id, None)
+            state.deadlines.set(server.id, server.step_deadline)
+            state.commands.append(Publish(server, before.phase if before else None))
+
+    def _expel(self, server: Server) -> None:
+        """Take out a server of which nothing is left."""
+        state = self._state
+        record = state.table.find(server.id)
+        if record is not None:
+            state.table.remove(server.id)
+            if record.is_appraising:
+                state.commands.append(CancelAppraise(server.id))
+        state.unmeasured.discard(server.id)
+        state.overgrown.discard(server.id)
+        state.queue.pop(server.id, None)
+        if server.is_current and server.latest:
+            state.remember_past(server)
+        state.deadlines.set(server.id, FOREVER)
+        gone = replace(server, holds=0)
+        state.commands.append(Publish(gone, server.phase, removed=True))
+
+    # --- whoever waited -------------------------------------------------------------------
+
+    def let_go(self, model: str, error: PoolError, *, holds: bool = True) -> None:
+        """Tell all who wait for a model to wait no longer, and its holders unless it is there."""
+        state = self._state
+        for waiter in state.waiters.take(model):
+            is_hold = waiter.ticket is not None and state.holds.has(waiter.ticket)
+            if holds or not is_hold:
+                self.tell_once(waiter.ticket, error)
+        for hold in state.holds.of(model) if holds else ():
+            state.holds.end(hold.ticket)
+            self.tell_once(hold.ticket, error)
+
+    def tell_once(self, ticket: int | None, result: PoolError) -> None:
+        """Answer a request unless it was answered in this very transition."""
+        answers = [one for one in self._state.commands if isinstance(one, Answer)]
+        if ticket is not None and not any(one.ticket == ticket for one in answers):
+            self._state.commands.append(Answer(ticket, result))
+
+    def _settle_evictions(self, server: Server, after: Server | None, error: PoolError) -> None:
+        """Answer who evicts a server: that it is gone, or that it stays."""
+        if after is None or after.phase in life.WITHOUT_PROCESS:
+            self._state.commands += self._state.evictions.gone(server)
+        elif after.phase is Phase.READY:
+            for eviction in list(self._state.evictions.of(server.id)):
+                self.leave_unevicted(eviction, server.id, error)
+
+    def leave_unevicted(self, eviction: Eviction, server_id: ServerId, error: PoolError) -> None:
+        """Let an eviction wait for a server no longer, since a transition of that broke."""
+        evictions = self._state.evictions
+        evictions.leave_out(eviction, server_id)
+        if eviction.names_one:
+            evictions.withdraw(eviction)
+            self.tell_once(eviction.ticket, error)
+        elif not eviction.pending:
+            self._state.commands.append(eviction.answer)
+
+    # --- the state as a whole -------------------------------------------------------------
+
+    def audit(self, now: float) -> None:
+        """Bring into step what a broken transition may have written only in part."""
+        self.is_damaged = False
+        try:
+            self._put_in_step(now)
+        except Exception as error:  # noqa: BLE001 - the next broken transition brings another audit
+            self._state.commands.append(Broke("", "the audit", error))
+
+    def _put_in_step(self, now: float) -> None:
+        state = self._state
+        state.table.rebuild()
+        self._drop_doubles()
+        for record in state.table:
+            state.clear_marks(record)
+            if record.server.phase is not Phase.QUEUED:
+                state.queue.pop(record.server.id, None)
+            self._audit_start(record.server, now)
+            if state.table.find(record.server.id) is record:
+                state.arm(record)
+        for server_id in list(state.queue):
+            if state.table.find(server_id) is None:
+                del state.queue[server_id]
+        self._audit_callers()
+        state.capacity_changed = True
+
+    def _drop_doubles(self) -> None:
+        """Keep one of two servers that take the same process for theirs: the model's own."""
+        servers = [record.server for record in self._state.table]
+        owners = {one.identity: one for one in servers if one.identity and one.is_current}
+        for server in servers:
+            owner = owners.get(server.identity) if server.identity else None
+            if owner is None or server.is_current:
+                continue
+            self._expel(server)
+            if server.phase in life.LEAVING and owner.phase not in life.LEAVING:
+                # It was told to end, and nobody is to be given it.
+                self._put_anyway(replace(owner, phase=server.phase))
+
+    def _audit_start(self, server: Server, now: float) -> None:
+        """Let a start that nobody wants, or that is not in line, come to nothing."""
+        state = self._state
+        is_lost = server.phase is Phase.QUEUED and server.id not in state.queue
+        # Its process goes elsewhere by now, or is swept: nothing leads out of this.
+        is_lost |= server.phase is Phase.SWEEPING and server.identity is None
+        no_one = state.waiters.first(server.model) is None
+        if is_lost or (server.phase in WAITS_TO_START and no_one):
+            self.let_go(server.model, told(server.model))
+            failed = life.failed(server, server.detail, now, state.limits.failure_ttl)
+            self._replace(server, failed)
+
+    def _audit_callers(self) -> None:
+        """Let go of all who wait for what does not come."""
+        state = self._state
+        for model in {*state.waiters.models(), *state.holds.models()}:
+            record = state.table.current(model)
+            if record is None or record.server.phase is Phase.FAILED:
+                self.let_go(model, told(model))
+        for server_id in state.evictions.servers():
+            if state.table.find(server_id) is None:
+                for eviction in list(state.evictions.of(server_id)):
+                    self.leave_unevicted(eviction, server_id, told(server_id.model))
+
+
+def told(model: str) -> PoolError:
+    """Return the error for the callers of a model whose transition broke; the log says more."""
+    name = f"{model!r}" if model else "this"
+    return PoolError(
+        f"the service failed at {name} by a fault of its own. Its log says more; try again.",
+        model=model,
+    )

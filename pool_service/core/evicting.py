@@ -1,0 +1,127 @@
+"""Evictions, and the end of the service, which evicts everything or leaves it running."""
+
+from pool_service.core.containment import Containment
+from pool_service.core.events import EvictRequested, ShutdownRequested
+from pool_service.core.evictions import Eviction
+from pool_service.core.failures import evicted, leaving, shutting_down
+from pool_service.core.idle import IdleChecks
+from pool_service.core.results import Every
+from pool_service.core.server import Cause, Phase, Role
+from pool_service.core.state import PoolState
+from pool_service.core.stopper import Stopper
+from pool_service.core.supervisor import Supervisor
+from pool_service.core.table import Record
+
+
+class Evicting:
+    """Stop servers that a caller, or the end of the service, wants gone."""
+
+    def __init__(
+        self,
+        state: PoolState,
+        containment: Containment,
+        stopper: Stopper,
+        supervisor: Supervisor,
+        idle: IdleChecks,
+    ) -> None:
+        self._state = state
+        self._containment = containment
+        self._stopper = stopper
+        self._supervisor = supervisor
+        self._idle = idle
+
+    def evict(self, event: EvictRequested, now: float) -> None:
+        """Stop the servers that a caller names; without force only those that are unused."""
+        if self._state.is_leaving:
+            self._state.answer(event.ticket, leaving())
+            return
+        eviction = Eviction(
+            event.ticket,
+            force=event.force,
+            cause=Cause.EVICTED,
+            names_one=isinstance(event.target, str),
+            only_idle=event.target is Every.IDLE,
+        )
+        self._end(self._targets(event.target, now, force=event.force), eviction, now)
+
+    def _targets(self, target: str | Every, now: float, *, force: bool) -> list[Record]:
+        state = self._state
+        if isinstance(target, str):
+            model = state.catalogue.resolve(target)
+            state.refusals.forget(model)
+            return self._of_model(model, force=force)
+        if target is Every.ALL:
+            state.refusals.forget_all()
+            return list(state.table)
+        return [record for record in state.table if _is_idle(record, now)]
+
+    def _of_model(self, model: str, *, force: bool) -> list[Record]:
+        table = self._state.table
+        record = table.current(model)
+        # What was superseded and is still in use goes by itself.
+        beside = [
+            one for one in table.beside(model) if force or one.server.phase is not Phase.READY
+        ]
+        if record is None:
+            return beside
+        return [record] if record.server.holds and not force else [record, *beside]
+
+    def shut_down(self, event: ShutdownRequested, now: float) -> None:
+        """Refuse what is new, and drain and stop everything that runs."""
+        state = self._state
+        state.is_closing = True
+        everything = Eviction(event.ticket, force=True, cause=Cause.SHUTDOWN)
+        self._end([] if state.is_leaving else list(state.table), everything, now)
+
+    def leave(self, now: float) -> None:
+        """Let the servers run on for the next service; nobody waits any longer."""
+        state = self._state
+        state.is_closing = state.is_leaving = True
+        for eviction in state.evictions.take():
+            state.answer(eviction.ticket, leaving())
+
+        def let_go(record: Record) -> None:
+            server = record.server
+            if server.role is Role.CURRENT:
+                state.dismiss(server.model, shutting_down(server.model))
+            if server.phase in (Phase.QUEUED, Phase.PREPARING):
+                self._supervisor.stop(record.server, Cause.SHUTDOWN, now)
+            elif server.phase is Phase.BACKING_OFF:
+                self._supervisor.give_up(record.server, now)
+
+        self._containment.each(state.table, let_go, now)
+
+    def _end(self, records: list[Record], eviction: Eviction, now: float) -> None:
+        """Stop each of the servers; a READY one is checked first, unless by force."""
+        state = self._state
+        for record in records:
+            state.evictions.add(eviction, record.server.id)
+
+        def evict(record: Record) -> None:
+            server = record.server
+            if server.holds and not eviction.force:
+                self._idle.leave_out(eviction, server, 0)
+            elif server.phase is Phase.READY and not eviction.force:
+                self._idle.check(record)
+            else:
+                error = shutting_down if state.is_closing else evicted
+                if server.role is Role.CURRENT:
+                    state.dismiss(server.model, error(server.model))
+                self._supervisor.stop(record.server, eviction.cause, now)
+
+        self._containment.each(records, evict, now)
+        if not records:
+            state.commands.append(eviction.answer)
+
+    def hurry(self, now: float) -> None:
+        """Let no stop wait any longer, now and from now on."""
+        self._state.is_hurried = True
+        hurry = self._stopper.hurry
+        self._containment.each(self._state.table, lambda record: hurry(record, now), now)
+
+
+def _is_idle(record: Record, now: float) -> bool:
+    """Return whether a server may go as far as is known before it was checked."""
+    server = record.server
+    is_wanted = server.holds or server.settings.pinned
+    return server.phase is Phase.READY and not is_wanted and now >= server.resides_until

@@ -1,0 +1,235 @@
+"""Faults of ours: steps that broke outside, and events whose handling raised.
+
+The server that it was about is put right (`containment.py`), whoever asked is told, and what an
+event was for beyond one server (time, a shutdown, a recovery) is done in the plainest way, so that
+no deadline, no process and no caller of another model is lost with it.
+"""
+
+from pool_service.core import lifecycle as life
+from pool_service.core.activity import Activity
+from pool_service.core.commands import (
+    Adopt,
+    Appraise,
+    AwaitExit,
+    AwaitReady,
+    CheckUse,
+    Fetch,
+    Prepare,
+    Spawn,
+    Sweep,
+    TakePulse,
+)
+from pool_service.core.containment import Containment, told
+from pool_service.core.events import (
+    EnsureRequested,
+    Event,
+    EvictRequested,
+    Exited,
+    ForgetRequested,
+    HoldRequested,
+    Hurried,
+    LeaveRequested,
+    NotAppraised,
+    NotStarted,
+    RecoveryBegan,
+    ReloadRequested,
+    ServerEvent,
+    ShutdownRequested,
+    StepBroke,
+    StraysFound,
+    Surveyed,
+    Swept,
+    TimeReached,
+)
+from pool_service.core.evictions import Eviction
+from pool_service.core.failures import leaving, shutting_down
+from pool_service.core.idle import IdleChecks
+from pool_service.core.ready import ReadyServers
+from pool_service.core.recovery import Recovery
+from pool_service.core.salvage import PAUSE_SECONDS
+from pool_service.core.sampler import Sampler
+from pool_service.core.scheduler import Scheduler
+from pool_service.core.server import Cause, Phase, ServerId
+from pool_service.core.standby_policy import StandbyPolicy
+from pool_service.core.state import PoolState
+from pool_service.core.stopper import Stopper
+from pool_service.core.supervisor import Supervisor
+from pool_service.core.table import Record
+from pool_service.core.types import Diagnosis, ExitReport
+
+_ASKED = EnsureRequested | HoldRequested | EvictRequested | ReloadRequested | ForgetRequested
+"""What somebody waits to be answered, beside a shutdown, which is answered when it is done."""
+
+
+class BrokenSteps:
+    """Go on as safely as can be with a server of which a command broke."""
+
+    def __init__(
+        self,
+        state: PoolState,
+        stopper: Stopper,
+        supervisor: Supervisor,
+        idle: IdleChecks,
+        ready: ReadyServers,
+        scheduler: Scheduler,
+        recovery: Recovery,
+    ) -> None:
+        self._state = state
+        self._stopper = stopper
+        self._supervisor = supervisor
+        self._idle = idle
+        self._ready = ready
+        self._scheduler = scheduler
+        self._recovery = recovery
+
+    def handle(  # noqa: C901  # a case for each command
+        self, record: Record, event: StepBroke, now: float
+    ) -> None:
+        """End a start with an error, or go on as if the command had told the least."""
+        server, server_id, error = record.server, event.server_id, event.error
+        match event.command:
+            case Appraise() | Fetch():
+                self._scheduler.not_appraised(record, NotAppraised(server_id, error), now)
+            case Prepare() | Spawn():
+                self._supervisor.not_started(record, NotStarted(server_id, error), now)
+            case AwaitReady() if server.phase is Phase.STARTING:
+                if server.is_current:
+                    self._state.refuse(server.model, error)
+                self._supervisor.stop(server, Cause.CRASHED, now)
+            case Adopt():
+                self._recovery.adopt_broke(record, error, now)
+            case CheckUse():
+                self._use_unknown(record, now)
+            case TakePulse() if server.phase is Phase.READY:
+                self._state.keep(life.pulse_due(server, self._ready.next_probe(now)))
+            case AwaitExit():
+                if server.phase is Phase.STARTING and server.is_current:
+                    self._state.refuse(server.model, error)
+                report = ExitReport(None, None, Diagnosis.CRASHED, str(error))
+                self._supervisor.exited(record, Exited(server_id, report), now)
+            case Sweep():
+                self._supervisor.swept(record, Swept(server_id), now)
+            case _:
+                pass
+
+    def _use_unknown(self, record: Record, now: float) -> None:
+        if record.server.phase is Phase.STOPPING:
+            self._stopper.checked(record, Activity(None), now)
+        elif record.server.phase is Phase.READY:
+            self._idle.checked(record, Activity(None), now)
+
+
+class Amends:
+    """Make up for an event whose handling raised."""
+
+    def __init__(
+        self,
+        state: PoolState,
+        containment: Containment,
+        sampler: Sampler,
+        recovery: Recovery,
+        standby: StandbyPolicy,
+    ) -> None:
+        self._state = state
+        self._containment = containment
+        self._sampler = sampler
+        self._recovery = recovery
+        self._standby = standby
+
+    def make(self, event: Event, error: Exception, now: float) -> None:
+        """Put the event's server right, tell whoever asked, and do what else it was for."""
+        state, ticket = self._state, getattr(event, "ticket", None)
+        if ticket is not None:
+            state.waiters.leave(ticket)
+            state.holds.end(ticket)
+        model, server_id = self._subject(event)
+        self._containment.break_off(model, server_id, error, now)
+        self._do_anyway(event, error, now)
+        begun = state.evictions.with_ticket(ticket) if ticket is not None else set()
+        if isinstance(event, EvictRequested):
+            for eviction in begun:
+                self._give_up(eviction)
+            begun = state.evictions.with_ticket(event.ticket)
+        if isinstance(event, _ASKED) and not begun:
+            self._containment.tell_once(ticket, told(model))
+
+    def _subject(self, event: Event) -> tuple[str, ServerId | None]:
+        """Return the model and the server that an event is about, as far as it is about one."""
+        if isinstance(event, ServerEvent):
+            return event.server_id.model, event.server_id
+        catalogue = self._state.catalogue
+        match event:
+            case EnsureRequested() | HoldRequested() | ForgetRequested():
+                model = catalogue.resolve(event.model)
+            case EvictRequested(_, str(target), _):
+                model = catalogue.resolve(target)
+            case _:
+                return "", None
+        record = self._state.table.current(model)
+        return model, record.server.id if record else None
+
+    def _do_anyway(self, event: Event, error: Exception, now: float) -> None:
+        match event:
+            case TimeReached():
+                self._break_off_due(error, now)
+            case Surveyed():
+                self._sampler.postpone(now + PAUSE_SECONDS)
+                self._sampler.give_up()
+            case RecoveryBegan():
+                self._recover(event, error, now)
+            case StraysFound():
+                self._standby.is_allowed = True
+            case ShutdownRequested(ticket):
+                self._shut_down(ticket, error, now)
+            case LeaveRequested():
+                self._leave()
+            case Hurried():
+                self._state.is_hurried = True
+            case _:
+                pass
+
+    def _break_off_due(self, error: Exception, now: float) -> None:
+        """Break off the transition of each server that was due; none is due again at once."""
+        for server_id in self._state.deadlines.pop_due(now):
+            self._containment.break_off(server_id.model, server_id, error, now)
+        if self._sampler.next_at <= now:
+            self._sampler.postpone(now + PAUSE_SECONDS)
+
+    def _recover(self, event: RecoveryBegan, error: Exception, now: float) -> None:
+        state = self._state
+        if self._recovery.unsettled is None:
+            self._recovery.unsettled = set()
+        for past in event.remembered.pasts:
+            state.pasts.setdefault(past.model, past)
+        for server in event.remembered.servers:
+            if state.table.find(server.id) is None:
+                self._recovery.take_back_broken(server, error, now)
+
+    def _shut_down(self, ticket: int, error: Exception, now: float) -> None:
+        state = self._state
+        state.is_closing = True
+        begun = state.evictions.with_ticket(ticket)
+        everything = next(iter(begun), Eviction(ticket, force=True, cause=Cause.SHUTDOWN))
+        ids = [] if state.is_leaving else [record.server.id for record in state.table]
+        for server_id in ids:
+            if everything not in state.evictions.of(server_id):
+                state.evictions.add(everything, server_id)
+        for server_id in ids:
+            self._containment.break_off(server_id.model, server_id, error, now)
+        if not ids:
+            state.commands.append(everything.answer)
+
+    def _leave(self) -> None:
+        state = self._state
+        state.is_closing = state.is_leaving = True
+        for model in {*state.waiters.models(), *state.holds.models()}:
+            self._containment.let_go(model, shutting_down(model))
+        for eviction in state.evictions.take():
+            self._containment.tell_once(eviction.ticket, leaving())
+
+    def _give_up(self, eviction: Eviction) -> None:
+        """Let an eviction wait on for what is going, and for nothing else."""
+        for server_id in list(eviction.pending):
+            record = self._state.table.find(server_id)
+            if record is None or record.server.phase not in life.LEAVING:
+                self._containment.leave_unevicted(eviction, server_id, told(server_id.model))

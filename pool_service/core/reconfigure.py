@@ -1,0 +1,121 @@
+"""What becomes of the servers when the configuration says something else.
+
+By difference: who runs as it still says goes on. Limits of time and memory, pins and
+groups count at once. What decides the process itself (the runtime model, and the
+`recipe`) makes a server outdated: it goes when it is next unused, and so does one that
+the catalogue no longer lists.
+"""
+
+from dataclasses import replace
+
+from pool_service.core import lifecycle as life
+from pool_service.core.callers import Callers
+from pool_service.core.commands import Answer, CancelAppraise
+from pool_service.core.containment import Containment
+from pool_service.core.events import EnsureRequested, ReloadRequested
+from pool_service.core.results import Reloaded
+from pool_service.core.server import Phase, Role, Server
+from pool_service.core.state import PoolState
+from pool_service.core.supervisor import Supervisor
+from pool_service.core.table import Record
+from pool_service.core.types import FOREVER
+
+
+class Reconfiguration:
+    """Take over a new catalogue and new limits, and start what is to be preloaded."""
+
+    def __init__(
+        self,
+        state: PoolState,
+        containment: Containment,
+        callers: Callers,
+        supervisor: Supervisor,
+    ) -> None:
+        self._state = state
+        self._containment = containment
+        self._callers = callers
+        self._supervisor = supervisor
+
+    def reload(self, event: ReloadRequested, now: float) -> None:
+        """Hold all servers against a new configuration, and answer what that changes."""
+        state = self._state
+        before = state.catalogue.preloaded()
+        state.catalogue, state.limits = event.catalogue, event.limits
+        # What was wrong may have been mended.
+        state.refusals.forget_all()
+        # What the configuration says of a model stands from now on, also when it is gone from it.
+        state.forget_namings([*event.catalogue.models, *event.catalogue.aliases])
+        changed: dict[str, list[str]] = {"replaced": [], "updated": [], "removed": []}
+
+        def reload(record: Record) -> None:
+            change = self._reload(record, now)
+            if change:
+                changed[change].append(record.server.model)
+
+        self._containment.each(state.table, reload, now)
+        self.preload(set(state.catalogue.preloaded()) - set(before), now)
+        state.capacity_changed = True
+        result = Reloaded(**{kind: tuple(models) for kind, models in changed.items()})
+        state.commands.append(Answer(event.ticket, result))
+
+    def _reload(self, record: Record, now: float) -> str:
+        """Bring a server up to date; return which change that was, or ""."""
+        state, server = self._state, record.server
+        if server.role is not Role.CURRENT:
+            return ""
+        model = server.model
+        if not self._callers.is_served(server):
+            refusal = self._callers.not_served(model, server.settings.named_by_caller)
+            state.refuse(model, refusal)
+        self._renew_waiters(server)
+        fresh = self._callers.up_to_date(server)
+        if fresh == server or server.phase in life.LEAVING:
+            return ""
+        if server.phase is Phase.QUEUED:
+            self._queue_again(record)
+        elif server.phase is Phase.FAILED:
+            # What was wrong may have been mended.
+            state.put(life.barred(fresh, now, None))
+        else:
+            state.put(fresh)
+            self._supervisor.give_up_unwanted(model, now)
+        if not fresh.outdated or server.phase in life.WITHOUT_PROCESS:
+            return "updated"
+        return "replaced" if self._callers.is_served(server) else "removed"
+
+    def _renew_waiters(self, server: Server) -> None:
+        """Give all who wait the settings of now, with the runtime model that they named."""
+        state, model = self._state, server.model
+        waiters = state.waiters.of(model)
+        if waiters:
+            named = next((one.runtime_model for one in waiters if one.runtime_model), "")
+            asked = server.settings.named_by_caller
+            settings = state.catalogue.settings_for(model, named or asked)
+            renewed = [replace(waiter, settings=settings) for waiter in waiters]
+            state.waiters.replace(model, renewed)
+
+    def _queue_again(self, record: Record) -> None:
+        """Let a server keep its place in the queue, and find out anew what it needs."""
+        state, server = self._state, record.server
+        first = state.waiters.first(server.model)
+        if first is None:
+            state.drop(server)
+            return
+        if record.is_appraising:
+            record.is_appraising = False
+            state.commands.append(CancelAppraise(server.id))
+        state.put(replace(server, settings=first.settings, step_deadline=FOREVER))
+        self._supervisor.appraise(record)
+
+    def preload(self, models: set[str], now: float) -> None:
+        """Start models though nobody asks for them, unless the service ends."""
+        state = self._state
+
+        def start(model: str) -> None:
+            wanted = EnsureRequested(None, model)
+            state.waiters.add(model, self._callers.waiter(model, wanted))
+            self._supervisor.enqueue(model, now)
+
+        for model in () if state.is_closing else sorted(models):
+            if state.table.current(model) is None:
+                self._containment.attempt(model, start, now)

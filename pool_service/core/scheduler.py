@@ -1,0 +1,292 @@
+"""Whose turn it is to start, and who goes for it.
+
+A model that is to start waits in a queue. Its turn comes when it is known what it needs
+(`Appraise`) and there is capacity for it (`admission.verdict`). Where others have to go first,
+they are *claimed* for it: checked like any that is idle, stopped when they are unused, and
+meanwhile whoever asks for one of them waits, so that no turn is taken away.
+"""
+
+from dataclasses import replace
+
+from pool_service.core import lifecycle as life
+from pool_service.core.admission import (
+    Admit,
+    Demand,
+    EvictFirst,
+    Refuse,
+    Resident,
+    Room,
+    Standing,
+    Wait,
+    cheapest_unused,
+    overrun,
+    verdict,
+)
+from pool_service.core.callers import Callers
+from pool_service.core.commands import Fetch
+from pool_service.core.containment import Containment
+from pool_service.core.errors import PoolError
+from pool_service.core.events import Appraised, Fetching, NotAppraised
+from pool_service.core.failures import not_on_disk, too_large
+from pool_service.core.idle import IdleChecks
+from pool_service.core.renewal import NOBODY, USUAL_LOAD_S, Claims, with_renewals
+from pool_service.core.replacement import Candidate, Uses
+from pool_service.core.sampler import CALM_S, Sampler
+from pool_service.core.server import Phase, Server, ServerId
+from pool_service.core.similar import MOST_MEANT
+from pool_service.core.state import PoolState
+from pool_service.core.supervisor import Supervisor
+from pool_service.core.table import Record
+from pool_service.core.types import FOREVER
+
+SHORT_OF_MEMORY = "the machine, which is short of memory"
+
+RETURN_TIME_S = 2.0
+"""Within which the memory of a process that ended is available again: the system frees a large
+one in the background."""
+
+
+class Scheduler:
+    """Appraise who wants to start, make room, and admit."""
+
+    def __init__(
+        self,
+        state: PoolState,
+        containment: Containment,
+        callers: Callers,
+        supervisor: Supervisor,
+        idle: IdleChecks,
+        sampler: Sampler,
+    ) -> None:
+        self._state = state
+        self._containment = containment
+        self._callers = callers
+        self._supervisor = supervisor
+        self._idle = idle
+        self._sampler = sampler
+        self._claims: Claims = {}
+
+    # --- appraising ---------------------------------------------------------------------
+
+    def appraised(self, record: Record, event: Appraised, now: float) -> None:
+        """Line up a server whose need is known, download its files, or turn it away."""
+        if not record.is_appraising:
+            return
+        record.is_appraising = False
+        server, limits = record.server, self._state.limits
+        if event.appraisal.on_disk is False:
+            self._fetch(record, event.appraisal.meant)
+            return
+        turn_by = now + limits.queue_timeout
+        server = life.appraised(server, event.appraisal, turn_by, limits.memory_budget)
+        if server.expected > limits.memory_budget:
+            self.turn_away(server, too_large(server, limits.memory_budget))
+        else:
+            self._state.put(server)
+
+    def _fetch(self, record: Record, meant: tuple[str, ...]) -> None:
+        """Download a server's files if anybody who waits for it allows that.
+
+        meant: models that are on the disk, and similar.
+        """
+        server, state = record.server, self._state
+        if any(waiter.download for waiter in state.waiters.of(server.model)):
+            state.put(life.fetching(server, 0, 0)).is_appraising = True
+            state.commands.append(Fetch(server.id, server.settings))
+            return
+        # What is listed is no mistake of who asks for it.
+        is_listed = server.model in state.catalogue.models
+        names = () if is_listed else (*self._callers.similar(server.model), *meant)
+        near = tuple(dict.fromkeys(names))[:MOST_MEANT]
+        self.turn_away(server, not_on_disk(server.model, server.settings.runtime_model, near))
+
+    def fetching(self, record: Record, event: Fetching) -> None:
+        """Show how far a download is."""
+        if record.is_appraising:
+            self._sampler.show(record.server, life.fetching(record.server, event.done, event.total))
+
+    def fetched(self, record: Record) -> None:
+        """Appraise a server again whose files are there."""
+        if record.is_appraising:
+            self._supervisor.appraise(record)
+
+    def not_appraised(self, record: Record, event: NotAppraised, now: float) -> None:
+        """Refuse a start of which it cannot be known what it needs."""
+        if record.is_appraising:
+            record.is_appraising = False
+            self._supervisor.refuse_start(record.server, event.error, now)
+
+    def turn_away(self, server: Server, error: PoolError) -> None:
+        """Refuse a start of which nothing needs to be remembered."""
+        self._state.refuse(server.model, error)
+        self._state.drop(replace(server, detail=str(error)))
+
+    # --- admitting ------------------------------------------------------------------------
+
+    def schedule(self, now: float) -> None:
+        """Start whoever's turn it is; make room for the first for whom that helps."""
+        records = [self._state.table.find(server_id) for server_id in self._state.queue]
+        lined_up = [one for one in records if one is not None and not one.is_appraising]
+        if lined_up and not self._sampler.is_fresh(now):
+            self._sampler.take(now)
+        else:
+            self._serve(lined_up, now)
+        self._state.capacity_changed = False
+        self._sampler.plan()
+
+    def _serve(self, lined_up: list[Record], now: float) -> None:
+        claims: Claims = {}
+        obstacle = ""
+
+        def serve(record: Record) -> None:
+            nonlocal obstacle
+            why = obstacle or self.hindrance() or self._relief(claims, now)
+            may_pass = False
+            if not why:
+                why, may_pass = self._try(record.server, claims, now)
+            if why:
+                self._line_up(record, why)
+                obstacle = "" if may_pass else "its turn"
+
+        self._containment.each(lined_up, serve, now)
+        if self._is_overrun():
+            # Whatever the reason: growth, a reload, an adoption, a size that was wrong.
+            claims.update(dict.fromkeys(overrun(self.room(now), now), NOBODY) | claims)
+        self._claim(with_renewals(claims, self._state, now), now)
+
+    def hindrance(self) -> str:
+        """Return why nobody may start now, or ""."""
+        state = self._state
+        if state.table.count(life.TAKES_A_SLOT) >= state.limits.max_starts:
+            return f"others to start, {state.limits.max_starts} at a time"
+        return ""
+
+    def _relief(self, claims: Claims, now: float) -> str:
+        """Return why nobody may start on a machine short of memory, else "".
+
+        What is unused goes first, the one after the other, each with a pause in which the
+        machine may recover. Who waits is hindered only where nothing is left to go and the
+        system's word is critical, and never where nothing runs: that would help nobody.
+        """
+        table, sampler = self._state.table, self._sampler
+        if not sampler.is_pressed or len(table) == table.count(life.WITHOUT_PROCESS):
+            return ""
+        if table.count(life.LEAVING) or now < self._state.gone_at + CALM_S:
+            return SHORT_OF_MEMORY
+        chosen: tuple[ServerId, ...] = ()
+        if sampler.last is not None and sampler.last.pressured:
+            chosen = cheapest_unused(self.room(now), now)
+            claims.update(dict.fromkeys(chosen, NOBODY))
+        return SHORT_OF_MEMORY if chosen or sampler.is_critical else ""
+
+    def _is_overrun(self) -> bool:
+        """Return whether more is taken than is allowed by now."""
+        table, limits = self._state.table, self._state.limits
+        if table.reserved > limits.memory_budget:
+            return True
+        return any(table.groups.get(group, 0) > most for group, most in limits.groups.items())
+
+    def _try(self, server: Server, claims: Claims, now: float) -> tuple[str, bool]:
+        """Start a server if there is room; else return why not, and whether others may pass."""
+        waited = now - self._state.queue[server.id]
+        demand = Demand(server.model, server.expected, server.settings.groups, waited)
+        match verdict(demand, self.room(now), now):
+            case Admit():
+                self._supervisor.start(server)
+                return "", True
+            case Refuse():
+                self.turn_away(server, too_large(server, self._state.limits.memory_budget))
+                return "", True
+            case EvictFirst(chosen, why):
+                claims.update(dict.fromkeys(chosen, server.model))
+                return why, False
+            case Wait(why, passable):
+                self._check_the_busy(now)
+                return why, passable
+
+    def _check_the_busy(self, now: float) -> None:
+        """Check whether servers still are busy, since somebody waits for that."""
+        for record in self._state.table.of(Phase.READY):
+            if record.busy_until is not None and record.busy_until <= now:
+                self._idle.check(record)
+
+    def _line_up(self, record: Record, why: str) -> None:
+        """Publish what a server waits for, if that is news."""
+        server = record.server
+        position = list(self._state.queue).index(server.id) + 1
+        told = life.in_line(server, position, f"waits for {why}")
+        if told != server:
+            self._state.put(told)
+
+    def room(self, now: float) -> Room:
+        """Return the room that there is at this moment."""
+        state, last = self._state, self._sampler.last
+        available = FOREVER
+        if last is not None:
+            # What only waits to become a server gives way.
+            available = last.available + last.standbys - state.limits.memory_reserve
+        return Room(
+            budget=state.limits.memory_budget,
+            reserved=state.table.reserved,
+            growth=state.table.growth,
+            available=available,
+            returning=now < state.gone_at + RETURN_TIME_S,
+            residents=lambda: self._residents(now),
+            taken=state.table.groups,
+            groups=state.limits.groups,
+        )
+
+    def _residents(self, now: float) -> tuple[Resident, ...]:
+        records = [record for record in self._state.table if record.server.takes_room]
+        return tuple(self._resident(record, now) for record in records)
+
+    def _resident(self, record: Record, now: float) -> Resident:
+        server = record.server
+        candidate = Candidate(
+            server_id=server.id,
+            freed=max(server.reserved, 1),
+            load_seconds=life.load_seconds(server, USUAL_LOAD_S),
+            last_used_at=server.last_used_at,
+            uses=self._state.uses.get(server.model, Uses(now)).count(now),
+        )
+        standing = self._standing(record)
+        return Resident(candidate, standing, server.settings.groups, server.resides_until)
+
+    def _standing(self, record: Record) -> Standing:
+        server, is_busy = record.server, record.busy_until is not None
+        # An eviction that found it busy is about to be refused.
+        is_evicted = self._state.evictions.of(server.id) and not is_busy
+        if server.phase in life.LEAVING or is_evicted:
+            return Standing.LEAVING
+        if server.holds or server.settings.pinned:
+            return Standing.FIXED
+        if server.phase is not Phase.READY:
+            return Standing.COMING
+        return Standing.BUSY if is_busy else Standing.UNUSED
+
+    # --- claims ---------------------------------------------------------------------------
+
+    def _claim(self, claims: Claims, now: float) -> None:
+        """Claim these servers; whoever was claimed before, and is not now, is given out again."""
+        state = self._state
+        before = [state.table.find(one) for one in self._claims.keys() - claims.keys()]
+        released = [one for one in before if one is not None and one.claimed_for is not None]
+        for record in released:
+            record.claimed_for = None
+        self._claims = claims
+        claimed = [record for record in map(state.table.find, claims) if record is not None]
+        for record in claimed:
+            record.claimed_for = claims[record.server.id]
+
+        def check(record: Record) -> None:
+            if state.check_due(record) <= now:
+                self._idle.check(record)
+            else:
+                state.arm(record)
+
+        def give_out(record: Record) -> None:
+            if not state.evictions.of(record.server.id):
+                self._idle.stay(record, now, is_busy=False)
+
+        self._containment.each(claimed, check, now)
+        self._containment.each(released, give_out, now)

@@ -1,0 +1,101 @@
+"""How a process is brought to its end: drain, then one signal after the other."""
+
+from pool_service.core import draining as drain
+from pool_service.core import lifecycle as life
+from pool_service.core.activity import Activity
+from pool_service.core.commands import CheckUse, HurrySweep, SendSignal
+from pool_service.core.server import Phase, Server, StopSignal
+from pool_service.core.state import PoolState
+from pool_service.core.table import Record
+
+
+class Stopper:
+    """Drain and signal the processes of servers that are STOPPING."""
+
+    def __init__(self, state: PoolState) -> None:
+        self._state = state
+
+    def begin(self, server: Server, now: float, *, at_once: bool) -> None:
+        """Begin the stop of a server that has just become STOPPING; at_once: without a drain.
+
+        One without a process yet, or whose process is being looked for, is signalled when there
+        is one.
+        """
+        record = self._state.table.find(server.id)
+        is_sought = record is not None and record.is_adopting
+        if server.identity is None or is_sought:
+            self._state.put(server)
+        elif at_once:
+            self.signal(server, StopSignal.TERMINATE, now)
+        else:
+            self.drain(server, now)
+
+    def drain(self, server: Server, now: float) -> None:
+        """Send a STOPPING server its first signal when nothing is in flight on it."""
+        if self._state.is_hurried or not drain.drains_first(server):
+            self.signal(server, server.stop_signal or StopSignal.TERMINATE, now)
+            return
+        record = self._state.table.find(server.id)
+        is_checking = record is not None and record.is_checking
+        record = self._state.put(drain.draining(server, now))
+        if is_checking:
+            # It began while the server was still handed out, so it cannot tell.
+            record.is_check_stale = True
+        else:
+            self.ask_use(record.server)
+
+    def go_on(self, server: Server, now: float) -> None:
+        """Look again whether something is in flight, or send the next signal."""
+        if not drain.is_draining(server) or now >= (server.drain_by or now):
+            self.signal(server, life.next_signal(server), now)
+        else:
+            self._state.keep(drain.draining(server, now))
+            self.ask_use(server)
+
+    def checked(self, record: Record, activity: Activity, now: float) -> None:
+        """Wait on while something is in flight on a draining server, else send the signal."""
+        server = record.server
+        if not drain.is_draining(server):
+            return
+        if record.is_check_stale:
+            record.is_check_stale = False
+            self.ask_use(server)
+        elif activity.requests == 0:
+            self.signal(server, StopSignal.TERMINATE, now)
+        elif server.detail.endswith(drain.WAITS):
+            self._state.keep(drain.seen_busy(server, now))
+        else:
+            self._state.put(drain.seen_busy(server, now))
+
+    def ask_use(self, server: Server, pause: float = 0.0) -> None:
+        """Ask how busy a server is; pause: seconds until then."""
+        assert server.identity is not None
+        self._state.commands.append(
+            CheckUse(
+                server.id,
+                server.identity,
+                server.plan,
+                server.endpoint,
+                server.settings.probe_timeout,
+                pause,
+            )
+        )
+
+    def signal(self, server: Server, stop: StopSignal, now: float) -> None:
+        """Send a signal to a server's process."""
+        assert server.identity is not None
+        self._state.put(life.signalled(server, stop, now, in_haste=self._state.is_hurried))
+        self._state.commands.append(SendSignal(server.id, server.identity, stop))
+
+    def hurry(self, record: Record, now: float) -> None:
+        """Send a stop its next signal now; wait no longer for what a process left behind.
+
+        What is not STOPPING yet, or has no process yet, is hurried when it comes to that.
+        """
+        server = record.server
+        if server.identity is None:
+            return
+        if server.phase is Phase.STOPPING and not record.is_adopting:
+            self.signal(server, life.next_signal(server), now)
+        elif server.phase is Phase.SWEEPING:
+            self._state.commands.append(HurrySweep(server.id, server.identity))

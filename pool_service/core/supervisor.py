@@ -1,0 +1,381 @@
+"""Starts and ends processes, one server at a time, and starts again what died.
+
+A process is gone only when nothing of it is left (Swept). Then `_gone` settles who waited for
+that, and decides what comes next: nothing, the next generation, a pause before it, or FAILED.
+"""
+
+from dataclasses import replace
+
+from pool_service.core import draining as drain
+from pool_service.core import lifecycle as life
+from pool_service.core import restart, succession
+from pool_service.core.callers import Callers
+from pool_service.core.commands import (
+    Appraise,
+    AwaitExit,
+    AwaitReady,
+    CancelPrepare,
+    Learn,
+    Prepare,
+    Spawn,
+    Sweep,
+)
+from pool_service.core.errors import CrashLoop, PoolError
+from pool_service.core.events import EnsureRequested, Exited, NotStarted, Prepared, Spawned, Swept
+from pool_service.core.failures import start_failure
+from pool_service.core.server import Cause, Phase, Role, Server, ServerId, StopSignal
+from pool_service.core.state import PoolState
+from pool_service.core.stopper import Stopper
+from pool_service.core.table import Record
+from pool_service.core.types import Diagnosis, ExitReport, Settings
+
+DIES_UNASKED = frozenset({Cause.CRASHED, Cause.START_TIMEOUT, Cause.WEDGED})
+"""Causes after which the server is shown as FAILED instead of forgotten."""
+
+OUR_OWN_WISH = frozenset({Cause.EVICTED, Cause.SHUTDOWN})
+"""Causes of an end after which nobody who holds it, or has it pinned, gets it again."""
+
+MOST_FAILED = 500
+"""Models whose failure is shown; where more fail the oldest are forgotten before their time."""
+
+AFTER_RUNNING_OUT = 1.25
+"""So much more than ever before is expected of one that ran out of memory."""
+
+
+class Supervisor:
+    """Bring servers from QUEUED to READY and to their end, and decide on restarts."""
+
+    def __init__(self, state: PoolState, callers: Callers, stopper: Stopper) -> None:
+        self._state = state
+        self._callers = callers
+        self._stopper = stopper
+
+    # --- starting -----------------------------------------------------------------
+
+    def enqueue(self, model: str, now: float) -> None:
+        """Queue the next generation of a model for which somebody waits."""
+        state = self._state
+        first = state.waiters.first(model)
+        assert first is not None
+        known, generation = state.known(model), state.next_generation(model)
+        before = state.table.current(model)
+        if before is not None and before.server.generation != generation:
+            state.drop(before.server)
+        server = life.queued(known, ServerId(model, generation), first.settings, now)
+        record = state.put(server)
+        record.lost_ports = before.lost_ports if before is not None else 0
+        state.queue[server.id] = now
+        self.appraise(record)
+
+    def appraise(self, record: Record) -> None:
+        """Find out what a server needs; until that is known its turn does not come."""
+        record.is_appraising = True
+        server = record.server
+        self._state.commands.append(Appraise(server.id, server.settings))
+
+    def start(self, server: Server) -> None:
+        """Begin the start of a server that has its turn, or that starts beside another."""
+        self._state.put(life.admitted(server))
+        self._state.commands.append(Prepare(server.id, server.settings))
+
+    def prepared(self, record: Record, event: Prepared) -> None:
+        """Spawn the process as it was prepared."""
+        server = record.server
+        if server.phase is Phase.PREPARING:
+            self._state.put(life.prepared(server, event.plan))
+            self._state.commands.append(Spawn(server.id, event.plan))
+
+    def spawned(self, record: Record, event: Spawned, now: float) -> None:
+        """Watch a process and wait until it is ready, or end it if that was wished meanwhile."""
+        server = record.server
+        if server.phase is not Phase.SPAWNING and not _awaits_process(server):
+            return
+        server = life.spawned(server, event.process, now)
+        self._state.put(server)
+        self._state.commands.append(AwaitExit(server.id, event.process.identity))
+        if server.phase is Phase.STOPPING:
+            self._stopper.signal(server, StopSignal.TERMINATE, now)
+        else:
+            self.await_ready(server)
+
+    def await_ready(self, server: Server) -> None:
+        """Wait until a process listens and answers."""
+        assert server.identity is not None
+        assert server.plan is not None
+        self._state.commands.append(
+            AwaitReady(
+                server.id,
+                server.identity,
+                server.plan,
+                server.settings.probe_timeout,
+                again=server.ready_at is not None,
+            )
+        )
+
+    def not_started(self, record: Record, event: NotStarted, now: float) -> None:
+        """End a start that has no process, so that there is nothing to sweep."""
+        server = record.server
+        if _awaits_process(server):
+            self.gone(server, now)
+        elif server.phase in (Phase.PREPARING, Phase.SPAWNING):
+            self.refuse_start(server, event.error, now)
+
+    # --- stopping -----------------------------------------------------------------
+
+    def stop(
+        self, server: Server, cause: Cause, now: float, why: str = "", *, at_once: bool = False
+    ) -> None:
+        """Bring a server to its end from whatever phase it is in; harmless to repeat.
+
+        why: in words, where the cause alone says less; at_once: nothing is in flight on it, as
+        was just seen, or nothing of that would ever end.
+        """
+        if server.phase in life.WITHOUT_PROCESS:
+            if server.phase is Phase.PREPARING:
+                self._state.commands.append(CancelPrepare(server.id))
+            self.gone(server, now)
+        elif server.phase not in life.LEAVING:
+            was_ready = server.phase is Phase.READY and server.is_current
+            server = life.stopping(server, cause, why)
+            self._stopper.begin(server, now, at_once=at_once)
+            if was_ready:
+                self.restart_for_holders(server)
+
+    def supersede(self, server: Server, why: str, now: float, *, at_once: bool = False) -> None:
+        """End a server that serves no longer, and let its model have the next one at once.
+
+        Its process ends once what is in flight on it is finished; meanwhile whoever wants the
+        model gets the next generation as soon as there is room. A model has two processes at
+        most, so where one was superseded before this one is waited for.
+        """
+        state, model = self._state, server.model
+        had_one = [one for one in state.table.beside(model) if one.server.ready_at is not None]
+        if server.role is not Role.CURRENT or had_one or state.evictions.of(server.id):
+            # As after a crash, an eviction takes it from nobody who holds it.
+            is_evicted = state.evictions.of(server.id) and not server.holds
+            self.stop(server, Cause.EVICTED if is_evicted else Cause.WEDGED, now, at_once=at_once)
+            return
+        server = succession.superseded(server, why, now)
+        server = life.died(server, restart.deaths(server, state.limits, now))
+        self.stop(server, Cause.WEDGED, now, why, at_once=at_once)
+        record = state.table.find(server.id)
+        assert record is not None
+        self.restart_for_holders(record.server)
+        self._start_again(record.server, now)
+
+    # --- the end ------------------------------------------------------------------
+
+    def exited(self, record: Record, event: Exited, now: float) -> None:
+        """Sweep what a process left; refuse who waited for its start unless it goes on."""
+        server, state = record.server, self._state
+        identity = server.identity
+        if identity is None or server.phase is Phase.SWEEPING:
+            return
+        drain_time = 0.0 if state.is_hurried else drain.drain_time(server, event.report, now)
+        # One that was READY under an earlier service did not die of its start.
+        is_start = server.phase is Phase.STARTING and server.ready_at is None
+        was_ready = server.phase is Phase.READY and server.is_current
+        server = life.exited(server, event.report, now)
+        if restart.is_crash(server):
+            server = life.died(server, restart.deaths(server, state.limits, now))
+        state.put(server)
+        if was_ready:
+            self.restart_for_holders(server)
+        self._learn(server)
+        goes_on = is_start and (
+            self._tries_another_port(record, event.report) or restart.was_killed(event.report)
+        )
+        if not goes_on:
+            record.lost_ports = 0
+            if is_start and server.is_current:
+                state.refuse(server.model, start_failure(server, event.report))
+        state.commands.append(Sweep(server.id, identity, server.endpoint, drain_time))
+
+    def _learn(self, server: Server) -> None:
+        """Remember what a process took at most, as what the next one is expected to need."""
+        end = server.last_exit
+        ran_out = end is not None and end.report.diagnosis is Diagnosis.OUT_OF_MEMORY
+        if ran_out and server.stop_signal is None:
+            more = int(max(server.peak, server.expected) * AFTER_RUNNING_OUT)
+            # It may be others who took it: alone in the whole budget it is tried again.
+            needed = int(max(server.peak, min(more, self._state.limits.memory_budget)))
+        elif server.sampled_ready:
+            needed = server.peak
+        else:
+            return
+        if needed:
+            self._state.commands.append(Learn(server.settings, life.bounded(server, needed)))
+
+    def _tries_another_port(self, record: Record, report: ExitReport) -> bool:
+        """Return whether a start goes on with another process, since others took its port."""
+        if report.diagnosis is not Diagnosis.PORT_TAKEN:
+            return False
+        record.lost_ports += 1
+        return record.lost_ports < self._state.limits.port_attempts
+
+    def swept(self, record: Record, event: Swept, now: float) -> None:
+        """Settle what waited for the end of a process of which nothing is left."""
+        if record.server.phase is Phase.SWEEPING:
+            self.gone(drain.swept(record.server, killed=event.killed), now)
+
+    def gone(self, server: Server, now: float) -> None:
+        """Settle who waited for a server to be gone, and what comes next."""
+        state = self._state
+        if server.phase in life.LEAVING:
+            state.gone_at = now
+        if server.role is Role.CURRENT:
+            self._callers.refuse_unserved(server.model)
+        is_evicted = bool(state.evictions.of(server.id))
+        answers = state.evictions.gone(server)
+        try:
+            if is_evicted:
+                state.keep(life.died(server, ()))
+            self._go_on(server, now, is_evicted=is_evicted)
+        finally:
+            state.commands += answers
+
+    def _go_on(self, server: Server, now: float, *, is_evicted: bool) -> None:
+        """Start the next generation, show a server as FAILED, or forget it."""
+        state, model = self._state, server.model
+        was_leaving = server.phase in life.LEAVING
+        if server.role is not Role.CURRENT:
+            self._forget_beside(server, now, is_evicted=is_evicted)
+        elif was_leaving and not is_evicted and server.stop_cause in DIES_UNASKED:
+            self._start_again(server, now)
+        elif was_leaving and state.waiters.first(model) is not None:
+            self.enqueue(model, now)
+        else:
+            state.drop(server)
+
+    def _forget_beside(self, server: Server, now: float, *, is_evicted: bool) -> None:
+        """Take out a server that ran beside its model's, or show it as FAILED if none came."""
+        state = self._state
+        heir = state.table.current(server.model)
+        end = server.last_exit
+        has_died = server.role is Role.SUPERSEDED and server.stop_cause is Cause.WEDGED
+        is_newest = state.next_generation(server.model) == server.latest + 1
+        if heir is None and is_newest:
+            # What is known of the model's last process is known by this one.
+            server = replace(server, role=Role.CURRENT)
+        if server.is_current and has_died and not is_evicted:
+            pause = max(server.retry_at - now, 0.0)
+            self._put_failed(server, server.detail, now, pause, server.failure)
+            return
+        state.drop(server)
+        if heir is not None and end is not None and end.generation == server.generation:
+            # How it ended is told of its model.
+            state.put(replace(heir.server, last_exit=end))
+
+    # --- again, or not ------------------------------------------------------------
+
+    def restart_for_holders(self, server: Server) -> None:
+        """Let all who hold a server that is READY no longer wait for the next one.
+
+        So does the pool itself where the model is pinned, or the server was to be renewed.
+        """
+        state, model = self._state, server.model
+        if state.is_closing or server.stop_cause in OUR_OWN_WISH:
+            return
+        was = server.settings.named_by_caller if self._callers.is_served(server) else ""
+        for hold in state.holds.of(model):
+            state.waiters.add(model, self._callers.waiter(model, hold, was))
+        is_renewed = server.stop_cause is Cause.CEILING
+        if is_renewed or state.catalogue.settings_for(model, was).pinned:
+            keep_alive = server.keep_alive if is_renewed else None
+            ours = EnsureRequested(None, model, keep_alive=keep_alive)
+            state.waiters.add(model, self._callers.waiter(model, ours, was))
+
+    def _start_again(self, server: Server, now: float) -> None:
+        """Start the next generation for those who wait, at once or later; or say why not."""
+        state, model = self._state, server.model
+        failure = restart.lasting_failure(server, state.limits)
+        first = state.waiters.first(model)
+        pause = restart.delay(server, state.limits) if restart.is_crash(server) else 0.0
+        if first and first.settings.runtime_model != server.settings.runtime_model:
+            self.enqueue(model, now)
+        elif failure is not None:
+            state.refuse(model, failure)
+            self._fail(server, server.detail, failure, now)
+        elif first is None:
+            self._put_failed(server, server.detail, now, pause, None)
+        elif pause:
+            self.back_off(server, first.settings, now + pause)
+        else:
+            self.enqueue(model, now)
+
+    def back_off(self, server: Server, settings: Settings, until: float) -> None:
+        """Start the next generation after a pause, as those want it who wait."""
+        generation = self._state.next_generation(server.model)
+        if server.role is Role.CURRENT:
+            self._state.drop(server)
+        self._state.put(life.backing_off(server, generation, settings, until))
+
+    def _fail(self, server: Server, detail: str, failure: PoolError, now: float) -> None:
+        """Let a server be FAILED; who asks in the next moments is told the same."""
+        limits = self._state.limits
+        loops = isinstance(failure, CrashLoop)
+        pause = limits.backoff_most if loops else limits.failure_memory
+        self._put_failed(server, detail, now, pause, failure)
+
+    def fail_start(self, server: Server, error: PoolError, now: float) -> None:
+        """Let a start be FAILED that broke by a fault of ours; whoever waits is told."""
+        if server.is_current:
+            self._state.refuse(server.model, error)
+        self._fail(server, str(error), error, now)
+
+    def refuse_start(self, server: Server, error: PoolError, now: float) -> None:
+        """Refuse a start that had no process: whoever waits is told, and nothing is shown.
+
+        What is shown of a process that died lately stays.
+        """
+        state = self._state
+        if server.role is Role.SUCCESSOR:
+            state.drop(server)
+            return
+        state.refuse(server.model, error)
+        end = server.last_exit
+        lately = end is not None and now - end.at < state.limits.failure_ttl
+        if end is not None and lately and end.cause in DIES_UNASKED:
+            self._fail(server, str(error), error, now)
+            return
+        until = now + state.limits.failure_memory
+        state.refusals.add(server.model, server.settings.runtime_model, error, until)
+        state.drop(replace(server, detail=str(error)))
+
+    def _put_failed(
+        self, server: Server, detail: str, now: float, pause: float, failure: PoolError | None
+    ) -> None:
+        state = self._state
+        failed = life.failed(server, detail, now, state.limits.failure_ttl)
+        going = server if server.role is Role.SUPERSEDED else None
+        if failed.id != server.id:
+            state.drop(server)
+            before = state.table.find(failed.id)
+            going = before.server if before is not None else None
+        if going is not None:
+            # Its process is on its way out yet; what is remembered of it holds all the same.
+            state.put(life.barred(going, now + pause, failure))
+            return
+        state.put(life.barred(failed, now + pause, failure))
+        if state.table.count({Phase.FAILED}) > MOST_FAILED:
+            state.drop(state.table.of(Phase.FAILED)[0].server)
+
+    def give_up_unwanted(self, model: str, now: float) -> None:
+        """Give up a start that has not begun, if nobody wants it any more."""
+        record = self._state.table.current(model)
+        if record is None or self._state.waiters.first(model) is not None:
+            return
+        if record.server.phase is Phase.QUEUED:
+            self._state.drop(record.server)
+        elif record.server.phase is Phase.BACKING_OFF:
+            self.give_up(record.server, now)
+
+    def give_up(self, server: Server, now: float) -> None:
+        """Let a server that backs off be FAILED, since nobody waits for it any more."""
+        pause = max(server.retry_at - now, 0.0)
+        self._put_failed(server, server.detail, now, pause, None)
+
+
+def _awaits_process(server: Server) -> bool:
+    """Return whether a server is to be stopped as soon as it has a process."""
+    return server.phase is Phase.STOPPING and server.identity is None

@@ -1,0 +1,127 @@
+"""What time brings: for each server what is due, and what is made good after an absence."""
+
+from pool_service.core import lifecycle as life
+from pool_service.core.commands import ReadLog
+from pool_service.core.containment import Containment
+from pool_service.core.events import LogRead, TimeReached
+from pool_service.core.failures import pool_full, start_timeout
+from pool_service.core.idle import IdleChecks
+from pool_service.core.ready import ReadyServers
+from pool_service.core.sampler import Sampler
+from pool_service.core.scheduler import Scheduler
+from pool_service.core.server import Cause, Phase
+from pool_service.core.state import PoolState
+from pool_service.core.stopper import Stopper
+from pool_service.core.supervisor import Supervisor
+from pool_service.core.table import Record
+
+DELAYED_WHILE_AWAY = frozenset({Phase.QUEUED, Phase.STARTING, Phase.STOPPING, Phase.BACKING_OFF})
+"""Phases whose step gets the time back in which the service did not run."""
+
+LOG_PATIENCE_S = 1.0
+"""For which the end of a start that took too long waits for its last lines."""
+
+
+class Timers:
+    """Go on with each server when something is due for it."""
+
+    def __init__(
+        self,
+        state: PoolState,
+        containment: Containment,
+        stopper: Stopper,
+        supervisor: Supervisor,
+        idle: IdleChecks,
+        ready: ReadyServers,
+        sampler: Sampler,
+        scheduler: Scheduler,
+    ) -> None:
+        self._state = state
+        self._containment = containment
+        self._stopper = stopper
+        self._supervisor = supervisor
+        self._idle = idle
+        self._ready = ready
+        self._sampler = sampler
+        self._scheduler = scheduler
+
+    def time_reached(self, event: TimeReached, now: float) -> None:
+        """Do what is due."""
+        if event.away:
+            self._resume(event.away, now)
+        due = [self._state.table.find(one) for one in self._state.deadlines.pop_due(now)]
+
+        def go_on(record: Record) -> None:
+            at = self._state.due(record)
+            if at > now:
+                self._state.deadlines.set(record.server.id, at)
+            else:
+                self._overdue(record, now)
+
+        self._containment.each([one for one in due if one is not None], go_on, now)
+        if self._sampler.next_at <= now:
+            self._sampler.take(now)
+
+    def _resume(self, away: float, now: float) -> None:
+        """Let no server pay for the time in which it, or who uses it, had no chance."""
+
+        def resume(record: Record) -> None:
+            server = record.server
+            record.vitality = None
+            if server.phase is Phase.READY:
+                self._state.keep(life.spared(server, now))
+            elif server.phase in DELAYED_WHILE_AWAY:
+                delayed = life.delayed(server, away)
+                # Whoever takes the service's place is to know for how long it drains.
+                if delayed.drain_by is None:
+                    self._state.keep(delayed)
+                else:
+                    self._state.put(delayed)
+
+        self._containment.each(self._state.table, resume, now)
+
+    def _overdue(self, record: Record, now: float) -> None:
+        server = record.server
+        match server.phase:
+            case Phase.READY if now >= server.step_deadline:
+                self._ready.probe(record)
+            case Phase.READY:
+                self._idle.check(record)
+            case Phase.STARTING:
+                self._time_out(record, now)
+            case Phase.STOPPING:
+                self._stopper.go_on(server, now)
+            case Phase.QUEUED:
+                self._scheduler.turn_away(server, pool_full(server, self._state.limits))
+            case Phase.BACKING_OFF:
+                self._retry(record, now)
+            case Phase.FAILED:
+                self._state.drop(server)
+            case _:
+                pass
+
+    def _retry(self, record: Record, now: float) -> None:
+        """Start a server again after its pause, unless a reload refused all who waited for it."""
+        model = record.server.model
+        if self._state.waiters.first(model) is None:
+            self._supervisor.give_up(record.server, now)
+        else:
+            self._supervisor.enqueue(model, now)
+
+    def _time_out(self, record: Record, now: float) -> None:
+        """Read what a start that took too long wrote last; a slow disk holds up nobody."""
+        server = record.server
+        if record.is_timed_out:
+            self.log_read(record, LogRead(server.id, ()), now)
+            return
+        record.is_timed_out = True
+        self._state.keep(life.out_of_time(server, now + LOG_PATIENCE_S))
+        self._state.commands.append(ReadLog(server.id, server.log_path))
+
+    def log_read(self, record: Record, event: LogRead, now: float) -> None:
+        """End a start that took too long; who waits is told, with what it wrote last."""
+        server = record.server
+        if record.is_timed_out:
+            if server.is_current:
+                self._state.refuse(server.model, start_timeout(server, event.last_lines))
+            self._supervisor.stop(record.server, Cause.START_TIMEOUT, now)
