@@ -14,6 +14,7 @@ func serverOf(message *pb.Server) Server {
 		RuntimeModel:    message.GetRuntimeModel(),
 		State:           ServerState(message.GetState()),
 		Generation:      message.GetGeneration(),
+		Role:            ServerRole(message.GetRole()),
 		Endpoint:        message.GetEndpoint(),
 		ServedModelName: message.GetServedModelName(),
 		PID:             message.GetPid(),

@@ -33,6 +33,30 @@ func (s ServerState) String() string {
 	return enumName(int32(s), pb.ServerState_name, "SERVER_STATE_")
 }
 
+// ServerRole is what a server is to its model. One that this package does not know keeps its
+// number.
+type ServerRole int32
+
+// The roles of a server.
+const (
+	// RoleUnspecified is never sent.
+	RoleUnspecified = ServerRole(pb.ServerRole_SERVER_ROLE_UNSPECIFIED)
+	// RoleCurrent: callers of the model get this server. A model has one at most.
+	RoleCurrent = ServerRole(pb.ServerRole_SERVER_ROLE_CURRENT)
+	// RoleSuccessor: it starts beside the current server, and takes its place once it is READY.
+	RoleSuccessor = ServerRole(pb.ServerRole_SERVER_ROLE_SUCCESSOR)
+	// RoleSuperseded: it was the current server, and goes on until nothing is in flight on it.
+	RoleSuperseded = ServerRole(pb.ServerRole_SERVER_ROLE_SUPERSEDED)
+	// RoleOrphan: a process of an earlier service that no record tells of; it is drained and
+	// ended.
+	RoleOrphan = ServerRole(pb.ServerRole_SERVER_ROLE_ORPHAN)
+)
+
+// String is the role's name, such as "CURRENT", or its number.
+func (r ServerRole) String() string {
+	return enumName(int32(r), pb.ServerRole_name, "SERVER_ROLE_")
+}
+
 // ExitCause is who wanted a process to end. One that this package does not know keeps its
 // number.
 type ExitCause int32

@@ -6,19 +6,23 @@ import (
 	pb "github.com/pool-service/pool-service/clients/go/poolservicev1"
 )
 
-// Server is one supervised server and what is known of it.
+// Server is one supervised server and what is known of it. Model and Generation together are
+// its key.
 //
 // A zero time and a nil pointer are what the service did not say. What a Server points to is
 // shared: not to be changed.
 type Server struct {
-	// Model is the caller's name for it, the key of the pool.
+	// Model is the caller's name for the model; empty for an orphan.
 	Model string
 	// RuntimeModel is what the runtime is asked to load.
 	RuntimeModel string
 	// State is what it is doing.
 	State ServerState
-	// Generation counts the processes that this model has had, from 1; 0 before the first.
+	// Generation counts the processes of this model, from 1. Of a server that waits to start,
+	// that of the process which is to be started; of an orphan, its process id.
 	Generation uint64
+	// Role is what it is to its model.
+	Role ServerRole
 	// Endpoint is its base URL; empty unless READY.
 	Endpoint string
 	// ServedModelName is what the model field of an inference request must say; empty unless

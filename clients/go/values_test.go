@@ -10,9 +10,12 @@ import (
 )
 
 func TestAnEnumThatIsNotKnownKeepsItsNumber(t *testing.T) {
-	server := serverOf(&pb.Server{State: 17, ExpectedBy: 18, LastExit: &pb.Exit{Cause: 19}})
+	server := serverOf(&pb.Server{State: 17, ExpectedBy: 18, LastExit: &pb.Exit{Cause: 19}, Role: 20})
 	if server.State != 17 || server.State.String() != "17" {
 		t.Error(server.State)
+	}
+	if server.Role != 20 || server.Role.String() != "20" {
+		t.Error(server.Role)
 	}
 	if server.ExpectedBy.String() != "18" || server.LastExit.Cause.String() != "19" {
 		t.Error(server.ExpectedBy, server.LastExit.Cause)
@@ -20,8 +23,8 @@ func TestAnEnumThatIsNotKnownKeepsItsNumber(t *testing.T) {
 }
 
 func TestEnumsHaveTheNamesOfTheProtocolWithoutTheirPrefix(t *testing.T) {
-	names := StateBackingOff.String() + " " + CauseStartTimeout.String() + " " + ExpectationWeights.String()
-	if names != "BACKING_OFF START_TIMEOUT WEIGHTS" {
+	names := StateBackingOff.String() + " " + RoleSuperseded.String() + " " + CauseStartTimeout.String() + " " + ExpectationWeights.String()
+	if names != "BACKING_OFF SUPERSEDED START_TIMEOUT WEIGHTS" {
 		t.Error(names)
 	}
 	if events := EventChanged.String() + EventRemoved.String() + EventSynced.String() + EventKind(9).String(); events != "changedremovedsynced9" {

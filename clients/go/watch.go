@@ -1,6 +1,7 @@
 package poolservice
 
 import (
+	"cmp"
 	"context"
 	"iter"
 	"maps"
@@ -42,8 +43,22 @@ type following struct {
 	revision *uint64
 	attempts *attempts
 	opened   time.Time
-	known    map[string]Server
-	told     map[string]struct{} // by the stream that is open
+	known    map[serverKey]Server
+	told     map[serverKey]struct{} // by the stream that is open
+}
+
+// serverKey tells the servers of one model apart: while one replaces another, both are there.
+type serverKey struct {
+	model      string
+	generation uint64
+}
+
+func keyOf(server Server) serverKey {
+	return serverKey{server.Model, server.Generation}
+}
+
+func (k serverKey) compare(other serverKey) int {
+	return cmp.Or(cmp.Compare(k.model, other.model), cmp.Compare(k.generation, other.generation))
 }
 
 func newFollowing(stub pb.PoolServiceClient, after *uint64, attempts *attempts) *following {
@@ -52,8 +67,8 @@ func newFollowing(stub pb.PoolServiceClient, after *uint64, attempts *attempts) 
 		after:    after,
 		revision: after,
 		attempts: attempts,
-		known:    map[string]Server{},
-		told:     map[string]struct{}{},
+		known:    map[serverKey]Server{},
+		told:     map[serverKey]struct{}{},
 	}
 }
 
@@ -90,23 +105,23 @@ func (f *following) receive(response *pb.WatchResponse) []Event {
 }
 
 func (f *following) learn(event Event) {
-	model := event.Server.Model
+	key := keyOf(event.Server)
 	if event.Kind == EventRemoved {
-		delete(f.known, model)
+		delete(f.known, key)
 		return
 	}
-	f.known[model] = event.Server
-	f.told[model] = struct{}{}
+	f.known[key] = event.Server
+	f.told[key] = struct{}{}
 }
 
 // gone: at EventSynced, what was known and was not told of anew is no longer there.
 func (f *following) gone(revision uint64) []Event {
 	f.revision = &revision
 	var events []Event
-	for _, model := range slices.Sorted(maps.Keys(f.known)) {
-		if _, told := f.told[model]; !told {
-			events = append(events, Event{EventRemoved, revision, f.known[model]})
-			delete(f.known, model)
+	for _, key := range slices.SortedFunc(maps.Keys(f.known), serverKey.compare) {
+		if _, told := f.told[key]; !told {
+			events = append(events, Event{EventRemoved, revision, f.known[key]})
+			delete(f.known, key)
 		}
 	}
 	return events

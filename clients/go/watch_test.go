@@ -18,6 +18,11 @@ func changed(revision uint64, model string) step {
 	return say(&pb.WatchResponse{Revision: revision, Event: &pb.WatchResponse_Server{Server: &pb.Server{Model: model}}})
 }
 
+func changedTo(revision, generation uint64, role pb.ServerRole) step {
+	server := &pb.Server{Model: "m", Generation: generation, Role: role}
+	return say(&pb.WatchResponse{Revision: revision, Event: &pb.WatchResponse_Server{Server: server}})
+}
+
 func removed(revision uint64, model string) step {
 	return say(&pb.WatchResponse{Revision: revision, Event: &pb.WatchResponse_Removed{Removed: &pb.Server{Model: model}}})
 }
@@ -112,6 +117,28 @@ func TestWhereTheHistoryIsGoneAWatchTellsWhatHasGoneMeanwhile(t *testing.T) {
 		}
 		if asked := resumed(service); !slices.Equal(asked, []int{-1, 6, -1}) {
 			t.Errorf("asked after %v", asked)
+		}
+	})
+}
+
+func TestTheServersOfOneModelAreToldApartWhereTheHistoryIsGone(t *testing.T) {
+	const superseded, current = pb.ServerRole_SERVER_ROLE_SUPERSEDED, pb.ServerRole_SERVER_ROLE_CURRENT
+	inVirtualTime(t, func(t *testing.T, service *scripted) {
+		service.answer("Watch", changedTo(5, 10, superseded), changedTo(5, 9, superseded),
+			changedTo(5, 11, current), synced(5), broken)
+		service.answer("Watch", compacted)
+		service.answer("Watch", changedTo(90, 11, current), synced(90), stay)
+		var gone []string
+		for event, err := range service.client(t).Watch(t.Context()) {
+			if err != nil || event.Kind == EventSynced && event.Revision == 90 {
+				break
+			}
+			if event.Kind == EventRemoved {
+				gone = append(gone, fmt.Sprint(event.Server.Generation, event.Server.Role))
+			}
+		}
+		if !slices.Equal(gone, []string{"9 SUPERSEDED", "10 SUPERSEDED"}) {
+			t.Errorf("told as removed: %q", gone)
 		}
 	})
 }

@@ -36,6 +36,7 @@ impl From<v1::Server> for Server {
             runtime_model: message.runtime_model,
             state: message.state.into(),
             generation: message.generation,
+            role: message.role.into(),
             endpoint: message.endpoint,
             served_model_name: message.served_model_name,
             pid: message.pid,

@@ -25,6 +25,22 @@ open_enum! {
 }
 
 open_enum! {
+    /// What a server is to its model.
+    ServerRole {
+        /// Never sent.
+        Unspecified = 0,
+        /// Callers of the model get this server. A model has one at most.
+        Current = 1,
+        /// Starts beside the current server, and takes its place once it is READY.
+        Successor = 2,
+        /// Was the current server; goes on until nothing is in flight on it.
+        Superseded = 3,
+        /// A process of an earlier service that no record tells of; it is drained and ended.
+        Orphan = 4,
+    }
+}
+
+open_enum! {
     /// Who wanted a process to end.
     ExitCause {
         /// Never sent.
@@ -83,18 +99,21 @@ impl From<Duration> for KeepAlive {
     }
 }
 
-/// One supervised server and what is known of it.
+/// One supervised server and what is known of it. Model and generation together are its key.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct Server {
-    /// The caller's name for the model, the key of the pool.
+    /// The caller's name for the model; empty for an orphan.
     pub model: String,
     /// What the runtime is asked to load: a Hugging Face id or a local directory.
     pub runtime_model: String,
     /// What it is doing.
     pub state: ServerState,
-    /// Counts the processes that this model has had, from 1; 0 before the first.
+    /// Counts the processes of this model, from 1. Of a server that waits to start, that of the
+    /// process which is to be started; of an orphan, its process id.
     pub generation: u64,
+    /// What it is to its model.
+    pub role: ServerRole,
     /// Base URL of the server; empty unless it is READY.
     pub endpoint: String,
     /// What an inference request must say as its model; empty unless the server is READY.

@@ -53,6 +53,13 @@ impl Stream for Watch {
     }
 }
 
+/// The model and the generation of a server: while one replaces another, a model has two.
+type Key = (String, u64);
+
+fn key(server: &Server) -> Key {
+    (server.model.clone(), server.generation)
+}
+
 /// Where a watch is to go on, and which servers its reader was told of.
 struct Following {
     policy: RetryPolicy,
@@ -60,8 +67,8 @@ struct Following {
     revision: Option<u64>,
     attempts: Attempts,
     opened: Instant,
-    known: BTreeMap<String, Server>,
-    told: BTreeSet<String>,
+    known: BTreeMap<Key, Server>,
+    told: BTreeSet<Key>,
 }
 
 impl Following {
@@ -81,7 +88,7 @@ impl Following {
     fn gone(&mut self, revision: u64) -> Vec<Event> {
         self.revision = Some(revision);
         let (known, gone): (BTreeMap<_, _>, BTreeMap<_, _>) =
-            take(&mut self.known).into_iter().partition(|(model, _)| self.told.contains(model));
+            take(&mut self.known).into_iter().partition(|(key, _)| self.told.contains(key));
         self.known = known;
         gone.into_values().map(|server| Event::Removed { revision, server }).collect()
     }
@@ -119,11 +126,11 @@ impl Follower for Following {
         match &event {
             Some(Event::Synced { .. }) => events = self.gone(revision),
             Some(Event::Changed { server, .. }) => {
-                self.known.insert(server.model.clone(), server.clone());
-                self.told.insert(server.model.clone());
+                self.known.insert(key(server), server.clone());
+                self.told.insert(key(server));
             }
             Some(Event::Removed { server, .. }) => {
-                self.known.remove(&server.model);
+                self.known.remove(&key(server));
             }
             None => {}
         }

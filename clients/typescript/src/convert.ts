@@ -7,6 +7,7 @@ import { noPoolService } from "./status.js";
 import {
   EXIT_CAUSES,
   EXPECTATIONS,
+  SERVER_ROLES,
   SERVER_STATES,
   type EnsureResult,
   type Event,
@@ -152,6 +153,7 @@ export function server(given: pb.Server | undefined): Server {
     runtimeModel: message.runtimeModel,
     state: nameOf(SERVER_STATES, message.state),
     generation: Number(message.generation),
+    role: nameOf(SERVER_ROLES, message.role),
     endpoint: message.endpoint,
     servedModelName: message.servedModelName,
     pid: message.pid,

@@ -79,10 +79,10 @@ export class Following implements Follower<WatchRequest, WatchResponse, Event> {
     if (this.#revision !== undefined) this.#revision = response.revision;
     if (told === undefined) return [];
     if (told.kind === "changed") {
-      this.#known.set(told.server.model, told.server);
-      this.#told.add(told.server.model);
+      this.#known.set(keyOf(told.server), told.server);
+      this.#told.add(keyOf(told.server));
     } else {
-      this.#known.delete(told.server.model);
+      this.#known.delete(keyOf(told.server));
     }
     return [told];
   }
@@ -102,16 +102,21 @@ export class Following implements Follower<WatchRequest, WatchResponse, Event> {
   /** Synced: what was known before and was not told of now is no longer there. */
   #gone(revision: bigint): readonly Event[] {
     this.#revision = revision;
-    const gone = [...this.#known.values()].filter((one) => !this.#told.has(one.model));
-    return gone.map((one) => {
-      this.#known.delete(one.model);
-      return { kind: "removed", revision, server: one };
+    const gone = [...this.#known].filter(([key]) => !this.#told.has(key));
+    return gone.map(([key, server]) => {
+      this.#known.delete(key);
+      return { kind: "removed", revision, server };
     });
   }
 
   #canBeginAgain(): boolean {
     return this.#after === undefined && this.#revision !== undefined;
   }
+}
+
+/** Tells the servers of one model apart: while one replaces another, both are there. */
+function keyOf({ model, generation }: Server): string {
+  return `${String(generation)} ${model}`;
 }
 
 /**

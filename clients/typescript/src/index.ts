@@ -26,6 +26,7 @@ export { PoolStream } from "./stream.js";
 export {
   EXIT_CAUSES,
   EXPECTATIONS,
+  SERVER_ROLES,
   SERVER_STATES,
   type EnsureResult,
   type Event,
@@ -41,6 +42,7 @@ export {
   type Reloaded,
   type Server,
   type ServerMessage,
+  type ServerRole,
   type ServerState,
   type Totals,
 } from "./types.js";

@@ -29,6 +29,25 @@ export const SERVER_STATES = [
 /** What a server is doing; one that this package does not know is its number. */
 export type ServerState = (typeof SERVER_STATES)[number] | number;
 
+/** The names of server roles by their number on the wire. */
+export const SERVER_ROLES = [
+  "UNSPECIFIED",
+  "CURRENT",
+  "SUCCESSOR",
+  "SUPERSEDED",
+  "ORPHAN",
+] as const;
+
+/**
+ * What a server is to its model; one that this package does not know is its number.
+ *
+ * CURRENT: callers of the model get this server; a model has one at most. SUCCESSOR: it starts
+ * beside the current server, and takes its place once it is READY. SUPERSEDED: it was the
+ * current server, and goes on until nothing is in flight on it. ORPHAN: a process of an earlier
+ * service that no record tells of; it is drained and ended.
+ */
+export type ServerRole = (typeof SERVER_ROLES)[number] | number;
+
 /** The names of exit causes by their number on the wire. */
 export const EXIT_CAUSES = [
   "UNSPECIFIED",
@@ -66,15 +85,20 @@ export interface Exit {
   readonly time: Date | undefined;
 }
 
-/** One supervised server and what is known of it. */
+/** One supervised server and what is known of it. Model and generation together are its key. */
 export interface Server {
-  /** The caller's name for the model. */
+  /** The caller's name for the model; empty for an orphan. */
   readonly model: string;
   /** What the runtime is asked to load. */
   readonly runtimeModel: string;
   readonly state: ServerState;
-  /** Counts the processes that this model has had, from 1; 0 before the first. */
+  /**
+   * Counts the processes of this model, from 1. Of a server that waits to start, that of the
+   * process which is to be started; of an orphan, its process id.
+   */
   readonly generation: number;
+  /** What it is to its model. */
+  readonly role: ServerRole;
   /** Base URL, such as http://127.0.0.1:49321; empty unless READY. */
   readonly endpoint: string;
   /** What the model field of an inference request must say; empty unless READY. */

@@ -9,7 +9,7 @@ import {
   type Event,
 } from "../src/index.js";
 import { DEFAULT_RETRY } from "../src/retry.js";
-import { changed, held, removed, starting, synced } from "./scripted.js";
+import { changed, changedTo, held, removed, starting, synced } from "./scripted.js";
 import { HandClock, thrown } from "./support.js";
 
 const GONE = new PoolUnavailable("gone", { code: "UNAVAILABLE" });
@@ -69,6 +69,23 @@ test("where the history is gone it begins again and tells what has gone", () => 
     ["removed", 90n, "a"],
     ["synced", 90n, undefined],
   ]);
+});
+
+test("the servers of one model are told apart where the history is gone", () => {
+  const { watch } = following();
+  watch.request();
+  for (const message of [changedTo(1n, 1n), changedTo(1n, 2n), synced(1n)]) watch.receive(message);
+  watch.failed(COMPACTED);
+  watch.request();
+  watch.receive(changedTo(90n, 2n));
+  const events = watch.receive(synced(90n));
+  assert.deepEqual(
+    events.map((event) => [event.kind, event.kind === "synced" ? 0 : event.server.generation]),
+    [
+      ["removed", 1],
+      ["synced", 0],
+    ],
+  );
 });
 
 test("a watch that began after a revision fails with the compaction", () => {

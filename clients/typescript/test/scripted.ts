@@ -192,6 +192,11 @@ export function changed(revision: bigint, model = "m"): WatchResponse {
   return { revision, event: { $case: "server", value: ready({ model }) } };
 }
 
+/** The server of `m` as that generation. */
+export function changedTo(revision: bigint, generation: bigint): WatchResponse {
+  return { revision, event: { $case: "server", value: ready({ generation }) } };
+}
+
 export function removed(revision: bigint, model = "m"): WatchResponse {
   return { revision, event: { $case: "removed", value: ready({ model }) } };
 }

@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import * as convert from "../src/convert.js";
 import * as pb from "../src/generated/pool_service/v1/pool_service.js";
-import { EXIT_CAUSES, EXPECTATIONS, SERVER_STATES } from "../src/index.js";
+import { EXIT_CAUSES, EXPECTATIONS, SERVER_ROLES, SERVER_STATES } from "../src/index.js";
 import { ready } from "./scripted.js";
 
 function namesOf(generated: Record<string, string | number>, prefix: string): string[] {
@@ -12,6 +12,7 @@ function namesOf(generated: Record<string, string | number>, prefix: string): st
 
 test("the names of enums are those of the wire", () => {
   assert.deepEqual([...SERVER_STATES], namesOf(pb.ServerState, "SERVER_STATE_"));
+  assert.deepEqual([...SERVER_ROLES], namesOf(pb.ServerRole, "SERVER_ROLE_"));
   assert.deepEqual([...EXIT_CAUSES], namesOf(pb.ExitCause, "EXIT_CAUSE_"));
   assert.deepEqual([...EXPECTATIONS], namesOf(pb.Expectation, "EXPECTATION_"));
 });
@@ -19,6 +20,13 @@ test("the names of enums are those of the wire", () => {
 test("a state that is not known keeps its number", () => {
   const bytes = Buffer.concat([pb.Server.encode(ready()).finish(), Buffer.from([0x18, 17])]);
   assert.equal(convert.server(pb.Server.decode(bytes)).state, 17);
+});
+
+test("a role is its name, or its number if it is not known", () => {
+  const role = pb.ServerRole.SERVER_ROLE_SUPERSEDED;
+  assert.equal(convert.server(ready({ role })).role, "SUPERSEDED");
+  const bytes = Buffer.concat([pb.Server.encode(ready()).finish(), Buffer.from([0xc8, 0x01, 17])]);
+  assert.equal(convert.server(pb.Server.decode(bytes)).role, 17);
 });
 
 test("fields that are not known are still in the message", () => {

@@ -1,5 +1,7 @@
 """Every call, and what it gives."""
 
+from pool_service_client.v1 import pool_service_pb2 as pb
+from tests.client.scripted import Script, ready
 from tests.conformance.expected import POSITIVE, TEXT, TIME, URL, Other, Plus, Said, including
 from tests.conformance.scenario import Scenario
 from tests.conformance.steps import (
@@ -18,6 +20,18 @@ from tests.conformance.worlds import ALONE, CATALOGUE, HUB_BYTES, PLAIN
 
 READY = {"state": "READY", "endpoint": URL}
 
+
+def of_every_role(script: Script) -> None:
+    servers = [
+        ready("", generation=4711, role=pb.SERVER_ROLE_ORPHAN),
+        ready(generation=1, role=pb.SERVER_ROLE_SUPERSEDED),
+        ready(generation=2, role=pb.SERVER_ROLE_CURRENT),
+        ready(generation=3, role=pb.SERVER_ROLE_SUCCESSOR),
+        ready("of an older service", role=pb.SERVER_ROLE_UNSPECIFIED),
+    ]
+    script.answer("List", pb.ListResponse(servers=servers))
+
+
 SCENARIOS = (
     Scenario(
         "ensure starts a model and gives its server",
@@ -33,6 +47,7 @@ SCENARIOS = (
                         "model": "{m}",
                         "runtime_model": "{m}",
                         "generation": 1,
+                        "role": "CURRENT",
                         "served_model_name": "{m}",
                         "pid": POSITIVE,
                         "create_time": TIME,
@@ -214,6 +229,25 @@ SCENARIOS = (
             ),
         ],
         calls={"Ensure": 3, "List": 3},
+    ),
+    Scenario(
+        "list tells what each server is to its model",
+        of_every_role,
+        [
+            call(
+                "list",
+                gives={
+                    "servers": [
+                        {"model": "", "generation": 4711, "role": "ORPHAN"},
+                        {"model": "m", "generation": 1, "role": "SUPERSEDED"},
+                        {"model": "m", "generation": 2, "role": "CURRENT"},
+                        {"model": "m", "generation": 3, "role": "SUCCESSOR"},
+                        {"model": "of an older service", "role": "UNSPECIFIED"},
+                    ]
+                },
+            )
+        ],
+        calls={"List": 1},
     ),
     Scenario(
         "watch tells the present state, that it is complete, and every change",

@@ -23,11 +23,12 @@ from tests.conformance.steps import Asked, End, Event, begin, call, failed
 NEW_FIELD = b"\xc2\x3e\x03new"
 """Of number 1000, a text."""
 
-NEW_STATE, NEW_CAUSE, NEW_EXPECTATION = 17, pb.ExitCause.ValueType(99), pb.Expectation.ValueType(42)
+NEW_STATE, NEW_ROLE = 17, pb.ServerRole.ValueType(23)
+NEW_CAUSE, NEW_EXPECTATION = pb.ExitCause.ValueType(99), pb.Expectation.ValueType(42)
 
 
 def newer_server() -> pb.Server:
-    server = ready(state=NEW_STATE, expected_by=NEW_EXPECTATION)
+    server = ready(state=NEW_STATE, role=NEW_ROLE, expected_by=NEW_EXPECTATION)
     server.last_exit.cause = NEW_CAUSE
     return pb.Server.FromString(server.SerializeToString() + NEW_FIELD)
 
@@ -147,6 +148,7 @@ SCENARIOS = (
                     "server": {
                         "model": "m",
                         "state": NEW_STATE,
+                        "role": NEW_ROLE,
                         "expected_by": NEW_EXPECTATION,
                         "last_exit": {"cause": NEW_CAUSE, "time": None},
                     }

@@ -36,6 +36,8 @@ READY = pb.EnsureResponse(server=ready(), started=True)
 LATER = Refusal(StatusCode.UNAVAILABLE, "it died", "START_FAILED", (retry_after(30),))
 SLOWLY = Refusal(StatusCode.UNAVAILABLE, "it died", "START_FAILED", (retry_after(0.3),))
 LATE = failed("DeadlineExceeded", "DEADLINE_EXCEEDED")
+SUPERSEDED = {"model": "m", "generation": 1, "role": "SUPERSEDED"}
+CURRENT = {"model": "m", "generation": 2, "role": "CURRENT"}
 GATED = "x?load_until={gate}"
 
 
@@ -70,6 +72,15 @@ def begun_anew(script: Script) -> None:
     script.answer("Watch", changed(7, "a"), changed(7, "b"), synced(7), BROKEN)
     script.answer("Watch", COMPACTED)
     script.answer("Watch", changed(20, "b"), synced(20), Stay())
+
+
+def begun_anew_while_replaced(script: Script) -> None:
+    old = changed(7, generation=1, role=pb.SERVER_ROLE_SUPERSEDED)
+    new = changed(7, generation=2, role=pb.SERVER_ROLE_CURRENT)
+    script.answer("Watch", old, new, synced(7), BROKEN)
+    script.answer("Watch", COMPACTED)
+    still = changed(20, generation=2, role=pb.SERVER_ROLE_CURRENT)
+    script.answer("Watch", still, synced(20), Stay())
 
 
 SCENARIOS = (
@@ -215,6 +226,20 @@ SCENARIOS = (
             FirstEvent("watch", {"kind": "removed", "revision": 20, "server": {"model": "a"}}),
             FirstEvent("watch", {"kind": "synced", "revision": 20}),
             Asked("Watch", [{}, {"after_revision": 7}, {}]),
+        ],
+        calls={"Watch": 3},
+    ),
+    Scenario(
+        "a watch that begins anew tells of a model's two servers only the one that went as removed",
+        begun_anew_while_replaced,
+        [
+            begin("watch", "watch"),
+            FirstEvent("watch", {"kind": "changed", "server": SUPERSEDED}),
+            FirstEvent("watch", {"kind": "changed", "server": CURRENT}),
+            FirstEvent("watch", {"kind": "synced", "revision": 7}),
+            FirstEvent("watch", {"kind": "changed", "revision": 20, "server": CURRENT}),
+            FirstEvent("watch", {"kind": "removed", "revision": 20, "server": SUPERSEDED}),
+            FirstEvent("watch", {"kind": "synced", "revision": 20}),
         ],
         calls={"Watch": 3},
     ),

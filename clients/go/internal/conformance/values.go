@@ -17,6 +17,7 @@ func serverObject(server poolservice.Server) object {
 		"runtime_model":     server.RuntimeModel,
 		"state":             enum(server.State),
 		"generation":        server.Generation,
+		"role":              enum(server.Role),
 		"endpoint":          server.Endpoint,
 		"served_model_name": server.ServedModelName,
 		"pid":               server.PID,

@@ -4,7 +4,7 @@ use std::time::SystemTime;
 
 use pool_service_client::{
     Code, Error, Event, EvictedServer, Exit, ExitCause, Expectation, Model, Reason, Reloaded,
-    Server, ServerState, Totals, Violation,
+    Server, ServerRole, ServerState, Totals, Violation,
 };
 use serde_json::{Value, json};
 
@@ -14,6 +14,7 @@ pub(crate) fn server(server: &Server) -> Value {
         "runtime_model": server.runtime_model,
         "state": state(server.state),
         "generation": server.generation,
+        "role": role(server.role),
         "endpoint": server.endpoint,
         "served_model_name": server.served_model_name,
         "pid": server.pid,
@@ -169,6 +170,13 @@ fn code(code: Code) -> String {
 fn state(state: ServerState) -> Value {
     match state {
         ServerState::Unknown(number) => json!(number),
+        known => json!(in_capitals(&format!("{known:?}"))),
+    }
+}
+
+fn role(role: ServerRole) -> Value {
+    match role {
+        ServerRole::Unknown(number) => json!(number),
         known => json!(in_capitals(&format!("{known:?}"))),
     }
 }

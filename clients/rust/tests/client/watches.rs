@@ -1,6 +1,6 @@
-use pool_service_client::v1::ServerState as Wire;
 use pool_service_client::v1::watch_response::Event as Said;
-use pool_service_client::{Client, Code, Event, Reason, RetryPolicy, Watch, v1};
+use pool_service_client::v1::{ServerRole as WireRole, ServerState as Wire};
+use pool_service_client::{Client, Code, Event, Reason, RetryPolicy, ServerRole, Watch, v1};
 use std::time::Duration;
 use tokio::time::Instant;
 use tonic::Status;
@@ -97,6 +97,37 @@ async fn where_the_history_is_gone_it_tells_what_has_gone_when_the_new_state_is_
     for expected in ["b at 90", "no a at 90", "synced at 90"] {
         assert_eq!(next(&mut told).await, expected);
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn where_the_history_is_gone_it_tells_the_servers_of_one_model_apart() {
+    let (pool, mut service) = connected();
+    let mut watch = pool.watch();
+    let reading = tokio::spawn(async move {
+        let mut gone = Vec::new();
+        loop {
+            match watch.next().await.expect("it goes on").expect("without an error") {
+                Event::Removed { server, .. } => gone.push((server.generation, server.role)),
+                Event::Synced { revision: 90 } => return gone,
+                _ => {}
+            }
+        }
+    });
+    let of = |generation, role: WireRole| {
+        Said::Server(v1::Server { role: role.into(), ..server(Wire::Ready, generation) })
+    };
+    let call = service.watch().await;
+    call.answer(at(5, of(10, WireRole::Superseded)));
+    call.answer(at(5, of(9, WireRole::Superseded)));
+    call.answer(at(5, of(11, WireRole::Current)));
+    call.answer(at(5, Said::Synced(v1::Synced {})));
+    call.refuse(Status::unavailable("gone"));
+    service.watch().await.refuse(compacted());
+    let call = service.watch().await;
+    call.answer(at(90, of(11, WireRole::Current)));
+    call.answer(at(90, Said::Synced(v1::Synced {})));
+    let gone = soon(reading).await.expect("no panic");
+    assert_eq!(gone, [(9, ServerRole::Superseded), (10, ServerRole::Superseded)]);
 }
 
 #[tokio::test(start_paused = true)]
