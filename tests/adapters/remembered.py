@@ -1,6 +1,6 @@
 """Servers of any kind, as a service may have remembered them."""
 
-from dataclasses import fields
+from dataclasses import fields, replace
 from typing import Any
 
 from hypothesis import strategies as st
@@ -15,7 +15,7 @@ from pool_service.core.errors import (
     StartFailed,
     StartTimeout,
 )
-from pool_service.core.server import Exit, Past, Phase, Server
+from pool_service.core.server import Exit, Past, Phase, Role, Server
 from pool_service.core.types import FOREVER, Identity, LaunchPlan, Settings
 
 BOOT = "this boot"
@@ -93,9 +93,20 @@ st.register_type_strategy(Exit, _all_of(Exit))
 _momentary = (
     *("expected_by", "footprint", "holds", "outdated", "position", "progress", "sampled_ready"),
 )
+
+
+def _in_its_role(server: Server) -> Server:
+    """Return the server beside another as what its time of readiness makes it."""
+    if server.is_current or server.ready_at is not None:
+        return server
+    return replace(server, role=Role.SUCCESSOR)
+
+
 servers = _all_of(
     Server,
+    model=st.text(min_size=1, max_size=20),
+    role=st.sampled_from([Role.CURRENT, Role.SUPERSEDED]),
     endpoint=_endpoints,
     **{field.name: st.just(field.default) for field in fields(Server) if field.name in _momentary},
-)
+).map(_in_its_role)
 pasts = _all_of(Past)

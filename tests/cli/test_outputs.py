@@ -92,6 +92,30 @@ def test_list_is_a_table_with_a_line_for_each_server(run: Run, service: Script) 
     assert result.stdout.splitlines()[3:] == ["  b: it died", "2 servers: 1 ready, 1 failed"]
 
 
+def beside() -> list[pb.Server]:
+    """Return one server of each role but CURRENT."""
+    stopping = {"state": pb.SERVER_STATE_STOPPING, "endpoint": ""}
+    return [
+        ready("m", role=pb.SERVER_ROLE_SUPERSEDED, generation=1, pid=7, **stopping),
+        ready("n", role=pb.SERVER_ROLE_SUCCESSOR, generation=3, pid=9, endpoint=""),
+        ready("", role=pb.SERVER_ROLE_ORPHAN, generation=11, pid=11, detail="unknown", **stopping),
+    ]
+
+
+def test_list_says_of_a_server_that_no_caller_gets_what_it_is_to_its_model(
+    run: Run, service: Script
+) -> None:
+    service.answer("List", listed(*beside(), ready("m", generation=2, pid=8)))
+    lines = run("list").stdout.splitlines()
+    assert [line.split()[:5] for line in lines[1:4]] == [
+        ["m", "(superseded)", "STOPPING", "1", "7"],
+        ["n", "(successor)", "READY", "3", "9"],
+        ["(orphan)", "STOPPING", "-", "11", "-"],
+    ]
+    assert lines[4].split()[:4] == ["m", "READY", "2", "8"]
+    assert lines[5] == "  (orphan): unknown"
+
+
 def test_list_shows_who_waits_and_for_what_and_how_far_a_start_is(
     run: Run, service: Script
 ) -> None:
@@ -253,6 +277,24 @@ def test_watch_prints_a_line_for_each_event(run: Run, service: Script) -> None:
         "READY         a (generation 1 pid 4711) http://127.0.0.1:49321: warm",
         "these are all servers at revision 3; changes follow",
         "REMOVED       a (generation 1 pid 4711) http://127.0.0.1:49321",
+    ]
+
+
+def test_watch_tells_two_servers_of_a_model_apart(run: Run, service: Script) -> None:
+    superseded, successor, orphan = beside()
+    servers = (superseded, ready("m", generation=2, pid=8), successor, orphan)
+    told = [pb.WatchResponse(revision=3, server=server) for server in servers]
+    # Neither is new: each says what was said of this generation before.
+    again = [pb.WatchResponse(revision=4 + n, server=one) for n, one in enumerate(servers[:2])]
+    service.answer("List", listed())
+    end = Refusal(StatusCode.INTERNAL, "the end", "INTERNAL")
+    service.answer("Watch", *told, synced(3), *again, end)
+    lines = [line[21:] for line in run("watch").stdout.splitlines()]
+    assert [line for line in lines if not line.startswith("these")] == [
+        "STOPPING      m (superseded) (generation 1 pid 7)",
+        "READY         m (generation 2 pid 8) http://127.0.0.1:49321",
+        "READY         n (successor) (generation 3 pid 9)",
+        "STOPPING      (orphan) (generation - pid 11): unknown",
     ]
 
 

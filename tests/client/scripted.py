@@ -212,6 +212,7 @@ def ready(model: str = "m", **fields: Any) -> pb.Server:  # noqa: ANN401
         "endpoint": "http://127.0.0.1:49321",
         "served_model_name": f"served-{model}",
         "pid": 4711,
+        "role": pb.SERVER_ROLE_CURRENT,
     }
     return pb.Server(model=model, **{**known, **fields})
 
@@ -233,7 +234,8 @@ def held(model: str = "m", **fields: Any) -> pb.HoldResponse:  # noqa: ANN401
 
 
 def starting(model: str = "m", **fields: Any) -> pb.HoldResponse:  # noqa: ANN401
-    server = pb.Server(model=model, state=pb.SERVER_STATE_STARTING, **{"generation": 1, **fields})
+    known: dict[str, Any] = {"generation": 1, "role": pb.SERVER_ROLE_CURRENT}
+    server = pb.Server(model=model, state=pb.SERVER_STATE_STARTING, **{**known, **fields})
     return pb.HoldResponse(server=server)
 
 

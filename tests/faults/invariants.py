@@ -6,7 +6,8 @@
 
 One watcher runs along for the life of one service. While it does:
 - Watch's revisions rise by one;
-- a model's next process is not there before the last one is gone, or goes on aside.
+- a model has at most one current server, whose process is not there before the last one's is
+  gone, or goes on superseded.
 `check`, when the service has come to rest:
 - the replay of Watch equals List;
 - no process of the pool that List does not show, and one at most for each model;
@@ -176,6 +177,15 @@ def _is_nameless(output: str | None, state_dir: Path) -> bool:
     return is_deleted and not str(output).startswith(str(state_dir.resolve()))
 
 
+Key = tuple[str, int]
+"""A model and a generation: what a server is known by."""
+
+
+def key(server: pb.Server) -> Key:
+    """Return what a server is known by."""
+    return server.model, server.generation
+
+
 def runs(process: psutil.Process) -> bool:
     """Whether it is the same process still, and no zombie."""
     try:
@@ -184,16 +194,16 @@ def runs(process: psutil.Process) -> bool:
         return False
 
 
-def list_all(stub: "pb_grpc.PoolServiceStub") -> tuple[int, dict[str, pb.Server]]:
+def list_all(stub: "pb_grpc.PoolServiceStub") -> tuple[int, dict[Key, pb.Server]]:
     """A revision, and all servers as they were at it; again until no page is of another."""
     while True:
         revisions: set[int] = set()
-        servers: dict[str, pb.Server] = {}
+        servers: dict[Key, pb.Server] = {}
         token = ""
         while True:
             page = stub.List(pb.ListRequest(page_size=1000, page_token=token))
             revisions.add(page.revision)
-            servers |= {server.model: server for server in page.servers}
+            servers |= {key(server): server for server in page.servers}
             token = page.next_page_token
             if not token:
                 break
@@ -215,7 +225,7 @@ class Invariants:
         self._stub = pb_grpc.PoolServiceStub(self._channel)
         self._changed = threading.Condition()
         self._seen: deque[Seen] = deque(maxlen=_REMEMBERED)
-        self._servers: dict[str, pb.Server] = {}
+        self._servers: dict[Key, pb.Server] = {}
         self._processes: dict[str, psutil.Process] = {}
         self._revision = 0
         self._synced = False
@@ -274,18 +284,33 @@ class Invariants:
     def wait_for(self, model: str, state: int, after: int = 0) -> Seen:
         """The first change after a revision by which the model's server is in this state."""
         return self.wait(
-            lambda one: not one.removed and one.server.model == model and one.server.state == state,
+            lambda one: (
+                not one.removed and _is_current(one.server, model) and one.server.state == state
+            ),
             after,
         )
 
-    def wait_removed(self, model: str, after: int = 0) -> Seen:
-        """The first change after a revision by which the model has no server."""
-        return self.wait(lambda one: one.removed and one.server.model == model, after)
+    def wait_removed(self, model: str, after: int = 0, *, generation: int | None = None) -> Seen:
+        """The first change after a revision by which the model's server is gone.
+
+        generation: of which, whatever it is to its model; by default the current one.
+        """
+        return self.wait(
+            lambda one: (
+                one.removed
+                and (
+                    _is_current(one.server, model)
+                    if generation is None
+                    else key(one.server) == (model, generation)
+                )
+            ),
+            after,
+        )
 
     def history(self, model: str) -> list[int]:
         """The states that the model's server has had, each as often as it was told."""
         with self._changed:
-            return [one.server.state for one in self._seen if one.server.model == model]
+            return [one.server.state for one in self._seen if _is_current(one.server, model)]
 
     # --- checking ---------------------------------------------------------------------
 
@@ -306,21 +331,21 @@ class Invariants:
             *self._growth_flaws(),
         ]
 
-    def _replay_flaws(self, revision: int, listed: dict[str, pb.Server]) -> list[str]:
+    def _replay_flaws(self, revision: int, listed: dict[Key, pb.Server]) -> list[str]:
         with self._changed:
             self._changed.wait_for(lambda: self._revision >= revision or self._ended, REST_TIMEOUT)
             if self._revision != revision:
                 return [f"Watch is at revision {self._revision}, List at {revision}"]
-            replayed = {model: _lasting(server) for model, server in self._servers.items()}
-        shown = {model: _lasting(server) for model, server in listed.items()}
+            replayed = {one: _lasting(server) for one, server in self._servers.items()}
+        shown = {one: _lasting(server) for one, server in listed.items()}
         return [] if replayed == shown else [f"the replay {replayed} is not List {shown}"]
 
-    def _process_flaws(self, listed: dict[str, pb.Server]) -> list[str]:
+    def _process_flaws(self, listed: dict[Key, pb.Server]) -> list[str]:
         alive = pool_processes(self.state_dir)
         known = {alive[server.pid] for server in listed.values() if server.pid in alive}
         strays = {pid: nonce for pid, nonce in alive.items() if nonce not in known}
         flaws = [f"processes that List does not show: {strays}"] if strays else []
-        moving = [server.model for server in listed.values() if server.state in _MOVING]
+        moving = [one for one, server in listed.items() if server.state in _MOVING]
         flaws += [f"still stopping: {moving}"] if moving else []
         shown = [server.pid for server in listed.values() if server.pid]
         return flaws + ([] if len(shown) == len(set(shown)) else [f"a pid twice: {shown}"])
@@ -370,15 +395,24 @@ class Invariants:
         if kind == "synced":
             self._synced = True
         elif kind == "removed":
-            self._servers.pop(response.removed.model, None)
+            self._servers.pop(key(response.removed), None)
             self._seen.append(Seen(now, response.revision, response.removed, removed=True))
         else:
             self._take(response.server, response.revision, now)
 
     def _take(self, server: pb.Server, revision: int, now: float) -> None:
-        self._servers[server.model] = server
+        self._servers[key(server)] = server
         self._seen.append(Seen(now, revision, server, removed=False))
-        self._go_aside(server)
+        if _is_current(server, server.model):
+            self._take_current(server)
+        elif (known := self._processes.get(server.model)) and known.pid == server.pid:
+            # Superseded: it goes on until it has drained, and its model may have the next one.
+            del self._processes[server.model]
+
+    def _take_current(self, server: pb.Server) -> None:
+        current = [one for one in self._servers.values() if _is_current(one, server.model)]
+        if len(current) > 1:
+            self.broken.append(f"{server.model!r} has {len(current)} current servers")
         before = self._processes.get(server.model)
         if server.pid and (before is None or before.pid != server.pid):
             if before is not None and runs(before):
@@ -388,12 +422,10 @@ class Invariants:
             except psutil.Error:
                 self._processes.pop(server.model, None)
 
-    def _go_aside(self, server: pb.Server) -> None:
-        """One that serves no longer goes on under a name of its own, and its model's is free."""
-        served = server.model.removesuffix(f" (generation {server.generation})")
-        before = self._processes.get(served)
-        if served != server.model and before is not None and before.pid == server.pid:
-            self._processes[server.model] = self._processes.pop(served)
+
+def _is_current(server: pb.Server, model: str) -> bool:
+    """Return whether it is the one that callers of the model get."""
+    return server.model == model and server.role == pb.SERVER_ROLE_CURRENT
 
 
 def _lasting(server: pb.Server) -> str:

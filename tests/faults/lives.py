@@ -239,19 +239,19 @@ def seen(pool: PoolClient, model: str, *states: ServerState) -> Server:
 
 def settled(pool: PoolClient) -> dict[str, Server]:
     """The pool as soon as every server that it has is READY or FAILED."""
-    servers: dict[str, Server] = {}
+    servers: dict[tuple[str, int], Server] = {}
     synced = False
     with pool.watch() as events:
         for event in events:
             if isinstance(event, ServerChanged):
-                servers[event.server.model] = event.server
+                servers[event.server.model, event.server.generation] = event.server
             elif isinstance(event, ServerRemoved):
-                servers.pop(event.server.model, None)
+                servers.pop((event.server.model, event.server.generation), None)
             synced = synced or isinstance(event, Synced)
             if synced and all(
                 one.state in (ServerState.READY, ServerState.FAILED) for one in servers.values()
             ):
-                return servers
+                return {one.model: one for one in servers.values()}
     raise AssertionError("the watch ended")
 
 

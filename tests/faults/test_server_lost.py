@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from pool_service.v1 import pool_service_pb2 as pb
-from pool_service_client import Server
+from pool_service_client import Server, ServerRole
 from tests.faults.asking import Stream, complete
 from tests.faults.conftest import Service, Start
 from tests.faults.table import Recovery
@@ -92,12 +92,13 @@ def the_next_comes_and_the_stream_is_whole(
         assert is_healthy(again)
     assert again.generation == first.generation + 1
     assert stream.is_running, "the next was there before the stream had ended"
-    shown = {server.model: server for server in service.pool.list()}
-    aside = shown["m (generation 1)"]
+    aside, current = service.pool.list()
+    assert (aside.generation, aside.role) == (first.generation, ServerRole.SUPERSEDED)
     assert (aside.pid, aside.endpoint) == (first.pid, "")
+    assert (current.pid, current.role) == (again.pid, ServerRole.CURRENT)
     seen()
     assert stream.is_whole()
-    service.invariants.wait_removed("m (generation 1)")
+    service.invariants.wait_removed("m", generation=1)
     assert [server.pid for server in service.pool.list()] == [again.pid]
 
 
@@ -141,7 +142,7 @@ def test_a_stranger_on_a_lost_port_is_neither_handed_out_nor_asked(
         served.touch()
         assert complete(again, tokens=3) == 3
         assert stream.is_whole()
-        service.invariants.wait_removed("m (generation 1)")
+        service.invariants.wait_removed("m", generation=1)
     assert asked == []
 
 
@@ -158,7 +159,7 @@ def test_who_holds_a_server_that_closes_its_listener_is_told_and_gets_the_next(
         until_it_refuses(first)
         with recovered.measured():
             service.invariants.wait_for("m", pb.SERVER_STATE_STARTING, revision)
-    gone = service.invariants.wait_removed("m (generation 1)").server
+    gone = service.invariants.wait_removed("m", generation=1).server
     assert gone.last_exit.cause == pb.EXIT_CAUSE_WEDGED
 
 
@@ -176,7 +177,7 @@ def test_a_server_that_falls_sick_for_good_is_replaced(
         assert "unhealthy" in failed.detail
         again = service.pool.ensure("m", runtime_model="x").server
     assert again.pid != first.pid
-    service.invariants.wait_removed("m (generation 1)")
+    service.invariants.wait_removed("m", generation=1)
 
 
 @pytest.mark.skipif(
@@ -251,12 +252,12 @@ def test_a_service_that_is_killed_while_one_goes_on_aside_drains_it_and_keeps_th
     service.running.process.kill()
     service.running.process.wait()
     successor = fake(LOOKS_SELDOM)
-    shown = {server.model: server.pid for server in successor.pool.list()}
-    assert shown["m (generation 1)"] == first.pid
+    aside, _ = successor.pool.list()
+    assert (aside.pid, aside.role) == (first.pid, ServerRole.SUPERSEDED)
     assert successor.pool.ensure("m").server.pid == again.pid
     adopted.touch()
     assert stream.is_whole()
-    successor.invariants.wait_removed("m (generation 1)")
+    successor.invariants.wait_removed("m", generation=1)
 
 
 @pytest.mark.timeout(120)
@@ -278,4 +279,4 @@ def test_what_lost_its_listener_while_no_service_was_there_is_not_waited_for(
     assert again.pid != first.pid
     replaced.touch()
     assert stream.is_whole()
-    successor.invariants.wait_removed("m (generation 1)")
+    successor.invariants.wait_removed("m", generation=1)

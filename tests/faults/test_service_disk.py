@@ -19,7 +19,7 @@ from pool_service.adapters.record_format import VERSION
 from pool_service.rpc.server import RECORDS
 from pool_service.v1 import pool_service_pb2 as pb
 from pool_service.v1.pool_service_pb2_grpc import PoolServiceStub
-from pool_service_client import RetryPolicy, StartFailed
+from pool_service_client import RetryPolicy, ServerRole, StartFailed
 from tests.faults.lives import Lives, Stream, fake_lives, same_process, settled
 from tests.faults.table import Recovery
 
@@ -269,9 +269,10 @@ def test_a_damaged_record_is_set_aside_its_process_drained_and_the_others_adopte
         damage(fake.state_dir / "servers" / file_name("lost"))
         fake.start()
         with fake.pool() as fresh:
-            shown = {server.model: server for server in fresh.list()}
-        assert shown[f"(unknown: pid {lost.pid})"].pid == lost.pid
-        assert same_process(shown["whole"], whole)
+            orphan, adopted = fresh.list()
+        assert (orphan.model, orphan.role) == ("", ServerRole.ORPHAN)
+        assert (orphan.pid, orphan.generation) == (lost.pid, lost.pid)
+        assert same_process(adopted, whole)
         listed.touch()
         assert stream.is_complete()
         assert set(settled(pool)) == {"whole"}

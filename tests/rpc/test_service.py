@@ -109,14 +109,18 @@ async def test_one_that_was_killed_and_is_waited_for_backs_off_and_is_started_ag
         assert (server.last_exit.signal, server.last_exit.cause) == (9, pb.EXIT_CAUSE_CRASHED)
         assert (await call).server.generation == 2
         events = await read(stream, service.pool.history.revision - REVISION)
-        states = list(dict.fromkeys(event.server.state for event in events))
-        assert states == [
-            pb.SERVER_STATE_QUEUED,
-            pb.SERVER_STATE_STARTING,
-            pb.SERVER_STATE_STOPPING,
-            pb.SERVER_STATE_BACKING_OFF,
-            pb.SERVER_STATE_READY,
+        changes = [event.server for event in events if event.HasField("server")]
+        assert list(dict.fromkeys((one.generation, one.state) for one in changes)) == [
+            (1, pb.SERVER_STATE_QUEUED),
+            (1, pb.SERVER_STATE_STARTING),
+            (1, pb.SERVER_STATE_STOPPING),
+            (2, pb.SERVER_STATE_BACKING_OFF),
+            (2, pb.SERVER_STATE_QUEUED),
+            (2, pb.SERVER_STATE_STARTING),
+            (2, pb.SERVER_STATE_READY),
         ]
+        (removed,) = (event.removed for event in events if event.HasField("removed"))
+        assert (removed.model, removed.generation) == ("m", 1)
         stream.cancel()
 
 
