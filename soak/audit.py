@@ -13,7 +13,7 @@ from soak.gate import Gate
 from soak.keeper import Keeper
 from soak.ledger import Ledger
 from soak.models import DRAIN_TIMEOUT, ORPHAN_GRACE, STOP_TIMEOUT
-from soak.watcher import Watcher
+from soak.watcher import Key, Watcher, key_of
 from tests.faults.invariants import vitals
 
 PACE: Final = 0.5
@@ -72,7 +72,7 @@ class Audit:
         self._nonces.update((one.pid, one.nonce) for one in running)
         self._ledger.count("looks at processes")
         for one, other in await asyncio.to_thread(processes.overlapping, running):
-            if not await self._is_told_aside(one, other):
+            if not await self._is_told_beside(one, other):
                 self._ledger.violation(f"two processes of one model live: {one} and {other}")
         pid = self._keeper.pid
         ended = await asyncio.to_thread(processes.zombies, pid) if pid else set()
@@ -80,11 +80,11 @@ class Audit:
             self._ledger.violation(f"the service {pid} does not bury its child {zombie}")
         self._zombies = ended
 
-    async def _is_told_aside(self, *pair: processes.Found) -> bool:
-        """Return whether Watch tells that one of them, or whose descendant it is, drains aside."""
+    async def _is_told_beside(self, *pair: processes.Found) -> bool:
+        """Return whether Watch tells that one, or whose descendant it is, is beside the other."""
         until = time.monotonic() + REPLAY
         nonces = {one.nonce for one in pair}
-        while not any(self._nonces.get(pid) in nonces for pid in self._watcher.aside):
+        while not any(self._nonces.get(pid) in nonces for pid in self._watcher.beside):
             if time.monotonic() > until:
                 return False
             await asyncio.sleep(PACE)
@@ -98,9 +98,9 @@ class Audit:
 
     async def _compare(self, page: Page) -> None:
         """The replay of Watch to List's revision is List."""
-        models = [server.model for server in page.servers]
-        if models != sorted(set(models), key=str.encode):
-            self._ledger.violation(f"List is not in order, or has a model twice: {models}")
+        keys = [key_of(server.message) for server in page.servers]
+        if keys != sorted(set(keys), key=_in_bytes):
+            self._ledger.violation(f"List is not in order, or has a server twice: {keys}")
         away = time.monotonic()
         replayed = await self._watcher.replayed(page.revision, REPLAY)
         if replayed is None:
@@ -110,8 +110,8 @@ class Audit:
                 self._ledger.violation(f"Watch did not come to List's revision {page.revision}")
             return
         self._ledger.count("lists compared with Watch")
-        listed = {server.model: _lasting(server.message) for server in page.servers}
-        shown = {model: _lasting(server) for model, server in replayed.items()}
+        listed = {key_of(server.message): _lasting(server.message) for server in page.servers}
+        shown = {key: _lasting(server) for key, server in replayed.items()}
         if listed != shown:
             self._ledger.violation(f"List {listed} is not Watch's replay {shown}")
 
@@ -210,6 +210,11 @@ _MOVING = frozenset(
         pb.SERVER_STATE_BACKING_OFF,
     }
 )
+
+
+def _in_bytes(key: Key) -> tuple[bytes, int]:
+    """Return a server's place in List."""
+    return key[0].encode(), key[1]
 
 
 def _lasting(server: pb.Server) -> str:

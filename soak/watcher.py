@@ -1,7 +1,6 @@
 """Follows Watch over all services, replays it, and knows how each process came to its end."""
 
 import asyncio
-import re
 import time
 from collections import deque
 from collections.abc import Iterator
@@ -23,14 +22,8 @@ from soak.models import Model
 LIVE: Final = frozenset({pb.SERVER_STATE_STARTING, pb.SERVER_STATE_READY, pb.SERVER_STATE_STOPPING})
 PACE: Final = 0.05
 REMEMBERED: Final = 2000
-_ASIDE: Final = re.compile(r"(.+) \(generation \d+\)")
-"""How one is named that drains while the next generation of its model is there already."""
-
-
-def model_of(server: pb.Server) -> str:
-    """Return the model that a server serves, also of one that drains aside."""
-    aside = _ASIDE.fullmatch(server.model)
-    return aside[1] if aside else server.model
+BESIDE: Final = frozenset({pb.SERVER_ROLE_SUCCESSOR, pb.SERVER_ROLE_SUPERSEDED})
+"""Roles of a server beside which another of its model may run."""
 
 
 @dataclass(slots=True)
@@ -58,21 +51,26 @@ Key = tuple[str, int]
 """A model and a generation."""
 
 
+def key_of(server: pb.Server) -> Key:
+    """Return the key of a server."""
+    return server.model, server.generation
+
+
 class Watcher:
     """The replay of Watch, checked event by event."""
 
     def __init__(self, keeper: Keeper, known: list[Model], ledger: Ledger) -> None:
-        self.servers: dict[str, pb.Server] = {}
+        self.servers: dict[Key, pb.Server] = {}
         self.lives: dict[Key, Life] = {}
         self._keeper = keeper
         self._models = {model.name: model for model in known}
         self._ledger = ledger
         self._revision = 0
         self._synced = False
-        self._present: dict[str, pb.Server] = {}
+        self._present: dict[Key, pb.Server] = {}
         self._generations: dict[str, int] = {}
-        self._aside: set[int] = set()
-        self._snapshots: deque[tuple[int, dict[str, pb.Server]]] = deque(maxlen=REMEMBERED)
+        self._beside: set[int] = set()
+        self._snapshots: deque[tuple[int, dict[Key, pb.Server]]] = deque(maxlen=REMEMBERED)
 
     async def run(self) -> None:
         """Follow until cancelled."""
@@ -97,12 +95,12 @@ class Watcher:
 
     def life(self, server: pb.Server) -> Life:
         """What is known of the process of this server's generation."""
-        return self.lives.setdefault((model_of(server), server.generation), Life())
+        return self.lives.setdefault(key_of(server), Life())
 
     @property
-    def aside(self) -> frozenset[int]:
-        """The processes that were told of as draining aside, by their pids."""
-        return frozenset(self._aside)
+    def beside(self) -> frozenset[int]:
+        """The pids of processes that Watch told to be beside their model's current one."""
+        return frozenset(self._beside)
 
     def living(self) -> Iterator[pb.Server]:
         """The servers that have a process."""
@@ -112,7 +110,7 @@ class Watcher:
         """Whether no more is known of how the pool was at this revision, or never was."""
         return bool(self._snapshots) and revision < self._snapshots[0][0]
 
-    async def replayed(self, revision: int, patience: float) -> dict[str, pb.Server] | None:
+    async def replayed(self, revision: int, patience: float) -> dict[Key, pb.Server] | None:
         """The servers as they were at this revision; None if the watch does not get there."""
         until = time.monotonic() + patience
         while time.monotonic() < until:
@@ -152,15 +150,16 @@ class Watcher:
         self._ledger.count("changes watched")
         if kind == "removed":
             self._note(response.removed)
-            self.servers.pop(response.removed.model, None)
+            self.servers.pop(key_of(response.removed), None)
         else:
             self._note(response.server)
-            self.servers[response.server.model] = response.server
+            self.servers[key_of(response.server)] = response.server
+            self._count_current(response.server.model)
         self._snapshots.append((self._revision, dict(self.servers)))
 
     def _receive_present(self, response: pb.WatchResponse, kind: str | None) -> None:
         if kind != "synced":
-            self._present[response.server.model] = response.server
+            self._present[key_of(response.server)] = response.server
             return
         if response.revision < self._revision:
             back = f"{self._revision} to {response.revision}"
@@ -174,7 +173,7 @@ class Watcher:
 
     def _note_adopted(self, server: pb.Server) -> None:
         """The process of an earlier service, at work under this one."""
-        life = self.lives.get((model_of(server), server.generation))
+        life = self.lives.get(key_of(server))
         if life is not None and life.pid and server.pid == life.pid:
             self._ledger.count("servers adopted")
 
@@ -183,20 +182,32 @@ class Watcher:
         name = pb.ServerState.Name(server.state).removeprefix("SERVER_STATE_")
         where = f"{server.model} #{server.generation}"
         self._ledger.event(f"{self._revision} {where} {name} {server.pid or ''} {server.detail}")
-        if server.generation < self._generations.get(server.model, 0):
-            self._ledger.violation(f"the generation of {where} went back")
-        self._generations[server.model] = server.generation
-        if model_of(server) not in self._models:
-            self._ledger.violation(f"a process that no record told of: {server.model}")
+        if server.model not in self._models:
+            self._ledger.violation(f"a process that no record told of: {server.pid}")
             return
-        if model_of(server) != server.model and server.pid not in self._aside:
-            self._ledger.count("servers aside")
-            self._aside.add(server.pid)
+        self._note_role(server, where)
         life = self.life(server)
         if server.pid and server.state in LIVE:
             self._note_process(life, server, where)
         if server.HasField("last_exit"):
             self._note_exit(server)
+
+    def _note_role(self, server: pb.Server, where: str) -> None:
+        """Of the generations that callers of a model get, each is later than the one before."""
+        if server.role in BESIDE:
+            if server.pid not in self._beside:
+                self._ledger.count("servers beside another")
+                self._beside.add(server.pid)
+            return
+        if server.generation < self._generations.get(server.model, 0):
+            self._ledger.violation(f"the generation of {where} went back")
+        self._generations[server.model] = server.generation
+
+    def _count_current(self, model: str) -> None:
+        of_model = [one for one in self.servers.values() if one.model == model]
+        current = [one.generation for one in of_model if one.role == pb.SERVER_ROLE_CURRENT]
+        if len(current) > 1:
+            self._ledger.violation(f"{model} has several current servers: {current}")
 
     def _note_process(self, life: Life, server: pb.Server, where: str) -> None:
         if life.pid and life.pid != server.pid:
@@ -213,7 +224,7 @@ class Watcher:
     def _note_exit(self, server: pb.Server) -> None:
         """Every end has somebody who wanted it, or a reason that is known here."""
         end = server.last_exit
-        model = model_of(server)
+        model = server.model
         life = self.lives.setdefault((model, end.generation), Life())
         if life.cause != pb.EXIT_CAUSE_UNSPECIFIED:
             return

@@ -3,7 +3,7 @@
 import os
 import sys
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,7 +13,14 @@ import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from demo.service import RunningService, running
-from pool_service_client import PoolClient, Server, ServerChanged, ServerRemoved, Synced
+from pool_service_client import (
+    PoolClient,
+    Server,
+    ServerChanged,
+    ServerRemoved,
+    ServerRole,
+    Synced,
+)
 from tests.conformance.languages import LANGUAGES
 from tests.conformance.runners import LIMIT
 from tests.fake_hub import Hub
@@ -235,8 +242,8 @@ class World:
         self.now.process.wait()
 
     def await_pool(self, suits: Callable[[Mapping[str, Server]], bool]) -> None:
-        """Until the pool's servers, by their models, are like this."""
-        servers: dict[str, Server] = {}
+        """Until the pool's current servers, by their models, are like this."""
+        servers: dict[tuple[str, int], Server] = {}
         synced = False
         with self.pool.watch() as events:
             overdue = threading.Timer(LIMIT, events.close)
@@ -245,16 +252,16 @@ class World:
                 for event in events:
                     match event:
                         case ServerChanged():
-                            servers[event.server.model] = event.server
+                            servers[event.server.model, event.server.generation] = event.server
                         case ServerRemoved():
-                            servers.pop(event.server.model, None)
+                            servers.pop((event.server.model, event.server.generation), None)
                         case Synced():
                             synced = True
-                    if synced and suits(servers):
+                    if synced and suits(_by_model(servers.values())):
                         return
             finally:
                 overdue.cancel()
-        known = {model: server.state.name for model, server in servers.items()}
+        known = {known: server.state.name for known, server in servers.items()}
         raise AssertionError(f"the pool did not become as expected: {known}")
 
     def restore(self, prefix: str) -> None:
@@ -273,6 +280,11 @@ class World:
     def close(self) -> None:
         """Stop it and its servers."""
         self._stack.close()
+
+
+def _by_model(servers: Iterable[Server]) -> dict[str, Server]:
+    """Return the servers that callers get, by their models."""
+    return {one.model: one for one in servers if one.role is ServerRole.CURRENT}
 
 
 class Worlds:

@@ -287,13 +287,13 @@ async def test_the_replay_of_watch_equals_list() -> None:
         await service.stub.Evict(pb.EvictRequest(model="b"))
         await settled(lambda: len(service.world.times("sweep")) == 2)
         page = await listed(service)
-        shown: dict[str, pb.Server] = {}
+        shown: dict[tuple[str, int], pb.Server] = {}
         for event in await read(stream, page.revision - REVISION):
             if event.WhichOneof("event") == "removed":
-                del shown[event.removed.model]
+                del shown[event.removed.model, event.removed.generation]
             else:
-                shown[event.server.model] = event.server
-        assert [shown[model] for model in sorted(shown)] == list(page.servers)
+                shown[event.server.model, event.server.generation] = event.server
+        assert [shown[key] for key in sorted(shown)] == list(page.servers)
         stream.cancel()
 
 

@@ -121,18 +121,18 @@ def _is_over(server: Server) -> bool:
 
 
 async def _follow(pool: AsyncPoolClient, found: Crowd) -> None:
-    reserved: dict[str, int] = {}
+    reserved: dict[tuple[str, int], int] = {}
     async for event in pool.watch():
         match event:
             case Synced():
                 pass
             case ServerRemoved(server=server):
-                reserved.pop(server.model, None)
+                reserved.pop((server.model, server.generation), None)
                 if server.last_exit is not None:
                     found.ends[server.last_exit.cause] += 1
             case ServerChanged(server=server):
                 taken = 0 if server.state in VACANT else server.expected_bytes
-                reserved[server.model] = taken
+                reserved[server.model, server.generation] = taken
         found.most = max(found.most, sum(reserved.values()))
 
 

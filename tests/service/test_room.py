@@ -26,6 +26,7 @@ from pool_service_client import (
     Server,
     ServerChanged,
     ServerRemoved,
+    ServerRole,
     ServerState,
 )
 from tests.service.conftest import FAKE_RUNTIME, Start
@@ -157,7 +158,7 @@ def test_what_grows_past_its_ceiling_is_renewed_and_no_request_fails(
         users = [threads.submit(work) for work in works]
         try:
             generation_is_ready(pool, 4)
-            (last,) = (each.last_exit for each in pool.list() if each.model == "grows")
+            (last,) = (each.last_exit for each in pool.list() if each.role is ServerRole.CURRENT)
         finally:
             load.over.set()
         assert all(user.result() > 10 for user in users)

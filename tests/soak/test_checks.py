@@ -40,6 +40,7 @@ def ready(model: str = "m", generation: int = 1, pid: int = 7) -> pb.Server:
         pid=pid,
         state=pb.SERVER_STATE_READY,
         endpoint="http://127.0.0.1:1",
+        role=pb.SERVER_ROLE_CURRENT,
     )
 
 
@@ -47,8 +48,16 @@ def ended(cause: int, model: str = "m", generation: int = 1) -> pb.Server:
     end = pb.Exit(generation=generation)
     end.cause = cause  # type: ignore[assignment]
     return pb.Server(
-        model=model, generation=generation, state=pb.SERVER_STATE_FAILED, last_exit=end
+        model=model,
+        generation=generation,
+        state=pb.SERVER_STATE_FAILED,
+        last_exit=end,
+        role=pb.SERVER_ROLE_CURRENT,
     )
+
+
+def removed(server: pb.Server, revision: int) -> pb.WatchResponse:
+    return pb.WatchResponse(revision=revision, removed=server)
 
 
 def told(watcher: Watcher, *servers: pb.Server, first: int = 11) -> None:
@@ -58,7 +67,9 @@ def told(watcher: Watcher, *servers: pb.Server, first: int = 11) -> None:
 
 def test_a_life_in_order_is_no_violation(watcher: Watcher, ledger: Ledger) -> None:
     evicted = ended(pb.EXIT_CAUSE_EVICTED)
-    told(watcher, ready(), evicted, ready(generation=2, pid=8))
+    told(watcher, ready(), evicted)
+    watcher.receive(removed(evicted, 13), resumed=False)
+    told(watcher, ready(generation=2, pid=8), first=14)
     assert ledger.violations == []
 
 
@@ -78,18 +89,26 @@ def test_a_generation_that_goes_back_is_one(watcher: Watcher, ledger: Ledger) ->
 
 
 def test_a_process_that_no_record_told_of_is_one(watcher: Watcher, ledger: Ledger) -> None:
-    told(watcher, ready("(unknown: pid 7)"))
-    assert "no record" in ledger.violations[0]
+    orphan = ready("", generation=7)
+    orphan.role = pb.SERVER_ROLE_ORPHAN
+    told(watcher, orphan)
+    assert "no record told of: 7" in ledger.violations[0]
 
 
-def test_one_that_drains_aside_is_known_by_its_process(watcher: Watcher, ledger: Ledger) -> None:
-    aside = pb.Server(model="m (generation 1)", generation=1, pid=7, state=pb.SERVER_STATE_STOPPING)
-    assert not watcher.aside
-    told(watcher, ready(), aside, ready(generation=2, pid=8))
-    assert watcher.aside == {7}
+def test_a_second_current_server_of_a_model_is_one(watcher: Watcher, ledger: Ledger) -> None:
+    told(watcher, ready(), ready(generation=2, pid=8))
+    assert "m has several current servers: [1, 2]" in ledger.violations[0]
+
+
+def test_one_beside_the_current_is_known_by_its_process(watcher: Watcher, ledger: Ledger) -> None:
+    superseded = ready()
+    superseded.role, superseded.state = pb.SERVER_ROLE_SUPERSEDED, pb.SERVER_STATE_STOPPING
+    assert not watcher.beside
+    told(watcher, ready(), superseded, ready(generation=2, pid=8), superseded)
+    assert watcher.beside == {7}
     assert ledger.violations == []
-    aside.pid = 9
-    told(watcher, aside, first=14)
+    superseded.pid = 9
+    told(watcher, superseded, first=15)
     assert "has pid 9, and had 7" in ledger.violations[0]
 
 
@@ -111,8 +130,11 @@ def test_an_end_that_nobody_caused_is_one(watcher: Watcher, ledger: Ledger, caus
 def test_an_end_that_the_soak_caused_is_none(watcher: Watcher, ledger: Ledger) -> None:
     watcher.life(ready()).killed_by_us = True
     watcher.life(ready(generation=2)).stopped_by_us = True
-    told(watcher, ended(pb.EXIT_CAUSE_CRASHED), ended(pb.EXIT_CAUSE_WEDGED, generation=2))
-    told(watcher, ended(pb.EXIT_CAUSE_CRASHED, "mortal"), first=13)
+    crashed = ended(pb.EXIT_CAUSE_CRASHED)
+    told(watcher, crashed)
+    watcher.receive(removed(crashed, 12), resumed=False)
+    wedged = ended(pb.EXIT_CAUSE_WEDGED, generation=2)
+    told(watcher, wedged, ended(pb.EXIT_CAUSE_CRASHED, "mortal"), first=13)
     assert ledger.violations == []
 
 
