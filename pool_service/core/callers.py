@@ -5,7 +5,8 @@ from dataclasses import replace
 from pool_service.core.errors import PoolError
 from pool_service.core.events import EnsureRequested, HoldRequested
 from pool_service.core.failures import model_unknown, name_taken, runtime_model_unlisted
-from pool_service.core.server import Role, Server
+from pool_service.core.restart import is_crash
+from pool_service.core.server import Past, Phase, Role, Server
 from pool_service.core.similar import similar
 from pool_service.core.state import PoolState
 from pool_service.core.types import Settings
@@ -32,6 +33,23 @@ class Callers:
             starts=True,
             download=download,
         )
+
+    def wanting(self, model: str, asked: Asked, known: Server | Past | None) -> Waiter:
+        """Return the waiter for a request of a caller; known: what is known of the model.
+
+        Who names no runtime model means the model's own. What died is repaired as what it was;
+        else it is what was named before.
+        """
+        died = isinstance(known, Server) and known.phase is Phase.FAILED and is_crash(known)
+        if isinstance(known, Server) and died and self.is_served(known):
+            return self.waiter(model, asked, known.settings.named_by_caller)
+        return self.waiter(model, asked, self.named_before(model))
+
+    def named_before(self, model: str) -> str:
+        """Return the runtime model that a caller means who names none, or ""."""
+        catalogue = self._state.catalogue
+        is_ruled = model in catalogue.models or catalogue.only_listed
+        return "" if is_ruled else self._state.namings.get(model)
 
     def is_served(self, server: Server) -> bool:
         """Return whether the catalogue still has a server's model, by its name and as it runs."""

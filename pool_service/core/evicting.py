@@ -93,25 +93,27 @@ class Evicting:
 
     def _end(self, records: list[Record], eviction: Eviction, now: float) -> None:
         """Stop each of the servers; a READY one is checked first, unless by force."""
-        state = self._state
         for record in records:
-            state.evictions.add(eviction, record.server.id)
-
-        def evict(record: Record) -> None:
-            server = record.server
-            if server.holds and not eviction.force:
-                self._idle.leave_out(eviction, server, 0)
-            elif server.phase is Phase.READY and not eviction.force:
-                self._idle.check(record)
-            else:
-                error = shutting_down if state.is_closing else evicted
-                if server.role is Role.CURRENT:
-                    state.dismiss(server.model, error(server.model))
-                self._supervisor.stop(record.server, eviction.cause, now)
-
-        self._containment.each(records, evict, now)
+            self._state.evictions.add(eviction, record.server.id)
         if not records:
-            state.commands.append(eviction.answer)
+            self._state.commands.append(eviction.answer)
+        elif eviction.names_one:
+            for record in records:
+                self._end_one(record, eviction, now)
+        else:
+            self._containment.each(records, lambda one: self._end_one(one, eviction, now), now)
+
+    def _end_one(self, record: Record, eviction: Eviction, now: float) -> None:
+        state, server = self._state, record.server
+        if server.holds and not eviction.force:
+            self._idle.leave_out(eviction, server, 0)
+        elif server.phase is Phase.READY and not eviction.force:
+            self._idle.check(record)
+        else:
+            error = shutting_down if state.is_closing else evicted
+            if server.role is Role.CURRENT:
+                state.dismiss(server.model, error(server.model))
+            self._supervisor.stop(record.server, eviction.cause, now)
 
     def hurry(self, now: float) -> None:
         """Let no stop wait any longer, now and from now on."""

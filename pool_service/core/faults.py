@@ -192,8 +192,7 @@ class Amends:
         """Break off the transition of each server that was due; none is due again at once."""
         for server_id in self._state.deadlines.pop_due(now):
             self._containment.break_off(server_id.model, server_id, error, now)
-        if self._sampler.next_at <= now:
-            self._sampler.postpone(now + PAUSE_SECONDS)
+        self._sampler.postpone(now + PAUSE_SECONDS)
 
     def _recover(self, event: RecoveryBegan, error: Exception, now: float) -> None:
         state = self._state

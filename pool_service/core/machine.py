@@ -20,7 +20,7 @@ from typing import assert_never
 from pool_service.core import events as ev
 from pool_service.core.callers import Callers
 from pool_service.core.catalogue import Catalogue, Entry
-from pool_service.core.commands import Command
+from pool_service.core.commands import Broke, Command
 from pool_service.core.containment import Containment
 from pool_service.core.events import Event
 from pool_service.core.evicting import Evicting
@@ -51,6 +51,8 @@ class Machine:
     """The state of the pool, and the parts that change it."""
 
     def __init__(self, catalogue: Catalogue, limits: Limits) -> None:
+        self._untold: list[Command] = []
+        self._now = 0.0
         state = self._state = PoolState(catalogue, limits)
         contain = self._containment = Containment(state)
         callers = self._callers = Callers(state)
@@ -58,7 +60,7 @@ class Machine:
         supervisor = self._supervisor = Supervisor(state, callers, stopper)
         idle = self._idle = IdleChecks(state, stopper, supervisor)
         ready = self._ready = ReadyServers(state, supervisor)
-        sampler = self._sampler = Sampler(state)
+        sampler = self._sampler = Sampler(state, contain)
         scheduler = self._scheduler = Scheduler(state, contain, callers, supervisor, idle, sampler)
         self._recycler = Recycler(state, supervisor, idle, ready, scheduler)
         self._standby = StandbyPolicy(state, sampler)
@@ -74,7 +76,7 @@ class Machine:
 
     def handle(self, event: Event, now: float) -> list[Command]:
         """Change the state by what happened; return what is to be done, in order."""
-        self._state.commands = []
+        self._state.commands, self._untold, self._now = self._untold, [], now
         self._containment.event = event
         try:
             self._dispatch(event, now)
@@ -94,15 +96,14 @@ class Machine:
         """Apply the rules that follow every event, in this order.
 
         1. A successor of a server that is gone, or to go, is called off.
-        2. If capacity may have changed, whoever's turn it is starts, and the number of standby
-           processes follows from what is left over.
+        2. If capacity may have changed, whoever's turn it is starts. Unless that waits for a
+           memory sample, the number of standby processes follows from what is left over.
         3. The end of a recovery is told when every server of it is settled.
         """
         if self._state.table.has_any_beside:
             records = self._state.table.all_beside
             self._containment.each(records, lambda one: self._recycler.call_off(one, now), now)
-        if self._state.capacity_changed:
-            self._scheduler.schedule(now)
+        if self._state.capacity_changed and self._scheduler.schedule(now):
             self._standby.update()
         if self._recovery.unsettled is not None:
             self._recovery.tell_when_settled()
@@ -189,15 +190,15 @@ class Machine:
         if record.server.phase is Phase.STOPPING:
             self._stopper.checked(record, event.activity, now)
         elif record.server.phase is Phase.READY:
-            self._recycler.checked(record, event.activity, now)
+            if record.server.settings.memory_ceiling is not None:
+                self._recycler.checked(record, event.activity, now)
             self._idle.checked(record, event.activity, now)
 
     def _sampled(self, event: ev.Surveyed, now: float) -> None:
-        self._sampler.taken(event, now)
-        if event.survey is not None:
-            sampled = self._sampler.sampled
-            self._containment.each(sampled, self._sampler.measure, now)
-            self._containment.each(sampled, lambda one: self._recycler.review(one, now), now)
+        sampled = self._sampler.taken(event, now)
+        limited = [one for one in sampled if one.server.settings.memory_ceiling is not None]
+        if limited:
+            self._containment.each(limited, lambda one: self._recycler.review(one, now), now)
 
     def _recovered(self, event: ev.StraysFound, now: float) -> None:
         self._recovery.end_orphans(event, now)
@@ -213,7 +214,11 @@ class Machine:
 
     def next_deadline(self) -> float:
         """Return when TimeReached is due; FOREVER if nothing is."""
-        return min(self._state.deadlines.next(), self._sampler.next_at)
+        try:
+            return min(self._state.deadlines.next(), self._sampler.next_at())
+        except Exception as error:  # noqa: BLE001 - told with the next event, which is soon
+            self._untold = [Broke("", "when something is due", error)]
+            return self._now + PAUSE_SECONDS
 
     def page(self, after: ServerId | None, size: int) -> list[Server]:
         """Return at most `size` servers in the order of their ids, after `after`."""
@@ -265,7 +270,7 @@ class Machine:
         model = catalogue.resolve(name)
         if not catalogue.serves(model, runtime_model):
             raise self._callers.not_served(model, runtime_model)
-        named = runtime_model or self._state.named_before(model)
+        named = runtime_model or self._callers.named_before(model)
         return model, catalogue.settings_for(model, named)
 
     def listed(self) -> list[Entry]:

@@ -114,7 +114,7 @@ class Reconfiguration:
         def start(model: str) -> None:
             wanted = EnsureRequested(None, model)
             state.waiters.add(model, self._callers.waiter(model, wanted))
-            self._supervisor.enqueue(model, now)
+            self._supervisor.enqueue(model, state.known(model), now)
 
         for model in () if state.is_closing else sorted(models):
             if state.table.current(model) is None:

@@ -140,7 +140,7 @@ class Recovery:
         """Let who waits for a server that had no process yet have the next one."""
         is_wanted = self._state.waiters.first(server.model) is not None
         if is_wanted and server.is_current and server.phase not in life.LEAVING:
-            self._supervisor.enqueue(server.model, now)
+            self._supervisor.enqueue(server.model, server, now)
         else:
             self._supervisor.gone(server, now)
 

@@ -1,6 +1,6 @@
 """What callers want: a model READY once (Ensure), or for as long as they hold it (Hold)."""
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from pool_service.core import lifecycle as life
 from pool_service.core.callers import Asked, Callers
@@ -19,17 +19,40 @@ from pool_service.core.failures import (
     shutting_down,
     still_barred,
 )
-from pool_service.core.restart import is_crash
 from pool_service.core.results import Ensured
-from pool_service.core.server import Phase, Server
+from pool_service.core.server import Past, Phase, Server
 from pool_service.core.state import PoolState
 from pool_service.core.supervisor import Supervisor
 from pool_service.core.table import Record
 from pool_service.core.types import Settings
+from pool_service.core.waiters import Waiter
 
 USE_RESOLUTION_S = 0.05
 """Uses that follow each other more closely count as one, which spares a busy model the writing
 of a new state for each call."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Wish:
+    """A request, and what it meets.
+
+    record: the model's server; known: the newest of what is known of the model; waiter: what is
+    to wait if it has to.
+    """
+
+    event: Asked
+    model: str
+    record: Record | None
+    known: Server | Past | None
+    waiter: Waiter
+
+    @property
+    def last(self) -> Server | None:
+        """Return the newest server of the model if it ran what is wanted."""
+        if not isinstance(self.known, Server):
+            return None
+        runtime_model = self.waiter.settings.runtime_model
+        return self.known if self.known.settings.runtime_model == runtime_model else None
 
 
 class Requests:
@@ -59,37 +82,41 @@ class Requests:
 
     def ensure(self, event: EnsureRequested, now: float) -> None:
         """Answer an Ensure with a READY server or a refusal, or let it wait."""
-        model = self._state.catalogue.resolve(event.model)
-        record = self._state.table.current(model)
-        refusal = self._refusal(model, event, record, now)
+        wish = self._wish(event)
+        refusal = self._refusal(wish, now)
         if refusal is not None:
             self._state.answer(event.ticket, refusal)
-        elif record is not None and self._is_there(record):
-            self._hand_out(record, event, now)
+        elif wish.record is not None and self._is_there(wish.record):
+            self._hand_out(wish.record, event, now)
         else:
-            self._wait(model, event, record, now)
+            self._wait(wish, now)
 
     def hold(self, event: HoldRequested, now: float) -> None:
         """Begin a hold, and a start if the model is not READY; or refuse it."""
-        state = self._state
-        model = state.catalogue.resolve(event.model)
-        record = state.table.current(model)
-        refusal = self._refusal(model, event, record, now)
+        state, wish = self._state, self._wish(event)
+        refusal = self._refusal(wish, now)
         if refusal is not None:
             state.answer(event.ticket, refusal)
             return
-        state.holds.add(model, event)
+        state.holds.add(wish.model, event)
+        record = wish.record
         if record is not None and self._is_there(record):
             record.is_cordoned = False
             if event.runtime_model:
-                state.note_naming(model, event.runtime_model)
-            state.touch(model, now)
+                state.note_naming(wish.model, event.runtime_model)
+            state.touch(wish.model, now)
             state.put(life.used(record.server, event.keep_alive, now), of_holds=True)
             return
-        self._wait(model, event, record, now)
-        waiting = state.table.current(model)
+        self._wait(wish, now)
+        waiting = state.table.current(wish.model)
         assert waiting is not None
         state.put(waiting.server, of_holds=True)
+
+    def _wish(self, event: Asked) -> _Wish:
+        model = self._state.catalogue.resolve(event.model)
+        record, known = self._state.table.current(model), self._state.known(model)
+        waiter = self._callers.wanting(model, event, known)
+        return _Wish(event, model, record, known, waiter)
 
     def hold_ended(self, event: HoldEnded, now: float) -> None:
         """End a hold; nothing if it ended before."""
@@ -118,32 +145,27 @@ class Requests:
 
     # --- refusing -----------------------------------------------------------------------
 
-    def _refusal(
-        self, model: str, event: Asked, record: Record | None, now: float
-    ) -> PoolError | None:
+    def _refusal(self, wish: _Wish, now: float) -> PoolError | None:
         """Return why a request is refused at once, or None."""
-        state = self._state
+        state, model, named = self._state, wish.model, wish.event.runtime_model
         if state.is_closing:
-            return shutting_down(event.model)
-        settled = self._settled(model, record)
-        wanted = event.runtime_model or (settled.named_by_caller if settled else "")
+            return shutting_down(wish.event.model)
+        settled = self._settled(model, wish.record)
+        wanted = named or (settled.named_by_caller if settled else "")
         if not state.catalogue.serves(model, wanted):
             return self._callers.not_served(model, wanted)
-        if event.runtime_model and settled and settled.runtime_model != event.runtime_model:
-            return runtime_model_conflict(model, settled.runtime_model, event.runtime_model)
-        return self._remembered_failure(model, event, record, now) or self._no_place(model, record)
+        if named and settled and settled.runtime_model != named:
+            return runtime_model_conflict(model, settled.runtime_model, named)
+        return self._remembered_failure(wish, now) or self._no_place(model, wish.record)
 
-    def _remembered_failure(
-        self, model: str, event: Asked, record: Record | None, now: float
-    ) -> PoolError | None:
+    def _remembered_failure(self, wish: _Wish, now: float) -> PoolError | None:
         """Return how the last start failed, so that a herd does not cost a process each."""
-        meant = self._runtime_model_meant(model)
-        wanted = self._callers.waiter(model, event, meant).settings.runtime_model
-        last = self._last(model)
-        is_same = last is not None and wanted == last.settings.runtime_model
-        if last is not None and is_same and last.failure is not None and now < last.retry_at:
+        last = wish.last
+        if last is not None and last.failure is not None and now < last.retry_at:
             return still_barred(last.failure, last.retry_at, now)
-        return self._state.refusals.find(model, wanted, now) if record is None else None
+        if wish.record is not None:
+            return None
+        return self._state.refusals.find(wish.model, wish.waiter.settings.runtime_model, now)
 
     def _no_place(self, model: str, record: Record | None) -> PoolError | None:
         """Return a refusal if the model would join a queue that is as long as it may be."""
@@ -194,34 +216,16 @@ class Requests:
                 state.deadlines.hasten(server.id, state.due(record))
         state.answer(event.ticket, Ensured(server, started=False))
 
-    def _wait(self, model: str, event: Asked, record: Record | None, now: float) -> None:
-        state = self._state
-        settled = self._settled(model, record)
-        waiter = self._callers.waiter(model, event, self._runtime_model_meant(model))
+    def _wait(self, wish: _Wish, now: float) -> None:
+        state, record, last = self._state, wish.record, wish.last
+        settled = self._settled(wish.model, record)
+        waiter = wish.waiter
         if settled is not None:
             waiter = replace(waiter, settings=settled, starts=False)
-        state.waiters.add(model, waiter)
+        state.waiters.add(wish.model, waiter)
         if record is not None and record.server.phase is not Phase.FAILED:
             return
-        last = self._last(model)
-        is_same = last and last.settings.runtime_model == waiter.settings.runtime_model
-        if last is not None and is_same and now < last.retry_at:
+        if last is not None and now < last.retry_at:
             self._supervisor.back_off(last, waiter.settings, last.retry_at)
         else:
-            self._supervisor.enqueue(model, now)
-
-    def _last(self, model: str) -> Server | None:
-        """Return the model's server that is there, or the newest that ended, if either is known."""
-        known = self._state.known(model)
-        return known if isinstance(known, Server) else None
-
-    def _runtime_model_meant(self, model: str) -> str:
-        """Return the runtime model that a caller means who names none, or "": the model's own.
-
-        What died is repaired as what it was; else it is what was named before.
-        """
-        last = self._last(model)
-        died = last is not None and last.phase is Phase.FAILED and is_crash(last)
-        if last is not None and died and self._callers.is_served(last):
-            return last.settings.named_by_caller
-        return self._state.named_before(model)
+            self._supervisor.enqueue(wish.model, wish.known, now)

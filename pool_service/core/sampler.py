@@ -8,6 +8,7 @@ from dataclasses import replace
 
 from pool_service.core import lifecycle as life
 from pool_service.core.commands import Learn, TakeSurvey
+from pool_service.core.containment import Containment
 from pool_service.core.events import Surveyed
 from pool_service.core.server import Phase, Server
 from pool_service.core.state import PoolState
@@ -41,15 +42,16 @@ class Sampler:
     """Take memory samples, and keep what the last one said.
 
     last: the last sample; is_pressed, is_critical: whether the system said lately that it is
-    short of memory; next_at: when the next sample is due.
+    short of memory.
     """
 
-    def __init__(self, state: PoolState) -> None:
+    def __init__(self, state: PoolState, containment: Containment) -> None:
         self._state = state
+        self._containment = containment
         self.last: Survey | None = None
         self.is_pressed = False
         self.is_critical = False
-        self.next_at = FOREVER
+        self._not_before = -FOREVER
         self._sampled_at = -FOREVER
         self._began_at = -FOREVER
         self._is_sampling = False
@@ -59,7 +61,6 @@ class Sampler:
 
     def take(self, now: float) -> None:
         """Take a sample, unless one is being taken."""
-        self.next_at = FOREVER
         if self._is_sampling:
             return
         table = self._state.table
@@ -70,13 +71,18 @@ class Sampler:
         self._state.commands.append(TakeSurvey(self._servers))
         self._is_sampling, self._began_at = True, now
 
-    def taken(self, event: Surveyed, now: float) -> None:
-        """Note what a sample says of the machine, and of each server in it."""
+    def take_if_due(self, now: float) -> None:
+        """Take a sample if its time has come."""
+        if self.next_at() <= now:
+            self.take(now)
+
+    def taken(self, event: Surveyed, now: float) -> list[Record]:
+        """Note what a sample says of the machine and of each server; return those in it."""
         self._is_sampling, self._sampled_at = False, now
         self._state.capacity_changed = True
         if event.survey is None:
             self.give_up()
-            return
+            return []
         self.last = event.survey
         if event.survey.pressured:
             self._pressed_until = now + CALM_S
@@ -84,12 +90,20 @@ class Sampler:
             self._critical_until = now + CALM_S
         self.is_pressed = now < self._pressed_until
         self.is_critical = now < self._critical_until
+        found = [self._state.table.find(server.id) for server in self._servers]
+        sampled = [record for record in found if record is not None]
+        for record in sampled:
+            try:
+                self._measure(record)
+            except Exception as error:  # noqa: BLE001 - it costs that server alone
+                self._containment.break_off(record.server.model, record.server.id, error, now)
+        return sampled
 
     def give_up(self) -> None:
         """Let nobody wait for what cannot be seen."""
         self._state.unmeasured.clear()
 
-    def measure(self, record: Record) -> None:
+    def _measure(self, record: Record) -> None:
         """Note what the last sample says of one server in it."""
         server, began = record.server, self._began_at
         if server.ready_at is None or life.is_of_ready(server, began):
@@ -113,22 +127,18 @@ class Sampler:
         else:
             self._state.keep(replace(changed, progress=server.progress))
 
-    @property
-    def sampled(self) -> list[Record]:
-        """Return the servers in the last sample that are still there."""
-        found = [self._state.table.find(server.id) for server in self._servers]
-        return [record for record in found if record is not None]
-
     def is_fresh(self, now: float) -> bool:
-        """Return whether the last sample is good enough to start something by."""
+        """Return whether the last sample is good enough to start something by; if not, take one."""
         saw_all = self._began_at >= self._state.gone_at and not self._state.unmeasured
-        return saw_all and now - self._sampled_at <= FRESH_S
+        if saw_all and now - self._sampled_at <= FRESH_S:
+            return True
+        self.take(now)
+        return False
 
-    def plan(self) -> None:
-        """Set when the next sample is due: often while it matters, and never at much cost."""
+    def next_at(self) -> float:
+        """Return when the next sample is due: often while it matters, and never at much cost."""
         if self._is_sampling:
-            self.next_at = FOREVER
-            return
+            return FOREVER
         state, table = self._state, self._state.table
         if self._is_awaited():
             pause, share = FAST_PAUSE_S, COST_SHARE
@@ -138,12 +148,13 @@ class Sampler:
             pause = state.limits.survey_interval / portions if living else FOREVER
             share = CALM_COST_SHARE
         cost = self.last.cost if self.last else 0.0
-        self.next_at = max(self._sampled_at, 0.0) + max(pause, cost / share)
+        due = max(self._sampled_at, 0.0) + max(pause, cost / share)
+        return max(due, self._not_before)
 
     def postpone(self, until: float) -> None:
         """Take the next sample at a time of ours, after one that broke."""
         self._is_sampling = False
-        self.next_at = until
+        self._not_before = until
 
     def _is_awaited(self) -> bool:
         """Return whether something starts, or waits for what a sample says."""

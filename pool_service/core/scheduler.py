@@ -6,6 +6,7 @@ they are *claimed* for it: checked like any that is idle, stopped when they are 
 meanwhile whoever asks for one of them waits, so that no turn is taken away.
 """
 
+from collections.abc import Iterable
 from dataclasses import replace
 
 from pool_service.core import lifecycle as life
@@ -73,6 +74,7 @@ class Scheduler:
         if not record.is_appraising:
             return
         record.is_appraising = False
+        self._state.capacity_changed = True
         server, limits = record.server, self._state.limits
         if event.appraisal.on_disk is False:
             self._fetch(record, event.appraisal.meant)
@@ -123,36 +125,40 @@ class Scheduler:
 
     # --- admitting ------------------------------------------------------------------------
 
-    def schedule(self, now: float) -> None:
-        """Start whoever's turn it is; make room for the first for whom that helps."""
-        records = [self._state.table.find(server_id) for server_id in self._state.queue]
-        lined_up = [one for one in records if one is not None and not one.is_appraising]
-        if lined_up and not self._sampler.is_fresh(now):
-            self._sampler.take(now)
-        else:
+    def schedule(self, now: float) -> bool:
+        """Start whoever's turn it is; make room for the first for whom that helps.
+
+        Return whether that was decided; if not, a memory sample is taken first.
+        """
+        lined_up = [one for one in self._records(self._state.queue) if not one.is_appraising]
+        decides = not lined_up or self._sampler.is_fresh(now)
+        if decides:
             self._serve(lined_up, now)
         self._state.capacity_changed = False
-        self._sampler.plan()
+        return decides
 
     def _serve(self, lined_up: list[Record], now: float) -> None:
         claims: Claims = {}
         obstacle = ""
-
-        def serve(record: Record) -> None:
-            nonlocal obstacle
-            why = obstacle or self.hindrance() or self._relief(claims, now)
-            may_pass = False
-            if not why:
-                why, may_pass = self._try(record.server, claims, now)
-            if why:
-                self._line_up(record, why)
-                obstacle = "" if may_pass else "its turn"
-
-        self._containment.each(lined_up, serve, now)
+        for record in lined_up:
+            try:
+                obstacle = self._serve_one(record, obstacle, claims, now)
+            except Exception as error:  # noqa: BLE001 - it costs that server alone
+                self._containment.break_off(record.server.model, record.server.id, error, now)
         if self._is_overrun():
             # Whatever the reason: growth, a reload, an adoption, a size that was wrong.
             claims.update(dict.fromkeys(overrun(self.room(now), now), NOBODY) | claims)
         self._claim(with_renewals(claims, self._state, now), now)
+
+    def _serve_one(self, record: Record, obstacle: str, claims: Claims, now: float) -> str:
+        """Start a server or tell what it waits for; return what those behind it wait for."""
+        why = obstacle or self.hindrance() or self._relief(claims, now)
+        may_pass = False
+        if not why:
+            why, may_pass = self._try(record.server, claims, now)
+        if why:
+            self._line_up(record, why)
+        return "" if not why or may_pass else "its turn"
 
     def hindrance(self) -> str:
         """Return why nobody may start now, or ""."""
@@ -268,25 +274,29 @@ class Scheduler:
 
     def _claim(self, claims: Claims, now: float) -> None:
         """Claim these servers; whoever was claimed before, and is not now, is given out again."""
-        state = self._state
-        before = [state.table.find(one) for one in self._claims.keys() - claims.keys()]
-        released = [one for one in before if one is not None and one.claimed_for is not None]
+        before = self._records(self._claims.keys() - claims)
+        self._claims = claims
+        released = [record for record in before if record.claimed_for is not None]
         for record in released:
             record.claimed_for = None
-        self._claims = claims
-        claimed = [record for record in map(state.table.find, claims) if record is not None]
+        claimed = self._records(claims)
         for record in claimed:
             record.claimed_for = claims[record.server.id]
+        if claimed:
+            self._containment.each(claimed, lambda record: self._check_claimed(record, now), now)
+        if released:
+            self._containment.each(released, lambda record: self._give_out(record, now), now)
 
-        def check(record: Record) -> None:
-            if state.check_due(record) <= now:
-                self._idle.check(record)
-            else:
-                state.arm(record)
+    def _check_claimed(self, record: Record, now: float) -> None:
+        if self._state.check_due(record) <= now:
+            self._idle.check(record)
+        else:
+            self._state.arm(record)
 
-        def give_out(record: Record) -> None:
-            if not state.evictions.of(record.server.id):
-                self._idle.stay(record, now, is_busy=False)
+    def _give_out(self, record: Record, now: float) -> None:
+        if not self._state.evictions.of(record.server.id):
+            self._idle.stay(record, now, is_busy=False)
 
-        self._containment.each(claimed, check, now)
-        self._containment.each(released, give_out, now)
+    def _records(self, ids: Iterable[ServerId]) -> list[Record]:
+        found = [self._state.table.find(server_id) for server_id in ids]
+        return [record for record in found if record is not None]

@@ -13,7 +13,7 @@ from pool_service.core.deadlines import Deadlines
 from pool_service.core.errors import PoolError
 from pool_service.core.evictions import Evictions
 from pool_service.core.holds import Holds
-from pool_service.core.lifecycle import TRANSITIONS
+from pool_service.core.lifecycle import TAKES_A_SLOT, TRANSITIONS
 from pool_service.core.limits import Limits
 from pool_service.core.namings import Namings
 from pool_service.core.refusals import Refusals
@@ -77,7 +77,11 @@ class PoolState:
             self.unqueue(record)
         if before is None or before.phase is not server.phase:
             self.clear_marks(record)
-        self.capacity_changed = True
+        if before is None:
+            # Nothing is known yet of what it needs.
+            self.capacity_changed |= server.phase is not Phase.QUEUED
+        else:
+            self.capacity_changed |= _takes(before) != _takes(server)
         self.arm(record)
         phase = before.phase if before else None
         self.commands.append(Publish(server, phase, of_holds=of_holds))
@@ -136,15 +140,9 @@ class PoolState:
         """Return the newest of what is known of a model: a server, or what is left of one."""
         records = [*self.table.beside(model), self.table.current(model)]
         servers = [record.server for record in records if record is not None]
-        newest = max(servers, key=lambda server: server.generation, default=None)
-        return newest or self.pasts.get(model)
-
-    def next_generation(self, model: str) -> int:
-        """Return the generation of the model's next process."""
-        records = [*self.table.beside(model), self.table.current(model)]
-        latest = [record.server.latest for record in records if record is not None]
+        newest = max(servers, key=lambda one: (one.latest, one.generation), default=None)
         past = self.pasts.get(model)
-        return max([*latest, past.latest if past else 0]) + 1
+        return past if newest is None or (past and past.latest > newest.latest) else newest
 
     def _holds_of(self, server: Server) -> int:
         return self.holds.count(server.model) if server.role is Role.CURRENT else 0
@@ -230,7 +228,9 @@ class PoolState:
             self.commands.append(RecordNamings(self.namings.all()))
         return forgotten[-1] if forgotten else ""
 
-    def named_before(self, model: str) -> str:
-        """Return the runtime model that a caller means who names none, or ""."""
-        is_ruled = model in self.catalogue.models or self.catalogue.only_listed
-        return "" if is_ruled else self.namings.get(model)
+
+def _takes(server: Server) -> tuple[object, ...]:
+    """Return what a server means for the capacity that is left to others."""
+    phase = Phase.STARTING if server.phase in TAKES_A_SLOT else server.phase
+    needs = server.reserved, server.expected, server.settings
+    return phase, server.role, server.holds, *needs

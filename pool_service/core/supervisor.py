@@ -23,7 +23,7 @@ from pool_service.core.commands import (
 from pool_service.core.errors import CrashLoop, PoolError
 from pool_service.core.events import EnsureRequested, Exited, NotStarted, Prepared, Spawned, Swept
 from pool_service.core.failures import start_failure
-from pool_service.core.server import Cause, Phase, Role, Server, ServerId, StopSignal
+from pool_service.core.server import Cause, Past, Phase, Role, Server, ServerId, StopSignal
 from pool_service.core.state import PoolState
 from pool_service.core.stopper import Stopper
 from pool_service.core.table import Record
@@ -52,12 +52,15 @@ class Supervisor:
 
     # --- starting -----------------------------------------------------------------
 
-    def enqueue(self, model: str, now: float) -> None:
-        """Queue the next generation of a model for which somebody waits."""
+    def enqueue(self, model: str, known: Server | Past | None, now: float) -> None:
+        """Queue the next generation of a model for which somebody waits.
+
+        known: the newest of what is known of the model.
+        """
         state = self._state
         first = state.waiters.first(model)
         assert first is not None
-        known, generation = state.known(model), state.next_generation(model)
+        generation = known.latest + 1 if known else 1
         before = state.table.current(model)
         if before is not None and before.server.generation != generation:
             state.drop(before.server)
@@ -228,8 +231,8 @@ class Supervisor:
         is_evicted = bool(state.evictions.of(server.id))
         answers = state.evictions.gone(server)
         try:
-            if is_evicted:
-                state.keep(life.died(server, ()))
+            # An eviction makes good whatever the processes died of before it.
+            server = life.died(server, ()) if is_evicted else server
             self._go_on(server, now, is_evicted=is_evicted)
         finally:
             state.commands += answers
@@ -243,7 +246,7 @@ class Supervisor:
         elif was_leaving and not is_evicted and server.stop_cause in DIES_UNASKED:
             self._start_again(server, now)
         elif was_leaving and state.waiters.first(model) is not None:
-            self.enqueue(model, now)
+            self.enqueue(model, server, now)
         else:
             state.drop(server)
 
@@ -253,8 +256,8 @@ class Supervisor:
         heir = state.table.current(server.model)
         end = server.last_exit
         has_died = server.role is Role.SUPERSEDED and server.stop_cause is Cause.WEDGED
-        is_newest = state.next_generation(server.model) == server.latest + 1
-        if heir is None and is_newest:
+        known = state.known(server.model)
+        if heir is None and isinstance(known, Server) and known.id == server.id:
             # What is known of the model's last process is known by this one.
             server = replace(server, role=Role.CURRENT)
         if server.is_current and has_died and not is_evicted:
@@ -292,7 +295,7 @@ class Supervisor:
         first = state.waiters.first(model)
         pause = restart.delay(server, state.limits) if restart.is_crash(server) else 0.0
         if first and first.settings.runtime_model != server.settings.runtime_model:
-            self.enqueue(model, now)
+            self.enqueue(model, server, now)
         elif failure is not None:
             state.refuse(model, failure)
             self._fail(server, server.detail, failure, now)
@@ -301,11 +304,12 @@ class Supervisor:
         elif pause:
             self.back_off(server, first.settings, now + pause)
         else:
-            self.enqueue(model, now)
+            self.enqueue(model, server, now)
 
     def back_off(self, server: Server, settings: Settings, until: float) -> None:
         """Start the next generation after a pause, as those want it who wait."""
-        generation = self._state.next_generation(server.model)
+        known = self._state.known(server.model)
+        generation = known.latest + 1 if known else 1
         if server.role is Role.CURRENT:
             self._state.drop(server)
         self._state.put(life.backing_off(server, generation, settings, until))

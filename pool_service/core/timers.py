@@ -59,8 +59,7 @@ class Timers:
                 self._overdue(record, now)
 
         self._containment.each([one for one in due if one is not None], go_on, now)
-        if self._sampler.next_at <= now:
-            self._sampler.take(now)
+        self._sampler.take_if_due(now)
 
     def _resume(self, away: float, now: float) -> None:
         """Let no server pay for the time in which it, or who uses it, had no chance."""
@@ -106,7 +105,7 @@ class Timers:
         if self._state.waiters.first(model) is None:
             self._supervisor.give_up(record.server, now)
         else:
-            self._supervisor.enqueue(model, now)
+            self._supervisor.enqueue(model, record.server, now)
 
     def _time_out(self, record: Record, now: float) -> None:
         """Read what a start that took too long wrote last; a slow disk holds up nobody."""
