@@ -54,7 +54,7 @@ class IdleChecks:
         record.busy_until = now + BUSY_PAUSE_S if is_busy else None
         state.capacity_changed |= was_busy and not is_busy
         cause = self._cause_to_go(record, now, is_busy=is_busy)
-        is_claimed = record.claimed_for is not None
+        is_claimed = record.is_claimed
         if looks_again:
             # Its cordon stays: who waits behind the eviction is not given what may go.
             state.capacity_changed |= is_claimed
@@ -95,7 +95,7 @@ class IdleChecks:
             return Cause.EVICTED
         if is_busy or server.holds:
             return None
-        if record.claimed_for is not None and now >= server.resides_until:
+        if record.is_claimed and now >= server.resides_until:
             return Cause.CEILING if record.claimed_for == server.model else Cause.ROOM
         if now < server.expires_at:
             return None

@@ -318,6 +318,7 @@ def failed(server: Server, detail: str, now: float, forget_after: float) -> Serv
         without_process(server),
         phase=Phase.FAILED,
         generation=end.generation if is_before and end is not None else server.generation,
+        given=server.latest if is_before else server.given,
         detail=detail,
         step_deadline=now + forget_after,
         retry_at=now,

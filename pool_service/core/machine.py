@@ -41,6 +41,7 @@ from pool_service.core.server import Phase, Role, Server, ServerId
 from pool_service.core.standby_policy import StandbyPolicy
 from pool_service.core.state import PoolState
 from pool_service.core.stopper import Stopper
+from pool_service.core.story import Decision
 from pool_service.core.supervisor import Supervisor
 from pool_service.core.table import Record
 from pool_service.core.timers import Timers
@@ -52,7 +53,6 @@ class Machine:
 
     def __init__(self, catalogue: Catalogue, limits: Limits) -> None:
         self._untold: list[Command] = []
-        self._now = 0.0
         state = self._state = PoolState(catalogue, limits)
         contain = self._containment = Containment(state)
         callers = self._callers = Callers(state)
@@ -76,7 +76,8 @@ class Machine:
 
     def handle(self, event: Event, now: float) -> list[Command]:
         """Change the state by what happened; return what is to be done, in order."""
-        self._state.commands, self._untold, self._now = self._untold, [], now
+        self._state.commands, self._untold = self._untold, []
+        self._state.event, self._state.now = type(event).__name__, now
         self._containment.event = event
         try:
             self._dispatch(event, now)
@@ -218,7 +219,7 @@ class Machine:
             return min(self._state.deadlines.next(), self._sampler.next_at())
         except Exception as error:  # noqa: BLE001 - told with the next event, which is soon
             self._untold = [Broke("", "when something is due", error)]
-            return self._now + PAUSE_SECONDS
+            return self._state.now + PAUSE_SECONDS
 
     def page(self, after: ServerId | None, size: int) -> list[Server]:
         """Return at most `size` servers in the order of their ids, after `after`."""
@@ -242,6 +243,10 @@ class Machine:
         """Return a server by its id, if it is there."""
         record = self._state.table.find(server_id)
         return record.server if record is not None else None
+
+    def story(self, model: str) -> tuple[Decision, ...]:
+        """Return the last decisions about a model, the oldest first."""
+        return self._state.stories.of(model)
 
     def totals(self) -> Totals:
         """Return counts over the whole pool."""

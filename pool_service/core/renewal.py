@@ -9,14 +9,11 @@ RENEWAL_SHARE = 0.1
 """The share of its time that a model may spend on loading again because of its ceiling: one
 that needs more than its ceiling from the first is not loaded over and over."""
 
-NOBODY = ""
-"""For whom a server goes that makes room for nobody in particular; no model has this name."""
-
 USUAL_LOAD_S = 5.0
 """What a load is taken to last where that was not seen."""
 
-Claims = dict[ServerId, str]
-"""For which model each server is to go."""
+Claims = dict[ServerId, str | None]
+"""For which model each server is to go; None: for none in particular."""
 
 
 def is_overgrown(record: Record, now: float) -> bool:
@@ -40,7 +37,7 @@ def with_renewals(claims: Claims, state: PoolState, now: float) -> Claims:
     server comes again by itself, an evicted one only if somebody wants it.
     """
     renewed = dict(claims)
-    for server_id in state.overgrown | {one for one, whose in claims.items() if whose == NOBODY}:
+    for server_id in state.overgrown | {one for one, whose in claims.items() if whose is None}:
         record = state.table.find(server_id)
         if record is None or not is_overgrown(record, now):
             # A reload may have raised its ceiling, or taken it away.
@@ -48,6 +45,6 @@ def with_renewals(claims: Claims, state: PoolState, now: float) -> Claims:
             continue
         model = record.server.model
         is_sure = server_id in state.overgrown or not state.table.beside(model)
-        if is_sure and not record.server.holds and claims.get(server_id, NOBODY) == NOBODY:
+        if is_sure and not record.server.holds and claims.get(server_id) is None:
             renewed[server_id] = model
     return renewed

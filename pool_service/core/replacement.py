@@ -81,27 +81,27 @@ def victims(
     if together is None:
         return None
     alone = [(one,) for one in choice if one.freed >= needed]
-    price = max((_worth(one) / one.freed for one in together), default=0.0)
+    price = max((worth(one) / one.freed for one in together), default=0.0)
     return min([*alone, together], key=lambda option: _loss(option, needed, price, now))
 
 
 def _cheapest_by_the_byte(choice: list[Candidate], needed: int) -> tuple[Candidate, ...] | None:
     chosen: list[Candidate] = []
-    for one in sorted(choice, key=lambda one: (_worth(one) / one.freed, one.server_id)):
+    for one in sorted(choice, key=lambda one: (worth(one) / one.freed, one.server_id)):
         if sum(other.freed for other in chosen) >= needed:
             break
         chosen.append(one)
     if sum(one.freed for one in chosen) < needed:
         return None
-    for one in sorted(chosen, key=_worth, reverse=True):
+    for one in sorted(chosen, key=worth, reverse=True):
         rest = [other for other in chosen if other is not one]
         if sum(other.freed for other in rest) >= needed:
             chosen = rest
     return tuple(chosen)
 
 
-def _worth(one: Candidate) -> float:
-    """Seconds that keeping it is worth."""
+def worth(one: Candidate) -> float:
+    """Return how many seconds keeping a server is worth."""
     return one.uses * one.load_seconds
 
 
@@ -113,6 +113,6 @@ def _loss(
     price: seconds that a byte is worth; those that are freed beyond the need save the next.
     """
     freed = sum(one.freed for one in option)
-    lost = sum(map(_worth, option)) - SPARE_SHARE * price * (freed - needed)
+    lost = sum(map(worth, option)) - SPARE_SHARE * price * (freed - needed)
     recency = -sum(now - one.last_used_at for one in option)
     return lost, recency, freed, sorted(one.server_id for one in option)

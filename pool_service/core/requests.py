@@ -187,7 +187,7 @@ class Requests:
         An eviction cordoned it, or it is claimed.
         """
         is_evicted = record.is_cordoned and bool(self._state.evictions.of(record.server.id))
-        return record.claimed_for is not None or is_evicted
+        return record.is_claimed or is_evicted
 
     def _settled(self, model: str, record: Record | None) -> Settings | None:
         """Return the settings of the start that a caller would now join, or None.

@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 from pool_service.core import lifecycle as life
+from pool_service.core import story
 from pool_service.core.admission import (
     Admit,
     Demand,
@@ -30,7 +31,7 @@ from pool_service.core.errors import PoolError
 from pool_service.core.events import Appraised, Fetching, NotAppraised
 from pool_service.core.failures import not_on_disk, too_large
 from pool_service.core.idle import IdleChecks
-from pool_service.core.renewal import NOBODY, USUAL_LOAD_S, Claims, with_renewals
+from pool_service.core.renewal import USUAL_LOAD_S, Claims, with_renewals
 from pool_service.core.replacement import Candidate, Uses
 from pool_service.core.sampler import CALM_S, Sampler
 from pool_service.core.server import Phase, Server, ServerId
@@ -147,7 +148,7 @@ class Scheduler:
                 self._containment.break_off(record.server.model, record.server.id, error, now)
         if self._is_overrun():
             # Whatever the reason: growth, a reload, an adoption, a size that was wrong.
-            claims.update(dict.fromkeys(overrun(self.room(now), now), NOBODY) | claims)
+            claims.update(dict.fromkeys(overrun(self.room(now), now)) | claims)
         self._claim(with_renewals(claims, self._state, now), now)
 
     def _serve_one(self, record: Record, obstacle: str, claims: Claims, now: float) -> str:
@@ -182,7 +183,7 @@ class Scheduler:
         chosen: tuple[ServerId, ...] = ()
         if sampler.last is not None and sampler.last.pressured:
             chosen = cheapest_unused(self.room(now), now)
-            claims.update(dict.fromkeys(chosen, NOBODY))
+            claims.update(dict.fromkeys(chosen))
         return SHORT_OF_MEMORY if chosen or sampler.is_critical else ""
 
     def _is_overrun(self) -> bool:
@@ -196,14 +197,16 @@ class Scheduler:
         """Start a server if there is room; else return why not, and whether others may pass."""
         waited = now - self._state.queue[server.id]
         demand = Demand(server.model, server.expected, server.settings.groups, waited)
-        match verdict(demand, self.room(now), now):
+        room = self.room(now)
+        match verdict(demand, room, now):
             case Admit():
-                self._supervisor.start(server)
+                self._supervisor.start(server, story.admitted(room, demand.needed))
                 return "", True
             case Refuse():
                 self.turn_away(server, too_large(server, self._state.limits.memory_budget))
                 return "", True
             case EvictFirst(chosen, why):
+                self._note(server, _waits(why), story.weighed(room, demand.needed, chosen))
                 claims.update(dict.fromkeys(chosen, server.model))
                 return why, False
             case Wait(why, passable):
@@ -220,9 +223,13 @@ class Scheduler:
         """Publish what a server waits for, if that is news."""
         server = record.server
         position = list(self._state.queue).index(server.id) + 1
-        told = life.in_line(server, position, f"waits for {why}")
+        told = life.in_line(server, position, _waits(why))
         if told != server:
+            self._note(told, told.detail)
             self._state.put(told)
+
+    def _note(self, server: Server, why: str, choice: story.Choice | None = None) -> None:
+        self._state.note(server, server.phase, server.phase, why, choice)
 
     def room(self, now: float) -> Room:
         """Return the room that there is at this moment."""
@@ -276,12 +283,15 @@ class Scheduler:
         """Claim these servers; whoever was claimed before, and is not now, is given out again."""
         before = self._records(self._claims.keys() - claims)
         self._claims = claims
-        released = [record for record in before if record.claimed_for is not None]
+        released = [record for record in before if record.is_claimed]
         for record in released:
-            record.claimed_for = None
+            record.unclaim()
         claimed = self._records(claims)
         for record in claimed:
-            record.claimed_for = claims[record.server.id]
+            model = claims[record.server.id]
+            if not record.is_claimed:
+                self._note(record.server, f"is to go for {_whom(record.server, model)}")
+            record.claim(model)
         if claimed:
             self._containment.each(claimed, lambda record: self._check_claimed(record, now), now)
         if released:
@@ -300,3 +310,14 @@ class Scheduler:
     def _records(self, ids: Iterable[ServerId]) -> list[Record]:
         found = [self._state.table.find(server_id) for server_id in ids]
         return [record for record in found if record is not None]
+
+
+def _waits(why: str) -> str:
+    return f"waits for {why}"
+
+
+def _whom(server: Server, model: str | None) -> str:
+    """Return what a server is to go for, in words."""
+    if model is None:
+        return "the memory that is allowed or left"
+    return "the next generation, past its memory ceiling" if model == server.model else repr(model)

@@ -20,6 +20,7 @@ from pool_service.core.refusals import Refusals
 from pool_service.core.replacement import Uses
 from pool_service.core.results import Ensured
 from pool_service.core.server import Past, Phase, Role, Server, ServerId
+from pool_service.core.story import Choice, Decision, Stories
 from pool_service.core.table import Record, ServerTable
 from pool_service.core.types import FOREVER
 from pool_service.core.waiters import Waiters
@@ -37,6 +38,8 @@ class PoolState:
     queue: since when each server waits for its turn, in the order of turns.
     pasts: what is left of models without a server. gone_at: when a process was last gone.
     capacity_changed: who waits for a turn is to be looked at again after this event.
+    stories: the last decisions of each model. event, now: what is handled at present, by the
+    name of its kind, and when it came.
     is_closing: the service ends; is_leaving: it leaves its servers running; is_hurried: its
     stops do not wait.
     """
@@ -61,12 +64,20 @@ class PoolState:
         self.is_closing = False
         self.is_leaving = False
         self.is_hurried = False
+        self.stories = Stories()
+        self.event = ""
+        self.now = 0.0
         self.commands: list[Command] = []
 
     # --- servers ----------------------------------------------------------------------------
 
-    def put(self, server: Server, *, of_holds: bool = False) -> Record:
-        """Change a server, and publish that; of_holds: see Publish."""
+    def put(
+        self, server: Server, *, of_holds: bool = False, choice: Choice | None = None
+    ) -> Record:
+        """Change a server, publish that, and note a change of phase or role in its story.
+
+        of_holds: see Publish; choice: what was weighed for the change.
+        """
         known = self.table.find(server.id)
         self._check_transition(known.server.phase if known else None, server.phase)
         server = replace(server, holds=self._holds_of(server))
@@ -84,8 +95,25 @@ class PoolState:
             self.capacity_changed |= _takes(before) != _takes(server)
         self.arm(record)
         phase = before.phase if before else None
+        if before is None or phase is not server.phase or before.role is not server.role:
+            self.note(server, phase, server.phase, choice=choice)
         self.commands.append(Publish(server, phase, of_holds=of_holds))
         return record
+
+    def note(
+        self,
+        server: Server,
+        before: Phase | None,
+        after: Phase | None,
+        why: str = "",
+        choice: Choice | None = None,
+    ) -> None:
+        """Add a decision of a server to the story of its model."""
+        cause = server.stop_cause.value if server.stop_cause else ""
+        told = why or server.detail or cause
+        self.stories.add(
+            Decision(self.now, self.event, server.id, server.role, before, after, told, choice)
+        )
 
     def _check_transition(self, before: Phase | None, after: Phase | None) -> None:
         assert before is after or after in TRANSITIONS[before], f"{before} became {after}"
@@ -117,6 +145,7 @@ class PoolState:
         self.overgrown.discard(server.id)
         self.deadlines.set(server.id, FOREVER)
         self.capacity_changed = True
+        self.note(server, record.server.phase, None)
         # Who held it was told before, and holds it no longer.
         gone = replace(server, holds=self._holds_of(server))
         self.commands.append(Publish(gone, server.phase, removed=True))
@@ -165,7 +194,7 @@ class PoolState:
         """Return when a READY server is to be asked whether it is used."""
         server = record.server
         at = server.expires_at
-        if record.claimed_for is not None:
+        if record.is_claimed:
             at = min(at, server.resides_until)
         return at if record.busy_until is None else max(at, record.busy_until)
 

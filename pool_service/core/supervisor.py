@@ -26,6 +26,7 @@ from pool_service.core.failures import start_failure
 from pool_service.core.server import Cause, Past, Phase, Role, Server, ServerId, StopSignal
 from pool_service.core.state import PoolState
 from pool_service.core.stopper import Stopper
+from pool_service.core.story import Choice
 from pool_service.core.table import Record
 from pool_service.core.types import Diagnosis, ExitReport, Settings
 
@@ -76,9 +77,12 @@ class Supervisor:
         server = record.server
         self._state.commands.append(Appraise(server.id, server.settings))
 
-    def start(self, server: Server) -> None:
-        """Begin the start of a server that has its turn, or that starts beside another."""
-        self._state.put(life.admitted(server))
+    def start(self, server: Server, choice: Choice | None = None) -> None:
+        """Begin the start of a server that has its turn, or that starts beside another.
+
+        choice: the figures by which it fits, for the story of its model.
+        """
+        self._state.put(life.admitted(server), choice=choice)
         self._state.commands.append(Prepare(server.id, server.settings))
 
     def prepared(self, record: Record, event: Prepared) -> None:

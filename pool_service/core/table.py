@@ -23,8 +23,8 @@ class Record:
     lost_ports: how many processes of this start lost their port to another program.
     is_checking: a use check is under way; is_check_stale: that began while it was handed out.
     is_cordoned: a first use check found it unused; it is not handed out until the second.
-    claimed_for: the model that it is to make room for, "" for none in particular, None if
-    it is not to go.
+    is_claimed: it is to go as soon as it is unused; claimed_for: for which model, None: for none
+    in particular.
     busy_until: until when it counts as busy, since a use check found it so.
     renewal_at: before that no successor is started for it.
     seen_use, vitality: what the last use check and the last liveness probes showed.
@@ -39,6 +39,7 @@ class Record:
     is_checking: bool = False
     is_check_stale: bool = False
     is_cordoned: bool = False
+    is_claimed: bool = False
     claimed_for: str | None = None
     busy_until: float | None = None
     renewal_at: float = 0.0
@@ -49,13 +50,23 @@ class Record:
     def withdraw(self) -> None:
         """Clear the marks of a server that callers get, since they get it no longer."""
         self.is_cordoned = False
-        self.claimed_for = self.busy_until = self.vitality = None
+        self.unclaim()
+        self.busy_until = self.vitality = None
+
+    def claim(self, model: str | None) -> None:
+        """Let a server go as soon as it is unused."""
+        self.is_claimed, self.claimed_for = True, model
+
+    def unclaim(self) -> None:
+        """Let a server stay that was to go."""
+        self.is_claimed, self.claimed_for = False, None
 
     def keep_marks_of(self, phase: Phase) -> None:
         """Clear the marks that have no meaning in `phase`."""
         if phase is not Phase.READY:
             self.is_checking = self.is_cordoned = False
-            self.claimed_for = self.busy_until = self.seen_use = self.vitality = None
+            self.unclaim()
+            self.busy_until = self.seen_use = self.vitality = None
         if phase is not Phase.STARTING:
             self.is_timed_out = False
         if phase is not Phase.STOPPING:
