@@ -31,9 +31,22 @@ def test_a_gap_and_a_second_process_are_flaws(service: RunningService, pool: Poo
     pids = [pool.ensure(model).server.pid for model in ("one", "other")]
     with Invariants.of(service) as invariants:
         for revision, pid in enumerate(pids, invariants.revision + 2):
-            change = pb.WatchResponse(revision=revision, server=pb.Server(model="m", pid=pid))
-            invariants._receive(change, 0.0)
+            server = pb.Server(model="m", pid=pid, role=pb.SERVER_ROLE_CURRENT)
+            invariants._receive(pb.WatchResponse(revision=revision, server=server), 0.0)
         assert ["followed" in flaw for flaw in invariants.broken] == [True, False]
         assert "has the processes" in invariants.broken[1]
         with pytest.raises(AssertionError):
             invariants.check()
+
+
+def test_a_second_current_server_is_a_flaw_and_a_superseded_one_is_none(
+    service: RunningService,
+) -> None:
+    roles = [pb.SERVER_ROLE_SUPERSEDED, pb.SERVER_ROLE_CURRENT, pb.SERVER_ROLE_CURRENT]
+    with Invariants.of(service) as invariants:
+        for number, role in enumerate(roles, 1):
+            assert invariants.broken == []
+            server = pb.Server(model="m", generation=number, role=role)
+            revision = invariants.revision + number
+            invariants._receive(pb.WatchResponse(revision=revision, server=server), 0.0)
+        assert invariants.broken == ["'m' has 2 current servers"]
