@@ -2,7 +2,7 @@
 PYTHON ?=
 BIN := .venv/bin
 SOURCES := $(wildcard pool_service clients/python/pool_service_client clients/python/conformance \
-	clients/python/examples demo bench soak tests tools hatch_build.py)
+	clients/python/examples tests tools hatch_build.py)
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo serve test test-all test-fast test-process test-clients test-conformance \
@@ -16,7 +16,7 @@ setup: ## Make .venv with the pinned packages, the runtime and both packages of 
 	@python=$$(PYTHON='$(PYTHON)' sh tools/find_python.sh) && exec "$$python" tools/setup.py
 
 demo: setup ## See it work: a small real model, a standby, a hold, a kill -9, in a minute
-	@$(BIN)/python -m demo.run
+	@$(BIN)/python -m tools.demo.run
 
 serve: setup ## Run the service in the foreground (ARGS='--config FILE' and the like)
 	@exec $(BIN)/pool-service serve $(ARGS)
@@ -113,10 +113,10 @@ pictures: setup ## Record the README's picture of a terminal, from a real run (n
 	$(BIN)/python -m tools.pictures
 
 bench: setup ## Every published figure, against a baseline of the same run (ARGS="cold crash": parts)
-	@$(BIN)/python -m bench $(ARGS)
+	@$(BIN)/python -m tools.bench $(ARGS)
 
 soak: setup ## Random use and harm for MINUTES (10), every promise checked (ARGS='--seed N')
-	@$(BIN)/python -m soak --minutes $(or $(MINUTES),10) $(ARGS)
+	@$(BIN)/python -m tools.soak --minutes $(or $(MINUTES),10) $(ARGS)
 
 lock: setup ## Resolve the pinned lists anew (ARGS=--upgrade for newer versions)
 	sh tools/lock.sh $(ARGS)

@@ -11,12 +11,12 @@ compile() {
         --no-emit-index-url --no-emit-package pool-service-client "$@"
 }
 
-compile requirements/runtime.in \
-    --overrides requirements/runtime-overrides.txt --excludes requirements/runtime-excludes.txt \
+compile packaging/requirements/runtime.in \
+    --overrides packaging/requirements/runtime-overrides.txt --excludes packaging/requirements/runtime-excludes.txt \
     --output-file pool_service/runtime_requirements.txt "$@"
 compile pyproject.toml --group dev --constraints pool_service/runtime_requirements.txt \
-    --output-file requirements/dev.txt "$@"
-compile pyproject.toml --constraints requirements/dev.txt \
-    --output-file requirements/service.txt "$@"
-compile requirements/docs.in clients/python/pyproject.toml --constraints requirements/dev.txt \
-    --output-file requirements/docs.txt "$@"
+    --output-file packaging/requirements/dev.txt "$@"
+compile pyproject.toml --constraints packaging/requirements/dev.txt \
+    --output-file packaging/requirements/service.txt "$@"
+compile packaging/requirements/docs.in clients/python/pyproject.toml --constraints packaging/requirements/dev.txt \
+    --output-file packaging/requirements/docs.txt "$@"

@@ -38,7 +38,6 @@ import grpc
 import psutil
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
-from demo.service import RunningService, running
 from pool_service.adapters.connections import is_any_unread
 from pool_service.adapters.exits import End, ExitWatch, exit_watch, gone
 from pool_service.adapters.footprint import of_process
@@ -49,6 +48,7 @@ from pool_service.adapters.listeners import TcpSocket, listeners
 from pool_service.adapters.machine_memory import machine_memory
 from pool_service.core.types import Identity
 from pool_service_client import PoolClient
+from tools.demo.service import RunningService, running
 
 ROOT = Path(__file__).resolve().parent.parent
 LAUNCHES, CALLS = 200, 50
@@ -69,7 +69,7 @@ ASK_METAL = (
     "print(json.dumps(working_set()))"
 )
 WRITE_MODEL = (
-    "import sys; from pathlib import Path; from demo.checkpoints import write_tiny_llama; "
+    "import sys; from pathlib import Path; from tools.demo.checkpoints import write_tiny_llama; "
     "write_tiny_llama(Path(sys.argv[1]))"
 )
 # A Python, since on macOS a program of Apple's own shows its environment to nobody.

@@ -76,7 +76,7 @@ import plistlib
 import sys
 from pathlib import Path
 
-from demo.checkpoints import write_tiny_llama
+from tools.demo.checkpoints import write_tiny_llama
 
 root, work, label = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3]
 program = root / ".venv/bin/pool-service"

@@ -20,9 +20,9 @@ from rich.console import Console
 from rich.terminal_theme import MONOKAI
 from rich.text import Text
 
-from demo.service import running
-from demo.smollm2 import prepare_smollm2
 from pool_service_client import PoolClient
+from tools.demo.service import running
+from tools.demo.smollm2 import prepare_smollm2
 
 ROOT: Final = Path(__file__).resolve().parent.parent
 PICTURE: Final = ROOT / "docs/pictures/terminal.svg"

@@ -24,7 +24,7 @@ from typing import IO, Any
 ROOT = Path(__file__).resolve().parent.parent
 VENV = ROOT / ".venv"
 STAMP = VENV / "setup-stamp.json"
-LISTS = (ROOT / "pool_service/runtime_requirements.txt", ROOT / "requirements/dev.txt")
+LISTS = (ROOT / "pool_service/runtime_requirements.txt", ROOT / "packaging/requirements/dev.txt")
 PACKAGES = (ROOT / "clients/python", ROOT)
 # A person's own settings for other environments, which would send packages elsewhere.
 FOREIGN = ("PYTHONHOME", "PYTHONPATH", "PIP_USER", "PIP_TARGET", "PIP_PREFIX", "PIP_CONSTRAINT")

@@ -5,7 +5,7 @@
 set -eu
 cd "$(dirname "$0")/.."
 
-list=requirements/docs.txt
+list=packaging/requirements/docs.txt
 venv=.cache/site-venv
 if ! cmp -s "$list" "$venv/made-from.txt"; then
     python=$(sh tools/find_python.sh)

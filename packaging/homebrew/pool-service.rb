@@ -23,7 +23,7 @@ class PoolService < Formula
     ENV["POOL_SERVICE_DIST"] = "1"
     virtualenv_create(libexec, "python3.13")
     pip = %W[uv pip install --python #{libexec}/bin/python --no-deps]
-    system(*pip, "--require-hashes", "--only-binary", ":all:", "--requirement", "requirements/service.txt")
+    system(*pip, "--require-hashes", "--only-binary", ":all:", "--requirement", "packaging/requirements/service.txt")
     system(*pip, "./clients/python", ".")
     bin.install_symlink libexec/"bin/pool-service"
     man1.install libexec.glob("share/man/man1/*.1")

@@ -5,8 +5,8 @@ be asked for again soon. The likelihood is told by its uses, of which each count
 passes (as in LRFU, Lee et al. 2001), and that on two scales: what was popular for hours comes
 back after a pause, and what became popular minutes ago need not wait for hours to count. Of
 all choices that free enough, the one whose members are worth least together goes (as in
-GreedyDual-Size, Cao and Irani 1997, value counts per byte). `bench/replacement.py` compares it
-with other rules.
+GreedyDual-Size, Cao and Irani 1997, value counts per byte). `tools/bench/replacement.py` compares
+it with other rules.
 """
 
 import math

@@ -19,7 +19,7 @@ import tests.as_on_macos
 tests.as_on_macos.pytest_configure()
 import os, sys
 from pathlib import Path
-from demo.service import running
+from tools.demo.service import running
 from pool_service_client import PoolClient
 from tests.service.conftest import FAKE_RUNTIME
 

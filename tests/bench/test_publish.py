@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from bench import growth, machine, publish
-from bench.__main__ import PAGE, main, parts
-from bench.publish import Run
-from bench.report import Curve, compare, stages
+from tools.bench import growth, machine, publish
+from tools.bench.__main__ import PAGE, main, parts
+from tools.bench.publish import Run
+from tools.bench.report import Curve, compare, stages
 
 FACTS = dict.fromkeys(
     (

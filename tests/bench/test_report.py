@@ -1,6 +1,6 @@
 import pytest
 
-from bench.report import Figure, compare, number, percentile, quartiles, signed, stages, table
+from tools.bench.report import Figure, compare, number, percentile, quartiles, signed, stages, table
 
 PAIRS = [(2.0, 1.0), (3.0, 2.0), (8.0, 2.0), (5.0, 2.0), (6.0, 2.0)]
 

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from bench import stage_times
+from tools.bench import stage_times
 
 
 @pytest.mark.skipif(not stage_times.IS_POSSIBLE, reason="only Linux has inotify")

@@ -1,4 +1,4 @@
-from bench.turns import in_turn, pairs
+from tools.bench.turns import in_turn, pairs
 
 
 def test_who_begins_changes_and_warm_ups_do_not_count() -> None:

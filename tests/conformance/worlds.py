@@ -12,7 +12,6 @@ from typing import Any
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from demo.service import RunningService, running
 from pool_service_client import (
     PoolClient,
     Server,
@@ -25,6 +24,7 @@ from tests.conformance.languages import LANGUAGES
 from tests.conformance.runners import LIMIT
 from tests.fake_hub import Hub
 from tests.service.conftest import FAKE, FAKE_RUNTIME
+from tools.demo.service import RunningService, running
 
 HUB_FILES: Mapping[str, bytes] = {
     "config.json": b"{}",

@@ -7,7 +7,7 @@ from pathlib import Path
 import mlx.core as mx
 import pytest
 
-from demo.checkpoints import IMAGE, write_tiny_llama, write_tiny_vlm
+from tools.demo.checkpoints import IMAGE, write_tiny_llama, write_tiny_vlm
 
 Writer = Callable[[Path], None]
 WRITERS = pytest.mark.parametrize("write", [write_tiny_llama, write_tiny_vlm])

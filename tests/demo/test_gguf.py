@@ -8,7 +8,7 @@ import mlx.core as mx
 import pytest
 from tokenizers import Tokenizer
 
-from demo.gguf import convert, dequantized, hugging_face_name
+from tools.demo.gguf import convert, dequantized, hugging_face_name
 
 TOKENS = ["<end>", "<start>", "h", "i", "hi", "1", "2", "Ġ"]
 

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from demo import smollm2
+from tools.demo import smollm2
 
 
 def prepared(cache: Path) -> Path:

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from demo.service import running
 from pool_service.doctor import Verdict
 from tests.cli.conftest import Run, run, service
+from tools.demo.service import running
 
 pytestmark = pytest.mark.process
 

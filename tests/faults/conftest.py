@@ -13,12 +13,12 @@ from pathlib import Path
 
 import pytest
 
-from demo.checkpoints import write_tiny_llama
-from demo.service import RunningService, running
 from pool_service_client import PoolClient, RetryPolicy
 from tests.faults.invariants import Invariants
 from tests.faults.table import Recovery, Table
 from tests.service.conftest import FAKE_RUNTIME
+from tools.demo.checkpoints import write_tiny_llama
+from tools.demo.service import RunningService, running
 
 ONCE = RetryPolicy(patience=0)
 """A client that tells of each failure instead of trying again."""

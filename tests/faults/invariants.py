@@ -29,9 +29,9 @@ from typing import Self
 import grpc
 import psutil
 
-from demo.service import RunningService
 from pool_service.v1 import pool_service_pb2 as pb
 from pool_service.v1 import pool_service_pb2_grpc as pb_grpc
+from tools.demo.service import RunningService
 
 DOCUMENTED = frozenset(
     {

@@ -14,7 +14,6 @@ from weakref import finalize
 
 import psutil
 
-from demo.service import RunningService, running
 from pool_service.adapters.sentry import COMMAND_VARIABLE
 from pool_service_client import (
     PoolClient,
@@ -27,6 +26,7 @@ from pool_service_client import (
 )
 from tests.faults.invariants import Invariants, pool_processes
 from tests.service.conftest import FAKE_RUNTIME
+from tools.demo.service import RunningService, running
 
 DONE = b"data: [DONE]"
 

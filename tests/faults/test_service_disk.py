@@ -13,7 +13,6 @@ import psutil
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from demo.service import RunningService
 from pool_service.adapters.record_files import file_name
 from pool_service.adapters.record_format import VERSION
 from pool_service.rpc.server import RECORDS
@@ -22,6 +21,7 @@ from pool_service.v1.pool_service_pb2_grpc import PoolServiceStub
 from pool_service_client import RetryPolicy, ServerRole, StartFailed
 from tests.faults.lives import Lives, Stream, fake_lives, same_process, settled
 from tests.faults.table import Recovery
+from tools.demo.service import RunningService
 
 SERVING = health_pb2.HealthCheckResponse.SERVING
 NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING

@@ -16,7 +16,6 @@ from threading import Event
 import psutil
 import pytest
 
-from demo.service import ServiceFailedError, command, running
 from pool_service.adapters.state_dir import StateDir, StateDirHeld
 from pool_service.adapters.takeover import CLAIM
 from pool_service_client import PoolClient, RetryPolicy, ServerState, Synced
@@ -30,6 +29,7 @@ from tests.faults.lives import (
     settled,
 )
 from tests.faults.table import Recovery
+from tools.demo.service import ServiceFailedError, command, running
 
 LONG = 100_000
 """Tokens: more than any test waits for."""

@@ -3,8 +3,8 @@ from pathlib import Path
 
 import pytest
 
-from demo.service import RunningService, running
 from tests.service.conftest import STAND_IN_RUNTIME
+from tools.demo.service import RunningService, running
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -8,11 +8,11 @@ from contextlib import ExitStack, contextmanager
 import psutil
 import pytest
 
-from demo.service import RunningService
 from pool_service.rpc.server import MOST_CALLS, MOST_CONNECTIONS, MOST_STREAMS
 from pool_service_client import PoolClient
 from tests.http2 import abuses
 from tests.http2.abuses import ABUSES, Abuse
+from tools.demo.service import RunningService
 
 MB = 1_000_000
 LONGEST_CALL_S = 30.0

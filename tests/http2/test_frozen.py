@@ -8,9 +8,9 @@ import time
 
 import pytest
 
-from demo.service import RunningService
 from pool_service.rpc.server import PING_INTERVAL_MS, PING_TIMEOUT_MS
 from pool_service_client import PoolClient
+from tools.demo.service import RunningService
 
 BOUND_S = (PING_INTERVAL_MS + PING_TIMEOUT_MS) / 1000
 LOADED_S = 15.0

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 
-from demo.service import running
 from tests.fake_hub import fake_hub
 from tests.operations.page import Command, run
+from tools.demo.service import running
 
 ROOT = Path(__file__).parents[2]
 TOOLS = ROOT / ".cache/tools/bin"

@@ -16,9 +16,9 @@ from pathlib import Path
 
 import pytest
 
-from demo.service import running
-from demo.smollm2 import NAME, prepare_smollm2
 from tests.operations.scene import FAKE, FILES, PROGRAM, ROOT, RUNTIME
+from tools.demo.service import running
+from tools.demo.smollm2 import NAME, prepare_smollm2
 
 DOCUMENTS = ("README.md", "docs/tutorial/first-model.md")
 BLOCK = re.compile(r"^```(\S*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)

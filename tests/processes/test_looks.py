@@ -12,7 +12,6 @@ from pathlib import Path
 import psutil
 import pytest
 
-from demo.service import running
 from pool_service.adapters import exits
 from pool_service.adapters.exits import LookWatch, exit_watch, gone
 from pool_service.adapters.identity import identity_of
@@ -23,6 +22,7 @@ from tests.processes.test_spawn import limit
 from tests.sandbox import forbidding
 from tests.service.conftest import FAKE_RUNTIME
 from tests.service.test_ensure import wait_for
+from tools.demo.service import running
 
 PIDFD_OPEN = 434
 

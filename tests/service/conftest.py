@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from demo.service import RunningService, running
 from pool_service_client import PoolClient
+from tools.demo.service import RunningService, running
 
 FAKE = Path(__file__).parents[1] / "fake_server.py"
 STAND_IN = Path(__file__).with_name("stand_in.py")

@@ -11,7 +11,6 @@ import grpc
 import psutil
 import pytest
 
-from demo.service import RunningService
 from pool_service.adapters.launch import NONCE_VARIABLE
 from pool_service.v1 import pool_service_pb2 as pb
 from pool_service.v1 import pool_service_pb2_grpc as pb_grpc
@@ -28,6 +27,7 @@ from pool_service_client import (
 )
 from tests.faults.invariants import vitals
 from tests.service.conftest import FAKE_RUNTIME, STAND_IN_RUNTIME, Start
+from tools.demo.service import RunningService
 
 ONCE = RetryPolicy(patience=0)
 

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from demo.service import running
 from pool_service_client import PoolClient, RetryPolicy, StartFailed
 from tests.service.conftest import FAKE_RUNTIME
+from tools.demo.service import running
 
 CALLERS = 20
 PLACES = (Path("/sys/fs/cgroup/pids"), Path("/sys/fs/cgroup"))

@@ -15,13 +15,13 @@ import grpc
 import psutil
 import pytest
 
-from demo.service import RunningService, running
 from pool_service.adapters.guard_lock import GUARD_LOCK
 from pool_service.v1 import pool_service_pb2 as pb
 from pool_service.v1 import pool_service_pb2_grpc as pb_grpc
 from pool_service_client import PoolClient
 from tests.sandbox import forbidding
 from tests.service.conftest import FAKE_RUNTIME
+from tools.demo.service import RunningService, running
 
 PRLIMIT64 = {"x86_64": 302}.get(platform.machine(), 261)
 

@@ -13,9 +13,9 @@ from pathlib import Path
 import psutil
 import pytest
 
-from demo.service import command
 from pool_service_client import PoolClient, RetryPolicy, StartFailed
 from tests.service.conftest import FAKE_RUNTIME
+from tools.demo.service import command
 
 NAMESPACE = ("unshare", "--pid", "--fork", "--kill-child=SIGTERM", "--mount-proc")
 

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from demo.service import RunningService, running
 from pool_service_client import PoolClient
 from tests.service.conftest import FAKE_RUNTIME
+from tools.demo.service import RunningService, running
 
 pytestmark = pytest.mark.process
 

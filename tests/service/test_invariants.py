@@ -2,11 +2,11 @@
 
 import pytest
 
-from demo.service import RunningService
 from pool_service.v1 import pool_service_pb2 as pb
 from pool_service_client import PoolClient
 from tests.faults.invariants import Invariants
 from tests.under_way import under_way
+from tools.demo.service import RunningService
 
 
 def test_a_service_that_does_its_work_has_no_flaws(

@@ -16,7 +16,6 @@ from urllib.parse import urlsplit
 import psutil
 import pytest
 
-from demo.service import RunningService
 from pool_service_client import (
     ConfigInvalid,
     ExitCause,
@@ -31,6 +30,7 @@ from pool_service_client import (
 )
 from tests.service.conftest import FAKE_RUNTIME, Start
 from tests.service.crowd import NEEDS, config_of, crowd
+from tools.demo.service import RunningService
 
 ENSURES = int(os.environ.get("CROWD_ENSURES", "600"))
 """How many calls; docs/explanation/reliability.md has the figures of 10,000."""

@@ -10,7 +10,6 @@ import psutil
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from demo.service import RunningService, ServiceFailedError, command, running
 from pool_service_client import (
     Evicted,
     PoolClient,
@@ -25,6 +24,7 @@ from tests.faults.lives import Stream
 from tests.idle import await_idle
 from tests.service.conftest import FAKE_RUNTIME, Start
 from tests.service.test_ensure import servers_of, wait_for
+from tools.demo.service import RunningService, ServiceFailedError, command, running
 
 ONCE = RetryPolicy(patience=0)
 

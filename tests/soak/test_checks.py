@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 
 from pool_service_client.v1 import pool_service_pb2 as pb
-from soak.keeper import Keeper
-from soak.ledger import Ledger
-from soak.models import Model
-from soak.streams import Fate, fate_of
-from soak.watcher import Watcher
+from tools.soak.keeper import Keeper
+from tools.soak.ledger import Ledger
+from tools.soak.models import Model
+from tools.soak.streams import Fate, fate_of
+from tools.soak.watcher import Watcher
 
 HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n\r\n"
 EVENTS = b'5\r\ndata: {"model": "m", "finish_reason": "length"}\r\n'

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 from google.rpc import status_pb2
 
-from demo.service import RunningService, running
 from pool_service_client import PoolClient
 from tests.toolchain import trouble_with
+from tools.demo.service import RunningService, running
 
 pytestmark = [pytest.mark.toolchains, pytest.mark.timeout(900)]
 

@@ -7,8 +7,12 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 LISTS = (
-    *("pool_service/runtime_requirements.txt", "requirements/dev.txt", "requirements/docs.txt"),
-    "requirements/service.txt",
+    *(
+        "pool_service/runtime_requirements.txt",
+        "packaging/requirements/dev.txt",
+        "packaging/requirements/docs.txt",
+    ),
+    *(f"packaging/requirements/{name}.txt" for name in ("dev", "docs", "service")),
 )
 
 

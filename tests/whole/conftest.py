@@ -3,8 +3,8 @@ from pathlib import Path
 
 import pytest
 
-from demo.checkpoints import write_tiny_llama
 from tests.whole.runs import Runs
+from tools.demo.checkpoints import write_tiny_llama
 
 
 @pytest.fixture

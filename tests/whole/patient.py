@@ -15,4 +15,4 @@ main()
 """
 
 PATIENT = (sys.executable, "-c", _PATIENT)
-"""The `wrapper` of `demo.service.running` that makes it so."""
+"""The `wrapper` of `tools.demo.service.running` that makes it so."""

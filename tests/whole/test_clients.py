@@ -11,13 +11,13 @@ from pathlib import Path
 
 import pytest
 
-from demo.checkpoints import write_tiny_llama
-from demo.service import RunningService, running
-from demo.smollm2 import prepare_smollm2
 from pool_service_client import ADDRESS_VARIABLE, PoolClient, ServerChanged
 from tests.conformance.languages import LANGUAGES, NOTHING_IS_LEFT_OUT, Language, NoToolchain
 from tests.conformance.runners import Runner
 from tests.idle import await_idle
+from tools.demo.checkpoints import write_tiny_llama
+from tools.demo.service import RunningService, running
+from tools.demo.smollm2 import prepare_smollm2
 
 pytestmark = [pytest.mark.whole, pytest.mark.timeout(1800)]
 

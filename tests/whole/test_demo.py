@@ -72,7 +72,7 @@ def shown_by(*command: str) -> Iterator[Shown]:
         os.close(terminal)
 
 
-DEMO = (sys.executable, "-m", "demo.run")
+DEMO = (sys.executable, "-m", "tools.demo.run")
 
 
 def processes_of_the_demo() -> list[str]:

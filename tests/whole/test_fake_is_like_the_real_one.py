@@ -154,7 +154,7 @@ def program(
     if request.param == "fake":
         the_program = Program(FAKE, f"fake/x?delay=0.001&answers_until={over}", over)
     else:
-        from demo.checkpoints import write_tiny_llama  # noqa: PLC0415 - slow, and of the real one
+        from tools.demo.checkpoints import write_tiny_llama  # noqa: PLC0415 - slow, and of the real one
 
         write_tiny_llama(checkpoint := tmp_path_factory.mktemp("tiny"))
         the_program = Program(REAL, str(checkpoint), over)

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from demo.checkpoints import write_tiny_llama, write_tiny_vlm
 from pool_service.adapters.launch import SERVER_CHILD
+from tools.demo.checkpoints import write_tiny_llama, write_tiny_vlm
 
 pytestmark = pytest.mark.whole
 

@@ -14,10 +14,6 @@ from typing import Any
 import psutil
 import pytest
 
-from demo.chat import ask
-from demo.checkpoints import write_tiny_llama, write_tiny_vlm
-from demo.service import RunningService, running
-from demo.smollm2 import prepare_smollm2
 from pool_service_client import (
     ModelNotOnDisk,
     ModelRejected,
@@ -28,6 +24,10 @@ from pool_service_client import (
     ServerState,
     Synced,
 )
+from tools.demo.chat import ask
+from tools.demo.checkpoints import write_tiny_llama, write_tiny_vlm
+from tools.demo.service import RunningService, running
+from tools.demo.smollm2 import prepare_smollm2
 
 pytestmark = [pytest.mark.whole, pytest.mark.timeout(300)]
 

@@ -14,9 +14,6 @@ from typing import Any
 
 import pytest
 
-from demo.checkpoints import write_tiny_llama
-from demo.service import RunningService, running
-from demo.smollm2 import prepare_smollm2
 from pool_service_client import (
     CodeNotTrusted,
     Event,
@@ -34,6 +31,9 @@ from pool_service_client import (
 from tests.fake_hub import fake_hub
 from tests.idle import await_idle
 from tests.whole.patient import PATIENT
+from tools.demo.checkpoints import write_tiny_llama
+from tools.demo.service import RunningService, running
+from tools.demo.smollm2 import prepare_smollm2
 
 pytestmark = [pytest.mark.whole, pytest.mark.timeout(300)]
 

@@ -10,6 +10,14 @@ pytestmark = [pytest.mark.whole, pytest.mark.timeout(400)]
 
 
 def test_a_minute_of_random_use_and_harm_breaks_no_promise(tmp_path: Path) -> None:
-    soak = (sys.executable, "-m", "soak", "--minutes", "1", "--directory", str(tmp_path / "soak"))
+    soak = (
+        sys.executable,
+        "-m",
+        "tools.soak",
+        "--minutes",
+        "1",
+        "--directory",
+        str(tmp_path / "soak"),
+    )
     done = subprocess.run(soak, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr

@@ -12,11 +12,11 @@ from typing import Any
 import psutil
 import pytest
 
-from demo.checkpoints import write_tiny_llama, write_tiny_vlm
-from demo.service import running
 from pool_service_client import ExitCause, ModelRejected, PoolClient, Server
 from tests.idle import await_idle
 from tests.whole.patient import PATIENT
+from tools.demo.checkpoints import write_tiny_llama, write_tiny_vlm
+from tools.demo.service import running
 
 pytestmark = [pytest.mark.whole, pytest.mark.timeout(300)]
 

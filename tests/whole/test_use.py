@@ -13,8 +13,6 @@ from typing import Any
 
 import pytest
 
-from demo.checkpoints import write_tiny_llama
-from demo.service import running
 from pool_service_client import (
     PoolClient,
     Server,
@@ -24,6 +22,8 @@ from pool_service_client import (
     StartTimeout,
 )
 from tests.whole.test_vllm_mlx_use import SPEAKS, write_tiny_bert
+from tools.demo.checkpoints import write_tiny_llama
+from tools.demo.service import running
 
 pytestmark = [pytest.mark.whole, pytest.mark.timeout(300)]
 

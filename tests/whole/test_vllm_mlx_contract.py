@@ -16,7 +16,6 @@ from typing import Any
 
 import pytest
 
-from demo.checkpoints import write_tiny_vlm
 from pool_service.adapters.probe import HttpProbe
 from pool_service.adapters.runtime import CommandRuntime
 from pool_service.core.blame import blamed_argument
@@ -24,6 +23,7 @@ from pool_service.core.server import StopSignal
 from pool_service.core.types import Diagnosis, Settings
 from tests.whole.runs import MODEL, PROBE_TIMEOUT, Runs, ask
 from tests.whole.test_vllm_mlx_use import Up
+from tools.demo.checkpoints import write_tiny_vlm
 
 pytestmark = pytest.mark.whole
 

@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 
-from demo.checkpoints import END, LAYERS, write_byte_tokenizer
-from demo.huggingface import write_json
 from pool_service.adapters.probe import HttpProbe
 from pool_service.core.activity import Activity
 from pool_service.core.types import Identity, LaunchPlan
 from tests.whole.runs import MODEL, PROBE_TIMEOUT, Runs, ask
+from tools.demo.checkpoints import END, LAYERS, write_byte_tokenizer
+from tools.demo.huggingface import write_json
 
 pytestmark = [pytest.mark.whole, pytest.mark.timeout(300)]
 
