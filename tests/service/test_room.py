@@ -35,6 +35,9 @@ from tools.demo.service import RunningService
 ENSURES = int(os.environ.get("CROWD_ENSURES", "600"))
 """How many calls; docs/explanation/reliability.md has the figures of 10,000."""
 
+QUEUE = 16 if "CROWD_ENSURES" in os.environ else 6
+"""How many models may wait: in a short run fewer, so that some callers are refused in it, too."""
+
 LONGEST_BY_MEAN = 12.0
 """No caller waits longer than so many times the mean."""
 
@@ -47,7 +50,7 @@ RESIDENCY = timedelta(seconds=0.5)
 @pytest.mark.long
 @pytest.mark.timeout(1800)
 async def test_a_crowd_over_200_models_with_room_for_3_is_served_in_turn(start: Start) -> None:
-    service = start(config_of(200, 3, 16, FAKE_RUNTIME))
+    service = start(config_of(200, 3, QUEUE, FAKE_RUNTIME))
     found = await crowd(service.address, models=200, ensures=ENSURES, at_once=24, seed=4)
     print(f"\n{found.figures}")  # shown by pytest's -s
     assert len(found.waits) + len(found.refusals) == ENSURES
