@@ -6,7 +6,7 @@ from pool_service.core.errors import PoolError
 from pool_service.core.events import EnsureRequested, HoldRequested
 from pool_service.core.failures import model_unknown, name_taken, runtime_model_unlisted
 from pool_service.core.restart import is_crash
-from pool_service.core.server import Past, Phase, Role, Server
+from pool_service.core.server import Cause, Past, Phase, Role, Server
 from pool_service.core.similar import similar
 from pool_service.core.state import PoolState
 from pool_service.core.types import Settings
@@ -40,10 +40,15 @@ class Callers:
         Who names no runtime model means the model's own. What died is repaired as what it was;
         else it is what was named before.
         """
-        died = isinstance(known, Server) and known.phase is Phase.FAILED and is_crash(known)
-        if isinstance(known, Server) and died and self.is_served(known):
+        if isinstance(known, Server) and self._has_died(known) and self.is_served(known):
             return self.waiter(model, asked, known.settings.named_by_caller)
         return self.waiter(model, asked, self.named_before(model))
+
+    def _has_died(self, server: Server) -> bool:
+        """Return whether a server died, though it may still finish what it has begun."""
+        is_lost = server.role is Role.SUPERSEDED and server.stop_cause is Cause.WEDGED
+        is_over = is_lost and not self._state.evictions.of(server.id)
+        return is_crash(server) and (server.phase is Phase.FAILED or is_over)
 
     def named_before(self, model: str) -> str:
         """Return the runtime model that a caller means who names none, or ""."""

@@ -1,5 +1,6 @@
 """Evictions, and the end of the service, which evicts everything or leaves it running."""
 
+from pool_service.core import lifecycle as life
 from pool_service.core.containment import Containment
 from pool_service.core.events import EvictRequested, ShutdownRequested
 from pool_service.core.evictions import Eviction
@@ -42,7 +43,12 @@ class Evicting:
             names_one=isinstance(event.target, str),
             only_idle=event.target is Every.IDLE,
         )
-        self._end(self._targets(event.target, now, force=event.force), eviction, now)
+        targets = self._targets(event.target, now, force=event.force)
+        for record in targets:
+            if record.server.role is Role.SUPERSEDED:
+                # It stands for its model's failure until it is gone, which an eviction forgets.
+                self._state.put(life.forgiven(record.server))
+        self._end(targets, eviction, now)
 
     def _targets(self, target: str | Every, now: float, *, force: bool) -> list[Record]:
         state = self._state

@@ -307,6 +307,11 @@ def died(server: Server, crashes: tuple[float, ...]) -> Server:
     return replace(server, crashes=crashes)
 
 
+def forgiven(server: Server) -> Server:
+    """Return a server whose deaths no longer keep its model from being started at once."""
+    return replace(server, crashes=(), retry_at=0.0, failure=None)
+
+
 def failed(server: Server, detail: str, now: float, forget_after: float) -> Server:
     """It has no process, and why is remembered for a while (`forget_after` seconds).
 

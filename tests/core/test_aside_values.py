@@ -6,7 +6,7 @@ from pool_service.core import commands, events, lifecycle, succession
 from pool_service.core.activity import Activity
 from pool_service.core.catalogue import Catalogue
 from pool_service.core.commands import Command, Publish
-from pool_service.core.errors import ModelRejected, PoolError, RuntimeModelConflict
+from pool_service.core.errors import CrashLoop, ModelRejected, PoolError, RuntimeModelConflict
 from pool_service.core.events import (
     EnsureRequested,
     EvictRequested,
@@ -197,3 +197,33 @@ def test_a_broken_appraisal_fails_the_model_that_waits_and_not_its_predecessor()
         assert isinstance(aside(ledger).failure, PoolError)
     drive(ledger)
     assert shown(ledger, "a").phase is Phase.FAILED
+
+
+def test_what_lost_its_listener_is_repaired_as_what_was_named_while_it_drains() -> None:
+    limits = Limits()
+    catalogue = Catalogue(DEFAULTS, {"a": Settings(runtime_model="its own")})
+    ledger = Ledger(lambda: Machine(catalogue, limits), limits)
+    ledger.handle(EnsureRequested(1, "a", "named"))
+    drive(ledger)
+    ledger.handle(LOST)
+    ledger.handle(EnsureRequested(2, "a"))
+    assert aside(ledger).phase is Phase.STOPPING
+    assert shown(ledger, "a").settings.runtime_model == "named"
+
+
+@pytest.mark.parametrize("target", ["a", Every.ALL])
+def test_an_eviction_forgets_a_crash_loop_of_what_still_drains(target: str | Every) -> None:
+    limits = Limits(crash_limit=1)
+    ledger = Ledger(lambda: Machine(Catalogue(DEFAULTS), limits), limits)
+    ledger.handle(EnsureRequested(1, "a"))
+    drive(ledger)
+    ledger.handle(LOST)
+    ledger.handle(EnsureRequested(2, "a"))
+    assert isinstance(ledger.answers[2].result, CrashLoop)
+    ledger.handle(EvictRequested(3, target))
+    ledger.handle(EnsureRequested(4, "a"))
+    assert aside(ledger).phase is Phase.STOPPING
+    next_one = shown(ledger, "a")
+    assert (next_one.phase, next_one.crashes) == (Phase.QUEUED, ())
+    drive(ledger)
+    assert shown(ledger, "a").phase is Phase.READY
