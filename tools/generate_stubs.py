@@ -1,7 +1,7 @@
 """Generates what Python needs of proto/, or with --check says what is not as it would write it.
 
 The stubs know no comments, so the service gets the proto files with theirs as one descriptor set,
-which reflection shows, and the client carries the files themselves.
+which reflection shows.
 
 The client's are the service's with imports of its own, so that it needs nothing of the server.
 Both register one descriptor under one file name, which is why one process can load both.
@@ -18,7 +18,6 @@ ROOT = Path(__file__).resolve().parent.parent
 PROTO = ROOT / "proto"
 SERVICE = ROOT / "pool_service/v1"
 CLIENT = ROOT / "clients/python/pool_service_client/v1"
-CARRIED = CLIENT.parent / "proto"
 DESCRIBED = SERVICE / "described.binpb"
 INIT = '"""Generated from proto/pool_service/v1 by `make proto`."""\n'
 # What names a Python module, beside the names on the wire, which the two packages share.
@@ -59,8 +58,6 @@ def for_client(text: str) -> str:
 def wanted() -> dict[Path, bytes]:
     """Every generated file of this repository, with the content that it should have."""
     files = {SERVICE / "__init__.py": INIT.encode(), CLIENT / "__init__.py": INIT.encode()}
-    for path in PROTO.glob("pool_service/**/*.proto"):
-        files[CARRIED / path.relative_to(PROTO)] = path.read_bytes()
     with tempfile.TemporaryDirectory() as directory:
         generate(Path(directory))
         files[DESCRIBED] = (Path(directory) / DESCRIBED.name).read_bytes()
@@ -78,7 +75,6 @@ def stale(files: dict[Path, bytes]) -> Iterator[Path]:
             yield path
     for package in (SERVICE, CLIENT):
         yield from (path for path in package.glob("*_pb2*.py*") if path not in files)
-    yield from (path for path in CARRIED.rglob("*.proto") if path not in files)
 
 
 def write(files: dict[Path, bytes]) -> None:

@@ -1,5 +1,7 @@
-"""The generated stubs: the service's and the client's may live in one process."""
+"""The generated stubs may live in one process, and packages have the proto file with them."""
 
+import json
+import os
 import subprocess
 import sys
 import tarfile
@@ -10,11 +12,11 @@ import pytest
 
 from pool_service.v1 import pool_service_pb2 as service_pb
 from pool_service_client.v1 import pool_service_pb2 as client_pb
+from tests.toolchain import trouble_with
 
 CLIENT = Path(client_pb.__file__).resolve().parent
 ROOT = Path(__file__).resolve().parents[2]
 FILE = "pool_service/v1/pool_service.proto"
-DESCRIBED = "pool_service/v1/described.binpb"
 
 
 def test_both_are_one_descriptor() -> None:
@@ -29,25 +31,53 @@ def test_the_client_imports_nothing_of_the_service() -> None:
         assert not [line for line in lines if "import" in line and " pool_service.v1" in line]
 
 
+def test_the_proto_file_is_there_once() -> None:
+    listed = run(ROOT, "git", "ls-files", "*.proto").split()
+    assert listed == [f"proto/{FILE}"]
+
+
 @pytest.mark.process
-@pytest.mark.parametrize(
-    ("project", "carried", "source"),
-    [
-        (ROOT / "clients/python", f"pool_service_client/proto/{FILE}", ROOT / "proto" / FILE),
-        (ROOT, DESCRIBED, ROOT / DESCRIBED),
-    ],
-    ids=["the client: the proto file", "the service: what reflection tells"],
-)
-def test_both_packages_carry_what_is_no_python(
-    project: Path, carried: str, source: Path, tmp_path: Path
+def test_a_wheel_that_is_built_from_the_sdist_of_the_client_has_the_proto_file(
+    tmp_path: Path,
 ) -> None:
-    command = [sys.executable, "-m", "hatchling", "build", "-d", str(tmp_path)]
-    done = subprocess.run(command, cwd=project, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    (wheel,), (sdist,) = tmp_path.glob("*.whl"), tmp_path.glob("*.tar.gz")
-    with zipfile.ZipFile(wheel) as archive:
-        assert archive.read(carried) == source.read_bytes()
+    build = (sys.executable, "-m", "hatchling", "build", "-d", str(tmp_path))
+    run(ROOT / "clients/python", *build, "-t", "sdist")
+    (sdist,) = tmp_path.glob("*.tar.gz")
     with tarfile.open(sdist) as files:
-        inside = files.extractfile(f"{sdist.name.removesuffix('.tar.gz')}/{carried}")
-        assert inside is not None
-        assert inside.read() == source.read_bytes()
+        files.extractall(tmp_path, filter="data")
+    run(tmp_path / sdist.name.removesuffix(".tar.gz"), *build, "-t", "wheel")
+    (wheel,) = tmp_path.glob("*.whl")
+    with zipfile.ZipFile(wheel) as archive:
+        carried = archive.read(f"pool_service_client/proto/{FILE}")
+    assert carried == (ROOT / "proto" / FILE).read_bytes()
+
+
+@pytest.mark.process
+def test_the_npm_package_has_the_proto_file() -> None:
+    needs("npm")
+    told = run(ROOT / "clients/typescript", "npm", "pack", "--dry-run", "--json")
+    (package,) = json.loads(told)
+    assert f"proto/{FILE}" in [file["path"] for file in package["files"]]
+    copied = ROOT / "clients/typescript/proto" / FILE
+    assert copied.read_bytes() == (ROOT / "proto" / FILE).read_bytes()
+
+
+@pytest.mark.process
+def test_the_crate_has_the_proto_file() -> None:
+    needs("cargo")
+    crate = ROOT / "clients/rust"
+    command = ("cargo", "package", "--list", "--allow-dirty", "--package", "pool-service-client")
+    assert f"proto/{FILE}" in run(crate, *command).split()
+    # Cargo follows the link.
+    assert (crate / "proto" / FILE).read_bytes() == (ROOT / "proto" / FILE).read_bytes()
+
+
+def needs(program: str) -> None:
+    if (trouble := trouble_with(program)) and not os.environ.get("CI"):
+        pytest.skip(trouble)
+
+
+def run(directory: Path, *command: str) -> str:
+    done = subprocess.run(command, cwd=directory, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
