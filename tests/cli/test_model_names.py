@@ -22,7 +22,12 @@ def catalogue(script: Script) -> Script:
         pb.Model(model="qwen3:4b", aliases=["quick"], on_disk=True),
         pb.Model(model="org/large"),
     ]
-    servers = [pb.Server(model="qwen3:30b", state=pb.SERVER_STATE_READY)]
+    stopping = pb.SERVER_STATE_STOPPING
+    servers = [
+        pb.Server(state=stopping, generation=11, role=pb.SERVER_ROLE_ORPHAN),
+        pb.Server(model="qwen3:30b", state=pb.SERVER_STATE_READY, role=pb.SERVER_ROLE_CURRENT),
+        pb.Server(model="qwen3:30b", state=stopping, role=pb.SERVER_ROLE_SUPERSEDED),
+    ]
     script.answer("ListModels", pb.ListModelsResponse(models=models))
     script.answer("List", pb.ListResponse(servers=servers))
     return script

@@ -151,6 +151,25 @@ async def test_list_pages_through_all_in_order() -> None:
         assert token == ""
 
 
+async def test_two_servers_of_a_model_are_on_two_pages_if_there_is_room_for_one() -> None:
+    async with serving() as service:
+        drained = asyncio.Event()
+        lost = Script(load=0.0, listens=False, kin_busy=drained)
+        service.world.renewed.add("m")
+        service.world.script("m", lost, Script(load=0.0))
+        await service.ensure()
+        assert (await service.ensure()).server.generation == 2
+        seen: list[tuple[str, int, int]] = []
+        token = ""
+        for _ in range(2):
+            page = await listed(service, page_size=1, page_token=token)
+            seen += [(one.model, one.generation, one.role) for one in page.servers]
+            token = page.next_page_token
+        drained.set()
+        assert seen == [("m", 1, pb.SERVER_ROLE_SUPERSEDED), ("m", 2, pb.SERVER_ROLE_CURRENT)]
+        assert token == ""
+
+
 async def test_a_page_that_is_exactly_full_is_the_last() -> None:
     async with serving() as service:
         await asyncio.gather(*[service.ensure(model) for model in "ab"])
