@@ -12,30 +12,22 @@ from typing import Any
 
 import structlog
 
-from pool_service.adapters.clock import SystemClock
-from pool_service.adapters.guard_keeper import GuardKeeper
-from pool_service.adapters.identity import blindness
-from pool_service.adapters.inherited import (
-    FEW_DESCRIPTORS,
-    disregard,
-    raise_descriptor_limit,
-    reset_signals,
-)
-from pool_service.adapters.logs import LogStore
-from pool_service.adapters.machine_memory import MachineMemory, machine_memory
-from pool_service.adapters.memory import HostMemory
-from pool_service.adapters.oom import OomWatch, oom_aware
-from pool_service.adapters.os_errors import reason
-from pool_service.adapters.probe import HttpProbe
-from pool_service.adapters.processes import LocalProcesses
-from pool_service.adapters.ready_signs import ReadySigns
-from pool_service.adapters.records import FileRecords
-from pool_service.adapters.revisions import first_revision
-from pool_service.adapters.runtimes import Runtimes, diagnose_of
-from pool_service.adapters.spare_memory import give_back_spare_memory
-from pool_service.adapters.standbys import Standbys
-from pool_service.adapters.state_dir import StateDir, StateDirError
-from pool_service.adapters.takeover import (
+from pool_service.adapters.logs.logs import LogStore
+from pool_service.adapters.memory.machine_memory import MachineMemory, machine_memory
+from pool_service.adapters.memory.memory import HostMemory
+from pool_service.adapters.memory.spare_memory import give_back_spare_memory
+from pool_service.adapters.probe.probe import HttpProbe
+from pool_service.adapters.probe.ready_notify import ReadySigns
+from pool_service.adapters.process.identity import blindness
+from pool_service.adapters.process.processes import LocalProcesses
+from pool_service.adapters.records.records import FileRecords
+from pool_service.adapters.records.revisions import first_revision
+from pool_service.adapters.runtime.oom import OomWatch, oom_aware
+from pool_service.adapters.runtime.registry import Runtimes, diagnose_of
+from pool_service.adapters.standby.standbys import Standbys
+from pool_service.adapters.state_dir.guard_keeper import GuardKeeper
+from pool_service.adapters.state_dir.state_dir import StateDir, StateDirError
+from pool_service.adapters.state_dir.takeover import (
     LEAVE_SIGNAL,
     is_claimed,
     make_claimable,
@@ -43,8 +35,16 @@ from pool_service.adapters.takeover import (
     taken_back,
     taken_over,
 )
-from pool_service.adapters.workers import running_workers
-from pool_service.adapters.writers import first_flaw
+from pool_service.adapters.system.child import (
+    FEW_DESCRIPTORS,
+    disregard,
+    raise_descriptor_limit,
+    reset_signals,
+)
+from pool_service.adapters.system.clock import SystemClock
+from pool_service.adapters.system.event_loop import running_workers
+from pool_service.adapters.system.os_errors import reason
+from pool_service.adapters.system.writers import first_flaw
 from pool_service.config import Config, ConfigSource
 from pool_service.core.types import Identity
 from pool_service.ending import Ending

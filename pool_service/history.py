@@ -24,7 +24,8 @@ class Change:
 class History:
     """The newest `capacity` changes. Revisions rise by one from `revision` on.
 
-    revision: where to begin, above all that an earlier service gave (`adapters/revisions.py`).
+    revision: where to begin, above all that an earlier service gave
+    (`adapters/records/revisions.py`).
     """
 
     def __init__(self, revision: int, capacity: int = 4096) -> None:

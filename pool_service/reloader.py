@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import structlog
 
-from pool_service.adapters.machine_memory import MachineMemory
-from pool_service.adapters.runtimes import Runtimes
+from pool_service.adapters.memory.machine_memory import MachineMemory
+from pool_service.adapters.runtime.registry import Runtimes
 from pool_service.config import Config, ConfigError, ConfigSource, restart_needed
 from pool_service.config.problems import KeyPath
 from pool_service.core.errors import ConfigInvalid, PoolError

@@ -5,8 +5,8 @@ import time
 from urllib.error import HTTPError
 from urllib.request import urlopen
 
-from pool_service.adapters.samples import total
-from pool_service.adapters.vllm_mlx import use_signals
+from pool_service.adapters.probe.metrics_text import total
+from pool_service.adapters.runtime.vllm_mlx import use_signals
 
 
 def await_idle(endpoint: str) -> None:

@@ -38,14 +38,14 @@ import grpc
 import psutil
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
-from pool_service.adapters.connections import is_any_unread
-from pool_service.adapters.exits import End, ExitWatch, exit_watch, gone
-from pool_service.adapters.footprint import of_process
-from pool_service.adapters.identity import boot_id, identity_of, is_alive, variable_of
-from pool_service.adapters.inherited import raise_descriptor_limit
-from pool_service.adapters.libproc_sockets import KnownListener
-from pool_service.adapters.listeners import TcpSocket, listeners
-from pool_service.adapters.machine_memory import machine_memory
+from pool_service.adapters.memory.footprint import of_process
+from pool_service.adapters.memory.machine_memory import machine_memory
+from pool_service.adapters.process.exits import End, ExitWatch, exit_watch, gone
+from pool_service.adapters.process.identity import boot_id, identity_of, is_alive, variable_of
+from pool_service.adapters.sockets.connections import is_any_unread
+from pool_service.adapters.sockets.libproc_sockets import KnownListener
+from pool_service.adapters.sockets.listeners import TcpSocket, listeners
+from pool_service.adapters.system.child import raise_descriptor_limit
 from pool_service.core.types import Identity
 from pool_service_client import PoolClient
 from tools.demo.service import RunningService, running
@@ -65,7 +65,7 @@ NOTED = ("POOL_SERVICE_FACT", secrets.token_hex(8))
 GIB = 1024**3
 
 ASK_METAL = (
-    "import json; from pool_service.adapters.standby_child import working_set; "
+    "import json; from pool_service.adapters.children.standby_child import working_set; "
     "print(json.dumps(working_set()))"
 )
 WRITE_MODEL = (

@@ -4,7 +4,7 @@ import gc
 import os
 import sys
 
-from pool_service.adapters.inherited import unblock_signals
+from pool_service.adapters.system.child import unblock_signals
 
 MANY_OBJECTS = 20_000
 """What is imported makes tens of thousands of objects that stay, and a call few that only a

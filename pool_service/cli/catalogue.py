@@ -7,8 +7,8 @@ from contextlib import AbstractContextManager, contextmanager
 
 import click
 
-from pool_service.adapters.hub_cache import cached_models, part_bytes
-from pool_service.adapters.model_files import ModelFiles, locate
+from pool_service.adapters.models.files import ModelFiles, locate
+from pool_service.adapters.models.hub_cache import cached_models, part_bytes
 from pool_service.cli.connection import PATIENCE, check_reachable, client, valid
 from pool_service.cli.outcome import ExitCode, Failure
 from pool_service.cli.text import json_object, safe

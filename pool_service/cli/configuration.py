@@ -5,8 +5,8 @@ from pathlib import Path
 
 import click
 
-from pool_service.adapters.machine_memory import machine_memory
-from pool_service.adapters.runtimes import Runtimes
+from pool_service.adapters.memory.machine_memory import machine_memory
+from pool_service.adapters.runtime.registry import Runtimes
 from pool_service.cli.appearance import warn
 from pool_service.cli.outcome import ExitCode, Failure, invalid
 from pool_service.cli.text import safe

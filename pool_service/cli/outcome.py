@@ -9,7 +9,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 import click
 
-from pool_service.adapters.os_errors import reason
+from pool_service.adapters.system.os_errors import reason
 from pool_service.cli.appearance import Mark, tell
 
 if TYPE_CHECKING:

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import click
 
-from pool_service.adapters.provision import Progress, Provisioner
-from pool_service.adapters.runtime import CommandRuntime
+from pool_service.adapters.runtime.program import CommandRuntime
+from pool_service.adapters.runtime.provision import Progress, Provisioner
 from pool_service.cli.outcome import invalid
 from pool_service.cli.text import json_object, safe
 from pool_service.config import Config, ConfigError, load

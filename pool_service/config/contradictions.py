@@ -2,8 +2,8 @@
 
 from collections.abc import Collection, Iterator
 
-from pool_service.adapters.launch_plan import Kind, option_value
-from pool_service.adapters.vllm_mlx import CHOOSES_PORT
+from pool_service.adapters.runtime.launch_plan import Kind, option_value
+from pool_service.adapters.runtime.vllm_mlx import CHOOSES_PORT
 from pool_service.config.problems import KeyPath, closest, key_name
 from pool_service.config.runtime_section import RuntimeSection
 from pool_service.config.schema import DefaultsSection

@@ -11,8 +11,8 @@ from typing import Any, NamedTuple
 
 from pydantic import ValidationError
 
-from pool_service.adapters.model_files import TooLarge, read_within
-from pool_service.adapters.writers import first_flaw
+from pool_service.adapters.models.files import TooLarge, read_within
+from pool_service.adapters.system.writers import first_flaw
 from pool_service.config.contradictions import contradictions
 from pool_service.config.problems import (
     ConfigError,

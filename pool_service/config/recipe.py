@@ -3,7 +3,7 @@
 import hashlib
 import json
 
-from pool_service.adapters.runtime import RuntimeOptions
+from pool_service.adapters.runtime.program import RuntimeOptions
 from pool_service.core.types import Settings
 
 RECIPE_DIGITS = 16

@@ -5,7 +5,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from pool_service.adapters.runtime import RuntimeOptions
+from pool_service.adapters.runtime.program import RuntimeOptions
 from pool_service.config.section import Section
 from pool_service.config.values import (
     Command,

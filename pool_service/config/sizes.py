@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import BeforeValidator, ByteSize, Field, PlainValidator, TypeAdapter
 
-from pool_service.adapters.logs import TAIL_BYTES
+from pool_service.adapters.logs.logs import TAIL_BYTES
 from pool_service.config.values import Form, number_of
 from pool_service.core.types import FOREVER
 

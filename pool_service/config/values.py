@@ -16,8 +16,8 @@ from typing import Annotated
 
 from pydantic import AfterValidator, BeforeValidator, Field
 
-from pool_service.adapters.launch_plan import Kind, Names, filled
-from pool_service.adapters.samples import is_selector
+from pool_service.adapters.probe.metrics_text import is_selector
+from pool_service.adapters.runtime.launch_plan import Kind, Names, filled
 from pool_service.core.names import model_flaw, runtime_model_flaw
 from pool_service.logging_setup import LogFormat, LogLevel
 from pool_service.paths import PathFlaw, absolute, begins_a_path

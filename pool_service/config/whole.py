@@ -5,7 +5,7 @@ from dataclasses import fields, replace
 
 from pydantic import Field
 
-from pool_service.adapters.runtime import RuntimeOptions
+from pool_service.adapters.runtime.program import RuntimeOptions
 from pool_service.config.recipe import recipe_of
 from pool_service.config.runtime_section import RuntimeSection
 from pool_service.config.schema import (

@@ -9,9 +9,9 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from typing import Final
 
-from pool_service.adapters.model_files import hub_cache, locate
-from pool_service.adapters.os_errors import reason
-from pool_service.adapters.runtime import CommandRuntime
+from pool_service.adapters.models.files import hub_cache, locate
+from pool_service.adapters.runtime.program import CommandRuntime
+from pool_service.adapters.system.os_errors import reason
 from pool_service.config import Config
 from pool_service.core.errors import PoolError as LocalError
 from pool_service.core.sizes import size

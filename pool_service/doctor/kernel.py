@@ -9,10 +9,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final
 
-from pool_service.adapters.exits import exit_watch, gone
-from pool_service.adapters.footprint import of_process
-from pool_service.adapters.identity import boot_id, identity_of, is_alive, variable_of
-from pool_service.adapters.listeners import listeners
+from pool_service.adapters.memory.footprint import of_process
+from pool_service.adapters.process.exits import exit_watch, gone
+from pool_service.adapters.process.identity import boot_id, identity_of, is_alive, variable_of
+from pool_service.adapters.sockets.listeners import listeners
 from pool_service.doctor.finding import Finding, judge
 
 EXIT_TIMEOUT_S: Final = 10.0

@@ -5,8 +5,8 @@ import resource
 import sys
 from collections.abc import Iterator
 
-from pool_service.adapters.inherited import FEW_DESCRIPTORS, raise_descriptor_limit
-from pool_service.adapters.machine_memory import machine_memory
+from pool_service.adapters.memory.machine_memory import machine_memory
+from pool_service.adapters.system.child import FEW_DESCRIPTORS, raise_descriptor_limit
 from pool_service.config import Config
 from pool_service.core.sizes import size
 from pool_service.core.types import FOREVER

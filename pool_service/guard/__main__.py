@@ -11,10 +11,10 @@ import time
 from pathlib import Path
 from types import FrameType
 
-from pool_service.adapters.guard_lock import take_if_free, take_over
-from pool_service.adapters.inherited import reset_signals
-from pool_service.adapters.sentry import stand_down
-from pool_service.adapters.state_dir import await_free
+from pool_service.adapters.state_dir.guard_lock import take_if_free, take_over
+from pool_service.adapters.state_dir.sentry import stand_down
+from pool_service.adapters.state_dir.state_dir import await_free
+from pool_service.adapters.system.child import reset_signals
 
 _log = logging.getLogger("pool_service.guard")
 

@@ -9,18 +9,18 @@ from typing import TypeVar
 
 import structlog
 
-from pool_service.adapters.clock import SystemClock
-from pool_service.adapters.identity import is_alive
-from pool_service.adapters.logs import LogStore
-from pool_service.adapters.probe import HttpProbe
-from pool_service.adapters.processes import LocalProcesses
-from pool_service.adapters.records import FileRecords
-from pool_service.adapters.state_dir import (
+from pool_service.adapters.logs.logs import LogStore
+from pool_service.adapters.probe.probe import HttpProbe
+from pool_service.adapters.process.identity import is_alive
+from pool_service.adapters.process.processes import LocalProcesses
+from pool_service.adapters.records.records import FileRecords
+from pool_service.adapters.state_dir.state_dir import (
     StateDir,
     StateDirError,
     StateDirHeld,
     StateDirUnwritable,
 )
+from pool_service.adapters.system.clock import SystemClock
 from pool_service.core import draining as drain
 from pool_service.core import lifecycle as life
 from pool_service.core.server import Cause, Phase, Server, StopSignal

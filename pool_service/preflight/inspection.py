@@ -4,8 +4,8 @@ import asyncio
 from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 
-from pool_service.adapters.machine_memory import MachineMemory
-from pool_service.adapters.runtimes import Runtimes
+from pool_service.adapters.memory.machine_memory import MachineMemory
+from pool_service.adapters.runtime.registry import Runtimes
 from pool_service.config import Config
 from pool_service.config.problems import KeyPath, key_name
 from pool_service.core.errors import ModelNotOnDisk, PoolError, StartFailed

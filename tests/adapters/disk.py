@@ -10,9 +10,9 @@ from typing import Any
 
 from structlog.testing import capture_logs
 
-from pool_service.adapters.record_files import file_name
-from pool_service.adapters.record_format import decode
-from pool_service.adapters.records import FileRecords
+from pool_service.adapters.records.record_files import file_name
+from pool_service.adapters.records.record_format import decode
+from pool_service.adapters.records.records import FileRecords
 from pool_service.core.server import Cause, Exit, Past, Remembered, Server
 from pool_service.core.types import Diagnosis, ExitReport
 from tests.adapters.remembered import BOOT, ready

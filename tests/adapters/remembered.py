@@ -5,7 +5,7 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from pool_service.adapters.record_members import LARGEST_INTEGER, LATEST_S
+from pool_service.adapters.records.record_members import LARGEST_INTEGER, LATEST_S
 from pool_service.core.activity import UseSignals
 from pool_service.core.errors import (
     CrashLoop,

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 import structlog
 
-from pool_service.adapters import vllm_mlx
-from pool_service.adapters.arguments import OWNED, argument_flaw, options_of, parse_options
+from pool_service.adapters.runtime import vllm_mlx
+from pool_service.adapters.runtime.arguments import OWNED, argument_flaw, options_of, parse_options
 
 HELP = """usage: vllm-mlx serve [-h] [--max-tokens MAX_TOKENS] [--mllm]
                       [--tool-call-parser {auto,qwen3.5}] [--trust-remote-code]

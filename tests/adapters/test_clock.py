@@ -2,7 +2,7 @@ import time
 
 import pytest
 
-from pool_service.adapters.clock import SystemClock
+from pool_service.adapters.system.clock import SystemClock
 
 
 def test_the_clock_never_goes_back() -> None:

@@ -7,7 +7,7 @@ from contextlib import ExitStack
 
 import pytest
 
-from pool_service.adapters.connections import (
+from pool_service.adapters.sockets.connections import (
     Ends,
     Place,
     connected,
@@ -15,7 +15,7 @@ from pool_service.adapters.connections import (
     is_arriving,
     is_connected,
 )
-from pool_service.adapters.sock_diag import CLOSE_WAIT, ESTABLISHED, Connection
+from pool_service.adapters.sockets.sock_diag import CLOSE_WAIT, ESTABLISHED, Connection
 
 on_linux = pytest.mark.skipif(sys.platform != "linux", reason="netlink is Linux's")
 PORT, PEER = 8000, 50_000

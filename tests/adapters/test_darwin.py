@@ -18,10 +18,10 @@ from typing import Any
 
 import pytest
 
-from pool_service.adapters import descendants
-from pool_service.adapters.descendants import Family, end_all
-from pool_service.adapters.exits import LookWatch, gone
-from pool_service.adapters.identity import identity_of
+from pool_service.adapters.process import descendants
+from pool_service.adapters.process.descendants import Family, end_all
+from pool_service.adapters.process.exits import LookWatch, gone
+from pool_service.adapters.process.identity import identity_of
 
 pytestmark = [
     pytest.mark.process,

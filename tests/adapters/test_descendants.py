@@ -4,8 +4,8 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from pool_service.adapters import descendants
-from pool_service.adapters.descendants import carriers
+from pool_service.adapters.process import descendants
+from pool_service.adapters.process.descendants import carriers
 from pool_service.core.types import Identity
 
 Look = Callable[..., dict[int, list[str | None]]]

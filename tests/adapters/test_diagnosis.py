@@ -1,6 +1,6 @@
 import pytest
 
-from pool_service.adapters.diagnosis import describe_exit, diagnose_exit
+from pool_service.adapters.runtime.diagnosis import describe_exit, diagnose_exit
 from pool_service.core.types import Diagnosis
 
 

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from pool_service.adapters.environment import scrubbed, with_absolute_paths, without_secrets
+from pool_service.adapters.system.environment import scrubbed, with_absolute_paths, without_secrets
 from pool_service.core.errors import RuntimeUnavailable
 
 

@@ -2,8 +2,8 @@ import math
 
 import pytest
 
-from pool_service.adapters.health import is_healthy, reported_use
-from pool_service.adapters.http_get import Answer
+from pool_service.adapters.probe.health import is_healthy, reported_use
+from pool_service.adapters.probe.http_get import Answer
 
 JSON = "application/json"
 

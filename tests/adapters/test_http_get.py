@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from pool_service.adapters.http_get import MAX_BODY, Answer, get, own_ports
+from pool_service.adapters.probe.http_get import MAX_BODY, Answer, get, own_ports
 
 LONG = 30.0
 SHORT = 0.1

@@ -3,7 +3,7 @@
 import os
 from pathlib import Path
 
-from pool_service.adapters.hub_cache import MOST_CACHED, cached_models
+from pool_service.adapters.models.hub_cache import MOST_CACHED, cached_models
 
 
 def in_cache(cache: Path, *names: str) -> tuple[str, ...]:

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pool_service.adapters import identity as identity_module
-from pool_service.adapters.identity import (
+from pool_service.adapters.process import identity as identity_module
+from pool_service.adapters.process.identity import (
     ProcessStatus,
     blindness,
     identity_of,

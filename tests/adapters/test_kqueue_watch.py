@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from pool_service.adapters.exits import End, KqueueWatch, gone
-from pool_service.adapters.identity import identity_of
-from pool_service.adapters.logs import LogStore
-from pool_service.adapters.processes import LocalProcesses
+from pool_service.adapters.logs.logs import LogStore
+from pool_service.adapters.process.exits import End, KqueueWatch, gone
+from pool_service.adapters.process.identity import identity_of
+from pool_service.adapters.process.processes import LocalProcesses
 from pool_service.core.types import Diagnosis, Identity
 
 EXIT, EXITSTATUS, DETAIL = 0x80000000, 0x04000000, 0x02000000

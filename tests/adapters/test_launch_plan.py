@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from pool_service.adapters.launch_plan import (
+from pool_service.adapters.runtime.launch_plan import (
     Names,
     check_directory,
     check_names,

@@ -13,9 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from pool_service.adapters import connections, libproc_sockets, use_look
-from pool_service.adapters.connections import is_any_unread
-from pool_service.adapters.libproc_sockets import (
+from pool_service.adapters.probe import activity
+from pool_service.adapters.sockets import connections, libproc_sockets
+from pool_service.adapters.sockets.connections import is_any_unread
+from pool_service.adapters.sockets.libproc_sockets import (
     CLOSE_WAIT,
     ESTABLISHED,
     LISTEN,
@@ -227,7 +228,7 @@ def test_a_server_that_says_that_it_is_idle_is_busy_while_a_request_waits(
     with socket.create_server(("127.0.0.1", 0)) as server:
         port, identity = server.getsockname()[1], Identity(ME, 0, "")
         endpoint = f"http://127.0.0.1:{port}"
-        assert not use_look._is_arriving(identity, "", endpoint)
+        assert not activity._is_arriving(identity, "", endpoint)
         with client(port, "GET"):
             select.select([server], [], [])
-            assert use_look._is_arriving(identity, "", endpoint)
+            assert activity._is_arriving(identity, "", endpoint)

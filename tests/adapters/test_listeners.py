@@ -3,7 +3,7 @@ import socket
 
 import pytest
 
-from pool_service.adapters.listeners import TcpSocket, listeners
+from pool_service.adapters.sockets.listeners import TcpSocket, listeners
 
 NOBODY = 2**22 + 1
 

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from pool_service.adapters import log_writes
-from pool_service.adapters.log_writes import Growth, KqueueNotes, Writes
+from pool_service.adapters.logs import log_writes
+from pool_service.adapters.logs.log_writes import Growth, KqueueNotes, Writes
 
 ADD_ONCE, WRITE, EXTEND, VNODE = 0x11, 0x2, 0x4, -4
 LONG = 60.0

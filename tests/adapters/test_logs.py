@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pool_service.adapters import logs
-from pool_service.adapters.log_cut import trim_file
-from pool_service.adapters.logs import (
+from pool_service.adapters.logs import logs
+from pool_service.adapters.logs.log_cut import trim_file
+from pool_service.adapters.logs.logs import (
     TAIL_BYTES,
     LogStore,
     last_lines,

@@ -7,7 +7,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from pool_service.adapters.machine_memory import LinuxMemory, MacMemory, machine_memory
+from pool_service.adapters.memory.machine_memory import LinuxMemory, MacMemory, machine_memory
 from tests.processes.test_spawn import limit
 
 MIB = 1024**2

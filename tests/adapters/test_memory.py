@@ -6,11 +6,11 @@ import struct
 
 import pytest
 
-from pool_service.adapters.footprint import Footprints, of_process, of_rusage, of_status
-from pool_service.adapters.http_get import Answer
-from pool_service.adapters.identity import identity_of
-from pool_service.adapters.machine_memory import machine_memory
-from pool_service.adapters.memory import HostMemory, metal_memory
+from pool_service.adapters.memory.footprint import Footprints, of_process, of_rusage, of_status
+from pool_service.adapters.memory.machine_memory import machine_memory
+from pool_service.adapters.memory.memory import HostMemory, metal_memory
+from pool_service.adapters.probe.http_get import Answer
+from pool_service.adapters.process.identity import identity_of
 from pool_service.core.types import Identity
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from pool_service.adapters.namings_file import FoundNamings, NamingsFile
+from pool_service.adapters.records.namings_file import FoundNamings, NamingsFile
 from pool_service.core.namings import MOST_NAMINGS
 from tests.adapters.disk import Disk
 

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from pool_service.adapters.diagnosis import diagnose_exit
-from pool_service.adapters.oom import OomWatch, oom_aware
+from pool_service.adapters.runtime.diagnosis import diagnose_exit
+from pool_service.adapters.runtime.oom import OomWatch, oom_aware
 from pool_service.core.types import Diagnosis
 from tests.processes.test_spawn import limit
 

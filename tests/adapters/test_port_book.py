@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from pool_service.adapters.port_book import PortBook
+from pool_service.adapters.sockets.port_book import PortBook
 from pool_service.core.errors import StartFailed
 
 

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from pool_service.adapters import ownership
-from pool_service.adapters.identity import identity_of
-from pool_service.adapters.probe import HttpProbe
+from pool_service.adapters.probe.probe import HttpProbe
+from pool_service.adapters.process.identity import identity_of
+from pool_service.adapters.sockets import ownership
 from pool_service.core.types import EndpointState, Identity, LaunchPlan
 
 TIMEOUT = 30.0

@@ -4,8 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from pool_service.adapters.logs import TAIL_BYTES, last_lines
-from pool_service.adapters.probe_lines import ONLY_PROBES, without_probes
+from pool_service.adapters.logs.logs import ONLY_PROBES, TAIL_BYTES, last_lines, without_probes
 
 PATHS = ("/health", "/metrics", "")
 POLL = 'INFO:     127.0.0.1:40000 - "GET /health HTTP/1.1" 200 OK'

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from pool_service.adapters.own_files import NotOurs, parse_json, read_own
-from pool_service.adapters.record_format import Record, decode, encode
-from pool_service.adapters.record_members import BadRecord
+from pool_service.adapters.records.record_format import Record, decode, encode
+from pool_service.adapters.records.record_members import BadRecord
+from pool_service.adapters.system.own_files import NotOurs, parse_json, read_own
 from tests.adapters.disk import Disk
 from tests.adapters.remembered import BOOT, ready
 

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from pool_service.adapters.record_format import Entry, Record, decode, encode
-from pool_service.adapters.record_members import BadRecord
+from pool_service.adapters.records.record_format import Entry, Record, decode, encode
+from pool_service.adapters.records.record_members import BadRecord
 from pool_service.core.errors import CrashLoop, Evicted, PoolError
 from pool_service.core.server import Past, Server
 from pool_service.core.types import FOREVER

@@ -6,9 +6,9 @@ from dataclasses import replace
 
 import pytest
 
-from pool_service.adapters import records as module
-from pool_service.adapters.record_files import Outcome, RecordFiles, file_name
-from pool_service.adapters.record_format import Entry
+from pool_service.adapters.records import records as module
+from pool_service.adapters.records.record_files import Outcome, RecordFiles, file_name
+from pool_service.adapters.records.record_format import Entry
 from pool_service.core.server import Past, Remembered, Role, Server
 from tests.adapters.disk import END, ENDED, NOW, Disk
 from tests.adapters.remembered import ready

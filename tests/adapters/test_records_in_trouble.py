@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 
-from pool_service.adapters.record_files import LARGEST, Found, RecordFiles, file_name
-from pool_service.adapters.record_format import Record, encode
+from pool_service.adapters.records.record_files import LARGEST, Found, RecordFiles, file_name
+from pool_service.adapters.records.record_format import Record, encode
 from pool_service.core.server import Past, Remembered
 from tests.adapters.disk import Disk, Told, no_room
 from tests.adapters.remembered import BOOT, ready
@@ -363,7 +363,7 @@ async def test_what_is_no_record_is_left_alone(disk: Disk) -> None:
 async def test_without_descriptors_loading_waits_and_sets_nothing_aside(
     disk: Disk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pool_service.adapters.exits._SHORTAGE_PAUSE", 0)
+    monkeypatch.setattr("pool_service.adapters.process.exits._SHORTAGE_PAUSE", 0)
     await disk.keeps(ready("a"))
     records = disk.service()
     refused = asyncio.Event()

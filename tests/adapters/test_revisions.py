@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from pool_service.adapters.revisions import AHEAD, HIGHEST, first_revision
+from pool_service.adapters.records.revisions import AHEAD, HIGHEST, first_revision
 
 NOW = 1_790_000_000_000
 YEAR = 365 * 86_400_000

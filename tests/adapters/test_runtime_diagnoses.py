@@ -2,7 +2,7 @@
 
 import pytest
 
-from pool_service.adapters import plain_runtime, vllm_mlx
+from pool_service.adapters.runtime import diagnosis, vllm_mlx
 from pool_service.core.types import Diagnosis
 
 REJECTED = Diagnosis.MODEL_REJECTED
@@ -105,8 +105,8 @@ def test_a_server_that_listened_is_never_a_refused_model() -> None:
 
 
 def test_a_killed_server_is_a_crash_whatever_it_wrote_before() -> None:
-    diagnosis, message = vllm_mlx.diagnose(None, 9, ("ValueError: Model type foo not supported.",))
-    assert diagnosis is CRASHED
+    found, message = vllm_mlx.diagnose(None, 9, ("ValueError: Model type foo not supported.",))
+    assert found is CRASHED
     assert "SIGKILL" in message
     assert "memory" in message
 
@@ -129,11 +129,11 @@ def test_an_old_error_is_no_cause_of_an_end_that_came_from_outside(
 
 def test_a_plain_runtime_that_found_its_port_taken_says_so() -> None:
     lines = ("OSError: [Errno 48] Address already in use", "")
-    assert plain_runtime.diagnose(1, None, lines)[0] is Diagnosis.PORT_TAKEN
+    assert diagnosis.diagnose(1, None, lines)[0] is Diagnosis.PORT_TAKEN
 
 
 def test_a_plain_runtimes_crash_carries_its_last_line_in_bounds() -> None:
-    diagnosis, message = plain_runtime.diagnose(7, None, ("x" * 5000, "  "))
-    assert diagnosis is CRASHED
+    found, message = diagnosis.diagnose(7, None, ("x" * 5000, "  "))
+    assert found is CRASHED
     assert "code 7" in message
     assert len(message) < 500

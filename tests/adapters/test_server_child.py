@@ -8,8 +8,14 @@ from typing import Any
 
 import pytest
 
-from pool_service.adapters import vllm_mlx
-from pool_service.adapters.server_child import ALLOWED_HOSTS, TRUST, Doorkeeper, Names, OwnFiles
+from pool_service.adapters.children.server_child import (
+    ALLOWED_HOSTS,
+    TRUST,
+    Doorkeeper,
+    Names,
+    OwnFiles,
+)
+from pool_service.adapters.runtime import vllm_mlx
 
 NAMES = Names(["models.example", "app://frame"], "127.0.0.1")
 

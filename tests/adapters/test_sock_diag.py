@@ -8,10 +8,10 @@ from contextlib import ExitStack
 import psutil
 import pytest
 
-from pool_service.adapters import listeners as module
-from pool_service.adapters import sock_diag
-from pool_service.adapters.listeners import TcpSocket, listeners
-from pool_service.adapters.sock_diag import (
+from pool_service.adapters.sockets import listeners as module
+from pool_service.adapters.sockets import sock_diag
+from pool_service.adapters.sockets.listeners import TcpSocket, listeners
+from pool_service.adapters.sockets.sock_diag import (
     Listening,
     answers,
     listening_sockets,

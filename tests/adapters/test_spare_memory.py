@@ -8,7 +8,7 @@ from contextlib import suppress
 import psutil
 import pytest
 
-from pool_service.adapters.spare_memory import (
+from pool_service.adapters.memory.spare_memory import (
     LONGEST_PAUSE_S,
     PAUSE_S,
     WORTHWHILE_BYTES,

@@ -7,7 +7,7 @@ import threading
 
 import pytest
 
-from pool_service.adapters import standby_child
+from pool_service.adapters.children import standby_child
 
 PROCESS, BACKGROUND = 4, 0x1000
 

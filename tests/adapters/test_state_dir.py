@@ -10,13 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from pool_service.adapters.own_files import SET_ASIDE
-from pool_service.adapters.state_dir import (
+from pool_service.adapters.state_dir.state_dir import (
     LOCK,
     StateDir,
     StateDirError,
     StateDirHeld,
 )
+from pool_service.adapters.system.own_files import SET_ASIDE
 
 NOTES = [
     b"",
@@ -36,7 +36,7 @@ NOTES = [
 HOLDER = """
 import sys
 from pathlib import Path
-from pool_service.adapters.state_dir import StateDir
+from pool_service.adapters.state_dir.state_dir import StateDir
 state = StateDir(Path(sys.argv[1]))
 state.announce(["127.0.0.1:50051", "unix:/run/pool.sock"])
 print("held", flush=True)

@@ -10,8 +10,8 @@ from contextlib import contextmanager
 
 import pytest
 
-from pool_service.adapters.connections import anybody_connected
-from pool_service.adapters.unix_diag import UnixSocket, is_any_used, parse, unix_sockets
+from pool_service.adapters.sockets.connections import anybody_connected
+from pool_service.adapters.sockets.unix_diag import UnixSocket, is_any_used, parse, unix_sockets
 
 on_linux = pytest.mark.skipif(sys.platform != "linux", reason="netlink is Linux's")
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from pool_service.adapters.weight_files import weight_files
+from pool_service.adapters.models.weight_files import weight_files
 
 
 def shards(count: int, stem: str = "model", *, first: int = 1) -> set[str]:

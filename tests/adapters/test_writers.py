@@ -12,8 +12,8 @@ from types import SimpleNamespace
 import psutil
 import pytest
 
-from pool_service.adapters import writers
-from pool_service.adapters.writers import Writers, first_flaw
+from pool_service.adapters.system import writers
+from pool_service.adapters.system.writers import Writers, first_flaw
 
 is_root = os.geteuid() == 0
 needs_root = pytest.mark.skipif(not is_root, reason="only root gives files away")

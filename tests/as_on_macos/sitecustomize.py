@@ -26,7 +26,8 @@ def become_macos() -> None:
     import pydantic  # noqa: F401, PLC0415
     import structlog  # noqa: F401, PLC0415
 
-    from pool_service.adapters import exits, log_writes  # noqa: PLC0415
+    from pool_service.adapters.logs import log_writes  # noqa: PLC0415
+    from pool_service.adapters.process import exits  # noqa: PLC0415
 
     # It is named by the platform, and read when it is first asked for.
     sysconfig.get_config_vars()
@@ -38,8 +39,8 @@ def become_macos() -> None:
     replace_libraries(ctypes)
     replace_sysctl(subprocess)
     sys.platform = "darwin"
-    from pool_service.adapters import exits as exits_of_macos  # noqa: PLC0415
-    from pool_service.adapters import log_writes as log_writes_of_macos  # noqa: PLC0415
+    from pool_service.adapters.logs import log_writes as log_writes_of_macos  # noqa: PLC0415
+    from pool_service.adapters.process import exits as exits_of_macos  # noqa: PLC0415
 
     setattr(exits_of_macos, "exit_watch", watch)  # noqa: B010
     setattr(log_writes_of_macos, "_notes", notes)  # noqa: B010

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from pool_service.adapters.logs import LogStore
-from pool_service.adapters.runtime import RuntimeOptions
+from pool_service.adapters.logs.logs import LogStore
+from pool_service.adapters.runtime.program import RuntimeOptions
 from pool_service.config import load
 from pool_service.core.limits import Limits
 from pool_service.core.types import FOREVER, Settings

@@ -20,7 +20,7 @@ from urllib.request import urlopen
 
 import pytest
 
-from pool_service.adapters.record_format import decode
+from pool_service.adapters.records.record_format import decode
 from pool_service.core import lifecycle as life
 from pool_service.core.server import Phase
 from pool_service.core.server import Server as Recorded

@@ -13,8 +13,8 @@ import psutil
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from pool_service.adapters.record_files import file_name
-from pool_service.adapters.record_format import VERSION
+from pool_service.adapters.records.record_files import file_name
+from pool_service.adapters.records.record_format import VERSION
 from pool_service.rpc.server import RECORDS
 from pool_service.v1 import pool_service_pb2 as pb
 from pool_service.v1.pool_service_pb2_grpc import PoolServiceStub

@@ -16,8 +16,8 @@ from threading import Event
 import psutil
 import pytest
 
-from pool_service.adapters.state_dir import StateDir, StateDirHeld
-from pool_service.adapters.takeover import CLAIM
+from pool_service.adapters.state_dir.state_dir import StateDir, StateDirHeld
+from pool_service.adapters.state_dir.takeover import CLAIM
 from pool_service_client import PoolClient, RetryPolicy, ServerState, Synced
 from tests.faults.lives import (
     Lives,

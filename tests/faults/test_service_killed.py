@@ -9,7 +9,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from pool_service.adapters.record_format import decode, encode
+from pool_service.adapters.records.record_format import decode, encode
 from pool_service.core.server import Phase
 from pool_service.core.server import Server as Recorded
 from pool_service_client import ExitCause, ServerState

@@ -12,19 +12,22 @@ from typing import Any
 import h11
 from google.protobuf.message import DecodeError
 
-from pool_service.adapters import guard_lock, http_get, sock_diag, state_dir, waiting
-from pool_service.adapters.expectations import ExpectationBook, ExpectationKey
-from pool_service.adapters.health import is_healthy, reported_use
-from pool_service.adapters.http_get import MAX_BODY, Answer
-from pool_service.adapters.memory import metal_memory
-from pool_service.adapters.model_code import code_in
-from pool_service.adapters.model_files import locate
-from pool_service.adapters.ready_signs import _is_ready
-from pool_service.adapters.record_format import Record, decode, encode
-from pool_service.adapters.record_members import BadRecord
-from pool_service.adapters.revisions import first_revision
-from pool_service.adapters.samples import as_number, is_selector, total
-from pool_service.adapters.weight_files import weight_files
+from pool_service.adapters.memory.memory import metal_memory
+from pool_service.adapters.models.code_check import code_in
+from pool_service.adapters.models.estimates import ExpectationBook, ExpectationKey
+from pool_service.adapters.models.files import locate
+from pool_service.adapters.models.weight_files import weight_files
+from pool_service.adapters.probe import http_get
+from pool_service.adapters.probe.health import is_healthy, reported_use
+from pool_service.adapters.probe.http_get import MAX_BODY, Answer
+from pool_service.adapters.probe.metrics_text import as_number, is_selector, total
+from pool_service.adapters.probe.ready_notify import _is_ready
+from pool_service.adapters.records.record_format import Record, decode, encode
+from pool_service.adapters.records.record_members import BadRecord
+from pool_service.adapters.records.revisions import first_revision
+from pool_service.adapters.sockets import sock_diag
+from pool_service.adapters.standby import process
+from pool_service.adapters.state_dir import guard_lock, state_dir
 from pool_service.config.loading import load
 from pool_service.config.problems import ConfigError
 from pool_service.core.errors import CrashLoop, InvalidField
@@ -188,7 +191,7 @@ def messages(data: bytes) -> None:
     source = Bytes(data)
     _is_ready(_noted(source, {"ready": True}, ("ready",)))
     with suppress(ValueError):
-        waiting._message(_noted(source, {"stamps": {"/a": 1}}, ("stamps",)))
+        process._message(_noted(source, {"stamps": {"/a": 1}}, ("stamps",)))
     metal = {"metal": {"active_memory_gb": 1.5, "cache_memory_gb": 0}}
     metal_memory(Answer(200, "application/json", _noted(source, metal, tuple(metal["metal"]))))
 

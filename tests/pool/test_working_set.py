@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from pool_service.adapters.machine_memory import MacMemory
+from pool_service.adapters.memory.machine_memory import MacMemory
 from pool_service.config import ConfigSource
 from pool_service.pool import Pool
 from pool_service.reloader import Reloader

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from pool_service.adapters.runtimes import Runtimes
+from pool_service.adapters.runtime.registry import Runtimes
 from pool_service.config import load
 from pool_service.preflight import Problem, find_problems
 

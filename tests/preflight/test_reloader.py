@@ -6,7 +6,7 @@ from typing import Any
 
 import structlog
 
-from pool_service.adapters.runtimes import Runtimes
+from pool_service.adapters.runtime.registry import Runtimes
 from pool_service.config import ConfigSource
 from pool_service.core.results import Reloaded
 from pool_service.reloader import Reloader

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import psutil
 
-from pool_service.adapters.exits import exit_watch, gone
-from pool_service.adapters.identity import identity_of
-from pool_service.adapters.logs import LogStore
-from pool_service.adapters.processes import LocalProcesses
+from pool_service.adapters.logs.logs import LogStore
+from pool_service.adapters.process.exits import exit_watch, gone
+from pool_service.adapters.process.identity import identity_of
+from pool_service.adapters.process.processes import LocalProcesses
 from pool_service.core.server import StopSignal
 from pool_service.core.types import Identity, LaunchPlan
 

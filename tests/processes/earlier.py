@@ -8,8 +8,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from pool_service.adapters.identity import boot_id, identity_of, is_alive
-from pool_service.adapters.record_format import Record, decode, encode
+from pool_service.adapters.process.identity import boot_id, identity_of, is_alive
+from pool_service.adapters.records.record_format import Record, decode, encode
 from pool_service.core.server import Phase, Server
 from pool_service.core.types import ExitReport, Identity, LaunchPlan, Settings
 from tests.processes.bench import Bench, fake_plan, first_line

@@ -11,9 +11,9 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
-from pool_service.adapters.logs import LogStore
-from pool_service.adapters.processes import LocalProcesses
-from pool_service.adapters.record_format import decode, encode
+from pool_service.adapters.logs.logs import LogStore
+from pool_service.adapters.process.processes import LocalProcesses
+from pool_service.adapters.records.record_format import decode, encode
 from pool_service.core.server import Phase, Server
 
 

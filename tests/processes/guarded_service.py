@@ -14,14 +14,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from pool_service.adapters.clock import SystemClock
-from pool_service.adapters.exits import Watched, exit_watch
-from pool_service.adapters.guard_keeper import GuardKeeper
-from pool_service.adapters.identity import identity_of
-from pool_service.adapters.logs import LogStore
-from pool_service.adapters.processes import LocalProcesses
-from pool_service.adapters.records import FileRecords
-from pool_service.adapters.state_dir import StateDir
+from pool_service.adapters.logs.logs import LogStore
+from pool_service.adapters.process.exits import Watched, exit_watch
+from pool_service.adapters.process.identity import identity_of
+from pool_service.adapters.process.processes import LocalProcesses
+from pool_service.adapters.records.records import FileRecords
+from pool_service.adapters.state_dir.guard_keeper import GuardKeeper
+from pool_service.adapters.state_dir.state_dir import StateDir
+from pool_service.adapters.system.clock import SystemClock
 from pool_service.core.server import Phase, Server
 from pool_service.core.types import Identity, LaunchPlan, Settings
 from pool_service.logging_setup import configure_logging

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 
-from pool_service.adapters.identity import identity_of, is_alive
-from pool_service.adapters.logs import LogStore
-from pool_service.adapters.processes import LocalProcesses
+from pool_service.adapters.logs.logs import LogStore
+from pool_service.adapters.process.identity import identity_of, is_alive
+from pool_service.adapters.process.processes import LocalProcesses
 from pool_service.core.server import StopSignal
 from pool_service.core.types import Diagnosis, Identity, LaunchPlan
 from tests.processes.bench import (

@@ -6,9 +6,9 @@ import signal
 import psutil
 import pytest
 
-from pool_service.adapters.exits import exit_watch, gone
-from pool_service.adapters.identity import identity_of, is_alive
-from pool_service.adapters.log_cut import trim_file
+from pool_service.adapters.logs.log_cut import trim_file
+from pool_service.adapters.process.exits import exit_watch, gone
+from pool_service.adapters.process.identity import identity_of, is_alive
 from pool_service.core.server import StopSignal
 from pool_service.core.types import Diagnosis, Identity
 from tests.processes.bench import Bench, child_of_ours, fake_plan, plan, reap
@@ -119,7 +119,7 @@ async def test_a_wait_that_is_cancelled_leaves_no_descriptor(bench: Bench) -> No
 async def test_an_exit_is_noticed_although_there_was_no_descriptor_to_watch_it(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pool_service.adapters.exits._SHORTAGE_PAUSE", 0)
+    monkeypatch.setattr("pool_service.adapters.process.exits._SHORTAGE_PAUSE", 0)
     child = await bench.spawn(SLEEP)
     with limit(resource.RLIMIT_NOFILE, 0):
         waiting = asyncio.create_task(bench.processes.exited(child))

@@ -12,9 +12,9 @@ from typing import Any
 import psutil
 import pytest
 
-from pool_service.adapters import fetch as fetch_adapter
-from pool_service.adapters.fetch import Downloader
-from pool_service.adapters.model_files import locate
+from pool_service.adapters.models import download as fetch_adapter
+from pool_service.adapters.models.download import Downloader
+from pool_service.adapters.models.files import locate
 from pool_service.core.errors import FetchFailed, ModelRejected, RuntimeUnavailable
 from tests.fake_hub import COMMIT, Hub, fake_hub
 from tests.processes.bench import command_line, until
@@ -363,7 +363,7 @@ async def test_of_a_path_there_is_nothing_to_download(tmp_path: Path) -> None:
 
 async def test_the_program_ends_when_the_service_does(hub: Hub, tmp_path: Path) -> None:
     hub.slow.clear()
-    child = Path(__file__).parents[2] / "pool_service/adapters/fetch_child.py"
+    child = Path(__file__).parents[2] / "pool_service/adapters/children/fetch_child.py"
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-I", str(child), "org/name"),
         stdin=asyncio.subprocess.PIPE,

@@ -8,8 +8,8 @@ from contextlib import contextmanager
 import psutil
 import pytest
 
-from pool_service.adapters.footprint import Footprints
-from pool_service.adapters.identity import identity_of
+from pool_service.adapters.memory.footprint import Footprints
+from pool_service.adapters.process.identity import identity_of
 from pool_service.core.types import Identity
 
 pytestmark = pytest.mark.process

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from pool_service.adapters.launch import SERVER_CHILD, command_of
+from pool_service.adapters.process.launch import SERVER_CHILD, command_of
 from pool_service.core.types import LaunchPlan
 
 pytestmark = pytest.mark.process

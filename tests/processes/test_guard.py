@@ -13,13 +13,14 @@ from pathlib import Path
 
 import pytest
 
-from pool_service.adapters import guard_keeper, guard_lock, own_files
-from pool_service.adapters.guard_keeper import GuardKeeper
-from pool_service.adapters.guard_lock import take_over
-from pool_service.adapters.identity import is_alive
-from pool_service.adapters.records import FileRecords
-from pool_service.adapters.state_dir import StateDir, StateDirHeld
-from pool_service.adapters.takeover import taken
+from pool_service.adapters.process.identity import is_alive
+from pool_service.adapters.records.records import FileRecords
+from pool_service.adapters.state_dir import guard_keeper, guard_lock
+from pool_service.adapters.state_dir.guard_keeper import GuardKeeper
+from pool_service.adapters.state_dir.guard_lock import take_over
+from pool_service.adapters.state_dir.state_dir import StateDir, StateDirHeld
+from pool_service.adapters.state_dir.takeover import taken
+from pool_service.adapters.system import own_files
 from pool_service.core.server import Cause
 from pool_service.core.types import Identity
 from tests.processes.bench import child_of_ours, ended, first_line, until

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from pool_service.adapters.identity import identity_of, is_alive
+from pool_service.adapters.process.identity import identity_of, is_alive
 from pool_service.core.server import StopSignal
 from pool_service.core.types import Identity
 from tests.processes.bench import FAKE_SERVER, Bench, first_line, plan

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from pool_service.adapters import log_cut
-from pool_service.adapters.log_cut import trim_file
-from pool_service.adapters.logs import LogStore, last_lines, open_for_append
+from pool_service.adapters.logs import log_cut
+from pool_service.adapters.logs.log_cut import trim_file
+from pool_service.adapters.logs.logs import LogStore, last_lines, open_for_append
 from tests.processes.test_spawn import limit
 
 MAX_BYTES = 256 * 1024
@@ -149,7 +149,7 @@ async def test_what_a_flood_takes_of_the_disk_is_bounded_while_it_lasts(tmp_path
 async def test_it_is_bounded_too_where_the_system_tells_of_no_writes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pool_service.adapters.log_writes._notes", lambda: None)
+    monkeypatch.setattr("pool_service.adapters.logs.log_writes._notes", lambda: None)
     most = await most_on_disk(tmp_path, FLOOD.format(200, 0.01))
     assert most < 200 * BLOCK / 2
 

@@ -12,9 +12,9 @@ from pathlib import Path
 import psutil
 import pytest
 
-from pool_service.adapters import exits
-from pool_service.adapters.exits import LookWatch, exit_watch, gone
-from pool_service.adapters.identity import identity_of
+from pool_service.adapters.process import exits
+from pool_service.adapters.process.exits import LookWatch, exit_watch, gone
+from pool_service.adapters.process.identity import identity_of
 from pool_service.core.types import Identity
 from pool_service_client import PoolClient, ServerState
 from tests.processes.bench import Bench, child_of_ours, plan, until

@@ -11,11 +11,11 @@ from contextlib import ExitStack, contextmanager
 
 import pytest
 
-from pool_service.adapters import libproc_sockets
-from pool_service.adapters import ownership as module
-from pool_service.adapters.identity import identity_of
-from pool_service.adapters.ownership import Ownership
-from pool_service.adapters.sock_diag import ListenerQuestion
+from pool_service.adapters.process.identity import identity_of
+from pool_service.adapters.sockets import libproc_sockets
+from pool_service.adapters.sockets import ownership as module
+from pool_service.adapters.sockets.ownership import Ownership
+from pool_service.adapters.sockets.sock_diag import ListenerQuestion
 from pool_service.core.types import EndpointState, Identity
 
 KEPT, LOST, ENDED = EndpointState.KEPT, EndpointState.LOST, EndpointState.ENDED

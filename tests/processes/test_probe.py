@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from pool_service.adapters import use_look
-from pool_service.adapters.port_book import PortBook
-from pool_service.adapters.probe import HttpProbe
+from pool_service.adapters.probe import activity
+from pool_service.adapters.probe.probe import HttpProbe
+from pool_service.adapters.sockets.port_book import PortBook
 from pool_service.core.server import StopSignal
 from pool_service.core.types import Identity, LaunchPlan, Unready
 from tests.processes.bench import FAKE_SERVER, Bench, fake_plan, plan
@@ -243,7 +243,7 @@ async def test_where_connections_cannot_be_seen_a_server_is_idle_only_if_it_says
     identity = await bench.spawn(launch_plan)
     endpoint = await proven(identity, launch_plan)
     assert endpoint
-    monkeypatch.setattr(use_look, "anybody_connected", lambda *_: None)
+    monkeypatch.setattr(activity, "anybody_connected", lambda *_: None)
     assert await in_flight(identity, launch_plan, endpoint) == requests
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from pool_service.adapters.provision import Provisioner, platform_flaw
+from pool_service.adapters.runtime.provision import Provisioner, platform_flaw
 from pool_service.core.errors import RuntimeUnavailable
 
 
@@ -148,7 +148,7 @@ async def test_after_an_installer_was_killed_the_next_waits_for_its_pip_and_begi
     ours = provisioner(tmp_path, str(wheel(tmp_path, "0.6.0")))
     code = (
         "import asyncio, os, pathlib, signal\n"
-        "from pool_service.adapters.provision import Provisioner\n"
+        "from pool_service.adapters.runtime.provision import Provisioner\n"
         f"root = pathlib.Path({str(tmp_path)!r})\n"
         "def die(done, total, text):\n"
         "    if text.startswith('processing '):\n"

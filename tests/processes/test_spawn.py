@@ -10,7 +10,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from pool_service.adapters.launch import NONCE_VARIABLE
+from pool_service.adapters.process.launch import NONCE_VARIABLE
 from pool_service.core.errors import RuntimeUnavailable, StartFailed
 from pool_service.core.server import StopSignal
 from tests.processes.bench import Bench, again, plan
@@ -133,7 +133,7 @@ async def test_what_macos_says_of_a_program_that_is_none_is_told_in_words(
     def refused(*_: object, **__: object) -> None:
         raise OSError(number, "as macOS says it")
 
-    monkeypatch.setattr("pool_service.adapters.launch.subprocess.Popen", refused)
+    monkeypatch.setattr("pool_service.adapters.process.launch.subprocess.Popen", refused)
     with pytest.raises(RuntimeUnavailable, match=why):
         await bench.spawn(SLEEP)
     assert nothing_is_left(bench)

@@ -15,14 +15,14 @@ from pathlib import Path
 import psutil
 import pytest
 
-from pool_service.adapters import standbys
-from pool_service.adapters import waiting as waiting_adapter
-from pool_service.adapters.launch import NONCE_VARIABLE, work_dirs
-from pool_service.adapters.logs import LogStore
-from pool_service.adapters.processes import LocalProcesses
-from pool_service.adapters.ready_signs import ReadySigns
-from pool_service.adapters.standbys import Standbys
-from pool_service.adapters.waiting import CHILD, Recipe, Waiting
+from pool_service.adapters.logs.logs import LogStore
+from pool_service.adapters.probe.ready_notify import ReadySigns
+from pool_service.adapters.process.launch import NONCE_VARIABLE, work_dirs
+from pool_service.adapters.process.processes import LocalProcesses
+from pool_service.adapters.standby import process as waiting_adapter
+from pool_service.adapters.standby import standbys
+from pool_service.adapters.standby.process import CHILD, Recipe, Waiting
+from pool_service.adapters.standby.standbys import Standbys
 from pool_service.core.errors import StartFailed
 from pool_service.core.server import StopSignal
 from pool_service.core.types import Identity, LaunchPlan, Settings, SpawnedProcess
@@ -408,7 +408,7 @@ async def test_where_the_log_cannot_be_made_the_start_fails_and_nothing_is_left(
 SERVICE = """
 import asyncio, sys
 from pathlib import Path
-from pool_service.adapters import standbys
+from pool_service.adapters.standby import standbys
 from tests.processes.test_standby import LONG, Kept
 
 async def main():

@@ -8,8 +8,8 @@ import threading
 import psutil
 import pytest
 
-from pool_service.adapters import descendants, exits, identity, processes
-from pool_service.adapters.identity import identity_of, is_alive
+from pool_service.adapters.process import descendants, exits, identity, processes
+from pool_service.adapters.process.identity import identity_of, is_alive
 from pool_service.core.server import StopSignal
 from pool_service.core.types import ExitReport, Identity
 from tests.processes.bench import Bench, Up, child_of_ours, ended, plan, reap

@@ -14,9 +14,9 @@ from pathlib import Path
 import psutil
 import pytest
 
-from pool_service.adapters.identity import identity_of, is_alive
-from pool_service.adapters.own_files import has_open
-from pool_service.adapters.tied import _File, _is_tied, tied_to
+from pool_service.adapters.process.identity import identity_of, is_alive
+from pool_service.adapters.process.tied import _File, _is_tied, tied_to
+from pool_service.adapters.system.own_files import has_open
 from pool_service.core.server import StopSignal
 from pool_service.core.types import Identity
 from tests.processes.bench import Bench, plan, until

@@ -11,11 +11,11 @@ import psutil
 import pytest
 from structlog.testing import capture_logs
 
-from pool_service.adapters import exits
-from pool_service.adapters import processes as module
-from pool_service.adapters.identity import identity_of, is_alive
-from pool_service.adapters.launch import NONCE_VARIABLE
-from pool_service.adapters.processes import LocalProcesses
+from pool_service.adapters.process import exits
+from pool_service.adapters.process import processes as module
+from pool_service.adapters.process.identity import identity_of, is_alive
+from pool_service.adapters.process.launch import NONCE_VARIABLE
+from pool_service.adapters.process.processes import LocalProcesses
 from pool_service.core.server import StopSignal
 from pool_service.core.types import Identity
 from tests.processes.bench import Bench, ended, plan

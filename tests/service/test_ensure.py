@@ -11,7 +11,7 @@ import grpc
 import psutil
 import pytest
 
-from pool_service.adapters.launch import NONCE_VARIABLE
+from pool_service.adapters.process.launch import NONCE_VARIABLE
 from pool_service.v1 import pool_service_pb2 as pb
 from pool_service.v1 import pool_service_pb2_grpc as pb_grpc
 from pool_service_client import (

@@ -15,7 +15,7 @@ import grpc
 import psutil
 import pytest
 
-from pool_service.adapters.guard_lock import GUARD_LOCK
+from pool_service.adapters.state_dir.guard_lock import GUARD_LOCK
 from pool_service.v1 import pool_service_pb2 as pb
 from pool_service.v1 import pool_service_pb2_grpc as pb_grpc
 from pool_service_client import PoolClient

@@ -8,7 +8,7 @@ import sys
 _PATIENT = """
 import sys
 from pool_service.cli import main
-from pool_service.adapters import standbys
+from pool_service.adapters.standby import standbys
 standbys.WAITING_TIMEOUT = standbys.NEW_TIMEOUT = 120.0
 del sys.argv[0]
 main()

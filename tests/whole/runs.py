@@ -7,11 +7,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from pool_service.adapters.logs import LogStore
-from pool_service.adapters.probe import HttpProbe
-from pool_service.adapters.processes import LocalProcesses
-from pool_service.adapters.runtime import CommandRuntime, RuntimeOptions
-from pool_service.adapters.runtimes import diagnose_of
+from pool_service.adapters.logs.logs import LogStore
+from pool_service.adapters.probe.probe import HttpProbe
+from pool_service.adapters.process.processes import LocalProcesses
+from pool_service.adapters.runtime.program import CommandRuntime, RuntimeOptions
+from pool_service.adapters.runtime.registry import diagnose_of
 from pool_service.core.server import StopSignal
 from pool_service.core.types import ExitReport, Identity, LaunchPlan, Settings
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from pool_service.adapters.launch import SERVER_CHILD
+from pool_service.adapters.process.launch import SERVER_CHILD
 from tools.demo.checkpoints import write_tiny_llama, write_tiny_vlm
 
 pytestmark = pytest.mark.whole

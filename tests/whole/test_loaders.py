@@ -8,7 +8,7 @@ from pathlib import Path
 import mlx_lm.utils
 import pytest
 
-from pool_service.adapters.model_files import INDEX, locate
+from pool_service.adapters.models.files import INDEX, locate
 from tools.demo.checkpoints import write_tiny_llama, write_tiny_vlm
 
 pytestmark = pytest.mark.whole

@@ -16,8 +16,8 @@ from typing import Any
 
 import pytest
 
-from pool_service.adapters.probe import HttpProbe
-from pool_service.adapters.runtime import CommandRuntime
+from pool_service.adapters.probe.probe import HttpProbe
+from pool_service.adapters.runtime.program import CommandRuntime
 from pool_service.core.blame import blamed_argument
 from pool_service.core.server import StopSignal
 from pool_service.core.types import Diagnosis, Settings

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from pool_service.adapters.probe import HttpProbe
+from pool_service.adapters.probe.probe import HttpProbe
 from pool_service.core.activity import Activity
 from pool_service.core.types import Identity, LaunchPlan
 from tests.whole.runs import MODEL, PROBE_TIMEOUT, Runs, ask

@@ -4,7 +4,7 @@ import time
 
 import psutil
 
-from pool_service.adapters.waiting import CHILD
+from pool_service.adapters.standby.process import CHILD
 from pool_service_client import PoolClient
 from tools.demo.service import RunningService
 

@@ -11,7 +11,7 @@ import sys
 import time
 from pathlib import Path
 
-from pool_service.adapters import standby_child
+from pool_service.adapters.children import standby_child
 
 TIMEOUT = 60.0
 

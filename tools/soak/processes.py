@@ -6,8 +6,8 @@ from pathlib import Path
 
 import psutil
 
-from pool_service.adapters.launch import NONCE_VARIABLE
-from pool_service.adapters.vllm_mlx import SERVED_MODEL_NAME
+from pool_service.adapters.process.launch import NONCE_VARIABLE
+from pool_service.adapters.runtime.vllm_mlx import SERVED_MODEL_NAME
 from tools.soak.models import MARK_VARIABLE
 
 

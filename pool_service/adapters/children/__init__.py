@@ -1,0 +1,1 @@
+"""Programs that the runtime's own interpreter runs. They import the standard library alone."""

@@ -1,0 +1,303 @@
+"""What servers write: one file for each generation, few of them, none of them large.
+
+STATE/logs/<model>/<generation>.log, where <model> is its name made safe, and a hash of it.
+Prompts' beginnings may be in there, so only the service's user can read them.
+"""
+
+import asyncio
+import contextlib
+import hashlib
+import math
+import os
+import re
+import shutil
+import threading
+import time
+import unicodedata
+from collections.abc import Collection, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import BinaryIO, Never
+
+import structlog
+
+from pool_service.adapters.logs.log_cut import trim_file
+from pool_service.adapters.logs.log_writes import Growth, Writes
+from pool_service.adapters.system.own_files import SAFELY
+
+_log = structlog.get_logger(__name__)
+
+# As much of a log as is looked at for its last lines; it stays when the disk is full.
+TAIL_BYTES = 64 * 1024
+# Of a server that was asked for its health for days there is little else in the last of it.
+WIDE_TAIL_BYTES = 512 * 1024
+LAST_LINES = 20
+TOLD_AGAIN_S = 60.0
+_MAX_LINE = 500  # characters; a longer one is cut
+_ESCAPES = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[@-Z\\-_])")
+_UNSAFE = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
+
+
+class LogStore:
+    """The log files under a state directory.
+
+    keep: how many generations of one model stay; keep_models: of how many models, living
+    ones included; max_bytes: over that, a file is cut to its newer half (`log_cut.py`), while
+    its process lives within some hundredths of a second, the faster the faster it grows;
+    trim_interval: seconds between two looks at the disk's room while nobody writes.
+    """
+
+    def __init__(
+        self,
+        state_dir: Path,
+        *,
+        keep: int = 5,
+        keep_models: int = 200,
+        max_bytes: int = 16 * 1024 * 1024,
+        trim_interval: float = 5.0,
+    ) -> None:
+        self._root = state_dir / "logs"
+        self._keep = keep
+        self._keep_models = keep_models
+        self._max_bytes = max_bytes
+        self._trim_interval = trim_interval
+        self._live: set[Path] = set()
+        self._told: dict[Path, float] = {}
+        self._writes: Writes | None = None
+
+    def create(self, model: str, generation: int) -> Path:
+        """Make an empty log file for a new process, and remove the oldest ones.
+
+        Raises OSError where the directory cannot be written or the disk has no room for a
+        first block: a process whose output goes nowhere would die of it later.
+        """
+        path = self.path_of(model, generation)
+        directory = path.parent
+        # First: another thread may be about to remove what no living process writes to.
+        self.adopt(path)
+        try:
+            directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+            path.unlink(missing_ok=True)  # of an earlier service, which counted from 1 as well
+            _claim_block(path)
+        except OSError:
+            self._live.discard(path)
+            with contextlib.suppress(OSError):
+                path.unlink()
+            raise
+        with contextlib.suppress(OSError):
+            earlier = [log for log in directory.glob("*.log") if log != path]
+            self._prune(earlier)
+            if not earlier:
+                self._prune_models()
+        return path
+
+    def path_of(self, model: str, generation: int) -> Path:
+        """Return the log of one generation."""
+        return self._root / slug(model) / f"{generation}.log"
+
+    def is_place(self, path: Path) -> bool:
+        """Whether the output of a process can be there."""
+        return path.parent.parent == self._root and path.suffix == ".log"
+
+    def adopt(self, path: Path) -> None:
+        """A process that an earlier service started writes to it: look after it as well."""
+        self._live.add(path)
+        if self._writes is not None:
+            self._writes.wake()
+
+    def remove(self, path: Path) -> None:
+        """Remove the log of a process that never came to be."""
+        self._live.discard(path)
+        path.unlink(missing_ok=True)
+
+    def release(self, path: Path) -> None:
+        """The process that wrote to it is gone: cut it a last time, and look no more."""
+        if path in self._live:
+            self._live.discard(path)
+            self._trim(path, self._max_bytes)
+            self._told.pop(path, None)
+
+    def trim(self) -> None:
+        """Cut every live log that has grown too large; every one to its tail on a full disk."""
+        has_room = self._has_room()
+        for path in tuple(self._live):
+            # On a full disk what was cut may have made room for the next.
+            has_room = has_room or self._has_room()
+            limit = self._max_bytes if has_room else 2 * TAIL_BYTES
+            self._trim(path, min(limit, self._max_bytes))
+
+    def _trim(self, path: Path, max_bytes: int) -> None:
+        try:
+            if path.stat().st_size > max_bytes and trim_file(path, max_bytes):
+                self._tell_of_cut(path)
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            _log.warning("cannot cut a log", path=str(path), error=str(error))
+
+    def _tell_of_cut(self, path: Path) -> None:
+        now = time.monotonic()
+        if now - self._told.get(path, -math.inf) > TOLD_AGAIN_S:
+            self._told[path] = now
+            _log.warning("cut a log that grew too large", path=str(path), max_bytes=self._max_bytes)
+
+    async def run_janitor(self) -> Never:
+        """Keep the live logs bounded for ever; the composition root starts and cancels it."""
+        ended = threading.Event()
+        with Writes() as writes, ThreadPoolExecutor(1, "logs") as thread:
+            self._writes = writes
+            loop = asyncio.get_running_loop()
+            try:
+                await loop.run_in_executor(thread, self._look_after, writes, ended)
+            finally:
+                self._writes = None
+                ended.set()
+                writes.wake()
+        raise AssertionError("it ends by being cancelled only")
+
+    def _look_after(self, writes: Writes, ended: threading.Event) -> None:
+        """Sleep until a log is written to, give it a moment, cut it if it is too large."""
+        growth = Growth(self._max_bytes)
+        while not ended.is_set():
+            live = tuple(self._live)
+            if not growth.is_hurried:
+                writes.wait(live, self._trim_interval)
+            ended.wait(growth.pace(live))
+            self.trim()
+
+    def _has_room(self) -> bool:
+        try:
+            return shutil.disk_usage(self._root).free > self._max_bytes
+        except OSError:
+            return True
+
+    def _prune(self, earlier: list[Path]) -> None:
+        """Keep the newest of a model's earlier logs, beside the one that was just made."""
+        # By age and not by number, which begins again with the next service.
+        newest_first = sorted(earlier, key=_age_key, reverse=True)
+        for path in newest_first[self._keep - 1 :]:
+            path.unlink(missing_ok=True)
+
+    def _prune_models(self) -> None:
+        """Remove the logs of the models that have been silent for longest."""
+        directories = list(self._root.iterdir())
+        excess = len(directories) - self._keep_models
+        if excess <= 0:
+            return
+        live = {path.parent for path in tuple(self._live)}
+        others = sorted((one for one in directories if one not in live), key=_written_at)
+        for directory in others[:excess]:
+            _remove_logs(directory)
+
+
+def slug(model: str) -> str:
+    """A name for the model that is safe as a file's, short, and no other model's."""
+    readable = re.sub(r"[^A-Za-z0-9._-]+", "-", model).strip(".-")[:60]
+    return f"{readable}-{hashlib.sha256(model.encode()).hexdigest()[:10]}".lstrip("-")
+
+
+def open_for_append(path: Path) -> int:
+    """A descriptor for a child's output; what it writes lands at the end, wherever that is."""
+    return os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW)
+
+
+def last_lines(
+    path: Path, count: int = LAST_LINES, probed: Collection[str] = ()
+) -> tuple[str, ...]:
+    """The last lines of a log, oldest first, safe to show; none if it cannot be read.
+
+    Reads TAIL_BYTES, and more where most of that is of the pool's own probes, which are left
+    out (`probe_lines.py`). Empty lines are left out, undecodable bytes and control characters
+    replaced, and of a line that was overwritten (a progress bar) the last is kept.
+
+    probed: the paths that the pool asks of the server.
+    """
+    with contextlib.suppress(OSError), os.fdopen(os.open(path, os.O_RDONLY | SAFELY), "rb") as file:
+        size = file.seek(0, os.SEEK_END)
+        written = _tail(file, size, TAIL_BYTES)
+        lines = without_probes(written, probed)
+        if len(lines) < min(count, len(written)) and size > TAIL_BYTES:
+            written = _tail(file, size, WIDE_TAIL_BYTES)
+            lines = without_probes(written, probed)
+        return tuple(lines[-count:]) if lines or not written else (ONLY_PROBES,)
+    return ()
+
+
+def _tail(file: BinaryIO, size: int, most: int) -> list[str]:
+    """Return the lines in the last bytes of a log that are not empty."""
+    file.seek(max(0, size - most))
+    # Where the log was cut there are no bytes.
+    tail = file.read(most).lstrip(b"\0")
+    lines = tail.decode(errors="replace").split("\n")
+    if size > most and len(lines) > 1:
+        del lines[0]  # most likely not a whole one
+    return [safe for line in lines if (safe := _safe(line))]
+
+
+def _age_key(log: Path) -> tuple[int, int]:
+    """Return what sorts a model's logs by age.
+
+    The clock of a file system ticks seldom: of logs of the same moment the generation tells.
+    """
+    generation = int(log.stem) if log.stem.isdecimal() else 0
+    return log.stat().st_mtime_ns, generation
+
+
+def _written_at(directory: Path) -> int:
+    """When something was written there last, in ns; 0 if it is gone or cannot be read."""
+    with contextlib.suppress(OSError):
+        return max(path.stat().st_mtime_ns for path in (directory, *directory.glob("*.log")))
+    return 0
+
+
+def _remove_logs(directory: Path) -> None:
+    """The logs, and the directory unless there is something else in it."""
+    with contextlib.suppress(OSError):
+        for path in directory.glob("*.log"):
+            path.unlink(missing_ok=True)
+        directory.rmdir()
+
+
+def _claim_block(path: Path) -> None:
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+    descriptor = os.open(path, flags, mode=0o600)
+    try:
+        os.write(descriptor, bytes(4096))
+        os.ftruncate(descriptor, 0)
+    finally:
+        os.close(descriptor)
+
+
+def _safe(line: str) -> str:
+    """A line without escape sequences, and without what could act on a terminal."""
+    shown = _ESCAPES.sub("", line.rstrip("\r").rpartition("\r")[2]).expandtabs(4).rstrip()
+    safe = "".join("\ufffd" if unicodedata.category(c) in _UNSAFE else c for c in shown)
+    return safe if len(safe) <= _MAX_LINE else safe[: _MAX_LINE - 1] + "…"
+
+
+ONLY_PROBES = "(nothing but answers to the pool's own health checks)"
+"""Stands for the lines of a server that wrote of nothing else."""
+
+_CLIENT = re.compile(r"HTTP/[\d.]+|\b127\.0\.0\.1\b|::1\b|\blocalhost\b")
+_FAILURE = re.compile(r"error|exception|traceback|fatal|panic", re.IGNORECASE)
+
+
+def without_probes(lines: Sequence[str], paths: Collection[str]) -> list[str]:
+    """Return the lines that are not of the pool's probes.
+
+    A line is of a probe if it is an access log's: it has `GET` or `POST` and one of the paths,
+    and the client's loopback address or the version of HTTP. One that speaks of an error stays.
+
+    Args:
+        lines: what a server wrote.
+        paths: what the pool asks: the health path, and others where they are configured.
+    """
+    known = sorted(path for path in set(paths) if path)
+    if not known:
+        return list(lines)
+    asked = re.compile(rf"\b(?:GET|POST)\s+(?:{'|'.join(map(re.escape, known))})(?=[?\s\"']|$)")
+    return [line for line in lines if not _is_probe(line, asked)]
+
+
+def _is_probe(line: str, asked: re.Pattern[str]) -> bool:
+    return bool(asked.search(line) and _CLIENT.search(line)) and not _FAILURE.search(line)

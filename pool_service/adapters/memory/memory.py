@@ -1,0 +1,98 @@
+"""Looks at the memory of the machine and of the servers; implements the port `Memory`."""
+
+import asyncio
+import json
+import sys
+import time
+from collections.abc import Callable, Collection
+from dataclasses import replace
+from urllib.parse import urlsplit
+
+from pool_service.adapters.memory.footprint import Footprints
+from pool_service.adapters.memory.machine_memory import MachineMemory
+from pool_service.adapters.probe.http_get import Answer, get
+from pool_service.core.server import Phase, Server
+from pool_service.core.types import Identity, Survey
+
+STATUS_PATH = "/v1/status"
+STATUS_TIMEOUT = 1.0
+"""Seconds; one that computes may answer late, and is then known by its footprint alone."""
+
+ASKED_AT_ONCE = 16
+
+LARGEST_BYTES = 2**50
+"""No machine has more memory, and what is beyond 64 bits fits into no message."""
+
+_HTTP_OK = 200
+
+
+class HostMemory:
+    """The memory of this machine.
+
+    metal: the runtimes are asked as well what they have taken of Metal's memory, which
+    only there is any; standbys: the processes that are to become servers.
+    """
+
+    def __init__(
+        self,
+        machine: MachineMemory,
+        *,
+        metal: bool = sys.platform == "darwin",
+        standbys: Callable[[], Collection[Identity]] = tuple,
+    ) -> None:
+        self._machine = machine
+        self._footprints = Footprints()
+        self._standbys = standbys
+        self._metal = metal
+
+    async def survey(self, servers: Collection[Server]) -> Survey:
+        """Look at the memory of the machine and of these servers; see the port."""
+        identities = [server.identity for server in servers if server.identity is not None]
+        look = asyncio.to_thread(self._look, identities, list(self._standbys()))
+        survey, reported = await asyncio.gather(look, self._reported(servers))
+        taken = dict(survey.footprints)
+        for identity, count in reported.items():
+            taken[identity] = max(taken.get(identity, 0), count)
+        return replace(survey, footprints=taken)
+
+    def _look(self, identities: list[Identity], waiting: list[Identity]) -> Survey:
+        began = time.thread_time()
+        taken = self._footprints.of([*identities, *waiting])
+        standbys = sum(taken.pop(identity, 0) for identity in waiting if identity not in identities)
+        machine = self._machine
+        total, available = machine.total(), machine.available()
+        pressured = machine.pressured()
+        critical = pressured and machine.critical()
+        cost = time.thread_time() - began
+        return Survey(total, available, pressured, taken, standbys, cost, critical)
+
+    async def _reported(self, servers: Collection[Server]) -> dict[Identity, int]:
+        if not self._metal:
+            return {}
+        slots = asyncio.Semaphore(ASKED_AT_ONCE)
+        asked = [server for server in servers if server.phase is Phase.READY]
+        told = await asyncio.gather(*(_ask(server, slots) for server in asked))
+        return {
+            server.identity: count
+            for server, count in zip(asked, told, strict=True)
+            if server.identity is not None and count is not None
+        }
+
+
+async def _ask(server: Server, slots: asyncio.Semaphore) -> int | None:
+    url = urlsplit(server.endpoint)
+    async with slots:
+        answer = await get(url.hostname or "", url.port or 0, STATUS_PATH, STATUS_TIMEOUT)
+    return metal_memory(answer)
+
+
+def metal_memory(answer: Answer | None) -> int | None:
+    """Bytes that a vllm-mlx says that it has taken of Metal's memory; None if it does not."""
+    if answer is None or answer.status != _HTTP_OK:
+        return None
+    try:
+        metal = json.loads(answer.body)["metal"]
+        count = int((metal["active_memory_gb"] + metal["cache_memory_gb"]) * 1e9)
+    except (ValueError, LookupError, TypeError, OverflowError, RecursionError):
+        return None
+    return count if 0 <= count <= LARGEST_BYTES else None

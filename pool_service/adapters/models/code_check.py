@@ -1,0 +1,121 @@
+"""Whether a model brings code of its own, which loading it would run.
+
+By what is in its directory, since that is what loaders go by: mlx-lm runs the file that
+`model_file` names even where nobody trusts it (CVE-2026-5843, before 0.32), and others follow
+`auto_map` and `custom_pipelines`, or import a *.py that lies beside the weights.
+"""
+
+import json
+import os
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+
+from pool_service.adapters.models.files import TooLarge, is_apple_double, read_within
+from pool_service.adapters.system.writers import is_directory
+
+CODE_KEYS = frozenset({"model_file", "auto_map", "custom_pipelines"})
+_SIGNS = (*(key.encode() for key in CODE_KEYS), b"\\u005", b"\\u006", b"\\u007", b"\0")
+"""One of these is in every file that has such a key: its name as it is, an escaped letter of it
+(all are U+005F to U+007A), or a letter of several bytes. Reading a vocabulary as JSON takes a
+tenth of a second, and looking for them some milliseconds."""
+
+CODE_SUFFIXES = (".py", ".pyc", ".pyd", ".so")
+"""What Python imports from a file."""
+
+LARGEST_CONFIG = 64 * 1024 * 1024
+"""Bytes; the largest vocabularies have some 30 MB, a configuration some KB."""
+
+MOST_FILES = 10_000
+"""Files that are looked at; a model has some dozens."""
+
+
+def code_in(directory: Path) -> tuple[str, ...]:
+    """Return what brings code, such as "modeling.py" or "config.json: auto_map". Blocking.
+
+    What cannot be checked to its end counts as such too: else it would be enough to hide the
+    code behind ten thousand files, in a configuration of a gigabyte, or in a directory that
+    can be entered and not listed.
+    """
+    found: list[str] = []
+    configs: list[Path] = []
+    seen = 0
+    for file, flaw in islice(_files(directory), MOST_FILES + 1):
+        seen += 1
+        # On macOS the case of letters makes no other file.
+        name = file.name.casefold()
+        if flaw:
+            found.append(f"{file.relative_to(directory)}: {flaw}")
+        elif name.endswith(CODE_SUFFIXES):
+            found.append(str(file.relative_to(directory)))
+        elif name.endswith(".json") and file.parent == directory:
+            configs.append(file)
+    found.sort()
+    found += [each for file in sorted(configs) for each in _keys(file)]
+    if seen > MOST_FILES:
+        found.append(f"more than {MOST_FILES} files, which are too many to be checked")
+    return tuple(found)
+
+
+def _files(directory: Path) -> Iterator[tuple[Path, str]]:
+    """Its own files first, each with why it cannot be checked: "" but for some directories.
+
+    Python imports from where a link leads as from a directory.
+    """
+    left, entered = [directory], set[tuple[int, int]]()
+    while left:
+        current = left.pop()
+        try:
+            status = current.stat()
+            if (status.st_dev, status.st_ino) in entered:
+                continue
+            entered.add((status.st_dev, status.st_ino))
+            with os.scandir(current) as entries:
+                for entry in entries:
+                    if is_directory(entry):
+                        left.append(Path(entry))
+                    elif not is_apple_double(Path(entry)):
+                        yield Path(entry), ""
+        except (FileNotFoundError, NotADirectoryError):
+            continue
+        except OSError as error:
+            yield current, _unchecked(error)
+
+
+def _keys(file: Path) -> list[str]:
+    try:
+        raw = read_within(file, LARGEST_CONFIG)
+        content = json.loads(raw) if any(sign in raw for sign in _SIGNS) else None
+    except (FileNotFoundError, IsADirectoryError):
+        return []
+    except (OSError, ValueError, RecursionError) as error:
+        return [f"{file.name}: {_unchecked(error)}"]
+    return [f"{file.name}: {key}" for key in sorted(_names(content) & CODE_KEYS)]
+
+
+def _unchecked(error: Exception) -> str:
+    match error:
+        case TooLarge():
+            return "too large to be checked"
+        case OSError():
+            return f"cannot be checked ({error.strerror})"
+        case RecursionError():
+            # How deep is too deep differs from one Python to another.
+            return "nested too deep to be checked"
+        case _:
+            # A loader may read what we do not: in another encoding, or with larger numbers.
+            return "no JSON, so it cannot be checked"
+
+
+def _names(content: object) -> set[str]:
+    """The keys of all objects in it."""
+    names: set[str] = set()
+    left = [content]
+    while left:
+        value = left.pop()
+        if isinstance(value, dict):
+            names |= value.keys()
+            left += value.values()
+        elif isinstance(value, list):
+            left += value
+    return names

@@ -1,0 +1,223 @@
+"""Downloads models, with the huggingface_hub of the runtime's own Python (`fetch_child.py`)."""
+
+import asyncio
+import contextlib
+import json
+import os
+import signal
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pool_service.adapters import children
+from pool_service.adapters.models.files import hub_cache, locate
+from pool_service.adapters.system.child import hand_down
+from pool_service.adapters.system.event_loop import lines_of
+from pool_service.adapters.system.os_errors import SHORTAGES, reason
+from pool_service.core.errors import FetchFailed, ModelRejected, PoolError, RuntimeUnavailable
+from pool_service.ports import FetchProgress
+
+AT_ONCE = 2
+"""Downloads; one fills most lines, and a second goes on while the first waits for the hub."""
+
+END_TIMEOUT = 2.0
+"""Seconds for the program to end and to clear up after it was told, then SIGKILL."""
+
+_CHILD = Path(children.__file__).with_name("fetch_child.py")
+# What the hub says itself is for its users: a model that is not public is told as none.
+_REFUSALS = {
+    "absent": "the model hub has no such model, or it is not public. Correct the name, or set "
+    "HF_TOKEN for the service",
+    "refused": "the model hub demands a token that may read it. Accept the model's terms there, "
+    "and set HF_TOKEN for the service",
+}
+_REMEDIES = {
+    "disk": "Free some space",
+    "network": "Look at the network, and at HTTPS_PROXY and HF_ENDPOINT of the service,",
+}
+# What is the same at each further try, until somebody changes how the service is set up.
+_OBSTACLES = {
+    "library": "Install huggingface_hub for the runtime",
+    "interpreter": "Install the runtime again",
+    "endpoint": "Set HF_ENDPOINT of the service to an address such as https://hub.example.com, or "
+    "unset it, and start the service again",
+    "token": "Correct HF_TOKEN of the service, and start it again",
+    "place": "Let the service's user write to the model cache (HF_HOME), or name another one",
+    "offline": "Unset HF_HUB_OFFLINE and TRANSFORMERS_OFFLINE for the service and start it again, "
+    "or copy the files into the model cache",
+}
+# Models are downloaded for who asked for them, and of nothing else is told.
+_SILENT = {"HF_HUB_DISABLE_TELEMETRY": "1"}
+
+Environment = Sequence[tuple[str, str]]
+_Key = tuple[str, Path]
+"""What is downloaded: a runtime model, into a cache."""
+
+
+@dataclass(slots=True)
+class _Download:
+    """One that is under way, for all who want it."""
+
+    task: "asyncio.Task[dict[str, Any]] | None" = None
+    watchers: list[FetchProgress] = field(default_factory=list)
+    last: tuple[int, int] | None = None
+
+    def tell(self, done: int, total: int) -> None:
+        self.last = done, total
+        for watcher in self.watchers:
+            watcher(done, total)
+
+
+class Downloader:
+    """Fetches each model once at a time, whoever asks."""
+
+    def __init__(self) -> None:
+        self._slots = asyncio.Semaphore(AT_ONCE)
+        self._downloads: dict[_Key, _Download] = {}
+
+    async def fetch(
+        self,
+        interpreter: str,
+        model: str,
+        runtime_model: str,
+        environment: Environment,
+        progress: FetchProgress,
+    ) -> None:
+        """Download what is missing of `runtime_model`; returns when all is on disk.
+
+        interpreter: a Python that has huggingface_hub; environment: all that it gets. Nothing
+        is to be done for a path. Cancelling gives it up, unless others want it too, and keeps
+        the files that are whole. Raises FetchFailed, or ModelRejected where there is no such
+        model, or where it cannot be loaded with what the hub has of it; RuntimeUnavailable
+        where the service is set up so that nothing can be downloaded.
+        """
+        if Path(runtime_model).is_absolute():
+            return
+        cache = hub_cache(dict(environment))
+        if cache is None:
+            raise _without_home(model, runtime_model)
+        key = runtime_model, cache
+        download = self._downloads.get(key)
+        if download is None:
+            download = self._downloads[key] = _Download()
+            work = self._run(interpreter, runtime_model, environment, download)
+            download.task = asyncio.create_task(work, name=f"download {runtime_model}")
+        elif download.last is not None:
+            progress(*download.last)
+        result = await self._share(key, download, progress)
+        files = await asyncio.to_thread(locate, runtime_model, dict(environment))
+        is_complete = files is not None and files.complete
+        if result.get("kind") == "offline" and is_complete:
+            return
+        if "ok" not in result:
+            raise _failure(model, runtime_model, result)
+        # Else it would be looked for and fetched again without end.
+        if not is_complete:
+            raise _useless(model, runtime_model)
+
+    async def _share(
+        self, key: _Key, download: _Download, progress: FetchProgress
+    ) -> dict[str, Any]:
+        """Return the result of a download, which ends with the last who waits for it."""
+        assert download.task is not None
+        download.watchers.append(progress)
+        try:
+            return await asyncio.shield(download.task)
+        finally:
+            download.watchers.remove(progress)
+            if not download.watchers:
+                if self._downloads.get(key) is download:
+                    del self._downloads[key]
+                download.task.cancel()
+                await asyncio.gather(download.task, return_exceptions=True)
+
+    async def _run(
+        self, interpreter: str, runtime_model: str, environment: Environment, download: _Download
+    ) -> dict[str, Any]:
+        async with self._slots:
+            try:
+                process = await asyncio.create_subprocess_exec(
+                    *(interpreter, "-I", str(_CHILD), runtime_model),
+                    stdin=asyncio.subprocess.PIPE,
+                    stdout=asyncio.subprocess.PIPE,
+                    stderr=asyncio.subprocess.DEVNULL,
+                    env=dict(environment) | _SILENT,
+                    cwd="/",
+                    start_new_session=True,
+                )
+            except OSError as error:
+                kind = "" if error.errno in SHORTAGES else "interpreter"
+                return {"error": f"{interpreter} cannot be run: {reason(error)}", "kind": kind}
+            hand_down(process.pid)
+            try:
+                return await _followed(process, download)
+            finally:
+                await asyncio.shield(_ended(process))
+
+
+async def _followed(process: asyncio.subprocess.Process, download: _Download) -> dict[str, Any]:
+    """Read what the program says; return the last of it."""
+    assert process.stdout is not None
+    said: dict[str, Any] = {}
+    async for line in lines_of(process.stdout):
+        # What is no message of ours is what a library prints.
+        with contextlib.suppress(ValueError, RecursionError):
+            message = json.loads(line)
+            if isinstance(message, dict):
+                said = message
+                _tell_progress(download, said)
+    if {"ok", "error"} & said.keys():
+        return said
+    return {"error": "the program that downloads ended without a word; is huggingface_hub there?"}
+
+
+def _tell_progress(download: _Download, said: dict[str, Any]) -> None:
+    done, total = said.get("done"), said.get("total")
+    if isinstance(done, int) and isinstance(total, int):
+        download.tell(done, total)
+
+
+async def _ended(process: asyncio.subprocess.Process) -> None:
+    """Return when the program has ended, by force if need be."""
+    assert process.stdin is not None
+    process.stdin.close()
+    with contextlib.suppress(TimeoutError):
+        await asyncio.wait_for(process.wait(), END_TIMEOUT)
+    if process.returncode is None:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        await process.wait()
+
+
+def _failure(model: str, runtime_model: str, result: dict[str, Any]) -> PoolError:
+    kind = str(result.get("kind", ""))
+    if kind in _REFUSALS:
+        words = f"{runtime_model!r} cannot be downloaded: {_REFUSALS[kind]}."
+        return ModelRejected(words, model=model)
+    why = str(result.get("error", "")).rstrip(".")
+    if kind in _OBSTACLES:
+        words = f"{runtime_model!r} cannot be downloaded: {why}. {_OBSTACLES[kind]}."
+        return RuntimeUnavailable(words, model=model)
+    remedy = _REMEDIES.get(kind, "Put that right")
+    return FetchFailed(
+        f"The download of {runtime_model!r} failed: {why}. {remedy} and try again; files that "
+        "are whole are kept.",
+        model=model,
+    )
+
+
+def _without_home(model: str, runtime_model: str) -> RuntimeUnavailable:
+    return RuntimeUnavailable(
+        f"{runtime_model!r} cannot be downloaded: there is no directory for it, since the "
+        "service's user has no home directory. Set HF_HOME for the service, and start it again.",
+        model=model,
+    )
+
+
+def _useless(model: str, runtime_model: str) -> ModelRejected:
+    return ModelRejected(
+        f"{runtime_model!r} cannot be loaded with what the model hub has of it: that takes a "
+        "config.json, a tokenizer, and weights as safetensors. Name another model.",
+        model=model,
+    )

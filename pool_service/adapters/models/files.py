@@ -1,0 +1,181 @@
+"""Where a model's files are on this machine, and how many bytes its weights are.
+
+A model is an absolute path, or an id of the Hugging Face hub, whose cache is read as its
+documentation lays it out: models--ORG--NAME/refs/main names the snapshot that is loaded.
+"""
+
+import errno
+import json
+import os
+import stat
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from pool_service.adapters.models.weight_files import weight_files
+from pool_service.paths import absolute, home_directory
+
+WEIGHT_SUFFIXES = frozenset({".safetensors", ".gguf", ".npz", ".bin", ".pt", ".pth"})
+INDEX = "model.safetensors.index.json"
+_CACHES = {
+    "HF_HUB_CACHE": "",
+    "HUGGINGFACE_HUB_CACHE": "",
+    "HF_HOME": "hub",
+    "XDG_CACHE_HOME": "huggingface/hub",
+}
+_APPLE_DOUBLE = bytes.fromhex("00051607")
+LARGEST_JSON = 64 * 1024 * 1024
+"""Bytes; the index of the largest models is some megabytes."""
+
+LONGEST_REVISION = 4096
+"""Bytes; no path is longer, so a loader does not find what is behind a longer one either."""
+
+
+@dataclass(frozen=True, slots=True)
+class ModelFiles:
+    """A model on disk.
+
+    path: its directory, or its only file; weights: bytes of its tensors; complete: nothing
+    is missing that is needed to load it.
+    """
+
+    path: Path
+    weights: int
+    complete: bool
+
+
+class TooLarge(OSError):
+    """A file is larger than what of its kind is read."""
+
+
+def locate(runtime_model: str, environment: Mapping[str, str]) -> ModelFiles | None:
+    """The files of a model; None: there are none. Blocking.
+
+    Where there is something that cannot be looked at, it is told as incomplete.
+    environment: of the process that is to load it, which says where the cache is.
+    """
+    path = Path(runtime_model)
+    try:
+        place = path if path.is_absolute() else _snapshot(hub_cache(environment), runtime_model)
+        if place is None or not _is_there(place):
+            return None
+    except (OSError, ValueError):
+        return None
+    try:
+        return _look(place)
+    except OSError:
+        return ModelFiles(place, 0, complete=False)
+
+
+def read_within(file: Path, most: int) -> bytes:
+    """The content of an ordinary file. Raises OSError, of which TooLarge past `most` bytes."""
+    content = _beginning(file, most + 1)
+    if len(content) > most:
+        raise TooLarge(errno.EFBIG, os.strerror(errno.EFBIG), str(file))
+    return content
+
+
+def is_apple_double(file: Path) -> bool:
+    """Return whether a file holds what macOS keeps of another one, as on exFAT and SMB disks.
+
+    By its name and its content, so that nothing else hides behind the name: no loader takes a
+    file that begins like this for anything.
+    """
+    if not file.name.startswith("._"):
+        return False
+    try:
+        return _beginning(file, len(_APPLE_DOUBLE)) == _APPLE_DOUBLE
+    except OSError:
+        return False
+
+
+def _beginning(file: Path, count: int) -> bytes:
+    """So many bytes of an ordinary file. Raises OSError.
+
+    Never waits, as opening a pipe would, and never reads on without end, as of a device.
+    """
+    flags = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
+    descriptor = os.open(file, flags)
+    with os.fdopen(descriptor, "rb") as opened:
+        mode = os.fstat(descriptor).st_mode
+        if stat.S_ISDIR(mode):
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(file))
+        if not stat.S_ISREG(mode):
+            raise OSError(errno.EINVAL, "it is no ordinary file", str(file))
+        return opened.read(count)
+
+
+def hub_cache(environment: Mapping[str, str]) -> Path | None:
+    """Return the directory of the hub's cache, by the variables that huggingface_hub reads.
+
+    None: none of them is set, and no home directory is known. Raises PathFlaw.
+    """
+    for name, below in _CACHES.items():
+        if environment.get(name):
+            return absolute(environment[name], environment) / below
+    home = home_directory(environment)
+    return home / ".cache/huggingface/hub" if home else None
+
+
+def _snapshot(cache: Path | None, model: str) -> Path | None:
+    """Return the newest revision that was downloaded; None: it is no id. Raises OSError."""
+    if cache is None or len(model.split("/")) > 2 or ".." in model:  # noqa: PLR2004  # ORG/NAME, or NAME
+        return None
+    repository = cache / f"models--{model.replace('/', '--')}"
+    revision = read_within(repository / "refs" / "main", LONGEST_REVISION)
+    return repository / "snapshots" / revision.decode().strip()
+
+
+def _is_there(path: Path) -> bool:
+    """Return whether something is there, even if it cannot be looked at: a loader may manage."""
+    try:
+        path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError:
+        return True
+    return True
+
+
+def _look(path: Path) -> ModelFiles:
+    if path.is_file():
+        return ModelFiles(path, path.stat().st_size, complete=True)
+    sizes = dict(_weights(path))
+    chosen = weight_files(sizes, _named_by(path / INDEX))
+    weights = sum(sizes[name] for name in chosen.names)
+    return ModelFiles(path, weights, chosen.complete and _has_the_rest(path))
+
+
+def _weights(directory: Path) -> Iterator[tuple[str, int]]:
+    for file in directory.iterdir():
+        if file.suffix in WEIGHT_SUFFIXES and _is_file(file) and not is_apple_double(file):
+            yield file.name, file.stat().st_size
+
+
+def _is_file(path: Path) -> bool:
+    """Return whether it is a file: not so a link whose file is gone, as the cache may have."""
+    try:
+        return path.is_file()
+    except OSError:
+        return False
+
+
+def _named_by(index: Path) -> set[str]:
+    """The files that the index names; none if there is no index that can be read."""
+    try:
+        weights = json.loads(read_within(index, LARGEST_JSON))["weight_map"]
+        return {str(name) for name in weights.values()}
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
+        return set()
+
+
+def _has_the_rest(directory: Path) -> bool:
+    """Return whether a model has its configuration and a tokenizer, of whatever kind."""
+    names = {
+        file.name for file in directory.iterdir() if _is_file(file) and not is_apple_double(file)
+    }
+    tokenizes = any(
+        name.startswith(("tokenizer", "vocab", "spiece", "tekken")) or name.endswith(".tiktoken")
+        for name in names
+    )
+    return "config.json" in names and tokenizes

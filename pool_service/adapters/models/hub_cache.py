@@ -1,0 +1,56 @@
+"""The models in the Hugging Face cache of this machine."""
+
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import islice
+from pathlib import Path
+
+from pool_service.adapters.models.files import hub_cache
+from pool_service.core.names import model_flaw
+
+MOST_CACHED = 1000
+"""Models that are looked for; a cache of more is no reason to look for long."""
+
+MOST_PARTS = 10_000
+"""Files of a model that are looked at."""
+
+_PREFIX = "models--"
+_PART = ".incomplete"
+
+
+def cached_models(environment: Mapping[str, str]) -> tuple[str, ...]:
+    """Return the ids of the models that the cache has, whole or in part. Blocking.
+
+    environment: says where the cache is. Nothing where there is none that can be read.
+    """
+    try:
+        cache = hub_cache(environment)
+        if cache is None:
+            return ()
+        with os.scandir(cache) as entries:
+            # What else the cache holds, such as data sets, takes no model's place.
+            return tuple(sorted(islice(_ids(entry.name for entry in entries), MOST_CACHED)))
+    except (OSError, ValueError):
+        return ()
+
+
+def _ids(names: Iterable[str]) -> Iterator[str]:
+    """Yield the ids of the models whose directories have these names."""
+    for name in names:
+        model = name.removeprefix(_PREFIX).replace("--", "/")
+        if name.startswith(_PREFIX) and model_flaw(model) is None:
+            yield model
+
+
+def part_bytes(model: str, environment: Mapping[str, str]) -> int:
+    """Return the bytes of the files of a model that are downloaded in part. Blocking."""
+    try:
+        cache = hub_cache(environment)
+        if cache is None or Path(model).is_absolute():
+            return 0
+        blobs = cache / f"{_PREFIX}{model.replace('/', '--')}" / "blobs"
+        with os.scandir(blobs) as entries:
+            parts = [one for one in islice(entries, MOST_PARTS) if one.name.endswith(_PART)]
+        return sum(one.stat(follow_symlinks=False).st_size for one in parts)
+    except (OSError, ValueError):
+        return 0

@@ -1,0 +1,1 @@
+"""Probes of servers: whether one is ready, healthy, and at work."""

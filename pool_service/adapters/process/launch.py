@@ -1,0 +1,147 @@
+"""Makes one process of a plan. Blocking: for a worker thread.
+
+It gets a session of its own (so that nothing which ends the service ends it), no input, a
+file for its output (a pipe would tie it to the service), no descriptor of ours, exactly the
+plan's environment and one variable by which all that descends from it is known, and an
+empty directory of its own to work in, since a model id is first tried as a relative path.
+Both are named by the plan's nonce, so that a record of the plan is enough to find them.
+"""
+
+import contextlib
+import errno
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from pool_service.adapters import children
+from pool_service.adapters.logs.logs import LogStore, open_for_append
+from pool_service.adapters.process.identity import boot_id, identity_of
+from pool_service.adapters.runtime import vllm_mlx
+from pool_service.adapters.runtime.search import python_of
+from pool_service.adapters.system.child import hand_down
+from pool_service.adapters.system.os_errors import explained
+from pool_service.core.errors import RuntimeUnavailable, StartFailed
+from pool_service.core.types import Identity, LaunchPlan
+
+SERVER_CHILD = Path(children.__file__).with_name("server_child.py")
+
+NONCE_VARIABLE = "POOL_SERVICE_NONCE"
+
+_NOT_A_PROGRAM = {
+    errno.EACCES: "it is not executable; check its permissions (chmod +x)",
+    errno.ENOEXEC: "it is not a program of this machine: no known format and no #! line",
+    errno.ENOTDIR: "part of its path is no directory",
+    errno.ELOOP: "its path has too many symbolic links",
+    errno.ENAMETOOLONG: "its path is too long",
+    # macOS's EBADARCH, EBADEXEC and EBADMACHO of <sys/errno.h>.
+    86: "it is built for another kind of processor",
+    85: "its format is damaged",
+    88: "its format is damaged",
+}
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Child:
+    """One process that was started here, the file that it writes to, and its nonce."""
+
+    popen: "subprocess.Popen[bytes]"
+    identity: Identity
+    log_path: Path
+    nonce: str
+
+
+def launch(model: str, generation: int, plan: LaunchPlan, state_dir: Path, logs: LogStore) -> Child:
+    """Start the process of one generation.
+
+    Raises RuntimeUnavailable if the program cannot be run as one, StartFailed if there is no
+    room for its log or its directory, or the system has no process or descriptor left.
+    """
+    with contextlib.ExitStack() as undo, start_failures(model, state_dir):
+        log_path = logs.create(model, generation)
+        undo.callback(logs.remove, log_path)
+        work_dir = make_work_dir(state_dir, plan.nonce)
+        undo.callback(shutil.rmtree, work_dir, ignore_errors=True)
+        popen = _start(model, plan, log_path, work_dir)
+        undo.callback(_abandon, popen)
+        # Not reaped yet, so the pid is its own even if it has ended. Where the system tells
+        # nothing of an ended process, no start time is as good as any.
+        identity = identity_of(popen.pid) or Identity(popen.pid, 0, boot_id())
+        undo.pop_all()
+    return Child(popen, identity, log_path, plan.nonce)
+
+
+def work_dirs(state_dir: Path) -> Path:
+    """Return the directory of the working directories, each named by its nonce."""
+    return state_dir / "work"
+
+
+def make_work_dir(state_dir: Path, nonce: str) -> Path:
+    """Make the empty one of a process. Raises OSError."""
+    directory = work_dirs(state_dir) / nonce
+    directory.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    directory.mkdir(mode=0o700)
+    return directory
+
+
+def command_of(plan: LaunchPlan) -> tuple[str, ...]:
+    """Return the arguments that start a plan's program.
+
+    A vllm-mlx goes by `server_child.py`, and its own arguments follow, for who looks at a table
+    of processes. One that is no Python script cannot: a wrapper of the operator's own.
+    """
+    program = Path(plan.argv[0])
+    is_vllm_mlx = plan.kind == "vllm-mlx" and program.name == vllm_mlx.PROGRAM
+    python = python_of(program) if is_vllm_mlx else None
+    return (*python, str(SERVER_CHILD), *plan.argv) if python else plan.argv
+
+
+def _start(
+    model: str, plan: LaunchPlan, log_path: Path, work_dir: Path
+) -> "subprocess.Popen[bytes]":
+    output = open_for_append(log_path)
+    try:
+        popen = subprocess.Popen(  # noqa: S603 - a list of arguments, from the operator's settings
+            command_of(plan),
+            env=dict(plan.environment) | {NONCE_VARIABLE: plan.nonce},
+            cwd=work_dir,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
+        )
+    except OSError as error:
+        if error.errno == errno.ENOENT or error.errno in _NOT_A_PROGRAM:
+            raise _unusable(model, plan.argv[0], error) from error
+        raise
+    finally:
+        os.close(output)
+    hand_down(popen.pid)
+    return popen
+
+
+def _abandon(popen: "subprocess.Popen[bytes]") -> None:
+    popen.kill()
+    popen.wait()
+
+
+def _unusable(model: str, program: str, error: OSError) -> RuntimeUnavailable:
+    if error.errno != errno.ENOENT:
+        why = _NOT_A_PROGRAM[error.errno or 0]
+    elif Path(program).exists():
+        why = "the interpreter that its first line names does not exist; install the runtime again"
+    else:
+        why = "there is no such file; install the runtime or correct its command"
+    return RuntimeUnavailable(f"cannot start the runtime {program!r}: {why}", model=model)
+
+
+@contextlib.contextmanager
+def start_failures(model: str, state_dir: Path) -> Iterator[None]:
+    """Says of an OSError what could not be done, why, and what to do."""
+    try:
+        yield
+    except OSError as error:
+        message = f"cannot start a process for {model!r}: {explained(error, state_dir)}"
+        raise StartFailed(message, model=model) from error

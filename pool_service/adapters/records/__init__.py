@@ -1,0 +1,1 @@
+"""Records: what a later service has to know, on the disk."""

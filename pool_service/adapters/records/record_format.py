@@ -1,0 +1,391 @@
+"""What a record says, as JSON: an explicit mapping that later services can read as well.
+
+    {"version": 1, "boot_id": …, "model": …, "server": {…}}    of a server
+    {"version": 1, "boot_id": …, "model": …, "past": {…}}      of a model that has none
+
+Enums are written by name, FOREVER as "forever". The environment of a plan is not written,
+since it can hold secrets, and comes back empty; of the settings only what the processes that
+live depend on, since the rest is as the configuration says it by then. Pure.
+"""
+
+import json
+import re
+from dataclasses import dataclass, fields
+from ipaddress import ip_address
+from typing import Any
+from urllib.parse import urlsplit
+
+from pool_service.adapters.process.identity import LARGEST_PID
+from pool_service.adapters.records.record_members import (
+    FOREVER_WORD,
+    BadRecord,
+    Members,
+    to_boolean,
+    to_count,
+    to_integer,
+    to_list,
+    to_moment,
+    to_number,
+    to_text,
+)
+from pool_service.adapters.system.own_files import parse_json
+from pool_service.core.activity import UseSignals
+from pool_service.core.errors import (
+    CrashLoop,
+    ModelRejected,
+    PoolError,
+    RuntimeUnavailable,
+    StartFailed,
+    StartTimeout,
+)
+from pool_service.core.server import Cause, Exit, Past, Phase, Role, Server, StopSignal
+from pool_service.core.types import FOREVER, Diagnosis, ExitReport, Identity, LaunchPlan, Settings
+
+VERSION = 1
+
+
+# It names a directory that is removed with all that is in it.
+_NONCE = re.compile(r"[0-9A-Za-z_-]{1,64}")
+_LARGEST_PORT = 65_535
+_PATH = re.compile("/[!-~]*")
+
+# What a server may be remembered to have failed with; another error comes back as PoolError.
+_ERRORS: dict[str, type[PoolError]] = {
+    kind.REASON: kind
+    for kind in (
+        PoolError,
+        CrashLoop,
+        ModelRejected,
+        RuntimeUnavailable,
+        StartFailed,
+        StartTimeout,
+    )
+}
+
+
+Entry = Server | Past
+"""What is known of one model."""
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """What one file says, and on which boot of the machine it was written."""
+
+    boot_id: str
+    entry: Entry
+
+
+def encode(record: Record) -> bytes:
+    """The content of a record's file."""
+    entry = record.entry
+    head = {"version": VERSION, "boot_id": record.boot_id, "model": record_key(entry)}
+    body = (
+        {"server": _from_server(entry)}
+        if isinstance(entry, Server)
+        else {"past": _from_past(entry)}
+    )
+    return json.dumps(head | body, allow_nan=False, separators=(",", ":")).encode()
+
+
+def decode(content: bytes) -> Record:
+    """Read a record's file. Raises BadRecord, whatever the bytes are."""
+    try:
+        told = parse_json(content.decode())
+    except ValueError as error:
+        raise BadRecord("it is no JSON: truncated, or garbage") from error
+    top = Members(told)
+    version = top.integer("version")
+    if version != VERSION:
+        raise BadRecord(f"it has version {version}; this service reads version {VERSION}")
+    model = top.text("model")
+    server = top.optional("server", lambda value: _to_server(model, value))
+    entry = server or top.required("past", lambda value: _to_past(model, value))
+    return Record(top.text("boot_id"), entry)
+
+
+def record_key(entry: Entry) -> str:
+    """Return the key of a record: the model, or its own for what runs beside that's server."""
+    if isinstance(entry, Server) and not entry.is_current:
+        return f"{entry.model} (generation {entry.generation})"
+    return entry.model
+
+
+# --- to JSON ------------------------------------------------------------------------------
+
+
+def _from_server(server: Server) -> dict[str, Any]:
+    return {
+        "settings": _from_settings(server.settings),
+        "phase": server.phase.name,
+        "generation": server.generation,
+        "created_at": _from_number(server.created_at),
+        "last_used_at": _from_number(server.last_used_at),
+        "keep_alive": _from_number(server.keep_alive),
+        "detail": server.detail,
+        "plan": _from_plan(server.plan),
+        "identity": _from_identity(server.identity),
+        "log_path": server.log_path,
+        "endpoint": server.endpoint,
+        "spawned_at": _from_number(server.spawned_at),
+        "ready_at": _from_number(server.ready_at),
+        "stop_cause": server.stop_cause and server.stop_cause.name,
+        "stop_signal": server.stop_signal and server.stop_signal.name,
+        "step_deadline": _from_number(server.step_deadline),
+        "last_exit": _from_exit(server.last_exit),
+        "crashes": [_from_number(at) for at in server.crashes],
+        "retry_at": _from_number(server.retry_at),
+        "failure": _from_error(server.failure),
+        "spared_until": _from_number(server.spared_until),
+        "drain_by": _from_number(server.drain_by),
+        "expected": server.expected,
+        "peak": server.peak,
+        "serves": "" if server.is_current else server.model,
+        "given": server.given,
+    }
+
+
+def _from_past(past: Past) -> dict[str, Any]:
+    return {
+        "generation": past.generation,
+        "last_exit": _from_exit(past.last_exit),
+        "given": past.given,
+    }
+
+
+def _from_settings(settings: Settings) -> dict[str, Any]:
+    return {
+        "runtime_model": settings.runtime_model,
+        "keep_alive": _from_number(settings.keep_alive),
+        "min_residency": _from_number(settings.min_residency),
+        "start_timeout": _from_number(settings.start_timeout),
+        "probe_timeout": _from_number(settings.probe_timeout),
+        "drain_timeout": _from_number(settings.drain_timeout),
+        "stop_timeout": _from_number(settings.stop_timeout),
+        "asked": settings.asked,
+        "recipe": settings.recipe,
+    }
+
+
+def _from_plan(plan: LaunchPlan | None) -> dict[str, Any] | None:
+    if plan is None:
+        return None
+    return {
+        "argv": plan.argv,
+        "port": plan.port,
+        "health_path": plan.health_path,
+        "served_model_name": plan.served_model_name,
+        "nonce": plan.nonce,
+        "kind": plan.kind,
+        "use": _from_use(plan.use),
+        "drains": plan.drains,
+        "ready_path": plan.ready_path,
+        "ready_body": plan.ready_body,
+    }
+
+
+def _from_use(use: UseSignals) -> dict[str, Any]:
+    return {
+        "path": use.path,
+        "gauges": use.gauges,
+        "counters": use.counters,
+        "counts_all": use.counts_all,
+    }
+
+
+def _from_identity(identity: Identity | None) -> dict[str, Any] | None:
+    if identity is None:
+        return None
+    return {
+        "pid": identity.pid,
+        "start_time": identity.start_time,
+        "boot_id": identity.boot_id,
+    }
+
+
+def _from_exit(end: Exit | None) -> dict[str, Any] | None:
+    if end is None:
+        return None
+    return {
+        "generation": end.generation,
+        "cause": end.cause.name,
+        "at": _from_number(end.at),
+        "code": end.report.code,
+        "signal": end.report.signal,
+        "diagnosis": end.report.diagnosis.name,
+        "message": end.report.message,
+        "last_lines": end.report.last_lines,
+    }
+
+
+def _from_error(error: PoolError | None) -> dict[str, Any] | None:
+    if error is None:
+        return None
+    reason = error.REASON if type(error) in _ERRORS.values() else PoolError.REASON
+    told: dict[str, Any] = {"reason": reason, "message": error.message, "model": error.model}
+    if isinstance(error, CrashLoop):
+        told["retry_after"] = _from_number(error.retry_after)
+    return told | {"last_lines": getattr(error, "last_lines", ())}
+
+
+def _from_number(value: float | None) -> float | str | None:
+    return FOREVER_WORD if value == FOREVER else value
+
+
+# --- from JSON ----------------------------------------------------------------------------
+
+
+def _to_server(key: str, value: object) -> Server:
+    of = Members(value)
+    serves = of.optional("serves", to_text) or ""
+    ready_at = of.optional("ready_at", to_moment)
+    beside = Role.SUCCESSOR if ready_at is None else Role.SUPERSEDED
+    return Server(
+        model=serves or key,
+        role=beside if serves else Role.CURRENT,
+        settings=of.required("settings", _to_settings),
+        phase=of.enum("phase", Phase),
+        generation=of.count("generation"),
+        created_at=of.moment("created_at"),
+        last_used_at=of.moment("last_used_at"),
+        keep_alive=of.seconds("keep_alive"),
+        detail=of.text("detail"),
+        plan=of.optional("plan", _to_plan),
+        identity=of.optional("identity", _to_identity),
+        log_path=of.text("log_path"),
+        endpoint=of.required("endpoint", _to_endpoint),
+        spawned_at=of.optional("spawned_at", to_moment),
+        ready_at=ready_at,
+        stop_cause=of.optional("stop_cause", lambda name: Cause[to_text(name)]),
+        stop_signal=of.optional("stop_signal", lambda name: StopSignal[to_text(name)]),
+        step_deadline=of.number("step_deadline"),
+        last_exit=of.optional("last_exit", _to_exit),
+        crashes=of.required("crashes", lambda times: tuple(map(to_number, to_list(times)))),
+        retry_at=of.number("retry_at"),
+        failure=of.optional("failure", _to_error),
+        spared_until=of.number("spared_until"),
+        drain_by=of.optional("drain_by", to_number),
+        expected=of.optional("expected", to_count) or 0,
+        peak=of.optional("peak", to_count) or 0,
+        given=of.optional("given", to_count) or 0,
+    )
+
+
+def _to_past(model: str, value: object) -> Past:
+    of = Members(value)
+    return Past(
+        model,
+        of.count("generation"),
+        of.optional("last_exit", _to_exit),
+        of.optional("given", to_count) or 0,
+    )
+
+
+def _to_settings(value: object) -> Settings:
+    of = Members(value)
+    return Settings(
+        runtime_model=of.text("runtime_model"),
+        keep_alive=of.seconds("keep_alive"),
+        min_residency=of.seconds("min_residency"),
+        start_timeout=of.seconds("start_timeout"),
+        probe_timeout=of.seconds("probe_timeout"),
+        drain_timeout=of.seconds("drain_timeout"),
+        stop_timeout=of.seconds("stop_timeout"),
+        asked=of.optional("asked", to_boolean) or False,
+        recipe=of.optional("recipe", to_text) or "",
+    )
+
+
+def _to_plan(value: object) -> LaunchPlan:
+    of = Members(value)
+    kind, drains = of.optional("kind", to_text) or "", of.optional("drains", to_boolean)
+    return LaunchPlan(
+        argv=of.texts("argv"),
+        environment=(),
+        port=of.optional("port", _to_port),
+        health_path=of.required("health_path", _to_path),
+        served_model_name=of.text("served_model_name"),
+        nonce=of.required("nonce", _to_nonce),
+        kind=kind,
+        use=of.optional("use", _to_use) or UseSignals(),
+        # Earlier services did not say.
+        drains=kind == "vllm-mlx" if drains is None else drains,
+        ready_path=of.optional("ready_path", _to_path) or "",
+        ready_body=of.optional("ready_body", to_text) or "",
+    )
+
+
+def _to_use(value: object) -> UseSignals:
+    of = Members(value)
+    return UseSignals(
+        path=of.required("path", _to_path),
+        gauges=of.texts("gauges"),
+        counters=of.texts("counters"),
+        counts_all=of.required("counts_all", to_boolean),
+    )
+
+
+def _to_identity(value: object) -> Identity:
+    of = Members(value)
+    pid = of.integer("pid")
+    if not 1 < pid <= LARGEST_PID:
+        raise BadRecord("its 'pid' is nobody's")  # to the system 0, -1 and 1 are more than that
+    return Identity(pid, of.integer("start_time"), of.text("boot_id"))
+
+
+def _to_exit(value: object) -> Exit:
+    of = Members(value)
+    report = ExitReport(
+        code=of.optional("code", to_integer),
+        signal=of.optional("signal", to_integer),
+        diagnosis=of.enum("diagnosis", Diagnosis),
+        message=of.text("message"),
+        last_lines=of.texts("last_lines"),
+    )
+    return Exit(of.count("generation"), of.enum("cause", Cause), report, of.moment("at"))
+
+
+def _to_error(value: object) -> PoolError:
+    of = Members(value)
+    kind = of.required("reason", lambda reason: _ERRORS[to_text(reason)])
+    more: dict[str, Any] = {}
+    names = {field.name for field in fields(kind)}
+    if "last_lines" in names:
+        more["last_lines"] = of.texts("last_lines")
+    if "retry_after" in names:
+        more["retry_after"] = of.number("retry_after")
+    return kind(of.text("message"), model=of.text("model"), **more)
+
+
+def _to_nonce(value: object) -> str:
+    text = to_text(value)
+    if not _NONCE.fullmatch(text):
+        raise BadRecord("its 'nonce' is not valid")
+    return text
+
+
+def _to_path(value: object) -> str:
+    """Return the path of a URL, "" where there is none. Raises TypeError, BadRecord."""
+    path = to_text(value)
+    if path and not _PATH.fullmatch(path):
+        raise BadRecord("it has a path that no URL has")
+    return path
+
+
+def _to_endpoint(value: object) -> str:
+    """Return a base URL by an address, "" where there is none. Raises TypeError, BadRecord."""
+    endpoint = to_text(value)
+    try:
+        url = urlsplit(endpoint)
+        is_one = url.scheme == "http" and url.port and ip_address(url.hostname or "")
+    except ValueError:
+        is_one = None
+    if endpoint and not is_one:
+        raise BadRecord("its 'endpoint' is no URL of a server")
+    return endpoint
+
+
+def _to_port(value: object) -> int:
+    port = to_integer(value)
+    if not 0 < port <= _LARGEST_PORT:
+        raise BadRecord(f"its 'port' is not one of 1 to {_LARGEST_PORT}")
+    return port

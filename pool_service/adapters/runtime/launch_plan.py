@@ -1,0 +1,135 @@
+"""Writes down how one model's process is started: pure, from template and names."""
+
+import json
+import os
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from pool_service.adapters.models.disk_access import protection_hint
+from pool_service.adapters.runtime import vllm_mlx
+from pool_service.core.errors import ModelRejected
+from pool_service.paths import begins_a_path, home_directory
+
+Kind = Literal["vllm-mlx", "plain"]
+
+_PLACEHOLDER = re.compile(r"\{(runtime_model|port|model)\}")
+
+
+@dataclass(frozen=True, slots=True)
+class Names:
+    """What fills a template: the caller's name, what to load, and the port as it is told."""
+
+    model: str
+    runtime_model: str
+    port: str
+
+
+def kind_of(command: Sequence[str]) -> Kind:
+    """Which kind of runtime a command template starts, by its program's name."""
+    return "vllm-mlx" if Path(command[0]).name == vllm_mlx.PROGRAM else "plain"
+
+
+def takes_port(command: Sequence[str]) -> bool:
+    """Whether the template tells the program its port."""
+    return any("{port}" in part for part in command)
+
+
+def filled(command: Sequence[str], names: Names) -> tuple[str, ...]:
+    """The template with its placeholders replaced, each part in one pass."""
+    values = {
+        "model": names.model,
+        "runtime_model": names.runtime_model,
+        "port": names.port,
+    }
+    return tuple(_PLACEHOLDER.sub(lambda match: values[match[1]], part) for part in command)
+
+
+def filled_json(template: str, names: Names) -> str:
+    """JSON with its placeholders replaced, which stand within its texts."""
+    escaped = (json.dumps(name)[1:-1] for name in (names.model, names.runtime_model, names.port))
+    return filled((template,), Names(*escaped))[0]
+
+
+def with_options(
+    command: Sequence[str], served_model_name: str, *, metrics: bool = False
+) -> tuple[str, ...]:
+    """A vllm-mlx template with the options that the pool relies on, unless it has them.
+
+    metrics: it is known to have an option for them. They follow `serve`, so that a `--` of the
+    template does not make models of them.
+    """
+    wanted: tuple[tuple[str, ...], ...] = (
+        (vllm_mlx.SERVED_MODEL_NAME, served_model_name),
+        *vllm_mlx.OPTIONS,
+        *([(vllm_mlx.METRICS,)] if metrics else []),
+    )
+    added = [part for option in wanted if _is_missing(command, option[0]) for part in option]
+    at = command.index("serve") + 1 if "serve" in command else len(command)
+    return (*command[:at], *added, *command[at:])
+
+
+def option_value(command: Sequence[str], option: str) -> str | None:
+    """Return what a command says for an option, as `--option value` or `--option=value`.
+
+    It may say it more than once, as where a model's arguments follow those of the runtime's
+    command: then the last counts, as for argparse.
+    """
+    value: str | None = None
+    for part, following in zip(command, [*command[1:], None], strict=True):
+        if part == option:
+            value = following
+        elif part.startswith(f"{option}="):
+            value = part.removeprefix(f"{option}=")
+    return value
+
+
+def check_names(model: str, runtime_model: str) -> None:
+    """Raise ModelRejected for what can never be loaded, whatever the runtime.
+
+    The process runs in an empty directory of its own and without a shell: a relative path
+    leads nowhere there, and nobody expands a `~` or a variable.
+    """
+    for name in (model, runtime_model):
+        if name.startswith("-"):
+            why = "it begins with '-' and would be taken for an option"
+            raise ModelRejected(f"The model {name!r} cannot be loaded: {why}.", model=model)
+    if begins_a_path(runtime_model):
+        why = "a path must be absolute, since the runtime does not run in your directory"
+        raise ModelRejected(f"The model {runtime_model!r} cannot be loaded: {why}.", model=model)
+
+
+def check_directory(model: str, runtime_model: str) -> None:
+    """Raise ModelRejected if an absolute path is no directory that holds a model."""
+    directory = Path(runtime_model)
+    if not directory.is_absolute():
+        return
+    try:
+        why = _flaw(directory)
+        if why is None:
+            # Where macOS protects it, it can be seen and not be listed.
+            os.scandir(directory).close()
+    except OSError as error:
+        why = f"{error.strerror}{protection_hint(directory, home=home_directory())}"
+    if why:
+        raise ModelRejected(f"The model {runtime_model!r} cannot be loaded: {why}.", model=model)
+
+
+def _flaw(directory: Path) -> str | None:
+    if not directory.exists():
+        return "there is no such directory"
+    if not directory.is_dir():
+        return "it is a file; name the directory that holds config.json and the weights"
+    if not (directory / "config.json").is_file():
+        return "the directory has no config.json"
+    return None
+
+
+def _is_missing(command: Sequence[str], option: str) -> bool:
+    if option == vllm_mlx.AUTO_UNLOAD and any(
+        not _is_missing(command, other) for other in vllm_mlx.NOT_WITH_AUTO_UNLOAD
+    ):
+        return False
+    return not any(part == option or part.startswith(f"{option}=") for part in command)

@@ -1,0 +1,274 @@
+"""Installs vllm-mlx into a virtual environment of its own under the data directory.
+
+<data_dir>/runtime/
+    lock                who installs; one at a time, also of several services
+    <digest>/           one environment for each list of requirements
+        installed.json  written last: without it the environment is not used, and the next
+                        installation begins it again from nothing
+    trash-*             what is being removed; the next installation goes on with it
+
+Nothing is renamed into place: the scripts of an environment carry its path.
+"""
+
+import asyncio
+import contextlib
+import fcntl
+import hashlib
+import json
+import os
+import platform
+import shutil
+import signal
+import sys
+import tempfile
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Sequence
+from pathlib import Path
+
+import pool_service
+from pool_service.adapters.runtime import vllm_mlx
+from pool_service.adapters.runtime.search import Program, check_version, version_of
+from pool_service.adapters.system.child import hand_down
+from pool_service.adapters.system.environment import without_secrets
+from pool_service.adapters.system.event_loop import lines_of
+from pool_service.adapters.system.os_errors import reason
+from pool_service.core.errors import RuntimeUnavailable
+
+Progress = Callable[[int, int, str], None]
+"""Steps done, steps in all, and what is being done, in words."""
+
+REQUIREMENTS = Path(pool_service.__file__).with_name("runtime_requirements.txt")
+
+_PIP = (
+    *("-m", "pip", "install", "--disable-pip-version-check", "--no-input", "--no-deps"),
+    "--require-hashes",
+)
+OLDEST_MACOS = 14
+TOO_NEW_PYTHON = (3, 15)
+_MARKER = "installed.json"
+# Seconds between looks at a lock that another installation holds.
+_LOCK_PACE = 0.2
+_LAST_LINES = 12
+# Settings of a person for other environments, which would send packages elsewhere.
+_FOREIGN = frozenset(
+    {"PYTHONHOME", "PYTHONPATH", "PIP_USER", "PIP_TARGET", "PIP_PREFIX", "PIP_CONSTRAINT"}
+)
+
+
+def platform_flaw(
+    system: str, machine: str, mac_version: str, python: tuple[int, ...] = sys.version_info[:2]
+) -> str | None:
+    """Return why there are no packages of MLX for such a machine, in words; None: there are.
+
+    system, machine: as sys.platform and platform.machine() say; mac_version: "" off macOS.
+    """
+    if python >= TOO_NEW_PYTHON:
+        return f"Python {'.'.join(map(str, python))} is too new, it needs one from 3.11 to 3.14"
+    if system == "darwin" and machine != "arm64":
+        return (
+            "this Python is a program for Intel processors, it needs Apple silicon and an arm64 one"
+        )
+    if system == "darwin" and int(mac_version.partition(".")[0] or 0) < OLDEST_MACOS:
+        return f"macOS {mac_version} is too old, it needs {OLDEST_MACOS} or later"
+    return None
+
+
+def _silent(done: int, total: int, text: str) -> None:
+    """Progress that nobody looks at."""
+
+
+class Provisioner:
+    """Installs the runtime, and knows where it is installed.
+
+    requirements: a list for pip in which every package is pinned, with its hashes; python: the
+    interpreter that the environment is made with.
+    """
+
+    def __init__(
+        self, data_dir: Path, requirements: Path = REQUIREMENTS, python: str = sys.executable
+    ) -> None:
+        self._root = data_dir.absolute() / "runtime"
+        self._requirements = requirements
+        self._python = python
+
+    def installed(self) -> Path | None:
+        """The program of the present list's environment, else of the latest other; or None."""
+        present = self._directory()
+        others = [marker.parent for marker in self._root.glob(f"*/{_MARKER}")]
+        others.sort(key=lambda directory: (directory / _MARKER).stat().st_mtime, reverse=True)
+        usable = (directory for directory in (present, *others) if _is_usable(directory))
+        return next((_program(directory) for directory in usable), None)
+
+    def is_current(self) -> bool:
+        """Whether the environment of the present list is installed."""
+        return _is_usable(self._directory())
+
+    async def install(self, progress: Progress = _silent) -> Path:
+        """Make the environment of the present list unless it is there; the program in it.
+
+        Takes minutes and half a gigabyte or more. Cancelling ends pip and leaves nothing that
+        could be taken for an installation. Raises RuntimeUnavailable with pip's last lines.
+        """
+        flaw = platform_flaw(sys.platform, platform.machine(), platform.mac_ver()[0])
+        if flaw is not None:
+            raise RuntimeUnavailable(f"vllm-mlx cannot be installed here: {flaw}.")
+        try:
+            async with self._alone(progress) as lock:
+                directory = self._directory()
+                if not _is_usable(directory):
+                    await self._make(directory, lock, progress)
+                return _program(directory)
+        except OSError as error:
+            raise RuntimeUnavailable(
+                f"vllm-mlx could not be installed in {str(self._root)!r}: {reason(error)}; "
+                "put that right, or name another data directory."
+            ) from error
+
+    def _directory(self) -> Path:
+        key = f"{self._python}\0{sys.version}\0".encode() + self._requirements.read_bytes()
+        return self._root / hashlib.sha256(key).hexdigest()[:16]
+
+    async def _make(self, directory: Path, lock: int, progress: Progress) -> None:
+        await asyncio.to_thread(self._discard, directory)
+        try:
+            await self._fill(directory, lock, progress)
+        except BaseException:
+            await asyncio.to_thread(self._discard, directory)
+            raise
+
+    async def _fill(self, directory: Path, lock: int, progress: Progress) -> None:
+        steps = _Steps(_count_requirements(self._requirements) + 2, progress)
+        steps.show("making a virtual environment")
+        await _run(self._python, "-m", "venv", str(directory), lock=lock)
+        steps.advance("collecting packages")
+        python = str(directory / "bin" / "python")
+        listed = ("-r", str(self._requirements))
+        await _run(python, *_PIP, *listed, lock=lock, on_line=steps.on_pip_line)
+        program = Program(_program(directory), "just installed")
+        version = await version_of(program.path)
+        check_version(program, version)
+        await asyncio.to_thread(_write_marker, directory, str(version))
+        steps.finish(f"vllm-mlx {version} is installed")
+
+    def _discard(self, directory: Path) -> None:
+        """Remove an environment, at one stroke: whoever has the lock next begins afresh."""
+        if directory.exists():
+            directory.rename(Path(tempfile.mkdtemp(prefix="trash-", dir=self._root), "old"))
+        for trash in self._root.glob("trash-*"):
+            shutil.rmtree(trash, ignore_errors=True)
+
+    @contextlib.asynccontextmanager
+    async def _alone(self, progress: Progress) -> AsyncIterator[int]:
+        """The descriptor that holds the lock."""
+        self._root.mkdir(parents=True, exist_ok=True)
+        with (self._root / "lock").open("w") as lock:
+            while not _locked(lock.fileno()):
+                progress(0, 1, "waiting for another installation to end")
+                await asyncio.sleep(_LOCK_PACE)
+            yield lock.fileno()
+
+
+class _Steps:
+    """Counts what pip says that it does: a step for each package, one before and one after."""
+
+    def __init__(self, total: int, progress: Progress) -> None:
+        self._done = 0
+        self._total = total
+        self._progress = progress
+
+    def show(self, text: str) -> None:
+        self._progress(self._done, self._total, text)
+
+    def advance(self, text: str) -> None:
+        self._done = min(self._done + 1, self._total - 1)
+        self.show(text)
+
+    def finish(self, text: str) -> None:
+        self._done = self._total
+        self.show(text)
+
+    def on_pip_line(self, line: str) -> None:
+        verb, _, rest = line.partition(" ")
+        # "Ignoring" is a package for another platform.
+        if verb in ("Collecting", "Processing", "Ignoring"):
+            self.advance(f"{verb.lower()} {rest.split()[0].rstrip(':')}")
+        elif line.startswith("Installing collected"):
+            self.show("installing the packages")
+
+
+async def _run(*command: str, lock: int, on_line: Callable[[str], None] = lambda _: None) -> None:
+    """Run to the end in a group of its own; RuntimeUnavailable with its last lines if it fails.
+
+    It holds the lock as well: if we are killed, the next installation begins only when it
+    has ended, since it goes on writing.
+    """
+    process = await asyncio.create_subprocess_exec(
+        *command,
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+        env=_environment(),
+        start_new_session=True,
+        pass_fds=(lock,),
+    )
+    hand_down(process.pid)
+    last_lines: deque[str] = deque(maxlen=_LAST_LINES)
+    assert process.stdout is not None
+    try:
+        async for raw in lines_of(process.stdout):
+            line = raw.decode(errors="replace").strip()
+            if line:
+                last_lines.append(line)
+                on_line(line)
+        code = await process.wait()
+    finally:
+        if process.returncode is None:
+            # It may have been reaped already, and not yet been told of.
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            await process.wait()
+    if code != 0:
+        raise RuntimeUnavailable(_failure(command, code, last_lines))
+
+
+def _failure(command: Sequence[str], code: int, last_lines: Sequence[str]) -> str:
+    hint = ""
+    if "venv" in command:
+        hint = " On Debian and Ubuntu its module needs: apt install python3-venv."
+    what = "\n".join(last_lines) or f"exit code {code}"
+    return f"vllm-mlx could not be installed, {command[0]!r} failed.{hint} It said:\n{what}"
+
+
+def _environment() -> dict[str, str]:
+    inherited = dict(without_secrets(os.environ.items()))
+    kept = {name: value for name, value in inherited.items() if name not in _FOREIGN}
+    return kept | {"PYTHONUNBUFFERED": "1"}
+
+
+def _count_requirements(path: Path) -> int:
+    lines = path.read_text().splitlines()
+    return sum(1 for line in lines if line and not line.startswith((" ", "#", "-")))
+
+
+def _program(directory: Path) -> Path:
+    return directory / "bin" / vllm_mlx.PROGRAM
+
+
+def _is_usable(directory: Path) -> bool:
+    return (directory / _MARKER).is_file() and os.access(_program(directory), os.X_OK)
+
+
+def _write_marker(directory: Path, version: str) -> None:
+    # The packages first: after a loss of power a marker must not stand before half of them.
+    os.sync()
+    new = directory / f"{_MARKER}.new"
+    new.write_text(json.dumps({"version": version}))
+    new.replace(directory / _MARKER)
+
+
+def _locked(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True

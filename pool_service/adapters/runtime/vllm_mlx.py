@@ -1,0 +1,268 @@
+"""What is known of `vllm-mlx serve`; tests/whole/test_vllm_mlx_contract.py pins it.
+
+Facts are of vllm-mlx 0.6.0; the options exist since 0.3.0.
+"""
+
+import re
+import signal as signals
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from pool_service.adapters.runtime.diagnosis import PORT_TAKEN, describe_exit, quote
+from pool_service.core.activity import UseSignals
+from pool_service.core.types import Diagnosis
+
+PROGRAM = "vllm-mlx"
+DISTRIBUTION = "vllm-mlx"
+MINIMUM_VERSION = (0, 3, 0)
+
+# It then takes a free port itself; its own listening socket says which.
+CHOOSES_PORT = "0"
+
+SERVED_MODEL_NAME = "--served-model-name"
+AUTO_UNLOAD = "--auto-unload-idle-seconds"
+OPTIONS = (
+    # What it would take without it, said so that a later default cannot open it to others.
+    ("--host", "127.0.0.1"),
+    # With its three retries a model that is not there takes ten seconds to be refused.
+    ("--download-retries", "1"),
+    # Over 31 years: never unloads, but /health tells active_requests and last_used_at.
+    (AUTO_UNLOAD, "1000000000"),
+)
+# Of requests that /health does not count: responses, embeddings, audio, rerank.
+METRICS = "--enable-metrics"
+_POSTS = '{method="POST"}'
+# Before 0.6.0 the count in flight leaves out streams.
+COUNTS_ALL_VERSION = (0, 6, 0)
+# Options that it refuses or silently drops beside --auto-unload-idle-seconds, or with
+# which that one means something else.
+NOT_WITH_AUTO_UNLOAD = (
+    "--mllm-draft-model",
+    "--trust-remote-code",
+    "--gpu-memory-utilization",
+    "--models-config",
+)
+MODEL_OPTIONS = (
+    *("--embedding-model", "--rerank-model", "--specprefill-draft-model", "--mllm-draft-model"),
+)
+"""Each names a model that is loaded besides."""
+TOOLS = "--mcp-config"
+TOOLS_VARIABLE = "VLLM_MLX_MCP_CONFIG"
+"""Both name a file that says which programs it runs, as tools for the model."""
+TRUST = "--trust-remote-code"
+# The default is to answer a second request at the same time with 503 (since 0.4.0).
+ENVIRONMENT = (("VLLM_MLX_SIMPLE_ENGINE_LOCK_ADMISSION", "wait"),)
+# Further names by which its server may be called; `server_child.py` reads it.
+ALLOWED_HOSTS = "POOL_SERVICE_ALLOWED_HOSTS"
+# What is not on disk is downloaded before: a start never hides it, nor asks the hub.
+OFFLINE = (("HF_HUB_OFFLINE", "1"),)
+
+
+def use_signals(version: tuple[int, ...] | None, *, with_metrics: bool) -> UseSignals:
+    """Return where a vllm-mlx tells how busy it is; version: None where that is not known."""
+    if not with_metrics:
+        return UseSignals()
+    return UseSignals(
+        path="/metrics",
+        gauges=(f"vllm_mlx_http_requests_in_flight{_POSTS}",),
+        counters=(f"vllm_mlx_http_requests_total{_POSTS}",),
+        counts_all=version is not None and version >= COUNTS_ALL_VERSION,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Rule:
+    """What one cause writes last, and what it means; words take the pattern's groups."""
+
+    pattern: str
+    diagnosis: Diagnosis
+    words: str
+
+
+_ENVIRONMENT_RULES = (
+    _Rule(PORT_TAKEN.pattern, Diagnosis.PORT_TAKEN, "its port was taken by another program"),
+    _Rule(
+        r"No space left on device",
+        Diagnosis.CRASHED,
+        "the disk is full; free some space",
+    ),
+    _Rule(
+        r"Too many open files",
+        Diagnosis.CRASHED,
+        "too few file descriptors are allowed; raise the limit (ulimit -n)",
+    ),
+    _Rule(
+        r"can't start new thread|Resource temporarily unavailable",
+        Diagnosis.CRASHED,
+        "no more processes and threads are allowed; raise the service's limit (ulimit -u, "
+        "TasksMax, pids.max)",
+    ),
+    _Rule(
+        # mlx-lm sets the limits 2048 (soft) and 4096 (hard) when it is imported.
+        r"not allowed to raise maximum limit",
+        Diagnosis.RUNTIME_UNUSABLE,
+        "it needs a hard limit of 4096 open files or more (ulimit -Hn)",
+    ),
+    _Rule(
+        r"Insufficient Memory|OutOfMemory|Unable to allocate|bad_alloc|MemoryError"
+        r"|maximum allowed buffer size",
+        Diagnosis.OUT_OF_MEMORY,
+        "memory ran out",
+    ),
+    _Rule(
+        r"^Error: (--.*)",
+        Diagnosis.RUNTIME_UNUSABLE,
+        "it refuses its options",
+    ),
+    _Rule(
+        r"^vllm-mlx(?: serve)?: error: ",
+        Diagnosis.RUNTIME_UNUSABLE,
+        "it does not know an option or argument",
+    ),
+    _Rule(
+        r"import string to enable 'reload'",
+        Diagnosis.RUNTIME_UNUSABLE,
+        "WEB_CONCURRENCY is set for it; remove it from the configured environment",
+    ),
+    _Rule(
+        r"^ModuleNotFoundError: |^ImportError: dlopen|Library not loaded",
+        Diagnosis.RUNTIME_UNUSABLE,
+        "its installation is incomplete; install the runtime again",
+    ),
+)
+_DOWNLOAD_RULES = (
+    _Rule(
+        r"Last error: .*(?:Server error '5\d\d|timed out|Timeout)",
+        Diagnosis.CRASHED,
+        "the download from the model hub failed; try again",
+    ),
+    _Rule(
+        r"Repository Not Found|Revision Not Found",
+        Diagnosis.MODEL_REJECTED,
+        "the model hub has no such model",
+    ),
+    _Rule(
+        r"gated repo|401 Unauthorized|403 Forbidden|Access to model .* is restricted",
+        Diagnosis.MODEL_REJECTED,
+        "the model hub demands a token that may read it; set HF_TOKEN for the service",
+    ),
+    _Rule(
+        r"Repo id must be in the form|Repo id must use alphanumeric",
+        Diagnosis.MODEL_REJECTED,
+        "it is neither a directory that exists nor an id of the form owner/name",
+    ),
+    _Rule(
+        r"not found in local cache|offline mode is enabled",
+        Diagnosis.MODEL_REJECTED,
+        "it is not on this machine, and the runtime is told to stay offline",
+    ),
+    _Rule(
+        r"Failed to download",
+        Diagnosis.MODEL_REJECTED,
+        "it is not on this machine, and the model hub could not be reached",
+    ),
+)
+_MODEL_RULES = (
+    _Rule(
+        r"Model type (\S+) not supported",
+        Diagnosis.MODEL_REJECTED,
+        "architecture '{}' is not supported",
+    ),
+    _Rule(
+        r"Cannot determine whether .* is a multimodal model|config\.json'?$",
+        Diagnosis.MODEL_REJECTED,
+        "its config.json is missing or cannot be read",
+    ),
+    _Rule(r"KeyError: 'model_type'", Diagnosis.MODEL_REJECTED, "its config.json has no model_type"),
+    _Rule(
+        r"No safetensors found",
+        Diagnosis.MODEL_REJECTED,
+        "it has no weights (no safetensors file)",
+    ),
+    _Rule(
+        r"\[load_safetensors\]|SafetensorError|\[read\] Unable to read \d+ bytes",
+        Diagnosis.MODEL_REJECTED,
+        "its weights are damaged or incomplete; download them again",
+    ),
+    _Rule(
+        r"Missing \d+ parameters|Received \d+ parameters not in model|Expected shape"
+        r"|^[\w.]+\.(?:weight|bias|scales|biases)\.$",
+        Diagnosis.MODEL_REJECTED,
+        "its weights do not fit its config.json",
+    ),
+    _Rule(
+        r"backend tokenizer|sentencepiece or tiktoken|^[\w.]*Error: .*tokenizer",
+        Diagnosis.MODEL_REJECTED,
+        "its tokenizer is missing or cannot be read",
+    ),
+    _Rule(
+        r"trust_remote_code",
+        Diagnosis.MODEL_REJECTED,
+        "it needs code of its own, which is not trusted",
+    ),
+    _Rule(
+        r"^ImportError: .*requires? ",
+        Diagnosis.MODEL_REJECTED,
+        "it needs a package that the runtime has not got",
+    ),
+    _Rule(
+        r"^(?:ValueError|KeyError|TypeError|AttributeError|IndexError|AssertionError"
+        r"|NotImplementedError|FileNotFoundError|NotADirectoryError|\S*DecodeError): ",
+        Diagnosis.MODEL_REJECTED,
+        "loading it failed",
+    ),
+)
+_SUBJECTS = {
+    Diagnosis.MODEL_REJECTED: "vllm-mlx could not load the model",
+    Diagnosis.RUNTIME_UNUSABLE: "vllm-mlx cannot run",
+    Diagnosis.PORT_TAKEN: "vllm-mlx could not listen",
+    Diagnosis.CRASHED: "vllm-mlx died",
+    Diagnosis.OUT_OF_MEMORY: "vllm-mlx died",
+}
+_EXCEPTION = re.compile(r"^(?:[\w.]*(?:Error|Exception|Interrupt)|Error|vllm-mlx.*: error): \S")
+# From here on what it writes is of requests, and says nothing of the model.
+_LISTENING = "Uvicorn running on"
+# What causes that are told by its last lines end with: 1 and 2 are its own, 3 is
+# uvicorn's. A tokenizer that is missing has been seen to abort it.
+_TELLING_CODES = (1, 2, 3)
+_FROM_OUTSIDE = (signals.SIGHUP, signals.SIGINT, signals.SIGTERM, signals.SIGKILL)
+
+
+def diagnose(
+    code: int | None, signal: int | None, last_lines: Sequence[str]
+) -> tuple[Diagnosis, str]:
+    """Tell what the end of a `vllm-mlx serve` means; a `diagnosis.Diagnose`."""
+    if code in _TELLING_CODES or signal == signals.SIGABRT:
+        found = _matched(last_lines)
+        if found:
+            return found
+    words = describe_exit(code, signal)
+    if signal == signals.SIGKILL:
+        words += ", perhaps by the system for want of memory"
+    # An error in its log, of some request long ago, did not end what was ended from outside.
+    evidence = "" if code == 0 or signal in _FROM_OUTSIDE else _evidence(last_lines)
+    return Diagnosis.CRASHED, f"vllm-mlx {words}{f' ({evidence})' if evidence else ''}."
+
+
+def _matched(last_lines: Sequence[str]) -> tuple[Diagnosis, str] | None:
+    rules: tuple[_Rule, ...] = _ENVIRONMENT_RULES
+    if not any(_LISTENING in line for line in last_lines):
+        rules = (*rules, *_DOWNLOAD_RULES, *_MODEL_RULES)
+    # Indented are the frames of a traceback: names of files and code, not what happened.
+    telling = [line for line in reversed(last_lines) if not line.startswith((" ", "INFO:"))]
+    for rule in rules:
+        for line in telling:
+            match = re.search(rule.pattern, line, re.IGNORECASE)
+            if match:
+                return rule.diagnosis, _sentence(rule, match, last_lines)
+    return None
+
+
+def _sentence(rule: _Rule, match: re.Match[str], last_lines: Sequence[str]) -> str:
+    evidence = _evidence(last_lines) or quote(match.string)
+    return f"{_SUBJECTS[rule.diagnosis]}: {rule.words.format(*match.groups())} ({evidence})."
+
+
+def _evidence(last_lines: Sequence[str]) -> str:
+    """The last line that names an exception or an error; empty if none does."""
+    return quote(next((line for line in reversed(last_lines) if _EXCEPTION.match(line)), ""))

@@ -1,0 +1,1 @@
+"""Sockets: which process listens, who is connected, and which ports are free."""

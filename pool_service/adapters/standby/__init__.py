@@ -1,0 +1,1 @@
+"""Standby processes, which have imported all that a server needs."""

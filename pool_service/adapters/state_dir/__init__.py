@@ -1,0 +1,1 @@
+"""The state directory: its one holder, and the guard that outlives it."""

@@ -1,0 +1,269 @@
+"""Keeps a guard beside the service: what ends its servers if nobody else is left to.
+
+The guard (`pool_service.guard`) has a session of its own, and its input is a pipe whose other
+end is the service's alone: the kernel closes that whatever ends the service. For when both end
+together, or the service while there is no guard, a third process waits (`sentry.py`).
+"""
+
+import asyncio
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import structlog
+
+from pool_service.adapters.logs.log_cut import trim_file
+from pool_service.adapters.process.exits import ExitWatch, exit_watch, gone
+from pool_service.adapters.process.identity import identity_of, is_alive
+from pool_service.adapters.state_dir import sentry
+from pool_service.adapters.state_dir.guard_lock import send_away
+from pool_service.adapters.state_dir.sentry import Sentry
+from pool_service.adapters.system.clock import SystemClock
+from pool_service.adapters.system.environment import without_secrets
+from pool_service.adapters.system.own_files import open_own
+from pool_service.core.types import Identity
+
+GUARD_LOG = "guard.log"
+
+_MAX_LOG_BYTES = 256 * 1024
+_STABLE_RUN = 60.0
+
+_log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class _Guard:
+    popen: "subprocess.Popen[bytes]"
+    identity: Identity
+    started_at: float
+
+
+class GuardKeeper:
+    """Starts a guard, and another whenever it ends, while the `async with` lasts.
+
+    To be entered while the state directory is held. Leaving it leaves the guard, which then
+    gives another service `grace` seconds to come; `dismiss` ends it before, for when all
+    servers have been stopped. grace 0: no guard, and that of an earlier service is sent away.
+    left: processes that an earlier keeper of this very process has left; they are reaped when
+    they end, and what this one leaves is added. pause_first, pause_most: seconds before another
+    is started, doubled each time while they don't live for a minute.
+    """
+
+    def __init__(
+        self,
+        state_dir: Path,
+        grace: float,
+        *,
+        left: list[Identity] | None = None,
+        watch: ExitWatch | None = None,
+        pause_first: float = 0.2,
+        pause_most: float = 30.0,
+    ) -> None:
+        self._state_dir = state_dir
+        self._grace = grace
+        self._watch = watch or exit_watch()
+        self._pause_first = pause_first
+        self._pause_most = pause_most
+        self._clock = SystemClock()
+        self._guard: _Guard | None = None
+        self._youngest: Identity | None = None
+        self._sentry: Sentry | None = None
+        self._keeping: asyncio.Task[None] | None = None
+        self._left = [] if left is None else left
+        self._reaping: asyncio.Task[object] | None = None
+
+    @property
+    def guard_pid(self) -> int | None:
+        """The guard's pid; None while there is none."""
+        return self._guard.identity.pid if self._guard else None
+
+    async def __aenter__(self) -> Self:
+        self._reaping = asyncio.create_task(self._reap_left(), name="reap earlier guards")
+        if self._grace > 0:
+            self._start()
+            self._keeping = asyncio.create_task(self._keep(), name="guard keeper")
+        else:
+            await asyncio.to_thread(_send_away, self._state_dir, None)
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self._stop_keeping()
+        if self._reaping is not None:
+            self._reaping.cancel()
+            await asyncio.gather(self._reaping, return_exceptions=True)
+        if self._guard is not None:
+            _log.info("leaving the guard", pid=self._guard.identity.pid, grace=self._grace)
+            self._guard.popen.returncode = 0  # for Popen: else it warns of a process left
+            _close_input(self._guard)
+            self._left.append(self._guard.identity)
+        if self._sentry is not None:
+            self._sentry.leave()
+            self._left.append(self._sentry.identity)
+
+    async def _reap_left(self) -> None:
+        while self._left:
+            identity = self._left[0]
+            await gone(self._watch, identity)
+            with contextlib.suppress(ChildProcessError):
+                await asyncio.to_thread(os.waitpid, identity.pid, 0)
+            self._left.remove(identity)
+
+    async def dismiss(self) -> None:
+        """There is nothing to guard any more: end the guard and wait for its end.
+
+        An earlier service's guard as well, which ours may not have had the time to send away,
+        or which has yet to begin.
+        """
+        await self._stop_keeping()
+        await self._end_both()
+        await asyncio.to_thread(_send_away, self._state_dir, self._youngest)
+
+    async def _end_both(self) -> None:
+        # The sentry first: it would take the guard's end for one to follow.
+        sentry_, self._sentry = self._sentry, None
+        if sentry_ is not None:
+            await asyncio.to_thread(sentry_.dismiss)
+        guard, self._guard = self._guard, None
+        if guard is not None:
+            guard.popen.terminate()
+            guard.popen.send_signal(signal.SIGCONT)
+            await self._bury(guard)
+
+    async def _keep(self) -> None:
+        pause = self._pause_first
+        while True:
+            if self._guard is not None:
+                guard = self._guard
+                await self._one_gone(guard)
+                if self._clock.now() - guard.started_at >= _STABLE_RUN:
+                    pause = self._pause_first
+            await asyncio.sleep(pause)
+            pause = min(pause * 2, self._pause_most)
+            self._start()
+
+    async def _one_gone(self, guard: _Guard) -> None:
+        """Return when the guard has ended, or the sentry has and so the guard was ended too.
+
+        That has the other end of an earlier sentry's pipe only.
+        """
+        ends = [asyncio.ensure_future(gone(self._watch, guard.identity))]
+        if self._sentry is not None:
+            ends.append(asyncio.ensure_future(gone(self._watch, self._sentry.identity)))
+        try:
+            await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+            if not ends[0].done():
+                _log.warning("the guard's sentry has ended; starting another, and another guard")
+                await self._end_both()
+                return
+        finally:
+            for end in ends:
+                end.cancel()
+        status = _reap(guard)
+        self._guard = None
+        log = str(self._state_dir / GUARD_LOG)
+        _log.warning("the guard has ended; starting another", status=status, log=log)
+
+    async def _stop_keeping(self) -> None:
+        if self._keeping is not None:
+            self._keeping.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._keeping
+            self._keeping = None
+
+    async def _bury(self, guard: _Guard) -> int:
+        await gone(self._watch, guard.identity)
+        return _reap(guard)
+
+    def _start(self) -> None:
+        """Not in a thread: cancelled there, it could leave a guard that nobody knows of."""
+        try:
+            with _log_of(self._state_dir) as output:
+                self._start_sentry(output)
+                self._guard = _spawn(self._command(), output, self._sentry, self._clock.now())
+        except OSError as error:
+            # Also where no descriptor is left for its log: then there is one later.
+            _log.warning("cannot start a guard; trying again", error=str(error))
+        else:
+            self._youngest = self._guard.identity
+
+    def _start_sentry(self, output: int) -> None:
+        if self._sentry is not None:
+            if is_alive(self._sentry.identity):
+                return
+            self._sentry.bury()
+            self._sentry = None
+        try:
+            self._sentry = sentry.begin((*self._command(), "--last"), output)
+        except OSError as error:
+            _log.warning("cannot start the guard's sentry", error=str(error))
+
+    def _command(self) -> tuple[str, ...]:
+        # -P: neither its directory nor ours is a place to import from.
+        program = (sys.executable, "-P", "-m", "pool_service.guard")
+        state_dir = str(self._state_dir.absolute())
+        return (*program, "--state-dir", state_dir, "--grace", repr(self._grace))
+
+
+def _spawn(command: tuple[str, ...], output: int, its_sentry: Sentry | None, now: float) -> _Guard:
+    end = () if its_sentry is None else (its_sentry.end,)
+    popen = subprocess.Popen(  # noqa: S603 - our own program
+        (*command, *(word for each in end for word in ("--sentry", str(each)))),
+        env=dict(without_secrets(os.environ.items())),
+        stdin=subprocess.PIPE,
+        stdout=output,
+        stderr=output,
+        pass_fds=end,
+        start_new_session=True,
+    )
+    # Not reaped yet, so the pid is its own even if it has ended.
+    identity = identity_of(popen.pid) or Identity(popen.pid, 0, "")
+    return _Guard(popen, identity, now)
+
+
+@contextlib.contextmanager
+def _log_of(state_dir: Path) -> Iterator[int]:
+    """A descriptor for what a guard writes; where the disk has no place for it, for nothing."""
+    path = state_dir / GUARD_LOG
+    try:
+        output = open_own(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+    except OSError as error:
+        _log.warning("the guard has no log", error=str(error))
+        output = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
+    else:
+        with contextlib.suppress(OSError):
+            trim_file(path, _MAX_LOG_BYTES)
+    try:
+        yield output
+    finally:
+        os.close(output)
+
+
+def _reap(guard: _Guard) -> int:
+    """The exit code of one that has ended."""
+    _close_input(guard)
+    # On macOS an exit is told of shortly before it can be reaped.
+    return guard.popen.wait()
+
+
+def _close_input(guard: _Guard) -> None:
+    if guard.popen.stdin is not None:
+        guard.popen.stdin.close()
+
+
+def _send_away(state_dir: Path, youngest: Identity | None) -> None:
+    try:
+        send_away(state_dir, youngest)
+    except OSError as error:
+        _log.warning("cannot look for a guard of an earlier service", error=str(error))

@@ -1,0 +1,276 @@
+"""The state directory and its one holder.
+
+The lock is a `flock` on the directory itself, which can be had where nothing can be written,
+and on a file in it, in which the holder says who it is; older versions know that one alone. The
+kernel lets go of both with the holder's last descriptor, whatever ended the holder.
+"""
+
+import contextlib
+import errno
+import fcntl
+import json
+import os
+import stat
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from pool_service.adapters.system.os_errors import explained
+from pool_service.adapters.system.own_files import (
+    SET_ASIDE,
+    NotOurs,
+    open_own,
+    parse_json,
+    write_note,
+)
+from pool_service.adapters.system.writers import first_flaw
+
+LOCK = "lock"
+
+_OTHERS_MAY_WRITE = stat.S_IWGRP | stat.S_IWOTH
+_ADVICE = "choose another --state-dir"
+_HELD_ADVICE = f"stop it, take over from it with --replace, or {_ADVICE}"
+# What a holder writes is far smaller.
+_LARGEST_NOTE = 64 * 1024
+# Of a file system on which a lock is not to be had for a directory, or for what is read only.
+_NO_LOCK = frozenset({errno.EBADF, errno.EINVAL, errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP})
+
+
+class StateDirError(Exception):
+    """The state directory cannot be used; the message says why and what to do."""
+
+
+class StateDirHeld(StateDirError):
+    """Another process uses it at present.
+
+    `serving_pid` if it says that it is a service that listens, `guard_pid` if a guard that stops
+    servers; what it says may be of an earlier holder.
+    """
+
+    def __init__(
+        self, message: str, serving_pid: int | None = None, guard_pid: int | None = None
+    ) -> None:
+        super().__init__(message)
+        self.serving_pid = serving_pid
+        self.guard_pid = guard_pid
+
+
+class StateDirUnwritable(StateDirError):
+    """The system refuses: no such disk, no permission, no room for a directory."""
+
+
+class StateDir:
+    """A state directory that only this process uses, from construction until `close`.
+
+    Where nothing can be written it is held all the same: the servers of an earlier service
+    want their successor more than its records. `trouble` then says what is wrong; empty if
+    nothing is. Raises StateDirHeld if another process uses it, which then is named and
+    undisturbed, StateDirUnwritable if it cannot be made or opened, StateDirError if it is open
+    to others or cannot be locked.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.trouble = ""
+        self._claim = -1
+        _make(path)
+        self._locks, self._note, self.trouble = _locked(path)
+        self.announce(())
+
+    def announce(self, addresses: Sequence[str], doing: str = "") -> None:
+        """Tell a second service where this one listens, or what it is `doing` and what to do."""
+        if self._note is None:
+            return
+        note = {"pid": os.getpid(), "addresses": list(addresses), "doing": doing}
+        try:
+            write_note(self._note, json.dumps(note).encode())
+        except OSError as error:
+            self.trouble = _cannot_tell(self.path, error)
+
+    def keep_claim(self, descriptor: int) -> None:
+        """Hold the claim by which this process took over until it is `serving`."""
+        self._claim = descriptor
+
+    def serving(self) -> None:
+        """Calls are served: whoever left for this process need not come back."""
+        descriptor, self._claim = self._claim, -1
+        if descriptor >= 0:
+            os.close(descriptor)
+
+    def close(self) -> None:
+        """Let another service have it. Once is enough, twice does no harm."""
+        self.serving()
+        locks, self._locks, self._note = self._locks, (), None
+        for descriptor in locks:
+            os.close(descriptor)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+def await_free(path: Path) -> None:
+    """Return when nobody uses the state directory, if only for a moment.
+
+    Raises OSError where it cannot be opened or locked.
+    """
+    directory = _opened_directory(path)
+    try:
+        fcntl.flock(directory, fcntl.LOCK_SH)
+    finally:
+        os.close(directory)
+
+
+def _make(path: Path) -> None:
+    try:
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        status = path.stat()
+        if status.st_uid != os.geteuid():
+            raise StateDirError(
+                f"the state directory {path} belongs to another user (uid {status.st_uid}), "
+                f"who could change what the service relies on; {_ADVICE}"
+            )
+        if status.st_mode & _OTHERS_MAY_WRITE:
+            raise StateDirError(
+                f"other users can write to the state directory {path}, and so change what the "
+                f"service relies on; chmod go-w it, or {_ADVICE}"
+            )
+        found = first_flaw([path.absolute()])
+        if found is not None:
+            raise StateDirError(
+                f"other users could put another directory in the place of the state directory "
+                f"{path}: {found}, or {_ADVICE}"
+            )
+    except FileExistsError as error:
+        raise StateDirError(f"the state directory {path} is a file; {_ADVICE}") from error
+    except OSError as error:
+        raise _unusable(path, error) from error
+
+
+def _locked(path: Path) -> tuple[tuple[int, ...], int | None, str]:
+    """Take both locks; return them, the one to write the note to, and what is wrong.
+
+    No child inherits them.
+    """
+    with contextlib.ExitStack() as undo:
+        try:
+            directory = _opened_directory(path)
+        except OSError as error:
+            raise _unusable(path, error) from error
+        undo.callback(os.close, directory)
+        refusal = _lock(path, directory)
+        file, trouble = _lock_file(path, is_ours=refusal is None)
+        if file is None:
+            if refusal is not None:
+                raise _without_locks(path, refusal) from refusal
+            undo.pop_all()
+            return (directory,), None, trouble
+        undo.callback(os.close, file)
+        refused = _lock(path, file)
+        if refusal and refused:
+            raise _without_locks(path, refused) from refused
+        undo.pop_all()
+    return (directory, file), file, trouble
+
+
+def _opened_directory(path: Path) -> int:
+    return os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+
+
+def _lock(path: Path, descriptor: int) -> OSError | None:
+    """Lock it, or return why the file system does not. Raises StateDirHeld."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise _refusal(path) from None
+    except OSError as error:
+        return error
+    return None
+
+
+def _lock_file(path: Path, *, is_ours: bool) -> tuple[int | None, str]:
+    """Open the file of the lock, for writing if that can be; return what is wrong as well.
+
+    is_ours: the directory is locked, so that what else has the name can be set aside.
+    """
+    try:
+        return _opened_file(path), ""
+    except NotOurs as error:
+        problem: OSError = error
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            return open_own(path / LOCK, os.O_RDONLY), _cannot_tell(path, error)
+        return None, _cannot_tell(path, error)
+    if is_ours:
+        with contextlib.suppress(OSError):
+            os.replace(path / LOCK, path / f"{LOCK}{SET_ASIDE}")  # noqa: PTH105 - says what it does
+            return _opened_file(path), ""
+    return None, _cannot_tell(path, problem)
+
+
+def _opened_file(path: Path) -> int:
+    return open_own(path / LOCK, os.O_RDWR | os.O_CREAT)
+
+
+def _refusal(path: Path) -> StateDirHeld:
+    """Return who holds the lock and why, as far as the note in it can be read."""
+    try:
+        pid, addresses, doing = _noted(path)
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, OverflowError):
+        return StateDirHeld(f"another pool-service uses {path}; {_HELD_ADVICE}")
+    if doing:
+        told = f"the state directory {path} is in use: pid {pid} {doing}"
+        return StateDirHeld(told, guard_pid=pid)
+    where = f", listening on {', '.join(addresses)}" if addresses else ""
+    return StateDirHeld(
+        f"another pool-service (pid {pid}{where}) uses {path}; {_HELD_ADVICE}",
+        serving_pid=pid if addresses else None,
+    )
+
+
+def _noted(path: Path) -> tuple[int, list[str], str]:
+    """Return what the holder wrote: its pid, its addresses, what it does.
+
+    Raises OSError, and of a bad note whatever it brings.
+    """
+    descriptor = open_own(path / LOCK, os.O_RDONLY)
+    try:
+        note = parse_json(os.pread(descriptor, _LARGEST_NOTE, 0))
+    finally:
+        os.close(descriptor)
+    pid, addresses = int(note["pid"]), [str(address) for address in note["addresses"]]
+    doing = str(note.get("doing", ""))
+    if not "".join((doing, *addresses)).isprintable():
+        raise ValueError(doing)
+    return pid, addresses, doing
+
+
+def _unusable(path: Path, error: OSError) -> StateDirUnwritable:
+    return StateDirUnwritable(
+        f"the state directory {path} cannot be used: {error.strerror}; put that right or {_ADVICE}"
+    )
+
+
+def _without_locks(path: Path, error: OSError) -> StateDirError:
+    if error.errno not in _NO_LOCK:
+        return _unusable(path, error)
+    return StateDirError(
+        f"the file system of the state directory {path} has no locks ({error.strerror}); "
+        f"{_ADVICE} on a local disk"
+    )
+
+
+def _cannot_tell(path: Path, error: OSError) -> str:
+    why = f"{error.strerror} ({error.filename})" if isinstance(error, NotOurs) else ""
+    return (
+        f"a second service is not told who uses {path}: {why or explained(error, path)}; it is "
+        "kept out all the same"
+    )

@@ -1,0 +1,1 @@
+"""The operating system: its clock, errors, files, variables and threads."""

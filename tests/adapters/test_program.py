@@ -1,0 +1,209 @@
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from pool_service.adapters.runtime import diagnosis, vllm_mlx
+from pool_service.adapters.runtime.launch_plan import option_value
+from pool_service.adapters.runtime.program import CommandRuntime, RuntimeOptions
+from pool_service.adapters.runtime.provision import Progress, Provisioner
+from pool_service.adapters.runtime.registry import Runtimes, diagnose_of
+from pool_service.core.errors import ModelRejected, RuntimeUnavailable
+from pool_service.core.types import Settings, Source
+
+PLAIN = ("{program}", "--model", "{runtime_model}", "--port", "{port}", "--alias={model}")
+
+
+def program(path: Path, version: str = "0.6.0") -> Path:
+    """Answers --version as a vllm-mlx that is no Python script would."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(f"#!/bin/sh\necho {version}\n")
+    path.chmod(0o755)
+    return path
+
+
+class FakeProvisioner(Provisioner):
+    """Installs in no time."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        self.path = path
+        self.installs = 0
+
+    def installed(self) -> Path | None:
+        return self.path if self.path.exists() else None
+
+    async def install(self, progress: Progress = lambda *_: None) -> Path:
+        self.installs += 1
+        progress(1, 1, "done")
+        return program(self.path)
+
+
+@pytest.fixture
+def options(tmp_path: Path) -> RuntimeOptions:
+    path = program(tmp_path / "vllm-mlx")
+    return RuntimeOptions(
+        data_dir=tmp_path, command=(str(path), *RuntimeOptions(tmp_path).command[1:])
+    )
+
+
+@pytest.fixture
+def plain(tmp_path: Path) -> RuntimeOptions:
+    path = program(tmp_path / "server")
+    return RuntimeOptions(data_dir=tmp_path, command=(str(path), *PLAIN[1:]))
+
+
+@pytest.fixture
+def nowhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "venv/bin/python"))
+    monkeypatch.setenv("PATH", "/nonexistent")
+    return tmp_path
+
+
+async def test_vllm_mlx_chooses_its_port_and_serves_the_callers_name(
+    options: RuntimeOptions,
+) -> None:
+    plan = await CommandRuntime(options).prepare("my model", Settings("org/name"))
+    assert plan.port is None
+    assert option_value(plan.argv, "--port") == "0"
+    assert "org/name" in plan.argv
+    assert option_value(plan.argv, "--served-model-name") == plan.served_model_name == "my model"
+    assert plan.health_path == "/health"
+
+
+async def test_vllm_mlx_queues_a_second_request(options: RuntimeOptions) -> None:
+    plan = await CommandRuntime(options, inherited={}).prepare("m", Settings("org/name"))
+    environment = dict(plan.environment)
+    assert environment["VLLM_MLX_SIMPLE_ENGINE_LOCK_ADMISSION"] == "wait"
+
+
+async def test_a_name_in_braces_is_a_name(options: RuntimeOptions) -> None:
+    plan = await CommandRuntime(options).prepare("{port}", Settings("{model}"))
+    assert plan.served_model_name == "{port}"
+    assert "{model}" in plan.argv
+
+
+async def test_the_served_name_of_the_template_is_handed_out(options: RuntimeOptions) -> None:
+    own = replace(options, command=(*options.command, "--served-model-name", "x-{model}"))
+    plan = await CommandRuntime(own).prepare("m", Settings("org/name"))
+    assert plan.served_model_name == "x-m"
+    assert plan.argv.count("--served-model-name") == 1
+
+
+async def test_a_plain_runtime_is_told_a_free_port_that_no_other_plan_has(
+    plain: RuntimeOptions,
+) -> None:
+    runtime = CommandRuntime(plain)
+    plans = [await runtime.prepare("m", Settings("org/name")) for _ in range(20)]
+    assert len({plan.port for plan in plans}) == 20
+    for plan in plans:
+        assert plan.argv[1:] == ("--model", "org/name", "--port", str(plan.port), "--alias=m")
+        assert plan.served_model_name == "org/name"
+
+
+async def test_a_plain_template_without_a_port_may_listen_where_it_wants(
+    plain: RuntimeOptions,
+) -> None:
+    own = replace(plain, command=plain.command[:3])
+    assert (await CommandRuntime(own).prepare("m", Settings("x"))).port is None
+
+
+async def test_the_operators_variables_reach_the_server_and_the_services_do_not(
+    plain: RuntimeOptions,
+) -> None:
+    own = replace(plain, environment=(("WEB_CONCURRENCY", "1"),))
+    runtime = CommandRuntime(own, inherited={"PYTHONPATH": "/x", "HOME": "/h"})
+    environment = dict((await runtime.prepare("m", Settings("x"))).environment)
+    assert environment == {"HOME": "/h", "PYTHONUNBUFFERED": "1", "WEB_CONCURRENCY": "1"}
+
+
+async def test_a_model_that_cannot_be_there_is_refused_before_the_program_is_looked_for(
+    tmp_path: Path, nowhere: Path
+) -> None:
+    runtime = CommandRuntime(RuntimeOptions(tmp_path))
+    with pytest.raises(ModelRejected, match="no such directory"):
+        await runtime.prepare("m", Settings(str(nowhere / "none")))
+
+
+async def test_what_an_absolute_path_means_to_a_plain_runtime_is_its_own_business(
+    plain: RuntimeOptions,
+) -> None:
+    await CommandRuntime(plain).prepare("m", Settings("/none/model.gguf"))
+
+
+async def test_a_missing_runtime_names_the_command_that_installs_it(nowhere: Path) -> None:
+    runtime = CommandRuntime(RuntimeOptions(nowhere))
+    with pytest.raises(RuntimeUnavailable, match="pool-service runtime install") as caught:
+        await runtime.prepare("m", Settings("org/name"))
+    assert caught.value.model == "m"
+
+
+async def test_a_missing_runtime_is_installed_where_the_configuration_allows_it(
+    nowhere: Path,
+) -> None:
+    provisioner, seen = FakeProvisioner(nowhere / "data/vllm-mlx"), []
+    runtime = CommandRuntime(
+        RuntimeOptions(nowhere, provision=True),
+        provisioner=provisioner,
+        progress=lambda *step: seen.append(step),
+    )
+    for _ in range(2):
+        plan = await runtime.prepare("m", Settings("org/name"))
+        assert plan.argv[0] == str(provisioner.path)
+    assert provisioner.installs == 1
+    assert seen == [(1, 1, "done")]
+
+
+async def test_a_runtime_that_is_too_old_is_refused(options: RuntimeOptions) -> None:
+    program(Path(options.command[0]), "0.2.9")
+    with pytest.raises(RuntimeUnavailable, match=r"0\.2\.9"):
+        await CommandRuntime(options).prepare("m", Settings("org/name"))
+
+
+async def test_an_upgrade_of_the_program_is_noticed(options: RuntimeOptions) -> None:
+    runtime = CommandRuntime(options)
+    program(Path(options.command[0]), "0.2.9")
+    with pytest.raises(RuntimeUnavailable):
+        await runtime.prepare("m", Settings("org/name"))
+    program(Path(options.command[0]), "0.10.0")
+    await runtime.prepare("m", Settings("org/name"))
+
+
+async def test_the_version_of_a_wrapper_by_another_name_is_not_asked(tmp_path: Path) -> None:
+    wrapper = program(tmp_path / "wrapper", "no version")
+    own = RuntimeOptions(
+        tmp_path, command=(str(wrapper), "serve", "{runtime_model}"), kind="vllm-mlx"
+    )
+    plan = await CommandRuntime(own).prepare("m", Settings("org/name"))
+    assert "--served-model-name" in plan.argv
+
+
+async def test_describe_tells_what_would_run_and_how_it_was_found(options: RuntimeOptions) -> None:
+    described = await CommandRuntime(options).describe()
+    assert described.path == options.command[0]
+    assert (described.found, described.kind) == ("configured", "vllm-mlx")
+    assert (described.version, described.interpreter) == ("0.6.0", None)
+
+
+async def test_describe_installs_nothing(nowhere: Path) -> None:
+    provisioner = FakeProvisioner(nowhere / "vllm-mlx")
+    options = RuntimeOptions(nowhere, provision=True)
+    with pytest.raises(RuntimeUnavailable):
+        await CommandRuntime(options, provisioner=provisioner).describe()
+    assert provisioner.installs == 0
+
+
+def test_each_kind_has_its_own_diagnosis(options: RuntimeOptions, plain: RuntimeOptions) -> None:
+    assert diagnose_of(CommandRuntime(options).kind) is vllm_mlx.diagnose
+    assert diagnose_of(CommandRuntime(plain).kind) is diagnosis.diagnose
+
+
+async def test_what_a_server_of_an_earlier_service_needed_is_remembered(
+    options: RuntimeOptions, tmp_path: Path
+) -> None:
+    adopting = Runtimes({"": options}, tmp_path)
+    adopting.learn(Settings("org/name"), 100)
+    await adopting.appraise("other", Settings("org/other"))
+    appraised = await Runtimes({"": options}, tmp_path).appraise("m", Settings("org/name"))
+    assert (appraised.expected, appraised.source) == (100, Source.OBSERVED)
