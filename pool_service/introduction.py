@@ -8,8 +8,8 @@ import structlog
 from pool_service.core.errors import RuntimeUnavailable
 from pool_service.core.results import Totals
 from pool_service.core.server import Phase
-from pool_service.core.sizes import size
 from pool_service.core.types import FOREVER
+from pool_service.core.units import size
 
 log = structlog.get_logger("pool_service")
 

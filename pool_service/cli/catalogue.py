@@ -12,7 +12,7 @@ from pool_service.adapters.models.hub_cache import cached_models, part_bytes
 from pool_service.cli.connection import PATIENCE, check_reachable, client, valid
 from pool_service.cli.outcome import ExitCode, Failure
 from pool_service.cli.text import json_object, safe
-from pool_service.core.sizes import size
+from pool_service.core.units import size
 from pool_service_client import (
     Expectation,
     Model,

@@ -6,7 +6,7 @@ from typing import TypedDict
 
 import click
 
-from pool_service.durations import seconds_of
+from pool_service.core.units import seconds_of
 
 FILE = click.Path(dir_okay=False, path_type=Path)
 

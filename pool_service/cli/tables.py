@@ -22,7 +22,7 @@ from pool_service.cli.words import (
     summary,
     why,
 )
-from pool_service.core.sizes import size
+from pool_service.core.units import size
 from pool_service_client import Model, Server, ServerState, Totals
 
 # Nothing is cut off or folded where the output is not a terminal.

@@ -2,7 +2,7 @@
 
 from pool_service.cli.appearance import Mark
 from pool_service.cli.text import safe
-from pool_service.core.sizes import size
+from pool_service.core.units import size
 from pool_service_client import (
     Exit,
     ExitCause,

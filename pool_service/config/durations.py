@@ -7,7 +7,7 @@ from pydantic import BeforeValidator, Field
 
 from pool_service.config.values import Form, number_of
 from pool_service.core.types import FOREVER, LONGEST_DURATION
-from pool_service.durations import seconds_of
+from pool_service.core.units import seconds_of
 
 
 def _seconds(value: object) -> float:

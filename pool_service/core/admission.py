@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import Enum, auto
 
-from pool_service.core.replacement import Candidate, victims
+from pool_service.core.eviction_policy import Candidate, victims
 from pool_service.core.server import ServerId
 
 PATIENCE = 10.0

@@ -5,9 +5,9 @@ from dataclasses import replace
 from pool_service.core.errors import PoolError
 from pool_service.core.events import EnsureRequested, HoldRequested
 from pool_service.core.failures import model_unknown, name_taken, runtime_model_unlisted
-from pool_service.core.restart import is_crash
+from pool_service.core.names import similar
+from pool_service.core.restart_policy import is_crash
 from pool_service.core.server import Cause, Past, Phase, Role, Server
-from pool_service.core.similar import similar
 from pool_service.core.state import PoolState
 from pool_service.core.types import Settings
 from pool_service.core.waiters import Waiter

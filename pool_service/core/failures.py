@@ -1,8 +1,9 @@
 """The errors that callers are told, from what happened to the server they asked for."""
 
+import re
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
-from pool_service.core.blame import blamed_argument, runtime_section
 from pool_service.core.errors import (
     CrashLoop,
     Evicted,
@@ -22,10 +23,10 @@ from pool_service.core.errors import (
     StartTimeout,
 )
 from pool_service.core.limits import Limits
+from pool_service.core.names import did_you_mean
 from pool_service.core.server import Server
-from pool_service.core.similar import did_you_mean
-from pool_service.core.sizes import size
-from pool_service.core.types import Diagnosis, ExitReport
+from pool_service.core.types import Diagnosis, ExitReport, Settings
+from pool_service.core.units import size
 
 RETRY_WHEN_FULL = 5.0
 """Seconds until who found no room should try again: about a load."""
@@ -245,3 +246,37 @@ def recovering() -> Recovering:
         "the service has just started and is still finding the servers that run. Try again in "
         "a moment."
     )
+
+
+_OPTION = re.compile(r"(?<![\w-])--?[A-Za-z][\w-]*")
+
+
+def blamed_argument(words: str, settings: Settings) -> str | None:
+    """Return the argument of the configuration that a runtime's words name, or None.
+
+    An option is named as itself. Of the values only paths and ids of models can be told from
+    what a runtime says of anything else, and not where the runtime model is named so.
+    """
+    named = set(_OPTION.findall(words))
+    for option, value in _pairs(settings.arguments):
+        if option in named:
+            return option
+        if "/" in value and value in words and value not in settings.runtime_model:
+            return f"{option} {value}".strip()
+    return None
+
+
+def runtime_section(settings: Settings) -> str:
+    """Return the section of the configuration that describes their runtime."""
+    return f"[runtimes.{settings.runtime}]" if settings.runtime else "[runtime]"
+
+
+def _pairs(arguments: Sequence[str]) -> Iterator[tuple[str, str]]:
+    """Each option with its value, and with "" where none is told yet."""
+    option = ""
+    for part in arguments:
+        if part.startswith("-"):
+            option, _, value = part.partition("=")
+            yield option, value
+        else:
+            yield option, part

@@ -19,16 +19,15 @@ from typing import assert_never
 
 from pool_service.core import events as ev
 from pool_service.core.callers import Callers
-from pool_service.core.catalogue import Catalogue, Entry
+from pool_service.core.catalogue import Catalogue, Entry, found
 from pool_service.core.commands import Broke, Command
 from pool_service.core.containment import Containment
 from pool_service.core.events import Event
-from pool_service.core.evicting import Evicting
-from pool_service.core.faults import Amends, BrokenSteps
-from pool_service.core.found import found
+from pool_service.core.eviction_requests import Evicting
 from pool_service.core.idle import IdleChecks
+from pool_service.core.internal_errors import Amends, BrokenSteps
 from pool_service.core.limits import Limits
-from pool_service.core.ready import ReadyServers
+from pool_service.core.readiness import ReadyServers
 from pool_service.core.reconfigure import Reconfiguration
 from pool_service.core.recovery import Recovery
 from pool_service.core.recycler import Recycler

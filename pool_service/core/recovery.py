@@ -15,7 +15,7 @@ from pool_service.core.commands import Adopt, AwaitExit, RecoveryEnded, Sweep
 from pool_service.core.containment import Containment
 from pool_service.core.errors import PoolError
 from pool_service.core.events import Adopted, RecoveryBegan, Spawned, StraysFound
-from pool_service.core.restart import is_crash
+from pool_service.core.restart_policy import is_crash
 from pool_service.core.server import Cause, Phase, Role, Server, ServerId
 from pool_service.core.state import PoolState
 from pool_service.core.stopper import Stopper

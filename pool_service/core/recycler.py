@@ -13,8 +13,8 @@ from pool_service.core.activity import Activity
 from pool_service.core.admission import Admit, Demand, verdict
 from pool_service.core.events import BecameReady
 from pool_service.core.idle import IdleChecks
-from pool_service.core.ready import ReadyServers
-from pool_service.core.renewal import is_overgrown
+from pool_service.core.memory_limit import is_overgrown
+from pool_service.core.readiness import ReadyServers
 from pool_service.core.scheduler import Scheduler
 from pool_service.core.server import Cause, Phase, Role, Server
 from pool_service.core.state import PoolState

@@ -29,13 +29,13 @@ from pool_service.core.commands import Fetch
 from pool_service.core.containment import Containment
 from pool_service.core.errors import PoolError
 from pool_service.core.events import Appraised, Fetching, NotAppraised
+from pool_service.core.eviction_policy import Candidate, Uses
 from pool_service.core.failures import not_on_disk, too_large
 from pool_service.core.idle import IdleChecks
-from pool_service.core.renewal import USUAL_LOAD_S, Claims, with_renewals
-from pool_service.core.replacement import Candidate, Uses
+from pool_service.core.memory_limit import USUAL_LOAD_S, Claims, with_renewals
+from pool_service.core.names import MOST_MEANT
 from pool_service.core.sampler import CALM_S, Sampler
 from pool_service.core.server import Phase, Server, ServerId
-from pool_service.core.similar import MOST_MEANT
 from pool_service.core.state import PoolState
 from pool_service.core.supervisor import Supervisor
 from pool_service.core.table import Record

@@ -11,19 +11,17 @@ from pool_service.core.catalogue import Catalogue
 from pool_service.core.commands import Answer, CancelAppraise, Command, Publish, RecordNamings
 from pool_service.core.deadlines import Deadlines
 from pool_service.core.errors import PoolError
+from pool_service.core.eviction_policy import Uses
 from pool_service.core.evictions import Evictions
-from pool_service.core.holds import Holds
 from pool_service.core.lifecycle import TAKES_A_SLOT, TRANSITIONS
 from pool_service.core.limits import Limits
-from pool_service.core.namings import Namings
-from pool_service.core.refusals import Refusals
-from pool_service.core.replacement import Uses
+from pool_service.core.remembered import Namings, Refusals
 from pool_service.core.results import Ensured
 from pool_service.core.server import Past, Phase, Role, Server, ServerId
 from pool_service.core.story import Choice, Decision, Stories
 from pool_service.core.table import Record, ServerTable
 from pool_service.core.types import FOREVER
-from pool_service.core.waiters import Waiters
+from pool_service.core.waiters import Holds, Waiters
 
 MOST_REMEMBERED = 4096
 """Models of which is known how often they were asked for, or how their last process ended; the

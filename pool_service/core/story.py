@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from pool_service.core.admission import Resident, Room, Standing
-from pool_service.core.replacement import worth
+from pool_service.core.eviction_policy import worth
 from pool_service.core.server import Phase, Role, ServerId
 
 DECISIONS_KEPT = 32

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from pool_service.core import draining as drain
 from pool_service.core import lifecycle as life
-from pool_service.core import restart, succession
+from pool_service.core import restart_policy, succession
 from pool_service.core.callers import Callers
 from pool_service.core.commands import (
     Appraise,
@@ -163,7 +163,7 @@ class Supervisor:
             self.stop(server, Cause.EVICTED if is_evicted else Cause.WEDGED, now, at_once=at_once)
             return
         server = succession.superseded(server, why, now)
-        server = life.died(server, restart.deaths(server, state.limits, now))
+        server = life.died(server, restart_policy.deaths(server, state.limits, now))
         self.stop(server, Cause.WEDGED, now, why, at_once=at_once)
         record = state.table.find(server.id)
         assert record is not None
@@ -183,14 +183,15 @@ class Supervisor:
         is_start = server.phase is Phase.STARTING and server.ready_at is None
         was_ready = server.phase is Phase.READY and server.is_current
         server = life.exited(server, event.report, now)
-        if restart.is_crash(server):
-            server = life.died(server, restart.deaths(server, state.limits, now))
+        if restart_policy.is_crash(server):
+            server = life.died(server, restart_policy.deaths(server, state.limits, now))
         state.put(server)
         if was_ready:
             self.restart_for_holders(server)
         self._learn(server)
         goes_on = is_start and (
-            self._tries_another_port(record, event.report) or restart.was_killed(event.report)
+            self._tries_another_port(record, event.report)
+            or restart_policy.was_killed(event.report)
         )
         if not goes_on:
             record.lost_ports = 0
@@ -295,9 +296,11 @@ class Supervisor:
     def _start_again(self, server: Server, now: float) -> None:
         """Start the next generation for those who wait, at once or later; or say why not."""
         state, model = self._state, server.model
-        failure = restart.lasting_failure(server, state.limits)
+        failure = restart_policy.lasting_failure(server, state.limits)
         first = state.waiters.first(model)
-        pause = restart.delay(server, state.limits) if restart.is_crash(server) else 0.0
+        pause = (
+            restart_policy.delay(server, state.limits) if restart_policy.is_crash(server) else 0.0
+        )
         if first and first.settings.runtime_model != server.settings.runtime_model:
             self.enqueue(model, server, now)
         elif failure is not None:

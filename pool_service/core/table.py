@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from itertools import islice
 
 from pool_service.core.activity import SeenUse
+from pool_service.core.liveness import Vitality
 from pool_service.core.server import Phase, Role, Server, ServerId
-from pool_service.core.vitality import Vitality
 
 
 @dataclass(slots=True, eq=False)

@@ -6,7 +6,7 @@ from pool_service.core.containment import Containment
 from pool_service.core.events import LogRead, TimeReached
 from pool_service.core.failures import pool_full, start_timeout
 from pool_service.core.idle import IdleChecks
-from pool_service.core.ready import ReadyServers
+from pool_service.core.readiness import ReadyServers
 from pool_service.core.sampler import Sampler
 from pool_service.core.scheduler import Scheduler
 from pool_service.core.server import Cause, Phase

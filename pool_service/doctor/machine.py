@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from pool_service.adapters.memory.machine_memory import machine_memory
 from pool_service.adapters.system.child import FEW_DESCRIPTORS, raise_descriptor_limit
 from pool_service.config import Config
-from pool_service.core.sizes import size
 from pool_service.core.types import FOREVER
+from pool_service.core.units import size
 from pool_service.doctor.finding import Finding, Verdict, judge
 
 FIRST_MACOS = 14

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 from pool_service.config.problems import key_name
 from pool_service.core.limits import Limits
-from pool_service.core.sizes import size
 from pool_service.core.types import FOREVER, Appraisal, Settings, Source
+from pool_service.core.units import size
 from pool_service.preflight.problem import Problem
 
 _FEW = 5

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from pool_service.adapters.records.namings_file import FoundNamings, NamingsFile
-from pool_service.core.namings import MOST_NAMINGS
+from pool_service.core.remembered import MOST_NAMINGS
 from tests.adapters.disk import Disk
 
 NAMINGS = {"q": "/models/q", "vllm-mlx/p": "org/p é"}

@@ -1,7 +1,7 @@
 import pytest
 
 from pool_service.cli.text import safe, span
-from pool_service.core.sizes import size
+from pool_service.core.units import size
 
 
 @pytest.mark.parametrize(

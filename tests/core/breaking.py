@@ -10,11 +10,11 @@ from pool_service.core import commands, lifecycle, succession
 from pool_service.core.callers import Callers
 from pool_service.core.commands import Broke, Command, Publish, TakeSurvey
 from pool_service.core.events import TimeReached
-from pool_service.core.evicting import Evicting
-from pool_service.core.faults import BrokenSteps
+from pool_service.core.eviction_requests import Evicting
 from pool_service.core.idle import IdleChecks
+from pool_service.core.internal_errors import BrokenSteps
 from pool_service.core.machine import Machine
-from pool_service.core.ready import ReadyServers
+from pool_service.core.readiness import ReadyServers
 from pool_service.core.reconfigure import Reconfiguration
 from pool_service.core.recovery import Recovery
 from pool_service.core.recycler import Recycler

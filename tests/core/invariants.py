@@ -41,7 +41,7 @@ from pool_service.core.events import (
 from pool_service.core.idle import BUSY_PAUSE_S
 from pool_service.core.limits import Limits
 from pool_service.core.machine import Machine
-from pool_service.core.namings import MOST_NAMINGS
+from pool_service.core.remembered import MOST_NAMINGS
 from pool_service.core.results import Ensured
 from pool_service.core.server import Cause, Past, Phase, Remembered, Role, Server, ServerId
 from pool_service.core.standby_policy import STANDBY_BYTES

@@ -20,7 +20,7 @@ from pool_service.core.admission import (
     Wait,
     verdict,
 )
-from pool_service.core.replacement import Candidate
+from pool_service.core.eviction_policy import Candidate
 from pool_service.core.server import ServerId
 from pool_service.core.types import FOREVER
 

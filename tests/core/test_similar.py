@@ -3,7 +3,7 @@ import time
 import pytest
 
 from pool_service.core.failures import model_unknown, not_on_disk
-from pool_service.core.similar import MOST_COMPARED, did_you_mean, similar
+from pool_service.core.names import MOST_COMPARED, did_you_mean, similar
 
 KNOWN = ("smollm2", "mlx-community/Qwen3-4B-4bit", "mlx-community/Qwen3-8B-4bit", "embedder")
 

@@ -6,13 +6,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pool_service.core import failures, restart
+from pool_service.core import failures, restart_policy
 from pool_service.core import lifecycle as life
 from pool_service.core.errors import CrashLoop, ModelRejected, StartTimeout
 from pool_service.core.limits import Limits
+from pool_service.core.liveness import Vitality, judged
 from pool_service.core.server import Cause, Exit, Past, Phase, Server, ServerId
 from pool_service.core.types import FOREVER, Diagnosis, ExitReport, Pulse, Settings
-from pool_service.core.vitality import Vitality, judged
 
 LIMITS = Limits(
     backoff_first=1.0, backoff_most=30.0, crash_limit=3, crash_window=100.0, stable_run=60.0
@@ -35,8 +35,8 @@ def ended(
 
 def test_only_deaths_within_the_window_count() -> None:
     server = replace(SERVER, crashes=(10.0, 100.0, 120.0))
-    assert restart.deaths(server, LIMITS, 150.0) == (100.0, 120.0, 150.0)
-    assert restart.deaths(server, LIMITS, 110.0 + 1e-9) == (100.0, 120.0, 110.0 + 1e-9)
+    assert restart_policy.deaths(server, LIMITS, 150.0) == (100.0, 120.0, 150.0)
+    assert restart_policy.deaths(server, LIMITS, 110.0 + 1e-9) == (100.0, 120.0, 110.0 + 1e-9)
 
 
 @pytest.mark.parametrize(
@@ -47,7 +47,7 @@ def test_a_run_that_was_ready_for_long_enough_forgets_the_deaths_before_it(
     ready_at: float | None, counted: tuple[float, ...]
 ) -> None:
     server = replace(SERVER, crashes=(100.0,), ready_at=ready_at)
-    assert restart.deaths(server, LIMITS, 110.0) == counted
+    assert restart_policy.deaths(server, LIMITS, 110.0) == counted
 
 
 @given(deaths=st.integers(1, 2000), generation=st.integers(1, 50), model=st.text(max_size=5))
@@ -56,19 +56,19 @@ def test_the_delay_doubles_up_to_its_most_and_at_most_half_of_it_is_chance(
 ) -> None:
     server = replace(SERVER, model=model, generation=generation, crashes=(0.0,) * min(deaths, 1000))
     full = min(2.0 ** min(deaths - 1, 10), 30.0)
-    assert full / 2 <= restart.delay(server, LIMITS) <= full
+    assert full / 2 <= restart_policy.delay(server, LIMITS) <= full
 
 
 def test_models_that_die_together_do_not_start_together() -> None:
     server = replace(SERVER, crashes=(0.0,))
-    delays = {restart.delay(replace(server, model=f"m{n}"), LIMITS) for n in range(20)}
+    delays = {restart_policy.delay(replace(server, model=f"m{n}"), LIMITS) for n in range(20)}
     assert len(delays) == 20
-    assert restart.delay(server, LIMITS) == restart.delay(server, LIMITS)
+    assert restart_policy.delay(server, LIMITS) == restart_policy.delay(server, LIMITS)
 
 
 @pytest.mark.parametrize(("deaths", "loops"), [(1, False), (2, False), (3, True), (4, True)])
 def test_so_many_deaths_are_a_loop(deaths: int, loops: bool) -> None:
-    assert restart.is_loop(replace(SERVER, crashes=(1.0,) * deaths), LIMITS) is loops
+    assert restart_policy.is_loop(replace(SERVER, crashes=(1.0,) * deaths), LIMITS) is loops
 
 
 # --- vitality -----------------------------------------------------------------------------
@@ -135,7 +135,7 @@ def test_a_gap_in_our_own_looks_begins_the_count_anew(at: float, missed: int) ->
 def test_only_what_will_not_pass_at_once_bars_another_start(
     server: Server, error: type[Exception] | None
 ) -> None:
-    told = restart.lasting_failure(server, LIMITS)
+    told = restart_policy.lasting_failure(server, LIMITS)
     assert type(told) is (error or type(None))
 
 
@@ -151,7 +151,7 @@ def test_only_what_will_not_pass_at_once_bars_another_start(
 def test_a_process_without_an_exit_code_was_killed_unless_its_words_say_more(
     diagnosis: Diagnosis, code: int | None, killed: bool
 ) -> None:
-    assert restart.was_killed(ExitReport(code, None, diagnosis, "")) is killed
+    assert restart_policy.was_killed(ExitReport(code, None, diagnosis, "")) is killed
 
 
 def test_a_crash_loop_says_what_it_is_and_what_to_do() -> None:

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from pool_service.core import refusals
+from pool_service.core import remembered
 from pool_service.core.errors import ModelRejected, RuntimeUnavailable, StartFailed
 from pool_service.core.server import Phase
 from pool_service.core.state import MOST_REMEMBERED
@@ -31,12 +31,12 @@ async def test_of_many_models_that_fail_the_newest_are_listed() -> None:
 
 async def test_of_refused_starts_only_so_many_are_remembered() -> None:
     async with running() as run:
-        for number in range(refusals.MOST_REMEMBERED + 20):
+        for number in range(remembered.MOST_REMEMBERED + 20):
             model = f"m{number}"
             run.world.script(model, Script(raises={"prepare": RuntimeUnavailable("none")}))
             with pytest.raises(RuntimeUnavailable):
                 await run.pool.ensure(model)
-        assert len(run.pool._machine._state.refusals._by_model) == refusals.MOST_REMEMBERED
+        assert len(run.pool._machine._state.refusals._by_model) == remembered.MOST_REMEMBERED
         assert run.pool.totals().servers == 0
 
 

@@ -8,9 +8,9 @@ import pytest
 
 from pool_service import announcer
 from pool_service.core.errors import PoolError
-from pool_service.core.evicting import Evicting
+from pool_service.core.eviction_requests import Evicting
 from pool_service.core.idle import IdleChecks
-from pool_service.core.ready import ReadyServers
+from pool_service.core.readiness import ReadyServers
 from pool_service.core.recovery import Recovery
 from pool_service.core.requests import Requests
 from pool_service.core.salvage import MOST_FAULTS, PAUSE_SECONDS

@@ -4,7 +4,7 @@ import pytest
 
 from pool_service.core.catalogue import Catalogue
 from pool_service.core.errors import ModelUnknown, StartFailed
-from pool_service.core.namings import MOST_NAMINGS, Namings
+from pool_service.core.remembered import MOST_NAMINGS, Namings
 from pool_service.core.server import Phase
 from pool_service.core.types import Settings
 from tests.pool.running import DEFAULTS, LIMITS, Running, running

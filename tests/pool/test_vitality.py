@@ -7,7 +7,7 @@ from itertools import pairwise
 import pytest
 
 from pool_service.core.errors import StartTimeout
-from pool_service.core.ready import PROBES_A_SECOND
+from pool_service.core.readiness import PROBES_A_SECOND
 from pool_service.core.server import Cause, Phase, StopSignal
 from pool_service.core.types import FOREVER
 from pool_service.pool import LATE

@@ -9,7 +9,7 @@ from pool_service.adapters.models.files import ModelFiles, locate
 from pool_service.adapters.models.hub_cache import cached_models, part_bytes
 from pool_service.adapters.system.writers import Writers
 from pool_service.core.errors import CodeNotTrusted, ModelNotOnDisk, ModelRejected
-from pool_service.core.similar import similar
+from pool_service.core.names import similar
 
 
 @dataclass(frozen=True, slots=True)

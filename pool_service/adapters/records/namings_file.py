@@ -9,7 +9,7 @@ from pathlib import Path
 from pool_service.adapters.system.os_errors import raise_shortage
 from pool_service.adapters.system.own_files import SET_ASIDE, parse_json, read_own, write_own
 from pool_service.core.names import model_flaw, runtime_model_flaw
-from pool_service.core.namings import MOST_NAMINGS
+from pool_service.core.remembered import MOST_NAMINGS
 
 LARGEST_BYTES = 16 * 1024 * 1024
 """Three times what the most and the longest of them take."""

@@ -4,13 +4,13 @@ from pool_service.core import lifecycle as life
 from pool_service.core.commands import TakePulse
 from pool_service.core.events import BecameReady, PulseTaken
 from pool_service.core.failures import runtime_model_conflict
+from pool_service.core.liveness import judged
 from pool_service.core.results import Ensured
 from pool_service.core.server import Cause, Phase
 from pool_service.core.state import PoolState
 from pool_service.core.supervisor import Supervisor
 from pool_service.core.table import Record
 from pool_service.core.types import FOREVER
-from pool_service.core.vitality import judged
 
 LISTENER_LOST = "it no longer listened at its endpoint"
 

@@ -1,6 +1,22 @@
-"""Durations as people write them: in the configuration and on the command line the same."""
+"""Amounts of memory and of time as people write them, the same wherever they are read."""
 
 import re
+
+_STEP = 1000
+# Each with its decimal places.
+_SIZES = (("B", 0), ("kB", 0), ("MB", 0), ("GB", 1), ("TB", 1))
+
+
+def size(count: float) -> str:
+    """Return bytes in decimal units: 0 B, 512 MB, 3.2 GB."""
+    amount = float(count)
+    for unit, digits in _SIZES[:-1]:
+        if round(amount, digits) < _STEP:
+            return f"{amount:.{digits}f} {unit}"
+        amount /= _STEP
+    unit, digits = _SIZES[-1]
+    return f"{amount:.{digits}f} {unit}"
+
 
 _FORM = re.compile(
     r"(?:(\d+)d)?\s*(?:(\d+)h)?\s*(?:(\d+)m)?\s*(?:(\d+(?:\.\d+)?)s)?\s*(?:(\d+)ms)?"

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pool_service.core.replacement import LONG, SOON, Candidate, Uses, victims
+from pool_service.core.eviction_policy import LONG, SOON, Candidate, Uses, victims
 from pool_service.core.server import ServerId
 
 NOW = 10_000.0

@@ -44,7 +44,7 @@ from pool_service.core.events import (
 from pool_service.core.evictions import Eviction
 from pool_service.core.failures import leaving, shutting_down
 from pool_service.core.idle import IdleChecks
-from pool_service.core.ready import ReadyServers
+from pool_service.core.readiness import ReadyServers
 from pool_service.core.recovery import Recovery
 from pool_service.core.salvage import PAUSE_SECONDS
 from pool_service.core.sampler import Sampler
