@@ -32,11 +32,6 @@ PLACES = (
     Place(SOURCE, _TOML),
     Place("clients/python/pyproject.toml", _TOML),
     Place("clients/rust/Cargo.toml", _TOML),
-    Place(
-        "clients/rust/Cargo.pins",
-        re.compile(r'(?m)^name = "(?:chat|pool-service-client|runner)"\nversion = "([^"]+)"$'),
-        times=3,
-    ),
     Place("clients/typescript/package.json", re.compile(r'(?m)^  "version": "([^"]+)"')),
     Place(
         "clients/typescript/package-lock.json",

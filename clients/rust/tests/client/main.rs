@@ -4,7 +4,6 @@
 mod calls;
 mod documents;
 mod holds;
-mod pins;
 mod pulls;
 mod scripted;
 mod watches;
