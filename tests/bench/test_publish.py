@@ -65,6 +65,22 @@ def test_publishing_replaces_what_is_between_the_markers_and_nothing_else(tmp_pa
     assert page.read_text() == text
 
 
+def test_publishing_puts_the_plots_of_the_page_beside_it_and_all_into_the_directory(
+    tmp_path: Path,
+) -> None:
+    page = tmp_path / "page.md"
+    page.write_text(PLACES)
+    publish.publish(RUN, page, tmp_path / "all")
+    assert [path.name for path in (tmp_path / "page").iterdir()] == ["cold-stages.svg"]
+    assert len([*(tmp_path / "all").iterdir()]) == 3
+
+
+def test_the_page_shows_the_plots_that_are_published() -> None:
+    shown = re.findall(r"\]\(benchmarks/([^)]+)\)", PAGE.read_text())
+    assert sorted(shown) == sorted(publish.PLOTS)
+    assert sorted(path.name for path in PAGE.with_suffix("").iterdir()) == sorted(publish.PLOTS)
+
+
 def test_a_page_without_a_place_for_a_part_is_refused_and_left_alone(tmp_path: Path) -> None:
     page = tmp_path / "page.md"
     page.write_text(PLACES.replace("<!-- cold -->", ""))
@@ -107,14 +123,18 @@ def test_a_cost_grows_over_the_sizes_at_which_it_was_measured() -> None:
     figures = [
         compare("size", "time of an Ensure, 50 servers", "the same, 5 servers", [(3.0, 2.0)]),
         compare("size", "time of an Ensure, 500 servers", "the same, 5 servers", [(4.0, 2.5)]),
+        compare("size", "time of a Hold, 100 at a time", "one alone", [(1.5, 1.0)]),
         compare("size", "time of a Hold, 1,000 at a time (aim: 9 ms)", "one alone", [(2.0, 1.0)]),
+        compare("size", "time of a Watch, 100 at a time", "one alone", [(2.0, 1.0)]),
         compare("size", "start of the service", "python -c pass", [(2.0, 1.0)]),
         compare("size", "memory after 100 streams", "before them", [(2.0, 1.0)], unit="MiB"),
     ]
     first, second = growth.curves(figures)
     assert first.plot == "time of an Ensure, N servers"
     assert first.lines == {first.plot: ((5.0, 2.0), (50.0, 3.0), (500.0, 4.0))}
-    assert second.lines == {"time of a Hold, N at a time": ((1.0, 1.0), (1000.0, 2.0))}
+    assert second.lines == {
+        "time of a Hold, N at a time": ((1.0, 1.0), (100.0, 1.5), (1000.0, 2.0))
+    }
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,7 @@
 """Runs the benchmarks: all of them, or those that are named as arguments.
 
-A whole run writes docs/explanation/benchmarks.md and what belongs to it; a part, and a quick
-run, only .cache/bench.
+Every run writes its raw samples and a plot of each part into build/bench. A whole run that is not
+quick also writes docs/explanation/benchmarks.md.
 """
 
 import argparse
@@ -33,7 +33,7 @@ from tools.demo.smollm2 import prepare_smollm2
 
 CACHE = Path(".cache").absolute()
 PAGE = Path("docs/explanation/benchmarks.md")
-PUBLISHED = Path("docs/explanation/benchmarks")
+WRITTEN = Path("build/bench")
 
 FAKE_CONFIG = """
 [runtime]
@@ -88,7 +88,7 @@ def main() -> int:
     if unknown := [part for part in arguments.part if part not in names]:
         parser.error(f"there is no part {unknown[0]!r}; there are {', '.join(names)}")
     if arguments.publish:
-        publish(_whole(parser, arguments.publish, names), PAGE, PUBLISHED)
+        publish(_whole(parser, arguments.publish, names), PAGE, WRITTEN)
         return 0
     # What was started is ended on the way out.
     signal.signal(signal.SIGTERM, lambda number, _frame: sys.exit(128 + number))
@@ -97,9 +97,9 @@ def main() -> int:
         print(f"failed: {', '.join(failed)}", file=sys.stderr)
         return 1
     if arguments.part or arguments.quick:
-        draw(run, CACHE / "bench")
+        draw(run, WRITTEN)
     else:
-        publish(run, PAGE, PUBLISHED)
+        publish(run, PAGE, WRITTEN)
     return 0
 
 
@@ -130,7 +130,7 @@ def _measure(names: Sequence[str], *, quick: bool) -> tuple[Run, list[str]]:
                 continue
         results += found
         print(table([one for one in found if isinstance(one, Figure)]), flush=True)
-        save(run, CACHE / "bench" / "results.json")
+        save(run, WRITTEN / "results.json")
     return run, failed
 
 

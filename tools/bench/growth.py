@@ -8,6 +8,8 @@ from tools.bench.report import Curve, Figure
 ASIDE = re.compile(r" \([^)]*\)")
 LAST_NUMBER = re.compile(r"\b(\d[\d,]*)\b(?!.*\b\d)")
 ONE = "one "
+FEWEST_SIZES = 3
+"""A line between two says no more than the table."""
 
 
 def curves(figures: Sequence[Figure]) -> list[Curve]:
@@ -31,7 +33,7 @@ def curves(figures: Sequence[Figure]) -> list[Curve]:
     return [
         Curve(part, kind, "N", unit, {kind: tuple(sorted(points.items()))}, log_x=True)
         for (part, kind, unit), points in found.items()
-        if len(points) > 1
+        if len(points) >= FEWEST_SIZES
     ]
 
 

@@ -1,7 +1,8 @@
-"""Writes what was found: as JSON, between the markers of the page, and as plots beside it."""
+"""Writes what was found: as JSON, as plots, and between the markers of the page."""
 
 import json
 import re
+import shutil
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -17,6 +18,8 @@ KINDS: dict[str, type[Figure] | type[Curve] | type[Stages]] = {
 }
 GROWS = "size"
 """The part whose figures say how a cost grows."""
+PLOTS = ("cold-stages.svg", "size-curves.svg", "replacement.svg")
+"""Those on the page, beside it in a directory of its name: they show what no table does."""
 
 DIGITS = 5
 """Significant ones of a sample: what a clock is worth, and a file that can be read."""
@@ -66,7 +69,7 @@ def load(path: Path) -> Run:
 
 
 def publish(run: Run, page: Path, directory: Path) -> None:
-    """Write the tables between the page's markers, and the plots and the JSON into a directory.
+    """Write the tables between the page's markers, its plots beside it, and all into a directory.
 
     Raises ValueError if the page has no marker for a part.
     """
@@ -76,8 +79,11 @@ def publish(run: Run, page: Path, directory: Path) -> None:
             text = _between(text, part, table(figures))
     text = _between(text, "machine", machine.line(run.machine))
     text = _between(text, "missed", _missed(run))
-    save(run, directory / "results.json")
-    draw(run, directory)
+    beside = page.with_suffix("")
+    beside.mkdir(exist_ok=True)
+    for plot in draw(run, directory):
+        if plot.name in PLOTS:
+            shutil.copy(plot, beside)
     page.write_text(text, encoding="utf-8")
 
 
