@@ -88,6 +88,20 @@ def test_a_generation_that_goes_back_is_one(watcher: Watcher, ledger: Ledger) ->
     assert "went back" in ledger.violations[0]
 
 
+def test_a_generation_that_is_given_up_before_it_began_is_none(
+    watcher: Watcher, ledger: Ledger
+) -> None:
+    crashed = ended(pb.EXIT_CAUSE_EVICTED)
+    next_one = ended(pb.EXIT_CAUSE_EVICTED, generation=2)
+    next_one.state = pb.SERVER_STATE_BACKING_OFF
+    told(watcher, ready())
+    watcher.receive(removed(crashed, 12), resumed=False)
+    told(watcher, next_one, first=13)
+    watcher.receive(removed(next_one, 14), resumed=False)
+    told(watcher, crashed, first=15)
+    assert ledger.violations == []
+
+
 def test_a_process_that_no_record_told_of_is_one(watcher: Watcher, ledger: Ledger) -> None:
     orphan = ready("", generation=7)
     orphan.role = pb.SERVER_ROLE_ORPHAN

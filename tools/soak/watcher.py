@@ -20,6 +20,7 @@ from tools.soak.ledger import Ledger
 from tools.soak.models import Model
 
 LIVE: Final = frozenset({pb.SERVER_STATE_STARTING, pb.SERVER_STATE_READY, pb.SERVER_STATE_STOPPING})
+NOT_BEGUN: Final = frozenset({pb.SERVER_STATE_QUEUED, pb.SERVER_STATE_BACKING_OFF})
 PACE: Final = 0.05
 REMEMBERED: Final = 2000
 BESIDE: Final = frozenset({pb.SERVER_ROLE_SUCCESSOR, pb.SERVER_ROLE_SUPERSEDED})
@@ -193,7 +194,10 @@ class Watcher:
             self._note_exit(server)
 
     def _note_role(self, server: pb.Server, where: str) -> None:
-        """Of the generations that callers of a model get, each is later than the one before."""
+        """Of the processes that callers of a model get, none is of an earlier generation.
+
+        A generation that has not begun is given up with its callers: FAILED is the one before.
+        """
         if server.role in BESIDE:
             if server.pid not in self._beside:
                 self._ledger.count("servers beside another")
@@ -201,7 +205,8 @@ class Watcher:
             return
         if server.generation < self._generations.get(server.model, 0):
             self._ledger.violation(f"the generation of {where} went back")
-        self._generations[server.model] = server.generation
+        if server.state not in NOT_BEGUN:
+            self._generations[server.model] = server.generation
 
     def _count_current(self, model: str) -> None:
         of_model = [one for one in self.servers.values() if one.model == model]
