@@ -1,7 +1,8 @@
-"""Generates what Python needs of proto/, or with --check says what is not as it would write it.
+"""Generate the Python stubs of proto/, or with --check name those that are not as generated.
 
-The stubs know no comments, so the service gets the proto files with theirs as one descriptor set,
-which reflection shows.
+The stubs know no comments. So that reflection shows them, the service has the proto files as a
+descriptor set too. It is not tracked: it is written along with the stubs, and alone by --comments,
+which `make setup` runs.
 
 The client's are the service's with imports of its own, so that it needs nothing of the server.
 Both register one descriptor under one file name, which is why one process can load both.
@@ -29,19 +30,28 @@ class GenerateError(Exception):
 
 
 def generate(target: Path) -> None:
-    """Write the stubs as protoc does, under `target`/pool_service/v1, and the descriptor set."""
-    sources = sorted(str(path.relative_to(PROTO)) for path in PROTO.glob("pool_service/**/*.proto"))
+    """Write the stubs as protoc does, under `target`/pool_service/v1."""
     scripts = Path(sys.executable).parent
-    command = [
-        *(sys.executable, "-m", "grpc_tools.protoc", "-I", str(PROTO)),
-        *(f"--descriptor_set_out={target / DESCRIBED.name}", "--include_source_info"),
+    protoc(
         *(
             f"--plugin={name}={scripts / name}"
             for name in ("protoc-gen-mypy", "protoc-gen-mypy_grpc")
         ),
         *(f"--{kind}_out={target}" for kind in ("python", "grpc_python", "mypy", "mypy_grpc")),
-        *sources,
-    ]
+    )
+
+
+def describe(target: Path = DESCRIBED) -> None:
+    """Write the descriptor set with the comments."""
+    new = target.with_suffix(".new")
+    protoc(f"--descriptor_set_out={new}", "--include_source_info")
+    new.replace(target)
+
+
+def protoc(*options: str) -> None:
+    """Run protoc on all files. Raises GenerateError if it refuses them."""
+    sources = sorted(str(path.relative_to(PROTO)) for path in PROTO.glob("pool_service/**/*.proto"))
+    command = (sys.executable, "-m", "grpc_tools.protoc", "-I", str(PROTO), *options, *sources)
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode != 0:
         raise GenerateError(f"protoc refused proto/:\n{done.stderr.strip()}")
@@ -60,7 +70,6 @@ def wanted() -> dict[Path, bytes]:
     files = {SERVICE / "__init__.py": INIT.encode(), CLIENT / "__init__.py": INIT.encode()}
     with tempfile.TemporaryDirectory() as directory:
         generate(Path(directory))
-        files[DESCRIBED] = (Path(directory) / DESCRIBED.name).read_bytes()
         for path in sorted(Path(directory).glob("pool_service/v1/*_pb2*.py*")):
             text = path.read_text()
             files[SERVICE / path.name] = text.encode()
@@ -89,9 +98,15 @@ def write(files: dict[Path, bytes]) -> None:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description="Generate what Python needs of proto/.")
-    parser.add_argument("--check", action="store_true", help="only say which files are stale")
+    only = parser.add_mutually_exclusive_group()
+    only.add_argument("--check", action="store_true", help="only say which files are stale")
+    only.add_argument("--comments", action="store_true", help="only write what reflection tells")
     options = parser.parse_args()
     try:
+        if not options.check:
+            describe()
+        if options.comments:
+            return 0
         files = wanted()
     except GenerateError as error:
         print(error, file=sys.stderr)

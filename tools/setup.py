@@ -26,6 +26,7 @@ VENV = ROOT / ".venv"
 STAMP = VENV / "setup-stamp.json"
 LISTS = (ROOT / "pool_service/runtime_requirements.txt", ROOT / "packaging/requirements/dev.txt")
 PACKAGES = (ROOT / "clients/python", ROOT)
+PROTO = ROOT / "proto/pool_service/v1/pool_service.proto"
 # A person's own settings for other environments, which would send packages elsewhere.
 FOREIGN = ("PYTHONHOME", "PYTHONPATH", "PIP_USER", "PIP_TARGET", "PIP_PREFIX", "PIP_CONSTRAINT")
 
@@ -48,6 +49,8 @@ def wanted_stamp() -> dict[str, str]:
     return {
         "packages": digest(sys.version, str(VENV), *lists),
         "projects": digest(*(project_tables(path / "pyproject.toml") for path in PACKAGES)),
+        # An image gets it after its environment, so that a change of it keeps that.
+        "comments": digest(PROTO.read_text()) if PROTO.exists() else "",
     }
 
 
@@ -190,6 +193,9 @@ def install_projects() -> None:
     for path in PACKAGES:
         options = ("--no-deps", "--no-build-isolation", "--editable")
         pip("installing this repository", "install", *options, str(path))
+    if PROTO.exists():
+        stubs = (str(VENV / "bin/python"), str(ROOT / "tools/generate_stubs.py"))
+        run("what reflection tells", *stubs, "--comments")
 
 
 def setup(wanted: dict[str, str]) -> None:

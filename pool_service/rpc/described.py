@@ -14,7 +14,11 @@ from google.protobuf.descriptor_pool import Default, DescriptorPool
 from pool_service import v1
 
 DESCRIBED = Path(v1.__file__).with_name("described.binpb")
-"""The files of proto/ with their comments, by tools/generate_stubs.py."""
+"""The files of proto/ with their comments, by tools/generate_stubs.py.
+
+It is in what `make dist` builds and in what `make setup` installs, but not in a clone, so a package
+that is built of a clone without `make` lacks it.
+"""
 
 
 def described_pool() -> DescriptorPool:
@@ -52,7 +56,8 @@ class DescribedPool:
 
     def __init__(self) -> None:
         self._pool: DescriptorPool = Default()
-        described = FileDescriptorSet.FromString(DESCRIBED.read_bytes())
+        content = DESCRIBED.read_bytes() if DESCRIBED.exists() else b""
+        described = FileDescriptorSet.FromString(content)
         self._described = {file.name: file for file in described.file}
 
     def FindFileByName(self, name: str) -> ReflectedFile:  # noqa: N802

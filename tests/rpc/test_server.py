@@ -14,7 +14,7 @@ from google.protobuf.descriptor_pb2 import FileDescriptorProto
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
-from pool_service.rpc import listening
+from pool_service.rpc import described, listening
 from pool_service.rpc.address import Address, AddressError
 from pool_service.rpc.listening import resolve
 from pool_service.rpc.server import SERVICE, Server
@@ -22,6 +22,7 @@ from pool_service.rpc.servicer import PoolServicer
 from pool_service.v1 import pool_service_pb2 as pb
 from pool_service.v1 import pool_service_pb2_grpc as pb_grpc
 from tests.rpc.serving import Service, serving
+from tools import generate_stubs
 
 SERVING = health_pb2.HealthCheckResponse.SERVING
 NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
@@ -194,13 +195,27 @@ async def test_reflection_finds_whatever_has_a_name(symbol: str, file: str | Non
         assert bool(response.error_response.error_code) is (file is None)
 
 
-async def test_reflection_tells_the_comments() -> None:
+async def test_reflection_tells_the_comments(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    generate_stubs.describe(tmp_path / "described.binpb")
+    monkeypatch.setattr(described, "DESCRIBED", tmp_path / "described.binpb")
     async with serving() as service:
         request = reflection_pb2.ServerReflectionRequest(file_containing_symbol=SERVICE)
         raw = (await reflected(service, request)).file_descriptor_response.file_descriptor_proto[0]
         locations = FileDescriptorProto.FromString(raw).source_code_info.location
         comments = [location.leading_comments for location in locations]
         assert any(text.startswith(" Ensure returns a server that is READY") for text in comments)
+
+
+async def test_reflection_works_without_the_comments(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(described, "DESCRIBED", tmp_path / "none.binpb")
+    async with serving() as service:
+        request = reflection_pb2.ServerReflectionRequest(file_containing_symbol=f"{SERVICE}.Ensure")
+        raw = (await reflected(service, request)).file_descriptor_response.file_descriptor_proto[0]
+        assert FileDescriptorProto.FromString(raw).name == "pool_service/v1/pool_service.proto"
 
 
 # --- addresses ----------------------------------------------------------------------------

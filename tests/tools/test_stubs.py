@@ -13,10 +13,12 @@ import pytest
 from pool_service.v1 import pool_service_pb2 as service_pb
 from pool_service_client.v1 import pool_service_pb2 as client_pb
 from tests.toolchain import trouble_with
+from tools import generate_stubs
 
 CLIENT = Path(client_pb.__file__).resolve().parent
 ROOT = Path(__file__).resolve().parents[2]
 FILE = "pool_service/v1/pool_service.proto"
+DESCRIBED = "pool_service/v1/described.binpb"
 
 
 def test_both_are_one_descriptor() -> None:
@@ -37,19 +39,28 @@ def test_the_proto_file_is_there_once() -> None:
 
 
 @pytest.mark.process
-def test_a_wheel_that_is_built_from_the_sdist_of_the_client_has_the_proto_file(
-    tmp_path: Path,
+@pytest.mark.parametrize(
+    ("project", "carried", "source"),
+    [
+        (ROOT / "clients/python", f"pool_service_client/proto/{FILE}", ROOT / "proto" / FILE),
+        (ROOT, DESCRIBED, ROOT / DESCRIBED),
+    ],
+    ids=["the client: the proto file", "the service: what reflection tells"],
+)
+def test_a_wheel_that_is_built_from_an_sdist_has_what_is_no_python(
+    project: Path, carried: str, source: Path, tmp_path: Path
 ) -> None:
+    if source.name == generate_stubs.DESCRIBED.name:
+        generate_stubs.describe()
     build = (sys.executable, "-m", "hatchling", "build", "-d", str(tmp_path))
-    run(ROOT / "clients/python", *build, "-t", "sdist")
+    run(project, *build, "-t", "sdist")
     (sdist,) = tmp_path.glob("*.tar.gz")
     with tarfile.open(sdist) as files:
         files.extractall(tmp_path, filter="data")
     run(tmp_path / sdist.name.removesuffix(".tar.gz"), *build, "-t", "wheel")
     (wheel,) = tmp_path.glob("*.whl")
     with zipfile.ZipFile(wheel) as archive:
-        carried = archive.read(f"pool_service_client/proto/{FILE}")
-    assert carried == (ROOT / "proto" / FILE).read_bytes()
+        assert archive.read(carried) == source.read_bytes()
 
 
 @pytest.mark.process
