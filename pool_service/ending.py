@@ -30,7 +30,7 @@ class Ending:
 
     DRAIN_SIGNALS drain and stop the servers, or leave them if `keep_servers` is set; SIGUSR1
     always leaves them, even in the middle of a drain, to a service that takes over, if
-    `is_claimed` says that there is one. SIGHUP reads the configuration again, unless it says that
+    `is_preempted` says that there is one. SIGHUP reads the configuration again, unless it says that
     the terminal is gone at which the service was started, which drains.
     """
 
@@ -40,12 +40,12 @@ class Ending:
         reloader: Reloader,
         *,
         keep_servers: bool,
-        is_claimed: Callable[[], bool],
+        is_preempted: Callable[[], bool],
     ) -> None:
         self.wanted = asyncio.Event()
         self.leaving = asyncio.Event()
         self.keep_servers = keep_servers
-        self._is_claimed = is_claimed
+        self._is_claimed = is_preempted
         self._pool = pool
         self._reloader = reloader
         self._terminal = open_terminal()
@@ -61,7 +61,7 @@ class Ending:
     def _on_signal(self, number: signal.Signals) -> None:
         log.info("signal received", signal=number.name)
         if self.wanted.is_set():
-            self._pool.hurry()
+            self._pool.escalate()
             return
         self._begin()
 

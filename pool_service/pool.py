@@ -19,30 +19,30 @@ from pool_service.core import commands
 from pool_service.core.catalogue import Catalogue, Entry
 from pool_service.core.commands import (
     Answer,
-    Broke,
     Command,
     KeepStandbys,
-    Learn,
+    LogInternalError,
     Publish,
     RecordNamings,
+    RecordUsage,
     RecoveryEnded,
-    TakeSurvey,
+    SampleMemory,
 )
 from pool_service.core.errors import PoolError
 from pool_service.core.events import (
+    DetachRequested,
     EnsureRequested,
     Event,
     EvictRequested,
     ForgetRequested,
     HoldEnded,
     HoldRequested,
-    Hurried,
-    LeaveRequested,
+    MemorySampled,
+    OrphansFound,
     RecoveryBegan,
     ReloadRequested,
+    ShutdownEscalated,
     ShutdownRequested,
-    StraysFound,
-    Surveyed,
     TimeReached,
     WaiterLeft,
 )
@@ -125,7 +125,7 @@ class Pool:
             await asyncio.wait_for(self._settled.wait(), budget)
         # Only now: what was adopted is no stray. And before anything is spawned: that is none.
         nonces = {server.plan.nonce for server in remembered.servers if server.plan}
-        self.feed(StraysFound(await self._strays(nonces)))
+        self.feed(OrphansFound(await self._strays(nonces)))
         self._may_spawn.set()
         self._recovered = True
 
@@ -138,8 +138,8 @@ class Pool:
 
     async def shutdown(self) -> None:
         """Refuse what is new, drain and stop everything, end all who watch."""
-        ticket = next(self._tickets)
-        await self._ask(ticket, ShutdownRequested(ticket))
+        request_id = next(self._tickets)
+        await self._ask(request_id, ShutdownRequested(request_id))
         await self._end()
 
     async def leave(self) -> None:
@@ -147,13 +147,13 @@ class Pool:
 
         A spawn that is under way is waited for: what exists is to be known.
         """
-        self.feed(LeaveRequested())
+        self.feed(DetachRequested())
         self._record_uses()
         await self._end()
 
-    def hurry(self) -> None:
+    def escalate(self) -> None:
         """Send whatever is stopping its next, harder signal now."""
-        self.feed(Hurried())
+        self.feed(ShutdownEscalated())
 
     async def _end(self) -> None:
         """From here on nothing is begun and nothing is recorded: the next service may be there."""
@@ -196,12 +196,12 @@ class Pool:
         """
         self._check_recovered()
         while True:
-            ticket = next(self._tickets)
+            request_id = next(self._tickets)
             try:
-                event = EnsureRequested(ticket, model, runtime_model, keep_alive, download)
-                ensured: Ensured = await self._ask(ticket, event)
+                event = EnsureRequested(request_id, model, runtime_model, keep_alive, download)
+                ensured: Ensured = await self._ask(request_id, event)
             except asyncio.CancelledError:
-                self.feed(WaiterLeft(ticket))
+                self.feed(WaiterLeft(request_id))
                 raise
             if self._endpoints.is_kept(ensured.server):
                 self._note_use(ensured.server.model)
@@ -223,13 +223,15 @@ class Pool:
         holder: what others are told of who holds it. Raises the PoolErrors of `Hold`.
         """
         self._check_recovered()
-        ticket = next(self._tickets)
+        request_id = next(self._tickets)
         name = self._machine.resolve(model)
         with self._holders.follow(name) as follower:
-            end = self._answers[ticket] = self._loop.create_future()
+            end = self._answers[request_id] = self._loop.create_future()
             end.add_done_callback(follower.wake)
             try:
-                asked = HoldRequested(ticket, model, runtime_model, keep_alive, download, holder)
+                asked = HoldRequested(
+                    request_id, model, runtime_model, keep_alive, download, holder
+                )
                 self.feed(asked)
                 follower.put(self._machine.get(name))
                 while not end.done():
@@ -240,13 +242,13 @@ class Pool:
                         yield server
                 raise replace(end.result())
             finally:
-                del self._answers[ticket]
-                self.feed(HoldEnded(ticket))
+                del self._answers[request_id]
+                self.feed(HoldEnded(request_id))
 
     async def reload(self, catalogue: Catalogue, limits: Limits) -> Reloaded:
         """From now on the configuration says this; unchanged servers run on."""
-        ticket = next(self._tickets)
-        told: Reloaded = await self._ask(ticket, ReloadRequested(ticket, catalogue, limits))
+        request_id = next(self._tickets)
+        told: Reloaded = await self._ask(request_id, ReloadRequested(request_id, catalogue, limits))
         return told
 
     async def models(self, after: str | None, size: int, *, found: bool = False) -> list[Entry]:
@@ -257,14 +259,14 @@ class Pool:
         cached = await self._world.runtime.cached() if found else ()
         known = self._machine.found(cached) if found else self._machine.listed()
         further = [entry for entry in known if after is None or entry.model > after]
-        return list(await asyncio.gather(*map(self._appraised, further[:size])))
+        return list(await asyncio.gather(*map(self._estimated, further[:size])))
 
-    async def _appraised(self, entry: Entry) -> Entry:
+    async def _estimated(self, entry: Entry) -> Entry:
         try:
-            appraisal = await self._world.runtime.appraise(entry.model, entry.settings)
+            estimate = await self._world.runtime.estimate(entry.model, entry.settings)
         except PoolError as error:
             return replace(entry, flaw=entry.flaw or str(error))
-        return replace(entry, appraisal=appraisal)
+        return replace(entry, estimate=estimate)
 
     async def pull(self, model: str, runtime_model: str = "") -> AsyncGenerator[tuple[int, int]]:
         """Download what is missing of the model's files; yield the bytes there, and in all.
@@ -304,17 +306,17 @@ class Pool:
         Cancelling ends the wait, not the eviction. Raises ServerInUse.
         """
         self._check_recovered()
-        ticket = next(self._tickets)
+        request_id = next(self._tickets)
         removed: tuple[Removed, ...] = await self._ask(
-            ticket, EvictRequested(ticket, target, force)
+            request_id, EvictRequested(request_id, target, force)
         )
         return removed
 
     async def forget(self, model: str) -> str:
         """Forget which runtime model a caller named for `model`; return that, or nothing."""
         self._check_recovered()
-        ticket = next(self._tickets)
-        forgotten: str = await self._ask(ticket, ForgetRequested(ticket, model))
+        request_id = next(self._tickets)
+        forgotten: str = await self._ask(request_id, ForgetRequested(request_id, model))
         await self._world.records.settled()
         return forgotten
 
@@ -389,19 +391,19 @@ class Pool:
         """Tell the machine of a command that could not be begun, if it waits for its result."""
         name = type(command).__name__
         log.error("a command could not be carried out", command=name, exc_info=error)
-        if isinstance(command, TakeSurvey):
-            self._loop.call_soon(self.feed, Surveyed(None))
+        if isinstance(command, SampleMemory):
+            self._loop.call_soon(self.feed, MemorySampled(None))
         elif isinstance(command, commands.ServerCommand):
             self._loop.call_soon(self.feed, broken(command, error))
 
-    async def _ask(self, ticket: int, event: Event) -> Any:  # noqa: ANN401  # by the event
+    async def _ask(self, request_id: int, event: Event) -> Any:  # noqa: ANN401  # by the event
         """Feed the event and return (or raise) the answer to its ticket."""
-        answer = self._answers[ticket] = self._loop.create_future()
+        answer = self._answers[request_id] = self._loop.create_future()
         try:
             self.feed(event)
             result = await answer
         finally:
-            del self._answers[ticket]
+            del self._answers[request_id]
         if isinstance(result, PoolError):
             # A copy: many may be told the same, and each raise adds to its traceback.
             raise replace(result)
@@ -409,15 +411,15 @@ class Pool:
 
     def _carry_out(self, command: Command) -> None:
         match command:
-            case Answer(ticket, result):
-                answer = self._answers.get(ticket)
+            case Answer(request_id, result):
+                answer = self._answers.get(request_id)
                 if answer is not None and not answer.done():
                     answer.set_result(result)
             case Publish():
                 self._announcer.tell(command)
                 if command.server.phase is Phase.READY and not command.removed:
                     self._endpoints.watch()
-            case TakeSurvey(servers):
+            case SampleMemory(servers):
                 self._look(servers)
             case _ if isinstance(command, commands.ServerCommand):
                 self._step(command)
@@ -425,26 +427,26 @@ class Pool:
                 self._carry_out_aside(command)
 
     def _carry_out_aside(
-        self, command: Learn | RecordNamings | KeepStandbys | RecoveryEnded | Broke
+        self, command: RecordUsage | RecordNamings | KeepStandbys | RecoveryEnded | LogInternalError
     ) -> None:
         match command:
             case RecordNamings(namings):
                 self._world.records.put_namings(namings)
-            case Learn(settings, needed):
-                self._world.runtime.learn(settings, needed)
+            case RecordUsage(settings, needed):
+                self._world.runtime.record_usage(settings, needed)
             case KeepStandbys(settings, wanted, allowed, refill):
                 self._world.standbys.keep(settings, wanted=wanted, allowed=allowed, refill=refill)
             case RecoveryEnded():
                 self._settled.set()
-            case Broke(model, during, error):
+            case LogInternalError(model, during, error):
                 log.error("a transition broke", model=model, during=during, exc_info=error)
 
     def _step(self, command: commands.ServerCommand) -> None:
         match command:
             case commands.CancelPrepare(server_id):
                 self._cancel(server_id, commands.Prepare)
-            case commands.CancelAppraise(server_id):
-                self._cancel(server_id, commands.Appraise, commands.Fetch)
+            case commands.CancelEstimate(server_id):
+                self._cancel(server_id, commands.EstimateMemory, commands.Fetch)
             case _:
                 self._begin(command)
 
@@ -454,7 +456,7 @@ class Pool:
         name = f"{type(command).__name__} {command.server_id.model} #{command.server_id.generation}"
         task = self._loop.create_task(self._run(command), name=name)
         self._keep(task)
-        if isinstance(command, commands.Prepare | commands.Appraise | commands.Fetch):
+        if isinstance(command, commands.Prepare | commands.EstimateMemory | commands.Fetch):
             key = type(command), command.server_id
             self._cancellable[key] = task
             task.add_done_callback(lambda done: self._forget(key, done))
@@ -480,16 +482,16 @@ class Pool:
 
     def _look(self, servers: tuple[Server, ...]) -> None:
         if not self._ended:
-            self._keep(self._loop.create_task(self._survey(servers), name="survey"))
+            self._keep(self._loop.create_task(self._survey(servers), name="memory sample"))
 
     async def _survey(self, servers: tuple[Server, ...]) -> None:
         try:
-            survey = await self._world.memory.survey(servers)
+            sample = await self._world.memory.sample(servers)
         except Exception as error:  # nothing may end the looks
             log.exception("the memory could not be looked at", error=repr(error))
-            self.feed(Surveyed(None))
+            self.feed(MemorySampled(None))
         else:
-            self.feed(Surveyed(survey))
+            self.feed(MemorySampled(sample))
 
     async def _run(self, command: commands.ServerCommand) -> None:
         try:

@@ -9,17 +9,17 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from pool_service.core.activity import Activity
-from pool_service.core.server import Remembered, Server, StopSignal
+from pool_service.core.server import RecoveredState, Server, StopSignal
 from pool_service.core.types import (
-    Appraisal,
     EndpointState,
+    Estimate,
     ExitReport,
     Identity,
     LaunchPlan,
-    Pulse,
+    MemorySample,
+    ProbeResult,
     Settings,
     SpawnedProcess,
-    Survey,
     Unready,
 )
 
@@ -40,7 +40,7 @@ class Clock(Protocol):
 class Runtime(Protocol):
     """Knows the program that serves models. Called by the driver before a start."""
 
-    async def appraise(self, model: str, settings: Settings) -> Appraisal:
+    async def estimate(self, model: str, settings: Settings) -> Estimate:
         """What its server will need of memory, and whether it can be loaded from the disk.
 
         Downloads nothing, starts nothing, and looks afresh each time. Raises ModelRejected,
@@ -57,7 +57,7 @@ class Runtime(Protocol):
         keeps what was fetched for the next time. Raises FetchFailed or ModelRejected.
         """
 
-    def learn(self, settings: Settings, needed: int) -> None:
+    def record_usage(self, settings: Settings, needed: int) -> None:
         """Remember, over restarts, that a server with these settings needed so many bytes."""
 
     async def prepare(self, model: str, settings: Settings) -> LaunchPlan:
@@ -101,14 +101,16 @@ class Processes(Protocol):
     async def last_lines(self, log_path: str) -> tuple[str, ...]:
         """What a process wrote last, oldest line first; nothing if that cannot be read."""
 
-    async def sweep(self, identity: Identity, endpoint: str = "", drain_time: float = 0.0) -> bool:
+    async def clean_up(
+        self, identity: Identity, endpoint: str = "", drain_time: float = 0.0
+    ) -> bool:
         """After its exit: end what it left behind; returns when all of it is gone.
 
         What works on requests, at the process's endpoint, has `drain_time` seconds to finish
         them before it gets a signal. True: some of it had to be killed.
         """
 
-    def hurry(self, identity: Identity) -> None:
+    def escalate(self, identity: Identity) -> None:
         """Let a sweep of it that is under way wait for no request any longer."""
 
 
@@ -146,7 +148,7 @@ class Probe(Protocol):
         """Tell whether the endpoint is still the server's own.
 
         Called on the event loop whenever an endpoint is handed out: takes microseconds where
-        the system has a quick answer, and else goes by the last `pulse`.
+        the system has a quick answer, and else goes by the last `result`.
         """
 
     async def use(
@@ -157,21 +159,21 @@ class Probe(Protocol):
         plan: None, and endpoint: empty, where that is not known.
         """
 
-    async def pulse(
+    async def check_liveness(
         self,
         identity: Identity,
         plan: LaunchPlan,
         endpoint: str,
         log_path: str,
         probe_timeout: float,
-    ) -> Pulse:
+    ) -> ProbeResult:
         """Return whether a server still listens, how its health path answers, and what moved."""
 
 
 class Memory(Protocol):
     """Looks at the memory of the machine and of the servers' processes."""
 
-    async def survey(self, servers: Collection[Server]) -> Survey:
+    async def sample(self, servers: Collection[Server]) -> MemorySample:
         """The machine, and what each of these servers takes with all that descends from it."""
 
 
@@ -195,7 +197,7 @@ class Records(Protocol):
     async def settled(self) -> None:
         """Return when everything put so far is on disk, or has failed to get there."""
 
-    async def load(self) -> Remembered:
+    async def load(self) -> RecoveredState:
         """What an earlier service left; called once, before anything is put."""
 
     @property

@@ -38,18 +38,18 @@ class StepRunner:
         self._still_meant = still_meant
         self._tell = tell
         self._steps: dict[type, Callable[[Any], Awaitable[events.ServerEvent | None]]] = {
-            commands.Appraise: self._appraise,
+            commands.EstimateMemory: self._estimate,
             commands.Fetch: self._fetch,
             commands.Prepare: self._prepare,
             commands.Spawn: self._spawn,
             commands.AwaitExit: self._await_exit,
             commands.AwaitReady: self._await_ready,
-            commands.CheckUse: self._check_use,
+            commands.CheckActivity: self._check_use,
             commands.SendSignal: self._send_signal,
-            commands.Sweep: self._sweep,
-            commands.HurrySweep: self._hurry_sweep,
+            commands.CleanUp: self._clean_up,
+            commands.EscalateCleanUp: self._hurry_sweep,
             commands.Adopt: self._adopt,
-            commands.TakePulse: self._take_pulse,
+            commands.ProbeServer: self._take_pulse,
             commands.ReadLog: self._read_log,
         }
 
@@ -62,13 +62,13 @@ class StepRunner:
                 raise
             return _short_of_processes(command)
 
-    async def _appraise(self, command: commands.Appraise) -> events.ServerEvent:
+    async def _estimate(self, command: commands.EstimateMemory) -> events.ServerEvent:
         server_id = command.server_id
         try:
-            appraisal = await self._runtime.appraise(server_id.model, command.settings)
+            estimate = await self._runtime.estimate(server_id.model, command.settings)
         except PoolError as error:
-            return events.NotAppraised(server_id, error)
-        return events.Appraised(server_id, appraisal)
+            return events.EstimateFailed(server_id, error)
+        return events.MemoryEstimated(server_id, estimate)
 
     async def _fetch(self, command: commands.Fetch) -> events.ServerEvent:
         server_id = command.server_id
@@ -79,7 +79,7 @@ class StepRunner:
         try:
             await self._runtime.fetch(server_id.model, command.settings, progress)
         except PoolError as error:
-            return events.NotAppraised(server_id, error)
+            return events.EstimateFailed(server_id, error)
         return events.Fetched(server_id)
 
     async def _prepare(self, command: commands.Prepare) -> events.ServerEvent:
@@ -113,23 +113,23 @@ class StepRunner:
             return events.ListenerLost(server_id)
         return events.BecameReady(server_id, found) if isinstance(found, str) else None
 
-    async def _check_use(self, command: commands.CheckUse) -> events.ServerEvent:
+    async def _check_use(self, command: commands.CheckActivity) -> events.ServerEvent:
         if command.pause:
             await asyncio.sleep(command.pause)
         use = await self._probe.use(
             command.identity, command.plan, command.endpoint, command.probe_timeout
         )
-        return events.UseReported(command.server_id, use)
+        return events.ActivityReported(command.server_id, use)
 
-    async def _take_pulse(self, command: commands.TakePulse) -> events.ServerEvent:
-        pulse = await self._probe.pulse(
+    async def _take_pulse(self, command: commands.ProbeServer) -> events.ServerEvent:
+        result = await self._probe.check_liveness(
             command.identity,
             command.plan,
             command.endpoint,
             command.log_path,
             command.probe_timeout,
         )
-        return events.PulseTaken(command.server_id, pulse)
+        return events.ServerProbed(command.server_id, result)
 
     async def _read_log(self, command: commands.ReadLog) -> events.ServerEvent:
         lines = await self._processes.last_lines(command.log_path)
@@ -150,12 +150,14 @@ class StepRunner:
         )
         await self._processes.signal(command.identity, command.stop)
 
-    async def _sweep(self, command: commands.Sweep) -> events.ServerEvent:
-        killed = await self._processes.sweep(command.identity, command.endpoint, command.drain_time)
-        return events.Swept(command.server_id, killed)
+    async def _clean_up(self, command: commands.CleanUp) -> events.ServerEvent:
+        killed = await self._processes.clean_up(
+            command.identity, command.endpoint, command.drain_time
+        )
+        return events.CleanedUp(command.server_id, killed)
 
-    async def _hurry_sweep(self, command: commands.HurrySweep) -> None:
-        self._processes.hurry(command.identity)
+    async def _hurry_sweep(self, command: commands.EscalateCleanUp) -> None:
+        self._processes.escalate(command.identity)
 
     async def _adopt(self, command: commands.Adopt) -> events.ServerEvent:
         process = await self._processes.adopt(command.server)
@@ -170,14 +172,14 @@ def _short_of_processes(command: commands.ServerCommand) -> events.ServerEvent:
         "processes. Raise its limit (ulimit -u, TasksMax, pids.max), or evict what is not needed.",
         model=model,
     )
-    if isinstance(command, commands.Appraise | commands.Fetch):
-        return events.NotAppraised(server_id, error)
+    if isinstance(command, commands.EstimateMemory | commands.Fetch):
+        return events.EstimateFailed(server_id, error)
     if isinstance(command, commands.Prepare | commands.Spawn):
         return events.NotStarted(server_id, error)
     return broken(command, error)
 
 
-def broken(command: commands.ServerCommand, error: BaseException) -> events.StepBroke:
+def broken(command: commands.ServerCommand, error: BaseException) -> events.StepFailed:
     """Return what the machine is told of a step that raised what its port does not promise."""
     name = type(command).__name__
     log.error("step broke", step=name, model=command.server_id.model, exc_info=error)
@@ -186,4 +188,4 @@ def broken(command: commands.ServerCommand, error: BaseException) -> events.Step
         f"{type(error).__name__}. Its log says more.",
         model=command.server_id.model,
     )
-    return events.StepBroke(command.server_id, command, told)
+    return events.StepFailed(command.server_id, command, told)

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Mapping
 
-from pool_service.core.server import Past, Remembered, Role, Server, ServerId
+from pool_service.core.server import LastRun, RecoveredState, Role, Server, ServerId
 
 
 class FakeRecords:
@@ -18,9 +18,9 @@ class FakeRecords:
         self.damaged: tuple[str, ...] = ()
         self.loading = 0.0
         self.settling = 0.0
-        self.disk: dict[str, Server | Past] = {}
+        self.disk: dict[str, Server | LastRun] = {}
         self.puts: list[Server] = []
-        self._unwritten: dict[str, Server | Past | None] = {}
+        self._unwritten: dict[str, Server | LastRun | None] = {}
         self._keys: dict[ServerId, str] = {}
         self.namings: Mapping[str, str] = {}
         self._unwritten_namings: Mapping[str, str] = {}
@@ -35,7 +35,7 @@ class FakeRecords:
     def remove(self, server: Server) -> None:
         self._forget_key(server)
         if server.is_current and (server.latest or server.last_exit):
-            self._unwritten[server.model] = Past(server.model, server.latest, server.last_exit)
+            self._unwritten[server.model] = LastRun(server.model, server.latest, server.last_exit)
 
     def _forget_key(self, server: Server, but: str = "") -> None:
         key = self._keys.pop(server.id, but)
@@ -50,12 +50,12 @@ class FakeRecords:
         await _passes(self.settling)
         self.write()
 
-    async def load(self) -> Remembered:
+    async def load(self) -> RecoveredState:
         await _passes(self.loading)
         entries = self.disk.values()
-        return Remembered(
+        return RecoveredState(
             servers=tuple(entry for entry in entries if isinstance(entry, Server)),
-            pasts=tuple(entry for entry in entries if isinstance(entry, Past)),
+            pasts=tuple(entry for entry in entries if isinstance(entry, LastRun)),
             damaged=self.damaged,
             namings=self.namings,
         )

@@ -18,17 +18,17 @@ from typing import Any, NamedTuple
 from pool_service.core.activity import Activity
 from pool_service.core.server import Phase, Server, StopSignal
 from pool_service.core.types import (
-    Appraisal,
     Diagnosis,
     EndpointState,
+    Estimate,
+    EstimateSource,
     ExitReport,
     Identity,
     LaunchPlan,
-    Pulse,
+    MemorySample,
+    ProbeResult,
     Settings,
-    Source,
     SpawnedProcess,
-    Survey,
     Unready,
 )
 from pool_service.ports import FetchProgress
@@ -80,9 +80,9 @@ class Script:
     raises instead of what it promises.
     """
 
-    appraise: When = 0.0
+    estimate: When = 0.0
     needs: int = 0
-    source: Source = Source.WEIGHTS
+    source: EstimateSource = EstimateSource.WEIGHTS
     takes: int = 0
     grown: int = 0
     on_disk: bool = True
@@ -98,13 +98,13 @@ class Script:
     wall_ahead: float = 0.0
     served: float | None = None
     check: When = 0.0
-    pulse: When = 0.0
+    probe_time: When = 0.0
     answers: bool = True
     healthy: bool = True
     in_flight: bool = False
     listens: bool = True
     moves: bool = True
-    sweep: When = 0.0
+    clean_up: When = 0.0
     kin_busy: When = 0.0
     kin_killed: bool = False
     drains: bool = True
@@ -141,7 +141,7 @@ class Process:
         self.ended: asyncio.Future[ExitReport] = asyncio.get_running_loop().create_future()
         self.known_dead = False
         self.unwatched = False
-        self.swept = False
+        self.cleaned_up = False
         self._endings: list[asyncio.Task[None]] = []
         self.ended.add_done_callback(lambda _: [ending.cancel() for ending in self._endings])
         if script.dies != NEVER:
@@ -234,7 +234,7 @@ class World:
         """How long a look for strays takes."""
         self.in_cache: tuple[str, ...] = ()
         """The models in the cache of the hub."""
-        self.learnt: dict[str, int] = {}
+        self.recorded: dict[str, int] = {}
         """What the runtime was told that runtime models need."""
         self.renewed: set[str] = set()
         """Models that may have a second process, having outgrown their ceiling."""
@@ -274,12 +274,14 @@ class World:
 
     # --- Runtime ------------------------------------------------------------------------
 
-    async def appraise(self, model: str, settings: Settings) -> Appraisal:
+    async def estimate(self, model: str, settings: Settings) -> Estimate:
         script = self._script(model, self._prepared.get(model, 0) + 1)
-        await self._step("appraise", model, 0, script, script.appraise)
-        needs = self.learnt.get(settings.runtime_model, script.needs)
-        source = Source.OBSERVED if settings.runtime_model in self.learnt else script.source
-        return Appraisal(needs, source, script.on_disk)
+        await self._step("estimate", model, 0, script, script.estimate)
+        needs = self.recorded.get(settings.runtime_model, script.needs)
+        source = (
+            EstimateSource.OBSERVED if settings.runtime_model in self.recorded else script.source
+        )
+        return Estimate(needs, source, script.on_disk)
 
     async def cached(self) -> tuple[str, ...]:
         return self.in_cache
@@ -291,8 +293,8 @@ class World:
             await self._step("fetch", model, 0, script, script.fetch)
         script.on_disk = True
 
-    def learn(self, settings: Settings, needed: int) -> None:
-        self.learnt[settings.runtime_model] = needed
+    def record_usage(self, settings: Settings, needed: int) -> None:
+        self.recorded[settings.runtime_model] = needed
 
     async def prepare(self, model: str, settings: Settings) -> LaunchPlan:
         generation = self._prepared[model] = self._prepared.get(model, 0) + 1
@@ -310,9 +312,9 @@ class World:
 
     # --- Memory ---------------------------------------------------------------------------
 
-    async def survey(self, servers: Collection[Server]) -> Survey:
+    async def sample(self, servers: Collection[Server]) -> MemorySample:
         now = asyncio.get_running_loop().time()
-        self.calls.append(Call(now, "survey", "", 0))
+        self.calls.append(Call(now, "sample", "", 0))
         await passes(self.look)
         if self.blind is not None:
             raise self.blind
@@ -321,10 +323,12 @@ class World:
             for process in self.living
             if process.identity in {server.identity for server in servers}
         }
-        taken = sum(process.footprint for process in self.processes.values() if not process.swept)
+        taken = sum(
+            process.footprint for process in self.processes.values() if not process.cleaned_up
+        )
         available = max(self.memory - taken - self.others, 0)
-        survey = Survey(self.memory, available, self.pressured, footprints, cost=0.001)
-        return replace(survey, critical=self.critical)
+        sample = MemorySample(self.memory, available, self.pressured, footprints, cost=0.001)
+        return replace(sample, critical=self.critical)
 
     # --- Standbys -------------------------------------------------------------------------
 
@@ -338,7 +342,7 @@ class World:
     # --- Processes ----------------------------------------------------------------------
 
     async def spawn(self, model: str, generation: int, plan: LaunchPlan) -> SpawnedProcess:
-        unswept = any(p.model == model and not p.swept for p in self.processes.values())
+        unswept = any(p.model == model and not p.cleaned_up for p in self.processes.values())
         if (unswept or model in self._spawning) and model not in self.renewed:
             self.violations.append(f"a second process of {model} at #{generation}")
         intent = self._recorded(model, generation)
@@ -373,7 +377,7 @@ class World:
         await self._step("adopt", server.model, server.generation, script, script.adopt)
         for process in found:
             process.adopted = True
-            process.known_dead = process.swept = False
+            process.known_dead = process.cleaned_up = False
             return SpawnedProcess(process.identity, process.log_path)
         return None
 
@@ -397,10 +401,10 @@ class World:
 
     async def signal(self, identity: Identity, stop: StopSignal) -> None:
         process = self.processes[identity]
-        if process.known_dead or process.swept:
+        if process.known_dead or process.cleaned_up:
             self.violations.append(f"{stop.value} to the dead #{process.generation} of a model")
-        wish = self._recorded(process.model, process.generation)
-        if not self.records.trouble and (wish is None or wish.phase is not Phase.STOPPING):
+        request = self._recorded(process.model, process.generation)
+        if not self.records.trouble and (request is None or request.phase is not Phase.STOPPING):
             self.violations.append(f"{stop.value} to {process.model} before its record")
         await self._run("signal", process, detail=stop.value)
         process.take(stop)
@@ -410,24 +414,26 @@ class World:
         await self._run("last_lines", process, process.script.log)
         return (f"{log_path}: still loading",)
 
-    async def sweep(self, identity: Identity, endpoint: str = "", drain_time: float = 0.0) -> bool:
+    async def clean_up(
+        self, identity: Identity, endpoint: str = "", drain_time: float = 0.0
+    ) -> bool:
         process = self.processes[identity]
-        if process.swept or (process.alive and not process.unwatched):
+        if process.cleaned_up or (process.alive and not process.unwatched):
             self.violations.append(f"sweep of #{process.generation} of {process.model}")
         script = process.script
         waiting = asyncio.ensure_future(passes(script.kin_busy))
         self._sweeps[identity] = waiting
         try:
-            await self._run("sweep", process, script.sweep)
+            await self._run("clean_up", process, script.clean_up)
             with suppress(asyncio.CancelledError):
                 await asyncio.wait({waiting}, timeout=drain_time)
         finally:
             waiting.cancel()
             process.end()
-            process.swept = True
+            process.cleaned_up = True
         return script.kin_killed
 
-    def hurry(self, identity: Identity) -> None:
+    def escalate(self, identity: Identity) -> None:
         self._sweeps[identity].cancel()
 
     # --- Probe --------------------------------------------------------------------------
@@ -470,24 +476,24 @@ class World:
         mark = (last, script.served) if says_use else None
         return Activity(script.requests, idle_for, mark, served=bool(script.served))
 
-    async def pulse(
+    async def check_liveness(
         self,
         identity: Identity,
         plan: LaunchPlan,
         endpoint: str,
         log_path: str,
         probe_timeout: float,
-    ) -> Pulse:
+    ) -> ProbeResult:
         process = self.processes[identity]
-        await self._run("pulse", process, process.script.pulse)
+        await self._run("check_liveness", process, process.script.probe_time)
         script = process.script
         if not script.listens:
-            return Pulse(answered=False, progress=(), listens=False)
+            return ProbeResult(answered=False, progress=(), listens=False)
         if script.answers and script.healthy:
-            return Pulse(answered=True, progress=())
+            return ProbeResult(answered=True, progress=())
         process.moved += script.moves * BUSY_SECONDS
         progress = (process.moved,)
-        return Pulse(script.answers, progress, script.healthy, script.in_flight)
+        return ProbeResult(script.answers, progress, script.healthy, script.in_flight)
 
     # --- inside -------------------------------------------------------------------------
 

@@ -22,7 +22,7 @@ Point = tuple[float, float]
 
 HALF_WIDTH: Final = 58.0
 HALF_HEIGHT: Final = 20.0
-NEXT_GENERATION: Final = ("STOPPING", "SWEEPING")
+NEXT_GENERATION: Final = ("STOPPING", "CLEANING_UP")
 """What the next generation of a model follows, whichever of the two there is."""
 
 STYLE: Final = """
@@ -67,7 +67,7 @@ PHASES: Final = Picture(
         "STARTING": (560, 50),
         "READY": (720, 50),
         "STOPPING": (480, 165),
-        "SWEEPING": (640, 250),
+        "CLEANING_UP": (640, 250),
         "FAILED": (240, 250),
         "BACKING_OFF": (80, 250),
     },

@@ -71,7 +71,7 @@ def _environment(model: Path, address: str) -> dict[str, str]:
     """Return what the commands and the service get."""
     return {
         **os.environ,
-        "POOL_SERVICE_DEFAULTS_MIN_RESIDENCY": "0",
+        "POOL_SERVICE_DEFAULTS_GRACE_PERIOD": "0",
         "POOL_SERVICE_ADDRESS": address,
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
         "MODEL": str(model.absolute()),

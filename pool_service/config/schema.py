@@ -108,14 +108,14 @@ class ServiceSection(Section):
         description="How many processes one start may use up if other programs take the port "
         "that was chosen for it.",
     )
-    backoff_first: Seconds = Field(
-        default=_LIMITS.backoff_first,
+    backoff_initial: Seconds = Field(
+        default=_LIMITS.backoff_initial,
         description="The delay before a server that died is started again for those who wait. "
         "It doubles with each further death. A server that had served is started again at once "
         "the first time.",
     )
-    backoff_most: Seconds = Field(
-        default=_LIMITS.backoff_most,
+    backoff_max: Seconds = Field(
+        default=_LIMITS.backoff_max,
         description="The longest such delay, and how long a model that died too often is not "
         "started.",
     )
@@ -135,14 +135,14 @@ class ServiceSection(Section):
         default=_LIMITS.failure_memory,
         description="How long the answer to a refused start is repeated without another try.",
     )
-    pulse_interval: PositiveSeconds = Field(
-        default=_LIMITS.pulse_interval,
+    probe_interval: PositiveSeconds = Field(
+        default=_LIMITS.probe_interval,
         description="The time between two liveness probes of a READY server. If all servers "
         "together would need more than three probes a second, those that answer are probed less "
         "often.",
     )
-    pulse_limit: Count = Field(
-        default=_LIMITS.pulse_limit,
+    probe_limit: Count = Field(
+        default=_LIMITS.probe_limit,
         description="How many liveness probes in a row may fail before a server is replaced. A "
         "probe fails if the server neither answers nor makes progress (with no requests in "
         "flight: does no work), or if it says that it is unhealthy while it works on nothing.",
@@ -208,8 +208,8 @@ class MemorySection(Section):
         default=_LIMITS.queue_timeout,
         description="How long a model waits for its turn; after that it is refused as POOL_FULL.",
     )
-    survey_interval: PositiveSeconds = Field(
-        default=_LIMITS.survey_interval,
+    sample_interval: PositiveSeconds = Field(
+        default=_LIMITS.sample_interval,
         description="The time between two memory samples while nothing is about to start.",
     )
 
@@ -237,8 +237,8 @@ class DefaultsSection(Section):
         description="How long an unused server stays; 0: it goes as soon as it is unused; "
         "negative or forever: until it is evicted. A caller can ask for another.",
     )
-    min_residency: Seconds = Field(
-        default=_SETTINGS.min_residency,
+    grace_period: Seconds = Field(
+        default=_SETTINGS.grace_period,
         description="How long a server stays after each Ensure whatever its keep alive, so that "
         "the caller's first request finds it.",
     )
@@ -275,8 +275,8 @@ class DefaultsSection(Section):
         description="Variables for its process, laid over those of the runtime. A model's own "
         "are laid over these.",
     )
-    memory_ceiling: Annotated[MemoryBytes, DefaultText("none")] = Field(
-        default=_SETTINGS.memory_ceiling,
+    memory_limit: Annotated[MemoryBytes, DefaultText("none")] = Field(
+        default=_SETTINGS.memory_limit,
         description="The memory past which its server is replaced by a new one, between requests.",
     )
     groups: GroupNames = Field(

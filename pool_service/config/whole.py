@@ -6,7 +6,7 @@ from dataclasses import fields, replace
 from pydantic import Field
 
 from pool_service.adapters.runtime.program import RuntimeOptions
-from pool_service.config.recipe import recipe_of
+from pool_service.config.config_hash import config_hash_of
 from pool_service.config.runtime_section import RuntimeSection
 from pool_service.config.schema import (
     DefaultsSection,
@@ -68,7 +68,9 @@ class Config(Section):
         runtimes, defaults = self.all_runtime_options, self.default_settings
 
         def complete(settings: Settings) -> Settings:
-            return replace(settings, recipe=recipe_of(runtimes[settings.runtime], settings))
+            return replace(
+                settings, config_hash=config_hash_of(runtimes[settings.runtime], settings)
+            )
 
         return Catalogue(
             complete(defaults),
@@ -93,7 +95,7 @@ class Config(Section):
 
     @property
     def default_settings(self) -> Settings:
-        """The settings of models that have no section, but for the recipe."""
+        """The settings of models that have no section, but for the config_hash."""
         return self.defaults.over(Settings(runtime_model=""))
 
     def _options(self, section: RuntimeSection) -> RuntimeOptions:

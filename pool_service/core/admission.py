@@ -17,12 +17,12 @@ from enum import Enum, auto
 from pool_service.core.eviction_policy import Candidate, victims
 from pool_service.core.server import ServerId
 
-PATIENCE = 10.0
+STARVATION_LIMIT_S = 10.0
 """Seconds for which a model that waits lets those that are busy be asked for again. After
 that, whoever asks for them waits behind it, so that its turn comes."""
 
 
-class Standing(Enum):
+class EvictionClass(Enum):
     """How a server that takes up room stands to an eviction."""
 
     LEAVING = auto()
@@ -42,7 +42,7 @@ class Resident:
     """A server that takes up room; resides_until: before that it does not go."""
 
     candidate: Candidate
-    standing: Standing
+    eviction_class: EvictionClass
     groups: tuple[str, ...]
     resides_until: float
 
@@ -95,7 +95,7 @@ class Wait:
     """It cannot be helped now; passable: those behind it may try."""
 
     why: str
-    passable: bool
+    may_backfill: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +109,7 @@ Verdict = Admit | EvictFirst | Wait | Refuse
 def verdict(demand: Demand, room: Room, now: float) -> Verdict:
     """What is to be done for one model that wants to start.
 
-    The unused go first, and those that were just handed out (`min_residency`) last; who is
+    The unused go first, and those that were just handed out (`grace_period`) last; who is
     busy only for one that has waited for PATIENCE. No more are evicted than needed.
     """
     if demand.needed > room.budget:
@@ -118,11 +118,11 @@ def verdict(demand: Demand, room: Room, now: float) -> Verdict:
     if short.is_none:
         return Admit()
     residents = room.residents()
-    leaving = [one for one in residents if one.standing is Standing.LEAVING]
+    leaving = [one for one in residents if one.eviction_class is EvictionClass.LEAVING]
     if short.without(leaving).is_none:
-        return Wait(f"{_names(leaving, demand.model)} to be gone", passable=False)
+        return Wait(f"{_names(leaving, demand.model)} to be gone", may_backfill=False)
     if room.returning and short.is_of_machine_only:
-        return Wait("the memory of a server that is gone to come back", passable=False)
+        return Wait("the memory of a server that is gone to come back", may_backfill=False)
     return _make_room(demand, residents, short.without(leaving), now)
 
 
@@ -140,10 +140,10 @@ def overrun(room: Room, now: float) -> tuple[ServerId, ...]:
     if short.is_none:
         return ()
     residents = room.residents()
-    short = short.without([one for one in residents if one.standing is Standing.LEAVING])
+    short = short.without([one for one in residents if one.eviction_class is EvictionClass.LEAVING])
     if short.is_none:
         return ()
-    unused = [one for one in residents if one.standing is Standing.UNUSED]
+    unused = [one for one in residents if one.eviction_class is EvictionClass.UNUSED]
     settled = [one for one in unused if one.resides_until <= now]
     chosen = _chosen(settled, short, now)
     if chosen is None:
@@ -155,7 +155,7 @@ def overrun(room: Room, now: float) -> tuple[ServerId, ...]:
 def cheapest_unused(room: Room, now: float) -> tuple[ServerId, ...]:
     """Return the one server that is missed least of those that are unused, if there is any."""
     residents = room.residents()
-    unused = [one for one in residents if one.standing is Standing.UNUSED]
+    unused = [one for one in residents if one.eviction_class is EvictionClass.UNUSED]
     settled = [one for one in unused if one.resides_until <= now]
     return tuple(one.candidate.server_id for one in _cheapest(settled, 1, now) or ())
 
@@ -211,23 +211,26 @@ def shortage(demand: Demand, room: Room) -> Shortage:
 def _make_room(
     demand: Demand, residents: tuple[Resident, ...], short: Shortage, now: float
 ) -> Verdict:
-    unused = [one for one in residents if one.standing is Standing.UNUSED]
+    unused = [one for one in residents if one.eviction_class is EvictionClass.UNUSED]
     settled = [one for one in unused if one.resides_until <= now]
-    busy = [one for one in residents if one.standing is Standing.BUSY]
+    busy = [one for one in residents if one.eviction_class is EvictionClass.BUSY]
     for choice in (settled, unused, unused + busy):
         chosen = _chosen(choice, short, now)
         if chosen is None:
             continue
-        if choice is settled or choice is unused or demand.waited >= PATIENCE:
+        if choice is settled or choice is unused or demand.waited >= STARVATION_LIMIT_S:
             return EvictFirst(tuple(one.candidate.server_id for one in chosen), _why(chosen, now))
-        return Wait(f"{_names(busy)} to be less busy", passable=True)
-    coming = [one for one in residents if one.standing is Standing.COMING]
-    if demand.waited >= PATIENCE and _chosen(unused + busy + coming, short, now) is not None:
+        return Wait(f"{_names(busy)} to be less busy", may_backfill=True)
+    coming = [one for one in residents if one.eviction_class is EvictionClass.COMING]
+    if (
+        demand.waited >= STARVATION_LIMIT_S
+        and _chosen(unused + busy + coming, short, now) is not None
+    ):
         # Else those that pass it would always be in its way, each in its turn.
-        return Wait(f"{_names(coming)} to have started", passable=False)
-    kept = coming + [one for one in residents if one.standing is Standing.FIXED]
+        return Wait(f"{_names(coming)} to have started", may_backfill=False)
+    kept = coming + [one for one in residents if one.eviction_class is EvictionClass.FIXED]
     why = f"{_names(kept)} to go, which the pool does not evict" if kept else "memory"
-    return Wait(why, passable=True)
+    return Wait(why, may_backfill=True)
 
 
 def _chosen(choice: list[Resident], short: Shortage, now: float) -> list[Resident] | None:
@@ -255,7 +258,9 @@ def _cheapest(choice: list[Resident], needed: int, now: float) -> list[Resident]
 
 
 def _why(chosen: list[Resident], now: float) -> str:
-    resting = [one for one in chosen if one.resides_until > now or one.standing is Standing.BUSY]
+    resting = [
+        one for one in chosen if one.resides_until > now or one.eviction_class is EvictionClass.BUSY
+    ]
     return f"{_names(resting or chosen)} to be unused" if resting else f"{_names(chosen)} to go"
 
 

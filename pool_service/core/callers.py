@@ -7,7 +7,7 @@ from pool_service.core.events import EnsureRequested, HoldRequested
 from pool_service.core.failures import model_unknown, name_taken, runtime_model_unlisted
 from pool_service.core.names import similar
 from pool_service.core.restart_policy import is_crash
-from pool_service.core.server import Cause, Past, Phase, Role, Server
+from pool_service.core.server import Cause, LastRun, Phase, Role, Server
 from pool_service.core.state import PoolState
 from pool_service.core.types import Settings
 from pool_service.core.waiters import Waiter
@@ -26,7 +26,7 @@ class Callers:
         settings = self._state.catalogue.settings_for(model, asked.runtime_model or was)
         download = settings.download if asked.download is None else asked.download
         return Waiter(
-            asked.ticket,
+            asked.request_id,
             asked.runtime_model,
             settings,
             asked.keep_alive,
@@ -34,7 +34,7 @@ class Callers:
             download=download,
         )
 
-    def wanting(self, model: str, asked: Asked, known: Server | Past | None) -> Waiter:
+    def wanting(self, model: str, asked: Asked, known: Server | LastRun | None) -> Waiter:
         """Return the waiter for a request of a caller; known: what is known of the model.
 
         Who names no runtime model means the model's own. What died is repaired as what it was;
@@ -88,20 +88,23 @@ class Callers:
         if state.catalogue.resolve(model) != model or not state.catalogue.serves(model):
             state.dismiss(model, self.not_served(model))
         # Who holds it may wait for it as well.
-        named = {waiter.ticket: waiter.runtime_model for waiter in state.waiters.of(model)}
-        named |= {hold.ticket: hold.runtime_model for hold in state.holds.of(model)}
-        for ticket, runtime_model in named.items():
+        named = {waiter.request_id: waiter.runtime_model for waiter in state.waiters.of(model)}
+        named |= {hold.request_id: hold.runtime_model for hold in state.holds.of(model)}
+        for request_id, runtime_model in named.items():
             if not state.catalogue.serves(model, runtime_model):
-                if ticket is not None:
-                    state.waiters.leave(ticket)
-                state.answer(ticket, self.not_served(model, runtime_model))
+                if request_id is not None:
+                    state.waiters.leave(request_id)
+                state.answer(request_id, self.not_served(model, runtime_model))
 
     def up_to_date(self, server: Server) -> Server:
         """Return a server with the settings of now, outdated if its process had to be another."""
         if server.role is not Role.CURRENT:
             return server
         was, now_said = server.settings, self._settings_now(server)
-        same = (now_said.runtime_model, now_said.recipe) == (was.runtime_model, was.recipe)
+        same = (now_said.runtime_model, now_said.config_hash) == (
+            was.runtime_model,
+            was.config_hash,
+        )
         if not same or not self.is_served(server):
             return replace(server, outdated=True)
         kept = server.keep_alive == was.keep_alive

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 
 from pool_service.core.names import RUNTIME_PREFIX, model_flaw
 from pool_service.core.server import Phase, Server
-from pool_service.core.types import Appraisal, Settings
+from pool_service.core.types import Estimate, Settings
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,7 +19,7 @@ class Entry:
     model: str
     aliases: tuple[str, ...]
     settings: Settings
-    appraisal: Appraisal | None = None
+    estimate: Estimate | None = None
     flaw: str = ""
     phase: Phase | None = None
     listed: bool = True

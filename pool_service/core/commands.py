@@ -19,13 +19,13 @@ from pool_service.core.types import Identity, LaunchPlan, Settings
 class Answer:
     """Tell the caller with this ticket; each is told exactly once."""
 
-    ticket: int
+    request_id: int
     result: Ensured | tuple[Removed, ...] | Reloaded | str | PoolError
 
 
 @dataclass(frozen=True, slots=True)
-class TakeSurvey:
-    """Look at the memory of the machine and of these servers; answers Surveyed."""
+class SampleMemory:
+    """Look at the memory of the machine and of these servers; answers MemorySampled."""
 
     servers: tuple[Server, ...]
 
@@ -45,7 +45,7 @@ class KeepStandbys:
 
 
 @dataclass(frozen=True, slots=True)
-class Learn:
+class RecordUsage:
     """Remember that a server with these settings needed so many bytes."""
 
     settings: Settings
@@ -60,7 +60,7 @@ class RecordNamings:
 
 
 @dataclass(frozen=True, slots=True)
-class Broke:
+class LogInternalError:
     """A transition raised, which is a bug of ours: tell the log; its model was put right.
 
     model: whose it was, empty where it was nobody's; during: what it was about.
@@ -94,8 +94,8 @@ class RecoveryEnded:
 
 
 @dataclass(frozen=True, slots=True)
-class Appraise:
-    """Find out what it will need; answers Appraised or NotAppraised."""
+class EstimateMemory:
+    """Find out what it will need; answers MemoryEstimated or EstimateFailed."""
 
     server_id: ServerId
     settings: Settings
@@ -103,14 +103,14 @@ class Appraise:
 
 @dataclass(frozen=True, slots=True)
 class Fetch:
-    """Download its files; answers Fetching now and then, and Fetched or NotAppraised."""
+    """Download its files; answers Fetching now and then, and Fetched or EstimateFailed."""
 
     server_id: ServerId
     settings: Settings
 
 
 @dataclass(frozen=True, slots=True)
-class CancelAppraise:
+class CancelEstimate:
     """Give up what Appraise or Fetch began; nothing answers."""
 
     server_id: ServerId
@@ -162,8 +162,8 @@ class AwaitReady:
 
 
 @dataclass(frozen=True, slots=True)
-class CheckUse:
-    """Look how the server is used; answers UseReported.
+class CheckActivity:
+    """Look how the server is used; answers ActivityReported.
 
     plan: None, and endpoint: empty, where they are not known; pause: seconds until the look
     begins.
@@ -187,8 +187,8 @@ class SendSignal:
 
 
 @dataclass(frozen=True, slots=True)
-class Sweep:
-    """End what the process left behind; answers Swept.
+class CleanUp:
+    """End what the process left behind; answers CleanedUp.
 
     drain_time: seconds that it has for what is in flight on it, at the process's endpoint.
     """
@@ -200,7 +200,7 @@ class Sweep:
 
 
 @dataclass(frozen=True, slots=True)
-class HurrySweep:
+class EscalateCleanUp:
     """Wait no longer for what is in flight on what the process left behind; nothing answers."""
 
     server_id: ServerId
@@ -216,8 +216,8 @@ class Adopt:
 
 
 @dataclass(frozen=True, slots=True)
-class TakePulse:
-    """Look whether it answers and moves; answers PulseTaken."""
+class ProbeServer:
+    """Look whether it answers and moves; answers ServerProbed."""
 
     server_id: ServerId
     identity: Identity
@@ -236,25 +236,32 @@ class ReadLog:
 
 
 ServerCommand = (
-    Appraise
+    EstimateMemory
     | Fetch
-    | CancelAppraise
+    | CancelEstimate
     | Prepare
     | CancelPrepare
     | Spawn
     | AwaitExit
     | AwaitReady
-    | CheckUse
+    | CheckActivity
     | SendSignal
-    | Sweep
-    | HurrySweep
+    | CleanUp
+    | EscalateCleanUp
     | Adopt
-    | TakePulse
+    | ProbeServer
     | ReadLog
 )
 
 PoolCommand = (
-    Answer | TakeSurvey | KeepStandbys | Learn | RecordNamings | Broke | Publish | RecoveryEnded
+    Answer
+    | SampleMemory
+    | KeepStandbys
+    | RecordUsage
+    | RecordNamings
+    | LogInternalError
+    | Publish
+    | RecoveryEnded
 )
 
 Command = PoolCommand | ServerCommand

@@ -12,14 +12,14 @@ from pool_service.core import lifecycle as life
 from pool_service.core.commands import (
     Adopt,
     Answer,
-    Broke,
-    CancelAppraise,
-    CheckUse,
+    CancelEstimate,
+    CheckActivity,
+    LogInternalError,
+    ProbeServer,
     Publish,
-    TakePulse,
 )
 from pool_service.core.errors import PoolError
-from pool_service.core.events import PulseTaken, ServerEvent, StepBroke, UseReported
+from pool_service.core.events import ActivityReported, ServerEvent, ServerProbed, StepFailed
 from pool_service.core.evictions import Eviction
 from pool_service.core.salvage import (
     MOST_FAULTS,
@@ -75,12 +75,12 @@ class Containment:
         server_id: None where it was about a model without a server, or about none.
         """
         during = type(self.event).__name__ if self.event is not None else "whose turn it is"
-        self._state.commands.append(Broke(model, during, error))
+        self._state.commands.append(LogInternalError(model, during, error))
         self.is_damaged = True
         try:
             self._put_right(model, server_id, told(model), now)
         except Exception as again:  # noqa: BLE001 - at the worst it stays known, and is not due
-            self._state.commands.append(Broke(model, "mending", again))
+            self._state.commands.append(LogInternalError(model, "mending", again))
             if server_id is not None and self._state.table.find(server_id) is not None:
                 self._state.deadlines.set(server_id, now + PAUSE_SECONDS)
 
@@ -136,17 +136,17 @@ class Containment:
     def _pause(self, record: Record, server: Server, now: float) -> None:
         """Keep a READY server, and look at it again in a while: not at once, over and over."""
         issued = self._state.commands
-        if isinstance(self.event, UseReported | StepBroke):
-            asked = [one for one in issued if isinstance(one, CheckUse)]
+        if isinstance(self.event, ActivityReported | StepFailed):
+            asked = [one for one in issued if isinstance(one, CheckActivity)]
             record.is_checking &= any(one.server_id == server.id for one in asked)
         record.is_cordoned = False
         if is_look(self.event):
             record.busy_until = now + PAUSE_SECONDS
-            probes = [one for one in issued if isinstance(one, TakePulse)]
+            probes = [one for one in issued if isinstance(one, ProbeServer)]
             is_probed = any(one.server_id == server.id for one in probes)
-            took = isinstance(self.event, PulseTaken | StepBroke)
+            took = isinstance(self.event, ServerProbed | StepFailed)
             if not is_probed and (took or server.step_deadline <= now):
-                server = life.pulse_due(server, now + PAUSE_SECONDS)
+                server = life.probe_due(server, now + PAUSE_SECONDS)
         self._put_anyway(server)
 
     def _put_anyway(self, server: Server) -> None:
@@ -154,7 +154,7 @@ class Containment:
             self._state.put(server)
         except Exception as error:  # noqa: BLE001 - it may be this that broke
             state = self._state
-            state.commands.append(Broke(server.model, "mending", error))
+            state.commands.append(LogInternalError(server.model, "mending", error))
             before = state.table.put(server)
             record = state.table.find(server.id)
             if record is not None:
@@ -170,10 +170,10 @@ class Containment:
         record = state.table.find(server.id)
         if record is not None:
             state.table.remove(server.id)
-            if record.is_appraising:
-                state.commands.append(CancelAppraise(server.id))
+            if record.is_estimating:
+                state.commands.append(CancelEstimate(server.id))
         state.unmeasured.discard(server.id)
-        state.overgrown.discard(server.id)
+        state.over_limit.discard(server.id)
         state.queue.pop(server.id, None)
         if server.is_current and server.latest:
             state.remember_past(server)
@@ -187,18 +187,18 @@ class Containment:
         """Tell all who wait for a model to wait no longer, and its holders unless it is there."""
         state = self._state
         for waiter in state.waiters.take(model):
-            is_hold = waiter.ticket is not None and state.holds.has(waiter.ticket)
+            is_hold = waiter.request_id is not None and state.holds.has(waiter.request_id)
             if holds or not is_hold:
-                self.tell_once(waiter.ticket, error)
+                self.tell_once(waiter.request_id, error)
         for hold in state.holds.of(model) if holds else ():
-            state.holds.end(hold.ticket)
-            self.tell_once(hold.ticket, error)
+            state.holds.end(hold.request_id)
+            self.tell_once(hold.request_id, error)
 
-    def tell_once(self, ticket: int | None, result: PoolError) -> None:
+    def tell_once(self, request_id: int | None, result: PoolError) -> None:
         """Answer a request unless it was answered in this very transition."""
         answers = [one for one in self._state.commands if isinstance(one, Answer)]
-        if ticket is not None and not any(one.ticket == ticket for one in answers):
-            self._state.commands.append(Answer(ticket, result))
+        if request_id is not None and not any(one.request_id == request_id for one in answers):
+            self._state.commands.append(Answer(request_id, result))
 
     def _settle_evictions(self, server: Server, after: Server | None, error: PoolError) -> None:
         """Answer who evicts a server: that it is gone, or that it stays."""
@@ -214,7 +214,7 @@ class Containment:
         evictions.leave_out(eviction, server_id)
         if eviction.names_one:
             evictions.withdraw(eviction)
-            self.tell_once(eviction.ticket, error)
+            self.tell_once(eviction.request_id, error)
         elif not eviction.pending:
             self._state.commands.append(eviction.answer)
 
@@ -226,7 +226,7 @@ class Containment:
         try:
             self._put_in_step(now)
         except Exception as error:  # noqa: BLE001 - the next broken transition brings another audit
-            self._state.commands.append(Broke("", "the audit", error))
+            self._state.commands.append(LogInternalError("", "the audit", error))
 
     def _put_in_step(self, now: float) -> None:
         state = self._state
@@ -263,7 +263,7 @@ class Containment:
         state = self._state
         is_lost = server.phase is Phase.QUEUED and server.id not in state.queue
         # Its process goes elsewhere by now, or is swept: nothing leads out of this.
-        is_lost |= server.phase is Phase.SWEEPING and server.identity is None
+        is_lost |= server.phase is Phase.CLEANING_UP and server.identity is None
         no_one = state.waiters.first(server.model) is None
         if is_lost or (server.phase in WAITS_TO_START and no_one):
             self.let_go(server.model, told(server.model))

@@ -71,6 +71,6 @@ def drain_time(server: Server, report: ExitReport, now: float) -> float:
     return max(server.step_deadline - now, 0.0)
 
 
-def swept(server: Server, *, killed: bool) -> Server:
+def cleaned_up(server: Server, *, killed: bool) -> Server:
     """Return a server of which nothing is left; killed: something that it left had to be."""
     return replace(server, stop_signal=StopSignal.KILL) if killed else server

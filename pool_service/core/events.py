@@ -8,15 +8,15 @@ from pool_service.core.commands import ServerCommand
 from pool_service.core.errors import PoolError
 from pool_service.core.limits import Limits
 from pool_service.core.results import Every
-from pool_service.core.server import Remembered, ServerId
+from pool_service.core.server import RecoveredState, ServerId
 from pool_service.core.types import (
-    Appraisal,
+    Estimate,
     ExitReport,
     Identity,
     LaunchPlan,
-    Pulse,
+    MemorySample,
+    ProbeResult,
     SpawnedProcess,
-    Survey,
 )
 
 # --- of callers, the service and the machine ----------------------------------------
@@ -29,7 +29,7 @@ class EnsureRequested:
     download: whether its files may be downloaded for it.
     """
 
-    ticket: int | None
+    request_id: int | None
     model: str
     runtime_model: str = ""
     keep_alive: float | None = None
@@ -40,7 +40,7 @@ class EnsureRequested:
 class WaiterLeft:
     """The caller of EnsureRequested waits no longer."""
 
-    ticket: int
+    request_id: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +50,7 @@ class HoldRequested:
     Answered only when the hold ends without its will.
     """
 
-    ticket: int
+    request_id: int
     model: str
     runtime_model: str = ""
     keep_alive: float | None = None
@@ -62,14 +62,14 @@ class HoldRequested:
 class HoldEnded:
     """The caller of HoldRequested holds no longer; nothing if it ended before."""
 
-    ticket: int
+    request_id: int
 
 
 @dataclass(frozen=True, slots=True)
 class ReloadRequested:
     """From now on the configuration says this."""
 
-    ticket: int
+    request_id: int
     catalogue: Catalogue
     limits: Limits
 
@@ -81,7 +81,7 @@ class ForgetRequested:
     Answered with that runtime model, which is empty if none was remembered.
     """
 
-    ticket: int
+    request_id: int
     model: str
 
 
@@ -89,7 +89,7 @@ class ForgetRequested:
 class EvictRequested:
     """A caller wants servers gone; without force only those that are not in use."""
 
-    ticket: int
+    request_id: int
     target: str | Every
     force: bool = False
 
@@ -98,16 +98,16 @@ class EvictRequested:
 class ShutdownRequested:
     """The service ends: nothing new, and everything that runs is drained."""
 
-    ticket: int
+    request_id: int
 
 
 @dataclass(frozen=True, slots=True)
-class LeaveRequested:
+class DetachRequested:
     """The service ends and leaves its servers running for the next one."""
 
 
 @dataclass(frozen=True, slots=True)
-class Hurried:
+class ShutdownEscalated:
     """Whatever is STOPPING gets its next signal now; whatever will be, soon after its first."""
 
 
@@ -115,21 +115,21 @@ class Hurried:
 class RecoveryBegan:
     """The service has started; an earlier one left this behind."""
 
-    remembered: Remembered
+    remembered: RecoveredState
 
 
 @dataclass(frozen=True, slots=True)
-class StraysFound:
+class OrphansFound:
     """Processes of an earlier service of which no record tells: they are to end."""
 
     identities: tuple[Identity, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class Surveyed:
+class MemorySampled:
     """What a look at the memory showed; None: it could not be looked at."""
 
-    survey: Survey | None
+    sample: MemorySample | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,11 +152,11 @@ PoolEvent = (
     | ForgetRequested
     | EvictRequested
     | ShutdownRequested
-    | LeaveRequested
-    | Hurried
+    | DetachRequested
+    | ShutdownEscalated
     | RecoveryBegan
-    | StraysFound
-    | Surveyed
+    | OrphansFound
+    | MemorySampled
     | TimeReached
 )
 
@@ -165,11 +165,11 @@ PoolEvent = (
 
 
 @dataclass(frozen=True, slots=True)
-class Appraised:
+class MemoryEstimated:
     """What it will need is known, and whether it can be loaded."""
 
     server_id: ServerId
-    appraisal: Appraisal
+    estimate: Estimate
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,7 +189,7 @@ class Fetched:
 
 
 @dataclass(frozen=True, slots=True)
-class NotAppraised:
+class EstimateFailed:
     """It cannot be loaded, or its files could not be had."""
 
     server_id: ServerId
@@ -236,7 +236,7 @@ class ListenerLost:
 
 
 @dataclass(frozen=True, slots=True)
-class UseReported:
+class ActivityReported:
     """How it is used now."""
 
     server_id: ServerId
@@ -252,7 +252,7 @@ class Exited:
 
 
 @dataclass(frozen=True, slots=True)
-class Swept:
+class CleanedUp:
     """Nothing is left of the process, its group and its descendants.
 
     killed: some of them had to be ended by SIGKILL.
@@ -263,7 +263,7 @@ class Swept:
 
 
 @dataclass(frozen=True, slots=True)
-class StepBroke:
+class StepFailed:
     """A command for this process ended in a way that is a bug of ours."""
 
     server_id: ServerId
@@ -280,11 +280,11 @@ class Adopted:
 
 
 @dataclass(frozen=True, slots=True)
-class PulseTaken:
+class ServerProbed:
     """What a look at a READY server showed."""
 
     server_id: ServerId
-    pulse: Pulse
+    result: ProbeResult
 
 
 @dataclass(frozen=True, slots=True)
@@ -296,21 +296,21 @@ class LogRead:
 
 
 ServerEvent = (
-    Appraised
+    MemoryEstimated
     | Fetching
     | Fetched
-    | NotAppraised
+    | EstimateFailed
     | Prepared
     | Spawned
     | NotStarted
     | BecameReady
     | ListenerLost
-    | UseReported
+    | ActivityReported
     | Exited
-    | Swept
-    | StepBroke
+    | CleanedUp
+    | StepFailed
     | Adopted
-    | PulseTaken
+    | ServerProbed
     | LogRead
 )
 

@@ -14,7 +14,7 @@ from pool_service.core.supervisor import Supervisor
 from pool_service.core.table import Record
 
 
-class Evicting:
+class EvictionRequests:
     """Stop servers that a caller, or the end of the service, wants gone."""
 
     def __init__(
@@ -34,10 +34,10 @@ class Evicting:
     def evict(self, event: EvictRequested, now: float) -> None:
         """Stop the servers that a caller names; without force only those that are unused."""
         if self._state.is_leaving:
-            self._state.answer(event.ticket, leaving())
+            self._state.answer(event.request_id, leaving())
             return
         eviction = Eviction(
-            event.ticket,
+            event.request_id,
             force=event.force,
             cause=Cause.EVICTED,
             names_one=isinstance(event.target, str),
@@ -76,7 +76,7 @@ class Evicting:
         """Refuse what is new, and drain and stop everything that runs."""
         state = self._state
         state.is_closing = True
-        everything = Eviction(event.ticket, force=True, cause=Cause.SHUTDOWN)
+        everything = Eviction(event.request_id, force=True, cause=Cause.SHUTDOWN)
         self._end([] if state.is_leaving else list(state.table), everything, now)
 
     def leave(self, now: float) -> None:
@@ -84,7 +84,7 @@ class Evicting:
         state = self._state
         state.is_closing = state.is_leaving = True
         for eviction in state.evictions.take():
-            state.answer(eviction.ticket, leaving())
+            state.answer(eviction.request_id, leaving())
 
         def let_go(record: Record) -> None:
             server = record.server
@@ -121,11 +121,11 @@ class Evicting:
                 state.dismiss(server.model, error(server.model))
             self._supervisor.stop(record.server, eviction.cause, now)
 
-    def hurry(self, now: float) -> None:
+    def escalate(self, now: float) -> None:
         """Let no stop wait any longer, now and from now on."""
-        self._state.is_hurried = True
-        hurry = self._stopper.hurry
-        self._containment.each(self._state.table, lambda record: hurry(record, now), now)
+        self._state.is_escalated = True
+        escalate = self._stopper.escalate
+        self._containment.each(self._state.table, lambda record: escalate(record, now), now)
 
 
 def _is_idle(record: Record, now: float) -> bool:

@@ -16,7 +16,7 @@ class Eviction:
     a look on its behalf has found busy.
     """
 
-    ticket: int
+    request_id: int
     force: bool
     cause: Cause
     names_one: bool = False
@@ -28,7 +28,7 @@ class Eviction:
     @property
     def answer(self) -> Answer:
         """What its caller is told once nothing is pending."""
-        return Answer(self.ticket, tuple(sorted(self.removed, key=lambda one: one.server.id)))
+        return Answer(self.request_id, tuple(sorted(self.removed, key=lambda one: one.server.id)))
 
 
 class Evictions:
@@ -46,10 +46,10 @@ class Evictions:
         """Those that wait for this model's server."""
         return self._by_server.get(server_id, [])
 
-    def with_ticket(self, ticket: int) -> set[Eviction]:
+    def with_ticket(self, request_id: int) -> set[Eviction]:
         """Return the evictions of one request that still wait."""
         waiting = {eviction for evictions in self._by_server.values() for eviction in evictions}
-        return {eviction for eviction in waiting if eviction.ticket == ticket}
+        return {eviction for eviction in waiting if eviction.request_id == request_id}
 
     def servers(self) -> set[ServerId]:
         """The models whose servers some eviction waits for."""

@@ -37,10 +37,10 @@ def crash_loop(server: Server, limits: Limits) -> CrashLoop:
     end = server.last_exit
     return CrashLoop(
         f"the server of {server.model!r} died {len(server.crashes)} times within "
-        f"{limits.crash_window:g} s, so it is left alone for {limits.backoff_most:g} s after the "
+        f"{limits.crash_window:g} s, so it is left alone for {limits.backoff_max:g} s after the "
         f"last. Its log is {server.log_path}; mend the cause, or evict the model to try at once.",
         model=server.model,
-        retry_after=limits.backoff_most,
+        retry_after=limits.backoff_max,
         last_lines=end.report.last_lines if end else (),
     )
 

@@ -54,14 +54,14 @@ class IdleChecks:
         record.busy_until = now + BUSY_PAUSE_S if is_busy else None
         state.capacity_changed |= was_busy and not is_busy
         cause = self._cause_to_go(record, now, is_busy=is_busy)
-        is_claimed = record.is_claimed
+        is_preempted = record.is_preempted
         if looks_again:
             # Its cordon stays: who waits behind the eviction is not given what may go.
-            state.capacity_changed |= is_claimed
+            state.capacity_changed |= is_preempted
             self.check(record, AFTERGLOW_S)
         elif cause is not None:
             self._cordon_or_stop(record, cause, now)
-        elif is_claimed:
+        elif is_preempted:
             # Whether it is still the one to go is decided anew.
             state.capacity_changed = True
             record.is_cordoned = False
@@ -95,8 +95,8 @@ class IdleChecks:
             return Cause.EVICTED
         if is_busy or server.holds:
             return None
-        if record.is_claimed and now >= server.resides_until:
-            return Cause.CEILING if record.claimed_for == server.model else Cause.ROOM
+        if record.is_preempted and now >= server.resides_until:
+            return Cause.CEILING if record.preempted_for == server.model else Cause.ROOM
         if now < server.expires_at:
             return None
         if server.role is Role.SUPERSEDED:
@@ -126,9 +126,9 @@ class IdleChecks:
         record.is_cordoned = False
         running = server.settings.runtime_model
         waiters = state.waiters.take(server.model) if server.role is Role.CURRENT else []
-        joining = {one.ticket for one in waiters if one.runtime_model in ("", running)}
+        joining = {one.request_id for one in waiters if one.runtime_model in ("", running)}
         for waiter in waiters:
-            if waiter.ticket in joining:
+            if waiter.request_id in joining:
                 server = life.used(server, waiter.keep_alive, now)
         if is_busy and now >= server.expires_at:
             server = life.used(server, None, now)
@@ -136,7 +136,7 @@ class IdleChecks:
         for waiter in waiters:
             conflict = runtime_model_conflict(server.model, running, waiter.runtime_model)
             found = Ensured(server, started=False)
-            state.answer(waiter.ticket, found if waiter.ticket in joining else conflict)
+            state.answer(waiter.request_id, found if waiter.request_id in joining else conflict)
 
     def leave_out(self, eviction: Eviction, server: Server, requests: int | None) -> None:
         """Let an eviction wait for a server no longer, since that is in use."""
@@ -145,7 +145,7 @@ class IdleChecks:
         error = in_use(server.model, requests, holders) if eviction.names_one else None
         state.evictions.leave_out(eviction, server.id)
         if error is not None:
-            state.answer(eviction.ticket, error)
+            state.answer(eviction.request_id, error)
             state.evictions.withdraw(eviction)
         elif not eviction.pending:
             state.commands.append(eviction.answer)

@@ -9,36 +9,36 @@ from pool_service.core import lifecycle as life
 from pool_service.core.activity import Activity
 from pool_service.core.commands import (
     Adopt,
-    Appraise,
     AwaitExit,
     AwaitReady,
-    CheckUse,
+    CheckActivity,
+    CleanUp,
+    EstimateMemory,
     Fetch,
     Prepare,
+    ProbeServer,
     Spawn,
-    Sweep,
-    TakePulse,
 )
 from pool_service.core.containment import Containment, told
 from pool_service.core.events import (
+    CleanedUp,
+    DetachRequested,
     EnsureRequested,
+    EstimateFailed,
     Event,
     EvictRequested,
     Exited,
     ForgetRequested,
     HoldRequested,
-    Hurried,
-    LeaveRequested,
-    NotAppraised,
+    MemorySampled,
     NotStarted,
+    OrphansFound,
     RecoveryBegan,
     ReloadRequested,
     ServerEvent,
+    ShutdownEscalated,
     ShutdownRequested,
-    StepBroke,
-    StraysFound,
-    Surveyed,
-    Swept,
+    StepFailed,
     TimeReached,
 )
 from pool_service.core.evictions import Eviction
@@ -61,7 +61,7 @@ _ASKED = EnsureRequested | HoldRequested | EvictRequested | ReloadRequested | Fo
 """What somebody waits to be answered, beside a shutdown, which is answered when it is done."""
 
 
-class BrokenSteps:
+class FailedSteps:
     """Go on as safely as can be with a server of which a command broke."""
 
     def __init__(
@@ -83,13 +83,13 @@ class BrokenSteps:
         self._recovery = recovery
 
     def handle(  # noqa: C901  # a case for each command
-        self, record: Record, event: StepBroke, now: float
+        self, record: Record, event: StepFailed, now: float
     ) -> None:
         """End a start with an error, or go on as if the command had told the least."""
         server, server_id, error = record.server, event.server_id, event.error
         match event.command:
-            case Appraise() | Fetch():
-                self._scheduler.not_appraised(record, NotAppraised(server_id, error), now)
+            case EstimateMemory() | Fetch():
+                self._scheduler.estimate_failed(record, EstimateFailed(server_id, error), now)
             case Prepare() | Spawn():
                 self._supervisor.not_started(record, NotStarted(server_id, error), now)
             case AwaitReady() if server.phase is Phase.STARTING:
@@ -98,17 +98,17 @@ class BrokenSteps:
                 self._supervisor.stop(server, Cause.CRASHED, now)
             case Adopt():
                 self._recovery.adopt_broke(record, error, now)
-            case CheckUse():
+            case CheckActivity():
                 self._use_unknown(record, now)
-            case TakePulse() if server.phase is Phase.READY:
-                self._state.keep(life.pulse_due(server, self._ready.next_probe(now)))
+            case ProbeServer() if server.phase is Phase.READY:
+                self._state.keep(life.probe_due(server, self._ready.next_probe(now)))
             case AwaitExit():
                 if server.phase is Phase.STARTING and server.is_current:
                     self._state.refuse(server.model, error)
                 report = ExitReport(None, None, Diagnosis.CRASHED, str(error))
                 self._supervisor.exited(record, Exited(server_id, report), now)
-            case Sweep():
-                self._supervisor.swept(record, Swept(server_id), now)
+            case CleanUp():
+                self._supervisor.cleaned_up(record, CleanedUp(server_id), now)
             case _:
                 pass
 
@@ -119,7 +119,7 @@ class BrokenSteps:
             self._idle.checked(record, Activity(None), now)
 
 
-class Amends:
+class FailedEvents:
     """Make up for an event whose handling raised."""
 
     def __init__(
@@ -138,20 +138,20 @@ class Amends:
 
     def make(self, event: Event, error: Exception, now: float) -> None:
         """Put the event's server right, tell whoever asked, and do what else it was for."""
-        state, ticket = self._state, getattr(event, "ticket", None)
-        if ticket is not None:
-            state.waiters.leave(ticket)
-            state.holds.end(ticket)
+        state, request_id = self._state, getattr(event, "request_id", None)
+        if request_id is not None:
+            state.waiters.leave(request_id)
+            state.holds.end(request_id)
         model, server_id = self._subject(event)
         self._containment.break_off(model, server_id, error, now)
         self._do_anyway(event, error, now)
-        begun = state.evictions.with_ticket(ticket) if ticket is not None else set()
+        begun = state.evictions.with_ticket(request_id) if request_id is not None else set()
         if isinstance(event, EvictRequested):
             for eviction in begun:
                 self._give_up(eviction)
-            begun = state.evictions.with_ticket(event.ticket)
+            begun = state.evictions.with_ticket(event.request_id)
         if isinstance(event, _ASKED) and not begun:
-            self._containment.tell_once(ticket, told(model))
+            self._containment.tell_once(request_id, told(model))
 
     def _subject(self, event: Event) -> tuple[str, ServerId | None]:
         """Return the model and the server that an event is about, as far as it is about one."""
@@ -172,19 +172,19 @@ class Amends:
         match event:
             case TimeReached():
                 self._break_off_due(error, now)
-            case Surveyed():
+            case MemorySampled():
                 self._sampler.postpone(now + PAUSE_SECONDS)
                 self._sampler.give_up()
             case RecoveryBegan():
                 self._recover(event, error, now)
-            case StraysFound():
+            case OrphansFound():
                 self._standby.is_allowed = True
-            case ShutdownRequested(ticket):
-                self._shut_down(ticket, error, now)
-            case LeaveRequested():
+            case ShutdownRequested(request_id):
+                self._shut_down(request_id, error, now)
+            case DetachRequested():
                 self._leave()
-            case Hurried():
-                self._state.is_hurried = True
+            case ShutdownEscalated():
+                self._state.is_escalated = True
             case _:
                 pass
 
@@ -204,11 +204,11 @@ class Amends:
             if state.table.find(server.id) is None:
                 self._recovery.take_back_broken(server, error, now)
 
-    def _shut_down(self, ticket: int, error: Exception, now: float) -> None:
+    def _shut_down(self, request_id: int, error: Exception, now: float) -> None:
         state = self._state
         state.is_closing = True
-        begun = state.evictions.with_ticket(ticket)
-        everything = next(iter(begun), Eviction(ticket, force=True, cause=Cause.SHUTDOWN))
+        begun = state.evictions.with_ticket(request_id)
+        everything = next(iter(begun), Eviction(request_id, force=True, cause=Cause.SHUTDOWN))
         ids = [] if state.is_leaving else [record.server.id for record in state.table]
         for server_id in ids:
             if everything not in state.evictions.of(server_id):
@@ -224,7 +224,7 @@ class Amends:
         for model in {*state.waiters.models(), *state.holds.models()}:
             self._containment.let_go(model, shutting_down(model))
         for eviction in state.evictions.take():
-            self._containment.tell_once(eviction.ticket, leaving())
+            self._containment.tell_once(eviction.request_id, leaving())
 
     def _give_up(self, eviction: Eviction) -> None:
         """Let an eviction wait on for what is going, and for nothing else."""

@@ -19,7 +19,7 @@ from pool_service.core.server import (
     NOT_BEGUN,
     Cause,
     Exit,
-    Past,
+    LastRun,
     Phase,
     Role,
     Server,
@@ -28,12 +28,12 @@ from pool_service.core.server import (
 )
 from pool_service.core.types import (
     FOREVER,
-    Appraisal,
     Diagnosis,
+    Estimate,
+    EstimateSource,
     ExitReport,
     LaunchPlan,
     Settings,
-    Source,
     SpawnedProcess,
 )
 
@@ -50,11 +50,11 @@ TRANSITIONS: Mapping[Phase | None, frozenset[Phase | None]] = {
     Phase.QUEUED: frozenset({Phase.PREPARING, Phase.FAILED, None}),
     Phase.PREPARING: frozenset({Phase.SPAWNING, Phase.FAILED, None}),
     Phase.SPAWNING: frozenset({Phase.STARTING, Phase.STOPPING, Phase.FAILED, None}),
-    Phase.STARTING: frozenset({Phase.READY, Phase.STOPPING, Phase.SWEEPING}),
-    Phase.READY: frozenset({Phase.STOPPING, Phase.SWEEPING}),
+    Phase.STARTING: frozenset({Phase.READY, Phase.STOPPING, Phase.CLEANING_UP}),
+    Phase.READY: frozenset({Phase.STOPPING, Phase.CLEANING_UP}),
     # Without SWEEPING only where there never was a process.
-    Phase.STOPPING: frozenset({Phase.SWEEPING, Phase.FAILED, None}),
-    Phase.SWEEPING: frozenset({Phase.FAILED, None}),
+    Phase.STOPPING: frozenset({Phase.CLEANING_UP, Phase.FAILED, None}),
+    Phase.CLEANING_UP: frozenset({Phase.FAILED, None}),
     Phase.BACKING_OFF: frozenset({Phase.QUEUED, None}),
     Phase.FAILED: frozenset({None}),
 }
@@ -63,16 +63,16 @@ TRANSITIONS: Mapping[Phase | None, frozenset[Phase | None]] = {
 TAKES_A_SLOT = frozenset({Phase.PREPARING, Phase.SPAWNING, Phase.STARTING})
 """Phases that count as a start under way."""
 
-HASTE_PAUSE = 0.25
+ESCALATION_PAUSE_S = 0.25
 """Seconds between the first signal and the next in haste: a process takes those that come
 together in any order, and SIGINT forces its end only after another."""
 
-LEAVING = frozenset({Phase.STOPPING, Phase.SWEEPING})
+LEAVING = frozenset({Phase.STOPPING, Phase.CLEANING_UP})
 """Phases on the way out: who asks for the model now waits for the next generation."""
 
 
 def queued(
-    before: Server | Past | None, server_id: ServerId, settings: Settings, now: float
+    before: Server | LastRun | None, server_id: ServerId, settings: Settings, now: float
 ) -> Server:
     """A server that wants to start; keeps what outlives a generation.
 
@@ -92,13 +92,13 @@ def queued(
     )
 
 
-def appraised(server: Server, appraisal: Appraisal, turn_by: float, budget: float) -> Server:
+def estimated(server: Server, estimate: Estimate, turn_by: float, budget: float) -> Server:
     """What it will need is known; its turn must come in time. A guess is no reason to refuse."""
-    guess = appraisal.source is Source.UNKNOWN
+    guess = estimate.source is EstimateSource.UNKNOWN
     return replace(
         server,
-        expected=int(min(appraisal.expected, budget)) if guess else appraisal.expected,
-        expected_by=appraisal.source,
+        expected=int(min(estimate.expected, budget)) if guess else estimate.expected,
+        expected_by=estimate.source,
         step_deadline=turn_by,
         detail="",
         progress=None,
@@ -144,9 +144,9 @@ def measured(server: Server, footprint: int, sampled_at: float) -> Server:
         return replace(server, progress=progress)
     if not tells_need:
         return server
-    if server.expected_by in (Source.WEIGHTS, Source.UNKNOWN):
+    if server.expected_by in (EstimateSource.WEIGHTS, EstimateSource.UNKNOWN):
         # From now on what is seen counts, and no longer a guess.
-        server = replace(server, expected=server.peak, expected_by=Source.OBSERVED)
+        server = replace(server, expected=server.peak, expected_by=EstimateSource.OBSERVED)
     return replace(server, sampled_ready=True)
 
 
@@ -164,13 +164,13 @@ def load_seconds(server: Server, usual: float) -> float:
 
 def bounded(server: Server, count: int) -> int:
     """So many bytes, or what it is allowed to grow to if that is less."""
-    ceiling = server.settings.memory_ceiling
+    ceiling = server.settings.memory_limit
     return count if ceiling is None else min(count, ceiling)
 
 
 def released(server: Server, now: float) -> Server:
     """Its last holder has gone: it was used until now, but nobody is about to use it."""
-    settled_since = now - server.settings.min_residency
+    settled_since = now - server.settings.grace_period
     return replace(server, last_used_at=max(server.last_used_at, settled_since))
 
 
@@ -189,10 +189,10 @@ def spawned(server: Server, process: SpawnedProcess, now: float) -> Server:
     return replace(found, phase=Phase.STARTING, step_deadline=now + server.settings.start_timeout)
 
 
-def became_ready(server: Server, endpoint: str, now: float, next_pulse: float) -> Server:
+def became_ready(server: Server, endpoint: str, now: float, next_probe: float) -> Server:
     """It answers; from now on its keep alive counts (one that is READY again goes on)."""
     server = replace(
-        server, phase=Phase.READY, endpoint=endpoint, step_deadline=next_pulse, progress=None
+        server, phase=Phase.READY, endpoint=endpoint, step_deadline=next_probe, progress=None
     )
     if server.ready_at is not None:
         return spared(server, now)
@@ -228,7 +228,7 @@ def used(server: Server, keep_alive: float | None, now: float) -> Server:
 
 def spared(server: Server, now: float) -> Server:
     """The service was away, so that nobody could use it: it does not go at once."""
-    grace = max(server.settings.min_residency, RESUMED_GRACE)
+    grace = max(server.settings.grace_period, RESUMED_GRACE)
     return replace(server, spared_until=now + grace)
 
 
@@ -249,7 +249,7 @@ def stopping(server: Server, cause: Cause, why: str = "") -> Server:
     )
 
 
-def signalled(server: Server, stop: StopSignal, now: float, *, in_haste: bool = False) -> Server:
+def signalled(server: Server, stop: StopSignal, now: float, *, escalated: bool = False) -> Server:
     """The signal goes out; the next step is due if it does not help in time.
 
     The drain limit is for what is in flight, so only for one that was READY, and what was
@@ -260,9 +260,9 @@ def signalled(server: Server, stop: StopSignal, now: float, *, in_haste: bool = 
     limit = server.settings.drain_timeout if drains else server.settings.stop_timeout
     if drains and server.drain_by is not None:
         limit = max(server.drain_by - now, server.settings.stop_timeout)
-    if in_haste and gentle:
-        limit = min(limit, HASTE_PAUSE)
-    why = "hurried" if in_haste else "did not end in time"
+    if escalated and gentle:
+        limit = min(limit, ESCALATION_PAUSE_S)
+    why = "hurried" if escalated else "did not end in time"
     detail = server.detail if gentle else f"{server.detail}; {why}: {stop.value} sent"
     return replace(
         server,
@@ -284,7 +284,7 @@ def exited(server: Server, report: ExitReport, now: float) -> Server:
     cause = server.stop_cause or Cause.CRASHED
     return replace(
         server,
-        phase=Phase.SWEEPING,
+        phase=Phase.CLEANING_UP,
         step_deadline=FOREVER,
         stop_cause=cause,
         detail=report.message if cause is Cause.CRASHED else server.detail,
@@ -369,6 +369,6 @@ def without_process(server: Server) -> Server:
     )
 
 
-def pulse_due(server: Server, at: float) -> Server:
+def probe_due(server: Server, at: float) -> Server:
     """When a READY server is looked at next; FOREVER while somebody looks."""
     return replace(server, step_deadline=at)

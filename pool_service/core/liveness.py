@@ -10,7 +10,7 @@ the machine or a stall of the service, begins the count anew.
 
 from dataclasses import dataclass
 
-from pool_service.core.types import Pulse
+from pool_service.core.types import ProbeResult
 
 WORKING_SHARE = 0.05
 """The share of a processor that one takes at least that works on a request. A server that has
@@ -18,7 +18,7 @@ nothing to do takes a tenth of that."""
 
 
 @dataclass(frozen=True, slots=True)
-class Vitality:
+class Liveness:
     """The findings of the last looks at a server.
 
     missed: standstills in a row; sick: looks at which it said so, less those at which it was
@@ -31,23 +31,25 @@ class Vitality:
     sick: int = 0
 
 
-def judged(before: Vitality | None, pulse: Pulse, now: float, longest_gap: float) -> Vitality:
+def judged(
+    before: Liveness | None, result: ProbeResult, now: float, longest_gap: float
+) -> Liveness:
     """Return what is known after one more look. longest_gap: seconds; over that we were away."""
     if before is None or now - before.at > longest_gap:
-        return Vitality(now, pulse.progress)
-    if pulse.answered and pulse.healthy:
-        return Vitality(now, pulse.progress, 0, max(before.sick - 1, 0))
-    works = _works(before, pulse, now)
-    if pulse.answered:
+        return Liveness(now, result.progress)
+    if result.answered and result.healthy:
+        return Liveness(now, result.progress, 0, max(before.sick - 1, 0))
+    works = _works(before, result, now)
+    if result.answered:
         # It lives, but whether it is well is not told by that.
-        is_well = pulse.in_flight and works
-        return Vitality(now, pulse.progress, before.missed, before.sick + (not is_well))
-    moved = pulse.progress != before.progress and (pulse.in_flight or works)
-    return Vitality(now, pulse.progress, 0 if moved else before.missed + 1, before.sick)
+        is_well = result.in_flight and works
+        return Liveness(now, result.progress, before.missed, before.sick + (not is_well))
+    moved = result.progress != before.progress and (result.in_flight or works)
+    return Liveness(now, result.progress, 0 if moved else before.missed + 1, before.sick)
 
 
-def _works(before: Vitality, pulse: Pulse, now: float) -> bool:
+def _works(before: Liveness, result: ProbeResult, now: float) -> bool:
     """Return whether a server took as much processor time as work does; True if not seen."""
-    if not before.progress or not pulse.progress:
+    if not before.progress or not result.progress:
         return True
-    return pulse.progress[0] - before.progress[0] >= WORKING_SHARE * (now - before.at)
+    return result.progress[0] - before.progress[0] >= WORKING_SHARE * (now - before.at)

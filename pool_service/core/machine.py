@@ -20,12 +20,12 @@ from typing import assert_never
 from pool_service.core import events as ev
 from pool_service.core.callers import Callers
 from pool_service.core.catalogue import Catalogue, Entry, found
-from pool_service.core.commands import Broke, Command
+from pool_service.core.commands import Command, LogInternalError
 from pool_service.core.containment import Containment
 from pool_service.core.events import Event
-from pool_service.core.eviction_requests import Evicting
+from pool_service.core.eviction_requests import EvictionRequests
 from pool_service.core.idle import IdleChecks
-from pool_service.core.internal_errors import Amends, BrokenSteps
+from pool_service.core.internal_errors import FailedEvents, FailedSteps
 from pool_service.core.limits import Limits
 from pool_service.core.readiness import ReadyServers
 from pool_service.core.reconfigure import Reconfiguration
@@ -67,11 +67,11 @@ class Machine:
         self._reconfiguration = Reconfiguration(state, contain, callers, supervisor)
         recovery = self._recovery = Recovery(state, contain, callers, stopper, supervisor)
         self._requests = Requests(state, callers, supervisor)
-        self._evicting = Evicting(state, contain, stopper, supervisor, idle)
-        self._broken_steps = BrokenSteps(
+        self._evicting = EvictionRequests(state, contain, stopper, supervisor, idle)
+        self._failed_steps = FailedSteps(
             state, stopper, supervisor, idle, ready, scheduler, recovery
         )
-        self._amends = Amends(state, contain, sampler, recovery, self._standby)
+        self._failed_events = FailedEvents(state, contain, sampler, recovery, self._standby)
 
     def handle(self, event: Event, now: float) -> list[Command]:
         """Change the state by what happened; return what is to be done, in order."""
@@ -81,7 +81,7 @@ class Machine:
         try:
             self._dispatch(event, now)
         except Exception as error:  # noqa: BLE001 - a mistake of ours costs one model
-            self._amends.make(event, error, now)
+            self._failed_events.make(event, error, now)
         self._containment.event = None
         try:
             self._follow_up(now)
@@ -128,17 +128,17 @@ class Machine:
                 self._evicting.evict(event, now)
             case ev.ShutdownRequested():
                 self._evicting.shut_down(event, now)
-            case ev.LeaveRequested():
+            case ev.DetachRequested():
                 self._evicting.leave(now)
-            case ev.Hurried():
-                self._evicting.hurry(now)
+            case ev.ShutdownEscalated():
+                self._evicting.escalate(now)
             case ev.TimeReached():
                 self._timers.time_reached(event, now)
-            case ev.Surveyed():
+            case ev.MemorySampled():
                 self._sampled(event, now)
             case ev.RecoveryBegan():
                 self._recovery.begin(event, now)
-            case ev.StraysFound():
+            case ev.OrphansFound():
                 self._recovered(event, now)
             case _:
                 record = self._state.table.find(event.server_id)
@@ -149,14 +149,14 @@ class Machine:
         self, record: Record, event: ev.ServerEvent, now: float
     ) -> None:
         match event:
-            case ev.Appraised():
-                self._scheduler.appraised(record, event, now)
+            case ev.MemoryEstimated():
+                self._scheduler.estimated(record, event, now)
             case ev.Fetching():
                 self._scheduler.fetching(record, event)
             case ev.Fetched():
                 self._scheduler.fetched(record)
-            case ev.NotAppraised():
-                self._scheduler.not_appraised(record, event, now)
+            case ev.EstimateFailed():
+                self._scheduler.estimate_failed(record, event, now)
             case ev.Prepared():
                 self._supervisor.prepared(record, event)
             case ev.Spawned():
@@ -169,38 +169,38 @@ class Machine:
                 self._ready.became_ready(record, event, now)
             case ev.ListenerLost():
                 self._ready.listener_lost(record, now)
-            case ev.PulseTaken():
+            case ev.ServerProbed():
                 self._ready.probed(record, event, now)
-            case ev.UseReported():
+            case ev.ActivityReported():
                 self._use_reported(record, event, now)
             case ev.Exited():
                 self._supervisor.exited(record, event, now)
-            case ev.Swept():
-                self._supervisor.swept(record, event, now)
+            case ev.CleanedUp():
+                self._supervisor.cleaned_up(record, event, now)
             case ev.LogRead():
                 self._timers.log_read(record, event, now)
             case ev.Adopted():
                 self._recovery.adopted(record, event, now)
-            case ev.StepBroke():
-                self._broken_steps.handle(record, event, now)
+            case ev.StepFailed():
+                self._failed_steps.handle(record, event, now)
             case _:
                 assert_never(event)
 
-    def _use_reported(self, record: Record, event: ev.UseReported, now: float) -> None:
+    def _use_reported(self, record: Record, event: ev.ActivityReported, now: float) -> None:
         if record.server.phase is Phase.STOPPING:
             self._stopper.checked(record, event.activity, now)
         elif record.server.phase is Phase.READY:
-            if record.server.settings.memory_ceiling is not None:
+            if record.server.settings.memory_limit is not None:
                 self._recycler.checked(record, event.activity, now)
             self._idle.checked(record, event.activity, now)
 
-    def _sampled(self, event: ev.Surveyed, now: float) -> None:
+    def _sampled(self, event: ev.MemorySampled, now: float) -> None:
         sampled = self._sampler.taken(event, now)
-        limited = [one for one in sampled if one.server.settings.memory_ceiling is not None]
+        limited = [one for one in sampled if one.server.settings.memory_limit is not None]
         if limited:
             self._containment.each(limited, lambda one: self._recycler.review(one, now), now)
 
-    def _recovered(self, event: ev.StraysFound, now: float) -> None:
+    def _recovered(self, event: ev.OrphansFound, now: float) -> None:
         self._recovery.end_orphans(event, now)
         # Not before: what is started is no orphan.
         self._standby.is_allowed = True
@@ -217,7 +217,7 @@ class Machine:
         try:
             return min(self._state.deadlines.next(), self._sampler.next_at())
         except Exception as error:  # noqa: BLE001 - told with the next event, which is soon
-            self._untold = [Broke("", "when something is due", error)]
+            self._untold = [LogInternalError("", "when something is due", error)]
             return self._state.now + PAUSE_SECONDS
 
     def page(self, after: ServerId | None, size: int) -> list[Server]:

@@ -1,8 +1,8 @@
 """Servers that are READY: callers get them, probes tell whether they live, dead ones end."""
 
 from pool_service.core import lifecycle as life
-from pool_service.core.commands import TakePulse
-from pool_service.core.events import BecameReady, PulseTaken
+from pool_service.core.commands import ProbeServer
+from pool_service.core.events import BecameReady, ServerProbed
 from pool_service.core.failures import runtime_model_conflict
 from pool_service.core.liveness import judged
 from pool_service.core.results import Ensured
@@ -48,7 +48,7 @@ class ReadyServers:
             # A reload may have come between those who wait.
             others = waiter.runtime_model not in ("", running)
             conflict = runtime_model_conflict(server.model, running, waiter.runtime_model)
-            state.answer(waiter.ticket, conflict if others else Ensured(server, waiter.starts))
+            state.answer(waiter.request_id, conflict if others else Ensured(server, waiter.starts))
             if waiter.runtime_model == running:
                 state.note_naming(server.model, running)
         state.waiters.take(server.model)
@@ -58,7 +58,7 @@ class ReadyServers:
 
         Each has a turn of its own, also where all became READY at once, as by an adoption.
         """
-        interval, pace = self._state.limits.pulse_interval, 1 / PROBES_A_SECOND
+        interval, pace = self._state.limits.probe_interval, 1 / PROBES_A_SECOND
         queue = self._state.table.count({Phase.READY}) * pace
         self._last_turn = min(max(interval, self._last_turn + pace - now), interval + queue) + now
         return self._last_turn
@@ -68,9 +68,9 @@ class ReadyServers:
         server = record.server
         assert server.identity is not None
         assert server.plan is not None
-        self._state.keep(life.pulse_due(server, FOREVER))
+        self._state.keep(life.probe_due(server, FOREVER))
         self._state.commands.append(
-            TakePulse(
+            ProbeServer(
                 server.id,
                 server.identity,
                 server.plan,
@@ -80,25 +80,25 @@ class ReadyServers:
             )
         )
 
-    def probed(self, record: Record, event: PulseTaken, now: float) -> None:
+    def probed(self, record: Record, event: ServerProbed, now: float) -> None:
         """Supersede a server that serves no longer: it gets SIGTERM first, like any other."""
         server, limits = record.server, self._state.limits
         if server.phase is not Phase.READY:
             return
-        if not event.pulse.listens:
+        if not event.result.listens:
             self._supervisor.supersede(server, LISTENER_LOST, now)
             return
-        interval = limits.pulse_interval
+        interval = limits.probe_interval
         longest_gap = 2 * interval + server.settings.probe_timeout
-        record.vitality = vitality = judged(record.vitality, event.pulse, now, longest_gap)
-        if vitality.missed >= limits.pulse_limit:
+        record.liveness = liveness = judged(record.liveness, event.result, now, longest_gap)
+        if liveness.missed >= limits.probe_limit:
             self._supervisor.supersede(server, Cause.WEDGED.value, now, at_once=True)
-        elif vitality.sick >= limits.pulse_limit:
+        elif liveness.sick >= limits.probe_limit:
             self._supervisor.supersede(server, UNHEALTHY, now)
         else:
-            is_well = event.pulse.answered and event.pulse.healthy
+            is_well = event.result.answered and event.result.healthy
             due = self.next_probe(now) if is_well else now + interval
-            self._state.keep(life.pulse_due(server, due))
+            self._state.keep(life.probe_due(server, due))
 
     def listener_lost(self, record: Record, now: float) -> None:
         """Supersede a server whose endpoint may be another program's by now."""

@@ -2,7 +2,7 @@
 
 By difference: who runs as it still says goes on. Limits of time and memory, pins and
 groups count at once. What decides the process itself (the runtime model, and the
-`recipe`) makes a server outdated: it goes when it is next unused, and so does one that
+`config_hash`) makes a server outdated: it goes when it is next unused, and so does one that
 the catalogue no longer lists.
 """
 
@@ -10,7 +10,7 @@ from dataclasses import replace
 
 from pool_service.core import lifecycle as life
 from pool_service.core.callers import Callers
-from pool_service.core.commands import Answer, CancelAppraise
+from pool_service.core.commands import Answer, CancelEstimate
 from pool_service.core.containment import Containment
 from pool_service.core.events import EnsureRequested, ReloadRequested
 from pool_service.core.results import Reloaded
@@ -56,7 +56,7 @@ class Reconfiguration:
         self.preload(set(state.catalogue.preloaded()) - set(before), now)
         state.capacity_changed = True
         result = Reloaded(**{kind: tuple(models) for kind, models in changed.items()})
-        state.commands.append(Answer(event.ticket, result))
+        state.commands.append(Answer(event.request_id, result))
 
     def _reload(self, record: Record, now: float) -> str:
         """Bring a server up to date; return which change that was, or ""."""
@@ -101,11 +101,11 @@ class Reconfiguration:
         if first is None:
             state.drop(server)
             return
-        if record.is_appraising:
-            record.is_appraising = False
-            state.commands.append(CancelAppraise(server.id))
+        if record.is_estimating:
+            record.is_estimating = False
+            state.commands.append(CancelEstimate(server.id))
         state.put(replace(server, settings=first.settings, step_deadline=FOREVER))
-        self._supervisor.appraise(record)
+        self._supervisor.estimate(record)
 
     def preload(self, models: set[str], now: float) -> None:
         """Start models though nobody asks for them, unless the service ends."""

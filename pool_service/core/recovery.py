@@ -11,10 +11,10 @@ from dataclasses import replace
 
 from pool_service.core import lifecycle as life
 from pool_service.core.callers import Callers
-from pool_service.core.commands import Adopt, AwaitExit, RecoveryEnded, Sweep
+from pool_service.core.commands import Adopt, AwaitExit, CleanUp, RecoveryEnded
 from pool_service.core.containment import Containment
 from pool_service.core.errors import PoolError
-from pool_service.core.events import Adopted, RecoveryBegan, Spawned, StraysFound
+from pool_service.core.events import Adopted, OrphansFound, RecoveryBegan, Spawned
 from pool_service.core.restart_policy import is_crash
 from pool_service.core.server import Cause, Phase, Role, Server, ServerId
 from pool_service.core.state import PoolState
@@ -147,9 +147,9 @@ class Recovery:
     def _take_over(self, server: Server, identity: Identity, now: float) -> None:
         state = self._state
         server = replace(server, identity=identity)
-        if server.phase is Phase.SWEEPING:
+        if server.phase is Phase.CLEANING_UP:
             state.put(server)
-            state.commands.append(Sweep(server.id, identity, server.endpoint, 0.0))
+            state.commands.append(CleanUp(server.id, identity, server.endpoint, 0.0))
             return
         state.commands.append(AwaitExit(server.id, identity))
         if server.phase is Phase.STOPPING:
@@ -162,7 +162,7 @@ class Recovery:
             state.put(life.unproven(server, now))
         self._supervisor.await_ready(server)
 
-    def end_orphans(self, event: StraysFound, now: float) -> None:
+    def end_orphans(self, event: OrphansFound, now: float) -> None:
         """Drain and end processes of this pool of which no record tells."""
         for identity in event.identities:
             orphan = Server(

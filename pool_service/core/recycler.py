@@ -13,7 +13,7 @@ from pool_service.core.activity import Activity
 from pool_service.core.admission import Admit, Demand, verdict
 from pool_service.core.events import BecameReady
 from pool_service.core.idle import IdleChecks
-from pool_service.core.memory_limit import is_overgrown
+from pool_service.core.memory_limit import is_over_limit
 from pool_service.core.readiness import ReadyServers
 from pool_service.core.scheduler import Scheduler
 from pool_service.core.server import Cause, Phase, Role, Server
@@ -41,18 +41,18 @@ class Recycler:
 
     def review(self, record: Record, now: float) -> None:
         """Replace a server if the last memory sample showed it past its ceiling."""
-        if not is_overgrown(record, now) or self._state.table.beside(record.server.model):
-            self._state.overgrown.discard(record.server.id)
+        if not is_over_limit(record, now) or self._state.table.beside(record.server.model):
+            self._state.over_limit.discard(record.server.id)
             return
         successor = succession.successor(record.server, now)
         if self._fits(successor, now):
             # Should it fail, what runs is better than nothing.
-            record.renewal_at = now + self._state.limits.backoff_most
-            self._state.overgrown.discard(record.server.id)
+            record.renewal_at = now + self._state.limits.backoff_max
+            self._state.over_limit.discard(record.server.id)
             # Its own record: that of a successor that fails is not kept.
             self._state.put(succession.succeeded_by(record.server, successor))
             self._supervisor.start(successor)
-        elif record.server.id not in self._state.overgrown:
+        elif record.server.id not in self._state.over_limit:
             self._idle.check(record)
 
     def _fits(self, server: Server, now: float) -> bool:
@@ -69,9 +69,9 @@ class Recycler:
         What is busy is handed out on: nobody is to wait for the end of others' requests.
         """
         if activity.requests != 0:
-            self._state.overgrown.discard(record.server.id)
-        elif is_overgrown(record, now) and not self._state.table.beside(record.server.model):
-            self._state.overgrown.add(record.server.id)
+            self._state.over_limit.discard(record.server.id)
+        elif is_over_limit(record, now) and not self._state.table.beside(record.server.model):
+            self._state.over_limit.add(record.server.id)
             self._state.capacity_changed = True
 
     def became_ready(self, record: Record, event: BecameReady, now: float) -> None:
@@ -88,7 +88,7 @@ class Recycler:
             return
         was = before.server
         before.withdraw()
-        state.overgrown.discard(was.id)
+        state.over_limit.discard(was.id)
         state.unmeasured.discard(was.id)
         state.put(succession.retired(was, now))
         ready = life.became_ready(successor, event.endpoint, now, self._ready.next_probe(now))

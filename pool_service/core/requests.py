@@ -20,7 +20,7 @@ from pool_service.core.failures import (
     still_barred,
 )
 from pool_service.core.results import Ensured
-from pool_service.core.server import Past, Phase, Server
+from pool_service.core.server import LastRun, Phase, Server
 from pool_service.core.state import PoolState
 from pool_service.core.supervisor import Supervisor
 from pool_service.core.table import Record
@@ -33,7 +33,7 @@ of a new state for each call."""
 
 
 @dataclass(frozen=True, slots=True)
-class _Wish:
+class _Request:
     """A request, and what it meets.
 
     record: the model's server; known: the newest of what is known of the model; waiter: what is
@@ -43,7 +43,7 @@ class _Wish:
     event: Asked
     model: str
     record: Record | None
-    known: Server | Past | None
+    known: Server | LastRun | None
     waiter: Waiter
 
     @property
@@ -82,47 +82,47 @@ class Requests:
 
     def ensure(self, event: EnsureRequested, now: float) -> None:
         """Answer an Ensure with a READY server or a refusal, or let it wait."""
-        wish = self._wish(event)
-        refusal = self._refusal(wish, now)
+        request = self._request(event)
+        refusal = self._refusal(request, now)
         if refusal is not None:
-            self._state.answer(event.ticket, refusal)
-        elif wish.record is not None and self._is_there(wish.record):
-            self._hand_out(wish.record, event, now)
+            self._state.answer(event.request_id, refusal)
+        elif request.record is not None and self._is_there(request.record):
+            self._hand_out(request.record, event, now)
         else:
-            self._wait(wish, now)
+            self._wait(request, now)
 
     def hold(self, event: HoldRequested, now: float) -> None:
         """Begin a hold, and a start if the model is not READY; or refuse it."""
-        state, wish = self._state, self._wish(event)
-        refusal = self._refusal(wish, now)
+        state, request = self._state, self._request(event)
+        refusal = self._refusal(request, now)
         if refusal is not None:
-            state.answer(event.ticket, refusal)
+            state.answer(event.request_id, refusal)
             return
-        state.holds.add(wish.model, event)
-        record = wish.record
+        state.holds.add(request.model, event)
+        record = request.record
         if record is not None and self._is_there(record):
             record.is_cordoned = False
             if event.runtime_model:
-                state.note_naming(wish.model, event.runtime_model)
-            state.touch(wish.model, now)
+                state.note_naming(request.model, event.runtime_model)
+            state.touch(request.model, now)
             state.put(life.used(record.server, event.keep_alive, now), of_holds=True)
             return
-        self._wait(wish, now)
-        waiting = state.table.current(wish.model)
+        self._wait(request, now)
+        waiting = state.table.current(request.model)
         assert waiting is not None
         state.put(waiting.server, of_holds=True)
 
-    def _wish(self, event: Asked) -> _Wish:
+    def _request(self, event: Asked) -> _Request:
         model = self._state.catalogue.resolve(event.model)
         record, known = self._state.table.current(model), self._state.known(model)
         waiter = self._callers.wanting(model, event, known)
-        return _Wish(event, model, record, known, waiter)
+        return _Request(event, model, record, known, waiter)
 
     def hold_ended(self, event: HoldEnded, now: float) -> None:
         """End a hold; nothing if it ended before."""
         state = self._state
-        state.waiters.leave(event.ticket)
-        model = state.holds.end(event.ticket)
+        state.waiters.leave(event.request_id)
+        model = state.holds.end(event.request_id)
         record = state.table.current(model) if model is not None else None
         if record is None:
             return
@@ -134,38 +134,38 @@ class Requests:
 
     def waiter_left(self, event: WaiterLeft, now: float) -> None:
         """Let a caller wait no longer."""
-        model = self._state.waiters.leave(event.ticket)
+        model = self._state.waiters.leave(event.request_id)
         if model is not None:
             self._supervisor.give_up_unwanted(model, now)
 
     def forget(self, event: ForgetRequested) -> None:
         """Forget which runtime model was named for a model, and answer with that."""
         model = self._state.catalogue.resolve(event.model)
-        self._state.commands.append(Answer(event.ticket, self._state.forget_namings([model])))
+        self._state.commands.append(Answer(event.request_id, self._state.forget_namings([model])))
 
     # --- refusing -----------------------------------------------------------------------
 
-    def _refusal(self, wish: _Wish, now: float) -> PoolError | None:
+    def _refusal(self, request: _Request, now: float) -> PoolError | None:
         """Return why a request is refused at once, or None."""
-        state, model, named = self._state, wish.model, wish.event.runtime_model
+        state, model, named = self._state, request.model, request.event.runtime_model
         if state.is_closing:
-            return shutting_down(wish.event.model)
-        settled = self._settled(model, wish.record)
+            return shutting_down(request.event.model)
+        settled = self._settled(model, request.record)
         wanted = named or (settled.named_by_caller if settled else "")
         if not state.catalogue.serves(model, wanted):
             return self._callers.not_served(model, wanted)
         if named and settled and settled.runtime_model != named:
             return runtime_model_conflict(model, settled.runtime_model, named)
-        return self._remembered_failure(wish, now) or self._no_place(model, wish.record)
+        return self._remembered_failure(request, now) or self._no_place(model, request.record)
 
-    def _remembered_failure(self, wish: _Wish, now: float) -> PoolError | None:
+    def _remembered_failure(self, request: _Request, now: float) -> PoolError | None:
         """Return how the last start failed, so that a herd does not cost a process each."""
-        last = wish.last
+        last = request.last
         if last is not None and last.failure is not None and now < last.retry_at:
             return still_barred(last.failure, last.retry_at, now)
-        if wish.record is not None:
+        if request.record is not None:
             return None
-        return self._state.refusals.find(wish.model, wish.waiter.settings.runtime_model, now)
+        return self._state.refusals.find(request.model, request.waiter.settings.runtime_model, now)
 
     def _no_place(self, model: str, record: Record | None) -> PoolError | None:
         """Return a refusal if the model would join a queue that is as long as it may be."""
@@ -187,7 +187,7 @@ class Requests:
         An eviction cordoned it, or it is claimed.
         """
         is_evicted = record.is_cordoned and bool(self._state.evictions.of(record.server.id))
-        return record.is_claimed or is_evicted
+        return record.is_preempted or is_evicted
 
     def _settled(self, model: str, record: Record | None) -> Settings | None:
         """Return the settings of the start that a caller would now join, or None.
@@ -214,18 +214,18 @@ class Requests:
             state.table.put(server)
             if not record.is_checking:
                 state.deadlines.hasten(server.id, state.due(record))
-        state.answer(event.ticket, Ensured(server, started=False))
+        state.answer(event.request_id, Ensured(server, started=False))
 
-    def _wait(self, wish: _Wish, now: float) -> None:
-        state, record, last = self._state, wish.record, wish.last
-        settled = self._settled(wish.model, record)
-        waiter = wish.waiter
+    def _wait(self, request: _Request, now: float) -> None:
+        state, record, last = self._state, request.record, request.last
+        settled = self._settled(request.model, record)
+        waiter = request.waiter
         if settled is not None:
             waiter = replace(waiter, settings=settled, starts=False)
-        state.waiters.add(wish.model, waiter)
+        state.waiters.add(request.model, waiter)
         if record is not None and record.server.phase is not Phase.FAILED:
             return
         if last is not None and now < last.retry_at:
             self._supervisor.back_off(last, waiter.settings, last.retry_at)
         else:
-            self._supervisor.enqueue(wish.model, wish.known, now)
+            self._supervisor.enqueue(request.model, request.known, now)

@@ -30,9 +30,9 @@ def delay(server: Server, limits: Limits) -> float:
     """
     if len(server.crashes) == 1 and server.ready_at is not None:
         return 0.0
-    doubled = limits.backoff_first * 2.0 ** (len(server.crashes) - 1)
+    doubled = limits.backoff_initial * 2.0 ** (len(server.crashes) - 1)
     spread = crc32(f"{server.model}#{server.generation}".encode()) / 2**32
-    return min(doubled, limits.backoff_most) * (0.5 + spread / 2)
+    return min(doubled, limits.backoff_max) * (0.5 + spread / 2)
 
 
 def is_loop(server: Server, limits: Limits) -> bool:

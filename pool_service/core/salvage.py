@@ -15,36 +15,36 @@ from pool_service.core.commands import (
     Adopt,
     AwaitExit,
     CancelPrepare,
+    CleanUp,
     Prepare,
     Publish,
     SendSignal,
     ServerCommand,
     Spawn,
-    Sweep,
 )
 from pool_service.core.events import (
+    ActivityReported,
     Adopted,
     BecameReady,
+    CleanedUp,
     EnsureRequested,
     EvictRequested,
     Exited,
     HoldEnded,
     HoldRequested,
-    Hurried,
     ListenerLost,
     LogRead,
+    MemorySampled,
     NotStarted,
     Prepared,
-    PulseTaken,
     RecoveryBegan,
     ReloadRequested,
+    ServerProbed,
+    ShutdownEscalated,
     ShutdownRequested,
     Spawned,
-    StepBroke,
-    Surveyed,
-    Swept,
+    StepFailed,
     TimeReached,
-    UseReported,
     WaiterLeft,
 )
 from pool_service.core.server import Cause, Phase, Role, Server, StopSignal
@@ -124,14 +124,14 @@ def _swept_next(server: Server, event: object, issued: Sequence[object], now: fl
     """Return the salvage of a server whose process has ended: it is swept."""
     identity = server.identity
     assert identity is not None
-    if server.phase is not Phase.SWEEPING:
+    if server.phase is not Phase.CLEANING_UP:
         server = life.exited(server, _report(event), now)
-    sweep = Sweep(server.id, identity)
-    return Salvage(server, () if _sweeps(identity, issued) else (sweep,))
+    clean_up = CleanUp(server.id, identity)
+    return Salvage(server, () if _sweeps(identity, issued) else (clean_up,))
 
 
 def _sweeps(identity: Identity, issued: Sequence[object]) -> bool:
-    return any(isinstance(one, Sweep) and one.identity == identity for one in issued)
+    return any(isinstance(one, CleanUp) and one.identity == identity for one in issued)
 
 
 def _failed(server: Server, event: object) -> Salvage:
@@ -161,10 +161,10 @@ def _with_process(server: Server, breach: Breach, now: float, *, is_new: bool) -
     assert identity is not None
     watch = AwaitExit(server.id, identity)
     commands: tuple[ServerCommand, ...] = (watch,) if is_new and watch not in issued else ()
-    if server.phase is Phase.SWEEPING:
-        sweep = Sweep(server.id, identity)
+    if server.phase is Phase.CLEANING_UP:
+        clean_up = CleanUp(server.id, identity)
         again = is_new and not _sweeps(identity, issued)
-        return Salvage(server, (sweep,) if again else ())
+        return Salvage(server, (clean_up,) if again else ())
     sent = _sent(identity, issued)
     if sent is not None:
         return Salvage(life.signalled(_stopping(server), sent, now), commands)
@@ -190,7 +190,7 @@ def _may_stay(server: Server, event: object) -> bool:
         return server.phase is Phase.STOPPING and server.step_deadline < FOREVER
     if server.phase is Phase.READY:
         return True
-    is_own = isinstance(event, TimeReached | Hurried | _OF_A_START | LogRead)
+    is_own = isinstance(event, TimeReached | ShutdownEscalated | _OF_A_START | LogRead)
     return server.step_deadline < FOREVER and not is_own
 
 
@@ -200,9 +200,9 @@ def _stopping(server: Server) -> Server:
     return life.stopping(server, Cause.CRASHED)
 
 
-_OF_A_START = Prepared | Spawned | NotStarted | BecameReady | Adopted | StepBroke
-_LOOKS = TimeReached | UseReported | PulseTaken | ListenerLost | StepBroke | BecameReady
-_WISHES = EnsureRequested | WaiterLeft | HoldRequested | HoldEnded | ReloadRequested | Surveyed
+_OF_A_START = Prepared | Spawned | NotStarted | BecameReady | Adopted | StepFailed
+_LOOKS = TimeReached | ActivityReported | ServerProbed | ListenerLost | StepFailed | BecameReady
+_WISHES = EnsureRequested | WaiterLeft | HoldRequested | HoldEnded | ReloadRequested | MemorySampled
 
 
 def is_look(event: object) -> bool:
@@ -222,8 +222,8 @@ def _has_ended(event: object) -> bool:
 def _has_no_process(server: Server, event: object, issued: Sequence[object]) -> bool:
     if server.phase in life.WITHOUT_PROCESS:
         return True
-    if isinstance(event, Swept) or _broke(event, Sweep):
-        return server.phase is Phase.SWEEPING
+    if isinstance(event, CleanedUp) or _broke(event, CleanUp):
+        return server.phase is Phase.CLEANING_UP
     if server.identity is not None:
         return False
     if isinstance(event, Prepared):
@@ -233,7 +233,7 @@ def _has_no_process(server: Server, event: object, issued: Sequence[object]) -> 
 
 
 def _broke(event: object, *commands: type) -> bool:
-    return isinstance(event, StepBroke) and isinstance(event.command, commands)
+    return isinstance(event, StepFailed) and isinstance(event.command, commands)
 
 
 def _report(event: object) -> ExitReport:

@@ -7,13 +7,13 @@ never cost more than a share of a processor.
 from dataclasses import replace
 
 from pool_service.core import lifecycle as life
-from pool_service.core.commands import Learn, TakeSurvey
+from pool_service.core.commands import RecordUsage, SampleMemory
 from pool_service.core.containment import Containment
-from pool_service.core.events import Surveyed
+from pool_service.core.events import MemorySampled
 from pool_service.core.server import Phase, Server
 from pool_service.core.state import PoolState
 from pool_service.core.table import Record
-from pool_service.core.types import FOREVER, Survey
+from pool_service.core.types import FOREVER, MemorySample
 
 FRESH_S = 1.0
 """For how long a sample is good enough to start something by."""
@@ -48,7 +48,7 @@ class Sampler:
     def __init__(self, state: PoolState, containment: Containment) -> None:
         self._state = state
         self._containment = containment
-        self.last: Survey | None = None
+        self.last: MemorySample | None = None
         self.is_pressed = False
         self.is_critical = False
         self._not_before = -FOREVER
@@ -68,7 +68,7 @@ class Sampler:
         records = [*table.of(Phase.STARTING), *(one for one in new if one is not None)]
         chosen = [*(one.server for one in records), *table.take_turns(SAMPLED_AT_ONCE)]
         self._servers = tuple({server.id: server for server in chosen}.values())
-        self._state.commands.append(TakeSurvey(self._servers))
+        self._state.commands.append(SampleMemory(self._servers))
         self._is_sampling, self._began_at = True, now
 
     def take_if_due(self, now: float) -> None:
@@ -76,17 +76,17 @@ class Sampler:
         if self.next_at() <= now:
             self.take(now)
 
-    def taken(self, event: Surveyed, now: float) -> list[Record]:
+    def taken(self, event: MemorySampled, now: float) -> list[Record]:
         """Note what a sample says of the machine and of each server; return those in it."""
         self._is_sampling, self._sampled_at = False, now
         self._state.capacity_changed = True
-        if event.survey is None:
+        if event.sample is None:
             self.give_up()
             return []
-        self.last = event.survey
-        if event.survey.pressured:
+        self.last = event.sample
+        if event.sample.pressured:
             self._pressed_until = now + CALM_S
-        if event.survey.critical:
+        if event.sample.critical:
             self._critical_until = now + CALM_S
         self.is_pressed = now < self._pressed_until
         self.is_critical = now < self._critical_until
@@ -114,7 +114,7 @@ class Sampler:
         measured = life.measured(server, footprints[server.identity], began)
         if server.phase is Phase.READY and measured.peak > max(server.peak, server.expected):
             needed = life.bounded(server, measured.peak)
-            self._state.commands.append(Learn(server.settings, needed))
+            self._state.commands.append(RecordUsage(server.settings, needed))
         self.show(server, measured)
 
     def show(self, server: Server, changed: Server) -> None:
@@ -145,7 +145,7 @@ class Sampler:
         else:
             living = len(table) - table.count(life.WITHOUT_PROCESS)
             portions = max(living / SAMPLED_AT_ONCE, 1)
-            pause = state.limits.survey_interval / portions if living else FOREVER
+            pause = state.limits.sample_interval / portions if living else FOREVER
             share = CALM_COST_SHARE
         cost = self.last.cost if self.last else 0.0
         due = max(self._sampled_at, 0.0) + max(pause, cost / share)
@@ -161,8 +161,8 @@ class Sampler:
         table = self._state.table
         if table.count({Phase.STARTING}) or self._state.unmeasured:
             return True
-        return any(not _is_appraising(table.find(one)) for one in self._state.queue)
+        return any(not _is_estimating(table.find(one)) for one in self._state.queue)
 
 
-def _is_appraising(record: Record | None) -> bool:
-    return record is None or record.is_appraising
+def _is_estimating(record: Record | None) -> bool:
+    return record is None or record.is_estimating

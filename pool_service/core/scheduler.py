@@ -1,9 +1,9 @@
-"""Whose turn it is to start, and who goes for it.
+"""Whose turn it is to start, and which servers go for it.
 
 A model that is to start waits in a queue. Its turn comes when it is known what it needs
-(`Appraise`) and there is capacity for it (`admission.verdict`). Where others have to go first,
-they are *claimed* for it: checked like any that is idle, stopped when they are unused, and
-meanwhile whoever asks for one of them waits, so that no turn is taken away.
+(`EstimateMemory`) and there is capacity for it (`admission.verdict`). Where others have to go
+first, they are *preempted* for it: checked like any that is idle, stopped when they are unused,
+and meanwhile whoever asks for one of them waits, so that no turn is taken away.
 """
 
 from collections.abc import Iterable
@@ -15,10 +15,10 @@ from pool_service.core.admission import (
     Admit,
     Demand,
     EvictFirst,
+    EvictionClass,
     Refuse,
     Resident,
     Room,
-    Standing,
     Wait,
     cheapest_unused,
     overrun,
@@ -28,11 +28,11 @@ from pool_service.core.callers import Callers
 from pool_service.core.commands import Fetch
 from pool_service.core.containment import Containment
 from pool_service.core.errors import PoolError
-from pool_service.core.events import Appraised, Fetching, NotAppraised
+from pool_service.core.events import EstimateFailed, Fetching, MemoryEstimated
 from pool_service.core.eviction_policy import Candidate, Uses
 from pool_service.core.failures import not_on_disk, too_large
 from pool_service.core.idle import IdleChecks
-from pool_service.core.memory_limit import USUAL_LOAD_S, Claims, with_renewals
+from pool_service.core.memory_limit import USUAL_LOAD_S, Preemptions, with_renewals
 from pool_service.core.names import MOST_MEANT
 from pool_service.core.sampler import CALM_S, Sampler
 from pool_service.core.server import Phase, Server, ServerId
@@ -66,22 +66,22 @@ class Scheduler:
         self._supervisor = supervisor
         self._idle = idle
         self._sampler = sampler
-        self._claims: Claims = {}
+        self._preemptions: Preemptions = {}
 
     # --- appraising ---------------------------------------------------------------------
 
-    def appraised(self, record: Record, event: Appraised, now: float) -> None:
+    def estimated(self, record: Record, event: MemoryEstimated, now: float) -> None:
         """Line up a server whose need is known, download its files, or turn it away."""
-        if not record.is_appraising:
+        if not record.is_estimating:
             return
-        record.is_appraising = False
+        record.is_estimating = False
         self._state.capacity_changed = True
         server, limits = record.server, self._state.limits
-        if event.appraisal.on_disk is False:
-            self._fetch(record, event.appraisal.meant)
+        if event.estimate.on_disk is False:
+            self._fetch(record, event.estimate.meant)
             return
         turn_by = now + limits.queue_timeout
-        server = life.appraised(server, event.appraisal, turn_by, limits.memory_budget)
+        server = life.estimated(server, event.estimate, turn_by, limits.memory_budget)
         if server.expected > limits.memory_budget:
             self.turn_away(server, too_large(server, limits.memory_budget))
         else:
@@ -94,7 +94,7 @@ class Scheduler:
         """
         server, state = record.server, self._state
         if any(waiter.download for waiter in state.waiters.of(server.model)):
-            state.put(life.fetching(server, 0, 0)).is_appraising = True
+            state.put(life.fetching(server, 0, 0)).is_estimating = True
             state.commands.append(Fetch(server.id, server.settings))
             return
         # What is listed is no mistake of who asks for it.
@@ -105,18 +105,18 @@ class Scheduler:
 
     def fetching(self, record: Record, event: Fetching) -> None:
         """Show how far a download is."""
-        if record.is_appraising:
+        if record.is_estimating:
             self._sampler.show(record.server, life.fetching(record.server, event.done, event.total))
 
     def fetched(self, record: Record) -> None:
         """Appraise a server again whose files are there."""
-        if record.is_appraising:
-            self._supervisor.appraise(record)
+        if record.is_estimating:
+            self._supervisor.estimate(record)
 
-    def not_appraised(self, record: Record, event: NotAppraised, now: float) -> None:
+    def estimate_failed(self, record: Record, event: EstimateFailed, now: float) -> None:
         """Refuse a start of which it cannot be known what it needs."""
-        if record.is_appraising:
-            record.is_appraising = False
+        if record.is_estimating:
+            record.is_estimating = False
             self._supervisor.refuse_start(record.server, event.error, now)
 
     def turn_away(self, server: Server, error: PoolError) -> None:
@@ -131,7 +131,7 @@ class Scheduler:
 
         Return whether that was decided; if not, a memory sample is taken first.
         """
-        lined_up = [one for one in self._records(self._state.queue) if not one.is_appraising]
+        lined_up = [one for one in self._records(self._state.queue) if not one.is_estimating]
         decides = not lined_up or self._sampler.is_fresh(now)
         if decides:
             self._serve(lined_up, now)
@@ -139,24 +139,26 @@ class Scheduler:
         return decides
 
     def _serve(self, lined_up: list[Record], now: float) -> None:
-        claims: Claims = {}
+        preemptions: Preemptions = {}
         obstacle = ""
         for record in lined_up:
             try:
-                obstacle = self._serve_one(record, obstacle, claims, now)
+                obstacle = self._serve_one(record, obstacle, preemptions, now)
             except Exception as error:  # noqa: BLE001 - it costs that server alone
                 self._containment.break_off(record.server.model, record.server.id, error, now)
         if self._is_overrun():
             # Whatever the reason: growth, a reload, an adoption, a size that was wrong.
-            claims.update(dict.fromkeys(overrun(self.room(now), now)) | claims)
-        self._claim(with_renewals(claims, self._state, now), now)
+            preemptions.update(dict.fromkeys(overrun(self.room(now), now)) | preemptions)
+        self._preempt(with_renewals(preemptions, self._state, now), now)
 
-    def _serve_one(self, record: Record, obstacle: str, claims: Claims, now: float) -> str:
+    def _serve_one(
+        self, record: Record, obstacle: str, preemptions: Preemptions, now: float
+    ) -> str:
         """Start a server or tell what it waits for; return what those behind it wait for."""
-        why = obstacle or self.hindrance() or self._relief(claims, now)
+        why = obstacle or self.hindrance() or self._relief(preemptions, now)
         may_pass = False
         if not why:
-            why, may_pass = self._try(record.server, claims, now)
+            why, may_pass = self._try(record.server, preemptions, now)
         if why:
             self._line_up(record, why)
         return "" if not why or may_pass else "its turn"
@@ -168,7 +170,7 @@ class Scheduler:
             return f"others to start, {state.limits.max_starts} at a time"
         return ""
 
-    def _relief(self, claims: Claims, now: float) -> str:
+    def _relief(self, preemptions: Preemptions, now: float) -> str:
         """Return why nobody may start on a machine short of memory, else "".
 
         What is unused goes first, the one after the other, each with a pause in which the
@@ -183,7 +185,7 @@ class Scheduler:
         chosen: tuple[ServerId, ...] = ()
         if sampler.last is not None and sampler.last.pressured:
             chosen = cheapest_unused(self.room(now), now)
-            claims.update(dict.fromkeys(chosen))
+            preemptions.update(dict.fromkeys(chosen))
         return SHORT_OF_MEMORY if chosen or sampler.is_critical else ""
 
     def _is_overrun(self) -> bool:
@@ -193,7 +195,7 @@ class Scheduler:
             return True
         return any(table.groups.get(group, 0) > most for group, most in limits.groups.items())
 
-    def _try(self, server: Server, claims: Claims, now: float) -> tuple[str, bool]:
+    def _try(self, server: Server, preemptions: Preemptions, now: float) -> tuple[str, bool]:
         """Start a server if there is room; else return why not, and whether others may pass."""
         waited = now - self._state.queue[server.id]
         demand = Demand(server.model, server.expected, server.settings.groups, waited)
@@ -207,11 +209,11 @@ class Scheduler:
                 return "", True
             case EvictFirst(chosen, why):
                 self._note(server, _waits(why), story.weighed(room, demand.needed, chosen))
-                claims.update(dict.fromkeys(chosen, server.model))
+                preemptions.update(dict.fromkeys(chosen, server.model))
                 return why, False
-            case Wait(why, passable):
+            case Wait(why, may_backfill):
                 self._check_the_busy(now)
-                return why, passable
+                return why, may_backfill
 
     def _check_the_busy(self, now: float) -> None:
         """Check whether servers still are busy, since somebody waits for that."""
@@ -262,42 +264,42 @@ class Scheduler:
             last_used_at=server.last_used_at,
             uses=self._state.uses.get(server.model, Uses(now)).count(now),
         )
-        standing = self._standing(record)
-        return Resident(candidate, standing, server.settings.groups, server.resides_until)
+        eviction_class = self._eviction_class(record)
+        return Resident(candidate, eviction_class, server.settings.groups, server.resides_until)
 
-    def _standing(self, record: Record) -> Standing:
+    def _eviction_class(self, record: Record) -> EvictionClass:
         server, is_busy = record.server, record.busy_until is not None
         # An eviction that found it busy is about to be refused.
         is_evicted = self._state.evictions.of(server.id) and not is_busy
         if server.phase in life.LEAVING or is_evicted:
-            return Standing.LEAVING
+            return EvictionClass.LEAVING
         if server.holds or server.settings.pinned:
-            return Standing.FIXED
+            return EvictionClass.FIXED
         if server.phase is not Phase.READY:
-            return Standing.COMING
-        return Standing.BUSY if is_busy else Standing.UNUSED
+            return EvictionClass.COMING
+        return EvictionClass.BUSY if is_busy else EvictionClass.UNUSED
 
     # --- claims ---------------------------------------------------------------------------
 
-    def _claim(self, claims: Claims, now: float) -> None:
+    def _preempt(self, preemptions: Preemptions, now: float) -> None:
         """Claim these servers; whoever was claimed before, and is not now, is given out again."""
-        before = self._records(self._claims.keys() - claims)
-        self._claims = claims
-        released = [record for record in before if record.is_claimed]
+        before = self._records(self._preemptions.keys() - preemptions)
+        self._preemptions = preemptions
+        released = [record for record in before if record.is_preempted]
         for record in released:
-            record.unclaim()
-        claimed = self._records(claims)
+            record.release()
+        claimed = self._records(preemptions)
         for record in claimed:
-            model = claims[record.server.id]
-            if not record.is_claimed:
+            model = preemptions[record.server.id]
+            if not record.is_preempted:
                 self._note(record.server, f"is to go for {_whom(record.server, model)}")
             record.claim(model)
         if claimed:
-            self._containment.each(claimed, lambda record: self._check_claimed(record, now), now)
+            self._containment.each(claimed, lambda record: self._check_preempted(record, now), now)
         if released:
             self._containment.each(released, lambda record: self._give_out(record, now), now)
 
-    def _check_claimed(self, record: Record, now: float) -> None:
+    def _check_preempted(self, record: Record, now: float) -> None:
         if self._state.check_due(record) <= now:
             self._idle.check(record)
         else:

@@ -6,7 +6,14 @@ from enum import Enum, auto
 from typing import NamedTuple
 
 from pool_service.core.errors import PoolError
-from pool_service.core.types import FOREVER, ExitReport, Identity, LaunchPlan, Settings, Source
+from pool_service.core.types import (
+    FOREVER,
+    EstimateSource,
+    ExitReport,
+    Identity,
+    LaunchPlan,
+    Settings,
+)
 
 
 class ServerId(NamedTuple):
@@ -34,7 +41,7 @@ class Phase(Enum):
     STARTING = auto()
     READY = auto()
     STOPPING = auto()
-    SWEEPING = auto()
+    CLEANING_UP = auto()
     BACKING_OFF = auto()
     FAILED = auto()
 
@@ -124,7 +131,7 @@ class Server:
     spared_until: float = 0.0
     drain_by: float | None = None
     expected: int = 0
-    expected_by: Source = Source.UNKNOWN
+    expected_by: EstimateSource = EstimateSource.UNKNOWN
     footprint: int = 0
     peak: int = 0
     sampled_ready: bool = False
@@ -173,7 +180,7 @@ class Server:
     @property
     def resides_until(self) -> float:
         """Until when its last use, or the service's absence, protects it from going unused."""
-        return max(self.last_used_at + self.settings.min_residency, self.spared_until)
+        return max(self.last_used_at + self.settings.grace_period, self.spared_until)
 
     @property
     def expires_at(self) -> float:
@@ -186,12 +193,12 @@ class Server:
             return self.resides_until
         if self.settings.pinned:
             return FOREVER
-        unused_at = self.last_used_at + max(self.keep_alive, self.settings.min_residency)
+        unused_at = self.last_used_at + max(self.keep_alive, self.settings.grace_period)
         return max(unused_at, self.spared_until)
 
 
 @dataclass(frozen=True, slots=True)
-class Past:
+class LastRun:
     """What outlives a model's server: its last generation, and how its process ended.
 
     given: as of a Server.
@@ -209,7 +216,7 @@ class Past:
 
 
 @dataclass(frozen=True, slots=True)
-class Remembered:
+class RecoveredState:
     """What an earlier service left behind.
 
     servers: as they were last known, on this boot of the machine; pasts: of models
@@ -218,6 +225,6 @@ class Remembered:
     """
 
     servers: tuple[Server, ...] = ()
-    pasts: tuple[Past, ...] = ()
+    pasts: tuple[LastRun, ...] = ()
     damaged: tuple[str, ...] = ()
     namings: Mapping[str, str] = field(default_factory=dict)

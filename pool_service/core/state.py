@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 from pool_service.core.catalogue import Catalogue
-from pool_service.core.commands import Answer, CancelAppraise, Command, Publish, RecordNamings
+from pool_service.core.commands import Answer, CancelEstimate, Command, Publish, RecordNamings
 from pool_service.core.deadlines import Deadlines
 from pool_service.core.errors import PoolError
 from pool_service.core.eviction_policy import Uses
@@ -17,7 +17,7 @@ from pool_service.core.lifecycle import TAKES_A_SLOT, TRANSITIONS
 from pool_service.core.limits import Limits
 from pool_service.core.remembered import Namings, Refusals
 from pool_service.core.results import Ensured
-from pool_service.core.server import Past, Phase, Role, Server, ServerId
+from pool_service.core.server import LastRun, Phase, Role, Server, ServerId
 from pool_service.core.story import Choice, Decision, Stories
 from pool_service.core.table import Record, ServerTable
 from pool_service.core.types import FOREVER
@@ -51,17 +51,17 @@ class PoolState:
         self.holds = Holds()
         self.evictions = Evictions()
         self.deadlines = Deadlines()
-        self.pasts: dict[str, Past] = {}
+        self.pasts: dict[str, LastRun] = {}
         self.refusals = Refusals()
         self.namings = Namings()
         self.uses: dict[str, Uses] = {}
         self.unmeasured: set[ServerId] = set()
-        self.overgrown: set[ServerId] = set()
+        self.over_limit: set[ServerId] = set()
         self.gone_at = -FOREVER
         self.capacity_changed = False
         self.is_closing = False
         self.is_leaving = False
-        self.is_hurried = False
+        self.is_escalated = False
         self.stories = Stories()
         self.event = ""
         self.now = 0.0
@@ -121,7 +121,7 @@ class PoolState:
         record.keep_marks_of(record.server.phase)
         if record.server.phase is not Phase.READY:
             self.unmeasured.discard(record.server.id)
-            self.overgrown.discard(record.server.id)
+            self.over_limit.discard(record.server.id)
 
     def keep(self, server: Server) -> None:
         """Change a server in a way that nobody watches for."""
@@ -140,7 +140,7 @@ class PoolState:
         self.unqueue(record)
         self.table.remove(server.id)
         self.unmeasured.discard(server.id)
-        self.overgrown.discard(server.id)
+        self.over_limit.discard(server.id)
         self.deadlines.set(server.id, FOREVER)
         self.capacity_changed = True
         self.note(server, record.server.phase, None)
@@ -151,19 +151,19 @@ class PoolState:
     def unqueue(self, record: Record) -> None:
         """Let a server wait for its turn no longer."""
         self.queue.pop(record.server.id, None)
-        if record.is_appraising:
-            record.is_appraising = False
-            self.commands.append(CancelAppraise(record.server.id))
+        if record.is_estimating:
+            record.is_estimating = False
+            self.commands.append(CancelEstimate(record.server.id))
 
     def remember_past(self, server: Server) -> None:
         """Keep what outlives the server of a model."""
         model = server.model
         self.pasts.pop(model, None)
-        self.pasts[model] = Past(model, server.latest, server.last_exit)
+        self.pasts[model] = LastRun(model, server.latest, server.last_exit)
         if len(self.pasts) > MOST_REMEMBERED:
             del self.pasts[next(iter(self.pasts))]
 
-    def known(self, model: str) -> Server | Past | None:
+    def known(self, model: str) -> Server | LastRun | None:
         """Return the newest of what is known of a model: a server, or what is left of one."""
         records = [*self.table.beside(model), self.table.current(model)]
         servers = [record.server for record in records if record is not None]
@@ -192,25 +192,25 @@ class PoolState:
         """Return when a READY server is to be asked whether it is used."""
         server = record.server
         at = server.expires_at
-        if record.is_claimed:
+        if record.is_preempted:
             at = min(at, server.resides_until)
         return at if record.busy_until is None else max(at, record.busy_until)
 
     # --- callers ----------------------------------------------------------------------------
 
-    def answer(self, ticket: int | None, result: Ensured | PoolError) -> None:
+    def answer(self, request_id: int | None, result: Ensured | PoolError) -> None:
         """Answer a request once; of a hold only its end is told, since the rest is seen.
 
         ticket: None where the pool itself wanted it.
         """
-        if ticket is None:
+        if request_id is None:
             return
         if isinstance(result, Ensured):
-            if not self.holds.has(ticket):
-                self.commands.append(Answer(ticket, result))
+            if not self.holds.has(request_id):
+                self.commands.append(Answer(request_id, result))
             return
-        self.commands.append(Answer(ticket, result))
-        model = self.holds.end(ticket)
+        self.commands.append(Answer(request_id, result))
+        model = self.holds.end(request_id)
         record = self.table.current(model) if model is not None else None
         if record is not None:
             self.put(record.server)
@@ -218,14 +218,14 @@ class PoolState:
     def refuse(self, model: str, error: PoolError) -> None:
         """Answer all who wait for a model with an error."""
         for waiter in self.waiters.of(model):
-            self.answer(waiter.ticket, error)
+            self.answer(waiter.request_id, error)
         self.waiters.take(model)
 
     def dismiss(self, model: str, error: PoolError) -> None:
         """Answer all who wait for a model, and end all holds of it, with an error."""
         self.refuse(model, error)
         for hold in self.holds.of(model):
-            self.answer(hold.ticket, error)
+            self.answer(hold.request_id, error)
 
     def touch(self, model: str, now: float) -> None:
         """Count a use of a model, which counts when somebody has to go."""

@@ -3,7 +3,7 @@
 from pool_service.core import draining as drain
 from pool_service.core import lifecycle as life
 from pool_service.core.activity import Activity
-from pool_service.core.commands import CheckUse, HurrySweep, SendSignal
+from pool_service.core.commands import CheckActivity, EscalateCleanUp, SendSignal
 from pool_service.core.server import Phase, Server, StopSignal
 from pool_service.core.state import PoolState
 from pool_service.core.table import Record
@@ -32,7 +32,7 @@ class Stopper:
 
     def drain(self, server: Server, now: float) -> None:
         """Send a STOPPING server its first signal when nothing is in flight on it."""
-        if self._state.is_hurried or not drain.drains_first(server):
+        if self._state.is_escalated or not drain.drains_first(server):
             self.signal(server, server.stop_signal or StopSignal.TERMINATE, now)
             return
         record = self._state.table.find(server.id)
@@ -71,7 +71,7 @@ class Stopper:
         """Ask how busy a server is; pause: seconds until then."""
         assert server.identity is not None
         self._state.commands.append(
-            CheckUse(
+            CheckActivity(
                 server.id,
                 server.identity,
                 server.plan,
@@ -84,10 +84,10 @@ class Stopper:
     def signal(self, server: Server, stop: StopSignal, now: float) -> None:
         """Send a signal to a server's process."""
         assert server.identity is not None
-        self._state.put(life.signalled(server, stop, now, in_haste=self._state.is_hurried))
+        self._state.put(life.signalled(server, stop, now, escalated=self._state.is_escalated))
         self._state.commands.append(SendSignal(server.id, server.identity, stop))
 
-    def hurry(self, record: Record, now: float) -> None:
+    def escalate(self, record: Record, now: float) -> None:
         """Send a stop its next signal now; wait no longer for what a process left behind.
 
         What is not STOPPING yet, or has no process yet, is hurried when it comes to that.
@@ -97,5 +97,5 @@ class Stopper:
             return
         if server.phase is Phase.STOPPING and not record.is_adopting:
             self.signal(server, life.next_signal(server), now)
-        elif server.phase is Phase.SWEEPING:
-            self._state.commands.append(HurrySweep(server.id, server.identity))
+        elif server.phase is Phase.CLEANING_UP:
+            self._state.commands.append(EscalateCleanUp(server.id, server.identity))

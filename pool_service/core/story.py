@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from pool_service.core.admission import Resident, Room, Standing
+from pool_service.core.admission import EvictionClass, Resident, Room
 from pool_service.core.eviction_policy import worth
 from pool_service.core.server import Phase, Role, ServerId
 
@@ -28,7 +28,7 @@ class Weighed:
     """
 
     server_id: ServerId
-    standing: Standing
+    eviction_class: EvictionClass
     freed: int
     worth: float
 
@@ -109,7 +109,7 @@ def weighed(room: Room, needed: int, chosen: Iterable[ServerId]) -> Choice:
 
 def _weighed(resident: Resident) -> Weighed:
     candidate = resident.candidate
-    return Weighed(candidate.server_id, resident.standing, candidate.freed, worth(candidate))
+    return Weighed(candidate.server_id, resident.eviction_class, candidate.freed, worth(candidate))
 
 
 def _says_the_same(last: Decision, new: Decision) -> bool:

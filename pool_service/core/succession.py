@@ -48,7 +48,7 @@ def retired(server: Server, now: float) -> Server:
         server,
         role=Role.SUPERSEDED,
         outdated=True,
-        spared_until=now + server.settings.min_residency,
+        spared_until=now + server.settings.grace_period,
         detail="has grown past its memory ceiling and was replaced; ends with its last request",
     )
 

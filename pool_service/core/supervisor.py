@@ -1,6 +1,6 @@
 """Starts and ends processes, one server at a time, and starts again what died.
 
-A process is gone only when nothing of it is left (Swept). Then `_gone` settles who waited for
+A process is gone only when nothing of it is left (CleanedUp). Then `_gone` settles who waited for
 that, and decides what comes next: nothing, the next generation, a pause before it, or FAILED.
 """
 
@@ -11,19 +11,26 @@ from pool_service.core import lifecycle as life
 from pool_service.core import restart_policy, succession
 from pool_service.core.callers import Callers
 from pool_service.core.commands import (
-    Appraise,
     AwaitExit,
     AwaitReady,
     CancelPrepare,
-    Learn,
+    CleanUp,
+    EstimateMemory,
     Prepare,
+    RecordUsage,
     Spawn,
-    Sweep,
 )
 from pool_service.core.errors import CrashLoop, PoolError
-from pool_service.core.events import EnsureRequested, Exited, NotStarted, Prepared, Spawned, Swept
+from pool_service.core.events import (
+    CleanedUp,
+    EnsureRequested,
+    Exited,
+    NotStarted,
+    Prepared,
+    Spawned,
+)
 from pool_service.core.failures import start_failure
-from pool_service.core.server import Cause, Past, Phase, Role, Server, ServerId, StopSignal
+from pool_service.core.server import Cause, LastRun, Phase, Role, Server, ServerId, StopSignal
 from pool_service.core.state import PoolState
 from pool_service.core.stopper import Stopper
 from pool_service.core.story import Choice
@@ -53,7 +60,7 @@ class Supervisor:
 
     # --- starting -----------------------------------------------------------------
 
-    def enqueue(self, model: str, known: Server | Past | None, now: float) -> None:
+    def enqueue(self, model: str, known: Server | LastRun | None, now: float) -> None:
         """Queue the next generation of a model for which somebody waits.
 
         known: the newest of what is known of the model.
@@ -69,13 +76,13 @@ class Supervisor:
         record = state.put(server)
         record.lost_ports = before.lost_ports if before is not None else 0
         state.queue[server.id] = now
-        self.appraise(record)
+        self.estimate(record)
 
-    def appraise(self, record: Record) -> None:
+    def estimate(self, record: Record) -> None:
         """Find out what a server needs; until that is known its turn does not come."""
-        record.is_appraising = True
+        record.is_estimating = True
         server = record.server
-        self._state.commands.append(Appraise(server.id, server.settings))
+        self._state.commands.append(EstimateMemory(server.id, server.settings))
 
     def start(self, server: Server, choice: Choice | None = None) -> None:
         """Begin the start of a server that has its turn, or that starts beside another.
@@ -176,9 +183,9 @@ class Supervisor:
         """Sweep what a process left; refuse who waited for its start unless it goes on."""
         server, state = record.server, self._state
         identity = server.identity
-        if identity is None or server.phase is Phase.SWEEPING:
+        if identity is None or server.phase is Phase.CLEANING_UP:
             return
-        drain_time = 0.0 if state.is_hurried else drain.drain_time(server, event.report, now)
+        drain_time = 0.0 if state.is_escalated else drain.drain_time(server, event.report, now)
         # One that was READY under an earlier service did not die of its start.
         is_start = server.phase is Phase.STARTING and server.ready_at is None
         was_ready = server.phase is Phase.READY and server.is_current
@@ -188,7 +195,7 @@ class Supervisor:
         state.put(server)
         if was_ready:
             self.restart_for_holders(server)
-        self._learn(server)
+        self._record_usage(server)
         goes_on = is_start and (
             self._tries_another_port(record, event.report)
             or restart_policy.was_killed(event.report)
@@ -197,9 +204,9 @@ class Supervisor:
             record.lost_ports = 0
             if is_start and server.is_current:
                 state.refuse(server.model, start_failure(server, event.report))
-        state.commands.append(Sweep(server.id, identity, server.endpoint, drain_time))
+        state.commands.append(CleanUp(server.id, identity, server.endpoint, drain_time))
 
-    def _learn(self, server: Server) -> None:
+    def _record_usage(self, server: Server) -> None:
         """Remember what a process took at most, as what the next one is expected to need."""
         end = server.last_exit
         ran_out = end is not None and end.report.diagnosis is Diagnosis.OUT_OF_MEMORY
@@ -212,7 +219,7 @@ class Supervisor:
         else:
             return
         if needed:
-            self._state.commands.append(Learn(server.settings, life.bounded(server, needed)))
+            self._state.commands.append(RecordUsage(server.settings, life.bounded(server, needed)))
 
     def _tries_another_port(self, record: Record, report: ExitReport) -> bool:
         """Return whether a start goes on with another process, since others took its port."""
@@ -221,10 +228,10 @@ class Supervisor:
         record.lost_ports += 1
         return record.lost_ports < self._state.limits.port_attempts
 
-    def swept(self, record: Record, event: Swept, now: float) -> None:
+    def cleaned_up(self, record: Record, event: CleanedUp, now: float) -> None:
         """Settle what waited for the end of a process of which nothing is left."""
-        if record.server.phase is Phase.SWEEPING:
-            self.gone(drain.swept(record.server, killed=event.killed), now)
+        if record.server.phase is Phase.CLEANING_UP:
+            self.gone(drain.cleaned_up(record.server, killed=event.killed), now)
 
     def gone(self, server: Server, now: float) -> None:
         """Settle who waited for a server to be gone, and what comes next."""
@@ -325,7 +332,7 @@ class Supervisor:
         """Let a server be FAILED; who asks in the next moments is told the same."""
         limits = self._state.limits
         loops = isinstance(failure, CrashLoop)
-        pause = limits.backoff_most if loops else limits.failure_memory
+        pause = limits.backoff_max if loops else limits.failure_memory
         self._put_failed(server, detail, now, pause, failure)
 
     def fail_start(self, server: Server, error: PoolError, now: float) -> None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from itertools import islice
 
 from pool_service.core.activity import SeenUse
-from pool_service.core.liveness import Vitality
+from pool_service.core.liveness import Liveness
 from pool_service.core.server import Phase, Role, Server, ServerId
 
 
@@ -33,40 +33,40 @@ class Record:
 
     server: Server
     is_adopting: bool = False
-    is_appraising: bool = False
+    is_estimating: bool = False
     is_timed_out: bool = False
     lost_ports: int = 0
     is_checking: bool = False
     is_check_stale: bool = False
     is_cordoned: bool = False
-    is_claimed: bool = False
-    claimed_for: str | None = None
+    is_preempted: bool = False
+    preempted_for: str | None = None
     busy_until: float | None = None
     renewal_at: float = 0.0
     seen_use: SeenUse | None = None
-    vitality: Vitality | None = None
+    liveness: Liveness | None = None
     faults: int = 0
 
     def withdraw(self) -> None:
         """Clear the marks of a server that callers get, since they get it no longer."""
         self.is_cordoned = False
-        self.unclaim()
-        self.busy_until = self.vitality = None
+        self.release()
+        self.busy_until = self.liveness = None
 
     def claim(self, model: str | None) -> None:
         """Let a server go as soon as it is unused."""
-        self.is_claimed, self.claimed_for = True, model
+        self.is_preempted, self.preempted_for = True, model
 
-    def unclaim(self) -> None:
+    def release(self) -> None:
         """Let a server stay that was to go."""
-        self.is_claimed, self.claimed_for = False, None
+        self.is_preempted, self.preempted_for = False, None
 
     def keep_marks_of(self, phase: Phase) -> None:
         """Clear the marks that have no meaning in `phase`."""
         if phase is not Phase.READY:
             self.is_checking = self.is_cordoned = False
-            self.unclaim()
-            self.busy_until = self.seen_use = self.vitality = None
+            self.release()
+            self.busy_until = self.seen_use = self.liveness = None
         if phase is not Phase.STARTING:
             self.is_timed_out = False
         if phase is not Phase.STOPPING:
@@ -74,7 +74,7 @@ class Record:
         if phase in (Phase.READY, Phase.FAILED):
             self.lost_ports = 0
         if phase is not Phase.QUEUED:
-            self.is_appraising = False
+            self.is_estimating = False
 
 
 class ServerTable:

@@ -66,7 +66,7 @@ class Timers:
 
         def resume(record: Record) -> None:
             server = record.server
-            record.vitality = None
+            record.liveness = None
             if server.phase is Phase.READY:
                 self._state.keep(life.spared(server, now))
             elif server.phase in DELAYED_WHILE_AWAY:

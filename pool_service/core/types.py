@@ -37,7 +37,7 @@ class Diagnosis(Enum):
     OUT_OF_MEMORY = auto()
 
 
-class Source(Enum):
+class EstimateSource(Enum):
     """How it is known what a server will need of memory, the best first."""
 
     DECLARED = "declared in the configuration"
@@ -47,7 +47,7 @@ class Source(Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Appraisal:
+class Estimate:
     """What is known of a model before it is started.
 
     expected: bytes that its server will need at most; on_disk: whether all that it needs
@@ -57,14 +57,14 @@ class Appraisal:
     """
 
     expected: int
-    source: Source
+    source: EstimateSource
     on_disk: bool | None = None
     meant: tuple[str, ...] = ()
     disk_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True)
-class Survey:
+class MemorySample:
     """One look at the memory of the machine. All but `cost` in bytes.
 
     total: what the machine (or the container) has; available: what could be taken now
@@ -101,7 +101,7 @@ class Identity:
 class Settings:
     """How one model is run. Durations in seconds.
 
-    keep_alive: how long an unused server stays (FOREVER: until evicted); min_residency: how long
+    keep_alive: how long an unused server stays (FOREVER: until evicted); grace_period: how long
     it stays after each Ensure whatever its keep alive; start_timeout: from its process's start
     until READY; probe_timeout: one request to its health path; drain_timeout: for requests in
     flight when it is to stop; stop_timeout: for each further step (SIGINT, then SIGKILL), and
@@ -111,16 +111,16 @@ class Settings:
     the runtime that serves it, empty for the default one; arguments and environment: what its
     process gets besides; arguments_section: where the configuration says these arguments;
     trust_remote_code: it may bring code of its own; download: an Ensure may download it.
-    recipe: a digest of all that decides what its process is, but for the runtime model.
+    config_hash: a digest of all that decides what its process is, but for the runtime model.
 
     pinned: it goes neither when unused nor for others' room; preload: it is started with
-    the service. expected_memory: bytes, None if it is not declared; memory_ceiling: bytes
+    the service. expected_memory: bytes, None if it is not declared; memory_limit: bytes
     past which its server is replaced; groups: whose limits it counts for.
     """
 
     runtime_model: str
     keep_alive: float = 300.0
-    min_residency: float = 3.0
+    grace_period: float = 3.0
     start_timeout: float = 120.0
     probe_timeout: float = 3.0
     drain_timeout: float = 300.0
@@ -132,11 +132,11 @@ class Settings:
     environment: tuple[tuple[str, str], ...] = ()
     trust_remote_code: bool = False
     download: bool = False
-    recipe: str = ""
+    config_hash: str = ""
     pinned: bool = False
     preload: bool = False
     expected_memory: int | None = None
-    memory_ceiling: int | None = None
+    memory_limit: int | None = None
     groups: tuple[str, ...] = ()
 
     @property
@@ -183,7 +183,7 @@ class SpawnedProcess:
 
 
 @dataclass(frozen=True, slots=True)
-class Pulse:
+class ProbeResult:
     """One look at a READY server: whether it answered, and counters that only rise.
 
     progress: such as processor seconds (the first) and bytes written; equal means nothing

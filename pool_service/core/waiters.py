@@ -15,7 +15,7 @@ class Waiter:
     model's files may be downloaded.
     """
 
-    ticket: int | None
+    request_id: int | None
     runtime_model: str
     settings: Settings
     keep_alive: float | None
@@ -32,9 +32,9 @@ class Waiters:
 
     def add(self, model: str, wait: Waiter) -> None:
         """Let one wait; nothing changes if it does already."""
-        self._by_model.setdefault(model, {}).setdefault(wait.ticket, wait)
-        if wait.ticket is not None:
-            self._models[wait.ticket] = model
+        self._by_model.setdefault(model, {}).setdefault(wait.request_id, wait)
+        if wait.request_id is not None:
+            self._models[wait.request_id] = model
 
     def first(self, model: str) -> Waiter | None:
         """The one who has waited longest for `model`."""
@@ -46,14 +46,14 @@ class Waiters:
 
     def replace(self, model: str, waits: list[Waiter]) -> None:
         """The same, but that they wait for something else."""
-        self._by_model[model] = {wait.ticket: wait for wait in waits}
+        self._by_model[model] = {wait.request_id: wait for wait in waits}
 
-    def leave(self, ticket: int) -> str | None:
+    def leave(self, request_id: int) -> str | None:
         """Let one wait no longer; for which model it did, None if it did not."""
-        model = self._models.pop(ticket, None)
+        model = self._models.pop(request_id, None)
         if model is not None:
             waits = self._by_model[model]
-            del waits[ticket]
+            del waits[request_id]
             if not waits:
                 del self._by_model[model]
         return model
@@ -62,8 +62,8 @@ class Waiters:
         """All who wait for `model`; they wait no longer."""
         waits = list(self._by_model.pop(model, {}).values())
         for wait in waits:
-            if wait.ticket is not None:
-                self._models.pop(wait.ticket, None)
+            if wait.request_id is not None:
+                self._models.pop(wait.request_id, None)
         return waits
 
     def models(self) -> list[str]:
@@ -83,8 +83,8 @@ class Holds:
 
     def add(self, model: str, hold: HoldRequested) -> None:
         """From now on `hold` holds `model` (which it may have named by an alias)."""
-        self._by_model.setdefault(model, {})[hold.ticket] = hold
-        self._models[hold.ticket] = model
+        self._by_model.setdefault(model, {})[hold.request_id] = hold
+        self._models[hold.request_id] = model
 
     def of(self, model: str) -> list[HoldRequested]:
         """Who holds `model`, the oldest first."""
@@ -94,19 +94,19 @@ class Holds:
         """How many hold `model`."""
         return len(self._by_model.get(model, ()))
 
-    def end(self, ticket: int) -> str | None:
+    def end(self, request_id: int) -> str | None:
         """It holds no longer; which model it held, None if it held none."""
-        model = self._models.pop(ticket, None)
+        model = self._models.pop(request_id, None)
         if model is not None:
             holds = self._by_model[model]
-            del holds[ticket]
+            del holds[request_id]
             if not holds:
                 del self._by_model[model]
         return model
 
-    def has(self, ticket: int) -> bool:
+    def has(self, request_id: int) -> bool:
         """Whether this is the ticket of a hold."""
-        return ticket in self._models
+        return request_id in self._models
 
     def models(self) -> list[str]:
         """The models that somebody holds."""

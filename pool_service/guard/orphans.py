@@ -156,7 +156,7 @@ class Orphans:
         drain_time = drain.drain_time(server, report, now)
         server = life.exited(server, report, now)
         async with asyncio.timeout(SWEEP_LIMIT + drain_time):
-            await self._processes.sweep(identity, server.endpoint, drain_time)
+            await self._processes.clean_up(identity, server.endpoint, drain_time)
         if orphan.is_recorded:
             self._records.remove(server)
         _log.info("gone", model=server.model, pid=identity.pid, detail=server.detail)

@@ -9,7 +9,7 @@ from pool_service.adapters.runtime.registry import Runtimes
 from pool_service.config import Config
 from pool_service.config.problems import KeyPath, key_name
 from pool_service.core.errors import ModelNotOnDisk, PoolError, StartFailed
-from pool_service.core.types import Appraisal, Settings
+from pool_service.core.types import Estimate, Settings
 from pool_service.preflight.directories import directory_problems, missing_model
 from pool_service.preflight.problem import Problem
 from pool_service.preflight.together import Listed, problems_together
@@ -117,9 +117,9 @@ class _Inspection:
             return False
 
     async def _of_models(self) -> AsyncIterator[Problem]:
-        appraisals: dict[str, Appraisal] = {}
+        appraisals: dict[str, Estimate] = {}
         for name, settings in self._settings.items():
-            found = await self._appraised(name, settings)
+            found = await self._estimated(name, settings)
             if isinstance(found, Problem):
                 yield found
             else:
@@ -129,7 +129,7 @@ class _Inspection:
         for problem in problems_together(Listed(self._settings, appraisals, limits, total)):
             yield problem
 
-    async def _appraised(self, name: str, settings: Settings) -> Appraisal | Problem:
+    async def _estimated(self, name: str, settings: Settings) -> Estimate | Problem:
         said = "runtime_model" in self._config.models[name].model_fields_set
         path: KeyPath = ("models", name, "runtime_model") if said else ("models", name)
         place = settings.runtime_model
@@ -138,7 +138,7 @@ class _Inspection:
             if missing is not None:
                 return missing
         try:
-            return await self._runtimes.appraise(name, settings)
+            return await self._runtimes.estimate(name, settings)
         except PoolError as error:
             what = str(error).rstrip(".")
             return Problem(path, what, is_error=not isinstance(error, _MAY_PASS))

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from pool_service.config.problems import key_name
 from pool_service.core.limits import Limits
-from pool_service.core.types import FOREVER, Appraisal, Settings, Source
+from pool_service.core.types import FOREVER, Estimate, EstimateSource, Settings
 from pool_service.core.units import size
 from pool_service.preflight.problem import Problem
 
@@ -25,7 +25,7 @@ class Listed:
     """
 
     settings: Mapping[str, Settings]
-    appraisals: Mapping[str, Appraisal]
+    appraisals: Mapping[str, Estimate]
     limits: Limits
     total: int
 
@@ -42,7 +42,7 @@ class Listed:
     def need(self, model: str) -> int:
         """Return the bytes that a model is known to need; 0 where that is only guessed."""
         known = self.appraisals.get(model)
-        return 0 if known is None or known.source is Source.UNKNOWN else known.expected
+        return 0 if known is None or known.source is EstimateSource.UNKNOWN else known.expected
 
     def needs(self, models: list[str]) -> int:
         """Return the bytes that models are known to need together."""
@@ -80,7 +80,7 @@ def _budget(listed: Listed) -> Iterator[Problem]:
         yield Problem(("memory", "budget"), what)
         return
     for model in too_large:
-        declared = listed.appraisals[model].source is Source.DECLARED
+        declared = listed.appraisals[model].source is EstimateSource.DECLARED
         path = ("models", model, "expected_memory" if declared else "runtime_model")
         what = (
             f"the model is expected to need {size(listed.need(model))} "

@@ -7,7 +7,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from pool_service.core.catalogue import Entry
 from pool_service.core.results import Ensured, Reloaded, Removed, Totals
 from pool_service.core.server import Cause, Exit, Phase, Role, Server, ServerId
-from pool_service.core.types import FOREVER, Source
+from pool_service.core.types import FOREVER, EstimateSource
 from pool_service.history import Change
 from pool_service.ports import Clock
 from pool_service.rpc.sendable import sendable
@@ -22,7 +22,7 @@ STATES = {
     Phase.STARTING: pb.SERVER_STATE_STARTING,
     Phase.READY: pb.SERVER_STATE_READY,
     Phase.STOPPING: pb.SERVER_STATE_STOPPING,
-    Phase.SWEEPING: pb.SERVER_STATE_STOPPING,
+    Phase.CLEANING_UP: pb.SERVER_STATE_STOPPING,
     Phase.BACKING_OFF: pb.SERVER_STATE_BACKING_OFF,
     Phase.FAILED: pb.SERVER_STATE_FAILED,
 }
@@ -48,10 +48,10 @@ CAUSES = {
 }
 
 EXPECTATIONS = {
-    Source.DECLARED: pb.EXPECTATION_DECLARED,
-    Source.OBSERVED: pb.EXPECTATION_OBSERVED,
-    Source.WEIGHTS: pb.EXPECTATION_WEIGHTS,
-    Source.UNKNOWN: pb.EXPECTATION_GUESS,
+    EstimateSource.DECLARED: pb.EXPECTATION_DECLARED,
+    EstimateSource.OBSERVED: pb.EXPECTATION_OBSERVED,
+    EstimateSource.WEIGHTS: pb.EXPECTATION_WEIGHTS,
+    EstimateSource.UNKNOWN: pb.EXPECTATION_GUESS,
 }
 
 MOST_KEPT = 4096
@@ -192,12 +192,12 @@ def model(entry: Entry) -> pb.Model:
     )
     if entry.phase is not None:
         message.state = STATES[entry.phase]
-    if entry.appraisal is not None:
-        message.expected_bytes = entry.appraisal.expected
-        message.expected_by = EXPECTATIONS[entry.appraisal.source]
-        message.disk_bytes = entry.appraisal.disk_bytes
-        if entry.appraisal.on_disk is not None:
-            message.on_disk = entry.appraisal.on_disk
+    if entry.estimate is not None:
+        message.expected_bytes = entry.estimate.expected
+        message.expected_by = EXPECTATIONS[entry.estimate.source]
+        message.disk_bytes = entry.estimate.disk_bytes
+        if entry.estimate.on_disk is not None:
+            message.on_disk = entry.estimate.on_disk
     return message
 
 

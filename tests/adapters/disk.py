@@ -13,7 +13,7 @@ from structlog.testing import capture_logs
 from pool_service.adapters.records.record_files import file_name
 from pool_service.adapters.records.record_format import decode
 from pool_service.adapters.records.records import FileRecords
-from pool_service.core.server import Cause, Exit, Past, Remembered, Server
+from pool_service.core.server import Cause, Exit, LastRun, RecoveredState, Server
 from pool_service.core.types import Diagnosis, ExitReport
 from tests.adapters.remembered import BOOT, ready
 
@@ -65,13 +65,13 @@ class Disk:
         await records.settled()
         return records
 
-    async def loaded(self, boot: str = BOOT) -> Remembered:
+    async def loaded(self, boot: str = BOOT) -> RecoveredState:
         return await self.service(boot).load()
 
     def path(self, model: str) -> Path:
         return self.servers / file_name(model)
 
-    def says(self, model: str) -> Server | Past:
+    def says(self, model: str) -> Server | LastRun:
         return decode(self.path(model).read_bytes()).entry
 
     async def close(self) -> None:

@@ -15,7 +15,7 @@ from pool_service.core.errors import (
     StartFailed,
     StartTimeout,
 )
-from pool_service.core.server import Exit, Past, Phase, Role, Server
+from pool_service.core.server import Exit, LastRun, Phase, Role, Server
 from pool_service.core.types import FOREVER, Identity, LaunchPlan, Settings
 
 BOOT = "this boot"
@@ -59,7 +59,7 @@ st.register_type_strategy(float, _times)
 st.register_type_strategy(int, _counts)
 # What the configuration says anew is not remembered.
 _forgotten = {"runtime", "arguments", "environment", "trust_remote_code", "download", "groups"}
-_forgotten |= {"pinned", "preload", "expected_memory", "memory_ceiling", "arguments_section"}
+_forgotten |= {"pinned", "preload", "expected_memory", "memory_limit", "arguments_section"}
 _defaults = {
     field.name: st.just(field.default) for field in fields(Settings) if field.name in _forgotten
 }
@@ -109,4 +109,4 @@ servers = _all_of(
     endpoint=_endpoints,
     **{field.name: st.just(field.default) for field in fields(Server) if field.name in _momentary},
 ).map(_in_its_role)
-pasts = _all_of(Past)
+pasts = _all_of(LastRun)

@@ -23,7 +23,7 @@ OTHERS = [
 
 
 def test_what_was_learnt_is_known_after_a_restart(tmp_path: Path) -> None:
-    ExpectationBook(tmp_path).learn(KEY, 100)
+    ExpectationBook(tmp_path).record_usage(KEY, 100)
     assert ExpectationBook(tmp_path).needed(KEY) == 100
 
 
@@ -32,19 +32,19 @@ def test_another_runtime_version_model_or_arguments_need_something_else(
     tmp_path: Path, other: ExpectationKey
 ) -> None:
     book = ExpectationBook(tmp_path)
-    book.learn(KEY, 100)
+    book.record_usage(KEY, 100)
     assert book.needed(other) is None
 
 
 def test_more_is_expected_at_once_and_less_by_and_by(tmp_path: Path) -> None:
     book = ExpectationBook(tmp_path)
-    book.learn(KEY, 100)
-    book.learn(KEY, 200)
+    book.record_usage(KEY, 100)
+    book.record_usage(KEY, 200)
     assert book.needed(KEY) == 200
-    book.learn(KEY, 100)
+    book.record_usage(KEY, 100)
     assert book.needed(KEY) == int(200 * FADING)
     for _ in range(10):
-        book.learn(KEY, 100)
+        book.record_usage(KEY, 100)
     assert book.needed(KEY) == 100
 
 
@@ -53,9 +53,9 @@ def test_of_too_many_those_are_forgotten_that_were_learnt_first(tmp_path: Path) 
     keys = [ExpectationKey("", "", f"m{number}") for number in range(MOST_ENTRIES + 1)]
     book._write = lambda _known: None  # type: ignore[method-assign, assignment]
     for key in keys[:-1]:
-        book.learn(key, 1)
-    book.learn(keys[0], 2)
-    book.learn(keys[-1], 1)
+        book.record_usage(key, 1)
+    book.record_usage(keys[0], 2)
+    book.record_usage(keys[-1], 1)
     assert book.needed(keys[1]) is None
     assert book.needed(keys[0]) == 2
     assert book.needed(keys[-1]) == 1
@@ -68,13 +68,13 @@ def test_a_damaged_book_is_begun_anew(tmp_path: Path, content: str) -> None:
     (tmp_path / "expectations.json").write_text(content)
     book = ExpectationBook(tmp_path)
     assert book.needed(KEY) is None
-    book.learn(KEY, 5)
+    book.record_usage(KEY, 5)
     assert ExpectationBook(tmp_path).needed(KEY) == 5
 
 
 def test_where_the_disk_fails_it_is_known_all_the_same(tmp_path: Path) -> None:
     book = ExpectationBook(tmp_path / "none")
-    book.learn(KEY, 5)
+    book.record_usage(KEY, 5)
     assert book.needed(KEY) == 5
 
 
@@ -101,6 +101,6 @@ def test_what_stands_in_its_place_holds_nobody_up_and_is_not_touched(
     book = ExpectationBook(tmp_path)
     key = ExpectationKey("r", "1", "m")
     assert book.needed(key) is None
-    book.learn(key, 5)
+    book.record_usage(key, 5)
     assert book.needed(key) == 5
     assert precious.read_text() == "kept"

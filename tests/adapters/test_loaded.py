@@ -15,7 +15,7 @@ from pool_service.core.errors import (
     ModelRejected,
     RuntimeUnavailable,
 )
-from pool_service.core.types import Settings, Source
+from pool_service.core.types import EstimateSource, Settings
 
 APPLE_DOUBLE = bytes.fromhex("00051607") + bytes(4092)
 
@@ -49,9 +49,9 @@ async def test_what_others_could_change_is_refused_when_it_is_asked_for_and_when
 ) -> None:
     own = model(tmp_path / "own")
     settings = Settings(str(own))
-    await runtimes.appraise("m", settings)
+    await runtimes.estimate("m", settings)
     (own / "tokenizer.json").chmod(0o666)
-    for ask in (runtimes.appraise, runtimes.prepare):
+    for ask in (runtimes.estimate, runtimes.prepare):
         with pytest.raises(ModelRejected, match="json can be written by everybody; chmod"):
             await ask("m", settings)
         # Trust is in what is there, and not in what others may make of it.
@@ -72,7 +72,7 @@ async def test_in_a_directory_that_is_trusted_it_is_loaded(
     own = model(tmp_path / "own")
     own.chmod(0o777)
     runtimes = Runtimes({"": replace(options, trusted_directories=(tmp_path,))}, tmp_path)
-    await runtimes.appraise("m", Settings(str(own)))
+    await runtimes.estimate("m", Settings(str(own)))
     await runtimes.prepare("m", Settings(str(own)))
 
 
@@ -83,10 +83,10 @@ async def test_what_says_which_snapshot_is_loaded_counts_too(
     model(repository / "snapshots" / "abc")
     (repository / "refs").mkdir()
     (repository / "refs" / "main").write_text("abc")
-    await runtimes.appraise("m", Settings("org/name"))
+    await runtimes.estimate("m", Settings("org/name"))
     (repository / "refs").chmod(0o777)
     with pytest.raises(ModelRejected, match="refs can be written by everybody"):
-        await runtimes.appraise("m", Settings("org/name"))
+        await runtimes.estimate("m", Settings("org/name"))
 
 
 async def test_a_program_that_others_could_change_is_not_run(
@@ -135,18 +135,18 @@ async def test_what_the_arguments_name_is_looked_at_like_the_model(
     own, beside = model(tmp_path / "own"), model(tmp_path / "beside", 5000)
     arguments = (f"{option}={beside}",) if joined else (option, str(beside))
     settings = Settings(str(own), arguments=arguments)
-    appraisal = await runtimes.appraise("m", settings)
-    alone = await runtimes.appraise("m", Settings(str(own)))
-    assert appraisal.source is Source.WEIGHTS
-    assert appraisal.expected > alone.expected
+    estimate = await runtimes.estimate("m", settings)
+    alone = await runtimes.estimate("m", Settings(str(own)))
+    assert estimate.source is EstimateSource.WEIGHTS
+    assert estimate.expected > alone.expected
     (beside / "modeling.py").touch()
     with pytest.raises(CodeNotTrusted, match="modeling"):
-        await runtimes.appraise("m", settings)
-    await runtimes.appraise("m", replace(settings, trust_remote_code=True))
+        await runtimes.estimate("m", settings)
+    await runtimes.estimate("m", replace(settings, trust_remote_code=True))
     (beside / "modeling.py").unlink()
     beside.chmod(0o777)
     with pytest.raises(ModelRejected, match="beside can be written by everybody"):
-        await runtimes.appraise("m", settings)
+        await runtimes.estimate("m", settings)
 
 
 @pytest.mark.parametrize("how", ["argument", "joined", "said twice", "variable", "link"])
@@ -166,48 +166,48 @@ async def test_a_file_that_names_programs_is_not_taken_where_others_could_change
     variables = () if arguments else (("VLLM_MLX_MCP_CONFIG", str(tools)),)
     own = str(model(tmp_path / "own"))
     settings = Settings(own, arguments=arguments, environment=variables)
-    await runtimes.appraise("m", settings)
+    await runtimes.estimate("m", settings)
     tools.parent.chmod(0o777)
     with pytest.raises(ModelRejected, match="tools can be written by everybody"):
-        await runtimes.appraise("m", settings)
+        await runtimes.estimate("m", settings)
 
 
 async def test_what_the_arguments_name_has_to_be_on_disk(
     runtimes: Runtimes, options: RuntimeOptions, tmp_path: Path
 ) -> None:
     settings = Settings(str(model(tmp_path / "own")), arguments=("--embedding-model", "org/e"))
-    for ask in (runtimes.appraise, runtimes.prepare):
+    for ask in (runtimes.estimate, runtimes.prepare):
         with pytest.raises(ModelNotOnDisk, match="pool-service pull org/e"):
             await ask("m", settings)
     # Unless the operator lets servers ask the hub themselves.
     online = replace(options, environment=(*options.environment, ("HF_HUB_OFFLINE", "0")))
-    await Runtimes({"": online}, tmp_path).appraise("m", settings)
+    await Runtimes({"": online}, tmp_path).estimate("m", settings)
 
 
 async def test_what_macos_keeps_beside_files_is_no_part_of_a_model(
     runtimes: Runtimes, tmp_path: Path
 ) -> None:
     own = model(tmp_path / "own")
-    before = await runtimes.appraise("m", Settings(str(own)))
+    before = await runtimes.estimate("m", Settings(str(own)))
     for name in [*os.listdir(own), "modeling.py"]:  # noqa: PTH208
         (own / f"._{name}").write_bytes(APPLE_DOUBLE)
-    assert await runtimes.appraise("m", Settings(str(own))) == before
+    assert await runtimes.estimate("m", Settings(str(own))) == before
 
 
 async def test_nothing_else_hides_behind_such_a_name(runtimes: Runtimes, tmp_path: Path) -> None:
     own = model(tmp_path / "own")
     (own / "._config.json").write_text(json.dumps({"model_file": "x"}))
     with pytest.raises(CodeNotTrusted, match=r"\._config.json: model_file"):
-        await runtimes.appraise("m", Settings(str(own)))
+        await runtimes.estimate("m", Settings(str(own)))
     (own / "._config.json").unlink()
     for name, content in (("._x.py", b"pass"), ("x.py", APPLE_DOUBLE)):
         (own / name).write_bytes(content)
         with pytest.raises(CodeNotTrusted, match=r"x\.py"):
-            await runtimes.appraise("m", Settings(str(own)))
+            await runtimes.estimate("m", Settings(str(own)))
         (own / name).unlink()
     os.mkfifo(own / "._x.py")
     with pytest.raises(CodeNotTrusted, match=r"x\.py"):
-        await runtimes.appraise("m", Settings(str(own)))
+        await runtimes.estimate("m", Settings(str(own)))
 
 
 async def test_a_name_like_that_does_not_make_a_model_whole(
@@ -219,7 +219,7 @@ async def test_a_name_like_that_does_not_make_a_model_whole(
     (repository / "refs" / "main").write_text("abc")
     (own / "tokenizer.json").rename(own / "._x.tiktoken")
     (own / "._x.tiktoken").write_bytes(APPLE_DOUBLE)
-    assert (await runtimes.appraise("m", Settings("org/name"))).on_disk is False
+    assert (await runtimes.estimate("m", Settings("org/name"))).on_disk is False
 
 
 async def test_a_server_that_stays_offline_gets_no_token_and_a_download_does(
@@ -243,17 +243,21 @@ async def test_a_server_that_stays_offline_gets_no_token_and_a_download_does(
 
 @pytest.mark.parametrize(
     ("seen", "expected", "source"),
-    [(0, 500, Source.DECLARED), (400, 500, Source.DECLARED), (900, 900, Source.OBSERVED)],
+    [
+        (0, 500, EstimateSource.DECLARED),
+        (400, 500, EstimateSource.DECLARED),
+        (900, 900, EstimateSource.OBSERVED),
+    ],
 )
 async def test_more_than_what_is_declared_is_believed_once_it_was_seen(
-    runtimes: Runtimes, tmp_path: Path, seen: int, expected: int, source: Source
+    runtimes: Runtimes, tmp_path: Path, seen: int, expected: int, source: EstimateSource
 ) -> None:
     """But not of another runtime model, whatever name it goes by."""
     settings = Settings(str(model(tmp_path / "own")), expected_memory=500)
-    await runtimes.appraise("m", settings)
+    await runtimes.estimate("m", settings)
     if seen:
-        runtimes.learn(settings, seen)
-    appraisal = await runtimes.appraise("m", settings)
-    assert (appraisal.expected, appraisal.source) == (expected, source)
+        runtimes.record_usage(settings, seen)
+    estimate = await runtimes.estimate("m", settings)
+    assert (estimate.expected, estimate.source) == (expected, source)
     other = replace(settings, runtime_model=str(model(tmp_path / "other")))
-    assert (await runtimes.appraise("m", other)).expected == 500
+    assert (await runtimes.estimate("m", other)).expected == 500

@@ -54,10 +54,10 @@ def test_a_process_that_cannot_be_looked_at_is_left_out() -> None:
 
 
 async def test_a_look_tells_the_machine_and_what_it_cost() -> None:
-    survey = await HostMemory(machine_memory()).survey([])
-    assert 0 < survey.available <= survey.total
-    assert survey.footprints == {}
-    assert survey.cost > 0
+    sample = await HostMemory(machine_memory()).sample([])
+    assert 0 < sample.available <= sample.total
+    assert sample.footprints == {}
+    assert sample.cost > 0
 
 
 def test_what_a_runtime_has_of_metal_is_what_is_active_and_what_it_keeps() -> None:

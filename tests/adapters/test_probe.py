@@ -123,6 +123,6 @@ async def test_a_pulse_does_not_count_whose_listener_was_closed_before_it_was_an
     monkeypatch.setattr(ownership, "FRESH_S", 0.0)
     async with listening(gives_way=True) as there:
         endpoint = f"http://127.0.0.1:{there.port}"
-        pulse = await HttpProbe().pulse(me(), plan(there.port), endpoint, "", TIMEOUT)
+        result = await HttpProbe().check_liveness(me(), plan(there.port), endpoint, "", TIMEOUT)
         assert there.asked == [0]
-        assert not pulse.listens
+        assert not result.listens

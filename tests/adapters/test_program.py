@@ -10,7 +10,7 @@ from pool_service.adapters.runtime.program import CommandRuntime, RuntimeOptions
 from pool_service.adapters.runtime.provision import Progress, Provisioner
 from pool_service.adapters.runtime.registry import Runtimes, diagnose_of
 from pool_service.core.errors import ModelRejected, RuntimeUnavailable
-from pool_service.core.types import Settings, Source
+from pool_service.core.types import EstimateSource, Settings
 
 PLAIN = ("{program}", "--model", "{runtime_model}", "--port", "{port}", "--alias={model}")
 
@@ -203,7 +203,7 @@ async def test_what_a_server_of_an_earlier_service_needed_is_remembered(
     options: RuntimeOptions, tmp_path: Path
 ) -> None:
     adopting = Runtimes({"": options}, tmp_path)
-    adopting.learn(Settings("org/name"), 100)
-    await adopting.appraise("other", Settings("org/other"))
-    appraised = await Runtimes({"": options}, tmp_path).appraise("m", Settings("org/name"))
-    assert (appraised.expected, appraised.source) == (100, Source.OBSERVED)
+    adopting.record_usage(Settings("org/name"), 100)
+    await adopting.estimate("other", Settings("org/other"))
+    estimated = await Runtimes({"": options}, tmp_path).estimate("m", Settings("org/name"))
+    assert (estimated.expected, estimated.source) == (100, EstimateSource.OBSERVED)

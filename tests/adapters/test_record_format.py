@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from pool_service.adapters.records.record_format import Entry, Record, decode, encode
 from pool_service.adapters.records.record_members import BadRecord
 from pool_service.core.errors import CrashLoop, Evicted, PoolError
-from pool_service.core.server import Past, Server
+from pool_service.core.server import LastRun, Server
 from pool_service.core.types import FOREVER
 from tests.adapters.remembered import BOOT, PLAN, pasts, ready, servers
 
@@ -38,7 +38,7 @@ def test_whatever_is_known_of_a_server_comes_back(server: Server) -> None:
 
 @settings(suppress_health_check=[HealthCheck.too_slow])
 @given(pasts)
-def test_whatever_is_known_of_a_past_comes_back(past: Past) -> None:
+def test_whatever_is_known_of_a_past_comes_back(past: LastRun) -> None:
     assert through(past) == past
 
 

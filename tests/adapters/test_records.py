@@ -9,7 +9,7 @@ import pytest
 from pool_service.adapters.records import records as module
 from pool_service.adapters.records.record_files import Outcome, RecordFiles, file_name
 from pool_service.adapters.records.record_format import Entry
-from pool_service.core.server import Past, Remembered, Role, Server
+from pool_service.core.server import LastRun, RecoveredState, Role, Server
 from tests.adapters.disk import END, ENDED, NOW, Disk
 from tests.adapters.remembered import ready
 
@@ -27,14 +27,14 @@ async def test_the_next_service_knows_every_server(disk: Disk) -> None:
 
 
 async def test_nothing_is_remembered_where_nothing_was(disk: Disk) -> None:
-    assert await disk.loaded() == Remembered()
+    assert await disk.loaded() == RecoveredState()
 
 
 async def test_of_a_removed_server_its_generation_and_last_exit_stay(disk: Disk) -> None:
     records = await disk.keeps(ENDED)
     records.remove(ENDED)
     await records.settled()
-    assert await disk.loaded() == Remembered(pasts=(Past("ended", 3, END),))
+    assert await disk.loaded() == RecoveredState(pasts=(LastRun("ended", 3, END),))
 
 
 async def test_a_server_that_never_had_a_process_leaves_nothing(disk: Disk) -> None:
@@ -50,7 +50,7 @@ async def test_what_ran_beside_another_server_of_its_model_leaves_nothing(disk: 
     records = await disk.keeps(retired)
     records.remove(retired)
     await records.settled()
-    assert await disk.loaded() == Remembered()
+    assert await disk.loaded() == RecoveredState()
 
 
 async def test_a_model_that_comes_back_is_no_past_any_more(disk: Disk) -> None:
@@ -84,8 +84,8 @@ async def test_servers_of_another_boot_are_past_and_ended_by_now(disk: Disk) -> 
     remembered = await disk.loaded(boot="the next boot")
     assert remembered.servers == ()
     assert set(remembered.pasts) == {
-        Past("ended", 3, replace(END, at=NOW)),
-        Past("fresh", 2, None),
+        LastRun("ended", 3, replace(END, at=NOW)),
+        LastRun("fresh", 2, None),
     }
 
 

@@ -15,7 +15,7 @@ from structlog.testing import capture_logs
 
 from pool_service.adapters.records.record_files import LARGEST, Found, RecordFiles, file_name
 from pool_service.adapters.records.record_format import Record, encode
-from pool_service.core.server import Past, Remembered
+from pool_service.core.server import LastRun, RecoveredState
 from tests.adapters.disk import Disk, Told, no_room
 from tests.adapters.remembered import BOOT, ready
 
@@ -36,7 +36,7 @@ async def test_a_full_disk_is_told_and_all_is_written_when_there_is_room(disk: D
     await records.settled()
     assert records.trouble == ""
     assert disk.says("a") == ready("a", detail="new")
-    assert disk.says("b") == Past("b", 1, None)
+    assert disk.says("b") == LastRun("b", 1, None)
     assert (disk.says("c"), disk.says("d")) == (ready("c"), ready("d"))
 
 
@@ -85,7 +85,7 @@ async def test_a_directory_that_was_removed_is_made_again_with_all_that_is_known
     assert records.trouble == ""
     remembered = await disk.loaded()
     assert {server.model for server in remembered.servers} == {"a", "b", "c"}
-    assert remembered.pasts == (Past("past", 4, None),)
+    assert remembered.pasts == (LastRun("past", 4, None),)
 
 
 async def test_files_that_somebody_removed_are_written_again_by_itself(disk: Disk) -> None:
@@ -122,7 +122,7 @@ async def test_something_in_the_place_of_the_directory_is_told_and_not_touched(
     if obstacle == "link":
         elsewhere.mkdir()
     records = disk.service()
-    assert await records.load() == Remembered()
+    assert await records.load() == RecoveredState()
     assert f"{disk.servers} is no directory; move it away" in records.trouble
     records.put(ready("a"))
     await records.settled()
@@ -386,4 +386,4 @@ async def test_without_descriptors_loading_waits_and_sets_nothing_aside(
         assert not loading.done()
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, before)
-    assert await loading == Remembered(servers=(ready("a"),))
+    assert await loading == RecoveredState(servers=(ready("a"),))

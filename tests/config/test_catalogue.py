@@ -12,8 +12,8 @@ from tests.config.conftest import GIB, Read
 
 
 def settings_of(catalogue: Catalogue, model: str) -> Settings:
-    """Without the recipe, which has tests of its own."""
-    return replace(catalogue.settings_for(model), recipe="")
+    """Without the config hash, which has tests of its own."""
+    return replace(catalogue.settings_for(model), config_hash="")
 
 
 def test_a_model_inherits_what_it_does_not_say(read: Read) -> None:
@@ -21,22 +21,22 @@ def test_a_model_inherits_what_it_does_not_say(read: Read) -> None:
         [defaults]
         keep_alive = "10m"
         start_timeout = 60
-        memory_ceiling = "8 GiB"
+        memory_limit = "8 GiB"
         download = true
 
         [models."vllm-mlx/big"]
         runtime_model = "org/big"
         start_timeout = "5m"
-        memory_ceiling = "32 GiB"
+        memory_limit = "32 GiB"
         download = false
 
         [models.small]
         keep_alive = 0
     """).catalogue
     assert settings_of(catalogue, "vllm-mlx/big") == Settings(
-        "org/big", keep_alive=600.0, start_timeout=300.0, memory_ceiling=32 * GIB
+        "org/big", keep_alive=600.0, start_timeout=300.0, memory_limit=32 * GIB
     )
-    inherited = Settings("", start_timeout=60.0, memory_ceiling=8 * GIB, download=True)
+    inherited = Settings("", start_timeout=60.0, memory_limit=8 * GIB, download=True)
     small, other = (settings_of(catalogue, model) for model in ("small", "other"))
     assert small == replace(inherited, runtime_model="small", keep_alive=0.0)
     assert other == replace(inherited, runtime_model="other", keep_alive=600.0)
@@ -49,7 +49,7 @@ def test_a_model_says_how_it_is_kept(read: Read) -> None:
         pinned = true
         preload = true
         expected_memory = "20 GB"
-        memory_ceiling = 30_000_000_000
+        memory_limit = 30_000_000_000
         groups = ["large"]
         trust_remote_code = true
     """).catalogue
@@ -58,7 +58,7 @@ def test_a_model_says_how_it_is_kept(read: Read) -> None:
         pinned=True,
         preload=True,
         expected_memory=20_000_000_000,
-        memory_ceiling=30_000_000_000,
+        memory_limit=30_000_000_000,
         groups=("large",),
         trust_remote_code=True,
     )
@@ -152,8 +152,8 @@ BASE = """
 """
 
 
-def recipe(read: Read, text: str) -> str:
-    return read(text).catalogue.settings_for("x").recipe
+def config_hash(read: Read, text: str) -> str:
+    return read(text).catalogue.settings_for("x").config_hash
 
 
 @pytest.mark.parametrize(
@@ -172,11 +172,11 @@ def recipe(read: Read, text: str) -> str:
     ],
 )
 def test_what_decides_the_process_is_in_the_recipe(read: Read, was: str, becomes: str) -> None:
-    assert recipe(read, BASE.replace(was, becomes)) != recipe(read, BASE)
+    assert config_hash(read, BASE.replace(was, becomes)) != config_hash(read, BASE)
 
 
 def test_what_a_program_is_treated_as_is_in_the_recipe(read: Read) -> None:
-    assert recipe(read, '[runtime]\nkind = "plain"') != recipe(read, "")
+    assert config_hash(read, '[runtime]\nkind = "plain"') != config_hash(read, "")
 
 
 @pytest.mark.parametrize(
@@ -185,23 +185,23 @@ def test_what_a_program_is_treated_as_is_in_the_recipe(read: Read) -> None:
         ('A = "1", B = "2"', 'B = "2", A = "1"'),
         ('runtime = "other"', 'runtime = "same"'),
         ('["serve", "{port}"]', '["serve", "{port}"]\nkind = "plain"'),
-        ("[models.x]", '[models.x]\nkeep_alive = 9\npinned = true\nmemory_ceiling = "1 GB"'),
+        ("[models.x]", '[models.x]\nkeep_alive = 9\npinned = true\nmemory_limit = "1 GB"'),
         ("[models.x]", '[models.x]\naliases = ["z"]\npreload = true\ndownload = true'),
         ("[models.x]", '[models.x]\nruntime_model = "org/x"'),
     ],
 )
 def test_what_does_not_decide_the_process_is_not(read: Read, was: str, becomes: str) -> None:
-    assert recipe(read, BASE.replace(was, becomes)) == recipe(read, BASE)
+    assert config_hash(read, BASE.replace(was, becomes)) == config_hash(read, BASE)
 
 
 def test_a_recipe_is_the_same_in_another_run_and_version(read: Read) -> None:
     """Else an upgrade would replace every server that it adopts."""
-    assert recipe(read, BASE) == "943ebb15a6593ba4"
+    assert config_hash(read, BASE) == "943ebb15a6593ba4"
 
 
 def test_a_recipe_does_not_tell_the_values_of_variables(read: Read) -> None:
     secret = "0123456789abcdef"
-    told = recipe(read, BASE.replace('A = "1"', f'A = "{secret}"'))
+    told = config_hash(read, BASE.replace('A = "1"', f'A = "{secret}"'))
     assert len(told) == 16
     assert told != secret
     assert set(told) <= set("0123456789abcdef")

@@ -29,7 +29,7 @@ def test_without_a_file_the_defaults_are_those_of_the_parts(home: Path) -> None:
     assert config.service.listen == ("127.0.0.1:50051",)
     limits = config.limits(total=0, default_budget=GIB)
     assert limits == Limits(memory_budget=GIB, standby=1)
-    assert replace(config.catalogue.defaults, recipe="") == Settings(runtime_model="")
+    assert replace(config.catalogue.defaults, config_hash="") == Settings(runtime_model="")
     assert config.catalogue.models == {}
     assert config.catalogue.aliases == {}
     assert config.catalogue.only_listed is False
@@ -255,11 +255,11 @@ def test_what_a_program_tells_of_itself_is_in_its_runtime(read: Read) -> None:
 
 def test_such_keys_are_part_of_a_recipe_where_they_are_set(read: Read) -> None:
     command = '[runtime]\ncommand = ["x", "{port}"]\n'
-    before = read(command).catalogue.defaults.recipe
+    before = read(command).catalogue.defaults.config_hash
     for more in (
         'busy_path = "/b"\nbusy_values = ["/n"]',
         'ready_path = "/r"\nready_body = "{}"',
         "drains = true",
         "drains = false",
     ):
-        assert read(command + more).catalogue.defaults.recipe != before
+        assert read(command + more).catalogue.defaults.config_hash != before

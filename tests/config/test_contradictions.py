@@ -84,16 +84,16 @@ def test_a_name_means_one_model(refusal: Refusal, text: str, told: str) -> None:
     ("text", "told"),
     [
         (
-            '[models.x]\nexpected_memory = "20 GB"\nmemory_ceiling = "16 GB"',
+            '[models.x]\nexpected_memory = "20 GB"\nmemory_limit = "16 GB"',
             (
-                "expected_memory (20.0 GB) must not be more than memory_ceiling (16.0 GB), or its "
+                "expected_memory (20.0 GB) must not be more than memory_limit (16.0 GB), or its "
                 "server would be replaced for ever"
             ),
         ),
         (
-            '[defaults]\nmemory_ceiling = "16 GiB"\n[models.x]\nexpected_memory = "20 GiB"',
+            '[defaults]\nmemory_limit = "16 GiB"\n[models.x]\nexpected_memory = "20 GiB"',
             (
-                "expected_memory (20.0 GiB) must not be more than memory_ceiling (16.0 GiB), or "
+                "expected_memory (20.0 GiB) must not be more than memory_limit (16.0 GiB), or "
                 "its server would be replaced for ever"
             ),
         ),

@@ -265,7 +265,7 @@ def test_a_key_that_is_none_is_named_with_what_was_meant(
             'must be bytes, or text with a unit such as "24 GB" (1 MiB or more), not 24',
         ),
         (
-            'models."x".memory_ceiling',
+            'models."x".memory_limit',
             '"80%"',
             'must be bytes, or text with a unit such as "24 GB" (1 MiB or more), not "80%"',
         ),

@@ -88,7 +88,7 @@ def test_nothing_changed_needs_no_restart(read: Read) -> None:
 @pytest.mark.parametrize(
     "change",
     [
-        "[service]\nmax_starts = 2\nonly_listed = true\nbackoff_first = 9\npulse_limit = 9",
+        "[service]\nmax_starts = 2\nonly_listed = true\nbackoff_initial = 9\nprobe_limit = 9",
         '[memory]\nbudget = "9 GB"\nqueue_limit = 2',
         '[runtime]\ncommand = ["serve", "{port}"]\nenvironment = { A = "1" }',
         '[runtimes.x]\ncommand = ["serve", "{port}"]',

@@ -52,13 +52,13 @@ def test_limits_are_what_the_file_says(read: Read) -> None:
         [memory]
         queue_limit = 5
         queue_timeout = "1m"
-        survey_interval = 2.5
+        sample_interval = 2.5
         [groups.large]
         [groups."gpu.0"]
         limit = 3
     """).limits(GIB, GIB)
     assert limits.max_starts == 3
-    assert (limits.queue_limit, limits.queue_timeout, limits.survey_interval) == (5, 60.0, 2.5)
+    assert (limits.queue_limit, limits.queue_timeout, limits.sample_interval) == (5, 60.0, 2.5)
     assert limits.groups == {"large": 1, "gpu.0": 3}
 
 

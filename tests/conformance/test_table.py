@@ -23,8 +23,8 @@ def failures_of(scenario: Scenario) -> Iterator[str]:
 
 
 def test_no_claim_is_made_twice() -> None:
-    claims = [scenario.claim for scenario in SCENARIOS]
-    assert len(set(claims)) == len(claims)
+    preemptions = [scenario.claim for scenario in SCENARIOS]
+    assert len(set(preemptions)) == len(preemptions)
 
 
 def test_every_call_of_the_service_is_made() -> None:

@@ -37,7 +37,7 @@ HUB_BYTES = sum(map(len, HUB_FILES.values()))
 QUICK = """
 [service]
 failure_memory = 0
-backoff_first = "10ms"
+backoff_initial = "10ms"
 crash_limit = 2
 history = 100000
 recovery_timeout = 20
@@ -46,7 +46,7 @@ standby = 0
 budget = "none"
 reserve = "0MB"
 [defaults]
-min_residency = 0
+grace_period = 0
 drain_timeout = "20s"
 """
 
@@ -60,7 +60,7 @@ reserve = "0MB"
 queue_limit = 1
 queue_timeout = "1h"
 [defaults]
-min_residency = 0
+grace_period = 0
 """
 TIGHT_MODELS = """
 [models.first]

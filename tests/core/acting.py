@@ -3,17 +3,17 @@
 from pool_service.core import commands, events
 from pool_service.core.activity import Activity
 from pool_service.core.errors import ModelRejected, PoolError, RuntimeUnavailable
-from pool_service.core.events import HoldEnded, Surveyed
+from pool_service.core.events import HoldEnded, MemorySampled
 from pool_service.core.server import Phase
 from pool_service.core.types import (
     FOREVER,
-    Appraisal,
     Diagnosis,
+    Estimate,
+    EstimateSource,
     ExitReport,
     LaunchPlan,
-    Pulse,
-    Source,
-    Survey,
+    MemorySample,
+    ProbeResult,
 )
 from tests.core.invariants import Ledger
 
@@ -34,7 +34,7 @@ def report(diagnosis: Diagnosis = Diagnosis.CRASHED, code: int | None = 1) -> Ex
 def well(ledger: Ledger, command: commands.ServerCommand) -> events.ServerEvent | None:
     """The best that can come of it; None where that is nothing, or only an end."""
     server_id = command.server_id
-    event: events.ServerEvent | None = _appraised(ledger, command)
+    event: events.ServerEvent | None = _estimated(ledger, command)
     match command:
         case commands.Prepare():
             event = events.Prepared(server_id, plan(*server_id))
@@ -44,8 +44,8 @@ def well(ledger: Ledger, command: commands.ServerCommand) -> events.ServerEvent 
             event = events.Adopted(server_id, ledger.find_process(command.server))
         case commands.AwaitReady() if command.identity not in ledger.dead:
             event = events.BecameReady(server_id, "http://127.0.0.1:1")
-        case commands.Sweep():
-            event = events.Swept(server_id)
+        case commands.CleanUp():
+            event = events.CleanedUp(server_id)
         case commands.AwaitExit():
             event = events.Exited(server_id, report())
         case _:
@@ -53,14 +53,14 @@ def well(ledger: Ledger, command: commands.ServerCommand) -> events.ServerEvent 
     return event
 
 
-def _appraised(ledger: Ledger, command: commands.ServerCommand) -> events.ServerEvent | None:
+def _estimated(ledger: Ledger, command: commands.ServerCommand) -> events.ServerEvent | None:
     """Only `d` is to be downloaded, once."""
     server_id, model = command.server_id, command.server_id.model
     match command:
-        case commands.Appraise():
+        case commands.EstimateMemory():
             on_disk = model != "d" or ledger.fetched
-            appraisal = Appraisal(NEEDS.get(model, 0), Source.WEIGHTS, on_disk)
-            return events.Appraised(server_id, appraisal)
+            estimate = Estimate(NEEDS.get(model, 0), EstimateSource.WEIGHTS, on_disk)
+            return events.MemoryEstimated(server_id, estimate)
         case commands.Fetch():
             ledger.fetched = True
             return events.Fetched(server_id)
@@ -71,10 +71,10 @@ def _appraised(ledger: Ledger, command: commands.ServerCommand) -> events.Server
 def _unused_and_alive(command: commands.ServerCommand) -> events.ServerEvent | None:
     server_id = command.server_id
     match command:
-        case commands.CheckUse():
-            return events.UseReported(server_id, Activity(0))
-        case commands.TakePulse():
-            return events.PulseTaken(server_id, Pulse(answered=True, progress=()))
+        case commands.CheckActivity():
+            return events.ActivityReported(server_id, Activity(0))
+        case commands.ProbeServer():
+            return events.ServerProbed(server_id, ProbeResult(answered=True, progress=()))
         case commands.ReadLog():
             return events.LogRead(server_id, ("slow",))
         case _:
@@ -85,23 +85,23 @@ def badly(command: commands.ServerCommand) -> events.ServerEvent:
     """What comes of it if it fails in the way that its port promises."""
     server_id, model = command.server_id, command.server_id.model
     match command:
-        case commands.Appraise() | commands.Fetch():
+        case commands.EstimateMemory() | commands.Fetch():
             rejected = ModelRejected("no such model", model=model)
-            return events.NotAppraised(server_id, rejected)
+            return events.EstimateFailed(server_id, rejected)
         case commands.Prepare() | commands.Spawn():
             return events.NotStarted(server_id, RuntimeUnavailable("none", model=model))
         case commands.AwaitReady(again=True):
             return events.ListenerLost(server_id)
-        case commands.CheckUse():
-            return events.UseReported(server_id, Activity(None))
-        case commands.TakePulse():
-            return events.PulseTaken(server_id, Pulse(answered=False, progress=()))
+        case commands.CheckActivity():
+            return events.ActivityReported(server_id, Activity(None))
+        case commands.ProbeServer():
+            return events.ServerProbed(server_id, ProbeResult(answered=False, progress=()))
         case _:
             return broken(command)
 
 
-def broken(command: commands.ServerCommand) -> events.StepBroke:
-    return events.StepBroke(command.server_id, command, PoolError("a bug"))
+def broken(command: commands.ServerCommand) -> events.StepFailed:
+    return events.StepFailed(command.server_id, command, PoolError("a bug"))
 
 
 LIVELY = 1000
@@ -117,7 +117,7 @@ def drive(ledger: Ledger) -> None:
             event = well(ledger, command)
             if event is not None:
                 ledger.handle(event)
-        elif ledger.surveying:
+        elif ledger.sampling:
             look(ledger)
         else:
             return
@@ -132,15 +132,15 @@ def look(ledger: Ledger, *, pressured: bool = False, blind: bool = False) -> Non
         for (model, _), it in ledger.processes.items()
     }
     left = max(100 - sum(footprints.values()), 0)
-    survey = Survey(100, left, pressured, footprints, cost=0.001)
-    ledger.handle(Surveyed(None if blind else survey))
+    sample = MemorySample(100, left, pressured, footprints, cost=0.001)
+    ledger.handle(MemorySampled(None if blind else sample))
 
 
 def drive_on(ledger: Ledger) -> None:
     """The same, and time passes for what has died and is to come again."""
     drive(ledger)
-    for ticket in list(ledger.holding):
-        ledger.handle(HoldEnded(ticket))
+    for request_id in list(ledger.holding):
+        ledger.handle(HoldEnded(request_id))
     for _ in range(LIVELY):
         if not (ledger.waiting or ledger.evicting or ledger.coming):
             return
@@ -158,5 +158,5 @@ def _moves(ledger: Ledger, command: commands.ServerCommand) -> bool:
     return (
         command.identity in ledger.dead
         or server is None
-        or server.phase in {Phase.STOPPING, Phase.SWEEPING}
+        or server.phase in {Phase.STOPPING, Phase.CLEANING_UP}
     )

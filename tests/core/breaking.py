@@ -8,11 +8,11 @@ from typing import Any
 
 from pool_service.core import commands, lifecycle, succession
 from pool_service.core.callers import Callers
-from pool_service.core.commands import Broke, Command, Publish, TakeSurvey
+from pool_service.core.commands import Command, LogInternalError, Publish, SampleMemory
 from pool_service.core.events import TimeReached
-from pool_service.core.eviction_requests import Evicting
+from pool_service.core.eviction_requests import EvictionRequests
 from pool_service.core.idle import IdleChecks
-from pool_service.core.internal_errors import BrokenSteps
+from pool_service.core.internal_errors import FailedSteps
 from pool_service.core.machine import Machine
 from pool_service.core.readiness import ReadyServers
 from pool_service.core.reconfigure import Reconfiguration
@@ -47,8 +47,8 @@ PARTS = (
     Reconfiguration,
     Recovery,
     Requests,
-    Evicting,
-    BrokenSteps,
+    EvictionRequests,
+    FailedSteps,
 )
 """All but what contains what breaks."""
 
@@ -138,17 +138,17 @@ class PatientLedger(Ledger):
     signalled before it is known to be ours. What is shown may be late by one transition.
     """
 
-    broke: list[Broke] = field(default_factory=list)
+    broke: list[LogInternalError] = field(default_factory=list)
 
     def check(self) -> None:
         assert not self.machine._state.table.reserved < 0
 
     def _take(self, command: Command) -> None:
-        if isinstance(command, Broke):
+        if isinstance(command, LogInternalError):
             assert command.during not in {"mending", "the audit"}, command
             self.broke.append(command)
             return
-        if isinstance(command, TakeSurvey) and self.surveying:
+        if isinstance(command, SampleMemory) and self.sampling:
             return
         super()._take(command)
 
@@ -175,10 +175,10 @@ class PatientLedger(Ledger):
         super()._published(Publish(change.server, before, change.removed, change.of_holds))
 
     def _stepped(self, command: commands.ServerCommand) -> None:
-        if isinstance(command, commands.CancelPrepare | commands.CancelAppraise):
+        if isinstance(command, commands.CancelPrepare | commands.CancelEstimate):
             kinds: type | UnionType = commands.Prepare
-            if isinstance(command, commands.CancelAppraise):
-                kinds = commands.Appraise | commands.Fetch
+            if isinstance(command, commands.CancelEstimate):
+                kinds = commands.EstimateMemory | commands.Fetch
             self.outstanding = [
                 c
                 for c in self.outstanding

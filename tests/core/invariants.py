@@ -15,26 +15,26 @@ from pool_service.core import commands, events
 from pool_service.core import lifecycle as life
 from pool_service.core.commands import (
     Answer,
-    Broke,
     Command,
     KeepStandbys,
-    Learn,
+    LogInternalError,
     Publish,
     RecordNamings,
+    RecordUsage,
     RecoveryEnded,
-    TakeSurvey,
+    SampleMemory,
 )
 from pool_service.core.events import (
+    DetachRequested,
     EnsureRequested,
     Event,
     EvictRequested,
     HoldEnded,
     HoldRequested,
-    LeaveRequested,
+    MemorySampled,
     RecoveryBegan,
     ReloadRequested,
     ShutdownRequested,
-    Surveyed,
     TimeReached,
     WaiterLeft,
 )
@@ -43,7 +43,7 @@ from pool_service.core.limits import Limits
 from pool_service.core.machine import Machine
 from pool_service.core.remembered import MOST_NAMINGS
 from pool_service.core.results import Ensured
-from pool_service.core.server import Cause, Past, Phase, Remembered, Role, Server, ServerId
+from pool_service.core.server import Cause, LastRun, Phase, RecoveredState, Role, Server, ServerId
 from pool_service.core.standby_policy import STANDBY_BYTES
 from pool_service.core.types import FOREVER, Diagnosis, Identity, SpawnedProcess
 
@@ -51,7 +51,7 @@ Settling = EvictRequested | ShutdownRequested | ReloadRequested
 """What is answered when it is done."""
 
 GOING_WELL = {Phase.STARTING, Phase.READY}
-APPRAISALS = commands.Appraise | commands.Fetch
+ESTIMATES = commands.EstimateMemory | commands.Fetch
 COMING = life.TAKES_A_SLOT | {Phase.QUEUED, Phase.BACKING_OFF}
 
 
@@ -88,7 +88,7 @@ class Ledger:
     waiting: dict[int, EnsureRequested] = field(default_factory=dict)
     holding: dict[int, HoldRequested] = field(default_factory=dict)
     pinned: frozenset[str] = frozenset()
-    surveying: bool = False
+    sampling: bool = False
     grown: dict[Identity, int] = field(default_factory=dict)
     fetched: bool = False
     evicting: dict[int, EvictRequested | ShutdownRequested | ReloadRequested] = field(
@@ -104,7 +104,7 @@ class Ledger:
     spawned: dict[str, int] = field(default_factory=dict)
     adopted: set[ServerId] = field(default_factory=set)
     journal: list[tuple[Server, bool]] = field(default_factory=list)
-    pasts: dict[str, Past] = field(default_factory=dict)
+    pasts: dict[str, LastRun] = field(default_factory=dict)
     written: int = 0
     recovering: bool = False
     _nonces: dict[str, Identity] = field(default_factory=dict)
@@ -202,7 +202,7 @@ class Ledger:
         assert self.written <= written <= len(self.journal)
         disk = _on_disk(self.pasts, self.journal[:written])
         self.left |= {*self.waiting, *self.evicting, *self.holding}
-        self.surveying = False
+        self.sampling = False
         for books in (self.waiting, self.evicting, self.holding, self.shown):
             books.clear()
         self.outstanding.clear()
@@ -213,27 +213,27 @@ class Ledger:
             latest = max(entry.latest, self.generations.get(entry.model, 0))
             self.generations[entry.model] = latest
         self.journal = [(entry, False) for entry in disk.values() if isinstance(entry, Server)]
-        self.pasts = {entry.model: entry for entry in disk.values() if isinstance(entry, Past)}
+        self.pasts = {entry.model: entry for entry in disk.values() if isinstance(entry, LastRun)}
         self.written = len(self.journal)
         self.machine = self.begin()
         self.recovering = True
         servers = tuple(entry for entry in disk.values() if isinstance(entry, Server))
-        pasts = tuple(entry for entry in disk.values() if isinstance(entry, Past))
-        self.handle(RecoveryBegan(Remembered(servers, pasts)))
+        pasts = tuple(entry for entry in disk.values() if isinstance(entry, LastRun))
+        self.handle(RecoveryBegan(RecoveredState(servers, pasts)))
 
     # --- the books ----------------------------------------------------------------------
 
     def _note(self, event: Event) -> None:
         self._note_asked(event)
         match event:
-            case Surveyed(survey):
-                self.surveying = False
-                self.footprints = survey.footprints if survey else self.footprints
+            case MemorySampled(sample):
+                self.sampling = False
+                self.footprints = sample.footprints if sample else self.footprints
             case events.Exited(server_id, _):
                 server = self.server_of(server_id)
                 if server is not None and server.identity:
                     self.dead.add(server.identity)
-            case events.Swept(server_id) | events.StepBroke(server_id, commands.Sweep(), _):
+            case events.CleanedUp(server_id) | events.StepFailed(server_id, commands.CleanUp(), _):
                 if self.server_of(server_id) is not None:
                     self.processes.pop(server_id, None)
             case _:
@@ -241,21 +241,21 @@ class Ledger:
 
     def _note_asked(self, event: Event) -> None:
         match event:
-            case EnsureRequested(int(ticket)):
-                self.waiting[ticket] = event
+            case EnsureRequested(int(request_id)):
+                self.waiting[request_id] = event
             case HoldRequested():
-                self.holding[event.ticket] = event
-            case WaiterLeft(ticket) | HoldEnded(ticket):
-                self.left.add(ticket)
-                self.waiting.pop(ticket, None)
-                self.holding.pop(ticket, None)
+                self.holding[event.request_id] = event
+            case WaiterLeft(request_id) | HoldEnded(request_id):
+                self.left.add(request_id)
+                self.waiting.pop(request_id, None)
+                self.holding.pop(request_id, None)
             case EvictRequested() | ShutdownRequested() | ReloadRequested():
-                self.evicting[event.ticket] = event
+                self.evicting[event.request_id] = event
             case _:
                 pass
 
     def _take(self, command: Command) -> None:
-        assert not isinstance(command, Broke), command
+        assert not isinstance(command, LogInternalError), command
         match command:
             case Answer():
                 self._answered(command)
@@ -264,16 +264,16 @@ class Ledger:
             case RecoveryEnded():
                 assert self.recovering, "recovered twice"
                 self.recovering = False
-            case TakeSurvey():
-                assert not self.surveying, "two looks at a time"
-                self.surveying = True
+            case SampleMemory():
+                assert not self.sampling, "two looks at a time"
+                self.sampling = True
             case KeepStandbys(_, wanted, allowed, _):
                 assert allowed <= wanted
                 reserved = sum(server.reserved for server in self.servers)
                 assert (
                     reserved + allowed * STANDBY_BYTES <= self.limits.memory_budget or not allowed
                 )
-            case Learn(_, needed):
+            case RecordUsage(_, needed):
                 assert needed > 0
             case RecordNamings(namings):
                 assert len(namings) <= MOST_NAMINGS
@@ -293,23 +293,23 @@ class Ledger:
         match command:
             case commands.CancelPrepare(server_id):
                 self.done(self._find(commands.Prepare, server_id))
-            case commands.CancelAppraise(server_id):
-                self.done(self._find(APPRAISALS, server_id))
+            case commands.CancelEstimate(server_id):
+                self.done(self._find(ESTIMATES, server_id))
             case _:
                 self._commanded(command)
 
     def _answered(self, answer: Answer) -> None:
-        ticket = answer.ticket
-        assert ticket not in self.answers, "answered twice"
-        assert ticket not in self.left, "answered after leaving"
-        self.answers[ticket] = answer
-        ensure = self.waiting.pop(ticket, None)
-        if ticket in self.holding:
-            del self.holding[ticket]
+        request_id = answer.request_id
+        assert request_id not in self.answers, "answered twice"
+        assert request_id not in self.left, "answered after leaving"
+        self.answers[request_id] = answer
+        ensure = self.waiting.pop(request_id, None)
+        if request_id in self.holding:
+            del self.holding[request_id]
             assert isinstance(answer.result, Exception), "a hold is only told its end"
             return
         if ensure is None:
-            assert self.evicting.pop(ticket, None) is not None, "answered what nobody asked"
+            assert self.evicting.pop(request_id, None) is not None, "answered what nobody asked"
             return
         result = answer.result
         if isinstance(result, Ensured):
@@ -326,8 +326,8 @@ class Ledger:
         self._check_command(command, server)
         again = [c for c in self.outstanding if c == command]
         assert not again, "the same is under way already"
-        if isinstance(command, commands.HurrySweep):
-            assert server.phase is Phase.SWEEPING
+        if isinstance(command, commands.EscalateCleanUp):
+            assert server.phase is Phase.CLEANING_UP
         elif isinstance(command, commands.SendSignal):
             assert server.phase is Phase.STOPPING
         else:
@@ -352,17 +352,17 @@ class Ledger:
             case (
                 commands.AwaitExit()
                 | commands.AwaitReady()
-                | commands.CheckUse()
-                | commands.TakePulse()
+                | commands.CheckActivity()
+                | commands.ProbeServer()
             ):
                 assert self.processes[server_id] == command.identity
             case commands.SendSignal():
                 sought = [c for c in self.outstanding if _is(c, commands.Adopt, server_id)]
                 assert not sought, "signalled before it is known to be ours"
                 assert self.processes[server_id] == command.identity
-            case commands.Sweep():
+            case commands.CleanUp():
                 assert self.processes[server_id] == command.identity
-                assert server.phase is Phase.SWEEPING
+                assert server.phase is Phase.CLEANING_UP
             case _:
                 pass
 
@@ -394,7 +394,7 @@ class Ledger:
         assert before.phase is Phase.READY
         assert not before.outdated, "renewed as it is not to be any more"
         assert before.identity is not None
-        ceiling = before.settings.memory_ceiling
+        ceiling = before.settings.memory_limit
         assert ceiling is not None
         assert self.footprints[before.identity] > ceiling
 
@@ -415,10 +415,10 @@ class Ledger:
         queued = [s for s in self.servers if s.phase is Phase.QUEUED]
         assert len(begun) <= self.limits.max_starts
         totals = self.machine.totals()
-        appraised = {
-            s.model for s in queued if not any(_is(c, APPRAISALS, s.id) for c in self.outstanding)
+        estimated = {
+            s.model for s in queued if not any(_is(c, ESTIMATES, s.id) for c in self.outstanding)
         }
-        if appraised and not self.surveying:
+        if estimated and not self.sampling:
             limited = self.limits.memory_budget < FOREVER or bool(self.limits.groups)
             short = any(s.expected > totals.memory_available for s in queued)
             full = limited or short or totals.memory_pressured
@@ -474,7 +474,7 @@ class Ledger:
             server = self._current(ensure.model)
             assert server is not None, "waits for nothing"
             if server.phase is Phase.READY:
-                asked = [c for c in self.outstanding if _is(c, commands.CheckUse, server.id)]
+                asked = [c for c in self.outstanding if _is(c, commands.CheckActivity, server.id)]
                 queued = [s for s in self.servers if s.phase is Phase.QUEUED]
                 due = asked or self.machine.next_deadline() < FOREVER
                 renewed = due and (self._is_overgrown(ensure.model) or self._is_overrun())
@@ -498,9 +498,9 @@ class Ledger:
         """It is to go for itself: at once, or when its residency is over."""
         # What was told of it may be older than the last look at its memory.
         server = self.machine.get(model)
-        if server is None or server.settings.memory_ceiling is None or not server.identity:
+        if server is None or server.settings.memory_limit is None or not server.identity:
             return False
-        return server.footprint > server.settings.memory_ceiling
+        return server.footprint > server.settings.memory_limit
 
     def _is_overrun(self) -> bool:
         """More is taken than is allowed, so that some go for nobody in particular."""
@@ -527,7 +527,7 @@ class Ledger:
             of_it = [c for c in self.outstanding if c.server_id == server.id]
             if any(isinstance(c, commands.Adopt) for c in of_it):
                 continue
-            asked = any(isinstance(c, commands.CheckUse) for c in of_it)
+            asked = any(isinstance(c, commands.CheckActivity) for c in of_it)
             if server.phase in {Phase.STARTING, Phase.FAILED, Phase.BACKING_OFF}:
                 assert deadline(server) < FOREVER
             if server.phase is Phase.STOPPING and server.identity is not None:
@@ -552,11 +552,11 @@ class Ledger:
             match event:
                 case EvictRequested(_, _, force):
                     assert force
-                case events.UseReported(_, activity):
+                case events.ActivityReported(_, activity):
                     assert activity.requests == 0
                     assert not server.holds, "a held server was stopped"
-                case events.PulseTaken(_, pulse):
-                    assert not (pulse.answered and pulse.healthy and pulse.listens)
+                case events.ServerProbed(_, result):
+                    assert not (result.answered and result.healthy and result.listens)
                 case events.ListenerLost():
                     # The process itself keeps it, for the requests in flight.
                     left = self._current(server.model) if server.is_current else after
@@ -565,7 +565,7 @@ class Ledger:
                 case (
                     ShutdownRequested()
                     | events.Exited()
-                    | events.StepBroke(_, commands.AwaitExit(), _)
+                    | events.StepFailed(_, commands.AwaitExit(), _)
                 ):
                     pass
                 case _:
@@ -573,7 +573,7 @@ class Ledger:
 
     def _check_failed_starts(self, event: Event, before: dict[ServerId, Server]) -> None:
         """Whoever waited for a start that failed is told, unless the same may well succeed."""
-        if isinstance(event, LeaveRequested):
+        if isinstance(event, DetachRequested):
             assert not self.waiting
             assert not self.evicting
         if isinstance(event, events.Exited) and (
@@ -611,10 +611,10 @@ def _is(command: commands.ServerCommand, kind: type | UnionType, server_id: Serv
 
 
 def _on_disk(
-    pasts: Mapping[str, Past], journal: list[tuple[Server, bool]]
-) -> dict[str, Server | Past]:
+    pasts: Mapping[str, LastRun], journal: list[tuple[Server, bool]]
+) -> dict[str, Server | LastRun]:
     """What the records keep of these changes: servers, and the past of models without one."""
-    disk: dict[str, Server | Past] = dict(pasts)
+    disk: dict[str, Server | LastRun] = dict(pasts)
     keys: dict[ServerId, str] = {}
     for server, removed in journal:
         own = f"{server.model} (generation {server.generation})"
@@ -627,7 +627,7 @@ def _on_disk(
             keys[server.id] = key
             disk[key] = server
         elif server.is_current and server.latest and key not in disk:
-            disk[key] = Past(server.model, server.latest, server.last_exit)
+            disk[key] = LastRun(server.model, server.latest, server.last_exit)
     return disk
 
 

@@ -8,14 +8,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pool_service.core.admission import (
-    PATIENCE,
+    STARVATION_LIMIT_S,
     Admit,
     Demand,
     EvictFirst,
+    EvictionClass,
     Refuse,
     Resident,
     Room,
-    Standing,
     Verdict,
     Wait,
     verdict,
@@ -30,7 +30,7 @@ NOW = 1000.0
 def resident(
     model: str,
     size: int,
-    standing: Standing = Standing.UNUSED,
+    eviction_class: EvictionClass = EvictionClass.UNUSED,
     *,
     uses: float = 1.0,
     resides_until: float = 0.0,
@@ -43,7 +43,7 @@ def resident(
         last_used_at=NOW - 100,
         uses=uses,
     )
-    return Resident(candidate, standing, groups, resides_until)
+    return Resident(candidate, eviction_class, groups, resides_until)
 
 
 def room(*residents: Resident, budget: float = 10, available: float = FOREVER) -> Room:
@@ -90,9 +90,9 @@ def test_memory_that_others_took_is_made_up_by_evictions() -> None:
 
 
 def test_who_is_leaving_already_is_waited_for_before_anybody_else_goes() -> None:
-    there = room(resident("a", 5, Standing.LEAVING), resident("b", 5))
+    there = room(resident("a", 5, EvictionClass.LEAVING), resident("b", 5))
     waits = verdict(asked(5), there, NOW)
-    assert waits == Wait("'a' to be gone", passable=False)
+    assert waits == Wait("'a' to be gone", may_backfill=False)
     assert goes(verdict(asked(6), there, NOW)) == {"b"}
 
 
@@ -100,7 +100,7 @@ def test_memory_that_is_on_its_way_back_is_waited_for() -> None:
     there = replace(room(resident("a", 3), budget=100, available=1), returning=True)
     waits = verdict(asked(4), there, NOW)
     assert isinstance(waits, Wait)
-    assert not waits.passable
+    assert not waits.may_backfill
 
 
 def test_who_was_just_handed_out_goes_only_if_nobody_else_would_do() -> None:
@@ -111,18 +111,18 @@ def test_who_was_just_handed_out_goes_only_if_nobody_else_would_do() -> None:
 
 
 def test_who_is_busy_goes_only_for_one_that_has_waited_for_its_turn() -> None:
-    there = room(resident("a", 6, Standing.BUSY), resident("b", 4, Standing.FIXED))
-    waits = verdict(asked(6, waited=PATIENCE - 0.1), there, NOW)
-    assert waits == Wait("'a' to be less busy", passable=True)
-    assert goes(verdict(asked(6, waited=PATIENCE), there, NOW)) == {"a"}
+    there = room(resident("a", 6, EvictionClass.BUSY), resident("b", 4, EvictionClass.FIXED))
+    waits = verdict(asked(6, waited=STARVATION_LIMIT_S - 0.1), there, NOW)
+    assert waits == Wait("'a' to be less busy", may_backfill=True)
+    assert goes(verdict(asked(6, waited=STARVATION_LIMIT_S), there, NOW)) == {"a"}
 
 
 @pytest.mark.parametrize("waited", [0.0, 1e6])
 def test_who_is_held_or_starting_never_goes_and_others_may_pass(waited: float) -> None:
-    there = room(resident("a", 6, Standing.FIXED), resident("b", 4, Standing.FIXED))
+    there = room(resident("a", 6, EvictionClass.FIXED), resident("b", 4, EvictionClass.FIXED))
     waits = verdict(asked(6, waited=waited), there, NOW)
     assert isinstance(waits, Wait)
-    assert waits.passable
+    assert waits.may_backfill
     assert "'a', 'b'" in waits.why
 
 
@@ -131,10 +131,10 @@ def test_of_a_group_only_so_many_are_there_at_a_time() -> None:
     there = room(one, resident("b", 1), budget=100)
     assert verdict(asked(1), there, NOW) == Admit()
     assert goes(verdict(asked(1, groups=("g",)), there, NOW)) == {"a"}
-    held = room(replace(one, standing=Standing.FIXED), resident("b", 1), budget=100)
+    held = room(replace(one, eviction_class=EvictionClass.FIXED), resident("b", 1), budget=100)
     waits = verdict(asked(1, groups=("g",)), held, NOW)
     assert isinstance(waits, Wait)
-    assert waits.passable
+    assert waits.may_backfill
 
 
 def test_a_member_that_goes_for_its_group_counts_for_the_memory_as_well() -> None:
@@ -148,7 +148,7 @@ _residents = st.lists(
         resident,
         st.uuids().map(str),
         st.integers(1, 8),
-        st.sampled_from(Standing),
+        st.sampled_from(EvictionClass),
         uses=st.floats(0, 100),
         resides_until=st.sampled_from([0.0, NOW + 5]),
         groups=st.sampled_from([(), ("g",)]),
@@ -177,9 +177,13 @@ def test_after_the_evictions_it_fits_and_nobody_went_who_must_not(
     if not isinstance(decided, EvictFirst):
         return
     gone = [one for one in residents if one.candidate.server_id in decided.servers]
-    may_go = {Standing.UNUSED, Standing.BUSY} if waited >= PATIENCE else {Standing.UNUSED}
-    assert {one.standing for one in gone} <= may_go
-    leaving = [one for one in residents if one.standing is Standing.LEAVING]
+    may_go = (
+        {EvictionClass.UNUSED, EvictionClass.BUSY}
+        if waited >= STARVATION_LIMIT_S
+        else {EvictionClass.UNUSED}
+    )
+    assert {one.eviction_class for one in gone} <= may_go
+    leaving = [one for one in residents if one.eviction_class is EvictionClass.LEAVING]
     freed = sum(one.candidate.freed for one in gone + leaving)
     left = [one for one in residents if one not in gone + leaving]
     after = replace(room(*left, budget=20), available=available + freed)

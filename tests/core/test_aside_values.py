@@ -11,8 +11,8 @@ from pool_service.core.events import (
     EnsureRequested,
     EvictRequested,
     HoldRequested,
-    Hurried,
     ReloadRequested,
+    ShutdownEscalated,
     TimeReached,
 )
 from pool_service.core.limits import Limits
@@ -28,9 +28,9 @@ from tests.core.acting import badly, drive
 from tests.core.breaking import PatientLedger, Place, breakable
 from tests.core.invariants import Ledger
 
-DEFAULTS = Settings(runtime_model="", keep_alive=30.0, min_residency=0.0, drain_timeout=300.0)
+DEFAULTS = Settings(runtime_model="", keep_alive=30.0, grace_period=0.0, drain_timeout=300.0)
 LOST = events.ListenerLost(ServerId("a", 1))
-UNUSED = events.UseReported(ServerId("a", 1), Activity(0))
+UNUSED = events.ActivityReported(ServerId("a", 1), Activity(0))
 
 
 def ready(kind: type[Ledger] = Ledger) -> Ledger:
@@ -58,12 +58,12 @@ def aside(ledger: Ledger) -> Server:
 
 
 def looks(issued: list[Command]) -> int:
-    return sum(isinstance(command, commands.CheckUse) for command in issued)
+    return sum(isinstance(command, commands.CheckActivity) for command in issued)
 
 
 def answer_look(ledger: Ledger) -> list[Command]:
     """The look under way finds nothing in flight."""
-    ledger.done(next(c for c in ledger.outstanding if isinstance(c, commands.CheckUse)))
+    ledger.done(next(c for c in ledger.outstanding if isinstance(c, commands.CheckActivity)))
     return ledger.handle(UNUSED)
 
 
@@ -132,7 +132,7 @@ def test_what_was_told_to_end_is_not_handed_out_whatever_breaks_then(
             for late in (False, True):
                 ledger = ready(PatientLedger)
                 if haste:
-                    ledger.handle(Hurried())
+                    ledger.handle(ShutdownEscalated())
                 fault.arm(place, at, late=late)
                 told = ledger.handle(LOST)
                 fault.disarm()
@@ -189,8 +189,8 @@ def test_a_broken_appraisal_fails_the_model_that_waits_and_not_its_predecessor()
         ledger.handle(LOST)
         ledger.handle(EnsureRequested(2, "a"))
         assert shown(ledger, "a").phase is Phase.QUEUED
-        fault.arm((Scheduler, "not_appraised"), 1, late=False)
-        ledger.handle(events.NotAppraised(ServerId("a", 2), ModelRejected("no", model="a")))
+        fault.arm((Scheduler, "estimate_failed"), 1, late=False)
+        ledger.handle(events.EstimateFailed(ServerId("a", 2), ModelRejected("no", model="a")))
         fault.disarm()
         assert ledger.machine.get("a") is None
         assert aside(ledger).phase is Phase.STOPPING

@@ -19,16 +19,16 @@ from pool_service.core.types import FOREVER, Settings
 from tests.core.acting import drive, drive_on, report
 from tests.core.breaking import PLACES, PatientLedger, Place, breakable
 
-DEFAULTS = Settings(runtime_model="", keep_alive=30.0, min_residency=0.0, start_timeout=60.0)
-LIMITS = Limits(memory_budget=12.0, pulse_interval=15.0)
+DEFAULTS = Settings(runtime_model="", keep_alive=30.0, grace_period=0.0, start_timeout=60.0)
+LIMITS = Limits(memory_budget=12.0, probe_interval=15.0)
 
 
 def pool(**models: Settings) -> PatientLedger:
     return PatientLedger(lambda: Machine(Catalogue(DEFAULTS, models), LIMITS), LIMITS)
 
 
-def told(ledger: PatientLedger, ticket: int) -> object:
-    return ledger.answers[ticket].result
+def told(ledger: PatientLedger, request_id: int) -> object:
+    return ledger.answers[request_id].result
 
 
 def _busy_day(ledger: PatientLedger) -> None:
@@ -39,26 +39,26 @@ def _busy_day(ledger: PatientLedger) -> None:
     _come_and_go(ledger, 10)
 
 
-def _come_and_go(ledger: PatientLedger, tickets: int) -> None:
-    ledger.handle(EnsureRequested(tickets + 1, "a"))
+def _come_and_go(ledger: PatientLedger, request_ids: int) -> None:
+    ledger.handle(EnsureRequested(request_ids + 1, "a"))
     drive(ledger)
-    ledger.handle(HoldRequested(tickets + 2, "b"))
+    ledger.handle(HoldRequested(request_ids + 2, "b"))
     drive(ledger)
-    ledger.handle(EnsureRequested(tickets + 3, "d", download=True))
-    ledger.handle(EnsureRequested(tickets + 4, "c"))
+    ledger.handle(EnsureRequested(request_ids + 3, "d", download=True))
+    ledger.handle(EnsureRequested(request_ids + 4, "c"))
     drive(ledger)
     _crash(ledger, "b")
     drive(ledger)
     ledger.reach_time(16.0)
     drive(ledger)
-    changed = Catalogue(replace(DEFAULTS, keep_alive=20.0, recipe=f"other {tickets}"))
-    ledger.handle(ReloadRequested(tickets + 5, changed, LIMITS))
+    changed = Catalogue(replace(DEFAULTS, keep_alive=20.0, config_hash=f"other {request_ids}"))
+    ledger.handle(ReloadRequested(request_ids + 5, changed, LIMITS))
     drive(ledger)
-    ledger.handle(EvictRequested(tickets + 6, "b", force=True))
+    ledger.handle(EvictRequested(request_ids + 6, "b", force=True))
     drive(ledger)
     ledger.reach_time(40.0)
     drive(ledger)
-    ledger.handle(EnsureRequested(tickets + 7, "a"))
+    ledger.handle(EnsureRequested(request_ids + 7, "a"))
     drive(ledger)
 
 

@@ -18,10 +18,10 @@ from tests.core.acting import drive
 from tests.core.invariants import Ledger
 
 
-def ready(min_residency: float = 0.0) -> Ledger:
+def ready(grace_period: float = 0.0) -> Ledger:
     """A pool in which `a` is READY."""
     limits = Limits()
-    defaults = Settings("", keep_alive=30.0, min_residency=min_residency, drain_timeout=300.0)
+    defaults = Settings("", keep_alive=30.0, grace_period=grace_period, drain_timeout=300.0)
     ledger = Ledger(lambda: Machine(Catalogue(defaults), limits), limits)
     ledger.handle(EnsureRequested(1, "a"))
     drive(ledger)
@@ -30,17 +30,17 @@ def ready(min_residency: float = 0.0) -> Ledger:
 
 def pauses(issued: list[Command]) -> list[float]:
     """For how long each look that is commanded waits."""
-    return [command.pause for command in issued if isinstance(command, commands.CheckUse)]
+    return [command.pause for command in issued if isinstance(command, commands.CheckActivity)]
 
 
 def answers(issued: list[Command]) -> dict[int, object]:
-    return {one.ticket: one.result for one in issued if isinstance(one, Answer)}
+    return {one.request_id: one.result for one in issued if isinstance(one, Answer)}
 
 
 def found(ledger: Ledger, requests: int | None) -> list[Command]:
     """The look under way finds so many requests in flight."""
-    ledger.done(next(c for c in ledger.outstanding if isinstance(c, commands.CheckUse)))
-    return ledger.handle(events.UseReported(ServerId("a", 1), Activity(requests)))
+    ledger.done(next(c for c in ledger.outstanding if isinstance(c, commands.CheckActivity)))
+    return ledger.handle(events.ActivityReported(ServerId("a", 1), Activity(requests)))
 
 
 @pytest.mark.parametrize("requests", [1, None])
@@ -98,7 +98,7 @@ def test_each_eviction_gets_a_look_that_began_after_it() -> None:
 
 
 def test_what_has_to_reside_is_not_looked_at_twice_for_an_eviction_of_the_idle() -> None:
-    ledger = ready(min_residency=10.0)
+    ledger = ready(grace_period=10.0)
     ledger.now = 20.0
     assert pauses(ledger.handle(EvictRequested(2, Every.IDLE))) == [0.0]
     told = found(ledger, 1)

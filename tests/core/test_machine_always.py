@@ -10,15 +10,15 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition,
 from pool_service.core import commands, events
 from pool_service.core.activity import Activity
 from pool_service.core.catalogue import Catalogue
-from pool_service.core.commands import TakeSurvey
+from pool_service.core.commands import SampleMemory
 from pool_service.core.events import (
+    DetachRequested,
     EnsureRequested,
     EvictRequested,
     HoldEnded,
     HoldRequested,
-    Hurried,
-    LeaveRequested,
     ReloadRequested,
+    ShutdownEscalated,
     ShutdownRequested,
     WaiterLeft,
 )
@@ -26,13 +26,13 @@ from pool_service.core.limits import Limits
 from pool_service.core.machine import Machine
 from pool_service.core.results import Every
 from pool_service.core.server import Phase, Server
-from pool_service.core.types import FOREVER, Diagnosis, Pulse, Settings
+from pool_service.core.types import FOREVER, Diagnosis, ProbeResult, Settings
 from tests.core.acting import NEEDS, badly, broken, drive, drive_on, look, report, well
 from tests.core.invariants import Ledger
 
 MODELS = st.sampled_from(["a", "b", "c", "d"])
-APPRAISED = events.Appraised | events.NotAppraised | events.Fetched
-APPRAISALS = commands.Appraise | commands.Fetch
+ESTIMATED = events.MemoryEstimated | events.EstimateFailed | events.Fetched
+ESTIMATES = commands.EstimateMemory | commands.Fetch
 """Of what is given up nothing comes, so that they are never stale."""
 RUNTIME_MODELS = st.sampled_from(["", "", "", "one", "two"])
 KEEP_ALIVES = st.sampled_from([None, None, 0.0, 5.0, 400.0, FOREVER])
@@ -51,7 +51,7 @@ class Pool(RuleBasedStateMachine):
     @initialize(
         max_starts=st.integers(1, 3),
         port_attempts=st.integers(1, 3),
-        min_residency=st.sampled_from([0.0, 10.0]),
+        grace_period=st.sampled_from([0.0, 10.0]),
         own_runtime_model=st.booleans(),
         budget=st.sampled_from([FOREVER, 10.0]),
         queue_limit=st.sampled_from([2, 64]),
@@ -63,7 +63,7 @@ class Pool(RuleBasedStateMachine):
         self,
         max_starts: int,
         port_attempts: int,
-        min_residency: float,
+        grace_period: float,
         own_runtime_model: bool,
         budget: float,
         queue_limit: int,
@@ -72,7 +72,7 @@ class Pool(RuleBasedStateMachine):
         ceilings: bool,
     ) -> None:
         defaults = Settings(
-            runtime_model="", keep_alive=30.0, min_residency=min_residency, start_timeout=60.0
+            runtime_model="", keep_alive=30.0, grace_period=grace_period, start_timeout=60.0
         )
         models = {"a": Settings(runtime_model="one")} if own_runtime_model else {}
         for model in "cd":
@@ -82,13 +82,13 @@ class Pool(RuleBasedStateMachine):
         if ceilings:
             for model in MODELS_WITH_CEILING:
                 ours = models.get(model, defaults)
-                models[model] = replace(ours, memory_ceiling=NEEDS[model] + 1)
+                models[model] = replace(ours, memory_limit=NEEDS[model] + 1)
         limits = Limits(
             max_starts,
             100.0,
             port_attempts,
             crash_limit=3,
-            pulse_limit=2,
+            probe_limit=2,
             memory_budget=budget,
             queue_limit=queue_limit,
             groups=groups,
@@ -96,15 +96,15 @@ class Pool(RuleBasedStateMachine):
         self.catalogue = self.first_catalogue = Catalogue(defaults, models)
         self.ledger = self.books(lambda: Machine(self.catalogue, limits), limits)
         self.ledger.pinned = frozenset("b" if pinned else "")
-        self.tickets = count(1)
+        self.request_ids = count(1)
         self.past: list[events.ServerEvent] = []
 
     # --- callers --------------------------------------------------------------------------
 
     @rule(model=MODELS, runtime_model=RUNTIME_MODELS, keep_alive=KEEP_ALIVES)
     def somebody_ensures(self, model: str, runtime_model: str, keep_alive: float | None) -> None:
-        ticket = next(self.tickets)
-        self.ledger.handle(EnsureRequested(ticket, model, runtime_model, keep_alive))
+        request_id = next(self.request_ids)
+        self.ledger.handle(EnsureRequested(request_id, model, runtime_model, keep_alive))
 
     @rule(model=MODELS, keep_alive=KEEP_ALIVES)
     def somebody_ensures_and_all_goes_well(self, model: str, keep_alive: float | None) -> None:
@@ -116,14 +116,14 @@ class Pool(RuleBasedStateMachine):
     def somebody_ensures_and_it_loads(self, model: str, runtime_model: str) -> None:
         self.somebody_ensures(model, runtime_model, None)
         for kind in (
-            commands.Appraise,
+            commands.EstimateMemory,
             commands.Fetch,
-            commands.Appraise,
-            TakeSurvey,
+            commands.EstimateMemory,
+            SampleMemory,
             commands.Prepare,
             commands.Spawn,
         ):
-            if kind is TakeSurvey and self.ledger.surveying:
+            if kind is SampleMemory and self.ledger.sampling:
                 look(self.ledger)
             for command in self.under_way():
                 if command.server_id.model == model and isinstance(command, kind):
@@ -131,16 +131,16 @@ class Pool(RuleBasedStateMachine):
 
     @rule(model=MODELS, runtime_model=RUNTIME_MODELS, keep_alive=KEEP_ALIVES)
     def somebody_holds(self, model: str, runtime_model: str, keep_alive: float | None) -> None:
-        ticket = next(self.tickets)
-        self.ledger.handle(HoldRequested(ticket, model, runtime_model, keep_alive))
+        request_id = next(self.request_ids)
+        self.ledger.handle(HoldRequested(request_id, model, runtime_model, keep_alive))
 
     @precondition(lambda self: self.ledger.holding)
     @rule(data=st.data())
     def somebody_holds_no_longer(self, data: st.DataObject) -> None:
-        ticket = data.draw(st.sampled_from(sorted(self.ledger.holding)))
-        self.ledger.handle(HoldEnded(ticket))
+        request_id = data.draw(st.sampled_from(sorted(self.ledger.holding)))
+        self.ledger.handle(HoldEnded(request_id))
 
-    @precondition(lambda self: self.ledger.surveying)
+    @precondition(lambda self: self.ledger.sampling)
     @rule(pressured=st.booleans(), blind=st.booleans())
     def the_memory_is_looked_at(self, pressured: bool, blind: bool) -> None:
         look(self.ledger, pressured=pressured, blind=blind)
@@ -158,7 +158,7 @@ class Pool(RuleBasedStateMachine):
         """It takes a look at the memory, and nothing before, until that is known."""
         self.one_grows(data, 2)
         self.ledger.reach_time(20.0)
-        if self.ledger.surveying:
+        if self.ledger.sampling:
             look(self.ledger)
         if replaced:
             drive(self.ledger)
@@ -166,19 +166,19 @@ class Pool(RuleBasedStateMachine):
     @precondition(lambda self: self.ledger.waiting)
     @rule(data=st.data())
     def somebody_gives_up(self, data: st.DataObject) -> None:
-        ticket = data.draw(st.sampled_from(sorted(self.ledger.waiting)))
-        self.ledger.handle(WaiterLeft(ticket))
+        request_id = data.draw(st.sampled_from(sorted(self.ledger.waiting)))
+        self.ledger.handle(WaiterLeft(request_id))
 
     @precondition(lambda self: self.ledger.answers)
     @rule(data=st.data(), model=MODELS)
     def somebody_gives_up_too_late(self, data: st.DataObject, model: str) -> None:
-        ticket = data.draw(st.sampled_from(sorted(self.ledger.answers)))
-        self.ledger.handle(WaiterLeft(ticket))
+        request_id = data.draw(st.sampled_from(sorted(self.ledger.answers)))
+        self.ledger.handle(WaiterLeft(request_id))
 
     @precondition(lambda self: self.ledger.shown)
     @rule(which=st.one_of(MODELS, st.sampled_from(Every)), force=st.booleans())
     def somebody_evicts(self, which: str | Every, force: bool) -> None:
-        self.ledger.handle(EvictRequested(next(self.tickets), which, force))
+        self.ledger.handle(EvictRequested(next(self.request_ids), which, force))
 
     # --- processes --------------------------------------------------------------------------
 
@@ -213,7 +213,7 @@ class Pool(RuleBasedStateMachine):
         self._end(command, broken(command) if breaks else exited)
 
     @precondition(
-        lambda self: any(isinstance(c, commands.CheckUse) for c in self.ledger.outstanding)
+        lambda self: any(isinstance(c, commands.CheckActivity) for c in self.ledger.outstanding)
     )
     @rule(
         data=st.data(),
@@ -223,13 +223,13 @@ class Pool(RuleBasedStateMachine):
     def use_is_told(
         self, data: st.DataObject, requests: int | None, idle_for: float | None
     ) -> None:
-        checks = [c for c in self.ledger.outstanding if isinstance(c, commands.CheckUse)]
+        checks = [c for c in self.ledger.outstanding if isinstance(c, commands.CheckActivity)]
         command = data.draw(st.sampled_from(checks))
         activity = Activity(requests, idle_for)
-        self._end(command, events.UseReported(command.server_id, activity))
+        self._end(command, events.ActivityReported(command.server_id, activity))
 
     @precondition(
-        lambda self: any(isinstance(c, commands.TakePulse) for c in self.ledger.outstanding)
+        lambda self: any(isinstance(c, commands.ProbeServer) for c in self.ledger.outstanding)
     )
     @rule(
         data=st.data(),
@@ -248,10 +248,10 @@ class Pool(RuleBasedStateMachine):
         in_flight: bool,
         listens: bool,
     ) -> None:
-        looks = [c for c in self.ledger.outstanding if isinstance(c, commands.TakePulse)]
+        looks = [c for c in self.ledger.outstanding if isinstance(c, commands.ProbeServer)]
         command = data.draw(st.sampled_from(looks))
-        pulse = Pulse(answered, (progress,), healthy, in_flight, listens)
-        self._end(command, events.PulseTaken(command.server_id, pulse))
+        result = ProbeResult(answered, (progress,), healthy, in_flight, listens)
+        self._end(command, events.ServerProbed(command.server_id, result))
 
     @precondition(lambda self: self.ready())
     @rule(data=st.data())
@@ -261,7 +261,7 @@ class Pool(RuleBasedStateMachine):
         for _ in range(3):
             self.ledger.reach_time(15.0)
             for command in self.under_way():
-                if command.server_id == server_id and isinstance(command, commands.TakePulse):
+                if command.server_id == server_id and isinstance(command, commands.ProbeServer):
                     self._end(command, badly(command))
 
     @precondition(lambda self: self.ready())
@@ -281,7 +281,7 @@ class Pool(RuleBasedStateMachine):
         """An event of a generation that is over changes nothing."""
         event = data.draw(st.sampled_from(self.past))
         server = self.ledger.server_of(event.server_id)
-        if isinstance(event, APPRAISED) or isinstance(getattr(event, "command", None), APPRAISALS):
+        if isinstance(event, ESTIMATED) or isinstance(getattr(event, "command", None), ESTIMATES):
             return
         over = {Phase.QUEUED, Phase.BACKING_OFF, Phase.FAILED}
         if server is None or server.phase in over:
@@ -319,7 +319,7 @@ class Pool(RuleBasedStateMachine):
     def the_service_dies_and_returns(self, data: st.DataObject, leaves: bool, later: float) -> None:
         """At any point: what it was doing may have happened or not, what it put may be lost."""
         if leaves:
-            self.ledger.handle(LeaveRequested())
+            self.ledger.handle(DetachRequested())
         for command in self.under_way():
             if isinstance(command, commands.Spawn) and (leaves or data.draw(st.booleans())):
                 event = well(self.ledger, command)
@@ -341,21 +341,21 @@ class Pool(RuleBasedStateMachine):
             self.somebody_ensures(model, "", None)
 
     @rule(
-        recipe=st.sampled_from(["", "", "other"]),
+        config_hash=st.sampled_from(["", "", "other"]),
         only_listed=st.sampled_from([False, False, True]),
         unlisted=st.sampled_from(["", "", "a", "b"]),
     )
-    def it_is_configured_anew(self, recipe: str, only_listed: bool, unlisted: str) -> None:
+    def it_is_configured_anew(self, config_hash: str, only_listed: bool, unlisted: str) -> None:
         first = self.first_catalogue
         models = {
-            model: replace(settings, recipe=recipe)
+            model: replace(settings, config_hash=config_hash)
             for model, settings in first.models.items()
             if model != unlisted
         }
-        defaults = replace(first.defaults, recipe=recipe)
+        defaults = replace(first.defaults, config_hash=config_hash)
         self.catalogue = Catalogue(defaults, models, only_listed=only_listed)
-        ticket = next(self.tickets)
-        self.ledger.handle(ReloadRequested(ticket, self.catalogue, self.ledger.limits))
+        request_id = next(self.request_ids)
+        self.ledger.handle(ReloadRequested(request_id, self.catalogue, self.ledger.limits))
 
     @precondition(lambda self: self.ledger.holding and self.ready())
     @rule()
@@ -372,7 +372,7 @@ class Pool(RuleBasedStateMachine):
         for command in self.watched():
             self._end(command, events.Exited(command.server_id, report()))
         for command in self.under_way():
-            if isinstance(command, commands.Sweep):
+            if isinstance(command, commands.CleanUp):
                 self._end(command, well(self.ledger, command))
 
     @precondition(lambda self: self.ledger.recovering)
@@ -399,12 +399,12 @@ class Pool(RuleBasedStateMachine):
     @precondition(lambda self: any(s.phase is Phase.STOPPING for s in self.ledger.servers))
     @rule()
     def somebody_hurries(self) -> None:
-        self.ledger.handle(Hurried())
+        self.ledger.handle(ShutdownEscalated())
 
     @precondition(lambda self: len(self.past) > 20)
     @rule()
     def the_service_ends(self) -> None:
-        self.ledger.handle(ShutdownRequested(next(self.tickets)))
+        self.ledger.handle(ShutdownRequested(next(self.request_ids)))
 
     def teardown(self) -> None:
         """Nobody waits for ever, and after a shutdown nothing is left."""
@@ -414,7 +414,7 @@ class Pool(RuleBasedStateMachine):
         assert not self.ledger.recovering
         unpinned = [s for s in self.ledger.servers if s.model not in self.ledger.pinned]
         assert {s.phase for s in unpinned} <= {Phase.READY, Phase.FAILED}, unpinned
-        self.ledger.handle(ShutdownRequested(next(self.tickets)))
+        self.ledger.handle(ShutdownRequested(next(self.request_ids)))
         drive(self.ledger)
         assert self.ledger.evicting == {}
         assert self.ledger.servers == []

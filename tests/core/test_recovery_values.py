@@ -4,11 +4,11 @@ from dataclasses import replace
 
 from pool_service.core import commands, events
 from pool_service.core.catalogue import Catalogue
-from pool_service.core.commands import RecoveryEnded, TakeSurvey
+from pool_service.core.commands import RecoveryEnded, SampleMemory
 from pool_service.core.events import EnsureRequested, RecoveryBegan, TimeReached
 from pool_service.core.limits import Limits
 from pool_service.core.machine import Machine
-from pool_service.core.server import Phase, Remembered, Server, ServerId
+from pool_service.core.server import Phase, RecoveredState, Server, ServerId
 from pool_service.core.types import Identity, Settings, SpawnedProcess
 from tests.core.acting import plan, report
 
@@ -33,7 +33,7 @@ FOUND = events.Adopted(ServerId("m", 3), SpawnedProcess(IDENTITY, "/log"))
 
 def recovering(*servers: Server) -> Machine:
     machine = Machine(Catalogue(), Limits())
-    issued = machine.handle(RecoveryBegan(Remembered(servers)), 100.0)
+    issued = machine.handle(RecoveryBegan(RecoveredState(servers)), 100.0)
     assert [c for c in issued if isinstance(c, commands.Adopt)]
     return machine
 
@@ -49,8 +49,8 @@ def test_one_that_dies_by_itself_before_it_is_proven_again_did_not_die_of_its_st
     machine.handle(FOUND, 100.0)
     machine.handle(EnsureRequested(1, "m"), 101.0)
     told = machine.handle(events.Exited(ServerId("m", 3), report(code=1)), 102.0)
-    told += machine.handle(events.Swept(ServerId("m", 3)), 102.0)
-    assert not [c for c in told if hasattr(c, "ticket")]
+    told += machine.handle(events.CleanedUp(ServerId("m", 3)), 102.0)
+    assert not [c for c in told if hasattr(c, "request_id")]
     assert shown(machine).phase is Phase.QUEUED
 
 
@@ -76,7 +76,7 @@ def test_the_end_of_a_recovery_is_told_once_and_only_when_all_is_known() -> None
 def test_nothing_is_due_before_it_is_known_how_a_server_is() -> None:
     machine = recovering(replace(READY, phase=Phase.STARTING, ready_at=None, step_deadline=50.0))
     told = machine.handle(TimeReached(), 99.0)
-    assert [c for c in told if not isinstance(c, TakeSurvey)] == []
+    assert [c for c in told if not isinstance(c, SampleMemory)] == []
     machine.handle(FOUND, 100.0)
     assert machine.handle(TimeReached(), 102.9) == []
     assert machine.handle(TimeReached(), 103.0) != []

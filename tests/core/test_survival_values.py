@@ -10,12 +10,12 @@ from pool_service.core import failures, restart_policy
 from pool_service.core import lifecycle as life
 from pool_service.core.errors import CrashLoop, ModelRejected, StartTimeout
 from pool_service.core.limits import Limits
-from pool_service.core.liveness import Vitality, judged
-from pool_service.core.server import Cause, Exit, Past, Phase, Server, ServerId
-from pool_service.core.types import FOREVER, Diagnosis, ExitReport, Pulse, Settings
+from pool_service.core.liveness import Liveness, judged
+from pool_service.core.server import Cause, Exit, LastRun, Phase, Server, ServerId
+from pool_service.core.types import FOREVER, Diagnosis, ExitReport, ProbeResult, Settings
 
 LIMITS = Limits(
-    backoff_first=1.0, backoff_most=30.0, crash_limit=3, crash_window=100.0, stable_run=60.0
+    backoff_initial=1.0, backoff_max=30.0, crash_limit=3, crash_window=100.0, stable_run=60.0
 )
 SERVER = Server("m", Settings(runtime_model="org/m"), Phase.READY, 4, 0.0, 0.0, 300.0)
 
@@ -73,7 +73,7 @@ def test_so_many_deaths_are_a_loop(deaths: int, loops: bool) -> None:
 
 # --- vitality -----------------------------------------------------------------------------
 
-SILENT = Pulse(answered=False, progress=(3.0, 100.0))
+SILENT = ProbeResult(answered=False, progress=(3.0, 100.0))
 BUSY = replace(SILENT, in_flight=True)
 
 
@@ -82,14 +82,14 @@ def test_silence_and_standstill_are_counted_from_the_second_look_on() -> None:
     for look in range(1, 5):
         assert seen.missed == look - 1
         seen = judged(seen, SILENT, 15.0 * look, 40.0)
-    assert seen == Vitality(60.0, SILENT.progress, 4)
+    assert seen == Liveness(60.0, SILENT.progress, 4)
 
 
 @pytest.mark.parametrize(
     "sign_of_life",
     [
-        Pulse(answered=True, progress=()),
-        Pulse(answered=True, progress=SILENT.progress),
+        ProbeResult(answered=True, progress=()),
+        ProbeResult(answered=True, progress=SILENT.progress),
         # It works, though nobody waits for that any more.
         replace(SILENT, progress=(3.75, 100.0)),
         replace(BUSY, progress=(3.01, 100.0)),
@@ -97,9 +97,9 @@ def test_silence_and_standstill_are_counted_from_the_second_look_on() -> None:
     ],
 )
 def test_an_answer_or_work_or_with_requests_any_movement_begins_the_count_anew(
-    sign_of_life: Pulse,
+    sign_of_life: ProbeResult,
 ) -> None:
-    before = Vitality(0.0, SILENT.progress, 3)
+    before = Liveness(0.0, SILENT.progress, 3)
     assert judged(before, sign_of_life, 15.0, 40.0).missed == 0
 
 
@@ -107,13 +107,13 @@ def test_an_answer_or_work_or_with_requests_any_movement_begins_the_count_anew(
 def test_of_one_that_is_silent_and_has_no_requests_a_stir_is_no_sign_of_life(
     progress: tuple[float, float],
 ) -> None:
-    before = Vitality(0.0, SILENT.progress, 3)
+    before = Liveness(0.0, SILENT.progress, 3)
     assert judged(before, replace(SILENT, progress=progress), 15.0, 40.0).missed == 4
 
 
 @pytest.mark.parametrize(("at", "missed"), [(40.0, 4), (40.1, 0), (90_000.0, 0)])
 def test_a_gap_in_our_own_looks_begins_the_count_anew(at: float, missed: int) -> None:
-    assert judged(Vitality(0.0, SILENT.progress, 3), SILENT, at, 40.0).missed == missed
+    assert judged(Liveness(0.0, SILENT.progress, 3), SILENT, at, 40.0).missed == missed
 
 
 # --- failures -----------------------------------------------------------------------------
@@ -175,7 +175,7 @@ def test_what_is_told_from_memory_names_the_time_that_is_left() -> None:
 
 def test_a_model_goes_on_where_its_past_ended() -> None:
     last = ended().last_exit
-    again = life.queued(Past("m", 7, last), ServerId("m", 8), Settings("org/m"), 9.0)
+    again = life.queued(LastRun("m", 7, last), ServerId("m", 8), Settings("org/m"), 9.0)
     assert (again.generation, again.last_exit, again.crashes) == (8, last, ())
 
 
@@ -198,7 +198,7 @@ def test_what_is_ready_again_keeps_its_times_and_does_not_go_at_once() -> None:
 def test_who_is_spared_stays_for_its_residency_and_a_few_seconds_at_the_least(
     residency: float, grace: float
 ) -> None:
-    server = replace(SERVER, settings=Settings("m", min_residency=residency), keep_alive=0.0)
+    server = replace(SERVER, settings=Settings("m", grace_period=residency), keep_alive=0.0)
     assert life.spared(server, 100.0).expires_at == 100.0 + grace
     assert life.spared(replace(server, keep_alive=FOREVER), 100.0).expires_at == FOREVER
 

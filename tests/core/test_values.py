@@ -158,15 +158,15 @@ def test_counts_equal_the_servers(steps: list[tuple[str, Phase | None]]) -> None
 
 def test_waiters_are_kept_in_the_order_in_which_they_came() -> None:
     waiting = Waiters()
-    for ticket in (3, 1, 2):
-        waiting.add("m", Waiter(ticket, "", SETTINGS, None, starts=False))
+    for request_id in (3, 1, 2):
+        waiting.add("m", Waiter(request_id, "", SETTINGS, None, starts=False))
     assert waiting.leave(3) == "m"
     assert waiting.leave(99) is None
     first = waiting.first("m")
     assert first is not None
-    assert first.ticket == 1
+    assert first.request_id == 1
     assert len(waiting) == 2
-    assert [wait.ticket for wait in waiting.take("m")] == [1, 2]
+    assert [wait.request_id for wait in waiting.take("m")] == [1, 2]
     assert (len(waiting), waiting.first("m"), waiting.take("m")) == (0, None, [])
 
 
@@ -185,7 +185,7 @@ def test_the_signals_come_in_their_order_and_the_last_again() -> None:
 
 def test_a_server_expires_after_the_longer_of_keep_alive_and_residency() -> None:
     short = life.used(server(phase=Phase.READY), 0.0, 100.0)
-    assert deadline(short) == 100.0 + SETTINGS.min_residency
+    assert deadline(short) == 100.0 + SETTINGS.grace_period
     assert deadline(life.used(short, 50.0, 100.0)) == 150.0
     assert deadline(life.used(short, FOREVER, 100.0)) == FOREVER
     assert life.used(short, None, 200.0).keep_alive == 0.0

@@ -65,7 +65,7 @@ class Table:
 
     def expect(self, nodeid: str, fault: str, bench: str) -> None:
         """A test of this fault was collected."""
-        self._expected[nodeid] = Row(fault, bench, _claim(nodeid))
+        self._expected[nodeid] = Row(fault, bench, _preempt(nodeid))
 
     def recovery_of(self, nodeid: str) -> Recovery:
         """Where this test notes its times."""
@@ -101,7 +101,7 @@ class Table:
         return [[r.fault, r.claim, r.bench, r.outcome, str(r.recovery)] for r in self.rows]
 
 
-def _claim(nodeid: str) -> str:
+def _preempt(nodeid: str) -> str:
     """What a test's name says, as words."""
     name = nodeid.partition("::")[2].partition("[")[0]
     return name.removeprefix("test_").replace("_", " ")

@@ -37,7 +37,7 @@ ONCE = RetryPolicy(patience=0)
 ALL_ENDS = 60.0
 """Seconds within which a late guard and its sentry have ended; else they stay for far longer."""
 
-HAS_ENDED = frozenset({Phase.STOPPING, Phase.SWEEPING})
+HAS_ENDED = frozenset({Phase.STOPPING, Phase.CLEANING_UP})
 """Phases in which the wish to end a process is on disk."""
 
 ONE_LOOKS = threading.Lock()

@@ -91,7 +91,7 @@ def test_an_exit_with_0_that_nobody_asked_for_is_a_crash(
 def test_a_server_killed_at_every_start_is_backed_off_longer_then_left_alone_until_evicted(
     fake: Start, recovered: Recovery, tmp_path: Path
 ) -> None:
-    service = fake("[service]\nbackoff_first = 0.2\ncrash_limit = 5\n")
+    service = fake("[service]\nbackoff_initial = 0.2\ncrash_limit = 5\n")
     loaded = tmp_path / "loaded"
     pauses, failure = kill_until_told(service, "loop", f"x?load_until={loaded}", limit=5)
     assert pauses[-1] > pauses[0]
@@ -209,7 +209,7 @@ def test_the_end_of_a_server_is_noticed_by_its_exit_and_not_by_a_poll(
 ) -> None:
     """Nothing is looked at within an hour, so only the exit itself can tell."""
     service = fake(
-        "[service]\npulse_interval = 3600\nbackoff_first = 0\ncrash_limit = 10000\n"
+        "[service]\nprobe_interval = 3600\nbackoff_initial = 0\ncrash_limit = 10000\n"
         "[defaults]\nkeep_alive = 'forever'\n"
     )
     for _ in range(KILLS):

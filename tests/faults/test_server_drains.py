@@ -91,7 +91,7 @@ def ensure_and_evict(service: Service, seed: int) -> str:
 @pytest.mark.timeout(120)
 @pytest.mark.fault("request in flight when the idle timer fires, streaming and not")
 def test_a_server_that_answers_is_not_evicted_by_idleness(real: Start, tiny: str) -> None:
-    service = real("[defaults]\nmin_residency = 0.2\n")
+    service = real("[defaults]\ngrace_period = 0.2\n")
     with ThreadPoolExecutor(2) as callers:
         streaming = callers.submit(streams_whole, service, tiny)
         waiting = callers.submit(completes_whole, service, tiny)

@@ -21,8 +21,8 @@ from tests.faults.asking import Stream, complete
 from tests.faults.conftest import Service, Start
 from tests.faults.table import Recovery
 
-LOOKS_SELDOM = "[service]\npulse_interval = 1000\n"
-LOOKS_OFTEN = "[service]\npulse_interval = 0.4\npulse_limit = 3\n[defaults]\nprobe_timeout = 1\n"
+LOOKS_SELDOM = "[service]\nprobe_interval = 1000\n"
+LOOKS_OFTEN = "[service]\nprobe_interval = 0.4\nprobe_limit = 3\n[defaults]\nprobe_timeout = 1\n"
 
 
 class Stranger(BaseHTTPRequestHandler):

@@ -30,8 +30,8 @@ SICK = [
 ]
 LOOKS_OFTEN = """
 [service]
-pulse_interval = 0.4
-pulse_limit = 3
+probe_interval = 0.4
+probe_limit = 3
 [defaults]
 probe_timeout = 1
 """

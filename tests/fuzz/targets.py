@@ -31,7 +31,7 @@ from pool_service.adapters.state_dir import guard_lock, state_dir
 from pool_service.config.loading import load
 from pool_service.config.problems import ConfigError
 from pool_service.core.errors import CrashLoop, InvalidField
-from pool_service.core.server import Cause, Exit, Past, Phase, Server
+from pool_service.core.server import Cause, Exit, LastRun, Phase, Server
 from pool_service.core.types import FOREVER, Diagnosis, ExitReport, Identity, LaunchPlan, Settings
 from pool_service.rpc import fields
 from pool_service.v1 import pool_service_pb2 as pb
@@ -74,7 +74,7 @@ SERVER = Server(
     crashes=(1.0, 2.0),
     failure=CrashLoop("it dies", model="m", retry_after=5.0),
 )
-PAST = Past("m", 1, SERVER.last_exit, 3)
+PAST = LastRun("m", 1, SERVER.last_exit, 3)
 WRITTEN = [encode(Record("b", entry)) for entry in (SERVER, PAST)]
 
 REQUESTS: tuple[Any, ...] = (
@@ -183,7 +183,7 @@ def expectations(data: bytes) -> None:
         book = ExpectationBook(directory)
         needed = book.needed(key)
         assert needed is None or needed >= 0
-        book.learn(key, 5)
+        book.record_usage(key, 5)
 
 
 def messages(data: bytes) -> None:

@@ -36,7 +36,7 @@ def sized(size: int, *, load: When = 1.0, requests: int | None = 0, **more: obje
 @asynccontextmanager
 async def room(*, kind: type[Pool] = Watched, **more: object) -> AsyncIterator[Running]:
     """A pool with a budget, where whoever was just used may go at once."""
-    asked = {"limits": limits(), "min_residency": 0.0, "kind": kind, **more}
+    asked = {"limits": limits(), "grace_period": 0.0, "kind": kind, **more}
     async with running(**asked) as run:  # type: ignore[arg-type]
         yield run
 

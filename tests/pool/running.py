@@ -18,14 +18,14 @@ from tests.world import World
 DEFAULTS = Settings(
     runtime_model="",
     keep_alive=300.0,
-    min_residency=10.0,
+    grace_period=10.0,
     start_timeout=120.0,
     drain_timeout=60.0,
     stop_timeout=5.0,
 )
 
 
-LIMITS = Limits(pulse_interval=FOREVER, survey_interval=FOREVER, endpoint_interval=FOREVER)
+LIMITS = Limits(probe_interval=FOREVER, sample_interval=FOREVER, endpoint_interval=FOREVER)
 """Nobody is looked at, so that years pass quickly."""
 
 BUDGET = 5.0

@@ -40,7 +40,7 @@ async def test_of_refused_starts_only_so_many_are_remembered() -> None:
         assert run.pool.totals().servers == 0
 
 
-@pytest.mark.parametrize("step", ["appraise", "prepare", "spawn"])
+@pytest.mark.parametrize("step", ["estimate", "prepare", "spawn"])
 async def test_where_the_system_allows_no_more_threads_the_start_fails_with_the_cause(
     step: str,
 ) -> None:

@@ -17,7 +17,7 @@ from tests.world import NEVER, Script
 
 pytestmark = pytest.mark.looptime
 
-LOOKED_AT = replace(LIMITS, survey_interval=1.0)
+LOOKED_AT = replace(LIMITS, sample_interval=1.0)
 TIGHT = replace(LOOKED_AT, memory_budget=150)
 LOAD = 2.0
 SETTLED = LOAD * 10
@@ -28,12 +28,12 @@ SUCCESSOR = "m (generation 2)"
 
 
 @asynccontextmanager
-async def overgrown(
+async def over_limit(
     limits: Limits = LOOKED_AT, *, keep_alive: float = 300.0, grows_after: float = 0.0
 ) -> AsyncGenerator[Running]:
     """A READY server that has grown past its ceiling, at the moment at which that counts."""
     async with running(
-        limits=limits, memory_ceiling=120, keep_alive=keep_alive, min_residency=3.0
+        limits=limits, memory_limit=120, keep_alive=keep_alive, grace_period=3.0
     ) as run:
         run.world.renewed.add("m")
         first = Script(load=LOAD, needs=100, takes=100)
@@ -46,7 +46,7 @@ async def overgrown(
 
 
 async def test_the_next_generation_is_ready_before_the_old_one_goes() -> None:
-    async with overgrown() as run:
+    async with over_limit() as run:
         before = run.server("m")
         await asyncio.sleep(1.1)
         assert run.phase(SUCCESSOR) is Phase.STARTING
@@ -66,7 +66,7 @@ async def test_the_next_generation_is_ready_before_the_old_one_goes() -> None:
 
 
 async def test_what_was_replaced_is_given_to_nobody_by_its_own_name() -> None:
-    async with overgrown() as run:
+    async with over_limit() as run:
         await asyncio.sleep(1.1)
         while run.phase(RETIRED) is None:
             await run.pool.ensure("m")
@@ -76,7 +76,7 @@ async def test_what_was_replaced_is_given_to_nobody_by_its_own_name() -> None:
 
 
 async def test_what_was_replaced_stays_until_nothing_is_in_flight_on_it() -> None:
-    async with overgrown() as run:
+    async with over_limit() as run:
         run.world.of("m").script.requests = 1
         old = run.world.of("m")
         await asyncio.sleep(100)
@@ -88,9 +88,7 @@ async def test_what_was_replaced_stays_until_nothing_is_in_flight_on_it() -> Non
 
 
 async def test_a_model_is_not_loaded_over_and_over_where_it_needs_more_than_its_ceiling() -> None:
-    async with running(
-        limits=LOOKED_AT, memory_ceiling=120, keep_alive=1e6, min_residency=3.0
-    ) as run:
+    async with running(limits=LOOKED_AT, memory_limit=120, keep_alive=1e6, grace_period=3.0) as run:
         run.world.renewed.add("m")
         run.world.script("m", Script(load=LOAD, needs=100, takes=130))
         await run.pool.ensure("m")
@@ -99,7 +97,7 @@ async def test_a_model_is_not_loaded_over_and_over_where_it_needs_more_than_its_
 
 
 async def test_it_goes_on_as_used_and_as_kept_as_it_was() -> None:
-    async with overgrown(keep_alive=60.0) as run:
+    async with over_limit(keep_alive=60.0) as run:
         await asyncio.sleep(10)
         assert run.server("m").generation == 2
         assert run.server("m").keep_alive == 60.0
@@ -108,7 +106,7 @@ async def test_it_goes_on_as_used_and_as_kept_as_it_was() -> None:
 
 
 async def test_who_holds_it_is_told_the_new_endpoint_and_holds_that() -> None:
-    async with overgrown() as run:
+    async with over_limit() as run:
         held = run.pool.hold("m")
         before = await anext(held)
         await asyncio.sleep(30)
@@ -120,7 +118,7 @@ async def test_who_holds_it_is_told_the_new_endpoint_and_holds_that() -> None:
 
 
 async def test_what_is_held_stays_so_when_it_is_renewed() -> None:
-    async with overgrown(keep_alive=60.0) as run, holding(run):
+    async with over_limit(keep_alive=60.0) as run, holding(run):
         run.world.of("m").script.requests = 1
         await asyncio.sleep(10)
         assert run.server("m").generation == 2
@@ -132,7 +130,7 @@ async def test_what_is_held_stays_so_when_it_is_renewed() -> None:
 
 
 async def test_a_successor_that_fails_leaves_what_runs_alone() -> None:
-    async with overgrown() as run:
+    async with over_limit() as run:
         first = run.world.of("m").script
         run.world.script("m", first, Script(load=NEVER, dies=0.0))
         before = run.server("m").endpoint
@@ -143,7 +141,7 @@ async def test_a_successor_that_fails_leaves_what_runs_alone() -> None:
 
 
 async def test_a_successor_is_called_off_when_what_it_replaces_dies() -> None:
-    async with overgrown() as run:
+    async with over_limit() as run:
         first = run.world.of("m").script
         run.world.script("m", first, Script(load=NEVER), Script(load=1.0))
         await asyncio.sleep(1.1)
@@ -158,7 +156,7 @@ async def test_a_successor_is_called_off_when_what_it_replaces_dies() -> None:
 
 
 async def test_an_eviction_by_name_ends_its_successor_too() -> None:
-    async with overgrown() as run:
+    async with over_limit() as run:
         await asyncio.sleep(1.1)
         assert run.phase(SUCCESSOR) is Phase.STARTING
         await run.pool.evict("m")
@@ -166,7 +164,7 @@ async def test_an_eviction_by_name_ends_its_successor_too() -> None:
 
 
 async def test_an_eviction_that_is_refused_leaves_the_successor_alone() -> None:
-    async with overgrown() as run, holding(run):
+    async with over_limit() as run, holding(run):
         await asyncio.sleep(1.1)
         assert run.phase(SUCCESSOR) is Phase.STARTING
         with pytest.raises(ServerInUse):
@@ -178,7 +176,7 @@ async def test_an_eviction_that_is_refused_leaves_the_successor_alone() -> None:
 
 @pytest.mark.parametrize("requests", [0, 1])
 async def test_an_eviction_without_force_leaves_alone_what_was_replaced(requests: int) -> None:
-    async with overgrown() as run:
+    async with over_limit() as run:
         old = run.world.of("m")
         old.script.requests = requests
         await asyncio.sleep(1.1 + LOAD)
@@ -193,7 +191,7 @@ async def test_an_eviction_without_force_leaves_alone_what_was_replaced(requests
 
 
 async def test_force_ends_also_what_was_replaced() -> None:
-    async with overgrown() as run:
+    async with over_limit() as run:
         run.world.of("m").script.requests = 1
         await asyncio.sleep(10)
         removed = await run.pool.evict("m", force=True)
@@ -202,7 +200,7 @@ async def test_force_ends_also_what_was_replaced() -> None:
 
 
 async def test_without_room_for_both_it_goes_when_unused_and_comes_again() -> None:
-    async with overgrown(TIGHT) as run:
+    async with over_limit(TIGHT) as run:
         await asyncio.sleep(10)
         assert run.server("m").generation == 2
         assert run.phase("m") is Phase.READY
@@ -212,7 +210,7 @@ async def test_without_room_for_both_it_goes_when_unused_and_comes_again() -> No
 
 
 async def test_what_came_again_is_not_taken_for_what_was_overgrown() -> None:
-    async with running(limits=TIGHT, memory_ceiling=120, min_residency=0.0) as run:
+    async with running(limits=TIGHT, memory_limit=120, grace_period=0.0) as run:
         first = Script(load=LOAD, needs=100, takes=100)
         run.world.script("m", first, *[Script(load=0.0, needs=100, takes=100)] * 9)
         await run.pool.ensure("m")
@@ -222,7 +220,7 @@ async def test_what_came_again_is_not_taken_for_what_was_overgrown() -> None:
 
 
 async def test_without_room_for_both_a_busy_one_is_handed_out_on() -> None:
-    async with overgrown(TIGHT) as run:
+    async with over_limit(TIGHT) as run:
         run.world.of("m").script.requests = 1
         for _ in range(30):
             await asyncio.sleep(1)
@@ -231,7 +229,7 @@ async def test_without_room_for_both_a_busy_one_is_handed_out_on() -> None:
 
 
 async def test_without_room_for_both_asking_all_the_time_does_not_keep_it() -> None:
-    async with overgrown(TIGHT) as run:
+    async with over_limit(TIGHT) as run:
         waited = []
         for _ in range(100):
             await asyncio.sleep(0.1)
@@ -243,7 +241,7 @@ async def test_without_room_for_both_asking_all_the_time_does_not_keep_it() -> N
 
 
 async def test_a_service_that_dies_meanwhile_keeps_the_one_and_ends_the_other() -> None:
-    async with overgrown() as run:
+    async with over_limit() as run:
         await asyncio.sleep(1.1)
         assert run.phase(SUCCESSOR) is Phase.STARTING
         await run.restart()
@@ -254,7 +252,7 @@ async def test_a_service_that_dies_meanwhile_keeps_the_one_and_ends_the_other() 
 
 
 async def test_the_generation_of_a_successor_is_not_given_again_after_a_restart() -> None:
-    async with overgrown() as run:
+    async with over_limit() as run:
         await asyncio.sleep(1.1)
         assert run.phase(SUCCESSOR) is Phase.STARTING
         await run.restart()
@@ -265,7 +263,7 @@ async def test_the_generation_of_a_successor_is_not_given_again_after_a_restart(
 
 
 async def test_a_service_that_dies_after_the_change_keeps_the_new_one() -> None:
-    async with overgrown() as run:
+    async with over_limit() as run:
         old = run.world.of("m")
         old.script.requests = 1
         await asyncio.sleep(10)
@@ -279,17 +277,17 @@ async def test_a_service_that_dies_after_the_change_keeps_the_new_one() -> None:
 
 async def reload(run: Running, *, only_listed: bool = False, **changed: object) -> None:
     """The configuration changes; without changes `m` is listed no more."""
-    ours = replace(DEFAULTS, memory_ceiling=120, min_residency=3.0)
+    ours = replace(DEFAULTS, memory_limit=120, grace_period=3.0)
     models = {"m": replace(ours, **changed)} if changed else {}  # type: ignore[arg-type]
     await run.pool.reload(Catalogue(ours, models, {}, only_listed), LOOKED_AT)
 
 
 @pytest.mark.parametrize("late", [0.0, 1.1], ids=["before", "while the successor starts"])
-@pytest.mark.parametrize("changed", [{"recipe": "other"}, {"runtime_model": "other"}, {}])
+@pytest.mark.parametrize("changed", [{"config_hash": "other"}, {"runtime_model": "other"}, {}])
 async def test_what_a_reload_made_outdated_is_not_renewed_as_it_was(
     late: float, changed: dict[str, str]
 ) -> None:
-    async with overgrown() as run:
+    async with over_limit() as run:
         run.world.of("m").script.requests = 1
         await asyncio.sleep(late)
         await reload(run, only_listed=True, **changed)
@@ -302,14 +300,14 @@ async def test_what_a_reload_made_outdated_is_not_renewed_as_it_was(
 
 @pytest.mark.parametrize("ceiling", [None, 1000])
 async def test_what_a_reload_let_be_larger_is_handed_out_and_stays(ceiling: int | None) -> None:
-    async with overgrown(TIGHT) as run:
+    async with over_limit(TIGHT) as run:
         await run.pool.ensure("m")
         await asyncio.sleep(1.5)
         asked = run.ensure()
         await asyncio.sleep(0)
         assert not asked.done(), "it is to go as soon as its residency is over"
         await run.pool.reload(
-            Catalogue(DEFAULTS, {"m": replace(DEFAULTS, memory_ceiling=ceiling)}), TIGHT
+            Catalogue(DEFAULTS, {"m": replace(DEFAULTS, memory_limit=ceiling)}), TIGHT
         )
         async with asyncio.timeout(0.1):
             assert (await asked).server.generation == 1
@@ -319,7 +317,7 @@ async def test_what_a_reload_let_be_larger_is_handed_out_and_stays(ceiling: int 
 
 async def test_what_is_past_its_ceiling_and_the_budget_is_renewed_and_not_lost() -> None:
     tight = replace(LOOKED_AT, memory_budget=125)
-    async with overgrown(tight, grows_after=SETTLED) as run:
+    async with over_limit(tight, grows_after=SETTLED) as run:
         await asyncio.sleep(SETTLED)
         server = run.server("m")
         assert (server.phase, server.generation) == (Phase.READY, 2)

@@ -124,8 +124,8 @@ class Chaos:
 @pytest.mark.parametrize("budget", [1000, 130, 60], ids=["ample", "scarce", "for one"])
 @pytest.mark.parametrize("seed", range(8))
 async def test_whatever_happens_nothing_is_lost_or_doubled(budget: int, seed: int) -> None:
-    limits = replace(LIMITS, survey_interval=2.0, memory_budget=budget, queue_timeout=200.0)
-    model = replace(DEFAULTS, min_residency=1.0, keep_alive=100.0, memory_ceiling=50)
+    limits = replace(LIMITS, sample_interval=2.0, memory_budget=budget, queue_timeout=200.0)
+    model = replace(DEFAULTS, grace_period=1.0, keep_alive=100.0, memory_limit=50)
     models: dict[str, Settings] = {name: replace(model, runtime_model=name) for name in MODELS}
     async with running(limits=limits, models=models) as run:
         chaos = Chaos(run, seed)

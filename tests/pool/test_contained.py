@@ -8,7 +8,7 @@ import pytest
 
 from pool_service import announcer
 from pool_service.core.errors import PoolError
-from pool_service.core.eviction_requests import Evicting
+from pool_service.core.eviction_requests import EvictionRequests
 from pool_service.core.idle import IdleChecks
 from pool_service.core.readiness import ReadyServers
 from pool_service.core.recovery import Recovery
@@ -50,7 +50,7 @@ def _model_of(arg: object) -> object:
 
 
 PARTS = (
-    Evicting,
+    EvictionRequests,
     IdleChecks,
     PoolState,
     ReadyServers,
@@ -107,7 +107,7 @@ async def test_a_server_that_cannot_be_looked_at_ends_after_a_few_times(monkeypa
 @pytest.mark.parametrize(
     "name",
     [
-        "Scheduler.appraised",
+        "Scheduler.estimated",
         "Scheduler._try",
         "Supervisor.start",
         "Supervisor.prepared",
@@ -133,7 +133,7 @@ async def test_the_callers_of_a_broken_start_are_told_and_the_next_start_succeed
     "name",
     [
         "Supervisor.exited",
-        "Supervisor.swept",
+        "Supervisor.cleaned_up",
         "Supervisor.gone",
         "Supervisor._start_again",
         "PoolState.put",
@@ -165,7 +165,7 @@ async def test_no_process_is_lost_where_its_adoption_breaks(monkeypatch: Patch, 
         assert [process.model for process in run.world.living] == ["good"]
 
 
-async def test_a_broken_wish_of_a_caller_costs_that_call_alone(monkeypatch: Patch) -> None:
+async def test_a_broken_request_costs_that_call_alone(monkeypatch: Patch) -> None:
     bug = breaking(monkeypatch, "Requests.ensure", times=0)
     async with running() as run:
         await run.pool.ensure("bad")

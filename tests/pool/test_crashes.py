@@ -22,7 +22,7 @@ from tests.world import CRASH, KILLED, NEVER, REJECTED, Script, outcomes
 
 pytestmark = pytest.mark.looptime
 
-SLOW = replace(LIMITS, backoff_first=10.0, backoff_most=40.0, crash_limit=3)
+SLOW = replace(LIMITS, backoff_initial=10.0, backoff_max=40.0, crash_limit=3)
 """A first pause of 5 to 10 seconds."""
 
 KILLED_LOADING = Script(load=60.0, dies=2.0, report=KILLED)
@@ -126,7 +126,7 @@ async def test_a_backoff_that_nobody_waits_for_any_more_is_over_and_its_pause_is
 
 
 async def test_each_death_doubles_the_pause() -> None:
-    async with running(limits=replace(SLOW, crash_limit=10, backoff_most=1000.0)) as run:
+    async with running(limits=replace(SLOW, crash_limit=10, backoff_max=1000.0)) as run:
         run.world.script("m", *[KILLED_LOADING] * 5, Script())
         await run.pool.ensure("m")
         spawned = [call.at for call in run.world.times("spawn")]
@@ -141,7 +141,7 @@ async def test_a_model_that_dies_too_often_is_told_as_a_loop_with_its_last_lines
         failures = await outcomes(run.pool.ensure("m"), run.pool.ensure("m"))
         for failure in failures:
             assert isinstance(failure, CrashLoop)
-            assert failure.retry_after == SLOW.backoff_most
+            assert failure.retry_after == SLOW.backoff_max
             assert failure.last_lines == ("boom",)
         assert len(run.world.times("spawn")) == SLOW.crash_limit
         assert run.phase("m") is Phase.FAILED
@@ -261,12 +261,12 @@ async def test_a_missing_runtime_is_told_from_memory_for_a_moment() -> None:
         assert len(run.world.times("prepare")) == 2
 
 
-@pytest.mark.parametrize(("pause", "phase"), [(0.0, Phase.SWEEPING), (0.5, Phase.FAILED)])
+@pytest.mark.parametrize(("pause", "phase"), [(0.0, Phase.CLEANING_UP), (0.5, Phase.FAILED)])
 async def test_what_is_remembered_of_one_runtime_model_is_not_told_of_another(
     pause: float, phase: Phase
 ) -> None:
     async with running() as run:
-        rejected = Script(load=9.0, dies=1.0, report=REJECTED, sweep=0.1)
+        rejected = Script(load=9.0, dies=1.0, report=REJECTED, clean_up=0.1)
         run.world.script("m", rejected, Script())
         with pytest.raises(ModelRejected):
             await run.pool.ensure("m", "org/bad")

@@ -25,7 +25,7 @@ LONGEST_BY_MEAN = 12.0
 
 COMING_OR_THERE = {
     *(Phase.PREPARING, Phase.SPAWNING, Phase.STARTING),
-    *(Phase.READY, Phase.STOPPING, Phase.SWEEPING),
+    *(Phase.READY, Phase.STOPPING, Phase.CLEANING_UP),
 }
 
 
@@ -74,8 +74,8 @@ def most_at_once(changes: list[Change]) -> int:
 @pytest.mark.long
 @pytest.mark.parametrize("seed", range(1))
 async def test_the_budget_holds_nobody_starves_and_nothing_in_use_goes(seed: int) -> None:
-    limits = replace(LIMITS, memory_budget=ROOM * NEEDS, survey_interval=10.0, queue_timeout=600.0)
-    async with running(limits=limits, min_residency=1.0) as run:
+    limits = replace(LIMITS, memory_budget=ROOM * NEEDS, sample_interval=10.0, queue_timeout=600.0)
+    async with running(limits=limits, grace_period=1.0) as run:
         for number in range(MODELS):
             script = Script(load=1.0, needs=NEEDS, takes=NEEDS, requests=0)
             run.world.script(f"m{number}", script)

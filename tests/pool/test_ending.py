@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from pool_service.core.errors import ShuttingDown, StartFailed
-from pool_service.core.lifecycle import HASTE_PAUSE
+from pool_service.core.lifecycle import ESCALATION_PAUSE_S
 from pool_service.core.results import Every
 from pool_service.core.server import Cause, Phase, StopSignal
 from pool_service.core.types import FOREVER, Diagnosis, ExitReport
@@ -20,7 +20,7 @@ DEAF = {StopSignal.TERMINATE: NEVER, StopSignal.INTERRUPT: NEVER}
 
 async def test_evict_returns_when_the_process_is_swept() -> None:
     async with running() as run:
-        run.world.script("m", Script(ends_on={StopSignal.TERMINATE: 3.0}, sweep=2.0))
+        run.world.script("m", Script(ends_on={StopSignal.TERMINATE: 3.0}, clean_up=2.0))
         await run.pool.ensure("m")
         removed = await run.pool.evict("m")
         assert now() == pytest.approx(6.0)
@@ -85,7 +85,7 @@ async def test_a_signal_that_breaks_is_followed_by_the_next() -> None:
 
 async def test_a_sweep_that_breaks_does_not_hold_up_the_next_generation() -> None:
     async with running() as run:
-        run.world.script("m", Script(raises={"sweep": ZeroDivisionError()}), Script())
+        run.world.script("m", Script(raises={"clean_up": ZeroDivisionError()}), Script())
         await run.pool.ensure("m")
         await run.pool.evict("m")
         assert (await run.pool.ensure("m")).server.generation == 2
@@ -93,7 +93,7 @@ async def test_a_sweep_that_breaks_does_not_hold_up_the_next_generation() -> Non
 
 async def test_an_ensure_during_a_stop_waits_for_the_next_generation() -> None:
     async with running() as run:
-        run.world.script("m", Script(ends_on={StopSignal.TERMINATE: 20.0}, sweep=5.0), Script())
+        run.world.script("m", Script(ends_on={StopSignal.TERMINATE: 20.0}, clean_up=5.0), Script())
         await run.pool.ensure("m")
         evicting = asyncio.create_task(run.pool.evict("m"))
         await asyncio.sleep(10)
@@ -228,7 +228,7 @@ async def test_hurry_sends_the_next_signal_at_once() -> None:
         await run.pool.ensure("m")
         ending = asyncio.create_task(run.pool.shutdown())
         await asyncio.sleep(2)
-        run.pool.hurry()
+        run.pool.escalate()
         await ending
         assert run.world.signals("m") == [
             ("SIGTERM", pytest.approx(1.0)),
@@ -240,11 +240,11 @@ async def test_a_hurry_before_the_shutdown_is_remembered() -> None:
     async with running() as run:
         run.world.script("m", Script(ends_on={StopSignal.TERMINATE: NEVER}))
         await run.pool.ensure("m")
-        run.pool.hurry()
+        run.pool.escalate()
         await run.pool.shutdown()
         (first, _), (second, at) = run.world.signals("m")
         assert (first, second) == ("SIGTERM", "SIGINT")
-        assert at == pytest.approx(1.0 + HASTE_PAUSE)
+        assert at == pytest.approx(1.0 + ESCALATION_PAUSE_S)
     details = [change.server.detail for change in run.changes]
     assert any("hurried: SIGINT" in detail for detail in details)
     assert not any("in time" in detail for detail in details)
@@ -257,19 +257,19 @@ async def test_a_process_that_comes_after_the_hurry_is_hurried_too() -> None:
         await asyncio.sleep(1)
         ending = asyncio.create_task(run.pool.shutdown())
         await asyncio.sleep(1)
-        run.pool.hurry()
+        run.pool.escalate()
         await ending
         await outcomes(call)
         assert run.world.signals("m") == [
             ("SIGTERM", pytest.approx(5.0)),
-            ("SIGINT", pytest.approx(5.0 + HASTE_PAUSE)),
+            ("SIGINT", pytest.approx(5.0 + ESCALATION_PAUSE_S)),
         ]
 
 
 async def test_hurry_leaves_what_is_not_stopping_alone() -> None:
     async with running() as run:
         await run.pool.ensure("m")
-        run.pool.hurry()
+        run.pool.escalate()
         await asyncio.sleep(1)
         assert run.world.signals("m") == []
 
@@ -338,13 +338,13 @@ async def test_a_shutdown_waits_for_what_is_in_flight_and_a_hurry_does_not() -> 
         stopping = asyncio.create_task(run.pool.shutdown())
         await asyncio.sleep(20)
         assert run.world.signals("m") == []
-        run.pool.hurry()
+        run.pool.escalate()
         await stopping
         assert run.world.signals("m") == [("SIGTERM", pytest.approx(21.0))]
 
 
 async def test_a_wedged_server_is_not_waited_for() -> None:
-    looking = replace(LIMITS, pulse_interval=15.0, pulse_limit=5)
+    looking = replace(LIMITS, probe_interval=15.0, probe_limit=5)
     async with running(limits=looking, keep_alive=FOREVER, drain_timeout=60.0) as run:
         stuck = Script(requests=1, drains=False, answers=False, moves=False)
         run.world.script("m", stuck, Script())
@@ -430,6 +430,6 @@ async def test_a_hurry_waits_no_longer_for_what_was_left_behind() -> None:
         await run.pool.ensure("m")
         stopping = asyncio.create_task(run.pool.shutdown())
         await asyncio.sleep(5)
-        run.pool.hurry()
+        run.pool.escalate()
         await stopping
         assert now() == pytest.approx(6.0)

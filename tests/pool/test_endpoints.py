@@ -22,7 +22,7 @@ LOAD = 2.0
 ASIDE = "m (generation 1)"
 TIGHT = replace(LIMITS, memory_budget=15)
 ROUNDS = replace(LIMITS, endpoint_interval=1.0)
-LOOKING = replace(LIMITS, pulse_interval=15.0, pulse_limit=4)
+LOOKING = replace(LIMITS, probe_interval=15.0, probe_limit=4)
 
 
 def streaming(**more: object) -> Script:
@@ -218,8 +218,8 @@ async def test_one_that_never_listens_for_long_is_a_crash_loop_and_not_started_f
 
 
 async def test_a_successor_at_the_memory_ceiling_is_called_off_and_the_next_comes() -> None:
-    limits = replace(ROUNDS, survey_interval=1.0)
-    async with running(limits=limits, memory_ceiling=12) as run:
+    limits = replace(ROUNDS, sample_interval=1.0)
+    async with running(limits=limits, memory_limit=12) as run:
         first = streaming(grown=0)
         script(run, first, streaming(load=NEVER, ends_on={}))
         await run.pool.ensure("m")

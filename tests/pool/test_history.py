@@ -8,7 +8,7 @@ import pytest
 from pool_service.core.errors import RevisionCompacted
 from pool_service.core.lifecycle import queued
 from pool_service.core.server import Server, ServerId
-from pool_service.core.types import Settings, Source
+from pool_service.core.types import EstimateSource, Settings
 from pool_service.history import Change, History
 from tests.pool.running import LIMITS, running
 from tests.world import Script, outcomes
@@ -100,7 +100,7 @@ async def test_a_full_ring_replays_to_its_very_last() -> None:
 
 def as_told(server: Server) -> Server:
     """Without what a look at the memory changes, which is no change to be told."""
-    return replace(server, expected=0, expected_by=Source.UNKNOWN, footprint=0, peak=0)
+    return replace(server, expected=0, expected_by=EstimateSource.UNKNOWN, footprint=0, peak=0)
 
 
 async def test_the_replay_equals_the_page() -> None:

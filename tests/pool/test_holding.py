@@ -42,7 +42,7 @@ async def test_who_holds_sees_its_place_then_the_load_and_then_the_endpoint() ->
 
 
 async def test_a_held_server_is_kept_from_idleness() -> None:
-    async with running(keep_alive=0.0, min_residency=0.0) as run:
+    async with running(keep_alive=0.0, grace_period=0.0) as run:
         async with holding(run) as holder:
             await asyncio.sleep(1e6)
             assert holder.is_ready
@@ -78,7 +78,7 @@ async def test_the_end_of_a_hold_lets_the_next_in() -> None:
 
 async def test_what_its_last_holder_let_go_makes_room_at_once() -> None:
     """Its residency is for callers who were just told of it, and nobody was."""
-    async with room(min_residency=10.0) as run:
+    async with room(grace_period=10.0) as run:
         run.world.script("m", sized(8))
         run.world.script("b", sized(8))
         async with holding(run):
@@ -92,7 +92,7 @@ async def test_what_its_last_holder_let_go_makes_room_at_once() -> None:
 
 
 async def test_who_was_told_of_it_during_a_hold_finds_it_until_its_residency_is_over() -> None:
-    async with room(min_residency=10.0) as run:
+    async with room(grace_period=10.0) as run:
         run.world.script("m", sized(8))
         run.world.script("b", sized(8))
         async with holding(run):
@@ -132,7 +132,7 @@ async def test_an_eviction_by_force_ends_all_holds() -> None:
 
 
 async def test_holds_are_counted_and_the_last_that_ends_lets_it_go() -> None:
-    async with running(keep_alive=0.0, min_residency=0.0) as run:
+    async with running(keep_alive=0.0, grace_period=0.0) as run:
         async with holding(run):
             async with holding(run):
                 await asyncio.sleep(2)
@@ -145,7 +145,7 @@ async def test_holds_are_counted_and_the_last_that_ends_lets_it_go() -> None:
 
 
 async def test_the_keep_alive_counts_from_the_end_of_a_hold() -> None:
-    async with running(keep_alive=300.0, min_residency=10.0) as run:
+    async with running(keep_alive=300.0, grace_period=10.0) as run:
         async with holding(run):
             await asyncio.sleep(1000)
         await asyncio.sleep(280)
@@ -155,7 +155,7 @@ async def test_the_keep_alive_counts_from_the_end_of_a_hold() -> None:
 
 
 async def test_what_is_at_work_when_its_hold_ends_is_not_stopped() -> None:
-    async with running(keep_alive=0.0, min_residency=0.0) as run:
+    async with running(keep_alive=0.0, grace_period=0.0) as run:
         run.world.script("m", Script(requests=1))
         async with holding(run):
             await asyncio.sleep(2)
@@ -298,7 +298,7 @@ async def test_a_hold_of_what_is_going_waits_for_the_next_generation() -> None:
 
 
 async def test_a_reader_that_is_given_up_between_two_states_lets_go_at_once() -> None:
-    async with running(keep_alive=0.0, min_residency=0.0) as run:
+    async with running(keep_alive=0.0, grace_period=0.0) as run:
         holder = Holder()
         task = asyncio.create_task(holder.follow(run, "m"))
         await asyncio.sleep(60)

@@ -38,7 +38,7 @@ async def test_leaving_takes_no_time_however_busy_the_servers_are() -> None:
 
 
 async def test_everybody_who_waits_is_told() -> None:
-    async with running(limits=replace(LIMITS, max_starts=2, backoff_first=50.0)) as run:
+    async with running(limits=replace(LIMITS, max_starts=2, backoff_initial=50.0)) as run:
         run.world.script("dies", Script(load=9.0, dies=1.0, report=KILLED), Script())
         run.world.script("prepares", Script(prepare=500.0))
         run.world.script("loads", Script(load=500.0))
@@ -87,7 +87,7 @@ async def test_last_uses_are_written() -> None:
 
 
 async def test_nothing_is_done_or_written_after_the_end() -> None:
-    async with running(keep_alive=20.0, limits=replace(LIMITS, pulse_interval=15.0)) as run:
+    async with running(keep_alive=20.0, limits=replace(LIMITS, probe_interval=15.0)) as run:
         await run.pool.ensure("m")
         await asyncio.sleep(USE_PACE + 1)
         run.world.script("stops", Script(load=0.0, ends_on={StopSignal.TERMINATE: NEVER}))
@@ -97,7 +97,7 @@ async def test_nothing_is_done_or_written_after_the_end() -> None:
         await run.pool.leave()
         await outcomes(evicting)
         calls, puts = len(run.world.calls), len(run.world.records.puts)
-        run.pool.hurry()
+        run.pool.escalate()
         await asyncio.sleep(500)
         assert (len(run.world.calls), len(run.world.records.puts)) == (calls, puts)
         assert run.world.living

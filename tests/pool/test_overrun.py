@@ -14,7 +14,7 @@ from tests.pool.running import DEFAULTS, Running
 
 pytestmark = pytest.mark.looptime
 
-LOOKED_AT = limits(survey_interval=1.0)
+LOOKED_AT = limits(sample_interval=1.0)
 
 
 def grow(run: Running, model: str, by: int) -> None:
@@ -51,18 +51,18 @@ async def test_what_is_busy_or_held_stays_though_it_is_too_much() -> None:
 async def test_a_reload_that_lowers_the_budget_lets_idle_ones_go() -> None:
     async with room(kind=Pool, limits=LOOKED_AT) as run:
         await fill(run, "a", "b", size=5)
-        catalogue = Catalogue(replace(DEFAULTS, min_residency=0.0))
+        catalogue = Catalogue(replace(DEFAULTS, grace_period=0.0))
         await run.pool.reload(catalogue, replace(LOOKED_AT, memory_budget=6))
         await asyncio.sleep(5)
         assert [process.model for process in run.world.living] == ["b"]
 
 
 async def test_a_reload_that_lowers_a_group_lets_idle_ones_of_it_go() -> None:
-    grouped = Settings(runtime_model="", min_residency=0.0, groups=("g",))
+    grouped = Settings(runtime_model="", grace_period=0.0, groups=("g",))
     models = {"a": grouped, "b": grouped}
     async with room(kind=Pool, limits=LOOKED_AT, models=models) as run:
         await fill(run, "a", "b", "c", size=3)
-        catalogue = Catalogue(replace(DEFAULTS, min_residency=0.0), models)
+        catalogue = Catalogue(replace(DEFAULTS, grace_period=0.0), models)
         await run.pool.reload(catalogue, replace(LOOKED_AT, groups={"g": 1}))
         await asyncio.sleep(5)
         assert [process.model for process in run.world.living] == ["b", "c"]

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from pool_service.core.admission import PATIENCE
+from pool_service.core.admission import STARVATION_LIMIT_S
 from pool_service.core.catalogue import Catalogue
 from pool_service.core.errors import PoolFull, QueueFull
 from pool_service.core.server import Phase
@@ -24,7 +24,7 @@ async def keep_busy(run: Running, *models: str, pause: float = 0.3) -> None:
 
 
 async def test_its_turn_comes_though_the_others_are_asked_for_all_the_time() -> None:
-    async with room(min_residency=3.0) as run:
+    async with room(grace_period=3.0) as run:
         await fill(run, "a", "b")
         asking = [asyncio.create_task(keep_busy(run, model)) for model in "ab"]
         await asyncio.sleep(20)
@@ -55,13 +55,13 @@ async def test_its_turn_comes_though_the_others_are_found_at_work_again_and_agai
         overlapping = asyncio.create_task(work(40))
         began = now()
         await fill(run, "b", size=8)
-        assert now() - began < PATIENCE + 2.5 + 3.0
-        assert len([at for at in served if at < began + PATIENCE]) >= 8
+        assert now() - began < STARVATION_LIMIT_S + 2.5 + 3.0
+        assert len([at for at in served if at < began + STARVATION_LIMIT_S]) >= 8
         await asyncio.gather(working, overlapping)
 
 
 async def test_two_models_that_are_asked_for_all_the_time_do_not_chase_each_other_away() -> None:
-    async with room(min_residency=10.0) as run:
+    async with room(grace_period=10.0) as run:
         for model in "ab":
             run.world.script(model, sized(8))
         asking = [asyncio.create_task(keep_busy(run, model)) for model in "ab"]
@@ -83,7 +83,7 @@ async def test_who_waits_sees_its_place_and_what_it_waits_for() -> None:
             await asyncio.sleep(1)
         assert queued(run) == ["b", "c", "d"]
         assert "'a' to be less busy" in run.server("b").detail
-        await asyncio.sleep(PATIENCE)
+        await asyncio.sleep(STARVATION_LIMIT_S)
         assert run.server("b").detail == "waits for 'a' to be unused"
         assert [run.server(model).detail for model in "cd"] == ["waits for its turn"] * 2
         run.world.of("a").script.requests = 0
@@ -99,7 +99,7 @@ async def test_waiting_without_any_news_is_told_once() -> None:
         run.world.of("a").script.requests = 1
         run.world.script("b", sized(8))
         run.ask("b")
-        await asyncio.sleep(PATIENCE + 3)
+        await asyncio.sleep(STARVATION_LIMIT_S + 3)
         revision = run.pool.history.revision
         await asyncio.sleep(200)
         assert run.pool.history.revision == revision
@@ -181,7 +181,7 @@ async def test_a_small_model_may_pass_one_that_others_at_work_hold_up() -> None:
 
 async def test_a_small_model_does_not_pass_one_for_which_others_are_about_to_go() -> None:
     async with room() as run:
-        run.world.script("a", sized(7, sweep=20.0))
+        run.world.script("a", sized(7, clean_up=20.0))
         await run.pool.ensure("a")
         run.world.script("big", sized(8))
         call = run.ensure("big")
@@ -209,7 +209,7 @@ async def test_small_models_that_come_all_the_time_do_not_starve_a_large_one() -
         await asyncio.sleep(10)
         began = now()
         await run.pool.ensure("big")
-        assert now() - began < PATIENCE + 5.0
+        assert now() - began < STARVATION_LIMIT_S + 5.0
         await coming
 
 
@@ -244,7 +244,7 @@ async def test_one_that_is_held_for_long_holds_up_nobody_for_whom_there_is_room(
 
 async def reload(run: Running, **changed: Settings) -> None:
     """The configuration says something else of these models, and the rest as before."""
-    defaults = replace(DEFAULTS, min_residency=0.0)
+    defaults = replace(DEFAULTS, grace_period=0.0)
     await run.pool.reload(Catalogue(defaults, changed), limits())
 
 
@@ -259,7 +259,7 @@ async def test_who_waits_keeps_its_place_over_a_reload_that_changes_what_is_said
         for model in "dbc":
             run.ask(model)
             await asyncio.sleep(1)
-        await reload(run, **dict.fromkeys(changed, Settings("rm", recipe="another")))
+        await reload(run, **dict.fromkeys(changed, Settings("rm", config_hash="another")))
         await asyncio.sleep(1)
         assert queued(run) == ["d", "b", "c"]
         run.world.of("a").script.requests = 0
@@ -271,9 +271,9 @@ async def test_who_has_waited_long_need_not_wait_as_long_again_after_a_reload() 
         run.world.of("a").script.requests = 1
         run.world.script("b", sized(8))
         run.ask("b")
-        await asyncio.sleep(PATIENCE - 1)
+        await asyncio.sleep(STARVATION_LIMIT_S - 1)
         assert run.server("b").detail == "waits for 'a' to be less busy"
-        await reload(run, b=Settings("rm", recipe="another"))
+        await reload(run, b=Settings("rm", config_hash="another"))
         await asyncio.sleep(3)
         assert run.server("b").detail == "waits for 'a' to be unused"
         run.world.of("a").script.requests = 0

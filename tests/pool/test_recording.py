@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from pool_service.core.server import Past
+from pool_service.core.server import LastRun
 from pool_service.pool import USE_PACE
 from tests.pool.running import now, running
 
@@ -72,6 +72,6 @@ async def test_a_removed_server_leaves_its_past() -> None:
         await run.pool.evict("m")
         run.world.records.write()
         past = run.world.records.disk["m"]
-        assert isinstance(past, Past)
+        assert isinstance(past, LastRun)
         assert past.generation == 1
         assert past.last_exit is not None

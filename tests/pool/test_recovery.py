@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from pool_service.core.errors import CrashLoop, StartTimeout
-from pool_service.core.server import Cause, Past, Phase, Server, StopSignal
+from pool_service.core.server import Cause, LastRun, Phase, Server, StopSignal
 from tests.pool.holds import holding
 from tests.pool.running import LIMITS, now, running
 from tests.world import CRASH, KILLED, NEVER, Script, outcomes, settled
@@ -53,7 +53,7 @@ async def test_idle_times_go_on_over_the_restart() -> None:
 
 
 async def test_what_went_unused_while_the_service_was_away_does_not_go_at_once() -> None:
-    async with running(keep_alive=300.0, min_residency=10.0) as run:
+    async with running(keep_alive=300.0, grace_period=10.0) as run:
         await run.pool.ensure("m")
         await run.kill()
         await asyncio.sleep(4000)
@@ -66,7 +66,7 @@ async def test_what_went_unused_while_the_service_was_away_does_not_go_at_once()
 
 async def test_what_was_held_is_not_taken_for_others_room_before_its_holder_can_be_back() -> None:
     tight = replace(LIMITS, memory_budget=10)
-    async with running(limits=tight, min_residency=0.0) as run:
+    async with running(limits=tight, grace_period=0.0) as run:
         run.world.default = Script(needs=10, takes=10, load=1.0)
         async with holding(run, "held"):
             await asyncio.sleep(100)
@@ -191,16 +191,16 @@ async def test_a_harder_signal_is_not_taken_back() -> None:
 
 async def test_a_sweep_is_made_again() -> None:
     async with running() as run:
-        run.world.script("m", Script(sweep=50.0), Script())
+        run.world.script("m", Script(clean_up=50.0), Script())
         await run.pool.ensure("m")
         run.world.of("m").end()
         await asyncio.sleep(1)
-        assert run.phase("m") is Phase.SWEEPING
+        assert run.phase("m") is Phase.CLEANING_UP
         await run.kill()
-        run.world.of("m").script.sweep = 2.0
+        run.world.of("m").script.clean_up = 2.0
         await run.start()
         assert run.phase("m") is Phase.FAILED
-        assert len(run.world.times("sweep")) == 2
+        assert len(run.world.times("clean_up")) == 2
         assert run.server("m").last_exit is not None
 
 
@@ -229,7 +229,7 @@ async def test_a_loop_is_still_one_after_the_restart() -> None:
 
 
 async def test_a_backoff_whose_callers_went_with_the_service_is_a_failure_with_its_pause() -> None:
-    async with running(limits=replace(LIMITS, backoff_first=20.0)) as run:
+    async with running(limits=replace(LIMITS, backoff_initial=20.0)) as run:
         run.world.script("m", Script(load=9.0, dies=1.0, report=KILLED), Script())
         run.ask()
         await asyncio.sleep(2)
@@ -260,7 +260,7 @@ async def test_generations_and_last_exits_outlive_the_server_and_the_service() -
         await run.pool.ensure("m")
         await run.pool.evict("m")
         await run.restart()
-        assert isinstance(run.world.records.disk["m"], Past)
+        assert isinstance(run.world.records.disk["m"], LastRun)
         server = (await run.pool.ensure("m")).server
         assert server.generation == 2
         assert server.last_exit is not None

@@ -14,7 +14,7 @@ from tests.pool.holds import holding
 from tests.pool.running import DEFAULTS, LIMITS, Running, running
 from tests.world import KILLED, Script
 
-SHORT = replace(DEFAULTS, min_residency=0.0)
+SHORT = replace(DEFAULTS, grace_period=0.0)
 BUSY = Script(requests=1)
 
 
@@ -52,18 +52,18 @@ async def test_another_keep_alive_counts_at_once_and_stops_nothing() -> None:
 async def test_another_recipe_replaces_what_is_unused() -> None:
     async with running(models={"m": entry(keep_alive=FOREVER)}) as run:
         await run.pool.ensure("m")
-        told = await reload(run, m=entry(keep_alive=FOREVER, recipe="other"))
+        told = await reload(run, m=entry(keep_alive=FOREVER, config_hash="other"))
         assert told == Reloaded(replaced=("m",))
         await asyncio.sleep(5)
         assert run.phase("m") is None
-        assert (await run.pool.ensure("m")).server.settings.recipe == "other"
+        assert (await run.pool.ensure("m")).server.settings.config_hash == "other"
 
 
 async def test_what_is_busy_is_replaced_only_when_it_is_unused() -> None:
     async with running(models={"m": entry()}) as run:
         run.world.script("m", BUSY)
         await run.pool.ensure("m")
-        await reload(run, m=entry(recipe="other"))
+        await reload(run, m=entry(config_hash="other"))
         await asyncio.sleep(100)
         assert run.phase("m") is Phase.READY
         assert run.server("m").outdated
@@ -96,7 +96,7 @@ async def test_taking_a_change_back_before_it_took_place_keeps_the_server() -> N
     async with running(models={"m": entry()}) as run:
         run.world.script("m", BUSY)
         before = (await run.pool.ensure("m")).server
-        await reload(run, m=entry(recipe="other"))
+        await reload(run, m=entry(config_hash="other"))
         await reload(run, m=entry())
         run.world.of("m").script.requests = 0
         await asyncio.sleep(100)
@@ -129,7 +129,7 @@ async def test_what_failed_may_be_tried_at_once_with_another_configuration() -> 
         run.world.script("m", Script(dies=0.5, load=1.0), Script())
         with pytest.raises(StartFailed):
             await run.pool.ensure("m")
-        await reload(run, m=entry(recipe="mended"))
+        await reload(run, m=entry(config_hash="mended"))
         assert (await run.pool.ensure("m")).server.generation == 2
 
 
@@ -163,7 +163,7 @@ async def test_what_is_held_and_no_longer_listed_does_not_come_again() -> None:
 @pytest.mark.parametrize("named", ["rm", ""])
 async def test_who_waits_gets_what_it_named_else_what_is_configured_by_now(named: str) -> None:
     async with running(models={"m": entry()}) as run:
-        run.world.script("m", Script(appraise=5.0))
+        run.world.script("m", Script(estimate=5.0))
         call = run.ensure("m", runtime_model=named)
         await asyncio.sleep(1)
         await reload(run, m=replace(SHORT, runtime_model="other"))

@@ -13,7 +13,7 @@ from pool_service.core.errors import (
 )
 from pool_service.core.idle import AFTERGLOW_S
 from pool_service.core.server import Cause, Phase, StopSignal
-from pool_service.core.types import Diagnosis, ExitReport, Settings, Source
+from pool_service.core.types import Diagnosis, EstimateSource, ExitReport, Settings
 from tests.pool.roomy import fill, limits, queued, room, sized, there
 from tests.pool.running import now
 from tests.world import NEVER, Script, outcomes
@@ -96,7 +96,7 @@ async def test_as_many_go_as_are_needed_and_no_more() -> None:
 
 async def test_a_start_waits_until_the_evicted_is_gone_and_its_memory_is_back() -> None:
     async with room(stop_timeout=50.0) as run:
-        run.world.script("a", sized(8, sweep=3.0))
+        run.world.script("a", sized(8, clean_up=3.0))
         await run.pool.ensure("a")
         run.world.of("a").script.ends_on = {StopSignal.TERMINATE: 20.0}
         run.world.script("b", sized(8))
@@ -214,12 +214,12 @@ async def test_what_was_measured_takes_the_place_of_what_was_guessed() -> None:
         await asyncio.sleep(1)
         assert there(run) == ["a", "b"]
         assert run.server("a").expected == 2
-        assert run.server("a").expected_by is Source.OBSERVED
+        assert run.server("a").expected_by is EstimateSource.OBSERVED
 
 
 async def test_what_was_declared_stays_reserved_though_less_is_taken() -> None:
     async with room() as run:
-        run.world.script("a", Script(needs=8, takes=4, source=Source.DECLARED))
+        run.world.script("a", Script(needs=8, takes=4, source=EstimateSource.DECLARED))
         await run.pool.ensure("a")
         await asyncio.sleep(2)
         assert run.pool.totals().memory_reserved == 8
@@ -227,12 +227,12 @@ async def test_what_was_declared_stays_reserved_though_less_is_taken() -> None:
 
 async def test_a_model_that_outgrew_what_was_expected_is_expected_to_do_so_again() -> None:
     async with room() as run:
-        run.world.script("a", Script(needs=3, takes=7, source=Source.DECLARED))
+        run.world.script("a", Script(needs=3, takes=7, source=EstimateSource.DECLARED))
         await run.pool.ensure("a")
         await asyncio.sleep(1)
         assert run.pool.totals().memory_reserved == 7
         await run.pool.evict("a")
-        assert run.world.learnt == {"a": 7}
+        assert run.world.recorded == {"a": 7}
 
 
 async def test_a_server_at_work_is_never_stopped_and_the_end_of_its_work_lets_the_next_in() -> None:
@@ -264,7 +264,7 @@ async def test_a_request_that_slips_in_between_the_looks_keeps_the_victim() -> N
 
 
 async def test_nobody_goes_before_its_residency_is_over() -> None:
-    async with room(min_residency=10.0) as run:
+    async with room(grace_period=10.0) as run:
         await fill(run, "a", size=8)
         run.world.script("b", sized(8))
         await run.pool.ensure("b")
@@ -272,7 +272,7 @@ async def test_nobody_goes_before_its_residency_is_over() -> None:
 
 
 async def test_pinned_and_starting_servers_make_no_room() -> None:
-    pinned = Settings(runtime_model="", pinned=True, min_residency=0.0, start_timeout=1e4)
+    pinned = Settings(runtime_model="", pinned=True, grace_period=0.0, start_timeout=1e4)
     async with room(models={"p": pinned}, start_timeout=1e4) as run:
         await fill(run, "p")
         run.world.script("s", sized(5, load=NEVER))
@@ -313,7 +313,7 @@ async def test_what_the_system_kills_again_and_again_is_not_expected_to_need_mor
 
 
 async def test_at_most_so_many_of_a_group_are_there() -> None:
-    grouped = Settings(runtime_model="", groups=("g",), min_residency=0.0)
+    grouped = Settings(runtime_model="", groups=("g",), grace_period=0.0)
     models = dict.fromkeys("abc", grouped)
     async with room(limits=limits(groups={"g": 2}), models=models) as run:
         for model in "abcd":

@@ -65,20 +65,20 @@ class Room(RuleBasedStateMachine):
     """Five models, room for two or three of them."""
 
     @initialize(
-        min_residency=st.sampled_from([0.0, 5.0]),
+        grace_period=st.sampled_from([0.0, 5.0]),
         queue_limit=st.sampled_from([1, 8]),
         max_starts=st.integers(1, 2),
     )
-    def begin(self, min_residency: float, queue_limit: int, max_starts: int) -> None:
+    def begin(self, grace_period: float, queue_limit: int, max_starts: int) -> None:
         self.loop = looptime.new_event_loop()
         self.calls: list[asyncio.Task[None]] = []
         self.holds: list[asyncio.Task[None]] = []
         self.stack = AsyncExitStack()
         pool = room(
             kind=Strict,
-            min_residency=min_residency,
+            grace_period=grace_period,
             limits=limits(queue_limit=queue_limit, max_starts=max_starts, queue_timeout=100.0),
-            models={"a": Settings(runtime_model="a", groups=("g",), min_residency=0.0)},
+            models={"a": Settings(runtime_model="a", groups=("g",), grace_period=0.0)},
         )
         self.run_all(self._begin(pool))
 

@@ -10,7 +10,7 @@ from pool_service.core import events
 from pool_service.core.activity import Activity
 from pool_service.core.sampler import SAMPLED_AT_ONCE
 from pool_service.core.server import Phase, Server, ServerId
-from pool_service.core.types import FOREVER, Pulse, Survey
+from pool_service.core.types import FOREVER, MemorySample, ProbeResult
 from tests.pool.effort import Effort
 from tests.pool.holds import holding
 from tests.pool.running import LIMITS, Running, running
@@ -52,12 +52,12 @@ async def death(run: Running) -> None:
     await settled(lambda: run.changes[-1].server.phase is Phase.FAILED)
 
 
-async def pulse(run: Running) -> None:
-    run.pool.feed(events.PulseTaken(ServerId(ONE, 1), Pulse(answered=True, progress=())))
+async def probe(run: Running) -> None:
+    run.pool.feed(events.ServerProbed(ServerId(ONE, 1), ProbeResult(answered=True, progress=())))
 
 
 async def use(run: Running) -> None:
-    run.pool.feed(events.UseReported(ServerId(ONE, 1), Activity(0)))
+    run.pool.feed(events.ActivityReported(ServerId(ONE, 1), Activity(0)))
 
 
 async def page(run: Running) -> None:
@@ -78,7 +78,7 @@ async def effort(servers: int, act: Act, *, room: float = FOREVER) -> int:
         return counted.instructions
 
 
-@pytest.mark.parametrize("act", [warm_ensure, evict, hold, death, pulse, use, page])
+@pytest.mark.parametrize("act", [warm_ensure, evict, hold, death, probe, use, page])
 async def test_a_call_or_event_costs_the_same_among_many(act: Act) -> None:
     among_few, among_many = await effort(FEW, act), await effort(MANY, act)
     assert among_many <= MOST * among_few, f"{among_few} instructions became {among_many}"
@@ -97,19 +97,19 @@ async def test_who_goes_for_a_start_is_found_in_proportion() -> None:
 
 
 async def test_all_are_looked_at_within_an_interval_a_few_at_a_time() -> None:
-    limits = replace(LIMITS, max_starts=MANY, queue_limit=MANY, survey_interval=10.0)
+    limits = replace(LIMITS, max_starts=MANY, queue_limit=MANY, sample_interval=10.0)
     async with running(limits=limits) as run:
         models = {f"m{number}" for number in range(3 * SAMPLED_AT_ONCE)}
         await asyncio.gather(*map(run.pool.ensure, models))
         await asyncio.sleep(10)
         looks: list[set[str]] = []
-        survey = run.world.survey
+        sample = run.world.sample
 
-        async def noted(servers: Collection[Server]) -> Survey:
+        async def noted(servers: Collection[Server]) -> MemorySample:
             looks.append({server.model for server in servers})
-            return await survey(servers)
+            return await sample(servers)
 
-        run.world.survey = noted  # type: ignore[method-assign]
+        run.world.sample = noted  # type: ignore[method-assign]
         await asyncio.sleep(10.5)
         assert set.union(*looks) == models
         assert max(map(len, looks)) == SAMPLED_AT_ONCE

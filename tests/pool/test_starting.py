@@ -189,7 +189,7 @@ async def test_becoming_ready_just_before_the_limit_is_in_time() -> None:
 
 async def test_a_child_that_exits_during_its_start_answers_at_once() -> None:
     async with running() as run:
-        run.world.script("m", Script(load=60.0, dies=2.0, report=CRASH, sweep=30.0))
+        run.world.script("m", Script(load=60.0, dies=2.0, report=CRASH, clean_up=30.0))
         failures = await outcomes(run.pool.ensure("m"), run.pool.ensure("m"))
         assert now() == pytest.approx(2.0)
         for failure in failures:
@@ -206,7 +206,7 @@ async def test_a_refused_model_is_told_apart_from_a_crash() -> None:
         assert caught.value.last_lines == ("no config.json",)
 
 
-@pytest.mark.parametrize("step", ["appraise", "prepare", "spawn"])
+@pytest.mark.parametrize("step", ["estimate", "prepare", "spawn"])
 async def test_a_start_that_is_refused_before_it_has_a_process_leaves_no_server(step: str) -> None:
     async with running() as run:
         refusal = RuntimeUnavailable("no vllm-mlx")
@@ -246,7 +246,7 @@ async def test_a_server_that_died_stays_failed_when_the_next_start_is_refused() 
         run.world.script("m", Script(load=9.0, dies=1.0), Script(raises={"prepare": gone}))
         with pytest.raises(StartFailed):
             await run.pool.ensure("m")
-        await asyncio.sleep(LIMITS.backoff_most)
+        await asyncio.sleep(LIMITS.backoff_max)
         with pytest.raises(RuntimeUnavailable):
             await run.pool.ensure("m")
         assert run.phase("m") is Phase.FAILED
@@ -257,7 +257,7 @@ async def test_a_spawn_that_fails_leaves_nothing_to_sweep() -> None:
         run.world.script("m", Script(raises={"spawn": StartFailed("no descriptors")}), Script())
         with pytest.raises(StartFailed, match="no descriptors"):
             await run.pool.ensure("m")
-        assert run.world.times("sweep") == []
+        assert run.world.times("clean_up") == []
         await asyncio.sleep(LIMITS.failure_memory)
         assert (await run.pool.ensure("m")).server.generation == 2
 
@@ -291,11 +291,11 @@ async def test_ports_are_lost_only_so_often() -> None:
 
 async def test_a_start_after_one_that_lost_all_its_ports_has_all_its_attempts_again() -> None:
     async with running(limits=replace(LIMITS, port_attempts=3)) as run:
-        lost = Script(load=9.0, dies=2.0, report=PORT_TAKEN, sweep=1.0)
+        lost = Script(load=9.0, dies=2.0, report=PORT_TAKEN, clean_up=1.0)
         run.world.script("m", lost, lost, lost, lost, Script())
         with pytest.raises(StartFailed):
             await run.pool.ensure("m")
-        assert run.phase("m") is Phase.SWEEPING
+        assert run.phase("m") is Phase.CLEANING_UP
         assert (await run.pool.ensure("m")).server.generation == 5
 
 

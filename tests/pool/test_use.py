@@ -49,8 +49,8 @@ async def test_a_start_that_nobody_waited_for_counts_as_used_when_it_is_ready() 
         assert run.phase("m") is None
 
 
-async def test_keep_alive_zero_goes_after_the_min_residency() -> None:
-    async with running(min_residency=10.0) as run:
+async def test_keep_alive_zero_goes_after_the_grace_period() -> None:
+    async with running(grace_period=10.0) as run:
         await run.pool.ensure("m", keep_alive=0.0)
         await asyncio.sleep(9.99)
         assert run.phase("m") is Phase.READY
@@ -77,7 +77,7 @@ async def test_the_last_ensure_that_names_a_keep_alive_sets_it() -> None:
 
 
 async def test_a_models_own_settings_go_before_the_defaults() -> None:
-    own = Settings(runtime_model="org/own", keep_alive=20.0, min_residency=0.0)
+    own = Settings(runtime_model="org/own", keep_alive=20.0, grace_period=0.0)
     async with running(models={"m": own}) as run:
         assert (await run.pool.ensure("m")).server.settings.runtime_model == "org/own"
         await asyncio.sleep(20.01)
@@ -145,7 +145,7 @@ async def test_requests_that_only_a_counter_tells_of_keep_a_server() -> None:
 
 
 async def test_a_look_that_finds_a_server_busy_counts_as_a_use() -> None:
-    async with running(keep_alive=300.0, min_residency=10.0) as run:
+    async with running(keep_alive=300.0, grace_period=10.0) as run:
         busy = Script(requests=1)
         run.world.script("m", busy)
         await run.pool.ensure("m")
@@ -160,7 +160,7 @@ async def test_a_look_that_finds_a_server_busy_counts_as_a_use() -> None:
 
 
 async def test_an_eviction_of_what_is_idle_spares_what_was_just_asked_directly() -> None:
-    async with running(min_residency=10.0) as run:
+    async with running(grace_period=10.0) as run:
         direct = Script()
         run.world.script("m", direct)
         await run.pool.ensure("m")
@@ -187,7 +187,7 @@ async def test_a_check_that_breaks_is_taken_as_busy() -> None:
 
 
 async def test_a_busy_server_with_no_keep_alive_at_all_is_not_asked_without_a_pause() -> None:
-    async with running(min_residency=0.0) as run:
+    async with running(grace_period=0.0) as run:
         run.world.script("m", Script(requests=1))
         await run.pool.ensure("m", keep_alive=0.0)
         await asyncio.sleep(10)
@@ -271,7 +271,7 @@ async def test_evict_all_leaves_out_the_busy_and_ends_the_rest() -> None:
 
 
 async def test_evict_idle_spares_the_resident_the_busy_and_the_starting() -> None:
-    async with running(min_residency=10.0) as run:
+    async with running(grace_period=10.0) as run:
         run.world.script("busy", Script(requests=1))
         run.world.script("loads", Script(load=50.0))
         await asyncio.gather(run.pool.ensure("busy"), run.pool.ensure("idle"))
@@ -284,7 +284,7 @@ async def test_evict_idle_spares_the_resident_the_busy_and_the_starting() -> Non
 
 
 async def test_evict_idle_spares_a_server_that_is_ensured_while_it_is_asked() -> None:
-    async with running(min_residency=10.0) as run:
+    async with running(grace_period=10.0) as run:
         run.world.script("m", Script(check=2.0))
         await run.pool.ensure("m")
         await asyncio.sleep(11)

@@ -23,11 +23,11 @@ SECTION = Settings(
     environment=(("SECRET", "s"),),
     trust_remote_code=True,
     download=True,
-    recipe="of the section",
+    config_hash="of the section",
     pinned=True,
     preload=True,
     expected_memory=5,
-    memory_ceiling=7,
+    memory_limit=7,
     groups=("g",),
 )
 OTHERS = (
@@ -123,7 +123,7 @@ async def test_what_is_no_longer_listed_as_what_it_runs_is_handed_out_no_more() 
         assert await reload(run, listed) == Reloaded(removed=("m",))
         with pytest.raises(ModelUnknown, match="not in the catalogue as '/models/other'"):
             await run.pool.ensure("m")
-        await asyncio.sleep(DEFAULTS.min_residency + 1)
+        await asyncio.sleep(DEFAULTS.grace_period + 1)
         assert run.phase("m") is None
         assert (await run.pool.ensure("m")).server.settings.runtime_model == OWN
 
@@ -155,7 +155,7 @@ async def test_who_waits_to_hold_what_is_listed_no_longer_is_told_once() -> None
     async with running(models={"m": section}) as run:
         run.world.script("m", Script(ends_on={StopSignal.TERMINATE: 20.0}))
         await run.pool.ensure("m", keep_alive=0.0)
-        await asyncio.sleep(DEFAULTS.min_residency + 5)
+        await asyncio.sleep(DEFAULTS.grace_period + 5)
         assert run.phase("m") is Phase.STOPPING
         async with holding(run, "m", runtime_model="/models/other") as holder:
             await reload(run, catalogue(only_listed=True, section=section))

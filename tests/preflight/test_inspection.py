@@ -175,7 +175,7 @@ def test_what_takes_too_long_is_told_and_the_rest_with_it(
     async def stuck(*_: object) -> None:
         await asyncio.Event().wait()
 
-    monkeypatch.setattr(Runtimes, "appraise", stuck)
+    monkeypatch.setattr(Runtimes, "estimate", stuck)
     monkeypatch.setattr("pool_service.preflight.inspection.PATIENCE_S", 0.5)
     first, last = inspect('[service]\ntrusted_directories = ["TMP/away"]\n[models.a]')
     assert first.path == ("service", "trusted_directories")

@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from pool_service.core.limits import Limits
-from pool_service.core.types import FOREVER, Appraisal, Settings, Source
+from pool_service.core.types import FOREVER, Estimate, EstimateSource, Settings
 from pool_service.preflight.together import Listed, problems_together
 
 GB = 10**9
@@ -18,12 +18,12 @@ PINNED = Settings(runtime_model="r", pinned=True)
 def found(
     settings: Mapping[str, Settings],
     needs: Mapping[str, int] | None = None,
-    source: Source = Source.WEIGHTS,
+    source: EstimateSource = EstimateSource.WEIGHTS,
     limits: Limits | None = None,
     *,
     on_disk: bool | None = None,
 ) -> list[tuple[str, bool, str]]:
-    appraisals = {name: Appraisal(n * GB, source, on_disk) for name, n in (needs or {}).items()}
+    appraisals = {name: Estimate(n * GB, source, on_disk) for name, n in (needs or {}).items()}
     limits = limits or Limits(memory_budget=10 * GB)
     listed = Listed(settings, appraisals, limits, total=16 * GB)
     return [(".".join(one.path), one.is_error, one.what) for one in problems_together(listed)]
@@ -36,10 +36,10 @@ def test_models_that_fit_are_no_problem() -> None:
 
 @pytest.mark.parametrize(
     ("source", "key"),
-    [(Source.WEIGHTS, "runtime_model"), (Source.DECLARED, "expected_memory")],
+    [(EstimateSource.WEIGHTS, "runtime_model"), (EstimateSource.DECLARED, "expected_memory")],
 )
 def test_a_model_that_never_fits_is_an_error_at_what_tells_its_need(
-    source: Source, key: str
+    source: EstimateSource, key: str
 ) -> None:
     ((path, is_error, what),) = found({"a": PLAIN, "b": PLAIN}, {"a": 11, "b": 3}, source)
     assert (path, is_error) == (f"models.a.{key}", True)
@@ -48,7 +48,7 @@ def test_a_model_that_never_fits_is_an_error_at_what_tells_its_need(
 
 
 def test_a_guess_is_no_reason() -> None:
-    assert found({"a": PLAIN}, {"a": 99}, Source.UNKNOWN) == []
+    assert found({"a": PLAIN}, {"a": 99}, EstimateSource.UNKNOWN) == []
 
 
 def test_a_budget_that_no_model_fits_is_one_error() -> None:

@@ -81,7 +81,7 @@ class Bench:
         for identity in self.identities:
             await self.processes.signal(identity, StopSignal.KILL)
             await self.processes.exited(identity)
-            await self.processes.sweep(identity)
+            await self.processes.clean_up(identity)
 
 
 async def until(condition: Callable[[], object]) -> None:

@@ -88,7 +88,7 @@ async def adopted(bench: Bench, server: Server) -> Identity:
 async def end(bench: Bench, identity: Identity) -> ExitReport:
     """Its end and its sweep."""
     report = await bench.processes.exited(identity)
-    await bench.processes.sweep(identity)
+    await bench.processes.clean_up(identity)
     return report
 
 

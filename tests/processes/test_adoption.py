@@ -72,7 +72,7 @@ async def test_what_its_last_lines_mean_is_told(bench: Bench, earlier: EarlierSe
     processes = LocalProcesses(bench.state_dir, bench.logs, diagnose_of=lambda _: diagnose)
     await processes.adopt(server)
     report = await processes.exited(server.identity)
-    await processes.sweep(server.identity)
+    await processes.clean_up(server.identity)
     assert (report.diagnosis, report.message) == (Diagnosis.MODEL_REJECTED, "said no such model")
 
 
@@ -96,7 +96,7 @@ async def test_after_its_sweep_a_grandchild_is_gone(
     os.kill(identity.pid, signal.SIGKILL)
     await bench.processes.exited(identity)
     assert is_alive(child)
-    await bench.processes.sweep(identity)
+    await bench.processes.clean_up(identity)
     assert not is_alive(child)
     assert not work_dir(bench, server).exists()
 
@@ -140,7 +140,7 @@ async def test_its_log_is_kept_from_growing(bench: Bench, earlier: EarlierServic
     assert size_of(server.log_path) < 10_000
     await processes.signal(identity, StopSignal.KILL)
     await processes.exited(identity)
-    await processes.sweep(identity)
+    await processes.clean_up(identity)
 
 
 async def test_one_that_died_meanwhile_is_told_at_once_and_swept(
@@ -201,7 +201,7 @@ async def end_of_reaped(bench: Bench, launch_plan: LaunchPlan, identity: Identit
     processes = LocalProcesses(bench.state_dir, bench.logs, term_timeout=0.5)
     await processes.adopt(replace(intent(launch_plan), identity=identity))
     await processes.exited(identity)
-    await processes.sweep(identity)
+    await processes.clean_up(identity)
 
 
 async def test_a_stranger_that_has_the_pid_now_is_not_touched(bench: Bench) -> None:
@@ -251,7 +251,7 @@ async def test_of_one_that_is_our_child_the_code_is_known(bench: Bench) -> None:
     await after_exec.adopt(server)
     go.touch()
     report = await after_exec.exited(spawned.identity)
-    await after_exec.sweep(spawned.identity)
+    await after_exec.clean_up(spawned.identity)
     assert (report.code, report.signal) == (3, None)
     assert identity_of(spawned.identity.pid) != spawned.identity
 
@@ -278,7 +278,7 @@ async def test_a_record_that_names_a_strangers_process_is_not_believed(
         assert process.identity == identity
         os.kill(identity.pid, signal.SIGKILL)
         await ended(identity)
-        await bench.processes.sweep(identity)
+        await bench.processes.clean_up(identity)
         assert await bench.processes.adopt(told) is None
         assert stranger.poll() is None
         stranger.kill()
@@ -297,7 +297,7 @@ async def test_a_strangers_group_is_left_alone_though_its_leader_has_ended(
         told = replace(server, identity=leader)
         process = await bench.processes.adopt(told)
         assert process
-        await bench.processes.sweep(leader)
+        await bench.processes.clean_up(leader)
 
 
 async def test_a_copy_of_a_state_directory_takes_nothing_from_the_pool_it_was_copied_from(

@@ -29,7 +29,7 @@ async def test_the_exit_of_a_child_is_reported_with_its_code_and_last_lines(benc
     assert (report.code, report.signal) == (3, None)
     assert report.last_lines == ("no such model",)
     assert (report.diagnosis, report.message) == (Diagnosis.CRASHED, "exited with code 3")
-    await bench.processes.sweep(spawned.identity)
+    await bench.processes.clean_up(spawned.identity)
 
 
 async def test_a_live_server_goes_on_writing_into_its_log_after_that_was_cut(

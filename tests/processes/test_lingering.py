@@ -92,7 +92,7 @@ async def test_what_works_on_a_request_finishes_it_though_its_leader_is_gone(
     at = await wrapped(bench, script, flags)
     os.kill(at.leader.pid, signal.SIGKILL)
     await bench.processes.exited(at.leader)
-    sweeping = asyncio.create_task(bench.processes.sweep(at.leader, at.endpoint, LONG))
+    sweeping = asyncio.create_task(bench.processes.clean_up(at.leader, at.endpoint, LONG))
     assert b"t39 " in await at.rest()
     at.writer.close()
     assert await sweeping is False
@@ -103,7 +103,7 @@ async def test_a_server_that_was_told_to_end_with_its_wrapper_drains(bench: Benc
     at = await wrapped(bench, '"$@"; :')
     await bench.processes.signal(at.leader, StopSignal.TERMINATE)
     assert (await bench.processes.exited(at.leader)).signal == signal.SIGTERM
-    sweeping = asyncio.create_task(bench.processes.sweep(at.leader, at.endpoint, LONG))
+    sweeping = asyncio.create_task(bench.processes.clean_up(at.leader, at.endpoint, LONG))
     assert b"t39 " in await at.rest()
     at.writer.close()
     assert await sweeping is False
@@ -120,7 +120,7 @@ async def test_the_time_for_it_has_a_limit_and_a_kill_is_told(
     at = await wrapped(bench, '"$@"; :', flags, 1_000_000)
     os.kill(at.leader.pid, signal.SIGKILL)
     await bench.processes.exited(at.leader)
-    assert await bench.processes.sweep(at.leader, at.endpoint, 0.5) is killed
+    assert await bench.processes.clean_up(at.leader, at.endpoint, 0.5) is killed
     assert not is_alive(at.server)
     at.writer.transport.abort()
 
@@ -129,10 +129,10 @@ async def test_a_hurry_ends_the_wait(bench: Bench) -> None:
     at = await wrapped(bench, '"$@"; :', "cuts=1", 1_000_000)
     os.kill(at.leader.pid, signal.SIGKILL)
     await bench.processes.exited(at.leader)
-    sweeping = asyncio.create_task(bench.processes.sweep(at.leader, at.endpoint, LONG))
+    sweeping = asyncio.create_task(bench.processes.clean_up(at.leader, at.endpoint, LONG))
     done, _ = await asyncio.wait({sweeping}, timeout=0.3)
     assert not done
-    bench.processes.hurry(at.leader)
+    bench.processes.escalate(at.leader)
     assert await sweeping is False
     at.writer.transport.abort()
 
@@ -144,5 +144,5 @@ async def test_what_nobody_is_connected_to_is_not_waited_for(bench: Bench) -> No
     os.kill(at.leader.pid, signal.SIGKILL)
     await bench.processes.exited(at.leader)
     async with asyncio.timeout(LONG / 20):
-        await bench.processes.sweep(at.leader, at.endpoint, LONG)
+        await bench.processes.clean_up(at.leader, at.endpoint, LONG)
     assert not is_alive(at.server)

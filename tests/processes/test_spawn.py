@@ -57,7 +57,7 @@ async def test_a_process_works_in_an_empty_private_directory_that_goes_with_it(
     assert contents_and_mode(directory) == ([], 0o700)
     await bench.processes.signal(identity, StopSignal.TERMINATE)
     await bench.processes.exited(identity)
-    await bench.processes.sweep(identity)
+    await bench.processes.clean_up(identity)
     assert contents_and_mode(directory.parent) == ([], 0o700)
 
 
@@ -87,7 +87,7 @@ async def test_of_400_spawns_50_at_a_time_none_is_lost(bench: Bench) -> None:
         async with turn:
             spawned = await bench.processes.spawn(f"model-{number}", 1, again(exits))
             report = await bench.processes.exited(spawned.identity)
-            await bench.processes.sweep(spawned.identity)
+            await bench.processes.clean_up(spawned.identity)
             return report.code, report.last_lines
 
     assert set(await asyncio.gather(*map(one, range(400)))) == {(7, ("here",))}

@@ -67,8 +67,8 @@ class Kept:
     async def _recipe(self, settings: Settings) -> Recipe:
         return Recipe(str(self.program), self.plan("serve", dict(settings.environment)).environment)
 
-    def plan(self, wish: str, more: dict[str, str] | None = None, *arguments: str) -> LaunchPlan:
-        argv = (str(self.program), "serve", wish, *arguments)
+    def plan(self, request: str, more: dict[str, str] | None = None, *arguments: str) -> LaunchPlan:
+        argv = (str(self.program), "serve", request, *arguments)
         environment = tuple(sorted((self.environment | (more or {})).items()))
         nonce = secrets.token_hex(16)
         return LaunchPlan(argv, environment, None, "/health", "x", nonce, kind="vllm-mlx")
@@ -83,9 +83,9 @@ class Kept:
         return self.standbys.identities[0]
 
     async def spawn(
-        self, wish: str = "serve", more: dict[str, str] | None = None, *arguments: str
+        self, request: str = "serve", more: dict[str, str] | None = None, *arguments: str
     ) -> SpawnedProcess:
-        plan = self.plan(wish, more, *arguments)
+        plan = self.plan(request, more, *arguments)
         spawned = await self.processes.spawn("x", 1, plan)
         self.started.append(spawned.identity)
         self.plans[spawned.identity] = plan
@@ -133,7 +133,7 @@ class Kept:
         for identity in self.started:
             await self.processes.signal(identity, StopSignal.KILL)
             await self.processes.exited(identity)
-            await self.processes.sweep(identity)
+            await self.processes.clean_up(identity)
         assert list(work_dirs(self.state_dir).glob("*")) == []
 
 

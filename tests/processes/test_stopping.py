@@ -18,7 +18,7 @@ from tests.processes.bench import Bench, Up, child_of_ours, ended, plan, reap
 async def stop(bench: Bench, up: Up, by: StopSignal = StopSignal.TERMINATE) -> ExitReport:
     await bench.processes.signal(up.identity, by)
     report = await bench.processes.exited(up.identity)
-    await bench.processes.sweep(up.identity)
+    await bench.processes.clean_up(up.identity)
     return report
 
 
@@ -111,7 +111,7 @@ async def test_after_the_sweep_a_grandchild_is_gone(bench: Bench, kind: str, ign
     os.kill(up.identity.pid, signal.SIGKILL)  # to the leader alone
     await bench.processes.exited(up.identity)
     assert is_alive(up.child)
-    await bench.processes.sweep(up.identity)
+    await bench.processes.clean_up(up.identity)
     assert not is_alive(up.child)
 
 
@@ -131,7 +131,7 @@ async def test_after_the_sweep_the_port_that_a_grandchild_kept_is_free(
     os.kill(up.identity.pid, signal.SIGKILL)
     await bench.processes.exited(up.identity)
     assert not is_free(up.port)
-    await bench.processes.sweep(up.identity)
+    await bench.processes.clean_up(up.identity)
     assert is_free(up.port)
 
 
@@ -155,7 +155,7 @@ async def test_a_group_whose_number_is_not_proven_to_be_the_same_is_left_alone(
     await ended(up.identity)
     reap(up.identity)
     await bench.processes.exited(up.identity)
-    await bench.processes.sweep(up.identity)
+    await bench.processes.clean_up(up.identity)
     assert is_alive(up.child)
     os.kill(up.child.pid, signal.SIGKILL)
 
@@ -165,8 +165,8 @@ async def test_the_sweep_of_a_process_without_descendants_or_of_a_stranger_retur
 ) -> None:
     identity = await bench.spawn(plan("/bin/true"))
     await bench.processes.exited(identity)
-    await bench.processes.sweep(identity)
-    await bench.processes.sweep(identity)
+    await bench.processes.clean_up(identity)
+    await bench.processes.clean_up(identity)
 
 
 @pytest.mark.long

@@ -67,7 +67,7 @@ async def test_a_daemon_with_an_emptied_environment_does_not_survive_the_sweep(
     leader, left = await daemon_of(bench, tmp_path / "note", more)
     await bench.processes.signal(leader, StopSignal.TERMINATE)
     await bench.processes.exited(leader)
-    await bench.processes.sweep(leader)
+    await bench.processes.clean_up(leader)
     assert not is_alive(left)
 
 

@@ -31,7 +31,7 @@ from tests.pool.running import BUDGET, DEFAULTS, ports
 from tests.world import Script, World
 
 REVISION = 5000
-LIMITS = Limits(backoff_first=0.01)
+LIMITS = Limits(backoff_initial=0.01)
 """Nobody waits for long."""
 
 PRINTABLE = "".join(chr(code) for code in range(0x20, 0x7F) if chr(code) != "%")

@@ -74,7 +74,7 @@ async def not_on_disk(service: Service) -> Failure:
 
 async def with_code(service: Service) -> Failure:
     error = CodeNotTrusted("brings code", model="m", files=("config.json: auto_map", "x.py"))
-    service.world.script("m", Script(raises={"appraise": error}))
+    service.world.script("m", Script(raises={"estimate": error}))
     return await failure(service.ensure())
 
 
@@ -285,12 +285,12 @@ async def test_of_a_server_whose_requests_cannot_be_counted_none_are_told() -> N
 async def test_a_crash_loop_says_how_long_it_lasts_and_what_was_written_last() -> None:
     async with serving(limits=replace(LIMITS, crash_limit=2)) as service:
         told = await looped(service)
-        assert told.details["RetryInfo"].retry_delay.ToSeconds() == LIMITS.backoff_most
+        assert told.details["RetryInfo"].retry_delay.ToSeconds() == LIMITS.backoff_max
         assert told.details["DebugInfo"].stack_entries == ["boom"]
         assert told.details["ErrorInfo"].metadata["model"] == "m"
         again = await failure(service.ensure())
         delay = again.details["RetryInfo"].retry_delay.ToNanoseconds() / 1e9
-        assert 0 < delay <= LIMITS.backoff_most
+        assert 0 < delay <= LIMITS.backoff_max
         assert len(service.world.times("spawn")) == 2
 
 
@@ -416,7 +416,7 @@ async def test_a_name_that_is_no_utf_8_is_told_written_out() -> None:
     """As of a file on disk, whose name may be any bytes."""
     error = CodeNotTrusted("brings \udcff.py", model="m", files=("\udcff.py",))
     async with serving() as service:
-        service.world.script("m", Script(raises={"appraise": error}))
+        service.world.script("m", Script(raises={"estimate": error}))
         refused = await failure(service.ensure())
         assert (refused.reason, refused.message) == ("CODE_NOT_TRUSTED", r"brings \udcff.py")
         assert list((await service.stub.List(pb.ListRequest())).servers) == []

@@ -30,7 +30,7 @@ async def test_a_hold_tells_the_server_from_the_queue_until_it_is_ready() -> Non
 @pytest.mark.parametrize("ready", [True, False], ids=["ready", "queued"])
 async def test_a_hold_is_released_at_once_when_its_caller_goes(ready: bool) -> None:
     async with serving() as service:
-        service.world.script("m", Script(load=0.0, appraise=0.0 if ready else NEVER))
+        service.world.script("m", Script(load=0.0, estimate=0.0 if ready else NEVER))
         stream = service.stub.Hold(pb.HoldRequest(model="m"))
         if ready:
             await settled_hold(stream)

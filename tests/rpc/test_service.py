@@ -61,7 +61,7 @@ async def test_a_crash_is_told_with_the_next_generation() -> None:
         service.world.script("m", Script(load=0.0))
         await service.ensure()
         service.world.of("m").end(CRASH)
-        await settled(lambda: service.pool.totals().servers and service.world.times("sweep"))
+        await settled(lambda: service.pool.totals().servers and service.world.times("clean_up"))
         server = (await service.ensure()).server
         assert server.generation == 2
         last = server.last_exit
@@ -85,16 +85,16 @@ async def test_evict_returns_what_it_stopped_and_how_it_ended() -> None:
 
 
 async def test_evict_idle_leaves_what_was_just_used() -> None:
-    async with serving(min_residency=0.0) as service:
+    async with serving(grace_period=0.0) as service:
         await service.ensure("a")
         assert (await service.stub.Evict(pb.EvictRequest(idle=True))).evicted
-    async with serving(min_residency=1000.0) as service:
+    async with serving(grace_period=1000.0) as service:
         await service.ensure("a")
         assert not (await service.stub.Evict(pb.EvictRequest(idle=True))).evicted
 
 
 async def test_one_that_was_killed_and_is_waited_for_backs_off_and_is_started_again() -> None:
-    limits = Limits(backoff_first=0.2)
+    limits = Limits(backoff_initial=0.2)
     async with serving(limits=limits) as service:
         service.world.script("m", Script(load=NEVER, dies=0.0, report=KILLED), Script(load=0.0))
         stream = service.stub.Watch(pb.WatchRequest())
@@ -204,7 +204,7 @@ async def test_list_counts_the_whole_pool_whatever_the_page() -> None:
         call = asyncio.ensure_future(service.ensure("loads"))
         with contextlib.suppress(grpc.aio.AioRpcError):
             await service.ensure("dies")
-        await settled(lambda: service.world.times("sweep"))
+        await settled(lambda: service.world.times("clean_up"))
         await settled(lambda: service.pool.totals().waiting_calls == 1)
         totals = (await listed(service, page_size=1)).totals
         assert (totals.servers, totals.ready, totals.starting, totals.failed) == (4, 2, 1, 1)
@@ -304,7 +304,7 @@ async def test_the_replay_of_watch_equals_list() -> None:
         await asyncio.gather(*[service.ensure(model) for model in "abcd"])
         service.world.of("c").end(CRASH)
         await service.stub.Evict(pb.EvictRequest(model="b"))
-        await settled(lambda: len(service.world.times("sweep")) == 2)
+        await settled(lambda: len(service.world.times("clean_up")) == 2)
         page = await listed(service)
         shown: dict[tuple[str, int], pb.Server] = {}
         for event in await read(stream, page.revision - REVISION):

@@ -41,7 +41,7 @@ def config_of(models: int, room: int, queue: int, runtime: str) -> str:
         for number in range(models)
     )
     memory = f"[memory]\nbudget = {NEEDS * room}\nqueue_limit = {queue}\nqueue_timeout = 3600\n"
-    return f"{runtime}[defaults]\nmin_residency = {RESIDENCY}\n{memory}{entries}"
+    return f"{runtime}[defaults]\ngrace_period = {RESIDENCY}\n{memory}{entries}"
 
 
 @dataclass

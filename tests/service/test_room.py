@@ -150,10 +150,10 @@ def test_what_grows_past_its_ceiling_is_renewed_and_no_request_fails(
     held: bool,
 ) -> None:
     service = start(
-        FAKE_RUNTIME + f'[memory]\nbudget = "{budget}"\nsurvey_interval = 0.2\n'
-        f"[defaults]\nmin_residency = {RESIDENCY.total_seconds()}\n"
+        FAKE_RUNTIME + f'[memory]\nbudget = "{budget}"\nsample_interval = 0.2\n'
+        f"[defaults]\ngrace_period = {RESIDENCY.total_seconds()}\n"
         "[models.grows]\nruntime_model = 'x?rss=20&grow=0.3&delay=0.002'\n"
-        'expected_memory = "60 MB"\nmemory_ceiling = "80 MB"\n'
+        'expected_memory = "60 MB"\nmemory_limit = "80 MB"\n'
     )
     load = Load(service)
     with PoolClient.connect(service.address) as pool, ThreadPoolExecutor(3) as threads:
@@ -215,7 +215,7 @@ aliases = ["chat"]
 [models.two]
 runtime_model = "x?tokens=2"
 [defaults]
-min_residency = 0.1
+grace_period = 0.1
 [service]
 only_listed = {only_listed}
 """
@@ -278,7 +278,7 @@ def test_a_bad_file_changes_nothing_and_is_told(start: Start, broken: str) -> No
 
 def test_what_is_pinned_and_preloaded_is_there_before_it_is_asked_for(start: Start) -> None:
     config = '[models.early]\nruntime_model = "x"\npreload = true\npinned = true\nkeep_alive = 0\n'
-    service = start(FAKE_RUNTIME + config + "[defaults]\nmin_residency = 0\n")
+    service = start(FAKE_RUNTIME + config + "[defaults]\ngrace_period = 0\n")
     with PoolClient.connect(service.address) as pool, pool.watch() as events:
         ready = next(
             event.server
@@ -302,7 +302,7 @@ def test_what_is_pinned_and_preloaded_is_there_before_it_is_asked_for(start: Sta
 def test_what_a_model_was_seen_to_need_is_remembered_over_restarts(
     start: Start, tmp_path: Path
 ) -> None:
-    config = "[memory]\nsurvey_interval = 0.2\n[models.m]\nruntime_model = 'x?rss=50'\n"
+    config = "[memory]\nsample_interval = 0.2\n[models.m]\nruntime_model = 'x?rss=50'\n"
     service = start(FAKE_RUNTIME + config)
     with PoolClient.connect(service.address) as pool:
         (before,) = pool.models()

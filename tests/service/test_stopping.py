@@ -63,7 +63,7 @@ def test_a_stream_in_flight_at_a_forced_eviction_ends_by_itself(
 
 
 def test_an_idle_server_goes_by_itself_and_a_busy_one_stays(start: Start, over: Path) -> None:
-    service = start(FAKE_RUNTIME + "[defaults]\nkeep_alive = 0.2\nmin_residency = 0.2\n")
+    service = start(FAKE_RUNTIME + "[defaults]\nkeep_alive = 0.2\ngrace_period = 0.2\n")
     with PoolClient.connect(service.address) as pool, pool.watch() as events:
         assert isinstance(next(events), Synced)
         with pool.hold("busy", runtime_model=f"x?answers_until={over}") as hold:

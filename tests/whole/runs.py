@@ -53,7 +53,7 @@ class Runs:
         for identity in self.identities:
             await self.processes.signal(identity, StopSignal.KILL)
             await self.processes.exited(identity)
-            await self.processes.sweep(identity)
+            await self.processes.clean_up(identity)
 
 
 def ask(endpoint: str, path: str, body: object = None) -> tuple[int, Any]:

@@ -165,7 +165,7 @@ def test_a_stream_in_flight_is_neither_cut_by_idleness_nor_by_eviction(
 ) -> None:
     directory = prepare_smollm2(Path(".cache/models"), print).absolute()
     config = tmp_path / "short.toml"
-    config.write_text("[defaults]\nkeep_alive = 0\nmin_residency = 0.5\n")
+    config.write_text("[defaults]\nkeep_alive = 0\ngrace_period = 0.5\n")
     with (
         running(tmp_path / "state", arguments=["--config", str(config)]) as service,
         PoolClient.connect(service.address) as pool,

@@ -124,7 +124,7 @@ def wait_for(events: Iterator[Event], model: str, state: ServerState, detail: st
 def test_of_three_models_in_a_budget_for_two_the_third_waits_until_one_is_done(
     begin: Begin, smollm2: str
 ) -> None:
-    pool = begin('[memory]\nbudget = "1500 MiB"\n[defaults]\nmin_residency = 0.5\n')
+    pool = begin('[memory]\nbudget = "1500 MiB"\n[defaults]\ngrace_period = 0.5\n')
     with ThreadPoolExecutor(4) as threads, pool.watch() as events:
         first, second = (
             pool.ensure(name, runtime_model=smollm2).server for name in ("first", "second")
@@ -145,9 +145,7 @@ def test_of_three_models_in_a_budget_for_two_the_third_waits_until_one_is_done(
 
 
 def test_a_hold_keeps_its_model_whoever_needs_the_room(begin: Begin, smollm2: str) -> None:
-    pool = begin(
-        '[memory]\nbudget = "1000 MiB"\nqueue_timeout = 2\n[defaults]\nmin_residency = 0\n'
-    )
+    pool = begin('[memory]\nbudget = "1000 MiB"\nqueue_timeout = 2\n[defaults]\ngrace_period = 0\n')
     with pool.hold("held", runtime_model=smollm2, keep_alive=0, holder="the test") as hold:
         before = hold.ready()
         with ThreadPoolExecutor(1) as threads, pool.watch() as events:
@@ -164,7 +162,7 @@ def test_a_hold_keeps_its_model_whoever_needs_the_room(begin: Begin, smollm2: st
 
 
 def test_direct_requests_without_any_ensure_keep_a_model(begin: Begin, tiny: str) -> None:
-    pool = begin(f"[defaults]\nkeep_alive = {KEEP_ALIVE_S}\nmin_residency = 0.2\n")
+    pool = begin(f"[defaults]\nkeep_alive = {KEEP_ALIVE_S}\ngrace_period = 0.2\n")
     server = pool.ensure("direct", runtime_model=tiny).server
     begun, over = threading.Event(), threading.Event()
 
@@ -215,7 +213,7 @@ def test_what_a_model_will_need_is_known_better_after_each_run(
     begin: Begin, request: pytest.FixtureRequest, which: str
 ) -> None:
     directory = request.getfixturevalue(which)
-    config = f"[memory]\nsurvey_interval = 0.5\n[models.m]\nruntime_model = '{directory}'\n"
+    config = f"[memory]\nsample_interval = 0.5\n[models.m]\nruntime_model = '{directory}'\n"
     pool = begin(config)
     (before,) = pool.models()
     assert before.expected_by is Expectation.WEIGHTS

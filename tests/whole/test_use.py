@@ -34,7 +34,7 @@ KEEP_ALIVE_OF_THE_ASKED = 12
 DEFAULTS = f"""
 [defaults]
 keep_alive = {KEEP_ALIVE}
-min_residency = 0
+grace_period = 0
 """
 PLAIN = """
 [runtimes.mlx-lm]

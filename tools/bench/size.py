@@ -60,7 +60,7 @@ command = [{python!r}, "-S", "-E", {server!r}, "{{port}}"]
 kind = "plain"
 [defaults]
 keep_alive = "forever"
-min_residency = 0
+grace_period = 0
 """
 MODEL = "[models.{name}]\nexpected_memory = '16 MiB'\n"
 

@@ -15,7 +15,7 @@ from tests.faults.invariants import DOCUMENTED
 from tools.soak.gate import Gate
 from tools.soak.keeper import RECONNECT, Keeper
 from tools.soak.ledger import Ledger
-from tools.soak.models import MIN_RESIDENCY, Model
+from tools.soak.models import GRACE_PERIOD, Model
 from tools.soak.streams import Fate, Stream, stream
 from tools.soak.watcher import Life, Watcher
 
@@ -23,7 +23,7 @@ T = TypeVar("T")
 
 THINKS: Final = 4.0
 """Seconds between two calls of one caller, on average."""
-PATIENCE: Final = 45.0
+STARVATION_LIMIT_S: Final = 45.0
 """Seconds that a caller gives a start."""
 EVICTION: Final = 30.0
 LATE: Final = 3.0
@@ -95,13 +95,13 @@ class Caller:
 
     async def _ensure(self) -> None:
         keep_alive = self._chance.choice([None, None, 0.0, 3.0])
-        await self._ensured(self._model(), PATIENCE, keep_alive)
+        await self._ensured(self._model(), STARVATION_LIMIT_S, keep_alive)
 
     async def _ensure_in_haste(self) -> None:
         await self._ensured(self._model(), self._chance.uniform(0.01, 1.0))
 
     async def _cancel(self) -> None:
-        call = asyncio.create_task(self._ensured(self._model(), PATIENCE))
+        call = asyncio.create_task(self._ensured(self._model(), STARVATION_LIMIT_S))
         await asyncio.wait({call}, timeout=self._chance.expovariate(2.0))
         if call.cancel():
             self._ledger.count("calls cancelled")
@@ -110,7 +110,9 @@ class Caller:
 
     async def _herd(self) -> None:
         model = self._model()
-        servers = await asyncio.gather(*(self._ensured(model, PATIENCE) for _ in range(HERD)))
+        servers = await asyncio.gather(
+            *(self._ensured(model, STARVATION_LIMIT_S) for _ in range(HERD))
+        )
         self._ledger.count("herds")
         pids = {(one.generation, one.pid) for one in servers if one}
         if len({generation for generation, _ in pids}) != len(pids):
@@ -121,13 +123,13 @@ class Caller:
         model, began = self._model(), time.monotonic()
         try:
             async with self._pool.hold(model.name, holder=self._name) as hold:
-                server = await hold.ready(timeout=PATIENCE)
+                server = await hold.ready(timeout=STARVATION_LIMIT_S)
                 self._ledger.count("Hold: READY")
                 if server.state is not ServerState.READY or server.model != model.name:
                     self._ledger.violation(f"Hold of {model.name} said that it is ready: {server}")
                 await asyncio.sleep(self._chance.uniform(0.0, LONGEST_HOLD))
         except PoolError as error:
-            self._look_at("Hold", error, began, PATIENCE, self._reasons(model))
+            self._look_at("Hold", error, began, STARVATION_LIMIT_S, self._reasons(model))
 
     async def _reload(self) -> None:
         self._keeper.change_configuration()
@@ -171,7 +173,7 @@ class Caller:
             streaming.cancel()
 
     async def _streamed(self, model: Model) -> None:
-        server = await self._ensured(model, PATIENCE)
+        server = await self._ensured(model, STARVATION_LIMIT_S)
         if server is None:
             return
         got_at = time.monotonic()
@@ -274,7 +276,7 @@ class Caller:
 
     def _had_left(self, life: Life, idle: float) -> bool:
         """Whether it had gone before the request came; never for idleness so soon after."""
-        in_residency = life.cause == pb.EXIT_CAUSE_IDLE and idle < MIN_RESIDENCY / 2
+        in_residency = life.cause == pb.EXIT_CAUSE_IDLE and idle < GRACE_PERIOD / 2
         return life.leaves and not in_residency
 
     def _was_over_limit(self, life: Life, model: Model, said: Stream) -> bool:

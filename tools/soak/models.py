@@ -10,7 +10,7 @@ MARK_VARIABLE: Final = "POOL_SOAK"
 """In the environment of every server: tells those of this soak from all others'."""
 
 KEEP_ALIVE: Final = 10.0
-MIN_RESIDENCY: Final = 1.0
+GRACE_PERIOD: Final = 1.0
 DRAIN_TIMEOUT: Final = 15.0
 STOP_TIMEOUT: Final = 3.0
 ORPHAN_GRACE: Final = 12.0
@@ -23,11 +23,11 @@ standby = 0
 keep_servers = true
 orphan_grace = {grace}
 failure_ttl = 20
-backoff_most = 3
+backoff_max = 3
 crash_window = 30
 stable_run = 5
-pulse_interval = 1
-pulse_limit = 3
+probe_interval = 1
+probe_limit = 3
 [runtime]
 kind = "vllm-mlx"
 command = [{python}, "-S", "-E", {runtime}, "serve", "{{runtime_model}}", "--port", "{{port}}"]
@@ -36,7 +36,7 @@ environment = {{ {variable} = {mark} }}
 keep = 100
 [defaults]
 keep_alive = {keep_alive}
-min_residency = {min_residency}
+grace_period = {grace_period}
 start_timeout = 25
 probe_timeout = 1
 drain_timeout = {drain}
@@ -101,7 +101,7 @@ def configuration(known: list[Model], mark: str) -> str:
         variable=MARK_VARIABLE,
         mark=json.dumps(mark),
         keep_alive=KEEP_ALIVE,
-        min_residency=MIN_RESIDENCY,
+        grace_period=GRACE_PERIOD,
         drain=DRAIN_TIMEOUT,
         stop=STOP_TIMEOUT,
         grace=ORPHAN_GRACE,

@@ -53,7 +53,7 @@ class Growth:
         self._rate = 0.0
 
     @property
-    def is_hurried(self) -> bool:
+    def is_escalated(self) -> bool:
         """Return whether a file grew so fast that a write need not be waited for."""
         return self._rate > self._most
 

@@ -160,7 +160,7 @@ class LogStore:
         growth = Growth(self._max_bytes)
         while not ended.is_set():
             live = tuple(self._live)
-            if not growth.is_hurried:
+            if not growth.is_escalated:
                 writes.wait(live, self._trim_interval)
             ended.wait(growth.pace(live))
             self.trim()

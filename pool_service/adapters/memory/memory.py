@@ -12,7 +12,7 @@ from pool_service.adapters.memory.footprint import Footprints
 from pool_service.adapters.memory.machine_memory import MachineMemory
 from pool_service.adapters.probe.http_get import Answer, get
 from pool_service.core.server import Phase, Server
-from pool_service.core.types import Identity, Survey
+from pool_service.core.types import Identity, MemorySample
 
 STATUS_PATH = "/v1/status"
 STATUS_TIMEOUT = 1.0
@@ -45,17 +45,17 @@ class HostMemory:
         self._standbys = standbys
         self._metal = metal
 
-    async def survey(self, servers: Collection[Server]) -> Survey:
+    async def sample(self, servers: Collection[Server]) -> MemorySample:
         """Look at the memory of the machine and of these servers; see the port."""
         identities = [server.identity for server in servers if server.identity is not None]
         look = asyncio.to_thread(self._look, identities, list(self._standbys()))
-        survey, reported = await asyncio.gather(look, self._reported(servers))
-        taken = dict(survey.footprints)
+        sample, reported = await asyncio.gather(look, self._reported(servers))
+        taken = dict(sample.footprints)
         for identity, count in reported.items():
             taken[identity] = max(taken.get(identity, 0), count)
-        return replace(survey, footprints=taken)
+        return replace(sample, footprints=taken)
 
-    def _look(self, identities: list[Identity], waiting: list[Identity]) -> Survey:
+    def _look(self, identities: list[Identity], waiting: list[Identity]) -> MemorySample:
         began = time.thread_time()
         taken = self._footprints.of([*identities, *waiting])
         standbys = sum(taken.pop(identity, 0) for identity in waiting if identity not in identities)
@@ -64,7 +64,7 @@ class HostMemory:
         pressured = machine.pressured()
         critical = pressured and machine.critical()
         cost = time.thread_time() - began
-        return Survey(total, available, pressured, taken, standbys, cost, critical)
+        return MemorySample(total, available, pressured, taken, standbys, cost, critical)
 
     async def _reported(self, servers: Collection[Server]) -> dict[Identity, int]:
         if not self._metal:

@@ -71,15 +71,15 @@ class ExpectationBook:
         """Bytes; None: nothing was learnt of it."""
         return self._known().get(key.digest)
 
-    def learn(self, key: ExpectationKey, needed: int) -> None:
+    def record_usage(self, key: ExpectationKey, needed: int) -> None:
         """A run with this key needed so many bytes at most."""
         known = self._known()
         before = known.pop(key.digest, 0)
         # What was learnt last stands last: the first are forgotten.
-        known[key.digest] = learnt = max(needed, int(before * FADING))
+        known[key.digest] = recorded = max(needed, int(before * FADING))
         while len(known) > MOST_ENTRIES:
             del known[next(iter(known))]
-        if learnt != before:
+        if recorded != before:
             self._write(known)
 
     def _known(self) -> dict[str, int]:

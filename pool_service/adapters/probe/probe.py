@@ -23,7 +23,7 @@ from pool_service.adapters.process.identity import is_alive, member_pids
 from pool_service.adapters.sockets.listeners import TcpSocket, listeners, seen_listeners
 from pool_service.adapters.sockets.ownership import Ownership
 from pool_service.core.activity import Activity
-from pool_service.core.types import EndpointState, Identity, LaunchPlan, Pulse, Unready
+from pool_service.core.types import EndpointState, Identity, LaunchPlan, ProbeResult, Unready
 
 # Seconds between looks: a hundredth of the time waited so far, within these bounds. So it
 # adds about half a percent to a start, and a long load is not disturbed by many looks.
@@ -39,7 +39,7 @@ _MEMBERS_PACE = 1.0
 _MOST_ASKED = 16
 
 
-_NOT_LISTENING = Pulse(answered=False, progress=(), listens=False)
+_NOT_LISTENING = ProbeResult(answered=False, progress=(), listens=False)
 
 
 class HttpProbe:
@@ -95,14 +95,14 @@ class HttpProbe:
         lost = bool(endpoint) and self.endpoint_state(identity, endpoint) is EndpointState.LOST
         return await use_of(identity, plan, endpoint, probe_timeout, ask=not lost)
 
-    async def pulse(
+    async def check_liveness(
         self,
         identity: Identity,
         plan: LaunchPlan,
         endpoint: str,
         log_path: str,
         probe_timeout: float,
-    ) -> Pulse:
+    ) -> ProbeResult:
         """Whether it listens, what it answers, and its processor time and output; see the port."""
         # First, so that nobody else's program is asked.
         if await self._is_lost(identity, endpoint):
@@ -113,12 +113,12 @@ class HttpProbe:
         if self.endpoint_state(identity, endpoint) is EndpointState.LOST:
             return _NOT_LISTENING
         if is_healthy(answer):
-            return Pulse(answered=True, progress=())
+            return ProbeResult(answered=True, progress=())
         progress = await asyncio.to_thread(_progress, identity, log_path)
         answered = answer is not None
         use = await use_of(identity, plan, endpoint, probe_timeout, ask=answered)
         in_flight = use.requests != 0
-        return Pulse(answered, progress, healthy=not answered, in_flight=in_flight)
+        return ProbeResult(answered, progress, healthy=not answered, in_flight=in_flight)
 
 
 class _Search:

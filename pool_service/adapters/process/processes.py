@@ -191,7 +191,9 @@ class LocalProcesses:
         owned = next((one for one in self._owned.values() if one.log_path == path), None)
         return await asyncio.to_thread(owned.last_lines if owned else lambda: last_lines(path))
 
-    async def sweep(self, identity: Identity, endpoint: str = "", drain_time: float = 0.0) -> bool:
+    async def clean_up(
+        self, identity: Identity, endpoint: str = "", drain_time: float = 0.0
+    ) -> bool:
         """End what the process left behind, in its group or not; see the port."""
         owned = self._owned.get(identity)
         if owned is None:
@@ -205,7 +207,7 @@ class LocalProcesses:
         self._owned.pop(identity, None)
         return killed
 
-    def hurry(self, identity: Identity) -> None:
+    def escalate(self, identity: Identity) -> None:
         """Let its sweep wait for no request any longer; see the port."""
         owned = self._owned.get(identity)
         if owned is not None:

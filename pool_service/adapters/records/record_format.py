@@ -38,7 +38,7 @@ from pool_service.core.errors import (
     StartFailed,
     StartTimeout,
 )
-from pool_service.core.server import Cause, Exit, Past, Phase, Role, Server, StopSignal
+from pool_service.core.server import Cause, Exit, LastRun, Phase, Role, Server, StopSignal
 from pool_service.core.types import FOREVER, Diagnosis, ExitReport, Identity, LaunchPlan, Settings
 
 VERSION = 1
@@ -63,7 +63,7 @@ _ERRORS: dict[str, type[PoolError]] = {
 }
 
 
-Entry = Server | Past
+Entry = Server | LastRun
 """What is known of one model."""
 
 
@@ -144,7 +144,7 @@ def _from_server(server: Server) -> dict[str, Any]:
     }
 
 
-def _from_past(past: Past) -> dict[str, Any]:
+def _from_past(past: LastRun) -> dict[str, Any]:
     return {
         "generation": past.generation,
         "last_exit": _from_exit(past.last_exit),
@@ -156,13 +156,13 @@ def _from_settings(settings: Settings) -> dict[str, Any]:
     return {
         "runtime_model": settings.runtime_model,
         "keep_alive": _from_number(settings.keep_alive),
-        "min_residency": _from_number(settings.min_residency),
+        "grace_period": _from_number(settings.grace_period),
         "start_timeout": _from_number(settings.start_timeout),
         "probe_timeout": _from_number(settings.probe_timeout),
         "drain_timeout": _from_number(settings.drain_timeout),
         "stop_timeout": _from_number(settings.stop_timeout),
         "asked": settings.asked,
-        "recipe": settings.recipe,
+        "recipe": settings.config_hash,
     }
 
 
@@ -270,9 +270,9 @@ def _to_server(key: str, value: object) -> Server:
     )
 
 
-def _to_past(model: str, value: object) -> Past:
+def _to_past(model: str, value: object) -> LastRun:
     of = Members(value)
-    return Past(
+    return LastRun(
         model,
         of.count("generation"),
         of.optional("last_exit", _to_exit),
@@ -285,13 +285,13 @@ def _to_settings(value: object) -> Settings:
     return Settings(
         runtime_model=of.text("runtime_model"),
         keep_alive=of.seconds("keep_alive"),
-        min_residency=of.seconds("min_residency"),
+        grace_period=of.seconds("grace_period"),
         start_timeout=of.seconds("start_timeout"),
         probe_timeout=of.seconds("probe_timeout"),
         drain_timeout=of.seconds("drain_timeout"),
         stop_timeout=of.seconds("stop_timeout"),
         asked=of.optional("asked", to_boolean) or False,
-        recipe=of.optional("recipe", to_text) or "",
+        config_hash=of.optional("recipe", to_text) or "",
     )
 
 

@@ -21,7 +21,7 @@ from pool_service.adapters.records.namings_file import NamingsFile
 from pool_service.adapters.records.record_files import Outcome, RecordFiles
 from pool_service.adapters.records.record_format import Entry, Record, record_key
 from pool_service.adapters.system.clock import SystemClock
-from pool_service.core.server import Exit, Past, Remembered, Role, Server, ServerId
+from pool_service.core.server import Exit, LastRun, RecoveredState, Role, Server, ServerId
 from pool_service.ports import Clock
 
 _log = structlog.get_logger(__name__)
@@ -110,7 +110,7 @@ class FileRecords:
         """A server is gone; of its model's own the past stays, if it ever had a process."""
         self._forget_key(server)
         if server.is_current and (server.latest or server.last_exit):
-            past = Past(server.model, server.latest, server.last_exit)
+            past = LastRun(server.model, server.latest, server.last_exit)
             self._remember(past)
             self._changed(server.model)
 
@@ -135,7 +135,7 @@ class FileRecords:
         if waited_for:
             await waited_for.done.wait()
 
-    async def load(self) -> Remembered:
+    async def load(self) -> RecoveredState:
         """Read what an earlier service left; see the port."""
         try:
             found = await outlasting_shortage(lambda: self._in_worker(self._files.read_all))
@@ -143,19 +143,19 @@ class FileRecords:
         except OSError as error:
             self._tell(self._files.explain(error))
             self._arm()
-            return Remembered()
+            return RecoveredState()
         for entry in map(self._as_of_now, found.records):
             self._known[record_key(entry)] = entry
-            if isinstance(entry, Past):
+            if isinstance(entry, LastRun):
                 self._remember(entry)
             else:
                 self._keys[entry.id] = record_key(entry)
         self._arm()
         self._namings = named.namings
         entries = self._known.values()
-        return Remembered(
+        return RecoveredState(
             servers=tuple(entry for entry in entries if isinstance(entry, Server)),
-            pasts=tuple(entry for entry in entries if isinstance(entry, Past)),
+            pasts=tuple(entry for entry in entries if isinstance(entry, LastRun)),
             damaged=found.damaged + named.damaged,
             namings=named.namings,
         )
@@ -174,12 +174,12 @@ class FileRecords:
         if record.boot_id == self._boot:
             return entry
         end = self._ended_by_now(entry.last_exit)
-        return Past(entry.model, entry.generation, end, entry.given)
+        return LastRun(entry.model, entry.generation, end, entry.given)
 
     def _ended_by_now(self, end: Exit | None) -> Exit | None:
         return end and replace(end, at=self._clock.now())
 
-    def _remember(self, past: Past) -> None:
+    def _remember(self, past: LastRun) -> None:
         """The newest past; the oldest makes room for it."""
         self._known[past.model] = past
         self._pasts[past.model] = None

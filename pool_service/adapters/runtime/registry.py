@@ -27,7 +27,7 @@ from pool_service.adapters.runtime.provision import Progress
 from pool_service.adapters.standby.process import Recipe
 from pool_service.adapters.system.environment import is_offline
 from pool_service.core.errors import PoolError, RuntimeUnavailable
-from pool_service.core.types import Appraisal, LaunchPlan, Settings, Source
+from pool_service.core.types import Estimate, EstimateSource, LaunchPlan, Settings
 from pool_service.ports import FetchProgress
 
 _log = structlog.get_logger(__name__)
@@ -78,7 +78,7 @@ class Runtimes:
         }
         self._options = options
 
-    async def appraise(self, model: str, settings: Settings) -> Appraisal:
+    async def estimate(self, model: str, settings: Settings) -> Estimate:
         """Tell what a server will need of memory, and whether it can be loaded; see the port."""
         check_names(model, settings.runtime_model)
         runtime = self._runtimes[settings.runtime]
@@ -95,7 +95,7 @@ class Runtimes:
         expected, source = await self._expected(runtime, settings, loaded)
         on_disk = _on_disk(settings, files) if runtime.loads_from_disk else None
         meant = loaded.meant if on_disk is False else ()
-        return Appraisal(expected, source, on_disk, meant, loaded.disk_bytes)
+        return Estimate(expected, source, on_disk, meant, loaded.disk_bytes)
 
     async def cached(self) -> tuple[str, ...]:
         """Return the ids of the models in the cache of the hub; see the port."""
@@ -124,7 +124,7 @@ class Runtimes:
             interpreter, model, settings.runtime_model, environment, progress
         )
 
-    def learn(self, settings: Settings, needed: int) -> None:
+    def record_usage(self, settings: Settings, needed: int) -> None:
         """Remember what a server with these settings needed; see the port."""
         self._unfiled[settings] = max(needed, self._unfiled.get(settings, 0))
         self._file()
@@ -194,7 +194,7 @@ class Runtimes:
             version = self._versions.get(settings.runtime)
             if version is not None:
                 del self._unfiled[settings]
-                self._book.learn(_key(settings, version), needed)
+                self._book.record_usage(_key(settings, version), needed)
 
     def _checked(
         self,
@@ -217,19 +217,19 @@ class Runtimes:
 
     async def _expected(
         self, runtime: CommandRuntime, settings: Settings, loaded: Loaded
-    ) -> tuple[int, Source]:
+    ) -> tuple[int, EstimateSource]:
         """Return what it will need: what is declared, unless more was seen of this very model."""
         declared = settings.expected_memory
         version = self._versions[settings.runtime] = await runtime.version()
         self._file()
         observed = self._book.needed(_key(settings, version))
         if declared is not None and declared >= (observed or 0):
-            return declared, Source.DECLARED
+            return declared, EstimateSource.DECLARED
         if observed is not None:
-            return observed, Source.OBSERVED
+            return observed, EstimateSource.OBSERVED
         if loaded.files is not None and loaded.files.weights:
-            return estimated(loaded.weights), Source.WEIGHTS
-        return GUESS, Source.UNKNOWN
+            return estimated(loaded.weights), EstimateSource.WEIGHTS
+        return GUESS, EstimateSource.UNKNOWN
 
 
 def _key(settings: Settings, version: str) -> ExpectationKey:

@@ -73,7 +73,7 @@ class StateDir:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.trouble = ""
-        self._claim = -1
+        self._preempt = -1
         _make(path)
         self._locks, self._note, self.trouble = _locked(path)
         self.announce(())
@@ -90,11 +90,11 @@ class StateDir:
 
     def keep_claim(self, descriptor: int) -> None:
         """Hold the claim by which this process took over until it is `serving`."""
-        self._claim = descriptor
+        self._preempt = descriptor
 
     def serving(self) -> None:
         """Calls are served: whoever left for this process need not come back."""
-        descriptor, self._claim = self._claim, -1
+        descriptor, self._preempt = self._preempt, -1
         if descriptor >= 0:
             os.close(descriptor)
 

@@ -76,7 +76,7 @@ def taken_back(path: Path) -> StateDir | None:
 
     If it has gone instead and nobody else came, hold the state directory again.
     """
-    while is_claimed(path):
+    while is_preempted(path):
         time.sleep(PACE_S)
     try:
         return taken(path)
@@ -84,7 +84,7 @@ def taken_back(path: Path) -> StateDir | None:
         return None
 
 
-def is_claimed(path: Path) -> bool:
+def is_preempted(path: Path) -> bool:
     """Whether somebody is there who takes over, or is about to."""
     try:
         descriptor = open_own(path / CLAIM, os.O_RDONLY)

@@ -5,16 +5,16 @@ import signal
 
 
 class Server:
-    def __init__(self, *, wish: str) -> None:
-        self.wish = wish
+    def __init__(self, *, request: str) -> None:
+        self.request = request
         self.started = False
 
     async def startup(self, sockets: None = None) -> None:
         assert sockets is None
-        if self.wish == "stuck":
+        if self.request == "stuck":
             print("Loading for ever", flush=True)
             await asyncio.Event().wait()
-        if self.wish == "unloaded":
+        if self.request == "unloaded":
             return
         listening = await asyncio.start_server(lambda _, writer: writer.close(), "127.0.0.1", 0)
         port = listening.sockets[0].getsockname()[1]

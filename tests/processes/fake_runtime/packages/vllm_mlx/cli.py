@@ -18,10 +18,10 @@ def main() -> int:
         "path": sys.path[0],
     }
     print(json.dumps(told), flush=True)
-    wish = sys.argv[2]
-    if wish == "fails":
+    request = sys.argv[2]
+    if request == "fails":
         print("ValueError: not like this", file=sys.stderr, flush=True)
         return 1
-    server = uvicorn.Server(wish=wish)
+    server = uvicorn.Server(request=request)
     asyncio.run(server.serve())
     return 0 if server.started else 3

@@ -16,7 +16,7 @@ from tests.world import NEVER, Script, outcomes
 
 pytestmark = pytest.mark.looptime
 
-LOOKING = replace(LIMITS, pulse_interval=15.0, pulse_limit=4)
+LOOKING = replace(LIMITS, probe_interval=15.0, probe_limit=4)
 WEDGED = Script(load=0.0, answers=False, moves=False, requests=None)
 VERDICT = 15.0 * 5
 """Seconds: a first look to compare with, and as many as it takes."""
@@ -86,7 +86,7 @@ async def test_looking_is_at_a_modest_pace_and_no_use_and_no_change() -> None:
         await asyncio.sleep(1)  # it is measured, once
         revision = run.pool.history.revision
         await asyncio.sleep(298)
-        assert len(run.world.times("pulse")) == 19
+        assert len(run.world.times("check_liveness")) == 19
         assert run.pool.history.revision == revision
         await asyncio.sleep(2.1)
         assert run.phase("m") is None
@@ -94,20 +94,20 @@ async def test_looking_is_at_a_modest_pace_and_no_use_and_no_change() -> None:
 
 async def test_a_look_that_takes_long_is_not_overtaken_by_the_next() -> None:
     async with running(limits=LOOKING) as run:
-        run.world.script("m", Script(load=0.0, pulse=40.0))
+        run.world.script("m", Script(load=0.0, probe_time=40.0))
         await run.pool.ensure("m", keep_alive=FOREVER)
         await asyncio.sleep(200)
-        looks = [call.at for call in run.world.times("pulse")]
+        looks = [call.at for call in run.world.times("check_liveness")]
         assert looks == pytest.approx([15.0, 70.0, 125.0, 180.0])
 
 
 async def test_a_look_that_breaks_is_no_verdict_and_another_follows() -> None:
     async with running(limits=LOOKING) as run:
-        run.world.script("m", replace(WEDGED, raises={"pulse": ZeroDivisionError()}))
+        run.world.script("m", replace(WEDGED, raises={"check_liveness": ZeroDivisionError()}))
         await run.pool.ensure("m", keep_alive=FOREVER)
         await asyncio.sleep(VERDICT + 16)
         assert run.phase("m") is Phase.READY
-        assert len(run.world.times("pulse")) == 6
+        assert len(run.world.times("check_liveness")) == 6
 
 
 async def test_a_wedged_server_is_replaced_though_an_eviction_asks_how_busy_it_is() -> None:
@@ -127,7 +127,7 @@ async def test_a_wedged_server_is_replaced_though_an_eviction_asks_how_busy_it_i
 
 @pytest.mark.parametrize("away", [60.0, 3600.0, DAY])
 async def test_nothing_goes_unused_at_once_after_the_service_was_away(away: float) -> None:
-    async with running(keep_alive=300.0, min_residency=10.0) as run:
+    async with running(keep_alive=300.0, grace_period=10.0) as run:
         await asyncio.gather(run.pool.ensure("a"), run.pool.ensure("b"))
         await asyncio.sleep(250)
         run.world.clock.jump(away)
@@ -153,7 +153,7 @@ async def test_an_ensure_that_comes_before_the_late_timer_finds_its_server() -> 
 
 
 async def test_after_its_grace_an_unused_server_goes() -> None:
-    async with running(keep_alive=300.0, min_residency=10.0) as run:
+    async with running(keep_alive=300.0, grace_period=10.0) as run:
         await run.pool.ensure("m")
         await asyncio.sleep(1)  # Nothing is due for a while.
         run.world.clock.jump(DAY)
@@ -219,7 +219,7 @@ async def test_a_pool_at_rest_does_not_take_its_rest_for_a_stall() -> None:
 
 
 async def test_a_jump_evicts_nobody_though_an_eviction_of_the_idle_may() -> None:
-    async with running(min_residency=10.0, keep_alive=300.0) as run:
+    async with running(grace_period=10.0, keep_alive=300.0) as run:
         await run.pool.ensure("m")
         run.world.clock.jump(DAY)
         assert len(await run.pool.evict("m")) == 1
@@ -233,9 +233,9 @@ async def test_the_looks_at_many_are_spread_and_no_more_than_so_many_a_second() 
         await asyncio.gather(*(run.pool.ensure(model, keep_alive=FOREVER) for model in models))
         for begins in (30.0, 300.0):
             await asyncio.sleep(begins)
-            before = len(run.world.times("pulse"))
+            before = len(run.world.times("check_liveness"))
             await asyncio.sleep(many / PROBES_A_SECOND + 1)
-            looks = run.world.times("pulse")[before:]
+            looks = run.world.times("check_liveness")[before:]
             assert {look.model for look in looks} == models
             gaps = [after.at - look.at for look, after in pairwise(looks)]
             assert min(gaps) == pytest.approx(1 / PROBES_A_SECOND, abs=1e-4)
@@ -261,9 +261,9 @@ async def test_when_most_have_gone_the_looks_are_as_often_again() -> None:
         await asyncio.sleep(120)
         await asyncio.gather(*map(run.pool.evict, models[left:]))
         await asyncio.sleep(15.0 + many / PROBES_A_SECOND)
-        before = len(run.world.times("pulse"))
+        before = len(run.world.times("check_liveness"))
         await asyncio.sleep(60)
-        looks = run.world.times("pulse")[before:]
+        looks = run.world.times("check_liveness")[before:]
         for model in models[:left]:
             own = [look.at for look in looks if look.model == model]
             assert [b - a for a, b in pairwise(own)] == pytest.approx([15.0] * 3)

@@ -10,7 +10,7 @@ RECIPE_DIGITS = 16
 """Hexadecimal; two recipes of one model that differ are equal once in 2^64."""
 
 
-def recipe_of(options: RuntimeOptions, settings: Settings) -> str:
+def config_hash_of(options: RuntimeOptions, settings: Settings) -> str:
     """A digest of what decides a process besides its runtime model.
 
     The same over runs and whatever the order of tables. Values of variables, which can be
