@@ -79,12 +79,12 @@ const (
 	CauseWedged = ExitCause(pb.ExitCause_EXIT_CAUSE_WEDGED)
 	// CauseOrphaned: the guard; the service was gone and no other came.
 	CauseOrphaned = ExitCause(pb.ExitCause_EXIT_CAUSE_ORPHANED)
-	// CauseRoom: the pool; it was unused and made room for another model.
-	CauseRoom = ExitCause(pb.ExitCause_EXIT_CAUSE_ROOM)
+	// CausePreempted: the pool; it was unused and made room for another model.
+	CausePreempted = ExitCause(pb.ExitCause_EXIT_CAUSE_PREEMPTED)
 	// CauseReloaded: the operator; its configuration was changed.
 	CauseReloaded = ExitCause(pb.ExitCause_EXIT_CAUSE_RELOADED)
-	// CauseCeiling: the pool; it had grown past its memory ceiling.
-	CauseCeiling = ExitCause(pb.ExitCause_EXIT_CAUSE_CEILING)
+	// CauseMemoryLimit: the pool; it had grown past its memory limit.
+	CauseMemoryLimit = ExitCause(pb.ExitCause_EXIT_CAUSE_MEMORY_LIMIT)
 )
 
 // String is the cause's name, such as "EVICTED", or its number.

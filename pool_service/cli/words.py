@@ -14,7 +14,7 @@ from pool_service_client import (
     Totals,
 )
 
-_BY_ITSELF = {ExitCause.CRASHED, ExitCause.WEDGED, ExitCause.CEILING}
+_BY_ITSELF = {ExitCause.CRASHED, ExitCause.WEDGED, ExitCause.MEMORY_LIMIT}
 """Why a process ended that nobody asked to end and that was not in anybody's way."""
 
 MARKS = {

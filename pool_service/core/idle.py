@@ -96,11 +96,11 @@ class IdleChecks:
         if is_busy or server.holds:
             return None
         if record.is_preempted and now >= server.resides_until:
-            return Cause.CEILING if record.preempted_for == server.model else Cause.ROOM
+            return Cause.MEMORY_LIMIT if record.preempted_for == server.model else Cause.PREEMPTED
         if now < server.expires_at:
             return None
         if server.role is Role.SUPERSEDED:
-            return Cause.CEILING
+            return Cause.MEMORY_LIMIT
         return Cause.RELOADED if server.outdated else Cause.IDLE
 
     def _note_use(self, record: Record, activity: Activity, now: float) -> None:

@@ -104,7 +104,7 @@ class Recovery:
         self.unsettled.add(server.id)
         server = self._callers.up_to_date(server)
         if not server.is_current and server.phase not in life.LEAVING:
-            server = life.stopping(server, Cause.CEILING)
+            server = life.stopping(server, Cause.MEMORY_LIMIT)
         server = life.unproven(server, now) if server.phase is Phase.READY else server
         record = self._state.put(server)
         record.is_adopting = True

@@ -81,10 +81,10 @@ class Recycler:
             return
         before = state.table.current(successor.model)
         if before is None or before.server.phase is not Phase.READY:
-            self._supervisor.stop(successor, Cause.CEILING, now)
+            self._supervisor.stop(successor, Cause.MEMORY_LIMIT, now)
             return
         if state.evictions.of(before.server.id):
-            self._supervisor.stop(successor, Cause.CEILING, now)
+            self._supervisor.stop(successor, Cause.MEMORY_LIMIT, now)
             return
         was = before.server
         before.withdraw()
@@ -108,4 +108,4 @@ class Recycler:
         before = self._state.table.current(successor.model)
         is_there = before is not None and before.server.phase is Phase.READY
         if before is None or not is_there or before.server.outdated:
-            self._supervisor.stop(successor, Cause.CEILING, now)
+            self._supervisor.stop(successor, Cause.MEMORY_LIMIT, now)

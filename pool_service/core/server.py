@@ -63,9 +63,9 @@ class Cause(Enum):
     SHUTDOWN = "the service was stopped"
     WEDGED = "it stopped answering and made no progress"
     ORPHANED = "the service was gone and no other came"
-    ROOM = "it was unused and made room for another model"
+    PREEMPTED = "it was unused and made room for another model"
     RELOADED = "its configuration was changed"
-    CEILING = "it had grown past its memory ceiling"
+    MEMORY_LIMIT = "it had grown past its memory limit"
 
 
 class StopSignal(Enum):

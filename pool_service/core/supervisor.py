@@ -294,7 +294,7 @@ class Supervisor:
         was = server.settings.named_by_caller if self._callers.is_served(server) else ""
         for hold in state.holds.of(model):
             state.waiters.add(model, self._callers.waiter(model, hold, was))
-        is_renewed = server.stop_cause is Cause.CEILING
+        is_renewed = server.stop_cause is Cause.MEMORY_LIMIT
         if is_renewed or state.catalogue.settings_for(model, was).pinned:
             keep_alive = server.keep_alive if is_renewed else None
             ours = EnsureRequested(None, model, keep_alive=keep_alive)

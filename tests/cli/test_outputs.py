@@ -150,7 +150,7 @@ def test_list_shows_who_is_held_and_what_the_configuration_no_longer_says(
     [
         (pb.EXIT_CAUSE_CRASHED, True),
         (pb.EXIT_CAUSE_WEDGED, True),
-        (pb.EXIT_CAUSE_CEILING, True),
+        (pb.EXIT_CAUSE_MEMORY_LIMIT, True),
         (pb.EXIT_CAUSE_EVICTED, False),
         (pb.EXIT_CAUSE_IDLE, False),
     ],

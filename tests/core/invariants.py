@@ -633,4 +633,4 @@ def _on_disk(
 
 def _was_renewed(server: Server) -> bool:
     """Its last process went for its size alone, so that the pool itself wants the next."""
-    return server.last_exit is not None and server.last_exit.cause is Cause.CEILING
+    return server.last_exit is not None and server.last_exit.cause is Cause.MEMORY_LIMIT

@@ -62,7 +62,7 @@ async def test_the_next_generation_is_ready_before_the_old_one_goes() -> None:
         assert [server.model for server in run.pool.page(None, 9)] == ["m"]
         end = run.server("m").last_exit
         assert end is not None
-        assert (end.cause, end.generation) == (Cause.CEILING, 1)
+        assert (end.cause, end.generation) == (Cause.MEMORY_LIMIT, 1)
 
 
 async def test_what_was_replaced_is_given_to_nobody_by_its_own_name() -> None:
@@ -206,7 +206,7 @@ async def test_without_room_for_both_it_goes_when_unused_and_comes_again() -> No
         assert run.phase("m") is Phase.READY
         end = run.server("m").last_exit
         assert end is not None
-        assert end.cause is Cause.CEILING
+        assert end.cause is Cause.MEMORY_LIMIT
 
 
 async def test_what_came_again_is_not_taken_for_what_was_overgrown() -> None:
@@ -322,4 +322,4 @@ async def test_what_is_past_its_ceiling_and_the_budget_is_renewed_and_not_lost()
         server = run.server("m")
         assert (server.phase, server.generation) == (Phase.READY, 2)
         assert server.last_exit is not None
-        assert server.last_exit.cause is Cause.CEILING
+        assert server.last_exit.cause is Cause.MEMORY_LIMIT

@@ -42,7 +42,7 @@ async def test_what_is_unused_goes_for_what_is_asked_for(critical: bool) -> None
         assert run.phase("a") is None
         gone = [change.server for change in run.changes if change.removed]
         assert gone[0].last_exit is not None
-        assert gone[0].last_exit.cause is Cause.ROOM
+        assert gone[0].last_exit.cause is Cause.PREEMPTED
 
 
 @pytest.mark.parametrize("critical", [False, True])

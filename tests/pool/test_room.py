@@ -70,7 +70,7 @@ async def test_who_is_missed_least_goes_and_nobody_else() -> None:
         assert there(run) == ["a", "c", "d"]
         end = next(c.server.last_exit for c in run.changes if c.removed)
         assert end is not None
-        assert end.cause is Cause.ROOM
+        assert end.cause is Cause.PREEMPTED
 
 
 async def test_one_that_is_to_make_room_is_not_given_at_once() -> None:

@@ -23,7 +23,7 @@ from tests.world import World
 SIZES = {"a": 3, "b": 4, "c": 6, "d": 9, "e": 11}
 """Bytes, of the ten that there are; the last can never fit."""
 MODELS = st.sampled_from(sorted(SIZES))
-OWN_ACCORD = frozenset({Cause.IDLE, Cause.ROOM, Cause.CEILING, Cause.RELOADED})
+OWN_ACCORD = frozenset({Cause.IDLE, Cause.PREEMPTED, Cause.MEMORY_LIMIT, Cause.RELOADED})
 """Why the pool ends what nobody asked it to end."""
 WITHIN = DEFAULTS.start_timeout + 200.0
 """Seconds in which every call is answered once nobody is in the way."""

@@ -167,7 +167,7 @@ def test_what_grows_past_its_ceiling_is_renewed_and_no_request_fails(
         assert all(user.result() > 10 for user in users)
     assert load.failures == []
     # On a slow machine it outgrows the small budget before its ceiling counts.
-    causes = {ExitCause.CEILING} if held else {ExitCause.CEILING, ExitCause.ROOM}
+    causes = {ExitCause.MEMORY_LIMIT} if held else {ExitCause.MEMORY_LIMIT, ExitCause.PREEMPTED}
     assert last is None or last.cause in causes
 
 

@@ -256,11 +256,11 @@ const (
 	// The guard: the service was gone and no other came.
 	ExitCause_EXIT_CAUSE_ORPHANED ExitCause = 7
 	// The pool: it was unused and made room for another model.
-	ExitCause_EXIT_CAUSE_ROOM ExitCause = 8
+	ExitCause_EXIT_CAUSE_PREEMPTED ExitCause = 8
 	// The operator: its configuration was changed.
 	ExitCause_EXIT_CAUSE_RELOADED ExitCause = 9
-	// The pool: it had grown past its memory ceiling.
-	ExitCause_EXIT_CAUSE_CEILING ExitCause = 10
+	// The pool: it had grown past its memory limit.
+	ExitCause_EXIT_CAUSE_MEMORY_LIMIT ExitCause = 10
 )
 
 // Enum value maps for ExitCause.
@@ -274,9 +274,9 @@ var (
 		5:  "EXIT_CAUSE_SHUTDOWN",
 		6:  "EXIT_CAUSE_WEDGED",
 		7:  "EXIT_CAUSE_ORPHANED",
-		8:  "EXIT_CAUSE_ROOM",
+		8:  "EXIT_CAUSE_PREEMPTED",
 		9:  "EXIT_CAUSE_RELOADED",
-		10: "EXIT_CAUSE_CEILING",
+		10: "EXIT_CAUSE_MEMORY_LIMIT",
 	}
 	ExitCause_value = map[string]int32{
 		"EXIT_CAUSE_UNSPECIFIED":   0,
@@ -287,9 +287,9 @@ var (
 		"EXIT_CAUSE_SHUTDOWN":      5,
 		"EXIT_CAUSE_WEDGED":        6,
 		"EXIT_CAUSE_ORPHANED":      7,
-		"EXIT_CAUSE_ROOM":          8,
+		"EXIT_CAUSE_PREEMPTED":     8,
 		"EXIT_CAUSE_RELOADED":      9,
-		"EXIT_CAUSE_CEILING":       10,
+		"EXIT_CAUSE_MEMORY_LIMIT":  10,
 	}
 )
 
@@ -2468,7 +2468,7 @@ const file_pool_service_v1_pool_service_proto_rawDesc = "" +
 	"\x14EXPECTATION_DECLARED\x10\x01\x12\x18\n" +
 	"\x14EXPECTATION_OBSERVED\x10\x02\x12\x17\n" +
 	"\x13EXPECTATION_WEIGHTS\x10\x03\x12\x15\n" +
-	"\x11EXPECTATION_GUESS\x10\x04*\x99\x02\n" +
+	"\x11EXPECTATION_GUESS\x10\x04*\xa3\x02\n" +
 	"\tExitCause\x12\x1a\n" +
 	"\x16EXIT_CAUSE_UNSPECIFIED\x10\x00\x12\x16\n" +
 	"\x12EXIT_CAUSE_CRASHED\x10\x01\x12\x16\n" +
@@ -2477,10 +2477,10 @@ const file_pool_service_v1_pool_service_proto_rawDesc = "" +
 	"\x18EXIT_CAUSE_START_TIMEOUT\x10\x04\x12\x17\n" +
 	"\x13EXIT_CAUSE_SHUTDOWN\x10\x05\x12\x15\n" +
 	"\x11EXIT_CAUSE_WEDGED\x10\x06\x12\x17\n" +
-	"\x13EXIT_CAUSE_ORPHANED\x10\a\x12\x13\n" +
-	"\x0fEXIT_CAUSE_ROOM\x10\b\x12\x17\n" +
-	"\x13EXIT_CAUSE_RELOADED\x10\t\x12\x16\n" +
-	"\x12EXIT_CAUSE_CEILING\x10\n" +
+	"\x13EXIT_CAUSE_ORPHANED\x10\a\x12\x18\n" +
+	"\x14EXIT_CAUSE_PREEMPTED\x10\b\x12\x17\n" +
+	"\x13EXIT_CAUSE_RELOADED\x10\t\x12\x1b\n" +
+	"\x17EXIT_CAUSE_MEMORY_LIMIT\x10\n" +
 	"2\xaa\x05\n" +
 	"\vPoolService\x12I\n" +
 	"\x06Ensure\x12\x1e.pool_service.v1.EnsureRequest\x1a\x1f.pool_service.v1.EnsureResponse\x12F\n" +

@@ -59,9 +59,9 @@ class ExitCause(_OpenEnum):
     SHUTDOWN = 5
     WEDGED = 6
     ORPHANED = 7
-    ROOM = 8
+    PREEMPTED = 8
     RELOADED = 9
-    CEILING = 10
+    MEMORY_LIMIT = 10
 
 
 class Expectation(_OpenEnum):

@@ -60,11 +60,11 @@ open_enum! {
         /// The guard: the service was gone and no other came.
         Orphaned = 7,
         /// The pool: it was unused and made room for another model.
-        Room = 8,
+        Preempted = 8,
         /// The operator: its configuration was changed.
         Reloaded = 9,
         /// The pool: it had grown past its memory ceiling.
-        Ceiling = 10,
+        MemoryLimit = 10,
     }
 }
 

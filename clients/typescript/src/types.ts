@@ -58,9 +58,9 @@ export const EXIT_CAUSES = [
   "SHUTDOWN",
   "WEDGED",
   "ORPHANED",
-  "ROOM",
+  "PREEMPTED",
   "RELOADED",
-  "CEILING",
+  "MEMORY_LIMIT",
 ] as const;
 
 /** Who wanted a process to end; a cause that this package does not know is its number. */

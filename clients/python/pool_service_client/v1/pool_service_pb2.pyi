@@ -176,12 +176,12 @@ class _ExitCauseEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ExitCause.V
     """
     EXIT_CAUSE_ORPHANED: _ExitCause.ValueType  # 7
     """The guard: the service was gone and no other came."""
-    EXIT_CAUSE_ROOM: _ExitCause.ValueType  # 8
+    EXIT_CAUSE_PREEMPTED: _ExitCause.ValueType  # 8
     """The pool: it was unused and made room for another model."""
     EXIT_CAUSE_RELOADED: _ExitCause.ValueType  # 9
     """The operator: its configuration was changed."""
-    EXIT_CAUSE_CEILING: _ExitCause.ValueType  # 10
-    """The pool: it had grown past its memory ceiling."""
+    EXIT_CAUSE_MEMORY_LIMIT: _ExitCause.ValueType  # 10
+    """The pool: it had grown past its memory limit."""
 
 class ExitCause(_ExitCause, metaclass=_ExitCauseEnumTypeWrapper):
     """Who wanted a process to end."""
@@ -204,12 +204,12 @@ for long that it was unhealthy, or lost the socket on which it listened.
 """
 EXIT_CAUSE_ORPHANED: ExitCause.ValueType  # 7
 """The guard: the service was gone and no other came."""
-EXIT_CAUSE_ROOM: ExitCause.ValueType  # 8
+EXIT_CAUSE_PREEMPTED: ExitCause.ValueType  # 8
 """The pool: it was unused and made room for another model."""
 EXIT_CAUSE_RELOADED: ExitCause.ValueType  # 9
 """The operator: its configuration was changed."""
-EXIT_CAUSE_CEILING: ExitCause.ValueType  # 10
-"""The pool: it had grown past its memory ceiling."""
+EXIT_CAUSE_MEMORY_LIMIT: ExitCause.ValueType  # 10
+"""The pool: it had grown past its memory limit."""
 Global___ExitCause: _TypeAlias = ExitCause  # noqa: Y015
 
 @_typing.final

@@ -620,11 +620,11 @@ pub enum ExitCause {
     /// The guard: the service was gone and no other came.
     Orphaned = 7,
     /// The pool: it was unused and made room for another model.
-    Room = 8,
+    Preempted = 8,
     /// The operator: its configuration was changed.
     Reloaded = 9,
-    /// The pool: it had grown past its memory ceiling.
-    Ceiling = 10,
+    /// The pool: it had grown past its memory limit.
+    MemoryLimit = 10,
 }
 impl ExitCause {
     /// String value of the enum field names used in the ProtoBuf definition.
@@ -641,9 +641,9 @@ impl ExitCause {
             Self::Shutdown => "EXIT_CAUSE_SHUTDOWN",
             Self::Wedged => "EXIT_CAUSE_WEDGED",
             Self::Orphaned => "EXIT_CAUSE_ORPHANED",
-            Self::Room => "EXIT_CAUSE_ROOM",
+            Self::Preempted => "EXIT_CAUSE_PREEMPTED",
             Self::Reloaded => "EXIT_CAUSE_RELOADED",
-            Self::Ceiling => "EXIT_CAUSE_CEILING",
+            Self::MemoryLimit => "EXIT_CAUSE_MEMORY_LIMIT",
         }
     }
     /// Creates an enum from field names used in the ProtoBuf definition.
@@ -657,9 +657,9 @@ impl ExitCause {
             "EXIT_CAUSE_SHUTDOWN" => Some(Self::Shutdown),
             "EXIT_CAUSE_WEDGED" => Some(Self::Wedged),
             "EXIT_CAUSE_ORPHANED" => Some(Self::Orphaned),
-            "EXIT_CAUSE_ROOM" => Some(Self::Room),
+            "EXIT_CAUSE_PREEMPTED" => Some(Self::Preempted),
             "EXIT_CAUSE_RELOADED" => Some(Self::Reloaded),
-            "EXIT_CAUSE_CEILING" => Some(Self::Ceiling),
+            "EXIT_CAUSE_MEMORY_LIMIT" => Some(Self::MemoryLimit),
             _ => None,
         }
     }

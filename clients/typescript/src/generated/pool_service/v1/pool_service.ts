@@ -120,12 +120,12 @@ export enum ExitCause {
   EXIT_CAUSE_WEDGED = 6,
   /** EXIT_CAUSE_ORPHANED - The guard: the service was gone and no other came. */
   EXIT_CAUSE_ORPHANED = 7,
-  /** EXIT_CAUSE_ROOM - The pool: it was unused and made room for another model. */
-  EXIT_CAUSE_ROOM = 8,
+  /** EXIT_CAUSE_PREEMPTED - The pool: it was unused and made room for another model. */
+  EXIT_CAUSE_PREEMPTED = 8,
   /** EXIT_CAUSE_RELOADED - The operator: its configuration was changed. */
   EXIT_CAUSE_RELOADED = 9,
-  /** EXIT_CAUSE_CEILING - The pool: it had grown past its memory ceiling. */
-  EXIT_CAUSE_CEILING = 10,
+  /** EXIT_CAUSE_MEMORY_LIMIT - The pool: it had grown past its memory limit. */
+  EXIT_CAUSE_MEMORY_LIMIT = 10,
 }
 
 /**
