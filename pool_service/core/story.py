@@ -115,6 +115,6 @@ def _weighed(resident: Resident) -> Weighed:
 def _says_the_same(last: Decision, new: Decision) -> bool:
     """Return whether a server waits for the same, by the same choice, as it did before."""
     is_waiting = new.before is new.after and last.after is new.after
-    same = last.server_id == new.server_id and last.why == new.why
+    same = (last.server_id, last.role, last.why) == (new.server_id, new.role, new.why)
     chosen = [one.choice.chosen_ids if one.choice else None for one in (last, new)]
     return is_waiting and same and (new.choice is None or chosen[0] == chosen[1])

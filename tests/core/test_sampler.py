@@ -1,11 +1,12 @@
 """Claims about the looks at the memory: which one counts, and what all may cost; by values."""
 
+from dataclasses import replace
+
 import pytest
 
 from pool_service.core import commands
-from pool_service.core import lifecycle as life
 from pool_service.core.catalogue import Catalogue
-from pool_service.core.commands import Command, RecordUsage, SampleMemory
+from pool_service.core.commands import Command, Publish, RecordUsage, SampleMemory
 from pool_service.core.events import (
     EnsureRequested,
     EvictRequested,
@@ -15,11 +16,19 @@ from pool_service.core.events import (
 )
 from pool_service.core.limits import Limits
 from pool_service.core.machine import Machine
-from pool_service.core.sampler import CALM_COST_SHARE, COST_SHARE, FAST_PAUSE_S, FRESH_S
+from pool_service.core.sampler import (
+    CALM_COST_SHARE,
+    CALM_S,
+    COST_SHARE,
+    FAST_PAUSE_S,
+    FRESH_S,
+    SAMPLED_AT_ONCE,
+)
 from pool_service.core.server import Phase
 from pool_service.core.types import FOREVER, EstimateSource, MemorySample, Settings
 from tests.core.acting import drive, look, well
 from tests.core.invariants import Ledger
+from tests.core.parts import DEFAULTS, NOW, Parts, of_kind, sample
 
 LIMITS = Limits(memory_budget=6, sample_interval=10.0, queue_timeout=1e6, probe_interval=FOREVER)
 """There is room for `a` or for `b`."""
@@ -150,13 +159,6 @@ def test_what_is_learnt_of_a_server_that_ends_is_what_it_took_while_it_was_ready
     assert recorded(issued) == ([] if footprint is None else [footprint])
 
 
-def test_a_sample_that_tells_nothing_new_makes_no_new_server() -> None:
-    (server,) = ready().servers
-    once = life.measured(server, 4, sampled_at=1.0)
-    assert (once.peak, once.sampled_ready) == (4, True)
-    assert life.measured(once, 4, sampled_at=2.0) is once
-
-
 # --- what all may cost --------------------------------------------------------------------
 
 
@@ -204,3 +206,149 @@ def test_looks_that_cost_little_are_made_as_often_as_is_configured() -> None:
     next_look(ledger)
     look_dearly(ledger, 0.001)
     assert next_look(ledger) == pytest.approx(LIMITS.sample_interval)
+
+
+# --- the part alone -----------------------------------------------------------------------
+
+
+def taken(parts: Parts, seen: MemorySample | None = None, now: float = NOW) -> list[Command]:
+    """Let a sample begin and end at once; return what follows from it."""
+    parts.sampler.take(now)
+    parts.taken()
+    parts.sampler.taken(MemorySampled(seen or sample()), now)
+    return parts.taken()
+
+
+def test_a_sample_is_of_what_starts_of_what_is_not_known_yet_and_of_others_in_turn() -> None:
+    parts = Parts()
+    for number in range(SAMPLED_AT_ONCE + 1):
+        parts.there(f"m{number:02}")
+    new = parts.there("new")
+    starting = parts.there("starting", Phase.STARTING)
+    parts.state.unmeasured.add(new.server.id)
+    parts.sampler.take(NOW)
+    (command,) = of_kind(parts.taken(), SampleMemory)
+    names = [server.model for server in command.servers]
+    assert names[:2] == [starting.server.model, new.server.model]
+    assert names[2:] == [f"m{number:02}" for number in range(SAMPLED_AT_ONCE)]
+    parts.sampler.take(NOW)
+    assert parts.taken() == [], "one at a time"
+
+
+def test_where_nothing_can_be_seen_nobody_waits_for_it() -> None:
+    parts = Parts()
+    parts.state.unmeasured.add(parts.there().server.id)
+    parts.sampler.take(NOW)
+    assert parts.sampler.taken(MemorySampled(None), NOW) == []
+    assert parts.state.unmeasured == set()
+    assert parts.state.capacity_changed
+    parts.taken()
+    assert parts.sampler.is_fresh(NOW)
+
+
+@pytest.mark.parametrize(("pressured", "critical"), [(True, False), (False, True)])
+def test_a_word_that_memory_is_short_counts_until_a_while_after_the_last(
+    pressured: bool, critical: bool
+) -> None:
+    parts = Parts()
+    taken(parts, replace(sample(), pressured=pressured, critical=critical))
+    for later, is_short in ((CALM_S - 0.1, True), (CALM_S, False)):
+        taken(parts, now=NOW + later)
+        assert parts.sampler.is_pressed is (pressured and is_short)
+        assert parts.sampler.is_critical is (critical and is_short)
+
+
+def test_a_sample_is_fresh_for_a_second_if_it_saw_all_and_began_after_the_last_end() -> None:
+    parts = Parts()
+    record = parts.there()
+    taken(parts)
+    assert parts.sampler.is_fresh(NOW + FRESH_S)
+    assert parts.taken() == []
+    parts.state.unmeasured.add(record.server.id)
+    assert not parts.sampler.is_fresh(NOW)
+    assert looks(parts.taken()) == 1, "the next one is taken"
+    taken(parts)
+    parts.state.unmeasured.clear()
+    parts.state.gone_at = NOW + 0.1
+    assert not parts.sampler.is_fresh(NOW + 0.2)
+    parts = Parts()
+    taken(parts)
+    assert not parts.sampler.is_fresh(NOW + FRESH_S + 0.1)
+
+
+@pytest.mark.parametrize(
+    ("phase", "took", "needed"),
+    [
+        (Phase.READY, 60, [60]),
+        (Phase.READY, 50, []),
+        (Phase.READY, 90, [80]),
+        (Phase.STARTING, 60, []),
+    ],
+)
+def test_what_a_ready_server_takes_beyond_its_need_is_learnt_up_to_its_ceiling(
+    phase: Phase, took: int, needed: list[int]
+) -> None:
+    parts = Parts(defaults=replace(DEFAULTS, memory_limit=80))
+    record = parts.there(phase=phase, expected=50, expected_by=EstimateSource.DECLARED)
+    assert recorded(taken(parts, sample(footprints={"m": took}))) == needed
+    assert record.server.peak == took
+
+
+def test_a_server_whose_memory_cannot_be_told_stays_as_it_is() -> None:
+    parts = Parts()
+    server = parts.there().server
+    assert taken(parts, sample(footprints={"n": 5})) == []
+    assert parts.shown() is server
+
+
+def test_the_progress_of_a_load_is_published_in_steps() -> None:
+    parts = Parts()
+    parts.there(phase=Phase.STARTING, expected=100)
+    told = []
+    for took in (4, 5, 9, 10, 30):
+        issued = taken(parts, sample(footprints={"m": took}))
+        told += [one.server.progress for one in of_kind(issued, Publish)]
+    assert told == [0.05, 0.1, 0.3]
+    assert parts.shown().footprint == 30
+
+
+def test_samples_are_rare_where_nothing_runs_and_frequent_where_something_starts() -> None:
+    parts = Parts(sample_interval=10.0)
+    taken(parts)
+    assert parts.sampler.next_at() == FOREVER
+    parts.there("ready")
+    assert parts.sampler.next_at() == NOW + 10.0
+    parts.there("starting", Phase.STARTING)
+    assert parts.sampler.next_at() == NOW + FAST_PAUSE_S
+
+
+def test_who_waits_for_its_turn_hastens_the_samples_once_its_need_is_known() -> None:
+    parts = Parts()
+    taken(parts)
+    record = parts.queued()
+    record.is_estimating = True
+    assert parts.sampler.next_at() == FOREVER
+    record.is_estimating = False
+    assert parts.sampler.next_at() == NOW + FAST_PAUSE_S
+
+
+def test_where_servers_are_many_the_samples_are_as_much_more_frequent() -> None:
+    parts = Parts(sample_interval=10.0)
+    taken(parts)
+    for number in range(2 * SAMPLED_AT_ONCE):
+        parts.there(f"m{number}")
+    assert parts.sampler.next_at() == NOW + 5.0
+
+
+def test_after_a_sample_that_broke_the_next_one_waits() -> None:
+    parts = Parts()
+    parts.there(phase=Phase.STARTING)
+    parts.sampler.take(NOW)
+    assert parts.sampler.next_at() == FOREVER
+    parts.sampler.postpone(NOW + 15.0)
+    assert parts.sampler.next_at() == NOW + 15.0
+    parts.taken()
+    parts.sampler.take_if_due(NOW + 14.9)
+    assert parts.taken() == []
+    parts.sampler.take_if_due(NOW + 15.0)
+    assert looks(parts.taken()) == 1

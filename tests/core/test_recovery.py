@@ -50,7 +50,7 @@ def test_one_that_dies_by_itself_before_it_is_proven_again_did_not_die_of_its_st
     machine.handle(EnsureRequested(1, "m"), 101.0)
     told = machine.handle(events.Exited(ServerId("m", 3), report(code=1)), 102.0)
     told += machine.handle(events.CleanedUp(ServerId("m", 3)), 102.0)
-    assert not [c for c in told if hasattr(c, "request_id")]
+    assert not [c for c in told if hasattr(c, "ticket")]
     assert shown(machine).phase is Phase.QUEUED
 
 

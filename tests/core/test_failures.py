@@ -1,0 +1,93 @@
+"""The errors that callers are told, by values."""
+
+from dataclasses import replace
+
+import pytest
+
+from pool_service.core import failures
+from pool_service.core.errors import (
+    CrashLoop,
+    ModelRejected,
+    RuntimeUnavailable,
+    ServerInUse,
+    StartFailed,
+)
+from pool_service.core.limits import Limits
+from pool_service.core.server import Cause, Exit, Phase, Server
+from pool_service.core.types import Diagnosis, ExitReport, Settings
+
+SETTINGS = Settings(runtime_model="org/m")
+
+
+def server(model: str = "m", phase: Phase = Phase.QUEUED) -> Server:
+    return Server(model, SETTINGS, phase, 1, 0.0, 0.0, 300.0)
+
+
+@pytest.mark.parametrize(
+    ("diagnosis", "error"),
+    [
+        (Diagnosis.CRASHED, StartFailed),
+        (Diagnosis.PORT_TAKEN, StartFailed),
+        (Diagnosis.MODEL_REJECTED, ModelRejected),
+        (Diagnosis.RUNTIME_UNUSABLE, RuntimeUnavailable),
+    ],
+)
+def test_the_diagnosis_of_an_exit_says_what_the_caller_can_do(
+    diagnosis: Diagnosis, error: type[Exception]
+) -> None:
+    told = failures.start_failure(server(), ExitReport(1, None, diagnosis, "the cause", ("x",)))
+    assert type(told) is error
+    assert told.model == "m"
+    assert "the cause" in str(told)
+
+
+@pytest.mark.parametrize(
+    ("requests", "holders", "said"),
+    [
+        (2, (), "has 2 request(s) in flight"),
+        (None, (), "cannot tell"),
+        (0, ("b", "a", ""), "is held by 3 (a, b), so"),
+        (0, ("",), "is held by 1, so"),
+        (1, ("a",), "is held by 1 (a) and has 1 request(s)"),
+    ],
+)
+def test_a_refused_eviction_says_how_the_server_is_used(
+    requests: int | None, holders: tuple[str, ...], said: str
+) -> None:
+    told = failures.in_use("m", requests, holders)
+    assert isinstance(told, ServerInUse)
+    assert said in str(told)
+
+
+LIMITS = Limits(
+    backoff_initial=1.0, backoff_max=30.0, crash_limit=3, crash_window=100.0, stable_run=60.0
+)
+
+
+SERVER = Server("m", Settings(runtime_model="org/m"), Phase.READY, 4, 0.0, 0.0, 300.0)
+
+
+def ended(
+    cause: Cause = Cause.CRASHED,
+    diagnosis: Diagnosis = Diagnosis.CRASHED,
+    code: int | None = 1,
+    generation: int = 4,
+) -> Server:
+    report = ExitReport(code, None, diagnosis, "it died", ("last",))
+    return replace(SERVER, last_exit=Exit(generation, cause, report, 5.0), log_path="/logs/m/4")
+
+
+def test_a_crash_loop_says_what_it_is_and_what_to_do() -> None:
+    told = failures.crash_loop(replace(ended(), crashes=(1.0, 2.0, 3.0)), LIMITS)
+    for words in ("'m'", "3 times", "100 s", "30 s", "/logs/m/4", "evict"):
+        assert words in str(told)
+    assert (told.model, told.retry_after, told.last_lines) == ("m", 30.0, ("last",))
+
+
+def test_what_is_told_from_memory_names_the_time_that_is_left() -> None:
+    loop = CrashLoop("died", retry_after=30.0)
+    told = failures.still_barred(loop, 100.0, 90.0)
+    assert isinstance(told, CrashLoop)
+    assert (told.retry_after, loop.retry_after) == (10.0, 30.0)
+    rejected = ModelRejected("no")
+    assert failures.still_barred(rejected, 100.0, 90.0) is rejected

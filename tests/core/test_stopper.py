@@ -1,0 +1,198 @@
+"""How a process is brought to its end: the drain, and one signal after the other."""
+
+from dataclasses import replace
+
+import pytest
+
+from pool_service.core import draining as drain
+from pool_service.core import lifecycle as life
+from pool_service.core.activity import Activity
+from pool_service.core.commands import CheckActivity, EscalateCleanUp, Publish, SendSignal
+from pool_service.core.server import Cause, Phase, Server, StopSignal
+from pool_service.core.types import FOREVER
+from tests.core.acting import plan
+from tests.core.parts import DEFAULTS, M1, NOW, Field, Parts, identity, kinds, of_kind
+
+DRAIN_BY = NOW + DEFAULTS.drain_timeout
+
+
+def begun(parts: Parts, **changes: Field) -> Server:
+    """Begin the stop of a READY server."""
+    record = parts.there(**changes)
+    parts.stopper.begin(life.stopping(record.server, Cause.IDLE), NOW, at_once=False)
+    return parts.shown()
+
+
+def draining(parts: Parts) -> Server:
+    """Let a server drain, as it is after its first look."""
+    begun(parts)
+    parts.taken()
+    return parts.shown()
+
+
+def signals(parts: Parts) -> list[StopSignal]:
+    sent = of_kind(parts.taken(), SendSignal)
+    assert {(one.server_id, one.identity) for one in sent} <= {(M1, identity(M1))}
+    return [one.stop for one in sent]
+
+
+# --- the first signal -----------------------------------------------------------------------
+
+
+def test_a_ready_server_is_asked_for_what_is_in_flight_before_its_first_signal() -> None:
+    parts = Parts()
+    server = begun(parts)
+    assert (server.phase, server.drain_by, server.stop_signal) == (Phase.STOPPING, DRAIN_BY, None)
+    assert kinds(parts.taken()) == ["CheckActivity"]
+    assert parts.state.deadlines.next() == DRAIN_BY
+
+
+def test_what_is_unused_as_was_just_seen_gets_its_signal_at_once() -> None:
+    parts = Parts()
+    record = parts.there()
+    parts.stopper.begin(life.stopping(record.server, Cause.IDLE), NOW, at_once=True)
+    assert signals(parts) == [StopSignal.TERMINATE]
+    assert parts.shown().stop_signal is StopSignal.TERMINATE
+
+
+def test_a_runtime_that_drains_by_itself_gets_its_signal_at_once() -> None:
+    parts = Parts()
+    begun(parts, plan=replace(plan("m", 1), drains=True))
+    assert signals(parts) == [StopSignal.TERMINATE]
+
+
+def test_what_never_was_ready_has_nothing_in_flight() -> None:
+    parts = Parts()
+    record = parts.there(phase=Phase.STARTING)
+    parts.stopper.begin(life.stopping(record.server, Cause.EVICTED), NOW, at_once=False)
+    assert signals(parts) == [StopSignal.TERMINATE]
+    assert parts.shown().step_deadline == NOW + DEFAULTS.stop_timeout
+
+
+def test_in_haste_nothing_in_flight_is_waited_for() -> None:
+    parts = Parts()
+    parts.state.is_escalated = True
+    begun(parts)
+    assert signals(parts) == [StopSignal.TERMINATE]
+    assert parts.shown().step_deadline == NOW + life.ESCALATION_PAUSE_S
+
+
+@pytest.mark.parametrize("at_once", [False, True])
+def test_what_has_no_process_yet_is_signalled_when_it_has_one(at_once: bool) -> None:
+    parts = Parts()
+    record = parts.there(phase=Phase.SPAWNING)
+    parts.stopper.begin(life.stopping(record.server, Cause.EVICTED), NOW, at_once=at_once)
+    assert kinds(parts.taken()) == []
+    assert parts.shown().phase is Phase.STOPPING
+
+
+def test_what_may_not_be_ours_is_not_signalled() -> None:
+    parts = Parts()
+    record = parts.there(phase=Phase.STARTING)
+    record.is_adopting = True
+    parts.stopper.begin(life.stopping(record.server, Cause.EVICTED), NOW, at_once=True)
+    assert kinds(parts.taken()) == []
+
+
+# --- what a look shows ----------------------------------------------------------------------
+
+
+def test_a_look_that_began_before_the_stop_tells_nothing_and_is_made_again() -> None:
+    parts = Parts()
+    record = parts.there()
+    record.is_checking = True
+    state = parts.state
+    stopping = life.stopping(record.server, Cause.IDLE)
+    parts.stopper.begin(stopping, NOW, at_once=False)
+    assert of_kind(parts.taken(), CheckActivity) == [], "one look at a time"
+    parts.stopper.checked(record, Activity(0), NOW)
+    assert kinds(parts.taken()) == ["CheckActivity"]
+    parts.stopper.checked(record, Activity(0), NOW)
+    assert signals(parts) == [StopSignal.TERMINATE]
+    assert state.table.find(M1) is record
+
+
+@pytest.mark.parametrize("requests", [1, None])
+def test_what_is_in_flight_is_waited_for_with_longer_and_longer_pauses(
+    requests: int | None,
+) -> None:
+    parts = Parts()
+    draining(parts)
+    record = parts.state.table.find(M1)
+    assert record is not None
+    for waited, pause in ((0.0, 0.1), (5.0, 0.5), (30.0, 1.0), (59.5, 0.5)):
+        parts.stopper.checked(record, Activity(requests), NOW + waited)
+        assert record.server.step_deadline == pytest.approx(NOW + waited + pause)
+        assert kinds(parts.taken()) == []
+
+
+def test_that_a_drain_waits_is_published_once() -> None:
+    parts = Parts()
+    draining(parts)
+    record = parts.state.table.find(M1)
+    assert record is not None
+    told = []
+    for at in range(3):
+        parts.stopper.checked(record, Activity(1), NOW + at)
+        told += of_kind(parts.taken(), Publish)
+    assert [one.server.detail for one in told] == [f"{Cause.IDLE.value}; {drain.WAITS}"]
+
+
+def test_a_look_after_the_first_signal_changes_nothing() -> None:
+    parts = Parts()
+    record = parts.there(phase=Phase.STOPPING, stop_signal=StopSignal.TERMINATE, drain_by=DRAIN_BY)
+    parts.stopper.checked(record, Activity(0), NOW)
+    assert parts.taken() == []
+
+
+# --- one signal after the other -------------------------------------------------------------
+
+
+def test_until_its_drain_is_over_a_server_is_looked_at_again_and_then_signalled() -> None:
+    parts = Parts()
+    parts.stopper.go_on(draining(parts), DRAIN_BY - 0.1)
+    assert kinds(parts.taken()) == ["CheckActivity"]
+    assert parts.shown().step_deadline == DRAIN_BY
+    parts.stopper.go_on(parts.shown(), DRAIN_BY)
+    assert signals(parts) == [StopSignal.TERMINATE]
+
+
+def test_the_signals_follow_each_other_when_their_time_is_over() -> None:
+    parts = Parts()
+    server = draining(parts)
+    sent = []
+    for _ in range(4):
+        now = server.step_deadline
+        parts.stopper.go_on(server, now)
+        sent += signals(parts)
+        server = parts.shown()
+        assert server.step_deadline == now + DEFAULTS.stop_timeout
+    kill = StopSignal.KILL
+    assert sent == [StopSignal.TERMINATE, StopSignal.INTERRUPT, kill, kill]
+
+
+def test_a_hurried_stop_gets_its_next_signal_and_a_hurried_sweep_waits_no_longer() -> None:
+    parts = Parts()
+    stopping = parts.there(phase=Phase.STOPPING, stop_signal=StopSignal.TERMINATE)
+    parts.stopper.escalate(stopping, NOW)
+    assert signals(parts) == [StopSignal.INTERRUPT]
+    sweeping = parts.there("n", Phase.CLEANING_UP)
+    parts.stopper.escalate(sweeping, NOW)
+    assert parts.taken() == [EscalateCleanUp(sweeping.server.id, identity(sweeping.server.id))]
+
+
+def test_what_does_not_stop_yet_or_is_not_known_to_be_ours_is_not_hurried() -> None:
+    parts = Parts()
+    sought = parts.there("sought", Phase.STOPPING)
+    sought.is_adopting = True
+    unborn = parts.there("unborn", Phase.STOPPING, identity=None)
+    for record in (parts.there(), sought, unborn):
+        parts.stopper.escalate(record, NOW)
+    assert parts.taken() == []
+
+
+def test_a_stop_without_a_deadline_of_its_drain_is_signalled() -> None:
+    parts = Parts()
+    record = parts.there(phase=Phase.STOPPING, step_deadline=FOREVER)
+    parts.stopper.go_on(record.server, NOW)
+    assert signals(parts) == [StopSignal.TERMINATE]
