@@ -27,6 +27,8 @@ class FakeRecords:
 
     def put(self, server: Server) -> None:
         self.puts.append(server)
+        if server.role is Role.ORPHAN:
+            return
         key = _key(server)
         self._forget_key(server, but=key)
         self._keys[server.id] = key
@@ -82,8 +84,6 @@ class FakeRecords:
 
 
 def _key(server: Server) -> str:
-    if server.role is Role.ORPHAN:
-        return f"(unknown: pid {server.generation})"
     return server.model if server.is_current else f"{server.model} (generation {server.generation})"
 
 

@@ -386,7 +386,7 @@ class World:
         lost = [p for p in self.processes.values() if p.alive and p.nonce not in nonces]
         for process in lost:
             process.adopted = True
-            process.model = f"(unknown: pid {process.identity.pid})"
+            process.model, process.generation = "", process.identity.pid
         return tuple(process.identity for process in lost)
 
     async def exited(self, identity: Identity) -> ExitReport:
@@ -404,7 +404,8 @@ class World:
         if process.known_dead or process.cleaned_up:
             self.violations.append(f"{stop.value} to the dead #{process.generation} of a model")
         request = self._recorded(process.model, process.generation)
-        if not self.records.trouble and (request is None or request.phase is not Phase.STOPPING):
+        is_recorded = process.model and not self.records.trouble  # An orphan has no record.
+        if is_recorded and (request is None or request.phase is not Phase.STOPPING):
             self.violations.append(f"{stop.value} to {process.model} before its record")
         await self._run("signal", process, detail=stop.value)
         process.take(stop)
