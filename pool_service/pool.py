@@ -14,9 +14,10 @@ from typing import Any
 
 import structlog
 
+from pool_service.alarm import Alarm
 from pool_service.announcer import Announcer
 from pool_service.core import commands
-from pool_service.core.catalogue import Catalogue, Entry
+from pool_service.core.catalogue import Catalogue
 from pool_service.core.commands import (
     Answer,
     Command,
@@ -46,28 +47,26 @@ from pool_service.core.events import (
     TimeReached,
     WaiterLeft,
 )
-from pool_service.core.failures import recovering, shutting_down
+from pool_service.core.failures import recovering
 from pool_service.core.limits import Limits
 from pool_service.core.machine import Machine
 from pool_service.core.results import Ensured, Every, Reloaded, Removed, Totals
 from pool_service.core.server import Phase, Server, ServerId
-from pool_service.core.types import FOREVER, Identity
+from pool_service.core.types import Identity
 from pool_service.endpoints import Endpoints
 from pool_service.followers import Followers
 from pool_service.history import History
+from pool_service.models import Models
 from pool_service.ports import World
 from pool_service.step_runner import StepRunner, broken
+from pool_service.step_tasks import StepTasks
 
-LONGEST_NAP = 60.0
-"""Seconds. The loop's clock may stand still while the machine sleeps and ours does
-not, so that a long timer must look at the time now and then."""
+LATE_S = 5.0
+"""A timer that comes so much later than it should tells that the service did not run: the
+machine slept, or the service was held up."""
 
-LATE = 5.0
-"""Seconds. A timer that comes so much later than it should tells that the service did not
-run: the machine slept, or the service was held up."""
-
-USE_PACE = 5.0
-"""Seconds between writes of when servers were last used; so much of it a crash may lose."""
+USE_PACE_S = 5.0
+"""Between writes of when servers were last used; so much of it a crash may lose."""
 
 log = structlog.get_logger("pool_service.pool")
 
@@ -84,23 +83,16 @@ class Pool:
         self._loop = asyncio.get_running_loop()
         self._tickets = count(1)
         self._answers: dict[int, asyncio.Future[Any]] = {}
-        self._tasks: set[asyncio.Task[None]] = set()
-        self._spawns: set[asyncio.Task[None]] = set()
-        self._cancellable: dict[tuple[type, ServerId], asyncio.Task[None]] = {}
         self._holders = Followers()
         self._announcer = Announcer(world.records, history, self._holders)
-        self._armed_for = FOREVER
-        self._timer: asyncio.TimerHandle | None = None
-        self._timer_due = FOREVER
-        self._ahead = world.clock.now() - self._loop.time()
+        self._alarm = Alarm(world.clock, lambda: self.feed(TimeReached()))
         self._used: set[str] = set()
         self._use_timer: asyncio.TimerHandle | None = None
         self._endpoints = Endpoints(self._machine, world.probe, self._holders, self.feed)
         self._settled = asyncio.Event()
-        self._may_spawn = asyncio.Event()
         self._recovered = False
         self._ended = False
-        self._runner = StepRunner(
+        runner = StepRunner(
             world.runtime,
             world.processes,
             world.probe,
@@ -108,6 +100,8 @@ class Pool:
             self._is_stopping,
             self.feed,
         )
+        self._steps = StepTasks(runner, world.memory, self.feed)
+        self.models = Models(self._machine, world.runtime, self._steps)
 
     # --- its own beginning and end ---------------------------------------------------
 
@@ -126,7 +120,7 @@ class Pool:
         # Only now: what was adopted is no stray. And before anything is spawned: that is none.
         nonces = {server.plan.nonce for server in remembered.servers if server.plan}
         self.feed(OrphansFound(await self._strays(nonces)))
-        self._may_spawn.set()
+        self._steps.allow_spawns()
         self._recovered = True
 
     async def _strays(self, nonces: Collection[str]) -> tuple[Identity, ...]:
@@ -157,18 +151,16 @@ class Pool:
 
     async def _end(self) -> None:
         """From here on nothing is begun and nothing is recorded: the next service may be there."""
-        while self._spawns:
-            await asyncio.wait(self._spawns)
+        await self._steps.spawned()
+        self._steps.close()
         self._ended = True
         self._announcer.is_recording = False
         self._history.close()
         self._endpoints.close()
-        for timer in (self._timer, self._use_timer):
-            if timer is not None:
-                timer.cancel()
-        for task in list(self._tasks):
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._alarm.cancel()
+        if self._use_timer is not None:
+            self._use_timer.cancel()
+        await self._steps.cancel_all()
         await self._world.records.settled()
 
     # --- what callers ask -----------------------------------------------------------
@@ -251,55 +243,6 @@ class Pool:
         told: Reloaded = await self._ask(request_id, ReloadRequested(request_id, catalogue, limits))
         return told
 
-    async def models(self, after: str | None, size: int, *, found: bool = False) -> list[Entry]:
-        """At most `size` entries of the catalogue in the order of their models, appraised.
-
-        found: also the models that are not listed and of which something is known.
-        """
-        cached = await self._world.runtime.cached() if found else ()
-        known = self._machine.found(cached) if found else self._machine.listed()
-        further = [entry for entry in known if after is None or entry.model > after]
-        return list(await asyncio.gather(*map(self._estimated, further[:size])))
-
-    async def _estimated(self, entry: Entry) -> Entry:
-        try:
-            estimate = await self._world.runtime.estimate(entry.model, entry.settings)
-        except PoolError as error:
-            return replace(entry, flaw=entry.flaw or str(error))
-        return replace(entry, estimate=estimate)
-
-    async def pull(self, model: str, runtime_model: str = "") -> AsyncGenerator[tuple[int, int]]:
-        """Download what is missing of the model's files; yield the bytes there, and in all.
-
-        Closing the generator gives it up, and keeps what was fetched. Raises the PoolErrors
-        of `Pull`.
-        """
-        name, settings = self._machine.settings_for(model, runtime_model)
-        if self._ended:
-            raise shutting_down(name)
-        told: asyncio.Queue[tuple[int, int] | None] = asyncio.Queue()
-
-        async def fetch() -> None:
-            try:
-                await self._world.runtime.fetch(
-                    name, settings, lambda done, total: told.put_nowait((done, total))
-                )
-            finally:
-                told.put_nowait(None)
-
-        fetching = self._loop.create_task(fetch(), name=f"pull {name}")
-        self._keep(fetching)
-        try:
-            while (progress := await told.get()) is not None:
-                yield progress
-            await asyncio.wait((fetching,))
-            if fetching.cancelled():
-                raise shutting_down(name)
-            fetching.result()
-        finally:
-            fetching.cancel()
-            await asyncio.gather(fetching, return_exceptions=True)
-
     async def evict(self, target: str | Every, *, force: bool = False) -> tuple[Removed, ...]:
         """Stop servers and return them when their processes are gone.
 
@@ -350,7 +293,7 @@ class Pool:
     def _note_use(self, model: str) -> None:
         """Idle times survive too, but not every Ensure is worth a write."""
         if not self._used:
-            self._use_timer = self._loop.call_later(USE_PACE, self._record_uses)
+            self._use_timer = self._loop.call_later(USE_PACE_S, self._record_uses)
         self._used.add(model)
 
     def _record_uses(self) -> None:
@@ -365,20 +308,17 @@ class Pool:
     def feed(self, event: Event) -> None:
         """Let the machine take in what happened and carry out what it commands."""
         now = self._world.clock.now()
-        # While the machine sleeps only our clock goes on; while we are held up both do.
-        ahead = now - self._loop.time()
-        away = max(ahead - self._ahead, now - self._timer_due)
-        self._ahead = ahead
-        if away > LATE:
+        away = self._alarm.away(now)
+        if away > LATE_S:
             # Before anything else: what is overdue now is so by our own fault.
-            self._timer_due = FOREVER
+            self._alarm.excuse()
             log.warning("the service did not run for a while", seconds=round(away, 1))
             self._handle(TimeReached(away), now)
         try:
             self._handle(event, now)
         finally:
-            if self._timer is None or self._armed_for != self._machine.next_deadline():
-                self._arm()
+            if not self._ended:
+                self._alarm.arm(self._machine.next_deadline())
 
     def _handle(self, event: Event, now: float) -> None:
         for command in self._machine.handle(event, now):
@@ -420,9 +360,9 @@ class Pool:
                 if command.server.phase is Phase.READY and not command.removed:
                     self._endpoints.watch()
             case SampleMemory(servers):
-                self._look(servers)
+                self._steps.sample_memory(servers)
             case _ if isinstance(command, commands.ServerCommand):
-                self._step(command)
+                self._steps.carry_out(command)
             case _:
                 self._carry_out_aside(command)
 
@@ -441,91 +381,7 @@ class Pool:
             case LogInternalError(model, during, error):
                 log.error("a transition broke", model=model, during=during, exc_info=error)
 
-    def _step(self, command: commands.ServerCommand) -> None:
-        match command:
-            case commands.CancelPrepare(server_id):
-                self._cancel(server_id, commands.Prepare)
-            case commands.CancelEstimate(server_id):
-                self._cancel(server_id, commands.EstimateMemory, commands.Fetch)
-            case _:
-                self._begin(command)
-
-    def _begin(self, command: commands.ServerCommand) -> None:
-        if self._ended:
-            return
-        name = f"{type(command).__name__} {command.server_id.model} #{command.server_id.generation}"
-        task = self._loop.create_task(self._run(command), name=name)
-        self._keep(task)
-        if isinstance(command, commands.Prepare | commands.EstimateMemory | commands.Fetch):
-            key = type(command), command.server_id
-            self._cancellable[key] = task
-            task.add_done_callback(lambda done: self._forget(key, done))
-        elif isinstance(command, commands.Spawn):
-            self._spawns.add(task)
-            task.add_done_callback(self._spawns.discard)
-
-    def _keep(self, task: asyncio.Task[None]) -> None:
-        """The loop itself would let go of it."""
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-
-    def _cancel(self, server_id: ServerId, *kinds: type) -> None:
-        """Give up what is under way of these kinds, if anything is."""
-        for kind in kinds:
-            task = self._cancellable.pop((kind, server_id), None)
-            if task is not None:
-                task.cancel()
-
-    def _forget(self, key: tuple[type, ServerId], done: asyncio.Task[None]) -> None:
-        if self._cancellable.get(key) is done:
-            del self._cancellable[key]
-
-    def _look(self, servers: tuple[Server, ...]) -> None:
-        if not self._ended:
-            self._keep(self._loop.create_task(self._survey(servers), name="memory sample"))
-
-    async def _survey(self, servers: tuple[Server, ...]) -> None:
-        try:
-            sample = await self._world.memory.sample(servers)
-        except Exception as error:  # nothing may end the looks
-            log.exception("the memory could not be looked at", error=repr(error))
-            self.feed(MemorySampled(None))
-        else:
-            self.feed(MemorySampled(sample))
-
-    async def _run(self, command: commands.ServerCommand) -> None:
-        try:
-            if isinstance(command, commands.Spawn):
-                await self._may_spawn.wait()
-            event = await self._runner.run(command)
-        except asyncio.CancelledError as error:
-            task = asyncio.current_task()
-            if task is None or task.cancelling():
-                raise
-            # Not cancelled by us: something that the step awaited was.
-            event = broken(command, error)
-        except Exception as error:  # noqa: BLE001  # nothing may end a step in silence
-            event = broken(command, error)
-        if event is not None:
-            self.feed(event)
-
     def _is_stopping(self, command: commands.SendSignal) -> bool:
         """Whether it still is: it may have ended while its wish was written."""
         server = self._machine.server(command.server_id)
         return server is not None and server.phase is Phase.STOPPING
-
-    def _arm(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-        self._timer, self._timer_due = None, FOREVER
-        self._armed_for = self._machine.next_deadline()
-        if self._armed_for != FOREVER and not self._ended:
-            now = self._world.clock.now()
-            nap = min(max(self._armed_for - now, 0.0), LONGEST_NAP)
-            self._timer = self._loop.call_later(nap, self._on_time)
-            self._timer_due = now + nap
-
-    def _on_time(self) -> None:
-        self._timer = None
-        self._armed_for = FOREVER
-        self.feed(TimeReached())

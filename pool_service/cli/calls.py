@@ -11,7 +11,7 @@ from typing import Unpack
 import click
 
 from pool_service.cli.appearance import Mark, marked, tell, warn
-from pool_service.cli.connection import STARVATION_LIMIT_S, check_reachable, client, retries, valid
+from pool_service.cli.connection import PATIENCE_S, check_reachable, client, retries, valid
 from pool_service.cli.options import Asked
 from pool_service.cli.text import json_line, json_object, safe
 from pool_service.cli.words import MARKS, STATE_WIDTH, change, doing, generation, label, ready
@@ -101,7 +101,7 @@ def _stopped(one: EvictedServer) -> str:
 def list_servers(address: str | None, *, timeout: float | None, as_json: bool) -> None:
     """Print all servers of the pool."""
     with client(address, timeout) as pool:
-        pages = list(pool.pages(timeout=timeout or STARVATION_LIMIT_S))
+        pages = list(pool.pages(timeout=timeout or PATIENCE_S))
     for notice in pages[-1].notices:
         click.echo(f"notice: {safe(notice)}", err=True)
     servers = [server for page in pages for server in page.servers]

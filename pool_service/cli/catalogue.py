@@ -9,7 +9,7 @@ import click
 
 from pool_service.adapters.models.files import ModelFiles, locate
 from pool_service.adapters.models.hub_cache import cached_models, part_bytes
-from pool_service.cli.connection import STARVATION_LIMIT_S, check_reachable, client, valid
+from pool_service.cli.connection import PATIENCE_S, check_reachable, client, valid
 from pool_service.cli.outcome import ExitCode, Failure
 from pool_service.cli.text import json_object, safe
 from pool_service.core.units import size
@@ -30,7 +30,7 @@ def list_models(address: str | None, *, timeout: float | None, as_json: bool) ->
     """Print the models that are listed or found; without a service those of the caller's disk."""
     try:
         with client(address, timeout) as pool:
-            models = list(pool.models(found=True, timeout=timeout or STARVATION_LIMIT_S))
+            models = list(pool.models(found=True, timeout=timeout or PATIENCE_S))
     except PoolUnavailable as error:
         _print_models(_own_models(), as_json=as_json)
         words = f"{error}. Shown is what your own Hugging Face cache has."
@@ -79,7 +79,7 @@ def _print_models(models: Sequence[Model], *, as_json: bool) -> None:
 def forget(address: str | None, model: str, *, timeout: float | None) -> None:
     """Forget which runtime model was named for a model, and print that."""
     with client(address, timeout) as pool:
-        forgotten = pool.forget(model, timeout=timeout or STARVATION_LIMIT_S)
+        forgotten = pool.forget(model, timeout=timeout or PATIENCE_S)
     if forgotten:
         click.echo(safe(f"{model}: no longer means {forgotten}"))
     else:

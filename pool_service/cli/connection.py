@@ -5,7 +5,7 @@ import click
 from pool_service_client import PoolClient, RetryPolicy
 from pool_service_client.connect import target
 
-STARVATION_LIMIT_S = 10.0
+PATIENCE_S = 10.0
 """Seconds; for questions that a service answers at once."""
 
 
@@ -30,4 +30,4 @@ def client(address: str | None, timeout: float | None = None) -> PoolClient:
 def check_reachable(address: str | None) -> None:
     """Raise if no service answers now, before a stream that would outlive its absence."""
     with client(address) as pool:
-        next(pool.pages(page_size=1, timeout=STARVATION_LIMIT_S))
+        next(pool.pages(page_size=1, timeout=PATIENCE_S))

@@ -51,7 +51,7 @@ class Sampler:
         self.last: MemorySample | None = None
         self.is_pressed = False
         self.is_critical = False
-        self._not_before = -FOREVER
+        self._again_at: float | None = None
         self._sampled_at = -FOREVER
         self._began_at = -FOREVER
         self._is_sampling = False
@@ -69,7 +69,7 @@ class Sampler:
         chosen = [*(one.server for one in records), *table.take_turns(SAMPLED_AT_ONCE)]
         self._servers = tuple({server.id: server for server in chosen}.values())
         self._state.commands.append(SampleMemory(self._servers))
-        self._is_sampling, self._began_at = True, now
+        self._is_sampling, self._began_at, self._again_at = True, now, None
 
     def take_if_due(self, now: float) -> None:
         """Take a sample if its time has come."""
@@ -137,6 +137,8 @@ class Sampler:
 
     def next_at(self) -> float:
         """Return when the next sample is due: often while it matters, and never at much cost."""
+        if self._again_at is not None:
+            return self._again_at
         if self._is_sampling:
             return FOREVER
         state, table = self._state, self._state.table
@@ -148,13 +150,12 @@ class Sampler:
             pause = state.limits.sample_interval / portions if living else FOREVER
             share = CALM_COST_SHARE
         cost = self.last.cost if self.last else 0.0
-        due = max(self._sampled_at, 0.0) + max(pause, cost / share)
-        return max(due, self._not_before)
+        return max(self._sampled_at, 0.0) + max(pause, cost / share)
 
     def postpone(self, until: float) -> None:
         """Take the next sample at a time of ours, after one that broke."""
         self._is_sampling = False
-        self._not_before = until
+        self._again_at = until
 
     def _is_awaited(self) -> bool:
         """Return whether something starts, or waits for what a sample says."""

@@ -198,7 +198,7 @@ class PoolServicer(pb_grpc.PoolServiceServicer):
     @unary
     async def ListModels(self, request: pb.ListModelsRequest) -> pb.ListModelsResponse:
         after, size = fields.page(request)
-        entries = await self._pool.models(after, size + 1, found=request.found)
+        entries = await self._pool.models.page(after, size + 1, found=request.found)
         shown = list(_fitting(map(model, entries[:size])))
         more = len(shown) < len(entries)
         return pb.ListModelsResponse(
@@ -208,7 +208,7 @@ class PoolServicer(pb_grpc.PoolServiceServicer):
 
     @streaming
     async def Pull(self, request: pb.PullRequest) -> AsyncGenerator[pb.PullResponse]:
-        pulled = self._pool.pull(
+        pulled = self._pool.models.pull(
             fields.model(request.model), fields.runtime_model(request.runtime_model)
         )
         async with aclosing(pulled):

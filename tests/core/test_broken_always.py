@@ -5,6 +5,7 @@ from contextlib import ExitStack
 from hypothesis import strategies as st
 from hypothesis.stateful import precondition, rule
 
+from pool_service.core.salvage import PAUSE_SECONDS
 from tests.core.breaking import PLACES, PatientLedger, breakable
 from tests.core.test_machine_always import Pool
 
@@ -32,11 +33,14 @@ class BreakingPool(Pool):
     @rule()
     def it_recovers(self) -> None:
         self.fault.disarm()
+        self.ledger.reach_time(PAUSE_SECONDS)
         super().it_recovers()
 
     def teardown(self) -> None:
         self.fault.disarm()
         try:
+            if hasattr(self, "ledger"):
+                self.ledger.reach_time(PAUSE_SECONDS)
             super().teardown()
         finally:
             self.stack.close()

@@ -58,12 +58,14 @@ class Running:
             self.world.records.write()
         self.world.records.lose()
         self.pool._ended = True
-        for timer in (self.pool._timer, self.pool._use_timer):
-            if timer is not None:
-                timer.cancel()
-        for task in (*self.pool._tasks, *self._calls):
+        self.pool._steps.close()
+        self.pool._alarm.cancel()
+        if self.pool._use_timer is not None:
+            self.pool._use_timer.cancel()
+        for task in self._calls:
             task.cancel()
-        await asyncio.gather(*self.pool._tasks, *self._calls, return_exceptions=True)
+        await self.pool._steps.cancel_all()
+        await asyncio.gather(*self._calls, return_exceptions=True)
         self.pool._history.close()
 
     async def restart(self, *, written: bool = True) -> None:

@@ -121,7 +121,7 @@ async def test_what_is_found_is_what_runs_what_was_named_and_what_the_cache_has(
         await runs(run, "named", "/models/n")
         await run.pool.evict("named")
         await runs(run, "runs")
-        entries = await run.pool.models(None, 99, found=True)
+        entries = await run.pool.models.page(None, 99, found=True)
         assert [(one.model, one.listed, one.phase) for one in entries] == [
             ("named", False, None),
             ("org/cached", False, None),
@@ -130,8 +130,8 @@ async def test_what_is_found_is_what_runs_what_was_named_and_what_the_cache_has(
             ("runs", False, Phase.READY),
         ]
         assert entries[0].settings.runtime_model == "/models/n"
-        assert [one.model for one in await run.pool.models("own", 1, found=True)] == ["q"]
-        assert [one.model for one in await run.pool.models(None, 99)] == ["own"]
+        assert [one.model for one in await run.pool.models.page("own", 1, found=True)] == ["q"]
+        assert [one.model for one in await run.pool.models.page(None, 99)] == ["own"]
 
 
 def test_the_one_named_longest_ago_is_forgotten() -> None:

@@ -37,10 +37,10 @@ class Strict(Pool):
         totals = self.totals()
         self._promise(totals.memory_reserved <= totals.memory_budget, "over the budget")
 
-    def _step(self, command: commands.ServerCommand) -> None:
+    def _carry_out(self, command: commands.Command) -> None:
         if isinstance(command, commands.SendSignal) and command.stop is StopSignal.TERMINATE:
             self._check_unused(command)
-        super()._step(command)
+        super()._carry_out(command)
 
     def _check_unused(self, command: commands.SendSignal) -> None:
         server = self._machine.server(command.server_id)

@@ -78,7 +78,7 @@ async def test_where_only_what_is_listed_counts_another_runtime_model_is_refused
         async with holding(run, name, runtime_model="/models/other") as holder:
             assert isinstance(holder.end, ModelUnknown)
         with pytest.raises(ModelUnknown, match="not in the catalogue as '/models/other'"):
-            await anext(run.pool.pull(name, "/models/other"))
+            await anext(run.pool.models.pull(name, "/models/other"))
         assert run.world.times("spawn") == []
         assert (await run.pool.ensure(name, runtime_model=OWN)).server.settings.trust_remote_code
 

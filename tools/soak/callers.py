@@ -23,7 +23,7 @@ T = TypeVar("T")
 
 THINKS: Final = 4.0
 """Seconds between two calls of one caller, on average."""
-STARVATION_LIMIT_S: Final = 45.0
+PATIENCE_S: Final = 45.0
 """Seconds that a caller gives a start."""
 EVICTION: Final = 30.0
 LATE: Final = 3.0
@@ -95,13 +95,13 @@ class Caller:
 
     async def _ensure(self) -> None:
         keep_alive = self._chance.choice([None, None, 0.0, 3.0])
-        await self._ensured(self._model(), STARVATION_LIMIT_S, keep_alive)
+        await self._ensured(self._model(), PATIENCE_S, keep_alive)
 
     async def _ensure_in_haste(self) -> None:
         await self._ensured(self._model(), self._chance.uniform(0.01, 1.0))
 
     async def _cancel(self) -> None:
-        call = asyncio.create_task(self._ensured(self._model(), STARVATION_LIMIT_S))
+        call = asyncio.create_task(self._ensured(self._model(), PATIENCE_S))
         await asyncio.wait({call}, timeout=self._chance.expovariate(2.0))
         if call.cancel():
             self._ledger.count("calls cancelled")
@@ -110,9 +110,7 @@ class Caller:
 
     async def _herd(self) -> None:
         model = self._model()
-        servers = await asyncio.gather(
-            *(self._ensured(model, STARVATION_LIMIT_S) for _ in range(HERD))
-        )
+        servers = await asyncio.gather(*(self._ensured(model, PATIENCE_S) for _ in range(HERD)))
         self._ledger.count("herds")
         pids = {(one.generation, one.pid) for one in servers if one}
         if len({generation for generation, _ in pids}) != len(pids):
@@ -123,13 +121,13 @@ class Caller:
         model, began = self._model(), time.monotonic()
         try:
             async with self._pool.hold(model.name, holder=self._name) as hold:
-                server = await hold.ready(timeout=STARVATION_LIMIT_S)
+                server = await hold.ready(timeout=PATIENCE_S)
                 self._ledger.count("Hold: READY")
                 if server.state is not ServerState.READY or server.model != model.name:
                     self._ledger.violation(f"Hold of {model.name} said that it is ready: {server}")
                 await asyncio.sleep(self._chance.uniform(0.0, LONGEST_HOLD))
         except PoolError as error:
-            self._look_at("Hold", error, began, STARVATION_LIMIT_S, self._reasons(model))
+            self._look_at("Hold", error, began, PATIENCE_S, self._reasons(model))
 
     async def _reload(self) -> None:
         self._keeper.change_configuration()
@@ -173,7 +171,7 @@ class Caller:
             streaming.cancel()
 
     async def _streamed(self, model: Model) -> None:
-        server = await self._ensured(model, STARVATION_LIMIT_S)
+        server = await self._ensured(model, PATIENCE_S)
         if server is None:
             return
         got_at = time.monotonic()

@@ -1,0 +1,71 @@
+"""The models that callers may ask for: what is known of each, and downloads of their files."""
+
+import asyncio
+from collections.abc import AsyncGenerator
+from dataclasses import replace
+
+from pool_service.core.catalogue import Entry
+from pool_service.core.errors import PoolError
+from pool_service.core.failures import shutting_down
+from pool_service.core.machine import Machine
+from pool_service.ports import Runtime
+from pool_service.step_tasks import StepTasks
+
+
+class Models:
+    """Read the catalogue, and download models, beside the servers."""
+
+    def __init__(self, machine: Machine, runtime: Runtime, steps: StepTasks) -> None:
+        self._machine = machine
+        self._runtime = runtime
+        self._steps = steps
+
+    async def page(self, after: str | None, size: int, *, found: bool = False) -> list[Entry]:
+        """Return at most `size` entries in the order of the models, each with its estimate.
+
+        after: the model before the first, None: from the beginning; found: also models that are
+        not listed and of which something is known.
+        """
+        cached = await self._runtime.cached() if found else ()
+        known = self._machine.found(cached) if found else self._machine.listed()
+        further = [entry for entry in known if after is None or entry.model > after]
+        return list(await asyncio.gather(*map(self._estimated, further[:size])))
+
+    async def _estimated(self, entry: Entry) -> Entry:
+        try:
+            estimate = await self._runtime.estimate(entry.model, entry.settings)
+        except PoolError as error:
+            return replace(entry, flaw=entry.flaw or str(error))
+        return replace(entry, estimate=estimate)
+
+    async def pull(self, model: str, runtime_model: str = "") -> AsyncGenerator[tuple[int, int]]:
+        """Download what is missing of a model's files; yield the bytes there, and in all.
+
+        Closing the generator gives the download up, and keeps what was fetched. Raises the
+        PoolErrors of `Pull`.
+        """
+        name, settings = self._machine.settings_for(model, runtime_model)
+        if self._steps.is_closed:
+            raise shutting_down(name)
+        progress: asyncio.Queue[tuple[int, int] | None] = asyncio.Queue()
+
+        async def fetch() -> None:
+            try:
+                await self._runtime.fetch(
+                    name, settings, lambda done, total: progress.put_nowait((done, total))
+                )
+            finally:
+                progress.put_nowait(None)
+
+        fetching = asyncio.get_running_loop().create_task(fetch(), name=f"pull {name}")
+        self._steps.keep(fetching)
+        try:
+            while (reached := await progress.get()) is not None:
+                yield reached
+            await asyncio.wait((fetching,))
+            if fetching.cancelled():
+                raise shutting_down(name)
+            fetching.result()
+        finally:
+            fetching.cancel()
+            await asyncio.gather(fetching, return_exceptions=True)

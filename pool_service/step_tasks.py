@@ -1,0 +1,123 @@
+"""The commands under way: each is a task, and what comes of it is the next event."""
+
+import asyncio
+from collections.abc import Callable
+
+import structlog
+
+from pool_service.core import commands
+from pool_service.core.events import Event, MemorySampled
+from pool_service.core.server import Server, ServerId
+from pool_service.ports import Memory
+from pool_service.step_runner import StepRunner, broken
+
+CANCELLABLE = commands.Prepare | commands.EstimateMemory | commands.Fetch
+"""Commands that may be given up while they are carried out."""
+
+log = structlog.get_logger("pool_service.pool")
+
+
+class StepTasks:
+    """Carry out commands as tasks of the running event loop.
+
+    Nothing is spawned before `allow_spawns`, and nothing is begun after `close`.
+    """
+
+    def __init__(self, runner: StepRunner, memory: Memory, feed: Callable[[Event], None]) -> None:
+        self._runner = runner
+        self._memory = memory
+        self._feed = feed
+        self._loop = asyncio.get_running_loop()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._spawns: set[asyncio.Task[None]] = set()
+        self._cancellable: dict[tuple[type, ServerId], asyncio.Task[None]] = {}
+        self._may_spawn = asyncio.Event()
+        self.is_closed = False
+
+    def allow_spawns(self) -> None:
+        """Let processes be spawned from now on."""
+        self._may_spawn.set()
+
+    async def spawned(self) -> None:
+        """Return when no spawn is under way any more."""
+        while self._spawns:
+            await asyncio.wait(self._spawns)
+
+    def close(self) -> None:
+        """Begin nothing from now on."""
+        self.is_closed = True
+
+    async def cancel_all(self) -> None:
+        """Cancel all tasks, and return when they have ended."""
+        for task in list(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def keep(self, task: asyncio.Task[None]) -> None:
+        """Hold a task until it is done: the loop itself would let go of it."""
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def carry_out(self, command: commands.ServerCommand) -> None:
+        """Begin a command of a server, or give up the ones that it cancels."""
+        match command:
+            case commands.CancelPrepare(server_id):
+                self._cancel(server_id, commands.Prepare)
+            case commands.CancelEstimate(server_id):
+                self._cancel(server_id, commands.EstimateMemory, commands.Fetch)
+            case _:
+                self._begin(command)
+
+    def sample_memory(self, servers: tuple[Server, ...]) -> None:
+        """Take a memory sample of the machine and of these servers."""
+        if not self.is_closed:
+            self.keep(self._loop.create_task(self._sample(servers), name="memory sample"))
+
+    def _begin(self, command: commands.ServerCommand) -> None:
+        if self.is_closed:
+            return
+        name = f"{type(command).__name__} {command.server_id.model} #{command.server_id.generation}"
+        task = self._loop.create_task(self._run(command), name=name)
+        self.keep(task)
+        if isinstance(command, CANCELLABLE):
+            key = type(command), command.server_id
+            self._cancellable[key] = task
+            task.add_done_callback(lambda done: self._forget(key, done))
+        elif isinstance(command, commands.Spawn):
+            self._spawns.add(task)
+            task.add_done_callback(self._spawns.discard)
+
+    def _cancel(self, server_id: ServerId, *kinds: type) -> None:
+        for kind in kinds:
+            task = self._cancellable.pop((kind, server_id), None)
+            if task is not None:
+                task.cancel()
+
+    def _forget(self, key: tuple[type, ServerId], done: asyncio.Task[None]) -> None:
+        if self._cancellable.get(key) is done:
+            del self._cancellable[key]
+
+    async def _sample(self, servers: tuple[Server, ...]) -> None:
+        try:
+            sample = await self._memory.sample(servers)
+        except Exception as error:  # the next sample may succeed
+            log.exception("the memory could not be looked at", error=repr(error))
+            self._feed(MemorySampled(None))
+        else:
+            self._feed(MemorySampled(sample))
+
+    async def _run(self, command: commands.ServerCommand) -> None:
+        try:
+            if isinstance(command, commands.Spawn):
+                await self._may_spawn.wait()
+            event = await self._runner.run(command)
+        except asyncio.CancelledError as error:
+            task = asyncio.current_task()
+            if task is None or task.cancelling():
+                raise
+            # Not cancelled by us: something that the step awaited was.
+            event = broken(command, error)
+        except Exception as error:  # noqa: BLE001  # nothing may end a step in silence
+            event = broken(command, error)
+        if event is not None:
+            self._feed(event)
