@@ -394,7 +394,10 @@ class Pool(RuleBasedStateMachine):
     @precondition(lambda self: self.ledger.machine.next_deadline() < FOREVER)
     @rule()
     def the_next_deadline_comes(self) -> None:
-        self.ledger.reach_time(max(0.0, self.ledger.machine.next_deadline() - self.ledger.now))
+        due = self.ledger.machine.next_deadline()
+        # A breaking machine may have told another one when it was asked before.
+        if due < FOREVER:
+            self.ledger.reach_time(max(0.0, due - self.ledger.now))
 
     @precondition(lambda self: any(s.phase is Phase.STOPPING for s in self.ledger.servers))
     @rule()
