@@ -15,6 +15,7 @@ from pool_service.adapters.models.files import TooLarge, read_within
 from pool_service.adapters.system.writers import first_flaw
 from pool_service.config.contradictions import contradictions
 from pool_service.config.problems import (
+    RENAMED,
     ConfigError,
     KeyPath,
     closest,
@@ -197,9 +198,20 @@ def _slips(environ: Mapping[str, str]) -> Iterator[str]:
     known = {*variables(), FILE_VARIABLE}
     for name in sorted(environ):
         if name.startswith(PREFIX) and name not in known:
-            meant = closest(name.removeprefix(PREFIX), _without_prefix(known), _SLIP)
+            meant = _renamed(name) or closest(
+                name.removeprefix(PREFIX), _without_prefix(known), _SLIP
+            )
             if meant:
                 yield f"{name}: there is no such variable, did you mean {PREFIX}{meant}?"
+
+
+def _renamed(variable: str) -> str | None:
+    """Return the name without its prefix of a variable that had another one, if it is one."""
+    name = variable.removeprefix(PREFIX)
+    for before, now in RENAMED.items():
+        if name.endswith(before.upper()):
+            return name.removesuffix(before.upper()) + now.upper()
+    return None
 
 
 def _without_prefix(names: set[str]) -> list[str]:

@@ -16,6 +16,17 @@ from pool_service.config.whole import Config
 KeyPath = tuple[str, ...]
 """The way to a key: ("service", "listen") or ("models", NAME, "keep_alive")."""
 
+RENAMED = {
+    "backoff_first": "backoff_initial",
+    "backoff_most": "backoff_max",
+    "memory_ceiling": "memory_limit",
+    "min_residency": "grace_period",
+    "pulse_interval": "probe_interval",
+    "pulse_limit": "probe_limit",
+    "survey_interval": "sample_interval",
+}
+"""Keys by the names that they had before 0.1.0; an error names the new one."""
+
 _LONGEST_VALUE = 60
 
 _FEW = 6
@@ -112,6 +123,7 @@ def _what(details: ErrorDetails, path: KeyPath) -> str:
 def _suggestion(path: KeyPath) -> str:
     """Guess what was meant: the same key of another table, or one that is spelt alike."""
     *parents, key = path
+    key = RENAMED.get(key, key)
     named = {example_of(name): table for name, table in named_tables().items()}
     for name, table in (tables() | named).items():
         known = key if key in table.model_fields else key.removeprefix(f"{name}_")

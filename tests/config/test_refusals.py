@@ -50,6 +50,14 @@ def test_everything_that_is_wrong_is_told_at_once(refusal: Refusal) -> None:
             "[models.x]\nruntime_mode = 'y'",
             'models."x".runtime_mode: there is no such key, did you mean models."x".runtime_model?',
         ),
+        (
+            "[defaults]\nmin_residency = 3",
+            "defaults.min_residency: there is no such key, did you mean defaults.grace_period?",
+        ),
+        (
+            '[models.x]\nmemory_ceiling = "9 GB"',
+            'models."x".memory_ceiling: there is no such key, did you mean defaults.memory_limit?',
+        ),
         ("[service]\nqqq = 1", "service.qqq: there is no such key"),
         ('[service]\n"a\\nb" = 1', 'service."a\\nb": there is no such key'),
         ("service = 3", "service: must be a table, [service]"),
@@ -342,6 +350,8 @@ def test_variables_of_servers_are_never_told(refusal: Refusal, section: str) -> 
         ("POOL_SERVICE_LISTN", "POOL_SERVICE_LISTEN"),
         ("POOL_SERVICE_STATEDIR", "POOL_SERVICE_STATE_DIR"),
         ("POOL_SERVICE_DEFAULT_KEEP_ALIVE", "POOL_SERVICE_DEFAULTS_KEEP_ALIVE"),
+        ("POOL_SERVICE_DEFAULTS_MIN_RESIDENCY", "POOL_SERVICE_DEFAULTS_GRACE_PERIOD"),
+        ("POOL_SERVICE_PULSE_LIMIT", "POOL_SERVICE_PROBE_LIMIT"),
     ],
 )
 def test_a_misspelt_variable_is_told(refusal: Refusal, slip: str, meant: str) -> None:

@@ -5,7 +5,8 @@ from contextlib import ExitStack
 from hypothesis import strategies as st
 from hypothesis.stateful import precondition, rule
 
-from pool_service.core.salvage import PAUSE_SECONDS
+from pool_service.core.types import FOREVER
+from tests.core.acting import LIVELY, drive
 from tests.core.breaking import PLACES, PatientLedger, breakable
 from tests.core.test_machine_always import Pool
 
@@ -33,14 +34,23 @@ class BreakingPool(Pool):
     @rule()
     def it_recovers(self) -> None:
         self.fault.disarm()
-        self.ledger.reach_time(PAUSE_SECONDS)
+        self._wait_for_recovery()
         super().it_recovers()
+
+    def _wait_for_recovery(self) -> None:
+        """Let time pass until all is known again: a start limit where a proof broke."""
+        for _ in range(LIVELY):
+            drive(self.ledger)
+            due = self.ledger.machine.next_deadline()
+            if not self.ledger.recovering or due == FOREVER:
+                return
+            self.ledger.reach_time(max(0.0, due - self.ledger.now))
 
     def teardown(self) -> None:
         self.fault.disarm()
         try:
             if hasattr(self, "ledger"):
-                self.ledger.reach_time(PAUSE_SECONDS)
+                self._wait_for_recovery()
             super().teardown()
         finally:
             self.stack.close()
