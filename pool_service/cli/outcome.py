@@ -1,9 +1,10 @@
 """How a command ends: its exit code, and one readable line where it failed."""
 
+import difflib
 import errno
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from enum import IntEnum
 from typing import IO, TYPE_CHECKING, Any
 
@@ -91,7 +92,7 @@ class Group(click.Group):
     ) -> tuple[str | None, click.Command | None, list[str]]:
         """Find the command, or lead from another program's word for it to the right one."""
         if args and ctx.parent is None and self.get_command(ctx, args[0]) is None:
-            from pool_service.cli.other_words import hint
+            from pool_service.cli.outcome import hint
 
             if told := hint(args[0], self.list_commands(ctx)):
                 ctx.fail(f"No such command {args[0]!r}. {told}")
@@ -176,3 +177,38 @@ def invalid(error: "ConfigError") -> Failure:
     if len(error.problems) > 1:
         return Failure(f"{error.headline}:", ExitCode.USAGE, error.problems)
     return Failure(str(error), ExitCode.USAGE)
+
+
+OTHER_WORDS = {
+    "ps": "list",
+    "ls": "list",
+    "status": "list",
+    "start": "ensure",
+    "load": "ensure",
+    "up": "ensure",
+    "chat": "run",
+    "stop": "evict",
+    "unload": "evict",
+    "kill": "evict",
+    "down": "evict",
+    "rm": "evict",
+    "events": "watch",
+    "download": "pull",
+    "logs": "list --json",
+    "log": "list --json",
+}
+"""Map the words of Ollama, LM Studio, llama-swap and Docker to the command here."""
+
+_BECAUSE = {
+    "rm": "; the files of a model are yours, or the Hugging Face cache's, to remove",
+    "logs": ", whose log_path says where each server writes its log",
+    "log": ", whose log_path says where each server writes its log",
+}
+
+
+def hint(word: str, commands: Iterable[str]) -> str:
+    """Return a sentence that leads from an unknown command to the right one, or nothing."""
+    if word in OTHER_WORDS:
+        return f"Here it is `pool-service {OTHER_WORDS[word]}`{_BECAUSE.get(word, '')}."
+    near = difflib.get_close_matches(word, list(commands), n=1)
+    return f"Did you mean `pool-service {near[0]}`?" if near else ""

@@ -9,7 +9,7 @@ from rich.text import Text
 
 from pool_service.cli.appearance import Mark, has_symbols, tell
 from pool_service.cli.columns import GAP, cut, fitting
-from pool_service.cli.console import Output
+from pool_service.cli.terminal import Output
 from pool_service.cli.text import safe, span
 from pool_service.cli.words import (
     MARKS,

@@ -6,7 +6,6 @@ from typing import Annotated
 from pydantic import Field
 
 from pool_service.adapters.runtime.program import RuntimeOptions
-from pool_service.config.section import Section
 from pool_service.config.values import (
     Command,
     DefaultText,
@@ -15,6 +14,7 @@ from pool_service.config.values import (
     Hosts,
     RequestBody,
     RuntimeKind,
+    Section,
     ServedName,
     Switch,
     UseValues,

@@ -9,7 +9,6 @@ import platformdirs
 from pydantic import Field
 
 from pool_service.config.durations import KeepAlive, PositiveSeconds, Seconds
-from pool_service.config.section import Section
 from pool_service.config.sizes import Budget, LogBytes, MemoryBytes, Reserve
 from pool_service.config.values import (
     Addresses,
@@ -26,6 +25,7 @@ from pool_service.config.values import (
     Level,
     RuntimeModel,
     RuntimeReference,
+    Section,
     Switch,
     Variables,
 )

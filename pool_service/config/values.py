@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import AfterValidator, BeforeValidator, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
 from pool_service.adapters.probe.metrics_text import is_selector
 from pool_service.adapters.runtime.launch_plan import Kind, Names, filled
@@ -363,3 +363,9 @@ RuntimeModel = Annotated[
     AfterValidator(_runtime_model),
     Form("text", "a Hugging Face id or a directory, in quotes"),
 ]
+
+
+class Section(BaseModel):
+    """A table of the file."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")

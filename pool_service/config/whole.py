@@ -16,9 +16,8 @@ from pool_service.config.schema import (
     ModelSection,
     ServiceSection,
 )
-from pool_service.config.section import Section
 from pool_service.config.sizes import Share
-from pool_service.config.values import ModelName, RuntimeName, SectionName
+from pool_service.config.values import ModelName, RuntimeName, Section, SectionName
 from pool_service.core.catalogue import Catalogue
 from pool_service.core.limits import Limits
 from pool_service.core.types import Settings
