@@ -45,6 +45,7 @@ from pool_service.adapters.system.clock import SystemClock
 from pool_service.adapters.system.event_loop import running_workers
 from pool_service.adapters.system.os_errors import reason
 from pool_service.adapters.system.writers import first_flaw
+from pool_service.address import Address, AddressError
 from pool_service.config import Config, ConfigSource
 from pool_service.core.types import Identity
 from pool_service.ending import Ending
@@ -55,7 +56,6 @@ from pool_service.logging_setup import configure_logging
 from pool_service.pool import Pool
 from pool_service.ports import World
 from pool_service.reloader import Reloader
-from pool_service.rpc.address import Address, AddressError
 from pool_service.rpc.server import Server
 from pool_service.rpc.servicer import PoolServicer
 from pool_service.rpc.wire import Wire

@@ -18,10 +18,10 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from pool_service.adapters.probe.metrics_text import is_selector
 from pool_service.adapters.runtime.launch_plan import Kind, Names, filled
+from pool_service.address import Address, AddressError
 from pool_service.core.names import model_flaw, runtime_model_flaw
 from pool_service.logging_setup import LogFormat, LogLevel
 from pool_service.paths import PathFlaw, absolute, begins_a_path
-from pool_service.rpc.address import Address, AddressError
 
 LARGEST_COUNT = 1_000_000
 LARGEST_FEW = 64

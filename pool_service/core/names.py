@@ -1,9 +1,10 @@
-"""Which names of models are valid, on the wire and in the configuration alike.
+"""Names of models: which are valid, which are similar, and how files are named after them.
 
-Each function returns what is wrong with a name, to stand after what it is the
+Each `*_flaw` returns what is wrong with a name, to stand after what it is the
 name of ("model begins with ..."), or None.
 """
 
+import hashlib
 import re
 import unicodedata
 from collections.abc import Iterable
@@ -105,3 +106,9 @@ def _likeness(a: str, b: str) -> float:
     if matcher.real_quick_ratio() < NEAR or matcher.quick_ratio() < NEAR:
         return 0.0
     return matcher.ratio()
+
+
+def slug(model: str) -> str:
+    """Return a name for a model that is safe as a file's, short, and no other model's."""
+    readable = re.sub(r"[^A-Za-z0-9._-]+", "-", model).strip(".-")[:60]
+    return f"{readable}-{hashlib.sha256(model.encode()).hexdigest()[:10]}".lstrip("-")

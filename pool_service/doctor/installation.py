@@ -12,11 +12,11 @@ from typing import Final
 from pool_service.adapters.models.files import hub_cache, locate
 from pool_service.adapters.runtime.program import CommandRuntime
 from pool_service.adapters.system.os_errors import reason
+from pool_service.address import Address, AddressError
 from pool_service.config import Config
 from pool_service.core.errors import PoolError as LocalError
 from pool_service.core.units import size
 from pool_service.doctor.finding import Finding, Verdict
-from pool_service.rpc.address import Address, AddressError
 from pool_service_client import DeadlineExceeded, PoolClient, PoolError, PoolUnavailable
 
 SERVICE_TIMEOUT_S: Final = 3.0

@@ -14,7 +14,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from pool_service.rpc.address import AddressError
+from pool_service.address import AddressError
 
 _LOOPBACK = ("127.0.0.1", "::1")
 

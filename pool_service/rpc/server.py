@@ -8,7 +8,7 @@ import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection, reflection_pb2_grpc
 
-from pool_service.rpc.address import Address, AddressError
+from pool_service.address import Address, AddressError
 from pool_service.rpc.described import described_pool
 from pool_service.rpc.listening import resolve
 from pool_service.rpc.malformed import Registrar

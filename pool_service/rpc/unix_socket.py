@@ -17,7 +17,7 @@ from pathlib import Path
 import grpc
 import structlog
 
-from pool_service.rpc.address import LONGEST_SOCKET_PATH, AddressError
+from pool_service.address import LONGEST_SOCKET_PATH, AddressError
 from pool_service.rpc.listening import make_way
 
 LOOK_PACE_S = 5.0

@@ -18,8 +18,8 @@ from pool_service.adapters.logs.logs import (
     LogStore,
     last_lines,
     open_for_append,
-    slug,
 )
+from pool_service.core.names import slug
 
 
 def written(path: Path, content: bytes) -> Path:

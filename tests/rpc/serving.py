@@ -15,13 +15,13 @@ from google.protobuf.message import Message
 from google.rpc import error_details_pb2
 from grpc_status import rpc_status
 
+from pool_service.address import Address
 from pool_service.core.catalogue import Catalogue
 from pool_service.core.limits import Limits
 from pool_service.core.results import Reloaded
 from pool_service.core.types import Settings
 from pool_service.history import History
 from pool_service.pool import Pool
-from pool_service.rpc.address import Address
 from pool_service.rpc.server import Server
 from pool_service.rpc.servicer import PoolServicer
 from pool_service.rpc.wire import Wire

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from pool_service.address import AddressError
 from pool_service.rpc import listening
-from pool_service.rpc.address import AddressError
 from pool_service.rpc.listening import make_way, resolve
 
 

@@ -14,8 +14,8 @@ from google.protobuf.descriptor_pb2 import FileDescriptorProto
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
+from pool_service.address import Address, AddressError
 from pool_service.rpc import described, listening
-from pool_service.rpc.address import Address, AddressError
 from pool_service.rpc.listening import resolve
 from pool_service.rpc.server import SERVICE, Server
 from pool_service.rpc.servicer import PoolServicer

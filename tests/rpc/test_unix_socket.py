@@ -14,7 +14,7 @@ import grpc
 import pytest
 from structlog.testing import capture_logs
 
-from pool_service.rpc.address import LONGEST_SOCKET_PATH
+from pool_service.address import LONGEST_SOCKET_PATH
 from pool_service.rpc.unix_socket import UnixSocket
 
 

@@ -6,7 +6,6 @@ Prompts' beginnings may be in there, so only the service's user can read them.
 
 import asyncio
 import contextlib
-import hashlib
 import math
 import os
 import re
@@ -24,6 +23,7 @@ import structlog
 from pool_service.adapters.logs.log_cut import trim_file
 from pool_service.adapters.logs.log_writes import Growth, Writes
 from pool_service.adapters.system.own_files import SAFELY
+from pool_service.core.names import slug
 
 _log = structlog.get_logger(__name__)
 
@@ -188,12 +188,6 @@ class LogStore:
         others = sorted((one for one in directories if one not in live), key=_written_at)
         for directory in others[:excess]:
             _remove_logs(directory)
-
-
-def slug(model: str) -> str:
-    """A name for the model that is safe as a file's, short, and no other model's."""
-    readable = re.sub(r"[^A-Za-z0-9._-]+", "-", model).strip(".-")[:60]
-    return f"{readable}-{hashlib.sha256(model.encode()).hexdigest()[:10]}".lstrip("-")
 
 
 def open_for_append(path: Path) -> int:

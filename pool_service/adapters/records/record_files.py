@@ -17,11 +17,11 @@ from pathlib import Path
 
 import structlog
 
-from pool_service.adapters.logs.logs import slug
 from pool_service.adapters.records.record_format import Entry, Record, decode, encode, record_key
 from pool_service.adapters.records.record_members import BadRecord
 from pool_service.adapters.system.os_errors import explained, raise_shortage
 from pool_service.adapters.system.own_files import read_own
+from pool_service.core.names import slug
 
 _log = structlog.get_logger(__name__)
 

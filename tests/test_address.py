@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from pool_service.rpc.address import Address, AddressError
+from pool_service.address import Address, AddressError
 
 
 @pytest.mark.parametrize(
