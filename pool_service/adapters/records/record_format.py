@@ -6,6 +6,9 @@
 Enums are written by name, FOREVER as "forever". The environment of a plan is not written,
 since it can hold secrets, and comes back empty; of the settings only what the processes that
 live depend on, since the rest is as the configuration says it by then. Pure.
+
+Not by pydantic's models: the guard reads records too, mostly when memory is short. With them it
+took 44 MiB in place of 33, and writing took 1.7 times as long, for a fifth less code.
 """
 
 import json
