@@ -90,6 +90,8 @@ class Machine:
             self._sampler.postpone(now + PAUSE_SECONDS)
         if self._containment.is_damaged:
             self._containment.audit(now)
+        else:
+            self._sampler.again_at = None
         return self._state.commands
 
     def _follow_up(self, now: float) -> None:

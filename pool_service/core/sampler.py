@@ -42,7 +42,7 @@ class Sampler:
     """Take memory samples, and keep what the last one said.
 
     last: the last sample; is_pressed, is_critical: whether the system said lately that it is
-    short of memory.
+    short of memory; again_at: when to go on after a fault of the pool's own, None: there was none.
     """
 
     def __init__(self, state: PoolState, containment: Containment) -> None:
@@ -51,7 +51,7 @@ class Sampler:
         self.last: MemorySample | None = None
         self.is_pressed = False
         self.is_critical = False
-        self._again_at: float | None = None
+        self.again_at: float | None = None
         self._sampled_at = -FOREVER
         self._began_at = -FOREVER
         self._is_sampling = False
@@ -69,7 +69,7 @@ class Sampler:
         chosen = [*(one.server for one in records), *table.take_turns(SAMPLED_AT_ONCE)]
         self._servers = tuple({server.id: server for server in chosen}.values())
         self._state.commands.append(SampleMemory(self._servers))
-        self._is_sampling, self._began_at, self._again_at = True, now, None
+        self._is_sampling, self._began_at, self.again_at = True, now, None
 
     def take_if_due(self, now: float) -> None:
         """Take a sample if its time has come."""
@@ -137,8 +137,8 @@ class Sampler:
 
     def next_at(self) -> float:
         """Return when the next sample is due: often while it matters, and never at much cost."""
-        if self._again_at is not None:
-            return self._again_at
+        if self.again_at is not None:
+            return self.again_at
         if self._is_sampling:
             return FOREVER
         state, table = self._state, self._state.table
@@ -155,7 +155,7 @@ class Sampler:
     def postpone(self, until: float) -> None:
         """Take the next sample at a time of ours, after one that broke."""
         self._is_sampling = False
-        self._again_at = until
+        self.again_at = until
 
     def _is_awaited(self) -> bool:
         """Return whether something starts, or waits for what a sample says."""
