@@ -1,7 +1,7 @@
-"""What is to be done: commands, which the driver carries out.
+"""Commands: what the driver is to do.
 
-Each command for one server is carried out by one call of a port, whose result is the event that
-the command names.
+The driver carries out each command for one server by one call of a port, and feeds the result
+back as the event that the command names.
 """
 
 from collections.abc import Mapping
@@ -17,7 +17,7 @@ from pool_service.core.types import Identity, LaunchPlan, Settings
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """Tell the caller with this ticket; each is told exactly once."""
+    """Answer the request with this id; each is answered exactly once."""
 
     request_id: int
     result: Ensured | tuple[Removed, ...] | Reloaded | str | PoolError
@@ -25,17 +25,18 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class SampleMemory:
-    """Look at the memory of the machine and of these servers; answers MemorySampled."""
+    """Sample the memory of the machine and of these servers; MemorySampled answers."""
 
     servers: tuple[Server, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class KeepStandbys:
-    """So many processes may wait from now on to become servers with these settings.
+    """Set how many standby processes there may be for these settings; nothing answers.
 
-    wanted: as configured; allowed: as many as there is room for; refill: those that lack may
-    be started.
+    wanted: the number that is configured.
+    allowed: the number that fits in memory.
+    refill: start missing ones; False: only end those too many.
     """
 
     settings: Settings
@@ -46,7 +47,7 @@ class KeepStandbys:
 
 @dataclass(frozen=True, slots=True)
 class RecordUsage:
-    """Remember that a server with these settings needed so many bytes."""
+    """Record that a server with these settings needed `needed` bytes, for later estimates."""
 
     settings: Settings
     needed: int
@@ -54,16 +55,16 @@ class RecordUsage:
 
 @dataclass(frozen=True, slots=True)
 class RecordNamings:
-    """Record all runtime models that callers named, by their models."""
+    """Record the runtime models that callers named, by model, in place of those recorded."""
 
     namings: Mapping[str, str]
 
 
 @dataclass(frozen=True, slots=True)
 class LogInternalError:
-    """A transition raised, which is a bug of ours: tell the log; its model was put right.
+    """Log an exception that the core has contained: a bug of ours.
 
-    model: whose it was, empty where it was nobody's; during: what it was about.
+    model: the model it cost, empty if none; during: the event or step in which it was raised.
     """
 
     model: str
@@ -73,10 +74,10 @@ class LogInternalError:
 
 @dataclass(frozen=True, slots=True)
 class Publish:
-    """Tell everybody who watches: this server is now like this, or is gone.
+    """Send the new value of a server, or its removal, to all watchers.
 
-    before: the phase that it was in, None if it is new; of_holds: nothing but who holds it has
-    changed, which is no news to those who do.
+    before: its phase before the change; None: it is new.
+    of_holds: only its holds have changed, which is no news to its holders.
     """
 
     server: Server
@@ -87,7 +88,7 @@ class Publish:
 
 @dataclass(frozen=True, slots=True)
 class RecoveryEnded:
-    """Of everything that an earlier service left it is known how it is."""
+    """Announce that every server of an earlier service is settled."""
 
 
 # --- for one server -------------------------------------------------------------------
@@ -95,7 +96,7 @@ class RecoveryEnded:
 
 @dataclass(frozen=True, slots=True)
 class EstimateMemory:
-    """Find out what it will need; answers MemoryEstimated or EstimateFailed."""
+    """Estimate the memory that a server will need; MemoryEstimated or EstimateFailed answers."""
 
     server_id: ServerId
     settings: Settings
@@ -103,7 +104,7 @@ class EstimateMemory:
 
 @dataclass(frozen=True, slots=True)
 class Fetch:
-    """Download its files; answers Fetching now and then, and Fetched or EstimateFailed."""
+    """Download a model; Fetching tells its progress, Fetched or EstimateFailed answers."""
 
     server_id: ServerId
     settings: Settings
@@ -111,14 +112,14 @@ class Fetch:
 
 @dataclass(frozen=True, slots=True)
 class CancelEstimate:
-    """Give up what Appraise or Fetch began; nothing answers."""
+    """Cancel an EstimateMemory or Fetch; nothing answers."""
 
     server_id: ServerId
 
 
 @dataclass(frozen=True, slots=True)
 class Prepare:
-    """Find the runtime and write down how to start it; answers Prepared or NotStarted."""
+    """Find the runtime and make the launch plan; Prepared or NotStarted answers."""
 
     server_id: ServerId
     settings: Settings
@@ -126,14 +127,14 @@ class Prepare:
 
 @dataclass(frozen=True, slots=True)
 class CancelPrepare:
-    """Give up what Prepare began; nothing answers."""
+    """Cancel a Prepare; nothing answers."""
 
     server_id: ServerId
 
 
 @dataclass(frozen=True, slots=True)
 class Spawn:
-    """Start the process; answers Spawned or NotStarted."""
+    """Start a process by its launch plan; Spawned or NotStarted answers."""
 
     server_id: ServerId
     plan: LaunchPlan
@@ -141,7 +142,7 @@ class Spawn:
 
 @dataclass(frozen=True, slots=True)
 class AwaitExit:
-    """Answer Exited when the process ends."""
+    """Wait for the exit of a process; Exited answers."""
 
     server_id: ServerId
     identity: Identity
@@ -149,9 +150,10 @@ class AwaitExit:
 
 @dataclass(frozen=True, slots=True)
 class AwaitReady:
-    """Answer BecameReady when it is; nothing if the process ends before.
+    """Wait until a process is ready; BecameReady answers, and nothing if it ends before.
 
-    again: it was READY under an earlier service; ListenerLost if it listens no more.
+    probe_timeout: seconds.
+    again: it was READY under an earlier service; ListenerLost answers if it no longer listens.
     """
 
     server_id: ServerId
@@ -163,10 +165,10 @@ class AwaitReady:
 
 @dataclass(frozen=True, slots=True)
 class CheckActivity:
-    """Look how the server is used; answers ActivityReported.
+    """Read how many requests a server works on; ActivityReported answers.
 
-    plan: None, and endpoint: empty, where they are not known; pause: seconds until the look
-    begins.
+    plan: None if unknown; endpoint: empty if unknown; probe_timeout: seconds.
+    pause: seconds to wait before.
     """
 
     server_id: ServerId
@@ -179,7 +181,7 @@ class CheckActivity:
 
 @dataclass(frozen=True, slots=True)
 class SendSignal:
-    """Send the signal to the process's group."""
+    """Send a signal to the group of a process; nothing answers."""
 
     server_id: ServerId
     identity: Identity
@@ -188,9 +190,9 @@ class SendSignal:
 
 @dataclass(frozen=True, slots=True)
 class CleanUp:
-    """End what the process left behind; answers CleanedUp.
+    """End all that is left of a process that exited; CleanedUp answers.
 
-    drain_time: seconds that it has for what is in flight on it, at the process's endpoint.
+    drain_time: seconds to wait for requests in flight on it, at `endpoint`.
     """
 
     server_id: ServerId
@@ -201,7 +203,7 @@ class CleanUp:
 
 @dataclass(frozen=True, slots=True)
 class EscalateCleanUp:
-    """Wait no longer for what is in flight on what the process left behind; nothing answers."""
+    """Let a CleanUp wait no longer for requests in flight; nothing answers."""
 
     server_id: ServerId
     identity: Identity
@@ -209,7 +211,7 @@ class EscalateCleanUp:
 
 @dataclass(frozen=True, slots=True)
 class Adopt:
-    """Find the process that an earlier service left; answers Adopted."""
+    """Find the process that an earlier service started for a server; Adopted answers."""
 
     server_id: ServerId
     server: Server
@@ -217,7 +219,10 @@ class Adopt:
 
 @dataclass(frozen=True, slots=True)
 class ProbeServer:
-    """Look whether it answers and moves; answers ServerProbed."""
+    """Probe whether a READY server answers and makes progress; ServerProbed answers.
+
+    probe_timeout: seconds.
+    """
 
     server_id: ServerId
     identity: Identity
@@ -229,7 +234,7 @@ class ProbeServer:
 
 @dataclass(frozen=True, slots=True)
 class ReadLog:
-    """Read the last lines that it wrote; answers LogRead."""
+    """Read the last lines of a server's log; LogRead answers."""
 
     server_id: ServerId
     log_path: str

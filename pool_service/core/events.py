@@ -1,4 +1,4 @@
-"""What happens: events, which the driver feeds to the machine."""
+"""Events: what happened, as the driver tells the machine."""
 
 from dataclasses import dataclass
 
@@ -19,14 +19,17 @@ from pool_service.core.types import (
     SpawnedProcess,
 )
 
-# --- of callers, the service and the machine ----------------------------------------
+# --- about callers, the service and the machine -------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
 class EnsureRequested:
-    """A caller wants `model` READY. Empty runtime_model, None: as configured.
+    """A caller asked for `model` to be READY; an Answer follows.
 
-    download: whether its files may be downloaded for it.
+    request_id: None for a request of the pool itself, which gets no Answer.
+    runtime_model: empty: as configured.
+    keep_alive: seconds; None: as configured.
+    download: whether the model's files may be downloaded; None: as configured.
     """
 
     request_id: int | None
@@ -38,16 +41,18 @@ class EnsureRequested:
 
 @dataclass(frozen=True, slots=True)
 class WaiterLeft:
-    """The caller of EnsureRequested waits no longer."""
+    """The caller of an EnsureRequested stopped waiting."""
 
     request_id: int
 
 
 @dataclass(frozen=True, slots=True)
 class HoldRequested:
-    """A caller wants `model` READY from now on, until HoldEnded; `holder` is its own label.
+    """A caller asked for `model` to be READY until HoldEnded.
 
-    Answered only when the hold ends without its will.
+    An Answer, always with an error, follows only if the pool ends or refuses the hold.
+
+    holder: the caller's label of itself. For the other fields see EnsureRequested.
     """
 
     request_id: int
@@ -60,14 +65,14 @@ class HoldRequested:
 
 @dataclass(frozen=True, slots=True)
 class HoldEnded:
-    """The caller of HoldRequested holds no longer; nothing if it ended before."""
+    """The caller of a HoldRequested ended its hold; no change if it had ended before."""
 
     request_id: int
 
 
 @dataclass(frozen=True, slots=True)
 class ReloadRequested:
-    """From now on the configuration says this."""
+    """The configuration was read again; an Answer with a Reloaded follows."""
 
     request_id: int
     catalogue: Catalogue
@@ -76,9 +81,9 @@ class ReloadRequested:
 
 @dataclass(frozen=True, slots=True)
 class ForgetRequested:
-    """A caller wants the runtime model forgotten that was named for `model`.
+    """A caller asked to forget the runtime model that callers named for `model`.
 
-    Answered with that runtime model, which is empty if none was remembered.
+    An Answer with that runtime model follows, empty if none was remembered.
     """
 
     request_id: int
@@ -87,7 +92,11 @@ class ForgetRequested:
 
 @dataclass(frozen=True, slots=True)
 class EvictRequested:
-    """A caller wants servers gone; without force only those that are not in use."""
+    """A caller asked to stop servers; an Answer with all that were removed follows.
+
+    target: a model, or all servers of a kind.
+    force: stop servers in use as well.
+    """
 
     request_id: int
     target: str | Every
@@ -96,48 +105,48 @@ class EvictRequested:
 
 @dataclass(frozen=True, slots=True)
 class ShutdownRequested:
-    """The service ends: nothing new, and everything that runs is drained."""
+    """The service shuts down, and servers are drained; an Answer follows when all have ended."""
 
     request_id: int
 
 
 @dataclass(frozen=True, slots=True)
 class DetachRequested:
-    """The service ends and leaves its servers running for the next one."""
+    """The service ends and leaves its servers running for the next service."""
 
 
 @dataclass(frozen=True, slots=True)
 class ShutdownEscalated:
-    """Whatever is STOPPING gets its next signal now; whatever will be, soon after its first."""
+    """Stops are to wait no longer: the next signal is sent now, and later ones without delay."""
 
 
 @dataclass(frozen=True, slots=True)
 class RecoveryBegan:
-    """The service has started; an earlier one left this behind."""
+    """The service started, and read what an earlier service recorded."""
 
     remembered: RecoveredState
 
 
 @dataclass(frozen=True, slots=True)
 class OrphansFound:
-    """Processes of an earlier service of which no record tells: they are to end."""
+    """Processes of an earlier service were found that no record lists: they are to end."""
 
     identities: tuple[Identity, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class MemorySampled:
-    """What a look at the memory showed; None: it could not be looked at."""
+    """A memory sample was taken, the answer to SampleMemory; None: it failed."""
 
     sample: MemorySample | None
 
 
 @dataclass(frozen=True, slots=True)
 class TimeReached:
-    """The moment that `next_deadline` named has come.
+    """The time that `next_deadline` returned has come.
 
-    away: for how many seconds the service did not run when it should have, since the
-    machine slept or it was held up itself; 0 unless that is worth speaking of.
+    away: seconds for which the service did not run, since the machine was suspended or the
+    process was stalled; 0 for short delays.
     """
 
     away: float = 0.0
@@ -161,12 +170,12 @@ PoolEvent = (
 )
 
 
-# --- of one server: the results of commands ---------------------------------------------
+# --- about one server: the results of commands ------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
 class MemoryEstimated:
-    """What it will need is known, and whether it can be loaded."""
+    """A server's memory was estimated, the answer to EstimateMemory."""
 
     server_id: ServerId
     estimate: Estimate
@@ -174,7 +183,7 @@ class MemoryEstimated:
 
 @dataclass(frozen=True, slots=True)
 class Fetching:
-    """Its files are downloaded: so many bytes of `total` are there (0: not known)."""
+    """A download went on: `done` of `total` bytes are on disk (total 0: unknown). Follows Fetch."""
 
     server_id: ServerId
     done: int
@@ -183,14 +192,14 @@ class Fetching:
 
 @dataclass(frozen=True, slots=True)
 class Fetched:
-    """All its files are on disk."""
+    """A download ended with all files on disk, the answer to Fetch."""
 
     server_id: ServerId
 
 
 @dataclass(frozen=True, slots=True)
 class EstimateFailed:
-    """It cannot be loaded, or its files could not be had."""
+    """An estimate or a download failed, the answer to EstimateMemory or Fetch."""
 
     server_id: ServerId
     error: PoolError
@@ -198,7 +207,7 @@ class EstimateFailed:
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """The runtime was found; this is how to start it."""
+    """The launch plan of a process is ready, the answer to Prepare."""
 
     server_id: ServerId
     plan: LaunchPlan
@@ -206,7 +215,7 @@ class Prepared:
 
 @dataclass(frozen=True, slots=True)
 class Spawned:
-    """A process exists."""
+    """A process was started, the answer to Spawn."""
 
     server_id: ServerId
     process: SpawnedProcess
@@ -214,7 +223,7 @@ class Spawned:
 
 @dataclass(frozen=True, slots=True)
 class NotStarted:
-    """There is no process: preparing or spawning failed."""
+    """A start failed without a process, the answer to Prepare or Spawn."""
 
     server_id: ServerId
     error: PoolError
@@ -222,7 +231,7 @@ class NotStarted:
 
 @dataclass(frozen=True, slots=True)
 class BecameReady:
-    """The process listens at the endpoint and answers healthy."""
+    """A process listens at its endpoint and answers healthy, the answer to AwaitReady."""
 
     server_id: ServerId
     endpoint: str
@@ -230,14 +239,14 @@ class BecameReady:
 
 @dataclass(frozen=True, slots=True)
 class ListenerLost:
-    """The process lives, and its endpoint is its own no more."""
+    """A live process no longer listens at its endpoint, or another process does as well."""
 
     server_id: ServerId
 
 
 @dataclass(frozen=True, slots=True)
 class ActivityReported:
-    """How it is used now."""
+    """A server's activity was read, the answer to CheckActivity."""
 
     server_id: ServerId
     activity: Activity
@@ -245,7 +254,7 @@ class ActivityReported:
 
 @dataclass(frozen=True, slots=True)
 class Exited:
-    """The process ended."""
+    """A process ended, the answer to AwaitExit."""
 
     server_id: ServerId
     report: ExitReport
@@ -253,7 +262,7 @@ class Exited:
 
 @dataclass(frozen=True, slots=True)
 class CleanedUp:
-    """Nothing is left of the process, its group and its descendants.
+    """Nothing is left of a process, its group and its descendants, the answer to CleanUp.
 
     killed: some of them had to be ended by SIGKILL.
     """
@@ -264,7 +273,7 @@ class CleanedUp:
 
 @dataclass(frozen=True, slots=True)
 class StepFailed:
-    """A command for this process ended in a way that is a bug of ours."""
+    """A command for a server failed by an internal error, the answer in place of its own."""
 
     server_id: ServerId
     command: ServerCommand
@@ -273,7 +282,10 @@ class StepFailed:
 
 @dataclass(frozen=True, slots=True)
 class Adopted:
-    """What an earlier service left of it was looked for: its process, if it had one."""
+    """The process of an earlier service was looked for, the answer to Adopt.
+
+    process: running or not; None: there never was one.
+    """
 
     server_id: ServerId
     process: SpawnedProcess | None
@@ -281,7 +293,7 @@ class Adopted:
 
 @dataclass(frozen=True, slots=True)
 class ServerProbed:
-    """What a look at a READY server showed."""
+    """A READY server was probed, the answer to ProbeServer."""
 
     server_id: ServerId
     result: ProbeResult
@@ -289,7 +301,7 @@ class ServerProbed:
 
 @dataclass(frozen=True, slots=True)
 class LogRead:
-    """What the process wrote last, oldest line first; nothing if that cannot be read."""
+    """The end of a log was read, the answer to ReadLog; last_lines: empty if unreadable."""
 
     server_id: ServerId
     last_lines: tuple[str, ...]

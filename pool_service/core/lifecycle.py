@@ -1,14 +1,14 @@
 """The life of one server: its phases and the transitions between them.
 
 Rules
-- Transitions are functions of a Server and what happened; they return the next Server. Which
-  commands go with them is decided by the parts (`supervisor.py`, `stopper.py`, ...).
-- `TRANSITIONS` has every change of phase that there is; `PoolState.put` refuses any other. The
-  pictures in the documents are drawn from it (`tools/draw_states.py`).
-- Every event of a process carries its generation; a stale one changes nothing.
+- Transitions are functions of a Server and what happened; they return the next Server. The parts
+  (`supervisor.py`, `stopper.py`, ...) decide which commands go with them.
+- `TRANSITIONS` lists every change of phase; `PoolState.put` asserts it. `tools/draw_states.py`
+  draws the pictures in the documents from it.
+- Every event of a process carries its generation; a stale event changes nothing.
 - Each phase has at most one deadline, `step_deadline`; READY has a second one, `expires_at`.
-- A process is gone only when it was swept: nothing of it is left to hold a port
-  or memory when the next generation starts.
+- A process is gone only after it was cleaned up, so that nothing of it holds a port or memory
+  when the next generation starts.
 """
 
 from collections.abc import Mapping
@@ -37,46 +37,46 @@ from pool_service.core.types import (
     SpawnedProcess,
 )
 
-RESUMED_GRACE = 5.0
-"""Seconds, at the least, for which no server goes unused after the service was away: those
-who would have used it could not ask."""
+RESUMED_GRACE_S = 5.0
+"""The shortest time for which no server is stopped for being unused after the service did not
+run: clients could not use it meanwhile."""
 
 WITHOUT_PROCESS = frozenset({Phase.QUEUED, Phase.PREPARING, Phase.BACKING_OFF, Phase.FAILED})
-"""Phases in which there cannot be a process."""
+"""Phases in which a server cannot have a process."""
 
 TRANSITIONS: Mapping[Phase | None, frozenset[Phase | None]] = {
-    # A server that is new, or that an earlier service left; no READY one is believed unproven.
+    # A new server, or one of an earlier service. None begins READY: readiness has to be proven.
     None: frozenset(Phase) - {Phase.READY},
     Phase.QUEUED: frozenset({Phase.PREPARING, Phase.FAILED, None}),
     Phase.PREPARING: frozenset({Phase.SPAWNING, Phase.FAILED, None}),
     Phase.SPAWNING: frozenset({Phase.STARTING, Phase.STOPPING, Phase.FAILED, None}),
     Phase.STARTING: frozenset({Phase.READY, Phase.STOPPING, Phase.CLEANING_UP}),
     Phase.READY: frozenset({Phase.STOPPING, Phase.CLEANING_UP}),
-    # Without SWEEPING only where there never was a process.
+    # FAILED, or gone, without CLEANING_UP only if there never was a process.
     Phase.STOPPING: frozenset({Phase.CLEANING_UP, Phase.FAILED, None}),
     Phase.CLEANING_UP: frozenset({Phase.FAILED, None}),
     Phase.BACKING_OFF: frozenset({Phase.QUEUED, None}),
     Phase.FAILED: frozenset({None}),
 }
-"""The phases that follow each phase, beside itself; None: the server is not in the pool."""
+"""The phases that each phase may change to; None: the server is not in the pool."""
 
 TAKES_A_SLOT = frozenset({Phase.PREPARING, Phase.SPAWNING, Phase.STARTING})
-"""Phases that count as a start under way."""
+"""Phases of a start under way, of which at most `max_starts` are allowed."""
 
 ESCALATION_PAUSE_S = 0.25
-"""Seconds between the first signal and the next in haste: a process takes those that come
-together in any order, and SIGINT forces its end only after another."""
+"""The time between the first signal and the next of an escalated stop: a process receives signals
+sent together in any order, and SIGINT forces its end only after another signal."""
 
 LEAVING = frozenset({Phase.STOPPING, Phase.CLEANING_UP})
-"""Phases on the way out: who asks for the model now waits for the next generation."""
+"""Phases of a server on the way out: callers of its model wait for the next generation."""
 
 
 def queued(
     before: Server | LastRun | None, server_id: ServerId, settings: Settings, now: float
 ) -> Server:
-    """A server that wants to start; keeps what outlives a generation.
+    """Return a server that waits for its turn, with the last exit of its model.
 
-    How often it died says nothing of another runtime model.
+    Crashes are carried over only if the runtime model is the same.
     """
     same = isinstance(before, Server) and before.settings.runtime_model == settings.runtime_model
     return Server(
@@ -93,7 +93,10 @@ def queued(
 
 
 def estimated(server: Server, estimate: Estimate, turn_by: float, budget: float) -> Server:
-    """What it will need is known; its turn must come in time. A guess is no reason to refuse."""
+    """Return the server with its memory estimate and the deadline of its turn.
+
+    A guess is cut to the budget, since a guess is no reason to refuse the server.
+    """
     guess = estimate.source is EstimateSource.UNKNOWN
     return replace(
         server,
@@ -106,18 +109,18 @@ def estimated(server: Server, estimate: Estimate, turn_by: float, budget: float)
 
 
 def fetching(server: Server, done: int, total: int) -> Server:
-    """Its files are being downloaded."""
+    """Return the server with the progress of its download; total: bytes, 0 if unknown."""
     share = min(done / total, 1.0) if total else None
     return replace(server, detail="downloads its files", progress=share)
 
 
 def in_line(server: Server, position: int, why: str) -> Server:
-    """It waits for its turn, and this is what it waits for."""
+    """Return the server with its place in the queue, and what it waits for."""
     return replace(server, position=position, detail=why)
 
 
 def admitted(server: Server) -> Server:
-    """Its turn has come: its generation begins."""
+    """Return the server as its start begins, which fixes its generation."""
     return replace(
         server,
         phase=Phase.PREPARING,
@@ -128,15 +131,15 @@ def admitted(server: Server) -> Server:
 
 
 def measured(server: Server, footprint: int, sampled_at: float) -> Server:
-    """Return a server with its footprint of a memory sample that began at `sampled_at`.
+    """Return the server with its footprint from a memory sample that began at `sampled_at`.
 
-    What was sampled before it was READY tells how far the load is, and not what it needs: right
-    after its exec a process has next to nothing.
+    A sample from before READY tells how far the load is, but not what the server needs: right
+    after exec a process has next to nothing.
     """
     tells_need = server.phase is Phase.READY and is_of_ready(server, sampled_at)
     is_known = server.sampled_ready or not tells_need
     if server.phase is Phase.READY and is_known and footprint == server.footprint:
-        # What rests is not made anew at each sample.
+        # An idle server's footprint rarely changes: the same object tells callers so.
         return server
     server = replace(server, footprint=footprint, peak=max(server.peak, footprint))
     if server.phase is Phase.STARTING and server.expected:
@@ -145,42 +148,45 @@ def measured(server: Server, footprint: int, sampled_at: float) -> Server:
     if not tells_need:
         return server
     if server.expected_by in (EstimateSource.WEIGHTS, EstimateSource.UNKNOWN):
-        # From now on what is seen counts, and no longer a guess.
+        # An observation replaces the estimate.
         server = replace(server, expected=server.peak, expected_by=EstimateSource.OBSERVED)
     return replace(server, sampled_ready=True)
 
 
 def is_of_ready(server: Server, sampled_at: float) -> bool:
-    """Return whether a memory sample that began then saw the server after it was READY."""
+    """Return whether a memory sample that began at `sampled_at` saw the server READY."""
     return server.ready_at is not None and server.ready_at <= sampled_at
 
 
 def load_seconds(server: Server, usual: float) -> float:
-    """How long its load took; `usual` where that was not seen."""
+    """Return the seconds that the server's load took, or `usual` if unknown."""
     if server.ready_at is None or server.spawned_at is None:
         return usual
     return server.ready_at - server.spawned_at
 
 
 def bounded(server: Server, count: int) -> int:
-    """So many bytes, or what it is allowed to grow to if that is less."""
-    ceiling = server.settings.memory_limit
-    return count if ceiling is None else min(count, ceiling)
+    """Return `count` bytes, but at most the server's memory limit."""
+    limit = server.settings.memory_limit
+    return count if limit is None else min(count, limit)
 
 
 def released(server: Server, now: float) -> Server:
-    """Its last holder has gone: it was used until now, but nobody is about to use it."""
+    """Return the server after its last hold ended: used until now, without a grace period.
+
+    The grace period is for callers that were just given the server and are about to use it.
+    """
     settled_since = now - server.settings.grace_period
     return replace(server, last_used_at=max(server.last_used_at, settled_since))
 
 
 def prepared(server: Server, plan: LaunchPlan) -> Server:
-    """How to start it is known."""
+    """Return the server with the launch plan of its process."""
     return replace(server, phase=Phase.SPAWNING, plan=plan)
 
 
 def spawned(server: Server, process: SpawnedProcess, now: float) -> Server:
-    """It has a process; from now on its start limit counts."""
+    """Return the server with its process; the start timeout begins unless it is to stop."""
     found = replace(server, identity=process.identity, log_path=process.log_path, spawned_at=now)
     if process.nonce and server.plan is not None:
         found = replace(found, plan=replace(server.plan, nonce=process.nonce))
@@ -190,7 +196,7 @@ def spawned(server: Server, process: SpawnedProcess, now: float) -> Server:
 
 
 def became_ready(server: Server, endpoint: str, now: float, next_probe: float) -> Server:
-    """It answers; from now on its keep alive counts (one that is READY again goes on)."""
+    """Return the server READY; its keep alive begins, or goes on if it was READY before."""
     server = replace(
         server, phase=Phase.READY, endpoint=endpoint, step_deadline=next_probe, progress=None
     )
@@ -200,7 +206,7 @@ def became_ready(server: Server, endpoint: str, now: float, next_probe: float) -
 
 
 def unproven(server: Server, now: float) -> Server:
-    """It was READY under an earlier service, and has to show that it still is."""
+    """Return the server of an earlier service STARTING again: it has to prove that it is READY."""
     return replace(
         server,
         phase=Phase.STARTING,
@@ -210,36 +216,36 @@ def unproven(server: Server, now: float) -> Server:
 
 
 def rejoined(server: Server, now: float) -> Server:
-    """It was starting under an earlier service: what is left of its limit, and one look."""
+    """Return the STARTING server of an earlier service, with time for at least one probe left."""
     left = max(server.step_deadline, now + server.settings.probe_timeout)
     return replace(server, step_deadline=left)
 
 
 def out_of_time(server: Server, at: float) -> Server:
-    """Its start limit is over; it is stopped when its last lines are read, at the latest then."""
+    """Return a server past its start timeout, which is stopped once its log is read, or at `at`."""
     return replace(server, step_deadline=at)
 
 
 def used(server: Server, keep_alive: float | None, now: float) -> Server:
-    """Somebody used it, and may have said how long it should stay from now on."""
+    """Return the server as used at `now`; keep_alive: seconds, None: as before."""
     kept = server.keep_alive if keep_alive is None else keep_alive
     return replace(server, last_used_at=now, keep_alive=kept)
 
 
 def spared(server: Server, now: float) -> Server:
-    """The service was away, so that nobody could use it: it does not go at once."""
-    grace = max(server.settings.grace_period, RESUMED_GRACE)
+    """Return the server with a new grace period, since the service did not run for a while."""
+    grace = max(server.settings.grace_period, RESUMED_GRACE_S)
     return replace(server, spared_until=now + grace)
 
 
 def delayed(server: Server, seconds: float) -> Server:
-    """The service was away for so long: its step gets the time back."""
+    """Return the server with its deadlines put off by the seconds that the service did not run."""
     drain_by = None if server.drain_by is None else server.drain_by + seconds
     return replace(server, step_deadline=server.step_deadline + seconds, drain_by=drain_by)
 
 
 def stopping(server: Server, cause: Cause, why: str = "") -> Server:
-    """It is to end: `signalled` follows, at once or as soon as it has a process."""
+    """Return the server STOPPING; `signalled` follows, as soon as it has a process."""
     return replace(
         server,
         phase=Phase.STOPPING,
@@ -250,10 +256,12 @@ def stopping(server: Server, cause: Cause, why: str = "") -> Server:
 
 
 def signalled(server: Server, stop: StopSignal, now: float, *, escalated: bool = False) -> Server:
-    """The signal goes out; the next step is due if it does not help in time.
+    """Return the server as a signal is sent to it, with the deadline of the next signal.
 
-    The drain limit is for what is in flight, so only for one that was READY, and what was
-    waited for before is part of it. In haste nothing is waited for after the first signal.
+    1. After SIGTERM a server that was READY has the rest of its drain timeout, but at least its
+       stop timeout.
+    2. After any other signal, or if it never was READY, it has its stop timeout.
+    3. An escalated stop waits only ESCALATION_PAUSE_S after SIGTERM.
     """
     gentle = stop is StopSignal.TERMINATE
     drains = gentle and server.ready_at is not None
@@ -273,14 +281,14 @@ def signalled(server: Server, stop: StopSignal, now: float, *, escalated: bool =
 
 
 def next_signal(server: Server) -> StopSignal:
-    """What to try after the last signal; SIGKILL again if even that did not do."""
+    """Return the signal to send after the last one: SIGTERM, SIGINT, then SIGKILL repeatedly."""
     if server.stop_signal is StopSignal.TERMINATE:
         return StopSignal.INTERRUPT
     return StopSignal.KILL if server.stop_signal else StopSignal.TERMINATE
 
 
 def exited(server: Server, report: ExitReport, now: float) -> Server:
-    """Its process ended, asked or not; what it left behind is still to be swept."""
+    """Return the server after the exit of its process, which is to be cleaned up."""
     cause = server.stop_cause or Cause.CRASHED
     return replace(
         server,
@@ -293,7 +301,7 @@ def exited(server: Server, report: ExitReport, now: float) -> Server:
 
 
 def _as_asked(server: Server, report: ExitReport) -> ExitReport:
-    """Where the pool ended it: without guesses of the runtime's log about who did."""
+    """Return the report, with a message of ours if the pool itself ended the process."""
     if server.stop_signal is None or report.diagnosis is not Diagnosis.CRASHED:
         return report
     if server.stop_signal is StopSignal.KILL:
@@ -303,19 +311,19 @@ def _as_asked(server: Server, report: ExitReport) -> ExitReport:
 
 
 def died(server: Server, crashes: tuple[float, ...]) -> Server:
-    """It died unasked, as it did at these times; none: that is forgotten."""
+    """Return the server with the times of its crashes; none: they are forgotten."""
     return replace(server, crashes=crashes)
 
 
 def forgiven(server: Server) -> Server:
-    """Return a server whose deaths no longer keep its model from being started at once."""
+    """Return the server without its crashes, so that its model may start again at once."""
     return replace(server, crashes=(), retry_at=0.0, failure=None)
 
 
 def failed(server: Server, detail: str, now: float, forget_after: float) -> Server:
-    """It has no process, and why is remembered for a while (`forget_after` seconds).
+    """Return the server FAILED, to be dropped after `forget_after` seconds.
 
-    Of a start that had not begun it is the generation before that failed.
+    A start that had not begun has no generation of its own, so it fails as the one before.
     """
     end = server.last_exit
     is_before = server.phase in NOT_BEGUN and end is not None
@@ -332,12 +340,15 @@ def failed(server: Server, detail: str, now: float, forget_after: float) -> Serv
 
 
 def barred(server: Server, until: float, failure: PoolError | None) -> Server:
-    """A FAILED one is not started again before `until`; who asks is told `failure` or waits."""
+    """Return the server barred from a start before `until`.
+
+    failure: the error for callers until then; None: they wait.
+    """
     return replace(server, retry_at=until, failure=failure)
 
 
 def backing_off(server: Server, generation: int, settings: Settings, until: float) -> Server:
-    """The next generation is started at `until`, as they want it who wait for it."""
+    """Return the server BACKING_OFF: `generation` starts at `until`, with the waiters' settings."""
     return replace(
         without_process(server),
         phase=Phase.BACKING_OFF,
@@ -353,7 +364,7 @@ def backing_off(server: Server, generation: int, settings: Settings, until: floa
 
 
 def without_process(server: Server) -> Server:
-    """Return it as it is when there is nothing left of its process."""
+    """Return the server without anything that belongs to its process."""
     return replace(
         server,
         identity=None,
@@ -370,5 +381,5 @@ def without_process(server: Server) -> Server:
 
 
 def probe_due(server: Server, at: float) -> Server:
-    """When a READY server is looked at next; FOREVER while somebody looks."""
+    """Return a READY server with the time of its next probe; FOREVER while one is under way."""
     return replace(server, step_deadline=at)

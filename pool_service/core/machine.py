@@ -1,17 +1,16 @@
 """The whole pool as a state machine: events in, commands out, no I/O.
 
-`Machine.handle(event, now)` is the only way in. It lets the one part handle the event that the
-event is for, applies the rules that follow every event, and returns what is to be done, in order.
-The driver (`pool.py`) carries it out and feeds what comes of it back as events.
+`Machine.handle(event, now)` is the only way in: it dispatches the event to the part that handles
+it, applies the rules that follow every event, and returns commands in the order in which they are
+to be carried out. The driver (`pool.py`) carries them out and feeds their results back as events.
 
 Invariants (the tests assert them after every event)
-- A model has at most one current server and one beside it, a server one process.
-- Everybody who waits for a model is answered by the transition that settles it,
-  and exactly once; a server that nobody waits for and that has not begun to
-  start is dropped.
+- A model has at most one current server and one beside it; a server has at most one process.
+- Every waiter is answered exactly once, by the transition that settles its request. A server
+  without waiters whose start has not begun is dropped.
 - At most `max_starts` starts are under way.
-- A READY server that is held or has requests in flight is stopped only by force or
-  shutdown, and nothing is admitted beyond the budget.
+- A READY server that is held or has requests in flight is stopped only by force or shutdown.
+- No server is admitted beyond the memory budget.
 """
 
 from collections.abc import Iterable
@@ -48,7 +47,7 @@ from pool_service.core.types import Settings
 
 
 class Machine:
-    """The state of the pool, and the parts that change it."""
+    """Dispatch events to the parts of the core, and read the state that they share."""
 
     def __init__(self, catalogue: Catalogue, limits: Limits) -> None:
         self._untold: list[Command] = []
@@ -74,7 +73,11 @@ class Machine:
         self._failed_events = FailedEvents(state, contain, sampler, recovery, self._standby)
 
     def handle(self, event: Event, now: float) -> list[Command]:
-        """Change the state by what happened; return what is to be done, in order."""
+        """Change the state by an event; return the commands that follow from it, in order.
+
+        An exception while an event is handled is contained: the server that the event is about is
+        put right, and a LogInternalError is among the commands.
+        """
         self._state.commands, self._untold = self._untold, []
         self._state.event, self._state.now = type(event).__name__, now
         self._containment.event = event
@@ -97,10 +100,11 @@ class Machine:
     def _follow_up(self, now: float) -> None:
         """Apply the rules that follow every event, in this order.
 
-        1. A successor of a server that is gone, or to go, is called off.
-        2. If capacity may have changed, whoever's turn it is starts. Unless that waits for a
-           memory sample, the number of standby processes follows from what is left over.
-        3. The end of a recovery is told when every server of it is settled.
+        1. A successor is called off if the server that it is to replace is gone or to go.
+        2. If capacity may have changed, the scheduler starts queued servers; if that does not
+           have to wait for a memory sample, the number of standby processes is set to what fits
+           beside them.
+        3. RecoveryEnded is sent once every server of a recovery is settled.
         """
         if self._state.table.has_any_beside:
             records = self._state.table.all_beside
@@ -204,14 +208,14 @@ class Machine:
 
     def _recovered(self, event: ev.OrphansFound, now: float) -> None:
         self._recovery.end_orphans(event, now)
-        # Not before: what is started is no orphan.
+        # Only now: a process started before would have been taken for an orphan.
         self._standby.is_allowed = True
         self._reconfiguration.preload(set(self._state.catalogue.preloaded()), now)
 
     # --- reading ------------------------------------------------------------------
 
     def at_once(self, name: str, now: float) -> Server | None:
-        """Return the server of an Ensure without any wish, if handing it out changes nothing."""
+        """Return the READY server for an Ensure without options, or None if it takes an event."""
         return self._requests.at_once(name, now)
 
     def next_deadline(self) -> float:
@@ -232,16 +236,16 @@ class Machine:
         return self._state.limits
 
     def ready(self) -> list[Server]:
-        """Return the READY servers, the longest first."""
+        """Return the READY servers, those that are READY longest first."""
         return [record.server for record in self._state.table.of(Phase.READY)]
 
     def get(self, model: str) -> Server | None:
-        """Return the server that callers of `model` get, if there is one."""
+        """Return the current server of `model`, or None."""
         record = self._state.table.current(model)
         return record.server if record is not None else None
 
     def server(self, server_id: ServerId) -> Server | None:
-        """Return a server by its id, if it is there."""
+        """Return the server with an id, or None."""
         record = self._state.table.find(server_id)
         return record.server if record is not None else None
 
@@ -250,7 +254,7 @@ class Machine:
         return self._state.stories.of(model)
 
     def totals(self) -> Totals:
-        """Return counts over the whole pool."""
+        """Return the numbers of servers and waiting calls, and the memory of pool and machine."""
         table, last = self._state.table, self._sampler.last
         return Totals(
             {phase: table.count({phase}) for phase in Phase},
@@ -264,13 +268,14 @@ class Machine:
         )
 
     def resolve(self, name: str) -> str:
-        """Return the model that a caller's name means now."""
+        """Return the model that a name or alias stands for."""
         return self._state.catalogue.resolve(name)
 
     def settings_for(self, name: str, runtime_model: str) -> tuple[str, Settings]:
-        """Return the model that a caller's name means, and how it is run.
+        """Return the model that a name or alias stands for, and the settings to run it with.
 
-        Raises ModelUnknown.
+        Raises:
+            ModelUnknown: the catalogue does not allow the model, or not as `runtime_model`.
         """
         catalogue = self._state.catalogue
         model = catalogue.resolve(name)
@@ -280,11 +285,14 @@ class Machine:
         return model, catalogue.settings_for(model, named)
 
     def listed(self) -> list[Entry]:
-        """Return what the catalogue lists, in the order of the models, not appraised."""
+        """Return the listed models in alphabetical order, without estimates."""
         return self._state.catalogue.entries()
 
     def found(self, cached: Iterable[str]) -> list[Entry]:
-        """Return what is listed and what else is known; cached: in the cache of the hub."""
+        """Return the listed models and all others that are known.
+
+        cached: the ids of the models in the Hugging Face cache.
+        """
         servers = [record.server for record in self._state.table]
         named = self._state.namings.all()
         return found(self._state.catalogue, servers, named, cached)

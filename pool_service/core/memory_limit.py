@@ -27,7 +27,7 @@ def is_over_limit(record: Record, now: float) -> bool:
         return False
     assert server.ready_at is not None
     settled_at = server.ready_at + life.load_seconds(server, USUAL_LOAD_S) / RENEWAL_SHARE
-    return now >= max(settled_at, record.renewal_at)
+    return now >= max(settled_at, record.recycle_after)
 
 
 def with_renewals(preemptions: Preemptions, state: PoolState, now: float) -> Preemptions:

@@ -47,7 +47,7 @@ class Recycler:
         successor = succession.successor(record.server, now)
         if self._fits(successor, now):
             # Should it fail, what runs is better than nothing.
-            record.renewal_at = now + self._state.limits.backoff_max
+            record.recycle_after = now + self._state.limits.backoff_max
             self._state.over_limit.discard(record.server.id)
             # Its own record: that of a successor that fails is not kept.
             self._state.put(succession.succeeded_by(record.server, successor))

@@ -1,4 +1,4 @@
-"""What callers want: a model READY once (Ensure), or for as long as they hold it (Hold)."""
+"""Requests of callers for a model: Ensure (READY once), Hold (READY until ended), Forget."""
 
 from dataclasses import dataclass, replace
 
@@ -28,16 +28,16 @@ from pool_service.core.types import Settings
 from pool_service.core.waiters import Waiter
 
 USE_RESOLUTION_S = 0.05
-"""Uses that follow each other more closely count as one, which spares a busy model the writing
-of a new state for each call."""
+"""Uses within this time count as one, so that not each call of a busy model writes state."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Request:
-    """A request, and what it meets.
+    """A request, with what is known of its model.
 
-    record: the model's server; known: the newest of what is known of the model; waiter: what is
-    to wait if it has to.
+    record: the model's current server; None: it has none.
+    known: the newest server or last run of the model.
+    waiter: the waiter to add if the request cannot be answered at once.
     """
 
     event: Asked
@@ -48,7 +48,7 @@ class _Request:
 
     @property
     def last(self) -> Server | None:
-        """Return the newest server of the model if it ran what is wanted."""
+        """The newest server of the model, if it runs the runtime model asked for; else None."""
         if not isinstance(self.known, Server):
             return None
         runtime_model = self.waiter.settings.runtime_model
@@ -56,7 +56,7 @@ class _Request:
 
 
 class Requests:
-    """Answer requests at once, or let them wait."""
+    """Answer requests at once, or add waiters and start servers for them."""
 
     def __init__(self, state: PoolState, callers: Callers, supervisor: Supervisor) -> None:
         self._state = state
@@ -64,9 +64,10 @@ class Requests:
         self._supervisor = supervisor
 
     def at_once(self, name: str, now: float) -> Server | None:
-        """Return the server of an Ensure without any wish, if handing it out changes nothing.
+        """Return the READY server for an Ensure without options, or None if it takes an event.
 
-        It spares a busy model the event: the event would be answered with the same server.
+        An Ensure event would be answered with the same server, and change nothing: calls of a
+        busy model are spared that.
         """
         state = self._state
         model = state.catalogue.resolve(name)
@@ -81,7 +82,7 @@ class Requests:
         return server
 
     def ensure(self, event: EnsureRequested, now: float) -> None:
-        """Answer an Ensure with a READY server or a refusal, or let it wait."""
+        """Answer an Ensure with a READY server or an error, or add a waiter for it."""
         request = self._request(event)
         refusal = self._refusal(request, now)
         if refusal is not None:
@@ -92,7 +93,7 @@ class Requests:
             self._wait(request, now)
 
     def hold(self, event: HoldRequested, now: float) -> None:
-        """Begin a hold, and a start if the model is not READY; or refuse it."""
+        """Begin a hold, and start the model if it is not READY; or refuse the hold."""
         state, request = self._state, self._request(event)
         refusal = self._refusal(request, now)
         if refusal is not None:
@@ -119,7 +120,7 @@ class Requests:
         return _Request(event, model, record, known, waiter)
 
     def hold_ended(self, event: HoldEnded, now: float) -> None:
-        """End a hold; nothing if it ended before."""
+        """End a hold, and a start that nobody else waits for."""
         state = self._state
         state.waiters.leave(event.request_id)
         model = state.holds.end(event.request_id)
@@ -133,20 +134,20 @@ class Requests:
         self._supervisor.give_up_unwanted(server.model, now)
 
     def waiter_left(self, event: WaiterLeft, now: float) -> None:
-        """Let a caller wait no longer."""
+        """Remove the waiter of a caller, and end a start that nobody else waits for."""
         model = self._state.waiters.leave(event.request_id)
         if model is not None:
             self._supervisor.give_up_unwanted(model, now)
 
     def forget(self, event: ForgetRequested) -> None:
-        """Forget which runtime model was named for a model, and answer with that."""
+        """Forget the runtime model that callers named for a model, and answer with it."""
         model = self._state.catalogue.resolve(event.model)
         self._state.commands.append(Answer(event.request_id, self._state.forget_namings([model])))
 
     # --- refusing -----------------------------------------------------------------------
 
     def _refusal(self, request: _Request, now: float) -> PoolError | None:
-        """Return why a request is refused at once, or None."""
+        """Return the error with which a request is refused at once, or None."""
         state, model, named = self._state, request.model, request.event.runtime_model
         if state.is_closing:
             return shutting_down(request.event.model)
@@ -159,7 +160,7 @@ class Requests:
         return self._remembered_failure(request, now) or self._no_place(model, request.record)
 
     def _remembered_failure(self, request: _Request, now: float) -> PoolError | None:
-        """Return how the last start failed, so that a herd does not cost a process each."""
+        """Return the error of a start that failed lately, so that callers do not start one each."""
         last = request.last
         if last is not None and last.failure is not None and now < last.retry_at:
             return still_barred(last.failure, last.retry_at, now)
@@ -168,7 +169,7 @@ class Requests:
         return self._state.refusals.find(request.model, request.waiter.settings.runtime_model, now)
 
     def _no_place(self, model: str, record: Record | None) -> PoolError | None:
-        """Return a refusal if the model would join a queue that is as long as it may be."""
+        """Return QueueFull if the model would have to join a full queue, or None."""
         state = self._state
         comes_new = record is None or record.server.phase is Phase.FAILED
         if comes_new and len(state.queue) >= state.limits.queue_limit:
@@ -178,13 +179,13 @@ class Requests:
     # --- answering ----------------------------------------------------------------------
 
     def _is_there(self, record: Record) -> bool:
-        """Return whether a server can be handed out."""
+        """Return whether a server is READY and may be handed out."""
         return record.server.phase is Phase.READY and not self._is_going(record)
 
     def _is_going(self, record: Record) -> bool:
-        """Return whether only a use check stands before a server's end.
+        """Return whether a server ends as soon as an activity check finds it unused.
 
-        An eviction cordoned it, or it is claimed.
+        Either it is preempted, or an eviction has cordoned it.
         """
         is_evicted = record.is_cordoned and bool(self._state.evictions.of(record.server.id))
         return record.is_preempted or is_evicted
@@ -192,8 +193,8 @@ class Requests:
     def _settled(self, model: str, record: Record | None) -> Settings | None:
         """Return the settings of the start that a caller would now join, or None.
 
-        Whoever joins takes them over, so that all who wait for a model agree on them
-        even after the one who chose them has left.
+        Callers that join take them over, so that all waiters of a model agree on the settings
+        even after the caller that chose them has left.
         """
         if record is None or record.server.phase is Phase.FAILED:
             return None
@@ -204,7 +205,7 @@ class Requests:
 
     def _hand_out(self, record: Record, event: EnsureRequested, now: float) -> None:
         state, server = self._state, record.server
-        # Who gets it now may ask it after the check that is under way.
+        # The caller may send a request after the activity check that is under way.
         record.is_cordoned = False
         if event.runtime_model:
             state.note_naming(server.model, event.runtime_model)

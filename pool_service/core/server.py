@@ -1,4 +1,4 @@
-"""A server, its phases, and what is left of one that is gone."""
+"""A server as a value: its phase, its role, its last exit, and what is recorded of it."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -17,14 +17,14 @@ from pool_service.core.types import (
 
 
 class ServerId(NamedTuple):
-    """One server: of which model, and which of its generations."""
+    """The key of a server: its model and its generation."""
 
     model: str
     generation: int
 
 
 class Role(Enum):
-    """What a server is to its model. Of a model at most one is CURRENT and one is beside it."""
+    """The role of a server for its model. A model has at most one CURRENT server and one other."""
 
     CURRENT = "callers of the model get it"
     SUCCESSOR = "it starts, to replace the current one"
@@ -33,7 +33,7 @@ class Role(Enum):
 
 
 class Phase(Enum):
-    """What a server is doing, as the core sees it; the wire shows fewer."""
+    """The phases of a server in the core; the states on the wire are fewer."""
 
     QUEUED = auto()
     PREPARING = auto()
@@ -47,14 +47,13 @@ class Phase(Enum):
 
 
 NOT_BEGUN = frozenset({Phase.QUEUED, Phase.BACKING_OFF})
-"""Phases of a start that has not begun: its generation may still be another's."""
+"""Phases of a start that has not begun: its generation is not fixed yet."""
 
-
-_WITHOUT_ROOM = NOT_BEGUN | {Phase.FAILED}
+_WITHOUT_MEMORY = NOT_BEGUN | {Phase.FAILED}
 
 
 class Cause(Enum):
-    """Who wanted a process to end."""
+    """The cause of the end of a process."""
 
     CRASHED = "it ended by itself"
     EVICTED = "it was evicted"
@@ -69,7 +68,7 @@ class Cause(Enum):
 
 
 class StopSignal(Enum):
-    """The ways to ask a process to end, in the order in which they are tried."""
+    """The signals that end a process, in the order in which they are sent."""
 
     TERMINATE = "SIGTERM"
     INTERRUPT = "SIGINT"
@@ -78,7 +77,7 @@ class StopSignal(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Exit:
-    """How the process of one generation ended, and who wanted it to."""
+    """The exit of the process of one generation, and its cause; at: seconds of the pool's clock."""
 
     generation: int
     cause: Cause
@@ -88,23 +87,27 @@ class Exit:
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """One supervised server and all that is known of it.
+    """One supervised server. Times and durations in seconds, sizes in bytes.
 
-    stop_signal: the last one sent while STOPPING; stop_cause: why it is (to be)
-    stopped; step_deadline: when the next step of its phase is due; crashes: when
-    its latest processes died unasked, oldest first, within the window that counts;
-    retry_at: before that it is not started again; failure: what those are told who
-    ask before that (None: they wait for it). spared_until: before that it does not go
-    unused, however long ago its last use was. drain_by: until when its stop waits for what is in
-    flight. endpoint: where it answers, or did before it was stopped.
-    expected: bytes of memory that it is expected to need, known as `expected_by` says;
-    footprint: what it took when it was last looked at; peak: the most that it ever took;
-    sampled_ready: a memory sample saw this process when it was READY: its peak is its need.
-    role: what it is to its model.
-    holds: how many callers hold it; outdated: it runs as the configuration no longer says;
-    position: its place in the queue, from 1, 0 if it does not wait; progress: how far its
-    download or load is, from 0 to 1, None where that is not known; given: the last generation
-    that was given to what was to replace it, 0: nothing was.
+    detail: in words, why it is in its phase, or what it waits for.
+    endpoint: where it listens, or listened before it was stopped.
+    stop_cause: why it is, or is to be, stopped.
+    stop_signal: the last signal sent while STOPPING.
+    step_deadline: when the next step of its phase is due.
+    crashes: when its latest processes died, oldest first, within the crash window.
+    retry_at: no start before this time.
+    failure: the error for callers that ask before `retry_at`; None: they wait.
+    spared_until: before this time it is not stopped for being unused.
+    drain_by: until when a stop waits for requests in flight.
+    expected: the memory that it is expected to need; expected_by: the source of that number.
+    footprint, peak: its memory in the last sample, and the most in any.
+    sampled_ready: a memory sample saw this process READY, so that its peak is what it needs.
+    holds: how many callers hold it.
+    outdated: it runs with settings that the configuration no longer has.
+    position: its place in the queue, from 1; 0 if it is not queued.
+    progress: the share of its download or load that is done, 0 to 1; None if unknown.
+    role: its role for its model.
+    given: the generation that was given to its successor, 0 if there was none.
     """
 
     model: str
@@ -144,47 +147,47 @@ class Server:
 
     @property
     def id(self) -> ServerId:
-        """The key of a server."""
+        """The key of the server."""
         return ServerId(self.model, self.generation)
 
     @property
     def is_current(self) -> bool:
-        """Whether callers of its model get it."""
+        """Whether the server is the one that callers of its model get."""
         return self.role is Role.CURRENT
 
     @property
     def has_begun(self) -> bool:
-        """Whether its generation is its own for good."""
+        """Whether the start has begun, which fixes the generation."""
         return self.generation > 0 and self.phase not in NOT_BEGUN
 
     @property
     def latest(self) -> int:
-        """The last generation that its model was given: the next process gets a higher one."""
+        """The last generation given out for the model; the next process gets a higher one."""
         return max(self.generation - (not self.has_begun), self.given)
 
     @property
     def takes_room(self) -> bool:
-        """Whether it has memory, or is about to."""
-        return self.phase not in _WITHOUT_ROOM
+        """Whether the server has memory, or is about to take some."""
+        return self.phase not in _WITHOUT_MEMORY
 
     @property
     def reserved(self) -> int:
-        """Bytes of the budget that it takes up."""
+        """The bytes of the budget that the server takes up."""
         return max(self.expected, self.peak) if self.takes_room else 0
 
     @property
     def growth(self) -> int:
-        """Bytes that it may still grow by."""
+        """The bytes that the server may still grow by."""
         return max(self.reserved - self.footprint, 0)
 
     @property
     def resides_until(self) -> float:
-        """Until when its last use, or the service's absence, protects it from going unused."""
+        """The end of the grace period, before which the server is not stopped for being unused."""
         return max(self.last_used_at + self.settings.grace_period, self.spared_until)
 
     @property
     def expires_at(self) -> float:
-        """When it has been unused for long enough to go; counts only while READY."""
+        """When an unused server is to be stopped; meaningful only while READY."""
         if self.holds:
             return FOREVER
         if self.role is not Role.CURRENT:
@@ -199,9 +202,9 @@ class Server:
 
 @dataclass(frozen=True, slots=True)
 class LastRun:
-    """What outlives a model's server: its last generation, and how its process ended.
+    """What stays known of a model without a server: its last generation, and its last exit.
 
-    given: as of a Server.
+    given: see Server.
     """
 
     model: str
@@ -211,17 +214,18 @@ class LastRun:
 
     @property
     def latest(self) -> int:
-        """The last generation that the model was given."""
+        """The last generation given out for the model."""
         return max(self.generation, self.given)
 
 
 @dataclass(frozen=True, slots=True)
 class RecoveredState:
-    """What an earlier service left behind.
+    """The state that an earlier service recorded.
 
-    servers: as they were last known, on this boot of the machine; pasts: of models
-    that have no server; damaged: the files that could not be read and were set aside; namings:
-    the runtime models that callers named, by their models.
+    servers: the servers as last recorded, on this boot of the machine.
+    pasts: the last runs of models without a server.
+    damaged: the files that could not be read and were set aside.
+    namings: the runtime models that callers named, by model.
     """
 
     servers: tuple[Server, ...] = ()

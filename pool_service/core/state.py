@@ -1,7 +1,8 @@
-"""The state of the pool, and the few ways in which its parts change it.
+"""The state of the pool, shared by all parts of the core, and the methods that change it.
 
-Every part reads and writes this one state, one event at a time. What is shown, what is due and
-who is told stay in step since all go by `put`, `keep`, `drop`, `answer` and `refuse`.
+The parts read and write this state, one event at a time. They change servers only by `put`,
+`keep` and `drop`, and answer callers only by `answer` and `refuse`, so that the server table, the
+deadlines and the published changes stay in step.
 """
 
 from collections.abc import Iterable
@@ -24,22 +25,26 @@ from pool_service.core.types import FOREVER
 from pool_service.core.waiters import Holds, Waiters
 
 MOST_REMEMBERED = 4096
-"""Models of which is known how often they were asked for, or how their last process ended; the
-ones longest unused are forgotten."""
+"""The number of models whose uses, and whose last runs, are remembered. Beyond it those longest
+unused are forgotten: clients may name any number of models."""
 
 
 class PoolState:
-    """What the pool knows, and the commands that the present event has led to.
+    """All that the pool knows, and the commands that the present event has led to.
 
-    table: the servers. unmeasured: those that no memory sample saw since they were READY.
-    overgrown: those past their memory ceiling beside which no second one fits.
-    queue: since when each server waits for its turn, in the order of turns.
-    pasts: what is left of models without a server. gone_at: when a process was last gone.
-    capacity_changed: who waits for a turn is to be looked at again after this event.
-    stories: the last decisions of each model. event, now: what is handled at present, by the
-    name of its kind, and when it came.
-    is_closing: the service ends; is_leaving: it leaves its servers running; is_hurried: its
-    stops do not wait.
+    table: the servers.
+    queue: the time from which each queued server waits, in queue order.
+    pasts: the last runs of models without a server.
+    uses: how often each model was used.
+    unmeasured: servers that no memory sample has seen since they became READY.
+    over_limit: servers past their memory limit that have no room for a successor beside them.
+    gone_at: when a process was last cleaned up.
+    capacity_changed: the scheduler has to run after this event.
+    is_closing: the service shuts down.
+    is_leaving: the service ends and leaves its servers running.
+    is_escalated: stops no longer wait for requests in flight.
+    stories: the last decisions about each model.
+    event, now: the class name and the time of the event that is being handled.
     """
 
     def __init__(self, catalogue: Catalogue, limits: Limits) -> None:
@@ -72,9 +77,11 @@ class PoolState:
     def put(
         self, server: Server, *, of_holds: bool = False, choice: Choice | None = None
     ) -> Record:
-        """Change a server, publish that, and note a change of phase or role in its story.
+        """Add or change a server, publish the change, and return the server's record.
 
-        of_holds: see Publish; choice: what was weighed for the change.
+        A change of phase or role is noted in the story of the model.
+
+        of_holds: see Publish; choice: the eviction choice that led to the change.
         """
         known = self.table.find(server.id)
         self._check_transition(known.server.phase if known else None, server.phase)
@@ -87,7 +94,7 @@ class PoolState:
         if before is None or before.phase is not server.phase:
             self.clear_marks(record)
         if before is None:
-            # Nothing is known yet of what it needs.
+            # A QUEUED server has no estimate yet, so it does not affect the schedule.
             self.capacity_changed |= server.phase is not Phase.QUEUED
         else:
             self.capacity_changed |= _takes(before) != _takes(server)
@@ -106,7 +113,7 @@ class PoolState:
         why: str = "",
         choice: Choice | None = None,
     ) -> None:
-        """Add a decision of a server to the story of its model."""
+        """Add a decision about a server to the story of its model."""
         cause = server.stop_cause.value if server.stop_cause else ""
         told = why or server.detail or cause
         self.stories.add(
@@ -117,21 +124,21 @@ class PoolState:
         assert before is after or after in TRANSITIONS[before], f"{before} became {after}"
 
     def clear_marks(self, record: Record) -> None:
-        """Clear what is kept of a server that has no meaning in its phase."""
+        """Clear the marks of a server that have no meaning in its phase."""
         record.keep_marks_of(record.server.phase)
         if record.server.phase is not Phase.READY:
             self.unmeasured.discard(record.server.id)
             self.over_limit.discard(record.server.id)
 
     def keep(self, server: Server) -> None:
-        """Change a server in a way that nobody watches for."""
+        """Change a server without publishing the change."""
         self.table.put(server)
         record = self.table.find(server.id)
         assert record is not None
         self.arm(record)
 
     def drop(self, server: Server) -> None:
-        """Take a server out; the generation and the last exit of its model stay known."""
+        """Remove a server and publish that; its model's last run stays known."""
         record = self.table.find(server.id)
         assert record is not None
         self._check_transition(record.server.phase, None)
@@ -144,19 +151,19 @@ class PoolState:
         self.deadlines.set(server.id, FOREVER)
         self.capacity_changed = True
         self.note(server, record.server.phase, None)
-        # Who held it was told before, and holds it no longer.
+        # Holders were answered before, so the count may be lower than the server's own.
         gone = replace(server, holds=self._holds_of(server))
         self.commands.append(Publish(gone, server.phase, removed=True))
 
     def unqueue(self, record: Record) -> None:
-        """Let a server wait for its turn no longer."""
+        """Take a server out of the queue, and cancel its estimate if one is under way."""
         self.queue.pop(record.server.id, None)
         if record.is_estimating:
             record.is_estimating = False
             self.commands.append(CancelEstimate(record.server.id))
 
     def remember_past(self, server: Server) -> None:
-        """Keep what outlives the server of a model."""
+        """Remember the last run of a server's model."""
         model = server.model
         self.pasts.pop(model, None)
         self.pasts[model] = LastRun(model, server.latest, server.last_exit)
@@ -164,7 +171,7 @@ class PoolState:
             del self.pasts[next(iter(self.pasts))]
 
     def known(self, model: str) -> Server | LastRun | None:
-        """Return the newest of what is known of a model: a server, or what is left of one."""
+        """Return the newest server of a model, or its last run, or None."""
         records = [*self.table.beside(model), self.table.current(model)]
         servers = [record.server for record in records if record is not None]
         newest = max(servers, key=lambda one: (one.latest, one.generation), default=None)
@@ -177,19 +184,19 @@ class PoolState:
     # --- deadlines --------------------------------------------------------------------------
 
     def arm(self, record: Record) -> None:
-        """Set when a server is due; never while an answer about it is awaited."""
+        """Set the deadline of a server; none while an activity check or adoption is under way."""
         is_asked = record.is_checking or record.is_adopting
         self.deadlines.set(record.server.id, FOREVER if is_asked else self.due(record))
 
     def due(self, record: Record) -> float:
-        """Return when something is to be done about a server if nothing happens before."""
+        """Return the next deadline of a server: of its phase, or of its next idle check."""
         server = record.server
         if server.phase is not Phase.READY:
             return server.step_deadline
         return min(self.check_due(record), server.step_deadline)
 
     def check_due(self, record: Record) -> float:
-        """Return when a READY server is to be asked whether it is used."""
+        """Return when the next idle check of a READY server is due."""
         server = record.server
         at = server.expires_at
         if record.is_preempted:
@@ -199,9 +206,11 @@ class PoolState:
     # --- callers ----------------------------------------------------------------------------
 
     def answer(self, request_id: int | None, result: Ensured | PoolError) -> None:
-        """Answer a request once; of a hold only its end is told, since the rest is seen.
+        """Answer a request; a hold is answered only with the error that ends it.
 
-        ticket: None where the pool itself wanted it.
+        A holder sees the state of its server by watching it, so a success is not sent.
+
+        request_id: None for a request of the pool itself, which needs no answer.
         """
         if request_id is None:
             return
@@ -216,19 +225,19 @@ class PoolState:
             self.put(record.server)
 
     def refuse(self, model: str, error: PoolError) -> None:
-        """Answer all who wait for a model with an error."""
+        """Answer all waiters of a model with an error."""
         for waiter in self.waiters.of(model):
             self.answer(waiter.request_id, error)
         self.waiters.take(model)
 
     def dismiss(self, model: str, error: PoolError) -> None:
-        """Answer all who wait for a model, and end all holds of it, with an error."""
+        """Answer all waiters of a model, and end all holds of it, with an error."""
         self.refuse(model, error)
         for hold in self.holds.of(model):
             self.answer(hold.request_id, error)
 
     def touch(self, model: str, now: float) -> None:
-        """Count a use of a model, which counts when somebody has to go."""
+        """Count a use of a model; the eviction policy weighs uses."""
         self.uses[model] = self.uses.pop(model, Uses(now)).used(now)
         if len(self.uses) > MOST_REMEMBERED:
             del self.uses[next(iter(self.uses))]
@@ -236,10 +245,11 @@ class PoolState:
     # --- the runtime models that callers named ----------------------------------------------
 
     def note_naming(self, model: str, runtime_model: str) -> None:
-        """Remember the runtime model that a caller named for a server that is READY.
+        """Remember the runtime model that a caller named for a model whose server is READY.
 
-        Not of a model that the catalogue lists, which wins; what is the model's own anyway
-        ends the memory of another one.
+        1. Of a model that the catalogue lists nothing is remembered: the catalogue decides.
+        2. The model's own runtime model makes the remembered one forgotten.
+        3. Any other is remembered, and recorded if it is new.
         """
         if model in self.catalogue.models:
             return
@@ -249,7 +259,7 @@ class PoolState:
             self.commands.append(RecordNamings(self.namings.all()))
 
     def forget_namings(self, models: Iterable[str]) -> str:
-        """Forget the runtime models of these models; return the last that was known, or ""."""
+        """Forget the remembered runtime models of `models`; return the last of them, or ""."""
         forgotten = self.namings.forget(models)
         if forgotten:
             self.commands.append(RecordNamings(self.namings.all()))
@@ -257,7 +267,7 @@ class PoolState:
 
 
 def _takes(server: Server) -> tuple[object, ...]:
-    """Return what a server means for the capacity that is left to others."""
+    """Return what of a server affects the capacity for others: equal if nothing changed."""
     phase = Phase.STARTING if server.phase in TAKES_A_SLOT else server.phase
     needs = server.reserved, server.expected, server.settings
     return phase, server.role, server.holds, *needs

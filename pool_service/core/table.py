@@ -1,4 +1,4 @@
-"""The servers of the pool with the marks that its parts keep of them, and indexes over both."""
+"""The server table: all servers with what is known of them in this run, and indexes."""
 
 from bisect import bisect_left, bisect_right, insort
 from collections import Counter, OrderedDict
@@ -17,18 +17,21 @@ class Record:
     """One server, and what is known of it only while this service runs.
 
     server: the value that is published and recorded.
-    is_adopting: its process of an earlier service is being looked for.
-    is_appraising: what it needs is being found out, or its files are downloaded.
-    is_timed_out: its start limit is over, and its last lines are being read.
+    is_adopting: the process that an earlier service started is being looked for.
+    is_estimating: an estimate or a download is under way.
+    is_timed_out: the start timeout has passed, and the last lines of the log are being read.
     lost_ports: how many processes of this start lost their port to another program.
-    is_checking: a use check is under way; is_check_stale: that began while it was handed out.
-    is_cordoned: a first use check found it unused; it is not handed out until the second.
-    is_claimed: it is to go as soon as it is unused; claimed_for: for which model, None: for none
-    in particular.
-    busy_until: until when it counts as busy, since a use check found it so.
-    renewal_at: before that no successor is started for it.
-    seen_use, vitality: what the last use check and the last liveness probes showed.
-    faults: how many looks at it broke.
+    is_checking: an activity check is under way.
+    is_check_stale: that check began before the stop, so its result does not count.
+    is_cordoned: a first idle check found the server unused; it is not handed out before the
+    second.
+    is_preempted: the server is stopped as soon as it is unused.
+    preempted_for: the model that it makes room for; None: none in particular.
+    busy_until: the end of the time for which a busy server is not checked again; None: not busy.
+    recycle_after: no successor is started for it before this time.
+    seen_use: the counters of the last activity check.
+    liveness: the findings of the last liveness probes.
+    faults: how many checks and probes of it failed by internal errors.
     """
 
     server: Server
@@ -42,23 +45,23 @@ class Record:
     is_preempted: bool = False
     preempted_for: str | None = None
     busy_until: float | None = None
-    renewal_at: float = 0.0
+    recycle_after: float = 0.0
     seen_use: SeenUse | None = None
     liveness: Liveness | None = None
     faults: int = 0
 
     def withdraw(self) -> None:
-        """Clear the marks of a server that callers get, since they get it no longer."""
+        """Clear the marks that only a current server has."""
         self.is_cordoned = False
         self.release()
         self.busy_until = self.liveness = None
 
     def claim(self, model: str | None) -> None:
-        """Let a server go as soon as it is unused."""
+        """Mark a server to be stopped as soon as it is unused; model: see preempted_for."""
         self.is_preempted, self.preempted_for = True, model
 
     def release(self) -> None:
-        """Let a server stay that was to go."""
+        """Take back a preemption."""
         self.is_preempted, self.preempted_for = False, None
 
     def keep_marks_of(self, phase: Phase) -> None:
@@ -78,10 +81,10 @@ class Record:
 
 
 class ServerTable:
-    """All servers by their ids. Looking one up is O(1), a page O(its size).
+    """Keep all servers by their ids: a look-up is O(1), a page O(its size).
 
-    reserved, growth: bytes that all servers together take up of the budget, and may still grow
-    by.
+    reserved: bytes of the budget that all servers together take up.
+    growth: bytes by which all servers together may still grow.
     """
 
     def __init__(self) -> None:
@@ -102,16 +105,16 @@ class ServerTable:
         return self._records.get(server_id)
 
     def current(self, model: str) -> Record | None:
-        """Return the record of the server that the model's callers get, or None."""
+        """Return the record of a model's current server, or None."""
         server_id = self._current.get(model)
         return None if server_id is None else self._records[server_id]
 
     def beside(self, model: str) -> list[Record]:
-        """Return the records of the model's other servers: a successor, one superseded."""
+        """Return the records of a model's servers that are not current."""
         return [self._records[server_id] for server_id in self._beside.get(model, ())]
 
     def of(self, phase: Phase) -> list[Record]:
-        """Return the records of the servers in a phase, the longest in it first."""
+        """Return the records of the servers in a phase, those longest in it first."""
         return [self._records[server_id] for server_id in self._by_phase[phase]]
 
     def count(self, phases: AbstractSet[Phase]) -> int:
@@ -124,7 +127,7 @@ class ServerTable:
         return [self._records[server_id].server for server_id in self._ids[start : start + size]]
 
     def take_turns(self, most: int) -> list[Server]:
-        """Return the next `most` servers that have a process, in turn."""
+        """Return the next `most` servers that have a process, round robin."""
         ids = list(islice(self._turns, most))
         for server_id in ids:
             self._turns.move_to_end(server_id)
@@ -132,7 +135,7 @@ class ServerTable:
 
     @property
     def groups(self) -> Mapping[str, int]:
-        """Return how many servers that take up room count for each group; absent: none."""
+        """The number of servers in each group, of those that take up memory; absent: none."""
         return self._groups
 
     def __iter__(self) -> Iterator[Record]:
@@ -143,18 +146,18 @@ class ServerTable:
 
     @property
     def has_any_beside(self) -> bool:
-        """Return whether any server runs beside its model's."""
+        """Whether the pool has any server that is not current."""
         return bool(self._beside)
 
     @property
     def all_beside(self) -> list[Record]:
-        """Return the records of all servers beside their models' own."""
+        """The records of all servers that are not current."""
         return [self._records[one] for ids in self._beside.values() for one in ids]
 
     # --- changing -------------------------------------------------------------------------
 
     def put(self, server: Server) -> Server | None:
-        """Add a server, or replace the value of the one with its id; return that."""
+        """Add a server or replace the one with its id; return the value replaced, or None."""
         server_id = server.id
         record = self._records.get(server_id)
         if record is None:
@@ -173,7 +176,7 @@ class ServerTable:
         return before
 
     def remove(self, server_id: ServerId) -> Record:
-        """Take out a server and return its record."""
+        """Remove a server and return its record."""
         record = self._records.pop(server_id)
         server = record.server
         self._count(server, -1)
@@ -184,7 +187,7 @@ class ServerTable:
         return record
 
     def rebuild(self) -> None:
-        """Derive every index from the records anew."""
+        """Derive every index from the records anew, after a change that may have been half done."""
         servers = [record.server for record in self._records.values()]
         self._current, self._beside = {}, {}
         self._ids = sorted(self._records)

@@ -1,4 +1,4 @@
-"""The values that all parts speak of. Times are seconds of the pool's clock."""
+"""Values that all parts use. Times are seconds of the pool's monotonic clock."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -7,19 +7,21 @@ from enum import Enum, auto
 from pool_service.core.activity import UseSignals
 
 FOREVER = float("inf")
+"""No end, no limit, or never, of times, durations and sizes."""
+
 LONGEST_DURATION = 10 * 365 * 86400
-"""Seconds: ten years. What is meant to last longer is meant to last for ever."""
+"""Ten years in seconds. A longer duration is read as FOREVER."""
 
 
 class Unready(Enum):
-    """The reason for which a process will not come to be ready."""
+    """The reason why a process will not become ready."""
 
     GONE = "it has ended"
     LOST = "it was READY before, and listens nowhere any more"
 
 
 class EndpointState(Enum):
-    """The state of a server's endpoint at this moment, as the system says it."""
+    """The state of a server's endpoint, by the operating system's list of sockets."""
 
     KEPT = "the server, or one of its session, has the socket there"
     LOST = "nobody listens there, or somebody else does as well"
@@ -28,7 +30,7 @@ class EndpointState(Enum):
 
 
 class Diagnosis(Enum):
-    """What a runtime's exit says of the reason, as far as it can be told."""
+    """The reason of an exit, as far as exit code, signal and log tell it."""
 
     CRASHED = auto()
     MODEL_REJECTED = auto()
@@ -38,7 +40,7 @@ class Diagnosis(Enum):
 
 
 class EstimateSource(Enum):
-    """How it is known what a server will need of memory, the best first."""
+    """The source of a memory estimate, the most reliable first."""
 
     DECLARED = "declared in the configuration"
     OBSERVED = "seen in earlier runs"
@@ -48,12 +50,12 @@ class EstimateSource(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """What is known of a model before it is started.
+    """An estimate of the memory that a model needs, and whether it can be loaded.
 
-    expected: bytes that its server will need at most; on_disk: whether all that it needs
-    to load is there, None where that cannot be told; disk_bytes: of its weights, and of the
-    parts of a download; meant: models that are there, which
-    somebody may have meant who named one that is not.
+    expected: bytes that its server will need at most.
+    on_disk: whether all files that the load needs are on disk; None if unknown.
+    meant: models on disk with similar names, if this one is not.
+    disk_bytes: the size on disk of its weights, partial downloads included.
     """
 
     expected: int
@@ -65,14 +67,15 @@ class Estimate:
 
 @dataclass(frozen=True, slots=True)
 class MemorySample:
-    """One look at the memory of the machine. All but `cost` in bytes.
+    """A sample of the memory of the machine and of servers. Sizes in bytes.
 
-    total: what the machine (or the container) has; available: what could be taken now
-    without anybody suffering; pressured: the system says that it is short; critical: so
-    short that nothing more may start beside what runs; footprints: what
-    each server that was asked for takes, by its process, absent where that cannot be told;
-    standbys: what processes take that are to become servers; cost: seconds that the look took
-    of a processor.
+    total: the memory of the machine, or the limit of the container.
+    available: the memory that can be taken without others being swapped out.
+    pressured: the system reports that memory is short.
+    footprints: the memory of each sampled server, by its process; absent if unknown.
+    standbys: the memory of standby processes.
+    cost: processor seconds that the sample took.
+    critical: the system reports that memory is so short that nothing more may start.
     """
 
     total: int
@@ -86,10 +89,10 @@ class MemorySample:
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """One process on one boot of one machine: a pid alone is used again.
+    """The identity of one process. A pid alone is not enough: the system uses it again.
 
-    start_time: opaque, equal for the same process (on Linux clock ticks since
-    boot); boot_id: opaque, equal while the machine has not been rebooted.
+    start_time: opaque, fixed for a process (on Linux in clock ticks since boot).
+    boot_id: opaque, fixed until the machine is rebooted.
     """
 
     pid: int
@@ -99,23 +102,28 @@ class Identity:
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """How one model is run. Durations in seconds.
+    """The settings to run one model with. Durations in seconds, sizes in bytes.
 
-    keep_alive: how long an unused server stays (FOREVER: until evicted); grace_period: how long
-    it stays after each Ensure whatever its keep alive; start_timeout: from its process's start
-    until READY; probe_timeout: one request to its health path; drain_timeout: for requests in
-    flight when it is to stop; stop_timeout: for each further step (SIGINT, then SIGKILL), and
-    after SIGTERM where nothing can be in flight.
+    keep_alive: how long an unused server stays; FOREVER: until evicted.
+    grace_period: how long a server stays at least after each Ensure.
+    start_timeout: from the start of the process until READY.
+    probe_timeout: for one request to the health path.
+    drain_timeout: for requests in flight when the server is to stop.
+    stop_timeout: after SIGINT and each SIGKILL, and after SIGTERM if nothing can be in flight.
 
-    asked: a caller named the runtime model, and not the configured one. runtime: the name of
-    the runtime that serves it, empty for the default one; arguments and environment: what its
-    process gets besides; arguments_section: where the configuration says these arguments;
-    trust_remote_code: it may bring code of its own; download: an Ensure may download it.
-    config_hash: a digest of all that decides what its process is, but for the runtime model.
+    asked: a caller named the runtime model, and it is not the configured one.
+    runtime: the name of the runtime that serves the model, empty for the default one.
+    arguments, environment: added to those of the runtime.
+    arguments_section: the section of the configuration that has the arguments.
+    trust_remote_code: the model may bring code of its own.
+    download: an Ensure may download the model.
+    config_hash: a digest of all settings that the process depends on, except the runtime model.
 
-    pinned: it goes neither when unused nor for others' room; preload: it is started with
-    the service. expected_memory: bytes, None if it is not declared; memory_limit: bytes
-    past which its server is replaced; groups: whose limits it counts for.
+    pinned: neither stopped when unused nor preempted.
+    preload: started with the service.
+    expected_memory: as declared; None: not declared.
+    memory_limit: the server is recycled when it takes more; None: never.
+    groups: the groups whose limits the server counts for.
     """
 
     runtime_model: str
@@ -141,20 +149,22 @@ class Settings:
 
     @property
     def named_by_caller(self) -> str:
-        """The runtime model that a caller named in place of the configured one, else empty."""
+        """The runtime model if a caller named it in place of the configured one, else empty."""
         return self.runtime_model if self.asked else ""
 
 
 @dataclass(frozen=True, slots=True)
 class LaunchPlan:
-    """All that is needed to start one process, to know it as ready, and to see its use.
+    """All that it takes to start one process, and to check its readiness and its activity.
 
-    port: the port that it is told to take; None: it chooses one itself, and its
-    own listening socket says which. nonce: random, in the process's environment
-    and that of all that descends from it, so that they are known again. kind: of the
-    runtime, by which its end is understood; empty where that is not known. use: where it
-    tells how busy it is; drains: after SIGTERM it takes no new request and finishes the others;
-    ready_path: must answer 200 to a POST of ready_body before it is ready, empty: nothing must.
+    port: the port that the process is told to take; None: the process chooses one, and the
+    service finds it by its listening socket.
+    nonce: a random mark in the environment of the process and its descendants, to find them by.
+    kind: the kind of runtime, which decides how its exit is diagnosed; empty if unknown.
+    use: where the server tells how busy it is.
+    drains: after SIGTERM the server takes no new request and finishes those in flight.
+    ready_path: the path that has to answer 200 to a POST of ready_body before the server is
+    READY; empty: none.
     """
 
     argv: tuple[str, ...]
@@ -172,9 +182,9 @@ class LaunchPlan:
 
 @dataclass(frozen=True, slots=True)
 class SpawnedProcess:
-    """A process that was just started, and the file that holds what it writes.
+    """A process that was just started, and the path of its log.
 
-    nonce: where it carries another than its plan says, since it was there before.
+    nonce: that of a standby process that became the server; empty: the nonce of the plan.
     """
 
     identity: Identity
@@ -184,11 +194,14 @@ class SpawnedProcess:
 
 @dataclass(frozen=True, slots=True)
 class ProbeResult:
-    """One look at a READY server: whether it answered, and counters that only rise.
+    """The result of one liveness probe of a READY server.
 
-    progress: such as processor seconds (the first) and bytes written; equal means nothing
-    moved; empty where nobody looked. healthy: an answer says nothing to the contrary;
-    in_flight: it may have requests, of one that is not healthy; listens: its endpoint is its own.
+    answered: the health path answered within the probe timeout.
+    progress: counters that only rise, processor seconds first; equal to the last ones if the
+    server made no progress; empty if not read.
+    healthy: False if the answer says that the server is unhealthy.
+    in_flight: an unhealthy server may have requests in flight.
+    listens: the endpoint is still the server's own.
     """
 
     answered: bool
@@ -200,7 +213,7 @@ class ProbeResult:
 
 @dataclass(frozen=True, slots=True)
 class ExitReport:
-    """What was seen of a process's end. Both code and signal None: not known."""
+    """What is known of the exit of a process. Code and signal are both None if unknown."""
 
     code: int | None
     signal: int | None

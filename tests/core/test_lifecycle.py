@@ -92,10 +92,10 @@ def test_what_is_ready_again_keeps_its_times_and_does_not_go_at_once() -> None:
     before = replace(SERVER, ready_at=5.0, last_used_at=7.0, keep_alive=10.0)
     again = life.became_ready(life.unproven(before, 1000.0), "http://x", 1001.0, 1016.0)
     assert (again.ready_at, again.last_used_at) == (5.0, 7.0)
-    assert again.expires_at == 1001.0 + life.RESUMED_GRACE
+    assert again.expires_at == 1001.0 + life.RESUMED_GRACE_S
 
 
-@pytest.mark.parametrize(("residency", "grace"), [(0.0, life.RESUMED_GRACE), (60.0, 60.0)])
+@pytest.mark.parametrize(("residency", "grace"), [(0.0, life.RESUMED_GRACE_S), (60.0, 60.0)])
 def test_who_is_spared_stays_for_its_residency_and_a_few_seconds_at_the_least(
     residency: float, grace: float
 ) -> None:
