@@ -4,12 +4,13 @@ from collections.abc import Mapping
 from dataclasses import replace
 from functools import cached_property
 from typing import Any, TypeVar
+from zlib import crc32
 
 from pool_service.core.callers import Callers
 from pool_service.core.catalogue import Catalogue
 from pool_service.core.commands import Answer, Command, Publish
 from pool_service.core.containment import Containment
-from pool_service.core.events import EnsureRequested, HoldRequested
+from pool_service.core.events import EnsureRequested, HoldRequested, MemorySampled
 from pool_service.core.eviction_requests import EvictionRequests
 from pool_service.core.evictions import Eviction
 from pool_service.core.idle import IdleChecks
@@ -67,7 +68,7 @@ Field = Any
 
 def identity(server_id: ServerId) -> Identity:
     """Return the process of a server: no other has it."""
-    return Identity(100 + sum(server_id.model.encode()) + 1000 * server_id.generation, 7, "boot")
+    return Identity(crc32(f"{server_id.model}#{server_id.generation}".encode()), 7, "boot")
 
 
 def made(
@@ -190,6 +191,12 @@ class Parts:
         eviction = Eviction(request_id, **named | how)
         self.state.evictions.add(eviction, record.server.id)
         return eviction
+
+    def sampled(self, taken: MemorySample | None = None, now: float = NOW) -> None:
+        """Let a memory sample begin and end, so that it is fresh, and forget its commands."""
+        self.sampler.take(now)
+        self.sampler.taken(MemorySampled(taken or sample()), now)
+        self.taken()
 
     # --- what came of it --------------------------------------------------------------------
 

@@ -169,10 +169,14 @@ def test_what_has_not_expired_stays(changes: dict[str, Field]) -> None:
     assert not record.is_checking
 
 
-def test_what_is_held_stays_however_long_it_is_unused() -> None:
+@pytest.mark.parametrize("is_preempted", [False, True])
+def test_what_is_held_stays_however_long_it_is_unused_and_whoever_needs_its_room(
+    is_preempted: bool,
+) -> None:
     parts = Parts()
     record = parts.there(**EXPIRED)
     parts.holds(7)
+    record.is_preempted = is_preempted
     assert looked(parts, record) == []
     assert record.server.phase is Phase.READY
 

@@ -1,0 +1,404 @@
+"""Whose turn it is to start, and who goes for it."""
+
+from dataclasses import replace
+
+import pytest
+
+from pool_service.core.admission import STARVATION_LIMIT_S, EvictionClass
+from pool_service.core.commands import CheckActivity, Fetch, Prepare, Publish, SampleMemory
+from pool_service.core.errors import ModelRejected
+from pool_service.core.events import EstimateFailed, Fetching, MemoryEstimated
+from pool_service.core.results import Ensured
+from pool_service.core.sampler import CALM_S, FRESH_S
+from pool_service.core.scheduler import RETURN_TIME_S, SHORT_OF_MEMORY
+from pool_service.core.server import Phase, ServerId
+from pool_service.core.types import FOREVER, Estimate, EstimateSource
+from tests.core.parts import (
+    DEFAULTS,
+    LOADED_AT,
+    M1,
+    NOW,
+    Parts,
+    answers,
+    kinds,
+    of_kind,
+    refused,
+    sample,
+)
+
+
+def started(parts: Parts, now: float = NOW) -> list[str]:
+    """Decide whose turn it is by a fresh sample; return the models that start."""
+    if not parts.sampler.is_fresh(now):
+        parts.sampled(now=now)
+    assert parts.scheduler.schedule(now)
+    return [one.server_id.model for one in of_kind(parts.taken(), Prepare)]
+
+
+def preempted(parts: Parts) -> dict[str, str | None]:
+    """Return which servers are to go, and for which model each."""
+    records = [one for one in parts.state.table if one.is_preempted]
+    return {one.server.model: one.preempted_for for one in records}
+
+
+# --- what a model needs ---------------------------------------------------------------------
+
+
+def estimated(parts: Parts, expected: int = 4, *, on_disk: bool = True) -> None:
+    record = parts.state.table.find(M1)
+    assert record is not None
+    estimate = Estimate(expected, EstimateSource.WEIGHTS, on_disk)
+    parts.scheduler.estimated(record, MemoryEstimated(M1, estimate), NOW)
+
+
+def waiting(parts: Parts) -> None:
+    """Put a server into the queue whose need is being found out."""
+    parts.waits(1)
+    record = parts.there(phase=Phase.QUEUED)
+    record.is_estimating = True
+
+
+def test_what_is_known_to_fit_lines_up_for_as_long_as_anybody_may() -> None:
+    parts = Parts(memory_budget=4, queue_timeout=60.0)
+    waiting(parts)
+    estimated(parts, 4)
+    server = parts.shown()
+    assert (server.phase, server.expected, server.step_deadline) == (Phase.QUEUED, 4, NOW + 60.0)
+    assert parts.state.capacity_changed
+    assert answers(parts.taken()) == {}
+
+
+def test_what_can_never_fit_is_refused_and_gone() -> None:
+    parts = Parts(memory_budget=4)
+    waiting(parts)
+    estimated(parts, 5)
+    assert refused(parts.taken()) == {1: "ModelTooLarge"}
+    assert parts.server() is None
+    assert parts.state.queue == {}
+
+
+def test_files_are_downloaded_if_any_of_those_who_wait_allows_it() -> None:
+    parts = Parts()
+    waiting(parts)
+    parts.waits(2, download=True)
+    estimated(parts, on_disk=False)
+    issued = parts.taken()
+    assert of_kind(issued, Fetch) == [Fetch(M1, parts.shown().settings)]
+    assert refused(issued) == {}
+    record = parts.state.table.find(M1)
+    assert record is not None
+    parts.scheduler.fetching(record, Fetching(M1, 5, 10))
+    assert parts.shown().progress == 0.5
+    parts.taken()
+    parts.scheduler.fetched(record)
+    assert kinds(parts.taken()) == ["EstimateMemory"]
+
+
+def test_files_that_nobody_may_download_refuse_the_start() -> None:
+    parts = Parts()
+    waiting(parts)
+    estimated(parts, on_disk=False)
+    assert refused(parts.taken()) == {1: "ModelNotOnDisk"}
+    assert parts.server() is None
+
+
+def test_what_cannot_be_loaded_is_refused_and_remembered() -> None:
+    parts = Parts(failure_memory=2.0)
+    waiting(parts)
+    record = parts.state.table.find(M1)
+    assert record is not None
+    error = ModelRejected("no such model", model="m")
+    parts.scheduler.estimate_failed(record, EstimateFailed(M1, error), NOW)
+    assert answers(parts.taken()) == {1: error}
+    assert parts.state.refusals.find("m", "m", NOW + 1.0) is error
+
+
+def test_an_answer_that_nobody_waits_for_any_more_changes_nothing() -> None:
+    parts = Parts()
+    record = parts.queued(needed=4)
+    estimated(parts, 9)
+    parts.scheduler.estimate_failed(record, EstimateFailed(M1, ModelRejected("no")), NOW)
+    parts.scheduler.fetching(record, Fetching(M1, 5, 10))
+    parts.scheduler.fetched(record)
+    assert parts.taken() == []
+    assert record.server.expected == 4
+
+
+# --- whose turn it is -----------------------------------------------------------------------
+
+
+def test_nobody_starts_by_an_old_sample_and_the_next_one_is_taken() -> None:
+    parts = Parts()
+    parts.sampled(now=NOW - FRESH_S - 0.1)
+    parts.queued(needed=4)
+    assert not parts.scheduler.schedule(NOW)
+    issued = parts.taken()
+    assert of_kind(issued, Prepare) == []
+    assert len(of_kind(issued, SampleMemory)) == 1
+
+
+def test_where_nobody_waits_for_a_turn_no_sample_is_taken() -> None:
+    parts = Parts()
+    waiting(parts)
+    parts.state.capacity_changed = True
+    assert parts.scheduler.schedule(NOW)
+    assert parts.taken() == []
+    assert not parts.state.capacity_changed
+
+
+def test_those_start_who_came_first_as_many_as_may_at_a_time() -> None:
+    parts = Parts(max_starts=2)
+    for model in ("b", "c", "a"):
+        parts.queued(model, needed=4)
+    assert started(parts) == ["b", "c"]
+    assert parts.shown("a").detail == "waits for others to start, 2 at a time"
+    assert parts.shown("a").position == 1
+    assert list(parts.state.queue) == [ServerId("a", 1)]
+
+
+def test_the_budget_holds_to_the_last_byte() -> None:
+    parts = Parts(memory_budget=10)
+    parts.queued("a", needed=6)
+    parts.queued("b", needed=4)
+    parts.queued("c", needed=1)
+    assert started(parts) == ["a", "b"]
+
+
+def test_what_a_standby_takes_is_there_for_servers_and_the_reserve_is_not() -> None:
+    parts = Parts(memory_reserve=2)
+    parts.sampled(replace(sample(available=5), standbys=1))
+    parts.queued("a", needed=5)
+    parts.queued("b", needed=4)
+    assert started(parts) == ["b"]
+
+
+def test_what_can_be_helped_by_nobody_lets_a_smaller_one_pass() -> None:
+    parts = Parts(memory_budget=10)
+    held = parts.there("held", expected=6)
+    parts.holds(7, "held")
+    parts.queued("large", needed=6)
+    parts.queued("small", needed=4)
+    assert started(parts) == ["small"]
+    assert "'held' to go, which the pool does not evict" in parts.shown("large").detail
+    assert not held.is_preempted
+
+
+def test_that_a_server_waits_is_published_when_it_is_news() -> None:
+    parts = Parts(max_starts=0)
+    parts.queued(needed=4)
+    parts.sampled()
+    told = []
+    for _ in range(3):
+        parts.scheduler.schedule(NOW)
+        told += of_kind(parts.taken(), Publish)
+    assert len(told) == 1
+
+
+# --- who goes for it ------------------------------------------------------------------------
+
+
+def full(parts: Parts, needed: int = 6) -> None:
+    """Let a model wait for which `a` (6 of 10) has to go."""
+    parts.there("a", expected=6)
+    parts.queued("m", needed)
+    parts.queued("n", needed=1)
+
+
+def test_who_is_unused_is_looked_at_before_it_goes_for_the_first_who_waits() -> None:
+    parts = Parts(memory_budget=10)
+    full(parts)
+    parts.sampled()
+    parts.scheduler.schedule(NOW)
+    issued = parts.taken()
+    assert [one.server_id.model for one in of_kind(issued, CheckActivity)] == ["a"]
+    assert preempted(parts) == {"a": "m"}
+    assert of_kind(issued, Prepare) == [], "nobody passes one who is about to get room"
+    assert parts.shown("n").detail == "waits for its turn"
+
+
+def test_who_was_just_handed_out_is_looked_at_when_its_residency_is_over() -> None:
+    parts = Parts(memory_budget=10)
+    full(parts)
+    record = parts.state.table.current("a")
+    assert record is not None
+    parts.state.keep(replace(record.server, last_used_at=NOW))
+    parts.sampled()
+    parts.scheduler.schedule(NOW)
+    assert of_kind(parts.taken(), CheckActivity) == []
+    assert preempted(parts) == {"a": "m"}
+    assert parts.state.due(record) == NOW + DEFAULTS.grace_period
+
+
+def test_who_need_not_go_any_more_is_handed_out_again_to_those_who_waited_for_it() -> None:
+    parts = Parts(memory_budget=10)
+    full(parts)
+    started(parts)
+    parts.waits(5, "a")
+    parts.state.refuse("m", ModelRejected("no"))
+    parts.state.drop(parts.shown("m"))
+    parts.taken()
+    parts.scheduler.schedule(NOW)
+    assert preempted(parts) == {}
+    assert answers(parts.taken()) == {5: Ensured(parts.shown("a"), started=False)}
+
+
+def test_who_is_evicted_meanwhile_is_handed_out_to_nobody() -> None:
+    parts = Parts(memory_budget=10)
+    full(parts)
+    started(parts)
+    parts.waits(5, "a")
+    record = parts.state.table.current("a")
+    assert record is not None
+    parts.evicts(9, record)
+    parts.state.drop(parts.shown("m"))
+    parts.taken()
+    parts.scheduler.schedule(NOW)
+    assert answers(parts.taken()) == {}
+
+
+@pytest.mark.parametrize(
+    ("waited", "goes"), [(STARVATION_LIMIT_S - 0.1, {}), (STARVATION_LIMIT_S, {"a": "m"})]
+)
+def test_who_is_busy_is_to_go_for_one_that_has_waited_for_long(
+    waited: float, goes: dict[str, str]
+) -> None:
+    parts = Parts(memory_budget=10)
+    full(parts)
+    record = parts.state.table.current("a")
+    assert record is not None
+    record.busy_until = NOW + 60.0
+    parts.state.queue[M1] = NOW - waited
+    started(parts)
+    assert preempted(parts) == goes
+
+
+def test_whether_the_busy_still_are_is_looked_at_when_their_pause_is_over() -> None:
+    for busy_until, looks in ((NOW + 0.1, 0), (NOW, 1)):
+        parts = Parts(memory_budget=10)
+        full(parts)
+        record = parts.state.table.current("a")
+        assert record is not None
+        record.busy_until = busy_until
+        parts.sampled()
+        parts.scheduler.schedule(NOW)
+        assert len(of_kind(parts.taken(), CheckActivity)) == looks
+
+
+def test_memory_of_what_is_just_gone_is_waited_for_before_anybody_goes() -> None:
+    for ago, goes in ((RETURN_TIME_S - 0.1, {}), (RETURN_TIME_S, {"a": "m"})):
+        parts = Parts()
+        full(parts)
+        parts.state.gone_at = NOW - ago
+        parts.sampled(sample(available=11))
+        parts.scheduler.schedule(NOW)
+        assert preempted(parts) == goes
+
+
+# --- more is taken than is allowed ----------------------------------------------------------
+
+
+@pytest.mark.parametrize(("grown", "goes"), [(10, {}), (11, {"a": None})])
+def test_past_the_budget_what_is_missed_least_goes_for_nobody_in_particular(
+    grown: int, goes: dict[str, None]
+) -> None:
+    parts = Parts(memory_budget=10)
+    parts.there("a", expected=3)
+    parts.there("b", expected=grown - 3)
+    parts.holds(7, "b")
+    parts.scheduler.schedule(NOW)
+    assert preempted(parts) == goes
+
+
+def test_past_the_limit_of_a_group_one_of_it_goes() -> None:
+    grouped = replace(DEFAULTS, groups=("g",))
+    parts = Parts(groups={"g": 1})
+    parts.there("a")
+    parts.there("b", settings=replace(grouped, runtime_model="b"))
+    parts.scheduler.schedule(NOW)
+    assert preempted(parts) == {}
+    parts.there("c", settings=replace(grouped, runtime_model="c"), last_used_at=LOADED_AT + 1)
+    parts.scheduler.schedule(NOW)
+    assert preempted(parts) == {"b": None}
+
+
+# --- a machine short of memory --------------------------------------------------------------
+
+PRESSED = replace(sample(), pressured=True)
+CRITICAL = replace(PRESSED, critical=True)
+
+
+def test_short_of_memory_the_one_that_is_missed_least_goes_and_nobody_starts() -> None:
+    parts = Parts()
+    parts.there("a")
+    parts.there("b", last_used_at=LOADED_AT + 1)
+    parts.queued(needed=4)
+    parts.sampled(PRESSED)
+    assert started(parts) == []
+    assert preempted(parts) == {"a": None}
+    assert parts.shown().detail == f"waits for {SHORT_OF_MEMORY}"
+
+
+@pytest.mark.parametrize(("ago", "goes"), [(CALM_S - 0.1, {}), (CALM_S, {"a": None})])
+def test_after_one_has_gone_the_machine_has_time_to_recover(
+    ago: float, goes: dict[str, None]
+) -> None:
+    parts = Parts()
+    parts.there("a")
+    parts.queued(needed=4)
+    parts.state.gone_at = NOW - ago
+    parts.sampled(PRESSED)
+    assert started(parts) == []
+    assert preempted(parts) == goes
+
+
+@pytest.mark.parametrize(("said", "starts"), [(PRESSED, ["m"]), (CRITICAL, [])])
+def test_where_nobody_can_go_only_a_critical_word_keeps_others_from_starting(
+    said: object, starts: list[str]
+) -> None:
+    parts = Parts()
+    parts.there("held")
+    parts.holds(7, "held")
+    parts.queued(needed=4)
+    parts.sampled(CRITICAL if said is CRITICAL else PRESSED)
+    assert started(parts) == starts
+
+
+def test_where_nothing_runs_a_critical_word_hinders_nobody() -> None:
+    parts = Parts()
+    parts.there("failed", Phase.FAILED)
+    parts.queued(needed=4)
+    parts.sampled(CRITICAL)
+    assert started(parts) == ["m"]
+
+
+# --- how each stands ------------------------------------------------------------------------
+
+
+def test_how_a_server_stands_to_an_eviction_follows_from_its_phase_and_its_use() -> None:
+    parts = Parts()
+    parts.there("unused")
+    parts.there("busy").busy_until = NOW + 1.0
+    parts.there("held")
+    parts.holds(7, "held")
+    parts.there("pinned", settings=replace(DEFAULTS, runtime_model="pinned", pinned=True))
+    parts.there("coming", Phase.STARTING)
+    parts.there("leaving", Phase.STOPPING)
+    parts.evicts(8, parts.there("evicted"))
+    in_use = parts.there("evicted and busy")
+    in_use.busy_until = NOW + 1.0
+    parts.evicts(9, in_use)
+    parts.there("failed", Phase.FAILED)
+    parts.queued(needed=4)
+    room = parts.scheduler.room(NOW)
+    found = {one.candidate.server_id.model: one.eviction_class for one in room.residents()}
+    assert found == {
+        "unused": EvictionClass.UNUSED,
+        "busy": EvictionClass.BUSY,
+        "held": EvictionClass.FIXED,
+        "pinned": EvictionClass.FIXED,
+        "coming": EvictionClass.COMING,
+        "leaving": EvictionClass.LEAVING,
+        "evicted": EvictionClass.LEAVING,
+        "evicted and busy": EvictionClass.BUSY,
+    }
+    assert (room.available, room.returning) == (FOREVER, False)
