@@ -73,7 +73,7 @@ class Recovery:
         nonces |= {nonce} - {""}
         if is_double:
             # The service died between the writes by which one takes the other's place.
-            self._forget(server)
+            self._forget(replace(server, phase=Phase.FAILED))
         elif server.phase in life.WITHOUT_PROCESS:
             self._restore(server, now)
         else:

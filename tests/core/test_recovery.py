@@ -1,16 +1,42 @@
-"""Single moments of a recovery, which in the driver's time are too short to be met."""
+"""What an earlier service left behind becomes the state of this one."""
 
 from dataclasses import replace
 
+import pytest
+
 from pool_service.core import commands, events
 from pool_service.core.catalogue import Catalogue
-from pool_service.core.commands import RecoveryEnded, SampleMemory
+from pool_service.core.commands import Command, RecoveryEnded, SampleMemory
+from pool_service.core.errors import PoolError
 from pool_service.core.events import EnsureRequested, RecoveryBegan, TimeReached
 from pool_service.core.limits import Limits
 from pool_service.core.machine import Machine
-from pool_service.core.server import Phase, RecoveredState, Server, ServerId
+from pool_service.core.server import (
+    Cause,
+    LastRun,
+    Phase,
+    RecoveredState,
+    Role,
+    Server,
+    ServerId,
+    StopSignal,
+)
 from pool_service.core.types import Identity, Settings, SpawnedProcess
 from tests.core.acting import plan, report
+from tests.core.parts import (
+    DEFAULTS,
+    M1,
+    M2,
+    NOW,
+    Field,
+    Parts,
+    answers,
+    ended,
+    identity,
+    kinds,
+    made,
+    of_kind,
+)
 
 IDENTITY = Identity(100, 1, "boot")
 READY = Server(
@@ -80,3 +106,171 @@ def test_nothing_is_due_before_it_is_known_how_a_server_is() -> None:
     machine.handle(FOUND, 100.0)
     assert machine.handle(TimeReached(), 102.9) == []
     assert machine.handle(TimeReached(), 103.0) != []
+
+
+# --- the part alone -----------------------------------------------------------------------
+
+
+def taken_back(parts: Parts, *servers: Server, **more: Field) -> list[Command]:
+    """Let the service begin with what an earlier one left."""
+    parts.recovery.begin(RecoveryBegan(RecoveredState(servers, **more)), NOW)
+    return parts.taken()
+
+
+def adopted(parts: Parts, server_id: ServerId = M1, *, is_there: bool = True) -> list[Command]:
+    """Let the process of a server be found, or not."""
+    record = parts.state.table.find(server_id)
+    assert record is not None
+    process = SpawnedProcess(identity(server_id), "/log") if is_there else None
+    parts.recovery.adopted(record, events.Adopted(server_id, process), NOW)
+    return parts.taken()
+
+
+def test_what_was_ready_is_given_to_nobody_before_it_has_proven_that() -> None:
+    parts = Parts()
+    issued = taken_back(parts, made())
+    assert kinds(issued) == ["Adopt"]
+    assert (parts.shown().phase, parts.shown().endpoint) == (Phase.STARTING, "")
+    issued = adopted(parts)
+    assert kinds(issued) == ["AwaitExit", "AwaitReady"]
+    (again,) = of_kind(issued, commands.AwaitReady)
+    assert again.again
+
+
+def test_what_was_starting_has_what_is_left_of_its_limit_and_one_look() -> None:
+    parts = Parts()
+    taken_back(parts, made(phase=Phase.STARTING, step_deadline=NOW - 5.0))
+    issued = adopted(parts)
+    assert parts.shown().step_deadline == NOW + DEFAULTS.probe_timeout
+    assert not of_kind(issued, commands.AwaitReady)[0].again
+
+
+def test_a_stop_goes_on_where_it_was() -> None:
+    for stop, issued in ((None, "CheckActivity"), (StopSignal.TERMINATE, "SendSignal")):
+        parts = Parts()
+        taken_back(parts, made(phase=Phase.STOPPING, stop_signal=stop))
+        assert kinds(adopted(parts)) == ["AwaitExit", issued]
+        assert parts.shown().stop_cause is Cause.EVICTED
+
+
+def test_what_was_being_cleaned_up_is_cleaned_up_without_waiting() -> None:
+    parts = Parts()
+    taken_back(parts, made(phase=Phase.CLEANING_UP))
+    (command,) = of_kind(adopted(parts), commands.CleanUp)
+    assert (command.endpoint, command.drain_time) == ("http://m", 0.0)
+
+
+def test_a_process_that_was_spawned_and_not_recorded_goes_on_as_any_start() -> None:
+    parts = Parts()
+    taken_back(parts, made(phase=Phase.SPAWNING, plan=plan("m", 1)))
+    assert kinds(adopted(parts)) == ["AwaitExit", "AwaitReady"]
+    assert parts.shown().identity == identity(M1)
+
+
+def test_what_never_had_a_process_is_gone_unless_somebody_waits_already() -> None:
+    for is_wanted in (False, True):
+        parts = Parts()
+        taken_back(parts, made(phase=Phase.SPAWNING))
+        if is_wanted:
+            parts.waits(1)
+        adopted(parts, is_there=False)
+        after = parts.server()
+        assert (after.id if after else None) == (M2 if is_wanted else None)
+
+
+@pytest.mark.parametrize(
+    ("server", "after"),
+    [
+        (made(phase=Phase.FAILED), (Phase.FAILED, 1)),
+        (
+            made(phase=Phase.BACKING_OFF, generation=2, last_exit=ended(made()).last_exit),
+            (Phase.FAILED, 1),
+        ),
+        (made(phase=Phase.QUEUED, generation=2), None),
+        (made(phase=Phase.PREPARING, generation=2), None),
+    ],
+)
+def test_a_start_without_a_process_is_over_with_its_callers_and_a_failure_stays(
+    server: Server, after: tuple[Phase, int] | None
+) -> None:
+    parts = Parts()
+    issued = taken_back(parts, server)
+    assert kinds(issued) == []
+    now = parts.server()
+    assert ((now.phase, now.generation) if now else None) == after
+    if now is None:
+        assert parts.state.known("m") is not None
+
+
+def test_what_ran_beside_its_models_server_ends() -> None:
+    parts = Parts()
+    taken_back(parts, made(role=Role.SUPERSEDED), made(generation=2))
+    before = parts.shown(generation=1)
+    assert (before.phase, before.stop_cause) == (Phase.STOPPING, Cause.MEMORY_LIMIT)
+    assert parts.shown(generation=2).phase is Phase.STARTING
+
+
+def test_of_two_records_of_one_process_the_models_own_is_right() -> None:
+    parts = Parts()
+    same = replace(plan("m", 1), nonce="one")
+    beside = made(role=Role.SUPERSEDED, plan=same)
+    issued = taken_back(parts, beside, made(generation=2, plan=same))
+    assert [one.server_id for one in of_kind(issued, commands.Adopt)] == [M2]
+    assert parts.server(generation=1) is None
+
+
+def test_what_the_configuration_says_now_counts_for_what_is_taken_back() -> None:
+    parts = Parts({"m": replace(DEFAULTS, runtime_model="m", config_hash="new")})
+    taken_back(parts, made())
+    assert parts.shown().outdated
+
+
+def test_what_is_left_of_models_without_a_server_is_known_again() -> None:
+    parts = Parts()
+    past = LastRun("n", 4, None)
+    taken_back(parts, pasts=(past,), namings={"n": "org/named"})
+    assert parts.state.known("n") == past
+    assert parts.state.namings.get("n") == "org/named"
+
+
+def test_an_orphan_drains_under_no_models_name() -> None:
+    parts = Parts()
+    stray = Identity(4711, 1, "boot")
+    parts.recovery.end_orphans(events.OrphansFound((stray,)), NOW)
+    (record,) = parts.state.table
+    assert (record.server.id, record.server.role) == (ServerId("", 4711), Role.ORPHAN)
+    assert (record.server.phase, record.server.stop_cause) == (Phase.STOPPING, Cause.ORPHANED)
+    assert kinds(parts.taken()) == ["AwaitExit", "CheckActivity"]
+    assert parts.state.capacity_changed
+
+
+@pytest.mark.parametrize(
+    ("server", "issued"),
+    [
+        (made(), ["AwaitExit", "AwaitReady"]),
+        (made(phase=Phase.STOPPING), ["AwaitExit", "CheckActivity"]),
+    ],
+)
+def test_where_looking_for_a_process_broke_its_record_is_believed(
+    server: Server, issued: list[str]
+) -> None:
+    parts = Parts()
+    taken_back(parts, server)
+    record = parts.state.table.find(M1)
+    assert record is not None
+    parts.recovery.adopt_broke(record, PoolError("a bug"), NOW)
+    assert kinds(parts.taken()) == issued
+    parts.recovery.adopt_broke(record, PoolError("a bug"), NOW)
+    assert parts.taken() == []
+
+
+def test_where_looking_broke_for_a_start_that_may_have_no_process_it_is_failed() -> None:
+    parts = Parts()
+    taken_back(parts, made(phase=Phase.SPAWNING))
+    parts.waits(1)
+    record = parts.state.table.find(M1)
+    assert record is not None
+    error = PoolError("a bug")
+    parts.recovery.adopt_broke(record, error, NOW)
+    assert answers(parts.taken()) == {1: error}
+    assert parts.shown().phase is Phase.FAILED

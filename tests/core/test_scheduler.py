@@ -226,7 +226,7 @@ def test_who_was_just_handed_out_is_looked_at_when_its_residency_is_over() -> No
     parts.scheduler.schedule(NOW)
     assert of_kind(parts.taken(), CheckActivity) == []
     assert preempted(parts) == {"a": "m"}
-    assert parts.state.due(record) == NOW + DEFAULTS.grace_period
+    assert parts.state.deadlines.next() == NOW + DEFAULTS.grace_period
 
 
 def test_who_need_not_go_any_more_is_handed_out_again_to_those_who_waited_for_it() -> None:

@@ -1,0 +1,159 @@
+"""What a reload of the configuration makes of servers and of who waits."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+import pytest
+
+from pool_service.core.catalogue import Catalogue
+from pool_service.core.commands import Answer, CancelEstimate, Command
+from pool_service.core.errors import PoolError
+from pool_service.core.events import ReloadRequested
+from pool_service.core.limits import Limits
+from pool_service.core.results import Reloaded
+from pool_service.core.server import Phase, Role
+from pool_service.core.types import FOREVER, Settings
+from tests.core.parts import DEFAULTS, M1, NOW, Parts, kinds, of_kind, refused
+
+AS = replace(DEFAULTS, runtime_model="m")
+
+
+def reload(
+    parts: Parts,
+    models: Mapping[str, Settings] | None = None,
+    defaults: Settings = DEFAULTS,
+    *,
+    only_listed: bool = False,
+) -> tuple[Reloaded, list[Command]]:
+    """Let the configuration say this from now on; return what that changed, and the rest."""
+    catalogue = Catalogue(defaults, models or {}, {}, only_listed)
+    event = ReloadRequested(50, catalogue, Limits(max_starts=3))
+    parts.reconfiguration.reload(event, NOW)
+    issued = parts.taken()
+    (answer,) = [one for one in of_kind(issued, Answer) if one.request_id == 50]
+    assert isinstance(answer.result, Reloaded)
+    issued.remove(answer)
+    return answer.result, issued
+
+
+def test_what_the_configuration_says_as_before_goes_on_untouched() -> None:
+    parts = Parts()
+    server = parts.there().server
+    result, issued = reload(parts)
+    assert (result, issued) == (Reloaded(), [])
+    assert parts.shown() is server
+    assert parts.state.limits.max_starts == 3
+    assert parts.state.capacity_changed
+
+
+def test_limits_of_time_and_memory_count_at_once() -> None:
+    parts = Parts()
+    parts.there()
+    result, _ = reload(parts, defaults=replace(DEFAULTS, pinned=True))
+    assert result == Reloaded(updated=("m",))
+    assert (parts.shown().settings.pinned, parts.shown().outdated) == (True, False)
+
+
+def test_what_decides_the_process_replaces_it_when_it_is_next_unused() -> None:
+    parts = Parts()
+    parts.there()
+    result, _ = reload(parts, {"m": replace(AS, config_hash="new")})
+    assert result == Reloaded(replaced=("m",))
+    assert (parts.shown().phase, parts.shown().outdated) == (Phase.READY, True)
+
+
+def test_what_is_listed_no_longer_ends_when_unused_and_who_waits_for_it_is_told() -> None:
+    parts = Parts({"m": AS}, only_listed=True)
+    parts.there(phase=Phase.STARTING)
+    parts.waits(1)
+    result, issued = reload(parts, only_listed=True)
+    assert result == Reloaded(removed=("m",))
+    assert refused(issued) == {1: "ModelUnknown"}
+    assert parts.shown().outdated
+
+
+def test_what_is_on_its_way_out_or_beside_is_no_news() -> None:
+    parts = Parts()
+    parts.there(phase=Phase.STOPPING)
+    parts.there("n", role=Role.SUPERSEDED)
+    result, issued = reload(parts, defaults=replace(DEFAULTS, pinned=True))
+    assert (result, issued) == (Reloaded(), [])
+
+
+def test_who_waits_behind_what_is_on_its_way_out_gets_what_is_said_now() -> None:
+    parts = Parts()
+    parts.there(phase=Phase.STOPPING)
+    parts.waits(1, runtime_model="org/named")
+    parts.waits(2)
+    reload(parts, defaults=replace(DEFAULTS, start_timeout=7.0))
+    settings = {waiter.settings for waiter in parts.state.waiters.of("m")}
+    assert [(one.start_timeout, one.runtime_model) for one in settings] == [(7.0, "org/named")]
+
+
+def test_what_waits_for_its_turn_keeps_its_place_and_its_need_is_found_out_anew() -> None:
+    parts = Parts()
+    for model in ("m", "n"):
+        parts.queued(model, needed=4)
+    record = parts.state.table.find(M1)
+    assert record is not None
+    record.is_estimating = True
+    result, issued = reload(parts, {"m": replace(AS, start_timeout=7.0)})
+    assert result == Reloaded(updated=("m",))
+    assert next(iter(parts.state.queue)) == M1
+    assert kinds(issued) == ["CancelEstimate", "EstimateMemory"]
+    assert of_kind(issued, CancelEstimate) == [CancelEstimate(M1)]
+    assert record.is_estimating
+    assert (record.server.settings.start_timeout, record.server.step_deadline) == (7.0, FOREVER)
+
+
+def test_what_waits_for_its_turn_and_is_listed_no_longer_is_gone() -> None:
+    parts = Parts({"m": AS}, only_listed=True)
+    parts.queued()
+    _, issued = reload(parts, only_listed=True)
+    assert refused(issued) == {100: "ModelUnknown"}
+    assert parts.server() is None
+    assert parts.state.queue == {}
+
+
+def test_what_failed_may_have_been_mended() -> None:
+    parts = Parts()
+    failure = PoolError("no")
+    parts.there(phase=Phase.FAILED, failure=failure, retry_at=NOW + 30.0)
+    parts.state.refusals.add("n", "n", failure, NOW + 30.0)
+    reload(parts)
+    assert parts.shown().failure is failure, "nothing of it was changed"
+    assert parts.state.refusals.find("n", "n", NOW) is None
+    reload(parts, {"m": replace(AS, start_timeout=7.0)})
+    assert (parts.shown().failure, parts.shown().retry_at) == (None, NOW)
+
+
+def test_what_callers_named_is_forgotten_of_the_models_that_are_listed_now() -> None:
+    parts = Parts()
+    for model in ("m", "n"):
+        parts.state.namings.add(model, "org/named")
+    _, issued = reload(parts, {"m": AS})
+    assert parts.state.namings.all() == {"n": "org/named"}
+    assert kinds(issued) == ["RecordNamings"]
+
+
+# --- preloading -----------------------------------------------------------------------------
+
+PRELOADED = replace(DEFAULTS, runtime_model="", preload=True)
+
+
+def test_what_is_to_be_preloaded_from_now_on_starts_and_what_was_before_is_let_alone() -> None:
+    parts = Parts({"a": PRELOADED})
+    reload(parts, {"a": PRELOADED, "b": PRELOADED, "c": DEFAULTS})
+    assert [record.server.model for record in parts.state.table] == ["b"]
+    assert parts.shown("b").phase is Phase.QUEUED
+    assert [waiter.request_id for waiter in parts.state.waiters.of("b")] == [None]
+
+
+@pytest.mark.parametrize("is_closing", [False, True])
+def test_nothing_is_preloaded_twice_or_when_the_service_ends(is_closing: bool) -> None:
+    parts = Parts({"a": PRELOADED, "b": PRELOADED})
+    parts.there("a")
+    parts.state.is_closing = is_closing
+    parts.reconfiguration.preload({"a", "b"}, NOW)
+    expected = [] if is_closing else ["EstimateMemory"]
+    assert kinds(parts.taken()) == expected
