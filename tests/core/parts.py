@@ -295,7 +295,7 @@ class Parts:
         )
 
     @cached_property
-    def broken_steps(self) -> FailedSteps:
+    def failed_steps(self) -> FailedSteps:
         return FailedSteps(
             self.state,
             self.stopper,
@@ -307,7 +307,7 @@ class Parts:
         )
 
     @cached_property
-    def amends(self) -> FailedEvents:
+    def failed_events(self) -> FailedEvents:
         return FailedEvents(self.state, self.containment, self.sampler, self.recovery, self.standby)
 
 

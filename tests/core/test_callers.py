@@ -5,9 +5,18 @@ from dataclasses import replace
 import pytest
 
 from pool_service.core.catalogue import Catalogue
-from pool_service.core.events import EnsureRequested
+from pool_service.core.events import (
+    EnsureRequested,
+)
+from pool_service.core.limits import Limits
+from pool_service.core.machine import Machine
 from pool_service.core.server import Cause, Phase, Role, Server
+from pool_service.core.types import Settings
+from tests.core.acting import drive
+from tests.core.invariants import Ledger
 from tests.core.parts import DEFAULTS, Parts, answers, ended, made, refused
+from tests.core.pools import DEFAULTS as POOL_DEFAULTS
+from tests.core.pools import LOST, aside, shown
 
 LISTED = {"m": replace(DEFAULTS, runtime_model="org/m")}
 
@@ -166,3 +175,18 @@ def test_what_is_no_longer_served_is_outdated_and_what_is_beside_stays_as_it_is(
     assert parts.callers.up_to_date(made()).outdated
     beside = made(role=Role.SUPERSEDED)
     assert parts.callers.up_to_date(beside) is beside
+
+
+# --- through the machine ---------------------------------------------------------------------
+
+
+def test_what_lost_its_listener_is_repaired_as_what_was_named_while_it_drains() -> None:
+    limits = Limits()
+    catalogue = Catalogue(POOL_DEFAULTS, {"a": Settings(runtime_model="its own")})
+    ledger = Ledger(lambda: Machine(catalogue, limits), limits)
+    ledger.handle(EnsureRequested(1, "a", "named"))
+    drive(ledger)
+    ledger.handle(LOST)
+    ledger.handle(EnsureRequested(2, "a"))
+    assert aside(ledger).phase is Phase.STOPPING
+    assert shown(ledger, "a").settings.runtime_model == "named"

@@ -4,11 +4,20 @@ from dataclasses import replace
 
 import pytest
 
+from pool_service.core.catalogue import Catalogue
 from pool_service.core.commands import CheckActivity, SendSignal
-from pool_service.core.errors import PoolError
-from pool_service.core.events import EvictRequested, ShutdownRequested
+from pool_service.core.errors import CrashLoop, PoolError
+from pool_service.core.events import (
+    EnsureRequested,
+    EvictRequested,
+    ShutdownRequested,
+)
+from pool_service.core.limits import Limits
+from pool_service.core.machine import Machine
 from pool_service.core.results import Every
 from pool_service.core.server import Cause, Phase, Role, StopSignal
+from tests.core.acting import drive
+from tests.core.invariants import Ledger
 from tests.core.parts import (
     DEFAULTS,
     M1,
@@ -22,6 +31,8 @@ from tests.core.parts import (
     of_kind,
     refused,
 )
+from tests.core.pools import DEFAULTS as POOL_DEFAULTS
+from tests.core.pools import LOST, aside, shown
 
 NO = PoolError("no")
 
@@ -212,3 +223,24 @@ def test_in_haste_every_stop_of_now_and_later_waits_for_nothing() -> None:
     assert [one.server_id.model for one in sent] == ["a"]
     evict(parts, "b", force=True)
     assert kinds(parts.taken()) == ["SendSignal"]
+
+
+# --- through the machine ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("target", ["a", Every.ALL])
+def test_an_eviction_forgets_a_crash_loop_of_what_still_drains(target: str | Every) -> None:
+    limits = Limits(crash_limit=1)
+    ledger = Ledger(lambda: Machine(Catalogue(POOL_DEFAULTS), limits), limits)
+    ledger.handle(EnsureRequested(1, "a"))
+    drive(ledger)
+    ledger.handle(LOST)
+    ledger.handle(EnsureRequested(2, "a"))
+    assert isinstance(ledger.answers[2].result, CrashLoop)
+    ledger.handle(EvictRequested(3, target))
+    ledger.handle(EnsureRequested(4, "a"))
+    assert aside(ledger).phase is Phase.STOPPING
+    next_one = shown(ledger, "a")
+    assert (next_one.phase, next_one.crashes) == (Phase.QUEUED, ())
+    drive(ledger)
+    assert shown(ledger, "a").phase is Phase.READY

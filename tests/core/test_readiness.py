@@ -5,14 +5,25 @@ from itertools import pairwise
 
 import pytest
 
+from pool_service.core.catalogue import Catalogue
 from pool_service.core.errors import RuntimeModelConflict
-from pool_service.core.events import BecameReady, ServerProbed
+from pool_service.core.events import (
+    BecameReady,
+    EnsureRequested,
+    ReloadRequested,
+    ServerProbed,
+)
+from pool_service.core.limits import Limits
+from pool_service.core.machine import Machine
 from pool_service.core.readiness import LISTENER_LOST, PROBES_A_SECOND, UNHEALTHY
 from pool_service.core.results import Ensured
 from pool_service.core.server import Cause, Phase, Role
 from pool_service.core.table import Record
-from pool_service.core.types import FOREVER, ProbeResult
+from pool_service.core.types import FOREVER, ProbeResult, Settings
+from tests.core.acting import drive
+from tests.core.invariants import Ledger
 from tests.core.parts import DEFAULTS, M1, NOW, Parts, answers, identity, kinds
+from tests.core.pools import DEFAULTS as POOL_DEFAULTS
 
 WELL = ProbeResult(answered=True, progress=(1.0,))
 SILENT = ProbeResult(answered=False, progress=(1.0,))
@@ -190,3 +201,22 @@ def test_only_what_had_listened_loses_its_listener(
         parts.ready.listener_lost(record, NOW)
         is_superseded = record.server.role is Role.SUPERSEDED
         assert is_superseded is (is_lost and not is_closing)
+
+
+# --- through the machine ---------------------------------------------------------------------
+
+
+def test_nobody_is_given_another_runtime_model_than_the_one_named() -> None:
+    """Not even one who waits while its server is proven anew and a reload changes the model."""
+    limits = Limits()
+    catalogue = Catalogue(POOL_DEFAULTS, {"a": Settings(runtime_model="one")})
+    ledger = Ledger(lambda: Machine(catalogue, limits), limits)
+    ledger.handle(EnsureRequested(1, "a"))
+    drive(ledger)
+    ledger.die(next(iter(ledger.processes.values())))
+    ledger.restart(len(ledger.journal))
+    ledger.handle(EnsureRequested(2, "a"))
+    ledger.handle(ReloadRequested(3, Catalogue(POOL_DEFAULTS), limits))
+    ledger.handle(EnsureRequested(4, "a", "one"))
+    drive(ledger)
+    assert isinstance(ledger.answers[4].result, RuntimeModelConflict)

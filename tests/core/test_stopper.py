@@ -4,14 +4,21 @@ from dataclasses import replace
 
 import pytest
 
+from pool_service.core import commands, events
 from pool_service.core import draining as drain
 from pool_service.core import lifecycle as life
 from pool_service.core.activity import Activity
 from pool_service.core.commands import CheckActivity, EscalateCleanUp, Publish, SendSignal
+from pool_service.core.events import (
+    EvictRequested,
+    TimeReached,
+)
+from pool_service.core.results import Every
 from pool_service.core.server import Cause, Phase, Server, StopSignal
 from pool_service.core.types import FOREVER
 from tests.core.acting import plan
 from tests.core.parts import DEFAULTS, M1, NOW, Field, Parts, identity, kinds, of_kind
+from tests.core.pools import LOST, answer_look, aside, looks, one_ready
 
 DRAIN_BY = NOW + DEFAULTS.drain_timeout
 
@@ -196,3 +203,29 @@ def test_a_stop_without_a_deadline_of_its_drain_is_signalled() -> None:
     record = parts.there(phase=Phase.STOPPING, step_deadline=FOREVER)
     parts.stopper.go_on(record.server, NOW)
     assert signals(parts) == [StopSignal.TERMINATE]
+
+
+# --- through the machine ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("ending", [LOST, EvictRequested(3, "a", force=True)])
+def test_a_look_that_began_before_the_drain_does_not_end_it(
+    ending: events.ListenerLost | EvictRequested,
+) -> None:
+    ledger = one_ready()
+    assert looks(ledger.handle(EvictRequested(2, Every.ALL))) == 1
+    assert looks(ledger.handle(ending)) == 0, "one look at a time"
+    again = answer_look(ledger)
+    assert not [c for c in again if isinstance(c, commands.SendSignal)], "it could not tell"
+    assert looks(again) == 1
+    assert [c for c in answer_look(ledger) if isinstance(c, commands.SendSignal)]
+
+
+def test_what_goes_on_aside_is_not_looked_at_twice_at_a_time() -> None:
+    ledger = one_ready()
+    ledger.now = 30.0
+    asked = [c for _ in range(2) for c in ledger.handle(TimeReached())]
+    assert looks(asked) == 1
+    assert looks(ledger.handle(LOST)) == 0
+    assert looks(answer_look(ledger)) == 1
+    assert aside(ledger).phase is Phase.STOPPING

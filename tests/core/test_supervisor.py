@@ -15,12 +15,24 @@ from pool_service.core.commands import (
     RecordUsage,
     Spawn,
 )
-from pool_service.core.errors import CrashLoop, RuntimeUnavailable
-from pool_service.core.events import CleanedUp, Exited, NotStarted, Prepared, Spawned
+from pool_service.core.errors import (
+    CrashLoop,
+    RuntimeUnavailable,
+)
+from pool_service.core.events import (
+    CleanedUp,
+    EvictRequested,
+    Exited,
+    HoldRequested,
+    NotStarted,
+    Prepared,
+    Spawned,
+)
+from pool_service.core.results import Every
 from pool_service.core.server import Cause, LastRun, Phase, Role, Server, ServerId, StopSignal
 from pool_service.core.table import Record
 from pool_service.core.types import Diagnosis, ExitReport, SpawnedProcess
-from tests.core.acting import plan
+from tests.core.acting import drive, plan
 from tests.core.parts import (
     DEFAULTS,
     M1,
@@ -37,6 +49,7 @@ from tests.core.parts import (
     of_kind,
     refused,
 )
+from tests.core.pools import LOST, one_ready, shown
 
 UNUSABLE = RuntimeUnavailable("no runtime", model="m")
 PROCESS = SpawnedProcess(identity(M1), "/logs/m/1")
@@ -627,3 +640,17 @@ def test_a_start_that_broke_by_a_fault_of_ours_is_failed_and_told() -> None:
     server = parts.shown()
     assert (server.phase, server.failure) == (Phase.FAILED, UNUSABLE)
     assert server.id == ServerId("m", 1)
+
+
+# --- through the machine ---------------------------------------------------------------------
+
+
+def test_who_holds_what_loses_its_listener_during_an_eviction_gets_the_next() -> None:
+    ledger = one_ready()
+    ledger.handle(EvictRequested(2, Every.ALL))
+    ledger.handle(HoldRequested(3, "a"))
+    ledger.handle(LOST)
+    drive(ledger)
+    server = shown(ledger, "a")
+    assert (server.phase, server.generation, server.holds) == (Phase.READY, 2, 1)
+    assert not ledger.evicting

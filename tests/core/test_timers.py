@@ -4,8 +4,17 @@ from dataclasses import replace
 
 import pytest
 
-from pool_service.core.commands import CheckActivity, ProbeServer, Publish, ReadLog, SendSignal
-from pool_service.core.events import LogRead, TimeReached
+from pool_service.core.commands import (
+    CheckActivity,
+    ProbeServer,
+    Publish,
+    ReadLog,
+    SendSignal,
+)
+from pool_service.core.events import (
+    LogRead,
+    TimeReached,
+)
 from pool_service.core.lifecycle import RESUMED_GRACE
 from pool_service.core.liveness import Liveness
 from pool_service.core.server import Cause, Phase, Role, StopSignal
@@ -25,6 +34,7 @@ from tests.core.parts import (
     of_kind,
     refused,
 )
+from tests.core.pools import LOST, aside, one_ready
 
 
 def reach(parts: Parts, now: float = NOW, away: float = 0.0) -> None:
@@ -92,6 +102,7 @@ def test_a_pause_that_is_over_begins_the_next_start_unless_nobody_waits() -> Non
         if is_wanted:
             parts.waits(1)
         reach(parts)
+        assert "LogInternalError" not in kinds(parts.taken())
         assert parts.shown().phase is phase
         assert parts.shown().generation == (2 if is_wanted else 1)
 
@@ -204,3 +215,17 @@ def test_a_failure_is_forgotten_in_its_time_whatever_the_absence() -> None:
     parts.there(phase=Phase.FAILED, step_deadline=NOW + 1.0)
     reach(parts, NOW, away=600.0)
     assert parts.shown().step_deadline == NOW + 1.0
+
+
+# --- through the machine ---------------------------------------------------------------------
+
+
+def test_the_time_that_a_drain_gets_back_after_a_stall_is_recorded() -> None:
+    ledger = one_ready()
+    ledger.handle(LOST)
+    before = aside(ledger).drain_by
+    assert before is not None
+    ledger.now = 3600.0
+    told = ledger.handle(TimeReached(away=3600.0))
+    recorded = [c.server.drain_by for c in told if isinstance(c, Publish)]
+    assert before + 3600.0 in recorded

@@ -1,0 +1,311 @@
+"""What the pool does when a transition raised: it costs one server, and that is put right."""
+
+from dataclasses import replace
+
+import pytest
+
+from pool_service.core import commands, events, lifecycle, succession
+from pool_service.core.activity import Activity
+from pool_service.core.commands import Answer, LogInternalError
+from pool_service.core.errors import ModelRejected, PoolError
+from pool_service.core.events import (
+    ActivityReported,
+    EnsureRequested,
+    Event,
+    EvictRequested,
+    Exited,
+    Prepared,
+    ServerProbed,
+    ShutdownEscalated,
+)
+from pool_service.core.salvage import MOST_FAULTS, PAUSE_SECONDS
+from pool_service.core.scheduler import Scheduler
+from pool_service.core.server import Phase, Role, ServerId
+from pool_service.core.stopper import Stopper
+from pool_service.core.supervisor import Supervisor
+from pool_service.core.table import Record
+from pool_service.core.types import FOREVER, ProbeResult
+from tests.core.acting import drive, plan
+from tests.core.breaking import PatientLedger, Place, breakable
+from tests.core.parts import (
+    M1,
+    M2,
+    NOW,
+    Parts,
+    answers,
+    died,
+    identity,
+    kinds,
+    made,
+    of_kind,
+    refused,
+)
+from tests.core.pools import LOST, aside, one_ready, shown
+
+BUG = ValueError("a bug")
+
+
+def breaks(parts: Parts, record: Record, event: Event | None) -> list[str]:
+    """Let the transition of a server break at an event; return what is commanded."""
+    parts.containment.event = event
+    parts.containment.break_off(record.server.model, record.server.id, BUG, NOW)
+    issued = kinds(parts.state.commands)
+    assert issued[0] == "LogInternalError"
+    assert "mending" not in [one.during for one in of_kind(parts.state.commands, LogInternalError)]
+    return issued[1:]
+
+
+# --- whom it costs --------------------------------------------------------------------------
+
+
+def test_one_that_raises_costs_no_other_its_turn() -> None:
+    parts = Parts()
+    records = [parts.there(model) for model in "abc"]
+    done: list[str] = []
+
+    def do(record: Record) -> None:
+        if record.server.model == "b":
+            raise BUG
+        done.append(record.server.model)
+
+    parts.containment.each(records, do, NOW)
+    assert done == ["a", "c"]
+    (told,) = of_kind(parts.taken(), LogInternalError)
+    assert (told.model, told.error) == ("b", BUG)
+    assert parts.containment.is_damaged
+
+
+def test_what_is_gone_by_its_turn_is_left_out() -> None:
+    parts = Parts()
+    first, second = parts.there("a", Phase.FAILED), parts.there("b", Phase.FAILED)
+    done: list[str] = []
+
+    def do(record: Record) -> None:
+        done.append(record.server.model)
+        parts.state.drop(second.server)
+
+    parts.containment.each([first, second], do, NOW)
+    assert done == ["a"]
+
+
+def test_who_waits_for_a_model_whose_start_raised_is_told_and_no_other() -> None:
+    parts = Parts()
+    parts.waits(1)
+    parts.waits(2, "n")
+
+    def do(model: str) -> None:
+        raise BUG
+
+    parts.containment.attempt("m", do, NOW)
+    issued = parts.taken()
+    assert refused(issued) == {1: "PoolError"}
+    assert [waiter.request_id for waiter in parts.state.waiters.of("n")] == [2]
+
+
+# --- how the server goes on -----------------------------------------------------------------
+
+
+def test_a_start_without_a_process_is_failed_for_a_moment_and_all_are_told() -> None:
+    parts = Parts(failure_memory=2.0)
+    record = parts.there(phase=Phase.PREPARING)
+    parts.waits(1)
+    parts.holds(7)
+    breaks(parts, record, Prepared(M1, plan("m", 1)))
+    assert refused(parts.taken()) == {1: "PoolError", 7: "PoolError"}
+    server = parts.shown()
+    assert (server.phase, server.retry_at, server.holds) == (Phase.FAILED, NOW + 2.0, 0)
+    assert isinstance(server.failure, PoolError)
+
+
+def test_a_ready_server_goes_on_with_its_holders_and_is_looked_at_after_a_pause() -> None:
+    parts = Parts()
+    record = parts.there()
+    parts.holds(7)
+    parts.waits(1)
+    record.is_checking = record.is_cordoned = True
+    assert breaks(parts, record, ActivityReported(M1, Activity(0))) == ["Answer"]
+    assert refused(parts.taken()) == {1: "PoolError"}
+    assert (record.server.phase, record.server.holds) == (Phase.READY, 1)
+    assert (record.is_checking, record.is_cordoned) == (False, False)
+    assert record.busy_until == NOW + PAUSE_SECONDS
+
+
+def test_a_probe_that_was_used_up_comes_again_after_a_pause() -> None:
+    parts = Parts()
+    record = parts.there(step_deadline=FOREVER)
+    breaks(parts, record, ServerProbed(M1, ProbeResult(answered=True, progress=())))
+    assert record.server.step_deadline == NOW + PAUSE_SECONDS
+
+
+def test_a_ready_server_of_which_too_many_looks_broke_ends() -> None:
+    parts = Parts()
+    record = parts.there()
+    for number in range(1, MOST_FAULTS + 1):
+        issued = breaks(parts, record, ActivityReported(M1, Activity(0)))
+        parts.taken()
+        assert issued == (["SendSignal"] if number == MOST_FAULTS else [])
+
+
+def test_a_wish_that_broke_before_it_changed_anything_costs_nobody_else_anything() -> None:
+    parts = Parts()
+    server = parts.there(phase=Phase.STARTING).server
+    parts.waits(1)
+    record = parts.state.table.find(M1)
+    assert record is not None
+    assert breaks(parts, record, EnsureRequested(2, "m")) == []
+    assert record.server == server
+    assert len(parts.state.waiters) == 1
+
+
+def test_a_process_that_ended_is_cleaned_up_whatever_broke() -> None:
+    parts = Parts()
+    record = parts.there()
+    assert breaks(parts, record, Exited(M1, died())) == ["CleanUp"]
+    assert record.server.phase is Phase.CLEANING_UP
+
+
+def test_who_evicts_what_stays_is_told_so_and_of_what_is_gone_that_it_is() -> None:
+    parts = Parts()
+    record = parts.there()
+    parts.evicts(9, record)
+    breaks(parts, record, ActivityReported(M1, Activity(0)))
+    assert refused(parts.taken()) == {9: "PoolError"}
+    parts = Parts()
+    record = parts.there(phase=Phase.PREPARING)
+    parts.evicts(9, record)
+    breaks(parts, record, Prepared(M1, plan("m", 1)))
+    assert refused(parts.taken()) == {9: "tuple"}
+
+
+def test_nobody_is_answered_twice_in_one_transition() -> None:
+    parts = Parts()
+    parts.waits(1)
+    parts.state.commands.append(Answer(1, "an answer"))
+    parts.containment.let_go("m", PoolError("no"))
+    assert answers(parts.taken()) == {1: "an answer"}
+    assert len(parts.state.waiters) == 0
+
+
+# --- the audit ------------------------------------------------------------------------------
+
+
+def audited(parts: Parts) -> list[str]:
+    parts.containment.audit(NOW)
+    issued = parts.taken()
+    assert not of_kind(issued, LogInternalError)
+    return kinds(issued)
+
+
+def test_a_state_in_step_is_left_as_it_is() -> None:
+    parts = Parts()
+    parts.queued(needed=4)
+    parts.there("n")
+    parts.holds(7, "n")
+    before = [record.server for record in parts.state.table]
+    assert audited(parts) == []
+    assert [record.server for record in parts.state.table] == before
+    assert parts.state.capacity_changed
+
+
+def test_a_start_that_is_not_in_line_or_that_nobody_wants_comes_to_nothing() -> None:
+    parts = Parts()
+    parts.queued()
+    parts.state.queue.clear()
+    audited(parts)
+    assert parts.shown().phase is Phase.FAILED
+    parts = Parts()
+    parts.queued()
+    parts.state.waiters.take("m")
+    audited(parts)
+    assert parts.shown().phase is Phase.FAILED
+
+
+def test_who_waits_holds_or_evicts_what_does_not_come_is_let_go() -> None:
+    parts = Parts()
+    parts.waits(1)
+    parts.holds(7)
+    parts.evicts(9, Record(made()))
+    audited(parts)
+    assert len(parts.state.waiters) == 0
+    assert not parts.state.holds.has(7)
+    assert parts.state.evictions.servers() == set()
+
+
+def test_of_two_servers_with_one_process_the_models_own_stays_and_ends_if_one_was_to() -> None:
+    for phase, after in ((Phase.READY, Phase.READY), (Phase.STOPPING, Phase.STOPPING)):
+        parts = Parts()
+        parts.there(phase=phase, role=Role.SUPERSEDED)
+        parts.there(generation=2, identity=identity(M1))
+        audited(parts)
+        assert parts.server(generation=1) is None
+        assert (parts.shown().id, parts.shown().phase) == (M2, after)
+
+
+def test_deadlines_and_indexes_are_derived_anew() -> None:
+    parts = Parts()
+    record = parts.there(step_deadline=NOW + 5.0, expected=7)
+    parts.state.deadlines.set(M1, FOREVER)
+    parts.state.table.reserved = 99
+    record.server = replace(record.server, expected=8)
+    audited(parts)
+    assert parts.state.deadlines.next() == NOW + 5.0
+    assert parts.state.table.reserved == 8
+
+
+# --- through the machine ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("haste", [False, True])
+@pytest.mark.parametrize(
+    "place",
+    [
+        (lifecycle, "stopping"),
+        (succession, "superseded"),
+        (lifecycle, "signalled"),
+        (Stopper, "signal"),
+        (Supervisor, "stop"),
+    ],
+    ids=lambda place: place[1] if isinstance(place, tuple) else None,
+)
+def test_what_was_told_to_end_is_not_handed_out_whatever_breaks_then(
+    place: Place, haste: bool
+) -> None:
+    with breakable() as fault:
+        for at in (1, 2):
+            for late in (False, True):
+                ledger = one_ready(PatientLedger)
+                if haste:
+                    ledger.handle(ShutdownEscalated())
+                fault.arm(place, at, late=late)
+                told = ledger.handle(LOST)
+                fault.disarm()
+                if any(isinstance(c, commands.SendSignal) for c in told):
+                    given = ledger.machine.get("a")
+                    assert given is None or given.phase is not Phase.READY
+                drive(ledger)
+
+
+def test_an_eviction_is_answered_whatever_breaks_as_its_server_is_gone() -> None:
+    with breakable() as fault:
+        ledger = one_ready(PatientLedger)
+        fault.arm((lifecycle, "died"), 1, late=True)
+        ledger.handle(EvictRequested(2, "a", force=True))
+        drive(ledger)
+        assert fault.struck == 1
+    assert 2 in ledger.answers
+
+
+def test_a_broken_appraisal_fails_the_model_that_waits_and_not_its_predecessor() -> None:
+    with breakable() as fault:
+        ledger = one_ready(PatientLedger)
+        ledger.handle(LOST)
+        ledger.handle(EnsureRequested(2, "a"))
+        assert shown(ledger, "a").phase is Phase.QUEUED
+        fault.arm((Scheduler, "estimate_failed"), 1, late=False)
+        ledger.handle(events.EstimateFailed(ServerId("a", 2), ModelRejected("no", model="a")))
+        fault.disarm()
+        assert ledger.machine.get("a") is None
+        assert aside(ledger).phase is Phase.STOPPING
+        assert isinstance(aside(ledger).failure, PoolError)
+    drive(ledger)
+    assert shown(ledger, "a").phase is Phase.FAILED
