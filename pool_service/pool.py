@@ -14,7 +14,6 @@ from typing import Any
 
 import structlog
 
-from pool_service.alarm import Alarm
 from pool_service.announcer import Announcer
 from pool_service.core import commands
 from pool_service.core.catalogue import Catalogue
@@ -60,6 +59,7 @@ from pool_service.models import Models
 from pool_service.ports import World
 from pool_service.step_runner import StepRunner, broken
 from pool_service.step_tasks import StepTasks
+from pool_service.suspension_timer import Alarm
 
 LATE_S = 5.0
 """A timer that comes so much later than it should tells that the service did not run: the

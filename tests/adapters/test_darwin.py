@@ -18,17 +18,17 @@ from typing import Any
 
 import pytest
 
-from pool_service.adapters.process import descendants
-from pool_service.adapters.process.descendants import Family, end_all
+from pool_service.adapters.process import process_tree
 from pool_service.adapters.process.exits import LookWatch, gone
 from pool_service.adapters.process.identity import identity_of
+from pool_service.adapters.process.process_tree import Family, end_all
 
 pytestmark = [
     pytest.mark.process,
     pytest.mark.skipif(sys.platform != "linux", reason="tells from /proc"),
 ]
 
-ADAPTERS = Path(descendants.__file__).parent
+ADAPTERS = Path(process_tree.__file__).parent
 BOOT = "0F2B7A30-2E5C-4D6B-9C0E-6E6B1F0C9A11"
 
 
@@ -164,8 +164,8 @@ async def test_who_is_exiting_is_not_killed_over_and_over(
         looks += 1
         return frozenset({found})
 
-    monkeypatch.setattr(descendants, "survivors", survivors)
-    monkeypatch.setattr(descendants, "_signalled", lambda *_: True)
+    monkeypatch.setattr(process_tree, "survivors", survivors)
+    monkeypatch.setattr(process_tree, "_signalled", lambda *_: True)
     child.send_signal(signal.SIGKILL)
     await gone(LookWatch(), found)
     with pytest.raises(TimeoutError):

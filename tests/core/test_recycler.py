@@ -38,7 +38,7 @@ def test_where_there_is_room_for_both_a_successor_starts_beside_what_has_grown()
     assert parts.shown() == record.server
     assert (record.server.phase, record.server.given) == (Phase.READY, 2)
     assert of_kind(parts.taken(), Prepare) == [Prepare(M2, successor.settings)]
-    assert record.renewal_at == NOW + 30.0
+    assert record.recycle_after == NOW + 30.0
 
 
 @pytest.mark.parametrize(
@@ -113,7 +113,7 @@ def test_what_has_a_successor_beside_it_does_not_go_for_itself() -> None:
     parts = limited()
     record = grown(parts)
     parts.recycler.review(record, NOW)
-    record.renewal_at = 0.0
+    record.recycle_after = 0.0
     parts.recycler.checked(record, Activity(0), NOW)
     assert parts.state.over_limit == set()
 

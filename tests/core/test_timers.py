@@ -15,7 +15,7 @@ from pool_service.core.events import (
     LogRead,
     TimeReached,
 )
-from pool_service.core.lifecycle import RESUMED_GRACE
+from pool_service.core.lifecycle import RESUMED_GRACE_S
 from pool_service.core.liveness import Liveness
 from pool_service.core.server import Cause, Phase, Role, StopSignal
 from pool_service.core.timers import LOG_PATIENCE_S
@@ -194,7 +194,7 @@ def test_nobody_pays_for_the_time_in_which_the_service_did_not_run() -> None:
     known = parts.state.table.find(M1)
     assert known is not None
     assert known.liveness is None
-    assert record.server.spared_until == NOW + RESUMED_GRACE
+    assert record.server.spared_until == NOW + RESUMED_GRACE_S
     assert of_kind(parts.taken(), CheckActivity) == []
     assert parts.shown("starting").step_deadline == 1100.0
     assert parts.shown("queued").step_deadline == NOW + 300.0 + 600.0

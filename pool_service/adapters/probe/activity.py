@@ -18,8 +18,8 @@ from urllib.parse import urlsplit
 from pool_service.adapters.probe.health import reported_use
 from pool_service.adapters.probe.http_get import Answer, get
 from pool_service.adapters.probe.metrics_text import total
-from pool_service.adapters.process.descendants import carriers
 from pool_service.adapters.process.identity import is_alive, member_pids
+from pool_service.adapters.process.process_tree import carriers
 from pool_service.adapters.sockets.connections import (
     anybody_connected,
     connected,

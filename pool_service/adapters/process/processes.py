@@ -21,14 +21,6 @@ from typing import TypeVar
 import structlog
 
 from pool_service.adapters.logs.logs import LogStore, last_lines
-from pool_service.adapters.process.descendants import (
-    Family,
-    carriers,
-    end_all,
-    group_members,
-    leader_among,
-    members_of,
-)
 from pool_service.adapters.process.exits import (
     End,
     ExitWatch,
@@ -38,7 +30,15 @@ from pool_service.adapters.process.exits import (
 )
 from pool_service.adapters.process.identity import identity_of, is_alive
 from pool_service.adapters.process.launch import launch, work_dirs
-from pool_service.adapters.process.lingering import Lingering
+from pool_service.adapters.process.leftover_requests import Lingering
+from pool_service.adapters.process.process_tree import (
+    Family,
+    carriers,
+    end_all,
+    group_members,
+    leader_among,
+    members_of,
+)
 from pool_service.adapters.process.proof import is_of_pool
 from pool_service.adapters.runtime.diagnosis import Diagnose, diagnose_exit
 from pool_service.adapters.runtime.oom import KILLED_FOR_MEMORY

@@ -10,7 +10,7 @@ from collections.abc import Collection
 
 import structlog
 
-from pool_service.adapters.process.descendants import Family, look_for
+from pool_service.adapters.process.process_tree import Family, look_for
 from pool_service.adapters.sockets.connections import anybody_connected, places_of
 from pool_service.core.types import Identity
 

@@ -4,8 +4,8 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from pool_service.adapters.process import descendants
-from pool_service.adapters.process.descendants import carriers
+from pool_service.adapters.process import process_tree
+from pool_service.adapters.process.process_tree import carriers
 from pool_service.core.types import Identity
 
 Look = Callable[..., dict[int, list[str | None]]]
@@ -30,9 +30,9 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> Look:
             return asked[pid][-1]
 
         monkeypatch.setattr("psutil.pids", lambda: next(listed))
-        monkeypatch.setattr(descendants, "variable_of", variable_of)
-        monkeypatch.setattr(descendants, "identity_of", identity)
-        monkeypatch.setattr(descendants, "is_alive", lambda _identity: True)
+        monkeypatch.setattr(process_tree, "variable_of", variable_of)
+        monkeypatch.setattr(process_tree, "identity_of", identity)
+        monkeypatch.setattr(process_tree, "is_alive", lambda _identity: True)
         return asked
 
     return has
