@@ -64,6 +64,14 @@ def test_a_wheel_that_is_built_from_an_sdist_has_what_is_no_python(
 
 
 @pytest.mark.process
+def test_the_sdist_of_the_service_has_the_proto_file(tmp_path: Path) -> None:
+    run(ROOT, sys.executable, "-m", "hatchling", "build", "-d", str(tmp_path), "-t", "sdist")
+    (sdist,) = tmp_path.glob("*.tar.gz")
+    with tarfile.open(sdist) as files:
+        assert f"{sdist.name.removesuffix('.tar.gz')}/proto/{FILE}" in files.getnames()
+
+
+@pytest.mark.process
 def test_the_npm_package_has_the_proto_file() -> None:
     needs("npm")
     told = run(ROOT / "clients/typescript", "npm", "pack", "--dry-run", "--json")
