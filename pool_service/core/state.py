@@ -206,7 +206,7 @@ class PoolState:
     # --- callers ----------------------------------------------------------------------------
 
     def answer(self, request_id: int | None, result: Ensured | PoolError) -> None:
-        """Answer a request; a hold is answered only with the error that ends it.
+        """Answer a request, which waits no longer; a hold only with the error that ends it.
 
         A holder sees the state of its server by watching it, so a success is not sent.
 
@@ -214,6 +214,7 @@ class PoolState:
         """
         if request_id is None:
             return
+        self.waiters.leave(request_id)
         if isinstance(result, Ensured):
             if not self.holds.has(request_id):
                 self.commands.append(Answer(request_id, result))

@@ -6,6 +6,7 @@ import pytest
 
 from pool_service.core import commands, events
 from pool_service.core.catalogue import Catalogue
+from pool_service.core.errors import ModelUnknown
 from pool_service.core.events import (
     EnsureRequested,
     EvictRequested,
@@ -15,8 +16,9 @@ from pool_service.core.events import (
 )
 from pool_service.core.limits import Limits
 from pool_service.core.machine import Machine
+from pool_service.core.state import PoolState
 from pool_service.core.types import FOREVER, Settings
-from tests.core.acting import drive, drive_on, report
+from tests.core.acting import drive, drive_on, look, report, well
 from tests.core.breaking import PLACES, PatientLedger, Place, breakable
 
 DEFAULTS = Settings(runtime_model="", keep_alive=30.0, grace_period=0.0, start_timeout=60.0)
@@ -85,3 +87,23 @@ def test_nobody_waits_for_ever_whatever_breaks(place: Place) -> None:
         assert ledger.servers == []
         assert ledger.processes == {}
         assert ledger.machine.next_deadline() == FOREVER
+
+
+def test_a_request_that_was_answered_is_not_answered_again_whatever_broke_after_it() -> None:
+    with breakable() as fault:
+        ledger = pool()
+        ledger.handle(EnsureRequested(1, "a"))
+        for kind in (commands.EstimateMemory, commands.Prepare, commands.Spawn):
+            command = next(one for one in ledger.outstanding if isinstance(one, kind))
+            ledger.done(command)
+            event = well(ledger, command)
+            assert event is not None
+            ledger.handle(event)
+            if ledger.sampling:
+                look(ledger)
+        fault.arm((PoolState, "answer"), 1, late=True)
+        ledger.handle(ReloadRequested(2, Catalogue(DEFAULTS, only_listed=True), LIMITS))
+        assert isinstance(told(ledger, 1), ModelUnknown)
+        ledger.handle(EvictRequested(3, "a", force=True))
+        drive(ledger)
+        assert ledger.answers[3]
