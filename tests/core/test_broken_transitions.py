@@ -106,4 +106,4 @@ def test_a_request_that_was_answered_is_not_answered_again_whatever_broke_after_
         assert isinstance(told(ledger, 1), ModelUnknown)
         ledger.handle(EvictRequested(3, "a", force=True))
         drive(ledger)
-        assert ledger.answers[3]
+        assert 3 in ledger.answers
