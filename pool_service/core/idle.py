@@ -67,7 +67,7 @@ class IdleChecks:
             record.is_cordoned = False
             state.arm(record)
         else:
-            self.stay(record, now, is_busy=is_busy)
+            self.stay(record, now)
 
     def _refuse_evictions(
         self, record: Record, requests: int | None, now: float, *, is_busy: bool
@@ -120,7 +120,7 @@ class IdleChecks:
             record.is_cordoned = True
             self.check(record)
 
-    def stay(self, record: Record, now: float, *, is_busy: bool) -> None:
+    def stay(self, record: Record, now: float) -> None:
         """Keep a server; whoever came since it was cordoned gets it after all."""
         state, server = self._state, record.server
         record.is_cordoned = False
@@ -130,8 +130,6 @@ class IdleChecks:
         for waiter in waiters:
             if waiter.request_id in joining:
                 server = life.used(server, waiter.keep_alive, now)
-        if is_busy and now >= server.expires_at:
-            server = life.used(server, None, now)
         state.keep(server)
         for waiter in waiters:
             conflict = runtime_model_conflict(server.model, running, waiter.runtime_model)

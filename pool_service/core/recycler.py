@@ -95,7 +95,7 @@ class Recycler:
         current = state.put(succession.succeeding(ready, was))
         state.unmeasured.add(current.server.id)
         # As it was put: with those who hold it.
-        self._idle.stay(current, now, is_busy=False)
+        self._idle.stay(current, now)
 
     def call_off(self, record: Record, now: float) -> None:
         """Stop a successor of a server that is gone, or to go.

@@ -307,7 +307,7 @@ class Scheduler:
 
     def _give_out(self, record: Record, now: float) -> None:
         if not self._state.evictions.of(record.server.id):
-            self._idle.stay(record, now, is_busy=False)
+            self._idle.stay(record, now)
 
     def _records(self, ids: Iterable[ServerId]) -> list[Record]:
         found = [self._state.table.find(server_id) for server_id in ids]

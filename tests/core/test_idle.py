@@ -257,7 +257,7 @@ def test_who_came_meanwhile_gets_what_stays_unless_it_runs_something_else() -> N
     parts.waits(1, keep_alive=77.0)
     parts.waits(2, runtime_model="org/other")
     parts.waits(3, runtime_model="m")
-    parts.idle.stay(record, NOW, is_busy=False)
+    parts.idle.stay(record, NOW)
     told = answers(parts.taken())
     assert told[1] == told[3] == Ensured(record.server, started=False)
     assert isinstance(told[2], RuntimeModelConflict)
@@ -269,7 +269,7 @@ def test_what_is_superseded_is_given_to_nobody() -> None:
     parts = Parts()
     record = parts.there(role=Role.SUPERSEDED)
     parts.waits(1)
-    parts.idle.stay(record, NOW, is_busy=False)
+    parts.idle.stay(record, NOW)
     assert answers(parts.taken()) == {}
     assert len(parts.state.waiters) == 1
 

@@ -274,3 +274,19 @@ def test_where_looking_broke_for_a_start_that_may_have_no_process_it_is_failed()
     parts.recovery.adopt_broke(record, error, NOW)
     assert answers(parts.taken()) == {1: error}
     assert parts.shown().phase is Phase.FAILED
+
+
+def test_of_two_records_of_one_server_the_one_that_may_have_a_process_is_taken_back() -> None:
+    parts = Parts()
+    issued = taken_back(parts, made(phase=Phase.FAILED), made())
+    assert kinds(issued) == ["Adopt"]
+    assert parts.shown().phase is Phase.STARTING
+
+
+def test_where_looking_broke_for_what_was_to_stop_and_may_have_no_process_it_is_gone() -> None:
+    parts = Parts()
+    taken_back(parts, made(phase=Phase.STOPPING, identity=None, ready_at=None))
+    record = parts.state.table.find(M1)
+    assert record is not None
+    parts.recovery.adopt_broke(record, PoolError("a bug"), NOW)
+    assert parts.server() is None

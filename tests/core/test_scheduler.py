@@ -321,6 +321,49 @@ def test_past_the_limit_of_a_group_one_of_it_goes() -> None:
     assert preempted(parts) == {"b": None}
 
 
+def test_past_the_budget_nobody_goes_while_what_is_leaving_makes_up_for_it() -> None:
+    parts = Parts(memory_budget=10)
+    parts.there("leaving", Phase.STOPPING, expected=3)
+    parts.there("a", expected=8)
+    parts.scheduler.schedule(NOW)
+    assert preempted(parts) == {}
+
+
+def test_past_the_budget_all_that_is_unused_goes_though_even_that_is_too_little() -> None:
+    parts = Parts(memory_budget=10)
+    parts.there("held", expected=20)
+    parts.holds(7, "held")
+    parts.there("a", expected=1)
+    parts.there("just used", expected=1, last_used_at=NOW)
+    parts.scheduler.schedule(NOW)
+    assert preempted(parts) == {"a": None}
+
+
+def test_what_no_longer_fits_into_a_smaller_budget_is_refused_in_its_turn() -> None:
+    parts = Parts(memory_budget=10)
+    parts.queued(needed=6)
+    parts.state.limits = replace(parts.state.limits, memory_budget=5)
+    assert started(parts) == []
+    assert parts.server() is None
+    assert len(parts.state.waiters) == 0
+
+
+@pytest.mark.parametrize(
+    ("limit", "is_held", "goes"), [(8, False, {"m": "m"}), (8, True, {}), (9, False, {})]
+)
+def test_what_has_grown_past_its_own_limit_goes_for_itself_unless_it_is_held(
+    limit: int, is_held: bool, goes: dict[str, str]
+) -> None:
+    parts = Parts(defaults=replace(DEFAULTS, memory_limit=limit))
+    parts.there(footprint=9, peak=9, spawned_at=900.0, ready_at=901.0)
+    parts.state.over_limit.add(M1)
+    if is_held:
+        parts.holds(7)
+    parts.scheduler.schedule(NOW)
+    assert preempted(parts) == goes
+    assert (M1 in parts.state.over_limit) is (limit == 8)
+
+
 # --- a machine short of memory --------------------------------------------------------------
 
 PRESSED = replace(sample(), pressured=True)
