@@ -1,7 +1,6 @@
-"""Tells each change of a server to everybody who is to know it.
+"""Distribution of each change of a server to the records, the history, the holders and the log.
 
-They are the records, the history, those who hold the model, and the log. None of them may
-keep the others, or the command after this one, from being served.
+A failure of one receiver must not keep the change from the others, nor stop the next command.
 """
 
 from collections.abc import Callable
@@ -10,35 +9,35 @@ import structlog
 
 from pool_service.core.commands import Publish
 from pool_service.core.server import Server
-from pool_service.followers import Followers
 from pool_service.history import History
 from pool_service.ports import Records
+from pool_service.subscribers import Subscribers
 
 log = structlog.get_logger("pool_service.pool")
 
 
 class Announcer:
-    """Hands each change on, in this order; what breaks is logged."""
+    """Publishes each change to all receivers, the records first; logs a receiver's failure."""
 
-    def __init__(self, records: Records, history: History, holders: Followers) -> None:
+    def __init__(self, records: Records, history: History, holders: Subscribers) -> None:
         self._records = records
         self._history = history
         self._holders = holders
         self.is_recording = True
-        """False once the next service may be there: the records are its own then."""
+        """Whether changes are recorded: False once the next service may own the records."""
 
-    def tell(self, change: Publish) -> None:
-        """Tell one change to all of them."""
+    def publish(self, change: Publish) -> None:
+        """Publish one change to all receivers."""
         server, removed = change.server, change.removed
         self.record(server, removed=removed)
         self._attempt("history", server, lambda: self._history.append(server, removed=removed))
         if server.is_current and not change.of_holds:
-            self._attempt("holders", server, lambda: self._holders.tell(server))
+            self._attempt("holders", server, lambda: self._holders.publish(server))
         if removed or change.before is not server.phase:
             self._attempt("log", server, lambda: _log_transition(change))
 
     def record(self, server: Server, *, removed: bool = False) -> None:
-        """Put down how the server is now, or that it is gone."""
+        """Record a server's present state, or its removal."""
         if self.is_recording:
             put = self._records.remove if removed else self._records.put
             self._attempt("records", server, lambda: put(server))
@@ -46,7 +45,7 @@ class Announcer:
     def _attempt(self, who: str, server: Server, do: Callable[[], None]) -> None:
         try:
             do()
-        except Exception:  # the others are told all the same
+        except Exception:  # the other receivers still get the change
             log.exception("a change could not be told", to=who, model=server.model)
 
 

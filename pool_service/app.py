@@ -1,4 +1,4 @@
-"""The composition root: builds the parts from the configuration and runs them."""
+"""Composition root: builds all parts from the configuration and runs the service."""
 
 import asyncio
 import gc
@@ -60,8 +60,8 @@ from pool_service.rpc.server import Server
 from pool_service.rpc.servicer import PoolServicer
 from pool_service.rpc.wire import Wire
 
-STOP_GRACE = 5.0
-"""Seconds for answers that are on their way when the last server has gone."""
+STOP_GRACE_S = 5.0
+"""Time to finish the answers in flight when the last server has gone."""
 
 log = structlog.get_logger("pool_service.app")
 
@@ -69,8 +69,8 @@ log = structlog.get_logger("pool_service.app")
 def run(source: ConfigSource, config: Config) -> int:
     """Run the service until a signal ends it (`ending.py`); return its exit code.
 
-    config: what `source` says now. Says on stderr why, and returns 1, where it cannot have
-    its state directory or an address.
+    config: the configuration read from `source`. If the state directory or an address cannot be
+    used, print the reason on stderr and return 1.
     """
     service = config.service
     if why := blindness():
@@ -95,7 +95,7 @@ def run(source: ConfigSource, config: Config) -> int:
 
 
 def _check_sockets(addresses: list[Address]) -> None:
-    """Raise AddressError if others could put a socket of theirs in the place of one of ours."""
+    """Raise AddressError if other users could replace a unix socket of the service."""
     for address in addresses:
         try:
             found = first_flaw([address.path.parent] if address.path else [])
@@ -111,7 +111,7 @@ def _check_sockets(addresses: list[Address]) -> None:
 def _serve_on(
     source: ConfigSource, config: Config, addresses: list[Address], state: StateDir | None
 ) -> None:
-    """Serve, and again where it ended for a successor that then does not serve."""
+    """Serve; serve again if the service left for another one that then did not start serving."""
     guards: list[Identity] = []
     while state is not None:
         with state:
@@ -119,7 +119,7 @@ def _serve_on(
             with asyncio.Runner() as runner:
                 runner.get_loop().set_default_executor(running_workers())
                 bound = runner.run(_serve(source, config, addresses, state, guards))
-        # A service that has ended may be asked once more; the loop has put back the default.
+        # Another request to leave may still come, and the loop has restored the default action.
         signal.signal(LEAVE_SIGNAL, disregard)
         state = taken_back(config.service.state_dir) if bound else None
         if state is not None:
@@ -134,7 +134,7 @@ async def _serve(
     state: StateDir,
     guards: list[Identity],
 ) -> list[str]:
-    """Serve until told to end; return what was listened on if that was to leave for another."""
+    """Serve until asked to end; return the bound addresses if a new service takes over, else []."""
     service = config.service
     clock, machine, signs = SystemClock(), machine_memory(), ReadySigns()
     logs = LogStore(service.state_dir, keep=config.logs.keep, max_bytes=config.logs.max_bytes)
@@ -163,7 +163,7 @@ async def _serve(
     bound = await _listening(server, addresses, state)
     upkeep = (
         *(logs.run_janitor(), give_back_spare_memory()),
-        *(_tell_of_records(records, server), server.keep_sockets()),
+        *(_report_records(records, server), server.keep_sockets()),
         reloader.follow(working_sets),
         introduce_runtime(runtimes.default_program),
     )
@@ -173,13 +173,13 @@ async def _serve(
         introduce_pool(service.state_dir, limits.memory_budget, pool.totals())
         await server.serving()
         _announce(bound)
-        # Last: whoever was replaced serves again unless this one has told that it serves.
+        # Last: the replaced service serves again unless this one has noted that it serves.
         state.serving()
         await _until_wanted(ending, reloader)
         await server.not_serving()
         await _end(pool, ending, keeper)
         await standbys.close()
-        await server.stop(STOP_GRACE)
+        await server.stop(STOP_GRACE_S)
         await records.close()
     return bound if ending.leaving.is_set() else []
 
@@ -192,7 +192,7 @@ async def _end(pool: Pool, ending: Ending, keeper: GuardKeeper) -> None:
 
 
 async def _drained(pool: Pool, ending: Ending) -> bool:
-    """Stop all servers; False if a service comes meanwhile that takes over what is left."""
+    """Stop all servers; return False if a new service takes over the remaining ones meanwhile."""
     draining = asyncio.create_task(pool.shutdown())
     leaving = asyncio.create_task(ending.leaving.wait())
     await asyncio.wait((draining, leaving), return_when=asyncio.FIRST_COMPLETED)
@@ -208,10 +208,10 @@ async def _drained(pool: Pool, ending: Ending) -> bool:
 
 @asynccontextmanager
 async def _beside(*works: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
-    """Do these until the block ends; one that fails is told, and ends neither it nor the others."""
+    """Run background work until the block ends; log a failure, which ends no other work."""
     tasks = [asyncio.create_task(work) for work in works]
     for task in tasks:
-        task.add_done_callback(_tell_of_failure)
+        task.add_done_callback(_log_failure)
     try:
         yield
     finally:
@@ -220,48 +220,48 @@ async def _beside(*works: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
-def _tell_of_failure(task: "asyncio.Task[None]") -> None:
+def _log_failure(task: "asyncio.Task[None]") -> None:
     if not task.cancelled() and (error := task.exception()) is not None:
         work = getattr(task.get_coro(), "__name__", "")
         log.error("work beside the calls has failed", work=work, exc_info=error)
 
 
 async def _listening(server: Server, addresses: list[Address], state: StateDir) -> list[str]:
-    """Listen, note in the state directory where, and return that."""
+    """Listen, note the bound addresses in the state directory and return them."""
     bound = await server.start(addresses)
     state.announce(bound)
-    if state.trouble:
-        log.warning("the state directory is in trouble", why=state.trouble)
+    if state.degraded_reason:
+        log.warning("the state directory is degraded", why=state.degraded_reason)
     return bound
 
 
-async def _tell_of_records(records: FileRecords, server: Server) -> None:
-    troubled = False
+async def _report_records(records: FileRecords, server: Server) -> None:
+    degraded = False
     while True:
-        await server.records_kept(kept=not troubled)
-        troubled = await records.turned(troubled=troubled)
+        await server.records_kept(kept=not degraded)
+        degraded = await records.wait_for_change(degraded=degraded)
 
 
 async def _until_wanted(ending: Ending, reloader: Reloader) -> None:
-    """Return when the service is to end; looks for problems only now that it serves."""
+    """Wait until the service is to end; look for configuration problems now that it serves."""
     async with _beside(_look_for_problems(reloader)):
         await ending.wanted.wait()
 
 
 async def _look_for_problems(reloader: Reloader) -> None:
-    # What is the matter with the default program `introduce_runtime` says.
+    # `introduce_runtime` logs the problems of the default program.
     await reloader.look_for_problems(("runtime", "command"))
 
 
 def _announce(bound: list[str]) -> None:
-    # What the imports left lives as long as the process: no later collection need look at it.
+    # Objects of the imports live as long as the process: exclude them from later collections.
     gc.collect()
     gc.freeze()
     try:
         for address in bound:
             print(f"listening on {address}", flush=True)  # for who started it
     except OSError:
-        # Who reads no more is served all the same; what could not be written is let go.
+        # The reader of stdout has gone: serve all the same, without what could not be written.
         sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: PTH123, SIM115
 
 

@@ -1,4 +1,4 @@
-"""What signals mean to the service: how it is to end, or that it is to read its configuration."""
+"""Signal handling: when and how the service shuts down, and when it reloads its configuration."""
 
 import asyncio
 import os
@@ -18,7 +18,7 @@ from pool_service.pool import Pool
 from pool_service.reloader import Reloader
 
 DRAIN_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)
-"""What asks the service to end: a manager, Ctrl-C, Ctrl-\\."""
+"""Signals that shut the service down: sent by a service manager, Ctrl-C, Ctrl-\\."""
 
 TERMINAL = "/dev/tty"
 
@@ -26,12 +26,14 @@ log = structlog.get_logger("pool_service.app")
 
 
 class Ending:
-    """How the service is to end. The first signal says it, each further one hurries.
+    """Decides by the signals received when and how the service ends.
 
-    DRAIN_SIGNALS drain and stop the servers, or leave them if `keep_servers` is set; SIGUSR1
-    always leaves them, even in the middle of a drain, to a service that takes over, if
-    `is_preempted` says that there is one. SIGHUP reads the configuration again, unless it says that
-    the terminal is gone at which the service was started, which drains.
+    1. DRAIN_SIGNALS drain and stop the servers, or leave them running if `keep_servers` is set.
+       A second one escalates the shutdown.
+    2. SIGUSR1 leaves the servers, even in the middle of a drain, to the service that takes over;
+       ignored if `is_preempted` returns False, as there is none then.
+    3. SIGHUP reloads the configuration. If it comes because the service's terminal has hung up,
+       it acts like a drain signal.
     """
 
     def __init__(
@@ -54,7 +56,7 @@ class Ending:
         for number in DRAIN_SIGNALS:
             self._loop.add_signal_handler(number, self._on_signal, number)
         self._loop.add_signal_handler(LEAVE_SIGNAL, self._on_request_to_leave)
-        # nohup: whoever ignores it has decided so.
+        # An ignored SIGHUP stays ignored: nohup has decided so.
         if not is_disregarded(signal.SIGHUP):
             self._loop.add_signal_handler(signal.SIGHUP, self._on_hangup)
 
@@ -66,7 +68,7 @@ class Ending:
         self._begin()
 
     def _on_request_to_leave(self) -> None:
-        # It can come late, as to a service that was stopped: who gave up needs no room.
+        # The request can arrive late, when the other service has given up already.
         if not self._is_claimed():
             log.warning("asked to leave for a service that is not there; staying")
             return
@@ -80,7 +82,7 @@ class Ending:
         self.wanted.set()
 
     def _on_hangup(self) -> None:
-        # It can come more than once where a terminal closes, and nobody means to hurry.
+        # A closing terminal may send several; the further ones must not escalate.
         if self.wanted.is_set():
             return
         if self._terminal is not None and has_hung_up(self._terminal):
@@ -91,19 +93,20 @@ class Ending:
         task.add_done_callback(self._reloads.discard)
 
     async def _reload(self) -> None:
-        # Why it was refused is in the log.
+        # The reloader has logged why a reload was refused.
         with suppress(PoolError):
             await self._reloader.reload()
 
 
 def open_terminal() -> int | None:
-    """Open the terminal that can hang up on this process, to be kept; None if there is none.
+    """Return a descriptor of the controlling terminal; None if there is none.
 
-    By the name of its device, where that may be opened: macOS tells nothing of /dev/tty itself.
+    Opens the terminal's device by its name if permitted, since macOS reports no hang-up on
+    /dev/tty itself. Keep it open for `has_hung_up`.
     """
     found = None
     for name in (TERMINAL, psutil.Process().terminal()):
-        # Without O_NONBLOCK one that is just closing would be waited for.
+        # Without O_NONBLOCK, opening a closing terminal would block.
         flags = os.O_RDONLY | os.O_NOCTTY | os.O_NONBLOCK | os.O_CLOEXEC
         try:
             better = os.open(name, flags) if name else None
@@ -120,7 +123,7 @@ def open_terminal() -> int | None:
 def has_hung_up(terminal: int) -> bool:
     """Return whether the terminal of this descriptor has hung up.
 
-    To open it again would not tell on macOS, where that works while the shell lives.
+    Opening it anew is no test: on macOS that works as long as the shell lives.
     """
     poll = select.poll()
     poll.register(terminal, select.POLLHUP)

@@ -1,8 +1,10 @@
-"""Proves that servers still have their endpoints: as one is handed out, and every second.
+"""Verification that READY servers still own their endpoints.
 
-A server may lose its listener between two looks, and its port to any other program. Who asks
-for it is given the endpoint only if the system says then, or said a millisecond before, that it is
-the server's own; who holds or watches it learns of a loss without asking.
+A server may lose its listener at any time, and any other program may take its port. Therefore
+1. a caller is given an endpoint only if the system says at that moment, or said up to a
+   millisecond before, that it is the server's own;
+2. all READY servers are checked in rounds (`endpoint_interval` apart), so that holders and
+   watchers learn of a loss without asking.
 """
 
 import asyncio
@@ -15,29 +17,30 @@ from pool_service.core import events
 from pool_service.core.machine import Machine
 from pool_service.core.server import Phase, Server
 from pool_service.core.types import FOREVER, EndpointState
-from pool_service.followers import Followers
 from pool_service.ports import Probe
+from pool_service.subscribers import Subscribers
 
-AT_ONCE = 24
-"""Servers of which one round asks, in turn: one takes some microseconds."""
+SERVERS_PER_ROUND = 24
+"""Servers checked in one round; further ones follow in the next. A check takes microseconds and
+blocks the event loop."""
 
 END_TIMEOUT_S = 1.0
-"""For the end of a process to be told of that the system says has ended."""
+"""Time between the end of a process and the event that reports it; the bound of `settled`."""
 
 log = structlog.get_logger("pool_service.pool")
 
 
 class Endpoints:
-    """Asks of READY servers, and feeds ListenerLost. All of it lives on one event loop.
+    """Checks the endpoints of READY servers and feeds ListenerLost. Runs on the event loop only.
 
-    holders: who is told of the servers' changes.
+    holders: the subscriptions through which `settled` waits for a change of a server.
     """
 
     def __init__(
         self,
         machine: Machine,
         probe: Probe,
-        holders: Followers,
+        holders: Subscribers,
         feed: Callable[[events.ListenerLost], None],
     ) -> None:
         self._machine = machine
@@ -50,7 +53,10 @@ class Endpoints:
         self._is_closed = False
 
     def is_kept(self, server: Server) -> bool:
-        """Return whether this READY server may be handed out; a loss is fed before it returns."""
+        """Return whether this READY server's endpoint may be handed out.
+
+        Feeds ListenerLost first if the endpoint is lost.
+        """
         state = self._state(server)
         if state is EndpointState.LOST:
             log.warning(
@@ -63,21 +69,24 @@ class Endpoints:
         return state in {EndpointState.KEPT, EndpointState.UNKNOWN}
 
     async def settled(self, server: Server) -> None:
-        """Return when a server that is not kept is one no more, as its end may still be told."""
+        """Wait until a server that has ended is no longer READY, for at most END_TIMEOUT_S.
+
+        The system shows the end of a process before its exit has been reported to the machine.
+        """
         now = self._machine.server(server.id)
         if now is None or now.phase is not Phase.READY:
             return
-        with self._holders.follow(server.model) as follower, suppress(TimeoutError):
-            await asyncio.wait_for(follower.woken(), END_TIMEOUT_S)
+        with self._holders.subscribe(server.model) as subscriber, suppress(TimeoutError):
+            await asyncio.wait_for(subscriber.woken(), END_TIMEOUT_S)
 
     def watch(self) -> None:
-        """See to it that rounds are made as long as any server is READY."""
+        """Start the rounds if they are not running; they go on as long as a server is READY."""
         pace = self._machine.limits.endpoint_interval
         if self._timer is None and not self._is_closed and pace < FOREVER:
             self._timer = self._loop.call_later(pace, self._make_round)
 
     def close(self) -> None:
-        """Make no more rounds."""
+        """Stop the rounds for good."""
         self._is_closed = True
         if self._timer is not None:
             self._timer.cancel()
@@ -89,12 +98,12 @@ class Endpoints:
             return
         if self._next >= len(ready):
             self._next = 0
-        for server in ready[self._next : self._next + AT_ONCE]:
+        for server in ready[self._next : self._next + SERVERS_PER_ROUND]:
             try:
                 self.is_kept(server)
-            except Exception:  # the others, and the next round, are asked all the same
+            except Exception:  # one failure must not stop the other checks or the next round
                 log.exception("an endpoint could not be asked about", model=server.model)
-        self._next += AT_ONCE
+        self._next += SERVERS_PER_ROUND
         self.watch()
 
     def _state(self, server: Server) -> EndpointState:

@@ -1,7 +1,7 @@
-"""Numbered changes of the pool, for everybody who watches.
+"""The history of the pool's changes, numbered, for watchers.
 
-A ring of the newest changes. A watcher is a position in it, so that a slow one
-costs nothing and is told when the ring has overtaken it.
+The newest changes are in a ring buffer. A watcher is a position in it: a slow one costs nothing,
+and gets RevisionCompacted once the ring has overtaken it.
 """
 
 import asyncio
@@ -14,7 +14,7 @@ from pool_service.core.server import Server
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """One server is now like this, or (`removed`) was like this and is gone."""
+    """A server's new state, or (`removed`) its last state before it was removed."""
 
     revision: int
     server: Server
@@ -22,9 +22,9 @@ class Change:
 
 
 class History:
-    """The newest `capacity` changes. Revisions rise by one from `revision` on.
+    """Keeps the newest `capacity` changes. Revisions rise by one from `revision` on.
 
-    revision: where to begin, above all that an earlier service gave
+    revision: the first one's predecessor, above every revision of an earlier service
     (`adapters/records/revisions.py`).
     """
 
@@ -36,30 +36,31 @@ class History:
 
     @property
     def revision(self) -> int:
-        """The number of the newest change."""
+        """The revision of the newest change."""
         return self._revision
 
     @property
     def oldest(self) -> int:
-        """The earliest revision after which every change is still here."""
+        """The earliest revision after which every change is still in the history."""
         return max(self._first, self._revision - len(self._ring))
 
     def append(self, server: Server, *, removed: bool) -> None:
-        """Add a change and wake everybody who follows."""
+        """Append a change and wake all watchers."""
         self._revision += 1
         change = Change(self._revision, server, removed)
         self._ring[self._revision % len(self._ring)] = change
         self._wake()
 
     def close(self) -> None:
-        """End everybody who follows, once they have seen the last change."""
+        """End every `follow` once it has yielded the last change."""
         self._closed = True
         self._wake()
 
     async def follow(self, after: int) -> AsyncIterator[Change]:
-        """Every change after revision `after`, without a gap; ends with `close`.
+        """Yield every change after revision `after`, without a gap, until `close` is called.
 
-        Raises RevisionCompacted if they are not all here (any more, or yet).
+        Raises RevisionCompacted if the history does not hold all of them: the oldest have been
+        overwritten, or `after` lies in the future.
         """
         while True:
             self._check(after)

@@ -1,8 +1,8 @@
-"""What the service does where it is the first process, as in a container without an init.
+"""An init process for a service that is started as process 1, as in a container without one.
 
-Whatever loses its parent becomes a child of process 1, and stays a zombie until that reaps it. A
-service that reaped whatever ends would take the exit codes of its own servers from those who wait
-for them; so process 1 is one of its own, which does nothing else, and the service is its child.
+A process that loses its parent becomes a child of process 1 and stays a zombie until process 1
+reaps it. A service that reaped every child would take its servers' exit codes from the code that
+waits for them. Therefore process 1 does nothing but reap, and the service is its child.
 """
 
 import contextlib
@@ -21,15 +21,16 @@ FORWARDED = (
 
 
 def split_off_init() -> None:
-    """Return in the process that is to be the service; where it was process 1, in a child of it.
+    """Fork if this is process 1: return in the child, which becomes the service.
 
-    The parent then never returns: it reaps what ends, hands signals on, and ends with the exit
-    code of the service. To be called before there is a second thread.
+    The parent never returns: it reaps children, forwards FORWARDED to the service, and exits with
+    the service's exit code. In any other process this does nothing. Call it before a second
+    thread is started.
     """
     if os.getpid() != 1:
         return
     handled = {*FORWARDED, signal.SIGCHLD}
-    # Before the fork: none may come between it and the wait for the first.
+    # Blocked before the fork, so that no signal is lost before the parent waits for the first.
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, handled)
     service = os.fork()
     if service == 0:
@@ -40,14 +41,14 @@ def split_off_init() -> None:
 
 
 def _take_terminal() -> None:
-    """Have a group of its own, which has the terminal if there is one.
+    """Move the service to its own process group, in the foreground of the terminal if any.
 
-    Else Ctrl-C would reach the service twice, and the second signal hurries it.
+    Otherwise Ctrl-C would reach the service twice, and the second signal escalates its shutdown.
     """
     os.setpgid(0, 0)
     if sys.stdin is not None and os.isatty(0):
         before = signal.signal(signal.SIGTTOU, signal.SIG_IGN)
-        # One that is no terminal of this session sends it nothing, and is nobody's to take.
+        # Fails for a terminal of another session, which sends this process no signals anyway.
         with contextlib.suppress(OSError):
             os.tcsetpgrp(0, os.getpgrp())
         signal.signal(signal.SIGTTOU, before)
@@ -66,7 +67,7 @@ def _reap_until_end_of(service: int, handled: set[signal.Signals]) -> int:
 
 
 def _reap(service: int) -> int | None:
-    """Reap all that has ended; the status of the service if it was among it."""
+    """Reap all children that have ended; return the service's wait status if it is one of them."""
     found = None
     while True:
         try:

@@ -1,4 +1,4 @@
-"""Log what the service starts with: the first thing that its operator wants to know."""
+"""The first log lines of a service: its state directory, memory budget, servers and runtime."""
 
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -15,12 +15,12 @@ log = structlog.get_logger("pool_service")
 
 
 def introduce_pool(state_dir: Path, budget: float, totals: Totals) -> None:
-    """Log where the state is kept, what memory there is for servers, and how many were adopted.
+    """Log the state directory, the memory budget and the number of adopted servers.
 
     Args:
         state_dir: the state directory.
         budget: bytes that all servers together may need; FOREVER: no limit.
-        totals: of the pool when it has found the servers of an earlier service.
+        totals: of the pool after its recovery.
     """
     log.info("state and logs of servers", directory=str(state_dir))
     of_memory = "without a limit" if budget == FOREVER else size(budget)
@@ -32,7 +32,7 @@ def introduce_pool(state_dir: Path, budget: float, totals: Totals) -> None:
 
 
 async def introduce_runtime(describe: Callable[[], Awaitable[str]]) -> None:
-    """Log which program serves models that name no runtime, or how to get one."""
+    """Log the default program (for models that name no runtime), or how to get one."""
     try:
         found = await describe()
     except RuntimeUnavailable as error:

@@ -1,4 +1,4 @@
-"""Where log lines go so that nobody who logs waits for who reads them."""
+"""A non-blocking log stream: code that logs never waits for a slow reader of the log."""
 
 import os
 import select
@@ -9,25 +9,25 @@ from typing import IO, Self
 
 import structlog
 
-MOST_LINES = 10_000
-"""How many lines wait for a reader; some megabytes. More are dropped, and counted."""
+MAX_LINES = 10_000
+"""Lines buffered for a slow reader, some megabytes; further lines are dropped and counted."""
 
-FLUSH_TIMEOUT = 1.0
-"""Seconds at the end for what still waits."""
+FLUSH_TIMEOUT_S = 1.0
+"""Time to write the buffered lines when the stream is closed."""
 
 log = structlog.get_logger("pool_service.log")
 
 
 class LogStream:
-    """A text stream that a thread copies to another one; writing to it never blocks.
+    """A text stream that a thread copies to `target`; writing to it never blocks.
 
-    When more than `most_lines` wait, the newest are dropped; how many is logged when
-    there is room again. Leaving the context writes what waits, for a bounded time.
+    While `max_lines` are buffered, new lines are dropped; their number is logged when there is
+    space again. Leaving the context writes the buffered lines, for at most FLUSH_TIMEOUT_S.
     """
 
-    def __init__(self, target: IO[str] | None, most_lines: int = MOST_LINES) -> None:
+    def __init__(self, target: IO[str] | None, max_lines: int = MAX_LINES) -> None:
         self._target = target
-        self._most_lines = most_lines
+        self._max_lines = max_lines
         self._lines: deque[str] = deque()
         self._dropped = 0
         self._closing = False
@@ -47,12 +47,12 @@ class LogStream:
         with self._changed:
             self._closing = True
             self._changed.notify()
-        self._thread.join(FLUSH_TIMEOUT)
+        self._thread.join(FLUSH_TIMEOUT_S)
 
     def write(self, text: str) -> int:
-        """Take the text over; returns its length."""
+        """Buffer a text and return its length."""
         with self._changed:
-            if len(self._lines) < self._most_lines:
+            if len(self._lines) < self._max_lines:
                 self._lines.append(text)
                 self._changed.notify()
             else:
@@ -60,10 +60,10 @@ class LogStream:
         return len(text)
 
     def flush(self) -> None:
-        """Nothing to wait for: the thread writes as soon as it can."""
+        """Do nothing: the thread writes as soon as it can."""
 
     def isatty(self) -> bool:
-        """Whether the target is a terminal."""
+        """Return whether the target is a terminal."""
         return self._target is not None and self._target.isatty()
 
     def _run(self) -> None:
@@ -81,7 +81,10 @@ class LogStream:
 
 
 def _copy(text: str, target: IO[str] | None) -> None:
-    """Past the target's own buffer, whose lock a blocked thread would hold at the exit."""
+    """Write a text to the target's descriptor, blocking until all is written.
+
+    Bypasses the target's own buffer, whose lock a blocked thread would still hold at the exit.
+    """
     if target is None:
         return
     try:
@@ -91,7 +94,7 @@ def _copy(text: str, target: IO[str] | None) -> None:
             select.select([], [descriptor], [])
             rest = rest[_write(descriptor, rest) :]
     except (OSError, ValueError):
-        # Nobody reads it any more: a line that cannot be written must not end the service.
+        # The reader has gone; a line that cannot be written must not end the service.
         return
 
 

@@ -1,7 +1,7 @@
-"""Where log lines go and what they look like: the service's own and the libraries' alike.
+"""Logging configuration: destination and format of all log lines, libraries' lines included.
 
-A value cannot forge a line or act on a terminal: in text, whatever does not show is
-written out, and values with spaces are quoted; in JSON the encoding sees to it.
+A value cannot forge a log line or control a terminal: in text, unprintable characters are escaped
+and values with spaces are quoted; JSON escapes them anyway.
 """
 
 import json
@@ -21,7 +21,7 @@ _WIDTH_OF_EVENT = 24
 
 
 class Stream(Protocol):
-    """What is used of a text stream."""
+    """The part of a text stream that logging uses."""
 
     def write(self, text: str, /) -> int: ...
     def flush(self) -> None: ...
@@ -33,7 +33,7 @@ def configure_logging(
 ) -> None:
     """Send every log line of this process to `stream` (None: stderr), in one format.
 
-    May be called again; the last call counts.
+    A further call replaces the configuration.
     """
     stream = stream or sys.stderr
     level = getattr(logging, log_level.upper())
@@ -81,7 +81,7 @@ def _has_colors(stream: Stream) -> bool:
 
 
 def _numbers_of_json(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
-    """JSON has no infinity, which a keep alive can be."""
+    """Replace infinite numbers by text: JSON has no infinity, and keep_alive can be infinite."""
     return {
         key: str(value) if isinstance(value, float) and not math.isfinite(value) else value
         for key, value in event.items()
@@ -89,21 +89,21 @@ def _numbers_of_json(_logger: WrappedLogger, _method: str, event: EventDict) -> 
 
 
 def _harmless(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
-    """Every value as text that stays on its line, and at its place in the line."""
+    """Escape all values so that each stays on its line."""
     traceback = event.pop("exception", None)
     harmless: EventDict = {
         _escaped(key): _escaped(str(value)) if key == "event" else _shown(value)
         for key, value in event.items()
     }
     if traceback is not None:
-        # Indented, so that no line of it can be taken for a log line.
+        # Indented, so that no line of the traceback looks like a log line.
         lines = str(traceback).splitlines()
         harmless["exception"] = "\n".join(f"    {_escaped(line)}" for line in lines)
     return harmless
 
 
 def _shown(value: object) -> object:
-    """The value itself where nothing in it is hidden; the renderer adds quotes."""
+    """Return the value itself if it is printable, else escaped; the renderer adds quotes."""
     text = value if isinstance(value, str) else repr(value)
     return value if text.isprintable() else _escaped(text)
 

@@ -1,8 +1,7 @@
-"""The one way in which the text of a path becomes an absolute path.
+"""Conversion of paths in configuration, flags and variables to absolute paths.
 
-Processes of the pool run in directories of their own and without a shell, so whatever comes
-from the configuration, a flag or a variable is made absolute here, once: every part then means
-the same directory.
+The pool's processes run in directories of their own and without a shell. Each path is therefore
+expanded here, once, so that every part means the same directory.
 """
 
 import os
@@ -18,15 +17,18 @@ _BEGINS_A_PATH = re.compile(
 
 
 class PathFlaw(ValueError):
-    """The text means no path; the message says why, to follow the name of what holds it."""
+    """A text that is not a usable path.
+
+    The message is the rest of a sentence that begins with the key or flag: "is empty".
+    """
 
 
 def absolute(text: str, environment: Mapping[str, str] = os.environ) -> Path:
     """Return the absolute path that a text means.
 
-    A first `~` or `~USER` is a home directory, `$NAME` and `${NAME}` are variables of
-    `environment`, `$$` is a dollar, and what is relative is taken from the directory in which
-    the service was started. Raises PathFlaw.
+    A leading `~` or `~USER` is a home directory, `$NAME` and `${NAME}` are variables of
+    `environment`, and `$$` is a dollar sign. A relative path is relative to the directory in
+    which the service was started. Raises PathFlaw.
     """
     if not text.strip():
         raise PathFlaw("is empty")
@@ -52,12 +54,12 @@ def absolute(text: str, environment: Mapping[str, str] = os.environ) -> Path:
 
 
 def begins_a_path(text: str) -> bool:
-    """Return whether a text begins as only a path does that is still to be made absolute."""
+    """Return whether a text begins with `~`, `.`, `..` or a variable, as only a path can."""
     return _BEGINS_A_PATH.match(text) is not None
 
 
 def home_directory(environment: Mapping[str, str] = os.environ) -> Path | None:
-    """Return the home of HOME, else of the user database; None where neither has one."""
+    """Return the home directory from HOME, else from the user database; None if neither has one."""
     home = environment.get("HOME", "")
     if not Path(home).is_absolute():
         try:

@@ -53,12 +53,12 @@ from pool_service.core.results import Ensured, Every, Reloaded, Removed, Totals
 from pool_service.core.server import Phase, Server, ServerId
 from pool_service.core.types import Identity
 from pool_service.endpoints import Endpoints
-from pool_service.followers import Followers
 from pool_service.history import History
 from pool_service.models import Models
 from pool_service.ports import World
 from pool_service.step_runner import StepRunner, broken
 from pool_service.step_tasks import StepTasks
+from pool_service.subscribers import Subscribers
 from pool_service.suspension_timer import Alarm
 
 LATE_S = 5.0
@@ -83,7 +83,7 @@ class Pool:
         self._loop = asyncio.get_running_loop()
         self._tickets = count(1)
         self._answers: dict[int, asyncio.Future[Any]] = {}
-        self._holders = Followers()
+        self._holders = Subscribers()
         self._announcer = Announcer(world.records, history, self._holders)
         self._alarm = Alarm(world.clock, lambda: self.feed(TimeReached()))
         self._used: set[str] = set()
@@ -117,15 +117,15 @@ class Pool:
         self.feed(RecoveryBegan(remembered))
         with suppress(TimeoutError):
             await asyncio.wait_for(self._settled.wait(), budget)
-        # Only now: what was adopted is no stray. And before anything is spawned: that is none.
+        # Only now: what was adopted is no orphan. And before anything is spawned: that is none.
         nonces = {server.plan.nonce for server in remembered.servers if server.plan}
-        self.feed(OrphansFound(await self._strays(nonces)))
+        self.feed(OrphansFound(await self._orphans(nonces)))
         self._steps.allow_spawns()
         self._recovered = True
 
-    async def _strays(self, nonces: Collection[str]) -> tuple[Identity, ...]:
+    async def _orphans(self, nonces: Collection[str]) -> tuple[Identity, ...]:
         try:
-            return await self._world.processes.strays(nonces)
+            return await self._world.processes.orphans(nonces)
         except Exception:  # the next service looks again
             log.exception("it could not be seen what runs that no record tells of")
             return ()
@@ -217,19 +217,19 @@ class Pool:
         self._check_recovered()
         request_id = next(self._tickets)
         name = self._machine.resolve(model)
-        with self._holders.follow(name) as follower:
+        with self._holders.subscribe(name) as subscriber:
             end = self._answers[request_id] = self._loop.create_future()
-            end.add_done_callback(follower.wake)
+            end.add_done_callback(subscriber.wake)
             try:
                 asked = HoldRequested(
                     request_id, model, runtime_model, keep_alive, download, holder
                 )
                 self.feed(asked)
-                follower.put(self._machine.get(name))
+                subscriber.put(self._machine.get(name))
                 while not end.done():
-                    server = follower.take()
+                    server = subscriber.take()
                     if server is None:
-                        await follower.woken()
+                        await subscriber.woken()
                     elif server.phase is not Phase.READY or self._endpoints.is_kept(server):
                         yield server
                 raise replace(end.result())
@@ -282,9 +282,9 @@ class Pool:
         return self._history
 
     @property
-    def trouble(self) -> str:
+    def degraded_reason(self) -> str:
         """What the service cannot do at present, in words; empty if all is well."""
-        return self._world.records.trouble
+        return self._world.records.degraded_reason
 
     def _check_recovered(self) -> None:
         if not self._recovered:
@@ -356,7 +356,7 @@ class Pool:
                 if answer is not None and not answer.done():
                     answer.set_result(result)
             case Publish():
-                self._announcer.tell(command)
+                self._announcer.publish(command)
                 if command.server.phase is Phase.READY and not command.removed:
                     self._endpoints.watch()
             case SampleMemory(servers):

@@ -1,7 +1,8 @@
-"""What the pool needs of the world, one Protocol for each outside thing.
+"""Ports: the interfaces through which the pool reaches the outside, one Protocol for each part.
 
-Each docstring says who calls it, when, and what it may raise. Whatever else is
-raised is a bug, which the driver logs and turns into the failure of that step.
+Each docstring is a promise to the driver (`pool.py`, `step_runner.py`): what is returned, in which
+unit, and which errors may be raised. Any other error is a bug of the adapter; the driver logs it
+and fails the command.
 """
 
 from collections.abc import Callable, Collection, Mapping
@@ -24,139 +25,148 @@ from pool_service.core.types import (
 )
 
 FetchProgress = Callable[[int, int], None]
-"""Told the bytes that are on disk, and those that will be; 0 while that is not known."""
+"""Receives the bytes that are on disk and the bytes in total; a total of 0 is not known yet."""
 
 
 class Clock(Protocol):
-    """Time that goes on while the machine sleeps and that nobody can set."""
+    """Measures time; goes on while the machine sleeps, and setting the wall clock has no effect."""
 
     def now(self) -> float:
-        """Seconds since some fixed moment."""
+        """Return the seconds since a fixed moment."""
 
     def wall(self, at: float) -> float:
-        """The Unix time, in seconds, of the moment `at` of this clock."""
+        """Return the Unix time in seconds of the moment `at` of this clock."""
 
 
 class Runtime(Protocol):
-    """Knows the program that serves models. Called by the driver before a start."""
+    """Finds and describes the program that serves models. Called before a start."""
 
     async def estimate(self, model: str, settings: Settings) -> Estimate:
-        """What its server will need of memory, and whether it can be loaded from the disk.
+        """Estimate the memory that the model's server needs, and whether its files are on disk.
 
-        Downloads nothing, starts nothing, and looks afresh each time. Raises ModelRejected,
-        or CodeNotTrusted where the files bring code that the settings do not trust.
+        Downloads and starts nothing. Reads the files anew at each call.
+
+        Raises:
+            ModelRejected: the model cannot be served.
+            CodeNotTrusted: its files contain code that the settings do not trust.
         """
 
     async def cached(self) -> tuple[str, ...]:
-        """Return the ids of the models in the cache of the hub; nothing where it cannot be read."""
+        """Return the ids of the models in the hub's cache; empty if it cannot be read."""
 
     async def fetch(self, model: str, settings: Settings, progress: FetchProgress) -> None:
-        """Download what is missing of the model's files; nothing if nothing is.
+        """Download the model's missing files, and call `progress` meanwhile.
 
-        Calls `progress` with the bytes that are there and that there will be. Cancelling
-        keeps what was fetched for the next time. Raises FetchFailed or ModelRejected.
+        Cancelling keeps the downloaded bytes for the next call. Raises FetchFailed, ModelRejected.
         """
 
     def record_usage(self, settings: Settings, needed: int) -> None:
-        """Remember, over restarts, that a server with these settings needed so many bytes."""
+        """Remember, across restarts, that a server with these settings needed `needed` bytes."""
 
     async def prepare(self, model: str, settings: Settings) -> LaunchPlan:
-        """Find (or provision) the program and write down how to start it.
+        """Find or install the program and return how to start it for this model.
 
-        May take minutes where it provisions; cancelling leaves nothing behind.
-        Raises RuntimeUnavailable, or ModelRejected where that can be told early.
+        An installation may take minutes; cancelling it leaves nothing behind.
+
+        Raises:
+            RuntimeUnavailable: there is no program, and none could be installed.
+            ModelRejected: the program is already known to refuse the model.
         """
 
 
 class Processes(Protocol):
-    """Starts, watches and ends processes, each with its group and descendants."""
+    """Starts, watches and ends process trees, each by its first process, the leader."""
 
     async def spawn(self, model: str, generation: int, plan: LaunchPlan) -> SpawnedProcess:
-        """Start a process in a session of its own, its output in a log file.
+        """Start a process in its own session, with its output in a log file.
 
-        Never cancelled by the driver. Raises RuntimeUnavailable (not a program)
-        or StartFailed (no room for a log, no descriptors, no processes).
+        The driver never cancels this call.
+
+        Raises:
+            RuntimeUnavailable: the plan's program is missing or not executable.
+            StartFailed: the system lacks disk space, file descriptors or processes.
         """
 
     async def adopt(self, server: Server) -> SpawnedProcess | None:
-        """Take over the process that an earlier service left, alive or not.
+        """Take over the process that an earlier service started for this server, alive or not.
 
-        From then on it is like one that was spawned here, but that its exit code may
-        not be known. None: the service died before there was a process.
+        The process is then treated like a spawned one, but its exit code may stay unknown. Return
+        None if the earlier service died before it had started a process.
         """
 
-    async def strays(self, nonces: Collection[str]) -> tuple[Identity, ...]:
-        """Take over what an earlier service started and no record tells of.
+    async def orphans(self, nonces: Collection[str]) -> tuple[Identity, ...]:
+        """Take over the orphans (processes of an earlier service without a record); return them.
 
-        nonces: those of all records. Called once, after all adoptions and before the
-        first spawn.
+        nonces: the nonces of all records. Called once, after all adoptions and before the first
+        spawn.
         """
 
     async def exited(self, identity: Identity) -> ExitReport:
-        """Wait for the process to end; returns within moments of its end."""
+        """Wait until the process has ended, and return how."""
 
     async def signal(self, identity: Identity, stop: StopSignal) -> None:
-        """Send a signal to its group, if it is still this process; else nothing."""
+        """Send a signal to the process's group; do nothing if this very process has ended."""
 
     async def last_lines(self, log_path: str) -> tuple[str, ...]:
-        """What a process wrote last, oldest line first; nothing if that cannot be read."""
+        """Return the last lines of a log, the oldest first; empty if it cannot be read."""
 
     async def clean_up(
         self, identity: Identity, endpoint: str = "", drain_time: float = 0.0
     ) -> bool:
-        """After its exit: end what it left behind; returns when all of it is gone.
+        """End the descendants of an exited process; return when they are gone.
 
-        What works on requests, at the process's endpoint, has `drain_time` seconds to finish
-        them before it gets a signal. True: some of it had to be killed.
+        Descendants that work on requests at `endpoint` (empty: not known) have `drain_time`
+        seconds to finish them before they get a signal. Return True if any had to be killed.
         """
 
     def escalate(self, identity: Identity) -> None:
-        """Let a sweep of it that is under way wait for no request any longer."""
+        """End the drain of a running `clean_up`: signal the descendants now."""
 
 
 class Standbys(Protocol):
-    """Keeps processes that have done all that can be done ahead of a start.
+    """Keeps standbys: processes that have done the part of a start that needs no model.
 
-    They are used by `Processes.spawn`, are no servers, and end with the service.
+    `Processes.spawn` turns a standby into a server. Standbys end with the service.
     """
 
     def keep(self, settings: Settings, *, wanted: int, allowed: int, refill: bool) -> None:
-        """From now on so many may wait, for servers with these settings; returns at once.
+        """Set how many standbys to keep for servers with these settings; return at once.
 
-        wanted: as configured, 0 if nothing is to be done ahead at all; allowed: as many as
-        there is room for, the others are ended; refill: those that lack may be started.
+        wanted: the configured number; 0 keeps none and prepares none.
+        allowed: the number that memory permits; standbys beyond it are ended.
+        refill: whether missing standbys may be started now.
         """
 
     @property
     def count(self) -> int:
-        """How many wait that have nothing left to do ahead."""
+        """The number of standbys that are ready to become a server."""
 
 
 class Probe(Protocol):
-    """Talks to servers. Nothing that it does counts as a use of them."""
+    """Sends probes to servers. A probe never counts as activity of the server."""
 
     async def ready(
         self, identity: Identity, plan: LaunchPlan, probe_timeout: float, *, again: bool = False
     ) -> str | Unready:
-        """Wait until this very process listens and answers healthy.
+        """Wait until this very process listens and its health path answers; return its base URL.
 
-        again: it was READY under an earlier service. Returns the endpoint's base URL, or why
-        it will not be ready.
+        again: the server was READY under an earlier service. Return an Unready if the server
+        will not become ready.
         """
 
     def endpoint_state(self, identity: Identity, endpoint: str) -> EndpointState:
-        """Tell whether the endpoint is still the server's own.
+        """Return whether the endpoint is still the server's own.
 
-        Called on the event loop whenever an endpoint is handed out: takes microseconds where
-        the system has a quick answer, and else goes by the last `result`.
+        Called on the event loop whenever an endpoint is handed out: takes microseconds where the
+        system has a quick answer, else uses the last proof.
         """
 
-    async def use(
+    async def check_activity(
         self, identity: Identity, plan: LaunchPlan | None, endpoint: str, probe_timeout: float
     ) -> Activity:
-        """Return how many requests a server works on, and signs of its use since the last look.
+        """Return a server's requests in flight and its signs of activity since the last check.
 
-        plan: None, and endpoint: empty, where that is not known.
+        plan: None if not known. endpoint: empty if not known. probe_timeout: in seconds.
         """
 
     async def check_liveness(
@@ -167,47 +177,47 @@ class Probe(Protocol):
         log_path: str,
         probe_timeout: float,
     ) -> ProbeResult:
-        """Return whether a server still listens, how its health path answers, and what moved."""
+        """Return whether a server listens, how its health path answers, and signs of progress."""
 
 
 class Memory(Protocol):
-    """Looks at the memory of the machine and of the servers' processes."""
+    """Samples the memory of the machine and of the servers' process trees."""
 
     async def sample(self, servers: Collection[Server]) -> MemorySample:
-        """The machine, and what each of these servers takes with all that descends from it."""
+        """Return the machine's memory and the bytes that each server's process tree takes."""
 
 
 class Records(Protocol):
-    """Remembers the pool beyond the life of the service, on disk.
+    """Keeps the pool's state on disk, so that the next service can recover it.
 
-    Times in a server are of the pool's clock, which begins anew at a reboot. No
-    method raises where the disk fails: the pool goes on from memory, `trouble`
-    says what is wrong, and what was put is written when the disk is back.
+    Times in a server are of the pool's clock, which begins anew at a reboot. No method raises an
+    error when the disk fails: the pool goes on from memory, `degraded_reason` says why, and
+    changes are written when the disk works again.
     """
 
     def put(self, server: Server) -> None:
-        """This is now what is known of the model; called after every change, returns at once."""
+        """Record a server's state; return at once, before it is on disk. Called at each change."""
 
     def remove(self, server: Server) -> None:
-        """The model has no server any more; its generation and last exit stay known."""
+        """Record that a server is gone; its generation and last exit are kept. Returns at once."""
 
     def put_namings(self, namings: Mapping[str, str]) -> None:
-        """These are now all runtime models that callers named, by model; returns at once."""
+        """Record all runtime models that callers have named, by model; return at once."""
 
     async def settled(self) -> None:
-        """Return when everything put so far is on disk, or has failed to get there."""
+        """Wait until every change so far is on disk or could not be written."""
 
     async def load(self) -> RecoveredState:
-        """What an earlier service left; called once, before anything is put."""
+        """Return the state that an earlier service left; called once, before any change."""
 
     @property
-    def trouble(self) -> str:
-        """Why changes do not reach the disk at present, in words; empty if they do."""
+    def degraded_reason(self) -> str:
+        """The reason why changes are not written at present, for people; empty if they are."""
 
 
 @dataclass(frozen=True, slots=True)
 class World:
-    """Everything outside of the pool."""
+    """The adapters of all ports that the pool uses."""
 
     clock: Clock
     runtime: Runtime

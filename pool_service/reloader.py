@@ -1,4 +1,4 @@
-"""Reads the configuration again and hands what is new to the parts that go by it."""
+"""Reloading: reads the configuration again and applies its changes to the running parts."""
 
 import asyncio
 from contextlib import suppress
@@ -21,7 +21,7 @@ log = structlog.get_logger("pool_service.app")
 class Reloader:
     """Applies a changed configuration to a running service.
 
-    config: what the service was started with.
+    config: the configuration that the service was started with.
     """
 
     def __init__(
@@ -40,7 +40,7 @@ class Reloader:
         self._one_at_a_time = asyncio.Lock()
 
     async def reload(self) -> Reloaded:
-        """Apply what the configuration says now. Raises ConfigInvalid; then nothing changed."""
+        """Read and apply the configuration. Raises ConfigInvalid, having changed nothing."""
         async with self._one_at_a_time:
             try:
                 config = await asyncio.to_thread(self._source.load_again)
@@ -55,9 +55,9 @@ class Reloader:
             return told
 
     async def look_for_problems(self, *told: KeyPath) -> tuple[str, ...]:
-        """Log what keeps models from starting as they are configured, and return it in lines.
+        """Log and return the problems that keep configured models from starting, a line each.
 
-        told: keys of which that has been said.
+        told: keys whose problems have been reported already.
         """
         found = await find_problems(self._config, self._runtimes, self._machine)
         lines = []
@@ -69,11 +69,11 @@ class Reloader:
         return tuple(lines)
 
     async def follow(self, working_sets: "asyncio.Queue[int]") -> None:
-        """Apply what Metal recommends each time that it is told, until the task is cancelled."""
+        """Apply each working set size in bytes that Metal recommends, until cancelled."""
         while True:
             working_set = await working_sets.get()
             async with self._one_at_a_time:
-                # A pool that stops takes over nothing any more.
+                # A pool that is shutting down refuses new limits.
                 with suppress(PoolError):
                     if self._machine.recommend(working_set):
                         await self._apply(self._config)

@@ -1,4 +1,4 @@
-"""Carries out the core's commands: each is one call of a port, whose result is an event."""
+"""Execution of the core's commands: each calls one port and turns the result into an event."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -16,10 +16,10 @@ log = structlog.get_logger("pool_service.pool")
 
 
 class StepRunner:
-    """What the driver does for one process at a time.
+    """Runs the commands that concern one server.
 
-    still_meant: whether a signal is still to be sent when its turn has come; tell: takes
-    what happens before a step is done.
+    still_meant: returns whether a signal is still to be sent once its intent is on disk.
+    tell: receives the events that occur before a command has finished (download progress).
     """
 
     def __init__(
@@ -44,17 +44,20 @@ class StepRunner:
             commands.Spawn: self._spawn,
             commands.AwaitExit: self._await_exit,
             commands.AwaitReady: self._await_ready,
-            commands.CheckActivity: self._check_use,
+            commands.CheckActivity: self._check_activity,
             commands.SendSignal: self._send_signal,
             commands.CleanUp: self._clean_up,
-            commands.EscalateCleanUp: self._hurry_sweep,
+            commands.EscalateCleanUp: self._escalate_clean_up,
             commands.Adopt: self._adopt,
-            commands.ProbeServer: self._take_pulse,
+            commands.ProbeServer: self._check_liveness,
             commands.ReadLog: self._read_log,
         }
 
     async def run(self, command: commands.ServerCommand) -> events.ServerEvent | None:
-        """Carry it out and return what came of it; raises whatever its port should not."""
+        """Run a command and return the resulting event; None if there is none.
+
+        Raises whatever a port raises in breach of its promise.
+        """
         try:
             return await self._steps[type(command)](command)
         except RuntimeError as error:
@@ -93,7 +96,8 @@ class StepRunner:
     async def _spawn(self, command: commands.Spawn) -> events.ServerEvent:
         server_id = command.server_id
         try:
-            # The intent first: should we die now, the process is found by its nonce.
+            # Record the intent first: if the service dies now, the next one finds the process
+            # by its nonce.
             await self._records.settled()
             process = await self._processes.spawn(*server_id, command.plan)
         except PoolError as error:
@@ -113,15 +117,15 @@ class StepRunner:
             return events.ListenerLost(server_id)
         return events.BecameReady(server_id, found) if isinstance(found, str) else None
 
-    async def _check_use(self, command: commands.CheckActivity) -> events.ServerEvent:
+    async def _check_activity(self, command: commands.CheckActivity) -> events.ServerEvent:
         if command.pause:
             await asyncio.sleep(command.pause)
-        use = await self._probe.use(
+        use = await self._probe.check_activity(
             command.identity, command.plan, command.endpoint, command.probe_timeout
         )
         return events.ActivityReported(command.server_id, use)
 
-    async def _take_pulse(self, command: commands.ProbeServer) -> events.ServerEvent:
+    async def _check_liveness(self, command: commands.ProbeServer) -> events.ServerEvent:
         result = await self._probe.check_liveness(
             command.identity,
             command.plan,
@@ -136,7 +140,7 @@ class StepRunner:
         return events.LogRead(command.server_id, lines)
 
     async def _send_signal(self, command: commands.SendSignal) -> None:
-        # The wish first: should we die now, the next service carries it out.
+        # Record the intent first: if the service dies now, the next one sends the signal.
         await self._records.settled()
         if not self._still_meant(command):
             return
@@ -156,7 +160,7 @@ class StepRunner:
         )
         return events.CleanedUp(command.server_id, killed)
 
-    async def _hurry_sweep(self, command: commands.EscalateCleanUp) -> None:
+    async def _escalate_clean_up(self, command: commands.EscalateCleanUp) -> None:
         self._processes.escalate(command.identity)
 
     async def _adopt(self, command: commands.Adopt) -> events.ServerEvent:
@@ -165,7 +169,7 @@ class StepRunner:
 
 
 def _short_of_processes(command: commands.ServerCommand) -> events.ServerEvent:
-    """Return what a step comes to where the system allows no further thread."""
+    """Return the event for a command that failed because the system allows no more threads."""
     server_id, model = command.server_id, command.server_id.model
     error = StartFailed(
         f"{model!r} cannot be started: the system allows this service no more threads and "
@@ -180,7 +184,7 @@ def _short_of_processes(command: commands.ServerCommand) -> events.ServerEvent:
 
 
 def broken(command: commands.ServerCommand, error: BaseException) -> events.StepFailed:
-    """Return what the machine is told of a step that raised what its port does not promise."""
+    """Log an error that a port must not raise, and return the event that reports it."""
     name = type(command).__name__
     log.error("step broke", step=name, model=command.server_id.model, exc_info=error)
     told = PoolError(

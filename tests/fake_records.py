@@ -9,12 +9,12 @@ from pool_service.core.server import LastRun, RecoveredState, Role, Server, Serv
 class FakeRecords:
     """Records on a disk that is as slow as the port allows: only `settled` writes.
 
-    trouble: the disk fails, and says so; damaged: files that cannot be read; loading,
+    degraded_reason: why the disk fails; damaged: files that cannot be read; loading,
     settling: how many seconds these take.
     """
 
     def __init__(self) -> None:
-        self.trouble = ""
+        self.degraded_reason = ""
         self.damaged: tuple[str, ...] = ()
         self.loading = 0.0
         self.settling = 0.0
@@ -64,7 +64,7 @@ class FakeRecords:
 
     def write(self) -> None:
         """What was put reaches the disk, if that works."""
-        if not self.trouble:
+        if not self.degraded_reason:
             now = self.disk | self._unwritten
             self.disk = {key: entry for key, entry in now.items() if entry is not None}
             self._unwritten = {}

@@ -12,7 +12,7 @@ UNREAD = """
 import structlog, sys
 from pool_service.log_stream import LogStream
 from pool_service.logging_setup import configure_logging
-with LogStream(sys.stderr, most_lines=100) as stream:
+with LogStream(sys.stderr, max_lines=100) as stream:
     configure_logging("text", "info", stream)
     for number in range(3_000):
         structlog.get_logger("x").info("line", number=number)
@@ -93,7 +93,7 @@ def test_lines_dropped_are_counted_to_the_last() -> None:
     structlog.configure(logger_factory=structlog.stdlib.LoggerFactory())
     logger.addHandler(handler)
     try:
-        with os.fdopen(writer, "w") as target, LogStream(target, most_lines=2) as stream:
+        with os.fdopen(writer, "w") as target, LogStream(target, max_lines=2) as stream:
             size = 1 << 20  # more than a pipe holds: the thread is stuck with it
             stream.write("x" * size)
             os.read(reader, 1)

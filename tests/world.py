@@ -231,7 +231,7 @@ class World:
         self.blind: BaseException | None = None
         """What a look at the memory raises instead."""
         self.search: When = 0.0
-        """How long a look for strays takes."""
+        """How long a look for orphans takes."""
         self.in_cache: tuple[str, ...] = ()
         """The models in the cache of the hub."""
         self.recorded: dict[str, int] = {}
@@ -346,7 +346,7 @@ class World:
         if (unswept or model in self._spawning) and model not in self.renewed:
             self.violations.append(f"a second process of {model} at #{generation}")
         intent = self._recorded(model, generation)
-        if not self.records.trouble and (intent is None or intent.plan != plan):
+        if not self.records.degraded_reason and (intent is None or intent.plan != plan):
             self.violations.append(f"#{generation} of {model} spawned before its record")
         script = self._script(model, generation)
         self._spawning.add(model)
@@ -381,7 +381,7 @@ class World:
             return SpawnedProcess(process.identity, process.log_path)
         return None
 
-    async def strays(self, nonces: Collection[str]) -> tuple[Identity, ...]:
+    async def orphans(self, nonces: Collection[str]) -> tuple[Identity, ...]:
         await passes(self.search)
         lost = [p for p in self.processes.values() if p.alive and p.nonce not in nonces]
         for process in lost:
@@ -404,7 +404,7 @@ class World:
         if process.known_dead or process.cleaned_up:
             self.violations.append(f"{stop.value} to the dead #{process.generation} of a model")
         request = self._recorded(process.model, process.generation)
-        is_recorded = process.model and not self.records.trouble  # An orphan has no record.
+        is_recorded = process.model and not self.records.degraded_reason  # An orphan has no record.
         if is_recorded and (request is None or request.phase is not Phase.STOPPING):
             self.violations.append(f"{stop.value} to {process.model} before its record")
         await self._run("signal", process, detail=stop.value)
@@ -463,7 +463,7 @@ class World:
             return EndpointState.ENDED
         return EndpointState.KEPT if process.script.listens else EndpointState.LOST
 
-    async def use(
+    async def check_activity(
         self, identity: Identity, plan: LaunchPlan | None, endpoint: str, probe_timeout: float
     ) -> Activity:
         process = self.processes[identity]

@@ -1,14 +1,15 @@
-"""The little process that ends servers when their service is gone and no other comes.
+"""The guard (watchdog): a small process that ends servers when their service is gone for good.
 
     python -m pool_service.guard --state-dir DIR --grace SECONDS   (started by GuardKeeper)
 
-Its standard input is a pipe whose other end only the service has: the end of it means that
-the service is gone, whatever ended it. Then it gives a successor the grace. A successor
-brings a guard of its own, which sends this one away (`adapters/state_dir/guard_lock.py`); so a
-pool has one guard, which is of its service's version. SIGTERM sends it away, too; a service that
-lives then starts another. Should it die with its service, or before it is done, its sentry
-(`adapters/state_dir/sentry.py`) becomes a guard in its place, started with --last: it leaves the
-lock to whoever has it.
+1. Only the service holds the other end of the guard's standard input, a pipe. Its end means that
+   the service is gone, for whatever reason.
+2. The guard then waits the grace period for the next service. That service starts its own guard,
+   which ends this one (`adapters/state_dir/guard_lock.py`): a pool has one guard, of the version
+   of its service.
+3. SIGTERM ends the guard; a running service then starts another one.
+4. If the guard dies with its service, or before it is done, its sentry
+   (`adapters/state_dir/sentry.py`) replaces it, with --last: it takes the lock only if it is free.
 
-Until it has to act it imports only what that takes, and is about half the size.
+To stay small, the guard imports the code that ends servers only when it needs it.
 """

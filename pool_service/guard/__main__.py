@@ -1,4 +1,4 @@
-"""What the guard does before it has to act: it waits, and is small."""
+"""The guard's main loop: waits for the end of the service, then for another service."""
 
 import argparse
 import contextlib
@@ -23,14 +23,14 @@ def main() -> None:
     """Guard the servers of one state directory."""
     options = _options()
     reset_signals()
-    # logging_setup takes over when there is something to do: it is large.
+    # logging_setup is large: it takes over only when there are servers to end.
     logging.Formatter.converter = time.gmtime
     logging.basicConfig(
         format="%(asctime)s.%(msecs)03dZ [%(levelname)s] %(message)s",
         datefmt="%Y-%m-%dT%H:%M:%S",
         level=logging.INFO,
     )
-    # By now what was relative in sys.path is absolute, and no disk should be kept busy.
+    # Imports work from anywhere by now, and a file system with a process in it cannot be unmounted.
     os.chdir("/")
     for number in (signal.SIGHUP, signal.SIGINT):
         signal.signal(number, signal.SIG_IGN)
@@ -38,11 +38,11 @@ def main() -> None:
     try:
         _guard(options)
     except SystemExit:
-        # A service that lives starts another guard, and the sentry follows it until then.
+        # A running service starts another guard; until then the sentry watches that service.
         if _is_gone(sys.stdin.fileno()):
             stand_down(options.sentry)
         raise
-    # Not where it is broken: then the sentry follows it.
+    # Not reached after an error: the sentry then replaces this guard.
     stand_down(options.sentry)
 
 
@@ -51,26 +51,26 @@ def _guard(options: argparse.Namespace) -> None:
         _log.info("a later service has its own guard; pid=%d ends", os.getpid())
         return
     _log.info("guarding; pid=%d grace=%g", os.getpid(), options.grace)
-    # Nobody writes there: it returns at the end of the pipe, when the service is gone.
+    # Nothing is ever written to the pipe: the read returns when the service is gone.
     os.read(sys.stdin.fileno(), 1)
     _log.info("the service is gone; another has %g s to come", options.grace)
     _await_successor(options.state_dir, options.grace)
 
 
 def _is_gone(pipe: int) -> bool:
-    """Return whether the service has closed its end of the pipe, as its own end does."""
+    """Return whether the service's end of the pipe is closed: the service is gone."""
     poll = select.poll()
     poll.register(pipe, select.POLLIN)
     return bool(poll.poll(0))
 
 
 def _has_the_lock(options: argparse.Namespace) -> bool:
-    """Whether this is the guard, for all that can be known."""
+    """Take the guard's lock; return False if a later guard has it."""
     try:
         take = take_if_free if options.last else take_over
         return take(options.state_dir) is not None
     except OSError as error:
-        # Two guards do no harm, as none acts while there is a service; no guard does.
+        # Two guards are harmless, as neither acts while there is a service; no guard is not.
         _log.warning("going on without a lock: %s", error)
         return True
 
@@ -85,16 +85,16 @@ def _options() -> argparse.Namespace:
 
 
 def _sent_away(_number: int, _frame: FrameType | None) -> None:
-    """End for the service that needs no guard any more, its successor's guard, or a person."""
+    """End at a SIGTERM from the service, the next service's guard, or a person."""
     _log.info("sent away by SIGTERM; servers that still run have no guard until another comes")
     sys.exit(0)
 
 
 def _await_successor(state_dir: Path, grace: float) -> None:
-    """Give a successor its time, then act, unless there is one.
+    """Wait `grace` seconds for the next service, then end the servers if there is none.
 
-    A successor's guard sends this one away. If a successor dies before it has one, the grace
-    begins again.
+    The next service's guard ends this one. If the next service dies before it has started its
+    guard, the grace period begins again.
     """
     time.sleep(grace)
     from pool_service.guard.orphans import end_orphans  # noqa: PLC0415 - it is large

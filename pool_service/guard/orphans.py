@@ -1,4 +1,4 @@
-"""What the guard does when no service came: it ends what the last one recorded."""
+"""Ending orphaned servers: the guard's work when no service has come within the grace period."""
 
 import asyncio
 import signal
@@ -28,9 +28,9 @@ from pool_service.core.types import ExitReport, Identity, Settings
 from pool_service.logging_setup import configure_logging
 from pool_service.ports import Clock, Probe, Records
 
-SWEEP_LIMIT = 30.0
-"""Seconds for what a server left behind: a process that even SIGKILL does not end (it hangs
-in the system) must not keep the state directory from the next service for ever."""
+CLEAN_UP_LIMIT_S = 30.0
+"""Bound of the clean-up of one server's process tree: a process that even SIGKILL does not end (it
+hangs in the kernel) must not keep the state directory from the next service for ever."""
 
 DOING = (
     "is the guard, which stops the servers that an earlier service left behind; try again in a "
@@ -44,10 +44,9 @@ _log = structlog.get_logger("pool_service.guard")
 
 
 def end_orphans(state_dir: Path) -> bool:
-    """End every recorded server; False if that is to be tried again later.
+    """End all recorded servers; return False if the caller is to try again later.
 
-    So it is if there is a service, which then is undisturbed, or if the disk fails: servers
-    are not ended for that.
+    That is so if a service has the state directory, or if the disk fails.
     """
     configure_logging("text", "info")
     if not state_dir.is_dir():
@@ -56,8 +55,8 @@ def end_orphans(state_dir: Path) -> bool:
     try:
         with StateDir(state_dir) as state:
             state.announce((), doing=DOING)
-            if state.trouble:
-                _log.warning("going on all the same", trouble=state.trouble)
+            if state.degraded_reason:
+                _log.warning("the state directory is degraded; going on", why=state.degraded_reason)
             asyncio.run(_end_recorded(state_dir))
     except StateDirHeld:
         return False
@@ -86,7 +85,7 @@ async def _end_recorded(state_dir: Path) -> None:
 
 @dataclass(frozen=True, slots=True)
 class _Orphan:
-    """A process that was found; `server` is what is known of it, or stands for that."""
+    """A process to end, and its recorded server, or a stand-in where there is no record."""
 
     server: Server
     identity: Identity
@@ -94,7 +93,7 @@ class _Orphan:
 
 
 class Orphans:
-    """Stops servers as the pool does: politely, within their own limits, side by side."""
+    """Stops orphaned servers as the pool does: drain, signals by their own limits, concurrently."""
 
     def __init__(
         self, processes: LocalProcesses, records: Records, clock: Clock, probe: Probe
@@ -105,13 +104,15 @@ class Orphans:
         self._clock = clock
 
     async def end_all(self) -> None:
-        """End all that an earlier service started; return when it is gone and recorded as gone."""
+        """End all servers of the earlier service; return when that is done and recorded."""
         found = await self._find()
         _log.info("no service came; stopping its servers", processes=len(found))
         await _each(self._end, found)
         await self._records.settled()
-        if self._records.trouble:
-            _log.warning("the records do not say that they ended", why=self._records.trouble)
+        if self._records.degraded_reason:
+            _log.warning(
+                "the records do not say that they ended", why=self._records.degraded_reason
+            )
         _log.info("done")
 
     async def _find(self) -> list[_Orphan]:
@@ -121,8 +122,8 @@ class Orphans:
         servers = [one for one in remembered.servers if one.phase not in life.WITHOUT_PROCESS]
         recorded = await _each(self._adopt, servers)
         nonces = {server.plan.nonce for server in remembered.servers if server.plan}
-        strays = await self._processes.strays(nonces)
-        unrecorded = (_Orphan(self._unknown(), one, is_recorded=False) for one in strays)
+        orphans = await self._processes.orphans(nonces)
+        unrecorded = (_Orphan(self._unknown(), one, is_recorded=False) for one in orphans)
         return [*filter(None, recorded), *unrecorded]
 
     async def _adopt(self, server: Server) -> _Orphan | None:
@@ -130,7 +131,7 @@ class Orphans:
         return _Orphan(server, process.identity, is_recorded=True) if process else None
 
     def _unknown(self) -> Server:
-        """Return what stands for a server that no record tells of: it may have work in flight."""
+        """Return a stand-in for a server without a record: READY, as it may have work in flight."""
         now = self._clock.now()
         settings = Settings(runtime_model="")
         return Server("(unrecorded)", settings, Phase.READY, 0, now, now, 0.0, ready_at=now)
@@ -155,14 +156,14 @@ class Orphans:
         report, now = await exiting, self._clock.now()
         drain_time = drain.drain_time(server, report, now)
         server = life.exited(server, report, now)
-        async with asyncio.timeout(SWEEP_LIMIT + drain_time):
+        async with asyncio.timeout(CLEAN_UP_LIMIT_S + drain_time):
             await self._processes.clean_up(identity, server.endpoint, drain_time)
         if orphan.is_recorded:
             self._records.remove(server)
         _log.info("gone", model=server.model, pid=identity.pid, detail=server.detail)
 
     async def _drained(self, orphan: _Orphan, exiting: "asyncio.Future[ExitReport]") -> _Orphan:
-        """Wait until nothing is in flight on it, or the time for that is over."""
+        """Wait until the server has no request in flight, or its drain time is over."""
         if not drain.drains_first(orphan.server):
             return orphan
         server = drain.draining(orphan.server, self._clock.now())
@@ -170,7 +171,9 @@ class Orphans:
             self._records.put(server)
         while not exiting.done() and self._clock.now() < (server.drain_by or 0.0):
             limit = server.settings.probe_timeout
-            use = await self._probe.use(orphan.identity, server.plan, server.endpoint, limit)
+            use = await self._probe.check_activity(
+                orphan.identity, server.plan, server.endpoint, limit
+            )
             if use.requests == 0:
                 break
             now = self._clock.now()
@@ -181,14 +184,17 @@ class Orphans:
     async def _signal_until_gone(
         self, orphan: _Orphan, exiting: "asyncio.Future[ExitReport]"
     ) -> Server:
-        """SIGTERM and time to drain, SIGINT, SIGKILL. One that was stopping goes on from there."""
+        """Send SIGTERM, SIGINT and SIGKILL, a step each, until the server is gone.
+
+        A server that was already stopping continues with its last signal.
+        """
         server, identity = orphan.server, orphan.identity
         stop = server.stop_signal or StopSignal.TERMINATE
         while True:
             now = self._clock.now()
             server = life.signalled(server, stop, now)
             if orphan.is_recorded:
-                # The wish first: a service that comes now carries it out.
+                # Record the intent first: a service that starts now continues from it.
                 self._records.put(server)
                 await self._records.settled()
             _log.info("signal", signal=stop.value, model=server.model, pid=identity.pid)
@@ -200,7 +206,7 @@ class Orphans:
 
 
 async def _each(step: Callable[[A], Awaitable[B]], subjects: Sequence[A]) -> list[B]:
-    """Do it for all side by side; a failure with one is logged and stops no other."""
+    """Run `step` for all subjects concurrently; return the results, and log failures."""
     results = await asyncio.gather(*map(step, subjects), return_exceptions=True)
     for subject, result in zip(subjects, results, strict=True):
         if isinstance(result, BaseException):

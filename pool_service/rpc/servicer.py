@@ -162,7 +162,7 @@ class PoolServicer(pb_grpc.PoolServiceServicer):
             next_page_token=fields.server_token(shown[-1]) if more else "",
             revision=self._pool.history.revision,
             totals=totals(self._pool.totals()),
-            notices=[self._pool.trouble] if self._pool.trouble else [],
+            notices=[self._pool.degraded_reason] if self._pool.degraded_reason else [],
         )
 
     @streaming

@@ -19,9 +19,9 @@ from typing import Any
 import pytest
 
 from pool_service.adapters.process import process_tree
-from pool_service.adapters.process.exits import LookWatch, gone
+from pool_service.adapters.process.exits import PollWatch, gone
 from pool_service.adapters.process.identity import identity_of
-from pool_service.adapters.process.process_tree import Family, end_all
+from pool_service.adapters.process.process_tree import ProcessTree, end_all
 
 pytestmark = [
     pytest.mark.process,
@@ -159,7 +159,7 @@ async def test_who_is_exiting_is_not_killed_over_and_over(
     assert found is not None
     looks = 0
 
-    def survivors(_family: Family) -> frozenset[object]:
+    def survivors(_tree: ProcessTree) -> frozenset[object]:
         nonlocal looks
         looks += 1
         return frozenset({found})
@@ -167,8 +167,8 @@ async def test_who_is_exiting_is_not_killed_over_and_over(
     monkeypatch.setattr(process_tree, "survivors", survivors)
     monkeypatch.setattr(process_tree, "_signalled", lambda *_: True)
     child.send_signal(signal.SIGKILL)
-    await gone(LookWatch(), found)
+    await gone(PollWatch(), found)
     with pytest.raises(TimeoutError):
         async with asyncio.timeout(0.5):
-            await end_all(LookWatch(), Family(None, "nonce"), 0.0)
+            await end_all(PollWatch(), ProcessTree(None, "nonce"), 0.0)
     assert looks < 60

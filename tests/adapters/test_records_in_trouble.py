@@ -29,12 +29,12 @@ async def test_a_full_disk_is_told_and_all_is_written_when_there_is_room(disk: D
         records.remove(ready("b"))
         records.put(ready("c"))
         await records.settled()
-        assert "in memory only" in records.trouble
-        assert "ulimit -f" in records.trouble
+        assert "in memory only" in records.degraded_reason
+        assert "ulimit -f" in records.degraded_reason
         assert disk.says("a") == ready("a")
     records.put(ready("d"))
     await records.settled()
-    assert records.trouble == ""
+    assert records.degraded_reason == ""
     assert disk.says("a") == ready("a", detail="new")
     assert disk.says("b") == LastRun("b", 1, None)
     assert (disk.says("c"), disk.says("d")) == (ready("c"), ready("d"))
@@ -82,7 +82,7 @@ async def test_a_directory_that_was_removed_is_made_again_with_all_that_is_known
     shutil.rmtree(disk.state_dir)
     records.put(ready("c"))
     await records.settled()
-    assert records.trouble == ""
+    assert records.degraded_reason == ""
     remembered = await disk.loaded()
     assert {server.model for server in remembered.servers} == {"a", "b", "c"}
     assert remembered.pasts == (LastRun("past", 4, None),)
@@ -123,14 +123,14 @@ async def test_something_in_the_place_of_the_directory_is_told_and_not_touched(
         elsewhere.mkdir()
     records = disk.service()
     assert await records.load() == RecoveredState()
-    assert f"{disk.servers} is no directory; move it away" in records.trouble
+    assert f"{disk.servers} is no directory; move it away" in records.degraded_reason
     records.put(ready("a"))
     await records.settled()
     assert not elsewhere.exists() or not list(elsewhere.iterdir())
     disk.servers.rename(tmp_path / "moved")
     records.put(ready("b"))
     await records.settled()
-    assert records.trouble == ""
+    assert records.degraded_reason == ""
     assert (disk.says("a"), disk.says("b")) == (ready("a"), ready("b"))
 
 
@@ -139,7 +139,7 @@ async def test_a_directory_of_another_user_is_told_and_not_used(disk: Disk) -> N
     disk.servers.mkdir(parents=True)
     os.chown(disk.servers, 12345, -1)
     records = await disk.keeps(ready("a"))
-    assert "belongs to another user" in records.trouble
+    assert "belongs to another user" in records.degraded_reason
     assert list(disk.servers.iterdir()) == []
 
 
@@ -148,7 +148,7 @@ async def test_a_directory_without_permission_is_told_with_what_to_do(disk: Disk
     disk.servers.mkdir(parents=True)
     disk.servers.chmod(0o500)
     records = await disk.keeps(ready("a"))
-    assert "writable for the service's user" in records.trouble
+    assert "writable for the service's user" in records.degraded_reason
     disk.servers.chmod(0o700)
 
 
@@ -174,11 +174,11 @@ async def test_a_file_system_that_becomes_read_only_is_told_until_it_is_not(disk
         remounted(disk.state_dir, "ro")
         records.put(ready("b"))
         await records.settled()
-        assert "--state-dir that can be written" in records.trouble
+        assert "--state-dir that can be written" in records.degraded_reason
         remounted(disk.state_dir, "rw")
         records.put(ready("c"))
         await records.settled()
-        assert records.trouble == ""
+        assert records.degraded_reason == ""
         assert disk.says("b") == ready("b")
 
 
@@ -190,24 +190,24 @@ async def test_a_disk_without_room_is_told_with_what_to_do(disk: Disk) -> None:
             fill.write_bytes(bytes(100_000))
         records.put(ready("b"))
         await records.settled()
-        assert "free some space" in records.trouble
+        assert "free some space" in records.degraded_reason
         fill.unlink()
         records.put(ready("c"))
         await records.settled()
-        assert (records.trouble, disk.says("b")) == ("", ready("b"))
+        assert (records.degraded_reason, disk.says("b")) == ("", ready("b"))
 
 
 async def test_one_record_that_cannot_be_written_does_not_keep_the_others(disk: Disk) -> None:
     disk.servers.mkdir(parents=True)
     (disk.servers / f".{file_name('a')}.tmp").mkdir()
     records = await disk.keeps(ready("a"), ready("b"))
-    assert file_name("a") in records.trouble
+    assert file_name("a") in records.degraded_reason
     assert disk.says("b") == ready("b")
 
 
 async def test_a_record_that_cannot_be_made_does_not_keep_the_others(disk: Disk) -> None:
     records = await disk.keeps(replace(ready("a"), ready_at=float("nan")), ready("b"))
-    assert "a fault of ours" in records.trouble
+    assert "a fault of ours" in records.degraded_reason
     assert disk.says("b") == ready("b")
 
 
@@ -343,12 +343,12 @@ async def test_a_damaged_record_that_cannot_be_set_aside_is_not_overwritten(disk
     )
     records.put(ready("a"))
     await records.settled()
-    assert "damaged is no directory; move it away" in records.trouble
+    assert "damaged is no directory; move it away" in records.degraded_reason
     assert disk.path("a").read_bytes() == b"garbage"
     disk.damaged.unlink()
     records.put(ready("a"))
     await records.settled()
-    assert (records.trouble, disk.says("a")) == ("", ready("a"))
+    assert (records.degraded_reason, disk.says("a")) == ("", ready("a"))
     assert (disk.damaged / file_name("a")).read_bytes() == b"garbage"
 
 
@@ -363,7 +363,7 @@ async def test_what_is_no_record_is_left_alone(disk: Disk) -> None:
 async def test_without_descriptors_loading_waits_and_sets_nothing_aside(
     disk: Disk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pool_service.adapters.process.exits._SHORTAGE_PAUSE", 0)
+    monkeypatch.setattr("pool_service.adapters.process.exits._SHORTAGE_PAUSE_S", 0)
     await disk.keeps(ready("a"))
     records = disk.service()
     refused = asyncio.Event()

@@ -181,7 +181,7 @@ def test_where_nothing_can_be_written_it_is_held_all_the_same() -> None:
     # Neither root nor anybody else can make a file there.
     directory = Path("/proc/self/fd" if sys.platform == "linux" else "/dev/fd")
     with StateDir(directory) as state:
-        assert "a second service is not told who uses" in state.trouble
+        assert "a second service is not told who uses" in state.degraded_reason
         state.announce(["127.0.0.1:50051"])
         with pytest.raises(StateDirHeld, match="another pool-service uses"):
             StateDir(directory)
@@ -200,7 +200,7 @@ def test_a_disk_that_takes_nothing_keeps_no_service_from_its_servers(
 
     monkeypatch.setattr(os, "open", no_room)
     with StateDir(tmp_path) as state:
-        assert os.strerror(number) in state.trouble
+        assert os.strerror(number) in state.degraded_reason
         with pytest.raises(StateDirHeld):
             StateDir(tmp_path)
     with StateDir(tmp_path):
@@ -215,7 +215,7 @@ def test_a_note_that_cannot_be_written_is_told_and_harms_nothing(
 
     monkeypatch.setattr(os, "pwrite", full)
     with StateDir(tmp_path) as state:
-        assert "No space left on device" in state.trouble
+        assert "No space left on device" in state.degraded_reason
         with pytest.raises(StateDirHeld):
             StateDir(tmp_path)
 
@@ -250,7 +250,7 @@ def test_what_stands_in_place_of_the_lock_is_put_aside_and_not_touched(
     (tmp_path / "precious").write_text("kept")
     obstacle(tmp_path / LOCK)
     with StateDir(tmp_path) as state:
-        assert state.trouble == ""
+        assert state.degraded_reason == ""
         assert (tmp_path / LOCK).is_file()
         with pytest.raises(StateDirHeld, match=rf"pid {os.getpid()}"):
             StateDir(tmp_path)

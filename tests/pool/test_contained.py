@@ -213,7 +213,7 @@ async def test_who_cannot_be_told_of_a_change_keeps_nobody_else(
         elif whom == "history":
             monkeypatch.setattr(run.pool.history, "append", breaks)
         elif whom == "holders":
-            monkeypatch.setattr(run.pool._holders, "tell", breaks)
+            monkeypatch.setattr(run.pool._holders, "publish", breaks)
         else:
             monkeypatch.setattr(announcer, "_log_transition", breaks)
         await asyncio.gather(run.ensure("a"), run.ensure("b"))
@@ -236,11 +236,13 @@ async def test_a_command_that_cannot_be_begun_is_told_as_a_broken_step(monkeypat
         assert not isinstance(told[1], BaseException)
 
 
-async def test_strays_that_cannot_be_looked_for_do_not_keep_the_service(monkeypatch: Patch) -> None:
+async def test_orphans_that_cannot_be_looked_for_do_not_keep_the_service(
+    monkeypatch: Patch,
+) -> None:
     async def breaks(_nonces: object) -> tuple[()]:
         raise RuntimeError("a bug")
 
     async with running() as run:
-        monkeypatch.setattr(run.world, "strays", breaks)
+        monkeypatch.setattr(run.world, "orphans", breaks)
         await run.restart()
         assert (await run.pool.ensure("m")).server.phase is Phase.READY

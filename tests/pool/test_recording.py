@@ -59,10 +59,10 @@ async def test_what_ends_while_its_wish_is_written_is_not_signalled() -> None:
 
 async def test_a_disk_that_fails_stops_nothing_and_is_told() -> None:
     async with running() as run:
-        assert run.pool.trouble == ""
-        run.world.records.trouble = "the disk is full"
+        assert run.pool.degraded_reason == ""
+        run.world.records.degraded_reason = "the disk is full"
         await run.pool.ensure("m")
-        assert run.pool.trouble == "the disk is full"
+        assert run.pool.degraded_reason == "the disk is full"
         assert len(await run.pool.evict("m")) == 1
 
 

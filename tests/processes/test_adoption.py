@@ -306,9 +306,9 @@ async def test_a_copy_of_a_state_directory_takes_nothing_from_the_pool_it_was_co
     server, identity, _ = await earlier.up()
     copied = tmp_path / "copy"
     shutil.copytree(bench.state_dir, copied)
-    other = LocalProcesses(copied, LogStore(copied), second_look=0.0)
+    other = LocalProcesses(copied, LogStore(copied), rescan_delay_s=0.0)
     assert await other.adopt(server) is None
-    assert await other.strays(()) == ()
+    assert await other.orphans(()) == ()
     assert is_alive(identity)
     earlier.is_killed()
     bench.identities.append(identity)

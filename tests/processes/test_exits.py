@@ -119,7 +119,7 @@ async def test_a_wait_that_is_cancelled_leaves_no_descriptor(bench: Bench) -> No
 async def test_an_exit_is_noticed_although_there_was_no_descriptor_to_watch_it(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pool_service.adapters.process.exits._SHORTAGE_PAUSE", 0)
+    monkeypatch.setattr("pool_service.adapters.process.exits._SHORTAGE_PAUSE_S", 0)
     child = await bench.spawn(SLEEP)
     with limit(resource.RLIMIT_NOFILE, 0):
         waiting = asyncio.create_task(bench.processes.exited(child))

@@ -13,7 +13,7 @@ import psutil
 import pytest
 
 from pool_service.adapters.process import exits
-from pool_service.adapters.process.exits import LookWatch, exit_watch, gone
+from pool_service.adapters.process.exits import PollWatch, exit_watch, gone
 from pool_service.adapters.process.identity import identity_of
 from pool_service.core.types import Identity
 from pool_service_client import PoolClient, ServerState
@@ -35,14 +35,14 @@ def identity(pid: int) -> Identity:
 
 async def test_a_look_sees_that_a_child_has_ended_and_leaves_it_to_be_reaped() -> None:
     with child_of_ours() as child:
-        waiting = asyncio.create_task(gone(LookWatch(), identity(child.pid)))
+        waiting = asyncio.create_task(gone(PollWatch(), identity(child.pid)))
         child.kill()
         await waiting
         assert child.wait() == -signal.SIGKILL
 
 
 async def test_one_watch_looks_at_many_and_leaves_no_descriptor(bench: Bench) -> None:
-    watch = LookWatch()
+    watch = PollWatch()
     children = [await bench.spawn(plan("/bin/sleep", "1000")) for _ in range(20)]
     before = psutil.Process().num_fds()
     waits = [asyncio.create_task(gone(watch, child)) for child in children]
@@ -55,7 +55,7 @@ async def test_one_watch_looks_at_many_and_leaves_no_descriptor(bench: Bench) ->
 async def test_a_look_that_is_cancelled_leaves_no_descriptor(bench: Bench) -> None:
     child = await bench.spawn(plan("/bin/sleep", "1000"))
     before = psutil.Process().num_fds()
-    waiting = asyncio.create_task(gone(LookWatch(), child))
+    waiting = asyncio.create_task(gone(PollWatch(), child))
     await asyncio.sleep(0)
     waiting.cancel()
     await asyncio.gather(waiting, return_exceptions=True)
@@ -63,7 +63,7 @@ async def test_a_look_that_is_cancelled_leaves_no_descriptor(bench: Bench) -> No
 
 
 async def test_the_descriptor_of_one_that_has_ended_may_be_the_next_ones(bench: Bench) -> None:
-    watch = LookWatch()
+    watch = PollWatch()
     first = await bench.spawn(plan("/bin/sleep", "1000"))
     second = await bench.spawn(plan("/bin/sleep", "1000"))
     lower = os.open(os.devnull, os.O_RDONLY)
@@ -86,15 +86,15 @@ async def test_a_pid_that_nobody_has_is_gone_at_once() -> None:
     with child_of_ours() as child:
         ended = identity(child.pid)
         child.kill()
-    await gone(LookWatch(), ended)
+    await gone(PollWatch(), ended)
 
 
 async def test_a_look_that_has_no_descriptor_is_no_end(bench: Bench) -> None:
     child = await bench.spawn(plan("/bin/sleep", "1000"))
-    waiting = asyncio.create_task(gone(LookWatch(), child))
+    waiting = asyncio.create_task(gone(PollWatch(), child))
     await asyncio.sleep(0)
     with limit(resource.RLIMIT_NOFILE, 0):
-        await asyncio.sleep(3 * exits.LOOK_PACE)
+        await asyncio.sleep(3 * exits.POLL_INTERVAL_S)
         assert not waiting.done()
     os.kill(child.pid, signal.SIGKILL)
     await waiting
@@ -107,13 +107,13 @@ def test_where_a_pidfd_is_refused_processes_are_looked_at(
     def refuse(_pid: int) -> int:
         raise OSError(number, os.strerror(number))
 
-    assert watch_with(refuse, monkeypatch) is LookWatch
+    assert watch_with(refuse, monkeypatch) is PollWatch
 
 
 def test_a_python_without_pidfds_looks_at_processes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delattr(os, "pidfd_open", raising=False)
     exits._pidfd_refusal.cache_clear()  # type: ignore[attr-defined,unused-ignore]
-    assert type(exit_watch()) is LookWatch
+    assert type(exit_watch()) is PollWatch
     exits._pidfd_refusal.cache_clear()  # type: ignore[attr-defined,unused-ignore]
 
 
@@ -124,7 +124,7 @@ def test_a_pidfd_that_is_short_for_a_moment_is_there_later(
     def refuse(_pid: int) -> int:
         raise OSError(number, os.strerror(number))
 
-    assert watch_with(refuse, monkeypatch) is not LookWatch
+    assert watch_with(refuse, monkeypatch) is not PollWatch
 
 
 def watch_with(pidfd_open: object, monkeypatch: pytest.MonkeyPatch) -> type:

@@ -190,7 +190,7 @@ async def test_another_process_with_the_same_pid_is_not_the_server(bench: Bench)
 
 
 async def in_flight(identity: Identity, launch_plan: LaunchPlan, endpoint: str) -> int | None:
-    return (await HttpProbe().use(identity, launch_plan, endpoint, TIMEOUT)).requests
+    return (await HttpProbe().check_activity(identity, launch_plan, endpoint, TIMEOUT)).requests
 
 
 async def streaming(endpoint: str) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:

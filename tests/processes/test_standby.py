@@ -450,6 +450,6 @@ async def test_killed_service_what_waits_ends_with_it_and_a_server_does_not(
         _, server = pid(), pid()
     assert psutil.Process(server).is_running()
     state_dir = tmp_path / "second/state"
-    found = await LocalProcesses(state_dir, LogStore(state_dir)).strays(())
+    found = await LocalProcesses(state_dir, LogStore(state_dir)).orphans(())
     assert [identity.pid for identity in found] == [server]
     os.killpg(server, signal.SIGKILL)

@@ -67,7 +67,7 @@ async def test_a_signal_outlasts_a_shortage_of_descriptors(
             raise failures.pop()
         return is_alive(identity)
 
-    monkeypatch.setattr(exits, "_SHORTAGE_PAUSE", 0.0)
+    monkeypatch.setattr(exits, "_SHORTAGE_PAUSE_S", 0.0)
     monkeypatch.setattr(processes, "is_alive", short)
     await bench.processes.signal(up.identity, StopSignal.TERMINATE)
     assert (await bench.processes.exited(up.identity)).signal == signal.SIGTERM

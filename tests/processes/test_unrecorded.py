@@ -81,7 +81,7 @@ async def test_a_process_that_was_on_its_way_to_exec_is_found_at_the_second_look
         return found
 
     monkeypatch.setattr(module, "_leader_of", look_before)
-    processes = LocalProcesses(bench.state_dir, bench.logs, second_look=0)
+    processes = LocalProcesses(bench.state_dir, bench.logs, rescan_delay_s=0)
     process = await processes.adopt(server)
     assert process
     assert process.identity == identity_of(late[0].pid)
@@ -101,7 +101,7 @@ async def test_a_process_without_a_record_is_found_and_can_be_ended(
     await adopted(bench, known)
     assert known.plan
     with capture_logs() as logs:
-        assert await bench.processes.strays({known.plan.nonce}) == (identity,)
+        assert await bench.processes.orphans({known.plan.nonce}) == (identity,)
     assert [line["pid"] for line in logs] == [identity.pid]
     assert is_alive(identity)
     await bench.processes.signal(identity, StopSignal.TERMINATE)
@@ -119,12 +119,12 @@ async def test_directories_that_no_process_has_are_removed(bench: Bench, tmp_pat
     (work / "link").symlink_to(tmp_path / "elsewhere")
     spawned = await bench.spawn(plan("/bin/sleep", "1000"))
     own = Path(psutil.Process(spawned.pid).cwd()).name
-    assert await bench.processes.strays(["recorded"]) == ()
+    assert await bench.processes.orphans(["recorded"]) == ()
     assert {path.name for path in work.iterdir()} == {"recorded", "link", own}
 
 
-async def test_where_there_is_no_directory_there_are_no_strays(bench: Bench) -> None:
-    assert await bench.processes.strays([]) == ()
+async def test_where_there_is_no_directory_there_are_no_orphans(bench: Bench) -> None:
+    assert await bench.processes.orphans([]) == ()
 
 
 async def test_descendants_of_a_process_without_a_record_are_ended(
@@ -134,7 +134,7 @@ async def test_descendants_of_a_process_without_a_record_are_ended(
     earlier.is_killed()
     os.kill(identity.pid, signal.SIGKILL)
     await ended(identity)
-    assert await bench.processes.strays([]) == ()
+    assert await bench.processes.orphans([]) == ()
     assert not is_alive(child)
     assert not work_dir(bench, server).exists()
 
@@ -151,7 +151,7 @@ async def test_what_no_record_tells_of_is_found_when_descriptors_are_there_again
             raise failures.pop()
         return really_scan(path)
 
-    monkeypatch.setattr(exits, "_SHORTAGE_PAUSE", 0.0)
+    monkeypatch.setattr(exits, "_SHORTAGE_PAUSE_S", 0.0)
     monkeypatch.setattr(os, "scandir", scandir)
-    assert await bench.processes.strays([]) == (identity,)
+    assert await bench.processes.orphans([]) == (identity,)
     bench.identities.append(identity)

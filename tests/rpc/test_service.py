@@ -215,7 +215,7 @@ async def test_list_counts_the_whole_pool_whatever_the_page() -> None:
 async def test_list_says_what_the_service_cannot_do() -> None:
     async with serving() as service:
         assert list((await listed(service)).notices) == []
-        service.world.records.trouble = "the state directory cannot be written: disk full"
+        service.world.records.degraded_reason = "the state directory cannot be written: disk full"
         notices = list((await listed(service)).notices)
         assert notices == ["the state directory cannot be written: disk full"]
 

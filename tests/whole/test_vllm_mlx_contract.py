@@ -54,7 +54,7 @@ async def test_its_health_tells_requests_in_flight_and_the_last_use(
 
     answer = asyncio.create_task(asyncio.to_thread(chat, endpoint, MODEL, 3000))
     probe = HttpProbe()
-    while not (await probe.use(identity, plan, endpoint, PROBE_TIMEOUT)).requests:
+    while not (await probe.check_activity(identity, plan, endpoint, PROBE_TIMEOUT)).requests:
         assert not answer.done()
     assert (await answer)[0] == 200
     used = await Up(identity, plan, endpoint).idle()
@@ -62,8 +62,8 @@ async def test_its_health_tells_requests_in_flight_and_the_last_use(
     assert used.idle_for is not None
     # Looking is no use: what it tells goes on from the request's end.
     while time.monotonic() < seen + 0.5:
-        await probe.use(identity, plan, endpoint, PROBE_TIMEOUT)
-    later = await probe.use(identity, plan, endpoint, PROBE_TIMEOUT)
+        await probe.check_activity(identity, plan, endpoint, PROBE_TIMEOUT)
+    later = await probe.check_activity(identity, plan, endpoint, PROBE_TIMEOUT)
     assert later.requests == 0
     assert later.idle_for is not None
     assert later.idle_for >= used.idle_for + 0.3
@@ -81,7 +81,7 @@ async def test_a_multimodal_model_is_served_like_any_other(runs: Runs, tmp_path:
     identity, plan, endpoint = await runs.ready(tmp_path / "vlm")
     _, health = await asyncio.to_thread(ask, endpoint, "/health")
     assert health["model_type"] == "mllm"
-    assert (await HttpProbe().use(identity, plan, endpoint, PROBE_TIMEOUT)).requests == 0
+    assert (await HttpProbe().check_activity(identity, plan, endpoint, PROBE_TIMEOUT)).requests == 0
 
 
 async def test_sigterm_ends_it_also_while_it_loads(runs: Runs, llama: Path) -> None:

@@ -39,7 +39,9 @@ class Up:
     endpoint: str
 
     async def use(self) -> Activity:
-        return await HttpProbe().use(self.identity, self.plan, self.endpoint, PROBE_TIMEOUT)
+        return await HttpProbe().check_activity(
+            self.identity, self.plan, self.endpoint, PROBE_TIMEOUT
+        )
 
     async def idle(self) -> Activity:
         """What it says once it says that it works on nothing."""

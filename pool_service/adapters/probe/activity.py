@@ -130,28 +130,28 @@ def _is_arriving(identity: Identity, _nonce: str, endpoint: str) -> bool:
     with contextlib.suppress(OSError):
         if sys.platform == "darwin":
             ports = {place.port for place in place_of(endpoint)}
-            return any(is_any_unread(port, _family(identity)) for port in ports)
-        return any(map(is_arriving, connected(place_of(endpoint), _family(identity))))
+            return any(is_any_unread(port, _session_pids(identity)) for port in ports)
+        return any(map(is_arriving, connected(place_of(endpoint), _session_pids(identity))))
     return False
 
 
 def _is_connected(identity: Identity, nonce: str, endpoint: str) -> bool | None:
     """Whether others are connected to it, on any port of its; None: not known. Blocking."""
-    family = list(_family(identity))
-    if not is_alive(identity) and len(family) == 1:
+    session = list(_session_pids(identity))
+    if not is_alive(identity) and len(session) == 1:
         return False
-    places = places_of(family, endpoint)
-    is_busy = anybody_connected(places, family)
+    places = places_of(session, endpoint)
+    is_busy = anybody_connected(places, session)
     # What left its session is looked for only where somebody is connected.
-    kin = set(_kin(nonce)).difference(family) if is_busy else set[int]()
-    return anybody_connected(places, [*family, *kin]) if kin else is_busy
+    strayed = set(_carrier_pids(nonce)).difference(session) if is_busy else set[int]()
+    return anybody_connected(places, [*session, *strayed]) if strayed else is_busy
 
 
-def _family(identity: Identity) -> Iterator[int]:
+def _session_pids(identity: Identity) -> Iterator[int]:
     """Yield its pid, and those of its session if they are asked for: that takes longer."""
     yield identity.pid
     yield from member_pids(identity.pid)
 
 
-def _kin(nonce: str) -> list[int]:
+def _carrier_pids(nonce: str) -> list[int]:
     return [one.pid for one in carriers({nonce}).get(nonce, ())] if nonce else []

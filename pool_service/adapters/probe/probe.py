@@ -87,7 +87,7 @@ class HttpProbe:
         proven = await asyncio.to_thread(self._ownership.prove, identity, endpoint)
         return proven is EndpointState.LOST
 
-    async def use(
+    async def check_activity(
         self, identity: Identity, plan: LaunchPlan | None, endpoint: str, probe_timeout: float
     ) -> Activity:
         """The largest of all that tells how busy it is; see the port."""

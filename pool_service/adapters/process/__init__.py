@@ -1,1 +1,1 @@
-"""Processes: started, watched and ended, each with its descendants."""
+"""Processes: starting, watching and ending them, each with its process tree."""

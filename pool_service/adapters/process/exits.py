@@ -1,4 +1,4 @@
-"""Notices the end of any process, a child of ours or not, at the moment it ends."""
+"""Exits: waiting for the end of any process, a child of the service or not."""
 
 import asyncio
 import contextlib
@@ -21,7 +21,7 @@ _log = structlog.get_logger(__name__)
 
 T = TypeVar("T")
 
-_SHORTAGE_PAUSE = 1.0
+_SHORTAGE_PAUSE_S = 1.0
 
 
 _STATUS_BITS = 0xFFFF
@@ -30,18 +30,20 @@ _NOTE_EXITSTATUS = 0x04000000
 _NOTE_EXIT_DETAIL = 0x02000000
 _NOTE_EXIT_MEMORY = 0x00020000
 
-LOOK_PACE = 0.05
-"""Seconds between two looks where the system tells of no end; of many at once each takes"""
+POLL_INTERVAL_S = 0.05
+"""Least time between two polls where the system does not notify of an exit."""
 
-LOOK_SHARE = 0.001
-"""so many more, some fiftieth of a processor."""
+POLL_INTERVAL_PER_PROCESS_S = 0.001
+"""With many processes the interval is this times their number: polling then takes some fiftieth
+of a processor core."""
 
 
 @dataclass(frozen=True, slots=True)
 class End:
-    """The end of a process that may be no child, as far as the system tells it.
+    """How a process ended, as far as the system reports it.
 
-    code: as that of subprocess, None where it is not told.
+    code: the exit code, or minus the signal, as in subprocess; None if not reported.
+    is_for_memory: the system killed it for want of memory.
     """
 
     code: int | None = None
@@ -49,10 +51,10 @@ class End:
 
 
 class Watched(Protocol):
-    """A process that is watched; its descriptor is readable when the process has ended."""
+    """A watched process; its descriptor becomes readable when the process has ended."""
 
     def fileno(self) -> int:
-        """The descriptor."""
+        """Return the descriptor."""
         ...
 
     def end(self) -> End:
@@ -61,7 +63,7 @@ class Watched(Protocol):
 
 
 class ExitWatch(Protocol):
-    """Makes descriptors that become readable when a process ends."""
+    """Opens descriptors that become readable when a process ends."""
 
     def open(self, pid: int) -> contextlib.AbstractContextManager[Watched]:
         """Watch the process that has this pid now, until the context ends.
@@ -89,7 +91,7 @@ class Kqueue(Protocol):
 
 
 class KqueueApi(Protocol):
-    """What is used of the module `select` where it has kqueue."""
+    """The part of the module `select` that is used where it has kqueue."""
 
     KQ_FILTER_PROC: int
     KQ_NOTE_EXIT: int
@@ -113,7 +115,8 @@ class KqueueWatch:
             try:
                 self._register(queue, pid, _NOTE_EXITSTATUS | _NOTE_EXIT_DETAIL)
             except PermissionError:
-                # How it ends is for whoever may signal it; that it does is for everybody.
+                # How a process ends is reported only to users that may signal it; that it ends,
+                # to everybody.
                 self._register(queue, pid, 0)
             yield _Kqueued(queue)
         finally:
@@ -139,8 +142,8 @@ class _Kqueued:
 
     def end(self) -> End:
         for event in self.queue.control([], 1, 0):
-            told = event.fflags & _NOTE_EXITSTATUS
-            code = os.waitstatus_to_exitcode(event.data & _STATUS_BITS) if told else None
+            has_status = event.fflags & _NOTE_EXITSTATUS
+            code = os.waitstatus_to_exitcode(event.data & _STATUS_BITS) if has_status else None
             detailed = event.fflags & _NOTE_EXIT_DETAIL
             return End(code, is_for_memory=bool(detailed and event.data & _NOTE_EXIT_MEMORY))
         return End()
@@ -148,7 +151,7 @@ class _Kqueued:
 
 @dataclass(frozen=True, slots=True)
 class _Descriptor:
-    """A descriptor that tells only that the process has ended, not how."""
+    """A descriptor that reports the end of a process, but not how it ended."""
 
     number: int
 
@@ -160,24 +163,24 @@ class _Descriptor:
 
 
 @dataclass(slots=True, eq=False)
-class _Looked:
-    """A process that is looked at; `writer` is closed when it has ended, or is watched no more."""
+class _Polled:
+    """A polled process; `writer` is closed when it has ended, or is no longer watched."""
 
     identity: Identity
     writer: int
 
     def close(self) -> None:
-        """Close the writer. Once: its number is soon another one's."""
+        """Close the writer, once only: its number is soon another descriptor's."""
         descriptor, self.writer = self.writer, -1
         if descriptor >= 0:
             os.close(descriptor)
 
 
-class LookWatch:
-    """Where no event tells of an end: looks at each process, all in one go, on a running loop."""
+class PollWatch:
+    """Polls watched processes from the event loop, where the system does not notify of exits."""
 
     def __init__(self) -> None:
-        self._watched: set[_Looked] = set()
+        self._watched: set[_Polled] = set()
         self._timer: asyncio.TimerHandle | None = None
 
     @contextlib.contextmanager
@@ -186,38 +189,38 @@ class LookWatch:
         if identity is None:
             raise ProcessLookupError(errno.ESRCH, os.strerror(errno.ESRCH))
         reader, writer = os.pipe()
-        looked = _Looked(identity, writer)
-        self._watched.add(looked)
+        polled = _Polled(identity, writer)
+        self._watched.add(polled)
         try:
             self._arm()
             yield _Descriptor(reader)
         finally:
             os.close(reader)
-            self._close(looked)
+            self._close(polled)
 
     def _arm(self) -> None:
         if self._timer is None and self._watched:
-            pace = max(LOOK_PACE, LOOK_SHARE * len(self._watched))
-            self._timer = asyncio.get_running_loop().call_later(pace, self._look)
+            pace = max(POLL_INTERVAL_S, POLL_INTERVAL_PER_PROCESS_S * len(self._watched))
+            self._timer = asyncio.get_running_loop().call_later(pace, self._poll)
 
-    def _look(self) -> None:
+    def _poll(self) -> None:
         self._timer = None
-        for looked in list(self._watched):
-            # Short of descriptors nothing is seen; the next look may.
+        for polled in list(self._watched):
+            # Without a free descriptor the state cannot be read; the next poll may succeed.
             with contextlib.suppress(OSError):
-                if not is_alive(looked.identity):
-                    self._close(looked)
+                if not is_alive(polled.identity):
+                    self._close(polled)
         self._arm()
 
-    def _close(self, looked: _Looked) -> None:
-        self._watched.discard(looked)
-        looked.close()
+    def _close(self, polled: _Polled) -> None:
+        self._watched.discard(polled)
+        polled.close()
 
 
 if sys.platform == "darwin":
 
     def exit_watch() -> ExitWatch:
-        """The one of this platform."""
+        """Return the exit watch of this platform."""
         return KqueueWatch(select)
 
 else:
@@ -227,7 +230,7 @@ else:
 
         @contextlib.contextmanager
         def open(self, pid: int) -> Iterator[Watched]:
-            """A pidfd of the process."""
+            """Watch the process by a pidfd."""
             descriptor = os.pidfd_open(pid)
             try:
                 yield _Descriptor(descriptor)
@@ -235,19 +238,19 @@ else:
                 os.close(descriptor)
 
     def exit_watch() -> ExitWatch:
-        """The one of this platform; looks, where a sandbox or an old kernel has no pidfd."""
-        return LookWatch() if _pidfd_refusal() else PidfdWatch()
+        """Return the exit watch of this platform; polls where pidfd_open is missing or denied."""
+        return PollWatch() if _pidfd_refusal() else PidfdWatch()
 
     @functools.cache
     def _pidfd_refusal() -> str:
-        """Why a process cannot be watched by a pidfd; empty if it can."""
+        """Return why pidfd_open cannot be used; empty if it can."""
         why = ""
         try:
             os.close(os.pidfd_open(os.getpid()))
         except AttributeError:
             why = "this Python was built without it"
         except OSError as error:
-            # What is short now may be there later.
+            # A shortage may pass: it does not rule pidfd_open out.
             if error.errno not in SHORTAGES:
                 why = error.strerror or str(error)
         if why:
@@ -256,12 +259,12 @@ else:
 
 
 async def gone(watch: ExitWatch, identity: Identity) -> End:
-    """Return when this process has ended (as a zombie, too), at once if it has already."""
+    """Wait until this process has ended (a zombie has), and return how."""
 
     async def ended() -> End:
         try:
             with watch.open(identity.pid) as watched:
-                # Only now: whoever has the pid when the descriptor is open is who it tells of.
+                # Checked now, as the descriptor is of the process that had the pid at the open.
                 if is_alive(identity):
                     await _readable(watched.fileno())
                     return watched.end()
@@ -273,7 +276,7 @@ async def gone(watch: ExitWatch, identity: Identity) -> End:
 
 
 async def outlasting_shortage(step: Callable[[], Awaitable[T]]) -> T:
-    """Do a step again while descriptors or memory are short: no process is lost sight of."""
+    """Run a step again and again while file descriptors or memory are short."""
     while True:
         try:
             return await step()
@@ -281,7 +284,7 @@ async def outlasting_shortage(step: Callable[[], Awaitable[T]]) -> T:
             if error.errno not in SHORTAGES:
                 raise
             _log.warning("cannot look after processes; trying again", error=error.strerror)
-        await asyncio.sleep(_SHORTAGE_PAUSE)
+        await asyncio.sleep(_SHORTAGE_PAUSE_S)
 
 
 async def _readable(descriptor: int) -> None:

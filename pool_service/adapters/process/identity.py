@@ -1,7 +1,7 @@
-"""Who a process is: its pid, when it started, and on which boot of the machine.
+"""Process identity: the pid, the start time and the boot, which together are unique.
 
-All that differs between Linux and macOS in looking at a process is here. Every function
-takes a pid that may be anybody's and is quick enough for the event loop.
+All differences between Linux and macOS in reading a process's state are here. The functions take
+any pid, whosever it is, and are quick enough for the event loop.
 """
 
 import ctypes
@@ -19,30 +19,30 @@ from pool_service.adapters.system.proc_file import read
 from pool_service.core.types import Identity
 
 LARGEST_PID = 2**31 - 1
-"""A larger number stands for no process on any system."""
+"""The largest pid of any supported system."""
 
 
 @dataclass(frozen=True, slots=True)
 class ProcessStatus:
-    """What the system says of a pid: when its process started (opaque), whether it ended."""
+    """The state of a process: its start time (in units of the platform) and whether it ended."""
 
     start_time: int
     is_zombie: bool
 
 
 def identity_of(pid: int) -> Identity | None:
-    """The identity of the process that has this pid now, a zombie's too; None: no such process.
+    """Return the identity of the process with this pid, zombies included; None if there is none.
 
-    Raises OSError where no descriptor or memory is left to look.
+    Raises OSError if the system lacks descriptors or memory.
     """
     status = status_of(pid)
     return None if status is None else Identity(pid, status.start_time, boot_id())
 
 
 def is_alive(identity: Identity) -> bool:
-    """Whether this very process still runs; a zombie has ended.
+    """Return whether this very process still runs; a zombie does not.
 
-    Raises OSError where no descriptor or memory is left to look.
+    Raises OSError if the system lacks descriptors or memory.
     """
     status = status_of(identity.pid)
     if status is None or status.is_zombie:
@@ -51,7 +51,7 @@ def is_alive(identity: Identity) -> bool:
 
 
 def blindness() -> str:
-    """Return why processes cannot be told from each other here, and what to do; "": they can."""
+    """Return why the state of processes cannot be read, and what to do; empty if it can."""
     if identity_of(os.getpid()) is not None:
         return ""
     where = "" if sys.platform == "darwin" else " Mount /proc where the service runs."
@@ -59,9 +59,9 @@ def blindness() -> str:
 
 
 def is_in_session(pid: int, leader_pid: int) -> bool:
-    """Whether a process belongs to the session that `leader_pid` leads or led.
+    """Return whether a process is in the session that `leader_pid` leads or led.
 
-    So does who is in its group: a group is within one session.
+    The members of the leader's group are, as a group lies within one session.
     """
     try:
         return os.getsid(pid) == leader_pid
@@ -70,12 +70,12 @@ def is_in_session(pid: int, leader_pid: int) -> bool:
 
 
 def member_pids(leader_pid: int) -> list[int]:
-    """Return the other processes of the session that this one leads, or led, its group included."""
+    """Return the pids in the session that `leader_pid` leads or led, without the leader."""
     return [pid for pid in psutil.pids() if pid != leader_pid and is_in_session(pid, leader_pid)]
 
 
 def is_session_leader(pid: int) -> bool:
-    """Whether a process leads a session of its own."""
+    """Return whether a process leads a session."""
     try:
         return os.getsid(pid) == pid
     except (ProcessLookupError, PermissionError):
@@ -83,18 +83,18 @@ def is_session_leader(pid: int) -> bool:
 
 
 def parse_stat(stat: bytes) -> ProcessStatus:
-    """Read Linux's /proc/PID/stat: field 3 is the state, field 22 the start in ticks since boot.
+    """Parse Linux's /proc/PID/stat: field 3 is the state, field 22 the start in ticks since boot.
 
-    Field 2 is the program's name in brackets; a program chooses it, spaces and brackets included.
+    Field 2 is the program's name in brackets, which may itself contain spaces and brackets.
     """
     fields = stat[stat.rindex(b")") + 1 :].split(maxsplit=20)
     return ProcessStatus(start_time=int(fields[19]), is_zombie=fields[0] in (b"Z", b"X"))
 
 
 def parse_environ(environment: bytes, name: str) -> str | None:
-    """Read a variable out of Linux's /proc/PID/environ; "": not there; None: not all is there.
+    """Return a variable of Linux's /proc/PID/environ; "" if unset, None if the text is cut off.
 
-    Each ends with a NUL; who becomes another program between two reads ends it anywhere.
+    Each variable ends with a NUL; an exec between two reads cuts the text off anywhere.
     """
     _, _, rest = (b"\0" + environment).partition(b"\0" + os.fsencode(name) + b"=")
     value, is_whole, _ = rest.partition(b"\0")
@@ -134,35 +134,35 @@ if sys.platform == "darwin":
     )
 
     def status_of(pid: int) -> ProcessStatus | None:
-        """Return what the system says of a pid; None: there is no such process.
+        """Return the state of the process with this pid; None if there is none.
 
-        The start is the kernel's own note, in microseconds of Unix time: psutil corrects its
-        create_time() when the wall clock is set, which would make a process another one.
+        The start time is the kernel's own, in microseconds of Unix time. psutil's create_time()
+        changes when the wall clock is set, so that it does not identify a process.
         """
         info = _BsdInfo()
         size = ctypes.sizeof(info)
         ctypes.set_errno(0)
-        # 1: a zombie, too.
+        # 1: zombies included.
         got = _libproc.proc_pidinfo(pid, _PROC_PIDTBSDINFO, 1, ctypes.byref(info), size)
         if got != size:
-            # ESRCH, or EPERM: another user's, so none of ours.
+            # ESRCH; or EPERM for another user's process, which is none of the pool's.
             number = ctypes.get_errno()
             raise_shortage(OSError(number, os.strerror(number)))
             return None
         start = info.start_seconds * 1_000_000 + info.start_microseconds
-        # Its end is told of when all but its last step is done, and it is no zombie yet.
+        # The kernel notifies of an exit shortly before the process becomes a zombie.
         has_ended = info.status == _SZOMB or bool(info.flags & _PROC_FLAG_INEXIT)
         return ProcessStatus(start_time=start, is_zombie=has_ended)
 
     def variable_of(pid: int, name: str) -> str | None:
-        """A variable of the environment that a process was started with; as of Linux."""
+        """Return a variable of the environment that a process was started with; as on Linux."""
         try:
             environment = psutil.Process(pid).environ()
         except OSError as error:
             raise_shortage(error)
             return None
         except (psutil.Error, SystemError):
-            # What psutil makes of one that is ending or becoming another program.
+            # The process is ending, or in an exec.
             return None
         return environment.get(name, "") if environment else None
 
@@ -175,22 +175,21 @@ if sys.platform == "darwin":
 else:
 
     def status_of(pid: int) -> ProcessStatus | None:
-        """Return what the system says of a pid; None: there is no such process."""
+        """Return the state of the process with this pid; None if there is none."""
         try:
             return parse_stat(read(f"/proc/{pid}/stat"))
         except (FileNotFoundError, ProcessLookupError, PermissionError):
-            # The last: another user's, so none of ours (hidepid).
+            # PermissionError (hidepid): another user's process, which is none of the pool's.
             return None
 
     def variable_of(pid: int, name: str) -> str | None:
-        """A variable of the environment that a process was started with.
+        """Return a variable of the environment that a process was started with; "" if unset.
 
-        Empty: it has none of that name. None: its environment is not to be seen whole, now or
-        ever: it has ended, it is just becoming another program (then it may be forbidden, too),
-        it is another user's or the kernel's own. A sixth of what psutil takes, which
-        matters where all are asked.
+        Return None if the environment cannot be read as a whole: the process has ended, is in an
+        exec, or is another user's or the kernel's. Takes a sixth of psutil's time, which counts
+        where every process of the machine is asked.
 
-        Raises OSError where no descriptor or memory is left to look.
+        Raises OSError if the system lacks descriptors or memory.
         """
         try:
             environment = read(f"/proc/{pid}/environ")
@@ -205,5 +204,5 @@ else:
         try:
             return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
         except OSError:
-            # Hidden by a sandbox. A pid with the same start, in ticks since the boot, says enough.
+            # Hidden by a sandbox. The pid and the start in ticks since the boot must suffice.
             return "unknown"

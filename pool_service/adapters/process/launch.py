@@ -1,10 +1,14 @@
-"""Makes one process of a plan. Blocking: for a worker thread.
+"""Launching one process from a plan. Blocking: for a worker thread.
 
-It gets a session of its own (so that nothing which ends the service ends it), no input, a
-file for its output (a pipe would tie it to the service), no descriptor of ours, exactly the
-plan's environment and one variable by which all that descends from it is known, and an
-empty directory of its own to work in, since a model id is first tried as a relative path.
-Both are named by the plan's nonce, so that a record of the plan is enough to find them.
+The process gets
+1. its own session, so that a signal that ends the service does not end it;
+2. no input, and a file for its output: a pipe would break when the service ends;
+3. no file descriptor of the service;
+4. the plan's environment and NONCE_VARIABLE, which all of its descendants inherit;
+5. an empty working directory, since runtimes try a model id as a relative path first.
+
+The variable's value and the directory's name are the plan's nonce, so that a record of the plan is
+enough to find the process.
 """
 
 import contextlib
@@ -45,7 +49,7 @@ _NOT_A_PROGRAM = {
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Child:
-    """One process that was started here, the file that it writes to, and its nonce."""
+    """A child process of the service, with its log file and its nonce."""
 
     popen: "subprocess.Popen[bytes]"
     identity: Identity
@@ -56,8 +60,10 @@ class Child:
 def launch(model: str, generation: int, plan: LaunchPlan, state_dir: Path, logs: LogStore) -> Child:
     """Start the process of one generation.
 
-    Raises RuntimeUnavailable if the program cannot be run as one, StartFailed if there is no
-    room for its log or its directory, or the system has no process or descriptor left.
+    Raises:
+        RuntimeUnavailable: the plan's program is missing or not executable.
+        StartFailed: the log or working directory cannot be made, or the system lacks processes
+            or descriptors.
     """
     with contextlib.ExitStack() as undo, start_failures(model, state_dir):
         log_path = logs.create(model, generation)
@@ -66,20 +72,20 @@ def launch(model: str, generation: int, plan: LaunchPlan, state_dir: Path, logs:
         undo.callback(shutil.rmtree, work_dir, ignore_errors=True)
         popen = _start(model, plan, log_path, work_dir)
         undo.callback(_abandon, popen)
-        # Not reaped yet, so the pid is its own even if it has ended. Where the system tells
-        # nothing of an ended process, no start time is as good as any.
+        # Not reaped yet, so the pid is the child's even if it has ended. If the system reports
+        # nothing of an ended process, its start time does not matter.
         identity = identity_of(popen.pid) or Identity(popen.pid, 0, boot_id())
         undo.pop_all()
     return Child(popen, identity, log_path, plan.nonce)
 
 
 def work_dirs(state_dir: Path) -> Path:
-    """Return the directory of the working directories, each named by its nonce."""
+    """Return the directory that holds the working directories, each named by its nonce."""
     return state_dir / "work"
 
 
 def make_work_dir(state_dir: Path, nonce: str) -> Path:
-    """Make the empty one of a process. Raises OSError."""
+    """Make the empty working directory of a process and return it. Raises OSError."""
     directory = work_dirs(state_dir) / nonce
     directory.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     directory.mkdir(mode=0o700)
@@ -87,10 +93,10 @@ def make_work_dir(state_dir: Path, nonce: str) -> Path:
 
 
 def command_of(plan: LaunchPlan) -> tuple[str, ...]:
-    """Return the arguments that start a plan's program.
+    """Return the command line that starts a plan's program.
 
-    A vllm-mlx goes by `server_child.py`, and its own arguments follow, for who looks at a table
-    of processes. One that is no Python script cannot: a wrapper of the operator's own.
+    vllm-mlx is started through `server_child.py`, followed by its own command line, which stays
+    readable in `ps`. A program that is no Python script (an operator's wrapper) starts directly.
     """
     program = Path(plan.argv[0])
     is_vllm_mlx = plan.kind == "vllm-mlx" and program.name == vllm_mlx.PROGRAM
@@ -139,7 +145,7 @@ def _unusable(model: str, program: str, error: OSError) -> RuntimeUnavailable:
 
 @contextlib.contextmanager
 def start_failures(model: str, state_dir: Path) -> Iterator[None]:
-    """Says of an OSError what could not be done, why, and what to do."""
+    """Turn an OSError of the block into a StartFailed that says why and what to do."""
     try:
         yield
     except OSError as error:

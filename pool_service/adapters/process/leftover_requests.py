@@ -1,7 +1,7 @@
-"""Lets what an ended process left behind finish the requests that it works on.
+"""Draining the descendants of an exited process: waiting until they have no connections.
 
-The program of a wrapper script is no longer there to be asked once the script has ended, but its
-connections are.
+When a wrapper script has exited, the server behind it can no longer be probed; but its connections
+show whether it still works on requests.
 """
 
 import asyncio
@@ -10,53 +10,54 @@ from collections.abc import Collection
 
 import structlog
 
-from pool_service.adapters.process.process_tree import Family, look_for
+from pool_service.adapters.process.process_tree import ProcessTree, find_survivors
 from pool_service.adapters.sockets.connections import anybody_connected, places_of
 from pool_service.core.types import Identity
 
-_SHORTEST_PACE = 0.1
-_LONGEST_PACE = 1.0
-_PACE_SHARE = 0.1
-"""Of the time waited so far, within these seconds: until the next look."""
+_MIN_PAUSE_S = 0.1
+_MAX_PAUSE_S = 1.0
+_PAUSE_SHARE = 0.1
+"""The pause between two checks, as a share of the time waited so far, within these bounds."""
 
 _log = structlog.get_logger(__name__)
 
 
-class Lingering:
-    """Waits while anybody is connected to what is left.
+class LeftoverRequests:
+    """Waits while clients are connected to the descendants of an exited process.
 
-    endpoint: of the process that ended, empty where it is not known; drain_time: seconds that
-    this takes at most; hurried: set when it is to take no longer.
+    endpoint: of the exited process; empty if not known.
+    drain_time: the longest wait, in seconds.
+    escalated: ends the wait when set.
     """
 
     def __init__(
-        self, family: Family, endpoint: str, drain_time: float, hurried: asyncio.Event
+        self, tree: ProcessTree, endpoint: str, drain_time: float, escalated: asyncio.Event
     ) -> None:
-        self._family = family
+        self._tree = tree
         self._endpoint = endpoint
         self._drain_time = drain_time
-        self._hurried = hurried
+        self._escalated = escalated
 
     async def drained(self, left: frozenset[Identity]) -> frozenset[Identity]:
-        """Return what is left of it when nothing is in flight, or the time for that is over."""
+        """Wait until no request is in flight or the drain ends; return the live descendants."""
         loop = asyncio.get_running_loop()
         began = loop.time()
-        told = False
-        while left and loop.time() < began + self._drain_time and not self._hurried.is_set():
+        is_logged = False
+        while left and loop.time() < began + self._drain_time and not self._escalated.is_set():
             pids = [one.pid for one in left]
             if not await asyncio.to_thread(self._is_busy, pids):
                 break
-            if not told:
+            if not is_logged:
                 _log.info("waiting for what is in flight on what a process left behind", pids=pids)
-                told = True
+                is_logged = True
             waited = loop.time() - began
-            pause = min(max(waited * _PACE_SHARE, _SHORTEST_PACE), _LONGEST_PACE)
+            pause = min(max(waited * _PAUSE_SHARE, _MIN_PAUSE_S), _MAX_PAUSE_S)
             pause = min(pause, max(self._drain_time - waited, 0.0))
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._hurried.wait(), pause)
-            left = await look_for(self._family)
+                await asyncio.wait_for(self._escalated.wait(), pause)
+            left = await find_survivors(self._tree)
         return left
 
     def _is_busy(self, pids: Collection[int]) -> bool:
-        """Whether anybody is connected; where that cannot be told it is so. Blocking."""
+        """Return whether any client is connected; True if that is not known. Blocking."""
         return anybody_connected(places_of(pids, self._endpoint), pids) is not False

@@ -1,9 +1,11 @@
-"""Finds and ends what a process left behind: its group, its session, and whatever left both.
+"""Process trees: finding and ending the descendants that an exited process left behind.
 
-A process is taken for a descendant only on proof: it carries the nonce in its environment,
-it holds what only a server gets (`tied.py`), or it is in a group or session that is known to be
-the same as ever, because it still has a member that was known before or is proven (a number of a
-group is not used again while it has one).
+A descendant may have left the group and the session of its leader. A process counts as a
+descendant only if one of these proves it:
+1. it carries the server's nonce in its environment;
+2. it writes to the server's log or works in its working directory (`tied.py`);
+3. it is in the leader's session, and that session has a member that is proven or was known
+   before (the kernel does not reuse the number of a session while it has members).
 """
 
 import asyncio
@@ -32,21 +34,24 @@ from pool_service.core.types import Identity
 _log = structlog.get_logger(__name__)
 
 Drained = Callable[[frozenset[Identity]], Awaitable[frozenset[Identity]]]
-"""Waits for what works on requests; from those that were there to those that are left."""
+"""Waits until the given descendants have finished their requests; returns those still alive."""
 
-_LOOKS = 2
-"""At those of whom nothing is certain: a parent may have ended between its fork and its turn to
-be asked, and who was just becoming another program showed no environment."""
+_SCANS = 2
+"""Scans of the processes for a nonce. The second finds the child of a process that forked and
+ended before its turn, and a process whose environment was hidden because it was in an exec."""
 
-_PACE = 0.01
+_RESCAN_PAUSE_S = 0.01
+"""Between two scans after SIGKILL: a process that is just ending may still be listed."""
 
 
 @dataclass(frozen=True, slots=True)
-class Family:
-    """What is known of a process's descendants: whose, by which nonce, and the proven ones.
+class ProcessTree:
+    """Says how to recognize the descendants of one process.
 
-    leader_pid: None where it is not known; others: pids that are certainly no descendants; log,
-    work_dir: its own, None where they are not known.
+    leader_pid: None if not known.
+    members: descendants that are proven or were known before.
+    others: pids that are certainly no descendants.
+    log, work_dir: of the process; None if not known.
     """
 
     leader_pid: int | None
@@ -58,38 +63,41 @@ class Family:
 
 
 def members_of(leader: Identity) -> frozenset[Identity]:
-    """Return its session without itself, if it runs, or ended and is not reaped; else none."""
+    """Return the other members of the leader's session; none once the leader is reaped."""
     members = group_members(leader.pid)
-    # Still it, or its zombie, after the look: the number cannot have been another group's.
+    # The leader or its zombie is still there, so the number cannot be another session's.
     return members if identity_of(leader.pid) == leader else frozenset()
 
 
 def group_members(leader_pid: int) -> frozenset[Identity]:
-    """Return who is in the session of this number, whosever it is, without its leader."""
+    """Return the members, except its leader, of the session with this number, whosever it is."""
     return _alive(filter(None, map(identity_of, member_pids(leader_pid))))
 
 
-def survivors(family: Family) -> frozenset[Identity]:
-    """Every proven descendant that is alive. Blocking: some microseconds for each process."""
-    found = carriers({family.nonce}, family.others)
-    tied = tied_to(family.log, family.work_dir, family.others)
-    known = family.members | found.get(family.nonce, frozenset()) | tied
-    group = group_members(family.leader_pid) if family.leader_pid else frozenset[Identity]()
+def survivors(tree: ProcessTree) -> frozenset[Identity]:
+    """Return every proven descendant that is alive.
+
+    Blocking: some microseconds for each process of the machine.
+    """
+    found = carriers({tree.nonce}, tree.others)
+    tied = tied_to(tree.log, tree.work_dir, tree.others)
+    known = tree.members | found.get(tree.nonce, frozenset()) | tied
+    group = group_members(tree.leader_pid) if tree.leader_pid else frozenset[Identity]()
     return _alive(known) | (group if group & known else frozenset())
 
 
 def carriers(
     nonces: Collection[str], others: Collection[int] = ()
 ) -> dict[str, frozenset[Identity]]:
-    """The processes that have one of the nonces in their environment, by the nonce.
+    """Return the processes that have one of the nonces in their environment, by nonce.
 
-    others: pids of which it is known that they have none of them.
+    others: pids to skip, as they are known to have none of the nonces.
 
     Blocking: some ten microseconds for each process of the machine.
     """
     found: dict[str, frozenset[Identity]] = {}
     settled = {*others, os.getpid()}
-    for _ in range(_LOOKS):
+    for _ in range(_SCANS):
         for pid in psutil.pids():
             nonce = None if pid in settled else variable_of(pid, NONCE_VARIABLE)
             if nonce is None:
@@ -103,65 +111,65 @@ def carriers(
 
 
 def _carrier(pid: int, nonce: str) -> Identity | None:
-    """Who has this pid and the nonce, if it is alive."""
+    """Return the identity of the process with this pid if it is alive and has the nonce."""
     before = identity_of(pid)
-    # The same before and after, so that it was this one's environment that was read.
+    # The same identity before and after: the environment read was this process's.
     if before and variable_of(pid, NONCE_VARIABLE) == nonce and is_alive(before):
         return before
     return None
 
 
-def leader_among(kin: Collection[Identity]) -> Identity | None:
-    """The one from which the others descend: it leads its session, and no parent of it is there.
+def leader_among(members: Collection[Identity]) -> Identity | None:
+    """Return the leader of a process tree: the session leader whose parent is not in the tree.
 
-    A descendant may lead a session as well; it is younger, or its parent is one of them.
+    Descendants may lead sessions too; those have a parent in the tree, or started later.
     """
-    pids = {identity.pid for identity in kin}
+    pids = {identity.pid for identity in members}
     ranked = [
         (_parent_of(identity.pid) in pids, identity.start_time, identity.pid, identity)
-        for identity in kin
+        for identity in members
         if is_session_leader(identity.pid)
     ]
     return min(ranked, key=lambda rank: rank[:3])[3] if ranked else None
 
 
 async def end_all(
-    watch: ExitWatch, family: Family, term_timeout: float, drained: Drained | None = None
+    watch: ExitWatch, tree: ProcessTree, term_timeout: float, drained: Drained | None = None
 ) -> bool:
-    """Ask each to end, after `term_timeout` seconds end it; return when none is left.
+    """Send SIGTERM to a process's descendants, SIGKILL after `term_timeout` s; wait for their end.
 
-    drained: returns when those that are left are to be asked. True: some had to be killed.
-    One that is not ours to signal (it has changed its user) is left alone, and said so.
+    drained: waits for their requests first. Return True if some had to be killed. A descendant
+    that may not be signalled (it has changed its user) is left alone and logged.
     """
-    left = await look_for(family)
+    left = await find_survivors(tree)
     if left and drained is not None:
         left = await drained(left)
     if not left:
         return False
-    _log.info("ending what a process left behind", pids=_pids(left), leader=family.leader_pid)
+    _log.info("ending what a process left behind", pids=_pids(left), leader=tree.leader_pid)
     asked = frozenset(i for i in left if _signalled(i, signal.SIGTERM, signal.SIGCONT))
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(term_timeout):
             await _all_gone(watch, asked)
     untouchable = all_killed = frozenset[Identity]()
-    while left := await look_for(family) - untouchable:
+    while left := await find_survivors(tree) - untouchable:
         _log.warning("killing what a process left behind", pids=_pids(left))
         killed = frozenset(i for i in left if _signalled(i, signal.SIGKILL))
         untouchable |= left - killed
         all_killed |= killed
         await _all_gone(watch, killed)
-        # One that is just ending may be there still, and be waited for no longer.
-        await asyncio.sleep(_PACE)
+        # A process that is just ending may still be listed.
+        await asyncio.sleep(_RESCAN_PAUSE_S)
     return bool(all_killed)
 
 
-async def look_for(family: Family) -> frozenset[Identity]:
-    """Find every proven descendant that is alive; outlasts a shortage of descriptors."""
-    return await outlasting_shortage(lambda: asyncio.to_thread(survivors, family))
+async def find_survivors(tree: ProcessTree) -> frozenset[Identity]:
+    """Return every proven descendant that is alive, retrying while file descriptors are short."""
+    return await outlasting_shortage(lambda: asyncio.to_thread(survivors, tree))
 
 
 async def _all_gone(watch: ExitWatch, identities: Iterable[Identity]) -> None:
-    # One after the other: a descriptor each would be many, and the last counts.
+    # One after the other, as each wait takes a descriptor; only the last end matters.
     for identity in identities:
         await gone(watch, identity)
 

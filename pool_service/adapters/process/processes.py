@@ -1,10 +1,11 @@
-"""The processes of this machine: started, watched and ended, each with its descendants.
+"""Implementation of the port `Processes`: starting, watching and ending process trees.
 
-spawn    a session of its own; identity taken while the pid cannot be another's
-adopt    one that an earlier service started, from its record; strays: from its nonce alone
-exited   its end is seen at once, what it left behind is noted, and it is reaped
-signal   to the group, after proof that it is still this process
-sweep    what it left behind is ended, its directory removed
+spawn      start a process in its own session
+adopt      take over an earlier service's process by its record
+orphans    take over an earlier service's processes by their nonces alone
+exited     wait for the exit, note the members of the group, reap the process
+signal     signal the group, after proof that it is still this process
+clean_up   end the descendants, remove the working directory
 """
 
 import asyncio
@@ -30,9 +31,9 @@ from pool_service.adapters.process.exits import (
 )
 from pool_service.adapters.process.identity import identity_of, is_alive
 from pool_service.adapters.process.launch import launch, work_dirs
-from pool_service.adapters.process.leftover_requests import Lingering
+from pool_service.adapters.process.leftover_requests import LeftoverRequests
 from pool_service.adapters.process.process_tree import (
-    Family,
+    ProcessTree,
     carriers,
     end_all,
     group_members,
@@ -60,11 +61,14 @@ _SIGNALS = {
 
 @dataclass(slots=True)
 class _Owned:
-    """A process from its spawn or its adoption to the end of its sweep.
+    """A process from its spawn or adoption to the end of its clean-up.
 
-    kind: of its runtime; log_path: None where it is not known; popen: of one that was
-    started here; is_proven: it is certain that it is, or was, of this pool, and so its group;
-    hurried: its sweep is to wait for no request any longer; probed: the paths that it is asked.
+    kind: the kind of its runtime.
+    log_path: None if not known.
+    popen: None if another service started it.
+    is_proven: whether the process, and so its group, certainly belongs to this pool.
+    escalated: set when its clean-up is to wait for no request any longer.
+    probed: the URL paths of the pool's probes, whose log lines are left out.
     """
 
     identity: Identity
@@ -75,11 +79,11 @@ class _Owned:
     is_proven: bool = True
     members: frozenset[Identity] = frozenset()
     report: ExitReport | None = None
-    hurried: asyncio.Event = field(default_factory=asyncio.Event)
+    escalated: asyncio.Event = field(default_factory=asyncio.Event)
     probed: frozenset[str] = frozenset()
 
     def last_lines(self) -> tuple[str, ...]:
-        """Return what it wrote last, besides answers to the pool's probes."""
+        """Return the last lines of its log, without the answers to the pool's probes."""
         return last_lines(self.log_path, probed=self.probed) if self.log_path else ()
 
 
@@ -90,11 +94,11 @@ def _probed(plan: LaunchPlan) -> frozenset[str]:
 class LocalProcesses:
     """Implements the port `Processes` for this machine.
 
-    state_dir: where logs and working directories are; diagnose_of: tells by the kind of a
-    runtime what the ends of its processes mean; standbys: what is asked first for a process,
-    None: each is started by its command; term_timeout: seconds that what a
-    process left behind has after SIGTERM; second_look: seconds until a process that was not
-    found is looked for once more.
+    state_dir: the directory of logs and working directories.
+    diagnose_of: returns, for a kind of runtime, the function that explains an exit.
+    standbys: asked first for a process; None: every process is started by its command.
+    term_timeout: seconds between SIGTERM and SIGKILL for descendants.
+    rescan_delay_s: pause before a process that was not found by its nonce is looked for again.
     """
 
     def __init__(
@@ -106,7 +110,7 @@ class LocalProcesses:
         standbys: Standbys | None = None,
         watch: ExitWatch | None = None,
         term_timeout: float = 3.0,
-        second_look: float = 0.25,
+        rescan_delay_s: float = 0.25,
     ) -> None:
         self._state_dir = state_dir
         self._logs = logs
@@ -114,11 +118,11 @@ class LocalProcesses:
         self._standbys = standbys
         self._watch = watch or exit_watch()
         self._term_timeout = term_timeout
-        self._second_look = second_look
+        self._rescan_delay_s = rescan_delay_s
         self._owned: dict[Identity, _Owned] = {}
 
     async def spawn(self, model: str, generation: int, plan: LaunchPlan) -> SpawnedProcess:
-        """Start a process; see the port. Exec can take long on a slow disk: in a thread."""
+        """Start a process; see the port. In a thread, as exec can take long on a slow disk."""
         child = await self._standbys.start(model, generation, plan) if self._standbys else None
         if child is None:
             child = await asyncio.to_thread(
@@ -135,7 +139,7 @@ class LocalProcesses:
         return SpawnedProcess(child.identity, str(child.log_path), child.nonce)
 
     async def adopt(self, server: Server) -> SpawnedProcess | None:
-        """Take over what an earlier service started for this server; see the port."""
+        """Take over the process that an earlier service started for this server; see the port."""
         if server.plan is None:
             return None
         nonce, log_path = server.plan.nonce, self._log_of(server)
@@ -150,33 +154,36 @@ class LocalProcesses:
         await self._take_over(owned)
         return SpawnedProcess(identity, str(log_path))
 
-    async def strays(self, nonces: Collection[str]) -> tuple[Identity, ...]:
-        """Take over what an earlier service started and no record tells of: set aside, or lost.
+    async def orphans(self, nonces: Collection[str]) -> tuple[Identity, ...]:
+        """Take over the processes of an earlier service whose record is damaged or lost.
 
-        nonces: those of all records. To be called after all adoptions and before the first
-        spawn. Each that is returned leads a group and carries the name of a directory of this
-        state directory as its nonce; somebody has to decide what becomes of it. What ended
-        processes left behind is gone on return, their directories too.
+        nonces: the nonces of all records. Call this after all adoptions and before the first
+        spawn. Each returned process leads a group, and its nonce names a working directory of
+        this state directory; the caller decides whether to end it. Descendants of processes that
+        have exited are ended before this returns, and their working directories removed.
         """
         unknown = await _outlasting(lambda: self._other_nonces(nonces))
-        leaders = await asyncio.gather(*map(self._stray, unknown))
+        leaders = await asyncio.gather(*map(self._adopt_orphan, unknown))
         return tuple(filter(None, leaders))
 
     async def exited(self, identity: Identity) -> ExitReport:
-        """Wait for the end of a process; how one ended that is no child only macOS tells."""
+        """Wait for the exit of a process; see the port.
+
+        Only macOS reports how a process ended that is no child of the service.
+        """
         end = await gone(self._watch, identity)
         owned = self._owned.get(identity)
         if owned is None:
             return self._report("", end, ())
         if owned.report is None:
-            owned.report = await _outlasting(lambda: self._bury(owned, end))
+            owned.report = await _outlasting(lambda: self._reap_and_report(owned, end))
         return owned.report
 
     async def signal(self, identity: Identity, stop: StopSignal) -> None:
-        """Send to the group that the process leads; nothing if it is no longer this one."""
+        """Send a signal to the group that the process leads; see the port."""
         owned = self._owned.get(identity)
         if owned and owned.popen is None:
-            # Somebody else will reap it, and then its group can't be told from another's.
+            # Another process reaps it; after that its group cannot be told from another's.
             with contextlib.suppress(OSError):
                 owned.members |= await asyncio.to_thread(_members_of, owned)
 
@@ -186,7 +193,7 @@ class LocalProcesses:
         await outlasting_shortage(send)
 
     async def last_lines(self, log_path: str) -> tuple[str, ...]:
-        """What a process wrote last; see the port."""
+        """Return the last lines of a log; see the port."""
         path = Path(log_path)
         owned = next((one for one in self._owned.values() if one.log_path == path), None)
         return await asyncio.to_thread(owned.last_lines if owned else lambda: last_lines(path))
@@ -194,43 +201,46 @@ class LocalProcesses:
     async def clean_up(
         self, identity: Identity, endpoint: str = "", drain_time: float = 0.0
     ) -> bool:
-        """End what the process left behind, in its group or not; see the port."""
+        """End the descendants of an exited process; see the port."""
         owned = self._owned.get(identity)
         if owned is None:
             return False
         work_dir = work_dirs(self._state_dir) / owned.nonce
         others = self._pids_but(owned)
-        family = Family(identity.pid, owned.nonce, owned.members, others, owned.log_path, work_dir)
-        drained = Lingering(family, endpoint, drain_time, owned.hurried).drained
-        killed = await end_all(self._watch, family, self._term_timeout, drained)
+        tree = ProcessTree(
+            identity.pid, owned.nonce, owned.members, others, owned.log_path, work_dir
+        )
+        drained = LeftoverRequests(tree, endpoint, drain_time, owned.escalated).drained
+        killed = await end_all(self._watch, tree, self._term_timeout, drained)
         await asyncio.to_thread(self._clean_up, owned)
         self._owned.pop(identity, None)
         return killed
 
     def escalate(self, identity: Identity) -> None:
-        """Let its sweep wait for no request any longer; see the port."""
+        """End the drain of a running `clean_up`; see the port."""
         owned = self._owned.get(identity)
         if owned is not None:
-            owned.hurried.set()
+            owned.escalated.set()
 
     def _pids_but(self, owned: _Owned) -> frozenset[int]:
-        """The other servers that were started here: until one is reaped its pid is its own."""
+        """Return the pids of the other children, which are theirs until they are reaped."""
         children = ((each.identity.pid, each.popen) for each in self._owned.values())
         running = {pid for pid, popen in children if popen and popen.returncode is None}
         return frozenset(running - {owned.identity.pid})
 
     def _log_of(self, server: Server) -> Path:
-        """Where its output is; what a record says is believed of a log of ours alone."""
-        told = Path(server.log_path)
-        is_ours = server.log_path and self._logs.is_place(told)
-        return told if is_ours else self._logs.path_of(server.model, server.generation)
+        """Return a server's log; the record's path counts only inside the log directory."""
+        recorded = Path(server.log_path)
+        is_ours = server.log_path and self._logs.is_place(recorded)
+        return recorded if is_ours else self._logs.path_of(server.model, server.generation)
 
     async def _proven(
         self, recorded: Identity | None, nonce: str, log_path: Path | None
     ) -> Identity | None:
-        """The process of this nonce, if it can be proven to be of this pool; None: it never was.
+        """Return the process with this nonce if it is proven to be of this pool, else None.
 
-        What descends from one that is not there is gone on return.
+        If no process with the nonce leads a session, its descendants are ended before this
+        returns.
         """
         directory = work_dirs(self._state_dir) / nonce
 
@@ -242,25 +252,25 @@ class LocalProcesses:
             return recorded
         if recorded is not None:
             _log.warning("a record names a process that is not of this pool", pid=recorded.pid)
-        found = await self._found(nonce)
+        found = await self._find_leader(nonce)
         if found is None:
-            await self._end_kin(nonce)
+            await self._end_descendants(nonce)
         elif not await _outlasting(lambda: is_ours(found)):
-            # The state directory is a copy, and what carries the nonce another pool's.
+            # The state directory is a copy, and the process is another pool's.
             _log.warning("left alone what is of another pool", pid=found.pid)
             await asyncio.to_thread(self._remove_work_dir, nonce)
             return None
         return found
 
-    async def _found(self, nonce: str) -> Identity | None:
+    async def _find_leader(self, nonce: str) -> Identity | None:
         leader = await _outlasting(lambda: _leader_of(nonce))
         if leader is None:
-            # Between fork and exec a process has its parent's environment.
-            await asyncio.sleep(self._second_look)
+            # Between fork and exec a process still has its parent's environment.
+            await asyncio.sleep(self._rescan_delay_s)
             leader = await _outlasting(lambda: _leader_of(nonce))
         return leader
 
-    async def _stray(self, nonce: str) -> Identity | None:
+    async def _adopt_orphan(self, nonce: str) -> Identity | None:
         leader = await self._proven(None, nonce, None)
         if leader is None:
             return None
@@ -275,10 +285,10 @@ class LocalProcesses:
         if owned.log_path:
             self._logs.adopt(owned.log_path)
 
-    async def _end_kin(self, nonce: str) -> None:
-        """End what descends from a process that is not there itself."""
+    async def _end_descendants(self, nonce: str) -> None:
+        """End the descendants of a process that no longer exists."""
         work_dir = work_dirs(self._state_dir) / nonce
-        await end_all(self._watch, Family(None, nonce, work_dir=work_dir), self._term_timeout)
+        await end_all(self._watch, ProcessTree(None, nonce, work_dir=work_dir), self._term_timeout)
         await asyncio.to_thread(self._remove_work_dir, nonce)
 
     def _other_nonces(self, nonces: Collection[str]) -> list[str]:
@@ -291,8 +301,8 @@ class LocalProcesses:
         ours = {owned.nonce for owned in self._owned.values()}
         return [name for name in names if name not in nonces and name not in ours]
 
-    def _bury(self, owned: _Owned, end: End) -> ExitReport:
-        """Look at its group before reaping it: after that the number can become another's."""
+    def _reap_and_report(self, owned: _Owned, end: End) -> ExitReport:
+        """Note the members of its group, then reap it: afterwards the number may be reused."""
         owned.members |= _members_of(owned)
         status = _reap(owned.popen) if owned.popen else _reap_adopted(owned.identity)
         lines = owned.last_lines()
@@ -312,7 +322,7 @@ class LocalProcesses:
             self._logs.release(owned.log_path)
         self._remove_work_dir(owned.nonce)
         if owned.popen is None:
-            _tell_of_unproven(owned.identity)
+            _log_unproven(owned.identity)
 
     def _remove_work_dir(self, nonce: str) -> None:
         try:
@@ -324,19 +334,19 @@ class LocalProcesses:
 
 
 def _send(identity: Identity, stop: StopSignal) -> None:
-    """In one go, so that nobody reaps the process between the proof and the signal."""
+    """Send a signal without a pause after the check, so that nobody reaps the process between."""
     if not is_alive(identity):
         return
-    # EPERM: of the whole group there is none left that may be signalled.
+    # EPERM: no process of the group may be signalled.
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(identity.pid, _SIGNALS[stop])
         if stop is not StopSignal.KILL:
-            # A stopped process keeps other signals pending until it goes on.
+            # In a stopped process other signals stay pending until SIGCONT.
             os.killpg(identity.pid, signal.SIGCONT)
 
 
 async def _outlasting(look: Callable[[], T]) -> T:
-    """Do it in a thread, again while descriptors are short."""
+    """Run a function in a thread, again while descriptors are short."""
     return await outlasting_shortage(lambda: asyncio.to_thread(look))
 
 
@@ -352,8 +362,8 @@ def _leader_of(nonce: str) -> Identity | None:
     return leader_among(carriers({nonce}).get(nonce, frozenset()))
 
 
-def _tell_of_unproven(leader: Identity) -> None:
-    """Of an adopted process's group some may be left that nothing proves to be of it."""
+def _log_unproven(leader: Identity) -> None:
+    """Log the members of an adopted process's group that are left alone for want of a proof."""
     if identity_of(leader.pid) in (None, leader):
         left = sorted(member.pid for member in group_members(leader.pid))
         if left:
@@ -361,7 +371,10 @@ def _tell_of_unproven(leader: Identity) -> None:
 
 
 def _reap_adopted(identity: Identity) -> int | None:
-    """The same of one that this process did not start, which can be its child by exec only."""
+    """Reap an adopted process and return its status as `_reap` does.
+
+    It is a child of the service only if the service became what it is by an exec.
+    """
     if identity_of(identity.pid) != identity:
         return None
     try:
@@ -372,16 +385,16 @@ def _reap_adopted(identity: Identity) -> int | None:
 
 
 def _reap(popen: "subprocess.Popen[bytes]") -> int | None:
-    """Its exit code, or minus the signal; None if somebody else has reaped it.
+    """Reap a child; return its exit code, or minus the signal; None if it was reaped elsewhere.
 
-    Blocks for a moment at most: on macOS an exit is told of shortly before it can be reaped.
+    Blocks for a moment at most: macOS notifies of an exit shortly before the child can be reaped.
     """
     if popen.returncode is not None:
         return popen.returncode
     try:
         _, status = os.waitpid(popen.pid, 0)
     except ChildProcessError:
-        popen.returncode = 0  # which it is for Popen then; else it warns of a process left
+        popen.returncode = 0  # as Popen itself assumes; else it warns of a running process
         return None
     popen.returncode = os.waitstatus_to_exitcode(status)
     return popen.returncode

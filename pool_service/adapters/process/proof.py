@@ -1,7 +1,7 @@
-"""Proves that a process is the one that a record tells of, beyond its pid and its start.
+"""Proof that a recorded process belongs to this pool, beyond its pid and start time.
 
-A state directory can be restored, copied or written by hand, and then its records name processes
-of other people, or of the pool that it was copied from.
+A state directory can be restored, copied or edited by hand; its records then name processes of
+other programs, or of the pool that it was copied from.
 """
 
 from pathlib import Path
@@ -14,18 +14,20 @@ from pool_service.adapters.system.own_files import has_open
 
 
 def is_of_pool(pid: int, nonce: str, work_dir: Path, log_path: Path | None) -> bool:
-    """Whether a process was started by a service of this state directory with this nonce.
+    """Return whether a service of this state directory started the process with this nonce.
 
-    It works in the directory of that name; or has left it, and still carries the nonce in its
-    environment or writes to its log, either of which a program can give up. Raises OSError where
-    no descriptor or memory is left to look.
+    That is proven if the process works in its working directory, has the nonce in its environment
+    or has its log open. A program can give up each of them, so that one suffices. It is refuted if
+    the process works in another state directory's directory of the same nonce.
+
+    Raises OSError if the system lacks descriptors or memory.
     """
     directory = _directory_of(pid)
     if directory is not None:
         if _is_same(directory, work_dir):
             return True
         if directory.name == nonce and directory.exists():
-            # Of the state directory that this one is a copy of.
+            # It belongs to the state directory from which this one was copied.
             return False
     if variable_of(pid, NONCE_VARIABLE) == nonce:
         return True

@@ -1,8 +1,8 @@
-"""Finds what a server left behind by what that still holds: its log, or its working directory.
+"""Finding descendants of a server by its log and its working directory.
 
-A process may empty its environment and lead a session of its own; then nothing else tells whose
-it is. Both are proof: nobody but the server gets its log as output, or is told of its directory.
-Linux only: macOS would be asked for each process by several calls.
+A descendant that has emptied its environment and leads its own session is recognized by nothing
+else. Both are proof: only the server's processes get its log as output or know its directory.
+Linux only, as on macOS this would take several system calls for each process.
 """
 
 import contextlib
@@ -21,29 +21,29 @@ from pool_service.core.types import Identity
 
 _OUTPUTS = (1, 2)
 _TERMINAL_FIELD = 4
-"""Of /proc/PID/stat, after the program's name: 0 where there is no controlling terminal."""
+"""Index in /proc/PID/stat after the program's name: tty_nr, 0 without a controlling terminal."""
 
 
 @dataclass(frozen=True, slots=True)
 class _File:
-    """Names a log or directory: by its real path, and by its device and inode."""
+    """A log or directory: its real path, and its device and inode."""
 
     path: str
     number: tuple[int, int]
 
     @classmethod
     def at(cls, path: Path | None) -> "_File | None":
-        """Return what is there now; None: nothing."""
+        """Return the file at this path now; None if there is none."""
         try:
             return cls(os.path.realpath(path), _number(str(path))) if path else None
         except OSError:
             return None
 
     def is_at(self, link: str) -> bool:
-        """Return whether a link of /proc leads to it.
+        """Return whether a link in /proc leads to this file. Raises OSError.
 
-        By its name first, which is quicker, and asks no file system, of which one may hang; but
-        in another container another file may have the same. Raises OSError.
+        The path is compared first: that is quick and cannot hang in a file system. But another
+        file in another container may have the same path, so the inode is compared as well.
         """
         return os.readlink(link) == self.path and _number(link) == self.number  # noqa: PTH115
 
@@ -53,8 +53,8 @@ def tied_to(
 ) -> frozenset[Identity]:
     """Return the processes that write to the log or work in the directory.
 
-    others: pids of which it is known that they are none of them. Blocking: some microseconds for
-    each process of the user. Raises OSError where no descriptor is left to look.
+    others: pids to skip. Blocking: some microseconds for each process of the user. Raises OSError
+    if the system lacks descriptors.
     """
     if sys.platform != "linux":
         return frozenset()
@@ -64,7 +64,7 @@ def tied_to(
         if not _is_tied(pid, written, worked_in):
             continue
         before = identity_of(pid)
-        # The same before and after, so that it was this one's files that were seen.
+        # The same identity before and after: the files seen were this process's.
         if before and _is_tied(pid, written, worked_in) and is_alive(before):
             found.add(before)
     return frozenset(found)
@@ -76,11 +76,11 @@ def _is_tied(pid: int, written: _File | None, worked_in: _File | None) -> bool:
             return True
     except OSError as error:
         raise_shortage(error)
-        # Ended, another user's, or the kernel's own.
+        # The process has ended, or is another user's or the kernel's.
         return False
     if written:
         for number in _OUTPUTS:
-            # One may be closed.
+            # The process may have closed it.
             with contextlib.suppress(OSError):
                 if written.is_at(f"/proc/{pid}/fd/{number}"):
                     return True
@@ -88,7 +88,10 @@ def _is_tied(pid: int, written: _File | None, worked_in: _File | None) -> bool:
 
 
 def _has_terminal(pid: int) -> bool:
-    """Return whether it has one: a person looking around; no descendant of a server has."""
+    """Return whether a process has a controlling terminal.
+
+    That is a person's shell in the directory: no descendant of a server has a terminal.
+    """
     stat = read(f"/proc/{pid}/stat")
     return stat[stat.rindex(b")") + 1 :].split()[_TERMINAL_FIELD] != b"0"
 

@@ -82,15 +82,15 @@ class FileRecords:
         self._turned = asyncio.Event()
 
     @property
-    def trouble(self) -> str:
+    def degraded_reason(self) -> str:
         """Why changes do not reach the disk at present, in words; empty if they do."""
         return self._trouble
 
-    async def turned(self, *, troubled: bool) -> bool:
-        """Wait until there is trouble, if there was none, or none; return whether there is."""
-        while bool(self._trouble) is troubled:
+    async def wait_for_change(self, *, degraded: bool) -> bool:
+        """Wait until being degraded differs from `degraded`; return whether it is so now."""
+        while bool(self._trouble) is degraded:
             await self._turned.wait()
-        return not troubled
+        return not degraded
 
     def put(self, server: Server) -> None:
         """This is now what is known of a server; see the port.

@@ -64,7 +64,7 @@ class StateDir:
     """A state directory that only this process uses, from construction until `close`.
 
     Where nothing can be written it is held all the same: the servers of an earlier service
-    want their successor more than its records. `trouble` then says what is wrong; empty if
+    want their successor more than its records. `degraded_reason` then says what is wrong; empty if
     nothing is. Raises StateDirHeld if another process uses it, which then is named and
     undisturbed, StateDirUnwritable if it cannot be made or opened, StateDirError if it is open
     to others or cannot be locked.
@@ -72,10 +72,10 @@ class StateDir:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.trouble = ""
+        self.degraded_reason = ""
         self._preempt = -1
         _make(path)
-        self._locks, self._note, self.trouble = _locked(path)
+        self._locks, self._note, self.degraded_reason = _locked(path)
         self.announce(())
 
     def announce(self, addresses: Sequence[str], doing: str = "") -> None:
@@ -86,7 +86,7 @@ class StateDir:
         try:
             write_note(self._note, json.dumps(note).encode())
         except OSError as error:
-            self.trouble = _cannot_tell(self.path, error)
+            self.degraded_reason = _cannot_tell(self.path, error)
 
     def keep_claim(self, descriptor: int) -> None:
         """Hold the claim by which this process took over until it is `serving`."""
