@@ -6,7 +6,7 @@ import pytest
 
 from pool_service.core import commands, events, lifecycle, succession
 from pool_service.core.activity import Activity
-from pool_service.core.commands import Answer, LogInternalError
+from pool_service.core.commands import Answer, LogInternalError, Publish
 from pool_service.core.errors import ModelRejected, PoolError
 from pool_service.core.events import (
     ActivityReported,
@@ -175,6 +175,27 @@ def test_who_evicts_what_stays_is_told_so_and_of_what_is_gone_that_it_is() -> No
     parts.evicts(9, record)
     breaks(parts, record, Prepared(M1, plan("m", 1)))
     assert refused(parts.taken()) == {9: "tuple"}
+
+
+def test_a_server_is_put_right_though_what_writes_servers_is_what_broke(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    parts = Parts(failure_ttl=600.0)
+    record = parts.queued()
+    monkeypatch.setattr(parts.state, "put", _raises)
+    parts.containment.event = Prepared(M1, plan("m", 1))
+    parts.containment.break_off("m", M1, BUG, NOW)
+    issued = parts.taken()
+    assert refused(issued) == {100: "PoolError"}
+    assert record.server.phase is Phase.FAILED
+    (told,) = of_kind(issued, Publish)
+    assert (told.server, told.before) == (record.server, Phase.QUEUED)
+    assert parts.state.queue == {}
+    assert parts.state.deadlines.next() == NOW + 600.0
+
+
+def _raises(*_: object) -> None:
+    raise BUG
 
 
 def test_nobody_is_answered_twice_in_one_transition() -> None:
