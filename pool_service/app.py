@@ -17,7 +17,7 @@ from pool_service.adapters.memory.machine_memory import MachineMemory, machine_m
 from pool_service.adapters.memory.memory import HostMemory
 from pool_service.adapters.memory.spare_memory import give_back_spare_memory
 from pool_service.adapters.probe.probe import HttpProbe
-from pool_service.adapters.probe.ready_notify import ReadySigns
+from pool_service.adapters.probe.ready_notify import ReadyNotifications
 from pool_service.adapters.process.identity import blindness
 from pool_service.adapters.process.processes import LocalProcesses
 from pool_service.adapters.records.records import FileRecords
@@ -136,7 +136,7 @@ async def _serve(
 ) -> list[str]:
     """Serve until asked to end; return the bound addresses if a new service takes over, else []."""
     service = config.service
-    clock, machine, signs = SystemClock(), machine_memory(), ReadySigns()
+    clock, machine, signs = SystemClock(), machine_memory(), ReadyNotifications()
     logs = LogStore(service.state_dir, keep=config.logs.keep, max_bytes=config.logs.max_bytes)
     records = FileRecords(service.state_dir, clock=clock)
     runtimes = Runtimes(
@@ -272,7 +272,7 @@ def _world(
     runtimes: Runtimes,
     logs: LogStore,
     standbys: Standbys,
-    signs: ReadySigns,
+    signs: ReadyNotifications,
     records: FileRecords,
 ) -> World:
     watch = OomWatch()

@@ -9,7 +9,7 @@ import pytest
 from pool_service.adapters.models.download import _Download, _followed
 from pool_service.adapters.probe.ready_notify import _is_ready
 from pool_service.adapters.standby.process import Recipe, Waiting
-from pool_service.adapters.system.event_loop import LONGEST_LINE, lines_of
+from pool_service.adapters.system.event_loop import MAX_LINE_BYTES, lines_of
 from pool_service.core.types import Identity
 
 
@@ -25,8 +25,8 @@ async def test_lines_come_one_by_one_and_the_last_needs_no_end() -> None:
 
 
 async def test_of_a_line_without_an_end_no_more_is_kept_than_a_line_may_have() -> None:
-    lines = [line async for line in lines_of(stream(b"x" * 10 * LONGEST_LINE + b"\nnext\n"))]
-    assert len(lines[0]) <= 2 * LONGEST_LINE
+    lines = [line async for line in lines_of(stream(b"x" * 10 * MAX_LINE_BYTES + b"\nnext\n"))]
+    assert len(lines[0]) <= 2 * MAX_LINE_BYTES
     assert lines[1] == b"next"
 
 

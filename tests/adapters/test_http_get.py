@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from pool_service.adapters.probe.http_get import MAX_BODY, Answer, get, own_ports
+from pool_service.adapters.probe.http_get import MAX_BODY_BYTES, Answer, get, own_ports
 
 LONG = 30.0
 SHORT = 0.1
@@ -105,7 +105,8 @@ async def test_a_redirect_is_an_answer_and_not_followed() -> None:
     [
         b"\x00\x01\x02 no HTTP\r\n\r\n",
         b"HTTP/1.1 200 OK\r\nX: " + b"x" * 100_000,
-        b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % (MAX_BODY + 1) + b"x" * (MAX_BODY + 1),
+        b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % (MAX_BODY_BYTES + 1)
+        + b"x" * (MAX_BODY_BYTES + 1),
     ],
 )
 async def test_what_is_no_bounded_http_is_no_answer(response: bytes) -> None:
@@ -235,7 +236,7 @@ async def test_an_answer_that_comes_byte_by_byte_is_read() -> None:
         assert await get("127.0.0.1", port, "/", LONG) == Answer(200, "", b"ok")
 
 
-@pytest.mark.parametrize("size", [1000, MAX_BODY])
+@pytest.mark.parametrize("size", [1000, MAX_BODY_BYTES])
 async def test_an_answer_in_large_chunks_is_whole(size: int) -> None:
     body = b"x" * size
     chunks = b"".join(

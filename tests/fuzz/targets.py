@@ -19,7 +19,7 @@ from pool_service.adapters.models.files import locate
 from pool_service.adapters.models.weight_files import weight_files
 from pool_service.adapters.probe import http_get
 from pool_service.adapters.probe.health import is_healthy, reported_use
-from pool_service.adapters.probe.http_get import MAX_BODY, Answer
+from pool_service.adapters.probe.http_get import MAX_BODY_BYTES, Answer
 from pool_service.adapters.probe.metrics_text import as_number, is_selector, total
 from pool_service.adapters.probe.ready_notify import _is_ready
 from pool_service.adapters.records.record_format import Record, decode, encode
@@ -107,7 +107,7 @@ def health(data: bytes) -> None:
 
 def http_answer(data: bytes) -> None:
     """What a server answers, in pieces."""
-    reading: Any = http_get._Reading(_asked(), MAX_BODY)
+    reading: Any = http_get._Reading(_asked(), MAX_BODY_BYTES)
     source = Bytes(data)
     size = 1 + source.byte()
     content = source.rest()

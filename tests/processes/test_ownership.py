@@ -331,7 +331,7 @@ def test_without_descriptors_nobody_is_taken_to_have_lost_anything(
 
 @on_linux
 def test_what_is_not_remembered_is_proven_anew(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "MOST_REMEMBERED", 1)
+    monkeypatch.setattr(module, "MAX_PROOFS", 1)
     ownership = Ownership()
     with served() as one, served() as other:
         for _ in range(2):

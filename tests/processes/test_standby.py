@@ -16,7 +16,7 @@ import psutil
 import pytest
 
 from pool_service.adapters.logs.logs import LogStore
-from pool_service.adapters.probe.ready_notify import ReadySigns
+from pool_service.adapters.probe.ready_notify import ReadyNotifications
 from pool_service.adapters.process.launch import NONCE_VARIABLE, work_dirs
 from pool_service.adapters.process.processes import LocalProcesses
 from pool_service.adapters.standby import process as waiting_adapter
@@ -52,7 +52,7 @@ class Kept:
         self.state_dir = root / "state"
         self.program, self.environment = fake_runtime.install(root)
         self.packages = root / "packages"
-        self.signs = ReadySigns()
+        self.signs = ReadyNotifications()
         self.logs = LogStore(self.state_dir)
         self.working_sets: list[int] = []
         self.standbys = Standbys(

@@ -1,1 +1,1 @@
-"""Memory: of the machine, and of the servers."""
+"""Memory samples of the machine and of the servers."""

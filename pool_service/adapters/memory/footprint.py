@@ -1,7 +1,7 @@
-"""What processes take of memory: what differs between Linux and macOS.
+"""Memory footprints of process trees, on Linux and macOS.
 
-Of a server all counts that is in the session of its process, or in one that was begun in it. On
-both systems pages of files do not count, which the system gives back when it needs them.
+A server's footprint includes all processes in its session, and in sessions that were started from
+it. Pages of files do not count, as the system frees them when it needs memory.
 """
 
 import contextlib
@@ -18,7 +18,7 @@ from pool_service.adapters.system.proc_file import read
 from pool_service.core.types import Identity
 
 Footprint = Callable[[int], int]
-"""Bytes that one process takes, by its pid. Raises OSError where that cannot be told."""
+"""Returns the bytes that the process with a pid takes. Raises OSError if that cannot be read."""
 
 _COUNTED = ("RssAnon:", "RssShmem:", "VmSwap:")
 _RUSAGE_INFO_V0 = 0
@@ -29,10 +29,10 @@ _PHYS_FOOTPRINT = 7
 
 
 class Footprints:
-    """Measures servers with all that they started, and remembers which session began in which.
+    """Measures process trees, and remembers from which session each session was started.
 
-    A process of a server may lead a session of its own. Its parent is asked for once, while it
-    is there: one that was seen before its parent ended still counts.
+    A descendant may lead its own session. The session of its parent is read once, while the parent
+    lives; a session seen before its parent's end is still attributed afterwards.
     """
 
     def __init__(self, footprint: Footprint | None = None) -> None:
@@ -40,9 +40,10 @@ class Footprints:
         self._began_in: dict[int, int] = {}
 
     def of(self, leaders: Collection[Identity]) -> dict[Identity, int]:
-        """Return the bytes that each of these processes takes with its own, while it is alive.
+        """Return the bytes that the process tree of each live leader takes.
 
-        Blocking: some ten microseconds for each process of the machine, and of the servers.
+        Blocking: some ten microseconds for each process of the machine, and as much again for each
+        process of a server.
         """
         by_pid = {leader.pid: leader for leader in leaders if is_alive(leader)}
         sessions = _sessions()
@@ -57,7 +58,7 @@ class Footprints:
         return {leader: count for leader, count in taken.items() if is_alive(leader)}
 
     def _origin(self, session: int) -> int:
-        """Return the session in which the leader of this one was started; 0: not known."""
+        """Return the session from which this one was started; 0 if not known."""
         known = self._began_in.get(session)
         if known is not None:
             return known
@@ -78,7 +79,7 @@ class Footprints:
 
 
 def _sessions() -> dict[int, int]:
-    """Return the session of each process that may be looked at."""
+    """Return the session of each process, by pid, as far as the system permits."""
     sessions: dict[int, int] = {}
     for pid in psutil.pids():
         with contextlib.suppress(OSError):
@@ -87,17 +88,17 @@ def _sessions() -> dict[int, int]:
 
 
 def of_status(status: str) -> int:
-    """Read Linux's /proc/PID/status: private and shared memory that is no file's, and swap.
+    """Return the bytes of a process by Linux's /proc/PID/status: memory without files, and swap.
 
-    Unlike PSS this costs the process nothing: for that the kernel walks all its pages, and
-    holds up its memory meanwhile. What a fork shares with its parent counts twice.
+    PSS would be more exact, but the kernel walks all pages for it and locks the process's memory
+    meanwhile. Memory that a fork shares with its parent counts twice here.
     """
     fields = (line.split() for line in status.splitlines() if line.startswith(_COUNTED))
     return sum(int(field[1]) * 1024 for field in fields)
 
 
 def of_rusage(raw: bytes) -> int:
-    """Read macOS's proc_pid_rusage: what the system itself holds against the process."""
+    """Return ri_phys_footprint of macOS's proc_pid_rusage, by which the system itself judges."""
     numbers: tuple[int, ...] = _RUSAGE.unpack_from(raw)
     return numbers[_PHYS_FOOTPRINT]
 
@@ -105,7 +106,7 @@ def of_rusage(raw: bytes) -> int:
 if sys.platform == "darwin":
 
     def of_process(pid: int) -> int:
-        """Bytes. Raises OSError where that cannot be told."""
+        """Return the bytes that a process takes. Raises OSError if that cannot be read."""
         libproc = ctypes.CDLL("/usr/lib/libproc.dylib", use_errno=True)
         raw = ctypes.create_string_buffer(_RUSAGE.size)
         if libproc.proc_pid_rusage(pid, _RUSAGE_INFO_V0, raw):
@@ -116,5 +117,5 @@ if sys.platform == "darwin":
 else:
 
     def of_process(pid: int) -> int:
-        """Bytes. Raises OSError where that cannot be told."""
+        """Return the bytes that a process takes. Raises OSError if that cannot be read."""
         return of_status(os.fsdecode(read(f"/proc/{pid}/status")))

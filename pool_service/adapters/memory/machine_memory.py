@@ -1,4 +1,4 @@
-"""The memory of the machine, or of the container: what differs between Linux and macOS."""
+"""Memory of the machine or container, on Linux and macOS."""
 
 import ctypes
 import re
@@ -12,24 +12,24 @@ import psutil
 from pool_service.adapters.system.proc_file import text_of
 
 BUDGET_SHARE = 0.75
-"""Of the memory, for all servers together, where the system names no limit."""
+"""The default memory budget of all servers, as a share of the memory, on Linux."""
 
 LIMIT_FILES = ("memory.max", "memory.high", "memory.limit_in_bytes")
-"""Of a control group: above `high` the kernel slows its processes down until they give back."""
+"""Limits of a control group. Above `high` the kernel throttles its processes to reclaim memory."""
 
-STALLED = 10.0
-"""Percent of the last ten seconds in which nothing could run for want of memory ("full
-avg10" of Linux's pressure stall information): with so much the machine is short of it."""
+STALLED_PERCENT = 10.0
+"""From this share on the machine counts as short of memory: the part of the last ten seconds in
+which no process could run for want of memory ("full avg10" of Linux's PSI)."""
 
 AVAILABLE_PAGES = (
     "vm.page_free_count",
     "vm.page_pageable_external_count",
     "vm.page_purgeable_count",
 )
-"""Names of the system's state; anybody may read them. Speculative pages are external ones."""
+"""Names of sysctl counters, readable by all users. Speculative pages are part of the external."""
 
 CRITICAL_LEVEL = 4
-"""Of kern.memorystatus_vm_pressure_level."""
+"""The value of kern.memorystatus_vm_pressure_level for critical pressure."""
 
 _GIB = 1024**3
 _GIVEN_BACK = re.compile(
@@ -37,35 +37,35 @@ _GIVEN_BACK = re.compile(
     r"|slab_reclaimable) (\d+)$",
     re.MULTILINE,
 )
-"""Matches the counts of a control group's memory.stat from which `_cache` adds up what it gives
-back."""
+"""Matches the counters of a control group's memory.stat that `_cache` needs."""
 
 _FULL = re.compile(r"^full .*?avg10=(\d+(?:\.\d+)?)", re.MULTILINE)
 
 
 class MachineMemory(Protocol):
-    """Looks at it; each call looks afresh. Blocking. Bytes.
+    """Reads the memory of the machine or container, anew at each call, in bytes. Blocking.
 
-    Raises OSError where no descriptor is left: without its limits a container is the machine.
+    Methods raise OSError if no descriptor is free: a container whose limits cannot be read must
+    not pass for the whole machine.
     """
 
     def total(self) -> int:
-        """Return how much there is."""
+        """Return the bytes of memory."""
 
     def available(self) -> int:
-        """Return how much could be taken without anybody suffering."""
+        """Return the bytes that can be taken without slowing other programs down."""
 
     def pressured(self) -> bool:
-        """Whether the system says that it is short of memory."""
+        """Return whether the system reports a shortage of memory."""
 
     def critical(self) -> bool:
-        """Whether it is so short that nothing more may start beside what runs."""
+        """Return whether memory is so short that no further server may start."""
 
     def default_budget(self) -> int:
-        """Return how much all servers together may take where nothing is configured."""
+        """Return the bytes for all servers together if the configuration sets no budget."""
 
     def recommend(self, working_set: int) -> bool:
-        """Take over what Metal recommends; return whether the default budget has changed."""
+        """Use the bytes that Metal recommends; return whether the default budget has changed."""
 
 
 def machine_memory() -> MachineMemory:
@@ -74,9 +74,9 @@ def machine_memory() -> MachineMemory:
 
 
 class LinuxMemory:
-    """The machine's, bounded by the control groups that this process is in.
+    """The machine's memory, bounded by the control groups of this process.
 
-    root: of the file system.
+    root: the root of the file system; another one in tests.
     """
 
     def __init__(self, root: Path = Path("/")) -> None:
@@ -84,36 +84,36 @@ class LinuxMemory:
         self._groups = root / "sys/fs/cgroup"
 
     def total(self) -> int:
-        """Return what /proc/meminfo says, or the least limit of a control group."""
+        """Return the machine's memory, or the lowest limit of a control group."""
         limits = [limit for _, limit in self._limits()]
         return min([psutil.virtual_memory().total, *limits])
 
     def available(self) -> int:
-        """Return the kernel's estimate, or what the tightest control group has left."""
+        """Return the kernel's estimate, or the rest of the tightest control group."""
         left = [max(limit - _used(group), 0) for group, limit in self._limits()]
         return min([psutil.virtual_memory().available, *left])
 
     def pressured(self) -> bool:
-        """Look at the pressure of the machine, and of the own control group."""
+        """Return whether the PSI of the machine or of the own control group is too high."""
         files = [self._proc / "pressure/memory"]
         files += [group / "memory.pressure" for group in list(self._ancestors())[:1]]
-        return any(_stalled(file) >= STALLED for file in files)
+        return any(_stalled(file) >= STALLED_PERCENT for file in files)
 
     def critical(self) -> bool:
-        """Return the same: a tenth of the time in which nothing could run is near to the end."""
+        """Return the same as `pressured`: stalls for a tenth of the time are critical already."""
         return self.pressured()
 
     def default_budget(self) -> int:
-        """A share of it."""
+        """Return BUDGET_SHARE of the memory."""
         return int(self.total() * BUDGET_SHARE)
 
     def recommend(self, working_set: int) -> bool:
-        """Change nothing: here is no Metal."""
+        """Do nothing and return False: Linux has no Metal."""
         del working_set
         return False
 
     def _limits(self) -> Iterator[tuple[Path, int]]:
-        """Yield each control group that limits what there is here, and its limit."""
+        """Yield each control group that limits this process's memory, and its limit in bytes."""
         for group in self._ancestors():
             limits = [_number(group / name) for name in LIMIT_FILES]
             limit = min((one for one in limits if one is not None), default=None)
@@ -121,21 +121,21 @@ class LinuxMemory:
                 yield group, limit
 
     def _ancestors(self) -> Iterator[Path]:
-        """The own control group and all above it, in version 2 and in version 1."""
+        """Yield the own control group and its ancestors, of cgroup version 2 and 1."""
         for line in text_of(self._proc / "self/cgroup").splitlines():
             _, controllers, path = [*line.split(":", 2), "", ""][:3]
             if controllers == "" or "memory" in controllers.split(","):
                 base = self._groups / "memory" if controllers else self._groups
                 group = base / path.lstrip("/")
-                # In a container the path may be that of the host, which is not there.
+                # In a container the path may be the host's, which does not exist there.
                 inner = [group, *group.parents] if group.is_dir() else [base]
                 yield from (one for one in inner if one == base or base in one.parents)
 
 
 class MacMemory:
-    """Unified memory: of the processors and of Metal alike. Not yet run on a Mac.
+    """The unified memory of a Mac, which programs and Metal share. Not yet run on a Mac.
 
-    sysctl: the number that a name of the system's state has, None if there is none.
+    sysctl: returns the number of a sysctl name; None if there is none.
     """
 
     def __init__(self, sysctl: Callable[[str], int | None]) -> None:
@@ -143,15 +143,14 @@ class MacMemory:
         self._working_set = 0
 
     def total(self) -> int:
-        """Return what the system says."""
+        """Return the machine's memory."""
         return psutil.virtual_memory().total
 
     def available(self) -> int:
-        """Return what is free, what files take, and what programs let go by themselves.
+        """Return free, file-backed and purgeable memory: the sum that the system itself uses.
 
-        Not what the system calls inactive: that holds memory of programs that idle, which would
-        have to be compressed, and lacks the files that were read twice. It is the sum by which
-        the system itself tells how much is available.
+        "Inactive" memory is no measure: it includes memory of idle programs, which would have to
+        be compressed, and excludes files that were read twice.
         """
         counts = [self._sysctl(name) for name in AVAILABLE_PAGES]
         size = self._sysctl("hw.pagesize")
@@ -160,19 +159,20 @@ class MacMemory:
         return size * sum(count for count in counts if count is not None)
 
     def pressured(self) -> bool:
-        """kern.memorystatus_vm_pressure_level: 1 is normal, 2 a warning, 4 critical."""
+        """Return whether kern.memorystatus_vm_pressure_level is a warning (2) or critical (4)."""
         return (self._sysctl("kern.memorystatus_vm_pressure_level") or 1) > 1
 
     def critical(self) -> bool:
-        """Whether that level is 4: a loaded Mac may live at 2 for long."""
+        """Return whether that level is critical; a loaded Mac may be at 2 for long."""
         return (self._sysctl("kern.memorystatus_vm_pressure_level") or 1) >= CRITICAL_LEVEL
 
     def default_budget(self) -> int:
-        """Return what Metal recommends to keep resident (recommendedMaxWorkingSetSize).
+        """Return the working set that Metal recommends (recommendedMaxWorkingSetSize).
 
-        iogpu.wired_limit_mb where it is set, which may be at any time; else what Metal told.
-        Until it has, the rule by which most Macs were seen to have it: two thirds of a memory
-        below 36 GiB, three quarters of more.
+        1. iogpu.wired_limit_mb, if set, which may happen at any time;
+        2. else the bytes that Metal has reported (`recommend`);
+        3. else the rule observed on most Macs: two thirds of a memory below 36 GiB, three quarters
+           of a larger one.
         """
         wired = self._sysctl("iogpu.wired_limit_mb") or 0
         if wired > 0:
@@ -183,7 +183,7 @@ class MacMemory:
         return total * 2 // 3 if total < 36 * _GIB else total * 3 // 4
 
     def recommend(self, working_set: int) -> bool:
-        """Prefer it to the rule, where it is a part of the memory."""
+        """Use Metal's number instead of the rule, if it is not above the memory; see the base."""
         before = self.default_budget()
         if 0 < working_set <= self.total():
             self._working_set = working_set
@@ -200,23 +200,23 @@ def _sysctl(name: str) -> int | None:
 
 
 def _stalled(file: Path) -> float:
-    """Percent; 0 where the kernel does not tell."""
-    told = _FULL.search(text_of(file))
-    return float(told[1]) if told else 0.0
+    """Return "full avg10" of a PSI file in percent; 0 if the kernel has none."""
+    match = _FULL.search(text_of(file))
+    return float(match[1]) if match else 0.0
 
 
 def _used(group: Path) -> int:
-    """Return the bytes that a control group uses and cannot give back at once; 0: not told."""
+    """Return the bytes that a control group uses and cannot free at once; 0 if not known."""
     used = _number(group / "memory.current") or _number(group / "memory.usage_in_bytes") or 0
     return max(used - _cache(group / "memory.stat"), 0) if used else 0
 
 
 def _cache(file: Path) -> int:
-    """Return the bytes that a control group gives back when they are wanted.
+    """Return the bytes that a control group frees when they are needed.
 
-    They are those of files, however often these were read, and of the kernel's caches; not what
-    is yet to be written. What a tmpfs holds is no file in this sense: it is anonymous memory.
-    In version 1 the sums over the groups below are the ones with a prefix.
+    These are pages of files, active or not, and kernel caches, without pages yet to be written.
+    A tmpfs is anonymous memory and does not count. In cgroup version 1 the counters with the prefix
+    `total_` include the groups below.
     """
     numbers = {name: int(value) for name, value in _GIVEN_BACK.findall(text_of(file))}
 

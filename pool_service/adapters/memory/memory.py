@@ -1,4 +1,4 @@
-"""Looks at the memory of the machine and of the servers; implements the port `Memory`."""
+"""Implementation of the port `Memory`: samples of the machine's and the servers' memory."""
 
 import asyncio
 import json
@@ -15,22 +15,22 @@ from pool_service.core.server import Phase, Server
 from pool_service.core.types import Identity, MemorySample
 
 STATUS_PATH = "/v1/status"
-STATUS_TIMEOUT = 1.0
-"""Seconds; one that computes may answer late, and is then known by its footprint alone."""
+STATUS_TIMEOUT_S = 1.0
+"""A server that computes may answer later; then its footprint alone counts."""
 
-ASKED_AT_ONCE = 16
+MAX_CONCURRENT_REQUESTS = 16
 
-LARGEST_BYTES = 2**50
-"""No machine has more memory, and what is beyond 64 bits fits into no message."""
+MAX_BYTES = 2**50
+"""Reported numbers above this are not credible, and might not fit into a message's 64 bits."""
 
 _HTTP_OK = 200
 
 
 class HostMemory:
-    """The memory of this machine.
+    """Samples the memory of this machine and of the servers on it.
 
-    metal: the runtimes are asked as well what they have taken of Metal's memory, which
-    only there is any; standbys: the processes that are to become servers.
+    metal: whether servers are asked for the bytes of Metal memory that they have taken.
+    standbys: returns the processes that are to become servers.
     """
 
     def __init__(
@@ -46,16 +46,16 @@ class HostMemory:
         self._metal = metal
 
     async def sample(self, servers: Collection[Server]) -> MemorySample:
-        """Look at the memory of the machine and of these servers; see the port."""
+        """Sample the memory of the machine and of these servers; see the port."""
         identities = [server.identity for server in servers if server.identity is not None]
-        look = asyncio.to_thread(self._look, identities, list(self._standbys()))
-        sample, reported = await asyncio.gather(look, self._reported(servers))
+        sampling = asyncio.to_thread(self._sample, identities, list(self._standbys()))
+        sample, reported = await asyncio.gather(sampling, self._reported(servers))
         taken = dict(sample.footprints)
         for identity, count in reported.items():
             taken[identity] = max(taken.get(identity, 0), count)
         return replace(sample, footprints=taken)
 
-    def _look(self, identities: list[Identity], waiting: list[Identity]) -> MemorySample:
+    def _sample(self, identities: list[Identity], waiting: list[Identity]) -> MemorySample:
         began = time.thread_time()
         taken = self._footprints.of([*identities, *waiting])
         standbys = sum(taken.pop(identity, 0) for identity in waiting if identity not in identities)
@@ -69,12 +69,12 @@ class HostMemory:
     async def _reported(self, servers: Collection[Server]) -> dict[Identity, int]:
         if not self._metal:
             return {}
-        slots = asyncio.Semaphore(ASKED_AT_ONCE)
+        slots = asyncio.Semaphore(MAX_CONCURRENT_REQUESTS)
         asked = [server for server in servers if server.phase is Phase.READY]
-        told = await asyncio.gather(*(_ask(server, slots) for server in asked))
+        answers = await asyncio.gather(*(_ask(server, slots) for server in asked))
         return {
             server.identity: count
-            for server, count in zip(asked, told, strict=True)
+            for server, count in zip(asked, answers, strict=True)
             if server.identity is not None and count is not None
         }
 
@@ -82,12 +82,12 @@ class HostMemory:
 async def _ask(server: Server, slots: asyncio.Semaphore) -> int | None:
     url = urlsplit(server.endpoint)
     async with slots:
-        answer = await get(url.hostname or "", url.port or 0, STATUS_PATH, STATUS_TIMEOUT)
+        answer = await get(url.hostname or "", url.port or 0, STATUS_PATH, STATUS_TIMEOUT_S)
     return metal_memory(answer)
 
 
 def metal_memory(answer: Answer | None) -> int | None:
-    """Bytes that a vllm-mlx says that it has taken of Metal's memory; None if it does not."""
+    """Return the bytes of Metal memory in vllm-mlx's status answer; None if it has no such."""
     if answer is None or answer.status != _HTTP_OK:
         return None
     try:
@@ -95,4 +95,4 @@ def metal_memory(answer: Answer | None) -> int | None:
         count = int((metal["active_memory_gb"] + metal["cache_memory_gb"]) * 1e9)
     except (ValueError, LookupError, TypeError, OverflowError, RecursionError):
         return None
-    return count if 0 <= count <= LARGEST_BYTES else None
+    return count if 0 <= count <= MAX_BYTES else None

@@ -1,7 +1,7 @@
-"""Gives memory back to the system that the allocator of C keeps for later.
+"""Release of memory that the service's C allocator keeps after a peak.
 
-What tens of thousands of calls took at once is freed in many small pieces. The allocator would
-keep it for as long as the service lives, and the models beside it have to do without.
+The memory of tens of thousands of concurrent calls is freed in many small pieces, which the
+allocator would keep for the life of the service, at the expense of the models.
 """
 
 import asyncio
@@ -15,13 +15,13 @@ from functools import partial
 import psutil
 
 PAUSE_S = 10.0
-"""Between two looks at what the service takes, each some 20 microseconds."""
+"""Between two samples of the service's memory, each some 20 microseconds."""
 
 LONGEST_PAUSE_S = 300.0
-"""Where nothing was given back: what the service takes is in use."""
+"""The longest pause after releases that freed nothing, as the memory is in use."""
 
 WORTHWHILE_BYTES = 32 * 1024 * 1024
-"""Growth since the least that was seen, below which nothing is done."""
+"""Growth since the lowest sample, below which no release is tried."""
 
 
 async def give_back_spare_memory(
@@ -31,14 +31,14 @@ async def give_back_spare_memory(
     """Release spare memory whenever the service has grown, until the task is cancelled."""
     resident = resident or _resident
     release = release or partial(asyncio.to_thread, releaser())
-    least, pause = math.inf, PAUSE_S
+    lowest, pause = math.inf, PAUSE_S
     while True:
         last_pause, pause = pause, PAUSE_S
-        # Where no descriptor is left to look there may be one at the next look.
+        # Without a free descriptor there is no sample now; the next one may succeed.
         with suppress(OSError):
             before = resident()
-            least = min(least, before)
-            if before - least >= WORTHWHILE_BYTES:
+            lowest = min(lowest, before)
+            if before - lowest >= WORTHWHILE_BYTES:
                 await release()
                 if before - resident() < WORTHWHILE_BYTES:
                     pause = min(2 * last_pause, LONGEST_PAUSE_S)
@@ -46,7 +46,7 @@ async def give_back_spare_memory(
 
 
 def releaser() -> Callable[[], object]:
-    """Return what releases spare memory on this system; it does nothing where that is not known."""
+    """Return the system's function that releases spare memory; one without effect if unknown."""
     libc = ctypes.CDLL(None)
     if sys.platform == "darwin":
         relief = libc.malloc_zone_pressure_relief

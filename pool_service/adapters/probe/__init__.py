@@ -1,1 +1,1 @@
-"""Probes of servers: whether one is ready, healthy, and at work."""
+"""Probes of servers: readiness, liveness and activity."""

@@ -1,9 +1,10 @@
-"""Finds out how much a server has to do, from every signal that there is.
+"""Activity checks: the number of requests in flight on a server, from all available signals.
 
-One signal that says "nothing" is no proof: a runtime may count only some of its paths, and
-none counts a request that it has not read yet. So the largest of all signals counts, and
-"nothing" is believed when no signal that sees every request is missing, and no connection
-speaks against it.
+A runtime may count the requests of only some of its paths, and none counts a request that it has
+not read yet. Therefore
+1. the largest number of all signals counts;
+2. zero counts only if no connection contradicts it: if a signal covers every request, only
+   connections with unread requests do; otherwise every connected client does.
 """
 
 import asyncio
@@ -31,20 +32,22 @@ from pool_service.adapters.sockets.connections import (
 from pool_service.core.activity import Activity, UseSignals
 from pool_service.core.types import Identity, LaunchPlan
 
-_MOST_REQUESTS = 1_000_000_000
-"""What is told beyond that is told as that."""
+_MAX_REQUESTS = 1_000_000_000
+"""Larger numbers are reported as this one."""
 
-_LONGEST_METRICS = 1024 * 1024
+_MAX_METRICS_BYTES = 1024 * 1024
 _HTTP_OK = 200
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
-    """What a server says of its use.
+class Report:
+    """A server's answers about its activity.
 
-    counts: of requests in flight, by each signal that was told; counts_all: one of them counts
-    every request; last: the Unix time of the last request; uses: a number that changes with
-    each; at: the Unix time at which it was asked.
+    counts: the requests in flight, by each signal that has answered.
+    counts_all: whether one of the signals counts every request.
+    last: the Unix time in seconds of the last request; None if not reported.
+    uses: a number that changes with each request; None if not reported.
+    at: the Unix time in seconds of the answers.
     """
 
     counts: tuple[float, ...] = ()
@@ -55,10 +58,10 @@ class Told:
 
     @property
     def activity(self) -> Activity:
-        """What that means, if nothing else is known."""
+        """The activity by these answers alone."""
         requests = None
         if self.counts:
-            requests = math.ceil(min(max(self.counts), _MOST_REQUESTS))
+            requests = math.ceil(min(max(self.counts), _MAX_REQUESTS))
         says_use = self.last is not None or self.uses is not None
         return Activity(
             requests,
@@ -68,7 +71,7 @@ class Told:
         )
 
 
-async def use_of(
+async def activity_of(
     identity: Identity,
     plan: LaunchPlan | None,
     endpoint: str,
@@ -76,57 +79,57 @@ async def use_of(
     *,
     ask: bool = True,
 ) -> Activity:
-    """How many requests it works on, None if that cannot be told; and what tells of its last use.
+    """Return a server's requests in flight (None: not known) and its signs of activity.
 
-    plan, endpoint: empty where they are not known; then only its connections tell, and where
-    it is not to be asked.
+    plan: None if not known; endpoint: empty if not known; ask: False if the endpoint is not the
+    server's own. In each case only connections count.
     """
     url = urlsplit(endpoint)
     host, port = url.hostname or "", url.port or 0
-    told = Told()
+    report = Report()
     if plan is not None and endpoint and ask:
-        told = await _ask(host, port, plan, probe_timeout)
-    activity = told.activity
+        report = await _ask(host, port, plan, probe_timeout)
+    activity = report.activity
     if activity.requests:
         return activity
     nonce = plan.nonce if plan else ""
-    look = _is_arriving if told.counts_all else _is_connected
-    is_busy = await asyncio.to_thread(look, identity, nonce, endpoint)
-    # Where nothing at all can be told it counts as busy; one signal is believed against none.
+    check = _is_arriving if report.counts_all else _is_connected
+    is_busy = await asyncio.to_thread(check, identity, nonce, endpoint)
+    # None if there is neither a signal nor a view of connections; one of them suffices for 0.
     is_untold = is_busy is None and activity.requests is None
     requests = None if is_busy or is_untold else 0
     return Activity(requests, activity.idle_for, activity.mark, activity.served)
 
 
-async def _ask(host: str, port: int, plan: LaunchPlan, probe_timeout: float) -> Told:
-    """Both at once: a look takes no longer for the second."""
+async def _ask(host: str, port: int, plan: LaunchPlan, probe_timeout: float) -> Report:
+    """Request the health and the metrics path concurrently and return the answers."""
     use = plan.use
 
     async def metrics() -> Answer | None:
         if not use.path:
             return None
-        return await get(host, port, use.path, probe_timeout, most=_LONGEST_METRICS)
+        return await get(host, port, use.path, probe_timeout, most=_MAX_METRICS_BYTES)
 
     health, more = await asyncio.gather(get(host, port, plan.health_path, probe_timeout), metrics())
     count, last = reported_use(health)
     gauges, uses = await asyncio.to_thread(_added_up, more, use)
     counts = tuple(number for number in (count, gauges) if number is not None)
-    return Told(counts, use.counts_all and gauges is not None, last, uses, time.time())
+    return Report(counts, use.counts_all and gauges is not None, last, uses, time.time())
 
 
 def _added_up(answer: Answer | None, use: UseSignals) -> tuple[float | None, float | None]:
-    """The requests in flight, and the number that changes with each; None: not told."""
+    """Return the sums of gauges (requests in flight) and of counters; None if not reported."""
     if answer is None or answer.status != _HTTP_OK:
         return None, None
     gauges = total(answer.body, use.gauges) if use.gauges else None
     counters = total(answer.body, use.counters) if use.counters else None
-    # What is too large to be told apart from others changes no more.
+    # An infinite counter no longer changes with each request.
     return gauges, None if counters is None or math.isinf(counters) else counters
 
 
 def _is_arriving(identity: Identity, _nonce: str, endpoint: str) -> bool:
-    """Whether a request is on its way that the server cannot have counted yet. Blocking."""
-    # Where netlink is forbidden that cannot be told; the drain is for those that slip in.
+    """Return whether a request waits that the server cannot have counted yet. Blocking."""
+    # OSError: netlink is forbidden. The drain before a stop covers requests missed here.
     with contextlib.suppress(OSError):
         if sys.platform == "darwin":
             ports = {place.port for place in place_of(endpoint)}
@@ -136,19 +139,19 @@ def _is_arriving(identity: Identity, _nonce: str, endpoint: str) -> bool:
 
 
 def _is_connected(identity: Identity, nonce: str, endpoint: str) -> bool | None:
-    """Whether others are connected to it, on any port of its; None: not known. Blocking."""
+    """Return whether clients are connected to any port of a server; None if unknown. Blocking."""
     session = list(_session_pids(identity))
     if not is_alive(identity) and len(session) == 1:
         return False
     places = places_of(session, endpoint)
     is_busy = anybody_connected(places, session)
-    # What left its session is looked for only where somebody is connected.
+    # Searching for descendants that left the session is slow: only if a client is connected.
     strayed = set(_carrier_pids(nonce)).difference(session) if is_busy else set[int]()
     return anybody_connected(places, [*session, *strayed]) if strayed else is_busy
 
 
 def _session_pids(identity: Identity) -> Iterator[int]:
-    """Yield its pid, and those of its session if they are asked for: that takes longer."""
+    """Yield the pid, then those of its session, which are listed only if the caller goes on."""
     yield identity.pid
     yield from member_pids(identity.pid)
 

@@ -1,4 +1,4 @@
-"""What a health answer says."""
+"""Interpretation of the answers of health paths."""
 
 import json
 import math
@@ -6,16 +6,16 @@ import math
 from pool_service.adapters.probe.http_get import Answer
 from pool_service.adapters.probe.metrics_text import as_number
 
-# As vllm-mlx (healthy), llama.cpp and vLLM's neighbours (ok) and others say it.
+# Healthy states as reported by vllm-mlx (healthy), llama.cpp (ok) and others.
 _GOOD = frozenset({"healthy", "ok", "ready", "up", "pass", "running", "alive", "serving"})
 _HTTP_OK = 200
 
 
 def is_healthy(answer: Answer | None) -> bool:
-    """Whether it is a 200 that, where it is a JSON object, does not say otherwise.
+    """Return whether an answer is a 200 whose JSON object, if any, does not deny health.
 
-    vllm-mlx answers 200 also when it is unhealthy or has no model. What calls itself JSON
-    and is none says nothing.
+    vllm-mlx answers 200 even if it is unhealthy or has no model. An answer with a JSON content
+    type that is not valid JSON is unhealthy.
     """
     if answer is None or answer.status != _HTTP_OK:
         return False
@@ -30,9 +30,9 @@ def is_healthy(answer: Answer | None) -> bool:
 
 
 def reported_use(answer: Answer | None) -> tuple[float | None, float | None]:
-    """Return the requests in flight, and the Unix time in seconds of the last, as it is told.
+    """Return the reported requests in flight, and the Unix time in seconds of the last request.
 
-    None for what the answer does not say, or what cannot be.
+    Each is None if the answer lacks it or its value is impossible.
     """
     if answer is None or answer.status != _HTTP_OK:
         return None, None
@@ -49,9 +49,9 @@ def reported_use(answer: Answer | None) -> tuple[float | None, float | None]:
 
 
 def _fields(answer: Answer) -> dict[str, object]:
-    """The body's fields, none if it is JSON but no object.
+    """Return the body's fields; empty if it is JSON but not an object.
 
-    Raises ValueError if it is no JSON, RecursionError if it is nested too deep for one.
+    Raises ValueError if it is not JSON, RecursionError if it is nested too deeply.
     """
     value = json.loads(answer.body)
     return value if isinstance(value, dict) else {}

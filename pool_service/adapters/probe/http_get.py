@@ -1,8 +1,7 @@
-"""One HTTP request to a server that may misbehave: bounded in time, bytes and turns of the loop.
+"""One HTTP request to a server that may misbehave: bounded in time, bytes and event loop use.
 
-Whoever answers may be broken, or another user's program on a port that was lost. So no answer
-holds up the event loop: after each read others have their turn, and a peer that sends crumbs is
-read at a pace.
+The peer may be broken, or another user's program on a port that the server has lost. No answer may
+block the event loop: each read yields to other tasks, and tiny pieces are read at intervals.
 """
 
 import asyncio
@@ -13,25 +12,25 @@ from dataclasses import dataclass
 
 import h11
 
-MAX_BODY = 64 * 1024
-MAX_ANSWER = MAX_BODY + 32 * 1024
-"""Bytes, with the head, interim responses, chunk sizes and trailers."""
+MAX_BODY_BYTES = 64 * 1024
+MAX_ANSWER_BYTES = MAX_BODY_BYTES + 32 * 1024
+"""Bytes of a body, and of an answer with its head, interim responses, chunk sizes and trailers."""
 
 MAX_PARTS = 256
-"""Interim responses and pieces of a body. An answer to a health check has a few; each costs
-some ten microseconds, and a read of 4 KiB can hold hundreds."""
+"""Interim responses and pieces of a body. A health answer has a few; each takes some ten
+microseconds, and a read of 4 KiB can contain hundreds."""
 
 _READ_BYTES = 4 * 1024
 _EAGER_READS = 8
 _CRUMB_PAUSE_S = 0.001
-"""Between two reads after the first few, so that crumbs come together."""
+"""Between two reads after the first few, so that tiny pieces accumulate."""
 
 _open_ports: set[int] = set()
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """A whole response; of a redirect that itself."""
+    """A complete response. Redirects are not followed."""
 
     status: int
     content_type: str
@@ -44,11 +43,11 @@ async def get(
     path: str,
     timeout: float,  # noqa: ASYNC109 - one bound over connecting, sending and reading
     *,
-    most: int = MAX_BODY,
+    most: int = MAX_BODY_BYTES,
 ) -> Answer | None:
-    """GET `path`; None if no whole answer within the bounds came within `timeout` seconds.
+    """GET `path`; return None without a complete answer within `timeout` seconds and the bounds.
 
-    most: bytes of its body.
+    most: the largest body accepted, in bytes.
     """
     request = h11.Request(method="GET", target=path, headers=_headers(host, port))
     return await _asked(host, port, request, b"", timeout, most)
@@ -61,10 +60,10 @@ async def post_json(
     body: bytes,
     timeout: float,  # noqa: ASYNC109 - one bound over connecting, sending and reading
 ) -> Answer | None:
-    """POST JSON to `path`; None if no whole answer within the bounds came within `timeout`."""
+    """POST JSON to `path`; return None without a complete answer within `timeout` seconds."""
     more = [("Content-Type", "application/json"), ("Content-Length", str(len(body)))]
     request = h11.Request(method="POST", target=path, headers=[*_headers(host, port), *more])
-    return await _asked(host, port, request, body, timeout, MAX_BODY)
+    return await _asked(host, port, request, body, timeout, MAX_BODY_BYTES)
 
 
 async def _asked(
@@ -78,8 +77,8 @@ async def _asked(
     try:
         async with asyncio.timeout(timeout):
             family = socket.AF_INET6 if ":" in host else socket.AF_INET
-            # A bare one costs less than a transport with streams, and when it is closed
-            # it is so at once: whoever counts the peer's connections next does not count it.
+            # A bare socket costs less than a transport with streams, and closes at once, so that
+            # the next count of the peer's connections does not include it.
             with socket.socket(family, socket.SOCK_STREAM) as peer:
                 peer.settimeout(0)
                 await asyncio.get_running_loop().sock_connect(peer, (host, port))
@@ -90,13 +89,13 @@ async def _asked(
 
 
 def own_ports() -> frozenset[int]:
-    """The local ports of the requests that are under way; from any thread."""
+    """Return the local ports of the pool's requests in flight. Thread-safe."""
     return frozenset(_open_ports)
 
 
 @contextlib.contextmanager
 def _own_port(port: int) -> Iterator[None]:
-    """Count a local port as one of ours until the block ends."""
+    """List a local port in `own_ports` until the block ends."""
     _open_ports.add(port)
     try:
         yield
@@ -115,7 +114,7 @@ async def _exchange(
     reads, data = 0, b""
     while (whole := answer.read_on()) is None:
         if reads:
-            # What is there is read without waiting, so that nothing else would have its turn.
+            # Reading available data does not wait, so that other tasks would not run.
             is_crumb = reads >= _EAGER_READS and len(data) < _READ_BYTES
             await asyncio.sleep(_CRUMB_PAUSE_S if is_crumb else 0)
         reads += 1
@@ -125,7 +124,7 @@ async def _exchange(
 
 
 class _Reading:
-    """An answer that comes piece by piece."""
+    """Parses an answer piece by piece."""
 
     def __init__(self, connection: h11.Connection, most: int) -> None:
         self._connection = connection
@@ -134,14 +133,14 @@ class _Reading:
         self._received = self._parts = 0
 
     def receive(self, data: bytes) -> None:
-        """Take in what was read; nothing: the peer has closed. Raises h11.ProtocolError."""
+        """Parse the bytes of a read (empty: the peer has closed). Raises h11.ProtocolError."""
         self._received += len(data)
-        if self._received > self._most + MAX_ANSWER - MAX_BODY:
+        if self._received > self._most + MAX_ANSWER_BYTES - MAX_BODY_BYTES:
             raise h11.RemoteProtocolError("the answer is too long")
         self._connection.receive_data(data)
 
     def read_on(self) -> Answer | None:
-        """Return the answer if all of it was received. Raises h11.ProtocolError."""
+        """Return the answer once it is complete, else None. Raises h11.ProtocolError."""
         while (event := self._connection.next_event()) is not h11.NEED_DATA:
             match event:
                 case h11.Response():
@@ -153,11 +152,11 @@ class _Reading:
                 case h11.Data():
                     self._body += event.data
                 case _:
-                    # An interim response: what closes a connection raises by itself.
+                    # An interim response; h11 raises an error if the peer has closed.
                     pass
             self._parts += 1
             if (
-                self._parts > MAX_PARTS * max(self._most // MAX_BODY, 1)
+                self._parts > MAX_PARTS * max(self._most // MAX_BODY_BYTES, 1)
                 or len(self._body) > self._most
             ):
                 raise h11.RemoteProtocolError("the answer has too many parts")

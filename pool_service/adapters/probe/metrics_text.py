@@ -1,8 +1,8 @@
-"""Adds up numbers that a server tells: Prometheus's text format, and JSON. Pure.
+"""Sums of metrics in a server's answer, in Prometheus's text format or JSON. Pure.
 
-prometheus_client has a parser of the first. Importing it takes 22 ms and 4 MB, since it sets
-up what collects metrics, and it gives up a whole answer for one bad line; what is needed here
-is a handful of lines by their names. The tests hold this to what that library writes.
+Prometheus_client's parser is not used: importing it takes 22 ms and 4 MB, and it rejects a whole
+answer for one bad line, while only a few named lines are needed here. The tests compare this parser
+with that library's output.
 """
 
 import json
@@ -13,8 +13,8 @@ from collections.abc import Iterator, Mapping, Sequence
 _NAME = r"[a-zA-Z_:][a-zA-Z0-9_:]*"
 _LABEL = re.compile(r'\s*([a-zA-Z_][a-zA-Z0-9_]*)\s*=\s*"((?:[^"\\]|\\.)*)"\s*(?:,|$)')
 _LABELS = r'\{((?:[^"}]|"(?:[^"\\]|\\.)*")*)\}'
-# No two neighbours of these may match the same blanks: a server could hold up the whole
-# service with a line of them, since matching keeps every thread waiting.
+# No two adjacent parts may match the same blanks: a line of blanks would take quadratic time, and
+# a running match blocks every thread of the service.
 _SAMPLE = re.compile(rf"\s*({_NAME})(?:\s*{_LABELS})?\s+(\S+)(?:\s+-?\d+)?\s*")
 _SELECTOR = re.compile(rf"({_NAME})(?:{_LABELS})?")
 _TYPE = re.compile(rf"#\s*TYPE\s+({_NAME})\s")
@@ -22,7 +22,7 @@ _ESCAPES = {"n": "\n", "\\": "\\", '"': '"'}
 
 
 def is_selector(text: str) -> bool:
-    """Whether it names numbers: a metric, with or without labels, or a JSON pointer."""
+    """Return whether a text is a valid selector: a metric, maybe with labels, or a JSON pointer."""
     if text.startswith("/"):
         return re.search(r"~(?![01])", text) is None
     match = _SELECTOR.fullmatch(text)
@@ -30,15 +30,15 @@ def is_selector(text: str) -> bool:
 
 
 def total(body: bytes, selectors: Sequence[str]) -> float | None:
-    """The sum of what the selectors name; None if one of them is not told, or is no number.
+    """Return the sum of the selected numbers; None if one is missing or not a valid number.
 
-    A metric that is announced but has no series yet is 0. NaN and what is less than 0 are no
-    numbers; what is too large for one is infinite.
+    A metric that is declared but has no series yet is 0. NaN and negative numbers are not valid;
+    a number that is too large for a float is infinite.
     """
     text = body.decode("utf-8", "replace")
     find = _pointed if selectors and selectors[0].startswith("/") else _sampled
     values = find(text, selectors)
-    # Written so that NaN is refused as well.
+    # In this form the comparison also refuses NaN.
     if values is None or not all(value >= 0 for value in values):
         return None
     try:
@@ -64,13 +64,13 @@ def _sampled(text: str, selectors: Sequence[str]) -> list[float] | None:
 
 
 def _series(text: str, name: str, wanted: Mapping[str, str]) -> list[float] | None:
-    """The values of one metric's series that have these labels; None if it is not there."""
+    """Return the values of a metric's series with these labels; None if there is no such metric."""
     values: list[float] = []
     announced = False
     for line in _lines_with(text, name):
         kind = _TYPE.match(line)
         if kind is not None:
-            # A counter may be announced without its suffix.
+            # A counter may be declared without its suffix.
             announced |= kind[1] in (name, name.removesuffix("_total"))
             continue
         sample = _SAMPLE.fullmatch(line)
@@ -86,7 +86,7 @@ def _series(text: str, name: str, wanted: Mapping[str, str]) -> list[float] | No
 
 
 def _lines_with(text: str, name: str) -> Iterator[str]:
-    """The lines of samples and of types that may be of this metric."""
+    """Yield the sample and TYPE lines that may be of this metric."""
     base = name.removesuffix("_total")
     for line in text.split("\n"):
         if base in line and not line.lstrip().startswith("# HELP"):
@@ -94,7 +94,7 @@ def _lines_with(text: str, name: str) -> Iterator[str]:
 
 
 def _labels(text: str) -> dict[str, str] | None:
-    """Read the labels between the braces; None if they are not written as they should be."""
+    """Parse the labels between the braces; return None if they are malformed."""
     labels: dict[str, str] = {}
     at, text = 0, text.rstrip()
     while at < len(text):
@@ -107,7 +107,7 @@ def _labels(text: str) -> dict[str, str] | None:
 
 
 def _number(word: str) -> float:
-    """A number as the format has it; NaN for what is none."""
+    """Parse a number of the format; return NaN if it is not one."""
     try:
         return math.nan if "_" in word else float(word)
     except ValueError:
@@ -127,7 +127,7 @@ def _pointed(text: str, selectors: Sequence[str]) -> list[float] | None:
 
 
 def _at(value: object, pointer: str) -> object:
-    """Return what a JSON pointer (RFC 6901) leads to; None if there is nothing."""
+    """Return the value at a JSON pointer (RFC 6901); None if there is none."""
     for token in pointer.split("/")[1:]:
         key = token.replace("~1", "/").replace("~0", "~")
         if isinstance(value, dict):
@@ -140,7 +140,7 @@ def _at(value: object, pointer: str) -> object:
 
 
 def as_number(value: object) -> float | None:
-    """A JSON number as a float, infinite if it is too large for one; None if it is no number."""
+    """Return a JSON number as a float, infinite if too large; None if the value is no number."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
     try:

@@ -1,10 +1,11 @@
-"""Finds out whether a server is ready, and how much it has to do.
+"""Implementation of the port `Probe`: readiness, liveness and activity of servers.
 
-Ready is proven in three steps, again and again until they hold together: this very
-process (or one of its session) owns a listening socket; that address answers healthy; and
-the same socket is still there, owned by the same process. A stranger that took the port
-and answers 200 fails the first or the last. It stays proven only as long as that socket does:
-`ownership.py` is asked at each look, and before an endpoint is handed out.
+A server is ready if these hold in order:
+1. the process, or one of its session, owns a listening socket;
+2. that address answers healthy;
+3. the same process still owns the same socket.
+Another program that took the port and answers 200 fails the first or the last. `ownership.py`
+checks the socket again at each later probe, and before an endpoint is handed out.
 """
 
 import asyncio
@@ -15,28 +16,28 @@ from urllib.parse import urlsplit
 
 import psutil
 
-from pool_service.adapters.probe.activity import use_of
+from pool_service.adapters.probe.activity import activity_of
 from pool_service.adapters.probe.health import is_healthy
 from pool_service.adapters.probe.http_get import get, post_json
-from pool_service.adapters.probe.ready_notify import ReadySigns
+from pool_service.adapters.probe.ready_notify import ReadyNotifications
 from pool_service.adapters.process.identity import is_alive, member_pids
 from pool_service.adapters.sockets.listeners import TcpSocket, listeners, seen_listeners
 from pool_service.adapters.sockets.ownership import Ownership
 from pool_service.core.activity import Activity
 from pool_service.core.types import EndpointState, Identity, LaunchPlan, ProbeResult, Unready
 
-# Seconds between looks: a hundredth of the time waited so far, within these bounds. So it
-# adds about half a percent to a start, and a long load is not disturbed by many looks.
-_MIN_PACE = 0.01
-_MAX_PACE = 0.5
-_PACE_SHARE = 0.01
-_SIGNED_PACE = 1.0
-# A look takes at most a tenth of a core, however dear it is on this machine.
+# The pause between two readiness checks: a hundredth of the time waited so far, within these
+# bounds. It adds about half a percent to a start, and checks disturb a long load little.
+_MIN_PAUSE_S = 0.01
+_MAX_PAUSE_S = 0.5
+_PAUSE_SHARE = 0.01
+_NOTIFYING_PAUSE_S = 1.0
+# Checks take at most a tenth of a core, however slow they are on this machine.
 _COST_FACTOR = 10
-# Looking at all members of the session means looking at all processes: less often.
-_MEMBERS_PACE = 1.0
-# Of what one process listens on; a server has one or two.
-_MOST_ASKED = 16
+# Finding the members of a session means listing all processes, so it is done less often.
+_MEMBERS_PAUSE_S = 1.0
+# Listeners of one process that are probed; a server has one or two.
+_MAX_LISTENERS = 16
 
 
 _NOT_LISTENING = ProbeResult(answered=False, progress=(), listens=False)
@@ -45,21 +46,21 @@ _NOT_LISTENING = ProbeResult(answered=False, progress=(), listens=False)
 class HttpProbe:
     """Implements the port `Probe` for processes of this machine.
 
-    signs: of the processes that say themselves when they listen.
+    notifications: the ready notifications of servers that send one.
     """
 
-    def __init__(self, signs: ReadySigns | None = None) -> None:
-        self._signs = signs or ReadySigns()
+    def __init__(self, notifications: ReadyNotifications | None = None) -> None:
+        self._notifications = notifications or ReadyNotifications()
         self._ownership = Ownership()
 
     async def ready(
         self, identity: Identity, plan: LaunchPlan, probe_timeout: float, *, again: bool = False
     ) -> str | Unready:
         """Wait until this very process listens and answers healthy; see the port."""
-        search, sign = _Search(identity, plan.port), self._signs.of(identity)
+        search, notified = _Search(identity, plan.port), self._notifications.of(identity)
         loaded = again or not plan.ready_path
         while True:
-            candidates = await asyncio.to_thread(search.look)
+            candidates = await asyncio.to_thread(search.find)
             if candidates is None:
                 return Unready.GONE
             if again and search.found_none:
@@ -68,17 +69,17 @@ class HttpProbe:
                 if await asyncio.to_thread(self._is_proven, search, identity, listener):
                     if loaded:
                         return listener.url
-                    # What takes minutes: it is proven anew afterwards.
+                    # Loading may take minutes, so the next round proves the rest anew.
                     loaded = await is_loaded(listener.url, plan)
-            await _pause(search.pace(), sign)
+            await _pause(search.pause(), notified)
 
     def _is_proven(self, search: "_Search", identity: Identity, listener: TcpSocket) -> bool:
-        """Whether the same socket is still its own, and it alone gets what is sent there."""
+        """Return whether the server still owns the listener and is the only one at its address."""
         proven = self._ownership.prove(identity, listener.url)
         return search.still_owns(listener) and proven is EndpointState.KEPT
 
     def endpoint_state(self, identity: Identity, endpoint: str) -> EndpointState:
-        """Whether its endpoint is still its own, in microseconds; see the port."""
+        """Return whether the endpoint is still the server's own; see the port."""
         return self._ownership.now(identity, endpoint)
 
     async def _is_lost(self, identity: Identity, endpoint: str) -> bool:
@@ -90,10 +91,10 @@ class HttpProbe:
     async def check_activity(
         self, identity: Identity, plan: LaunchPlan | None, endpoint: str, probe_timeout: float
     ) -> Activity:
-        """The largest of all that tells how busy it is; see the port."""
-        # Who has its port now tells nothing of it.
+        """Return a server's requests in flight and signs of activity; see the port."""
+        # The answers of another program on a lost port say nothing about the server.
         lost = bool(endpoint) and self.endpoint_state(identity, endpoint) is EndpointState.LOST
-        return await use_of(identity, plan, endpoint, probe_timeout, ask=not lost)
+        return await activity_of(identity, plan, endpoint, probe_timeout, ask=not lost)
 
     async def check_liveness(
         self,
@@ -103,8 +104,11 @@ class HttpProbe:
         log_path: str,
         probe_timeout: float,
     ) -> ProbeResult:
-        """Whether it listens, what it answers, and its processor time and output; see the port."""
-        # First, so that nobody else's program is asked.
+        """Return whether a server listens and answers, and its signs of progress; see the port.
+
+        The signs of progress are processor time and the size of its log.
+        """
+        # Checked first, so that no other program gets the request.
         if await self._is_lost(identity, endpoint):
             return _NOT_LISTENING
         url = urlsplit(endpoint)
@@ -116,25 +120,25 @@ class HttpProbe:
             return ProbeResult(answered=True, progress=())
         progress = await asyncio.to_thread(_progress, identity, log_path)
         answered = answer is not None
-        use = await use_of(identity, plan, endpoint, probe_timeout, ask=answered)
+        use = await activity_of(identity, plan, endpoint, probe_timeout, ask=answered)
         in_flight = use.requests != 0
         return ProbeResult(answered, progress, healthy=not answered, in_flight=in_flight)
 
 
 class _Search:
-    """Looks for listeners of one process, at a pace that suits how long it takes."""
+    """Searches for the listeners of one process, at intervals that suit the cost of a search."""
 
     def __init__(self, identity: Identity, port: int | None) -> None:
         self._identity = identity
         self._port = port
         self._started = time.monotonic()
         self._cost = 0.0
-        self._members_due = self._started + _MEMBERS_PACE
+        self._members_due = self._started + _MEMBERS_PAUSE_S
         self.found_none = False
-        """Whether neither it nor any other of its session listened at the last look at all."""
+        """Whether the last search proved that no process of the session listens."""
 
-    def look(self) -> tuple[TcpSocket, ...] | None:
-        """Return what the process listens on now; None if it is gone. Blocking."""
+    def find(self) -> tuple[TcpSocket, ...] | None:
+        """Return the present listeners of the process; None if it has ended. Blocking."""
         now, before = time.monotonic(), time.thread_time()
         if not is_alive(self._identity):
             return None
@@ -143,34 +147,36 @@ class _Search:
         if not found and now >= self._members_due:
             found, saw_others = seen_listeners(member_pids(self._identity.pid), self._port)
             self.found_none = saw_all and saw_others and not found
-            self._members_due = time.monotonic() + _MEMBERS_PACE
+            self._members_due = time.monotonic() + _MEMBERS_PAUSE_S
         self._cost = time.thread_time() - before
         return found
 
     def still_owns(self, listener: TcpSocket) -> bool:
-        """Whether it is alive and the same socket still its own. Blocking."""
+        """Return whether the process is alive and the listener still there. Blocking."""
         return listener in listeners([listener.pid], listener.port) and is_alive(self._identity)
 
-    def pace(self) -> float:
-        """Seconds until the next look."""
+    def pause(self) -> float:
+        """Return the seconds until the next search."""
         waited = time.monotonic() - self._started
-        return max(min(max(waited * _PACE_SHARE, _MIN_PACE), _MAX_PACE), self._cost * _COST_FACTOR)
+        return max(
+            min(max(waited * _PAUSE_SHARE, _MIN_PAUSE_S), _MAX_PAUSE_S), self._cost * _COST_FACTOR
+        )
 
 
-async def _pause(pace: float, sign: asyncio.Event | None) -> None:
-    """Wait until the next look; one that says itself when it listens is hardly looked at before."""
-    if sign is None or sign.is_set():
-        await asyncio.sleep(pace)
+async def _pause(pause: float, notified: asyncio.Event | None) -> None:
+    """Wait until the next search is due; rarely search a process that notifies when it listens."""
+    if notified is None or notified.is_set():
+        await asyncio.sleep(pause)
         return
     with suppress(TimeoutError):
-        await asyncio.wait_for(sign.wait(), max(pace, _SIGNED_PACE))
+        await asyncio.wait_for(notified.wait(), max(pause, _NOTIFYING_PAUSE_S))
 
 
 async def _healthy(
     candidates: tuple[TcpSocket, ...], health_path: str, probe_timeout: float
 ) -> list[TcpSocket]:
-    """Return those at which it answers healthy, in their order."""
-    asked = candidates[:_MOST_ASKED]
+    """Return the candidates that answer healthy, in their order."""
+    asked = candidates[:_MAX_LISTENERS]
     answers = await asyncio.gather(
         *(get(one.connect_host, one.port, health_path, probe_timeout) for one in asked)
     )
@@ -178,7 +184,7 @@ async def _healthy(
 
 
 def _progress(identity: Identity, log_path: str) -> tuple[float, ...]:
-    """Processor seconds of the process and its group, and the size of its log."""
+    """Return the processor seconds of the process's session, and the bytes of its log."""
     used = 0.0
     for pid in [identity.pid, *member_pids(identity.pid)]:
         with suppress(psutil.Error):
@@ -189,18 +195,18 @@ def _progress(identity: Identity, log_path: str) -> tuple[float, ...]:
     return (used,)
 
 
-_LONGEST_S = 86_400.0
-"""Loading takes as long as it takes: the start limit ends it, and the process with it."""
+_LOAD_TIMEOUT_S = 86_400.0
+"""Practically no limit: the start limit ends a load that takes too long, with the process."""
 
 _HTTP_OK = 200
 
 
 async def is_loaded(endpoint: str, plan: LaunchPlan) -> bool:
-    """Return whether it answers 200 to the request of its plan; True where the plan has none."""
+    """Return whether the server answers 200 to its plan's ready request; True without one."""
     if not plan.ready_path:
         return True
     url = urlsplit(endpoint)
     body = plan.ready_body.encode()
     host, port = url.hostname or "", url.port or 0
-    answer = await post_json(host, port, plan.ready_path, body, _LONGEST_S)
+    answer = await post_json(host, port, plan.ready_path, body, _LOAD_TIMEOUT_S)
     return answer is not None and answer.status == _HTTP_OK

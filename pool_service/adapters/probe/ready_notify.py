@@ -1,4 +1,4 @@
-"""The signs of starting servers that they listen, for those that give one."""
+"""Ready notifications: messages of starting servers that they listen now."""
 
 import asyncio
 import json
@@ -7,44 +7,44 @@ from contextlib import suppress
 
 from pool_service.core.types import Identity
 
-_CHUNK = 4096
+_CHUNK_BYTES = 4096
 
 
-class ReadySigns:
-    """Listens to the processes that start. All of it lives on one running event loop."""
+class ReadyNotifications:
+    """Receives the notifications of starting servers, on one running event loop."""
 
     def __init__(self) -> None:
         self._awaited: dict[Identity, asyncio.Event] = {}
 
     def of(self, identity: Identity) -> asyncio.Event | None:
-        """Set when the process says that it listens, or will say nothing more.
+        """Return the event that is set when a server has notified, or has closed its channel.
 
-        None: nothing is to be heard of it.
+        None if no notification is expected of it.
         """
         return self._awaited.get(identity)
 
-    def hear(self, identity: Identity, channel: socket.socket) -> "asyncio.Future[bool]":
-        """From now on listen to it; the channel is closed when it has said all.
+    def listen(self, identity: Identity, channel: socket.socket) -> "asyncio.Future[bool]":
+        """Wait for a server's one notification, then close the channel.
 
-        Done with whether it came to be ready.
+        Return a future of whether the server has become ready.
         """
         loop = asyncio.get_running_loop()
-        said: asyncio.Future[bool] = loop.create_future()
-        sign = self._awaited[identity] = asyncio.Event()
+        is_ready: asyncio.Future[bool] = loop.create_future()
+        notified = self._awaited[identity] = asyncio.Event()
         channel.settimeout(0)
 
-        def listen() -> None:
+        def receive() -> None:
             received = b""
             with suppress(BlockingIOError, InterruptedError, ConnectionError):
-                received = channel.recv(_CHUNK)
+                received = channel.recv(_CHUNK_BYTES)
             loop.remove_reader(channel)
             channel.close()
             del self._awaited[identity]
-            sign.set()
-            said.set_result(_is_ready(received))
+            notified.set()
+            is_ready.set_result(_is_ready(received))
 
-        loop.add_reader(channel, listen)
-        return said
+        loop.add_reader(channel, receive)
+        return is_ready
 
 
 def _is_ready(received: bytes) -> bool:

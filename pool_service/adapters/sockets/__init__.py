@@ -1,1 +1,1 @@
-"""Sockets: which process listens, who is connected, and which ports are free."""
+"""Sockets: the listeners of a process, the connections to it, and free ports."""

@@ -1,7 +1,7 @@
-"""Which connections to a server are in use by others than itself and the pool.
+"""Connections: finding clients that are connected to a server.
 
-A connection of this machine has two ends, and the kernel tells whose each is: what a server's
-own processes or the pool itself opened is no use of the server, and neither is one whose
+The kernel lists both ends of a connection within this machine with their owners. A connection does
+not count as use of the server if the server's own processes or the pool opened it, or if its
 client is gone. Blocking: for a worker thread.
 """
 
@@ -21,32 +21,36 @@ from pool_service.adapters.sockets import libproc_sockets, sock_diag, unix_diag
 from pool_service.adapters.sockets.listeners import listeners, socket_inodes
 from pool_service.adapters.sockets.sock_diag import CLOSE_WAIT, ESTABLISHED, Connection
 
-_SETTLING = 0.1
-"""Seconds: a server closes its end so soon after its client did."""
+_SETTLE_S = 0.1
+"""Time after which a server has closed its end of a connection that its client has closed."""
 
 
 class Place(NamedTuple):
-    """Where a server listens: a port, and whether its sockets are of IPv6."""
+    """A port at which a server listens, of IPv4 or of IPv6."""
 
     port: int
     is_v6: bool
 
 
 def places_of(pids: Collection[int], endpoint: str) -> set[Place]:
-    """Return where these processes listen, and the server's endpoint ("": not known)."""
+    """Return the places at which these processes listen, and that of `endpoint` ("": not known)."""
     found = {Place(one.port, one.is_v6) for one in listeners(pids)}
     return found | place_of(endpoint)
 
 
 def place_of(endpoint: str) -> set[Place]:
-    """Return the place of an endpoint; none of one that is not known."""
+    """Return the place of an endpoint; empty for an endpoint that is not known ("")."""
     url = urlsplit(endpoint)
     return {Place(url.port, ":" in (url.hostname or ""))} if url.port else set()
 
 
 @dataclass(frozen=True, slots=True)
 class Ends:
-    """Both ends of connections, and which clients do not count, by inodes or ports of sockets."""
+    """Both ends of all connections to a server, and the clients that do not count.
+
+    own: inodes of the server's own sockets.
+    own_ports: local ports of the pool's own requests.
+    """
 
     servers: tuple[Connection, ...]
     clients: tuple[Connection, ...]
@@ -55,12 +59,12 @@ class Ends:
 
 
 def in_use(ends: Ends) -> Iterator[Connection]:
-    """The servers' ends of the connections on which a request may be in flight. Pure."""
+    """Yield the server's ends of the connections on which a request may be in flight. Pure."""
     clients = {(_plain(one.host), one.port): one for one in ends.clients}
     for end in ends.servers:
         client = clients.get((_plain(end.peer_host), end.peer_port))
         if client is None:
-            # It runs elsewhere; or it ran here, and is gone.
+            # The client is on another machine; or it was on this one, and is gone.
             is_gone = end.state == CLOSE_WAIT and ip_address(_plain(end.peer_host)).is_loopback
         else:
             is_gone = client.inode == 0 and client.state != ESTABLISHED
@@ -70,21 +74,23 @@ def in_use(ends: Ends) -> Iterator[Connection]:
 
 
 def is_arriving(end: Connection) -> bool:
-    """Whether it is of a request that the server has not read: in its queue, or unread bytes.
+    """Return whether a connection has a request that the server has not read yet. Pure.
 
-    The end of what the client sends counts as one byte. Pure.
+    That is so if the connection is not accepted yet (inode 0) or has unread bytes; in CLOSE_WAIT
+    the client's FIN counts as one byte.
     """
     return end.inode == 0 or end.unread > (end.state == CLOSE_WAIT)
 
 
 def is_any_unread(port: int, own_pids: Iterable[int]) -> bool:
-    """Whether a request on this port waits to be accepted or read, as libproc tells it.
+    """Return whether a request on this port waits to be accepted or read, by macOS's libproc.
 
-    Not yet run on a Mac. Whose is one that waits to be accepted is not told: each counts.
+    Not yet run on a Mac. libproc does not name the client of a connection that waits to be
+    accepted, so each of those counts.
     """
     sockets: list[libproc_sockets.ProcessSocket] = []
     for pid in own_pids:
-        # It has ended; or became another user's, and is then not told of.
+        # The process has ended, or has changed its user.
         with contextlib.suppress(OSError):
             sockets += libproc_sockets.sockets_of(pid)
     own = {(_plain(one.host), one.port) for one in sockets if one.peer_port == port}
@@ -102,28 +108,28 @@ def is_any_unread(port: int, own_pids: Iterable[int]) -> bool:
 
 
 def anybody_connected(places: Collection[Place], own_pids: Collection[int]) -> bool | None:
-    """Return whether others are connected at these places; None: that cannot be told.
+    """Return whether clients are connected at these places; None if that cannot be found out.
 
-    On Linux also whether they are at any unix socket of the processes.
+    On Linux this includes connections to unix sockets of the processes.
     """
     if sys.platform == "linux":
-        # Not where netlink is forbidden, as by some sandboxes.
+        # OSError: netlink is forbidden, as in some sandboxes.
         with contextlib.suppress(OSError):
             return bool(connected(places, own_pids)) or _is_unix_used(own_pids)
     return is_connected({place.port for place in places}, own_pids)
 
 
 def _is_unix_used(own_pids: Iterable[int]) -> bool:
-    # Not told by a kernel without unix_diag.
+    # OSError: the kernel has no unix_diag.
     with contextlib.suppress(OSError):
         return unix_diag.is_any_used(_inodes(own_pids))
     return False
 
 
 def connected(places: Collection[Place], own_pids: Iterable[int]) -> tuple[Connection, ...]:
-    """Return the servers' ends of connections at these places that others use.
+    """Return the server's ends of connections of clients at these places.
 
-    own_pids: taken only if there are any. Raises OSError where netlink does not tell.
+    own_pids: iterated only if there is any connection. Raises OSError if netlink fails.
     """
     servers = tuple(
         end
@@ -133,22 +139,23 @@ def connected(places: Collection[Place], own_pids: Iterable[int]) -> tuple[Conne
     if not servers:
         return ()
     ports = {place.port for place in places}
-    # Of either family: one of IPv6 may connect to IPv4.
+    # Of both families: an IPv6 socket may be connected to an IPv4 address.
     clients = tuple(end for port in ports for end in sock_diag.connections(peer_port=port))
     return tuple(in_use(Ends(servers, clients, _inodes(own_pids), own_ports())))
 
 
 def is_connected(ports: Collection[int], own_pids: Collection[int]) -> bool | None:
-    """The same where only psutil tells of sockets, if anybody is; None: it cannot be told.
+    """Return whether clients are connected to these ports, by psutil; None if it cannot say.
 
-    It does not tell of clients that are gone: their connections are not there at a second look.
+    psutil does not show that a client is gone; but a connection of such a client has disappeared
+    at a second sample.
     """
     first = _ends(ports, own_pids)
     if first is None or not first:
         return None if first is None else False
     if any(state == psutil.CONN_ESTABLISHED for _, state in first):
         return True
-    time.sleep(_SETTLING)
+    time.sleep(_SETTLE_S)
     second = _ends(ports, own_pids)
     return None if second is None else bool(first & second)
 
@@ -156,7 +163,7 @@ def is_connected(ports: Collection[int], own_pids: Collection[int]) -> bool | No
 def _ends(
     ports: Collection[int], own_pids: Collection[int]
 ) -> set[tuple[tuple[str, int], str]] | None:
-    """The peers of the own processes' connections on these ports, but for own ones."""
+    """Return the clients on these ports and the states of their connections; None if not known."""
     servers: set[tuple[tuple[str, int], str]] = set()
     own: set[tuple[str, int]] = set()
     for pid in own_pids:
@@ -178,7 +185,7 @@ def _ends(
 
 
 def _inodes(pids: Iterable[int]) -> frozenset[int]:
-    """The sockets that these processes have, by Linux's names of their descriptors."""
+    """Return the inodes of the sockets that these processes have open."""
     found: set[int] = set()
     for pid in pids:
         with contextlib.suppress(OSError):
@@ -187,7 +194,7 @@ def _inodes(pids: Iterable[int]) -> frozenset[int]:
 
 
 def _plain(host: str) -> str:
-    """An address as it is written without a zone, one of IPv4 as such."""
+    """Return an address without its zone, and an IPv4-mapped one as IPv4."""
     address = ip_address(host.partition("%")[0])
     mapped = getattr(address, "ipv4_mapped", None)
     return str(mapped or address)

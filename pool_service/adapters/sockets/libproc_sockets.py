@@ -1,9 +1,8 @@
-"""The TCP sockets of one process of macOS, as libproc tells them. Not yet run on a Mac.
+"""TCP sockets of a macOS process, by libproc. Not yet run on a Mac.
 
-Numbers and layouts are those of <sys/proc_info.h> of xnu-11417.101.15, what is in them of
-bsd/kern/socket_info.c. Each process of the own user may be asked, without other rights
-(proc_security_policy in bsd/kern/proc_info.c). A question takes the kernel no more than a look
-at one descriptor.
+Constants and layouts are from <sys/proc_info.h> of xnu-11417.101.15, their meaning from
+bsd/kern/socket_info.c. Every process of the same user may be queried without further rights
+(proc_security_policy in bsd/kern/proc_info.c). A query reads one descriptor.
 """
 
 import ctypes
@@ -16,30 +15,30 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 LISTEN, ESTABLISHED, CLOSE_WAIT = 1, 4, 5
-"""TSI_S_LISTEN and so on: the peer of the last will send no more, but may wait for an answer."""
+"""TSI_S_LISTEN and so on. In CLOSE_WAIT the peer sends no more, but may wait for an answer."""
 
 _LIBRARY = "/usr/lib/libproc.dylib"
 _PROC_PIDLISTFDS, _PROC_PIDFDSOCKETINFO = 1, 3
 _PROX_FDTYPE_SOCKET, _SOCKINFO_TCP, _INI_IPV6 = 2, 2, 2
 
 _DESCRIPTOR = struct.Struct("=iI")
-"""struct proc_fdinfo: the descriptor, and of which type it is."""
+"""struct proc_fdinfo: the descriptor and its type."""
 
-_SIZE = 792
-"""Bytes of a struct socket_fdinfo."""
+_SOCKET_INFO_BYTES = 792
+"""The size of a struct socket_fdinfo."""
 
 _SOCKET = struct.Struct("=184xi6xhh10xI44xi4xiiQ8xB7x16s16s16xi")
-"""Of it: soi_family, soi_qlen, soi_incqlen, sbi_cc of soi_rcv, soi_kind, insi_fport, insi_lport,
-insi_gencnt, insi_vflag, insi_faddr, insi_laddr, tcpsi_state."""
+"""Fields of struct socket_fdinfo: soi_family, soi_qlen, soi_incqlen, sbi_cc of soi_rcv, soi_kind,
+insi_fport, insi_lport, insi_gencnt, insi_vflag, insi_faddr, insi_laddr, tcpsi_state."""
 
 
 @dataclass(frozen=True, slots=True)
 class ProcessSocket:
     """A TCP socket behind a descriptor of a process.
 
-    generation: a number that no other socket has had since the boot; unread: bytes that have
-    come and that the process has not read, without the end of what the peer sends; queued:
-    connections to one that listens that it has not accepted.
+    generation: a number that no other socket has had since the boot.
+    unread: received bytes that the process has not read; the peer's FIN does not count.
+    queued: connections to a listening socket that are not accepted yet.
     """
 
     descriptor: int
@@ -55,7 +54,7 @@ class ProcessSocket:
 
 @dataclass(frozen=True, slots=True)
 class KnownListener:
-    """A socket that was found to listen, and by which descriptor of which process."""
+    """A listening socket, and the descriptor and process by which it was found."""
 
     pid: int
     descriptor: int
@@ -63,14 +62,14 @@ class KnownListener:
 
     @classmethod
     def at(cls, pid: int, descriptor: int) -> "KnownListener":
-        """Return the one behind this descriptor. Raises OSError."""
+        """Return the listener behind a descriptor of a process. Raises OSError."""
         found = socket_at(pid, descriptor)
         if found is None:
             raise OSError(errno.ENOTSOCK, os.strerror(errno.ENOTSOCK))
         return cls(pid, descriptor, found.generation)
 
     def listens(self) -> bool:
-        """Whether the descriptor still leads to it, and it listens; quick."""
+        """Return whether the descriptor still leads to this socket and it listens; quick."""
         try:
             found = socket_at(self.pid, self.descriptor)
         except OSError:
@@ -79,13 +78,13 @@ class KnownListener:
 
 
 def sockets_of(pid: int) -> Iterator[ProcessSocket]:
-    """Yield the TCP sockets of a process. Raises OSError where that is not told."""
+    """Yield the TCP sockets of a process. Raises OSError if they cannot be read."""
     for descriptor, kind in _DESCRIPTOR.iter_unpack(_descriptors(pid)):
         if kind == _PROX_FDTYPE_SOCKET:
             try:
                 found = socket_at(pid, descriptor)
             except OSError as error:
-                # It was closed meanwhile.
+                # EBADF: the process has closed it meanwhile.
                 if error.errno != errno.EBADF:
                     raise
                 continue
@@ -94,25 +93,25 @@ def sockets_of(pid: int) -> Iterator[ProcessSocket]:
 
 
 def socket_at(pid: int, descriptor: int) -> ProcessSocket | None:
-    """Return the socket behind a descriptor; None: one of another protocol.
+    """Return the TCP socket behind a descriptor; None if it is of another protocol.
 
-    Raises OSError where there is none, or it is not told.
+    Raises OSError if there is no socket, or it cannot be read.
     """
-    raw = ctypes.create_string_buffer(_SIZE)
+    raw = ctypes.create_string_buffer(_SOCKET_INFO_BYTES)
     ctypes.set_errno(0)
-    got = _libproc().proc_pidfdinfo(pid, descriptor, _PROC_PIDFDSOCKETINFO, raw, _SIZE)
-    if got != _SIZE:
+    got = _libproc().proc_pidfdinfo(pid, descriptor, _PROC_PIDFDSOCKETINFO, raw, _SOCKET_INFO_BYTES)
+    if got != _SOCKET_INFO_BYTES:
         _fail()
     return parse(descriptor, raw.raw)
 
 
 def parse(descriptor: int, raw: bytes) -> ProcessSocket | None:
-    """Read a struct socket_fdinfo; None: of another protocol than TCP."""
+    """Parse a struct socket_fdinfo; return None if it is not of a TCP socket."""
     family, queued, incomplete, unread, kind, *rest = _SOCKET.unpack_from(raw)
     peer_port, port, generation, versions, peer, address, state = rest
     if kind != _SOCKINFO_TCP:
         return None
-    # One of IPv6 that speaks IPv4 holds addresses as one of IPv4 does.
+    # An IPv6 socket that speaks IPv4 holds IPv4 addresses.
     is_v6 = family != socket.AF_INET and bool(versions & _INI_IPV6)
     return ProcessSocket(
         descriptor,
@@ -123,7 +122,7 @@ def parse(descriptor: int, raw: bytes) -> ProcessSocket | None:
         _host(peer, is_v6=is_v6),
         socket.ntohs(peer_port & 0xFFFF),
         unread,
-        # The one number is of all, the other of those that are not yet connected.
+        # The queue includes incomplete connections, which are not established yet.
         max(queued - incomplete, 0),
     )
 
@@ -135,10 +134,10 @@ def _host(address: bytes, *, is_v6: bool) -> str:
 
 
 def _descriptors(pid: int) -> bytes:
-    """Return the list of a process's descriptors. Raises OSError."""
+    """Return a process's descriptors as an array of struct proc_fdinfo. Raises OSError."""
     library = _libproc()
     ctypes.set_errno(0)
-    # What it says without a buffer is enough and some more; it may open others meanwhile.
+    # Without a buffer the call returns a sufficient size, until the process opens many more.
     size = library.proc_pidinfo(pid, _PROC_PIDLISTFDS, 0, None, 0)
     while size > 0:
         raw = ctypes.create_string_buffer(size)

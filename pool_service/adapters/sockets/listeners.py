@@ -1,7 +1,7 @@
-"""Which sockets a process has: the proof that an answer is its own.
+"""Listeners: the listening sockets of a process, which prove that an answer is its own.
 
-Blocking: for a worker thread. psutil holds what differs between Linux and macOS; where Linux
-tells what listens without it, that takes a hundredth of the time.
+Blocking: for a worker thread. On Linux netlink is used if it is permitted, which takes a hundredth
+of psutil's time; else psutil.
 """
 
 import contextlib
@@ -21,9 +21,9 @@ _LOOPBACK_V6 = "::1"
 
 @dataclass(frozen=True, slots=True, order=True)
 class TcpSocket:
-    """A TCP socket of a process: whose, by which of its descriptors, and where.
+    """A listening TCP socket of a process. Sorts in the order to try them: IPv4 first.
 
-    host: as it was bound, 0.0.0.0 and :: included. Orders as it should be tried: IPv4 first.
+    host: the address as bound, 0.0.0.0 and :: included.
     """
 
     is_v6: bool
@@ -34,7 +34,7 @@ class TcpSocket:
 
     @property
     def connect_host(self) -> str:
-        """The address by which the socket is reached on this machine."""
+        """The address by which this machine reaches the socket."""
         address = ip_address(self.host.partition("%")[0])
         if address.is_unspecified:
             return _LOOPBACK_V6 if self.is_v6 else _LOOPBACK_V4
@@ -42,15 +42,15 @@ class TcpSocket:
 
     @property
     def url(self) -> str:
-        """The base URL."""
+        """The base URL of the socket's HTTP server."""
         host = f"[{self.connect_host}]" if self.is_v6 else self.connect_host
         return f"http://{host}:{self.port}"
 
 
 def listeners(pids: Iterable[int], port: int | None = None) -> tuple[TcpSocket, ...]:
-    """Return what these processes listen on, on `port` if it is given, in the order to try it.
+    """Return the listeners of these processes, on `port` if given, in the order to try them.
 
-    Where it cannot be seen (gone, or another user's) nothing is proven.
+    A process that is gone or another user's has none here.
     """
     return seen_listeners(pids, port)[0]
 
@@ -58,7 +58,7 @@ def listeners(pids: Iterable[int], port: int | None = None) -> tuple[TcpSocket, 
 def seen_listeners(
     pids: Iterable[int], port: int | None = None
 ) -> tuple[tuple[TcpSocket, ...], bool]:
-    """Return what these processes listen on, and whether all that live could be looked at."""
+    """Return the listeners of these processes, and whether all live processes could be read."""
     found: list[TcpSocket] = []
     look, saw_all = _look(port), True
     for pid in pids:
@@ -72,9 +72,9 @@ def seen_listeners(
 
 
 def _look(port: int | None) -> Callable[[int], Iterable[TcpSocket]]:
-    """Return what tells which sockets of a process listen now, at least those on `port`."""
+    """Return a function from a pid to its listeners at present, at least those on `port`."""
     if sys.platform == "linux":
-        # Not where netlink is forbidden, as by some sandboxes.
+        # OSError: netlink is forbidden, as in some sandboxes.
         with contextlib.suppress(OSError):
             sockets = listening_sockets(port)
             return lambda pid: _owned(pid, sockets)
@@ -82,7 +82,7 @@ def _look(port: int | None) -> Callable[[int], Iterable[TcpSocket]]:
 
 
 def _owned(pid: int, sockets: Mapping[int, Listening]) -> Iterator[TcpSocket]:
-    """Yield those of the sockets that a process has, by its descriptors. Raises OSError."""
+    """Yield those of `sockets` that a process has open. Raises OSError."""
     for descriptor, inode in socket_inodes(pid) if sockets else ():
         found = sockets.get(inode)
         if found is not None:
@@ -90,12 +90,9 @@ def _owned(pid: int, sockets: Mapping[int, Listening]) -> Iterator[TcpSocket]:
 
 
 def socket_inodes(pid: int) -> Iterator[tuple[int, int]]:
-    """Linux: yield each descriptor of a process that leads to a socket, and to which.
-
-    Raises OSError.
-    """
+    """Yield the socket descriptors of a process and their inodes (Linux). Raises OSError."""
     for name in os.listdir(f"/proc/{pid}/fd"):  # noqa: PTH208 - half of what a Path takes
-        # One may be closed meanwhile.
+        # The process may have closed it meanwhile.
         with contextlib.suppress(FileNotFoundError):
             kind, _, inode = os.readlink(f"/proc/{pid}/fd/{name}").partition(":")  # noqa: PTH115
             if kind == "socket":
@@ -103,7 +100,7 @@ def socket_inodes(pid: int) -> Iterator[tuple[int, int]]:
 
 
 def listening_sockets_of(pid: int) -> list[TcpSocket]:
-    """Return what a process listens on, as psutil tells it. Raises psutil.Error, OSError."""
+    """Return a process's listeners, by psutil. Raises psutil.Error, OSError."""
     return _sockets(pid, psutil.CONN_LISTEN)
 
 

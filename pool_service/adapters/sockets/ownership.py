@@ -1,11 +1,11 @@
-"""Whether a server still has the socket at which it was found ready.
+"""Ownership of endpoints: whether a server still has the socket at which it was found ready.
 
-A process may close its listener and live on, as one does that drains, and any other program may
-then take the port. So that a socket is a server's own is proven at each look, by all that the
-system says of it; and when an endpoint is handed out, by two short questions: does the very
-descriptor still lead to that socket, and would a connection still reach it? The answer holds for a
-millisecond, so that a crowd asks once. macOS answers the first question alone. Where the system
-answers only slower questions, a proof holds for a second.
+A process may close its listener and live on, as while it drains, and another program may then take
+the port. Therefore ownership is checked
+1. in full at each probe, by everything that the system says of the socket;
+2. quickly whenever an endpoint is handed out: does the same descriptor still lead to that socket,
+   and would a connection still reach it? A quick answer holds for QUICK_S. macOS answers only the
+   first question. Where no quick check is possible, a full proof holds for FRESH_S.
 """
 
 import math
@@ -27,27 +27,29 @@ from pool_service.adapters.sockets.listeners import TcpSocket, listening_sockets
 from pool_service.adapters.sockets.sock_diag import ListenerQuestion, listening_sockets
 from pool_service.core.types import EndpointState, Identity
 
-MOST_REMEMBERED = 4096
-"""Proofs; what is not remembered is proven anew when it is needed."""
+MAX_PROOFS = 4096
+"""Proofs kept; one that was dropped is made anew when it is needed."""
 
 QUICK_S = 0.001
-"""For so long the answer to the short questions holds: they take some 40 microseconds where the
-caches are cold, and of a crowd of callers each would ask."""
+"""How long a quick answer holds, so that many callers at once check only once: a check takes some
+40 microseconds with cold caches."""
 
 FRESH_S = 1.0
-"""For so long a proof holds that cannot be repeated quickly: that takes some 100 microseconds."""
+"""How long a full proof holds that has no quick check; it takes some 100 microseconds."""
 
 _ANYWHERE = frozenset({"0.0.0.0", "::"})  # noqa: S104 - to compare with
 
 
 @dataclass(slots=True)
 class _Proof:
-    """What was found to be a server's own, and when.
+    """The proof that a server owns its endpoint.
 
-    descriptor: the path of one of its descriptors in /proc, empty where there is no such; link:
-    to which socket that leads; inodes: of all its sockets there, none where the system cannot
-    be asked which a connection would reach; known: the same where macOS tells it;
-    asked_at: when it was found to hold still.
+    descriptor: the path in /proc of a descriptor of the socket; empty without netlink.
+    link: the socket to which that path leads.
+    inodes: of all its sockets at the address; empty if the kernel cannot say which of them a
+        connection would reach.
+    known: the socket on macOS.
+    at: when it was proven. asked_at: when it was last confirmed by a quick check.
     """
 
     endpoint: str
@@ -62,14 +64,17 @@ class _Proof:
 
 
 class Ownership:
-    """Remembers which socket is whose. `now` is for the event loop, `prove` for any thread."""
+    """Proves and remembers the owners of endpoints.
+
+    `now` is quick enough for the event loop; `prove` may be called from any thread.
+    """
 
     def __init__(self) -> None:
         self._question = ListenerQuestion()
         self._proofs: OrderedDict[Identity, _Proof] = OrderedDict()
 
     def now(self, identity: Identity, endpoint: str) -> EndpointState:
-        """Return whether it has the socket that was proven; of a doubt the whole proof decides."""
+        """Return whether the server still has the proven socket; prove it anew if not certain."""
         proof = self._proofs.get(identity)
         if proof is not None and proof.endpoint == endpoint:
             now = time.monotonic()
@@ -81,9 +86,10 @@ class Ownership:
         return self.prove(identity, endpoint)
 
     def is_sole(self, identity: Identity, endpoint: str) -> bool:
-        """Whether it has its socket, and nobody else one there; no: the whole proof decides.
+        """Return whether the server has its socket and no other socket is at that address.
 
-        It does not look at all descriptors of its processes, as a whole proof does.
+        False is no proof of the contrary: call `prove` then. Unlike `prove` this does not read
+        all descriptors of the server's processes.
         """
         proof = self._proofs.get(identity)
         if proof is None or proof.endpoint != endpoint or not proof.inodes:
@@ -94,12 +100,12 @@ class Ownership:
             return False
 
     def prove(self, identity: Identity, endpoint: str) -> EndpointState:
-        """Return whether all that listens at its endpoint is its own, or of its session."""
+        """Return whether every listener at the endpoint is the server's or of its session."""
         url = urlsplit(endpoint)
         host, port = url.hostname or "", url.port or 0
         try:
             proof = self._proof(identity.pid, endpoint, host, port)
-            # Afterwards: one that has ended meanwhile has closed all with that.
+            # Checked last: a process that has ended meanwhile has closed its sockets.
             if not is_alive(identity):
                 return EndpointState.ENDED
         except OSError:
@@ -111,10 +117,10 @@ class Ownership:
         return EndpointState.KEPT
 
     def _remember(self, identity: Identity, proof: _Proof) -> None:
-        # Another thread may forget it at any moment.
+        # Another thread may remove the entry at any moment.
         self._proofs.pop(identity, None)
         self._proofs[identity] = proof
-        while len(self._proofs) > MOST_REMEMBERED:
+        while len(self._proofs) > MAX_PROOFS:
             with suppress(KeyError):
                 self._proofs.popitem(last=False)
 
@@ -134,13 +140,13 @@ class Ownership:
             return False
 
     def _proof(self, pid: int, endpoint: str, host: str, port: int) -> _Proof | None:
-        """Return what proves that the socket there is its own; None: it is not.
+        """Return the proof that the listener at this address is the server's; None if it is not.
 
-        Raises OSError where that cannot be told.
+        Raises OSError if that cannot be found out.
         """
         there: frozenset[int] | None = None
         if sys.platform == "linux":
-            # Not where netlink is forbidden, as by some sandboxes.
+            # OSError: netlink is forbidden, as in some sandboxes.
             with suppress(OSError):
                 there = _inodes_at(host, port)
         if there is None:
@@ -153,7 +159,7 @@ class Ownership:
         return _Proof(endpoint, host, port, *owner, asked)
 
     def _is_told(self, host: str, port: int, inodes: frozenset[int]) -> bool:
-        """Whether the short question knows these sockets: there may be kinds that it does not."""
+        """Return whether the quick check finds these sockets; it may not know every kind."""
         try:
             return self._question.inode_at(host, port) in inodes
         except OSError:
@@ -167,21 +173,21 @@ def _holds_without_netlink(proof: _Proof) -> bool:
 
 
 def _inodes_at(host: str, port: int) -> frozenset[int]:
-    """Return the sockets that can get a connection to this address. Raises OSError."""
+    """Return the inodes of sockets that a connection to this address can reach. Raises OSError."""
     is_v6 = ":" in host
     sockets = {i: one for i, one in listening_sockets(port).items() if one.is_v6 == is_v6}
     exact = frozenset(inode for inode, one in sockets.items() if one.host == host)
-    # Who listens everywhere gets only what nobody listens for there.
+    # A socket bound to this very address takes precedence over one bound to all addresses.
     return exact or frozenset(inode for inode, one in sockets.items() if one.host in _ANYWHERE)
 
 
 def _owner(pid: int, inodes: frozenset[int]) -> tuple[str, str] | None:
-    """Return a descriptor of one and its link if all are of this process or its session.
+    """Return a descriptor's path and link if all sockets are of the process or its session.
 
-    None: one is not. Raises OSError where that cannot be told.
+    None if one is not. Raises OSError if that cannot be found out.
     """
     found: dict[int, str] = {}
-    doubt: OSError | None = None
+    failure: OSError | None = None
     for one in _with_members(pid):
         try:
             for descriptor, inode in socket_inodes(one):
@@ -190,17 +196,17 @@ def _owner(pid: int, inodes: frozenset[int]) -> tuple[str, str] | None:
         except (FileNotFoundError, ProcessLookupError):
             continue
         except OSError as error:
-            doubt = error
+            failure = error
         if inodes <= found.keys():
             inode, path = next(iter(found.items()))
             return path, f"socket:[{inode}]"
-    if doubt is not None:
-        raise doubt
+    if failure is not None:
+        raise failure
     return None
 
 
 def _known(found: TcpSocket) -> KnownListener | None:
-    """Return what macOS is asked quickly; None: it is not, or did not tell."""
+    """Return the listener for macOS's quick check; None on Linux, or if it cannot be read."""
     if sys.platform == "darwin":
         with suppress(OSError):
             return KnownListener.at(found.pid, found.descriptor)
@@ -208,28 +214,28 @@ def _known(found: TcpSocket) -> KnownListener | None:
 
 
 def _listener(pid: int, host: str, port: int) -> TcpSocket | None:
-    """Return a socket of it, or of its session, that listens there; None: there is none.
+    """Return a listener of the process or its session at this address; None if there is none.
 
-    Raises OSError where that is not told.
+    Raises OSError if that cannot be found out.
     """
-    doubt: psutil.Error | None = None
+    failure: psutil.Error | None = None
     for one in _with_members(pid):
         try:
             sockets = listening_sockets_of(one)
         except psutil.NoSuchProcess:
             continue
         except psutil.Error as error:
-            doubt = error
+            failure = error
             continue
         for socket in sockets:
             if socket.port == port and socket.connect_host == host:
                 return socket
-    if doubt is not None:
-        raise PermissionError(str(doubt))
+    if failure is not None:
+        raise PermissionError(str(failure))
     return None
 
 
 def _with_members(pid: int) -> Iterator[int]:
-    """Yield it, and the others of its session only if they are asked for: that takes longer."""
+    """Yield the pid, then those of its session, which are listed only if the caller goes on."""
     members: Iterable[Iterable[int]] = (member_pids(pid) for _ in range(1))
     return chain((pid,), chain.from_iterable(members))

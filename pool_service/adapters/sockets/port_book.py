@@ -1,4 +1,4 @@
-"""Free loopback ports for runtimes that must be told theirs."""
+"""Reservation of free loopback ports, for runtimes that must be given a port."""
 
 import contextlib
 import socket
@@ -7,20 +7,20 @@ from collections import deque
 from pool_service.adapters.system.os_errors import reason
 from pool_service.core.errors import StartFailed
 
-# A port that was picked and released is handed out again by the kernel at random (15
-# times in 10,000, measured); by the time the book forgets one, its server has bound it.
+# The kernel may pick a released port again at random (measured: 15 times in 10,000). By the time
+# a port leaves this memory, its server has bound it.
 _REMEMBERED = 1024
 _ATTEMPTS = 64
 
 
 class PortBook:
-    """Hands out ports of 127.0.0.1 that were free, and none of the last 1024 again."""
+    """Reserves ports of 127.0.0.1 that are free and not among the last 1024 reserved."""
 
     def __init__(self) -> None:
         self._recent: deque[int] = deque(maxlen=_REMEMBERED)
 
     def reserve(self) -> int:
-        """A port; raises StartFailed where the machine has none left."""
+        """Return a free port. Raises StartFailed if none was found."""
         with contextlib.ExitStack() as held:
             for _ in range(_ATTEMPTS):
                 port = _bound_port(held)
@@ -31,7 +31,7 @@ class PortBook:
 
 
 def _bound_port(held: contextlib.ExitStack) -> int:
-    """Stays bound as long as `held`, so that the next attempt gets another."""
+    """Bind and return a free port; it stays bound as long as `held`, so the next one differs."""
     try:
         listener = held.enter_context(socket.socket())
         listener.bind(("127.0.0.1", 0))

@@ -1,8 +1,8 @@
-"""Linux's list of the TCP sockets that listen or are connected, as netlink's sock_diag tells it.
+"""TCP sockets of Linux, by netlink's sock_diag.
 
-/proc/net/tcp says the same, but for it the kernel walks its table of all connections: 5 ms
-where there is much memory, against a twentieth of one. Who would get a connection to one
-address is told in three microseconds (`ListenerQuestion`).
+/proc/net/tcp has the same data, but the kernel walks its table of all connections for it: 5 ms on
+a machine with much memory, against 0.05 ms. The listener that a connection to one address would
+reach takes three microseconds (`ListenerQuestion`).
 """
 
 import contextlib
@@ -24,8 +24,8 @@ _NLMSG_ERROR, _NLMSG_DONE = 2, 3
 _TCP_LISTEN = 10
 ESTABLISHED = 1
 CLOSE_WAIT = 8
-"""The peer will send no more, but may wait for an answer."""
-# Of clients also those that have sent their last: FIN_WAIT1 and FIN_WAIT2.
+"""The peer sends no more, but may wait for an answer."""
+# A client that has sent its last is in FIN_WAIT1 or FIN_WAIT2.
 _SERVER_STATES = 1 << ESTABLISHED | 1 << CLOSE_WAIT
 _CLIENT_STATES = _SERVER_STATES | 1 << 4 | 1 << 5
 
@@ -33,31 +33,31 @@ _HEADER = struct.Struct("=IHHII")
 """Length, type, flags, sequence, port id."""
 
 _REQUEST = struct.Struct("=BBBxI2s2s44x")
-"""struct inet_diag_req_v2: family, protocol, extensions, states, the own and the peer's port (0:
-any), no more."""
+"""struct inet_diag_req_v2: family, protocol, extensions, states, local port and peer port (0: any);
+the rest is zero."""
 
 _EXACT = struct.Struct("=BBBxI2sH16s16xI8s")
-"""The same for one socket: after the states the own port, the peer's, the own address, none of
-the peer, on any interface (0), whatever its cookie (INET_DIAG_NOCOOKIE)."""
+"""The same struct for one socket: after the states local port, peer port, local address, no peer
+address, any interface (0), any cookie (INET_DIAG_NOCOOKIE)."""
 
 _PEER_PORTS = 0xFFFF
 
 _ANY_COOKIE = b"\xff" * 8
 
 _SOCKET = struct.Struct("!BB2xHH16s16s16x4s8x4s")
-"""struct inet_diag_msg: family, state, the ports and the addresses of both ends, the bytes that
-the process has not read, and the inode. The last two are in the byte order of the machine."""
+"""struct inet_diag_msg: family, state, ports and addresses of both ends, unread bytes, inode. The
+last two are in the machine's byte order."""
 
 _ERROR = struct.Struct("=i")
-_LARGEST = 64 * 1024
-_LARGEST_ABOUT_ONE = 4096
-"""Bytes of an answer; the second of one about one socket, which has some hundred."""
+_MAX_ANSWER_BYTES = 64 * 1024
+_MAX_EXACT_ANSWER_BYTES = 4096
+"""The largest answers read; one about a single socket has some hundred bytes."""
 _ANSWER_TIMEOUT_S = 5.0
 
 
 @dataclass(frozen=True, slots=True)
 class Listening:
-    """A socket that listens. host: as it was bound, 0.0.0.0 and :: included."""
+    """A listening socket. host: the address as bound, 0.0.0.0 and :: included."""
 
     is_v6: bool
     host: str
@@ -65,9 +65,9 @@ class Listening:
 
 
 def listening_sockets(port: int | None = None) -> dict[int, Listening]:
-    """All of this network namespace, on `port` if it is given, by their inodes.
+    """Return the listening sockets of this network namespace, on `port` if given, by inode.
 
-    Raises OSError where that is not told.
+    Raises OSError if netlink fails.
     """
     found: dict[int, Listening] = {}
     # No name of `socket` where there is no netlink.
@@ -84,8 +84,8 @@ def listening_sockets(port: int | None = None) -> dict[int, Listening]:
 class Connection:
     """One end of a connection.
 
-    inode: 0 if no process has it: it waits to be accepted, or was closed; unread: bytes that
-    have come and that its process has not read.
+    inode: 0 if no process has it, as it is not accepted yet or was closed.
+    unread: received bytes that its process has not read.
     """
 
     state: int
@@ -100,12 +100,13 @@ class Connection:
 def connections(
     *, local_port: int = 0, peer_port: int = 0, is_v6: bool | None = None
 ) -> list[Connection]:
-    """Return the ends of this network namespace with these ports, 0: any.
+    """Return the ends of connections in this network namespace with these ports (0: any).
 
-    Of those with a local port that its process may still answer on. is_v6: of sockets of this
-    family alone, None: of both; for each the kernel walks its table of all connections, a sixth
-    of a millisecond. A socket that listens and what it accepts are of one family. Raises OSError
-    where that is not told.
+    With a local port, only ends on which an answer may still be sent. is_v6: search IPv6 or IPv4
+    alone; None: both. For each the kernel walks its table of all connections, which takes a sixth
+    of a millisecond. A listening socket and the connections that it accepts are of one family.
+
+    Raises OSError if netlink fails.
     """
     states = _SERVER_STATES if local_port else _CLIENT_STATES
     families = {True: (socket.AF_INET6,), False: (socket.AF_INET,)}
@@ -121,7 +122,7 @@ def connections(
 
 
 def dumped(question: bytes) -> list[bytes]:
-    """Return the answers to a question for sockets of any kind. Raises OSError."""
+    """Send a dump request for sockets of any kind and return the answers. Raises OSError."""
     flags = _NLM_F_REQUEST | _NLM_F_DUMP
     head = _HEADER.pack(_HEADER.size + len(question), _SOCK_DIAG_BY_FAMILY, flags, 0, 0)
     # No name of `socket` where there is no netlink.
@@ -133,25 +134,25 @@ def dumped(question: bytes) -> list[bytes]:
 
 
 class ListenerQuestion:
-    """Asks which listening socket a connection to an address would reach; for any thread.
+    """Asks the kernel which listening socket a connection would reach. Thread-safe.
 
-    The kernel finds it as for a connection, in some microseconds. Among sockets that share a
-    port (SO_REUSEPORT) it chooses by where the connection is from, so each question asks as from
-    another port: one of several questions meets whoever shares it.
+    The lookup is that of a connection and takes some microseconds. Among sockets that share a
+    port (SO_REUSEPORT) the kernel chooses by the client's address; so each question names another
+    client port, and several questions will reach every socket that shares the port.
     """
 
     def __init__(self) -> None:
         self._netlink: socket.socket | None = None
         self._one_at_a_time = threading.Lock()
         self._sequence = 0
-        # Now, so that it is there where descriptors are short later.
+        # Opened now, as descriptors may be short later.
         with contextlib.suppress(OSError):
             self._open()
 
     def inode_at(self, host: str, port: int) -> int | None:
-        """Return the inode of the socket that listens there; None: none does.
+        """Return the inode of the socket that listens at this address; None if none does.
 
-        Raises OSError where that is not told.
+        Raises OSError if netlink fails.
         """
         with self._one_at_a_time:
             try:
@@ -161,7 +162,7 @@ class ListenerQuestion:
                 raise
 
     def close(self) -> None:
-        """Give back the descriptor; the next question opens another."""
+        """Close the netlink socket; the next question opens another."""
         if self._netlink is not None:
             self._netlink.close()
             self._netlink = None
@@ -174,10 +175,10 @@ class ListenerQuestion:
         self._sequence = (self._sequence + 1) & 0xFFFFFFFF
         netlink.send(exact_request(host, port, self._sequence))
         while True:
-            told = netlink.recv(_LARGEST_ABOUT_ONE)
-            # An answer to an earlier question, which was given up, is none to this.
-            if len(told) >= _HEADER.size and _HEADER.unpack_from(told)[3] == self._sequence:
-                return _inode_of(told)
+            received = netlink.recv(_MAX_EXACT_ANSWER_BYTES)
+            # Skip answers to earlier questions that were given up.
+            if len(received) >= _HEADER.size and _HEADER.unpack_from(received)[3] == self._sequence:
+                return _inode_of(received)
 
     def _open(self) -> socket.socket:
         netlink = socket.socket(
@@ -189,8 +190,8 @@ class ListenerQuestion:
         return netlink
 
 
-def _inode_of(told: bytes) -> int | None:
-    for kind, body in messages(told):
+def _inode_of(received: bytes) -> int | None:
+    for kind, body in messages(received):
         if kind == _NLMSG_ERROR:
             number = _number(body)
             if number == errno.ENOENT:
@@ -201,9 +202,9 @@ def _inode_of(told: bytes) -> int | None:
 
 
 def exact_request(host: str, port: int, sequence: int) -> bytes:
-    """Return the question for the socket that listens at one address, as a client would meet it.
+    """Return the request for the listening socket that a client of one address would reach.
 
-    sequence: says also from which port that client is.
+    sequence: the message's number; its low 16 bits are the client's port.
     """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     address = socket.inet_pton(family, host)
@@ -217,7 +218,7 @@ def exact_request(host: str, port: int, sequence: int) -> bytes:
 def request(
     family: int, port: int = 0, peer_port: int = 0, states: int = 1 << _TCP_LISTEN
 ) -> bytes:
-    """The question for the sockets of one family, on one port or (0) on any."""
+    """Return the dump request for the sockets of one family on these ports (0: any)."""
     ports = port.to_bytes(2, "big"), peer_port.to_bytes(2, "big")
     body = _REQUEST.pack(family, socket.IPPROTO_TCP, 0, states, *ports)
     flags = _NLM_F_REQUEST | _NLM_F_DUMP
@@ -225,11 +226,11 @@ def request(
 
 
 def answers(netlink: socket.socket) -> Iterator[bytes]:
-    """What the kernel answers to one question, a socket each. Raises OSError where it refuses."""
+    """Yield the kernel's answers to one dump request, a socket each. Raises OSError."""
     while True:
-        for kind, body in messages(netlink.recv(_LARGEST)):
+        for kind, body in messages(netlink.recv(_MAX_ANSWER_BYTES)):
             if kind in (_NLMSG_ERROR, _NLMSG_DONE):
-                # The end of a list that could not be made says why as well.
+                # A dump that failed carries its error in NLMSG_DONE.
                 number = _number(body) if body else 0
                 if number:
                     raise OSError(number, os.strerror(number))
@@ -237,26 +238,26 @@ def answers(netlink: socket.socket) -> Iterator[bytes]:
             yield body
 
 
-def messages(told: bytes) -> Iterator[tuple[int, bytes]]:
-    """The type and the body of each message in what was received."""
-    while len(told) >= _HEADER.size:
-        length, kind, *_ = _HEADER.unpack_from(told)
+def messages(received: bytes) -> Iterator[tuple[int, bytes]]:
+    """Yield the type and body of each netlink message in the received bytes."""
+    while len(received) >= _HEADER.size:
+        length, kind, *_ = _HEADER.unpack_from(received)
         if length < _HEADER.size:
             return
-        yield kind, told[_HEADER.size : length]
-        # Each begins at a multiple of four.
-        told = told[(length + 3) & ~3 :]
+        yield kind, received[_HEADER.size : length]
+        # Messages are aligned to four bytes.
+        received = received[(length + 3) & ~3 :]
 
 
 def parse(body: bytes) -> tuple[int, Listening]:
-    """The inode of a socket, and where it listens."""
+    """Parse a listening socket; return its inode and address."""
     family, _, port, _, address, _, _, inode = _unpacked(_SOCKET, body)
     is_v6 = family == socket.AF_INET6
     return int.from_bytes(inode, sys.byteorder), Listening(is_v6, _host(family, address), port)
 
 
 def parse_connection(body: bytes) -> Connection:
-    """One end of a connection."""
+    """Parse one end of a connection."""
     family, state, port, peer_port, address, peer, unread, inode = _unpacked(_SOCKET, body)
     return Connection(
         state=state,
@@ -270,14 +271,14 @@ def parse_connection(body: bytes) -> Connection:
 
 
 def _number(body: bytes) -> int:
-    """Return the number of an error. Raises OSError where the message tells none."""
+    """Return the errno of an error message. Raises OSError if the message is malformed."""
     number = -int(_unpacked(_ERROR, body)[0])
-    # The lowest number has no positive one of its size.
+    # The lowest 32-bit number has no positive counterpart.
     return number if number < 1 << 31 else errno.EBADMSG
 
 
 def _unpacked(structure: struct.Struct, body: bytes) -> tuple[Any, ...]:
-    """Return what a message begins with. Raises OSError where it is too short."""
+    """Unpack a struct at the start of a message. Raises OSError if the message is too short."""
     if len(body) < structure.size:
         raise OSError(errno.EBADMSG, os.strerror(errno.EBADMSG))
     return structure.unpack_from(body)

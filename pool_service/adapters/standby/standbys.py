@@ -16,7 +16,7 @@ from typing import Any
 import structlog
 
 from pool_service.adapters.logs.logs import LogStore, open_for_append
-from pool_service.adapters.probe.ready_notify import ReadySigns
+from pool_service.adapters.probe.ready_notify import ReadyNotifications
 from pool_service.adapters.process.launch import Child, start_failures
 from pool_service.adapters.standby.process import Recipe, Waiting, begin
 from pool_service.core.errors import PoolError
@@ -50,7 +50,7 @@ class Standbys:
         recipe_for: RecipeFor,
         state_dir: Path,
         logs: LogStore,
-        signs: ReadySigns,
+        signs: ReadyNotifications,
         on_working_set: Callable[[int], object] = lambda _bytes: None,
     ) -> None:
         self._recipe_for = recipe_for
@@ -150,7 +150,7 @@ class Standbys:
         if waiting.is_ready:
             waiting.channel.close()
             return
-        said = self._signs.hear(waiting.identity, waiting.channel)
+        said = self._signs.listen(waiting.identity, waiting.channel)
 
         def judge(ended: "asyncio.Future[bool]") -> None:
             if not ended.result():

@@ -1,8 +1,9 @@
-"""What the service's children must not get of its own settings.
+"""Process settings that children inherit: signal masks, ignored signals, descriptor limits.
 
-A blocked signal stays blocked in every descendant, and an ignored one ignored: a server with
-either could only be killed. subprocess puts back no more than SIGPIPE and SIGXFSZ, and code
-between fork and exec is no way out where there are threads. So the service has neither itself.
+A signal that the service blocks or ignores would be blocked or ignored in every descendant: such a
+server could only be killed. The subprocess module resets no more than SIGPIPE and SIGXFSZ, and code
+between fork and exec is not safe with threads. So the service itself neither blocks nor ignores
+signals.
 """
 
 import contextlib
@@ -12,60 +13,61 @@ import sys
 from types import FrameType
 
 DESCRIPTORS = 10_240 if sys.platform == "darwin" else 65_536
-"""The soft limit that the service gives itself where the hard one allows. macOS gives a program
-256, of which each caller, server and log takes one; it allows no more than OPEN_MAX."""
+"""The service's soft limit of file descriptors, if the hard limit permits. Each caller, server and
+log takes one, and macOS grants 256 by default. Its maximum is OPEN_MAX."""
 
 FEW_DESCRIPTORS = 1024
-"""Under it a service is short of them soon: each caller, server and log takes one or more."""
+"""Fewer descriptors than this are worth a warning: each caller, server and log takes one."""
 
 _PYTHONS_OWN = frozenset({signal.SIGPIPE, signal.SIGXFSZ})
-"""Ignored by Python itself, which puts them back in a child."""
+"""Signals that Python itself ignores; subprocess resets them in a child."""
 
 _DEFAULT = frozenset({signal.SIGTTIN, signal.SIGTTOU})
-"""With a handler, a write to a terminal that stops its background would be tried for ever."""
+"""Signals that keep their default action: with a handler, a background write to a terminal with
+`tostop` would be retried for ever."""
 
 _given_descriptors: "tuple[int, int] | None" = None
-"""The limits that the service was started with, while it has others."""
+"""The descriptor limits (soft, hard) that the service was started with, if it has raised them."""
 
 
 def unblock_signals() -> None:
-    """Unblock every signal, and let no child be reaped by the system.
+    """Unblock every signal, and keep the system from reaping children.
 
-    For the main thread, before there is another: a thread has the mask of the one that made it.
+    Call it in the main thread before any other thread starts, as threads inherit the mask.
     """
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
-    # Of who ignores it no end is told, and a pid that is still waited for may become another's.
+    # A parent that ignores SIGCHLD gets no exit status, and the pids of children are reused early.
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
 
 
 def reset_signals() -> None:
-    """Unblock every signal, and let no child inherit that one is ignored.
+    """Unblock every signal, and replace "ignore" by a handler without effect.
 
-    One that was ignored has no effect on this process either, until it gets another handler.
+    Children inherit ignored signals, but no handlers.
     """
     unblock_signals()
     for number in signal.valid_signals():
         if signal.getsignal(number) is not signal.SIG_IGN or number in _PYTHONS_OWN:
             continue
-        # The C library keeps some for itself.
+        # The C library reserves some signals.
         with contextlib.suppress(OSError, ValueError):
             signal.signal(number, signal.SIG_DFL if number in _DEFAULT else disregard)
 
 
 def disregard(_number: int, _frame: FrameType | None) -> None:
-    """Do nothing on a signal: as to ignore it, but that no child inherits it."""
+    """Do nothing on a signal: like SIG_IGN, but not inherited by children."""
 
 
 def is_disregarded(number: int) -> bool:
-    """Whether whoever started this process wanted the signal ignored, as nohup does."""
+    """Return whether this process was started with the signal ignored, as by nohup."""
     return signal.getsignal(number) in (signal.SIG_IGN, disregard)
 
 
 def raise_descriptor_limit() -> int:
-    """Allow this process as many open files as it may have, up to DESCRIPTORS; returns how many.
+    """Raise the soft limit of file descriptors up to DESCRIPTORS; return the limit.
 
-    The limit of children is put back by `hand_down`. Where a sandbox forbids it, what there is
-    has to do; where it is not even told, it counts as enough.
+    `hand_down` restores the original limit for children. If a sandbox forbids the change, the
+    limit stays; if it hides the limit, DESCRIPTORS is returned.
     """
     global _given_descriptors  # noqa: PLW0603 - the limit is the whole process's as well
     soft = DESCRIPTORS
@@ -80,12 +82,12 @@ def raise_descriptor_limit() -> int:
 
 
 def hand_down(pid: int) -> None:
-    """Give a new child the limit of descriptors that the service was started with.
+    """Restore the original limit of file descriptors in a new child.
 
-    A program that is made for a low one may go wrong with a high one: select() ends at 1024.
-    Only Linux lets one process set another's; on macOS children keep the service's.
+    Programs that were written for a low limit may fail with a high one: select() ends at 1024.
+    Linux only; on macOS, where no process can set another's limit, children keep the service's.
     """
     if sys.platform == "linux" and _given_descriptors is not None:
-        # It has ended already, or the system forbids it.
+        # The child has ended already, or the system forbids it.
         with contextlib.suppress(OSError):
             resource.prlimit(pid, resource.RLIMIT_NOFILE, _given_descriptors)

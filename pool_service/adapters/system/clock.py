@@ -1,10 +1,10 @@
-"""The pool's clock: it goes on while the machine sleeps, and nobody can set it."""
+"""The pool's clock, which goes on while the machine sleeps and cannot be set."""
 
 import sys
 import time
 
-# time.monotonic() stands still while a machine sleeps, on Linux and on macOS; on macOS
-# the system's own CLOCK_MONOTONIC, which is another clock than that one, does not.
+# time.monotonic() stops while the machine sleeps, on Linux and macOS. On macOS CLOCK_MONOTONIC,
+# which is not the clock of time.monotonic(), goes on.
 if sys.platform == "darwin":
     _CLOCK = time.CLOCK_MONOTONIC
 else:
@@ -12,16 +12,16 @@ else:
 
 
 class SystemClock:
-    """Seconds since the machine was booted, sleep included."""
+    """Implements the port `Clock`: seconds since the boot, sleep included."""
 
     def __init__(self) -> None:
-        # Fixed, so that the time shown for a moment stays the same if the wall clock is set.
+        # Taken once, so that a moment keeps its displayed time if the wall clock is set.
         self._unix_time_at_zero = time.time() - self.now()
 
     def now(self) -> float:
-        """Seconds since the boot; never goes back."""
+        """Return the seconds since the boot; never decreases."""
         return time.clock_gettime(_CLOCK)
 
     def wall(self, at: float) -> float:
-        """The Unix time, in seconds, of the moment `at` of this clock."""
+        """Return the Unix time in seconds of the moment `at` of this clock."""
         return self._unix_time_at_zero + at

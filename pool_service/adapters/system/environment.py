@@ -1,6 +1,6 @@
-"""Which of the service's environment variables a server gets: an allow-list.
+"""Environment of servers: an allow-list of the service's variables.
 
-Whatever is not named here stays outside, since a variable can change what runs:
+All other variables are removed, since a variable can change the code that runs:
 WEB_CONCURRENCY ends vllm-mlx, VLLM_MLX_MCP_CONFIG starts programs,
 MLX_LM_TRUST_REMOTE_CODE runs the model's code, PYTHONPATH and PYTHONSTARTUP run others'.
 """
@@ -16,7 +16,7 @@ _NAMES = frozenset(
     {
         # Programs, the home with its caches, and the user that they belong to.
         *("PATH", "HOME", "USER", "LOGNAME", "TMPDIR", "XDG_CACHE_HOME"),
-        # Language and time of what is logged; macOS asks for its own at each start.
+        # Language and time zone of logs; macOS programs read the last at each start.
         *("LANG", "LANGUAGE", "TZ", "__CF_USER_TEXT_ENCODING"),
         # How a download gets out: certificates and proxies.
         *("SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"),
@@ -43,7 +43,7 @@ _OTHER_PATHS = (
     *("HF_MODULES_CACHE", "HF_DATASETS_CACHE", "TMPDIR"),
     *("SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"),
 )
-# Who reads these takes an empty one for a value: a relative path, an address without a host.
+# Their readers would take an empty value literally: as a relative path, or a URL without a host.
 _EMPTY_IS_UNSET = (*_CACHES, *_OTHER_PATHS, "HF_ENDPOINT")
 
 _SECRET = re.compile(
@@ -52,7 +52,7 @@ _SECRET = re.compile(
 )
 
 _ALWAYS = {
-    # A line is in the log when it was written, also the last one before a crash.
+    # Lines reach the log at once, the last one before a crash included.
     "PYTHONUNBUFFERED": "1",
 }
 
@@ -62,10 +62,10 @@ def scrubbed(
     *additional: Iterable[tuple[str, str]],
     with_secrets: bool = False,
 ) -> tuple[tuple[str, str], ...]:
-    """Return what a server gets: the allowed part of `inherited`, then each of `additional`.
+    """Return a server's environment: the allowed part of `inherited`, then each of `additional`.
 
-    A later one replaces an earlier; what the operator sets is not filtered. with_secrets: with
-    the token for the model hub, which only a download needs.
+    Later variables replace earlier ones; `additional`, set by the operator, is not filtered.
+    with_secrets: keep inherited secrets such as the hub's token, which only a download needs.
     """
     environment = {name: value for name, value in inherited.items() if _allowed(name)}
     if not with_secrets:
@@ -77,9 +77,9 @@ def scrubbed(
 
 
 def without_secrets(environment: Iterable[tuple[str, str]]) -> tuple[tuple[str, str], ...]:
-    """Return the environment without what is secret by its name, such as HF_TOKEN.
+    """Return the environment without variables that are secret by their names, as HF_TOKEN.
 
-    What pip and uv are told of their registries stays: whoever installs needs it.
+    Variables of pip and uv stay, as an installation needs their registry credentials.
     """
     return tuple(
         (name, value)
@@ -89,22 +89,22 @@ def without_secrets(environment: Iterable[tuple[str, str]]) -> tuple[tuple[str, 
 
 
 def is_offline(environment: Mapping[str, str]) -> bool:
-    """Whether the hub's library is told to ask nobody, in the words that it knows."""
+    """Return whether HF_HUB_OFFLINE is set to a value that the hub's library takes for true."""
     return environment.get("HF_HUB_OFFLINE", "").upper() in {"1", "ON", "YES", "TRUE"}
 
 
 def with_absolute_paths(
     environment: Iterable[tuple[str, str]], inherited: MutableMapping[str, str]
 ) -> tuple[tuple[str, str], ...]:
-    """Return the environment with each path in it made absolute; empty ones are left out.
+    """Return the environment with all known path variables made absolute, empty ones removed.
 
-    Else the service, a download and a server, which run in three directories, would each look
-    elsewhere. inherited: what `$NAME` may name besides. Raises RuntimeUnavailable for one that
-    says where models are and means no path.
+    The service, a download and a server run in different directories, in which a relative path
+    would mean different files. inherited: further variables for `$NAME`. Raises
+    RuntimeUnavailable if a variable that locates models is not a valid path.
     """
     result = {name: text for name, text in environment if text or name not in _EMPTY_IS_UNSET}
     home = home_directory(result)
-    # A runtime takes any HOME as it is, also one that is empty or relative.
+    # A runtime uses any HOME as it is, even an empty or relative one.
     if "HOME" in result and home is not None:
         result["HOME"] = str(home)
     everything = ChainMap(result, inherited)

@@ -1,4 +1,4 @@
-"""What keeps the event loop free: worker threads, and a reader of programs' output."""
+"""Helpers that keep the event loop free: worker threads, and a reader of programs' output."""
 
 import asyncio
 import os
@@ -6,21 +6,21 @@ import threading
 from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 
-MOST_WORKERS = min(32, (os.cpu_count() or 1) + 4)
-"""As many as an event loop takes by itself."""
+MAX_WORKERS = min(32, (os.cpu_count() or 1) + 4)
+"""The default number of asyncio's executor."""
 
 
-def running_workers(count: int = MOST_WORKERS) -> ThreadPoolExecutor:
+def running_workers(count: int = MAX_WORKERS) -> ThreadPoolExecutor:
     """Return an executor whose threads all run already, so that it never has to start one.
 
-    One that starts a thread when it is first needed raises where the system allows no more,
-    and yet does later what it was given: a process would be started that nobody waits for. Where
-    not even `count` are allowed now, there are fewer. Raises RuntimeError where there is none.
+    An executor that must start a thread raises an error if the system permits none, yet may run
+    the submitted work later: a process would be started that nobody waits for. If the system
+    permits fewer than `count` threads, there are fewer. Raises RuntimeError if it permits none.
     """
     executor = ThreadPoolExecutor(count, thread_name_prefix="worker")
     gate, running = threading.Event(), 0
     try:
-        # Each is busy until all are there, so that the next one needs another thread.
+        # Each thread is busy until all run, so that the next task needs another thread.
         for _ in range(count):
             executor.submit(gate.wait)
             running += 1
@@ -35,21 +35,21 @@ def running_workers(count: int = MOST_WORKERS) -> ThreadPoolExecutor:
     return running_workers(running)
 
 
-LONGEST_LINE = 64 * 1024
-"""Bytes. Of a longer line the beginning is lost, since nobody knows where it ends."""
+MAX_LINE_BYTES = 64 * 1024
+"""The beginning of a longer line is dropped, as its end may never come."""
 
-_CHUNK = 16 * 1024
+_CHUNK_BYTES = 16 * 1024
 
 
 async def lines_of(stream: asyncio.StreamReader) -> AsyncIterator[bytes]:
-    """Yield each line without its end; after each chunk others have their turn."""
+    """Yield each line without its newline; yield to other tasks after each chunk."""
     held = b""
-    while chunk := await stream.read(_CHUNK):
+    while chunk := await stream.read(_CHUNK_BYTES):
         *lines, held = (held + chunk).split(b"\n")
         for line in lines:
             yield line
-        held = held[-LONGEST_LINE:]
-        # What is there already is read without waiting.
+        held = held[-MAX_LINE_BYTES:]
+        # Reading available data does not wait, so that other tasks would not run.
         await asyncio.sleep(0)
     if held:
         yield held

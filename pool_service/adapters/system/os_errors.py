@@ -1,14 +1,14 @@
-"""Errors of the operating system: which of them pass, and what somebody can do about them."""
+"""Errors of the operating system: passing shortages, and advice for error messages."""
 
 import errno
 from pathlib import Path
 
 SHORTAGES = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN})
-"""Those that pass when others give something back; no event tells when."""
+"""Errors that pass when other programs free resources; no event says when."""
 
 
 def raise_shortage(error: OSError) -> None:
-    """Raise the error if it says nothing of what was looked at, but that something is short."""
+    """Raise the error if it reports a shortage instead of a property of the file or process."""
     if error.errno in SHORTAGES:
         raise error
 
@@ -32,13 +32,13 @@ _ADVICE = {
 
 
 def explained(error: OSError, state_dir: Path) -> str:
-    """Why something failed, on which file, and what to do, to follow what failed."""
+    """Return the second part of an error message: cause, file and advice."""
     advice = _ADVICE.get(error.errno or 0, "see the service's log").format(state_dir=state_dir)
     return f"{reason(error)}: {advice}"
 
 
 def reason(error: OSError) -> str:
-    """Return the system's words for an error, with the file that it is about and no number."""
+    """Return the system's text for an error, with its file and without its number."""
     cause = error.strerror or str(error)
     at = f" ({error.filename})" if error.filename and not isinstance(error.filename, int) else ""
     return f"{cause}{at}"

@@ -1,7 +1,7 @@
-"""Reads and opens files that others may have put there: none holds the service up or ends it.
+"""Safe access to the service's own files, which others may have replaced.
 
-A name may lead to a link, a FIFO, a device, a file of another user or one with a second name;
-a text may be too long, too deep or no text at all.
+A name may lead to a link, a FIFO, a device, another user's file or a hard link; a text may be too
+long, nested too deeply or no text at all. None of them may block or crash the service.
 """
 
 import contextlib
@@ -17,26 +17,27 @@ import psutil
 from pool_service.adapters.system.os_errors import raise_shortage
 
 SAFELY = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
-"""Follow no link, wait for no other end of a FIFO, and let no child have the descriptor."""
+"""Flags of `open`: follow no link, do not wait for a FIFO, no controlling terminal, no children."""
 
 SET_ASIDE = ".set-aside"
-"""Ends the name of what stood where the service needs a file of its own."""
+"""The suffix of a foreign file that the service has moved out of the way of its own."""
 
 
 class NotOurs(OSError):
-    """The file is none that the service made; `strerror` says why."""
+    """A file that the service did not make; `strerror` says why."""
 
 
 def open_own(path: Path | str, flags: int, mode: int = 0o600, dir_fd: int | None = None) -> int:
-    """Open a regular file of this user that has no second name; return its descriptor.
+    """Open a regular file of this user without hard links; return its descriptor.
 
-    Neither follows a link nor waits for a FIFO's other end. Raises NotOurs where it is something
-    else, OSError where it cannot be opened.
+    Raises:
+        NotOurs: the name leads to anything else.
+        OSError: the file cannot be opened.
     """
     try:
         descriptor = os.open(path, flags | SAFELY, mode=mode, dir_fd=dir_fd)
     except OSError as error:
-        # ENXIO: a FIFO without a reader, a socket; EMLINK: what some systems say of a link.
+        # ENXIO: a FIFO without a reader, or a socket. EMLINK: a link, on some systems.
         if error.errno in (errno.ELOOP, errno.EMLINK, errno.ENXIO, errno.EISDIR):
             raise NotOurs(error.errno, "it is no file", str(path)) from error
         raise
@@ -50,22 +51,22 @@ def open_own(path: Path | str, flags: int, mode: int = 0o600, dir_fd: int | None
 def read_own(
     path: Path | str, most: int, dir_fd: int | None = None
 ) -> tuple[bytes, os.stat_result]:
-    """Return the content of such a file, at most `most` + 1 bytes of it, and its status."""
+    """Open a file by `open_own`; return its first `most` + 1 bytes at most, and its status."""
     with os.fdopen(open_own(path, os.O_RDONLY, dir_fd=dir_fd), "rb") as file:
         return file.read(most + 1), os.fstat(file.fileno())
 
 
 def write_own(path: Path, content: bytes) -> None:
-    """Make such a file with this content, in place of whatever has the name. Raises OSError."""
+    """Write a new file of this user in place of any file with its name. Raises OSError."""
     path.unlink(missing_ok=True)
     with os.fdopen(open_own(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL), "wb") as file:
         file.write(content)
 
 
 def parse_json(content: bytes | str) -> Any:  # noqa: ANN401 - whatever it says
-    """Return what a JSON text says. Raises ValueError whatever is wrong with it.
+    """Parse a JSON text. Raises ValueError for every fault of it.
 
-    Python's own parser ends with RecursionError where brackets nest by the thousand.
+    Python's own parser raises RecursionError if brackets nest by the thousand.
     """
     try:
         return json.loads(content)
@@ -74,9 +75,9 @@ def parse_json(content: bytes | str) -> Any:  # noqa: ANN401 - whatever it says
 
 
 def has_open(pid: int, path: Path) -> bool:
-    """Whether a process has this very file open, as who has a lock on it must.
+    """Return whether a process has this file open, as the holder of a lock on it must.
 
-    Raises OSError where no descriptor is left to look.
+    Raises OSError if the system lacks descriptors.
     """
     try:
         status = path.stat()
@@ -104,9 +105,9 @@ def _flaw(status: os.stat_result) -> str:
 
 
 def write_note(descriptor: int, note: bytes) -> None:
-    """Put it in place of what the file holds; on a full disk too, where there was one before.
+    """Replace the content of a file; works on a full disk if there was a note before.
 
-    Raises OSError where it cannot be written.
+    Raises OSError.
     """
     os.pwrite(descriptor, note, 0)
     os.ftruncate(descriptor, len(note))

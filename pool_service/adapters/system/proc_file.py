@@ -1,30 +1,30 @@
-"""Reads Linux's files of the system; of a process quickly enough to ask every process there is."""
+"""Reading of Linux's /proc and /sys files, quick enough for every process of the machine."""
 
 import os
 from pathlib import Path
 
 from pool_service.adapters.system.os_errors import raise_shortage
 
-_CHUNK = 64 * 1024
-"""More than a usual environment, so that it is read as it is at one moment."""
+_CHUNK_BYTES = 64 * 1024
+"""More than a usual environment, so that one read returns a consistent state."""
 
 
 def read(path: str) -> bytes:
-    """All that is in a file of /proc. Raises OSError.
+    """Return the content of a file in /proc. Raises OSError.
 
-    Half of what `Path.read_bytes` takes, which asks first what kind of file it is.
+    Takes half of the time of `Path.read_bytes`, which reads the file's status first.
     """
     descriptor = os.open(path, os.O_RDONLY)
     try:
-        return b"".join(iter(lambda: os.read(descriptor, _CHUNK), b""))
+        return b"".join(iter(lambda: os.read(descriptor, _CHUNK_BYTES), b""))
     finally:
         os.close(descriptor)
 
 
 def text_of(file: Path) -> str:
-    """Return the text of a file of the system, or "" where there is none that can be read.
+    """Return the text of a system file; "" if it does not exist or cannot be read.
 
-    Raises OSError where no descriptor or memory is left to look: that is no answer.
+    Raises OSError if the system lacks descriptors or memory, which says nothing about the file.
     """
     try:
         return file.read_text()
