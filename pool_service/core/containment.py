@@ -175,7 +175,10 @@ class Containment:
         state.unmeasured.discard(server.id)
         state.over_limit.discard(server.id)
         state.queue.pop(server.id, None)
-        if server.is_current and server.latest:
+        known = state.known(server.model)
+        if server.role is not Role.ORPHAN and server.latest > (known.latest if known else 0):
+            # No newer server keeps the number, which is never given again.
+            server = replace(server, role=Role.CURRENT)
             state.remember_past(server)
         state.deadlines.set(server.id, FOREVER)
         gone = replace(server, holds=0)

@@ -331,3 +331,17 @@ def test_a_broken_appraisal_fails_the_model_that_waits_and_not_its_predecessor()
         assert isinstance(aside(ledger).failure, PoolError)
     drive(ledger)
     assert shown(ledger, "a").phase is Phase.FAILED
+
+
+def test_the_number_of_a_superseded_server_is_not_given_again_when_its_end_breaks() -> None:
+    with breakable() as fault:
+        ledger = one_ready(PatientLedger)
+        ledger.handle(LOST)
+        fault.arm((Supervisor, "gone"), 1, late=False)
+        drive(ledger)
+        fault.disarm()
+        assert ledger.servers == []
+        ledger.handle(EnsureRequested(2, "a"))
+        drive(ledger)
+        server = shown(ledger, "a")
+        assert (server.phase, server.generation) == (Phase.READY, 2)
