@@ -8,7 +8,7 @@ import pytest
 
 from pool_service.adapters.models.download import _Download, _followed
 from pool_service.adapters.probe.ready_notify import _is_ready
-from pool_service.adapters.standby.process import Recipe, Waiting
+from pool_service.adapters.standby.process import Recipe, Standby
 from pool_service.adapters.system.event_loop import MAX_LINE_BYTES, lines_of
 from pool_service.core.types import Identity
 
@@ -78,8 +78,8 @@ def test_a_sign_that_nobody_understands_is_none(said: bytes) -> None:
     assert not _is_ready(said)
 
 
-def waiting(channel: socket.socket) -> Waiting:
-    return Waiting(
+def waiting(channel: socket.socket) -> Standby:
+    return Standby(
         Recipe("program", ()),
         "nonce",
         None,  # type: ignore[arg-type]
@@ -104,7 +104,7 @@ def test_a_standby_that_says_what_none_of_ours_does_is_given_up(said: bytes) -> 
 
         def hear_all() -> None:
             while True:
-                one.hear()
+                one.receive()
 
         with pytest.raises(ValueError, match=r"."):
             hear_all()
@@ -114,4 +114,4 @@ def test_a_standby_that_talks_for_ever_does_not_take_its_arguments_for_ever() ->
     ours, its = socket.socketpair()
     with ours, its, open("/dev/null", "wb") as log:  # noqa: PTH123
         its.sendall(b"".join(json.dumps({"warm": True}).encode() + b"\n" for _ in range(100)))
-        assert not waiting(ours).tell(("argument",), log.fileno(), 0.1)
+        assert not waiting(ours).send_arguments(("argument",), log.fileno(), 0.1)

@@ -148,7 +148,7 @@ def test_what_floods_is_not_waited_for_until_it_ends(
     for written in (0, 5000, 5000, 0, 0, 0, 0, 0, 0):
         now, size = now + 0.1, size + written
         os.truncate(path, size)
-        growth.pace([path])
+        growth.pause([path])
         hurried.append(growth.is_escalated)
     assert hurried[:3] == [False, True, True]
     assert not hurried[-1]

@@ -561,11 +561,11 @@ async def test_a_guard_that_could_not_say_who_it_is_is_not_waited_for_for_ever(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As where the disk was full when it came."""
-    monkeypatch.setattr(guard_lock, "SENT_AWAY", 0.05)
+    monkeypatch.setattr(guard_lock, "END_TIMEOUT_S", 0.05)
     descriptor = take_over(tmp_path)
     assert descriptor is not None
     (tmp_path / "guard.lock").write_text("")
     with pytest.raises(TimeoutError, match=r"guard\.lock"):
-        guard_lock.send_away(tmp_path, None)
+        guard_lock.end_guard(tmp_path, None)
     os.close(descriptor)
-    guard_lock.send_away(tmp_path, None)
+    guard_lock.end_guard(tmp_path, None)

@@ -21,7 +21,7 @@ from pool_service.adapters.process.launch import NONCE_VARIABLE, work_dirs
 from pool_service.adapters.process.processes import LocalProcesses
 from pool_service.adapters.standby import process as waiting_adapter
 from pool_service.adapters.standby import standbys
-from pool_service.adapters.standby.process import CHILD, Recipe, Waiting
+from pool_service.adapters.standby.process import CHILD, Recipe, Standby
 from pool_service.adapters.standby.standbys import Standbys
 from pool_service.core.errors import StartFailed
 from pool_service.core.server import StopSignal
@@ -144,8 +144,8 @@ def log_of(spawned: SpawnedProcess) -> str:
 @pytest.fixture
 async def kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Kept]:
     """Standbys of which none is passed over because the machine is busy."""
-    monkeypatch.setattr(standbys, "WAITING_TIMEOUT", LONG)
-    monkeypatch.setattr(standbys, "NEW_TIMEOUT", LONG)
+    monkeypatch.setattr(standbys, "WAITING_TIMEOUT_S", LONG)
+    monkeypatch.setattr(standbys, "NEW_TIMEOUT_S", LONG)
     the_kept = Kept(tmp_path)
     yield the_kept
     await the_kept.close()
@@ -246,7 +246,7 @@ async def test_what_is_not_needed_any_more_ends_by_itself_and_is_not_killed(
     kept: Kept, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Killed, what has used Metal may leave memory taken."""
-    monkeypatch.setattr(waiting_adapter, "LEISURE", LONG)
+    monkeypatch.setattr(waiting_adapter, "EXIT_TIMEOUT_S", LONG)
     await kept.waiting()
     (waiting,) = kept.standbys._waiting
     kept.keep(0)
@@ -317,7 +317,7 @@ async def test_what_cannot_import_ahead_leaves_it_to_the_plain_command(
 async def test_what_waits_and_does_not_answer_is_passed_over(
     kept: Kept, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(standbys, "WAITING_TIMEOUT", SHORT)
+    monkeypatch.setattr(standbys, "WAITING_TIMEOUT_S", SHORT)
     waiting = await kept.waiting()
     os.kill(waiting.pid, signal.SIGSTOP)
     spawned = await kept.spawn()
@@ -330,16 +330,16 @@ async def test_a_start_does_not_wait_for_the_end_of_what_was_passed_over(
     kept: Kept, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It may hang in the system for ever."""
-    monkeypatch.setattr(standbys, "WAITING_TIMEOUT", SHORT)
+    monkeypatch.setattr(standbys, "WAITING_TIMEOUT_S", SHORT)
     waiting = await kept.waiting()
     os.kill(waiting.pid, signal.SIGSTOP)
-    may_end, end = threading.Event(), Waiting.end
+    may_end, end = threading.Event(), Standby.end
 
-    def ends_late(one: Waiting) -> str:
+    def ends_late(one: Standby) -> str:
         may_end.wait()
         return end(one)
 
-    monkeypatch.setattr(Waiting, "end", ends_late)
+    monkeypatch.setattr(Standby, "end", ends_late)
     try:
         spawned = await kept.spawn()
         await kept.listening(spawned)
@@ -412,7 +412,7 @@ from pool_service.adapters.standby import standbys
 from tests.processes.test_standby import LONG, Kept
 
 async def main():
-    standbys.WAITING_TIMEOUT = standbys.NEW_TIMEOUT = LONG
+    standbys.WAITING_TIMEOUT_S = standbys.NEW_TIMEOUT_S = LONG
     kept = Kept.__new__(Kept)
     kept.__init__(Path(sys.argv[1]))
     waiting = await kept.waiting()

@@ -9,7 +9,7 @@ _PATIENT = """
 import sys
 from pool_service.cli import main
 from pool_service.adapters.standby import standbys
-standbys.WAITING_TIMEOUT = standbys.NEW_TIMEOUT = 120.0
+standbys.WAITING_TIMEOUT_S = standbys.NEW_TIMEOUT_S = 120.0
 del sys.argv[0]
 main()
 """

@@ -1,1 +1,1 @@
-"""Programs that the runtime's own interpreter runs. They import the standard library alone."""
+"""Programs run by the runtime's interpreter; they import the standard library only."""

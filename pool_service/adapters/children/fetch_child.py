@@ -2,11 +2,11 @@
 
     PYTHON fetch_child.py MODEL [clear]
 
-It is run by the runtime's interpreter, which need not be the service's, and so needs nothing
-but that library. Each line of its output is a JSON object: {"done": bytes, "total": bytes},
-at last {"ok": true} or {"error": words, "kind": one of those of `kind_of`}. It ends when its
-input does, since nobody wants the model any more or the service is gone: then it becomes
-itself with `clear`, which deletes what would be of no use to the next download.
+The runtime's interpreter runs this file, so it needs only the standard library and
+huggingface_hub. Each line of its output is a JSON object: {"done": bytes, "total": bytes}, and at
+last {"ok": true} or {"error": text, "kind": a result of `kind_of`}. When its input ends, nobody
+waits for the model any more or the service is gone: it then executes itself with `clear`, which
+deletes partial files that the next download could not use.
 """
 
 import errno
@@ -32,10 +32,10 @@ PATTERNS += ["*.jinja"]
 PACE = 0.25
 
 CONNECT_TIMEOUT_S = 1.5
-"""For a first connection to the hub, its name's address included.
+"""For a first connection to the hub, name resolution included.
 
-Who has no network is told of it in three seconds, while the library tries for a minute. A
-connection whose first packet was lost still fits; how slow it is then is not asked.
+It reports a missing network within seconds, while the library tries for a minute. A connection
+whose first packet was lost still succeeds in this time.
 """
 MOST_ADDRESSES = 8
 OFFLINE = {"1", "ON", "YES", "TRUE"}
@@ -88,21 +88,21 @@ def repository_of(model: str) -> Path:
 
 
 def clear(repository: Path) -> None:
-    """Delete the parts of files that nobody downloads any more.
+    """Delete partial files that no process downloads any more.
 
-    Since version 2 the library gives each a name of its own, and never goes on with one.
+    Since version 2 the library gives each a unique name and never resumes one.
     """
     locks = repository.parent / ".locks" / repository.name
     for part in (repository / "blobs").glob("*.*.incomplete"):
         etag = part.name.partition(".")[0]
-        # Where the lock cannot be had somebody else is downloading it.
+        # Without the lock another process is downloading the file.
         with suppress(OSError), (locks / f"{etag}.lock").open("a") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             part.unlink()
 
 
 def there(snapshot: Path, blobs: Path, sizes: dict[str, int]) -> int:
-    """Bytes that are on disk of the files that are wanted."""
+    """Return the bytes of the wanted files that are on disk."""
     whole = sum(size for name, size in sizes.items() if (snapshot / name).exists())
     try:
         parts = sum(each.stat().st_size for each in blobs.glob("*.incomplete"))
@@ -112,7 +112,7 @@ def there(snapshot: Path, blobs: Path, sizes: dict[str, int]) -> int:
 
 
 def watch(repository: Path, commit: str, sizes: dict[str, int], finished: threading.Event) -> None:
-    """Tell how far it is. A file that is just being moved to its place is in neither."""
+    """Report the progress until `finished`; a file being moved counts in neither place."""
     total, done = sum(sizes.values()), -1
     while True:
         now = there(repository / "snapshots" / commit, repository / "blobs", sizes)
@@ -124,7 +124,7 @@ def watch(repository: Path, commit: str, sizes: dict[str, int], finished: thread
 
 
 class Connecting:
-    """A first connection to the hub, or to the proxy that leads there, in threads of its own."""
+    """A first connection to the hub or its proxy, made in the background as a test."""
 
     def __init__(self) -> None:
         self._until = time.monotonic() + CONNECT_TIMEOUT_S
@@ -134,7 +134,7 @@ class Connecting:
             threading.Thread(target=self._resolve, args=self._place, daemon=True).start()
 
     def check(self) -> None:
-        """Wait until it is made, by any of the addresses. Raises ConnectionError if it is not."""
+        """Wait for a connection to any of the addresses. Raises ConnectionError without one."""
         if self._place is None:
             return
         host, port = self._place
@@ -162,14 +162,14 @@ class Connecting:
     def _connect(
         self, family: int, kind: int, protocol: int, address: tuple[Any, ...], left: list[int]
     ) -> None:
-        """Try one of the addresses; the last that fails (`left` counts them) tells why."""
+        """Try one address; the last one to fail (`left` counts them) reports its error."""
         try:
             with socket.socket(family, kind, protocol) as connection:
                 connection.settimeout(CONNECT_TIMEOUT_S)
                 connection.connect(address)
         except OSError as error:
             left[0] -= 1
-            # The clock of whoever waits says that it took too long.
+            # `check` has its own timeout.
             if left[0] == 0 and not isinstance(error, TimeoutError):
                 self._outcomes.put(error)
         else:
@@ -177,7 +177,7 @@ class Connecting:
 
 
 def first_place() -> tuple[str, int] | None:
-    """Return where the library will connect first; None where only it can tell."""
+    """Return the host and port that the library connects to first; None if not known."""
     if any(os.environ.get(name, "").upper() in OFFLINE for name in OFFLINE_VARIABLES):
         return None
     try:
@@ -194,7 +194,7 @@ def first_place() -> tuple[str, int] | None:
 
 def download(model: str) -> None:
     connecting = Connecting()
-    # Here, so that a Python without it is told of.
+    # Imported here, so that its absence is reported as an error.
     from huggingface_hub import HfApi, snapshot_download  # noqa: PLC0415
 
     connecting.check()
@@ -210,12 +210,12 @@ def download(model: str) -> None:
     watcher = threading.Thread(target=watch, args=(repository, str(info.sha), sizes, finished))
     watcher.start()
     try:
-        # By the name of the branch, so that it is found by that name again.
+        # By the branch's name, so that the cache finds it by that name later.
         snapshot = Path(snapshot_download(model, allow_patterns=PATTERNS))
     finally:
         finished.set()
         watcher.join()
-    # Where the hub fails after its first answer, the library is content with what is there.
+    # If the hub fails after its first answer, the library accepts incomplete files.
     missing = [name for name in sizes if not (snapshot / name).is_file()]
     if missing:
         raise ConnectionError(f"{missing[0]} has not arrived")
@@ -229,7 +229,7 @@ def causes(error: BaseException | None) -> Iterator[BaseException]:
 
 
 def kind_of(failure: BaseException) -> str:
-    """Return the kind of a failed download, as KINDS, STATUSES and NUMBERS have it, or "other"."""
+    """Return the kind of a failure, a value of KINDS, STATUSES, NUMBERS or WORDS, or "other"."""
     for error in causes(failure):
         kind = kind_alone(error)
         if kind:

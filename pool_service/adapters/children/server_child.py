@@ -1,16 +1,16 @@
-"""Runs a `vllm-mlx` and refuses what it would let in: foreign code, and foreign web pages.
+"""Runs vllm-mlx, and refuses foreign code and foreign web pages.
 
     PYTHON server_child.py PROGRAM ARGUMENT...
 
-It is run by the runtime's interpreter, which need not be the service's, and so needs nothing
-but that; `standby_child.py` uses its functions. What it runs is the plain command, but that
+The runtime's interpreter runs this file, so it imports only the standard library;
+`standby_child.py` uses its functions. It runs the plain command, with two differences:
 
-- no code runs that is not the runtime's own, unless `--trust-remote-code` is among the
-  arguments. A model can bring code in many ways, and a file can be changed after it was
-  checked; whatever asks for it, it is the interpreter that would run it, and that asks here.
-- nobody is answered who calls the server by a name that is not this machine's (a web page whose
-  name was led to 127.0.0.1), or on behalf of a page from elsewhere. POOL_SERVICE_ALLOWED_HOSTS
-  has further names, separated by commas.
+- Only the runtime's own code runs, unless `--trust-remote-code` is among the arguments. A model
+  can bring code in many ways, and a file can change after a check. So an audit hook of the
+  interpreter, through which all code passes, decides.
+- Requests are refused that name another host (DNS rebinding: a web page whose name resolves to
+  127.0.0.1) or come from a foreign web page. POOL_SERVICE_ALLOWED_HOSTS adds names, separated by
+  commas.
 """
 
 import functools
@@ -45,11 +45,11 @@ PICKLED = frozenset(
         ("numpy.core.multiarray", "scalar"),
     }
 )
-"""What a pickle may name: values and arrays. Any other name can call a function."""
+"""The names that a pickle may load: values and arrays. Any other name can call a function."""
 
 
 class CodeNotTrustedError(RuntimeError):
-    """Something would run that is no code of the runtime."""
+    """Code that is not the runtime's would have run."""
 
     def __init__(self, what: object) -> None:
         words = f"{what} is no code of the runtime, and is not trusted (trust_remote_code)"
@@ -57,7 +57,7 @@ class CodeNotTrustedError(RuntimeError):
 
 
 def guard(argv: "list[str]", environment: "Mapping[str, str]") -> None:
-    """Refuse, from now on and for as long as this process lives, what is said above."""
+    """Refuse foreign code and foreign pages for the life of this process."""
     if TRUST not in argv:
         refuse_foreign_code(argv)
     refuse_foreign_pages(argv, environment)
@@ -67,7 +67,7 @@ def guard(argv: "list[str]", environment: "Mapping[str, str]") -> None:
 
 
 def refuse_foreign_code(argv: "list[str]") -> None:
-    """Let the interpreter run nothing but files of the runtime (PEP 578; it is for good)."""
+    """Allow only files of the runtime to be run, by a permanent audit hook (PEP 578)."""
     refusals = Refusals(OwnFiles(code_roots(argv[0]), filter(is_absolute, argv[1:])))
     checks: dict[str, Callable[..., None]] = {
         "exec": refusals.of_running,
@@ -85,13 +85,13 @@ def refuse_foreign_code(argv: "list[str]") -> None:
 
 
 class Refusals:
-    """What the interpreter asks before it does something, and what raises CodeNotTrustedError."""
+    """The checks of audit events; each raises CodeNotTrustedError to refuse one."""
 
     def __init__(self, own: "OwnFiles") -> None:
         self._own = own
 
     def of_running(self, code: Any, *_: object) -> None:  # noqa: ANN401
-        """Check code of a file. What was made in memory is named like no file that there is."""
+        """Check code from a file; code made in memory has no existing file's name."""
         name = code.co_filename
         if name.startswith("<") or self._own.has(name):
             return
@@ -99,7 +99,7 @@ class Refusals:
             raise CodeNotTrustedError(repr(name))
 
     def of_reading(self, path: object, *_: object) -> None:
-        """Check files of code: what is compiled can say that it is of another file."""
+        """Check files of code as they are opened, as bytecode can name another source file."""
         name = os.fsdecode(path) if isinstance(path, bytes) else path
         if not isinstance(name, str) or not name.lower().endswith(CODE_SUFFIXES):
             return
@@ -107,18 +107,18 @@ class Refusals:
             raise CodeNotTrustedError(repr(name))
 
     def of_loading(self, _module: object, path: object, *_: object) -> None:
-        """Check modules that are libraries of the system."""
+        """Check extension modules (shared libraries)."""
         if isinstance(path, str) and not self._own.has(path):
             raise CodeNotTrustedError(repr(path))
 
     def of_unpickling(self, module: str, name: str) -> None:
-        """Check what a pickle wants to call."""
+        """Check a name that a pickle wants to load."""
         if (module, name) not in PICKLED:
             raise CodeNotTrustedError(f"a pickle with {module}.{name}")
 
 
 class OwnFiles:
-    """The files below `roots`, but for those below what is `excluded` of them."""
+    """The files below `roots`, except those below `excluded` paths."""
 
     def __init__(self, roots: "Iterable[str]", excluded: "Iterable[str]") -> None:
         spelled = {_below(root) for root in roots}
@@ -131,7 +131,7 @@ class OwnFiles:
         self._settled: set[str] = set()
 
     def has(self, path: str) -> bool:
-        # Where links lead is looked at as seldom as can be: this is asked thousands of times.
+        # Links are resolved as rarely as possible, as this is called thousands of times.
         if path.startswith(self._spelled) and ".." not in path:
             if not self._excluded:
                 return True
@@ -141,7 +141,7 @@ class OwnFiles:
         return self._is_own(_below(os.path.realpath(path)))
 
     def _is_settled(self, directory: str) -> bool:
-        """Whether a directory is own for good: nobody who could move it needs the model."""
+        """Return whether a directory is the runtime's and cannot become another's."""
         if directory in self._settled:
             return True
         if _below(directory).startswith(self._foreign):
@@ -160,16 +160,16 @@ def is_absolute(path: str) -> bool:
 
 
 def _below(path: str) -> str:
-    """Return a path with a separator at its end: the beginning of nothing but what is in it."""
+    """Return a path with a separator at its end: a prefix of the paths in it alone."""
     return os.path.join(path, "")  # noqa: PTH118
 
 
 def code_roots(program: str) -> "set[str]":
-    """Return where the interpreter has its modules from, and the program itself."""
+    """Return the directories that the interpreter imports from, and the program itself."""
     work_dir = os.path.realpath(os.getcwd())  # noqa: PTH109
     named = {sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")}
     found = {path for path in {*sys.path, *named, sys.pycache_prefix or ""} if is_absolute(path)}
-    # Of packages that were installed where their sources are.
+    # Sources of editable installations.
     for finder in sys.meta_path:
         module = sys.modules.get(getattr(finder, "__module__", ""))
         mapping = getattr(module, "MAPPING", None)
@@ -181,7 +181,7 @@ def code_roots(program: str) -> "set[str]":
 
 
 def refuse_foreign_pages(argv: "list[str]", environment: "Mapping[str, str]") -> None:
-    """Put a `Doorkeeper` before whatever uvicorn serves. Raises ImportError if it has changed."""
+    """Put a `Doorkeeper` before uvicorn's application. Raises ImportError if uvicorn differs."""
     try:
         import uvicorn  # noqa: F401, PLC0415
     except ImportError:
@@ -203,7 +203,7 @@ def refuse_foreign_pages(argv: "list[str]", environment: "Mapping[str, str]") ->
 
 
 def _option(argv: "list[str]", option: str) -> str:
-    """The last value of an option, as `--option value` or `--option=value`; else empty."""
+    """Return the last value of an option (`--option value`, `--option=value`); "" without one."""
     found = ""
     for word, following in zip(argv, [*argv[1:], ""]):  # noqa: B905  # of any Python's age
         if word == option:
@@ -214,10 +214,10 @@ def _option(argv: "list[str]", option: str) -> str:
 
 
 class Names:
-    """By which names a server may be called: loopback, further ones, and where it listens.
+    """The host names by which a server may be called: loopback, its own address, further ones.
 
-    further: hosts, or whole origins such as app://frame. Where it listens on all addresses of
-    the machine, any address will do: a page has no power over what that leads to.
+    further: hosts, or whole origins such as app://frame. If the server listens on all addresses of
+    the machine, any IP address is allowed, as DNS rebinding needs a name.
     """
 
     def __init__(self, further: "Iterable[str]", listens_on: str) -> None:
@@ -230,7 +230,7 @@ class Names:
         self.is_origin = functools.lru_cache(SEEN_MOST)(self._is_origin)
 
     def _is_host(self, value: bytes) -> bool:
-        """Whether a Host header says one of them, with or without a port."""
+        """Return whether a Host header has an allowed name, with or without a port."""
         text = value.decode("latin1").strip().lower()
         if text.startswith("["):
             name, end, port = text[1:].partition("]")
@@ -250,7 +250,7 @@ class Names:
         return self._takes_any_address or inner.is_loopback
 
     def _is_origin(self, value: bytes) -> bool:
-        """Whether an Origin header says a page of one of them."""
+        """Return whether an Origin header is of a page with an allowed name."""
         text = value.decode("latin1").strip().lower()
         scheme, separator, host = text.partition("://")
         is_page = bool(separator) and scheme in ("http", "https")
@@ -258,9 +258,9 @@ class Names:
 
 
 class Doorkeeper:
-    """An ASGI application before another: answers 403 to calls by names that are not its own.
+    """An ASGI middleware that answers 403 to requests for foreign names or from foreign pages.
 
-    A call without a Host (HTTP/1.0) or an Origin comes from no page of a browser.
+    A request without Host (HTTP/1.0) or Origin does not come from a web page, and passes.
     """
 
     def __init__(self, app: "Callable[..., Awaitable[None]]", names: Names) -> None:
@@ -284,7 +284,7 @@ class Doorkeeper:
 async def refuse(
     scope: "dict[str, Any]", send: "Callable[..., Awaitable[None]]", header: str, value: bytes
 ) -> None:
-    """Answer one call as OpenAI's API tells an error; a WebSocket is refused by closing it."""
+    """Answer a request with an error of OpenAI's API; close a WebSocket."""
     if scope["type"] == "websocket":
         await send({"type": "websocket.close", "code": 1008})
         return
@@ -305,7 +305,7 @@ async def refuse(
 def main() -> None:
     del sys.argv[0]
     program = sys.argv[0]
-    # As if the program itself had been run.
+    # sys.path as if the program itself had been run.
     if sys.path[:1] == [str(Path(__file__).parent)]:
         sys.path[0] = str(Path(program).parent)
     guard(sys.argv, os.environ)

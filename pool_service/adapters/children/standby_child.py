@@ -1,25 +1,26 @@
-"""Becomes a `vllm-mlx`: imports all that one needs, waits to be told its arguments, runs them.
+"""A standby: imports everything that vllm-mlx needs, waits for arguments, then runs it.
 
     PYTHON standby_child.py PROGRAM
 
-It is run by the runtime's interpreter, which need not be the service's, and so needs nothing
-but that. Its input is a unix socket to the service. The service sends one line of JSON,
-{"argv": [...]}, and with it the descriptor for all that is written from then on. It sends
-lines itself: {"stamps": {path: nanoseconds}} (when what it imports was changed last),
-{"warm": true} (nothing is left to do; with "working_set", the bytes that Metal recommends to
-keep resident), {"taken": true} (it has its arguments), {"ready": true} (its server listens). A
-service that is gone before it has told the arguments ends it; later nothing of it hangs on the
-service.
+The runtime's interpreter runs this file, so it imports only the standard library and the runtime.
+Its standard input is a unix socket to the service. The service sends one line of JSON,
+{"argv": [...]}, with a descriptor for the output from then on. The standby sends lines of JSON:
+- {"stamps": {path: nanoseconds}}: modification times of the places that it imports from;
+- {"warm": true}: nothing is left to do ahead; with "working_set", the bytes that Metal recommends
+  to keep resident;
+- {"taken": true}: it has its arguments;
+- {"ready": true}: its server listens.
+It exits if the service ends before sending the arguments; afterwards it is independent of it.
 
-Told at once, it imports nothing ahead: it is then the plain command, but that it says when
-it is ready, and that nobody reads its arguments in the table of processes. Like that it
-goes by `server_child.py`, which refuses foreign code and foreign pages.
+If the arguments are there from the start, it imports nothing ahead and behaves like the plain
+command, but for the ready message and its arguments, which `ps` does not show. Like that it uses
+`server_child.py`, which refuses foreign code and foreign web pages.
 """
 
 import sys
 
 if __name__ == "__main__":
-    # What lies beside this file is no part of the runtime.
+    # The files beside this one are no part of the runtime.
     del sys.path[0]
 
 import contextlib
@@ -47,7 +48,7 @@ LATE = ["uvicorn.lifespan.on", "uvicorn.loops.auto", "uvicorn.protocols.http.aut
 LATE += ["uvicorn.protocols.websockets.auto"]
 
 MOST = 1 << 20
-"""Bytes of a line; the system allows no more arguments."""
+"""The largest message in bytes; the system allows no longer arguments."""
 
 
 class Channel:
@@ -60,16 +61,16 @@ class Channel:
 
     @property
     def is_told(self) -> bool:
-        """Whether the service has said something, or is gone."""
+        """Whether the service has sent something, or has closed the socket."""
         return bool(select.select([self._end], [], [], 0)[0])
 
     def tell(self, **fields: object) -> None:
-        # Nobody listens any more: that changes nothing.
+        # OSError: the service is gone, which changes nothing.
         with contextlib.suppress(OSError):
             self._end.sendall((json.dumps(fields) + "\n").encode())
 
     def order(self) -> "tuple[list[str], int] | None":
-        """Wait for the arguments and the descriptor for what is written; None: end."""
+        """Wait for the arguments and the output descriptor; None if the service is gone."""
         while b"\n" not in self._received:
             chunk, logs, _, _ = socket.recv_fds(self._end, MOST, 1)
             if not chunk:
@@ -79,7 +80,7 @@ class Channel:
         return json.loads(self._received)["argv"], self._log
 
     def wait(self, done: int) -> None:
-        """Return when there is an order or `done` is readable."""
+        """Wait until there is an order or `done` is readable."""
         select.select([self._end.fileno(), done], [], [])
 
     def close(self) -> None:
@@ -87,7 +88,7 @@ class Channel:
 
 
 def stamps() -> "dict[str, int]":
-    """When each place that it imports from was changed last."""
+    """Return the modification times (ns) of the places that modules are imported from."""
     paths = {sys.argv[1], sysconfig.get_path("purelib"), sysconfig.get_path("platlib")}
     found = {}
     for path in paths:
@@ -97,11 +98,10 @@ def stamps() -> "dict[str, int]":
 
 
 def give_way() -> None:
-    """Let the processor be others' first, until `claim`.
+    """Lower the CPU priority until `claim`.
 
-    On Linux for this thread alone, since a process could not go back; on macOS for the whole
-    process, since nobody could lift it from a thread, which then would go on at its pace though
-    a caller waits.
+    On Linux of this thread alone, as a process may not raise its priority again. On macOS of the
+    whole process, as a thread's background state cannot be lifted from another thread.
     """
     with contextlib.suppress(OSError):
         if sys.platform == "darwin":
@@ -111,14 +111,14 @@ def give_way() -> None:
 
 
 def claim() -> None:
-    """Do what is left in haste: somebody waits, or there is nothing left."""
+    """Restore the CPU priority: a caller waits, or the work ahead is done."""
     if sys.platform == "darwin":
         with contextlib.suppress(OSError):
             os.setpriority(DARWIN_PROCESS, 0, 0)
 
 
 def import_ahead(channel: Channel, done: int, failures: "list[Exception]") -> None:
-    """Import what a server needs, until there is an order: the rest is then done in haste."""
+    """Import a server's modules at low priority, until the arguments arrive."""
     give_way()
     try:
         for name in MODULES:
@@ -131,8 +131,8 @@ def import_ahead(channel: Channel, done: int, failures: "list[Exception]") -> No
 
 
 def prepare(channel: Channel) -> None:
-    """Do beforehand what can be done without knowing the model."""
-    # Here, since its threads have the priority of the one that imports it.
+    """Do the part of a start that needs no model."""
+    # Imported here, as its threads inherit this thread's priority.
     importlib.import_module("numpy")
     failures: list[Exception] = []
     finished, done = os.pipe()
@@ -150,7 +150,7 @@ def prepare(channel: Channel) -> None:
 
 
 def rehearse() -> None:
-    """Load and run a model of no size: what the libraries put off is done then."""
+    """Load and run a tiny model, so that the libraries do their deferred work."""
     for name in LATE:
         with contextlib.suppress(ImportError):
             importlib.import_module(name)
@@ -163,8 +163,8 @@ def rehearse() -> None:
 
 
 def working_set() -> "dict[str, int]":
-    """Return what Metal recommends to keep resident, in bytes, by its name; {} without Metal."""
-    # Not of every version: the service then goes by a rule.
+    """Return {"working_set": bytes that Metal recommends to keep resident}; {} without Metal."""
+    # Some versions lack it; the service then uses a rule.
     with contextlib.suppress(Exception):
         import mlx.core as mx  # noqa: PLC0415
 
@@ -186,7 +186,7 @@ def generate(directory: str) -> None:
 
 
 def write_checkpoint(directory: Path) -> None:
-    """A Llama with one layer, all zeros, and a tokenizer of two letters."""
+    """Write a Llama with one layer of zeros and a tokenizer of two letters."""
     import mlx.core as mx  # noqa: PLC0415
     from tokenizers import Tokenizer, models  # noqa: PLC0415
 
@@ -219,9 +219,9 @@ def write_checkpoint(directory: Path) -> None:
 
 
 def say_when_ready(channel: Channel) -> None:
-    """Let the server say when it listens, and let SIGTERM end it at once until then.
+    """Make the server send {"ready": true} when it listens; until then SIGTERM ends it at once.
 
-    Its own handler would let it finish a load that nobody waits for any more.
+    uvicorn's handler would first finish a load that nobody waits for any more.
     """
     import uvicorn  # noqa: PLC0415
 
@@ -248,7 +248,7 @@ def write_to(log: int) -> None:
 
 
 def beside(name: str) -> Any:  # noqa: ANN401
-    """A module that lies beside this file, which is no place to import from."""
+    """Load a module that lies beside this file, whose directory is not in sys.path."""
     spec = importlib.util.spec_from_file_location(name, Path(__file__).with_name(f"{name}.py"))
     assert spec is not None and spec.loader is not None  # noqa: PT018
     module = importlib.util.module_from_spec(spec)
@@ -258,7 +258,7 @@ def beside(name: str) -> Any:  # noqa: ANN401
 
 def main() -> None:
     server_child = beside("server_child")
-    # A copy that no descendant gets; and the input of a server is empty.
+    # The copy is not inherited by descendants; a server's standard input is empty.
     channel = Channel(socket.socket(fileno=os.dup(0)))
     nothing = os.open(os.devnull, os.O_RDONLY)
     os.dup2(nothing, 0)

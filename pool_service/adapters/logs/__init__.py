@@ -1,1 +1,1 @@
-"""Logs: what servers write."""
+"""Logs of servers: bounded files, and their last lines."""

@@ -1,9 +1,9 @@
-"""Cuts the head off a file to which another process appends.
+"""Trimming the head of a file to which another process appends.
 
-The head becomes a hole: the writer notices nothing, no line is lost, none changes its place, and
-offsets stay true. What the file takes of the disk is bounded then; its length is not. Where the
-file system makes no holes, or the length comes near a limit, the newest lines are moved to the
-front: in order, too, but what is written between the last look and the cut is lost.
+1. The head is replaced by a hole. No line is lost and offsets stay valid; the file's disk usage is
+   bounded, but not its length.
+2. If the file system has no holes, or the length nears a limit, the newest lines are moved to the
+   front, in order; lines written between the last read and the cut are lost.
 """
 
 import contextlib
@@ -18,17 +18,17 @@ from pathlib import Path
 
 from pool_service.adapters.system.own_files import SAFELY
 
-_CHUNK = 1024 * 1024
-_LONGEST_LINE = 64 * 1024
+_CHUNK_BYTES = 1024 * 1024
+_MAX_LINE_BYTES = 64 * 1024
 
-LONGEST = 2**40
-"""Bytes; a file with a hole is no longer than that. ext4 ends at sixteen times as much."""
+MAX_LENGTH_BYTES = 2**40
+"""The greatest length in bytes of a file with a hole; ext4 permits sixteen times as much."""
 
 
 def trim_file(path: Path, max_bytes: int) -> bool:
-    """Cut a file that takes more to the newer half of `max_bytes`; return whether it did.
+    """Trim a file of more than `max_bytes` to its newest half of that; return whether it was.
 
-    Its writer goes on meanwhile, at its end, for which it needs O_APPEND. Raises OSError.
+    The writer may go on meanwhile; it must have opened the file with O_APPEND. Raises OSError.
     """
     descriptor = os.open(path, os.O_RDWR | SAFELY)
     try:
@@ -36,7 +36,7 @@ def trim_file(path: Path, max_bytes: int) -> bool:
         if end - begin <= max_bytes:
             return False
         cut = _next_line(descriptor, end - max_bytes // 2)
-        if end > _longest() or not _is_punched(descriptor, 0, cut):
+        if end > _max_length() or not _is_punched(descriptor, 0, cut):
             _move_to_front(descriptor, cut, most=2 * max_bytes)
     finally:
         os.close(descriptor)
@@ -44,33 +44,33 @@ def trim_file(path: Path, max_bytes: int) -> bool:
 
 
 def _extent(descriptor: int) -> tuple[int, int]:
-    """Return where the data of a file begins, after its hole, and where it ends."""
+    """Return the offsets at which a file's data begins, after its hole, and ends."""
     status = os.fstat(descriptor)
     try:
         begin = os.lseek(descriptor, 0, os.SEEK_DATA)
     except OSError as error:
-        # ENXIO: nothing but a hole; else the file system does not tell, and makes none.
+        # ENXIO: the file is one hole; other errors: the file system knows no holes.
         begin = status.st_size if error.errno == errno.ENXIO else 0
-    # Of the first block a part may be the hole's, if there is one.
+    # A part of the first block may belong to the hole.
     return (begin + status.st_blksize if begin else 0), status.st_size
 
 
 def _next_line(descriptor: int, offset: int) -> int:
-    """Return where the first line begins after `offset`, if that is not far."""
-    return offset + os.pread(descriptor, _LONGEST_LINE, offset).find(b"\n") + 1
+    """Return the offset of the first line after `offset`, or `offset` if none is near."""
+    return offset + os.pread(descriptor, _MAX_LINE_BYTES, offset).find(b"\n") + 1
 
 
-def _longest() -> int:
-    # A server has the service's limit, and would die of one that it comes to.
+def _max_length() -> int:
+    # A server inherits the service's limit of file sizes, and SIGXFSZ would end it there.
     with contextlib.suppress(OSError):
         soft, _ = resource.getrlimit(resource.RLIMIT_FSIZE)
         if soft != resource.RLIM_INFINITY:
-            return min(LONGEST, soft // 2)
-    return LONGEST
+            return min(MAX_LENGTH_BYTES, soft // 2)
+    return MAX_LENGTH_BYTES
 
 
 def _is_punched(descriptor: int, begin: int, end: int) -> bool:
-    """Make a hole of these bytes; False where that cannot be."""
+    """Replace these bytes by a hole; return False if that is not possible."""
     try:
         _punch(descriptor, begin, end)
     except (OSError, AttributeError):
@@ -79,14 +79,14 @@ def _is_punched(descriptor: int, begin: int, end: int) -> bool:
 
 
 def _move_to_front(descriptor: int, begin: int, most: int) -> None:
-    """Copy what follows `begin` to the front, in order, and end the file there.
+    """Move the data after `begin` to the front of the file, and truncate it there.
 
-    most: bytes that are copied, of a writer that is as fast.
+    most: the bytes to copy at most, as a fast writer may append without end.
     """
     end = 0
-    # On a full disk there may be no room for it; the writer's next lines matter more.
+    # A full disk may have no space for the copy; the writer's next lines matter more.
     with contextlib.suppress(OSError):
-        while end < most and (chunk := os.pread(descriptor, _CHUNK, begin + end)):
+        while end < most and (chunk := os.pread(descriptor, _CHUNK_BYTES, begin + end)):
             end += os.pwrite(descriptor, chunk, end)
     os.ftruncate(descriptor, end)
 
@@ -112,7 +112,7 @@ else:
 
     @functools.cache
     def _fallocate() -> Callable[..., int]:
-        """Return the C library's fallocate; Python has only what makes a file longer."""
+        """Return the C library's fallocate; Python has only posix_fallocate."""
         function = ctypes.CDLL(None, use_errno=True).fallocate
         function.argtypes = (ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c_int64)
         return function

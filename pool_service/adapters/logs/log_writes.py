@@ -1,4 +1,4 @@
-"""Tells that one of several files is written to, at no cost while none is."""
+"""Waiting for writes to any of several files, without cost while there are none."""
 
 import contextlib
 import ctypes
@@ -15,65 +15,64 @@ from typing import Protocol, Self
 
 from pool_service.adapters.process.exits import Kqueue
 
-_EVENTS = 64 * 1024
+_EVENT_BYTES = 64 * 1024
 _EVENTS_ONLY = 0x8000
 """O_EVTONLY of macOS."""
 
-PACE = 0.25
-"""Seconds after which there may have been a write, where the system does not tell of one."""
+MAX_WAIT_S = 0.25
+"""The longest wait where the system does not notify of writes."""
 
-FIRST_MOMENT = 0.003
-"""Seconds from a write until its file is looked at, when nothing was written for a while."""
+FIRST_PAUSE_S = 0.003
+"""Between the first write after a quiet time and the check of the file's size."""
 
-LAST_MOMENT = 0.01
-"""Seconds from one look to the next while little is written all the time. Of many files each
-takes"""
+MAX_PAUSE_S = 0.01
+"""Between two checks while files are written to steadily."""
 
-MOMENT_SHARE = 0.0005
-"""so many more."""
+PAUSE_PER_FILE_S = 0.0005
+"""With many files the pause is at least this times their number."""
 
-SHORTEST = 0.002
-"""Seconds between two looks at what grows as fast as the machine can write."""
+MIN_PAUSE_S = 0.002
+"""Between two checks of a file that grows as fast as the machine can write."""
 
-A_WHILE = 1.0
-"""Seconds."""
+QUIET_S = 1.0
+"""A quiet time."""
 
 
 class Growth:
-    """Says how soon files must be looked at, by how fast they grew.
+    """Decides how soon to check the sizes of files, by their growth.
 
-    most: bytes; a file should not grow by much more than a quarter of that unseen.
+    most: bytes; a file should not grow by much more than a quarter of that between two checks.
     """
 
     def __init__(self, most: int) -> None:
         self._most = most
         self._sizes: dict[Path, int] = {}
-        self._looked_at = time.monotonic()
-        self._moment = FIRST_MOMENT
+        self._checked_at = time.monotonic()
+        self._pause = FIRST_PAUSE_S
         self._rate = 0.0
 
     @property
     def is_escalated(self) -> bool:
-        """Return whether a file grew so fast that a write need not be waited for."""
+        """Whether a file grows so fast that waiting for a write is pointless."""
         return self._rate > self._most
 
-    def pace(self, paths: Iterable[Path]) -> float:
-        """Seconds from now to the next look."""
-        before, passed = self._sizes, max(time.monotonic() - self._looked_at, 1e-6)
+    def pause(self, paths: Iterable[Path]) -> float:
+        """Read the files' sizes and return the seconds until the next check."""
+        before, passed = self._sizes, max(time.monotonic() - self._checked_at, 1e-6)
         self._sizes = {path: size_of(path) for path in paths}
-        self._looked_at += passed
+        self._checked_at += passed
         growths = (size - before.get(path, size) for path, size in self._sizes.items())
-        # By degrees: between two looks in a hurry there may have been no write at all.
+        # Decay by halves: between two quick checks there may have been no write at all.
         self._rate = max(max(growths, default=0) / passed, self._rate / 2)
-        later = min(self._moment * 1.5, LAST_MOMENT)
-        self._moment = FIRST_MOMENT if passed > A_WHILE else later
-        moment = max(self._moment, MOMENT_SHARE * len(self._sizes))
-        soon = self._most / 4 / self._rate if self._rate > 0 else moment
-        return max(SHORTEST, min(soon, moment))
+        later = min(self._pause * 1.5, MAX_PAUSE_S)
+        self._pause = FIRST_PAUSE_S if passed > QUIET_S else later
+        pause = max(self._pause, PAUSE_PER_FILE_S * len(self._sizes))
+        soon = self._most / 4 / self._rate if self._rate > 0 else pause
+        return max(MIN_PAUSE_S, min(soon, pause))
 
 
 def size_of(path: Path) -> int:
-    """The length of a file; 0 if there is none."""
+    """Return the length of a file in bytes; 0 if it cannot be read."""
     try:
         return path.stat().st_size
     except OSError:
@@ -81,27 +80,27 @@ def size_of(path: Path) -> int:
 
 
 class Notes(Protocol):
-    """What the system tells of writes; its descriptor is readable when there was one."""
+    """The system's notifications of writes; the descriptor becomes readable with one."""
 
     def fileno(self) -> int:
-        """The descriptor."""
+        """Return the descriptor."""
         ...
 
     def watch(self, paths: Collection[Path]) -> bool:
-        """Be told, once, of the next write to each; False where that cannot be of all."""
+        """Request a notification of the next write to each file; return False if one fails."""
         ...
 
     def drain(self) -> None:
-        """Take what was told."""
+        """Discard the pending notifications."""
         ...
 
     def close(self) -> None:
-        """Be told no more."""
+        """Close the descriptor."""
         ...
 
 
 class Writes:
-    """Waits for a write to any of some files, or for `wake`. Not for several threads to wait."""
+    """Waits for a write to any of several files, or for `wake`. Only one thread may wait."""
 
     def __init__(self) -> None:
         self._reader, self._writer = os.pipe()
@@ -128,30 +127,30 @@ class Writes:
                 self._notes.close()
 
     def wake(self) -> None:
-        """End the wait that is under way, or the next; from any thread."""
-        # Full: then it is awake.
+        """End the present or the next wait. Thread-safe."""
+        # A full pipe has a wake-up pending already.
         with self._closing, contextlib.suppress(BlockingIOError):
             if not self._is_closed:
                 os.write(self._writer, b"!")
 
     def wait(self, paths: Collection[Path], timeout: float) -> None:
-        """Return when one is written to from now on, after `timeout` seconds, or when woken."""
-        # Unlike select() for any number of a descriptor.
+        """Wait for a write to one of the files, for `wake`, or for `timeout` seconds."""
+        # poll(), as select() is limited to low descriptors.
         poll = select.poll()
         poll.register(self._reader, select.POLLIN)
         if self._notes is not None:
             poll.register(self._notes.fileno(), select.POLLIN)
         if self._notes is None or not self._notes.watch(paths):
-            timeout = min(timeout, PACE)
+            timeout = min(timeout, MAX_WAIT_S)
         poll.poll(timeout * 1000)
         with contextlib.suppress(BlockingIOError):
-            os.read(self._reader, _EVENTS)
+            os.read(self._reader, _EVENT_BYTES)
         if self._notes is not None:
             self._notes.drain()
 
 
 class KqueueFiles(Protocol):
-    """What is used of the module `select` where it has kqueue."""
+    """The part of the module `select` that is used where it has kqueue."""
 
     KQ_FILTER_VNODE: int
     KQ_NOTE_WRITE: int
@@ -164,7 +163,7 @@ class KqueueFiles(Protocol):
 
 
 class KqueueNotes:
-    """macOS: a kqueue, and each file kept open for nothing but events."""
+    """macOS: a kqueue, and each file open for events only."""
 
     def __init__(self, api: KqueueFiles) -> None:
         self._api = api
@@ -199,7 +198,7 @@ class KqueueNotes:
         return True
 
     def drain(self) -> None:
-        self._queue.control([], _EVENTS, 0)
+        self._queue.control([], _EVENT_BYTES, 0)
 
     def close(self) -> None:
         self._queue.close()
@@ -210,7 +209,7 @@ class KqueueNotes:
 if sys.platform == "darwin":
 
     def _notes() -> Notes | None:
-        """Return this platform's notes; None where there are none left."""
+        """Return the notifications of this platform; None if no kqueue can be opened."""
         try:
             return KqueueNotes(select)
         except OSError:
@@ -223,7 +222,7 @@ else:
     _libc = ctypes.CDLL(None, use_errno=True)
 
     class InotifyNotes:
-        """Linux: an inotify, whose every watch ends by what it tells."""
+        """Linux: an inotify with one-shot watches."""
 
         def __init__(self, descriptor: int) -> None:
             self._descriptor = descriptor
@@ -242,12 +241,12 @@ else:
 
         def drain(self) -> None:
             with contextlib.suppress(BlockingIOError):
-                os.read(self._descriptor, _EVENTS)
+                os.read(self._descriptor, _EVENT_BYTES)
 
         def close(self) -> None:
             os.close(self._descriptor)
 
     def _notes() -> Notes | None:
-        """Return this platform's notes; None where none are left, or they are forbidden."""
+        """Return the notifications of this platform; None if inotify is denied or exhausted."""
         descriptor: int = _libc.inotify_init1(os.O_NONBLOCK | os.O_CLOEXEC)
         return None if descriptor < 0 else InotifyNotes(descriptor)

@@ -1,7 +1,7 @@
-"""What servers write: one file for each generation, few of them, none of them large.
+"""The store of server logs: a file for each generation, bounded in number and size.
 
-STATE/logs/<model>/<generation>.log, where <model> is its name made safe, and a hash of it.
-Prompts' beginnings may be in there, so only the service's user can read them.
+Paths are STATE/logs/<model>/<generation>.log, where <model> is the name made safe, with a hash of
+it. Logs may contain the beginnings of prompts, so only the service's user can read them.
 """
 
 import asyncio
@@ -27,12 +27,12 @@ from pool_service.core.names import slug
 
 _log = structlog.get_logger(__name__)
 
-# As much of a log as is looked at for its last lines; it stays when the disk is full.
+# The part of a log that is read for its last lines; it is kept even on a full disk.
 TAIL_BYTES = 64 * 1024
-# Of a server that was asked for its health for days there is little else in the last of it.
+# A larger part, for a log that ends with days of answers to health probes.
 WIDE_TAIL_BYTES = 512 * 1024
 LAST_LINES = 20
-TOLD_AGAIN_S = 60.0
+REPEAT_WARNING_S = 60.0
 _MAX_LINE = 500  # characters; a longer one is cut
 _ESCAPES = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[@-Z\\-_])")
 _UNSAFE = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
@@ -41,10 +41,11 @@ _UNSAFE = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
 class LogStore:
     """The log files under a state directory.
 
-    keep: how many generations of one model stay; keep_models: of how many models, living
-    ones included; max_bytes: over that, a file is cut to its newer half (`log_cut.py`), while
-    its process lives within some hundredths of a second, the faster the faster it grows;
-    trim_interval: seconds between two looks at the disk's room while nobody writes.
+    keep: generations whose logs are kept, for each model.
+    keep_models: models whose logs are kept, running ones included.
+    max_bytes: a longer log is trimmed to its newest half (`log_cut.py`); while its process runs,
+        within some hundredths of a second, sooner the faster it grows.
+    trim_interval: seconds between two checks of the free disk space while nothing is written.
     """
 
     def __init__(
@@ -62,18 +63,18 @@ class LogStore:
         self._max_bytes = max_bytes
         self._trim_interval = trim_interval
         self._live: set[Path] = set()
-        self._told: dict[Path, float] = {}
+        self._warned_at: dict[Path, float] = {}
         self._writes: Writes | None = None
 
     def create(self, model: str, generation: int) -> Path:
-        """Make an empty log file for a new process, and remove the oldest ones.
+        """Make an empty log file for a new process, and remove the oldest logs.
 
-        Raises OSError where the directory cannot be written or the disk has no room for a
-        first block: a process whose output goes nowhere would die of it later.
+        Raises OSError if the directory cannot be written or the disk has no space for a first
+        block: a process that cannot write its output would fail later.
         """
         path = self.path_of(model, generation)
         directory = path.parent
-        # First: another thread may be about to remove what no living process writes to.
+        # First, as another thread may be removing logs that are not in use.
         self.adopt(path)
         try:
             directory.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -96,32 +97,32 @@ class LogStore:
         return self._root / slug(model) / f"{generation}.log"
 
     def is_place(self, path: Path) -> bool:
-        """Whether the output of a process can be there."""
+        """Return whether a path has the form of a log of this store."""
         return path.parent.parent == self._root and path.suffix == ".log"
 
     def adopt(self, path: Path) -> None:
-        """A process that an earlier service started writes to it: look after it as well."""
+        """Add the log of a running process to those that are trimmed."""
         self._live.add(path)
         if self._writes is not None:
             self._writes.wake()
 
     def remove(self, path: Path) -> None:
-        """Remove the log of a process that never came to be."""
+        """Remove the log of a process that could not be started."""
         self._live.discard(path)
         path.unlink(missing_ok=True)
 
     def release(self, path: Path) -> None:
-        """The process that wrote to it is gone: cut it a last time, and look no more."""
+        """Trim the log of a process that has ended a last time."""
         if path in self._live:
             self._live.discard(path)
             self._trim(path, self._max_bytes)
-            self._told.pop(path, None)
+            self._warned_at.pop(path, None)
 
     def trim(self) -> None:
-        """Cut every live log that has grown too large; every one to its tail on a full disk."""
+        """Trim the logs in use that are too long; on a full disk trim all to their tails."""
         has_room = self._has_room()
         for path in tuple(self._live):
-            # On a full disk what was cut may have made room for the next.
+            # Trimming the last one may have freed enough space.
             has_room = has_room or self._has_room()
             limit = self._max_bytes if has_room else 2 * TAIL_BYTES
             self._trim(path, min(limit, self._max_bytes))
@@ -129,20 +130,20 @@ class LogStore:
     def _trim(self, path: Path, max_bytes: int) -> None:
         try:
             if path.stat().st_size > max_bytes and trim_file(path, max_bytes):
-                self._tell_of_cut(path)
+                self._warn_of_trim(path)
         except FileNotFoundError:
             return
         except OSError as error:
             _log.warning("cannot cut a log", path=str(path), error=str(error))
 
-    def _tell_of_cut(self, path: Path) -> None:
+    def _warn_of_trim(self, path: Path) -> None:
         now = time.monotonic()
-        if now - self._told.get(path, -math.inf) > TOLD_AGAIN_S:
-            self._told[path] = now
+        if now - self._warned_at.get(path, -math.inf) > REPEAT_WARNING_S:
+            self._warned_at[path] = now
             _log.warning("cut a log that grew too large", path=str(path), max_bytes=self._max_bytes)
 
     async def run_janitor(self) -> Never:
-        """Keep the live logs bounded for ever; the composition root starts and cancels it."""
+        """Trim logs until cancelled, by the composition root."""
         ended = threading.Event()
         with Writes() as writes, ThreadPoolExecutor(1, "logs") as thread:
             self._writes = writes
@@ -156,13 +157,13 @@ class LogStore:
         raise AssertionError("it ends by being cancelled only")
 
     def _look_after(self, writes: Writes, ended: threading.Event) -> None:
-        """Sleep until a log is written to, give it a moment, cut it if it is too large."""
+        """Trim logs after writes, until `ended` is set."""
         growth = Growth(self._max_bytes)
         while not ended.is_set():
             live = tuple(self._live)
             if not growth.is_escalated:
                 writes.wait(live, self._trim_interval)
-            ended.wait(growth.pace(live))
+            ended.wait(growth.pause(live))
             self.trim()
 
     def _has_room(self) -> bool:
@@ -172,14 +173,14 @@ class LogStore:
             return True
 
     def _prune(self, earlier: list[Path]) -> None:
-        """Keep the newest of a model's earlier logs, beside the one that was just made."""
-        # By age and not by number, which begins again with the next service.
+        """Remove a model's oldest logs, so that `keep` are left with the new one."""
+        # By age, as the generations of a fresh state directory begin again at 1.
         newest_first = sorted(earlier, key=_age_key, reverse=True)
         for path in newest_first[self._keep - 1 :]:
             path.unlink(missing_ok=True)
 
     def _prune_models(self) -> None:
-        """Remove the logs of the models that have been silent for longest."""
+        """Remove the logs of the models that were written to least recently."""
         directories = list(self._root.iterdir())
         excess = len(directories) - self._keep_models
         if excess <= 0:
@@ -191,20 +192,20 @@ class LogStore:
 
 
 def open_for_append(path: Path) -> int:
-    """A descriptor for a child's output; what it writes lands at the end, wherever that is."""
+    """Open a log for a child's output, which is appended at its end. Raises OSError."""
     return os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW)
 
 
 def last_lines(
     path: Path, count: int = LAST_LINES, probed: Collection[str] = ()
 ) -> tuple[str, ...]:
-    """The last lines of a log, oldest first, safe to show; none if it cannot be read.
+    """Return the last lines of a log, the oldest first, safe to show; empty if it is unreadable.
 
-    Reads TAIL_BYTES, and more where most of that is of the pool's own probes, which are left
-    out (`probe_lines.py`). Empty lines are left out, undecodable bytes and control characters
-    replaced, and of a line that was overwritten (a progress bar) the last is kept.
+    Answers to the pool's own probes and empty lines are left out, undecodable bytes and control
+    characters replaced. Of a line that was overwritten (a progress bar), the last state is kept.
+    Reads TAIL_BYTES, and WIDE_TAIL_BYTES if most of that is answers to probes.
 
-    probed: the paths that the pool asks of the server.
+    probed: the URL paths of the pool's probes.
     """
     with contextlib.suppress(OSError), os.fdopen(os.open(path, os.O_RDONLY | SAFELY), "rb") as file:
         size = file.seek(0, os.SEEK_END)
@@ -218,9 +219,9 @@ def last_lines(
 
 
 def _tail(file: BinaryIO, size: int, most: int) -> list[str]:
-    """Return the lines in the last bytes of a log that are not empty."""
+    """Return the non-empty lines in the last `most` bytes of a log."""
     file.seek(max(0, size - most))
-    # Where the log was cut there are no bytes.
+    # The hole of a trimmed log reads as NUL bytes.
     tail = file.read(most).lstrip(b"\0")
     lines = tail.decode(errors="replace").split("\n")
     if size > most and len(lines) > 1:
@@ -229,23 +230,23 @@ def _tail(file: BinaryIO, size: int, most: int) -> list[str]:
 
 
 def _age_key(log: Path) -> tuple[int, int]:
-    """Return what sorts a model's logs by age.
+    """Return the sort key of a model's logs by age.
 
-    The clock of a file system ticks seldom: of logs of the same moment the generation tells.
+    The file system's clock is coarse: logs of the same moment sort by generation.
     """
     generation = int(log.stem) if log.stem.isdecimal() else 0
     return log.stat().st_mtime_ns, generation
 
 
 def _written_at(directory: Path) -> int:
-    """When something was written there last, in ns; 0 if it is gone or cannot be read."""
+    """Return the time of the last write in a directory, in ns; 0 if it cannot be read."""
     with contextlib.suppress(OSError):
         return max(path.stat().st_mtime_ns for path in (directory, *directory.glob("*.log")))
     return 0
 
 
 def _remove_logs(directory: Path) -> None:
-    """The logs, and the directory unless there is something else in it."""
+    """Remove a directory's logs, and the directory if nothing else is in it."""
     with contextlib.suppress(OSError):
         for path in directory.glob("*.log"):
             path.unlink(missing_ok=True)
@@ -263,28 +264,28 @@ def _claim_block(path: Path) -> None:
 
 
 def _safe(line: str) -> str:
-    """A line without escape sequences, and without what could act on a terminal."""
+    """Return a line without escape sequences and control characters, cut to _MAX_LINE."""
     shown = _ESCAPES.sub("", line.rstrip("\r").rpartition("\r")[2]).expandtabs(4).rstrip()
     safe = "".join("\ufffd" if unicodedata.category(c) in _UNSAFE else c for c in shown)
     return safe if len(safe) <= _MAX_LINE else safe[: _MAX_LINE - 1] + "…"
 
 
 ONLY_PROBES = "(nothing but answers to the pool's own health checks)"
-"""Stands for the lines of a server that wrote of nothing else."""
+"""The one line returned for a log that has nothing but answers to probes."""
 
 _CLIENT = re.compile(r"HTTP/[\d.]+|\b127\.0\.0\.1\b|::1\b|\blocalhost\b")
 _FAILURE = re.compile(r"error|exception|traceback|fatal|panic", re.IGNORECASE)
 
 
 def without_probes(lines: Sequence[str], paths: Collection[str]) -> list[str]:
-    """Return the lines that are not of the pool's probes.
+    """Return the lines that are no access log lines of the pool's probes.
 
-    A line is of a probe if it is an access log's: it has `GET` or `POST` and one of the paths,
-    and the client's loopback address or the version of HTTP. One that speaks of an error stays.
+    A line is one if it has `GET` or `POST` with one of the paths, and a loopback address or the
+    HTTP version. A line that mentions an error is kept.
 
     Args:
-        lines: what a server wrote.
-        paths: what the pool asks: the health path, and others where they are configured.
+        lines: of a server's log.
+        paths: the URL paths of the pool's probes.
     """
     known = sorted(path for path in set(paths) if path)
     if not known:

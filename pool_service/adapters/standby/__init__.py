@@ -1,1 +1,1 @@
-"""Standby processes, which have imported all that a server needs."""
+"""Standbys: processes that have imported everything that a server needs, before it is needed."""

@@ -1,6 +1,6 @@
-"""One process of the runtime's interpreter that waits to be told its arguments.
+"""One standby: a process of the runtime's interpreter that waits for its arguments.
 
-Blocking: for a worker thread. What it does itself is in `standby_child.py`.
+Blocking: for a worker thread. The process itself runs `standby_child.py`.
 """
 
 import contextlib
@@ -27,27 +27,27 @@ from pool_service.core.types import Identity, LaunchPlan
 
 CHILD = Path(children.__file__).with_name("standby_child.py")
 
-LEISURE = 1.0
-"""Seconds for one to end by itself."""
+EXIT_TIMEOUT_S = 1.0
+"""Time for a standby to exit by itself before it gets SIGKILL."""
 
-END_TIMEOUT = 5.0
-"""Seconds for one to end after SIGKILL; one that hangs in the system may never do so."""
+KILL_TIMEOUT_S = 5.0
+"""Time to wait after SIGKILL: a process that hangs in the kernel may never end."""
 
-_CHUNK = 64 * 1024
+_CHUNK_BYTES = 64 * 1024
 _SHORTEST_WAIT_S = 0.001
-_TOLD_OF_FAILURE = 2000
+_OUTPUT_TAIL_BYTES = 2000
 
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """What decides which servers a process can become: its program, and its environment."""
+    """The program and environment of a standby, which decide the servers that it can become."""
 
     program: str
     environment: tuple[tuple[str, str], ...]
 
     @classmethod
     def of(cls, plan: LaunchPlan) -> "Recipe | None":
-        """Return the recipe of a plan; None if its program cannot be told its arguments later."""
+        """Return the recipe of a plan; None if its program cannot receive its arguments later."""
         program = plan.argv[0]
         if plan.kind != "vllm-mlx" or Path(program).name != vllm_mlx.PROGRAM:
             return None
@@ -55,13 +55,15 @@ class Recipe:
 
 
 @dataclass(slots=True, eq=False)
-class Waiting:
-    """It waits, or gets ready to.
+class Standby:
+    """A standby process, warm or still importing.
 
-    channel: the socket to it; output: what it wrote; stamps: when that from which it imports
-    was changed last, empty until it has said so; is_warm: there is nothing left that it could
-    do ahead; is_ready: it has become a server that listens; working_set: bytes that Metal
-    recommends to keep resident, 0 if it has not told.
+    channel: the socket to it.
+    output: the file that it writes to until it has a log.
+    stamps: modification times (ns) of the places that it imports from; empty until reported.
+    is_warm: whether nothing is left to do ahead.
+    is_ready: whether it has become a server that listens.
+    working_set: bytes that Metal recommends to keep resident; 0 until reported.
     """
 
     recipe: Recipe
@@ -77,10 +79,10 @@ class Waiting:
     working_set: int = 0
     _received: bytes = b""
 
-    def tell(self, argv: tuple[str, ...], log: int, timeout: float) -> bool:
-        """Make it the server of these arguments; False if it did not take them in time.
+    def send_arguments(self, argv: tuple[str, ...], log: int, timeout: float) -> bool:
+        """Send the arguments that make it a server; return False if it did not accept them in time.
 
-        log: a descriptor for what it writes from now on; timeout: in seconds.
+        log: a descriptor for its output from now on. timeout: in seconds.
         """
         deadline = time.monotonic() + timeout
         self.channel.settimeout(timeout)
@@ -90,65 +92,65 @@ class Waiting:
             if line[sent:]:
                 self.channel.sendall(line[sent:])
             while True:
-                for said in self.hear():
-                    if said.get("taken"):
+                for message in self.receive():
+                    if message.get("taken"):
                         return True
-                # All that it says together may not take longer either.
+                # The timeout bounds all of its messages together.
                 self.channel.settimeout(max(deadline - time.monotonic(), _SHORTEST_WAIT_S))
                 if time.monotonic() > deadline:
                     return False
         except (OSError, EOFError, ValueError):
             return False
 
-    def hear(self) -> list[dict[str, Any]]:
-        """Receive what the process says next, and remember of that what is of use.
+    def receive(self) -> list[dict[str, Any]]:
+        """Receive the next messages of the process, note their content and return them.
 
-        Raises EOFError, OSError, and ValueError where that is not what one of ours says.
+        Raises EOFError, OSError; ValueError for a malformed message.
         """
-        chunk = self.channel.recv(_CHUNK)
+        chunk = self.channel.recv(_CHUNK_BYTES)
         if not chunk:
             raise EOFError
         *lines, self._received = (self._received + chunk).split(b"\n")
-        said = [_message(line) for line in lines]
-        if len(self._received) > _CHUNK:
+        messages = [_message(line) for line in lines]
+        if len(self._received) > _CHUNK_BYTES:
             raise ValueError("it says more than any of ours does")
-        for one in said:
+        for one in messages:
             self.stamps = one.get("stamps", self.stamps)
             self.is_warm = one.get("warm", self.is_warm)
             self.is_ready = one.get("ready", self.is_ready)
             self.working_set = one.get("working_set", self.working_set)
-        return said
+        return messages
 
     @property
     def is_outdated(self) -> bool:
-        """Whether what it has imported was changed meanwhile."""
+        """Whether a place that it has imported from was changed since."""
         return any(_changed(path, stamp) for path, stamp in self.stamps.items())
 
     def end(self) -> str:
-        """End it and leave nothing behind; returns the last that it wrote.
+        """End the process, remove its directory and return the end of its output.
 
-        By itself, as when the service is gone: what has used Metal and is killed may leave
-        memory taken on macOS until it boots. By SIGKILL if it is not at leisure to end.
+        Closing the channel lets it exit by itself: on macOS a killed process that has used Metal
+        may leave memory taken until the next boot. SIGKILL follows if it does not exit.
         """
         self.channel.close()
         with contextlib.suppress(subprocess.TimeoutExpired):
-            self.popen.wait(LEISURE)
+            self.popen.wait(EXIT_TIMEOUT_S)
         self.popen.kill()
         with contextlib.suppress(subprocess.TimeoutExpired):
-            self.popen.wait(END_TIMEOUT)
+            self.popen.wait(KILL_TIMEOUT_S)
         shutil.rmtree(self.work_dir, ignore_errors=True)
         with self.output as output:
             size = output.seek(0, os.SEEK_END)
-            output.seek(max(size - _TOLD_OF_FAILURE, 0))
+            output.seek(max(size - _OUTPUT_TAIL_BYTES, 0))
             return output.read().decode(errors="replace").strip()
 
     def close_output(self) -> None:
-        """Close what it wrote to before it was told where to write."""
+        """Close the file of its output, as it writes to its log now."""
         self.output.close()
 
 
-def begin(recipe: Recipe, state_dir: Path) -> Waiting | None:
-    """Start one; None if its program does more than to run vllm-mlx. Raises OSError."""
+def begin(recipe: Recipe, state_dir: Path) -> Standby | None:
+    """Start a standby; return None if its program does more than run vllm-mlx. Raises OSError."""
     program = Path(recipe.program)
     interpreter = interpreter_of(program) if is_usual_script(program) else None
     if interpreter is None:
@@ -173,20 +175,20 @@ def begin(recipe: Recipe, state_dir: Path) -> Waiting | None:
         hand_down(popen.pid)
         identity = identity_of(popen.pid) or Identity(popen.pid, 0, boot_id())
         undo.pop_all()
-    return Waiting(recipe, nonce, work_dir, popen, identity, ours, output)
+    return Standby(recipe, nonce, work_dir, popen, identity, ours, output)
 
 
 def _message(line: bytes) -> dict[str, Any]:
-    """Return what a line says. Raises ValueError."""
+    """Parse a message. Raises ValueError."""
     try:
-        said = json.loads(line)
+        message = json.loads(line)
     except RecursionError as error:
         raise ValueError("it is nested too deep") from error
-    if not isinstance(said, dict) or not isinstance(said.get("stamps", {}), dict):
+    if not isinstance(message, dict) or not isinstance(message.get("stamps", {}), dict):
         raise ValueError("it is no message")  # noqa: TRY004 - to whoever hears it is a bad value
-    if not isinstance(said.get("working_set", 0), int):
+    if not isinstance(message.get("working_set", 0), int):
         raise ValueError("it tells no number of bytes")  # noqa: TRY004 - as above
-    return said
+    return message
 
 
 def _changed(path: str, stamp: int) -> bool:

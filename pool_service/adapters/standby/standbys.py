@@ -1,8 +1,9 @@
-"""Processes that have imported all that a server needs, and become one when they are told to.
+"""Implementation of the port `Standbys`.
 
-Implements the port `Standbys`. Each start of a vllm-mlx goes by the first of these that works:
-a process that waits; one that is told its arguments as soon as it is there; the plain command,
-which needs nothing of this.
+A vllm-mlx server is started by the first of these that works:
+1. a warm standby;
+2. a new standby that gets its arguments as soon as it runs;
+3. the plain command, without a standby.
 """
 
 import asyncio
@@ -18,31 +19,31 @@ import structlog
 from pool_service.adapters.logs.logs import LogStore, open_for_append
 from pool_service.adapters.probe.ready_notify import ReadyNotifications
 from pool_service.adapters.process.launch import Child, start_failures
-from pool_service.adapters.standby.process import Recipe, Waiting, begin
+from pool_service.adapters.standby.process import Recipe, Standby, begin
 from pool_service.core.errors import PoolError
 from pool_service.core.types import Identity, LaunchPlan, Settings
 
-WAITING_TIMEOUT = 2.0
-"""Seconds for one that waits to take its arguments. One that still imports may first have to
-end what it began in the background."""
+WAITING_TIMEOUT_S = 2.0
+"""Time for a waiting standby to accept its arguments; it may first have to finish an import."""
 
-NEW_TIMEOUT = 10.0
-"""Seconds for one that was just started."""
+NEW_TIMEOUT_S = 10.0
+"""Time for a new standby to start and to accept its arguments."""
 
-TRY_AGAIN = 600.0
-"""Seconds for which nothing is tried again with a runtime with which it failed."""
+RETRY_AFTER_S = 600.0
+"""Time without standbys for a recipe whose standby has failed."""
 
 log = structlog.get_logger("pool_service.standbys")
 
 RecipeFor = Callable[[Settings], Awaitable[Recipe | None]]
-"""That of servers with these settings; None if they cannot be started ahead."""
+"""Returns the recipe of servers with these settings; None if they can have no standby."""
 
 
 class Standbys:
-    """Keeps the processes that wait. All of it lives on one running event loop.
+    """Keeps the standbys, on one running event loop.
 
-    recipe_for: of what to keep; signs: where is heard that what was started is ready;
-    on_working_set: is told the bytes that Metal recommends to keep resident, of each that says so.
+    recipe_for: returns the recipe of the standbys to keep.
+    signs: receives the ready notifications of standbys that have become servers.
+    on_working_set: called with the bytes that Metal recommends, as standbys report them.
     """
 
     def __init__(
@@ -61,9 +62,9 @@ class Standbys:
         self._is_on = False
         self._allowed = 0
         self._refills = False
-        self._is_told_anew = False
+        self._is_changed = False
         self._settings = Settings(runtime_model="")
-        self._waiting: list[Waiting] = []
+        self._waiting: list[Standby] = []
         self._changed = asyncio.Event()
         self._asking: asyncio.Future[Recipe | None] | None = None
         self._filling: asyncio.Task[None] | None = None
@@ -74,7 +75,7 @@ class Standbys:
     # --- the port -----------------------------------------------------------------------
 
     def keep(self, settings: Settings, *, wanted: int, allowed: int, refill: bool) -> None:
-        """How many may wait from now on, and for servers with which settings; see the port."""
+        """Set how many standbys to keep, and for which settings; see the port."""
         if settings != self._settings:
             self._settings = settings
             self._broken.clear()
@@ -82,18 +83,18 @@ class Standbys:
         self._allowed, self._refills = min(wanted, allowed), refill
         while len(self._waiting) > self._allowed:
             self._dismiss(self._waiting[-1])
-        self._is_told_anew = True
+        self._is_changed = True
         if refill and self._allowed and self._filling is None:
             self._filling = asyncio.create_task(self._fill(), name="standbys")
-            self._filling.add_done_callback(_tell_of_error)
+            self._filling.add_done_callback(_log_error)
 
     @property
     def count(self) -> int:
-        """How many wait that have nothing left to do ahead."""
+        """The number of warm standbys."""
         return sum(waiting.is_warm for waiting in self._waiting)
 
     async def close(self) -> None:
-        """End all that wait."""
+        """End all standbys."""
         self._allowed, self._refills = 0, False
         for waiting in list(self._waiting):
             self._dismiss(waiting)
@@ -107,20 +108,19 @@ class Standbys:
 
     @property
     def identities(self) -> tuple[Identity, ...]:
-        """The processes that wait."""
+        """The processes of all standbys."""
         return tuple(waiting.identity for waiting in self._waiting)
 
     async def start(self, model: str, generation: int, plan: LaunchPlan) -> Child | None:
-        """A process of this plan, which was there already or is told its arguments by a socket.
+        """Turn a standby into a server of this plan; None if the plain command is to start it.
 
-        None: it is to be started by the plain command. Raises StartFailed where the log or
-        the directory cannot be made.
+        Raises StartFailed if the log or the directory cannot be made.
         """
         recipe = Recipe.of(plan)
         if recipe is None or not self._is_on or model in self._doubted:
             self._doubted.discard(model)
             return None
-        for take, timeout in ((self._take, WAITING_TIMEOUT), (self._begin, NEW_TIMEOUT)):
+        for take, timeout in ((self._take, WAITING_TIMEOUT_S), (self._begin, NEW_TIMEOUT_S)):
             waiting = await take(recipe)
             if waiting is None:
                 continue
@@ -132,21 +132,21 @@ class Standbys:
                 self._spin_off(self._end(waiting))
                 raise
             if log_path is not None:
-                self._hear(model, waiting)
+                self._await_ready(model, waiting)
                 return Child(waiting.popen, waiting.identity, log_path, waiting.nonce)
             self._give_up(waiting)
         return None
 
-    def _give_up(self, waiting: Waiting) -> None:
-        """End one that took no arguments; one that lives was slow, as any is on a busy machine."""
+    def _give_up(self, waiting: Standby) -> None:
+        """End a standby that did not accept its arguments; a live one was only slow."""
         if waiting.popen.poll() is None:
             log.info("a process that was to become a server was too slow")
             self._spin_off(self._end(waiting))
         else:
             self._spin_off(self._fail(waiting))
 
-    def _hear(self, model: str, waiting: Waiting) -> None:
-        """Listen to a server: what it was told ahead may be to blame if it does not get ready."""
+    def _await_ready(self, model: str, waiting: Standby) -> None:
+        """Await a server's ready notification; without one, start its model plainly next time."""
         if waiting.is_ready:
             waiting.channel.close()
             return
@@ -158,8 +158,8 @@ class Standbys:
 
         said.add_done_callback(judge)
 
-    async def _take(self, recipe: Recipe) -> Waiting | None:
-        """The best of those that wait for this."""
+    async def _take(self, recipe: Recipe) -> Standby | None:
+        """Take the best standby of a recipe; None if there is none."""
         fit = [one for one in self._waiting if one.recipe == recipe]
         for waiting in sorted(fit, key=lambda one: not one.is_warm):
             if waiting.is_outdated:
@@ -169,7 +169,7 @@ class Standbys:
                 return waiting
         return None
 
-    async def _begin(self, recipe: Recipe) -> Waiting | None:
+    async def _begin(self, recipe: Recipe) -> Standby | None:
         if self._is_broken(recipe):
             return None
         try:
@@ -178,7 +178,7 @@ class Standbys:
             log.warning("cannot start a process ahead", why=str(error))
             return None
         if waiting is None:
-            self._broken[recipe] = time.monotonic() + TRY_AGAIN
+            self._broken[recipe] = time.monotonic() + RETRY_AFTER_S
             log.info(
                 "the program does more than to run vllm-mlx, so nothing is started ahead of it",
                 program=recipe.program,
@@ -189,20 +189,20 @@ class Standbys:
 
     async def _fill(self) -> None:
         try:
-            while self._is_told_anew:
-                self._is_told_anew = False
+            while self._is_changed:
+                self._is_changed = False
                 await self._fill_up()
         finally:
-            # In the same step: whoever wants something else from now on begins another.
+            # In the same step of the loop, so that a later `keep` starts a new task.
             self._filling = None
 
     async def _fill_up(self) -> None:
-        """Start what is wanted now, one after the other, while nothing else is to be done."""
+        """Start the missing standbys one by one, until `keep` is called again."""
         recipe = await self._recipe()
         for old in list(self._waiting):
             if old.recipe != recipe or old.is_outdated:
                 self._dismiss(old)
-        while recipe and self._lacks_some and not self._is_told_anew:
+        while recipe and self._lacks_some and not self._is_changed:
             waiting = await self._begin(recipe)
             if waiting is None:
                 return
@@ -216,7 +216,7 @@ class Standbys:
         return self._refills and len(self._waiting) < self._allowed
 
     async def _recipe(self) -> Recipe | None:
-        """Return the recipe of what to keep; None: of nothing."""
+        """Return the recipe of the standbys to keep; None to keep none."""
         self._asking = asyncio.ensure_future(self._recipe_for(self._settings))
         try:
             return await self._asking
@@ -226,14 +226,14 @@ class Standbys:
             log.debug("nothing is started ahead any more")
         return None
 
-    async def _warm(self, waiting: Waiting) -> None:
-        """Return when there is nothing left that it could do ahead, or it is gone or taken."""
+    async def _warm(self, waiting: Standby) -> None:
+        """Wait until a standby is warm, gone or taken."""
         self._waiting.append(waiting)
         waiting.channel.settimeout(0)
 
         def listen() -> None:
             try:
-                waiting.hear()
+                waiting.receive()
             except (BlockingIOError, InterruptedError):
                 return
             except (OSError, EOFError, ValueError):
@@ -247,22 +247,22 @@ class Standbys:
             self._changed.clear()
             await self._changed.wait()
 
-    def _let_go(self, waiting: Waiting) -> None:
-        """Take a process from those that wait."""
+    def _let_go(self, waiting: Standby) -> None:
+        """Remove a standby from the list, without ending it."""
         asyncio.get_running_loop().remove_reader(waiting.channel)
         self._waiting.remove(waiting)
         self._changed.set()
 
-    def _lost(self, waiting: Waiting) -> None:
-        """Give up one that ended by itself, or says what nobody understands."""
+    def _lost(self, waiting: Standby) -> None:
+        """Discard a standby that ended by itself or sent a malformed message."""
         if waiting.is_warm:
-            # Somebody else ended it. Another is made when something was started again.
+            # It was ended from outside. Another one follows the next start of a server.
             self._dismiss(waiting)
         else:
             self._let_go(waiting)
             self._spin_off(self._fail(waiting))
 
-    def _dismiss(self, waiting: Waiting) -> None:
+    def _dismiss(self, waiting: Standby) -> None:
         self._let_go(waiting)
         self._spin_off(self._end(waiting))
 
@@ -271,15 +271,15 @@ class Standbys:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _end(self, waiting: Waiting) -> str:
+    async def _end(self, waiting: Standby) -> str:
         return await asyncio.to_thread(waiting.end)
 
-    def _fail(self, waiting: Waiting) -> Coroutine[Any, Any, None]:
-        """From now on nothing is expected of it and its like."""
-        self._broken[waiting.recipe] = time.monotonic() + TRY_AGAIN
-        return self._tell_of_failure(waiting)
+    def _fail(self, waiting: Standby) -> Coroutine[Any, Any, None]:
+        """Suspend standbys of its recipe, and log the failure."""
+        self._broken[waiting.recipe] = time.monotonic() + RETRY_AFTER_S
+        return self._log_failure(waiting)
 
-    async def _tell_of_failure(self, waiting: Waiting) -> None:
+    async def _log_failure(self, waiting: Standby) -> None:
         wrote = await self._end(waiting)
         log.warning(
             "a process that was to become a server failed; the plain command is used",
@@ -292,7 +292,7 @@ class Standbys:
 
 
 def _tell(
-    waiting: Waiting,
+    waiting: Standby,
     model: str,
     generation: int,
     plan: LaunchPlan,
@@ -300,13 +300,13 @@ def _tell(
     logs: LogStore,
     timeout: float,
 ) -> Path | None:
-    """Make it the server of the plan; returns its log. Blocking."""
+    """Send a standby the plan's arguments; return its log, None if it refused. Blocking."""
     with contextlib.ExitStack() as undo, start_failures(model, state_dir):
         log_path = logs.create(model, generation)
         undo.callback(logs.remove, log_path)
         output = open_for_append(log_path)
         try:
-            taken = waiting.tell(plan.argv, output, timeout)
+            taken = waiting.send_arguments(plan.argv, output, timeout)
         finally:
             os.close(output)
         if taken:
@@ -316,6 +316,6 @@ def _tell(
     return None
 
 
-def _tell_of_error(filled: "asyncio.Task[None]") -> None:
+def _log_error(filled: "asyncio.Task[None]") -> None:
     if not filled.cancelled() and filled.exception() is not None:
         log.error("nothing is started ahead", exc_info=filled.exception())

@@ -1,1 +1,1 @@
-"""The state directory: its one holder, and the guard that outlives it."""
+"""The state directory: its lock, the takeover by another service, and the guard."""

@@ -1,8 +1,8 @@
-"""Keeps a guard beside the service: what ends its servers if nobody else is left to.
+"""Keeping a guard: the process that ends the servers if the service is gone for good.
 
-The guard (`pool_service.guard`) has a session of its own, and its input is a pipe whose other
-end is the service's alone: the kernel closes that whatever ends the service. For when both end
-together, or the service while there is no guard, a third process waits (`sentry.py`).
+The guard (`pool_service.guard`) has its own session. Its input is a pipe whose other end only the
+service has, so that the kernel closes it whatever ends the service. If both end together, or the
+service ends while there is no guard, a third process acts (`sentry.py`).
 """
 
 import asyncio
@@ -23,7 +23,7 @@ from pool_service.adapters.logs.log_cut import trim_file
 from pool_service.adapters.process.exits import ExitWatch, exit_watch, gone
 from pool_service.adapters.process.identity import identity_of, is_alive
 from pool_service.adapters.state_dir import sentry
-from pool_service.adapters.state_dir.guard_lock import send_away
+from pool_service.adapters.state_dir.guard_lock import end_guard
 from pool_service.adapters.state_dir.sentry import Sentry
 from pool_service.adapters.system.clock import SystemClock
 from pool_service.adapters.system.environment import without_secrets
@@ -33,7 +33,7 @@ from pool_service.core.types import Identity
 GUARD_LOG = "guard.log"
 
 _MAX_LOG_BYTES = 256 * 1024
-_STABLE_RUN = 60.0
+_STABLE_RUN_S = 60.0
 
 _log = structlog.get_logger(__name__)
 
@@ -46,14 +46,16 @@ class _Guard:
 
 
 class GuardKeeper:
-    """Starts a guard, and another whenever it ends, while the `async with` lasts.
+    """Starts a guard, and another one whenever it ends, while the `async with` lasts.
 
-    To be entered while the state directory is held. Leaving it leaves the guard, which then
-    gives another service `grace` seconds to come; `dismiss` ends it before, for when all
-    servers have been stopped. grace 0: no guard, and that of an earlier service is sent away.
-    left: processes that an earlier keeper of this very process has left; they are reaped when
-    they end, and what this one leaves is added. pause_first, pause_most: seconds before another
-    is started, doubled each time while they don't live for a minute.
+    Enter it while holding the state directory. On exit the guard stays and gives another service
+    `grace` seconds to come; call `dismiss` before if all servers have been stopped.
+
+    grace: 0 for no guard; that of an earlier service is then ended.
+    left: guards and sentries that earlier keepers of this process have left, which this one
+        reaps; it adds its own on exit.
+    pause_first, pause_most: seconds before a guard is started again, doubled each time until one
+        has lived for a minute.
     """
 
     def __init__(
@@ -90,7 +92,7 @@ class GuardKeeper:
             self._start()
             self._keeping = asyncio.create_task(self._keep(), name="guard keeper")
         else:
-            await asyncio.to_thread(_send_away, self._state_dir, None)
+            await asyncio.to_thread(_end_earlier_guard, self._state_dir, None)
         return self
 
     async def __aexit__(
@@ -121,17 +123,16 @@ class GuardKeeper:
             self._left.remove(identity)
 
     async def dismiss(self) -> None:
-        """There is nothing to guard any more: end the guard and wait for its end.
+        """End the guard and wait for its end, as no servers are left.
 
-        An earlier service's guard as well, which ours may not have had the time to send away,
-        or which has yet to begin.
+        An earlier service's guard ends as well, even one that has only just been started.
         """
         await self._stop_keeping()
         await self._end_both()
-        await asyncio.to_thread(_send_away, self._state_dir, self._youngest)
+        await asyncio.to_thread(_end_earlier_guard, self._state_dir, self._youngest)
 
     async def _end_both(self) -> None:
-        # The sentry first: it would take the guard's end for one to follow.
+        # The sentry first: it would replace a guard that ended.
         sentry_, self._sentry = self._sentry, None
         if sentry_ is not None:
             await asyncio.to_thread(sentry_.dismiss)
@@ -139,24 +140,24 @@ class GuardKeeper:
         if guard is not None:
             guard.popen.terminate()
             guard.popen.send_signal(signal.SIGCONT)
-            await self._bury(guard)
+            await self._reap_after_end(guard)
 
     async def _keep(self) -> None:
         pause = self._pause_first
         while True:
             if self._guard is not None:
                 guard = self._guard
-                await self._one_gone(guard)
-                if self._clock.now() - guard.started_at >= _STABLE_RUN:
+                await self._await_end(guard)
+                if self._clock.now() - guard.started_at >= _STABLE_RUN_S:
                     pause = self._pause_first
             await asyncio.sleep(pause)
             pause = min(pause * 2, self._pause_most)
             self._start()
 
-    async def _one_gone(self, guard: _Guard) -> None:
-        """Return when the guard has ended, or the sentry has and so the guard was ended too.
+    async def _await_end(self, guard: _Guard) -> None:
+        """Wait until the guard has ended; end it if its sentry has ended.
 
-        That has the other end of an earlier sentry's pipe only.
+        The guard holds only the pipe of its own sentry, so a new sentry needs a new guard.
         """
         ends = [asyncio.ensure_future(gone(self._watch, guard.identity))]
         if self._sentry is not None:
@@ -182,18 +183,18 @@ class GuardKeeper:
                 await self._keeping
             self._keeping = None
 
-    async def _bury(self, guard: _Guard) -> int:
+    async def _reap_after_end(self, guard: _Guard) -> int:
         await gone(self._watch, guard.identity)
         return _reap(guard)
 
     def _start(self) -> None:
-        """Not in a thread: cancelled there, it could leave a guard that nobody knows of."""
+        """Start a guard and its sentry. Not in a thread: a cancelled call could lose a guard."""
         try:
             with _log_of(self._state_dir) as output:
                 self._start_sentry(output)
                 self._guard = _spawn(self._command(), output, self._sentry, self._clock.now())
         except OSError as error:
-            # Also where no descriptor is left for its log: then there is one later.
+            # Also if there is no descriptor for its log; a later try may succeed.
             _log.warning("cannot start a guard; trying again", error=str(error))
         else:
             self._youngest = self._guard.identity
@@ -202,7 +203,7 @@ class GuardKeeper:
         if self._sentry is not None:
             if is_alive(self._sentry.identity):
                 return
-            self._sentry.bury()
+            self._sentry.reap()
             self._sentry = None
         try:
             self._sentry = sentry.begin((*self._command(), "--last"), output)
@@ -210,7 +211,7 @@ class GuardKeeper:
             _log.warning("cannot start the guard's sentry", error=str(error))
 
     def _command(self) -> tuple[str, ...]:
-        # -P: neither its directory nor ours is a place to import from.
+        # -P: import neither from its working directory nor from the service's.
         program = (sys.executable, "-P", "-m", "pool_service.guard")
         state_dir = str(self._state_dir.absolute())
         return (*program, "--state-dir", state_dir, "--grace", repr(self._grace))
@@ -227,14 +228,14 @@ def _spawn(command: tuple[str, ...], output: int, its_sentry: Sentry | None, now
         pass_fds=end,
         start_new_session=True,
     )
-    # Not reaped yet, so the pid is its own even if it has ended.
+    # Not reaped yet, so the pid is the guard's even if it has ended.
     identity = identity_of(popen.pid) or Identity(popen.pid, 0, "")
     return _Guard(popen, identity, now)
 
 
 @contextlib.contextmanager
 def _log_of(state_dir: Path) -> Iterator[int]:
-    """A descriptor for what a guard writes; where the disk has no place for it, for nothing."""
+    """Yield a descriptor of the guard's log; of /dev/null if the log cannot be opened."""
     path = state_dir / GUARD_LOG
     try:
         output = open_own(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
@@ -251,9 +252,9 @@ def _log_of(state_dir: Path) -> Iterator[int]:
 
 
 def _reap(guard: _Guard) -> int:
-    """The exit code of one that has ended."""
+    """Reap a guard that has ended and return its exit code."""
     _close_input(guard)
-    # On macOS an exit is told of shortly before it can be reaped.
+    # macOS notifies of an exit shortly before the process can be reaped.
     return guard.popen.wait()
 
 
@@ -262,8 +263,8 @@ def _close_input(guard: _Guard) -> None:
         guard.popen.stdin.close()
 
 
-def _send_away(state_dir: Path, youngest: Identity | None) -> None:
+def _end_earlier_guard(state_dir: Path, youngest: Identity | None) -> None:
     try:
-        send_away(state_dir, youngest)
+        end_guard(state_dir, youngest)
     except OSError as error:
         _log.warning("cannot look for a guard of an earlier service", error=str(error))

@@ -1,4 +1,4 @@
-"""One guard for a pool: a lock that the younger takes over from the older, never the reverse."""
+"""The guard's lock: a pool has one guard. A later one takes it over, never an earlier one."""
 
 import contextlib
 import errno
@@ -25,19 +25,19 @@ from pool_service.core.types import Identity
 
 GUARD_LOCK = "guard.lock"
 
-SENT_AWAY = 5.0
-"""Seconds; a guard ends within some milliseconds of its SIGTERM. One that could not write who
-it is, as on a full disk, is not found at all: it ends by itself when there is no service."""
+END_TIMEOUT_S = 5.0
+"""Time for a guard to end after SIGTERM; it takes milliseconds. A guard that could not note its
+pid, as on a full disk, gets no signal and ends by itself when there is no service."""
 
-_PACE = 0.01
+_PAUSE_S = 0.01
 
 
 def take_over(state_dir: Path) -> int | None:
-    """Send the guard that has the lock away, wait for it, and hold the lock instead.
+    """End the guard that has the lock, wait for its end and take the lock.
 
-    Returns the descriptor that holds it, which no child inherits; None if a younger guard has
-    had the lock: that is of a later service, whose guard alone is to be there. Blocking, for
-    as long as the other takes to end. Raises OSError where the file cannot be opened or locked.
+    Return the descriptor that holds the lock, which no child inherits; None if a younger guard
+    has or had it, as that belongs to a later service. Blocks until the other guard has ended.
+    Raises OSError if the file cannot be opened or locked.
     """
     me = identity_of(os.getpid())
     with _opened(state_dir) as descriptor:
@@ -48,9 +48,9 @@ def take_over(state_dir: Path) -> int | None:
 
 
 def take_if_free(state_dir: Path) -> int | None:
-    """Hold the lock where nobody has it; None at once where somebody does, who keeps it.
+    """Take the lock if it is free; return its descriptor, or None at once if it is not.
 
-    None also where a later service has said that there is nothing to guard.
+    None as well if a later service has noted that there is nothing to guard.
     """
     me = identity_of(os.getpid())
     with _opened(state_dir) as descriptor:
@@ -60,15 +60,18 @@ def take_if_free(state_dir: Path) -> int | None:
         return os.dup(descriptor)
 
 
-def send_away(state_dir: Path, youngest: Identity | None) -> None:
-    """End whatever guard has the lock, and wait for that; for who holds the state directory.
+def end_guard(state_dir: Path, youngest: Identity | None) -> None:
+    """End the guard that has the lock and wait for its end. The caller holds the state directory.
 
-    youngest: the last guard that the caller has started; one that is older and has yet to
-    come ends as soon as it does. Raises OSError where the file cannot be opened or locked, of
-    which TimeoutError if the guard is still there after SENT_AWAY seconds.
+    youngest: the last guard that the caller has started; an older one that is still starting
+    ends as soon as it sees the note.
+
+    Raises:
+        TimeoutError: the guard has not ended in time.
+        OSError: the file cannot be opened or locked.
     """
     with _opened(state_dir) as descriptor:
-        _lock(descriptor, state_dir / GUARD_LOCK, None, SENT_AWAY)
+        _lock(descriptor, state_dir / GUARD_LOCK, None, END_TIMEOUT_S)
         _write_holder(descriptor, youngest or identity_of(os.getpid()), is_needed=False)
 
 
@@ -85,7 +88,7 @@ def _descriptor(path: Path) -> int:
     try:
         return open_own(path, os.O_RDWR | os.O_CREAT)
     except NotOurs:
-        # Of what is there nobody can have made a lock: it is put aside.
+        # No guard can have its lock in such a file: move it aside.
         os.replace(path, path.with_suffix(SET_ASIDE))  # noqa: PTH105 - says what it does
         return open_own(path, os.O_RDWR | os.O_CREAT)
     except OSError as error:
@@ -95,14 +98,14 @@ def _descriptor(path: Path) -> int:
 
 
 def _lock(descriptor: int, path: Path, me: Identity | None, most: float = math.inf) -> bool:
-    """Hold the lock, within `most` seconds; False if it is for one that is younger than me."""
+    """Take the lock within `most` seconds; return False if a guard younger than `me` has it."""
     if not _is_free(descriptor):
         holder = _holder(descriptor)
         if _is_younger(holder, me):
             return False
         _end(holder, path)
         _await(descriptor, most)
-    # It may have been taken, and written to, since.
+    # A younger guard may have had it meanwhile.
     return not _is_younger(_holder(descriptor), me)
 
 
@@ -116,11 +119,11 @@ def _await(descriptor: int, most: float) -> None:
             raise TimeoutError(
                 errno.ETIMEDOUT, f"a guard has {GUARD_LOCK} and does not end; lsof tells which"
             )
-        time.sleep(_PACE)
+        time.sleep(_PAUSE_S)
 
 
 def _is_free(descriptor: int) -> bool:
-    """Whether it was; then we have it."""
+    """Take the lock if it is free, and return whether it was."""
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -129,14 +132,14 @@ def _is_free(descriptor: int) -> bool:
 
 
 def _is_younger(holder: Identity | None, me: Identity | None) -> bool:
-    """Whether this one, dead or alive, started after me; the note stays when its writer ends."""
+    """Return whether a noted process, which may have ended, started after `me`."""
     if holder is None or me is None or holder.boot_id != me.boot_id:
         return False
     return holder.start_time > me.start_time
 
 
 def _holder(descriptor: int) -> Identity | None:
-    """Return who wrote that it has the lock; None if that cannot be read."""
+    """Return the process in the lock's note; None if it cannot be read."""
     try:
         note = parse_json(os.pread(descriptor, 4096, 0))
         pid, start_time, boot_id = note["pid"], note["start_time"], note["boot_id"]
@@ -148,7 +151,7 @@ def _holder(descriptor: int) -> Identity | None:
 
 
 def _is_for_nothing(descriptor: int, me: Identity | None) -> bool:
-    """Whether a service that is younger than me wanted no guard any more."""
+    """Return whether a service younger than `me` has noted that it needs no guard."""
     try:
         is_needed = parse_json(os.pread(descriptor, 4096, 0)).get("needed", True)
     except (OSError, ValueError, AttributeError):
@@ -158,14 +161,14 @@ def _is_for_nothing(descriptor: int, me: Identity | None) -> bool:
 
 def _write_holder(descriptor: int, me: Identity | None, *, is_needed: bool = True) -> None:
     note = json.dumps(asdict(me) | {"needed": is_needed}).encode() if me else b""
-    # Where there is no room for it, whoever comes later waits for this one to end by itself.
+    # Without a note, as on a full disk, a later guard waits until this one ends by itself.
     with contextlib.suppress(OSError):
         write_note(descriptor, note)
 
 
 def _end(holder: Identity | None, path: Path) -> None:
-    # Not this very process, or one that has not the lock: the note is of an earlier one, and its
-    # pid another's by now, or of nobody.
+    # Without the lock open, the process is not the guard: the note is an earlier one's, and the
+    # pid was reused.
     if holder is None or not is_alive(holder) or not has_open(holder.pid, path):
         return
     with contextlib.suppress(ProcessLookupError):

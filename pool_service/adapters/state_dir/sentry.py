@@ -1,9 +1,9 @@
-"""The process that waits for the end of both service and guard, and then becomes a guard.
+"""The sentry: a process that becomes a guard when both the service and its guard have ended.
 
-It is a shell, a tenth of a guard's size, and shares neither name nor program with what it waits
-for, so that what is aimed at those ("kill all Pythons", `pkill -f pool_service`) does not hit it.
-Its input is a pipe of which the service and its guard have the other end. A line in it means that
-nothing is to be guarded any more; its end without one, that both are gone however they ended.
+It is a shell, a tenth of a guard's size. It shares neither name nor program with the two, so that a
+`pkill python` or `pkill -f pool_service` does not end it. Its input is a pipe whose other end the
+service and the guard have. A line in it means that there is nothing to guard any more; its end
+without a line, that both are gone.
 """
 
 import contextlib
@@ -19,7 +19,7 @@ from pool_service.adapters.system.environment import without_secrets
 from pool_service.core.types import Identity
 
 COMMAND_VARIABLE = "POOL_SERVICE_SENTRY"
-"""Of the sentry's environment: what it becomes. Not an argument, which is what is searched."""
+"""The variable with the guard's command. It is no argument, which `pkill -f` would find."""
 
 _SHELL = "/bin/sh"
 _WAIT = (
@@ -31,27 +31,27 @@ _WAIT = (
 
 @dataclass(slots=True, eq=False)
 class Sentry:
-    """A sentry that this process has started; `end` is our end of the pipe, to be inherited."""
+    """A sentry started by this process. `end`: this side of the pipe, which the guard inherits."""
 
     popen: "subprocess.Popen[bytes]"
     identity: Identity
     end: int
 
     def leave(self) -> None:
-        """Let go of it: it waits for the guard alone from now on."""
+        """Close this process's end of the pipe; the sentry then waits for the guard alone."""
         self.popen.returncode = 0  # for Popen: else it warns of a process left
         self._close()
 
-    def bury(self) -> int:
-        """Reap it, once it has ended, and return its exit code."""
+    def reap(self) -> int:
+        """Wait for the sentry's end, reap it and return its exit code."""
         self._close()
         return self.popen.wait()
 
     def dismiss(self) -> None:
-        """End it."""
+        """End the sentry and reap it."""
         self.popen.terminate()
         self.popen.send_signal(signal.SIGCONT)
-        self.bury()
+        self.reap()
 
     def _close(self) -> None:
         descriptor, self.end = self.end, -1
@@ -60,7 +60,7 @@ class Sentry:
 
 
 def begin(command: Sequence[str], output: int) -> Sentry:
-    """Start a sentry that becomes `command`, which writes to `output`. Raises OSError."""
+    """Start a sentry that will execute `command`, with output to `output`. Raises OSError."""
     its, ours = os.pipe()
     try:
         popen = subprocess.Popen(  # noqa: S603 - our own program
@@ -77,12 +77,12 @@ def begin(command: Sequence[str], output: int) -> Sentry:
         raise
     finally:
         os.close(its)
-    # Not reaped yet, so the pid is its own even if it has ended.
+    # Not reaped yet, so the pid is the sentry's even if it has ended.
     identity = identity_of(popen.pid) or Identity(popen.pid, 0, boot_id())
     return Sentry(popen, identity, ours)
 
 
 def stand_down(end: int) -> None:
-    """Tell the sentry at this end of its pipe that there is nothing to guard any more."""
+    """Send the sentry the line that ends it: there is nothing to guard any more."""
     with contextlib.suppress(OSError):
         os.write(end, b"\n")

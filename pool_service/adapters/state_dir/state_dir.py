@@ -1,8 +1,8 @@
-"""The state directory and its one holder.
+"""The state directory and its lock: one process holds it at a time.
 
-The lock is a `flock` on the directory itself, which can be had where nothing can be written,
-and on a file in it, in which the holder says who it is; older versions know that one alone. The
-kernel lets go of both with the holder's last descriptor, whatever ended the holder.
+The lock is a `flock` on two files: on the directory itself, which works even if nothing can be
+written, and on a file in it that names the holder, the only lock of older versions. The kernel
+releases both with the holder's last descriptor, however the holder ended.
 """
 
 import contextlib
@@ -31,9 +31,9 @@ LOCK = "lock"
 _OTHERS_MAY_WRITE = stat.S_IWGRP | stat.S_IWOTH
 _ADVICE = "choose another --state-dir"
 _HELD_ADVICE = f"stop it, take over from it with --replace, or {_ADVICE}"
-# What a holder writes is far smaller.
+# Bytes; a holder's note is far smaller.
 _LARGEST_NOTE = 64 * 1024
-# Of a file system on which a lock is not to be had for a directory, or for what is read only.
+# Errors of file systems that cannot lock a directory, or a file opened for reading.
 _NO_LOCK = frozenset({errno.EBADF, errno.EINVAL, errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP})
 
 
@@ -42,10 +42,11 @@ class StateDirError(Exception):
 
 
 class StateDirHeld(StateDirError):
-    """Another process uses it at present.
+    """Another process holds the state directory.
 
-    `serving_pid` if it says that it is a service that listens, `guard_pid` if a guard that stops
-    servers; what it says may be of an earlier holder.
+    serving_pid: set if the holder's note says that it is a service that listens.
+    guard_pid: set if it says that it is a guard that stops servers.
+    The note may be an earlier holder's.
     """
 
     def __init__(
@@ -57,17 +58,19 @@ class StateDirHeld(StateDirError):
 
 
 class StateDirUnwritable(StateDirError):
-    """The system refuses: no such disk, no permission, no room for a directory."""
+    """The system refuses to make or open the directory."""
 
 
 class StateDir:
-    """A state directory that only this process uses, from construction until `close`.
+    """A state directory held by this process, from construction until `close`.
 
-    Where nothing can be written it is held all the same: the servers of an earlier service
-    want their successor more than its records. `degraded_reason` then says what is wrong; empty if
-    nothing is. Raises StateDirHeld if another process uses it, which then is named and
-    undisturbed, StateDirUnwritable if it cannot be made or opened, StateDirError if it is open
-    to others or cannot be locked.
+    It is held even if nothing can be written, since an earlier service's servers need a service
+    more than their records; `degraded_reason` then says why (else empty).
+
+    Raises:
+        StateDirHeld: another process holds it; the message names it.
+        StateDirUnwritable: it cannot be made or opened.
+        StateDirError: other users can write to it, or it cannot be locked.
     """
 
     def __init__(self, path: Path) -> None:
@@ -79,7 +82,7 @@ class StateDir:
         self.announce(())
 
     def announce(self, addresses: Sequence[str], doing: str = "") -> None:
-        """Tell a second service where this one listens, or what it is `doing` and what to do."""
+        """Write the note for a second service: the addresses, or what this holder is `doing`."""
         if self._note is None:
             return
         note = {"pid": os.getpid(), "addresses": list(addresses), "doing": doing}
@@ -89,17 +92,17 @@ class StateDir:
             self.degraded_reason = _cannot_tell(self.path, error)
 
     def keep_claim(self, descriptor: int) -> None:
-        """Hold the claim by which this process took over until it is `serving`."""
+        """Keep the claim of a takeover, a lock's descriptor, until `serving` is called."""
         self._preempt = descriptor
 
     def serving(self) -> None:
-        """Calls are served: whoever left for this process need not come back."""
+        """Release the claim: this service serves, so the replaced one need not serve again."""
         descriptor, self._preempt = self._preempt, -1
         if descriptor >= 0:
             os.close(descriptor)
 
     def close(self) -> None:
-        """Let another service have it. Once is enough, twice does no harm."""
+        """Release the state directory. A second call does nothing."""
         self.serving()
         locks, self._locks, self._note = self._locks, (), None
         for descriptor in locks:
@@ -118,9 +121,9 @@ class StateDir:
 
 
 def await_free(path: Path) -> None:
-    """Return when nobody uses the state directory, if only for a moment.
+    """Wait until no process holds the state directory.
 
-    Raises OSError where it cannot be opened or locked.
+    Raises OSError if it cannot be opened or locked.
     """
     directory = _opened_directory(path)
     try:
@@ -156,7 +159,7 @@ def _make(path: Path) -> None:
 
 
 def _locked(path: Path) -> tuple[tuple[int, ...], int | None, str]:
-    """Take both locks; return them, the one to write the note to, and what is wrong.
+    """Take both locks; return their descriptors, the note's one, and why it cannot be written.
 
     No child inherits them.
     """
@@ -186,7 +189,7 @@ def _opened_directory(path: Path) -> int:
 
 
 def _lock(path: Path, descriptor: int) -> OSError | None:
-    """Lock it, or return why the file system does not. Raises StateDirHeld."""
+    """Lock a descriptor; return the error if the file system refuses. Raises StateDirHeld."""
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -197,9 +200,9 @@ def _lock(path: Path, descriptor: int) -> OSError | None:
 
 
 def _lock_file(path: Path, *, is_ours: bool) -> tuple[int | None, str]:
-    """Open the file of the lock, for writing if that can be; return what is wrong as well.
+    """Open the lock file, for writing if possible; return why not as well.
 
-    is_ours: the directory is locked, so that what else has the name can be set aside.
+    is_ours: the directory is locked, so that a foreign file of this name may be moved aside.
     """
     try:
         return _opened_file(path), ""
@@ -221,7 +224,7 @@ def _opened_file(path: Path) -> int:
 
 
 def _refusal(path: Path) -> StateDirHeld:
-    """Return who holds the lock and why, as far as the note in it can be read."""
+    """Return the error that names the holder, as far as its note can be read."""
     try:
         pid, addresses, doing = _noted(path)
     except (OSError, ValueError, LookupError, TypeError, AttributeError, OverflowError):
@@ -237,9 +240,9 @@ def _refusal(path: Path) -> StateDirHeld:
 
 
 def _noted(path: Path) -> tuple[int, list[str], str]:
-    """Return what the holder wrote: its pid, its addresses, what it does.
+    """Return the pid, addresses and activity in the holder's note.
 
-    Raises OSError, and of a bad note whatever it brings.
+    Raises OSError; a malformed note raises any error of parsing.
     """
     descriptor = open_own(path / LOCK, os.O_RDONLY)
     try:

@@ -1,12 +1,13 @@
-"""How one service follows another on a state directory, in whatever order they come and go.
+"""Takeover of a state directory by another service.
 
-A guard that stops the servers of a dead service is sent away, and what it has not told to end
-stays. A service that serves is asked to leave only by `--replace`: who asks holds the *claim*, a
-lock on a file of the state directory, until it serves itself. The kernel lets go of that lock
-with its holder, so who is asked, and who has left, can tell at any time whether its successor is
-still there: a request of one that has gone is no request, and who left for it serves again.
+1. A guard that stops the servers of a dead service is ended; servers that it has not signalled
+   stay.
+2. A running service is asked to leave only with `--replace`. The new service holds the *claim*, a
+   lock on a file of the state directory, until it serves. The kernel releases that lock if the
+   new service ends. So the old one can always see whether the new one is still there: it ignores
+   the request of a service that has gone, and serves again if it has left for one.
 
-Nobody is signalled because a file says so: a process has to have the lock open as well.
+A file's content alone is no reason to signal a process: it must have the lock file open as well.
 """
 
 import contextlib
@@ -25,39 +26,40 @@ from pool_service.adapters.system.own_files import has_open, open_own
 from pool_service.core.types import Identity
 
 LEAVE_SIGNAL = signal.SIGUSR1
-"""Asks a service to end and to leave its servers running."""
+"""Asks a service to end and leave its servers running."""
 
 CLAIM = "successor.lock"
 
 TAKEOVER_TIMEOUT_S = 30.0
-"""A service that leaves waits for spawns that are under way, and for its disk."""
+"""Time for a service to leave: it waits for its running spawns and its disk."""
 
 GUARD_TIMEOUT_S = 10.0
-"""A guard ends within some milliseconds of its SIGTERM, unless its disk hangs."""
+"""Time for a guard to end after SIGTERM, before SIGKILL; it takes milliseconds unless its disk
+hangs."""
 
-SETTLING_S = 2.0
-"""For a holder to say who it is, and for one that only looked or that is just ending to be gone."""
+SETTLE_S = 2.0
+"""Time for a new holder to write its note, and for one that is just ending to be gone."""
 
-ASKED_AGAIN_S = 1.0
+REPEAT_REQUEST_S = 1.0
 
-PACE_S = 0.02
+PAUSE_S = 0.02
 
 GUARD_MODULE = "pool_service.guard"
 
 
 def taken(path: Path) -> StateDir:
-    """Hold the state directory, as soon as a guard that stops servers there has left them.
+    """Take the state directory, after ending a guard that stops servers there.
 
-    Raises StateDirError, of which StateDirHeld if a service has it.
+    Raises StateDirHeld if a service holds it, another StateDirError if it cannot be used.
     """
     return _Taking(path).take()
 
 
 def taken_over(path: Path) -> StateDir:
-    """Hold the state directory as soon as the service that has it, asked to leave, has left it.
+    """Take the state directory, after asking the service that holds it, if any, to leave.
 
-    Where none has it, it is just taken. The claim is held until `StateDir.serving`. Raises
-    StateDirError, also if the service does not leave in time; it then stays.
+    The claim is held until `StateDir.serving`. Raises StateDirError if the directory cannot be
+    used, or if the service has not left in time; that one then keeps serving.
     """
     with contextlib.ExitStack() as undo:
         deadline = time.monotonic() + TAKEOVER_TIMEOUT_S
@@ -72,12 +74,12 @@ def taken_over(path: Path) -> StateDir:
 
 
 def taken_back(path: Path) -> StateDir | None:
-    """Wait for the successor for which this service has left, until it serves: None.
+    """Wait until the service that takes over serves, and return None.
 
-    If it has gone instead and nobody else came, hold the state directory again.
+    If it has gone instead, and no other one came, take the state directory again.
     """
     while is_preempted(path):
-        time.sleep(PACE_S)
+        time.sleep(PAUSE_S)
     try:
         return taken(path)
     except StateDirHeld:
@@ -85,7 +87,7 @@ def taken_back(path: Path) -> StateDir | None:
 
 
 def is_preempted(path: Path) -> bool:
-    """Whether somebody is there who takes over, or is about to."""
+    """Return whether another service holds the claim: it takes over, or is about to."""
     try:
         descriptor = open_own(path / CLAIM, os.O_RDONLY)
     except OSError:
@@ -102,22 +104,22 @@ def is_preempted(path: Path) -> bool:
 
 
 def make_claimable(path: Path) -> None:
-    """Make the file of the claim while there is room for it: a full disk hinders nobody then."""
+    """Make the claim's file early, so that a later takeover works on a full disk."""
     with contextlib.suppress(OSError):
         os.close(open_own(path / CLAIM, os.O_RDWR | os.O_CREAT))
 
 
 class _Taking:
-    """One try to hold a state directory.
+    """One attempt to take a state directory.
 
-    replace_until: of time.monotonic, up to when a service that leaves is waited for; None: a
-    service is not asked to leave.
+    replace_until: the end of the wait for a service that was asked to leave, by time.monotonic();
+    None: a service is not asked to leave.
     """
 
     def __init__(self, path: Path, replace_until: float | None = None) -> None:
         self._path = path
         self._replace_until = replace_until
-        self._settles_at = time.monotonic() + SETTLING_S
+        self._settles_at = time.monotonic() + SETTLE_S
         self._asks_at = 0.0
         self._guard: Identity | None = None
         self._guard_until = 0.0
@@ -128,25 +130,25 @@ class _Taking:
                 return StateDir(self._path)
             except StateDirHeld as held:
                 self._see_to(held)
-            time.sleep(PACE_S)
+            time.sleep(PAUSE_S)
 
     def _see_to(self, held: StateDirHeld) -> None:
-        """Do what brings the holder to leave; raise where nothing does."""
+        """Make the holder leave, one step at each call; raise `held` if it is not to."""
         now = time.monotonic()
         pid = held.serving_pid
         if pid is not None and self._holder(pid):
             if self._replace_until is None:
                 raise held
             if now >= self._asks_at:
-                # Again: whoever begins or ends just then does not hear it.
-                self._asks_at = now + ASKED_AGAIN_S
+                # Repeated, as a service that is just starting or ending may miss it.
+                self._asks_at = now + REPEAT_REQUEST_S
                 _ask_to_leave(pid)
         elif guard := self._guard_of(held):
             self._send_away(guard, now, held)
             return
         elif self._guard is not None:
-            # It has ended since it kept us out. Whoever comes after it has time to say so.
-            self._guard, self._settles_at = None, now + SETTLING_S
+            # The guard has ended; give the next holder time to write its note.
+            self._guard, self._settles_at = None, now + SETTLE_S
         elif self._replace_until is None and now > self._settles_at:
             raise held
         if self._replace_until is not None and now > self._replace_until:
@@ -155,7 +157,7 @@ class _Taking:
             ) from held
 
     def _guard_of(self, held: StateDirHeld) -> Identity | None:
-        """The guard that has it; looked for where its note could not be written."""
+        """Return the guard that holds the directory; search for it if it has no note."""
         if self._guard is not None and is_alive(self._guard):
             return self._guard
         if held.guard_pid is not None:
@@ -175,7 +177,7 @@ class _Taking:
             _signal(guard, signal.SIGKILL)
 
     def _holder(self, pid: int) -> Identity | None:
-        """The process of this pid, if it has the file of the lock open."""
+        """Return the process with this pid if it has the lock file open, else None."""
         identity = identity_of(pid) if 0 < pid <= LARGEST_PID else None
         lock = self._path / LOCK
         if identity is None or not has_open(pid, lock):
@@ -184,9 +186,9 @@ class _Taking:
 
 
 def _claimed(path: Path, deadline: float) -> int | None:
-    """A descriptor that holds the claim; None where the file system has no place or lock for it.
+    """Take the claim and return its descriptor; None if the file system cannot hold or lock it.
 
-    Raises StateDirError where another process has it for all the time.
+    Raises StateDirError if another process has it until the deadline.
     """
     make_claimable(path)
     try:
@@ -207,7 +209,7 @@ def _claimed(path: Path, deadline: float) -> int | None:
             return None
         else:
             return descriptor
-        time.sleep(PACE_S)
+        time.sleep(PAUSE_S)
 
 
 def _ask_to_leave(pid: int) -> None:
@@ -222,7 +224,7 @@ def _ask_to_leave(pid: int) -> None:
 
 
 def _guard_pids(path: Path) -> Iterator[int]:
-    """The guards of this state directory, by their arguments."""
+    """Yield the pids of the guards of this state directory, by their command lines."""
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error):
             words = process.cmdline()
