@@ -1,1 +1,1 @@
-"""The pure core: values in, values out. No clock, no I/O, no logging, no gRPC."""
+"""The pure core: all decisions of the pool, as functions of values. No clock, no I/O, no gRPC."""

@@ -1,8 +1,8 @@
-"""What tells how much a server has to do, and when it was last used.
+"""Activity: how many requests a server works on, and when it was last used.
 
-The last use is told by what changes from one look to the next, not by how old it is said to be:
-clocks of the day can be set, also between a request and the look. An age is only believed for
-the exact moment where it agrees with what was seen.
+The last use is derived from counters that changed between two checks. The age that a server
+reports is not enough, since wall clocks can be set at any time; it only refines the moment, if it
+agrees with the counters.
 """
 
 from dataclasses import dataclass
@@ -10,12 +10,12 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Activity:
-    """The use of a READY server, as a look at it showed it.
+    """The result of an activity check of a server.
 
-    requests: how many it works on, None if it cannot be told, which is to be taken as busy;
-    idle_for: seconds since the last request on its endpoint by clocks that can be set, so
-    that it may be less than 0, None if it does not say. mark: numbers of which at least one
-    changes with each request, None if it has none; served: it has worked on a request.
+    requests: the number of requests that it works on; None: unknown, to be taken as busy.
+    idle_for: seconds since its last request, by wall clocks, so it may be below 0; None: unknown.
+    mark: counters of which at least one changes with each request; None: it has none.
+    served: it has worked on at least one request.
     """
 
     requests: int | None
@@ -26,12 +26,12 @@ class Activity:
 
 @dataclass(frozen=True, slots=True)
 class UseSignals:
-    """Where a server tells how many requests it works on, besides its health path.
+    """The place where a server tells how many requests it works on, besides its health path.
 
-    path: what is asked, empty if nothing is; gauges: what is added up there, as names of
-    metrics (with the labels that they must have) or JSON pointers; counters: the same of
-    numbers that change with each request; counts_all: they count every request, so that
-    "none" needs no other proof.
+    path: the path to read; empty: none.
+    gauges: the numbers to add up, as names of metrics (with required labels) or JSON pointers.
+    counters: the numbers that change with each request, in the same form.
+    counts_all: the gauges count every request, so that 0 needs no other proof.
     """
 
     path: str = ""
@@ -42,16 +42,16 @@ class UseSignals:
 
 @dataclass(frozen=True, slots=True)
 class SeenUse:
-    """The mark that the last look at a server showed, and when that was."""
+    """The time and the mark of the last activity check of a server."""
 
     at: float
     mark: tuple[float | None, ...]
 
 
 def last_use(seen: SeenUse | None, activity: Activity, since: float, now: float) -> float | None:
-    """Return when a server was used after the last look (`since` if there was none), or None.
+    """Return when a server was used since its last activity check, or None if it was not.
 
-    since: before that it cannot have been used without our knowledge.
+    since: the last known use; for the first check, uses before it do not count.
     """
     if activity.requests != 0:
         return now
@@ -64,10 +64,11 @@ def last_use(seen: SeenUse | None, activity: Activity, since: float, now: float)
 
 
 def _first(activity: Activity, at: float | None, since: float, now: float) -> float | None:
-    """Return the same for the first look, which there is nothing to compare with."""
+    """Return the last use by the first check, which has no mark to compare with."""
     if at is not None and since <= at <= now:
         return at
-    # In the future: a clock was set. Before: it was loaded then, or a clock was set as well.
+    # An age in the future means that a clock was set. One before `since` is the load, or a set
+    # clock as well.
     if activity.served or (at is not None and at > now):
         return now
     return None

@@ -1,12 +1,11 @@
-"""Whether there is room for one more server, and what to do if there is not: pure.
+"""Admission: whether one more server fits, and what to do if it does not. Pure functions.
 
-A server takes up its *reservation*: what it was seen to take at most, or, until it was
-looked at, what it is expected to need. A model fits if both hold
-- the reservations and what it needs are within the budget;
-- what it needs, and what the others may still grow by, is available on the machine.
+A server's *reservation* is the larger of its estimate and its peak. A model fits if
+1. all reservations together with its own estimate are within the memory budget, and
+2. its estimate, and all that the other servers may still grow by, is available on the machine.
 
-An eviction gives back one reservation in both sums: what the server takes becomes
-available, and what it might have grown by is no longer to be kept for it.
+Evicting a server frees its reservation in both sums: its footprint becomes available, and its
+possible growth no longer has to be.
 """
 
 import math
@@ -18,28 +17,28 @@ from pool_service.core.eviction_policy import Candidate, victims
 from pool_service.core.server import ServerId
 
 STARVATION_LIMIT_S = 10.0
-"""Seconds for which a model that waits lets those that are busy be asked for again. After
-that, whoever asks for them waits behind it, so that its turn comes."""
+"""The time after which a queued model may preempt busy servers. Their callers then wait behind it;
+before that, they go on using them."""
 
 
 class EvictionClass(Enum):
-    """How a server that takes up room stands to an eviction."""
+    """How readily a server that takes up memory may be evicted."""
 
     LEAVING = auto()
-    """It is on its way out."""
+    """On its way out already."""
     FIXED = auto()
-    """It is held or pinned, and not to be evicted."""
+    """Held or pinned: never evicted for room."""
     COMING = auto()
-    """It is starting: it may have to go, but not before it is READY."""
+    """Starting: not evicted before it is READY."""
     BUSY = auto()
-    """It was found at work when it was last looked at."""
+    """Busy at the last activity check."""
     UNUSED = auto()
-    """As far as is known it could go."""
+    """Not known to be used: may be evicted."""
 
 
 @dataclass(frozen=True, slots=True)
 class Resident:
-    """A server that takes up room; resides_until: before that it does not go."""
+    """A server that takes up memory; resides_until: the end of its grace period."""
 
     candidate: Candidate
     eviction_class: EvictionClass
@@ -49,12 +48,14 @@ class Resident:
 
 @dataclass(frozen=True, slots=True)
 class Room:
-    """The room there is. Bytes; FOREVER where there is no limit.
+    """The capacity of the pool at one moment. Sizes in bytes; FOREVER: no limit.
 
-    growth: what the residents may still grow by; available: what the machine has left for
-    servers; returning: memory of servers that are gone may not be available yet; residents:
-    asked for only where room lacks, since they are many; taken: how many of them count for
-    each group; groups: how many may.
+    budget: the memory budget of the pool.
+    reserved, growth: the reservations of all residents, and what they may still grow by.
+    available: the memory of the machine that servers may still take.
+    returning: a process ended so lately that its memory may not be available yet.
+    residents: a function, since they are needed only if the demand does not fit.
+    taken, groups: the number of residents of each group, and its limit.
     """
 
     budget: float
@@ -69,7 +70,7 @@ class Room:
 
 @dataclass(frozen=True, slots=True)
 class Demand:
-    """A model that wants to start, for so many seconds already."""
+    """A queued model; needed: bytes; waited: seconds in the queue."""
 
     model: str
     needed: int
@@ -79,12 +80,12 @@ class Demand:
 
 @dataclass(frozen=True, slots=True)
 class Admit:
-    """It fits."""
+    """Start the model: it fits."""
 
 
 @dataclass(frozen=True, slots=True)
 class EvictFirst:
-    """It fits when these are gone."""
+    """Preempt these servers: the model fits once they are gone."""
 
     servers: tuple[ServerId, ...]
     why: str
@@ -92,7 +93,10 @@ class EvictFirst:
 
 @dataclass(frozen=True, slots=True)
 class Wait:
-    """It cannot be helped now; passable: those behind it may try."""
+    """Let the model wait: evicting would not help now.
+
+    may_backfill: models behind it in the queue may start before it.
+    """
 
     why: str
     may_backfill: bool
@@ -100,17 +104,19 @@ class Wait:
 
 @dataclass(frozen=True, slots=True)
 class Refuse:
-    """It never fits."""
+    """Refuse the model: it can never fit."""
 
 
 Verdict = Admit | EvictFirst | Wait | Refuse
 
 
 def verdict(demand: Demand, room: Room, now: float) -> Verdict:
-    """What is to be done for one model that wants to start.
+    """Return whether a model starts, waits, is refused, or which servers it preempts.
 
-    The unused go first, and those that were just handed out (`grace_period`) last; who is
-    busy only for one that has waited for PATIENCE. No more are evicted than needed.
+    No more servers are preempted than needed, from the first of these sets that is enough:
+    1. unused servers past their grace period;
+    2. all unused servers;
+    3. all unused and busy servers, once the model has waited for STARVATION_LIMIT_S.
     """
     if demand.needed > room.budget:
         return Refuse()
@@ -127,9 +133,9 @@ def verdict(demand: Demand, room: Room, now: float) -> Verdict:
 
 
 def overrun(room: Room, now: float) -> tuple[ServerId, ...]:
-    """Return the servers to let go since more is taken than the budget and the groups allow.
+    """Return the servers to evict because the budget or the limit of a group is exceeded.
 
-    Only what is unused and was not just handed out; all of it where even that is too little.
+    Only unused servers past their grace period; if they are not enough, all that help.
     """
     groups = {
         group: count - room.groups[group]
@@ -153,7 +159,7 @@ def overrun(room: Room, now: float) -> tuple[ServerId, ...]:
 
 
 def cheapest_unused(room: Room, now: float) -> tuple[ServerId, ...]:
-    """Return the one server that is missed least of those that are unused, if there is any."""
+    """Return the unused server of the lowest retention value, past its grace period; or nothing."""
     residents = room.residents()
     unused = [one for one in residents if one.eviction_class is EvictionClass.UNUSED]
     settled = [one for one in unused if one.resides_until <= now]
@@ -162,7 +168,7 @@ def cheapest_unused(room: Room, now: float) -> tuple[ServerId, ...]:
 
 @dataclass(frozen=True, slots=True)
 class Shortage:
-    """What lacks: bytes, of which kind, and how many must go of each group."""
+    """What a demand lacks: bytes of the budget and of the machine, and places in groups."""
 
     of_budget: float
     of_machine: float
@@ -170,21 +176,21 @@ class Shortage:
 
     @property
     def bytes(self) -> float:
-        """How many bytes must come free."""
+        """The number of bytes that have to be freed."""
         return max(self.of_budget, self.of_machine, 0)
 
     @property
     def is_none(self) -> bool:
-        """Whether nothing lacks."""
+        """Whether the demand fits."""
         return not self.bytes and not self.groups
 
     @property
     def is_of_machine_only(self) -> bool:
-        """Whether there is room but for what others have taken of the machine."""
+        """Whether only the machine's available memory is short, and not the budget or a group."""
         return self.of_machine > 0 >= self.of_budget and not self.groups
 
     def without(self, gone: list[Resident]) -> "Shortage":
-        """What lacks when these are gone."""
+        """Return the shortage after these residents have gone."""
         freed = sum(one.candidate.freed for one in gone)
         groups = dict(self.groups)
         for one in gone:
@@ -196,7 +202,7 @@ class Shortage:
 
 
 def shortage(demand: Demand, room: Room) -> Shortage:
-    """What lacks for it, if nobody goes."""
+    """Return what a demand lacks if no server goes."""
     groups = {}
     for group in demand.groups:
         there = room.taken.get(group, 0)
@@ -226,7 +232,7 @@ def _make_room(
         demand.waited >= STARVATION_LIMIT_S
         and _chosen(unused + busy + coming, short, now) is not None
     ):
-        # Else those that pass it would always be in its way, each in its turn.
+        # If models behind it could backfill now, they would keep it from starting for ever.
         return Wait(f"{_names(coming)} to have started", may_backfill=False)
     kept = coming + [one for one in residents if one.eviction_class is EvictionClass.FIXED]
     why = f"{_names(kept)} to go, which the pool does not evict" if kept else "memory"
@@ -234,7 +240,7 @@ def _make_room(
 
 
 def _chosen(choice: list[Resident], short: Shortage, now: float) -> list[Resident] | None:
-    """Which of them are to go; None if even all of them would not do."""
+    """Return the cheapest of `choice` that end the shortage, or None if all would not."""
     chosen: list[Resident] = []
     while lacking := short.without(chosen).groups:
         group = next(iter(lacking))
@@ -249,7 +255,7 @@ def _chosen(choice: list[Resident], short: Shortage, now: float) -> list[Residen
 
 
 def _cheapest(choice: list[Resident], needed: int, now: float) -> list[Resident] | None:
-    """Those that are missed least of all that free so many bytes; None if all do not."""
+    """Return the cheapest of `choice` that free `needed` bytes, or None if all would not."""
     if needed <= 0:
         return []
     by_id = {one.candidate.server_id: one for one in choice}

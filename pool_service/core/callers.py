@@ -1,4 +1,4 @@
-"""Who is served what: callers' requests held against the catalogue."""
+"""Callers: what the catalogue says of their requests, and the errors for what it forbids."""
 
 from dataclasses import replace
 
@@ -16,13 +16,13 @@ Asked = EnsureRequested | HoldRequested
 
 
 class Callers:
-    """Read what the catalogue says of a request, and refuse what it no longer allows."""
+    """Derive the settings of requests from the catalogue, and refuse what it forbids."""
 
     def __init__(self, state: PoolState) -> None:
         self._state = state
 
     def waiter(self, model: str, asked: Asked, was: str = "") -> Waiter:
-        """Return the waiter for a request; was: the runtime model if it names none itself."""
+        """Return the waiter for a request; was: the runtime model to use if it names none."""
         settings = self._state.catalogue.settings_for(model, asked.runtime_model or was)
         download = settings.download if asked.download is None else asked.download
         return Waiter(
@@ -35,36 +35,37 @@ class Callers:
         )
 
     def wanting(self, model: str, asked: Asked, known: Server | LastRun | None) -> Waiter:
-        """Return the waiter for a request of a caller; known: what is known of the model.
+        """Return the waiter for a caller's request; known: the model's last server or run.
 
-        Who names no runtime model means the model's own. What died is repaired as what it was;
-        else it is what was named before.
+        For a caller that names no runtime model:
+        1. a crashed server is started again with the runtime model that it had;
+        2. else the model is started with the one that was named last, or its own.
         """
         if isinstance(known, Server) and self._has_died(known) and self.is_served(known):
             return self.waiter(model, asked, known.settings.named_by_caller)
         return self.waiter(model, asked, self.named_before(model))
 
     def _has_died(self, server: Server) -> bool:
-        """Return whether a server died, though it may still finish what it has begun."""
+        """Return whether a server crashed or was superseded as wedged, even if it still drains."""
         is_lost = server.role is Role.SUPERSEDED and server.stop_cause is Cause.WEDGED
         is_over = is_lost and not self._state.evictions.of(server.id)
         return is_crash(server) and (server.phase is Phase.FAILED or is_over)
 
     def named_before(self, model: str) -> str:
-        """Return the runtime model that a caller means who names none, or ""."""
+        """Return the runtime model that callers named last for a model, or ""."""
         catalogue = self._state.catalogue
         is_ruled = model in catalogue.models or catalogue.only_listed
         return "" if is_ruled else self._state.namings.get(model)
 
     def is_served(self, server: Server) -> bool:
-        """Return whether the catalogue still has a server's model, by its name and as it runs."""
+        """Return whether the catalogue still allows a server: its model and its runtime model."""
         catalogue, named = self._state.catalogue, server.settings.named_by_caller
         return catalogue.resolve(server.model) == server.model and catalogue.serves(
             server.model, named
         )
 
     def not_served(self, model: str, runtime_model: str = "") -> PoolError:
-        """Return the refusal of a model that is not, or no longer, served as `runtime_model`."""
+        """Return the error for a model that the catalogue does not allow as `runtime_model`."""
         meant = self._state.catalogue.resolve(model)
         if meant != model:
             return name_taken(model, meant)
@@ -73,21 +74,21 @@ class Callers:
         return model_unknown(model, self.similar(model))
 
     def similar(self, model: str) -> tuple[str, ...]:
-        """Return the models that may have been meant: listed, named before, or run before."""
+        """Return known models with similar names: listed, named before, or run before."""
         state = self._state
         listed = (*state.catalogue.models, *state.catalogue.aliases)
         if state.catalogue.only_listed:
             return similar(model, listed)
-        # The newest first: so many are looked at.
+        # The newest first, since only the first MAX_COMPARED names are compared.
         before = (*reversed([*state.namings.all()]), *reversed(state.pasts))
         return similar(model, (*listed, *before))
 
     def refuse_unserved(self, model: str) -> None:
-        """Answer everybody who waits for or holds what may no longer be started."""
+        """Answer the waiters and holders of a model that the catalogue no longer allows."""
         state = self._state
         if state.catalogue.resolve(model) != model or not state.catalogue.serves(model):
             state.dismiss(model, self.not_served(model))
-        # Who holds it may wait for it as well.
+        # A holder may be a waiter as well, and is answered once.
         named = {waiter.request_id: waiter.runtime_model for waiter in state.waiters.of(model)}
         named |= {hold.request_id: hold.runtime_model for hold in state.holds.of(model)}
         for request_id, runtime_model in named.items():
@@ -97,7 +98,7 @@ class Callers:
                 state.answer(request_id, self.not_served(model, runtime_model))
 
     def up_to_date(self, server: Server) -> Server:
-        """Return a server with the settings of now, outdated if its process had to be another."""
+        """Return a server with its present settings, or outdated if these need a new process."""
         if server.role is not Role.CURRENT:
             return server
         was, now_said = server.settings, self._settings_now(server)

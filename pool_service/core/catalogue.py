@@ -1,4 +1,4 @@
-"""What the configuration says of each model."""
+"""The catalogue: the settings of each model, as configured."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
@@ -12,8 +12,10 @@ from pool_service.core.types import Estimate, Settings
 class Entry:
     """A model that callers may ask for.
 
-    flaw: why it cannot be appraised, empty if it can; phase: of its server, if it has one;
-    listed: by the configuration, and not merely found.
+    estimate: None: not estimated.
+    flaw: why the model cannot be started; empty if it can.
+    phase: the phase of its server; None: it has none.
+    listed: the configuration lists it; False: it is known otherwise.
     """
 
     model: str
@@ -27,9 +29,12 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Catalogue:
-    """Settings by model, and the defaults (whose runtime model is empty).
+    """The settings of models, as configured.
 
-    aliases: other names of models; only_listed: no other model is served.
+    defaults: the settings of models that are not listed; their runtime model is empty.
+    models: the settings of each listed model.
+    aliases: other names of models, with their models.
+    only_listed: models that are not listed are refused.
     """
 
     defaults: Settings = field(default_factory=lambda: Settings(runtime_model=""))
@@ -38,29 +43,29 @@ class Catalogue:
     only_listed: bool = False
 
     def resolve(self, name: str) -> str:
-        """The model that a caller's name means."""
+        """Return the model that a name or alias stands for."""
         return self.aliases.get(name, name)
 
     def serves(self, model: str, runtime_model: str = "") -> bool:
-        """Return whether `model` may be started, as the `runtime_model` that a caller names."""
+        """Return whether the catalogue allows `model`, as `runtime_model` if that is named."""
         if not self.only_listed:
             return True
         return model in self.models and runtime_model in ("", self.configured(model))
 
     def configured(self, model: str) -> str:
-        """Return the runtime model of `model` as long as no caller names another.
+        """Return the runtime model of `model` if no caller names another.
 
-        It is the one of its section, else its own name without a leading "vllm-mlx/".
+        The one of its section, else the model's own name without a leading "vllm-mlx/".
         """
         section = self.models.get(model, self.defaults)
         return section.runtime_model or model.removeprefix(RUNTIME_PREFIX)
 
     def settings_for(self, model: str, runtime_model: str = "") -> Settings:
-        """Return how `model` is run; a `runtime_model` given by the caller goes first.
+        """Return the settings of `model`, with the `runtime_model` that a caller names, if any.
 
-        A section speaks of the runtime model that it names, in the same words, and of no other:
-        what else a caller names under its name is run as a model without a section. Whether two
-        spellings mean the same files could change between the question and the load.
+        The settings of a section apply only to the runtime model that it names, compared as text:
+        with another one, the defaults apply. Whether two spellings mean the same files is not
+        asked, since the answer could change before the load.
         """
         configured = self.configured(model)
         chosen = runtime_model or configured
@@ -69,11 +74,11 @@ class Catalogue:
         return replace(section, runtime_model=chosen, asked=not is_own)
 
     def preloaded(self) -> list[str]:
-        """The models that are started with the service."""
+        """Return the models that are started with the service."""
         return [model for model, settings in self.models.items() if settings.preload]
 
     def entries(self) -> list[Entry]:
-        """What is listed, in the order of the models, not appraised."""
+        """Return the listed models in alphabetical order, without estimates."""
         names: dict[str, list[str]] = {model: [] for model in sorted(self.models)}
         for alias, model in sorted(self.aliases.items()):
             names.setdefault(model, []).append(alias)
@@ -92,18 +97,18 @@ def found(
     named: Mapping[str, str],
     cached: Iterable[str],
 ) -> list[Entry]:
-    """Return the listed models and, besides, all that are known, by their names.
+    """Return all known models in alphabetical order: listed, with a server, named, or cached.
 
-    A model of the cache that another one loads is that one, and not shown again.
+    A cached model that is the runtime model of another entry is not repeated.
 
     Args:
-        catalogue: what is listed.
+        catalogue: the listed models.
         servers: all servers of the pool.
-        named: the runtime models that callers named, by their models.
-        cached: the ids of the models in the cache of the hub.
+        named: the runtime models that callers named, by model.
+        cached: the ids of the models in the Hugging Face cache.
     """
     entries = {entry.model: entry for entry in catalogue.entries()}
-    # What runs beside its model's server has a name that is nobody's to ask for.
+    # Only current servers: the others are not what callers of a model get.
     asked = {server.model: server for server in servers if server.is_current}
     for model, server in asked.items():
         entries.setdefault(model, Entry(model, (), server.settings, listed=False))

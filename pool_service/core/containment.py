@@ -22,8 +22,8 @@ from pool_service.core.errors import PoolError
 from pool_service.core.events import ActivityReported, ServerEvent, ServerProbed, StepFailed
 from pool_service.core.evictions import Eviction
 from pool_service.core.salvage import (
-    MOST_FAULTS,
-    PAUSE_SECONDS,
+    MAX_FAULTS,
+    RETRY_PAUSE_S,
     Breach,
     Salvage,
     is_look,
@@ -82,7 +82,7 @@ class Containment:
         except Exception as again:  # noqa: BLE001 - at the worst it stays known, and is not due
             self._state.commands.append(LogInternalError(model, "mending", again))
             if server_id is not None and self._state.table.find(server_id) is not None:
-                self._state.deadlines.set(server_id, now + PAUSE_SECONDS)
+                self._state.deadlines.set(server_id, now + RETRY_PAUSE_S)
 
     def _put_right(
         self, model: str, server_id: ServerId | None, error: PoolError, now: float
@@ -109,7 +109,7 @@ class Containment:
             event = None
         if server.phase is Phase.READY and is_look(event):
             record.faults += 1
-        is_worn = record.faults >= MOST_FAULTS
+        is_worn = record.faults >= MAX_FAULTS
         return Breach(event, tuple(self._state.commands), record.is_adopting, is_worn)
 
     def _write(self, record: Record, after: Server | None, salvage: Salvage, now: float) -> None:
@@ -141,12 +141,12 @@ class Containment:
             record.is_checking &= any(one.server_id == server.id for one in asked)
         record.is_cordoned = False
         if is_look(self.event):
-            record.busy_until = now + PAUSE_SECONDS
+            record.busy_until = now + RETRY_PAUSE_S
             probes = [one for one in issued if isinstance(one, ProbeServer)]
             is_probed = any(one.server_id == server.id for one in probes)
             took = isinstance(self.event, ServerProbed | StepFailed)
             if not is_probed and (took or server.step_deadline <= now):
-                server = life.probe_due(server, now + PAUSE_SECONDS)
+                server = life.probe_due(server, now + RETRY_PAUSE_S)
         self._put_anyway(server)
 
     def _put_anyway(self, server: Server) -> None:

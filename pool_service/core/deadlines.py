@@ -1,4 +1,4 @@
-"""When something is due, for many servers at the price of one timer."""
+"""Deadlines: the next deadline of each server, so that the driver needs only one timer."""
 
 import heapq
 
@@ -7,14 +7,14 @@ from pool_service.core.types import FOREVER
 
 
 class Deadlines:
-    """One moment a server, the earliest first; setting and popping cost O(log n)."""
+    """Keep one deadline for each server in a heap; setting and popping take O(log n)."""
 
     def __init__(self) -> None:
         self._heap: list[tuple[float, ServerId]] = []
         self._armed: dict[ServerId, float] = {}
 
     def set(self, server_id: ServerId, when: float) -> None:
-        """Replace the moment of `server_id`; FOREVER means none."""
+        """Set the deadline of a server in place of the one before; FOREVER: none."""
         if self._armed.get(server_id, FOREVER) == when:
             return
         if when == FOREVER:
@@ -27,18 +27,22 @@ class Deadlines:
             heapq.heapify(self._heap)
 
     def hasten(self, server_id: ServerId, when: float) -> None:
-        """Make it earlier; a later moment is found out when the earlier one comes."""
+        """Set the deadline of a server only if it is earlier than the present one.
+
+        A deadline that moves later on each use need not be written each time: when the earlier one
+        is due, the caller finds that it is too early and sets the later one.
+        """
         if when < self._armed.get(server_id, FOREVER):
             self.set(server_id, when)
 
     def next(self) -> float:
-        """The earliest moment, FOREVER if there is none."""
+        """Return the earliest deadline, FOREVER if there is none."""
         while self._heap and self._armed.get(self._heap[0][1]) != self._heap[0][0]:
             heapq.heappop(self._heap)
         return self._heap[0][0] if self._heap else FOREVER
 
     def pop_due(self, now: float) -> list[ServerId]:
-        """The servers whose moment has come, each forgotten until it is set again."""
+        """Remove and return the servers whose deadline has come."""
         due = []
         while self.next() <= now:
             _, server_id = heapq.heappop(self._heap)

@@ -1,8 +1,8 @@
-"""How a stop waits for what is in flight: on the server, and on what its process left behind.
+"""Draining: how a stop waits for requests in flight. Transitions, as in `lifecycle.py`.
 
-A runtime that is told to stop may cut what it works on, and many do. So the first signal comes
-when nothing is in flight any more, or when the time for that is over. What a process leaves
-behind (the program of a wrapper script, say) gets the same time.
+Many runtimes cut off requests in flight on the first signal. So that signal is sent only when
+nothing is in flight, or when the drain timeout is over. Processes that outlive the server's own
+process (such as the program of a wrapper script) get the same time.
 """
 
 from dataclasses import replace
@@ -10,23 +10,25 @@ from dataclasses import replace
 from pool_service.core.server import Phase, Server, StopSignal
 from pool_service.core.types import ExitReport
 
-SHORTEST_PACE = 0.1
-LONGEST_PACE = 1.0
-"""Seconds between two looks at what is in flight on a server that is to stop."""
+MIN_CHECK_PAUSE_S = 0.1
+MAX_CHECK_PAUSE_S = 1.0
+"""The bounds of the time between two activity checks of a draining server."""
 
-PACE_SHARE = 0.1
-"""Of the time waited so far, within these bounds: so much longer does a stop take at most."""
+CHECK_PAUSE_SHARE = 0.1
+"""The time between two checks as a share of the time drained so far, within these bounds: a stop
+takes at most so much longer than it has to."""
 
 WAITS = "waits for what is in flight"
+"""The end of the detail of a draining server."""
 
 SIGTERM = 15
 
 
 def drains_first(server: Server) -> bool:
-    """Return whether a server's stop waits for what is in flight before the first signal.
+    """Return whether a stop drains the server before the first signal.
 
-    Not where that does the same and keeps new requests out besides, nor where nothing can be
-    in flight.
+    No if the server drains itself after SIGTERM, which also keeps new requests out; nor if it
+    never was READY, so that nothing can be in flight.
     """
     if server.ready_at is None or server.stop_signal is not None:
         return False
@@ -35,7 +37,7 @@ def drains_first(server: Server) -> bool:
 
 
 def draining(server: Server, now: float) -> Server:
-    """Return a server that gets its first signal when nothing is in flight on it, or in time."""
+    """Return the server draining: its first signal follows when it is unused, or at `drain_by`."""
     drain_by = server.drain_by
     if drain_by is None:
         drain_by = now + server.settings.drain_timeout
@@ -43,16 +45,16 @@ def draining(server: Server, now: float) -> Server:
 
 
 def is_draining(server: Server) -> bool:
-    """Return whether a server waits for what is in flight, and has got no signal yet."""
+    """Return whether a server drains before its first signal."""
     waits = server.phase is Phase.STOPPING and server.drain_by is not None
     return waits and server.stop_signal is None
 
 
 def seen_busy(server: Server, now: float) -> Server:
-    """Return a draining server that was busy: the longer it waits, the later the next look."""
+    """Return a draining server that was busy, with the time of its next activity check."""
     assert server.drain_by is not None
     waited = now - (server.drain_by - server.settings.drain_timeout)
-    pause = min(max(waited * PACE_SHARE, SHORTEST_PACE), LONGEST_PACE)
+    pause = min(max(waited * CHECK_PAUSE_SHARE, MIN_CHECK_PAUSE_S), MAX_CHECK_PAUSE_S)
     return replace(
         server,
         step_deadline=min(now + pause, server.drain_by),
@@ -61,7 +63,7 @@ def seen_busy(server: Server, now: float) -> Server:
 
 
 def drain_time(server: Server, report: ExitReport, now: float) -> float:
-    """Seconds that what it left behind may go on for, where it ended by a gentle signal."""
+    """Return the seconds for processes left behind to drain; 0 unless SIGTERM ended the server."""
     if server.ready_at is None:
         return 0.0
     if server.phase is not Phase.STOPPING:
@@ -72,5 +74,5 @@ def drain_time(server: Server, report: ExitReport, now: float) -> float:
 
 
 def cleaned_up(server: Server, *, killed: bool) -> Server:
-    """Return a server of which nothing is left; killed: something that it left had to be."""
+    """Return the server after its clean-up; killed: a process left behind was killed."""
     return replace(server, stop_signal=StopSignal.KILL) if killed else server

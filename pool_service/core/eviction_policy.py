@@ -1,12 +1,11 @@
-"""Who goes when room is needed: a pure function of how models were used and what they cost.
+"""Eviction policy: which servers to evict for a number of bytes. Pure functions.
 
-Keeping a model is worth the time that its next load would take, times how likely it is to
-be asked for again soon. The likelihood is told by its uses, of which each counts less as time
-passes (as in LRFU, Lee et al. 2001), and that on two scales: what was popular for hours comes
-back after a pause, and what became popular minutes ago need not wait for hours to count. Of
-all choices that free enough, the one whose members are worth least together goes (as in
-GreedyDual-Size, Cao and Irani 1997, value counts per byte). `tools/bench/replacement.py` compares
-it with other rules.
+The retention value of a server is the time that its next load would take, times the likelihood
+that its model is used again soon. Past uses tell the likelihood: each counts less as time passes
+(as in LRFU, Lee et al. 2001), with two half-lives, so that a model that was popular for hours
+comes back after a pause, and one that became popular minutes ago counts soon. Of all sets that
+free enough, the one with the lowest total value is evicted; value is compared per byte (as in
+GreedyDual-Size, Cao and Irani 1997). `tools/bench/replacement.py` compares it with other policies.
 """
 
 import math
@@ -15,28 +14,28 @@ from dataclasses import dataclass
 
 from pool_service.core.server import ServerId
 
-SOON = 600.0
-"""Seconds after which a use counts half of what it did."""
+SHORT_HALF_LIFE_S = 600.0
+"""The half-life of a use in the short-term count: ten minutes."""
 
-LONG = 14_400.0
-"""The same for what is remembered longer."""
+LONG_HALF_LIFE_S = 14_400.0
+"""The half-life of a use in the long-term count: four hours."""
 
-LONG_SHARE = 1 / 6
-"""How much a use counts in the longer memory. A model that is asked for evenly has LONG / SOON
-times as many uses there, so that it counts four times as much as the short one."""
-
+LONG_WEIGHT = 1 / 6
+"""The weight of the long-term count. A model that is used evenly has LONG_HALF_LIFE_S /
+SHORT_HALF_LIFE_S = 24 times as many uses there, so that it weighs four times the short-term one."""
 
 SPARE_SHARE = 0.8
-"""How much of the price of a byte counts for one that is freed beyond the need: somebody will
+"""The share of its price at which a byte freed beyond the need is credited: another model will
 need it, but not at once."""
 
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A server that could go.
+    """A server that may be evicted.
 
-    freed: bytes that come back, at least 1; load_seconds: what loading it again takes; uses: what
-    `Uses.count` says now.
+    freed: bytes that its eviction frees, at least 1.
+    load_seconds: the duration of its next load.
+    uses: its model's `Uses.count` now.
     """
 
     server_id: ServerId
@@ -48,22 +47,23 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True)
 class Uses:
-    """How often a model was used, as of the moment `at` (seconds)."""
+    """The decaying numbers of a model's uses, short-term and long-term, as of `at` (seconds)."""
 
     at: float
     soon: float = 0.0
     long: float = 0.0
 
     def used(self, now: float) -> "Uses":
-        """With one more use."""
-        return Uses(
-            now, self._later(self.soon, now, SOON) + 1, self._later(self.long, now, LONG) + 1
-        )
+        """Return the counts with one more use at `now`."""
+        soon = self._later(self.soon, now, SHORT_HALF_LIFE_S)
+        long = self._later(self.long, now, LONG_HALF_LIFE_S)
+        return Uses(now, soon + 1, long + 1)
 
     def count(self, now: float) -> float:
-        """How much they count: in proportion to how likely the next one is."""
-        soon, long = self._later(self.soon, now, SOON), self._later(self.long, now, LONG)
-        return soon + LONG_SHARE * long
+        """Return the weighted number of uses, in proportion to the likelihood of the next one."""
+        soon = self._later(self.soon, now, SHORT_HALF_LIFE_S)
+        long = self._later(self.long, now, LONG_HALF_LIFE_S)
+        return soon + LONG_WEIGHT * long
 
     def _later(self, count: float, now: float, half_life: float) -> float:
         return count * math.exp2(-max(now - self.at, 0.0) / half_life)
@@ -72,9 +72,10 @@ class Uses:
 def victims(
     candidates: Iterable[Candidate], needed: int, now: float
 ) -> tuple[Candidate, ...] | None:
-    """Those that are missed least of all that free `needed` bytes; None if all do not.
+    """Return the cheapest set of servers to evict that frees `needed` bytes, or None.
 
-    None of them is superfluous: without any one of them it would not be enough.
+    No member of the set is superfluous: without any one of them it would free too little.
+    None: all candidates together free less than `needed`.
     """
     choice = list(candidates)
     together = _cheapest_by_the_byte(choice, needed)
@@ -101,16 +102,16 @@ def _cheapest_by_the_byte(choice: list[Candidate], needed: int) -> tuple[Candida
 
 
 def worth(one: Candidate) -> float:
-    """Return how many seconds keeping a server is worth."""
+    """Return the retention value of a server in seconds."""
     return one.uses * one.load_seconds
 
 
 def _loss(
     option: tuple[Candidate, ...], needed: int, price: float, now: float
 ) -> tuple[float, float, int, list[ServerId]]:
-    """What is lost with these; equal losses are told apart by their use, size and names.
+    """Return the loss of evicting a set, and tie-breakers: last use, bytes freed, and ids.
 
-    price: seconds that a byte is worth; those that are freed beyond the need save the next.
+    price: seconds a byte; bytes freed beyond `needed` are credited at SPARE_SHARE of it.
     """
     freed = sum(one.freed for one in option)
     lost = sum(map(worth, option)) - SPARE_SHARE * price * (freed - needed)

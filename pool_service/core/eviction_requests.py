@@ -1,4 +1,4 @@
-"""Evictions, and the end of the service, which evicts everything or leaves it running."""
+"""Requests to evict servers, and the end of the service: shutdown, or leaving servers running."""
 
 from pool_service.core import lifecycle as life
 from pool_service.core.containment import Containment
@@ -15,7 +15,7 @@ from pool_service.core.table import Record
 
 
 class EvictionRequests:
-    """Stop servers that a caller, or the end of the service, wants gone."""
+    """Stop servers for evictions and shutdowns."""
 
     def __init__(
         self,
@@ -32,7 +32,7 @@ class EvictionRequests:
         self._idle = idle
 
     def evict(self, event: EvictRequested, now: float) -> None:
-        """Stop the servers that a caller names; without force only those that are unused."""
+        """Stop the servers that a request targets; without force only unused ones."""
         if self._state.is_leaving:
             self._state.answer(event.request_id, leaving())
             return
@@ -46,7 +46,7 @@ class EvictionRequests:
         targets = self._targets(event.target, now, force=event.force)
         for record in targets:
             if record.server.role is Role.SUPERSEDED:
-                # It stands for its model's failure until it is gone, which an eviction forgets.
+                # Until it is gone, a superseded server keeps its model's crashes: clear them.
                 self._state.put(life.forgiven(record.server))
         self._end(targets, eviction, now)
 
@@ -64,7 +64,7 @@ class EvictionRequests:
     def _of_model(self, model: str, *, force: bool) -> list[Record]:
         table = self._state.table
         record = table.current(model)
-        # What was superseded and is still in use goes by itself.
+        # A superseded server that is still READY ends by itself once it is unused.
         beside = [
             one for one in table.beside(model) if force or one.server.phase is not Phase.READY
         ]
@@ -73,14 +73,14 @@ class EvictionRequests:
         return [record] if record.server.holds and not force else [record, *beside]
 
     def shut_down(self, event: ShutdownRequested, now: float) -> None:
-        """Refuse what is new, and drain and stop everything that runs."""
+        """Refuse new requests, and drain and stop all servers."""
         state = self._state
         state.is_closing = True
         everything = Eviction(event.request_id, force=True, cause=Cause.SHUTDOWN)
         self._end([] if state.is_leaving else list(state.table), everything, now)
 
     def leave(self, now: float) -> None:
-        """Let the servers run on for the next service; nobody waits any longer."""
+        """Leave the servers running for the next service, and answer all waiters and evictions."""
         state = self._state
         state.is_closing = state.is_leaving = True
         for eviction in state.evictions.take():
@@ -98,7 +98,7 @@ class EvictionRequests:
         self._containment.each(state.table, let_go, now)
 
     def _end(self, records: list[Record], eviction: Eviction, now: float) -> None:
-        """Stop each of the servers; a READY one is checked first, unless by force."""
+        """Stop the servers of an eviction; without force a READY one is checked first."""
         for record in records:
             self._state.evictions.add(eviction, record.server.id)
         if not records:
@@ -122,14 +122,14 @@ class EvictionRequests:
             self._supervisor.stop(record.server, eviction.cause, now)
 
     def escalate(self, now: float) -> None:
-        """Let no stop wait any longer, now and from now on."""
+        """Escalate all stops, those under way and those that begin later."""
         self._state.is_escalated = True
         escalate = self._stopper.escalate
         self._containment.each(self._state.table, lambda record: escalate(record, now), now)
 
 
 def _is_idle(record: Record, now: float) -> bool:
-    """Return whether a server may go as far as is known before it was checked."""
+    """Return whether a server may be unused, as far as is known before an activity check."""
     server = record.server
     is_wanted = server.holds or server.settings.pinned
     return server.phase is Phase.READY and not is_wanted and now >= server.resides_until

@@ -1,4 +1,4 @@
-"""Evictions under way: which servers each still waits for, and what went."""
+"""Evictions under way: which servers each still waits for, and which have ended."""
 
 from dataclasses import dataclass, field
 
@@ -9,11 +9,13 @@ from pool_service.core.server import Cause, Server, ServerId, StopSignal
 
 @dataclass(eq=False, slots=True)
 class Eviction:
-    """One request to evict.
+    """A request to evict servers, and its progress.
 
-    names_one: it asked for one model by its name; only_idle: for what is unused, which
-    a server that is ensured in the meantime no longer is; found_busy: the models whose server
-    a look on its behalf has found busy.
+    names_one: the request names one model.
+    only_idle: the request is for unused servers; one that is ensured meanwhile is left out.
+    pending: servers that have not ended yet.
+    found_busy: servers that one activity check has found busy.
+    removed: servers that have ended.
     """
 
     request_id: int
@@ -27,36 +29,36 @@ class Eviction:
 
     @property
     def answer(self) -> Answer:
-        """What its caller is told once nothing is pending."""
+        """The answer to the request, once nothing is pending."""
         return Answer(self.request_id, tuple(sorted(self.removed, key=lambda one: one.server.id)))
 
 
 class Evictions:
-    """The evictions by the models that they still wait for."""
+    """Keep the evictions under way by the servers that they wait for."""
 
     def __init__(self) -> None:
         self._by_server: dict[ServerId, list[Eviction]] = {}
 
     def add(self, eviction: Eviction, server_id: ServerId) -> None:
-        """The eviction waits for the end of this model's server."""
+        """Let an eviction wait for the end of a server."""
         eviction.pending.add(server_id)
         self._by_server.setdefault(server_id, []).append(eviction)
 
     def of(self, server_id: ServerId) -> list[Eviction]:
-        """Those that wait for this model's server."""
+        """Return the evictions that wait for a server."""
         return self._by_server.get(server_id, [])
 
-    def with_ticket(self, request_id: int) -> set[Eviction]:
-        """Return the evictions of one request that still wait."""
+    def of_request(self, request_id: int) -> set[Eviction]:
+        """Return the evictions of a request that are under way."""
         waiting = {eviction for evictions in self._by_server.values() for eviction in evictions}
         return {eviction for eviction in waiting if eviction.request_id == request_id}
 
     def servers(self) -> set[ServerId]:
-        """The models whose servers some eviction waits for."""
+        """Return the servers that an eviction waits for."""
         return set(self._by_server)
 
     def gone(self, server: Server) -> list[Answer]:
-        """The server is gone; the answers of those that waited for it alone."""
+        """Note the end of a server; return the answers of evictions that waited for it alone."""
         killed = server.stop_signal is StopSignal.KILL
         waiting = self._by_server.pop(server.id, [])
         for eviction in waiting:
@@ -65,13 +67,13 @@ class Evictions:
         return [eviction.answer for eviction in waiting if not eviction.pending]
 
     def take(self) -> set[Eviction]:
-        """All that are under way; they wait for nothing any more."""
+        """Remove and return all evictions."""
         waiting = {eviction for evictions in self._by_server.values() for eviction in evictions}
         self._by_server.clear()
         return waiting
 
     def leave_out(self, eviction: Eviction, server_id: ServerId) -> None:
-        """This eviction waits for this model no longer: its server stays."""
+        """Let an eviction no longer wait for a server, which stays."""
         eviction.pending.discard(server_id)
         waiting = self._by_server[server_id]
         waiting.remove(eviction)
@@ -79,6 +81,6 @@ class Evictions:
             del self._by_server[server_id]
 
     def withdraw(self, eviction: Eviction) -> None:
-        """It was answered, and waits for nobody any longer."""
+        """Remove an eviction that was answered."""
         for server_id in list(eviction.pending):
             self.leave_out(eviction, server_id)

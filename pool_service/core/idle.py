@@ -1,8 +1,8 @@
-"""Whether READY servers are used, and what goes because it is not.
+"""Idle checks: whether READY servers are in use, and which of them to stop because they are not.
 
-A server goes in three steps: a use check that finds it unused, a cordon, a second check. So a
-request that was on its way at the first check is seen by the second, and whoever ensures the
-server in between takes the cordon away, or waits if an eviction made it.
+A server is stopped in three steps: 1. an activity check finds it unused; 2. it is cordoned;
+3. a second check finds it unused again. The second check sees a request that was on its way during
+the first. An Ensure in between takes the cordon away, or waits if an eviction made it.
 """
 
 from pool_service.core import lifecycle as life
@@ -18,16 +18,16 @@ from pool_service.core.table import Record
 from pool_service.core.types import FOREVER
 
 BUSY_PAUSE_S = 1.0
-"""At the least until a server that was found busy is asked again: one with no keep alive and no
-residency would be asked without end."""
+"""The shortest time before a busy server is checked again. Without it, a server with neither keep
+alive nor grace period would be checked continuously."""
 
 AFTERGLOW_S = 0.1
-"""Until the second look at a busy server that is to be evicted. What a runtime counts, and its
-connections, outlast the last byte of an answer, and whoever has read that may evict."""
+"""The time before the second check of a busy server that is to be evicted. A runtime's request
+counts and connections outlast the last byte of an answer, and a client may evict right after it."""
 
 
 class IdleChecks:
-    """Check the use of READY servers, and end those that are to go and are unused."""
+    """Check the activity of READY servers, and stop those that are to go and are unused."""
 
     def __init__(self, state: PoolState, stopper: Stopper, supervisor: Supervisor) -> None:
         self._state = state
@@ -35,7 +35,7 @@ class IdleChecks:
         self._supervisor = supervisor
 
     def check(self, record: Record, pause: float = 0.0) -> None:
-        """Ask how busy a server is; while that is open its keep alive does not run out."""
+        """Begin an activity check of a server; until its result the keep alive does not run out."""
         if record.is_checking:
             return
         self._stopper.ask_use(record.server, pause)
@@ -43,7 +43,7 @@ class IdleChecks:
         self._state.deadlines.set(record.server.id, FOREVER)
 
     def checked(self, record: Record, activity: Activity, now: float) -> None:
-        """Evict a READY server if that is wished or its time is over, but not while it is busy."""
+        """Stop an unused READY server that is evicted, preempted, or idle for long enough."""
         state = self._state
         record.is_checking = False
         self._note_use(record, activity, now)
@@ -56,13 +56,13 @@ class IdleChecks:
         cause = self._cause_to_go(record, now, is_busy=is_busy)
         is_preempted = record.is_preempted
         if looks_again:
-            # Its cordon stays: who waits behind the eviction is not given what may go.
+            # The cordon stays, so that callers waiting behind the eviction are not given it.
             state.capacity_changed |= is_preempted
             self.check(record, AFTERGLOW_S)
         elif cause is not None:
             self._cordon_or_stop(record, cause, now)
         elif is_preempted:
-            # Whether it is still the one to go is decided anew.
+            # The scheduler decides anew which server to preempt.
             state.capacity_changed = True
             record.is_cordoned = False
             state.arm(record)
@@ -72,11 +72,11 @@ class IdleChecks:
     def _refuse_evictions(
         self, record: Record, requests: int | None, now: float, *, is_busy: bool
     ) -> bool:
-        """Refuse a server to the evictions without force that a check speaks against.
+        """Leave a server that is in use out of the evictions without force.
 
-        Return whether one of them has to wait for another check: its first does not settle that
-        a server is busy, since it may have come too soon after the last answer, or have begun
-        before the eviction.
+        Return whether an eviction has to wait for another check. The first check that finds the
+        server busy is not enough: it may have come too soon after the last answer (see
+        AFTERGLOW_S), or have begun before the eviction.
         """
         server, looks_again = record.server, False
         for eviction in list(self._state.evictions.of(server.id)):
@@ -104,7 +104,7 @@ class IdleChecks:
         return Cause.RELOADED if server.outdated else Cause.IDLE
 
     def _note_use(self, record: Record, activity: Activity, now: float) -> None:
-        """Let a request on its endpoint keep a server like an Ensure; it may be all it gets."""
+        """Count requests at a server's endpoint as uses: clients may never call Ensure again."""
         server = record.server
         at = last_use(record.seen_use, activity, server.last_used_at, now)
         if activity.mark is not None:
@@ -121,7 +121,7 @@ class IdleChecks:
             self.check(record)
 
     def stay(self, record: Record, now: float) -> None:
-        """Keep a server; whoever came since it was cordoned gets it after all."""
+        """Keep a server, and hand it to the callers that waited while it was cordoned."""
         state, server = self._state, record.server
         record.is_cordoned = False
         running = server.settings.runtime_model
@@ -137,7 +137,7 @@ class IdleChecks:
             state.answer(waiter.request_id, found if waiter.request_id in joining else conflict)
 
     def leave_out(self, eviction: Eviction, server: Server, requests: int | None) -> None:
-        """Let an eviction wait for a server no longer, since that is in use."""
+        """Leave a server out of an eviction since it is in use; answer if nothing is pending."""
         state = self._state
         holders = tuple(hold.holder for hold in state.holds.of(server.model))
         error = in_use(server.model, requests, holders) if eviction.names_one else None

@@ -46,7 +46,7 @@ from pool_service.core.failures import leaving, shutting_down
 from pool_service.core.idle import IdleChecks
 from pool_service.core.readiness import ReadyServers
 from pool_service.core.recovery import Recovery
-from pool_service.core.salvage import PAUSE_SECONDS
+from pool_service.core.salvage import RETRY_PAUSE_S
 from pool_service.core.sampler import Sampler
 from pool_service.core.scheduler import Scheduler
 from pool_service.core.server import Cause, Phase, ServerId
@@ -145,11 +145,11 @@ class FailedEvents:
         model, server_id = self._subject(event)
         self._containment.break_off(model, server_id, error, now)
         self._do_anyway(event, error, now)
-        begun = state.evictions.with_ticket(request_id) if request_id is not None else set()
+        begun = state.evictions.of_request(request_id) if request_id is not None else set()
         if isinstance(event, EvictRequested):
             for eviction in begun:
                 self._give_up(eviction)
-            begun = state.evictions.with_ticket(event.request_id)
+            begun = state.evictions.of_request(event.request_id)
         if isinstance(event, _ASKED) and not begun:
             self._containment.tell_once(request_id, told(model))
 
@@ -173,7 +173,7 @@ class FailedEvents:
             case TimeReached():
                 self._break_off_due(error, now)
             case MemorySampled():
-                self._sampler.postpone(now + PAUSE_SECONDS)
+                self._sampler.postpone(now + RETRY_PAUSE_S)
                 self._sampler.give_up()
             case RecoveryBegan():
                 self._recover(event, error, now)
@@ -192,7 +192,7 @@ class FailedEvents:
         """Break off the transition of each server that was due; none is due again at once."""
         for server_id in self._state.deadlines.pop_due(now):
             self._containment.break_off(server_id.model, server_id, error, now)
-        self._sampler.postpone(now + PAUSE_SECONDS)
+        self._sampler.postpone(now + RETRY_PAUSE_S)
 
     def _recover(self, event: RecoveryBegan, error: Exception, now: float) -> None:
         state = self._state
@@ -207,7 +207,7 @@ class FailedEvents:
     def _shut_down(self, request_id: int, error: Exception, now: float) -> None:
         state = self._state
         state.is_closing = True
-        begun = state.evictions.with_ticket(request_id)
+        begun = state.evictions.of_request(request_id)
         everything = next(iter(begun), Eviction(request_id, force=True, cause=Cause.SHUTDOWN))
         ids = [] if state.is_leaving else [record.server.id for record in state.table]
         for server_id in ids:

@@ -1,4 +1,4 @@
-"""What holds for the pool as a whole."""
+"""The limits of the pool, as configured."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -8,28 +8,30 @@ from pool_service.core.types import FOREVER
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What holds for the pool as a whole.
+    """The limits that hold for the pool as a whole. Durations in seconds, sizes in bytes.
 
-    max_starts: how many servers may be starting at a time; failure_ttl: for how
-    many seconds a FAILED server is remembered; port_attempts: how many processes
-    one start may cost where others take the port that was chosen for it.
+    max_starts: servers that may be starting at a time.
+    failure_ttl: how long a FAILED server is shown.
+    port_attempts: processes that one start may take if other programs take its port.
 
-    A server that died is started again after backoff_initial seconds, doubled with each death, at
-    most backoff_max; at once where it had served and this was the first. After crash_limit deaths
-    within crash_window seconds it is left FAILED for backoff_max. A run that was READY for
-    stable_run seconds forgets the deaths before it. failure_memory: for how many seconds a refused
-    start is answered from memory.
+    backoff_initial: the backoff after a crash, doubled with each further one. There is none
+    after the first crash of a server that was READY.
+    backoff_max: the longest backoff, and how long a crash loop bars further starts.
+    crash_limit, crash_window: so many crashes within the window are a crash loop.
+    stable_run: a server that was READY for so long clears the crashes before.
+    failure_memory: how long the error of a failed start is given to further callers.
 
-    Each READY server is looked at every probe_interval seconds; probe_limit looks in
-    a row without an answer and without progress mean that it is wedged, and as many that say
-    that it is unhealthy while it has nothing to do that it is sick. endpoint_interval: seconds
-    between rounds in which the system is asked whether READY servers still listen.
+    probe_interval: between liveness probes of a READY server.
+    probe_limit: failed probes in a row after which a server is wedged or unhealthy.
+    endpoint_interval: between checks whether READY servers still listen.
 
-    memory_budget: bytes that all servers together may need (FOREVER: no limit);
-    memory_reserve: bytes that are to stay available to others. At most queue_limit models
-    wait for their turn, each for queue_timeout seconds. groups: how many servers of each
-    group there may be at a time. sample_interval: seconds between looks at the memory
-    while nothing is about to start. standby: how many processes wait to become servers.
+    memory_budget: what all servers together may need; FOREVER: no limit.
+    memory_reserve: memory of the machine that servers leave available.
+    queue_limit: models that may be queued.
+    queue_timeout: how long a model may be queued.
+    sample_interval: between memory samples while nothing starts.
+    standby: standby processes to keep.
+    groups: servers of each group that there may be at a time.
     """
 
     max_starts: int = 8

@@ -1,11 +1,12 @@
-"""Whether a READY server is alive, sick or wedged, judged by its pulse.
+"""Liveness: whether a READY server is healthy, unhealthy or wedged, by the last probes.
 
-A server that answers healthy is well. One that does not answer may be busy: with requests in
-flight it is alive as long as anything of it moves (processor time, output), without any as long as
-it works; a line in its log now and then is no work. One that answers that it is unhealthy, or with
-an error, may be busy as well: then it works on requests. Only silence and standstill, or sickness
-without work, over several looks in a row is a verdict; a gap in our own looks, as after a sleep of
-the machine or a stall of the service, begins the count anew.
+1. A server that answers healthy is well.
+2. A server that does not answer may be busy. With requests in flight, any progress (processor
+   time, output) counts as alive; without, only work does, not a line in its log now and then.
+3. A server that answers that it is unhealthy, or with an error, may be busy as well: if it works
+   on requests, the answer does not count.
+4. It takes several such probes in a row before a server is wedged or unhealthy.
+5. After a gap between probes, such as a suspend of the machine, counting begins anew.
 """
 
 from dataclasses import dataclass
@@ -13,16 +14,18 @@ from dataclasses import dataclass
 from pool_service.core.types import ProbeResult
 
 WORKING_SHARE = 0.05
-"""The share of a processor that one takes at least that works on a request. A server that has
-nothing to do takes a tenth of that."""
+"""The share of a processor that a server takes at least while it works on a request. An idle
+server takes a tenth of that."""
 
 
 @dataclass(frozen=True, slots=True)
 class Liveness:
-    """The findings of the last looks at a server.
+    """The findings of the last liveness probes of a server.
 
-    missed: standstills in a row; sick: looks at which it said so, less those at which it was
-    well, so that one good answer now and then does not keep a sick one.
+    at, progress: the time and the counters of the last probe.
+    missed: probes in a row without answer and progress.
+    sick: unhealthy answers less healthy ones, at least 0, so that a healthy answer now and then
+    does not keep an unhealthy server.
     """
 
     at: float
@@ -34,14 +37,14 @@ class Liveness:
 def judged(
     before: Liveness | None, result: ProbeResult, now: float, longest_gap: float
 ) -> Liveness:
-    """Return what is known after one more look. longest_gap: seconds; over that we were away."""
+    """Return the findings after one more probe; longest_gap: seconds that keep the old ones."""
     if before is None or now - before.at > longest_gap:
         return Liveness(now, result.progress)
     if result.answered and result.healthy:
         return Liveness(now, result.progress, 0, max(before.sick - 1, 0))
     works = _works(before, result, now)
     if result.answered:
-        # It lives, but whether it is well is not told by that.
+        # An unhealthy answer shows that it is alive, so `missed` stays as it is.
         is_well = result.in_flight and works
         return Liveness(now, result.progress, before.missed, before.sick + (not is_well))
     moved = result.progress != before.progress and (result.in_flight or works)
@@ -49,7 +52,7 @@ def judged(
 
 
 def _works(before: Liveness, result: ProbeResult, now: float) -> bool:
-    """Return whether a server took as much processor time as work does; True if not seen."""
+    """Return whether a server took as much processor time as work takes; True if unknown."""
     if not before.progress or not result.progress:
         return True
     return result.progress[0] - before.progress[0] >= WORKING_SHARE * (now - before.at)

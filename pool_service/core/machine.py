@@ -32,7 +32,7 @@ from pool_service.core.recovery import Recovery
 from pool_service.core.recycler import Recycler
 from pool_service.core.requests import Requests
 from pool_service.core.results import Totals
-from pool_service.core.salvage import PAUSE_SECONDS
+from pool_service.core.salvage import RETRY_PAUSE_S
 from pool_service.core.sampler import Sampler
 from pool_service.core.scheduler import Scheduler
 from pool_service.core.server import Phase, Role, Server, ServerId
@@ -90,7 +90,7 @@ class Machine:
             self._follow_up(now)
         except Exception as error:  # noqa: BLE001 - the next event, which is soon, tries again
             self._containment.break_off("", None, error, now)
-            self._sampler.postpone(now + PAUSE_SECONDS)
+            self._sampler.postpone(now + RETRY_PAUSE_S)
         if self._containment.is_damaged:
             self._containment.audit(now)
         else:
@@ -224,7 +224,7 @@ class Machine:
             return min(self._state.deadlines.next(), self._sampler.next_at())
         except Exception as error:  # noqa: BLE001 - told with the next event, which is soon
             self._untold = [LogInternalError("", "when something is due", error)]
-            return self._state.now + PAUSE_SECONDS
+            return self._state.now + RETRY_PAUSE_S
 
     def page(self, after: ServerId | None, size: int) -> list[Server]:
         """Return at most `size` servers in the order of their ids, after `after`."""

@@ -1,7 +1,7 @@
 """Names of models: which are valid, which are similar, and how files are named after them.
 
-Each `*_flaw` returns what is wrong with a name, to stand after what it is the
-name of ("model begins with ..."), or None.
+The functions `..._flaw` return what is wrong with a name, to be put after the name of the field
+("model begins with ..."), or None.
 """
 
 import hashlib
@@ -12,27 +12,26 @@ from difflib import SequenceMatcher
 from itertools import islice
 
 RUNTIME_PREFIX = "vllm-mlx/"
-"""What a caller may put before the name of a model, to say by which runtime it is served."""
+"""The prefix by which a caller may name the runtime along with the model."""
 
+MAX_MODEL_BYTES = 512
+MAX_RUNTIME_MODEL_BYTES = 4096
+MAX_HOLDER_BYTES = 128
 
-MODEL_BYTES = 512
-RUNTIME_MODEL_BYTES = 4096
-HOLDER_BYTES = 128
-
-# What Hugging Face ids, tags and local paths consist of. Other letters are left out since
-# many look like these; a directory whose name has them can be named as the runtime model.
+# The characters of Hugging Face ids, tags and local paths. Other letters are not allowed since
+# many look like these; a directory whose name has them can be given as the runtime model.
 MODEL_NAME = re.compile(r"[A-Za-z0-9/_.~][A-Za-z0-9/_.~ @:+=,#%-]*")
 
-# Unicode categories of what does not show: control, format (among them the marks that turn
-# the direction of writing), surrogates, private use, line and paragraph separators.
+# Unicode categories of invisible characters: control, format (such as marks that reverse the
+# direction of text), surrogates, private use, line and paragraph separators.
 INVISIBLE = frozenset({"Cc", "Cf", "Cs", "Co", "Zl", "Zp"})
 
 
 def model_flaw(value: str) -> str | None:
-    """What is wrong with the name of a model."""
-    if len(value) > MODEL_BYTES or MODEL_NAME.fullmatch(value) is None:
+    """Return what is wrong with the name of a model, or None."""
+    if len(value) > MAX_MODEL_BYTES or MODEL_NAME.fullmatch(value) is None:
         others = "may have only ASCII letters, digits and / _ . ~ @ : + = , # % - space"
-        return _text_flaw(value, MODEL_BYTES) or others
+        return _text_flaw(value, MAX_MODEL_BYTES) or others
     if value.endswith(" "):
         return "begins or ends with white space"
     loaded = value.removeprefix(RUNTIME_PREFIX)
@@ -44,19 +43,19 @@ def model_flaw(value: str) -> str | None:
 
 
 def runtime_model_flaw(value: str) -> str | None:
-    """What is wrong with the name of what a runtime is asked to load."""
-    return _text_flaw(value, RUNTIME_MODEL_BYTES)
+    """Return what is wrong with the name of a runtime model, or None."""
+    return _text_flaw(value, MAX_RUNTIME_MODEL_BYTES)
 
 
 def holder_flaw(value: str) -> str | None:
-    """What is wrong with the label of who holds a server."""
-    return _text_flaw(value, HOLDER_BYTES)
+    """Return what is wrong with the label of a holder, or None."""
+    return _text_flaw(value, MAX_HOLDER_BYTES)
 
 
 def _text_flaw(value: str, longest: int) -> str | None:
     if not value:
         return "is required"
-    # Before the length: a surrogate has no bytes in UTF-8.
+    # Checked before the length, since a surrogate cannot be encoded in UTF-8.
     if any(unicodedata.category(char) in INVISIBLE for char in value):
         return "has control or invisible characters"
     if len(value.encode()) > longest:
@@ -68,32 +67,34 @@ def _text_flaw(value: str, longest: int) -> str | None:
     return None
 
 
-MOST_MEANT = 3
-NEAR = 0.75
-"""Of 1. One wrong, missing or further letter in six is nearer; what only begins alike is not."""
+MAX_SUGGESTIONS = 3
 
-MOST_COMPARED = 256
-"""Names; each that has about the right length takes some ten microseconds."""
+MIN_LIKENESS = 0.75
+"""The similarity ratio, 0 to 1, from which a name is suggested. A name with one of six letters
+wrong, missing or added reaches it; one that only begins alike does not."""
+
+MAX_COMPARED = 256
+"""The number of names to compare with: one of about the same length takes ten microseconds."""
 
 
 def similar(name: str, known: Iterable[str]) -> tuple[str, ...]:
-    """Return the names that are nearest to `name`, the nearest first, without `name` itself.
+    """Return at most MAX_SUGGESTIONS names similar to `name`, the most similar first.
 
-    Capitals make no difference, and the last part (of ORG/NAME) may be written alone.
+    `name` itself is not among them. Case is ignored, and NAME is similar to ORG/NAME.
     """
     asked = name.lower()
     scores: dict[str, float] = {}
-    for other in islice(dict.fromkeys(known), MOST_COMPARED):
+    for other in islice(dict.fromkeys(known), MAX_COMPARED):
         if other != name:
             lower = other.lower()
             tails = (asked.rpartition("/")[2], lower.rpartition("/")[2])
             scores[other] = max(_likeness(asked, lower), _likeness(*tails))
-    near = [other for other in scores if scores[other] >= NEAR]
-    return tuple(sorted(near, key=lambda other: -scores[other])[:MOST_MEANT])
+    near = [other for other in scores if scores[other] >= MIN_LIKENESS]
+    return tuple(sorted(near, key=lambda other: -scores[other])[:MAX_SUGGESTIONS])
 
 
 def did_you_mean(names: Iterable[str]) -> str:
-    """Return a question, with a space before it, that offers these names; nothing for none."""
+    """Return " Did you mean ...?" with these names, or "" if there are none."""
     quoted = [repr(name) for name in names]
     if not quoted:
         return ""
@@ -103,12 +104,13 @@ def did_you_mean(names: Iterable[str]) -> str:
 
 def _likeness(a: str, b: str) -> float:
     matcher = SequenceMatcher(None, a, b, autojunk=False)
-    if matcher.real_quick_ratio() < NEAR or matcher.quick_ratio() < NEAR:
+    # Both are upper bounds of the ratio, and much cheaper.
+    if matcher.real_quick_ratio() < MIN_LIKENESS or matcher.quick_ratio() < MIN_LIKENESS:
         return 0.0
     return matcher.ratio()
 
 
 def slug(model: str) -> str:
-    """Return a name for a model that is safe as a file's, short, and no other model's."""
+    """Return a file name for a model: readable, short, and unique by a hash of the model."""
     readable = re.sub(r"[^A-Za-z0-9._-]+", "-", model).strip(".-")[:60]
     return f"{readable}-{hashlib.sha256(model.encode()).hexdigest()[:10]}".lstrip("-")

@@ -1,4 +1,4 @@
-"""Servers that are READY: callers get them, probes tell whether they live, dead ones end."""
+"""Readiness: answering waiters when a server is READY, and probing it while it is."""
 
 from pool_service.core import lifecycle as life
 from pool_service.core.commands import ProbeServer
@@ -16,15 +16,14 @@ LISTENER_LOST = "it no longer listened at its endpoint"
 
 UNHEALTHY = "it said at several looks in a row that it was unhealthy, and had nothing to do"
 
-PROBES_A_SECOND = 3.0
-"""Looks at READY servers that answered the last one, over the whole pool: one costs a good
-millisecond while nothing else runs (connection, request, event), so that all take some
-thousandths of a processor. Where servers are many each is looked at less often, and one that
-does not answer as often as ever."""
+MAX_PROBES_PER_S = 3.0
+"""The rate of probes of healthy servers, over the whole pool. A probe takes about a millisecond
+(connection, request, event), so all together take some thousandths of a processor. With many
+servers each is probed less often; servers that failed their last probe keep `probe_interval`."""
 
 
 class ReadyServers:
-    """Answer callers when a server is READY; probe it, and supersede it if it serves no longer."""
+    """Answer waiters when a server is READY; probe it, and supersede it if it is not alive."""
 
     def __init__(self, state: PoolState, supervisor: Supervisor) -> None:
         self._state = state
@@ -32,7 +31,7 @@ class ReadyServers:
         self._last_turn = -FOREVER
 
     def became_ready(self, record: Record, event: BecameReady, now: float) -> None:
-        """Let a server be READY and answer all who waited for it."""
+        """Mark a server READY and answer all waiters of its model."""
         state, server = self._state, record.server
         if server.phase is not Phase.STARTING:
             return
@@ -45,7 +44,7 @@ class ReadyServers:
         state.unmeasured.add(server.id)
         running = server.settings.runtime_model
         for waiter in waiters:
-            # A reload may have come between those who wait.
+            # Waiters from before and after a reload may want different runtime models.
             others = waiter.runtime_model not in ("", running)
             conflict = runtime_model_conflict(server.model, running, waiter.runtime_model)
             state.answer(waiter.request_id, conflict if others else Ensured(server, waiter.starts))
@@ -54,17 +53,17 @@ class ReadyServers:
         state.waiters.take(server.model)
 
     def next_probe(self, now: float) -> float:
-        """Return when a server that is well is probed next.
+        """Return the time of the next probe of a healthy server, and reserve it.
 
-        Each has a turn of its own, also where all became READY at once, as by an adoption.
+        Probes are spread even if many servers became READY at once, as after an adoption.
         """
-        interval, pace = self._state.limits.probe_interval, 1 / PROBES_A_SECOND
+        interval, pace = self._state.limits.probe_interval, 1 / MAX_PROBES_PER_S
         queue = self._state.table.count({Phase.READY}) * pace
         self._last_turn = min(max(interval, self._last_turn + pace - now), interval + queue) + now
         return self._last_turn
 
     def probe(self, record: Record) -> None:
-        """Look whether a server answers and moves."""
+        """Begin a liveness probe of a READY server."""
         server = record.server
         assert server.identity is not None
         assert server.plan is not None
@@ -81,7 +80,7 @@ class ReadyServers:
         )
 
     def probed(self, record: Record, event: ServerProbed, now: float) -> None:
-        """Supersede a server that serves no longer: it gets SIGTERM first, like any other."""
+        """Judge a liveness probe: supersede a server that is wedged, unhealthy or unlistening."""
         server, limits = record.server, self._state.limits
         if server.phase is not Phase.READY:
             return
@@ -101,7 +100,7 @@ class ReadyServers:
             self._state.keep(life.probe_due(server, due))
 
     def listener_lost(self, record: Record, now: float) -> None:
-        """Supersede a server whose endpoint may be another program's by now."""
+        """Supersede a server that lost its endpoint, which another program may have taken."""
         server = record.server
         was_ready = server.phase is Phase.STARTING and server.ready_at is not None
         if (server.phase is Phase.READY or was_ready) and not self._state.is_closing:

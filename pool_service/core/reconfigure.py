@@ -1,9 +1,9 @@
-"""What becomes of the servers when the configuration says something else.
+"""Reconfiguration: applies a changed catalogue and changed limits to the servers.
 
-By difference: who runs as it still says goes on. Limits of time and memory, pins and
-groups count at once. What decides the process itself (the runtime model, and the
-`config_hash`) makes a server outdated: it goes when it is next unused, and so does one that
-the catalogue no longer lists.
+1. A server whose settings have not changed goes on.
+2. Durations, memory limits, pins and groups apply at once.
+3. A change of what the process depends on (the runtime model, the `config_hash`) makes a server
+   outdated: it ends when it is next unused. So does one that the catalogue no longer allows.
 """
 
 from dataclasses import replace
@@ -22,7 +22,7 @@ from pool_service.core.types import FOREVER
 
 
 class Reconfiguration:
-    """Take over a new catalogue and new limits, and start what is to be preloaded."""
+    """Apply a new catalogue and new limits, and start the models to preload."""
 
     def __init__(
         self,
@@ -37,13 +37,13 @@ class Reconfiguration:
         self._supervisor = supervisor
 
     def reload(self, event: ReloadRequested, now: float) -> None:
-        """Hold all servers against a new configuration, and answer what that changes."""
+        """Apply a new configuration to all servers, and answer with what it changed."""
         state = self._state
         before = state.catalogue.preloaded()
         state.catalogue, state.limits = event.catalogue, event.limits
-        # What was wrong may have been mended.
+        # The new configuration may have mended the cause.
         state.refusals.forget_all()
-        # What the configuration says of a model stands from now on, also when it is gone from it.
+        # The configuration decides for the models that it lists, even after it lists them no more.
         state.forget_namings([*event.catalogue.models, *event.catalogue.aliases])
         changed: dict[str, list[str]] = {"replaced": [], "updated": [], "removed": []}
 
@@ -59,7 +59,7 @@ class Reconfiguration:
         state.commands.append(Answer(event.request_id, result))
 
     def _reload(self, record: Record, now: float) -> str:
-        """Bring a server up to date; return which change that was, or ""."""
+        """Apply the new settings to a server; return the kind of change, or ""."""
         state, server = self._state, record.server
         if server.role is not Role.CURRENT:
             return ""
@@ -74,7 +74,7 @@ class Reconfiguration:
         if server.phase is Phase.QUEUED:
             self._queue_again(record)
         elif server.phase is Phase.FAILED:
-            # What was wrong may have been mended.
+            # The new configuration may have mended the cause, so a start is allowed at once.
             state.put(life.barred(fresh, now, None))
         else:
             state.put(fresh)
@@ -84,7 +84,7 @@ class Reconfiguration:
         return "replaced" if self._callers.is_served(server) else "removed"
 
     def _renew_waiters(self, server: Server) -> None:
-        """Give all who wait the settings of now, with the runtime model that they named."""
+        """Give all waiters of a model its new settings, with the runtime model that they named."""
         state, model = self._state, server.model
         waiters = state.waiters.of(model)
         if waiters:
@@ -95,7 +95,7 @@ class Reconfiguration:
             state.waiters.replace(model, renewed)
 
     def _queue_again(self, record: Record) -> None:
-        """Let a server keep its place in the queue, and find out anew what it needs."""
+        """Estimate a queued server again by its new settings; its place in the queue stays."""
         state, server = self._state, record.server
         first = state.waiters.first(server.model)
         if first is None:
@@ -108,7 +108,7 @@ class Reconfiguration:
         self._supervisor.estimate(record)
 
     def preload(self, models: set[str], now: float) -> None:
-        """Start models though nobody asks for them, unless the service ends."""
+        """Start models without a request, unless the service is closing."""
         state = self._state
 
         def start(model: str) -> None:

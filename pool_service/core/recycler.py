@@ -1,10 +1,9 @@
-"""Replaces servers that have grown past their memory ceiling, between requests.
+"""Recycling: replaces servers that exceed their memory limit, without cutting off requests.
 
-Where there is room for both, a *successor* starts beside the server; when that is READY it is the
-model's server, and the one before is *superseded*: it ends as soon as nothing is in flight on it.
-Where there is no such room the server is claimed for itself: as soon as it is unused, and not
-held, nobody is given it any more, it ends, and the next generation starts in its place; meanwhile
-whoever asks for it waits.
+1. If both fit, a *successor* starts beside the server. Once READY it becomes the current server;
+   the one before is *superseded*, and ends when nothing is in flight on it.
+2. Otherwise the server is preempted for its own model: once unused and not held, it ends, and the
+   next generation starts in its place. Callers wait meanwhile.
 """
 
 from pool_service.core import lifecycle as life
@@ -23,7 +22,7 @@ from pool_service.core.table import Record
 
 
 class Recycler:
-    """Start successors, let them take over, and call them off."""
+    """Start successors, make them current when they are READY, and call them off."""
 
     def __init__(
         self,
@@ -40,23 +39,23 @@ class Recycler:
         self._scheduler = scheduler
 
     def review(self, record: Record, now: float) -> None:
-        """Replace a server if the last memory sample showed it past its ceiling."""
+        """Begin to replace a sampled server that exceeds its memory limit."""
         if not is_over_limit(record, now) or self._state.table.beside(record.server.model):
             self._state.over_limit.discard(record.server.id)
             return
         successor = succession.successor(record.server, now)
         if self._fits(successor, now):
-            # Should it fail, what runs is better than nothing.
+            # If the successor fails, the server goes on: the next attempt comes after a while.
             record.recycle_after = now + self._state.limits.backoff_max
             self._state.over_limit.discard(record.server.id)
-            # Its own record: that of a successor that fails is not kept.
+            # Recorded with this server, since the record of a failed successor is dropped.
             self._state.put(succession.succeeded_by(record.server, successor))
             self._supervisor.start(successor)
         elif record.server.id not in self._state.over_limit:
             self._idle.check(record)
 
     def _fits(self, server: Server, now: float) -> bool:
-        """Return whether a server can start without anybody waiting, or going, for it."""
+        """Return whether a successor fits now, and no other server is queued."""
         state, scheduler = self._state, self._scheduler
         if state.is_closing or state.queue or scheduler.hindrance():
             return False
@@ -64,9 +63,9 @@ class Recycler:
         return isinstance(verdict(demand, scheduler.room(now), now), Admit)
 
     def checked(self, record: Record, activity: Activity, now: float) -> None:
-        """Claim a server for itself if a use check finds it unused and past its ceiling.
+        """Have a server over its memory limit preempted for its own model if it is unused.
 
-        What is busy is handed out on: nobody is to wait for the end of others' requests.
+        A busy server is handed out as before: callers do not wait for the end of others' requests.
         """
         if activity.requests != 0:
             self._state.over_limit.discard(record.server.id)
@@ -75,7 +74,7 @@ class Recycler:
             self._state.capacity_changed = True
 
     def became_ready(self, record: Record, event: BecameReady, now: float) -> None:
-        """Let a successor take the place of the server that it replaces."""
+        """Make a READY successor the current server, and supersede the one that it replaces."""
         successor, state = record.server, self._state
         if successor.phase is not Phase.STARTING:
             return
@@ -94,13 +93,13 @@ class Recycler:
         ready = life.became_ready(successor, event.endpoint, now, self._ready.next_probe(now))
         current = state.put(succession.succeeding(ready, was))
         state.unmeasured.add(current.server.id)
-        # As it was put: with those who hold it.
+        # The server as it was put has the holds of its model.
         self._idle.stay(current, now)
 
     def call_off(self, record: Record, now: float) -> None:
-        """Stop a successor of a server that is gone, or to go.
+        """Stop a successor if the server that it is to replace is gone or to go.
 
-        That starts again as any other, if at all.
+        Its model is started again by the usual rules, if at all.
         """
         successor = record.server
         if successor.role is not Role.SUCCESSOR or successor.phase not in life.TAKES_A_SLOT:

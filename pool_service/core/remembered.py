@@ -1,4 +1,4 @@
-"""The runtime models that callers named for models which the configuration does not list."""
+"""What is remembered of models without a server: named runtime models, and recent refusals."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -6,21 +6,21 @@ from dataclasses import dataclass
 from pool_service.core.errors import PoolError
 
 MOST_NAMINGS = 1024
-"""Models whose runtime model is remembered; the one that was named longest ago is forgotten."""
+"""The number of models whose runtime model is remembered; beyond it the oldest is forgotten."""
 
 
 class Namings:
-    """Remember the runtime model that was named last for each model, for callers who name none."""
+    """Remember the runtime model last named for each model, for callers that name none."""
 
     def __init__(self) -> None:
         self._named: dict[str, str] = {}
 
     def get(self, model: str) -> str:
-        """Return the runtime model that was named last, or nothing."""
+        """Return the runtime model last named for a model, or ""."""
         return self._named.get(model, "")
 
     def add(self, model: str, runtime_model: str) -> bool:
-        """Remember a runtime model; return whether that is news."""
+        """Remember the runtime model of a model; return whether it was another before."""
         before = self._named.pop(model, "")
         self._named[model] = runtime_model
         if len(self._named) > MOST_NAMINGS:
@@ -28,16 +28,16 @@ class Namings:
         return before != runtime_model
 
     def forget(self, models: Iterable[str]) -> list[str]:
-        """Forget these models; return the runtime models that were remembered of them."""
+        """Forget the runtime models of `models`; return those that were remembered."""
         return [self._named.pop(model) for model in models if model in self._named]
 
     def all(self) -> Mapping[str, str]:
-        """Return a copy of all that is remembered, named longest ago first."""
+        """Return a copy of all runtime models by model, those named longest ago first."""
         return dict(self._named)
 
 
-MOST_REMEMBERED = 500
-"""Refusals; where there are more the oldest are forgotten before their time."""
+MAX_REFUSALS = 500
+"""The number of refusals that are remembered; beyond it the oldest are forgotten early."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +48,7 @@ class _Refusal:
 
 
 class Refusals:
-    """The refusals of models that have no server, each for a moment."""
+    """Remember why starts were refused of models that have no server, each for a short time."""
 
     def __init__(self) -> None:
         self._by_model: dict[str, _Refusal] = {}
@@ -57,20 +57,20 @@ class Refusals:
         """Remember that a start of `model` as `runtime_model` was refused with `error`."""
         self._by_model.pop(model, None)
         self._by_model[model] = _Refusal(runtime_model, error, until)
-        if len(self._by_model) > MOST_REMEMBERED:
+        if len(self._by_model) > MAX_REFUSALS:
             del self._by_model[next(iter(self._by_model))]
 
     def find(self, model: str, runtime_model: str, now: float) -> PoolError | None:
-        """Return the error with which another such start would be refused now, if it is known."""
+        """Return the remembered error of such a start, or None if it may be tried."""
         known = self._by_model.get(model)
         if known is None or known.runtime_model != runtime_model:
             return None
         return known.error if now < known.until else None
 
     def forget(self, model: str) -> None:
-        """Let the next caller for `model` try."""
+        """Forget the refusal of a model, so that its next caller may try."""
         self._by_model.pop(model, None)
 
     def forget_all(self) -> None:
-        """Let the next caller try, whatever the model."""
+        """Forget all refusals."""
         self._by_model.clear()

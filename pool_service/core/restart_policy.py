@@ -1,8 +1,8 @@
-"""Whether, and when, a model whose process died is started again: pure.
+"""Restart policy: whether and when a crashed server is started again. Pure functions.
 
-The delay doubles with each death in a sliding window; a run that was READY for long
-enough forgets them. It is spread by a jitter that is fixed for a model and a generation,
-so that models which die together do not start together, and a test can say the number.
+The backoff doubles with each crash in a sliding window; a run that was READY for `stable_run`
+seconds clears the crashes before it. The jitter depends only on model and generation: servers
+that crash together do not start together, and the backoff stays predictable in tests.
 """
 
 from zlib import crc32
@@ -14,19 +14,21 @@ from pool_service.core.server import Cause, Server
 from pool_service.core.types import Diagnosis, ExitReport
 
 _MAY_PASS = frozenset({Diagnosis.CRASHED, Diagnosis.OUT_OF_MEMORY})
+"""Diagnoses after which the same start may succeed."""
 
 
 def deaths(server: Server, limits: Limits, now: float) -> tuple[float, ...]:
-    """The times of its unasked deaths that count, the one of just now included."""
+    """Return the times of the crashes that count, with one at `now`."""
     stable = server.ready_at is not None and now - server.ready_at >= limits.stable_run
     earlier = () if stable else server.crashes
     return (*(at for at in earlier if now - at < limits.crash_window), now)
 
 
 def delay(server: Server, limits: Limits) -> float:
-    """Seconds until the next start, by the number of deaths: doubled, bounded, jittered.
+    """Return the backoff before the next start in seconds, by the number of crashes.
 
-    The first death of one that had served delays nobody: it says nothing about its start.
+    0 after the first crash of a server that was READY, which says nothing against its start; else
+    `backoff_initial` doubled with each crash, at most `backoff_max`, times 0.5 to 1 as jitter.
     """
     if len(server.crashes) == 1 and server.ready_at is not None:
         return 0.0
@@ -36,12 +38,12 @@ def delay(server: Server, limits: Limits) -> float:
 
 
 def is_loop(server: Server, limits: Limits) -> bool:
-    """Whether it died so often that trying at once again makes no sense."""
+    """Return whether a server is in a crash loop: `crash_limit` crashes within the window."""
     return len(server.crashes) >= limits.crash_limit
 
 
 def is_crash(server: Server) -> bool:
-    """Return whether the last process died, or had to, unasked and for no reason that stays."""
+    """Return whether the last process crashed, or was wedged, for a reason that may pass."""
     end = server.last_exit
     if end is None or end.cause is Cause.WEDGED:
         return end is not None
@@ -49,12 +51,12 @@ def is_crash(server: Server) -> bool:
 
 
 def was_killed(report: ExitReport) -> bool:
-    """Whether a signal ended it, so that the same start may well succeed."""
+    """Return whether a signal ended the process, so that the same start may succeed."""
     return report.diagnosis in _MAY_PASS and report.code is None
 
 
 def lasting_failure(server: Server, limits: Limits) -> PoolError | None:
-    """Why another start at once would be in vain, after the last one; None if it may not be."""
+    """Return the error of the last run if starting again now would fail as well, or None."""
     end = server.last_exit
     if end is None or end.generation != server.generation:
         return None

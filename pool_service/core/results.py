@@ -1,4 +1,4 @@
-"""What callers are told, and what they may name."""
+"""Results of requests, and the targets of evictions."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from pool_service.core.types import FOREVER
 
 
 class Every(Enum):
-    """More than one server at once, as the target of an eviction."""
+    """A target of an eviction that is more than one server."""
 
     IDLE = "idle"
     ALL = "all"
@@ -17,7 +17,7 @@ class Every(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Ensured:
-    """The answer to EnsureRequested: a READY server; whether this call started it."""
+    """The answer to EnsureRequested: a READY server; started: this call started it."""
 
     server: Server
     started: bool
@@ -25,11 +25,13 @@ class Ensured:
 
 @dataclass(frozen=True, slots=True)
 class Reloaded:
-    """What a reload of the configuration changed, as names of models that have a server.
+    """The answer to ReloadRequested: the models whose servers the reload affects.
 
-    replaced: start anew when they are next unused; removed: end when they are next unused;
-    updated: go on, with other limits. restart_needed: keys that only a restart applies.
-    problems: what keeps listed models from starting, each with its key and a remedy.
+    replaced: their servers start anew when they are next unused.
+    updated: their servers go on with other settings.
+    removed: their servers end when they are next unused.
+    restart_needed: keys of the configuration that only a restart applies.
+    problems: reasons why listed models cannot start, each with its key and a remedy.
     """
 
     replaced: tuple[str, ...] = ()
@@ -41,7 +43,7 @@ class Reloaded:
 
 @dataclass(frozen=True, slots=True)
 class Removed:
-    """A server that an eviction removed, and whether it had to be killed for it."""
+    """A server that an eviction removed; killed: SIGKILL was needed."""
 
     server: Server
     killed: bool
@@ -49,12 +51,13 @@ class Removed:
 
 @dataclass(frozen=True, slots=True)
 class Totals:
-    """Counts over the whole pool, and its memory in bytes.
+    """Counts over the whole pool. Sizes in bytes.
 
-    memory_budget: FOREVER if there is no limit; memory_reserved: what its servers are
-    expected to need; memory_available and memory_total: of the machine, 0 before the first
-    look; memory_pressured: the machine is short of it; standbys:
-    processes that have nothing left to do ahead and wait to become servers.
+    memory_budget: FOREVER: no limit.
+    memory_reserved: the reservations of all servers together.
+    memory_available, memory_total: of the machine; 0 before the first sample.
+    memory_pressured: the machine is short of memory.
+    standbys: standby processes that are ready to become servers.
     """
 
     by_phase: Mapping[Phase, int]

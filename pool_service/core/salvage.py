@@ -50,10 +50,10 @@ from pool_service.core.events import (
 from pool_service.core.server import Cause, Phase, Role, Server, StopSignal
 from pool_service.core.types import FOREVER, Diagnosis, ExitReport, Identity, SpawnedProcess
 
-PAUSE_SECONDS = 15.0
+RETRY_PAUSE_S = 15.0
 """Seconds until a READY server is looked at again after a look at it broke."""
 
-MOST_FAULTS = 3
+MAX_FAULTS = 3
 """Broken looks at one process after which it ends: nobody could tell when it is unused."""
 
 

@@ -1,9 +1,9 @@
-"""Whose turn it is to start, and which servers go for it.
+"""Scheduling: which queued server starts next, and which servers are preempted for it.
 
-A model that is to start waits in a queue. Its turn comes when it is known what it needs
-(`EstimateMemory`) and there is capacity for it (`admission.verdict`). Where others have to go
-first, they are *preempted* for it: checked like any that is idle, stopped when they are unused,
-and meanwhile whoever asks for one of them waits, so that no turn is taken away.
+A server that is to start waits in the queue. Its turn comes when its memory is estimated
+(`EstimateMemory`) and there is capacity for it (`admission.verdict`). If others have to make room
+first, they are *preempted*: checked like idle servers, and stopped when they are unused. Callers of
+a preempted server wait meanwhile, so that they do not take the turn away.
 """
 
 from collections.abc import Iterable
@@ -32,8 +32,8 @@ from pool_service.core.events import EstimateFailed, Fetching, MemoryEstimated
 from pool_service.core.eviction_policy import Candidate, Uses
 from pool_service.core.failures import not_on_disk, too_large
 from pool_service.core.idle import IdleChecks
-from pool_service.core.memory_limit import USUAL_LOAD_S, Preemptions, with_renewals
-from pool_service.core.names import MOST_MEANT
+from pool_service.core.memory_limit import USUAL_LOAD_S, Preemptions, with_recycling
+from pool_service.core.names import MAX_SUGGESTIONS
 from pool_service.core.sampler import CALM_S, Sampler
 from pool_service.core.server import Phase, Server, ServerId
 from pool_service.core.state import PoolState
@@ -44,12 +44,12 @@ from pool_service.core.types import FOREVER
 SHORT_OF_MEMORY = "the machine, which is short of memory"
 
 RETURN_TIME_S = 2.0
-"""Within which the memory of a process that ended is available again: the system frees a large
-one in the background."""
+"""The time in which the memory of a process that ended becomes available again: the system frees
+that of a large process in the background."""
 
 
 class Scheduler:
-    """Appraise who wants to start, make room, and admit."""
+    """Queue servers by their estimates, admit those that fit, and preempt others for them."""
 
     def __init__(
         self,
@@ -68,10 +68,10 @@ class Scheduler:
         self._sampler = sampler
         self._preemptions: Preemptions = {}
 
-    # --- appraising ---------------------------------------------------------------------
+    # --- estimates ----------------------------------------------------------------------
 
     def estimated(self, record: Record, event: MemoryEstimated, now: float) -> None:
-        """Line up a server whose need is known, download its files, or turn it away."""
+        """Queue a server with its estimate, download its files, or turn it away."""
         if not record.is_estimating:
             return
         record.is_estimating = False
@@ -88,48 +88,48 @@ class Scheduler:
             self._state.put(server)
 
     def _fetch(self, record: Record, meant: tuple[str, ...]) -> None:
-        """Download a server's files if anybody who waits for it allows that.
+        """Download a server's files if any of its waiters allows that; else turn it away.
 
-        meant: models that are on the disk, and similar.
+        meant: models on disk with similar names, to suggest in the error.
         """
         server, state = record.server, self._state
         if any(waiter.download for waiter in state.waiters.of(server.model)):
             state.put(life.fetching(server, 0, 0)).is_estimating = True
             state.commands.append(Fetch(server.id, server.settings))
             return
-        # What is listed is no mistake of who asks for it.
+        # A listed name is not misspelt, so no other is suggested.
         is_listed = server.model in state.catalogue.models
         names = () if is_listed else (*self._callers.similar(server.model), *meant)
-        near = tuple(dict.fromkeys(names))[:MOST_MEANT]
+        near = tuple(dict.fromkeys(names))[:MAX_SUGGESTIONS]
         self.turn_away(server, not_on_disk(server.model, server.settings.runtime_model, near))
 
     def fetching(self, record: Record, event: Fetching) -> None:
-        """Show how far a download is."""
+        """Publish the progress of a download."""
         if record.is_estimating:
             self._sampler.show(record.server, life.fetching(record.server, event.done, event.total))
 
     def fetched(self, record: Record) -> None:
-        """Appraise a server again whose files are there."""
+        """Estimate a server again after its files were downloaded."""
         if record.is_estimating:
             self._supervisor.estimate(record)
 
     def estimate_failed(self, record: Record, event: EstimateFailed, now: float) -> None:
-        """Refuse a start of which it cannot be known what it needs."""
+        """Refuse a start whose estimate or download failed."""
         if record.is_estimating:
             record.is_estimating = False
             self._supervisor.refuse_start(record.server, event.error, now)
 
     def turn_away(self, server: Server, error: PoolError) -> None:
-        """Refuse a start of which nothing needs to be remembered."""
+        """Refuse a start with an error that later callers need not be told from memory."""
         self._state.refuse(server.model, error)
         self._state.drop(replace(server, detail=str(error)))
 
     # --- admitting ------------------------------------------------------------------------
 
     def schedule(self, now: float) -> bool:
-        """Start whoever's turn it is; make room for the first for whom that helps.
+        """Start queued servers in order, and preempt others for the first that does not fit.
 
-        Return whether that was decided; if not, a memory sample is taken first.
+        Return False if that has to wait for a memory sample, which is then on its way.
         """
         lined_up = [one for one in self._records(self._state.queue) if not one.is_estimating]
         decides = not lined_up or self._sampler.is_fresh(now)
@@ -147,14 +147,14 @@ class Scheduler:
             except Exception as error:  # noqa: BLE001 - it costs that server alone
                 self._containment.break_off(record.server.model, record.server.id, error, now)
         if self._is_overrun():
-            # Whatever the reason: growth, a reload, an adoption, a size that was wrong.
+            # For any reason: growth, a reload, an adoption, a wrong estimate.
             preemptions.update(dict.fromkeys(overrun(self.room(now), now)) | preemptions)
-        self._preempt(with_renewals(preemptions, self._state, now), now)
+        self._preempt(with_recycling(preemptions, self._state, now), now)
 
     def _serve_one(
         self, record: Record, obstacle: str, preemptions: Preemptions, now: float
     ) -> str:
-        """Start a server or tell what it waits for; return what those behind it wait for."""
+        """Start a server or publish what it waits for; return why those behind it may not start."""
         why = obstacle or self.hindrance() or self._relief(preemptions, now)
         may_pass = False
         if not why:
@@ -164,18 +164,19 @@ class Scheduler:
         return "" if not why or may_pass else "its turn"
 
     def hindrance(self) -> str:
-        """Return why nobody may start now, or ""."""
+        """Return why no server may start now, or ""."""
         state = self._state
         if state.table.count(life.TAKES_A_SLOT) >= state.limits.max_starts:
             return f"others to start, {state.limits.max_starts} at a time"
         return ""
 
     def _relief(self, preemptions: Preemptions, now: float) -> str:
-        """Return why nobody may start on a machine short of memory, else "".
+        """Return why no server may start while the machine is short of memory, or "".
 
-        What is unused goes first, the one after the other, each with a pause in which the
-        machine may recover. Who waits is hindered only where nothing is left to go and the
-        system's word is critical, and never where nothing runs: that would help nobody.
+        1. Nothing runs: start, since waiting would free nothing.
+        2. A server is leaving, or left less than CALM_S ago: wait whether that was enough.
+        3. A server is unused: preempt the cheapest one, and wait.
+        4. None is unused: wait only if the system calls the shortage critical.
         """
         table, sampler = self._state.table, self._sampler
         if not sampler.is_pressed or len(table) == table.count(life.WITHOUT_PROCESS):
@@ -189,14 +190,14 @@ class Scheduler:
         return SHORT_OF_MEMORY if chosen or sampler.is_critical else ""
 
     def _is_overrun(self) -> bool:
-        """Return whether more is taken than is allowed by now."""
+        """Return whether the servers exceed the memory budget or the limit of a group."""
         table, limits = self._state.table, self._state.limits
         if table.reserved > limits.memory_budget:
             return True
         return any(table.groups.get(group, 0) > most for group, most in limits.groups.items())
 
     def _try(self, server: Server, preemptions: Preemptions, now: float) -> tuple[str, bool]:
-        """Start a server if there is room; else return why not, and whether others may pass."""
+        """Start a server if it fits; else return why not, and whether others may backfill."""
         waited = now - self._state.queue[server.id]
         demand = Demand(server.model, server.expected, server.settings.groups, waited)
         room = self.room(now)
@@ -216,13 +217,13 @@ class Scheduler:
                 return why, may_backfill
 
     def _check_the_busy(self, now: float) -> None:
-        """Check whether servers still are busy, since somebody waits for that."""
+        """Check again the servers that were busy, since a queued one waits for them."""
         for record in self._state.table.of(Phase.READY):
             if record.busy_until is not None and record.busy_until <= now:
                 self._idle.check(record)
 
     def _line_up(self, record: Record, why: str) -> None:
-        """Publish what a server waits for, if that is news."""
+        """Publish a server's place in the queue and what it waits for, if either has changed."""
         server = record.server
         position = list(self._state.queue).index(server.id) + 1
         told = life.in_line(server, position, _waits(why))
@@ -234,11 +235,11 @@ class Scheduler:
         self._state.note(server, server.phase, server.phase, why, choice)
 
     def room(self, now: float) -> Room:
-        """Return the room that there is at this moment."""
+        """Return the capacity at this moment, as input of the admission rules."""
         state, last = self._state, self._sampler.last
         available = FOREVER
         if last is not None:
-            # What only waits to become a server gives way.
+            # Standby processes give way to servers.
             available = last.available + last.standbys - state.limits.memory_reserve
         return Room(
             budget=state.limits.memory_budget,
@@ -269,7 +270,7 @@ class Scheduler:
 
     def _eviction_class(self, record: Record) -> EvictionClass:
         server, is_busy = record.server, record.busy_until is not None
-        # An eviction that found it busy is about to be refused.
+        # An eviction does not count if it found the server busy: it is about to be refused.
         is_evicted = self._state.evictions.of(server.id) and not is_busy
         if server.phase in life.LEAVING or is_evicted:
             return EvictionClass.LEAVING
@@ -279,23 +280,23 @@ class Scheduler:
             return EvictionClass.COMING
         return EvictionClass.BUSY if is_busy else EvictionClass.UNUSED
 
-    # --- claims ---------------------------------------------------------------------------
+    # --- preemption -----------------------------------------------------------------------
 
     def _preempt(self, preemptions: Preemptions, now: float) -> None:
-        """Claim these servers; whoever was claimed before, and is not now, is given out again."""
+        """Preempt these servers; hand out again those that are no longer among them."""
         before = self._records(self._preemptions.keys() - preemptions)
         self._preemptions = preemptions
         released = [record for record in before if record.is_preempted]
         for record in released:
             record.release()
-        claimed = self._records(preemptions)
-        for record in claimed:
+        going = self._records(preemptions)
+        for record in going:
             model = preemptions[record.server.id]
             if not record.is_preempted:
                 self._note(record.server, f"is to go for {_whom(record.server, model)}")
             record.claim(model)
-        if claimed:
-            self._containment.each(claimed, lambda record: self._check_preempted(record, now), now)
+        if going:
+            self._containment.each(going, lambda record: self._check_preempted(record, now), now)
         if released:
             self._containment.each(released, lambda record: self._give_out(record, now), now)
 
@@ -319,7 +320,7 @@ def _waits(why: str) -> str:
 
 
 def _whom(server: Server, model: str | None) -> str:
-    """Return what a server is to go for, in words."""
+    """Return in words what a server is preempted for."""
     if model is None:
         return "the memory that is allowed or left"
     return "the next generation, past its memory ceiling" if model == server.model else repr(model)

@@ -1,7 +1,7 @@
-"""How many processes may wait to become servers: what is left over is theirs.
+"""Standby policy: how many standby processes to keep, by the memory that servers leave over.
 
-They are no servers: nobody waits for them, and they never stand in a server's way. So they
-are not asked for room; they get what no server takes up, and give it back as soon as one does.
+Standby processes are not servers: no caller waits for them, and they never delay one. They get
+only memory that no server takes up or waits for, and give it back as soon as one does.
 """
 
 import math
@@ -14,17 +14,17 @@ from pool_service.core.state import PoolState
 from pool_service.core.types import FOREVER
 
 STANDBY_BYTES = 160 * 1024**2
-"""What one is counted as: with vllm-mlx 0.6.0 on Linux it has 117 MiB resident, 78 of them its
-own; beside that, what Metal may take."""
+"""The memory that a standby process is counted as. With vllm-mlx 0.6.0 on Linux it has 117 MiB
+resident, 78 of them private; the rest is for what Metal may take."""
 
 _ON_THE_WAY = life.TAKES_A_SLOT | {Phase.QUEUED, Phase.BACKING_OFF}
 
 
 class StandbyPolicy:
-    """Say after each change how many processes may wait, if that is news.
+    """Decide after each change how many standby processes to keep.
 
-    is_allowed: there may be any; before the end of a recovery one would be taken for what an
-    earlier service left.
+    is_allowed: False until orphans were looked for, since a standby process would be taken for
+    an orphan.
     """
 
     def __init__(self, state: PoolState, sampler: Sampler) -> None:
@@ -34,7 +34,7 @@ class StandbyPolicy:
         self.is_allowed = False
 
     def update(self) -> None:
-        """Publish how many processes may wait, if that is news."""
+        """Issue KeepStandbys if the number of standby processes is to change."""
         state, limits = self._state, self._state.limits
         if not self.is_allowed or not (limits.standby or self._last):
             return
@@ -46,7 +46,7 @@ class StandbyPolicy:
             state.commands.append(wanted)
 
     def _room_to_spare(self) -> int:
-        """Return how many fit beside the servers and whoever waits for the turn to be one."""
+        """Return how many standby processes fit beside all servers, queued ones included."""
         if self._sampler.is_pressed:
             return 0
         state, limits, last = self._state, self._state.limits, self._sampler.last

@@ -24,7 +24,7 @@ from pool_service.core.table import Record, ServerTable
 from pool_service.core.types import FOREVER
 from pool_service.core.waiters import Holds, Waiters
 
-MOST_REMEMBERED = 4096
+MAX_MODELS_REMEMBERED = 4096
 """The number of models whose uses, and whose last runs, are remembered. Beyond it those longest
 unused are forgotten: clients may name any number of models."""
 
@@ -167,7 +167,7 @@ class PoolState:
         model = server.model
         self.pasts.pop(model, None)
         self.pasts[model] = LastRun(model, server.latest, server.last_exit)
-        if len(self.pasts) > MOST_REMEMBERED:
+        if len(self.pasts) > MAX_MODELS_REMEMBERED:
             del self.pasts[next(iter(self.pasts))]
 
     def known(self, model: str) -> Server | LastRun | None:
@@ -240,7 +240,7 @@ class PoolState:
     def touch(self, model: str, now: float) -> None:
         """Count a use of a model; the eviction policy weighs uses."""
         self.uses[model] = self.uses.pop(model, Uses(now)).used(now)
-        if len(self.uses) > MOST_REMEMBERED:
+        if len(self.uses) > MAX_MODELS_REMEMBERED:
             del self.uses[next(iter(self.uses))]
 
     # --- the runtime models that callers named ----------------------------------------------

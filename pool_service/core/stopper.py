@@ -1,4 +1,4 @@
-"""How a process is brought to its end: drain, then one signal after the other."""
+"""Stops: draining a server, then sending one signal after the other to its process."""
 
 from pool_service.core import draining as drain
 from pool_service.core import lifecycle as life
@@ -18,8 +18,7 @@ class Stopper:
     def begin(self, server: Server, now: float, *, at_once: bool) -> None:
         """Begin the stop of a server that has just become STOPPING; at_once: without a drain.
 
-        One without a process yet, or whose process is being looked for, is signalled when there
-        is one.
+        A server whose process is not known yet is signalled once it is.
         """
         record = self._state.table.find(server.id)
         is_sought = record is not None and record.is_adopting
@@ -31,7 +30,7 @@ class Stopper:
             self.drain(server, now)
 
     def drain(self, server: Server, now: float) -> None:
-        """Send a STOPPING server its first signal when nothing is in flight on it."""
+        """Drain a STOPPING server before its first signal, or signal it if no drain is needed."""
         if self._state.is_escalated or not drain.drains_first(server):
             self.signal(server, server.stop_signal or StopSignal.TERMINATE, now)
             return
@@ -39,13 +38,13 @@ class Stopper:
         is_checking = record is not None and record.is_checking
         record = self._state.put(drain.draining(server, now))
         if is_checking:
-            # It began while the server was still handed out, so it cannot tell.
+            # The check began while the server was still handed out, so it proves nothing.
             record.is_check_stale = True
         else:
             self.ask_use(record.server)
 
     def go_on(self, server: Server, now: float) -> None:
-        """Look again whether something is in flight, or send the next signal."""
+        """Check again whether requests are in flight, or send the next signal if time is over."""
         if not drain.is_draining(server) or now >= (server.drain_by or now):
             self.signal(server, life.next_signal(server), now)
         else:
@@ -53,7 +52,7 @@ class Stopper:
             self.ask_use(server)
 
     def checked(self, record: Record, activity: Activity, now: float) -> None:
-        """Wait on while something is in flight on a draining server, else send the signal."""
+        """Go on draining while requests are in flight on a server, else send SIGTERM."""
         server = record.server
         if not drain.is_draining(server):
             return
@@ -68,7 +67,7 @@ class Stopper:
             self._state.put(drain.seen_busy(server, now))
 
     def ask_use(self, server: Server, pause: float = 0.0) -> None:
-        """Ask how busy a server is; pause: seconds until then."""
+        """Read the activity of a server; pause: seconds to wait before."""
         assert server.identity is not None
         self._state.commands.append(
             CheckActivity(
@@ -82,15 +81,16 @@ class Stopper:
         )
 
     def signal(self, server: Server, stop: StopSignal, now: float) -> None:
-        """Send a signal to a server's process."""
+        """Send a signal to the process of a server, and set the deadline of the next."""
         assert server.identity is not None
         self._state.put(life.signalled(server, stop, now, escalated=self._state.is_escalated))
         self._state.commands.append(SendSignal(server.id, server.identity, stop))
 
     def escalate(self, record: Record, now: float) -> None:
-        """Send a stop its next signal now; wait no longer for what a process left behind.
+        """Send the next signal of a stop now, and end the drain of a clean-up.
 
-        What is not STOPPING yet, or has no process yet, is hurried when it comes to that.
+        Stops that begin later, or have no process yet, escalate by themselves: see
+        `PoolState.is_escalated`.
         """
         server = record.server
         if server.identity is None:

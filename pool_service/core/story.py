@@ -1,7 +1,7 @@
-"""The last decisions about each model, as values: what changed, on what event, and why.
+"""Stories: the last decisions about each model: what changed, on what event, and why.
 
-`Stories` is bounded twice: so many decisions a model, so many models. It is written on changes of
-phase and on choices only, so that handing out a READY server costs nothing more.
+`Stories` is bounded in decisions a model and in models. Only changes of phase and eviction choices
+are noted, so that handing out a READY server costs nothing more.
 """
 
 from collections import deque
@@ -13,18 +13,18 @@ from pool_service.core.eviction_policy import worth
 from pool_service.core.server import Phase, Role, ServerId
 
 DECISIONS_KEPT = 32
-"""Decisions that are kept of each model: several starts with their ends."""
+"""The number of decisions kept of each model: enough for several starts with their ends."""
 
 MODELS_KEPT = 1024
-"""Models whose decisions are kept; of more, those of the models longest unchanged are dropped."""
+"""The number of models whose decisions are kept; beyond it those longest unchanged are dropped."""
 
 
 @dataclass(frozen=True, slots=True)
 class Weighed:
-    """A server as it was weighed for an eviction.
+    """A server as an eviction choice weighed it.
 
-    freed: bytes that come back when it goes; worth: seconds that keeping it is worth, see
-    `replacement.py`.
+    freed: bytes that its eviction frees; worth: its retention value in seconds, see
+    `eviction_policy.py`.
     """
 
     server_id: ServerId
@@ -35,10 +35,11 @@ class Weighed:
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """The figures of a choice of servers to evict. Bytes; FOREVER where there is no limit.
+    """The figures of an admission or an eviction choice. Sizes in bytes; FOREVER: no limit.
 
-    needed: what the model needs; chosen: the servers that are to go for it; passed_over: the
-    servers that stay.
+    needed: the estimate of the model.
+    budget, reserved, available: see `admission.Room`.
+    chosen, passed_over: the servers that are evicted for it, and those that stay.
     """
 
     needed: int
@@ -50,17 +51,19 @@ class Choice:
 
     @property
     def chosen_ids(self) -> frozenset[ServerId]:
-        """Return the ids of the servers that are to go."""
+        """The ids of the servers that are evicted."""
         return frozenset(one.server_id for one in self.chosen)
 
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """One thing that the pool decided of a server.
+    """A decision of the pool about a server.
 
-    at: seconds of the pool's clock; event: the kind of the event that led to it; before, after:
-    the phases, None where the server is not in the pool, equal where it only waits for something
-    else; why: in words; choice: what was weighed, where something was.
+    at: seconds of the pool's clock.
+    event: the class name of the event that led to it.
+    before, after: the phases; None: not in the pool; equal if only its reason to wait changed.
+    why: in words.
+    choice: the figures, if the decision is an admission or an eviction choice.
     """
 
     at: float
@@ -74,13 +77,13 @@ class Decision:
 
 
 class Stories:
-    """The last decisions of each model, the oldest first."""
+    """Keep the last decisions about each model."""
 
     def __init__(self) -> None:
         self._by_model: dict[str, deque[Decision]] = {}
 
     def add(self, decision: Decision) -> None:
-        """Add a decision to the story of its model, unless that says the same already."""
+        """Add a decision to the story of its model, unless it repeats the last one."""
         model = decision.server_id.model
         story = self._by_model.pop(model, None) or deque(maxlen=DECISIONS_KEPT)
         self._by_model[model] = story
@@ -95,12 +98,12 @@ class Stories:
 
 
 def admitted(room: Room, needed: int) -> Choice:
-    """Return the figures by which a model that needs `needed` bytes fits."""
+    """Return the figures of the admission of a model that needs `needed` bytes."""
     return Choice(needed, room.budget, room.reserved, room.available, (), ())
 
 
 def weighed(room: Room, needed: int, chosen: Iterable[ServerId]) -> Choice:
-    """Return the figures of a choice: which servers go for `needed` bytes, and which stay."""
+    """Return the figures of evicting `chosen` for `needed` bytes."""
     ids, residents = set(chosen), room.residents()
     going = [_weighed(one) for one in residents if one.candidate.server_id in ids]
     staying = [_weighed(one) for one in residents if one.candidate.server_id not in ids]
@@ -113,7 +116,7 @@ def _weighed(resident: Resident) -> Weighed:
 
 
 def _says_the_same(last: Decision, new: Decision) -> bool:
-    """Return whether a server waits for the same, by the same choice, as it did before."""
+    """Return whether a server still waits for the same, with the same servers chosen."""
     is_waiting = new.before is new.after and last.after is new.after
     same = (last.server_id, last.role, last.why) == (new.server_id, new.role, new.why)
     chosen = [one.choice.chosen_ids if one.choice else None for one in (last, new)]

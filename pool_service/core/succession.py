@@ -1,7 +1,7 @@
-"""One server in the place of another of its model: transitions, as in `lifecycle.py`.
+"""Succession: transitions of servers that replace, or are replaced, as in `lifecycle.py`.
 
-A *successor* starts beside the server that it is to replace. A server that was *superseded* goes
-on beside the next one until nothing is in flight on it.
+A *successor* starts beside the current server, to replace it. A *superseded* server drains beside
+the current one.
 """
 
 from dataclasses import replace
@@ -12,14 +12,14 @@ from pool_service.core.types import Diagnosis, ExitReport
 
 
 def superseded(server: Server, why: str, now: float) -> Server:
-    """Return a server that serves no longer, so that its model is free for the next one."""
+    """Return the server SUPERSEDED by failure, with that as last exit; why: in words."""
     report = ExitReport(None, None, Diagnosis.CRASHED, why)
     end = Exit(server.generation, Cause.WEDGED, report, now)
     return replace(server, role=Role.SUPERSEDED, outdated=True, last_exit=end)
 
 
 def successor(server: Server, now: float) -> Server:
-    """Return what is to replace a server that has grown too large, and starts beside it."""
+    """Return the successor of a server, to be started beside it."""
     return Server(
         model=server.model,
         settings=server.settings,
@@ -35,14 +35,14 @@ def successor(server: Server, now: float) -> Server:
 
 
 def succeeded_by(server: Server, successor: Server) -> Server:
-    """Return a server that knows the generation of its successor, should that fail."""
+    """Return the server with its successor's generation, which then is not given out again."""
     return replace(server, given=successor.generation)
 
 
 def retired(server: Server, now: float) -> Server:
-    """Return a replaced server, which is handed out no more and ends when nothing is in flight.
+    """Return the server SUPERSEDED by its successor: it ends when nothing is in flight.
 
-    It stays for its residency: until then callers who were just told of it may come.
+    It stays for its grace period, since callers that were just given it may still come.
     """
     return replace(
         server,
@@ -54,7 +54,7 @@ def retired(server: Server, now: float) -> Server:
 
 
 def succeeding(server: Server, before: Server) -> Server:
-    """Return the successor in the place of the server that it replaces, used as that was."""
+    """Return the successor CURRENT, with the last use, keep alive and crashes of `before`."""
     return replace(
         server,
         role=Role.CURRENT,

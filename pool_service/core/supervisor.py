@@ -1,7 +1,8 @@
-"""Starts and ends processes, one server at a time, and starts again what died.
+"""Supervision: starts processes, handles their exits, and decides on restarts.
 
-A process is gone only when nothing of it is left (CleanedUp). Then `_gone` settles who waited for
-that, and decides what comes next: nothing, the next generation, a pause before it, or FAILED.
+A process is gone only when nothing of it is left (CleanedUp). Then `gone` answers the evictions
+that waited for it, and decides what comes next: nothing, the next generation at once, the next
+generation after a backoff, or FAILED.
 """
 
 from dataclasses import replace
@@ -37,21 +38,22 @@ from pool_service.core.story import Choice
 from pool_service.core.table import Record
 from pool_service.core.types import Diagnosis, ExitReport, Settings
 
-DIES_UNASKED = frozenset({Cause.CRASHED, Cause.START_TIMEOUT, Cause.WEDGED})
-"""Causes after which the server is shown as FAILED instead of forgotten."""
+FAILURES = frozenset({Cause.CRASHED, Cause.START_TIMEOUT, Cause.WEDGED})
+"""Causes of an exit after which the server is started again, or shown as FAILED."""
 
-OUR_OWN_WISH = frozenset({Cause.EVICTED, Cause.SHUTDOWN})
-"""Causes of an end after which nobody who holds it, or has it pinned, gets it again."""
+NOT_RESTARTED = frozenset({Cause.EVICTED, Cause.SHUTDOWN})
+"""Causes of a stop after which a server is not started again for its holders or its pin."""
 
-MOST_FAILED = 500
-"""Models whose failure is shown; where more fail the oldest are forgotten before their time."""
+MAX_FAILED = 500
+"""The number of FAILED servers that are kept. Beyond it the oldest are dropped early: clients may
+name any number of models."""
 
-AFTER_RUNNING_OUT = 1.25
-"""So much more than ever before is expected of one that ran out of memory."""
+OUT_OF_MEMORY_FACTOR = 1.25
+"""The factor by which the estimate of a server grows after it ran out of memory."""
 
 
 class Supervisor:
-    """Bring servers from QUEUED to READY and to their end, and decide on restarts."""
+    """Start and stop the processes of servers, handle their exits, and decide on restarts."""
 
     def __init__(self, state: PoolState, callers: Callers, stopper: Stopper) -> None:
         self._state = state
@@ -61,9 +63,9 @@ class Supervisor:
     # --- starting -----------------------------------------------------------------
 
     def enqueue(self, model: str, known: Server | LastRun | None, now: float) -> None:
-        """Queue the next generation of a model for which somebody waits.
+        """Queue the next generation of a model that has a waiter.
 
-        known: the newest of what is known of the model.
+        known: the newest server or last run of the model.
         """
         state = self._state
         first = state.waiters.first(model)
@@ -79,28 +81,28 @@ class Supervisor:
         self.estimate(record)
 
     def estimate(self, record: Record) -> None:
-        """Find out what a server needs; until that is known its turn does not come."""
+        """Estimate the memory of a QUEUED server; its turn does not come before that is known."""
         record.is_estimating = True
         server = record.server
         self._state.commands.append(EstimateMemory(server.id, server.settings))
 
     def start(self, server: Server, choice: Choice | None = None) -> None:
-        """Begin the start of a server that has its turn, or that starts beside another.
+        """Begin the start of an admitted server, or of a successor.
 
-        choice: the figures by which it fits, for the story of its model.
+        choice: the figures of the admission, for the story of the model.
         """
         self._state.put(life.admitted(server), choice=choice)
         self._state.commands.append(Prepare(server.id, server.settings))
 
     def prepared(self, record: Record, event: Prepared) -> None:
-        """Spawn the process as it was prepared."""
+        """Spawn the process of a server by its launch plan."""
         server = record.server
         if server.phase is Phase.PREPARING:
             self._state.put(life.prepared(server, event.plan))
             self._state.commands.append(Spawn(server.id, event.plan))
 
     def spawned(self, record: Record, event: Spawned, now: float) -> None:
-        """Watch a process and wait until it is ready, or end it if that was wished meanwhile."""
+        """Watch a new process until it is ready, or signal it if a stop was requested meanwhile."""
         server = record.server
         if server.phase is not Phase.SPAWNING and not _awaits_process(server):
             return
@@ -113,7 +115,7 @@ class Supervisor:
             self.await_ready(server)
 
     def await_ready(self, server: Server) -> None:
-        """Wait until a process listens and answers."""
+        """Wait until the process of a server is ready."""
         assert server.identity is not None
         assert server.plan is not None
         self._state.commands.append(
@@ -127,7 +129,7 @@ class Supervisor:
         )
 
     def not_started(self, record: Record, event: NotStarted, now: float) -> None:
-        """End a start that has no process, so that there is nothing to sweep."""
+        """End a start that has no process, so that there is nothing to clean up."""
         server = record.server
         if _awaits_process(server):
             self.gone(server, now)
@@ -139,10 +141,10 @@ class Supervisor:
     def stop(
         self, server: Server, cause: Cause, now: float, why: str = "", *, at_once: bool = False
     ) -> None:
-        """Bring a server to its end from whatever phase it is in; harmless to repeat.
+        """Stop a server in any phase; has no effect on one that is stopping already.
 
-        why: in words, where the cause alone says less; at_once: nothing is in flight on it, as
-        was just seen, or nothing of that would ever end.
+        why: in words, if the cause alone does not say enough.
+        at_once: without a drain, since nothing is in flight, or what is in flight never ends.
         """
         if server.phase in life.WITHOUT_PROCESS:
             if server.phase is Phase.PREPARING:
@@ -156,16 +158,16 @@ class Supervisor:
                 self.restart_for_holders(server)
 
     def supersede(self, server: Server, why: str, now: float, *, at_once: bool = False) -> None:
-        """End a server that serves no longer, and let its model have the next one at once.
+        """Stop a wedged, unhealthy or unlistening server, and let the next one start beside it.
 
-        Its process ends once what is in flight on it is finished; meanwhile whoever wants the
-        model gets the next generation as soon as there is room. A model has two processes at
-        most, so where one was superseded before this one is waited for.
+        The next generation starts as soon as it fits, while this one still drains. A model has
+        at most two processes: if another one still drains, or if this server is being evicted,
+        the server is only stopped, and the next generation waits for its end.
         """
         state, model = self._state, server.model
         had_one = [one for one in state.table.beside(model) if one.server.ready_at is not None]
         if server.role is not Role.CURRENT or had_one or state.evictions.of(server.id):
-            # As after a crash, an eviction takes it from nobody who holds it.
+            # As after a crash: an eviction does not keep holders from the next generation.
             is_evicted = state.evictions.of(server.id) and not server.holds
             self.stop(server, Cause.EVICTED if is_evicted else Cause.WEDGED, now, at_once=at_once)
             return
@@ -180,13 +182,13 @@ class Supervisor:
     # --- the end ------------------------------------------------------------------
 
     def exited(self, record: Record, event: Exited, now: float) -> None:
-        """Sweep what a process left; refuse who waited for its start unless it goes on."""
+        """Clean up after a process that exited; fail its waiters unless the start is retried."""
         server, state = record.server, self._state
         identity = server.identity
         if identity is None or server.phase is Phase.CLEANING_UP:
             return
         drain_time = 0.0 if state.is_escalated else drain.drain_time(server, event.report, now)
-        # One that was READY under an earlier service did not die of its start.
+        # A server that was READY under an earlier service did not fail to start.
         is_start = server.phase is Phase.STARTING and server.ready_at is None
         was_ready = server.phase is Phase.READY and server.is_current
         server = life.exited(server, event.report, now)
@@ -207,12 +209,13 @@ class Supervisor:
         state.commands.append(CleanUp(server.id, identity, server.endpoint, drain_time))
 
     def _record_usage(self, server: Server) -> None:
-        """Remember what a process took at most, as what the next one is expected to need."""
+        """Record the most memory that a process took, as the estimate for the next one."""
         end = server.last_exit
         ran_out = end is not None and end.report.diagnosis is Diagnosis.OUT_OF_MEMORY
         if ran_out and server.stop_signal is None:
-            more = int(max(server.peak, server.expected) * AFTER_RUNNING_OUT)
-            # It may be others who took it: alone in the whole budget it is tried again.
+            more = int(max(server.peak, server.expected) * OUT_OF_MEMORY_FACTOR)
+            # Others may have taken the memory: at most the whole budget is expected, so that
+            # the model may start again, alone.
             needed = int(max(server.peak, min(more, self._state.limits.memory_budget)))
         elif server.sampled_ready:
             needed = server.peak
@@ -222,19 +225,19 @@ class Supervisor:
             self._state.commands.append(RecordUsage(server.settings, life.bounded(server, needed)))
 
     def _tries_another_port(self, record: Record, report: ExitReport) -> bool:
-        """Return whether a start goes on with another process, since others took its port."""
+        """Return whether a start that lost its port to another program may try another port."""
         if report.diagnosis is not Diagnosis.PORT_TAKEN:
             return False
         record.lost_ports += 1
         return record.lost_ports < self._state.limits.port_attempts
 
     def cleaned_up(self, record: Record, event: CleanedUp, now: float) -> None:
-        """Settle what waited for the end of a process of which nothing is left."""
+        """Settle a server after everything of its process was cleaned up."""
         if record.server.phase is Phase.CLEANING_UP:
             self.gone(drain.cleaned_up(record.server, killed=event.killed), now)
 
     def gone(self, server: Server, now: float) -> None:
-        """Settle who waited for a server to be gone, and what comes next."""
+        """Answer the evictions of a server that is gone, and decide what comes next."""
         state = self._state
         if server.phase in life.LEAVING:
             state.gone_at = now
@@ -243,34 +246,34 @@ class Supervisor:
         is_evicted = bool(state.evictions.of(server.id))
         answers = state.evictions.gone(server)
         try:
-            # An eviction makes good whatever the processes died of before it.
+            # An eviction clears the crashes before it.
             server = life.died(server, ()) if is_evicted else server
             self._go_on(server, now, is_evicted=is_evicted)
         finally:
             state.commands += answers
 
     def _go_on(self, server: Server, now: float, *, is_evicted: bool) -> None:
-        """Start the next generation, show a server as FAILED, or forget it."""
+        """Start the next generation of a server that is gone, show it as FAILED, or drop it."""
         state, model = self._state, server.model
         was_leaving = server.phase in life.LEAVING
         if server.role is not Role.CURRENT:
-            self._forget_beside(server, now, is_evicted=is_evicted)
-        elif was_leaving and not is_evicted and server.stop_cause in DIES_UNASKED:
+            self._drop_beside(server, now, is_evicted=is_evicted)
+        elif was_leaving and not is_evicted and server.stop_cause in FAILURES:
             self._start_again(server, now)
         elif was_leaving and state.waiters.first(model) is not None:
             self.enqueue(model, server, now)
         else:
             state.drop(server)
 
-    def _forget_beside(self, server: Server, now: float, *, is_evicted: bool) -> None:
-        """Take out a server that ran beside its model's, or show it as FAILED if none came."""
+    def _drop_beside(self, server: Server, now: float, *, is_evicted: bool) -> None:
+        """Drop a server that was not current, or show it as FAILED if no other took its place."""
         state = self._state
         heir = state.table.current(server.model)
         end = server.last_exit
         has_died = server.role is Role.SUPERSEDED and server.stop_cause is Cause.WEDGED
         known = state.known(server.model)
         if heir is None and isinstance(known, Server) and known.id == server.id:
-            # What is known of the model's last process is known by this one.
+            # No newer server or last run exists, so this one stands for its model again.
             server = replace(server, role=Role.CURRENT)
         if server.is_current and has_died and not is_evicted:
             pause = max(server.retry_at - now, 0.0)
@@ -278,30 +281,31 @@ class Supervisor:
             return
         state.drop(server)
         if heir is not None and end is not None and end.generation == server.generation:
-            # How it ended is told of its model.
+            # The current server shows how the last process of the model ended.
             state.put(replace(heir.server, last_exit=end))
 
     # --- again, or not ------------------------------------------------------------
 
     def restart_for_holders(self, server: Server) -> None:
-        """Let all who hold a server that is READY no longer wait for the next one.
+        """Add waiters for the next generation of a server that is no longer READY.
 
-        So does the pool itself where the model is pinned, or the server was to be renewed.
+        One for each holder, and one for the pool itself if the model is pinned or the server was
+        recycled.
         """
         state, model = self._state, server.model
-        if state.is_closing or server.stop_cause in OUR_OWN_WISH:
+        if state.is_closing or server.stop_cause in NOT_RESTARTED:
             return
         was = server.settings.named_by_caller if self._callers.is_served(server) else ""
         for hold in state.holds.of(model):
             state.waiters.add(model, self._callers.waiter(model, hold, was))
-        is_renewed = server.stop_cause is Cause.MEMORY_LIMIT
-        if is_renewed or state.catalogue.settings_for(model, was).pinned:
-            keep_alive = server.keep_alive if is_renewed else None
+        is_recycled = server.stop_cause is Cause.MEMORY_LIMIT
+        if is_recycled or state.catalogue.settings_for(model, was).pinned:
+            keep_alive = server.keep_alive if is_recycled else None
             ours = EnsureRequested(None, model, keep_alive=keep_alive)
             state.waiters.add(model, self._callers.waiter(model, ours, was))
 
     def _start_again(self, server: Server, now: float) -> None:
-        """Start the next generation for those who wait, at once or later; or say why not."""
+        """Start the next generation for waiters, at once or after a backoff; or show why not."""
         state, model = self._state, server.model
         failure = restart_policy.lasting_failure(server, state.limits)
         first = state.waiters.first(model)
@@ -321,7 +325,7 @@ class Supervisor:
             self.enqueue(model, server, now)
 
     def back_off(self, server: Server, settings: Settings, until: float) -> None:
-        """Start the next generation after a pause, as those want it who wait."""
+        """Start the next generation at `until`, with the settings of its waiters."""
         known = self._state.known(server.model)
         generation = known.latest + 1 if known else 1
         if server.role is Role.CURRENT:
@@ -329,22 +333,22 @@ class Supervisor:
         self._state.put(life.backing_off(server, generation, settings, until))
 
     def _fail(self, server: Server, detail: str, failure: PoolError, now: float) -> None:
-        """Let a server be FAILED; who asks in the next moments is told the same."""
+        """Show a server as FAILED, and answer callers with the same error for a while."""
         limits = self._state.limits
         loops = isinstance(failure, CrashLoop)
         pause = limits.backoff_max if loops else limits.failure_memory
         self._put_failed(server, detail, now, pause, failure)
 
     def fail_start(self, server: Server, error: PoolError, now: float) -> None:
-        """Let a start be FAILED that broke by a fault of ours; whoever waits is told."""
+        """Show a start as FAILED that ended by an internal error, and answer its waiters."""
         if server.is_current:
             self._state.refuse(server.model, error)
         self._fail(server, str(error), error, now)
 
     def refuse_start(self, server: Server, error: PoolError, now: float) -> None:
-        """Refuse a start that had no process: whoever waits is told, and nothing is shown.
+        """Answer the waiters of a start that had no process, and drop the server.
 
-        What is shown of a process that died lately stays.
+        If the last process of the model failed lately, the server is shown as FAILED instead.
         """
         state = self._state
         if server.role is Role.SUCCESSOR:
@@ -353,7 +357,7 @@ class Supervisor:
         state.refuse(server.model, error)
         end = server.last_exit
         lately = end is not None and now - end.at < state.limits.failure_ttl
-        if end is not None and lately and end.cause in DIES_UNASKED:
+        if end is not None and lately and end.cause in FAILURES:
             self._fail(server, str(error), error, now)
             return
         until = now + state.limits.failure_memory
@@ -371,15 +375,15 @@ class Supervisor:
             before = state.table.find(failed.id)
             going = before.server if before is not None else None
         if going is not None:
-            # Its process is on its way out yet; what is remembered of it holds all the same.
+            # Its process is still ending, but starts are barred from now on.
             state.put(life.barred(going, now + pause, failure))
             return
         state.put(life.barred(failed, now + pause, failure))
-        if state.table.count({Phase.FAILED}) > MOST_FAILED:
+        if state.table.count({Phase.FAILED}) > MAX_FAILED:
             state.drop(state.table.of(Phase.FAILED)[0].server)
 
     def give_up_unwanted(self, model: str, now: float) -> None:
-        """Give up a start that has not begun, if nobody wants it any more."""
+        """Give up a start that has not begun and that nobody waits for."""
         record = self._state.table.current(model)
         if record is None or self._state.waiters.first(model) is not None:
             return
@@ -389,11 +393,11 @@ class Supervisor:
             self.give_up(record.server, now)
 
     def give_up(self, server: Server, now: float) -> None:
-        """Let a server that backs off be FAILED, since nobody waits for it any more."""
+        """Show a server as FAILED that was backing off and that nobody waits for."""
         pause = max(server.retry_at - now, 0.0)
         self._put_failed(server, server.detail, now, pause, None)
 
 
 def _awaits_process(server: Server) -> bool:
-    """Return whether a server is to be stopped as soon as it has a process."""
+    """Return whether a server is STOPPING before its process is known."""
     return server.phase is Phase.STOPPING and server.identity is None

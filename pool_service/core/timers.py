@@ -1,4 +1,4 @@
-"""What time brings: for each server what is due, and what is made good after an absence."""
+"""Timers: what is due for each server, and what is made good after a suspend or stall."""
 
 from pool_service.core import lifecycle as life
 from pool_service.core.commands import ReadLog
@@ -16,14 +16,14 @@ from pool_service.core.supervisor import Supervisor
 from pool_service.core.table import Record
 
 DELAYED_WHILE_AWAY = frozenset({Phase.QUEUED, Phase.STARTING, Phase.STOPPING, Phase.BACKING_OFF})
-"""Phases whose step gets the time back in which the service did not run."""
+"""Phases whose deadlines are put off by the time for which the service did not run."""
 
 LOG_PATIENCE_S = 1.0
-"""For which the end of a start that took too long waits for its last lines."""
+"""The time for which a timed-out start waits for the last lines of its log."""
 
 
 class Timers:
-    """Go on with each server when something is due for it."""
+    """Act on the deadlines of servers, and put them off after a suspend or stall."""
 
     def __init__(
         self,
@@ -46,7 +46,7 @@ class Timers:
         self._scheduler = scheduler
 
     def time_reached(self, event: TimeReached, now: float) -> None:
-        """Do what is due."""
+        """Act on every deadline that has passed, and take a memory sample if due."""
         if event.away:
             self._resume(event.away, now)
         due = [self._state.table.find(one) for one in self._state.deadlines.pop_due(now)]
@@ -62,7 +62,7 @@ class Timers:
         self._sampler.take_if_due(now)
 
     def _resume(self, away: float, now: float) -> None:
-        """Let no server pay for the time in which it, or who uses it, had no chance."""
+        """Put off deadlines by the time for which neither servers nor clients could run."""
 
         def resume(record: Record) -> None:
             server = record.server
@@ -71,7 +71,7 @@ class Timers:
                 self._state.keep(life.spared(server, now))
             elif server.phase in DELAYED_WHILE_AWAY:
                 delayed = life.delayed(server, away)
-                # Whoever takes the service's place is to know for how long it drains.
+                # Recorded, so that a service that takes over knows until when it drains.
                 if delayed.drain_by is None:
                     self._state.keep(delayed)
                 else:
@@ -100,7 +100,7 @@ class Timers:
                 pass
 
     def _retry(self, record: Record, now: float) -> None:
-        """Start a server again after its pause, unless a reload refused all who waited for it."""
+        """Queue a server again after its backoff, unless a reload refused all its waiters."""
         model = record.server.model
         if self._state.waiters.first(model) is None:
             self._supervisor.give_up(record.server, now)
@@ -108,7 +108,7 @@ class Timers:
             self._supervisor.enqueue(model, record.server, now)
 
     def _time_out(self, record: Record, now: float) -> None:
-        """Read what a start that took too long wrote last; a slow disk holds up nobody."""
+        """Read the log of a start that took too long; stop it when even that takes too long."""
         server = record.server
         if record.is_timed_out:
             self.log_read(record, LogRead(server.id, ()), now)
@@ -118,7 +118,7 @@ class Timers:
         self._state.commands.append(ReadLog(server.id, server.log_path))
 
     def log_read(self, record: Record, event: LogRead, now: float) -> None:
-        """End a start that took too long; who waits is told, with what it wrote last."""
+        """Stop a start that took too long, and answer its waiters with the end of its log."""
         server = record.server
         if record.is_timed_out:
             if server.is_current:

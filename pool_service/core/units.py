@@ -1,14 +1,14 @@
-"""Amounts of memory and of time as people write them, the same wherever they are read."""
+"""Units: formatting sizes and parsing durations, the same everywhere."""
 
 import re
 
 _STEP = 1000
-# Each with its decimal places.
+# Units with the number of their decimal places.
 _SIZES = (("B", 0), ("kB", 0), ("MB", 0), ("GB", 1), ("TB", 1))
 
 
 def size(count: float) -> str:
-    """Return bytes in decimal units: 0 B, 512 MB, 3.2 GB."""
+    """Return a number of bytes in decimal units: 0 B, 512 MB, 3.2 GB."""
     amount = float(count)
     for unit, digits in _SIZES[:-1]:
         if round(amount, digits) < _STEP:
@@ -25,10 +25,10 @@ _UNITS_S = (86400.0, 3600.0, 60.0, 1.0, 0.001)
 
 
 def seconds_of(text: str) -> float:
-    """Return the seconds that text with units stands for, such as "90s", "5m" or "1h30m".
+    """Return a duration such as "90s", "5m" or "1h30m" in seconds.
 
     Raises:
-        ValueError: the text is nothing of the kind.
+        ValueError: the text is not a duration.
     """
     match = _FORM.fullmatch(text.strip())
     if match is None or not any(match.groups()):

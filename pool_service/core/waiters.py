@@ -1,4 +1,4 @@
-"""Who waits for which model, in the order in which they came."""
+"""Waiters and holds: the callers that wait for, or hold, each model, in order of arrival."""
 
 from dataclasses import dataclass
 
@@ -8,11 +8,14 @@ from pool_service.core.types import Settings
 
 @dataclass(frozen=True, slots=True)
 class Waiter:
-    """One who waits for a model.
+    """A request that waits for a model to be READY.
 
-    ticket: of its request, None if the pool itself wants it; runtime_model: what it
-    named, empty if nothing; starts: its call is what started it; download: for it the
-    model's files may be downloaded.
+    request_id: None for a request of the pool itself.
+    runtime_model: as the caller named it; empty if it named none.
+    settings: to start the model with.
+    keep_alive: seconds; None: as configured.
+    starts: the request began the start, and did not join one.
+    download: the request allows to download the model's files.
     """
 
     request_id: int | None
@@ -24,32 +27,32 @@ class Waiter:
 
 
 class Waiters:
-    """Callers of Ensure and Hold that are not answered yet, and what the pool itself wants."""
+    """Keep the requests that wait for models: Ensures, Holds, and starts by the pool itself."""
 
     def __init__(self) -> None:
         self._by_model: dict[str, dict[int | None, Waiter]] = {}
         self._models: dict[int, str] = {}
 
     def add(self, model: str, wait: Waiter) -> None:
-        """Let one wait; nothing changes if it does already."""
+        """Add a waiter, unless its request waits already."""
         self._by_model.setdefault(model, {}).setdefault(wait.request_id, wait)
         if wait.request_id is not None:
             self._models[wait.request_id] = model
 
     def first(self, model: str) -> Waiter | None:
-        """The one who has waited longest for `model`."""
+        """Return the waiter that has waited longest for `model`, or None."""
         return next(iter(self._by_model.get(model, {}).values()), None)
 
     def of(self, model: str) -> list[Waiter]:
-        """All who wait for `model`."""
+        """Return the waiters of `model`."""
         return list(self._by_model.get(model, {}).values())
 
     def replace(self, model: str, waits: list[Waiter]) -> None:
-        """The same, but that they wait for something else."""
+        """Replace the waiters of `model`, which are the same requests with other settings."""
         self._by_model[model] = {wait.request_id: wait for wait in waits}
 
     def leave(self, request_id: int) -> str | None:
-        """Let one wait no longer; for which model it did, None if it did not."""
+        """Remove the waiter of a request; return its model, or None if it did not wait."""
         model = self._models.pop(request_id, None)
         if model is not None:
             waits = self._by_model[model]
@@ -59,7 +62,7 @@ class Waiters:
         return model
 
     def take(self, model: str) -> list[Waiter]:
-        """All who wait for `model`; they wait no longer."""
+        """Remove and return the waiters of `model`."""
         waits = list(self._by_model.pop(model, {}).values())
         for wait in waits:
             if wait.request_id is not None:
@@ -67,7 +70,7 @@ class Waiters:
         return waits
 
     def models(self) -> list[str]:
-        """The models that somebody waits for."""
+        """Return the models that have waiters."""
         return list(self._by_model)
 
     def __len__(self) -> int:
@@ -75,27 +78,27 @@ class Waiters:
 
 
 class Holds:
-    """The holds by model and by ticket."""
+    """Keep the holds by model and by request id."""
 
     def __init__(self) -> None:
         self._by_model: dict[str, dict[int, HoldRequested]] = {}
         self._models: dict[int, str] = {}
 
     def add(self, model: str, hold: HoldRequested) -> None:
-        """From now on `hold` holds `model` (which it may have named by an alias)."""
+        """Add a hold of `model`, which the caller may have named by an alias."""
         self._by_model.setdefault(model, {})[hold.request_id] = hold
         self._models[hold.request_id] = model
 
     def of(self, model: str) -> list[HoldRequested]:
-        """Who holds `model`, the oldest first."""
+        """Return the holds of `model`, the oldest first."""
         return list(self._by_model.get(model, {}).values())
 
     def count(self, model: str) -> int:
-        """How many hold `model`."""
+        """Return the number of holds of `model`."""
         return len(self._by_model.get(model, ()))
 
     def end(self, request_id: int) -> str | None:
-        """It holds no longer; which model it held, None if it held none."""
+        """Remove a hold; return its model, or None if there is no such hold."""
         model = self._models.pop(request_id, None)
         if model is not None:
             holds = self._by_model[model]
@@ -105,9 +108,9 @@ class Holds:
         return model
 
     def has(self, request_id: int) -> bool:
-        """Whether this is the ticket of a hold."""
+        """Return whether a request id is that of a hold."""
         return request_id in self._models
 
     def models(self) -> list[str]:
-        """The models that somebody holds."""
+        """Return the models that are held."""
         return list(self._by_model)

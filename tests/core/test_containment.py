@@ -18,7 +18,7 @@ from pool_service.core.events import (
     ServerProbed,
     ShutdownEscalated,
 )
-from pool_service.core.salvage import MOST_FAULTS, PAUSE_SECONDS
+from pool_service.core.salvage import MAX_FAULTS, RETRY_PAUSE_S
 from pool_service.core.scheduler import Scheduler
 from pool_service.core.server import Phase, Role, ServerId
 from pool_service.core.stopper import Stopper
@@ -127,23 +127,23 @@ def test_a_ready_server_goes_on_with_its_holders_and_is_looked_at_after_a_pause(
     assert refused(parts.taken()) == {1: "PoolError"}
     assert (record.server.phase, record.server.holds) == (Phase.READY, 1)
     assert (record.is_checking, record.is_cordoned) == (False, False)
-    assert record.busy_until == NOW + PAUSE_SECONDS
+    assert record.busy_until == NOW + RETRY_PAUSE_S
 
 
 def test_a_probe_that_was_used_up_comes_again_after_a_pause() -> None:
     parts = Parts()
     record = parts.there(step_deadline=FOREVER)
     breaks(parts, record, ServerProbed(M1, ProbeResult(answered=True, progress=())))
-    assert record.server.step_deadline == NOW + PAUSE_SECONDS
+    assert record.server.step_deadline == NOW + RETRY_PAUSE_S
 
 
 def test_a_ready_server_of_which_too_many_looks_broke_ends() -> None:
     parts = Parts()
     record = parts.there()
-    for number in range(1, MOST_FAULTS + 1):
+    for number in range(1, MAX_FAULTS + 1):
         issued = breaks(parts, record, ActivityReported(M1, Activity(0)))
         parts.taken()
-        assert issued == (["SendSignal"] if number == MOST_FAULTS else [])
+        assert issued == (["SendSignal"] if number == MAX_FAULTS else [])
 
 
 def test_a_wish_that_broke_before_it_changed_anything_costs_nobody_else_anything() -> None:

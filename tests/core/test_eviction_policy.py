@@ -6,7 +6,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pool_service.core.eviction_policy import LONG, SOON, Candidate, Uses, victims
+from pool_service.core.eviction_policy import (
+    LONG_HALF_LIFE_S,
+    SHORT_HALF_LIFE_S,
+    Candidate,
+    Uses,
+    victims,
+)
 from pool_service.core.server import ServerId
 
 NOW = 10_000.0
@@ -116,7 +122,8 @@ def test_of_two_that_are_else_the_same_that_one_goes_that_is(
 
 def test_a_use_counts_less_as_time_passes() -> None:
     once = Uses(0.0).used(0.0)
-    counts = [once.count(at) for at in (0.0, SOON, 2 * SOON, LONG)]
+    times = (0.0, SHORT_HALF_LIFE_S, 2 * SHORT_HALF_LIFE_S, LONG_HALF_LIFE_S)
+    counts = [once.count(at) for at in times]
     assert counts == sorted(counts, reverse=True)
     assert counts[-1] > 0
 
@@ -134,7 +141,7 @@ def test_what_became_popular_minutes_ago_overtakes_what_was_popular_once() -> No
     once = Uses(0.0)
     for minute in range(60):
         once = once.used(minute * 60.0)
-    later = 60 * 60.0 + LONG
+    later = 60 * 60.0 + LONG_HALF_LIFE_S
     new = Uses(later)
     for second in range(0, 600, 30):
         new = new.used(later + second)

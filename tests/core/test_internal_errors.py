@@ -13,7 +13,7 @@ from pool_service.core.events import (
 )
 from pool_service.core.recovery import Recovery
 from pool_service.core.results import Every
-from pool_service.core.salvage import PAUSE_SECONDS
+from pool_service.core.salvage import RETRY_PAUSE_S
 from pool_service.core.server import Cause, LastRun, Phase, RecoveredState
 from pool_service.core.table import Record
 from pool_service.core.types import FOREVER, SpawnedProcess
@@ -170,7 +170,7 @@ def test_what_else_was_due_is_put_right_and_the_next_sample_waits() -> None:
     assert parts.state.deadlines.next() > NOW
     assert parts.shown("a").phase is Phase.READY
     assert "SendSignal" in kinds(parts.taken())
-    assert parts.sampler.next_at() >= NOW + PAUSE_SECONDS
+    assert parts.sampler.next_at() >= NOW + RETRY_PAUSE_S
 
 
 def test_nobody_waits_for_a_sample_that_broke() -> None:
@@ -179,7 +179,7 @@ def test_nobody_waits_for_a_sample_that_broke() -> None:
     parts.sampler.take(NOW)
     raised(parts, ev.MemorySampled(None))
     assert parts.state.unmeasured == set()
-    assert parts.sampler.next_at() == NOW + PAUSE_SECONDS
+    assert parts.sampler.next_at() == NOW + RETRY_PAUSE_S
 
 
 def test_what_an_earlier_service_left_is_looked_for_all_the_same() -> None:

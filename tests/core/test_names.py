@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pool_service.core.names import MODEL_BYTES, model_flaw, runtime_model_flaw
+from pool_service.core.names import MAX_MODEL_BYTES, model_flaw, runtime_model_flaw
 
 
 @pytest.mark.parametrize("name", ["vllm-mlx/qwen3-4b", "a", "org/name@main:q4", "/models/x", "a b"])
@@ -15,7 +15,7 @@ def test_names_of_models_are_valid(name: str) -> None:
     ("name", "flaw"),
     [
         ("", "is required"),
-        ("x" * (MODEL_BYTES + 1), "is longer than 512 bytes"),
+        ("x" * (MAX_MODEL_BYTES + 1), "is longer than 512 bytes"),
         ("a\nb", "has control or invisible characters"),
         ("a\u202eb", "has control or invisible characters"),
         ("a\ud800", "has control or invisible characters"),

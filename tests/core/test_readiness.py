@@ -15,7 +15,7 @@ from pool_service.core.events import (
 )
 from pool_service.core.limits import Limits
 from pool_service.core.machine import Machine
-from pool_service.core.readiness import LISTENER_LOST, PROBES_A_SECOND, UNHEALTHY
+from pool_service.core.readiness import LISTENER_LOST, MAX_PROBES_PER_S, UNHEALTHY
 from pool_service.core.results import Ensured
 from pool_service.core.server import Cause, Phase, Role
 from pool_service.core.table import Record
@@ -94,7 +94,7 @@ def test_servers_that_became_ready_together_are_probed_one_after_the_other() -> 
     turns = [parts.ready.next_probe(NOW) for _ in range(6)]
     gaps = [after - before for before, after in pairwise(turns)]
     assert turns[0] == NOW + 15.0
-    assert gaps == [pytest.approx(1 / PROBES_A_SECOND)] * 5
+    assert gaps == [pytest.approx(1 / MAX_PROBES_PER_S)] * 5
 
 
 def test_where_servers_are_few_each_is_probed_as_often_as_is_configured() -> None:

@@ -3,7 +3,7 @@ import time
 import pytest
 
 from pool_service.core.failures import model_unknown, not_on_disk
-from pool_service.core.names import MOST_COMPARED, did_you_mean, similar
+from pool_service.core.names import MAX_COMPARED, did_you_mean, similar
 
 KNOWN = ("smollm2", "mlx-community/Qwen3-4B-4bit", "mlx-community/Qwen3-8B-4bit", "embedder")
 
@@ -33,7 +33,7 @@ def test_however_many_names_there_are_so_many_are_compared() -> None:
     names = [f"organisation/model-{n:05}-4bit" for n in range(100_000)]
     began = time.process_time()
     assert similar(names[5][:-1], names)
-    assert not similar("organisation/xxxxx-00099-8bit", names[MOST_COMPARED:][:0])
+    assert not similar("organisation/xxxxx-00099-8bit", names[MAX_COMPARED:][:0])
     assert time.process_time() - began < 1
 
 

@@ -200,7 +200,7 @@ def test_the_newest_of_what_is_known_of_a_model_tells_its_next_generation() -> N
 def test_of_so_many_models_the_ones_longest_gone_are_forgotten(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(state_module, "MOST_REMEMBERED", 3)
+    monkeypatch.setattr(state_module, "MAX_MODELS_REMEMBERED", 3)
     state = Parts().state
     for model in ("m0", "m1", "m2"):
         state.remember_past(made(model))

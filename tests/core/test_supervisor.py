@@ -622,7 +622,7 @@ def test_only_a_start_that_has_not_begun_is_given_up_when_nobody_waits(
 
 
 def test_of_many_failed_servers_the_oldest_is_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(supervisor, "MOST_FAILED", 2)
+    monkeypatch.setattr(supervisor, "MAX_FAILED", 2)
     parts = Parts()
     for model in "abc":
         died_before = ended(made(model)).last_exit

@@ -7,8 +7,8 @@ import pytest
 from pool_service.core import remembered
 from pool_service.core.errors import ModelRejected, RuntimeUnavailable, StartFailed
 from pool_service.core.server import Phase
-from pool_service.core.state import MOST_REMEMBERED
-from pool_service.core.supervisor import MOST_FAILED
+from pool_service.core.state import MAX_MODELS_REMEMBERED
+from pool_service.core.supervisor import MAX_FAILED
 from tests.pool.running import running
 from tests.world import REJECTED, Script
 
@@ -17,26 +17,26 @@ pytestmark = pytest.mark.looptime
 
 async def test_of_many_models_that_fail_the_newest_are_listed() -> None:
     async with running() as run:
-        for number in range(MOST_FAILED + 20):
+        for number in range(MAX_FAILED + 20):
             model = f"m{number}"
             run.world.script(model, Script(load=0.02, dies=0.01, report=REJECTED))
             with pytest.raises(ModelRejected):
                 await run.pool.ensure(model)
         await asyncio.sleep(1)
-        assert run.pool.totals().by_phase[Phase.FAILED] == MOST_FAILED
+        assert run.pool.totals().by_phase[Phase.FAILED] == MAX_FAILED
         assert run.phase("m0") is None
-        assert run.phase(f"m{MOST_FAILED + 19}") is Phase.FAILED
-        assert len(run.pool._machine._state.pasts) <= MOST_REMEMBERED
+        assert run.phase(f"m{MAX_FAILED + 19}") is Phase.FAILED
+        assert len(run.pool._machine._state.pasts) <= MAX_MODELS_REMEMBERED
 
 
 async def test_of_refused_starts_only_so_many_are_remembered() -> None:
     async with running() as run:
-        for number in range(remembered.MOST_REMEMBERED + 20):
+        for number in range(remembered.MAX_REFUSALS + 20):
             model = f"m{number}"
             run.world.script(model, Script(raises={"prepare": RuntimeUnavailable("none")}))
             with pytest.raises(RuntimeUnavailable):
                 await run.pool.ensure(model)
-        assert len(run.pool._machine._state.refusals._by_model) == remembered.MOST_REMEMBERED
+        assert len(run.pool._machine._state.refusals._by_model) == remembered.MAX_REFUSALS
         assert run.pool.totals().servers == 0
 
 

@@ -13,7 +13,7 @@ from pool_service.core.idle import IdleChecks
 from pool_service.core.readiness import ReadyServers
 from pool_service.core.recovery import Recovery
 from pool_service.core.requests import Requests
-from pool_service.core.salvage import MOST_FAULTS, PAUSE_SECONDS
+from pool_service.core.salvage import MAX_FAULTS, RETRY_PAUSE_S
 from pool_service.core.sampler import Sampler
 from pool_service.core.scheduler import Scheduler
 from pool_service.core.server import Phase
@@ -90,7 +90,7 @@ async def test_what_is_due_beside_a_broken_one_is_done_in_time(
         await asyncio.sleep(35)
         assert bug.struck == 1
         assert run.phase("good") is None
-        await asyncio.sleep(2 * PAUSE_SECONDS)
+        await asyncio.sleep(2 * RETRY_PAUSE_S)
         assert run.phase("bad") is None
 
 
@@ -98,8 +98,8 @@ async def test_a_server_that_cannot_be_looked_at_ends_after_a_few_times(monkeypa
     bug = breaking(monkeypatch, "IdleChecks.check", times=10**6)
     async with running(keep_alive=30.0) as run:
         await run.pool.ensure("bad")
-        await asyncio.sleep(30 + PAUSE_SECONDS * MOST_FAULTS + 5)
-        assert bug.struck == MOST_FAULTS
+        await asyncio.sleep(30 + RETRY_PAUSE_S * MAX_FAULTS + 5)
+        assert bug.struck == MAX_FAULTS
         assert run.phase("bad") in {None, Phase.FAILED}
         assert run.world.living == []
 

@@ -7,7 +7,7 @@ from itertools import pairwise
 import pytest
 
 from pool_service.core.errors import StartTimeout
-from pool_service.core.readiness import PROBES_A_SECOND
+from pool_service.core.readiness import MAX_PROBES_PER_S
 from pool_service.core.server import Cause, Phase, StopSignal
 from pool_service.core.types import FOREVER
 from pool_service.pool import LATE_S
@@ -234,11 +234,11 @@ async def test_the_looks_at_many_are_spread_and_no_more_than_so_many_a_second() 
         for begins in (30.0, 300.0):
             await asyncio.sleep(begins)
             before = len(run.world.times("check_liveness"))
-            await asyncio.sleep(many / PROBES_A_SECOND + 1)
+            await asyncio.sleep(many / MAX_PROBES_PER_S + 1)
             looks = run.world.times("check_liveness")[before:]
             assert {look.model for look in looks} == models
             gaps = [after.at - look.at for look, after in pairwise(looks)]
-            assert min(gaps) == pytest.approx(1 / PROBES_A_SECOND, abs=1e-4)
+            assert min(gaps) == pytest.approx(1 / MAX_PROBES_PER_S, abs=1e-4)
 
 
 async def test_one_of_many_that_does_not_answer_is_looked_at_as_often_as_one_of_few() -> None:
@@ -248,7 +248,7 @@ async def test_one_of_many_that_does_not_answer_is_looked_at_as_often_as_one_of_
         models = [f"m{number}" for number in range(many)]
         await asyncio.gather(*(run.pool.ensure(model, keep_alive=FOREVER) for model in models))
         run.world.of("m7").script = WEDGED
-        await asyncio.sleep(15.0 + many / PROBES_A_SECOND + VERDICT)
+        await asyncio.sleep(15.0 + many / MAX_PROBES_PER_S + VERDICT)
         assert run.phase("m7") is Phase.FAILED
 
 
@@ -260,7 +260,7 @@ async def test_when_most_have_gone_the_looks_are_as_often_again() -> None:
         await asyncio.gather(*(run.pool.ensure(model, keep_alive=FOREVER) for model in models))
         await asyncio.sleep(120)
         await asyncio.gather(*map(run.pool.evict, models[left:]))
-        await asyncio.sleep(15.0 + many / PROBES_A_SECOND)
+        await asyncio.sleep(15.0 + many / MAX_PROBES_PER_S)
         before = len(run.world.times("check_liveness"))
         await asyncio.sleep(60)
         looks = run.world.times("check_liveness")[before:]
