@@ -1,8 +1,8 @@
-"""What the pool does when a transition raised: a fault of ours costs one model.
+"""Containment: an internal error in a transition costs one model, not the pool.
 
-`salvage.py` decides how the server goes on whose transition it was; this writes it, tells
-whoever waited, and audits the state, of which a part may have been written. It leans on nothing
-that could be what raised.
+`salvage.py` decides how the server of the transition goes on. This part writes that, answers
+waiters, and audits the state, which the transition may have left half written. It uses as little
+of the other parts as possible, since any of them may be what raised.
 """
 
 from collections.abc import Callable, Iterable
@@ -29,18 +29,17 @@ from pool_service.core.salvage import (
     is_look,
     salvaged,
 )
-from pool_service.core.server import Phase, Role, Server, ServerId
+from pool_service.core.server import NOT_BEGUN, Phase, Role, Server, ServerId
 from pool_service.core.state import PoolState
 from pool_service.core.table import Record
 from pool_service.core.types import FOREVER
 
-WAITS_TO_START = frozenset({Phase.QUEUED, Phase.BACKING_OFF})
-
 
 class Containment:
-    """Run transitions so that one that raises costs one server, and put that right.
+    """Run transitions, and put right the server of one that raises.
 
-    event: what the machine handles at present, None where it is about no event.
+    event: the event that the machine handles; None: the rules after an event.
+    is_damaged: a transition has raised since the last audit.
     """
 
     def __init__(self, state: PoolState) -> None:
@@ -49,37 +48,37 @@ class Containment:
         self.is_damaged = False
 
     def each(self, records: Iterable[Record], do: Callable[[Record], None], now: float) -> None:
-        """Do something to each server that is still there; one that raises costs it alone."""
+        """Call `do` with each record still in the table; an exception costs that server only."""
         for record in list(records):
             server_id = record.server.id
             if self._state.table.find(server_id) is not record:
                 continue
             try:
                 do(record)
-            except Exception as error:  # noqa: BLE001 - it is told, and costs nobody else anything
+            except Exception as error:  # noqa: BLE001 - costs that server only
                 self.break_off(record.server.model, server_id, error, now)
 
     def attempt(self, model: str, do: Callable[[str], None], now: float) -> None:
-        """Do something for a model; if it raises it costs that model alone."""
+        """Call `do` with a model; an exception costs that model only."""
         try:
             do(model)
-        except Exception as error:  # noqa: BLE001 - it costs that model alone
+        except Exception as error:  # noqa: BLE001 - costs that model only
             record = self._state.table.current(model)
             self.break_off(model, record.server.id if record else None, error, now)
 
     def break_off(
         self, model: str, server_id: ServerId | None, error: Exception, now: float
     ) -> None:
-        """Put a server right whose transition raised, and tell whoever waited for its model.
+        """Put right a server whose transition raised, and answer the waiters of its model.
 
-        server_id: None where it was about a model without a server, or about none.
+        server_id: None: the model has no server, or the transition was about no model.
         """
         during = type(self.event).__name__ if self.event is not None else "whose turn it is"
         self._state.commands.append(LogInternalError(model, during, error))
         self.is_damaged = True
         try:
             self._put_right(model, server_id, told(model), now)
-        except Exception as again:  # noqa: BLE001 - at the worst it stays known, and is not due
+        except Exception as again:  # noqa: BLE001 - the server at least stays known
             self._state.commands.append(LogInternalError(model, "mending", again))
             if server_id is not None and self._state.table.find(server_id) is not None:
                 self._state.deadlines.set(server_id, now + RETRY_PAUSE_S)
@@ -125,7 +124,7 @@ class Containment:
         self._state.commands += salvage.commands
 
     def _replace(self, before: Server, after: Server) -> None:
-        """Write a server; one that is FAILED as an earlier generation may still have to end."""
+        """Write a server in place of another; an earlier generation that is still ending stays."""
         if after.id != before.id:
             self._expel(before)
             going = self._state.table.find(after.id)
@@ -134,7 +133,7 @@ class Containment:
         self._put_anyway(after)
 
     def _pause(self, record: Record, server: Server, now: float) -> None:
-        """Keep a READY server, and look at it again in a while: not at once, over and over."""
+        """Keep a READY server, and put off its next check and probe."""
         issued = self._state.commands
         if isinstance(self.event, ActivityReported | StepFailed):
             asked = [one for one in issued if isinstance(one, CheckActivity)]
@@ -152,7 +151,7 @@ class Containment:
     def _put_anyway(self, server: Server) -> None:
         try:
             self._state.put(server)
-        except Exception as error:  # noqa: BLE001 - it may be this that broke
+        except Exception as error:  # noqa: BLE001 - `put` may be what raised before
             state = self._state
             state.commands.append(LogInternalError(server.model, "mending", error))
             before = state.table.put(server)
@@ -165,7 +164,7 @@ class Containment:
             state.commands.append(Publish(server, before.phase if before else None))
 
     def _expel(self, server: Server) -> None:
-        """Take out a server of which nothing is left."""
+        """Remove a server that has no process, without the parts that may have raised."""
         state = self._state
         record = state.table.find(server.id)
         if record is not None:
@@ -184,10 +183,10 @@ class Containment:
         gone = replace(server, holds=0)
         state.commands.append(Publish(gone, server.phase, removed=True))
 
-    # --- whoever waited -------------------------------------------------------------------
+    # --- waiters --------------------------------------------------------------------------
 
     def let_go(self, model: str, error: PoolError, *, holds: bool = True) -> None:
-        """Tell all who wait for a model to wait no longer, and its holders unless it is there."""
+        """Answer all waiters of a model with an error, and with `holds` its holders as well."""
         state = self._state
         for waiter in state.waiters.take(model):
             is_hold = waiter.request_id is not None and state.holds.has(waiter.request_id)
@@ -198,13 +197,13 @@ class Containment:
             self.tell_once(hold.request_id, error)
 
     def tell_once(self, request_id: int | None, result: PoolError) -> None:
-        """Answer a request unless it was answered in this very transition."""
+        """Answer a request, unless this event has answered it already."""
         answers = [one for one in self._state.commands if isinstance(one, Answer)]
         if request_id is not None and not any(one.request_id == request_id for one in answers):
             self._state.commands.append(Answer(request_id, result))
 
     def _settle_evictions(self, server: Server, after: Server | None, error: PoolError) -> None:
-        """Answer who evicts a server: that it is gone, or that it stays."""
+        """Answer the evictions of a server that is gone, or that stays."""
         if after is None or after.phase in life.WITHOUT_PROCESS:
             self._state.commands += self._state.evictions.gone(server)
         elif after.phase is Phase.READY:
@@ -212,7 +211,7 @@ class Containment:
                 self.leave_unevicted(eviction, server.id, error)
 
     def leave_unevicted(self, eviction: Eviction, server_id: ServerId, error: PoolError) -> None:
-        """Let an eviction wait for a server no longer, since a transition of that broke."""
+        """Leave a server out of an eviction after an internal error; answer if it was the last."""
         evictions = self._state.evictions
         evictions.leave_out(eviction, server_id)
         if eviction.names_one:
@@ -224,11 +223,11 @@ class Containment:
     # --- the state as a whole -------------------------------------------------------------
 
     def audit(self, now: float) -> None:
-        """Bring into step what a broken transition may have written only in part."""
+        """Make the whole state consistent again after a transition may have written it in part."""
         self.is_damaged = False
         try:
             self._put_in_step(now)
-        except Exception as error:  # noqa: BLE001 - the next broken transition brings another audit
+        except Exception as error:  # noqa: BLE001 - the next error brings another audit
             self._state.commands.append(LogInternalError("", "the audit", error))
 
     def _put_in_step(self, now: float) -> None:
@@ -249,7 +248,7 @@ class Containment:
         state.capacity_changed = True
 
     def _drop_doubles(self) -> None:
-        """Keep one of two servers that take the same process for theirs: the model's own."""
+        """Keep only the current one of two servers that have the same process."""
         servers = [record.server for record in self._state.table]
         owners = {one.identity: one for one in servers if one.identity and one.is_current}
         for server in servers:
@@ -258,23 +257,23 @@ class Containment:
                 continue
             self._expel(server)
             if server.phase in life.LEAVING and owner.phase not in life.LEAVING:
-                # It was told to end, and nobody is to be given it.
+                # The process was told to end, so callers are not to get it.
                 self._put_anyway(replace(owner, phase=server.phase))
 
     def _audit_start(self, server: Server, now: float) -> None:
-        """Let a start that nobody wants, or that is not in line, come to nothing."""
+        """Fail a start that has no waiters or is not in the queue, so that nothing would end it."""
         state = self._state
         is_lost = server.phase is Phase.QUEUED and server.id not in state.queue
-        # Its process goes elsewhere by now, or is swept: nothing leads out of this.
+        # CLEANING_UP without a process: no event would end that.
         is_lost |= server.phase is Phase.CLEANING_UP and server.identity is None
         no_one = state.waiters.first(server.model) is None
-        if is_lost or (server.phase in WAITS_TO_START and no_one):
+        if is_lost or (server.phase in NOT_BEGUN and no_one):
             self.let_go(server.model, told(server.model))
             failed = life.failed(server, server.detail, now, state.limits.failure_ttl)
             self._replace(server, failed)
 
     def _audit_callers(self) -> None:
-        """Let go of all who wait for what does not come."""
+        """Answer all waiters, holders and evictions whose server is not there."""
         state = self._state
         for model in {*state.waiters.models(), *state.holds.models()}:
             record = state.table.current(model)
@@ -287,7 +286,7 @@ class Containment:
 
 
 def told(model: str) -> PoolError:
-    """Return the error for the callers of a model whose transition broke; the log says more."""
+    """Return the error for callers of a model after an internal error; the log has the details."""
     name = f"{model!r}" if model else "this"
     return PoolError(
         f"the service failed at {name} by a fault of its own. Its log says more; try again.",

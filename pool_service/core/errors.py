@@ -1,7 +1,7 @@
-"""What can go wrong, as classes by what the caller should do about it.
+"""Errors for callers, one class for each thing that a caller can do about them.
 
 PoolError
-├── InvalidField          correct the request
+├── InvalidField          correct the field of the request
 ├── RuntimeModelConflict  ask without a runtime model, or evict first
 ├── ServerInUse           wait, or evict with force
 ├── RuntimeUnavailable    install or configure the runtime
@@ -11,19 +11,19 @@ PoolError
 ├── CodeNotTrusted        trust it in the configuration, or name another model
 ├── FetchFailed           try again: the download failed
 ├── ModelTooLarge         raise the budget or name a smaller model: it can never fit
-├── PoolFull              try again: there was no room in time
-├── QueueFull             try again: too many models wait for room
-├── ConfigInvalid         mend the configuration: nothing was changed
+├── PoolFull              try again: there was no memory in time
+├── QueueFull             try again: too many models are queued
+├── ConfigInvalid         correct the configuration: nothing was changed
 ├── StartTimeout          try again: it was not ready in time
 ├── StartFailed           try again: its process died before it was ready
-├── CrashLoop             mend it or evict it: its process died too often
-├── Evicted               somebody evicted the model while the caller waited
+├── CrashLoop             mend the cause, or evict the model: its process died too often
+├── Evicted               ask again if still wanted: the model was evicted meanwhile
 ├── ShuttingDown          try again: the service ends, another may come
 ├── Recovering            try again: the service has just started
 └── RevisionCompacted     begin the watch again
 
-Two classes differ iff a caller would act differently. A message says what could
-not be done, why, and what to do about it. `rpc/status.py` maps each to the wire.
+A message says what could not be done, why, and what to do about it. `rpc/status.py` maps each
+class to a status.
 """
 
 from dataclasses import dataclass, field
@@ -32,7 +32,7 @@ from typing import ClassVar
 
 @dataclass(eq=False)
 class PoolError(Exception):
-    """A failure that a caller is told of: in words, and of which model if of one."""
+    """An error for a caller; model: the model that it is about, "" if about none."""
 
     message: str
     model: str = field(default="", kw_only=True)
@@ -40,7 +40,7 @@ class PoolError(Exception):
 
     @property
     def reason(self) -> str:
-        """The machine-readable reason, part of the wire's promise."""
+        """The machine-readable reason, which is part of the API."""
         return self.REASON
 
     def __str__(self) -> str:
@@ -49,13 +49,13 @@ class PoolError(Exception):
 
 @dataclass(eq=False)
 class InvalidField(PoolError):
-    """A field of the request is not valid; `field_name` is its name on the wire."""
+    """A field of the request is not valid; field_name: its name on the wire."""
 
     field_name: str = field(kw_only=True)
 
     @property
     def reason(self) -> str:
-        """INVALID_ and the field's name."""
+        """INVALID_ and the name of the field in capitals."""
         return f"INVALID_{self.field_name.upper()}"
 
 
@@ -70,10 +70,11 @@ class RuntimeModelConflict(PoolError):
 
 @dataclass(eq=False)
 class ServerInUse(PoolError):
-    """The server is in use.
+    """The server is in use, and the eviction has no force.
 
-    requests: in flight on it, 0 if none or if they cannot be counted; counted: whether they
-    could be; holders: who holds it, as each named itself.
+    requests: requests in flight; 0 if there are none or they cannot be counted.
+    counted: the requests could be counted.
+    holders: the labels of its holders.
     """
 
     requests: int = field(kw_only=True)
@@ -99,21 +100,21 @@ class ModelRejected(PoolError):
 
 @dataclass(eq=False)
 class ModelUnknown(PoolError):
-    """Only models of the catalogue are served, and it is none of them."""
+    """The model is not in the catalogue, and only_listed is set."""
 
     REASON = "MODEL_UNKNOWN"
 
 
 @dataclass(eq=False)
 class ModelNotOnDisk(PoolError):
-    """The model's files are not there, and this call may not download them."""
+    """The model's files are not on disk, and the request may not download them."""
 
     REASON = "MODEL_NOT_ON_DISK"
 
 
 @dataclass(eq=False)
 class CodeNotTrusted(PoolError):
-    """Loading the model would run code that it brings (`files` say which)."""
+    """Loading the model would run code of its own; files: the files with that code."""
 
     files: tuple[str, ...] = field(default=(), kw_only=True)
     REASON = "CODE_NOT_TRUSTED"
@@ -128,7 +129,7 @@ class FetchFailed(PoolError):
 
 @dataclass(eq=False)
 class ModelTooLarge(PoolError):
-    """The model needs more than the whole budget, both in bytes."""
+    """The model needs more memory than the whole budget; needed, budget: bytes."""
 
     needed: int = field(kw_only=True)
     budget: int = field(kw_only=True)
@@ -137,7 +138,10 @@ class ModelTooLarge(PoolError):
 
 @dataclass(eq=False)
 class PoolFull(PoolError):
-    """There was no room within the queue's time; `subject` is what was short."""
+    """The model did not fit within the queue timeout.
+
+    subject: what was short; retry_after: seconds.
+    """
 
     subject: str = field(kw_only=True)
     retry_after: float = field(kw_only=True)
@@ -146,7 +150,7 @@ class PoolFull(PoolError):
 
 @dataclass(eq=False)
 class QueueFull(PoolError):
-    """As many models wait for their turn as may."""
+    """The queue is full; retry_after: seconds."""
 
     retry_after: float = field(kw_only=True)
     REASON = "QUEUE_FULL"
@@ -161,7 +165,7 @@ class ConfigInvalid(PoolError):
 
 @dataclass(eq=False)
 class StartTimeout(PoolError):
-    """The server was not ready within its start limit."""
+    """The server was not ready within its start timeout."""
 
     last_lines: tuple[str, ...] = field(default=(), kw_only=True)
     REASON = "START_TIMEOUT"
@@ -169,7 +173,7 @@ class StartTimeout(PoolError):
 
 @dataclass(eq=False)
 class StartFailed(PoolError):
-    """The server's process died, or could not be made, before it was ready."""
+    """The server's process died before it was ready, or could not be started."""
 
     last_lines: tuple[str, ...] = field(default=(), kw_only=True)
     REASON = "START_FAILED"
@@ -177,7 +181,7 @@ class StartFailed(PoolError):
 
 @dataclass(eq=False)
 class CrashLoop(PoolError):
-    """The server's processes died too often; `retry_after` seconds until one more try."""
+    """The server's processes died too often; retry_after: seconds until the next start."""
 
     retry_after: float = field(kw_only=True)
     last_lines: tuple[str, ...] = field(default=(), kw_only=True)
@@ -193,7 +197,7 @@ class Evicted(PoolError):
 
 @dataclass(eq=False)
 class ShuttingDown(PoolError):
-    """The service is about to end."""
+    """The service is shutting down."""
 
     REASON = "SHUTTING_DOWN"
 
@@ -207,7 +211,7 @@ class Recovering(PoolError):
 
 @dataclass(eq=False)
 class RevisionCompacted(PoolError):
-    """The history does not reach back to (or not yet to) the revision asked for."""
+    """The history does not have the revision asked for; oldest, newest: the ones that it has."""
 
     oldest: int = field(kw_only=True)
     newest: int = field(kw_only=True)

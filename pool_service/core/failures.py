@@ -1,4 +1,4 @@
-"""The errors that callers are told, from what happened to the server they asked for."""
+"""The errors for callers, built from what happened to the server that they asked for."""
 
 import re
 from collections.abc import Iterator, Sequence
@@ -28,12 +28,12 @@ from pool_service.core.server import Server
 from pool_service.core.types import Diagnosis, ExitReport, Settings
 from pool_service.core.units import size
 
-RETRY_WHEN_FULL = 5.0
-"""Seconds until who found no room should try again: about a load."""
+RETRY_WHEN_FULL_S = 5.0
+"""The time after which a caller should try again if the pool is full: about that of a load."""
 
 
 def crash_loop(server: Server, limits: Limits) -> CrashLoop:
-    """The error for those who ask for a server that died too often."""
+    """Return the error for callers of a server in a crash loop."""
     end = server.last_exit
     return CrashLoop(
         f"the server of {server.model!r} died {len(server.crashes)} times within "
@@ -46,7 +46,7 @@ def crash_loop(server: Server, limits: Limits) -> CrashLoop:
 
 
 def start_failure(server: Server, report: ExitReport) -> PoolError:
-    """The error for those who waited for a server that died while starting."""
+    """Return the error for waiters of a server that died while it was starting."""
     name = f"{server.model!r}"
     what = report.message.rstrip(".")
     refused = report.diagnosis in (Diagnosis.MODEL_REJECTED, Diagnosis.RUNTIME_UNUSABLE)
@@ -79,7 +79,7 @@ def start_failure(server: Server, report: ExitReport) -> PoolError:
 
 
 def start_timeout(server: Server, last_lines: tuple[str, ...]) -> StartTimeout:
-    """The error for those who waited for a server that took too long."""
+    """Return the error for waiters of a server that took too long to start."""
     return StartTimeout(
         f"the server of {server.model!r} was not ready within its start limit of "
         f"{server.settings.start_timeout:g} s and is stopped. Its log is {server.log_path}; "
@@ -90,7 +90,7 @@ def start_timeout(server: Server, last_lines: tuple[str, ...]) -> StartTimeout:
 
 
 def runtime_model_conflict(model: str, running: str, asked: str) -> RuntimeModelConflict:
-    """For a caller who asks for another runtime model than the one that runs."""
+    """Return the error for a caller that names another runtime model than the one that runs."""
     return RuntimeModelConflict(
         f"{model!r} runs as {running!r}, not as {asked!r}. Ensure it without a runtime model to "
         "use the one that runs, or evict it first.",
@@ -101,7 +101,7 @@ def runtime_model_conflict(model: str, running: str, asked: str) -> RuntimeModel
 
 
 def shutting_down(model: str) -> ShuttingDown:
-    """For calls that come, or still wait, when the service ends."""
+    """Return the error for requests that come, or still wait, while the service shuts down."""
     return ShuttingDown(
         f"the service is shutting down, so {model!r} cannot be ensured. Try again when it is back.",
         model=model,
@@ -109,7 +109,7 @@ def shutting_down(model: str) -> ShuttingDown:
 
 
 def leaving() -> ShuttingDown:
-    """For evictions that come, or still wait, when the service leaves its servers running."""
+    """Return the error for evictions while the service ends and leaves its servers running."""
     return ShuttingDown(
         "the service is about to end and leaves its servers to the next one, which goes on with "
         "what is stopping. Evict again when it is there."
@@ -117,12 +117,12 @@ def leaving() -> ShuttingDown:
 
 
 def watch_ended() -> ShuttingDown:
-    """For those who watch when the service ends."""
+    """Return the error for watchers when the service ends."""
     return ShuttingDown("the service is shutting down. Watch again when it is back.")
 
 
 def evicted(model: str) -> Evicted:
-    """For those who waited for a start that an eviction ended."""
+    """Return the error for waiters and holders of a model that was evicted."""
     return Evicted(
         f"{model!r} was evicted while this call waited for it or held it. Ensure it again if it "
         "is still wanted.",
@@ -131,9 +131,9 @@ def evicted(model: str) -> Evicted:
 
 
 def in_use(model: str, requests: int | None, holders: tuple[str, ...] = ()) -> ServerInUse:
-    """For an eviction without force of a server in use.
+    """Return the error for an eviction without force of a server in use.
 
-    requests: in flight, None if that cannot be told; holders: the labels of who hold it.
+    requests: in flight, None if unknown; holders: the labels of the holders.
     """
     uses = []
     if holders:
@@ -154,7 +154,7 @@ def in_use(model: str, requests: int | None, holders: tuple[str, ...] = ()) -> S
 
 
 def model_unknown(model: str, meant: tuple[str, ...] = ()) -> ModelUnknown:
-    """For a model that the catalogue does not list, where it must; meant: similar ones."""
+    """Return the error for a model that is not listed, with only_listed set; meant: suggestions."""
     return ModelUnknown(
         f"{model!r} is not in the catalogue, and only_listed is set, so it is not served."
         f"{did_you_mean(meant)} Name a model that 'pool-service models' lists, or add it to the "
@@ -164,7 +164,7 @@ def model_unknown(model: str, meant: tuple[str, ...] = ()) -> ModelUnknown:
 
 
 def runtime_model_unlisted(model: str, runtime_model: str) -> ModelUnknown:
-    """Return the refusal of a runtime model that is not its section's, where only those count."""
+    """Return the error for a runtime model that is not listed, with only_listed set."""
     return ModelUnknown(
         f"{model!r} is not in the catalogue as {runtime_model!r}, and only_listed is set, so it is "
         "not served as that. Ask for it without a runtime model, or add a model of its own for "
@@ -174,7 +174,7 @@ def runtime_model_unlisted(model: str, runtime_model: str) -> ModelUnknown:
 
 
 def name_taken(model: str, other: str) -> ModelUnknown:
-    """For those who wait for or hold a model whose name is now another's alias."""
+    """Return the error for callers of a model whose name has become an alias of another."""
     return ModelUnknown(
         f"the configuration has changed, and {model!r} is now a name of {other!r}. Ask again to "
         "get that.",
@@ -183,12 +183,12 @@ def name_taken(model: str, other: str) -> ModelUnknown:
 
 
 def not_on_disk(model: str, runtime_model: str, meant: tuple[str, ...] = ()) -> ModelNotOnDisk:
-    """For a model whose files are not there, where nobody allowed to download them.
+    """Return the error for a model whose files are not on disk, without leave to download them.
 
-    meant: similar ones that could be started.
+    meant: suggestions that could be started.
     """
     run = "Else run" if meant else "Run"
-    # The hub has few models of a name without an organisation.
+    # The hub has few models whose name has no organisation.
     unsure = "" if "/" in runtime_model else " if the model hub has it by that name"
     named = "" if "/" in runtime_model else ", name its directory as the runtime model"
     return ModelNotOnDisk(
@@ -200,7 +200,7 @@ def not_on_disk(model: str, runtime_model: str, meant: tuple[str, ...] = ()) -> 
 
 
 def too_large(server: Server, budget: float) -> ModelTooLarge:
-    """For a model that can never fit."""
+    """Return the error for a model that needs more than the memory budget."""
     return ModelTooLarge(
         f"{server.model!r} is expected to need {size(server.expected)} "
         f"({server.expected_by.value}), and the budget for all models is {size(budget)}. "
@@ -212,36 +212,36 @@ def too_large(server: Server, budget: float) -> ModelTooLarge:
 
 
 def pool_full(server: Server, limits: Limits) -> PoolFull:
-    """For those who waited as long as anybody may."""
+    """Return the error for waiters of a model that did not fit within the queue timeout."""
     what = server.detail or "its turn"
     return PoolFull(
         f"there was no room for {server.model!r} within {limits.queue_timeout:g} s: it "
         f"{what}. Try again, evict or release what is not needed, or raise [memory] budget.",
         model=server.model,
         subject="memory",
-        retry_after=RETRY_WHEN_FULL,
+        retry_after=RETRY_WHEN_FULL_S,
     )
 
 
 def queue_full(model: str, limits: Limits) -> QueueFull:
-    """For those who come when as many models wait as may."""
+    """Return the error for callers that find the queue full."""
     return QueueFull(
         f"{limits.queue_limit} models wait for their turn already, so {model!r} cannot join them. "
         "Try again in a while.",
         model=model,
-        retry_after=RETRY_WHEN_FULL,
+        retry_after=RETRY_WHEN_FULL_S,
     )
 
 
 def still_barred(failure: PoolError, retry_at: float, now: float) -> PoolError:
-    """What is told from memory, with the time that is left."""
+    """Return a remembered error, with the rest of its time to retry."""
     if isinstance(failure, CrashLoop):
         return replace(failure, retry_after=max(retry_at - now, 0.0))
     return failure
 
 
 def recovering() -> Recovering:
-    """For calls that come before the service knows its servers again."""
+    """Return the error for requests during the recovery of servers."""
     return Recovering(
         "the service has just started and is still finding the servers that run. Try again in "
         "a moment."
@@ -252,10 +252,10 @@ _OPTION = re.compile(r"(?<![\w-])--?[A-Za-z][\w-]*")
 
 
 def blamed_argument(words: str, settings: Settings) -> str | None:
-    """Return the argument of the configuration that a runtime's words name, or None.
+    """Return the configured argument that a runtime's message names, or None.
 
-    An option is named as itself. Of the values only paths and ids of models can be told from
-    what a runtime says of anything else, and not where the runtime model is named so.
+    An option counts if it stands in the message; a value only if it has a "/", since others occur
+    in messages by chance, and only if it is not part of the runtime model.
     """
     named = set(_OPTION.findall(words))
     for option, value in _pairs(settings.arguments):
@@ -267,12 +267,12 @@ def blamed_argument(words: str, settings: Settings) -> str | None:
 
 
 def runtime_section(settings: Settings) -> str:
-    """Return the section of the configuration that describes their runtime."""
+    """Return the section of the configuration that describes the runtime of `settings`."""
     return f"[runtimes.{settings.runtime}]" if settings.runtime else "[runtime]"
 
 
 def _pairs(arguments: Sequence[str]) -> Iterator[tuple[str, str]]:
-    """Each option with its value, and with "" where none is told yet."""
+    """Yield each option with "" or the value joined by "=", and again with each value after it."""
     option = ""
     for part in arguments:
         if part.startswith("-"):

@@ -1,8 +1,8 @@
-"""Faults of ours: steps that broke outside, and events whose handling raised.
+"""Internal errors: commands that failed in the driver, and events whose handling raised.
 
-The server that it was about is put right (`containment.py`), whoever asked is told, and what an
-event was for beyond one server (time, a shutdown, a recovery) is done in the plainest way, so that
-no deadline, no process and no caller of another model is lost with it.
+The server concerned is put right (`containment.py`), and the caller answered. The effects of an
+event beyond one server (deadlines, a shutdown, a recovery) are then made up for in the simplest
+way, so that no deadline, process or caller of another model is lost.
 """
 
 from pool_service.core import lifecycle as life
@@ -58,11 +58,11 @@ from pool_service.core.table import Record
 from pool_service.core.types import Diagnosis, ExitReport
 
 _ASKED = EnsureRequested | HoldRequested | EvictRequested | ReloadRequested | ForgetRequested
-"""What somebody waits to be answered, beside a shutdown, which is answered when it is done."""
+"""Requests to answer at once with the error; a shutdown is answered when it is done."""
 
 
 class FailedSteps:
-    """Go on as safely as can be with a server of which a command broke."""
+    """Go on safely with a server after a command for it failed by an internal error."""
 
     def __init__(
         self,
@@ -85,7 +85,7 @@ class FailedSteps:
     def handle(  # noqa: C901  # a case for each command
         self, record: Record, event: StepFailed, now: float
     ) -> None:
-        """End a start with an error, or go on as if the command had told the least."""
+        """End a start with an error, or go on as if the command had brought the least news."""
         server, server_id, error = record.server, event.server_id, event.error
         match event.command:
             case EstimateMemory() | Fetch():
@@ -120,7 +120,7 @@ class FailedSteps:
 
 
 class FailedEvents:
-    """Make up for an event whose handling raised."""
+    """Make up for events whose handling raised."""
 
     def __init__(
         self,
@@ -137,7 +137,7 @@ class FailedEvents:
         self._standby = standby
 
     def make(self, event: Event, error: Exception, now: float) -> None:
-        """Put the event's server right, tell whoever asked, and do what else it was for."""
+        """Put right the event's server, answer its caller, and make up for its other effects."""
         state, request_id = self._state, getattr(event, "request_id", None)
         if request_id is not None:
             state.waiters.leave(request_id)
@@ -154,7 +154,7 @@ class FailedEvents:
             self._containment.tell_once(request_id, told(model))
 
     def _subject(self, event: Event) -> tuple[str, ServerId | None]:
-        """Return the model and the server that an event is about, as far as it is about one."""
+        """Return the model and the server that an event is about; "" and None if about none."""
         if isinstance(event, ServerEvent):
             return event.server_id.model, event.server_id
         catalogue = self._state.catalogue
@@ -227,7 +227,7 @@ class FailedEvents:
             self._containment.tell_once(eviction.request_id, leaving())
 
     def _give_up(self, eviction: Eviction) -> None:
-        """Let an eviction wait on for what is going, and for nothing else."""
+        """Leave all servers out of an eviction that are not ending already."""
         for server_id in list(eviction.pending):
             record = self._state.table.find(server_id)
             if record is None or record.server.phase not in life.LEAVING:

@@ -270,7 +270,7 @@ def signalled(server: Server, stop: StopSignal, now: float, *, escalated: bool =
         limit = max(server.drain_by - now, server.settings.stop_timeout)
     if escalated and gentle:
         limit = min(limit, ESCALATION_PAUSE_S)
-    why = "hurried" if escalated else "did not end in time"
+    why = "escalated" if escalated else "did not end in time"
     detail = server.detail if gentle else f"{server.detail}; {why}: {stop.value} sent"
     return replace(
         server,

@@ -83,12 +83,12 @@ class Machine:
         self._containment.event = event
         try:
             self._dispatch(event, now)
-        except Exception as error:  # noqa: BLE001 - a mistake of ours costs one model
+        except Exception as error:  # noqa: BLE001 - costs one model only
             self._failed_events.make(event, error, now)
         self._containment.event = None
         try:
             self._follow_up(now)
-        except Exception as error:  # noqa: BLE001 - the next event, which is soon, tries again
+        except Exception as error:  # noqa: BLE001 - the next event tries again
             self._containment.break_off("", None, error, now)
             self._sampler.postpone(now + RETRY_PAUSE_S)
         if self._containment.is_damaged:
@@ -222,7 +222,7 @@ class Machine:
         """Return when TimeReached is due; FOREVER if nothing is."""
         try:
             return min(self._state.deadlines.next(), self._sampler.next_at())
-        except Exception as error:  # noqa: BLE001 - told with the next event, which is soon
+        except Exception as error:  # noqa: BLE001 - logged with the next event
             self._untold = [LogInternalError("", "when something is due", error)]
             return self._state.now + RETRY_PAUSE_S
 

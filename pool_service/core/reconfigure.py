@@ -67,7 +67,7 @@ class Reconfiguration:
         if not self._callers.is_served(server):
             refusal = self._callers.not_served(model, server.settings.named_by_caller)
             state.refuse(model, refusal)
-        self._renew_waiters(server)
+        self._update_waiters(server)
         fresh = self._callers.up_to_date(server)
         if fresh == server or server.phase in life.LEAVING:
             return ""
@@ -83,7 +83,7 @@ class Reconfiguration:
             return "updated"
         return "replaced" if self._callers.is_served(server) else "removed"
 
-    def _renew_waiters(self, server: Server) -> None:
+    def _update_waiters(self, server: Server) -> None:
         """Give all waiters of a model its new settings, with the runtime model that they named."""
         state, model = self._state, server.model
         waiters = state.waiters.of(model)
@@ -91,8 +91,8 @@ class Reconfiguration:
             named = next((one.runtime_model for one in waiters if one.runtime_model), "")
             asked = server.settings.named_by_caller
             settings = state.catalogue.settings_for(model, named or asked)
-            renewed = [replace(waiter, settings=settings) for waiter in waiters]
-            state.waiters.replace(model, renewed)
+            updated = [replace(waiter, settings=settings) for waiter in waiters]
+            state.waiters.replace(model, updated)
 
     def _queue_again(self, record: Record) -> None:
         """Estimate a queued server again by its new settings; its place in the queue stays."""

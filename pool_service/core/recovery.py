@@ -1,10 +1,12 @@
-"""What an earlier service left behind becomes the state of this one.
+"""Recovery: takes over the servers that an earlier service recorded, each by its phase.
 
-Each server goes on in the phase in which it was recorded: one that was READY proves
-that it still is (STARTING until then, so that nobody is given what may be dead), one
-that was starting goes on within what is left of its start limit, a wish to stop is
-carried out, what died meanwhile is noticed like any death. FAILED stays FAILED; a start
-that had no process yet is over with its callers.
+1. READY: STARTING until it proves that it still is READY, so that callers get no dead server.
+2. STARTING: goes on, with the rest of its start timeout.
+3. STOPPING, CLEANING_UP: goes on.
+4. FAILED, or a start after a crash: FAILED.
+5. Any other start without a process: dropped, since its callers are gone.
+
+A process that exited meanwhile is noticed like any exit.
 """
 
 from dataclasses import replace
@@ -24,14 +26,13 @@ from pool_service.core.table import Record
 from pool_service.core.types import Identity, Settings
 
 SETTLED = life.WITHOUT_PROCESS | {Phase.READY, Phase.STOPPING}
-"""Phases in which it is known how a server is."""
+"""Phases in which a recovered server is settled."""
 
 
 class Recovery:
     """Take over the servers of an earlier service.
 
-    unsettled: servers of which it is not known yet how they are; None before a recovery began
-    and after it ended.
+    unsettled: servers whose state is not known yet; None before and after a recovery.
     """
 
     def __init__(
@@ -50,7 +51,7 @@ class Recovery:
         self.unsettled: set[ServerId] | None = None
 
     def begin(self, event: RecoveryBegan, now: float) -> None:
-        """Take back all servers that were recorded."""
+        """Take over all servers that were recorded."""
         self.unsettled = set()
         for past in event.remembered.pasts:
             self._state.pasts[past.model] = past
@@ -60,19 +61,20 @@ class Recovery:
         for server in sorted(event.remembered.servers, key=_order):
             try:
                 self._take_back(server, nonces, now)
-            except Exception as error:  # noqa: BLE001 - it costs that server alone
+            except Exception as error:  # noqa: BLE001 - costs that server only
                 self.take_back_broken(server, error, now)
 
     def _take_back(self, server: Server, nonces: set[str], now: float) -> None:
-        """Take back one server; nonces: of those that were taken back before it."""
+        """Take over one server; nonces: those of the servers taken over before it."""
         if self._state.table.find(server.id) is not None:
-            # It is FAILED, written before its process was known to be gone.
+            # A second record of it is there: FAILED, written before its process was gone.
             return
         nonce = server.plan.nonce if server.plan else ""
         is_double = nonce in nonces
         nonces |= {nonce} - {""}
         if is_double:
-            # The service died between the writes by which one takes the other's place.
+            # The service died between the writes by which one server replaces another, so
+            # that both are recorded with the same process.
             self._forget(replace(server, phase=Phase.FAILED))
         elif server.phase in life.WITHOUT_PROCESS:
             self._restore(server, now)
@@ -80,7 +82,7 @@ class Recovery:
             self._adopt(server, now)
 
     def take_back_broken(self, server: Server, error: Exception, now: float) -> None:
-        """Look for the process of a server all the same, so that it ends."""
+        """Take over a server after an internal error, so that its process is found and ended."""
         if self._state.table.find(server.id) is None:
             self._state.table.put(server)
         self._containment.break_off(server.model, server.id, error, now)
@@ -90,7 +92,7 @@ class Recovery:
         self._state.drop(server)
 
     def _restore(self, server: Server, now: float) -> None:
-        """Keep how a server without a process failed; drop what nobody waits for."""
+        """Take over a server without a process: keep it if it has failed, else drop it."""
         if server.phase is Phase.FAILED:
             self._state.put(server)
         elif is_crash(server):
@@ -112,7 +114,7 @@ class Recovery:
         self._state.commands.append(Adopt(server.id, server))
 
     def adopted(self, record: Record, event: Adopted, now: float) -> None:
-        """Go on with a server whose process was found, alive or not, or never was."""
+        """Go on with a server after its process was looked for."""
         if not self._is_answered(record):
             return
         if event.process is None:
@@ -125,7 +127,7 @@ class Recovery:
             self._take_over(record.server, event.process.identity, now)
 
     def adopt_broke(self, record: Record, error: PoolError, now: float) -> None:
-        """Go by the record of a server, as far as that goes, where looking for it broke."""
+        """Go on with a server as it was recorded, after an internal error of Adopt."""
         server = record.server
         if not self._is_answered(record):
             return
@@ -137,7 +139,7 @@ class Recovery:
             self._supervisor.gone(server, now)
 
     def _never_was(self, server: Server, now: float) -> None:
-        """Let who waits for a server that had no process yet have the next one."""
+        """Settle a server that never had a process: queue its next generation if it has waiters."""
         is_wanted = self._state.waiters.first(server.model) is not None
         if is_wanted and server.is_current and server.phase not in life.LEAVING:
             self._supervisor.enqueue(server.model, server, now)
@@ -163,7 +165,7 @@ class Recovery:
         self._supervisor.await_ready(server)
 
     def end_orphans(self, event: OrphansFound, now: float) -> None:
-        """Drain and end processes of this pool of which no record tells."""
+        """Drain and stop processes of this pool that no record lists."""
         for identity in event.identities:
             orphan = Server(
                 model="",
@@ -183,7 +185,7 @@ class Recovery:
         self._state.capacity_changed = True
 
     def tell_when_settled(self) -> None:
-        """Tell once that nothing is unsettled any more."""
+        """Issue RecoveryEnded once, when every server is settled."""
         if self.unsettled is None:
             return
         for server_id in list(self.unsettled):
@@ -195,7 +197,7 @@ class Recovery:
             self._state.commands.append(RecoveryEnded())
 
     def _is_answered(self, record: Record) -> bool:
-        """Return whether this is what was waited for; the server is like any other from now on."""
+        """Return whether an adoption was under way, and end it."""
         was_adopting, record.is_adopting = record.is_adopting, False
         return was_adopting
 
@@ -205,5 +207,5 @@ class Recovery:
 
 
 def _order(server: Server) -> tuple[bool, bool]:
-    """Sort what may have a process first, and of those the models' own servers."""
+    """Return a sort key: servers that may have a process first, of these the current ones first."""
     return server.phase in life.WITHOUT_PROCESS, not server.is_current

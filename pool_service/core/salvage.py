@@ -1,10 +1,11 @@
-"""What becomes of one server when a transition of its own broke: a pure decision.
+"""Salvage: decides how a server goes on after its transition raised. Pure functions.
 
-A transition that raised has used up its event and may have written a part of what it meant
-to. Whatever it was, the server must end up in a phase that something leads out of, its process
-must stay known, and nobody else may pay for it. So a start that had no process is FAILED; a
-process that was to be watched is watched; one that cannot be left as it is drains and ends;
-and a READY one goes on, unless that went wrong too often.
+Such a transition has used up its event, and may have written only a part of its change. Still, the
+server has to end up in a phase that some event or deadline ends, and its process must stay known:
+1. a start without a process is FAILED;
+2. a process that is not watched yet is watched;
+3. a server that cannot stay as it is drains and ends;
+4. a READY server goes on, unless that failed too often.
 """
 
 from collections.abc import Sequence
@@ -51,18 +52,20 @@ from pool_service.core.server import Cause, Phase, Role, Server, StopSignal
 from pool_service.core.types import FOREVER, Diagnosis, ExitReport, Identity, SpawnedProcess
 
 RETRY_PAUSE_S = 15.0
-"""Seconds until a READY server is looked at again after a look at it broke."""
+"""The time before a check or probe is repeated after one that failed by an internal error."""
 
 MAX_FAULTS = 3
-"""Broken looks at one process after which it ends: nobody could tell when it is unused."""
+"""The number of checks and probes that may fail by internal errors before the server is stopped:
+without checks it would never be found unused."""
 
 
 @dataclass(frozen=True, slots=True)
 class Salvage:
     """A decision on how a server goes on, with the commands that this takes.
 
-    server: None if nothing is left of it; fails: whoever waits for it or holds it is told so;
-    has_failed: there is no process, so that it is FAILED.
+    server: its next value; None: it is removed.
+    fails: its waiters, holders and evictions are answered with an error.
+    has_failed: it has no process, and is to be FAILED.
     """
 
     server: Server | None
@@ -73,11 +76,12 @@ class Salvage:
 
 @dataclass(frozen=True, slots=True)
 class Breach:
-    """The circumstances in which a transition broke.
+    """The circumstances in which a transition raised.
 
-    event: what it was about, None where it was about no event (whose turn it is); issued: the
-    commands that were given out by then; adopting: the server's process is being looked for;
-    worn: looks at it broke so often that it is not to stay.
+    event: the event it handled; None: it followed from a rule after an event.
+    issued: the commands issued so far.
+    adopting: the process of the server is being looked for.
+    worn: checks and probes of the server have failed MAX_FAULTS times.
     """
 
     event: object
@@ -87,7 +91,7 @@ class Breach:
 
 
 def salvaged(server: Server, breach: Breach, now: float) -> Salvage:
-    """Return how it goes on after its transition broke."""
+    """Return how a server goes on after its transition raised."""
     event, issued = breach.event, breach.issued
     if _is_untouched(server, breach):
         return Salvage(server, fails=False)
@@ -95,21 +99,21 @@ def salvaged(server: Server, breach: Breach, now: float) -> Salvage:
     if found is not None and server.identity is None:
         server = life.spawned(server, found, now)
     if _has_ended(event) and server.identity is not None:
-        return _swept_next(server, event, issued, now)
+        return _clean_up_next(server, event, issued, now)
     if _has_no_process(server, event, issued):
         return _failed(server, event)
     if breach.adopting or isinstance(event, RecoveryBegan):
         return _looked_for(server, event, issued)
     if server.identity is None:
         return Salvage(_stopping(server))
-    # One whose adoption broke is watched by nobody yet.
+    # The process is not watched yet if the adoption failed.
     is_new = found is not None or _broke(event, Adopt)
     return _with_process(server, breach, now, is_new=is_new)
 
 
 def _is_untouched(server: Server, breach: Breach) -> bool:
-    """Return whether a caller's wish broke before it changed anything about the server."""
-    if not isinstance(breach.event, _WISHES):
+    """Return whether a request raised before it changed anything about the server."""
+    if not isinstance(breach.event, _ASKED):
         return False
     return not any(_is_about(server, one) for one in breach.issued)
 
@@ -120,8 +124,8 @@ def _is_about(server: Server, command: object) -> bool:
     return getattr(command, "server_id", None) == server.id
 
 
-def _swept_next(server: Server, event: object, issued: Sequence[object], now: float) -> Salvage:
-    """Return the salvage of a server whose process has ended: it is swept."""
+def _clean_up_next(server: Server, event: object, issued: Sequence[object], now: float) -> Salvage:
+    """Return the salvage of a server whose process has exited: a clean-up."""
     identity = server.identity
     assert identity is not None
     if server.phase is not Phase.CLEANING_UP:
@@ -135,7 +139,7 @@ def _sweeps(identity: Identity, issued: Sequence[object]) -> bool:
 
 
 def _failed(server: Server, event: object) -> Salvage:
-    """There is no process. What was FAILED already stays so, and is forgotten in its time."""
+    """Return the salvage of a server without a process: FAILED, or removed if it was FAILED."""
     over = server.phase is Phase.FAILED and isinstance(event, TimeReached)
     if over or server.role is not Role.CURRENT:
         return Salvage(None)
@@ -145,7 +149,7 @@ def _failed(server: Server, event: object) -> Salvage:
 
 
 def _looked_for(server: Server, event: object, issued: Sequence[object]) -> Salvage:
-    """Return the salvage of one that is to end once its process was found."""
+    """Return the salvage of a server that is to be stopped once its process is found."""
     there = any(isinstance(one, Adopt) and one.server_id == server.id for one in issued)
     is_leaving = server.phase in life.LEAVING
     server = server if is_leaving else life.stopping(server, Cause.CRASHED)
@@ -155,7 +159,7 @@ def _looked_for(server: Server, event: object, issued: Sequence[object]) -> Salv
 
 
 def _with_process(server: Server, breach: Breach, now: float, *, is_new: bool) -> Salvage:
-    """Return the salvage of one with a process, which is watched and goes on if it can."""
+    """Return the salvage of a server with a process: it stays if it can, else it is stopped."""
     event, issued = breach.event, breach.issued
     identity = server.identity
     assert identity is not None
@@ -179,13 +183,13 @@ def _with_process(server: Server, breach: Breach, now: float, *, is_new: bool) -
 
 
 def _sent(identity: Identity, issued: Sequence[object]) -> StopSignal | None:
-    """Return the signal that the process gets by what broke."""
+    """Return the signal that the transition has sent to the process, or None."""
     signals = [one for one in issued if isinstance(one, SendSignal)]
     return next((one.stop for one in signals if one.identity == identity), None)
 
 
 def _may_stay(server: Server, event: object) -> bool:
-    """Return whether a server may go on as it is, with something still due or under way for it."""
+    """Return whether a server may stay as it is, since an event or deadline still leads on."""
     if isinstance(event, ShutdownRequested) or (isinstance(event, EvictRequested) and event.force):
         return server.phase is Phase.STOPPING and server.step_deadline < FOREVER
     if server.phase is Phase.READY:
@@ -202,16 +206,16 @@ def _stopping(server: Server) -> Server:
 
 _OF_A_START = Prepared | Spawned | NotStarted | BecameReady | Adopted | StepFailed
 _LOOKS = TimeReached | ActivityReported | ServerProbed | ListenerLost | StepFailed | BecameReady
-_WISHES = EnsureRequested | WaiterLeft | HoldRequested | HoldEnded | ReloadRequested | MemorySampled
+_ASKED = EnsureRequested | WaiterLeft | HoldRequested | HoldEnded | ReloadRequested | MemorySampled
 
 
 def is_look(event: object) -> bool:
-    """Return whether the event is about the server's own life, not about a wish of a caller."""
+    """Return whether an event is about the server's own life, and not about a request."""
     return event is None or isinstance(event, _LOOKS)
 
 
 def _found(event: object) -> SpawnedProcess | None:
-    """Return the process that the event tells of."""
+    """Return the process that the event brings, or None."""
     return event.process if isinstance(event, Spawned | Adopted) else None
 
 

@@ -1,7 +1,7 @@
-"""Samples of the machine's memory: when one is taken, and what it says of servers.
+"""Memory samples: when to take one, and what it says of the machine and of servers.
 
-Samples are frequent while something starts or waits for room, and rare while nothing does; they
-never cost more than a share of a processor.
+Samples are frequent while a server starts or waits for memory, and rare otherwise. They take at
+most a fixed share of a processor.
 """
 
 from dataclasses import replace
@@ -16,33 +16,34 @@ from pool_service.core.table import Record
 from pool_service.core.types import FOREVER, MemorySample
 
 FRESH_S = 1.0
-"""For how long a sample is good enough to start something by."""
+"""The age up to which a sample is good enough to start a server by."""
 
 FAST_PAUSE_S = 0.5
-"""Between samples while something starts or waits for room."""
+"""The time between samples while a server starts or waits for memory."""
 
 COST_SHARE = 0.01
-"""The share of a processor that samples may take at most while somebody waits for them."""
+"""The share of a processor that samples may take while a server starts or waits for memory."""
 
 CALM_COST_SHARE = 0.003
-"""The same while nothing starts."""
+"""The share of a processor that samples may take otherwise."""
 
 SAMPLED_AT_ONCE = 32
-"""Servers in one sample, in turn, beside those whose memory is not known yet: where there are
-more, samples are as much more frequent, and none of them takes long."""
+"""The number of servers in one sample, besides starting ones and those not yet measured, so that
+no sample takes long. With more servers they take turns, and samples are more frequent."""
 
 CALM_S = 10.0
-"""Without pressure from outside until something is started again."""
+"""The time without memory pressure after which servers are started again."""
 
 PROGRESS_STEP = 0.05
-"""Who watches is told each time a load or download has gone so much further."""
+"""The step, of 1, by which the progress of a load or download has to rise to be published."""
 
 
 class Sampler:
-    """Take memory samples, and keep what the last one said.
+    """Take memory samples, and apply them to servers.
 
-    last: the last sample; is_pressed, is_critical: whether the system said lately that it is
-    short of memory; again_at: when to go on after a fault of the pool's own, None: there was none.
+    last: the last sample.
+    is_pressed, is_critical: a sample of the last CALM_S seconds was pressured, or critical.
+    again_at: when to take the next sample after an internal error; None: there was none.
     """
 
     def __init__(self, state: PoolState, containment: Containment) -> None:
@@ -60,7 +61,7 @@ class Sampler:
         self._critical_until = -FOREVER
 
     def take(self, now: float) -> None:
-        """Take a sample, unless one is being taken."""
+        """Take a sample, unless one is under way."""
         if self._is_sampling:
             return
         table = self._state.table
@@ -72,12 +73,12 @@ class Sampler:
         self._is_sampling, self._began_at, self.again_at = True, now, None
 
     def take_if_due(self, now: float) -> None:
-        """Take a sample if its time has come."""
+        """Take a sample if the next one is due."""
         if self.next_at() <= now:
             self.take(now)
 
     def taken(self, event: MemorySampled, now: float) -> list[Record]:
-        """Note what a sample says of the machine and of each server; return those in it."""
+        """Apply a sample to the machine's state and to each server in it; return these servers."""
         self._is_sampling, self._sampled_at = False, now
         self._state.capacity_changed = True
         if event.sample is None:
@@ -95,16 +96,16 @@ class Sampler:
         for record in sampled:
             try:
                 self._measure(record)
-            except Exception as error:  # noqa: BLE001 - it costs that server alone
+            except Exception as error:  # noqa: BLE001 - costs that server only
                 self._containment.break_off(record.server.model, record.server.id, error, now)
         return sampled
 
     def give_up(self) -> None:
-        """Let nobody wait for what cannot be seen."""
+        """Stop waiting for samples of servers, since memory cannot be sampled at present."""
         self._state.unmeasured.clear()
 
     def _measure(self, record: Record) -> None:
-        """Note what the last sample says of one server in it."""
+        """Apply the last sample to one server in it."""
         server, began = record.server, self._began_at
         if server.ready_at is None or life.is_of_ready(server, began):
             self._state.unmeasured.discard(server.id)
@@ -118,17 +119,17 @@ class Sampler:
         self.show(server, measured)
 
     def show(self, server: Server, changed: Server) -> None:
-        """Change a server, and publish that only where it is worth telling."""
+        """Change a server; publish only a step of progress or a new source of its estimate."""
         if changed is server:
             return
-        gone_on = (changed.progress or 0.0) - (server.progress or 0.0)
-        if gone_on >= PROGRESS_STEP or changed.expected_by is not server.expected_by:
+        rise = (changed.progress or 0.0) - (server.progress or 0.0)
+        if rise >= PROGRESS_STEP or changed.expected_by is not server.expected_by:
             self._state.put(changed)
         else:
             self._state.keep(replace(changed, progress=server.progress))
 
     def is_fresh(self, now: float) -> bool:
-        """Return whether the last sample is good enough to start something by; if not, take one."""
+        """Return whether the last sample is fresh enough to start a server by; if not, take one."""
         saw_all = self._began_at >= self._state.gone_at and not self._state.unmeasured
         if saw_all and now - self._sampled_at <= FRESH_S:
             return True
@@ -136,7 +137,7 @@ class Sampler:
         return False
 
     def next_at(self) -> float:
-        """Return when the next sample is due: often while it matters, and never at much cost."""
+        """Return when the next sample is due; FOREVER while one is under way."""
         if self.again_at is not None:
             return self.again_at
         if self._is_sampling:
@@ -153,12 +154,12 @@ class Sampler:
         return max(self._sampled_at, 0.0) + max(pause, cost / share)
 
     def postpone(self, until: float) -> None:
-        """Take the next sample at a time of ours, after one that broke."""
+        """Give up the present sample, and take the next at `until`, after an internal error."""
         self._is_sampling = False
         self.again_at = until
 
     def _is_awaited(self) -> bool:
-        """Return whether something starts, or waits for what a sample says."""
+        """Return whether a server starts, waits in the queue, or has not been measured."""
         table = self._state.table
         if table.count({Phase.STARTING}) or self._state.unmeasured:
             return True

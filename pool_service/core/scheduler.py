@@ -144,7 +144,7 @@ class Scheduler:
         for record in lined_up:
             try:
                 obstacle = self._serve_one(record, obstacle, preemptions, now)
-            except Exception as error:  # noqa: BLE001 - it costs that server alone
+            except Exception as error:  # noqa: BLE001 - costs that server only
                 self._containment.break_off(record.server.model, record.server.id, error, now)
         if self._is_overrun():
             # For any reason: growth, a reload, an adoption, a wrong estimate.
@@ -294,7 +294,7 @@ class Scheduler:
             model = preemptions[record.server.id]
             if not record.is_preempted:
                 self._note(record.server, f"is to go for {_whom(record.server, model)}")
-            record.claim(model)
+            record.preempt(model)
         if going:
             self._containment.each(going, lambda record: self._check_preempted(record, now), now)
         if released:
@@ -323,4 +323,4 @@ def _whom(server: Server, model: str | None) -> str:
     """Return in words what a server is preempted for."""
     if model is None:
         return "the memory that is allowed or left"
-    return "the next generation, past its memory ceiling" if model == server.model else repr(model)
+    return "the next generation, past its memory limit" if model == server.model else repr(model)

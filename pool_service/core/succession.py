@@ -49,7 +49,7 @@ def retired(server: Server, now: float) -> Server:
         role=Role.SUPERSEDED,
         outdated=True,
         spared_until=now + server.settings.grace_period,
-        detail="has grown past its memory ceiling and was replaced; ends with its last request",
+        detail="has grown past its memory limit and was replaced; ends with its last request",
     )
 
 

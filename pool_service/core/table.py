@@ -56,7 +56,7 @@ class Record:
         self.release()
         self.busy_until = self.liveness = None
 
-    def claim(self, model: str | None) -> None:
+    def preempt(self, model: str | None) -> None:
         """Mark a server to be stopped as soon as it is unused; model: see preempted_for."""
         self.is_preempted, self.preempted_for = True, model
 

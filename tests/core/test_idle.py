@@ -224,7 +224,7 @@ def test_a_request_that_came_since_the_last_look_is_a_use() -> None:
 def test_what_is_claimed_goes_before_it_expires(model: str | None, cause: Cause) -> None:
     parts = Parts()
     record = parts.there()
-    record.claim(model)
+    record.preempt(model)
     assert looked(parts, record) == ["CheckActivity"]
     assert looked(parts, record) == ["SendSignal"]
     assert record.server.stop_cause is cause
@@ -238,7 +238,7 @@ def test_whether_a_claimed_one_that_is_busy_or_resides_is_to_go_is_decided_anew(
 ) -> None:
     parts = Parts()
     record = parts.there(last_used_at=used)
-    record.claim("n")
+    record.preempt("n")
     record.is_cordoned = True
     parts.waits(1)
     assert looked(parts, record, requests) == []

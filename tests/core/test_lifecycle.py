@@ -229,7 +229,7 @@ def test_in_haste_the_next_signal_follows_the_first_at_once_and_the_others_in_th
     assert first.step_deadline == 10.0 + life.ESCALATION_PAUSE_S
     second = life.signalled(first, StopSignal.INTERRUPT, 10.25, escalated=True)
     assert second.step_deadline == 10.25 + SETTINGS.stop_timeout
-    assert second.detail == f"{Cause.IDLE.value}; hurried: SIGINT sent"
+    assert second.detail == f"{Cause.IDLE.value}; escalated: SIGINT sent"
     again = life.signalled(second, StopSignal.INTERRUPT, 11.0, escalated=True)
     assert again.detail == second.detail
 

@@ -136,7 +136,7 @@ def test_a_successor_that_is_ready_is_the_models_server_with_all_who_hold_it() -
     parts = limited()
     before, successor = replacing(parts)
     parts.holds(7)
-    before.claim("n")
+    before.preempt("n")
     parts.state.over_limit.add(M1)
     parts.state.unmeasured.add(M1)
     ready(parts, successor)

@@ -91,7 +91,7 @@ def test_what_is_about_to_go_is_waited_for() -> None:
         parts = Parts()
         record = parts.there()
         if mark == "preempted":
-            record.claim("n")
+            record.preempt("n")
         else:
             parts.evicts(9, record)
             record.is_cordoned = True

@@ -84,7 +84,7 @@ def test_a_server_that_leaves_ready_keeps_none_of_the_marks_of_ready() -> None:
     parts = Parts()
     record = parts.there()
     record.is_checking = record.is_cordoned = True
-    record.claim("other")
+    record.preempt("other")
     record.busy_until, record.seen_use = NOW, SeenUse(NOW, (1.0,))
     record.liveness = Liveness(NOW, ())
     parts.state.unmeasured.add(M1)
@@ -239,7 +239,7 @@ def test_a_claimed_server_is_checked_when_its_residency_is_over_but_not_while_bu
     parts = Parts()
     record = parts.there()
     assert parts.state.check_due(record) == LOADED_AT + DEFAULTS.keep_alive
-    record.claim("other")
+    record.preempt("other")
     assert parts.state.check_due(record) == LOADED_AT + DEFAULTS.grace_period
     record.busy_until = NOW + 1.0
     assert parts.state.check_due(record) == NOW + 1.0
