@@ -22,7 +22,7 @@ before that, they go on using them."""
 
 
 class EvictionClass(Enum):
-    """How readily a server that takes up memory may be evicted."""
+    """The class of a server that takes up memory: whether, and how readily, it may be evicted."""
 
     LEAVING = auto()
     """On its way out already."""
@@ -168,7 +168,7 @@ def cheapest_unused(room: Room, now: float) -> tuple[ServerId, ...]:
 
 @dataclass(frozen=True, slots=True)
 class Shortage:
-    """What a demand lacks: bytes of the budget and of the machine, and places in groups."""
+    """The shortage of a demand: bytes of the budget, bytes of the machine, and places in groups."""
 
     of_budget: float
     of_machine: float

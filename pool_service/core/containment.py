@@ -1,8 +1,8 @@
 """Containment: an internal error in a transition costs one model, not the pool.
 
 `salvage.py` decides how the server of the transition goes on. This part writes that, answers
-waiters, and audits the state, which the transition may have left half written. It uses as little
-of the other parts as possible, since any of them may be what raised.
+waiters, and audits the state, which the transition may have left half written. Containment uses as
+little of the other parts as possible, since any of them may be what raised.
 """
 
 from collections.abc import Callable, Iterable

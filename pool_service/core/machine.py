@@ -1,4 +1,4 @@
-"""The whole pool as a state machine: events in, commands out, no I/O.
+"""The pool as a state machine: events in, commands out, no I/O.
 
 `Machine.handle(event, now)` is the only way in: it dispatches the event to the part that handles
 it, applies the rules that follow every event, and returns commands in the order in which they are

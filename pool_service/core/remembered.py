@@ -1,4 +1,4 @@
-"""What is remembered of models without a server: named runtime models, and recent refusals."""
+"""Memories of models without a server: runtime models that callers named, and recent refusals."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass

@@ -131,10 +131,10 @@ def _clean_up_next(server: Server, event: object, issued: Sequence[object], now:
     if server.phase is not Phase.CLEANING_UP:
         server = life.exited(server, _report(event), now)
     clean_up = CleanUp(server.id, identity)
-    return Salvage(server, () if _sweeps(identity, issued) else (clean_up,))
+    return Salvage(server, () if _cleans_up(identity, issued) else (clean_up,))
 
 
-def _sweeps(identity: Identity, issued: Sequence[object]) -> bool:
+def _cleans_up(identity: Identity, issued: Sequence[object]) -> bool:
     return any(isinstance(one, CleanUp) and one.identity == identity for one in issued)
 
 
@@ -167,7 +167,7 @@ def _with_process(server: Server, breach: Breach, now: float, *, is_new: bool) -
     commands: tuple[ServerCommand, ...] = (watch,) if is_new and watch not in issued else ()
     if server.phase is Phase.CLEANING_UP:
         clean_up = CleanUp(server.id, identity)
-        again = is_new and not _sweeps(identity, issued)
+        again = is_new and not _cleans_up(identity, issued)
         return Salvage(server, (clean_up,) if again else ())
     sent = _sent(identity, issued)
     if sent is not None:

@@ -187,7 +187,7 @@ class Server:
 
     @property
     def expires_at(self) -> float:
-        """When an unused server is to be stopped; meaningful only while READY."""
+        """The time from which an unused server is to be stopped; meaningful only while READY."""
         if self.holds:
             return FOREVER
         if self.role is not Role.CURRENT:
@@ -202,7 +202,7 @@ class Server:
 
 @dataclass(frozen=True, slots=True)
 class LastRun:
-    """What stays known of a model without a server: its last generation, and its last exit.
+    """The last run of a model without a server: its last generation, and its last exit.
 
     given: see Server.
     """

@@ -30,7 +30,7 @@ unused are forgotten: clients may name any number of models."""
 
 
 class PoolState:
-    """All that the pool knows, and the commands that the present event has led to.
+    """Hold what the pool knows, and the commands that the present event has led to.
 
     table: the servers.
     queue: the time from which each queued server waits, in queue order.

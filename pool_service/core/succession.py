@@ -42,7 +42,7 @@ def succeeded_by(server: Server, successor: Server) -> Server:
 def retired(server: Server, now: float) -> Server:
     """Return the server SUPERSEDED by its successor: it ends when nothing is in flight.
 
-    It stays for its grace period, since callers that were just given it may still come.
+    The server stays for its grace period, since callers that were just given it may still come.
     """
     return replace(
         server,

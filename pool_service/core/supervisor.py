@@ -45,8 +45,7 @@ NOT_RESTARTED = frozenset({Cause.EVICTED, Cause.SHUTDOWN})
 """Causes of a stop after which a server is not started again for its holders or its pin."""
 
 MAX_FAILED = 500
-"""The number of FAILED servers that are kept. Beyond it the oldest are dropped early: clients may
-name any number of models."""
+"""The number of FAILED servers that are kept; beyond it the oldest are dropped early."""
 
 OUT_OF_MEMORY_FACTOR = 1.25
 """The factor by which the estimate of a server grows after it ran out of memory."""
@@ -160,13 +159,12 @@ class Supervisor:
     def supersede(self, server: Server, why: str, now: float, *, at_once: bool = False) -> None:
         """Stop a wedged, unhealthy or unlistening server, and let the next one start beside it.
 
-        The next generation starts as soon as it fits, while this one still drains. A model has
-        at most two processes: if another one still drains, or if this server is being evicted,
-        the server is only stopped, and the next generation waits for its end.
+        The next generation starts as soon as it fits. If another server of the model drains, or
+        this one is being evicted, it is only stopped: a model has at most two processes.
         """
         state, model = self._state, server.model
-        had_one = [one for one in state.table.beside(model) if one.server.ready_at is not None]
-        if server.role is not Role.CURRENT or had_one or state.evictions.of(server.id):
+        draining = [one for one in state.table.beside(model) if one.server.ready_at is not None]
+        if server.role is not Role.CURRENT or draining or state.evictions.of(server.id):
             # As after a crash: an eviction does not keep holders from the next generation.
             is_evicted = state.evictions.of(server.id) and not server.holds
             self.stop(server, Cause.EVICTED if is_evicted else Cause.WEDGED, now, at_once=at_once)
@@ -198,11 +196,11 @@ class Supervisor:
         if was_ready:
             self.restart_for_holders(server)
         self._record_usage(server)
-        goes_on = is_start and (
+        is_retried = is_start and (
             self._tries_another_port(record, event.report)
             or restart_policy.was_killed(event.report)
         )
-        if not goes_on:
+        if not is_retried:
             record.lost_ports = 0
             if is_start and server.is_current:
                 state.refuse(server.model, start_failure(server, event.report))
@@ -214,8 +212,7 @@ class Supervisor:
         ran_out = end is not None and end.report.diagnosis is Diagnosis.OUT_OF_MEMORY
         if ran_out and server.stop_signal is None:
             more = int(max(server.peak, server.expected) * OUT_OF_MEMORY_FACTOR)
-            # Others may have taken the memory: at most the whole budget is expected, so that
-            # the model may start again, alone.
+            # Others may have taken the memory: alone in the whole budget it may start again.
             needed = int(max(server.peak, min(more, self._state.limits.memory_budget)))
         elif server.sampled_ready:
             needed = server.peak
@@ -225,7 +222,7 @@ class Supervisor:
             self._state.commands.append(RecordUsage(server.settings, life.bounded(server, needed)))
 
     def _tries_another_port(self, record: Record, report: ExitReport) -> bool:
-        """Return whether a start that lost its port to another program may try another port."""
+        """Count a port lost to another program; return whether the start may try another port."""
         if report.diagnosis is not Diagnosis.PORT_TAKEN:
             return False
         record.lost_ports += 1
@@ -289,8 +286,7 @@ class Supervisor:
     def restart_for_holders(self, server: Server) -> None:
         """Add waiters for the next generation of a server that is no longer READY.
 
-        One for each holder, and one for the pool itself if the model is pinned or the server was
-        recycled.
+        One for each holder, and one of the pool if the model is pinned or was recycled.
         """
         state, model = self._state, server.model
         if state.is_closing or server.stop_cause in NOT_RESTARTED:

@@ -14,7 +14,7 @@ from pool_service.core.server import Phase, Role, Server, ServerId
 
 @dataclass(slots=True, eq=False)
 class Record:
-    """One server, and what is known of it only while this service runs.
+    """One server, with the marks of it that are kept only while this service runs.
 
     server: the value that is published and recorded.
     is_adopting: the process that an earlier service started is being looked for.

@@ -18,7 +18,7 @@ from pool_service.core.table import Record
 DELAYED_WHILE_AWAY = frozenset({Phase.QUEUED, Phase.STARTING, Phase.STOPPING, Phase.BACKING_OFF})
 """Phases whose deadlines are put off by the time for which the service did not run."""
 
-LOG_PATIENCE_S = 1.0
+LOG_TIMEOUT_S = 1.0
 """The time for which a timed-out start waits for the last lines of its log."""
 
 
@@ -114,7 +114,7 @@ class Timers:
             self.log_read(record, LogRead(server.id, ()), now)
             return
         record.is_timed_out = True
-        self._state.keep(life.out_of_time(server, now + LOG_PATIENCE_S))
+        self._state.keep(life.out_of_time(server, now + LOG_TIMEOUT_S))
         self._state.commands.append(ReadLog(server.id, server.log_path))
 
     def log_read(self, record: Record, event: LogRead, now: float) -> None:

@@ -155,7 +155,7 @@ class Settings:
 
 @dataclass(frozen=True, slots=True)
 class LaunchPlan:
-    """All that it takes to start one process, and to check its readiness and its activity.
+    """The plan of one process: how to start it, and how to check its readiness and activity.
 
     port: the port that the process is told to take; None: the process chooses one, and the
     service finds it by its listening socket.
@@ -213,7 +213,7 @@ class ProbeResult:
 
 @dataclass(frozen=True, slots=True)
 class ExitReport:
-    """What is known of the exit of a process. Code and signal are both None if unknown."""
+    """A report of the exit of a process; code and signal are both None if unknown."""
 
     code: int | None
     signal: int | None

@@ -18,7 +18,7 @@ from pool_service.core.events import (
 from pool_service.core.lifecycle import RESUMED_GRACE_S
 from pool_service.core.liveness import Liveness
 from pool_service.core.server import Cause, Phase, Role, StopSignal
-from pool_service.core.timers import LOG_PATIENCE_S
+from pool_service.core.timers import LOG_TIMEOUT_S
 from pool_service.core.types import FOREVER
 from tests.core.parts import (
     DEFAULTS,
@@ -144,7 +144,7 @@ def test_a_start_out_of_time_ends_when_its_last_lines_are_read() -> None:
     assert answers(issued) == {}
     record = parts.state.table.find(M1)
     assert record is not None
-    assert record.server.step_deadline == NOW + LOG_PATIENCE_S
+    assert record.server.step_deadline == NOW + LOG_TIMEOUT_S
     parts.timers.log_read(record, LogRead(M1, ("slow",)), NOW + 0.5)
     issued = parts.taken()
     assert refused(issued) == {1: "StartTimeout", 2: "StartTimeout"}
@@ -158,7 +158,7 @@ def test_a_disk_that_does_not_answer_holds_up_the_end_of_a_start_for_a_moment() 
     starting(parts)
     reach(parts)
     parts.taken()
-    reach(parts, NOW + LOG_PATIENCE_S)
+    reach(parts, NOW + LOG_TIMEOUT_S)
     assert refused(parts.taken()) == {1: "StartTimeout", 2: "StartTimeout"}
     assert parts.shown().phase is Phase.STOPPING
 

@@ -246,11 +246,11 @@ async def test_a_hurry_before_the_shutdown_is_remembered() -> None:
         assert (first, second) == ("SIGTERM", "SIGINT")
         assert at == pytest.approx(1.0 + ESCALATION_PAUSE_S)
     details = [change.server.detail for change in run.changes]
-    assert any("hurried: SIGINT" in detail for detail in details)
+    assert any("escalated: SIGINT" in detail for detail in details)
     assert not any("in time" in detail for detail in details)
 
 
-async def test_a_process_that_comes_after_the_hurry_is_hurried_too() -> None:
+async def test_a_process_that_comes_after_the_hurry_is_escalated_too() -> None:
     async with running() as run:
         run.world.script("m", Script(spawn=5.0, ends_on={StopSignal.TERMINATE: NEVER}))
         call = run.ensure()

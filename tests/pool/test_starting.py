@@ -16,7 +16,7 @@ from pool_service.core.errors import (
 )
 from pool_service.core.results import Ensured
 from pool_service.core.server import Cause, Phase, StopSignal
-from pool_service.core.timers import LOG_PATIENCE_S
+from pool_service.core.timers import LOG_TIMEOUT_S
 from tests.pool.running import LIMITS, now, running
 from tests.world import CRASH, NEVER, PORT_TAKEN, REJECTED, Script, outcomes
 
@@ -143,7 +143,7 @@ async def test_a_log_that_cannot_be_read_holds_up_no_answer_for_long() -> None:
         run.world.script("m", Script(load=NEVER, raises={"last_lines": ZeroDivisionError()}))
         (told,) = await outcomes(run.pool.ensure("m"))
         assert isinstance(told, StartTimeout)
-        assert now() == pytest.approx(120.0 + LOG_PATIENCE_S)
+        assert now() == pytest.approx(120.0 + LOG_TIMEOUT_S)
 
 
 async def test_a_server_that_is_ready_while_its_log_is_read_is_handed_out() -> None:
