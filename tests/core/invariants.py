@@ -590,8 +590,8 @@ class Ledger:
     def reach_time(self, later: float) -> None:
         """Let time pass as the driver would: TimeReached at each moment that is due."""
         until = self.now + later
-        while self.machine.next_deadline() <= until:
-            self.now = max(self.now, self.machine.next_deadline())
+        while (due := self.machine.next_deadline()) <= until:
+            self.now = max(self.now, due)
             self.handle(TimeReached())
         self.now = until
 
