@@ -38,7 +38,7 @@ class IdleChecks:
         """Begin an activity check of a server; until its result the keep alive does not run out."""
         if record.is_checking:
             return
-        self._stopper.ask_use(record.server, pause)
+        self._stopper.check_activity(record.server, pause)
         record.is_checking = True
         self._state.deadlines.set(record.server.id, FOREVER)
 
@@ -49,13 +49,13 @@ class IdleChecks:
         self._note_use(record, activity, now)
         requests = activity.requests
         is_busy = requests is None or requests > 0
-        looks_again = self._refuse_evictions(record, requests, now, is_busy=is_busy)
+        checks_again = self._refuse_evictions(record, requests, now, is_busy=is_busy)
         was_busy = record.busy_until is not None
         record.busy_until = now + BUSY_PAUSE_S if is_busy else None
         state.capacity_changed |= was_busy and not is_busy
         cause = self._cause_to_go(record, now, is_busy=is_busy)
         is_preempted = record.is_preempted
-        if looks_again:
+        if checks_again:
             # The cordon stays, so that callers waiting behind the eviction are not given it.
             state.capacity_changed |= is_preempted
             self.check(record, AFTERGLOW_S)
@@ -78,16 +78,16 @@ class IdleChecks:
         server busy is not enough: it may have come too soon after the last answer (see
         AFTERGLOW_S), or have begun before the eviction.
         """
-        server, looks_again = record.server, False
+        server, checks_again = record.server, False
         for eviction in list(self._state.evictions.of(server.id)):
             is_held = server.holds and not eviction.force
             resides = eviction.only_idle and now < server.resides_until
             if is_busy and not (is_held or resides or server.id in eviction.found_busy):
                 eviction.found_busy.add(server.id)
-                looks_again = True
+                checks_again = True
             elif is_busy or is_held or resides:
                 self.leave_out(eviction, server, requests)
-        return looks_again
+        return checks_again
 
     def _cause_to_go(self, record: Record, now: float, *, is_busy: bool) -> Cause | None:
         server = record.server

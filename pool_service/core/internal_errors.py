@@ -202,7 +202,7 @@ class FailedEvents:
             state.pasts.setdefault(past.model, past)
         for server in event.remembered.servers:
             if state.table.find(server.id) is None:
-                self._recovery.take_back_broken(server, error, now)
+                self._recovery.take_over_after_error(server, error, now)
 
     def _shut_down(self, request_id: int, error: Exception, now: float) -> None:
         state = self._state

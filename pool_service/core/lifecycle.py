@@ -136,7 +136,7 @@ def measured(server: Server, footprint: int, sampled_at: float) -> Server:
     A sample from before READY tells how far the load is, but not what the server needs: right
     after exec a process has next to nothing.
     """
-    tells_need = server.phase is Phase.READY and is_of_ready(server, sampled_at)
+    tells_need = server.phase is Phase.READY and saw_ready(server, sampled_at)
     is_known = server.sampled_ready or not tells_need
     if server.phase is Phase.READY and is_known and footprint == server.footprint:
         # An idle server's footprint rarely changes: the same object tells callers so.
@@ -153,7 +153,7 @@ def measured(server: Server, footprint: int, sampled_at: float) -> Server:
     return replace(server, sampled_ready=True)
 
 
-def is_of_ready(server: Server, sampled_at: float) -> bool:
+def saw_ready(server: Server, sampled_at: float) -> bool:
     """Return whether a memory sample that began at `sampled_at` saw the server READY."""
     return server.ready_at is not None and server.ready_at <= sampled_at
 

@@ -60,11 +60,11 @@ class Recovery:
         nonces: set[str] = set()
         for server in sorted(event.remembered.servers, key=_order):
             try:
-                self._take_back(server, nonces, now)
+                self._take_over_one(server, nonces, now)
             except Exception as error:  # noqa: BLE001 - costs that server only
-                self.take_back_broken(server, error, now)
+                self.take_over_after_error(server, error, now)
 
-    def _take_back(self, server: Server, nonces: set[str], now: float) -> None:
+    def _take_over_one(self, server: Server, nonces: set[str], now: float) -> None:
         """Take over one server; nonces: those of the servers taken over before it."""
         if self._state.table.find(server.id) is not None:
             # A second record of it is there: FAILED, written before its process was gone.
@@ -81,7 +81,7 @@ class Recovery:
         else:
             self._adopt(server, now)
 
-    def take_back_broken(self, server: Server, error: Exception, now: float) -> None:
+    def take_over_after_error(self, server: Server, error: Exception, now: float) -> None:
         """Take over a server after an internal error, so that its process is found and ended."""
         if self._state.table.find(server.id) is None:
             self._state.table.put(server)

@@ -57,7 +57,7 @@ class Recycler:
     def _fits(self, server: Server, now: float) -> bool:
         """Return whether a successor fits now, and no other server is queued."""
         state, scheduler = self._state, self._scheduler
-        if state.is_closing or state.queue or scheduler.hindrance():
+        if state.is_closing or state.queue or scheduler.why_blocked():
             return False
         demand = Demand(server.model, server.expected, server.settings.groups, 0.0)
         return isinstance(verdict(demand, scheduler.room(now), now), Admit)

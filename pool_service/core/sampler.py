@@ -107,7 +107,7 @@ class Sampler:
     def _measure(self, record: Record) -> None:
         """Apply the last sample to one server in it."""
         server, began = record.server, self._began_at
-        if server.ready_at is None or life.is_of_ready(server, began):
+        if server.ready_at is None or life.saw_ready(server, began):
             self._state.unmeasured.discard(server.id)
         footprints = self.last.footprints if self.last else {}
         if server.identity is None or server.identity not in footprints:

@@ -131,19 +131,19 @@ class Scheduler:
 
         Return False if that has to wait for a memory sample, which is then on its way.
         """
-        lined_up = [one for one in self._records(self._state.queue) if not one.is_estimating]
-        decides = not lined_up or self._sampler.is_fresh(now)
+        queued = [one for one in self._records(self._state.queue) if not one.is_estimating]
+        decides = not queued or self._sampler.is_fresh(now)
         if decides:
-            self._serve(lined_up, now)
+            self._admit_queue(queued, now)
         self._state.capacity_changed = False
         return decides
 
-    def _serve(self, lined_up: list[Record], now: float) -> None:
+    def _admit_queue(self, queued: list[Record], now: float) -> None:
         preemptions: Preemptions = {}
         obstacle = ""
-        for record in lined_up:
+        for record in queued:
             try:
-                obstacle = self._serve_one(record, obstacle, preemptions, now)
+                obstacle = self._admit_or_wait(record, obstacle, preemptions, now)
             except Exception as error:  # noqa: BLE001 - costs that server only
                 self._containment.break_off(record.server.model, record.server.id, error, now)
         if self._is_overrun():
@@ -151,26 +151,26 @@ class Scheduler:
             preemptions.update(dict.fromkeys(overrun(self.room(now), now)) | preemptions)
         self._preempt(with_recycling(preemptions, self._state, now), now)
 
-    def _serve_one(
+    def _admit_or_wait(
         self, record: Record, obstacle: str, preemptions: Preemptions, now: float
     ) -> str:
         """Start a server or publish what it waits for; return why those behind it may not start."""
-        why = obstacle or self.hindrance() or self._relief(preemptions, now)
-        may_pass = False
+        why = obstacle or self.why_blocked() or self._memory_shortage(preemptions, now)
+        may_backfill = False
         if not why:
-            why, may_pass = self._try(record.server, preemptions, now)
+            why, may_backfill = self._try(record.server, preemptions, now)
         if why:
-            self._line_up(record, why)
-        return "" if not why or may_pass else "its turn"
+            self._publish_wait(record, why)
+        return "" if not why or may_backfill else "its turn"
 
-    def hindrance(self) -> str:
+    def why_blocked(self) -> str:
         """Return why no server may start now, or ""."""
         state = self._state
         if state.table.count(life.TAKES_A_SLOT) >= state.limits.max_starts:
             return f"others to start, {state.limits.max_starts} at a time"
         return ""
 
-    def _relief(self, preemptions: Preemptions, now: float) -> str:
+    def _memory_shortage(self, preemptions: Preemptions, now: float) -> str:
         """Return why no server may start while the machine is short of memory, or "".
 
         1. Nothing runs: start, since waiting would free nothing.
@@ -213,16 +213,16 @@ class Scheduler:
                 preemptions.update(dict.fromkeys(chosen, server.model))
                 return why, False
             case Wait(why, may_backfill):
-                self._check_the_busy(now)
+                self._recheck_busy(now)
                 return why, may_backfill
 
-    def _check_the_busy(self, now: float) -> None:
+    def _recheck_busy(self, now: float) -> None:
         """Check again the servers that were busy, since a queued one waits for them."""
         for record in self._state.table.of(Phase.READY):
             if record.busy_until is not None and record.busy_until <= now:
                 self._idle.check(record)
 
-    def _line_up(self, record: Record, why: str) -> None:
+    def _publish_wait(self, record: Record, why: str) -> None:
         """Publish a server's place in the queue and what it waits for, if either has changed."""
         server = record.server
         position = list(self._state.queue).index(server.id) + 1
@@ -293,12 +293,12 @@ class Scheduler:
         for record in going:
             model = preemptions[record.server.id]
             if not record.is_preempted:
-                self._note(record.server, f"is to go for {_whom(record.server, model)}")
+                self._note(record.server, f"is to go for {_purpose(record.server, model)}")
             record.preempt(model)
         if going:
             self._containment.each(going, lambda record: self._check_preempted(record, now), now)
         if released:
-            self._containment.each(released, lambda record: self._give_out(record, now), now)
+            self._containment.each(released, lambda record: self._hand_out_again(record, now), now)
 
     def _check_preempted(self, record: Record, now: float) -> None:
         if self._state.check_due(record) <= now:
@@ -306,7 +306,7 @@ class Scheduler:
         else:
             self._state.arm(record)
 
-    def _give_out(self, record: Record, now: float) -> None:
+    def _hand_out_again(self, record: Record, now: float) -> None:
         if not self._state.evictions.of(record.server.id):
             self._idle.stay(record, now)
 
@@ -319,7 +319,7 @@ def _waits(why: str) -> str:
     return f"waits for {why}"
 
 
-def _whom(server: Server, model: str | None) -> str:
+def _purpose(server: Server, model: str | None) -> str:
     """Return in words what a server is preempted for."""
     if model is None:
         return "the memory that is allowed or left"

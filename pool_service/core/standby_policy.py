@@ -51,8 +51,8 @@ class StandbyPolicy:
             return 0
         state, limits, last = self._state, self._state.limits, self._sampler.last
         records = [state.table.find(server_id) for server_id in state.queue]
-        lined_up = [one.server for one in records if one is not None and not one.is_estimating]
-        queued = sum(server.expected for server in lined_up)
+        estimated = [one.server for one in records if one is not None and not one.is_estimating]
+        queued = sum(server.expected for server in estimated)
         spare = limits.memory_budget - state.table.reserved - queued
         if last is not None:
             taken = last.available + last.standbys - limits.memory_reserve

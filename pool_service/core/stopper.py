@@ -41,7 +41,7 @@ class Stopper:
             # The check began while the server was still handed out, so it proves nothing.
             record.is_check_stale = True
         else:
-            self.ask_use(record.server)
+            self.check_activity(record.server)
 
     def go_on(self, server: Server, now: float) -> None:
         """Check again whether requests are in flight, or send the next signal if time is over."""
@@ -49,7 +49,7 @@ class Stopper:
             self.signal(server, life.next_signal(server), now)
         else:
             self._state.keep(drain.draining(server, now))
-            self.ask_use(server)
+            self.check_activity(server)
 
     def checked(self, record: Record, activity: Activity, now: float) -> None:
         """Go on draining while requests are in flight on a server, else send SIGTERM."""
@@ -58,7 +58,7 @@ class Stopper:
             return
         if record.is_check_stale:
             record.is_check_stale = False
-            self.ask_use(server)
+            self.check_activity(server)
         elif activity.requests == 0:
             self.signal(server, StopSignal.TERMINATE, now)
         elif server.detail.endswith(drain.WAITS):
@@ -66,7 +66,7 @@ class Stopper:
         else:
             self._state.put(drain.seen_busy(server, now))
 
-    def ask_use(self, server: Server, pause: float = 0.0) -> None:
+    def check_activity(self, server: Server, pause: float = 0.0) -> None:
         """Read the activity of a server; pause: seconds to wait before."""
         assert server.identity is not None
         self._state.commands.append(
