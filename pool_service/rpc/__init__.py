@@ -1,1 +1,1 @@
-"""The only place that knows gRPC."""
+"""The gRPC API. No other package knows gRPC, except the composition root."""

@@ -1,7 +1,7 @@
-"""What reflection tells of this service: with its methods by name, and the comments of its files.
+"""Reflection with methods by name and with the proto file's comments.
 
-gRPC's own reflection finds no method by its name, which ghz and `grpcurl describe` ask for, and
-generated code knows no comments, which are the promises of each call.
+gRPC's own reflection cannot find a method by its name, as ghz and `grpcurl describe` need, and
+generated code lacks the comments, which are the promises of the calls.
 """
 
 from pathlib import Path
@@ -22,13 +22,13 @@ that is built of a clone without `make` lacks it.
 
 
 def described_pool() -> DescriptorPool:
-    """What reflection is to tell from."""
-    # It asks no more of a pool than this one answers.
+    """Return the descriptor pool for reflection."""
+    # Reflection calls no other methods of a pool than DescribedPool has.
     return cast("DescriptorPool", DescribedPool())
 
 
 class DescribedFile:
-    """A file as gRPC's reflection takes it, whose copy has the comments."""
+    """A file for gRPC's reflection, whose serialized copy has the comments."""
 
     def __init__(self, file: FileDescriptor, described: FileDescriptorProto) -> None:
         self.name = file.name
@@ -37,13 +37,13 @@ class DescribedFile:
         self._described = described
 
     def CopyToProto(self, proto: FileDescriptorProto) -> None:  # noqa: N802  # protobuf's name
-        # Nothing else of it: without names for JSON, grpcurl writes fields as the proto file does.
+        # Only the comments: without JSON names, grpcurl prints fields as in the proto file.
         self._file.CopyToProto(proto)
         proto.source_code_info.CopyFrom(self._described.source_code_info)
 
 
 class ReflectedFile(Protocol):
-    """What gRPC's reflection wants of a file; a FileDescriptor, or a described one."""
+    """The part of a FileDescriptor that gRPC's reflection uses."""
 
     @property
     def name(self) -> str: ...
@@ -61,15 +61,15 @@ class DescribedPool:
         self._described = {file.name: file for file in described.file}
 
     def FindFileByName(self, name: str) -> ReflectedFile:  # noqa: N802
-        """Raises KeyError, as all of these do."""
-        return self._told(self._pool.FindFileByName(name))
+        """Return a file; like the other methods, raise KeyError if there is none."""
+        return self._with_comments(self._pool.FindFileByName(name))
 
     def FindFileContainingSymbol(self, symbol: str) -> ReflectedFile:  # noqa: N802
         try:
             file = self._pool.FindFileContainingSymbol(symbol)
         except KeyError:
             file = self._file_of_method(symbol)
-        return self._told(file)
+        return self._with_comments(file)
 
     def FindMessageTypeByName(self, name: str) -> Descriptor:  # noqa: N802
         return self._pool.FindMessageTypeByName(name)
@@ -87,6 +87,6 @@ class DescribedPool:
             raise KeyError(symbol)
         return found.file
 
-    def _told(self, file: FileDescriptor) -> ReflectedFile:
+    def _with_comments(self, file: FileDescriptor) -> ReflectedFile:
         described = self._described.get(file.name)
         return file if described is None else DescribedFile(file, described)

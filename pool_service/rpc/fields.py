@@ -1,6 +1,6 @@
-"""Which values of a request's fields are valid, and what they mean.
+"""Validation of request fields.
 
-Every function returns the value that the pool works with, or raises InvalidField.
+Each function returns the field's value as the pool uses it, or raises InvalidField.
 """
 
 import base64
@@ -17,7 +17,7 @@ LARGEST_PAGE_SIZE = 1000
 
 
 def model(value: str, field_name: str = "model") -> str:
-    """The name of a model."""
+    """Return the model's name of a request."""
     flaw = model_flaw(value)
     if flaw:
         raise _invalid(field_name, flaw)
@@ -25,7 +25,7 @@ def model(value: str, field_name: str = "model") -> str:
 
 
 def runtime_model(value: str) -> str:
-    """What the runtime is asked to load; empty if the caller does not say."""
+    """Return the runtime model that the runtime is to load; empty if not given."""
     flaw = runtime_model_flaw(value) if value else None
     if flaw:
         raise _invalid("runtime_model", flaw)
@@ -33,7 +33,7 @@ def runtime_model(value: str) -> str:
 
 
 def keep_alive(request: pb.EnsureRequest | pb.HoldRequest) -> float | None:
-    """Seconds, FOREVER for a negative duration, None if the caller does not say."""
+    """Return keep_alive in seconds: FOREVER for a negative duration, None if not given."""
     if not request.HasField("keep_alive"):
         return None
     duration = request.keep_alive
@@ -46,12 +46,12 @@ def keep_alive(request: pb.EnsureRequest | pb.HoldRequest) -> float | None:
 
 
 def download(request: pb.EnsureRequest | pb.HoldRequest) -> bool | None:
-    """Whether missing files may be downloaded; None if the caller does not say."""
+    """Return whether missing files may be downloaded; None if not given."""
     return request.download if request.HasField("download") else None
 
 
 def holder(value: str) -> str:
-    """The label of who holds a server; may be empty."""
+    """Return the label of the holder of a server; may be empty."""
     flaw = holder_flaw(value) if value else None
     if flaw:
         raise _invalid("holder", flaw)
@@ -59,7 +59,7 @@ def holder(value: str) -> str:
 
 
 def target(request: pb.EvictRequest) -> str | Every:
-    """Which servers are to be evicted."""
+    """Return the selector of the servers to evict."""
     match request.WhichOneof("target"):
         case "model":
             return model(request.model)
@@ -76,7 +76,7 @@ def target(request: pb.EvictRequest) -> str | Every:
 
 
 def page(request: pb.ListRequest | pb.ListModelsRequest) -> tuple[str | None, int]:
-    """After which model the page begins (None: from the first), and its size."""
+    """Return the model after which the page begins (None: at the first), and the page's size."""
     if request.page_size < 0:
         raise _invalid("page_size", "must not be negative")
     size = min(request.page_size or DEFAULT_PAGE_SIZE, LARGEST_PAGE_SIZE)
@@ -86,14 +86,14 @@ def page(request: pb.ListRequest | pb.ListModelsRequest) -> tuple[str | None, in
         after = base64.urlsafe_b64decode(request.page_token.encode()).decode()
     except ValueError:
         after = ""
-    # The decoder skips what it does not know.
+    # The decoder skips unknown characters.
     if page_token(after) != request.page_token:
         raise _invalid("page_token", "is not one that this call returned")
     return after, size
 
 
 def server_page(request: pb.ListRequest) -> tuple[ServerId | None, int]:
-    """Return after which server the page begins (None: from the first), and its size."""
+    """Return the server after which the page begins (None: at the first), and the page's size."""
     after, size = page(request)
     if after is None:
         return None, size
@@ -109,12 +109,12 @@ def server_token(last: pb.Server) -> str:
 
 
 def page_token(last: str) -> str:
-    """The token of the page after the one whose last model is `last`."""
+    """Return the token of the page after the one whose last model is `last`."""
     return base64.urlsafe_b64encode(last.encode()).decode()
 
 
 def after_revision(request: pb.WatchRequest) -> int | None:
-    """The revision to resume after; None: begin with the present state."""
+    """Return the revision to resume after; None to begin with the present state."""
     return request.after_revision if request.HasField("after_revision") else None
 
 
@@ -123,5 +123,5 @@ def _invalid(field_name: str, what: str) -> InvalidField:
 
 
 def sendable(text: str) -> str:
-    r"""Return the text with `\udcff` and the like written out, where it has such."""
+    r"""Return the text with lone surrogates such as `\udcff` escaped."""
     return text if text.isascii() else text.encode(errors="backslashreplace").decode()

@@ -1,6 +1,7 @@
-"""Which addresses a name stands for, and whether they can be had: gRPC does not say why not.
+"""Resolution and checks of listening addresses, for errors that say why one cannot be used.
 
-Each is tried with a socket of our own, since gRPC is content if any of several can be had.
+gRPC names no reason, and succeeds if any of several addresses works. So each address is tried with
+a socket first.
 """
 
 import asyncio
@@ -19,15 +20,15 @@ from pool_service.address import AddressError
 _LOOPBACK = ("127.0.0.1", "::1")
 
 _SHARES_PORTS = sys.platform != "linux"
-"""With SO_REUSEADDR a BSD lets one address be bound while another program of the same user listens
-on all of them, and then takes that one's callers away."""
+"""Whether (on BSDs) SO_REUSEADDR permits binding one address while another program of the same user
+listens on all addresses; that program would then lose its clients."""
 
-_ANSWER_TIMEOUT = 0.5
-"""Seconds; on this machine it takes none."""
+_ANSWER_TIMEOUT_S = 0.5
+"""Seconds to connect to a listener on this machine, which takes next to none."""
 
-_BACKLOG_PAUSE = 0.05
-"""Seconds. On macOS a socket whose queue of connections is full refuses more, as a dead one does,
-for a moment."""
+_BACKLOG_PAUSE_S = 0.05
+"""Seconds before a second try: on macOS a socket with a full queue of connections briefly refuses
+more, as a dead socket does."""
 
 _NOT_HERE = frozenset({errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT})
 
@@ -41,24 +42,24 @@ _WHY = {
 
 @dataclass(frozen=True, slots=True)
 class Resolved:
-    """One address that a name stands for."""
+    """One address that a host name resolves to."""
 
     family: int
     host: str
 
     def text(self, port: int) -> str:
-        """As gRPC takes it."""
+        """Return the address with a port in gRPC's form."""
         return f"[{self.host}]:{port}" if self.family == socket.AF_INET6 else f"{self.host}:{port}"
 
 
 async def resolve(text: str) -> list[Resolved]:
-    """All addresses of `host:port`, without those of a kind that this machine does not have.
+    """Return the addresses of `host:port`, without address families that this machine lacks.
 
-    Raises AddressError if the host is not known, or one of them cannot be listened on.
+    Raises AddressError if the host is unknown, or if one of the addresses cannot be used.
     """
     sockets = await _sockets_of(text)
     refusals = {each: _refusal(*each) for each in sockets}
-    # Where a name has others, a kind of address that is not available is none that it has.
+    # An unavailable address family is ignored if the name has other addresses.
     usable = [each for each, error in refusals.items() if error not in _NOT_HERE]
     for each in usable or sockets:
         if refusals[each]:
@@ -69,7 +70,7 @@ async def resolve(text: str) -> list[Resolved]:
 async def _sockets_of(text: str) -> list[tuple[int, tuple[object, ...]]]:
     host, _, port = text.rpartition(":")
     loop = asyncio.get_running_loop()
-    # Whatever the machine's own list says, that is what gRPC's callers take it for (RFC 6761).
+    # Whatever /etc/hosts says, gRPC's clients resolve localhost to loopback (RFC 6761).
     names = _LOOPBACK if host.lower() == "localhost" else (host.strip("[]"),)
     try:
         found = [
@@ -86,9 +87,9 @@ async def _sockets_of(text: str) -> list[tuple[int, tuple[object, ...]]]:
 
 
 def make_way(path: Path) -> None:
-    """Make the directory of a socket, and remove one that nobody listens on any more.
+    """Make a socket's directory, and remove a dead socket from the path.
 
-    Raises AddressError if there can be no socket, or any other file is there.
+    Raises AddressError if a program listens there, another file is there, or no socket can be.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -109,7 +110,7 @@ def _remove_dead(path: Path) -> None:
             raise AddressError(f"cannot listen on unix:{path}: it exists and is no socket.")
     except FileNotFoundError:
         return
-    for pause in (_BACKLOG_PAUSE, 0.0):
+    for pause in (_BACKLOG_PAUSE_S, 0.0):
         if _is_listened_on(path):
             raise AddressError(
                 f"cannot listen on unix:{path}: another program listens there. Stop it, or choose "
@@ -120,7 +121,7 @@ def _remove_dead(path: Path) -> None:
 
 
 def _is_listened_on(path: Path) -> bool:
-    """Return whether somebody listens at a path, even if too busy to accept a connection."""
+    """Return whether a program listens at a path, even one that is too busy to accept."""
     with socket.socket(socket.AF_UNIX) as probe:
         probe.settimeout(1.0)
         try:
@@ -128,13 +129,13 @@ def _is_listened_on(path: Path) -> bool:
         except (ConnectionRefusedError, FileNotFoundError):
             return False
         except (BlockingIOError, TimeoutError):
-            # Its queue of connections is full.
+            # The listener's queue of connections is full.
             return True
     return True
 
 
 def _refusal(family: int, address: tuple[object, ...]) -> int:
-    """Why it cannot be listened on; 0 if it can."""
+    """Return the errno with which an address cannot be used; 0 if it can."""
     try:
         _try(family, address)
         if _SHARES_PORTS and _is_answered(family, address):
@@ -145,13 +146,13 @@ def _refusal(family: int, address: tuple[object, ...]) -> int:
 
 
 def _is_answered(family: int, address: tuple[object, ...]) -> bool:
-    """Return whether another program listens where we could, on this address or on all."""
+    """Return whether another program listens on this address or on all addresses."""
     try:
         _try(family, address, reuse=False)
     except OSError:
-        # A connection that still closes is in the way as well, but answers nobody.
+        # The bind also fails for connections in TIME_WAIT, but those do not answer.
         with contextlib.suppress(OSError), socket.socket(family, socket.SOCK_STREAM) as probe:
-            probe.settimeout(_ANSWER_TIMEOUT)
+            probe.settimeout(_ANSWER_TIMEOUT_S)
             probe.connect(address)
             return True
     return False
@@ -160,7 +161,7 @@ def _is_answered(family: int, address: tuple[object, ...]) -> bool:
 def _try(family: int, address: object, *, reuse: bool = True) -> None:
     with socket.socket(family, socket.SOCK_STREAM) as probe:
         if reuse and family != socket.AF_UNIX:
-            # As gRPC does: a connection of an earlier service that still closes is in nobody's way.
+            # As gRPC does: ignore an earlier service's connections in TIME_WAIT.
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if family == socket.AF_INET6:
             probe.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)

@@ -1,6 +1,6 @@
-"""Refuses requests that are no protobuf.
+"""Refusal of requests that are not valid protobuf.
 
-gRPC by itself would answer UNKNOWN with the parser's raw error, and log a traceback for each.
+By default gRPC answers UNKNOWN with the parser's error text, and logs a traceback for each.
 """
 
 import asyncio
@@ -17,10 +17,10 @@ from pool_service.core.errors import InvalidField
 from pool_service.rpc.status import status_of
 
 QUIET_S = 10.0
-"""Between two lines in the log, however many requests are malformed."""
+"""The shortest time between two log lines about malformed requests."""
 
 MALFORMED: Final = object()
-"""In place of a request that could not be parsed."""
+"""Stands for a request that could not be parsed."""
 
 log = structlog.get_logger("pool_service.rpc")
 
@@ -29,9 +29,9 @@ Behaviour = Callable[[Any, Context], Any]
 
 
 class Registrar:
-    """Registers services at a gRPC server so that their malformed requests are refused.
+    """Registers services with a gRPC server so that malformed requests are refused.
 
-    Has the methods that generated code calls.
+    It has the methods of grpc.aio.Server that generated code calls.
     """
 
     def __init__(self, server: grpc.aio.Server) -> None:
@@ -39,15 +39,15 @@ class Registrar:
         self._refusals = _Refusals()
 
     def add_generic_rpc_handlers(self, _handlers: object) -> None:
-        """Leave them out: every method is registered by its name as well."""
+        """Do nothing: every method is registered by its name as well."""
 
     def add_registered_method_handlers(
         self, service: str, handlers: "Mapping[str, grpc.RpcMethodHandler[Any, Any]]"
     ) -> None:
-        """Register each method with a parser that does not raise.
+        """Register each method with a parser that does not raise errors.
 
-        Those that a servicer leaves to its generated base, whose methods are no coroutines, are
-        left out, and so UNIMPLEMENTED without a traceback.
+        Methods that a servicer does not override (the generated base has no coroutines) are left
+        out; gRPC then answers UNIMPLEMENTED without a traceback.
         """
         refusing = {
             name: self._refusals.before(f"{service}/{name}", handler)
@@ -58,7 +58,7 @@ class Registrar:
 
 
 class _Refusals:
-    """Wraps methods so that they refuse malformed requests. Has no reference to the server."""
+    """Wraps methods so that they refuse malformed requests. Holds no reference to the server."""
 
     def __init__(self) -> None:
         self._log = _Log()
@@ -116,19 +116,19 @@ _STATUS = status_of(
 
 
 class _Log:
-    """Tells of malformed requests, and of how many there were since it last did."""
+    """Logs malformed requests, at most every QUIET_S, with their number since the last line."""
 
     def __init__(self) -> None:
-        self._told_at = -math.inf
-        self._untold = 0
+        self._logged_at = -math.inf
+        self._unlogged = 0
 
     def note(self, method: str) -> None:
-        self._untold += 1
+        self._unlogged += 1
         now = asyncio.get_running_loop().time()
-        if now - self._told_at < QUIET_S:
+        if now - self._logged_at < QUIET_S:
             return
-        log.warning("malformed request refused", method=method, requests=self._untold)
-        self._told_at, self._untold = now, 0
+        log.warning("malformed request refused", method=method, requests=self._unlogged)
+        self._logged_at, self._unlogged = now, 0
 
 
 def _is_implemented(handler: Any) -> bool:  # noqa: ANN401

@@ -1,4 +1,4 @@
-"""The gRPC server: its options, its addresses, health and reflection."""
+"""The gRPC server: options, addresses, health and reflection."""
 
 import asyncio
 import logging
@@ -13,54 +13,54 @@ from pool_service.rpc.described import described_pool
 from pool_service.rpc.listening import resolve
 from pool_service.rpc.malformed import Registrar
 from pool_service.rpc.servicer import PoolServicer
-from pool_service.rpc.unix_socket import LOOK_PACE_S, UnixSocket
+from pool_service.rpc.unix_socket import CHECK_INTERVAL_S, UnixSocket
 from pool_service.v1 import pool_service_pb2 as pb
 from pool_service.v1 import pool_service_pb2_grpc as pb_grpc
 
 SERVICE = pb.DESCRIPTOR.services_by_name["PoolService"].full_name
 
 RECORDS = f"{SERVICE}/records"
-"""In health: whether what is known of servers reaches the disk, and so outlives the service."""
+"""The health service's name for the records: SERVING if changes are written to disk."""
 
 NAMES = (health.OVERALL_HEALTH, SERVICE, RECORDS)
-"""Whose health is kept."""
+"""All names that the health service knows."""
 
-MOST_CALLS = 20_000
-"""Calls that are open at once, over all connections; one more is RESOURCE_EXHAUSTED."""
+MAX_CALLS = 20_000
+"""Concurrent calls over all connections; a further one gets RESOURCE_EXHAUSTED."""
 
-MOST_STREAMS = 2000
-"""Calls that are open at once on one connection; more wait in their client."""
+MAX_STREAMS = 2000
+"""Concurrent calls on one connection; further ones wait in the client."""
 
-MOST_PENDING = 10_000
-"""Calls that have arrived and are not begun, over all connections; more are CANCELLED.
+MAX_PENDING = 10_000
+"""Calls that have arrived and are not begun, over all connections; further ones are CANCELLED.
 
-Those that a peer has reset meanwhile are among them: this bounds what a peer can cost that opens
-streams and resets them at once, some 15 KiB each.
+Calls that a peer has reset meanwhile count: this bounds the memory that a peer can take by opening
+and resetting streams, some 15 KiB each.
 """
 
-MOST_CONNECTIONS = 1000
-"""Connections that are open at once; one more is closed, which a client sees as UNAVAILABLE."""
+MAX_CONNECTIONS = 1000
+"""Concurrent connections; a further one is closed, which the client sees as UNAVAILABLE."""
 
 LARGEST_REQUEST_BYTES = 16 * 1024
-"""No valid request is over 5 KiB; half a message is kept until the rest of it comes."""
+"""The largest request accepted. No valid one exceeds 5 KiB, and partial ones occupy memory."""
 
 PING_INTERVAL_MS = 10_000
-"""Quiet on a connection after which the service asks whether its peer is still there."""
+"""The time without traffic on a connection after which the service pings the client."""
 
 PING_TIMEOUT_MS = 15_000
-"""How long it has to answer: long enough for a program that computes in its event loop."""
+"""Time to answer a ping, enough for a client that blocks its event loop by computing."""
 
 OPTIONS: list[tuple[str, int]] = [
     # Two services would share the port without an error, and split the calls.
     ("grpc.so_reuseport", 0),
-    ("grpc.max_concurrent_streams", MOST_STREAMS),
-    ("grpc.max_allowed_incoming_connections", MOST_CONNECTIONS),
-    # By default streams that were answered and are not cleared away yet count as open: of a herd
-    # on one connection some would be refused, though their client kept to the limit.
+    ("grpc.max_concurrent_streams", MAX_STREAMS),
+    ("grpc.max_allowed_incoming_connections", MAX_CONNECTIONS),
+    # By default answered streams count as open until they are cleared away: some of many calls on
+    # one connection would be refused although the client keeps to the limit.
     ("grpc.http.overload_protection", 0),
     # By default a herd of over 1,000 calls is shed; between the two limits some calls are.
-    ("grpc.server.max_pending_requests", MOST_PENDING),
-    ("grpc.server.max_pending_requests_hard_limit", MOST_PENDING + MOST_PENDING // 10),
+    ("grpc.server.max_pending_requests", MAX_PENDING),
+    ("grpc.server.max_pending_requests_hard_limit", MAX_PENDING + MAX_PENDING // 10),
     ("grpc.max_receive_message_length", LARGEST_REQUEST_BYTES),
     # A connection that says nothing (default 120 s).
     ("grpc.server_handshake_timeout_ms", 10_000),
@@ -76,14 +76,14 @@ OPTIONS: list[tuple[str, int]] = [
 ]
 
 
-ARRIVAL = 0.02
-"""Seconds in which a call that has arrived is begun, if the service has time."""
+ARRIVAL_S = 0.02
+"""Seconds within which an arrived call is begun, unless the service is busy."""
 
-LULL = 0.05
-"""Seconds without a call after which none is on its way: who is refused waits longer."""
+LULL_S = 0.05
+"""Seconds without a new call after which no more are expected; refused clients wait longer."""
 
-LONGEST_LULL = 0.3
-"""Seconds for which that is waited for: of very many callers somebody always tries again."""
+MAX_LULL_WAIT_S = 0.3
+"""The longest wait in seconds for such a lull: among very many clients one always retries."""
 
 
 def _is_of_somebody(record: logging.LogRecord) -> bool:
@@ -101,7 +101,7 @@ _HealthContext = grpc.aio.ServicerContext[
 
 
 class _Health(health.aio.HealthServicer):
-    """Health whose watches can be ended: while one is open the server does not end."""
+    """A health service whose watches can be ended; an open one would delay the server's stop."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -114,7 +114,7 @@ class _Health(health.aio.HealthServicer):
         context: "_HealthContext",
     ) -> health_pb2.HealthCheckResponse:
         if request.service not in NAMES:
-            # Else the person who asks reads a code without a word.
+            # The base class would send a code without a message.
             known = ", ".join(repr(name) for name in NAMES)
             told = f"no health is kept of {request.service!r}. Ask for one of: {known}."
             await context.abort(grpc.StatusCode.NOT_FOUND, told)
@@ -138,14 +138,14 @@ class _Health(health.aio.HealthServicer):
             self._watches.discard(watch)
 
     def end_watches(self) -> None:
-        """End those that are open, and refuse whoever opens one again."""
+        """End the open watches and refuse new ones."""
         self._ends = True
         for watch in self._watches:
             watch.cancel()
 
 
 class Server:
-    """The gRPC server over one PoolServicer. NOT_SERVING until `serving` is called."""
+    """The gRPC server of one PoolServicer. Its health is NOT_SERVING until `serving` is called."""
 
     def __init__(self, servicer: PoolServicer) -> None:
         logging.getLogger("grpc._cython.cygrpc").addFilter(_is_of_somebody)
@@ -155,8 +155,8 @@ class Server:
         self._sockets: list[UnixSocket] = []
 
     def _new_server(self) -> grpc.aio.Server:
-        server = grpc.aio.server(options=OPTIONS, maximum_concurrent_rpcs=MOST_CALLS)
-        # It has the methods that generated code calls, which the types do not know.
+        server = grpc.aio.server(options=OPTIONS, maximum_concurrent_rpcs=MAX_CALLS)
+        # Registrar has the methods that generated code calls; the stubs ask for a whole server.
         registrar = cast("grpc.aio.Server", Registrar(server))
         pb_grpc.add_PoolServiceServicer_to_server(self._servicer, registrar)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, registrar)
@@ -168,9 +168,9 @@ class Server:
         return server
 
     async def start(self, addresses: list[Address]) -> list[str]:
-        """Listen on all addresses and return them with their real ports.
+        """Listen on all addresses and return them with their actual ports.
 
-        Raises AddressError if one is taken or not to be had; then none is served.
+        Raises AddressError if one is taken or unusable; then none is served.
         """
         await self._set_health(health_pb2.HealthCheckResponse.NOT_SERVING)
         try:
@@ -182,33 +182,33 @@ class Server:
         return bound
 
     async def keep_sockets(self) -> None:
-        """Make unix sockets again that were removed, until the server stops."""
+        """Make removed unix sockets again, until the server stops."""
         while self._sockets:
-            await asyncio.sleep(LOOK_PACE_S)
+            await asyncio.sleep(CHECK_INTERVAL_S)
             for unix_socket in self._sockets:
-                await unix_socket.look()
+                await unix_socket.restore()
 
     async def serving(self) -> None:
-        """Tell everybody who checks health that calls are welcome."""
+        """Set the health of the service to SERVING."""
         await self._set_health(health_pb2.HealthCheckResponse.SERVING)
 
     async def records_kept(self, *, kept: bool) -> None:
-        """Tell everybody who checks `RECORDS`; calls are welcome all the same."""
+        """Set the health of `RECORDS`: SERVING if changes are written to disk."""
         status = health_pb2.HealthCheckResponse
         await self._health.set(RECORDS, status.SERVING if kept else status.NOT_SERVING)
 
     async def not_serving(self) -> None:
-        """Tell everybody who checks health that the service ends; it stays so."""
+        """Set all health to NOT_SERVING for good: the service ends."""
         await self._health.enter_graceful_shutdown()
 
     async def stop(self, grace: float) -> None:
-        """Close the addresses, let calls finish for `grace` seconds, then cut them.
+        """Close the addresses, let calls finish for `grace` seconds, then cancel them.
 
-        The pool refuses what is new by now. gRPC does not do so: what has arrived and is not
-        begun when it stops it ends as CANCELLED, without a word. So that comes first.
+        Waits first until arrived calls have begun, as the pool refuses them with a reason; gRPC
+        would end them as CANCELLED, without a message.
         """
         self._health.end_watches()
-        await self._until_nobody_calls(min(grace, LONGEST_LULL))
+        await self._until_nobody_calls(min(grace, MAX_LULL_WAIT_S))
         sockets, self._sockets = self._sockets, []
         for unix_socket in sockets:
             unix_socket.remove()
@@ -218,9 +218,9 @@ class Server:
     async def _until_nobody_calls(self, most: float) -> None:
         loop = asyncio.get_running_loop()
         began = loop.time()
-        await asyncio.sleep(min(ARRIVAL, most))
+        await asyncio.sleep(min(ARRIVAL_S, most))
         while (last := self._servicer.refused_at) >= began and loop.time() < began + most:
-            left = last + LULL - loop.time()
+            left = last + LULL_S - loop.time()
             if left <= 0:
                 return
             await asyncio.sleep(left)

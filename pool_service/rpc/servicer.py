@@ -1,4 +1,4 @@
-"""The RPCs: read the request, ask the pool, write the answer."""
+"""The API handlers: each parses its request, calls the pool and writes the response."""
 
 import asyncio
 import functools
@@ -22,7 +22,7 @@ from pool_service.v1 import pool_service_pb2 as pb
 from pool_service.v1 import pool_service_pb2_grpc as pb_grpc
 
 PAGE_BYTES = 1024 * 1024
-"""Of servers or models, when a page is full; gRPC's clients take messages of 4 MiB by default."""
+"""The size at which a page of servers or models is full; clients accept 4 MiB by default."""
 
 log = structlog.get_logger("pool_service.rpc")
 
@@ -33,7 +33,7 @@ Context = grpc.aio.ServicerContext[Any, Any]
 
 
 def failure_status(error: Exception, method: str) -> grpc.Status:
-    """The pool's errors in full; anything else as INTERNAL, its text only in the log."""
+    """Return an error's status: in full for the pool's errors; others are INTERNAL and logged."""
     if isinstance(error, PoolError) and type(error) is not PoolError:
         return status_of(error)
     request_id = secrets.token_hex(8)
@@ -44,7 +44,7 @@ def failure_status(error: Exception, method: str) -> grpc.Status:
 def unary(
     method: Callable[[Any, Request], Awaitable[Response]],
 ) -> Callable[[Any, Request, Context], Awaitable[Response]]:
-    """An RPC of a PoolServicer with one answer, whose errors go to the wire with their details."""
+    """Decorate a handler with one response, so that its errors become statuses with details."""
 
     @functools.wraps(method)
     async def answered(self: Any, request: Request, context: Context) -> Response:  # noqa: ANN401
@@ -58,7 +58,7 @@ def unary(
 
 
 async def _abort(context: Context, status: grpc.Status) -> NoReturn:
-    """End the call with this status, or quietly if the caller is gone."""
+    """End the call with this status, or silently if the client is gone."""
     try:
         await context.abort_with_status(status)
     except grpc.aio.AbortError:
@@ -68,9 +68,9 @@ async def _abort(context: Context, status: grpc.Status) -> NoReturn:
 
 
 async def _write(context: Context, response: object) -> None:
-    """Send one response of a stream; end the call quietly if the caller is gone.
+    """Send one response of a stream; end the call silently if the client is gone.
 
-    Its deadline may be over, or its connection lost, before gRPC cancels the call.
+    The deadline may have passed, or the connection be lost, before gRPC cancels the call.
     """
     try:
         await context.write(response)
@@ -81,9 +81,10 @@ async def _write(context: Context, response: object) -> None:
 def streaming(
     method: Callable[[Any, Request], AsyncGenerator[Response]],
 ) -> Callable[[Any, Request, Context], AsyncIterator[Response]]:
-    """The same for an RPC that answers with a stream.
+    """Decorate a handler with a stream of responses as `unary` does.
 
-    It writes the answers itself, so that the generator is closed as soon as the caller goes.
+    The decorator writes the responses itself, so that the generator is closed as soon as the
+    client is gone.
     """
 
     @functools.wraps(method)
@@ -102,12 +103,12 @@ def streaming(
             return
         await _abort(context, status)
 
-    # grpc.aio takes a coroutine that writes as well, which its types do not know.
+    # grpc.aio accepts a coroutine that writes as well, which its types lack.
     return cast("Callable[[Any, Request, Context], AsyncIterator[Response]]", answered)
 
 
 def _fitting(messages: Iterable[OnAPage]) -> Iterator[OnAPage]:
-    """The first ones, up to the one with which a page is full."""
+    """Return the first messages, up to the one that fills a page."""
     left = PAGE_BYTES
     for message in messages:
         yield message
@@ -117,25 +118,25 @@ def _fitting(messages: Iterable[OnAPage]) -> Iterator[OnAPage]:
 
 
 class PoolServicer(pb_grpc.PoolServiceServicer):
-    """PoolService over one pool. What each promises is written in the proto file."""
+    """PoolService over one pool. The proto file has the promise of each call."""
 
     def __init__(self, pool: Pool, wire: Wire, reload: Callable[[], Awaitable[Reloaded]]) -> None:
-        """Reload: read the configuration again and apply it; raises ConfigInvalid."""
+        """reload: reads the configuration again and applies it; raises ConfigInvalid."""
         self._pool = pool
         self._wire = wire
         self._reload = reload
         self.refused_at = -math.inf
-        """When the last call was refused, by the time of the loop."""
+        """The time of the event loop at which the last call was refused."""
 
     def refuse(self, error: Exception, method: str) -> grpc.Status:
-        """What a call of this method that failed is answered."""
+        """Return the status of a failed call of this method, and note the time."""
         self.refused_at = asyncio.get_running_loop().time()
         return failure_status(error, method)
 
     @unary
     async def Ensure(self, request: pb.EnsureRequest) -> pb.EnsureResponse:
         if not request.runtime_model and not request.HasField("keep_alive"):
-            # What an engine asks again and again: it needs no check of the name, nor an event.
+            # The frequent case, as from an inference gateway: no check of the name and no event.
             server = self._pool.at_once(request.model)
             if server is not None:
                 return self._wire.unchanged(server)
@@ -192,7 +193,7 @@ class PoolServicer(pb_grpc.PoolServiceServicer):
                 async for server in held:
                     yield pb.HoldResponse(server=self._wire.server(server))
         finally:
-            # Given up, or lost with its connection: gRPC does not tell which.
+            # Cancelled, or lost with its connection: gRPC does not say which.
             log.info("hold ended", model=request.model, holder=request.holder)
 
     @unary

@@ -1,4 +1,4 @@
-"""From the pool's errors to google.rpc.Status with details."""
+"""Conversion of the pool's errors to google.rpc.Status with details."""
 
 from collections.abc import Sequence
 from functools import singledispatch
@@ -14,9 +14,9 @@ from pool_service.rpc.fields import sendable
 
 DOMAIN = "pool_service"
 
-RETRY_DELAY = 1.0
-"""Seconds until a caller should try again: a start takes longer, so that asking more
-often finds the same failure; clients spread it by jitter."""
+RETRY_DELAY_S = 1.0
+"""Seconds until a client should retry: a start takes longer, so that an earlier retry would find
+the same failure. Clients add jitter."""
 
 # Bytes. Status details travel in a trailer, and peers refuse metadata of over 8 KiB (gRPC's
 # default). The message travels twice there, once with three bytes for each that is not ASCII,
@@ -52,7 +52,7 @@ CODES: dict[type[errors.PoolError], int] = {
 
 
 def status_of(error: errors.PoolError) -> grpc.Status:
-    """What a caller is told of a failure of the pool."""
+    """Return the status of an error of the pool."""
     info = error_details_pb2.ErrorInfo(reason=error.reason, domain=DOMAIN)
     if error.model:
         info.metadata["model"] = error.model
@@ -61,7 +61,7 @@ def status_of(error: errors.PoolError) -> grpc.Status:
 
 
 def internal_status(request_id: str) -> grpc.Status:
-    """What a caller is told of a bug; the log has the rest under `request_id`."""
+    """Return the status of a bug; the log has the error under `request_id`."""
     info = error_details_pb2.ErrorInfo(reason="INTERNAL", domain=DOMAIN)
     message = (
         "the service failed at this call by a fault of its own. Report it with the lines of its "
@@ -73,7 +73,7 @@ def internal_status(request_id: str) -> grpc.Status:
 
 @singledispatch
 def _details(_error: errors.PoolError, _info: error_details_pb2.ErrorInfo) -> list[Message]:
-    """What goes beside the ErrorInfo; may add to its metadata."""
+    """Return the details besides the ErrorInfo; may add to the ErrorInfo's metadata."""
     return []
 
 
@@ -171,7 +171,7 @@ def _(error: errors.RevisionCompacted, info: error_details_pb2.ErrorInfo) -> lis
     return []
 
 
-def _retry(seconds: float = RETRY_DELAY) -> error_details_pb2.RetryInfo:
+def _retry(seconds: float = RETRY_DELAY_S) -> error_details_pb2.RetryInfo:
     delay = Duration()
     delay.FromNanoseconds(int(seconds * 1e9))
     return error_details_pb2.RetryInfo(retry_delay=delay)
@@ -200,7 +200,7 @@ def _precondition(kind: str, subject: str, what: str) -> error_details_pb2.Preco
 
 
 def _debug(last_lines: tuple[str, ...]) -> error_details_pb2.DebugInfo:
-    """The newest of the lines, as many as a trailer carries."""
+    """Return the newest of the lines, as many as fit into the trailer."""
     entries: list[str] = []
     room = LONGEST_LAST_LINES
     for line in reversed(last_lines):
@@ -213,7 +213,7 @@ def _debug(last_lines: tuple[str, ...]) -> error_details_pb2.DebugInfo:
 
 
 def _cut(text: str, longest: int) -> str:
-    """At most `longest` bytes of it."""
+    """Return a text cut to `longest` bytes."""
     text = sendable(text)
     encoded = text.encode()
     if len(encoded) <= longest:

@@ -1,9 +1,9 @@
-"""A unix socket that is there as long as the service is.
+"""A unix socket that is made again if it is removed while the service runs.
 
-What cleans /tmp, a logout, or a person may remove it, and then nobody new can call though all is
-well. gRPC neither notices that nor listens twice, so another server listens at the path anew;
-who is connected stays so. A socket is bound beside its path and renamed into its place: so gRPC,
-which removes what it has bound when it ends, never removes the socket of another service.
+A cleaner of /tmp, a logout or a person may remove it, and then no client can connect. gRPC does not
+notice that and cannot listen again, so a second gRPC server listens at the path; existing
+connections stay. A socket is bound beside its path and renamed to it, since gRPC removes the path
+that it has bound when it ends, which might be another service's socket by then.
 """
 
 import asyncio
@@ -20,8 +20,8 @@ import structlog
 from pool_service.address import LONGEST_SOCKET_PATH, AddressError
 from pool_service.rpc.listening import make_way
 
-LOOK_PACE_S = 5.0
-"""A look is one call of the system, of two microseconds."""
+CHECK_INTERVAL_S = 5.0
+"""Between two checks that the socket exists; a check is one system call of two microseconds."""
 
 _FAILING_DISK = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO})
 
@@ -29,21 +29,23 @@ log = structlog.get_logger("pool_service.rpc")
 
 
 class UnixSocket:
-    """The socket at one path. new_server: makes a server of the same service, not yet started."""
+    """The socket at one path.
+
+    new_server: makes another gRPC server of the same service, which is not started yet.
+    """
 
     def __init__(self, path: Path, new_server: Callable[[], grpc.aio.Server]) -> None:
         self._path = path
         self._new_server = new_server
         self._made: os.stat_result | None = None
         self._later: list[grpc.aio.Server] = []
-        self._told = ""
+        self._logged = ""
 
     def bind(self, server: grpc.aio.Server) -> None:
-        """Let a server that is not started yet listen there.
+        """Bind a gRPC server that is not started yet to the path.
 
-        Where the disk has no place for a socket, `look` tries again: a service that cannot be
-        called keeps its servers all the same. Raises AddressError where it is another's, or there
-        can be none.
+        On a full or failing disk `restore` tries again later: the service runs without a socket
+        and keeps its servers. Raises AddressError if the path is another program's or unusable.
         """
         try:
             make_way(self._path)
@@ -52,10 +54,10 @@ class UnixSocket:
             cause = error.__cause__
             if not (isinstance(cause, OSError) and cause.errno in _FAILING_DISK):
                 raise
-            self._tell(str(error))
+            self._log_once(str(error))
 
-    async def look(self) -> None:
-        """Make it again, if it is not there any more and nobody else has the path."""
+    async def restore(self) -> None:
+        """Make the socket again if it was removed and no other program has taken the path."""
         if self._is_there():
             return
         was_made, self._made = self._made is not None, None
@@ -64,20 +66,20 @@ class UnixSocket:
             server = self._new_server()
             self._bind(server)
         except AddressError as error:
-            self._tell(str(error))
+            self._log_once(str(error))
             return
         await server.start()
         self._later.append(server)
-        self._told = ""
+        self._logged = ""
         what = "it was removed" if was_made else "there was no place for it"
         log.warning("the socket is made again", path=str(self._path), why=what)
 
     async def stop(self, grace: float) -> None:
-        """End the servers that came later, all at once, as the first is ended."""
+        """Stop the gRPC servers that `restore` has added, all at once; `grace` in seconds."""
         await asyncio.gather(*(server.stop(grace) for server in self._later))
 
     def remove(self) -> None:
-        """Remove it, unless it is another's by now."""
+        """Remove the socket, unless the path is another program's by now."""
         if self._is_there():
             self._path.unlink(missing_ok=True)
         self._made = None
@@ -92,7 +94,7 @@ class UnixSocket:
         beside = self._path.with_name(f".{secrets.token_hex(3)}")
         if len(os.fsencode(beside)) > LONGEST_SOCKET_PATH:
             beside = self._path
-        # The directory protects a socket, but the socket itself should be no wider.
+        # The directory protects the socket; its own mode should not be wider.
         mask = os.umask(0o177)
         try:
             server.add_insecure_port(f"unix:{beside}")
@@ -108,8 +110,8 @@ class UnixSocket:
         finally:
             os.umask(mask)
 
-    def _tell(self, why: str) -> None:
+    def _log_once(self, why: str) -> None:
         """Log why there is no socket, once for each reason."""
-        if why != self._told:
+        if why != self._logged:
             log.warning("there is no socket; trying again", why=why)
-        self._told = why
+        self._logged = why

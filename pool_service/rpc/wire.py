@@ -1,4 +1,4 @@
-"""From the pool's values to the messages of the wire."""
+"""Conversion of the pool's values to protobuf messages."""
 
 from typing import TypeVar
 
@@ -55,11 +55,11 @@ EXPECTATIONS = {
 }
 
 MOST_KEPT = 4096
-"""Messages that are kept, of each kind; each is some hundred bytes."""
+"""Cached messages of each kind, some hundred bytes each."""
 
 
 class Wire:
-    """Writes messages; the clock turns the pool's times into times of day."""
+    """Makes protobuf messages; the clock converts the pool's times to Unix time."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
@@ -67,13 +67,13 @@ class Wire:
         self._warm: dict[ServerId, tuple[Server, pb.EnsureResponse]] = {}
 
     def ensured(self, ensured: Ensured) -> pb.EnsureResponse:
-        """The answer of Ensure."""
+        """Return the response of Ensure."""
         if ensured.started:
             return pb.EnsureResponse(server=self.server(ensured.server), started=True)
         return self.unchanged(ensured.server)
 
     def unchanged(self, server: Server) -> pb.EnsureResponse:
-        """That of one that started nothing, written before if the server is the same."""
+        """Return the response of an Ensure that started nothing, cached for the same server."""
         known, response = self._warm.get(server.id, (None, None))
         if known is not server or response is None:
             response = pb.EnsureResponse(server=self.server(server))
@@ -81,7 +81,7 @@ class Wire:
         return response
 
     def server(self, server: Server) -> pb.Server:
-        """All that is known of one server; written once for all who are told of it."""
+        """Return the message of one server, cached for all its receivers."""
         known, message = self._servers.get(server.id, (None, None))
         if known is not server or message is None:
             message = self._server(server)
@@ -127,14 +127,14 @@ class Wire:
         return message
 
     def change(self, change: Change) -> pb.WatchResponse:
-        """One change as an event of Watch."""
+        """Return one change as an event of Watch."""
         server = self.server(change.server)
         if change.removed:
             return pb.WatchResponse(revision=change.revision, removed=server)
         return pb.WatchResponse(revision=change.revision, server=server)
 
     def removed(self, removed: Removed) -> pb.EvictedServer:
-        """One server that an eviction removed."""
+        """Return the message of a server that an eviction removed."""
         return pb.EvictedServer(server=self.server(removed.server), killed=removed.killed)
 
     def _exit(self, end: Exit) -> pb.Exit:
@@ -154,7 +154,7 @@ class Wire:
 
 
 def totals(counts: Totals) -> pb.PoolTotals:
-    """Counts over the whole pool, by the states of the wire."""
+    """Return the totals of the pool, with counts by the states of the API."""
     by_state = dict.fromkeys(STATES.values(), 0)
     for phase, number in counts.by_phase.items():
         by_state[STATES[phase]] += number
@@ -177,7 +177,7 @@ def totals(counts: Totals) -> pb.PoolTotals:
 
 
 def model(entry: Entry) -> pb.Model:
-    """One model of the catalogue."""
+    """Return the message of a model of the catalogue."""
     settings = entry.settings
     message = pb.Model(
         model=entry.model,
@@ -202,7 +202,7 @@ def model(entry: Entry) -> pb.Model:
 
 
 def reloaded(result: Reloaded) -> pb.ReloadResponse:
-    """What a reload changed."""
+    """Return the response of Reload."""
     return pb.ReloadResponse(
         replaced=result.replaced,
         updated=result.updated,

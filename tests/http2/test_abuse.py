@@ -8,7 +8,7 @@ from contextlib import ExitStack, contextmanager
 import psutil
 import pytest
 
-from pool_service.rpc.server import MOST_CALLS, MOST_CONNECTIONS, MOST_STREAMS
+from pool_service.rpc.server import MAX_CALLS, MAX_CONNECTIONS, MAX_STREAMS
 from pool_service_client import PoolClient
 from tests.http2 import abuses
 from tests.http2.abuses import ABUSES, Abuse
@@ -94,5 +94,5 @@ def test_what_a_flood_of_resets_took_is_given_back(service: RunningService) -> N
 
 
 def test_an_honest_herd_is_within_the_limits() -> None:
-    assert 1_000 < MOST_STREAMS < MOST_CALLS
-    assert MOST_CONNECTIONS >= 1_000
+    assert 1_000 < MAX_STREAMS < MAX_CALLS
+    assert MAX_CONNECTIONS >= 1_000

@@ -43,7 +43,11 @@ async def refusing(
     monkeypatch: pytest.MonkeyPatch, *times: float
 ) -> AsyncIterator[tuple[Server, Grpc]]:
     """A server whose pool refuses a call at each of these times."""
-    for name, seconds in (("ARRIVAL", ARRIVAL), ("LULL", LULL), ("LONGEST_LULL", LONGEST_LULL)):
+    for name, seconds in (
+        ("ARRIVAL_S", ARRIVAL),
+        ("LULL_S", LULL),
+        ("MAX_LULL_WAIT_S", LONGEST_LULL),
+    ):
         monkeypatch.setattr(server_module, name, seconds)
     grpc = Grpc()
     monkeypatch.setattr(Server, "_new_server", lambda _: grpc)

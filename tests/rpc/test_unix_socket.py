@@ -56,7 +56,7 @@ async def test_what_was_made_again_twice_ends_within_one_grace(tmp_path: Path) -
     together, path = asyncio.Barrier(2), tmp_path / "socket"
     unix_socket = UnixSocket(path, lambda: cast("grpc.aio.Server", Ending(together)))
     for _ in range(2):
-        await unix_socket.look()
+        await unix_socket.restore()
         path.unlink()
     await asyncio.wait_for(unix_socket.stop(5.0), 10)
 
@@ -91,7 +91,7 @@ async def test_a_socket_that_was_removed_is_made_again_and_who_is_connected_stay
         await asyncio.wait_for(channel.channel_ready(), 10)
         for _ in range(2):
             harm(path)
-            await unix_socket.look()
+            await unix_socket.restore()
             assert await is_answered(path)
             assert path.stat().st_mode & 0o077 == 0
             path.with_name("moved").unlink(missing_ok=True)
@@ -104,7 +104,7 @@ async def test_a_look_at_a_socket_that_is_there_changes_nothing(tmp_path: Path) 
     async with listening(path) as unix_socket:
         before = path.lstat()
         with capture_logs() as logs:
-            await unix_socket.look()
+            await unix_socket.restore()
         assert os.path.samestat(before, path.lstat())
         assert logs == []
 
@@ -119,11 +119,11 @@ async def test_the_socket_of_another_program_is_left_alone_and_ours_made_when_it
             other.bind(str(path))
             other.listen()
             its = path.lstat()
-            await unix_socket.look()
-            await unix_socket.look()
+            await unix_socket.restore()
+            await unix_socket.restore()
             assert os.path.samestat(its, path.lstat())
         assert [line["event"] for line in logs] == ["there is no socket; trying again"]
-        await unix_socket.look()
+        await unix_socket.restore()
         assert await is_answered(path)
 
 
@@ -149,7 +149,7 @@ async def test_what_is_no_socket_is_left_alone(tmp_path: Path, kind: str) -> Non
         else:
             path.symlink_to(tmp_path / "elsewhere")
         its = path.lstat()
-        await unix_socket.look()
+        await unix_socket.restore()
         assert os.path.samestat(its, path.lstat())
 
 
@@ -168,9 +168,9 @@ async def test_a_disk_without_a_place_for_it_keeps_no_service_from_its_servers(
     monkeypatch.setattr(socket.socket, "bind", bound)
     async with listening(path) as unix_socket:
         assert not path.exists()
-        await unix_socket.look()
+        await unix_socket.restore()
         full = False
-        await unix_socket.look()
+        await unix_socket.restore()
         assert await is_answered(path)
 
 
