@@ -1,1 +1,1 @@
-"""Models on the disk: where they are, what they need, and how they are downloaded."""
+"""Models on disk: their files, their memory estimates, and their downloads."""

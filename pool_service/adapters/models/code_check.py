@@ -1,4 +1,4 @@
-"""Whether a model brings code of its own, which loading it would run.
+"""Detection of a model's own code, which loading it would run.
 
 By what is in its directory, since that is what loaders go by: mlx-lm runs the file that
 `model_file` names even where nobody trusts it (CVE-2026-5843, before 0.32), and others follow
@@ -21,28 +21,27 @@ _SIGNS = (*(key.encode() for key in CODE_KEYS), b"\\u005", b"\\u006", b"\\u007",
 tenth of a second, and looking for them some milliseconds."""
 
 CODE_SUFFIXES = (".py", ".pyc", ".pyd", ".so")
-"""What Python imports from a file."""
+"""Suffixes of files that Python can import."""
 
 LARGEST_CONFIG = 64 * 1024 * 1024
-"""Bytes; the largest vocabularies have some 30 MB, a configuration some KB."""
+"""The largest JSON file checked; large vocabularies have some 30 MB, configurations some KB."""
 
 MOST_FILES = 10_000
-"""Files that are looked at; a model has some dozens."""
+"""Files checked of one model, which has some dozens."""
 
 
 def code_in(directory: Path) -> tuple[str, ...]:
-    """Return what brings code, such as "modeling.py" or "config.json: auto_map". Blocking.
+    """Return the sources of code, such as "modeling.py" or "config.json: auto_map". Blocking.
 
-    What cannot be checked to its end counts as such too: else it would be enough to hide the
-    code behind ten thousand files, in a configuration of a gigabyte, or in a directory that
-    can be entered and not listed.
+    Files that cannot be checked completely count as well: otherwise code could hide behind ten
+    thousand files, in a configuration of a gigabyte, or in a directory that cannot be listed.
     """
     found: list[str] = []
     configs: list[Path] = []
     seen = 0
     for file, flaw in islice(_files(directory), MOST_FILES + 1):
         seen += 1
-        # On macOS the case of letters makes no other file.
+        # File names are case-insensitive on macOS.
         name = file.name.casefold()
         if flaw:
             found.append(f"{file.relative_to(directory)}: {flaw}")
@@ -58,9 +57,9 @@ def code_in(directory: Path) -> tuple[str, ...]:
 
 
 def _files(directory: Path) -> Iterator[tuple[Path, str]]:
-    """Its own files first, each with why it cannot be checked: "" but for some directories.
+    """Yield a model's files, its own directory first, each with why it cannot be checked ("").
 
-    Python imports from where a link leads as from a directory.
+    Directories behind links are included, as Python imports from them too.
     """
     left, entered = [directory], set[tuple[int, int]]()
     while left:
@@ -100,15 +99,15 @@ def _unchecked(error: Exception) -> str:
         case OSError():
             return f"cannot be checked ({error.strerror})"
         case RecursionError():
-            # How deep is too deep differs from one Python to another.
+            # The permitted depth differs between Python versions.
             return "nested too deep to be checked"
         case _:
-            # A loader may read what we do not: in another encoding, or with larger numbers.
+            # A loader may accept files that this check does not, as in another encoding.
             return "no JSON, so it cannot be checked"
 
 
 def _names(content: object) -> set[str]:
-    """The keys of all objects in it."""
+    """Return the keys of all objects in a JSON document."""
     names: set[str] = set()
     left = [content]
     while left:

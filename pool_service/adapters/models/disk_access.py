@@ -1,7 +1,7 @@
-"""Looks at the directories of models that end in time, whatever the disk does.
+"""Reading of model directories with a time limit, however long the disk blocks.
 
-A disk can hold up whoever looks: a file server that is gone, and on macOS a directory that asks
-a person whether this program may see it, for as long as nobody answers.
+A read can block without end: on a file server that is gone, or on macOS in a directory for which
+the system asks a person for permission.
 """
 
 import asyncio
@@ -18,13 +18,13 @@ from pool_service.paths import home_directory
 T = TypeVar("T")
 
 LOOK_TIMEOUT_S = 20.0
-"""A checkpoint of a hundred shards on a disk that first has to spin up takes a few seconds."""
+"""The time limit; a hundred shards on a disk that has to spin up first take a few seconds."""
 
 
 class DiskLooks:
-    """Runs blocking looks in threads of their own, one at a time for each key.
+    """Runs blocking reads of model files in separate threads, one at a time for each key.
 
-    Not in those of the event loop, which are few, and which the end of the service waits for.
+    The event loop's own threads are few, and the service waits for them at its end.
     """
 
     def __init__(self, timeout: float = LOOK_TIMEOUT_S) -> None:
@@ -32,10 +32,10 @@ class DiskLooks:
         self._running: dict[Hashable, asyncio.Future[Any]] = {}
 
     async def run(self, key: Hashable, model: str, place: str, look: Callable[[], T]) -> T:
-        """Return what `look` returns, or raise what it raises.
+        """Return the result of `look`, or raise its error.
 
-        place: what is looked at, for the message. Raises StartFailed where it takes too long; as
-        long as it does, whoever asks for the same key waits for the same look.
+        place: the path for the error message. Raises StartFailed after the time limit. While a
+        read runs, calls with the same key wait for it and start no other.
         """
         answer = self._running.get(key)
         if answer is None:
@@ -51,15 +51,15 @@ class DiskLooks:
 
     def _forget(self, key: Hashable, answer: asyncio.Future[Any]) -> None:
         del self._running[key]
-        # Else one that failed when nobody waited any more would be logged as a bug.
+        # Retrieved, as asyncio logs errors that nobody has awaited.
         if not answer.cancelled():
             answer.exception()
 
 
 def protection_hint(path: Path, system: str = sys.platform, home: Path | None = None) -> str:
-    """Return what to do about a directory that macOS protects, or "" where it protects none.
+    """Return advice about a directory that macOS may protect; "" for others.
 
-    system: as sys.platform says; home: of the user.
+    system: a value of sys.platform. home: the user's home directory.
     """
     if system != "darwin":
         return ""

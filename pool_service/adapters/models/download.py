@@ -1,4 +1,4 @@
-"""Downloads models, with the huggingface_hub of the runtime's own Python (`fetch_child.py`)."""
+"""Downloads of models, by huggingface_hub of the runtime's own Python (`fetch_child.py`)."""
 
 import asyncio
 import contextlib
@@ -19,13 +19,13 @@ from pool_service.core.errors import FetchFailed, ModelRejected, PoolError, Runt
 from pool_service.ports import FetchProgress
 
 AT_ONCE = 2
-"""Downloads; one fills most lines, and a second goes on while the first waits for the hub."""
+"""Concurrent downloads: one saturates most networks; a second uses its waits for the Hub."""
 
 END_TIMEOUT = 2.0
-"""Seconds for the program to end and to clear up after it was told, then SIGKILL."""
+"""Seconds for the program to end and clean up when its input is closed, before SIGKILL."""
 
 _CHILD = Path(children.__file__).with_name("fetch_child.py")
-# What the hub says itself is for its users: a model that is not public is told as none.
+# The Hub's own texts are not used: it reports a model that is not public as missing.
 _REFUSALS = {
     "absent": "the model hub has no such model, or it is not public. Correct the name, or set "
     "HF_TOKEN for the service",
@@ -36,7 +36,7 @@ _REMEDIES = {
     "disk": "Free some space",
     "network": "Look at the network, and at HTTPS_PROXY and HF_ENDPOINT of the service,",
 }
-# What is the same at each further try, until somebody changes how the service is set up.
+# Failures that persist until the service's setup is changed.
 _OBSTACLES = {
     "library": "Install huggingface_hub for the runtime",
     "interpreter": "Install the runtime again",
@@ -47,17 +47,17 @@ _OBSTACLES = {
     "offline": "Unset HF_HUB_OFFLINE and TRANSFORMERS_OFFLINE for the service and start it again, "
     "or copy the files into the model cache",
 }
-# Models are downloaded for who asked for them, and of nothing else is told.
+# No telemetry: the Hub learns of downloads only.
 _SILENT = {"HF_HUB_DISABLE_TELEMETRY": "1"}
 
 Environment = Sequence[tuple[str, str]]
 _Key = tuple[str, Path]
-"""What is downloaded: a runtime model, into a cache."""
+"""A download's key: the runtime model and the cache directory."""
 
 
 @dataclass(slots=True)
 class _Download:
-    """One that is under way, for all who want it."""
+    """A running download, shared by all callers that wait for it."""
 
     task: "asyncio.Task[dict[str, Any]] | None" = None
     watchers: list[FetchProgress] = field(default_factory=list)
@@ -70,7 +70,7 @@ class _Download:
 
 
 class Downloader:
-    """Fetches each model once at a time, whoever asks."""
+    """Downloads models; concurrent callers share one download of a model."""
 
     def __init__(self) -> None:
         self._slots = asyncio.Semaphore(AT_ONCE)
@@ -84,13 +84,16 @@ class Downloader:
         environment: Environment,
         progress: FetchProgress,
     ) -> None:
-        """Download what is missing of `runtime_model`; returns when all is on disk.
+        """Download the missing files of `runtime_model`; does nothing for a path.
 
-        interpreter: a Python that has huggingface_hub; environment: all that it gets. Nothing
-        is to be done for a path. Cancelling gives it up, unless others want it too, and keeps
-        the files that are whole. Raises FetchFailed, or ModelRejected where there is no such
-        model, or where it cannot be loaded with what the hub has of it; RuntimeUnavailable
-        where the service is set up so that nothing can be downloaded.
+        interpreter: a Python that has huggingface_hub.
+        environment: the program's whole environment.
+        Cancelling ends the download unless other callers share it; complete files are kept.
+
+        Raises:
+            FetchFailed: the download failed; a later try may succeed.
+            ModelRejected: there is no such model, or its files on the Hub cannot be loaded.
+            RuntimeUnavailable: the service's setup permits no download.
         """
         if Path(runtime_model).is_absolute():
             return
@@ -112,14 +115,14 @@ class Downloader:
             return
         if "ok" not in result:
             raise _failure(model, runtime_model, result)
-        # Else it would be looked for and fetched again without end.
+        # Without this error the download would be repeated without end.
         if not is_complete:
             raise _useless(model, runtime_model)
 
     async def _share(
         self, key: _Key, download: _Download, progress: FetchProgress
     ) -> dict[str, Any]:
-        """Return the result of a download, which ends with the last who waits for it."""
+        """Return the result of a download; cancel it when its last waiter leaves."""
         assert download.task is not None
         download.watchers.append(progress)
         try:
@@ -157,11 +160,11 @@ class Downloader:
 
 
 async def _followed(process: asyncio.subprocess.Process, download: _Download) -> dict[str, Any]:
-    """Read what the program says; return the last of it."""
+    """Read the program's messages and return the last one."""
     assert process.stdout is not None
     said: dict[str, Any] = {}
     async for line in lines_of(process.stdout):
-        # What is no message of ours is what a library prints.
+        # Other lines are printed by a library.
         with contextlib.suppress(ValueError, RecursionError):
             message = json.loads(line)
             if isinstance(message, dict):
@@ -179,7 +182,7 @@ def _tell_progress(download: _Download, said: dict[str, Any]) -> None:
 
 
 async def _ended(process: asyncio.subprocess.Process) -> None:
-    """Return when the program has ended, by force if need be."""
+    """Close the program's input and wait for its end; kill it if need be."""
     assert process.stdin is not None
     process.stdin.close()
     with contextlib.suppress(TimeoutError):

@@ -17,7 +17,7 @@ from pool_service.adapters.system.own_files import parse_json, read_own, write_o
 _log = structlog.get_logger(__name__)
 
 WEIGHTS_FACTOR = 1.15
-"""Of the weights: what a load needs beside them (copies, the key-value cache of a request)."""
+"""Factor on the bytes of the weights for copies at loading and a request's key-value cache."""
 
 BASE = 115 * 1024**2
 """Bytes that a vllm-mlx takes without weights: its interpreter and libraries.
@@ -27,11 +27,11 @@ against 79 and 107, 322 against 402 and 463, 513 against 645 and 649.
 """
 
 GUESS = 4 * 1024**3
-"""Bytes for a model of which nothing is known: seven billion weights of 4 bits."""
+"""Bytes for a model of which nothing is known: that of seven billion weights of 4 bits."""
 
 FADING = 0.9
-"""What was needed once counts so much less after each run that needed less, so that one
-outlier does not keep room for ever."""
+"""Factor on the remembered need after each run that needed less, so that one outlier does not
+reserve memory for ever."""
 
 MOST_ENTRIES = 1000
 LARGEST_BYTES = 1024 * 1024
@@ -40,13 +40,13 @@ _VERSION = 1
 
 
 def estimated(weights: int) -> int:
-    """Bytes that a server with weights of so many bytes will need at most."""
+    """Return the bytes that a server needs at most, by the bytes of its weights."""
     return int(BASE + WEIGHTS_FACTOR * weights)
 
 
 @dataclass(frozen=True, slots=True)
 class ExpectationKey:
-    """What decides how much memory a run needs. version: empty where it is not known."""
+    """The properties that decide how much memory a run needs. version: empty if not known."""
 
     runtime: str
     version: str
@@ -55,12 +55,12 @@ class ExpectationKey:
 
     @property
     def digest(self) -> str:
-        """The name of this key in the book."""
+        """The key's name in the file."""
         return hashlib.sha256(json.dumps(astuple(self)).encode()).hexdigest()[:32]
 
 
 class ExpectationBook:
-    """What earlier runs needed. It works from memory where the disk fails."""
+    """The memory that earlier runs needed. Works from memory if the disk fails."""
 
     def __init__(self, state_dir: Path) -> None:
         self._path = state_dir / "expectations.json"
@@ -68,14 +68,14 @@ class ExpectationBook:
         self._troubled = False
 
     def needed(self, key: ExpectationKey) -> int | None:
-        """Bytes; None: nothing was learnt of it."""
+        """Return the bytes that runs with this key needed; None if there was none."""
         return self._known().get(key.digest)
 
     def record_usage(self, key: ExpectationKey, needed: int) -> None:
-        """A run with this key needed so many bytes at most."""
+        """Record that a run with this key needed `needed` bytes at most."""
         known = self._known()
         before = known.pop(key.digest, 0)
-        # What was learnt last stands last: the first are forgotten.
+        # The newest entries are last; the first ones are dropped.
         known[key.digest] = recorded = max(needed, int(before * FADING))
         while len(known) > MOST_ENTRIES:
             del known[next(iter(known))]
@@ -101,7 +101,7 @@ class ExpectationBook:
         return {}
 
     def _write(self, known: dict[str, int]) -> None:
-        """Write the book beside and rename it into its place, so that there is never half of it."""
+        """Replace the file atomically by a rename, so that it is never incomplete."""
         beside = self._path.with_suffix(".tmp")
         try:
             write_own(beside, json.dumps({"version": _VERSION, "needed": known}).encode())

@@ -1,7 +1,7 @@
-"""Where a model's files are on this machine, and how many bytes its weights are.
+"""Locating a model's files on this machine, and the size of its weights.
 
-A model is an absolute path, or an id of the Hugging Face hub, whose cache is read as its
-documentation lays it out: models--ORG--NAME/refs/main names the snapshot that is loaded.
+A model is an absolute path, or an id of the Hugging Face Hub. In the Hub's cache,
+models--ORG--NAME/refs/main names the snapshot that is loaded, as its documentation says.
 """
 
 import errno
@@ -25,18 +25,19 @@ _CACHES = {
 }
 _APPLE_DOUBLE = bytes.fromhex("00051607")
 LARGEST_JSON = 64 * 1024 * 1024
-"""Bytes; the index of the largest models is some megabytes."""
+"""Bytes of an index that is read; the largest models' have some megabytes."""
 
 LONGEST_REVISION = 4096
-"""Bytes; no path is longer, so a loader does not find what is behind a longer one either."""
+"""Bytes of a revision's name that are read; longer ones exceed the length of any path."""
 
 
 @dataclass(frozen=True, slots=True)
 class ModelFiles:
     """A model on disk.
 
-    path: its directory, or its only file; weights: bytes of its tensors; complete: nothing
-    is missing that is needed to load it.
+    path: its directory, or its only file.
+    weights: bytes of its tensors.
+    complete: whether all files are there that loading it needs.
     """
 
     path: Path
@@ -45,14 +46,14 @@ class ModelFiles:
 
 
 class TooLarge(OSError):
-    """A file is larger than what of its kind is read."""
+    """A file exceeds the size that is read of its kind."""
 
 
 def locate(runtime_model: str, environment: Mapping[str, str]) -> ModelFiles | None:
-    """The files of a model; None: there are none. Blocking.
+    """Return the files of a model; None if there are none. Blocking.
 
-    Where there is something that cannot be looked at, it is told as incomplete.
-    environment: of the process that is to load it, which says where the cache is.
+    Files that exist and cannot be read are reported as incomplete.
+    environment: of the process that is to load the model; locates the cache.
     """
     path = Path(runtime_model)
     try:
@@ -68,7 +69,7 @@ def locate(runtime_model: str, environment: Mapping[str, str]) -> ModelFiles | N
 
 
 def read_within(file: Path, most: int) -> bytes:
-    """The content of an ordinary file. Raises OSError, of which TooLarge past `most` bytes."""
+    """Return the content of a regular file. Raises TooLarge above `most` bytes, else OSError."""
     content = _beginning(file, most + 1)
     if len(content) > most:
         raise TooLarge(errno.EFBIG, os.strerror(errno.EFBIG), str(file))
@@ -76,10 +77,10 @@ def read_within(file: Path, most: int) -> bytes:
 
 
 def is_apple_double(file: Path) -> bool:
-    """Return whether a file holds what macOS keeps of another one, as on exFAT and SMB disks.
+    """Return whether a file is macOS's AppleDouble metadata (._NAME), as on exFAT and SMB disks.
 
-    By its name and its content, so that nothing else hides behind the name: no loader takes a
-    file that begins like this for anything.
+    Both name and content are checked, so that nothing else can hide behind the name; no loader
+    accepts a file that begins with this content.
     """
     if not file.name.startswith("._"):
         return False
@@ -90,9 +91,9 @@ def is_apple_double(file: Path) -> bool:
 
 
 def _beginning(file: Path, count: int) -> bytes:
-    """So many bytes of an ordinary file. Raises OSError.
+    """Return the first `count` bytes of a regular file. Raises OSError, for pipes and devices too.
 
-    Never waits, as opening a pipe would, and never reads on without end, as of a device.
+    Never blocks, as opening a pipe would.
     """
     flags = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
     descriptor = os.open(file, flags)
@@ -106,9 +107,9 @@ def _beginning(file: Path, count: int) -> bytes:
 
 
 def hub_cache(environment: Mapping[str, str]) -> Path | None:
-    """Return the directory of the hub's cache, by the variables that huggingface_hub reads.
+    """Return the directory of the Hub's cache, by the variables that huggingface_hub reads.
 
-    None: none of them is set, and no home directory is known. Raises PathFlaw.
+    None if none of them is set and there is no home directory. Raises PathFlaw.
     """
     for name, below in _CACHES.items():
         if environment.get(name):
@@ -118,7 +119,7 @@ def hub_cache(environment: Mapping[str, str]) -> Path | None:
 
 
 def _snapshot(cache: Path | None, model: str) -> Path | None:
-    """Return the newest revision that was downloaded; None: it is no id. Raises OSError."""
+    """Return the directory of the downloaded revision; None if not an id. Raises OSError."""
     if cache is None or len(model.split("/")) > 2 or ".." in model:  # noqa: PLR2004  # ORG/NAME, or NAME
         return None
     repository = cache / f"models--{model.replace('/', '--')}"
@@ -127,7 +128,7 @@ def _snapshot(cache: Path | None, model: str) -> Path | None:
 
 
 def _is_there(path: Path) -> bool:
-    """Return whether something is there, even if it cannot be looked at: a loader may manage."""
+    """Return whether a path exists, even one that cannot be read: a loader may be able to."""
     try:
         path.stat()
     except (FileNotFoundError, NotADirectoryError):
@@ -153,7 +154,7 @@ def _weights(directory: Path) -> Iterator[tuple[str, int]]:
 
 
 def _is_file(path: Path) -> bool:
-    """Return whether it is a file: not so a link whose file is gone, as the cache may have."""
+    """Return whether a path is a file; False for a dangling link, as the cache may have."""
     try:
         return path.is_file()
     except OSError:
@@ -161,7 +162,7 @@ def _is_file(path: Path) -> bool:
 
 
 def _named_by(index: Path) -> set[str]:
-    """The files that the index names; none if there is no index that can be read."""
+    """Return the files that the index names; empty if it cannot be read."""
     try:
         weights = json.loads(read_within(index, LARGEST_JSON))["weight_map"]
         return {str(name) for name in weights.values()}
@@ -170,7 +171,7 @@ def _named_by(index: Path) -> set[str]:
 
 
 def _has_the_rest(directory: Path) -> bool:
-    """Return whether a model has its configuration and a tokenizer, of whatever kind."""
+    """Return whether a model has a configuration and a tokenizer of any kind."""
     names = {
         file.name for file in directory.iterdir() if _is_file(file) and not is_apple_double(file)
     }

@@ -9,26 +9,26 @@ from pool_service.adapters.models.files import hub_cache
 from pool_service.core.names import model_flaw
 
 MOST_CACHED = 1000
-"""Models that are looked for; a cache of more is no reason to look for long."""
+"""Models listed at most, to bound the time of a listing."""
 
 MOST_PARTS = 10_000
-"""Files of a model that are looked at."""
+"""Files of a model's download that are counted at most."""
 
 _PREFIX = "models--"
 _PART = ".incomplete"
 
 
 def cached_models(environment: Mapping[str, str]) -> tuple[str, ...]:
-    """Return the ids of the models that the cache has, whole or in part. Blocking.
+    """Return the ids of the models in the hub's cache, complete or not. Blocking.
 
-    environment: says where the cache is. Nothing where there is none that can be read.
+    environment: locates the cache. Empty if the cache cannot be read.
     """
     try:
         cache = hub_cache(environment)
         if cache is None:
             return ()
         with os.scandir(cache) as entries:
-            # What else the cache holds, such as data sets, takes no model's place.
+            # Other entries of the cache, such as data sets, do not count.
             return tuple(sorted(islice(_ids(entry.name for entry in entries), MOST_CACHED)))
     except (OSError, ValueError):
         return ()
@@ -43,7 +43,7 @@ def _ids(names: Iterable[str]) -> Iterator[str]:
 
 
 def part_bytes(model: str, environment: Mapping[str, str]) -> int:
-    """Return the bytes of the files of a model that are downloaded in part. Blocking."""
+    """Return the bytes of a model's partially downloaded files. Blocking."""
     try:
         cache = hub_cache(environment)
         if cache is None or Path(model).is_absolute():

@@ -1,4 +1,4 @@
-"""What a server loads: its model and those that its arguments name; and what is wrong there."""
+"""The models that a server loads, its own and those in its arguments, and checks of them."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -29,12 +29,12 @@ class Loaded:
 
     @property
     def disk_bytes(self) -> int:
-        """Bytes of the model's own tensors, and of the parts of a download."""
+        """The bytes of the model's tensors and of its partial download."""
         return (self.files.weights if self.files else 0) + self.parts
 
     @property
     def weights(self) -> int:
-        """Bytes of the tensors of all of them."""
+        """The bytes of the tensors of all models."""
         return sum(files.weights for files in self._present)
 
     @property
