@@ -28,7 +28,7 @@ pytestmark = [
     pytest.mark.skipif(sys.platform != "linux", reason="tells from /proc"),
 ]
 
-ADAPTERS = Path(process_tree.__file__).parent
+ADAPTERS = Path(process_tree.__file__).parents[1]
 BOOT = "0F2B7A30-2E5C-4D6B-9C0E-6E6B1F0C9A11"
 
 
@@ -47,7 +47,7 @@ def as_on_macos(libproc: ctypes.CDLL, monkeypatch: pytest.MonkeyPatch) -> Iterat
 
 def module(name: str) -> ModuleType:
     """One of ours, made anew as on this platform."""
-    spec = importlib.util.spec_from_file_location(f"{name}_of_macos", ADAPTERS / f"{name}.py")
+    spec = importlib.util.spec_from_file_location(f"{Path(name).name}_of_macos", ADAPTERS / f"{name}.py")
     assert spec is not None
     assert spec.loader is not None
     made = importlib.util.module_from_spec(spec)
@@ -148,7 +148,7 @@ def test_a_footprint_is_what_the_kernel_holds_against_the_process(child: Child) 
         for line in Path(f"/proc/{child.pid}/status").read_text().splitlines()
         if line.startswith("RssAnon:")
     ]
-    assert module("footprint").of_process(child.pid) == kilobytes[0] * 1024
+    assert module("memory/footprint").of_process(child.pid) == kilobytes[0] * 1024
 
 
 async def test_who_is_exiting_is_not_killed_over_and_over(
