@@ -47,7 +47,8 @@ def as_on_macos(libproc: ctypes.CDLL, monkeypatch: pytest.MonkeyPatch) -> Iterat
 
 def module(name: str) -> ModuleType:
     """One of ours, made anew as on this platform."""
-    spec = importlib.util.spec_from_file_location(f"{Path(name).name}_of_macos", ADAPTERS / f"{name}.py")
+    path = ADAPTERS / f"{name}.py"
+    spec = importlib.util.spec_from_file_location(f"{path.stem}_of_macos", path)
     assert spec is not None
     assert spec.loader is not None
     made = importlib.util.module_from_spec(spec)
@@ -62,7 +63,7 @@ def identity(as_on_macos: None, monkeypatch: pytest.MonkeyPatch) -> Any:  # noqa
         assert command == ("/usr/sbin/sysctl", "-n", "kern.bootsessionuuid")
         return SimpleNamespace(stdout=f"{BOOT}\n")
 
-    made = module("identity")
+    made = module("process/identity")
     monkeypatch.setattr(made, "subprocess", SimpleNamespace(run=sysctl))
     return made
 
