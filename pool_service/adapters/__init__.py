@@ -1,1 +1,1 @@
-"""One module for each outside thing, each behind a Protocol of `pool_service.ports`."""
+"""Adapters: one package for each outside system, each behind a Protocol of `pool_service.ports`."""

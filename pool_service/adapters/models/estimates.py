@@ -1,4 +1,4 @@
-"""What a model will need of memory, from what is known before it runs.
+"""Memory estimates: the bytes that a model's server will need, before it runs.
 
 Earlier runs are remembered in STATE/expectations.json, by the runtime with its version,
 the model and the arguments: each of them changes what is needed.

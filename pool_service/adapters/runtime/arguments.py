@@ -37,7 +37,7 @@ OWNED = {
     "--offline": "it wants every file of a repository; servers do not ask the hub anyway",
     "-h": "it would tell of its options instead of serving",
 }
-"""What no model's arguments may say, and why."""
+"""The options that a model's arguments may not contain, and why."""
 
 
 def parse_options(help_text: str) -> Options:

@@ -20,7 +20,7 @@ _PLACEHOLDER = re.compile(r"\{(runtime_model|port|model)\}")
 
 @dataclass(frozen=True, slots=True)
 class Names:
-    """What fills a template: the caller's name, what to load, and the port as it is told."""
+    """The values for a command template: model name, runtime model and port."""
 
     model: str
     runtime_model: str

@@ -97,7 +97,7 @@ class RuntimeOptions:
 
 @dataclass(frozen=True, slots=True)
 class RuntimeDescription:
-    """What `pool-service runtime show` tells; version and interpreter are of a vllm-mlx."""
+    """The data of `pool-service runtime show`; version and interpreter only of vllm-mlx."""
 
     path: str
     found: str

@@ -186,7 +186,7 @@ def _exec_line(line: str) -> list[str]:
 
 
 class Answers(Generic[T]):
-    """What programs say of themselves, remembered until the program's file changes."""
+    """The versions that programs report, cached until the program's file changes."""
 
     def __init__(self, ask: Callable[[Path], Awaitable[T]]) -> None:
         self._ask = ask

@@ -1,4 +1,4 @@
-"""What is known of `vllm-mlx serve`; tests/whole/test_vllm_mlx_contract.py pins it.
+"""Facts about `vllm-mlx serve`, which tests/whole/test_vllm_mlx_contract.py verifies.
 
 Facts are of vllm-mlx 0.6.0; the options exist since 0.3.0.
 """
@@ -72,7 +72,7 @@ def use_signals(version: tuple[int, ...] | None, *, with_metrics: bool) -> UseSi
 
 @dataclass(frozen=True, slots=True)
 class _Rule:
-    """What one cause writes last, and what it means; words take the pattern's groups."""
+    """The last output of one cause of an exit, and its explanation with the pattern's groups."""
 
     pattern: str
     diagnosis: Diagnosis

@@ -44,7 +44,7 @@ _ACL_USER, _ACL_GROUP, _ACL_WRITE = 0x02, 0x08, 2
 
 @dataclass(frozen=True, slots=True)
 class Writable:
-    """What others can write, how that comes, and what the owner of it can do."""
+    """A path that other users can write to, the reason, and the remedy of its owner."""
 
     path: Path
     why: str
@@ -65,7 +65,7 @@ def is_unlisted(user: int) -> bool:
 
 @dataclass(slots=True)
 class Writers:
-    """One look at some paths.
+    """One check of some paths.
 
     trusted: directories below which nothing is looked at, as the operator says; user: whose
     processes are to use what the paths lead to.
