@@ -93,6 +93,7 @@ CONTENTS = {
         "docs/explanation/faq",
         "docs/explanation/reliability",
         "docs/explanation/benchmarks",
+        "docs/explanation/internals",
         "docs/decisions/README",
     ],
     "For those who change it": [
