@@ -46,7 +46,7 @@ def test_a_guard_that_ends_right_after_it_has_kept_a_service_out_does_so_no_long
                     guard.wait()
                 raise
 
-        monkeypatch.setattr(takeover, "SETTLING_S", 0.0)
+        monkeypatch.setattr(takeover, "SETTLE_S", 0.0)
         monkeypatch.setattr(takeover, "StateDir", tried)
         taken(state_dir).close()
     assert refusals == TWICE
