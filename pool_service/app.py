@@ -29,7 +29,7 @@ from pool_service.adapters.state_dir.guard_keeper import GuardKeeper
 from pool_service.adapters.state_dir.state_dir import StateDir, StateDirError
 from pool_service.adapters.state_dir.takeover import (
     LEAVE_SIGNAL,
-    is_preempted,
+    is_claimed,
     make_claimable,
     taken,
     taken_back,
@@ -158,7 +158,7 @@ async def _serve(
         pool,
         reloader,
         keep_servers=service.keep_servers,
-        is_preempted=lambda: is_preempted(state.path),
+        is_claimed=lambda: is_claimed(state.path),
     )
     bound = await _listening(server, addresses, state)
     upkeep = (

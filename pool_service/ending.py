@@ -31,7 +31,7 @@ class Ending:
     1. DRAIN_SIGNALS drain and stop the servers, or leave them running if `keep_servers` is set.
        A second one escalates the shutdown.
     2. SIGUSR1 leaves the servers, even in the middle of a drain, to the service that takes over;
-       ignored if `is_preempted` returns False, as there is none then.
+       ignored if `is_claimed` returns False, as there is none then.
     3. SIGHUP reloads the configuration. If it comes because the service's terminal has hung up,
        it acts like a drain signal.
     """
@@ -42,12 +42,12 @@ class Ending:
         reloader: Reloader,
         *,
         keep_servers: bool,
-        is_preempted: Callable[[], bool],
+        is_claimed: Callable[[], bool],
     ) -> None:
         self.wanted = asyncio.Event()
         self.leaving = asyncio.Event()
         self.keep_servers = keep_servers
-        self._is_claimed = is_preempted
+        self._is_claimed = is_claimed
         self._pool = pool
         self._reloader = reloader
         self._terminal = open_terminal()

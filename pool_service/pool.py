@@ -81,7 +81,7 @@ class Pool:
         self._history = history
         self._machine = Machine(catalogue, limits)
         self._loop = asyncio.get_running_loop()
-        self._tickets = count(1)
+        self._request_ids = count(1)
         self._answers: dict[int, asyncio.Future[Any]] = {}
         self._holders = Subscribers()
         self._announcer = Announcer(world.records, history, self._holders)
@@ -132,7 +132,7 @@ class Pool:
 
     async def shutdown(self) -> None:
         """Refuse what is new, drain and stop everything, end all who watch."""
-        request_id = next(self._tickets)
+        request_id = next(self._request_ids)
         await self._ask(request_id, ShutdownRequested(request_id))
         await self._end()
 
@@ -188,7 +188,7 @@ class Pool:
         """
         self._check_recovered()
         while True:
-            request_id = next(self._tickets)
+            request_id = next(self._request_ids)
             try:
                 event = EnsureRequested(request_id, model, runtime_model, keep_alive, download)
                 ensured: Ensured = await self._ask(request_id, event)
@@ -215,7 +215,7 @@ class Pool:
         holder: what others are told of who holds it. Raises the PoolErrors of `Hold`.
         """
         self._check_recovered()
-        request_id = next(self._tickets)
+        request_id = next(self._request_ids)
         name = self._machine.resolve(model)
         with self._holders.subscribe(name) as subscriber:
             end = self._answers[request_id] = self._loop.create_future()
@@ -239,7 +239,7 @@ class Pool:
 
     async def reload(self, catalogue: Catalogue, limits: Limits) -> Reloaded:
         """From now on the configuration says this; unchanged servers run on."""
-        request_id = next(self._tickets)
+        request_id = next(self._request_ids)
         told: Reloaded = await self._ask(request_id, ReloadRequested(request_id, catalogue, limits))
         return told
 
@@ -249,7 +249,7 @@ class Pool:
         Cancelling ends the wait, not the eviction. Raises ServerInUse.
         """
         self._check_recovered()
-        request_id = next(self._tickets)
+        request_id = next(self._request_ids)
         removed: tuple[Removed, ...] = await self._ask(
             request_id, EvictRequested(request_id, target, force)
         )
@@ -258,7 +258,7 @@ class Pool:
     async def forget(self, model: str) -> str:
         """Forget which runtime model a caller named for `model`; return that, or nothing."""
         self._check_recovered()
-        request_id = next(self._tickets)
+        request_id = next(self._request_ids)
         forgotten: str = await self._ask(request_id, ForgetRequested(request_id, model))
         await self._world.records.settled()
         return forgotten
@@ -337,7 +337,7 @@ class Pool:
             self._loop.call_soon(self.feed, broken(command, error))
 
     async def _ask(self, request_id: int, event: Event) -> Any:  # noqa: ANN401  # by the event
-        """Feed the event and return (or raise) the answer to its ticket."""
+        """Feed the event and return (or raise) the answer to its request id."""
         answer = self._answers[request_id] = self._loop.create_future()
         try:
             self.feed(event)

@@ -87,13 +87,13 @@ def _undefined(table: str, name: str, known: Collection[str], content: str) -> s
 
 
 def _of_memory(config: Config, settings: Settings) -> Told:
-    expected, ceiling = settings.expected_memory, settings.memory_limit
+    expected, limit = settings.expected_memory, settings.memory_limit
     budget = config.memory.budget
     if expected is None:
         return
     needed = f"expected_memory ({human(expected)})"
-    if ceiling is not None and ceiling < expected:
-        most = f"must not be more than memory_limit ({human(ceiling)})"
+    if limit is not None and limit < expected:
+        most = f"must not be more than memory_limit ({human(limit)})"
         yield "expected_memory", f"{needed} {most}, or its server would be replaced for ever"
     # What a share comes to is only known on the machine that serves.
     if isinstance(budget, int | float) and expected > budget:

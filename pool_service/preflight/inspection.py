@@ -117,16 +117,16 @@ class _Inspection:
             return False
 
     async def _of_models(self) -> AsyncIterator[Problem]:
-        appraisals: dict[str, Estimate] = {}
+        estimates: dict[str, Estimate] = {}
         for name, settings in self._settings.items():
             found = await self._estimated(name, settings)
             if isinstance(found, Problem):
                 yield found
             else:
-                appraisals[name] = found
+                estimates[name] = found
         total = self._machine.total()
         limits = self._config.limits(total, self._machine.default_budget())
-        for problem in problems_together(Listed(self._settings, appraisals, limits, total)):
+        for problem in problems_together(Listed(self._settings, estimates, limits, total)):
             yield problem
 
     async def _estimated(self, name: str, settings: Settings) -> Estimate | Problem:

@@ -19,13 +19,13 @@ class Listed:
 
     Attributes:
         settings: how each model is run.
-        appraisals: what is known of each model; one that cannot be looked at is not in there.
+        estimates: what is known of each model; a model that cannot be estimated is not in it.
         limits: what holds for the pool as a whole.
         total: bytes of memory that the machine has.
     """
 
     settings: Mapping[str, Settings]
-    appraisals: Mapping[str, Estimate]
+    estimates: Mapping[str, Estimate]
     limits: Limits
     total: int
 
@@ -41,7 +41,7 @@ class Listed:
 
     def need(self, model: str) -> int:
         """Return the bytes that a model is known to need; 0 where that is only guessed."""
-        known = self.appraisals.get(model)
+        known = self.estimates.get(model)
         return 0 if known is None or known.source is EstimateSource.UNKNOWN else known.expected
 
     def needs(self, models: list[str]) -> int:
@@ -57,7 +57,7 @@ def problems_together(listed: Listed) -> Iterator[Problem]:
 
 
 def _preloads(listed: Listed) -> Iterator[Problem]:
-    for model, known in listed.appraisals.items():
+    for model, known in listed.estimates.items():
         settings = listed.settings[model]
         if settings.preload and known.on_disk is False and not settings.download:
             what = (
@@ -80,11 +80,11 @@ def _budget(listed: Listed) -> Iterator[Problem]:
         yield Problem(("memory", "budget"), what)
         return
     for model in too_large:
-        declared = listed.appraisals[model].source is EstimateSource.DECLARED
+        declared = listed.estimates[model].source is EstimateSource.DECLARED
         path = ("models", model, "expected_memory" if declared else "runtime_model")
         what = (
             f"the model is expected to need {size(listed.need(model))} "
-            f"({listed.appraisals[model].source.value}), and {_limit(listed)}; raise "
+            f"({listed.estimates[model].source.value}), and {_limit(listed)}; raise "
             f"memory.budget, or choose a smaller model"
         )
         yield Problem(path, what)

@@ -149,6 +149,6 @@ def test_what_floods_is_not_waited_for_until_it_ends(
         now, size = now + 0.1, size + written
         os.truncate(path, size)
         growth.pause([path])
-        hurried.append(growth.is_escalated)
+        hurried.append(growth.is_fast)
     assert hurried[:3] == [False, True, True]
     assert not hurried[-1]

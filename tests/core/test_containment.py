@@ -317,7 +317,7 @@ def test_an_eviction_is_answered_whatever_breaks_as_its_server_is_gone() -> None
     assert 2 in ledger.answers
 
 
-def test_a_broken_appraisal_fails_the_model_that_waits_and_not_its_predecessor() -> None:
+def test_a_broken_estimate_fails_the_model_that_waits_and_not_its_predecessor() -> None:
     with breakable() as fault:
         ledger = one_ready(PatientLedger)
         ledger.handle(LOST)

@@ -8,26 +8,9 @@ from hypothesis import strategies as st
 
 from pool_service.core import restart_policy
 from pool_service.core.errors import CrashLoop, ModelRejected, StartTimeout
-from pool_service.core.limits import Limits
-from pool_service.core.server import Cause, Exit, Phase, Server
-from pool_service.core.types import Diagnosis, ExitReport, Settings
-
-LIMITS = Limits(
-    backoff_initial=1.0, backoff_max=30.0, crash_limit=3, crash_window=100.0, stable_run=60.0
-)
-
-
-SERVER = Server("m", Settings(runtime_model="org/m"), Phase.READY, 4, 0.0, 0.0, 300.0)
-
-
-def ended(
-    cause: Cause = Cause.CRASHED,
-    diagnosis: Diagnosis = Diagnosis.CRASHED,
-    code: int | None = 1,
-    generation: int = 4,
-) -> Server:
-    report = ExitReport(code, None, diagnosis, "it died", ("last",))
-    return replace(SERVER, last_exit=Exit(generation, cause, report, 5.0), log_path="/logs/m/4")
+from pool_service.core.server import Cause, Server
+from pool_service.core.types import Diagnosis, ExitReport
+from tests.core.ends import LIMITS, SERVER, ended
 
 
 def test_only_deaths_within_the_window_count() -> None:

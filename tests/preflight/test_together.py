@@ -23,9 +23,9 @@ def found(
     *,
     on_disk: bool | None = None,
 ) -> list[tuple[str, bool, str]]:
-    appraisals = {name: Estimate(n * GB, source, on_disk) for name, n in (needs or {}).items()}
+    estimates = {name: Estimate(n * GB, source, on_disk) for name, n in (needs or {}).items()}
     limits = limits or Limits(memory_budget=10 * GB)
-    listed = Listed(settings, appraisals, limits, total=16 * GB)
+    listed = Listed(settings, estimates, limits, total=16 * GB)
     return [(".".join(one.path), one.is_error, one.what) for one in problems_together(listed)]
 
 

@@ -177,7 +177,7 @@ func (ServerRole) EnumDescriptor() ([]byte, []int) {
 type Expectation int32
 
 const (
-	// Never sent for a server that has been appraised.
+	// Never sent for a server that has been estimated.
 	Expectation_EXPECTATION_UNSPECIFIED Expectation = 0
 	// The configuration declares it.
 	Expectation_EXPECTATION_DECLARED Expectation = 1

@@ -63,7 +63,7 @@ open_enum! {
         Preempted = 8,
         /// The operator: its configuration was changed.
         Reloaded = 9,
-        /// The pool: it had grown past its memory ceiling.
+        /// The pool: it had grown past its memory limit.
         MemoryLimit = 10,
     }
 }

@@ -52,7 +52,7 @@ class Growth:
         self._rate = 0.0
 
     @property
-    def is_escalated(self) -> bool:
+    def is_fast(self) -> bool:
         """Whether a file grows so fast that waiting for a write is pointless."""
         return self._rate > self._most
 

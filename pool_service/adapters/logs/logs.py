@@ -161,7 +161,7 @@ class LogStore:
         growth = Growth(self._max_bytes)
         while not ended.is_set():
             live = tuple(self._live)
-            if not growth.is_escalated:
+            if not growth.is_fast:
                 writes.wait(live, self._trim_interval)
             ended.wait(growth.pause(live))
             self.trim()

@@ -132,7 +132,7 @@ class Runtimes:
     async def prepare(self, model: str, settings: Settings) -> LaunchPlan:
         """Find (or provision) the program and write down how to start it; see the port."""
         runtime = self._runtimes[settings.runtime]
-        # Also of a successor that nobody appraised, and as it is now.
+        # Also of a successor, for which no estimate was asked, and as it is now.
         environment = dict(runtime.environment(settings))
         await asyncio.to_thread(self._checked, model, settings, environment, checks_code=False)
         return await runtime.prepare(model, settings)

@@ -76,7 +76,7 @@ class StateDir:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.degraded_reason = ""
-        self._preempt = -1
+        self._claim = -1
         _make(path)
         self._locks, self._note, self.degraded_reason = _locked(path)
         self.announce(())
@@ -93,11 +93,11 @@ class StateDir:
 
     def keep_claim(self, descriptor: int) -> None:
         """Keep the claim of a takeover, a lock's descriptor, until `serving` is called."""
-        self._preempt = descriptor
+        self._claim = descriptor
 
     def serving(self) -> None:
         """Release the claim: this service serves, so the replaced one need not serve again."""
-        descriptor, self._preempt = self._preempt, -1
+        descriptor, self._claim = self._claim, -1
         if descriptor >= 0:
             os.close(descriptor)
 

@@ -78,7 +78,7 @@ def taken_back(path: Path) -> StateDir | None:
 
     If it has gone instead, and no other one came, take the state directory again.
     """
-    while is_preempted(path):
+    while is_claimed(path):
         time.sleep(PAUSE_S)
     try:
         return taken(path)
@@ -86,7 +86,7 @@ def taken_back(path: Path) -> StateDir | None:
         return None
 
 
-def is_preempted(path: Path) -> bool:
+def is_claimed(path: Path) -> bool:
     """Return whether another service holds the claim: it takes over, or is about to."""
     try:
         descriptor = open_own(path / CLAIM, os.O_RDONLY)

@@ -127,7 +127,7 @@ class _Expectation:
 class _ExpectationEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Expectation.ValueType], _builtins.type):
     DESCRIPTOR: _descriptor.EnumDescriptor
     EXPECTATION_UNSPECIFIED: _Expectation.ValueType  # 0
-    """Never sent for a server that has been appraised."""
+    """Never sent for a server that has been estimated."""
     EXPECTATION_DECLARED: _Expectation.ValueType  # 1
     """The configuration declares it."""
     EXPECTATION_OBSERVED: _Expectation.ValueType  # 2
@@ -141,7 +141,7 @@ class Expectation(_Expectation, metaclass=_ExpectationEnumTypeWrapper):
     """How it is known what a server will need of memory, the best first."""
 
 EXPECTATION_UNSPECIFIED: Expectation.ValueType  # 0
-"""Never sent for a server that has been appraised."""
+"""Never sent for a server that has been estimated."""
 EXPECTATION_DECLARED: Expectation.ValueType  # 1
 """The configuration declares it."""
 EXPECTATION_OBSERVED: Expectation.ValueType  # 2

@@ -561,7 +561,7 @@ impl ServerRole {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
 #[repr(i32)]
 pub enum Expectation {
-    /// Never sent for a server that has been appraised.
+    /// Never sent for a server that has been estimated.
     Unspecified = 0,
     /// The configuration declares it.
     Declared = 1,

@@ -87,7 +87,7 @@ export enum ServerRole {
 
 /** How it is known what a server will need of memory, the best first. */
 export enum Expectation {
-  /** EXPECTATION_UNSPECIFIED - Never sent for a server that has been appraised. */
+  /** EXPECTATION_UNSPECIFIED - Never sent for a server that has been estimated. */
   EXPECTATION_UNSPECIFIED = 0,
   /** EXPECTATION_DECLARED - The configuration declares it. */
   EXPECTATION_DECLARED = 1,
