@@ -1,7 +1,8 @@
 """Draining: how a stop waits for requests in flight. Transitions, as in `lifecycle.py`.
 
-Many runtimes cut off requests in flight on the first signal. So that signal is sent only when
-nothing is in flight, or when the drain timeout is over. Processes that outlive the server's own
+A runtime that drains by itself after SIGTERM (vllm-mlx, `LaunchPlan.drains`) gets the signal at
+once. Others cut off requests in flight on the first signal: they get it only when nothing is in
+flight, or when the drain timeout is over. Processes that outlive the server's own
 process (such as the program of a wrapper script) get the same time.
 """
 

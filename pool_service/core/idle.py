@@ -2,7 +2,8 @@
 
 A server is stopped in three steps: 1. an activity check finds it unused; 2. it is cordoned;
 3. a second check finds it unused again. The second check sees a request that was on its way during
-the first. An Ensure in between takes the cordon away, or waits if an eviction made it.
+the first. An Ensure in between takes the cordon away. It waits instead if an Evict made the cordon,
+and from the beginning if the server is preempted for another model.
 """
 
 from pool_service.core import lifecycle as life

@@ -128,7 +128,7 @@ class Sampler:
         else:
             self._state.keep(replace(changed, progress=server.progress))
 
-    def is_fresh(self, now: float) -> bool:
+    def ensure_fresh(self, now: float) -> bool:
         """Return whether the last sample is fresh enough to start a server by; if not, take one."""
         saw_all = self._began_at >= self._state.gone_at and not self._state.unmeasured
         if saw_all and now - self._sampled_at <= FRESH_S:

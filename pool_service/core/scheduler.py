@@ -132,7 +132,7 @@ class Scheduler:
         Return False if that has to wait for a memory sample, which is then on its way.
         """
         queued = [one for one in self._records(self._state.queue) if not one.is_estimating]
-        decides = not queued or self._sampler.is_fresh(now)
+        decides = not queued or self._sampler.ensure_fresh(now)
         if decides:
             self._admit_queue(queued, now)
         self._state.capacity_changed = False

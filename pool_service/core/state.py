@@ -1,8 +1,9 @@
 """The state of the pool, shared by all parts of the core, and the methods that change it.
 
-The parts read and write this state, one event at a time. They change servers only by `put`,
-`keep` and `drop`, and answer callers only by `answer` and `refuse`, so that the server table, the
-deadlines and the published changes stay in step.
+The parts read and write this state, one event at a time. They change servers by `put`, `keep` and
+`drop`, and answer callers by `answer`, `refuse` and `dismiss`, so that the server table, the
+deadlines and the published changes stay in step. The warm path alone writes the table itself
+(`Requests._hand_out`), since it changes nothing that is published.
 """
 
 from collections.abc import Iterable
@@ -79,7 +80,9 @@ class PoolState:
     ) -> Record:
         """Add or change a server, publish the change, and return the server's record.
 
-        A change of phase or role is noted in the story of the model.
+        What follows from the change is done here, for all parts: the server leaves the queue
+        unless it is QUEUED, loses the marks that its phase has not, gets its deadline, and a
+        change of phase or role is noted in the story of the model.
 
         of_holds: see Publish; choice: the eviction choice that led to the change.
         """
@@ -125,7 +128,7 @@ class PoolState:
 
     def clear_marks(self, record: Record) -> None:
         """Clear the marks of a server that have no meaning in its phase."""
-        record.keep_marks_of(record.server.phase)
+        record.clear_marks_outside(record.server.phase)
         if record.server.phase is not Phase.READY:
             self.unmeasured.discard(record.server.id)
             self.over_limit.discard(record.server.id)
@@ -226,7 +229,7 @@ class PoolState:
             self.put(record.server)
 
     def refuse(self, model: str, error: PoolError) -> None:
-        """Answer all waiters of a model with an error."""
+        """Answer all waiters of a model with an error; it ends the holds that wait as well."""
         for waiter in self.waiters.of(model):
             self.answer(waiter.request_id, error)
         self.waiters.take(model)

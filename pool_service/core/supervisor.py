@@ -62,7 +62,7 @@ class Supervisor:
     # --- starting -----------------------------------------------------------------
 
     def enqueue(self, model: str, known: Server | LastRun | None, now: float) -> None:
-        """Queue the next generation of a model that has a waiter.
+        """Queue the next generation of a model that has a waiter, in place of the one before.
 
         known: the newest server or last run of the model.
         """
@@ -154,7 +154,7 @@ class Supervisor:
             server = life.stopping(server, cause, why)
             self._stopper.begin(server, now, at_once=at_once)
             if was_ready:
-                self.restart_for_holders(server)
+                self.add_holders_to_waiters(server)
 
     def supersede(self, server: Server, why: str, now: float, *, at_once: bool = False) -> None:
         """Stop a wedged, unhealthy or unlistening server, and let the next one start beside it.
@@ -174,13 +174,17 @@ class Supervisor:
         self.stop(server, Cause.WEDGED, now, why, at_once=at_once)
         record = state.table.find(server.id)
         assert record is not None
-        self.restart_for_holders(record.server)
+        self.add_holders_to_waiters(record.server)
         self._start_again(record.server, now)
 
     # --- the end ------------------------------------------------------------------
 
     def exited(self, record: Record, event: Exited, now: float) -> None:
-        """Clean up after a process that exited; fail its waiters unless the start is retried."""
+        """Clean up after a process that exited, and fail the waiters of a start that is over.
+
+        The holders of a server that was READY become waiters for the next generation, which
+        `gone` starts after the clean-up.
+        """
         server, state = record.server, self._state
         identity = server.identity
         if identity is None or server.phase is Phase.CLEANING_UP:
@@ -194,7 +198,7 @@ class Supervisor:
             server = life.died(server, restart_policy.deaths(server, state.limits, now))
         state.put(server)
         if was_ready:
-            self.restart_for_holders(server)
+            self.add_holders_to_waiters(server)
         self._record_usage(server)
         is_retried = is_start and (
             self._tries_another_port(record, event.report)
@@ -283,7 +287,7 @@ class Supervisor:
 
     # --- again, or not ------------------------------------------------------------
 
-    def restart_for_holders(self, server: Server) -> None:
+    def add_holders_to_waiters(self, server: Server) -> None:
         """Add waiters for the next generation of a server that is no longer READY.
 
         One for each holder, and one of the pool if the model is pinned or was recycled.

@@ -64,7 +64,7 @@ class Record:
         """Take back a preemption."""
         self.is_preempted, self.preempted_for = False, None
 
-    def keep_marks_of(self, phase: Phase) -> None:
+    def clear_marks_outside(self, phase: Phase) -> None:
         """Clear the marks that have no meaning in `phase`."""
         if phase is not Phase.READY:
             self.is_checking = self.is_cordoned = False

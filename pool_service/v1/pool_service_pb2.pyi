@@ -254,7 +254,8 @@ class Server(_message.Message):
     """What it is doing."""
     generation: _builtins.int
     """Counts the processes of this model, from 1. While QUEUED or BACKING_OFF it is that
-    of the process which is to be started. Of an orphan it is the process id.
+    of the process which is to be started; if that is given up, the number is told
+    again of the next one. Of an orphan it is the process id.
     """
     endpoint: _builtins.str
     """Base URL, such as http://127.0.0.1:49321. Set only while READY."""

@@ -243,7 +243,7 @@ def test_where_nothing_can_be_seen_nobody_waits_for_it() -> None:
     assert parts.state.unmeasured == set()
     assert parts.state.capacity_changed
     parts.taken()
-    assert parts.sampler.is_fresh(NOW)
+    assert parts.sampler.ensure_fresh(NOW)
 
 
 @pytest.mark.parametrize(("pressured", "critical"), [(True, False), (False, True)])
@@ -262,18 +262,18 @@ def test_a_sample_is_fresh_for_a_second_if_it_saw_all_and_began_after_the_last_e
     parts = Parts()
     record = parts.there()
     taken(parts)
-    assert parts.sampler.is_fresh(NOW + FRESH_S)
+    assert parts.sampler.ensure_fresh(NOW + FRESH_S)
     assert parts.taken() == []
     parts.state.unmeasured.add(record.server.id)
-    assert not parts.sampler.is_fresh(NOW)
+    assert not parts.sampler.ensure_fresh(NOW)
     assert looks(parts.taken()) == 1, "the next one is taken"
     taken(parts)
     parts.state.unmeasured.clear()
     parts.state.gone_at = NOW + 0.1
-    assert not parts.sampler.is_fresh(NOW + 0.2)
+    assert not parts.sampler.ensure_fresh(NOW + 0.2)
     parts = Parts()
     taken(parts)
-    assert not parts.sampler.is_fresh(NOW + FRESH_S + 0.1)
+    assert not parts.sampler.ensure_fresh(NOW + FRESH_S + 0.1)
 
 
 @pytest.mark.parametrize(

@@ -29,7 +29,7 @@ from tests.core.parts import (
 
 def started(parts: Parts, now: float = NOW) -> list[str]:
     """Decide whose turn it is by a fresh sample; return the models that start."""
-    if not parts.sampler.is_fresh(now):
+    if not parts.sampler.ensure_fresh(now):
         parts.sampled(now=now)
     assert parts.scheduler.schedule(now)
     return [one.server_id.model for one in of_kind(parts.taken(), Prepare)]

@@ -211,7 +211,7 @@ def test_only_the_marks_that_mean_something_in_a_phase_are_kept(
     phase: Phase, stays: set[str]
 ) -> None:
     record, without = marked(), Record(server())
-    record.keep_marks_of(phase)
+    record.clear_marks_outside(phase)
     names = [name for name in Record.__slots__ if name != "server"]
     kept = {name for name in names if getattr(record, name) != getattr(without, name)}
     assert kept == stays

@@ -332,7 +332,8 @@ type Server struct {
 	// What it is doing.
 	State ServerState `protobuf:"varint,3,opt,name=state,proto3,enum=pool_service.v1.ServerState" json:"state,omitempty"`
 	// Counts the processes of this model, from 1. While QUEUED or BACKING_OFF it is that
-	// of the process which is to be started. Of an orphan it is the process id.
+	// of the process which is to be started; if that is given up, the number is told
+	// again of the next one. Of an orphan it is the process id.
 	Generation uint64 `protobuf:"varint,4,opt,name=generation,proto3" json:"generation,omitempty"`
 	// Base URL, such as http://127.0.0.1:49321. Set only while READY.
 	Endpoint string `protobuf:"bytes,5,opt,name=endpoint,proto3" json:"endpoint,omitempty"`

@@ -129,7 +129,7 @@ def _added_up(answer: Answer | None, use: UseSignals) -> tuple[float | None, flo
 
 def _is_arriving(identity: Identity, _nonce: str, endpoint: str) -> bool:
     """Return whether a request waits that the server cannot have counted yet. Blocking."""
-    # OSError: netlink is forbidden. The drain before a stop covers requests missed here.
+    # OSError: netlink is forbidden. A runtime that drains still finishes a request missed here.
     with contextlib.suppress(OSError):
         if sys.platform == "darwin":
             ports = {place.port for place in place_of(endpoint)}

@@ -142,7 +142,8 @@ export interface Server {
   state: ServerState;
   /**
    * Counts the processes of this model, from 1. While QUEUED or BACKING_OFF it is that
-   * of the process which is to be started. Of an orphan it is the process id.
+   * of the process which is to be started; if that is given up, the number is told
+   * again of the next one. Of an orphan it is the process id.
    */
   generation: bigint;
   /** Base URL, such as http://127.0.0.1:49321. Set only while READY. */
