@@ -39,7 +39,7 @@ class ServerState(_OpenEnum):
 
 
 class ServerRole(_OpenEnum):
-    """What a server is to its model."""
+    """The role of a server among the servers of its model."""
 
     UNSPECIFIED = 0
     CURRENT = 1
