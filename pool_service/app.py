@@ -48,9 +48,7 @@ from pool_service.adapters.system.writers import first_flaw
 from pool_service.address import Address, AddressError
 from pool_service.config import Config, ConfigSource
 from pool_service.core.types import Identity
-from pool_service.ending import Ending
 from pool_service.history import History
-from pool_service.introduction import introduce_pool, introduce_runtime
 from pool_service.log_stream import LogStream
 from pool_service.logging_setup import configure_logging
 from pool_service.pool import Pool
@@ -59,6 +57,8 @@ from pool_service.reloader import Reloader
 from pool_service.rpc.server import Server
 from pool_service.rpc.servicer import PoolServicer
 from pool_service.rpc.wire import Wire
+from pool_service.shutdown import Ending
+from pool_service.startup_log import introduce_pool, introduce_runtime
 
 STOP_GRACE_S = 5.0
 """Time to finish the answers in flight when the last server has gone."""
@@ -67,7 +67,7 @@ log = structlog.get_logger("pool_service.app")
 
 
 def run(source: ConfigSource, config: Config) -> int:
-    """Run the service until a signal ends it (`ending.py`); return its exit code.
+    """Run the service until a signal ends it (`shutdown.py`); return its exit code.
 
     config: the configuration read from `source`. If the state directory or an address cannot be
     used, print the reason on stderr and return 1.

@@ -9,7 +9,7 @@ import structlog
 from pool_service.adapters.memory.machine_memory import MachineMemory
 from pool_service.adapters.runtime.registry import Runtimes
 from pool_service.config import Config, ConfigError, ConfigSource, restart_needed
-from pool_service.config.problems import KeyPath
+from pool_service.config.errors import KeyPath
 from pool_service.core.errors import ConfigInvalid, PoolError
 from pool_service.core.results import Reloaded
 from pool_service.pool import Pool

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 import psutil
 import pytest
 
-from pool_service import ending
-from pool_service.ending import has_hung_up, open_terminal
+from pool_service import shutdown
+from pool_service.shutdown import has_hung_up, open_terminal
 
 
 class Terminal:
@@ -32,7 +32,7 @@ def terminal(monkeypatch: pytest.MonkeyPatch) -> Iterator[Terminal]:
     """One whose session's leader goes on: this process is of another."""
     one = Terminal()
     monkeypatch.setattr(psutil.Process, "terminal", lambda _: one.name)
-    monkeypatch.setattr(ending, "TERMINAL", one.name)
+    monkeypatch.setattr(shutdown, "TERMINAL", one.name)
     yield one
     one.close()
     os.close(one.its)
@@ -77,6 +77,6 @@ def test_where_its_device_may_not_be_opened_the_terminal_is_kept_by_its_other_na
 
 
 def test_without_a_terminal_nothing_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ending, "TERMINAL", "/nowhere/tty")
+    monkeypatch.setattr(shutdown, "TERMINAL", "/nowhere/tty")
     monkeypatch.setattr(psutil.Process, "terminal", lambda _: None)
     assert open_terminal() is None

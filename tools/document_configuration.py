@@ -13,10 +13,10 @@ from pathlib import Path
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
+from pool_service.config.errors import example_of, form_of, named_tables, tables
 from pool_service.config.loading import variables
-from pool_service.config.problems import example_of, form_of, named_tables, tables
 from pool_service.config.schema import DefaultsSection, ModelSection
-from pool_service.config.values import DefaultText
+from pool_service.config.types import DefaultText
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGE = ROOT / "docs/reference/configuration.md"

@@ -32,7 +32,7 @@ def main() -> None:
         pool_service(prog_name="pool-service")
     except KeyboardInterrupt:
         # While it imports; a command that runs ends by itself in the same way.
-        from pool_service.cli.outcome import ExitCode
+        from pool_service.cli.exit_codes import ExitCode
 
         sys.exit(ExitCode.INTERRUPTED)
 

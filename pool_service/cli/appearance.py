@@ -9,7 +9,7 @@ from typing import TextIO
 
 import click
 
-from pool_service.cli.text import safe
+from pool_service.cli.format import safe
 
 _FORCING = ("FORCE_COLOR", "CLICOLOR_FORCE")
 _LOCALE = ("LC_ALL", "LC_CTYPE", "LANG")

@@ -6,6 +6,7 @@ import sys
 import time
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
+from dataclasses import dataclass, field
 from typing import Final, Unpack
 
 import click
@@ -13,12 +14,11 @@ import click
 from pool_service.cli import completions
 from pool_service.cli.completions import AnswerError, Message, NobodyListens, Refused
 from pool_service.cli.connection import check_reachable, valid
-from pool_service.cli.conversation import Conversation
-from pool_service.cli.holding import told
+from pool_service.cli.exit_codes import ExitCode, Failure, failure_of
+from pool_service.cli.format import prose, safe
+from pool_service.cli.hold_command import told
+from pool_service.cli.message_input import edit_lines, read_message
 from pool_service.cli.options import Asked
-from pool_service.cli.outcome import ExitCode, Failure, failure_of
-from pool_service.cli.text import prose, safe
-from pool_service.cli.typed import edit_lines, read_message
 from pool_service_client import DeadlineExceeded, Hold, PoolClient, PoolError, Server
 
 NOTICE_S: Final = 10.0
@@ -32,6 +32,34 @@ HELP: Final = '''\
 """      begins a message of several lines, and ends it
 Ctrl-C   stops an answer; at the prompt it ends\
 '''
+
+
+@dataclass(slots=True)
+class Conversation:
+    """Questions and answers in turn.
+
+    system: what the model is told before all else; empty: nothing.
+    """
+
+    system: str = ""
+    _said: list[Message] = field(default_factory=list)
+
+    def asking(self, question: str) -> list[Message]:
+        """Return the messages that ask `question` after all that was said."""
+        return [*_messages("system", self.system), *self._said, *_messages("user", question)]
+
+    def add(self, question: str, answer: str) -> None:
+        """Keep a question with its answer, or as much of that as came; none without an answer."""
+        if answer:
+            self._said += _messages("user", question) + _messages("assistant", answer)
+
+    def clear(self) -> None:
+        """Forget all questions and answers."""
+        self._said.clear()
+
+
+def _messages(role: str, content: str) -> list[Message]:
+    return [{"role": role, "content": content}] if content else []
 
 
 def run(address: str | None, model: str, system: str, **asked: Unpack[Asked]) -> None:

@@ -1,12 +1,17 @@
 """What can be typed. Each command imports what it needs when it runs."""
 
 import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from types import ModuleType
 from typing import Unpack
 
 import click
 
 from pool_service.cli.completion import ModelName
+from pool_service.cli.exit_codes import EXIT_CODES, Group, invalid
 from pool_service.cli.options import (
     FILE,
     Asked,
@@ -20,7 +25,6 @@ from pool_service.cli.options import (
     runtime_model_option,
     timeout_option,
 )
-from pool_service.cli.outcome import EXIT_CODES, Group, invalid
 
 
 @click.group(
@@ -81,13 +85,12 @@ def serve(ctx: click.Context, /, config_file: Path | None, **options: object) ->
 
     Either drains and stops its servers; a second one does so at once.
     """
-    from pool_service.cli.leaving_out import leaving_out
     from pool_service.init import split_off_init
 
     # First: process 1 is as small as it can be then.
     split_off_init()
     # structlog takes rich where it is there, for tracebacks that we want plain: a sixth of a start.
-    with leaving_out("rich"):
+    with _without_package("rich"):
         from pool_service import app, config
 
     overrides = {name: value for name, value in options.items() if value not in {None, ()}}
@@ -119,9 +122,9 @@ def ensure(
 
     For example: curl $(pool-service ensure vllm-mlx/qwen3-4b)/health
     """
-    from pool_service.cli import calls
+    from pool_service.cli import client_commands
 
-    calls.ensure(address, model, timeout=timeout, as_json=as_json, **asked)
+    client_commands.ensure(address, model, timeout=timeout, as_json=as_json, **asked)
 
 
 @pool_service.command()
@@ -157,11 +160,11 @@ def hold(
     With a COMMAND, keep it until that ends, and exit with its code. Its environment has
     POOL_ENDPOINT (the base URL) and POOL_MODEL (what requests must name).
     """
-    from pool_service.cli import holding
+    from pool_service.cli import hold_command
 
     if command and as_json:
         raise click.UsageError("--json makes no sense with a COMMAND, whose output is its own")
-    ctx.exit(holding.hold(address, model, command, as_json=as_json, **asked))
+    ctx.exit(hold_command.hold(address, model, command, as_json=as_json, **asked))
 
 
 @pool_service.command()
@@ -215,13 +218,13 @@ def evict(
     Requests in flight finish first, up to the drain limit. It is no error if MODEL
     has no server.
     """
-    from pool_service.cli import calls
+    from pool_service.cli import client_commands
 
     if (model is not None) + idle + everything != 1:
         raise click.UsageError("say which: a MODEL, --idle or --all")
     if idle and force:
         raise click.UsageError("--force makes no sense with --idle: those are not in use")
-    calls.evict(address, model, idle=idle, force=force, timeout=timeout, as_json=as_json)
+    client_commands.evict(address, model, idle=idle, force=force, timeout=timeout, as_json=as_json)
 
 
 @pool_service.command("list")
@@ -230,9 +233,9 @@ def evict(
 @address_option
 def list_servers(address: str | None, timeout: float | None, *, as_json: bool) -> None:
     """Show all servers, what they use of memory, and what is left."""
-    from pool_service.cli import calls
+    from pool_service.cli import client_commands
 
-    calls.list_servers(address, timeout=timeout, as_json=as_json)
+    client_commands.list_servers(address, timeout=timeout, as_json=as_json)
 
 
 @pool_service.command()
@@ -246,9 +249,9 @@ def list_servers(address: str | None, timeout: float | None, *, as_json: bool) -
 @address_option
 def watch(address: str | None, after: int | None, *, as_json: bool) -> None:
     """Show the present servers, then every change, until Ctrl-C."""
-    from pool_service.cli import calls
+    from pool_service.cli import client_commands
 
-    calls.watch(address, after=after, as_json=as_json)
+    client_commands.watch(address, after=after, as_json=as_json)
 
 
 @pool_service.command()
@@ -260,9 +263,9 @@ def models(address: str | None, timeout: float | None, *, as_json: bool) -> None
 
     The disk is the service's: without a service, your own Hugging Face cache is shown.
     """
-    from pool_service.cli import catalogue
+    from pool_service.cli import catalogue_commands
 
-    catalogue.list_models(address, timeout=timeout, as_json=as_json)
+    catalogue_commands.list_models(address, timeout=timeout, as_json=as_json)
 
 
 @pool_service.command()
@@ -274,9 +277,9 @@ def pull(model: str, address: str | None, runtime_model: str | None) -> None:
 
     Ctrl-C gives it up; what was fetched is kept for the next time.
     """
-    from pool_service.cli import catalogue
+    from pool_service.cli import catalogue_commands
 
-    catalogue.pull(address, model, runtime_model)
+    catalogue_commands.pull(address, model, runtime_model)
 
 
 @pool_service.command()
@@ -289,9 +292,9 @@ def forget(model: str, address: str | None, timeout: float | None) -> None:
     What --runtime-model names is remembered for later calls that name none. A server that
     runs goes on as it is.
     """
-    from pool_service.cli import catalogue
+    from pool_service.cli import catalogue_commands
 
-    catalogue.forget(address, model, timeout=timeout)
+    catalogue_commands.forget(address, model, timeout=timeout)
 
 
 @pool_service.command()
@@ -304,9 +307,9 @@ def reload(address: str | None, timeout: float | None, *, as_json: bool) -> None
     Shows what that changed. Servers whose settings are the same go on; others are replaced
     when they are next unused. What keeps a listed model from starting is shown as a warning.
     """
-    from pool_service.cli import calls
+    from pool_service.cli import client_commands
 
-    calls.reload(address, timeout=timeout, as_json=as_json)
+    client_commands.reload(address, timeout=timeout, as_json=as_json)
 
 
 @pool_service.command()
@@ -333,9 +336,9 @@ def runtime() -> None:
 @config_option
 def install(config_file: Path | None) -> None:
     """Install vllm-mlx into an environment of its own and print the program's path."""
-    from pool_service.cli import runtimes
+    from pool_service.cli import local_commands
 
-    runtimes.install(config_file)
+    local_commands.install(config_file)
 
 
 @runtime.command()
@@ -343,9 +346,9 @@ def install(config_file: Path | None) -> None:
 @json_option
 def show(config_file: Path | None, *, as_json: bool) -> None:
     """Show which program would be started, its version, and how it was found."""
-    from pool_service.cli import runtimes
+    from pool_service.cli import local_commands
 
-    runtimes.show(config_file, as_json=as_json)
+    local_commands.show(config_file, as_json=as_json)
 
 
 @pool_service.group("config")
@@ -361,6 +364,20 @@ def check(file: Path) -> None:
     Prints everything that is wrong, each with its key and what to do. What may pass by itself,
     such as a drive that is not mounted, is a warning. Exits with 2 if anything else is wrong.
     """
-    from pool_service.cli import configuration as checks
+    from pool_service.cli import local_commands as checks
 
     checks.check(file)
+
+
+@contextmanager
+def _without_package(package: str) -> Iterator[None]:
+    """Hide `package` from what is imported meanwhile, unless it was imported before."""
+    modules: dict[str, ModuleType | None] = sys.modules  # type: ignore[assignment]  # by its docs
+    if package in modules:
+        yield
+        return
+    modules[package] = None
+    try:
+        yield
+    finally:
+        del modules[package]

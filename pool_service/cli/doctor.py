@@ -7,8 +7,8 @@ from pathlib import Path
 import click
 
 from pool_service.cli.appearance import Mark, marked, tell
-from pool_service.cli.outcome import ExitCode
-from pool_service.cli.text import json_line
+from pool_service.cli.exit_codes import ExitCode
+from pool_service.cli.format import json_line
 from pool_service.doctor import Finding, Verdict, examine
 
 _MARKS = {

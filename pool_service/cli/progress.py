@@ -11,9 +11,9 @@ from rich.markup import escape
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from pool_service.cli.appearance import has_symbols
+from pool_service.cli.format import safe
+from pool_service.cli.server_lines import status
 from pool_service.cli.terminal import display
-from pool_service.cli.text import safe
-from pool_service.cli.words import status
 from pool_service_client import AsyncPoolClient, PoolError, Server, ServerChanged, ServerRole
 
 

@@ -9,9 +9,8 @@ from rich.text import Text
 
 from pool_service.cli.appearance import Mark, has_symbols, tell
 from pool_service.cli.columns import GAP, cut, fitting
-from pool_service.cli.terminal import Output
-from pool_service.cli.text import safe, span
-from pool_service.cli.words import (
+from pool_service.cli.format import safe, span
+from pool_service.cli.server_lines import (
     MARKS,
     doing,
     generation,
@@ -22,6 +21,7 @@ from pool_service.cli.words import (
     summary,
     why,
 )
+from pool_service.cli.terminal import Output
 from pool_service.core.units import size
 from pool_service_client import Model, Server, ServerState, Totals
 

@@ -5,7 +5,7 @@ from typing import Annotated
 
 from pydantic import BeforeValidator, Field
 
-from pool_service.config.values import Form, number_of
+from pool_service.config.types import Form, number_of
 from pool_service.core.types import FOREVER, LONGEST_DURATION
 from pool_service.core.units import seconds_of
 

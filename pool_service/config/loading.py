@@ -13,8 +13,8 @@ from pydantic import ValidationError
 
 from pool_service.adapters.models.files import TooLarge, read_within
 from pool_service.adapters.system.writers import first_flaw
-from pool_service.config.contradictions import contradictions
-from pool_service.config.problems import (
+from pool_service.config.config import Config
+from pool_service.config.errors import (
     RENAMED,
     ConfigError,
     KeyPath,
@@ -25,7 +25,7 @@ from pool_service.config.problems import (
     key_name,
     tables,
 )
-from pool_service.config.whole import Config
+from pool_service.config.validators import contradictions
 from pool_service.paths import PathFlaw, absolute
 
 PREFIX = "POOL_SERVICE_"

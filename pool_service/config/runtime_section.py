@@ -6,7 +6,7 @@ from typing import Annotated
 from pydantic import Field
 
 from pool_service.adapters.runtime.program import RuntimeOptions
-from pool_service.config.values import (
+from pool_service.config.types import (
     Command,
     DefaultText,
     Drains,

@@ -10,7 +10,7 @@ from pydantic import Field
 
 from pool_service.config.durations import KeepAlive, PositiveSeconds, Seconds
 from pool_service.config.sizes import Budget, LogBytes, MemoryBytes, Reserve
-from pool_service.config.values import (
+from pool_service.config.types import (
     Addresses,
     Aliases,
     Arguments,

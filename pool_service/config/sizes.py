@@ -7,7 +7,7 @@ from typing import Annotated
 from pydantic import BeforeValidator, ByteSize, Field, PlainValidator, TypeAdapter
 
 from pool_service.adapters.logs.logs import TAIL_BYTES
-from pool_service.config.values import Form, number_of
+from pool_service.config.types import Form, number_of
 from pool_service.core.types import FOREVER
 
 SMALLEST_MEMORY = 1024 * 1024

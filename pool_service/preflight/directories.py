@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from pool_service.config import Config
-from pool_service.config.problems import KeyPath, closest
+from pool_service.config.errors import KeyPath, closest
 from pool_service.preflight.problem import Problem
 
 CACHE_VARIABLES = ("HF_HOME", "HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE")

@@ -7,7 +7,7 @@ from pathlib import Path
 from pool_service.adapters.memory.machine_memory import MachineMemory
 from pool_service.adapters.runtime.registry import Runtimes
 from pool_service.config import Config
-from pool_service.config.problems import KeyPath, key_name
+from pool_service.config.errors import KeyPath, key_name
 from pool_service.core.errors import ModelNotOnDisk, PoolError, StartFailed
 from pool_service.core.types import Estimate, Settings
 from pool_service.preflight.directories import directory_problems, missing_model

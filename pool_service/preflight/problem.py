@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from pool_service.config.problems import KeyPath
+from pool_service.config.errors import KeyPath
 
 
 @dataclass(frozen=True, slots=True)

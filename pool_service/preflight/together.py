@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from pool_service.config.problems import key_name
+from pool_service.config.errors import key_name
 from pool_service.core.limits import Limits
 from pool_service.core.types import FOREVER, Estimate, EstimateSource, Settings
 from pool_service.core.units import size

@@ -9,9 +9,9 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection, reflection_pb2_grpc
 
 from pool_service.address import Address, AddressError
-from pool_service.rpc.described import described_pool
 from pool_service.rpc.listening import resolve
 from pool_service.rpc.malformed import Registrar
+from pool_service.rpc.reflection import described_pool
 from pool_service.rpc.servicer import PoolServicer
 from pool_service.rpc.unix_socket import CHECK_INTERVAL_S, UnixSocket
 from pool_service.v1 import pool_service_pb2 as pb

@@ -15,7 +15,7 @@ from pool_service.core.errors import PoolError
 from pool_service.core.failures import watch_ended
 from pool_service.core.results import Reloaded
 from pool_service.pool import Pool
-from pool_service.rpc import fields
+from pool_service.rpc import validation
 from pool_service.rpc.status import internal_status, status_of
 from pool_service.rpc.wire import Wire, model, reloaded, totals
 from pool_service.v1 import pool_service_pb2 as pb
@@ -140,27 +140,30 @@ class PoolServicer(pb_grpc.PoolServiceServicer):
             server = self._pool.at_once(request.model)
             if server is not None:
                 return self._wire.unchanged(server)
-        name = fields.model(request.model)
-        runtime_model = fields.runtime_model(request.runtime_model)
+        name = validation.model(request.model)
+        runtime_model = validation.runtime_model(request.runtime_model)
         ensured = await self._pool.ensure(
-            name, runtime_model, fields.keep_alive(request), download=fields.download(request)
+            name,
+            runtime_model,
+            validation.keep_alive(request),
+            download=validation.download(request),
         )
         return self._wire.ensured(ensured)
 
     @unary
     async def Evict(self, request: pb.EvictRequest) -> pb.EvictResponse:
-        removed = await self._pool.evict(fields.target(request), force=request.force)
+        removed = await self._pool.evict(validation.target(request), force=request.force)
         return pb.EvictResponse(evicted=[self._wire.removed(each) for each in removed])
 
     @unary
     async def List(self, request: pb.ListRequest) -> pb.ListResponse:
-        after, size = fields.server_page(request)
+        after, size = validation.server_page(request)
         servers = self._pool.page(after, size + 1)
         shown = list(_fitting(map(self._wire.server, servers[:size])))
         more = len(shown) < len(servers)
         return pb.ListResponse(
             servers=shown,
-            next_page_token=fields.server_token(shown[-1]) if more else "",
+            next_page_token=validation.server_token(shown[-1]) if more else "",
             revision=self._pool.history.revision,
             totals=totals(self._pool.totals()),
             notices=[self._pool.degraded_reason] if self._pool.degraded_reason else [],
@@ -169,7 +172,7 @@ class PoolServicer(pb_grpc.PoolServiceServicer):
     @streaming
     async def Watch(self, request: pb.WatchRequest) -> AsyncGenerator[pb.WatchResponse]:
         history = self._pool.history
-        after = fields.after_revision(request)
+        after = validation.after_revision(request)
         if after is None:
             after = history.revision
             for server in self._pool.page(None, self._pool.totals().servers):
@@ -182,11 +185,11 @@ class PoolServicer(pb_grpc.PoolServiceServicer):
     @streaming
     async def Hold(self, request: pb.HoldRequest) -> AsyncGenerator[pb.HoldResponse]:
         held = self._pool.hold(
-            fields.model(request.model),
-            fields.runtime_model(request.runtime_model),
-            fields.keep_alive(request),
-            download=fields.download(request),
-            holder=fields.holder(request.holder),
+            validation.model(request.model),
+            validation.runtime_model(request.runtime_model),
+            validation.keep_alive(request),
+            download=validation.download(request),
+            holder=validation.holder(request.holder),
         )
         try:
             async with aclosing(held):
@@ -198,19 +201,19 @@ class PoolServicer(pb_grpc.PoolServiceServicer):
 
     @unary
     async def ListModels(self, request: pb.ListModelsRequest) -> pb.ListModelsResponse:
-        after, size = fields.page(request)
+        after, size = validation.page(request)
         entries = await self._pool.models.page(after, size + 1, found=request.found)
         shown = list(_fitting(map(model, entries[:size])))
         more = len(shown) < len(entries)
         return pb.ListModelsResponse(
             models=shown,
-            next_page_token=fields.page_token(shown[-1].model) if more else "",
+            next_page_token=validation.page_token(shown[-1].model) if more else "",
         )
 
     @streaming
     async def Pull(self, request: pb.PullRequest) -> AsyncGenerator[pb.PullResponse]:
         pulled = self._pool.models.pull(
-            fields.model(request.model), fields.runtime_model(request.runtime_model)
+            validation.model(request.model), validation.runtime_model(request.runtime_model)
         )
         async with aclosing(pulled):
             async for done, total in pulled:
@@ -218,7 +221,7 @@ class PoolServicer(pb_grpc.PoolServiceServicer):
 
     @unary
     async def Forget(self, request: pb.ForgetRequest) -> pb.ForgetResponse:
-        forgotten = await self._pool.forget(fields.model(request.model))
+        forgotten = await self._pool.forget(validation.model(request.model))
         return pb.ForgetResponse(runtime_model=forgotten)
 
     @unary

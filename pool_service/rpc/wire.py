@@ -10,7 +10,7 @@ from pool_service.core.server import Cause, Exit, Phase, Role, Server, ServerId
 from pool_service.core.types import FOREVER, EstimateSource
 from pool_service.history import Change
 from pool_service.ports import Clock
-from pool_service.rpc.fields import sendable
+from pool_service.rpc.validation import sendable
 from pool_service.v1 import pool_service_pb2 as pb
 
 T = TypeVar("T")

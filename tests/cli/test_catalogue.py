@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from grpc import StatusCode
 
-from pool_service.cli.calls import NO_MODEL_CHANGED
+from pool_service.cli.client_commands import NO_MODEL_CHANGED
 from pool_service_client.v1 import pool_service_pb2 as pb
 from tests.cli.conftest import Run
 from tests.cli.program import Terminal, running, started

@@ -6,9 +6,9 @@ from collections.abc import Iterator
 
 import pytest
 
+from pool_service.cli.chat import Conversation
 from pool_service.cli.completions import AnswerError, NobodyListens, stream
-from pool_service.cli.conversation import Conversation
-from pool_service.cli.text import prose
+from pool_service.cli.format import prose
 from tests.cli.answering import Answering, Wait, answering
 
 ASK = [{"role": "user", "content": "?"}]

@@ -15,7 +15,7 @@ from click.testing import CliRunner, Result
 from grpc import StatusCode
 
 from pool_service.cli.commands import pool_service
-from pool_service.cli.typed import edit_lines
+from pool_service.cli.message_input import edit_lines
 from pool_service_client.v1 import pool_service_pb2 as pb
 from tests.cli.answering import Answering, Break, Status, Wait, answering
 from tests.cli.program import Terminal, running, started

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from pool_service.config.errors import form_of, key_name, named_tables, tables
 from pool_service.config.loading import variables
-from pool_service.config.problems import form_of, key_name, named_tables, tables
-from pool_service.config.reload import RESTART_KEYS
+from pool_service.config.restart_keys import RESTART_KEYS
 from pool_service.config.schema import DefaultsSection, ModelSection
 from pool_service.core.types import FOREVER
 from tests.config.conftest import Read

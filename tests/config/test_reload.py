@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from pool_service.config import ConfigError, ConfigSource, restart_needed
-from pool_service.config.problems import tables
+from pool_service.config.errors import tables
 from tests.config.conftest import Read
 
 

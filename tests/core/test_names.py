@@ -1,8 +1,18 @@
+import time
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pool_service.core.names import MAX_MODEL_BYTES, model_flaw, runtime_model_flaw
+from pool_service.core.failures import model_unknown, not_on_disk
+from pool_service.core.names import (
+    MAX_COMPARED,
+    MAX_MODEL_BYTES,
+    did_you_mean,
+    model_flaw,
+    runtime_model_flaw,
+    similar,
+)
 
 
 @pytest.mark.parametrize("name", ["vllm-mlx/qwen3-4b", "a", "org/name@main:q4", "/models/x", "a b"])
@@ -42,3 +52,45 @@ def test_a_valid_name_shows_as_it_is_and_is_no_option(name: str) -> None:
         assert name.isprintable()
         assert name.isascii()
         assert not name.startswith("-")
+
+
+KNOWN = ("smollm2", "mlx-community/Qwen3-4B-4bit", "mlx-community/Qwen3-8B-4bit", "embedder")
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("smolm2", ("smollm2",)),
+        ("SmolLM2", ("smollm2",)),
+        ("qwen3-4b-4bits", (KNOWN[1], KNOWN[2])),
+        ("mlx-comunity/qwen3-8b-4bit", (KNOWN[2], KNOWN[1])),
+        ("smollm2", ()),
+        ("llama", ()),
+        ("q", ()),
+        ("", ()),
+    ],
+)
+def test_only_near_names_are_offered_the_nearest_first(name: str, meant: tuple[str, ...]) -> None:
+    assert similar(name, KNOWN) == meant
+
+
+def test_at_most_three_are_offered() -> None:
+    assert len(similar("model-0", [f"model-{n}" for n in range(1, 9)])) == 3
+
+
+def test_however_many_names_there_are_so_many_are_compared() -> None:
+    names = [f"organisation/model-{n:05}-4bit" for n in range(100_000)]
+    began = time.process_time()
+    assert similar(names[5][:-1], names)
+    assert not similar("organisation/xxxxx-00099-8bit", names[MAX_COMPARED:][:0])
+    assert time.process_time() - began < 1
+
+
+def test_what_was_meant_is_asked_before_what_to_do() -> None:
+    assert did_you_mean(()) == ""
+    assert did_you_mean(("a", "b", "c")) == " Did you mean 'a', 'b' or 'c'?"
+    assert "is not served. Did you mean 'a'? Name a model" in str(model_unknown("b", ("a",)))
+    words = str(not_on_disk("b", "org/b", ("a", "c")))
+    assert "this machine. Did you mean 'a' or 'c'? Else run 'pool-service pull b', or" in words
+    assert "this machine. Run 'pool-service pull b', or" in str(not_on_disk("b", "org/b"))
+    assert "pull b' if the model hub has it by that name" in str(not_on_disk("b", "b"))

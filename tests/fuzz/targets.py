@@ -28,12 +28,12 @@ from pool_service.adapters.records.revisions import first_revision
 from pool_service.adapters.sockets import sock_diag
 from pool_service.adapters.standby import process
 from pool_service.adapters.state_dir import guard_lock, state_dir
+from pool_service.config.errors import ConfigError
 from pool_service.config.loading import load
-from pool_service.config.problems import ConfigError
 from pool_service.core.errors import CrashLoop, InvalidField
 from pool_service.core.server import Cause, Exit, LastRun, Phase, Server
 from pool_service.core.types import FOREVER, Diagnosis, ExitReport, Identity, LaunchPlan, Settings
-from pool_service.rpc import fields
+from pool_service.rpc import validation
 from pool_service.v1 import pool_service_pb2 as pb
 from tests.fuzz.structures import Bytes, as_json
 
@@ -258,13 +258,13 @@ def request(data: bytes) -> None:
     with suppress(InvalidField):
         match asked:
             case pb.EnsureRequest() | pb.HoldRequest():
-                fields.keep_alive(asked)
-                fields.model(asked.model)
-                fields.runtime_model(asked.runtime_model)
+                validation.keep_alive(asked)
+                validation.model(asked.model)
+                validation.runtime_model(asked.runtime_model)
             case pb.EvictRequest():
-                fields.target(asked)
+                validation.target(asked)
             case _:
-                fields.page(asked)
+                validation.page(asked)
 
 
 def netlink(data: bytes) -> None:

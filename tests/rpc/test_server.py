@@ -15,7 +15,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from pool_service.address import Address, AddressError
-from pool_service.rpc import described, listening
+from pool_service.rpc import listening, reflection
 from pool_service.rpc.listening import resolve
 from pool_service.rpc.server import SERVICE, Server
 from pool_service.rpc.servicer import PoolServicer
@@ -198,8 +198,8 @@ async def test_reflection_finds_whatever_has_a_name(symbol: str, file: str | Non
 async def test_reflection_tells_the_comments(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    generate_stubs.describe(tmp_path / "described.binpb")
-    monkeypatch.setattr(described, "DESCRIBED", tmp_path / "described.binpb")
+    generate_stubs.describe(tmp_path / "reflection.binpb")
+    monkeypatch.setattr(reflection, "DESCRIBED", tmp_path / "reflection.binpb")
     async with serving() as service:
         request = reflection_pb2.ServerReflectionRequest(file_containing_symbol=SERVICE)
         raw = (await reflected(service, request)).file_descriptor_response.file_descriptor_proto[0]
@@ -211,7 +211,7 @@ async def test_reflection_tells_the_comments(
 async def test_reflection_works_without_the_comments(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(described, "DESCRIBED", tmp_path / "none.binpb")
+    monkeypatch.setattr(reflection, "DESCRIBED", tmp_path / "none.binpb")
     async with serving() as service:
         request = reflection_pb2.ServerReflectionRequest(file_containing_symbol=f"{SERVICE}.Ensure")
         raw = (await reflected(service, request)).file_descriptor_response.file_descriptor_proto[0]

@@ -10,8 +10,8 @@ import click
 from pool_service.adapters.models.files import ModelFiles, locate
 from pool_service.adapters.models.hub_cache import cached_models, part_bytes
 from pool_service.cli.connection import PATIENCE_S, check_reachable, client, valid
-from pool_service.cli.outcome import ExitCode, Failure
-from pool_service.cli.text import json_object, safe
+from pool_service.cli.exit_codes import ExitCode, Failure
+from pool_service.cli.format import json_object, safe
 from pool_service.core.units import size
 from pool_service_client import (
     Expectation,

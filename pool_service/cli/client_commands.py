@@ -12,9 +12,17 @@ import click
 
 from pool_service.cli.appearance import Mark, marked, tell, warn
 from pool_service.cli.connection import PATIENCE_S, check_reachable, client, retries, valid
+from pool_service.cli.format import json_line, json_object, safe
 from pool_service.cli.options import Asked
-from pool_service.cli.text import json_line, json_object, safe
-from pool_service.cli.words import MARKS, STATE_WIDTH, change, doing, generation, label, ready
+from pool_service.cli.server_lines import (
+    MARKS,
+    STATE_WIDTH,
+    change,
+    doing,
+    generation,
+    label,
+    ready,
+)
 from pool_service_client import (
     AsyncPoolClient,
     EnsureResult,

@@ -4,11 +4,11 @@ from collections.abc import Collection, Iterator
 
 from pool_service.adapters.runtime.launch_plan import Kind, option_value
 from pool_service.adapters.runtime.vllm_mlx import CHOOSES_PORT
-from pool_service.config.problems import KeyPath, closest, key_name
+from pool_service.config.config import Config
+from pool_service.config.errors import KeyPath, closest, key_name
 from pool_service.config.runtime_section import RuntimeSection
 from pool_service.config.schema import DefaultsSection
 from pool_service.config.sizes import human
-from pool_service.config.whole import Config
 from pool_service.core.types import Settings
 
 Told = Iterator[tuple[str, str]]

@@ -1,9 +1,9 @@
-"""What of a changed configuration a running service cannot take over."""
+"""The keys that a reload cannot apply, and which of them differ between two configurations."""
 
 from dataclasses import fields
 
-from pool_service.config.problems import KeyPath, key_name, tables
-from pool_service.config.whole import Config
+from pool_service.config.config import Config
+from pool_service.config.errors import KeyPath, key_name, tables
 from pool_service.core.limits import Limits
 
 _AT_ONCE = {"only_listed", "trusted_directories", *(field.name for field in fields(Limits))}

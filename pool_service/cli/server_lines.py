@@ -1,7 +1,7 @@
 """What is said of servers, in lines."""
 
 from pool_service.cli.appearance import Mark
-from pool_service.cli.text import safe
+from pool_service.cli.format import safe
 from pool_service.core.units import size
 from pool_service_client import (
     Exit,

@@ -92,7 +92,7 @@ class Group(click.Group):
     ) -> tuple[str | None, click.Command | None, list[str]]:
         """Find the command, or lead from another program's word for it to the right one."""
         if args and ctx.parent is None and self.get_command(ctx, args[0]) is None:
-            from pool_service.cli.outcome import hint
+            from pool_service.cli.exit_codes import hint
 
             if told := hint(args[0], self.list_commands(ctx)):
                 ctx.fail(f"No such command {args[0]!r}. {told}")

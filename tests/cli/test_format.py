@@ -1,6 +1,6 @@
 import pytest
 
-from pool_service.cli.text import safe, span
+from pool_service.cli.format import safe, span
 from pool_service.core.units import size
 
 

@@ -17,7 +17,7 @@ from pool_service.config.schema import (
     ServiceSection,
 )
 from pool_service.config.sizes import Share
-from pool_service.config.values import ModelName, RuntimeName, Section, SectionName
+from pool_service.config.types import ModelName, RuntimeName, Section, SectionName
 from pool_service.core.catalogue import Catalogue
 from pool_service.core.limits import Limits
 from pool_service.core.types import Settings

@@ -13,9 +13,9 @@ import click
 from pool_service.cli import ENVIRONMENT
 from pool_service.cli.appearance import tell
 from pool_service.cli.connection import check_reachable, valid
+from pool_service.cli.format import json_object, safe
 from pool_service.cli.options import AskedToHold
-from pool_service.cli.text import json_object, safe
-from pool_service.cli.words import ready, status
+from pool_service.cli.server_lines import ready, status
 from pool_service_client import AsyncHold, AsyncPoolClient, PoolError, Server, ServerState
 
 if TYPE_CHECKING:

@@ -10,8 +10,8 @@ from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
-from pool_service.config.values import Flaw, Form
-from pool_service.config.whole import Config
+from pool_service.config.config import Config
+from pool_service.config.types import Flaw, Form
 
 KeyPath = tuple[str, ...]
 """The way to a key: ("service", "listen") or ("models", NAME, "keep_alive")."""
