@@ -1,4 +1,7 @@
-"""The command line. Only click is imported before a command runs, so that each answers quickly."""
+"""The command line: the entry point of `pool-service`.
+
+Before a command runs only click is imported, so that every command starts quickly.
+"""
 
 import gc
 import os
@@ -6,41 +9,41 @@ import sys
 
 from pool_service.adapters.system.child import unblock_signals
 
-MANY_OBJECTS = 20_000
-"""What is imported makes tens of thousands of objects that stay, and a call few that only a
-collection finds: to look for those each 700 objects, as by default, is a tenth of a start."""
+GC_THRESHOLD = 20_000
+"""New objects between two garbage collections. Imports create tens of thousands of objects that
+stay; collecting every 700 objects, Python's default, would take a tenth of the start."""
 
 ENVIRONMENT = dict(os.environ)
-"""As it was given, without what `main` sets for libraries: for programs that are started."""
+"""The environment before `main` sets variables for libraries: for programs that are started."""
 
 
 def main() -> None:
     """Run `pool-service`."""
     unblock_signals()
     _open_streams()
-    # gRPC reads these when it is imported. With fork support on, its handlers run in each child
-    # that is spawned by a real fork, and break it; its own log would stand between our lines.
+    # gRPC reads these when it is imported. Its fork handlers break children that are spawned by a
+    # real fork, and its own log lines would appear between ours.
     os.environ["GRPC_ENABLE_FORK_SUPPORT"] = "false"
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
-    # Else pydantic asks each package that is installed whether it has a plugin for it.
+    # Otherwise pydantic searches every installed package for plugins.
     os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
-    gc.set_threshold(MANY_OBJECTS)
+    gc.set_threshold(GC_THRESHOLD)
 
     try:
         from pool_service.cli.commands import pool_service
 
         pool_service(prog_name="pool-service")
     except KeyboardInterrupt:
-        # While it imports; a command that runs ends by itself in the same way.
+        # During the imports; `Group` handles Ctrl-C once a command runs.
         from pool_service.cli.exit_codes import ExitCode
 
         sys.exit(ExitCode.INTERRUPTED)
 
 
 def _open_streams() -> None:
-    """A stream that the caller closed is as /dev/null.
+    """Open /dev/null for each standard stream that the caller has closed.
 
-    Else its descriptor would become that of the next file or socket that is opened.
+    Otherwise the next file or socket opened would get the stream's descriptor.
     """
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:

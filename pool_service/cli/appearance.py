@@ -1,4 +1,4 @@
-"""Decides where the output has colours and symbols, and writes it so."""
+"""Output with colours and symbols, where the stream can show them."""
 
 import os
 import sys
@@ -11,14 +11,14 @@ import click
 
 from pool_service.cli.format import safe
 
-_FORCING = ("FORCE_COLOR", "CLICOLOR_FORCE")
-_LOCALE = ("LC_ALL", "LC_CTYPE", "LANG")
-_USUAL_WIDTH = 80
+_FORCING_VARIABLES = ("FORCE_COLOR", "CLICOLOR_FORCE")
+_LOCALE_VARIABLES = ("LC_ALL", "LC_CTYPE", "LANG")
+_DEFAULT_WIDTH = 80
 _ASCII_LOCALES = frozenset({"C", "POSIX"})
 
 
 class Mark(Enum):
-    """A thing that has a colour, and a symbol where the terminal can show it."""
+    """The kind of a message: its colour, and its symbol where the terminal can show it."""
 
     GOOD = ("green", "●")
     UNDER_WAY = ("yellow", "◐")
@@ -30,37 +30,37 @@ class Mark(Enum):
 
     @property
     def colour(self) -> str:
-        """The name of the colour, as click and rich have it."""
+        """The name of the colour in click and rich."""
         return self.value[0]
 
     @property
     def symbol(self) -> str:
-        """A symbol that takes one cell."""
+        """The symbol, one cell wide."""
         return self.value[1]
 
 
 def is_coloured(stream: TextIO, environment: Mapping[str, str] = os.environ) -> bool:
-    """Return whether what is written to a stream has colours.
+    """Return whether output to a stream has colours.
 
-    1. Not where NO_COLOR is set to anything.
-    2. Where FORCE_COLOR or CLICOLOR_FORCE is set to anything but 0.
-    3. Else on a terminal that is not a dumb one.
+    1. No, if NO_COLOR is set to anything.
+    2. Yes, if FORCE_COLOR or CLICOLOR_FORCE is set to anything but 0.
+    3. Otherwise yes on a terminal that is not a dumb one.
     """
     if environment.get("NO_COLOR"):
         return False
-    if any(environment.get(name, "0") not in {"", "0"} for name in _FORCING):
+    if any(environment.get(name, "0") not in {"", "0"} for name in _FORCING_VARIABLES):
         return True
     return stream.isatty() and environment.get("TERM") != "dumb"
 
 
 def has_symbols(stream: TextIO, environment: Mapping[str, str] = os.environ) -> bool:
-    """Return whether a stream is a terminal that shows other characters than those of ASCII.
+    """Return whether a stream is a terminal that can show characters beyond ASCII.
 
-    Python writes UTF-8 even where the locale is C, so that the locale is asked itself.
+    Looks at the locale's variables, since Python writes UTF-8 even in the C locale.
     """
     if not stream.isatty() or environment.get("TERM") == "dumb":
         return False
-    locale = next((environment[name] for name in _LOCALE if environment.get(name)), "")
+    locale = next((environment[name] for name in _LOCALE_VARIABLES if environment.get(name)), "")
     try:
         "".join(mark.symbol for mark in Mark).encode(stream.encoding or "ascii")
     except (UnicodeEncodeError, LookupError):
@@ -68,20 +68,20 @@ def has_symbols(stream: TextIO, environment: Mapping[str, str] = os.environ) -> 
     return locale not in _ASCII_LOCALES
 
 
-def marked(word: str, mark: Mark, stream: TextIO) -> str:
-    """Return a word behind its symbol, if the stream has symbols."""
+def with_symbol(word: str, mark: Mark, stream: TextIO) -> str:
+    """Return a word with its symbol before it, if the stream has symbols."""
     return f"{mark.symbol} {word}" if has_symbols(stream) else word
 
 
-def tell(*parts: str | tuple[str, Mark], err: bool = False, indent: int = 4) -> None:
-    """Print parts of a line, those with a mark in its colour, safely for a terminal.
+def print_line(*parts: str | tuple[str, Mark], err: bool = False, indent: int = 4) -> None:
+    """Print a line from parts, with control characters escaped and parts with a mark coloured.
 
-    On a terminal a line that is too long goes on below, between words.
+    On a terminal a line that is too long is wrapped between words.
 
     Args:
-        parts: texts, and texts with marks, which may not occur before in the line.
-        err: whether it goes to standard error.
-        indent: spaces before what goes on below.
+        parts: texts, and texts with marks; a marked text must not occur earlier in the line.
+        err: print to standard error.
+        indent: spaces before each continuation line.
     """
     stream = sys.stderr if err else sys.stdout
     coloured = is_coloured(stream)
@@ -94,15 +94,15 @@ def tell(*parts: str | tuple[str, Mark], err: bool = False, indent: int = 4) -> 
 
 
 def _width(stream: TextIO) -> int:
-    """Return the cells of a terminal's line; one that does not say has as many as most."""
+    """Return the width of a terminal in cells; the default if the terminal does not report it."""
     try:
-        return os.get_terminal_size(stream.fileno()).columns or _USUAL_WIDTH
+        return os.get_terminal_size(stream.fileno()).columns or _DEFAULT_WIDTH
     except (OSError, ValueError):
-        return _USUAL_WIDTH
+        return _DEFAULT_WIDTH
 
 
 def wrapped(line: str, width: int, indent: int) -> str:
-    """Return a line broken between words where it is longer than `width`; words stay whole."""
+    """Return a line wrapped between words at `width` cells; longer words stay whole."""
     if len(line) <= width:
         return line
     lines = textwrap.wrap(
@@ -118,4 +118,4 @@ def wrapped(line: str, width: int, indent: int) -> str:
 
 def warn(message: str) -> None:
     """Print a warning on standard error."""
-    tell(("warning:", Mark.WARNING), f" {message}", err=True)
+    print_line(("warning:", Mark.WARNING), f" {message}", err=True)

@@ -1,4 +1,4 @@
-"""The commands about what may be served: the models that are listed, and their files."""
+"""The commands about models and their files: `models`, `pull` and `forget`."""
 
 import os
 import sys
@@ -9,7 +9,7 @@ import click
 
 from pool_service.adapters.models.files import ModelFiles, locate
 from pool_service.adapters.models.hub_cache import cached_models, part_bytes
-from pool_service.cli.connection import PATIENCE_S, check_reachable, client, valid
+from pool_service.cli.connection import QUERY_TIMEOUT_S, check_reachable, client, valid_address
 from pool_service.cli.exit_codes import ExitCode, Failure
 from pool_service.cli.format import json_object, safe
 from pool_service.core.units import size
@@ -27,26 +27,29 @@ Show = Callable[[Progress], None]
 
 
 def list_models(address: str | None, *, timeout: float | None, as_json: bool) -> None:
-    """Print the models that are listed or found; without a service those of the caller's disk."""
+    """Print the service's models; without a service, those in the caller's own cache.
+
+    Raises Failure if the service cannot be reached, after printing the caller's models.
+    """
     try:
         with client(address, timeout) as pool:
-            models = list(pool.models(found=True, timeout=timeout or PATIENCE_S))
+            models = list(pool.models(found=True, timeout=timeout or QUERY_TIMEOUT_S))
     except PoolUnavailable as error:
         _print_models(_own_models(), as_json=as_json)
-        words = f"{error}. Shown is what your own Hugging Face cache has."
-        raise Failure(words, ExitCode.UNREACHABLE) from error
+        message = f"{error}. These are the models in your own Hugging Face cache."
+        raise Failure(message, ExitCode.UNREACHABLE) from error
     _print_models(models, as_json=as_json)
 
 
 def _own_models() -> list[Model]:
-    """Return what the Hugging Face cache of the caller has."""
-    return [_own(name, locate(name, os.environ)) for name in cached_models(os.environ)]
+    """Return the models in the caller's Hugging Face cache."""
+    return [_own_model(name, locate(name, os.environ)) for name in cached_models(os.environ)]
 
 
-def _own(name: str, files: ModelFiles | None) -> Model:
-    is_whole = files is not None and files.complete
+def _own_model(name: str, files: ModelFiles | None) -> Model:
+    is_complete = files is not None and files.complete
     weights = files.weights if files is not None else 0
-    parts = 0 if is_whole else part_bytes(name, os.environ)
+    partial_bytes = 0 if is_complete else part_bytes(name, os.environ)
     return Model(
         model=name,
         aliases=(),
@@ -57,9 +60,9 @@ def _own(name: str, files: ModelFiles | None) -> Model:
         preload=False,
         expected_bytes=0,
         expected_by=Expectation.UNSPECIFIED,
-        on_disk=is_whole,
+        on_disk=is_complete,
         problem="",
-        disk_bytes=weights + parts,
+        disk_bytes=weights + partial_bytes,
         state=None,
         listed=False,
         message=pb.Model(),
@@ -77,28 +80,31 @@ def _print_models(models: Sequence[Model], *, as_json: bool) -> None:
 
 
 def forget(address: str | None, model: str, *, timeout: float | None) -> None:
-    """Forget which runtime model was named for a model, and print that."""
+    """Forget which runtime model was named for a model, and print its name."""
     with client(address, timeout) as pool:
-        forgotten = pool.forget(model, timeout=timeout or PATIENCE_S)
+        forgotten = pool.forget(model, timeout=timeout or QUERY_TIMEOUT_S)
     if forgotten:
-        click.echo(safe(f"{model}: no longer means {forgotten}"))
+        click.echo(safe(f"{model}: forgot the runtime model {forgotten}"))
     else:
-        click.echo(safe(f"{model}: nothing was remembered"))
+        click.echo(safe(f"{model}: no runtime model was remembered"))
 
 
 def pull(address: str | None, model: str, runtime_model: str | None) -> None:
-    """Download what is missing of a model, and show how far that is."""
+    """Download a model's missing files and show the progress."""
     check_reachable(address)
-    there = 0
-    with _shown() as show:
-        for progress in _pulled(address, model, runtime_model):
-            there = progress.total
+    total = 0
+    with _progress_display() as show:
+        for progress in _download(address, model, runtime_model):
+            total = progress.total
             show(progress)
-    click.echo(safe(f"{model}: all its files are there") + (f" ({size(there)})" if there else ""))
+    click.echo(safe(f"{model}: all files are on disk") + (f" ({size(total)})" if total else ""))
 
 
-def _pulled(address: str | None, model: str, runtime_model: str | None) -> Iterator[Progress]:
-    """Yield how far a download is: one that has begun is resumed, one that cannot begin fails."""
+def _download(address: str | None, model: str, runtime_model: str | None) -> Iterator[Progress]:
+    """Yield a download's progress.
+
+    A download that breaks off is resumed with patience; one that cannot begin fails at once.
+    """
     has_begun = False
     try:
         with client(address) as pool:
@@ -110,17 +116,17 @@ def _pulled(address: str | None, model: str, runtime_model: str | None) -> Itera
             raise
     else:
         return
-    with PoolClient.connect(valid(address)) as pool:
+    with PoolClient.connect(valid_address(address)) as pool:
         yield from pool.pull(model, runtime_model=runtime_model)
 
 
-def _shown() -> AbstractContextManager[Show]:
-    return _bar() if sys.stderr.isatty() else _lines()
+def _progress_display() -> AbstractContextManager[Show]:
+    return _progress_bar() if sys.stderr.isatty() else _progress_lines()
 
 
 @contextmanager
-def _lines() -> Iterator[Show]:
-    """A line for each tenth, for a log."""
+def _progress_lines() -> Iterator[Show]:
+    """Print a line for each tenth of a download, for a log."""
     last: int | None = None
 
     def show(progress: Progress) -> None:
@@ -135,8 +141,8 @@ def _lines() -> Iterator[Show]:
 
 
 @contextmanager
-def _bar() -> Iterator[Show]:
-    """A bar, for a terminal."""
+def _progress_bar() -> Iterator[Show]:
+    """Show a progress bar on the terminal."""
     from rich.progress import BarColumn, DownloadColumn, TimeRemainingColumn, TransferSpeedColumn
 
     from pool_service.cli.terminal import display

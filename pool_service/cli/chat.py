@@ -1,4 +1,4 @@
-"""The command that asks a model in the terminal, or answers what comes through a pipe."""
+"""The command `run`: chats with a model in the terminal, or answers one question from a pipe."""
 
 import os
 import signal
@@ -12,64 +12,64 @@ from typing import Final, Unpack
 import click
 
 from pool_service.cli import completions
-from pool_service.cli.completions import AnswerError, Message, NobodyListens, Refused
-from pool_service.cli.connection import check_reachable, valid
+from pool_service.cli.completions import AnswerError, Message, ServerUnreachable, RequestRefused
+from pool_service.cli.connection import check_reachable, valid_address
 from pool_service.cli.exit_codes import ExitCode, Failure, failure_of
-from pool_service.cli.format import prose, safe
-from pool_service.cli.hold_command import told
-from pool_service.cli.message_input import edit_lines, read_message
-from pool_service.cli.options import Asked
+from pool_service.cli.format import safe_lines, safe
+from pool_service.cli.hold_command import status_display
+from pool_service.cli.message_input import enable_line_editing, read_message
+from pool_service.cli.options import EnsureOptions
 from pool_service_client import DeadlineExceeded, Hold, PoolClient, PoolError, Server
 
-NOTICE_S: Final = 10.0
-"""How long the service may take to notice that a server accepts no connections any more."""
+LOSS_NOTICE_LIMIT_S: Final = 10.0
+"""Time for the service to notice that a server no longer accepts connections."""
 
-ENDS: Final = frozenset({"/bye", "/exit", "/quit"})
+END_COMMANDS: Final = frozenset({"/bye", "/exit", "/quit"})
 HELP: Final = '''\
-/clear   forgets what was said so far
-/help    shows this
-/bye     ends, as Ctrl-D does
-"""      begins a message of several lines, and ends it
-Ctrl-C   stops an answer; at the prompt it ends\
+/clear   forget the conversation so far
+/help    show this help
+/bye     end the chat, as Ctrl-D does
+"""      begin and end a message of several lines
+Ctrl-C   stop an answer; at the prompt, end the chat\
 '''
 
 
 @dataclass(slots=True)
 class Conversation:
-    """Questions and answers in turn.
+    """The questions and answers of a chat so far.
 
-    system: what the model is told before all else; empty: nothing.
+    system: the system prompt; empty: none.
     """
 
     system: str = ""
-    _said: list[Message] = field(default_factory=list)
+    _history: list[Message] = field(default_factory=list)
 
     def asking(self, question: str) -> list[Message]:
-        """Return the messages that ask `question` after all that was said."""
-        return [*_messages("system", self.system), *self._said, *_messages("user", question)]
+        """Return the whole conversation with `question` as its last message."""
+        return [*_messages("system", self.system), *self._history, *_messages("user", question)]
 
     def add(self, question: str, answer: str) -> None:
-        """Keep a question with its answer, or as much of that as came; none without an answer."""
+        """Append a question and its answer, which may be incomplete; nothing if it is empty."""
         if answer:
-            self._said += _messages("user", question) + _messages("assistant", answer)
+            self._history += _messages("user", question) + _messages("assistant", answer)
 
     def clear(self) -> None:
         """Forget all questions and answers."""
-        self._said.clear()
+        self._history.clear()
 
 
 def _messages(role: str, content: str) -> list[Message]:
     return [{"role": role, "content": content}] if content else []
 
 
-def run(address: str | None, model: str, system: str, **asked: Unpack[Asked]) -> None:
-    """Chat with a model in the terminal; or answer once what is piped in."""
+def run(address: str | None, model: str, system: str, **options: Unpack[EnsureOptions]) -> None:
+    """Chat with a model in the terminal, or answer one question from standard input."""
     check_reachable(address)
     conversation = Conversation(system)
     with (
-        PoolClient.connect(valid(address)) as pool,
-        _ended_by_signals(),
-        closing(_Model(pool, model, asked)) as held,
+        PoolClient.connect(valid_address(address)) as pool,
+        _exit_on_signals(),
+        closing(_HeldModel(pool, model, options)) as held,
     ):
         if sys.stdin.isatty() and sys.stdout.isatty():
             _chat(held, conversation)
@@ -77,13 +77,13 @@ def run(address: str | None, model: str, system: str, **asked: Unpack[Asked]) ->
             _answer_once(held, conversation)
 
 
-class _Model:
-    """A model that is held for the whole chat, and held again after that was ended by others."""
+class _HeldModel:
+    """A model that is held for the whole chat; held anew after an eviction ended the hold."""
 
-    def __init__(self, pool: PoolClient, model: str, asked: Asked) -> None:
+    def __init__(self, pool: PoolClient, model: str, options: EnsureOptions) -> None:
         self.name = model
         self._pool = pool
-        self._asked = asked
+        self._options = options
         self._hold: Hold | None = None
 
     def close(self) -> None:
@@ -93,60 +93,63 @@ class _Model:
             self._hold = None
 
     def answer(self, messages: Sequence[Message]) -> Generator[str, None, None]:
-        """Yield the answer of its server, or of the next one if that is just going."""
+        """Yield the answer of the model's server, or of the next one if that has just ended."""
         server = self.server()
         while True:
             try:
-                yield from _awaited(
+                yield from _with_spinner(
                     completions.stream(server.endpoint, server.served_model_name, messages)
                 )
-            except NobodyListens as error:
-                server = self._next(server, error)
+            except ServerUnreachable as error:
+                server = self._next_server(server, error)
             else:
                 return
 
     def server(self, after: Server | None = None) -> Server:
-        """Wait for its server to be READY, and tell meanwhile how that is.
+        """Wait until the model's server is READY, and show its state meanwhile.
 
-        after: wait for another one than this. Raises the PoolErrors of Hold.
+        after: wait for another server than this one. Raises the PoolErrors of Hold.
         """
         try:
-            return self._ready(self._held(), after)
+            return self._ready(self._get_hold(), after)
         except PoolError:
             self.close()
             raise
 
-    def _held(self) -> Hold:
+    def _get_hold(self) -> Hold:
         if self._hold is None:
-            holder = f"pid {os.getpid()}, which chats"
-            self._hold = self._pool.hold(self.name, **self._asked, holder=holder)
+            holder = f"pid {os.getpid()} (chat)"
+            self._hold = self._pool.hold(self.name, **self._options, holder=holder)
         return self._hold
 
     def _ready(self, hold: Hold, after: Server | None) -> Server:
         with suppress(DeadlineExceeded):
             return hold.ready(0, after)
-        with told(self.name) as line:
+        with status_display(self.name) as line:
             for server in hold:
                 with suppress(DeadlineExceeded):
                     return hold.ready(0, after)
                 line.show(server)
         return hold.ready(after=after)
 
-    def _next(self, gone: Server, error: NobodyListens) -> Server:
-        """Return the server after one that accepts no connections, once the service noticed."""
-        hold = self._held()
+    def _next_server(self, lost: Server, error: ServerUnreachable) -> Server:
+        """Return the successor of a server that accepts no connections.
+
+        Raises `error` if the service still reports that server as READY.
+        """
+        hold = self._get_hold()
         with suppress(DeadlineExceeded):
-            return hold.ready(NOTICE_S, gone)
+            return hold.ready(LOSS_NOTICE_LIMIT_S, lost)
         with suppress(DeadlineExceeded):
-            if hold.ready(0).pid == gone.pid:
-                # Such as the endpoint of another machine, which only that can reach.
+            if hold.ready(0).pid == lost.pid:
+                # For example an endpoint on another machine's loopback, unreachable from here.
                 raise error
-        return self.server(gone)
+        return self.server(lost)
 
 
-def _awaited(pieces: Iterator[str]) -> Iterator[str]:
-    """Yield the pieces of an answer, and show that it is waited for until the first one comes."""
-    with _sign_of_life():
+def _with_spinner(pieces: Iterator[str]) -> Iterator[str]:
+    """Yield the pieces of an answer, and show a spinner until the first one arrives."""
+    with _spinner():
         first = next(pieces, None)
     if first is not None:
         yield first
@@ -154,7 +157,7 @@ def _awaited(pieces: Iterator[str]) -> Iterator[str]:
 
 
 @contextmanager
-def _sign_of_life() -> Iterator[None]:
+def _spinner() -> Iterator[None]:
     if not sys.stderr.isatty():
         yield
         return
@@ -167,9 +170,9 @@ def _sign_of_life() -> Iterator[None]:
         yield
 
 
-def _answer_once(model: _Model, conversation: Conversation) -> None:
-    """Answer what is piped in, and print nothing but the answer."""
-    question = _piped()
+def _answer_once(model: _HeldModel, conversation: Conversation) -> None:
+    """Answer the question on standard input, and print nothing but the answer."""
+    question = _read_question()
     answer = ""
     try:
         with closing(model.answer(conversation.asking(question))) as pieces:
@@ -177,53 +180,53 @@ def _answer_once(model: _Model, conversation: Conversation) -> None:
                 _write(piece)
                 answer = piece
     except AnswerError as error:
-        code = ExitCode.REFUSED if isinstance(error, Refused) else ExitCode.TRY_AGAIN
-        again = "" if isinstance(error, Refused) else ". Ask again: the next server answers"
-        raise Failure(f"{model.name}: {error}{again}", code) from error
+        code = ExitCode.REFUSED if isinstance(error, RequestRefused) else ExitCode.TRY_AGAIN
+        todo = "" if isinstance(error, RequestRefused) else ". Ask again: the next server answers"
+        raise Failure(f"{model.name}: {error}{todo}", code) from error
     finally:
         if answer and not answer.endswith("\n"):
             _write("\n")
 
 
-def _piped() -> str:
+def _read_question() -> str:
     try:
         question = sys.stdin.buffer.read().decode().strip()
     except UnicodeDecodeError as error:
-        raise click.UsageError(f"what is piped in is not UTF-8: {error}") from None
+        raise click.UsageError(f"standard input is not UTF-8: {error}") from None
     if not question:
-        raise click.UsageError("nothing is piped in that could be answered")
+        raise click.UsageError("standard input has no question; pipe one in")
     return question
 
 
-def _chat(model: _Model, conversation: Conversation) -> None:
-    """Answer message after message until the person ends it."""
+def _chat(model: _HeldModel, conversation: Conversation) -> None:
+    """Answer message after message until the user ends the chat."""
     began = time.monotonic()
     model.server()
     took = time.monotonic() - began
-    click.echo(safe(f"{model.name}: ready in {took:.1f} s; /help says more, Ctrl-D ends"))
-    edit_lines()
-    while (message := _typed()) is not None:
+    click.echo(safe(f"{model.name}: ready in {took:.1f} s; /help for help, Ctrl-D to end"))
+    enable_line_editing()
+    while (message := _next_message()) is not None:
         command = message.strip()
-        if command in ENDS:
+        if command in END_COMMANDS:
             return
         if command in {"/help", "/?"}:
             click.echo(HELP)
         elif command == "/clear":
             conversation.clear()
-            click.echo("What was said is forgotten.")
+            click.echo("The conversation so far is forgotten.")
         elif _is_command(command):
-            click.echo(safe(f"There is no {command}; /help shows what there is."))
+            click.echo(safe(f"There is no command {command}; /help lists the commands."))
         elif command:
-            conversation.add(message, _shown_answer(model, conversation.asking(message)))
+            conversation.add(message, _print_answer(model, conversation.asking(message)))
 
 
 def _is_command(text: str) -> bool:
-    """Return whether a message means a command: not so a path, or a sentence with one."""
+    """Return whether a message is a command rather than a path or a sentence that begins so."""
     return text.startswith("/") and text[1:].isalpha()
 
 
-def _typed() -> str | None:
-    """Return the next message; None at the end of the input. Ctrl-C ends the line it is on."""
+def _next_message() -> str | None:
+    """Return the next message; None at the end of the input. Ctrl-C ends the prompt's line."""
     try:
         return read_message()
     except EOFError:
@@ -234,20 +237,20 @@ def _typed() -> str | None:
         raise
 
 
-def _shown_answer(model: _Model, messages: Sequence[Message]) -> str:
-    """Show an answer as it comes, and return as much of it as came."""
+def _print_answer(model: _HeldModel, messages: Sequence[Message]) -> str:
+    """Print an answer as it arrives; return it, incomplete if it was stopped or broke off."""
     answer: list[str] = []
     failure = ""
     try:
         with closing(model.answer(messages)) as pieces:
             for piece in pieces:
-                # First: Ctrl-C may come as soon as it is shown.
+                # Append first: Ctrl-C may come as soon as the piece is shown.
                 answer.append(piece)
                 _write(piece)
     except KeyboardInterrupt:
         _write("" if answer else "(stopped)")
     except AnswerError as error:
-        failure = str(error) if isinstance(error, Refused) else f"{error}. Ask again."
+        failure = str(error) if isinstance(error, RequestRefused) else f"{error}. Ask again."
     except PoolError as error:
         failure = failure_of(error).message
     if not answer or not answer[-1].endswith("\n"):
@@ -258,17 +261,17 @@ def _shown_answer(model: _Model, messages: Sequence[Message]) -> str:
 
 
 def _write(text: str) -> None:
-    """Write a piece of an answer at once: made harmless for a terminal, as it is else."""
+    """Write a piece of an answer at once; on a terminal with control characters escaped."""
     if sys.stdout.isatty():
-        text = prose(text)
+        text = safe_lines(text)
     encoding = sys.stdout.encoding or "utf-8"
     sys.stdout.write(text.encode(encoding, "replace").decode(encoding))
     sys.stdout.flush()
 
 
 @contextmanager
-def _ended_by_signals() -> Iterator[None]:
-    """End by SIGTERM or SIGHUP as by any error: with the terminal as it was, the model released."""
+def _exit_on_signals() -> Iterator[None]:
+    """Raise SystemExit at SIGTERM or SIGHUP, so that the terminal and the hold are cleaned up."""
 
     def end(number: int, _frame: object) -> None:
         raise SystemExit(128 + number)

@@ -1,4 +1,4 @@
-"""The commands that ask a running service, by the Python client."""
+"""The commands about servers: `ensure`, `evict`, `list`, `reload` and `watch`."""
 
 import asyncio
 import sys
@@ -10,18 +10,18 @@ from typing import Unpack
 
 import click
 
-from pool_service.cli.appearance import Mark, marked, tell, warn
-from pool_service.cli.connection import PATIENCE_S, check_reachable, client, retries, valid
+from pool_service.cli.appearance import Mark, with_symbol, print_line, warn
+from pool_service.cli.connection import QUERY_TIMEOUT_S, check_reachable, client, retry_policy, valid_address
 from pool_service.cli.format import json_line, json_object, safe
-from pool_service.cli.options import Asked
+from pool_service.cli.options import EnsureOptions
 from pool_service.cli.server_lines import (
-    MARKS,
-    STATE_WIDTH,
-    change,
-    doing,
-    generation,
+    STATE_MARKS,
+    STATE_COLUMN_WIDTH,
+    change_line,
+    state_text,
+    generation_text,
     label,
-    ready,
+    ready_line,
 )
 from pool_service_client import (
     AsyncPoolClient,
@@ -37,7 +37,8 @@ from pool_service_client import (
     Synced,
 )
 
-NO_MODEL_CHANGED = "no model's settings have changed; those of the whole pool are in effect"
+NO_MODEL_CHANGED = "no model's settings have changed; the pool's own settings are in effect"
+"""Printed after a reload that affects no server. Settings of the pool may have changed."""
 
 
 def ensure(
@@ -46,34 +47,34 @@ def ensure(
     *,
     timeout: float | None,
     as_json: bool,
-    **asked: Unpack[Asked],
+    **options: Unpack[EnsureOptions],
 ) -> None:
     """Make a model ready and print its endpoint."""
     began = time.monotonic()
-    result = asyncio.run(_ensure(address, model, timeout, **asked))
+    result = asyncio.run(_ensure(address, model, timeout, **options))
     if as_json:
         click.echo(json_object(result))
         return
     if sys.stderr.isatty():
         how = "started" if result.started else "ready"
-        tell(ready(result.server, f"{how} in {time.monotonic() - began:.1f} s"), err=True)
+        print_line(ready_line(result.server, f"{how} in {time.monotonic() - began:.1f} s"), err=True)
     click.echo(safe(result.server.endpoint))
 
 
 async def _ensure(
-    address: str | None, model: str, limit: float | None, **asked: Unpack[Asked]
+    address: str | None, model: str, limit: float | None, **options: Unpack[EnsureOptions]
 ) -> EnsureResult:
-    client = AsyncPoolClient.connect(valid(address), retry=retries(limit))
-    async with client as pool, _shown(pool, model):
-        return await pool.ensure(model, timeout=limit, **asked)
+    client = AsyncPoolClient.connect(valid_address(address), retry=retry_policy(limit))
+    async with client as pool, _progress(pool, model):
+        return await pool.ensure(model, timeout=limit, **options)
 
 
-def _shown(pool: AsyncPoolClient, model: str) -> AbstractAsyncContextManager[None]:
+def _progress(pool: AsyncPoolClient, model: str) -> AbstractAsyncContextManager[None]:
     if not sys.stderr.isatty():
         return nullcontext()
-    from pool_service.cli.progress import shown
+    from pool_service.cli.progress import show_progress
 
-    return shown(pool, model)
+    return show_progress(pool, model)
 
 
 def evict(
@@ -85,7 +86,7 @@ def evict(
     timeout: float | None,
     as_json: bool,
 ) -> None:
-    """Stop a model's server, or the idle ones, or (with neither) all, and print which."""
+    """Evict a model's server, or all idle ones, or (with neither) all; print the evicted ones."""
     with client(address, timeout) as pool:
         if model is not None:
             evicted = pool.evict(model, force=force, timeout=timeout)
@@ -94,22 +95,22 @@ def evict(
         else:
             evicted = pool.evict_all(force=force, timeout=timeout)
     for one in evicted:
-        click.echo(json_object(one) if as_json else _stopped(one))
+        click.echo(json_object(one) if as_json else _evicted_line(one))
     if not (evicted or as_json):
         click.echo("nothing to evict")
 
 
-def _stopped(one: EvictedServer) -> str:
+def _evicted_line(one: EvictedServer) -> str:
     if one.server.state is ServerState.FAILED:
         return safe(f"forgot {one.server.model}, which had failed")
-    lost = "; it had to be killed, and work in flight was lost" if one.killed else ""
-    return safe(f"evicted {label(one.server)} (generation {generation(one.server)}){lost}")
+    lost = "; it had to be killed, and its requests in flight were lost" if one.killed else ""
+    return safe(f"evicted {label(one.server)} (generation {generation_text(one.server)}){lost}")
 
 
 def list_servers(address: str | None, *, timeout: float | None, as_json: bool) -> None:
     """Print all servers of the pool."""
     with client(address, timeout) as pool:
-        pages = list(pool.pages(timeout=timeout or PATIENCE_S))
+        pages = list(pool.pages(timeout=timeout or QUERY_TIMEOUT_S))
     for notice in pages[-1].notices:
         click.echo(f"notice: {safe(notice)}", err=True)
     servers = [server for page in pages for server in page.servers]
@@ -123,19 +124,19 @@ def list_servers(address: str | None, *, timeout: float | None, as_json: bool) -
 
 
 def reload(address: str | None, *, timeout: float | None, as_json: bool) -> None:
-    """Let the service read its configuration again, and print what that changed."""
+    """Make the service reload its configuration, and print the changes and problems."""
     with client(address, timeout) as pool:
         result = pool.reload(timeout=timeout)
     if as_json:
         click.echo(json_object(result))
         return
-    for line in _changes(result) or [NO_MODEL_CHANGED]:
+    for line in _reload_lines(result) or [NO_MODEL_CHANGED]:
         click.echo(safe(line))
     for problem in result.problems:
         warn(problem)
 
 
-def _changes(result: Reloaded) -> list[str]:
+def _reload_lines(result: Reloaded) -> list[str]:
     return [
         *(
             f"{model}: restarts with its new settings when it is next unused"
@@ -150,7 +151,7 @@ def _changes(result: Reloaded) -> list[str]:
 def watch(address: str | None, *, after: int | None, as_json: bool) -> None:
     """Print the pool's changes until interrupted."""
     check_reachable(address)
-    with PoolClient.connect(valid(address)) as pool, pool.watch(after) as events:
+    with PoolClient.connect(valid_address(address)) as pool, pool.watch(after) as events:
         if as_json:
             for event in events:
                 click.echo(_event_json(event))
@@ -159,11 +160,11 @@ def watch(address: str | None, *, after: int | None, as_json: bool) -> None:
 
 
 def _print_changes(events: Iterable[Event]) -> None:
-    """Print a line for each event that says something new of its server."""
+    """Print a line for each event, unless it is the same as the last line of its server."""
     last: dict[tuple[str, int], str] = {}
     for event in events:
-        words = _event_words(event)
-        # A revision without a line of its own, such as one that moved the time of expiry.
+        words = _event_line(event)
+        # For example a revision that only moved the expiry time, which the line does not show.
         if not isinstance(event, Synced) and last.get(_key(event.server)) == words:
             continue
         if isinstance(event, ServerRemoved):
@@ -172,11 +173,11 @@ def _print_changes(events: Iterable[Event]) -> None:
             last[_key(event.server)] = words
         at = f"{datetime.now().astimezone():%Y-%m-%d %H:%M:%S}  "
         if isinstance(event, ServerChanged):
-            mark = MARKS.get(event.server.state, Mark.NOTE)
-            word = marked(words[:STATE_WIDTH], mark, sys.stdout)
-            tell(at, (word, mark), words[STATE_WIDTH:])
+            mark = STATE_MARKS.get(event.server.state, Mark.NOTE)
+            word = with_symbol(words[:STATE_COLUMN_WIDTH], mark, sys.stdout)
+            print_line(at, (word, mark), words[STATE_COLUMN_WIDTH:])
         else:
-            tell(at, marked(words, Mark.NOTE, sys.stdout))
+            print_line(at, with_symbol(words, Mark.NOTE, sys.stdout))
 
 
 def _key(server: Server) -> tuple[str, int]:
@@ -193,11 +194,11 @@ def _event_json(event: Event) -> str:
             return json_line(event="synced", revision=event.revision, server=None)
 
 
-def _event_words(event: Event) -> str:
+def _event_line(event: Event) -> str:
     match event:
         case ServerChanged():
-            return change(event.server, doing(event.server))
+            return change_line(event.server, state_text(event.server))
         case ServerRemoved():
-            return change(event.server, "REMOVED")
+            return change_line(event.server, "REMOVED")
         case Synced():
             return f"these are all servers at revision {event.revision}; changes follow"

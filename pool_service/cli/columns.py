@@ -1,44 +1,44 @@
-"""Fit tables into a terminal: whole columns go first, then the middle of long names."""
+"""Fitting tables into a terminal: drop whole columns first, then the middle of long names."""
 
 from collections.abc import Sequence
 
 GAP = 2
-"""Cells of space between two columns."""
+"""Cells between two columns."""
 
 
-def fitting(
+def fit_columns(
     rows: Sequence[Sequence[str]], width: int, least_important: Sequence[int]
 ) -> tuple[tuple[int, ...], int]:
-    """Return the columns that fit, and how wide the first one may be.
+    """Return the indices of the columns that fit, and the width of the first one.
 
-    The first column, which names what a row is about, gets the width that it needs, but not
-    more than two fifths of the terminal while another column could be shown instead.
+    The first column has the row's name. Other columns are dropped until it has its full width or
+    two fifths of the terminal.
 
     Args:
         rows: the headings and the cells, as text without control characters.
         width: of the terminal, in cells.
-        least_important: columns that may be left out, the first to go first.
+        least_important: indices of the columns that may be dropped, in that order.
     """
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     shown = list(range(len(widths)))
     wanted = min(widths[0], max(width * 2 // 5, len(rows[0][0])))
     for column in least_important:
-        if wanted + _taken(shown, widths) <= width:
+        if wanted + _width_of_others(shown, widths) <= width:
             break
         shown.remove(column)
-    return tuple(shown), max(len(rows[0][0]), min(widths[0], width - _taken(shown, widths)))
+    return tuple(shown), max(len(rows[0][0]), min(widths[0], width - _width_of_others(shown, widths)))
 
 
-def _taken(shown: Sequence[int], widths: Sequence[int]) -> int:
-    """Return the cells that all columns but the first take, with the gaps before them."""
+def _width_of_others(shown: Sequence[int], widths: Sequence[int]) -> int:
+    """Return the cells that all columns but the first take, including the gaps before them."""
     return sum(GAP + widths[column] for column in shown[1:])
 
 
-def cut(text: str, width: int, has_symbols: bool = True) -> str:  # noqa: FBT001, FBT002  # one way
-    """Return `text` in at most `width` cells, without its middle if it is longer.
+def shorten(text: str, width: int, has_symbols: bool = True) -> str:  # noqa: FBT001, FBT002  # one way
+    """Return `text` in at most `width` cells; a longer text loses its middle.
 
-    Names of models begin alike (an organisation) and differ at their ends (a size, a
-    quantisation), so the end keeps more than the beginning.
+    The end keeps more than the beginning: model names begin alike (an organisation) and differ at
+    the end (a size, a quantisation).
     """
     if len(text) <= width:
         return text

@@ -1,4 +1,4 @@
-"""What can be typed. Each command imports what it needs when it runs."""
+"""All commands with their arguments and help. Each imports its implementation when it runs."""
 
 import os
 import sys
@@ -11,11 +11,11 @@ from typing import Unpack
 import click
 
 from pool_service.cli.completion import ModelName
-from pool_service.cli.exit_codes import EXIT_CODES, Group, invalid
+from pool_service.cli.exit_codes import EXIT_CODES, Group, config_failure
 from pool_service.cli.options import (
     FILE,
-    Asked,
-    AskedToHold,
+    EnsureOptions,
+    HoldOptions,
     Name,
     address_option,
     config_option,
@@ -57,39 +57,39 @@ def pool_service(ctx: click.Context, address: str | None) -> None:
     "--state-dir",
     type=click.Path(file_okay=False, path_type=Path),
     metavar="DIR",
-    help="Keep logs and working directories of servers in DIR.",
+    help="Keep the state of the service, and its servers' logs, in DIR.",
 )
 @click.option(
     "--keep-servers",
     is_flag=True,
     default=None,
-    help="Leave the servers running when this service is stopped, for the next one.",
+    help="Leave the servers running for the next service when this one is stopped.",
 )
 @click.option(
     "--replace",
     is_flag=True,
     default=None,
-    help="Take over the servers of the service that uses the state directory, and end it.",
+    help="Replace the service that uses the state directory, and take over its servers.",
 )
 @click.option(
-    "--log-format", type=click.Choice(["text", "json"]), help="Write log lines in this form."
+    "--log-format", type=click.Choice(["text", "json"]), help="Write log lines in this format."
 )
 @click.option(
     "--log-level",
     type=click.Choice(["debug", "info", "warning", "error"]),
-    help="Write log lines from this level on.",
+    help="Write log lines of this level and above.",
 )
 @click.pass_context
 def serve(ctx: click.Context, /, config_file: Path | None, **options: object) -> None:
     """Run the service until SIGTERM or Ctrl-C.
 
-    Either drains and stops its servers; a second one does so at once.
+    The first one drains and stops the servers; a second one stops them without waiting.
     """
     from pool_service.init import split_off_init
 
-    # First: process 1 is as small as it can be then.
+    # Before the imports, so that process 1 stays small.
     split_off_init()
-    # structlog takes rich where it is there, for tracebacks that we want plain: a sixth of a start.
+    # structlog would import rich for tracebacks, which we print plain: a sixth of the start.
     with _without_package("rich"):
         from pool_service import app, config
 
@@ -98,7 +98,7 @@ def serve(ctx: click.Context, /, config_file: Path | None, **options: object) ->
     try:
         settings = source.load()
     except config.ConfigError as error:
-        raise invalid(error) from error
+        raise config_failure(error) from error
     ctx.exit(app.run(source, settings))
 
 
@@ -116,7 +116,7 @@ def ensure(
     timeout: float | None,
     *,
     as_json: bool,
-    **asked: Unpack[Asked],
+    **options: Unpack[EnsureOptions],
 ) -> None:
     """Make MODEL ready and print the base URL of its server.
 
@@ -124,7 +124,7 @@ def ensure(
     """
     from pool_service.cli import client_commands
 
-    client_commands.ensure(address, model, timeout=timeout, as_json=as_json, **asked)
+    client_commands.ensure(address, model, timeout=timeout, as_json=as_json, **options)
 
 
 @pool_service.command()
@@ -138,7 +138,7 @@ def ensure(
     type=Name(),
     metavar="LABEL",
     default=lambda: f"pid {os.getpid()}",
-    help="Name that is shown to whoever wants to evict MODEL. Default: the id of this process.",
+    help="Label shown to those who want to evict MODEL. Default: the id of this process.",
 )
 @json_option
 @address_option
@@ -151,20 +151,20 @@ def hold(
     address: str | None,
     *,
     as_json: bool,
-    **asked: Unpack[AskedToHold],
+    **options: Unpack[HoldOptions],
 ) -> None:
-    """Make MODEL ready, print its base URL, and keep it until Ctrl-C.
+    """Make MODEL ready, print its base URL, and keep it ready until Ctrl-C.
 
     If the server dies, another one is started and its base URL is printed.
 
-    With a COMMAND, keep it until that ends, and exit with its code. Its environment has
-    POOL_ENDPOINT (the base URL) and POOL_MODEL (what requests must name).
+    With a COMMAND, keep MODEL ready until the command ends, and exit with its code. The command's
+    environment has POOL_ENDPOINT (the base URL) and POOL_MODEL (the name for requests).
     """
     from pool_service.cli import hold_command
 
     if command and as_json:
-        raise click.UsageError("--json makes no sense with a COMMAND, whose output is its own")
-    ctx.exit(hold_command.hold(address, model, command, as_json=as_json, **asked))
+        raise click.UsageError("--json cannot be used with a COMMAND, which prints its own output")
+    ctx.exit(hold_command.hold(address, model, command, as_json=as_json, **options))
 
 
 @pool_service.command()
@@ -174,23 +174,23 @@ def hold(
     type=Name(),
     default="",
     metavar="TEXT",
-    help="System prompt, which the model gets before the conversation.",
+    help="System prompt: text that the model gets before the conversation.",
 )
 @runtime_model_option
 @keep_alive_option
 @download_option
 @address_option
-def run(model: str, address: str | None, system: str, **asked: Unpack[Asked]) -> None:
-    """Chat with MODEL in the terminal, or answer once what is piped in.
+def run(model: str, address: str | None, system: str, **options: Unpack[EnsureOptions]) -> None:
+    """Chat with MODEL in the terminal, or answer one question from a pipe.
 
     MODEL is made ready and held meanwhile. Ctrl-C stops an answer; Ctrl-D or /bye ends the
-    chat. Through a pipe nothing but the answer is printed:
+    chat. With a pipe, only the answer is printed:
 
     echo "Name three lighthouses." | pool-service run vllm-mlx/qwen3-4b
     """
     from pool_service.cli import chat
 
-    chat.run(address, model, system, **asked)
+    chat.run(address, model, system, **options)
 
 
 @pool_service.command()
@@ -199,7 +199,7 @@ def run(model: str, address: str | None, system: str, **asked: Unpack[Asked]) ->
     "--idle", is_flag=True, help="Evict every READY server that is neither in use nor pinned."
 )
 @click.option("--all", "everything", is_flag=True, help="Evict every server.")
-@click.option("--force", is_flag=True, help="Evict even what is held or has requests in flight.")
+@click.option("--force", is_flag=True, help="Evict servers that are held or have requests, too.")
 @timeout_option
 @json_option
 @address_option
@@ -213,7 +213,7 @@ def evict(
     force: bool,
     as_json: bool,
 ) -> None:
-    """Drain and stop the server of MODEL, the idle ones, or all.
+    """Drain and stop the server of MODEL, the idle servers, or all servers.
 
     Requests in flight finish first, up to the drain limit. It is no error if MODEL
     has no server.
@@ -221,9 +221,9 @@ def evict(
     from pool_service.cli import client_commands
 
     if (model is not None) + idle + everything != 1:
-        raise click.UsageError("say which: a MODEL, --idle or --all")
+        raise click.UsageError("give one of: a MODEL, --idle, --all")
     if idle and force:
-        raise click.UsageError("--force makes no sense with --idle: those are not in use")
+        raise click.UsageError("--force cannot be used with --idle, which skips servers in use")
     client_commands.evict(address, model, idle=idle, force=force, timeout=timeout, as_json=as_json)
 
 
@@ -232,7 +232,7 @@ def evict(
 @json_option
 @address_option
 def list_servers(address: str | None, timeout: float | None, *, as_json: bool) -> None:
-    """Show all servers, what they use of memory, and what is left."""
+    """Show all servers, the memory that they use, and the memory that is left."""
     from pool_service.cli import client_commands
 
     client_commands.list_servers(address, timeout=timeout, as_json=as_json)
@@ -243,12 +243,12 @@ def list_servers(address: str | None, timeout: float | None, *, as_json: bool) -
     "--after",
     type=click.IntRange(min=0, max=2**64 - 1),
     metavar="REVISION",
-    help="Only changes after this revision.",
+    help="Show only the changes after this revision.",
 )
 @json_option
 @address_option
 def watch(address: str | None, after: int | None, *, as_json: bool) -> None:
-    """Show the present servers, then every change, until Ctrl-C."""
+    """Show all servers, then every change, until Ctrl-C."""
     from pool_service.cli import client_commands
 
     client_commands.watch(address, after=after, as_json=as_json)
@@ -259,9 +259,9 @@ def watch(address: str | None, after: int | None, *, as_json: bool) -> None:
 @json_option
 @address_option
 def models(address: str | None, timeout: float | None, *, as_json: bool) -> None:
-    """Show the models that are listed, on the disk, or running, and what each needs.
+    """Show the models that are configured, on disk or running, and the memory that each needs.
 
-    The disk is the service's: without a service, your own Hugging Face cache is shown.
+    If no service can be reached, the models in your own Hugging Face cache are shown.
     """
     from pool_service.cli import catalogue_commands
 
@@ -273,9 +273,9 @@ def models(address: str | None, timeout: float | None, *, as_json: bool) -> None
 @runtime_model_option
 @address_option
 def pull(model: str, address: str | None, runtime_model: str | None) -> None:
-    """Download what is missing of MODEL's files, and start nothing.
+    """Download the missing files of MODEL, without starting a server.
 
-    Ctrl-C gives it up; what was fetched is kept for the next time.
+    Ctrl-C stops the download; the next one continues where it stopped.
     """
     from pool_service.cli import catalogue_commands
 
@@ -287,10 +287,10 @@ def pull(model: str, address: str | None, runtime_model: str | None) -> None:
 @timeout_option
 @address_option
 def forget(model: str, address: str | None, timeout: float | None) -> None:
-    """Forget which runtime model was named for MODEL, and print that.
+    """Forget which runtime model was named for MODEL, and print it.
 
-    What --runtime-model names is remembered for later calls that name none. A server that
-    runs goes on as it is.
+    The service remembers the --runtime-model of a call for later calls that name none. A running
+    server is not affected.
     """
     from pool_service.cli import catalogue_commands
 
@@ -302,10 +302,10 @@ def forget(model: str, address: str | None, timeout: float | None) -> None:
 @json_option
 @address_option
 def reload(address: str | None, timeout: float | None, *, as_json: bool) -> None:
-    """Make the service read its configuration again.
+    """Make the service reload its configuration, and show the changes.
 
-    Shows what that changed. Servers whose settings are the same go on; others are replaced
-    when they are next unused. What keeps a listed model from starting is shown as a warning.
+    Servers whose settings are the same keep running; others are replaced when they are next
+    unused. A problem that keeps a listed model from starting is shown as a warning.
     """
     from pool_service.cli import client_commands
 
@@ -317,10 +317,10 @@ def reload(address: str | None, timeout: float | None, *, as_json: bool) -> None
 @json_option
 @click.pass_context
 def doctor(ctx: click.Context, config_file: Path | None, *, as_json: bool) -> None:
-    """Check whether the service can do its job here.
+    """Check whether the service can work on this machine.
 
-    Prints a line for each check: OK, INFO, WARNING or BROKEN, and what to do about it. It
-    changes nothing, and does not disturb a running service. Exits with 1 if a check is BROKEN.
+    Prints a line for each check: OK, INFO, WARNING or BROKEN, and what to do about it. Changes
+    nothing, and does not disturb a running service. Exits with 1 if a check is BROKEN.
     """
     from pool_service.cli import doctor as examination
 
@@ -335,7 +335,7 @@ def runtime() -> None:
 @runtime.command()
 @config_option
 def install(config_file: Path | None) -> None:
-    """Install vllm-mlx into an environment of its own and print the program's path."""
+    """Install vllm-mlx in an environment of its own, and print the program's path."""
     from pool_service.cli import local_commands
 
     local_commands.install(config_file)
@@ -345,7 +345,7 @@ def install(config_file: Path | None) -> None:
 @config_option
 @json_option
 def show(config_file: Path | None, *, as_json: bool) -> None:
-    """Show which program would be started, its version, and how it was found."""
+    """Show which program serves models, its version, and how it was found."""
     from pool_service.cli import local_commands
 
     local_commands.show(config_file, as_json=as_json)
@@ -359,10 +359,10 @@ def configuration() -> None:
 @configuration.command()
 @click.argument("file", type=FILE)
 def check(file: Path) -> None:
-    """Check that FILE is valid and that its models can start here.
+    """Check that FILE is valid and that its models can start on this machine.
 
-    Prints everything that is wrong, each with its key and what to do. What may pass by itself,
-    such as a drive that is not mounted, is a warning. Exits with 2 if anything else is wrong.
+    Prints every problem with its key and what to do. A problem that may pass by itself, such as
+    a drive that is not mounted, is a warning. Exits with 2 if there is any other problem.
     """
     from pool_service.cli import local_commands as checks
 
@@ -371,7 +371,7 @@ def check(file: Path) -> None:
 
 @contextmanager
 def _without_package(package: str) -> Iterator[None]:
-    """Hide `package` from what is imported meanwhile, unless it was imported before."""
+    """Make imports of `package` fail within the block, unless it was imported before."""
     modules: dict[str, ModuleType | None] = sys.modules  # type: ignore[assignment]  # by its docs
     if package in modules:
         yield

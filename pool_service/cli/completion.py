@@ -1,4 +1,4 @@
-"""Completion in a shell: of model names, and of words that bash splits at colons."""
+"""Shell completion: of model names, also in bash, which splits words at colons."""
 
 import os
 from collections.abc import Iterator
@@ -15,7 +15,7 @@ from click.shell_completion import (
 from pool_service.cli.options import Name
 
 ANSWER_LIMIT_S: Final = 0.5
-"""How long a service may take to answer: somebody has pressed a key and waits."""
+"""Time for the service to answer: the user has pressed Tab and waits."""
 
 _BASH = """\
 %(complete_func)s() {
@@ -36,43 +36,43 @@ complete -o nosort -F %(complete_func)s %(prog_name)s
 
 
 class ModelName(Name):
-    """A model's name, which a shell completes from what the service knows.
+    """The type of a MODEL argument, completed with the service's models.
 
-    Without a service it is completed from the configuration that POOL_SERVICE_CONFIG names.
+    Without a service, completed with the configuration that POOL_SERVICE_CONFIG names.
     """
 
     def __init__(self, *, running: bool = False) -> None:
-        """running: complete only the names of what has a server."""
+        """running: complete only models that have a server."""
         self._running = running
 
     def shell_complete(
         self, ctx: click.Context, param: click.Parameter, incomplete: str
     ) -> list[CompletionItem[str]]:
-        """Return the names that begin as the word does, each with what is known of it."""
+        """Return the model names that begin with `incomplete`, each with its state or model."""
         del param
         address = ctx.params.get("address") or ctx.find_root().params.get("address")
         try:
-            names = _names(address, running=self._running)
+            names = _known_names(address, running=self._running)
             return [
                 CompletionItem(name, help=names[name] or None)
                 for name in sorted(names)
                 if name.startswith(incomplete)
             ]
-        except Exception:  # noqa: BLE001  # an error would be written into the line being typed
+        except Exception:  # noqa: BLE001  # a message would appear in the line being typed
             return []
 
 
-def _names(address: str | None, *, running: bool) -> dict[str, str]:
+def _known_names(address: str | None, *, running: bool) -> dict[str, str]:
     from pool_service_client import PoolError
 
     try:
-        return dict(_of_service(address, running=running))
+        return dict(_names_of_service(address, running=running))
     except PoolError:
-        return {} if running else dict(_of_configuration())
+        return {} if running else dict(_names_of_configuration())
 
 
-def _of_service(address: str | None, *, running: bool) -> Iterator[tuple[str, str]]:
-    """Yield the catalogue, then the servers: of a name that is both, the state is told."""
+def _names_of_service(address: str | None, *, running: bool) -> Iterator[tuple[str, str]]:
+    """Yield names with descriptions: models, then servers, whose state replaces the model's."""
     from pool_service.cli.connection import client
     from pool_service_client import ServerRole
 
@@ -86,10 +86,10 @@ def _of_service(address: str | None, *, running: bool) -> Iterator[tuple[str, st
             yield from ((server.model, server.state.name) for server in current)
 
 
-def _of_configuration() -> Iterator[tuple[str, str]]:
+def _names_of_configuration() -> Iterator[tuple[str, str]]:
     from pool_service.config import load
 
-    # As it is read again, which never waits for the other end of a pipe.
+    # `may_be_empty=False` never waits for the writer of a pipe.
     for name, model in load(None, {}, os.environ, may_be_empty=False).models.items():
         yield name, ""
         yield from ((alias, name) for alias in model.aliases)
@@ -97,18 +97,18 @@ def _of_configuration() -> Iterator[tuple[str, str]]:
 
 @add_completion_class
 class ColonBashComplete(BashComplete):
-    """Completes a line of bash by its text.
+    """Completes bash's command line from its text instead of from bash's words.
 
-    The words that bash makes of it end at colons, which the names of models and addresses have.
-    What it replaces begins after the last of them, too.
+    Bash splits words at colons, which model names and addresses contain, and replaces only the
+    part after the last colon.
     """
 
     source_template = _BASH
     _kept = ""
-    """The part of the completed word that bash keeps."""
+    """The part of the completed word, up to its last colon, that bash does not replace."""
 
     def get_completion_args(self) -> tuple[list[str], str]:
-        """Return the words before the one that is completed, and that one."""
+        """Return the words before the completed one, and the completed one."""
         line = os.environ["COMP_LINE"]
         words = split_arg_string(line)[1:]
         last = "" if not words or line[-1:].isspace() else words.pop()
@@ -117,5 +117,5 @@ class ColonBashComplete(BashComplete):
         return words, last
 
     def format_completion(self, item: CompletionItem[str]) -> str:
-        """Return the line that tells bash of a completion."""
+        """Return the line that passes a completion to bash."""
         return f"{item.type},{item.value.removeprefix(self._kept)}"

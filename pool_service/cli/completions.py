@@ -1,4 +1,4 @@
-"""Ask a model's server for chat completions, as its callers do once they have its endpoint."""
+"""Chat completions: a client of the OpenAI API of a model's server, for `run`."""
 
 import http.client
 import json
@@ -8,25 +8,25 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 
 ANSWER_TIMEOUT_S: Final = 600.0
-"""How long a server may write nothing: a long question is read for minutes on a small machine."""
+"""Time without data from the server: a small machine reads a long question for minutes."""
 
-LARGEST_EVENT_BYTES: Final = 1024 * 1024
-LARGEST_REFUSAL_BYTES: Final = 64 * 1024
+MAX_EVENT_BYTES: Final = 1024 * 1024
+MAX_REFUSAL_BYTES: Final = 64 * 1024
 
 Message = Mapping[str, str]
-"""A `role` (system, user or assistant) and its `content`."""
+"""A message of a conversation: `role` (system, user or assistant) and `content`."""
 
 
 class AnswerError(OSError):
-    """An answer that did not come, or did not come to its end."""
+    """The answer could not be had, or broke off."""
 
 
-class NobodyListens(AnswerError):
-    """The server does not accept connections (any more): its model may have another."""
+class ServerUnreachable(AnswerError):
+    """The server accepts no connections; its model may have another server by now."""
 
 
-class Refused(AnswerError):
-    """The server answered with an error of its own."""
+class RequestRefused(AnswerError):
+    """The server answered with an error."""
 
 
 def stream(
@@ -34,11 +34,11 @@ def stream(
 ) -> Generator[str, None, None]:
     """Yield the answer to a conversation piece by piece, as the server generates it.
 
-    Closing the iterator closes the connection, at which the server stops generating.
+    Closing the iterator closes the connection, and the server then stops generating.
 
     Args:
         endpoint: the base URL that `Ensure` or `Hold` returned.
-        served_model_name: what the server calls its model.
+        served_model_name: the model's name in requests.
         messages: the conversation; the last one is the question.
         options: further fields of the request, such as max_tokens.
 
@@ -46,46 +46,45 @@ def stream(
         AnswerError: the server cannot be reached, refuses, or closes the stream before its end.
     """
     body = {"model": served_model_name, "messages": [*messages], "stream": True, **options}
-    place = urlsplit(endpoint)
-    # http.client, since urllib would ask a proxy for what is on this machine.
-    connection = http.client.HTTPConnection(
-        place.hostname or "", place.port, timeout=ANSWER_TIMEOUT_S
-    )
+    url = urlsplit(endpoint)
+    # http.client, since urllib would go through a proxy even to this machine.
+    connection = http.client.HTTPConnection(url.hostname or "", url.port, timeout=ANSWER_TIMEOUT_S)
     with closing(connection):
         try:
-            with _asked(connection, body) as response:
-                _check(response)
+            with _send(connection, body) as response:
+                _check_status(response)
                 yield from _content(response)
         except AnswerError:
             raise
         except (OSError, http.client.HTTPException, ValueError) as error:
-            raise AnswerError(f"the answer broke off: {_words(error)}") from error
+            raise AnswerError(f"the answer broke off: {_reason_of(error)}") from error
 
 
-def _asked(
+def _send(
     connection: http.client.HTTPConnection, body: Mapping[str, object]
 ) -> http.client.HTTPResponse:
     """Send the request and return the response whose body is the answer."""
     try:
         connection.connect()
     except OSError as error:
-        raise NobodyListens(f"its server accepts no connection: {_words(error)}") from error
+        why = _reason_of(error)
+        raise ServerUnreachable(f"its server accepts no connection: {why}") from error
     headers = {"Content-Type": "application/json", "Accept": "text/event-stream"}
     connection.request("POST", "/v1/chat/completions", json.dumps(body).encode(), headers)
     return connection.getresponse()
 
 
-def _check(response: http.client.HTTPResponse) -> None:
-    """Raise Refused if a response is no answer."""
+def _check_status(response: http.client.HTTPResponse) -> None:
+    """Raise RequestRefused unless the status of a response is 200."""
     if response.status != http.client.OK:
-        why = _refusal(response.read(LARGEST_REFUSAL_BYTES))
-        raise Refused(f"its server answered {response.status}: {why or response.reason}")
+        why = _refusal_reason(response.read(MAX_REFUSAL_BYTES))
+        raise RequestRefused(f"its server answered {response.status}: {why or response.reason}")
 
 
 def _content(response: http.client.HTTPResponse) -> Generator[str, None, None]:
-    """Yield the text in the events of a response until the one that ends it."""
-    while line := response.readline(LARGEST_EVENT_BYTES):
-        # Between the events there are empty lines, and comments that keep a slow one alive.
+    """Yield the text of a response's events, up to the final event."""
+    while line := response.readline(MAX_EVENT_BYTES):
+        # Between events come empty lines, and comments that keep a slow connection alive.
         if not line.startswith(b"data:"):
             continue
         data = line.removeprefix(b"data:").strip()
@@ -97,31 +96,31 @@ def _content(response: http.client.HTTPResponse) -> Generator[str, None, None]:
 
 
 def _text_of(data: bytes) -> str:
-    """Return what an event adds to the answer; raise what it says that went wrong."""
+    """Return the text of an event, which may be empty; raise AnswerError for an error event."""
     try:
         event = json.loads(data)
         if error := event.get("error"):
-            raise Refused(f"its server gave up: {_said(error)}")
+            raise RequestRefused(f"its server gave up: {_message_of(error)}")
         choices = event.get("choices") or [{}]
         text = choices[0].get("delta", {}).get("content") or ""
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
-        raise AnswerError("its server answers with something else than text") from error
+        raise AnswerError("its server sent an event that is no chat completion") from error
     return str(text)
 
 
-def _refusal(body: bytes) -> str:
-    """Return why a request was refused, of an OpenAI error or of a `detail` as FastAPI has it."""
+def _refusal_reason(body: bytes) -> str:
+    """Return the message of an OpenAI `error` or a FastAPI `detail`; empty if there is none."""
     try:
         content: Any = json.loads(body)
-        return _said(content.get("error") or content.get("detail") or "")
+        return _message_of(content.get("error") or content.get("detail") or "")
     except (ValueError, AttributeError, RecursionError):
         return ""
 
 
-def _said(error: object) -> str:
+def _message_of(error: object) -> str:
     return str(error.get("message") or error) if isinstance(error, dict) else str(error)
 
 
-def _words(error: Exception) -> str:
+def _reason_of(error: Exception) -> str:
     text = str(error) if not isinstance(error, OSError) else error.strerror or str(error)
     return text or type(error).__name__

@@ -1,33 +1,36 @@
-"""To which service the commands speak, and how persistently."""
+"""Clients for the commands: which service they call, and how long they retry."""
 
 import click
 
 from pool_service_client import PoolClient, RetryPolicy
 from pool_service_client.connect import target
 
-PATIENCE_S = 10.0
-"""Seconds; for questions that a service answers at once."""
+QUERY_TIMEOUT_S = 10.0
+"""Time for a query that the service answers without waiting for anything."""
 
 
-def valid(address: str | None) -> str:
-    """The address to use; one that makes no sense is an error of the command line."""
+def valid_address(address: str | None) -> str:
+    """Return the service's address: the one given, or the default. Raises UsageError."""
     try:
         return target(address)
     except ValueError as error:
         raise click.UsageError(str(error)) from None
 
 
-def retries(timeout: float | None) -> RetryPolicy:
-    """A person is told of a failure at once, unless they said how long it may take."""
+def retry_policy(timeout: float | None) -> RetryPolicy:
+    """Return the policy for a call: no retries, unless the user gave a timeout for them."""
     return RetryPolicy(attempts=1) if timeout is None else RetryPolicy()
 
 
 def client(address: str | None, timeout: float | None = None) -> PoolClient:
-    """A client that is as persistent as `retries` says."""
-    return PoolClient.connect(valid(address), retry=retries(timeout))
+    """Return a client of the service that retries as `retry_policy` says. Raises UsageError."""
+    return PoolClient.connect(valid_address(address), retry=retry_policy(timeout))
 
 
 def check_reachable(address: str | None) -> None:
-    """Raise if no service answers now, before a stream that would outlive its absence."""
+    """Raise PoolError if the service does not answer now.
+
+    For commands whose stream would otherwise wait for a service that is not there.
+    """
     with client(address) as pool:
-        next(pool.pages(page_size=1, timeout=PATIENCE_S))
+        next(pool.pages(page_size=1, timeout=QUERY_TIMEOUT_S))

@@ -1,4 +1,4 @@
-"""Prints what `pool_service.doctor` finds."""
+"""The command `doctor`: prints the findings of `pool_service.doctor`."""
 
 import os
 import sys
@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from pool_service.cli.appearance import Mark, marked, tell
+from pool_service.cli.appearance import Mark, with_symbol, print_line
 from pool_service.cli.exit_codes import ExitCode
 from pool_service.cli.format import json_line
 from pool_service.doctor import Finding, Verdict, examine
@@ -21,14 +21,14 @@ _SUBJECT_WIDTH, _VERDICT_WIDTH = 16, 8
 
 
 def doctor(config_file: Path | None, *, as_json: bool) -> int:
-    """Print a line for each finding as it is found, and return the exit code."""
+    """Print each finding as soon as it is there, and return the exit code."""
     broken = 0
     for finding in examine(config_file, os.environ):
         broken += finding.verdict is Verdict.BROKEN
         if as_json:
             click.echo(_json(finding))
         else:
-            _tell(finding)
+            _print_finding(finding)
     if not as_json:
         click.echo(_conclusion(broken))
     return ExitCode.FAILURE if broken else ExitCode.OK
@@ -43,16 +43,16 @@ def _json(finding: Finding) -> str:
     )
 
 
-def _tell(finding: Finding) -> None:
+def _print_finding(finding: Finding) -> None:
     mark = _MARKS[finding.verdict]
-    word = marked(f"{finding.verdict.name:<{_VERDICT_WIDTH}}", mark, sys.stdout)
+    word = with_symbol(f"{finding.verdict.name:<{_VERDICT_WIDTH}}", mark, sys.stdout)
     indent = len(word) + _SUBJECT_WIDTH + 2
-    tell((word, mark), f"{finding.subject:<{_SUBJECT_WIDTH}}  {finding.found}", indent=indent)
+    print_line((word, mark), f"{finding.subject:<{_SUBJECT_WIDTH}}  {finding.found}", indent=indent)
     if finding.remedy:
-        tell(f"{' ' * indent}-> {finding.remedy}", indent=indent + 3)
+        print_line(f"{' ' * indent}-> {finding.remedy}", indent=indent + 3)
 
 
 def _conclusion(broken: int) -> str:
     if not broken:
-        return "\nThe service can do its job here."
-    return f"\nThe service cannot do its job here: put right what is BROKEN ({broken})."
+        return "\nThe service can work on this machine."
+    return f"\nThe service cannot work on this machine: repair what is BROKEN ({broken})."

@@ -1,4 +1,4 @@
-"""How a command ends: its exit code, and one readable line where it failed."""
+"""Exit codes and error output: every failure becomes an exit code and a readable line."""
 
 import difflib
 import errno
@@ -11,7 +11,7 @@ from typing import IO, TYPE_CHECKING, Any
 import click
 
 from pool_service.adapters.system.os_errors import reason
-from pool_service.cli.appearance import Mark, tell
+from pool_service.cli.appearance import Mark, print_line
 
 if TYPE_CHECKING:
     from pool_service.config import ConfigError
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class ExitCode(IntEnum):
-    """What a script can tell an outcome by; part of the command line's promise."""
+    """The exit codes, by which a script tells outcomes apart; promised to users."""
 
     OK = 0
     FAILURE = 1
@@ -45,31 +45,31 @@ Exit codes:
   141  nobody reads the output any more
 """
 
-# What will not change by itself, in the words of gRPC's status codes.
-_FINAL = frozenset({"INVALID_ARGUMENT", "NOT_FOUND", "FAILED_PRECONDITION", "OUT_OF_RANGE"})
+# gRPC status codes of failures that will not change by themselves.
+_FINAL_CODES = frozenset({"INVALID_ARGUMENT", "NOT_FOUND", "FAILED_PRECONDITION", "OUT_OF_RANGE"})
 
 
 class Failure(click.ClickException):
-    """A command that failed: a line for a person, an exit code for a script."""
+    """A failure of a command: a message for the user, an exit code for scripts."""
 
     exit_code: int  # type: ignore[misc] # click reads the instance's
 
     def __init__(self, message: str, code: ExitCode, last_lines: Sequence[str] = ()) -> None:
-        """last_lines: what a server wrote last, shown below the message."""
+        """last_lines: the last lines of a server's log, shown below the message."""
         super().__init__(message)
         self.exit_code = code
         self.last_lines = last_lines
 
     def show(self, file: IO[Any] | None = None) -> None:
-        """Print it to stderr, with nothing in it that a terminal would obey."""
+        """Print the message and the last lines to stderr, with control characters escaped."""
         del file
-        tell(("pool-service:", Mark.BAD), f" {self.message}", err=True)
+        print_line(("pool-service:", Mark.BAD), f" {self.message}", err=True)
         for line in self.last_lines:
-            tell(f"    {line}", err=True, indent=8)
+            print_line(f"    {line}", err=True, indent=8)
 
 
 class Group(click.Group):
-    """A group whose commands end with an exit code and at most a line, never a traceback."""
+    """A group whose commands end with an exit code and an error message, never a traceback."""
 
     def make_context(
         self,
@@ -78,24 +78,23 @@ class Group(click.Group):
         parent: click.Context | None = None,
         **extra: Any,  # noqa: ANN401 - click's
     ) -> click.Context:
-        """Parse the arguments, of which --help and --version are carried out here already."""
+        """Parse the arguments. Here click also prints the text of --help and --version."""
         try:
             return super().make_context(info_name, args, parent, **extra)
         except OSError as error:
             if error.errno == errno.EPIPE:
                 raise
-            _forget_stdout()
+            _discard_stdout()
             raise Failure(f"cannot write this text: {reason(error)}", ExitCode.FAILURE) from error
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        """Find the command, or lead from another program's word for it to the right one."""
+        """Return the command; fail with a hint for a misspelt one or another program's word."""
         if args and ctx.parent is None and self.get_command(ctx, args[0]) is None:
-            from pool_service.cli.exit_codes import hint
-
-            if told := hint(args[0], self.list_commands(ctx)):
-                ctx.fail(f"No such command {args[0]!r}. {told}")
+            hint = command_hint(args[0], self.list_commands(ctx))
+            if hint:
+                ctx.fail(f"No such command {args[0]!r}. {hint}")
         return super().resolve_command(ctx, args)
 
     def invoke(self, ctx: click.Context) -> object:
@@ -108,25 +107,25 @@ class Group(click.Group):
             ctx.exit(ExitCode.INTERRUPTED)
         except Exception as error:
             if isinstance(error, OSError) and error.errno == errno.EPIPE:
-                _forget_stdout()
+                _discard_stdout()
                 ctx.exit(ExitCode.BROKEN_PIPE)
             raise failure_of(error) from error
         return result
 
 
-def _forget_stdout() -> None:
-    """Nobody reads any more: keep the interpreter from flushing, and complaining, at its exit."""
+def _discard_stdout() -> None:
+    """Redirect stdout, whose reader has gone, so that the flush at exit does not fail."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def failure_of(error: Exception) -> Failure:
-    """Return what to tell of an exception that ended a command."""
+    """Return the Failure that reports an exception which ended a command."""
     from pool_service.core.errors import PoolError as LocalError
     from pool_service_client import PoolError
 
     if isinstance(error, PoolError):
-        message, *more = _words(error).splitlines() or [type(error).__name__]
-        return Failure(message, _code(error), (*more, *error.last_lines))
+        message, *more = _message(error).splitlines() or [type(error).__name__]
+        return Failure(message, _exit_code(error), (*more, *error.last_lines))
     if isinstance(error, LocalError | OSError):
         text = reason(error) if isinstance(error, OSError) else str(error)
         message, *more = text.splitlines() or [type(error).__name__]
@@ -136,18 +135,19 @@ def failure_of(error: Exception) -> Failure:
     )
 
 
-def _words(error: "PoolError") -> str:
+def _message(error: "PoolError") -> str:
+    """Return an error's message with the command's own advice, its request id and its cause."""
     from pool_service_client import ModelNotOnDisk, PoolUnavailable
 
     before = f"; the failure before that: {error.__cause__}" if error.__cause__ else ""
     request = f" (request {error.request_id})" if error.request_id else ""
     todo = " Here that is --download." if isinstance(error, ModelNotOnDisk) else ""
     if isinstance(error, PoolUnavailable) and str(error).startswith("cannot reach"):
-        todo = "; 'pool-service serve' starts one, --address names another"
+        todo = "; start it with 'pool-service serve', or name another one with --address"
     return f"{error}{todo}{request}{before}"
 
 
-def _code(error: "PoolError") -> ExitCode:
+def _exit_code(error: "PoolError") -> ExitCode:
     from pool_service_client import (
         ConfigInvalid,
         CrashLoop,
@@ -164,22 +164,22 @@ def _code(error: "PoolError") -> ExitCode:
     if isinstance(error, ConfigInvalid):
         return ExitCode.USAGE
     if isinstance(error, CrashLoop):
-        # It may be tried again, but nothing says that it will end otherwise.
+        # A retry is allowed, but nothing suggests that it would succeed.
         return ExitCode.REFUSED
-    passes = isinstance(error, Evicted | ServerInUse) or error.retry_after is not None
-    if passes or error.code.name == "UNAVAILABLE":
+    may_pass = isinstance(error, Evicted | ServerInUse) or error.retry_after is not None
+    if may_pass or error.code.name == "UNAVAILABLE":
         return ExitCode.TRY_AGAIN
-    return ExitCode.REFUSED if error.code.name in _FINAL else ExitCode.FAILURE
+    return ExitCode.REFUSED if error.code.name in _FINAL_CODES else ExitCode.FAILURE
 
 
-def invalid(error: "ConfigError") -> Failure:
-    """Return what to tell of a configuration that is not valid, a problem in each line."""
+def config_failure(error: "ConfigError") -> Failure:
+    """Return the Failure that reports an invalid configuration, with one problem per line."""
     if len(error.problems) > 1:
         return Failure(f"{error.headline}:", ExitCode.USAGE, error.problems)
     return Failure(str(error), ExitCode.USAGE)
 
 
-OTHER_WORDS = {
+SYNONYMS = {
     "ps": "list",
     "ls": "list",
     "status": "list",
@@ -197,18 +197,18 @@ OTHER_WORDS = {
     "logs": "list --json",
     "log": "list --json",
 }
-"""Map the words of Ollama, LM Studio, llama-swap and Docker to the command here."""
+"""The command here for each word of Ollama, LM Studio, llama-swap and Docker."""
 
-_BECAUSE = {
-    "rm": "; the files of a model are yours, or the Hugging Face cache's, to remove",
+_SYNONYM_NOTES = {
+    "rm": ", which keeps the model's files; remove those yourself, or with the Hugging Face CLI",
     "logs": ", whose log_path says where each server writes its log",
     "log": ", whose log_path says where each server writes its log",
 }
 
 
-def hint(word: str, commands: Iterable[str]) -> str:
-    """Return a sentence that leads from an unknown command to the right one, or nothing."""
-    if word in OTHER_WORDS:
-        return f"Here it is `pool-service {OTHER_WORDS[word]}`{_BECAUSE.get(word, '')}."
+def command_hint(word: str, commands: Iterable[str]) -> str:
+    """Return a sentence that names the right command for an unknown one; empty if none is near."""
+    if word in SYNONYMS:
+        return f"Here it is `pool-service {SYNONYMS[word]}`{_SYNONYM_NOTES.get(word, '')}."
     near = difflib.get_close_matches(word, list(commands), n=1)
     return f"Did you mean `pool-service {near[0]}`?" if near else ""

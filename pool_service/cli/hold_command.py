@@ -1,4 +1,4 @@
-"""The command that holds a model: until Ctrl-C, or for as long as another command runs."""
+"""The command `hold`: holds a model until Ctrl-C, or as long as another command runs."""
 
 import asyncio
 import shutil
@@ -11,15 +11,15 @@ from typing import TYPE_CHECKING, Self, Unpack
 import click
 
 from pool_service.cli import ENVIRONMENT
-from pool_service.cli.appearance import tell
-from pool_service.cli.connection import check_reachable, valid
+from pool_service.cli.appearance import print_line
+from pool_service.cli.connection import check_reachable, valid_address
 from pool_service.cli.format import json_object, safe
-from pool_service.cli.options import AskedToHold
-from pool_service.cli.server_lines import ready, status
+from pool_service.cli.options import HoldOptions
+from pool_service.cli.server_lines import ready_line, status_line
 from pool_service_client import AsyncHold, AsyncPoolClient, PoolError, Server, ServerState
 
 if TYPE_CHECKING:
-    from pool_service.cli.progress import Line
+    from pool_service.cli.progress import StatusLine
 
 ENDPOINT_VARIABLE = "POOL_ENDPOINT"
 MODEL_VARIABLE = "POOL_MODEL"
@@ -31,13 +31,13 @@ def hold(
     command: Sequence[str],
     *,
     as_json: bool,
-    **asked: Unpack[AskedToHold],
+    **options: Unpack[HoldOptions],
 ) -> int:
-    """Keep a model ready and print its endpoints, or run a command meanwhile; its exit code."""
+    """Keep a model ready, print its endpoints or run a command meanwhile; return the exit code."""
     if command and shutil.which(command[0]) is None:
-        raise click.UsageError(f"{command[0]!r} is not a program that you can run")
+        raise click.UsageError(f"{command[0]!r} cannot be run: there is no such program")
     check_reachable(address)
-    return asyncio.run(_hold(address, model, command, as_json=as_json, **asked))
+    return asyncio.run(_hold(address, model, command, as_json=as_json, **options))
 
 
 async def _hold(
@@ -46,19 +46,19 @@ async def _hold(
     command: Sequence[str],
     *,
     as_json: bool,
-    **asked: Unpack[AskedToHold],
+    **options: Unpack[HoldOptions],
 ) -> int:
-    pool = AsyncPoolClient.connect(valid(address))
-    async with pool, pool.hold(model, **asked) as held:
+    pool = AsyncPoolClient.connect(valid_address(address))
+    async with pool, pool.hold(model, **options) as held:
         if not command:
-            return await _print(held, model, as_json=as_json)
-        return await _run(command, held, await _ready(held, model))
+            return await _print_endpoints(held, model, as_json=as_json)
+        return await _run_command(command, held, await _wait_until_ready(held, model))
 
 
-async def _print(held: AsyncHold, model: str, *, as_json: bool) -> int:
-    """Print each endpoint, or each state, until the hold ends."""
+async def _print_endpoints(held: AsyncHold, model: str, *, as_json: bool) -> int:
+    """Print each endpoint (with `as_json`: each state) until the hold ends; return 0."""
     endpoint = ""
-    with told(model) as line:
+    with status_display(model) as line:
         async for server in held:
             if as_json:
                 click.echo(json_object(server))
@@ -74,13 +74,13 @@ async def _print(held: AsyncHold, model: str, *, as_json: bool) -> int:
 
 def _print_endpoint(server: Server) -> None:
     if sys.stderr.isatty():
-        tell(ready(server, "ready"), err=True)
+        print_line(ready_line(server, "ready"), err=True)
     click.echo(safe(server.endpoint))
 
 
-async def _ready(held: AsyncHold, model: str) -> Server:
-    """The server once it is READY; tells meanwhile how it is."""
-    with told(model) as line:
+async def _wait_until_ready(held: AsyncHold, model: str) -> Server:
+    """Return the server once it is READY, and show its state meanwhile."""
+    with status_display(model) as line:
         async for server in held:
             if server.state is ServerState.READY:
                 break
@@ -88,8 +88,8 @@ async def _ready(held: AsyncHold, model: str) -> Server:
     return await held.ready()
 
 
-class _Lines:
-    """A line on stderr for each thing to wait for; how far it is makes no line of its own."""
+class _StatusLines:
+    """Prints a line on stderr for each new state of a server, but none for mere progress."""
 
     def __init__(self) -> None:
         self._last: tuple[object, ...] = ()
@@ -98,49 +98,52 @@ class _Lines:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Nothing is to be undone."""
+        """Do nothing: printed lines stay."""
 
     def show(self, server: Server) -> None:
         news = (server.state, server.queue_position, server.detail, server.generation)
         if news != self._last:
-            click.echo(status(server), err=True)
+            click.echo(status_line(server), err=True)
         self._last = news
 
     def hide(self) -> None:
         self._last = ()
 
 
-def told(model: str) -> "Line | _Lines":
-    """Return what tells on stderr, within its `with`, how a model's server is."""
+def status_display(model: str) -> "StatusLine | _StatusLines":
+    """Return a context manager that shows the states of the model's server on stderr.
+
+    A line that changes on a terminal; otherwise a line for each state.
+    """
     if not sys.stderr.isatty():
-        return _Lines()
-    from pool_service.cli.progress import Line
+        return _StatusLines()
+    from pool_service.cli.progress import StatusLine
 
-    return Line(model)
+    return StatusLine(model)
 
 
-async def _run(command: Sequence[str], held: AsyncHold, server: Server) -> int:
-    """The exit code of the command; as a shell has it, if a signal ended it."""
+async def _run_command(command: Sequence[str], held: AsyncHold, server: Server) -> int:
+    """Run the command and return its exit code; 128 + N if signal N ended it, as in a shell."""
     environment = {
         **ENVIRONMENT,
         ENDPOINT_VARIABLE: server.endpoint,
         MODEL_VARIABLE: server.served_model_name,
     }
-    with _signals() as terminated:
+    with _sigterm_event() as terminated:
         process = await asyncio.create_subprocess_exec(*command, env=environment)
-        beside = (
-            asyncio.create_task(_tell_changes(held, server.endpoint)),
-            asyncio.create_task(_pass_on(terminated, process)),
+        tasks = (
+            asyncio.create_task(_report_changes(held, server.endpoint)),
+            asyncio.create_task(_forward_sigterm(terminated, process)),
         )
         code = await process.wait()
-        for task in beside:
+        for task in tasks:
             task.cancel()
     return code if code >= 0 else 128 - code
 
 
 @contextmanager
-def _signals() -> Iterator[asyncio.Event]:
-    """Set by SIGTERM. Ctrl-C does nothing: it reached the command as well, which decides."""
+def _sigterm_event() -> Iterator[asyncio.Event]:
+    """Yield an event that SIGTERM sets. Ignores Ctrl-C, which reaches the command as well."""
     loop = asyncio.get_running_loop()
     terminated = asyncio.Event()
     loop.add_signal_handler(signal.SIGINT, lambda: None)
@@ -152,15 +155,15 @@ def _signals() -> Iterator[asyncio.Event]:
         loop.remove_signal_handler(signal.SIGTERM)
 
 
-async def _pass_on(terminated: asyncio.Event, process: asyncio.subprocess.Process) -> None:
+async def _forward_sigterm(terminated: asyncio.Event, process: asyncio.subprocess.Process) -> None:
     while await terminated.wait():
         terminated.clear()
         with suppress(ProcessLookupError):
             process.terminate()
 
 
-async def _tell_changes(held: AsyncHold, endpoint: str) -> None:
-    """Say on stderr what a command that runs cannot know: its endpoint is another, or gone."""
+async def _report_changes(held: AsyncHold, endpoint: str) -> None:
+    """Print on stderr when the endpoint that the command was given changes or is gone."""
     try:
         async for server in held:
             if server.state is ServerState.READY and server.endpoint != endpoint:

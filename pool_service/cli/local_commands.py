@@ -1,4 +1,4 @@
-"""The commands about the program that serves the models."""
+"""The commands that need no service: `runtime install`, `runtime show` and `config check`."""
 
 import asyncio
 import os
@@ -14,24 +14,24 @@ from pool_service.adapters.runtime.program import CommandRuntime
 from pool_service.adapters.runtime.provision import Progress, Provisioner
 from pool_service.adapters.runtime.registry import Runtimes
 from pool_service.cli.appearance import warn
-from pool_service.cli.exit_codes import ExitCode, Failure, invalid
+from pool_service.cli.exit_codes import ExitCode, Failure, config_failure
 from pool_service.cli.format import json_object, safe
 from pool_service.config import Config, ConfigError, ConfigSource, load
 from pool_service.preflight import find_problems
 
 
 def install(config_file: Path | None) -> None:
-    """Install the runtime unless it is, and print the path of its program."""
+    """Install the runtime unless it is installed, and print the path of its program."""
     provisioner = Provisioner(_config(config_file).runtime_options.data_dir)
     if provisioner.is_current():
-        click.echo("it is installed already", err=True)
-    with _bar() if sys.stderr.isatty() else _lines() as progress:
+        click.echo("already installed", err=True)
+    with _progress_bar() if sys.stderr.isatty() else _progress_lines() as progress:
         path = asyncio.run(provisioner.install(progress))
     click.echo(safe(str(path)))
 
 
 def show(config_file: Path | None, *, as_json: bool) -> None:
-    """Print which program would be started, without installing anything."""
+    """Print which program serves models and how it was found, without installing anything."""
     description = asyncio.run(CommandRuntime(_config(config_file).runtime_options).describe())
     if as_json:
         click.echo(json_object(description))
@@ -47,18 +47,18 @@ def _config(file: Path | None) -> Config:
     try:
         return load(file, {}, os.environ)
     except ConfigError as error:
-        raise invalid(error) from error
+        raise config_failure(error) from error
 
 
 @contextmanager
-def _lines() -> Iterator[Progress]:
-    """Each step in a line, for a log."""
+def _progress_lines() -> Iterator[Progress]:
+    """Print a line for each step, for a log."""
     yield lambda done, total, text: click.echo(f"[{done}/{total}] {safe(text)}", err=True)
 
 
 @contextmanager
-def _bar() -> Iterator[Progress]:
-    """A bar, for a terminal."""
+def _progress_bar() -> Iterator[Progress]:
+    """Show a progress bar on the terminal."""
     from rich.markup import escape
     from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
 
@@ -73,12 +73,12 @@ def _bar() -> Iterator[Progress]:
 
 
 def check(file: Path) -> None:
-    """Print what is wrong with a configuration; raise Failure if a listed model cannot start."""
+    """Print a configuration's warnings; raise Failure if it is invalid or a model cannot start."""
     source = ConfigSource(file, {}, {})
     try:
         config = source.load()
     except ConfigError as error:
-        raise invalid(error) from error
+        raise config_failure(error) from error
     runtimes = Runtimes(config.all_runtime_options, config.service.state_dir)
     problems = asyncio.run(find_problems(config, runtimes, machine_memory()))
     for problem in problems:

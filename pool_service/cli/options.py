@@ -1,4 +1,4 @@
-"""What several commands take."""
+"""Options and argument types that several commands share."""
 
 import math
 from pathlib import Path
@@ -11,22 +11,22 @@ from pool_service.core.units import seconds_of
 FILE = click.Path(dir_okay=False, path_type=Path)
 
 
-class Asked(TypedDict):
-    """What is asked of a server besides its model; None is as the service has it."""
+class EnsureOptions(TypedDict):
+    """The options of an Ensure; None: as the service is configured."""
 
     runtime_model: str | None
     keep_alive: float | None
     download: bool | None
 
 
-class AskedToHold(Asked):
-    """The same, and who asks."""
+class HoldOptions(EnsureOptions):
+    """The options of a Hold. holder: a label of the caller."""
 
     holder: str
 
 
 class Name(click.ParamType[str]):
-    """Text that can travel: arguments may hold any bytes."""
+    """Text that is valid UTF-8, as gRPC requires; arguments may be any bytes."""
 
     name = "text"
 
@@ -42,12 +42,12 @@ class Name(click.ParamType[str]):
 
 
 class Duration(click.ParamType[float]):
-    """A finite length of time: a number of seconds, or text with units."""
+    """A finite duration: a number of seconds, or text with units; its value is in seconds."""
 
     name = "duration"
 
     def __init__(self, *, positive: bool = False, forever: bool = False) -> None:
-        """positive: refuse zero and less; forever: take that word, as a negative number."""
+        """positive: refuse zero and less. forever: accept the word "forever", as -1."""
         self._positive = positive
         self._forever = forever
 
@@ -109,11 +109,11 @@ keep_alive_option = click.option(
     "--keep-alive",
     type=Duration(forever=True),
     metavar="DURATION",
-    help="Keep the unused server for so long, such as 5m; 0: not at all; forever: until you "
-    "evict it.",
+    help="Stop the server when it has been unused for this time, such as 5m; 0: at once; forever: "
+    "only when you evict it.",
 )
 download_option = click.option(
     "--download/--no-download",
     default=None,
-    help="Allow or forbid to download missing files. Default: as the service is configured.",
+    help="Whether missing files may be downloaded. Default: as the service is configured.",
 )

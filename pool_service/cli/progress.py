@@ -1,4 +1,4 @@
-"""Shows on a terminal what a caller waits for, while it waits."""
+"""Progress on a terminal: the state of a server, while a command waits for it."""
 
 import asyncio
 import sys
@@ -12,16 +12,16 @@ from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from pool_service.cli.appearance import has_symbols
 from pool_service.cli.format import safe
-from pool_service.cli.server_lines import status
+from pool_service.cli.server_lines import status_line
 from pool_service.cli.terminal import display
 from pool_service_client import AsyncPoolClient, PoolError, Server, ServerChanged, ServerRole
 
 
-class Line:
-    """A line that changes, on stderr, within its `with`; nothing of it stays."""
+class StatusLine:
+    """A line on stderr that changes, and disappears at the end of the context."""
 
     def __init__(self, model: str) -> None:
-        """model: as it was asked for."""
+        """model: the name that the user gave."""
         self._shown = ExitStack()
         self._progress: Progress | None = None
         self._model = model
@@ -39,11 +39,11 @@ class Line:
         self.hide()
 
     def show(self, server: Server) -> None:
-        """Show how far it is now."""
-        self._write(status(server))
+        """Show the server's state and progress."""
+        self._write(status_line(server))
 
     def hide(self) -> None:
-        """There is nothing to wait for until the next `show`."""
+        """Remove the line until the next `show`."""
         self._shown.close()
         self._progress = None
 
@@ -58,9 +58,9 @@ class Line:
 
 
 @asynccontextmanager
-async def shown(pool: AsyncPoolClient, model: str) -> AsyncIterator[None]:
-    """While the block runs, show on stderr how the model's server is."""
-    with Line(model) as line:
+async def show_progress(pool: AsyncPoolClient, model: str) -> AsyncIterator[None]:
+    """Show the state of the model's server on stderr while the block runs."""
+    with StatusLine(model) as line:
         follower = asyncio.create_task(_follow(pool, model, line))
         try:
             yield
@@ -70,8 +70,8 @@ async def shown(pool: AsyncPoolClient, model: str) -> AsyncIterator[None]:
                 await follower
 
 
-async def _follow(pool: AsyncPoolClient, model: str, line: Line) -> None:
-    """A display may fail without harm: the Ensure itself says what is wrong."""
+async def _follow(pool: AsyncPoolClient, model: str, line: StatusLine) -> None:
+    """Show each state until cancelled. Errors are ignored, as the Ensure reports them."""
     with suppress(PoolError):
         async with pool.watch() as events:
             async for event in events:

@@ -1,4 +1,4 @@
-"""What is said of servers, in lines."""
+"""Texts about servers, models and the pool's totals, each on one line."""
 
 from pool_service.cli.appearance import Mark
 from pool_service.cli.format import safe
@@ -14,10 +14,10 @@ from pool_service_client import (
     Totals,
 )
 
-_BY_ITSELF = {ExitCause.CRASHED, ExitCause.WEDGED, ExitCause.MEMORY_LIMIT}
-"""Why a process ended that nobody asked to end and that was not in anybody's way."""
+_UNREQUESTED_EXITS = {ExitCause.CRASHED, ExitCause.WEDGED, ExitCause.MEMORY_LIMIT}
+"""Causes of exits that neither a caller nor the scheduler wanted."""
 
-MARKS = {
+STATE_MARKS = {
     ServerState.READY: Mark.GOOD,
     ServerState.QUEUED: Mark.WAITING,
     ServerState.STARTING: Mark.UNDER_WAY,
@@ -25,36 +25,36 @@ MARKS = {
     ServerState.BACKING_OFF: Mark.WAITING,
     ServerState.FAILED: Mark.BAD,
 }
-"""How each state is shown; one that a newer service has is shown as NOTE."""
+"""The mark of each state; a state that only a newer service knows gets NOTE."""
 
-STATE_WIDTH = 13
-"""Of the state at the beginning of a line of `watch`; the longest is STARTING with a share."""
+STATE_COLUMN_WIDTH = 13
+"""Cells of the state at the beginning of a line of `watch`; the longest is STARTING 100%."""
 
-_UNDER_WAY = {ServerState.QUEUED, ServerState.STARTING}
+_STATES_WITH_PROGRESS = {ServerState.QUEUED, ServerState.STARTING}
 
 
 def label(server: Server) -> str:
-    """Return a server's model, with its role where callers of the model do not get it."""
+    """Return a server's model, with its role unless it is the one that callers get."""
     if server.role is ServerRole.ORPHAN:
         return "(orphan)"
     is_beside = server.role in {ServerRole.SUCCESSOR, ServerRole.SUPERSEDED}
     return f"{server.model} ({server.role.name.lower()})" if is_beside else server.model
 
 
-def generation(server: Server) -> str:
-    """Return a server's generation; an orphan's is not known."""
+def generation_text(server: Server) -> str:
+    """Return a server's generation; "-" for an orphan, whose generation is not known."""
     return "-" if server.role is ServerRole.ORPHAN else str(server.generation)
 
 
-def doing(server: Server) -> str:
-    """Return its state, with its place in the queue and how far it is: QUEUED #2, STARTING 43%."""
+def state_text(server: Server) -> str:
+    """Return a server's state with its queue position or progress: QUEUED #2, STARTING 43%."""
     place = f" #{server.queue_position}" if server.queue_position else ""
-    is_known = server.progress is not None and server.state in _UNDER_WAY
+    is_known = server.progress is not None and server.state in _STATES_WITH_PROGRESS
     return f"{server.state.name}{place}" + (f" {server.progress:.0%}" if is_known else "")
 
 
-def why(server: Server) -> str:
-    """Why a server is in its state, as far as there is something to say."""
+def state_reason(server: Server) -> str:
+    """Return why a server is in its state; empty if there is nothing to say."""
     if server.detail:
         return server.detail
     if server.outdated:
@@ -63,32 +63,35 @@ def why(server: Server) -> str:
         return ""
     if server.state is ServerState.FAILED:
         return server.last_exit.message
-    if server.state is ServerState.READY and server.last_exit.cause in _BY_ITSELF:
-        return f"was started again after generation {_ended(server.last_exit)}"
+    if server.state is ServerState.READY and server.last_exit.cause in _UNREQUESTED_EXITS:
+        return f"was started again after generation {_exit_text(server.last_exit)}"
     return ""
 
 
-def _ended(last_exit: Exit) -> str:
+def _exit_text(last_exit: Exit) -> str:
     at = f" ({last_exit.time.astimezone():%Y-%m-%d %H:%M})" if last_exit.time else ""
     return f"{last_exit.generation}{at}: {last_exit.message}"
 
 
-def status(server: Server) -> str:
-    """Tell what a server is doing and why, in a line."""
-    reason = f": {why(server)}" if why(server) else ""
-    return safe(f"{label(server)}: {doing(server).lower().replace('_', ' ')}{reason}")
+def status_line(server: Server) -> str:
+    """Return a line with a server's state and the reason for it."""
+    reason = f": {state_reason(server)}" if state_reason(server) else ""
+    return safe(f"{label(server)}: {state_text(server).lower().replace('_', ' ')}{reason}")
 
 
-def ready(server: Server, how: str) -> str:
-    """Tell that a server is READY, and how to ask it, in a line."""
+def ready_line(server: Server, how: str) -> str:
+    """Return a line that says that a server is READY, and which model requests must name.
+
+    how: "ready", or "started in 3.2 s".
+    """
     return (
         f"{server.model}: {how} (generation {server.generation}, pid {server.pid}); "
         f"requests must name the model {server.served_model_name}"
     )
 
 
-def summary(totals: Totals) -> str:
-    """The pool's counts in a line."""
+def totals_line(totals: Totals) -> str:
+    """Return a line with the pool's counts."""
     states = ("ready", "starting", "queued", "backing_off", "stopping", "failed")
     counts = [
         f"{getattr(totals, state)} {state.replace('_', ' ')}"
@@ -101,8 +104,8 @@ def summary(totals: Totals) -> str:
     return servers + (f": {', '.join(counts)}" if counts else "") + waiting + standbys
 
 
-def memory(totals: Totals) -> str:
-    """The pool's memory in a line; empty while nothing is known of it."""
+def memory_line(totals: Totals) -> str:
+    """Return a line with the pool's memory; empty before the first memory sample."""
     if not totals.memory_total_bytes:
         return ""
     budget = totals.memory_budget_bytes
@@ -115,25 +118,25 @@ def memory(totals: Totals) -> str:
     )
 
 
-def needs(expected_bytes: int, expected_by: Expectation) -> str:
-    """Tell what a server is expected to need, and how that is known."""
+def needs_text(expected_bytes: int, expected_by: Expectation) -> str:
+    """Return the memory that a server is expected to need, and the source of the estimate."""
     if not expected_bytes:
         return "-"
     return f"{size(expected_bytes)} ({expected_by.name.lower()})"
 
 
-def on_disk(model: Model) -> str:
-    """Tell how much of a model is on the disk, and whether that is all."""
+def on_disk_text(model: Model) -> str:
+    """Return how much of a model is on disk, and whether it is only a part."""
     taken = size(model.disk_bytes) if model.disk_bytes else ""
     if model.on_disk is False:
         return f"{taken} (partial)" if taken else "no"
     return taken or ("yes" if model.on_disk else "-")
 
 
-def change(server: Server, state: str) -> str:
-    """A server and what it is doing, in a line."""
+def change_line(server: Server, state: str) -> str:
+    """Return a line of `watch`: a state, the server that is in it, and the reason."""
     process = f" pid {server.pid}" if server.pid else ""
     place = f" {server.endpoint}" if server.endpoint else ""
-    reason = f": {why(server)}" if why(server) else ""
-    which = f"{label(server)} (generation {generation(server)}{process})"
-    return safe(f"{state:<{STATE_WIDTH}} {which}{place}{reason}")
+    reason = f": {state_reason(server)}" if state_reason(server) else ""
+    which = f"{label(server)} (generation {generation_text(server)}{process})"
+    return safe(f"{state:<{STATE_COLUMN_WIDTH}} {which}{place}{reason}")

@@ -1,4 +1,4 @@
-"""The pool and its catalogue as tables."""
+"""Tables of `list` and `models`."""
 
 import sys
 from collections.abc import Iterable, Iterator, Sequence
@@ -7,26 +7,26 @@ from datetime import UTC, datetime
 from rich.table import Table
 from rich.text import Text
 
-from pool_service.cli.appearance import Mark, has_symbols, tell
-from pool_service.cli.columns import GAP, cut, fitting
-from pool_service.cli.format import safe, span
+from pool_service.cli.appearance import Mark, has_symbols, print_line
+from pool_service.cli.columns import GAP, shorten, fit_columns
+from pool_service.cli.format import safe, human_duration
 from pool_service.cli.server_lines import (
-    MARKS,
-    doing,
-    generation,
+    STATE_MARKS,
+    state_text,
+    generation_text,
     label,
-    memory,
-    needs,
-    on_disk,
-    summary,
-    why,
+    memory_line,
+    needs_text,
+    on_disk_text,
+    totals_line,
+    state_reason,
 )
-from pool_service.cli.terminal import Output
+from pool_service.cli.terminal import TerminalConsole
 from pool_service.core.units import size
 from pool_service_client import Model, Server, ServerState, Totals
 
-# Nothing is cut off or folded where the output is not a terminal.
 _UNLIMITED = 100_000
+"""The width in cells of output that is not a terminal, so that nothing is cut off."""
 
 _SERVERS = ("MODEL", "STATE", "GEN", "PID", "ENDPOINT", "MEMORY", "HOLDS", "AGE", "EXPIRES")
 _SERVERS_LEAST_IMPORTANT = ("GEN", "PID", "HOLDS", "AGE", "ENDPOINT", "MEMORY", "EXPIRES")
@@ -35,41 +35,42 @@ _MODELS_LEAST_IMPORTANT = ("ALIASES", "LISTED", "NEEDS", "STATE", "ON DISK")
 
 
 def print_servers(servers: Sequence[Server], totals: Totals) -> None:
-    """Print a table of the servers, why any of them is as it is, and the totals."""
+    """Print a table of the servers, the reasons for their states, and the totals."""
     now = datetime.now(UTC)
     console = _output()
     rows = [tuple(_cells(server, now)) for server in servers]
     if has_symbols(sys.stdout):
-        # Where that costs neither a column nor a letter of a name.
-        marked = [tuple(_cells(server, now, symbols=True)) for server in servers]
+        # Symbols are shown only if they cost neither a column nor a letter of a name.
+        with_symbols = [tuple(_cells(server, now, symbols=True)) for server in servers]
         shown = [
-            _fitting(console, _SERVERS, each, _SERVERS_LEAST_IMPORTANT) for each in (rows, marked)
+            _fitting(console, _SERVERS, each, _SERVERS_LEAST_IMPORTANT)
+            for each in (rows, with_symbols)
         ]
-        rows = marked if shown[0] == shown[1] else rows
+        rows = with_symbols if shown[0] == shown[1] else rows
     _print_table(console, _SERVERS, rows, _SERVERS_LEAST_IMPORTANT)
     _print_remarks((label(server), _remark(server)) for server in servers)
-    for line in (summary(totals), memory(totals)):
+    for line in (totals_line(totals), memory_line(totals)):
         if line:
-            tell(line)
+            print_line(line)
 
 
 def print_models(models: Sequence[Model]) -> None:
-    """Print a table of the models, and what is wrong with any of them."""
+    """Print a table of the models, their problems, and their number."""
     console = _output()
     rows = [tuple(_model_cells(model)) for model in models]
     _print_table(console, _MODELS, rows, _MODELS_LEAST_IMPORTANT)
-    # What is merely found may be no model for the runtime at all.
+    # A model that was merely found may not be one for the runtime at all.
     _print_remarks((one.model, one.problem) for one in models if one.listed)
     count = f"{len(models)} model{'' if len(models) == 1 else 's'}"
-    tell(count)
+    print_line(count)
 
 
-def _output() -> Output:
-    return Output(sys.stdout, width=None if sys.stdout.isatty() else _UNLIMITED)
+def _output() -> TerminalConsole:
+    return TerminalConsole(sys.stdout, width=None if sys.stdout.isatty() else _UNLIMITED)
 
 
 def _print_table(
-    console: Output,
+    console: TerminalConsole,
     headings: Sequence[str],
     rows: Sequence[tuple[Text, ...]],
     least_important: Sequence[str],
@@ -81,51 +82,51 @@ def _print_table(
     for column in columns:
         table.add_column(headings[column], no_wrap=True, overflow="crop")
     for name, *others in rows:
-        short = cut(name.plain, name_width, has_symbols(sys.stdout))
+        short = shorten(name.plain, name_width, has_symbols(sys.stdout))
         row = (Text(short, style=name.style), *others)
         table.add_row(*(row[column] for column in columns))
     console.print(table, no_wrap=True, crop=True)
 
 
 def _fitting(
-    console: Output,
+    console: TerminalConsole,
     headings: Sequence[str],
     rows: Sequence[tuple[Text, ...]],
     least_important: Sequence[str],
 ) -> tuple[tuple[int, ...], int]:
     cells = [headings, *([cell.plain for cell in row] for row in rows)]
-    leaving_out = [headings.index(heading) for heading in least_important]
-    return fitting(cells, console.width, leaving_out)
+    droppable = [headings.index(heading) for heading in least_important]
+    return fit_columns(cells, console.width, droppable)
 
 
 def _print_remarks(remarks: Iterable[tuple[str, str]]) -> None:
     for model, remark in remarks:
         if remark:
-            tell(f"  {model}: {remark}")
+            print_line(f"  {model}: {remark}")
 
 
 def _remark(server: Server) -> str:
-    """Return why a server is as it is; of one that failed also where its log is."""
-    reason, log = why(server), server.log_path
+    """Return the reason for a server's state; for a FAILED one also the path of its log."""
+    reason, log = state_reason(server), server.log_path
     names_log = server.state is ServerState.FAILED and log and log not in reason
     return f"{reason} (log: {log})" if reason and names_log else reason
 
 
 def _cells(server: Server, now: datetime, *, symbols: bool = False) -> Iterator[Text]:
     yield Text(safe(label(server)))
-    mark = MARKS.get(server.state, Mark.NOTE)
-    yield Text(f"{mark.symbol} {doing(server)}" if symbols else doing(server), style=mark.colour)
-    yield Text(generation(server))
+    mark = STATE_MARKS.get(server.state, Mark.NOTE)
+    yield Text(f"{mark.symbol} {state_text(server)}" if symbols else state_text(server), style=mark.colour)
+    yield Text(generation_text(server))
     yield Text(str(server.pid or "-"))
     yield Text(safe(server.endpoint) or "-")
     yield Text(_memory(server))
     yield Text(str(server.holds or "-"))
-    yield Text(span((now - server.create_time).total_seconds()) if server.create_time else "-")
+    yield Text(human_duration((now - server.create_time).total_seconds()) if server.create_time else "-")
     yield Text(_expiry(server, now))
 
 
 def _memory(server: Server) -> str:
-    """Return what a server takes, and what it is expected to need."""
+    """Return a server's footprint and its expected memory: "3.1 GB / 4.0 GB"."""
     amounts = (server.footprint_bytes, server.expected_bytes)
     return " / ".join(size(amount) if amount else "-" for amount in amounts if any(amounts)) or "-"
 
@@ -134,15 +135,15 @@ def _expiry(server: Server, now: datetime) -> str:
     if server.holds:
         return "held"
     if server.expire_time is not None:
-        return f"in {span((server.expire_time - now).total_seconds())}"
+        return f"in {human_duration((server.expire_time - now).total_seconds())}"
     return "never" if server.state is ServerState.READY else "-"
 
 
 def _model_cells(model: Model) -> Iterator[Text]:
     yield Text(safe(model.model))
     state = model.state
-    yield Text(state.name, style=MARKS.get(state, Mark.NOTE).colour) if state else Text("-")
-    yield Text(on_disk(model))
-    yield Text(needs(model.expected_bytes, model.expected_by))
+    yield Text(state.name, style=STATE_MARKS.get(state, Mark.NOTE).colour) if state else Text("-")
+    yield Text(on_disk_text(model))
+    yield Text(needs_text(model.expected_bytes, model.expected_by))
     yield Text("yes" if model.listed else "-")
     yield Text(safe(", ".join(model.aliases)) or "-")

@@ -1,4 +1,4 @@
-"""A display on the terminal that leaves it as it was, however the program ends."""
+"""Displays on the terminal that restore it, however the program ends."""
 
 import signal
 import sys
@@ -14,11 +14,11 @@ from pool_service.cli.appearance import has_symbols, is_coloured
 
 @contextmanager
 def display(*columns: ProgressColumn, transient: bool = False) -> Iterator[Progress]:
-    """Show progress on stderr. SIGTERM ends the program as ever, but with the cursor shown again.
+    """Show progress on stderr within the block; SIGTERM restores the cursor before it ends us.
 
-    transient: nothing of it stays. To be used in the main thread.
+    transient: remove the display at the end. Call it in the main thread only.
     """
-    console = Output(sys.stderr)
+    console = TerminalConsole(sys.stderr)
     with Progress(*columns, console=console, transient=transient) as progress:
 
         def end(*_: object) -> None:
@@ -33,8 +33,8 @@ def display(*columns: ProgressColumn, transient: bool = False) -> Iterator[Progr
             signal.signal(signal.SIGTERM, before)
 
 
-class Output(Console):
-    """A rich console that takes our word on colours and symbols."""
+class TerminalConsole(Console):
+    """A rich console that has colours and symbols where `appearance` says so."""
 
     def __init__(self, stream: TextIO, **options: Any) -> None:  # noqa: ANN401  # rich's own
         coloured = is_coloured(stream)
@@ -49,9 +49,9 @@ class Output(Console):
 
     @property
     def encoding(self) -> str:
-        """By which rich chooses between lines and letters of ASCII."""
+        """The encoding, by which rich chooses between ASCII and other characters."""
         return "ascii" if self._is_ascii else super().encoding
 
     def on_broken_pipe(self) -> None:
-        """Leave it to `outcome.Group`: rich would end the program with 1."""
-        raise  # noqa: PLE0704  # called where it is handled
+        """Raise the error on to `exit_codes.Group`: rich would exit with 1."""
+        raise  # noqa: PLE0704  # rich calls this while it handles the error

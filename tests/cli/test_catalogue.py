@@ -66,7 +66,7 @@ def test_without_a_service_the_callers_own_cache_is_shown(
         ["org/whole", "-", "3", "kB", "-", "-", "-"],
         ["2", "models"],
     ]
-    assert result.stderr.endswith(". Shown is what your own Hugging Face cache has.\n")
+    assert result.stderr.endswith(". These are the models in your own Hugging Face cache.\n")
 
 
 def test_an_empty_catalogue_says_so(run: Run, service: Script) -> None:
@@ -98,7 +98,7 @@ def test_pull_tells_each_tenth_in_a_line_and_at_last_that_all_is_there(
         "570 MB of 1.0 GB",
         "1.0 GB of 1.0 GB",
     ]
-    assert result.stdout == "m: all its files are there (1.0 GB)\n"
+    assert result.stdout == "m: all files are on disk (1.0 GB)\n"
     assert service.asked["Pull"] == [pb.PullRequest(model="m", runtime_model="r")]
 
 
@@ -162,8 +162,8 @@ def test_reload_of_the_same_says_so(run: Run, service: Script) -> None:
 def test_forget_says_what_a_model_no_longer_means(run: Run, service: Script) -> None:
     service.answer("Forget", pb.ForgetResponse(runtime_model="/models/q"))
     service.answer("Forget", pb.ForgetResponse())
-    assert run("forget", "q").output == "q: no longer means /models/q\n"
-    assert run("forget", "q").output == "q: nothing was remembered\n"
+    assert run("forget", "q").output == "q: forgot the runtime model /models/q\n"
+    assert run("forget", "q").output == "q: no runtime model was remembered\n"
     assert service.asked["Forget"][0] == pb.ForgetRequest(model="q")
 
 
@@ -183,4 +183,4 @@ def test_a_download_that_had_begun_goes_on(run: Run, service: Script) -> None:
     service.answer("Pull", pulled(10**8, 10**9), LOST)
     service.answer("Pull", pulled(10**9, 10**9))
     result = run("pull", "m")
-    assert (result.exit_code, result.stdout) == (0, "m: all its files are there (1.0 GB)\n")
+    assert (result.exit_code, result.stdout) == (0, "m: all files are on disk (1.0 GB)\n")

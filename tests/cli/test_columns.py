@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pool_service.cli.columns import GAP, cut, fitting
+from pool_service.cli.columns import GAP, shorten, fit_columns
 from tests.cli.program import Terminal, running, started
 from tests.cli.test_outputs import ago, listed
 from tests.client.scripted import Script, ready
@@ -20,24 +20,24 @@ LONGER = "organisation-of-some-length/" + "model-" * 12 + "30B-4bit"
 
 
 def test_all_columns_are_shown_where_they_fit() -> None:
-    assert fitting([["MODEL", "B"], ["abc", "de"]], 80, [1]) == ((0, 1), 5)
+    assert fit_columns([["MODEL", "B"], ["abc", "de"]], 80, [1]) == ((0, 1), 5)
 
 
 def test_the_least_important_column_goes_first() -> None:
     rows = [["MODEL", "IMPORTANT", "LESS"]]
-    assert fitting(rows, 22, [2, 1]) == ((0, 1, 2), 5)
-    assert fitting(rows, 21, [2, 1]) == ((0, 1), 5)
-    assert fitting(rows, 15, [2, 1]) == ((0,), 5)
+    assert fit_columns(rows, 22, [2, 1]) == ((0, 1, 2), 5)
+    assert fit_columns(rows, 21, [2, 1]) == ((0, 1), 5)
+    assert fit_columns(rows, 15, [2, 1]) == ((0,), 5)
 
 
 def test_a_long_name_takes_no_more_than_two_fifths_from_other_columns() -> None:
     rows = [["MODEL", "PID"], ["n" * 100, "1"]]
-    assert fitting(rows, 40, [1]) == ((0, 1), 35)
+    assert fit_columns(rows, 40, [1]) == ((0, 1), 35)
 
 
 @given(st.text("ab/-", max_size=60), st.integers(5, 60))
 def test_a_cut_name_has_its_beginning_and_its_end(name: str, width: int) -> None:
-    shown = cut(name, width)
+    shown = shorten(name, width)
     assert len(shown) == min(len(name), width)
     beginning, ellipsis, end = shown.partition("…")
     assert name.startswith(beginning)
@@ -51,7 +51,7 @@ def test_a_cut_name_has_its_beginning_and_its_end(name: str, width: int) -> None
 )
 def test_what_is_shown_fits(cells: list[list[str]], width: int) -> None:
     rows = [["MODEL", "B", "C", "D"], *cells]
-    columns, name_width = fitting(rows, width, [3, 2, 1])
+    columns, name_width = fit_columns(rows, width, [3, 2, 1])
     taken = sum(GAP + max(len(row[column]) for row in rows) for column in columns[1:])
     assert name_width + taken <= width
     assert columns[0] == 0

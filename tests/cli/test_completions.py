@@ -7,8 +7,8 @@ from collections.abc import Iterator
 import pytest
 
 from pool_service.cli.chat import Conversation
-from pool_service.cli.completions import AnswerError, NobodyListens, stream
-from pool_service.cli.format import prose
+from pool_service.cli.completions import AnswerError, ServerUnreachable, stream
+from pool_service.cli.format import safe_lines
 from tests.cli.answering import Answering, Wait, answering
 
 ASK = [{"role": "user", "content": "?"}]
@@ -38,7 +38,7 @@ def test_what_is_closed_is_no_longer_generated(model: Answering) -> None:
 
 
 def test_where_nobody_listens_is_told_apart() -> None:
-    with pytest.raises(NobodyListens, match="accepts no connection: Connection refused"):
+    with pytest.raises(ServerUnreachable, match="accepts no connection: Connection refused"):
         list(stream("http://127.0.0.1:1", "m", ASK))
 
 
@@ -53,14 +53,14 @@ def test_a_proxy_is_not_asked(model: Answering, monkeypatch: pytest.MonkeyPatch)
     ("body", "words"),
     [
         ("", "the answer broke off: connection closed"),
-        ("data: {\n", "something else than text"),
-        ("data: []\n", "something else than text"),
-        ('data: {"choices": [7]}\n', "something else than text"),
-        ('data: {"choices": 7}\n', "something else than text"),
-        ('data: {"choices": [{"delta": null}]}\n', "something else than text"),
+        ("data: {\n", "no chat completion"),
+        ("data: []\n", "no chat completion"),
+        ('data: {"choices": [7]}\n', "no chat completion"),
+        ('data: {"choices": 7}\n', "no chat completion"),
+        ('data: {"choices": [{"delta": null}]}\n', "no chat completion"),
         ('data: {"error": {"message": "out of memory"}}\n', "its server gave up: out of memory"),
         ('data: {"error": "no"}\n', "its server gave up: no"),
-        ("data: " + "[" * 100_000 + "\n", "something else than text"),
+        ("data: " + "[" * 100_000 + "\n", "no chat completion"),
     ],
 )
 def test_what_is_no_answer_is_told(
@@ -115,4 +115,4 @@ def test_a_question_without_any_answer_is_not_kept() -> None:
     ],
 )
 def test_prose_keeps_what_languages_need_and_commands_nothing(text: str, shown: str) -> None:
-    assert prose(text) == shown
+    assert safe_lines(text) == shown

@@ -5,7 +5,7 @@ from google.rpc.error_details_pb2 import DebugInfo, RequestInfo
 from grpc import StatusCode
 
 from pool_service.cli.commands import pool_service
-from pool_service.cli.exit_codes import OTHER_WORDS
+from pool_service.cli.exit_codes import SYNONYMS
 from pool_service_client.v1 import pool_service_pb2 as pb
 from tests.cli.conftest import Run
 from tests.client.scripted import Refusal, Script, Stay, ready, retry_after
@@ -174,7 +174,7 @@ def test_the_global_address_goes_before_the_environments(run: Run, service: Scri
         ("ps", "Here it is `pool-service list`."),
         ("stop", "Here it is `pool-service evict`."),
         ("logs", "Here it is `pool-service list --json`, whose log_path says where"),
-        ("rm", "Here it is `pool-service evict`; the files of a model are yours"),
+        ("rm", "Here it is `pool-service evict`, which keeps the model's files"),
         ("ensrue", "Did you mean `pool-service ensure`?"),
     ],
 )
@@ -186,8 +186,8 @@ def test_another_word_for_a_command_leads_to_the_right_one(run: Run, typed: str,
 
 def test_every_other_word_leads_to_a_command_and_hides_none() -> None:
     commands = pool_service.commands
-    assert {words.split()[0] for words in OTHER_WORDS.values()} <= set(commands)
-    assert not set(OTHER_WORDS) & set(commands)
+    assert {words.split()[0] for words in SYNONYMS.values()} <= set(commands)
+    assert not set(SYNONYMS) & set(commands)
 
 
 @pytest.mark.parametrize(

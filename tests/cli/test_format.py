@@ -1,6 +1,6 @@
 import pytest
 
-from pool_service.cli.format import safe, span
+from pool_service.cli.format import safe, human_duration
 from pool_service.core.units import size
 
 
@@ -33,7 +33,7 @@ def test_what_a_terminal_would_obey_is_written_out(text: str, shown: str) -> Non
     ],
 )
 def test_spans_are_in_one_or_two_units(seconds: float, shown: str) -> None:
-    assert span(seconds) == shown
+    assert human_duration(seconds) == shown
 
 
 @pytest.mark.parametrize(

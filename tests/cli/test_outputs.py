@@ -249,7 +249,7 @@ def test_evict_says_what_was_stopped_and_what_was_lost(run: Run, service: Script
     result = run("evict", "--all", "--force")
     assert result.stdout.splitlines() == [
         "evicted a (generation 1)",
-        "evicted b (generation 2); it had to be killed, and work in flight was lost",
+        "evicted b (generation 2); it had to be killed, and its requests in flight were lost",
     ]
     assert service.asked["Evict"] == [pb.EvictRequest(all=True, force=True)]
 

@@ -15,7 +15,7 @@ from click.testing import CliRunner, Result
 from grpc import StatusCode
 
 from pool_service.cli.commands import pool_service
-from pool_service.cli.message_input import edit_lines
+from pool_service.cli.message_input import enable_line_editing
 from pool_service_client.v1 import pool_service_pb2 as pb
 from tests.cli.answering import Answering, Break, Status, Wait, answering
 from tests.cli.program import Terminal, running, started
@@ -136,7 +136,7 @@ def test_an_answer_that_fails_is_a_line_and_an_exit_code(
 def test_nothing_piped_in_is_no_question(service: Script, text: str) -> None:
     result = piped(service, text)
     assert result.exit_code == 2
-    assert "nothing is piped in that could be answered" in result.stderr
+    assert "standard input has no question" in result.stderr
     assert not service.asked["Hold"]
 
 
@@ -172,7 +172,7 @@ def test_a_chat_keeps_what_was_said_until_it_is_cleared(
     with chat(service, terminal) as process:
         say(terminal, "a", "One.")
         say(terminal, "b", "Two.")
-        say(terminal, "/clear", "What was said is forgotten.")
+        say(terminal, "/clear", "The conversation so far is forgotten.")
         say(terminal, "c", "Three.")
         terminal.type("/bye\n")
         assert process.wait(20) == 0
@@ -185,8 +185,8 @@ def test_words_with_a_slash_are_commands_but_a_path_is_not(
 ) -> None:
     model.answer("A file.")
     with chat(service, terminal) as process:
-        say(terminal, "/help", "stops an answer")
-        say(terminal, "/foo", "There is no /foo")
+        say(terminal, "/help", "stop an answer")
+        say(terminal, "/foo", "There is no command /foo")
         say(terminal, "/etc/hosts", "A file.")
         terminal.type("\x04")
         assert process.wait(20) == 0
@@ -284,5 +284,5 @@ def test_a_dumb_terminal_is_not_asked_to_mark_what_is_pasted(
     readline = SimpleNamespace(parse_and_bind=settings.append, __doc__="GNU readline")
     monkeypatch.setitem(sys.modules, "readline", readline)
     monkeypatch.setenv("TERM", term)
-    edit_lines()
+    enable_line_editing()
     assert bool(settings) == asks
