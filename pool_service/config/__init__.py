@@ -1,4 +1,4 @@
-"""The configuration: one TOML file, the environment above it, flags above both."""
+"""The configuration: flags override environment variables, which override one TOML file."""
 
 from pool_service.config.config import Config
 from pool_service.config.errors import ConfigError

@@ -1,4 +1,4 @@
-"""The whole configuration, and what the parts of the service are built from."""
+"""The validated configuration, and the values that the service is built from."""
 
 from collections.abc import Mapping
 from dataclasses import fields, replace
@@ -22,13 +22,13 @@ from pool_service.core.catalogue import Catalogue
 from pool_service.core.limits import Limits
 from pool_service.core.types import Settings
 
-RESERVED_SHARE = Share(5)
-MOST_RESERVED = 2 * 1024**3
-"""Bytes; what a desktop and its file cache live on, of which a large machine needs no more."""
+DEFAULT_RESERVE = Share(5)
+MAX_DEFAULT_RESERVE_BYTES = 2 * 1024**3
+"""Enough for a desktop and its file cache, however much memory the machine has."""
 
 
 class Config(Section):
-    """All that can be configured, validated; what the composition root builds from."""
+    """A valid configuration: all sections, with defaults for the keys that are not set."""
 
     service: ServiceSection
     memory: MemorySection
@@ -40,41 +40,41 @@ class Config(Section):
     models: Mapping[ModelName, ModelSection] = Field(default_factory=dict)
 
     def limits(self, total: int, default_budget: int) -> Limits:
-        """Return what holds for the pool as a whole.
+        """Return the limits of the whole pool.
 
-        total: bytes of memory that the machine has, of which shares are taken;
-        default_budget: bytes, where no budget is set.
+        total: the machine's memory in bytes, to which percentages refer.
+        default_budget: the memory budget in bytes if none is set.
         """
         names = {field.name for field in fields(Limits)}
-        said = {
+        values = {
             key: getattr(section, key)
             for section in (self.service, self.memory)
             for key in names & type(section).model_fields.keys()
         }
         budget, reserve = self.memory.budget, self.memory.reserve
         if reserve is None:
-            reserve = min(RESERVED_SHARE.of(total), MOST_RESERVED)
+            reserve = min(DEFAULT_RESERVE.of(total), MAX_DEFAULT_RESERVE_BYTES)
         return Limits(
-            **said,
-            memory_budget=_resolved(default_budget if budget is None else budget, total),
-            memory_reserve=int(_resolved(reserve, total)),
+            **values,
+            memory_budget=_in_bytes(default_budget if budget is None else budget, total),
+            memory_reserve=int(_in_bytes(reserve, total)),
             groups={name: group.limit for name, group in self.groups.items()},
         )
 
     @property
     def catalogue(self) -> Catalogue:
-        """The settings of each model, and those of all others."""
+        """The catalogue: each listed model's settings, the defaults, and the aliases."""
         runtimes, defaults = self.all_runtime_options, self.default_settings
 
-        def complete(settings: Settings) -> Settings:
+        def with_hash(settings: Settings) -> Settings:
             return replace(
                 settings, config_hash=config_hash_of(runtimes[settings.runtime], settings)
             )
 
         return Catalogue(
-            complete(defaults),
+            with_hash(defaults),
             {
-                name: complete(model.named_over(name, defaults))
+                name: with_hash(model.named_over(name, defaults))
                 for name, model in self.models.items()
             },
             {alias: name for name, model in self.models.items() for alias in model.aliases},
@@ -83,18 +83,18 @@ class Config(Section):
 
     @property
     def runtime_options(self) -> RuntimeOptions:
-        """Which program serves models that name no runtime, and where it is installed."""
+        """The options of the default runtime, which serves models that name none."""
         return self._options(self.runtime)
 
     @property
     def all_runtime_options(self) -> Mapping[str, RuntimeOptions]:
-        """The options of each runtime by its name, which is empty for the default one."""
+        """The options of each runtime by its name; the default runtime's name is empty."""
         named = {name: self._options(section) for name, section in self.runtimes.items()}
         return {"": self.runtime_options} | named
 
     @property
     def default_settings(self) -> Settings:
-        """The settings of models that have no section, but for the config_hash."""
+        """The settings of models without a section of their own, without the config hash."""
         return self.defaults.over(Settings(runtime_model=""))
 
     def _options(self, section: RuntimeSection) -> RuntimeOptions:
@@ -106,5 +106,5 @@ class Config(Section):
         )
 
 
-def _resolved(amount: float | Share, total: int) -> float:
+def _in_bytes(amount: float | Share, total: int) -> float:
     return amount.of(total) if isinstance(amount, Share) else amount

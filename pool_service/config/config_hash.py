@@ -1,4 +1,8 @@
-"""Tells whether two configurations of a model make the same process."""
+"""The config hash, by which a reload finds the servers that it has to replace.
+
+Two settings with the same hash start the same process. A hash outlives the service in its records,
+so what it covers must not change for settings that existed before.
+"""
 
 import hashlib
 import json
@@ -6,17 +10,17 @@ import json
 from pool_service.adapters.runtime.program import RuntimeOptions
 from pool_service.core.types import Settings
 
-RECIPE_DIGITS = 16
-"""Hexadecimal; two recipes of one model that differ are equal once in 2^64."""
+HASH_DIGITS = 16
+"""Hexadecimal digits: 64 bits, so that a collision between two settings of a model is unlikely."""
 
 
 def config_hash_of(options: RuntimeOptions, settings: Settings) -> str:
-    """A digest of what decides a process besides its runtime model.
+    """Return a digest of all settings that affect the process, but for its runtime model.
 
-    The same over runs and whatever the order of tables. Values of variables, which can be
-    secrets, are only in it as part of the digest.
+    Independent of the run and of the order of tables. Does not reveal the values of environment
+    variables, which can be secrets.
     """
-    ingredients: dict[str, object] = {
+    values: dict[str, object] = {
         "kind": options.effective_kind,
         "command": options.command,
         "health_path": options.health_path,
@@ -26,14 +30,14 @@ def config_hash_of(options: RuntimeOptions, settings: Settings) -> str:
         "environment": dict(settings.environment),
         "trust_remote_code": settings.trust_remote_code,
     }
-    # What is newer than the recipes of servers that may run counts where it says something.
-    since: dict[str, object] = {
+    # Newer settings count only if they are set: running servers have hashes without them.
+    newer: dict[str, object] = {
         "ready": [options.ready_path, options.ready_body],
         "busy": [options.busy_path, *options.busy_values],
         "drains": options.drains,
         "allowed_hosts": options.allowed_hosts,
     }
     unset = (None, (), ["", ""], [""])
-    ingredients |= {name: value for name, value in since.items() if value not in unset}
-    text = json.dumps(ingredients, sort_keys=True)
-    return hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()[:RECIPE_DIGITS]
+    values |= {name: value for name, value in newer.items() if value not in unset}
+    text = json.dumps(values, sort_keys=True)
+    return hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()[:HASH_DIGITS]

@@ -1,4 +1,4 @@
-"""Durations in seconds."""
+"""Types of durations, whose values are in seconds."""
 
 import math
 from typing import Annotated
@@ -11,11 +11,11 @@ from pool_service.core.units import seconds_of
 
 
 def _seconds(value: object) -> float:
-    """Return the seconds that a number, or text with units, stands for. Raises ValueError."""
+    """Convert a number, or text with units, to seconds. Raises ValueError."""
     number = seconds_of(value) if isinstance(value, str) else value
     if isinstance(number, bool) or not isinstance(number, int | float):
-        raise ValueError  # noqa: TRY004  # what pydantic turns into its own
-    # Written so that what is no number is refused as well.
+        raise ValueError  # noqa: TRY004  # pydantic converts ValueError only
+    # `not <=` rather than `>`, to refuse NaN too.
     if not number <= LONGEST_DURATION or number == -math.inf:
         raise ValueError
     return float(number)

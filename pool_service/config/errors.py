@@ -1,4 +1,4 @@
-"""What is wrong with a configuration, in words that name the key and help."""
+"""Error messages about a configuration: which key is wrong, why, and what would be right."""
 
 import difflib
 import json
@@ -14,7 +14,7 @@ from pool_service.config.config import Config
 from pool_service.config.types import Flaw, Form
 
 KeyPath = tuple[str, ...]
-"""The way to a key: ("service", "listen") or ("models", NAME, "keep_alive")."""
+"""The path of a key: ("service", "listen") or ("models", NAME, "keep_alive")."""
 
 RENAMED = {
     "backoff_first": "backoff_initial",
@@ -25,18 +25,20 @@ RENAMED = {
     "pulse_limit": "probe_limit",
     "survey_interval": "sample_interval",
 }
-"""Keys by the names that they had before 0.1.0; an error names the new one."""
+"""The present names of keys that were called otherwise before 0.1.0; errors suggest them."""
 
-_LONGEST_VALUE = 60
+_MAX_VALUE_LENGTH = 60
+"""Characters of a value that a message quotes."""
 
-_FEW = 6
-"""So many keys of a table can be named in a message."""
+_MAX_LISTED_KEYS = 6
+"""The largest table whose keys a message lists."""
 
 
 class ConfigError(Exception):
     """The configuration cannot be used; the message says where, why and what would be right.
 
-    headline: the message without the problems, where these can be told apart.
+    headline: the message without the problems.
+    problems: the separate problems; empty if the headline says everything.
     """
 
     def __init__(self, headline: str, problems: Iterable[str] = ()) -> None:
@@ -45,46 +47,52 @@ class ConfigError(Exception):
         super().__init__(f"{headline}: {'; '.join(self.problems)}" if self.problems else headline)
 
 
-def error_of(file: Path | None, problems: Iterable[str]) -> ConfigError:
-    """All problems, each once."""
+def config_error(file: Path | None, problems: Iterable[str]) -> ConfigError:
+    """Return the error of a configuration with these problems, each mentioned once."""
     place = f"the configuration in {file}" if file else "the configuration"
     return ConfigError(f"{place} is not valid", problems)
 
 
-def explained(error: ValidationError, places: Mapping[KeyPath, str]) -> Iterator[str]:
-    """Each problem with its key, or with the variable or flag (`places`) that set it."""
+def problems_of(error: ValidationError, places: Mapping[KeyPath, str]) -> Iterator[str]:
+    """Yield a line for each problem, beginning with the key that it is about.
+
+    places: the variable or flag that set a key, which is named instead of the key.
+    """
     for details in error.errors(include_url=False):
         path = key_path(details["loc"])
-        yield f"{places.get(path) or key_name(path)}: {_what(details, path)}"
+        yield f"{places.get(path) or key_name(path)}: {_explanation(details, path)}"
 
 
 def key_path(location: tuple[int | str, ...]) -> KeyPath:
-    """The key that pydantic's location is in or at."""
+    """Return the path of the key that contains pydantic's location."""
     depth = 3 if location[0] in named_tables() else 2
     names = [str(part) for part in location[:depth]]
-    # How pydantic says that the name itself, and not what it names, is wrong.
+    # Pydantic's notation for a wrong name of a table, rather than a wrong content.
     return tuple(names[:2]) if names[2:] == ["[key]"] else tuple(names)
 
 
 def key_name(path: KeyPath) -> str:
-    """A key as one would look for it: service.listen, models."NAME".keep_alive."""
+    """Return a key as it is written in the file: service.listen, models."NAME".keep_alive."""
     if path[0] == "models" and path[1:]:
-        return ".".join((path[0], _shown(path[1]), *map(_bare, path[2:])))
+        return ".".join((path[0], _quoted(path[1]), *map(_bare, path[2:])))
     return ".".join(map(_bare, path))
 
 
 def form_of(field: FieldInfo) -> Form:
-    """How the field's values look."""
+    """Return the form of a field's values."""
     return next(part for part in field.metadata if isinstance(part, Form))
 
 
 def closest(name: str, known: Iterable[str], cutoff: float = 0.6) -> str | None:
-    """The known name that was most likely meant."""
+    """Return the known name that is most similar; None if none is similar.
+
+    cutoff: the least similarity, from 0 to 1.
+    """
     return next(iter(difflib.get_close_matches(name, known, 1, cutoff)), None)
 
 
 def tables() -> dict[str, type[BaseModel]]:
-    """The tables of the file that have fixed names, and what is in them."""
+    """Return the tables with fixed names, such as [service], and their types."""
     return {
         name: field.annotation
         for name, field in Config.model_fields.items()
@@ -93,7 +101,7 @@ def tables() -> dict[str, type[BaseModel]]:
 
 
 def named_tables() -> dict[str, type[BaseModel]]:
-    """The tables that hold tables of any names, and what is in each of these."""
+    """Return the tables that hold tables of any name, such as [models.NAME], and their types."""
     return {
         name: get_args(field.annotation)[1]
         for name, field in Config.model_fields.items()
@@ -102,26 +110,27 @@ def named_tables() -> dict[str, type[BaseModel]]:
 
 
 def example_of(table: str) -> str:
-    """How one of a named table's tables is called where any is meant."""
+    """Return the name that stands for any table in a named table, such as models."NAME"."""
     return 'models."NAME"' if table == "models" else f"{table}.NAME"
 
 
-def _what(details: ErrorDetails, path: KeyPath) -> str:
+def _explanation(details: ErrorDetails, path: KeyPath) -> str:
+    """Return what is wrong with a key, and what would be right."""
     cause = details.get("ctx", {}).get("error")
     if isinstance(cause, Flaw):
         return str(cause)
     if details["type"] == "extra_forbidden":
-        hint = _suggestion(path) or _quotes_missing(path, details["input"]) or _choice(path)
+        hint = _suggestion(path) or _missing_quotes(path, details["input"]) or _known_keys(path)
         return f"there is no such key{hint}"
     field = _field(path)
     if field is None:
         is_named = path[0] in named_tables() and not path[1:]
         return f"must be a table, [{example_of(path[0]) if is_named else key_name(path)}]"
-    return f"must be {form_of(field).wanted}, not {_shown(details['input'])}"
+    return f"must be {form_of(field).wanted}, not {_quoted(details['input'])}"
 
 
 def _suggestion(path: KeyPath) -> str:
-    """Guess what was meant: the same key of another table, or one that is spelt alike."""
+    """Suggest a renamed key, the same key of another table, or a key spelt alike."""
     *parents, key = path
     key = RENAMED.get(key, key)
     named = {example_of(name): table for name, table in named_tables().items()}
@@ -133,14 +142,14 @@ def _suggestion(path: KeyPath) -> str:
     return f", did you mean {key_name((*parents, meant))}?" if meant else ""
 
 
-def _choice(path: KeyPath) -> str:
-    """Tell what there is instead, where that can be told in a few words."""
+def _known_keys(path: KeyPath) -> str:
+    """List the keys of the table if it is small."""
     keys = list(_keys(path[:-1]))
-    return f"; there is: {', '.join(keys)}" if 0 < len(keys) <= _FEW else ""
+    return f"; there is: {', '.join(keys)}" if 0 < len(keys) <= _MAX_LISTED_KEYS else ""
 
 
-def _quotes_missing(path: KeyPath, value: object) -> str:
-    """A bare name of a model with a dot in it is TOML's way to write a table in a table."""
+def _missing_quotes(path: KeyPath, value: object) -> str:
+    """Suggest quotes if a table's name has a dot, which TOML takes for a table in a table."""
     if path[0] not in named_tables() or not isinstance(value, dict):
         return ""
     names = [*path[1:]]
@@ -156,7 +165,7 @@ def _keys(parents: KeyPath) -> Iterable[str]:
 
 
 def _field(path: KeyPath) -> FieldInfo | None:
-    """The key's field; None for a table."""
+    """Return the field of a key; None for a table."""
     section = _section(path[:-1]) if len(path) > 1 else None
     return section.model_fields.get(path[-1]) if section else None
 
@@ -168,10 +177,11 @@ def _section(path: KeyPath) -> type[BaseModel] | None:
 
 
 def _bare(key: str) -> str:
-    return key if key.replace("-", "_").isidentifier() and key.isascii() else _shown(key)
+    """Return a key without quotes if TOML allows it."""
+    return key if key.replace("-", "_").isidentifier() and key.isascii() else _quoted(key)
 
 
-def _shown(value: object) -> str:
-    """A value on one line, in ASCII, and not too long."""
+def _quoted(value: object) -> str:
+    """Return a value as JSON in ASCII, on one line, cut at _MAX_VALUE_LENGTH."""
     text = json.dumps(value, default=str)
-    return text if len(text) <= _LONGEST_VALUE else f"{text[: _LONGEST_VALUE - 1]}…"
+    return text if len(text) <= _MAX_VALUE_LENGTH else f"{text[: _MAX_VALUE_LENGTH - 1]}…"

@@ -1,4 +1,4 @@
-"""Reads the file, the environment and the flags, and lays them over each other."""
+"""Loading: reads the file, then overrides its values by environment variables and flags."""
 
 import codecs
 import errno
@@ -19,10 +19,10 @@ from pool_service.config.errors import (
     ConfigError,
     KeyPath,
     closest,
-    error_of,
-    explained,
+    config_error,
     form_of,
     key_name,
+    problems_of,
     tables,
 )
 from pool_service.config.validators import contradictions
@@ -31,21 +31,23 @@ from pool_service.paths import PathFlaw, absolute
 PREFIX = "POOL_SERVICE_"
 FILE_VARIABLE = f"{PREFIX}CONFIG"
 
-# So high that only a slip is meant: others may have variables of this prefix too, as
-# Kubernetes does for a service of this name.
-_SLIP = 0.85
+_MISSPELT_SIMILARITY = 0.85
+"""The least similarity of a misspelt variable to a known one. High, since other programs may set
+variables with this prefix, as Kubernetes does for a service of this name."""
 
-
-LARGEST_BYTES = 4 * 1024 * 1024
-"""Of a configuration; one of ten thousand models has less than a tenth."""
+MAX_FILE_BYTES = 4 * 1024 * 1024
+"""The largest configuration file; one with ten thousand models has less than a tenth."""
 
 
 class _NotUtf8(Exception):
-    """A text is in another encoding of Unicode."""
+    """The file is in another encoding of Unicode."""
 
 
-class _Given(NamedTuple):
-    """A value of a variable or flag, by the name of that; text is yet to be read."""
+class _Override(NamedTuple):
+    """A value from a variable or flag.
+
+    place: the name of the variable or flag. value: text that is not parsed yet, or a list.
+    """
 
     place: str
     section: str
@@ -55,7 +57,7 @@ class _Given(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class ConfigSource:
-    """Where a configuration comes from, so that a running service can read it again.
+    """The sources of a configuration, so that a running service can load it again.
 
     The fields are the arguments of `load`.
     """
@@ -65,21 +67,21 @@ class ConfigSource:
     environ: Mapping[str, str]
 
     def load(self) -> Config:
-        """The configuration as it is now. Raises ConfigError as `load` does."""
+        """Load the configuration. Raises ConfigError as `load` does."""
         return load(self.config_file, self.overrides, self.environ)
 
     def load_again(self) -> Config:
-        """Load it for a service that runs: a file without a word is no configuration then.
+        """Load the configuration for a running service; an empty file is an error then.
 
-        Whoever writes a file in place empties it first; to read it at that moment would take
-        away all that is configured. Raises ConfigError.
+        An editor that writes in place empties the file first; a reload at that moment must not
+        remove everything that is configured. Raises ConfigError.
         """
         return load(self.config_file, self.overrides, self.environ, may_be_empty=False)
 
     def name_of(self, path: KeyPath) -> str:
-        """Return where a key is set: the variable or flag that goes before the file, or the key."""
-        given = (*_of_environment(self.environ), *_of_flags(self.overrides))
-        places: dict[KeyPath, str] = {(each.section, each.key): each.place for each in given}
+        """Return the name of the variable or flag that sets a key, or the key's own name."""
+        overrides = (*_from_environment(self.environ), *_from_flags(self.overrides))
+        places: dict[KeyPath, str] = {(each.section, each.key): each.place for each in overrides}
         return places.get(path) or key_name(path)
 
 
@@ -90,12 +92,17 @@ def load(
     *,
     may_be_empty: bool = True,
 ) -> Config:
-    """The configuration of a file, with the environment above it and `overrides` above both.
+    """Return the configuration: `overrides` before `environ` before the file.
 
-    config_file: None is what POOL_SERVICE_CONFIG says, or none at all; overrides: values by
-    the names of flags, which are those of the variables ("listen", "memory_budget");
-    may_be_empty: whether a file with nothing in it says something. Raises ConfigError, which
-    tells everything that is wrong.
+    Args:
+        config_file: None: the file that POOL_SERVICE_CONFIG names, if it is set.
+        overrides: values of flags by name, which is the variable's without its prefix ("listen",
+            "memory_budget").
+        environ: the environment variables.
+        may_be_empty: accept an empty file, and wait for the writer of a pipe.
+
+    Raises:
+        ConfigError: with all problems of the configuration.
     """
     file, place = config_file, "the path"
     if file is None and environ.get(FILE_VARIABLE):
@@ -103,15 +110,15 @@ def load(
     if file is not None:
         _check_writers(file, place)
     values = _read(file, place, may_be_empty=may_be_empty) if file else {}
-    slips = list(_slips(environ))
+    misspelt = list(_misspelt_variables(environ))
     places: dict[KeyPath, str] = {}
-    for given in [*_of_environment(environ), *_of_flags(overrides)]:
-        _lay_over(values, places, given)
-    return _validated(values, places, file, slips)
+    for override in [*_from_environment(environ), *_from_flags(overrides)]:
+        _apply(override, values, places)
+    return _validated(values, places, file, misspelt)
 
 
 def variables() -> dict[str, tuple[str, str]]:
-    """The section and key that each environment variable sets."""
+    """Return the section and key that each environment variable sets."""
     return {
         f"{PREFIX}{key if section == 'service' else f'{section}_{key}'}".upper(): (section, key)
         for section, table in tables().items()
@@ -120,7 +127,7 @@ def variables() -> dict[str, tuple[str, str]]:
 
 
 def _check_writers(file: Path, place: str) -> None:
-    """Raise ConfigError if others could change the file: it says which programs are run."""
+    """Raise ConfigError if other users could change the file, which names programs to run."""
     try:
         found = first_flaw([absolute(str(file))])
     except PathFlaw as flaw:
@@ -139,8 +146,8 @@ def _read(file: Path, place: str, *, may_be_empty: bool) -> dict[str, Any]:
         text = _text_of(_content_of(absolute(str(file)), may_wait=may_be_empty))
         if not (may_be_empty or text.strip()):
             raise ConfigError(
-                f"{file} is empty; perhaps it is just being written. To "
-                "configure nothing, put a comment into it"
+                f"{file} is empty; perhaps it is being written just now. Reload again, or put a "
+                "comment into it to configure nothing"
             )
         return tomllib.loads(text)
     except _NotUtf8:
@@ -157,56 +164,57 @@ def _read(file: Path, place: str, *, may_be_empty: bool) -> dict[str, Any]:
 
 
 def _content_of(file: Path, *, may_wait: bool) -> bytes:
-    """Return what a file holds, at most `LARGEST_BYTES`. Raises OSError.
+    """Return the content of a file of at most MAX_FILE_BYTES. Raises OSError.
 
-    may_wait: it may be a pipe, such as a shell makes of <(COMMAND). A service that runs never
-    waits for what may not come.
+    may_wait: the file may be a pipe, such as a shell makes of <(COMMAND). A running service must
+    not wait for a writer that may never come.
     """
     if not may_wait:
-        return read_within(file, LARGEST_BYTES)
+        return read_within(file, MAX_FILE_BYTES)
     with file.open("rb") as opened:
-        content = opened.read(LARGEST_BYTES + 1)
-    if len(content) > LARGEST_BYTES:
+        content = opened.read(MAX_FILE_BYTES + 1)
+    if len(content) > MAX_FILE_BYTES:
         raise TooLarge(errno.EFBIG, os.strerror(errno.EFBIG), str(file))
     return content
 
 
 def _text_of(content: bytes) -> str:
-    """The text of a file, without the mark that editors of Windows put before UTF-8."""
+    """Decode UTF-8, with or without the byte order mark that editors on Windows write."""
     if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) or b"\0" in content[:4]:
-        # Also UTF-32, and UTF-16 without a mark, of what begins with a letter of ASCII.
+        # A NUL byte: UTF-32, or UTF-16 without a byte order mark, whose text begins with ASCII.
         raise _NotUtf8
     return content.decode("utf-8-sig")
 
 
-def _of_environment(environ: Mapping[str, str]) -> Iterator[_Given]:
-    """Yield what is set by variables; an empty one counts as none."""
+def _from_environment(environ: Mapping[str, str]) -> Iterator[_Override]:
+    """Yield the values of variables; an empty variable counts as not set."""
     for variable, (section, key) in variables().items():
         if environ.get(variable):
-            yield _Given(variable, section, key, environ[variable])
+            yield _Override(variable, section, key, environ[variable])
 
 
-def _of_flags(overrides: Mapping[str, object]) -> Iterator[_Given]:
-    """A flag that may be repeated gives a list, and no text of it is split."""
-    places = {name.removeprefix(PREFIX).lower(): place for name, place in variables().items()}
+def _from_flags(overrides: Mapping[str, object]) -> Iterator[_Override]:
+    """Yield the values of flags; a flag that may be repeated yields a list of texts."""
+    keys = {name.removeprefix(PREFIX).lower(): key for name, key in variables().items()}
     for name, value in overrides.items():
-        given = [str(part) for part in value] if isinstance(value, tuple | list) else str(value)
-        yield _Given(f"--{name.replace('_', '-')}", *places.get(name, ("service", name)), given)
+        parts = [str(part) for part in value] if isinstance(value, tuple | list) else str(value)
+        yield _Override(f"--{name.replace('_', '-')}", *keys.get(name, ("service", name)), parts)
 
 
-def _slips(environ: Mapping[str, str]) -> Iterator[str]:
+def _misspelt_variables(environ: Mapping[str, str]) -> Iterator[str]:
+    """Yield a problem for each variable that is probably misspelt."""
     known = {*variables(), FILE_VARIABLE}
     for name in sorted(environ):
         if name.startswith(PREFIX) and name not in known:
             meant = _renamed(name) or closest(
-                name.removeprefix(PREFIX), _without_prefix(known), _SLIP
+                name.removeprefix(PREFIX), _without_prefix(known), _MISSPELT_SIMILARITY
             )
             if meant:
                 yield f"{name}: there is no such variable, did you mean {PREFIX}{meant}?"
 
 
 def _renamed(variable: str) -> str | None:
-    """Return the name without its prefix of a variable that had another one, if it is one."""
+    """Return the present name, without prefix, of a renamed variable; None for any other."""
     name = variable.removeprefix(PREFIX)
     for before, now in RENAMED.items():
         if name.endswith(before.upper()):
@@ -218,29 +226,30 @@ def _without_prefix(names: set[str]) -> list[str]:
     return sorted(name.removeprefix(PREFIX) for name in names)
 
 
-def _lay_over(values: dict[str, Any], places: dict[KeyPath, str], given: _Given) -> None:
-    table = values.setdefault(given.section, {})
-    # Where it is something else, that is what will be told.
+def _apply(override: _Override, values: dict[str, Any], places: dict[KeyPath, str]) -> None:
+    table = values.setdefault(override.section, {})
+    # If the file has no table there, the validation reports that.
     if isinstance(table, dict):
-        field = tables()[given.section].model_fields.get(given.key)
-        table[given.key] = (
-            form_of(field).read(given.value)
-            if field and isinstance(given.value, str)
-            else given.value
+        field = tables()[override.section].model_fields.get(override.key)
+        table[override.key] = (
+            form_of(field).read(override.value)
+            if field and isinstance(override.value, str)
+            else override.value
         )
-        places[given.section, given.key] = given.place
+        places[override.section, override.key] = override.place
 
 
 def _validated(
-    values: dict[str, Any], places: Mapping[KeyPath, str], file: Path | None, slips: list[str]
+    values: dict[str, Any], places: Mapping[KeyPath, str], file: Path | None, problems: list[str]
 ) -> Config:
+    """Return the valid configuration. Raises ConfigError with `problems` and all others."""
     try:
         config = Config.model_validate({name: {} for name in tables()} | values)
     except ValidationError as error:
-        raise error_of(file, [*slips, *explained(error, places)]) from None
+        raise config_error(file, [*problems, *problems_of(error, places)]) from None
     contradicting = [
         f"{places.get(path) or key_name(path)}: {what}" for path, what in contradictions(config)
     ]
-    if slips or contradicting:
-        raise error_of(file, [*slips, *contradicting])
+    if problems or contradicting:
+        raise config_error(file, [*problems, *contradicting])
     return config

@@ -1,4 +1,4 @@
-"""The keys that describe a runtime. The descriptions are what the documentation is made of."""
+"""The keys of [runtime] and [runtimes.NAME]; their descriptions become the documentation."""
 
 from pathlib import Path
 from typing import Annotated
@@ -34,42 +34,42 @@ class RuntimeSection(Section):
         "relies on. The default one is looked for beside the running interpreter, on PATH, "
         "and in data_dir.",
     )
-    kind: Annotated[RuntimeKind, DefaultText("told by the program's name")] = Field(
+    kind: Annotated[RuntimeKind, DefaultText("derived from the program's name")] = Field(
         default=_RUNTIME.kind,
-        description="What the program is to be treated as: vllm-mlx, or any other program that "
-        "serves one model per process.",
+        description="How the pool treats the program: as vllm-mlx, or as plain, for any other "
+        "program that serves one model per process.",
     )
     health_path: HealthPath = Field(
         default=_RUNTIME.health_path,
-        description="The path that answers 200 once the model is loaded. It is asked as long as "
-        "the server runs, so it must not hold up or end what the runtime works on.",
+        description="The path that answers 200 once the model is loaded. The pool requests it as "
+        "long as the server runs, so it must not delay or end the runtime's work.",
     )
     ready_path: Annotated[HealthPath, DefaultText("none")] = Field(
         default=_RUNTIME.ready_path,
-        description="For a program whose health path answers before the model is loaded: a path "
-        "that is sent ready_body once, with POST, and must answer 200 before the server is READY.",
+        description="For a program whose health path answers before the model is loaded: the path "
+        "to which ready_body is sent, once and with POST; the server is READY when it answers 200.",
     )
     ready_body: Annotated[RequestBody, DefaultText("none")] = Field(
         default=_RUNTIME.ready_body,
-        description="What is sent there: a request that makes the program load its model and "
-        "answer shortly; {model} and {runtime_model} are filled in.",
+        description="The request that is sent to ready_path, which makes the program load its "
+        "model and give a short answer; {model} and {runtime_model} are filled in.",
     )
     busy_path: Annotated[HealthPath, DefaultText("none")] = Field(
         default=_RUNTIME.busy_path,
-        description="Where a program of kind plain tells how many requests it works on, as "
-        "Prometheus's text format or as JSON. Without it the server is busy while anybody is "
-        "connected to it. vllm-mlx is asked without being told.",
+        description="The path at which a program of kind plain reports how many requests it works "
+        "on, in Prometheus's text format or as JSON. Without it, a server counts as busy while "
+        "anybody is connected to it. For vllm-mlx the pool knows the path.",
     )
     busy_values: UseValues = Field(
         default=_RUNTIME.busy_values,
-        description="The values to add up there: names of metrics, with the labels that they "
-        "must have, or JSON pointers. Together they must count every request, also those that "
-        "wait.",
+        description="The values at busy_path to add up: names of metrics, with the labels that "
+        "they must have, or JSON pointers. Together they must count every request, including "
+        "those that wait.",
     )
     drains: Annotated[Drains, DefaultText("true for vllm-mlx, false for others")] = Field(
         default=_RUNTIME.drains,
-        description="Whether the program, after SIGTERM, takes no new request and finishes those "
-        "in flight. If not, the pool waits until nothing is in flight, and then sends SIGTERM.",
+        description="Whether the program, after SIGTERM, accepts no new requests and finishes "
+        "those in flight. If not, the pool waits until none is in flight, and then sends SIGTERM.",
     )
     served_model_name: Annotated[
         ServedName, DefaultText("`{model}` for vllm-mlx, `{runtime_model}` for others")
@@ -80,7 +80,7 @@ class RuntimeSection(Section):
     )
     provision: Switch = Field(
         default=_RUNTIME.provision,
-        description="Install vllm-mlx into data_dir at the first need if it is not found, which "
+        description="Install vllm-mlx in data_dir when it is first needed and not found. That "
         "takes minutes and gigabytes.",
     )
     environment: Variables = Field(
@@ -90,7 +90,7 @@ class RuntimeSection(Section):
     )
     allowed_hosts: Hosts = Field(
         default=_RUNTIME.allowed_hosts,
-        description="Names besides localhost and 127.0.0.1 by which a vllm-mlx may be called, such "
-        "as that of a reverse proxy, and whole origins of pages (app://frame). Other calls get "
-        "403, so that no web page can use a server. *: whoever calls.",
+        description="Names besides localhost and 127.0.0.1 under which vllm-mlx accepts requests, "
+        "such as that of a reverse proxy, and whole origins of pages (app://frame). Other requests "
+        "get 403, so that no web page can use a server. *: accept all.",
     )

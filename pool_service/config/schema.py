@@ -1,4 +1,4 @@
-"""Every key of the configuration. The descriptions are what the documentation is made of."""
+"""All other keys of the configuration; their descriptions become the documentation."""
 
 import json
 from dataclasses import fields, replace
@@ -18,7 +18,7 @@ from pool_service.config.types import (
     DefaultText,
     Directories,
     Directory,
-    FewCount,
+    StandbyCount,
     Format,
     GroupNames,
     HistoryLength,
@@ -36,14 +36,14 @@ APP_NAME = "pool-service"
 
 _LIMITS = Limits()
 _SETTINGS = Settings(runtime_model="")
-_OF_SETTINGS = frozenset(field.name for field in fields(Settings))
+_SETTINGS_KEYS = frozenset(field.name for field in fields(Settings))
 
 
 def _state_dir() -> Path:
     try:
         return platformdirs.user_state_path(APP_NAME)
     except RuntimeError:
-        # No home directory is known: said with the key, and only where it is not set.
+        # No home directory is known: the validation reports that if the key is not set.
         return Path("~")
 
 
@@ -59,8 +59,8 @@ class ServiceSection(Section):
 
     listen: Addresses = Field(
         default=("127.0.0.1:50051",),
-        description="Where to listen: host:port (port 0: any free one) or unix:PATH. Whoever "
-        "reaches an address can start and stop servers, so leave it on loopback or in a "
+        description="Where to listen: host:port (port 0: any free one) or unix:PATH. Anybody who "
+        "can reach an address can start and stop servers, so keep it on loopback or in a "
         "directory of your own.",
     )
     state_dir: Annotated[
@@ -71,8 +71,8 @@ class ServiceSection(Section):
     ] = Field(
         default_factory=_state_dir,
         validate_default=True,
-        description="Where logs and the servers' working directories are kept; of one service "
-        "at a time.",
+        description="Where the records, logs and working directories of the servers are kept. "
+        "Used by one service at a time.",
     )
     data_dir: Annotated[
         Directory,
@@ -82,58 +82,58 @@ class ServiceSection(Section):
     ] = Field(
         default_factory=_data_dir,
         validate_default=True,
-        description="Where the runtime is installed if it is not found elsewhere. For a user "
-        "without a home directory it is that of the machine, as `/usr/local/share`.",
+        description="Where the runtime is installed if it is not found elsewhere. A user without "
+        "a home directory has a directory of the machine as default, as in `/usr/local/share`.",
     )
     trusted_directories: Directories = Field(
         default=(),
-        description="Directories whose files count as yours although users other than you and "
-        "root can write there. Models, and programs of runtimes, that other users could change are "
-        "refused elsewhere; whoever can write here decides what your servers load and run.",
+        description="Directories whose files are trusted although users other than you and root "
+        "can write there. Elsewhere, models and programs that other users could change are "
+        "refused. Anybody who can write to these directories decides what your servers load and "
+        "run.",
     )
     only_listed: Switch = Field(
         default=False,
-        description="Serve only models that have a section of their own here; any other is "
-        "refused as MODEL_UNKNOWN.",
+        description="Serve only models that have a section of their own; any other is refused as "
+        "MODEL_UNKNOWN.",
     )
     max_starts: Count = Field(
         default=_LIMITS.max_starts,
-        description="How many servers may be starting at a time; further ones wait their turn.",
+        description="How many servers may start at a time; further ones wait in the queue.",
     )
     failure_ttl: Seconds = Field(
         default=_LIMITS.failure_ttl, description="How long a server that failed is still listed."
     )
     port_attempts: Count = Field(
         default=_LIMITS.port_attempts,
-        description="How many processes one start may use up if other programs take the port "
-        "that was chosen for it.",
+        description="How many processes one start may try if other programs take the port that "
+        "was chosen for it.",
     )
     backoff_initial: Seconds = Field(
         default=_LIMITS.backoff_initial,
-        description="The delay before a server that died is started again for those who wait. "
-        "It doubles with each further death. A server that had served is started again at once "
-        "the first time.",
+        description="The delay before a server that crashed is started again for waiting callers. "
+        "It doubles with each further crash. The first restart of a server that was READY is at "
+        "once.",
     )
     backoff_max: Seconds = Field(
         default=_LIMITS.backoff_max,
-        description="The longest such delay, and how long a model that died too often is not "
-        "started.",
+        description="The longest such delay, and the time without a start after a crash loop.",
     )
     crash_limit: Count = Field(
         default=_LIMITS.crash_limit,
-        description="How many deaths within crash_window are a crash loop.",
+        description="How many crashes within crash_window are a crash loop.",
     )
     crash_window: Seconds = Field(
         default=_LIMITS.crash_window,
-        description="The time within which deaths count for crash_limit.",
+        description="The time within which crashes count for crash_limit.",
     )
     stable_run: Seconds = Field(
         default=_LIMITS.stable_run,
-        description="How long a server must be READY for its earlier deaths to be forgotten.",
+        description="How long a server must be READY for its earlier crashes to be forgotten.",
     )
     failure_memory: Seconds = Field(
         default=_LIMITS.failure_memory,
-        description="How long the answer to a refused start is repeated without another try.",
+        description="How long a refused start is answered with the same error, without a new try.",
     )
     probe_interval: PositiveSeconds = Field(
         default=_LIMITS.probe_interval,
@@ -147,31 +147,31 @@ class ServiceSection(Section):
         "probe fails if the server neither answers nor makes progress (with no requests in "
         "flight: does no work), or if it says that it is unhealthy while it works on nothing.",
     )
-    standby: FewCount = Field(
+    standby: StandbyCount = Field(
         default=1,
-        description="How many processes of vllm-mlx, at most 64, wait with all that it imports, so "
-        "that a start takes little more than loading the model. Each is counted as 160 MiB of the "
-        "memory budget, and is given up where a model needs that. 0: each start runs the plain "
+        description="How many standbys to keep, at most 64: processes that have imported vllm-mlx "
+        "already, so that a start takes little more than loading the model. Each counts as 160 MiB "
+        "of the memory budget, and ends when a model needs them. 0: each start runs the plain "
         "command.",
     )
     keep_servers: Switch = Field(
         default=False,
-        description="Leave the servers running when the service is stopped, for the next one.",
+        description="Leave the servers running for the next service when this one is stopped.",
     )
     replace: Switch = Field(
         default=False,
-        description="Take over from the service that uses the state directory, if one does; it "
-        "leaves its servers.",
+        description="Replace the service that uses the state directory, if there is one, and take "
+        "over its servers.",
     )
     recovery_timeout: Seconds = Field(
         default=3.0,
-        description="How long calls wait, when the service starts, until it knows the servers "
-        "of an earlier service.",
+        description="How long the service, when it starts, may look for the servers of an earlier "
+        "service before it answers calls.",
     )
     orphan_grace: Seconds = Field(
         default=60.0,
-        description="How long after the end of the service its guard waits for another one before "
-        "it stops the servers; 0: no guard.",
+        description="How long after the end of the service its guard waits for another service "
+        "before it stops the servers; 0: no guard.",
     )
     history: HistoryLength = Field(
         default=4096,
@@ -179,34 +179,37 @@ class ServiceSection(Section):
     )
     log_format: Format = Field(
         default="text",
-        description="How the service's own log lines on stderr look: for people or JSON.",
+        description="The format of the service's own log lines on stderr: text for people, or "
+        "json.",
     )
-    log_level: Level = Field(default="info", description="The least severe lines that are logged.")
+    log_level: Level = Field(
+        default="info", description="The lowest level of the log lines that are written."
+    )
 
 
 class MemorySection(Section):
-    """How much memory the servers may have, and who waits for it."""
+    """How much memory the servers may use, and how models wait for it."""
 
     budget: Annotated[
         Budget,
         DefaultText("three quarters of the machine's memory; on macOS the recommended working set"),
     ] = Field(
         default=None,
-        description="How much all servers together may need: bytes, a share of the machine's "
-        "memory, or none for no limit.",
+        description="How much memory all servers together may need: bytes, a share of the "
+        "machine's memory, or none for no limit.",
     )
     reserve: Annotated[Reserve, DefaultText("5 % of the machine's memory, at most 2 GiB")] = Field(
         default=None,
-        description="How much of the machine's memory must stay available to others: nothing is "
-        "started into it, whatever the budget.",
+        description="How much of the machine's memory must stay available to other programs: no "
+        "server is started into it, whatever the budget.",
     )
     queue_limit: Count = Field(
         default=_LIMITS.queue_limit,
-        description="How many models may wait for their turn; one more is refused as QUEUE_FULL.",
+        description="How many models may wait in the queue; one more is refused as QUEUE_FULL.",
     )
     queue_timeout: PositiveSeconds = Field(
         default=_LIMITS.queue_timeout,
-        description="How long a model waits for its turn; after that it is refused as POOL_FULL.",
+        description="How long a model may wait in the queue before it is refused as POOL_FULL.",
     )
     sample_interval: PositiveSeconds = Field(
         default=_LIMITS.sample_interval,
@@ -215,37 +218,37 @@ class MemorySection(Section):
 
 
 class LogsSection(Section):
-    """What servers write, kept under the state directory."""
+    """The logs of the servers, kept under the state directory."""
 
     max_bytes: LogBytes = Field(
         default=16 * 1024 * 1024,
-        description="How large a log may grow before it is cut to its newer half. What was cut "
-        "is a hole at its start that takes no room; read it with tail.",
+        description="How large a log may grow before it is cut to its newer half. The part that "
+        "was cut becomes a hole that takes no disk space; read the log with tail.",
     )
     keep: Count = Field(
         default=5,
-        description="How many generations of each model keep their log; of no more than the 200 "
+        description="How many logs of each model are kept, one for each generation; of the 200 "
         "models that ran last.",
     )
 
 
 class DefaultsSection(Section):
-    """How models are run where their own section is silent."""
+    """The settings of models, unless their own section has others."""
 
     keep_alive: KeepAlive = Field(
         default=_SETTINGS.keep_alive,
-        description="How long an unused server stays; 0: it goes as soon as it is unused; "
-        "negative or forever: until it is evicted. A caller can ask for another.",
+        description="How long an unused server stays; 0: it stops as soon as it is unused; "
+        "negative or forever: it stays until you evict it. A caller can ask for another duration.",
     )
     grace_period: Seconds = Field(
         default=_SETTINGS.grace_period,
-        description="How long a server stays after each Ensure whatever its keep alive, so that "
-        "the caller's first request finds it.",
+        description="How long a server stays at least after each Ensure, so that the caller's "
+        "first request finds it.",
     )
     start_timeout: PositiveSeconds = Field(
         default=_SETTINGS.start_timeout,
-        description="How long a process may take from its start until it is ready. What the "
-        "pool downloads before is not part of it; what the runtime downloads itself is.",
+        description="How long a process may take from its start until it is ready. A download by "
+        "the pool comes before that; a download by the runtime itself counts.",
     )
     probe_timeout: PositiveSeconds = Field(
         default=_SETTINGS.probe_timeout,
@@ -253,98 +256,101 @@ class DefaultsSection(Section):
     )
     drain_timeout: Seconds = Field(
         default=_SETTINGS.drain_timeout,
-        description="How long requests in flight may go on when a server is to stop.",
+        description="How long requests in flight may go on when their server is to stop.",
     )
     stop_timeout: PositiveSeconds = Field(
         default=_SETTINGS.stop_timeout,
-        description="How long each further step of a stop (SIGINT, then SIGKILL) waits for the "
-        "one before.",
+        description="How long the pool waits, after each signal, before it sends the next harder "
+        "one: SIGINT, then SIGKILL.",
     )
 
     runtime: Annotated[RuntimeReference, DefaultText("the one of `[runtime]`")] = Field(
         default=_SETTINGS.runtime,
-        description="Which runtime serves it: the NAME of a [runtimes.NAME] section, or default.",
+        description="The runtime that serves the model: the NAME of a [runtimes.NAME] section, or "
+        "default.",
     )
     arguments: Arguments = Field(
         default=_SETTINGS.arguments,
-        description="Further arguments for the runtime, after its command; options by their "
-        "full names. A model's own replace these.",
+        description="Arguments that follow the runtime's command; options by their full names. "
+        "Those of a model's own section replace these.",
     )
     environment: Variables = Field(
         default=_SETTINGS.environment,
-        description="Variables for its process, laid over those of the runtime. A model's own "
-        "are laid over these.",
+        description="Variables for the process, which override those of the runtime. Those of a "
+        "model's own section override these.",
     )
     memory_limit: Annotated[MemoryBytes, DefaultText("none")] = Field(
         default=_SETTINGS.memory_limit,
-        description="The memory past which its server is replaced by a new one, between requests.",
+        description="The memory above which a server is replaced by a new one, between requests.",
     )
     groups: GroupNames = Field(
         default=_SETTINGS.groups,
-        description="The groups that it belongs to, each a [groups.NAME] section. A model's own "
-        "replace these.",
+        description="The groups of the model, each a [groups.NAME] section. Those of a model's own "
+        "section replace these.",
     )
     trust_remote_code: Switch = Field(
         default=_SETTINGS.trust_remote_code,
-        description="Load it although it brings code of its own, which then runs as you; else it "
-        "is refused as CODE_NOT_TRUSTED.",
+        description="Load the model although it brings code of its own, which then runs as you; "
+        "otherwise it is refused as CODE_NOT_TRUSTED.",
     )
     download: Switch = Field(
         default=_SETTINGS.download,
-        description="Let an Ensure download what is missing of its files; else it is refused as "
-        "MODEL_NOT_ON_DISK. A caller can ask for it too.",
+        description="Let an Ensure download the model's missing files; otherwise it is refused as "
+        "MODEL_NOT_ON_DISK. A caller can ask for the download, too.",
     )
 
     def over(self, settings: Settings) -> Settings:
-        """The settings, with what is set here in place of theirs; variables are added."""
-        said = {key: getattr(self, key) for key in self.model_fields_set & _OF_SETTINGS}
-        said["environment"] = tuple(
+        """Return `settings` with the values that are set here; variables are merged."""
+        values = {key: getattr(self, key) for key in self.model_fields_set & _SETTINGS_KEYS}
+        values["environment"] = tuple(
             sorted((dict(settings.environment) | dict(self.environment)).items())
         )
-        return replace(settings, **said)
+        return replace(settings, **values)
 
 
 class ModelSection(DefaultsSection):
-    """One model. What is not set here is as in [defaults]."""
+    """One model. A key that is not set here is as in [defaults]."""
 
     def named_over(self, name: str, settings: Settings) -> Settings:
-        """Return `over`, with the section in which the arguments stand; name: of the model."""
+        """Return `over(settings)` with the name of the section that sets the arguments.
+
+        name: of the model.
+        """
         section = f"[models.{json.dumps(name, ensure_ascii=False)}]"
-        said = "arguments" in self.model_fields_set
-        mine = self.over(settings)
-        return replace(mine, arguments_section=section) if said else mine
+        has_arguments = "arguments" in self.model_fields_set
+        merged = self.over(settings)
+        return replace(merged, arguments_section=section) if has_arguments else merged
 
     runtime_model: Annotated[
         RuntimeModel, DefaultText("the model's name without a leading `vllm-mlx/`")
     ] = Field(
         default=_SETTINGS.runtime_model,
-        description="What the runtime is asked to load for it: a Hugging Face id or a local "
-        "directory.",
+        description="The model that the runtime loads: a Hugging Face id or a local directory.",
     )
     aliases: Aliases = Field(
         default=(),
-        description="Other names by which callers can ask for it.",
+        description="Other names by which callers can ask for the model.",
     )
     pinned: Switch = Field(
         default=_SETTINGS.pinned,
-        description="Once started it stays: neither unused time nor the room of others ends it, "
-        "only an eviction.",
+        description="Once started, keep the server until you evict it: neither idleness nor other "
+        "models' need for memory stops it.",
     )
     preload: Switch = Field(
-        default=_SETTINGS.preload, description="Start it with the service, before it is asked for."
+        default=_SETTINGS.preload, description="Start the server together with the service."
     )
     expected_memory: Annotated[
-        MemoryBytes, DefaultText("what earlier runs needed, else told by its weights")
+        MemoryBytes, DefaultText("what earlier runs needed, else estimated from its weights")
     ] = Field(
         default=_SETTINGS.expected_memory,
-        description="How much memory its server will need at most; where earlier runs needed more, "
-        "that counts.",
+        description="How much memory the server needs at most. If earlier runs needed more, the "
+        "pool counts with that.",
     )
 
 
 class GroupSection(Section):
-    """Models of which only so many may run at a time."""
+    """A group of models, of which only so many may run at a time."""
 
     limit: Count = Field(
-        default=1, description="How many servers of the group there may be at a time."
+        default=1, description="How many servers of the group may run at a time."
     )

@@ -1,4 +1,4 @@
-"""Sizes in bytes, and shares of the machine's memory."""
+"""Types of sizes in bytes, and of shares of the machine's memory."""
 
 import re
 from dataclasses import dataclass
@@ -11,32 +11,31 @@ from pool_service.config.types import Form, number_of
 from pool_service.core.types import FOREVER
 
 SMALLEST_MEMORY = 1024 * 1024
-"""Bytes: less is a slip, such as a number of gigabytes without its unit."""
+"""Bytes. A smaller value is a mistake, such as a number of gigabytes without its unit."""
 LARGEST_SIZE = 2**60
-"""Bytes: what a machine can have at most, and exact as a float."""
+"""Bytes: more than any machine has, and exact as a float."""
 NO_LIMIT = "none"
-WHOLE = 100
-"""Percent."""
+HUNDRED_PERCENT = 100
 
 _BYTE_SIZE = TypeAdapter(ByteSize)
-# ByteSize alone leaves what follows the unit unread, and takes "5%" for 5.
+# ByteSize alone ignores text after the unit, and takes "5%" for 5.
 _SIZE = re.compile(r"\s*\d+(\.\d+)?\s*[A-Za-z]*\s*")
 _SHARE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*%\s*")
 
 
 @dataclass(frozen=True, slots=True)
 class Share:
-    """A part of the machine's memory, in percent."""
+    """A share of the machine's memory in percent."""
 
     percent: float
 
     def of(self, total: int) -> int:
-        """How many of `total` bytes that is."""
-        return int(total * self.percent / WHOLE)
+        """Return this share of `total` bytes, in bytes."""
+        return int(total * self.percent / HUNDRED_PERCENT)
 
 
-def human(size: float) -> str:
-    """A size in the unit in which it is shortest to say."""
+def human_size(size: float) -> str:
+    """Return a size with the unit that makes it shortest."""
     return ByteSize(size).human_readable(decimal=not size % 1_000_000, separator=" ")
 
 
@@ -51,7 +50,7 @@ def _bytes(value: object) -> int:
 def _amount(value: object) -> int | Share:
     match = _SHARE.fullmatch(value) if isinstance(value, str) else None
     amount = Share(float(match[1])) if match else _bytes(value)
-    if amount.percent > WHOLE if isinstance(amount, Share) else amount > LARGEST_SIZE:
+    if amount.percent > HUNDRED_PERCENT if isinstance(amount, Share) else amount > LARGEST_SIZE:
         raise ValueError
     return amount
 
@@ -67,7 +66,7 @@ def _budget(value: object) -> float | Share:
 
 def _reserve(value: object) -> int | Share:
     amount = _amount(value)
-    if amount == Share(WHOLE):
+    if amount == Share(HUNDRED_PERCENT):
         raise ValueError
     return amount
 

@@ -1,8 +1,8 @@
-"""What the values of the configuration look like.
+"""The types of the configuration's values, with their validators.
 
-Each type carries a Form: how it is said to people, and how the text of a variable or a
-flag is read. A validator that raises ValueError says no more than that the value is of
-another form; one that raises Flaw says what is wrong with it.
+Each type carries a Form, which describes its values to the user and parses the text of a variable
+or flag. A validator raises ValueError for a value of another form (the message then has the Form's
+description), or Flaw with a message of its own.
 """
 
 import contextlib
@@ -23,12 +23,12 @@ from pool_service.core.names import model_flaw, runtime_model_flaw
 from pool_service.logging_setup import LogFormat, LogLevel
 from pool_service.paths import PathFlaw, absolute, begins_a_path
 
-LARGEST_COUNT = 1_000_000
-LARGEST_FEW = 64
+MAX_COUNT = 1_000_000
+MAX_STANDBYS = 64
 SHORTEST_HISTORY = 64
-"""Changes: one start makes several at once, and a Watch that is that far behind has lost."""
+"""Changes. One start makes several at once, so a shorter history would lose Watches often."""
 
-# Of a shell's ${NAME} in a script that is given as an argument nothing is known here.
+# Not preceded by $, so that a shell's ${NAME} in a script argument is no placeholder.
 _PLACEHOLDER = re.compile(r"(?<!\$)\{\s*([A-Za-z_][A-Za-z0-9_-]*)\s*\}")
 _PLACEHOLDERS = ("runtime_model", "port", "model")
 _VARIABLE = re.compile(r"[^=\0]+")
@@ -36,19 +36,21 @@ _ORIGIN = r"[a-z][a-z0-9.+-]*://[a-z0-9._:\[\]-]+"
 _HOST = re.compile(rf"\*|[a-z0-9._-]+|[0-9a-f:.]+|{_ORIGIN}", re.IGNORECASE)
 _SECTION_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 DEFAULT_RUNTIME = "default"
-"""What [runtime] is called where a runtime is named."""
+"""The name of [runtime] in a key that names a runtime."""
 
 
 class Flaw(ValueError):
-    """What is wrong with a value, in words."""
+    """A value that is not valid; the message says why."""
 
 
 @dataclass(frozen=True, slots=True)
 class Form:
-    """How a value looks.
+    """The form of a type's values.
 
-    kind: in a word or two; wanted: what follows "must be"; read: makes the value that a
-    file would hold of a text, or leaves the text where that cannot be done.
+    kind: a word or two for the documentation.
+    wanted: the end of an error message after "must be".
+    read: parses the text of a variable or flag to the value that the file would have; returns
+    text that it cannot parse unchanged, for the validator to refuse.
     """
 
     kind: str
@@ -58,16 +60,16 @@ class Form:
 
 @dataclass(frozen=True, slots=True)
 class DefaultText:
-    """How a default is said that depends on the machine or on other keys."""
+    """The documentation's text for a default that depends on the machine or on other keys."""
 
     text: str
 
 
-# --- texts to values -------------------------------------------------------------------
+# --- parsers of the text of a variable or flag ------------------------------------------
 
 
 def number_of(text: str) -> object:
-    """A whole number, else any number, else the text."""
+    """Return the int or float that a text stands for; the text if it is no number."""
     for kind in (int, float):
         with contextlib.suppress(ValueError):
             return kind(text)
@@ -78,11 +80,11 @@ def _switch(text: str) -> object:
     return {"true": True, "false": False}.get(text.lower(), text)
 
 
-def _commas(text: str) -> object:
+def _split_commas(text: str) -> object:
     return [part.strip() for part in text.split(",") if part.strip()]
 
 
-def _words(text: str) -> list[str] | str:
+def _split_shell(text: str) -> list[str] | str:
     try:
         return shlex.split(text)
     except ValueError:
@@ -90,13 +92,13 @@ def _words(text: str) -> list[str] | str:
 
 
 def _assignments(text: str) -> object:
-    words = _words(text)
+    words = _split_shell(text)
     if isinstance(words, str) or not all("=" in word for word in words):
         return text
     return dict(word.split("=", 1) for word in words)
 
 
-# --- values checked and made ------------------------------------------------------------
+# --- validators -------------------------------------------------------------------------
 
 
 def _directory(value: object) -> Path:
@@ -119,14 +121,14 @@ def _address(text: str) -> str:
         raise Flaw(str(error).rstrip(".")) from error
 
 
-def _listening(addresses: tuple[str, ...]) -> tuple[str, ...]:
+def _listen_addresses(addresses: tuple[str, ...]) -> tuple[str, ...]:
     if not addresses:
         raise ValueError
-    _distinct(tuple(address for address in addresses if not _is_any_port(address)))
+    _without_duplicates(tuple(address for address in addresses if not _is_any_port(address)))
     return addresses
 
 
-def _distinct(texts: tuple[str, ...]) -> tuple[str, ...]:
+def _without_duplicates(texts: tuple[str, ...]) -> tuple[str, ...]:
     twice = sorted({text for text in texts if texts.count(text) > 1})
     if twice:
         raise Flaw(f"{', '.join(twice)} is listed more than once")
@@ -158,7 +160,7 @@ def _command(command: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def _unknown_placeholder(command: Sequence[str]) -> str | None:
-    """The first that is left when all that is known was filled in, and what was meant."""
+    """Return the first unknown placeholder, with a suggestion; None if all are known."""
     match = _PLACEHOLDER.search("\0".join(filled(command, Names("", "", ""))))
     if match is None:
         return None
@@ -168,7 +170,7 @@ def _unknown_placeholder(command: Sequence[str]) -> str | None:
 
 
 def _variables(value: object) -> tuple[tuple[str, str], ...]:
-    """Never tells the values, which can be secrets."""
+    """Check a table of variables. Messages leave out the values, which can be secrets."""
     if isinstance(value, tuple):
         return value
     if not isinstance(value, dict):
@@ -211,7 +213,7 @@ def _request_body(text: str) -> str:
     except (ValueError, RecursionError) as error:
         raise Flaw(f"is no JSON: {error}") from error
     if not isinstance(body, dict):
-        raise ValueError  # noqa: TRY004  # what pydantic turns into its own
+        raise ValueError  # noqa: TRY004  # pydantic converts ValueError only
     return text
 
 
@@ -238,7 +240,7 @@ def _arguments(arguments: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def _argument(part: str) -> str:
-    """An option's value that begins as a path is made one: the server has another directory."""
+    """Make a path in an argument absolute, since servers run in directories of their own."""
     option, equals, value = part.partition("=") if part.startswith("--") else ("", "", part)
     return f"{option}{equals}{_absolute(value)}" if begins_a_path(value) else part
 
@@ -251,24 +253,24 @@ def _runtime_model(name: str) -> str:
     return str(_absolute(name)) if is_path else name
 
 
-# --- the types --------------------------------------------------------------------------
+# --- types ------------------------------------------------------------------------------
 
 Count = Annotated[
     int,
-    Field(strict=True, ge=1, le=LARGEST_COUNT),
-    Form("whole number", f"a whole number from 1 to {LARGEST_COUNT}", number_of),
+    Field(strict=True, ge=1, le=MAX_COUNT),
+    Form("whole number", f"a whole number from 1 to {MAX_COUNT}", number_of),
 ]
-FewCount = Annotated[
+StandbyCount = Annotated[
     int,
-    Field(strict=True, ge=0, le=LARGEST_FEW),
-    Form("whole number", f"a whole number from 0 to {LARGEST_FEW}", number_of),
+    Field(strict=True, ge=0, le=MAX_STANDBYS),
+    Form("whole number", f"a whole number from 0 to {MAX_STANDBYS}", number_of),
 ]
 HistoryLength = Annotated[
     int,
-    Field(strict=True, ge=SHORTEST_HISTORY, le=LARGEST_COUNT),
+    Field(strict=True, ge=SHORTEST_HISTORY, le=MAX_COUNT),
     Form(
         "whole number",
-        f"a whole number from {SHORTEST_HISTORY} to {LARGEST_COUNT}",
+        f"a whole number from {SHORTEST_HISTORY} to {MAX_COUNT}",
         number_of,
     ),
 ]
@@ -276,8 +278,8 @@ Switch = Annotated[bool, Field(strict=True), Form("switch", "true or false", _sw
 Directory = Annotated[Path, BeforeValidator(_directory), Form("directory", "a path in quotes")]
 Addresses = Annotated[
     tuple[Annotated[str, Field(strict=True), AfterValidator(_address)], ...],
-    AfterValidator(_listening),
-    Form("list of addresses", 'a list of addresses, such as ["127.0.0.1:50051"]', _commas),
+    AfterValidator(_listen_addresses),
+    Form("list of addresses", 'a list of addresses, such as ["127.0.0.1:50051"]', _split_commas),
 ]
 Format = Annotated[LogFormat, Form('"text" or "json"', '"text" or "json"', str.lower)]
 Level = Annotated[
@@ -289,19 +291,19 @@ Level = Annotated[
 Command = Annotated[
     tuple[Annotated[str, Field(strict=True)], ...],
     AfterValidator(_command),
-    Form("list of arguments", 'a list of arguments, such as ["program", "{port}"]', _words),
+    Form("list of arguments", 'a list of arguments, such as ["program", "{port}"]', _split_shell),
 ]
 RuntimeKind = Annotated[
     Kind | None, Form('"vllm-mlx" or "plain"', '"vllm-mlx" or "plain"', str.lower)
 ]
 Hosts = Annotated[
     tuple[Annotated[str, Field(strict=True), AfterValidator(_host)], ...],
-    AfterValidator(_distinct),
-    Form("list of names", 'a list of names of hosts, such as ["models.example"]', _commas),
+    AfterValidator(_without_duplicates),
+    Form("list of names", 'a list of names of hosts, such as ["models.example"]', _split_commas),
 ]
 Directories = Annotated[
     tuple[Annotated[Path, BeforeValidator(_directory)], ...],
-    Form("list of directories", 'a list of directories, such as ["/data/models"]', _commas),
+    Form("list of directories", 'a list of directories, such as ["/data/models"]', _split_commas),
 ]
 HealthPath = Annotated[
     str,
@@ -310,11 +312,11 @@ HealthPath = Annotated[
 ]
 UseValues = Annotated[
     tuple[Annotated[str, Field(strict=True), AfterValidator(_use_value)], ...],
-    AfterValidator(_distinct),
+    AfterValidator(_without_duplicates),
     Form(
         "list of names",
         'a list of metrics, such as ["requests_running"], or of JSON pointers, such as ["/busy"]',
-        _commas,
+        _split_commas,
     ),
 ]
 RequestBody = Annotated[
@@ -344,18 +346,18 @@ RuntimeReference = Annotated[
 ]
 Aliases = Annotated[
     tuple[Annotated[str, Field(strict=True), AfterValidator(_alias)], ...],
-    AfterValidator(_distinct),
-    Form("list of names", 'a list of names, such as ["chat", "gpt-4"]', _commas),
+    AfterValidator(_without_duplicates),
+    Form("list of names", 'a list of names, such as ["chat", "gpt-4"]', _split_commas),
 ]
 GroupNames = Annotated[
     tuple[Annotated[str, Field(strict=True)], ...],
-    AfterValidator(_distinct),
-    Form("list of names", 'a list of names of groups, such as ["large"]', _commas),
+    AfterValidator(_without_duplicates),
+    Form("list of names", 'a list of names of groups, such as ["large"]', _split_commas),
 ]
 Arguments = Annotated[
     tuple[Annotated[str, Field(strict=True)], ...],
     AfterValidator(_arguments),
-    Form("list of arguments", 'a list of arguments, such as ["--max-tokens", "4096"]', _words),
+    Form("list of arguments", 'a list of arguments, such as ["--max-tokens", "4096"]', _split_shell),
 ]
 RuntimeModel = Annotated[
     str,
@@ -366,6 +368,6 @@ RuntimeModel = Annotated[
 
 
 class Section(BaseModel):
-    """A table of the file."""
+    """A table of the file: immutable, without unknown keys."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")

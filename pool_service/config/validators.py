@@ -1,4 +1,4 @@
-"""Values of the configuration that are each valid, but not together."""
+"""Checks across keys: finds values that are valid by themselves but not together."""
 
 from collections.abc import Collection, Iterator
 
@@ -8,39 +8,39 @@ from pool_service.config.config import Config
 from pool_service.config.errors import KeyPath, closest, key_name
 from pool_service.config.runtime_section import RuntimeSection
 from pool_service.config.schema import DefaultsSection
-from pool_service.config.sizes import human
+from pool_service.config.sizes import human_size
 from pool_service.core.types import Settings
 
-Told = Iterator[tuple[str, str]]
-"""A key of a section, and what is wrong."""
+Problems = Iterator[tuple[str, str]]
+"""Keys of a section, each with what is wrong and what to do."""
 
 
 def contradictions(config: Config) -> Iterator[tuple[KeyPath, str]]:
-    """The way to each key that contradicts another, and how, with the remedy."""
-    for key, what in _of_runtime(config.runtime, config.runtime_options.effective_kind):
+    """Yield each key that contradicts another, with what is wrong and what to do."""
+    for key, what in _runtime_problems(config.runtime, config.runtime_options.effective_kind):
         yield ("runtime", key), what
     for name, section in config.runtimes.items():
         kind = config.all_runtime_options[name].effective_kind
-        for key, what in _of_runtime(section, kind):
+        for key, what in _runtime_problems(section, kind):
             yield ("runtimes", name, key), what
     defaults = config.default_settings
-    for key, what in _of_section(config, config.defaults, defaults):
+    for key, what in _section_problems(config, config.defaults, defaults):
         yield ("defaults", key), what
     for name, model in config.models.items():
         settings = model.over(defaults)
-        for key, what in (*_of_section(config, model, settings), *_of_memory(config, settings)):
+        for key, what in (*_section_problems(config, model, settings), *_memory_problems(config, settings)):
             yield ("models", name, key), what
-    for name, what in _of_aliases(config):
+    for name, what in _alias_problems(config):
         yield ("models", name, "aliases"), what
 
 
-def _of_runtime(section: RuntimeSection, kind: Kind) -> Told:
-    yield from _of_command(section, kind)
-    yield from _of_signals(section, kind)
+def _runtime_problems(section: RuntimeSection, kind: Kind) -> Problems:
+    yield from _command_problems(section, kind)
+    yield from _probe_problems(section, kind)
 
 
-def _of_command(section: RuntimeSection, kind: Kind) -> Told:
-    """Tell what of the command a runtime of this kind cannot work with."""
+def _command_problems(section: RuntimeSection, kind: Kind) -> Problems:
+    """Yield what the command lacks for a runtime of this kind."""
     if kind != "vllm-mlx":
         return
     if not any("{runtime_model}" in part for part in section.command):
@@ -49,8 +49,8 @@ def _of_command(section: RuntimeSection, kind: Kind) -> Told:
         yield "command", 'must tell vllm-mlx its port: add "--port", "{port}"'
 
 
-def _of_signals(section: RuntimeSection, kind: Kind) -> Told:
-    """Tell which of the keys on how busy it is, and whether it is ready, lacks another."""
+def _probe_problems(section: RuntimeSection, kind: Kind) -> Problems:
+    """Yield keys about readiness and activity that have no effect without another key."""
     for key, other in (("busy_path", "busy_values"), ("ready_path", "ready_body")):
         if bool(getattr(section, key)) != bool(getattr(section, other)):
             missing, there = (other, key) if getattr(section, key) else (key, other)
@@ -65,14 +65,13 @@ def _of_signals(section: RuntimeSection, kind: Kind) -> Told:
         yield "busy_values", "must name either metrics or JSON pointers, since one answer is read"
 
 
-def _of_section(config: Config, section: DefaultsSection, settings: Settings) -> Told:
-    """Tell what is set in the section and goes wrong in the `settings` that it leads to."""
-    said = section.model_fields_set
-    lengths = said & {"probe_timeout", "start_timeout"}
-    if lengths and settings.probe_timeout >= settings.start_timeout:
+def _section_problems(config: Config, section: DefaultsSection, settings: Settings) -> Problems:
+    """Yield keys of the section that are wrong in the `settings` that it results in."""
+    timeouts = section.model_fields_set & {"probe_timeout", "start_timeout"}
+    if timeouts and settings.probe_timeout >= settings.start_timeout:
         probe, start = settings.probe_timeout, settings.start_timeout
         what = f"probe_timeout ({probe:g} s) must be less than start_timeout ({start:g} s)"
-        yield min(lengths), what
+        yield min(timeouts), what
     if section.runtime and section.runtime not in config.runtimes:
         yield "runtime", _undefined("runtimes", section.runtime, config.runtimes, "its command")
     for group in section.groups:
@@ -86,23 +85,23 @@ def _undefined(table: str, name: str, known: Collection[str], content: str) -> s
     return f"there is no [{key_name((table, name))}]{hint}"
 
 
-def _of_memory(config: Config, settings: Settings) -> Told:
+def _memory_problems(config: Config, settings: Settings) -> Problems:
     expected, limit = settings.expected_memory, settings.memory_limit
     budget = config.memory.budget
     if expected is None:
         return
-    needed = f"expected_memory ({human(expected)})"
+    needed = f"expected_memory ({human_size(expected)})"
     if limit is not None and limit < expected:
-        most = f"must not be more than memory_limit ({human(limit)})"
+        most = f"must not be more than memory_limit ({human_size(limit)})"
         yield "expected_memory", f"{needed} {most}, or its server would be replaced for ever"
-    # What a share comes to is only known on the machine that serves.
+    # The bytes of a share are only known on the machine that serves.
     if isinstance(budget, int | float) and expected > budget:
-        most = f"is more than memory.budget ({human(budget)})"
+        most = f"is more than memory.budget ({human_size(budget)})"
         yield "expected_memory", f"{needed} {most}, so it could never start; raise the budget"
 
 
-def _of_aliases(config: Config) -> Told:
-    """Each name means one model."""
+def _alias_problems(config: Config) -> Problems:
+    """Yield models with an alias that is another model's name or alias."""
     owners: dict[str, str] = {}
     for name, model in config.models.items():
         for alias in model.aliases:

@@ -1,7 +1,7 @@
-"""Finds out whether the service can do its job on this machine, and says what to do if not.
+"""The doctor: checks whether the service can work on this machine, and says what to do if not.
 
-Each check is a function that yields findings. `examine` runs them one after the other; none
-disturbs a running service, and none changes anything.
+Each check is a function that yields findings; `examine` runs all. No check changes anything or
+disturbs a running service.
 """
 
 from pool_service.doctor.examination import examine

@@ -1,4 +1,4 @@
-"""All checks in their order."""
+"""Runs all checks in their order."""
 
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
@@ -10,11 +10,11 @@ from pool_service.doctor.finding import Finding, Verdict
 
 Check = Callable[[], Iterator[Finding]]
 
-REPORT = "report this line, and the system that it is of, as a bug of pool-service"
+REPORT = "report this line, and your system, as a bug of pool-service"
 
 
 def examine(config_file: Path | None, environment: Mapping[str, str]) -> Iterator[Finding]:
-    """Yield what is found, one finding after the other.
+    """Run all checks, and yield each finding as soon as it is there.
 
     Args:
         config_file: the configuration that the service would be started with, if any.
@@ -48,14 +48,15 @@ def examine(config_file: Path | None, environment: Mapping[str, str]) -> Iterato
 
 
 def guarded(subject: str, check: Check) -> Iterator[Finding]:
-    """Yield what a check finds; a failure of the check itself is a finding, too."""
+    """Yield the findings of a check; a failure of the check itself becomes a finding."""
     try:
         yield from check()
-    except Exception as error:  # noqa: BLE001 - whatever it is, the other checks go on
-        found = f"it could not be examined: {type(error).__name__}: {error}"
+    except Exception as error:  # noqa: BLE001 - the other checks go on
+        found = f"the check failed: {type(error).__name__}: {error}"
         yield Finding(subject, Verdict.BROKEN, found, REPORT)
 
 
 def _of_configuration(error: ConfigError) -> Finding:
     found = "; ".join((error.headline, *error.problems))
-    return Finding("configuration", Verdict.BROKEN, found, "correct the file, and run it again")
+    remedy = "correct the file, and run the doctor again"
+    return Finding("configuration", Verdict.BROKEN, found, remedy)

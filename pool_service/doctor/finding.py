@@ -1,14 +1,14 @@
-"""Define what a check returns."""
+"""The result types of all checks."""
 
 from dataclasses import dataclass
 from enum import Enum
 
 
 class Verdict(Enum):
-    """Tell how a finding matters to the service."""
+    """The meaning of a finding for the service."""
 
     OK = "ok"
-    """The service relies on it, and it holds."""
+    """The service relies on this, and it is as it should be."""
 
     INFO = "info"
     """Worth knowing; the service works all the same."""
@@ -17,18 +17,18 @@ class Verdict(Enum):
     """The service works, but less well than it could."""
 
     BROKEN = "broken"
-    """The service cannot do its main job."""
+    """The service cannot work."""
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """Hold what was found out about one thing.
+    """The result of one check.
 
     Attributes:
-        subject: what was looked at, in a word or two.
-        verdict: what it means for the service.
-        found: what was found, in a line.
-        remedy: what to do about it; empty where nothing is to be done.
+        subject: what was checked, in a word or two.
+        verdict: what the finding means for the service.
+        found: what was found, on one line.
+        remedy: what to do about it; empty if nothing.
     """
 
     subject: str
@@ -38,7 +38,7 @@ class Finding:
 
 
 def judge(subject: str, found: str, *, holds: bool, remedy: str) -> Finding:
-    """Return OK with what was found, or BROKEN with the remedy as well."""
+    """Return a finding that is OK if the check holds, else BROKEN with a remedy."""
     if holds:
         return Finding(subject, Verdict.OK, found)
     return Finding(subject, Verdict.BROKEN, found, remedy)

@@ -1,4 +1,4 @@
-"""Checks of what is configured: state directory, runtime, addresses, models."""
+"""Checks of the configuration: state directory, runtimes, addresses, models."""
 
 import asyncio
 import errno
@@ -26,33 +26,33 @@ _STATE_REMEDY: Final = (
 
 
 def state_findings(config: Config) -> Iterator[Finding]:
-    """Check that the state directory is the account's own, can be written, and has locks.
+    """Check that the state directory belongs to this user, can be written, and supports locks.
 
-    Its own lock is left alone: a guard or a successor may be waiting for it.
+    Uses a temporary file, since a guard or a new service may wait for the directory's own lock.
     """
     directory = config.service.state_dir
     place = next(path for path in (directory, *directory.parents) if path.exists())
-    told = str(directory) if place == directory else f"{directory} (to be made in {place})"
+    shown = str(directory) if place == directory else f"{directory} (to be made in {place})"
     try:
         if place == directory and place.stat().st_uid != os.geteuid():
             raise PermissionError(errno.EPERM, "it belongs to another user")
         with tempfile.TemporaryFile(dir=place) as file:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
-        found = f"{told}: {error.strerror or error}"
+        found = f"{shown}: {error.strerror or error}"
         yield Finding("state directory", Verdict.BROKEN, found, _STATE_REMEDY)
         return
-    yield Finding("state directory", Verdict.OK, told)
+    yield Finding("state directory", Verdict.OK, shown)
 
 
 def runtime_findings(config: Config) -> Iterator[Finding]:
-    """Check that each runtime is found, and in a version that the service can use."""
+    """Check that the program of each runtime is found, in a version that the service can use."""
     for name, options in config.all_runtime_options.items():
         subject = f"runtime {name}" if name else "runtime"
         try:
             found = asyncio.run(CommandRuntime(options).describe())
         except LocalError as error:
-            # Of those that are named only some models have need.
+            # A named runtime is needed by some models only.
             verdict = Verdict.WARNING if name else Verdict.BROKEN
             yield Finding(subject, verdict, str(error))
             continue
@@ -60,7 +60,7 @@ def runtime_findings(config: Config) -> Iterator[Finding]:
 
 
 def service_findings(config: Config) -> Iterator[Finding]:
-    """Check that the service runs, or that it could listen where it is to."""
+    """Check that the service runs, or that its configured addresses are free."""
     for text in config.service.listen:
         try:
             address = Address.parse(text)
@@ -103,7 +103,7 @@ def _of_free_address(address: Address) -> Finding:
 
 
 def model_findings(config: Config, environment: Mapping[str, str]) -> Iterator[Finding]:
-    """Tell which of the configured models are on the disk, as far as a vllm-mlx loads them."""
+    """Check which of the configured models are on disk; only those that vllm-mlx loads."""
     runtimes = config.all_runtime_options
     for name, settings in sorted(config.catalogue.models.items()):
         if runtimes[settings.runtime].effective_kind != "vllm-mlx":
@@ -124,7 +124,7 @@ def model_findings(config: Config, environment: Mapping[str, str]) -> Iterator[F
 
 
 def cache_findings(environment: Mapping[str, str]) -> Iterator[Finding]:
-    """Check that the cache of the Hugging Face Hub can be listed (macOS may forbid it)."""
+    """Check that the Hugging Face cache can be listed, which macOS may forbid."""
     cache = hub_cache(environment)
     if cache is None or not cache.exists():
         yield Finding(

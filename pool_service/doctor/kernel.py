@@ -1,4 +1,4 @@
-"""Checks of what the system tells of processes and sockets, on which every proof rests."""
+"""Checks of what the kernel reports about processes and sockets, on which all supervision rests."""
 
 import asyncio
 import os
@@ -21,7 +21,7 @@ REMEDY: Final = (
     "run the service where it sees its own children: with /proc, and without a sandbox that "
     "hides processes"
 )
-# Python, since on macOS a program of Apple's own shows its environment to nobody.
+# A child in Python: macOS hides the environment of Apple's own programs.
 _LISTENING: Final = """
 import socket, sys
 with socket.create_server(("127.0.0.1", 0)) as server:
@@ -31,11 +31,11 @@ with socket.create_server(("127.0.0.1", 0)) as server:
 
 
 def process_findings() -> Iterator[Finding]:
-    """Check that a child is known, and that its end is told of."""
+    """Check that a child process can be identified, and that its exit is reported."""
     with _child() as (child, _):
         identity = identity_of(child.pid)
         is_known = identity is not None and is_alive(identity)
-        yield judge("processes", "a child is known", holds=is_known, remedy=REMEDY)
+        yield judge("processes", "a child can be identified", holds=is_known, remedy=REMEDY)
         yield judge("processes", f"this boot is {boot_id()}", holds=bool(boot_id()), remedy=REMEDY)
         if identity is None:
             return
@@ -49,28 +49,28 @@ def process_findings() -> Iterator[Finding]:
 
         watch = exit_watch()
         asyncio.run(killed())
-        found = f"the end of a child is told of ({type(watch).__name__})"
+        found = f"the exit of a child is reported ({type(watch).__name__})"
         yield judge("processes", found, holds=not is_alive(identity), remedy=REMEDY)
 
 
 def socket_findings() -> Iterator[Finding]:
-    """Check that the environment, the listener and the memory of a child can be seen."""
+    """Check that the environment, the listening port and the memory of a child can be read."""
     nonce = secrets.token_hex(8)
     with _child(POOL_SERVICE_DOCTOR=nonce) as (child, port):
-        seen = variable_of(child.pid, "POOL_SERVICE_DOCTOR") == nonce
-        yield judge("sockets", "the environment of a child is seen", holds=seen, remedy=REMEDY)
-        found = [one.port for one in listeners([child.pid])]
-        yield judge(
-            "sockets", "what a child listens on is seen", holds=found == [port], remedy=REMEDY
-        )
+        found = "the environment of a child can be read"
+        is_read = variable_of(child.pid, "POOL_SERVICE_DOCTOR") == nonce
+        yield judge("sockets", found, holds=is_read, remedy=REMEDY)
+        ports = [one.port for one in listeners([child.pid])]
+        found = "the port that a child listens on can be read"
+        yield judge("sockets", found, holds=ports == [port], remedy=REMEDY)
         taken = of_process(child.pid)
-        told = f"the memory of a child is told ({taken / 1e6:.0f} MB)"
-        yield judge("sockets", told, holds=taken > 0, remedy=REMEDY)
+        found = f"the memory of a child can be read ({taken / 1e6:.0f} MB)"
+        yield judge("sockets", found, holds=taken > 0, remedy=REMEDY)
 
 
 @contextmanager
 def _child(**variables: str) -> Iterator[tuple["subprocess.Popen[str]", int]]:
-    """A child that listens for as long as the block runs, and its port."""
+    """Run a child that listens while the block runs; yield it and its port."""
     child = subprocess.Popen(  # noqa: S603  # this very Python
         (sys.executable, "-c", _LISTENING),
         stdin=subprocess.PIPE,

@@ -1,4 +1,4 @@
-"""Checks of the machine: the system, the limits, the memory."""
+"""Checks of the machine: its operating system, its limits and its memory."""
 
 import platform
 import resource
@@ -13,7 +13,7 @@ from pool_service.core.units import size
 from pool_service.doctor.finding import Finding, Verdict, judge
 
 FIRST_MACOS = 14
-"""The first for which MLX has wheels."""
+"""The first version of macOS for which MLX has wheels."""
 
 
 def platform_findings() -> Iterator[Finding]:
@@ -45,19 +45,19 @@ def descriptor_findings() -> Iterator[Finding]:
 
 
 def memory_findings() -> Iterator[Finding]:
-    """Check that the system tells how much memory there is, and whether it is short of it."""
+    """Check that the system reports its memory, and that it is not short of memory."""
     memory = machine_memory()
     total, available = memory.total(), memory.available()
     found = f"{size(available)} of {size(total)} available"
-    remedy = "run the service where the system tells of its memory (on Linux: /proc)"
+    remedy = "run the service where the system reports its memory (on Linux: in /proc)"
     yield judge("memory", found, holds=0 < available <= total, remedy=remedy)
     if memory.pressured():
-        found = "the system says that it is short of memory; no model is started until it is not"
-        yield Finding("memory", Verdict.WARNING, found, "close what takes much of it")
+        found = "the system is short of memory, and no model is started as long as it is"
+        yield Finding("memory", Verdict.WARNING, found, "close programs that use much memory")
 
 
 def budget_findings(config: Config) -> Iterator[Finding]:
-    """Tell how much memory all servers together may take, and why so much."""
+    """Report the memory budget of all servers, and where it comes from."""
     memory = machine_memory()
     budget = config.limits(memory.total(), memory.default_budget()).memory_budget
     origin = "memory.budget" if config.memory.budget is not None else "the default"

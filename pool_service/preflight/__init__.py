@@ -1,6 +1,6 @@
-"""Finds what keeps models of a valid configuration from starting, before anybody asks for one.
+"""Preflight: finds what keeps models of a valid configuration from starting on this machine.
 
-`config check` tells it, `serve` logs it, and `reload` answers with it: all by `find_problems`.
+`config check` prints the problems, `serve` logs them, and a reload returns them.
 """
 
 from pool_service.preflight.inspection import find_problems

@@ -1,4 +1,4 @@
-"""Finds directories that a configuration names and that are not there."""
+"""Checks of the directories that a configuration names."""
 
 import contextlib
 import os
@@ -10,14 +10,14 @@ from pool_service.config.errors import KeyPath, closest
 from pool_service.preflight.problem import Problem
 
 CACHE_VARIABLES = ("HF_HOME", "HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE")
-"""Variables that say where models of the Hugging Face Hub are kept."""
+"""Environment variables with the location of the Hugging Face cache."""
 
 
 def missing_model(path: KeyPath, place: Path) -> Problem | None:
-    """Return what to tell of a model's path if nothing is there. Blocking.
+    """Return the problem if a model's path does not exist; None if it exists. Blocking.
 
-    It is an error where the directory that it should be in has other things in it: then the name
-    is wrong. Else a drive may not be mounted, which leaves no directory, or an empty one.
+    1. The parent directory has other entries: the name is wrong, which is an error.
+    2. The parent directory is empty or missing: a drive may not be mounted, which may pass.
     """
     if os.path.lexists(place):
         return None
@@ -33,7 +33,7 @@ def missing_model(path: KeyPath, place: Path) -> Problem | None:
 
 
 def directory_problems(config: Config) -> Iterator[Problem]:
-    """Yield the directories of the configuration that are not there. Blocking."""
+    """Yield the configured directories that do not exist. Blocking."""
     for directory in config.service.trusted_directories:
         if not directory.is_dir():
             what = f"there is no directory '{directory}'"

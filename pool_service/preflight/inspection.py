@@ -1,4 +1,4 @@
-"""Looks at what a configuration names: programs, arguments, directories, models, memory."""
+"""The preflight checks: programs, arguments, directories, aliases, models and memory."""
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping
@@ -12,45 +12,45 @@ from pool_service.core.errors import ModelNotOnDisk, PoolError, StartFailed
 from pool_service.core.types import Estimate, Settings
 from pool_service.preflight.directories import directory_problems, missing_model
 from pool_service.preflight.problem import Problem
-from pool_service.preflight.together import Listed, problems_together
+from pool_service.preflight.capacity import ListedModels, capacity_problems
 
-PATIENCE_S = 15.0
-"""For all looks together: a disk can hold up whoever looks. vllm-mlx takes some seconds to tell
-its options."""
+TIME_LIMIT_S = 15.0
+"""Time for all checks: a disk may hang, and vllm-mlx takes some seconds to list its options."""
 
 _MAY_PASS = (ModelNotOnDisk, StartFailed)
-"""Refusals that can end without a change of the configuration."""
+"""Errors that can pass without a change of the configuration."""
 
 
 async def find_problems(
     config: Config, runtimes: Runtimes, machine: MachineMemory
 ) -> tuple[Problem, ...]:
-    """Return what keeps models of a valid configuration from starting here, each once.
+    """Return all problems that keep models of a valid configuration from starting here.
 
-    Nothing is started, installed or downloaded. What was not looked at within `PATIENCE_S` is
-    told as one more problem.
+    Starts, installs and downloads nothing. If the checks take longer than TIME_LIMIT_S, a further
+    problem says so.
 
     Args:
         config: the configuration.
-        runtimes: those of this configuration.
+        runtimes: the runtimes of this configuration.
         machine: the machine's memory.
     """
     inspection = _Inspection(config, runtimes, machine)
     found: dict[Problem, None] = {}
     try:
-        async with asyncio.timeout(PATIENCE_S):
+        async with asyncio.timeout(TIME_LIMIT_S):
             async for problem in inspection.problems():
                 found[problem] = None
     except TimeoutError:
         what = (
-            f"not everything could be looked at within {PATIENCE_S:g} s; see whether disks answer"
+            f"not everything could be checked within {TIME_LIMIT_S:g} s; see whether your disks "
+            "answer"
         )
         found[Problem(("models",), what, is_error=False)] = None
     return tuple(found)
 
 
 class _Inspection:
-    """One look at a configuration and at what it names."""
+    """One inspection of a configuration."""
 
     def __init__(self, config: Config, runtimes: Runtimes, machine: MachineMemory) -> None:
         self._config = config
@@ -63,7 +63,7 @@ class _Inspection:
         }
 
     async def problems(self) -> AsyncIterator[Problem]:
-        """Yield what is wrong, by subjects, what is quick to find first."""
+        """Yield the problems of each check; quick checks come first."""
         if self._only_listed and not self._settings:
             what = "no model is listed, so every request is refused; list models, or remove it"
             yield Problem(("service", "only_listed"), what)
@@ -86,13 +86,13 @@ class _Inspection:
             for flaw in await self._runtimes.argument_flaws(self._catalogue.defaults):
                 yield Problem(("defaults", "arguments"), flaw)
         for name, settings in self._settings.items():
-            said = "arguments" in self._config.models[name].model_fields_set
-            path: KeyPath = ("models", name, "arguments") if said else ("defaults", "arguments")
+            is_own = "arguments" in self._config.models[name].model_fields_set
+            path: KeyPath = ("models", name, "arguments") if is_own else ("defaults", "arguments")
             for flaw in await self._runtimes.argument_flaws(settings):
                 yield Problem(path, flaw)
 
     async def _of_aliases(self) -> AsyncIterator[Problem]:
-        """Yield the aliases by which callers get another model than the one of that name."""
+        """Yield aliases that hide another model of the same name."""
         loaded_by = {one.runtime_model: name for name, one in self._settings.items()}
         for alias, name in self._catalogue.aliases.items():
             settings, path = self._settings[name], ("models", name, "aliases")
@@ -100,7 +100,7 @@ class _Inspection:
                 continue
             if alias in loaded_by:
                 other = key_name(("models", loaded_by[alias]))
-                what = f"{alias!r} is also what {other} loads; whoever asks for it gets {name!r}"
+                what = f"{alias!r} is also what {other} loads; callers that ask for it get {name!r}"
                 yield Problem(path, what, is_error=False)
             elif "/" in alias and await self._is_on_disk(alias, settings):
                 what = (
@@ -113,7 +113,7 @@ class _Inspection:
         try:
             return await self._runtimes.is_on_disk(name, settings)
         except PoolError:
-            # What is wrong with the environment or the disk is told of the model itself.
+            # The check of the model itself reports the problem.
             return False
 
     async def _of_models(self) -> AsyncIterator[Problem]:
@@ -126,12 +126,12 @@ class _Inspection:
                 estimates[name] = found
         total = self._machine.total()
         limits = self._config.limits(total, self._machine.default_budget())
-        for problem in problems_together(Listed(self._settings, estimates, limits, total)):
+        for problem in capacity_problems(ListedModels(self._settings, estimates, limits, total)):
             yield problem
 
     async def _estimated(self, name: str, settings: Settings) -> Estimate | Problem:
-        said = "runtime_model" in self._config.models[name].model_fields_set
-        path: KeyPath = ("models", name, "runtime_model") if said else ("models", name)
+        is_own = "runtime_model" in self._config.models[name].model_fields_set
+        path: KeyPath = ("models", name, "runtime_model") if is_own else ("models", name)
         place = settings.runtime_model
         if Path(place).is_absolute():
             missing = await asyncio.to_thread(missing_model, path, Path(place))

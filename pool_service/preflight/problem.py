@@ -1,4 +1,4 @@
-"""Define what the inspection of a configuration finds."""
+"""The result type of all preflight checks."""
 
 from dataclasses import dataclass
 
@@ -7,13 +7,14 @@ from pool_service.config.errors import KeyPath
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """Hold one thing that is wrong with a configuration that is valid.
+    """A problem of a valid configuration.
 
     Attributes:
-        path: the way to the key that has to be changed.
+        path: the key that has to be changed.
         what: what is wrong, and what to do about it.
-        is_error: a listed model cannot start until somebody changes the configuration or the
-            model. Else it may pass by itself, as when a drive is mounted or a file downloaded.
+        is_error: whether a listed model cannot start until somebody changes the configuration or
+            the model. Otherwise the problem may pass by itself, for example when a drive is
+            mounted or a file downloaded.
     """
 
     path: KeyPath

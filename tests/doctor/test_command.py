@@ -37,4 +37,4 @@ def test_what_is_broken_is_told_with_what_to_do_and_exits_with_1(tmp_path: Path,
     lines = result.stdout.splitlines()
     (at,) = (number for number, line in enumerate(lines) if line.startswith(Verdict.BROKEN.name))
     assert lines[at + 1].strip().startswith("-> choose another one with --state-dir")
-    assert lines[-1] == "The service cannot do its job here: put right what is BROKEN (1)."
+    assert lines[-1] == "The service cannot work on this machine: repair what is BROKEN (1)."

@@ -176,8 +176,8 @@ def test_what_takes_too_long_is_told_and_the_rest_with_it(
         await asyncio.Event().wait()
 
     monkeypatch.setattr(Runtimes, "estimate", stuck)
-    monkeypatch.setattr("pool_service.preflight.inspection.PATIENCE_S", 0.5)
+    monkeypatch.setattr("pool_service.preflight.inspection.TIME_LIMIT_S", 0.5)
     first, last = inspect('[service]\ntrusted_directories = ["TMP/away"]\n[models.a]')
     assert first.path == ("service", "trusted_directories")
-    assert "not everything could be looked at" in last.what
+    assert "not everything could be checked" in last.what
     assert not last.is_error

@@ -7,7 +7,7 @@ import pytest
 
 from pool_service.core.limits import Limits
 from pool_service.core.types import FOREVER, Estimate, EstimateSource, Settings
-from pool_service.preflight.together import Listed, problems_together
+from pool_service.preflight.capacity import ListedModels, capacity_problems
 
 GB = 10**9
 PLAIN = Settings(runtime_model="r")
@@ -25,8 +25,8 @@ def found(
 ) -> list[tuple[str, bool, str]]:
     estimates = {name: Estimate(n * GB, source, on_disk) for name, n in (needs or {}).items()}
     limits = limits or Limits(memory_budget=10 * GB)
-    listed = Listed(settings, estimates, limits, total=16 * GB)
-    return [(".".join(one.path), one.is_error, one.what) for one in problems_together(listed)]
+    listed = ListedModels(settings, estimates, limits, total=16 * GB)
+    return [(".".join(one.path), one.is_error, one.what) for one in capacity_problems(listed)]
 
 
 def test_models_that_fit_are_no_problem() -> None:
