@@ -121,8 +121,8 @@ STARTING, READY = server(ServerState.STARTING, "loads"), server(ServerState.READ
 def test_of_states_that_were_not_taken_the_newest_is_told_once() -> None:
     hold = Held("m")
     assert not hold.has_news()
-    hold.tell(STARTING)
-    hold.tell(READY)
+    hold.update(STARTING)
+    hold.update(READY)
     assert hold.has_news()
     assert hold.take() is READY
     assert not hold.has_news()
@@ -131,29 +131,29 @@ def test_of_states_that_were_not_taken_the_newest_is_told_once() -> None:
 def test_ready_is_what_was_told_last_and_nothing_older() -> None:
     hold = Held("m")
     assert hold.ready() is None
-    hold.tell(READY)
+    hold.update(READY)
     assert hold.ready() is READY
-    hold.tell(STARTING)
+    hold.update(STARTING)
     assert hold.ready() is None
 
 
 def test_ready_after_a_server_is_another_process() -> None:
     hold = Held("m")
-    hold.tell(READY)
+    hold.update(READY)
     assert hold.ready(after=STARTING) is None, "the same process, as it was before"
     assert hold.ready(after=READY) is None
     for other in (
         convert.server(ready(generation=2, pid=4711)),
         convert.server(ready(generation=1, pid=4712)),
     ):
-        hold.tell(other)
+        hold.update(other)
         assert hold.ready(after=READY) is other
         assert hold.ready() is other
 
 
 def test_what_ended_a_hold_is_told_after_its_last_state_and_from_then_on() -> None:
     hold = Held("m")
-    hold.tell(READY)
+    hold.update(READY)
     hold.end(Evicted("gone"))
     assert hold.take() is READY
     for _ in range(2):
@@ -165,7 +165,7 @@ def test_what_ended_a_hold_is_told_after_its_last_state_and_from_then_on() -> No
 
 def test_a_hold_that_was_closed_has_ended_and_not_failed() -> None:
     hold = Held("m")
-    hold.tell(READY)
+    hold.update(READY)
     hold.end()
     hold.end(Cancelled("the call was cancelled"))
     assert hold.has_news()
@@ -178,10 +178,10 @@ def test_who_did_not_wait_longer_is_told_how_it_is() -> None:
     hold = Held("m")
     unknown = "'m' was not READY within 2 s: it is not known; the hold goes on"
     assert str(hold.late(2.0)) == unknown
-    hold.tell(STARTING)
+    hold.update(STARTING)
     late = hold.late(0.5)
     assert isinstance(late, DeadlineExceeded)
     assert str(late) == "'m' was not READY within 0.5 s: it is STARTING (loads); the hold goes on"
-    hold.tell(READY)
+    hold.update(READY)
     same = "'m' was not READY after generation 1 within 0.5 s: it is READY; the hold goes on"
     assert str(hold.late(0.5, after=READY)) == same

@@ -1,7 +1,7 @@
-"""Client of the pool service: make a model ready, get the endpoint of its server.
+"""Client of the pool service: makes a model ready and returns the endpoint of its server.
 
-`PoolClient` is for threads, `AsyncPoolClient` for asyncio; both give the values of
-`types` and raise the errors of `errors`.
+`PoolClient` is for threads, `AsyncPoolClient` for asyncio. Both return the values of `types` and
+raise the errors of `errors`.
 """
 
 from pool_service_client.aio import AsyncPoolClient

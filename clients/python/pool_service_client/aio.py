@@ -1,4 +1,4 @@
-"""The client for asyncio."""
+"""The asyncio client."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -9,7 +9,7 @@ import grpc
 import grpc.aio
 
 from pool_service_client import connect, convert
-from pool_service_client.aio_streams import AsyncHold, AsyncStream, AsyncWatch, not_ours
+from pool_service_client.aio_streams import AsyncHold, AsyncStream, AsyncWatch, cancelled_by_peer
 from pool_service_client.convert import KeepAlive
 from pool_service_client.following import Following
 from pool_service_client.holding import Holding, Pulling
@@ -38,8 +38,8 @@ class AsyncPoolClient:
         async with AsyncPoolClient.connect() as pool:
             server = (await pool.ensure("vllm-mlx/qwen3-4b")).server
 
-    To be made and used in one event loop. Cancelling a task that waits ends its
-    wait at once, and nothing else.
+    Create and use it in one event loop. Cancelling a task ends its wait at once, but nothing that
+    the service has begun.
     """
 
     def __init__(
@@ -49,7 +49,7 @@ class AsyncPoolClient:
         address: str = "the channel's address",
         retry: RetryPolicy = RetryPolicy(),  # noqa: B008 - frozen
     ) -> None:
-        """Use a channel that the caller made. address: for messages."""
+        """Use a channel of the caller's. address: the service's name in error messages."""
         self._channel = channel
         self._stub = PoolServiceStub(channel)
         self._peer = Peer(address)
@@ -62,13 +62,13 @@ class AsyncPoolClient:
         *,
         retry: RetryPolicy = RetryPolicy(),  # noqa: B008 - frozen
     ) -> Self:
-        """As PoolClient.connect."""
+        """See PoolClient.connect."""
         target = connect.target(address)
         channel = grpc.aio.insecure_channel(target, options=connect.channel_options())
         return cls(channel, address=target, retry=retry)
 
     async def close(self) -> None:
-        """Close the channel; what is under way ends, and holds are released."""
+        """Close the channel: end all calls, and release all holds."""
         self._peer.closed = True
         await self._channel.close()
 
@@ -90,9 +90,9 @@ class AsyncPoolClient:
         runtime_model: str | None = None,
         keep_alive: KeepAlive = None,
         download: bool | None = None,
-        timeout: float | None = None,  # noqa: ASYNC109 - the service is told of it
+        timeout: float | None = None,  # noqa: ASYNC109 - sent to the service
     ) -> EnsureResult:
-        """As PoolClient.ensure."""
+        """See PoolClient.ensure."""
         request = convert.ensure_request(model, runtime_model, keep_alive, download=download)
         return convert.ensure_result(
             await self._call(self._stub.Ensure, request, timeout), self._peer
@@ -107,7 +107,7 @@ class AsyncPoolClient:
         download: bool | None = None,
         holder: str = "",
     ) -> AsyncHold:
-        """As PoolClient.hold."""
+        """See PoolClient.hold."""
         request = convert.hold_request(
             model, runtime_model, keep_alive, download=download, holder=holder
         )
@@ -121,7 +121,7 @@ class AsyncPoolClient:
         force: bool = False,
         timeout: float | None = None,  # noqa: ASYNC109
     ) -> tuple[EvictedServer, ...]:
-        """As PoolClient.evict."""
+        """See PoolClient.evict."""
         return await self._evict(pb.EvictRequest(model=model, force=force), timeout)
 
     async def evict_idle(
@@ -129,7 +129,7 @@ class AsyncPoolClient:
         *,
         timeout: float | None = None,  # noqa: ASYNC109
     ) -> tuple[EvictedServer, ...]:
-        """As PoolClient.evict_idle."""
+        """See PoolClient.evict_idle."""
         return await self._evict(pb.EvictRequest(idle=True), timeout)
 
     async def evict_all(
@@ -138,7 +138,7 @@ class AsyncPoolClient:
         force: bool = False,
         timeout: float | None = None,  # noqa: ASYNC109
     ) -> tuple[EvictedServer, ...]:
-        """As PoolClient.evict_all."""
+        """See PoolClient.evict_all."""
         return await self._evict(pb.EvictRequest(all=True, force=force), timeout)
 
     async def _evict(
@@ -151,7 +151,7 @@ class AsyncPoolClient:
         *,
         timeout: float | None = None,  # noqa: ASYNC109
     ) -> AsyncIterator[Server]:
-        """As PoolClient.list."""
+        """See PoolClient.list."""
         async for page in self.pages(timeout=timeout):
             for server in page.servers:
                 yield server
@@ -162,7 +162,7 @@ class AsyncPoolClient:
         page_size: int = 0,
         timeout: float | None = None,  # noqa: ASYNC109
     ) -> AsyncIterator[Page]:
-        """As PoolClient.pages."""
+        """See PoolClient.pages."""
         paging, more = Paging(self._peer), True
         while more:
             request = pb.ListRequest(page_size=page_size, page_token=paging.token)
@@ -171,7 +171,7 @@ class AsyncPoolClient:
             more = paging.turn(response.next_page_token)
 
     def watch(self, after_revision: int | None = None) -> "AsyncWatch":
-        """As PoolClient.watch."""
+        """See PoolClient.watch."""
         return AsyncWatch(self._stub.Watch, Following(self._retry, after_revision), self._peer)
 
     async def models(
@@ -180,7 +180,7 @@ class AsyncPoolClient:
         found: bool = False,
         timeout: float | None = None,  # noqa: ASYNC109
     ) -> AsyncIterator[Model]:
-        """As PoolClient.models."""
+        """See PoolClient.models."""
         paging, more = Paging(self._peer), True
         while more:
             request = pb.ListModelsRequest(page_token=paging.token, found=found)
@@ -192,7 +192,7 @@ class AsyncPoolClient:
     async def pull(
         self, model: str, *, runtime_model: str | None = None
     ) -> AsyncIterator[Progress]:
-        """As PoolClient.pull."""
+        """See PoolClient.pull."""
         pulling = Pulling(convert.pull_request(model, runtime_model), self._retry)
         async with AsyncStream(self._stub.Pull, pulling, self._peer) as stream:
             async for progress in stream:
@@ -204,7 +204,7 @@ class AsyncPoolClient:
         *,
         timeout: float | None = None,  # noqa: ASYNC109
     ) -> str:
-        """As PoolClient.forget."""
+        """See PoolClient.forget."""
         request = pb.ForgetRequest(model=model)
         return (await self._call(self._stub.Forget, request, timeout)).runtime_model
 
@@ -213,7 +213,7 @@ class AsyncPoolClient:
         *,
         timeout: float | None = None,  # noqa: ASYNC109
     ) -> Reloaded:
-        """As PoolClient.reload."""
+        """See PoolClient.reload."""
         return convert.reloaded(await self._call(self._stub.Reload, pb.ReloadRequest(), timeout))
 
     async def _call(
@@ -226,5 +226,5 @@ class AsyncPoolClient:
             except grpc.aio.AioRpcError as failure:
                 error = error_of(failure, peer=self._peer, timeout=limit)
             except asyncio.CancelledError:
-                error = not_ours(self._peer)
+                error = cancelled_by_peer(self._peer)
             await asyncio.sleep(attempts.failed(error))

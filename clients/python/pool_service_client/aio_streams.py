@@ -1,4 +1,4 @@
-"""Streams that outlive breaks of the connection, for asyncio."""
+"""Streams for asyncio that are opened again when they break."""
 
 import asyncio
 from collections import deque
@@ -13,7 +13,7 @@ import grpc.aio
 from pool_service_client.errors import PoolError
 from pool_service_client.following import Follower, Following
 from pool_service_client.holding import Held
-from pool_service_client.status import Peer, cancelled, ended, error_of
+from pool_service_client.status import Peer, cancelled_error, stream_ended_error, error_of
 from pool_service_client.types import Event, Server
 from pool_service_client.v1 import pool_service_pb2 as pb
 
@@ -23,9 +23,9 @@ V = TypeVar("V")
 
 
 class AsyncStream(AsyncIterator[V], Generic[Q, R, V]):
-    """As Stream, for one task; `close` or leaving its `async with` ends the stream.
+    """Stream for asyncio, for one task; `close` or leaving the context ends the stream.
 
-    A wait for a value that is cancelled loses none: the next one opens the stream again.
+    Cancelling a wait for a value loses no value: the next wait opens the stream again.
     """
 
     def __init__(
@@ -34,7 +34,7 @@ class AsyncStream(AsyncIterator[V], Generic[Q, R, V]):
         follower: Follower[Q, R, V],
         peer: Peer,
     ) -> None:
-        """Called by AsyncPoolClient."""
+        """Use the methods of AsyncPoolClient instead."""
         self._method = method
         self._follower = follower
         self._peer = peer
@@ -43,7 +43,7 @@ class AsyncStream(AsyncIterator[V], Generic[Q, R, V]):
         self._closed = False
 
     def close(self) -> None:
-        """End the iteration, and the call at once."""
+        """Cancel the call, and end the iteration."""
         self._closed = True
         if self._call is not None:
             self._call.cancel()
@@ -67,7 +67,7 @@ class AsyncStream(AsyncIterator[V], Generic[Q, R, V]):
         return self._values.popleft()
 
     async def _receive(self) -> None:
-        """Take the next message, or wait until the next try is due."""
+        """Receive the next message; after a failure wait until the next attempt is due."""
         call = self._call = self._call or self._method(self._follower.request())
         try:
             response = await call.read()
@@ -77,22 +77,22 @@ class AsyncStream(AsyncIterator[V], Generic[Q, R, V]):
             self._call = None
             if self._closed:
                 return
-            error = not_ours(self._peer)
+            error = cancelled_by_peer(self._peer)
         else:
             if response is not grpc.aio.EOF:
                 self._values.extend(self._follower.receive(cast("R", response)))
                 return
             self._closed = self._closed or self._follower.FINITE
-            error = ended()
+            error = stream_ended_error()
         self._call = None
         if not self._closed:
             await asyncio.sleep(self._follower.failed(error))
 
 
 class AsyncWatch(AsyncStream[pb.WatchRequest, pb.WatchResponse, Event]):
-    """As Watch, for one task; `close` or leaving its `async with` ends the stream.
+    """Watch for asyncio, for one task; `close` or leaving the context ends the stream.
 
-    A wait for an event that is cancelled loses none: the next one resumes.
+    Cancelling a wait for an event loses no event: the next wait resumes the stream.
     """
 
     def __init__(
@@ -103,23 +103,23 @@ class AsyncWatch(AsyncStream[pb.WatchRequest, pb.WatchResponse, Event]):
         following: Following,
         peer: Peer,
     ) -> None:
-        """Called by AsyncPoolClient.watch."""
+        """Use AsyncPoolClient.watch instead."""
         super().__init__(method, following, peer)
         self._following = following
 
     @property
     def revision(self) -> int | None:
-        """Where another watch could go on; None before the first Synced."""
+        """The revision after which another watch could resume; None before the first Synced."""
         return self._following.revision
 
 
 class AsyncHold(AsyncIterator[Server]):
-    """As Hold, read by a task of its own; for any number of tasks of one event loop."""
+    """Hold for asyncio: a task of its own reads the stream. For any number of tasks of one loop."""
 
     def __init__(
         self, stream: AsyncStream[pb.HoldRequest, pb.HoldResponse, Server], model: str
     ) -> None:
-        """Called by AsyncPoolClient.hold."""
+        """Use AsyncPoolClient.hold instead."""
         self._stream = stream
         self._held = Held(model)
         self._changed = asyncio.Event()
@@ -130,7 +130,7 @@ class AsyncHold(AsyncIterator[Server]):
         timeout: float | None = None,  # noqa: ASYNC109 - as Hold has it
         after: Server | None = None,
     ) -> Server:
-        """As Hold.ready."""
+        """See Hold.ready."""
         try:
             async with asyncio.timeout(timeout):
                 while (server := self._held.ready(after)) is None:
@@ -143,7 +143,7 @@ class AsyncHold(AsyncIterator[Server]):
         """Release the model at once, and end the iteration."""
         self._stream.close()
         self._reader.cancel()
-        self._tell(self._held.end)
+        self._update(self._held.end)
 
     async def __aenter__(self) -> Self:
         return self
@@ -169,23 +169,24 @@ class AsyncHold(AsyncIterator[Server]):
         failure: Exception | None = None
         try:
             async for server in self._stream:
-                self._tell(partial(self._held.tell, server))
-        except Exception as error:  # noqa: BLE001 - for those who ask
+                self._update(partial(self._held.update, server))
+        except Exception as error:  # noqa: BLE001 - raised by the next call of the holder
             failure = error
-        self._tell(partial(self._held.end, failure))
+        self._update(partial(self._held.end, failure))
 
-    def _tell(self, news: Callable[[], None]) -> None:
-        news()
+    def _update(self, change: Callable[[], None]) -> None:
+        change()
         self._changed.set()
         self._changed = asyncio.Event()
 
 
-def not_ours(peer: Peer) -> PoolError:
-    """In an `except CancelledError`: raises it on if this task was cancelled.
+def cancelled_by_peer(peer: Peer) -> PoolError:
+    """Return the error for a CancelledError; raise that again if this task was cancelled.
 
-    grpc.aio raises it also for a call that somebody else ended as CANCELLED.
+    To be called in an `except CancelledError`: grpc.aio raises it both when this task is cancelled
+    and when the service or the client ended the call as CANCELLED.
     """
     task = asyncio.current_task()
     if task is not None and task.cancelling():
         raise  # noqa: PLE0704
-    return cancelled(peer)
+    return cancelled_error(peer)

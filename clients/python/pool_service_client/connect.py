@@ -1,4 +1,4 @@
-"""Where the service is, and how a channel to it is set up."""
+"""The service's address, and the options of a channel to it."""
 
 import os
 from collections.abc import Mapping
@@ -11,9 +11,10 @@ _UNIX = "unix:"
 
 
 def target(address: str | None, environ: Mapping[str, str] = os.environ) -> str:
-    """The address to use: the one given, or POOL_SERVICE_ADDRESS, or the default.
+    """Return the address to use: the one given, or POOL_SERVICE_ADDRESS, or the default.
 
-    A path may begin with `~`. Raises ValueError if it is neither host:port nor unix:PATH.
+    The path of a socket may begin with `~`. Raises ValueError if the address is neither host:port
+    nor unix:PATH.
     """
     chosen = address or environ.get(ADDRESS_VARIABLE) or DEFAULT_ADDRESS
     if not chosen.isprintable() or not (_is_socket_path(chosen) or _is_host_and_port(chosen)):
@@ -24,7 +25,7 @@ def target(address: str | None, environ: Mapping[str, str] = os.environ) -> str:
 
 
 def _expanded(address: str) -> str:
-    """With the home directory in place of `~`, as the service has it; gRPC knows none."""
+    """Return an address with `~` replaced by the home directory, as gRPC does not do that."""
     path = address.removeprefix(_UNIX).removeprefix("//")
     if path == address or not path.startswith("~"):
         return address
@@ -49,18 +50,18 @@ def _is_port(digits: str) -> bool:
 
 
 def channel_options() -> list[tuple[str, str | int]]:
-    """Options of a channel to a service that is near, and that may be restarted.
+    """Return options for a service that is near and may be restarted.
 
-    A proxy from the environment has no business between a caller and its own
-    machine; and by default gRPC would wait up to two minutes before it tries
-    again to reach a service that is back already.
+    1. No proxy: the environment's would stand between the caller and its own machine.
+    2. Short reconnect delays: by default gRPC waits up to two minutes, while the service may be
+       back already.
+    3. Keepalive pings: they find a peer that vanished while a watch was quiet.
     """
     return [
         ("grpc.primary_user_agent", f"pool-service-client-python/{_version()}"),
         ("grpc.enable_http_proxy", 0),
         ("grpc.initial_reconnect_backoff_ms", 100),
         ("grpc.max_reconnect_backoff_ms", 1000),
-        # A watch may be quiet for hours; a peer that vanished without a word is noticed by this.
         ("grpc.keepalive_time_ms", 30_000),
         ("grpc.keepalive_timeout_ms", 20_000),
         ("grpc.http2.max_pings_without_data", 0),

@@ -1,4 +1,4 @@
-"""Between values and messages. Nothing else builds a request or reads a response."""
+"""Conversion between the client's values and protobuf messages; no other module does that."""
 
 import math
 from collections.abc import Mapping
@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from pool_service_client.status import Peer, no_pool_service
+from pool_service_client.status import Peer, no_pool_service_error
 from pool_service_client.types import (
     EnsureResult,
     Event,
@@ -29,19 +29,20 @@ from pool_service_client.types import (
 )
 from pool_service_client.v1 import pool_service_pb2 as pb
 
-# Seconds: the most that google.protobuf.Duration takes, about 10,000 years.
-_LONGEST_DURATION = 315_576_000_000
+_MAX_DURATION_S = 315_576_000_000
+"""The limit of google.protobuf.Duration, about 10,000 years."""
+
 _TIMES = ("create_time", "start_time", "ready_time", "last_use_time", "expire_time")
 
 
 KeepAlive = timedelta | float | None
-"""Seconds or a timedelta; infinity stands for any negative one; None: as it is."""
+"""Seconds or a timedelta; infinite or negative: for ever; None: as it is."""
 
 
 def ensure_request(
     model: str, runtime_model: str | None, keep_alive: KeepAlive, *, download: bool | None
 ) -> pb.EnsureRequest:
-    """Raises ValueError for text that has no UTF-8, and for a keep_alive that is no number."""
+    """Return the request. Raises ValueError if a text is not UTF-8 or keep_alive is NaN."""
     return pb.EnsureRequest(
         model=model,
         runtime_model=runtime_model or "",
@@ -58,7 +59,7 @@ def hold_request(
     download: bool | None,
     holder: str,
 ) -> pb.HoldRequest:
-    """Raises ValueError as `ensure_request` does."""
+    """Return the request. Raises ValueError as `ensure_request` does."""
     return pb.HoldRequest(
         model=model,
         runtime_model=runtime_model or "",
@@ -69,20 +70,23 @@ def hold_request(
 
 
 def pull_request(model: str, runtime_model: str | None) -> pb.PullRequest:
-    """Raises ValueError for text that has no UTF-8."""
+    """Return the request. Raises ValueError if a text is not UTF-8."""
     return pb.PullRequest(model=model, runtime_model=runtime_model or "")
 
 
 def _duration(value: KeepAlive) -> Duration | None:
-    """What is too long for a message is sent as the longest, which the service refuses."""
+    """Return the message; a duration that is too long for it becomes the longest.
+
+    The service refuses that one with an error, while protobuf would raise its own.
+    """
     if value is None:
         return None
     duration = Duration()
     seconds = value.total_seconds() if isinstance(value, timedelta) else value
-    if math.isinf(seconds) or seconds < -_LONGEST_DURATION:
+    if math.isinf(seconds) or seconds < -_MAX_DURATION_S:
         duration.seconds = -1
-    elif seconds > _LONGEST_DURATION:
-        duration.seconds = _LONGEST_DURATION
+    elif seconds > _MAX_DURATION_S:
+        duration.seconds = _MAX_DURATION_S
     elif isinstance(value, timedelta):
         duration.FromTimedelta(value)
     else:
@@ -91,16 +95,16 @@ def _duration(value: KeepAlive) -> Duration | None:
 
 
 def watch_request(after_revision: int | None) -> pb.WatchRequest:
-    """A request for the present state and what follows, or for what follows a revision."""
+    """Return a request for all changes after a revision; None: the present state first."""
     return pb.WatchRequest(after_revision=after_revision)
 
 
 def ensure_result(response: pb.EnsureResponse, peer: Peer) -> EnsureResult:
-    """Raises PoolError for an answer without a server, or without its endpoint."""
+    """Return the result. Raises PoolError if the answer has no server or no endpoint."""
     if not response.HasField("server"):
-        raise no_pool_service(peer.address, "it names no server")
+        raise no_pool_service_error(peer.address, "it names no server")
     if not response.server.endpoint:
-        raise no_pool_service(peer.address, "its server has no endpoint")
+        raise no_pool_service_error(peer.address, "its server has no endpoint")
     return EnsureResult(server(response.server), response.started)
 
 
@@ -156,7 +160,7 @@ def reloaded(response: pb.ReloadResponse) -> Reloaded:
 
 
 def event(response: pb.WatchResponse) -> Event | None:
-    """The event, or None for a kind that this package does not know."""
+    """Return the event; None if this package does not know its kind."""
     match response.WhichOneof("event"):
         case "server":
             return ServerChanged(response.revision, server(response.server))
@@ -196,8 +200,8 @@ def server(message: pb.Server) -> Server:
 
 
 def _server_times(message: pb.Server) -> Mapping[str, datetime | None]:
-    said = {field.name: value for field, value in message.ListFields()}
-    return {name: _time(said[name]) if name in said else None for name in _TIMES}
+    fields = {field.name: value for field, value in message.ListFields()}
+    return {name: _time(fields[name]) if name in fields else None for name in _TIMES}
 
 
 def _exit(message: pb.Exit) -> Exit:
@@ -236,12 +240,12 @@ def _budget(message: pb.PoolTotals) -> int | None:
 
 
 def _share(value: float) -> float | None:
-    """It, or None for what is no share, such as NaN."""
+    """Return a number from 0 to 1; None for any other, such as NaN."""
     return value if 0 <= value <= 1 else None
 
 
 def _time(message: Timestamp) -> datetime | None:
-    """The time, or None for one that no calendar of Python has."""
+    """Return the time; None if it is outside Python's calendar."""
     try:
         return message.ToDatetime(tzinfo=UTC)
     except (ValueError, OverflowError):

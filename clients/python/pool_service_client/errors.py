@@ -1,32 +1,32 @@
-"""What can go wrong, as classes by what a caller would do about it.
+"""The errors of the clients, and what you can do about each.
 
-PoolError                   the base, and a reason that this package does not know
-├── InvalidRequest          correct the request: `violations` say which field
-├── RuntimeModelConflict    ask without a runtime model, or evict first
-├── ServerInUse             wait, or evict with force: `metadata` says who holds it
-├── RuntimeUnavailable      install or configure the runtime, where the service is
+PoolError                   the base class, and any error that this package does not know
+├── InvalidRequest          correct the request: `violations` name the fields
+├── RuntimeModelConflict    ask without a runtime model, or evict the model first
+├── ServerInUse             wait, or evict with force: `metadata` says who holds the server
+├── RuntimeUnavailable      install or configure the runtime on the service's machine
 ├── ModelRejected           ask for another model: the runtime refused this one
 ├── ModelUnknown            ask for a model of the catalogue: no other is served
-├── ModelNotOnDisk          pull it first, or allow the download
-├── CodeNotTrusted          trust its code in the service's configuration
+├── ModelNotOnDisk          pull the model first, or allow the download
+├── CodeNotTrusted          trust the model's code in the service's configuration
 ├── FetchFailed             try again: the download failed
-├── ModelTooLarge           raise the budget, or ask for a smaller model: it can never fit
+├── ModelTooLarge           raise the budget, or ask for a smaller model: this one never fits
 ├── PoolFull                try again: there was no room in time
 ├── QueueFull               try again: too many models wait for room
-├── ConfigInvalid           mend the service's configuration: nothing was changed
+├── ConfigInvalid           correct the service's configuration: nothing was changed
 ├── StartTimeout            try again: the server was not ready in time
-├── StartFailed             try again: its process died, `last_lines` say of what
-├── CrashLoop               mend it or evict it: its processes died too often
-├── Evicted                 somebody evicted the model while the call waited
-├── ShuttingDown            try again: the service ends, another may come
+├── StartFailed             try again: the server's process died, `last_lines` say why
+├── CrashLoop               repair or evict the model: its processes died too often
+├── Evicted                 ask again if you still need it: somebody evicted the model
+├── ShuttingDown            try again: the service ends, and another one may start
 ├── Recovering              try again: the service has just started
-├── RevisionCompacted       begin the watch again, without a revision
-├── InternalError           report it, with `request_id`
-├── PoolUnavailable         the service cannot be reached
-├── DeadlineExceeded        the caller's own timeout is over
+├── RevisionCompacted       watch again without a revision
+├── InternalError           report the bug, with `request_id`
+├── PoolUnavailable         start the service, or correct its address
+├── DeadlineExceeded        allow more time: your timeout is over
 └── Cancelled               the client or the hold was closed meanwhile
 
-`status.py` makes them of what the service answers.
+`status.py` creates them from the service's answers.
 """
 
 from collections.abc import Mapping
@@ -37,10 +37,10 @@ from grpc import StatusCode
 
 @dataclass(frozen=True, slots=True)
 class Violation:
-    """One thing that is wrong with a request or with the pool's state.
+    """A problem of a request or of the pool's state.
 
-    subject: the request's field, or what the state is of; kind: a word for
-    programs, empty if there is none.
+    subject: the field of the request, or the part of the pool.
+    kind: the kind of the problem for programs; empty if there is none.
     """
 
     subject: str
@@ -50,11 +50,11 @@ class Violation:
 
 @dataclass(eq=False)
 class PoolError(Exception):
-    """A call that failed: `str()` of it says why, in words.
+    """A failed call; `str()` returns the message.
 
-    reason: for programs, empty where the service gave none; retry_after: seconds
-    after which another attempt may succeed, None if the service named none;
-    last_lines: what the model's server wrote last, oldest first.
+    reason: the reason for programs; empty if the service gave none.
+    retry_after: the seconds after which another attempt may succeed; None if not known.
+    last_lines: the last lines of the server's log, the oldest first.
     """
 
     message: str
@@ -81,8 +81,8 @@ class RuntimeModelConflict(PoolError):
 class ServerInUse(PoolError):
     """The server is held or has requests in flight.
 
-    `metadata` has "requests" and "holds", how many, and "holders", their labels. "requests" is
-    "unknown" where only open connections tell that it is busy.
+    `metadata` has the numbers of "requests" and "holds", and the labels of the "holders".
+    "requests" is "unknown" if only open connections show that the server is busy.
     """
 
 
@@ -95,11 +95,11 @@ class ModelRejected(PoolError):
 
 
 class ModelUnknown(PoolError):
-    """The service serves only what its configuration lists, and it is none of that."""
+    """The service serves only listed models, and this one is not listed."""
 
 
 class ModelNotOnDisk(PoolError):
-    """The model's files are not there, and the call did not allow to download them."""
+    """The model's files are not on the service's machine, and the download was not allowed."""
 
 
 class CodeNotTrusted(PoolError):
@@ -115,11 +115,11 @@ class ModelTooLarge(PoolError):
 
 
 class PoolFull(PoolError):
-    """There was no room for the model as long as it could wait."""
+    """There was no room for the model within the time that it may wait."""
 
 
 class QueueFull(PoolError):
-    """As many models wait for room as may."""
+    """The queue of models that wait for room is full."""
 
 
 class ConfigInvalid(PoolError):
@@ -143,7 +143,7 @@ class Evicted(PoolError):
 
 
 class ShuttingDown(PoolError):
-    """The service is about to end."""
+    """The service is shutting down."""
 
 
 class Recovering(PoolError):
@@ -163,11 +163,11 @@ class PoolUnavailable(PoolError):
 
 
 class DeadlineExceeded(PoolError):
-    """The caller's timeout is over; what the service has begun goes on."""
+    """The caller's timeout is over; work that the service has begun goes on."""
 
 
 class Cancelled(PoolError):
-    """The call was given up: its client or its hold was closed.
+    """The client or the hold was closed during the call.
 
-    A task that is cancelled sees asyncio's own CancelledError.
+    A cancelled task gets asyncio's own CancelledError instead.
     """

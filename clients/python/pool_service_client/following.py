@@ -1,4 +1,4 @@
-"""What is known between two streams of one call; without I/O, for both clients."""
+"""Resuming a broken stream, in particular a watch; without I/O, for both clients."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -17,29 +17,31 @@ V_co = TypeVar("V_co", covariant=True)
 
 
 class Follower(Protocol[Q_co, R_contra, V_co]):
-    """How a call goes on whose stream broke. FINITE: its stream may end without an error."""
+    """The state of a call over all its streams: each break is followed by another stream."""
 
     FINITE: ClassVar[bool]
+    """Whether the stream may end without an error."""
 
     def request(self) -> Q_co:
-        """The request of the next stream."""
+        """Return the request that opens the next stream."""
 
     def receive(self, response: R_contra) -> Sequence[V_co]:
-        """The values that a message of the stream stands for."""
+        """Return the values of a message of the stream."""
 
     def failed(self, error: PoolError) -> float:
-        """Seconds until the next stream is opened; raises the error if none is to be."""
+        """Return the seconds until the next stream is to be opened; raise a final error."""
 
 
 @dataclass(slots=True)
 class Following:
-    """A watch: where to go on, and which servers the reader was told of.
+    """The state of a watch: the revision to resume after, and the servers that were reported.
 
-    A stream that broke is resumed after the last revision that was seen. If the
-    history is gone, a watch that began with the present state begins with it
-    again, and tells the reader also which servers have gone meanwhile, so that
-    what the reader has put together stays true. One that began after a revision
-    cannot know them all, and fails with RevisionCompacted.
+    1. A broken stream is resumed after the last revision.
+    2. If the service no longer has that history, a watch that began with the present state begins
+       again, and also yields ServerRemoved for the servers that have gone meanwhile, so that the
+       reader's picture stays true.
+    3. A watch that began after a revision does not know all servers: it fails with
+       RevisionCompacted.
     """
 
     FINITE: ClassVar[bool] = False
@@ -49,7 +51,7 @@ class Following:
     revision: int | None = field(init=False)
     _attempts: Attempts = field(init=False)
     _known: dict[tuple[str, int], Server] = field(init=False, default_factory=dict)
-    _told: set[tuple[str, int]] = field(init=False, default_factory=set)
+    _reported: set[tuple[str, int]] = field(init=False, default_factory=set)
     _opened: float = field(init=False, default=0.0)
 
     def __post_init__(self) -> None:
@@ -57,40 +59,40 @@ class Following:
         self._attempts = Attempts(self.policy, clock=self.clock)
 
     def request(self) -> pb.WatchRequest:
-        """The request of the next stream."""
+        """Return the request that opens the next stream."""
         self._opened = self.clock()
-        self._told.clear()
+        self._reported.clear()
         return convert.watch_request(self.revision)
 
     def receive(self, response: pb.WatchResponse) -> tuple[Event, ...]:
-        """The events that a message of the stream stands for."""
+        """Return the events of a message of the stream."""
         self._attempts.succeeded()
         if self.revision is not None and response.revision < self.revision:
-            # A service never goes back: what was told since is newer.
+            # Revisions never go back: the reader knows something newer.
             return ()
         event = convert.event(response)
         if isinstance(event, Synced):
-            return (*self._gone(event.revision), event)
+            return (*self._synced(event.revision), event)
         if self.revision is not None:
             self.revision = response.revision
         if isinstance(event, ServerChanged):
             self._known[_key(event.server)] = event.server
-            self._told.add(_key(event.server))
+            self._reported.add(_key(event.server))
         elif isinstance(event, ServerRemoved):
             self._known.pop(_key(event.server), None)
         return () if event is None else (event,)
 
-    def _gone(self, revision: int) -> tuple[ServerRemoved, ...]:
-        """Synced: what was known before and was not told of now is no longer there."""
+    def _synced(self, revision: int) -> tuple[ServerRemoved, ...]:
+        """Return the removals of known servers that the present state no longer has."""
         self.revision = revision
-        gone = [key for key in self._known if key not in self._told]
+        gone = [key for key in self._known if key not in self._reported]
         return tuple(ServerRemoved(revision, self._known.pop(key)) for key in gone)
 
     def failed(self, error: PoolError) -> float:
-        """Seconds until the next stream is opened; raises the error if none is to be."""
+        """Return the seconds until the next stream is to be opened; raise a final error."""
         if isinstance(error, RevisionCompacted) and self._can_begin_again():
             self.revision = None
-            # Not at once: who says so again and again would be asked as often.
+            # With a pause, in case the service answers so each time.
             return self._attempts.pause()
         if self.clock() - self._opened > self.policy.patience:
             self._attempts.succeeded(since=self._opened)

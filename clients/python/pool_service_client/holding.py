@@ -1,4 +1,4 @@
-"""What is known of a hold, and of a download, between two of their streams; without I/O."""
+"""Resuming the broken stream of a hold or a download; without I/O, for both clients."""
 
 import time
 from collections.abc import Callable
@@ -25,10 +25,10 @@ _BREAKS = (PoolUnavailable, Recovering, ShuttingDown)
 
 @dataclass(slots=True)
 class Holding:
-    """A hold: asked for again as it was, when its stream broke.
+    """The state of a hold: a broken stream is followed by another one with the same request.
 
-    A break of a stream that was alive is a first failure. The failures of a start are
-    counted together until the server is READY: else a model that never starts would be
+    A break of a stream that had delivered a state counts as a first failure. The failures of a
+    start count together until the server is READY; otherwise a model that never starts would be
     started again for ever.
     """
 
@@ -48,11 +48,11 @@ class Holding:
         return self.asked
 
     def receive(self, response: pb.HoldResponse) -> tuple[Server, ...]:
-        """The server's state; nothing for a message that cannot be of the one that is held."""
+        """Return the server's state; nothing for a message that cannot be about this hold."""
         if not response.HasField("server"):
             return ()
         server = convert.server(response.server)
-        # An alias may have been asked for, so the first message tells the name.
+        # The caller may have used an alias, so the first message has the model's name.
         self._model = self._model or server.model
         is_ready = server.state is ServerState.READY
         if server.model != self._model or (is_ready and not server.endpoint):
@@ -71,14 +71,14 @@ class Holding:
 
 @dataclass(slots=True)
 class Pulling:
-    """A download: what was fetched is kept, so each that gets further is a new beginning."""
+    """The state of a download. Progress resets the count of failures, as fetched bytes are kept."""
 
     FINITE: ClassVar[bool] = True
     asked: pb.PullRequest
     policy: RetryPolicy
     clock: Callable[[], float] = time.monotonic
     _attempts: Attempts = field(init=False)
-    _most: int | None = field(init=False, default=None)
+    _furthest: int | None = field(init=False, default=None)
 
     def __post_init__(self) -> None:
         self._attempts = Attempts(self.policy, clock=self.clock)
@@ -88,9 +88,9 @@ class Pulling:
 
     def receive(self, response: pb.PullResponse) -> tuple[Progress, ...]:
         progress = convert.progress(response)
-        if self._most is not None and progress.done > self._most:
+        if self._furthest is not None and progress.done > self._furthest:
             self._attempts.succeeded()
-        self._most = max(self._most or 0, progress.done)
+        self._furthest = max(self._furthest or 0, progress.done)
         return (progress,)
 
     def failed(self, error: PoolError) -> float:
@@ -99,7 +99,7 @@ class Pulling:
 
 @dataclass(slots=True)
 class Held:
-    """The newest state of a server that is held, and how the hold ended if it did."""
+    """The newest state of a held server, and how the hold ended."""
 
     model: str
     _newest: Server | None = field(init=False, default=None)
@@ -107,13 +107,13 @@ class Held:
     _over: bool = field(init=False, default=False)
     _failure: Exception | None = field(init=False, default=None)
 
-    def tell(self, server: Server) -> None:
-        """It is now like this."""
+    def update(self, server: Server) -> None:
+        """Set the newest state."""
         self._newest = server
         self._unread = True
 
     def end(self, failure: Exception | None = None) -> None:
-        """The hold is over: by this failure, or closed by its holder."""
+        """End the hold: by a failure, or (None) closed by its holder."""
         if self._over:
             return
         self._over = True
@@ -121,11 +121,14 @@ class Held:
         self._unread = self._unread and failure is not None
 
     def has_news(self) -> bool:
-        """Whether `take` has something to say."""
+        """Return whether `take` has a new state, or the end of the hold."""
         return self._unread or self._over
 
     def take(self) -> Server | None:
-        """The newest state, once; None after it was closed. Raises what ended the hold."""
+        """Return the newest state, once; None after the hold was closed.
+
+        Raises the failure that ended the hold.
+        """
         if self._unread:
             self._unread = False
             return self._newest
@@ -134,9 +137,9 @@ class Held:
         return None
 
     def ready(self, after: Server | None = None) -> Server | None:
-        """The server if it is READY, by another process than `after` is.
+        """Return the server if it is READY and not the same process as `after`; else None.
 
-        Raises what ended the hold.
+        Raises the failure that ended the hold, or Cancelled if it was closed.
         """
         if self._failure is not None:
             raise self._failure
@@ -148,7 +151,7 @@ class Held:
         return newest
 
     def late(self, timeout: float | None, after: Server | None = None) -> DeadlineExceeded:
-        """The error of who did not want to wait any longer."""
+        """Return the error of a `ready` whose timeout is over."""
         newest = self._newest
         wanted = "READY" if after is None else f"READY after generation {after.generation}"
         state = "not known" if newest is None else newest.state.name
@@ -161,5 +164,5 @@ class Held:
 
 
 def _same(newest: Server, after: Server | None) -> bool:
-    """Whether both tell of one process."""
+    """Return whether two states are of one process."""
     return after is not None and (newest.generation, newest.pid) == (after.generation, after.pid)

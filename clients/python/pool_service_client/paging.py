@@ -1,29 +1,29 @@
-"""The way through pages, whatever a server answers."""
+"""Paging that ends whatever the peer answers."""
 
 from dataclasses import dataclass, field
 
-from pool_service_client.status import Peer, no_pool_service
+from pool_service_client.status import Peer, no_pool_service_error
 
-_MOST_PAGES = 10_000
+_MAX_PAGES = 10_000
 
 
 @dataclass(slots=True)
 class Paging:
-    """Which page comes next. token: of the one to ask for."""
+    """The position in the pages of a listing. token: of the next page to request."""
 
     peer: Peer
     token: str = ""
     _seen: set[str] = field(init=False, default_factory=set)
 
     def turn(self, token: str) -> bool:
-        """Go on to the page that the last one named; False if there is none.
+        """Go on to the page with this token; return False if the token is empty.
 
-        Raises PoolError if that one was read before, or there is no end to them.
+        Raises PoolError if that page was read already, or after too many pages.
         """
         if not token:
             return False
-        if token in self._seen or len(self._seen) == _MOST_PAGES:
-            raise no_pool_service(self.peer.address, "its pages have no end")
+        if token in self._seen or len(self._seen) == _MAX_PAGES:
+            raise no_pool_service_error(self.peer.address, "its pages have no end")
         self._seen.add(token)
         self.token = token
         return True

@@ -1,17 +1,16 @@
-"""Whether and when a call that failed is made again.
+"""Retries: whether and when a failed call is made again.
 
-A failure is retried if the service said when (RetryInfo), or if it is
-UNAVAILABLE, which a service that cannot be reached is too. Everything else is
-final: asking again would get the same answer. The delay that the service named
-is the least that is waited; without one, or with less than a tenth of a second,
-it doubles from that. A stream that ends soon after each opening is opened again
-ever more slowly too: only one that was alive for a while begins the doubling anew.
-Jitter is added, so that callers that failed together do not return together.
-
-Where the caller gave a timeout, retries go on within it, and not a moment is
-spent on a wait that would outlast it. Where the caller gave none, a call may
-take as long as it takes, but failures are retried for `RetryPolicy.patience`
-only, counted from the first of them.
+1. A failure is retried if the service said when (RetryInfo), or if its code is UNAVAILABLE, as
+   when the service cannot be reached. All other failures are final: another attempt would get the
+   same answer.
+2. The delay is at least the one that the service named. Without one, or with less than
+   _FIRST_BACKOFF_S, it is a backoff that doubles from there.
+3. A stream that ends soon after each opening is opened again ever more slowly: the backoff begins
+   anew only after a stream that was alive for _HEALTHY_S.
+4. Jitter is added, so that callers that failed together do not return together.
+5. With a timeout, retries go on within it; a delay that would outlast it is not begun.
+6. Without a timeout, a call may take any time, but failures are retried for
+   `RetryPolicy.patience` only, counted from the first failure.
 """
 
 import random
@@ -23,21 +22,26 @@ from grpc import StatusCode
 
 from pool_service_client.errors import DeadlineExceeded, PoolError
 
-_FIRST_BACKOFF = 0.1
-_LONGEST_BACKOFF = 5.0
+_FIRST_BACKOFF_S = 0.1
+_MAX_BACKOFF_S = 5.0
 _JITTER = 0.3
+"""The largest jitter, as a share of the delay."""
+
 _HEALTHY_S = 10.0
-# Seconds: ten years. gRPC counts nanoseconds since 1970 in 64 bits, which end in 2262.
-_LONGEST_TIMEOUT = 10 * 365 * 86400
+"""How long a stream must be alive for the backoff to begin anew."""
+
+_MAX_TIMEOUT_S = 10 * 365 * 86400
+"""Ten years: gRPC counts nanoseconds since 1970 in 64 bits, which end in 2262."""
 
 
 @dataclass(frozen=True, slots=True)
 class RetryPolicy:
-    """How persistent a client is.
+    """How long and how often a client retries.
 
-    patience: for how many seconds after a first failure a call without a timeout
-    is tried again. attempts: at most this many times in all, whatever the timeout;
-    None: no such limit; 1: never again.
+    Attributes:
+        patience: the seconds after the first failure for which a call without a timeout is
+            retried.
+        attempts: the most attempts of a call, whatever its timeout; None: no limit; 1: no retry.
     """
 
     patience: float = 30.0
@@ -54,20 +58,24 @@ def retry_delay(
     chance: float,
     doublings: int | None = None,
 ) -> float | None:
-    """Seconds until the next attempt, or None if there should be none.
+    """Return the seconds until the next attempt; None if there should be none.
 
-    attempt: how many were made, from 1; elapsed: seconds since the first failure;
-    remaining: seconds that the caller's timeout leaves, None without one;
-    chance: a random number from 0 to 1; doublings: of the delay, where those are not
-    one for each attempt after the first.
+    Args:
+        error: the failure.
+        attempt: the number of attempts so far, at least 1.
+        elapsed: seconds since the first failure.
+        remaining: seconds left of the caller's timeout; None: no timeout.
+        policy: the client's policy.
+        chance: a random number from 0 to 1, for the jitter.
+        doublings: the doublings of the backoff so far; None: one for each attempt but the first.
     """
     if error.retry_after is None and error.code is not StatusCode.UNAVAILABLE:
         return None
     if policy.attempts is not None and attempt >= policy.attempts:
         return None
     least = error.retry_after
-    # A delay of next to nothing would be a busy loop: it counts as none.
-    if least is None or least < _FIRST_BACKOFF:
+    # A tiny delay would result in a busy loop, so it counts as none.
+    if least is None or least < _FIRST_BACKOFF_S:
         least = _backoff(attempt - 1 if doublings is None else doublings)
     delay = least * (1 + _JITTER * chance)
     budget = policy.patience - elapsed if remaining is None else remaining
@@ -75,12 +83,12 @@ def retry_delay(
 
 
 def _backoff(doublings: int) -> float:
-    return min(_FIRST_BACKOFF * 2.0 ** min(doublings, 16), _LONGEST_BACKOFF)
+    return min(_FIRST_BACKOFF_S * 2.0 ** min(doublings, 16), _MAX_BACKOFF_S)
 
 
 @dataclass(slots=True)
 class Attempts:
-    """The attempts of one call: how long the next may take, and when it is due."""
+    """The attempts of one call, with their failures, backoff and remaining time."""
 
     policy: RetryPolicy
     timeout: float | None = None
@@ -97,14 +105,14 @@ class Attempts:
         self._began = self.clock()
 
     def remaining(self) -> float | None:
-        """Seconds that the caller's timeout leaves, as many as gRPC takes; None without one."""
+        """Return the seconds left of the caller's timeout, limited for gRPC; None: no timeout."""
         if self.timeout is None:
             return None
         left = self._began + self.timeout - self.clock()
-        return min(max(0.0, left), _LONGEST_TIMEOUT)
+        return min(max(0.0, left), _MAX_TIMEOUT_S)
 
     def failed(self, error: PoolError) -> float:
-        """Seconds until the next attempt; raises the error if there is to be none."""
+        """Count a failure; return the seconds until the next attempt, or raise a final error."""
         self._made += 1
         now = self.clock()
         self._failed = now if self._failed is None else self._failed
@@ -123,7 +131,7 @@ class Attempts:
         return delay
 
     def pause(self) -> float:
-        """Seconds before what is no failure is asked for again."""
+        """Return the seconds until another attempt that no failure has caused."""
         doublings = self._next_doublings(self.clock())
         return _backoff(doublings) * (1 + _JITTER * self.chance())
 
@@ -135,13 +143,14 @@ class Attempts:
         return self._doublings - 1
 
     def _cause_of(self, error: PoolError) -> BaseException | None:
-        """A deadline alone says little: what went wrong before it says more."""
+        """Return the cause to raise an error from: for a DeadlineExceeded the last failure."""
         return self._last if isinstance(error, DeadlineExceeded) else error.__cause__
 
     def succeeded(self, since: float | None = None) -> None:
-        """Forget the failures so far: for a stream that is alive again, since then or now.
+        """Forget the failures so far, as the stream is alive.
 
-        How long the next wait is, it goes by when that stream was alive for a while.
+        since: the time from which it was alive; None: now. The backoff begins anew only if it
+        stays alive for _HEALTHY_S.
         """
         self._made = 0
         self._failed = self._last = None

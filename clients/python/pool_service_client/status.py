@@ -1,4 +1,4 @@
-"""From the status of a failed call to a typed error, by its reason, never by its message."""
+"""Conversion of a failed call's status to a typed error, by its reason, never by its message."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
@@ -77,7 +77,7 @@ M = TypeVar("M", bound=Message)
 
 
 class FailedCall(Protocol):
-    """What the errors of grpc and of grpc.aio have in common, in fact if not in type."""
+    """The methods that the errors of grpc and of grpc.aio share."""
 
     def code(self) -> StatusCode: ...
 
@@ -86,14 +86,23 @@ class FailedCall(Protocol):
 
 @dataclass(slots=True)
 class Peer:
-    """The service that a client calls. closed: the client was, and its calls end with it."""
+    """The service that a client calls.
+
+    address: for error messages.
+    closed: whether the client was closed, which ends its calls as CANCELLED.
+    """
 
     address: str
     closed: bool = False
 
 
 def error_of(call: FailedCall, *, peer: Peer, timeout: float | None) -> PoolError:
-    """The typed error of a call to `peer`, with that timeout in seconds, that failed."""
+    """Return the typed error of a failed call.
+
+    call: the error of grpc or grpc.aio.
+    peer: the service that was called.
+    timeout: the call's timeout in seconds, for the message.
+    """
     status = _status(call)
     info = next((one for one in _all(status, ErrorInfo) if one.domain == _DOMAIN), None)
     if info is None or not info.reason:
@@ -112,7 +121,7 @@ def error_of(call: FailedCall, *, peer: Peer, timeout: float | None) -> PoolErro
 
 
 def _status(call: FailedCall) -> Status:
-    """The rich status; an empty one if there is none that agrees with the plain one."""
+    """Return the rich status; an empty one if there is none, or it contradicts the plain one."""
     try:
         return rpc_status.from_call(cast("Call", call)) or Status()
     except (ValueError, DecodeError):
@@ -126,7 +135,7 @@ def _first(status: Status, kind: type[M]) -> M | None:
 def _all(status: Status, kind: type[M]) -> Iterator[M]:
     for packed in status.details:
         message = kind()
-        # What does not decode says nothing; the others still do.
+        # Skip a detail that cannot be decoded; the others still count.
         with suppress(DecodeError):
             if packed.Unpack(message):
                 yield message
@@ -156,7 +165,7 @@ def _violations(status: Status) -> Iterator[Violation]:
 
 
 def _without_reason(call: FailedCall, peer: Peer, timeout: float | None) -> PoolError:
-    """What gRPC itself says, or a program that is no pool service."""
+    """Return the error of a call that gRPC or another program than a pool service has ended."""
     address, code, details = peer.address, call.code(), call.details() or "no details"
     if code is StatusCode.UNAVAILABLE:
         return PoolUnavailable(
@@ -172,14 +181,15 @@ def _without_reason(call: FailedCall, peer: Peer, timeout: float | None) -> Pool
             code=code,
         )
     if code is StatusCode.CANCELLED:
-        return cancelled(peer)
+        return cancelled_error(peer)
     return PoolError(f"the call to {address} failed with {code.name}: {details}", code=code)
 
 
-def cancelled(peer: Peer) -> PoolError:
-    """The error of a call that ended as cancelled although its caller did not cancel it.
+def cancelled_error(peer: Peer) -> PoolError:
+    """Return the error of a call that ended as CANCELLED although its caller did not cancel it.
 
-    gRPC's servers end so what they have not begun when they stop or have too much to do.
+    1. The client was closed.
+    2. The service ended the call before it began, since it stops or has too many calls.
     """
     if peer.closed:
         return Cancelled(
@@ -193,19 +203,19 @@ def cancelled(peer: Peer) -> PoolError:
     )
 
 
-def no_pool_service(address: str, what: str) -> PoolError:
-    """The error of an answer that no pool service gives."""
+def no_pool_service_error(address: str, what: str) -> PoolError:
+    """Return the error of an answer that no pool service gives. what: the flaw of the answer."""
     return PoolError(
         f"what answers at {address} is no pool service, or is broken: {what}",
         code=StatusCode.INTERNAL,
     )
 
 
-def ended() -> PoolError:
-    """The error of a stream without an end that the service ended without a word."""
+def stream_ended_error() -> PoolError:
+    """Return the error of an endless stream that the service ended without an error."""
     return PoolUnavailable("the service ended the stream", code=StatusCode.UNAVAILABLE)
 
 
 def _essence(details: str) -> str:
-    """What gRPC writes is a chain of causes; the last is the one that a person can act on."""
+    """Return the last of the causes that gRPC chains: the one that the user can act on."""
     return details.rpartition(": ")[2]

@@ -1,4 +1,4 @@
-"""Streams that outlive breaks of the connection, for programs without asyncio."""
+"""Streams for threads that are opened again when they break."""
 
 import threading
 from collections import deque
@@ -12,7 +12,7 @@ import grpc
 from pool_service_client.errors import PoolError
 from pool_service_client.following import Follower, Following
 from pool_service_client.holding import Held
-from pool_service_client.status import FailedCall, Peer, ended, error_of
+from pool_service_client.status import FailedCall, Peer, stream_ended_error, error_of
 from pool_service_client.types import Event, Server
 from pool_service_client.v1 import pool_service_pb2 as pb
 
@@ -23,15 +23,15 @@ V = TypeVar("V")
 
 
 class Call(Protocol[R_co]):
-    """What is needed of a call that answers with a stream."""
+    """The methods of a call with a stream of responses that Stream uses."""
 
     def __next__(self) -> R_co: ...
 
     def cancel(self) -> bool: ...
 
 
-class Closing:
-    """What is closed at the end of its `with`."""
+class Closeable:
+    """A context manager that calls `close` at its end."""
 
     def close(self) -> None:
         """End the iteration."""
@@ -49,8 +49,8 @@ class Closing:
         self.close()
 
 
-class Stream(Closing, Iterator[V], Generic[Q, R, V]):
-    """The values of a call that answers with a stream, which is opened again when it breaks.
+class Stream(Closeable, Iterator[V], Generic[Q, R, V]):
+    """An iterator over the values of a call's stream, which is opened again when it breaks.
 
     `close`, from any thread, ends the iteration.
     """
@@ -58,7 +58,7 @@ class Stream(Closing, Iterator[V], Generic[Q, R, V]):
     def __init__(
         self, method: Callable[[Q], Call[R]], follower: Follower[Q, R, V], peer: Peer
     ) -> None:
-        """Called by PoolClient."""
+        """Use the methods of PoolClient instead."""
         self._method = method
         self._follower = follower
         self._peer = peer
@@ -68,7 +68,7 @@ class Stream(Closing, Iterator[V], Generic[Q, R, V]):
         self._call: Call[R] | None = None
 
     def close(self) -> None:
-        """End the iteration, and the call at once."""
+        """Cancel the call, and end the iteration."""
         with self._opening:
             self._closed.set()
             if self._call is not None:
@@ -82,7 +82,7 @@ class Stream(Closing, Iterator[V], Generic[Q, R, V]):
         return self._values.popleft()
 
     def _receive(self) -> float:
-        """Take the next message; the seconds to wait before the next try."""
+        """Receive the next message; return the seconds to wait before the next attempt."""
         call = self._opened()
         if call is None:
             return 0.0
@@ -95,7 +95,7 @@ class Stream(Closing, Iterator[V], Generic[Q, R, V]):
         return 0.0
 
     def _opened(self) -> Call[R] | None:
-        """The call; None once it is closed, after which none may be begun."""
+        """Return the present call, or a new one; None if the stream was closed."""
         with self._opening:
             if self._call is None and not self._closed.is_set():
                 self._call = self._method(self._follower.request())
@@ -105,7 +105,7 @@ class Stream(Closing, Iterator[V], Generic[Q, R, V]):
         if self._follower.FINITE:
             self._closed.set()
             return 0.0
-        return self._resume(ended())
+        return self._resume(stream_ended_error())
 
     def _resume(self, error: PoolError) -> float:
         self._call = None
@@ -113,13 +113,13 @@ class Stream(Closing, Iterator[V], Generic[Q, R, V]):
 
 
 class Watch(Stream[pb.WatchRequest, pb.WatchResponse, Event]):
-    """The pool's events, in order, for as long as it is iterated.
+    """An endless iterator over the pool's events, in order.
 
-    A break is resumed after the last revision seen; it raises PoolUnavailable only
-    if the service stays away for `RetryPolicy.patience`. Where the history between
-    is gone, a watch that began with the present state begins with it again (with
-    ServerRemoved for what has gone, and another Synced); one that began after a
-    revision raises RevisionCompacted. `close`, from any thread, ends the iteration.
+    After a break it resumes with the last revision that it has yielded. It raises PoolUnavailable
+    only if the service cannot be reached for `RetryPolicy.patience`. If the service no longer has
+    the changes in between, a watch that began with the present state begins again: it also yields
+    ServerRemoved for the servers that have gone, and another Synced. A watch that began after a
+    revision raises RevisionCompacted then. `close`, from any thread, ends the iteration.
     """
 
     def __init__(
@@ -128,43 +128,50 @@ class Watch(Stream[pb.WatchRequest, pb.WatchResponse, Event]):
         following: Following,
         peer: Peer,
     ) -> None:
-        """Called by PoolClient.watch."""
+        """Use PoolClient.watch instead."""
         super().__init__(method, following, peer)
         self._following = following
 
     @property
     def revision(self) -> int | None:
-        """Where another watch could go on; None before the first Synced."""
+        """The revision after which another watch could resume; None before the first Synced."""
         return self._following.revision
 
 
-class Hold(Closing, Iterator[Server]):
+class Hold(Closeable, Iterator[Server]):
     """A model that is kept READY, from the call of PoolClient.hold until `close`.
 
         with pool.hold("vllm-mlx/qwen3-4b") as hold:
             server = hold.ready(timeout=120)
 
-    A thread of its own reads the stream and opens it again when it breaks, so that the
-    hold lasts whether it is iterated or not. Iterated, it gives the server's states: as
-    it is, then the newest after each change. What ended the hold, such as Evicted, is
-    raised by the next call of any method. For any number of threads.
+    A thread of its own reads the stream and opens it again when it breaks, so the hold lasts
+    whether or not you iterate it. Iteration yields the server's present state, then its newest
+    state after changes. A failure that ends the hold, such as Evicted, is raised by the next call
+    of any method. For any number of threads.
     """
 
     def __init__(self, stream: Stream[pb.HoldRequest, pb.HoldResponse, Server], model: str) -> None:
-        """Called by PoolClient.hold."""
+        """Use PoolClient.hold instead."""
         self._stream = stream
         self._held = Held(model)
         self._changed = threading.Condition()
         threading.Thread(target=self._read, name=f"hold {model}", daemon=True).start()
 
     def ready(self, timeout: float | None = None, after: Server | None = None) -> Server:
-        """Wait until the server is READY and return it; at once if it is. It is no call.
+        """Wait until the server is READY, and return it.
 
-        It may have another endpoint than before, so ask whenever one is needed. While the
-        service is away, what it said last stands. after: wait for another process than
-        that server's, whose endpoint refused a connection before the news of its end
-        was here. Raises DeadlineExceeded if it is not READY within `timeout` seconds (the
-        hold goes on), and what ended the hold.
+        Call it whenever you need the endpoint, which may change: it does not call the service,
+        and returns at once if the server is READY. While the service cannot be reached, the last
+        known state counts.
+
+        Args:
+            timeout: in seconds; None: no limit.
+            after: wait for another process than this server's. For an endpoint that refuses
+                connections although the hold has not yet learned of the process's end.
+
+        Raises:
+            DeadlineExceeded: the timeout is over; the hold goes on.
+            PoolError: the failure that ended the hold.
         """
         limit = None if timeout is None else min(timeout, threading.TIMEOUT_MAX)
         with self._changed:
@@ -176,7 +183,7 @@ class Hold(Closing, Iterator[Server]):
     def close(self) -> None:
         """Release the model at once, and end the iteration; from any thread."""
         self._stream.close()
-        self._tell(self._held.end)
+        self._update(self._held.end)
 
     def __next__(self) -> Server:
         with self._changed:
@@ -190,17 +197,17 @@ class Hold(Closing, Iterator[Server]):
         failure: Exception | None = None
         try:
             for server in self._stream:
-                self._tell(partial(self._held.tell, server))
-        except Exception as error:  # noqa: BLE001 - for those who ask
+                self._update(partial(self._held.update, server))
+        except Exception as error:  # noqa: BLE001 - raised by the next call of the holder
             failure = error
-        self._tell(partial(self._held.end, failure))
+        self._update(partial(self._held.end, failure))
 
-    def _tell(self, news: Callable[[], None]) -> None:
+    def _update(self, change: Callable[[], None]) -> None:
         with self._changed:
-            news()
+            change()
             self._changed.notify_all()
 
 
 def call_error(failure: grpc.RpcError, peer: Peer, timeout: float | None) -> PoolError:
-    """The typed error of a call that raised this."""
+    """Return the typed error of a call that raised an RpcError."""
     return error_of(cast("FailedCall", failure), peer=peer, timeout=timeout)

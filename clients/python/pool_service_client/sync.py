@@ -1,4 +1,4 @@
-"""The client for programs without asyncio."""
+"""The client for threads."""
 
 import time
 from collections.abc import Iterator
@@ -37,10 +37,9 @@ class PoolClient:
         with PoolClient.connect() as pool:
             server = pool.ensure("vllm-mlx/qwen3-4b").server
 
-    Every method takes `timeout` in seconds for the whole call, its retries
-    included, and raises PoolError's subclasses. What the service says will pass is
-    retried, as `retry.py` has it: within the timeout, or, without one, for
-    `RetryPolicy.patience`.
+    The methods take `timeout` in seconds for the whole call including its retries, and raise
+    subclasses of PoolError. Failures that may pass are retried: within the timeout, or, without
+    one, for `RetryPolicy.patience`.
     """
 
     def __init__(
@@ -50,7 +49,7 @@ class PoolClient:
         address: str = "the channel's address",
         retry: RetryPolicy = RetryPolicy(),  # noqa: B008 - frozen
     ) -> None:
-        """Use a channel that the caller made. address: for messages."""
+        """Use a channel of the caller's. address: the service's name in error messages."""
         self._channel = channel
         self._stub = PoolServiceStub(channel)
         self._peer = Peer(address)
@@ -63,17 +62,21 @@ class PoolClient:
         *,
         retry: RetryPolicy = RetryPolicy(),  # noqa: B008 - frozen
     ) -> Self:
-        """A client of the service at host:port or unix:PATH; it connects when it is used.
+        """Return a client of the service at an address. It connects when it is first used.
 
-        address: by default POOL_SERVICE_ADDRESS, or 127.0.0.1:50051. Raises
-        ValueError if it is no address.
+        Args:
+            address: host:port or unix:PATH. Default: POOL_SERVICE_ADDRESS, else 127.0.0.1:50051.
+            retry: how long and how often failures are retried.
+
+        Raises:
+            ValueError: the address is not valid.
         """
         target = connect.target(address)
         channel = grpc.insecure_channel(target, options=connect.channel_options())
         return cls(channel, address=target, retry=retry)
 
     def close(self) -> None:
-        """Close the channel; what is under way ends, and holds are released."""
+        """Close the channel: end all calls, and release all holds."""
         self._peer.closed = True
         self._channel.close()
 
@@ -97,13 +100,18 @@ class PoolClient:
         download: bool | None = None,
         timeout: float | None = None,
     ) -> EnsureResult:
-        """Wait until the model's server is READY; start it if there is none.
+        """Wait until the model's server is READY; start one if there is none.
 
-        runtime_model: what the runtime should load, if not what the service would
-        choose. keep_alive: how long the server stays when unused, in seconds or as
-        a timedelta; None: as it is; 0: goes as soon as it is unused; negative or
-        infinite: stays. download: whether missing files may be downloaded, which can
-        take long; None: as the service is configured. Giving up does not stop the start.
+        Giving up the wait does not stop the start.
+
+        Args:
+            model: the model's name, or an alias.
+            runtime_model: the model that the runtime loads; None: as the service decides.
+            keep_alive: how long the server stays when it is unused, in seconds or as a timedelta;
+                None: as it is; 0: it stops as soon as it is unused; negative or infinite: it stays.
+            download: whether missing files may be downloaded, which can take long; None: as the
+                service is configured.
+            timeout: in seconds; None: no limit.
         """
         request = convert.ensure_request(model, runtime_model, keep_alive, download=download)
         return convert.ensure_result(self._call(self._stub.Ensure, request, timeout), self._peer)
@@ -117,10 +125,16 @@ class PoolClient:
         download: bool | None = None,
         holder: str = "",
     ) -> Hold:
-        """Make the model READY, and keep it so until the hold is closed: see Hold.
+        """Make the model READY, and keep it READY until the hold is closed: see Hold.
 
-        As `ensure` otherwise; keep_alive counts from the end of the last hold. holder: a
-        label for those who want to evict it.
+        The arguments are those of `ensure`; keep_alive counts from the end of the last hold.
+
+        Args:
+            model: as for `ensure`.
+            runtime_model: as for `ensure`.
+            keep_alive: as for `ensure`.
+            download: as for `ensure`.
+            holder: a label for those who want to evict the model.
         """
         request = convert.hold_request(
             model, runtime_model, keep_alive, download=download, holder=holder
@@ -131,37 +145,42 @@ class PoolClient:
     def evict(
         self, model: str, *, force: bool = False, timeout: float | None = None
     ) -> tuple[EvictedServer, ...]:
-        """Stop the model's server; what was stopped, which is nothing if there was none.
+        """Stop the model's server, and return it when its process is gone; empty if there is none.
 
-        force: also if it is held or has requests in flight, which finish within the
-        drain limit.
-        Returns when the process is gone; giving up does not stop the eviction.
+        Giving up the wait does not stop the eviction.
+
+        Args:
+            model: the model's name, or an alias.
+            force: stop the server even if it is held or has requests in flight, which may finish
+                within the drain limit. Without it, such a server raises ServerInUse.
+            timeout: in seconds; None: no limit.
         """
         return self._evict(pb.EvictRequest(model=model, force=force), timeout)
 
     def evict_idle(self, *, timeout: float | None = None) -> tuple[EvictedServer, ...]:
-        """Stop every READY server that is neither in use nor pinned."""
+        """Stop every READY server that is neither in use nor pinned; return the stopped ones."""
         return self._evict(pb.EvictRequest(idle=True), timeout)
 
     def evict_all(
         self, *, force: bool = False, timeout: float | None = None
     ) -> tuple[EvictedServer, ...]:
-        """Stop every server, with force also those that are in use."""
+        """Stop every server, with `force` even those in use; return the stopped ones."""
         return self._evict(pb.EvictRequest(all=True, force=force), timeout)
 
     def _evict(self, request: pb.EvictRequest, timeout: float | None) -> tuple[EvictedServer, ...]:
         return convert.evicted_servers(self._call(self._stub.Evict, request, timeout))
 
     def list(self, *, timeout: float | None = None) -> Iterator[Server]:
-        """All servers, ordered by model. The timeout is each page's."""
+        """Yield all servers, ordered by model. The timeout is for each page."""
         for page in self.pages(timeout=timeout):
             yield from page.servers
 
     def pages(self, *, page_size: int = 0, timeout: float | None = None) -> Iterator[Page]:
-        """All pages, each with the pool's totals and its revision, at least one.
+        """Yield all pages of servers, at least one; each has the pool's totals and revision.
 
-        page_size: servers on a page at most; 0: as the service likes. The timeout
-        is each page's.
+        Args:
+            page_size: the most servers on a page; 0: the service's default.
+            timeout: in seconds, for each page; None: no limit.
         """
         paging, more = Paging(self._peer), True
         while more:
@@ -171,16 +190,21 @@ class PoolClient:
             more = paging.turn(response.next_page_token)
 
     def watch(self, after_revision: int | None = None) -> "Watch":
-        """The present servers, Synced, then every change; or each change after a revision.
+        """Return an iterator over the pool's events, which survives restarts of the service.
 
-        It outlives breaks of the connection and restarts of the service: see Watch.
+        It yields the present servers, Synced, then every change: see Watch.
+
+        Args:
+            after_revision: yield only the changes after this revision.
         """
         return Watch(self._stub.Watch, Following(self._retry, after_revision), self._peer)
 
     def models(self, *, found: bool = False, timeout: float | None = None) -> Iterator[Model]:
-        """Return the models of the configuration, ordered by name. The timeout is each page's.
+        """Yield the models of the service's configuration, ordered by name.
 
-        found: also models that are not listed: in its cache, with a server, or remembered.
+        Args:
+            found: include models that are not listed: cached, with a server, or remembered.
+            timeout: in seconds, for each page; None: no limit.
         """
         paging, more = Paging(self._peer), True
         while more:
@@ -190,27 +214,28 @@ class PoolClient:
             more = paging.turn(response.next_page_token)
 
     def pull(self, model: str, *, runtime_model: str | None = None) -> Iterator[Progress]:
-        """Download what is missing of the model's files: how far it is, until all are there.
+        """Download the model's missing files, and yield the progress until all are on disk.
 
-        It begins when it is iterated, and starts no server. Closing the iterator gives it
-        up; what was fetched is kept. A download that breaks is resumed.
+        The download begins when you iterate, and starts no server. Closing the iterator ends it;
+        the next download continues from there. A download that breaks off is resumed.
         """
         pulling = Pulling(convert.pull_request(model, runtime_model), self._retry)
         with Stream(self._stub.Pull, pulling, self._peer) as progress:
             yield from progress
 
     def forget(self, model: str, *, timeout: float | None = None) -> str:
-        """Forget which runtime_model was named for the model; return it, or nothing.
+        """Forget which runtime_model was named for the model; return it, empty if none was.
 
-        A server that runs goes on as it is.
+        A running server is not affected.
         """
         request = pb.ForgetRequest(model=model)
         return self._call(self._stub.Forget, request, timeout).runtime_model
 
     def reload(self, *, timeout: float | None = None) -> Reloaded:
-        """Let the service read its configuration again, and apply what differs.
+        """Make the service reload its configuration; return the changes and the problems.
 
-        Raises ConfigInvalid if that has an error; then nothing is changed.
+        Raises:
+            ConfigInvalid: the configuration is not valid, and nothing was changed.
         """
         return convert.reloaded(self._call(self._stub.Reload, pb.ReloadRequest(), timeout))
 

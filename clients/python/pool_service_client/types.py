@@ -1,8 +1,7 @@
-"""What the service says, as frozen values.
+"""The values that the clients return; immutable.
 
-Times are aware datetimes in UTC; None is what the service did not say. The
-`message` of a value is what it was made of, as it came: fields that a newer
-service sends and this package does not know are still in it.
+Times are aware datetimes in UTC. None: the service did not set the value. `message` is the
+protobuf message of a value, which also has the fields that only a newer service sets.
 """
 
 from dataclasses import dataclass, field
@@ -14,7 +13,7 @@ from pool_service_client.v1 import pool_service_pb2 as pb
 
 
 class _OpenEnum(IntEnum):
-    """An enum of the wire: a number that this package does not know is kept."""
+    """An enum that keeps a number of a newer service as a member UNKNOWN_N."""
 
     @classmethod
     def _missing_(cls, value: object) -> Self | None:
@@ -27,7 +26,7 @@ class _OpenEnum(IntEnum):
 
 
 class ServerState(_OpenEnum):
-    """What a server is doing."""
+    """The state of a server."""
 
     UNSPECIFIED = 0
     QUEUED = 1
@@ -49,7 +48,7 @@ class ServerRole(_OpenEnum):
 
 
 class ExitCause(_OpenEnum):
-    """Who wanted a process to end."""
+    """The cause of a process's exit."""
 
     UNSPECIFIED = 0
     CRASHED = 1
@@ -65,7 +64,7 @@ class ExitCause(_OpenEnum):
 
 
 class Expectation(_OpenEnum):
-    """How it is known what a server will need of memory, the best first."""
+    """The source of the memory that a server is expected to need, the best first."""
 
     UNSPECIFIED = 0
     DECLARED = 1
@@ -76,7 +75,7 @@ class Expectation(_OpenEnum):
 
 @dataclass(frozen=True, slots=True)
 class Exit:
-    """How a process ended. Neither code nor signal: it is not known."""
+    """How a process ended; neither code nor signal: not known."""
 
     generation: int
     code: int | None
@@ -89,14 +88,20 @@ class Exit:
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """One supervised server and what is known of it.
+    """A supervised server; `model` and `generation` together identify it.
 
-    model and generation together are its key; role: what it is to its model.
-    endpoint, served_model_name: empty unless READY; pid: 0 without a process.
-    expire_time: when it goes if it stays unused; None: never, or not in this state.
-    queue_position: from 1, 0 if it does not wait for its turn; progress: of its download
-    or its load, from 0 to 1. expected_bytes: of memory at most, 0 while not known;
-    footprint_bytes, peak_bytes: what it takes, and took at most, 0 before the first look.
+    Attributes:
+        role: its role among the servers of its model.
+        endpoint: the base URL; empty unless READY.
+        served_model_name: the model's name for requests; empty unless READY.
+        pid: 0 without a process.
+        expire_time: when the server stops if it stays unused; None: never, or not in this state.
+        queue_position: the position in the queue, from 1; 0: not in the queue.
+        progress: the progress of its download or load, from 0 to 1; None: not known.
+        expected_bytes: the memory that it needs at most; 0: not known.
+        footprint_bytes: the memory that it takes; 0: not sampled yet.
+        peak_bytes: the most memory that it has taken; 0: not sampled yet.
+        outdated: whether it runs with an earlier configuration.
     """
 
     model: str
@@ -129,7 +134,7 @@ class Server:
 
 @dataclass(frozen=True, slots=True)
 class EnsureResult:
-    """A READY server, and whether this call was the one that started it."""
+    """A READY server, and whether this call has started it."""
 
     server: Server
     started: bool
@@ -137,7 +142,7 @@ class EnsureResult:
 
 @dataclass(frozen=True, slots=True)
 class EvictedServer:
-    """A server that was stopped. killed: it had to be, and work in flight was lost."""
+    """A stopped server. killed: it had to be killed, and its requests in flight were lost."""
 
     server: Server
     killed: bool
@@ -145,12 +150,15 @@ class EvictedServer:
 
 @dataclass(frozen=True, slots=True)
 class Totals:
-    """Counts over the whole pool, and its memory in bytes.
+    """The counts and the memory of the whole pool.
 
-    memory_budget_bytes: None if there is no limit; memory_available_bytes and
-    memory_total_bytes: of the machine, 0 before the first look at it.
-    memory_pressured: nothing is started, since the machine is short of memory. standbys:
-    processes that have imported all that a server needs and wait to become one.
+    Attributes:
+        waiting_calls: calls that wait for a server to be READY.
+        memory_budget_bytes: None: no limit.
+        memory_available_bytes: of the machine; 0: not sampled yet.
+        memory_total_bytes: of the machine; 0: not sampled yet.
+        memory_pressured: whether the machine is short of memory, so that nothing is started.
+        standbys: processes that have imported the runtime and wait to become a server.
     """
 
     servers: int
@@ -171,9 +179,10 @@ class Totals:
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """Some servers in the order of their models, as they were at `revision`.
+    """A page of servers, ordered by model, as they were at `revision`.
 
-    notices: what the service cannot do at present, in words; empty if all is well.
+    Attributes:
+        notices: what the service cannot do at present, for people; empty if nothing.
     """
 
     servers: tuple[Server, ...]
@@ -184,13 +193,16 @@ class Page:
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """A model of the catalogue, or one that was found.
+    """A model of the configuration, or one that was found.
 
-    runtime: empty for the default one; expected_bytes: of memory at most, 0 while not
-    known; on_disk: whether all that it needs is on the service's machine, None where
-    that cannot be told; problem: why it could not be started, empty if it could;
-    disk_bytes: of its weights on that machine, 0 if not known; state: of its server, None if it
-    has none; listed: by the configuration.
+    Attributes:
+        runtime: the runtime's name; empty: the default one.
+        expected_bytes: the memory that its server needs at most; 0: not known.
+        on_disk: whether all its files are on the service's machine; None: not known.
+        problem: why it cannot be started; empty if it can.
+        disk_bytes: the bytes of its weights on that machine; 0: not known.
+        state: the state of its server; None: no server.
+        listed: whether the configuration lists it.
     """
 
     model: str
@@ -212,7 +224,7 @@ class Model:
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """Bytes of a download: what is there, and what there will be, 0 while not known."""
+    """The progress of a download: bytes on disk (`done`) and in total (0: not known yet)."""
 
     done: int
     total: int
@@ -220,11 +232,14 @@ class Progress:
 
 @dataclass(frozen=True, slots=True)
 class Reloaded:
-    """What a reload changed, as models that have a server.
+    """The result of a reload; the first three fields are models that have a server.
 
-    replaced: start anew, and removed: end, when they are next unused; updated: go on
-    with other limits. restart_needed: keys that only a restart applies. problems: what keeps
-    listed models from starting, each with its key and what to do.
+    Attributes:
+        replaced: their servers restart when they are next unused.
+        updated: their servers keep running with new limits.
+        removed: their servers stop when they are next unused.
+        restart_needed: keys that differ and that only a restart applies.
+        problems: what keeps listed models from starting, each with its key and what to do.
     """
 
     replaced: tuple[str, ...]
@@ -236,7 +251,7 @@ class Reloaded:
 
 @dataclass(frozen=True, slots=True)
 class ServerChanged:
-    """The server is now like this."""
+    """The new state of a server."""
 
     revision: int
     server: Server
@@ -244,7 +259,7 @@ class ServerChanged:
 
 @dataclass(frozen=True, slots=True)
 class ServerRemoved:
-    """The server is no longer in the pool; its last state that is known."""
+    """The last known state of a server that is no longer in the pool."""
 
     revision: int
     server: Server
@@ -252,7 +267,7 @@ class ServerRemoved:
 
 @dataclass(frozen=True, slots=True)
 class Synced:
-    """All present servers have been told; from here on come changes."""
+    """All present servers have been reported; only changes follow."""
 
     revision: int
 
