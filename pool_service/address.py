@@ -1,4 +1,4 @@
-"""Where the service listens. Apart from the server, so that reading it needs no gRPC."""
+"""Addresses to listen on. Apart from the gRPC server, so that the configuration needs no gRPC."""
 
 import os
 from dataclasses import dataclass
@@ -7,7 +7,7 @@ from pathlib import Path
 from pool_service.paths import PathFlaw, absolute
 
 LONGEST_SOCKET_PATH = 103
-"""Bytes: what macOS takes (Linux: 107)."""
+"""Bytes: the limit of macOS (Linux: 107)."""
 
 LARGEST_PORT = 65535
 
@@ -18,14 +18,14 @@ class AddressError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """Where the service listens: host and port, or the path of a unix socket."""
+    """An address to listen on: host and port, or (`path`) a unix socket."""
 
     text: str
     path: Path | None
 
     @classmethod
     def parse(cls, text: str) -> "Address":
-        """From `host:port` or `unix:PATH`. Raises AddressError."""
+        """Return the address that `host:port` or `unix:PATH` means. Raises AddressError."""
         if text.startswith("unix:"):
             path = _socket_path(text.removeprefix("unix:").removeprefix("//"))
             return cls(f"unix:{path}", path)
@@ -41,7 +41,7 @@ def _socket_path(text: str) -> Path:
     if "%" in text:
         raise AddressError(
             f"the socket path {text!r} has a '%', which gRPC takes for the start of an escaped "
-            "character; choose a path without."
+            "character; choose a path without one."
         )
     try:
         path = absolute(text)
@@ -49,19 +49,19 @@ def _socket_path(text: str) -> Path:
         raise AddressError(f"the socket path {text!r} {error}.") from error
     if len(os.fsencode(path)) > LONGEST_SOCKET_PATH:
         raise AddressError(
-            f"the socket path {path} is longer than {LONGEST_SOCKET_PATH} bytes, the most "
-            "that every system takes; choose a shorter one."
+            f"the socket path {path} is longer than {LONGEST_SOCKET_PATH} bytes, the limit "
+            "of macOS; choose a shorter one."
         )
     return path
 
 
 def _is_host(host: str) -> bool:
-    """Of IPv6 only in brackets: without, the last part of an address would be taken as port."""
+    """Return whether a text is a host; IPv6 needs brackets, or its end would count as the port."""
     bare = host[1:-1] if host.startswith("[") and host.endswith("]") else host.replace(":", "/")
     return bool(bare) and bare.isprintable() and "/" not in bare and " " not in bare
 
 
 def _is_port(digits: str) -> bool:
-    # The length first: Python refuses to read thousands of digits.
+    # The length first: Python refuses to convert thousands of digits.
     short = len(digits) <= len(str(LARGEST_PORT))
     return short and digits.isascii() and digits.isdigit() and int(digits) <= LARGEST_PORT

@@ -42,11 +42,11 @@ class Announcer:
             put = self._records.remove if removed else self._records.put
             self._attempt("records", server, lambda: put(server))
 
-    def _attempt(self, who: str, server: Server, do: Callable[[], None]) -> None:
+    def _attempt(self, receiver: str, server: Server, deliver: Callable[[], None]) -> None:
         try:
-            do()
+            deliver()
         except Exception:  # the other receivers still get the change
-            log.exception("a change could not be told", to=who, model=server.model)
+            log.exception("a change could not be published", to=receiver, model=server.model)
 
 
 def _log_transition(change: Publish) -> None:

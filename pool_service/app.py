@@ -57,11 +57,11 @@ from pool_service.reloader import Reloader
 from pool_service.rpc.server import Server
 from pool_service.rpc.servicer import PoolServicer
 from pool_service.rpc.wire import Wire
-from pool_service.shutdown import Ending
-from pool_service.startup_log import introduce_pool, introduce_runtime
+from pool_service.shutdown import Shutdown
+from pool_service.startup_log import log_pool, log_runtime
 
 STOP_GRACE_S = 5.0
-"""Time to finish the answers in flight when the last server has gone."""
+"""Time to finish the calls in progress when the last server has ended."""
 
 log = structlog.get_logger("pool_service.app")
 
@@ -111,7 +111,7 @@ def _check_sockets(addresses: list[Address]) -> None:
 def _serve_on(
     source: ConfigSource, config: Config, addresses: list[Address], state: StateDir | None
 ) -> None:
-    """Serve; serve again if the service left for another one that then did not start serving."""
+    """Serve; serve again if a service that was to take over ends before it serves."""
     guards: list[Identity] = []
     while state is not None:
         with state:
@@ -119,11 +119,11 @@ def _serve_on(
             with asyncio.Runner() as runner:
                 runner.get_loop().set_default_executor(running_workers())
                 bound = runner.run(_serve(source, config, addresses, state, guards))
-        # Another request to leave may still come, and the loop has restored the default action.
+        # The closed loop has restored the signal's default action, and a late request may come.
         signal.signal(LEAVE_SIGNAL, disregard)
         state = taken_back(config.service.state_dir) if bound else None
         if state is not None:
-            log.warning("the service that was to take over has gone; serving again")
+            log.warning("the service that was to take over has ended; serving again")
             addresses = [Address.parse(text) for text in bound]
 
 
@@ -134,7 +134,7 @@ async def _serve(
     state: StateDir,
     guards: list[Identity],
 ) -> list[str]:
-    """Serve until asked to end; return the bound addresses if a new service takes over, else []."""
+    """Serve until the shutdown; return the bound addresses if a new service takes over, else []."""
     service = config.service
     clock, machine, signs = SystemClock(), machine_memory(), ReadyNotifications()
     logs = LogStore(service.state_dir, keep=config.logs.keep, max_bytes=config.logs.max_bytes)
@@ -154,7 +154,7 @@ async def _serve(
     pool = Pool(world, history, config.catalogue, limits)
     reloader = Reloader(source, config, machine, runtimes, pool)
     server = Server(PoolServicer(pool, Wire(clock), reloader.reload))
-    ending = Ending(
+    shutdown = Shutdown(
         pool,
         reloader,
         keep_servers=service.keep_servers,
@@ -165,36 +165,36 @@ async def _serve(
         *(logs.run_janitor(), give_back_spare_memory()),
         *(_report_records(records, server), server.keep_sockets()),
         reloader.follow(working_sets),
-        introduce_runtime(runtimes.default_program),
+        log_runtime(runtimes.default_program),
     )
     keeping = GuardKeeper(service.state_dir, service.orphan_grace, left=guards)
-    async with keeping as keeper, _beside(*upkeep):
+    async with keeping as keeper, _in_background(*upkeep):
         await pool.recover(service.recovery_timeout)
-        introduce_pool(service.state_dir, limits.memory_budget, pool.totals())
+        log_pool(service.state_dir, limits.memory_budget, pool.totals())
         await server.serving()
         _announce(bound)
         # Last: the replaced service serves again unless this one has noted that it serves.
         state.serving()
-        await _until_wanted(ending, reloader)
+        await _until_shutdown(shutdown, reloader)
         await server.not_serving()
-        await _end(pool, ending, keeper)
+        await _end(pool, shutdown, keeper)
         await standbys.close()
         await server.stop(STOP_GRACE_S)
         await records.close()
-    return bound if ending.leaving.is_set() else []
+    return bound if shutdown.leaving.is_set() else []
 
 
-async def _end(pool: Pool, ending: Ending, keeper: GuardKeeper) -> None:
-    if not ending.keep_servers and await _drained(pool, ending):
+async def _end(pool: Pool, shutdown: Shutdown, keeper: GuardKeeper) -> None:
+    if not shutdown.keep_servers and await _drained(pool, shutdown):
         await keeper.dismiss()
     else:
         await pool.leave()
 
 
-async def _drained(pool: Pool, ending: Ending) -> bool:
+async def _drained(pool: Pool, shutdown: Shutdown) -> bool:
     """Stop all servers; return False if a new service takes over the remaining ones meanwhile."""
     draining = asyncio.create_task(pool.shutdown())
-    leaving = asyncio.create_task(ending.leaving.wait())
+    leaving = asyncio.create_task(shutdown.leaving.wait())
     await asyncio.wait((draining, leaving), return_when=asyncio.FIRST_COMPLETED)
     if draining.done():
         leaving.cancel()
@@ -207,8 +207,8 @@ async def _drained(pool: Pool, ending: Ending) -> bool:
 
 
 @asynccontextmanager
-async def _beside(*works: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
-    """Run background work until the block ends; log a failure, which ends no other work."""
+async def _in_background(*works: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
+    """Run coroutines until the block ends; a failure is logged and ends none of the others."""
     tasks = [asyncio.create_task(work) for work in works]
     for task in tasks:
         task.add_done_callback(_log_failure)
@@ -223,7 +223,7 @@ async def _beside(*works: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
 def _log_failure(task: "asyncio.Task[None]") -> None:
     if not task.cancelled() and (error := task.exception()) is not None:
         work = getattr(task.get_coro(), "__name__", "")
-        log.error("work beside the calls has failed", work=work, exc_info=error)
+        log.error("a background task has failed", task=work, exc_info=error)
 
 
 async def _listening(server: Server, addresses: list[Address], state: StateDir) -> list[str]:
@@ -242,14 +242,14 @@ async def _report_records(records: FileRecords, server: Server) -> None:
         degraded = await records.wait_for_change(degraded=degraded)
 
 
-async def _until_wanted(ending: Ending, reloader: Reloader) -> None:
+async def _until_shutdown(shutdown: Shutdown, reloader: Reloader) -> None:
     """Wait until the service is to end; look for configuration problems now that it serves."""
-    async with _beside(_look_for_problems(reloader)):
-        await ending.wanted.wait()
+    async with _in_background(_look_for_problems(reloader)):
+        await shutdown.requested.wait()
 
 
 async def _look_for_problems(reloader: Reloader) -> None:
-    # `introduce_runtime` logs the problems of the default program.
+    # `log_runtime` logs the problems of the default program.
     await reloader.look_for_problems(("runtime", "command"))
 
 
@@ -261,7 +261,7 @@ def _announce(bound: list[str]) -> None:
         for address in bound:
             print(f"listening on {address}", flush=True)  # for who started it
     except OSError:
-        # The reader of stdout has gone: serve all the same, without what could not be written.
+        # The reader of stdout has gone: serve all the same, and print nothing more.
         sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: PTH123, SIM115
 
 

@@ -25,7 +25,7 @@ SERVERS_PER_ROUND = 24
 blocks the event loop."""
 
 END_TIMEOUT_S = 1.0
-"""Time between the end of a process and the event that reports it; the bound of `settled`."""
+"""The longest wait of `settled`: time between the end of a process and the event of it."""
 
 log = structlog.get_logger("pool_service.pool")
 
@@ -52,10 +52,10 @@ class Endpoints:
         self._next = 0
         self._is_closed = False
 
-    def is_kept(self, server: Server) -> bool:
-        """Return whether this READY server's endpoint may be handed out.
+    def verify(self, server: Server) -> bool:
+        """Check that a READY server still owns its endpoint; return whether it may be handed out.
 
-        Feeds ListenerLost first if the endpoint is lost.
+        Feeds ListenerLost if the endpoint is lost.
         """
         state = self._state(server)
         if state is EndpointState.LOST:
@@ -100,9 +100,9 @@ class Endpoints:
             self._next = 0
         for server in ready[self._next : self._next + SERVERS_PER_ROUND]:
             try:
-                self.is_kept(server)
+                self.verify(server)
             except Exception:  # one failure must not stop the other checks or the next round
-                log.exception("an endpoint could not be asked about", model=server.model)
+                log.exception("an endpoint could not be verified", model=server.model)
         self._next += SERVERS_PER_ROUND
         self.watch()
 

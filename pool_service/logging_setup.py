@@ -17,7 +17,7 @@ from structlog.typing import EventDict, Processor, WrappedLogger
 LogFormat = Literal["text", "json"]
 LogLevel = Literal["debug", "info", "warning", "error"]
 
-_WIDTH_OF_EVENT = 24
+_EVENT_WIDTH = 24
 
 
 class Stream(Protocol):
@@ -63,24 +63,24 @@ def configure_logging(
 
 
 def _json() -> list[Processor]:
-    return [_numbers_of_json, structlog.processors.JSONRenderer(serializer=json.dumps)]
+    return [_replace_infinite, structlog.processors.JSONRenderer(serializer=json.dumps)]
 
 
 def _text(*, colors: bool) -> list[Processor]:
     renderer = structlog.dev.ConsoleRenderer(
         colors=colors,
-        pad_event_to=_WIDTH_OF_EVENT,
+        pad_event_to=_EVENT_WIDTH,
         sort_keys=False,
         exception_formatter=structlog.dev.plain_traceback,
     )
-    return [_harmless, renderer]
+    return [_escape_event, renderer]
 
 
 def _has_colors(stream: Stream) -> bool:
     return stream.isatty() and not os.environ.get("NO_COLOR")
 
 
-def _numbers_of_json(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+def _replace_infinite(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
     """Replace infinite numbers by text: JSON has no infinity, and keep_alive can be infinite."""
     return {
         key: str(value) if isinstance(value, float) and not math.isfinite(value) else value
@@ -88,21 +88,21 @@ def _numbers_of_json(_logger: WrappedLogger, _method: str, event: EventDict) -> 
     }
 
 
-def _harmless(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
-    """Escape all values so that each stays on its line."""
+def _escape_event(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+    """Escape all keys and values, so that an event stays on its line."""
     traceback = event.pop("exception", None)
-    harmless: EventDict = {
-        _escaped(key): _escaped(str(value)) if key == "event" else _shown(value)
+    escaped: EventDict = {
+        _escaped(key): _escaped(str(value)) if key == "event" else _escaped_value(value)
         for key, value in event.items()
     }
     if traceback is not None:
         # Indented, so that no line of the traceback looks like a log line.
         lines = str(traceback).splitlines()
-        harmless["exception"] = "\n".join(f"    {_escaped(line)}" for line in lines)
-    return harmless
+        escaped["exception"] = "\n".join(f"    {_escaped(line)}" for line in lines)
+    return escaped
 
 
-def _shown(value: object) -> object:
+def _escaped_value(value: object) -> object:
     """Return the value itself if it is printable, else escaped; the renderer adds quotes."""
     text = value if isinstance(value, str) else repr(value)
     return value if text.isprintable() else _escaped(text)

@@ -1,4 +1,4 @@
-"""The models that callers may ask for: what is known of each, and downloads of their files."""
+"""The catalogue for callers: lists models with their estimates, and downloads their files."""
 
 import asyncio
 from collections.abc import AsyncGenerator
@@ -13,7 +13,7 @@ from pool_service.step_tasks import StepTasks
 
 
 class Models:
-    """Read the catalogue, and download models, beside the servers."""
+    """Lists and downloads models; independent of servers."""
 
     def __init__(self, machine: Machine, runtime: Runtime, steps: StepTasks) -> None:
         self._machine = machine
@@ -21,10 +21,10 @@ class Models:
         self._steps = steps
 
     async def page(self, after: str | None, size: int, *, found: bool = False) -> list[Entry]:
-        """Return at most `size` entries in the order of the models, each with its estimate.
+        """Return at most `size` models in the order of their names, each with its estimate.
 
-        after: the model before the first, None: from the beginning; found: also models that are
-        not listed and of which something is known.
+        after: the name before the first; None: from the beginning.
+        found: include models that are not listed: cached, with a server, or remembered.
         """
         cached = await self._runtime.cached() if found else ()
         known = self._machine.found(cached) if found else self._machine.listed()
@@ -39,10 +39,10 @@ class Models:
         return replace(entry, estimate=estimate)
 
     async def pull(self, model: str, runtime_model: str = "") -> AsyncGenerator[tuple[int, int]]:
-        """Download what is missing of a model's files; yield the bytes there, and in all.
+        """Download a model's missing files; yield the bytes on disk and the bytes in total.
 
-        Closing the generator gives the download up, and keeps what was fetched. Raises the
-        PoolErrors of `Pull`.
+        Closing the generator ends the download and keeps the fetched bytes. Raises the PoolErrors
+        of `Pull`.
         """
         name, settings = self._machine.settings_for(model, runtime_model)
         if self._steps.is_closed:

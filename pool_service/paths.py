@@ -17,9 +17,9 @@ _BEGINS_A_PATH = re.compile(
 
 
 class PathFlaw(ValueError):
-    """A text that is not a usable path.
+    """The error of a text that is not a usable path.
 
-    The message is the rest of a sentence that begins with the key or flag: "is empty".
+    The message continues a sentence that begins with the key or flag: "is empty".
     """
 
 
@@ -48,7 +48,7 @@ def absolute(text: str, environment: Mapping[str, str] = os.environ) -> Path:
         ) from error
     except UnicodeEncodeError as error:
         raise PathFlaw(
-            f"is not UTF-8 ({str(path)!a}), so nobody could be told of it; choose another path"
+            f"is not UTF-8 ({str(path)!a}), so the service could not report it; choose another path"
         ) from error
     return path
 
@@ -77,7 +77,7 @@ def _value(match: re.Match[str], environment: Mapping[str, str]) -> str:
     if not value:
         raise PathFlaw(
             f"names the variable {name}, which is not set for the service; set it, write the path "
-            "itself, or $$ for a dollar"
+            "itself, or $$ for a dollar sign"
         )
     return value
 

@@ -1,8 +1,8 @@
-"""The driver: feeds events to the machine and carries out what it commands.
+"""The driver: feeds events to the machine and carries out its commands.
 
-`feed` is synchronous and the only place where state changes. A command that takes
-time becomes a named task whose result is the next event. One timer serves the
-whole pool; it is armed again after every event.
+`feed` is synchronous and the only place where state changes. A command that takes time becomes a
+named task, whose result is the next event. One timer serves the whole pool; it is armed again
+after every event.
 """
 
 import asyncio
@@ -56,23 +56,23 @@ from pool_service.endpoints import Endpoints
 from pool_service.history import History
 from pool_service.models import Models
 from pool_service.ports import World
-from pool_service.step_runner import StepRunner, broken
+from pool_service.step_runner import StepRunner, step_failed
 from pool_service.step_tasks import StepTasks
 from pool_service.subscribers import Subscribers
-from pool_service.suspension_timer import Alarm
+from pool_service.suspension_timer import SuspensionTimer
 
-LATE_S = 5.0
-"""A timer that comes so much later than it should tells that the service did not run: the
-machine slept, or the service was held up."""
+SUSPENSION_S = 5.0
+"""The least lateness of the timer that counts as a suspension: the machine slept, or the service
+was held up."""
 
-USE_PACE_S = 5.0
-"""Between writes of when servers were last used; so much of it a crash may lose."""
+USE_RECORD_INTERVAL_S = 5.0
+"""The time between records of when servers were last used, which is what a crash may lose."""
 
 log = structlog.get_logger("pool_service.pool")
 
 
 class Pool:
-    """A pool of servers. All of it lives on one running event loop."""
+    """A pool of servers, on one running event loop."""
 
     def __init__(
         self, world: World, history: History, catalogue: Catalogue, limits: Limits
@@ -85,11 +85,11 @@ class Pool:
         self._answers: dict[int, asyncio.Future[Any]] = {}
         self._holders = Subscribers()
         self._announcer = Announcer(world.records, history, self._holders)
-        self._alarm = Alarm(world.clock, lambda: self.feed(TimeReached()))
+        self._timer = SuspensionTimer(world.clock, lambda: self.feed(TimeReached()))
         self._used: set[str] = set()
         self._use_timer: asyncio.TimerHandle | None = None
         self._endpoints = Endpoints(self._machine, world.probe, self._holders, self.feed)
-        self._settled = asyncio.Event()
+        self._recovery_ended = asyncio.Event()
         self._recovered = False
         self._ended = False
         runner = StepRunner(
@@ -103,21 +103,21 @@ class Pool:
         self._steps = StepTasks(runner, world.memory, self.feed)
         self.models = Models(self._machine, world.runtime, self._steps)
 
-    # --- its own beginning and end ---------------------------------------------------
+    # --- the start and the end of the service ----------------------------------------
 
-    async def recover(self, budget: float) -> None:
-        """Take over what an earlier service left, before the first call.
+    async def recover(self, time_limit: float) -> None:
+        """Take over the servers of an earlier service; to be called before everything else.
 
-        Returns when it is known how each server is, at the latest after `budget`
-        seconds: those that are slow to tell are waited for like any that start.
+        Returns when the state of each server is known, at the latest after `time_limit` seconds.
+        Servers that have not answered by then are waited for like starting ones.
         """
         remembered = await self._world.records.load()
         for name in remembered.damaged:
             log.warning("a record could not be read and was set aside", file=name)
         self.feed(RecoveryBegan(remembered))
         with suppress(TimeoutError):
-            await asyncio.wait_for(self._settled.wait(), budget)
-        # Only now: what was adopted is no orphan. And before anything is spawned: that is none.
+            await asyncio.wait_for(self._recovery_ended.wait(), time_limit)
+        # After the adoptions and before the first spawn: everything else is an orphan then.
         nonces = {server.plan.nonce for server in remembered.servers if server.plan}
         self.feed(OrphansFound(await self._orphans(nonces)))
         self._steps.allow_spawns()
@@ -127,50 +127,53 @@ class Pool:
         try:
             return await self._world.processes.orphans(nonces)
         except Exception:  # the next service looks again
-            log.exception("it could not be seen what runs that no record tells of")
+            log.exception("orphans could not be looked for")
             return ()
 
     async def shutdown(self) -> None:
-        """Refuse what is new, drain and stop everything, end all who watch."""
+        """Refuse new requests, drain and stop all servers, and end all Watches."""
         request_id = next(self._request_ids)
-        await self._ask(request_id, ShutdownRequested(request_id))
+        await self._request(request_id, ShutdownRequested(request_id))
         await self._end()
 
     async def leave(self) -> None:
-        """Refuse what is new, end all who watch, and leave the servers to the next service.
+        """Refuse new requests, end all Watches, and leave the servers to the next service.
 
-        A spawn that is under way is waited for: what exists is to be known.
+        Waits for a spawn in progress, so that its process gets a record.
         """
         self.feed(DetachRequested())
         self._record_uses()
         await self._end()
 
     def escalate(self) -> None:
-        """Send whatever is stopping its next, harder signal now."""
+        """Send each server that is stopping its next, harder signal now."""
         self.feed(ShutdownEscalated())
 
     async def _end(self) -> None:
-        """From here on nothing is begun and nothing is recorded: the next service may be there."""
+        """Begin and record nothing from now on, as the next service may own the records."""
         await self._steps.spawned()
         self._steps.close()
         self._ended = True
         self._announcer.is_recording = False
         self._history.close()
         self._endpoints.close()
-        self._alarm.cancel()
+        self._timer.cancel()
         if self._use_timer is not None:
             self._use_timer.cancel()
         await self._steps.cancel_all()
         await self._world.records.settled()
 
-    # --- what callers ask -----------------------------------------------------------
+    # --- requests of callers --------------------------------------------------------
 
     def at_once(self, model: str) -> Server | None:
-        """What `ensure` of the model alone would return, if that changes nothing; else None."""
+        """Return the server that a plain `ensure` of the model would return without any change.
+
+        None if it would have to wait or to change something.
+        """
         if not self._recovered:
             return None
         server = self._machine.at_once(model, self._world.clock.now())
-        return server if server is not None and self._endpoints.is_kept(server) else None
+        return server if server is not None and self._endpoints.verify(server) else None
 
     async def ensure(
         self,
@@ -180,24 +183,26 @@ class Pool:
         *,
         download: bool | None = None,
     ) -> Ensured:
-        """Return a READY server of `model`, starting one if need be.
+        """Return a READY server of `model`; start one if there is none.
 
-        keep_alive: seconds, FOREVER, or None for what is set already; download: whether its
-        files may be downloaded for it, None is as configured. Cancelling only ends this
-        wait. Raises the PoolErrors that `Ensure` documents.
+        keep_alive: in seconds, or FOREVER; None leaves it as it is.
+        download: whether missing files may be downloaded; None: as configured.
+
+        Cancelling ends this wait only, not the start. Raises the PoolErrors of `Ensure`.
         """
         self._check_recovered()
         while True:
             request_id = next(self._request_ids)
             try:
                 event = EnsureRequested(request_id, model, runtime_model, keep_alive, download)
-                ensured: Ensured = await self._ask(request_id, event)
+                ensured: Ensured = await self._request(request_id, event)
             except asyncio.CancelledError:
                 self.feed(WaiterLeft(request_id))
                 raise
-            if self._endpoints.is_kept(ensured.server):
+            if self._endpoints.verify(ensured.server):
                 self._note_use(ensured.server.model)
                 return ensured
+            # The server has just ended: ask again once the machine knows that.
             await self._endpoints.settled(ensured.server)
 
     async def hold(
@@ -211,79 +216,91 @@ class Pool:
     ) -> AsyncGenerator[Server]:
         """Keep `model` READY until the generator is closed; yield its server at each change.
 
-        At once as it is now; of changes that come faster than they are taken the newest.
-        holder: what others are told of who holds it. Raises the PoolErrors of `Hold`.
+        Yields the present state first. If changes come faster than they are consumed, only the
+        newest is yielded. holder: a label for those who want to evict the server. Raises the
+        PoolErrors of `Hold`.
         """
         self._check_recovered()
         request_id = next(self._request_ids)
         name = self._machine.resolve(model)
         with self._holders.subscribe(name) as subscriber:
-            end = self._answers[request_id] = self._loop.create_future()
-            end.add_done_callback(subscriber.wake)
+            # The machine answers a hold only when it ends it, and always with an error.
+            error: asyncio.Future[PoolError] = self._loop.create_future()
+            self._answers[request_id] = error
+            error.add_done_callback(subscriber.wake)
             try:
-                asked = HoldRequested(
+                event = HoldRequested(
                     request_id, model, runtime_model, keep_alive, download, holder
                 )
-                self.feed(asked)
-                subscriber.put(self._machine.get(name))
-                while not end.done():
+                self.feed(event)
+                present = self._machine.get(name)
+                if present is not None:
+                    subscriber.put(present)
+                while not error.done():
                     server = subscriber.take()
                     if server is None:
                         await subscriber.woken()
-                    elif server.phase is not Phase.READY or self._endpoints.is_kept(server):
+                    elif server.phase is not Phase.READY or self._endpoints.verify(server):
                         yield server
-                raise replace(end.result())
+                raise replace(error.result())
             finally:
                 del self._answers[request_id]
                 self.feed(HoldEnded(request_id))
 
     async def reload(self, catalogue: Catalogue, limits: Limits) -> Reloaded:
-        """From now on the configuration says this; unchanged servers run on."""
+        """Apply another catalogue and other limits; return what changes for the servers.
+
+        Servers whose settings are the same keep running. Raises ShuttingDown.
+        """
         request_id = next(self._request_ids)
-        told: Reloaded = await self._ask(request_id, ReloadRequested(request_id, catalogue, limits))
-        return told
+        event = ReloadRequested(request_id, catalogue, limits)
+        reloaded: Reloaded = await self._request(request_id, event)
+        return reloaded
 
     async def evict(self, target: str | Every, *, force: bool = False) -> tuple[Removed, ...]:
-        """Stop servers and return them when their processes are gone.
+        """Stop servers, and return them when their processes are gone.
 
         Cancelling ends the wait, not the eviction. Raises ServerInUse.
         """
         self._check_recovered()
         request_id = next(self._request_ids)
-        removed: tuple[Removed, ...] = await self._ask(
+        removed: tuple[Removed, ...] = await self._request(
             request_id, EvictRequested(request_id, target, force)
         )
         return removed
 
     async def forget(self, model: str) -> str:
-        """Forget which runtime model a caller named for `model`; return that, or nothing."""
+        """Forget the runtime model that a caller named for `model`; return it, empty if none."""
         self._check_recovered()
         request_id = next(self._request_ids)
-        forgotten: str = await self._ask(request_id, ForgetRequested(request_id, model))
+        forgotten: str = await self._request(request_id, ForgetRequested(request_id, model))
         await self._world.records.settled()
         return forgotten
 
     def page(self, after: ServerId | None, size: int) -> list[Server]:
-        """At most `size` servers in the order of their ids, after `after`."""
+        """Return at most `size` servers in the order of their ids, those after `after`.
+
+        after: None: from the first.
+        """
         self._check_recovered()
         return self._machine.page(after, size)
 
     def totals(self) -> Totals:
-        """Counts over the whole pool."""
+        """Return the counts and the memory of the whole pool."""
         return replace(self._machine.totals(), standbys=self._world.standbys.count)
 
     @property
     def history(self) -> History:
-        """The changes; its revision is that of the state that `page` shows.
+        """The history of changes; its revision is that of the state that `page` returns.
 
-        Raises Recovering before there is such a state.
+        Raises Recovering until the recovery has ended.
         """
         self._check_recovered()
         return self._history
 
     @property
     def degraded_reason(self) -> str:
-        """What the service cannot do at present, in words; empty if all is well."""
+        """The reason why the service works less well at present; empty if it does not."""
         return self._world.records.degraded_reason
 
     def _check_recovered(self) -> None:
@@ -291,9 +308,9 @@ class Pool:
             raise recovering()
 
     def _note_use(self, model: str) -> None:
-        """Idle times survive too, but not every Ensure is worth a write."""
+        """Record the time of use later, as a write for every Ensure would be too much."""
         if not self._used:
-            self._use_timer = self._loop.call_later(USE_PACE_S, self._record_uses)
+            self._use_timer = self._loop.call_later(USE_RECORD_INTERVAL_S, self._record_uses)
         self._used.add(model)
 
     def _record_uses(self) -> None:
@@ -306,38 +323,38 @@ class Pool:
     # --- events in, commands out ----------------------------------------------------
 
     def feed(self, event: Event) -> None:
-        """Let the machine take in what happened and carry out what it commands."""
+        """Let the machine handle an event, and carry out the resulting commands."""
         now = self._world.clock.now()
-        away = self._alarm.away(now)
-        if away > LATE_S:
-            # Before anything else: what is overdue now is so by our own fault.
-            self._alarm.excuse()
-            log.warning("the service did not run for a while", seconds=round(away, 1))
-            self._handle(TimeReached(away), now)
+        suspended = self._timer.suspended(now)
+        if suspended > SUSPENSION_S:
+            # First, as the suspension, and no server, is the cause of overdue deadlines.
+            self._timer.forget_lateness()
+            log.warning("the service did not run for a while", seconds=round(suspended, 1))
+            self._handle(TimeReached(suspended), now)
         try:
             self._handle(event, now)
         finally:
             if not self._ended:
-                self._alarm.arm(self._machine.next_deadline())
+                self._timer.arm(self._machine.next_deadline())
 
     def _handle(self, event: Event, now: float) -> None:
         for command in self._machine.handle(event, now):
             try:
                 self._carry_out(command)
-            except Exception as error:  # noqa: BLE001  # the commands after it stand
-                self._not_carried_out(command, error)
+            except Exception as error:  # noqa: BLE001  # the commands after it are carried out
+                self._report_failure(command, error)
 
-    def _not_carried_out(self, command: Command, error: Exception) -> None:
-        """Tell the machine of a command that could not be begun, if it waits for its result."""
+    def _report_failure(self, command: Command, error: Exception) -> None:
+        """Feed the event of a failed command if the machine waits for its result."""
         name = type(command).__name__
         log.error("a command could not be carried out", command=name, exc_info=error)
         if isinstance(command, SampleMemory):
             self._loop.call_soon(self.feed, MemorySampled(None))
         elif isinstance(command, commands.ServerCommand):
-            self._loop.call_soon(self.feed, broken(command, error))
+            self._loop.call_soon(self.feed, step_failed(command, error))
 
-    async def _ask(self, request_id: int, event: Event) -> Any:  # noqa: ANN401  # by the event
-        """Feed the event and return (or raise) the answer to its request id."""
+    async def _request(self, request_id: int, event: Event) -> Any:  # noqa: ANN401  # by the event
+        """Feed the event; return the answer to its request id, or raise it if it is an error."""
         answer = self._answers[request_id] = self._loop.create_future()
         try:
             self.feed(event)
@@ -345,7 +362,7 @@ class Pool:
         finally:
             del self._answers[request_id]
         if isinstance(result, PoolError):
-            # A copy: many may be told the same, and each raise adds to its traceback.
+            # A copy: many callers may get the same error, and each raise extends its traceback.
             raise replace(result)
         return result
 
@@ -364,9 +381,9 @@ class Pool:
             case _ if isinstance(command, commands.ServerCommand):
                 self._steps.carry_out(command)
             case _:
-                self._carry_out_aside(command)
+                self._carry_out_for_pool(command)
 
-    def _carry_out_aside(
+    def _carry_out_for_pool(
         self, command: RecordUsage | RecordNamings | KeepStandbys | RecoveryEnded | LogInternalError
     ) -> None:
         match command:
@@ -377,11 +394,13 @@ class Pool:
             case KeepStandbys(settings, wanted, allowed, refill):
                 self._world.standbys.keep(settings, wanted=wanted, allowed=allowed, refill=refill)
             case RecoveryEnded():
-                self._settled.set()
+                self._recovery_ended.set()
             case LogInternalError(model, during, error):
-                log.error("a transition broke", model=model, during=during, exc_info=error)
+                log.error(
+                    "internal error in a transition", model=model, during=during, exc_info=error
+                )
 
     def _is_stopping(self, command: commands.SendSignal) -> bool:
-        """Whether it still is: it may have ended while its wish was written."""
+        """Return whether a server is still to be stopped, after the intent was recorded."""
         server = self._machine.server(command.server_id)
         return server is not None and server.phase is Phase.STOPPING

@@ -48,20 +48,20 @@ class Reloader:
                 log.warning("reload refused", why=str(error))
                 raise ConfigInvalid(f"{error}. Nothing was changed.") from error
             self._runtimes.replace(config.all_runtime_options)
-            told = await self._apply(config)
-            told = replace(told, restart_needed=restart_needed(self._started_with, config))
-            told = replace(told, problems=await self.look_for_problems())
-            log.info("reloaded", **{name: getattr(told, name) for name in told.__slots__})
-            return told
+            result = await self._apply(config)
+            result = replace(result, restart_needed=restart_needed(self._started_with, config))
+            result = replace(result, problems=await self.look_for_problems())
+            log.info("reloaded", **{name: getattr(result, name) for name in result.__slots__})
+            return result
 
-    async def look_for_problems(self, *told: KeyPath) -> tuple[str, ...]:
+    async def look_for_problems(self, *reported: KeyPath) -> tuple[str, ...]:
         """Log and return the problems that keep configured models from starting, a line each.
 
-        told: keys whose problems have been reported already.
+        reported: keys whose problems have been reported already.
         """
         found = await find_problems(self._config, self._runtimes, self._machine)
         lines = []
-        for problem in (each for each in found if each.path not in told):
+        for problem in (each for each in found if each.path not in reported):
             key = self._source.name_of(problem.path)
             level = log.error if problem.is_error else log.warning
             level("problem in the configuration", key=key, why=problem.what)
@@ -77,10 +77,10 @@ class Reloader:
                 with suppress(PoolError):
                     if self._machine.recommend(working_set):
                         await self._apply(self._config)
-                        log.info("metal has told what it recommends", working_set=working_set)
+                        log.info("Metal's recommended working set applied", bytes=working_set)
 
     async def _apply(self, config: Config) -> Reloaded:
         limits = config.limits(self._machine.total(), self._machine.default_budget())
-        told = await self._pool.reload(config.catalogue, limits)
+        result = await self._pool.reload(config.catalogue, limits)
         self._config = config
-        return told
+        return result

@@ -25,7 +25,7 @@ TERMINAL = "/dev/tty"
 log = structlog.get_logger("pool_service.app")
 
 
-class Ending:
+class Shutdown:
     """Decides by the signals received when and how the service ends.
 
     1. DRAIN_SIGNALS drain and stop the servers, or leave them running if `keep_servers` is set.
@@ -44,8 +44,10 @@ class Ending:
         keep_servers: bool,
         is_claimed: Callable[[], bool],
     ) -> None:
-        self.wanted = asyncio.Event()
+        self.requested = asyncio.Event()
+        """Set when the service is to end."""
         self.leaving = asyncio.Event()
+        """Set when a new service takes over the servers."""
         self.keep_servers = keep_servers
         self._is_claimed = is_claimed
         self._pool = pool
@@ -62,7 +64,7 @@ class Ending:
 
     def _on_signal(self, number: signal.Signals) -> None:
         log.info("signal received", signal=number.name)
-        if self.wanted.is_set():
+        if self.requested.is_set():
             self._pool.escalate()
             return
         self._begin()
@@ -70,7 +72,7 @@ class Ending:
     def _on_request_to_leave(self) -> None:
         # The request can arrive late, when the other service has given up already.
         if not self._is_claimed():
-            log.warning("asked to leave for a service that is not there; staying")
+            log.warning("request to leave ignored: no other service is taking over")
             return
         self.keep_servers = True
         if not self.leaving.is_set():
@@ -79,11 +81,11 @@ class Ending:
 
     def _begin(self) -> None:
         log.info("shutting down", servers="left running" if self.keep_servers else "drained")
-        self.wanted.set()
+        self.requested.set()
 
     def _on_hangup(self) -> None:
-        # A closing terminal may send several; the further ones must not escalate.
-        if self.wanted.is_set():
+        # A closing terminal may send SIGHUP several times; only the first one may count.
+        if self.requested.is_set():
             return
         if self._terminal is not None and has_hung_up(self._terminal):
             self._on_signal(signal.SIGHUP)

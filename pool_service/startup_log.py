@@ -14,7 +14,7 @@ from pool_service.core.units import size
 log = structlog.get_logger("pool_service")
 
 
-def introduce_pool(state_dir: Path, budget: float, totals: Totals) -> None:
+def log_pool(state_dir: Path, budget: float, totals: Totals) -> None:
     """Log the state directory, the memory budget and the number of adopted servers.
 
     Args:
@@ -31,7 +31,7 @@ def introduce_pool(state_dir: Path, budget: float, totals: Totals) -> None:
     )
 
 
-async def introduce_runtime(describe: Callable[[], Awaitable[str]]) -> None:
+async def log_runtime(describe: Callable[[], Awaitable[str]]) -> None:
     """Log the default program (for models that name no runtime), or how to get one."""
     try:
         found = await describe()

@@ -18,8 +18,8 @@ log = structlog.get_logger("pool_service.pool")
 class StepRunner:
     """Runs the commands that concern one server.
 
-    still_meant: returns whether a signal is still to be sent once its intent is on disk.
-    tell: receives the events that occur before a command has finished (download progress).
+    is_still_wanted: returns whether a signal is still to be sent once its intent is on disk.
+    feed: receives the events that occur before a command has finished (download progress).
     """
 
     def __init__(
@@ -28,15 +28,15 @@ class StepRunner:
         processes: Processes,
         probe: Probe,
         records: Records,
-        still_meant: Callable[[commands.SendSignal], bool],
-        tell: Callable[[events.ServerEvent], None],
+        is_still_wanted: Callable[[commands.SendSignal], bool],
+        feed: Callable[[events.ServerEvent], None],
     ) -> None:
         self._runtime = runtime
         self._processes = processes
         self._probe = probe
         self._records = records
-        self._still_meant = still_meant
-        self._tell = tell
+        self._is_still_wanted = is_still_wanted
+        self._feed = feed
         self._steps: dict[type, Callable[[Any], Awaitable[events.ServerEvent | None]]] = {
             commands.EstimateMemory: self._estimate,
             commands.Fetch: self._fetch,
@@ -77,7 +77,7 @@ class StepRunner:
         server_id = command.server_id
 
         def progress(done: int, total: int) -> None:
-            self._tell(events.Fetching(server_id, done, total))
+            self._feed(events.Fetching(server_id, done, total))
 
         try:
             await self._runtime.fetch(server_id.model, command.settings, progress)
@@ -120,10 +120,10 @@ class StepRunner:
     async def _check_activity(self, command: commands.CheckActivity) -> events.ServerEvent:
         if command.pause:
             await asyncio.sleep(command.pause)
-        use = await self._probe.check_activity(
+        activity = await self._probe.check_activity(
             command.identity, command.plan, command.endpoint, command.probe_timeout
         )
-        return events.ActivityReported(command.server_id, use)
+        return events.ActivityReported(command.server_id, activity)
 
     async def _check_liveness(self, command: commands.ProbeServer) -> events.ServerEvent:
         result = await self._probe.check_liveness(
@@ -142,7 +142,7 @@ class StepRunner:
     async def _send_signal(self, command: commands.SendSignal) -> None:
         # Record the intent first: if the service dies now, the next one sends the signal.
         await self._records.settled()
-        if not self._still_meant(command):
+        if not self._is_still_wanted(command):
             return
         level = log.warning if command.stop is StopSignal.KILL else log.info
         level(
@@ -173,23 +173,23 @@ def _short_of_processes(command: commands.ServerCommand) -> events.ServerEvent:
     server_id, model = command.server_id, command.server_id.model
     error = StartFailed(
         f"{model!r} cannot be started: the system allows this service no more threads and "
-        "processes. Raise its limit (ulimit -u, TasksMax, pids.max), or evict what is not needed.",
+        "processes. Raise its limit (ulimit -u, TasksMax, pids.max), or evict models.",
         model=model,
     )
     if isinstance(command, commands.EstimateMemory | commands.Fetch):
         return events.EstimateFailed(server_id, error)
     if isinstance(command, commands.Prepare | commands.Spawn):
         return events.NotStarted(server_id, error)
-    return broken(command, error)
+    return step_failed(command, error)
 
 
-def broken(command: commands.ServerCommand, error: BaseException) -> events.StepFailed:
+def step_failed(command: commands.ServerCommand, error: BaseException) -> events.StepFailed:
     """Log an error that a port must not raise, and return the event that reports it."""
-    name = type(command).__name__
-    log.error("step broke", step=name, model=command.server_id.model, exc_info=error)
-    told = PoolError(
-        f"the service could not {name} for {command.server_id.model!r}, by a fault of its own: "
-        f"{type(error).__name__}. Its log says more.",
-        model=command.server_id.model,
+    name, model = type(command).__name__, command.server_id.model
+    log.error("internal error in a step", step=name, model=model, exc_info=error)
+    failure = PoolError(
+        f"{model!r}: the service could not carry out {name} because of an internal error "
+        f"({type(error).__name__}). See its log, and report it.",
+        model=model,
     )
-    return events.StepFailed(command.server_id, command, told)
+    return events.StepFailed(command.server_id, command, failure)

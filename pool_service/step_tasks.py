@@ -1,4 +1,4 @@
-"""The commands under way: each is a task, and what comes of it is the next event."""
+"""The tasks of commands in progress: each runs one command and feeds its resulting event."""
 
 import asyncio
 from collections.abc import Callable
@@ -9,18 +9,18 @@ from pool_service.core import commands
 from pool_service.core.events import Event, MemorySampled
 from pool_service.core.server import Server, ServerId
 from pool_service.ports import Memory
-from pool_service.step_runner import StepRunner, broken
+from pool_service.step_runner import StepRunner, step_failed
 
 CANCELLABLE = commands.Prepare | commands.EstimateMemory | commands.Fetch
-"""Commands that may be given up while they are carried out."""
+"""Commands that may be cancelled while they are carried out."""
 
 log = structlog.get_logger("pool_service.pool")
 
 
 class StepTasks:
-    """Carry out commands as tasks of the running event loop.
+    """Carries out commands as tasks of the running event loop.
 
-    Nothing is spawned before `allow_spawns`, and nothing is begun after `close`.
+    Spawns nothing before `allow_spawns`, and begins nothing after `close`.
     """
 
     def __init__(self, runner: StepRunner, memory: Memory, feed: Callable[[Event], None]) -> None:
@@ -35,31 +35,31 @@ class StepTasks:
         self.is_closed = False
 
     def allow_spawns(self) -> None:
-        """Let processes be spawned from now on."""
+        """Begin the spawns that have waited, and let further ones begin at once."""
         self._may_spawn.set()
 
     async def spawned(self) -> None:
-        """Return when no spawn is under way any more."""
+        """Wait until no spawn is in progress."""
         while self._spawns:
             await asyncio.wait(self._spawns)
 
     def close(self) -> None:
-        """Begin nothing from now on."""
+        """Begin no further commands."""
         self.is_closed = True
 
     async def cancel_all(self) -> None:
-        """Cancel all tasks, and return when they have ended."""
+        """Cancel all tasks, and wait until they have ended."""
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     def keep(self, task: asyncio.Task[None]) -> None:
-        """Hold a task until it is done: the loop itself would let go of it."""
+        """Keep a reference to a task until it is done, as the event loop keeps none."""
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
     def carry_out(self, command: commands.ServerCommand) -> None:
-        """Begin a command of a server, or give up the ones that it cancels."""
+        """Begin a server's command, or cancel those that it says to cancel."""
         match command:
             case commands.CancelPrepare(server_id):
                 self._cancel(server_id, commands.Prepare)
@@ -69,7 +69,7 @@ class StepTasks:
                 self._begin(command)
 
     def sample_memory(self, servers: tuple[Server, ...]) -> None:
-        """Take a memory sample of the machine and of these servers."""
+        """Begin to sample the memory of the machine and of these servers."""
         if not self.is_closed:
             self.keep(self._loop.create_task(self._sample(servers), name="memory sample"))
 
@@ -101,7 +101,7 @@ class StepTasks:
         try:
             sample = await self._memory.sample(servers)
         except Exception as error:  # the next sample may succeed
-            log.exception("the memory could not be looked at", error=repr(error))
+            log.exception("the memory could not be sampled", error=repr(error))
             self._feed(MemorySampled(None))
         else:
             self._feed(MemorySampled(sample))
@@ -115,9 +115,9 @@ class StepTasks:
             task = asyncio.current_task()
             if task is None or task.cancelling():
                 raise
-            # Not cancelled by us: something that the step awaited was.
-            event = broken(command, error)
-        except Exception as error:  # noqa: BLE001  # nothing may end a step in silence
-            event = broken(command, error)
+            # Not this task was cancelled, but something that the step awaited.
+            event = step_failed(command, error)
+        except Exception as error:  # noqa: BLE001  # no step may end without an event
+            event = step_failed(command, error)
         if event is not None:
             self._feed(event)

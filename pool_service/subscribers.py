@@ -18,13 +18,13 @@ class Subscriber:
         self._newest: Server | None = None
         self._woken = asyncio.Event()
 
-    def put(self, server: Server | None) -> None:
-        """Set the newest state (None: the model has no server) and wake the reader."""
+    def put(self, server: Server) -> None:
+        """Set the newest state and wake the reader."""
         self._newest = server
         self._woken.set()
 
     def take(self) -> Server | None:
-        """Return and clear the newest state; None if there has been none since the last call."""
+        """Return and clear the newest state; None if there is no new one since the last call."""
         server, self._newest = self._newest, None
         return server
 

@@ -1,4 +1,4 @@
-"""One timer for the whole pool, which also notices that the service did not run for a while."""
+"""The pool's timer, which also detects suspensions: times in which the service did not run."""
 
 import asyncio
 from collections.abc import Callable
@@ -6,17 +6,20 @@ from collections.abc import Callable
 from pool_service.core.types import FOREVER
 from pool_service.ports import Clock
 
-LONGEST_NAP_S = 60.0
-"""The loop's clock may stand still while the machine sleeps and the pool's does not, so that a
-long timer has to look at the time now and then."""
+MAX_WAIT_S = 60.0
+"""The longest wait on the event loop's clock. That clock may stop while the machine sleeps, unlike
+the pool's clock, so a long timer has to look at the pool's clock now and then."""
 
 
-class Alarm:
-    """Call back when a deadline of the pool has come."""
+class SuspensionTimer:
+    """Calls back when the pool's next deadline has come; measures suspensions.
 
-    def __init__(self, clock: Clock, ring: Callable[[], None]) -> None:
+    on_time: called at the deadline, and at the latest MAX_WAIT_S after `arm`.
+    """
+
+    def __init__(self, clock: Clock, on_time: Callable[[], None]) -> None:
         self._clock = clock
-        self._ring = ring
+        self._on_time = on_time
         self._loop = asyncio.get_running_loop()
         self._timer: asyncio.TimerHandle | None = None
         self._armed_for = FOREVER
@@ -24,38 +27,38 @@ class Alarm:
         self._ahead = clock.now() - self._loop.time()
 
     def arm(self, deadline: float) -> None:
-        """Call back at `deadline`, in place of any other; FOREVER: never."""
+        """Set the deadline, which replaces any other; FOREVER: none."""
         if self._timer is not None and self._armed_for == deadline:
             return
         self.cancel()
         self._armed_for = deadline
         if deadline != FOREVER:
             now = self._clock.now()
-            nap = min(max(deadline - now, 0.0), LONGEST_NAP_S)
-            self._timer = self._loop.call_later(nap, self._on_time)
-            self._due = now + nap
+            wait = min(max(deadline - now, 0.0), MAX_WAIT_S)
+            self._timer = self._loop.call_later(wait, self._call_back)
+            self._due = now + wait
 
     def cancel(self) -> None:
-        """Call back no more, until it is armed again."""
+        """Remove the deadline."""
         if self._timer is not None:
             self._timer.cancel()
         self._timer, self._armed_for, self._due = None, FOREVER, FOREVER
 
-    def away(self, now: float) -> float:
-        """Return for how many seconds the service did not run, as far as that shows by now.
+    def suspended(self, now: float) -> float:
+        """Return the seconds for which the service did not run since the last call; may be < 0.
 
-        While the machine sleeps only the pool's clock goes on; while the service is held up, both
-        do, and the timer is late.
+        1. While the machine sleeps, the pool's clock gains on the loop's clock.
+        2. While the service is held up, both clocks go on, and the timer becomes late.
         """
         ahead = now - self._loop.time()
-        away = max(ahead - self._ahead, now - self._due)
+        suspended = max(ahead - self._ahead, now - self._due)
         self._ahead = ahead
-        return away
+        return suspended
 
-    def excuse(self) -> None:
-        """Take the timer as not late: its lateness was seen."""
+    def forget_lateness(self) -> None:
+        """Treat the timer as on time, once its lateness has been reported."""
         self._due = FOREVER
 
-    def _on_time(self) -> None:
+    def _call_back(self) -> None:
         self._timer, self._armed_for = None, FOREVER
-        self._ring()
+        self._on_time()

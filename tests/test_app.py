@@ -5,7 +5,7 @@ import asyncio
 import pytest
 from structlog.testing import capture_logs
 
-from pool_service.app import _beside
+from pool_service.app import _in_background
 
 
 async def test_work_that_fails_is_told_at_once_and_ends_nothing_else() -> None:
@@ -23,7 +23,7 @@ async def test_work_that_fails_is_told_at_once_and_ends_nothing_else() -> None:
             raise
 
     with capture_logs() as logs:
-        async with _beside(fail(), go_on()):
+        async with _in_background(fail(), go_on()):
             for _ in range(10):
                 await asyncio.sleep(0)
             assert not is_cancelled
@@ -33,5 +33,5 @@ async def test_work_that_fails_is_told_at_once_and_ends_nothing_else() -> None:
 
 async def test_an_error_of_the_block_comes_through() -> None:
     with pytest.raises(KeyError):
-        async with _beside(asyncio.sleep(1000)):
+        async with _in_background(asyncio.sleep(1000)):
             raise KeyError

@@ -35,8 +35,8 @@ _NOT_HERE = frozenset({errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT})
 _WHY = {
     errno.EADDRINUSE: "it is taken by another program. Stop that one, or choose another port",
     errno.EADDRNOTAVAIL: "it is no address of this machine. Name one that is",
-    errno.EAFNOSUPPORT: "this machine has no such kind of address. Name another one",
-    errno.EACCES: "this user may not. Choose another one (ports below 1024 are root's)",
+    errno.EAFNOSUPPORT: "this machine has no addresses of this kind. Name another one",
+    errno.EACCES: "permission denied. Choose another one (ports below 1024 need root)",
 }
 
 

@@ -64,14 +64,15 @@ OPTIONS: list[tuple[str, int]] = [
     ("grpc.max_receive_message_length", LARGEST_REQUEST_BYTES),
     # A connection that says nothing (default 120 s).
     ("grpc.server_handshake_timeout_ms", 10_000),
-    # Watches are quiet for long: let callers ping, and find those that vanished or are frozen.
+    # Watches can be quiet for hours: let clients ping, and find clients that vanished or froze.
     ("grpc.http2.min_ping_interval_without_data_ms", 5_000),
     ("grpc.keepalive_permit_without_calls", 1),
     ("grpc.keepalive_time_ms", PING_INTERVAL_MS),
-    # The first is told to the kernel, which answers for a frozen program; the second closes.
+    # The first goes to the kernel, which answers even for a frozen program; the second closes the
+    # connection.
     ("grpc.keepalive_timeout_ms", PING_TIMEOUT_MS),
     ("grpc.http2.ping_timeout_ms", PING_TIMEOUT_MS),
-    # By default a stream that is quiet is asked twice, and then once a minute.
+    # By default a quiet stream is pinged twice, and then once a minute.
     ("grpc.http2.max_pings_without_data", 0),
 ]
 
@@ -86,10 +87,11 @@ MAX_LULL_WAIT_S = 0.3
 """The longest wait in seconds for such a lull: among very many clients one always retries."""
 
 
-def _is_of_somebody(record: logging.LogRecord) -> bool:
-    """Return False for a traceback of what a caller did, which is nobody's bug.
+def _is_worth_logging(record: logging.LogRecord) -> bool:
+    """Return False for a traceback of gRPC that a client has caused, which is no bug.
 
-    He is gone before his answer; or a header of his is no UTF-8, which gRPC then decodes otherwise.
+    1. ExecuteBatchError: the client was gone before its answer.
+    2. UnicodeDecodeError: a header is not UTF-8; gRPC then decodes it as bytes.
     """
     kind = record.exc_info[0] if record.exc_info else None
     return kind is None or kind.__name__ not in {"ExecuteBatchError", "UnicodeDecodeError"}
@@ -116,8 +118,8 @@ class _Health(health.aio.HealthServicer):
         if request.service not in NAMES:
             # The base class would send a code without a message.
             known = ", ".join(repr(name) for name in NAMES)
-            told = f"no health is kept of {request.service!r}. Ask for one of: {known}."
-            await context.abort(grpc.StatusCode.NOT_FOUND, told)
+            message = f"no health is kept of {request.service!r}. Ask for one of: {known}."
+            await context.abort(grpc.StatusCode.NOT_FOUND, message)
         return await super().Check(request, context)
 
     async def Watch(  # noqa: N802  # its name on the wire
@@ -148,7 +150,7 @@ class Server:
     """The gRPC server of one PoolServicer. Its health is NOT_SERVING until `serving` is called."""
 
     def __init__(self, servicer: PoolServicer) -> None:
-        logging.getLogger("grpc._cython.cygrpc").addFilter(_is_of_somebody)
+        logging.getLogger("grpc._cython.cygrpc").addFilter(_is_worth_logging)
         self._servicer = servicer
         self._health = _Health()
         self._server = self._new_server()
@@ -208,14 +210,15 @@ class Server:
         would end them as CANCELLED, without a message.
         """
         self._health.end_watches()
-        await self._until_nobody_calls(min(grace, MAX_LULL_WAIT_S))
+        await self._wait_for_lull(min(grace, MAX_LULL_WAIT_S))
         sockets, self._sockets = self._sockets, []
         for unix_socket in sockets:
             unix_socket.remove()
         servers = [self._server.stop(grace), *(one.stop(grace) for one in sockets)]
         await asyncio.gather(*servers)
 
-    async def _until_nobody_calls(self, most: float) -> None:
+    async def _wait_for_lull(self, most: float) -> None:
+        """Wait until no call has been refused for LULL_S, for at most `most` seconds."""
         loop = asyncio.get_running_loop()
         began = loop.time()
         await asyncio.sleep(min(ARRIVAL_S, most))

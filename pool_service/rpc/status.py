@@ -64,8 +64,8 @@ def internal_status(request_id: str) -> grpc.Status:
     """Return the status of a bug; the log has the error under `request_id`."""
     info = error_details_pb2.ErrorInfo(reason="INTERNAL", domain=DOMAIN)
     message = (
-        "the service failed at this call by a fault of its own. Report it with the lines of its "
-        f"log that name request {request_id}."
+        "an internal error of the service ended this call. Report it with the lines of the "
+        f"service's log that name request {request_id}."
     )
     details = [error_details_pb2.RequestInfo(request_id=request_id)]
     return _status(code_pb2.INTERNAL, message, info, details)

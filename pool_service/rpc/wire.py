@@ -54,8 +54,8 @@ EXPECTATIONS = {
     EstimateSource.UNKNOWN: pb.EXPECTATION_GUESS,
 }
 
-MOST_KEPT = 4096
-"""Cached messages of each kind, some hundred bytes each."""
+MAX_CACHED = 4096
+"""The most cached messages of each kind, some hundred bytes each."""
 
 
 class Wire:
@@ -213,7 +213,7 @@ def reloaded(result: Reloaded) -> pb.ReloadResponse:
 
 
 def _keep(kept: dict[ServerId, tuple[Server, T]], server: Server, message: T) -> None:
-    if len(kept) >= MOST_KEPT:
+    if len(kept) >= MAX_CACHED:
         kept.clear()
     kept[server.id] = server, message
 

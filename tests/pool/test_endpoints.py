@@ -253,7 +253,7 @@ async def test_an_eviction_that_has_begun_ends_one_that_loses_its_listener() -> 
         evicting = asyncio.create_task(run.pool.evict("m"))
         await asyncio.sleep(0.1)
         assert run.pool.at_once("m") is None
-        assert run.pool._endpoints.is_kept(run.server("m")) is False
+        assert run.pool._endpoints.verify(run.server("m")) is False
         assert run.phase("m") is Phase.STOPPING
         assert len(await evicting) == 1
         assert run.world.living == []

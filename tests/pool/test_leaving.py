@@ -7,7 +7,7 @@ import pytest
 
 from pool_service.core.errors import ShuttingDown
 from pool_service.core.server import Phase, StopSignal
-from pool_service.pool import USE_PACE_S
+from pool_service.pool import USE_RECORD_INTERVAL_S
 from tests.pool.running import LIMITS, now, running
 from tests.world import KILLED, NEVER, Script, outcomes
 
@@ -89,7 +89,7 @@ async def test_last_uses_are_written() -> None:
 async def test_nothing_is_done_or_written_after_the_end() -> None:
     async with running(keep_alive=20.0, limits=replace(LIMITS, probe_interval=15.0)) as run:
         await run.pool.ensure("m")
-        await asyncio.sleep(USE_PACE_S + 1)
+        await asyncio.sleep(USE_RECORD_INTERVAL_S + 1)
         run.world.script("stops", Script(load=0.0, ends_on={StopSignal.TERMINATE: NEVER}))
         await asyncio.gather(run.pool.ensure("m"), run.pool.ensure("stops"))
         evicting = asyncio.create_task(run.pool.evict("stops", force=True))

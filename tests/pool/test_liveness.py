@@ -10,7 +10,7 @@ from pool_service.core.errors import StartTimeout
 from pool_service.core.readiness import MAX_PROBES_PER_S
 from pool_service.core.server import Cause, Phase, StopSignal
 from pool_service.core.types import FOREVER
-from pool_service.pool import LATE_S
+from pool_service.pool import SUSPENSION_S
 from tests.pool.running import LIMITS, now, running
 from tests.world import NEVER, Script, outcomes
 
@@ -193,7 +193,7 @@ async def test_a_stall_of_the_service_is_no_verdict_on_its_servers() -> None:
         await run.pool.ensure("m", keep_alive=FOREVER)
         for _ in range(10):
             await asyncio.sleep(VERDICT - 34)
-            run.world.clock.jump(LATE_S + 5.0)
+            run.world.clock.jump(SUSPENSION_S + 5.0)
         assert run.phase("m") is Phase.READY
         await asyncio.sleep(VERDICT + 15)
         assert run.world.signals("m")
@@ -203,7 +203,7 @@ async def test_a_timer_that_is_a_little_late_is_no_stall() -> None:
     async with running(keep_alive=300.0) as run:
         await run.pool.ensure("m")
         await asyncio.sleep(298)
-        run.world.clock.jump(LATE_S - 0.5)
+        run.world.clock.jump(SUSPENSION_S - 0.5)
         await asyncio.sleep(4)
         assert run.phase("m") is None
 

@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from pool_service.core.server import LastRun
-from pool_service.pool import USE_PACE_S
+from pool_service.pool import USE_RECORD_INTERVAL_S
 from tests.pool.running import now, running
 
 pytestmark = pytest.mark.looptime
@@ -17,7 +17,7 @@ async def test_a_use_is_on_disk_within_its_pace() -> None:
         await asyncio.sleep(200)
         await run.pool.ensure("m", keep_alive=400.0)
         used_at = now()
-        await asyncio.sleep(USE_PACE_S + 0.1)
+        await asyncio.sleep(USE_RECORD_INTERVAL_S + 0.1)
         await run.restart()
         server = run.server("m")
         assert (server.last_used_at, server.keep_alive) == (used_at, 400.0)

@@ -71,7 +71,7 @@ def test_starts_beyond_the_limit_are_told_as_the_machines_shortage(
             # The first too: it may have been one that got no thread.
             for model in ("first", *(f"m{number}" for number in range(CALLERS))):
                 patient.ensure(model)
-        assert "broke" not in service.log.read_text()
+        assert "internal error" not in service.log.read_text()
         listed = {server.pid for server in pool.list()}
         assert _servers_of(group) == listed
 

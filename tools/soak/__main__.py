@@ -35,7 +35,7 @@ from tools.soak.watcher import Watcher
 CALLERS: Final = 20
 BETWEEN_QUIETS: Final = 45.0
 SHOWN: Final = 10
-BROKEN: Final = ("step broke", "call broke", "Traceback", "[error")
+BROKEN: Final = ("internal error", "Traceback", "[error")
 """What a service must not write into its log, whatever happens to it."""
 
 
