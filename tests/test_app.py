@@ -27,7 +27,7 @@ async def test_work_that_fails_is_told_at_once_and_ends_nothing_else() -> None:
             for _ in range(10):
                 await asyncio.sleep(0)
             assert not is_cancelled
-    assert [line["work"] for line in logs] == ["fail"]
+    assert [line["task"] for line in logs] == ["fail"]
     assert is_cancelled
 
 

@@ -12,10 +12,10 @@ from typing import Final, Unpack
 import click
 
 from pool_service.cli import completions
-from pool_service.cli.completions import AnswerError, Message, ServerUnreachable, RequestRefused
+from pool_service.cli.completions import AnswerError, Message, RequestRefused, ServerUnreachable
 from pool_service.cli.connection import check_reachable, valid_address
 from pool_service.cli.exit_codes import ExitCode, Failure, failure_of
-from pool_service.cli.format import safe_lines, safe
+from pool_service.cli.format import safe, safe_lines
 from pool_service.cli.hold_command import status_display
 from pool_service.cli.message_input import enable_line_editing, read_message
 from pool_service.cli.options import EnsureOptions

@@ -10,18 +10,24 @@ from typing import Unpack
 
 import click
 
-from pool_service.cli.appearance import Mark, with_symbol, print_line, warn
-from pool_service.cli.connection import QUERY_TIMEOUT_S, check_reachable, client, retry_policy, valid_address
+from pool_service.cli.appearance import Mark, print_line, warn, with_symbol
+from pool_service.cli.connection import (
+    QUERY_TIMEOUT_S,
+    check_reachable,
+    client,
+    retry_policy,
+    valid_address,
+)
 from pool_service.cli.format import json_line, json_object, safe
 from pool_service.cli.options import EnsureOptions
 from pool_service.cli.server_lines import (
-    STATE_MARKS,
     STATE_COLUMN_WIDTH,
+    STATE_MARKS,
     change_line,
-    state_text,
     generation_text,
     label,
     ready_line,
+    state_text,
 )
 from pool_service_client import (
     AsyncPoolClient,
@@ -57,7 +63,9 @@ def ensure(
         return
     if sys.stderr.isatty():
         how = "started" if result.started else "ready"
-        print_line(ready_line(result.server, f"{how} in {time.monotonic() - began:.1f} s"), err=True)
+        print_line(
+            ready_line(result.server, f"{how} in {time.monotonic() - began:.1f} s"), err=True
+        )
     click.echo(safe(result.server.endpoint))
 
 

@@ -26,7 +26,9 @@ def fit_columns(
         if wanted + _width_of_others(shown, widths) <= width:
             break
         shown.remove(column)
-    return tuple(shown), max(len(rows[0][0]), min(widths[0], width - _width_of_others(shown, widths)))
+    return tuple(shown), max(
+        len(rows[0][0]), min(widths[0], width - _width_of_others(shown, widths))
+    )
 
 
 def _width_of_others(shown: Sequence[int], widths: Sequence[int]) -> int:

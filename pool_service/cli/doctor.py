@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from pool_service.cli.appearance import Mark, with_symbol, print_line
+from pool_service.cli.appearance import Mark, print_line, with_symbol
 from pool_service.cli.exit_codes import ExitCode
 from pool_service.cli.format import json_line
 from pool_service.doctor import Finding, Verdict, examine

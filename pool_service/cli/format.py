@@ -31,7 +31,9 @@ def safe_lines(text: str) -> str:
 
 
 def _safe_char(char: str) -> str:
-    if char in "\n\t" or not (char in _REORDERING or unicodedata.category(char) in _CONTROL_CATEGORIES):
+    if char in "\n\t" or not (
+        char in _REORDERING or unicodedata.category(char) in _CONTROL_CATEGORIES
+    ):
         return char
     return char.encode("unicode_escape").decode()
 

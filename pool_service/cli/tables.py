@@ -8,18 +8,18 @@ from rich.table import Table
 from rich.text import Text
 
 from pool_service.cli.appearance import Mark, has_symbols, print_line
-from pool_service.cli.columns import GAP, shorten, fit_columns
-from pool_service.cli.format import safe, human_duration
+from pool_service.cli.columns import GAP, fit_columns, shorten
+from pool_service.cli.format import human_duration, safe
 from pool_service.cli.server_lines import (
     STATE_MARKS,
-    state_text,
     generation_text,
     label,
     memory_line,
     needs_text,
     on_disk_text,
-    totals_line,
     state_reason,
+    state_text,
+    totals_line,
 )
 from pool_service.cli.terminal import TerminalConsole
 from pool_service.core.units import size
@@ -115,13 +115,17 @@ def _remark(server: Server) -> str:
 def _cells(server: Server, now: datetime, *, symbols: bool = False) -> Iterator[Text]:
     yield Text(safe(label(server)))
     mark = STATE_MARKS.get(server.state, Mark.NOTE)
-    yield Text(f"{mark.symbol} {state_text(server)}" if symbols else state_text(server), style=mark.colour)
+    yield Text(
+        f"{mark.symbol} {state_text(server)}" if symbols else state_text(server), style=mark.colour
+    )
     yield Text(generation_text(server))
     yield Text(str(server.pid or "-"))
     yield Text(safe(server.endpoint) or "-")
     yield Text(_memory(server))
     yield Text(str(server.holds or "-"))
-    yield Text(human_duration((now - server.create_time).total_seconds()) if server.create_time else "-")
+    yield Text(
+        human_duration((now - server.create_time).total_seconds()) if server.create_time else "-"
+    )
     yield Text(_expiry(server, now))
 
 

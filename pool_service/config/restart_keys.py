@@ -6,7 +6,11 @@ from pool_service.config.config import Config
 from pool_service.config.errors import KeyPath, key_name, tables
 from pool_service.core.limits import Limits
 
-_APPLIED_BY_RELOAD = {"only_listed", "trusted_directories", *(field.name for field in fields(Limits))}
+_APPLIED_BY_RELOAD = {
+    "only_listed",
+    "trusted_directories",
+    *(field.name for field in fields(Limits)),
+}
 
 RESTART_KEYS: tuple[KeyPath, ...] = tuple(
     (section, key)

@@ -18,7 +18,6 @@ from pool_service.config.types import (
     DefaultText,
     Directories,
     Directory,
-    StandbyCount,
     Format,
     GroupNames,
     HistoryLength,
@@ -26,6 +25,7 @@ from pool_service.config.types import (
     RuntimeModel,
     RuntimeReference,
     Section,
+    StandbyCount,
     Switch,
     Variables,
 )
@@ -351,6 +351,4 @@ class ModelSection(DefaultsSection):
 class GroupSection(Section):
     """A group of models, of which only so many may run at a time."""
 
-    limit: Count = Field(
-        default=1, description="How many servers of the group may run at a time."
-    )
+    limit: Count = Field(default=1, description="How many servers of the group may run at a time.")

@@ -357,7 +357,9 @@ GroupNames = Annotated[
 Arguments = Annotated[
     tuple[Annotated[str, Field(strict=True)], ...],
     AfterValidator(_arguments),
-    Form("list of arguments", 'a list of arguments, such as ["--max-tokens", "4096"]', _split_shell),
+    Form(
+        "list of arguments", 'a list of arguments, such as ["--max-tokens", "4096"]', _split_shell
+    ),
 ]
 RuntimeModel = Annotated[
     str,

@@ -28,7 +28,10 @@ def contradictions(config: Config) -> Iterator[tuple[KeyPath, str]]:
         yield ("defaults", key), what
     for name, model in config.models.items():
         settings = model.over(defaults)
-        for key, what in (*_section_problems(config, model, settings), *_memory_problems(config, settings)):
+        for key, what in (
+            *_section_problems(config, model, settings),
+            *_memory_problems(config, settings),
+        ):
             yield ("models", name, key), what
     for name, what in _alias_problems(config):
         yield ("models", name, "aliases"), what

@@ -10,9 +10,9 @@ from pool_service.config import Config
 from pool_service.config.errors import KeyPath, key_name
 from pool_service.core.errors import ModelNotOnDisk, PoolError, StartFailed
 from pool_service.core.types import Estimate, Settings
+from pool_service.preflight.capacity import ListedModels, capacity_problems
 from pool_service.preflight.directories import directory_problems, missing_model
 from pool_service.preflight.problem import Problem
-from pool_service.preflight.capacity import ListedModels, capacity_problems
 
 TIME_LIMIT_S = 15.0
 """Time for all checks: a disk may hang, and vllm-mlx takes some seconds to list its options."""

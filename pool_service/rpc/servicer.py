@@ -37,9 +37,7 @@ def failure_status(error: Exception, method: str) -> grpc.Status:
     if isinstance(error, PoolError) and type(error) is not PoolError:
         return status_of(error)
     request_id = secrets.token_hex(8)
-    log.error(
-        "internal error in a call", method=method, request_id=request_id, exc_info=error
-    )
+    log.error("internal error in a call", method=method, request_id=request_id, exc_info=error)
     return internal_status(request_id)
 
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pool_service.cli.columns import GAP, shorten, fit_columns
+from pool_service.cli.columns import GAP, fit_columns, shorten
 from tests.cli.program import Terminal, running, started
 from tests.cli.test_outputs import ago, listed
 from tests.client.scripted import Script, ready

@@ -1,6 +1,6 @@
 import pytest
 
-from pool_service.cli.format import safe, human_duration
+from pool_service.cli.format import human_duration, safe
 from pool_service.core.units import size
 
 

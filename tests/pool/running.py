@@ -59,7 +59,7 @@ class Running:
         self.world.records.lose()
         self.pool._ended = True
         self.pool._steps.close()
-        self.pool._alarm.cancel()
+        self.pool._timer.cancel()
         if self.pool._use_timer is not None:
             self.pool._use_timer.cancel()
         for task in self._calls:

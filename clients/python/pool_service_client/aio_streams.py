@@ -13,7 +13,7 @@ import grpc.aio
 from pool_service_client.errors import PoolError
 from pool_service_client.following import Follower, Following
 from pool_service_client.holding import Held
-from pool_service_client.status import Peer, cancelled_error, stream_ended_error, error_of
+from pool_service_client.status import Peer, cancelled_error, error_of, stream_ended_error
 from pool_service_client.types import Event, Server
 from pool_service_client.v1 import pool_service_pb2 as pb
 

@@ -12,7 +12,7 @@ import grpc
 from pool_service_client.errors import PoolError
 from pool_service_client.following import Follower, Following
 from pool_service_client.holding import Held
-from pool_service_client.status import FailedCall, Peer, stream_ended_error, error_of
+from pool_service_client.status import FailedCall, Peer, error_of, stream_ended_error
 from pool_service_client.types import Event, Server
 from pool_service_client.v1 import pool_service_pb2 as pb
 
