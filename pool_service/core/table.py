@@ -89,7 +89,7 @@ class ServerTable:
 
     def __init__(self) -> None:
         self._records: dict[ServerId, Record] = {}
-        self._current: dict[str, ServerId] = {}
+        self._current: dict[str, Record] = {}
         self._beside: dict[str, list[ServerId]] = {}
         self._ids: list[ServerId] = []
         self._by_phase: dict[Phase, dict[ServerId, None]] = {phase: {} for phase in Phase}
@@ -106,8 +106,7 @@ class ServerTable:
 
     def current(self, model: str) -> Record | None:
         """Return the record of a model's current server, or None."""
-        server_id = self._current.get(model)
-        return None if server_id is None else self._records[server_id]
+        return self._current.get(model)
 
     def beside(self, model: str) -> list[Record]:
         """Return the records of a model's servers that are not current."""
@@ -202,7 +201,7 @@ class ServerTable:
         self._count(server, 1)
         self._by_phase[server.phase][server_id] = None
         if server.role is Role.CURRENT:
-            self._current[server.model] = server_id
+            self._current[server.model] = self._records[server_id]
         else:
             beside = self._beside.setdefault(server.model, [])
             if server_id not in beside:
@@ -214,7 +213,8 @@ class ServerTable:
 
     def _leave_role(self, server: Server) -> None:
         if server.role is Role.CURRENT:
-            if self._current.get(server.model) == server.id:
+            current = self._current.get(server.model)
+            if current is not None and current.server.id == server.id:
                 del self._current[server.model]
             return
         beside = self._beside[server.model]

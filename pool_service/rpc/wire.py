@@ -13,6 +13,7 @@ from pool_service.ports import Clock
 from pool_service.rpc.validation import sendable
 from pool_service.v1 import pool_service_pb2 as pb
 
+K = TypeVar("K")
 T = TypeVar("T")
 
 STATES = {
@@ -64,7 +65,8 @@ class Wire:
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._servers: dict[ServerId, tuple[Server, pb.Server]] = {}
-        self._warm: dict[ServerId, tuple[Server, pb.EnsureResponse]] = {}
+        self._warm: dict[str, tuple[Server, pb.EnsureResponse]] = {}
+        """By model: only its current server is handed out, and a str is the quickest key."""
 
     def ensured(self, ensured: Ensured) -> pb.EnsureResponse:
         """Return the response of Ensure."""
@@ -74,10 +76,10 @@ class Wire:
 
     def unchanged(self, server: Server) -> pb.EnsureResponse:
         """Return the response of an Ensure that started nothing, cached for the same server."""
-        known, response = self._warm.get(server.id, (None, None))
+        known, response = self._warm.get(server.model, (None, None))
         if known is not server or response is None:
             response = pb.EnsureResponse(server=self.server(server))
-            _keep(self._warm, server, response)
+            _keep(self._warm, server.model, server, response)
         return response
 
     def server(self, server: Server) -> pb.Server:
@@ -85,7 +87,7 @@ class Wire:
         known, message = self._servers.get(server.id, (None, None))
         if known is not server or message is None:
             message = self._server(server)
-            _keep(self._servers, server, message)
+            _keep(self._servers, server.id, server, message)
         return message
 
     def _server(self, server: Server) -> pb.Server:
@@ -212,10 +214,10 @@ def reloaded(result: Reloaded) -> pb.ReloadResponse:
     )
 
 
-def _keep(kept: dict[ServerId, tuple[Server, T]], server: Server, message: T) -> None:
+def _keep(kept: dict[K, tuple[Server, T]], key: K, server: Server, message: T) -> None:
     if len(kept) >= MAX_CACHED:
         kept.clear()
-    kept[server.id] = server, message
+    kept[key] = server, message
 
 
 def _limit(count: float) -> int | None:
