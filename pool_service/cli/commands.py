@@ -153,7 +153,7 @@ def hold(
     as_json: bool,
     **options: Unpack[HoldOptions],
 ) -> None:
-    """Make MODEL ready, print its base URL, and keep it ready until Ctrl-C.
+    """Keep MODEL ready until Ctrl-C, and print its base URL.
 
     If the server dies, another one is started and its base URL is printed.
 
@@ -181,7 +181,7 @@ def hold(
 @download_option
 @address_option
 def run(model: str, address: str | None, system: str, **options: Unpack[EnsureOptions]) -> None:
-    """Chat with MODEL in the terminal, or answer one question from a pipe.
+    """Chat with MODEL in the terminal, or answer a piped question.
 
     MODEL is made ready and held meanwhile. Ctrl-C stops an answer; Ctrl-D or /bye ends the
     chat. With a pipe, only the answer is printed:
@@ -213,7 +213,7 @@ def evict(
     force: bool,
     as_json: bool,
 ) -> None:
-    """Drain and stop the server of MODEL, the idle servers, or all servers.
+    """Drain and stop MODEL's server, the idle servers, or all.
 
     Requests in flight finish first, up to the drain limit. It is no error if MODEL
     has no server.
@@ -232,7 +232,7 @@ def evict(
 @json_option
 @address_option
 def list_servers(address: str | None, timeout: float | None, *, as_json: bool) -> None:
-    """Show all servers, the memory that they use, and the memory that is left."""
+    """Show all servers, and the memory that is used and left."""
     from pool_service.cli import client_commands
 
     client_commands.list_servers(address, timeout=timeout, as_json=as_json)
@@ -259,9 +259,10 @@ def watch(address: str | None, after: int | None, *, as_json: bool) -> None:
 @json_option
 @address_option
 def models(address: str | None, timeout: float | None, *, as_json: bool) -> None:
-    """Show the models that are configured, on disk or running, and the memory that each needs.
+    """Show the known models, and the memory that each needs.
 
-    If no service can be reached, the models in your own Hugging Face cache are shown.
+    A model is known if it is configured, on disk or running. If no service can be reached, the
+    models in your own Hugging Face cache are shown.
     """
     from pool_service.cli import catalogue_commands
 

@@ -65,7 +65,7 @@ class Wire:
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._servers: dict[ServerId, tuple[Server, pb.Server]] = {}
-        self._warm: dict[str, tuple[Server, pb.EnsureResponse]] = {}
+        self._responses: dict[str, tuple[Server, pb.EnsureResponse]] = {}
         """By model: only its current server is handed out, and a str is the quickest key."""
 
     def ensured(self, ensured: Ensured) -> pb.EnsureResponse:
@@ -76,10 +76,10 @@ class Wire:
 
     def unchanged(self, server: Server) -> pb.EnsureResponse:
         """Return the response of an Ensure that started nothing, cached for the same server."""
-        known, response = self._warm.get(server.model, (None, None))
+        known, response = self._responses.get(server.model, (None, None))
         if known is not server or response is None:
             response = pb.EnsureResponse(server=self.server(server))
-            _keep(self._warm, server.model, server, response)
+            _cache(self._responses, server.model, server, response)
         return response
 
     def server(self, server: Server) -> pb.Server:
@@ -87,7 +87,7 @@ class Wire:
         known, message = self._servers.get(server.id, (None, None))
         if known is not server or message is None:
             message = self._server(server)
-            _keep(self._servers, server.id, server, message)
+            _cache(self._servers, server.id, server, message)
         return message
 
     def _server(self, server: Server) -> pb.Server:
@@ -214,10 +214,10 @@ def reloaded(result: Reloaded) -> pb.ReloadResponse:
     )
 
 
-def _keep(kept: dict[K, tuple[Server, T]], key: K, server: Server, message: T) -> None:
-    if len(kept) >= MAX_CACHED:
-        kept.clear()
-    kept[key] = server, message
+def _cache(cache: dict[K, tuple[Server, T]], key: K, server: Server, message: T) -> None:
+    if len(cache) >= MAX_CACHED:
+        cache.clear()
+    cache[key] = server, message
 
 
 def _limit(count: float) -> int | None:
