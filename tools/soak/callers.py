@@ -67,7 +67,7 @@ class Caller:
             self._stream: 54,
             self._stream_through_an_eviction: 8,
             self._ensure: 12,
-            self._ensure_in_haste: 6,
+            self._ensure_with_a_short_timeout: 6,
             self._cancel: 5,
             self._evict: 6,
             self._evict_by_force: 3,
@@ -97,7 +97,7 @@ class Caller:
         keep_alive = self._chance.choice([None, None, 0.0, 3.0])
         await self._ensured(self._model(), PATIENCE_S, keep_alive)
 
-    async def _ensure_in_haste(self) -> None:
+    async def _ensure_with_a_short_timeout(self) -> None:
         await self._ensured(self._model(), self._chance.uniform(0.01, 1.0))
 
     async def _cancel(self) -> None:
