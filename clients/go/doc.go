@@ -12,22 +12,22 @@
 //
 // # Contexts
 //
-// A context's deadline is the caller's limit, for the whole call with its retries. Giving
-// up, by the deadline or by cancelling, ends the wait and nothing else: what the service
-// has begun goes on. The context of [Client.Hold] is the life of the hold.
+// A context's deadline limits the whole call with its retries. Giving up, by the deadline
+// or by cancelling, ends only your wait: the service goes on with what it has begun. The
+// context of [Client.Hold] is the life of the hold.
 //
 // # Errors
 //
-// Every error of a call is an [*Error], with all that the service said. What a program acts
-// on is its [Kind], which [errors.Is] knows:
+// Every error of a call is an [*Error], with all details from the service. Act on its
+// [Kind], which [errors.Is] compares:
 //
 //	if errors.Is(err, poolservice.ErrModelRejected) {
 //
 // # Retries
 //
-// What is UNAVAILABLE, an unreachable service included, and whatever carries a delay of the
-// service is tried again: until the context's deadline, or, without one, for
-// [RetryPolicy].Patience after the first failure. Watches and holds count by patience alone.
+// The client retries UNAVAILABLE, also if it cannot reach the service, and errors with a
+// delay from the service: until the context's deadline, or, without one, for
+// [RetryPolicy].Patience after the first failure. Watches and holds use only Patience.
 //
 // A [Client] and a [Hold] are safe for any number of goroutines.
 package poolservice
