@@ -13,13 +13,13 @@ import (
 const (
 	// AddressVariable is the environment variable that stands in for an address.
 	AddressVariable = "POOL_SERVICE_ADDRESS"
-	// DefaultAddress is where a service listens that was not told otherwise.
+	// DefaultAddress is the address on which a service listens by default.
 	DefaultAddress = "127.0.0.1:50051"
 
 	unixPrefix = "unix:"
 )
 
-// address is where a service listens, as net.Dial takes it.
+// address is the address of a service, in the form of net.Dial.
 type address struct {
 	network string // "tcp" or "unix"
 	where   string
@@ -32,7 +32,7 @@ func (a address) String() string {
 	return a.where
 }
 
-// addressOf is the address given, or that of the environment, or the default.
+// addressOf returns the given address, else that of the environment, else the default.
 func addressOf(given string) (address, error) {
 	chosen := given
 	if chosen == "" {
@@ -51,7 +51,7 @@ func addressOf(given string) (address, error) {
 		"%q is no address of a pool service: write host:port or unix:PATH", chosen)
 }
 
-// socketAt has the home directory in place of "~", as the service has it.
+// socketAt replaces "~" by the home directory, as the service does.
 func socketAt(chosen, path string) (address, error) {
 	if !strings.HasPrefix(path, "~") {
 		return address{"unix", path}, nil

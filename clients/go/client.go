@@ -29,9 +29,9 @@ type Client struct {
 	holds sync.WaitGroup
 }
 
-// Connect is a client of the service at host:port or unix:PATH, where "~" is the home
-// directory. Empty: what POOL_SERVICE_ADDRESS says, else 127.0.0.1:50051. It connects when it
-// is first used. The error is that of an address that is none.
+// Connect returns a client of the service at host:port or unix:PATH, where "~" is the home
+// directory. An empty address means POOL_SERVICE_ADDRESS, else 127.0.0.1:50051. The client
+// connects on first use. Connect fails only if the address is not valid.
 func Connect(address string, options ...ConnectOption) (*Client, error) {
 	to, err := addressOf(address)
 	if err != nil {
@@ -47,7 +47,7 @@ func Connect(address string, options ...ConnectOption) (*Client, error) {
 	return client, nil
 }
 
-// New is a client on a connection that the caller made, and closes after the client.
+// New returns a client on your own connection, which you close after the client.
 func New(connection grpc.ClientConnInterface, options ...ConnectOption) *Client {
 	return newClient(connection, "the connection's address", connectSettingsOf(options).retry)
 }
@@ -72,8 +72,8 @@ func newClient(connection grpc.ClientConnInterface, address string, retry RetryP
 	return client
 }
 
-// Close ends what is under way, which fails with ErrCancelled, and releases all holds. It may
-// be called more than once.
+// Close ends all open calls with ErrCancelled and releases all holds. You may call it more than
+// once.
 func (c *Client) Close() error { return c.close() }
 
 func (c *Client) closeOnce() error {
@@ -87,7 +87,7 @@ func (c *Client) closeOnce() error {
 	return c.connection.Close()
 }
 
-// within is a context that ends with the client too.
+// within returns a context that also ends with the client.
 func (c *Client) within(ctx context.Context) (context.Context, context.CancelFunc) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	stop := context.AfterFunc(c.life, func() { cancel(errClosed) })
@@ -97,7 +97,7 @@ func (c *Client) within(ctx context.Context) (context.Context, context.CancelFun
 	}
 }
 
-// goHold reads a hold in a goroutine that Close waits for, if there is still to be one.
+// goHold reads a hold in a goroutine for which Close waits, unless the client is closed.
 func (c *Client) goHold(read func()) {
 	c.mutex.Lock()
 	defer c.mutex.Unlock()
@@ -133,8 +133,8 @@ func (c *Client) Ensure(ctx context.Context, model string, options ...EnsureOpti
 	return Ensured{Server: serverOf(response.GetServer()), Started: response.GetStarted()}, nil
 }
 
-// Evict stops the model's server, and returns what was stopped when its process is gone:
-// nothing if there was none. Giving up does not stop the eviction.
+// Evict stops the model's server. When its process is gone it returns the stopped server, or none
+// if there was none. Giving up does not stop the eviction.
 func (c *Client) Evict(ctx context.Context, model string, options ...EvictOption) ([]EvictedServer, error) {
 	return c.evict(ctx, &pb.EvictRequest{Target: &pb.EvictRequest_Model{Model: model}}, options)
 }
@@ -144,7 +144,7 @@ func (c *Client) EvictIdle(ctx context.Context) ([]EvictedServer, error) {
 	return c.evict(ctx, &pb.EvictRequest{Target: &pb.EvictRequest_Idle{Idle: true}}, nil)
 }
 
-// EvictAll stops every server, with WithForce also those that are in use.
+// EvictAll stops every server that is not in use; with WithForce also those in use.
 func (c *Client) EvictAll(ctx context.Context, options ...EvictOption) ([]EvictedServer, error) {
 	return c.evict(ctx, &pb.EvictRequest{Target: &pb.EvictRequest_All{All: true}}, options)
 }
@@ -162,7 +162,7 @@ func (c *Client) evict(ctx context.Context, request *pb.EvictRequest, options []
 	return evictedOf(response), nil
 }
 
-// List gives all servers, ordered by model. An error is the last that it gives.
+// List yields all servers, ordered by model. An error is the last pair.
 func (c *Client) List(ctx context.Context) iter.Seq2[Server, error] {
 	return func(yield func(Server, error) bool) {
 		for page, err := range c.Pages(ctx, 0) {
@@ -179,8 +179,8 @@ func (c *Client) List(ctx context.Context) iter.Seq2[Server, error] {
 	}
 }
 
-// Pages gives all pages of the list, at least one. An error is the last that it gives.
-// pageSize is how many servers are on a page at most; 0: as the service likes.
+// Pages yields all pages of the list, at least one. An error is the last pair. pageSize is the
+// maximum number of servers on a page; with 0 the service chooses.
 func (c *Client) Pages(ctx context.Context, pageSize int) iter.Seq2[Page, error] {
 	size := int32(min(max(pageSize, math.MinInt32), math.MaxInt32))
 	return func(yield func(Page, error) bool) {
@@ -203,8 +203,8 @@ func (c *Client) Pages(ctx context.Context, pageSize int) iter.Seq2[Page, error]
 	}
 }
 
-// Models gives what the service's configuration lists, ordered by model; WithFound adds what is
-// on its disk, runs, or was named before. An error is the last that it gives.
+// Models yields the models that the service's configuration lists, ordered by model; WithFound
+// adds models that are on its disk, run, or were named before. An error is the last pair.
 func (c *Client) Models(ctx context.Context, options ...ModelsOption) iter.Seq2[Model, error] {
 	var settings settings
 	for _, option := range options {
@@ -232,15 +232,15 @@ func (c *Client) Models(ctx context.Context, options ...ModelsOption) iter.Seq2[
 	}
 }
 
-// Forget ends the memory of which runtime model was named for a model, and returns that, or
-// nothing. A server that runs goes on as it is.
+// Forget removes the runtime model that is remembered for a model, and returns it, or "" if there
+// was none. A running server goes on as it is.
 func (c *Client) Forget(ctx context.Context, model string) (string, error) {
 	response, err := invoke(ctx, c, c.stub.Forget, &pb.ForgetRequest{Model: model})
 	return response.GetRuntimeModel(), err
 }
 
-// Reload lets the service read its configuration again, and apply what differs. With
-// ErrConfigInvalid nothing is changed.
+// Reload makes the service read its configuration again and apply the differences. If it fails
+// with ErrConfigInvalid, nothing is changed.
 func (c *Client) Reload(ctx context.Context) (Reloaded, error) {
 	response, err := invoke(ctx, c, c.stub.Reload, &pb.ReloadRequest{})
 	if err != nil {
@@ -255,7 +255,7 @@ func (c *Client) Reload(ctx context.Context) (Reloaded, error) {
 	}, nil
 }
 
-// invoke makes a call, again as retry.go has it.
+// invoke makes a call, with retries by retry.go.
 func invoke[Q, R any](
 	ctx context.Context,
 	c *Client,

@@ -14,10 +14,10 @@ import (
 
 const modulePath = "github.com/pool-service/pool-service/clients/go"
 
-// connectionTo is a lazy connection to a service that is near and may be restarted.
+// connectionTo returns a lazy connection to a service on this machine, which may be restarted.
 func connectionTo(to address, more []grpc.DialOption) (*grpc.ClientConn, error) {
-	// The address goes to the dialer as it is: gRPC's resolvers would read a path as a URL,
-	// and ask for a name only every 30 s.
+	// The dialer gets the address unchanged: gRPC's resolvers would read a path as a URL, and
+	// resolve a name only every 30 s.
 	target := "passthrough:///" + to.where
 	if to.network == "unix" {
 		target = "passthrough:///localhost"
@@ -33,12 +33,12 @@ func dialOptions(to address) []grpc.DialOption {
 		grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) {
 			return dialer.DialContext(ctx, to.network, to.where)
 		}),
-		// A proxy has no business between a caller and its own machine, and retry.go
-		// knows what may be asked again.
+		// No proxy belongs between a caller and its own machine, and retry.go decides which calls
+		// are retried.
 		grpc.WithNoProxy(),
 		grpc.WithDisableServiceConfig(),
 		grpc.WithDisableRetry(),
-		// By default it would be up to two minutes until a service is found that is back.
+		// By default it can take two minutes to find a service that is back.
 		grpc.WithConnectParams(grpc.ConnectParams{
 			Backoff: backoff.Config{
 				BaseDelay:  100 * time.Millisecond,
@@ -48,7 +48,7 @@ func dialOptions(to address) []grpc.DialOption {
 			},
 			MinConnectTimeout: 20 * time.Second,
 		}),
-		// A watch may be quiet for hours; a peer that vanished is noticed by this.
+		// A watch may be quiet for hours; the keepalive notices a peer that vanished.
 		grpc.WithKeepaliveParams(keepalive.ClientParameters{
 			Time:    30 * time.Second,
 			Timeout: 20 * time.Second,
@@ -56,7 +56,7 @@ func dialOptions(to address) []grpc.DialOption {
 	}
 }
 
-// version is that of this module in the running program.
+// version returns the version of this module in the running program.
 func version() string {
 	info, ok := debug.ReadBuildInfo()
 	if !ok {

@@ -61,7 +61,7 @@ func timeOf(message *timestamppb.Timestamp) time.Time {
 	return message.AsTime()
 }
 
-// shareOf is nil for what is no share, such as NaN.
+// shareOf returns nil for a value that is no share, such as NaN.
 func shareOf(value *float64) *float64 {
 	if value == nil || !(*value >= 0 && *value <= 1) {
 		return nil
@@ -126,7 +126,7 @@ func modelOf(message *pb.Model) Model {
 	}
 }
 
-// eventOf is false for a kind of event that this package does not know.
+// eventOf returns false for a kind of event that this package does not know.
 func eventOf(response *pb.WatchResponse) (Event, bool) {
 	revision := response.GetRevision()
 	switch event := response.GetEvent().(type) {

@@ -6,15 +6,15 @@ import (
 	pb "github.com/pool-service/pool-service/clients/go/poolservicev1"
 )
 
-// ServerState is what a server is doing. One that this package does not know keeps its
+// ServerState is what a server is doing. A value that this package does not know keeps its
 // number.
 type ServerState int32
 
 // The states of a server.
 const (
-	// StateUnspecified: of a Model without a server; no Server has it.
+	// StateUnspecified: the state of a Model without a server; no Server has it.
 	StateUnspecified = ServerState(pb.ServerState_SERVER_STATE_UNSPECIFIED)
-	// StateQueued: it waits for its turn to start.
+	// StateQueued: it waits in the queue to be started.
 	StateQueued = ServerState(pb.ServerState_SERVER_STATE_QUEUED)
 	// StateStarting: its process is being started or loads the model.
 	StateStarting = ServerState(pb.ServerState_SERVER_STATE_STARTING)
@@ -24,7 +24,7 @@ const (
 	StateStopping = ServerState(pb.ServerState_SERVER_STATE_STOPPING)
 	// StateFailed: it has no process; the last one died or did not become ready.
 	StateFailed = ServerState(pb.ServerState_SERVER_STATE_FAILED)
-	// StateBackingOff: its process died and somebody waits; it is started again in a moment.
+	// StateBackingOff: its process died and a caller waits; it is started again in a moment.
 	StateBackingOff = ServerState(pb.ServerState_SERVER_STATE_BACKING_OFF)
 )
 
@@ -33,7 +33,7 @@ func (s ServerState) String() string {
 	return enumName(int32(s), pb.ServerState_name, "SERVER_STATE_")
 }
 
-// ServerRole is what a server is to its model. One that this package does not know keeps its
+// ServerRole is what a server is to its model. A value that this package does not know keeps its
 // number.
 type ServerRole int32
 
@@ -41,14 +41,13 @@ type ServerRole int32
 const (
 	// RoleUnspecified is never sent.
 	RoleUnspecified = ServerRole(pb.ServerRole_SERVER_ROLE_UNSPECIFIED)
-	// RoleCurrent: callers of the model get this server. A model has one at most.
+	// RoleCurrent: callers of the model get this server. A model has at most one.
 	RoleCurrent = ServerRole(pb.ServerRole_SERVER_ROLE_CURRENT)
 	// RoleSuccessor: it starts beside the current server, and takes its place once it is READY.
 	RoleSuccessor = ServerRole(pb.ServerRole_SERVER_ROLE_SUCCESSOR)
 	// RoleSuperseded: it was the current server, and goes on until nothing is in flight on it.
 	RoleSuperseded = ServerRole(pb.ServerRole_SERVER_ROLE_SUPERSEDED)
-	// RoleOrphan: a process of an earlier service that no record tells of; it is drained and
-	// ended.
+	// RoleOrphan: a process of an earlier service without a record; it is drained and ended.
 	RoleOrphan = ServerRole(pb.ServerRole_SERVER_ROLE_ORPHAN)
 )
 
@@ -57,33 +56,32 @@ func (r ServerRole) String() string {
 	return enumName(int32(r), pb.ServerRole_name, "SERVER_ROLE_")
 }
 
-// ExitCause is who wanted a process to end. One that this package does not know keeps its
-// number.
+// ExitCause is why a process ended. A value that this package does not know keeps its number.
 type ExitCause int32
 
-// The causes of an end.
+// The causes of an exit.
 const (
 	// CauseUnspecified is never sent.
 	CauseUnspecified = ExitCause(pb.ExitCause_EXIT_CAUSE_UNSPECIFIED)
-	// CauseCrashed: nobody; it died by itself, whatever its exit code.
+	// CauseCrashed: it died by itself, whatever its exit code.
 	CauseCrashed = ExitCause(pb.ExitCause_EXIT_CAUSE_CRASHED)
-	// CauseEvicted: a caller, by Evict.
+	// CauseEvicted: a caller evicted it.
 	CauseEvicted = ExitCause(pb.ExitCause_EXIT_CAUSE_EVICTED)
-	// CauseIdle: the pool; it was unused for its keep alive.
+	// CauseIdle: the pool stopped it; it was unused for its keep alive.
 	CauseIdle = ExitCause(pb.ExitCause_EXIT_CAUSE_IDLE)
-	// CauseStartTimeout: the pool; it was not ready within its start limit.
+	// CauseStartTimeout: the pool stopped it; it was not ready within its start limit.
 	CauseStartTimeout = ExitCause(pb.ExitCause_EXIT_CAUSE_START_TIMEOUT)
-	// CauseShutdown: the operator; the service was stopped.
+	// CauseShutdown: the operator stopped the service.
 	CauseShutdown = ExitCause(pb.ExitCause_EXIT_CAUSE_SHUTDOWN)
-	// CauseWedged: the pool; it stopped answering and made no progress.
+	// CauseWedged: the pool stopped it; it was READY and no longer served.
 	CauseWedged = ExitCause(pb.ExitCause_EXIT_CAUSE_WEDGED)
-	// CauseOrphaned: the guard; the service was gone and no other came.
+	// CauseOrphaned: the guard stopped it; the service was gone and no other came.
 	CauseOrphaned = ExitCause(pb.ExitCause_EXIT_CAUSE_ORPHANED)
-	// CausePreempted: the pool; it was unused and made room for another model.
+	// CausePreempted: the pool stopped it for another model; it was unused.
 	CausePreempted = ExitCause(pb.ExitCause_EXIT_CAUSE_PREEMPTED)
-	// CauseReloaded: the operator; its configuration was changed.
+	// CauseReloaded: the operator changed its configuration.
 	CauseReloaded = ExitCause(pb.ExitCause_EXIT_CAUSE_RELOADED)
-	// CauseMemoryLimit: the pool; it had grown past its memory limit.
+	// CauseMemoryLimit: the pool stopped it; it had grown past its memory limit.
 	CauseMemoryLimit = ExitCause(pb.ExitCause_EXIT_CAUSE_MEMORY_LIMIT)
 )
 
@@ -92,21 +90,21 @@ func (c ExitCause) String() string {
 	return enumName(int32(c), pb.ExitCause_name, "EXIT_CAUSE_")
 }
 
-// Expectation is how it is known what a server will need of memory, the best first. One that
+// Expectation is the source of an expectation of memory, the most reliable first. A value that
 // this package does not know keeps its number.
 type Expectation int32
 
-// The ways to know what a server needs.
+// The sources of an expectation.
 const (
-	// ExpectationUnspecified: the server has not been appraised.
+	// ExpectationUnspecified: the memory was not estimated yet.
 	ExpectationUnspecified = Expectation(pb.Expectation_EXPECTATION_UNSPECIFIED)
-	// ExpectationDeclared: the configuration declares it.
+	// ExpectationDeclared: declared in the configuration.
 	ExpectationDeclared = Expectation(pb.Expectation_EXPECTATION_DECLARED)
-	// ExpectationObserved: it was seen, now or in earlier runs.
+	// ExpectationObserved: measured, now or in earlier runs.
 	ExpectationObserved = Expectation(pb.Expectation_EXPECTATION_OBSERVED)
 	// ExpectationWeights: estimated from the size of the weights on disk.
 	ExpectationWeights = Expectation(pb.Expectation_EXPECTATION_WEIGHTS)
-	// ExpectationGuess: nothing is known of it.
+	// ExpectationGuess: a guess; nothing is known about the model.
 	ExpectationGuess = Expectation(pb.Expectation_EXPECTATION_GUESS)
 )
 
@@ -115,16 +113,16 @@ func (e Expectation) String() string {
 	return enumName(int32(e), pb.Expectation_name, "EXPECTATION_")
 }
 
-// EventKind is what an event of a watch tells.
+// EventKind is the kind of an event of a watch.
 type EventKind int
 
 // The kinds of events.
 const (
-	// EventChanged: the server is now like this.
+	// EventChanged: the server's new state.
 	EventChanged EventKind = iota + 1
-	// EventRemoved: the server is no longer in the pool; its last state that is known.
+	// EventRemoved: the last known state of a server that is no longer in the pool.
 	EventRemoved
-	// EventSynced: all present servers have been told; from here on come changes.
+	// EventSynced: the present servers are complete; changes follow.
 	EventSynced
 )
 

@@ -9,55 +9,55 @@ import (
 	"google.golang.org/grpc/status"
 )
 
-// Kind is what went wrong, as far as a program would act on it. It is an error itself, so
-// that errors.Is(err, poolservice.ErrModelRejected) tells whether err is of that kind.
+// Kind is the kind of an error, by what a program does about it. It is an error itself, so that
+// errors.Is(err, poolservice.ErrModelRejected) reports whether err is of that kind.
 type Kind string
 
 // The kinds of errors.
 const (
-	// ErrInvalidRequest: correct the request; the Violations say which field.
+	// ErrInvalidRequest: correct the request; Violations name the field.
 	ErrInvalidRequest Kind = "InvalidRequest"
-	// ErrRuntimeModelConflict: the model's server runs another runtime model; ask without
-	// one, or evict it first.
+	// ErrRuntimeModelConflict: the model's server runs another runtime model; leave it out, or
+	// evict the server first.
 	ErrRuntimeModelConflict Kind = "RuntimeModelConflict"
-	// ErrServerInUse: the server is held or has requests in flight; wait, or evict with
-	// force. Metadata has "requests" and "holds", how many, and "holders", their labels.
+	// ErrServerInUse: the server is held or has requests in flight; wait, or evict with force.
+	// Metadata has the numbers "requests" and "holds", and the labels "holders".
 	ErrServerInUse Kind = "ServerInUse"
 	// ErrRuntimeUnavailable: the runtime program is missing, not executable or too old;
 	// install or configure it where the service is.
 	ErrRuntimeUnavailable Kind = "RuntimeUnavailable"
-	// ErrModelRejected: the runtime refused the model; ask for another one.
+	// ErrModelRejected: the runtime refused the model; name another one.
 	ErrModelRejected Kind = "ModelRejected"
-	// ErrModelUnknown: the service serves only what its configuration lists.
+	// ErrModelUnknown: the service serves only models that its configuration lists.
 	ErrModelUnknown Kind = "ModelUnknown"
 	// ErrModelNotOnDisk: the model's files are not there; pull it, or allow the download.
 	ErrModelNotOnDisk Kind = "ModelNotOnDisk"
 	// ErrCodeNotTrusted: loading the model would run code that it brings; trust it in the
 	// service's configuration. Metadata has its "files".
 	ErrCodeNotTrusted Kind = "CodeNotTrusted"
-	// ErrFetchFailed: the model's files could not be downloaded; try again.
+	// ErrFetchFailed: the model's files could not be downloaded; retry.
 	ErrFetchFailed Kind = "FetchFailed"
-	// ErrModelTooLarge: the model can never fit; raise the budget, or ask for a smaller one.
+	// ErrModelTooLarge: the model can never fit; raise the budget, or name a smaller one.
 	// Metadata has "needed_bytes" and "budget_bytes".
 	ErrModelTooLarge Kind = "ModelTooLarge"
-	// ErrPoolFull: there was no room for the model as long as it could wait; try again.
+	// ErrPoolFull: the model did not fit for as long as it could wait; retry.
 	ErrPoolFull Kind = "PoolFull"
-	// ErrQueueFull: as many models wait for room as may; try again.
+	// ErrQueueFull: the queue is full; retry.
 	ErrQueueFull Kind = "QueueFull"
 	// ErrConfigInvalid: the service's configuration is not valid; a reload changed nothing.
 	ErrConfigInvalid Kind = "ConfigInvalid"
-	// ErrStartTimeout: the server was not ready within its start limit; try again.
+	// ErrStartTimeout: the server was not ready within its start limit; retry.
 	ErrStartTimeout Kind = "StartTimeout"
-	// ErrStartFailed: the server's process died before it was ready; LastLines say of what.
+	// ErrStartFailed: the server's process died before it was ready; LastLines say why.
 	ErrStartFailed Kind = "StartFailed"
-	// ErrCrashLoop: the server's processes died too often; mend it or evict it. After
-	// RetryAfter one more try is made.
+	// ErrCrashLoop: the server's processes died too often; mend the cause, or evict the model to
+	// try at once. After RetryAfter the service tries once more.
 	ErrCrashLoop Kind = "CrashLoop"
-	// ErrEvicted: somebody evicted the model while the call waited for it.
+	// ErrEvicted: the model was evicted while the call waited for it.
 	ErrEvicted Kind = "Evicted"
-	// ErrShuttingDown: the service is about to end, another may come; try again.
+	// ErrShuttingDown: the service is about to end, another may come; retry.
 	ErrShuttingDown Kind = "ShuttingDown"
-	// ErrRecovering: the service has just started and finds its servers; try again.
+	// ErrRecovering: the service has just started and still finds its servers; retry.
 	ErrRecovering Kind = "Recovering"
 	// ErrRevisionCompacted: the service's history does not reach that revision; begin the
 	// watch without one.
@@ -67,16 +67,16 @@ const (
 	// ErrPoolUnavailable: the service cannot be reached, the connection to it broke, or it dropped
 	// the call.
 	ErrPoolUnavailable Kind = "PoolUnavailable"
-	// ErrDeadlineExceeded: the caller's deadline is over; what the service has begun goes
-	// on. errors.Is knows it as context.DeadlineExceeded too, and errors.Unwrap gives what
-	// had failed before.
+	// ErrDeadlineExceeded: the caller's deadline is over; the service goes on with what it has
+	// begun. errors.Is reports context.DeadlineExceeded too, and errors.Unwrap returns an earlier
+	// failure.
 	ErrDeadlineExceeded Kind = "DeadlineExceeded"
-	// ErrCancelled: the caller gave up, or closed the client or the hold. errors.Is knows it
-	// as context.Canceled too.
+	// ErrCancelled: the caller gave up, or closed the client or the hold. errors.Is reports
+	// context.Canceled too.
 	ErrCancelled Kind = "Cancelled"
 )
 
-// Error is the kind's name.
+// Error returns the kind's name.
 func (k Kind) Error() string { return "pool service: " + string(k) }
 
 var kindsByReason = map[string]Kind{
@@ -102,28 +102,27 @@ var kindsByReason = map[string]Kind{
 	"INTERNAL":               ErrInternal,
 }
 
-// Error is a call that failed. It is shared by all who are told of it: not to be changed.
+// Error is a call that failed. It may be shared, so do not change it.
 type Error struct {
-	// Kind is what a program acts on; empty for a reason that this package does not know,
-	// and for what is no word of the service.
+	// Kind tells a program what to do; empty for a reason that this package does not know, and
+	// for an answer that is not from the service.
 	Kind Kind
 	// Message says why, in words.
 	Message string
 	// Code is the status code of gRPC.
 	Code codes.Code
-	// Reason is the service's own word for it, such as "MODEL_REJECTED"; empty where it
-	// gave none.
+	// Reason is the service's reason, such as "MODEL_REJECTED"; empty if it gave none.
 	Reason string
-	// Metadata is what belongs to the reason.
+	// Metadata has the values that belong to the reason.
 	Metadata map[string]string
-	// RetryAfter is after what time another attempt may succeed; nil if the service named
+	// RetryAfter is the delay after which another attempt may succeed; nil if the service named
 	// none.
 	RetryAfter *time.Duration
-	// LastLines are what the model's server wrote last, oldest first.
+	// LastLines are the last lines that the model's server wrote, oldest first.
 	LastLines []string
-	// Violations are what is wrong with the request or with the pool's state.
+	// Violations say what is wrong with the request or with the pool's state.
 	Violations []Violation
-	// RequestID names the call in the service's log, where it has to be looked for there.
+	// RequestID is the call's id in the service's log, for an internal error.
 	RequestID string
 
 	cause  error
@@ -132,15 +131,15 @@ type Error struct {
 
 // Violation is one thing that is wrong with a request or with the pool's state.
 type Violation struct {
-	// Subject is the request's field, or what the state is of.
+	// Subject is the field of the request, or the thing that the state belongs to.
 	Subject string
 	// Description says what is wrong, in words.
 	Description string
-	// Kind is a word for programs; empty if there is none.
+	// Kind is an identifier for programs; empty if there is none.
 	Kind string
 }
 
-// Error is the message, and what was the cause.
+// Error returns the message with its cause.
 func (e *Error) Error() string {
 	if e.cause == nil {
 		return e.Message
@@ -148,11 +147,10 @@ func (e *Error) Error() string {
 	return fmt.Sprintf("%s: %v", e.Message, e.cause)
 }
 
-// Unwrap is what had failed before a deadline was over, or why a context was cancelled.
+// Unwrap returns the failure before a deadline, or the cause of a cancelled context.
 func (e *Error) Unwrap() error { return e.cause }
 
-// Is tells whether the error is of a Kind, or of the kind that an error of package context
-// stands for.
+// Is reports whether the error is of a Kind, or of the kind of an error of package context.
 func (e *Error) Is(target error) bool {
 	switch target {
 	case context.DeadlineExceeded:
@@ -165,7 +163,7 @@ func (e *Error) Is(target error) bool {
 	}
 }
 
-// GRPCStatus is the status as it came, for package status of gRPC.
+// GRPCStatus returns the received status, for gRPC's package status.
 func (e *Error) GRPCStatus() *status.Status {
 	if e.status == nil {
 		return status.New(e.Code, e.Message)

@@ -8,11 +8,10 @@ import (
 	pb "github.com/pool-service/pool-service/clients/go/poolservicev1"
 )
 
-// Hold is a model that is kept READY, from Client.Hold until Close or the end of its context.
+// Hold keeps a model READY, from Client.Hold until Close or the end of its context.
 //
-// A goroutine of its own reads the stream and opens it again when it breaks, so the hold
-// lasts whether anybody looks or not. What ended it, such as ErrEvicted, is told to whoever
-// asks next.
+// Its own goroutine reads the stream and opens it again when it breaks, whether you use the hold
+// or not. The error that ended it, such as ErrEvicted, is returned by your next call on the hold.
 type Hold struct {
 	release context.CancelFunc
 	read    chan struct{} // closed when the stream is no longer read
@@ -22,9 +21,9 @@ type Hold struct {
 	changed chan struct{} // closed, and replaced, when held changes
 }
 
-// Hold makes the model READY, and keeps it so until the hold is closed, ctx ends or the client
-// is closed. A deadline of ctx is the end of the hold; how long the service may stay away, and
-// a start may fail, is a matter of RetryPolicy.Patience.
+// Hold makes the model READY, and keeps it so until the hold is closed, ctx ends or the client is
+// closed. A deadline of ctx only ends the hold; RetryPolicy.Patience limits how long the service
+// may be unreachable, or a start may fail.
 func (c *Client) Hold(ctx context.Context, model string, options ...HoldOption) *Hold {
 	var said settings
 	for _, option := range options {
@@ -55,7 +54,7 @@ func (c *Client) Hold(ctx context.Context, model string, options ...HoldOption) 
 	return hold
 }
 
-// follow reads the stream of the hold until that ends.
+// follow reads the stream of the hold until it ends.
 func (h *Hold) follow(ctx context.Context, c *Client, holding *holding) {
 	var failure error
 	follow(ctx, c, holding, func(server Server, err error) bool {
@@ -73,14 +72,14 @@ func (h *Hold) follow(ctx context.Context, c *Client, holding *holding) {
 
 // Ready waits until the server is READY and returns it, from memory: at once if it is.
 //
-// It may have another endpoint than before, so ask whenever one is needed. While the service
-// is away, what it said last stands. A context that ends, ends the wait and not the hold.
+// The endpoint may have changed, so call Ready whenever you need it. While the service is
+// unreachable, Ready returns the last received state. The end of ctx ends only the wait.
 func (h *Hold) Ready(ctx context.Context) (Server, error) {
 	return h.ready(ctx, nil)
 }
 
-// ReadyAfter is Ready for a caller whose connection to a server was refused, before the news
-// of its death arrived: it waits for another process than that server's.
+// ReadyAfter waits for a process other than that of server. Use it when a connection to server
+// was refused, since the report of its death may still be on its way.
 func (h *Hold) ReadyAfter(ctx context.Context, server Server) (Server, error) {
 	return h.ready(ctx, &server)
 }
@@ -91,9 +90,9 @@ func (h *Hold) ready(ctx context.Context, after *Server) (Server, error) {
 	})
 }
 
-// States gives the server's state: as it is, then the newest after each change. It ends
-// without an error when the hold is closed, else with what ended it or ctx. Each iteration
-// is on its own; one that is slow misses what is out of date.
+// States yields the server's present state, then the newest after each change. It ends without an
+// error when the hold is closed, else with the error that ended the hold or ctx. Iterations are
+// independent; a slow one misses outdated states.
 func (h *Hold) States(ctx context.Context) iter.Seq2[Server, error] {
 	return func(yield func(Server, error) bool) {
 		known := 0
@@ -110,8 +109,8 @@ func (h *Hold) States(ctx context.Context) iter.Seq2[Server, error] {
 	}
 }
 
-// wait returns what look finds, as soon as it finds something or fails. missed is what the
-// caller has missed if the context ends first.
+// wait returns the result of look, as soon as look finds something or fails. missed names what
+// the caller missed if the context ends first.
 func (h *Hold) wait(
 	ctx context.Context, missed string, look func(*held) (Server, bool, error),
 ) (Server, error) {
@@ -134,7 +133,7 @@ func (h *Hold) wait(
 	}
 }
 
-// Close releases the model at once, and ends the iterations. It may be called more than once.
+// Close releases the model at once, and ends the iterations. You may call it more than once.
 func (h *Hold) Close() {
 	h.tell(func(held *held) { held.end(nil) })
 	h.release()

@@ -12,10 +12,10 @@ import (
 	pb "github.com/pool-service/pool-service/clients/go/poolservicev1"
 )
 
-// holding is the stream of a hold, asked for again as it was when it breaks.
+// holding is the stream of a hold, which is opened again when it breaks.
 //
-// A break of a stream that was alive is a first failure. The failures of a start are counted
-// together until the server is READY: else a model that never starts would be started for
+// A break of a working stream restarts the count of failures. The failures of a start are counted
+// together until the server is READY; otherwise a model that never starts would be started for
 // ever.
 type holding struct {
 	stub     pb.PoolServiceClient
@@ -33,7 +33,7 @@ func (h *holding) open(ctx context.Context) (grpc.ServerStreamingClient[pb.HoldR
 	return h.stub.Hold(ctx, h.asked)
 }
 
-// receive is nothing for a message that cannot be of the server that is held.
+// receive returns nothing for a message that cannot be about the held server.
 func (h *holding) receive(response *pb.HoldResponse) []Server {
 	if response.GetServer() == nil {
 		return nil
@@ -69,7 +69,7 @@ func isBreak(kind Kind) bool {
 	return kind == ErrPoolUnavailable || kind == ErrRecovering || kind == ErrShuttingDown
 }
 
-// held is what is known of a hold.
+// held is the state of a hold.
 type held struct {
 	model   string
 	newest  *Server
@@ -84,15 +84,15 @@ func (h *held) tell(server Server) {
 	h.version++
 }
 
-// end ends the hold: by this failure, or by its holder. Only the first end counts.
+// end ends the hold, by a failure or by its holder. Only the first end counts.
 func (h *held) end(failure error) {
 	if !h.over {
 		h.over, h.failure = true, failure
 	}
 }
 
-// state is the newest state if it is not the version that is known already; false if there is
-// none yet. The error is what ended the hold, after its last state; errReleased after a Close.
+// state returns the newest state if it is newer than the given version; false if there is none
+// yet. The error is the one that ended the hold, after its last state; errReleased after a Close.
 func (h *held) state(known int) (Server, bool, error) {
 	switch {
 	case h.over && h.failure == nil:
@@ -104,10 +104,10 @@ func (h *held) state(known int) (Server, bool, error) {
 	}
 }
 
-// errReleased ends the states of a hold that was closed; it is not told to callers.
+// errReleased ends the states of a closed hold; callers do not see it.
 var errReleased = errors.New("the hold was released")
 
-// ready is the server if it is READY and of another process than that of after.
+// ready returns the server if it is READY and its process is not that of after.
 func (h *held) ready(after *Server) (Server, bool, error) {
 	switch {
 	case h.failure != nil:
@@ -125,13 +125,14 @@ func (h *held) ready(after *Server) (Server, bool, error) {
 	}
 }
 
-// isSameProcess: generations begin again where the service has lost its records.
+// isSameProcess compares more than generations, which begin again if the service has lost its
+// records.
 func isSameProcess(one, other Server) bool {
 	return one.Generation == other.Generation &&
 		(one.PID == other.PID || one.PID == 0 || other.PID == 0)
 }
 
-// late is the error of a caller that did not want to wait any longer for what it missed.
+// late returns the error of a caller that gave up its wait for what it missed.
 func (h *held) late(ctx context.Context, limit time.Duration, missed string) *Error {
 	state := "not known"
 	if h.newest != nil {

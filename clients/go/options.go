@@ -15,18 +15,18 @@ type connectSettings struct {
 	dial  []grpc.DialOption
 }
 
-// WithRetryPolicy sets how persistent the client is.
+// WithRetryPolicy sets how the client retries.
 func WithRetryPolicy(policy RetryPolicy) ConnectOption {
 	return func(s *connectSettings) { s.retry = policy }
 }
 
-// WithDialOptions adds options of the connection, such as interceptors, or in place of the
-// client's own. New, which makes no connection, does not heed them.
+// WithDialOptions adds options of the connection, such as interceptors, or replaces the client's
+// own. New ignores them, since it makes no connection.
 func WithDialOptions(options ...grpc.DialOption) ConnectOption {
 	return func(s *connectSettings) { s.dial = append(s.dial, options...) }
 }
 
-// settings are what a call says besides the model.
+// settings are the options of a call.
 type settings struct {
 	runtimeModel string
 	keepAlive    *durationpb.Duration
@@ -57,7 +57,7 @@ type StartOption interface {
 	HoldOption
 }
 
-// ModelOption is an option of every call that names what to load.
+// ModelOption is an option of every call that names a model to load.
 type ModelOption interface {
 	StartOption
 	PullOption
@@ -86,39 +86,39 @@ type evictOption func(*settings)
 
 func (o evictOption) forEvict(s *settings) { o(s) }
 
-// WithRuntimeModel says what the runtime should load, a Hugging Face id or a directory, if
-// not what the service would choose.
+// WithRuntimeModel sets the model that the runtime loads, a Hugging Face id or a directory, if
+// the service should not choose it.
 func WithRuntimeModel(runtimeModel string) ModelOption {
 	return modelOption(func(s *settings) { s.runtimeModel = runtimeModel })
 }
 
-// WithKeepAlive says how long the server stays when unused; in a hold, from the end of the
-// last one. 0: it goes as soon as it is unused; negative: it stays. Without this option it
-// is as it was, or as the service is configured.
+// WithKeepAlive sets how long the server stays when unused; in a hold, from the end of the last
+// hold. 0: it is stopped as soon as it is unused; negative: it stays. By default it is unchanged,
+// or as configured.
 func WithKeepAlive(keepAlive time.Duration) StartOption {
 	return startOption(func(s *settings) { s.keepAlive = durationpb.New(keepAlive) })
 }
 
-// WithDownload says whether missing files may be downloaded, which can take long. Without
-// this option it is as the service is configured.
+// WithDownload allows or forbids to download missing files, which can take long. By default it is
+// as configured.
 func WithDownload(allowed bool) StartOption {
 	return startOption(func(s *settings) { s.download = &allowed })
 }
 
-// WithHolder sets a label of who holds the model, told to those who want to evict it: at
-// most 128 bytes.
+// WithHolder sets a label of the holder, shown to callers that want to evict the model: at most
+// 128 bytes.
 func WithHolder(label string) HoldOption {
 	return holdOption(func(s *settings) { s.holder = label })
 }
 
-// WithFound gives also the models that are not listed: those that have a server, those whose
-// runtime model is remembered, and those in the service's Hugging Face cache.
+// WithFound adds models that are not listed: those that have a server, whose runtime model is
+// remembered, or that are in the service's Hugging Face cache.
 func WithFound() ModelsOption {
 	return modelsOption(func(s *settings) { s.found = true })
 }
 
-// WithForce evicts also what is held or has requests in flight; these still finish within
-// the drain limit.
+// WithForce also evicts servers that are held or have requests in flight, which still finish
+// within the drain limit.
 func WithForce() EvictOption {
 	return evictOption(func(s *settings) { s.force = true })
 }

@@ -2,7 +2,7 @@ package poolservice
 
 const mostPages = 10_000
 
-// paging is the way through pages, whatever a server answers.
+// paging goes through pages, whatever a server answers.
 type paging struct {
 	client *Client
 	token  string // of the page to ask for
@@ -13,8 +13,8 @@ func (c *Client) paging() *paging {
 	return &paging{client: c, seen: map[string]struct{}{}}
 }
 
-// turn goes on to the page that the last one named; false if there is none. It is an error if
-// that one was read before, or if there is no end to them.
+// turn goes on to the page that the last one named; false if there is none. It fails if that page
+// was read before, or if there are too many pages.
 func (p *paging) turn(token string) (bool, error) {
 	if token == "" {
 		return false, nil

@@ -10,10 +10,9 @@ import (
 	pb "github.com/pool-service/pool-service/clients/go/poolservicev1"
 )
 
-// Pull downloads what is missing of the model's files, and gives how far it is until all are
-// there. An error is the last that it gives. It begins when it is iterated, and starts no
-// server. Leaving the loop gives it up; what was fetched is kept. A download that breaks is
-// resumed.
+// Pull downloads the missing files of the model, and yields its progress until all are there. An
+// error is the last pair. It begins when it is iterated, and starts no server. Leaving the loop
+// gives up; the downloaded parts are kept. A download that breaks is resumed.
 func (c *Client) Pull(ctx context.Context, model string, options ...PullOption) iter.Seq2[Progress, error] {
 	var said settings
 	for _, option := range options {
@@ -25,8 +24,7 @@ func (c *Client) Pull(ctx context.Context, model string, options ...PullOption) 
 	}
 }
 
-// pulling is a download: what was fetched is kept, so each that gets further is a new
-// beginning.
+// pulling is a download. Downloaded parts are kept, so progress restarts the count of failures.
 type pulling struct {
 	stub     pb.PoolServiceClient
 	asked    *pb.PullRequest

@@ -13,16 +13,16 @@ const (
 	firstBackoff    = 100 * time.Millisecond
 	longestBackoff  = 5 * time.Second
 	jitter          = 0.3
-	// healthy is how long a stream has to be alive for the next failure to be a first one.
+	// healthy is how long a stream has to work before its next failure restarts the count.
 	healthy = 10 * time.Second
 )
 
-// RetryPolicy is how persistent a client is. Its zero value is the default.
+// RetryPolicy sets how a client retries. Its zero value is the default.
 type RetryPolicy struct {
-	// Patience is for how long after a first failure a call without a deadline is tried
-	// again, and a watch and a hold whatever their deadline. 0: 30 s; negative: not at all.
+	// Patience is how long after a first failure a call without a deadline is retried, and a
+	// watch or a hold with or without one. 0: 30 s; negative: not at all.
 	Patience time.Duration
-	// Attempts is how often a call is made in all at most. 0: no such limit; 1: never again.
+	// Attempts is the maximum number of attempts of a call. 0: no limit; 1: no retries.
 	Attempts int
 }
 
@@ -33,7 +33,7 @@ func (p RetryPolicy) patience() time.Duration {
 	return p.Patience
 }
 
-// failure is what is known of a call when it has failed once more.
+// failure is a failed attempt of a call.
 type failure struct {
 	attempt   int           // how many were made, from 1
 	doublings int           // of the delay, if more than those attempts make
@@ -44,7 +44,7 @@ type failure struct {
 	chance    float64       // a random number from 0 to 1
 }
 
-// budget is how long a wait may be at most.
+// budget is the longest wait that is allowed.
 func (f failure) budget(policy RetryPolicy) time.Duration {
 	patience := policy.patience() - f.elapsed
 	switch {
@@ -57,11 +57,11 @@ func (f failure) budget(policy RetryPolicy) time.Duration {
 	}
 }
 
-// retryDelay is how long to wait before the next attempt; false if there should be none.
+// retryDelay returns the delay before the next attempt; false if there should be none.
 //
-// Only what is UNAVAILABLE or carries a delay of the service is tried again: everything else
-// would get the same answer. Jitter is added, so that callers that failed together do not
-// return together.
+// Only UNAVAILABLE and errors with a delay from the service are retried: everything else would
+// get the same answer. Jitter is added, so that callers that failed together do not retry
+// together.
 func retryDelay(err *Error, policy RetryPolicy, f failure) (time.Duration, bool) {
 	if err.RetryAfter == nil && err.Code != codes.Unavailable {
 		return 0, false
@@ -70,7 +70,7 @@ func retryDelay(err *Error, policy RetryPolicy, f failure) (time.Duration, bool)
 		return 0, false
 	}
 	least := backoffAfter(max(f.attempt-1, f.doublings))
-	// A delay of next to nothing would be a busy loop: it counts as none.
+	// A very short delay would be a busy loop, so it counts as none.
 	if err.RetryAfter != nil && *err.RetryAfter >= firstBackoff {
 		least = *err.RetryAfter
 	}
@@ -96,7 +96,7 @@ type attempts struct {
 	deadline time.Time // zero: the caller has none
 	endless  bool
 	made     int
-	// What the delay goes by, which one message of a stream does not begin anew.
+	// The exponent of the delay, which one message of a stream does not reset.
 	doublings  int
 	aliveSince time.Time
 	failedAt   time.Time // of the first failure
@@ -108,14 +108,14 @@ func (c *Client) attempts(ctx context.Context) *attempts {
 	return &attempts{policy: c.retry, chance: c.chance, deadline: deadline}
 }
 
-// endless are the attempts of a stream whose deadline, if any, is that of its use.
+// endless returns the attempts of a stream; a deadline only ends its use.
 func (c *Client) endless(ctx context.Context) *attempts {
 	made := c.attempts(ctx)
 	made.endless = true
 	return made
 }
 
-// failed is how long to wait before the next attempt, or the error if there is to be none.
+// failed returns the delay before the next attempt, or the error if there should be none.
 func (a *attempts) failed(err *Error) (time.Duration, *Error) {
 	a.made++
 	now := time.Now()
@@ -138,7 +138,7 @@ func (a *attempts) failed(err *Error) (time.Duration, *Error) {
 	return delay, nil
 }
 
-// explained: a deadline alone says little, what went wrong before it says more.
+// explained adds the failure before a deadline, which says more than the deadline.
 func (a *attempts) explained(err *Error) *Error {
 	if err.Kind == ErrDeadlineExceeded && a.last != nil {
 		err.cause = a.last
@@ -146,12 +146,12 @@ func (a *attempts) explained(err *Error) *Error {
 	return err
 }
 
-// pause is the wait before what is no failure is asked for again.
+// pause returns the delay before a stream is opened again without a failure.
 func (a *attempts) pause() time.Duration {
 	return saturated(float64(backoffAfter(a.nextDoublings(time.Now()))) * (1 + jitter*a.chance()))
 }
 
-// nextDoublings counts one more failure, the first one after a stream that was alive for long.
+// nextDoublings counts one more failure; it restarts after a stream that worked for long.
 func (a *attempts) nextDoublings(now time.Time) int {
 	if !a.aliveSince.IsZero() && now.Sub(a.aliveSince) >= healthy {
 		a.doublings = 0
@@ -161,12 +161,12 @@ func (a *attempts) nextDoublings(now time.Time) int {
 	return a.doublings - 1
 }
 
-// succeeded forgets the failures so far: for a stream that is alive again, from now on.
+// succeeded restarts the count of failures, for a stream that works again from now on.
 func (a *attempts) succeeded() {
 	a.succeededSince(time.Now())
 }
 
-// succeededSince is the same for a stream that was alive before.
+// succeededSince does the same for a stream that worked since an earlier time.
 func (a *attempts) succeededSince(since time.Time) {
 	a.made, a.last = 0, nil
 	if a.aliveSince.IsZero() {
@@ -174,7 +174,7 @@ func (a *attempts) succeededSince(since time.Time) {
 	}
 }
 
-// limitOf is the time until the caller's deadline; 0 without one.
+// limitOf returns the time until the caller's deadline; 0 without one.
 func limitOf(ctx context.Context) time.Duration {
 	deadline, ok := ctx.Deadline()
 	if !ok {

@@ -17,13 +17,13 @@ const errorDomain = "pool_service"
 // errClosed is the cause of a context that ended with its client.
 var errClosed = errors.New("the client was closed")
 
-// call is what has to be known of a call for the words of its error.
+// call has what an error message says about a call.
 type call struct {
 	client *Client
 	limit  time.Duration // the caller's; 0: none
 }
 
-// errorOf is the typed error of a call that failed, by its reason and never by its message.
+// errorOf returns the typed error of a failed call, by its reason and never by its message.
 func (c call) errorOf(ctx context.Context, err error) *Error {
 	came := status.Convert(err)
 	details := detailsOf(came)
@@ -42,13 +42,13 @@ func kindOf(reason string) Kind {
 	return kindsByReason[reason]
 }
 
-// detailsOf is what the details say; without a reason if the service gave none.
+// detailsOf reads the details of a status; the reason is empty if the service gave none.
 func detailsOf(came *status.Status) *Error {
 	found := &Error{}
 	for _, detail := range came.Details() {
 		switch detail := detail.(type) {
 		case *errdetails.ErrorInfo:
-			// Of each kind the first counts.
+			// The first detail of each kind counts.
 			if detail.GetDomain() == errorDomain && found.Reason == "" {
 				found.Reason, found.Metadata = detail.GetReason(), detail.GetMetadata()
 			}
@@ -90,7 +90,8 @@ func violationsOf(detail any) []Violation {
 	return found
 }
 
-// withoutReason is what gRPC itself says, or a program that is no pool service.
+// withoutReason returns the error of a status from gRPC itself, or from a program that is no pool
+// service.
 func (c call) withoutReason(ctx context.Context, came *status.Status) *Error {
 	code, address := came.Code(), c.client.address
 	failed := &Error{Code: code, status: came}
@@ -102,7 +103,8 @@ func (c call) withoutReason(ctx context.Context, came *status.Status) *Error {
 		failed.Kind, failed.cause = ErrCancelled, c.whyGivenUp(ctx)
 		failed.Message = fmt.Sprintf("the call to the pool service at %s was given up", address)
 	case code == codes.Canceled:
-		// gRPC's servers end so what they have not begun when they stop or have too much to do.
+		// gRPC's servers end calls like this that they have not begun, when they stop or are
+		// overloaded.
 		failed.Kind, failed.Code, failed.status = ErrPoolUnavailable, codes.Unavailable, nil
 		failed.Message = fmt.Sprintf("the pool service at %s dropped the call: it ends, "+
 			"or has more calls waiting than it takes", address)
@@ -118,8 +120,8 @@ func (c call) withoutReason(ctx context.Context, came *status.Status) *Error {
 	return failed
 }
 
-// whyGivenUp is nil if the call was not given up on this side. A client that is closed ends
-// its calls' contexts a moment later.
+// whyGivenUp returns nil if the call was not given up on this side. A closed client ends its
+// calls' contexts a moment later.
 func (c call) whyGivenUp(ctx context.Context) error {
 	if ctx.Err() == nil && c.client.life.Err() != nil {
 		return errClosed
@@ -127,17 +129,17 @@ func (c call) whyGivenUp(ctx context.Context) error {
 	return context.Cause(ctx)
 }
 
-// givenUp is the error of a caller that gave up between two attempts.
+// givenUp returns the error of a caller that gave up between two attempts.
 func (c call) givenUp(ctx context.Context) *Error {
 	return c.withoutReason(ctx, status.FromContextError(ctx.Err()))
 }
 
-// isOver tells whether it was the deadline that ended the context.
+// isOver reports whether the deadline ended the context.
 func isOver(ctx context.Context) bool {
 	return errors.Is(ctx.Err(), context.DeadlineExceeded)
 }
 
-// within says a caller's limit in words; 0: there is none.
+// within describes a caller's limit in words; 0: there is none.
 func within(limit time.Duration) string {
 	if limit <= 0 {
 		return "in time"
@@ -145,7 +147,7 @@ func within(limit time.Duration) string {
 	return fmt.Sprintf("within %v s", limit.Round(time.Millisecond).Seconds())
 }
 
-// noPoolService is the error of an answer that no pool service gives.
+// noPoolService returns the error for an answer that no pool service gives.
 func (c *Client) noPoolService(what string) *Error {
 	return &Error{
 		Code:    codes.Internal,
@@ -153,7 +155,7 @@ func (c *Client) noPoolService(what string) *Error {
 	}
 }
 
-// ended is the error of a stream without an end that the service ended without a word.
+// ended returns the error for an endless stream that the service ended without an error.
 func ended() *Error {
 	return &Error{
 		Kind:    ErrPoolUnavailable,
@@ -162,7 +164,7 @@ func ended() *Error {
 	}
 }
 
-// essence: what gRPC writes is a chain of causes; the last is the one to act on.
+// essence returns the last cause in gRPC's chain of causes, the one to act on.
 func essence(message string) string {
 	last := message[strings.LastIndex(message, ": ")+1:]
 	if last = strings.Trim(last, " \""); last == "" {

@@ -9,22 +9,22 @@ import (
 	"google.golang.org/grpc"
 )
 
-// follower is how a call goes on whose stream broke.
+// follower says how to go on when a call's stream breaks.
 type follower[R, V any] interface {
 	// open opens the next stream.
 	open(ctx context.Context) (grpc.ServerStreamingClient[R], error)
-	// receive is the values that a message of the stream stands for.
+	// receive returns the values of a message of the stream.
 	receive(response *R) []V
-	// failed is how long to wait before the next stream, or the error if none is to be.
+	// failed returns the delay before the next stream, or the error if there should be none.
 	failed(err *Error) (time.Duration, *Error)
-	// finite tells whether the stream may end without an error.
+	// finite reports whether the stream may end without an error.
 	finite() bool
 }
 
 var errLeft = errors.New("the reader of the stream left")
 
-// follow yields the values of a call whose stream is opened again when it breaks, and last
-// what ended it. It returns when that is said or the reader leaves.
+// follow yields the values of a call whose stream is opened again when it breaks, and last the
+// error that ended it. It returns after that, or when the reader leaves.
 func follow[R, V any](ctx context.Context, c *Client, f follower[R, V], yield func(V, error) bool) {
 	ctx, done := c.within(ctx)
 	defer done()
@@ -50,7 +50,7 @@ func follow[R, V any](ctx context.Context, c *Client, f follower[R, V], yield fu
 	}
 }
 
-// read yields the values of one stream, and returns what ended it.
+// read yields the values of one stream, and returns the error that ended it.
 func read[R, V any](ctx context.Context, f follower[R, V], yield func(V, error) bool) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()

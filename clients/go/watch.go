@@ -13,19 +13,18 @@ import (
 	pb "github.com/pool-service/pool-service/clients/go/poolservicev1"
 )
 
-// Watch gives the present servers, EventSynced, then every change, for as long as it is
-// iterated. It ends with an error, the last that it gives, or when the loop is left.
+// Watch yields the present servers, EventSynced, then every change, for as long as it is
+// iterated. It ends with an error, in the last pair, or when you leave the loop.
 //
-// A break is resumed after the last revision seen; it is an error only if the service stays
-// away for RetryPolicy.Patience. Where the history between is gone, it begins with the
-// present state again: what has gone meanwhile is told as removed, before another
-// EventSynced.
+// After a break, Watch resumes after the last revision; it fails only if the service is
+// unreachable for RetryPolicy.Patience. If the history since then is gone, it begins with the
+// present state again, and reports servers that are gone as removed before another EventSynced.
 func (c *Client) Watch(ctx context.Context) iter.Seq2[Event, error] {
 	return c.watch(ctx, nil)
 }
 
-// WatchAfter gives every change after a revision, as Watch otherwise. If the history does not
-// reach it, that is ErrRevisionCompacted.
+// WatchAfter yields every change after a revision, otherwise like Watch. If the history does not
+// reach back to it, WatchAfter fails with ErrRevisionCompacted.
 func (c *Client) WatchAfter(ctx context.Context, revision uint64) iter.Seq2[Event, error] {
 	return c.watch(ctx, &revision)
 }
@@ -36,7 +35,8 @@ func (c *Client) watch(ctx context.Context, after *uint64) iter.Seq2[Event, erro
 	}
 }
 
-// following is a watch: where to go on, and which servers the reader was told of.
+// following is the state of a watch: the revision to go on from, and the servers that the reader
+// knows.
 type following struct {
 	stub     pb.PoolServiceClient
 	after    *uint64
@@ -47,7 +47,7 @@ type following struct {
 	told     map[serverKey]struct{} // by the stream that is open
 }
 
-// serverKey tells the servers of one model apart: while one replaces another, both are there.
+// serverKey distinguishes the servers of one model: while one replaces another, there are two.
 type serverKey struct {
 	model      string
 	generation uint64
@@ -87,7 +87,7 @@ func (f *following) open(ctx context.Context) (grpc.ServerStreamingClient[pb.Wat
 func (f *following) receive(response *pb.WatchResponse) []Event {
 	f.attempts.succeeded()
 	if f.revision != nil && response.GetRevision() < *f.revision {
-		// A service never goes back: what was told since is newer.
+		// Revisions never go back: what the reader knows is newer.
 		return nil
 	}
 	event, known := eventOf(response)
@@ -114,7 +114,7 @@ func (f *following) learn(event Event) {
 	f.told[key] = struct{}{}
 }
 
-// gone: at EventSynced, what was known and was not told of anew is no longer there.
+// gone returns, at EventSynced, the known servers that are no longer there.
 func (f *following) gone(revision uint64) []Event {
 	f.revision = &revision
 	var events []Event
@@ -130,7 +130,7 @@ func (f *following) gone(revision uint64) []Event {
 func (f *following) failed(err *Error) (time.Duration, *Error) {
 	if err.Kind == ErrRevisionCompacted && f.after == nil && f.revision != nil {
 		f.revision = nil
-		// Not at once: who says so again and again would be asked as often.
+		// With a delay: a service that answers this each time would be called in a loop.
 		return f.attempts.pause(), nil
 	}
 	if time.Since(f.opened) > f.attempts.policy.patience() {

@@ -1,3 +1,3 @@
 // Package poolservicev1 is the pool service's protocol, generated from
-// proto/pool_service/v1/pool_service.proto. Package poolservice is what to call it with.
+// proto/pool_service/v1/pool_service.proto. Call it with package poolservice.
 package poolservicev1
