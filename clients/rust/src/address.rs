@@ -1,18 +1,18 @@
-//! Where the service is.
+//! The address of the service.
 
 use std::path::Path;
 
 use crate::error::Error;
 
-/// The variable of the environment that names the service's address.
+/// The environment variable with the service's address.
 pub const ADDRESS_VARIABLE: &str = "POOL_SERVICE_ADDRESS";
 
-/// The address where neither the caller nor the environment names one.
+/// The address if neither the caller nor the environment names one.
 pub const DEFAULT_ADDRESS: &str = "127.0.0.1:50051";
 
 const UNIX: &str = "unix:";
 
-/// The address to use: the one given, or the environment's, or the default.
+/// The address to use: the given one, else the environment's, else the default.
 pub(crate) fn target(
     given: Option<&str>,
     environment: Option<&str>,
@@ -30,7 +30,7 @@ pub(crate) fn target(
     }
 }
 
-/// What tonic connects to.
+/// The target of tonic's connection.
 pub(crate) fn uri(target: &str) -> String {
     if target.starts_with(UNIX) { target.to_owned() } else { format!("http://{target}") }
 }
@@ -42,7 +42,7 @@ pub(crate) fn not_an_address(address: &str) -> Error {
     )
 }
 
-/// With the home directory in place of `~`, as the service has it.
+/// Replaces `~` by the home directory, as the service does.
 fn socket_path(address: &str, path: &str, home: Option<&Path>) -> Result<String, Error> {
     if path.is_empty() {
         return Err(not_an_address(address));

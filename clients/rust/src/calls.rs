@@ -26,26 +26,25 @@ impl EnsureCall {
         Self { client, request, timeout: None }
     }
 
-    /// What the runtime should load, if not what the service would choose.
+    /// The model that the runtime loads, if the service should not choose it.
     pub fn runtime_model(mut self, runtime_model: impl Into<String>) -> Self {
         self.request.runtime_model = runtime_model.into();
         self
     }
 
-    /// How long the server stays when it is unused; by default as it is.
+    /// How long the server stays when it is unused; by default unchanged.
     pub fn keep_alive(mut self, keep_alive: impl Into<KeepAlive>) -> Self {
         self.request.keep_alive = Some(keep_alive.into().into());
         self
     }
 
-    /// Whether missing files may be downloaded, which can take long; by default as the service
-    /// is configured.
+    /// Whether missing files may be downloaded, which can take long; by default as configured.
     pub fn download(mut self, download: bool) -> Self {
         self.request.download = Some(download);
         self
     }
 
-    /// How long the call may take in all, its retries included.
+    /// The time limit of the whole call, its retries included.
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = Some(timeout);
         self
@@ -88,13 +87,14 @@ impl EvictCall {
         Self { client, request, timeout: None }
     }
 
-    /// Also what is held or has requests in flight, which finish within the drain limit.
+    /// Also evict servers that are held or have requests in flight, which finish within the drain
+    /// limit.
     pub fn force(mut self, force: bool) -> Self {
         self.request.force = force;
         self
     }
 
-    /// How long the call may take in all; giving up does not stop the eviction.
+    /// The time limit of the whole call; giving up does not stop the eviction.
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = Some(timeout);
         self
@@ -130,19 +130,19 @@ impl ListCall {
         Self { client, page_size: 0, timeout: None }
     }
 
-    /// Servers on a page at most; 0: as the service likes.
+    /// Maximum number of servers on a page; with 0 the service chooses.
     pub fn page_size(mut self, page_size: i32) -> Self {
         self.page_size = page_size;
         self
     }
 
-    /// How long each page may take.
+    /// The time limit of each page.
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = Some(timeout);
         self
     }
 
-    /// The pages one by one, at least one, each asked for when it is polled for.
+    /// The pages one by one, at least one, each requested when it is polled.
     pub fn pages(self) -> Pages {
         Pages::new(self)
     }
@@ -177,14 +177,14 @@ impl ModelsCall {
         Self { client, found: false, timeout: None }
     }
 
-    /// Whether to give also the models that are not listed: those that have a server, those
-    /// whose runtime model is remembered, and those in the service's Hugging Face cache.
+    /// Whether to return models that are not listed too: models that have a server, whose runtime
+    /// model is remembered, or that are in the service's Hugging Face cache.
     pub fn found(mut self, found: bool) -> Self {
         self.found = found;
         self
     }
 
-    /// How long each page may take.
+    /// The time limit of each page.
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = Some(timeout);
         self
@@ -231,7 +231,7 @@ impl ForgetCall {
         Self { client, request: v1::ForgetRequest { model }, timeout: None }
     }
 
-    /// How long the call may take in all, its retries included.
+    /// The time limit of the whole call, its retries included.
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = Some(timeout);
         self
@@ -266,7 +266,7 @@ impl ReloadCall {
         Self { client, timeout: None }
     }
 
-    /// How long the call may take in all, its retries included.
+    /// The time limit of the whole call, its retries included.
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = Some(timeout);
         self
@@ -302,13 +302,13 @@ impl PullCall {
         Self { client, request: v1::PullRequest { model, ..Default::default() } }
     }
 
-    /// What the runtime would load, if not what the service would choose.
+    /// The model that the runtime would load, if the service should not choose it.
     pub fn runtime_model(mut self, runtime_model: impl Into<String>) -> Self {
         self.request.runtime_model = runtime_model.into();
         self
     }
 
-    /// How far the download is, until all files are there. It begins when it is first polled.
+    /// The progress of the download, until all files are there. It begins when it is first polled.
     pub fn stream(self) -> Pull {
         Pull::new(self.client, self.request)
     }
@@ -327,7 +327,7 @@ impl HoldCall {
         Self { client, request: v1::HoldRequest { model, ..Default::default() } }
     }
 
-    /// What the runtime should load, if not what the service would choose.
+    /// The model that the runtime loads, if the service should not choose it.
     pub fn runtime_model(mut self, runtime_model: impl Into<String>) -> Self {
         self.request.runtime_model = runtime_model.into();
         self
@@ -339,14 +339,13 @@ impl HoldCall {
         self
     }
 
-    /// Whether missing files may be downloaded, which can take long; by default as the service
-    /// is configured.
+    /// Whether missing files may be downloaded, which can take long; by default as configured.
     pub fn download(mut self, download: bool) -> Self {
         self.request.download = Some(download);
         self
     }
 
-    /// A label of who holds it, told to those who want to evict the model.
+    /// A label of the holder, shown to callers that want to evict the model.
     pub fn holder(mut self, holder: impl Into<String>) -> Self {
         self.request.holder = holder.into();
         self

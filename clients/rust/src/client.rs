@@ -20,9 +20,9 @@ use crate::v1::pool_service_client::PoolServiceClient;
 use crate::watch::Watch;
 
 const USER_AGENT: &str = concat!("pool-service-client-rust/", env!("CARGO_PKG_VERSION"));
-/// As gRPC has it by default for other languages.
+/// gRPC's default in other languages.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(20);
-/// A watch may be quiet for hours; a peer that vanished without a word is noticed by this.
+/// A watch may be quiet for hours; the keepalive notices a peer that vanished.
 const KEEPALIVE: Duration = Duration::from_secs(30);
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(20);
 
@@ -35,15 +35,15 @@ type Intercept = dyn Fn(Request<()>) -> Result<Request<()>, Status> + Send + Syn
 ///
 /// ```no_run
 /// # async fn example() -> Result<(), pool_service_client::Error> {
-/// let pool = pool_service_client::Client::connect()?;
-/// let server = pool.ensure("vllm-mlx/qwen3-4b").await?.server;
+/// let pool = pool_service_client::Client::connect()?; let server =
+/// pool.ensure("vllm-mlx/qwen3-4b").await?.server;
 /// # Ok(())
 /// # }
 /// ```
 ///
-/// What a method gives is to be awaited, after its options. What the service says will pass is
-/// retried: within the call's `timeout`, or without one for [`RetryPolicy::patience`]. Dropping
-/// a future gives its call up; what the service has begun goes on.
+/// Await the result of a method, after its options. Errors that may pass are retried: within the
+/// call's `timeout`, or without one for [`RetryPolicy::patience`]. Dropping a future ends only your
+/// wait: the service goes on with what it has begun.
 #[derive(Clone)]
 pub struct Client {
     stub: Stub,
@@ -54,10 +54,10 @@ pub struct Client {
 impl Client {
     /// A client of the service at `POOL_SERVICE_ADDRESS`, else at `127.0.0.1:50051`.
     ///
-    /// It connects when it is first used, and again whenever the connection broke.
+    /// It connects on first use, and again after a break.
     ///
     /// # Errors
-    /// [`InvalidRequest`](crate::Reason::InvalidRequest) if the variable holds no address.
+    /// [`InvalidRequest`](crate::Reason::InvalidRequest) if the variable is not a valid address.
     ///
     /// # Panics
     /// Outside a tokio runtime.
@@ -65,7 +65,7 @@ impl Client {
         Self::builder().connect()
     }
 
-    /// A client with an address, a retry policy or an interceptor of its own.
+    /// A client with your own address, retry policy or interceptor.
     pub fn builder() -> ClientBuilder {
         ClientBuilder::default()
     }
@@ -80,7 +80,7 @@ impl Client {
         HoldCall::new(self.clone(), model.into())
     }
 
-    /// Stops the model's server, and gives what was stopped: nothing if there was none.
+    /// Stops the model's server, and returns the stopped server, or none if there was none.
     pub fn evict(&self, model: impl Into<String>) -> EvictCall {
         EvictCall::new(self.clone(), Target::Model(model.into()))
     }
@@ -110,28 +110,28 @@ impl Client {
         Watch::new(self.clone(), Some(revision))
     }
 
-    /// What the service's configuration lists, ordered by model.
+    /// The models that the service's configuration lists, ordered by model.
     pub fn models(&self) -> ModelsCall {
         ModelsCall::new(self.clone())
     }
 
-    /// Downloads what is missing of the model's files, and starts nothing.
+    /// Downloads the missing files of the model, and starts nothing.
     pub fn pull(&self, model: impl Into<String>) -> PullCall {
         PullCall::new(self.clone(), model.into())
     }
 
-    /// Forgets which runtime model was named for the model, and returns that, or nothing. A
-    /// server that runs goes on as it is.
+    /// Forgets the runtime model that is remembered for the model, and returns it, or "" if there
+    /// was none. A running server goes on as it is.
     pub fn forget(&self, model: impl Into<String>) -> ForgetCall {
         ForgetCall::new(self.clone(), model.into())
     }
 
-    /// Lets the service read its configuration again, and apply what differs.
+    /// Makes the service read its configuration again and apply the differences.
     pub fn reload(&self) -> ReloadCall {
         ReloadCall::new(self.clone())
     }
 
-    /// The answer of a call that answers once, made again as the retry policy has it.
+    /// The answer of a unary call, with retries by the policy.
     pub(crate) async fn unary<Q, R, F>(
         &self,
         timeout: Option<Duration>,
@@ -166,7 +166,7 @@ impl Client {
         error_of(status, &self.address, timeout)
     }
 
-    /// The error of an answer that no pool service gives.
+    /// The error for an answer that no pool service gives.
     pub(crate) fn no_pool_service(&self, what: &str) -> Error {
         no_pool_service(&self.address, what)
     }
@@ -182,7 +182,7 @@ impl fmt::Debug for Client {
     }
 }
 
-/// What the future gives, or `None` if it takes longer than the limit.
+/// The result of the future, or `None` if it takes longer than the limit.
 async fn within<T>(limit: Option<Duration>, future: impl Future<Output = T>) -> Option<T> {
     match limit {
         None => Some(future.await),
@@ -190,7 +190,7 @@ async fn within<T>(limit: Option<Duration>, future: impl Future<Output = T>) -> 
     }
 }
 
-/// What a client can be told before it connects.
+/// The settings of a client.
 #[derive(Clone, Default)]
 #[must_use = "it does nothing before `connect`"]
 pub struct ClientBuilder {
@@ -200,19 +200,19 @@ pub struct ClientBuilder {
 }
 
 impl ClientBuilder {
-    /// Where the service is: `host:port` or `unix:PATH`, which may begin with `~`.
+    /// The address of the service: `host:port` or `unix:PATH`, which may begin with `~`.
     pub fn address(self, address: impl Into<String>) -> Self {
         Self { address: Some(address.into()), ..self }
     }
 
-    /// How persistent the client is.
+    /// How the client retries.
     pub fn retry(self, retry: RetryPolicy) -> Self {
         Self { retry, ..self }
     }
 
-    /// Sees each RPC before it is sent, those of retries and of streams that are opened again
-    /// too. It may change the metadata, or refuse the RPC with a status. Its name is in the
-    /// extension [`tonic::GrpcMethod`].
+    /// Sees each RPC before it is sent, also of retries and of streams that are opened again. It
+    /// may change the metadata, or refuse the RPC with a status. Its name is in the extension
+    /// [`tonic::GrpcMethod`].
     pub fn interceptor<F>(self, intercept: F) -> Self
     where
         F: Fn(Request<()>) -> Result<Request<()>, Status> + Send + Sync + 'static,
@@ -220,10 +220,10 @@ impl ClientBuilder {
         Self { interceptor: Interceptor(Some(Arc::new(intercept))), ..self }
     }
 
-    /// The client, which connects when it is first used.
+    /// The client, which connects on first use.
     ///
     /// # Errors
-    /// [`InvalidRequest`](crate::Reason::InvalidRequest) if the address is none.
+    /// [`InvalidRequest`](crate::Reason::InvalidRequest) if the address is not valid.
     ///
     /// # Panics
     /// Outside a tokio runtime.
@@ -238,7 +238,7 @@ impl ClientBuilder {
         Ok(self.client(channel, target))
     }
 
-    /// The client on a channel of the caller's making, whose settings then hold: for TLS, say.
+    /// The client on your own channel, with that channel's settings; for TLS, say.
     #[must_use]
     pub fn connect_on(self, channel: Channel) -> Client {
         let name = self.address.clone().unwrap_or_else(|| "the channel's address".to_owned());
@@ -264,8 +264,8 @@ impl fmt::Debug for ClientBuilder {
     }
 }
 
-/// A channel of tonic dials again with the next call, so that the delays between the attempts
-/// of a call are all that it takes to find a service that is back.
+/// A tonic channel dials again with the next call, so the delay between attempts is the only delay
+/// until a restarted service is found.
 fn endpoint(target: &str) -> Result<Endpoint, Error> {
     Ok(Endpoint::from_shared(address::uri(target))
         .and_then(|endpoint| endpoint.user_agent(USER_AGENT))

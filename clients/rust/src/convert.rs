@@ -1,4 +1,4 @@
-//! Between values and messages. Nothing else reads a response.
+//! Conversion between values and messages. Nothing else reads a response.
 
 use std::ops::RangeInclusive;
 use std::time::{Duration, SystemTime};
@@ -10,13 +10,13 @@ use crate::types::{
 };
 use crate::v1;
 
-/// The most that `google.protobuf.Duration` takes, about 10,000 years, in seconds.
+/// The longest `google.protobuf.Duration`, about 10,000 years, in seconds.
 const LONGEST_DURATION: u64 = 315_576_000_000;
 /// In seconds since 1970.
 const YEARS_1_TO_9999: RangeInclusive<i64> = -62_135_596_800..=253_402_300_799;
 
 impl From<KeepAlive> for prost_types::Duration {
-    /// What is too long for a message is sent as the longest, which the service refuses.
+    /// A duration that is too long for a message is sent as the longest, which the service refuses.
     fn from(keep_alive: KeepAlive) -> Self {
         let KeepAlive::For(duration) = keep_alive else {
             return Self { seconds: -1, nanos: 0 };
@@ -61,7 +61,7 @@ impl From<v1::Server> for Server {
     }
 }
 
-/// A message that is absent is one with nothing in it.
+/// An absent message counts as an empty one.
 fn server(message: Option<v1::Server>) -> Server {
     message.unwrap_or_default().into()
 }
@@ -70,7 +70,7 @@ fn servers(messages: Vec<v1::Server>) -> Vec<Server> {
     messages.into_iter().map(Server::from).collect()
 }
 
-/// A time that `google.protobuf.Timestamp` does not allow is none.
+/// A time that `google.protobuf.Timestamp` does not allow counts as absent.
 fn time(message: Option<Timestamp>) -> Option<SystemTime> {
     message
         .filter(|stamp| YEARS_1_TO_9999.contains(&stamp.seconds))

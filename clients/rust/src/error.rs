@@ -6,60 +6,60 @@ use std::time::Duration;
 
 use tonic::Code;
 
-/// What went wrong, by what a caller would do about it.
+/// The kinds of errors, by what a caller does about them.
 ///
-/// A later version may know more of them.
+/// A later version may have more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Reason {
-    /// Correct the request: [`Error::violations`] say which field.
+    /// Correct the request: [`Error::violations`] name the field.
     InvalidRequest,
-    /// Ask without a runtime model, or evict first: the model's server runs another one.
+    /// Leave out the runtime model, or evict the server first: it runs another one.
     RuntimeModelConflict,
-    /// Wait, or evict with force: the server is held or has requests in flight.
-    /// [`Error::metadata`] has `requests` and `holds`, how many, and `holders`, their labels.
+    /// Wait, or evict with force: the server is held or has requests in flight. [`Error::metadata`]
+    /// has the numbers `requests` and `holds`, and the labels `holders`.
     ServerInUse,
     /// Install or configure the runtime, where the service is.
     RuntimeUnavailable,
-    /// Ask for another model: the runtime refused this one.
+    /// Name another model: the runtime refused this one.
     ModelRejected,
-    /// Ask for a model of the catalogue: the service serves no other.
+    /// Name a model of the catalogue: the service serves no other.
     ModelUnknown,
     /// Pull the model first, or allow the download: its files are not there.
     ModelNotOnDisk,
     /// Trust the model's code in the service's configuration; [`Error::metadata`] has its `files`.
     CodeNotTrusted,
-    /// Try again: the download failed.
+    /// Retry: the download failed.
     FetchFailed,
-    /// Raise the budget, or ask for a smaller model: this one can never fit.
-    /// [`Error::metadata`] has `needed_bytes` and `budget_bytes`.
+    /// Raise the budget, or name a smaller model: this one can never fit. [`Error::metadata`] has
+    /// `needed_bytes` and `budget_bytes`.
     ModelTooLarge,
-    /// Try again: there was no room for the model as long as it could wait.
+    /// Retry: the model did not fit for as long as it could wait.
     PoolFull,
-    /// Try again: as many models wait for room as may.
+    /// Retry: the queue is full.
     QueueFull,
     /// Mend the service's configuration: a reload changed nothing.
     ConfigInvalid,
-    /// Try again: the server was not ready within its start limit.
+    /// Retry: the server was not ready within its start limit.
     StartTimeout,
-    /// Try again: the server's process died, [`Error::last_lines`] say of what.
+    /// Retry: the server's process died, [`Error::last_lines`] say why.
     StartFailed,
-    /// Mend the model or evict it: its processes died too often. After
-    /// [`Error::retry_after`] the service makes one more try.
+    /// Mend the cause, or evict the model to try at once: its processes died too often. After
+    /// [`Error::retry_after`] the service tries once more.
     CrashLoop,
-    /// Somebody evicted the model while the call waited for it, or while it was held.
+    /// The model was evicted while the call waited for it, or while it was held.
     Evicted,
-    /// Try again: the service ends, another may come.
+    /// Retry: the service ends, another may come.
     ShuttingDown,
-    /// Try again: the service has just started and is still finding the servers that run.
+    /// Retry: the service has just started and still finds its servers.
     Recovering,
-    /// Begin the watch again, without a revision: the history does not reach this one.
+    /// Begin the watch again, without a revision: the history does not reach back to this one.
     RevisionCompacted,
     /// Report it, with [`Error::request_id`]: it is a bug of the service.
     Internal,
     /// The service cannot be reached, the connection to it broke, or it dropped the call.
     PoolUnavailable,
-    /// The caller's own limit of time is over; what the service has begun goes on.
+    /// The caller's time limit is over; the service goes on with what it has begun.
     DeadlineExceeded,
     /// The hold was closed.
     Cancelled,
@@ -68,7 +68,7 @@ pub enum Reason {
 }
 
 impl Reason {
-    /// The reason by the name that it has on the wire.
+    /// The reason with this name on the wire.
     pub(crate) fn of_name(name: &str) -> Self {
         match name {
             "RUNTIME_MODEL_CONFLICT" => Self::RuntimeModelConflict,
@@ -101,15 +101,15 @@ impl Reason {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Violation {
-    /// The request's field, or what the state is of.
+    /// The field of the request, or the thing that the state belongs to.
     pub subject: String,
     /// What is wrong, in words.
     pub description: String,
-    /// A word for programs; empty if there is none.
+    /// An identifier for programs; empty if there is none.
     pub kind: String,
 }
 
-/// A call that failed. Written out it says why, in words; a program goes by [`Error::reason`].
+/// A call that failed. Displayed it says why, in words; a program uses [`Error::reason`].
 #[derive(Clone)]
 pub struct Error(Arc<Parts>);
 
@@ -128,13 +128,13 @@ pub(crate) struct Parts {
 }
 
 impl Error {
-    /// What went wrong, for a program.
+    /// The kind of the error, for programs.
     #[must_use]
     pub fn reason(&self) -> Reason {
         self.0.reason
     }
 
-    /// The reason as the service named it, such as `INVALID_MODEL`; empty where it named none.
+    /// The service's reason, such as `INVALID_MODEL`; empty if it gave none.
     #[must_use]
     pub fn reason_name(&self) -> &str {
         &self.0.reason_name
@@ -152,19 +152,19 @@ impl Error {
         &self.0.message
     }
 
-    /// What else the service says of it, for programs; see [`Reason`].
+    /// The values that belong to the reason; see [`Reason`].
     #[must_use]
     pub fn metadata(&self) -> &BTreeMap<String, String> {
         &self.0.metadata
     }
 
-    /// After how long another attempt may succeed; `None` if the service named no time.
+    /// The delay after which another attempt may succeed; `None` if the service named none.
     #[must_use]
     pub fn retry_after(&self) -> Option<Duration> {
         self.0.retry_after
     }
 
-    /// What the model's server wrote last, oldest first.
+    /// The last lines that the model's server wrote, oldest first.
     #[must_use]
     pub fn last_lines(&self) -> &[String] {
         &self.0.last_lines
@@ -176,7 +176,7 @@ impl Error {
         &self.0.violations
     }
 
-    /// Names the request in the service's log; empty unless it is [`Reason::Internal`].
+    /// The request id in the service's log; empty unless it is [`Reason::Internal`].
     #[must_use]
     pub fn request_id(&self) -> &str {
         &self.0.request_id
@@ -198,7 +198,7 @@ impl Error {
         })
     }
 
-    /// The error of an argument that no call could be made with.
+    /// The error for an argument that is not valid.
     pub(crate) fn invalid(field: &str, message: String) -> Self {
         let violation = Violation {
             subject: field.to_owned(),
@@ -209,12 +209,12 @@ impl Error {
             .changed(|parts| parts.violations.push(violation))
     }
 
-    /// The same error, brought about by another one.
+    /// The same error, with another one as its source.
     pub(crate) fn caused_by(self, cause: Option<Error>) -> Self {
         self.changed(|parts| parts.cause = cause)
     }
 
-    /// The same error, but that the service named this delay.
+    /// The same error, with this delay from the service.
     #[cfg(test)]
     pub(crate) fn retried_after(self, delay: Option<Duration>) -> Self {
         self.changed(|parts| parts.retry_after = delay)
@@ -240,7 +240,7 @@ impl fmt::Display for Error {
 }
 
 impl fmt::Debug for Error {
-    /// Without what is not there, since `main` shows this to people.
+    /// Leaves out empty fields, since `main` shows this to people.
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let parts = &*self.0;
         let mut shown = formatter.debug_struct("Error");
@@ -271,7 +271,7 @@ impl fmt::Debug for Error {
 }
 
 impl StdError for Error {
-    /// What had failed before, where a limit of time ended the attempts.
+    /// The failure before, if a time limit ended the attempts.
     fn source(&self) -> Option<&(dyn StdError + 'static)> {
         self.0.cause.as_ref().map(|cause| cause as _)
     }

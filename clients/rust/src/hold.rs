@@ -19,9 +19,9 @@ use crate::v1;
 
 /// A model that is kept READY for as long as this exists.
 ///
-/// A task of its own reads the stream and opens it again when it breaks, also when the service
-/// was restarted, whether anybody looks or not. Dropping the hold ends the task, and releases
-/// the model at once. To be shared it goes into an [`Arc`](std::sync::Arc).
+/// Its own task reads the stream and opens it again when it breaks, also after a restart of the
+/// service, whether you use the hold or not. Dropping the hold ends the task, and releases the
+/// model at once. To share it, put it into an [`Arc`](std::sync::Arc).
 #[derive(Debug)]
 #[must_use = "a hold ends when it is dropped"]
 pub struct Hold {
@@ -48,21 +48,21 @@ impl Hold {
 
     /// The server, from memory: at once if it is READY, else when it is.
     ///
-    /// It may have another endpoint than before, so ask whenever one is needed. While the
-    /// service is away, what it said last stands.
+    /// The endpoint may have changed, so call this whenever you need it. While the service is
+    /// unreachable, you get the last received state.
     pub fn ready(&self) -> Ready<'_> {
         Ready { hold: self, timeout: None, after: None }
     }
 
-    /// The server's states: as it is, then the newest after each change.
+    /// The server's present state, then the newest after each change.
     ///
-    /// Who reads slowly misses what is out of date. The stream ends with the hold: with an error
-    /// if something ended it, without one if it was closed or dropped.
+    /// A slow reader misses outdated states. The stream ends with the hold: with an error if one
+    /// ended it, without if it was closed or dropped.
     pub fn states(&self) -> States {
         States { news: WatchStream::new(self.held.subscribe()), told: 0, end: None }
     }
 
-    /// Releases the model at once, for all who share the hold.
+    /// Releases the model at once, for all owners of the hold.
     pub fn close(&self) {
         self.reader.abort();
         self.held.send_modify(|held| held.end(End::Closed));
@@ -109,14 +109,14 @@ pub struct Ready<'a> {
 }
 
 impl<'a> Ready<'a> {
-    /// Gives up after so long, with [`Reason::DeadlineExceeded`]; the hold goes on.
+    /// Gives up after this time, with [`Reason::DeadlineExceeded`]; the hold goes on.
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = Some(timeout);
         self
     }
 
-    /// Waits for another process than that server's: for who could not connect to it before the
-    /// news of its death arrived.
+    /// Waits for a process other than that server's. Use it when a connection to the server was
+    /// refused, since the report of its death may still be on its way.
     pub fn after(mut self, server: &'a Server) -> Self {
         self.after = Some(server);
         self
@@ -187,11 +187,11 @@ async fn read(mut stream: Resuming<Holding>, told: watch::Sender<Held>) {
     }
 }
 
-/// The newest state of a server that is held, and how the hold ended if it did.
+/// The newest state of a held server, and how the hold ended if it did.
 #[derive(Clone, Debug, Default)]
 struct Held {
     newest: Option<Server>,
-    /// How many states there were.
+    /// The number of states so far.
     told: u64,
     end: Option<End>,
 }
@@ -203,7 +203,7 @@ enum End {
 }
 
 impl Held {
-    /// It is now like this, unless the hold is over.
+    /// Sets the newest state, unless the hold is over.
     fn tell(&mut self, server: Server) {
         if self.end.is_none() {
             self.newest = Some(server);
@@ -211,12 +211,12 @@ impl Held {
         }
     }
 
-    /// The hold is over; how it ended first is what counts.
+    /// Ends the hold; the first end counts.
     fn end(&mut self, end: End) {
         self.end.get_or_insert(end);
     }
 
-    /// The server if it is READY, and of another process than that.
+    /// The server if it is READY and its process is not that one.
     fn ready(&self, after: Option<&Server>) -> Option<&Server> {
         self.newest
             .as_ref()
@@ -233,11 +233,11 @@ impl Held {
     }
 }
 
-/// A hold: asked for again as it was, when its stream broke.
+/// A hold, whose stream is opened again when it breaks.
 ///
-/// A break of a stream that was alive is a first failure. The failures of a start are counted
-/// together until the server is READY: else a model that never starts would be started again
-/// for ever.
+/// A break of a working stream restarts the count of failures. The failures of a start are counted
+/// together until the server is READY; otherwise a model that never starts would be started for
+/// ever.
 struct Holding {
     asked: v1::HoldRequest,
     attempts: Attempts,

@@ -13,7 +13,7 @@ use crate::v1;
 
 const MOST_PAGES: usize = 10_000;
 
-/// The way through pages, whatever a server answers.
+/// Goes through pages, whatever a server answers.
 #[derive(Debug, Default)]
 pub(crate) struct Paging {
     seen: HashSet<String>,

@@ -1,10 +1,10 @@
-//! Whether and when a call that failed is made again.
+//! Whether and when a failed call is retried.
 //!
-//! A failure is retried if the service said when (`RetryInfo`), or if it is UNAVAILABLE, which
-//! a service that cannot be reached is too. Everything else is final: asking again would get
-//! the same answer. The delay that the service named is the least that is waited; without one
-//! it doubles from a tenth of a second. Jitter is added, so that callers that failed together
-//! do not return together.
+//! A failure is retried if the service said when (`RetryInfo`), or if it is UNAVAILABLE, which a
+//! service that cannot be reached is too. Everything else is final: asking again would get the same
+//! answer. The delay that the service named is the least that is waited; without one it doubles
+//! from a tenth of a second. Jitter is added, so that callers that failed together do not return
+//! together.
 
 use std::time::Duration;
 
@@ -16,29 +16,29 @@ use crate::error::{Error, Reason};
 const FIRST_BACKOFF: Duration = Duration::from_millis(100);
 const LONGEST_BACKOFF: Duration = Duration::from_secs(5);
 const JITTER: f64 = 0.3;
-/// How long a stream has to be alive for the next failure to be a first one.
+/// How long a stream has to work before its next failure restarts the count.
 const HEALTHY: Duration = Duration::from_secs(10);
-/// Ten years: what is longer is no limit, and clocks overflow.
+/// Ten years: a longer limit is none, and clocks overflow.
 const LONGEST_TIMEOUT: Duration = Duration::from_secs(10 * 365 * 86_400);
 
-/// How persistent a client is.
+/// How a client retries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct RetryPolicy {
-    /// For how long after a first failure a call without a timeout is tried again.
+    /// How long after a first failure a call without a timeout is retried.
     pub patience: Duration,
-    /// How often a call is made in all, whatever its timeout; `None`: no such limit.
+    /// The maximum number of attempts of a call, whatever its timeout; `None`: no limit.
     pub attempts: Option<u32>,
 }
 
 impl RetryPolicy {
-    /// Tries again for this long after a first failure, where the call has no timeout.
+    /// Retries for this long after a first failure, if the call has no timeout.
     #[must_use]
     pub fn patience(self, patience: Duration) -> Self {
         Self { patience, ..self }
     }
 
-    /// Makes a call at most this often in all; 1: never again.
+    /// Makes at most this many attempts; 1: no retries.
     #[must_use]
     pub fn attempts(self, attempts: u32) -> Self {
         Self { attempts: Some(attempts), ..self }
@@ -61,7 +61,7 @@ pub(crate) struct Attempts {
     made: u32,
     first_failure: Option<Instant>,
     last: Option<Error>,
-    /// The failures that the delay goes by: one message of a stream does not begin them anew.
+    /// The number of failures for the delay, which one message of a stream does not reset.
     failures: u32,
     alive_since: Option<Instant>,
 }
@@ -80,12 +80,12 @@ impl Attempts {
         }
     }
 
-    /// What the caller's timeout leaves; `None` without one.
+    /// The rest of the caller's timeout; `None` without one.
     pub(crate) fn remaining(&self) -> Option<Duration> {
         self.deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()))
     }
 
-    /// The time until the next attempt, or the error if there is to be none.
+    /// The delay before the next attempt, or the error if there should be none.
     pub(crate) fn failed(&mut self, error: Error) -> Result<Duration, Error> {
         self.made = self.made.saturating_add(1);
         match self.delay_after(&error) {
@@ -93,7 +93,7 @@ impl Attempts {
                 self.last = Some(error);
                 Ok(delay)
             }
-            // A deadline alone says little: what went wrong before it says more.
+            // The failure before a deadline says more than the deadline.
             None if error.reason() == Reason::DeadlineExceeded => {
                 Err(error.caused_by(self.last.take()))
             }
@@ -101,17 +101,17 @@ impl Attempts {
         }
     }
 
-    /// The time before what is no failure is asked for again.
+    /// The delay before a stream is opened again without a failure.
     pub(crate) fn pause(&mut self) -> Duration {
         jittered(backoff(self.count_failure()), (self.chance)())
     }
 
-    /// Forgets the failures so far: for a stream that is alive again, from now on.
+    /// Restarts the count of failures, for a stream that works again from now on.
     pub(crate) fn succeeded(&mut self) {
         self.succeeded_since(Instant::now());
     }
 
-    /// The same for a stream that was alive before.
+    /// The same for a stream that worked since an earlier time.
     pub(crate) fn succeeded_since(&mut self, since: Instant) {
         self.alive_since.get_or_insert(since);
         self.made = 0;
@@ -119,7 +119,7 @@ impl Attempts {
         self.last = None;
     }
 
-    /// How many failures there were since a stream was last alive for a while.
+    /// The number of failures since a stream last worked for a while.
     fn count_failure(&mut self) -> u32 {
         if self.alive_since.take().is_some_and(|since| since.elapsed() >= HEALTHY) {
             self.failures = 0;
@@ -146,7 +146,7 @@ impl Attempts {
 fn retry_delay(error: &Error, made: u32, chance: f64) -> Option<Duration> {
     let least = match error.retry_after() {
         Some(named) if named >= FIRST_BACKOFF => named,
-        // A delay of next to nothing would be a busy loop: it counts as none.
+        // A very short delay would be a busy loop, so it counts as none.
         Some(_) => backoff(made),
         None if error.code() == Code::Unavailable => backoff(made),
         None => return None,
@@ -154,7 +154,7 @@ fn retry_delay(error: &Error, made: u32, chance: f64) -> Option<Duration> {
     Some(jittered(least, chance))
 }
 
-/// Longer by chance, and never more than a clock takes.
+/// Longer by a random part, and never more than a clock takes.
 fn jittered(least: Duration, chance: f64) -> Duration {
     Duration::try_from_secs_f64(least.as_secs_f64() * (1.0 + JITTER * chance)).map_or(
         Duration::MAX,

@@ -11,7 +11,7 @@ use crate::error::{Error, Parts, Reason, Violation};
 
 const DOMAIN: &str = "pool_service";
 
-/// The typed error of a call to `address`, with that timeout, that failed.
+/// The typed error of a failed call to `address`, with that timeout.
 pub(crate) fn error_of(status: &Status, address: &str, timeout: Option<Duration>) -> Error {
     let rich = rich_status(status);
     let ours = all::<pb::ErrorInfo>(&rich, "ErrorInfo").find(|info| info.domain == DOMAIN);
@@ -58,7 +58,7 @@ fn all<M: Message + Default>(rich: &pb::Status, name: &str) -> impl Iterator<Ite
         .filter_map(|detail| M::decode(detail.value.as_slice()).ok())
 }
 
-/// A delay that is absent or negative is none: at once.
+/// An absent or negative delay means at once.
 fn retry_delay(info: pb::RetryInfo) -> Duration {
     info.retry_delay.and_then(|delay| delay.try_into().ok()).unwrap_or_default()
 }
@@ -80,7 +80,7 @@ fn violations(rich: &pb::Status) -> Vec<Violation> {
     fields.chain(states).chain(quotas).collect()
 }
 
-/// What gRPC itself says, or a program that is no pool service.
+/// The error of a status from gRPC itself, or from a program that is no pool service.
 fn without_reason(status: &Status, address: &str, timeout: Option<Duration>) -> Error {
     match code_of(status) {
         Code::Unavailable => Error::plain(
@@ -89,7 +89,8 @@ fn without_reason(status: &Status, address: &str, timeout: Option<Duration>) -> 
             format!("cannot reach the pool service at {address}: {}", essence(status)),
         ),
         Code::DeadlineExceeded => late(timeout),
-        // gRPC's servers end so what they have not begun when they stop or have too much to do.
+        // gRPC's servers end calls like this that they have not begun, when they stop or are
+        // overloaded.
         Code::Cancelled => Error::plain(
             Reason::PoolUnavailable,
             Code::Unavailable,
@@ -114,7 +115,7 @@ fn without_reason(status: &Status, address: &str, timeout: Option<Duration>) -> 
     }
 }
 
-/// The error of a call whose caller did not want to wait any longer.
+/// The error of a call whose caller gave up.
 pub(crate) fn late(timeout: Option<Duration>) -> Error {
     let limit = timeout.map_or("in time".to_owned(), |limit| format!("within {limit:?}"));
     Error::plain(
@@ -124,7 +125,7 @@ pub(crate) fn late(timeout: Option<Duration>) -> Error {
     )
 }
 
-/// The error of an answer that no pool service gives.
+/// The error for an answer that no pool service gives.
 pub(crate) fn no_pool_service(address: &str, what: &str) -> Error {
     Error::plain(
         Reason::Other,
@@ -133,7 +134,7 @@ pub(crate) fn no_pool_service(address: &str, what: &str) -> Error {
     )
 }
 
-/// The error of a stream without an end that the service ended without a word.
+/// The error for an endless stream that the service ended without an error.
 pub(crate) fn ended() -> Error {
     Error::plain(
         Reason::PoolUnavailable,
@@ -142,8 +143,8 @@ pub(crate) fn ended() -> Error {
     )
 }
 
-/// The code as gRPC has it for all languages. A status of the service has no source; tonic's own
-/// has one, and a code that depends on which of its features are switched on.
+/// The code by gRPC's rules for all languages. A status of the service has no source; tonic's own
+/// has one, and a code that depends on tonic's features.
 fn code_of(status: &Status) -> Code {
     let mut source = status.source();
     if source.is_none() {
@@ -177,7 +178,7 @@ fn code_of_reset(error: &h2::Error) -> Code {
     }
 }
 
-/// What tonic writes is a chain of causes; the last is the one that a person can act on.
+/// Tonic writes a chain of causes; a person can act on the last.
 fn essence(status: &Status) -> String {
     let mut last: Option<&dyn StdError> = status.source();
     while let Some(deeper) = last.and_then(StdError::source) {

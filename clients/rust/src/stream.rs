@@ -16,7 +16,7 @@ use crate::status::ended;
 
 pub(crate) type Opening<R> = BoxFuture<'static, Result<Response<Streaming<R>>, Status>>;
 
-/// How a call goes on whose stream broke.
+/// How to go on when a call's stream breaks.
 pub(crate) trait Follower: Unpin {
     type Request;
     type Response: Send + 'static;
@@ -30,10 +30,10 @@ pub(crate) trait Follower: Unpin {
     /// The call with that request.
     fn open(stub: Stub, request: Self::Request) -> Opening<Self::Response>;
 
-    /// The values that a message of the stream stands for.
+    /// The values of a message of the stream.
     fn receive(&mut self, response: Self::Response) -> Vec<Self::Value>;
 
-    /// The time until the next stream is opened, or the error if none is to be.
+    /// The delay before the next stream, or the error if there should be none.
     fn failed(&mut self, error: Error) -> Result<Duration, Error>;
 }
 
@@ -58,7 +58,7 @@ impl<F: Follower> Resuming<F> {
         Self { client, follower, values: VecDeque::new(), state: State::Closed }
     }
 
-    /// What comes after the present state; an error if nothing does.
+    /// The change after the present state; an error if there is none.
     fn poll_step(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Error>> {
         let outcome = match &mut self.state {
             State::Over => return Poll::Ready(Ok(())),

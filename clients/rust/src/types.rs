@@ -1,4 +1,4 @@
-//! What the service says, as plain values. Times that it did not say are `None`.
+//! The service's answers, as plain values. A time that the service did not send is `None`.
 
 use std::time::{Duration, SystemTime};
 
@@ -9,7 +9,7 @@ open_enum! {
     ServerState {
         /// Never sent.
         Unspecified = 0,
-        /// Waits for its turn to start; its files may be downloaded meanwhile.
+        /// Waits in the queue to be started; its files may be downloaded meanwhile.
         Queued = 1,
         /// Its process is being started or loads the model.
         Starting = 2,
@@ -19,7 +19,7 @@ open_enum! {
         Stopping = 4,
         /// It has no process: the last one died or did not become ready.
         Failed = 5,
-        /// Its process died and somebody waits: it is started again in a moment.
+        /// Its process died and a caller waits: it is started again in a moment.
         BackingOff = 6,
     }
 }
@@ -29,57 +29,57 @@ open_enum! {
     ServerRole {
         /// Never sent.
         Unspecified = 0,
-        /// Callers of the model get this server. A model has one at most.
+        /// Callers of the model get this server. A model has at most one.
         Current = 1,
         /// Starts beside the current server, and takes its place once it is READY.
         Successor = 2,
         /// Was the current server; goes on until nothing is in flight on it.
         Superseded = 3,
-        /// A process of an earlier service that no record tells of; it is drained and ended.
+        /// A process of an earlier service without a record; it is drained and ended.
         Orphan = 4,
     }
 }
 
 open_enum! {
-    /// Who wanted a process to end.
+    /// Why a process ended.
     ExitCause {
         /// Never sent.
         Unspecified = 0,
-        /// Nobody: it died by itself.
+        /// It died by itself.
         Crashed = 1,
-        /// A caller, by an eviction.
+        /// A caller evicted it.
         Evicted = 2,
-        /// The pool: it was unused for its keep alive.
+        /// The pool stopped it: it was unused for its keep alive.
         Idle = 3,
-        /// The pool: it was not ready within its start limit.
+        /// The pool stopped it: it was not ready within its start limit.
         StartTimeout = 4,
-        /// The operator: the service was stopped.
+        /// The operator stopped the service.
         Shutdown = 5,
-        /// The pool: it stopped answering and made no progress.
+        /// The pool stopped it: it was READY and no longer served.
         Wedged = 6,
-        /// The guard: the service was gone and no other came.
+        /// The guard stopped it: the service was gone and no other came.
         Orphaned = 7,
-        /// The pool: it was unused and made room for another model.
+        /// The pool stopped it for another model: it was unused.
         Preempted = 8,
-        /// The operator: its configuration was changed.
+        /// The operator changed its configuration.
         Reloaded = 9,
-        /// The pool: it had grown past its memory limit.
+        /// The pool stopped it: it had grown past its memory limit.
         MemoryLimit = 10,
     }
 }
 
 open_enum! {
-    /// How it is known what a server will need of memory, the best first.
+    /// The source of an expectation of memory, the most reliable first.
     Expectation {
-        /// Not appraised yet.
+        /// Not estimated yet.
         Unspecified = 0,
-        /// The configuration declares it.
+        /// Declared in the configuration.
         Declared = 1,
-        /// It was seen, now or in earlier runs.
+        /// Measured, now or in earlier runs.
         Observed = 2,
         /// Estimated from the size of the weights on disk.
         Weights = 3,
-        /// A guess: nothing is known of it.
+        /// A guess: nothing is known about the model.
         Guess = 4,
     }
 }
@@ -87,7 +87,7 @@ open_enum! {
 /// How long a server stays when it is unused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum KeepAlive {
-    /// For so long; zero: it goes as soon as it is unused.
+    /// For this long; zero: it is stopped as soon as it is unused.
     For(Duration),
     /// Until it is evicted.
     Forever,
@@ -99,7 +99,7 @@ impl From<Duration> for KeepAlive {
     }
 }
 
-/// One supervised server and what is known of it. Model and generation together are its key.
+/// One supervised server. Model and generation together are its key.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct Server {
@@ -109,50 +109,50 @@ pub struct Server {
     pub runtime_model: String,
     /// What it is doing.
     pub state: ServerState,
-    /// Counts the processes of this model, from 1. Of a server that waits to start, that of the
-    /// process which is to be started; of an orphan, its process id.
+    /// Counts the processes of this model, from 1. For a server that waits to start it is the
+    /// number of the next process; for an orphan, its process id.
     pub generation: u64,
     /// What it is to its model.
     pub role: ServerRole,
     /// Base URL of the server; empty unless it is READY.
     pub endpoint: String,
-    /// What an inference request must say as its model; empty unless the server is READY.
+    /// The name that an inference request must have as its model; empty unless the server is READY.
     pub served_model_name: String,
-    /// The process; 0 while there is none.
+    /// The process id; 0 while there is no process.
     pub pid: u32,
-    /// When this generation was asked for.
+    /// When this generation was requested.
     pub create_time: Option<SystemTime>,
     /// When its process was started.
     pub start_time: Option<SystemTime>,
     /// When it became READY.
     pub ready_time: Option<SystemTime>,
-    /// The last use that is known of.
+    /// The last known use.
     pub last_use_time: Option<SystemTime>,
-    /// When it goes if it stays unused; `None`: never, or not in this state.
+    /// When it will be evicted if it stays unused; `None`: never, or not in this state.
     pub expire_time: Option<SystemTime>,
-    /// Why it is in this state, in words; empty where there is nothing to add.
+    /// Why it is in this state, in words; empty if there is nothing to add.
     pub detail: String,
     /// How the last process of this model ended, if one did.
     pub last_exit: Option<Exit>,
-    /// The file, on the service's machine, of what the present or last process wrote.
+    /// The log file of the present or last process, on the service's machine.
     pub log_path: String,
-    /// Its place among those that wait for their turn, from 1; 0 if it does not wait.
+    /// Its place in the queue, from 1; 0 if it does not wait.
     pub queue_position: u32,
-    /// How far its download (QUEUED) or its load (STARTING) is, from 0 to 1; `None` while unknown.
+    /// The progress of its download (QUEUED) or load (STARTING), from 0 to 1; `None` if unknown.
     pub progress: Option<f64>,
-    /// Bytes of memory that it is expected to need at most; 0 while not known.
+    /// Bytes of memory that it is expected to need at most; 0 if unknown.
     pub expected_bytes: u64,
-    /// How that is known.
+    /// The source of that expectation.
     pub expected_by: Expectation,
-    /// Bytes of memory that it took at the last look; 0 before the first.
+    /// Bytes of memory that it took at the last memory sample; 0 before the first.
     pub footprint_bytes: u64,
-    /// The most that it took at any look; 0 before the first.
+    /// The most bytes that it took at any memory sample; 0 before the first.
     pub peak_bytes: u64,
-    /// How many holds there are of it.
+    /// The number of its open holds.
     pub holds: u32,
-    /// It goes neither when unused nor for others' room.
+    /// It is evicted neither for being unused nor for other models.
     pub pinned: bool,
-    /// It runs as the configuration no longer says, and goes when it is next unused.
+    /// Its settings are no longer those of the configuration; it is stopped when it is next unused.
     pub outdated: bool,
 }
 
@@ -167,17 +167,17 @@ impl Server {
     }
 }
 
-/// How a process ended. Neither code nor signal: it is not known.
+/// How a process ended. Without code and signal: unknown.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Exit {
-    /// Which generation it was.
+    /// The generation of the process.
     pub generation: u64,
     /// Its exit code, if it had one.
     pub code: Option<i32>,
     /// The signal that ended it, if one did.
     pub signal: Option<i32>,
-    /// Who wanted it to end.
+    /// Why it ended.
     pub cause: ExitCause,
     /// What happened, in words.
     pub message: String,
@@ -187,13 +187,13 @@ pub struct Exit {
     pub time: Option<SystemTime>,
 }
 
-/// What an `ensure` gives.
+/// The result of `ensure`.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct Ensured {
-    /// The server, READY.
+    /// The READY server.
     pub server: Server,
-    /// Whether this call was the one that started it.
+    /// Whether this call started it.
     pub started: bool,
 }
 
@@ -203,7 +203,7 @@ pub struct Ensured {
 pub struct EvictedServer {
     /// Its last state, with the end of its process in `last_exit`.
     pub server: Server,
-    /// It did not end within its drain limit and was killed: work in flight was lost.
+    /// It did not end within its drain limit and was killed; its requests in flight were lost.
     pub killed: bool,
 }
 
@@ -213,9 +213,9 @@ pub struct EvictedServer {
 pub struct Page {
     /// The servers of this page.
     pub servers: Vec<Server>,
-    /// The change that this is the state after: a watch can go on from it.
+    /// The revision of the last change that the page includes: a watch can resume after it.
     pub revision: u64,
-    /// The whole pool, whatever the page.
+    /// Totals of the whole pool, on every page.
     pub totals: Totals,
     /// What the service cannot do at present, in words; empty if all is well.
     pub notices: Vec<String>,
@@ -241,21 +241,21 @@ pub struct Totals {
     pub backing_off: u32,
     /// Calls of `ensure` that wait now.
     pub waiting_calls: u32,
-    /// Bytes that all servers together may need; `None`: there is no limit.
+    /// Bytes that all servers together may need; `None`: no limit.
     pub memory_budget_bytes: Option<u64>,
     /// Bytes that the servers with a process are expected to need.
     pub memory_reserved_bytes: u64,
-    /// Bytes that the machine could give now; 0 before the first look at it.
+    /// Bytes that are available on the machine; 0 before the first memory sample.
     pub memory_available_bytes: u64,
-    /// Bytes that the machine has; 0 before the first look at it.
+    /// Bytes that the machine has; 0 before the first memory sample.
     pub memory_total_bytes: u64,
-    /// The machine is short of memory: what is unused goes first, and a start may wait.
+    /// The machine is short of memory: unused servers are evicted first, and a start may wait.
     pub memory_pressured: bool,
-    /// Processes that have imported all that a server needs and wait to become one.
+    /// Standbys: processes that have imported all that a server needs and wait to become one.
     pub standbys: u32,
 }
 
-/// One model of the catalogue, or one that was found.
+/// One model of the catalogue, or one that `found` added.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Model {
@@ -267,22 +267,21 @@ pub struct Model {
     pub runtime_model: String,
     /// The name of the runtime that serves it; empty for the default one.
     pub runtime: String,
-    /// The groups that it counts for.
+    /// The groups that it belongs to.
     pub groups: Vec<String>,
-    /// It goes neither when unused nor for others' room.
+    /// It is evicted neither for being unused nor for other models.
     pub pinned: bool,
     /// It is started with the service.
     pub preload: bool,
-    /// Bytes of memory that its server is expected to need at most; 0 while not known.
+    /// Bytes of memory that its server is expected to need at most; 0 if unknown.
     pub expected_bytes: u64,
-    /// How that is known.
+    /// The source of that expectation.
     pub expected_by: Expectation,
-    /// Whether all that it needs is on the service's machine; `None` where that cannot be told.
+    /// Whether all files that it needs are on the service's machine; `None` if unknown.
     pub on_disk: Option<bool>,
     /// Why it could not be started, in words; empty if nothing is known to be wrong.
     pub problem: String,
-    /// Bytes of its weights on the service's machine, parts of a download included; 0 where that
-    /// is not known.
+    /// Bytes of its weights on the service's machine, parts of a download included; 0 if unknown.
     pub disk_bytes: u64,
     /// What its server is doing; `None` if it has none.
     pub state: Option<ServerState>,
@@ -290,51 +289,51 @@ pub struct Model {
     pub listed: bool,
 }
 
-/// How far a download is.
+/// The progress of a download.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Progress {
     /// Bytes that are there.
     pub done: u64,
-    /// Bytes that there will be; 0 while that is not known.
+    /// Bytes that there will be; 0 while unknown.
     pub total: u64,
 }
 
-/// What a reload changed, as the names of models that have a server.
+/// The changes of a reload, as names of models that have a server.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Reloaded {
-    /// Start anew when they are next unused.
+    /// Models whose server is replaced when it is next unused.
     pub replaced: Vec<String>,
-    /// Go on with other limits.
+    /// Models whose server goes on with other limits.
     pub updated: Vec<String>,
-    /// End when they are next unused, being listed no longer.
+    /// Models that are no longer listed, whose server ends when it is next unused.
     pub removed: Vec<String>,
-    /// Keys of the configuration that differ and that only a restart applies.
+    /// Keys of the configuration that have changed and that only a restart applies.
     pub restart_needed: Vec<String>,
     /// What keeps listed models from starting, each with its key and what to do.
     pub problems: Vec<String>,
 }
 
-/// What a watch tells.
+/// An event of a watch.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub enum Event {
-    /// The server is now like this.
+    /// The server's new state.
     Changed {
         /// The revision of the change, or of the present state that it is part of.
         revision: u64,
-        /// The server as it is.
+        /// The server's new state.
         server: Server,
     },
     /// The server is no longer in the pool.
     Removed {
         /// The revision of the change.
         revision: u64,
-        /// Its last state that is known.
+        /// Its last known state.
         server: Server,
     },
-    /// All present servers have been told; from here on come changes.
+    /// The present servers are complete; changes follow.
     Synced {
         /// The revision of the state that is now complete.
         revision: u64,

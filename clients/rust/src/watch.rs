@@ -18,10 +18,10 @@ use crate::v1;
 
 /// The pool's events, in order, for as long as it is polled.
 ///
-/// A break is resumed after the last revision seen. If the history between is gone, a watch
-/// that began with the present state begins with it again: it tells what has gone meanwhile as
-/// removed, when the new state is complete, and another `Synced`. The stream ends with an error:
-/// [`PoolUnavailable`](Reason::PoolUnavailable) if the service stays away for
+/// After a break, the watch resumes after the last revision. If the history since then is gone, a
+/// watch that began with the present state begins with it again: when the new state is complete, it
+/// reports servers that are gone as removed, and another `Synced`. The stream ends with an error:
+/// [`PoolUnavailable`](Reason::PoolUnavailable) if the service is unreachable for
 /// [`RetryPolicy::patience`], [`RevisionCompacted`](Reason::RevisionCompacted) if a watch that
 /// began after a revision cannot go on.
 #[must_use = "streams do nothing unless polled"]
@@ -33,12 +33,12 @@ impl Watch {
         Self(Resuming::new(client, following))
     }
 
-    /// The next event. If this is dropped before it is there, none is lost.
+    /// The next event. Dropping this before it resolves loses no event.
     pub async fn next(&mut self) -> Option<Result<Event, Error>> {
         poll_fn(|context| Pin::new(&mut *self).poll_next(context)).await
     }
 
-    /// Where another watch could go on; `None` before the first `Synced`.
+    /// The revision after which another watch can resume; `None` before the first `Synced`.
     #[must_use]
     pub fn revision(&self) -> Option<u64> {
         self.0.follower.revision
@@ -60,7 +60,7 @@ fn key(server: &Server) -> Key {
     (server.model.clone(), server.generation)
 }
 
-/// Where a watch is to go on, and which servers its reader was told of.
+/// The state of a watch: the revision to resume after, and the servers that its reader knows.
 struct Following {
     policy: RetryPolicy,
     after_revision: Option<u64>,
@@ -84,7 +84,7 @@ impl Following {
         }
     }
 
-    /// Synced: what was known before and was not told of now is no longer there.
+    /// Synced: known servers that the new state does not have are gone.
     fn gone(&mut self, revision: u64) -> Vec<Event> {
         self.revision = Some(revision);
         let (known, gone): (BTreeMap<_, _>, BTreeMap<_, _>) =
@@ -118,7 +118,7 @@ impl Follower for Following {
         self.attempts.succeeded();
         let revision = response.revision;
         if self.revision.is_some_and(|seen| revision < seen) {
-            // A service never goes back: what was told since is newer.
+            // Revisions never go back: what the reader knows is newer.
             return Vec::new();
         }
         let event = convert::event(response);
@@ -134,7 +134,7 @@ impl Follower for Following {
             }
             None => {}
         }
-        // Before the first Synced there is no revision to go on from.
+        // Before the first Synced there is no revision to resume after.
         self.revision = self.revision.map(|_| revision);
         events.extend(event);
         events
@@ -143,7 +143,7 @@ impl Follower for Following {
     fn failed(&mut self, error: Error) -> Result<Duration, Error> {
         if error.reason() == Reason::RevisionCompacted && self.can_begin_again() {
             self.revision = None;
-            // Not at once: who says so again and again would be asked as often.
+            // With a delay: a service that answers this each time would be called in a loop.
             return Ok(self.attempts.pause());
         }
         if self.opened.elapsed() > self.policy.patience {

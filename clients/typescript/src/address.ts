@@ -1,22 +1,22 @@
-/** Where the service is, and how a channel to it is set up. */
+/** The address of the service, and the channel to it. */
 
 import { homedir } from "node:os";
 import type { ChannelOptions } from "@grpc/grpc-js";
 import { VERSION } from "./version.js";
 
-/** The environment variable that says where the service is. */
+/** The environment variable with the service's address. */
 export const ADDRESS_VARIABLE = "POOL_SERVICE_ADDRESS";
 
-/** Where the service is if nothing else is said. */
+/** The address by default. */
 export const DEFAULT_ADDRESS = "127.0.0.1:50051";
 
 const UNIX = "unix:";
 const HIGHEST_PORT = 65_535;
 
 /**
- * The address to use: the one given, or POOL_SERVICE_ADDRESS, or the default.
+ * The address to use: the given one, else POOL_SERVICE_ADDRESS, else the default.
  *
- * A path may begin with `~`. Throws TypeError if it is neither host:port nor unix:PATH.
+ * A path may begin with `~`. Throws TypeError if the address is neither host:port nor unix:PATH.
  */
 export function target(
   address: string | undefined,
@@ -31,7 +31,7 @@ export function target(
   return expanded(chosen);
 }
 
-/** With the home directory in place of `~`, as the service has it; gRPC knows none. */
+/** Replaces `~` by the home directory, as the service does; gRPC does not. */
 function expanded(address: string): string {
   if (!address.startsWith(UNIX)) return address;
   const path = address.slice(UNIX.length).replace(/^\/\/(?=~)/, "");
@@ -57,11 +57,10 @@ function isHostAndPort(address: string): boolean {
 }
 
 /**
- * Options of a channel to a service that is near, and that may be restarted.
+ * Options of a channel to a service on this machine, which may be restarted.
  *
- * A proxy from the environment has no business between a caller and its own machine; and
- * by default gRPC would wait up to two minutes before it tries again to reach a service
- * that is back already.
+ * No proxy from the environment belongs between a caller and its own machine. By default gRPC would
+ * wait up to two minutes before it reconnects to a service that is back.
  */
 export function channelOptions(): ChannelOptions {
   return {
@@ -70,10 +69,10 @@ export function channelOptions(): ChannelOptions {
     "grpc.service_config_disable_resolution": 1,
     "grpc.initial_reconnect_backoff_ms": 100,
     "grpc.max_reconnect_backoff_ms": 1000,
-    // A watch may be quiet for hours; a peer that vanished without a word is noticed by this.
+    // A watch may be quiet for hours; the keepalive notices a peer that vanished.
     "grpc.keepalive_time_ms": 30_000,
     "grpc.keepalive_timeout_ms": 20_000,
-    // Each client has connections of its own, which end with it.
+    // Each client has its own connections, which end with it.
     "grpc.use_local_subchannel_pool": 1,
   };
 }

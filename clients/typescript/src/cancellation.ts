@@ -1,4 +1,4 @@
-/** How what is under way is given up: by its caller's signal, or by closing its client. */
+/** How open calls are given up: by the caller's signal, or by closing the client. */
 
 import { Cancelled, type PoolError } from "./errors.js";
 import { deadlineExceeded } from "./status.js";
@@ -6,10 +6,10 @@ import { deadlineExceeded } from "./status.js";
 /** The longest that a timer of Node takes; a longer one would fire at once. */
 const LONGEST_TIMER_MS = 2 ** 31 - 1;
 
-/** Ends something that is under way. */
+/** Ends an open operation. */
 export type Stop = () => void;
 
-/** One operation that can be given up: all that it waits for ends then, with an error. */
+/** An operation that can be given up: everything that it waits for then ends with an error. */
 export class Cancellation {
   readonly #stops = new Set<(error: PoolError) => void>();
   readonly #signal: AbortSignal | undefined;
@@ -29,7 +29,7 @@ export class Cancellation {
     return this.#error;
   }
 
-  /** Give it up, for this reason; the first one holds. */
+  /** Give it up, for this reason; the first reason counts. */
   cancel(error: PoolError): void {
     this.#error ??= error;
     const stops = [...this.#stops];
@@ -37,7 +37,7 @@ export class Cancellation {
     for (const stop of stops) stop(this.#error);
   }
 
-  /** The operation is over: nothing of it is left at its signal. */
+  /** Ends the operation, and removes its listeners from the signal. */
   release(): void {
     this.#signal?.removeEventListener("abort", this.#aborted);
     this.#released();
@@ -49,7 +49,10 @@ export class Cancellation {
     return () => this.#stops.delete(stop);
   }
 
-  /** Wait for what `begin` starts, whose stop it returns; rejects at once when given up. */
+  /**
+   * Wait for what `begin` starts; `begin` returns how to stop it. Rejects at once when given
+   * up.
+   */
   wait<T>(
     begin: (resolve: (value: T) => void, reject: (error: unknown) => void) => Stop,
   ): Promise<T> {
@@ -102,7 +105,7 @@ export function startTimer(milliseconds: number, then: () => void): Stop {
   };
 }
 
-/** The error of a call whose signal was aborted; AbortSignal.timeout is a limit like another. */
+/** The error of a call whose signal was aborted; AbortSignal.timeout counts as a timeout. */
 function givenUp(reason: unknown): PoolError {
   if (reason instanceof DOMException && reason.name === "TimeoutError") {
     return deadlineExceeded(undefined, reason);

@@ -23,9 +23,9 @@ import type {
   Server,
 } from "./types.js";
 
-/** How a client connects and how persistent it is. */
+/** How a client connects and retries. */
 export interface ConnectOptions {
-  /** What differs from the usual: 30 s of patience, any number of attempts. */
+  /** Differences from the default: 30 s of patience, any number of attempts. */
   readonly retry?: Partial<RetryPolicy> | undefined;
   /** Options of the channel of @grpc/grpc-js, such as interceptors, besides the client's own. */
   readonly channel?: Partial<ClientOptions> | undefined;
@@ -35,7 +35,7 @@ export interface ConnectOptions {
 export interface CallOptions {
   /** Milliseconds for the whole call, its retries included; absent: as long as it takes. */
   readonly timeoutMs?: number | undefined;
-  /** Gives the call up, which ends the wait and nothing else. */
+  /** Gives up the call, which ends only the wait. */
   readonly signal?: AbortSignal | undefined;
 }
 
@@ -44,29 +44,32 @@ export interface EnsureOptions extends ModelOptions, CallOptions {}
 
 /** How servers are evicted, and how long that may take. */
 export interface EvictOptions extends CallOptions {
-  /** Also those that are held or have requests in flight, which finish within the drain limit. */
+  /**
+   * Also evict servers that are held or have requests in flight, which finish within the drain
+   * limit.
+   */
   readonly force?: boolean | undefined;
 }
 
 /** How a model is held. */
 export interface HoldOptions extends ModelOptions {
-  /** A label for those who want to evict it. */
+  /** A label of the holder, shown to callers that want to evict it. */
   readonly holder?: string | undefined;
-  /** Ends the hold, with Cancelled for whoever asks next. */
+  /** Ends the hold; the next call on it rejects with Cancelled. */
   readonly signal?: AbortSignal | undefined;
 }
 
 /** How pages are read. The timeout is each page's. */
 export interface PageOptions extends CallOptions {
-  /** Servers on a page at most; 0: as the service likes. */
+  /** Maximum number of servers on a page; with 0 the service chooses. */
   readonly pageSize?: number | undefined;
 }
 
-/** Which models are told. The timeout is each page's. */
+/** Which models are returned. The timeout is each page's. */
 export interface ModelsOptions extends CallOptions {
   /**
-   * Also those that are not listed: those that have a server, those whose runtime model is
-   * remembered, and those in the service's Hugging Face cache.
+   * Also models that are not listed: models that have a server, whose runtime model is remembered,
+   * or that are in the service's Hugging Face cache.
    */
   readonly found?: boolean | undefined;
 }
@@ -79,11 +82,11 @@ export interface WatchOptions {
   readonly signal?: AbortSignal | undefined;
 }
 
-/** What is downloaded. */
+/** Options of a download. */
 export interface PullOptions {
-  /** What the runtime should load, if not what the service would choose. */
+  /** The model that the runtime loads, if the service should not choose it. */
   readonly runtimeModel?: string | undefined;
-  /** Gives it up; what was fetched is kept. */
+  /** Gives it up; the downloaded parts are kept. */
   readonly signal?: AbortSignal | undefined;
 }
 
@@ -93,9 +96,9 @@ export interface PullOptions {
  *     await using pool = PoolClient.connect();
  *     const { server } = await pool.ensure("vllm-mlx/qwen3-4b");
  *
- * Every method rejects with PoolError's subclasses. What the service says will pass is
- * retried: within `timeoutMs`, or, without one, for `RetryPolicy.patienceMs`. What is under
- * way keeps the process alive; a client that does nothing does not, closed or not.
+ * Every method rejects with subclasses of PoolError. Errors that may pass are retried: within
+ * `timeoutMs`, or, without one, for `RetryPolicy.patienceMs`. An open call, hold or watch keeps the
+ * process alive; a client without any does not, closed or not.
  */
 export class PoolClient implements AsyncDisposable {
   readonly #transport: Transport;
@@ -107,17 +110,17 @@ export class PoolClient implements AsyncDisposable {
   }
 
   /**
-   * A client of the service at host:port or unix:PATH; it connects when it is used.
+   * A client of the service at host:port or unix:PATH; it connects on first use.
    *
-   * address: by default POOL_SERVICE_ADDRESS, or 127.0.0.1:50051. Throws TypeError if it is
-   * no address.
+   * address: by default POOL_SERVICE_ADDRESS, else 127.0.0.1:50051. Throws TypeError if it is not
+   * valid.
    */
   static connect(address?: string, options: ConnectOptions = {}): PoolClient {
     const transport = new Transport(target(address), options.channel ?? {});
     return new PoolClient(transport, { ...DEFAULT_RETRY, ...options.retry });
   }
 
-  /** Close the channel; what is under way ends as Cancelled, and holds are released. */
+  /** Close the channel; open calls end with Cancelled, and holds are released. */
   close(): void {
     this.#transport.close();
   }
@@ -151,7 +154,7 @@ export class PoolClient implements AsyncDisposable {
   }
 
   /**
-   * Stop the model's server; what was stopped, which is nothing if there was none.
+   * Stop the model's server; resolves to the stopped server, or to none if there was none.
    *
    * Resolves when the process is gone; giving up does not stop the eviction.
    */
@@ -164,7 +167,7 @@ export class PoolClient implements AsyncDisposable {
     return this.#evict({ $case: "idle", value: true }, options);
   }
 
-  /** Stop every server, with force also those that are in use. */
+  /** Stop every server that is not in use; with force also those in use. */
   async evictAll(options: EvictOptions = {}): Promise<readonly EvictedServer[]> {
     return this.#evict({ $case: "all", value: true }, options);
   }
@@ -197,7 +200,10 @@ export class PoolClient implements AsyncDisposable {
     return new Watch(this.#transport, following, options.signal);
   }
 
-  /** What the service's configuration lists, ordered by model. The timeout is each page's. */
+  /**
+   * The models that the service's configuration lists, ordered by model. The timeout is each
+   * page's.
+   */
   async *models(options: ModelsOptions = {}): AsyncGenerator<Model, void, undefined> {
     const paging = new Paging(this.#transport.address);
     let token: string;
@@ -210,10 +216,10 @@ export class PoolClient implements AsyncDisposable {
   }
 
   /**
-   * Download what is missing of the model's files: how far it is, until all are there.
+   * Download the missing files of the model; yields the progress until all are there.
    *
-   * It begins when it is iterated, and starts no server. Leaving the loop gives it up; what
-   * was fetched is kept. A download that breaks is resumed.
+   * It begins when it is iterated, and starts no server. Leaving the loop gives up; the downloaded
+   * parts are kept. A download that breaks is resumed.
    */
   pull(model: string, options: PullOptions = {}): PoolStream<Progress> {
     const request = { model, runtimeModel: options.runtimeModel ?? "" };
@@ -222,18 +228,18 @@ export class PoolClient implements AsyncDisposable {
   }
 
   /**
-   * Forget which runtime model was named for the model; resolves to that, or to "".
+   * Forget the runtime model that is remembered for the model; resolves to it, or to "".
    *
-   * A server that runs goes on as it is.
+   * A running server goes on as it is.
    */
   async forget(model: string, options: CallOptions = {}): Promise<string> {
     return (await this.#call(methods.forget, { model }, options)).runtimeModel;
   }
 
   /**
-   * Let the service read its configuration again, and apply what differs.
+   * Make the service read its configuration again and apply the differences.
    *
-   * Rejects with ConfigInvalid if that has an error; then nothing is changed.
+   * Rejects with ConfigInvalid if the configuration has an error; then nothing is changed.
    */
   async reload(options: CallOptions = {}): Promise<Reloaded> {
     return convert.reloaded(await this.#call(methods.reload, {}, options));
@@ -282,10 +288,10 @@ export class PoolClient implements AsyncDisposable {
 /**
  * The pool's events, in order, for as long as it is iterated.
  *
- * A break is resumed after the last revision seen; it rejects with PoolUnavailable only if
- * the service stays away for `RetryPolicy.patienceMs`. Where the history between is gone, a
- * watch that began with the present state begins with it again (with "removed" for what has
- * gone, and another "synced"); one that began after a revision rejects with RevisionCompacted.
+ * After a break, the watch resumes after the last revision; it rejects with PoolUnavailable only if
+ * the service is unreachable for `RetryPolicy.patienceMs`. If the history since then is gone, a
+ * watch that began with the present state begins with it again (with "removed" for servers that are
+ * gone, and another "synced"); a watch that began after a revision rejects with RevisionCompacted.
  */
 export class Watch extends PoolStream<Event> {
   readonly #following: Following;
@@ -296,7 +302,7 @@ export class Watch extends PoolStream<Event> {
     this.#following = following;
   }
 
-  /** Where another watch could go on; undefined before the first "synced". */
+  /** The revision after which another watch can resume; undefined before the first "synced". */
   get revision(): bigint | undefined {
     return this.#following.revision;
   }

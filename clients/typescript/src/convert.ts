@@ -1,4 +1,4 @@
-/** Between values and messages. Nothing else builds a request or reads a response. */
+/** Conversion between values and messages. Nothing else builds a request or reads a response. */
 
 import type { Duration } from "./generated/google/protobuf/duration.js";
 import type { Timestamp } from "./generated/google/protobuf/timestamp.js";
@@ -21,20 +21,20 @@ import {
   type Totals,
 } from "./types.js";
 
-/** The most that google.protobuf.Duration takes, about 10,000 years. */
+/** The longest google.protobuf.Duration, about 10,000 years. */
 const LONGEST_DURATION_S = 315_576_000_000n;
 /** The years 1 to 9999, in seconds since 1970. */
 const FIRST_S = -62_135_596_800n;
 const LAST_S = 253_402_300_799n;
 const HIGHEST_REVISION = 2n ** 64n - 1n;
 
-/** How a model is asked for. */
+/** Options of a request for a model. */
 export interface ModelOptions {
-  /** What the runtime should load, if not what the service would choose. */
+  /** The model that the runtime loads, if the service should not choose it. */
   readonly runtimeModel?: string | undefined;
   /**
-   * How many milliseconds the server stays when unused. Absent: as it is; 0: goes as soon
-   * as it is unused; negative or infinite: stays.
+   * How many milliseconds the server stays when unused. Absent: unchanged; 0: it is stopped as soon
+   * as it is unused; negative or infinite: it stays.
    */
   readonly keepAliveMs?: number | undefined;
   /** Whether missing files may be downloaded, which can take long. Absent: as configured. */
@@ -68,7 +68,7 @@ export function checkedRevision(revision: bigint | undefined): bigint | undefine
   return revision;
 }
 
-/** What is too long for a message is sent as the longest, which the service refuses. */
+/** A duration that is too long for a message is sent as the longest, which the service refuses. */
 function duration(milliseconds: number | undefined): Duration | undefined {
   if (milliseconds === undefined) return undefined;
   if (Number.isNaN(milliseconds)) throw new RangeError("keepAliveMs is not a number");
@@ -218,7 +218,7 @@ function date(message: Timestamp | undefined): Date | undefined {
   return isValid ? new Date(Number(seconds) * 1000 + nanos / 1e6) : undefined;
 }
 
-/** Undefined for what is no share, such as NaN. */
+/** Undefined for a value that is no share, such as NaN. */
 function share(value: number | undefined): number | undefined {
   return value !== undefined && value >= 0 && value <= 1 ? value : undefined;
 }

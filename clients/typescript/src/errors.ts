@@ -1,7 +1,7 @@
 /**
- * What can go wrong, as classes by what a caller would do about it.
+ * The errors, as classes by what a caller does about them.
  *
- * `status.ts` makes them of what the service answers.
+ * `status.ts` makes them from the service's answers.
  */
 
 import type { status } from "@grpc/grpc-js";
@@ -11,15 +11,15 @@ export type StatusCode = keyof typeof status;
 
 /** One thing that is wrong with a request or with the pool's state. */
 export interface Violation {
-  /** The request's field, or what the state is of. */
+  /** The field of the request, or the thing that the state belongs to. */
   readonly subject: string;
   /** What is wrong, in words. */
   readonly description: string;
-  /** A word for programs; empty if there is none. */
+  /** An identifier for programs; empty if there is none. */
   readonly kind: string;
 }
 
-/** What is known of a failure besides its message. */
+/** The details of a failure besides its message. */
 export interface PoolErrorDetails {
   readonly code?: StatusCode;
   readonly reason?: string;
@@ -35,17 +35,17 @@ export interface PoolErrorDetails {
 export class PoolError extends Error {
   /** The name of the gRPC code. */
   readonly code: StatusCode;
-  /** For programs, such as "MODEL_REJECTED"; empty where the service gave none. */
+  /** The service's reason, such as "MODEL_REJECTED"; empty if it gave none. */
   readonly reason: string;
-  /** What the service told besides, by name. */
+  /** The values that belong to the reason. */
   readonly metadata: Readonly<Record<string, string>>;
   /** Milliseconds after which another attempt may succeed; undefined if the service named none. */
   readonly retryAfterMs: number | undefined;
-  /** What the model's server wrote last, oldest first. */
+  /** The last lines that the model's server wrote, oldest first. */
   readonly lastLines: readonly string[];
-  /** What is wrong in particular. */
+  /** What is wrong with the request or with the pool's state. */
   readonly violations: readonly Violation[];
-  /** To report an internal error with; empty if there is none. */
+  /** The request id, to report an internal error; empty if there is none. */
   readonly requestId: string;
 
   constructor(message: string, details: PoolErrorDetails = {}) {
@@ -61,26 +61,29 @@ export class PoolError extends Error {
   }
 }
 
-/** A field of the request is not valid: correct it; `violations` say which. */
+/** A field of the request is not valid: correct it; `violations` name it. */
 export class InvalidRequest extends PoolError {}
 
-/** The model's server runs another runtime model: ask without one, or evict first. */
+/** The model's server runs another runtime model: leave it out, or evict the server first. */
 export class RuntimeModelConflict extends PoolError {}
 
 /**
  * The server is held or has requests in flight: wait, or evict with force.
  *
- * `metadata` has "requests" and "holds", how many, and "holders", their labels.
+ * `metadata` has the numbers "requests" and "holds", and the labels "holders".
  */
 export class ServerInUse extends PoolError {}
 
 /** The runtime program is missing, not executable or too old: install or configure it. */
 export class RuntimeUnavailable extends PoolError {}
 
-/** The runtime refused the model: ask for another, or mend its files. */
+/** The runtime refused the model: name another, or mend its files. */
 export class ModelRejected extends PoolError {}
 
-/** The service serves only what its configuration lists, and it is none of that. */
+/**
+ * The service serves only models that its configuration lists, and the model is not one of
+ * them.
+ */
 export class ModelUnknown extends PoolError {}
 
 /** The model's files are not there: pull it first, or allow the download. */
@@ -89,40 +92,40 @@ export class ModelNotOnDisk extends PoolError {}
 /** Loading the model would run code that it brings; `metadata` has its "files". */
 export class CodeNotTrusted extends PoolError {}
 
-/** The model's files could not be downloaded: try again. */
+/** The model's files could not be downloaded: retry. */
 export class FetchFailed extends PoolError {}
 
 /** The model can never fit; `metadata` has "needed_bytes" and "budget_bytes". */
 export class ModelTooLarge extends PoolError {}
 
-/** There was no room for the model as long as it could wait: try again. */
+/** The model did not fit for as long as it could wait: retry. */
 export class PoolFull extends PoolError {}
 
-/** As many models wait for room as may: try again. */
+/** The queue is full: retry. */
 export class QueueFull extends PoolError {}
 
 /** The service's configuration is not valid: mend it; a reload changed nothing. */
 export class ConfigInvalid extends PoolError {}
 
-/** The server was not ready within its start limit: try again. */
+/** The server was not ready within its start limit: retry. */
 export class StartTimeout extends PoolError {}
 
-/** The server's process died before it was ready: `lastLines` say of what. */
+/** The server's process died before it was ready: `lastLines` say why. */
 export class StartFailed extends PoolError {}
 
-/** The server's processes died too often; after `retryAfterMs` one more try is made. */
+/** The server's processes died too often; after `retryAfterMs` the service tries once more. */
 export class CrashLoop extends PoolError {}
 
 /** The model was evicted while the call waited for it. */
 export class Evicted extends PoolError {}
 
-/** The service is about to end; another may come: try again. */
+/** The service is about to end; another may come: retry. */
 export class ShuttingDown extends PoolError {}
 
-/** The service has just started and is still finding the servers that run: try again. */
+/** The service has just started and still finds its servers: retry. */
 export class Recovering extends PoolError {}
 
-/** The service's history does not reach the revision asked for: watch without a revision. */
+/** The service's history does not reach back to the revision: watch without a revision. */
 export class RevisionCompacted extends PoolError {}
 
 /** A bug of the service: report it with `requestId`. */
@@ -131,7 +134,7 @@ export class InternalError extends PoolError {}
 /** The service cannot be reached, the connection to it broke, or it dropped the call. */
 export class PoolUnavailable extends PoolError {}
 
-/** The caller's own limit is over; what had failed before it is its `cause`. */
+/** The caller's time limit is over; its `cause` is the failure before, if any. */
 export class DeadlineExceeded extends PoolError {}
 
 /** The call was given up: by its signal, whose reason is its `cause`, or by closing its client. */

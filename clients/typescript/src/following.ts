@@ -1,4 +1,4 @@
-/** What is known between two streams of one call; without I/O. */
+/** The state between two streams of one call; without I/O. */
 
 import { checkedRevision, event, progress, server } from "./convert.js";
 import {
@@ -19,26 +19,25 @@ import type {
 import { Attempts, type Clock, type RetryPolicy } from "./retry.js";
 import type { Event, Progress, Server } from "./types.js";
 
-/** How a call goes on whose stream broke. */
+/** How to go on when a call's stream breaks. */
 export interface Follower<Q, R, V> {
   /** Its stream may end without an error. */
   readonly finite: boolean;
   /** The request of the next stream. */
   request(): Q;
-  /** The values that a message of the stream stands for. */
+  /** The values of a message of the stream. */
   receive(response: R): readonly V[];
-  /** Milliseconds until the next stream is opened; throws the error if none is to be. */
+  /** Milliseconds until the next stream is opened; throws the error if there should be none. */
   failed(error: PoolError): number;
 }
 
 /**
- * A watch: where to go on, and which servers the reader was told of.
+ * The state of a watch: the revision to resume after, and the servers that the reader knows.
  *
- * A stream that broke is resumed after the last revision that was seen. If the history is
- * gone, a watch that began with the present state begins with it again, and tells the
- * reader also which servers have gone meanwhile, so that what the reader has put together
- * stays true. One that began after a revision cannot know them all, and fails with
- * RevisionCompacted.
+ * A broken stream is resumed after the last revision. If the history since then is gone, a watch
+ * that began with the present state begins with it again, and also reports servers that are gone,
+ * so that the reader's own table stays true. A watch that began after a revision cannot know all
+ * servers, and fails with RevisionCompacted.
  */
 export class Following implements Follower<WatchRequest, WatchResponse, Event> {
   readonly finite = false;
@@ -59,7 +58,7 @@ export class Following implements Follower<WatchRequest, WatchResponse, Event> {
     this.#attempts = new Attempts(policy, clock);
   }
 
-  /** Where another watch could go on; undefined before the first synced. */
+  /** The revision after which another watch can resume; undefined before the first synced. */
   get revision(): bigint | undefined {
     return this.#revision;
   }
@@ -72,7 +71,7 @@ export class Following implements Follower<WatchRequest, WatchResponse, Event> {
 
   receive(response: WatchResponse): readonly Event[] {
     this.#attempts.succeeded();
-    // A service never goes back: what was told since is newer.
+    // Revisions never go back: what the reader knows is newer.
     if (this.#revision !== undefined && response.revision < this.#revision) return [];
     const told = event(response);
     if (told?.kind === "synced") return [...this.#gone(told.revision), told];
@@ -90,7 +89,7 @@ export class Following implements Follower<WatchRequest, WatchResponse, Event> {
   failed(error: PoolError): number {
     if (error instanceof RevisionCompacted && this.#canBeginAgain()) {
       this.#revision = undefined;
-      // Not at once: who says so again and again would be asked as often.
+      // With a delay: a service that answers this each time would be called in a loop.
       return this.#attempts.pauseMs();
     }
     if (this.#clock.now() - this.#opened > this.#policy.patienceMs) {
@@ -99,7 +98,7 @@ export class Following implements Follower<WatchRequest, WatchResponse, Event> {
     return this.#attempts.failed(error);
   }
 
-  /** Synced: what was known before and was not told of now is no longer there. */
+  /** Synced: known servers that the new state does not have are gone. */
   #gone(revision: bigint): readonly Event[] {
     this.#revision = revision;
     const gone = [...this.#known].filter(([key]) => !this.#told.has(key));
@@ -114,17 +113,17 @@ export class Following implements Follower<WatchRequest, WatchResponse, Event> {
   }
 }
 
-/** Tells the servers of one model apart: while one replaces another, both are there. */
+/** Distinguishes the servers of one model: while one replaces another, there are two. */
 function keyOf({ model, generation }: Server): string {
   return `${String(generation)} ${model}`;
 }
 
 /**
- * A hold: asked for again as it was, when its stream broke.
+ * A hold, whose stream is opened again when it breaks.
  *
- * A break of a stream that was alive is a first failure. The failures of a start are
- * counted together until the server is READY: else a model that never starts would be
- * started again for ever.
+ * A break of a working stream restarts the count of failures. The failures of a start are counted
+ * together until the server is READY; otherwise a model that never starts would be started for
+ * ever.
  */
 export class Holding implements Follower<HoldRequest, HoldResponse, Server> {
   readonly finite = false;
@@ -146,7 +145,7 @@ export class Holding implements Follower<HoldRequest, HoldResponse, Server> {
     return this.#asked;
   }
 
-  /** The server's state; nothing for a message that cannot be of the one that is held. */
+  /** The server's state; nothing for a message that cannot be about the held server. */
   receive(response: HoldResponse): readonly Server[] {
     if (response.server === undefined) return [];
     const told = server(response.server);
@@ -172,7 +171,7 @@ function isBreak(error: PoolError): boolean {
   );
 }
 
-/** A download: what was fetched is kept, so each that gets further is a new beginning. */
+/** A download. Downloaded parts are kept, so progress restarts the count of failures. */
 export class Pulling implements Follower<PullRequest, PullResponse, Progress> {
   readonly finite = true;
   readonly #asked: PullRequest;

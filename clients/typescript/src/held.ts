@@ -1,17 +1,17 @@
-/** What is known of a server that is held; without I/O. */
+/** The state of a held server; without I/O. */
 
 import { Cancelled, DeadlineExceeded } from "./errors.js";
 import type { Server } from "./types.js";
 
-/** A process of a model: what `ready({ after })` waits to be over. A Server is one. */
+/** A process of a model, for `ready({ after })`. A Server is one. */
 export interface Process {
   /** The server's generation. */
   readonly generation: number;
-  /** Its process id, where it is known. */
+  /** Its process id, if known. */
   readonly pid?: number;
 }
 
-/** The newest state of a server that is held, and how the hold ended if it did. */
+/** The newest state of a held server, and how the hold ended if it did. */
 export class Held {
   readonly #model: string;
   #newest: Server | undefined;
@@ -23,36 +23,39 @@ export class Held {
     this.#model = model;
   }
 
-  /** How often the state was told so far: what an iterator remembers having seen. */
+  /** The number of states so far, by which an iterator knows what it has seen. */
   get changes(): number {
     return this.#changes;
   }
 
-  /** It was closed by its holder: there is no more to tell. */
+  /** The holder closed it: no more states follow. */
   get closed(): boolean {
     return this.#over && this.#failure === undefined;
   }
 
-  /** It is now like this. */
+  /** Sets the newest state. */
   tell(server: Server): void {
     this.#newest = server;
     this.#changes += 1;
   }
 
-  /** The hold is over: by this failure, or closed by its holder. The first end holds. */
+  /** Ends the hold, by a failure or by its holder. The first end counts. */
   end(failure?: unknown): void {
     if (!this.#over) this.#failure = failure;
     this.#over = true;
   }
 
-  /** The newest state if it is later than `seen` changes. Throws what ended the hold. */
+  /** The newest state if it is later than `seen` changes. Throws the error that ended the hold. */
   since(seen: number): Server | undefined {
     if (this.#changes > seen) return this.#newest;
     if (this.#failure !== undefined) throw this.#failure as Error;
     return undefined;
   }
 
-  /** The server if it is READY, by another process than `after`. Throws what ended the hold. */
+  /**
+   * The server if it is READY and its process is not `after`. Throws the error that ended the
+   * hold.
+   */
   ready(after?: Process): Server | undefined {
     if (this.#failure !== undefined) throw this.#failure as Error;
     if (this.#over) {
@@ -65,7 +68,7 @@ export class Held {
     return after === undefined || isAnother(newest, after) ? newest : undefined;
   }
 
-  /** The error of who did not want to wait any longer. */
+  /** The error of a caller that gave up its wait. */
   late(timeoutMs: number): DeadlineExceeded {
     const state = this.#newest === undefined ? "not known" : String(this.#newest.state);
     const detail = this.#newest?.detail ? ` (${this.#newest.detail})` : "";
@@ -77,7 +80,7 @@ export class Held {
   }
 }
 
-/** A service that lost its records counts from 1 again; then the process id tells them apart. */
+/** A service that lost its records counts from 1 again; then the process id distinguishes them. */
 function isAnother(server: Server, than: Process): boolean {
   const samePid = than.pid === undefined || than.pid === server.pid;
   return server.generation !== than.generation || !samePid;

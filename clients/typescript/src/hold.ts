@@ -5,13 +5,13 @@ import { Held, type Process } from "./held.js";
 import type { PoolStream } from "./stream.js";
 import type { Server } from "./types.js";
 
-/** How long, and for what, `Hold.ready` waits. */
+/** Options of `Hold.ready`. */
 export interface ReadyOptions {
   /** Milliseconds to wait at most; absent: as long as it takes. */
   readonly timeoutMs?: number | undefined;
-  /** Another process than this server's is waited for: its connection was refused. */
+  /** Wait for a process other than this server's, to which a connection was refused. */
   readonly after?: Process | undefined;
-  /** Gives the wait up, not the hold. */
+  /** Gives up the wait, not the hold. */
   readonly signal?: AbortSignal | undefined;
 }
 
@@ -21,10 +21,10 @@ export interface ReadyOptions {
  *     await using hold = pool.hold("vllm-mlx/qwen3-4b");
  *     const server = await hold.ready({ timeoutMs: 120_000 });
  *
- * Its stream is read in the background and opened again when it breaks, so that the hold
- * lasts whether anybody looks or not. Iterated, it gives the server's states: as it is, then
- * the newest after each change; each iteration by itself, and leaving one closes nothing.
- * What ended the hold, such as Evicted, is thrown to whoever asks next.
+ * Its stream is read in the background and opened again when it breaks, whether you use the hold or
+ * not. Iterate it to get the server's present state, then the newest after each change; iterations
+ * are independent, and leaving one closes nothing. The error that ended the hold, such as Evicted,
+ * is thrown by your next call on it.
  */
 export class Hold implements AsyncIterable<Server>, AsyncDisposable {
   readonly #stream: PoolStream<Server>;
@@ -42,9 +42,9 @@ export class Hold implements AsyncIterable<Server>, AsyncDisposable {
   /**
    * The server, from memory: at once if it is READY, else when it is.
    *
-   * It may have another endpoint than before, so ask whenever one is needed. While the
-   * service is away, what it said last stands. Rejects with DeadlineExceeded if it is not
-   * READY within `timeoutMs` (the hold goes on), and with what ended the hold.
+   * The endpoint may have changed, so call this whenever you need it. While the service is
+   * unreachable, you get the last received state. Rejects with DeadlineExceeded if the server is
+   * not READY within `timeoutMs` (the hold goes on), and with the error that ended the hold.
    */
   async ready(options: ReadyOptions = {}): Promise<Server> {
     const { timeoutMs, after, signal } = options;
@@ -76,7 +76,7 @@ export class Hold implements AsyncIterable<Server>, AsyncDisposable {
     await this.#reading;
   }
 
-  /** The newest state after each change; who reads slowly misses what is out of date. */
+  /** The newest state after each change; a slow reader misses outdated states. */
   async *[Symbol.asyncIterator](): AsyncGenerator<Server, void, undefined> {
     const operation = new Cancellation(undefined);
     let seen = 0;
@@ -89,7 +89,7 @@ export class Hold implements AsyncIterable<Server>, AsyncDisposable {
     }
   }
 
-  /** Wait until `look` gives something; rejects with what it throws. */
+  /** Wait until `look` returns something; rejects with what it throws. */
   async #until<T>(look: () => T | undefined, operation: Cancellation): Promise<T> {
     for (;;) {
       if (operation.error !== undefined) throw operation.error;
@@ -106,7 +106,7 @@ export class Hold implements AsyncIterable<Server>, AsyncDisposable {
     }
   }
 
-  /** Never rejects: a failure is kept for those who ask. */
+  /** Never rejects: a failure is kept for later calls. */
   async #read(): Promise<void> {
     try {
       for await (const server of this.#stream) {

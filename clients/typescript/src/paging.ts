@@ -1,4 +1,4 @@
-/** The way through pages, whatever a server answers. */
+/** Goes through pages, whatever a server answers. */
 
 import { noPoolService } from "./status.js";
 
@@ -18,7 +18,7 @@ export class Paging {
   /**
    * Go on to the page that the last one named; false if there is none.
    *
-   * Throws PoolError if that one was read before, or there is no end to them.
+   * Throws PoolError if that page was read before, or if there are too many pages.
    */
   turn(token: string): boolean {
     if (token === "") return false;

@@ -1,15 +1,14 @@
 /**
- * Whether and when a call that failed is made again.
+ * Whether and when a failed call is retried.
  *
- * A failure is retried if the service said when (RetryInfo), or if it is UNAVAILABLE, which
- * a service that cannot be reached is too. Everything else is final: asking again would get
- * the same answer. The delay that the service named is the least that is waited; without
- * one it doubles from a tenth of a second. Jitter is added, so that callers that failed
- * together do not return together.
+ * A failure is retried if the service named a delay (RetryInfo), or if it is UNAVAILABLE, also
+ * because the service cannot be reached. Everything else is final: a retry would get the same
+ * answer. The delay is at least the one that the service named; without one it doubles from a tenth
+ * of a second. Jitter is added, so that callers that failed together do not retry together.
  *
- * Where the caller gave a timeout, retries go on within it, and not a moment is spent on a
- * wait that would outlast it. Where the caller gave none, a call may take as long as it
- * takes, but failures are retried for `RetryPolicy.patienceMs` only, counted from the first.
+ * With a timeout, retries go on within it, and no wait is begun that would outlast it. Without one,
+ * a call may take as long as it needs, but failures are retried only for `RetryPolicy.patienceMs`,
+ * counted from the first.
  */
 
 import { DeadlineExceeded, type PoolError } from "./errors.js";
@@ -17,23 +16,23 @@ import { DeadlineExceeded, type PoolError } from "./errors.js";
 const FIRST_BACKOFF_MS = 100;
 const LONGEST_BACKOFF_MS = 5_000;
 const JITTER = 0.3;
-/** How long a stream has to be alive for the next failure to be a first one. */
+/** How long a stream has to work before its next failure restarts the count. */
 const HEALTHY_MS = 10_000;
 /** Ten years: gRPC's header takes at most eight digits of hours. */
 const LONGEST_TIMEOUT_MS = 10 * 365 * 86_400_000;
 
-/** How persistent a client is. */
+/** How a client retries. */
 export interface RetryPolicy {
-  /** For how many milliseconds after a first failure a call without a timeout is tried again. */
+  /** How many milliseconds after a first failure a call without a timeout is retried. */
   readonly patienceMs: number;
-  /** At most this many times in all, whatever the timeout; Infinity: no such limit; 1: never again. */
+  /** The maximum number of attempts, whatever the timeout; Infinity: no limit; 1: no retries. */
   readonly attempts: number;
 }
 
-/** What a client does if nothing else is said. */
+/** The default policy. */
 export const DEFAULT_RETRY: RetryPolicy = { patienceMs: 30_000, attempts: Infinity };
 
-/** Where time and chance come from. */
+/** The sources of time and randomness. */
 export interface Clock {
   /** Milliseconds of a clock that only goes forward. */
   now(): number;
@@ -47,7 +46,7 @@ export const REAL_CLOCK: Clock = {
   chance: () => Math.random(),
 };
 
-/** What a retry is decided by. Times in milliseconds. */
+/** The values that decide a retry. Times in milliseconds. */
 export interface Situation {
   /** How many attempts were made, from 1. */
   readonly attempt: number;
@@ -55,7 +54,7 @@ export interface Situation {
   readonly doublings?: number;
   /** Since the first failure. */
   readonly elapsedMs: number;
-  /** What the caller's timeout leaves; undefined without one. */
+  /** The rest of the caller's timeout; undefined without one. */
   readonly remainingMs: number | undefined;
   readonly policy: RetryPolicy;
   /** A random number from 0 to 1. */
@@ -68,7 +67,7 @@ export function retryDelay(error: PoolError, situation: Situation): number | und
   if (error.retryAfterMs === undefined && error.code !== "UNAVAILABLE") return undefined;
   if (attempt >= policy.attempts) return undefined;
   const backoff = backoffMs(situation.doublings ?? attempt - 1);
-  // A delay of next to nothing would be a busy loop: it counts as none.
+  // A very short delay would be a busy loop, so it counts as none.
   const named = error.retryAfterMs ?? 0;
   const least = named >= FIRST_BACKOFF_MS ? named : backoff;
   const delay = least * (1 + JITTER * chance);
@@ -99,14 +98,17 @@ export class Attempts {
     this.#began = clock.now();
   }
 
-  /** Milliseconds that the caller's timeout leaves, as many as gRPC takes; undefined without one. */
+  /**
+   * Milliseconds that are left of the caller's timeout, at most as many as gRPC takes;
+   * undefined without one.
+   */
   remainingMs(): number | undefined {
     if (this.#timeoutMs === undefined) return undefined;
     const left = this.#began + this.#timeoutMs - this.#clock.now();
     return Math.min(Math.max(0, left), LONGEST_TIMEOUT_MS);
   }
 
-  /** Milliseconds until the next attempt; throws the error if there is to be none. */
+  /** Milliseconds until the next attempt; throws the error if there should be none. */
   failed(error: PoolError): number {
     this.#made += 1;
     const now = this.#clock.now();
@@ -125,9 +127,9 @@ export class Attempts {
   }
 
   /**
-   * Forget the failures so far: for a stream that is alive again, since then or now.
+   * Restart the count of failures, for a stream that works again, since then or now.
    *
-   * How long the next wait is, it goes by when that stream was alive for a while.
+   * The next delay starts over only if that stream worked for a while.
    */
   succeeded(since = this.#clock.now()): void {
     this.#made = 0;
@@ -135,7 +137,7 @@ export class Attempts {
     this.#aliveSince ??= since;
   }
 
-  /** Milliseconds before what is no failure is asked for again. */
+  /** Milliseconds before a stream is opened again without a failure. */
   pauseMs(): number {
     const doublings = this.#nextDoublings(this.#clock.now());
     return backoffMs(doublings) * (1 + JITTER * this.#clock.chance());
@@ -148,7 +150,7 @@ export class Attempts {
     return this.#doublings - 1;
   }
 
-  /** A deadline alone says little: what went wrong before it says more. */
+  /** The failure before a deadline says more than the deadline. */
   #explained(error: PoolError): PoolError {
     if (error instanceof DeadlineExceeded) error.cause ??= this.#last;
     return error;

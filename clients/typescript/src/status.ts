@@ -47,10 +47,10 @@ interface Decoder<M> {
   decode(bytes: Uint8Array): M;
 }
 
-/** What a call failed with, as gRPC tells it. */
+/** The failure of a call, as gRPC reports it. */
 export type FailedCall = Pick<StatusObject, "code" | "details" | "metadata">;
 
-/** The typed error of a call to `address`, with that timeout, that failed. */
+/** The typed error of a failed call to `address`, with that timeout. */
 export function errorOf(call: FailedCall, address: string, timeoutMs?: number): PoolError {
   const rich = richStatus(call);
   const infos = all(rich, "google.rpc.ErrorInfo", ErrorInfo);
@@ -129,7 +129,7 @@ function violation(subject: string, description: string, kind: string): Violatio
   return { subject, description, kind };
 }
 
-/** What gRPC itself says, or a program that is no pool service. */
+/** The error of a status from gRPC itself, or from a program that is no pool service. */
 function withoutReason(call: FailedCall, address: string, timeoutMs?: number): PoolError {
   const code = nameOf(call.code);
   const details = call.details || "no details";
@@ -148,7 +148,8 @@ function withoutReason(call: FailedCall, address: string, timeoutMs?: number): P
         { code },
       );
     case status.CANCELLED:
-      // gRPC's servers end so what they have not begun when they stop or have too much to do.
+      // gRPC's servers end calls like this that they have not begun, when they stop or are
+      // overloaded.
       return new errors.PoolUnavailable(
         `the pool service at ${address} dropped the call: ` +
           "it ends, or has more calls waiting than it takes",
@@ -161,7 +162,7 @@ function withoutReason(call: FailedCall, address: string, timeoutMs?: number): P
   }
 }
 
-/** The error of a caller whose own limit is over. */
+/** The error of a caller whose time limit is over. */
 export function deadlineExceeded(timeoutMs?: number, cause?: unknown): errors.DeadlineExceeded {
   const limit = timeoutMs === undefined ? "in time" : `within ${String(timeoutMs)} ms`;
   return new errors.DeadlineExceeded(`no answer ${limit}; what the service has begun goes on`, {
@@ -170,19 +171,19 @@ export function deadlineExceeded(timeoutMs?: number, cause?: unknown): errors.De
   });
 }
 
-/** The error of an answer that no pool service gives. */
+/** The error for an answer that no pool service gives. */
 export function noPoolService(address: string, what: string): PoolError {
   return new PoolError(`what answers at ${address} is no pool service, or is broken: ${what}`, {
     code: "INTERNAL",
   });
 }
 
-/** The error of a stream without an end that the service ended without a word. */
+/** The error for an endless stream that the service ended without an error. */
 export function ended(): errors.PoolUnavailable {
   return new errors.PoolUnavailable("the service ended the stream", { code: "UNAVAILABLE" });
 }
 
-/** The cause that gRPC names among what it did: what a person can act on. */
+/** The cause in gRPC's message, on which a person can act. */
 function essence(details: string): string {
   const cause = /Last error: (?:Error: )?(?<cause>.*?)\.? Resolution note:/s.exec(details)?.groups
     ?.cause;

@@ -7,7 +7,7 @@ import type { Follower } from "./following.js";
 import { ended } from "./status.js";
 import type { Incoming, Transport } from "./transport.js";
 
-/** Opens the stream that a PoolStream gives the values of. */
+/** Opens the stream whose values a PoolStream yields. */
 export type Open<V> = (operation: Cancellation) => AsyncGenerator<V, void, undefined>;
 
 /**
@@ -40,7 +40,7 @@ export class PoolStream<V> implements AsyncIterableIterator<V, void, undefined>,
   close(): void {
     this.#closed = true;
     this.#operation?.cancel(new Cancelled("the stream was closed", { code: "CANCELLED" }));
-    // Its clean-up, which fails with nothing: who waits is answered by `next`.
+    // Its clean-up, which never fails: `next` answers a waiting reader.
     this.#values.return().catch(() => undefined);
   }
 
@@ -68,7 +68,7 @@ export class PoolStream<V> implements AsyncIterableIterator<V, void, undefined>,
   }
 }
 
-/** The values of a method's streams, one after the other, as its follower has it. */
+/** The values of a method's streams, one after the other, by its follower. */
 export async function* follow<Q, R, V>(
   transport: Transport,
   method: MethodDefinition<Q, R>,

@@ -16,9 +16,9 @@ import { Cancellation, type Stop } from "./cancellation.js";
 import { Cancelled } from "./errors.js";
 import { errorOf } from "./status.js";
 
-/** The channel to one service, and what is under way on it. */
+/** The channel to one service, and its open operations. */
 export class Transport {
-  /** As messages name it. */
+  /** The address, as error messages name it. */
   readonly address: string;
   readonly #client: Client;
   readonly #underWay = new Set<Cancellation>();
@@ -32,7 +32,10 @@ export class Transport {
     });
   }
 
-  /** Begin an operation, which its signal or the end of the client gives up; release it after. */
+  /**
+   * Begin an operation, which its signal or the end of the client gives up; release it
+   * afterwards.
+   */
   begin(signal: AbortSignal | undefined): Cancellation {
     const operation: Cancellation = new Cancellation(signal, () => {
       this.#underWay.delete(operation);
@@ -86,7 +89,7 @@ export class Transport {
     return new Incoming(call, this.address, operation);
   }
 
-  /** Give up what is under way, and close the channel. */
+  /** Give up all open operations, and close the channel. */
   close(): void {
     this.#closed = true;
     for (const operation of [...this.#underWay]) operation.cancel(this.#closedError());

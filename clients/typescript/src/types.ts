@@ -1,10 +1,10 @@
 /**
- * What the service says, as values.
+ * The service's answers, as values.
  *
- * Times are Dates; undefined is what the service did not say. Bytes and generations are
- * numbers (exact up to 2^53, nine petabytes); revisions are bigints, which are handed back
- * exactly. The `message` of a value is what it was made of, as it came: fields that a newer
- * service sends and this package does not know are still in it, as `_unknownFields`.
+ * Times are Dates; a value that the service did not send is undefined. Bytes and generations are
+ * numbers (exact up to 2^53, nine petabytes); revisions are bigints, since they have to be sent
+ * back exactly. The `message` of a value is the received message: fields that a newer service sends
+ * and this package does not know are in its `_unknownFields`.
  */
 
 import type {
@@ -26,7 +26,7 @@ export const SERVER_STATES = [
   "BACKING_OFF",
 ] as const;
 
-/** What a server is doing; one that this package does not know is its number. */
+/** What a server is doing; a state that this package does not know is its number. */
 export type ServerState = (typeof SERVER_STATES)[number] | number;
 
 /** The names of server roles by their number on the wire. */
@@ -39,12 +39,12 @@ export const SERVER_ROLES = [
 ] as const;
 
 /**
- * What a server is to its model; one that this package does not know is its number.
+ * What a server is to its model; a role that this package does not know is its number.
  *
- * CURRENT: callers of the model get this server; a model has one at most. SUCCESSOR: it starts
- * beside the current server, and takes its place once it is READY. SUPERSEDED: it was the
- * current server, and goes on until nothing is in flight on it. ORPHAN: a process of an earlier
- * service that no record tells of; it is drained and ended.
+ * CURRENT: callers of the model get this server; a model has at most one. SUCCESSOR: it starts
+ * beside the current server, and takes its place once it is READY. SUPERSEDED: it was the current
+ * server, and goes on until nothing is in flight on it. ORPHAN: a process of an earlier service
+ * without a record; it is drained and ended.
  */
 export type ServerRole = (typeof SERVER_ROLES)[number] | number;
 
@@ -63,16 +63,16 @@ export const EXIT_CAUSES = [
   "MEMORY_LIMIT",
 ] as const;
 
-/** Who wanted a process to end; a cause that this package does not know is its number. */
+/** Why a process ended; a cause that this package does not know is its number. */
 export type ExitCause = (typeof EXIT_CAUSES)[number] | number;
 
 /** The names of expectations by their number on the wire. */
 export const EXPECTATIONS = ["UNSPECIFIED", "DECLARED", "OBSERVED", "WEIGHTS", "GUESS"] as const;
 
-/** How it is known what a server will need of memory, the best first; a number if unknown here. */
+/** The source of an expectation of memory, the most reliable first; a number if unknown here. */
 export type Expectation = (typeof EXPECTATIONS)[number] | number;
 
-/** How a process ended. Neither code nor signal: it is not known. */
+/** How a process ended. Without code and signal: unknown. */
 export interface Exit {
   readonly generation: number;
   readonly code: number | undefined;
@@ -85,7 +85,7 @@ export interface Exit {
   readonly time: Date | undefined;
 }
 
-/** One supervised server and what is known of it. Model and generation together are its key. */
+/** One supervised server. Model and generation together are its key. */
 export interface Server {
   /** The caller's name for the model; empty for an orphan. */
   readonly model: string;
@@ -93,56 +93,59 @@ export interface Server {
   readonly runtimeModel: string;
   readonly state: ServerState;
   /**
-   * Counts the processes of this model, from 1. Of a server that waits to start, that of the
-   * process which is to be started; of an orphan, its process id.
+   * Counts the processes of this model, from 1. For a server that waits to start it is the number
+   * of the next process; for an orphan, its process id.
    */
   readonly generation: number;
   /** What it is to its model. */
   readonly role: ServerRole;
   /** Base URL, such as http://127.0.0.1:49321; empty unless READY. */
   readonly endpoint: string;
-  /** What the model field of an inference request must say; empty unless READY. */
+  /** The name that the model field of an inference request must have; empty unless READY. */
   readonly servedModelName: string;
-  /** Its process; 0 without one. */
+  /** Its process id; 0 without a process. */
   readonly pid: number;
-  /** When this generation was asked for. */
+  /** When this generation was requested. */
   readonly createTime: Date | undefined;
   /** When its process was started. */
   readonly startTime: Date | undefined;
   /** When it became READY. */
   readonly readyTime: Date | undefined;
-  /** The last use that is known of. */
+  /** The last known use. */
   readonly lastUseTime: Date | undefined;
-  /** When it goes if it stays unused; undefined: never, or not in this state. */
+  /** When it will be evicted if it stays unused; undefined: never, or not in this state. */
   readonly expireTime: Date | undefined;
-  /** Why it is in this state, in words; empty where there is nothing to add. */
+  /** Why it is in this state, in words; empty if there is nothing to add. */
   readonly detail: string;
   /** How the last process of this model ended, if one did. */
   readonly lastExit: Exit | undefined;
-  /** The file that holds what its process writes. */
+  /** The log file of its process. */
   readonly logPath: string;
-  /** Its place among those that wait for their turn, from 1; 0 if it does not wait. */
+  /** Its place in the queue, from 1; 0 if it does not wait. */
   readonly queuePosition: number;
-  /** How far its download or its load is, from 0 to 1; undefined while not known. */
+  /** The progress of its download or load, from 0 to 1; undefined if unknown. */
   readonly progress: number | undefined;
-  /** Bytes of memory that it is expected to need at most; 0 while not known. */
+  /** Bytes of memory that it is expected to need at most; 0 if unknown. */
   readonly expectedBytes: number;
   readonly expectedBy: Expectation;
-  /** Bytes that it takes; 0 before the first look. */
+  /** Bytes of memory that it takes; 0 before the first memory sample. */
   readonly footprintBytes: number;
-  /** The most that it took; 0 before the first look. */
+  /** The most bytes that it took; 0 before the first memory sample. */
   readonly peakBytes: number;
   /** How many streams of Hold are open for it. */
   readonly holds: number;
-  /** It goes neither when unused nor for others' room. */
+  /** It is evicted neither for being unused nor for other models. */
   readonly pinned: boolean;
-  /** It runs as the configuration no longer says, and goes when it is next unused. */
+  /**
+   * Its settings are no longer those of the configuration; it is stopped when it is next
+   * unused.
+   */
   readonly outdated: boolean;
   /** The message as it came. */
   readonly message: ServerMessage;
 }
 
-/** A READY server, and whether this call was the one that started it. */
+/** A READY server, and whether this call started it. */
 export interface EnsureResult {
   readonly server: Server;
   readonly started: boolean;
@@ -151,7 +154,7 @@ export interface EnsureResult {
 /** A server that was stopped. */
 export interface EvictedServer {
   readonly server: Server;
-  /** It had to be killed, and work in flight was lost. */
+  /** It had to be killed; its requests in flight were lost. */
   readonly killed: boolean;
 }
 
@@ -166,26 +169,26 @@ export interface Totals {
   readonly backingOff: number;
   /** Calls of Ensure that wait now. */
   readonly waitingCalls: number;
-  /** What all servers together may need; undefined: there is no limit. */
+  /** Bytes that all servers together may need; undefined: no limit. */
   readonly memoryBudgetBytes: number | undefined;
-  /** What the servers with a process are expected to need. */
+  /** Bytes that the servers with a process are expected to need. */
   readonly memoryReservedBytes: number;
-  /** What the machine could give now; 0 before the first look at it. */
+  /** Bytes that are available on the machine; 0 before the first memory sample. */
   readonly memoryAvailableBytes: number;
-  /** What the machine has; 0 before the first look at it. */
+  /** Bytes that the machine has; 0 before the first memory sample. */
   readonly memoryTotalBytes: number;
-  /** The machine is short of memory: what is unused goes first, and a start may wait. */
+  /** The machine is short of memory: unused servers are evicted first, and a start may wait. */
   readonly memoryPressured: boolean;
-  /** Processes that have imported all that a server needs and wait to become one. */
+  /** Standbys: processes that have imported all that a server needs and wait to become one. */
   readonly standbys: number;
 }
 
 /** Some servers in the order of their models, as they were at `revision`. */
 export interface Page {
   readonly servers: readonly Server[];
-  /** A watch can go on from it. */
+  /** A watch can resume after it. */
   readonly revision: bigint;
-  /** The whole pool, whatever the page. */
+  /** Totals of the whole pool, on every page. */
   readonly totals: Totals;
   /** What the service cannot do at present, in words; empty if all is well. */
   readonly notices: readonly string[];
@@ -193,7 +196,7 @@ export interface Page {
   readonly message: PageMessage;
 }
 
-/** One model of the catalogue, or one that was found. */
+/** One model of the catalogue, or one that `found` added. */
 export interface Model {
   readonly model: string;
   readonly aliases: readonly string[];
@@ -204,14 +207,14 @@ export interface Model {
   readonly pinned: boolean;
   /** It is started with the service. */
   readonly preload: boolean;
-  /** Bytes of memory that its server is expected to need at most; 0 while not known. */
+  /** Bytes of memory that its server is expected to need at most; 0 if unknown. */
   readonly expectedBytes: number;
   readonly expectedBy: Expectation;
-  /** Whether all that it needs is on the service's machine; undefined where that cannot be told. */
+  /** Whether all files that it needs are on the service's machine; undefined if unknown. */
   readonly onDisk: boolean | undefined;
   /** Why it could not be started, in words; empty if it could. */
   readonly problem: string;
-  /** Bytes of its weights on the service's machine; 0 where that is not known. */
+  /** Bytes of its weights on the service's machine; 0 if unknown. */
   readonly diskBytes: number;
   /** What its server is doing; undefined if it has none. */
   readonly state: ServerState | undefined;
@@ -221,21 +224,21 @@ export interface Model {
   readonly message: ModelMessage;
 }
 
-/** How far a download is. */
+/** The progress of a download. */
 export interface Progress {
   /** Bytes that are there. */
   readonly doneBytes: number;
-  /** Bytes that there will be; 0 while not known. */
+  /** Bytes that there will be; 0 while unknown. */
   readonly totalBytes: number;
 }
 
-/** What a reload changed, as models that have a server. */
+/** The changes of a reload, as names of models that have a server. */
 export interface Reloaded {
-  /** Start anew when they are next unused. */
+  /** Models whose server is replaced when it is next unused. */
   readonly replaced: readonly string[];
-  /** Go on with other limits. */
+  /** Models whose server goes on with other limits. */
   readonly updated: readonly string[];
-  /** End when they are next unused. */
+  /** Models that are no longer listed, whose server ends when it is next unused. */
   readonly removed: readonly string[];
   /** Keys of the configuration that only a restart applies. */
   readonly restartNeeded: readonly string[];
@@ -243,11 +246,11 @@ export interface Reloaded {
   readonly problems: readonly string[];
 }
 
-/** What a watch tells. */
+/** An event of a watch. */
 export type Event =
-  /** The server is now like this. */
+  /** The server's new state. */
   | { readonly kind: "changed"; readonly revision: bigint; readonly server: Server }
-  /** The server is no longer in the pool; its last state that is known. */
+  /** The last known state of a server that is no longer in the pool. */
   | { readonly kind: "removed"; readonly revision: bigint; readonly server: Server }
-  /** All present servers have been told; from here on come changes. */
+  /** The present servers are complete; changes follow. */
   | { readonly kind: "synced"; readonly revision: bigint };
