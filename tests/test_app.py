@@ -8,7 +8,7 @@ from structlog.testing import capture_logs
 from pool_service.app import _in_background
 
 
-async def test_work_that_fails_is_told_at_once_and_ends_nothing_else() -> None:
+async def test_work_that_fails_is_reported_at_once_and_ends_nothing_else() -> None:
     is_cancelled = False
 
     async def fail() -> None:

@@ -47,7 +47,7 @@ def test_a_reader_that_has_gone_is_no_error() -> None:
         stream.write("x\n")
 
 
-def test_what_nobody_reads_blocks_nobody_and_is_told_when_there_is_room_again() -> None:
+def test_unread_lines_block_nobody_and_their_loss_is_reported_when_there_is_space_again() -> None:
     with subprocess.Popen(
         [sys.executable, "-c", UNREAD],
         stdin=subprocess.PIPE,

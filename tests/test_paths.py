@@ -54,12 +54,12 @@ def test_a_text_means_a_path(text: str, path: str) -> None:
         ("/\udcff", r"is not UTF-8 \('/\\udcff'\)"),
     ],
 )
-def test_what_means_no_path_is_told(text: str, told: str) -> None:
+def test_what_means_no_path_is_reported(text: str, told: str) -> None:
     with pytest.raises(PathFlaw, match=told):
         absolute(text, ENVIRONMENT)
 
 
-def test_what_is_relative_to_a_directory_that_is_gone_is_told(
+def test_what_is_relative_to_a_directory_that_is_gone_is_reported(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     gone = tmp_path / "gone"
@@ -72,7 +72,7 @@ def test_what_is_relative_to_a_directory_that_is_gone_is_told(
 
 
 @pytest.mark.parametrize("home", [None, "", "relative"])
-def test_without_a_home_in_the_environment_the_user_database_tells(
+def test_without_a_home_in_the_environment_the_user_database_counts(
     home: str | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     environment = {} if home is None else {"HOME": home}

@@ -19,7 +19,7 @@ class PoolService < Formula
   end
 
   def install
-    # The client is required by version, and not where it lies while this is built.
+    # Require the client by version, and not by its path during the build.
     ENV["POOL_SERVICE_DIST"] = "1"
     virtualenv_create(libexec, "python3.13")
     pip = %W[uv pip install --python #{libexec}/bin/python --no-deps]
@@ -32,12 +32,12 @@ class PoolService < Formula
 
   def caveats
     <<~EOS
-      vllm-mlx serves the models. To install it into an environment of its own (1.3 GB):
+      vllm-mlx serves the models. To install it into its own environment (1.3 GB):
         pool-service runtime install
     EOS
   end
 
-  # Servers and their guard have sessions of their own, so they outlive a restart of the service.
+  # Servers and their guard have their own sessions, so they outlive a restart of the service.
   service do
     run [opt_bin/"pool-service", "serve", "--keep-servers"]
     keep_alive successful_exit: false

@@ -84,7 +84,7 @@ def test_models_json_is_an_object_a_line_with_the_names_of_the_wire(
     assert (a["on_disk"], b["on_disk"]) == (True, False)
 
 
-def test_pull_tells_each_tenth_in_a_line_and_at_last_that_all_is_there(
+def test_pull_prints_a_line_for_each_tenth_and_at_last_that_all_is_there(
     run: Run, service: Script
 ) -> None:
     service.answer("List", pb.ListResponse())
@@ -170,7 +170,7 @@ def test_forget_says_what_a_model_no_longer_means(run: Run, service: Script) -> 
 LOST = Refusal(StatusCode.UNAVAILABLE, "no network", "FETCH_FAILED", (retry_after(3600),))
 
 
-def test_a_download_that_cannot_begin_is_told_at_once(run: Run, service: Script) -> None:
+def test_a_download_that_cannot_begin_is_reported_at_once(run: Run, service: Script) -> None:
     service.answer("List", pb.ListResponse())
     service.answer("Pull", pulled(0, 0), LOST)
     result = run("pull", "m")

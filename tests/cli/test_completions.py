@@ -37,7 +37,7 @@ def test_what_is_closed_is_no_longer_generated(model: Answering) -> None:
     assert waits.left.wait(20)
 
 
-def test_where_nobody_listens_is_told_apart() -> None:
+def test_where_nobody_listens_is_distinguished() -> None:
     with pytest.raises(ServerUnreachable, match="accepts no connection: Connection refused"):
         list(stream("http://127.0.0.1:1", "m", ASK))
 
@@ -63,7 +63,7 @@ def test_a_proxy_is_not_asked(model: Answering, monkeypatch: pytest.MonkeyPatch)
         ("data: " + "[" * 100_000 + "\n", "no chat completion"),
     ],
 )
-def test_what_is_no_answer_is_told(
+def test_what_is_no_answer_is_reported(
     body: str, words: str, model: Answering, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def read(_: object, limit: int = -1) -> bytes:
@@ -76,7 +76,7 @@ def test_what_is_no_answer_is_told(
         list(stream(model.endpoint, "m", ASK))
 
 
-def test_a_body_whose_chunk_is_shorter_than_nothing_is_told(
+def test_a_body_whose_chunk_is_shorter_than_nothing_is_reported(
     model: Answering, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def begin(response: http.client.HTTPResponse) -> None:

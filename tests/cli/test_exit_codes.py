@@ -54,7 +54,7 @@ def test_a_service_that_is_not_there(run: Run, socket_dir: Path) -> None:
         assert result.stderr.count("\n") == 1
 
 
-def test_who_may_not_download_is_told_the_flag(run: Run, service: Script) -> None:
+def test_an_error_about_a_forbidden_download_names_the_flag(run: Run, service: Script) -> None:
     refusal = Refusal(StatusCode.FAILED_PRECONDITION, "It is not here.", "MODEL_NOT_ON_DISK")
     service.answer("Ensure", refusal)
     result = run("ensure", "m")
@@ -112,7 +112,7 @@ def test_the_last_lines_of_the_server_stand_below_the_error(run: Run, service: S
     ]
 
 
-def test_a_bug_of_the_service_is_told_with_the_request(run: Run, service: Script) -> None:
+def test_a_bug_of_the_service_is_reported_with_the_request(run: Run, service: Script) -> None:
     refusal = Refusal(StatusCode.INTERNAL, "a bug", "INTERNAL", (RequestInfo(request_id="r-17"),))
     service.answer("Ensure", refusal)
     assert run("ensure", "m").stderr == "pool-service: a bug (request r-17)\n"

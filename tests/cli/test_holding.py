@@ -76,7 +76,7 @@ def test_each_endpoint_is_printed_once_until_ctrl_c(service: Script) -> None:
     assert service.closed("Hold")
 
 
-def test_in_a_log_a_start_is_told_in_a_line_for_each_thing_to_wait_for(service: Script) -> None:
+def test_in_a_log_a_start_has_a_line_for_each_reason_to_wait(service: Script) -> None:
     further, loaded = Gate(), Gate()
     queued = pb.Server(
         model="m", state=pb.SERVER_STATE_QUEUED, queue_position=2, detail="waits for b to go"
@@ -140,7 +140,7 @@ def test_a_command_finds_the_endpoint_and_ends_the_hold_with_its_code(service: S
     assert service.closed("Hold")
 
 
-def test_a_command_that_a_signal_ends_is_told_as_a_shell_does(service: Script) -> None:
+def test_a_command_that_a_signal_ends_is_reported_as_a_shell_does(service: Script) -> None:
     service.answer("Hold", held(), Stay())
     code = "import os, signal; os.kill(os.getpid(), signal.SIGKILL)"
     with running(started(service, "hold", "m", "--", *PYTHON, code)) as process:
@@ -176,7 +176,7 @@ def told_while_it_runs(service: Script, gate: Gate) -> tuple[str, subprocess.Pop
     return told, process
 
 
-def test_a_command_that_runs_is_told_of_another_endpoint(service: Script) -> None:
+def test_while_a_command_runs_another_endpoint_is_reported(service: Script) -> None:
     gate = Gate()
     service.answer("Hold", held(), gate, MOVED, Stay())
     told, process = told_while_it_runs(service, gate)

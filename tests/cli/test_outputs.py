@@ -280,7 +280,7 @@ def test_watch_prints_a_line_for_each_event(run: Run, service: Script) -> None:
     ]
 
 
-def test_watch_tells_two_servers_of_a_model_apart(run: Run, service: Script) -> None:
+def test_watch_distinguishes_two_servers_of_a_model(run: Run, service: Script) -> None:
     superseded, successor, orphan = beside()
     servers = (superseded, ready("m", generation=2, pid=8), successor, orphan)
     told = [pb.WatchResponse(revision=3, server=server) for server in servers]

@@ -163,7 +163,7 @@ def test_a_reader_that_has_gone_ends_a_command_quietly(service: Script, form: li
 @pytest.mark.parametrize(
     "arguments", [["--help"], ["--version"], ["list", "--help"], ["list"]], ids=" ".join
 )
-def test_output_that_cannot_be_written_is_told_in_one_line(
+def test_output_that_cannot_be_written_is_reported_in_one_line(
     service: Script, arguments: list[str]
 ) -> None:
     service.answer("List", pb.ListResponse(servers=[ready(str(n)) for n in range(100)]))

@@ -140,7 +140,7 @@ def test_nothing_piped_in_is_no_question(service: Script, text: str) -> None:
     assert not service.asked["Hold"]
 
 
-def test_a_model_that_cannot_be_started_is_told_as_by_ensure(
+def test_a_model_that_cannot_be_started_is_reported_as_by_ensure(
     service: Script, model: Answering
 ) -> None:
     service._steps.pop("Hold")

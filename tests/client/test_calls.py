@@ -143,7 +143,7 @@ async def test_what_is_final_is_asked_once(client: Client, service: Script) -> N
     assert len(service.asked["Ensure"]) == 1
 
 
-async def test_a_delay_longer_than_the_timeout_is_told_at_once(
+async def test_a_delay_longer_than_the_timeout_is_reported_at_once(
     client: Client, service: Script
 ) -> None:
     late = Refusal(StatusCode.UNAVAILABLE, "it ends", "SHUTTING_DOWN", (retry_after(3600),))
@@ -153,13 +153,13 @@ async def test_a_delay_longer_than_the_timeout_is_told_at_once(
     assert raised.value.retry_after == 3600.0
 
 
-async def test_the_callers_timeout_is_told_as_such(client: Client, service: Script) -> None:
+async def test_the_callers_timeout_is_reported_as_such(client: Client, service: Script) -> None:
     service.answer("Ensure", Stay())
     with pytest.raises(DeadlineExceeded, match=r"no answer within 0\.2 s"):
         await client.call("ensure", "m", timeout=0.2)
 
 
-async def test_a_service_that_is_not_there_is_told_with_its_address(
+async def test_a_service_that_is_not_there_is_reported_with_its_address(
     connect: Connect, socket_dir: Path
 ) -> None:
     client = connect(f"unix:{socket_dir}/none", RetryPolicy(attempts=1))
@@ -167,7 +167,7 @@ async def test_a_service_that_is_not_there_is_told_with_its_address(
         await client.call("ensure", "m")
 
 
-async def test_another_program_at_the_address_is_told_in_words(
+async def test_another_program_at_the_address_is_reported_in_words(
     connect: Connect, service: Script
 ) -> None:
     service.answer("Ensure", Refusal(StatusCode.UNIMPLEMENTED, "Method not found!"))
@@ -206,7 +206,7 @@ async def test_closing_the_client_ends_its_streams(client: Client, service: Scri
         await events
 
 
-async def test_a_watch_tells_the_present_then_changes(client: Client, service: Script) -> None:
+async def test_a_watch_sends_the_present_state_then_changes(client: Client, service: Script) -> None:
     service.answer("Watch", changed(3, "a"), synced(3), changed(4, "b"), removed(5, "a"), Stay())
     events = await client.events(4)
     assert [type(event) for event in events] == [
@@ -300,7 +300,7 @@ async def test_a_unix_socket_is_an_address(connect: Connect, socket_dir: Path) -
     await server.stop(None)
 
 
-async def test_a_port_that_speaks_no_grpc_is_told_as_out_of_reach(connect: Connect) -> None:
+async def test_a_port_that_speaks_no_grpc_is_reported_as_out_of_reach(connect: Connect) -> None:
     with socket.create_server(("127.0.0.1", 0)) as other:
         accept = asyncio.create_task(asyncio.to_thread(_answer_http, other))
         client = connect(f"127.0.0.1:{other.getsockname()[1]}", RetryPolicy(attempts=1))

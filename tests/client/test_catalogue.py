@@ -34,7 +34,7 @@ async def test_models_go_through_all_pages(client: Client, service: Script) -> N
     assert service.asked["ListModels"] == asked
 
 
-async def test_all_that_the_wire_says_of_a_model_is_told(client: Client, service: Script) -> None:
+async def test_all_that_the_wire_says_of_a_model_is_reported(client: Client, service: Script) -> None:
     said = pb.Model(
         model="a",
         aliases=["x", "y"],
@@ -64,7 +64,7 @@ async def test_all_that_the_wire_says_of_a_model_is_told(client: Client, service
     assert (a.on_disk, b.on_disk) == (False, None)
 
 
-async def test_a_pull_tells_the_bytes_and_ends_with_the_download(
+async def test_a_pull_reports_the_bytes_and_ends_with_the_download(
     client: Client, service: Script
 ) -> None:
     service.answer("Pull", pulled(0, 0), pulled(50), pulled(100))
@@ -118,7 +118,7 @@ async def test_a_task_that_is_cancelled_gives_the_download_up(service: Script) -
         assert await asyncio.to_thread(service.closed, "Pull")
 
 
-async def test_a_reload_tells_what_it_changed(client: Client, service: Script) -> None:
+async def test_a_reload_reports_what_it_changed(client: Client, service: Script) -> None:
     said = pb.ReloadResponse(replaced=["a"], updated=["b", "c"], restart_needed=["service.listen"])
     service.answer("Reload", said)
     assert await client.call("reload", timeout=5.0) == Reloaded(
@@ -126,7 +126,7 @@ async def test_a_reload_tells_what_it_changed(client: Client, service: Script) -
     )
 
 
-async def test_a_configuration_that_is_not_valid_is_told(client: Client, service: Script) -> None:
+async def test_a_configuration_that_is_not_valid_is_reported(client: Client, service: Script) -> None:
     wrong = Refusal(StatusCode.FAILED_PRECONDITION, "line 3", "CONFIG_INVALID")
     service.answer("Reload", wrong)
     with pytest.raises(ConfigInvalid, match="line 3"):

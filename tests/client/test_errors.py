@@ -136,7 +136,7 @@ async def test_a_reason_of_another_domain_is_not_ours(failure: Fail) -> None:
     assert (type(error), error.reason) == (PoolError, "")
 
 
-async def test_a_bare_status_is_told_with_its_code(failure: Fail) -> None:
+async def test_a_bare_status_is_reported_with_its_code(failure: Fail) -> None:
     error = await failure(Refusal(StatusCode.DATA_LOSS, "gone"))
     assert (error.code, error.reason) == (StatusCode.DATA_LOSS, "")
     assert "DATA_LOSS: gone" in str(error)

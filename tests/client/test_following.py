@@ -68,7 +68,7 @@ def test_a_break_within_the_present_state_begins_it_again() -> None:
     assert follower.request() == pb.WatchRequest()
 
 
-def test_what_went_between_two_present_states_is_told_before_the_second_is_complete() -> None:
+def test_what_went_between_two_present_states_is_reported_before_the_second_is_complete() -> None:
     follower = following()
     follower.request()
     tell(follower, changed(7, "a"), changed(7, "b"), synced(7))
@@ -84,7 +84,7 @@ def test_what_went_between_two_present_states_is_told_before_the_second_is_compl
     assert events[2].revision == 20
 
 
-def test_what_went_while_the_present_state_broke_off_is_told_too() -> None:
+def test_what_went_while_the_present_state_broke_off_is_reported_too() -> None:
     follower = following()
     follower.request()
     tell(follower, changed(7, "a"))

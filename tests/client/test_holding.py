@@ -38,7 +38,7 @@ def test_a_hold_is_asked_for_again_as_it_was() -> None:
     assert hold.request() == ASKED
 
 
-def test_a_start_that_fails_is_not_asked_for_for_ever_though_each_stream_tells_of_it() -> None:
+def test_a_start_that_fails_is_given_up_though_each_stream_sends_a_state() -> None:
     clock = Clock()
     hold = holding(clock)
     hold.request()
@@ -72,7 +72,7 @@ def test_a_break_of_a_stream_that_was_alive_is_a_first_failure(error: PoolError)
         clock.now += 6.0
 
 
-def test_a_service_that_stays_away_is_told_when_patience_is_over() -> None:
+def test_a_service_that_stays_away_is_reported_when_patience_is_over() -> None:
     clock = Clock()
     hold = holding(clock)
     hold.request()
@@ -118,7 +118,7 @@ def server(state: ServerState, detail: str = "") -> Server:
 STARTING, READY = server(ServerState.STARTING, "loads"), server(ServerState.READY)
 
 
-def test_of_states_that_were_not_taken_the_newest_is_told_once() -> None:
+def test_of_states_that_were_not_taken_the_newest_is_reported_once() -> None:
     hold = Held("m")
     assert not hold.has_news()
     hold.update(STARTING)
@@ -128,7 +128,7 @@ def test_of_states_that_were_not_taken_the_newest_is_told_once() -> None:
     assert not hold.has_news()
 
 
-def test_ready_is_what_was_told_last_and_nothing_older() -> None:
+def test_ready_is_the_last_received_state_and_nothing_older() -> None:
     hold = Held("m")
     assert hold.ready() is None
     hold.update(READY)
@@ -151,7 +151,7 @@ def test_ready_after_a_server_is_another_process() -> None:
         assert hold.ready() is other
 
 
-def test_what_ended_a_hold_is_told_after_its_last_state_and_from_then_on() -> None:
+def test_what_ended_a_hold_is_reported_after_its_last_state_and_from_then_on() -> None:
     hold = Held("m")
     hold.update(READY)
     hold.end(Evicted("gone"))
@@ -174,7 +174,7 @@ def test_a_hold_that_was_closed_has_ended_and_not_failed() -> None:
         hold.ready()
 
 
-def test_who_did_not_wait_longer_is_told_how_it_is() -> None:
+def test_a_caller_that_gives_up_its_wait_gets_the_present_state() -> None:
     hold = Held("m")
     unknown = "'m' was not READY within 2 s: it is not known; the hold goes on"
     assert str(hold.late(2.0)) == unknown

@@ -55,7 +55,7 @@ async def test_a_retry_delay_of_nothing_or_less_is_no_busy_loop(
 
 
 @pytest.mark.parametrize("seconds", [315_576_000_000, 2**62])
-async def test_a_retry_delay_of_for_ever_is_told_at_once(
+async def test_a_retry_delay_of_for_ever_is_reported_at_once(
     client: Client, service: Script, seconds: int
 ) -> None:
     info = RetryInfo(retry_delay=Duration(seconds=seconds))

@@ -80,7 +80,7 @@ async def test_the_catalogue_says_what_each_model_needs(connect: Connect) -> Non
         assert (a.on_disk, b.on_disk) == (True, False)
 
 
-async def test_what_is_not_on_disk_is_told_until_it_was_pulled(connect: Connect) -> None:
+async def test_what_is_not_on_disk_is_reported_until_it_was_pulled(connect: Connect) -> None:
     async with serving() as service:
         service.world.script("m", Script(load=0.0, on_disk=False))
         client = connect(service.address)

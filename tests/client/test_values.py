@@ -32,7 +32,7 @@ def test_every_name_of_the_wire_has_its_member(mine: type, wire: type, prefix: s
     assert {member.name: member.value for member in mine} == named  # type: ignore[attr-defined]
 
 
-def test_every_count_of_the_wire_is_told() -> None:
+def test_every_count_of_the_wire_is_reported() -> None:
     names = [field.name for field in pb.PoolTotals.DESCRIPTOR.fields]
     counts: dict[str, Any] = {name: number for number, name in enumerate(names, 1)}
     counts["memory_pressured"] = True
@@ -40,7 +40,7 @@ def test_every_count_of_the_wire_is_told() -> None:
     assert {name: getattr(page.totals, name) for name in names} == counts
 
 
-def test_a_page_tells_what_the_service_cannot_do() -> None:
+def test_a_page_reports_what_the_service_cannot_do() -> None:
     assert convert.page(pb.ListResponse()).notices == ()
     assert convert.page(pb.ListResponse(notices=["no disk", "b"])).notices == ("no disk", "b")
 
@@ -60,7 +60,7 @@ async def test_a_service_that_is_recovering_is_asked_again(client: Client, servi
     assert len(service.ensured) == 3
 
 
-async def test_a_loop_that_lasts_longer_than_ones_patience_is_told_at_once(
+async def test_a_crash_loop_longer_than_the_patience_is_reported_at_once(
     connect: Connect, service: Script
 ) -> None:
     loop = Refusal(StatusCode.FAILED_PRECONDITION, "died", "CRASH_LOOP", (retry_after(30),))

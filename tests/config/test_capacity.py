@@ -23,7 +23,7 @@ def test_the_budget_is_bytes_a_share_of_the_machine_or_none(
     assert limits.memory_budget == meant
 
 
-def test_without_a_word_the_machine_tells_the_budget(read: Read) -> None:
+def test_without_a_setting_the_machine_decides_the_budget(read: Read) -> None:
     assert read("").limits(total=10 * GIB, default_budget=7 * GIB).memory_budget == 7 * GIB
 
 

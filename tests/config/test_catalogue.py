@@ -171,11 +171,11 @@ def config_hash(read: Read, text: str) -> str:
         ("[models.x]", '[defaults]\narguments = ["--y"]\n[models.x]'),
     ],
 )
-def test_what_decides_the_process_is_in_the_recipe(read: Read, was: str, becomes: str) -> None:
+def test_everything_that_decides_the_process_is_in_the_config_hash(read: Read, was: str, becomes: str) -> None:
     assert config_hash(read, BASE.replace(was, becomes)) != config_hash(read, BASE)
 
 
-def test_what_a_program_is_treated_as_is_in_the_recipe(read: Read) -> None:
+def test_the_kind_of_a_program_is_in_the_config_hash(read: Read) -> None:
     assert config_hash(read, '[runtime]\nkind = "plain"') != config_hash(read, "")
 
 
@@ -194,12 +194,12 @@ def test_what_does_not_decide_the_process_is_not(read: Read, was: str, becomes: 
     assert config_hash(read, BASE.replace(was, becomes)) == config_hash(read, BASE)
 
 
-def test_a_recipe_is_the_same_in_another_run_and_version(read: Read) -> None:
+def test_a_config_hash_is_the_same_in_another_run_and_version(read: Read) -> None:
     """Else an upgrade would replace every server that it adopts."""
     assert config_hash(read, BASE) == "943ebb15a6593ba4"
 
 
-def test_a_recipe_does_not_tell_the_values_of_variables(read: Read) -> None:
+def test_a_config_hash_does_not_reveal_the_values_of_variables(read: Read) -> None:
     secret = "0123456789abcdef"
     told = config_hash(read, BASE.replace('A = "1"', f'A = "{secret}"'))
     assert len(told) == 16

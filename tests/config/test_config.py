@@ -231,7 +231,7 @@ def test_any_free_port_can_be_had_twice(read: Read) -> None:
     assert read("", flags={"listen": anywhere}).service.listen == anywhere
 
 
-def test_what_a_program_tells_of_itself_is_in_its_runtime(read: Read) -> None:
+def test_what_a_program_reports_of_itself_is_in_its_runtime(read: Read) -> None:
     config = read(
         """
         [runtimes.llama]
@@ -253,7 +253,7 @@ def test_what_a_program_tells_of_itself_is_in_its_runtime(read: Read) -> None:
     assert config.runtime_options.effective_drains
 
 
-def test_such_keys_are_part_of_a_recipe_where_they_are_set(read: Read) -> None:
+def test_such_keys_are_part_of_a_config_hash_if_they_are_set(read: Read) -> None:
     command = '[runtime]\ncommand = ["x", "{port}"]\n'
     before = read(command).catalogue.defaults.config_hash
     for more in (

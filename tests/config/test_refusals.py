@@ -13,7 +13,7 @@ RESERVE = 'bytes, or text such as "2 GiB" or "5%" (under 100%)'
 LENGTH = 'seconds, or text with units such as "90s", "5m" or "1h30m"'
 
 
-def test_everything_that_is_wrong_is_told_at_once(refusal: Refusal) -> None:
+def test_everything_that_is_wrong_is_reported_at_once(refusal: Refusal) -> None:
     told = refusal(
         """
         [service]
@@ -326,14 +326,14 @@ def test_names_of_models_are_those_of_the_wire(refusal: Refusal, name: str) -> N
     assert refusal(f'[models."{name}"]').startswith(f'models."{name}": the name ')
 
 
-def test_a_value_is_told_on_one_line_and_not_at_length(refusal: Refusal) -> None:
+def test_a_value_is_reported_on_one_line_and_not_at_length(refusal: Refusal) -> None:
     told = refusal(f'[service]\nlog_format = "\\u202e\\n{"x" * 10_000}"')
     assert told.startswith('service.log_format: must be "text" or "json", not "\\u202e\\nxxx')
     assert len(told) < 150
 
 
 @pytest.mark.parametrize("section", ["RUNTIME", "DEFAULTS"])
-def test_variables_of_servers_are_never_told(refusal: Refusal, section: str) -> None:
+def test_variables_of_servers_are_never_reported(refusal: Refusal, section: str) -> None:
     variable = f"POOL_SERVICE_{section}_ENVIRONMENT"
     for value in ("TOKEN=secret 'x", "secret"):
         told = refusal("", {variable: value})
@@ -354,12 +354,12 @@ def test_variables_of_servers_are_never_told(refusal: Refusal, section: str) -> 
         ("POOL_SERVICE_PULSE_LIMIT", "POOL_SERVICE_PROBE_LIMIT"),
     ],
 )
-def test_a_misspelt_variable_is_told(refusal: Refusal, slip: str, meant: str) -> None:
+def test_a_misspelt_variable_is_reported(refusal: Refusal, slip: str, meant: str) -> None:
     told = refusal("", {slip: "x"})
     assert told == f"{slip}: there is no such variable, did you mean {meant}?"
 
 
-def test_an_unknown_flag_is_told(refusal: Refusal) -> None:
+def test_an_unknown_flag_is_reported(refusal: Refusal) -> None:
     told = refusal("", {}, {"state_dri": "/x"})
     assert told == "--state-dri: there is no such key, did you mean service.state_dir?"
 
@@ -397,21 +397,21 @@ def without_a_home(monkeypatch: pytest.MonkeyPatch) -> None:
 # --- files that are none ------------------------------------------------------------------
 
 
-def test_a_file_that_is_no_toml_is_told_with_line_and_column(tmp_path: Path) -> None:
+def test_a_file_that_is_no_toml_is_reported_with_line_and_column(tmp_path: Path) -> None:
     file = tmp_path / "pool.toml"
     file.write_text("[service]\nlisten = [\n  oops\n]")
     with pytest.raises(ConfigError, match=r"pool\.toml is not valid TOML: .*line 3, column 3"):
         load(file, {}, {})
 
 
-def test_a_file_that_is_no_text_is_told_with_its_line(tmp_path: Path) -> None:
+def test_a_file_that_is_no_text_is_reported_with_its_line(tmp_path: Path) -> None:
     file = tmp_path / "pool.toml"
     file.write_bytes(b"[service]\n\xff")
     with pytest.raises(ConfigError, match=r"pool\.toml is not valid TOML: line 2 is not UTF-8"):
         load(file, {}, {})
 
 
-def test_a_file_that_cannot_be_read_is_told_with_who_named_it(tmp_path: Path) -> None:
+def test_a_file_that_cannot_be_read_is_reported_with_who_named_it(tmp_path: Path) -> None:
     missing = tmp_path / "missing.toml"
     with pytest.raises(ConfigError, match=r"missing\.toml: No such file.*; correct the path"):
         load(missing, {}, {})
@@ -487,12 +487,12 @@ def test_any_values_are_a_configuration_or_an_error_in_words(
         ),
     ],
 )
-def test_what_tells_nothing_alone_is_refused(refusal: Refusal, said: str, told: str) -> None:
+def test_keys_that_mean_nothing_alone_are_refused(refusal: Refusal, said: str, told: str) -> None:
     section = '[runtimes.x]\ncommand = ["x", "{port}"]\n'
     assert refusal(section + said) == f"runtimes.x.{told}"
 
 
-def test_vllm_mlx_is_not_told_where_it_says_how_busy_it_is(refusal: Refusal) -> None:
+def test_the_busy_path_of_vllm_mlx_cannot_be_set(refusal: Refusal) -> None:
     told = "is for other runtimes; the pool knows where to ask vllm-mlx, so remove it"
     assert (
         refusal('[runtime]\nbusy_path = "/m"\nbusy_values = ["m"]') == f"runtime.busy_path: {told}"

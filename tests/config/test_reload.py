@@ -28,7 +28,7 @@ def test_a_source_reads_the_file_as_it_is_now_below_the_same_variables_and_flags
     assert (config.service.max_starts, config.service.history) == (3, 77)
 
 
-def test_a_source_tells_what_became_wrong(tmp_path: Path) -> None:
+def test_a_source_reports_what_became_wrong(tmp_path: Path) -> None:
     file = tmp_path / "pool.toml"
     file.write_text("")
     source = ConfigSource(file, {}, {})
@@ -101,7 +101,7 @@ def test_what_a_reload_applies_needs_no_restart(read: Read, change: str) -> None
     assert restart_needed(read(""), read(change)) == ()
 
 
-def test_what_is_read_at_the_start_alone_is_told(read: Read) -> None:
+def test_what_is_read_at_the_start_alone_is_reported(read: Read) -> None:
     changed = read("""
         [service]
         listen = ["127.0.0.1:1"]

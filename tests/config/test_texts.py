@@ -18,7 +18,7 @@ def test_a_file_of_an_editor_of_windows_is_read(tmp_path: Path, mark: bytes, end
 
 
 @pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be", "utf-32", "utf-32-le"])
-def test_a_file_in_another_encoding_is_told_what_it_should_be(
+def test_a_file_in_another_encoding_is_refused_with_the_right_one(
     tmp_path: Path, encoding: str
 ) -> None:
     file = tmp_path / "pool.toml"
@@ -73,7 +73,7 @@ def test_variables_in_paths_are_filled_in_wherever_a_path_may_be(
         ("defaults.arguments", '["--x=$NO_SUCH_VARIABLE/m"]'),
     ],
 )
-def test_a_variable_that_is_not_set_is_told_with_the_key(
+def test_a_variable_that_is_not_set_is_reported_with_the_key(
     refusal: Refusal, key: str, value: str
 ) -> None:
     told = refusal(f"{key} = {value}")

@@ -28,7 +28,7 @@ def test_a_contradiction_names_the_variable_that_made_it(refusal: Refusal) -> No
     )
 
 
-def test_a_wrapper_that_is_a_vllm_mlx_must_be_told_its_port_too(refusal: Refusal) -> None:
+def test_a_wrapper_that_is_a_vllm_mlx_must_get_its_port_too(refusal: Refusal) -> None:
     for table in ("runtime", "runtimes.wrapped"):
         told = refusal(f'[{table}]\nkind = "vllm-mlx"\ncommand = ["./wrap", "{{runtime_model}}"]')
         assert told == f'{table}.command: must tell vllm-mlx its port: add "--port", "{{port}}"'
@@ -110,7 +110,7 @@ def test_what_is_declared_must_fit(refusal: Refusal, text: str, told: str) -> No
     assert refusal(text) == f'models."x".expected_memory: {told}'
 
 
-def test_all_contradictions_are_told_at_once(refusal: Refusal) -> None:
+def test_all_contradictions_are_reported_at_once(refusal: Refusal) -> None:
     told = refusal("""
         [runtimes.w]
         command = ["vllm-mlx", "serve", "{runtime_model}"]

@@ -1,4 +1,4 @@
-"""The runners of the languages: processes that are told in lines of JSON what to call."""
+"""The runners of the languages: processes that read calls as lines of JSON."""
 
 import json
 import subprocess

@@ -1,4 +1,4 @@
-"""What a scenario is made of: what the runner is told to call, and the harm that is done."""
+"""The steps of a scenario: the calls of the runner, and the harm that is done."""
 
 import os
 import signal as signals

@@ -1,4 +1,4 @@
-"""What the table leaves out is told here, without playing it."""
+"""Claims about the table of scenarios: it leaves nothing out, and repeats nothing."""
 
 import re
 from collections.abc import Iterator
@@ -23,8 +23,8 @@ def failures_of(scenario: Scenario) -> Iterator[str]:
 
 
 def test_no_claim_is_made_twice() -> None:
-    preemptions = [scenario.claim for scenario in SCENARIOS]
-    assert len(set(preemptions)) == len(preemptions)
+    claims = [scenario.claim for scenario in SCENARIOS]
+    assert len(set(claims)) == len(claims)
 
 
 def test_every_call_of_the_service_is_made() -> None:
@@ -39,7 +39,7 @@ def test_every_reason_of_the_reference_is_provoked() -> None:
     assert reasons <= {reason for scenario in SCENARIOS for reason in failures_of(scenario)}
 
 
-def test_a_difference_is_told_with_its_place() -> None:
+def test_a_difference_is_reported_with_its_place() -> None:
     assert difference({"a": [1, ANY]}, {"a": [1, 2], "more": 3}) is None
     absent = difference({"a": [1, ANY]}, {"a": [1, None]})
     assert absent == "it.a[1] is None, not anything but null"

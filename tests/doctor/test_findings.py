@@ -47,7 +47,7 @@ def test_a_mac_must_be_one_that_mlx_runs_on(
     assert only(machine.platform_findings()).verdict is verdict
 
 
-def test_the_memory_of_the_machine_is_told_and_what_of_it_servers_may_have(tmp_path: Path) -> None:
+def test_the_memory_of_the_machine_is_reported_and_what_of_it_servers_may_have(tmp_path: Path) -> None:
     assert next(machine.memory_findings()).verdict is Verdict.OK
     budget = only(machine.budget_findings(config_of(tmp_path, "memory.budget = '3 GB'")))
     assert budget.found == "3.0 GB, by memory.budget"
@@ -95,7 +95,7 @@ def test_a_port_that_nobody_has_is_free(tmp_path: Path) -> None:
     assert only(installation.service_findings(config)).verdict is Verdict.INFO
 
 
-def test_models_are_told_of_by_what_is_on_the_disk(tmp_path: Path) -> None:
+def test_models_are_judged_by_their_files_on_the_disk(tmp_path: Path) -> None:
     (tmp_path / "there").mkdir()
     for name in ("config.json", "tokenizer.json"):
         (tmp_path / "there" / name).write_text("{}")
@@ -119,7 +119,7 @@ def test_a_hub_cache_is_counted(tmp_path: Path) -> None:
     assert found.found == f"models in {tmp_path / 'hub'}: 1"
 
 
-def test_a_configuration_that_is_wrong_is_told_and_ends_the_examination(tmp_path: Path) -> None:
+def test_a_configuration_that_is_wrong_is_reported_and_ends_the_examination(tmp_path: Path) -> None:
     file = tmp_path / "pool.toml"
     file.write_text("service.listen = 5\nmemory.budget = 'much'\n")
     *_, last = examine(file, {})

@@ -1,4 +1,4 @@
-"""The table of a run: which fault, what became of it, how long until all was whole again."""
+"""The table of a run: each fault, its outcome, and the time until all was whole again."""
 
 import contextlib
 import math
@@ -65,7 +65,7 @@ class Table:
 
     def expect(self, nodeid: str, fault: str, bench: str) -> None:
         """A test of this fault was collected."""
-        self._expected[nodeid] = Row(fault, bench, _preempt(nodeid))
+        self._expected[nodeid] = Row(fault, bench, _claim_of(nodeid))
 
     def recovery_of(self, nodeid: str) -> Recovery:
         """Where this test notes its times."""
@@ -101,8 +101,8 @@ class Table:
         return [[r.fault, r.claim, r.bench, r.outcome, str(r.recovery)] for r in self.rows]
 
 
-def _preempt(nodeid: str) -> str:
-    """What a test's name says, as words."""
+def _claim_of(nodeid: str) -> str:
+    """Return the claim of a test: its name, in words."""
     name = nodeid.partition("::")[2].partition("[")[0]
     return name.removeprefix("test_").replace("_", " ")
 

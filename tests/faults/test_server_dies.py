@@ -140,7 +140,7 @@ def seconds(time: Timestamp) -> float:
 
 
 @pytest.mark.fault("dies by itself at every start")
-def test_a_server_that_dies_at_every_start_is_told_with_its_last_lines_then_left_alone(
+def test_a_server_that_dies_at_every_start_is_reported_with_its_last_lines_then_left_alone(
     fake: Start, recovered: Recovery
 ) -> None:
     service = fake("[service]\nfailure_memory = 0\ncrash_limit = 3\n")
@@ -164,7 +164,7 @@ def test_a_server_that_dies_at_every_start_is_told_with_its_last_lines_then_left
 @pytest.mark.promise(7)
 @pytest.mark.timeout(120)
 @pytest.mark.fault("model refused: no such model, bad architecture, corrupt weights")
-def test_a_refused_model_is_told_with_its_reason_and_not_tried_again(
+def test_a_refused_model_is_reported_with_its_reason_and_not_tried_again(
     real: Start, tiny: str, tmp_path: Path
 ) -> None:
     service = real("[service]\nfailure_memory = 60\n")

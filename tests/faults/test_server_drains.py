@@ -24,7 +24,7 @@ SOON_IDLE = 0.2
 
 @pytest.mark.timeout(120)
 @pytest.mark.fault("evicted while starting")
-def test_who_waits_for_a_start_that_is_evicted_is_told_so(
+def test_the_waiters_of_an_evicted_start_get_that_reason(
     real: Start, tiny: str, recovered: Recovery
 ) -> None:
     service = real()

@@ -148,7 +148,7 @@ def test_a_stranger_on_a_lost_port_is_neither_handed_out_nor_asked(
 
 @pytest.mark.timeout(120)
 @pytest.mark.fault("closes its listener and lives on; nobody asks for it")
-def test_who_holds_a_server_that_closes_its_listener_is_told_and_gets_the_next(
+def test_the_holder_of_a_server_that_closes_its_listener_gets_the_next(
     fake: Start, recovered: Recovery, tmp_path: Path
 ) -> None:
     service, closes = fake(LOOKS_SELDOM), tmp_path / "closes"
@@ -165,8 +165,8 @@ def test_who_holds_a_server_that_closes_its_listener_is_told_and_gets_the_next(
 
 @pytest.mark.timeout(120)
 @pytest.mark.parametrize("kind", ["500", "503", "unhealthy", "unloaded", "redirect", "junk"])
-@pytest.mark.fault("READY, then sick for good: 500, 503, unhealthy, unloaded, a redirect, junk")
-def test_a_server_that_falls_sick_for_good_is_replaced(
+@pytest.mark.fault("READY, then unhealthy for good: 500, 503, unhealthy, unloaded, a redirect, junk")
+def test_a_server_that_stays_unhealthy_is_replaced(
     fake: Start, recovered: Recovery, kind: str, tmp_path: Path
 ) -> None:
     service, sick = fake(LOOKS_OFTEN), tmp_path / "sick"
@@ -208,8 +208,8 @@ def test_a_server_that_is_mute_in_the_middle_of_a_stream_is_not_cut(
 
 
 @pytest.mark.timeout(120)
-@pytest.mark.fault("sick while it streams")
-def test_a_server_that_is_sick_in_the_middle_of_a_stream_is_not_cut(
+@pytest.mark.fault("unhealthy while it streams")
+def test_a_server_that_is_unhealthy_in_the_middle_of_a_stream_is_not_cut(
     fake: Start, tmp_path: Path
 ) -> None:
     assert stream_of_what_falls_sick(fake, "500", tmp_path / "sick").is_whole()

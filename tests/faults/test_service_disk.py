@@ -112,7 +112,7 @@ def test_without_any_state_directory_running_servers_are_handed_out_and_new_ones
 
 @pytest.mark.fault("state directory read-only")
 @needs_root
-def test_a_read_only_state_directory_is_told_until_it_is_not(fake: Lives) -> None:
+def test_a_read_only_state_directory_is_reported_until_it_is_not(fake: Lives) -> None:
     fake.start()
     servers = fake.state_dir / "servers"
     told_until_it_is_over(
@@ -126,7 +126,7 @@ def test_a_read_only_state_directory_is_told_until_it_is_not(fake: Lives) -> Non
 
 @pytest.mark.fault("state directory full")
 @needs_root
-def test_a_full_state_directory_is_told_until_there_is_room(tmp_path: Path) -> None:
+def test_a_full_state_directory_is_reported_until_there_is_space(tmp_path: Path) -> None:
     with mounted(tmp_path / "state", "size=16m"), fake_lives(tmp_path) as fake:
         fake.start()
         ballast = fake.state_dir / "ballast"
@@ -137,7 +137,7 @@ def test_a_full_state_directory_is_told_until_there_is_room(tmp_path: Path) -> N
 
 @pytest.mark.fault("state directory full")
 @needs_root
-def test_a_start_without_room_for_a_log_is_refused_with_the_cause(tmp_path: Path) -> None:
+def test_a_start_without_space_for_a_log_is_refused_with_the_cause(tmp_path: Path) -> None:
     with mounted(tmp_path / "state", "size=16m,nr_inodes=64"), fake_lives(tmp_path) as fake:
         fake.start()
         with fake.pool(RetryPolicy(patience=0)) as pool:

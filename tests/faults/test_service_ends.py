@@ -1,4 +1,4 @@
-"""The service is told to end, or another comes: what becomes of its servers and callers."""
+"""The service is told to end, or another one comes: its servers and callers afterwards."""
 
 import fcntl
 import os
@@ -266,7 +266,7 @@ def test_of_two_successors_at_once_both_take_over_one_after_the_other(fake: Live
 
 
 @pytest.mark.fault("--replace in the middle of a drain")
-def test_a_successor_takes_a_draining_service_over_and_hurries_nothing(
+def test_a_successor_takes_a_draining_service_over_and_escalates_nothing(
     fake: Lives, tmp_path: Path
 ) -> None:
     service, replaced = fake.start(), tmp_path / "replaced"

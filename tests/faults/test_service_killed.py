@@ -152,7 +152,7 @@ def test_without_a_successor_the_guard_stops_all_and_then_ends_itself(
 
 
 @pytest.mark.fault("servers die while the service is away")
-def test_a_server_that_died_meanwhile_is_told_as_a_crash_and_starts_as_the_next_generation(
+def test_a_server_that_died_meanwhile_is_reported_as_a_crash_and_starts_as_the_next_generation(
     fake: Lives,
 ) -> None:
     fake.start()

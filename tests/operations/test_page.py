@@ -82,7 +82,7 @@ def test_a_session_is_read_as_it_is_typed() -> None:
         ('{\n  "done_bytes": "5"\n}\n', '{\n  "done_bytes": "4"\n}\n'),
     ],
 )
-def test_what_matters_is_told_when_it_differs(shown: str, printed: str) -> None:
+def test_what_matters_is_reported_when_it_differs(shown: str, printed: str) -> None:
     assert differences(Command("", shown, interrupted=False, code=0), printed)
 
 

@@ -1,4 +1,4 @@
-"""Somebody who holds a model, in a task, and what it was told."""
+"""A holder of a model, in a task, and the states that it received."""
 
 import asyncio
 from collections.abc import AsyncIterator

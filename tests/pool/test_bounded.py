@@ -1,4 +1,4 @@
-"""What grows by the names that callers invent is bounded, and a short machine is told as such."""
+"""Claims about bounds: on names that callers invent, and of a machine short of processes."""
 
 import asyncio
 

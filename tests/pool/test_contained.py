@@ -94,7 +94,7 @@ async def test_what_is_due_beside_a_broken_one_is_done_in_time(
         assert run.phase("bad") is None
 
 
-async def test_a_server_that_cannot_be_looked_at_ends_after_a_few_times(monkeypatch: Patch) -> None:
+async def test_a_server_that_cannot_be_probed_ends_after_a_few_failures(monkeypatch: Patch) -> None:
     bug = breaking(monkeypatch, "IdleChecks.check", times=10**6)
     async with running(keep_alive=30.0) as run:
         await run.pool.ensure("bad")
@@ -115,7 +115,7 @@ async def test_a_server_that_cannot_be_looked_at_ends_after_a_few_times(monkeypa
         "ReadyServers.became_ready",
     ],
 )
-async def test_the_callers_of_a_broken_start_are_told_and_the_next_start_succeeds(
+async def test_the_callers_of_a_broken_start_get_an_error_and_the_next_start_succeeds(
     monkeypatch: Patch, name: str
 ) -> None:
     bug = breaking(monkeypatch, name)
@@ -201,7 +201,7 @@ async def test_what_breaks_for_ever_goes_round_seldom(monkeypatch: Patch, name: 
 
 
 @pytest.mark.parametrize("whom", ["records", "history", "holders", "log"])
-async def test_who_cannot_be_told_of_a_change_keeps_nobody_else(
+async def test_a_subscriber_that_fails_does_not_keep_the_others_from_a_change(
     monkeypatch: Patch, whom: str
 ) -> None:
     def breaks(*_args: object, **_more: object) -> None:
@@ -221,7 +221,7 @@ async def test_who_cannot_be_told_of_a_change_keeps_nobody_else(
         assert run.world.living == []
 
 
-async def test_a_command_that_cannot_be_begun_is_told_as_a_broken_step(monkeypatch: Patch) -> None:
+async def test_a_command_that_cannot_be_begun_is_reported_as_a_broken_step(monkeypatch: Patch) -> None:
     async with running() as run:
         begin = run.pool._steps.carry_out
 
@@ -236,7 +236,7 @@ async def test_a_command_that_cannot_be_begun_is_told_as_a_broken_step(monkeypat
         assert not isinstance(told[1], BaseException)
 
 
-async def test_orphans_that_cannot_be_looked_for_do_not_keep_the_service(
+async def test_a_failed_search_for_orphans_does_not_stop_the_service(
     monkeypatch: Patch,
 ) -> None:
     async def breaks(_nonces: object) -> tuple[()]:

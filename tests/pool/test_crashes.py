@@ -58,7 +58,7 @@ async def test_one_that_is_killed_while_it_starts_is_started_again_and_its_calle
         assert [answer.started for answer in answers] == [True, False, False]
 
 
-async def test_one_that_ends_by_itself_while_it_starts_is_told_at_once() -> None:
+async def test_one_that_ends_by_itself_while_it_starts_is_reported_at_once() -> None:
     async with running(limits=SLOW) as run:
         run.world.script("m", Script(load=60.0, dies=2.0), Script())
         with pytest.raises(StartFailed):
@@ -135,7 +135,7 @@ async def test_each_death_doubles_the_pause() -> None:
             assert 5.0 * 2**n <= pause <= 10.0 * 2**n
 
 
-async def test_a_model_that_dies_too_often_is_told_as_a_loop_with_its_last_lines() -> None:
+async def test_a_model_that_dies_too_often_is_reported_as_a_loop_with_its_last_lines() -> None:
     async with running(limits=SLOW) as run:
         run.world.script("m", KILLED_LOADING)
         failures = await outcomes(run.pool.ensure("m"), run.pool.ensure("m"))
@@ -147,7 +147,7 @@ async def test_a_model_that_dies_too_often_is_told_as_a_loop_with_its_last_lines
         assert run.phase("m") is Phase.FAILED
 
 
-async def test_a_loop_is_told_from_memory_with_the_time_that_is_left_and_then_tried_once() -> None:
+async def test_a_crash_loop_is_answered_from_memory_with_the_remaining_time_and_then_tried_once() -> None:
     async with running(limits=SLOW) as run:
         run.world.script("m", KILLED_LOADING)
         await outcomes(run.pool.ensure("m"))
@@ -236,7 +236,7 @@ async def test_exiting_with_zero_unasked_is_a_crash() -> None:
         assert failed.last_exit.cause is Cause.CRASHED
 
 
-async def test_a_refused_model_is_told_from_memory_for_a_moment_and_never_backs_off() -> None:
+async def test_a_refused_model_is_answered_from_memory_for_a_moment_and_never_backs_off() -> None:
     async with running() as run:
         run.world.script("m", Script(load=9.0, dies=1.0, report=REJECTED))
         for _ in range(50):
@@ -251,7 +251,7 @@ async def test_a_refused_model_is_told_from_memory_for_a_moment_and_never_backs_
         assert len(run.world.times("spawn")) == 2
 
 
-async def test_a_missing_runtime_is_told_from_memory_for_a_moment() -> None:
+async def test_a_missing_runtime_is_answered_from_memory_for_a_moment() -> None:
     async with running() as run:
         run.world.script("m", Script(raises={"prepare": RuntimeUnavailable("none")}))
         for pause in (0.0, LIMITS.failure_memory - 0.1, 0.2):
@@ -262,7 +262,7 @@ async def test_a_missing_runtime_is_told_from_memory_for_a_moment() -> None:
 
 
 @pytest.mark.parametrize(("pause", "phase"), [(0.0, Phase.CLEANING_UP), (0.5, Phase.FAILED)])
-async def test_what_is_remembered_of_one_runtime_model_is_not_told_of_another(
+async def test_a_memory_of_one_runtime_model_is_not_used_for_another(
     pause: float, phase: Phase
 ) -> None:
     async with running() as run:

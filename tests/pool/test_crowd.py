@@ -1,4 +1,4 @@
-"""Over 200 models with room for three and 10,000 Ensures at random times, in virtual time."""
+"""Over 200 models with capacity for three and 10,000 Ensures at random times, in virtual time."""
 
 import asyncio
 import random

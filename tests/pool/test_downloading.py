@@ -6,7 +6,7 @@ import pytest
 
 from pool_service.core.errors import FetchFailed, ModelNotOnDisk
 from pool_service.core.server import Phase
-from tests.pool.roomy import fill, room, told
+from tests.pool.capacity import fill, room, told
 from tests.pool.running import running
 from tests.world import Script
 
@@ -22,7 +22,7 @@ async def test_an_ensure_hides_no_download() -> None:
         assert run.phase("m") is None
 
 
-async def test_one_download_serves_all_who_wait_and_tells_how_far_it_is() -> None:
+async def test_one_download_serves_all_waiters_and_reports_its_progress() -> None:
     async with running() as run:
         run.world.script("m", Script(on_disk=False, fetch=10.0))
         calls = [run.ensure("m", download=True) for _ in range(3)]
@@ -55,7 +55,7 @@ async def test_while_one_is_downloaded_others_start() -> None:
         await call
 
 
-async def test_a_download_that_fails_is_told_to_those_who_wait() -> None:
+async def test_a_download_that_fails_is_reported_to_its_waiters() -> None:
     failure = FetchFailed("the hub cannot be reached", model="m")
     async with running() as run:
         run.world.script("m", Script(on_disk=False, raises={"fetch": failure}))

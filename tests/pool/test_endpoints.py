@@ -125,7 +125,7 @@ async def test_one_that_was_lost_and_that_nobody_wants_is_not_started_again() ->
 # --- who holds --------------------------------------------------------------------------------
 
 
-async def test_who_holds_it_is_told_within_a_second_and_gets_the_next() -> None:
+async def test_a_holder_learns_of_it_within_a_second_and_gets_the_next() -> None:
     async with running(limits=ROUNDS) as run:
         script(run, streaming())
         async with holding(run) as holder:
@@ -181,7 +181,7 @@ async def test_rounds_reach_every_server_and_end_with_the_last() -> None:
 # --- room, and one process a model -----------------------------------------------------------
 
 
-async def test_without_room_for_both_the_next_waits_for_the_end_of_the_old_and_says_so() -> None:
+async def test_without_memory_for_both_the_next_waits_for_the_end_of_the_old_and_says_so() -> None:
     async with running(limits=TIGHT) as run:
         script(run, streaming())
         await lose(run)
@@ -217,7 +217,7 @@ async def test_one_that_never_listens_for_long_is_a_crash_loop_and_not_started_f
         assert len(run.world.times("spawn")) == LIMITS.crash_limit
 
 
-async def test_a_successor_at_the_memory_ceiling_is_called_off_and_the_next_comes() -> None:
+async def test_a_successor_at_the_memory_limit_is_called_off_and_the_next_comes() -> None:
     limits = replace(ROUNDS, sample_interval=1.0)
     async with running(limits=limits, memory_limit=12) as run:
         first = streaming(grown=0)
@@ -271,7 +271,7 @@ async def test_a_model_that_is_held_is_not_evicted_for_what_goes_on_aside() -> N
             assert run.phase("m") is Phase.READY
 
 
-async def test_how_it_ended_is_told_of_its_model() -> None:
+async def test_its_exit_is_reported_for_its_model() -> None:
     async with running() as run:
         script(run, streaming())
         await lose(run)
@@ -383,7 +383,7 @@ async def test_one_that_works_on_nothing_of_what_it_has_in_flight_is_replaced_an
         assert lives(old)
 
 
-async def test_a_server_that_is_sick_now_and_then_stays_and_one_that_mostly_is_goes() -> None:
+async def test_a_server_that_is_unhealthy_now_and_then_stays_and_one_that_mostly_is_ends() -> None:
     async def flipping(well: int, sick: int) -> Phase | None:
         async with running(limits=LOOKING) as run:
             flips = replace(SICK)
@@ -399,7 +399,7 @@ async def test_a_server_that_is_sick_now_and_then_stays_and_one_that_mostly_is_g
     assert await flipping(well=1, sick=3) is None, "it went, and nobody asked again"
 
 
-async def test_silence_and_sickness_in_turn_do_not_excuse_each_other() -> None:
+async def test_alternating_silence_and_bad_health_do_not_excuse_each_other() -> None:
     async with running(limits=LOOKING) as run:
         flips = replace(SICK)
         await pool_of(run, flips)

@@ -18,7 +18,7 @@ pytestmark = pytest.mark.looptime
 DEAF = {StopSignal.TERMINATE: NEVER, StopSignal.INTERRUPT: NEVER}
 
 
-async def test_evict_returns_when_the_process_is_swept() -> None:
+async def test_evict_returns_when_the_process_is_cleaned_up() -> None:
     async with running() as run:
         run.world.script("m", Script(ends_on={StopSignal.TERMINATE: 3.0}, clean_up=2.0))
         await run.pool.ensure("m")
@@ -39,7 +39,7 @@ async def test_what_is_in_flight_has_the_whole_drain_limit() -> None:
         assert not removed[0].killed
 
 
-async def test_the_signals_harden_at_their_limits_and_the_kill_is_told() -> None:
+async def test_the_signals_harden_at_their_limits_and_the_kill_is_reported() -> None:
     async with running(drain_timeout=60.0, stop_timeout=5.0) as run:
         run.world.script("m", Script(ends_on=DEAF))
         await run.pool.ensure("m")
@@ -83,7 +83,7 @@ async def test_a_signal_that_breaks_is_followed_by_the_next() -> None:
         await evicting
 
 
-async def test_a_sweep_that_breaks_does_not_hold_up_the_next_generation() -> None:
+async def test_a_cleanup_that_fails_does_not_delay_the_next_generation() -> None:
     async with running() as run:
         run.world.script("m", Script(raises={"clean_up": ZeroDivisionError()}), Script())
         await run.pool.ensure("m")
@@ -222,7 +222,7 @@ async def test_a_shutdown_does_not_start_what_waited_for_a_stop() -> None:
         assert len(run.world.times("spawn")) == 1
 
 
-async def test_hurry_sends_the_next_signal_at_once() -> None:
+async def test_an_escalation_sends_the_next_signal_at_once() -> None:
     async with running() as run:
         run.world.script("m", Script(ends_on={StopSignal.TERMINATE: NEVER}))
         await run.pool.ensure("m")
@@ -236,7 +236,7 @@ async def test_hurry_sends_the_next_signal_at_once() -> None:
         ]
 
 
-async def test_a_hurry_before_the_shutdown_is_remembered() -> None:
+async def test_an_escalation_before_the_shutdown_is_remembered() -> None:
     async with running() as run:
         run.world.script("m", Script(ends_on={StopSignal.TERMINATE: NEVER}))
         await run.pool.ensure("m")
@@ -250,7 +250,7 @@ async def test_a_hurry_before_the_shutdown_is_remembered() -> None:
     assert not any("in time" in detail for detail in details)
 
 
-async def test_a_process_that_comes_after_the_hurry_is_escalated_too() -> None:
+async def test_a_process_that_starts_after_the_escalation_is_escalated_too() -> None:
     async with running() as run:
         run.world.script("m", Script(spawn=5.0, ends_on={StopSignal.TERMINATE: NEVER}))
         call = run.ensure()
@@ -266,7 +266,7 @@ async def test_a_process_that_comes_after_the_hurry_is_escalated_too() -> None:
         ]
 
 
-async def test_hurry_leaves_what_is_not_stopping_alone() -> None:
+async def test_an_escalation_leaves_other_servers_alone() -> None:
     async with running() as run:
         await run.pool.ensure("m")
         run.pool.escalate()
@@ -331,7 +331,7 @@ async def test_the_wait_for_what_is_in_flight_has_its_limit(requests: int | None
         assert 50 < len(run.world.times("check", "m")) < 100
 
 
-async def test_a_shutdown_waits_for_what_is_in_flight_and_a_hurry_does_not() -> None:
+async def test_a_shutdown_waits_for_requests_in_flight_and_a_forced_one_does_not() -> None:
     async with running(drain_timeout=60.0, stop_timeout=5.0) as run:
         run.world.script("m", Script(requests=1, drains=False))
         await run.pool.ensure("m")
@@ -364,7 +364,7 @@ async def test_one_that_dies_while_it_is_waited_for_is_gone() -> None:
         assert not removed.killed
 
 
-async def test_a_look_that_breaks_ends_nothing() -> None:
+async def test_a_check_that_fails_ends_nothing() -> None:
     async with running(drain_timeout=60.0) as run:
         run.world.script("m", Script(drains=False, raises={"check": ZeroDivisionError()}))
         await run.pool.ensure("m")
@@ -404,7 +404,7 @@ async def test_what_it_left_behind_is_waited_for_no_longer_than_it_works() -> No
         assert now() == pytest.approx(8.0)
 
 
-async def test_that_what_it_left_behind_was_killed_is_told() -> None:
+async def test_that_what_it_left_behind_was_killed_is_reported() -> None:
     async with running() as run:
         run.world.script("m", Script(kin_killed=True))
         await run.pool.ensure("m")
@@ -412,7 +412,7 @@ async def test_that_what_it_left_behind_was_killed_is_told() -> None:
         assert removed.killed
 
 
-async def test_one_that_crashed_leaves_nothing_to_wait_for_unless_it_was_told_to_stop() -> None:
+async def test_a_crashed_server_leaves_nothing_to_wait_for_unless_a_stop_was_requested() -> None:
     told = ExitReport(None, 15, Diagnosis.CRASHED, "The runtime was ended by SIGTERM")
     for report, waits in ((CRASH, 0.0), (told, 60.0)):
         async with running(drain_timeout=60.0) as run:
@@ -424,7 +424,7 @@ async def test_one_that_crashed_leaves_nothing_to_wait_for_unless_it_was_told_to
             assert now() - begun == pytest.approx(waits + 1.0, abs=2.0)
 
 
-async def test_a_hurry_waits_no_longer_for_what_was_left_behind() -> None:
+async def test_an_escalation_waits_no_longer_for_leftover_processes() -> None:
     async with running(drain_timeout=60.0) as run:
         run.world.script("m", Script(kin_busy=NEVER))
         await run.pool.ensure("m")

@@ -78,7 +78,7 @@ async def test_a_revision_of_before_this_history_is_refused() -> None:
         await read(history, 9)
 
 
-async def test_a_follower_that_is_too_slow_is_told() -> None:
+async def test_a_follower_that_is_too_slow_gets_an_error() -> None:
     history = History(0, capacity=4)
     history.append(server(), removed=False)
     changes = history.follow(0)

@@ -1,4 +1,4 @@
-"""Claims about holds: what they keep, what they are told, how they end, in virtual time."""
+"""Claims about holds: what they keep, what they receive, how they end, in virtual time."""
 
 import asyncio
 from contextlib import AsyncExitStack
@@ -16,7 +16,7 @@ from pool_service.core.errors import (
 from pool_service.core.results import Every
 from pool_service.core.server import Phase, StopSignal
 from tests.pool.holds import Holder, holding
-from tests.pool.roomy import fill, limits, room, sized
+from tests.pool.capacity import fill, limits, room, sized
 from tests.pool.running import now, running
 from tests.world import NEVER, REJECTED, Script, settled
 
@@ -51,7 +51,7 @@ async def test_a_held_server_is_kept_from_idleness() -> None:
         assert run.phase("m") is None
 
 
-async def test_a_held_server_makes_no_room_for_others() -> None:
+async def test_a_held_server_is_not_evicted_for_others() -> None:
     async with room(limits=limits(queue_timeout=50.0)) as run:
         run.world.script("m", sized(8))
         async with holding(run) as holder:
@@ -76,7 +76,7 @@ async def test_the_end_of_a_hold_lets_the_next_in() -> None:
         assert now() - began < 3.0
 
 
-async def test_what_its_last_holder_let_go_makes_room_at_once() -> None:
+async def test_a_server_whose_last_hold_ended_can_be_evicted_at_once() -> None:
     """Its residency is for callers who were just told of it, and nobody was."""
     async with room(grace_period=10.0) as run:
         run.world.script("m", sized(8))
@@ -91,7 +91,7 @@ async def test_what_its_last_holder_let_go_makes_room_at_once() -> None:
         assert now() - began < 3.0
 
 
-async def test_who_was_told_of_it_during_a_hold_finds_it_until_its_residency_is_over() -> None:
+async def test_a_former_holder_finds_the_server_until_its_grace_period_is_over() -> None:
     async with room(grace_period=10.0) as run:
         run.world.script("m", sized(8))
         run.world.script("b", sized(8))
@@ -105,7 +105,7 @@ async def test_who_was_told_of_it_during_a_hold_finds_it_until_its_residency_is_
         assert run.world.signals("m") == [("SIGTERM", pytest.approx(told_at + 10.0))]
 
 
-async def test_an_eviction_without_force_is_told_who_holds_it() -> None:
+async def test_an_eviction_without_force_gets_the_holders() -> None:
     async with (
         running() as run,
         holding(run, holder="planner"),
@@ -215,7 +215,7 @@ async def test_a_held_model_that_the_runtime_refuses_ends_the_hold() -> None:
             assert isinstance(holder.end, ModelRejected)
 
 
-async def test_a_hold_that_finds_no_room_in_time_ends() -> None:
+async def test_a_hold_without_capacity_in_time_ends() -> None:
     async with room(limits=limits(queue_timeout=30.0)) as run:
         await fill(run, "a", size=8)
         run.world.of("a").script.requests = 1
@@ -260,7 +260,7 @@ async def test_a_slow_reader_gets_the_newest_state_and_nothing_of_what_is_past()
         await stream.aclose()
 
 
-async def test_a_hold_of_what_is_ready_is_told_that_at_once() -> None:
+async def test_a_hold_of_a_ready_model_gets_the_server_at_once() -> None:
     async with running() as run:
         await run.pool.ensure("m")
         began = now()
@@ -270,7 +270,7 @@ async def test_a_hold_of_what_is_ready_is_told_that_at_once() -> None:
             assert now() == began
 
 
-async def test_a_hold_of_what_is_about_to_make_room_keeps_it() -> None:
+async def test_a_hold_of_a_preempted_server_keeps_it() -> None:
     async with room() as run:
         run.world.script("m", sized(8, check=2.0))
         await run.pool.ensure("m")
@@ -318,7 +318,7 @@ async def test_who_holds_and_who_ensures_share_one_start() -> None:
         assert len(run.world.times("spawn")) == 1
 
 
-async def test_who_holds_is_told_once_however_many_others_come_and_go() -> None:
+async def test_a_holder_gets_one_message_however_many_others_come_and_go() -> None:
     async with running() as run:
         await run.pool.ensure("m")
         async with holding(run) as first, AsyncExitStack() as others:

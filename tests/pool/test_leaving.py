@@ -37,7 +37,7 @@ async def test_leaving_takes_no_time_however_busy_the_servers_are() -> None:
         run.world.of("m").script.requests = 0
 
 
-async def test_everybody_who_waits_is_told() -> None:
+async def test_all_waiters_get_the_reason() -> None:
     async with running(limits=replace(LIMITS, max_starts=2, backoff_initial=50.0)) as run:
         run.world.script("dies", Script(load=9.0, dies=1.0, report=KILLED), Script())
         run.world.script("prepares", Script(prepare=500.0))
@@ -104,7 +104,7 @@ async def test_nothing_is_done_or_written_after_the_end() -> None:
         await run.start()
 
 
-async def test_evictions_under_way_are_told_and_what_stops_goes_on_stopping() -> None:
+async def test_evictions_under_way_are_reported_and_what_stops_goes_on_stopping() -> None:
     async with running() as run:
         run.world.script("stops", Script(ends_on={StopSignal.TERMINATE: 30.0}))
         run.world.script("asked", Script(check=NEVER))

@@ -24,7 +24,7 @@ VERDICT = 15.0 * 5
 DAY = 86_400.0
 
 
-async def test_a_server_that_neither_answers_nor_moves_is_replaced_after_so_many_looks() -> None:
+async def test_a_server_without_answers_and_progress_is_replaced_after_so_many_probes() -> None:
     async with running(limits=LOOKING) as run:
         run.world.script("m", WEDGED, Script())
         await run.pool.ensure("m", keep_alive=FOREVER)
@@ -80,7 +80,7 @@ async def test_one_sign_of_life_begins_the_count_anew() -> None:
         assert run.world.signals("m")
 
 
-async def test_looking_is_at_a_modest_pace_and_no_use_and_no_change() -> None:
+async def test_probes_are_rare_and_neither_a_use_nor_a_change() -> None:
     async with running(limits=LOOKING, keep_alive=300.0) as run:
         await run.pool.ensure("m")
         await asyncio.sleep(1)  # it is measured, once
@@ -92,7 +92,7 @@ async def test_looking_is_at_a_modest_pace_and_no_use_and_no_change() -> None:
         assert run.phase("m") is None
 
 
-async def test_a_look_that_takes_long_is_not_overtaken_by_the_next() -> None:
+async def test_a_slow_probe_is_not_overtaken_by_the_next() -> None:
     async with running(limits=LOOKING) as run:
         run.world.script("m", Script(load=0.0, probe_time=40.0))
         await run.pool.ensure("m", keep_alive=FOREVER)
@@ -101,7 +101,7 @@ async def test_a_look_that_takes_long_is_not_overtaken_by_the_next() -> None:
         assert looks == pytest.approx([15.0, 70.0, 125.0, 180.0])
 
 
-async def test_a_look_that_breaks_is_no_verdict_and_another_follows() -> None:
+async def test_a_check_that_fails_is_no_verdict_and_another_follows() -> None:
     async with running(limits=LOOKING) as run:
         run.world.script("m", replace(WEDGED, raises={"check_liveness": ZeroDivisionError()}))
         await run.pool.ensure("m", keep_alive=FOREVER)
@@ -225,7 +225,7 @@ async def test_a_jump_evicts_nobody_though_an_eviction_of_the_idle_may() -> None
         assert len(await run.pool.evict("m")) == 1
 
 
-async def test_the_looks_at_many_are_spread_and_no_more_than_so_many_a_second() -> None:
+async def test_the_probes_of_many_are_spread_and_limited_per_second() -> None:
     many = 400
     looking = replace(LOOKING, max_starts=many, queue_limit=many)
     async with running(limits=looking) as run:
@@ -241,7 +241,7 @@ async def test_the_looks_at_many_are_spread_and_no_more_than_so_many_a_second() 
             assert min(gaps) == pytest.approx(1 / MAX_PROBES_PER_S, abs=1e-4)
 
 
-async def test_one_of_many_that_does_not_answer_is_looked_at_as_often_as_one_of_few() -> None:
+async def test_one_of_many_that_does_not_answer_is_probed_as_often_as_one_of_few() -> None:
     many = 400
     looking = replace(LOOKING, max_starts=many, queue_limit=many)
     async with running(limits=looking) as run:
@@ -252,7 +252,7 @@ async def test_one_of_many_that_does_not_answer_is_looked_at_as_often_as_one_of_
         assert run.phase("m7") is Phase.FAILED
 
 
-async def test_when_most_have_gone_the_looks_are_as_often_again() -> None:
+async def test_when_most_servers_have_gone_probes_are_frequent_again() -> None:
     many, left = 400, 3
     looking = replace(LOOKING, max_starts=many, queue_limit=many)
     async with running(limits=looking) as run:

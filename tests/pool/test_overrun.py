@@ -1,4 +1,4 @@
-"""More is taken than the budget allows: what is unused goes, whatever the reason."""
+"""Claims about a pool over its budget: unused servers are evicted, whatever the reason."""
 
 import asyncio
 from dataclasses import replace
@@ -9,7 +9,7 @@ from pool_service.core.catalogue import Catalogue
 from pool_service.core.server import Phase
 from pool_service.core.types import Settings
 from pool_service.pool import Pool
-from tests.pool.roomy import fill, limits, room, sized
+from tests.pool.capacity import fill, limits, room, sized
 from tests.pool.running import DEFAULTS, Running
 
 pytestmark = pytest.mark.looptime

@@ -1,4 +1,4 @@
-"""The machine is short of memory through others: what is unused goes first."""
+"""Claims about a machine that others make short of memory: unused servers are evicted first."""
 
 import asyncio
 
@@ -7,7 +7,7 @@ import pytest
 from pool_service.core.errors import PoolFull
 from pool_service.core.sampler import CALM_S, FAST_PAUSE_S, FRESH_S
 from pool_service.core.server import Cause, Phase
-from tests.pool.roomy import fill, limits, queued, room, sized
+from tests.pool.capacity import fill, limits, queued, room, sized
 from tests.pool.running import Running, now
 
 pytestmark = pytest.mark.looptime
@@ -93,7 +93,7 @@ async def test_a_relapse_is_waited_out_from_its_end() -> None:
         run.world.of("a").script.requests = 0
 
 
-async def test_what_is_ready_is_given_out_and_who_waits_in_vain_is_told_why() -> None:
+async def test_ready_servers_are_handed_out_and_other_waiters_get_the_reason() -> None:
     async with room(limits=limits(queue_timeout=5.0)) as run:
         await busy(run, "a")
         press(run, critical=True)

@@ -1,4 +1,4 @@
-"""Claims about those who wait for room: their turn comes, and they see it, in virtual time."""
+"""Claims about the queue: its order, that every model starts, its details, in virtual time."""
 
 import asyncio
 from dataclasses import replace
@@ -10,7 +10,7 @@ from pool_service.core.catalogue import Catalogue
 from pool_service.core.errors import PoolFull, QueueFull
 from pool_service.core.server import Phase
 from pool_service.core.types import FOREVER, Settings
-from tests.pool.roomy import fill, limits, queued, room, sized, there, told
+from tests.pool.capacity import fill, limits, queued, room, sized, there, told
 from tests.pool.running import DEFAULTS, Running, now
 
 pytestmark = pytest.mark.looptime
@@ -23,7 +23,7 @@ async def keep_busy(run: Running, *models: str, pause: float = 0.3) -> None:
         await asyncio.sleep(pause)
 
 
-async def test_its_turn_comes_though_the_others_are_asked_for_all_the_time() -> None:
+async def test_a_queued_model_starts_though_the_others_are_asked_for_all_the_time() -> None:
     async with room(grace_period=3.0) as run:
         await fill(run, "a", "b")
         asking = [asyncio.create_task(keep_busy(run, model)) for model in "ab"]
@@ -35,7 +35,7 @@ async def test_its_turn_comes_though_the_others_are_asked_for_all_the_time() -> 
             each.cancel()
 
 
-async def test_its_turn_comes_though_the_others_are_found_at_work_again_and_again() -> None:
+async def test_a_queued_model_starts_though_the_others_are_busy_again_and_again() -> None:
     """Whoever asks for the busy one after PATIENCE waits behind who waited so long."""
     async with room() as run:
         await fill(run, "a", size=8)
@@ -93,7 +93,7 @@ async def test_who_waits_sees_its_place_and_what_it_waits_for() -> None:
         assert positions == sorted(positions, reverse=True)
 
 
-async def test_waiting_without_any_news_is_told_once() -> None:
+async def test_waiting_without_any_news_is_reported_once() -> None:
     async with room() as run:
         await fill(run, "a", size=8)
         run.world.of("a").script.requests = 1
@@ -106,7 +106,7 @@ async def test_waiting_without_any_news_is_told_once() -> None:
         run.world.of("a").script.requests = 0
 
 
-async def test_only_so_many_models_wait_and_the_next_is_told_when_to_try_again() -> None:
+async def test_the_queue_has_a_limit_and_the_next_model_is_refused_with_a_retry_delay() -> None:
     async with room(limits=limits(queue_limit=2)) as run:
         await fill(run, "a", size=8)
         run.world.of("a").script.requests = 1
@@ -122,7 +122,7 @@ async def test_only_so_many_models_wait_and_the_next_is_told_when_to_try_again()
         assert queued(run) == ["b", "c"]
 
 
-async def test_who_waited_in_vain_is_told_why_and_when_to_try_again() -> None:
+async def test_a_caller_that_waited_in_vain_gets_the_reason_and_a_retry_delay() -> None:
     async with room(limits=limits(queue_timeout=60.0)) as run:
         await fill(run, "a", size=8)
         run.world.of("a").script.requests = 1
@@ -135,7 +135,7 @@ async def test_who_waited_in_vain_is_told_why_and_when_to_try_again() -> None:
         assert run.phase("b") is None
 
 
-async def test_nobody_is_told_that_it_took_too_long_while_the_machine_slept() -> None:
+async def test_no_caller_gets_a_timeout_for_the_time_that_the_machine_slept() -> None:
     async with room(limits=limits(queue_timeout=60.0)) as run:
         await fill(run, "a", size=8)
         run.world.of("a").script.requests = 1
@@ -213,7 +213,7 @@ async def test_small_models_that_come_all_the_time_do_not_starve_a_large_one() -
         await coming
 
 
-async def test_a_start_that_takes_a_slot_is_waited_for_in_turn() -> None:
+async def test_starts_get_a_slot_in_the_order_of_the_queue() -> None:
     async with room(limits=replace(limits(), max_starts=1, memory_budget=FOREVER)) as run:
         run.world.default = sized(1, load=5.0)
         calls = [run.ensure(model) for model in "abc"]
@@ -225,7 +225,7 @@ async def test_a_start_that_takes_a_slot_is_waited_for_in_turn() -> None:
         assert there(run) == ["a", "b", "c"]
 
 
-async def test_one_that_is_held_for_long_holds_up_nobody_for_whom_there_is_room() -> None:
+async def test_a_long_hold_delays_no_start_that_fits() -> None:
     async with room() as run:
         run.world.script("held", sized(4))
         held = run.pool.hold("held")

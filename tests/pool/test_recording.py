@@ -33,7 +33,7 @@ async def test_the_intent_is_on_disk_before_the_process_is_spawned() -> None:
         assert run.world.times("spawn")[0].at == pytest.approx(2.0)
 
 
-async def test_the_wish_is_on_disk_before_the_signal() -> None:
+async def test_the_requested_stop_is_on_disk_before_the_signal() -> None:
     async with running() as run:
         await run.pool.ensure("m")
         run.world.records.settling = 2.0
@@ -45,7 +45,7 @@ async def test_the_wish_is_on_disk_before_the_signal() -> None:
         assert run.world.signals("m") == [("SIGTERM", pytest.approx(begun + 2.0))]
 
 
-async def test_what_ends_while_its_wish_is_written_is_not_signalled() -> None:
+async def test_a_process_that_ends_while_its_stop_is_recorded_is_not_signalled() -> None:
     async with running() as run:
         await run.pool.ensure("m")
         run.world.records.settling = 2.0
@@ -57,7 +57,7 @@ async def test_what_ends_while_its_wish_is_written_is_not_signalled() -> None:
         assert run.world.signals("m") == []
 
 
-async def test_a_disk_that_fails_stops_nothing_and_is_told() -> None:
+async def test_a_disk_that_fails_stops_nothing_and_is_reported() -> None:
     async with running() as run:
         assert run.pool.degraded_reason == ""
         run.world.records.degraded_reason = "the disk is full"

@@ -64,7 +64,7 @@ async def test_what_went_unused_while_the_service_was_away_does_not_go_at_once()
         assert run.phase("m") is None
 
 
-async def test_what_was_held_is_not_taken_for_others_room_before_its_holder_can_be_back() -> None:
+async def test_a_formerly_held_server_is_not_evicted_before_its_holder_can_be_back() -> None:
     tight = replace(LIMITS, memory_budget=10)
     async with running(limits=tight, grace_period=0.0) as run:
         run.world.default = Script(needs=10, takes=10, load=1.0)
@@ -143,7 +143,7 @@ async def test_a_spawn_that_never_came_to_be_is_dropped_and_its_generation_is_no
         assert (await run.pool.ensure("m")).server.generation == 2
 
 
-async def test_a_wish_to_stop_is_carried_out() -> None:
+async def test_a_requested_stop_is_carried_out() -> None:
     async with running(drain_timeout=60.0) as run:
         run.world.script("m", Script(ends_on={StopSignal.TERMINATE: 30.0}))
         await run.pool.ensure("m")
@@ -158,7 +158,7 @@ async def test_a_wish_to_stop_is_carried_out() -> None:
         assert run.changes[-1].server.last_exit.cause is Cause.EVICTED
 
 
-async def test_a_wish_to_stop_what_had_no_process_yet_is_carried_out() -> None:
+async def test_a_requested_stop_before_the_spawn_is_carried_out() -> None:
     async with running() as run:
         run.world.script("m", Script(spawn=5.0, forks=True))
         call = run.ensure()
@@ -189,7 +189,7 @@ async def test_a_harder_signal_is_not_taken_back() -> None:
         ]
 
 
-async def test_a_sweep_is_made_again() -> None:
+async def test_a_cleanup_is_repeated() -> None:
     async with running() as run:
         run.world.script("m", Script(clean_up=50.0), Script())
         await run.pool.ensure("m")

@@ -49,7 +49,7 @@ async def test_another_keep_alive_counts_at_once_and_stops_nothing() -> None:
         assert run.phase("m") is None
 
 
-async def test_another_recipe_replaces_what_is_unused() -> None:
+async def test_another_config_hash_replaces_an_unused_server() -> None:
     async with running(models={"m": entry(keep_alive=FOREVER)}) as run:
         await run.pool.ensure("m")
         told = await reload(run, m=entry(keep_alive=FOREVER, config_hash="other"))
@@ -82,7 +82,7 @@ async def test_what_is_no_longer_listed_goes_when_unused_and_is_refused() -> Non
         assert run.phase("m") is None
 
 
-async def test_who_waits_for_what_is_no_longer_listed_is_told() -> None:
+async def test_the_waiters_of_a_model_that_is_no_longer_listed_get_that_reason() -> None:
     async with running(models={"m": entry()}, only_listed=True, limits=LIMITS) as run:
         run.world.script("m", Script(load=100.0))
         call = run.ensure("m")

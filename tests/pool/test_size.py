@@ -96,7 +96,7 @@ async def test_who_goes_for_a_start_is_found_in_proportion() -> None:
     assert among_many * SOME <= among_some * MANY
 
 
-async def test_all_are_looked_at_within_an_interval_a_few_at_a_time() -> None:
+async def test_all_are_probed_within_an_interval_a_few_at_a_time() -> None:
     limits = replace(LIMITS, max_starts=MANY, queue_limit=MANY, sample_interval=10.0)
     async with running(limits=limits) as run:
         models = {f"m{number}" for number in range(3 * SAMPLED_AT_ONCE)}

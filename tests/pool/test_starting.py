@@ -129,7 +129,7 @@ async def test_the_queue_is_served_in_the_order_of_asking() -> None:
         assert [call.model for call in run.world.times("spawn")] == ["d", "b", "c", "a"]
 
 
-async def test_a_failed_start_makes_room_for_the_next() -> None:
+async def test_a_failed_start_frees_its_slot_for_the_next() -> None:
     async with running(limits=replace(LIMITS, max_starts=1)) as run:
         run.world.script("a", Script(dies=1.0))
         first, second = run.ensure("a"), run.ensure("b")
@@ -198,7 +198,7 @@ async def test_a_child_that_exits_during_its_start_answers_at_once() -> None:
             assert "exited with code 1" in str(failure)
 
 
-async def test_a_refused_model_is_told_apart_from_a_crash() -> None:
+async def test_a_refused_model_is_distinguished_from_a_crash() -> None:
     async with running() as run:
         run.world.script("m", Script(load=60.0, dies=2.0, report=REJECTED))
         with pytest.raises(ModelRejected, match="there is no such model") as caught:
@@ -252,7 +252,7 @@ async def test_a_server_that_died_stays_failed_when_the_next_start_is_refused() 
         assert run.phase("m") is Phase.FAILED
 
 
-async def test_a_spawn_that_fails_leaves_nothing_to_sweep() -> None:
+async def test_a_spawn_that_fails_leaves_nothing_to_clean_up() -> None:
     async with running() as run:
         run.world.script("m", Script(raises={"spawn": StartFailed("no descriptors")}), Script())
         with pytest.raises(StartFailed, match="no descriptors"):
@@ -390,7 +390,7 @@ async def test_an_evict_of_a_queued_start_answers_evicted() -> None:
 
 
 @pytest.mark.parametrize("step", ["prepare", "spawn", "ready"])
-async def test_a_step_that_breaks_is_survived_and_told_as_internal(step: str) -> None:
+async def test_a_step_that_breaks_is_survived_and_reported_as_internal(step: str) -> None:
     async with running() as run:
         run.world.script("m", Script(raises={step: ZeroDivisionError("secret")}), Script())
         failures = await outcomes(run.pool.ensure("m"), run.pool.ensure("m"))

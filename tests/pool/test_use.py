@@ -27,7 +27,7 @@ async def test_an_unused_server_is_evicted_exactly_its_keep_alive_after_the_last
         assert run.phase("m") is None
 
 
-async def test_the_removal_tells_that_it_was_unused() -> None:
+async def test_the_removal_says_that_it_was_unused() -> None:
     async with running(keep_alive=300.0) as run:
         await run.pool.ensure("m")
         await asyncio.sleep(301)
@@ -131,7 +131,7 @@ async def test_a_clock_that_is_set_neither_keeps_an_unused_server_nor_ends_a_use
         assert run.phase("m") is None
 
 
-async def test_requests_that_only_a_counter_tells_of_keep_a_server() -> None:
+async def test_requests_that_only_a_counter_shows_keep_a_server() -> None:
     async with running(keep_alive=300.0) as run:
         direct = Script(served=0.0)
         run.world.script("m", direct)
@@ -144,7 +144,7 @@ async def test_requests_that_only_a_counter_tells_of_keep_a_server() -> None:
         assert run.phase("m") is None
 
 
-async def test_a_look_that_finds_a_server_busy_counts_as_a_use() -> None:
+async def test_a_check_that_finds_a_server_busy_counts_as_a_use() -> None:
     async with running(keep_alive=300.0, grace_period=10.0) as run:
         busy = Script(requests=1)
         run.world.script("m", busy)
@@ -169,7 +169,7 @@ async def test_an_eviction_of_what_is_idle_spares_what_was_just_asked_directly()
         assert await run.pool.evict(Every.IDLE) == ()
 
 
-async def test_a_server_whose_use_cannot_be_told_is_taken_as_busy() -> None:
+async def test_a_server_whose_use_is_unknown_counts_as_busy() -> None:
     async with running(keep_alive=300.0) as run:
         run.world.script("m", Script(requests=None))
         await run.pool.ensure("m")
@@ -305,7 +305,7 @@ async def test_an_eviction_goes_on_when_its_caller_gave_up() -> None:
         assert run.phase("m") is None
 
 
-async def test_looking_is_no_use() -> None:
+async def test_listing_is_no_use() -> None:
     async with running(keep_alive=300.0) as run:
         await run.pool.ensure("m")
         for _ in range(300):

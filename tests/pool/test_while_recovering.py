@@ -38,7 +38,7 @@ async def test_the_service_begins_without_those_that_are_slow_to_prove_themselve
         assert run.world.signals("slow") == []
 
 
-async def test_nothing_is_started_before_strays_were_looked_for_else_it_would_be_one() -> None:
+async def test_nothing_is_started_before_the_search_for_orphans_else_it_would_be_one() -> None:
     async with running() as run:
         await run.pool.ensure("m")
         await run.kill()
@@ -53,7 +53,7 @@ async def test_nothing_is_started_before_strays_were_looked_for_else_it_would_be
         assert (await run.pool.ensure("new")).server.phase is Phase.READY
 
 
-async def test_neither_a_reload_nor_a_pin_starts_what_would_then_be_a_stray() -> None:
+async def test_neither_a_reload_nor_a_pin_starts_a_process_that_would_look_like_an_orphan() -> None:
     pinned = replace(DEFAULTS, runtime_model="rm", pinned=True)
     async with running(models={"pinned": pinned}) as run:
         script = Script()
@@ -77,7 +77,7 @@ async def test_neither_a_reload_nor_a_pin_starts_what_would_then_be_a_stray() ->
         assert not [c for c in run.changes if c.server.model.startswith("(unknown")]
 
 
-async def test_nobody_is_given_what_was_not_looked_for_yet() -> None:
+async def test_no_caller_gets_a_server_that_is_not_adopted_yet() -> None:
     async with running() as run:
         script = Script()
         run.world.script("m", script)
@@ -103,7 +103,7 @@ async def test_who_waits_for_one_that_turns_out_to_be_dead_gets_the_next() -> No
         assert ensured.server.generation == 2
 
 
-async def test_an_eviction_of_one_that_was_not_looked_for_yet_waits_for_it() -> None:
+async def test_an_eviction_of_a_server_that_is_not_adopted_yet_waits_for_it() -> None:
     async with running() as run:
         script = Script()
         run.world.script("m", script)
@@ -142,7 +142,7 @@ async def test_an_adoption_that_breaks_goes_by_the_record() -> None:
         assert run.server("m").identity == before.identity
 
 
-async def test_an_adoption_that_breaks_without_a_record_is_told() -> None:
+async def test_an_adoption_that_breaks_without_a_record_is_reported() -> None:
     async with running() as run:
         run.world.default = Script(raises={"adopt": ZeroDivisionError("secret")})
         run.world.script("m", Script(spawn=5.0), Script())
@@ -156,7 +156,7 @@ async def test_an_adoption_that_breaks_without_a_record_is_told() -> None:
         assert (await run.pool.ensure("m")).server.generation == 2
 
 
-async def test_calls_before_the_end_of_the_recovery_are_told_to_come_again() -> None:
+async def test_calls_before_the_end_of_the_recovery_are_asked_to_retry() -> None:
     async with running() as run:
         await run.pool.ensure("m")
         await run.kill()

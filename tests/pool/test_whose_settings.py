@@ -150,7 +150,7 @@ async def test_what_died_is_not_repaired_as_what_is_listed_no_longer() -> None:
         assert (await run.pool.ensure("m")).server.settings.runtime_model == OWN
 
 
-async def test_who_waits_to_hold_what_is_listed_no_longer_is_told_once() -> None:
+async def test_a_waiting_hold_of_a_model_that_is_no_longer_listed_gets_one_error() -> None:
     section = replace(SECTION, preload=False, runtime="", groups=(), pinned=False)
     async with running(models={"m": section}) as run:
         run.world.script("m", Script(ends_on={StopSignal.TERMINATE: 20.0}))

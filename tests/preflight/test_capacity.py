@@ -1,4 +1,4 @@
-"""Claims about models that leave each other no room, by values."""
+"""Claims about models that leave each other no memory, by values."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -38,7 +38,7 @@ def test_models_that_fit_are_no_problem() -> None:
     ("source", "key"),
     [(EstimateSource.WEIGHTS, "runtime_model"), (EstimateSource.DECLARED, "expected_memory")],
 )
-def test_a_model_that_never_fits_is_an_error_at_what_tells_its_need(
+def test_a_model_that_never_fits_is_an_error_at_the_key_that_sets_its_need(
     source: EstimateSource, key: str
 ) -> None:
     ((path, is_error, what),) = found({"a": PLAIN, "b": PLAIN}, {"a": 11, "b": 3}, source)
@@ -65,7 +65,7 @@ def test_without_a_budget_the_machine_is_the_limit() -> None:
     assert found({"a": PLAIN}, {"a": 14}, limits=limits) == []
 
 
-def test_what_always_runs_must_leave_room_for_each_other_model() -> None:
+def test_models_that_always_run_must_leave_memory_for_each_other_model() -> None:
     ((path, is_error, what),) = found({"a": KEPT, "b": PLAIN, "c": PLAIN}, {"a": 6, "b": 5, "c": 4})
     assert (path, is_error) == ("models.b", True)
     assert "(a) leave 4.0 GB" in what

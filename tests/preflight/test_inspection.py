@@ -73,7 +73,7 @@ def test_a_model_that_is_there_is_no_problem(inspect: Inspect) -> None:
     assert inspect('[models.a]\nruntime_model = "TMP/good"\n[models."org/there"]') == []
 
 
-def test_all_that_is_wrong_with_arguments_is_told_once_where_it_stands(inspect: Inspect) -> None:
+def test_each_wrong_argument_is_reported_once_with_its_key(inspect: Inspect) -> None:
     found = inspect(
         '[defaults]\narguments = ["--max-token", "5", "--api-key", "x"]\n[models.a]\n[models.b]\n'
         'arguments = ["--port", "3", "--mllm"]'
@@ -154,7 +154,7 @@ def test_directories_that_are_not_there_are_warnings(inspect: Inspect) -> None:
     ]
 
 
-def test_an_alias_that_hides_a_model_is_told(inspect: Inspect) -> None:
+def test_an_alias_that_hides_a_model_is_reported(inspect: Inspect) -> None:
     loaded, on_disk = inspect(
         '[models.a]\naliases = ["org/x", "chat", "org/there"]\n[models.b]\nruntime_model = "org/x"'
     )
@@ -169,7 +169,7 @@ def test_a_service_that_lists_nothing_and_serves_only_that_is_an_error(inspect: 
     assert only(inspect("[service]\nonly_listed = true")).path == ("service", "only_listed")
 
 
-def test_what_takes_too_long_is_told_and_the_rest_with_it(
+def test_what_takes_too_long_is_reported_and_the_rest_with_it(
     inspect: Inspect, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def stuck(*_: object) -> None:

@@ -55,7 +55,7 @@ async def test_its_end_is_noticed_with_its_last_lines_and_its_code_is_not_known(
     assert "Uvicorn running" in report.last_lines[-1]
 
 
-async def test_what_its_last_lines_mean_is_told(bench: Bench, earlier: EarlierService) -> None:
+async def test_what_its_last_lines_mean_is_reported(bench: Bench, earlier: EarlierService) -> None:
     server = await earlier.starts(fake_plan("die=1&say=no+such+model"))
     assert server.identity
     # Before that it may still be tied to who started it, and end with that.
@@ -87,7 +87,7 @@ async def test_it_drains_and_ends_by_sigterm(bench: Bench, earlier: EarlierServi
 
 @pytest.mark.parametrize("kind", ["group", "setsid", "bare"])
 @pytest.mark.parametrize("ignores", ["", "&child_ignore=term"])
-async def test_after_its_sweep_a_grandchild_is_gone(
+async def test_after_its_cleanup_a_grandchild_is_gone(
     bench: Bench, earlier: EarlierService, kind: str, ignores: str
 ) -> None:
     server, identity, child = await earlier.up(f"child={kind}{ignores}")
@@ -143,7 +143,7 @@ async def test_its_log_is_kept_from_growing(bench: Bench, earlier: EarlierServic
     await processes.clean_up(identity)
 
 
-async def test_one_that_died_meanwhile_is_told_at_once_and_swept(
+async def test_one_that_died_meanwhile_is_reported_at_once_and_cleaned_up(
     bench: Bench, earlier: EarlierService
 ) -> None:
     server, identity, child = await earlier.up("child=setsid")
@@ -170,7 +170,7 @@ async def test_of_one_that_died_meanwhile_what_carries_the_nonce_proves_its_grou
     assert not is_alive(child)
 
 
-async def test_of_one_that_died_meanwhile_what_nothing_proves_is_left_alone_and_told(
+async def test_of_one_that_died_meanwhile_what_nothing_proves_is_left_alone_and_reported(
     bench: Bench, tmp_path: Path
 ) -> None:
     came = tmp_path / "came"

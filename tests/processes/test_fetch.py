@@ -264,7 +264,7 @@ async def test_a_hub_that_fails_after_its_first_answer_is_no_success(
         await Download(Downloader(), hub, tmp_path).task
 
 
-async def test_a_hub_in_trouble_is_told_as_that(hub: Hub, tmp_path: Path) -> None:
+async def test_a_hub_in_trouble_is_reported_as_that(hub: Hub, tmp_path: Path) -> None:
     hub.refusals["/"] = 500, ""
     with pytest.raises(FetchFailed, match="500 Internal Server Error"):
         await Download(Downloader(), hub, tmp_path).task
@@ -291,7 +291,7 @@ def silent() -> Iterator[int]:
         ("http://127.0.0.1:{silent}", "does not answer within 1.5 s"),
     ],
 )
-async def test_who_has_no_network_is_told_at_once_and_what_to_do(
+async def test_a_missing_network_is_reported_at_once_with_what_to_do(
     hub: Hub, tmp_path: Path, endpoint: str, why: str
 ) -> None:
     with silent() as port:
@@ -300,14 +300,14 @@ async def test_who_has_no_network_is_told_at_once_and_what_to_do(
             await Download(Downloader(), hub, tmp_path).task
 
 
-async def test_a_proxy_is_what_is_looked_for_first(hub: Hub, tmp_path: Path) -> None:
+async def test_behind_a_proxy_the_error_names_the_proxy(hub: Hub, tmp_path: Path) -> None:
     hub.endpoint = "http://hub.invalid"
     environment = (*hub.environment(tmp_path).items(), ("http_proxy", "http://127.0.0.1:9"))
     with pytest.raises(FetchFailed, match=r"127\.0\.0\.1:9 cannot"):
         await Downloader().fetch(sys.executable, "m", "org/name", environment, lambda *_: None)
 
 
-async def test_a_python_without_the_library_is_told_as_that(hub: Hub, tmp_path: Path) -> None:
+async def test_a_python_without_the_library_is_reported_as_that(hub: Hub, tmp_path: Path) -> None:
     bare = tmp_path / "python"
     bare.write_text(f'#!/bin/sh\nshift\nexec {sys.executable} -I -S "$@"\n')
     bare.chmod(0o755)
@@ -327,7 +327,7 @@ async def test_a_python_without_the_library_is_told_as_that(hub: Hub, tmp_path: 
         ("HF_HOME", "/dev/null/cache", "Let the service's user write"),
     ],
 )
-async def test_what_no_further_try_changes_is_told_as_definite(
+async def test_what_no_further_try_changes_is_reported_as_definite(
     hub: Hub, tmp_path: Path, variable: str, value: str, told: str
 ) -> None:
     environment = hub.environment(tmp_path)
@@ -350,7 +350,7 @@ async def test_offline_there_is_nothing_to_do_for_a_model_that_is_there(
     await fetch(hub.environment(tmp_path) | {"HF_HUB_OFFLINE": "1"})
 
 
-async def test_a_python_that_is_gone_is_told_as_definite(tmp_path: Path) -> None:
+async def test_a_python_that_is_gone_is_reported_as_definite(tmp_path: Path) -> None:
     with pytest.raises(RuntimeUnavailable, match="Install the runtime again"):
         await Downloader().fetch(
             "/nonexistent/python", "m", "org/name", (("HF_HOME", str(tmp_path)),), lambda *_: None

@@ -122,7 +122,7 @@ def test_what_libraries_make_in_memory_runs(loader: Loader) -> None:
     assert ended.returncode == 0, ended.stderr
 
 
-def test_the_program_cannot_tell_that_it_was_not_run_itself(loader: Loader) -> None:
+def test_the_program_cannot_notice_that_it_was_not_run_itself(loader: Loader) -> None:
     ended = loader.run("""
         import os, sys
         assert __name__ == "__main__", __name__

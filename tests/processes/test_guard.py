@@ -290,7 +290,7 @@ async def test_a_guard_comes_when_descriptors_are_there_again(
     assert pool.guards() == []
 
 
-async def test_a_guard_that_is_stopped_by_sigstop_can_be_dismissed(pool: Pool) -> None:
+async def test_a_guard_that_is_stopped_by_sigstop_can_be_ended(pool: Pool) -> None:
     service = await pool.service(LONG)
     os.kill(service.guard.pid, signal.SIGSTOP)
     await service.order(do="dismiss")

@@ -99,7 +99,7 @@ async def test_what_works_on_a_request_finishes_it_though_its_leader_is_gone(
     assert not is_alive(at.server)
 
 
-async def test_a_server_that_was_told_to_end_with_its_wrapper_drains(bench: Bench) -> None:
+async def test_a_server_that_is_signalled_with_its_wrapper_drains(bench: Bench) -> None:
     at = await wrapped(bench, '"$@"; :')
     await bench.processes.signal(at.leader, StopSignal.TERMINATE)
     assert (await bench.processes.exited(at.leader)).signal == signal.SIGTERM
@@ -114,7 +114,7 @@ async def test_a_server_that_was_told_to_end_with_its_wrapper_drains(bench: Benc
     [(TIME_TO_END, "cuts=1", False), (0.5, "ignore=term", True)],
     indirect=["bench"],
 )
-async def test_the_time_for_it_has_a_limit_and_a_kill_is_told(
+async def test_the_time_for_it_has_a_limit_and_a_kill_is_reported(
     bench: Bench, flags: str, killed: bool
 ) -> None:
     at = await wrapped(bench, '"$@"; :', flags, 1_000_000)
@@ -125,7 +125,7 @@ async def test_the_time_for_it_has_a_limit_and_a_kill_is_told(
     at.writer.transport.abort()
 
 
-async def test_a_hurry_ends_the_wait(bench: Bench) -> None:
+async def test_an_escalation_ends_the_wait(bench: Bench) -> None:
     at = await wrapped(bench, '"$@"; :', "cuts=1", 1_000_000)
     os.kill(at.leader.pid, signal.SIGKILL)
     await bench.processes.exited(at.leader)

@@ -146,7 +146,7 @@ async def test_what_a_flood_takes_of_the_disk_is_bounded_while_it_lasts(tmp_path
     assert most < BLOCKS * BLOCK / 2
 
 
-async def test_it_is_bounded_too_where_the_system_tells_of_no_writes(
+async def test_it_is_bounded_too_where_the_system_reports_no_writes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("pool_service.adapters.logs.log_writes._notes", lambda: None)
@@ -179,7 +179,7 @@ async def most_on_disk(state_dir: Path, program: str) -> int:
     return most
 
 
-async def test_nobody_looks_at_logs_to_which_nobody_writes(tmp_path: Path) -> None:
+async def test_logs_to_which_nothing_is_written_are_not_checked(tmp_path: Path) -> None:
     looks = 0
 
     class Counted(LogStore):

@@ -180,7 +180,7 @@ def test_a_listener_that_was_closed_is_lost_whoever_has_its_port_then(
 @on_linux
 @pytest.mark.parametrize("how", ["close", "shut", "child of its own"])
 @pytest.mark.parametrize("stranger", [False, True])
-def test_a_loss_is_told_at_once(how: str, stranger: bool) -> None:
+def test_a_loss_is_reported_at_once(how: str, stranger: bool) -> None:
     """Of a child in a session of its own nobody knows whether it serves."""
     ownership = Ownership()
     with served() as server, ExitStack() as stack:
@@ -208,7 +208,7 @@ def test_an_answer_holds_for_a_moment_and_no_longer(monkeypatch: pytest.MonkeyPa
 @on_linux
 @pytest.mark.usefixtures("by_libproc")
 @pytest.mark.parametrize("how", ["close", "shut", "again"])
-def test_macos_tells_a_loss_at_once_too(how: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_macos_reports_a_loss_at_once_too(how: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """However fresh a proof is that the system can repeat."""
     monkeypatch.setattr(module, "FRESH_S", 1e9)
     monkeypatch.setattr(module, "QUICK_S", 0.0)
@@ -235,7 +235,7 @@ def test_what_macos_is_asked_at_a_hand_out_is_no_whole_proof(
 
 @on_linux
 @pytest.mark.usefixtures("by_libproc")
-def test_where_macos_does_not_tell_a_fresh_proof_holds(
+def test_where_macos_gives_no_answer_a_fresh_proof_holds(
     libproc: ctypes.CDLL, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with served() as server:
@@ -247,7 +247,7 @@ def test_where_macos_does_not_tell_a_fresh_proof_holds(
 
 
 @on_linux
-def test_one_that_drains_after_a_signal_is_told_as_lost() -> None:
+def test_one_that_drains_after_a_signal_is_reported_as_lost() -> None:
     ownership = Ownership()
     with served() as server:
         assert ownership.prove(server.identity, server.endpoint) is KEPT
@@ -263,7 +263,7 @@ def test_a_child_of_its_session_that_has_the_socket_is_the_server(ownership: Own
         assert told(ownership, server) == (KEPT, KEPT)
 
 
-def test_one_that_has_ended_is_told_as_ended_and_not_as_lost(ownership: Ownership) -> None:
+def test_one_that_has_ended_is_reported_as_ended_and_not_as_lost(ownership: Ownership) -> None:
     with served() as server:
         assert ownership.prove(server.identity, server.endpoint) is KEPT
         server.process.kill()

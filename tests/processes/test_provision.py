@@ -180,7 +180,7 @@ async def test_until_a_new_list_is_installed_the_old_environment_serves(tmp_path
     assert newer.installed() == program
 
 
-async def test_a_data_directory_that_cannot_be_written_is_said_so(tmp_path: Path) -> None:
+async def test_a_data_directory_that_cannot_be_written_is_reported(tmp_path: Path) -> None:
     (tmp_path / "data").touch()
     with pytest.raises(RuntimeUnavailable, match="another data directory"):
         await provisioner(tmp_path, str(wheel(tmp_path, "0.6.0"))).install()

@@ -99,7 +99,7 @@ async def test_a_missing_program_is_said_to_be_missing(bench: Bench) -> None:
     assert nothing_is_left(bench)
 
 
-async def test_a_program_whose_interpreter_is_missing_is_told_apart(
+async def test_a_program_whose_interpreter_is_missing_is_distinguished(
     bench: Bench, tmp_path: Path
 ) -> None:
     script = tmp_path / "runtime"
@@ -127,7 +127,7 @@ async def test_a_file_that_is_no_program_is_refused(bench: Bench, tmp_path: Path
     ("number", "why"),
     [(85, "its format is damaged"), (86, "another kind of processor"), (88, "format is damaged")],
 )
-async def test_what_macos_says_of_a_program_that_is_none_is_told_in_words(
+async def test_what_macos_says_of_a_program_that_is_none_is_reported_in_words(
     number: int, why: str, bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refused(*_: object, **__: object) -> None:

@@ -173,7 +173,7 @@ async def test_what_waits_becomes_the_server_that_is_asked_for(kept: Kept) -> No
     [({"WORKING_SET": str(96 * 10**9)}, [96 * 10**9]), ({"WORKING_SET": ""}, []), ({}, [])],
     ids=["Metal", "a Metal that does not tell", "no Metal"],
 )
-async def test_it_tells_what_metal_recommends_to_keep(
+async def test_it_reports_the_working_set_that_metal_recommends(
     kept: Kept, environment: dict[str, str], told: list[int]
 ) -> None:
     kept.environment |= environment
@@ -198,14 +198,14 @@ async def test_it_is_known_again_by_the_nonce_that_it_was_started_with(kept: Kep
     assert (work_dirs(kept.state_dir) / spawned.nonce).is_dir()
 
 
-async def test_where_none_waits_one_is_told_at_once(kept: Kept) -> None:
+async def test_without_a_waiting_standby_a_new_one_gets_its_arguments_at_once(kept: Kept) -> None:
     kept.keep(0)
     spawned = await kept.spawn()
     assert not kept.is_plain(spawned)
     await kept.listening(spawned)
 
 
-async def test_a_process_that_is_told_before_it_begins_imports_nothing_ahead(kept: Kept) -> None:
+async def test_a_standby_that_gets_its_arguments_before_it_begins_imports_nothing_ahead(kept: Kept) -> None:
     told = await asyncio.to_thread(kept.told_before_it_begins)
     assert "mlx" not in told.modules
 
@@ -227,7 +227,7 @@ async def test_another_environment_is_not_what_it_waits_for(kept: Kept) -> None:
     assert kept.standbys.identities == (waiting,)
 
 
-async def test_the_next_takes_its_place_when_that_is_wished(kept: Kept) -> None:
+async def test_a_used_standby_is_replaced_on_request(kept: Kept) -> None:
     first = await kept.waiting()
     kept.keep(refill=False)
     await kept.spawn()
@@ -356,7 +356,7 @@ async def test_what_was_killed_while_it_waited_is_not_missed(kept: Kept) -> None
     await kept.listening(spawned)
 
 
-async def test_a_model_that_fails_is_told_as_by_the_plain_command_and_tried_by_it_next(
+async def test_a_model_that_fails_is_reported_as_by_the_plain_command_and_tried_by_it_next(
     kept: Kept,
 ) -> None:
     await kept.waiting()

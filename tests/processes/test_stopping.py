@@ -105,7 +105,7 @@ async def test_a_server_that_ignores_sigterm_and_sigint_ends_by_sigkill(bench: B
 
 @pytest.mark.parametrize("kind", ["group", "setsid", "bare"])
 @pytest.mark.parametrize("ignores", ["", "&child_ignore=term"])
-async def test_after_the_sweep_a_grandchild_is_gone(bench: Bench, kind: str, ignores: str) -> None:
+async def test_after_the_cleanup_a_grandchild_is_gone(bench: Bench, kind: str, ignores: str) -> None:
     up = await bench.up(f"child={kind}{ignores}")
     assert up.child
     os.kill(up.identity.pid, signal.SIGKILL)  # to the leader alone
@@ -115,7 +115,7 @@ async def test_after_the_sweep_a_grandchild_is_gone(bench: Bench, kind: str, ign
     assert not is_alive(up.child)
 
 
-async def test_after_the_sweep_a_stopped_grandchild_is_gone(bench: Bench) -> None:
+async def test_after_the_cleanup_a_stopped_grandchild_is_gone(bench: Bench) -> None:
     up = await bench.up("child=setsid")
     assert up.child
     os.kill(up.child.pid, signal.SIGSTOP)
@@ -124,7 +124,7 @@ async def test_after_the_sweep_a_stopped_grandchild_is_gone(bench: Bench) -> Non
 
 
 @pytest.mark.parametrize("kind", ["group", "setsid"])
-async def test_after_the_sweep_the_port_that_a_grandchild_kept_is_free(
+async def test_after_the_cleanup_the_port_that_a_grandchild_kept_is_free(
     bench: Bench, kind: str
 ) -> None:
     up = await bench.up(f"child={kind}&child_port=1&child_ignore=term")
@@ -135,7 +135,7 @@ async def test_after_the_sweep_the_port_that_a_grandchild_kept_is_free(
     assert is_free(up.port)
 
 
-async def test_a_sweep_leaves_other_servers_and_strangers_alone(bench: Bench) -> None:
+async def test_a_cleanup_leaves_other_servers_and_strangers_alone(bench: Bench) -> None:
     with child_of_ours() as stranger:
         other = await bench.up("child=setsid", model="other")
         assert other.child
@@ -160,7 +160,7 @@ async def test_a_group_whose_number_is_not_proven_to_be_the_same_is_left_alone(
     os.kill(up.child.pid, signal.SIGKILL)
 
 
-async def test_the_sweep_of_a_process_without_descendants_or_of_a_stranger_returns(
+async def test_the_cleanup_of_a_process_without_descendants_or_of_a_stranger_returns(
     bench: Bench,
 ) -> None:
     identity = await bench.spawn(plan("/bin/true"))
@@ -191,7 +191,7 @@ async def test_200_rounds_leave_descriptors_threads_and_zombies_as_they_were(
     assert list((bench.state_dir / "work").iterdir()) == []
 
 
-async def test_what_it_left_behind_is_not_looked_for_among_the_other_servers(
+async def test_leftover_processes_are_not_searched_among_the_other_servers(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     one, other = await bench.up(), await bench.up(model="other")

@@ -61,7 +61,7 @@ def noted(note: Path) -> Identity:
 @pytest.mark.parametrize(
     "more", ["pass", AWAY, NULL], ids=["log and directory", "log", "directory"]
 )
-async def test_a_daemon_with_an_emptied_environment_does_not_survive_the_sweep(
+async def test_a_daemon_with_an_emptied_environment_does_not_survive_the_cleanup(
     more: str, bench: Bench, tmp_path: Path
 ) -> None:
     leader, left = await daemon_of(bench, tmp_path / "note", more)
@@ -92,7 +92,7 @@ def working_directory(identity: Identity) -> Path:
     return Path(f"/proc/{identity.pid}/cwd").readlink()
 
 
-def test_a_person_who_looks_into_the_directory_is_left_alone(tmp_path: Path) -> None:
+def test_a_person_in_the_directory_is_left_alone(tmp_path: Path) -> None:
     pid, terminal = pty.fork()
     if not pid:
         os.chdir(tmp_path)
@@ -112,7 +112,7 @@ def test_of_nothing_nobody_is_tied(tmp_path: Path) -> None:
     assert tied_to(tmp_path / "gone", tmp_path / "gone") == frozenset()
 
 
-async def test_a_look_without_a_descriptor_finds_nobody_gone(bench: Bench) -> None:
+async def test_a_search_without_a_descriptor_fails_and_finds_no_process_gone(bench: Bench) -> None:
     up = await bench.up()
     pid = up.identity.pid
     work_dir = _File.at(Path(psutil.Process(pid).cwd()))
@@ -120,7 +120,7 @@ async def test_a_look_without_a_descriptor_finds_nobody_gone(bench: Bench) -> No
         _is_tied(pid, None, work_dir)
 
 
-async def test_who_has_a_file_open_is_not_told_without_a_descriptor(bench: Bench) -> None:
+async def test_without_a_descriptor_it_is_unknown_which_process_has_a_file_open(bench: Bench) -> None:
     up = await bench.up()
     assert has_open(up.identity.pid, up.log_path)
     with limit(resource.RLIMIT_NOFILE, 0), pytest.raises(OSError, match="Too many open files"):

@@ -66,7 +66,7 @@ async def test_of_an_intent_whose_process_died_the_descendants_are_ended(
     assert not work_dir(bench, server).exists()
 
 
-async def test_a_process_that_was_on_its_way_to_exec_is_found_at_the_second_look(
+async def test_a_process_between_fork_and_exec_is_found_by_the_second_search(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     server = intent(plan("/bin/sleep", "1000"))
@@ -139,7 +139,7 @@ async def test_descendants_of_a_process_without_a_record_are_ended(
     assert not work_dir(bench, server).exists()
 
 
-async def test_what_no_record_tells_of_is_found_when_descriptors_are_there_again(
+async def test_orphans_are_found_when_descriptors_are_free_again(
     bench: Bench, earlier: EarlierService, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _, identity, _ = await earlier.up()

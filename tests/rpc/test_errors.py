@@ -227,7 +227,7 @@ async def test_a_failure_has_its_code_its_reason_and_its_details(
         (queue_full, "RESOURCE_EXHAUSTED", "QUEUE_FULL", {"RetryInfo", "QuotaFailure"}),
     ],
 )
-async def test_where_there_is_no_room_it_is_told_what_is_short(
+async def test_where_there_is_no_capacity_the_error_names_what_is_short(
     provoke: Provoke, code: str, reason: str, details: set[str]
 ) -> None:
     limits = replace(LIMITS, memory_budget=10, queue_limit=1, queue_timeout=0.05)
@@ -238,7 +238,7 @@ async def test_where_there_is_no_room_it_is_told_what_is_short(
         assert set(told.details) == details | {"ErrorInfo"}
 
 
-async def test_a_model_that_can_never_fit_is_told_with_the_figures() -> None:
+async def test_a_model_that_can_never_fit_is_reported_with_the_figures() -> None:
     async with serving(limits=replace(LIMITS, memory_budget=10)) as service:
         metadata = (await too_large(service)).details["ErrorInfo"].metadata
         assert (metadata["needed_bytes"], metadata["budget_bytes"]) == ("11", "10")
@@ -251,7 +251,7 @@ async def test_a_model_that_is_not_listed_is_not_found() -> None:
         assert set(told.details) == {"ErrorInfo", "ResourceInfo"}
 
 
-async def test_who_holds_a_server_is_told_to_those_who_would_evict_it() -> None:
+async def test_an_eviction_of_a_held_server_gets_the_holders() -> None:
     async with serving() as service:
         metadata = (await held(service)).details["ErrorInfo"].metadata
         assert (metadata["holds"], metadata["holders"]) == ("1", "engine 7")
@@ -274,7 +274,7 @@ async def test_the_details_name_what_helps() -> None:
         assert (await in_use(service)).details["ErrorInfo"].metadata["requests"] == "2"
 
 
-async def test_of_a_server_whose_requests_cannot_be_counted_none_are_told() -> None:
+async def test_a_server_whose_requests_cannot_be_counted_reports_no_number() -> None:
     async with serving() as service:
         unknown = await in_use(service, None)
         assert unknown.details["ErrorInfo"].metadata["requests"] == "unknown"
@@ -294,7 +294,7 @@ async def test_a_crash_loop_says_how_long_it_lasts_and_what_was_written_last() -
         assert len(service.world.times("spawn")) == 2
 
 
-async def test_every_call_before_the_end_of_the_recovery_is_told_to_come_again() -> None:
+async def test_every_call_before_the_end_of_the_recovery_is_asked_to_retry() -> None:
     async with serving(recovers=False) as service:
         for told in (
             await failure(service.ensure()),
@@ -309,13 +309,13 @@ async def test_every_call_before_the_end_of_the_recovery_is_told_to_come_again()
         assert (await service.ensure()).started
 
 
-async def test_a_bad_field_is_told_though_the_service_recovers() -> None:
+async def test_a_bad_field_is_reported_though_the_service_recovers() -> None:
     async with serving(recovers=False) as service:
         assert (await failure(service.ensure("--x"))).reason == "INVALID_MODEL"
         await service.pool.recover(BUDGET)
 
 
-async def test_who_waits_when_the_service_leaves_its_servers_is_told_to_come_again() -> None:
+async def test_waiters_are_asked_to_retry_when_the_service_leaves_its_servers() -> None:
     async with serving() as service:
         service.world.script("m", Script(load=NEVER))
         call = asyncio.create_task(failure(service.ensure()))
@@ -338,7 +338,7 @@ async def test_a_bug_has_a_request_id_and_keeps_its_text_to_itself() -> None:
         assert "ZeroDivision" not in str(told.details)
 
 
-async def test_a_bug_in_a_handler_is_told_in_the_same_way(
+async def test_a_bug_in_a_handler_is_reported_in_the_same_way(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     async with serving() as service:
@@ -370,7 +370,7 @@ async def test_a_failure_fits_in_a_trailer_however_much_there_is_to_tell(letter:
         assert told.details["DebugInfo"].stack_entries
 
 
-async def test_of_many_last_lines_the_newest_are_told() -> None:
+async def test_of_many_last_lines_the_newest_are_reported() -> None:
     async with serving() as service:
         lines = tuple(f"line {n} " + "x" * 100 for n in range(200))
         long = ExitReport(1, None, Diagnosis.CRASHED, "died", lines)
@@ -412,7 +412,7 @@ async def test_a_deadline_shorter_than_the_start_is_the_callers_and_the_start_go
         assert len(service.world.times("spawn")) == 1
 
 
-async def test_a_name_that_is_no_utf_8_is_told_written_out() -> None:
+async def test_a_name_that_is_no_utf_8_is_reported_written_out() -> None:
     """As of a file on disk, whose name may be any bytes."""
     error = CodeNotTrusted("brings \udcff.py", model="m", files=("\udcff.py",))
     async with serving() as service:

@@ -12,7 +12,7 @@ from tests.rpc.serving import failure, gate, serving, settled_hold
 from tests.world import NEVER, Script, settled
 
 
-async def test_a_hold_tells_the_server_from_the_queue_until_it_is_ready() -> None:
+async def test_a_hold_sends_the_server_from_the_queue_until_it_is_ready() -> None:
     async with serving() as service:
         loaded = gate()
         service.world.script("m", Script(load=loaded))
@@ -50,7 +50,7 @@ async def test_a_hold_is_released_though_its_caller_does_not_read() -> None:
         await settled(lambda: not any(server.holds for server in service.pool.page(None, 9)))
 
 
-async def test_who_holds_what_dies_is_told_the_new_endpoint() -> None:
+async def test_the_holder_of_a_server_that_dies_gets_the_new_endpoint() -> None:
     async with serving() as service:
         stream = service.stub.Hold(pb.HoldRequest(model="m"))
         before = await settled_hold(stream)
@@ -128,7 +128,7 @@ async def test_a_page_of_models_fits_into_a_message_whatever_they_load() -> None
         assert seen == sorted(models)
 
 
-async def test_a_download_tells_its_bytes_and_starts_nothing() -> None:
+async def test_a_download_reports_its_bytes_and_starts_nothing() -> None:
     async with serving() as service:
         service.world.script("m", Script(on_disk=False))
         told = [each async for each in service.stub.Pull(pb.PullRequest(model="m"))]
@@ -147,7 +147,7 @@ async def test_a_caller_of_pull_that_goes_gives_the_download_up() -> None:
         await settled(lambda: not any(task.get_name() == "pull m" for task in asyncio.all_tasks()))
 
 
-async def test_who_downloads_when_the_service_ends_is_told_to_come_again() -> None:
+async def test_a_download_at_the_end_of_the_service_is_asked_to_retry() -> None:
     async with serving() as service:
         service.world.script("m", Script(on_disk=False, fetch=NEVER))
         stream = service.stub.Pull(pb.PullRequest(model="m"))
@@ -157,7 +157,7 @@ async def test_who_downloads_when_the_service_ends_is_told_to_come_again() -> No
         assert (told.code, told.reason) == ("UNAVAILABLE", "SHUTTING_DOWN")
 
 
-async def test_a_reload_tells_what_it_changed() -> None:
+async def test_a_reload_reports_what_it_changed() -> None:
     async with serving() as service:
         await service.ensure()
         told = await service.stub.Reload(pb.ReloadRequest())

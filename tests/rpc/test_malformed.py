@@ -1,4 +1,4 @@
-"""Claims about requests that are no protobuf, and about callers who are gone when they are told."""
+"""Claims about requests that are no protobuf, and callers that are gone before the answer."""
 
 import asyncio
 import logging
@@ -137,7 +137,7 @@ class Servicer:
 
 
 @pytest.mark.parametrize("method", ["follow", "broken", "ask"])
-async def test_who_is_gone_when_told_is_no_bug(method: str) -> None:
+async def test_a_caller_that_is_gone_before_its_answer_is_no_bug(method: str) -> None:
     call: Any = getattr(Servicer(), method)
     with capture_logs() as lines, pytest.raises(asyncio.CancelledError):
         await call(b"", Gone())

@@ -195,7 +195,7 @@ async def test_reflection_finds_whatever_has_a_name(symbol: str, file: str | Non
         assert bool(response.error_response.error_code) is (file is None)
 
 
-async def test_reflection_tells_the_comments(
+async def test_reflection_shows_the_comments(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     generate_stubs.describe(tmp_path / "reflection.binpb")
@@ -317,7 +317,7 @@ async def test_where_one_address_is_taken_none_is_served(socket_dir: Path) -> No
     assert not path.exists()
 
 
-async def test_the_service_listens_on_several_addresses_and_tells_the_real_ones(
+async def test_the_service_listens_on_several_addresses_and_prints_the_real_ones(
     socket_dir: Path,
 ) -> None:
     server = bare()
@@ -375,7 +375,7 @@ async def test_a_name_is_served_without_ipv6_where_there_is_none(
         ("unix:/proc/x.sock", "there can be no socket in /proc"),
     ],
 )
-async def test_an_address_that_cannot_be_had_is_told_as_what_it_is(text: str, why: str) -> None:
+async def test_an_address_that_cannot_be_had_is_reported_as_what_it_is(text: str, why: str) -> None:
     if text.startswith("unix:/proc") and sys.platform != "linux":
         pytest.skip("there is no /proc")
     with pytest.raises(AddressError, match=why):

@@ -25,7 +25,7 @@ async def listed(service: Service, **fields: int | str) -> pb.ListResponse:
     return response
 
 
-async def test_ensure_tells_all_of_the_server() -> None:
+async def test_ensure_returns_everything_about_the_server() -> None:
     async with serving() as service:
         response = await service.ensure("vllm-mlx/qwen", runtime_model="org/qwen")
         server = response.server
@@ -56,7 +56,7 @@ async def test_a_herd_of_callers_shares_one_start_and_gets_equal_answers() -> No
         assert len({answer.server.SerializeToString(deterministic=True) for answer in answers}) == 1
 
 
-async def test_a_crash_is_told_with_the_next_generation() -> None:
+async def test_a_crash_is_reported_with_the_next_generation() -> None:
     async with serving() as service:
         service.world.script("m", Script(load=0.0))
         await service.ensure()
@@ -151,7 +151,7 @@ async def test_list_pages_through_all_in_order() -> None:
         assert token == ""
 
 
-async def test_two_servers_of_a_model_are_on_two_pages_if_there_is_room_for_one() -> None:
+async def test_two_servers_of_a_model_are_on_two_pages_if_a_page_has_one() -> None:
     async with serving() as service:
         drained = asyncio.Event()
         lost = Script(load=0.0, listens=False, kin_busy=drained)
@@ -266,7 +266,7 @@ async def test_watch_begins_with_the_present_state_and_says_that_it_is_complete(
         stream.cancel()
 
 
-async def test_watch_then_tells_every_change_with_revisions_that_rise_by_one() -> None:
+async def test_watch_then_sends_every_change_with_revisions_that_rise_by_one() -> None:
     async with serving() as service:
         stream = service.stub.Watch(pb.WatchRequest())
         assert kinds(await read(stream, 1)) == ["synced"]

@@ -73,7 +73,7 @@ async def refusing(
     ],
     ids=["nobody", "one", "several", "one late", "one very late"],
 )
-async def test_calls_on_their_way_are_told_why_before_grpc_is_stopped(
+async def test_calls_on_their_way_get_the_reason_before_grpc_is_stopped(
     refused: tuple[float, ...], stopped: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with refusing(monkeypatch, *refused) as (server, grpc):

@@ -99,7 +99,7 @@ async def test_a_socket_that_was_removed_is_made_again_and_who_is_connected_stay
     assert not path.exists()
 
 
-async def test_a_look_at_a_socket_that_is_there_changes_nothing(tmp_path: Path) -> None:
+async def test_a_check_of_a_socket_that_is_there_changes_nothing(tmp_path: Path) -> None:
     path = tmp_path / "pool.sock"
     async with listening(path) as unix_socket:
         before = path.lstat()
@@ -174,7 +174,7 @@ async def test_a_disk_without_a_place_for_it_keeps_no_service_from_its_servers(
         assert await is_answered(path)
 
 
-async def test_a_path_without_room_beside_it_is_served(tmp_path: Path) -> None:
+async def test_a_path_too_long_for_a_temporary_name_is_served(tmp_path: Path) -> None:
     room = LONGEST_SOCKET_PATH - len(os.fsencode(tmp_path)) - len("//s")
     directory = tmp_path / ("d" * room)
     if room < 1:

@@ -1,5 +1,5 @@
-"""Many models, room for a few, and callers who ask at random, use what they get, and
-come again when they are told to."""
+"""Many models, memory for a few, and callers that ask at random, use their server, and retry
+when they are asked to."""
 
 import asyncio
 import json

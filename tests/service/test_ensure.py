@@ -214,7 +214,7 @@ def test_a_server_that_does_not_answer_healthy_is_not_ready(start: Start, flags:
         pool.ensure("sick", runtime_model=f"x?{flags}")
 
 
-def test_a_missing_runtime_is_told_at_once_and_costs_no_process(start: Start) -> None:
+def test_a_missing_runtime_is_reported_at_once_and_costs_no_process(start: Start) -> None:
     service = start("[runtime]\ncommand = ['/nowhere/to/be/found', '{port}']\n")
     with PoolClient.connect(service.address) as pool:
         with pytest.raises(RuntimeUnavailable, match="/nowhere/to/be/found"):

@@ -46,7 +46,7 @@ def group() -> Iterator[Path]:
     pytest.skip("no control group can be made here")
 
 
-def test_starts_beyond_the_limit_are_told_as_the_machines_shortage(
+def test_starts_beyond_the_limit_are_reported_as_the_machines_shortage(
     group: Path, tmp_path: Path
 ) -> None:
     config = tmp_path / "pool.toml"

@@ -20,7 +20,7 @@ def introduction(service: RunningService, *told: str) -> list[str]:
     return service.log.read_text().splitlines()
 
 
-def test_four_lines_tell_state_memory_adopted_servers_and_runtime(tmp_path: Path) -> None:
+def test_four_lines_show_state_memory_adopted_servers_and_runtime(tmp_path: Path) -> None:
     config = tmp_path / "pool.toml"
     config.write_text(f'memory.budget = "5 GB"\n{FAKE_RUNTIME}')
     state = tmp_path / "state"
@@ -41,7 +41,7 @@ def test_four_lines_tell_state_memory_adopted_servers_and_runtime(tmp_path: Path
     assert sum("[pool_service] " in line for line in lines) == len(told)
 
 
-def test_a_runtime_that_is_not_there_is_told_with_what_to_do(tmp_path: Path) -> None:
+def test_a_runtime_that_is_not_there_is_reported_with_what_to_do(tmp_path: Path) -> None:
     config = tmp_path / "pool.toml"
     config.write_text(NOT_THERE)
     with running(tmp_path / "state", arguments=["--config", str(config)]) as service:

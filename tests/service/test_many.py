@@ -34,7 +34,7 @@ async def test_ten_thousand_ensures_at_once_are_one_start_and_as_many_answers(
     assert resident(service) - before < ENSURES * MOST_FOR_EACH
 
 
-async def test_a_thousand_watchers_are_all_told_every_change(service: RunningService) -> None:
+async def test_a_thousand_watchers_all_get_every_change(service: RunningService) -> None:
     before = resident(service)
     async with grpc.aio.insecure_channel(service.address) as channel:
         stub = pb_grpc.PoolServiceStub(channel)
@@ -65,7 +65,7 @@ async def until_removed(
     raise AssertionError("the watch ended")
 
 
-async def test_a_thousand_holders_are_all_told_of_the_next_process(service: RunningService) -> None:
+async def test_a_thousand_holders_all_get_the_next_process(service: RunningService) -> None:
     before = resident(service)
     async with grpc.aio.insecure_channel(service.address) as channel:
         stub = pb_grpc.PoolServiceStub(channel)

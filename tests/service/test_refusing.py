@@ -1,4 +1,4 @@
-"""What callers of a service that ends are told, by the stubs alone."""
+"""The answers to callers of a service that ends, by the stubs alone."""
 
 import asyncio
 

@@ -126,7 +126,7 @@ def test_a_signal_drains_and_stops_all_and_exits_0(
     assert not any(psutil.pid_exists(server.pid) for server in servers)
 
 
-def test_who_comes_or_waits_during_the_shutdown_is_told_so(
+def test_callers_that_come_or_wait_during_the_shutdown_get_that_reason(
     service: RunningService, over: Path
 ) -> None:
     with (
@@ -152,7 +152,7 @@ def test_who_comes_or_waits_during_the_shutdown_is_told_so(
         assert service.process.wait(30) == 0
 
 
-def test_a_second_signal_hurries_a_drain(service: RunningService) -> None:
+def test_a_second_signal_escalates_a_drain(service: RunningService) -> None:
     with PoolClient.connect(service.address) as pool:
         server = pool.ensure("endless", runtime_model="x?delay=0.5").server
         stream = Stream(server, tokens=1000)
@@ -164,7 +164,7 @@ def test_a_second_signal_hurries_a_drain(service: RunningService) -> None:
     assert not psutil.pid_exists(server.pid)
 
 
-def test_two_signals_that_come_together_hurry(service: RunningService) -> None:
+def test_two_signals_that_come_together_escalate(service: RunningService) -> None:
     with PoolClient.connect(service.address) as pool:
         server = pool.ensure("endless", runtime_model="x?delay=0.5").server
         stream = Stream(server, tokens=1000)
@@ -178,8 +178,8 @@ def test_two_signals_that_come_together_hurry(service: RunningService) -> None:
     assert not psutil.pid_exists(server.pid)
 
 
-def test_a_terminal_that_closes_drains_and_does_not_hurry(tmp_path: Path, over: Path) -> None:
-    """A hangup without that reads the configuration again: tests/service/test_room.py."""
+def test_a_terminal_that_closes_drains_and_does_not_escalate(tmp_path: Path, over: Path) -> None:
+    """A hangup without that reads the configuration again: tests/service/test_capacity.py."""
     config, log = tmp_path / "pool.toml", tmp_path / "log"
     config.write_text(FAKE_RUNTIME)
     words = command("serve", "--listen", "127.0.0.1:0", "--state-dir", str(tmp_path / "state"))

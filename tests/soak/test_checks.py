@@ -102,7 +102,7 @@ def test_a_generation_that_is_given_up_before_it_began_is_none(
     assert ledger.violations == []
 
 
-def test_a_process_that_no_record_told_of_is_one(watcher: Watcher, ledger: Ledger) -> None:
+def test_a_process_without_a_record_is_one(watcher: Watcher, ledger: Ledger) -> None:
     orphan = ready("", generation=7)
     orphan.role = pb.SERVER_ROLE_ORPHAN
     told(watcher, orphan)

@@ -67,5 +67,5 @@ def test_additions_break_nothing(tmp_path: Path) -> None:
     ],
     ids=["a field", "an enum value", "a call", "a type", "a number", "a presence", "a name"],
 )
-def test_what_would_break_clients_is_told(tmp_path: Path, change: Change) -> None:
+def test_what_would_break_clients_is_reported(tmp_path: Path, change: Change) -> None:
     assert breaks(tmp_path, change)

@@ -125,7 +125,7 @@ def test_a_program_that_runs_has_no_trouble(
     assert trouble_with("moonc") == ""
 
 
-def test_a_name_that_is_no_part_is_told_with_those_that_are(
+def test_a_name_that_is_no_part_is_reported_with_those_that_are(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     assert runner.main(["cores"]) == 2

@@ -253,7 +253,7 @@ def test_a_request_without_messages_is_refused(program: Program) -> None:
     assert program.shared().answer("POST", "/v1/chat/completions", body)[0] == 422
 
 
-def test_a_request_in_flight_is_counted_and_looking_is_no_use(program: Program) -> None:
+def test_a_request_in_flight_is_counted_and_a_check_is_no_use(program: Program) -> None:
     server = program.shared()
     with program.in_flight():
         stream = server.stream(max_tokens=LONG)

@@ -57,7 +57,7 @@ def test_the_trial_of_the_agent_finds_its_server_after_each_restart(
     assert not found
 
 
-def test_the_trial_tells_of_a_server_that_was_not_kept(launchd: dict[str, str]) -> None:
+def test_the_trial_reports_a_server_that_was_not_kept(launchd: dict[str, str]) -> None:
     done = tried(launchd | {"FAKE_LAUNCHD_KILLS": "all"})
     assert done.returncode == 1
     assert "NOT after kickstart -k: " in done.stderr
@@ -77,7 +77,7 @@ def test_the_facts_of_this_machine_are_as_they_should_be() -> None:
     assert "\nNOT" not in done.stdout
 
 
-def test_a_fact_that_is_not_as_it_should_be_is_told_and_fails(tmp_path: Path) -> None:
+def test_a_fact_that_is_not_as_it_should_be_is_reported_and_fails(tmp_path: Path) -> None:
     done = facts("--model", str(tmp_path / "nowhere"))
     assert done.returncode == 1
     assert "\nNOT this could be found out: " in done.stdout

@@ -124,7 +124,7 @@ def test_five_models_start_side_by_side_and_a_ready_one_stays_quick(
             assert json.load(response)["model"] == server.model
 
 
-def test_a_refused_model_is_told_apart_with_its_reason(
+def test_a_refused_model_is_distinguished_with_its_reason(
     pool: PoolClient, tiny: str, tmp_path: Path
 ) -> None:
     strange = tmp_path / "strange"

@@ -102,7 +102,7 @@ def test_a_multimodal_model_starts_from_what_stood_by(begin: Begin, models: Path
         assert json.load(response)["model_type"] == "mllm"
 
 
-def test_what_it_is_told_is_not_in_the_table_of_processes(begin: Begin, models: Path) -> None:
+def test_the_arguments_of_a_standby_are_not_in_the_process_table(begin: Begin, models: Path) -> None:
     template = json.dumps({"password": SECRET})
     told = ["--default-chat-template-kwargs", template]
     pool = begin(f"[defaults]\narguments = {json.dumps(told)}\n")
@@ -114,7 +114,7 @@ def test_what_it_is_told_is_not_in_the_table_of_processes(begin: Begin, models: 
     assert SECRET not in " ".join(process.environ().values())
 
 
-def test_a_refused_model_is_told_with_its_reason(
+def test_a_refused_model_is_reported_with_its_reason(
     begin: Begin, models: Path, tmp_path: Path
 ) -> None:
     strange = tmp_path / "strange"

@@ -181,7 +181,7 @@ def test_mlx_lm_without_its_model_is_not_ready(pool: PoolClient) -> None:
         pool.ensure("nothing")
 
 
-def test_mlx_vlm_tells_how_busy_it_is_and_drains(pool: PoolClient) -> None:
+def test_mlx_vlm_reports_how_busy_it_is_and_drains(pool: PoolClient) -> None:
     server = pool.ensure("vlm", keep_alive=600).server
     answers = Answers(server, "/v1/chat/completions", SPEAKS["/v1/chat/completions"])
     stream = answers.begin()

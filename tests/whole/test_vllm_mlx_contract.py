@@ -43,7 +43,7 @@ async def test_it_chooses_a_port_and_answers_to_the_served_name(runs: Runs, llam
     assert (await asyncio.to_thread(chat, endpoint, "another"))[0] == 404
 
 
-async def test_its_health_tells_requests_in_flight_and_the_last_use(
+async def test_its_health_reports_requests_in_flight_and_the_last_use(
     runs: Runs, llama: Path
 ) -> None:
     identity, plan, endpoint = await runs.ready(llama)
@@ -150,7 +150,7 @@ def edit_config(model: Path, **changes: object) -> None:
         (broken_config, "config.json is missing or cannot be read"),
     ],
 )
-async def test_a_model_that_it_refuses_is_told_in_words(
+async def test_a_model_that_it_refuses_is_reported_in_words(
     runs: Runs,
     llama: Path,
     spoil: Callable[[Path], None],
@@ -195,7 +195,7 @@ async def test_an_argument_that_it_refuses_is_known_in_its_words(
     assert blamed_argument(report.message, settings) == blamed, report
 
 
-async def test_a_port_that_is_taken_is_told_apart(runs: Runs, llama: Path) -> None:
+async def test_a_port_that_is_taken_is_distinguished(runs: Runs, llama: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])
         # The last of two counts.
@@ -205,7 +205,7 @@ async def test_a_port_that_is_taken_is_told_apart(runs: Runs, llama: Path) -> No
     assert (report.code, report.signal) in {(3, None), (None, signal.SIGABRT)}
 
 
-async def test_a_hard_limit_of_too_few_files_is_told(runs: Runs, llama: Path) -> None:
+async def test_a_hard_limit_of_too_few_files_is_reported(runs: Runs, llama: Path) -> None:
     prlimit = shutil.which("prlimit")
     if not prlimit:
         pytest.skip("needs prlimit")

@@ -92,7 +92,7 @@ async def test_a_request_on_any_path_is_seen_while_it_is_in_flight_and_after(
     assert after.served
 
 
-async def test_every_request_changes_the_mark_and_no_look_does(runs: Runs, llama: Path) -> None:
+async def test_every_request_changes_the_mark_and_no_check_does(runs: Runs, llama: Path) -> None:
     server = await up(runs, llama)
     marks = [(await server.idle()).mark]
     for _ in range(3):

@@ -15,7 +15,7 @@ SCENARIOS = (
         leaves={"{m}": "READY"},
     ),
     Scenario(
-        "without an address the environment's is taken",
+        "without an address, the environment's is used",
         PLAIN,
         [call("ensure", model="{m}", gives={"started": True})],
         connect={"address": None},

@@ -34,7 +34,7 @@ def of_every_role(script: Script) -> None:
 
 SCENARIOS = (
     Scenario(
-        "ensure starts a model and gives its server",
+        "ensure starts a model and returns its server",
         PLAIN,
         [
             call(
@@ -72,7 +72,7 @@ SCENARIOS = (
         leaves={"{m}": "READY"},
     ),
     Scenario(
-        "ensure of what is READY gives the same server at once",
+        "ensure of a READY model returns the same server at once",
         PLAIN,
         [
             call("ensure", model="{m}", name="first"),
@@ -119,7 +119,7 @@ SCENARIOS = (
         calls={"Ensure": 100},
     ),
     Scenario(
-        "evict stops a server and tells how it ended",
+        "evict stops a server and reports its exit",
         PLAIN,
         [
             call("ensure", model="{m}", name="first"),
@@ -154,13 +154,13 @@ SCENARIOS = (
         leaves={"{m}": "READY"},
     ),
     Scenario(
-        "evict of what is not there evicts nothing",
+        "evict without a server evicts nothing",
         PLAIN,
         [call("evict", model="{m}", gives={"evicted": []})],
         calls={"Evict": 1},
     ),
     Scenario(
-        "evict tells that a server had to be killed",
+        "evict reports that a server had to be killed",
         CATALOGUE,
         [
             call("ensure", model="{who}/stubborn"),
@@ -173,7 +173,7 @@ SCENARIOS = (
         calls={"Ensure": 1, "Evict": 1},
     ),
     Scenario(
-        "evict of what is idle leaves what is held",
+        "evict of idle servers leaves held ones",
         ALONE,
         [
             begin("hold", "held", model="{m}"),
@@ -185,7 +185,7 @@ SCENARIOS = (
         leaves={"{m}": "READY"},
     ),
     Scenario(
-        "evict of all leaves what is held, and nothing by force",
+        "evict of all leaves held servers, and none by force",
         ALONE,
         [
             begin("hold", "held", model="{m}"),
@@ -198,7 +198,7 @@ SCENARIOS = (
         leaves={},
     ),
     Scenario(
-        "list gives every server, in the order of the models, over all pages",
+        "list returns every server, in the order of the models, over all pages",
         ALONE,
         [
             call("ensure", model="{n}"),
@@ -231,7 +231,7 @@ SCENARIOS = (
         calls={"Ensure": 3, "List": 3},
     ),
     Scenario(
-        "list tells what each server is to its model",
+        "list returns each server's role",
         of_every_role,
         [
             call(
@@ -250,7 +250,7 @@ SCENARIOS = (
         calls={"List": 1},
     ),
     Scenario(
-        "watch tells the present state, that it is complete, and every change",
+        "watch sends the present state, that it is complete, and every change",
         ALONE,
         [
             call("ensure", model="{m}"),
@@ -266,7 +266,7 @@ SCENARIOS = (
         calls={"Watch": 1, "Ensure": 2, "Evict": 1},
     ),
     Scenario(
-        "watch after a revision tells each change after it, and no beginning",
+        "watch after a revision sends each change after it, and no present state",
         ALONE,
         [
             call("list", name="before"),
@@ -285,7 +285,7 @@ SCENARIOS = (
         calls={"Watch": 1, "Ensure": 1, "List": 1},
     ),
     Scenario(
-        "models gives the catalogue",
+        "models returns the catalogue",
         CATALOGUE,
         [
             call(
@@ -323,7 +323,7 @@ SCENARIOS = (
         calls={"ListModels": 1},
     ),
     Scenario(
-        "models gives what is found besides, and what its server does",
+        "models returns found models too, with their servers' states",
         PLAIN,
         [
             call("ensure", model="{m}"),
@@ -348,7 +348,7 @@ SCENARIOS = (
         ],
     ),
     Scenario(
-        "pull downloads a model and tells how far it is",
+        "pull downloads a model and reports its progress",
         CATALOGUE,
         [
             begin("pull", "pull", model="{who}/pulled"),
@@ -358,7 +358,7 @@ SCENARIOS = (
         calls={"Pull": 1},
     ),
     Scenario(
-        "ensure downloads where it is told to",
+        "ensure downloads if it is allowed to",
         CATALOGUE,
         [
             call("ensure", model="{who}/hub", download=True, gives={"server": READY}),
@@ -381,7 +381,7 @@ SCENARIOS = (
         calls={"Ensure": 3, "Evict": 2, "Forget": 2},
     ),
     Scenario(
-        "reload tells what a changed configuration replaces and updates",
+        "reload reports what a changed configuration replaces and updates",
         ALONE,
         [
             call("ensure", model="{m}"),
@@ -408,7 +408,7 @@ SCENARIOS = (
         calls={"Ensure": 3, "Reload": 1, "Watch": 1},
     ),
     Scenario(
-        "hold tells each state of a start, and is READY from then on",
+        "hold sends each state of a start, and is READY from then on",
         PLAIN,
         [
             begin("hold", "held", model="{m}", runtime_model="x?load_until={gate}"),

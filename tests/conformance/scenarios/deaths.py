@@ -93,7 +93,7 @@ SCENARIOS = (
         leaves={"{m}": "READY", "{n}": "READY"},
     ),
     Scenario(
-        "a server killed while the service is away comes again through the handle",
+        "a server killed while the service is away is replaced through the handle",
         ALONE,
         [
             begin("hold", "held", model="{m}"),

@@ -44,7 +44,7 @@ def never_starts(script: Script) -> None:
 
 SCENARIOS = (
     Scenario(
-        "ready gives the server from memory and costs no call",
+        "ready returns the server from memory and costs no call",
         PLAIN,
         [
             begin("hold", "held", model="{m}"),
@@ -121,7 +121,7 @@ SCENARIOS = (
         leaves={"{m}": "READY"},
     ),
     Scenario(
-        "a start that is refused ends the hold, and is told to whoever asks",
+        "a start that is refused ends the hold, and the next call gets the error",
         PLAIN,
         [
             begin("hold", "held", model="{m}", runtime_model="x?die=1&say=ValueError:+bad+weights"),
@@ -145,7 +145,7 @@ SCENARIOS = (
         leaves={},
     ),
     Scenario(
-        "a start that fails is tried again, until it is READY",
+        "a start that fails is retried, until it is READY",
         dies_twice,
         [
             begin("hold", "held", model="m"),
@@ -154,7 +154,7 @@ SCENARIOS = (
         calls={"Hold": 3},
     ),
     Scenario(
-        "a start that always fails is given up after so many tries",
+        "a start that always fails is given up after some retries",
         never_starts,
         [
             begin("hold", "held", model="m"),
@@ -164,7 +164,7 @@ SCENARIOS = (
         calls={"Hold": 3},
     ),
     Scenario(
-        "a stream that breaks is opened again, though nobody looks",
+        "a stream that breaks is opened again, though nobody reads it",
         breaks,
         [
             begin("hold", "held", model="m", holder="me"),
@@ -176,7 +176,7 @@ SCENARIOS = (
         calls={"Hold": 5},
     ),
     Scenario(
-        "a server that is killed comes again through the handle",
+        "a server that is killed is replaced through the handle",
         PLAIN,
         [
             begin("hold", "held", model="{m}"),

@@ -97,7 +97,7 @@ SCENARIOS = (
         calls={"List": 2},
     ),
     Scenario(
-        "a watch passes over what is older than it has told",
+        "a watch skips events that are older than its last one",
         backwards,
         [
             begin("watch", "watch"),

@@ -96,7 +96,7 @@ def silent(script: Script) -> None:
 
 SCENARIOS = (
     Scenario(
-        "what the caller said is sent, and nothing else",
+        "the caller's values are sent, and nothing else",
         silent,
         [
             call("ensure", model="m"),
@@ -138,7 +138,7 @@ SCENARIOS = (
         ],
     ),
     Scenario(
-        "values of enums and fields that it does not know are kept and do no harm",
+        "unknown enum values and fields are kept and do no harm",
         newer,
         [
             call(
@@ -159,7 +159,7 @@ SCENARIOS = (
         calls={"Ensure": 1, "List": 1},
     ),
     Scenario(
-        "an event that it does not know is passed over, and its revision counts",
+        "an unknown event is skipped, and its revision counts",
         newer_events,
         [
             begin("watch", "watch"),
@@ -170,7 +170,7 @@ SCENARIOS = (
         calls={"Watch": 2},
     ),
     Scenario(
-        "a state that it does not know is not READY",
+        "an unknown state is not READY",
         newer_hold,
         [
             begin("hold", "held", model="m"),
@@ -179,7 +179,7 @@ SCENARIOS = (
         calls={"Hold": 1},
     ),
     Scenario(
-        "a reason that it does not know is a plain error with all that came",
+        "an unknown reason is a plain error with all details",
         reasons,
         [
             call(
@@ -205,7 +205,7 @@ SCENARIOS = (
         calls={"Ensure": 3},
     ),
     Scenario(
-        "a status without details, or of another service, goes by its code alone",
+        "a status without details, or of another service, counts by its code",
         plain,
         [
             call("ensure", model="m", fails=failed("PoolError", "DATA_LOSS")),
@@ -219,7 +219,7 @@ SCENARIOS = (
         calls={"Ensure": 6},
     ),
     Scenario(
-        "models gives all pages",
+        "models returns all pages",
         pages,
         [
             call(
@@ -230,7 +230,7 @@ SCENARIOS = (
         calls={"ListModels": 2},
     ),
     Scenario(
-        "each page of a list is tried again by itself, and notices are told",
+        "each page of a list is retried by itself, and notices are returned",
         first_page_fails,
         [
             call(

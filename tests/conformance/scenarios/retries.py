@@ -84,12 +84,12 @@ def begun_anew_while_replaced(script: Script) -> None:
 
 
 SCENARIOS = (
-    tried_again("UNAVAILABLE with a reason is tried again", DIED),
-    tried_again("UNAVAILABLE without a reason is tried again", BROKEN),
-    tried_again("whatever carries RetryInfo is tried again", FULL),
-    tried_again("a call that an ending service dropped is tried again", DROPPED),
+    tried_again("UNAVAILABLE with a reason is retried", DIED),
+    tried_again("UNAVAILABLE without a reason is retried", BROKEN),
+    tried_again("every error with a RetryInfo is retried", FULL),
+    tried_again("a call that an ending service dropped is retried", DROPPED),
     Scenario(
-        "nothing else is tried again",
+        "nothing else is retried",
         Answers(REJECTED, EVICTED, BUG, Refusal(StatusCode.RESOURCE_EXHAUSTED, "no"), READY),
         [
             call("ensure", model="m", fails={"kind": "ModelRejected"}),
@@ -100,7 +100,7 @@ SCENARIOS = (
         calls={"Ensure": 4},
     ),
     Scenario(
-        "with attempts = 1 nothing is tried again",
+        "with attempts = 1 nothing is retried",
         Answers(DIED, READY),
         [call("ensure", model="m", fails={"kind": "StartFailed"})],
         connect={"attempts": 1},
@@ -114,27 +114,27 @@ SCENARIOS = (
         calls={"Ensure": 3},
     ),
     Scenario(
-        "no try comes before the time that the service named",
+        "no retry comes before the time that the service named",
         Answers(SLOWLY, READY),
         [call("ensure", model="m", takes=0.3, gives={"started": True})],
         calls={"Ensure": 2},
     ),
     Scenario(
-        "without a limit, failures are tried again until patience is over",
+        "without a limit, failures are retried until patience is over",
         Answers(LATER),
         [call("ensure", model="m", fails={"kind": "StartFailed"})],
         connect={"patience": 5},
         calls={"Ensure": 1},
     ),
     Scenario(
-        "within a limit, tries go on though patience is over",
+        "within a limit, retries go on though patience is over",
         Answers(DIED, DIED, READY),
         [call("ensure", model="m", timeout=30, gives={"started": True})],
         connect={"patience": 0},
         calls={"Ensure": 3},
     ),
     Scenario(
-        "no wait is begun that would outlast the limit: the failure is told instead",
+        "no wait is begun that would outlast the limit: the failure is returned instead",
         Answers(LATER),
         [call("ensure", model="m", timeout=10, fails={"kind": "StartFailed"})],
         calls={"Ensure": 1},
@@ -217,7 +217,7 @@ SCENARIOS = (
         calls={"Watch": 4},
     ),
     Scenario(
-        "a watch whose history is gone begins anew, and tells first what has gone meanwhile",
+        "a watch whose history is gone begins again, and first reports servers that are gone",
         begun_anew,
         [
             begin("watch", "watch"),
@@ -230,7 +230,7 @@ SCENARIOS = (
         calls={"Watch": 3},
     ),
     Scenario(
-        "a watch that begins anew tells of a model's two servers only the one that went as removed",
+        "a watch that begins again reports, of a model's two servers, only the one that is gone as removed",
         begun_anew_while_replaced,
         [
             begin("watch", "watch"),

@@ -1,4 +1,4 @@
-"""Ends of processes where no event tells of them: pidfd_open is forbidden, or not there."""
+"""Exits of processes without an event for them: pidfd_open is forbidden, or missing."""
 
 import asyncio
 import errno
@@ -33,7 +33,7 @@ def identity(pid: int) -> Identity:
     return found
 
 
-async def test_a_look_sees_that_a_child_has_ended_and_leaves_it_to_be_reaped() -> None:
+async def test_polling_notices_the_exit_of_a_child_and_leaves_it_to_be_reaped() -> None:
     with child_of_ours() as child:
         waiting = asyncio.create_task(gone(PollWatch(), identity(child.pid)))
         child.kill()
@@ -41,7 +41,7 @@ async def test_a_look_sees_that_a_child_has_ended_and_leaves_it_to_be_reaped() -
         assert child.wait() == -signal.SIGKILL
 
 
-async def test_one_watch_looks_at_many_and_leaves_no_descriptor(bench: Bench) -> None:
+async def test_one_watch_polls_many_processes_and_leaves_no_descriptor(bench: Bench) -> None:
     watch = PollWatch()
     children = [await bench.spawn(plan("/bin/sleep", "1000")) for _ in range(20)]
     before = psutil.Process().num_fds()
@@ -52,7 +52,7 @@ async def test_one_watch_looks_at_many_and_leaves_no_descriptor(bench: Bench) ->
     assert psutil.Process().num_fds() == before
 
 
-async def test_a_look_that_is_cancelled_leaves_no_descriptor(bench: Bench) -> None:
+async def test_a_cancelled_watch_leaves_no_descriptor(bench: Bench) -> None:
     child = await bench.spawn(plan("/bin/sleep", "1000"))
     before = psutil.Process().num_fds()
     waiting = asyncio.create_task(gone(PollWatch(), child))
@@ -89,7 +89,7 @@ async def test_a_pid_that_nobody_has_is_gone_at_once() -> None:
     await gone(PollWatch(), ended)
 
 
-async def test_a_look_that_has_no_descriptor_is_no_end(bench: Bench) -> None:
+async def test_polling_without_a_descriptor_reports_no_exit(bench: Bench) -> None:
     child = await bench.spawn(plan("/bin/sleep", "1000"))
     waiting = asyncio.create_task(gone(PollWatch(), child))
     await asyncio.sleep(0)
@@ -101,7 +101,7 @@ async def test_a_look_that_has_no_descriptor_is_no_end(bench: Bench) -> None:
 
 
 @pytest.mark.parametrize("number", [errno.EPERM, errno.ENOSYS, errno.EACCES, errno.EINVAL])
-def test_where_a_pidfd_is_refused_processes_are_looked_at(
+def test_where_a_pidfd_is_refused_processes_are_polled(
     number: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(_pid: int) -> int:
@@ -110,7 +110,7 @@ def test_where_a_pidfd_is_refused_processes_are_looked_at(
     assert watch_with(refuse, monkeypatch) is PollWatch
 
 
-def test_a_python_without_pidfds_looks_at_processes(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_python_without_pidfds_polls_processes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delattr(os, "pidfd_open", raising=False)
     exits._pidfd_refusal.cache_clear()  # type: ignore[attr-defined,unused-ignore]
     assert type(exit_watch()) is PollWatch

@@ -1,4 +1,4 @@
-"""A server lives, but does not do what it should."""
+"""A server lives, but does not serve as it should."""
 
 import os
 import signal
@@ -134,7 +134,7 @@ def test_a_log_that_grows_without_end_is_bounded(fake: Start, tmp_path: Path) ->
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only there a process's limits can be set")
 @pytest.mark.fault("log disk full")
-def test_a_start_whose_log_has_no_room_is_refused_with_the_cause_and_later_ones_are_not(
+def test_a_start_without_space_for_its_log_is_refused_with_the_cause_and_later_ones_are_not(
     fake: Start, recovered: Recovery
 ) -> None:
     if sys.platform != "linux":  # for mypy: the mark skips it

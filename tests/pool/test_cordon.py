@@ -1,4 +1,4 @@
-"""Claims about the moments between the last look at a server and its SIGTERM."""
+"""Claims about the moments between the last check of a server and its SIGTERM."""
 
 import asyncio
 
@@ -13,7 +13,7 @@ from tests.world import NEVER, Script, outcomes
 pytestmark = pytest.mark.looptime
 
 
-async def test_a_server_is_looked_at_twice_before_it_is_stopped() -> None:
+async def test_a_server_is_checked_twice_before_it_is_stopped() -> None:
     async with running() as run:
         run.world.script("m", Script(check=2.0))
         await run.pool.ensure("m")
@@ -22,7 +22,7 @@ async def test_a_server_is_looked_at_twice_before_it_is_stopped() -> None:
         assert run.world.signals("m") == [("SIGTERM", pytest.approx(5.0))]
 
 
-async def test_what_came_between_the_looks_keeps_an_idle_server() -> None:
+async def test_a_use_between_the_checks_keeps_an_idle_server() -> None:
     async with running(keep_alive=300.0) as run:
         script = Script(check=2.0)
         run.world.script("m", script)
@@ -35,7 +35,7 @@ async def test_what_came_between_the_looks_keeps_an_idle_server() -> None:
         assert run.world.signals("m") == []
 
 
-async def test_what_came_between_the_looks_refuses_an_eviction() -> None:
+async def test_a_use_between_the_checks_refuses_an_eviction() -> None:
     async with running() as run:
         script = Script(check=2.0)
         run.world.script("m", script)
@@ -47,7 +47,7 @@ async def test_what_came_between_the_looks_refuses_an_eviction() -> None:
         assert run.phase("m") is Phase.READY
 
 
-async def test_an_ensure_between_the_looks_keeps_an_idle_server() -> None:
+async def test_an_ensure_between_the_checks_keeps_an_idle_server() -> None:
     async with running(keep_alive=300.0) as run:
         run.world.script("m", Script(check=2.0))
         await run.pool.ensure("m")
@@ -129,7 +129,7 @@ async def test_who_named_another_runtime_model_is_refused_by_the_one_that_stays(
         await outcomes(evicting)
 
 
-async def test_who_got_it_after_it_was_marked_is_seen_by_another_look() -> None:
+async def test_a_caller_that_got_it_just_before_the_cordon_is_seen_by_the_second_check() -> None:
     async with running(keep_alive=300.0) as run:
         script = Script(check=2.0)
         run.world.script("m", script)
@@ -145,7 +145,7 @@ async def test_who_got_it_after_it_was_marked_is_seen_by_another_look() -> None:
         assert run.world.signals("m")[0][1] >= looks[-1] + 2.0
 
 
-async def test_a_crash_between_the_looks_answers_everybody() -> None:
+async def test_a_crash_between_the_checks_answers_all_callers() -> None:
     async with running() as run:
         run.world.script("m", Script(check=2.0), Script())
         await run.pool.ensure("m")
@@ -158,7 +158,7 @@ async def test_a_crash_between_the_looks_answers_everybody() -> None:
         assert (await call).server.generation == 2
 
 
-async def test_force_overtakes_the_looks() -> None:
+async def test_force_overtakes_the_checks() -> None:
     async with running() as run:
         run.world.script("m", Script(check=NEVER))
         await run.pool.ensure("m")

@@ -1,4 +1,4 @@
-"""What a server leaves behind, and who else takes its port."""
+"""Processes that a server leaves behind, and other programs that take its port."""
 
 import os
 import signal
@@ -92,7 +92,7 @@ def test_a_strangers_answer_never_makes_a_server_ready(fake: Start, tmp_path: Pa
 
 
 @pytest.mark.fault("program missing, not executable, not a program")
-def test_a_program_that_cannot_run_is_told_at_once_without_a_backoff(
+def test_a_program_that_cannot_run_is_reported_at_once_without_a_backoff(
     fake: Start, tmp_path: Path
 ) -> None:
     programs = {

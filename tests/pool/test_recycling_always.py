@@ -1,4 +1,4 @@
-"""Whatever happens while servers outgrow their ceilings: random worlds, in virtual time."""
+"""Servers outgrow their memory limits in random worlds, in virtual time."""
 
 import asyncio
 import contextlib

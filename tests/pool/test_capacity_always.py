@@ -1,4 +1,4 @@
-"""Whatever callers, servers and other programs do: room and use, on the driver, in virtual time."""
+"""Capacity and use with random callers, servers and programs, on the driver, in virtual time."""
 
 import asyncio
 from collections.abc import Coroutine
@@ -16,7 +16,7 @@ from pool_service.core.events import Event
 from pool_service.core.server import Cause, Phase, StopSignal
 from pool_service.core.types import Settings
 from pool_service.pool import Pool
-from tests.pool.roomy import BUDGET, limits, room, sized
+from tests.pool.capacity import BUDGET, limits, room, sized
 from tests.pool.running import DEFAULTS, now
 from tests.world import World
 

@@ -1,4 +1,4 @@
-"""Room, use and the catalogue, with real processes: the service as it is run."""
+"""Capacity, use and the catalogue, with real processes: the service as it is run."""
 
 import http.client
 import json
@@ -49,7 +49,7 @@ RESIDENCY = timedelta(seconds=0.5)
 
 @pytest.mark.long
 @pytest.mark.timeout(1800)
-async def test_a_crowd_over_200_models_with_room_for_3_is_served_in_turn(start: Start) -> None:
+async def test_a_crowd_over_200_models_with_capacity_for_3_is_served_fairly(start: Start) -> None:
     service = start(config_of(200, 3, QUEUE, FAKE_RUNTIME))
     found = await crowd(service.address, models=200, ensures=ENSURES, at_once=24, seed=4)
     print(f"\n{found.figures}")  # shown by pytest's -s
@@ -144,7 +144,7 @@ def generation_is_ready(pool: PoolClient, generation: int) -> None:
     ids=["room for both", "room for one"],
 )
 @pytest.mark.timeout(120)
-def test_what_grows_past_its_ceiling_is_renewed_and_no_request_fails(
+def test_a_server_past_its_memory_limit_is_recycled_and_no_request_fails(
     start: Start,
     budget: str,
     held: bool,
@@ -264,7 +264,7 @@ def test_a_hangup_reads_the_configuration_again_by_difference(start: Start) -> N
 
 
 @pytest.mark.parametrize("broken", ["[models.one\n", "[service]\nnonsense = 1\n", ""])
-def test_a_bad_file_changes_nothing_and_is_told(start: Start, broken: str) -> None:
+def test_a_bad_file_changes_nothing_and_is_reported(start: Start, broken: str) -> None:
     service = start(FAKE_RUNTIME + CATALOGUE.format(only_listed="true"))
     with PoolClient.connect(service.address) as pool:
         pid = pool.ensure("one").server.pid

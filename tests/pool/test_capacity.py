@@ -1,4 +1,4 @@
-"""Claims about room by the budget: who fits, who goes, what is given back, in virtual time."""
+"""Claims about the memory budget: which models fit, which are evicted, in virtual time."""
 
 import asyncio
 
@@ -14,7 +14,7 @@ from pool_service.core.errors import (
 from pool_service.core.idle import AFTERGLOW_S
 from pool_service.core.server import Cause, Phase, StopSignal
 from pool_service.core.types import Diagnosis, EstimateSource, ExitReport, Settings
-from tests.pool.roomy import fill, limits, queued, room, sized, there
+from tests.pool.capacity import fill, limits, queued, room, sized, there
 from tests.pool.running import now
 from tests.world import NEVER, Script, outcomes
 
@@ -50,7 +50,7 @@ async def test_what_can_never_fit_is_refused_at_once_with_the_figures() -> None:
         (3_240_000_000, 900_000_000, r"3\.2 GB .* 900 MB"),
     ],
 )
-async def test_what_can_never_fit_is_told_in_units_that_show_it(
+async def test_what_can_never_fit_is_reported_in_units_that_show_it(
     needs: int, budget: int, said: str
 ) -> None:
     async with room(limits=limits(memory_budget=budget)) as run:
@@ -59,7 +59,7 @@ async def test_what_can_never_fit_is_told_in_units_that_show_it(
             await run.pool.ensure("m")
 
 
-async def test_who_is_missed_least_goes_and_nobody_else() -> None:
+async def test_the_server_with_the_lowest_retention_value_is_evicted_and_no_other() -> None:
     async with room() as run:
         for model, size in (("a", 3), ("b", 3), ("c", 4)):
             await fill(run, model, size=size)
@@ -73,7 +73,7 @@ async def test_who_is_missed_least_goes_and_nobody_else() -> None:
         assert end.cause is Cause.PREEMPTED
 
 
-async def test_one_that_is_to_make_room_is_not_given_at_once() -> None:
+async def test_a_preempted_server_is_not_handed_out_at_once() -> None:
     async with room() as run:
         # Looking at it takes long: until then nothing but the claim says that it is to go.
         run.world.script("a", sized(10, check=NEVER))
@@ -86,7 +86,7 @@ async def test_one_that_is_to_make_room_is_not_given_at_once() -> None:
         assert run.pool.at_once("a") is None
 
 
-async def test_as_many_go_as_are_needed_and_no_more() -> None:
+async def test_as_many_are_evicted_as_needed_and_no_more() -> None:
     async with room() as run:
         await fill(run, "a", "b", "c", "d", "e", size=2)
         await fill(run, "big", size=5)
@@ -171,7 +171,7 @@ async def test_the_memory_that_a_load_will_still_take_is_not_given_away() -> Non
         (Script(needs=8, raises={"spawn": StartFailed("no", model="a")}), StartFailed),
     ],
 )
-async def test_a_start_that_failed_gives_its_room_back(
+async def test_a_start_that_failed_frees_its_reservation(
     script: Script, error: type[Exception]
 ) -> None:
     async with room(start_timeout=30.0) as run:
@@ -183,7 +183,7 @@ async def test_a_start_that_failed_gives_its_room_back(
         assert run.pool.totals().memory_reserved == 8
 
 
-async def test_a_crash_and_an_eviction_give_their_room_back() -> None:
+async def test_a_crash_and_an_eviction_free_their_reservations() -> None:
     async with room() as run:
         await fill(run, "a", "b")
         run.world.of("a").end()
@@ -193,7 +193,7 @@ async def test_a_crash_and_an_eviction_give_their_room_back() -> None:
         assert run.pool.totals().memory_reserved == 0
 
 
-async def test_a_caller_who_leaves_the_queue_keeps_no_room() -> None:
+async def test_a_caller_that_leaves_the_queue_keeps_no_reservation() -> None:
     async with room() as run:
         await fill(run, "a", size=8)
         run.world.of("a").script.requests = 1
@@ -250,7 +250,7 @@ async def test_a_server_at_work_is_never_stopped_and_the_end_of_its_work_lets_th
         assert now() < began + 4.0
 
 
-async def test_a_request_that_slips_in_between_the_looks_keeps_the_victim() -> None:
+async def test_a_request_between_the_checks_keeps_the_candidate() -> None:
     async with room() as run:
         run.world.script("a", sized(8, check=1.0))
         await run.pool.ensure("a")
@@ -263,7 +263,7 @@ async def test_a_request_that_slips_in_between_the_looks_keeps_the_victim() -> N
         call.cancel()
 
 
-async def test_nobody_goes_before_its_residency_is_over() -> None:
+async def test_no_server_is_evicted_within_its_grace_period() -> None:
     async with room(grace_period=10.0) as run:
         await fill(run, "a", size=8)
         run.world.script("b", sized(8))
@@ -271,7 +271,7 @@ async def test_nobody_goes_before_its_residency_is_over() -> None:
         assert run.world.signals("a") == [("SIGTERM", pytest.approx(11.0))]
 
 
-async def test_pinned_and_starting_servers_make_no_room() -> None:
+async def test_pinned_and_starting_servers_are_not_evicted() -> None:
     pinned = Settings(runtime_model="", pinned=True, grace_period=0.0, start_timeout=1e4)
     async with room(models={"p": pinned}, start_timeout=1e4) as run:
         await fill(run, "p")

@@ -1,4 +1,4 @@
-"""Room and use, with the real vllm-mlx: what fits runs, and what is in use stays."""
+"""Capacity and use with the real vllm-mlx: models that fit run, and models in use stay."""
 
 import json
 import os
@@ -144,7 +144,7 @@ def test_of_three_models_in_a_budget_for_two_the_third_waits_until_one_is_done(
         assert totals.memory_reserved_bytes <= 1500 * MIB
 
 
-def test_a_hold_keeps_its_model_whoever_needs_the_room(begin: Begin, smollm2: str) -> None:
+def test_a_hold_keeps_its_model_whoever_needs_the_memory(begin: Begin, smollm2: str) -> None:
     pool = begin('[memory]\nbudget = "1000 MiB"\nqueue_timeout = 2\n[defaults]\ngrace_period = 0\n')
     with pool.hold("held", runtime_model=smollm2, keep_alive=0, holder="the test") as hold:
         before = hold.ready()

@@ -1,4 +1,4 @@
-"""Claims about servers that grow past their memory ceiling, in virtual time."""
+"""Claims about servers that grow past their memory limit, in virtual time."""
 
 import asyncio
 from collections.abc import AsyncGenerator
@@ -87,7 +87,7 @@ async def test_what_was_replaced_stays_until_nothing_is_in_flight_on_it() -> Non
         assert not old.alive
 
 
-async def test_a_model_is_not_loaded_over_and_over_where_it_needs_more_than_its_ceiling() -> None:
+async def test_a_model_that_needs_more_than_its_memory_limit_is_not_loaded_over_and_over() -> None:
     async with running(limits=LOOKED_AT, memory_limit=120, keep_alive=1e6, grace_period=3.0) as run:
         run.world.renewed.add("m")
         run.world.script("m", Script(load=LOAD, needs=100, takes=130))
@@ -105,7 +105,7 @@ async def test_it_goes_on_as_used_and_as_kept_as_it_was() -> None:
         assert run.phase("m") is None
 
 
-async def test_who_holds_it_is_told_the_new_endpoint_and_holds_that() -> None:
+async def test_a_holder_gets_the_new_endpoint_and_holds_it() -> None:
     async with over_limit() as run:
         held = run.pool.hold("m")
         before = await anext(held)
@@ -117,7 +117,7 @@ async def test_who_holds_it_is_told_the_new_endpoint_and_holds_that() -> None:
         await held.aclose()
 
 
-async def test_what_is_held_stays_so_when_it_is_renewed() -> None:
+async def test_a_held_model_stays_held_when_its_server_is_recycled() -> None:
     async with over_limit(keep_alive=60.0) as run, holding(run):
         run.world.of("m").script.requests = 1
         await asyncio.sleep(10)
@@ -199,7 +199,7 @@ async def test_force_ends_also_what_was_replaced() -> None:
         assert run.world.living == []
 
 
-async def test_without_room_for_both_it_goes_when_unused_and_comes_again() -> None:
+async def test_without_memory_for_both_it_is_stopped_when_unused_and_started_again() -> None:
     async with over_limit(TIGHT) as run:
         await asyncio.sleep(10)
         assert run.server("m").generation == 2
@@ -219,7 +219,7 @@ async def test_what_came_again_is_not_taken_for_what_was_overgrown() -> None:
         assert run.server("m").generation == 2
 
 
-async def test_without_room_for_both_a_busy_one_is_handed_out_on() -> None:
+async def test_without_memory_for_both_a_busy_server_is_still_handed_out() -> None:
     async with over_limit(TIGHT) as run:
         run.world.of("m").script.requests = 1
         for _ in range(30):
@@ -228,7 +228,7 @@ async def test_without_room_for_both_a_busy_one_is_handed_out_on() -> None:
                 assert (await run.pool.ensure("m")).server.generation == 1
 
 
-async def test_without_room_for_both_asking_all_the_time_does_not_keep_it() -> None:
+async def test_without_memory_for_both_constant_requests_do_not_keep_it() -> None:
     async with over_limit(TIGHT) as run:
         waited = []
         for _ in range(100):
@@ -284,7 +284,7 @@ async def reload(run: Running, *, only_listed: bool = False, **changed: object) 
 
 @pytest.mark.parametrize("late", [0.0, 1.1], ids=["before", "while the successor starts"])
 @pytest.mark.parametrize("changed", [{"config_hash": "other"}, {"runtime_model": "other"}, {}])
-async def test_what_a_reload_made_outdated_is_not_renewed_as_it_was(
+async def test_an_outdated_server_is_not_recycled_as_it_was(
     late: float, changed: dict[str, str]
 ) -> None:
     async with over_limit() as run:
@@ -315,7 +315,7 @@ async def test_what_a_reload_let_be_larger_is_handed_out_and_stays(ceiling: int 
         assert run.server("m").generation == 1
 
 
-async def test_what_is_past_its_ceiling_and_the_budget_is_renewed_and_not_lost() -> None:
+async def test_a_server_past_its_memory_limit_and_the_budget_is_recycled_and_not_lost() -> None:
     tight = replace(LOOKED_AT, memory_budget=125)
     async with over_limit(tight, grows_after=SETTLED) as run:
         await asyncio.sleep(SETTLED)
