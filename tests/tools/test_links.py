@@ -9,6 +9,8 @@ ROOT = Path(__file__).resolve().parents[2]
 PLACES = ("*.md", ".github/*.md", "*/*.md", "clients/*/*.md", "docs/**/*.md", "tests/*/*.md")
 FENCED = re.compile(r"^( *)```.*?^ *```", re.DOTALL | re.MULTILINE)
 LINK = re.compile(r"\]\(([^)\s#]*)(#[^)\s]*)?\)")
+NAMED = re.compile(r"`([\w./-]+\.py)`")
+CODE = ("pool_service", "tests", "tools", "clients/python")
 
 
 def documents() -> list[Path]:
@@ -34,6 +36,17 @@ def broken(document: Path) -> Iterator[str]:
 
 def test_every_link_leads_somewhere() -> None:
     assert [link for document in documents() for link in broken(document)] == []
+
+
+def test_every_python_file_that_a_document_names_exists() -> None:
+    existing = tuple(str(path) for root in CODE for path in (ROOT / root).rglob("*.py"))
+    missing = [
+        f"{document.relative_to(ROOT)}: {name}"
+        for document in documents()
+        for name in NAMED.findall(FENCED.sub("", document.read_text()))
+        if not any(path.endswith(f"/{name}") for path in existing)
+    ]
+    assert missing == []
 
 
 def test_every_page_is_in_the_table_of_contents() -> None:
