@@ -87,25 +87,27 @@ class PoolServiceServicer:
     """
 
     def Ensure(self, request, context):
-        """Ensure returns a server that is READY: its process owns the endpoint's port
-        and answered healthy.
+        """Ensure returns a READY server of the model: its process owns the endpoint's
+        port and answered healthy.
 
-        It blocks until then, until a definite failure, or until the caller's
-        deadline. It is idempotent: concurrent calls for one model share one start.
-        A caller that gives up only stops waiting; the start goes on for the others,
-        and also for nobody once its process exists (a later call then finds it
-        ready). A start that is still QUEUED and that nobody waits for is dropped.
-        A model whose server is STOPPING is started again as soon as that one is
-        gone, as the next generation. If the process is killed while it starts, it is
-        started again after a delay that grows, and the callers stay; one that ends by
-        itself is START_FAILED at once. A model that died too often is answered
-        CRASH_LOOP for a while; a refused start is answered from memory for a moment.
-        Each call counts as a use of the server.
+        It blocks until the server is READY, until a definite failure, or until the
+        caller's deadline. It is idempotent: concurrent calls for one model share one
+        start. A caller that gives up only stops waiting: the start goes on for the
+        other callers, and even without callers once its process exists (a later call
+        then finds the server ready). A start that is still QUEUED is dropped when no
+        caller waits for it. A model whose server is STOPPING is started again as soon
+        as that server is gone, as the next generation. If a signal kills the process
+        while it starts, another one is started after a growing delay, and the callers
+        keep waiting; if it ends by itself, they get START_FAILED at once. A model
+        whose servers died too often fails with CRASH_LOOP for a while; a refused start
+        is refused again from memory for a moment. Each call counts as a use of the
+        server.
 
-        A start waits, QUEUED, until the model has room: within the pool's budget and
-        in what the machine has left. Servers that are not in use are evicted for it,
-        those that are missed least first, and none more than needed. Turns come in
-        the order of the queue; what waits longest is not passed over for ever.
+        A start waits, QUEUED, until the model fits into the pool's memory budget and
+        into the available memory of the machine. Servers that are not in use are
+        evicted for it, those with the lowest retention value first, and no more than
+        needed. Starts follow the order of the queue. A later start that fits may pass
+        an earlier one that does not, but none is passed for ever.
 
         Reasons: INVALID_MODEL, INVALID_RUNTIME_MODEL, INVALID_KEEP_ALIVE
         (INVALID_ARGUMENT); MODEL_UNKNOWN (NOT_FOUND); RUNTIME_MODEL_CONFLICT,
@@ -121,13 +123,13 @@ class PoolServiceServicer:
     def Evict(self, request, context):
         """Evict stops servers and returns when their processes are gone.
 
-        Each is drained: it accepts nothing new, requests in flight finish within
-        its drain limit. It is idempotent: evicting what is not there succeeds with
-        nothing evicted. A start under way is ended, and its waiters are answered
-        EVICTED. A server that is held or has requests in flight is refused without
-        force, unless idle or all was asked for, which leave it out. Whether requests
-        are in flight is looked at again after a tenth of a second before a server is
-        refused for that, so that a caller may evict as soon as it has read the last
+        Each server is drained: callers no longer get its endpoint, and requests in flight
+        finish within its drain limit. Evict is idempotent: if there is no server, it
+        succeeds with nothing evicted. A start under way is ended, and its callers get
+        EVICTED. Without force, a server that is
+        held or has requests in flight is refused; idle and all leave it out instead. A
+        server is refused for its requests only if a second check, a tenth of a second
+        later, finds them too, so that a caller may evict as soon as it has read the last
         byte of an answer. A caller that gives up does not stop the eviction.
 
         Reasons: INVALID_TARGET, INVALID_MODEL, INVALID_FORCE (INVALID_ARGUMENT);
@@ -142,7 +144,8 @@ class PoolServiceServicer:
         """List returns the servers in the order of their models, a page at a time.
 
         Each page is the state at its revision; a model that stays in the pool
-        while pages are read is seen exactly once. Looking is no use of a server.
+        while pages are read is seen exactly once. List does not count as a use of a
+        server.
 
         Reasons: INVALID_PAGE_SIZE, INVALID_PAGE_TOKEN (INVALID_ARGUMENT).
         """
@@ -153,15 +156,15 @@ class PoolServiceServicer:
     def Watch(self, request, context):
         """Watch streams the pool's changes, in order and without a gap.
 
-        Without after_revision it begins with the present servers, then says that
-        they are complete (synced), then sends every change. With it, it sends every
-        change after that revision. Revisions rise by one. Each event carries the
-        whole server, so that the last event of a model and a generation is all there is to know. A
-        use of a server by itself (its last_use_time and expire_time) is no change,
-        and neither is what it takes of memory (footprint_bytes and peak_bytes).
-        The stream ends only by the caller or by an error. A service never gives a
-        revision again that an earlier one gave, so that resuming at another service
-        is told by REVISION_COMPACTED and never misses a change.
+        Without after_revision the stream begins with the present servers, then marks
+        that they are complete (synced), then sends every change. With after_revision
+        it sends every change after that revision. Revisions rise by one. Each event
+        has the whole server, so that the last event of a model and a generation is
+        its state. A use of a server (last_use_time and expire_time) is no change by
+        itself, and neither is its memory (footprint_bytes and peak_bytes). The stream
+        ends only by the caller or by an error. A service never reuses a revision of
+        an earlier one, so that resuming at another service fails with
+        REVISION_COMPACTED and never misses a change.
 
         Reasons: REVISION_COMPACTED (OUT_OF_RANGE: begin again without a revision);
         SHUTTING_DOWN (UNAVAILABLE).
@@ -173,29 +176,29 @@ class PoolServiceServicer:
     def Hold(self, request, context):
         """Hold makes a model READY and keeps it so for as long as the stream is open.
 
-        The stream tells the server as it is now, and again after every change: its
-        position while it is QUEUED, how far its download or load is, READY with the
-        endpoint, and whatever follows; but that others hold it as well, or no longer, is
-        told with the next other change only. A caller that reads slowly is told the
-        newest only. While any hold is open the server is neither idle nor evicted without
-        force, and if its process dies another is started without being asked; so the
-        endpoint may change, and the last message is what holds. A hold ends with its
-        stream, however that ends, at once; the server then goes unused from that
-        moment on. Each stream counts by itself, whoever opened it. Callers that
-        vanish are noticed by HTTP/2 keepalive.
+        The stream sends the server as it is now, and again after every change: its
+        queue position while it is QUEUED, the progress of its download or load, READY
+        with the endpoint, and each later state. A change of the number of holds is sent
+        only with the next other change. A caller that reads slowly gets only the newest
+        state. While any hold is open, the server is not evicted without force, neither
+        for being idle nor for another model, and if its process dies another is started
+        without being asked. So the endpoint may change; the last message counts. A hold
+        ends at once with its stream, however the stream ends; the server counts as
+        unused from that moment on. Each stream is a hold of its own. HTTP/2 keepalive
+        notices callers that vanish.
 
-        The stream ends by itself only with an error: those of Ensure, EVICTED after
-        an eviction by force, SHUTTING_DOWN; and INVALID_HOLDER (INVALID_ARGUMENT).
+        The stream ends by itself only with an error: the reasons of Ensure, EVICTED
+        after an eviction by force, SHUTTING_DOWN, and INVALID_HOLDER
+        (INVALID_ARGUMENT).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListModels(self, request, context):
-        """ListModels returns the catalogue in the order of the models, a page at a time,
-        with what each is expected to need and whether its weights are on this machine.
-        Where it is asked for what was found as well, it goes on with models that are not
-        listed.
+        """ListModels returns the models of the catalogue in their order, a page at a time,
+        each with the memory that it is expected to need and whether its weights are on
+        this machine. With found, it also returns models that are not listed.
 
         Reasons: INVALID_PAGE_SIZE, INVALID_PAGE_TOKEN (INVALID_ARGUMENT).
         """
@@ -204,12 +207,12 @@ class PoolServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def Pull(self, request, context):
-        """Pull downloads what is missing of a model's files and starts nothing.
+        """Pull downloads the missing files of a model and starts nothing.
 
-        The stream tells the bytes that are there, and ends when all are. It is
-        idempotent; concurrent calls for one model share one download. A caller that
-        gives up ends its part: the download stops with the last who wants it, and what
-        was fetched is kept for the next time.
+        The stream sends how many bytes are there, and ends when all are. Pull is
+        idempotent; concurrent calls for one model share one download. The download
+        stops when the last of its callers gives up; the downloaded parts are kept for
+        the next time.
 
         Reasons: INVALID_MODEL, INVALID_RUNTIME_MODEL (INVALID_ARGUMENT); MODEL_UNKNOWN
         (NOT_FOUND); MODEL_REJECTED, RUNTIME_UNAVAILABLE (FAILED_PRECONDITION);
@@ -220,14 +223,14 @@ class PoolServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def Forget(self, request, context):
-        """Forget ends the memory of which runtime_model was named for a model.
+        """Forget removes the runtime_model that is remembered for a model.
 
         A runtime_model that a call of Ensure or Hold names is remembered once its server
         is READY, over evictions and restarts of the service: later calls that name none
-        mean that one. So it is until another is named, until Forget, or until a Reload
-        after which the configuration lists the model, whose word counts. It is idempotent.
-        A server that runs goes on as it is. It is remembered of 1024 models; for a
-        further one the one that was named longest ago is forgotten.
+        get that one. It is remembered until a call names another one, until Forget, or
+        until a Reload after which the configuration lists the model. Forget is
+        idempotent, and a running server goes on as it is. The service remembers 1024
+        names; beyond that it forgets the one that was named longest ago.
 
         Reasons: INVALID_MODEL (INVALID_ARGUMENT).
         """
@@ -238,9 +241,9 @@ class PoolServiceServicer:
     def Reload(self, request, context):
         """Reload reads the configuration again and applies what differs.
 
-        Servers whose settings are the same go on; those whose process would be
-        another are replaced when they are next unused, those of models that are no
-        longer listed end when they are next unused. A configuration with an error
+        Servers whose settings are the same go on. A server whose process would have
+        other settings is replaced when it is next unused; the server of a model that is
+        no longer listed ends when it is next unused. A configuration with an error
         changes nothing.
 
         Reasons: CONFIG_INVALID (FAILED_PRECONDITION).

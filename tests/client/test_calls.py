@@ -206,7 +206,9 @@ async def test_closing_the_client_ends_its_streams(client: Client, service: Scri
         await events
 
 
-async def test_a_watch_sends_the_present_state_then_changes(client: Client, service: Script) -> None:
+async def test_a_watch_sends_the_present_state_then_changes(
+    client: Client, service: Script
+) -> None:
     service.answer("Watch", changed(3, "a"), synced(3), changed(4, "b"), removed(5, "a"), Stay())
     events = await client.events(4)
     assert [type(event) for event in events] == [

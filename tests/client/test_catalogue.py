@@ -34,7 +34,9 @@ async def test_models_go_through_all_pages(client: Client, service: Script) -> N
     assert service.asked["ListModels"] == asked
 
 
-async def test_all_that_the_wire_says_of_a_model_is_reported(client: Client, service: Script) -> None:
+async def test_all_that_the_wire_says_of_a_model_is_reported(
+    client: Client, service: Script
+) -> None:
     said = pb.Model(
         model="a",
         aliases=["x", "y"],
@@ -126,7 +128,9 @@ async def test_a_reload_reports_what_it_changed(client: Client, service: Script)
     )
 
 
-async def test_a_configuration_that_is_not_valid_is_reported(client: Client, service: Script) -> None:
+async def test_a_configuration_that_is_not_valid_is_reported(
+    client: Client, service: Script
+) -> None:
     wrong = Refusal(StatusCode.FAILED_PRECONDITION, "line 3", "CONFIG_INVALID")
     service.answer("Reload", wrong)
     with pytest.raises(ConfigInvalid, match="line 3"):

@@ -171,7 +171,9 @@ def config_hash(read: Read, text: str) -> str:
         ("[models.x]", '[defaults]\narguments = ["--y"]\n[models.x]'),
     ],
 )
-def test_everything_that_decides_the_process_is_in_the_config_hash(read: Read, was: str, becomes: str) -> None:
+def test_everything_that_decides_the_process_is_in_the_config_hash(
+    read: Read, was: str, becomes: str
+) -> None:
     assert config_hash(read, BASE.replace(was, becomes)) != config_hash(read, BASE)
 
 

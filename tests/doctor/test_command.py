@@ -28,7 +28,9 @@ def test_it_finds_a_running_service_and_exits_with_0(tmp_path: Path, run: Run) -
         assert of_service["found"] == f"it runs at {live.address}, servers: 0"
 
 
-def test_what_is_broken_is_reported_with_what_to_do_and_exits_with_1(tmp_path: Path, run: Run) -> None:
+def test_what_is_broken_is_reported_with_what_to_do_and_exits_with_1(
+    tmp_path: Path, run: Run
+) -> None:
     config = tmp_path / "pool.toml"
     (tmp_path / "state").write_text("")
     config.write_text(f"service.state_dir = '{tmp_path}/state'\n")

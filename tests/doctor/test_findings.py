@@ -47,7 +47,9 @@ def test_a_mac_must_be_one_that_mlx_runs_on(
     assert only(machine.platform_findings()).verdict is verdict
 
 
-def test_the_memory_of_the_machine_is_reported_and_what_of_it_servers_may_have(tmp_path: Path) -> None:
+def test_the_memory_of_the_machine_is_reported_and_what_of_it_servers_may_have(
+    tmp_path: Path,
+) -> None:
     assert next(machine.memory_findings()).verdict is Verdict.OK
     budget = only(machine.budget_findings(config_of(tmp_path, "memory.budget = '3 GB'")))
     assert budget.found == "3.0 GB, by memory.budget"

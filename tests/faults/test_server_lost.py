@@ -165,7 +165,9 @@ def test_the_holder_of_a_server_that_closes_its_listener_gets_the_next(
 
 @pytest.mark.timeout(120)
 @pytest.mark.parametrize("kind", ["500", "503", "unhealthy", "unloaded", "redirect", "junk"])
-@pytest.mark.fault("READY, then unhealthy for good: 500, 503, unhealthy, unloaded, a redirect, junk")
+@pytest.mark.fault(
+    "READY, then unhealthy for good: 500, 503, unhealthy, unloaded, a redirect, junk"
+)
 def test_a_server_that_stays_unhealthy_is_replaced(
     fake: Start, recovered: Recovery, kind: str, tmp_path: Path
 ) -> None:

@@ -221,7 +221,9 @@ async def test_a_subscriber_that_fails_does_not_keep_the_others_from_a_change(
         assert run.world.living == []
 
 
-async def test_a_command_that_cannot_be_begun_is_reported_as_a_broken_step(monkeypatch: Patch) -> None:
+async def test_a_command_that_cannot_be_begun_is_reported_as_a_broken_step(
+    monkeypatch: Patch,
+) -> None:
     async with running() as run:
         begin = run.pool._steps.carry_out
 

@@ -147,7 +147,9 @@ async def test_a_model_that_dies_too_often_is_reported_as_a_loop_with_its_last_l
         assert run.phase("m") is Phase.FAILED
 
 
-async def test_a_crash_loop_is_answered_from_memory_with_the_remaining_time_and_then_tried_once() -> None:
+async def test_a_crash_loop_is_answered_from_memory_with_the_time_left_and_then_tried_once() -> (
+    None
+):
     async with running(limits=SLOW) as run:
         run.world.script("m", KILLED_LOADING)
         await outcomes(run.pool.ensure("m"))

@@ -15,8 +15,8 @@ from pool_service.core.errors import (
 )
 from pool_service.core.results import Every
 from pool_service.core.server import Phase, StopSignal
-from tests.pool.holds import Holder, holding
 from tests.pool.capacity import fill, limits, room, sized
+from tests.pool.holds import Holder, holding
 from tests.pool.running import now, running
 from tests.world import NEVER, REJECTED, Script, settled
 

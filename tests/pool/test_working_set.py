@@ -72,7 +72,9 @@ def begin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Begin:
     return begun
 
 
-async def test_the_recommended_working_set_becomes_the_budget_as_soon_as_it_is_known(begin: Begin) -> None:
+async def test_the_recommended_working_set_becomes_the_budget_as_soon_as_it_is_known(
+    begin: Begin,
+) -> None:
     async with begin() as following:
         await following.reloader.reload()
         assert following.budget == 96 * GIB
@@ -87,7 +89,7 @@ async def test_a_budget_that_is_configured_stays(begin: Begin) -> None:
         assert await following.told(107 * GIB) == 50 * GIB
 
 
-async def test_the_working_set_is_applied_to_the_configuration_that_was_read_last_and_not_to_the_file(
+async def test_the_working_set_is_applied_to_the_last_read_configuration_and_not_to_the_file(
     begin: Begin,
 ) -> None:
     async with begin() as following:

@@ -102,7 +102,9 @@ async def test_a_server_is_ready_on_the_port_that_it_was_given(bench: Bench) -> 
     assert await ready(bench, told(port)) == f"http://127.0.0.1:{port}"
 
 
-async def test_a_listener_on_another_port_than_the_given_one_is_not_the_servers(bench: Bench) -> None:
+async def test_a_listener_on_another_port_than_the_given_one_is_not_the_servers(
+    bench: Bench,
+) -> None:
     other = replace(fake_plan("exit_after=0.3"), port=PortBook().reserve())
     assert await ready(bench, other) is None
 

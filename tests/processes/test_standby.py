@@ -205,7 +205,9 @@ async def test_without_a_waiting_standby_a_new_one_gets_its_arguments_at_once(ke
     await kept.listening(spawned)
 
 
-async def test_a_standby_that_gets_its_arguments_before_it_begins_imports_nothing_ahead(kept: Kept) -> None:
+async def test_a_standby_that_gets_its_arguments_before_it_begins_imports_nothing_ahead(
+    kept: Kept,
+) -> None:
     told = await asyncio.to_thread(kept.told_before_it_begins)
     assert "mlx" not in told.modules
 

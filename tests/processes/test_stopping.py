@@ -105,7 +105,9 @@ async def test_a_server_that_ignores_sigterm_and_sigint_ends_by_sigkill(bench: B
 
 @pytest.mark.parametrize("kind", ["group", "setsid", "bare"])
 @pytest.mark.parametrize("ignores", ["", "&child_ignore=term"])
-async def test_after_the_cleanup_a_grandchild_is_gone(bench: Bench, kind: str, ignores: str) -> None:
+async def test_after_the_cleanup_a_grandchild_is_gone(
+    bench: Bench, kind: str, ignores: str
+) -> None:
     up = await bench.up(f"child={kind}{ignores}")
     assert up.child
     os.kill(up.identity.pid, signal.SIGKILL)  # to the leader alone

@@ -120,7 +120,9 @@ async def test_a_search_without_a_descriptor_fails_and_finds_no_process_gone(ben
         _is_tied(pid, None, work_dir)
 
 
-async def test_without_a_descriptor_it_is_unknown_which_process_has_a_file_open(bench: Bench) -> None:
+async def test_without_a_descriptor_it_is_unknown_which_process_has_a_file_open(
+    bench: Bench,
+) -> None:
     up = await bench.up()
     assert has_open(up.identity.pid, up.log_path)
     with limit(resource.RLIMIT_NOFILE, 0), pytest.raises(OSError, match="Too many open files"):

@@ -149,7 +149,9 @@ def test_a_service_runs_where_limits_can_neither_be_read_nor_set(tmp_path: Path)
         assert pool.ensure("m").server.pid
 
 
-async def test_a_limit_that_cannot_be_raised_is_reported_and_the_service_runs(tmp_path: Path) -> None:
+async def test_a_limit_that_cannot_be_raised_is_reported_and_the_service_runs(
+    tmp_path: Path,
+) -> None:
     low = "resource.setrlimit(resource.RLIMIT_NOFILE, (200, 200))"
     with started(tmp_path, after(low)) as service, PoolClient.connect(service.address) as pool:
         assert pool.ensure("m").server.pid

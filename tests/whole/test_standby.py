@@ -102,7 +102,9 @@ def test_a_multimodal_model_starts_from_what_stood_by(begin: Begin, models: Path
         assert json.load(response)["model_type"] == "mllm"
 
 
-def test_the_arguments_of_a_standby_are_not_in_the_process_table(begin: Begin, models: Path) -> None:
+def test_the_arguments_of_a_standby_are_not_in_the_process_table(
+    begin: Begin, models: Path
+) -> None:
     template = json.dumps({"password": SECRET})
     told = ["--default-chat-template-kwargs", template]
     pool = begin(f"[defaults]\narguments = {json.dumps(told)}\n")

@@ -230,7 +230,7 @@ SCENARIOS = (
         calls={"Watch": 3},
     ),
     Scenario(
-        "a watch that begins again reports, of a model's two servers, only the one that is gone as removed",
+        "a watch that begins again reports only the one of a model's two servers that is gone",
         begun_anew_while_replaced,
         [
             begin("watch", "watch"),

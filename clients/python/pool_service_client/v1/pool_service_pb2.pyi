@@ -9,13 +9,13 @@ server that answers, and talks to that endpoint directly; no inference
 passes through this service.
 
 Errors are google.rpc.Status with exactly one google.rpc.ErrorInfo (domain
-"pool_service"), whose reason is what a program should act on, and with
-whatever else helps: BadRequest, ResourceInfo, PreconditionFailure,
-QuotaFailure, RetryInfo, DebugInfo (the last lines that a server wrote),
-RequestInfo. A client retries UNAVAILABLE and whatever carries RetryInfo. Every
-call can be answered RECOVERING (UNAVAILABLE) for a moment after the service has
-started, while it finds the servers that an earlier one left.
-DEADLINE_EXCEEDED is always the caller's own deadline.
+"pool_service"). A program should act on its reason. Further details may be
+BadRequest, ResourceInfo, PreconditionFailure, QuotaFailure, RetryInfo,
+DebugInfo (the last lines that a server wrote) and RequestInfo. A client retries
+UNAVAILABLE and any error with a RetryInfo. For a moment after the service has
+started, every call can fail with RECOVERING (UNAVAILABLE), while the service
+finds the servers of an earlier one. DEADLINE_EXCEEDED is always the caller's
+own deadline.
 """
 
 from collections import abc as _abc
@@ -45,21 +45,21 @@ class _ServerStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ServerSta
     SERVER_STATE_UNSPECIFIED: _ServerState.ValueType  # 0
     """Never sent."""
     SERVER_STATE_QUEUED: _ServerState.ValueType  # 1
-    """Wants to start and waits for its turn; its files may be downloaded meanwhile."""
+    """Waits in the queue to be started; its files may be downloaded meanwhile."""
     SERVER_STATE_STARTING: _ServerState.ValueType  # 2
-    """Its process is being started or loads the model."""
+    """Its process is being started, or loads the model."""
     SERVER_STATE_READY: _ServerState.ValueType  # 3
     """Its endpoint answers."""
     SERVER_STATE_STOPPING: _ServerState.ValueType  # 4
-    """Drains, or its process is being ended."""
+    """It drains, or its process is being ended."""
     SERVER_STATE_FAILED: _ServerState.ValueType  # 5
     """It has no process: the last one died or did not become ready. The next
-    Ensure starts another, or is told why it does not yet. A start that is
-    refused before it has a process leaves no server: who asked is told why, and
-    who watches sees the server removed with that as its detail.
+    Ensure starts another, or fails with the reason why not yet. If a start is
+    refused before it has a process, no server remains: the caller gets the
+    reason, and Watch sends the server as removed, with the reason as its detail.
     """
     SERVER_STATE_BACKING_OFF: _ServerState.ValueType  # 6
-    """Its process died and somebody waits for it: it is started again in a moment."""
+    """Its process died and a caller waits for it: it is started again in a moment."""
 
 class ServerState(_ServerState, metaclass=_ServerStateEnumTypeWrapper):
     """What a server is doing."""
@@ -67,21 +67,21 @@ class ServerState(_ServerState, metaclass=_ServerStateEnumTypeWrapper):
 SERVER_STATE_UNSPECIFIED: ServerState.ValueType  # 0
 """Never sent."""
 SERVER_STATE_QUEUED: ServerState.ValueType  # 1
-"""Wants to start and waits for its turn; its files may be downloaded meanwhile."""
+"""Waits in the queue to be started; its files may be downloaded meanwhile."""
 SERVER_STATE_STARTING: ServerState.ValueType  # 2
-"""Its process is being started or loads the model."""
+"""Its process is being started, or loads the model."""
 SERVER_STATE_READY: ServerState.ValueType  # 3
 """Its endpoint answers."""
 SERVER_STATE_STOPPING: ServerState.ValueType  # 4
-"""Drains, or its process is being ended."""
+"""It drains, or its process is being ended."""
 SERVER_STATE_FAILED: ServerState.ValueType  # 5
 """It has no process: the last one died or did not become ready. The next
-Ensure starts another, or is told why it does not yet. A start that is
-refused before it has a process leaves no server: who asked is told why, and
-who watches sees the server removed with that as its detail.
+Ensure starts another, or fails with the reason why not yet. If a start is
+refused before it has a process, no server remains: the caller gets the
+reason, and Watch sends the server as removed, with the reason as its detail.
 """
 SERVER_STATE_BACKING_OFF: ServerState.ValueType  # 6
-"""Its process died and somebody waits for it: it is started again in a moment."""
+"""Its process died and a caller waits for it: it is started again in a moment."""
 Global___ServerState: _TypeAlias = ServerState  # noqa: Y015
 
 class _ServerRole:
@@ -93,14 +93,14 @@ class _ServerRoleEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ServerRole
     SERVER_ROLE_UNSPECIFIED: _ServerRole.ValueType  # 0
     """Never sent."""
     SERVER_ROLE_CURRENT: _ServerRole.ValueType  # 1
-    """Callers of the model get this server. A model has one at most."""
+    """Callers of the model get this server. A model has at most one."""
     SERVER_ROLE_SUCCESSOR: _ServerRole.ValueType  # 2
-    """Starts beside the current server, and takes its place once it is READY."""
+    """It starts beside the current server, and takes its place once it is READY."""
     SERVER_ROLE_SUPERSEDED: _ServerRole.ValueType  # 3
-    """Was the current server; goes on until nothing is in flight on it."""
+    """It was the current server, and goes on until nothing is in flight on it."""
     SERVER_ROLE_ORPHAN: _ServerRole.ValueType  # 4
-    """A process that an earlier service started and that no record tells of; is drained
-    and ended. Its model is not known.
+    """A process of an earlier service without a record. It is drained and ended; its
+    model is not known.
     """
 
 class ServerRole(_ServerRole, metaclass=_ServerRoleEnumTypeWrapper):
@@ -109,14 +109,14 @@ class ServerRole(_ServerRole, metaclass=_ServerRoleEnumTypeWrapper):
 SERVER_ROLE_UNSPECIFIED: ServerRole.ValueType  # 0
 """Never sent."""
 SERVER_ROLE_CURRENT: ServerRole.ValueType  # 1
-"""Callers of the model get this server. A model has one at most."""
+"""Callers of the model get this server. A model has at most one."""
 SERVER_ROLE_SUCCESSOR: ServerRole.ValueType  # 2
-"""Starts beside the current server, and takes its place once it is READY."""
+"""It starts beside the current server, and takes its place once it is READY."""
 SERVER_ROLE_SUPERSEDED: ServerRole.ValueType  # 3
-"""Was the current server; goes on until nothing is in flight on it."""
+"""It was the current server, and goes on until nothing is in flight on it."""
 SERVER_ROLE_ORPHAN: ServerRole.ValueType  # 4
-"""A process that an earlier service started and that no record tells of; is drained
-and ended. Its model is not known.
+"""A process of an earlier service without a record. It is drained and ended; its
+model is not known.
 """
 Global___ServerRole: _TypeAlias = ServerRole  # noqa: Y015
 
@@ -127,29 +127,29 @@ class _Expectation:
 class _ExpectationEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Expectation.ValueType], _builtins.type):
     DESCRIPTOR: _descriptor.EnumDescriptor
     EXPECTATION_UNSPECIFIED: _Expectation.ValueType  # 0
-    """Never sent for a server that has been estimated."""
+    """Never sent for a server whose memory was estimated."""
     EXPECTATION_DECLARED: _Expectation.ValueType  # 1
-    """The configuration declares it."""
+    """Declared in the configuration."""
     EXPECTATION_OBSERVED: _Expectation.ValueType  # 2
-    """It was seen, now or in earlier runs."""
+    """Measured, now or in earlier runs."""
     EXPECTATION_WEIGHTS: _Expectation.ValueType  # 3
     """Estimated from the size of the weights on disk."""
     EXPECTATION_GUESS: _Expectation.ValueType  # 4
-    """A guess: nothing is known of it."""
+    """A guess: nothing is known about the model."""
 
 class Expectation(_Expectation, metaclass=_ExpectationEnumTypeWrapper):
-    """How it is known what a server will need of memory, the best first."""
+    """The source of an expectation of memory, the most reliable first."""
 
 EXPECTATION_UNSPECIFIED: Expectation.ValueType  # 0
-"""Never sent for a server that has been estimated."""
+"""Never sent for a server whose memory was estimated."""
 EXPECTATION_DECLARED: Expectation.ValueType  # 1
-"""The configuration declares it."""
+"""Declared in the configuration."""
 EXPECTATION_OBSERVED: Expectation.ValueType  # 2
-"""It was seen, now or in earlier runs."""
+"""Measured, now or in earlier runs."""
 EXPECTATION_WEIGHTS: Expectation.ValueType  # 3
 """Estimated from the size of the weights on disk."""
 EXPECTATION_GUESS: Expectation.ValueType  # 4
-"""A guess: nothing is known of it."""
+"""A guess: nothing is known about the model."""
 Global___Expectation: _TypeAlias = Expectation  # noqa: Y015
 
 class _ExitCause:
@@ -161,62 +161,63 @@ class _ExitCauseEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ExitCause.V
     EXIT_CAUSE_UNSPECIFIED: _ExitCause.ValueType  # 0
     """Never sent."""
     EXIT_CAUSE_CRASHED: _ExitCause.ValueType  # 1
-    """Nobody: it died by itself, whatever its exit code."""
+    """It died by itself, whatever its exit code."""
     EXIT_CAUSE_EVICTED: _ExitCause.ValueType  # 2
-    """A caller, by Evict."""
+    """A caller evicted it."""
     EXIT_CAUSE_IDLE: _ExitCause.ValueType  # 3
-    """The pool: it was unused for its keep alive."""
+    """The pool stopped it: it was unused for its keep alive."""
     EXIT_CAUSE_START_TIMEOUT: _ExitCause.ValueType  # 4
-    """The pool: it was not ready within its start limit."""
+    """The pool stopped it: it was not ready within its start limit."""
     EXIT_CAUSE_SHUTDOWN: _ExitCause.ValueType  # 5
-    """The operator: the service was stopped."""
+    """The operator stopped the service."""
     EXIT_CAUSE_WEDGED: _ExitCause.ValueType  # 6
-    """The pool: it was READY and served no longer. It stopped answering and made no progress, said
-    for long that it was unhealthy, or lost the socket on which it listened.
+    """The pool stopped it: it was READY and no longer served. It neither answered nor
+    made progress, reported for long that it was unhealthy, or lost its listening
+    socket.
     """
     EXIT_CAUSE_ORPHANED: _ExitCause.ValueType  # 7
-    """The guard: the service was gone and no other came."""
+    """The guard stopped it: the service was gone and no other came."""
     EXIT_CAUSE_PREEMPTED: _ExitCause.ValueType  # 8
-    """The pool: it was unused and made room for another model."""
+    """The pool stopped it for another model: it was unused."""
     EXIT_CAUSE_RELOADED: _ExitCause.ValueType  # 9
-    """The operator: its configuration was changed."""
+    """The operator changed its configuration."""
     EXIT_CAUSE_MEMORY_LIMIT: _ExitCause.ValueType  # 10
-    """The pool: it had grown past its memory limit."""
+    """The pool stopped it: it had grown past its memory limit."""
 
 class ExitCause(_ExitCause, metaclass=_ExitCauseEnumTypeWrapper):
-    """Who wanted a process to end."""
+    """Why a process ended."""
 
 EXIT_CAUSE_UNSPECIFIED: ExitCause.ValueType  # 0
 """Never sent."""
 EXIT_CAUSE_CRASHED: ExitCause.ValueType  # 1
-"""Nobody: it died by itself, whatever its exit code."""
+"""It died by itself, whatever its exit code."""
 EXIT_CAUSE_EVICTED: ExitCause.ValueType  # 2
-"""A caller, by Evict."""
+"""A caller evicted it."""
 EXIT_CAUSE_IDLE: ExitCause.ValueType  # 3
-"""The pool: it was unused for its keep alive."""
+"""The pool stopped it: it was unused for its keep alive."""
 EXIT_CAUSE_START_TIMEOUT: ExitCause.ValueType  # 4
-"""The pool: it was not ready within its start limit."""
+"""The pool stopped it: it was not ready within its start limit."""
 EXIT_CAUSE_SHUTDOWN: ExitCause.ValueType  # 5
-"""The operator: the service was stopped."""
+"""The operator stopped the service."""
 EXIT_CAUSE_WEDGED: ExitCause.ValueType  # 6
-"""The pool: it was READY and served no longer. It stopped answering and made no progress, said
-for long that it was unhealthy, or lost the socket on which it listened.
+"""The pool stopped it: it was READY and no longer served. It neither answered nor
+made progress, reported for long that it was unhealthy, or lost its listening
+socket.
 """
 EXIT_CAUSE_ORPHANED: ExitCause.ValueType  # 7
-"""The guard: the service was gone and no other came."""
+"""The guard stopped it: the service was gone and no other came."""
 EXIT_CAUSE_PREEMPTED: ExitCause.ValueType  # 8
-"""The pool: it was unused and made room for another model."""
+"""The pool stopped it for another model: it was unused."""
 EXIT_CAUSE_RELOADED: ExitCause.ValueType  # 9
-"""The operator: its configuration was changed."""
+"""The operator changed its configuration."""
 EXIT_CAUSE_MEMORY_LIMIT: ExitCause.ValueType  # 10
-"""The pool: it had grown past its memory limit."""
+"""The pool stopped it: it had grown past its memory limit."""
 Global___ExitCause: _TypeAlias = ExitCause  # noqa: Y015
 
 @_typing.final
 class Server(_message.Message):
-    """One supervised server and what is known of it. Its model and its generation
-    together are its key: a model may have a second server while one replaces
-    another (see role).
+    """One supervised server. Its model and its generation together are its key: a model
+    may have a second server while one replaces another (see role).
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -253,45 +254,49 @@ class Server(_message.Message):
     state: Global___ServerState.ValueType
     """What it is doing."""
     generation: _builtins.int
-    """Counts the processes of this model, from 1. While QUEUED or BACKING_OFF it is that
-    of the process which is to be started; if that is given up, the number is told
-    again of the next one. Of an orphan it is the process id.
+    """Counts the processes of this model, from 1. While QUEUED or BACKING_OFF it is the
+    number of the next process; if that start is given up, the next one gets the same
+    number. For an orphan it is the process id.
     """
     endpoint: _builtins.str
     """Base URL, such as http://127.0.0.1:49321. Set only while READY."""
     served_model_name: _builtins.str
-    """What the model field of an inference request must say. Set only while READY."""
+    """The name that the model field of an inference request must have. Set only while
+    READY.
+    """
     pid: _builtins.int
-    """The process, while there is one."""
+    """The process id, while there is a process."""
     detail: _builtins.str
-    """Why it is in this state, in words; empty where there is nothing to add."""
+    """Why it is in this state, in words; empty if there is nothing to add."""
     log_path: _builtins.str
-    """The file that holds what the present or last process wrote."""
+    """The log file of the present or last process."""
     queue_position: _builtins.int
-    """Its place among those that wait for their turn, from 1; 0 if it does not wait."""
+    """Its place in the queue, from 1; 0 if it does not wait."""
     progress: _builtins.float
-    """How far its download (QUEUED) or its load (STARTING) is, from 0 to 1; absent
-    while that is not known. What a load takes is an estimate.
+    """The progress of its download (QUEUED) or its load (STARTING), from 0 to 1; absent
+    if unknown. The progress of a load is an estimate.
     """
     expected_bytes: _builtins.int
-    """Bytes of memory that it is expected to need at most; 0 while not known."""
+    """Bytes of memory that it is expected to need at most; 0 if unknown."""
     expected_by: Global___Expectation.ValueType
-    """How that is known."""
+    """The source of expected_bytes."""
     footprint_bytes: _builtins.int
-    """Bytes that its process and all that descends from it took at the last look."""
+    """Bytes that its process and all descendants took at the last memory sample."""
     peak_bytes: _builtins.int
-    """The most that they took at any look."""
+    """The most bytes that they took at any memory sample."""
     holds: _builtins.int
     """How many streams of Hold are open for it."""
     pinned: _builtins.bool
-    """The configuration lets it go neither when unused nor for others' room."""
+    """By the configuration it is evicted neither for being unused nor for other models."""
     outdated: _builtins.bool
-    """It runs as the configuration no longer says, and goes when it is next unused."""
+    """Its settings are no longer those of the configuration; it is stopped when it is
+    next unused.
+    """
     role: Global___ServerRole.ValueType
     """What it is to its model."""
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp:
-        """When this generation was asked for."""
+        """When this generation was requested."""
 
     @_builtins.property
     def start_time(self) -> _timestamp_pb2.Timestamp:
@@ -303,12 +308,12 @@ class Server(_message.Message):
 
     @_builtins.property
     def last_use_time(self) -> _timestamp_pb2.Timestamp:
-        """The last use that is known of."""
+        """The last known use."""
 
     @_builtins.property
     def expire_time(self) -> _timestamp_pb2.Timestamp:
-        """When it will be evicted if it stays unused. Absent: not while it is in its
-        present state, or never.
+        """When it will be evicted if it stays unused. Absent: not in its present state, or
+        never.
         """
 
     @_builtins.property
@@ -368,13 +373,13 @@ class Exit(_message.Message):
     LAST_LINES_FIELD_NUMBER: _builtins.int
     TIME_FIELD_NUMBER: _builtins.int
     generation: _builtins.int
-    """Which generation it was."""
+    """The generation of the process."""
     code: _builtins.int
-    """Its exit code; absent if a signal ended it or if it cannot be known."""
+    """Its exit code; absent if a signal ended it, or if unknown."""
     signal: _builtins.int
-    """The signal that ended it; absent if none did or if it cannot be known."""
+    """The signal that ended it; absent if none did, or if unknown."""
     cause: Global___ExitCause.ValueType
-    """Who wanted it to end."""
+    """Why it ended."""
     message: _builtins.str
     """What happened, in words."""
     @_builtins.property
@@ -426,21 +431,21 @@ class EnsureRequest(_message.Message):
     formatting characters, no surrounding space, not beginning with "-".
     """
     runtime_model: _builtins.str
-    """What the runtime should load, where it differs from what the configuration
-    says for the model, or, if that is silent, from what was named for it before
-    (see Forget), or else from the model's name without a leading "vllm-mlx/". The
-    same rules as for model, up to 4096 bytes. What the configuration says of the
-    model (such as trust, memory and arguments) is said of its own runtime model:
-    another one is run as a model that is not listed.
+    """What the runtime should load. Empty: the runtime model that the configuration
+    has for the model, else the one that is remembered for it (see Forget), else the
+    model's name without a leading "vllm-mlx/". The same rules as for model, up to
+    4096 bytes. The settings of the model in the configuration (such as trust, memory
+    and arguments) belong to the runtime model there: another runtime model runs with
+    the settings of a model that is not listed.
     """
     download: _builtins.bool
-    """Whether files that are missing may be downloaded for this call, which can take
-    long. Absent: as the configuration says, which is no unless it is changed.
+    """Whether missing files may be downloaded for this call, which can take long.
+    Absent: as configured; the default is no.
     """
     @_builtins.property
     def keep_alive(self) -> _duration_pb2.Duration:
-        """How long the server stays when unused. Absent: as it is, or what the
-        configuration says. Zero: goes as soon as it is unused. Negative: stays.
+        """How long the server stays when unused. Absent: unchanged, or as configured. Zero:
+        it is stopped as soon as it is unused. Negative: it stays.
         """
 
     def __init__(
@@ -470,10 +475,10 @@ class EnsureResponse(_message.Message):
     SERVER_FIELD_NUMBER: _builtins.int
     STARTED_FIELD_NUMBER: _builtins.int
     started: _builtins.bool
-    """Whether this call was the one that started it."""
+    """Whether this call started it."""
     @_builtins.property
     def server(self) -> Global___Server:
-        """The server, READY."""
+        """The READY server."""
 
     def __init__(
         self,
@@ -506,7 +511,7 @@ class EvictRequest(_message.Message):
     all: _builtins.bool
     """Every server. Only true is valid."""
     force: _builtins.bool
-    """Also those that are held or have requests in flight; these still finish
+    """Also evict servers that are held or have requests in flight, which still finish
     within the drain limit. Not valid with idle.
     """
     def __init__(
@@ -536,7 +541,7 @@ class EvictResponse(_message.Message):
     EVICTED_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def evicted(self) -> _containers.RepeatedCompositeFieldContainer[Global___EvictedServer]:
-        """What was stopped, in the order of the models."""
+        """The stopped servers, in the order of their models."""
 
     def __init__(
         self,
@@ -560,8 +565,8 @@ class EvictedServer(_message.Message):
     SERVER_FIELD_NUMBER: _builtins.int
     KILLED_FIELD_NUMBER: _builtins.int
     killed: _builtins.bool
-    """Whether it had to be killed since it did not end within its drain limit:
-    work in flight was lost.
+    """Whether it had to be killed because it did not end within its drain limit; its
+    requests in flight were lost.
     """
     @_builtins.property
     def server(self) -> Global___Server:
@@ -590,8 +595,8 @@ class ListRequest(_message.Message):
     PAGE_SIZE_FIELD_NUMBER: _builtins.int
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     page_size: _builtins.int
-    """How many servers at most; 0 means 100, more than 1000 means 1000. A page
-    is shorter, with a next_page_token, where they would be over about 1 MiB.
+    """The maximum number of servers; 0 means 100, more than 1000 means 1000. A page
+    over about 1 MiB is cut shorter, with a next_page_token.
     """
     page_token: _builtins.str
     """The next_page_token of the page before; empty for the first."""
@@ -623,19 +628,19 @@ class ListResponse(_message.Message):
     next_page_token: _builtins.str
     """Asks for the next page; empty on the last."""
     revision: _builtins.int
-    """The change that this page is the state after: Watch resumes from it."""
+    """The revision of the last change that this page includes: Watch resumes after it."""
     @_builtins.property
     def servers(self) -> _containers.RepeatedCompositeFieldContainer[Global___Server]:
         """The servers, ordered by model (by the bytes of its UTF-8)."""
 
     @_builtins.property
     def totals(self) -> Global___PoolTotals:
-        """The whole pool, whatever the page."""
+        """Totals of the whole pool, on every page."""
 
     @_builtins.property
     def notices(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """What the service cannot do at present, in words: such as that its state
-        directory cannot be written. Empty if all is well.
+        """What the service cannot do at present, in words (for example, write its state
+        directory). Empty if all is well.
         """
 
     def __init__(
@@ -692,17 +697,21 @@ class PoolTotals(_message.Message):
     backing_off: _builtins.int
     """Servers that are BACKING_OFF."""
     memory_budget_bytes: _builtins.int
-    """Bytes that all servers together may need; absent: there is no limit."""
+    """The memory budget: bytes that all servers together may need; absent: no limit."""
     memory_reserved_bytes: _builtins.int
     """Bytes that the servers with a process are expected to need."""
     memory_available_bytes: _builtins.int
-    """Bytes that the machine could give now; 0 before the first look at it."""
+    """Bytes that are available on the machine; 0 before the first memory sample."""
     memory_total_bytes: _builtins.int
-    """Bytes that the machine (or the container) has; 0 before the first look at it."""
+    """Bytes that the machine (or the container) has; 0 before the first memory sample."""
     memory_pressured: _builtins.bool
-    """The machine is short of memory: what is unused goes first, and a start may wait."""
+    """The machine is short of memory: unused servers are evicted first, and a start may
+    wait.
+    """
     standbys: _builtins.int
-    """Processes that have imported all that a server needs and wait to become one."""
+    """Standbys: processes that have imported all that a server needs and wait to become
+    one.
+    """
     def __init__(
         self,
         *,
@@ -766,16 +775,14 @@ class WatchResponse(_message.Message):
     REMOVED_FIELD_NUMBER: _builtins.int
     SYNCED_FIELD_NUMBER: _builtins.int
     revision: _builtins.int
-    """The revision of the change. In the present state's part, where servers are
-    not changes, the revision that the state is of.
-    """
+    """The revision of the change; before synced, the revision of the present state."""
     @_builtins.property
     def server(self) -> Global___Server:
-        """This server is now like this."""
+        """The server's new state."""
 
     @_builtins.property
     def removed(self) -> Global___Server:
-        """This server is no longer in the pool; its last state."""
+        """The last state of a server that is no longer in the pool."""
 
     @_builtins.property
     def synced(self) -> Global___Synced:
@@ -834,8 +841,8 @@ class HoldRequest(_message.Message):
     download: _builtins.bool
     """As in EnsureRequest."""
     holder: _builtins.str
-    """A label of who holds it, told to those who want to evict it: at most 128
-    bytes, no control characters. May be empty.
+    """A label of the holder, shown to callers that want to evict the server: at most
+    128 bytes, no control characters. May be empty.
     """
     @_builtins.property
     def keep_alive(self) -> _duration_pb2.Duration:
@@ -894,13 +901,13 @@ class ListModelsRequest(_message.Message):
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     FOUND_FIELD_NUMBER: _builtins.int
     page_size: _builtins.int
-    """How many models at most; 0 means 100, more than 1000 means 1000."""
+    """The maximum number of models; 0 means 100, more than 1000 means 1000."""
     page_token: _builtins.str
     """The next_page_token of the page before; empty for the first."""
     found: _builtins.bool
-    """Also models that the configuration does not list: those that have a server, those
-    whose runtime_model is remembered (see Forget), and those that the service's
-    Hugging Face cache has, whole or in part, of which 1000 are looked at.
+    """Also return models that the configuration does not list: models that have a
+    server, whose runtime_model is remembered (see Forget), or that are in the
+    service's Hugging Face cache, whole or in part (at most 1000 of these).
     """
     def __init__(
         self,
@@ -929,8 +936,8 @@ class ListModelsResponse(_message.Message):
     """Asks for the next page; empty on the last."""
     @_builtins.property
     def models(self) -> _containers.RepeatedCompositeFieldContainer[Global___Model]:
-        """What the configuration lists, and what was found if that was asked for, ordered
-        by model.
+        """The models that the configuration lists, and with found the others, ordered by
+        model.
         """
 
     def __init__(
@@ -972,24 +979,22 @@ class Model(_message.Message):
     runtime_model: _builtins.str
     """What the runtime is asked to load."""
     runtime: _builtins.str
-    """The name of the runtime that serves it; empty for the default one."""
+    """The name of the runtime that serves it; empty for the default runtime."""
     pinned: _builtins.bool
-    """It goes neither when unused nor for others' room."""
+    """It is evicted neither for being unused nor for other models."""
     preload: _builtins.bool
     """It is started with the service."""
     expected_bytes: _builtins.int
     """Bytes of memory that its server is expected to need at most."""
     expected_by: Global___Expectation.ValueType
-    """How that is known."""
+    """The source of expected_bytes."""
     on_disk: _builtins.bool
-    """Whether all that it needs to load is on this machine; absent where that
-    cannot be told.
-    """
+    """Whether all files that it needs are on this machine; absent if unknown."""
     problem: _builtins.str
     """Why it could not be started, in words; empty if nothing is known to be wrong."""
     disk_bytes: _builtins.int
-    """Bytes that its weights take on this machine, parts of a download included; 0
-    where there are none, and where that cannot be told.
+    """Bytes that its weights take on this machine, parts of a download included; 0 if
+    there are none, or if unknown.
     """
     state: Global___ServerState.ValueType
     """What its server is doing; SERVER_STATE_UNSPECIFIED if it has none."""
@@ -1001,7 +1006,7 @@ class Model(_message.Message):
 
     @_builtins.property
     def groups(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """The groups that it counts for."""
+        """The groups that it belongs to."""
 
     def __init__(
         self,
@@ -1059,7 +1064,7 @@ Global___PullRequest: _TypeAlias = PullRequest  # noqa: Y015
 
 @_typing.final
 class PullResponse(_message.Message):
-    """How far a download is."""
+    """The progress of a download."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -1068,7 +1073,7 @@ class PullResponse(_message.Message):
     done_bytes: _builtins.int
     """Bytes that are there."""
     total_bytes: _builtins.int
-    """Bytes that there will be; 0 while that is not known."""
+    """Bytes that there will be; 0 while unknown."""
     def __init__(
         self,
         *,
@@ -1146,7 +1151,7 @@ Global___ReloadRequest: _TypeAlias = ReloadRequest  # noqa: Y015
 
 @_typing.final
 class ReloadResponse(_message.Message):
-    """What a reload changed, as the names of models that have a server."""
+    """The changes of a reload, as names of models that have a server."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -1157,25 +1162,25 @@ class ReloadResponse(_message.Message):
     PROBLEMS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def replaced(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Start anew when they are next unused."""
+        """Models whose server is replaced when it is next unused."""
 
     @_builtins.property
     def updated(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Go on with other limits."""
+        """Models whose server goes on with other limits."""
 
     @_builtins.property
     def removed(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """End when they are next unused, being listed no longer."""
+        """Models that are no longer listed, whose server ends when it is next unused."""
 
     @_builtins.property
     def restart_needed(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Keys of the configuration that differ and that only a restart applies."""
+        """Keys of the configuration that have changed and that only a restart applies."""
 
     @_builtins.property
     def problems(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """What keeps listed models from starting as the configuration has it now, each
-        as one line: its key, what is wrong and what to do. It is in effect all the
-        same, since some of it may pass by itself.
+        """What keeps listed models from starting with the new configuration, one line for
+        each: the key, what is wrong and what to do. The configuration is in effect all
+        the same, since some problems may pass by themselves.
         """
 
     def __init__(

@@ -36,35 +36,35 @@ export const protobufFileName = "pool_service/v1/pool_service.proto";
  * passes through this service.
  *
  * Errors are google.rpc.Status with exactly one google.rpc.ErrorInfo (domain
- * "pool_service"), whose reason is what a program should act on, and with
- * whatever else helps: BadRequest, ResourceInfo, PreconditionFailure,
- * QuotaFailure, RetryInfo, DebugInfo (the last lines that a server wrote),
- * RequestInfo. A client retries UNAVAILABLE and whatever carries RetryInfo. Every
- * call can be answered RECOVERING (UNAVAILABLE) for a moment after the service has
- * started, while it finds the servers that an earlier one left.
- * DEADLINE_EXCEEDED is always the caller's own deadline.
+ * "pool_service"). A program should act on its reason. Further details may be
+ * BadRequest, ResourceInfo, PreconditionFailure, QuotaFailure, RetryInfo,
+ * DebugInfo (the last lines that a server wrote) and RequestInfo. A client retries
+ * UNAVAILABLE and any error with a RetryInfo. For a moment after the service has
+ * started, every call can fail with RECOVERING (UNAVAILABLE), while the service
+ * finds the servers of an earlier one. DEADLINE_EXCEEDED is always the caller's
+ * own deadline.
  */
 
 /** What a server is doing. */
 export enum ServerState {
   /** SERVER_STATE_UNSPECIFIED - Never sent. */
   SERVER_STATE_UNSPECIFIED = 0,
-  /** SERVER_STATE_QUEUED - Wants to start and waits for its turn; its files may be downloaded meanwhile. */
+  /** SERVER_STATE_QUEUED - Waits in the queue to be started; its files may be downloaded meanwhile. */
   SERVER_STATE_QUEUED = 1,
-  /** SERVER_STATE_STARTING - Its process is being started or loads the model. */
+  /** SERVER_STATE_STARTING - Its process is being started, or loads the model. */
   SERVER_STATE_STARTING = 2,
   /** SERVER_STATE_READY - Its endpoint answers. */
   SERVER_STATE_READY = 3,
-  /** SERVER_STATE_STOPPING - Drains, or its process is being ended. */
+  /** SERVER_STATE_STOPPING - It drains, or its process is being ended. */
   SERVER_STATE_STOPPING = 4,
   /**
    * SERVER_STATE_FAILED - It has no process: the last one died or did not become ready. The next
-   * Ensure starts another, or is told why it does not yet. A start that is
-   * refused before it has a process leaves no server: who asked is told why, and
-   * who watches sees the server removed with that as its detail.
+   * Ensure starts another, or fails with the reason why not yet. If a start is
+   * refused before it has a process, no server remains: the caller gets the
+   * reason, and Watch sends the server as removed, with the reason as its detail.
    */
   SERVER_STATE_FAILED = 5,
-  /** SERVER_STATE_BACKING_OFF - Its process died and somebody waits for it: it is started again in a moment. */
+  /** SERVER_STATE_BACKING_OFF - Its process died and a caller waits for it: it is started again in a moment. */
   SERVER_STATE_BACKING_OFF = 6,
 }
 
@@ -72,66 +72,66 @@ export enum ServerState {
 export enum ServerRole {
   /** SERVER_ROLE_UNSPECIFIED - Never sent. */
   SERVER_ROLE_UNSPECIFIED = 0,
-  /** SERVER_ROLE_CURRENT - Callers of the model get this server. A model has one at most. */
+  /** SERVER_ROLE_CURRENT - Callers of the model get this server. A model has at most one. */
   SERVER_ROLE_CURRENT = 1,
-  /** SERVER_ROLE_SUCCESSOR - Starts beside the current server, and takes its place once it is READY. */
+  /** SERVER_ROLE_SUCCESSOR - It starts beside the current server, and takes its place once it is READY. */
   SERVER_ROLE_SUCCESSOR = 2,
-  /** SERVER_ROLE_SUPERSEDED - Was the current server; goes on until nothing is in flight on it. */
+  /** SERVER_ROLE_SUPERSEDED - It was the current server, and goes on until nothing is in flight on it. */
   SERVER_ROLE_SUPERSEDED = 3,
   /**
-   * SERVER_ROLE_ORPHAN - A process that an earlier service started and that no record tells of; is drained
-   * and ended. Its model is not known.
+   * SERVER_ROLE_ORPHAN - A process of an earlier service without a record. It is drained and ended; its
+   * model is not known.
    */
   SERVER_ROLE_ORPHAN = 4,
 }
 
-/** How it is known what a server will need of memory, the best first. */
+/** The source of an expectation of memory, the most reliable first. */
 export enum Expectation {
-  /** EXPECTATION_UNSPECIFIED - Never sent for a server that has been estimated. */
+  /** EXPECTATION_UNSPECIFIED - Never sent for a server whose memory was estimated. */
   EXPECTATION_UNSPECIFIED = 0,
-  /** EXPECTATION_DECLARED - The configuration declares it. */
+  /** EXPECTATION_DECLARED - Declared in the configuration. */
   EXPECTATION_DECLARED = 1,
-  /** EXPECTATION_OBSERVED - It was seen, now or in earlier runs. */
+  /** EXPECTATION_OBSERVED - Measured, now or in earlier runs. */
   EXPECTATION_OBSERVED = 2,
   /** EXPECTATION_WEIGHTS - Estimated from the size of the weights on disk. */
   EXPECTATION_WEIGHTS = 3,
-  /** EXPECTATION_GUESS - A guess: nothing is known of it. */
+  /** EXPECTATION_GUESS - A guess: nothing is known about the model. */
   EXPECTATION_GUESS = 4,
 }
 
-/** Who wanted a process to end. */
+/** Why a process ended. */
 export enum ExitCause {
   /** EXIT_CAUSE_UNSPECIFIED - Never sent. */
   EXIT_CAUSE_UNSPECIFIED = 0,
-  /** EXIT_CAUSE_CRASHED - Nobody: it died by itself, whatever its exit code. */
+  /** EXIT_CAUSE_CRASHED - It died by itself, whatever its exit code. */
   EXIT_CAUSE_CRASHED = 1,
-  /** EXIT_CAUSE_EVICTED - A caller, by Evict. */
+  /** EXIT_CAUSE_EVICTED - A caller evicted it. */
   EXIT_CAUSE_EVICTED = 2,
-  /** EXIT_CAUSE_IDLE - The pool: it was unused for its keep alive. */
+  /** EXIT_CAUSE_IDLE - The pool stopped it: it was unused for its keep alive. */
   EXIT_CAUSE_IDLE = 3,
-  /** EXIT_CAUSE_START_TIMEOUT - The pool: it was not ready within its start limit. */
+  /** EXIT_CAUSE_START_TIMEOUT - The pool stopped it: it was not ready within its start limit. */
   EXIT_CAUSE_START_TIMEOUT = 4,
-  /** EXIT_CAUSE_SHUTDOWN - The operator: the service was stopped. */
+  /** EXIT_CAUSE_SHUTDOWN - The operator stopped the service. */
   EXIT_CAUSE_SHUTDOWN = 5,
   /**
-   * EXIT_CAUSE_WEDGED - The pool: it was READY and served no longer. It stopped answering and made no progress, said
-   * for long that it was unhealthy, or lost the socket on which it listened.
+   * EXIT_CAUSE_WEDGED - The pool stopped it: it was READY and no longer served. It neither answered nor
+   * made progress, reported for long that it was unhealthy, or lost its listening
+   * socket.
    */
   EXIT_CAUSE_WEDGED = 6,
-  /** EXIT_CAUSE_ORPHANED - The guard: the service was gone and no other came. */
+  /** EXIT_CAUSE_ORPHANED - The guard stopped it: the service was gone and no other came. */
   EXIT_CAUSE_ORPHANED = 7,
-  /** EXIT_CAUSE_PREEMPTED - The pool: it was unused and made room for another model. */
+  /** EXIT_CAUSE_PREEMPTED - The pool stopped it for another model: it was unused. */
   EXIT_CAUSE_PREEMPTED = 8,
-  /** EXIT_CAUSE_RELOADED - The operator: its configuration was changed. */
+  /** EXIT_CAUSE_RELOADED - The operator changed its configuration. */
   EXIT_CAUSE_RELOADED = 9,
-  /** EXIT_CAUSE_MEMORY_LIMIT - The pool: it had grown past its memory limit. */
+  /** EXIT_CAUSE_MEMORY_LIMIT - The pool stopped it: it had grown past its memory limit. */
   EXIT_CAUSE_MEMORY_LIMIT = 10,
 }
 
 /**
- * One supervised server and what is known of it. Its model and its generation
- * together are its key: a model may have a second server while one replaces
- * another (see role).
+ * One supervised server. Its model and its generation together are its key: a model
+ * may have a second server while one replaces another (see role).
  */
 export interface Server {
   /** The caller's name for the model; empty for an orphan. */
@@ -141,18 +141,21 @@ export interface Server {
   /** What it is doing. */
   state: ServerState;
   /**
-   * Counts the processes of this model, from 1. While QUEUED or BACKING_OFF it is that
-   * of the process which is to be started; if that is given up, the number is told
-   * again of the next one. Of an orphan it is the process id.
+   * Counts the processes of this model, from 1. While QUEUED or BACKING_OFF it is the
+   * number of the next process; if that start is given up, the next one gets the same
+   * number. For an orphan it is the process id.
    */
   generation: bigint;
   /** Base URL, such as http://127.0.0.1:49321. Set only while READY. */
   endpoint: string;
-  /** What the model field of an inference request must say. Set only while READY. */
+  /**
+   * The name that the model field of an inference request must have. Set only while
+   * READY.
+   */
   servedModelName: string;
-  /** The process, while there is one. */
+  /** The process id, while there is a process. */
   pid: number;
-  /** When this generation was asked for. */
+  /** When this generation was requested. */
   createTime:
     | Timestamp
     | undefined;
@@ -164,47 +167,50 @@ export interface Server {
   readyTime:
     | Timestamp
     | undefined;
-  /** The last use that is known of. */
+  /** The last known use. */
   lastUseTime:
     | Timestamp
     | undefined;
   /**
-   * When it will be evicted if it stays unused. Absent: not while it is in its
-   * present state, or never.
+   * When it will be evicted if it stays unused. Absent: not in its present state, or
+   * never.
    */
   expireTime:
     | Timestamp
     | undefined;
-  /** Why it is in this state, in words; empty where there is nothing to add. */
+  /** Why it is in this state, in words; empty if there is nothing to add. */
   detail: string;
   /** How the last process of this model ended, if one did. */
   lastExit:
     | Exit
     | undefined;
-  /** The file that holds what the present or last process wrote. */
+  /** The log file of the present or last process. */
   logPath: string;
-  /** Its place among those that wait for their turn, from 1; 0 if it does not wait. */
+  /** Its place in the queue, from 1; 0 if it does not wait. */
   queuePosition: number;
   /**
-   * How far its download (QUEUED) or its load (STARTING) is, from 0 to 1; absent
-   * while that is not known. What a load takes is an estimate.
+   * The progress of its download (QUEUED) or its load (STARTING), from 0 to 1; absent
+   * if unknown. The progress of a load is an estimate.
    */
   progress?:
     | number
     | undefined;
-  /** Bytes of memory that it is expected to need at most; 0 while not known. */
+  /** Bytes of memory that it is expected to need at most; 0 if unknown. */
   expectedBytes: bigint;
-  /** How that is known. */
+  /** The source of expected_bytes. */
   expectedBy: Expectation;
-  /** Bytes that its process and all that descends from it took at the last look. */
+  /** Bytes that its process and all descendants took at the last memory sample. */
   footprintBytes: bigint;
-  /** The most that they took at any look. */
+  /** The most bytes that they took at any memory sample. */
   peakBytes: bigint;
   /** How many streams of Hold are open for it. */
   holds: number;
-  /** The configuration lets it go neither when unused nor for others' room. */
+  /** By the configuration it is evicted neither for being unused nor for other models. */
   pinned: boolean;
-  /** It runs as the configuration no longer says, and goes when it is next unused. */
+  /**
+   * Its settings are no longer those of the configuration; it is stopped when it is
+   * next unused.
+   */
   outdated: boolean;
   /** What it is to its model. */
   role: ServerRole;
@@ -213,17 +219,17 @@ export interface Server {
 
 /** How a process ended. */
 export interface Exit {
-  /** Which generation it was. */
+  /** The generation of the process. */
   generation: bigint;
-  /** Its exit code; absent if a signal ended it or if it cannot be known. */
+  /** Its exit code; absent if a signal ended it, or if unknown. */
   code?:
     | number
     | undefined;
-  /** The signal that ended it; absent if none did or if it cannot be known. */
+  /** The signal that ended it; absent if none did, or if unknown. */
   signal?:
     | number
     | undefined;
-  /** Who wanted it to end. */
+  /** Why it ended. */
   cause: ExitCause;
   /** What happened, in words. */
   message: string;
@@ -242,24 +248,24 @@ export interface EnsureRequest {
    */
   model: string;
   /**
-   * What the runtime should load, where it differs from what the configuration
-   * says for the model, or, if that is silent, from what was named for it before
-   * (see Forget), or else from the model's name without a leading "vllm-mlx/". The
-   * same rules as for model, up to 4096 bytes. What the configuration says of the
-   * model (such as trust, memory and arguments) is said of its own runtime model:
-   * another one is run as a model that is not listed.
+   * What the runtime should load. Empty: the runtime model that the configuration
+   * has for the model, else the one that is remembered for it (see Forget), else the
+   * model's name without a leading "vllm-mlx/". The same rules as for model, up to
+   * 4096 bytes. The settings of the model in the configuration (such as trust, memory
+   * and arguments) belong to the runtime model there: another runtime model runs with
+   * the settings of a model that is not listed.
    */
   runtimeModel: string;
   /**
-   * How long the server stays when unused. Absent: as it is, or what the
-   * configuration says. Zero: goes as soon as it is unused. Negative: stays.
+   * How long the server stays when unused. Absent: unchanged, or as configured. Zero:
+   * it is stopped as soon as it is unused. Negative: it stays.
    */
   keepAlive:
     | Duration
     | undefined;
   /**
-   * Whether files that are missing may be downloaded for this call, which can take
-   * long. Absent: as the configuration says, which is no unless it is changed.
+   * Whether missing files may be downloaded for this call, which can take long.
+   * Absent: as configured; the default is no.
    */
   download?: boolean | undefined;
   _unknownFields?: { [key: number]: Uint8Array[] } | undefined;
@@ -267,18 +273,18 @@ export interface EnsureRequest {
 
 /** The answer of Ensure. */
 export interface EnsureResponse {
-  /** The server, READY. */
+  /** The READY server. */
   server:
     | Server
     | undefined;
-  /** Whether this call was the one that started it. */
+  /** Whether this call started it. */
   started: boolean;
   _unknownFields?: { [key: number]: Uint8Array[] } | undefined;
 }
 
 /** The request of Evict. */
 export interface EvictRequest {
-  /** Which servers. */
+  /** The servers to stop. */
   target:
     | //
     /** The server of this model. */
@@ -291,7 +297,7 @@ export interface EvictRequest {
     { $case: "all"; value: boolean }
     | undefined;
   /**
-   * Also those that are held or have requests in flight; these still finish
+   * Also evict servers that are held or have requests in flight, which still finish
    * within the drain limit. Not valid with idle.
    */
   force: boolean;
@@ -300,7 +306,7 @@ export interface EvictRequest {
 
 /** The answer of Evict. */
 export interface EvictResponse {
-  /** What was stopped, in the order of the models. */
+  /** The stopped servers, in the order of their models. */
   evicted: EvictedServer[];
   _unknownFields?: { [key: number]: Uint8Array[] } | undefined;
 }
@@ -312,8 +318,8 @@ export interface EvictedServer {
     | Server
     | undefined;
   /**
-   * Whether it had to be killed since it did not end within its drain limit:
-   * work in flight was lost.
+   * Whether it had to be killed because it did not end within its drain limit; its
+   * requests in flight were lost.
    */
   killed: boolean;
   _unknownFields?: { [key: number]: Uint8Array[] } | undefined;
@@ -322,8 +328,8 @@ export interface EvictedServer {
 /** The request of List. */
 export interface ListRequest {
   /**
-   * How many servers at most; 0 means 100, more than 1000 means 1000. A page
-   * is shorter, with a next_page_token, where they would be over about 1 MiB.
+   * The maximum number of servers; 0 means 100, more than 1000 means 1000. A page
+   * over about 1 MiB is cut shorter, with a next_page_token.
    */
   pageSize: number;
   /** The next_page_token of the page before; empty for the first. */
@@ -337,15 +343,15 @@ export interface ListResponse {
   servers: Server[];
   /** Asks for the next page; empty on the last. */
   nextPageToken: string;
-  /** The change that this page is the state after: Watch resumes from it. */
+  /** The revision of the last change that this page includes: Watch resumes after it. */
   revision: bigint;
-  /** The whole pool, whatever the page. */
+  /** Totals of the whole pool, on every page. */
   totals:
     | PoolTotals
     | undefined;
   /**
-   * What the service cannot do at present, in words: such as that its state
-   * directory cannot be written. Empty if all is well.
+   * What the service cannot do at present, in words (for example, write its state
+   * directory). Empty if all is well.
    */
   notices: string[];
   _unknownFields?: { [key: number]: Uint8Array[] } | undefined;
@@ -369,19 +375,25 @@ export interface PoolTotals {
   waitingCalls: number;
   /** Servers that are BACKING_OFF. */
   backingOff: number;
-  /** Bytes that all servers together may need; absent: there is no limit. */
+  /** The memory budget: bytes that all servers together may need; absent: no limit. */
   memoryBudgetBytes?:
     | bigint
     | undefined;
   /** Bytes that the servers with a process are expected to need. */
   memoryReservedBytes: bigint;
-  /** Bytes that the machine could give now; 0 before the first look at it. */
+  /** Bytes that are available on the machine; 0 before the first memory sample. */
   memoryAvailableBytes: bigint;
-  /** Bytes that the machine (or the container) has; 0 before the first look at it. */
+  /** Bytes that the machine (or the container) has; 0 before the first memory sample. */
   memoryTotalBytes: bigint;
-  /** The machine is short of memory: what is unused goes first, and a start may wait. */
+  /**
+   * The machine is short of memory: unused servers are evicted first, and a start may
+   * wait.
+   */
   memoryPressured: boolean;
-  /** Processes that have imported all that a server needs and wait to become one. */
+  /**
+   * Standbys: processes that have imported all that a server needs and wait to become
+   * one.
+   */
   standbys: number;
   _unknownFields?: { [key: number]: Uint8Array[] } | undefined;
 }
@@ -395,18 +407,15 @@ export interface WatchRequest {
 
 /** One event of Watch. */
 export interface WatchResponse {
-  /**
-   * The revision of the change. In the present state's part, where servers are
-   * not changes, the revision that the state is of.
-   */
+  /** The revision of the change; before synced, the revision of the present state. */
   revision: bigint;
   /** What happened. */
   event:
     | //
-    /** This server is now like this. */
+    /** The server's new state. */
     { $case: "server"; value: Server }
     | //
-    /** This server is no longer in the pool; its last state. */
+    /** The last state of a server that is no longer in the pool. */
     { $case: "removed"; value: Server }
     | //
     /** The present state is complete; changes follow. */
@@ -435,8 +444,8 @@ export interface HoldRequest {
     | boolean
     | undefined;
   /**
-   * A label of who holds it, told to those who want to evict it: at most 128
-   * bytes, no control characters. May be empty.
+   * A label of the holder, shown to callers that want to evict the server: at most
+   * 128 bytes, no control characters. May be empty.
    */
   holder: string;
   _unknownFields?: { [key: number]: Uint8Array[] } | undefined;
@@ -451,14 +460,14 @@ export interface HoldResponse {
 
 /** The request of ListModels. */
 export interface ListModelsRequest {
-  /** How many models at most; 0 means 100, more than 1000 means 1000. */
+  /** The maximum number of models; 0 means 100, more than 1000 means 1000. */
   pageSize: number;
   /** The next_page_token of the page before; empty for the first. */
   pageToken: string;
   /**
-   * Also models that the configuration does not list: those that have a server, those
-   * whose runtime_model is remembered (see Forget), and those that the service's
-   * Hugging Face cache has, whole or in part, of which 1000 are looked at.
+   * Also return models that the configuration does not list: models that have a
+   * server, whose runtime_model is remembered (see Forget), or that are in the
+   * service's Hugging Face cache, whole or in part (at most 1000 of these).
    */
   found: boolean;
   _unknownFields?: { [key: number]: Uint8Array[] } | undefined;
@@ -467,8 +476,8 @@ export interface ListModelsRequest {
 /** The answer of ListModels. */
 export interface ListModelsResponse {
   /**
-   * What the configuration lists, and what was found if that was asked for, ordered
-   * by model.
+   * The models that the configuration lists, and with found the others, ordered by
+   * model.
    */
   models: Model[];
   /** Asks for the next page; empty on the last. */
@@ -484,30 +493,27 @@ export interface Model {
   aliases: string[];
   /** What the runtime is asked to load. */
   runtimeModel: string;
-  /** The name of the runtime that serves it; empty for the default one. */
+  /** The name of the runtime that serves it; empty for the default runtime. */
   runtime: string;
-  /** The groups that it counts for. */
+  /** The groups that it belongs to. */
   groups: string[];
-  /** It goes neither when unused nor for others' room. */
+  /** It is evicted neither for being unused nor for other models. */
   pinned: boolean;
   /** It is started with the service. */
   preload: boolean;
   /** Bytes of memory that its server is expected to need at most. */
   expectedBytes: bigint;
-  /** How that is known. */
+  /** The source of expected_bytes. */
   expectedBy: Expectation;
-  /**
-   * Whether all that it needs to load is on this machine; absent where that
-   * cannot be told.
-   */
+  /** Whether all files that it needs are on this machine; absent if unknown. */
   onDisk?:
     | boolean
     | undefined;
   /** Why it could not be started, in words; empty if nothing is known to be wrong. */
   problem: string;
   /**
-   * Bytes that its weights take on this machine, parts of a download included; 0
-   * where there are none, and where that cannot be told.
+   * Bytes that its weights take on this machine, parts of a download included; 0 if
+   * there are none, or if unknown.
    */
   diskBytes: bigint;
   /** What its server is doing; SERVER_STATE_UNSPECIFIED if it has none. */
@@ -526,11 +532,11 @@ export interface PullRequest {
   _unknownFields?: { [key: number]: Uint8Array[] } | undefined;
 }
 
-/** How far a download is. */
+/** The progress of a download. */
 export interface PullResponse {
   /** Bytes that are there. */
   doneBytes: bigint;
-  /** Bytes that there will be; 0 while that is not known. */
+  /** Bytes that there will be; 0 while unknown. */
   totalBytes: bigint;
   _unknownFields?: { [key: number]: Uint8Array[] } | undefined;
 }
@@ -554,20 +560,20 @@ export interface ReloadRequest {
   _unknownFields?: { [key: number]: Uint8Array[] } | undefined;
 }
 
-/** What a reload changed, as the names of models that have a server. */
+/** The changes of a reload, as names of models that have a server. */
 export interface ReloadResponse {
-  /** Start anew when they are next unused. */
+  /** Models whose server is replaced when it is next unused. */
   replaced: string[];
-  /** Go on with other limits. */
+  /** Models whose server goes on with other limits. */
   updated: string[];
-  /** End when they are next unused, being listed no longer. */
+  /** Models that are no longer listed, whose server ends when it is next unused. */
   removed: string[];
-  /** Keys of the configuration that differ and that only a restart applies. */
+  /** Keys of the configuration that have changed and that only a restart applies. */
   restartNeeded: string[];
   /**
-   * What keeps listed models from starting as the configuration has it now, each
-   * as one line: its key, what is wrong and what to do. It is in effect all the
-   * same, since some of it may pass by itself.
+   * What keeps listed models from starting with the new configuration, one line for
+   * each: the key, what is wrong and what to do. The configuration is in effect all
+   * the same, since some problems may pass by themselves.
    */
   problems: string[];
   _unknownFields?: { [key: number]: Uint8Array[] } | undefined;
@@ -3477,25 +3483,27 @@ export const ReloadResponse: MessageFns<ReloadResponse> = {
 export type PoolServiceService = typeof PoolServiceService;
 export const PoolServiceService = {
   /**
-   * Ensure returns a server that is READY: its process owns the endpoint's port
-   * and answered healthy.
+   * Ensure returns a READY server of the model: its process owns the endpoint's
+   * port and answered healthy.
    *
-   * It blocks until then, until a definite failure, or until the caller's
-   * deadline. It is idempotent: concurrent calls for one model share one start.
-   * A caller that gives up only stops waiting; the start goes on for the others,
-   * and also for nobody once its process exists (a later call then finds it
-   * ready). A start that is still QUEUED and that nobody waits for is dropped.
-   * A model whose server is STOPPING is started again as soon as that one is
-   * gone, as the next generation. If the process is killed while it starts, it is
-   * started again after a delay that grows, and the callers stay; one that ends by
-   * itself is START_FAILED at once. A model that died too often is answered
-   * CRASH_LOOP for a while; a refused start is answered from memory for a moment.
-   * Each call counts as a use of the server.
+   * It blocks until the server is READY, until a definite failure, or until the
+   * caller's deadline. It is idempotent: concurrent calls for one model share one
+   * start. A caller that gives up only stops waiting: the start goes on for the
+   * other callers, and even without callers once its process exists (a later call
+   * then finds the server ready). A start that is still QUEUED is dropped when no
+   * caller waits for it. A model whose server is STOPPING is started again as soon
+   * as that server is gone, as the next generation. If a signal kills the process
+   * while it starts, another one is started after a growing delay, and the callers
+   * keep waiting; if it ends by itself, they get START_FAILED at once. A model
+   * whose servers died too often fails with CRASH_LOOP for a while; a refused start
+   * is refused again from memory for a moment. Each call counts as a use of the
+   * server.
    *
-   * A start waits, QUEUED, until the model has room: within the pool's budget and
-   * in what the machine has left. Servers that are not in use are evicted for it,
-   * those that are missed least first, and none more than needed. Turns come in
-   * the order of the queue; what waits longest is not passed over for ever.
+   * A start waits, QUEUED, until the model fits into the pool's memory budget and
+   * into the available memory of the machine. Servers that are not in use are
+   * evicted for it, those with the lowest retention value first, and no more than
+   * needed. Starts follow the order of the queue. A later start that fits may pass
+   * an earlier one that does not, but none is passed for ever.
    *
    * Reasons: INVALID_MODEL, INVALID_RUNTIME_MODEL, INVALID_KEEP_ALIVE
    * (INVALID_ARGUMENT); MODEL_UNKNOWN (NOT_FOUND); RUNTIME_MODEL_CONFLICT,
@@ -3516,13 +3524,13 @@ export const PoolServiceService = {
   /**
    * Evict stops servers and returns when their processes are gone.
    *
-   * Each is drained: it accepts nothing new, requests in flight finish within
-   * its drain limit. It is idempotent: evicting what is not there succeeds with
-   * nothing evicted. A start under way is ended, and its waiters are answered
-   * EVICTED. A server that is held or has requests in flight is refused without
-   * force, unless idle or all was asked for, which leave it out. Whether requests
-   * are in flight is looked at again after a tenth of a second before a server is
-   * refused for that, so that a caller may evict as soon as it has read the last
+   * Each server is drained: callers no longer get its endpoint, and requests in flight
+   * finish within its drain limit. Evict is idempotent: if there is no server, it
+   * succeeds with nothing evicted. A start under way is ended, and its callers get
+   * EVICTED. Without force, a server that is
+   * held or has requests in flight is refused; idle and all leave it out instead. A
+   * server is refused for its requests only if a second check, a tenth of a second
+   * later, finds them too, so that a caller may evict as soon as it has read the last
    * byte of an answer. A caller that gives up does not stop the eviction.
    *
    * Reasons: INVALID_TARGET, INVALID_MODEL, INVALID_FORCE (INVALID_ARGUMENT);
@@ -3542,7 +3550,8 @@ export const PoolServiceService = {
    * List returns the servers in the order of their models, a page at a time.
    *
    * Each page is the state at its revision; a model that stays in the pool
-   * while pages are read is seen exactly once. Looking is no use of a server.
+   * while pages are read is seen exactly once. List does not count as a use of a
+   * server.
    *
    * Reasons: INVALID_PAGE_SIZE, INVALID_PAGE_TOKEN (INVALID_ARGUMENT).
    */
@@ -3558,15 +3567,15 @@ export const PoolServiceService = {
   /**
    * Watch streams the pool's changes, in order and without a gap.
    *
-   * Without after_revision it begins with the present servers, then says that
-   * they are complete (synced), then sends every change. With it, it sends every
-   * change after that revision. Revisions rise by one. Each event carries the
-   * whole server, so that the last event of a model and a generation is all there is to know. A
-   * use of a server by itself (its last_use_time and expire_time) is no change,
-   * and neither is what it takes of memory (footprint_bytes and peak_bytes).
-   * The stream ends only by the caller or by an error. A service never gives a
-   * revision again that an earlier one gave, so that resuming at another service
-   * is told by REVISION_COMPACTED and never misses a change.
+   * Without after_revision the stream begins with the present servers, then marks
+   * that they are complete (synced), then sends every change. With after_revision
+   * it sends every change after that revision. Revisions rise by one. Each event
+   * has the whole server, so that the last event of a model and a generation is
+   * its state. A use of a server (last_use_time and expire_time) is no change by
+   * itself, and neither is its memory (footprint_bytes and peak_bytes). The stream
+   * ends only by the caller or by an error. A service never reuses a revision of
+   * an earlier one, so that resuming at another service fails with
+   * REVISION_COMPACTED and never misses a change.
    *
    * Reasons: REVISION_COMPACTED (OUT_OF_RANGE: begin again without a revision);
    * SHUTTING_DOWN (UNAVAILABLE).
@@ -3583,19 +3592,20 @@ export const PoolServiceService = {
   /**
    * Hold makes a model READY and keeps it so for as long as the stream is open.
    *
-   * The stream tells the server as it is now, and again after every change: its
-   * position while it is QUEUED, how far its download or load is, READY with the
-   * endpoint, and whatever follows; but that others hold it as well, or no longer, is
-   * told with the next other change only. A caller that reads slowly is told the
-   * newest only. While any hold is open the server is neither idle nor evicted without
-   * force, and if its process dies another is started without being asked; so the
-   * endpoint may change, and the last message is what holds. A hold ends with its
-   * stream, however that ends, at once; the server then goes unused from that
-   * moment on. Each stream counts by itself, whoever opened it. Callers that
-   * vanish are noticed by HTTP/2 keepalive.
+   * The stream sends the server as it is now, and again after every change: its
+   * queue position while it is QUEUED, the progress of its download or load, READY
+   * with the endpoint, and each later state. A change of the number of holds is sent
+   * only with the next other change. A caller that reads slowly gets only the newest
+   * state. While any hold is open, the server is not evicted without force, neither
+   * for being idle nor for another model, and if its process dies another is started
+   * without being asked. So the endpoint may change; the last message counts. A hold
+   * ends at once with its stream, however the stream ends; the server counts as
+   * unused from that moment on. Each stream is a hold of its own. HTTP/2 keepalive
+   * notices callers that vanish.
    *
-   * The stream ends by itself only with an error: those of Ensure, EVICTED after
-   * an eviction by force, SHUTTING_DOWN; and INVALID_HOLDER (INVALID_ARGUMENT).
+   * The stream ends by itself only with an error: the reasons of Ensure, EVICTED
+   * after an eviction by force, SHUTTING_DOWN, and INVALID_HOLDER
+   * (INVALID_ARGUMENT).
    */
   hold: {
     path: "/pool_service.v1.PoolService/Hold" as const,
@@ -3607,10 +3617,9 @@ export const PoolServiceService = {
     responseDeserialize: (value: Buffer): HoldResponse => HoldResponse.decode(value),
   },
   /**
-   * ListModels returns the catalogue in the order of the models, a page at a time,
-   * with what each is expected to need and whether its weights are on this machine.
-   * Where it is asked for what was found as well, it goes on with models that are not
-   * listed.
+   * ListModels returns the models of the catalogue in their order, a page at a time,
+   * each with the memory that it is expected to need and whether its weights are on
+   * this machine. With found, it also returns models that are not listed.
    *
    * Reasons: INVALID_PAGE_SIZE, INVALID_PAGE_TOKEN (INVALID_ARGUMENT).
    */
@@ -3624,12 +3633,12 @@ export const PoolServiceService = {
     responseDeserialize: (value: Buffer): ListModelsResponse => ListModelsResponse.decode(value),
   },
   /**
-   * Pull downloads what is missing of a model's files and starts nothing.
+   * Pull downloads the missing files of a model and starts nothing.
    *
-   * The stream tells the bytes that are there, and ends when all are. It is
-   * idempotent; concurrent calls for one model share one download. A caller that
-   * gives up ends its part: the download stops with the last who wants it, and what
-   * was fetched is kept for the next time.
+   * The stream sends how many bytes are there, and ends when all are. Pull is
+   * idempotent; concurrent calls for one model share one download. The download
+   * stops when the last of its callers gives up; the downloaded parts are kept for
+   * the next time.
    *
    * Reasons: INVALID_MODEL, INVALID_RUNTIME_MODEL (INVALID_ARGUMENT); MODEL_UNKNOWN
    * (NOT_FOUND); MODEL_REJECTED, RUNTIME_UNAVAILABLE (FAILED_PRECONDITION);
@@ -3645,14 +3654,14 @@ export const PoolServiceService = {
     responseDeserialize: (value: Buffer): PullResponse => PullResponse.decode(value),
   },
   /**
-   * Forget ends the memory of which runtime_model was named for a model.
+   * Forget removes the runtime_model that is remembered for a model.
    *
    * A runtime_model that a call of Ensure or Hold names is remembered once its server
    * is READY, over evictions and restarts of the service: later calls that name none
-   * mean that one. So it is until another is named, until Forget, or until a Reload
-   * after which the configuration lists the model, whose word counts. It is idempotent.
-   * A server that runs goes on as it is. It is remembered of 1024 models; for a
-   * further one the one that was named longest ago is forgotten.
+   * get that one. It is remembered until a call names another one, until Forget, or
+   * until a Reload after which the configuration lists the model. Forget is
+   * idempotent, and a running server goes on as it is. The service remembers 1024
+   * names; beyond that it forgets the one that was named longest ago.
    *
    * Reasons: INVALID_MODEL (INVALID_ARGUMENT).
    */
@@ -3668,9 +3677,9 @@ export const PoolServiceService = {
   /**
    * Reload reads the configuration again and applies what differs.
    *
-   * Servers whose settings are the same go on; those whose process would be
-   * another are replaced when they are next unused, those of models that are no
-   * longer listed end when they are next unused. A configuration with an error
+   * Servers whose settings are the same go on. A server whose process would have
+   * other settings is replaced when it is next unused; the server of a model that is
+   * no longer listed ends when it is next unused. A configuration with an error
    * changes nothing.
    *
    * Reasons: CONFIG_INVALID (FAILED_PRECONDITION).
@@ -3688,25 +3697,27 @@ export const PoolServiceService = {
 
 export interface PoolServiceServer extends UntypedServiceImplementation {
   /**
-   * Ensure returns a server that is READY: its process owns the endpoint's port
-   * and answered healthy.
+   * Ensure returns a READY server of the model: its process owns the endpoint's
+   * port and answered healthy.
    *
-   * It blocks until then, until a definite failure, or until the caller's
-   * deadline. It is idempotent: concurrent calls for one model share one start.
-   * A caller that gives up only stops waiting; the start goes on for the others,
-   * and also for nobody once its process exists (a later call then finds it
-   * ready). A start that is still QUEUED and that nobody waits for is dropped.
-   * A model whose server is STOPPING is started again as soon as that one is
-   * gone, as the next generation. If the process is killed while it starts, it is
-   * started again after a delay that grows, and the callers stay; one that ends by
-   * itself is START_FAILED at once. A model that died too often is answered
-   * CRASH_LOOP for a while; a refused start is answered from memory for a moment.
-   * Each call counts as a use of the server.
+   * It blocks until the server is READY, until a definite failure, or until the
+   * caller's deadline. It is idempotent: concurrent calls for one model share one
+   * start. A caller that gives up only stops waiting: the start goes on for the
+   * other callers, and even without callers once its process exists (a later call
+   * then finds the server ready). A start that is still QUEUED is dropped when no
+   * caller waits for it. A model whose server is STOPPING is started again as soon
+   * as that server is gone, as the next generation. If a signal kills the process
+   * while it starts, another one is started after a growing delay, and the callers
+   * keep waiting; if it ends by itself, they get START_FAILED at once. A model
+   * whose servers died too often fails with CRASH_LOOP for a while; a refused start
+   * is refused again from memory for a moment. Each call counts as a use of the
+   * server.
    *
-   * A start waits, QUEUED, until the model has room: within the pool's budget and
-   * in what the machine has left. Servers that are not in use are evicted for it,
-   * those that are missed least first, and none more than needed. Turns come in
-   * the order of the queue; what waits longest is not passed over for ever.
+   * A start waits, QUEUED, until the model fits into the pool's memory budget and
+   * into the available memory of the machine. Servers that are not in use are
+   * evicted for it, those with the lowest retention value first, and no more than
+   * needed. Starts follow the order of the queue. A later start that fits may pass
+   * an earlier one that does not, but none is passed for ever.
    *
    * Reasons: INVALID_MODEL, INVALID_RUNTIME_MODEL, INVALID_KEEP_ALIVE
    * (INVALID_ARGUMENT); MODEL_UNKNOWN (NOT_FOUND); RUNTIME_MODEL_CONFLICT,
@@ -3719,13 +3730,13 @@ export interface PoolServiceServer extends UntypedServiceImplementation {
   /**
    * Evict stops servers and returns when their processes are gone.
    *
-   * Each is drained: it accepts nothing new, requests in flight finish within
-   * its drain limit. It is idempotent: evicting what is not there succeeds with
-   * nothing evicted. A start under way is ended, and its waiters are answered
-   * EVICTED. A server that is held or has requests in flight is refused without
-   * force, unless idle or all was asked for, which leave it out. Whether requests
-   * are in flight is looked at again after a tenth of a second before a server is
-   * refused for that, so that a caller may evict as soon as it has read the last
+   * Each server is drained: callers no longer get its endpoint, and requests in flight
+   * finish within its drain limit. Evict is idempotent: if there is no server, it
+   * succeeds with nothing evicted. A start under way is ended, and its callers get
+   * EVICTED. Without force, a server that is
+   * held or has requests in flight is refused; idle and all leave it out instead. A
+   * server is refused for its requests only if a second check, a tenth of a second
+   * later, finds them too, so that a caller may evict as soon as it has read the last
    * byte of an answer. A caller that gives up does not stop the eviction.
    *
    * Reasons: INVALID_TARGET, INVALID_MODEL, INVALID_FORCE (INVALID_ARGUMENT);
@@ -3737,7 +3748,8 @@ export interface PoolServiceServer extends UntypedServiceImplementation {
    * List returns the servers in the order of their models, a page at a time.
    *
    * Each page is the state at its revision; a model that stays in the pool
-   * while pages are read is seen exactly once. Looking is no use of a server.
+   * while pages are read is seen exactly once. List does not count as a use of a
+   * server.
    *
    * Reasons: INVALID_PAGE_SIZE, INVALID_PAGE_TOKEN (INVALID_ARGUMENT).
    */
@@ -3745,15 +3757,15 @@ export interface PoolServiceServer extends UntypedServiceImplementation {
   /**
    * Watch streams the pool's changes, in order and without a gap.
    *
-   * Without after_revision it begins with the present servers, then says that
-   * they are complete (synced), then sends every change. With it, it sends every
-   * change after that revision. Revisions rise by one. Each event carries the
-   * whole server, so that the last event of a model and a generation is all there is to know. A
-   * use of a server by itself (its last_use_time and expire_time) is no change,
-   * and neither is what it takes of memory (footprint_bytes and peak_bytes).
-   * The stream ends only by the caller or by an error. A service never gives a
-   * revision again that an earlier one gave, so that resuming at another service
-   * is told by REVISION_COMPACTED and never misses a change.
+   * Without after_revision the stream begins with the present servers, then marks
+   * that they are complete (synced), then sends every change. With after_revision
+   * it sends every change after that revision. Revisions rise by one. Each event
+   * has the whole server, so that the last event of a model and a generation is
+   * its state. A use of a server (last_use_time and expire_time) is no change by
+   * itself, and neither is its memory (footprint_bytes and peak_bytes). The stream
+   * ends only by the caller or by an error. A service never reuses a revision of
+   * an earlier one, so that resuming at another service fails with
+   * REVISION_COMPACTED and never misses a change.
    *
    * Reasons: REVISION_COMPACTED (OUT_OF_RANGE: begin again without a revision);
    * SHUTTING_DOWN (UNAVAILABLE).
@@ -3762,37 +3774,37 @@ export interface PoolServiceServer extends UntypedServiceImplementation {
   /**
    * Hold makes a model READY and keeps it so for as long as the stream is open.
    *
-   * The stream tells the server as it is now, and again after every change: its
-   * position while it is QUEUED, how far its download or load is, READY with the
-   * endpoint, and whatever follows; but that others hold it as well, or no longer, is
-   * told with the next other change only. A caller that reads slowly is told the
-   * newest only. While any hold is open the server is neither idle nor evicted without
-   * force, and if its process dies another is started without being asked; so the
-   * endpoint may change, and the last message is what holds. A hold ends with its
-   * stream, however that ends, at once; the server then goes unused from that
-   * moment on. Each stream counts by itself, whoever opened it. Callers that
-   * vanish are noticed by HTTP/2 keepalive.
+   * The stream sends the server as it is now, and again after every change: its
+   * queue position while it is QUEUED, the progress of its download or load, READY
+   * with the endpoint, and each later state. A change of the number of holds is sent
+   * only with the next other change. A caller that reads slowly gets only the newest
+   * state. While any hold is open, the server is not evicted without force, neither
+   * for being idle nor for another model, and if its process dies another is started
+   * without being asked. So the endpoint may change; the last message counts. A hold
+   * ends at once with its stream, however the stream ends; the server counts as
+   * unused from that moment on. Each stream is a hold of its own. HTTP/2 keepalive
+   * notices callers that vanish.
    *
-   * The stream ends by itself only with an error: those of Ensure, EVICTED after
-   * an eviction by force, SHUTTING_DOWN; and INVALID_HOLDER (INVALID_ARGUMENT).
+   * The stream ends by itself only with an error: the reasons of Ensure, EVICTED
+   * after an eviction by force, SHUTTING_DOWN, and INVALID_HOLDER
+   * (INVALID_ARGUMENT).
    */
   hold: handleServerStreamingCall<HoldRequest, HoldResponse>;
   /**
-   * ListModels returns the catalogue in the order of the models, a page at a time,
-   * with what each is expected to need and whether its weights are on this machine.
-   * Where it is asked for what was found as well, it goes on with models that are not
-   * listed.
+   * ListModels returns the models of the catalogue in their order, a page at a time,
+   * each with the memory that it is expected to need and whether its weights are on
+   * this machine. With found, it also returns models that are not listed.
    *
    * Reasons: INVALID_PAGE_SIZE, INVALID_PAGE_TOKEN (INVALID_ARGUMENT).
    */
   listModels: handleUnaryCall<ListModelsRequest, ListModelsResponse>;
   /**
-   * Pull downloads what is missing of a model's files and starts nothing.
+   * Pull downloads the missing files of a model and starts nothing.
    *
-   * The stream tells the bytes that are there, and ends when all are. It is
-   * idempotent; concurrent calls for one model share one download. A caller that
-   * gives up ends its part: the download stops with the last who wants it, and what
-   * was fetched is kept for the next time.
+   * The stream sends how many bytes are there, and ends when all are. Pull is
+   * idempotent; concurrent calls for one model share one download. The download
+   * stops when the last of its callers gives up; the downloaded parts are kept for
+   * the next time.
    *
    * Reasons: INVALID_MODEL, INVALID_RUNTIME_MODEL (INVALID_ARGUMENT); MODEL_UNKNOWN
    * (NOT_FOUND); MODEL_REJECTED, RUNTIME_UNAVAILABLE (FAILED_PRECONDITION);
@@ -3800,14 +3812,14 @@ export interface PoolServiceServer extends UntypedServiceImplementation {
    */
   pull: handleServerStreamingCall<PullRequest, PullResponse>;
   /**
-   * Forget ends the memory of which runtime_model was named for a model.
+   * Forget removes the runtime_model that is remembered for a model.
    *
    * A runtime_model that a call of Ensure or Hold names is remembered once its server
    * is READY, over evictions and restarts of the service: later calls that name none
-   * mean that one. So it is until another is named, until Forget, or until a Reload
-   * after which the configuration lists the model, whose word counts. It is idempotent.
-   * A server that runs goes on as it is. It is remembered of 1024 models; for a
-   * further one the one that was named longest ago is forgotten.
+   * get that one. It is remembered until a call names another one, until Forget, or
+   * until a Reload after which the configuration lists the model. Forget is
+   * idempotent, and a running server goes on as it is. The service remembers 1024
+   * names; beyond that it forgets the one that was named longest ago.
    *
    * Reasons: INVALID_MODEL (INVALID_ARGUMENT).
    */
@@ -3815,9 +3827,9 @@ export interface PoolServiceServer extends UntypedServiceImplementation {
   /**
    * Reload reads the configuration again and applies what differs.
    *
-   * Servers whose settings are the same go on; those whose process would be
-   * another are replaced when they are next unused, those of models that are no
-   * longer listed end when they are next unused. A configuration with an error
+   * Servers whose settings are the same go on. A server whose process would have
+   * other settings is replaced when it is next unused; the server of a model that is
+   * no longer listed ends when it is next unused. A configuration with an error
    * changes nothing.
    *
    * Reasons: CONFIG_INVALID (FAILED_PRECONDITION).
@@ -3827,25 +3839,27 @@ export interface PoolServiceServer extends UntypedServiceImplementation {
 
 export interface PoolServiceClient extends Client {
   /**
-   * Ensure returns a server that is READY: its process owns the endpoint's port
-   * and answered healthy.
+   * Ensure returns a READY server of the model: its process owns the endpoint's
+   * port and answered healthy.
    *
-   * It blocks until then, until a definite failure, or until the caller's
-   * deadline. It is idempotent: concurrent calls for one model share one start.
-   * A caller that gives up only stops waiting; the start goes on for the others,
-   * and also for nobody once its process exists (a later call then finds it
-   * ready). A start that is still QUEUED and that nobody waits for is dropped.
-   * A model whose server is STOPPING is started again as soon as that one is
-   * gone, as the next generation. If the process is killed while it starts, it is
-   * started again after a delay that grows, and the callers stay; one that ends by
-   * itself is START_FAILED at once. A model that died too often is answered
-   * CRASH_LOOP for a while; a refused start is answered from memory for a moment.
-   * Each call counts as a use of the server.
+   * It blocks until the server is READY, until a definite failure, or until the
+   * caller's deadline. It is idempotent: concurrent calls for one model share one
+   * start. A caller that gives up only stops waiting: the start goes on for the
+   * other callers, and even without callers once its process exists (a later call
+   * then finds the server ready). A start that is still QUEUED is dropped when no
+   * caller waits for it. A model whose server is STOPPING is started again as soon
+   * as that server is gone, as the next generation. If a signal kills the process
+   * while it starts, another one is started after a growing delay, and the callers
+   * keep waiting; if it ends by itself, they get START_FAILED at once. A model
+   * whose servers died too often fails with CRASH_LOOP for a while; a refused start
+   * is refused again from memory for a moment. Each call counts as a use of the
+   * server.
    *
-   * A start waits, QUEUED, until the model has room: within the pool's budget and
-   * in what the machine has left. Servers that are not in use are evicted for it,
-   * those that are missed least first, and none more than needed. Turns come in
-   * the order of the queue; what waits longest is not passed over for ever.
+   * A start waits, QUEUED, until the model fits into the pool's memory budget and
+   * into the available memory of the machine. Servers that are not in use are
+   * evicted for it, those with the lowest retention value first, and no more than
+   * needed. Starts follow the order of the queue. A later start that fits may pass
+   * an earlier one that does not, but none is passed for ever.
    *
    * Reasons: INVALID_MODEL, INVALID_RUNTIME_MODEL, INVALID_KEEP_ALIVE
    * (INVALID_ARGUMENT); MODEL_UNKNOWN (NOT_FOUND); RUNTIME_MODEL_CONFLICT,
@@ -3872,13 +3886,13 @@ export interface PoolServiceClient extends Client {
   /**
    * Evict stops servers and returns when their processes are gone.
    *
-   * Each is drained: it accepts nothing new, requests in flight finish within
-   * its drain limit. It is idempotent: evicting what is not there succeeds with
-   * nothing evicted. A start under way is ended, and its waiters are answered
-   * EVICTED. A server that is held or has requests in flight is refused without
-   * force, unless idle or all was asked for, which leave it out. Whether requests
-   * are in flight is looked at again after a tenth of a second before a server is
-   * refused for that, so that a caller may evict as soon as it has read the last
+   * Each server is drained: callers no longer get its endpoint, and requests in flight
+   * finish within its drain limit. Evict is idempotent: if there is no server, it
+   * succeeds with nothing evicted. A start under way is ended, and its callers get
+   * EVICTED. Without force, a server that is
+   * held or has requests in flight is refused; idle and all leave it out instead. A
+   * server is refused for its requests only if a second check, a tenth of a second
+   * later, finds them too, so that a caller may evict as soon as it has read the last
    * byte of an answer. A caller that gives up does not stop the eviction.
    *
    * Reasons: INVALID_TARGET, INVALID_MODEL, INVALID_FORCE (INVALID_ARGUMENT);
@@ -3904,7 +3918,8 @@ export interface PoolServiceClient extends Client {
    * List returns the servers in the order of their models, a page at a time.
    *
    * Each page is the state at its revision; a model that stays in the pool
-   * while pages are read is seen exactly once. Looking is no use of a server.
+   * while pages are read is seen exactly once. List does not count as a use of a
+   * server.
    *
    * Reasons: INVALID_PAGE_SIZE, INVALID_PAGE_TOKEN (INVALID_ARGUMENT).
    */
@@ -3923,15 +3938,15 @@ export interface PoolServiceClient extends Client {
   /**
    * Watch streams the pool's changes, in order and without a gap.
    *
-   * Without after_revision it begins with the present servers, then says that
-   * they are complete (synced), then sends every change. With it, it sends every
-   * change after that revision. Revisions rise by one. Each event carries the
-   * whole server, so that the last event of a model and a generation is all there is to know. A
-   * use of a server by itself (its last_use_time and expire_time) is no change,
-   * and neither is what it takes of memory (footprint_bytes and peak_bytes).
-   * The stream ends only by the caller or by an error. A service never gives a
-   * revision again that an earlier one gave, so that resuming at another service
-   * is told by REVISION_COMPACTED and never misses a change.
+   * Without after_revision the stream begins with the present servers, then marks
+   * that they are complete (synced), then sends every change. With after_revision
+   * it sends every change after that revision. Revisions rise by one. Each event
+   * has the whole server, so that the last event of a model and a generation is
+   * its state. A use of a server (last_use_time and expire_time) is no change by
+   * itself, and neither is its memory (footprint_bytes and peak_bytes). The stream
+   * ends only by the caller or by an error. A service never reuses a revision of
+   * an earlier one, so that resuming at another service fails with
+   * REVISION_COMPACTED and never misses a change.
    *
    * Reasons: REVISION_COMPACTED (OUT_OF_RANGE: begin again without a revision);
    * SHUTTING_DOWN (UNAVAILABLE).
@@ -3945,27 +3960,27 @@ export interface PoolServiceClient extends Client {
   /**
    * Hold makes a model READY and keeps it so for as long as the stream is open.
    *
-   * The stream tells the server as it is now, and again after every change: its
-   * position while it is QUEUED, how far its download or load is, READY with the
-   * endpoint, and whatever follows; but that others hold it as well, or no longer, is
-   * told with the next other change only. A caller that reads slowly is told the
-   * newest only. While any hold is open the server is neither idle nor evicted without
-   * force, and if its process dies another is started without being asked; so the
-   * endpoint may change, and the last message is what holds. A hold ends with its
-   * stream, however that ends, at once; the server then goes unused from that
-   * moment on. Each stream counts by itself, whoever opened it. Callers that
-   * vanish are noticed by HTTP/2 keepalive.
+   * The stream sends the server as it is now, and again after every change: its
+   * queue position while it is QUEUED, the progress of its download or load, READY
+   * with the endpoint, and each later state. A change of the number of holds is sent
+   * only with the next other change. A caller that reads slowly gets only the newest
+   * state. While any hold is open, the server is not evicted without force, neither
+   * for being idle nor for another model, and if its process dies another is started
+   * without being asked. So the endpoint may change; the last message counts. A hold
+   * ends at once with its stream, however the stream ends; the server counts as
+   * unused from that moment on. Each stream is a hold of its own. HTTP/2 keepalive
+   * notices callers that vanish.
    *
-   * The stream ends by itself only with an error: those of Ensure, EVICTED after
-   * an eviction by force, SHUTTING_DOWN; and INVALID_HOLDER (INVALID_ARGUMENT).
+   * The stream ends by itself only with an error: the reasons of Ensure, EVICTED
+   * after an eviction by force, SHUTTING_DOWN, and INVALID_HOLDER
+   * (INVALID_ARGUMENT).
    */
   hold(request: HoldRequest, options?: Partial<CallOptions>): ClientReadableStream<HoldResponse>;
   hold(request: HoldRequest, metadata?: Metadata, options?: Partial<CallOptions>): ClientReadableStream<HoldResponse>;
   /**
-   * ListModels returns the catalogue in the order of the models, a page at a time,
-   * with what each is expected to need and whether its weights are on this machine.
-   * Where it is asked for what was found as well, it goes on with models that are not
-   * listed.
+   * ListModels returns the models of the catalogue in their order, a page at a time,
+   * each with the memory that it is expected to need and whether its weights are on
+   * this machine. With found, it also returns models that are not listed.
    *
    * Reasons: INVALID_PAGE_SIZE, INVALID_PAGE_TOKEN (INVALID_ARGUMENT).
    */
@@ -3985,12 +4000,12 @@ export interface PoolServiceClient extends Client {
     callback: (error: ServiceError | null, response: ListModelsResponse) => void,
   ): ClientUnaryCall;
   /**
-   * Pull downloads what is missing of a model's files and starts nothing.
+   * Pull downloads the missing files of a model and starts nothing.
    *
-   * The stream tells the bytes that are there, and ends when all are. It is
-   * idempotent; concurrent calls for one model share one download. A caller that
-   * gives up ends its part: the download stops with the last who wants it, and what
-   * was fetched is kept for the next time.
+   * The stream sends how many bytes are there, and ends when all are. Pull is
+   * idempotent; concurrent calls for one model share one download. The download
+   * stops when the last of its callers gives up; the downloaded parts are kept for
+   * the next time.
    *
    * Reasons: INVALID_MODEL, INVALID_RUNTIME_MODEL (INVALID_ARGUMENT); MODEL_UNKNOWN
    * (NOT_FOUND); MODEL_REJECTED, RUNTIME_UNAVAILABLE (FAILED_PRECONDITION);
@@ -3999,14 +4014,14 @@ export interface PoolServiceClient extends Client {
   pull(request: PullRequest, options?: Partial<CallOptions>): ClientReadableStream<PullResponse>;
   pull(request: PullRequest, metadata?: Metadata, options?: Partial<CallOptions>): ClientReadableStream<PullResponse>;
   /**
-   * Forget ends the memory of which runtime_model was named for a model.
+   * Forget removes the runtime_model that is remembered for a model.
    *
    * A runtime_model that a call of Ensure or Hold names is remembered once its server
    * is READY, over evictions and restarts of the service: later calls that name none
-   * mean that one. So it is until another is named, until Forget, or until a Reload
-   * after which the configuration lists the model, whose word counts. It is idempotent.
-   * A server that runs goes on as it is. It is remembered of 1024 models; for a
-   * further one the one that was named longest ago is forgotten.
+   * get that one. It is remembered until a call names another one, until Forget, or
+   * until a Reload after which the configuration lists the model. Forget is
+   * idempotent, and a running server goes on as it is. The service remembers 1024
+   * names; beyond that it forgets the one that was named longest ago.
    *
    * Reasons: INVALID_MODEL (INVALID_ARGUMENT).
    */
@@ -4028,9 +4043,9 @@ export interface PoolServiceClient extends Client {
   /**
    * Reload reads the configuration again and applies what differs.
    *
-   * Servers whose settings are the same go on; those whose process would be
-   * another are replaced when they are next unused, those of models that are no
-   * longer listed end when they are next unused. A configuration with an error
+   * Servers whose settings are the same go on. A server whose process would have
+   * other settings is replaced when it is next unused; the server of a model that is
+   * no longer listed ends when it is next unused. A configuration with an error
    * changes nothing.
    *
    * Reasons: CONFIG_INVALID (FAILED_PRECONDITION).
