@@ -18,10 +18,10 @@ from pool_service.adapters.memory.memory import HostMemory
 from pool_service.adapters.memory.spare_memory import give_back_spare_memory
 from pool_service.adapters.probe.probe import HttpProbe
 from pool_service.adapters.probe.ready_notify import ReadyNotifications
-from pool_service.adapters.process.identity import blindness
+from pool_service.adapters.process.identity import visibility_flaw
 from pool_service.adapters.process.processes import LocalProcesses
 from pool_service.adapters.records.records import FileRecords
-from pool_service.adapters.records.revisions import first_revision
+from pool_service.adapters.records.revision_file import first_revision
 from pool_service.adapters.runtime.oom import OomWatch, oom_aware
 from pool_service.adapters.runtime.registry import Runtimes, diagnose_of
 from pool_service.adapters.standby.standbys import Standbys
@@ -31,19 +31,19 @@ from pool_service.adapters.state_dir.takeover import (
     LEAVE_SIGNAL,
     is_claimed,
     make_claimable,
-    taken,
-    taken_back,
-    taken_over,
+    take,
+    take_back,
+    take_over,
 )
-from pool_service.adapters.system.child import (
+from pool_service.adapters.system.clock import SystemClock
+from pool_service.adapters.system.event_loop import running_workers
+from pool_service.adapters.system.os_errors import reason
+from pool_service.adapters.system.process_settings import (
     FEW_DESCRIPTORS,
     disregard,
     raise_descriptor_limit,
     reset_signals,
 )
-from pool_service.adapters.system.clock import SystemClock
-from pool_service.adapters.system.event_loop import running_workers
-from pool_service.adapters.system.os_errors import reason
 from pool_service.adapters.system.writers import first_flaw
 from pool_service.address import Address, AddressError
 from pool_service.config import Config, ConfigSource
@@ -73,7 +73,7 @@ def run(source: ConfigSource, config: Config) -> int:
     used, print the reason on stderr and return 1.
     """
     service = config.service
-    if why := blindness():
+    if why := visibility_flaw():
         print(f"pool-service: {why}", file=sys.stderr)  # for who started it
         return 1
     reset_signals()
@@ -82,12 +82,12 @@ def run(source: ConfigSource, config: Config) -> int:
     try:
         addresses = [Address.parse(text) for text in service.listen]
         _check_sockets(addresses)
-        take = taken_over if service.replace else taken
+        take_directory = take_over if service.replace else take
         with LogStream(sys.stderr) as stream:
             configure_logging(service.log_format, service.log_level, stream)
             if descriptors < FEW_DESCRIPTORS:
                 log.warning("few files may be open: raise the hard limit", open_files=descriptors)
-            _serve_on(source, config, addresses, take(service.state_dir))
+            _serve_on(source, config, addresses, take_directory(service.state_dir))
     except (AddressError, StateDirError) as error:
         print(f"pool-service: {error}", file=sys.stderr)  # for who started it
         return 1
@@ -121,7 +121,7 @@ def _serve_on(
                 bound = runner.run(_serve(source, config, addresses, state, guards))
         # The closed loop has restored the signal's default action, and a late request may come.
         signal.signal(LEAVE_SIGNAL, disregard)
-        state = taken_back(config.service.state_dir) if bound else None
+        state = take_back(config.service.state_dir) if bound else None
         if state is not None:
             log.warning("the service that was to take over has ended; serving again")
             addresses = [Address.parse(text) for text in bound]
@@ -136,7 +136,7 @@ async def _serve(
 ) -> list[str]:
     """Serve until the shutdown; return the bound addresses if a new service takes over, else []."""
     service = config.service
-    clock, machine, signs = SystemClock(), machine_memory(), ReadyNotifications()
+    clock, machine, notifications = SystemClock(), machine_memory(), ReadyNotifications()
     logs = LogStore(service.state_dir, keep=config.logs.keep, max_bytes=config.logs.max_bytes)
     records = FileRecords(service.state_dir, clock=clock)
     runtimes = Runtimes(
@@ -145,8 +145,10 @@ async def _serve(
         progress=_log_progress,
     )
     working_sets = asyncio.Queue[int]()
-    standbys = Standbys(runtimes.recipe, service.state_dir, logs, signs, working_sets.put_nowait)
-    world = _world(config, clock, machine, runtimes, logs, standbys, signs, records)
+    standbys = Standbys(
+        runtimes.standby_spec, service.state_dir, logs, notifications, working_sets.put_nowait
+    )
+    world = _world(config, clock, machine, runtimes, logs, standbys, notifications, records)
     limits = config.limits(machine.total(), machine.default_budget())
     history = History(
         first_revision(service.state_dir, time.time_ns() // 1_000_000), service.history
@@ -174,7 +176,7 @@ async def _serve(
         await server.serving()
         _announce(bound)
         # Last: the replaced service serves again unless this one has noted that it serves.
-        state.serving()
+        state.release_claim()
         await _until_shutdown(shutdown, reloader)
         await server.not_serving()
         await _end(pool, shutdown, keeper)
@@ -272,7 +274,7 @@ def _world(
     runtimes: Runtimes,
     logs: LogStore,
     standbys: Standbys,
-    signs: ReadyNotifications,
+    notifications: ReadyNotifications,
     records: FileRecords,
 ) -> World:
     watch = OomWatch()
@@ -283,7 +285,7 @@ def _world(
         standbys=standbys,
     )
     memory = HostMemory(machine, standbys=lambda: standbys.identities)
-    return World(clock, runtimes, processes, standbys, HttpProbe(signs), memory, records)
+    return World(clock, runtimes, processes, standbys, HttpProbe(notifications), memory, records)
 
 
 def _log_progress(done: int, total: int, text: str) -> None:

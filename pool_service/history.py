@@ -25,7 +25,7 @@ class History:
     """Keeps the newest `capacity` changes. Revisions rise by one from `revision` on.
 
     revision: the first one's predecessor, above every revision of an earlier service
-    (`adapters/records/revisions.py`).
+    (`adapters/records/revision_file.py`).
     """
 
     def __init__(self, revision: int, capacity: int = 4096) -> None:

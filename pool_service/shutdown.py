@@ -12,7 +12,7 @@ import psutil
 import structlog
 
 from pool_service.adapters.state_dir.takeover import LEAVE_SIGNAL
-from pool_service.adapters.system.child import is_disregarded
+from pool_service.adapters.system.process_settings import is_disregarded
 from pool_service.core.errors import PoolError
 from pool_service.pool import Pool
 from pool_service.reloader import Reloader

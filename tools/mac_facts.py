@@ -40,12 +40,12 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
 from pool_service.adapters.memory.footprint import of_process
 from pool_service.adapters.memory.machine_memory import machine_memory
-from pool_service.adapters.process.exits import End, ExitWatch, exit_watch, gone
+from pool_service.adapters.process.exits import End, ExitWatch, exit_watch, wait_for_exit
 from pool_service.adapters.process.identity import boot_id, identity_of, is_alive, variable_of
-from pool_service.adapters.sockets.connections import is_any_unread
+from pool_service.adapters.sockets.connections import port_has_unread_requests
 from pool_service.adapters.sockets.libproc_sockets import KnownListener
 from pool_service.adapters.sockets.listeners import TcpSocket, listeners
-from pool_service.adapters.system.child import raise_descriptor_limit
+from pool_service.adapters.system.process_settings import raise_descriptor_limit
 from pool_service.core.types import Identity
 from pool_service_client import PoolClient
 from tools.demo.service import RunningService, running
@@ -189,7 +189,7 @@ async def tell_of_processes(facts: Facts) -> None:
 async def lived(watch: ExitWatch) -> Life:
     with process("/bin/sleep", "60") as child:
         identity = known(child.pid)
-        ending = asyncio.create_task(gone(watch, identity))
+        ending = asyncio.create_task(wait_for_exit(watch, identity))
         # It is being watched then.
         await asyncio.sleep(SOON_S)
         was_alive, began = is_alive(identity), time.monotonic()
@@ -205,7 +205,7 @@ async def end_of_grandchild() -> End:
     with process("/bin/sh", "-c", "/bin/sleep 60 & echo $!; wait") as shell:
         assert shell.stdout is not None
         identity = known(int(shell.stdout.readline()))
-        ending = asyncio.create_task(gone(exit_watch(), identity))
+        ending = asyncio.create_task(wait_for_exit(exit_watch(), identity))
         await asyncio.sleep(SOON_S)
         os.kill(identity.pid, signal.SIGTERM)
         return await asyncio.wait_for(ending, SHOWN_TIMEOUT_S)
@@ -229,9 +229,11 @@ def tell_of_sockets(facts: Facts) -> None:
 def tell_of_libproc(facts: Facts, listener: TcpSocket) -> None:
     known_listener = KnownListener.at(listener.pid, listener.descriptor)
     facts("a listener is known again", known_listener.listens(), known_listener)
-    idle = is_any_unread(listener.port, [listener.pid])
+    idle = port_has_unread_requests(listener.port, [listener.pid])
     with socket.create_connection(("127.0.0.1", listener.port)):
-        waits = shown(lambda: is_any_unread(listener.port, [listener.pid]), SHOWN_TIMEOUT_S)
+        waits = shown(
+            lambda: port_has_unread_requests(listener.port, [listener.pid]), SHOWN_TIMEOUT_S
+        )
     facts("a connection that waits is seen, and none without one", waits and not idle)
 
 

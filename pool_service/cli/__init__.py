@@ -7,7 +7,7 @@ import gc
 import os
 import sys
 
-from pool_service.adapters.system.child import unblock_signals
+from pool_service.adapters.system.process_settings import unblock_signals
 
 GC_THRESHOLD = 20_000
 """New objects between two garbage collections. Imports create tens of thousands of objects that

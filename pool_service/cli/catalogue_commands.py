@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager, contextmanager
 import click
 
 from pool_service.adapters.models.files import ModelFiles, locate
-from pool_service.adapters.models.hub_cache import cached_models, part_bytes
+from pool_service.adapters.models.hub_cache import cached_models, partial_bytes
 from pool_service.cli.connection import QUERY_TIMEOUT_S, check_reachable, client, valid_address
 from pool_service.cli.exit_codes import ExitCode, Failure
 from pool_service.cli.format import json_object, safe
@@ -48,8 +48,8 @@ def _own_models() -> list[Model]:
 
 def _own_model(name: str, files: ModelFiles | None) -> Model:
     is_complete = files is not None and files.complete
-    weights = files.weights if files is not None else 0
-    partial_bytes = 0 if is_complete else part_bytes(name, os.environ)
+    weights = files.weight_bytes if files is not None else 0
+    partial = 0 if is_complete else partial_bytes(name, os.environ)
     return Model(
         model=name,
         aliases=(),
@@ -62,7 +62,7 @@ def _own_model(name: str, files: ModelFiles | None) -> Model:
         expected_by=Expectation.UNSPECIFIED,
         on_disk=is_complete,
         problem="",
-        disk_bytes=weights + partial_bytes,
+        disk_bytes=weights + partial,
         state=None,
         listed=False,
         message=pb.Model(),

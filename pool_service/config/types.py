@@ -17,7 +17,7 @@ from typing import Annotated
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
 from pool_service.adapters.probe.metrics_text import is_selector
-from pool_service.adapters.runtime.launch_plan import Kind, Names, filled
+from pool_service.adapters.runtime.launch_plan import Kind, Names, fill
 from pool_service.address import Address, AddressError
 from pool_service.core.names import model_flaw, runtime_model_flaw
 from pool_service.logging_setup import LogFormat, LogLevel
@@ -161,7 +161,7 @@ def _command(command: tuple[str, ...]) -> tuple[str, ...]:
 
 def _unknown_placeholder(command: Sequence[str]) -> str | None:
     """Return the first unknown placeholder, with a suggestion; None if all are known."""
-    match = _PLACEHOLDER.search("\0".join(filled(command, Names("", "", ""))))
+    match = _PLACEHOLDER.search("\0".join(fill(command, Names("", "", ""))))
     if match is None:
         return None
     meant = match[1].lower().replace("-", "_")
@@ -209,7 +209,7 @@ def _use_value(name: str) -> str:
 def _request_body(text: str) -> str:
     names = Names("model", "runtime_model", "1")
     try:
-        body = json.loads(filled((text,), names)[0])
+        body = json.loads(fill((text,), names)[0])
     except (ValueError, RecursionError) as error:
         raise Flaw(f"is no JSON: {error}") from error
     if not isinstance(body, dict):

@@ -3,7 +3,7 @@
 from collections.abc import Collection, Iterator
 
 from pool_service.adapters.runtime.launch_plan import Kind, option_value
-from pool_service.adapters.runtime.vllm_mlx import CHOOSES_PORT
+from pool_service.adapters.runtime.vllm_mlx import ANY_PORT
 from pool_service.config.config import Config
 from pool_service.config.errors import KeyPath, closest, key_name
 from pool_service.config.runtime_section import RuntimeSection
@@ -48,7 +48,7 @@ def _command_problems(section: RuntimeSection, kind: Kind) -> Problems:
         return
     if not any("{runtime_model}" in part for part in section.command):
         yield "command", 'must tell vllm-mlx what to load: add "{runtime_model}" behind "serve"'
-    if option_value(section.command, "--port") not in {"{port}", CHOOSES_PORT}:
+    if option_value(section.command, "--port") not in {"{port}", ANY_PORT}:
         yield "command", 'must tell vllm-mlx its port: add "--port", "{port}"'
 
 

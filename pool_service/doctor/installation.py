@@ -119,7 +119,7 @@ def model_findings(config: Config, environment: Mapping[str, str]) -> Iterator[F
             found = f"{files.path} lacks some of its files"
             yield Finding(subject, Verdict.WARNING, found, remedy)
         else:
-            found = f"{size(files.weights)} of weights in {files.path}"
+            found = f"{size(files.weight_bytes)} of weights in {files.path}"
             yield Finding(subject, Verdict.OK, found)
 
 

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from typing import Final
 
 from pool_service.adapters.memory.footprint import of_process
-from pool_service.adapters.process.exits import exit_watch, gone
+from pool_service.adapters.process.exits import exit_watch, wait_for_exit
 from pool_service.adapters.process.identity import boot_id, identity_of, is_alive, variable_of
 from pool_service.adapters.sockets.listeners import listeners
 from pool_service.doctor.finding import Finding, judge
@@ -42,7 +42,7 @@ def process_findings() -> Iterator[Finding]:
 
         async def killed() -> None:
             async with asyncio.timeout(EXIT_TIMEOUT_S):
-                ending = asyncio.create_task(gone(watch, identity))
+                ending = asyncio.create_task(wait_for_exit(watch, identity))
                 await asyncio.sleep(0)
                 child.kill()
                 await ending

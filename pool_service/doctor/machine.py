@@ -6,7 +6,7 @@ import sys
 from collections.abc import Iterator
 
 from pool_service.adapters.memory.machine_memory import machine_memory
-from pool_service.adapters.system.child import FEW_DESCRIPTORS, raise_descriptor_limit
+from pool_service.adapters.system.process_settings import FEW_DESCRIPTORS, raise_descriptor_limit
 from pool_service.config import Config
 from pool_service.core.types import FOREVER
 from pool_service.core.units import size

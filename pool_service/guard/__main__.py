@@ -14,7 +14,7 @@ from types import FrameType
 from pool_service.adapters.state_dir.guard_lock import take_if_free, take_over
 from pool_service.adapters.state_dir.sentry import stand_down
 from pool_service.adapters.state_dir.state_dir import await_free
-from pool_service.adapters.system.child import reset_signals
+from pool_service.adapters.system.process_settings import reset_signals
 
 _log = logging.getLogger("pool_service.guard")
 
@@ -23,55 +23,55 @@ def main() -> None:
     """Guard the servers of one state directory."""
     options = _options()
     reset_signals()
-    # logging_setup is large: it takes over only when there are servers to end.
+    # Plain logging, as logging_setup is large: it is imported only when there are servers to end.
     logging.Formatter.converter = time.gmtime
     logging.basicConfig(
         format="%(asctime)s.%(msecs)03dZ [%(levelname)s] %(message)s",
         datefmt="%Y-%m-%dT%H:%M:%S",
         level=logging.INFO,
     )
-    # Imports work from anywhere by now, and a file system with a process in it cannot be unmounted.
+    # A file system cannot be unmounted while a process has its working directory there.
     os.chdir("/")
     for number in (signal.SIGHUP, signal.SIGINT):
         signal.signal(number, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, _sent_away)
+    signal.signal(signal.SIGTERM, _on_sigterm)
     try:
         _guard(options)
     except SystemExit:
-        # A running service starts another guard; until then the sentry watches that service.
+        # A running service starts another guard; until then the sentry guards its servers.
         if _is_gone(sys.stdin.fileno()):
             stand_down(options.sentry)
         raise
-    # Not reached after an error: the sentry then replaces this guard.
+    # Not after an error: the sentry then replaces this guard.
     stand_down(options.sentry)
 
 
 def _guard(options: argparse.Namespace) -> None:
-    if not _has_the_lock(options):
+    if not _take_lock(options):
         _log.info("a later service has its own guard; pid=%d ends", os.getpid())
         return
     _log.info("guarding; pid=%d grace=%g", os.getpid(), options.grace)
     # Nothing is ever written to the pipe: the read returns when the service is gone.
     os.read(sys.stdin.fileno(), 1)
-    _log.info("the service is gone; another has %g s to come", options.grace)
+    _log.info("the service is gone; waiting %g s for another one", options.grace)
     _await_successor(options.state_dir, options.grace)
 
 
 def _is_gone(pipe: int) -> bool:
-    """Return whether the service's end of the pipe is closed: the service is gone."""
+    """Return whether the service is gone, as its end of the pipe is closed."""
     poll = select.poll()
     poll.register(pipe, select.POLLIN)
     return bool(poll.poll(0))
 
 
-def _has_the_lock(options: argparse.Namespace) -> bool:
+def _take_lock(options: argparse.Namespace) -> bool:
     """Take the guard's lock; return False if a later guard has it."""
     try:
         take = take_if_free if options.last else take_over
         return take(options.state_dir) is not None
     except OSError as error:
         # Two guards are harmless, as neither acts while there is a service; no guard is not.
-        _log.warning("going on without a lock: %s", error)
+        _log.warning("continuing without the guard's lock: %s", error)
         return True
 
 
@@ -84,9 +84,9 @@ def _options() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def _sent_away(_number: int, _frame: FrameType | None) -> None:
+def _on_sigterm(_number: int, _frame: FrameType | None) -> None:
     """End at a SIGTERM from the service, the next service's guard, or a person."""
-    _log.info("sent away by SIGTERM; servers that still run have no guard until another comes")
+    _log.info("ended by SIGTERM; servers that still run have no guard until another one starts")
     sys.exit(0)
 
 

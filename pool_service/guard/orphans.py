@@ -29,8 +29,9 @@ from pool_service.logging_setup import configure_logging
 from pool_service.ports import Clock, Probe, Records
 
 CLEAN_UP_LIMIT_S = 30.0
-"""Bound of the clean-up of one server's process tree: a process that even SIGKILL does not end (it
-hangs in the kernel) must not keep the state directory from the next service for ever."""
+"""The time limit of the clean-up of one server's process tree: a process that even SIGKILL does not
+end, as it hangs in the kernel, must not keep the next service out of the state directory."""
+
 
 DOING = (
     "is the guard, which stops the servers that an earlier service left behind; try again in a "
@@ -44,13 +45,13 @@ _log = structlog.get_logger("pool_service.guard")
 
 
 def end_orphans(state_dir: Path) -> bool:
-    """End all recorded servers; return False if the caller is to try again later.
+    """End all orphaned servers; return False if the caller is to try again later.
 
-    That is so if a service has the state directory, or if the disk fails.
+    That is so if a service holds the state directory, or if the disk fails.
     """
     configure_logging("text", "info")
     if not state_dir.is_dir():
-        _log.warning("the state directory is gone, nothing is known of servers", path=state_dir)
+        _log.warning("the state directory is gone, and with it all records", path=state_dir)
         return True
     try:
         with StateDir(state_dir) as state:
@@ -64,7 +65,7 @@ def end_orphans(state_dir: Path) -> bool:
         _log.error("servers are left alone for now", error=str(error))
         return False
     except StateDirError as error:
-        _log.error("servers are left alone: what is recorded cannot be trusted", error=str(error))
+        _log.error("servers are left alone: the records cannot be trusted", error=str(error))
     return True
 
 
@@ -85,7 +86,7 @@ async def _end_recorded(state_dir: Path) -> None:
 
 @dataclass(frozen=True, slots=True)
 class _Orphan:
-    """A process to end, and its recorded server, or a stand-in where there is no record."""
+    """A process to end, and its recorded server, or a stand-in if there is no record."""
 
     server: Server
     identity: Identity
@@ -93,7 +94,7 @@ class _Orphan:
 
 
 class Orphans:
-    """Stops orphaned servers as the pool does: drain, signals by their own limits, concurrently."""
+    """Stops orphaned servers as the pool does: drain, then signals by each server's own limits."""
 
     def __init__(
         self, processes: LocalProcesses, records: Records, clock: Clock, probe: Probe
@@ -107,11 +108,11 @@ class Orphans:
         """End all servers of the earlier service; return when that is done and recorded."""
         found = await self._find()
         _log.info("no service came; stopping its servers", processes=len(found))
-        await _each(self._end, found)
+        await _gather(self._end, found)
         await self._records.settled()
         if self._records.degraded_reason:
             _log.warning(
-                "the records do not say that they ended", why=self._records.degraded_reason
+                "cannot record that the servers have ended", why=self._records.degraded_reason
             )
         _log.info("done")
 
@@ -120,18 +121,18 @@ class Orphans:
         for name in remembered.damaged:
             _log.warning("a record cannot be read", record=name)
         servers = [one for one in remembered.servers if one.phase not in life.WITHOUT_PROCESS]
-        recorded = await _each(self._adopt, servers)
+        recorded = await _gather(self._adopt, servers)
         nonces = {server.plan.nonce for server in remembered.servers if server.plan}
         orphans = await self._processes.orphans(nonces)
-        unrecorded = (_Orphan(self._unknown(), one, is_recorded=False) for one in orphans)
+        unrecorded = (_Orphan(self._stand_in(), one, is_recorded=False) for one in orphans)
         return [*filter(None, recorded), *unrecorded]
 
     async def _adopt(self, server: Server) -> _Orphan | None:
         process = await self._processes.adopt(server)
         return _Orphan(server, process.identity, is_recorded=True) if process else None
 
-    def _unknown(self) -> Server:
-        """Return a stand-in for a server without a record: READY, as it may have work in flight."""
+    def _stand_in(self) -> Server:
+        """Return a stand-in for a server without a record: READY, so that it is drained."""
         now = self._clock.now()
         settings = Settings(runtime_model="")
         return Server("(unrecorded)", settings, Phase.READY, 0, now, now, 0.0, ready_at=now)
@@ -148,10 +149,12 @@ class Orphans:
         if is_alive(identity):
             cause = server.stop_cause or Cause.ORPHANED
             stopping = replace(orphan, server=life.stopping(server, cause))
-            drained = await self._drained(stopping, exiting)
+            drained = await self._drain(stopping, exiting)
             server = await self._signal_until_gone(drained, exiting)
             if not exiting.done():
-                _log.error("does not end even by SIGKILL", model=server.model, pid=identity.pid)
+                _log.error(
+                    "a server does not end even by SIGKILL", model=server.model, pid=identity.pid
+                )
                 return
         report, now = await exiting, self._clock.now()
         drain_time = drain.drain_time(server, report, now)
@@ -160,9 +163,9 @@ class Orphans:
             await self._processes.clean_up(identity, server.endpoint, drain_time)
         if orphan.is_recorded:
             self._records.remove(server)
-        _log.info("gone", model=server.model, pid=identity.pid, detail=server.detail)
+        _log.info("server gone", model=server.model, pid=identity.pid, detail=server.detail)
 
-    async def _drained(self, orphan: _Orphan, exiting: "asyncio.Future[ExitReport]") -> _Orphan:
+    async def _drain(self, orphan: _Orphan, exiting: "asyncio.Future[ExitReport]") -> _Orphan:
         """Wait until the server has no request in flight, or its drain time is over."""
         if not drain.drains_first(orphan.server):
             return orphan
@@ -205,10 +208,10 @@ class Orphans:
             stop = life.next_signal(server)
 
 
-async def _each(step: Callable[[A], Awaitable[B]], subjects: Sequence[A]) -> list[B]:
+async def _gather(step: Callable[[A], Awaitable[B]], subjects: Sequence[A]) -> list[B]:
     """Run `step` for all subjects concurrently; return the results, and log failures."""
     results = await asyncio.gather(*map(step, subjects), return_exceptions=True)
     for subject, result in zip(subjects, results, strict=True):
         if isinstance(result, BaseException):
-            _log.error("left alone", subject=repr(subject), exc_info=result)
+            _log.error("an orphan is left alone", orphan=repr(subject), exc_info=result)
     return [result for result in results if not isinstance(result, BaseException)]

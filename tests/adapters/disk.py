@@ -39,8 +39,8 @@ class Told(FileRecords):
         self.rounds = asyncio.Queue[str]()
         disk.services.append(self)
 
-    def _tell(self, trouble: str) -> None:
-        super()._tell(trouble)
+    def _set_degraded(self, trouble: str) -> None:
+        super()._set_degraded(trouble)
         self.rounds.put_nowait(trouble)
 
 

@@ -5,7 +5,7 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from pool_service.adapters.records.record_members import LARGEST_INTEGER, LATEST_S
+from pool_service.adapters.records.record_members import MAX_INTEGER, MAX_TIME_S
 from pool_service.core.activity import UseSignals
 from pool_service.core.errors import (
     CrashLoop,
@@ -42,8 +42,8 @@ def ready(model: str = "m", generation: int = 1, detail: str = "") -> Server:
     )
 
 
-_times = st.floats(0, LATEST_S)
-_counts = st.integers(0, LARGEST_INTEGER)
+_times = st.floats(0, MAX_TIME_S)
+_counts = st.integers(0, MAX_INTEGER)
 _texts = st.text(max_size=20)
 _paths = st.sampled_from(["", "/", "/v1/health?deep=1"])
 _endpoints = st.sampled_from(["", "http://127.0.0.1:1", "http://[::1]:65535"])

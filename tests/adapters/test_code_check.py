@@ -132,7 +132,7 @@ def test_code_beside_a_directory_that_cannot_be_read_is_found(tmp_path: Path) ->
 def test_code_cannot_hide_behind_many_files(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(code_check, "MOST_FILES", 3)
+    monkeypatch.setattr(code_check, "MAX_FILES", 3)
     written(tmp_path, a_json={}, b_json={}, c_json={})
     assert code_in(tmp_path) == ()
     written(tmp_path, d_json={})
@@ -143,7 +143,7 @@ def test_code_cannot_hide_in_a_large_configuration(tmp_path: Path) -> None:
     written(tmp_path, config_json={"junk": " " * 2_000_000, "model_file": "x.py"})
     assert code_in(tmp_path) == ("config.json: model_file",)
     with (tmp_path / "config.json").open("r+b") as config:
-        config.truncate(code_check.LARGEST_CONFIG + 1)
+        config.truncate(code_check.MAX_CONFIG_BYTES + 1)
     assert code_in(tmp_path) == ("config.json: too large to be checked",)
 
 

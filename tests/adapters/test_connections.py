@@ -10,10 +10,10 @@ import pytest
 from pool_service.adapters.sockets.connections import (
     Ends,
     Place,
-    connected,
-    in_use,
-    is_arriving,
-    is_connected,
+    client_connections,
+    connections_in_use,
+    has_clients_by_psutil,
+    has_unread_request,
 )
 from pool_service.adapters.sockets.sock_diag import CLOSE_WAIT, ESTABLISHED, Connection
 
@@ -39,7 +39,7 @@ def used(
     ports: tuple[int, ...] = (),
 ) -> bool:
     ends = Ends((server,), clients, frozenset(own or ()), frozenset(ports))
-    return bool(list(in_use(ends)))
+    return bool(list(connections_in_use(ends)))
 
 
 @pytest.mark.parametrize(
@@ -87,12 +87,12 @@ def test_what_the_server_itself_or_the_pool_opened_is_none() -> None:
 
 
 def test_a_request_that_was_not_read_is_arriving() -> None:
-    assert is_arriving(end(inode=0))
-    assert is_arriving(end(unread=1))
-    assert is_arriving(end(CLOSE_WAIT, unread=2))
-    assert not is_arriving(end())
+    assert has_unread_request(end(inode=0))
+    assert has_unread_request(end(unread=1))
+    assert has_unread_request(end(CLOSE_WAIT, unread=2))
+    assert not has_unread_request(end())
     # That is the end of what its client sends.
-    assert not is_arriving(end(CLOSE_WAIT, unread=1))
+    assert not has_unread_request(end(CLOSE_WAIT, unread=1))
 
 
 # --- with real sockets ---------------------------------------------------------------------
@@ -103,7 +103,7 @@ def at(server: socket.socket) -> set[Place]:
 
 
 def by_netlink(server: socket.socket) -> bool:
-    return bool(connected(at(server), [NOBODY]))
+    return bool(client_connections(at(server), [NOBODY]))
 
 
 @on_linux
@@ -124,14 +124,14 @@ def test_a_connection_is_seen_from_its_queue_until_its_client_is_gone(
         port = server.getsockname()[1]
         assert not by_netlink(server)
         with socket.create_connection((to, port)) as peer:
-            (queued,) = connected(at(server), [NOBODY])
-            assert is_arriving(queued)
+            (queued,) = client_connections(at(server), [NOBODY])
+            assert has_unread_request(queued)
             accepted, _ = server.accept()
             with accepted:
-                (quiet,) = connected(at(server), [NOBODY])
-                assert not is_arriving(quiet)
+                (quiet,) = client_connections(at(server), [NOBODY])
+                assert not has_unread_request(quiet)
                 peer.sendall(b"GET")
-                assert all(map(is_arriving, connected(at(server), [NOBODY])))
+                assert all(map(has_unread_request, client_connections(at(server), [NOBODY])))
                 accepted.recv(10)
                 peer.shutdown(socket.SHUT_WR)
                 assert by_netlink(server)
@@ -145,8 +145,8 @@ def test_what_the_process_itself_opened_does_not_count() -> None:
         port = server.getsockname()[1]
         with socket.create_connection(("127.0.0.1", port)), server.accept()[0]:
             assert by_netlink(server)
-            assert connected(at(server), [os.getpid()]) == ()
-            assert is_connected({port}, [os.getpid()]) is False
+            assert client_connections(at(server), [os.getpid()]) == ()
+            assert has_clients_by_psutil({port}, [os.getpid()]) is False
 
 
 @on_linux
@@ -156,9 +156,9 @@ def test_of_very_many_none_is_left_out() -> None:
         address = server.getsockname()
         for _ in range(500):
             stack.enter_context(socket.create_connection(address))
-        assert len(connected(at(server), [NOBODY])) == 500
-        assert connected(at(server), [os.getpid()]) == ()
+        assert len(client_connections(at(server), [NOBODY])) == 500
+        assert client_connections(at(server), [os.getpid()]) == ()
 
 
 def test_of_a_process_that_is_gone_nothing_is_connected() -> None:
-    assert is_connected({80}, [NOBODY]) is False
+    assert has_clients_by_psutil({80}, [NOBODY]) is False

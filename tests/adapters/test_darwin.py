@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 
 from pool_service.adapters.process import process_tree
-from pool_service.adapters.process.exits import PollWatch, gone
+from pool_service.adapters.process.exits import PollWatch, wait_for_exit
 from pool_service.adapters.process.identity import identity_of
 from pool_service.adapters.process.process_tree import ProcessTree, end_all
 
@@ -168,7 +168,7 @@ async def test_who_is_exiting_is_not_killed_over_and_over(
     monkeypatch.setattr(process_tree, "survivors", survivors)
     monkeypatch.setattr(process_tree, "_signalled", lambda *_: True)
     child.send_signal(signal.SIGKILL)
-    await gone(PollWatch(), found)
+    await wait_for_exit(PollWatch(), found)
     with pytest.raises(TimeoutError):
         async with asyncio.timeout(0.5):
             await end_all(PollWatch(), ProcessTree(None, "nonce"), 0.0)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from pool_service.adapters.models.disk_access import DiskLooks, protection_hint
+from pool_service.adapters.models.disk_access import DiskReads, protection_hint
 from pool_service.adapters.runtime.launch_plan import check_directory
 from pool_service.core.errors import ModelRejected, StartFailed
 
@@ -34,7 +34,7 @@ def disk() -> Iterator[Disk]:
 
 
 async def test_a_look_gives_what_it_sees_or_what_it_meets() -> None:
-    looks = DiskLooks()
+    looks = DiskReads()
     assert await looks.run("k", "m", "/m", lambda: 5) == 5
 
     def refuse() -> None:
@@ -51,25 +51,25 @@ async def test_a_look_gives_what_it_sees_or_what_it_meets() -> None:
 
 
 async def test_who_waits_for_a_disk_that_does_not_answer_is_told(disk: Disk) -> None:
-    looks = DiskLooks(timeout=0.01)
-    with pytest.raises(StartFailed, match=r"'/m' has not come back within 0\.01 s"):
+    looks = DiskReads(timeout=0.01)
+    with pytest.raises(StartFailed, match=r"'/m' could not be read within 0\.01 s"):
         await looks.run("k", "m", "/m", disk.look)
 
 
 async def test_one_thread_waits_for_a_disk_however_many_ask(disk: Disk) -> None:
-    looks = DiskLooks(timeout=0.01)
+    looks = DiskReads(timeout=0.01)
     for _ in range(3):
         with pytest.raises(StartFailed):
             await looks.run("k", "m", "/m", disk.look)
     assert disk.looks == 1
-    patient = asyncio.create_task(DiskLooks(timeout=30).run("k", "m", "/m", disk.look))
+    patient = asyncio.create_task(DiskReads(timeout=30).run("k", "m", "/m", disk.look))
     await asyncio.sleep(0)
     disk.answers.set()
     assert await patient == "seen"
 
 
 async def test_other_models_are_looked_at_meanwhile(disk: Disk) -> None:
-    looks = DiskLooks(timeout=30)
+    looks = DiskReads(timeout=30)
     held = asyncio.create_task(looks.run("k", "m", "/m", disk.look))
     assert await looks.run("other", "o", "/o", lambda: 7) == 7
     disk.answers.set()

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from pool_service.adapters.system.environment import scrubbed, with_absolute_paths, without_secrets
+from pool_service.adapters.system.environment import scrub, with_absolute_paths, without_secrets
 from pool_service.core.errors import RuntimeUnavailable
 
 
@@ -16,7 +16,7 @@ from pool_service.core.errors import RuntimeUnavailable
     ],
 )
 def test_what_changes_what_runs_or_is_secret_stays_outside(name: str) -> None:
-    assert name not in dict(scrubbed({name: "1", "PATH": "/bin"}))
+    assert name not in dict(scrub({name: "1", "PATH": "/bin"}))
 
 
 @pytest.mark.parametrize(
@@ -28,15 +28,15 @@ def test_what_changes_what_runs_or_is_secret_stays_outside(name: str) -> None:
     ],
 )
 def test_what_a_runtime_needs_passes(name: str) -> None:
-    assert dict(scrubbed({name: "1"}))[name] == "1"
+    assert dict(scrub({name: "1"}))[name] == "1"
 
 
 @pytest.mark.parametrize(
     "name", ["HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "HUGGINGFACE_API_KEY", "HF_PASSWORD"]
 )
 def test_secrets_are_for_downloads_alone(name: str) -> None:
-    assert name not in dict(scrubbed({name: "secret"}))
-    assert dict(scrubbed({name: "secret"}, with_secrets=True))[name] == "secret"
+    assert name not in dict(scrub({name: "secret"}))
+    assert dict(scrub({name: "secret"}, with_secrets=True))[name] == "secret"
 
 
 def test_what_is_secret_by_its_name_is_left_out_but_for_what_installers_need() -> None:
@@ -53,12 +53,12 @@ def test_what_is_secret_by_its_name_is_left_out_but_for_what_installers_need() -
 
 
 def test_what_the_operator_sets_is_not_filtered_and_wins() -> None:
-    environment = dict(scrubbed({"HOME": "/a"}, [("HOME", "/b")], [("PYTHONPATH", "/c")]))
+    environment = dict(scrub({"HOME": "/a"}, [("HOME", "/b")], [("PYTHONPATH", "/c")]))
     assert (environment["HOME"], environment["PYTHONPATH"]) == ("/b", "/c")
 
 
 def test_output_is_not_buffered() -> None:
-    assert dict(scrubbed({}))["PYTHONUNBUFFERED"] == "1"
+    assert dict(scrub({}))["PYTHONUNBUFFERED"] == "1"
 
 
 @pytest.mark.parametrize(

@@ -6,51 +6,51 @@ from pathlib import Path
 import pytest
 
 from pool_service.adapters.models.estimates import (
-    FADING,
-    MOST_ENTRIES,
-    ExpectationBook,
-    ExpectationKey,
-    estimated,
+    DECAY_FACTOR,
+    MAX_ENTRIES,
+    UsageKey,
+    UsageStore,
+    estimate_bytes,
 )
 
-KEY = ExpectationKey("", "0.6.0", "org/name")
+KEY = UsageKey("", "0.6.0", "org/name")
 OTHERS = [
-    ExpectationKey("other", "0.6.0", "org/name"),
-    ExpectationKey("", "0.7.0", "org/name"),
-    ExpectationKey("", "0.6.0", "org/other"),
-    ExpectationKey("", "0.6.0", "org/name", ("--max-kv-size", "9")),
+    UsageKey("other", "0.6.0", "org/name"),
+    UsageKey("", "0.7.0", "org/name"),
+    UsageKey("", "0.6.0", "org/other"),
+    UsageKey("", "0.6.0", "org/name", ("--max-kv-size", "9")),
 ]
 
 
 def test_what_was_learnt_is_known_after_a_restart(tmp_path: Path) -> None:
-    ExpectationBook(tmp_path).record_usage(KEY, 100)
-    assert ExpectationBook(tmp_path).needed(KEY) == 100
+    UsageStore(tmp_path).record_usage(KEY, 100)
+    assert UsageStore(tmp_path).needed(KEY) == 100
 
 
 @pytest.mark.parametrize("other", OTHERS)
 def test_another_runtime_version_model_or_arguments_need_something_else(
-    tmp_path: Path, other: ExpectationKey
+    tmp_path: Path, other: UsageKey
 ) -> None:
-    book = ExpectationBook(tmp_path)
+    book = UsageStore(tmp_path)
     book.record_usage(KEY, 100)
     assert book.needed(other) is None
 
 
 def test_more_is_expected_at_once_and_less_by_and_by(tmp_path: Path) -> None:
-    book = ExpectationBook(tmp_path)
+    book = UsageStore(tmp_path)
     book.record_usage(KEY, 100)
     book.record_usage(KEY, 200)
     assert book.needed(KEY) == 200
     book.record_usage(KEY, 100)
-    assert book.needed(KEY) == int(200 * FADING)
+    assert book.needed(KEY) == int(200 * DECAY_FACTOR)
     for _ in range(10):
         book.record_usage(KEY, 100)
     assert book.needed(KEY) == 100
 
 
 def test_of_too_many_those_are_forgotten_that_were_learnt_first(tmp_path: Path) -> None:
-    book = ExpectationBook(tmp_path)
-    keys = [ExpectationKey("", "", f"m{number}") for number in range(MOST_ENTRIES + 1)]
+    book = UsageStore(tmp_path)
+    keys = [UsageKey("", "", f"m{number}") for number in range(MAX_ENTRIES + 1)]
     book._write = lambda _known: None  # type: ignore[method-assign, assignment]
     for key in keys[:-1]:
         book.record_usage(key, 1)
@@ -66,20 +66,20 @@ def test_of_too_many_those_are_forgotten_that_were_learnt_first(tmp_path: Path) 
 )
 def test_a_damaged_book_is_begun_anew(tmp_path: Path, content: str) -> None:
     (tmp_path / "expectations.json").write_text(content)
-    book = ExpectationBook(tmp_path)
+    book = UsageStore(tmp_path)
     assert book.needed(KEY) is None
     book.record_usage(KEY, 5)
-    assert ExpectationBook(tmp_path).needed(KEY) == 5
+    assert UsageStore(tmp_path).needed(KEY) == 5
 
 
 def test_where_the_disk_fails_it_is_known_all_the_same(tmp_path: Path) -> None:
-    book = ExpectationBook(tmp_path / "none")
+    book = UsageStore(tmp_path / "none")
     book.record_usage(KEY, 5)
     assert book.needed(KEY) == 5
 
 
 def test_larger_weights_need_more(tmp_path: Path) -> None:
-    assert estimated(2 * 10**9) > estimated(10**9) > 10**9
+    assert estimate_bytes(2 * 10**9) > estimate_bytes(10**9) > 10**9
 
 
 @pytest.mark.parametrize("kind", ["fifo", "link", "deep", "directory"])
@@ -98,8 +98,8 @@ def test_what_stands_in_its_place_holds_nobody_up_and_is_not_touched(
             path.write_text("[" * 100_000)
         case _:
             path.mkdir()
-    book = ExpectationBook(tmp_path)
-    key = ExpectationKey("r", "1", "m")
+    book = UsageStore(tmp_path)
+    key = UsageKey("r", "1", "m")
     assert book.needed(key) is None
     book.record_usage(key, 5)
     assert book.needed(key) == 5

@@ -6,9 +6,9 @@ import socket
 
 import pytest
 
-from pool_service.adapters.models.download import _Download, _followed
+from pool_service.adapters.models.download import _Download, _follow
 from pool_service.adapters.probe.ready_notify import _is_ready
-from pool_service.adapters.standby.process import Recipe, Standby
+from pool_service.adapters.standby.process import Standby, StandbySpec
 from pool_service.adapters.system.event_loop import MAX_LINE_BYTES, lines_of
 from pool_service.core.types import Identity
 
@@ -69,7 +69,7 @@ async def test_what_a_library_prints_does_not_break_a_download(noise: bytes) -> 
     told: list[tuple[int, int]] = []
     download = _Download(watchers=[lambda done, total: told.append((done, total))])
     content = b'{"done": 1, "total": 2}\n' + noise + b'\n{"ok": true}\n'
-    assert await _followed(Ended(content), download) == {"ok": True}  # type: ignore[arg-type]
+    assert await _follow(Ended(content), download) == {"ok": True}  # type: ignore[arg-type]
     assert told == [(1, 2)]
 
 
@@ -80,7 +80,7 @@ def test_a_sign_that_nobody_understands_is_none(said: bytes) -> None:
 
 def waiting(channel: socket.socket) -> Standby:
     return Standby(
-        Recipe("program", ()),
+        StandbySpec("program", ()),
         "nonce",
         None,  # type: ignore[arg-type]
         None,  # type: ignore[arg-type]

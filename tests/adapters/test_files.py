@@ -35,14 +35,14 @@ def test_the_weights_of_a_directory_are_those_of_its_tensors(tmp_path: Path) -> 
     files = REST | {"model.safetensors": b"x" * 100, "notes.txt": b"x" * 1000}
     found = locate(str(model(tmp_path, files)), {})
     assert found is not None
-    assert (found.weights, found.complete, found.path) == (100, True, tmp_path)
+    assert (found.weight_bytes, found.complete, found.path) == (100, True, tmp_path)
 
 
 def test_the_same_weights_in_two_formats_count_once(tmp_path: Path) -> None:
     files = REST | {"model.safetensors": b"x" * 100, "pytorch_model.bin": b"x" * 100}
     found = locate(str(model(tmp_path, files)), {})
     assert found is not None
-    assert found.weights == 100
+    assert found.weight_bytes == 100
 
 
 def test_what_the_index_names_counts_and_a_missing_part_is_noticed(tmp_path: Path) -> None:
@@ -50,11 +50,11 @@ def test_what_the_index_names_counts_and_a_missing_part_is_noticed(tmp_path: Pat
     files = REST | {"model.safetensors.index.json": index, "1.safetensors": b"x" * 10}
     found = locate(str(model(tmp_path, files | {"other.safetensors": b"x" * 99})), {})
     assert found is not None
-    assert (found.weights, found.complete) == (10, False)
+    assert (found.weight_bytes, found.complete) == (10, False)
     model(tmp_path, {"2.safetensors": b"x" * 20})
     found = locate(str(tmp_path), {})
     assert found is not None
-    assert (found.weights, found.complete) == (30, True)
+    assert (found.weight_bytes, found.complete) == (30, True)
 
 
 @pytest.mark.parametrize("missing", ["config.json", "tokenizer.json", "model.safetensors"])
@@ -70,14 +70,14 @@ def test_a_single_file_is_a_model(tmp_path: Path) -> None:
     file = model(tmp_path, {"m.gguf": b"x" * 7}) / "m.gguf"
     found = locate(str(file), {})
     assert found is not None
-    assert (found.weights, found.complete) == (7, True)
+    assert (found.weight_bytes, found.complete) == (7, True)
 
 
 def test_a_model_of_the_hub_is_found_in_its_cache(tmp_path: Path) -> None:
     snapshot = in_hub(tmp_path, REST | {"model.safetensors": b"x" * 5})
     found = locate("org/name", {"HF_HUB_CACHE": str(tmp_path)})
     assert found is not None
-    assert (found.path, found.weights, found.complete) == (snapshot, 5, True)
+    assert (found.path, found.weight_bytes, found.complete) == (snapshot, 5, True)
 
 
 def test_a_download_that_was_broken_off_is_not_complete(tmp_path: Path) -> None:
@@ -144,7 +144,7 @@ def test_an_index_of_another_build_takes_no_model_from_the_hub_away(tmp_path: Pa
     in_hub(tmp_path, REST | files)
     found = locate("org/name", {"HF_HUB_CACHE": str(tmp_path)})
     assert found is not None
-    assert (found.weights, found.complete) == (5, True)
+    assert (found.weight_bytes, found.complete) == (5, True)
 
 
 def test_links_whose_files_are_gone_are_files_that_have_not_arrived(tmp_path: Path) -> None:
@@ -154,7 +154,7 @@ def test_links_whose_files_are_gone_are_files_that_have_not_arrived(tmp_path: Pa
     (snapshot / names[1]).resolve().unlink()
     found = locate("org/name", {"HF_HUB_CACHE": str(tmp_path)})
     assert found is not None
-    assert (found.weights, found.complete) == (5, False)
+    assert (found.weight_bytes, found.complete) == (5, False)
 
 
 @pytest.mark.parametrize(
@@ -176,4 +176,4 @@ def test_an_index_that_names_nothing_decides_nothing(tmp_path: Path, index: byte
     model(tmp_path, REST | {"model.safetensors": b"x", "model.safetensors.index.json": index})
     found = locate(str(tmp_path), {})
     assert found is not None
-    assert (found.weights, found.complete) == (1, True)
+    assert (found.weight_bytes, found.complete) == (1, True)

@@ -3,7 +3,7 @@
 import os
 from pathlib import Path
 
-from pool_service.adapters.models.hub_cache import MOST_CACHED, cached_models
+from pool_service.adapters.models.hub_cache import MAX_MODELS, cached_models
 
 
 def in_cache(cache: Path, *names: str) -> tuple[str, ...]:
@@ -13,14 +13,14 @@ def in_cache(cache: Path, *names: str) -> tuple[str, ...]:
 
 
 def test_what_is_no_model_takes_no_models_place(tmp_path: Path) -> None:
-    others = [f"datasets--o--{number}" for number in range(MOST_CACHED)]
+    others = [f"datasets--o--{number}" for number in range(MAX_MODELS)]
     models = [f"models--o--{number}" for number in range(9)]
     assert in_cache(tmp_path, *others, *models) == tuple(f"o/{number}" for number in range(9))
 
 
 def test_of_very_many_models_so_many_are_told(tmp_path: Path) -> None:
-    names = [f"models--o--{number}" for number in range(MOST_CACHED + 9)]
-    assert len(in_cache(tmp_path, *names)) == MOST_CACHED
+    names = [f"models--o--{number}" for number in range(MAX_MODELS + 9)]
+    assert len(in_cache(tmp_path, *names)) == MAX_MODELS
 
 
 def test_a_directory_whose_name_is_no_models_is_left_out(tmp_path: Path) -> None:

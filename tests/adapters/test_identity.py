@@ -9,12 +9,12 @@ from hypothesis import strategies as st
 from pool_service.adapters.process import identity as identity_module
 from pool_service.adapters.process.identity import (
     ProcessStatus,
-    blindness,
     identity_of,
     is_alive,
     parse_environ,
     parse_stat,
     variable_of,
+    visibility_flaw,
 )
 from pool_service.core.types import Identity
 from tests.under_way import under_way
@@ -94,8 +94,8 @@ def test_another_users_hidden_process_is_none_of_ours(monkeypatch: pytest.Monkey
 
     monkeypatch.setattr(identity_module, "read", refuse)
     assert identity_of(os.getpid()) is None
-    assert "Mount /proc" in blindness()
+    assert "Mount /proc" in visibility_flaw()
 
 
 def test_processes_can_be_told_from_each_other_here() -> None:
-    assert blindness() == ""
+    assert visibility_flaw() == ""

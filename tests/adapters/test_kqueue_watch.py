@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from pool_service.adapters.logs.logs import LogStore
-from pool_service.adapters.process.exits import End, KqueueWatch, gone
+from pool_service.adapters.process.exits import End, KqueueWatch, wait_for_exit
 from pool_service.adapters.process.identity import identity_of
 from pool_service.adapters.process.processes import LocalProcesses
 from pool_service.core.types import Diagnosis, Identity
@@ -90,7 +90,7 @@ def this_process() -> Identity:
 
 
 async def watching(api: FakeApi, identity: Identity) -> "asyncio.Task[End]":
-    task = asyncio.create_task(gone(KqueueWatch(api), identity))
+    task = asyncio.create_task(wait_for_exit(KqueueWatch(api), identity))
     await asyncio.sleep(0)
     return task
 
@@ -108,7 +108,7 @@ async def test_it_asks_for_the_exit_of_the_process_once(
 
 async def test_a_process_that_is_gone_is_gone_at_once(api: FakeApi, this_process: Identity) -> None:
     api.running.clear()
-    await gone(KqueueWatch(api), this_process)
+    await wait_for_exit(KqueueWatch(api), this_process)
     assert api.queues[0].closed
 
 
@@ -116,7 +116,7 @@ async def test_another_process_with_the_pid_is_not_waited_for(
     api: FakeApi, this_process: Identity
 ) -> None:
     other = Identity(this_process.pid, this_process.start_time - 1, this_process.boot_id)
-    await gone(KqueueWatch(api), other)
+    await wait_for_exit(KqueueWatch(api), other)
     assert api.queues[0].closed
 
 

@@ -6,7 +6,7 @@ from pool_service.adapters.runtime.launch_plan import (
     Names,
     check_directory,
     check_names,
-    filled,
+    fill,
     kind_of,
     option_value,
     with_options,
@@ -18,7 +18,7 @@ TEMPLATE = ("vllm-mlx", "serve", "{runtime_model}", "--port", "{port}")
 
 def test_placeholders_are_replaced_once_so_that_a_model_cannot_fill_others() -> None:
     names = Names(model="m", runtime_model="{port}{model}", port="1")
-    assert filled(("{runtime_model}", "-p={port}", "{other}"), names) == (
+    assert fill(("{runtime_model}", "-p={port}", "{other}"), names) == (
         "{port}{model}",
         "-p=1",
         "{other}",

@@ -15,7 +15,7 @@ import pytest
 
 from pool_service.adapters.probe import activity
 from pool_service.adapters.sockets import connections, libproc_sockets
-from pool_service.adapters.sockets.connections import is_any_unread
+from pool_service.adapters.sockets.connections import port_has_unread_requests
 from pool_service.adapters.sockets.libproc_sockets import (
     CLOSE_WAIT,
     ESTABLISHED,
@@ -175,15 +175,15 @@ def client(port: int, says: str) -> Iterator[None]:
 def test_a_request_is_seen_in_the_queue_and_until_it_is_read() -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
-        assert not is_any_unread(port, [ME])
+        assert not port_has_unread_requests(port, [ME])
         with client(port, "GET"):
             select.select([server], [], [])
-            assert is_any_unread(port, [ME]), "in the queue"
+            assert port_has_unread_requests(port, [ME]), "in the queue"
             with server.accept()[0] as accepted:
                 assert accepted.recv(1) == b"G"
-                assert is_any_unread(port, [ME]), "there is more of it"
+                assert port_has_unread_requests(port, [ME]), "there is more of it"
                 assert accepted.recv(10) == b"ET"
-                assert not is_any_unread(port, [ME]), "it has read all"
+                assert not port_has_unread_requests(port, [ME]), "it has read all"
 
 
 def test_what_is_connected_elsewhere_is_no_request() -> None:
@@ -193,7 +193,7 @@ def test_what_is_connected_elsewhere_is_no_request() -> None:
         client(other.getsockname()[1], "GET"),
     ):
         select.select([other], [], [])
-        assert not is_any_unread(server.getsockname()[1], [ME])
+        assert not port_has_unread_requests(server.getsockname()[1], [ME])
 
 
 def test_what_the_server_itself_or_the_pool_sends_is_no_use(
@@ -203,13 +203,13 @@ def test_what_the_server_itself_or_the_pool_sends_is_no_use(
         port = server.getsockname()[1]
         with socket.create_connection(("127.0.0.1", port)) as own, server.accept()[0]:
             own.sendall(b"GET")
-            assert not is_any_unread(port, [ME])
+            assert not port_has_unread_requests(port, [ME])
         with client(port, "GET"), server.accept()[0] as accepted:
             select.select([accepted], [], [])
-            assert is_any_unread(port, [ME])
+            assert port_has_unread_requests(port, [ME])
             ours = frozenset({accepted.getpeername()[1]})
             monkeypatch.setattr(connections, "own_ports", lambda: ours)
-            assert not is_any_unread(port, [ME])
+            assert not port_has_unread_requests(port, [ME])
 
 
 def test_of_who_may_not_be_asked_no_request_is_known(libproc: ctypes.CDLL) -> None:
@@ -218,7 +218,7 @@ def test_of_who_may_not_be_asked_no_request_is_known(libproc: ctypes.CDLL) -> No
         with client(port, "GET"):
             select.select([server], [], [])
             libproc.set_refused(ME, errno.EPERM)
-            assert not is_any_unread(port, [ME])
+            assert not port_has_unread_requests(port, [ME])
 
 
 def test_a_server_that_says_that_it_is_idle_is_busy_while_a_request_waits(
@@ -228,7 +228,7 @@ def test_a_server_that_says_that_it_is_idle_is_busy_while_a_request_waits(
     with socket.create_server(("127.0.0.1", 0)) as server:
         port, identity = server.getsockname()[1], Identity(ME, 0, "")
         endpoint = f"http://127.0.0.1:{port}"
-        assert not activity._is_arriving(identity, "", endpoint)
+        assert not activity._has_unread_requests(identity, "", endpoint)
         with client(port, "GET"):
             select.select([server], [], [])
-            assert activity._is_arriving(identity, "", endpoint)
+            assert activity._has_unread_requests(identity, "", endpoint)

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from pool_service.adapters.logs import log_writes
-from pool_service.adapters.logs.log_writes import Growth, KqueueNotes, Writes
+from pool_service.adapters.logs.log_writes import Growth, KqueueNotifications, Writes
 
 ADD_ONCE, WRITE, EXTEND, VNODE = 0x11, 0x2, 0x4, -4
 LONG = 60.0
@@ -69,8 +69,8 @@ def api() -> FakeApi:
 
 
 @pytest.fixture
-def notes(api: FakeApi) -> Iterator[KqueueNotes]:
-    one = KqueueNotes(api)
+def notes(api: FakeApi) -> Iterator[KqueueNotifications]:
+    one = KqueueNotifications(api)
     yield one
     one.close()
 
@@ -95,7 +95,7 @@ def test_a_wait_ends_when_it_is_woken_and_one_that_begins_later_too(path: Path) 
 
 
 def test_where_nothing_is_told_a_wait_is_short(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(log_writes, "_notes", lambda: None)
+    monkeypatch.setattr(log_writes, "_notifications", lambda: None)
     with Writes() as writes:
         began = time.monotonic()
         writes.wait([path], LONG)
@@ -104,12 +104,12 @@ def test_where_nothing_is_told_a_wait_is_short(path: Path, monkeypatch: pytest.M
 
 def test_a_log_that_is_gone_is_waited_for_as_one_that_nobody_writes_to(tmp_path: Path) -> None:
     with Writes() as writes:
-        assert writes._notes is not None
-        assert writes._notes.watch([tmp_path / "gone"])
+        assert writes._notifications is not None
+        assert writes._notifications.watch([tmp_path / "gone"])
 
 
 def test_a_kqueue_tells_once_of_each_file_and_keeps_it_open_while_it_is_watched(
-    api: FakeApi, notes: KqueueNotes, path: Path
+    api: FakeApi, notes: KqueueNotifications, path: Path
 ) -> None:
     assert notes.watch([path])
     ((descriptor, *rest),) = api.queue.watched
@@ -122,7 +122,9 @@ def test_a_kqueue_tells_once_of_each_file_and_keeps_it_open_while_it_is_watched(
         os.fstat(descriptor)
 
 
-def test_a_kqueue_that_refuses_is_told(api: FakeApi, notes: KqueueNotes, path: Path) -> None:
+def test_a_kqueue_that_refuses_is_told(
+    api: FakeApi, notes: KqueueNotifications, path: Path
+) -> None:
     api.queue.error = OSError(12, "no memory")
     assert not notes.watch([path])
     assert notes.watch([path.with_name("gone")])
@@ -131,7 +133,7 @@ def test_a_kqueue_that_refuses_is_told(api: FakeApi, notes: KqueueNotes, path: P
 def test_a_wait_ends_with_what_a_kqueue_tells(
     api: FakeApi, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(log_writes, "_notes", lambda: KqueueNotes(api))
+    monkeypatch.setattr(log_writes, "_notifications", lambda: KqueueNotifications(api))
     with Writes() as writes:
         os.write(api.queue.writer, b"!")
         began = time.monotonic()
@@ -144,11 +146,11 @@ def test_what_floods_is_not_waited_for_until_it_ends(
 ) -> None:
     now = 100.0
     monkeypatch.setattr(time, "monotonic", lambda: now)
-    growth, size, hurried = Growth(most=1000), 0, []
+    growth, size, hurried = Growth(max_bytes=1000), 0, []
     for written in (0, 5000, 5000, 0, 0, 0, 0, 0, 0):
         now, size = now + 0.1, size + written
         os.truncate(path, size)
-        growth.pause([path])
+        growth.measure([path])
         hurried.append(growth.is_fast)
     assert hurried[:3] == [False, True, True]
     assert not hurried[-1]

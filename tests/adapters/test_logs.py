@@ -203,7 +203,7 @@ def test_on_a_full_disk_logs_are_cut_to_their_tails(
     append(path, b"x\n" * TAIL_BYTES * 2)
     logs.trim()
     assert path.stat().st_size == 4 * TAIL_BYTES
-    monkeypatch.setattr(LogStore, "_has_room", lambda self: False)
+    monkeypatch.setattr(LogStore, "_has_free_space", lambda self: False)
     logs.trim()
     assert len(content(path)) < TAIL_BYTES
 

@@ -16,7 +16,7 @@ PLAIN = ("{program}", "--model", "{runtime_model}", "--port", "{port}", "--alias
 
 
 def program(path: Path, version: str = "0.6.0") -> Path:
-    """Answers --version as a vllm-mlx that is no Python script would."""
+    """ProgramCache --version as a vllm-mlx that is no Python script would."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(f"#!/bin/sh\necho {version}\n")
     path.chmod(0o755)

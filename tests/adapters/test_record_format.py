@@ -75,7 +75,7 @@ def test_garbage_is_told_as_that_whatever_it_is(content: bytes) -> None:
 
 @pytest.mark.parametrize("content", [b"[]", b"1", b'"text"'])
 def test_json_that_is_no_record_is_told_as_that(content: bytes) -> None:
-    with pytest.raises(BadRecord, match="not made as a record is"):
+    with pytest.raises(BadRecord, match="structure of a record"):
         decode(content)
 
 

@@ -63,7 +63,7 @@ async def test_a_model_that_comes_back_is_no_past_any_more(disk: Disk) -> None:
 
 
 async def test_only_the_newest_pasts_are_kept(disk: Disk, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "MOST_PASTS", 3)
+    monkeypatch.setattr(module, "MAX_PASTS", 3)
     records = disk.service()
     for number in range(5):
         records.remove(ready(f"m{number}"))

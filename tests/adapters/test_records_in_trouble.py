@@ -13,7 +13,12 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 
-from pool_service.adapters.records.record_files import LARGEST, Found, RecordFiles, file_name
+from pool_service.adapters.records.record_files import (
+    MAX_RECORD_BYTES,
+    Found,
+    RecordFiles,
+    file_name,
+)
 from pool_service.adapters.records.record_format import Record, encode
 from pool_service.core.server import LastRun, RecoveredState
 from tests.adapters.disk import Disk, Told, no_room
@@ -239,7 +244,7 @@ def of_a_model_without_bytes(path: Path) -> None:
 
 
 def endless(path: Path) -> None:
-    path.write_bytes(path.read_bytes() + b" " * LARGEST)
+    path.write_bytes(path.read_bytes() + b" " * MAX_RECORD_BYTES)
 
 
 def a_link(path: Path) -> None:

@@ -5,15 +5,15 @@ from pathlib import Path
 
 import pytest
 
-from pool_service.adapters.process.exits import exit_watch, gone
+from pool_service.adapters.process.exits import exit_watch, wait_for_exit
 from pool_service.adapters.process.identity import identity_of
 from pool_service.adapters.runtime import search
 from pool_service.adapters.runtime.search import (
-    Answers,
     Program,
+    ProgramCache,
     check_version,
     interpreter_of,
-    is_usual_script,
+    is_launcher_script,
     search_configured,
     search_default,
     version_of,
@@ -149,7 +149,7 @@ BY_ENV = UV.replace("/x/python", "/usr/bin/env python3")
 
 @pytest.mark.parametrize("text", [PIP, UV, LONG, BY_ENV])
 def test_a_script_as_installers_write_it_is_known(tmp_path: Path, text: str) -> None:
-    assert is_usual_script(script(tmp_path / "vllm-mlx", text))
+    assert is_launcher_script(script(tmp_path / "vllm-mlx", text))
 
 
 @pytest.mark.parametrize(
@@ -166,7 +166,7 @@ def test_a_script_as_installers_write_it_is_known(tmp_path: Path, text: str) -> 
     ],
 )
 def test_a_script_that_does_more_is_run_as_it_is(tmp_path: Path, text: str) -> None:
-    assert not is_usual_script(script(tmp_path / "vllm-mlx", text))
+    assert not is_launcher_script(script(tmp_path / "vllm-mlx", text))
 
 
 def test_an_interpreter_by_env_is_found_on_path(nowhere: Path) -> None:
@@ -181,7 +181,7 @@ async def test_the_version_is_in_the_metadata_of_the_scripts_interpreter(tmp_pat
 async def test_the_version_is_asked_for_again_only_when_the_program_changes(
     tmp_path: Path,
 ) -> None:
-    program, versions = python_with(tmp_path, "0.6.0"), Answers(version_of)
+    program, versions = python_with(tmp_path, "0.6.0"), ProgramCache(version_of)
     for _ in range(3):
         assert await versions.of(program) == "0.6.0"
     assert (tmp_path / "asked").read_text() == "asked\n"
@@ -208,14 +208,14 @@ async def test_a_version_that_cannot_be_found_out_is_told_apart(tmp_path: Path, 
 async def test_a_program_that_hangs_is_ended_with_all_of_its_group(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(search, "_QUERY_TIMEOUT", 0.2)
+    monkeypatch.setattr(search, "_QUERY_TIMEOUT_S", 0.2)
     program = script(
         tmp_path / "vllm-mlx", f"#!/bin/sh\nsleep 1000 &\necho $! > {tmp_path}/pid\nwait\n"
     )
     assert await version_of(program) is None
     child = identity_of(int((tmp_path / "pid").read_text()))
     if child:
-        await gone(exit_watch(), child)
+        await wait_for_exit(exit_watch(), child)
 
 
 async def test_a_version_is_told_though_a_descendant_stays_with_its_output(tmp_path: Path) -> None:

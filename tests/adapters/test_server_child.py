@@ -11,7 +11,7 @@ import pytest
 from pool_service.adapters.children.server_child import (
     ALLOWED_HOSTS,
     TRUST,
-    Doorkeeper,
+    HostFilter,
     Names,
     OwnFiles,
 )
@@ -89,7 +89,7 @@ def called(kind: str, *headers: tuple[bytes, bytes]) -> list[dict[str, Any]]:
         sent.append(message)
 
     scope: dict[str, Any] = {"type": kind} | ({"headers": headers} if kind != "lifespan" else {})
-    asyncio.run(Doorkeeper(app, NAMES)(scope, receive, send))  # type: ignore[arg-type]
+    asyncio.run(HostFilter(app, NAMES)(scope, receive, send))  # type: ignore[arg-type]
     return sent
 
 

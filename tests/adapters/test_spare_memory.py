@@ -9,7 +9,7 @@ import psutil
 import pytest
 
 from pool_service.adapters.memory.spare_memory import (
-    LONGEST_PAUSE_S,
+    MAX_PAUSE_S,
     PAUSE_S,
     WORTHWHILE_BYTES,
     give_back_spare_memory,
@@ -76,7 +76,7 @@ async def test_memory_that_is_in_use_is_asked_for_ever_more_rarely(allocator: Al
         group.create_task(kept(allocator, HOUR))
         await asyncio.sleep(0)
         allocator.grow(20 * WORTHWHILE_BYTES, spare=False)
-    assert 0 < len(allocator.released_at) < 2 * HOUR / LONGEST_PAUSE_S
+    assert 0 < len(allocator.released_at) < 2 * HOUR / MAX_PAUSE_S
 
 
 @pytest.mark.process

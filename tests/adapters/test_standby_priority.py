@@ -19,7 +19,7 @@ class Channel:
         self.importing, self.ordered = threading.Event(), threading.Event()
 
     @property
-    def is_told(self) -> bool:
+    def has_input(self) -> bool:
         self.importing.set()
         self.ordered.wait()
         return True
@@ -47,12 +47,12 @@ def test_an_order_in_the_middle_of_an_import_is_carried_out_in_haste(
             # In haste before the import is waited for, not after it.
             assert not channel.ordered.is_set()
 
-    def claim() -> None:
+    def restore_priority() -> None:
         claimed()
         channel.ordered.set()
 
-    claimed = standby_child.claim
-    monkeypatch.setattr(standby_child, "claim", claim)
+    claimed = standby_child.restore_priority
+    monkeypatch.setattr(standby_child, "restore_priority", restore_priority)
     monkeypatch.setattr(sys, "platform", platform)
     monkeypatch.setattr(os, "setpriority", setpriority)
     monkeypatch.setattr(importlib, "import_module", lambda _: None)

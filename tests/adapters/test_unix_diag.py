@@ -10,8 +10,13 @@ from contextlib import contextmanager
 
 import pytest
 
-from pool_service.adapters.sockets.connections import anybody_connected
-from pool_service.adapters.sockets.unix_diag import UnixSocket, is_any_used, parse, unix_sockets
+from pool_service.adapters.sockets.connections import has_clients
+from pool_service.adapters.sockets.unix_diag import (
+    UnixSocket,
+    has_unix_clients,
+    parse,
+    unix_sockets,
+)
 
 on_linux = pytest.mark.skipif(sys.platform != "linux", reason="netlink is Linux's")
 
@@ -57,7 +62,7 @@ class Served:
         return client
 
     def is_used(self) -> bool | None:
-        return anybody_connected((), [self.process.pid])
+        return has_clients((), [self.process.pid])
 
 
 @pytest.fixture
@@ -95,7 +100,7 @@ def test_a_server_that_talks_to_itself_over_one_is_not_used(server: Served) -> N
 def test_what_a_server_is_connected_to_elsewhere_is_no_use_of_it(server: Served) -> None:
     with server.client() as client:
         server.tell("accept")
-        assert not is_any_used(frozenset({os.fstat(client.fileno()).st_ino}))
+        assert not has_unix_clients(frozenset({os.fstat(client.fileno()).st_ino}))
         assert any(one.is_listening for one in unix_sockets())
 
 

@@ -148,7 +148,7 @@ def test_what_is_in_a_directory_that_a_link_leads_to_counts(
 def test_nothing_hides_behind_more_files_than_are_looked_at(
     model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(writers, "MOST_FILES", 20)
+    monkeypatch.setattr(writers, "MAX_FILES", 20)
     for number in range(18):
         (model / "below" / str(number)).touch(0o644)
     assert flaw(model) == ""
@@ -194,7 +194,7 @@ def test_a_group_of_ones_own_is_nobody_else(
     monkeypatch.setattr(pwd, "getpwuid", lambda _: me)
     monkeypatch.setattr(pwd, "getpwall", lambda: [me, other])
     looked = Writers()
-    found = looked._of_group(model, number)
+    found = looked._group_flaw(model, number)
     assert (found is None) == sound
     assert found is None or found.remedy == f"chmod g-w '{model}'"
 
@@ -204,8 +204,8 @@ def test_a_group_that_is_not_known_is_others(model: Path, monkeypatch: pytest.Mo
         raise KeyError
 
     monkeypatch.setattr(grp, "getgrgid", unknown)
-    assert Writers()._of_group(model, 4000) is not None
-    assert Writers()._of_group(model, 0) is None
+    assert Writers()._group_flaw(model, 4000) is not None
+    assert Writers()._group_flaw(model, 0) is None
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="access lists as Linux keeps them")
@@ -222,7 +222,7 @@ def test_who_may_write_by_an_access_list_counts(
     entries = [(1, 7, 2**32 - 1), (tag, permissions, OTHER), (4, 7, 2**32 - 1), (16, 7, 2**32 - 1)]
     raw = struct.pack("<I", 2) + b"".join(struct.pack("<HHI", *entry) for entry in entries)
     monkeypatch.setattr(os, "getxattr", lambda *_: raw)
-    monkeypatch.setattr(Writers, "_is_private", lambda _, gid: gid != OTHER)
+    monkeypatch.setattr(Writers, "_is_private_group", lambda _, gid: gid != OTHER)
     (model / "config.json").chmod(0o664)
     assert (flaw(model) == "") == sound
     assert sound or "setfacl" in flaw(model)
@@ -245,7 +245,7 @@ def test_a_disk_that_keeps_no_owners_is_ours_unless_we_are_root(
         SimpleNamespace(mountpoint=str(model.parent), opts="rw,local,ignore-ownership"),
     ]
     monkeypatch.setattr(psutil, "disk_partitions", lambda all: mounts)  # noqa: A006
-    monkeypatch.setattr(Writers, "_is_ours", lambda *_: True)
+    monkeypatch.setattr(Writers, "_is_trusted_user", lambda *_: True)
     listed = next(user.pw_uid for user in pwd.getpwall() if user.pw_uid)
     model.chmod(0o777)
     assert flaw(model, user=listed) == ""

@@ -31,7 +31,7 @@ def become_macos() -> None:
 
     # It is named by the platform, and read when it is first asked for.
     sysconfig.get_config_vars()
-    watch, notes = exits.exit_watch, log_writes._notes
+    watch, notes = exits.exit_watch, log_writes._notifications
     for name in [name for name in sys.modules if name.startswith("pool_service")]:
         del sys.modules[name]
     setattr(subprocess, "_USE_VFORK", False)  # noqa: B010  # no public name
@@ -43,7 +43,7 @@ def become_macos() -> None:
     from pool_service.adapters.process import exits as exits_of_macos  # noqa: PLC0415
 
     setattr(exits_of_macos, "exit_watch", watch)  # noqa: B010
-    setattr(log_writes_of_macos, "_notes", notes)  # noqa: B010
+    setattr(log_writes_of_macos, "_notifications", notes)  # noqa: B010
 
 
 def replace_libraries(ctypes: Any) -> None:

@@ -14,7 +14,7 @@ from google.protobuf.message import DecodeError
 
 from pool_service.adapters.memory.memory import metal_memory
 from pool_service.adapters.models.code_check import code_in
-from pool_service.adapters.models.estimates import ExpectationBook, ExpectationKey
+from pool_service.adapters.models.estimates import UsageKey, UsageStore
 from pool_service.adapters.models.files import locate
 from pool_service.adapters.models.weight_files import weight_files
 from pool_service.adapters.probe import http_get
@@ -24,7 +24,7 @@ from pool_service.adapters.probe.metrics_text import as_number, is_selector, tot
 from pool_service.adapters.probe.ready_notify import _is_ready
 from pool_service.adapters.records.record_format import Record, decode, encode
 from pool_service.adapters.records.record_members import BadRecord
-from pool_service.adapters.records.revisions import first_revision
+from pool_service.adapters.records.revision_file import first_revision
 from pool_service.adapters.sockets import sock_diag
 from pool_service.adapters.standby import process
 from pool_service.adapters.state_dir import guard_lock, state_dir
@@ -166,7 +166,7 @@ def lock_note(data: bytes) -> None:
         state_dir._refusal(directory)
         (directory / guard_lock.GUARD_LOCK).write_bytes(more)
         with (directory / guard_lock.GUARD_LOCK).open("rb") as file:
-            holder = guard_lock._holder(file.fileno())
+            holder = guard_lock._read_holder(file.fileno())
             guard_lock._is_younger(holder, ME)
             guard_lock._is_for_nothing(file.fileno(), ME)
         (directory / "revision").write_bytes(more)
@@ -176,11 +176,11 @@ def lock_note(data: bytes) -> None:
 def expectations(data: bytes) -> None:
     """What earlier runs needed."""
     source = Bytes(data)
-    key = ExpectationKey("vllm-mlx", "1", "m")
+    key = UsageKey("vllm-mlx", "1", "m")
     told = {"version": 1, "needed": {key.digest: 10**9, "b": 1}}
     with _scratch() as directory:
         (directory / "expectations.json").write_bytes(_noted(source, told, ("needed", "version")))
-        book = ExpectationBook(directory)
+        book = UsageStore(directory)
         needed = book.needed(key)
         assert needed is None or needed >= 0
         book.record_usage(key, 5)

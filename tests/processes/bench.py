@@ -12,7 +12,7 @@ from pathlib import Path
 import psutil
 
 from pool_service.adapters.logs.logs import LogStore
-from pool_service.adapters.process.exits import exit_watch, gone
+from pool_service.adapters.process.exits import exit_watch, wait_for_exit
 from pool_service.adapters.process.identity import identity_of
 from pool_service.adapters.process.processes import LocalProcesses
 from pool_service.core.server import StopSignal
@@ -106,7 +106,7 @@ async def first_line(fifo: Path) -> str:
 
 
 async def ended(identity: Identity) -> None:
-    await gone(exit_watch(), identity)
+    await wait_for_exit(exit_watch(), identity)
 
 
 def command_line(process: psutil.Process) -> str:

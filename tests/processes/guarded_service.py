@@ -114,7 +114,7 @@ async def main() -> None:
     state_dir = Path(sys.argv[1])
     with StateDir(state_dir):
         keeper = GuardKeeper(
-            state_dir, float(sys.argv[2]), watch=SayingWatch(), pause_first=0.0, pause_most=0.0
+            state_dir, float(sys.argv[2]), watch=SayingWatch(), first_pause_s=0.0, max_pause_s=0.0
         )
         async with keeper:
             say(guarded=keeper.guard_pid)

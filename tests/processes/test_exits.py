@@ -7,7 +7,7 @@ import psutil
 import pytest
 
 from pool_service.adapters.logs.log_cut import trim_file
-from pool_service.adapters.process.exits import exit_watch, gone
+from pool_service.adapters.process.exits import exit_watch, wait_for_exit
 from pool_service.adapters.process.identity import identity_of, is_alive
 from pool_service.core.server import StopSignal
 from pool_service.core.types import Diagnosis, Identity
@@ -85,12 +85,12 @@ async def test_a_child_that_somebody_else_reaped_has_no_known_code(bench: Bench)
 
 async def test_a_process_with_the_pid_but_another_start_is_gone_at_once() -> None:
     ours = identity(os.getpid())
-    await gone(exit_watch(), Identity(ours.pid, ours.start_time - 1, ours.boot_id))
+    await wait_for_exit(exit_watch(), Identity(ours.pid, ours.start_time - 1, ours.boot_id))
 
 
 async def test_a_process_of_another_boot_is_gone_at_once() -> None:
     ours = identity(os.getpid())
-    await gone(exit_watch(), Identity(ours.pid, ours.start_time, "another"))
+    await wait_for_exit(exit_watch(), Identity(ours.pid, ours.start_time, "another"))
 
 
 async def test_a_zombie_has_an_identity_and_is_not_alive() -> None:
@@ -98,7 +98,7 @@ async def test_a_zombie_has_an_identity_and_is_not_alive() -> None:
         alive = identity(child.pid)
         assert is_alive(alive)
         child.kill()
-        await gone(exit_watch(), alive)
+        await wait_for_exit(exit_watch(), alive)
         assert identity_of(child.pid) == alive
         assert not is_alive(alive)
 

@@ -86,7 +86,7 @@ async def test_all_that_a_runtime_loads_arrives_and_nothing_else(hub: Hub, tmp_p
     found = locate("org/name", hub.environment(tmp_path))
     assert found is not None
     assert found.complete
-    assert found.weights == len(WEIGHTS)
+    assert found.weight_bytes == len(WEIGHTS)
     assert not (found.path / "pytorch_model.bin").exists()
 
 
@@ -131,7 +131,7 @@ async def test_who_gives_up_leaves_no_part_of_a_file(
     hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The library never goes on with one, so it would lie there for ever."""
-    monkeypatch.setattr(fetch_adapter, "END_TIMEOUT", 60.0)
+    monkeypatch.setattr(fetch_adapter, "END_TIMEOUT_S", 60.0)
     hub.slow.clear()
     download = Download(Downloader(), hub, tmp_path)
     await download.halfway()
@@ -296,7 +296,7 @@ async def test_a_missing_network_is_reported_at_once_with_what_to_do(
 ) -> None:
     with silent() as port:
         hub.endpoint = endpoint.format(silent=port)
-        with pytest.raises(FetchFailed, match=f"{why}.*Look at the network"):
+        with pytest.raises(FetchFailed, match=f"{why}.*Check the network"):
             await Download(Downloader(), hub, tmp_path).task
 
 

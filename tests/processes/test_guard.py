@@ -19,7 +19,7 @@ from pool_service.adapters.state_dir import guard_keeper, guard_lock
 from pool_service.adapters.state_dir.guard_keeper import GuardKeeper
 from pool_service.adapters.state_dir.guard_lock import take_over
 from pool_service.adapters.state_dir.state_dir import StateDir, StateDirHeld
-from pool_service.adapters.state_dir.takeover import taken
+from pool_service.adapters.state_dir.takeover import take
 from pool_service.adapters.system import own_files
 from pool_service.core.server import Cause
 from pool_service.core.types import Identity
@@ -258,7 +258,7 @@ async def test_a_service_that_has_no_guard_at_its_end_leaves_no_earlier_one(pool
     await pool.guarding(first.guard)
     os.kill(first.guard.pid, signal.SIGSTOP)
     await first.kill()
-    async with GuardKeeper(pool.state_dir, LONG, pause_first=LONG) as keeper:
+    async with GuardKeeper(pool.state_dir, LONG, first_pause_s=LONG) as keeper:
         assert keeper.guard_pid is not None
         os.kill(keeper.guard_pid, signal.SIGKILL)
         await until(lambda: keeper.guard_pid is None)
@@ -278,7 +278,7 @@ async def test_a_guard_comes_when_descriptors_are_there_again(
         return own_files.open_own(path, flags)
 
     pool.state_dir.mkdir(exist_ok=True)
-    async with GuardKeeper(pool.state_dir, LONG, pause_first=0.01, pause_most=0.01) as keeper:
+    async with GuardKeeper(pool.state_dir, LONG, first_pause_s=0.01, max_pause_s=0.01) as keeper:
         first = keeper.guard_pid
         assert first is not None
         monkeypatch.setattr(guard_keeper, "open_own", open_own)
@@ -427,7 +427,7 @@ async def test_a_service_that_comes_while_servers_are_stopped_sends_the_guard_aw
     server = await draining(pool, service)
     with pytest.raises(StateDirHeld, match=rf"pid {service.guard.pid} is the guard, which stops"):
         StateDir(pool.state_dir)
-    with await asyncio.to_thread(taken, pool.state_dir):
+    with await asyncio.to_thread(take, pool.state_dir):
         await ended(service.guard)
         assert is_alive(server.identity)
         remembered = await FileRecords(pool.state_dir).load()
@@ -438,7 +438,7 @@ async def test_a_guard_that_is_stopped_while_it_drains_keeps_no_service_out(pool
     service = await pool.service(SOON)
     await draining(pool, service)
     os.kill(service.guard.pid, signal.SIGSTOP)
-    with await asyncio.to_thread(taken, pool.state_dir):
+    with await asyncio.to_thread(take, pool.state_dir):
         await ended(service.guard)
 
 
@@ -448,7 +448,7 @@ async def test_of_two_services_that_come_while_the_guard_drains_one_has_the_dire
     service = await pool.service(SOON)
     await draining(pool, service)
     came = await asyncio.gather(
-        *(asyncio.to_thread(taken, pool.state_dir) for _ in range(2)), return_exceptions=True
+        *(asyncio.to_thread(take, pool.state_dir) for _ in range(2)), return_exceptions=True
     )
     assert {type(one) for one in came} == {StateDir, StateDirHeld}
     for one in came:

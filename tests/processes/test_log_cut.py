@@ -115,7 +115,7 @@ def test_no_line_is_lost_or_out_of_place_and_offsets_stay_true(log: Path) -> Non
 def makes_holes(log: Path) -> bool:
     log.write_bytes(b"x" * 4096 * 16)
     with log.open("r+b") as file:
-        made = log_cut._is_punched(file.fileno(), 0, 4096 * 8)
+        made = log_cut._try_punch(file.fileno(), 0, 4096 * 8)
         file.truncate(0)
     return made
 
@@ -149,7 +149,7 @@ async def test_what_a_flood_takes_of_the_disk_is_bounded_while_it_lasts(tmp_path
 async def test_it_is_bounded_too_where_the_system_reports_no_writes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pool_service.adapters.logs.log_writes._notes", lambda: None)
+    monkeypatch.setattr("pool_service.adapters.logs.log_writes._notifications", lambda: None)
     most = await most_on_disk(tmp_path, FLOOD.format(200, 0.01))
     assert most < 200 * BLOCK / 2
 

@@ -15,7 +15,7 @@ from pool_service.adapters.process.identity import identity_of
 from pool_service.adapters.sockets import libproc_sockets
 from pool_service.adapters.sockets import ownership as module
 from pool_service.adapters.sockets.ownership import Ownership
-from pool_service.adapters.sockets.sock_diag import ListenerQuestion
+from pool_service.adapters.sockets.sock_diag import ListenerQuery
 from pool_service.core.types import EndpointState, Identity
 
 KEPT, LOST, ENDED = EndpointState.KEPT, EndpointState.LOST, EndpointState.ENDED
@@ -147,7 +147,7 @@ def ownership(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -
 
     if request.param == "netlink is forbidden":
         monkeypatch.setattr(module, "listening_sockets", forbidden)
-        monkeypatch.setattr(ListenerQuestion, "_ask", forbidden)
+        monkeypatch.setattr(ListenerQuery, "_ask", forbidden)
     if request.param == "as on macOS":
         request.getfixturevalue("by_libproc")
     if request.param == "without libproc":
@@ -343,7 +343,7 @@ def test_what_is_not_remembered_is_proven_anew(monkeypatch: pytest.MonkeyPatch) 
 @on_linux
 @pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
 def test_the_short_question_names_the_socket_that_would_get_a_connection(host: str) -> None:
-    question = ListenerQuestion()
+    question = ListenerQuery()
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.socket(family) as listener:
         listener.bind((host, 0))

@@ -13,7 +13,7 @@ import psutil
 import pytest
 
 from pool_service.adapters.process import exits
-from pool_service.adapters.process.exits import PollWatch, exit_watch, gone
+from pool_service.adapters.process.exits import PollWatch, exit_watch, wait_for_exit
 from pool_service.adapters.process.identity import identity_of
 from pool_service.core.types import Identity
 from pool_service_client import PoolClient, ServerState
@@ -35,7 +35,7 @@ def identity(pid: int) -> Identity:
 
 async def test_polling_notices_the_exit_of_a_child_and_leaves_it_to_be_reaped() -> None:
     with child_of_ours() as child:
-        waiting = asyncio.create_task(gone(PollWatch(), identity(child.pid)))
+        waiting = asyncio.create_task(wait_for_exit(PollWatch(), identity(child.pid)))
         child.kill()
         await waiting
         assert child.wait() == -signal.SIGKILL
@@ -45,7 +45,7 @@ async def test_one_watch_polls_many_processes_and_leaves_no_descriptor(bench: Be
     watch = PollWatch()
     children = [await bench.spawn(plan("/bin/sleep", "1000")) for _ in range(20)]
     before = psutil.Process().num_fds()
-    waits = [asyncio.create_task(gone(watch, child)) for child in children]
+    waits = [asyncio.create_task(wait_for_exit(watch, child)) for child in children]
     for child in children:
         os.kill(child.pid, signal.SIGKILL)
     await asyncio.gather(*waits)
@@ -55,7 +55,7 @@ async def test_one_watch_polls_many_processes_and_leaves_no_descriptor(bench: Be
 async def test_a_cancelled_watch_leaves_no_descriptor(bench: Bench) -> None:
     child = await bench.spawn(plan("/bin/sleep", "1000"))
     before = psutil.Process().num_fds()
-    waiting = asyncio.create_task(gone(PollWatch(), child))
+    waiting = asyncio.create_task(wait_for_exit(PollWatch(), child))
     await asyncio.sleep(0)
     waiting.cancel()
     await asyncio.gather(waiting, return_exceptions=True)
@@ -73,7 +73,7 @@ async def test_the_descriptor_of_one_that_has_ended_may_be_the_next_ones(bench: 
         os.kill(first.pid, signal.SIGKILL)
         await until(lambda: select.select([watched.fileno()], [], [], 0)[0])
         # Its end was told, and the number of what told it is free again.
-        waiting = asyncio.create_task(gone(watch, second))
+        waiting = asyncio.create_task(wait_for_exit(watch, second))
         await asyncio.sleep(0)
     for _ in range(10):
         await asyncio.sleep(0)
@@ -86,12 +86,12 @@ async def test_a_pid_that_nobody_has_is_gone_at_once() -> None:
     with child_of_ours() as child:
         ended = identity(child.pid)
         child.kill()
-    await gone(PollWatch(), ended)
+    await wait_for_exit(PollWatch(), ended)
 
 
 async def test_polling_without_a_descriptor_reports_no_exit(bench: Bench) -> None:
     child = await bench.spawn(plan("/bin/sleep", "1000"))
-    waiting = asyncio.create_task(gone(PollWatch(), child))
+    waiting = asyncio.create_task(wait_for_exit(PollWatch(), child))
     await asyncio.sleep(0)
     with limit(resource.RLIMIT_NOFILE, 0):
         await asyncio.sleep(3 * exits.POLL_INTERVAL_S)
@@ -150,7 +150,7 @@ def test_a_service_without_pidfds_serves_notices_deaths_and_adopts(
             os.kill(pool.ensure("m").server.pid, signal.SIGKILL)
             wait_for(pool, "m", ServerState.FAILED)
             second = pool.ensure("m").server
-        assert "processes are looked at" in service.log.read_text()
+        assert "polling processes" in service.log.read_text()
         service.process.kill()
         service.process.wait()
     with (

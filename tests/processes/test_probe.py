@@ -12,7 +12,7 @@ import pytest
 
 from pool_service.adapters.probe import activity
 from pool_service.adapters.probe.probe import HttpProbe
-from pool_service.adapters.sockets.port_book import PortBook
+from pool_service.adapters.sockets.free_ports import FreePorts
 from pool_service.core.server import StopSignal
 from pool_service.core.types import Identity, LaunchPlan, Unready
 from tests.processes.bench import FAKE_SERVER, Bench, fake_plan, plan
@@ -98,14 +98,14 @@ async def test_a_runtime_that_answers_plain_ok_is_ready(bench: Bench) -> None:
 
 
 async def test_a_server_is_ready_on_the_port_that_it_was_given(bench: Bench) -> None:
-    port = PortBook().reserve()
+    port = FreePorts().reserve()
     assert await ready(bench, told(port)) == f"http://127.0.0.1:{port}"
 
 
 async def test_a_listener_on_another_port_than_the_given_one_is_not_the_servers(
     bench: Bench,
 ) -> None:
-    other = replace(fake_plan("exit_after=0.3"), port=PortBook().reserve())
+    other = replace(fake_plan("exit_after=0.3"), port=FreePorts().reserve())
     assert await ready(bench, other) is None
 
 
@@ -130,7 +130,7 @@ async def test_a_stranger_that_answers_on_the_port_while_ours_loads_is_never_rea
 
 
 async def test_an_answer_is_not_believed_if_the_listener_is_gone_after_it(bench: Bench) -> None:
-    port = PortBook().reserve()
+    port = FreePorts().reserve()
     assert await ready(bench, plan(sys.executable, "-c", LETS_GO, str(port))) is None
 
 
@@ -245,7 +245,7 @@ async def test_where_connections_cannot_be_seen_a_server_is_idle_only_if_it_says
     identity = await bench.spawn(launch_plan)
     endpoint = await proven(identity, launch_plan)
     assert endpoint
-    monkeypatch.setattr(activity, "anybody_connected", lambda *_: None)
+    monkeypatch.setattr(activity, "has_clients", lambda *_: None)
     assert await in_flight(identity, launch_plan, endpoint) == requests
 
 

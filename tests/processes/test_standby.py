@@ -21,7 +21,7 @@ from pool_service.adapters.process.launch import NONCE_VARIABLE, work_dirs
 from pool_service.adapters.process.processes import LocalProcesses
 from pool_service.adapters.standby import process as waiting_adapter
 from pool_service.adapters.standby import standbys
-from pool_service.adapters.standby.process import CHILD, Recipe, Standby
+from pool_service.adapters.standby.process import CHILD, Standby, StandbySpec
 from pool_service.adapters.standby.standbys import Standbys
 from pool_service.core.errors import StartFailed
 from pool_service.core.server import StopSignal
@@ -52,11 +52,11 @@ class Kept:
         self.state_dir = root / "state"
         self.program, self.environment = fake_runtime.install(root)
         self.packages = root / "packages"
-        self.signs = ReadyNotifications()
+        self.notifications = ReadyNotifications()
         self.logs = LogStore(self.state_dir)
         self.working_sets: list[int] = []
         self.standbys = Standbys(
-            self._recipe, self.state_dir, self.logs, self.signs, self.working_sets.append
+            self._spec, self.state_dir, self.logs, self.notifications, self.working_sets.append
         )
         self.processes = LocalProcesses(
             self.state_dir, self.logs, standbys=self.standbys, term_timeout=0.5
@@ -64,8 +64,10 @@ class Kept:
         self.started: list[Identity] = []
         self.plans: dict[Identity, LaunchPlan] = {}
 
-    async def _recipe(self, settings: Settings) -> Recipe:
-        return Recipe(str(self.program), self.plan("serve", dict(settings.environment)).environment)
+    async def _spec(self, settings: Settings) -> StandbySpec:
+        return StandbySpec(
+            str(self.program), self.plan("serve", dict(settings.environment)).environment
+        )
 
     def plan(self, request: str, more: dict[str, str] | None = None, *arguments: str) -> LaunchPlan:
         argv = (str(self.program), "serve", request, *arguments)
@@ -100,9 +102,9 @@ class Kept:
 
     async def listening(self, spawned: SpawnedProcess) -> Told:
         """Return when it has said itself that it listens."""
-        sign = self.signs.of(spawned.identity)
-        if sign is not None:
-            await sign.wait()
+        notification = self.notifications.of(spawned.identity)
+        if notification is not None:
+            await notification.wait()
         else:
             await until(lambda: "Uvicorn running" in log_of(spawned))
         first, _, rest = log_of(spawned).partition("\n")
@@ -250,7 +252,7 @@ async def test_what_is_not_needed_any_more_ends_by_itself_and_is_not_killed(
     """Killed, what has used Metal may leave memory taken."""
     monkeypatch.setattr(waiting_adapter, "EXIT_TIMEOUT_S", LONG)
     await kept.waiting()
-    (waiting,) = kept.standbys._waiting
+    (waiting,) = kept.standbys._standbys
     kept.keep(0)
     await kept.standbys.close()
     assert waiting.popen.returncode == 0
@@ -307,8 +309,8 @@ async def test_what_cannot_import_ahead_leaves_it_to_the_plain_command(
     whole = path.read_text()
     path.write_text("raise ImportError('half installed')")
     kept.keep()
-    assert kept.standbys._filling
-    await kept.standbys._filling
+    assert kept.standbys._fill_task
+    await kept.standbys._fill_task
     assert not kept.standbys.identities
     path.write_text(whole)
     spawned = await kept.spawn()
@@ -375,8 +377,8 @@ async def test_a_load_that_failed_is_not_said_to_be_ready(kept: Kept) -> None:
     await kept.waiting()
     spawned = await kept.spawn("unloaded")
     assert (await kept.processes.exited(spawned.identity)).code == 3
-    sign = kept.signs.of(spawned.identity)
-    assert sign is None or not sign.is_set()
+    notification = kept.notifications.of(spawned.identity)
+    assert notification is None or not notification.is_set()
     again = await kept.spawn("serve")
     await until(lambda: psutil.Process(again.identity.pid).cmdline()[-2:] == ["serve", "serve"])
 

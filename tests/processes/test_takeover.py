@@ -8,7 +8,7 @@ import pytest
 
 from pool_service.adapters.state_dir import takeover
 from pool_service.adapters.state_dir.state_dir import StateDir, StateDirHeld
-from pool_service.adapters.state_dir.takeover import taken
+from pool_service.adapters.state_dir.takeover import take
 
 # As a guard that takes its time: SIGTERM alone does not end it.
 GUARD = """
@@ -48,5 +48,5 @@ def test_a_guard_that_ends_right_after_it_has_kept_a_service_out_does_so_no_long
 
         monkeypatch.setattr(takeover, "SETTLE_S", 0.0)
         monkeypatch.setattr(takeover, "StateDir", tried)
-        taken(state_dir).close()
+        take(state_dir).close()
     assert refusals == TWICE

@@ -19,7 +19,7 @@ TIMEOUT = 60.0
 def main() -> None:
     import mlx_lm  # noqa: PLC0415  # not where only `measure` is wanted
 
-    standby_child.rehearse()
+    standby_child.warm_up()
     print("warm", flush=True)
     sys.stdin.readline()
     began = time.perf_counter()

@@ -1,12 +1,12 @@
-"""Downloads a model with the huggingface_hub of the Python that runs this file.
+"""The download program: fetches a model by huggingface_hub of the Python that runs this file.
 
     PYTHON fetch_child.py MODEL [clear]
 
-The runtime's interpreter runs this file, so it needs only the standard library and
-huggingface_hub. Each line of its output is a JSON object: {"done": bytes, "total": bytes}, and at
-last {"ok": true} or {"error": text, "kind": a result of `kind_of`}. When its input ends, nobody
-waits for the model any more or the service is gone: it then executes itself with `clear`, which
-deletes partial files that the next download could not use.
+The runtime's interpreter runs this file, so it imports only the standard library and
+huggingface_hub. It prints JSON objects, one a line: {"done": bytes, "total": bytes}, and at last
+{"ok": true} or {"error": text, "kind": a result of `kind_of`}. The end of its input means that
+nobody waits for the model any more, or that the service is gone: the program then executes itself
+with `clear`, which deletes partial files that the next download could not use.
 """
 
 import errno
@@ -29,22 +29,24 @@ from urllib.request import getproxies, proxy_bypass
 # What mlx-lm and mlx-vlm load; a repository may hold the same weights in other formats.
 PATTERNS = ["*.json", "*.safetensors", "*.py", "*.model", "*.tiktoken", "*.txt", "*.jsonl"]
 PATTERNS += ["*.jinja"]
-PACE = 0.25
+REPORT_INTERVAL_S = 0.25
 
 CONNECT_TIMEOUT_S = 1.5
-"""For a first connection to the hub, name resolution included.
+"""For a first connection to the Hub, name resolution included.
 
-It reports a missing network within seconds, while the library tries for a minute. A connection
+A missing network is so reported within seconds, while the library tries for a minute. A connection
 whose first packet was lost still succeeds in this time.
 """
-MOST_ADDRESSES = 8
+
+MAX_ADDRESSES = 8
 OFFLINE = {"1", "ON", "YES", "TRUE"}
 OFFLINE_VARIABLES = ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE")
 PORTS = {"http": 80, "https": 443, "socks5": 1080, "socks5h": 1080}
-LONGEST = 500
+MAX_ERROR_CHARS = 500
 CLEAR = "clear"
 
-# By name: which HTTP library is beneath differs from version to version.
+# The kinds of failures by the names of their classes: the HTTP library beneath differs from
+# version to version.
 KINDS = {
     "OfflineModeIsEnabled": "offline",
     "GatedRepoError": "refused",
@@ -56,38 +58,44 @@ KINDS = {
     "InvalidURL": "endpoint",
     "MissingSchema": "endpoint",
     "InvalidSchema": "endpoint",
-    # What is no ASCII cannot be in the head of a request.
+    # The head of a request must be ASCII.
     "UnicodeEncodeError": "token",
     "LocalProtocolError": "token",
 }
 STATUSES = {401: "refused", 403: "refused", 404: "absent"}
-NUMBERS = {errno.ENOSPC: "disk", errno.EDQUOT: "disk"}
-NUMBERS |= dict.fromkeys(
+ERRNOS = {errno.ENOSPC: "disk", errno.EDQUOT: "disk"}
+ERRNOS |= dict.fromkeys(
     (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST), "place"
 )
-# What the library has in Rust gives no number, and a URL is read where it is imported.
-WORDS = {"No space left": "disk", "Invalid IPv6 URL": "endpoint"}
-CONNECTION = {"HTTPError", "RequestException", "ConnectionError", "TimeoutError"}
+# For failures without a class or number of their own: in the library's Rust part, and of a URL
+# that it parses when it is imported.
+PHRASES = {"No space left": "disk", "Invalid IPv6 URL": "endpoint"}
+CONNECTION_ERRORS = {"HTTPError", "RequestException", "ConnectionError", "TimeoutError"}
 
 
-def tell(**fields: object) -> None:
+def report(**fields: object) -> None:
+    """Print one message."""
     os.write(1, (json.dumps(fields) + "\n").encode())
 
 
-def end_with_the_service(model: str) -> None:
+def exit_with_service(model: str) -> None:
+    """Wait for the end of the input, then replace this process by one that deletes partial files.
+
+    That ends all other threads and releases the library's locks.
+    """
     while os.read(0, 1):
         pass
-    # Whatever else runs here ends by that, and lets go of the library's locks.
     os.execv(sys.executable, [sys.executable, "-I", __file__, model, CLEAR])  # noqa: S606
 
 
 def repository_of(model: str) -> Path:
+    """Return the directory of a model in the cache."""
     from huggingface_hub import constants  # noqa: PLC0415
 
     return Path(constants.HF_HUB_CACHE) / f"models--{model.replace('/', '--')}"
 
 
-def clear(repository: Path) -> None:
+def delete_partial_files(repository: Path) -> None:
     """Delete partial files that no process downloads any more.
 
     Since version 2 the library gives each a unique name and never resumes one.
@@ -95,13 +103,13 @@ def clear(repository: Path) -> None:
     locks = repository.parent / ".locks" / repository.name
     for part in (repository / "blobs").glob("*.*.incomplete"):
         etag = part.name.partition(".")[0]
-        # Without the lock another process is downloading the file.
+        # If the lock is taken, another process is downloading the file.
         with suppress(OSError), (locks / f"{etag}.lock").open("a") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             part.unlink()
 
 
-def there(snapshot: Path, blobs: Path, sizes: dict[str, int]) -> int:
+def bytes_on_disk(snapshot: Path, blobs: Path, sizes: dict[str, int]) -> int:
     """Return the bytes of the wanted files that are on disk."""
     whole = sum(size for name, size in sizes.items() if (snapshot / name).exists())
     try:
@@ -111,30 +119,32 @@ def there(snapshot: Path, blobs: Path, sizes: dict[str, int]) -> int:
     return min(whole + parts, sum(sizes.values()))
 
 
-def watch(repository: Path, commit: str, sizes: dict[str, int], finished: threading.Event) -> None:
-    """Report the progress until `finished`; a file being moved counts in neither place."""
+def report_progress(
+    repository: Path, commit: str, sizes: dict[str, int], finished: threading.Event
+) -> None:
+    """Report the progress until `finished`; a file that is just being moved does not count."""
     total, done = sum(sizes.values()), -1
     while True:
-        now = there(repository / "snapshots" / commit, repository / "blobs", sizes)
+        now = bytes_on_disk(repository / "snapshots" / commit, repository / "blobs", sizes)
         if now > done:
             done = now
-            tell(done=done, total=total)
-        if finished.wait(PACE):
+            report(done=done, total=total)
+        if finished.wait(REPORT_INTERVAL_S):
             return
 
 
-class Connecting:
-    """A first connection to the hub or its proxy, made in the background as a test."""
+class ConnectionTest:
+    """A first connection to the Hub or its proxy, made in the background as a test."""
 
     def __init__(self) -> None:
         self._until = time.monotonic() + CONNECT_TIMEOUT_S
-        self._place = first_place()
+        self._place = first_address()
         self._outcomes = queue.SimpleQueue[OSError | None]()
         if self._place is not None:
             threading.Thread(target=self._resolve, args=self._place, daemon=True).start()
 
     def check(self) -> None:
-        """Wait for a connection to any of the addresses. Raises ConnectionError without one."""
+        """Wait until any address has accepted. Raises ConnectionError if none does in time."""
         if self._place is None:
             return
         host, port = self._place
@@ -150,7 +160,7 @@ class Connecting:
 
     def _resolve(self, host: str, port: int) -> None:
         try:
-            found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[:MOST_ADDRESSES]
+            found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[:MAX_ADDRESSES]
         except (OSError, UnicodeError) as error:
             self._outcomes.put(error if isinstance(error, OSError) else OSError(0, str(error)))
             return
@@ -176,7 +186,7 @@ class Connecting:
             self._outcomes.put(None)
 
 
-def first_place() -> tuple[str, int] | None:
+def first_address() -> tuple[str, int] | None:
     """Return the host and port that the library connects to first; None if not known."""
     if any(os.environ.get(name, "").upper() in OFFLINE for name in OFFLINE_VARIABLES):
         return None
@@ -193,11 +203,12 @@ def first_place() -> tuple[str, int] | None:
 
 
 def download(model: str) -> None:
-    connecting = Connecting()
+    """Download the files of a model, and report the progress. Raises any error of the library."""
+    connection_test = ConnectionTest()
     # Imported here, so that its absence is reported as an error.
     from huggingface_hub import HfApi, snapshot_download  # noqa: PLC0415
 
-    connecting.check()
+    connection_test.check()
     info = HfApi().model_info(model, files_metadata=True)
     files = {each.rfilename: each.size or 0 for each in info.siblings or ()}
     sizes = {
@@ -206,61 +217,65 @@ def download(model: str) -> None:
         if any(fnmatch.fnmatch(name, pattern) for pattern in PATTERNS)
     }
     repository, finished = repository_of(model), threading.Event()
-    clear(repository)
-    watcher = threading.Thread(target=watch, args=(repository, str(info.sha), sizes, finished))
+    delete_partial_files(repository)
+    watcher = threading.Thread(
+        target=report_progress, args=(repository, str(info.sha), sizes, finished)
+    )
     watcher.start()
     try:
-        # By the branch's name, so that the cache finds it by that name later.
+        # By the branch, not by `info.sha`, so that the cache records the branch's revision.
         snapshot = Path(snapshot_download(model, allow_patterns=PATTERNS))
     finally:
         finished.set()
         watcher.join()
-    # If the hub fails after its first answer, the library accepts incomplete files.
+    # If the Hub fails after its first answer, the library accepts an incomplete snapshot.
     missing = [name for name in sizes if not (snapshot / name).is_file()]
     if missing:
         raise ConnectionError(f"{missing[0]} has not arrived")
-    tell(done=sum(sizes.values()), total=sum(sizes.values()))
+    report(done=sum(sizes.values()), total=sum(sizes.values()))
 
 
 def causes(error: BaseException | None) -> Iterator[BaseException]:
+    """Yield an error, its cause, the cause of that, and so on."""
     while error is not None:
         yield error
         error = error.__cause__
 
 
 def kind_of(failure: BaseException) -> str:
-    """Return the kind of a failure, a value of KINDS, STATUSES, NUMBERS or WORDS, or "other"."""
+    """Return the kind of a failure, a value of KINDS, STATUSES, ERRNOS or PHRASES, or "other"."""
     for error in causes(failure):
-        kind = kind_alone(error)
+        kind = kind_of_one(error)
         if kind:
             return kind
-    return next((kind for words, kind in WORDS.items() if words in str(failure)), "other")
+    return next((kind for words, kind in PHRASES.items() if words in str(failure)), "other")
 
 
-def kind_alone(error: BaseException) -> str:
+def kind_of_one(error: BaseException) -> str:
+    """Return the kind of an error regardless of its causes; "" if not known."""
     names = {cls.__name__ for cls in type(error).__mro__}
     for name, kind in KINDS.items():
         if name in names:
             return kind
     status = getattr(getattr(error, "response", None), "status_code", 0)
     number = getattr(error, "errno", None) or 0
-    otherwise = "network" if names & CONNECTION else ""
-    return STATUSES.get(status) or NUMBERS.get(number) or otherwise
+    otherwise = "network" if names & CONNECTION_ERRORS else ""
+    return STATUSES.get(status) or ERRNOS.get(number) or otherwise
 
 
 def main() -> None:
     model = sys.argv[1]
     if sys.argv[2:] == [CLEAR]:
-        clear(repository_of(model))
+        delete_partial_files(repository_of(model))
         return
-    threading.Thread(target=end_with_the_service, args=(model,), daemon=True).start()
+    threading.Thread(target=exit_with_service, args=(model,), daemon=True).start()
     try:
         download(model)
-    except Exception as error:  # noqa: BLE001  # whatever it is, it is told
+    except Exception as error:  # noqa: BLE001  # every failure is reported
         lines = str(error).strip().splitlines() or [type(error).__name__]
-        tell(error=lines[0][:LONGEST], kind=kind_of(error))
+        report(error=lines[0][:MAX_ERROR_CHARS], kind=kind_of(error))
         os._exit(1)
-    tell(ok=True)
+    report(ok=True)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Runs vllm-mlx, and refuses foreign code and foreign web pages.
+"""The wrapper in which vllm-mlx runs: it refuses foreign code and foreign web pages.
 
     PYTHON server_child.py PROGRAM ARGUMENT...
 
@@ -7,7 +7,7 @@ The runtime's interpreter runs this file, so it imports only the standard librar
 
 - Only the runtime's own code runs, unless `--trust-remote-code` is among the arguments. A model
   can bring code in many ways, and a file can change after a check. So an audit hook of the
-  interpreter, through which all code passes, decides.
+  interpreter, which sees all code, decides.
 - Requests are refused that name another host (DNS rebinding: a web page whose name resolves to
   127.0.0.1) or come from a foreign web page. POOL_SERVICE_ALLOWED_HOSTS adds names, separated by
   commas.
@@ -29,11 +29,13 @@ TRUST = "--trust-remote-code"
 ALLOWED_HOSTS = "POOL_SERVICE_ALLOWED_HOSTS"
 ANY = "*"
 CODE_SUFFIXES = (".py", ".pyc", ".pyd", ".so", ".dylib")
-WILDCARDS = ("0.0.0.0", "::")  # noqa: S104  # what it listens on is told, not chosen, here
-SEEN_MOST = 256
+WILDCARDS = ("0.0.0.0", "::")  # noqa: S104  # compared with, not listened on
+MAX_CACHED_HEADERS = 256
+"""Header values whose verdict is cached."""
+
 PORT = re.compile(":[0-9]+")
 
-PICKLED = frozenset(
+PICKLE_NAMES = frozenset(
     {
         ("_codecs", "encode"),
         ("collections", "OrderedDict"),
@@ -45,19 +47,19 @@ PICKLED = frozenset(
         ("numpy.core.multiarray", "scalar"),
     }
 )
-"""The names that a pickle may load: values and arrays. Any other name can call a function."""
+"""The names that a pickle may load: for values and arrays. Any other name can call a function."""
 
 
 class CodeNotTrustedError(RuntimeError):
-    """Code that is not the runtime's would have run."""
+    """Raised instead of running code that is not the runtime's."""
 
     def __init__(self, what: object) -> None:
-        words = f"{what} is no code of the runtime, and is not trusted (trust_remote_code)"
-        super().__init__(words)
+        message = f"{what} is no code of the runtime, and is not trusted (trust_remote_code)"
+        super().__init__(message)
 
 
-def guard(argv: "list[str]", environment: "Mapping[str, str]") -> None:
-    """Refuse foreign code and foreign pages for the life of this process."""
+def restrict(argv: "list[str]", environment: "Mapping[str, str]") -> None:
+    """Refuse foreign code and foreign web pages for the life of this process."""
     if TRUST not in argv:
         refuse_foreign_code(argv)
     refuse_foreign_pages(argv, environment)
@@ -68,57 +70,57 @@ def guard(argv: "list[str]", environment: "Mapping[str, str]") -> None:
 
 def refuse_foreign_code(argv: "list[str]") -> None:
     """Allow only files of the runtime to be run, by a permanent audit hook (PEP 578)."""
-    refusals = Refusals(OwnFiles(code_roots(argv[0]), filter(is_absolute, argv[1:])))
-    checks: dict[str, Callable[..., None]] = {
-        "exec": refusals.of_running,
-        "open": refusals.of_reading,
-        "import": refusals.of_loading,
-        "pickle.find_class": refusals.of_unpickling,
+    checks = CodeChecks(OwnFiles(code_roots(argv[0]), filter(is_absolute, argv[1:])))
+    by_event: dict[str, Callable[..., None]] = {
+        "exec": checks.check_exec,
+        "open": checks.check_open,
+        "import": checks.check_import,
+        "pickle.find_class": checks.check_pickle,
     }
 
     def hook(event: str, arguments: "tuple[Any, ...]") -> None:
-        check = checks.get(event)
+        check = by_event.get(event)
         if check is not None:
             check(*arguments)
 
     sys.addaudithook(hook)
 
 
-class Refusals:
-    """The checks of audit events; each raises CodeNotTrustedError to refuse one."""
+class CodeChecks:
+    """Checks of audit events; each raises CodeNotTrustedError to refuse the event."""
 
     def __init__(self, own: "OwnFiles") -> None:
         self._own = own
 
-    def of_running(self, code: Any, *_: object) -> None:  # noqa: ANN401
-        """Check code from a file; code made in memory has no existing file's name."""
+    def check_exec(self, code: Any, *_: object) -> None:  # noqa: ANN401
+        """Check code that is about to run; code made in memory has no existing file's name."""
         name = code.co_filename
         if name.startswith("<") or self._own.has(name):
             return
         if is_absolute(name) or os.path.exists(name):  # noqa: PTH110
             raise CodeNotTrustedError(repr(name))
 
-    def of_reading(self, path: object, *_: object) -> None:
-        """Check files of code as they are opened, as bytecode can name another source file."""
+    def check_open(self, path: object, *_: object) -> None:
+        """Check a file of code as it is opened, as bytecode can name another source file."""
         name = os.fsdecode(path) if isinstance(path, bytes) else path
         if not isinstance(name, str) or not name.lower().endswith(CODE_SUFFIXES):
             return
         if not self._own.has(name):
             raise CodeNotTrustedError(repr(name))
 
-    def of_loading(self, _module: object, path: object, *_: object) -> None:
-        """Check extension modules (shared libraries)."""
+    def check_import(self, _module: object, path: object, *_: object) -> None:
+        """Check an extension module (a shared library)."""
         if isinstance(path, str) and not self._own.has(path):
             raise CodeNotTrustedError(repr(path))
 
-    def of_unpickling(self, module: str, name: str) -> None:
+    def check_pickle(self, module: str, name: str) -> None:
         """Check a name that a pickle wants to load."""
-        if (module, name) not in PICKLED:
+        if (module, name) not in PICKLE_NAMES:
             raise CodeNotTrustedError(f"a pickle with {module}.{name}")
 
 
 class OwnFiles:
-    """The files below `roots`, except those below `excluded` paths."""
+    """The files below `roots`, except those below `excluded` paths (the model's directory)."""
 
     def __init__(self, roots: "Iterable[str]", excluded: "Iterable[str]") -> None:
         spelled = {_below(root) for root in roots}
@@ -131,6 +133,7 @@ class OwnFiles:
         self._settled: set[str] = set()
 
     def has(self, path: str) -> bool:
+        """Return whether a file is one of these, wherever links lead."""
         # Links are resolved as rarely as possible, as this is called thousands of times.
         if path.startswith(self._spelled) and ".." not in path:
             if not self._excluded:
@@ -160,7 +163,7 @@ def is_absolute(path: str) -> bool:
 
 
 def _below(path: str) -> str:
-    """Return a path with a separator at its end: a prefix of the paths in it alone."""
+    """Return a path with a separator at its end, which only the paths below it begin with."""
     return os.path.join(path, "")  # noqa: PTH118
 
 
@@ -181,11 +184,11 @@ def code_roots(program: str) -> "set[str]":
 
 
 def refuse_foreign_pages(argv: "list[str]", environment: "Mapping[str, str]") -> None:
-    """Put a `Doorkeeper` before uvicorn's application. Raises ImportError if uvicorn differs."""
+    """Put a `HostFilter` before uvicorn's application. Raises ImportError if uvicorn differs."""
     try:
         import uvicorn  # noqa: F401, PLC0415
     except ImportError:
-        # The program says itself that its installation is incomplete.
+        # The program itself reports that its installation is incomplete.
         return
     from uvicorn.config import Config  # noqa: PLC0415
 
@@ -197,7 +200,7 @@ def refuse_foreign_pages(argv: "list[str]", environment: "Mapping[str, str]") ->
 
     def loaded(self: Any) -> None:  # noqa: ANN401
         load(self)
-        self.loaded_app = Doorkeeper(self.loaded_app, names)
+        self.loaded_app = HostFilter(self.loaded_app, names)
 
     Config.load = loaded  # type: ignore[method-assign]
 
@@ -205,7 +208,7 @@ def refuse_foreign_pages(argv: "list[str]", environment: "Mapping[str, str]") ->
 def _option(argv: "list[str]", option: str) -> str:
     """Return the last value of an option (`--option value`, `--option=value`); "" without one."""
     found = ""
-    for word, following in zip(argv, [*argv[1:], ""]):  # noqa: B905  # of any Python's age
+    for word, following in zip(argv, [*argv[1:], ""]):  # noqa: B905  # for older Pythons
         if word == option:
             found = following
         elif word.startswith(option + "="):
@@ -216,8 +219,9 @@ def _option(argv: "list[str]", option: str) -> str:
 class Names:
     """The host names by which a server may be called: loopback, its own address, further ones.
 
-    further: hosts, or whole origins such as app://frame. If the server listens on all addresses of
-    the machine, any IP address is allowed, as DNS rebinding needs a name.
+    further: hosts, or whole origins such as app://frame.
+    listens_on: the value of --host. If that is all addresses of the machine, any IP address is
+        allowed, as DNS rebinding needs a name.
     """
 
     def __init__(self, further: "Iterable[str]", listens_on: str) -> None:
@@ -226,8 +230,8 @@ class Names:
         self._hosts = {"localhost", listens_on.lower(), *lowered - self._origins}
         self._hosts -= {"", *WILDCARDS}
         self._takes_any_address = listens_on in WILDCARDS
-        self.is_host = functools.lru_cache(SEEN_MOST)(self._is_host)
-        self.is_origin = functools.lru_cache(SEEN_MOST)(self._is_origin)
+        self.is_host = functools.lru_cache(MAX_CACHED_HEADERS)(self._is_host)
+        self.is_origin = functools.lru_cache(MAX_CACHED_HEADERS)(self._is_origin)
 
     def _is_host(self, value: bytes) -> bool:
         """Return whether a Host header has an allowed name, with or without a port."""
@@ -257,8 +261,8 @@ class Names:
         return text in self._origins or (is_page and self._is_host(host.encode("latin1")))
 
 
-class Doorkeeper:
-    """An ASGI middleware that answers 403 to requests for foreign names or from foreign pages.
+class HostFilter:
+    """An ASGI middleware that answers 403 to requests for foreign hosts or from foreign pages.
 
     A request without Host (HTTP/1.0) or Origin does not come from a web page, and passes.
     """
@@ -275,16 +279,16 @@ class Doorkeeper:
     ) -> "Awaitable[None]":
         for name, value in scope.get("headers", ()):
             if name == b"host" and not self._names.is_host(value):
-                return refuse(scope, send, "Host", value)
+                return send_refusal(scope, send, "Host", value)
             if name == b"origin" and not self._names.is_origin(value):
-                return refuse(scope, send, "Origin", value)
+                return send_refusal(scope, send, "Origin", value)
         return self._app(scope, receive, send)
 
 
-async def refuse(
+async def send_refusal(
     scope: "dict[str, Any]", send: "Callable[..., Awaitable[None]]", header: str, value: bytes
 ) -> None:
-    """Answer a request with an error of OpenAI's API; close a WebSocket."""
+    """Answer 403 with an error in the form of OpenAI's API; close a WebSocket."""
     if scope["type"] == "websocket":
         await send({"type": "websocket.close", "code": 1008})
         return
@@ -303,12 +307,13 @@ async def refuse(
 
 
 def main() -> None:
+    """Run the program that the arguments name, restricted."""
     del sys.argv[0]
     program = sys.argv[0]
-    # sys.path as if the program itself had been run.
+    # Make sys.path what it would be if the program itself had been run.
     if sys.path[:1] == [str(Path(__file__).parent)]:
         sys.path[0] = str(Path(program).parent)
-    guard(sys.argv, os.environ)
+    restrict(sys.argv, os.environ)
     runpy.run_path(program, run_name="__main__")
 
 

@@ -8,13 +8,14 @@ Its standard input is a unix socket to the service. The service sends one line o
 - {"stamps": {path: nanoseconds}}: modification times of the places that it imports from;
 - {"warm": true}: nothing is left to do ahead; with "working_set", the bytes that Metal recommends
   to keep resident;
-- {"taken": true}: it has its arguments;
+- {"taken": true}: it has received the arguments;
 - {"ready": true}: its server listens.
-It exits if the service ends before sending the arguments; afterwards it is independent of it.
+It exits if the service ends before sending the arguments; afterwards it does not depend on the
+service.
 
-If the arguments are there from the start, it imports nothing ahead and behaves like the plain
-command, but for the ready message and its arguments, which `ps` does not show. Like that it uses
-`server_child.py`, which refuses foreign code and foreign web pages.
+If the arguments are there from the start, the standby imports nothing ahead and behaves like the
+plain command, except that it sends the ready message, and that `ps` does not show its arguments.
+Both use `server_child.py`, which refuses foreign code and foreign web pages.
 """
 
 import sys
@@ -38,17 +39,19 @@ import threading
 from pathlib import Path
 from typing import Any
 
-LOWEST = 19
+LOWEST_PRIORITY = 19
+"""The highest nice value of Linux."""
+
 DARWIN_PROCESS, DARWIN_BACKGROUND = 4, 0x1000
-"""<sys/resource.h> of macOS: PRIO_DARWIN_PROCESS and PRIO_DARWIN_BG."""
+"""PRIO_DARWIN_PROCESS and PRIO_DARWIN_BG of macOS's <sys/resource.h>."""
 
 MODULES = ["uvicorn", "fastapi", "transformers", "mlx_lm", "vllm_mlx.cli", "vllm_mlx.server"]
-# What uvicorn imports when it starts; of another version they may have other names.
-LATE = ["uvicorn.lifespan.on", "uvicorn.loops.auto", "uvicorn.protocols.http.auto"]
-LATE += ["uvicorn.protocols.websockets.auto"]
+# Imported by uvicorn when it starts; other versions may have other names.
+LATE_MODULES = ["uvicorn.lifespan.on", "uvicorn.loops.auto", "uvicorn.protocols.http.auto"]
+LATE_MODULES += ["uvicorn.protocols.websockets.auto"]
 
-MOST = 1 << 20
-"""The largest message in bytes; the system allows no longer arguments."""
+MAX_MESSAGE_BYTES = 1 << 20
+"""No less than the system's own limit on a process's arguments."""
 
 
 class Channel:
@@ -60,19 +63,19 @@ class Channel:
         self._log = -1
 
     @property
-    def is_told(self) -> bool:
+    def has_input(self) -> bool:
         """Whether the service has sent something, or has closed the socket."""
         return bool(select.select([self._end], [], [], 0)[0])
 
-    def tell(self, **fields: object) -> None:
-        # OSError: the service is gone, which changes nothing.
+    def send(self, **fields: object) -> None:
+        """Send a message to the service; do nothing if the service is gone."""
         with contextlib.suppress(OSError):
             self._end.sendall((json.dumps(fields) + "\n").encode())
 
-    def order(self) -> "tuple[list[str], int] | None":
+    def receive_arguments(self) -> "tuple[list[str], int] | None":
         """Wait for the arguments and the output descriptor; None if the service is gone."""
         while b"\n" not in self._received:
-            chunk, logs, _, _ = socket.recv_fds(self._end, MOST, 1)
+            chunk, logs, _, _ = socket.recv_fds(self._end, MAX_MESSAGE_BYTES, 1)
             if not chunk:
                 return None
             self._received += chunk
@@ -80,7 +83,7 @@ class Channel:
         return json.loads(self._received)["argv"], self._log
 
     def wait(self, done: int) -> None:
-        """Wait until there is an order or `done` is readable."""
+        """Wait until the service has sent something or `done` is readable."""
         select.select([self._end.fileno(), done], [], [])
 
     def close(self) -> None:
@@ -97,21 +100,21 @@ def stamps() -> "dict[str, int]":
     return found
 
 
-def give_way() -> None:
-    """Lower the CPU priority until `claim`.
+def lower_priority() -> None:
+    """Lower the CPU priority until `restore_priority`.
 
-    On Linux of this thread alone, as a process may not raise its priority again. On macOS of the
-    whole process, as a thread's background state cannot be lifted from another thread.
+    On Linux the priority of this thread alone, as a process may not raise its priority again. On
+    macOS that of the whole process, as one thread cannot lift another's background state.
     """
     with contextlib.suppress(OSError):
         if sys.platform == "darwin":
             os.setpriority(DARWIN_PROCESS, 0, DARWIN_BACKGROUND)
         else:
-            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), LOWEST)
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), LOWEST_PRIORITY)
 
 
-def claim() -> None:
-    """Restore the CPU priority: a caller waits, or the work ahead is done."""
+def restore_priority() -> None:
+    """Restore the CPU priority, as a caller waits or the work ahead is done."""
     if sys.platform == "darwin":
         with contextlib.suppress(OSError):
             os.setpriority(DARWIN_PROCESS, 0, 0)
@@ -119,13 +122,13 @@ def claim() -> None:
 
 def import_ahead(channel: Channel, done: int, failures: "list[Exception]") -> None:
     """Import a server's modules at low priority, until the arguments arrive."""
-    give_way()
+    lower_priority()
     try:
         for name in MODULES:
-            if channel.is_told:
+            if channel.has_input:
                 break
             importlib.import_module(name)
-    except Exception as error:  # noqa: BLE001  # told by the thread that waits
+    except Exception as error:  # noqa: BLE001  # raised again by `prepare`
         failures.append(error)
     os.close(done)
 
@@ -140,18 +143,18 @@ def prepare(channel: Channel) -> None:
     thread = threading.Thread(target=import_ahead, args=arguments, daemon=True)
     thread.start()
     channel.wait(finished)
-    claim()
+    restore_priority()
     thread.join()
     os.close(finished)
     if failures:
         raise failures[0]
-    if not channel.is_told:
-        rehearse()
+    if not channel.has_input:
+        warm_up()
 
 
-def rehearse() -> None:
+def warm_up() -> None:
     """Load and run a tiny model, so that the libraries do their deferred work."""
-    for name in LATE:
+    for name in LATE_MODULES:
         with contextlib.suppress(ImportError):
             importlib.import_module(name)
     directory = tempfile.mkdtemp(dir=".")
@@ -164,17 +167,18 @@ def rehearse() -> None:
 
 def working_set() -> "dict[str, int]":
     """Return {"working_set": bytes that Metal recommends to keep resident}; {} without Metal."""
-    # Some versions lack it; the service then uses a rule.
+    # Some versions of MLX lack the function; the service then applies its own rule.
     with contextlib.suppress(Exception):
         import mlx.core as mx  # noqa: PLC0415
 
         if mx.metal.is_available():
-            look = getattr(mx, "device_info", None) or mx.metal.device_info
-            return {"working_set": int(look()["max_recommended_working_set_size"])}
+            device_info = getattr(mx, "device_info", None) or mx.metal.device_info
+            return {"working_set": int(device_info()["max_recommended_working_set_size"])}
     return {}
 
 
 def generate(directory: str) -> None:
+    """Load the model in a directory and generate two tokens, then free its memory."""
     import mlx.core as mx  # noqa: PLC0415
     import mlx_lm  # noqa: PLC0415
 
@@ -218,28 +222,30 @@ def write_checkpoint(directory: Path) -> None:
     mx.save_safetensors(str(directory / "model.safetensors"), weights)
 
 
-def say_when_ready(channel: Channel) -> None:
-    """Make the server send {"ready": true} when it listens; until then SIGTERM ends it at once.
+def notify_when_ready(channel: Channel) -> None:
+    """Patch uvicorn to send {"ready": true} when the server listens.
 
-    uvicorn's handler would first finish a load that nobody waits for any more.
+    Until then SIGTERM ends the process at once: uvicorn's own handler would first finish a load
+    that nobody waits for any more.
     """
     import uvicorn  # noqa: PLC0415
 
     startup = uvicorn.Server.startup
 
-    async def told(self: Any, *arguments: Any, **named: Any) -> None:  # noqa: ANN401
+    async def startup_and_notify(self: Any, *arguments: Any, **named: Any) -> None:  # noqa: ANN401
         handler = signal.signal(signal.SIGTERM, signal.SIG_DFL)
         await startup(self, *arguments, **named)
         signal.signal(signal.SIGTERM, handler)
-        # A load that failed ends here too, with the older of the versions that there may be.
+        # In older versions of uvicorn startup() also returns after a failed load.
         if self.started:
-            channel.tell(ready=True)
+            channel.send(ready=True)
         channel.close()
 
-    uvicorn.Server.startup = told  # type: ignore[method-assign]
+    uvicorn.Server.startup = startup_and_notify  # type: ignore[method-assign]
 
 
-def write_to(log: int) -> None:
+def redirect_output(log: int) -> None:
+    """Make a descriptor the standard output and error, and close it."""
     sys.stdout.flush()
     sys.stderr.flush()
     for descriptor in (1, 2):
@@ -247,8 +253,8 @@ def write_to(log: int) -> None:
     os.close(log)
 
 
-def beside(name: str) -> Any:  # noqa: ANN401
-    """Load a module that lies beside this file, whose directory is not in sys.path."""
+def load_sibling(name: str) -> Any:  # noqa: ANN401
+    """Load a module from the directory of this file, which is not in sys.path."""
     spec = importlib.util.spec_from_file_location(name, Path(__file__).with_name(f"{name}.py"))
     assert spec is not None and spec.loader is not None  # noqa: PT018
     module = importlib.util.module_from_spec(spec)
@@ -257,24 +263,24 @@ def beside(name: str) -> Any:  # noqa: ANN401
 
 
 def main() -> None:
-    server_child = beside("server_child")
+    server_child = load_sibling("server_child")
     # The copy is not inherited by descendants; a server's standard input is empty.
     channel = Channel(socket.socket(fileno=os.dup(0)))
     nothing = os.open(os.devnull, os.O_RDONLY)
     os.dup2(nothing, 0)
     os.close(nothing)
-    channel.tell(stamps=stamps())
-    if not channel.is_told:
+    channel.send(stamps=stamps())
+    if not channel.has_input:
         prepare(channel)
-        channel.tell(warm=True, **working_set())
-    order = channel.order()
-    if order is None:
+        channel.send(warm=True, **working_set())
+    received = channel.receive_arguments()
+    if received is None:
         return
-    sys.argv, log = order
-    write_to(log)
-    channel.tell(taken=True)
-    server_child.guard(sys.argv, os.environ)
-    say_when_ready(channel)
+    sys.argv, log = received
+    redirect_output(log)
+    channel.send(taken=True)
+    server_child.restrict(sys.argv, os.environ)
+    notify_when_ready(channel)
     cli = importlib.import_module("vllm_mlx.cli")
     sys.exit(cli.main())
 

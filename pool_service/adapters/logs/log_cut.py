@@ -22,7 +22,7 @@ _CHUNK_BYTES = 1024 * 1024
 _MAX_LINE_BYTES = 64 * 1024
 
 MAX_LENGTH_BYTES = 2**40
-"""The greatest length in bytes of a file with a hole; ext4 permits sixteen times as much."""
+"""The greatest length of a file with a hole; ext4 permits sixteen times as much."""
 
 
 def trim_file(path: Path, max_bytes: int) -> bool:
@@ -36,8 +36,8 @@ def trim_file(path: Path, max_bytes: int) -> bool:
         if end - begin <= max_bytes:
             return False
         cut = _next_line(descriptor, end - max_bytes // 2)
-        if end > _max_length() or not _is_punched(descriptor, 0, cut):
-            _move_to_front(descriptor, cut, most=2 * max_bytes)
+        if end > _max_length() or not _try_punch(descriptor, 0, cut):
+            _move_to_front(descriptor, cut, max_copy_bytes=2 * max_bytes)
     finally:
         os.close(descriptor)
     return True
@@ -61,6 +61,7 @@ def _next_line(descriptor: int, offset: int) -> int:
 
 
 def _max_length() -> int:
+    """Return the length in bytes from which on the file is shortened rather than punched."""
     # A server inherits the service's limit of file sizes, and SIGXFSZ would end it there.
     with contextlib.suppress(OSError):
         soft, _ = resource.getrlimit(resource.RLIMIT_FSIZE)
@@ -69,7 +70,7 @@ def _max_length() -> int:
     return MAX_LENGTH_BYTES
 
 
-def _is_punched(descriptor: int, begin: int, end: int) -> bool:
+def _try_punch(descriptor: int, begin: int, end: int) -> bool:
     """Replace these bytes by a hole; return False if that is not possible."""
     try:
         _punch(descriptor, begin, end)
@@ -78,15 +79,15 @@ def _is_punched(descriptor: int, begin: int, end: int) -> bool:
     return True
 
 
-def _move_to_front(descriptor: int, begin: int, most: int) -> None:
+def _move_to_front(descriptor: int, begin: int, max_copy_bytes: int) -> None:
     """Move the data after `begin` to the front of the file, and truncate it there.
 
-    most: the bytes to copy at most, as a fast writer may append without end.
+    max_copy_bytes: the limit of the copy, as a fast writer may append without end.
     """
     end = 0
     # A full disk may have no space for the copy; the writer's next lines matter more.
     with contextlib.suppress(OSError):
-        while end < most and (chunk := os.pread(descriptor, _CHUNK_BYTES, begin + end)):
+        while end < max_copy_bytes and (chunk := os.pread(descriptor, _CHUNK_BYTES, begin + end)):
             end += os.pwrite(descriptor, chunk, end)
     os.ftruncate(descriptor, end)
 

@@ -23,7 +23,7 @@ MAX_WAIT_S = 0.25
 """The longest wait where the system does not notify of writes."""
 
 FIRST_PAUSE_S = 0.003
-"""Between the first write after a quiet time and the check of the file's size."""
+"""Between the first write after a quiet time (QUIET_S) and the check of the file's size."""
 
 MAX_PAUSE_S = 0.01
 """Between two checks while files are written to steadily."""
@@ -35,17 +35,17 @@ MIN_PAUSE_S = 0.002
 """Between two checks of a file that grows as fast as the machine can write."""
 
 QUIET_S = 1.0
-"""A quiet time."""
+"""The least time without a check that counts as quiet."""
 
 
 class Growth:
     """Decides how soon to check the sizes of files, by their growth.
 
-    most: bytes; a file should not grow by much more than a quarter of that between two checks.
+    max_bytes: a file should not grow by much more than a quarter of that between two checks.
     """
 
-    def __init__(self, most: int) -> None:
-        self._most = most
+    def __init__(self, max_bytes: int) -> None:
+        self._max_bytes = max_bytes
         self._sizes: dict[Path, int] = {}
         self._checked_at = time.monotonic()
         self._pause = FIRST_PAUSE_S
@@ -54,20 +54,20 @@ class Growth:
     @property
     def is_fast(self) -> bool:
         """Whether a file grows so fast that waiting for a write is pointless."""
-        return self._rate > self._most
+        return self._rate > self._max_bytes
 
-    def pause(self, paths: Iterable[Path]) -> float:
-        """Read the files' sizes and return the seconds until the next check."""
+    def measure(self, paths: Iterable[Path]) -> float:
+        """Measure the files and return the seconds until the next check."""
         before, passed = self._sizes, max(time.monotonic() - self._checked_at, 1e-6)
         self._sizes = {path: size_of(path) for path in paths}
         self._checked_at += passed
         growths = (size - before.get(path, size) for path, size in self._sizes.items())
-        # Decay by halves: between two quick checks there may have been no write at all.
+        # The rate falls by half at most, as there may be no write between two quick checks.
         self._rate = max(max(growths, default=0) / passed, self._rate / 2)
         later = min(self._pause * 1.5, MAX_PAUSE_S)
         self._pause = FIRST_PAUSE_S if passed > QUIET_S else later
         pause = max(self._pause, PAUSE_PER_FILE_S * len(self._sizes))
-        soon = self._most / 4 / self._rate if self._rate > 0 else pause
+        soon = self._max_bytes / 4 / self._rate if self._rate > 0 else pause
         return max(MIN_PAUSE_S, min(soon, pause))
 
 
@@ -79,7 +79,7 @@ def size_of(path: Path) -> int:
         return 0
 
 
-class Notes(Protocol):
+class WriteNotifications(Protocol):
     """The system's notifications of writes; the descriptor becomes readable with one."""
 
     def fileno(self) -> int:
@@ -106,7 +106,7 @@ class Writes:
         self._reader, self._writer = os.pipe()
         os.set_blocking(self._reader, False)
         os.set_blocking(self._writer, False)
-        self._notes = _notes()
+        self._notifications = _notifications()
         self._closing = threading.Lock()
         self._is_closed = False
 
@@ -123,8 +123,8 @@ class Writes:
             self._is_closed = True
             os.close(self._reader)
             os.close(self._writer)
-            if self._notes is not None:
-                self._notes.close()
+            if self._notifications is not None:
+                self._notifications.close()
 
     def wake(self) -> None:
         """End the present or the next wait. Thread-safe."""
@@ -138,15 +138,15 @@ class Writes:
         # poll(), as select() is limited to low descriptors.
         poll = select.poll()
         poll.register(self._reader, select.POLLIN)
-        if self._notes is not None:
-            poll.register(self._notes.fileno(), select.POLLIN)
-        if self._notes is None or not self._notes.watch(paths):
+        if self._notifications is not None:
+            poll.register(self._notifications.fileno(), select.POLLIN)
+        if self._notifications is None or not self._notifications.watch(paths):
             timeout = min(timeout, MAX_WAIT_S)
         poll.poll(timeout * 1000)
         with contextlib.suppress(BlockingIOError):
             os.read(self._reader, _EVENT_BYTES)
-        if self._notes is not None:
-            self._notes.drain()
+        if self._notifications is not None:
+            self._notifications.drain()
 
 
 class KqueueFiles(Protocol):
@@ -162,7 +162,7 @@ class KqueueFiles(Protocol):
     def kevent(self, ident: int, *, filter: int, flags: int, fflags: int) -> object: ...  # noqa: A002 - its name
 
 
-class KqueueNotes:
+class KqueueNotifications:
     """macOS: a kqueue, and each file open for events only."""
 
     def __init__(self, api: KqueueFiles) -> None:
@@ -176,9 +176,9 @@ class KqueueNotes:
     def watch(self, paths: Collection[Path]) -> bool:
         for path in self._files.keys() - set(paths):
             os.close(self._files.pop(path))
-        return all([self._is_told_of(path) for path in paths])  # noqa: C419 - of each
+        return all([self._request_event(path) for path in paths])  # noqa: C419 - of each
 
-    def _is_told_of(self, path: Path) -> bool:
+    def _request_event(self, path: Path) -> bool:
         api = self._api
         try:
             if path not in self._files:
@@ -191,7 +191,7 @@ class KqueueNotes:
             )
             self._queue.control([event], 0, 0)
         except FileNotFoundError:
-            # Removed, so that it is written to by nobody that matters.
+            # A removed file needs no notification.
             return True
         except OSError:
             return False
@@ -208,10 +208,10 @@ class KqueueNotes:
 
 if sys.platform == "darwin":
 
-    def _notes() -> Notes | None:
+    def _notifications() -> WriteNotifications | None:
         """Return the notifications of this platform; None if no kqueue can be opened."""
         try:
-            return KqueueNotes(select)
+            return KqueueNotifications(select)
         except OSError:
             return None
 
@@ -221,7 +221,7 @@ else:
 
     _libc = ctypes.CDLL(None, use_errno=True)
 
-    class InotifyNotes:
+    class InotifyNotifications:
         """Linux: an inotify with one-shot watches."""
 
         def __init__(self, descriptor: int) -> None:
@@ -231,13 +231,13 @@ else:
             return self._descriptor
 
         def watch(self, paths: Collection[Path]) -> bool:
-            return all([self._is_told_of(path) for path in paths])  # noqa: C419 - of each
+            return all([self._request_event(path) for path in paths])  # noqa: C419 - of each
 
-        def _is_told_of(self, path: Path) -> bool:
+        def _request_event(self, path: Path) -> bool:
             what = ctypes.c_uint32(_MODIFY | _ONCE)
-            told: int = _libc.inotify_add_watch(self._descriptor, os.fsencode(path), what)
-            # Removed, so that it is written to by nobody that matters.
-            return told >= 0 or ctypes.get_errno() == errno.ENOENT
+            watch_id: int = _libc.inotify_add_watch(self._descriptor, os.fsencode(path), what)
+            # ENOENT: a removed file needs no notification.
+            return watch_id >= 0 or ctypes.get_errno() == errno.ENOENT
 
         def drain(self) -> None:
             with contextlib.suppress(BlockingIOError):
@@ -246,7 +246,7 @@ else:
         def close(self) -> None:
             os.close(self._descriptor)
 
-    def _notes() -> Notes | None:
+    def _notifications() -> WriteNotifications | None:
         """Return the notifications of this platform; None if inotify is denied or exhausted."""
         descriptor: int = _libc.inotify_init1(os.O_NONBLOCK | os.O_CLOEXEC)
-        return None if descriptor < 0 else InotifyNotes(descriptor)
+        return None if descriptor < 0 else InotifyNotifications(descriptor)

@@ -33,7 +33,7 @@ TAIL_BYTES = 64 * 1024
 WIDE_TAIL_BYTES = 512 * 1024
 LAST_LINES = 20
 REPEAT_WARNING_S = 60.0
-_MAX_LINE = 500  # characters; a longer one is cut
+_MAX_LINE_CHARS = 500  # a longer line is cut
 _ESCAPES = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[@-Z\\-_])")
 _UNSAFE = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
 
@@ -78,7 +78,8 @@ class LogStore:
         self.adopt(path)
         try:
             directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-            path.unlink(missing_ok=True)  # of an earlier service, which counted from 1 as well
+            # An earlier service has counted generations from 1 as well.
+            path.unlink(missing_ok=True)
             _claim_block(path)
         except OSError:
             self._live.discard(path)
@@ -112,7 +113,7 @@ class LogStore:
         path.unlink(missing_ok=True)
 
     def release(self, path: Path) -> None:
-        """Trim the log of a process that has ended a last time."""
+        """Trim a log for the last time, as its process has ended."""
         if path in self._live:
             self._live.discard(path)
             self._trim(path, self._max_bytes)
@@ -120,11 +121,11 @@ class LogStore:
 
     def trim(self) -> None:
         """Trim the logs in use that are too long; on a full disk trim all to their tails."""
-        has_room = self._has_room()
+        has_free_space = self._has_free_space()
         for path in tuple(self._live):
             # Trimming the last one may have freed enough space.
-            has_room = has_room or self._has_room()
-            limit = self._max_bytes if has_room else 2 * TAIL_BYTES
+            has_free_space = has_free_space or self._has_free_space()
+            limit = self._max_bytes if has_free_space else 2 * TAIL_BYTES
             self._trim(path, min(limit, self._max_bytes))
 
     def _trim(self, path: Path, max_bytes: int) -> None:
@@ -134,39 +135,41 @@ class LogStore:
         except FileNotFoundError:
             return
         except OSError as error:
-            _log.warning("cannot cut a log", path=str(path), error=str(error))
+            _log.warning("cannot trim a log", path=str(path), error=str(error))
 
     def _warn_of_trim(self, path: Path) -> None:
         now = time.monotonic()
         if now - self._warned_at.get(path, -math.inf) > REPEAT_WARNING_S:
             self._warned_at[path] = now
-            _log.warning("cut a log that grew too large", path=str(path), max_bytes=self._max_bytes)
+            _log.warning(
+                "trimmed a log that was too large", path=str(path), max_bytes=self._max_bytes
+            )
 
     async def run_janitor(self) -> Never:
-        """Trim logs until cancelled, by the composition root."""
+        """Trim logs until cancelled."""
         ended = threading.Event()
         with Writes() as writes, ThreadPoolExecutor(1, "logs") as thread:
             self._writes = writes
             loop = asyncio.get_running_loop()
             try:
-                await loop.run_in_executor(thread, self._look_after, writes, ended)
+                await loop.run_in_executor(thread, self._trim_until, writes, ended)
             finally:
                 self._writes = None
                 ended.set()
                 writes.wake()
         raise AssertionError("it ends by being cancelled only")
 
-    def _look_after(self, writes: Writes, ended: threading.Event) -> None:
+    def _trim_until(self, writes: Writes, ended: threading.Event) -> None:
         """Trim logs after writes, until `ended` is set."""
         growth = Growth(self._max_bytes)
         while not ended.is_set():
             live = tuple(self._live)
             if not growth.is_fast:
                 writes.wait(live, self._trim_interval)
-            ended.wait(growth.pause(live))
+            ended.wait(growth.measure(live))
             self.trim()
 
-    def _has_room(self) -> bool:
+    def _has_free_space(self) -> bool:
         try:
             return shutil.disk_usage(self._root).free > self._max_bytes
         except OSError:
@@ -201,9 +204,9 @@ def last_lines(
 ) -> tuple[str, ...]:
     """Return the last lines of a log, the oldest first, safe to show; empty if it is unreadable.
 
-    Answers to the pool's own probes and empty lines are left out, undecodable bytes and control
-    characters replaced. Of a line that was overwritten (a progress bar), the last state is kept.
-    Reads TAIL_BYTES, and WIDE_TAIL_BYTES if most of that is answers to probes.
+    Access log lines of the pool's own probes and empty lines are left out, undecodable bytes and
+    control characters replaced. Of a line that was overwritten (a progress bar), the last state is
+    kept. Reads TAIL_BYTES, and WIDE_TAIL_BYTES if there are too few other lines in that.
 
     probed: the URL paths of the pool's probes.
     """
@@ -218,14 +221,14 @@ def last_lines(
     return ()
 
 
-def _tail(file: BinaryIO, size: int, most: int) -> list[str]:
-    """Return the non-empty lines in the last `most` bytes of a log."""
-    file.seek(max(0, size - most))
+def _tail(file: BinaryIO, size: int, max_bytes: int) -> list[str]:
+    """Return the non-empty lines in the last `max_bytes` of a log of this size."""
+    file.seek(max(0, size - max_bytes))
     # The hole of a trimmed log reads as NUL bytes.
-    tail = file.read(most).lstrip(b"\0")
+    tail = file.read(max_bytes).lstrip(b"\0")
     lines = tail.decode(errors="replace").split("\n")
-    if size > most and len(lines) > 1:
-        del lines[0]  # most likely not a whole one
+    if size > max_bytes and len(lines) > 1:
+        del lines[0]  # most likely not a complete one
     return [safe for line in lines if (safe := _safe(line))]
 
 
@@ -254,6 +257,7 @@ def _remove_logs(directory: Path) -> None:
 
 
 def _claim_block(path: Path) -> None:
+    """Make an empty file, after a test that the disk has space for a block. Raises OSError."""
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
     descriptor = os.open(path, flags, mode=0o600)
     try:
@@ -264,10 +268,10 @@ def _claim_block(path: Path) -> None:
 
 
 def _safe(line: str) -> str:
-    """Return a line without escape sequences and control characters, cut to _MAX_LINE."""
+    """Return a line without escape sequences and control characters, cut to _MAX_LINE_CHARS."""
     shown = _ESCAPES.sub("", line.rstrip("\r").rpartition("\r")[2]).expandtabs(4).rstrip()
     safe = "".join("\ufffd" if unicodedata.category(c) in _UNSAFE else c for c in shown)
-    return safe if len(safe) <= _MAX_LINE else safe[: _MAX_LINE - 1] + "…"
+    return safe if len(safe) <= _MAX_LINE_CHARS else safe[: _MAX_LINE_CHARS - 1] + "…"
 
 
 ONLY_PROBES = "(nothing but answers to the pool's own health checks)"
@@ -280,12 +284,10 @@ _FAILURE = re.compile(r"error|exception|traceback|fatal|panic", re.IGNORECASE)
 def without_probes(lines: Sequence[str], paths: Collection[str]) -> list[str]:
     """Return the lines that are no access log lines of the pool's probes.
 
-    A line is one if it has `GET` or `POST` with one of the paths, and a loopback address or the
-    HTTP version. A line that mentions an error is kept.
+    A line is one of theirs if it has `GET` or `POST` with one of the paths, and a loopback address
+    or the HTTP version. A line that mentions an error is kept.
 
-    Args:
-        lines: of a server's log.
-        paths: the URL paths of the pool's probes.
+    lines: those of a server's log. paths: the URL paths of the pool's probes.
     """
     known = sorted(path for path in set(paths) if path)
     if not known:

@@ -18,8 +18,8 @@ LIMIT_FILES = ("memory.max", "memory.high", "memory.limit_in_bytes")
 """Limits of a control group. Above `high` the kernel throttles its processes to reclaim memory."""
 
 STALLED_PERCENT = 10.0
-"""From this share on the machine counts as short of memory: the part of the last ten seconds in
-which no process could run for want of memory ("full avg10" of Linux's PSI)."""
+"""The share of the last ten seconds in which no process could run for want of memory ("full avg10"
+of Linux's PSI) from which on the machine counts as short of memory."""
 
 AVAILABLE_PAGES = (
     "vm.page_free_count",
@@ -183,7 +183,7 @@ class MacMemory:
         return total * 2 // 3 if total < 36 * _GIB else total * 3 // 4
 
     def recommend(self, working_set: int) -> bool:
-        """Use Metal's number instead of the rule, if it is not above the memory; see the base."""
+        """Use Metal's number instead of the rule if it is credible; see the protocol."""
         before = self.default_budget()
         if 0 < working_set <= self.total():
             self._working_set = working_set

@@ -16,7 +16,7 @@ from pool_service.core.types import Identity, MemorySample
 
 STATUS_PATH = "/v1/status"
 STATUS_TIMEOUT_S = 1.0
-"""A server that computes may answer later; then its footprint alone counts."""
+"""A busy server may answer later; then its footprint alone counts."""
 
 MAX_CONCURRENT_REQUESTS = 16
 

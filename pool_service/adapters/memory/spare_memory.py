@@ -1,7 +1,7 @@
 """Release of memory that the service's C allocator keeps after a peak.
 
 The memory of tens of thousands of concurrent calls is freed in many small pieces, which the
-allocator would keep for the life of the service, at the expense of the models.
+allocator would keep as long as the service runs, at the expense of the models.
 """
 
 import asyncio
@@ -17,7 +17,7 @@ import psutil
 PAUSE_S = 10.0
 """Between two samples of the service's memory, each some 20 microseconds."""
 
-LONGEST_PAUSE_S = 300.0
+MAX_PAUSE_S = 300.0
 """The longest pause after releases that freed nothing, as the memory is in use."""
 
 WORTHWHILE_BYTES = 32 * 1024 * 1024
@@ -41,7 +41,7 @@ async def give_back_spare_memory(
             if before - lowest >= WORTHWHILE_BYTES:
                 await release()
                 if before - resident() < WORTHWHILE_BYTES:
-                    pause = min(2 * last_pause, LONGEST_PAUSE_S)
+                    pause = min(2 * last_pause, MAX_PAUSE_S)
         await asyncio.sleep(pause)
 
 

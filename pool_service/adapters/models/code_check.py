@@ -1,8 +1,8 @@
-"""Detection of a model's own code, which loading it would run.
+"""Detection of a model's own code, which loading the model would run.
 
-By what is in its directory, since that is what loaders go by: mlx-lm runs the file that
-`model_file` names even where nobody trusts it (CVE-2026-5843, before 0.32), and others follow
-`auto_map` and `custom_pipelines`, or import a *.py that lies beside the weights.
+By the content of its directory, as loaders do: mlx-lm before 0.32 runs the file that `model_file`
+names even if the code is not trusted (CVE-2026-5843), others follow `auto_map` and
+`custom_pipelines`, or import a *.py beside the weights.
 """
 
 import json
@@ -15,19 +15,19 @@ from pool_service.adapters.models.files import TooLarge, is_apple_double, read_w
 from pool_service.adapters.system.writers import is_directory
 
 CODE_KEYS = frozenset({"model_file", "auto_map", "custom_pipelines"})
-_SIGNS = (*(key.encode() for key in CODE_KEYS), b"\\u005", b"\\u006", b"\\u007", b"\0")
-"""One of these is in every file that has such a key: its name as it is, an escaped letter of it
-(all are U+005F to U+007A), or a letter of several bytes. Reading a vocabulary as JSON takes a
-tenth of a second, and looking for them some milliseconds."""
+_MARKERS = (*(key.encode() for key in CODE_KEYS), b"\\u005", b"\\u006", b"\\u007", b"\0")
+"""Bytes of which one is in every file with such a key: the plain name, the escape of one of its
+letters (all are U+005F to U+007A), or a NUL of UTF-16 and UTF-32. Searching a vocabulary for them
+takes some milliseconds; parsing its JSON, a tenth of a second."""
 
 CODE_SUFFIXES = (".py", ".pyc", ".pyd", ".so")
 """Suffixes of files that Python can import."""
 
-LARGEST_CONFIG = 64 * 1024 * 1024
+MAX_CONFIG_BYTES = 64 * 1024 * 1024
 """The largest JSON file checked; large vocabularies have some 30 MB, configurations some KB."""
 
-MOST_FILES = 10_000
-"""Files checked of one model, which has some dozens."""
+MAX_FILES = 10_000
+"""Files of one model that are checked; a model has some dozens."""
 
 
 def code_in(directory: Path) -> tuple[str, ...]:
@@ -39,7 +39,7 @@ def code_in(directory: Path) -> tuple[str, ...]:
     found: list[str] = []
     configs: list[Path] = []
     seen = 0
-    for file, flaw in islice(_files(directory), MOST_FILES + 1):
+    for file, flaw in islice(_files(directory), MAX_FILES + 1):
         seen += 1
         # File names are case-insensitive on macOS.
         name = file.name.casefold()
@@ -51,8 +51,8 @@ def code_in(directory: Path) -> tuple[str, ...]:
             configs.append(file)
     found.sort()
     found += [each for file in sorted(configs) for each in _keys(file)]
-    if seen > MOST_FILES:
-        found.append(f"more than {MOST_FILES} files, which are too many to be checked")
+    if seen > MAX_FILES:
+        found.append(f"more than {MAX_FILES} files, which are too many to be checked")
     return tuple(found)
 
 
@@ -83,8 +83,8 @@ def _files(directory: Path) -> Iterator[tuple[Path, str]]:
 
 def _keys(file: Path) -> list[str]:
     try:
-        raw = read_within(file, LARGEST_CONFIG)
-        content = json.loads(raw) if any(sign in raw for sign in _SIGNS) else None
+        raw = read_within(file, MAX_CONFIG_BYTES)
+        content = json.loads(raw) if any(sign in raw for sign in _MARKERS) else None
     except (FileNotFoundError, IsADirectoryError):
         return []
     except (OSError, ValueError, RecursionError) as error:

@@ -1,4 +1,4 @@
-"""Downloads of models, by huggingface_hub of the runtime's own Python (`fetch_child.py`)."""
+"""Downloads of models, by huggingface_hub of the runtime's Python (`fetch_child.py`)."""
 
 import asyncio
 import contextlib
@@ -12,17 +12,17 @@ from typing import Any
 
 from pool_service.adapters import children
 from pool_service.adapters.models.files import hub_cache, locate
-from pool_service.adapters.system.child import hand_down
 from pool_service.adapters.system.event_loop import lines_of
 from pool_service.adapters.system.os_errors import SHORTAGES, reason
+from pool_service.adapters.system.process_settings import restore_descriptor_limit
 from pool_service.core.errors import FetchFailed, ModelRejected, PoolError, RuntimeUnavailable
 from pool_service.ports import FetchProgress
 
-AT_ONCE = 2
-"""Concurrent downloads: one saturates most networks; a second uses its waits for the Hub."""
+MAX_CONCURRENT_DOWNLOADS = 2
+"""One download saturates most networks; a second one uses the time while it waits for the Hub."""
 
-END_TIMEOUT = 2.0
-"""Seconds for the program to end and clean up when its input is closed, before SIGKILL."""
+END_TIMEOUT_S = 2.0
+"""Time for the program to clean up and end when its input is closed, before SIGKILL."""
 
 _CHILD = Path(children.__file__).with_name("fetch_child.py")
 # The Hub's own texts are not used: it reports a model that is not public as missing.
@@ -34,7 +34,7 @@ _REFUSALS = {
 }
 _REMEDIES = {
     "disk": "Free some space",
-    "network": "Look at the network, and at HTTPS_PROXY and HF_ENDPOINT of the service,",
+    "network": "Check the network, and HTTPS_PROXY and HF_ENDPOINT of the service,",
 }
 # Failures that persist until the service's setup is changed.
 _OBSTACLES = {
@@ -57,13 +57,14 @@ _Key = tuple[str, Path]
 
 @dataclass(slots=True)
 class _Download:
-    """A running download, shared by all callers that wait for it."""
+    """A running download, shared by all callers that wait for it. last: the last progress."""
 
     task: "asyncio.Task[dict[str, Any]] | None" = None
     watchers: list[FetchProgress] = field(default_factory=list)
     last: tuple[int, int] | None = None
 
-    def tell(self, done: int, total: int) -> None:
+    def report(self, done: int, total: int) -> None:
+        """Report the progress to all watchers, and remember it for later ones."""
         self.last = done, total
         for watcher in self.watchers:
             watcher(done, total)
@@ -73,7 +74,7 @@ class Downloader:
     """Downloads models; concurrent callers share one download of a model."""
 
     def __init__(self) -> None:
-        self._slots = asyncio.Semaphore(AT_ONCE)
+        self._slots = asyncio.Semaphore(MAX_CONCURRENT_DOWNLOADS)
         self._downloads: dict[_Key, _Download] = {}
 
     async def fetch(
@@ -117,7 +118,7 @@ class Downloader:
             raise _failure(model, runtime_model, result)
         # Without this error the download would be repeated without end.
         if not is_complete:
-            raise _useless(model, runtime_model)
+            raise _not_loadable(model, runtime_model)
 
     async def _share(
         self, key: _Key, download: _Download, progress: FetchProgress
@@ -152,41 +153,41 @@ class Downloader:
             except OSError as error:
                 kind = "" if error.errno in SHORTAGES else "interpreter"
                 return {"error": f"{interpreter} cannot be run: {reason(error)}", "kind": kind}
-            hand_down(process.pid)
+            restore_descriptor_limit(process.pid)
             try:
-                return await _followed(process, download)
+                return await _follow(process, download)
             finally:
-                await asyncio.shield(_ended(process))
+                await asyncio.shield(_end(process))
 
 
-async def _followed(process: asyncio.subprocess.Process, download: _Download) -> dict[str, Any]:
+async def _follow(process: asyncio.subprocess.Process, download: _Download) -> dict[str, Any]:
     """Read the program's messages and return the last one."""
     assert process.stdout is not None
-    said: dict[str, Any] = {}
+    last: dict[str, Any] = {}
     async for line in lines_of(process.stdout):
         # Other lines are printed by a library.
         with contextlib.suppress(ValueError, RecursionError):
             message = json.loads(line)
             if isinstance(message, dict):
-                said = message
-                _tell_progress(download, said)
-    if {"ok", "error"} & said.keys():
-        return said
+                last = message
+                _report_progress(download, message)
+    if {"ok", "error"} & last.keys():
+        return last
     return {"error": "the program that downloads ended without a word; is huggingface_hub there?"}
 
 
-def _tell_progress(download: _Download, said: dict[str, Any]) -> None:
-    done, total = said.get("done"), said.get("total")
+def _report_progress(download: _Download, message: dict[str, Any]) -> None:
+    done, total = message.get("done"), message.get("total")
     if isinstance(done, int) and isinstance(total, int):
-        download.tell(done, total)
+        download.report(done, total)
 
 
-async def _ended(process: asyncio.subprocess.Process) -> None:
+async def _end(process: asyncio.subprocess.Process) -> None:
     """Close the program's input and wait for its end; kill it if need be."""
     assert process.stdin is not None
     process.stdin.close()
     with contextlib.suppress(TimeoutError):
-        await asyncio.wait_for(process.wait(), END_TIMEOUT)
+        await asyncio.wait_for(process.wait(), END_TIMEOUT_S)
     if process.returncode is None:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
@@ -218,7 +219,7 @@ def _without_home(model: str, runtime_model: str) -> RuntimeUnavailable:
     )
 
 
-def _useless(model: str, runtime_model: str) -> ModelRejected:
+def _not_loadable(model: str, runtime_model: str) -> ModelRejected:
     return ModelRejected(
         f"{runtime_model!r} cannot be loaded with what the model hub has of it: that takes a "
         "config.json, a tokenizer, and weights as safetensors. Name another model.",

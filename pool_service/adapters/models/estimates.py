@@ -1,7 +1,7 @@
-"""Memory estimates: the bytes that a model's server will need, before it runs.
+"""Memory estimates: the bytes that a model's server will need.
 
-Earlier runs are remembered in STATE/expectations.json, by the runtime with its version,
-the model and the arguments: each of them changes what is needed.
+The usage of earlier runs is remembered in STATE/expectations.json, by runtime, version, model and
+arguments, as each of them changes it.
 """
 
 import hashlib
@@ -17,36 +17,38 @@ from pool_service.adapters.system.own_files import parse_json, read_own, write_o
 _log = structlog.get_logger(__name__)
 
 WEIGHTS_FACTOR = 1.15
-"""Factor on the bytes of the weights for copies at loading and a request's key-value cache."""
+"""Factor on the bytes of the weights, for copies while loading and a request's key-value cache."""
 
-BASE = 115 * 1024**2
-"""Bytes that a vllm-mlx takes without weights: its interpreter and libraries.
+BASE_BYTES = 115 * 1024**2
+"""The bytes of a vllm-mlx without weights: its interpreter and libraries.
 
-Of vllm-mlx 0.6.0 on Linux, in MiB, weights against the footprint READY and after use: 0.4
-against 79 and 107, 322 against 402 and 463, 513 against 645 and 649.
+Measured with vllm-mlx 0.6.0 on Linux, in MiB (weights: footprint when READY, after use):
+0.4: 79, 107; 322: 402, 463; 513: 645, 649.
 """
 
-GUESS = 4 * 1024**3
-"""Bytes for a model of which nothing is known: that of seven billion weights of 4 bits."""
+GUESS_BYTES = 4 * 1024**3
+"""The estimate for an unknown model: about that of seven billion weights of 4 bits."""
 
-FADING = 0.9
-"""Factor on the remembered need after each run that needed less, so that one outlier does not
+DECAY_FACTOR = 0.9
+"""Factor on the remembered usage after each run that used less, so that one outlier does not
 reserve memory for ever."""
 
-MOST_ENTRIES = 1000
-LARGEST_BYTES = 1024 * 1024
-LARGEST_NEED = 2**50
+MAX_ENTRIES = 1000
+MAX_FILE_BYTES = 1024 * 1024
+MAX_NEEDED_BYTES = 2**50
+"""A file with a larger number is not valid."""
+
 _VERSION = 1
 
 
-def estimated(weights: int) -> int:
-    """Return the bytes that a server needs at most, by the bytes of its weights."""
-    return int(BASE + WEIGHTS_FACTOR * weights)
+def estimate_bytes(weight_bytes: int) -> int:
+    """Return the bytes that a server needs, by the bytes of its weights (see the factors above)."""
+    return int(BASE_BYTES + WEIGHTS_FACTOR * weight_bytes)
 
 
 @dataclass(frozen=True, slots=True)
-class ExpectationKey:
-    """The properties that decide how much memory a run needs. version: empty if not known."""
+class UsageKey:
+    """The properties of a run that decide how much memory it needs. version: "" if not known."""
 
     runtime: str
     version: str
@@ -59,25 +61,25 @@ class ExpectationKey:
         return hashlib.sha256(json.dumps(astuple(self)).encode()).hexdigest()[:32]
 
 
-class ExpectationBook:
-    """The memory that earlier runs needed. Works from memory if the disk fails."""
+class UsageStore:
+    """Remembers the memory that earlier runs needed. If the disk fails, works in memory alone."""
 
     def __init__(self, state_dir: Path) -> None:
         self._path = state_dir / "expectations.json"
         self._needed: dict[str, int] | None = None
-        self._troubled = False
+        self._has_failed = False
 
-    def needed(self, key: ExpectationKey) -> int | None:
-        """Return the bytes that runs with this key needed; None if there was none."""
+    def needed(self, key: UsageKey) -> int | None:
+        """Return the bytes that runs with this key needed; None without such a run."""
         return self._known().get(key.digest)
 
-    def record_usage(self, key: ExpectationKey, needed: int) -> None:
+    def record_usage(self, key: UsageKey, needed: int) -> None:
         """Record that a run with this key needed `needed` bytes at most."""
         known = self._known()
         before = known.pop(key.digest, 0)
         # The newest entries are last; the first ones are dropped.
-        known[key.digest] = recorded = max(needed, int(before * FADING))
-        while len(known) > MOST_ENTRIES:
+        known[key.digest] = recorded = max(needed, int(before * DECAY_FACTOR))
+        while len(known) > MAX_ENTRIES:
             del known[next(iter(known))]
         if recorded != before:
             self._write(known)
@@ -89,15 +91,17 @@ class ExpectationBook:
 
     def _read(self) -> dict[str, int]:
         try:
-            content = parse_json(read_own(self._path, LARGEST_BYTES)[0])
+            content = parse_json(read_own(self._path, MAX_FILE_BYTES)[0])
             needed: dict[str, int] = content["needed"] if content["version"] == _VERSION else {}
-            if all(type(count) is int and 0 <= count <= LARGEST_NEED for count in needed.values()):
+            if all(
+                type(count) is int and 0 <= count <= MAX_NEEDED_BYTES for count in needed.values()
+            ):
                 return needed
         except FileNotFoundError:
             return {}
         except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
             pass
-        _log.warning("what earlier runs needed cannot be read; it is learnt anew")
+        _log.warning("cannot read the memory that earlier runs needed; it is measured anew")
         return {}
 
     def _write(self, known: dict[str, int]) -> None:
@@ -107,8 +111,8 @@ class ExpectationBook:
             write_own(beside, json.dumps({"version": _VERSION, "needed": known}).encode())
             os.replace(beside, self._path)  # noqa: PTH105  # says what it does
         except OSError as error:
-            if not self._troubled:
-                _log.warning("what runs need cannot be remembered", error=str(error))
-            self._troubled = True
+            if not self._has_failed:
+                _log.warning("cannot write the memory that runs needed", error=str(error))
+            self._has_failed = True
         else:
-            self._troubled = False
+            self._has_failed = False

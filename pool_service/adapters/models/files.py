@@ -24,11 +24,11 @@ _CACHES = {
     "XDG_CACHE_HOME": "huggingface/hub",
 }
 _APPLE_DOUBLE = bytes.fromhex("00051607")
-LARGEST_JSON = 64 * 1024 * 1024
-"""Bytes of an index that is read; the largest models' have some megabytes."""
+MAX_INDEX_BYTES = 64 * 1024 * 1024
+"""The largest index that is read; those of the largest models have some megabytes."""
 
-LONGEST_REVISION = 4096
-"""Bytes of a revision's name that are read; longer ones exceed the length of any path."""
+MAX_REVISION_BYTES = 4096
+"""The longest name of a revision that is read; longer ones exceed the length of any path."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,12 +36,12 @@ class ModelFiles:
     """A model on disk.
 
     path: its directory, or its only file.
-    weights: bytes of its tensors.
+    weight_bytes: bytes of its tensors.
     complete: whether all files are there that loading it needs.
     """
 
     path: Path
-    weights: int
+    weight_bytes: int
     complete: bool
 
 
@@ -58,20 +58,20 @@ def locate(runtime_model: str, environment: Mapping[str, str]) -> ModelFiles | N
     path = Path(runtime_model)
     try:
         place = path if path.is_absolute() else _snapshot(hub_cache(environment), runtime_model)
-        if place is None or not _is_there(place):
+        if place is None or not _exists(place):
             return None
     except (OSError, ValueError):
         return None
     try:
-        return _look(place)
+        return _inspect(place)
     except OSError:
         return ModelFiles(place, 0, complete=False)
 
 
-def read_within(file: Path, most: int) -> bytes:
-    """Return the content of a regular file. Raises TooLarge above `most` bytes, else OSError."""
-    content = _beginning(file, most + 1)
-    if len(content) > most:
+def read_within(file: Path, max_bytes: int) -> bytes:
+    """Return the content of a regular file. Raises TooLarge above `max_bytes`, else OSError."""
+    content = _read_start(file, max_bytes + 1)
+    if len(content) > max_bytes:
         raise TooLarge(errno.EFBIG, os.strerror(errno.EFBIG), str(file))
     return content
 
@@ -85,12 +85,12 @@ def is_apple_double(file: Path) -> bool:
     if not file.name.startswith("._"):
         return False
     try:
-        return _beginning(file, len(_APPLE_DOUBLE)) == _APPLE_DOUBLE
+        return _read_start(file, len(_APPLE_DOUBLE)) == _APPLE_DOUBLE
     except OSError:
         return False
 
 
-def _beginning(file: Path, count: int) -> bytes:
+def _read_start(file: Path, count: int) -> bytes:
     """Return the first `count` bytes of a regular file. Raises OSError, for pipes and devices too.
 
     Never blocks, as opening a pipe would.
@@ -123,12 +123,12 @@ def _snapshot(cache: Path | None, model: str) -> Path | None:
     if cache is None or len(model.split("/")) > 2 or ".." in model:  # noqa: PLR2004  # ORG/NAME, or NAME
         return None
     repository = cache / f"models--{model.replace('/', '--')}"
-    revision = read_within(repository / "refs" / "main", LONGEST_REVISION)
+    revision = read_within(repository / "refs" / "main", MAX_REVISION_BYTES)
     return repository / "snapshots" / revision.decode().strip()
 
 
-def _is_there(path: Path) -> bool:
-    """Return whether a path exists, even one that cannot be read: a loader may be able to."""
+def _exists(path: Path) -> bool:
+    """Return whether a path exists; True if it cannot be read, as a loader may be able to."""
     try:
         path.stat()
     except (FileNotFoundError, NotADirectoryError):
@@ -138,13 +138,13 @@ def _is_there(path: Path) -> bool:
     return True
 
 
-def _look(path: Path) -> ModelFiles:
+def _inspect(path: Path) -> ModelFiles:
     if path.is_file():
         return ModelFiles(path, path.stat().st_size, complete=True)
     sizes = dict(_weights(path))
-    chosen = weight_files(sizes, _named_by(path / INDEX))
+    chosen = weight_files(sizes, _indexed_files(path / INDEX))
     weights = sum(sizes[name] for name in chosen.names)
-    return ModelFiles(path, weights, chosen.complete and _has_the_rest(path))
+    return ModelFiles(path, weights, chosen.complete and _has_config_and_tokenizer(path))
 
 
 def _weights(directory: Path) -> Iterator[tuple[str, int]]:
@@ -161,16 +161,16 @@ def _is_file(path: Path) -> bool:
         return False
 
 
-def _named_by(index: Path) -> set[str]:
+def _indexed_files(index: Path) -> set[str]:
     """Return the files that the index names; empty if it cannot be read."""
     try:
-        weights = json.loads(read_within(index, LARGEST_JSON))["weight_map"]
+        weights = json.loads(read_within(index, MAX_INDEX_BYTES))["weight_map"]
         return {str(name) for name in weights.values()}
     except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
         return set()
 
 
-def _has_the_rest(directory: Path) -> bool:
+def _has_config_and_tokenizer(directory: Path) -> bool:
     """Return whether a model has a configuration and a tokenizer of any kind."""
     names = {
         file.name for file in directory.iterdir() if _is_file(file) and not is_apple_double(file)

@@ -8,20 +8,20 @@ from pathlib import Path
 from pool_service.adapters.models.files import hub_cache
 from pool_service.core.names import model_flaw
 
-MOST_CACHED = 1000
+MAX_MODELS = 1000
 """Models listed at most, to bound the time of a listing."""
 
-MOST_PARTS = 10_000
-"""Files of a model's download that are counted at most."""
+MAX_PARTS = 10_000
+"""Directory entries of a model's download that are read at most."""
 
 _PREFIX = "models--"
 _PART = ".incomplete"
 
 
 def cached_models(environment: Mapping[str, str]) -> tuple[str, ...]:
-    """Return the ids of the models in the hub's cache, complete or not. Blocking.
+    """Return the ids of the models in the Hub's cache, complete or not. Blocking.
 
-    environment: locates the cache. Empty if the cache cannot be read.
+    Empty if the cache cannot be read. environment: locates the cache.
     """
     try:
         cache = hub_cache(environment)
@@ -29,7 +29,7 @@ def cached_models(environment: Mapping[str, str]) -> tuple[str, ...]:
             return ()
         with os.scandir(cache) as entries:
             # Other entries of the cache, such as data sets, do not count.
-            return tuple(sorted(islice(_ids(entry.name for entry in entries), MOST_CACHED)))
+            return tuple(sorted(islice(_ids(entry.name for entry in entries), MAX_MODELS)))
     except (OSError, ValueError):
         return ()
 
@@ -42,7 +42,7 @@ def _ids(names: Iterable[str]) -> Iterator[str]:
             yield model
 
 
-def part_bytes(model: str, environment: Mapping[str, str]) -> int:
+def partial_bytes(model: str, environment: Mapping[str, str]) -> int:
     """Return the bytes of a model's partially downloaded files. Blocking."""
     try:
         cache = hub_cache(environment)
@@ -50,7 +50,7 @@ def part_bytes(model: str, environment: Mapping[str, str]) -> int:
             return 0
         blobs = cache / f"{_PREFIX}{model.replace('/', '--')}" / "blobs"
         with os.scandir(blobs) as entries:
-            parts = [one for one in islice(entries, MOST_PARTS) if one.name.endswith(_PART)]
+            parts = [one for one in islice(entries, MAX_PARTS) if one.name.endswith(_PART)]
         return sum(one.stat(follow_symlinks=False).st_size for one in parts)
     except (OSError, ValueError):
         return 0

@@ -1,10 +1,13 @@
-"""Which of a directory's files hold the weights that are loaded, and whether all are there.
+"""Selection of the weight files that loading a directory reads, and their completeness. Pure.
 
-The loaders decide what is right. mlx-lm loads every `model*.safetensors` and reads no index.
-mlx-vlm loads what the index names and is there; where nothing of that is there, or the index
-cannot be read, every `*.safetensors` but the consolidated one. So an index of another build,
-which converted repositories have, must not make a model incomplete that both can load; and
-where some of the named files are there, the others are still to come.
+The rules follow the loaders:
+- mlx-lm loads every `model*.safetensors` and reads no index;
+- mlx-vlm loads the files that the index names and that exist; if none exists or the index cannot be
+  read, every `*.safetensors` except the consolidated one.
+
+So the index of another build, which converted repositories have, does not make a model incomplete
+that both can load. If some of the named files exist, the others are missing: a download of them is
+not complete.
 """
 
 import re
@@ -16,23 +19,28 @@ _WHOLE = "model.safetensors"
 _STEM = "model"
 _SHARD = re.compile(r"(?P<stem>.*)-(?P<number>\d{1,9})-of-(?P<count>\d{1,9})\.safetensors")
 _NO_MODELS = ("consolidated", "adapter")
-"""How files begin that are not loaded as a model: mlx-vlm leaves out the first, and the second
-are changes to the weights of another one."""
+"""Prefixes of files that are not loaded as a model: mlx-vlm leaves out the first, and the second
+are changes to the weights of another model."""
 
 
 @dataclass(frozen=True, slots=True)
 class WeightFiles:
-    """The files that are loaded, as far as they are there, and whether all of them are."""
+    """The existing files of those that are loaded, and whether none is missing."""
 
     names: frozenset[str]
     complete: bool
 
 
 def weight_files(sizes: Mapping[str, int], named: Collection[str]) -> WeightFiles:
-    """Choose among the files of a directory.
+    """Return the files of a directory that are loaded as weights.
 
-    sizes: bytes, by the names of all files of weights, in whatever format; named: what the
-    index names, empty where there is none that can be read.
+    1. The files that the index names, if any of them exists;
+    2. else the largest complete set: model.safetensors, or all shards of one numbering;
+    3. else all other files of weights, incomplete if an index or a shard shows that some are
+       missing.
+
+    sizes: bytes by name of all files of weights, in any format.
+    named: the files that the index names; empty without a readable index.
     """
     tensors = {name for name in sizes if name.endswith(_SUFFIX)}
     present = frozenset(tensors.intersection(named))
@@ -42,13 +50,13 @@ def weight_files(sizes: Mapping[str, int], named: Collection[str]) -> WeightFile
     if whole:
         return WeightFiles(whole, complete=True)
     others = frozenset(name for name in tensors if not name.startswith(_NO_MODELS))
-    # Beside an index whose files are missing, others are what arrived first of a download.
+    # If all files of the index are missing, other files may be the first ones of a download.
     complete = bool(others) and not named and not any(map(_SHARD.fullmatch, others))
     return WeightFiles(others or frozenset(sizes), complete)
 
 
 def _whole_sets(names: Iterable[str]) -> list[frozenset[str]]:
-    """Return the sets of files of which each is a whole model, by their names."""
+    """Return the sets of files that by their names are complete models."""
     shards: dict[tuple[str, int], dict[int, str]] = {}
     whole = []
     for name in names:

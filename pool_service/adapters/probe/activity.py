@@ -22,12 +22,12 @@ from pool_service.adapters.probe.metrics_text import total
 from pool_service.adapters.process.identity import is_alive, member_pids
 from pool_service.adapters.process.process_tree import carriers
 from pool_service.adapters.sockets.connections import (
-    anybody_connected,
-    connected,
-    is_any_unread,
-    is_arriving,
+    client_connections,
+    has_clients,
+    has_unread_request,
     place_of,
     places_of,
+    port_has_unread_requests,
 )
 from pool_service.core.activity import Activity, UseSignals
 from pool_service.core.types import Identity, LaunchPlan
@@ -93,11 +93,11 @@ async def activity_of(
     if activity.requests:
         return activity
     nonce = plan.nonce if plan else ""
-    check = _is_arriving if report.counts_all else _is_connected
+    check = _has_unread_requests if report.counts_all else _has_clients
     is_busy = await asyncio.to_thread(check, identity, nonce, endpoint)
     # None if there is neither a signal nor a view of connections; one of them suffices for 0.
-    is_untold = is_busy is None and activity.requests is None
-    requests = None if is_busy or is_untold else 0
+    is_unknown = is_busy is None and activity.requests is None
+    requests = None if is_busy or is_unknown else 0
     return Activity(requests, activity.idle_for, activity.mark, activity.served)
 
 
@@ -108,16 +108,16 @@ async def _ask(host: str, port: int, plan: LaunchPlan, probe_timeout: float) -> 
     async def metrics() -> Answer | None:
         if not use.path:
             return None
-        return await get(host, port, use.path, probe_timeout, most=_MAX_METRICS_BYTES)
+        return await get(host, port, use.path, probe_timeout, max_bytes=_MAX_METRICS_BYTES)
 
     health, more = await asyncio.gather(get(host, port, plan.health_path, probe_timeout), metrics())
     count, last = reported_use(health)
-    gauges, uses = await asyncio.to_thread(_added_up, more, use)
+    gauges, uses = await asyncio.to_thread(_sum_up, more, use)
     counts = tuple(number for number in (count, gauges) if number is not None)
     return Report(counts, use.counts_all and gauges is not None, last, uses, time.time())
 
 
-def _added_up(answer: Answer | None, use: UseSignals) -> tuple[float | None, float | None]:
+def _sum_up(answer: Answer | None, use: UseSignals) -> tuple[float | None, float | None]:
     """Return the sums of gauges (requests in flight) and of counters; None if not reported."""
     if answer is None or answer.status != _HTTP_OK:
         return None, None
@@ -127,27 +127,29 @@ def _added_up(answer: Answer | None, use: UseSignals) -> tuple[float | None, flo
     return gauges, None if counters is None or math.isinf(counters) else counters
 
 
-def _is_arriving(identity: Identity, _nonce: str, endpoint: str) -> bool:
+def _has_unread_requests(identity: Identity, _nonce: str, endpoint: str) -> bool:
     """Return whether a request waits that the server cannot have counted yet. Blocking."""
     # OSError: netlink is forbidden. A runtime that drains still finishes a request missed here.
     with contextlib.suppress(OSError):
         if sys.platform == "darwin":
             ports = {place.port for place in place_of(endpoint)}
-            return any(is_any_unread(port, _session_pids(identity)) for port in ports)
-        return any(map(is_arriving, connected(place_of(endpoint), _session_pids(identity))))
+            return any(port_has_unread_requests(port, _session_pids(identity)) for port in ports)
+        return any(
+            map(has_unread_request, client_connections(place_of(endpoint), _session_pids(identity)))
+        )
     return False
 
 
-def _is_connected(identity: Identity, nonce: str, endpoint: str) -> bool | None:
+def _has_clients(identity: Identity, nonce: str, endpoint: str) -> bool | None:
     """Return whether clients are connected to any port of a server; None if unknown. Blocking."""
     session = list(_session_pids(identity))
     if not is_alive(identity) and len(session) == 1:
         return False
     places = places_of(session, endpoint)
-    is_busy = anybody_connected(places, session)
-    # Searching for descendants that left the session is slow: only if a client is connected.
+    is_busy = has_clients(places, session)
+    # Descendants that have left the session are searched only if a client is connected: it is slow.
     strayed = set(_carrier_pids(nonce)).difference(session) if is_busy else set[int]()
-    return anybody_connected(places, [*session, *strayed]) if strayed else is_busy
+    return has_clients(places, [*session, *strayed]) if strayed else is_busy
 
 
 def _session_pids(identity: Identity) -> Iterator[int]:

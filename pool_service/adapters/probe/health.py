@@ -6,7 +6,7 @@ import math
 from pool_service.adapters.probe.http_get import Answer
 from pool_service.adapters.probe.metrics_text import as_number
 
-# Healthy states as reported by vllm-mlx (healthy), llama.cpp (ok) and others.
+# The healthy states that vllm-mlx (healthy), llama.cpp (ok) and others report.
 _GOOD = frozenset({"healthy", "ok", "ready", "up", "pass", "running", "alive", "serving"})
 _HTTP_OK = 200
 

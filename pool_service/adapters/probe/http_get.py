@@ -14,7 +14,7 @@ import h11
 
 MAX_BODY_BYTES = 64 * 1024
 MAX_ANSWER_BYTES = MAX_BODY_BYTES + 32 * 1024
-"""Bytes of a body, and of an answer with its head, interim responses, chunk sizes and trailers."""
+"""The largest body, and the largest answer with its head, interim responses and trailers."""
 
 MAX_PARTS = 256
 """Interim responses and pieces of a body. A health answer has a few; each takes some ten
@@ -43,14 +43,14 @@ async def get(
     path: str,
     timeout: float,  # noqa: ASYNC109 - one bound over connecting, sending and reading
     *,
-    most: int = MAX_BODY_BYTES,
+    max_bytes: int = MAX_BODY_BYTES,
 ) -> Answer | None:
     """GET `path`; return None without a complete answer within `timeout` seconds and the bounds.
 
-    most: the largest body accepted, in bytes.
+    max_bytes: the largest body that is accepted.
     """
     request = h11.Request(method="GET", target=path, headers=_headers(host, port))
-    return await _asked(host, port, request, b"", timeout, most)
+    return await _request(host, port, request, b"", timeout, max_bytes)
 
 
 async def post_json(
@@ -63,16 +63,16 @@ async def post_json(
     """POST JSON to `path`; return None without a complete answer within `timeout` seconds."""
     more = [("Content-Type", "application/json"), ("Content-Length", str(len(body)))]
     request = h11.Request(method="POST", target=path, headers=[*_headers(host, port), *more])
-    return await _asked(host, port, request, body, timeout, MAX_BODY_BYTES)
+    return await _request(host, port, request, body, timeout, MAX_BODY_BYTES)
 
 
-async def _asked(
+async def _request(
     host: str,
     port: int,
     request: h11.Request,
     body: bytes,
     timeout: float,  # noqa: ASYNC109 - one bound over connecting, sending and reading
-    most: int,
+    max_bytes: int,
 ) -> Answer | None:
     try:
         async with asyncio.timeout(timeout):
@@ -83,7 +83,7 @@ async def _asked(
                 peer.settimeout(0)
                 await asyncio.get_running_loop().sock_connect(peer, (host, port))
                 with _own_port(peer.getsockname()[1]):
-                    return await _exchange(peer, request, body, most)
+                    return await _exchange(peer, request, body, max_bytes)
     except (OSError, TimeoutError, h11.ProtocolError):
         return None
 
@@ -104,13 +104,13 @@ def _own_port(port: int) -> Iterator[None]:
 
 
 async def _exchange(
-    peer: socket.socket, request: h11.Request, body: bytes, most: int
+    peer: socket.socket, request: h11.Request, body: bytes, max_bytes: int
 ) -> Answer | None:
     loop = asyncio.get_running_loop()
     connection = h11.Connection(h11.CLIENT)
     parts = (request, h11.Data(data=body), h11.EndOfMessage())
     await loop.sock_sendall(peer, b"".join(connection.send(part) or b"" for part in parts))
-    answer = _Reading(connection, most)
+    answer = _Reading(connection, max_bytes)
     reads, data = 0, b""
     while (whole := answer.read_on()) is None:
         if reads:
@@ -126,16 +126,16 @@ async def _exchange(
 class _Reading:
     """Parses an answer piece by piece."""
 
-    def __init__(self, connection: h11.Connection, most: int) -> None:
+    def __init__(self, connection: h11.Connection, max_bytes: int) -> None:
         self._connection = connection
-        self._most = most
+        self._max_bytes = max_bytes
         self._status, self._content_type, self._body = 0, "", bytearray()
         self._received = self._parts = 0
 
     def receive(self, data: bytes) -> None:
         """Parse the bytes of a read (empty: the peer has closed). Raises h11.ProtocolError."""
         self._received += len(data)
-        if self._received > self._most + MAX_ANSWER_BYTES - MAX_BODY_BYTES:
+        if self._received > self._max_bytes + MAX_ANSWER_BYTES - MAX_BODY_BYTES:
             raise h11.RemoteProtocolError("the answer is too long")
         self._connection.receive_data(data)
 
@@ -156,8 +156,8 @@ class _Reading:
                     pass
             self._parts += 1
             if (
-                self._parts > MAX_PARTS * max(self._most // MAX_BODY_BYTES, 1)
-                or len(self._body) > self._most
+                self._parts > MAX_PARTS * max(self._max_bytes // MAX_BODY_BYTES, 1)
+                or len(self._body) > self._max_bytes
             ):
                 raise h11.RemoteProtocolError("the answer has too many parts")
         return None

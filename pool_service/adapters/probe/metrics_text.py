@@ -14,7 +14,7 @@ _NAME = r"[a-zA-Z_:][a-zA-Z0-9_:]*"
 _LABEL = re.compile(r'\s*([a-zA-Z_][a-zA-Z0-9_]*)\s*=\s*"((?:[^"\\]|\\.)*)"\s*(?:,|$)')
 _LABELS = r'\{((?:[^"}]|"(?:[^"\\]|\\.)*")*)\}'
 # No two adjacent parts may match the same blanks: a line of blanks would take quadratic time, and
-# a running match blocks every thread of the service.
+# a running match blocks all threads of the service.
 _SAMPLE = re.compile(rf"\s*({_NAME})(?:\s*{_LABELS})?\s+(\S+)(?:\s+-?\d+)?\s*")
 _SELECTOR = re.compile(rf"({_NAME})(?:{_LABELS})?")
 _TYPE = re.compile(rf"#\s*TYPE\s+({_NAME})\s")

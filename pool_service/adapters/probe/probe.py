@@ -1,11 +1,11 @@
 """Implementation of the port `Probe`: readiness, liveness and activity of servers.
 
-A server is ready if these hold in order:
+A server is ready if these hold, in this order:
 1. the process, or one of its session, owns a listening socket;
-2. that address answers healthy;
+2. the health path at that address answers healthy;
 3. the same process still owns the same socket.
-Another program that took the port and answers 200 fails the first or the last. `ownership.py`
-checks the socket again at each later probe, and before an endpoint is handed out.
+Another program that has taken the port and answers 200 fails 1 or 3. `ownership.py` checks the
+socket again at each later probe, and before an endpoint is handed out.
 """
 
 import asyncio
@@ -21,24 +21,24 @@ from pool_service.adapters.probe.health import is_healthy
 from pool_service.adapters.probe.http_get import get, post_json
 from pool_service.adapters.probe.ready_notify import ReadyNotifications
 from pool_service.adapters.process.identity import is_alive, member_pids
-from pool_service.adapters.sockets.listeners import TcpSocket, listeners, seen_listeners
+from pool_service.adapters.sockets.listeners import TcpSocket, listeners, scan_listeners
 from pool_service.adapters.sockets.ownership import Ownership
 from pool_service.core.activity import Activity
 from pool_service.core.types import EndpointState, Identity, LaunchPlan, ProbeResult, Unready
 
-# The pause between two readiness checks: a hundredth of the time waited so far, within these
-# bounds. It adds about half a percent to a start, and checks disturb a long load little.
+# The pause between two readiness checks is a hundredth of the time waited so far, within these
+# bounds. That adds about half a percent to a start, and disturbs a long load little.
 _MIN_PAUSE_S = 0.01
 _MAX_PAUSE_S = 0.5
 _PAUSE_SHARE = 0.01
+# The least pause for a server that notifies when it listens.
 _NOTIFYING_PAUSE_S = 1.0
-# Checks take at most a tenth of a core, however slow they are on this machine.
+# The pause is at least this times the processor time of a check: a tenth of a core at most.
 _COST_FACTOR = 10
 # Finding the members of a session means listing all processes, so it is done less often.
 _MEMBERS_PAUSE_S = 1.0
 # Listeners of one process that are probed; a server has one or two.
 _MAX_LISTENERS = 16
-
 
 _NOT_LISTENING = ProbeResult(answered=False, progress=(), listens=False)
 
@@ -69,7 +69,7 @@ class HttpProbe:
                 if await asyncio.to_thread(self._is_proven, search, identity, listener):
                     if loaded:
                         return listener.url
-                    # Loading may take minutes, so the next round proves the rest anew.
+                    # Loading may take minutes, so the next round proves the ownership anew.
                     loaded = await is_loaded(listener.url, plan)
             await _pause(search.pause(), notified)
 
@@ -83,6 +83,7 @@ class HttpProbe:
         return self._ownership.now(identity, endpoint)
 
     async def _is_lost(self, identity: Identity, endpoint: str) -> bool:
+        """Return whether the endpoint certainly belongs to no socket of the server any more."""
         if self._ownership.is_sole(identity, endpoint):
             return False
         proven = await asyncio.to_thread(self._ownership.prove, identity, endpoint)
@@ -106,9 +107,9 @@ class HttpProbe:
     ) -> ProbeResult:
         """Return whether a server listens and answers, and its signs of progress; see the port.
 
-        The signs of progress are processor time and the size of its log.
+        The signs of progress are processor time and the size of the log.
         """
-        # Checked first, so that no other program gets the request.
+        # Ownership first, so that no other program gets the request.
         if await self._is_lost(identity, endpoint):
             return _NOT_LISTENING
         url = urlsplit(endpoint)
@@ -126,7 +127,7 @@ class HttpProbe:
 
 
 class _Search:
-    """Searches for the listeners of one process, at intervals that suit the cost of a search."""
+    """Searches for the listeners of one process, at intervals by the cost of a search."""
 
     def __init__(self, identity: Identity, port: int | None) -> None:
         self._identity = identity
@@ -142,10 +143,10 @@ class _Search:
         now, before = time.monotonic(), time.thread_time()
         if not is_alive(self._identity):
             return None
-        found, saw_all = seen_listeners([self._identity.pid], self._port)
+        found, saw_all = scan_listeners([self._identity.pid], self._port)
         self.found_none = False
         if not found and now >= self._members_due:
-            found, saw_others = seen_listeners(member_pids(self._identity.pid), self._port)
+            found, saw_others = scan_listeners(member_pids(self._identity.pid), self._port)
             self.found_none = saw_all and saw_others and not found
             self._members_due = time.monotonic() + _MEMBERS_PAUSE_S
         self._cost = time.thread_time() - before
@@ -164,7 +165,10 @@ class _Search:
 
 
 async def _pause(pause: float, notified: asyncio.Event | None) -> None:
-    """Wait until the next search is due; rarely search a process that notifies when it listens."""
+    """Wait until the next search is due, or until the server notifies that it listens.
+
+    notified: None if no notification is expected.
+    """
     if notified is None or notified.is_set():
         await asyncio.sleep(pause)
         return
@@ -196,7 +200,7 @@ def _progress(identity: Identity, log_path: str) -> tuple[float, ...]:
 
 
 _LOAD_TIMEOUT_S = 86_400.0
-"""Practically no limit: the start limit ends a load that takes too long, with the process."""
+"""Practically no limit: a load that takes too long is ended by the start limit."""
 
 _HTTP_OK = 200
 

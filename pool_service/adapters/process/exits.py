@@ -1,4 +1,4 @@
-"""Exits: waiting for the end of any process, a child of the service or not."""
+"""Exits: waiting for the end of any process, a child of the service or not, and reaping it."""
 
 import asyncio
 import contextlib
@@ -6,6 +6,7 @@ import errno
 import functools
 import os
 import select
+import subprocess
 import sys
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -22,7 +23,7 @@ _log = structlog.get_logger(__name__)
 T = TypeVar("T")
 
 _SHORTAGE_PAUSE_S = 1.0
-
+"""Between two tries while file descriptors or memory are short."""
 
 _STATUS_BITS = 0xFFFF
 # From <sys/event.h> of xnu-11417.101.15; `select` does not name them.
@@ -31,11 +32,11 @@ _NOTE_EXIT_DETAIL = 0x02000000
 _NOTE_EXIT_MEMORY = 0x00020000
 
 POLL_INTERVAL_S = 0.05
-"""Least time between two polls where the system does not notify of an exit."""
+"""The least interval of polling, where the system does not notify of exits."""
 
 POLL_INTERVAL_PER_PROCESS_S = 0.001
-"""With many processes the interval is this times their number: polling then takes some fiftieth
-of a processor core."""
+"""With more than 50 processes the interval is this times their number, so that polling takes about
+a fiftieth of a processor core."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,7 +165,7 @@ class _Descriptor:
 
 @dataclass(slots=True, eq=False)
 class _Polled:
-    """A polled process; `writer` is closed when it has ended, or is no longer watched."""
+    """A polled process; `writer` is closed when the process has ended or the watch ends."""
 
     identity: Identity
     writer: int
@@ -254,17 +255,17 @@ else:
             if error.errno not in SHORTAGES:
                 why = error.strerror or str(error)
         if why:
-            _log.warning("no pidfd_open; processes are looked at every 50 ms instead", why=why)
+            _log.warning("pidfd_open cannot be used; polling processes instead", why=why)
         return why
 
 
-async def gone(watch: ExitWatch, identity: Identity) -> End:
-    """Wait until this process has ended (a zombie has), and return how."""
+async def wait_for_exit(watch: ExitWatch, identity: Identity) -> End:
+    """Wait until this process has ended, as a zombie has; return how it ended."""
 
     async def ended() -> End:
         try:
             with watch.open(identity.pid) as watched:
-                # Checked now, as the descriptor is of the process that had the pid at the open.
+                # Checked after the open, whose descriptor is of any process that had the pid.
                 if is_alive(identity):
                     await _readable(watched.fileno())
                     return watched.end()
@@ -272,10 +273,40 @@ async def gone(watch: ExitWatch, identity: Identity) -> End:
             pass
         return End()
 
-    return await outlasting_shortage(ended)
+    return await retry_on_shortage(ended)
 
 
-async def outlasting_shortage(step: Callable[[], Awaitable[T]]) -> T:
+def reap(popen: "subprocess.Popen[bytes]") -> int | None:
+    """Reap a child; return its exit code, or minus the signal; None if it was reaped elsewhere.
+
+    Blocks for a moment at most: macOS notifies of an exit shortly before the child can be reaped.
+    """
+    if popen.returncode is not None:
+        return popen.returncode
+    try:
+        _, status = os.waitpid(popen.pid, 0)
+    except ChildProcessError:
+        popen.returncode = 0  # as Popen itself assumes; else it warns of a running process
+        return None
+    popen.returncode = os.waitstatus_to_exitcode(status)
+    return popen.returncode
+
+
+def reap_adopted(identity: Identity) -> int | None:
+    """Reap an adopted process if it is a child; return its status as `reap` does, else None.
+
+    It is a child only if an earlier program of this same process has started it (exec).
+    """
+    if identity_of(identity.pid) != identity:
+        return None
+    try:
+        _, status = os.waitpid(identity.pid, 0)
+    except ChildProcessError:
+        return None
+    return os.waitstatus_to_exitcode(status)
+
+
+async def retry_on_shortage(step: Callable[[], Awaitable[T]]) -> T:
     """Run a step again and again while file descriptors or memory are short."""
     while True:
         try:
@@ -283,7 +314,7 @@ async def outlasting_shortage(step: Callable[[], Awaitable[T]]) -> T:
         except OSError as error:
             if error.errno not in SHORTAGES:
                 raise
-            _log.warning("cannot look after processes; trying again", error=error.strerror)
+            _log.warning("the system is short of resources; trying again", error=error.strerror)
         await asyncio.sleep(_SHORTAGE_PAUSE_S)
 
 

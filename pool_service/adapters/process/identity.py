@@ -1,7 +1,7 @@
 """Process identity: the pid, the start time and the boot, which together are unique.
 
-All differences between Linux and macOS in reading a process's state are here. The functions take
-any pid, whosever it is, and are quick enough for the event loop.
+All differences between Linux and macOS in reading a process's state are here. The functions accept
+the pid of any process, and are quick enough for the event loop.
 """
 
 import ctypes
@@ -18,7 +18,7 @@ from pool_service.adapters.system.os_errors import raise_shortage
 from pool_service.adapters.system.proc_file import read
 from pool_service.core.types import Identity
 
-LARGEST_PID = 2**31 - 1
+MAX_PID = 2**31 - 1
 """The largest pid of any supported system."""
 
 
@@ -50,18 +50,18 @@ def is_alive(identity: Identity) -> bool:
     return status.start_time == identity.start_time and boot_id() == identity.boot_id
 
 
-def blindness() -> str:
+def visibility_flaw() -> str:
     """Return why the state of processes cannot be read, and what to do; empty if it can."""
     if identity_of(os.getpid()) is not None:
         return ""
     where = "" if sys.platform == "darwin" else " Mount /proc where the service runs."
-    return f"the system shows no processes, so no server could be looked after.{where}"
+    return f"the system shows no processes, so no server could be supervised.{where}"
 
 
 def is_in_session(pid: int, leader_pid: int) -> bool:
     """Return whether a process is in the session that `leader_pid` leads or led.
 
-    The members of the leader's group are, as a group lies within one session.
+    All members of the leader's group are, as a group lies within one session.
     """
     try:
         return os.getsid(pid) == leader_pid
@@ -155,7 +155,7 @@ if sys.platform == "darwin":
         return ProcessStatus(start_time=start, is_zombie=has_ended)
 
     def variable_of(pid: int, name: str) -> str | None:
-        """Return a variable of the environment that a process was started with; as on Linux."""
+        """Return a variable of the environment that a process was started with; see Linux's."""
         try:
             environment = psutil.Process(pid).environ()
         except OSError as error:
@@ -185,9 +185,9 @@ else:
     def variable_of(pid: int, name: str) -> str | None:
         """Return a variable of the environment that a process was started with; "" if unset.
 
-        Return None if the environment cannot be read as a whole: the process has ended, is in an
-        exec, or is another user's or the kernel's. Takes a sixth of psutil's time, which counts
-        where every process of the machine is asked.
+        None if the environment cannot be read completely: the process has ended, is in an exec, or
+        is another user's or the kernel's. Takes a sixth of psutil's time, which matters when every
+        process of the machine is read.
 
         Raises OSError if the system lacks descriptors or memory.
         """

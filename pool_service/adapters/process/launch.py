@@ -7,8 +7,8 @@ The process gets
 4. the plan's environment and NONCE_VARIABLE, which all of its descendants inherit;
 5. an empty working directory, since runtimes try a model id as a relative path first.
 
-The variable's value and the directory's name are the plan's nonce, so that a record of the plan is
-enough to find the process.
+The variable's value and the directory's name are the plan's nonce, so that the process can be found
+by a record of the plan alone.
 """
 
 import contextlib
@@ -25,8 +25,8 @@ from pool_service.adapters.logs.logs import LogStore, open_for_append
 from pool_service.adapters.process.identity import boot_id, identity_of
 from pool_service.adapters.runtime import vllm_mlx
 from pool_service.adapters.runtime.search import python_of
-from pool_service.adapters.system.child import hand_down
-from pool_service.adapters.system.os_errors import explained
+from pool_service.adapters.system.os_errors import explain
+from pool_service.adapters.system.process_settings import restore_descriptor_limit
 from pool_service.core.errors import RuntimeUnavailable, StartFailed
 from pool_service.core.types import Identity, LaunchPlan
 
@@ -72,8 +72,8 @@ def launch(model: str, generation: int, plan: LaunchPlan, state_dir: Path, logs:
         undo.callback(shutil.rmtree, work_dir, ignore_errors=True)
         popen = _start(model, plan, log_path, work_dir)
         undo.callback(_abandon, popen)
-        # Not reaped yet, so the pid is the child's even if it has ended. If the system reports
-        # nothing of an ended process, its start time does not matter.
+        # The child is not reaped yet, so the pid is its own even if it has ended. If the system
+        # reports nothing of an ended process, its start time does not matter.
         identity = identity_of(popen.pid) or Identity(popen.pid, 0, boot_id())
         undo.pop_all()
     return Child(popen, identity, log_path, plan.nonce)
@@ -124,7 +124,7 @@ def _start(
         raise
     finally:
         os.close(output)
-    hand_down(popen.pid)
+    restore_descriptor_limit(popen.pid)
     return popen
 
 
@@ -149,5 +149,5 @@ def start_failures(model: str, state_dir: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        message = f"cannot start a process for {model!r}: {explained(error, state_dir)}"
+        message = f"cannot start a process for {model!r}: {explain(error, state_dir)}"
         raise StartFailed(message, model=model) from error

@@ -1,4 +1,4 @@
-"""Draining the descendants of an exited process: waiting until they have no connections.
+"""Draining of an exited process's descendants: waiting until no client is connected to them.
 
 When a wrapper script has exited, the server behind it can no longer be probed; but its connections
 show whether it still works on requests.
@@ -11,7 +11,7 @@ from collections.abc import Collection
 import structlog
 
 from pool_service.adapters.process.process_tree import ProcessTree, find_survivors
-from pool_service.adapters.sockets.connections import anybody_connected, places_of
+from pool_service.adapters.sockets.connections import has_clients, places_of
 from pool_service.core.types import Identity
 
 _MIN_PAUSE_S = 0.1
@@ -38,8 +38,11 @@ class LeftoverRequests:
         self._drain_time = drain_time
         self._escalated = escalated
 
-    async def drained(self, left: frozenset[Identity]) -> frozenset[Identity]:
-        """Wait until no request is in flight or the drain ends; return the live descendants."""
+    async def drain(self, left: frozenset[Identity]) -> frozenset[Identity]:
+        """Wait until no request is in flight or the drain ends; return the live descendants.
+
+        left: the live descendants at present.
+        """
         loop = asyncio.get_running_loop()
         began = loop.time()
         is_logged = False
@@ -48,7 +51,7 @@ class LeftoverRequests:
             if not await asyncio.to_thread(self._is_busy, pids):
                 break
             if not is_logged:
-                _log.info("waiting for what is in flight on what a process left behind", pids=pids)
+                _log.info("waiting for requests on descendants of an exited process", pids=pids)
                 is_logged = True
             waited = loop.time() - began
             pause = min(max(waited * _PAUSE_SHARE, _MIN_PAUSE_S), _MAX_PAUSE_S)
@@ -60,4 +63,4 @@ class LeftoverRequests:
 
     def _is_busy(self, pids: Collection[int]) -> bool:
         """Return whether any client is connected; True if that is not known. Blocking."""
-        return anybody_connected(places_of(pids, self._endpoint), pids) is not False
+        return has_clients(places_of(pids, self._endpoint), pids) is not False

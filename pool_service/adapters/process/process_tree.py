@@ -3,7 +3,7 @@
 A descendant may have left the group and the session of its leader. A process counts as a
 descendant only if one of these proves it:
 1. it carries the server's nonce in its environment;
-2. it writes to the server's log or works in its working directory (`tied.py`);
+2. it writes to the server's log or runs in its working directory (`file_users.py`);
 3. it is in the leader's session, and that session has a member that is proven or was known
    before (the kernel does not reuse the number of a session while it has members).
 """
@@ -19,7 +19,8 @@ from pathlib import Path
 import psutil
 import structlog
 
-from pool_service.adapters.process.exits import ExitWatch, gone, outlasting_shortage
+from pool_service.adapters.process.exits import ExitWatch, retry_on_shortage, wait_for_exit
+from pool_service.adapters.process.file_users import find_file_users
 from pool_service.adapters.process.identity import (
     identity_of,
     is_alive,
@@ -28,17 +29,16 @@ from pool_service.adapters.process.identity import (
     variable_of,
 )
 from pool_service.adapters.process.launch import NONCE_VARIABLE
-from pool_service.adapters.process.tied import tied_to
 from pool_service.core.types import Identity
 
 _log = structlog.get_logger(__name__)
 
-Drained = Callable[[frozenset[Identity]], Awaitable[frozenset[Identity]]]
+Drain = Callable[[frozenset[Identity]], Awaitable[frozenset[Identity]]]
 """Waits until the given descendants have finished their requests; returns those still alive."""
 
 _SCANS = 2
-"""Scans of the processes for a nonce. The second finds the child of a process that forked and
-ended before its turn, and a process whose environment was hidden because it was in an exec."""
+"""Scans of all processes for a nonce. The second one finds a process whose parent forked it and
+ended before its turn, and a process whose environment could not be read during an exec."""
 
 _RESCAN_PAUSE_S = 0.01
 """Between two scans after SIGKILL: a process that is just ending may still be listed."""
@@ -51,7 +51,7 @@ class ProcessTree:
     leader_pid: None if not known.
     members: descendants that are proven or were known before.
     others: pids that are certainly no descendants.
-    log, work_dir: of the process; None if not known.
+    log, work_dir: those of the process; None if not known.
     """
 
     leader_pid: int | None
@@ -70,7 +70,7 @@ def members_of(leader: Identity) -> frozenset[Identity]:
 
 
 def group_members(leader_pid: int) -> frozenset[Identity]:
-    """Return the members, except its leader, of the session with this number, whosever it is."""
+    """Return the members of the session with this number, without its leader."""
     return _alive(filter(None, map(identity_of, member_pids(leader_pid))))
 
 
@@ -80,8 +80,8 @@ def survivors(tree: ProcessTree) -> frozenset[Identity]:
     Blocking: some microseconds for each process of the machine.
     """
     found = carriers({tree.nonce}, tree.others)
-    tied = tied_to(tree.log, tree.work_dir, tree.others)
-    known = tree.members | found.get(tree.nonce, frozenset()) | tied
+    users = find_file_users(tree.log, tree.work_dir, tree.others)
+    known = tree.members | found.get(tree.nonce, frozenset()) | users
     group = group_members(tree.leader_pid) if tree.leader_pid else frozenset[Identity]()
     return _alive(known) | (group if group & known else frozenset())
 
@@ -113,7 +113,7 @@ def carriers(
 def _carrier(pid: int, nonce: str) -> Identity | None:
     """Return the identity of the process with this pid if it is alive and has the nonce."""
     before = identity_of(pid)
-    # The same identity before and after: the environment read was this process's.
+    # The identity is the same before and after, so the environment was this process's.
     if before and variable_of(pid, NONCE_VARIABLE) == nonce and is_alive(before):
         return before
     return None
@@ -134,26 +134,26 @@ def leader_among(members: Collection[Identity]) -> Identity | None:
 
 
 async def end_all(
-    watch: ExitWatch, tree: ProcessTree, term_timeout: float, drained: Drained | None = None
+    watch: ExitWatch, tree: ProcessTree, term_timeout: float, drain: Drain | None = None
 ) -> bool:
-    """Send SIGTERM to a process's descendants, SIGKILL after `term_timeout` s; wait for their end.
+    """End the descendants of an exited process; return whether some had to be killed.
 
-    drained: waits for their requests first. Return True if some had to be killed. A descendant
-    that may not be signalled (it has changed its user) is left alone and logged.
+    SIGKILL follows SIGTERM after `term_timeout` seconds. drain: waits for their requests first.
+    A descendant that may not be signalled (it has changed its user) is left alone and logged.
     """
     left = await find_survivors(tree)
-    if left and drained is not None:
-        left = await drained(left)
+    if left and drain is not None:
+        left = await drain(left)
     if not left:
         return False
-    _log.info("ending what a process left behind", pids=_pids(left), leader=tree.leader_pid)
+    _log.info("ending descendants of an exited process", pids=_pids(left), leader=tree.leader_pid)
     asked = frozenset(i for i in left if _signalled(i, signal.SIGTERM, signal.SIGCONT))
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(term_timeout):
             await _all_gone(watch, asked)
     untouchable = all_killed = frozenset[Identity]()
     while left := await find_survivors(tree) - untouchable:
-        _log.warning("killing what a process left behind", pids=_pids(left))
+        _log.warning("killing descendants of an exited process", pids=_pids(left))
         killed = frozenset(i for i in left if _signalled(i, signal.SIGKILL))
         untouchable |= left - killed
         all_killed |= killed
@@ -165,13 +165,13 @@ async def end_all(
 
 async def find_survivors(tree: ProcessTree) -> frozenset[Identity]:
     """Return every proven descendant that is alive, retrying while file descriptors are short."""
-    return await outlasting_shortage(lambda: asyncio.to_thread(survivors, tree))
+    return await retry_on_shortage(lambda: asyncio.to_thread(survivors, tree))
 
 
 async def _all_gone(watch: ExitWatch, identities: Iterable[Identity]) -> None:
-    # One after the other, as each wait takes a descriptor; only the last end matters.
+    # One after the other, as each wait takes a descriptor and only the last exit matters.
     for identity in identities:
-        await gone(watch, identity)
+        await wait_for_exit(watch, identity)
 
 
 def _signalled(identity: Identity, *signals: signal.Signals) -> bool:
@@ -182,7 +182,7 @@ def _signalled(identity: Identity, *signals: signal.Signals) -> bool:
     except ProcessLookupError:
         return True
     except PermissionError:
-        _log.warning("may not signal what a process left behind", pid=identity.pid)
+        _log.warning("not permitted to signal a descendant", pid=identity.pid)
         return False
     return True
 

@@ -2,9 +2,9 @@
 
 spawn      start a process in its own session
 adopt      take over an earlier service's process by its record
-orphans    take over an earlier service's processes by their nonces alone
+orphans    take over an earlier service's processes without a record, by their nonces
 exited     wait for the exit, note the members of the group, reap the process
-signal     signal the group, after proof that it is still this process
+signal     signal the group, after proof that it is still that of this process
 clean_up   end the descendants, remove the working directory
 """
 
@@ -26,8 +26,10 @@ from pool_service.adapters.process.exits import (
     End,
     ExitWatch,
     exit_watch,
-    gone,
-    outlasting_shortage,
+    reap,
+    reap_adopted,
+    retry_on_shortage,
+    wait_for_exit,
 )
 from pool_service.adapters.process.identity import identity_of, is_alive
 from pool_service.adapters.process.launch import launch, work_dirs
@@ -67,7 +69,9 @@ class _Owned:
     log_path: None if not known.
     popen: None if another service started it.
     is_proven: whether the process, and so its group, certainly belongs to this pool.
-    escalated: set when its clean-up is to wait for no request any longer.
+    members: the processes seen in its group.
+    report: set when it has been reaped.
+    escalated: set when its clean-up must no longer wait for requests in flight.
     probed: the URL paths of the pool's probes, whose log lines are left out.
     """
 
@@ -83,11 +87,12 @@ class _Owned:
     probed: frozenset[str] = frozenset()
 
     def last_lines(self) -> tuple[str, ...]:
-        """Return the last lines of its log, without the answers to the pool's probes."""
+        """Return the last lines of its log, without those of the pool's probes."""
         return last_lines(self.log_path, probed=self.probed) if self.log_path else ()
 
 
 def _probed(plan: LaunchPlan) -> frozenset[str]:
+    """Return the URL paths that the pool's probes request."""
     return frozenset((plan.health_path, plan.ready_path, plan.use.path))
 
 
@@ -96,9 +101,9 @@ class LocalProcesses:
 
     state_dir: the directory of logs and working directories.
     diagnose_of: returns, for a kind of runtime, the function that explains an exit.
-    standbys: asked first for a process; None: every process is started by its command.
+    standbys: tried first by `spawn`; None: every process is started by its command.
     term_timeout: seconds between SIGTERM and SIGKILL for descendants.
-    rescan_delay_s: pause before a process that was not found by its nonce is looked for again.
+    rescan_delay_s: the pause before a second search for a process by its nonce.
     """
 
     def __init__(
@@ -142,11 +147,11 @@ class LocalProcesses:
         """Take over the process that an earlier service started for this server; see the port."""
         if server.plan is None:
             return None
-        nonce, log_path = server.plan.nonce, self._log_of(server)
+        nonce, log_path = server.plan.nonce, self._log_path_of(server)
         identity = server.identity
-        has_ended = identity is not None and not await _outlasting(lambda: _is_there(identity))
+        has_ended = identity is not None and not await _in_thread(lambda: _is_running(identity))
         if not has_ended:
-            identity = await self._proven(identity, nonce, log_path)
+            identity = await self._find_proven(identity, nonce, log_path)
         if identity is None:
             return None
         owned = _Owned(identity, nonce, server.plan.kind, log_path, probed=_probed(server.plan))
@@ -155,42 +160,44 @@ class LocalProcesses:
         return SpawnedProcess(identity, str(log_path))
 
     async def orphans(self, nonces: Collection[str]) -> tuple[Identity, ...]:
-        """Take over the processes of an earlier service whose record is damaged or lost.
+        """Take over the processes of an earlier service whose records are damaged or lost.
 
-        nonces: the nonces of all records. Call this after all adoptions and before the first
-        spawn. Each returned process leads a group, and its nonce names a working directory of
-        this state directory; the caller decides whether to end it. Descendants of processes that
-        have exited are ended before this returns, and their working directories removed.
+        nonces: the nonces of all records.
+
+        Call this after all adoptions and before the first spawn. Each returned process leads a
+        group, and its nonce names a working directory of this state directory; the caller decides
+        whether to end it. The descendants of processes that have exited are ended before this
+        returns, and their working directories removed.
         """
-        unknown = await _outlasting(lambda: self._other_nonces(nonces))
+        unknown = await _in_thread(lambda: self._other_nonces(nonces))
         leaders = await asyncio.gather(*map(self._adopt_orphan, unknown))
         return tuple(filter(None, leaders))
 
     async def exited(self, identity: Identity) -> ExitReport:
         """Wait for the exit of a process; see the port.
 
-        Only macOS reports how a process ended that is no child of the service.
+        How a process ended that is no child of the service is reported by macOS only.
         """
-        end = await gone(self._watch, identity)
+        end = await wait_for_exit(self._watch, identity)
         owned = self._owned.get(identity)
         if owned is None:
             return self._report("", end, ())
         if owned.report is None:
-            owned.report = await _outlasting(lambda: self._reap_and_report(owned, end))
+            owned.report = await _in_thread(lambda: self._reap_and_report(owned, end))
         return owned.report
 
     async def signal(self, identity: Identity, stop: StopSignal) -> None:
         """Send a signal to the group that the process leads; see the port."""
         owned = self._owned.get(identity)
         if owned and owned.popen is None:
-            # Another process reaps it; after that its group cannot be told from another's.
+            # Noted now: another process reaps it, and then the group's number may be reused.
             with contextlib.suppress(OSError):
                 owned.members |= await asyncio.to_thread(_members_of, owned)
 
         async def send() -> None:
             _send(identity, stop)
 
-        await outlasting_shortage(send)
+        await retry_on_shortage(send)
 
     async def last_lines(self, log_path: str) -> tuple[str, ...]:
         """Return the last lines of a log; see the port."""
@@ -206,12 +213,12 @@ class LocalProcesses:
         if owned is None:
             return False
         work_dir = work_dirs(self._state_dir) / owned.nonce
-        others = self._pids_but(owned)
+        others = self._other_children(owned)
         tree = ProcessTree(
             identity.pid, owned.nonce, owned.members, others, owned.log_path, work_dir
         )
-        drained = LeftoverRequests(tree, endpoint, drain_time, owned.escalated).drained
-        killed = await end_all(self._watch, tree, self._term_timeout, drained)
+        drain = LeftoverRequests(tree, endpoint, drain_time, owned.escalated).drain
+        killed = await end_all(self._watch, tree, self._term_timeout, drain)
         await asyncio.to_thread(self._clean_up, owned)
         self._owned.pop(identity, None)
         return killed
@@ -222,64 +229,66 @@ class LocalProcesses:
         if owned is not None:
             owned.escalated.set()
 
-    def _pids_but(self, owned: _Owned) -> frozenset[int]:
-        """Return the pids of the other children, which are theirs until they are reaped."""
+    def _other_children(self, owned: _Owned) -> frozenset[int]:
+        """Return the pids of the other children that are not reaped: they are no descendants."""
         children = ((each.identity.pid, each.popen) for each in self._owned.values())
         running = {pid for pid, popen in children if popen and popen.returncode is None}
         return frozenset(running - {owned.identity.pid})
 
-    def _log_of(self, server: Server) -> Path:
-        """Return a server's log; the record's path counts only inside the log directory."""
+    def _log_path_of(self, server: Server) -> Path:
+        """Return the path of a server's log; a recorded path counts only in the log directory."""
         recorded = Path(server.log_path)
         is_ours = server.log_path and self._logs.is_place(recorded)
         return recorded if is_ours else self._logs.path_of(server.model, server.generation)
 
-    async def _proven(
+    async def _find_proven(
         self, recorded: Identity | None, nonce: str, log_path: Path | None
     ) -> Identity | None:
         """Return the process with this nonce if it is proven to be of this pool, else None.
 
-        If no process with the nonce leads a session, its descendants are ended before this
-        returns.
+        1. The recorded process, if it is proven;
+        2. else the leader of a session with the nonce, if it is proven. If it is not, the state
+           directory is a copy and the process another pool's, which is left alone.
+        3. Without any leader, what has the nonce are descendants: they are ended.
         """
         directory = work_dirs(self._state_dir) / nonce
 
         def is_ours(identity: Identity) -> bool:
-            shown = is_of_pool(identity.pid, nonce, directory, log_path)
-            return shown and is_alive(identity)
+            # Alive afterwards: the proof was of this process, not of a later one with its pid.
+            return is_of_pool(identity.pid, nonce, directory, log_path) and is_alive(identity)
 
-        if recorded is not None and await _outlasting(lambda: is_ours(recorded)):
+        if recorded is not None and await _in_thread(lambda: is_ours(recorded)):
             return recorded
         if recorded is not None:
             _log.warning("a record names a process that is not of this pool", pid=recorded.pid)
         found = await self._find_leader(nonce)
         if found is None:
             await self._end_descendants(nonce)
-        elif not await _outlasting(lambda: is_ours(found)):
-            # The state directory is a copy, and the process is another pool's.
-            _log.warning("left alone what is of another pool", pid=found.pid)
+        elif not await _in_thread(lambda: is_ours(found)):
+            _log.warning("a process of another pool is left alone", pid=found.pid)
             await asyncio.to_thread(self._remove_work_dir, nonce)
             return None
         return found
 
     async def _find_leader(self, nonce: str) -> Identity | None:
-        leader = await _outlasting(lambda: _leader_of(nonce))
+        """Return the leader of the process tree with this nonce; None if there is none."""
+        leader = await _in_thread(lambda: _leader_of(nonce))
         if leader is None:
             # Between fork and exec a process still has its parent's environment.
             await asyncio.sleep(self._rescan_delay_s)
-            leader = await _outlasting(lambda: _leader_of(nonce))
+            leader = await _in_thread(lambda: _leader_of(nonce))
         return leader
 
     async def _adopt_orphan(self, nonce: str) -> Identity | None:
-        leader = await self._proven(None, nonce, None)
+        leader = await self._find_proven(None, nonce, None)
         if leader is None:
             return None
-        _log.warning("a process of this pool runs that no record tells of", pid=leader.pid)
+        _log.warning("a process of this pool has no record", pid=leader.pid)
         await self._take_over(_Owned(leader, nonce, "", None))
         return leader
 
     async def _take_over(self, found: _Owned) -> None:
-        members = await _outlasting(lambda: _members_of(found))
+        members = await _in_thread(lambda: _members_of(found))
         owned = self._owned.setdefault(found.identity, found)
         owned.members |= members
         if owned.log_path:
@@ -292,6 +301,7 @@ class LocalProcesses:
         await asyncio.to_thread(self._remove_work_dir, nonce)
 
     def _other_nonces(self, nonces: Collection[str]) -> list[str]:
+        """Return the nonces of working directories that are neither `nonces` nor owned here."""
         try:
             with os.scandir(work_dirs(self._state_dir)) as entries:
                 names = [entry.name for entry in entries if entry.is_dir(follow_symlinks=False)]
@@ -302,9 +312,9 @@ class LocalProcesses:
         return [name for name in names if name not in nonces and name not in ours]
 
     def _reap_and_report(self, owned: _Owned, end: End) -> ExitReport:
-        """Note the members of its group, then reap it: afterwards the number may be reused."""
+        """Note the members of the group and reap the process, after which its pid may be reused."""
         owned.members |= _members_of(owned)
-        status = _reap(owned.popen) if owned.popen else _reap_adopted(owned.identity)
+        status = reap(owned.popen) if owned.popen else reap_adopted(owned.identity)
         lines = owned.last_lines()
         reaped = end if status is None else replace(end, code=status)
         return self._report(owned.kind, reaped, lines)
@@ -334,7 +344,7 @@ class LocalProcesses:
 
 
 def _send(identity: Identity, stop: StopSignal) -> None:
-    """Send a signal without a pause after the check, so that nobody reaps the process between."""
+    """Signal the group of a process right after a check that it is alive, so not yet reaped."""
     if not is_alive(identity):
         return
     # EPERM: no process of the group may be signalled.
@@ -345,16 +355,16 @@ def _send(identity: Identity, stop: StopSignal) -> None:
             os.killpg(identity.pid, signal.SIGCONT)
 
 
-async def _outlasting(look: Callable[[], T]) -> T:
-    """Run a function in a thread, again while descriptors are short."""
-    return await outlasting_shortage(lambda: asyncio.to_thread(look))
+async def _in_thread(read: Callable[[], T]) -> T:
+    """Return the result of a function that runs in a thread, again while descriptors are short."""
+    return await retry_on_shortage(lambda: asyncio.to_thread(read))
 
 
 def _members_of(owned: _Owned) -> frozenset[Identity]:
     return members_of(owned.identity) if owned.is_proven else frozenset()
 
 
-def _is_there(identity: Identity | None) -> bool:
+def _is_running(identity: Identity | None) -> bool:
     return identity is not None and is_alive(identity)
 
 
@@ -363,38 +373,12 @@ def _leader_of(nonce: str) -> Identity | None:
 
 
 def _log_unproven(leader: Identity) -> None:
-    """Log the members of an adopted process's group that are left alone for want of a proof."""
+    """Log the processes in an adopted leader's group that are left alone for want of a proof."""
     if identity_of(leader.pid) in (None, leader):
-        left = sorted(member.pid for member in group_members(leader.pid))
-        if left:
-            _log.warning("left alone what may be of an ended server", pids=left, leader=leader.pid)
-
-
-def _reap_adopted(identity: Identity) -> int | None:
-    """Reap an adopted process and return its status as `_reap` does.
-
-    It is a child of the service only if the service became what it is by an exec.
-    """
-    if identity_of(identity.pid) != identity:
-        return None
-    try:
-        _, status = os.waitpid(identity.pid, 0)
-    except ChildProcessError:
-        return None
-    return os.waitstatus_to_exitcode(status)
-
-
-def _reap(popen: "subprocess.Popen[bytes]") -> int | None:
-    """Reap a child; return its exit code, or minus the signal; None if it was reaped elsewhere.
-
-    Blocks for a moment at most: macOS notifies of an exit shortly before the child can be reaped.
-    """
-    if popen.returncode is not None:
-        return popen.returncode
-    try:
-        _, status = os.waitpid(popen.pid, 0)
-    except ChildProcessError:
-        popen.returncode = 0  # as Popen itself assumes; else it warns of a running process
-        return None
-    popen.returncode = os.waitstatus_to_exitcode(status)
-    return popen.returncode
+        pids = sorted(member.pid for member in group_members(leader.pid))
+        if pids:
+            _log.warning(
+                "processes that may be of an ended server are left alone",
+                pids=pids,
+                leader=leader.pid,
+            )

@@ -16,9 +16,11 @@ from pool_service.adapters.system.own_files import has_open
 def is_of_pool(pid: int, nonce: str, work_dir: Path, log_path: Path | None) -> bool:
     """Return whether a service of this state directory started the process with this nonce.
 
-    That is proven if the process works in its working directory, has the nonce in its environment
-    or has its log open. A program can give up each of them, so that one suffices. It is refuted if
-    the process works in another state directory's directory of the same nonce.
+    1. It is proven if the process runs in `work_dir`.
+    2. It is refuted if the process runs in another state directory's directory of this nonce.
+    3. It is proven if the process has the nonce in its environment, or the log open.
+
+    A program can give up any of these, so that one proof suffices.
 
     Raises OSError if the system lacks descriptors or memory.
     """

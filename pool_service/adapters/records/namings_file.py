@@ -11,34 +11,34 @@ from pool_service.adapters.system.own_files import SET_ASIDE, parse_json, read_o
 from pool_service.core.names import model_flaw, runtime_model_flaw
 from pool_service.core.remembered import MOST_NAMINGS
 
-LARGEST_BYTES = 16 * 1024 * 1024
-"""Three times what the most and the longest of them take."""
+MAX_FILE_BYTES = 16 * 1024 * 1024
+"""The largest file that is read: three times the size of the most and longest namings."""
 
 _VERSION = 1
 
 
 @dataclass(frozen=True, slots=True)
 class FoundNamings:
-    """The namings of a file; damaged: its name if it could not be read and was set aside."""
+    """The namings of a file. damaged: the file's name if it could not be read and was set aside."""
 
     namings: Mapping[str, str] = field(default_factory=dict)
     damaged: tuple[str, ...] = ()
 
 
 class NamingsFile:
-    """Reads and writes all of them at once. Blocking; used by one thread at a time."""
+    """Reads and writes all namings at once. Blocking; for one thread at a time."""
 
     def __init__(self, state_dir: Path) -> None:
         self._path = state_dir / "runtime_models.json"
 
-    def is_there(self) -> bool:
-        """Return whether there is a file."""
+    def exists(self) -> bool:
+        """Return whether the file exists."""
         return self._path.is_file()
 
     def read(self) -> FoundNamings:
-        """Read what was written last. Raises OSError only for want of descriptors or memory."""
+        """Return the namings written last. Raises OSError only for a shortage."""
         try:
-            return FoundNamings(_checked(parse_json(read_own(self._path, LARGEST_BYTES)[0])))
+            return FoundNamings(_checked(parse_json(read_own(self._path, MAX_FILE_BYTES)[0])))
         except FileNotFoundError:
             return FoundNamings()
         except OSError as error:
@@ -49,7 +49,7 @@ class NamingsFile:
         return FoundNamings(damaged=(self._path.name,))
 
     def write(self, namings: Mapping[str, str]) -> None:
-        """Write beside and rename into place, so that there is never half. Raises OSError."""
+        """Replace the file by a rename, so that it is never incomplete. Raises OSError."""
         beside = self._path.with_suffix(".tmp")
         content = {"version": _VERSION, "runtime_models": dict(namings)}
         write_own(beside, json.dumps(content).encode())
@@ -64,7 +64,7 @@ class NamingsFile:
 
 
 def _checked(content: object) -> Mapping[str, str]:
-    """Return the namings of a file. Raises ValueError and the like where they are none."""
+    """Return the namings in a file's content. Raises ValueError and the like if it is not valid."""
     if not isinstance(content, dict) or content["version"] != _VERSION:
         raise ValueError
     namings = content["runtime_models"]

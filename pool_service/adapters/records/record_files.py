@@ -1,9 +1,9 @@
 """The files of the records: STATE/servers/<slug of the model>.json, one for each model.
 
-Each is written beside and renamed into its place, so that there is an old one or a new one,
-never half of one. Nothing is flushed to the disk itself: what was written outlives the service
-however it ends, and a reboot ends all processes anyway. No link is followed. What is in
-the way or can't be read is moved to STATE/servers/damaged/, never deleted.
+Each file is replaced by a rename, so that it is the old or the new one, never half of one. Nothing
+is synced: written files survive the end of the service, and a reboot ends all servers anyway.
+Links are not followed. Foreign and unreadable files are moved to STATE/servers/damaged/, never
+deleted.
 """
 
 import contextlib
@@ -19,14 +19,14 @@ import structlog
 
 from pool_service.adapters.records.record_format import Entry, Record, decode, encode, record_key
 from pool_service.adapters.records.record_members import BadRecord
-from pool_service.adapters.system.os_errors import explained, raise_shortage
+from pool_service.adapters.system.os_errors import explain, raise_shortage
 from pool_service.adapters.system.own_files import read_own
 from pool_service.core.names import slug
 
 _log = structlog.get_logger(__name__)
 
-LARGEST = 1024 * 1024
-"""Bytes; a record is far smaller."""
+MAX_RECORD_BYTES = 1024 * 1024
+"""The largest file that is read; a record is far smaller."""
 
 DAMAGED = "damaged"
 _SUFFIX = ".json"
@@ -37,7 +37,7 @@ _READERS = 8
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """Of a write: the models whose records did not reach the disk, and why, in words."""
+    """The result of a write: the keys of the records that are not on disk, and why."""
 
     failed: tuple[str, ...] = ()
     why: str = ""
@@ -45,7 +45,7 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """All records that could be read, the oldest file first, and the names of the others."""
+    """The readable records, the oldest file first, and the names of the other files."""
 
     records: tuple[Record, ...] = ()
     damaged: tuple[str, ...] = ()
@@ -60,13 +60,13 @@ class _Read:
 
 
 class _InTheWay(OSError):
-    """Something is there that the service did not make; says what to do."""
+    """A path of the records is not the service's own; the message says what to do."""
 
 
 class RecordFiles:
-    """The records under a state directory. Blocking; used by one thread at a time.
+    """Reads and writes the records of a state directory. Blocking; for one thread at a time.
 
-    boot_id: of the present boot of the machine.
+    boot_id: the name of the present boot of the machine.
     """
 
     def __init__(self, state_dir: Path, boot_id: str) -> None:
@@ -84,16 +84,17 @@ class RecordFiles:
         check: bool,
         probe: bool = False,
     ) -> Outcome:
-        """Write what changed (None: remove it), and of what is `known` what is no more there.
+        """Write the changed entries (None: remove the file), and known ones without a file.
 
-        For that it looks only if told to check, or if the directory itself is another one.
-        probe: find out whether anything can be written, though nothing is to be.
+        known: all entries, by key.
+        check: look for known entries without a file; always done in a new directory.
+        probe: write and remove a test file, to find out whether writing works.
         """
         try:
             directory, renewed = self._directory()
             if probe:
                 _probe(directory)
-            lost = _missing(directory, known) if check or renewed else ()
+            lost = _missing_files(directory, known) if check or renewed else ()
         except OSError as error:
             return Outcome(tuple(changed), self.explain(error))
         failed: dict[str, str] = {}
@@ -107,9 +108,9 @@ class RecordFiles:
         return Outcome(tuple(failed), next(iter(failed.values()), ""))
 
     def read_all(self) -> Found:
-        """Read every record; those that can't be are set aside.
+        """Read every record, and set aside those that cannot be read.
 
-        Raises OSError where the directory cannot be read or made, or descriptors are short.
+        Raises OSError if the directory cannot be read or made, or descriptors are short.
         """
         directory, _ = self._directory()
         names = os.listdir(directory)  # noqa: PTH208 - of a descriptor
@@ -129,20 +130,20 @@ class RecordFiles:
         )
 
     def explain(self, error: OSError) -> str:
-        """Return what failed, why, and what to do."""
-        why = str(error) if isinstance(error, _InTheWay) else explained(error, self._state_dir)
+        """Return the message for an error of these files: the effect, the cause and the advice."""
+        why = str(error) if isinstance(error, _InTheWay) else explain(error, self._state_dir)
         return f"what is known of servers is in memory only, not in {self._path}: {why}"
 
     def close(self) -> None:
-        """Let go of the directory."""
+        """Close the directory."""
         if self._descriptor is not None:
             os.close(self._descriptor)
             self._descriptor = None
 
     def _directory(self) -> tuple[int, bool]:
-        """The directory, and whether it is another one than last time.
+        """Return a descriptor of the directory, and whether it is another one than last time.
 
-        While a descriptor is open no other directory can have its number.
+        While the descriptor is open, no other directory can have the same inode number.
         """
         if self._descriptor is not None and _is_at(self._path, self._descriptor):
             return self._descriptor, False
@@ -176,7 +177,7 @@ class RecordFiles:
             try:
                 self._set_aside(directory, one.name)
             except OSError as error:
-                # Tried again before another record takes its place.
+                # The move is tried again before a new record takes the file's place.
                 self._unreadable.add(one.name)
                 _log.warning("cannot set a record aside", file=one.name, error=str(error))
 
@@ -196,7 +197,7 @@ class RecordFiles:
 
 
 def file_name(model: str) -> str:
-    """The name of a model's record."""
+    """Return the file name of a record by its key."""
     return slug(model) + _SUFFIX
 
 
@@ -221,7 +222,7 @@ def _is_at(path: Path, directory: int) -> bool:
 
 
 def _is_own_file(directory: int, name: str) -> bool:
-    """Whether it may be replaced: it is a file of this user, or is not there."""
+    """Return whether a file may be replaced: it is this user's, or does not exist."""
     try:
         status = os.stat(name, dir_fd=directory, follow_symlinks=False)
     except FileNotFoundError:
@@ -229,7 +230,7 @@ def _is_own_file(directory: int, name: str) -> bool:
     return stat.S_ISREG(status.st_mode) and status.st_uid == os.geteuid()
 
 
-def _missing(directory: int, known: Iterable[str]) -> list[str]:
+def _missing_files(directory: int, known: Iterable[str]) -> list[str]:
     with os.scandir(directory) as entries:
         there = {entry.name for entry in entries if entry.is_file(follow_symlinks=False)}
     return [model for model in known if file_name(model) not in there]
@@ -242,7 +243,7 @@ def _create(directory: int, name: str, content: bytes) -> None:
 
 
 def _probe(directory: int) -> None:
-    """Write a file and remove it. Raises OSError."""
+    """Write a test file and remove it. Raises OSError."""
     try:
         _unlink(directory, _PROBE)
         _create(directory, _PROBE, b"x")
@@ -258,8 +259,8 @@ def _unlink(directory: int, name: str) -> None:
 
 def _read(directory: int, name: str) -> _Read:
     try:
-        content, status = read_own(name, LARGEST, directory)
-        record = _decoded(name, content)
+        content, status = read_own(name, MAX_RECORD_BYTES, directory)
+        record = _decode(name, content)
     except BadRecord as error:
         return _Read(name, flaw=str(error))
     except FileNotFoundError:
@@ -270,8 +271,8 @@ def _read(directory: int, name: str) -> _Read:
     return _Read(name, status.st_mtime_ns, record)
 
 
-def _decoded(name: str, content: bytes) -> Record:
-    if len(content) > LARGEST:
+def _decode(name: str, content: bytes) -> Record:
+    if len(content) > MAX_RECORD_BYTES:
         raise BadRecord("it is larger than any record")
     record = decode(content)
     try:

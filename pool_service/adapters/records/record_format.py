@@ -1,14 +1,14 @@
-"""What a record says, as JSON: an explicit mapping that later services can read as well.
+"""The format of a record: JSON, by an explicit mapping that later versions can read too. Pure.
 
     {"version": 1, "boot_id": …, "model": …, "server": {…}}    of a server
-    {"version": 1, "boot_id": …, "model": …, "past": {…}}      of a model that has none
+    {"version": 1, "boot_id": …, "model": …, "past": {…}}      of a model without a server
 
-Enums are written by name, FOREVER as "forever". The environment of a plan is not written,
-since it can hold secrets, and comes back empty; of the settings only what the processes that
-live depend on, since the rest is as the configuration says it by then. Pure.
+Enums are written by name, FOREVER as "forever". The environment of a plan is not written, since it
+can contain secrets, and is empty when read. Of the settings only those are written that a running
+process depends on; the others come from the configuration of the next service.
 
-Not by pydantic's models: the guard reads records too, mostly when memory is short. With them it
-took 44 MiB in place of 33, and writing took 1.7 times as long, for a fifth less code.
+Pydantic's models are not used: the guard reads records too, mostly when memory is short. With them
+it took 44 MiB instead of 33, and writing took 1.7 times as long, for a fifth less code.
 """
 
 import json
@@ -18,7 +18,7 @@ from ipaddress import ip_address
 from typing import Any
 from urllib.parse import urlsplit
 
-from pool_service.adapters.process.identity import LARGEST_PID
+from pool_service.adapters.process.identity import MAX_PID
 from pool_service.adapters.records.record_members import (
     FOREVER_WORD,
     BadRecord,
@@ -47,12 +47,12 @@ from pool_service.core.types import FOREVER, Diagnosis, ExitReport, Identity, La
 VERSION = 1
 
 
-# It names a directory that is removed with all that is in it.
+# Strict, as the nonce names a directory that is removed with all its content.
 _NONCE = re.compile(r"[0-9A-Za-z_-]{1,64}")
-_LARGEST_PORT = 65_535
+_MAX_PORT = 65_535
 _PATH = re.compile("/[!-~]*")
 
-# What a server may be remembered to have failed with; another error comes back as PoolError.
+# The errors in records, by their reasons; any other error is read back as a PoolError.
 _ERRORS: dict[str, type[PoolError]] = {
     kind.REASON: kind
     for kind in (
@@ -67,19 +67,19 @@ _ERRORS: dict[str, type[PoolError]] = {
 
 
 Entry = Server | LastRun
-"""What is known of one model."""
+"""The content of a record: a server, or the last run of a model without one."""
 
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """What one file says, and on which boot of the machine it was written."""
+    """The content of one file, and the boot of the machine on which it was written."""
 
     boot_id: str
     entry: Entry
 
 
 def encode(record: Record) -> bytes:
-    """The content of a record's file."""
+    """Return the bytes of a record's file."""
     entry = record.entry
     head = {"version": VERSION, "boot_id": record.boot_id, "model": record_key(entry)}
     body = (
@@ -91,12 +91,12 @@ def encode(record: Record) -> bytes:
 
 
 def decode(content: bytes) -> Record:
-    """Read a record's file. Raises BadRecord, whatever the bytes are."""
+    """Return the record in the bytes of a file. Raises BadRecord, and no other error."""
     try:
-        told = parse_json(content.decode())
+        document = parse_json(content.decode())
     except ValueError as error:
         raise BadRecord("it is no JSON: truncated, or garbage") from error
-    top = Members(told)
+    top = Members(document)
     version = top.integer("version")
     if version != VERSION:
         raise BadRecord(f"it has version {version}; this service reads version {VERSION}")
@@ -107,7 +107,7 @@ def decode(content: bytes) -> Record:
 
 
 def record_key(entry: Entry) -> str:
-    """Return the key of a record: the model, or its own for what runs beside that's server."""
+    """Return the key of a record: the model; a key of its own if it is not the current server."""
     if isinstance(entry, Server) and not entry.is_current:
         return f"{entry.model} (generation {entry.generation})"
     return entry.model
@@ -224,10 +224,10 @@ def _from_error(error: PoolError | None) -> dict[str, Any] | None:
     if error is None:
         return None
     reason = error.REASON if type(error) in _ERRORS.values() else PoolError.REASON
-    told: dict[str, Any] = {"reason": reason, "message": error.message, "model": error.model}
+    members: dict[str, Any] = {"reason": reason, "message": error.message, "model": error.model}
     if isinstance(error, CrashLoop):
-        told["retry_after"] = _from_number(error.retry_after)
-    return told | {"last_lines": getattr(error, "last_lines", ())}
+        members["retry_after"] = _from_number(error.retry_after)
+    return members | {"last_lines": getattr(error, "last_lines", ())}
 
 
 def _from_number(value: float | None) -> float | str | None:
@@ -310,7 +310,7 @@ def _to_plan(value: object) -> LaunchPlan:
         nonce=of.required("nonce", _to_nonce),
         kind=kind,
         use=of.optional("use", _to_use) or UseSignals(),
-        # Earlier services did not say.
+        # Records of earlier versions lack it.
         drains=kind == "vllm-mlx" if drains is None else drains,
         ready_path=of.optional("ready_path", _to_path) or "",
         ready_body=of.optional("ready_body", to_text) or "",
@@ -330,8 +330,9 @@ def _to_use(value: object) -> UseSignals:
 def _to_identity(value: object) -> Identity:
     of = Members(value)
     pid = of.integer("pid")
-    if not 1 < pid <= LARGEST_PID:
-        raise BadRecord("its 'pid' is nobody's")  # to the system 0, -1 and 1 are more than that
+    if not 1 < pid <= MAX_PID:
+        # kill() takes 0 and -1 for groups of processes; 1 is init.
+        raise BadRecord("its 'pid' is no server's")
     return Identity(pid, of.integer("start_time"), of.text("boot_id"))
 
 
@@ -367,7 +368,7 @@ def _to_nonce(value: object) -> str:
 
 
 def _to_path(value: object) -> str:
-    """Return the path of a URL, "" where there is none. Raises TypeError, BadRecord."""
+    """Return the path of a URL, "" if empty. Raises TypeError, BadRecord."""
     path = to_text(value)
     if path and not _PATH.fullmatch(path):
         raise BadRecord("it has a path that no URL has")
@@ -375,7 +376,7 @@ def _to_path(value: object) -> str:
 
 
 def _to_endpoint(value: object) -> str:
-    """Return a base URL by an address, "" where there is none. Raises TypeError, BadRecord."""
+    """Return a base URL with an IP address, "" if empty. Raises TypeError, BadRecord."""
     endpoint = to_text(value)
     try:
         url = urlsplit(endpoint)
@@ -389,6 +390,6 @@ def _to_endpoint(value: object) -> str:
 
 def _to_port(value: object) -> int:
     port = to_integer(value)
-    if not 0 < port <= _LARGEST_PORT:
-        raise BadRecord(f"its 'port' is not one of 1 to {_LARGEST_PORT}")
+    if not 0 < port <= _MAX_PORT:
+        raise BadRecord(f"its 'port' is not one of 1 to {_MAX_PORT}")
     return port

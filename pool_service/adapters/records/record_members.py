@@ -1,4 +1,4 @@
-"""Takes the members of a JSON object by name, as what they have to be. Pure; stdlib only."""
+"""Typed access to the members of a JSON object. Pure; standard library only."""
 
 import math
 import re
@@ -13,32 +13,32 @@ E = TypeVar("E", bound=Enum)
 
 FOREVER_WORD = "forever"
 
-LARGEST_INTEGER = 2**63 - 1
-"""What a message takes."""
+MAX_INTEGER = 2**63 - 1
+"""The largest integer of a protobuf message."""
 
-LONGEST_S = 1e12
-"""No length of time is longer, nor is a deadline later."""
+MAX_DURATION_S = 1e12
+"""The longest duration and the latest deadline."""
 
-LATEST_S = 1e11
-"""Three thousand years: moments that are later have no date."""
+MAX_TIME_S = 1e11
+"""Three thousand years; later times have no date."""
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 class BadRecord(ValueError):
-    """It is no record that can be read; the message says why, to follow the file's name."""
+    """A record cannot be read; the message says why, as a clause about the file."""
 
 
 class Members:
-    """A JSON object, whose members are taken by name and as what they have to be."""
+    """A JSON object whose members are read by name and checked. Methods raise BadRecord."""
 
     def __init__(self, value: object) -> None:
         if not isinstance(value, dict):
-            raise BadRecord("it is not made as a record is")
+            raise BadRecord("it has not the structure of a record")
         self._members: dict[str, object] = value
 
     def required(self, name: str, read: Callable[[object], T]) -> T:
-        """The member, which `read` turns into what it stands for."""
+        """Return the member, converted by `read`."""
         if name not in self._members:
             raise BadRecord(f"it lacks {name!r}")
         try:
@@ -47,46 +47,46 @@ class Members:
             raise BadRecord(f"its {name!r} is not valid") from error
 
     def optional(self, name: str, read: Callable[[object], T]) -> T | None:
-        """Return the same; None where it is null or not there."""
+        """Return the member, converted by `read`; None if it is null or missing."""
         return None if self._members.get(name) is None else self.required(name, read)
 
     def text(self, name: str) -> str:
-        """A member that is text."""
+        """Return a string."""
         return self.required(name, to_text)
 
     def texts(self, name: str) -> tuple[str, ...]:
-        """A member that is a list of texts."""
+        """Return a list of strings."""
         return self.required(name, lambda value: tuple(map(to_text, to_list(value))))
 
     def integer(self, name: str) -> int:
-        """A member that is a whole number."""
+        """Return an integer of 64 bits."""
         return self.required(name, to_integer)
 
     def count(self, name: str) -> int:
-        """A member that is a whole number, none below zero."""
+        """Return an integer of 64 bits that is not negative."""
         return self.required(name, to_count)
 
     def seconds(self, name: str) -> float:
-        """A member that is a length of time, none below zero, or for ever."""
+        """Return a duration in seconds, not negative; FOREVER for its word."""
         return self.required(name, to_seconds)
 
     def moment(self, name: str) -> float:
-        """A member that is a moment."""
+        """Return a time in seconds that has a date."""
         return self.required(name, to_moment)
 
     def number(self, name: str) -> float:
-        """A member that is a number, or for ever."""
+        """Return a number; FOREVER for its word."""
         return self.required(name, to_number)
 
     def enum(self, name: str, kind: type[E]) -> E:
-        """A member that is the name of one of these."""
+        """Return the member of an enum by its name."""
         return self.required(name, lambda value: kind[to_text(value)])
 
 
 def to_text(value: object) -> str:
-    """Return the value if it is text. Raises TypeError."""
+    """Return the value if it is a string without surrogates. Raises TypeError."""
     if not isinstance(value, str) or _SURROGATE.search(value):
-        raise TypeError  # of half a character no message can be made
+        raise TypeError  # a protobuf message cannot hold half a character
     return value
 
 
@@ -105,14 +105,14 @@ def to_list(value: object) -> list[object]:
 
 
 def to_integer(value: object) -> int:
-    """Return the value if it is a whole number of 64 bits. Raises TypeError."""
-    if not isinstance(value, int) or isinstance(value, bool) or abs(value) > LARGEST_INTEGER:
+    """Return the value if it is an integer of 64 bits. Raises TypeError."""
+    if not isinstance(value, int) or isinstance(value, bool) or abs(value) > MAX_INTEGER:
         raise TypeError
     return value
 
 
 def to_count(value: object) -> int:
-    """Return the value if it is a whole number that is not negative. Raises TypeError."""
+    """Return the value if it is an integer of 64 bits that is not negative. Raises TypeError."""
     count = to_integer(value)
     if count < 0:
         raise TypeError
@@ -120,20 +120,20 @@ def to_count(value: object) -> int:
 
 
 def to_number(value: object) -> float:
-    """Return a moment or a length of time; FOREVER for its word. Raises TypeError."""
+    """Return a time or a duration in seconds; FOREVER for its word. Raises TypeError."""
     if value == FOREVER_WORD:
         return FOREVER
     if not isinstance(value, int | float) or isinstance(value, bool) or not math.isfinite(value):
         raise TypeError
-    if abs(value) > LONGEST_S:
+    if abs(value) > MAX_DURATION_S:
         raise TypeError
     return float(value)
 
 
 def to_moment(value: object) -> float:
-    """Return the value if it is a moment that has a date. Raises TypeError."""
+    """Return the value if it is a time that has a date. Raises TypeError."""
     moment = to_number(value)
-    if abs(moment) > LATEST_S:
+    if abs(moment) > MAX_TIME_S:
         raise TypeError
     return moment
 

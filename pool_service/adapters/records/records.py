@@ -1,8 +1,8 @@
-"""Remembers the pool on disk; what is written how is in `record_files` and `record_format`.
+"""Implementation of the port `Records`: the state of the pool on disk, in `record_files`.
 
-What is known of each model is kept here as well, so that it can be written (again) when a
-disk that failed is back, or when somebody removed the files. One worker thread does all the
-writing, in rounds: while one is under way, changes gather for the next, of each model the last.
+The last entry of each model is kept in memory too, so that it can be written again after the disk
+has failed or the files were removed. One worker thread writes, in rounds: changes during a round
+wait for the next one, which writes the last entry of each changed model.
 """
 
 import asyncio
@@ -15,7 +15,7 @@ from typing import TypeVar
 
 import structlog
 
-from pool_service.adapters.process.exits import outlasting_shortage
+from pool_service.adapters.process.exits import retry_on_shortage
 from pool_service.adapters.process.identity import boot_id
 from pool_service.adapters.records.namings_file import NamingsFile
 from pool_service.adapters.records.record_files import Outcome, RecordFiles
@@ -28,13 +28,19 @@ _log = structlog.get_logger(__name__)
 
 T = TypeVar("T")
 
-MOST_PASTS = 1000
-"""Of so many models without a server the past is kept, of those that were removed last."""
+MAX_PASTS = 1000
+"""Models without a server whose last run is remembered; the one removed first is dropped."""
 
 
 @dataclass(slots=True)
 class _Round:
-    """What is to be written together, in the order in which it changed first."""
+    """The changes to write together.
+
+    models: the keys of the changed records, in the order of their first change.
+    namings: whether the runtime models that callers named have changed.
+    check: whether to look for files that were removed.
+    done: set when the round is on disk or has failed.
+    """
 
     models: dict[str, None] = field(default_factory=dict)
     namings: bool = False
@@ -43,14 +49,16 @@ class _Round:
 
     @property
     def is_wanted(self) -> bool:
+        """Whether there is anything to do in this round."""
         return self.check or self.namings or bool(self.models)
 
 
 class FileRecords:
     """Implements the port `Records` by files in a state directory.
 
-    boot: names the present boot of the machine; check_interval: seconds between two looks
-    whether all is on disk that should be there, and so between two tries where it fails.
+    boot: the name of the present boot of the machine; None: read it from the system.
+    check_interval: seconds between two checks that no file was removed; a write that has failed is
+        repeated with each.
     """
 
     def __init__(
@@ -77,25 +85,25 @@ class FileRecords:
         self._current: _Round | None = None
         self._writer: asyncio.Task[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
-        self._trouble = ""
-        self._is_proven = False
-        self._turned = asyncio.Event()
+        self._degraded_reason = ""
+        self._is_writable = False
+        self._degraded_changed = asyncio.Event()
 
     @property
     def degraded_reason(self) -> str:
-        """Why changes do not reach the disk at present, in words; empty if they do."""
-        return self._trouble
+        """The reason why changes do not reach the disk at present; empty if they do."""
+        return self._degraded_reason
 
     async def wait_for_change(self, *, degraded: bool) -> bool:
-        """Wait until being degraded differs from `degraded`; return whether it is so now."""
-        while bool(self._trouble) is degraded:
-            await self._turned.wait()
+        """Wait while the records are as `degraded` says; return whether they are degraded now."""
+        while bool(self._degraded_reason) is degraded:
+            await self._degraded_changed.wait()
         return not degraded
 
     def put(self, server: Server) -> None:
-        """This is now what is known of a server; see the port.
+        """Set the record of a server; see the port.
 
-        An orphan is known by its process alone, and needs no record.
+        An orphan gets none, as it is found by its process alone.
         """
         if server.role is Role.ORPHAN:
             return
@@ -107,7 +115,10 @@ class FileRecords:
         self._changed(key)
 
     def remove(self, server: Server) -> None:
-        """A server is gone; of its model's own the past stays, if it ever had a process."""
+        """Remove the record of a server; see the port.
+
+        If it was its model's current server and ever had a process, its last run is remembered.
+        """
         self._forget_key(server)
         if server.is_current and (server.latest or server.last_exit):
             past = LastRun(server.model, server.latest, server.last_exit)
@@ -115,7 +126,7 @@ class FileRecords:
             self._changed(server.model)
 
     def _forget_key(self, server: Server, but: str = "") -> None:
-        """Take out what was recorded of a server under another key."""
+        """Remove the record of a server under any other key than `but`."""
         key = self._keys.pop(server.id, but)
         known = self._known.get(key)
         if key != but and isinstance(known, Server) and known.id == server.id:
@@ -123,25 +134,25 @@ class FileRecords:
             self._changed(key)
 
     def put_namings(self, namings: Mapping[str, str]) -> None:
-        """These are now all runtime models that callers named; see the port."""
+        """Set the runtime models that callers named; see the port."""
         self._namings = namings
         self._next.namings = True
         self._wake()
 
     async def settled(self) -> None:
-        """Return when everything put so far is on disk, or has failed to get there."""
-        # The round that is under way may have begun before the last put.
+        """Wait until everything put so far is on disk, or its write has failed."""
+        # The present round may have begun before the last put.
         waited_for = self._next if self._next.is_wanted else self._current
         if waited_for:
             await waited_for.done.wait()
 
     async def load(self) -> RecoveredState:
-        """Read what an earlier service left; see the port."""
+        """Read the records of an earlier service; see the port."""
         try:
-            found = await outlasting_shortage(lambda: self._in_worker(self._files.read_all))
-            named = await outlasting_shortage(lambda: self._in_worker(self._namings_file.read))
+            found = await retry_on_shortage(lambda: self._in_worker(self._files.read_all))
+            named = await retry_on_shortage(lambda: self._in_worker(self._namings_file.read))
         except OSError as error:
-            self._tell(self._files.explain(error))
+            self._set_degraded(self._files.explain(error))
             self._arm()
             return RecoveredState()
         for entry in map(self._as_of_now, found.records):
@@ -161,7 +172,7 @@ class FileRecords:
         )
 
     async def close(self) -> None:
-        """Settle, and write nothing any more."""
+        """Write the pending changes, then stop writing."""
         await self.settled()
         if self._timer:
             self._timer.cancel()
@@ -169,7 +180,10 @@ class FileRecords:
         self._worker.shutdown()
 
     def _as_of_now(self, record: Record) -> Entry:
-        """Return what a record says now: of another boot the past alone, as if it ended now."""
+        """Return the entry of a record; of an earlier boot only the last run, as if it ended now.
+
+        Times of an earlier boot cannot be compared with the present clock.
+        """
         entry = record.entry
         if record.boot_id == self._boot:
             return entry
@@ -180,10 +194,10 @@ class FileRecords:
         return end and replace(end, at=self._clock.now())
 
     def _remember(self, past: LastRun) -> None:
-        """The newest past; the oldest makes room for it."""
+        """Keep a last run, and drop the oldest one if there are too many."""
         self._known[past.model] = past
         self._pasts[past.model] = None
-        if len(self._pasts) > MOST_PASTS:
+        if len(self._pasts) > MAX_PASTS:
             oldest = next(iter(self._pasts))
             del self._pasts[oldest], self._known[oldest]
             self._changed(oldest)
@@ -206,26 +220,26 @@ class FileRecords:
             self._arm()
 
     async def _write(self, current: _Round) -> None:
-        # What has failed so far is written first: it has waited longest.
+        # Failed changes first, as they have waited longest.
         self._failed |= current.models
         changed = {model: self._known.get(model) for model in self._failed}
         known = dict(self._known)
-        # Where nothing is to be written nobody would learn that nothing can be, or can again.
-        probe = current.check and not self._is_proven
+        # Without changes, only a probe shows that the disk has failed, or works again.
+        probe = current.check and not self._is_writable
         try:
             outcome: Outcome = await self._in_worker(
                 lambda: self._files.write(changed, known, check=current.check, probe=probe)
             )
             why = await self._in_worker(partial(self._write_namings, current)) or outcome.why
-            self._is_proven = not why
+            self._is_writable = not why
             self._failed = dict.fromkeys(outcome.failed)
-            self._tell(why)
+            self._set_degraded(why)
         finally:
             current.done.set()
 
     def _write_namings(self, current: _Round) -> str:
-        """Write the namings where they are others, or gone; return why that failed, if it did."""
-        is_lost = current.check and self._namings and not self._namings_file.is_there()
+        """Write the namings if they have changed or their file is gone; return why that failed."""
+        is_lost = current.check and self._namings and not self._namings_file.exists()
         if not (current.namings or self._namings_failed or is_lost):
             return ""
         try:
@@ -249,13 +263,13 @@ class FileRecords:
         self._next.check = True
         self._wake()
 
-    def _tell(self, trouble: str) -> None:
-        """Logged once when it begins and once when it is over."""
-        before, self._trouble = self._trouble, trouble
-        if bool(trouble) is not bool(before):
-            self._turned.set()
-            self._turned = asyncio.Event()
-        if trouble and not before:
-            _log.warning("records cannot be written", why=trouble)
-        elif before and not trouble:
+    def _set_degraded(self, reason: str) -> None:
+        """Set `degraded_reason`; log only when the trouble begins and when it ends."""
+        before, self._degraded_reason = self._degraded_reason, reason
+        if bool(reason) is not bool(before):
+            self._degraded_changed.set()
+            self._degraded_changed = asyncio.Event()
+        if reason and not before:
+            _log.warning("records cannot be written", why=reason)
+        elif before and not reason:
             _log.info("records are written again")

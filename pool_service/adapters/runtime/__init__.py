@@ -1,1 +1,1 @@
-"""Runtimes: found or installed, and how each of them is started and read."""
+"""Runtimes: finding or installing them, launch plans, and diagnoses of exits."""

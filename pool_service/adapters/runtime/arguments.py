@@ -1,7 +1,7 @@
-"""Checks arguments of the configuration by the exact names that a vllm-mlx knows.
+"""Checks of configured arguments against the options that vllm-mlx has.
 
-argparse takes the beginning of a name for the whole, so that `--trust` would mean
-`--trust-remote-code`; and what the pool relies on must stay as it is.
+Names must be exact: argparse completes a name, so `--trust` would mean `--trust-remote-code`.
+Options that the pool sets itself are refused.
 """
 
 import difflib
@@ -22,50 +22,50 @@ Options = Mapping[str, bool]
 
 _USAGE = re.compile(r"usage:.*?(?:\n\s*\n|\Z)", re.DOTALL)
 _OPTION = re.compile(r"\[(--?[A-Za-z0-9][\w-]*)(\s(?:[^\[\]]|\[[^\[\]]*\])*)?\]")
-_CLOSE = 0.75
-"""Less alike than this is another word: --lora and --port are 0.67."""
+_SIMILARITY = 0.75
+"""The least similarity of a name that may have been meant; that of --lora and --port is 0.67."""
 
 OWNED = {
     "--port": "the pool chooses it",
     "--host": "servers listen on loopback; set it in the runtime's command",
     vllm_mlx.SERVED_MODEL_NAME: "set served_model_name of the runtime",
-    vllm_mlx.AUTO_UNLOAD: "the pool tells by it who is in use",
+    vllm_mlx.AUTO_UNLOAD: "the pool needs it to see which servers are in use",
     "--models-config": "a server has one model",
-    "--api-key": "every user of the machine could read it there; servers listen on loopback",
+    "--api-key": "every user of the machine could read the key; servers listen on loopback",
     vllm_mlx.TRUST: "set trust_remote_code = true instead",
     "--lazy-load-model": "the server would be called ready before its model is loaded",
-    "--offline": "it wants every file of a repository; servers do not ask the hub anyway",
-    "-h": "it would tell of its options instead of serving",
+    "--offline": "it requires every file of a repository; servers do not ask the hub anyway",
+    "-h": "the server would print its options instead of serving",
 }
 """The options that a model's arguments may not contain, and why."""
 
 
 def parse_options(help_text: str) -> Options:
-    """The options in the output of `vllm-mlx serve --help`; none if it is no such output."""
+    """Return the options in the output of `vllm-mlx serve --help`; empty for other output."""
     usage = _USAGE.search(help_text)
     return {match[1]: bool(match[2]) for match in _OPTION.finditer(usage[0])} if usage else {}
 
 
 async def options_of(program: Path) -> Options:
-    """Return the options that a vllm-mlx knows; none where it does not say. Takes some seconds."""
+    """Return the options that a vllm-mlx has; empty if it does not list them. Takes seconds."""
     options = parse_options(await output_of(str(program), "serve", "--help") or "")
     if not options:
         _log.warning(
-            "arguments of models are not checked, since the runtime does not tell its options",
+            "arguments of models are not checked, since the runtime does not list its options",
             program=str(program),
         )
     return options
 
 
 def _hint(name: str, options: Options) -> str:
-    """Return a sentence that names the option that was probably meant, or nothing.
+    """Return a question that names the option that was probably meant; "" if there is none.
 
-    An option that the pool owns is named only where its beginning was written, with the reason
-    why it cannot be set.
+    An option that the pool sets itself is named only if the text is the beginning of its name,
+    and with the reason why it cannot be set.
     """
     begun = [option for option in options if option.startswith(name)]
     allowed = [option for option in options if option not in OWNED]
-    meant = begun or difflib.get_close_matches(name, allowed, 1, _CLOSE)
+    meant = begun or difflib.get_close_matches(name, allowed, 1, _SIMILARITY)
     if not meant:
         return ""
     owned = f" It cannot be set there: {OWNED[meant[0]]}" if meant[0] in OWNED else ""
@@ -73,15 +73,15 @@ def _hint(name: str, options: Options) -> str:
 
 
 def argument_flaw(arguments: Sequence[str], options: Options) -> str | None:
-    """Return the first thing that is wrong with the arguments, in words; None if nothing is."""
+    """Return the first fault of the arguments, in words; None if there is none."""
     return next(argument_flaws(arguments, options), None)
 
 
 def argument_flaws(arguments: Sequence[str], options: Options) -> Iterator[str]:
-    """Yield what is wrong with the arguments, in words.
+    """Yield the faults of the arguments, in words.
 
-    options: what the runtime knows; none where it does not say. Then only the options that the
-    pool owns are refused: of the others nothing is known.
+    options: those of the runtime; empty if not known. Then only options that the pool sets
+        itself are refused.
     """
     if not options:
         names = (argument.partition("=")[0] for argument in arguments)
@@ -105,7 +105,7 @@ def argument_flaws(arguments: Sequence[str], options: Options) -> Iterator[str]:
 
 
 def _without_values(arguments: list[str]) -> list[str]:
-    """Return what begins with the next option: what stands before it belongs to the last one."""
+    """Return the arguments from the next option on, without the values of the last one."""
     return list(dropwhile(lambda argument: not argument.startswith("-"), arguments))
 
 

@@ -1,4 +1,4 @@
-"""How a process ended, in words, as far as any program's exit tells."""
+"""Diagnosis of exits: the explanation of a process's end for any program."""
 
 import re
 import signal
@@ -7,12 +7,11 @@ from collections.abc import Callable, Sequence
 from pool_service.core.types import Diagnosis
 
 Diagnose = Callable[[int | None, int | None, tuple[str, ...]], tuple[Diagnosis, str]]
-"""Of the exit code, the signal (both None: not known) and the last lines: what it means, in words.
-"""
+"""Explains an exit by its code, its signal (both None: not known) and the last lines of the log."""
 
 
 def describe_exit(code: int | None, signal_number: int | None) -> str:
-    """The way in which it ended, to follow the name of what ended."""
+    """Return how a process ended, as the predicate of a sentence: "exited with code 1"."""
     if signal_number is not None:
         return f"was ended by {signal_name(signal_number)}"
     if code is not None:
@@ -31,28 +30,28 @@ def signal_name(signal_number: int) -> str:
 def diagnose_exit(
     code: int | None,
     signal_number: int | None,
-    last_lines: tuple[str, ...],  # noqa: ARG001 - what a runtime prints only its own diagnosis knows
+    last_lines: tuple[str, ...],  # noqa: ARG001 - part of `Diagnose`
 ) -> tuple[Diagnosis, str]:
-    """Tell what can be said of the end of a program that nothing is known of."""
+    """Explain the exit of an unknown program; a `Diagnose`."""
     return Diagnosis.CRASHED, describe_exit(code, signal_number)
 
 
-# Of Linux and macOS alike, and node's name for it.
+# The text of Linux and macOS, and the name that node prints.
 PORT_TAKEN = re.compile(r"address already in use|EADDRINUSE", re.IGNORECASE)
 
-_LONGEST_QUOTE = 300
+_MAX_QUOTE_CHARS = 300
 
 
 def quote(line: str) -> str:
-    """A line of a program's output, fit to stand in a sentence."""
+    """Return a line of a program's output with single spaces, shortened for use in a sentence."""
     line = " ".join(line.split())
-    return line if len(line) <= _LONGEST_QUOTE else f"{line[: _LONGEST_QUOTE - 1]}…"
+    return line if len(line) <= _MAX_QUOTE_CHARS else f"{line[: _MAX_QUOTE_CHARS - 1]}…"
 
 
 def diagnose(
     code: int | None, signal: int | None, last_lines: Sequence[str]
 ) -> tuple[Diagnosis, str]:
-    """Tell what the end of a process means; a `diagnosis.Diagnose`."""
+    """Explain the exit of a runtime that is not vllm-mlx; a `Diagnose`."""
     taken = next((line for line in reversed(last_lines) if PORT_TAKEN.search(line)), None)
     if code and taken:
         return Diagnosis.PORT_TAKEN, f"The runtime's port was taken: {quote(taken)}"

@@ -1,4 +1,4 @@
-"""Writes down how one model's process is started: pure, from template and names."""
+"""Launch plans: filling a runtime's command template for one model, and checks of its name."""
 
 import json
 import os
@@ -28,17 +28,17 @@ class Names:
 
 
 def kind_of(command: Sequence[str]) -> Kind:
-    """Which kind of runtime a command template starts, by its program's name."""
+    """Return the kind of runtime that a command template starts, by its program's name."""
     return "vllm-mlx" if Path(command[0]).name == vllm_mlx.PROGRAM else "plain"
 
 
 def takes_port(command: Sequence[str]) -> bool:
-    """Whether the template tells the program its port."""
+    """Return whether a command template has the placeholder {port}."""
     return any("{port}" in part for part in command)
 
 
-def filled(command: Sequence[str], names: Names) -> tuple[str, ...]:
-    """The template with its placeholders replaced, each part in one pass."""
+def fill(command: Sequence[str], names: Names) -> tuple[str, ...]:
+    """Return the template with its placeholders replaced; the inserted text is not searched."""
     values = {
         "model": names.model,
         "runtime_model": names.runtime_model,
@@ -47,19 +47,20 @@ def filled(command: Sequence[str], names: Names) -> tuple[str, ...]:
     return tuple(_PLACEHOLDER.sub(lambda match: values[match[1]], part) for part in command)
 
 
-def filled_json(template: str, names: Names) -> str:
-    """JSON with its placeholders replaced, which stand within its texts."""
+def fill_json(template: str, names: Names) -> str:
+    """Return a JSON template with the placeholders inside its strings replaced."""
     escaped = (json.dumps(name)[1:-1] for name in (names.model, names.runtime_model, names.port))
-    return filled((template,), Names(*escaped))[0]
+    return fill((template,), Names(*escaped))[0]
 
 
 def with_options(
     command: Sequence[str], served_model_name: str, *, metrics: bool = False
 ) -> tuple[str, ...]:
-    """A vllm-mlx template with the options that the pool relies on, unless it has them.
+    """Return a vllm-mlx command with the options that the pool relies on, unless it has them.
 
-    metrics: it is known to have an option for them. They follow `serve`, so that a `--` of the
-    template does not make models of them.
+    metrics: add the option for metrics, which this vllm-mlx is known to have.
+
+    The options follow `serve`, as after a `--` of the template they would be taken for models.
     """
     wanted: tuple[tuple[str, ...], ...] = (
         (vllm_mlx.SERVED_MODEL_NAME, served_model_name),
@@ -72,10 +73,9 @@ def with_options(
 
 
 def option_value(command: Sequence[str], option: str) -> str | None:
-    """Return what a command says for an option, as `--option value` or `--option=value`.
+    """Return the value of an option (`--option value`, `--option=value`); None without one.
 
-    It may say it more than once, as where a model's arguments follow those of the runtime's
-    command: then the last counts, as for argparse.
+    The last one counts, as in argparse: a model's arguments follow those of the runtime's command.
     """
     value: str | None = None
     for part, following in zip(command, [*command[1:], None], strict=True):
@@ -87,10 +87,10 @@ def option_value(command: Sequence[str], option: str) -> str | None:
 
 
 def check_names(model: str, runtime_model: str) -> None:
-    """Raise ModelRejected for what can never be loaded, whatever the runtime.
+    """Raise ModelRejected for a name that no runtime can load.
 
-    The process runs in an empty directory of its own and without a shell: a relative path
-    leads nowhere there, and nobody expands a `~` or a variable.
+    A server runs in an empty directory of its own and without a shell: a relative path leads
+    nowhere there, and `~` and variables are not expanded.
     """
     for name in (model, runtime_model):
         if name.startswith("-"):
@@ -102,14 +102,14 @@ def check_names(model: str, runtime_model: str) -> None:
 
 
 def check_directory(model: str, runtime_model: str) -> None:
-    """Raise ModelRejected if an absolute path is no directory that holds a model."""
+    """Raise ModelRejected if an absolute path is not the directory of a model. Blocking."""
     directory = Path(runtime_model)
     if not directory.is_absolute():
         return
     try:
         why = _flaw(directory)
         if why is None:
-            # Where macOS protects it, it can be seen and not be listed.
+            # A directory that macOS protects exists, but cannot be listed.
             os.scandir(directory).close()
     except OSError as error:
         why = f"{error.strerror}{protection_hint(directory, home=home_directory())}"

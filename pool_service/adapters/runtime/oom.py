@@ -1,4 +1,4 @@
-"""Whether the system has killed for want of memory, which an exit by SIGKILL alone does not say."""
+"""Detection of out-of-memory kills: an exit by SIGKILL alone does not say who sent the signal."""
 
 import contextlib
 import re
@@ -16,35 +16,37 @@ KILLED_FOR_MEMORY = Diagnosis.OUT_OF_MEMORY, "The system killed it, being out of
 
 
 class OomWatch:
-    """Linux's count of processes that it killed for memory. root: of the file system.
+    """Watches Linux's count of processes that it killed for want of memory.
 
-    Of the control group in which the service and its servers are: what else the machine kills
-    is not in it. Where there is none (version 2, with memory) it is of the whole machine.
-    macOS keeps no such count; there the kernel says it of each end (`exits.py`).
+    root: the root of the file system; another one in tests.
+
+    The count is that of the control group in which the service and its servers run; without one
+    (version 2, with the memory controller), that of the whole machine. macOS has no such count;
+    there the kernel reports it with each exit (`exits.py`).
     """
 
     def __init__(self, root: Path = Path("/")) -> None:
-        self._counts = _counts(root)
+        self._counter_file = _counter_file(root)
         self._seen = self._kills()
 
     def has_killed(self) -> bool:
-        """Whether it has since this was last asked."""
+        """Return whether the count has risen since the last call."""
         before = self._seen
-        # Where no descriptor is left that is told when it is asked next.
+        # Without a free descriptor the count cannot be read; the next call sees the rise.
         with contextlib.suppress(OSError):
             self._seen = self._kills()
         return self._seen > before
 
     def _kills(self) -> int:
-        found = _COUNT.search(text_of(self._counts))
+        found = _COUNT.search(text_of(self._counter_file))
         return int(found[1]) if found else 0
 
 
-def _counts(root: Path) -> Path:
-    """The file that counts."""
+def _counter_file(root: Path) -> Path:
+    """Return the file that has the count."""
     groups = root / "sys/fs/cgroup"
     own = _GROUP.search(text_of(root / "proc/self/cgroup"))
-    # In a container the path may be that of the host, which is not there.
+    # In a container the path may be the host's, which does not exist there.
     for group in (groups / own[1], groups) if own else ():
         if _COUNT.search(text_of(group / "memory.events")):
             return group / "memory.events"
@@ -52,13 +54,13 @@ def _counts(root: Path) -> Path:
 
 
 def oom_aware(diagnose: Diagnose, watch: OomWatch) -> Diagnose:
-    """Return the same, but that a SIGKILL that is the system's for memory is told as such."""
+    """Return a `Diagnose` that explains a SIGKILL as out of memory if the system has sent it."""
 
     def diagnosed(
         code: int | None, number: int | None, last_lines: tuple[str, ...]
     ) -> tuple[Diagnosis, str]:
         diagnosis, message = diagnose(code, number, last_lines)
-        # Of an adopted process it is not known how it ended.
+        # How an adopted process ended is not known.
         killed = number == signal.SIGKILL or (code is None and number is None)
         if killed and watch.has_killed():
             return KILLED_FOR_MEMORY

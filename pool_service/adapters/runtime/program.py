@@ -1,7 +1,7 @@
-"""The runtime: which program serves a model, and how it is started.
+"""One runtime: the program that serves models, and the launch plans for it.
 
-The program is looked for at each start (some microseconds), so that one that was
-installed, upgraded or removed meanwhile counts; its version is asked for once.
+The program is searched anew for each start, which takes some microseconds, as it may have been
+installed, upgraded or removed meanwhile. Its version is queried once, until its file changes.
 """
 
 import asyncio
@@ -19,8 +19,8 @@ from pool_service.adapters.runtime.launch_plan import (
     Names,
     check_directory,
     check_names,
-    filled,
-    filled_json,
+    fill,
+    fill_json,
     kind_of,
     option_value,
     takes_port,
@@ -29,8 +29,8 @@ from pool_service.adapters.runtime.launch_plan import (
 from pool_service.adapters.runtime.provision import Progress, Provisioner
 from pool_service.adapters.runtime.search import (
     INSTALL,
-    Answers,
     Program,
+    ProgramCache,
     check_version,
     check_writers,
     interpreter_of,
@@ -39,10 +39,10 @@ from pool_service.adapters.runtime.search import (
     search_default,
     version_of,
 )
-from pool_service.adapters.sockets.port_book import PortBook
+from pool_service.adapters.sockets.free_ports import FreePorts
 from pool_service.adapters.system.environment import (
     is_offline,
-    scrubbed,
+    scrub,
     with_absolute_paths,
     without_secrets,
 )
@@ -55,18 +55,22 @@ DEFAULT_COMMAND = (vllm_mlx.PROGRAM, "serve", "{runtime_model}", "--port", "{por
 
 @dataclass(frozen=True, slots=True)
 class RuntimeOptions:
-    """Which program serves models.
+    """The configuration of one runtime.
 
-    data_dir: where it is provisioned; command: a template of arguments, never a shell, with
-    {runtime_model}, {port} and {model}; kind: None is told by the program's name;
-    health_path: answers 200 when the model is loaded; served_model_name: what requests must
-    name, None is the model for vllm-mlx and the runtime model for others; provision: install
-    vllm-mlx at the first need; environment: variables that servers get besides; ready_path:
-    must answer 200 to a POST of ready_body before it is ready, empty if nothing must; busy_path:
-    tells busy_values, which add up to the requests in flight, empty if nothing does; drains: it
-    finishes what is in flight after SIGTERM, None is whether its kind is known to;
-    allowed_hosts: names besides loopback by which a vllm-mlx may be called;
-    trusted_directories: files below them count though others can write them.
+    data_dir: the directory into which vllm-mlx is installed.
+    command: a template of the command line, run without a shell; its placeholders are
+        {runtime_model}, {port} and {model}.
+    kind: how the program is treated; None: by its name.
+    health_path: answers 200 when the model is loaded.
+    served_model_name: the model name that requests must use; None: the model for vllm-mlx, the
+        runtime model for other kinds.
+    provision: install vllm-mlx when it is first needed.
+    environment: additional variables of servers.
+    ready_path: a POST of ready_body to it must answer 200 before a server is READY; empty: none.
+    busy_path: its answer has the busy_values, whose sum is the requests in flight; empty: none.
+    drains: whether a server finishes its requests in flight after SIGTERM; None: by its kind.
+    allowed_hosts: host names besides loopback by which a vllm-mlx server may be called.
+    trusted_directories: directories whose files are used even if other users can write to them.
     """
 
     data_dir: Path
@@ -86,18 +90,21 @@ class RuntimeOptions:
 
     @property
     def effective_drains(self) -> bool:
-        """Whether SIGTERM lets it finish what is in flight: as is set, else if it is known to."""
+        """Whether a server finishes its requests after SIGTERM: as configured, else by its kind."""
         return self.effective_kind == "vllm-mlx" if self.drains is None else self.drains
 
     @property
     def effective_kind(self) -> Kind:
-        """The kind that is set, else the one that the program's name tells."""
+        """The configured kind, else that by the program's name."""
         return self.kind or kind_of(self.command)
 
 
 @dataclass(frozen=True, slots=True)
 class RuntimeDescription:
-    """The data of `pool-service runtime show`; version and interpreter only of vllm-mlx."""
+    """The data of `pool-service runtime show`.
+
+    found: where the program was found, in words. version, interpreter: for vllm-mlx only.
+    """
 
     path: str
     found: str
@@ -111,10 +118,11 @@ class RuntimeDescription:
 
 
 class CommandRuntime:
-    """One runtime, by its command template.
+    """Finds the program of one runtime, and makes launch plans from its command template.
 
-    provisioner: default, into the options' data_dir; progress: of an installation at first
-    need; inherited: the environment of which servers get the harmless part.
+    provisioner: None: one that installs into the options' data_dir.
+    progress: receives the progress of an installation at first need.
+    inherited: the service's environment; servers get its allowed part.
     """
 
     def __init__(
@@ -128,32 +136,32 @@ class CommandRuntime:
         self._options = options
         self._provisioner = provisioner or Provisioner(options.data_dir)
         self._progress = progress
-        # Of os.environ each look would decode each variable.
+        # A copy, as os.environ decodes each variable at each access.
         self._inherited = dict(inherited)
-        self._versions = Answers(version_of)
-        self._arguments = Answers(options_of)
-        self._ports = PortBook()
+        self._versions = ProgramCache(version_of)
+        self._program_options = ProgramCache(options_of)
+        self._ports = FreePorts()
 
     @property
     def kind(self) -> Kind:
-        """The kind that its program is treated as."""
+        """The kind of runtime that the program is treated as."""
         return self._options.effective_kind
 
     @property
     def trusted_directories(self) -> tuple[Path, ...]:
-        """The directories whose files count though others can write them."""
+        """The directories whose files are used even if other users can write to them."""
         return self._options.trusted_directories
 
     def further_models(self, settings: Settings) -> tuple[str, ...]:
-        """Return what a server with these settings loads besides its model, by its arguments."""
+        """Return the models that the arguments of a server name besides its own model."""
         if not self.loads_from_disk:
             return ()
         command = (*self._options.command, *settings.arguments)
         found = (option_value(command, option) for option in vllm_mlx.MODEL_OPTIONS)
         return tuple(dict.fromkeys(name for name in found if name))
 
-    def commanding_file(self, settings: Settings) -> Path | None:
-        """Return the file that says which programs a server with these settings runs besides."""
+    def tools_file(self, settings: Settings) -> Path | None:
+        """Return the file that names programs for a server to run as tools; None without one."""
         if self.kind != "vllm-mlx":
             return None
         command = (*self._options.command, *settings.arguments)
@@ -163,16 +171,16 @@ class CommandRuntime:
 
     @property
     def loads_from_disk(self) -> bool:
-        """Whether it is a vllm-mlx by its name, which here downloads nothing itself.
+        """Whether the program is vllm-mlx by its name, which here never downloads by itself.
 
-        A wrapper of another name may do anything, and is not asked its version either.
+        A wrapper of another name may do anything; it is not asked its version either.
         """
         return kind_of(self._options.command) == "vllm-mlx"
 
     async def prepare(self, model: str, settings: Settings) -> LaunchPlan:
-        """Find (or provision) the program and write down how to start it.
+        """Find or install the program, and return the plan of one start.
 
-        Raises RuntimeUnavailable, or ModelRejected where that can be told early.
+        Raises RuntimeUnavailable, and ModelRejected if the model's name or path is not valid.
         """
         check_names(model, settings.runtime_model)
         if self.kind == "vllm-mlx":
@@ -189,31 +197,33 @@ class CommandRuntime:
     def environment(
         self, settings: Settings, *, fetches: bool = False
     ) -> tuple[tuple[str, str], ...]:
-        """Return the variables of a process with these settings, sorted by their names.
+        """Return the environment of a process with these settings, sorted by name.
 
-        fetches: it is one that is to download, if the operator lets it. Raises
-        RuntimeUnavailable where a variable that says where models are means no path.
+        fetches: whether the process is a download: it gets inherited secrets such as the Hub's
+            token, and is not set offline.
+
+        Raises RuntimeUnavailable if a variable that locates models is not a valid path.
         """
-        extra = vllm_mlx.ENVIRONMENT if self.kind == "vllm-mlx" else ()
+        kind = vllm_mlx.ENVIRONMENT if self.kind == "vllm-mlx" else ()
         offline = vllm_mlx.OFFLINE if self.loads_from_disk and not fetches else ()
-        own, hosts = self._options.environment, self._options.allowed_hosts
-        told = ((vllm_mlx.ALLOWED_HOSTS, ",".join(hosts)),) if extra and hosts else ()
-        said = (extra, offline, own, settings.environment, told)
-        environment = scrubbed(self._inherited, *said, with_secrets=fetches)
+        configured, hosts = self._options.environment, self._options.allowed_hosts
+        allowed = ((vllm_mlx.ALLOWED_HOSTS, ",".join(hosts)),) if kind and hosts else ()
+        additional = (kind, offline, configured, settings.environment, allowed)
+        environment = scrub(self._inherited, *additional, with_secrets=fetches)
         if offline and is_offline(dict(environment)):
             environment = without_secrets(environment)
         return with_absolute_paths(environment, self._inherited)
 
     async def version(self) -> str:
-        """Return the version of what would be started now; empty where that cannot be told."""
+        """Return the version of the program that would be started now; empty if not known."""
         with suppress(RuntimeUnavailable):
-            program = self._found()
+            program = self._search()
             if program is not None and self.loads_from_disk:
                 return await self._versions.of(program.path) or ""
         return ""
 
     async def interpreter(self) -> str:
-        """The Python of a vllm-mlx, which can do what it can. Raises RuntimeUnavailable."""
+        """Return the Python interpreter that runs vllm-mlx. Raises RuntimeUnavailable."""
         program = await self._usable_program()
         found = interpreter_of(program.path)
         if found is None:
@@ -224,41 +234,46 @@ class CommandRuntime:
         return found
 
     async def describe(self) -> RuntimeDescription:
-        """Describe what would be started now, without installing anything.
+        """Describe the program that would be started now, without installing anything.
 
-        Raises RuntimeUnavailable where prepare() would, or would install.
+        Raises RuntimeUnavailable if `prepare` would raise it, or would install the program.
         """
         program = await self._usable_program(installs=False)
-        version = await self._checked_version(program)
+        version = await self._check_version(program)
         interpreter = interpreter_of(program.path) if self.loads_from_disk else None
         return RuntimeDescription(str(program.path), program.found, self.kind, version, interpreter)
 
     def is_found(self) -> bool:
-        """Return whether its program is on this machine, usable or not."""
-        return self._found() is not None
+        """Return whether the program is on this machine, usable or not."""
+        return self._search() is not None
 
     async def _usable_program(self, *, installs: bool = True) -> Program:
-        program = self._found()
+        """Return the checked program, installing it if necessary and permitted.
+
+        Raises RuntimeUnavailable.
+        """
+        program = self._search()
         if program is None:
             if not (installs and self._options.provision):
-                raise _missing()
+                raise _not_found()
             arguments = (self._progress,) if self._progress else ()
             path = await self._provisioner.install(*arguments)
             program = Program(path, "just installed")
         self._check_writers(program)
-        await self._checked_version(program)
+        await self._check_version(program)
         return program
 
     def _check_writers(self, program: Program) -> None:
         check_writers(program, self._options.command[1:], self._options.trusted_directories)
 
-    def _found(self) -> Program | None:
+    def _search(self) -> Program | None:
         name = self._options.command[0]
         if name == vllm_mlx.PROGRAM:
             return search_default(self._provisioner.installed)
         return search_configured(name)
 
-    async def _checked_version(self, program: Program) -> str | None:
+    async def _check_version(self, program: Program) -> str | None:
+        """Return the checked version of a vllm-mlx; None for others. Raises RuntimeUnavailable."""
         if not self.loads_from_disk:
             return None
         version = await self._versions.of(program.path)
@@ -266,19 +281,21 @@ class CommandRuntime:
         return version
 
     async def argument_flaws(self, settings: Settings) -> list[str]:
-        """Return what is wrong with the arguments of settings, as far as its program tells that."""
+        """Return the faults of the settings' arguments, by the options that the program lists."""
         if not (self.loads_from_disk and settings.arguments):
             return []
         try:
             program = await self._usable_program(installs=False)
         except RuntimeUnavailable:
             return list(argument_flaws(settings.arguments, {}))
-        return list(argument_flaws(settings.arguments, await self._arguments.of(program.path)))
+        return list(
+            argument_flaws(settings.arguments, await self._program_options.of(program.path))
+        )
 
     async def _check_arguments(self, program: Program, model: str, settings: Settings) -> None:
         if not self.loads_from_disk:
             return
-        options = await self._arguments.of(program.path)
+        options = await self._program_options.of(program.path)
         flaw = argument_flaw(settings.arguments, options) if options else None
         if flaw is not None:
             raise RuntimeUnavailable(
@@ -298,24 +315,24 @@ class CommandRuntime:
             served = options.served_model_name or "{model}"
             command = with_options(command, served, metrics=version is not None)
             served = option_value(command, vllm_mlx.SERVED_MODEL_NAME) or served
-            told = vllm_mlx.CHOOSES_PORT
+            port_argument = vllm_mlx.ANY_PORT
         else:
             served = options.served_model_name or "{runtime_model}"
             port = self._ports.reserve() if takes_port(command) else None
-            told = str(port)
-        names = Names(model, runtime_model, told)
+            port_argument = str(port)
+        names = Names(model, runtime_model, port_argument)
         return LaunchPlan(
-            argv=filled(command, names),
+            argv=fill(command, names),
             environment=self.environment(settings),
             port=port,
             health_path=options.health_path,
-            served_model_name=filled((served,), names)[0],
+            served_model_name=fill((served,), names)[0],
             nonce=secrets.token_hex(16),
             kind=self.kind,
             use=self._use_signals(command, version),
             drains=options.effective_drains,
             ready_path=options.ready_path,
-            ready_body=filled_json(options.ready_body, names),
+            ready_body=fill_json(options.ready_body, names),
         )
 
     def _use_signals(self, command: Sequence[str], version: str | None) -> UseSignals:
@@ -326,7 +343,7 @@ class CommandRuntime:
         return UseSignals(path, values, counts_all=True) if path else UseSignals()
 
 
-def _missing() -> RuntimeUnavailable:
+def _not_found() -> RuntimeUnavailable:
     return RuntimeUnavailable(
         f"vllm-mlx was not found beside the running interpreter, on PATH or in the data "
         f"directory; run '{INSTALL}', or set [runtime] command."

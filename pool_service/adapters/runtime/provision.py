@@ -1,13 +1,13 @@
-"""Installs vllm-mlx into a virtual environment of its own under the data directory.
+"""Installation of vllm-mlx into a virtual environment under the data directory.
 
 <data_dir>/runtime/
-    lock                who installs; one at a time, also of several services
+    lock                one installation at a time, even if there are several services
     <digest>/           one environment for each list of requirements
         installed.json  written last: without it the environment is not used, and the next
-                        installation begins it again from nothing
-    trash-*             what is being removed; the next installation goes on with it
+                        installation makes it anew
+    trash-*             an environment being removed; the next installation removes the rest
 
-Nothing is renamed into place: the scripts of an environment carry its path.
+No environment is renamed into place, as its scripts contain its path.
 """
 
 import asyncio
@@ -28,14 +28,14 @@ from pathlib import Path
 import pool_service
 from pool_service.adapters.runtime import vllm_mlx
 from pool_service.adapters.runtime.search import Program, check_version, version_of
-from pool_service.adapters.system.child import hand_down
 from pool_service.adapters.system.environment import without_secrets
 from pool_service.adapters.system.event_loop import lines_of
 from pool_service.adapters.system.os_errors import reason
+from pool_service.adapters.system.process_settings import restore_descriptor_limit
 from pool_service.core.errors import RuntimeUnavailable
 
 Progress = Callable[[int, int, str], None]
-"""Steps done, steps in all, and what is being done, in words."""
+"""Receives the steps done, the number of all steps, and a text for the present one."""
 
 REQUIREMENTS = Path(pool_service.__file__).with_name("runtime_requirements.txt")
 
@@ -43,14 +43,16 @@ _PIP = (
     *("-m", "pip", "install", "--disable-pip-version-check", "--no-input", "--no-deps"),
     "--require-hashes",
 )
-OLDEST_MACOS = 14
-TOO_NEW_PYTHON = (3, 15)
+MIN_MACOS = 14
+UNSUPPORTED_PYTHON = (3, 15)
+"""The first Python for which MLX has no packages."""
+
 _MARKER = "installed.json"
-# Seconds between looks at a lock that another installation holds.
-_LOCK_PACE = 0.2
-_LAST_LINES = 12
-# Settings of a person for other environments, which would send packages elsewhere.
-_FOREIGN = frozenset(
+# Between two tries to take the lock while another installation holds it.
+_LOCK_POLL_S = 0.2
+_MAX_LAST_LINES = 12
+# Variables that a user sets for other environments; pip would install elsewhere with them.
+_DROPPED_VARIABLES = frozenset(
     {"PYTHONHOME", "PYTHONPATH", "PIP_USER", "PIP_TARGET", "PIP_PREFIX", "PIP_CONSTRAINT"}
 )
 
@@ -58,30 +60,31 @@ _FOREIGN = frozenset(
 def platform_flaw(
     system: str, machine: str, mac_version: str, python: tuple[int, ...] = sys.version_info[:2]
 ) -> str | None:
-    """Return why there are no packages of MLX for such a machine, in words; None: there are.
+    """Return why MLX has no packages for such a machine, in words; None if it has.
 
-    system, machine: as sys.platform and platform.machine() say; mac_version: "" off macOS.
+    system: a value of sys.platform. machine: a value of platform.machine().
+    mac_version: a macOS version; "" on Linux.
     """
-    if python >= TOO_NEW_PYTHON:
+    if python >= UNSUPPORTED_PYTHON:
         return f"Python {'.'.join(map(str, python))} is too new, it needs one from 3.11 to 3.14"
     if system == "darwin" and machine != "arm64":
         return (
             "this Python is a program for Intel processors, it needs Apple silicon and an arm64 one"
         )
-    if system == "darwin" and int(mac_version.partition(".")[0] or 0) < OLDEST_MACOS:
-        return f"macOS {mac_version} is too old, it needs {OLDEST_MACOS} or later"
+    if system == "darwin" and int(mac_version.partition(".")[0] or 0) < MIN_MACOS:
+        return f"macOS {mac_version} is too old, it needs {MIN_MACOS} or later"
     return None
 
 
 def _silent(done: int, total: int, text: str) -> None:
-    """Progress that nobody looks at."""
+    """Ignore the progress."""
 
 
 class Provisioner:
-    """Installs the runtime, and knows where it is installed.
+    """Installs vllm-mlx, and finds an installed one.
 
-    requirements: a list for pip in which every package is pinned, with its hashes; python: the
-    interpreter that the environment is made with.
+    requirements: a pip requirements file with every package pinned and hashed.
+    python: the interpreter to make the environment with.
     """
 
     def __init__(
@@ -92,7 +95,10 @@ class Provisioner:
         self._python = python
 
     def installed(self) -> Path | None:
-        """The program of the present list's environment, else of the latest other; or None."""
+        """Return the installed program; None without one.
+
+        That of the present requirements is preferred, then the one installed last.
+        """
         present = self._directory()
         others = [marker.parent for marker in self._root.glob(f"*/{_MARKER}")]
         others.sort(key=lambda directory: (directory / _MARKER).stat().st_mtime, reverse=True)
@@ -100,20 +106,22 @@ class Provisioner:
         return next((_program(directory) for directory in usable), None)
 
     def is_current(self) -> bool:
-        """Whether the environment of the present list is installed."""
+        """Return whether the environment of the present requirements is installed."""
         return _is_usable(self._directory())
 
     async def install(self, progress: Progress = _silent) -> Path:
-        """Make the environment of the present list unless it is there; the program in it.
+        """Install the present requirements if they are not installed, and return the program.
 
         Takes minutes and half a gigabyte or more. Cancelling ends pip and leaves nothing that
-        could be taken for an installation. Raises RuntimeUnavailable with pip's last lines.
+        could pass for an installation.
+
+        Raises RuntimeUnavailable with pip's last lines, or why this machine cannot run MLX.
         """
         flaw = platform_flaw(sys.platform, platform.machine(), platform.mac_ver()[0])
         if flaw is not None:
             raise RuntimeUnavailable(f"vllm-mlx cannot be installed here: {flaw}.")
         try:
-            async with self._alone(progress) as lock:
+            async with self._lock(progress) as lock:
                 directory = self._directory()
                 if not _is_usable(directory):
                     await self._make(directory, lock, progress)
@@ -151,25 +159,25 @@ class Provisioner:
         steps.finish(f"vllm-mlx {version} is installed")
 
     def _discard(self, directory: Path) -> None:
-        """Remove an environment, at one stroke: whoever has the lock next begins afresh."""
+        """Remove an environment, by a rename first, so that none is ever half removed."""
         if directory.exists():
             directory.rename(Path(tempfile.mkdtemp(prefix="trash-", dir=self._root), "old"))
         for trash in self._root.glob("trash-*"):
             shutil.rmtree(trash, ignore_errors=True)
 
     @contextlib.asynccontextmanager
-    async def _alone(self, progress: Progress) -> AsyncIterator[int]:
-        """The descriptor that holds the lock."""
+    async def _lock(self, progress: Progress) -> AsyncIterator[int]:
+        """Hold the lock, waiting for it if necessary, and yield its descriptor."""
         self._root.mkdir(parents=True, exist_ok=True)
         with (self._root / "lock").open("w") as lock:
-            while not _locked(lock.fileno()):
+            while not _try_lock(lock.fileno()):
                 progress(0, 1, "waiting for another installation to end")
-                await asyncio.sleep(_LOCK_PACE)
+                await asyncio.sleep(_LOCK_POLL_S)
             yield lock.fileno()
 
 
 class _Steps:
-    """Counts what pip says that it does: a step for each package, one before and one after."""
+    """Counts the steps that pip reports: one for each package, one before and one after."""
 
     def __init__(self, total: int, progress: Progress) -> None:
         self._done = 0
@@ -189,7 +197,7 @@ class _Steps:
 
     def on_pip_line(self, line: str) -> None:
         verb, _, rest = line.partition(" ")
-        # "Ignoring" is a package for another platform.
+        # pip ignores packages for other platforms.
         if verb in ("Collecting", "Processing", "Ignoring"):
             self.advance(f"{verb.lower()} {rest.split()[0].rstrip(':')}")
         elif line.startswith("Installing collected"):
@@ -197,10 +205,12 @@ class _Steps:
 
 
 async def _run(*command: str, lock: int, on_line: Callable[[str], None] = lambda _: None) -> None:
-    """Run to the end in a group of its own; RuntimeUnavailable with its last lines if it fails.
+    """Run a command in a process group of its own until its end.
 
-    It holds the lock as well: if we are killed, the next installation begins only when it
-    has ended, since it goes on writing.
+    The command holds the lock as well: if the service is killed, the command goes on writing, and
+    the next installation must wait for its end.
+
+    Raises RuntimeUnavailable with the last lines of its output if it fails.
     """
     process = await asyncio.create_subprocess_exec(
         *command,
@@ -211,8 +221,8 @@ async def _run(*command: str, lock: int, on_line: Callable[[str], None] = lambda
         start_new_session=True,
         pass_fds=(lock,),
     )
-    hand_down(process.pid)
-    last_lines: deque[str] = deque(maxlen=_LAST_LINES)
+    restore_descriptor_limit(process.pid)
+    last_lines: deque[str] = deque(maxlen=_MAX_LAST_LINES)
     assert process.stdout is not None
     try:
         async for raw in lines_of(process.stdout):
@@ -223,7 +233,7 @@ async def _run(*command: str, lock: int, on_line: Callable[[str], None] = lambda
         code = await process.wait()
     finally:
         if process.returncode is None:
-            # It may have been reaped already, and not yet been told of.
+            # asyncio may have reaped the process without having reported it yet.
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
             await process.wait()
@@ -241,7 +251,7 @@ def _failure(command: Sequence[str], code: int, last_lines: Sequence[str]) -> st
 
 def _environment() -> dict[str, str]:
     inherited = dict(without_secrets(os.environ.items()))
-    kept = {name: value for name, value in inherited.items() if name not in _FOREIGN}
+    kept = {name: value for name, value in inherited.items() if name not in _DROPPED_VARIABLES}
     return kept | {"PYTHONUNBUFFERED": "1"}
 
 
@@ -259,14 +269,14 @@ def _is_usable(directory: Path) -> bool:
 
 
 def _write_marker(directory: Path, version: str) -> None:
-    # The packages first: after a loss of power a marker must not stand before half of them.
+    # The packages first: after a power failure there must be no marker without all of them.
     os.sync()
     new = directory / f"{_MARKER}.new"
     new.write_text(json.dumps({"version": version}))
     new.replace(directory / _MARKER)
 
 
-def _locked(descriptor: int) -> bool:
+def _try_lock(descriptor: int) -> bool:
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

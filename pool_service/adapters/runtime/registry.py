@@ -1,4 +1,4 @@
-"""The runtimes of this machine, by their names: which one serves a model, and what it needs."""
+"""Implementation of the port `Runtime`: the configured runtimes, by their names."""
 
 import asyncio
 from collections.abc import Mapping
@@ -8,23 +8,23 @@ from pathlib import Path
 
 import structlog
 
-from pool_service.adapters.models.disk_access import DiskLooks
+from pool_service.adapters.models.disk_access import DiskReads
 from pool_service.adapters.models.download import Downloader
 from pool_service.adapters.models.estimates import (
-    GUESS,
-    ExpectationBook,
-    ExpectationKey,
-    estimated,
+    GUESS_BYTES,
+    UsageKey,
+    UsageStore,
+    estimate_bytes,
 )
 from pool_service.adapters.models.files import ModelFiles, hub_cache, locate
 from pool_service.adapters.models.hub_cache import cached_models
-from pool_service.adapters.models.loaded import Loaded, found
+from pool_service.adapters.models.loaded_models import LoadedModels, find_loaded_models
 from pool_service.adapters.runtime import diagnosis, vllm_mlx
 from pool_service.adapters.runtime.diagnosis import Diagnose, diagnose_exit
 from pool_service.adapters.runtime.launch_plan import check_directory, check_names
 from pool_service.adapters.runtime.program import CommandRuntime, RuntimeOptions
 from pool_service.adapters.runtime.provision import Progress
-from pool_service.adapters.standby.process import Recipe
+from pool_service.adapters.standby.process import StandbySpec
 from pool_service.adapters.system.environment import is_offline
 from pool_service.core.errors import PoolError, RuntimeUnavailable
 from pool_service.core.types import Estimate, EstimateSource, LaunchPlan, Settings
@@ -39,15 +39,16 @@ _DIAGNOSES: Mapping[str, Diagnose] = {
 
 
 def diagnose_of(kind: str) -> Diagnose:
-    """Tells what the end of a process of this kind of runtime means."""
+    """Return the function that explains exits of processes of this kind of runtime."""
     return _DIAGNOSES.get(kind, diagnose_exit)
 
 
 class Runtimes:
     """Implements the port `Runtime`.
 
-    options: by the names of the runtimes, which is empty for the default one; state_dir: where
-    what earlier runs needed is remembered; progress: of an installation at first need.
+    options: by the runtime's name, which is "" for the default runtime.
+    state_dir: the directory in which the memory needed by earlier runs is remembered.
+    progress: receives the progress of an installation at first need.
     """
 
     def __init__(
@@ -58,17 +59,17 @@ class Runtimes:
         progress: Progress | None = None,
     ) -> None:
         self._progress = progress
-        self._book = ExpectationBook(state_dir)
+        self._usage = UsageStore(state_dir)
         self._downloader = Downloader()
-        self._looks = DiskLooks()
+        self._disk_reads = DiskReads()
         self._options: Mapping[str, RuntimeOptions] = {}
         self._runtimes: dict[str, CommandRuntime] = {}
         self._versions: dict[str, str] = {}
-        self._unfiled: dict[Settings, int] = {}
+        self._unrecorded: dict[Settings, int] = {}
         self.replace(options)
 
     def replace(self, options: Mapping[str, RuntimeOptions]) -> None:
-        """From now on these; what is the same keeps what is known of it."""
+        """Replace the runtimes; those with equal options keep what they have found out."""
         kept = {name for name, one in options.items() if self._options.get(name) == one}
         self._runtimes = {
             name: self._runtimes[name]
@@ -79,41 +80,44 @@ class Runtimes:
         self._options = options
 
     async def estimate(self, model: str, settings: Settings) -> Estimate:
-        """Tell what a server will need of memory, and whether it can be loaded; see the port."""
+        """Estimate the memory of a server, and check whether it can be loaded; see the port."""
         check_names(model, settings.runtime_model)
         runtime = self._runtimes[settings.runtime]
         is_vllm_mlx = runtime.kind == "vllm-mlx"
         environment = dict(runtime.environment(settings))
 
-        def look() -> Loaded:
+        def read() -> LoadedModels:
             if is_vllm_mlx:
                 check_directory(model, settings.runtime_model)
-            return self._checked(model, settings, environment, checks_code=is_vllm_mlx)
+            return self._check_models(model, settings, environment, checks_code=is_vllm_mlx)
 
-        loaded = await self._looks.run((model, settings), model, settings.runtime_model, look)
+        loaded = await self._disk_reads.run((model, settings), model, settings.runtime_model, read)
         files = loaded.files
-        expected, source = await self._expected(runtime, settings, loaded)
+        expected, source = await self._expected_bytes(runtime, settings, loaded)
         on_disk = _on_disk(settings, files) if runtime.loads_from_disk else None
         meant = loaded.meant if on_disk is False else ()
         return Estimate(expected, source, on_disk, meant, loaded.disk_bytes)
 
     async def cached(self) -> tuple[str, ...]:
-        """Return the ids of the models in the cache of the hub; see the port."""
+        """Return the ids of the models in the Hub's cache; see the port."""
         try:
             environment = dict(self._runtimes[""].environment(Settings(runtime_model="")))
-            look = partial(cached_models, environment)
-            return await self._looks.run("", "", str(hub_cache(environment)), look)
+            read = partial(cached_models, environment)
+            return await self._disk_reads.run("", "", str(hub_cache(environment)), read)
         except (PoolError, OSError, ValueError) as error:
-            _log.warning("the cache of the model hub cannot be looked at", why=str(error))
+            _log.warning("cannot read the cache of the model hub", why=str(error))
             return ()
 
     async def fetch(self, model: str, settings: Settings, progress: FetchProgress) -> None:
-        """Download what is missing; a runtime of another kind does so itself. See the port."""
+        """Download a model's missing files; other kinds of runtimes do so by themselves.
+
+        See the port.
+        """
         runtime = self._runtimes[settings.runtime]
         check_names(model, settings.runtime_model)
         if not runtime.loads_from_disk:
             return
-        # Of a path there is nothing to download, but it may lead nowhere.
+        # A path has nothing to download, but it may lead nowhere.
         await asyncio.to_thread(check_directory, model, settings.runtime_model)
         try:
             interpreter = await runtime.interpreter()
@@ -125,35 +129,35 @@ class Runtimes:
         )
 
     def record_usage(self, settings: Settings, needed: int) -> None:
-        """Remember what a server with these settings needed; see the port."""
-        self._unfiled[settings] = max(needed, self._unfiled.get(settings, 0))
-        self._file()
+        """Record the bytes that a server with these settings needed; see the port."""
+        self._unrecorded[settings] = max(needed, self._unrecorded.get(settings, 0))
+        self._record_pending()
 
     async def prepare(self, model: str, settings: Settings) -> LaunchPlan:
-        """Find (or provision) the program and write down how to start it; see the port."""
+        """Find or install the program, and return the plan of one start; see the port."""
         runtime = self._runtimes[settings.runtime]
-        # Also of a successor, for which no estimate was asked, and as it is now.
+        # Checked again: the files may have changed since the estimate, and a replacement has none.
         environment = dict(runtime.environment(settings))
-        await asyncio.to_thread(self._checked, model, settings, environment, checks_code=False)
+        await asyncio.to_thread(self._check_models, model, settings, environment, checks_code=False)
         return await runtime.prepare(model, settings)
 
-    async def recipe(self, settings: Settings) -> Recipe | None:
-        """Return what decides which servers with such settings a process can become later.
+    async def standby_spec(self, settings: Settings) -> StandbySpec | None:
+        """Return the spec of the standbys that can become servers with these settings.
 
-        None: there is no such process of their runtime. Raises RuntimeUnavailable.
+        None if the runtime has no standbys. Raises RuntimeUnavailable.
         """
         runtime = self._runtimes[settings.runtime]
         if not runtime.loads_from_disk:
             return None
         found = await runtime.describe()
         self._versions[settings.runtime] = found.version or ""
-        self._file()
-        return Recipe(found.path, runtime.environment(settings))
+        self._record_pending()
+        return StandbySpec(found.path, runtime.environment(settings))
 
     async def default_program(self) -> str:
-        """Return in words which program serves models that name no runtime.
+        """Return the description of the default runtime's program.
 
-        Raises RuntimeUnavailable where there is none, and none is to be installed.
+        Raises RuntimeUnavailable if there is no program, and none is to be installed.
         """
         options = self._options[""]
         try:
@@ -164,9 +168,9 @@ class Runtimes:
             raise
 
     async def program_flaw(self, name: str) -> tuple[str, bool] | None:
-        """Return why no server of a runtime could be started, and whether its program is there.
+        """Return why a runtime cannot start servers, and whether its program is there.
 
-        None: it could, or the program is installed at the first need.
+        None if it can, or if its program is installed at the first need.
         """
         runtime, options = self._runtimes[name], self._options[name]
         is_found = False
@@ -179,35 +183,41 @@ class Runtimes:
         return None
 
     async def argument_flaws(self, settings: Settings) -> list[str]:
-        """Return what is wrong with the arguments of settings, as far as their runtime tells."""
+        """Return the faults of the settings' arguments, by the options that the runtime lists."""
         return await self._runtimes[settings.runtime].argument_flaws(settings)
 
     async def is_on_disk(self, name: str, settings: Settings) -> bool:
-        """Return whether a server with such settings would find files under this name."""
+        """Return whether a server with these settings would find files under this name."""
         environment = dict(self._runtimes[settings.runtime].environment(settings))
-        look = partial(locate, name, environment)
-        return await self._looks.run((name, settings), name, name, look) is not None
+        read = partial(locate, name, environment)
+        return await self._disk_reads.run((name, settings), name, name, read) is not None
 
-    def _file(self) -> None:
-        """Learn what is filed by a version that was not known before, as of what was adopted."""
-        for settings, needed in list(self._unfiled.items()):
+    def _record_pending(self) -> None:
+        """Record the pending usage of runtimes whose version is known now.
+
+        The version is not known yet while a service has only adopted servers.
+        """
+        for settings, needed in list(self._unrecorded.items()):
             version = self._versions.get(settings.runtime)
             if version is not None:
-                del self._unfiled[settings]
-                self._book.record_usage(_key(settings, version), needed)
+                del self._unrecorded[settings]
+                self._usage.record_usage(_key(settings, version), needed)
 
-    def _checked(
+    def _check_models(
         self,
         model: str,
         settings: Settings,
         environment: Mapping[str, str],
         *,
         checks_code: bool,
-    ) -> Loaded:
-        """Return all files that its server loads. Blocking; raises what `check` raises."""
+    ) -> LoadedModels:
+        """Return the checked files of all models that a server loads. Blocking.
+
+        Raises the errors of the `check_` methods of LoadedModels.
+        """
         runtime = self._runtimes[settings.runtime]
-        further, commanding = runtime.further_models(settings), runtime.commanding_file(settings)
-        loaded = found(settings.runtime_model, further, environment, commanding)
+        further, tools_file = runtime.further_models(settings), runtime.tools_file(settings)
+        loaded = find_loaded_models(settings.runtime_model, further, environment, tools_file)
         loaded.check_writers(model, runtime.trusted_directories)
         if checks_code and not settings.trust_remote_code:
             loaded.check_code(model)
@@ -215,29 +225,35 @@ class Runtimes:
             loaded.check_on_disk(model)
         return loaded
 
-    async def _expected(
-        self, runtime: CommandRuntime, settings: Settings, loaded: Loaded
+    async def _expected_bytes(
+        self, runtime: CommandRuntime, settings: Settings, loaded: LoadedModels
     ) -> tuple[int, EstimateSource]:
-        """Return what it will need: what is declared, unless more was seen of this very model."""
+        """Return the bytes that a server will need, and the source of that number.
+
+        1. The declared number, unless an earlier run needed more;
+        2. the number of an earlier run;
+        3. the estimate by the size of the weights;
+        4. a guess.
+        """
         declared = settings.expected_memory
         version = self._versions[settings.runtime] = await runtime.version()
-        self._file()
-        observed = self._book.needed(_key(settings, version))
+        self._record_pending()
+        observed = self._usage.needed(_key(settings, version))
         if declared is not None and declared >= (observed or 0):
             return declared, EstimateSource.DECLARED
         if observed is not None:
             return observed, EstimateSource.OBSERVED
-        if loaded.files is not None and loaded.files.weights:
-            return estimated(loaded.weights), EstimateSource.WEIGHTS
-        return GUESS, EstimateSource.UNKNOWN
+        if loaded.files is not None and loaded.files.weight_bytes:
+            return estimate_bytes(loaded.weight_bytes), EstimateSource.WEIGHTS
+        return GUESS_BYTES, EstimateSource.UNKNOWN
 
 
-def _key(settings: Settings, version: str) -> ExpectationKey:
-    return ExpectationKey(settings.runtime, version, settings.runtime_model, settings.arguments)
+def _key(settings: Settings, version: str) -> UsageKey:
+    return UsageKey(settings.runtime, version, settings.runtime_model, settings.arguments)
 
 
 def _on_disk(settings: Settings, files: ModelFiles | None) -> bool:
-    """Whether there is nothing to download: of a path there never is."""
+    """Return whether there is nothing to download, as always for a path."""
     if Path(settings.runtime_model).is_absolute():
         return True
     return files is not None and files.complete

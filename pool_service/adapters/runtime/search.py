@@ -1,7 +1,7 @@
-"""Finds the runtime's program, and the version of a vllm-mlx.
+"""Search for the runtime's program, and for its interpreter and version.
 
-Order: the configured command; for the default one vllm-mlx beside the running
-interpreter, on PATH, and the provisioned one.
+Without a configured command, vllm-mlx is searched beside the running interpreter, on PATH, and
+among the installed runtimes (`provision.py`), in this order.
 """
 
 import ast
@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Generic, TypeVar
 
 from pool_service.adapters.runtime import vllm_mlx
-from pool_service.adapters.system.environment import scrubbed
+from pool_service.adapters.system.environment import scrub
 from pool_service.adapters.system.os_errors import reason
 from pool_service.adapters.system.writers import first_flaw
 from pool_service.core.errors import RuntimeUnavailable
@@ -32,32 +32,32 @@ T = TypeVar("T")
 
 _VERSION = re.compile(r"\d+(?:\.\d+)+\S*")
 _QUERY = f"import importlib.metadata as m; print(m.version({vllm_mlx.DISTRIBUTION!r}))"
-# Seconds; an interpreter takes 0.05, on a cold disk more.
-_QUERY_TIMEOUT = 20.0
-# When the program's file was changed, in nanoseconds, and its size in bytes.
+# An interpreter starts in 0.05 s, on a cold disk in more.
+_QUERY_TIMEOUT_S = 20.0
+# The modification time of a program's file in nanoseconds, and its size in bytes.
 _Stamp = tuple[int, int]
-# What a script's first two lines take at most; longer paths do not work either.
+# Enough for the first two lines of a script, as longer paths do not work.
 _HEAD_BYTES = 4096
-# What installers write takes some hundred bytes.
-_LARGEST_SCRIPT = 16 * 1024
-_MOST_OUTPUT = 64 * 1024
+# A script that an installer has written takes some hundred bytes.
+_MAX_SCRIPT_BYTES = 16 * 1024
+_MAX_OUTPUT_BYTES = 64 * 1024
 
-_USUAL_NAMES = frozenset(
+_LAUNCHER_NAMES = frozenset(
     {"__name__", "argv", "endswith", "exit", "main", "re", "removesuffix", "sub", "sys"}
 )
-"""Of what pip, uv and their like write into the script of a program."""
+"""The names that occur in a program's script as pip, uv and other installers write it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Program:
-    """A program that was found: where, and how."""
+    """A program, and how it was found, in words."""
 
     path: Path
     found: str
 
 
 def search_configured(name: str) -> Program:
-    """A path, or a name on PATH. Raises RuntimeUnavailable if there is no such program."""
+    """Return the program with this path, or this name on PATH. Raises RuntimeUnavailable."""
     if os.sep not in name and not begins_a_path(name):
         on_path = shutil.which(name)
         if on_path:
@@ -66,7 +66,7 @@ def search_configured(name: str) -> Program:
             f"The runtime {name!r} was not found on PATH; install it, or correct its command in "
             "the configuration."
         )
-    # The process gets another working directory: a relative path would lead nowhere there.
+    # Made absolute, as the process gets another working directory.
     try:
         path = absolute(name)
         if not path.is_file():
@@ -86,8 +86,8 @@ def search_configured(name: str) -> Program:
 
 
 def search_default(provisioned: Callable[[], Path | None]) -> Program | None:
-    """vllm-mlx where it usually is; None if it is nowhere."""
-    # Not resolved: the interpreter of a virtual environment is a link to another's.
+    """Return vllm-mlx from its usual places; None if it is in none of them."""
+    # Not resolved: the interpreter of a virtual environment is a link to that of the system.
     beside = Path(sys.executable).parent
     for found, where in (("beside the running interpreter", str(beside)), ("on PATH", None)):
         path = shutil.which(vllm_mlx.PROGRAM, path=where)
@@ -98,13 +98,13 @@ def search_default(provisioned: Callable[[], Path | None]) -> Program | None:
 
 
 def interpreter_of(script: Path) -> str | None:
-    """The Python that runs a script; None if it is no Python script, or cannot be read."""
+    """Return the Python that runs a script; None if it is no readable Python script."""
     command = python_of(script)
     return command[0] if command else None
 
 
 def python_of(script: Path) -> tuple[str, ...] | None:
-    """Return the Python that runs a script, and the options that it is given; None as above."""
+    """Return the Python that runs a script, and its options; None if no readable Python script."""
     try:
         with script.open("rb") as file:
             head = file.read(_HEAD_BYTES).decode(errors="replace").splitlines()
@@ -117,12 +117,12 @@ def python_of(script: Path) -> tuple[str, ...] | None:
         name, *options = [word for word in options if word != "-S"] or [""]
         program = shutil.which(name) or ""
     elif Path(program).name == "sh" and len(head) > 1:
-        program, *options = _exec_line(head[1])
+        program, *options = _parse_exec_line(head[1])
     return (program, *options) if "python" in Path(program).name else None
 
 
-def _first_words(script: Path) -> list[str]:
-    """Return what stands behind the `#!` of a script; nothing if it is none, or cannot be read."""
+def _shebang(script: Path) -> list[str]:
+    """Return the words after the `#!` of a script; empty if it is no readable script."""
     try:
         with script.open("rb") as file:
             head = file.read(_HEAD_BYTES)
@@ -132,41 +132,43 @@ def _first_words(script: Path) -> list[str]:
     return line[2:].decode(errors="replace").split() if line.startswith(b"#!") else []
 
 
-def _files_of(arguments: Sequence[str]) -> list[str]:
-    """Return the files that arguments name, as `FILE` or `--option=FILE`."""
+def _named_files(arguments: Sequence[str]) -> list[str]:
+    """Return the existing files that arguments name by path, as `FILE` or `--option=FILE`."""
     named = (word.partition("=")[2] if word.startswith("-") else word for word in arguments)
     return [name for name in named if name.startswith(os.sep) and Path(name).is_file()]
 
 
-def is_usual_script(script: Path) -> bool:
-    """Whether it does no more than to call vllm-mlx's `main`, as installers write it.
+def is_launcher_script(script: Path) -> bool:
+    """Return whether a script only calls vllm-mlx's `main`, as installers write it.
 
-    One with options behind its `#!`, or with lines of somebody's own, does something else.
+    False if it has options after its `#!`, or any other statement.
     """
     try:
         with script.open("rb") as file:
-            content = file.read(_LARGEST_SCRIPT + 1)
+            content = file.read(_MAX_SCRIPT_BYTES + 1)
         text = content.decode()
         tree = ast.parse(text)
     except (OSError, ValueError, SyntaxError, RecursionError, MemoryError):
         return False
-    if len(content) > _LARGEST_SCRIPT:
+    if len(content) > _MAX_SCRIPT_BYTES:
         return False
     head = text.partition("\n")[0][2:].split()
     has_options = len(head) > (2 if head and Path(head[0]).name == "env" else 1)
-    return not has_options and all(map(_is_usual, tree.body)) and "vllm_mlx.cli" in text
+    return (
+        not has_options and all(map(_is_launcher_statement, tree.body)) and "vllm_mlx.cli" in text
+    )
 
 
-def _is_usual(statement: ast.stmt) -> bool:
+def _is_launcher_statement(statement: ast.stmt) -> bool:
     match statement:
         case ast.Import(names):
-            return {name.name for name in names} <= _USUAL_NAMES
+            return {name.name for name in names} <= _LAUNCHER_NAMES
         case ast.ImportFrom(module, [ast.alias("main", None)]):
             return module == "vllm_mlx.cli"
         case ast.Expr(ast.Constant()):
             return True
         case ast.If() | ast.Expr(ast.Call()):
-            return _names(statement) <= _USUAL_NAMES
+            return _names(statement) <= _LAUNCHER_NAMES
         case _:
             return False
 
@@ -176,8 +178,8 @@ def _names(statement: ast.stmt) -> set[str]:
     return found | {node.attr for node in ast.walk(statement) if isinstance(node, ast.Attribute)}
 
 
-def _exec_line(line: str) -> list[str]:
-    """Read what installers write where a path is long or has spaces: '''exec' PYTHON "$0" "$@"."""
+def _parse_exec_line(line: str) -> list[str]:
+    """Parse the line '''exec' PYTHON "$0" "$@", which installers write for a long path."""
     with contextlib.suppress(ValueError):
         words = shlex.split(line)
         if words[:1] == ["exec"] and len(words) > 1:
@@ -185,8 +187,8 @@ def _exec_line(line: str) -> list[str]:
     return [""]
 
 
-class Answers(Generic[T]):
-    """The versions that programs report, cached until the program's file changes."""
+class ProgramCache(Generic[T]):
+    """Caches what programs report, such as their version, until their files change."""
 
     def __init__(self, ask: Callable[[Path], Awaitable[T]]) -> None:
         self._ask = ask
@@ -194,11 +196,11 @@ class Answers(Generic[T]):
         self._lock = asyncio.Lock()
 
     async def of(self, path: Path) -> T:
-        """Return what the program at `path` says."""
+        """Return the report of the program at `path`."""
         known = self._lookup(path)
         if known:
             return known[1]
-        # Of many starts at once one asks.
+        # Of many concurrent starts only one runs the program.
         async with self._lock:
             known = self._lookup(path)
             if not known:
@@ -212,19 +214,19 @@ class Answers(Generic[T]):
 
 
 def check_writers(program: Program, arguments: Sequence[str], trusted: tuple[Path, ...]) -> None:
-    """Raise RuntimeUnavailable if others could put another program in the place of this one.
+    """Raise RuntimeUnavailable if other users could replace the program.
 
-    What runs it counts like it, and so do the files that its arguments name: the program may be
-    an interpreter, and the file its script.
+    Its interpreter counts as well, and so do the files that its arguments name: the program may
+    be an interpreter, and the file its script. trusted: directories that are not checked.
     """
     python = interpreter_of(program.path)
-    words = [*_first_words(program.path), *([python] if python else []), *_files_of(arguments)]
+    words = [*_shebang(program.path), *([python] if python else []), *_named_files(arguments)]
     paths = [program.path, *(Path(word) for word in words if word.startswith(os.sep))]
     try:
         found = first_flaw(paths, trusted)
     except OSError as error:
         raise RuntimeUnavailable(
-            f"The runtime '{program.path}' cannot be looked at: {reason(error)}"
+            f"The runtime '{program.path}' cannot be checked: {reason(error)}"
         ) from error
     if found is not None:
         raise RuntimeUnavailable(
@@ -235,7 +237,7 @@ def check_writers(program: Program, arguments: Sequence[str], trusted: tuple[Pat
 
 
 def check_version(program: Program, version: str | None) -> None:
-    """Raise RuntimeUnavailable for a vllm-mlx that is too old, or of which that is not known."""
+    """Raise RuntimeUnavailable for a vllm-mlx that is too old or of unknown version (None)."""
     wanted = ".".join(map(str, vllm_mlx.MINIMUM_VERSION))
     if version is None:
         raise RuntimeUnavailable(
@@ -251,7 +253,7 @@ def check_version(program: Program, version: str | None) -> None:
 
 
 def release_of(version: str) -> tuple[int, ...]:
-    """The numbers before any suffix: of 0.3.0rc1 these are 0, 3, 0."""
+    """Return a version's numbers without any suffix, at least three: 0, 3, 0 for 0.3.0rc1."""
     match = re.match(r"\d+(?:\.\d+)*", version)
     numbers = [int(number) for number in match[0].split(".")] if match else []
     return tuple([*numbers, 0, 0, 0][: max(3, len(numbers))])
@@ -266,7 +268,10 @@ def _stamp(path: Path) -> _Stamp:
 
 
 async def version_of(path: Path) -> str | None:
-    """The version, without importing it where its metadata can be had; None: not known."""
+    """Return the version of a vllm-mlx; None if not known.
+
+    By the metadata of its package if possible, as `--version` has to import it.
+    """
     interpreter = interpreter_of(path)
     if interpreter:
         output = await output_of(interpreter, "-c", _QUERY)
@@ -278,9 +283,9 @@ async def version_of(path: Path) -> str | None:
 
 
 async def output_of(*command: str) -> str | None:
-    """Return what a command prints; None if it fails or takes too long.
+    """Return the output of a command; None if it fails or takes more than 20 seconds.
 
-    Into a file: a pipe would be waited for as long as any descendant holds it.
+    The output goes to a file: a pipe would stay open as long as any descendant holds it.
     """
     with tempfile.TemporaryFile() as output:
         try:
@@ -289,25 +294,25 @@ async def output_of(*command: str) -> str | None:
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=output,
                 stderr=asyncio.subprocess.DEVNULL,
-                env=dict(scrubbed(os.environ)),
-                # Python takes modules from where it runs.
+                env=dict(scrub(os.environ)),
+                # Python imports modules from its working directory.
                 cwd="/",
                 start_new_session=True,
             )
         except OSError:
             return None
         try:
-            code = await asyncio.wait_for(process.wait(), _QUERY_TIMEOUT)
+            code = await asyncio.wait_for(process.wait(), _QUERY_TIMEOUT_S)
         except TimeoutError:
             return None
         finally:
-            await _end(process)
+            await _kill_group(process)
         output.seek(0)
-        return output.read(_MOST_OUTPUT).decode(errors="replace") if code == 0 else None
+        return output.read(_MAX_OUTPUT_BYTES).decode(errors="replace") if code == 0 else None
 
 
-async def _end(process: asyncio.subprocess.Process) -> None:
-    """End the whole group of a process, which a wrapper's program belongs to."""
+async def _kill_group(process: asyncio.subprocess.Process) -> None:
+    """Kill the whole group of a process, as the process may be a wrapper of the program."""
     if process.returncode is None:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)

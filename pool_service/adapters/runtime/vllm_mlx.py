@@ -1,6 +1,7 @@
-"""Facts about `vllm-mlx serve`, which tests/whole/test_vllm_mlx_contract.py verifies.
+"""Facts about `vllm-mlx serve`: its options, its variables, and the diagnoses of its exits.
 
-Facts are of vllm-mlx 0.6.0; the options exist since 0.3.0.
+Facts are of vllm-mlx 0.6.0; the options exist since 0.3.0. Verified by
+tests/whole/test_vllm_mlx_contract.py.
 """
 
 import re
@@ -16,26 +17,26 @@ PROGRAM = "vllm-mlx"
 DISTRIBUTION = "vllm-mlx"
 MINIMUM_VERSION = (0, 3, 0)
 
-# It then takes a free port itself; its own listening socket says which.
-CHOOSES_PORT = "0"
+# The program takes a free port itself; its listening socket shows which.
+ANY_PORT = "0"
 
 SERVED_MODEL_NAME = "--served-model-name"
 AUTO_UNLOAD = "--auto-unload-idle-seconds"
 OPTIONS = (
-    # What it would take without it, said so that a later default cannot open it to others.
+    # The present default, so that a later default cannot open the server to others.
     ("--host", "127.0.0.1"),
-    # With its three retries a model that is not there takes ten seconds to be refused.
+    # With the default of three retries it takes ten seconds to refuse a missing model.
     ("--download-retries", "1"),
-    # Over 31 years: never unloads, but /health tells active_requests and last_used_at.
+    # Over 31 years: never unloads, but makes /health report active_requests and last_used_at.
     (AUTO_UNLOAD, "1000000000"),
 )
-# Of requests that /health does not count: responses, embeddings, audio, rerank.
+# The metrics count the requests that /health does not: responses, embeddings, audio, rerank.
 METRICS = "--enable-metrics"
 _POSTS = '{method="POST"}'
-# Before 0.6.0 the count in flight leaves out streams.
+# Earlier versions leave streams out of the requests in flight.
 COUNTS_ALL_VERSION = (0, 6, 0)
-# Options that it refuses or silently drops beside --auto-unload-idle-seconds, or with
-# which that one means something else.
+# Options that vllm-mlx refuses or silently drops beside --auto-unload-idle-seconds, or that change
+# its meaning.
 NOT_WITH_AUTO_UNLOAD = (
     "--mllm-draft-model",
     "--trust-remote-code",
@@ -45,21 +46,21 @@ NOT_WITH_AUTO_UNLOAD = (
 MODEL_OPTIONS = (
     *("--embedding-model", "--rerank-model", "--specprefill-draft-model", "--mllm-draft-model"),
 )
-"""Each names a model that is loaded besides."""
+"""Options that each name a further model to load."""
 TOOLS = "--mcp-config"
 TOOLS_VARIABLE = "VLLM_MLX_MCP_CONFIG"
-"""Both name a file that says which programs it runs, as tools for the model."""
+"""The option and the variable that name a file of programs to run as tools for the model."""
 TRUST = "--trust-remote-code"
-# The default is to answer a second request at the same time with 503 (since 0.4.0).
+# Without it, a second concurrent request is answered with 503 (since 0.4.0).
 ENVIRONMENT = (("VLLM_MLX_SIMPLE_ENGINE_LOCK_ADMISSION", "wait"),)
-# Further names by which its server may be called; `server_child.py` reads it.
+# Further host names by which a server may be called; read by `server_child.py`.
 ALLOWED_HOSTS = "POOL_SERVICE_ALLOWED_HOSTS"
-# What is not on disk is downloaded before: a start never hides it, nor asks the hub.
+# Downloads precede a start: a start must not download unnoticed, nor send requests to the Hub.
 OFFLINE = (("HF_HUB_OFFLINE", "1"),)
 
 
 def use_signals(version: tuple[int, ...] | None, *, with_metrics: bool) -> UseSignals:
-    """Return where a vllm-mlx tells how busy it is; version: None where that is not known."""
+    """Return the use signals of a vllm-mlx. version: None if not known."""
     if not with_metrics:
         return UseSignals()
     return UseSignals(
@@ -72,7 +73,10 @@ def use_signals(version: tuple[int, ...] | None, *, with_metrics: bool) -> UseSi
 
 @dataclass(frozen=True, slots=True)
 class _Rule:
-    """The last output of one cause of an exit, and its explanation with the pattern's groups."""
+    """One cause of exits: the pattern of its output, and the explanation.
+
+    words: a format string for the groups of the pattern.
+    """
 
     pattern: str
     diagnosis: Diagnosis
@@ -220,35 +224,35 @@ _SUBJECTS = {
     Diagnosis.OUT_OF_MEMORY: "vllm-mlx died",
 }
 _EXCEPTION = re.compile(r"^(?:[\w.]*(?:Error|Exception|Interrupt)|Error|vllm-mlx.*: error): \S")
-# From here on what it writes is of requests, and says nothing of the model.
+# Lines after this one are about requests, and do not explain a failed load.
 _LISTENING = "Uvicorn running on"
-# What causes that are told by its last lines end with: 1 and 2 are its own, 3 is
-# uvicorn's. A tokenizer that is missing has been seen to abort it.
-_TELLING_CODES = (1, 2, 3)
-_FROM_OUTSIDE = (signals.SIGHUP, signals.SIGINT, signals.SIGTERM, signals.SIGKILL)
+# Exit codes of causes that the last lines explain: 1 and 2 are vllm-mlx's, 3 is uvicorn's.
+_EXPLAINED_CODES = (1, 2, 3)
+_EXTERNAL_SIGNALS = (signals.SIGHUP, signals.SIGINT, signals.SIGTERM, signals.SIGKILL)
 
 
 def diagnose(
     code: int | None, signal: int | None, last_lines: Sequence[str]
 ) -> tuple[Diagnosis, str]:
-    """Tell what the end of a `vllm-mlx serve` means; a `diagnosis.Diagnose`."""
-    if code in _TELLING_CODES or signal == signals.SIGABRT:
-        found = _matched(last_lines)
+    """Explain the exit of a `vllm-mlx serve`; a `diagnosis.Diagnose`."""
+    # A missing tokenizer was seen to end in SIGABRT.
+    if code in _EXPLAINED_CODES or signal == signals.SIGABRT:
+        found = _match(last_lines)
         if found:
             return found
     words = describe_exit(code, signal)
     if signal == signals.SIGKILL:
         words += ", perhaps by the system for want of memory"
-    # An error in its log, of some request long ago, did not end what was ended from outside.
-    evidence = "" if code == 0 or signal in _FROM_OUTSIDE else _evidence(last_lines)
+    # After a signal from outside, an error in the log is that of some earlier request.
+    evidence = "" if code == 0 or signal in _EXTERNAL_SIGNALS else _evidence(last_lines)
     return Diagnosis.CRASHED, f"vllm-mlx {words}{f' ({evidence})' if evidence else ''}."
 
 
-def _matched(last_lines: Sequence[str]) -> tuple[Diagnosis, str] | None:
+def _match(last_lines: Sequence[str]) -> tuple[Diagnosis, str] | None:
     rules: tuple[_Rule, ...] = _ENVIRONMENT_RULES
     if not any(_LISTENING in line for line in last_lines):
         rules = (*rules, *_DOWNLOAD_RULES, *_MODEL_RULES)
-    # Indented are the frames of a traceback: names of files and code, not what happened.
+    # The frames of a traceback are indented: names of files and code, not the cause.
     telling = [line for line in reversed(last_lines) if not line.startswith((" ", "INFO:"))]
     for rule in rules:
         for line in telling:
@@ -264,5 +268,5 @@ def _sentence(rule: _Rule, match: re.Match[str], last_lines: Sequence[str]) -> s
 
 
 def _evidence(last_lines: Sequence[str]) -> str:
-    """The last line that names an exception or an error; empty if none does."""
+    """Return the last line that names an exception or an error; "" if none does."""
     return quote(next((line for line in reversed(last_lines) if _EXCEPTION.match(line)), ""))

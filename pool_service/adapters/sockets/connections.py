@@ -58,7 +58,7 @@ class Ends:
     own_ports: frozenset[int]
 
 
-def in_use(ends: Ends) -> Iterator[Connection]:
+def connections_in_use(ends: Ends) -> Iterator[Connection]:
     """Yield the server's ends of the connections on which a request may be in flight. Pure."""
     clients = {(_plain(one.host), one.port): one for one in ends.clients}
     for end in ends.servers:
@@ -73,7 +73,7 @@ def in_use(ends: Ends) -> Iterator[Connection]:
             yield end
 
 
-def is_arriving(end: Connection) -> bool:
+def has_unread_request(end: Connection) -> bool:
     """Return whether a connection has a request that the server has not read yet. Pure.
 
     That is so if the connection is not accepted yet (inode 0) or has unread bytes; in CLOSE_WAIT
@@ -82,7 +82,7 @@ def is_arriving(end: Connection) -> bool:
     return end.inode == 0 or end.unread > (end.state == CLOSE_WAIT)
 
 
-def is_any_unread(port: int, own_pids: Iterable[int]) -> bool:
+def port_has_unread_requests(port: int, own_pids: Iterable[int]) -> bool:
     """Return whether a request on this port waits to be accepted or read, by macOS's libproc.
 
     Not yet run on a Mac. libproc does not name the client of a connection that waits to be
@@ -107,7 +107,7 @@ def is_any_unread(port: int, own_pids: Iterable[int]) -> bool:
     )
 
 
-def anybody_connected(places: Collection[Place], own_pids: Collection[int]) -> bool | None:
+def has_clients(places: Collection[Place], own_pids: Collection[int]) -> bool | None:
     """Return whether clients are connected at these places; None if that cannot be found out.
 
     On Linux this includes connections to unix sockets of the processes.
@@ -115,18 +115,20 @@ def anybody_connected(places: Collection[Place], own_pids: Collection[int]) -> b
     if sys.platform == "linux":
         # OSError: netlink is forbidden, as in some sandboxes.
         with contextlib.suppress(OSError):
-            return bool(connected(places, own_pids)) or _is_unix_used(own_pids)
-    return is_connected({place.port for place in places}, own_pids)
+            return bool(client_connections(places, own_pids)) or _has_unix_clients(own_pids)
+    return has_clients_by_psutil({place.port for place in places}, own_pids)
 
 
-def _is_unix_used(own_pids: Iterable[int]) -> bool:
+def _has_unix_clients(own_pids: Iterable[int]) -> bool:
     # OSError: the kernel has no unix_diag.
     with contextlib.suppress(OSError):
-        return unix_diag.is_any_used(_inodes(own_pids))
+        return unix_diag.has_unix_clients(_inodes(own_pids))
     return False
 
 
-def connected(places: Collection[Place], own_pids: Iterable[int]) -> tuple[Connection, ...]:
+def client_connections(
+    places: Collection[Place], own_pids: Iterable[int]
+) -> tuple[Connection, ...]:
     """Return the server's ends of connections of clients at these places.
 
     own_pids: iterated only if there is any connection. Raises OSError if netlink fails.
@@ -141,14 +143,14 @@ def connected(places: Collection[Place], own_pids: Iterable[int]) -> tuple[Conne
     ports = {place.port for place in places}
     # Of both families: an IPv6 socket may be connected to an IPv4 address.
     clients = tuple(end for port in ports for end in sock_diag.connections(peer_port=port))
-    return tuple(in_use(Ends(servers, clients, _inodes(own_pids), own_ports())))
+    return tuple(connections_in_use(Ends(servers, clients, _inodes(own_pids), own_ports())))
 
 
-def is_connected(ports: Collection[int], own_pids: Collection[int]) -> bool | None:
+def has_clients_by_psutil(ports: Collection[int], own_pids: Collection[int]) -> bool | None:
     """Return whether clients are connected to these ports, by psutil; None if it cannot say.
 
-    psutil does not show that a client is gone; but a connection of such a client has disappeared
-    at a second sample.
+    psutil does not show that a client is gone, but the connection of such a client has disappeared
+    from a second sample.
     """
     first = _ends(ports, own_pids)
     if first is None or not first:

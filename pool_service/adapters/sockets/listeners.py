@@ -52,18 +52,18 @@ def listeners(pids: Iterable[int], port: int | None = None) -> tuple[TcpSocket, 
 
     A process that is gone or another user's has none here.
     """
-    return seen_listeners(pids, port)[0]
+    return scan_listeners(pids, port)[0]
 
 
-def seen_listeners(
+def scan_listeners(
     pids: Iterable[int], port: int | None = None
 ) -> tuple[tuple[TcpSocket, ...], bool]:
-    """Return the listeners of these processes, and whether all live processes could be read."""
+    """Return the same, and whether all live processes among them could be read."""
     found: list[TcpSocket] = []
-    look, saw_all = _look(port), True
+    read, saw_all = _listener_reader(port), True
     for pid in pids:
         try:
-            found += look(pid)
+            found += read(pid)
         except (psutil.NoSuchProcess, FileNotFoundError, ProcessLookupError):
             continue
         except (psutil.Error, OSError):
@@ -71,17 +71,17 @@ def seen_listeners(
     return tuple(sorted(one for one in found if port is None or one.port == port)), saw_all
 
 
-def _look(port: int | None) -> Callable[[int], Iterable[TcpSocket]]:
+def _listener_reader(port: int | None) -> Callable[[int], Iterable[TcpSocket]]:
     """Return a function from a pid to its listeners at present, at least those on `port`."""
     if sys.platform == "linux":
         # OSError: netlink is forbidden, as in some sandboxes.
         with contextlib.suppress(OSError):
             sockets = listening_sockets(port)
-            return lambda pid: _owned(pid, sockets)
+            return lambda pid: _open_among(pid, sockets)
     return lambda pid: _sockets(pid, psutil.CONN_LISTEN)
 
 
-def _owned(pid: int, sockets: Mapping[int, Listening]) -> Iterator[TcpSocket]:
+def _open_among(pid: int, sockets: Mapping[int, Listening]) -> Iterator[TcpSocket]:
     """Yield those of `sockets` that a process has open. Raises OSError."""
     for descriptor, inode in socket_inodes(pid) if sockets else ():
         found = sockets.get(inode)

@@ -4,8 +4,8 @@ A process may close its listener and live on, as while it drains, and another pr
 the port. Therefore ownership is checked
 1. in full at each probe, by everything that the system says of the socket;
 2. quickly whenever an endpoint is handed out: does the same descriptor still lead to that socket,
-   and would a connection still reach it? A quick answer holds for QUICK_S. macOS answers only the
-   first question. Where no quick check is possible, a full proof holds for FRESH_S.
+   and would a connection still reach it? The result holds for QUICK_S. macOS answers only the first
+   question. Where no quick check is possible, a full proof holds for FRESH_S.
 """
 
 import math
@@ -24,18 +24,18 @@ import psutil
 from pool_service.adapters.process.identity import is_alive, member_pids
 from pool_service.adapters.sockets.libproc_sockets import KnownListener
 from pool_service.adapters.sockets.listeners import TcpSocket, listening_sockets_of, socket_inodes
-from pool_service.adapters.sockets.sock_diag import ListenerQuestion, listening_sockets
+from pool_service.adapters.sockets.sock_diag import ListenerQuery, listening_sockets
 from pool_service.core.types import EndpointState, Identity
 
 MAX_PROOFS = 4096
 """Proofs kept; one that was dropped is made anew when it is needed."""
 
 QUICK_S = 0.001
-"""How long a quick answer holds, so that many callers at once check only once: a check takes some
-40 microseconds with cold caches."""
+"""The validity of a quick check, so that many concurrent callers check only once: a check takes
+some 40 microseconds with cold caches."""
 
 FRESH_S = 1.0
-"""How long a full proof holds that has no quick check; it takes some 100 microseconds."""
+"""The validity of a full proof without a quick check; a proof takes some 100 microseconds."""
 
 _ANYWHERE = frozenset({"0.0.0.0", "::"})  # noqa: S104 - to compare with
 
@@ -46,10 +46,10 @@ class _Proof:
 
     descriptor: the path in /proc of a descriptor of the socket; empty without netlink.
     link: the socket to which that path leads.
-    inodes: of all its sockets at the address; empty if the kernel cannot say which of them a
+    inodes: those of all its sockets at the address; empty if the kernel cannot say which of them a
         connection would reach.
     known: the socket on macOS.
-    at: when it was proven. asked_at: when it was last confirmed by a quick check.
+    at: the time of the proof. confirmed_at: the time of the last quick check that confirmed it.
     """
 
     endpoint: str
@@ -60,7 +60,7 @@ class _Proof:
     inodes: frozenset[int] = frozenset()
     known: KnownListener | None = None
     at: float = field(default_factory=time.monotonic)
-    asked_at: float = -math.inf
+    confirmed_at: float = -math.inf
 
 
 class Ownership:
@@ -70,7 +70,7 @@ class Ownership:
     """
 
     def __init__(self) -> None:
-        self._question = ListenerQuestion()
+        self._query = ListenerQuery()
         self._proofs: OrderedDict[Identity, _Proof] = OrderedDict()
 
     def now(self, identity: Identity, endpoint: str) -> EndpointState:
@@ -78,10 +78,10 @@ class Ownership:
         proof = self._proofs.get(identity)
         if proof is not None and proof.endpoint == endpoint:
             now = time.monotonic()
-            if now - proof.asked_at < QUICK_S:
+            if now - proof.confirmed_at < QUICK_S:
                 return EndpointState.KEPT
             if self._holds(proof):
-                proof.asked_at = now
+                proof.confirmed_at = now
                 return EndpointState.KEPT
         return self.prove(identity, endpoint)
 
@@ -125,6 +125,7 @@ class Ownership:
                 self._proofs.popitem(last=False)
 
     def _holds(self, proof: _Proof) -> bool:
+        """Return whether the quick check confirms a proof."""
         if not proof.descriptor:
             return _holds_without_netlink(proof)
         try:
@@ -135,7 +136,7 @@ class Ownership:
         if not proof.inodes:
             return True
         try:
-            return self._question.inode_at(proof.host, proof.port) in proof.inodes
+            return self._query.inode_at(proof.host, proof.port) in proof.inodes
         except OSError:
             return False
 
@@ -155,13 +156,13 @@ class Ownership:
         owner = _owner(pid, there) if there else None
         if owner is None:
             return None
-        asked = there if self._is_told(host, port, there) else frozenset[int]()
+        asked = there if self._query_finds(host, port, there) else frozenset[int]()
         return _Proof(endpoint, host, port, *owner, asked)
 
-    def _is_told(self, host: str, port: int, inodes: frozenset[int]) -> bool:
+    def _query_finds(self, host: str, port: int, inodes: frozenset[int]) -> bool:
         """Return whether the quick check finds these sockets; it may not know every kind."""
         try:
-            return self._question.inode_at(host, port) in inodes
+            return self._query.inode_at(host, port) in inodes
         except OSError:
             return False
 
@@ -188,7 +189,7 @@ def _owner(pid: int, inodes: frozenset[int]) -> tuple[str, str] | None:
     """
     found: dict[int, str] = {}
     failure: OSError | None = None
-    for one in _with_members(pid):
+    for one in _session_pids(pid):
         try:
             for descriptor, inode in socket_inodes(one):
                 if inode in inodes:
@@ -219,7 +220,7 @@ def _listener(pid: int, host: str, port: int) -> TcpSocket | None:
     Raises OSError if that cannot be found out.
     """
     failure: psutil.Error | None = None
-    for one in _with_members(pid):
+    for one in _session_pids(pid):
         try:
             sockets = listening_sockets_of(one)
         except psutil.NoSuchProcess:
@@ -235,7 +236,7 @@ def _listener(pid: int, host: str, port: int) -> TcpSocket | None:
     return None
 
 
-def _with_members(pid: int) -> Iterator[int]:
+def _session_pids(pid: int) -> Iterator[int]:
     """Yield the pid, then those of its session, which are listed only if the caller goes on."""
     members: Iterable[Iterable[int]] = (member_pids(pid) for _ in range(1))
     return chain((pid,), chain.from_iterable(members))

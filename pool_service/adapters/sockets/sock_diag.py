@@ -2,7 +2,7 @@
 
 /proc/net/tcp has the same data, but the kernel walks its table of all connections for it: 5 ms on
 a machine with much memory, against 0.05 ms. The listener that a connection to one address would
-reach takes three microseconds (`ListenerQuestion`).
+reach takes three microseconds (`ListenerQuery`).
 """
 
 import contextlib
@@ -24,8 +24,9 @@ _NLMSG_ERROR, _NLMSG_DONE = 2, 3
 _TCP_LISTEN = 10
 ESTABLISHED = 1
 CLOSE_WAIT = 8
-"""The peer sends no more, but may wait for an answer."""
-# A client that has sent its last is in FIN_WAIT1 or FIN_WAIT2.
+"""The state in which the peer sends no more, but may wait for an answer."""
+
+# A client that sends no more is in FIN_WAIT1 or FIN_WAIT2.
 _SERVER_STATES = 1 << ESTABLISHED | 1 << CLOSE_WAIT
 _CLIENT_STATES = _SERVER_STATES | 1 << 4 | 1 << 5
 
@@ -51,7 +52,8 @@ last two are in the machine's byte order."""
 _ERROR = struct.Struct("=i")
 _MAX_ANSWER_BYTES = 64 * 1024
 _MAX_EXACT_ANSWER_BYTES = 4096
-"""The largest answers read; one about a single socket has some hundred bytes."""
+"""The largest answers that are read; one about a single socket has some hundred bytes."""
+
 _ANSWER_TIMEOUT_S = 5.0
 
 
@@ -70,7 +72,7 @@ def listening_sockets(port: int | None = None) -> dict[int, Listening]:
     Raises OSError if netlink fails.
     """
     found: dict[int, Listening] = {}
-    # No name of `socket` where there is no netlink.
+    # Only Linux has AF_NETLINK.
     family = getattr(socket, "AF_NETLINK", -1)
     with socket.socket(family, socket.SOCK_RAW, _NETLINK_SOCK_DIAG) as netlink:
         netlink.settimeout(_ANSWER_TIMEOUT_S)
@@ -112,7 +114,7 @@ def connections(
     families = {True: (socket.AF_INET6,), False: (socket.AF_INET,)}
     wanted_families = (socket.AF_INET, socket.AF_INET6) if is_v6 is None else families[is_v6]
     found: list[Connection] = []
-    # No name of `socket` where there is no netlink.
+    # Only Linux has AF_NETLINK.
     family = getattr(socket, "AF_NETLINK", -1)
     with socket.socket(family, socket.SOCK_RAW, _NETLINK_SOCK_DIAG) as netlink:
         for wanted in wanted_families:
@@ -121,11 +123,11 @@ def connections(
     return found
 
 
-def dumped(question: bytes) -> list[bytes]:
+def dump(question: bytes) -> list[bytes]:
     """Send a dump request for sockets of any kind and return the answers. Raises OSError."""
     flags = _NLM_F_REQUEST | _NLM_F_DUMP
     head = _HEADER.pack(_HEADER.size + len(question), _SOCK_DIAG_BY_FAMILY, flags, 0, 0)
-    # No name of `socket` where there is no netlink.
+    # Only Linux has AF_NETLINK.
     family = getattr(socket, "AF_NETLINK", -1)
     with socket.socket(family, socket.SOCK_RAW, _NETLINK_SOCK_DIAG) as netlink:
         netlink.settimeout(_ANSWER_TIMEOUT_S)
@@ -133,7 +135,7 @@ def dumped(question: bytes) -> list[bytes]:
         return list(answers(netlink))
 
 
-class ListenerQuestion:
+class ListenerQuery:
     """Asks the kernel which listening socket a connection would reach. Thread-safe.
 
     The lookup is that of a connection and takes some microseconds. Among sockets that share a
@@ -197,7 +199,7 @@ def _inode_of(received: bytes) -> int | None:
             if number == errno.ENOENT:
                 return None
             raise OSError(number, os.strerror(number))
-        return int.from_bytes(_unpacked(_SOCKET, body)[-1], sys.byteorder)
+        return int.from_bytes(_unpack(_SOCKET, body)[-1], sys.byteorder)
     raise OSError(errno.EBADMSG, os.strerror(errno.EBADMSG))
 
 
@@ -251,14 +253,14 @@ def messages(received: bytes) -> Iterator[tuple[int, bytes]]:
 
 def parse(body: bytes) -> tuple[int, Listening]:
     """Parse a listening socket; return its inode and address."""
-    family, _, port, _, address, _, _, inode = _unpacked(_SOCKET, body)
+    family, _, port, _, address, _, _, inode = _unpack(_SOCKET, body)
     is_v6 = family == socket.AF_INET6
     return int.from_bytes(inode, sys.byteorder), Listening(is_v6, _host(family, address), port)
 
 
 def parse_connection(body: bytes) -> Connection:
     """Parse one end of a connection."""
-    family, state, port, peer_port, address, peer, unread, inode = _unpacked(_SOCKET, body)
+    family, state, port, peer_port, address, peer, unread, inode = _unpack(_SOCKET, body)
     return Connection(
         state=state,
         host=_host(family, address),
@@ -272,12 +274,12 @@ def parse_connection(body: bytes) -> Connection:
 
 def _number(body: bytes) -> int:
     """Return the errno of an error message. Raises OSError if the message is malformed."""
-    number = -int(_unpacked(_ERROR, body)[0])
+    number = -int(_unpack(_ERROR, body)[0])
     # The lowest 32-bit number has no positive counterpart.
     return number if number < 1 << 31 else errno.EBADMSG
 
 
-def _unpacked(structure: struct.Struct, body: bytes) -> tuple[Any, ...]:
+def _unpack(structure: struct.Struct, body: bytes) -> tuple[Any, ...]:
     """Unpack a struct at the start of a message. Raises OSError if the message is too short."""
     if len(body) < structure.size:
         raise OSError(errno.EBADMSG, os.strerror(errno.EBADMSG))

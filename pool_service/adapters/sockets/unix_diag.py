@@ -9,7 +9,7 @@ import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from pool_service.adapters.sockets.sock_diag import dumped
+from pool_service.adapters.sockets.sock_diag import dump
 
 # From <linux/unix_diag.h> and <net/tcp_states.h>.
 _REQUEST = struct.Struct("=BBxxIIIII")
@@ -47,7 +47,7 @@ def unix_sockets() -> list[UnixSocket]:
     """Return all unix sockets of this network namespace that have a name. Raises OSError."""
     states = 1 << _ESTABLISHED | 1 << _LISTEN
     body = _REQUEST.pack(socket.AF_UNIX, 0, states, 0, _SHOWN, 0, 0)
-    return [one for one in map(parse, dumped(body)) if one.name]
+    return [one for one in map(parse, dump(body)) if one.name]
 
 
 def parse(body: bytes) -> UnixSocket:
@@ -79,7 +79,7 @@ def _attributes(attributes: bytes) -> Iterator[tuple[int, bytes]]:
         attributes = attributes[(length + 3) & ~3 :]
 
 
-def is_any_used(own: frozenset[int]) -> bool:
+def has_unix_clients(own: frozenset[int]) -> bool:
     """Return whether clients are connected to one of a server's unix sockets.
 
     own: inodes of the server's sockets. Raises OSError if netlink fails.

@@ -1,1 +1,1 @@
-"""Standbys: processes that have imported everything that a server needs, before it is needed."""
+"""Standbys: processes that have imported a server's modules before a server is needed."""

@@ -1,6 +1,6 @@
 """One standby: a process of the runtime's interpreter that waits for its arguments.
 
-Blocking: for a worker thread. The process itself runs `standby_child.py`.
+The process runs `standby_child.py`. The functions here are blocking: for a worker thread.
 """
 
 import contextlib
@@ -21,8 +21,8 @@ from pool_service.adapters import children
 from pool_service.adapters.process.identity import boot_id, identity_of
 from pool_service.adapters.process.launch import NONCE_VARIABLE, make_work_dir
 from pool_service.adapters.runtime import vllm_mlx
-from pool_service.adapters.runtime.search import interpreter_of, is_usual_script
-from pool_service.adapters.system.child import hand_down
+from pool_service.adapters.runtime.search import interpreter_of, is_launcher_script
+from pool_service.adapters.system.process_settings import restore_descriptor_limit
 from pool_service.core.types import Identity, LaunchPlan
 
 CHILD = Path(children.__file__).with_name("standby_child.py")
@@ -34,20 +34,20 @@ KILL_TIMEOUT_S = 5.0
 """Time to wait after SIGKILL: a process that hangs in the kernel may never end."""
 
 _CHUNK_BYTES = 64 * 1024
-_SHORTEST_WAIT_S = 0.001
+_MIN_WAIT_S = 0.001
 _OUTPUT_TAIL_BYTES = 2000
 
 
 @dataclass(frozen=True, slots=True)
-class Recipe:
+class StandbySpec:
     """The program and environment of a standby, which decide the servers that it can become."""
 
     program: str
     environment: tuple[tuple[str, str], ...]
 
     @classmethod
-    def of(cls, plan: LaunchPlan) -> "Recipe | None":
-        """Return the recipe of a plan; None if its program cannot receive its arguments later."""
+    def of(cls, plan: LaunchPlan) -> "StandbySpec | None":
+        """Return the spec of the standbys that can run a plan; None if there can be none."""
         program = plan.argv[0]
         if plan.kind != "vllm-mlx" or Path(program).name != vllm_mlx.PROGRAM:
             return None
@@ -61,12 +61,12 @@ class Standby:
     channel: the socket to it.
     output: the file that it writes to until it has a log.
     stamps: modification times (ns) of the places that it imports from; empty until reported.
-    is_warm: whether nothing is left to do ahead.
+    is_warm: whether it has done everything that it can do before it has its arguments.
     is_ready: whether it has become a server that listens.
     working_set: bytes that Metal recommends to keep resident; 0 until reported.
     """
 
-    recipe: Recipe
+    spec: StandbySpec
     nonce: str
     work_dir: Path
     popen: "subprocess.Popen[bytes]"
@@ -80,9 +80,9 @@ class Standby:
     _received: bytes = b""
 
     def send_arguments(self, argv: tuple[str, ...], log: int, timeout: float) -> bool:
-        """Send the arguments that make it a server; return False if it did not accept them in time.
+        """Send the arguments that make it a server; return whether it has accepted them in time.
 
-        log: a descriptor for its output from now on. timeout: in seconds.
+        log: a descriptor for its output from then on. timeout: in seconds.
         """
         deadline = time.monotonic() + timeout
         self.channel.settimeout(timeout)
@@ -96,16 +96,17 @@ class Standby:
                     if message.get("taken"):
                         return True
                 # The timeout bounds all of its messages together.
-                self.channel.settimeout(max(deadline - time.monotonic(), _SHORTEST_WAIT_S))
+                self.channel.settimeout(max(deadline - time.monotonic(), _MIN_WAIT_S))
                 if time.monotonic() > deadline:
                     return False
         except (OSError, EOFError, ValueError):
             return False
 
     def receive(self) -> list[dict[str, Any]]:
-        """Receive the next messages of the process, note their content and return them.
+        """Receive the next messages of the process, store what they report, and return them.
 
-        Raises EOFError, OSError; ValueError for a malformed message.
+        Raises EOFError if the process has closed the channel, ValueError for a malformed message,
+        OSError.
         """
         chunk = self.channel.recv(_CHUNK_BYTES)
         if not chunk:
@@ -113,7 +114,7 @@ class Standby:
         *lines, self._received = (self._received + chunk).split(b"\n")
         messages = [_message(line) for line in lines]
         if len(self._received) > _CHUNK_BYTES:
-            raise ValueError("it says more than any of ours does")
+            raise ValueError("its message is too long")
         for one in messages:
             self.stamps = one.get("stamps", self.stamps)
             self.is_warm = one.get("warm", self.is_warm)
@@ -123,7 +124,7 @@ class Standby:
 
     @property
     def is_outdated(self) -> bool:
-        """Whether a place that it has imported from was changed since."""
+        """Whether a directory or file that it has imported from was changed since."""
         return any(_changed(path, stamp) for path, stamp in self.stamps.items())
 
     def end(self) -> str:
@@ -145,14 +146,14 @@ class Standby:
             return output.read().decode(errors="replace").strip()
 
     def close_output(self) -> None:
-        """Close the file of its output, as it writes to its log now."""
+        """Close the file of its output, as the process writes to its log now."""
         self.output.close()
 
 
-def begin(recipe: Recipe, state_dir: Path) -> Standby | None:
+def begin(spec: StandbySpec, state_dir: Path) -> Standby | None:
     """Start a standby; return None if its program does more than run vllm-mlx. Raises OSError."""
-    program = Path(recipe.program)
-    interpreter = interpreter_of(program) if is_usual_script(program) else None
+    program = Path(spec.program)
+    interpreter = interpreter_of(program) if is_launcher_script(program) else None
     if interpreter is None:
         return None
     nonce = secrets.token_hex(16)
@@ -164,18 +165,18 @@ def begin(recipe: Recipe, state_dir: Path) -> Standby | None:
         undo.callback(shutil.rmtree, work_dir, ignore_errors=True)
         with its:
             popen = subprocess.Popen(  # noqa: S603 - the operator's own interpreter
-                (interpreter, str(CHILD), recipe.program),
-                env=dict(recipe.environment) | {NONCE_VARIABLE: nonce},
+                (interpreter, str(CHILD), spec.program),
+                env=dict(spec.environment) | {NONCE_VARIABLE: nonce},
                 cwd=work_dir,
                 stdin=its.fileno(),
                 stdout=output,
                 stderr=output,
                 start_new_session=True,
             )
-        hand_down(popen.pid)
+        restore_descriptor_limit(popen.pid)
         identity = identity_of(popen.pid) or Identity(popen.pid, 0, boot_id())
         undo.pop_all()
-    return Standby(recipe, nonce, work_dir, popen, identity, ours, output)
+    return Standby(spec, nonce, work_dir, popen, identity, ours, output)
 
 
 def _message(line: bytes) -> dict[str, Any]:
@@ -183,11 +184,11 @@ def _message(line: bytes) -> dict[str, Any]:
     try:
         message = json.loads(line)
     except RecursionError as error:
-        raise ValueError("it is nested too deep") from error
+        raise ValueError("its message is nested too deep") from error
     if not isinstance(message, dict) or not isinstance(message.get("stamps", {}), dict):
-        raise ValueError("it is no message")  # noqa: TRY004 - to whoever hears it is a bad value
+        raise ValueError("its message is malformed")  # noqa: TRY004 - the documented error
     if not isinstance(message.get("working_set", 0), int):
-        raise ValueError("it tells no number of bytes")  # noqa: TRY004 - as above
+        raise ValueError("its working set is no number")  # noqa: TRY004 - the documented error
     return message
 
 

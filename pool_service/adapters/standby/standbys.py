@@ -19,58 +19,59 @@ import structlog
 from pool_service.adapters.logs.logs import LogStore, open_for_append
 from pool_service.adapters.probe.ready_notify import ReadyNotifications
 from pool_service.adapters.process.launch import Child, start_failures
-from pool_service.adapters.standby.process import Recipe, Standby, begin
+from pool_service.adapters.standby.process import Standby, StandbySpec, begin
 from pool_service.core.errors import PoolError
 from pool_service.core.types import Identity, LaunchPlan, Settings
 
 WAITING_TIMEOUT_S = 2.0
-"""Time for a waiting standby to accept its arguments; it may first have to finish an import."""
+"""Time for a running standby to accept its arguments; it may first have to finish an import."""
 
 NEW_TIMEOUT_S = 10.0
 """Time for a new standby to start and to accept its arguments."""
 
 RETRY_AFTER_S = 600.0
-"""Time without standbys for a recipe whose standby has failed."""
+"""Time without standbys of a spec after one of them has failed."""
 
 log = structlog.get_logger("pool_service.standbys")
 
-RecipeFor = Callable[[Settings], Awaitable[Recipe | None]]
-"""Returns the recipe of servers with these settings; None if they can have no standby."""
+SpecFor = Callable[[Settings], Awaitable[StandbySpec | None]]
+"""Returns the spec of standbys for servers with these settings; None if there can be none."""
 
 
 class Standbys:
     """Keeps the standbys, on one running event loop.
 
-    recipe_for: returns the recipe of the standbys to keep.
-    signs: receives the ready notifications of standbys that have become servers.
+    spec_for: returns the spec of the standbys to keep.
+    notifications: receives the ready notifications of standbys that have become servers.
     on_working_set: called with the bytes that Metal recommends, as standbys report them.
     """
 
     def __init__(
         self,
-        recipe_for: RecipeFor,
+        spec_for: SpecFor,
         state_dir: Path,
         logs: LogStore,
-        signs: ReadyNotifications,
+        notifications: ReadyNotifications,
         on_working_set: Callable[[int], object] = lambda _bytes: None,
     ) -> None:
-        self._recipe_for = recipe_for
+        self._spec_for = spec_for
         self._state_dir = state_dir
         self._logs = logs
-        self._signs = signs
+        self._notifications = notifications
         self._on_working_set = on_working_set
         self._is_on = False
         self._allowed = 0
         self._refills = False
-        self._is_changed = False
+        # Set by `keep`, so that a running fill begins again with the new numbers.
+        self._keep_called = False
         self._settings = Settings(runtime_model="")
-        self._waiting: list[Standby] = []
-        self._changed = asyncio.Event()
-        self._asking: asyncio.Future[Recipe | None] | None = None
-        self._filling: asyncio.Task[None] | None = None
+        self._standbys: list[Standby] = []
+        self._standby_changed = asyncio.Event()
+        self._spec_query: asyncio.Future[StandbySpec | None] | None = None
+        self._fill_task: asyncio.Task[None] | None = None
         self._tasks: set[asyncio.Task[object]] = set()
-        self._broken: dict[Recipe, float] = {}
-        self._doubted: set[str] = set()
+        self._suspended_until: dict[StandbySpec, float] = {}
+        self._suspect_models: set[str] = set()
 
     # --- the port -----------------------------------------------------------------------
 
@@ -78,221 +79,237 @@ class Standbys:
         """Set how many standbys to keep, and for which settings; see the port."""
         if settings != self._settings:
             self._settings = settings
-            self._broken.clear()
+            self._suspended_until.clear()
         self._is_on = wanted > 0
         self._allowed, self._refills = min(wanted, allowed), refill
-        while len(self._waiting) > self._allowed:
-            self._dismiss(self._waiting[-1])
-        self._is_changed = True
-        if refill and self._allowed and self._filling is None:
-            self._filling = asyncio.create_task(self._fill(), name="standbys")
-            self._filling.add_done_callback(_log_error)
+        while len(self._standbys) > self._allowed:
+            self._discard(self._standbys[-1])
+        self._keep_called = True
+        if refill and self._allowed and self._fill_task is None:
+            self._fill_task = asyncio.create_task(self._fill(), name="standbys")
+            self._fill_task.add_done_callback(_log_error)
 
     @property
     def count(self) -> int:
         """The number of warm standbys."""
-        return sum(waiting.is_warm for waiting in self._waiting)
+        return sum(standby.is_warm for standby in self._standbys)
 
     async def close(self) -> None:
         """End all standbys."""
         self._allowed, self._refills = 0, False
-        for waiting in list(self._waiting):
-            self._dismiss(waiting)
-        if self._asking is not None:
-            self._asking.cancel()
-        if self._filling is not None:
-            await asyncio.gather(self._filling, return_exceptions=True)
+        for standby in list(self._standbys):
+            self._discard(standby)
+        if self._spec_query is not None:
+            self._spec_query.cancel()
+        if self._fill_task is not None:
+            await asyncio.gather(self._fill_task, return_exceptions=True)
         await asyncio.gather(*self._tasks)
 
-    # --- what the other adapters ask -----------------------------------------------------
+    # --- for other adapters --------------------------------------------------------------
 
     @property
     def identities(self) -> tuple[Identity, ...]:
         """The processes of all standbys."""
-        return tuple(waiting.identity for waiting in self._waiting)
+        return tuple(standby.identity for standby in self._standbys)
 
     async def start(self, model: str, generation: int, plan: LaunchPlan) -> Child | None:
         """Turn a standby into a server of this plan; None if the plain command is to start it.
 
         Raises StartFailed if the log or the directory cannot be made.
         """
-        recipe = Recipe.of(plan)
-        if recipe is None or not self._is_on or model in self._doubted:
-            self._doubted.discard(model)
+        spec = StandbySpec.of(plan)
+        if spec is None or not self._is_on or model in self._suspect_models:
+            self._suspect_models.discard(model)
             return None
-        for take, timeout in ((self._take, WAITING_TIMEOUT_S), (self._begin, NEW_TIMEOUT_S)):
-            waiting = await take(recipe)
-            if waiting is None:
+        for take, timeout in ((self._take_best, WAITING_TIMEOUT_S), (self._begin, NEW_TIMEOUT_S)):
+            standby = await take(spec)
+            if standby is None:
                 continue
             try:
                 log_path = await asyncio.to_thread(
-                    _tell, waiting, model, generation, plan, self._state_dir, self._logs, timeout
+                    _send_plan,
+                    standby,
+                    model,
+                    generation,
+                    plan,
+                    self._state_dir,
+                    self._logs,
+                    timeout,
                 )
             except PoolError:
-                self._spin_off(self._end(waiting))
+                self._run_in_background(self._end(standby))
                 raise
             if log_path is not None:
-                self._await_ready(model, waiting)
-                return Child(waiting.popen, waiting.identity, log_path, waiting.nonce)
-            self._give_up(waiting)
+                self._await_ready(model, standby)
+                return Child(standby.popen, standby.identity, log_path, standby.nonce)
+            self._give_up(standby)
         return None
 
-    def _give_up(self, waiting: Standby) -> None:
-        """End a standby that did not accept its arguments; a live one was only slow."""
-        if waiting.popen.poll() is None:
-            log.info("a process that was to become a server was too slow")
-            self._spin_off(self._end(waiting))
-        else:
-            self._spin_off(self._fail(waiting))
+    def _give_up(self, standby: Standby) -> None:
+        """End a standby that did not accept its arguments.
 
-    def _await_ready(self, model: str, waiting: Standby) -> None:
-        """Await a server's ready notification; without one, start its model plainly next time."""
-        if waiting.is_ready:
-            waiting.channel.close()
+        If it is alive it was only slow, so its spec is not suspended.
+        """
+        if standby.popen.poll() is None:
+            log.info("a standby did not accept its arguments in time")
+            self._run_in_background(self._end(standby))
+        else:
+            self._run_in_background(self._fail(standby))
+
+    def _await_ready(self, model: str, standby: Standby) -> None:
+        """Await a server's ready notification.
+
+        If none comes, the model's next server is started by the plain command.
+        """
+        if standby.is_ready:
+            standby.channel.close()
             return
-        said = self._signs.listen(waiting.identity, waiting.channel)
+        is_ready = self._notifications.listen(standby.identity, standby.channel)
 
         def judge(ended: "asyncio.Future[bool]") -> None:
             if not ended.result():
-                self._doubted.add(model)
+                self._suspect_models.add(model)
 
-        said.add_done_callback(judge)
+        is_ready.add_done_callback(judge)
 
-    async def _take(self, recipe: Recipe) -> Standby | None:
-        """Take the best standby of a recipe; None if there is none."""
-        fit = [one for one in self._waiting if one.recipe == recipe]
-        for waiting in sorted(fit, key=lambda one: not one.is_warm):
-            if waiting.is_outdated:
-                self._dismiss(waiting)
+    async def _take_best(self, spec: StandbySpec) -> Standby | None:
+        """Take a standby of this spec, preferably a warm one; None if there is none."""
+        fit = [one for one in self._standbys if one.spec == spec]
+        for standby in sorted(fit, key=lambda one: not one.is_warm):
+            if standby.is_outdated:
+                self._discard(standby)
             else:
-                self._let_go(waiting)
-                return waiting
+                self._release(standby)
+                return standby
         return None
 
-    async def _begin(self, recipe: Recipe) -> Standby | None:
-        if self._is_broken(recipe):
+    async def _begin(self, spec: StandbySpec) -> Standby | None:
+        """Start a new standby; None if the spec can have none, or it cannot be started."""
+        if self._is_suspended(spec):
             return None
         try:
-            waiting = await asyncio.to_thread(begin, recipe, self._state_dir)
+            standby = await asyncio.to_thread(begin, spec, self._state_dir)
         except OSError as error:
-            log.warning("cannot start a process ahead", why=str(error))
+            log.warning("cannot start a standby", why=str(error))
             return None
-        if waiting is None:
-            self._broken[recipe] = time.monotonic() + RETRY_AFTER_S
+        if standby is None:
+            self._suspended_until[spec] = time.monotonic() + RETRY_AFTER_S
             log.info(
-                "the program does more than to run vllm-mlx, so nothing is started ahead of it",
-                program=recipe.program,
+                "the program does more than run vllm-mlx, so it has no standbys",
+                program=spec.program,
             )
-        return waiting
+        return standby
 
-    # --- keeping them -----------------------------------------------------------------------
+    # --- keeping standbys -------------------------------------------------------------------
 
     async def _fill(self) -> None:
+        """Start the missing standbys, and again for each call of `keep` meanwhile."""
         try:
-            while self._is_changed:
-                self._is_changed = False
-                await self._fill_up()
+            while self._keep_called:
+                self._keep_called = False
+                await self._fill_once()
         finally:
-            # In the same step of the loop, so that a later `keep` starts a new task.
-            self._filling = None
+            # Nothing awaits after the check, so that a later `keep` starts a new task.
+            self._fill_task = None
 
-    async def _fill_up(self) -> None:
+    async def _fill_once(self) -> None:
         """Start the missing standbys one by one, until `keep` is called again."""
-        recipe = await self._recipe()
-        for old in list(self._waiting):
-            if old.recipe != recipe or old.is_outdated:
-                self._dismiss(old)
-        while recipe and self._lacks_some and not self._is_changed:
-            waiting = await self._begin(recipe)
-            if waiting is None:
+        spec = await self._spec()
+        for old in list(self._standbys):
+            if old.spec != spec or old.is_outdated:
+                self._discard(old)
+        while spec and self._is_short and not self._keep_called:
+            standby = await self._begin(spec)
+            if standby is None:
                 return
-            if len(self._waiting) < self._allowed:
-                await self._warm(waiting)
+            if len(self._standbys) < self._allowed:
+                await self._warm(standby)
             else:
-                await self._end(waiting)
+                await self._end(standby)
 
     @property
-    def _lacks_some(self) -> bool:
-        return self._refills and len(self._waiting) < self._allowed
+    def _is_short(self) -> bool:
+        """Whether another standby is to be started."""
+        return self._refills and len(self._standbys) < self._allowed
 
-    async def _recipe(self) -> Recipe | None:
-        """Return the recipe of the standbys to keep; None to keep none."""
-        self._asking = asyncio.ensure_future(self._recipe_for(self._settings))
+    async def _spec(self) -> StandbySpec | None:
+        """Return the spec of the standbys to keep; None to keep none."""
+        self._spec_query = asyncio.ensure_future(self._spec_for(self._settings))
         try:
-            return await self._asking
+            return await self._spec_query
         except PoolError as error:
-            log.debug("nothing is started ahead", why=str(error))
+            log.debug("no standbys are kept", why=str(error))
         except asyncio.CancelledError:
-            log.debug("nothing is started ahead any more")
+            log.debug("no standbys are kept any more")
         return None
 
-    async def _warm(self, waiting: Standby) -> None:
-        """Wait until a standby is warm, gone or taken."""
-        self._waiting.append(waiting)
-        waiting.channel.settimeout(0)
+    async def _warm(self, standby: Standby) -> None:
+        """Add a standby to the list, and wait until it is warm, discarded or taken."""
+        self._standbys.append(standby)
+        standby.channel.settimeout(0)
 
         def listen() -> None:
             try:
-                waiting.receive()
+                standby.receive()
             except (BlockingIOError, InterruptedError):
                 return
             except (OSError, EOFError, ValueError):
-                self._lost(waiting)
-            if waiting.is_warm and waiting.working_set:
-                self._on_working_set(waiting.working_set)
-            self._changed.set()
+                self._on_lost(standby)
+            if standby.is_warm and standby.working_set:
+                self._on_working_set(standby.working_set)
+            self._standby_changed.set()
 
-        asyncio.get_running_loop().add_reader(waiting.channel, listen)
-        while waiting in self._waiting and not waiting.is_warm:
-            self._changed.clear()
-            await self._changed.wait()
+        asyncio.get_running_loop().add_reader(standby.channel, listen)
+        while standby in self._standbys and not standby.is_warm:
+            self._standby_changed.clear()
+            await self._standby_changed.wait()
 
-    def _let_go(self, waiting: Standby) -> None:
+    def _release(self, standby: Standby) -> None:
         """Remove a standby from the list, without ending it."""
-        asyncio.get_running_loop().remove_reader(waiting.channel)
-        self._waiting.remove(waiting)
-        self._changed.set()
+        asyncio.get_running_loop().remove_reader(standby.channel)
+        self._standbys.remove(standby)
+        self._standby_changed.set()
 
-    def _lost(self, waiting: Standby) -> None:
+    def _on_lost(self, standby: Standby) -> None:
         """Discard a standby that ended by itself or sent a malformed message."""
-        if waiting.is_warm:
-            # It was ended from outside. Another one follows the next start of a server.
-            self._dismiss(waiting)
+        if standby.is_warm:
+            # It was ended from outside, which says nothing about its spec.
+            self._discard(standby)
         else:
-            self._let_go(waiting)
-            self._spin_off(self._fail(waiting))
+            self._release(standby)
+            self._run_in_background(self._fail(standby))
 
-    def _dismiss(self, waiting: Standby) -> None:
-        self._let_go(waiting)
-        self._spin_off(self._end(waiting))
+    def _discard(self, standby: Standby) -> None:
+        self._release(standby)
+        self._run_in_background(self._end(standby))
 
-    def _spin_off(self, work: Coroutine[Any, Any, object]) -> None:
+    def _run_in_background(self, work: Coroutine[Any, Any, object]) -> None:
         task = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _end(self, waiting: Standby) -> str:
-        return await asyncio.to_thread(waiting.end)
+    async def _end(self, standby: Standby) -> str:
+        return await asyncio.to_thread(standby.end)
 
-    def _fail(self, waiting: Standby) -> Coroutine[Any, Any, None]:
-        """Suspend standbys of its recipe, and log the failure."""
-        self._broken[waiting.recipe] = time.monotonic() + RETRY_AFTER_S
-        return self._log_failure(waiting)
+    def _fail(self, standby: Standby) -> Coroutine[Any, Any, None]:
+        """Suspend the standbys of its spec; return the coroutine that ends it and logs why."""
+        self._suspended_until[standby.spec] = time.monotonic() + RETRY_AFTER_S
+        return self._log_failure(standby)
 
-    async def _log_failure(self, waiting: Standby) -> None:
-        wrote = await self._end(waiting)
+    async def _log_failure(self, standby: Standby) -> None:
+        wrote = await self._end(standby)
         log.warning(
-            "a process that was to become a server failed; the plain command is used",
-            program=waiting.recipe.program,
+            "a standby has failed; servers are started by the plain command for now",
+            program=standby.spec.program,
             wrote=(wrote.splitlines() or ["nothing"])[-1],
         )
 
-    def _is_broken(self, recipe: Recipe) -> bool:
-        return time.monotonic() < self._broken.get(recipe, 0.0)
+    def _is_suspended(self, spec: StandbySpec) -> bool:
+        return time.monotonic() < self._suspended_until.get(spec, 0.0)
 
 
-def _tell(
-    waiting: Standby,
+def _send_plan(
+    standby: Standby,
     model: str,
     generation: int,
     plan: LaunchPlan,
@@ -300,22 +317,22 @@ def _tell(
     logs: LogStore,
     timeout: float,
 ) -> Path | None:
-    """Send a standby the plan's arguments; return its log, None if it refused. Blocking."""
+    """Send a standby the plan's arguments; return its log, None if it did not accept. Blocking."""
     with contextlib.ExitStack() as undo, start_failures(model, state_dir):
         log_path = logs.create(model, generation)
         undo.callback(logs.remove, log_path)
         output = open_for_append(log_path)
         try:
-            taken = waiting.send_arguments(plan.argv, output, timeout)
+            taken = standby.send_arguments(plan.argv, output, timeout)
         finally:
             os.close(output)
         if taken:
-            waiting.close_output()
+            standby.close_output()
             undo.pop_all()
             return log_path
     return None
 
 
-def _log_error(filled: "asyncio.Task[None]") -> None:
-    if not filled.cancelled() and filled.exception() is not None:
-        log.error("nothing is started ahead", exc_info=filled.exception())
+def _log_error(task: "asyncio.Task[None]") -> None:
+    if not task.cancelled() and task.exception() is not None:
+        log.error("no standbys are kept", exc_info=task.exception())

@@ -1,8 +1,9 @@
-"""Keeping a guard: the process that ends the servers if the service is gone for good.
+"""The guard keeper: starts the guard (watchdog), and another one whenever it ends.
 
-The guard (`pool_service.guard`) has its own session. Its input is a pipe whose other end only the
-service has, so that the kernel closes it whatever ends the service. If both end together, or the
-service ends while there is no guard, a third process acts (`sentry.py`).
+The guard (`pool_service.guard`) ends the servers if the service is gone for good. It has its own
+session. Its input is a pipe whose other end only the service has, so that the kernel closes it
+whatever ends the service. If both end together, or the service ends while there is no guard, a
+third process acts (`sentry.py`).
 """
 
 import asyncio
@@ -20,7 +21,7 @@ from typing import Self
 import structlog
 
 from pool_service.adapters.logs.log_cut import trim_file
-from pool_service.adapters.process.exits import ExitWatch, exit_watch, gone
+from pool_service.adapters.process.exits import ExitWatch, exit_watch, wait_for_exit
 from pool_service.adapters.process.identity import identity_of, is_alive
 from pool_service.adapters.state_dir import sentry
 from pool_service.adapters.state_dir.guard_lock import end_guard
@@ -51,11 +52,11 @@ class GuardKeeper:
     Enter it while holding the state directory. On exit the guard stays and gives another service
     `grace` seconds to come; call `dismiss` before if all servers have been stopped.
 
-    grace: 0 for no guard; that of an earlier service is then ended.
+    grace: in seconds; 0 for no guard: that of an earlier service is then ended.
     left: guards and sentries that earlier keepers of this process have left, which this one
         reaps; it adds its own on exit.
-    pause_first, pause_most: seconds before a guard is started again, doubled each time until one
-        has lived for a minute.
+    first_pause_s, max_pause_s: the pause before a guard is started again; doubles each time, until
+        a guard has lived for a minute.
     """
 
     def __init__(
@@ -65,14 +66,14 @@ class GuardKeeper:
         *,
         left: list[Identity] | None = None,
         watch: ExitWatch | None = None,
-        pause_first: float = 0.2,
-        pause_most: float = 30.0,
+        first_pause_s: float = 0.2,
+        max_pause_s: float = 30.0,
     ) -> None:
         self._state_dir = state_dir
         self._grace = grace
         self._watch = watch or exit_watch()
-        self._pause_first = pause_first
-        self._pause_most = pause_most
+        self._first_pause_s = first_pause_s
+        self._max_pause_s = max_pause_s
         self._clock = SystemClock()
         self._guard: _Guard | None = None
         self._youngest: Identity | None = None
@@ -83,7 +84,7 @@ class GuardKeeper:
 
     @property
     def guard_pid(self) -> int | None:
-        """The guard's pid; None while there is none."""
+        """The guard's pid; None while there is no guard."""
         return self._guard.identity.pid if self._guard else None
 
     async def __aenter__(self) -> Self:
@@ -107,7 +108,7 @@ class GuardKeeper:
             await asyncio.gather(self._reaping, return_exceptions=True)
         if self._guard is not None:
             _log.info("leaving the guard", pid=self._guard.identity.pid, grace=self._grace)
-            self._guard.popen.returncode = 0  # for Popen: else it warns of a process left
+            self._guard.popen.returncode = 0  # else Popen warns of a running process
             _close_input(self._guard)
             self._left.append(self._guard.identity)
         if self._sentry is not None:
@@ -117,7 +118,7 @@ class GuardKeeper:
     async def _reap_left(self) -> None:
         while self._left:
             identity = self._left[0]
-            await gone(self._watch, identity)
+            await wait_for_exit(self._watch, identity)
             with contextlib.suppress(ChildProcessError):
                 await asyncio.to_thread(os.waitpid, identity.pid, 0)
             self._left.remove(identity)
@@ -125,14 +126,14 @@ class GuardKeeper:
     async def dismiss(self) -> None:
         """End the guard and wait for its end, as no servers are left.
 
-        An earlier service's guard ends as well, even one that has only just been started.
+        An earlier service's guard is ended as well, even if it is still starting.
         """
         await self._stop_keeping()
         await self._end_both()
         await asyncio.to_thread(_end_earlier_guard, self._state_dir, self._youngest)
 
     async def _end_both(self) -> None:
-        # The sentry first: it would replace a guard that ended.
+        # The sentry first, as it would replace the guard.
         sentry_, self._sentry = self._sentry, None
         if sentry_ is not None:
             await asyncio.to_thread(sentry_.dismiss)
@@ -143,15 +144,15 @@ class GuardKeeper:
             await self._reap_after_end(guard)
 
     async def _keep(self) -> None:
-        pause = self._pause_first
+        pause = self._first_pause_s
         while True:
             if self._guard is not None:
                 guard = self._guard
                 await self._await_end(guard)
                 if self._clock.now() - guard.started_at >= _STABLE_RUN_S:
-                    pause = self._pause_first
+                    pause = self._first_pause_s
             await asyncio.sleep(pause)
-            pause = min(pause * 2, self._pause_most)
+            pause = min(pause * 2, self._max_pause_s)
             self._start()
 
     async def _await_end(self, guard: _Guard) -> None:
@@ -159,9 +160,9 @@ class GuardKeeper:
 
         The guard holds only the pipe of its own sentry, so a new sentry needs a new guard.
         """
-        ends = [asyncio.ensure_future(gone(self._watch, guard.identity))]
+        ends = [asyncio.ensure_future(wait_for_exit(self._watch, guard.identity))]
         if self._sentry is not None:
-            ends.append(asyncio.ensure_future(gone(self._watch, self._sentry.identity)))
+            ends.append(asyncio.ensure_future(wait_for_exit(self._watch, self._sentry.identity)))
         try:
             await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
             if not ends[0].done():
@@ -184,7 +185,7 @@ class GuardKeeper:
             self._keeping = None
 
     async def _reap_after_end(self, guard: _Guard) -> int:
-        await gone(self._watch, guard.identity)
+        await wait_for_exit(self._watch, guard.identity)
         return _reap(guard)
 
     def _start(self) -> None:
@@ -194,7 +195,7 @@ class GuardKeeper:
                 self._start_sentry(output)
                 self._guard = _spawn(self._command(), output, self._sentry, self._clock.now())
         except OSError as error:
-            # Also if there is no descriptor for its log; a later try may succeed.
+            # A shortage, of descriptors too, may pass.
             _log.warning("cannot start a guard; trying again", error=str(error))
         else:
             self._youngest = self._guard.identity
@@ -218,6 +219,7 @@ class GuardKeeper:
 
 
 def _spawn(command: tuple[str, ...], output: int, its_sentry: Sentry | None, now: float) -> _Guard:
+    """Start a guard that inherits its sentry's pipe. Raises OSError."""
     end = () if its_sentry is None else (its_sentry.end,)
     popen = subprocess.Popen(  # noqa: S603 - our own program
         (*command, *(word for each in end for word in ("--sentry", str(each)))),

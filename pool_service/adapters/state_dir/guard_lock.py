@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 
-from pool_service.adapters.process.identity import LARGEST_PID, identity_of, is_alive
+from pool_service.adapters.process.identity import MAX_PID, identity_of, is_alive
 from pool_service.adapters.system.own_files import (
     SET_ASIDE,
     NotOurs,
@@ -26,8 +26,8 @@ from pool_service.core.types import Identity
 GUARD_LOCK = "guard.lock"
 
 END_TIMEOUT_S = 5.0
-"""Time for a guard to end after SIGTERM; it takes milliseconds. A guard that could not note its
-pid, as on a full disk, gets no signal and ends by itself when there is no service."""
+"""Time for a guard to end after SIGTERM; it takes milliseconds. A guard that could not write its
+pid, as on a full disk, gets no signal, and ends by itself when there is no service."""
 
 _PAUSE_S = 0.01
 
@@ -40,7 +40,7 @@ def take_over(state_dir: Path) -> int | None:
     Raises OSError if the file cannot be opened or locked.
     """
     me = identity_of(os.getpid())
-    with _opened(state_dir) as descriptor:
+    with _open_lock(state_dir) as descriptor:
         if not _lock(descriptor, state_dir / GUARD_LOCK, me):
             return None
         _write_holder(descriptor, me)
@@ -53,7 +53,7 @@ def take_if_free(state_dir: Path) -> int | None:
     None as well if a later service has noted that there is nothing to guard.
     """
     me = identity_of(os.getpid())
-    with _opened(state_dir) as descriptor:
+    with _open_lock(state_dir) as descriptor:
         if not _is_free(descriptor) or _is_for_nothing(descriptor, me):
             return None
         _write_holder(descriptor, me)
@@ -63,28 +63,28 @@ def take_if_free(state_dir: Path) -> int | None:
 def end_guard(state_dir: Path, youngest: Identity | None) -> None:
     """End the guard that has the lock and wait for its end. The caller holds the state directory.
 
-    youngest: the last guard that the caller has started; an older one that is still starting
-    ends as soon as it sees the note.
+    youngest: the last guard that the caller has started; an older guard that is still starting
+        ends as soon as it sees the note.
 
     Raises:
         TimeoutError: the guard has not ended in time.
         OSError: the file cannot be opened or locked.
     """
-    with _opened(state_dir) as descriptor:
+    with _open_lock(state_dir) as descriptor:
         _lock(descriptor, state_dir / GUARD_LOCK, None, END_TIMEOUT_S)
         _write_holder(descriptor, youngest or identity_of(os.getpid()), is_needed=False)
 
 
 @contextlib.contextmanager
-def _opened(state_dir: Path) -> Iterator[int]:
-    descriptor = _descriptor(state_dir / GUARD_LOCK)
+def _open_lock(state_dir: Path) -> Iterator[int]:
+    descriptor = _open_lock_file(state_dir / GUARD_LOCK)
     try:
         yield descriptor
     finally:
         os.close(descriptor)
 
 
-def _descriptor(path: Path) -> int:
+def _open_lock_file(path: Path) -> int:
     try:
         return open_own(path, os.O_RDWR | os.O_CREAT)
     except NotOurs:
@@ -97,23 +97,24 @@ def _descriptor(path: Path) -> int:
         return open_own(path, os.O_RDONLY)
 
 
-def _lock(descriptor: int, path: Path, me: Identity | None, most: float = math.inf) -> bool:
-    """Take the lock within `most` seconds; return False if a guard younger than `me` has it."""
+def _lock(descriptor: int, path: Path, me: Identity | None, timeout: float = math.inf) -> bool:
+    """Take the lock within `timeout` seconds; return False if a guard younger than `me` has it."""
     if not _is_free(descriptor):
-        holder = _holder(descriptor)
+        holder = _read_holder(descriptor)
         if _is_younger(holder, me):
             return False
         _end(holder, path)
-        _await(descriptor, most)
-    # A younger guard may have had it meanwhile.
-    return not _is_younger(_holder(descriptor), me)
+        _await_lock(descriptor, timeout)
+    # A younger guard may have had the lock meanwhile.
+    return not _is_younger(_read_holder(descriptor), me)
 
 
-def _await(descriptor: int, most: float) -> None:
-    if most == math.inf:
+def _await_lock(descriptor: int, timeout: float) -> None:
+    """Wait for the lock and take it. Raises TimeoutError after `timeout` seconds."""
+    if timeout == math.inf:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
         return
-    until = time.monotonic() + most
+    until = time.monotonic() + timeout
     while not _is_free(descriptor):
         if time.monotonic() >= until:
             raise TimeoutError(
@@ -138,7 +139,7 @@ def _is_younger(holder: Identity | None, me: Identity | None) -> bool:
     return holder.start_time > me.start_time
 
 
-def _holder(descriptor: int) -> Identity | None:
+def _read_holder(descriptor: int) -> Identity | None:
     """Return the process in the lock's note; None if it cannot be read."""
     try:
         note = parse_json(os.pread(descriptor, 4096, 0))
@@ -147,7 +148,7 @@ def _holder(descriptor: int) -> Identity | None:
         return None
     if not (type(pid) is type(start_time) is int and isinstance(boot_id, str)):
         return None
-    return Identity(pid, start_time, boot_id) if 1 < pid <= LARGEST_PID else None
+    return Identity(pid, start_time, boot_id) if 1 < pid <= MAX_PID else None
 
 
 def _is_for_nothing(descriptor: int, me: Identity | None) -> bool:
@@ -156,7 +157,7 @@ def _is_for_nothing(descriptor: int, me: Identity | None) -> bool:
         is_needed = parse_json(os.pread(descriptor, 4096, 0)).get("needed", True)
     except (OSError, ValueError, AttributeError):
         return False
-    return is_needed is False and _is_younger(_holder(descriptor), me)
+    return is_needed is False and _is_younger(_read_holder(descriptor), me)
 
 
 def _write_holder(descriptor: int, me: Identity | None, *, is_needed: bool = True) -> None:
@@ -167,7 +168,8 @@ def _write_holder(descriptor: int, me: Identity | None, *, is_needed: bool = Tru
 
 
 def _end(holder: Identity | None, path: Path) -> None:
-    # Without the lock open, the process is not the guard: the note is an earlier one's, and the
+    """Send SIGTERM to the guard that holds the lock."""
+    # A process that has not opened the lock is no guard: the note is an earlier guard's, and its
     # pid was reused.
     if holder is None or not is_alive(holder) or not has_open(holder.pid, path):
         return

@@ -1,9 +1,9 @@
 """The sentry: a process that becomes a guard when both the service and its guard have ended.
 
-It is a shell, a tenth of a guard's size. It shares neither name nor program with the two, so that a
-`pkill python` or `pkill -f pool_service` does not end it. Its input is a pipe whose other end the
-service and the guard have. A line in it means that there is nothing to guard any more; its end
-without a line, that both are gone.
+The sentry is a shell, a tenth of a guard's size. It shares neither name nor program with the two,
+so that `pkill python` or `pkill -f pool_service` does not end it. Its input is a pipe whose other
+end the service and the guard have. A line means that there is nothing to guard any more; the end of
+the input without a line, that both are gone.
 """
 
 import contextlib
@@ -19,7 +19,7 @@ from pool_service.adapters.system.environment import without_secrets
 from pool_service.core.types import Identity
 
 COMMAND_VARIABLE = "POOL_SERVICE_SENTRY"
-"""The variable with the guard's command. It is no argument, which `pkill -f` would find."""
+"""The variable with the guard's command; `pkill -f` would find an argument."""
 
 _SHELL = "/bin/sh"
 _WAIT = (
@@ -31,7 +31,7 @@ _WAIT = (
 
 @dataclass(slots=True, eq=False)
 class Sentry:
-    """A sentry started by this process. `end`: this side of the pipe, which the guard inherits."""
+    """A sentry started by this process. end: this side of the pipe, which the guard inherits."""
 
     popen: "subprocess.Popen[bytes]"
     identity: Identity
@@ -39,7 +39,7 @@ class Sentry:
 
     def leave(self) -> None:
         """Close this process's end of the pipe; the sentry then waits for the guard alone."""
-        self.popen.returncode = 0  # for Popen: else it warns of a process left
+        self.popen.returncode = 0  # else Popen warns of a running process
         self._close()
 
     def reap(self) -> int:

@@ -16,7 +16,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from pool_service.adapters.system.os_errors import explained
+from pool_service.adapters.system.os_errors import explain
 from pool_service.adapters.system.own_files import (
     SET_ASIDE,
     NotOurs,
@@ -31,8 +31,8 @@ LOCK = "lock"
 _OTHERS_MAY_WRITE = stat.S_IWGRP | stat.S_IWOTH
 _ADVICE = "choose another --state-dir"
 _HELD_ADVICE = f"stop it, take over from it with --replace, or {_ADVICE}"
-# Bytes; a holder's note is far smaller.
-_LARGEST_NOTE = 64 * 1024
+# The largest note that is read; a holder's note is far smaller.
+_MAX_NOTE_BYTES = 64 * 1024
 # Errors of file systems that cannot lock a directory, or a file opened for reading.
 _NO_LOCK = frozenset({errno.EBADF, errno.EINVAL, errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP})
 
@@ -44,9 +44,9 @@ class StateDirError(Exception):
 class StateDirHeld(StateDirError):
     """Another process holds the state directory.
 
-    serving_pid: set if the holder's note says that it is a service that listens.
-    guard_pid: set if it says that it is a guard that stops servers.
-    The note may be an earlier holder's.
+    serving_pid: the holder's pid if its note says that it is a service that listens.
+    guard_pid: its pid if the note says that it is a guard that stops servers.
+    The note may be that of an earlier holder.
     """
 
     def __init__(
@@ -64,8 +64,8 @@ class StateDirUnwritable(StateDirError):
 class StateDir:
     """A state directory held by this process, from construction until `close`.
 
-    It is held even if nothing can be written, since an earlier service's servers need a service
-    more than their records; `degraded_reason` then says why (else empty).
+    It is held even if nothing can be written, as an earlier service's servers need a service more
+    than records; `degraded_reason` then says why, and is empty otherwise.
 
     Raises:
         StateDirHeld: another process holds it; the message names it.
@@ -77,25 +77,28 @@ class StateDir:
         self.path = path
         self.degraded_reason = ""
         self._claim = -1
-        _make(path)
-        self._locks, self._note, self.degraded_reason = _locked(path)
+        _make_directory(path)
+        self._locks, self._note, self.degraded_reason = _take_locks(path)
         self.announce(())
 
     def announce(self, addresses: Sequence[str], doing: str = "") -> None:
-        """Write the note for a second service: the addresses, or what this holder is `doing`."""
+        """Write the note that a second service reads: the addresses, or what this holder does.
+
+        doing: the predicate of a sentence about this process.
+        """
         if self._note is None:
             return
         note = {"pid": os.getpid(), "addresses": list(addresses), "doing": doing}
         try:
             write_note(self._note, json.dumps(note).encode())
         except OSError as error:
-            self.degraded_reason = _cannot_tell(self.path, error)
+            self.degraded_reason = _note_trouble(self.path, error)
 
     def keep_claim(self, descriptor: int) -> None:
-        """Keep the claim of a takeover, a lock's descriptor, until `serving` is called."""
+        """Keep the claim of a takeover, a lock's descriptor, until `release_claim` is called."""
         self._claim = descriptor
 
-    def serving(self) -> None:
+    def release_claim(self) -> None:
         """Release the claim: this service serves, so the replaced one need not serve again."""
         descriptor, self._claim = self._claim, -1
         if descriptor >= 0:
@@ -103,7 +106,7 @@ class StateDir:
 
     def close(self) -> None:
         """Release the state directory. A second call does nothing."""
-        self.serving()
+        self.release_claim()
         locks, self._locks, self._note = self._locks, (), None
         for descriptor in locks:
             os.close(descriptor)
@@ -125,14 +128,14 @@ def await_free(path: Path) -> None:
 
     Raises OSError if it cannot be opened or locked.
     """
-    directory = _opened_directory(path)
+    directory = _open_directory(path)
     try:
         fcntl.flock(directory, fcntl.LOCK_SH)
     finally:
         os.close(directory)
 
 
-def _make(path: Path) -> None:
+def _make_directory(path: Path) -> None:
     try:
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
         status = path.stat()
@@ -158,14 +161,14 @@ def _make(path: Path) -> None:
         raise _unusable(path, error) from error
 
 
-def _locked(path: Path) -> tuple[tuple[int, ...], int | None, str]:
-    """Take both locks; return their descriptors, the note's one, and why it cannot be written.
+def _take_locks(path: Path) -> tuple[tuple[int, ...], int | None, str]:
+    """Take both locks; return their descriptors, that of the note, and why it cannot be written.
 
-    No child inherits them.
+    No child inherits the descriptors.
     """
     with contextlib.ExitStack() as undo:
         try:
-            directory = _opened_directory(path)
+            directory = _open_directory(path)
         except OSError as error:
             raise _unusable(path, error) from error
         undo.callback(os.close, directory)
@@ -184,7 +187,7 @@ def _locked(path: Path) -> tuple[tuple[int, ...], int | None, str]:
     return (directory, file), file, trouble
 
 
-def _opened_directory(path: Path) -> int:
+def _open_directory(path: Path) -> int:
     return os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
 
 
@@ -200,33 +203,34 @@ def _lock(path: Path, descriptor: int) -> OSError | None:
 
 
 def _lock_file(path: Path, *, is_ours: bool) -> tuple[int | None, str]:
-    """Open the lock file, for writing if possible; return why not as well.
+    """Return a descriptor of the lock file (None: impossible), and why it cannot be written ("").
 
-    is_ours: the directory is locked, so that a foreign file of this name may be moved aside.
+    is_ours: whether the directory is locked, so that a foreign file of this name may be moved
+        aside.
     """
     try:
-        return _opened_file(path), ""
+        return _open_file(path), ""
     except NotOurs as error:
         problem: OSError = error
     except OSError as error:
         with contextlib.suppress(OSError):
-            return open_own(path / LOCK, os.O_RDONLY), _cannot_tell(path, error)
-        return None, _cannot_tell(path, error)
+            return open_own(path / LOCK, os.O_RDONLY), _note_trouble(path, error)
+        return None, _note_trouble(path, error)
     if is_ours:
         with contextlib.suppress(OSError):
             os.replace(path / LOCK, path / f"{LOCK}{SET_ASIDE}")  # noqa: PTH105 - says what it does
-            return _opened_file(path), ""
-    return None, _cannot_tell(path, problem)
+            return _open_file(path), ""
+    return None, _note_trouble(path, problem)
 
 
-def _opened_file(path: Path) -> int:
+def _open_file(path: Path) -> int:
     return open_own(path / LOCK, os.O_RDWR | os.O_CREAT)
 
 
 def _refusal(path: Path) -> StateDirHeld:
     """Return the error that names the holder, as far as its note can be read."""
     try:
-        pid, addresses, doing = _noted(path)
+        pid, addresses, doing = _read_note(path)
     except (OSError, ValueError, LookupError, TypeError, AttributeError, OverflowError):
         return StateDirHeld(f"another pool-service uses {path}; {_HELD_ADVICE}")
     if doing:
@@ -239,14 +243,14 @@ def _refusal(path: Path) -> StateDirHeld:
     )
 
 
-def _noted(path: Path) -> tuple[int, list[str], str]:
-    """Return the pid, addresses and activity in the holder's note.
+def _read_note(path: Path) -> tuple[int, list[str], str]:
+    """Return the pid, the addresses and the activity in the holder's note.
 
-    Raises OSError; a malformed note raises any error of parsing.
+    Raises OSError; for a malformed note any error of parsing.
     """
     descriptor = open_own(path / LOCK, os.O_RDONLY)
     try:
-        note = parse_json(os.pread(descriptor, _LARGEST_NOTE, 0))
+        note = parse_json(os.pread(descriptor, _MAX_NOTE_BYTES, 0))
     finally:
         os.close(descriptor)
     pid, addresses = int(note["pid"]), [str(address) for address in note["addresses"]]
@@ -271,9 +275,9 @@ def _without_locks(path: Path, error: OSError) -> StateDirError:
     )
 
 
-def _cannot_tell(path: Path, error: OSError) -> str:
+def _note_trouble(path: Path, error: OSError) -> str:
     why = f"{error.strerror} ({error.filename})" if isinstance(error, NotOurs) else ""
     return (
-        f"a second service is not told who uses {path}: {why or explained(error, path)}; it is "
+        f"a second service is not told who uses {path}: {why or explain(error, path)}; it is "
         "kept out all the same"
     )

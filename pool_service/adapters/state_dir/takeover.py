@@ -1,11 +1,11 @@
-"""Takeover of a state directory by another service.
+"""Takeover of a state directory from the process that holds it.
 
 1. A guard that stops the servers of a dead service is ended; servers that it has not signalled
    stay.
 2. A running service is asked to leave only with `--replace`. The new service holds the *claim*, a
    lock on a file of the state directory, until it serves. The kernel releases that lock if the
-   new service ends. So the old one can always see whether the new one is still there: it ignores
-   the request of a service that has gone, and serves again if it has left for one.
+   new service ends. So the old one can always see whether the new one still exists: it ignores
+   the request of a service that has ended, and serves again if it has left for such a one.
 
 A file's content alone is no reason to signal a process: it must have the lock file open as well.
 """
@@ -20,7 +20,7 @@ from pathlib import Path
 
 import psutil
 
-from pool_service.adapters.process.identity import LARGEST_PID, identity_of, is_alive
+from pool_service.adapters.process.identity import MAX_PID, identity_of, is_alive
 from pool_service.adapters.state_dir.state_dir import LOCK, StateDir, StateDirError, StateDirHeld
 from pool_service.adapters.system.own_files import has_open, open_own
 from pool_service.core.types import Identity
@@ -38,16 +38,17 @@ GUARD_TIMEOUT_S = 10.0
 hangs."""
 
 SETTLE_S = 2.0
-"""Time for a new holder to write its note, and for one that is just ending to be gone."""
+"""Time for a new holder to write its note, and for an ending one to be gone."""
 
 REPEAT_REQUEST_S = 1.0
 
 PAUSE_S = 0.02
+"""Between two tries to take the state directory."""
 
 GUARD_MODULE = "pool_service.guard"
 
 
-def taken(path: Path) -> StateDir:
+def take(path: Path) -> StateDir:
     """Take the state directory, after ending a guard that stops servers there.
 
     Raises StateDirHeld if a service holds it, another StateDirError if it cannot be used.
@@ -55,15 +56,15 @@ def taken(path: Path) -> StateDir:
     return _Taking(path).take()
 
 
-def taken_over(path: Path) -> StateDir:
+def take_over(path: Path) -> StateDir:
     """Take the state directory, after asking the service that holds it, if any, to leave.
 
-    The claim is held until `StateDir.serving`. Raises StateDirError if the directory cannot be
-    used, or if the service has not left in time; that one then keeps serving.
+    The claim is held until `StateDir.release_claim`. Raises StateDirError if the directory cannot
+    be used, or if the service has not left in time; that service then keeps serving.
     """
     with contextlib.ExitStack() as undo:
         deadline = time.monotonic() + TAKEOVER_TIMEOUT_S
-        claim = _claimed(path, deadline)
+        claim = _take_claim(path, deadline)
         if claim is not None:
             undo.callback(os.close, claim)
         state = _Taking(path, deadline).take()
@@ -73,21 +74,21 @@ def taken_over(path: Path) -> StateDir:
     return state
 
 
-def taken_back(path: Path) -> StateDir | None:
-    """Wait until the service that takes over serves, and return None.
+def take_back(path: Path) -> StateDir | None:
+    """Wait until the new service serves, and return None.
 
-    If it has gone instead, and no other one came, take the state directory again.
+    If it has ended instead, and no other one has come, take the state directory back.
     """
     while is_claimed(path):
         time.sleep(PAUSE_S)
     try:
-        return taken(path)
+        return take(path)
     except StateDirHeld:
         return None
 
 
 def is_claimed(path: Path) -> bool:
-    """Return whether another service holds the claim: it takes over, or is about to."""
+    """Return whether another service holds the claim, as it takes over or is about to."""
     try:
         descriptor = open_own(path / CLAIM, os.O_RDONLY)
     except OSError:
@@ -113,38 +114,45 @@ class _Taking:
     """One attempt to take a state directory.
 
     replace_until: the end of the wait for a service that was asked to leave, by time.monotonic();
-    None: a service is not asked to leave.
+        None: a service is not asked to leave.
     """
 
     def __init__(self, path: Path, replace_until: float | None = None) -> None:
         self._path = path
         self._replace_until = replace_until
         self._settles_at = time.monotonic() + SETTLE_S
-        self._asks_at = 0.0
+        self._next_request_at = 0.0
         self._guard: Identity | None = None
-        self._guard_until = 0.0
+        self._guard_deadline = 0.0
 
     def take(self) -> StateDir:
+        """Take the state directory, making its holder leave. Raises StateDirError."""
         while True:
             try:
                 return StateDir(self._path)
             except StateDirHeld as held:
-                self._see_to(held)
+                self._make_leave(held)
             time.sleep(PAUSE_S)
 
-    def _see_to(self, held: StateDirHeld) -> None:
-        """Make the holder leave, one step at each call; raise `held` if it is not to."""
+    def _make_leave(self, held: StateDirHeld) -> None:
+        """Do the next step to make the holder leave; raise `held` if it may stay.
+
+        1. A service is asked to leave, again and again, if it is to be replaced; else it stays.
+        2. A guard is ended.
+        3. A holder that is neither, or not known yet, gets SETTLE_S to write its note or to end.
+        4. A holder that is to be replaced must have left by `replace_until`.
+        """
         now = time.monotonic()
         pid = held.serving_pid
         if pid is not None and self._holder(pid):
             if self._replace_until is None:
                 raise held
-            if now >= self._asks_at:
-                # Repeated, as a service that is just starting or ending may miss it.
-                self._asks_at = now + REPEAT_REQUEST_S
+            if now >= self._next_request_at:
+                # Repeated, as a service that is just starting or ending may miss the signal.
+                self._next_request_at = now + REPEAT_REQUEST_S
                 _ask_to_leave(pid)
         elif guard := self._guard_of(held):
-            self._send_away(guard, now, held)
+            self._end_guard(guard, now, held)
             return
         elif self._guard is not None:
             # The guard has ended; give the next holder time to write its note.
@@ -166,26 +174,27 @@ class _Taking:
             return None
         return next(filter(None, map(self._holder, _guard_pids(self._path))), None)
 
-    def _send_away(self, guard: Identity, now: float, held: StateDirHeld) -> None:
+    def _end_guard(self, guard: Identity, now: float, held: StateDirHeld) -> None:
+        """End a guard by SIGTERM, then SIGKILL; raise `held` if it does not end."""
         if guard != self._guard:
-            self._guard, self._guard_until = guard, now + GUARD_TIMEOUT_S
+            self._guard, self._guard_deadline = guard, now + GUARD_TIMEOUT_S
             _signal(guard, signal.SIGTERM)
             _signal(guard, signal.SIGCONT)
-        elif now > self._guard_until + GUARD_TIMEOUT_S:
+        elif now > self._guard_deadline + GUARD_TIMEOUT_S:
             raise held
-        elif now > self._guard_until:
+        elif now > self._guard_deadline:
             _signal(guard, signal.SIGKILL)
 
     def _holder(self, pid: int) -> Identity | None:
         """Return the process with this pid if it has the lock file open, else None."""
-        identity = identity_of(pid) if 0 < pid <= LARGEST_PID else None
+        identity = identity_of(pid) if 0 < pid <= MAX_PID else None
         lock = self._path / LOCK
         if identity is None or not has_open(pid, lock):
             return None
         return identity if is_alive(identity) else None
 
 
-def _claimed(path: Path, deadline: float) -> int | None:
+def _take_claim(path: Path, deadline: float) -> int | None:
     """Take the claim and return its descriptor; None if the file system cannot hold or lock it.
 
     Raises StateDirError if another process has it until the deadline.

@@ -1,1 +1,1 @@
-"""The operating system: its clock, errors, files, variables and threads."""
+"""The operating system: clock, errors, files, environment, signals and threads."""

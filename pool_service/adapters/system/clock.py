@@ -1,10 +1,10 @@
-"""The pool's clock, which goes on while the machine sleeps and cannot be set."""
+"""Implementation of the port `Clock`: it includes the machine's sleep, and cannot be set."""
 
 import sys
 import time
 
-# time.monotonic() stops while the machine sleeps, on Linux and macOS. On macOS CLOCK_MONOTONIC,
-# which is not the clock of time.monotonic(), goes on.
+# time.monotonic() stops while the machine sleeps, on Linux and macOS. macOS's CLOCK_MONOTONIC goes
+# on; it is not the clock of time.monotonic().
 if sys.platform == "darwin":
     _CLOCK = time.CLOCK_MONOTONIC
 else:

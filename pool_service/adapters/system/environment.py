@@ -57,7 +57,7 @@ _ALWAYS = {
 }
 
 
-def scrubbed(
+def scrub(
     inherited: Mapping[str, str],
     *additional: Iterable[tuple[str, str]],
     with_secrets: bool = False,
@@ -116,7 +116,7 @@ def with_absolute_paths(
         except PathFlaw as flaw:
             if name in _CACHES:
                 raise RuntimeUnavailable(
-                    f"Models cannot be looked for: {name} {flaw}. Correct it where the service is "
+                    f"Models cannot be located: {name} {flaw}. Correct it where the service is "
                     "started, and start it again, or in the environment that is configured."
                 ) from flaw
     return tuple(sorted(result.items()))

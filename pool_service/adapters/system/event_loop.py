@@ -7,15 +7,15 @@ from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 
 MAX_WORKERS = min(32, (os.cpu_count() or 1) + 4)
-"""The default number of asyncio's executor."""
+"""The default number of threads of asyncio's executor."""
 
 
 def running_workers(count: int = MAX_WORKERS) -> ThreadPoolExecutor:
     """Return an executor whose threads all run already, so that it never has to start one.
 
-    An executor that must start a thread raises an error if the system permits none, yet may run
-    the submitted work later: a process would be started that nobody waits for. If the system
-    permits fewer than `count` threads, there are fewer. Raises RuntimeError if it permits none.
+    An executor that must start a thread raises an error if the system permits none, and yet may run
+    the submitted work later: it would start a process that nobody waits for. If the system permits
+    fewer than `count` threads, there are fewer. Raises RuntimeError if it permits none.
     """
     executor = ThreadPoolExecutor(count, thread_name_prefix="worker")
     gate, running = threading.Event(), 0

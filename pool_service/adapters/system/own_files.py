@@ -1,7 +1,7 @@
-"""Safe access to the service's own files, which others may have replaced.
+"""Safe access to the service's own files, which other programs may have replaced.
 
 A name may lead to a link, a FIFO, a device, another user's file or a hard link; a text may be too
-long, nested too deeply or no text at all. None of them may block or crash the service.
+long, nested too deeply or no text at all. None of these may block or crash the service.
 """
 
 import contextlib
@@ -17,7 +17,7 @@ import psutil
 from pool_service.adapters.system.os_errors import raise_shortage
 
 SAFELY = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
-"""Flags of `open`: follow no link, do not wait for a FIFO, no controlling terminal, no children."""
+"""Flags of `open`: follow no link, do not wait for a FIFO, take no terminal, not inherited."""
 
 SET_ASIDE = ".set-aside"
 """The suffix of a foreign file that the service has moved out of the way of its own."""
@@ -49,11 +49,14 @@ def open_own(path: Path | str, flags: int, mode: int = 0o600, dir_fd: int | None
 
 
 def read_own(
-    path: Path | str, most: int, dir_fd: int | None = None
+    path: Path | str, max_bytes: int, dir_fd: int | None = None
 ) -> tuple[bytes, os.stat_result]:
-    """Open a file by `open_own`; return its first `most` + 1 bytes at most, and its status."""
+    """Open a file by `open_own`; return at most its first `max_bytes` + 1 bytes, and its status.
+
+    The additional byte shows that the file is too large.
+    """
     with os.fdopen(open_own(path, os.O_RDONLY, dir_fd=dir_fd), "rb") as file:
-        return file.read(most + 1), os.fstat(file.fileno())
+        return file.read(max_bytes + 1), os.fstat(file.fileno())
 
 
 def write_own(path: Path, content: bytes) -> None:

@@ -1,13 +1,13 @@
-"""Tells whether others than this user and root can change what a path leads to. Blocking.
+"""Checks of who can change the file at a path: only this user and root may. Blocking.
 
-Whoever can write to a directory can put another file in the place of one that was checked, so
-all of a path counts: each directory from the root down, and where links lead. In a directory
-with the sticky bit, such as /tmp, others can make files, but not replace those that are there.
+1. Every directory of the path counts, from the root down, and so do the targets of links: a user
+   that can write to a directory can replace the files in it.
+2. In a directory with the sticky bit, such as /tmp, others can make files, but not replace those of
+   this user.
+3. A user that is not in the user database is that of a container (Kubernetes' runAsUser): there are
+   no other users, and everybody can write to its volumes. For such a user no directory counts.
 
-A user that is not in the user database is one that a container runs with (Kubernetes' runAsUser):
-nobody else is there, and its volumes can be written by everybody. For it no directory counts.
-
-Not looked at: access lists of macOS and of NFS.
+Access lists of macOS and of NFS are not checked.
 """
 
 import grp
@@ -25,17 +25,17 @@ from pathlib import Path
 import psutil
 
 ROOT = 0
-DARWIN_ADMIN = 80
+DARWIN_ADMIN_GID = 80
 """The group of macOS whose members may become root."""
 
-LAST_OF_SYSTEM = 999
-"""The last number that systems give to groups of their own."""
+MAX_SYSTEM_GID = 999
+"""The largest number of groups that belong to the system."""
 
-MOST_LINKS = 40
-"""As many as the system follows."""
+MAX_LINKS = 40
+"""Links that are followed in one path, as many as Linux follows."""
 
-MOST_FILES = 10_000
-"""Files that are looked at, as by the check of a model's code; what has more is refused."""
+MAX_FILES = 10_000
+"""Files of a directory that are checked, as many as by `code_check.py`; more are a flaw."""
 
 _ACL = "system.posix_acl_access"
 _ACL_VERSION_BYTES, _ACL_ENTRY = 4, struct.Struct("<HHI")
@@ -44,7 +44,7 @@ _ACL_USER, _ACL_GROUP, _ACL_WRITE = 0x02, 0x08, 2
 
 @dataclass(frozen=True, slots=True)
 class Writable:
-    """A path that other users can write to, the reason, and the remedy of its owner."""
+    """A path that other users can write to, the reason, and the owner's remedy."""
 
     path: Path
     why: str
@@ -55,7 +55,7 @@ class Writable:
 
 
 def is_unlisted(user: int) -> bool:
-    """Return whether a user is not in the user database, as that is now."""
+    """Return whether a user is not in the user database at present."""
     try:
         pwd.getpwuid(user)
     except KeyError:
@@ -65,69 +65,69 @@ def is_unlisted(user: int) -> bool:
 
 @dataclass(slots=True)
 class Writers:
-    """One check of some paths.
+    """One check of some paths; directories that have passed are not checked again.
 
-    trusted: directories below which nothing is looked at, as the operator says; user: whose
-    processes are to use what the paths lead to.
+    trusted: directories below which nothing is checked, by the operator's decision.
+    user: the uid of the processes that will use the files.
     """
 
     trusted: tuple[Path, ...] = ()
     user: int = field(default_factory=os.geteuid)
     _sound: set[str] = field(default_factory=set)
-    _is_alone: bool = field(init=False)
+    _is_only_user: bool = field(init=False)
 
     def __post_init__(self) -> None:
-        self._is_alone = is_unlisted(self.user)
+        self._is_only_user = is_unlisted(self.user)
 
     def flaw(self, path: Path) -> Writable | None:
-        """Return what others could write to change what `path` is, or None.
+        """Return the first part of the way by which others could change the file at `path`.
 
-        `path` is absolute; nothing that is missing counts. Raises OSError.
+        None if there is none. `path` is absolute; missing files do not count. Raises OSError.
         """
         if self._is_trusted(path):
             return None
-        return next(self._on_the_way(path), None)
+        return next(self._flaws_along(path), None)
 
     def flaw_below(self, directory: Path) -> Writable | None:
-        """Return the same for a directory, or file, and all that is in it. Raises OSError.
+        """Return the same for a directory and everything in it, or for a file. Raises OSError.
 
-        In a directory whose files are taken by what they are called, others may make none.
-        A link to a directory is as good as that one.
+        Here the sticky bit does not suffice: others must not make new files either, as loaders find
+        files by their names. Links to directories are followed.
         """
         if self._is_trusted(directory):
             return None
         found = self.flaw(directory)
         seen, entered = 0, set[tuple[int, int]]()
-        left = [directory] if directory.is_dir() else []
-        while left and found is None:
-            current = left.pop()
+        pending = [directory] if directory.is_dir() else []
+        while pending and found is None:
+            current = pending.pop()
             status = current.stat()
             if (status.st_dev, status.st_ino) in entered:
                 continue
             entered.add((status.st_dev, status.st_ino))
             found = self._flaw_of(current, status, sticky_is_enough=False)
-            # What cannot be listed is told by the check of its code.
+            # A directory that cannot be listed is reported by the check of the model's code.
             with suppress(PermissionError), os.scandir(current) as entries:
-                for entry in islice(entries, MOST_FILES - seen + 1):
+                for entry in islice(entries, MAX_FILES - seen + 1):
                     seen += 1
                     if is_directory(entry):
-                        left.append(Path(entry))
+                        pending.append(Path(entry))
                     found = found or self.flaw(Path(entry))
-            if seen > MOST_FILES:
-                found = found or _too_many(directory)
+            if seen > MAX_FILES:
+                found = found or _too_many_files(directory)
         return found
 
     def _is_trusted(self, path: Path) -> bool:
-        """Judge a path by its words alone, since where links lead others could change."""
+        """Return whether a path is in a trusted directory, by its text: links could change."""
         return ".." not in path.parts and any(path.is_relative_to(each) for each in self.trusted)
 
-    def _on_the_way(self, path: Path) -> Iterator[Writable]:
-        """Each thing that others can write, from the root to `path`, by way of links."""
-        left = [*reversed(path.parts[1:])]
+    def _flaws_along(self, path: Path) -> Iterator[Writable]:
+        """Yield each flaw on the way from the root to `path`, links included."""
+        pending = [*reversed(path.parts[1:])]
         current, links = "/", 0
-        yield from self._checked(current)
-        while left:
-            part = left.pop()
+        yield from self._flaws_at(current)
+        while pending:
+            part = pending.pop()
             if part == "..":
                 current = os.path.dirname(current)  # noqa: PTH120
                 continue
@@ -140,22 +140,22 @@ class Writers:
                 return
             if stat.S_ISLNK(status.st_mode):
                 links += 1
-                yield from self._of_link(current, status)
+                yield from self._link_flaws(current, status)
                 target = os.readlink(current)  # noqa: PTH115
-                if links > MOST_LINKS:
+                if links > MAX_LINKS:
                     return
                 current = "/" if target.startswith("/") else os.path.dirname(current)  # noqa: PTH120
-                left += reversed([part for part in target.split("/") if part not in ("", ".")])
+                pending += reversed([part for part in target.split("/") if part not in ("", ".")])
             else:
-                yield from self._checked(current, status)
+                yield from self._flaws_at(current, status)
 
-    def _of_link(self, path: str, status: os.stat_result) -> Iterator[Writable]:
-        """Nobody can change a link, but its owner can replace it in a directory like /tmp."""
+    def _link_flaws(self, path: str, status: os.stat_result) -> Iterator[Writable]:
+        """Yield the flaw of a link: in a directory like /tmp its owner can replace it."""
         is_sticky = os.lstat(os.path.dirname(path)).st_mode & stat.S_ISVTX  # noqa: PTH120
-        if is_sticky and not self._is_ours(status.st_uid):
-            yield _of_owner(Path(path), status)
+        if is_sticky and not self._is_trusted_user(status.st_uid):
+            yield _owner_flaw(Path(path), status)
 
-    def _checked(self, path: str, status: os.stat_result | None = None) -> Iterator[Writable]:
+    def _flaws_at(self, path: str, status: os.stat_result | None = None) -> Iterator[Writable]:
         if path in self._sound:
             return
         found = self._flaw_of(Path(path), status or os.lstat(path))
@@ -167,93 +167,96 @@ class Writers:
     def _flaw_of(
         self, path: Path, status: os.stat_result, *, sticky_is_enough: bool = True
     ) -> Writable | None:
-        found = self._by_mode(path, status, sticky_is_enough=sticky_is_enough)
-        return None if found is None or self._does_not_count(path) else found
+        found = self._mode_flaw(path, status, sticky_is_enough=sticky_is_enough)
+        return None if found is None or self._is_harmless(path) else found
 
-    def _by_mode(
+    def _mode_flaw(
         self, path: Path, status: os.stat_result, *, sticky_is_enough: bool
     ) -> Writable | None:
-        if not self._is_ours(status.st_uid):
-            return _of_owner(path, status)
+        if not self._is_trusted_user(status.st_uid):
+            return _owner_flaw(path, status)
         is_directory = stat.S_ISDIR(status.st_mode)
         is_sticky = is_directory and status.st_mode & stat.S_ISVTX
-        if (is_sticky and sticky_is_enough) or (is_directory and self._is_alone):
+        if (is_sticky and sticky_is_enough) or (is_directory and self._is_only_user):
             return None
         if status.st_mode & stat.S_IWOTH:
             return Writable(path, "can be written by everybody", f"chmod o-w '{path}'")
         if status.st_mode & stat.S_IWGRP:
-            return self._of_group(path, status.st_gid)
+            return self._group_flaw(path, status.st_gid)
         return None
 
-    def _of_group(self, path: Path, gid: int) -> Writable | None:
-        """Look at the group, and at an access list: what that can give is at most those bits."""
+    def _group_flaw(self, path: Path, gid: int) -> Writable | None:
+        """Return the flaw of a path that its group can write to, by an access list too.
+
+        The group's mode bits are the upper bound of what an access list permits.
+        """
         entries = list(_access_list(path))
         for tag, who in entries:
-            other_user = tag == _ACL_USER and not self._is_ours(who)
-            if other_user or (tag == _ACL_GROUP and not self._is_private(who)):
+            other_user = tag == _ACL_USER and not self._is_trusted_user(who)
+            if other_user or (tag == _ACL_GROUP and not self._is_private_group(who)):
                 why = f"can be written by others ({'user' if other_user else 'group'} {who})"
                 return Writable(path, why, f"setfacl -b '{path}'")
-        if self._is_private(gid):
+        if self._is_private_group(gid):
             return None
         why = f"can be written by its group {_group_name(gid)}"
         return Writable(path, why, f"chmod g-w '{path}'")
 
-    def _is_ours(self, uid: int) -> bool:
+    def _is_trusted_user(self, uid: int) -> bool:
         if uid in (ROOT, self.user):
             return True
         if sys.platform == "darwin":
             return _is_administrator(uid)
         return uid == _unmapped_user()
 
-    def _is_private(self, gid: int) -> bool:
-        """Whether a group has no other members, as far as can be told.
+    def _is_private_group(self, gid: int) -> bool:
+        """Return whether a group certainly has no other members.
 
-        So it is with root's, the user's own of the same name, and one of the system's in which
-        nobody is. Of others a directory service may have members that it does not list.
+        That is so for root's group, the user's own group of the same name, and a group of the
+        system without members. Other groups may have members in a directory service.
         """
-        if gid == ROOT or (sys.platform == "darwin" and gid == DARWIN_ADMIN):
+        if gid == ROOT or (sys.platform == "darwin" and gid == DARWIN_ADMIN_GID):
             return True
         with suppress(KeyError):
             group, us = grp.getgrgid(gid), {pwd.getpwuid(self.user).pw_name, "root"}
             if not set(group.gr_mem) <= us:
                 return False
-            return group.gr_name in us or (gid <= LAST_OF_SYSTEM and _first_members(gid) <= us)
+            return group.gr_name in us or (gid <= MAX_SYSTEM_GID and _primary_members(gid) <= us)
         return False
 
-    def _does_not_count(self, path: Path) -> bool:
-        """Whether nobody can write there after all, or the disk keeps no owners at all."""
+    def _is_harmless(self, path: Path) -> bool:
+        """Return whether the file system is read-only, or keeps no owners at all."""
         if os.statvfs(path).f_flag & os.ST_RDONLY:
             return True
         return self.user != ROOT and _keeps_no_owners(path)
 
 
 def first_flaw(paths: Iterable[Path], trusted: tuple[Path, ...] = ()) -> Writable | None:
-    """Return what others could write to change what any of these paths is. Raises OSError."""
+    """Return the first path by which others could change any of these files. Raises OSError."""
     writers = Writers(trusted)
     return next((found for path in paths if (found := writers.flaw(path))), None)
 
 
 def is_directory(entry: os.DirEntry[str]) -> bool:
-    """Return whether an entry is a directory or a link that leads to one."""
+    """Return whether an entry is a directory or a link to one."""
     try:
         return entry.is_dir()
     except OSError:
-        # A link that leads round in a circle, or where nobody may look.
+        # A link that leads in a circle, or to a place that may not be read.
         return False
 
 
-def _too_many(directory: Path) -> Writable:
-    why = f"has more than {MOST_FILES} files, so that not all could be looked at"
+def _too_many_files(directory: Path) -> Writable:
+    why = f"has more than {MAX_FILES} files, too many to be checked"
     return Writable(directory, why, "remove those that do not belong to it")
 
 
-def _of_owner(path: Path, status: os.stat_result) -> Writable:
+def _owner_flaw(path: Path, status: os.stat_result) -> Writable:
     owner = _user_name(status.st_uid)
     return Writable(path, f"belongs to another user ({owner})", f"chown {os.geteuid()} '{path}'")
 
 
 def _access_list(path: Path) -> Iterator[tuple[int, int]]:
-    """The users and groups that may write by an access list, as tags and numbers. Linux."""
+    """Yield the users and groups that may write by an access list, as tag and id. Linux only."""
     if sys.platform != "linux":
         return
     try:
@@ -265,15 +268,15 @@ def _access_list(path: Path) -> Iterator[tuple[int, int]]:
             yield tag, who
 
 
-def _first_members(gid: int) -> set[str]:
-    """The users of whom this is the first group."""
+def _primary_members(gid: int) -> set[str]:
+    """Return the users whose primary group this is."""
     return {user.pw_name for user in pwd.getpwall() if user.pw_gid == gid}
 
 
 def _unmapped_user() -> int | None:
-    """Return as whom all who are unknown here are shown, in a namespace of users without root.
+    """Return the uid that stands for all unmapped users, in a user namespace without root.
 
-    None elsewhere. There the files of the system itself are shown as theirs.
+    The files of the system itself have this owner there. None outside of such a namespace.
     """
     try:
         maps = [line.split() for line in Path("/proc/self/uid_map").read_text().splitlines()]
@@ -286,12 +289,12 @@ def _unmapped_user() -> int | None:
 
 def _is_administrator(uid: int) -> bool:
     with suppress(KeyError):
-        return pwd.getpwuid(uid).pw_name in grp.getgrgid(DARWIN_ADMIN).gr_mem
+        return pwd.getpwuid(uid).pw_name in grp.getgrgid(DARWIN_ADMIN_GID).gr_mem
     return False
 
 
 def _keeps_no_owners(path: Path) -> bool:
-    """Whether the system takes everybody for the owner there, as macOS does on exFAT."""
+    """Return whether everybody passes for the owner of files there, as on macOS's exFAT disks."""
     mounted = [
         each
         for each in psutil.disk_partitions(all=True)

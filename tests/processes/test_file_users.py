@@ -14,8 +14,8 @@ from pathlib import Path
 import psutil
 import pytest
 
+from pool_service.adapters.process.file_users import _File, _uses, find_file_users
 from pool_service.adapters.process.identity import identity_of, is_alive
-from pool_service.adapters.process.tied import _File, _is_tied, tied_to
 from pool_service.adapters.system.own_files import has_open
 from pool_service.core.server import StopSignal
 from pool_service.core.types import Identity
@@ -77,8 +77,8 @@ async def test_who_reads_the_log_or_has_another_servers_is_left_alone(bench: Ben
     await bench.spawn(plan("/bin/sleep", "1000"), model="other")
     with reading(spawned.log_path):
         log, work_dir = Path(spawned.log_path), working_directory(spawned.identity)
-        assert tied_to(log, work_dir) == {spawned.identity}
-        assert tied_to(log, work_dir, {spawned.identity.pid}) == frozenset()
+        assert find_file_users(log, work_dir) == {spawned.identity}
+        assert find_file_users(log, work_dir, {spawned.identity.pid}) == frozenset()
 
 
 @contextmanager
@@ -100,7 +100,7 @@ def test_a_person_in_the_directory_is_left_alone(tmp_path: Path) -> None:
     try:
         while Path(f"/proc/{pid}/cwd").readlink() != tmp_path:
             continue
-        assert tied_to(None, tmp_path) == frozenset()
+        assert find_file_users(None, tmp_path) == frozenset()
     finally:
         os.kill(pid, signal.SIGKILL)
         os.waitpid(pid, 0)
@@ -108,8 +108,8 @@ def test_a_person_in_the_directory_is_left_alone(tmp_path: Path) -> None:
 
 
 def test_of_nothing_nobody_is_tied(tmp_path: Path) -> None:
-    assert tied_to(None, None) == frozenset()
-    assert tied_to(tmp_path / "gone", tmp_path / "gone") == frozenset()
+    assert find_file_users(None, None) == frozenset()
+    assert find_file_users(tmp_path / "gone", tmp_path / "gone") == frozenset()
 
 
 async def test_a_search_without_a_descriptor_fails_and_finds_no_process_gone(bench: Bench) -> None:
@@ -117,7 +117,7 @@ async def test_a_search_without_a_descriptor_fails_and_finds_no_process_gone(ben
     pid = up.identity.pid
     work_dir = _File.at(Path(psutil.Process(pid).cwd()))
     with limit(resource.RLIMIT_NOFILE, 0), pytest.raises(OSError, match="Too many open files"):
-        _is_tied(pid, None, work_dir)
+        _uses(pid, None, work_dir)
 
 
 async def test_without_a_descriptor_it_is_unknown_which_process_has_a_file_open(

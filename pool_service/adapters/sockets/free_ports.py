@@ -7,22 +7,22 @@ from collections import deque
 from pool_service.adapters.system.os_errors import reason
 from pool_service.core.errors import StartFailed
 
-# The kernel may pick a released port again at random (measured: 15 times in 10,000). By the time
-# a port leaves this memory, its server has bound it.
-_REMEMBERED = 1024
-_ATTEMPTS = 64
+# The kernel may pick a released port again at random (measured: 15 times in 10,000). By the time a
+# port is forgotten, its server has bound it.
+_MAX_REMEMBERED = 1024
+_MAX_ATTEMPTS = 64
 
 
-class PortBook:
+class FreePorts:
     """Reserves ports of 127.0.0.1 that are free and not among the last 1024 reserved."""
 
     def __init__(self) -> None:
-        self._recent: deque[int] = deque(maxlen=_REMEMBERED)
+        self._recent: deque[int] = deque(maxlen=_MAX_REMEMBERED)
 
     def reserve(self) -> int:
         """Return a free port. Raises StartFailed if none was found."""
         with contextlib.ExitStack() as held:
-            for _ in range(_ATTEMPTS):
+            for _ in range(_MAX_ATTEMPTS):
                 port = _bound_port(held)
                 if port not in self._recent:
                     self._recent.append(port)

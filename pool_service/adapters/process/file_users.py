@@ -1,8 +1,8 @@
-"""Finding descendants of a server by its log and its working directory.
+"""Search for a server's descendants by the files that they use: its log and working directory.
 
-A descendant that has emptied its environment and leads its own session is recognized by nothing
-else. Both are proof: only the server's processes get its log as output or know its directory.
-Linux only, as on macOS this would take several system calls for each process.
+Nothing else shows a descendant that has emptied its environment and leads its own session. Both
+files are proof: only the server's processes get its log as output or know its directory. Linux
+only, as on macOS the search would take several system calls for each process.
 """
 
 import contextlib
@@ -48,10 +48,10 @@ class _File:
         return os.readlink(link) == self.path and _number(link) == self.number  # noqa: PTH115
 
 
-def tied_to(
+def find_file_users(
     log: Path | None, work_dir: Path | None, others: Collection[int] = ()
 ) -> frozenset[Identity]:
-    """Return the processes that write to the log or work in the directory.
+    """Return the processes that have the log as output or run in the directory.
 
     others: pids to skip. Blocking: some microseconds for each process of the user. Raises OSError
     if the system lacks descriptors.
@@ -61,16 +61,17 @@ def tied_to(
     written, worked_in = _File.at(log), _File.at(work_dir)
     found = set[Identity]()
     for pid in set(psutil.pids()).difference(others, {os.getpid()}):
-        if not _is_tied(pid, written, worked_in):
+        if not _uses(pid, written, worked_in):
             continue
         before = identity_of(pid)
-        # The same identity before and after: the files seen were this process's.
-        if before and _is_tied(pid, written, worked_in) and is_alive(before):
+        # The identity is the same before and after, so the files were this process's.
+        if before and _uses(pid, written, worked_in) and is_alive(before):
             found.add(before)
     return frozenset(found)
 
 
-def _is_tied(pid: int, written: _File | None, worked_in: _File | None) -> bool:
+def _uses(pid: int, written: _File | None, worked_in: _File | None) -> bool:
+    """Return whether a process has `written` as output or runs in `worked_in`."""
     try:
         if worked_in and worked_in.is_at(f"/proc/{pid}/cwd") and not _has_terminal(pid):
             return True
@@ -90,7 +91,7 @@ def _is_tied(pid: int, written: _File | None, worked_in: _File | None) -> bool:
 def _has_terminal(pid: int) -> bool:
     """Return whether a process has a controlling terminal.
 
-    That is a person's shell in the directory: no descendant of a server has a terminal.
+    Such a process is a person's shell in the directory: no descendant of a server has a terminal.
     """
     stat = read(f"/proc/{pid}/stat")
     return stat[stat.rindex(b")") + 1 :].split()[_TERMINAL_FIELD] != b"0"

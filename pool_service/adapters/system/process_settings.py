@@ -1,9 +1,9 @@
 """Process settings that children inherit: signal masks, ignored signals, descriptor limits.
 
-A signal that the service blocks or ignores would be blocked or ignored in every descendant: such a
-server could only be killed. The subprocess module resets no more than SIGPIPE and SIGXFSZ, and code
-between fork and exec is not safe with threads. So the service itself neither blocks nor ignores
-signals.
+A signal that the service blocks or ignores would be blocked or ignored in every descendant, and
+only SIGKILL could end such a server. The subprocess module resets no more than SIGPIPE and SIGXFSZ,
+and code between fork and exec is not safe with threads. So the service itself neither blocks nor
+ignores signals.
 """
 
 import contextlib
@@ -12,7 +12,7 @@ import signal
 import sys
 from types import FrameType
 
-DESCRIPTORS = 10_240 if sys.platform == "darwin" else 65_536
+MAX_DESCRIPTORS = 10_240 if sys.platform == "darwin" else 65_536
 """The service's soft limit of file descriptors, if the hard limit permits. Each caller, server and
 log takes one, and macOS grants 256 by default. Its maximum is OPEN_MAX."""
 
@@ -64,24 +64,24 @@ def is_disregarded(number: int) -> bool:
 
 
 def raise_descriptor_limit() -> int:
-    """Raise the soft limit of file descriptors up to DESCRIPTORS; return the limit.
+    """Raise the soft limit of file descriptors up to MAX_DESCRIPTORS; return the limit.
 
-    `hand_down` restores the original limit for children. If a sandbox forbids the change, the
-    limit stays; if it hides the limit, DESCRIPTORS is returned.
+    Children get the original limit back (`restore_descriptor_limit`). If a sandbox forbids the
+    change, the limit stays; if it hides the limit, MAX_DESCRIPTORS is returned.
     """
     global _given_descriptors  # noqa: PLW0603 - the limit is the whole process's as well
-    soft = DESCRIPTORS
+    soft = MAX_DESCRIPTORS
     with contextlib.suppress(OSError, ValueError):
         soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-        most = DESCRIPTORS if hard == resource.RLIM_INFINITY else min(DESCRIPTORS, hard)
+        most = MAX_DESCRIPTORS if hard == resource.RLIM_INFINITY else min(MAX_DESCRIPTORS, hard)
         if soft != resource.RLIM_INFINITY and soft < most:
             resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
             _given_descriptors = soft, hard
             return most
-    return DESCRIPTORS if soft == resource.RLIM_INFINITY else soft
+    return MAX_DESCRIPTORS if soft == resource.RLIM_INFINITY else soft
 
 
-def hand_down(pid: int) -> None:
+def restore_descriptor_limit(pid: int) -> None:
     """Restore the original limit of file descriptors in a new child.
 
     Programs that were written for a low limit may fail with a high one: select() ends at 1024.

@@ -6,7 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from pool_service.adapters.records.revisions import AHEAD, HIGHEST, first_revision
+from pool_service.adapters.records.revision_file import (
+    MAX_REVISION,
+    RESERVED_REVISIONS,
+    first_revision,
+)
 
 NOW = 1_790_000_000_000
 YEAR = 365 * 86_400_000
@@ -19,10 +23,12 @@ def test_it_is_the_time_of_day_where_nothing_is_known(tmp_path: Path) -> None:
 @pytest.mark.parametrize("later", [0, 1, -1, -YEAR, -10 * YEAR, 10 * YEAR])
 def test_it_is_above_all_that_earlier_services_gave(tmp_path: Path, later: int) -> None:
     firsts = [first_revision(tmp_path, NOW + later * run) for run in range(4)]
-    assert all(after >= before + min(AHEAD, 1) for before, after in pairwise(firsts))
+    assert all(after >= before + min(RESERVED_REVISIONS, 1) for before, after in pairwise(firsts))
 
 
-@pytest.mark.parametrize("text", ["", "x", "-5", "1e9", "9" * 400, f"{HIGHEST}", "\x00\xff", "²"])
+@pytest.mark.parametrize(
+    "text", ["", "x", "-5", "1e9", "9" * 400, f"{MAX_REVISION}", "\x00\xff", "²"]
+)
 def test_what_no_service_wrote_counts_as_nothing(tmp_path: Path, text: str) -> None:
     (tmp_path / "revision").write_text(text)
     assert first_revision(tmp_path, NOW) == NOW
@@ -41,4 +47,4 @@ def test_neither_a_pipe_nor_a_link_holds_up_the_start_or_is_written_to(tmp_path:
     (tmp_path / "revision.new").symlink_to(other)
     assert first_revision(tmp_path, 5) == 5
     assert other.read_text() == "mine"
-    assert first_revision(tmp_path, 5) == 5 + AHEAD
+    assert first_revision(tmp_path, 5) == 5 + RESERVED_REVISIONS
