@@ -25,7 +25,7 @@ SERVERS_PER_ROUND = 24
 blocks the event loop."""
 
 END_TIMEOUT_S = 1.0
-"""The longest wait of `settled`: time between the end of a process and the event of it."""
+"""The longest wait of `left_ready`: time between the end of a process and the event of it."""
 
 log = structlog.get_logger("pool_service.pool")
 
@@ -33,7 +33,7 @@ log = structlog.get_logger("pool_service.pool")
 class Endpoints:
     """Checks the endpoints of READY servers and feeds ListenerLost. Runs on the event loop only.
 
-    holders: the subscriptions through which `settled` waits for a change of a server.
+    holders: the subscriptions through which `left_ready` waits for a change of a server.
     """
 
     def __init__(
@@ -68,7 +68,7 @@ class Endpoints:
             self._feed(events.ListenerLost(server.id))
         return state in {EndpointState.KEPT, EndpointState.UNKNOWN}
 
-    async def settled(self, server: Server) -> None:
+    async def left_ready(self, server: Server) -> None:
         """Wait until a server that has ended is no longer READY, for at most END_TIMEOUT_S.
 
         The system shows the end of a process before its exit has been reported to the machine.

@@ -203,7 +203,7 @@ class Pool:
                 self._note_use(ensured.server.model)
                 return ensured
             # The server has just ended: ask again once the machine knows that.
-            await self._endpoints.settled(ensured.server)
+            await self._endpoints.left_ready(ensured.server)
 
     async def hold(
         self,

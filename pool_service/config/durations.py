@@ -6,7 +6,7 @@ from typing import Annotated
 from pydantic import BeforeValidator, Field
 
 from pool_service.config.types import Form, number_of
-from pool_service.core.types import FOREVER, LONGEST_DURATION
+from pool_service.core.types import FOREVER, MAX_DURATION_S
 from pool_service.core.units import seconds_of
 
 
@@ -16,7 +16,7 @@ def _seconds(value: object) -> float:
     if isinstance(number, bool) or not isinstance(number, int | float):
         raise ValueError  # noqa: TRY004  # pydantic converts ValueError only
     # `not <=` rather than `>`, to refuse NaN too.
-    if not number <= LONGEST_DURATION or number == -math.inf:
+    if not number <= MAX_DURATION_S or number == -math.inf:
         raise ValueError
     return float(number)
 

@@ -113,7 +113,7 @@ class ServiceSection(Section):
         default=_LIMITS.backoff_initial,
         description="The delay before a server that crashed is started again for waiting callers. "
         "It doubles with each further crash. The first restart of a server that was READY is at "
-        "once.",
+        "once, so its first delay, after the second crash, is twice this.",
     )
     backoff_max: Seconds = Field(
         default=_LIMITS.backoff_max,

@@ -4,8 +4,11 @@ A server's *reservation* is the larger of its estimate and its peak. A model fit
 1. all reservations together with its own estimate are within the memory budget, and
 2. its estimate, and all that the other servers may still grow by, is available on the machine.
 
-Evicting a server frees its reservation in both sums: its footprint becomes available, and its
+Stopping a server frees its reservation in both sums: its footprint becomes available, and its
 possible growth no longer has to be.
+
+To *preempt* a server is to stop it for another model, as soon as it is unused. To *evict* a server
+is to stop it for a caller of Evict, or for a shutdown: see `evictions.py`.
 """
 
 import math
@@ -13,7 +16,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import Enum, auto
 
-from pool_service.core.eviction_policy import Candidate, victims
+from pool_service.core.preemption_policy import Candidate, victims
 from pool_service.core.server import ServerId
 
 STARVATION_LIMIT_S = 10.0
@@ -21,19 +24,19 @@ STARVATION_LIMIT_S = 10.0
 before that, they go on using them."""
 
 
-class EvictionClass(Enum):
-    """The class of a server that takes up memory: whether, and how readily, it may be evicted."""
+class PreemptionClass(Enum):
+    """The class of a server that takes up memory: whether, and how readily, it is preempted."""
 
     LEAVING = auto()
-    """On its way out already."""
-    FIXED = auto()
-    """Held or pinned: never evicted for room."""
-    COMING = auto()
-    """Starting: not evicted before it is READY."""
+    """Ends already, or is being evicted."""
+    PROTECTED = auto()
+    """Held or pinned: never preempted."""
+    STARTING = auto()
+    """Starting: not preempted before it is READY."""
     BUSY = auto()
     """Busy at the last activity check."""
     UNUSED = auto()
-    """Not known to be used: may be evicted."""
+    """Not known to be used: may be preempted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,13 +44,13 @@ class Resident:
     """A server that takes up memory; resides_until: the end of its grace period."""
 
     candidate: Candidate
-    eviction_class: EvictionClass
+    preemption_class: PreemptionClass
     groups: tuple[str, ...]
     resides_until: float
 
 
 @dataclass(frozen=True, slots=True)
-class Room:
+class Capacity:
     """The capacity of the pool at one moment. Sizes in bytes; FOREVER: no limit.
 
     budget: the memory budget of the pool.
@@ -84,7 +87,7 @@ class Admit:
 
 
 @dataclass(frozen=True, slots=True)
-class EvictFirst:
+class PreemptFirst:
     """Preempt these servers: the model fits once they are gone."""
 
     servers: tuple[ServerId, ...]
@@ -93,7 +96,7 @@ class EvictFirst:
 
 @dataclass(frozen=True, slots=True)
 class Wait:
-    """Let the model wait: evicting would not help now.
+    """Let the model wait: preempting would not help now.
 
     may_backfill: models behind it in the queue may start before it.
     """
@@ -103,67 +106,71 @@ class Wait:
 
 
 @dataclass(frozen=True, slots=True)
-class Refuse:
-    """Refuse the model: it can never fit."""
+class NeverFits:
+    """Fail the start: the model needs more than the whole budget."""
 
 
-Verdict = Admit | EvictFirst | Wait | Refuse
+Verdict = Admit | PreemptFirst | Wait | NeverFits
 
 
-def verdict(demand: Demand, room: Room, now: float) -> Verdict:
-    """Return whether a model starts, waits, is refused, or which servers it preempts.
+def verdict(demand: Demand, capacity: Capacity, now: float) -> Verdict:
+    """Return whether a model starts, waits or never fits, or which servers it preempts.
 
     No more servers are preempted than needed, from the first of these sets that is enough:
     1. unused servers past their grace period;
     2. all unused servers;
     3. all unused and busy servers, once the model has waited for STARVATION_LIMIT_S.
     """
-    if demand.needed > room.budget:
-        return Refuse()
-    short = shortage(demand, room)
+    if demand.needed > capacity.budget:
+        return NeverFits()
+    short = shortage(demand, capacity)
     if short.is_none:
         return Admit()
-    residents = room.residents()
-    leaving = [one for one in residents if one.eviction_class is EvictionClass.LEAVING]
+    residents = capacity.residents()
+    leaving = [one for one in residents if one.preemption_class is PreemptionClass.LEAVING]
     if short.without(leaving).is_none:
         return Wait(f"{_names(leaving, demand.model)} to be gone", may_backfill=False)
-    if room.returning and short.is_of_machine_only:
+    if capacity.returning and short.is_of_machine_only:
         return Wait("the memory of a server that is gone to come back", may_backfill=False)
-    return _make_room(demand, residents, short.without(leaving), now)
+    return _preempt_or_wait(demand, residents, short.without(leaving), now)
 
 
-def overrun(room: Room, now: float) -> tuple[ServerId, ...]:
-    """Return the servers to evict because the budget or the limit of a group is exceeded.
+def overrun(capacity: Capacity, now: float) -> tuple[ServerId, ...]:
+    """Return the servers to preempt because the budget or the limit of a group is exceeded.
 
     Only unused servers past their grace period; if they are not enough, all that help.
     """
     groups = {
-        group: count - room.groups[group]
-        for group, count in room.taken.items()
-        if count > room.groups.get(group, count)
+        group: count - capacity.groups[group]
+        for group, count in capacity.taken.items()
+        if count > capacity.groups.get(group, count)
     }
-    short = Shortage(room.reserved - room.budget, 0, groups)
+    short = Shortage(capacity.reserved - capacity.budget, 0, groups)
     if short.is_none:
         return ()
-    residents = room.residents()
-    short = short.without([one for one in residents if one.eviction_class is EvictionClass.LEAVING])
+    residents = capacity.residents()
+    leaving = [one for one in residents if one.preemption_class is PreemptionClass.LEAVING]
+    short = short.without(leaving)
     if short.is_none:
         return ()
-    unused = [one for one in residents if one.eviction_class is EvictionClass.UNUSED]
-    settled = [one for one in unused if one.resides_until <= now]
-    chosen = _chosen(settled, short, now)
+    past_grace = _past_grace(residents, now)
+    chosen = _chosen(past_grace, short, now)
     if chosen is None:
         helps = short.bytes > 0
-        chosen = [one for one in settled if helps or short.groups.keys() & set(one.groups)]
+        chosen = [one for one in past_grace if helps or short.groups.keys() & set(one.groups)]
     return tuple(one.candidate.server_id for one in chosen)
 
 
-def cheapest_unused(room: Room, now: float) -> tuple[ServerId, ...]:
+def cheapest_unused(capacity: Capacity, now: float) -> tuple[ServerId, ...]:
     """Return the unused server of the lowest retention value, past its grace period; or nothing."""
-    residents = room.residents()
-    unused = [one for one in residents if one.eviction_class is EvictionClass.UNUSED]
-    settled = [one for one in unused if one.resides_until <= now]
-    return tuple(one.candidate.server_id for one in _cheapest(settled, 1, now) or ())
+    past_grace = _past_grace(capacity.residents(), now)
+    return tuple(one.candidate.server_id for one in _cheapest(past_grace, 1, now) or ())
+
+
+def _past_grace(residents: tuple[Resident, ...], now: float) -> list[Resident]:
+    """Return the unused residents past their grace period."""
+    unused = [one for one in residents if one.preemption_class is PreemptionClass.UNUSED]
+    return [one for one in unused if one.resides_until <= now]
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,41 +208,42 @@ class Shortage:
         return Shortage(self.of_budget - freed, self.of_machine - freed, left)
 
 
-def shortage(demand: Demand, room: Room) -> Shortage:
+def shortage(demand: Demand, capacity: Capacity) -> Shortage:
     """Return what a demand lacks if no server goes."""
     groups = {}
     for group in demand.groups:
-        there = room.taken.get(group, 0)
-        excess = there + 1 - room.groups.get(group, there + 1)
+        there = capacity.taken.get(group, 0)
+        excess = there + 1 - capacity.groups.get(group, there + 1)
         if excess > 0:
             groups[group] = excess
-    of_budget = room.reserved + demand.needed - room.budget
-    of_machine = demand.needed + room.growth - room.available
+    of_budget = capacity.reserved + demand.needed - capacity.budget
+    of_machine = demand.needed + capacity.growth - capacity.available
     return Shortage(of_budget, of_machine, groups)
 
 
-def _make_room(
+def _preempt_or_wait(
     demand: Demand, residents: tuple[Resident, ...], short: Shortage, now: float
 ) -> Verdict:
-    unused = [one for one in residents if one.eviction_class is EvictionClass.UNUSED]
-    settled = [one for one in unused if one.resides_until <= now]
-    busy = [one for one in residents if one.eviction_class is EvictionClass.BUSY]
-    for choice in (settled, unused, unused + busy):
+    unused = [one for one in residents if one.preemption_class is PreemptionClass.UNUSED]
+    past_grace = _past_grace(residents, now)
+    busy = [one for one in residents if one.preemption_class is PreemptionClass.BUSY]
+    for choice in (past_grace, unused, unused + busy):
         chosen = _chosen(choice, short, now)
         if chosen is None:
             continue
-        if choice is settled or choice is unused or demand.waited >= STARVATION_LIMIT_S:
-            return EvictFirst(tuple(one.candidate.server_id for one in chosen), _why(chosen, now))
+        if choice is past_grace or choice is unused or demand.waited >= STARVATION_LIMIT_S:
+            return PreemptFirst(tuple(one.candidate.server_id for one in chosen), _why(chosen, now))
         return Wait(f"{_names(busy)} to be less busy", may_backfill=True)
-    coming = [one for one in residents if one.eviction_class is EvictionClass.COMING]
+    starting = [one for one in residents if one.preemption_class is PreemptionClass.STARTING]
     if (
         demand.waited >= STARVATION_LIMIT_S
-        and _chosen(unused + busy + coming, short, now) is not None
+        and _chosen(unused + busy + starting, short, now) is not None
     ):
         # If models behind it could backfill now, they would keep it from starting for ever.
-        return Wait(f"{_names(coming)} to have started", may_backfill=False)
-    kept = coming + [one for one in residents if one.eviction_class is EvictionClass.FIXED]
-    why = f"{_names(kept)} to go, which the pool does not evict" if kept else "memory"
+        return Wait(f"{_names(starting)} to have started", may_backfill=False)
+    protected = [one for one in residents if one.preemption_class is PreemptionClass.PROTECTED]
+    kept = starting + protected
+    why = f"{_names(kept)} to go, which the pool does not preempt" if kept else "memory"
     return Wait(why, may_backfill=True)
 
 
@@ -264,9 +272,8 @@ def _cheapest(choice: list[Resident], needed: int, now: float) -> list[Resident]
 
 
 def _why(chosen: list[Resident], now: float) -> str:
-    resting = [
-        one for one in chosen if one.resides_until > now or one.eviction_class is EvictionClass.BUSY
-    ]
+    busy = [one for one in chosen if one.preemption_class is PreemptionClass.BUSY]
+    resting = [one for one in chosen if one in busy or one.resides_until > now]
     return f"{_names(resting or chosen)} to be unused" if resting else f"{_names(chosen)} to go"
 
 

@@ -16,7 +16,7 @@ Asked = EnsureRequested | HoldRequested
 
 
 class Callers:
-    """Derive the settings of requests from the catalogue, and refuse what it forbids."""
+    """Derive the settings of requests from the catalogue, and the errors for what it forbids."""
 
     def __init__(self, state: PoolState) -> None:
         self._state = state
@@ -83,11 +83,11 @@ class Callers:
         before = (*reversed([*state.namings.all()]), *reversed(state.pasts))
         return similar(model, (*listed, *before))
 
-    def refuse_unserved(self, model: str) -> None:
+    def fail_unserved(self, model: str) -> None:
         """Answer the waiters and holders of a model that the catalogue no longer allows."""
         state = self._state
         if state.catalogue.resolve(model) != model or not state.catalogue.serves(model):
-            state.dismiss(model, self.not_served(model))
+            state.fail_callers(model, self.not_served(model))
         # A holder may be a waiter as well, and is answered once.
         named = {waiter.request_id: waiter.runtime_model for waiter in state.waiters.of(model)}
         named |= {hold.request_id: hold.runtime_model for hold in state.holds.of(model)}

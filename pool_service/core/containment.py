@@ -88,18 +88,18 @@ class Containment:
     ) -> None:
         record = None if server_id is None else self._state.table.find(server_id)
         if record is None:
-            self.let_go(model, error)
+            self.fail_callers(model, error)
             return
         server, limits = record.server, self._state.limits
         salvage = salvaged(server, self._breach_of(record), now)
         after = salvage.server
-        if after is not None and salvage.has_failed:
+        if after is not None and salvage.becomes_failed:
             failed = life.failed(after, str(error), now, limits.failure_ttl)
             after = life.barred(failed, now + limits.failure_memory, error)
-        if salvage.fails:
+        if salvage.fails_callers:
             if server.role is Role.CURRENT:
-                self.let_go(model, error, holds=after is None or after.phase is not Phase.READY)
-            self._settle_evictions(server, after, error)
+                self.fail_callers(model, error, holds=after is None or after.phase is not Phase.READY)
+            self._answer_evictions(server, after, error)
         self._write(record, after, salvage, now)
 
     def _breach_of(self, record: Record) -> Breach:
@@ -175,7 +175,7 @@ class Containment:
         state.over_limit.discard(server.id)
         state.queue.pop(server.id, None)
         known = state.known(server.model)
-        if server.role is not Role.ORPHAN and server.latest > (known.latest if known else 0):
+        if server.role is not Role.ORPHAN and server.last_generation > (known.last_generation if known else 0):
             # No newer server keeps the number, which is never given again.
             server = replace(server, role=Role.CURRENT)
             state.remember_past(server)
@@ -185,8 +185,11 @@ class Containment:
 
     # --- waiters --------------------------------------------------------------------------
 
-    def let_go(self, model: str, error: PoolError, *, holds: bool = True) -> None:
-        """Answer all waiters of a model with an error, and with `holds` its holders as well."""
+    def fail_callers(self, model: str, error: PoolError, *, holds: bool = True) -> None:
+        """Answer all waiters of a model with an error, and with `holds` its holders as well.
+
+        As `PoolState.fail_callers`, but nothing is published, and nobody is answered twice.
+        """
         state = self._state
         for waiter in state.waiters.take(model):
             is_hold = waiter.request_id is not None and state.holds.has(waiter.request_id)
@@ -202,10 +205,10 @@ class Containment:
         if request_id is not None and not any(one.request_id == request_id for one in answers):
             self._state.commands.append(Answer(request_id, result))
 
-    def _settle_evictions(self, server: Server, after: Server | None, error: PoolError) -> None:
+    def _answer_evictions(self, server: Server, after: Server | None, error: PoolError) -> None:
         """Answer the evictions of a server that is gone, or that stays."""
         if after is None or after.phase in life.WITHOUT_PROCESS:
-            self._state.commands += self._state.evictions.gone(server)
+            self._state.commands += self._state.evictions.note_end(server)
         elif after.phase is Phase.READY:
             for eviction in list(self._state.evictions.of(server.id)):
                 self.leave_unevicted(eviction, server.id, error)
@@ -268,7 +271,7 @@ class Containment:
         is_lost |= server.phase is Phase.CLEANING_UP and server.identity is None
         no_one = state.waiters.first(server.model) is None
         if is_lost or (server.phase in NOT_BEGUN and no_one):
-            self.let_go(server.model, told(server.model))
+            self.fail_callers(server.model, told(server.model))
             failed = life.failed(server, server.detail, now, state.limits.failure_ttl)
             self._replace(server, failed)
 
@@ -278,7 +281,7 @@ class Containment:
         for model in {*state.waiters.models(), *state.holds.models()}:
             record = state.table.current(model)
             if record is None or record.server.phase is Phase.FAILED:
-                self.let_go(model, told(model))
+                self.fail_callers(model, told(model))
         for server_id in state.evictions.servers():
             if state.table.find(server_id) is None:
                 for eviction in list(state.evictions.of(server_id)):

@@ -1,4 +1,7 @@
-"""Requests to evict servers, and the end of the service: shutdown, or leaving servers running."""
+"""Requests that stop servers: Evict, and the end of the service.
+
+The service ends by a shutdown, which evicts all servers, or by a detach, which leaves them running.
+"""
 
 from pool_service.core import lifecycle as life
 from pool_service.core.containment import Containment
@@ -15,7 +18,7 @@ from pool_service.core.table import Record
 
 
 class EvictionRequests:
-    """Stop servers for evictions and shutdowns."""
+    """Carry out Evict, shutdown, detach and escalation."""
 
     def __init__(
         self,
@@ -54,10 +57,10 @@ class EvictionRequests:
         state = self._state
         if isinstance(target, str):
             model = state.catalogue.resolve(target)
-            state.refusals.forget(model)
+            state.failed_starts.forget(model)
             return self._of_model(model, force=force)
         if target is Every.ALL:
-            state.refusals.forget_all()
+            state.failed_starts.forget_all()
             return list(state.table)
         return [record for record in state.table if _is_idle(record, now)]
 
@@ -79,23 +82,23 @@ class EvictionRequests:
         everything = Eviction(event.request_id, force=True, cause=Cause.SHUTDOWN)
         self._end([] if state.is_leaving else list(state.table), everything, now)
 
-    def leave(self, now: float) -> None:
+    def detach(self, now: float) -> None:
         """Leave the servers running for the next service, and answer all waiters and evictions."""
         state = self._state
         state.is_closing = state.is_leaving = True
         for eviction in state.evictions.take():
             state.answer(eviction.request_id, leaving())
 
-        def let_go(record: Record) -> None:
+        def detach_from(record: Record) -> None:
             server = record.server
             if server.role is Role.CURRENT:
-                state.dismiss(server.model, shutting_down(server.model))
+                state.fail_callers(server.model, shutting_down(server.model))
             if server.phase in (Phase.QUEUED, Phase.PREPARING):
                 self._supervisor.stop(record.server, Cause.SHUTDOWN, now)
             elif server.phase is Phase.BACKING_OFF:
                 self._supervisor.give_up(record.server, now)
 
-        self._containment.each(state.table, let_go, now)
+        self._containment.each(state.table, detach_from, now)
 
     def _end(self, records: list[Record], eviction: Eviction, now: float) -> None:
         """Stop the servers of an eviction; without force a READY one is checked first."""
@@ -118,7 +121,7 @@ class EvictionRequests:
         else:
             error = shutting_down if state.is_closing else evicted
             if server.role is Role.CURRENT:
-                state.dismiss(server.model, error(server.model))
+                state.fail_callers(server.model, error(server.model))
             self._supervisor.stop(record.server, eviction.cause, now)
 
     def escalate(self, now: float) -> None:

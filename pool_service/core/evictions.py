@@ -1,4 +1,8 @@
-"""Evictions under way: which servers each still waits for, and which have ended."""
+"""Evictions under way: which servers each still waits for, and which have ended.
+
+An *eviction* is a request to stop servers: an Evict of a caller, or the shutdown of the service.
+What the scheduler does to start another model is *preemption* (`admission.py`).
+"""
 
 from dataclasses import dataclass, field
 
@@ -9,7 +13,7 @@ from pool_service.core.server import Cause, Server, ServerId, StopSignal
 
 @dataclass(eq=False, slots=True)
 class Eviction:
-    """A request to evict servers, and its progress.
+    """An Evict or a shutdown, and its progress.
 
     names_one: the request names one model.
     only_idle: the request is for unused servers; one that is ensured meanwhile is left out.
@@ -57,7 +61,7 @@ class Evictions:
         """Return the servers that an eviction waits for."""
         return set(self._by_server)
 
-    def gone(self, server: Server) -> list[Answer]:
+    def note_end(self, server: Server) -> list[Answer]:
         """Note the end of a server; return the answers of evictions that waited for it alone."""
         killed = server.stop_signal is StopSignal.KILL
         waiting = self._by_server.pop(server.id, [])

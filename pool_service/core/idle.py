@@ -43,14 +43,14 @@ class IdleChecks:
         record.is_checking = True
         self._state.deadlines.set(record.server.id, FOREVER)
 
-    def checked(self, record: Record, activity: Activity, now: float) -> None:
+    def on_activity_reported(self, record: Record, activity: Activity, now: float) -> None:
         """Stop an unused READY server that is evicted, preempted, or idle for long enough."""
         state = self._state
         record.is_checking = False
         self._note_use(record, activity, now)
         requests = activity.requests
         is_busy = requests is None or requests > 0
-        checks_again = self._refuse_evictions(record, requests, now, is_busy=is_busy)
+        checks_again = self._leave_out_of_evictions(record, requests, now, is_busy=is_busy)
         was_busy = record.busy_until is not None
         record.busy_until = now + BUSY_PAUSE_S if is_busy else None
         state.capacity_changed |= was_busy and not is_busy
@@ -68,9 +68,9 @@ class IdleChecks:
             record.is_cordoned = False
             state.arm(record)
         else:
-            self.stay(record, now)
+            self.uncordon(record, now)
 
-    def _refuse_evictions(
+    def _leave_out_of_evictions(
         self, record: Record, requests: int | None, now: float, *, is_busy: bool
     ) -> bool:
         """Leave a server that is in use out of the evictions without force.
@@ -121,8 +121,8 @@ class IdleChecks:
             record.is_cordoned = True
             self.check(record)
 
-    def stay(self, record: Record, now: float) -> None:
-        """Keep a server, and hand it to the callers that waited while it was cordoned."""
+    def uncordon(self, record: Record, now: float) -> None:
+        """Hand out a server again, first of all to the callers that waited behind its cordon."""
         state, server = self._state, record.server
         record.is_cordoned = False
         running = server.settings.runtime_model

@@ -82,41 +82,41 @@ class FailedSteps:
         self._scheduler = scheduler
         self._recovery = recovery
 
-    def handle(  # noqa: C901  # a case for each command
+    def on_step_failed(  # noqa: C901  # a case for each command
         self, record: Record, event: StepFailed, now: float
     ) -> None:
         """End a start with an error, or go on as if the command had brought the least news."""
         server, server_id, error = record.server, event.server_id, event.error
         match event.command:
             case EstimateMemory() | Fetch():
-                self._scheduler.estimate_failed(record, EstimateFailed(server_id, error), now)
+                self._scheduler.on_estimate_failed(record, EstimateFailed(server_id, error), now)
             case Prepare() | Spawn():
-                self._supervisor.not_started(record, NotStarted(server_id, error), now)
+                self._supervisor.on_not_started(record, NotStarted(server_id, error), now)
             case AwaitReady() if server.phase is Phase.STARTING:
                 if server.is_current:
-                    self._state.refuse(server.model, error)
+                    self._state.fail_waiters(server.model, error)
                 self._supervisor.stop(server, Cause.CRASHED, now)
             case Adopt():
-                self._recovery.adopt_broke(record, error, now)
+                self._recovery.adopt_as_recorded(record, error, now)
             case CheckActivity():
                 self._use_unknown(record, now)
             case ProbeServer() if server.phase is Phase.READY:
                 self._state.keep(life.probe_due(server, self._ready.next_probe(now)))
             case AwaitExit():
                 if server.phase is Phase.STARTING and server.is_current:
-                    self._state.refuse(server.model, error)
+                    self._state.fail_waiters(server.model, error)
                 report = ExitReport(None, None, Diagnosis.CRASHED, str(error))
-                self._supervisor.exited(record, Exited(server_id, report), now)
+                self._supervisor.on_exited(record, Exited(server_id, report), now)
             case CleanUp():
-                self._supervisor.cleaned_up(record, CleanedUp(server_id), now)
+                self._supervisor.on_cleaned_up(record, CleanedUp(server_id), now)
             case _:
                 pass
 
     def _use_unknown(self, record: Record, now: float) -> None:
         if record.server.phase is Phase.STOPPING:
-            self._stopper.checked(record, Activity(None), now)
+            self._stopper.on_activity_reported(record, Activity(None), now)
         elif record.server.phase is Phase.READY:
-            self._idle.checked(record, Activity(None), now)
+            self._idle.on_activity_reported(record, Activity(None), now)
 
 
 class FailedEvents:
@@ -136,7 +136,7 @@ class FailedEvents:
         self._recovery = recovery
         self._standby = standby
 
-    def make(self, event: Event, error: Exception, now: float) -> None:
+    def make_up_for(self, event: Event, error: Exception, now: float) -> None:
         """Put right the event's server, answer its caller, and make up for its other effects."""
         state, request_id = self._state, getattr(event, "request_id", None)
         if request_id is not None:
@@ -222,7 +222,7 @@ class FailedEvents:
         state = self._state
         state.is_closing = state.is_leaving = True
         for model in {*state.waiters.models(), *state.holds.models()}:
-            self._containment.let_go(model, shutting_down(model))
+            self._containment.fail_callers(model, shutting_down(model))
         for eviction in state.evictions.take():
             self._containment.tell_once(eviction.request_id, leaving())
 

@@ -1,8 +1,11 @@
 """The life of one server: its phases and the transitions between them.
 
 Rules
-- Transitions are functions of a Server and what happened; they return the next Server. The parts
-  (`supervisor.py`, `stopper.py`, ...) decide which commands go with them.
+- A transition is a function of a Server and what happened, which returns the next Server. Its name
+  is what the server then is: `life.spawned(server, ...)` is the server, spawned. Transitions are
+  called by their module (`life.`, `drain.`, `succession.`); see `machine.py` for the names of
+  events and handlers.
+- The parts (`supervisor.py`, `stopper.py`, ...) decide which commands go with a transition.
 - `TRANSITIONS` lists every change of phase; `PoolState.put` asserts it. `tools/draw_states.py`
   draws the pictures in the documents from it.
 - Every event of a process carries its generation; a stale event changes nothing.
@@ -95,7 +98,7 @@ def queued(
 def estimated(server: Server, estimate: Estimate, turn_by: float, budget: float) -> Server:
     """Return the server with its memory estimate and the deadline of its turn.
 
-    A guess is cut to the budget, since a guess is no reason to refuse the server.
+    A guess is cut to the budget, since a guess is no reason to fail the start.
     """
     guess = estimate.source is EstimateSource.UNKNOWN
     return replace(
@@ -176,8 +179,8 @@ def released(server: Server, now: float) -> Server:
 
     The grace period is for callers that were just given the server and are about to use it.
     """
-    settled_since = now - server.settings.grace_period
-    return replace(server, last_used_at=max(server.last_used_at, settled_since))
+    past_grace = now - server.settings.grace_period
+    return replace(server, last_used_at=max(server.last_used_at, past_grace))
 
 
 def prepared(server: Server, plan: LaunchPlan) -> Server:
@@ -323,15 +326,17 @@ def forgiven(server: Server) -> Server:
 def failed(server: Server, detail: str, now: float, forget_after: float) -> Server:
     """Return the server FAILED, to be dropped after `forget_after` seconds.
 
-    A start that had not begun has no generation of its own, so it fails as the one before.
+    A start that had not begun was given no generation yet, so the one before fails in its place.
     """
     end = server.last_exit
-    is_before = server.phase in NOT_BEGUN and end is not None
+    generation, successor_generation = server.generation, server.successor_generation
+    if server.phase in NOT_BEGUN and end is not None:
+        generation, successor_generation = end.generation, server.last_generation
     return replace(
         without_process(server),
         phase=Phase.FAILED,
-        generation=end.generation if is_before and end is not None else server.generation,
-        given=server.latest if is_before else server.given,
+        generation=generation,
+        successor_generation=successor_generation,
         detail=detail,
         step_deadline=now + forget_after,
         retry_at=now,
@@ -354,7 +359,7 @@ def backing_off(server: Server, generation: int, settings: Settings, until: floa
         phase=Phase.BACKING_OFF,
         role=Role.CURRENT,
         generation=generation,
-        given=0,
+        successor_generation=0,
         outdated=False,
         settings=settings,
         step_deadline=until,

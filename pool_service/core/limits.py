@@ -14,8 +14,9 @@ class Limits:
     failure_ttl: how long a FAILED server is shown.
     port_attempts: processes that one start may take if other programs take its port.
 
-    backoff_initial: the backoff after a crash, doubled with each further one. There is none
-    after the first crash of a server that was READY.
+    backoff_initial: the backoff after a first crash, doubled with each further one. There is none
+    after the first crash of a server that was READY, so its first one comes after the second
+    crash, doubled.
     backoff_max: the longest backoff, and how long a crash loop bars further starts.
     crash_limit, crash_window: so many crashes within the window are a crash loop.
     stable_run: a server that was READY for so long clears the crashes before.

@@ -4,10 +4,17 @@
 it, applies the rules that follow every event, and returns commands in the order in which they are
 to be carried out. The driver (`pool.py`) carries them out and feeds their results back as events.
 
+Names
+- An event says what happened, or what was asked for: `Spawned`, `EvictRequested`.
+- The handler of an event that happened is `on_` and its name: `Supervisor.on_spawned`. The handler
+  of a request is the verb: `EvictionRequests.evict`.
+- A transition of a server is what the server then is: `life.spawned` (`lifecycle.py`).
+- All other methods that change something are verbs: `Supervisor.start`.
+
 Invariants (the tests assert them after every event)
 - A model has at most one current server and one beside it; a server has at most one process.
-- Every waiter is answered exactly once, by the transition that settles its request. A server
-  without waiters whose start has not begun is dropped.
+- Every waiter is answered exactly once, while the event is handled that decides its request. A
+  server without waiters whose start has not begun is dropped.
 - At most `max_starts` starts are under way.
 - A READY server that is held or has requests in flight is stopped only by force or shutdown.
 - No server is admitted beyond the memory budget.
@@ -23,6 +30,7 @@ from pool_service.core.commands import Command, LogInternalError
 from pool_service.core.containment import Containment
 from pool_service.core.events import Event
 from pool_service.core.eviction_requests import EvictionRequests
+from pool_service.core.failed_servers import FailedServers
 from pool_service.core.idle import IdleChecks
 from pool_service.core.internal_errors import FailedEvents, FailedSteps
 from pool_service.core.limits import Limits
@@ -55,7 +63,8 @@ class Machine:
         contain = self._containment = Containment(state)
         callers = self._callers = Callers(state)
         stopper = self._stopper = Stopper(state)
-        supervisor = self._supervisor = Supervisor(state, callers, stopper)
+        failed = FailedServers(state)
+        supervisor = self._supervisor = Supervisor(state, callers, stopper, failed)
         idle = self._idle = IdleChecks(state, stopper, supervisor)
         ready = self._ready = ReadyServers(state, supervisor)
         sampler = self._sampler = Sampler(state, contain)
@@ -84,7 +93,7 @@ class Machine:
         try:
             self._dispatch(event, now)
         except Exception as error:  # noqa: BLE001 - costs one model only
-            self._failed_events.make(event, error, now)
+            self._failed_events.make_up_for(event, error, now)
         self._containment.event = None
         try:
             self._follow_up(now)
@@ -121,11 +130,11 @@ class Machine:
             case ev.EnsureRequested():
                 self._requests.ensure(event, now)
             case ev.WaiterLeft():
-                self._requests.waiter_left(event, now)
+                self._requests.on_waiter_left(event, now)
             case ev.HoldRequested():
                 self._requests.hold(event, now)
             case ev.HoldEnded():
-                self._requests.hold_ended(event, now)
+                self._requests.on_hold_ended(event, now)
             case ev.ForgetRequested():
                 self._requests.forget(event)
             case ev.ReloadRequested():
@@ -135,17 +144,17 @@ class Machine:
             case ev.ShutdownRequested():
                 self._evicting.shut_down(event, now)
             case ev.DetachRequested():
-                self._evicting.leave(now)
+                self._evicting.detach(now)
             case ev.ShutdownEscalated():
                 self._evicting.escalate(now)
             case ev.TimeReached():
-                self._timers.time_reached(event, now)
+                self._timers.on_time_reached(event, now)
             case ev.MemorySampled():
-                self._sampled(event, now)
+                self._on_memory_sampled(event, now)
             case ev.RecoveryBegan():
-                self._recovery.begin(event, now)
+                self._recovery.on_recovery_began(event, now)
             case ev.OrphansFound():
-                self._recovered(event, now)
+                self._on_orphans_found(event, now)
             case _:
                 record = self._state.table.find(event.server_id)
                 if record is not None:
@@ -156,58 +165,58 @@ class Machine:
     ) -> None:
         match event:
             case ev.MemoryEstimated():
-                self._scheduler.estimated(record, event, now)
+                self._scheduler.on_memory_estimated(record, event, now)
             case ev.Fetching():
-                self._scheduler.fetching(record, event)
+                self._scheduler.on_fetching(record, event)
             case ev.Fetched():
-                self._scheduler.fetched(record)
+                self._scheduler.on_fetched(record)
             case ev.EstimateFailed():
-                self._scheduler.estimate_failed(record, event, now)
+                self._scheduler.on_estimate_failed(record, event, now)
             case ev.Prepared():
-                self._supervisor.prepared(record, event)
+                self._supervisor.on_prepared(record, event)
             case ev.Spawned():
-                self._supervisor.spawned(record, event, now)
+                self._supervisor.on_spawned(record, event, now)
             case ev.NotStarted():
-                self._supervisor.not_started(record, event, now)
+                self._supervisor.on_not_started(record, event, now)
             case ev.BecameReady() if record.server.role is Role.SUCCESSOR:
-                self._recycler.became_ready(record, event, now)
+                self._recycler.on_became_ready(record, event, now)
             case ev.BecameReady():
-                self._ready.became_ready(record, event, now)
+                self._ready.on_became_ready(record, event, now)
             case ev.ListenerLost():
-                self._ready.listener_lost(record, now)
+                self._ready.on_listener_lost(record, now)
             case ev.ServerProbed():
-                self._ready.probed(record, event, now)
+                self._ready.on_server_probed(record, event, now)
             case ev.ActivityReported():
-                self._use_reported(record, event, now)
+                self._on_activity_reported(record, event, now)
             case ev.Exited():
-                self._supervisor.exited(record, event, now)
+                self._supervisor.on_exited(record, event, now)
             case ev.CleanedUp():
-                self._supervisor.cleaned_up(record, event, now)
+                self._supervisor.on_cleaned_up(record, event, now)
             case ev.LogRead():
-                self._timers.log_read(record, event, now)
+                self._timers.on_log_read(record, event, now)
             case ev.Adopted():
-                self._recovery.adopted(record, event, now)
+                self._recovery.on_adopted(record, event, now)
             case ev.StepFailed():
-                self._failed_steps.handle(record, event, now)
+                self._failed_steps.on_step_failed(record, event, now)
             case _:
                 assert_never(event)
 
-    def _use_reported(self, record: Record, event: ev.ActivityReported, now: float) -> None:
+    def _on_activity_reported(self, record: Record, event: ev.ActivityReported, now: float) -> None:
         if record.server.phase is Phase.STOPPING:
-            self._stopper.checked(record, event.activity, now)
+            self._stopper.on_activity_reported(record, event.activity, now)
         elif record.server.phase is Phase.READY:
             if record.server.settings.memory_limit is not None:
-                self._recycler.checked(record, event.activity, now)
-            self._idle.checked(record, event.activity, now)
+                self._recycler.on_activity_reported(record, event.activity, now)
+            self._idle.on_activity_reported(record, event.activity, now)
 
-    def _sampled(self, event: ev.MemorySampled, now: float) -> None:
-        sampled = self._sampler.taken(event, now)
+    def _on_memory_sampled(self, event: ev.MemorySampled, now: float) -> None:
+        sampled = self._sampler.on_memory_sampled(event, now)
         limited = [one for one in sampled if one.server.settings.memory_limit is not None]
         if limited:
             self._containment.each(limited, lambda one: self._recycler.review(one, now), now)
 
-    def _recovered(self, event: ev.OrphansFound, now: float) -> None:
-        self._recovery.end_orphans(event, now)
+    def _on_orphans_found(self, event: ev.OrphansFound, now: float) -> None:
+        self._recovery.on_orphans_found(event, now)
         # Only now: a process started before would have been taken for an orphan.
         self._standby.is_allowed = True
         self._reconfiguration.preload(set(self._state.catalogue.preloaded()), now)

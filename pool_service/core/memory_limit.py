@@ -13,7 +13,7 @@ USUAL_LOAD_S = 5.0
 """The assumed duration of a load that was not observed."""
 
 Preemptions = dict[ServerId, str | None]
-"""The preempted servers, each with the model that it makes room for; None: none in particular."""
+"""The preempted servers, each with the model that it is to go for; None: none in particular."""
 
 
 def is_over_limit(record: Record, now: float) -> bool:
@@ -26,8 +26,8 @@ def is_over_limit(record: Record, now: float) -> bool:
     if server.phase is not Phase.READY or server.role is not Role.CURRENT or server.outdated:
         return False
     assert server.ready_at is not None
-    settled_at = server.ready_at + life.load_seconds(server, USUAL_LOAD_S) / MAX_LOAD_SHARE
-    return now >= max(settled_at, record.recycle_after)
+    paid_off_at = server.ready_at + life.load_seconds(server, USUAL_LOAD_S) / MAX_LOAD_SHARE
+    return now >= max(paid_off_at, record.recycle_after)
 
 
 def with_recycling(preemptions: Preemptions, state: PoolState, now: float) -> Preemptions:

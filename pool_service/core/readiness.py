@@ -30,7 +30,7 @@ class ReadyServers:
         self._supervisor = supervisor
         self._last_turn = -FOREVER
 
-    def became_ready(self, record: Record, event: BecameReady, now: float) -> None:
+    def on_became_ready(self, record: Record, event: BecameReady, now: float) -> None:
         """Mark a server READY and answer all waiters of its model."""
         state, server = self._state, record.server
         if server.phase is not Phase.STARTING:
@@ -79,7 +79,7 @@ class ReadyServers:
             )
         )
 
-    def probed(self, record: Record, event: ServerProbed, now: float) -> None:
+    def on_server_probed(self, record: Record, event: ServerProbed, now: float) -> None:
         """Judge a liveness probe: supersede a server that is wedged, unhealthy or unlistening."""
         server, limits = record.server, self._state.limits
         if server.phase is not Phase.READY:
@@ -99,7 +99,7 @@ class ReadyServers:
             due = self.next_probe(now) if is_well else now + interval
             self._state.keep(life.probe_due(server, due))
 
-    def listener_lost(self, record: Record, now: float) -> None:
+    def on_listener_lost(self, record: Record, now: float) -> None:
         """Supersede a server that lost its endpoint, which another program may have taken."""
         server = record.server
         was_ready = server.phase is Phase.STARTING and server.ready_at is not None

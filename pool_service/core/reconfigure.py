@@ -42,7 +42,7 @@ class Reconfiguration:
         before = state.catalogue.preloaded()
         state.catalogue, state.limits = event.catalogue, event.limits
         # The new configuration may have mended the cause.
-        state.refusals.forget_all()
+        state.failed_starts.forget_all()
         # The configuration decides for the models that it lists, even after it lists them no more.
         state.forget_namings([*event.catalogue.models, *event.catalogue.aliases])
         changed: dict[str, list[str]] = {"replaced": [], "updated": [], "removed": []}
@@ -65,8 +65,8 @@ class Reconfiguration:
             return ""
         model = server.model
         if not self._callers.is_served(server):
-            refusal = self._callers.not_served(model, server.settings.named_by_caller)
-            state.refuse(model, refusal)
+            error = self._callers.not_served(model, server.settings.named_by_caller)
+            state.fail_waiters(model, error)
         self._update_waiters(server)
         fresh = self._callers.up_to_date(server)
         if fresh == server or server.phase in life.LEAVING:

@@ -50,33 +50,24 @@ class Recovery:
         self._supervisor = supervisor
         self.unsettled: set[ServerId] | None = None
 
-    def begin(self, event: RecoveryBegan, now: float) -> None:
+    def on_recovery_began(self, event: RecoveryBegan, now: float) -> None:
         """Take over all servers that were recorded."""
         self.unsettled = set()
         for past in event.remembered.pasts:
             self._state.pasts[past.model] = past
         for model, runtime_model in event.remembered.namings.items():
             self._state.namings.add(model, runtime_model)
-        nonces: set[str] = set()
         for server in sorted(event.remembered.servers, key=_order):
             try:
-                self._take_over_one(server, nonces, now)
+                self._take_over_one(server, now)
             except Exception as error:  # noqa: BLE001 - costs that server only
                 self.take_over_after_error(server, error, now)
 
-    def _take_over_one(self, server: Server, nonces: set[str], now: float) -> None:
-        """Take over one server; nonces: those of the servers taken over before it."""
+    def _take_over_one(self, server: Server, now: float) -> None:
+        """Take over one server, unless another record of it was taken over before: see `_order`."""
         if self._state.table.find(server.id) is not None:
-            # A second record of it is there: FAILED, written before its process was gone.
             return
-        nonce = server.plan.nonce if server.plan else ""
-        is_double = nonce in nonces
-        nonces |= {nonce} - {""}
-        if is_double:
-            # The service died between the writes by which one server replaces another, so
-            # that both are recorded with the same process.
-            self._forget(replace(server, phase=Phase.FAILED))
-        elif server.phase in life.WITHOUT_PROCESS:
+        if server.phase in life.WITHOUT_PROCESS:
             self._restore(server, now)
         else:
             self._adopt(server, now)
@@ -113,38 +104,38 @@ class Recovery:
         self._state.arm(record)
         self._state.commands.append(Adopt(server.id, server))
 
-    def adopted(self, record: Record, event: Adopted, now: float) -> None:
+    def on_adopted(self, record: Record, event: Adopted, now: float) -> None:
         """Go on with a server after its process was looked for."""
         if not self._is_answered(record):
             return
         if event.process is None:
-            self._never_was(record.server, now)
+            self._go_on_without_process(record.server, now)
         elif record.server.identity is None:
             self._settle(record.server.id)
             found = Spawned(record.server.id, event.process)
-            self._supervisor.spawned(record, found, now)
+            self._supervisor.on_spawned(record, found, now)
         else:
             self._take_over(record.server, event.process.identity, now)
 
-    def adopt_broke(self, record: Record, error: PoolError, now: float) -> None:
-        """Go on with a server as it was recorded, after an internal error of Adopt."""
+    def adopt_as_recorded(self, record: Record, error: PoolError, now: float) -> None:
+        """Go on with a server as it was recorded, after Adopt failed by an internal error."""
         server = record.server
         if not self._is_answered(record):
             return
         if server.identity is not None:
             self._take_over(server, server.identity, now)
         elif server.phase is Phase.SPAWNING:
-            self._supervisor.fail_start(server, error, now)
+            self._supervisor.show_failed_start(server, error, now)
         else:
-            self._supervisor.gone(server, now)
+            self._supervisor.conclude(server, now)
 
-    def _never_was(self, server: Server, now: float) -> None:
-        """Settle a server that never had a process: queue its next generation if it has waiters."""
+    def _go_on_without_process(self, server: Server, now: float) -> None:
+        """Go on with a server that never had a process: start it anew if it has waiters."""
         is_wanted = self._state.waiters.first(server.model) is not None
         if is_wanted and server.is_current and server.phase not in life.LEAVING:
             self._supervisor.enqueue(server.model, server, now)
         else:
-            self._supervisor.gone(server, now)
+            self._supervisor.conclude(server, now)
 
     def _take_over(self, server: Server, identity: Identity, now: float) -> None:
         state = self._state
@@ -164,7 +155,7 @@ class Recovery:
             state.put(life.unproven(server, now))
         self._supervisor.await_ready(server)
 
-    def end_orphans(self, event: OrphansFound, now: float) -> None:
+    def on_orphans_found(self, event: OrphansFound, now: float) -> None:
         """Drain and stop processes of this pool that no record lists."""
         for identity in event.identities:
             orphan = Server(
@@ -207,5 +198,9 @@ class Recovery:
 
 
 def _order(server: Server) -> tuple[bool, bool]:
-    """Return a sort key: servers that may have a process first, of these the current ones first."""
+    """Return a sort key: servers that may have a process first, of these the current ones first.
+
+    A server whose role changes gets another record. If the service died between the two writes,
+    the server has both, and the first in this order counts.
+    """
     return server.phase in life.WITHOUT_PROCESS, not server.is_current

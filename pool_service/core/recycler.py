@@ -60,9 +60,9 @@ class Recycler:
         if state.is_closing or state.queue or scheduler.why_blocked():
             return False
         demand = Demand(server.model, server.expected, server.settings.groups, 0.0)
-        return isinstance(verdict(demand, scheduler.room(now), now), Admit)
+        return isinstance(verdict(demand, scheduler.capacity(now), now), Admit)
 
-    def checked(self, record: Record, activity: Activity, now: float) -> None:
+    def on_activity_reported(self, record: Record, activity: Activity, now: float) -> None:
         """Have a server over its memory limit preempted for its own model if it is unused.
 
         A busy server is handed out as before: callers do not wait for the end of others' requests.
@@ -73,7 +73,7 @@ class Recycler:
             self._state.over_limit.add(record.server.id)
             self._state.capacity_changed = True
 
-    def became_ready(self, record: Record, event: BecameReady, now: float) -> None:
+    def on_became_ready(self, record: Record, event: BecameReady, now: float) -> None:
         """Make a READY successor the current server, and supersede the one that it replaces."""
         successor, state = record.server, self._state
         if successor.phase is not Phase.STARTING:
@@ -94,7 +94,7 @@ class Recycler:
         current = state.put(succession.succeeding(ready, was))
         state.unmeasured.add(current.server.id)
         # The server as it was put has the holds of its model.
-        self._idle.stay(current, now)
+        self._idle.uncordon(current, now)
 
     def call_off(self, record: Record, now: float) -> None:
         """Stop a successor if the server that it is to replace is gone or to go.

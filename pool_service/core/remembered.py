@@ -1,11 +1,11 @@
-"""Memories of models without a server: runtime models that callers named, and recent refusals."""
+"""Memories of models without a server: runtime models that callers named, and failed starts."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from pool_service.core.errors import PoolError
 
-MOST_NAMINGS = 1024
+MAX_NAMINGS = 1024
 """The number of models whose runtime model is remembered; beyond it the oldest is forgotten."""
 
 
@@ -23,7 +23,7 @@ class Namings:
         """Remember the runtime model of a model; return whether it was another before."""
         before = self._named.pop(model, "")
         self._named[model] = runtime_model
-        if len(self._named) > MOST_NAMINGS:
+        if len(self._named) > MAX_NAMINGS:
             del self._named[next(iter(self._named))]
         return before != runtime_model
 
@@ -36,28 +36,28 @@ class Namings:
         return dict(self._named)
 
 
-MAX_REFUSALS = 500
-"""The number of refusals that are remembered; beyond it the oldest are forgotten early."""
+MAX_FAILED_STARTS = 500
+"""The number of failed starts that are remembered; beyond it the oldest are forgotten early."""
 
 
 @dataclass(frozen=True, slots=True)
-class _Refusal:
+class _FailedStart:
     runtime_model: str
     error: PoolError
     until: float
 
 
-class Refusals:
-    """Remember why starts were refused of models that have no server, each for a short time."""
+class FailedStarts:
+    """Remember the errors of failed starts that left no FAILED server, each for a short time."""
 
     def __init__(self) -> None:
-        self._by_model: dict[str, _Refusal] = {}
+        self._by_model: dict[str, _FailedStart] = {}
 
     def add(self, model: str, runtime_model: str, error: PoolError, until: float) -> None:
-        """Remember that a start of `model` as `runtime_model` was refused with `error`."""
+        """Remember that a start of `model` as `runtime_model` failed with `error`."""
         self._by_model.pop(model, None)
-        self._by_model[model] = _Refusal(runtime_model, error, until)
-        if len(self._by_model) > MAX_REFUSALS:
+        self._by_model[model] = _FailedStart(runtime_model, error, until)
+        if len(self._by_model) > MAX_FAILED_STARTS:
             del self._by_model[next(iter(self._by_model))]
 
     def find(self, model: str, runtime_model: str, now: float) -> PoolError | None:
@@ -68,9 +68,9 @@ class Refusals:
         return known.error if now < known.until else None
 
     def forget(self, model: str) -> None:
-        """Forget the refusal of a model, so that its next caller may try."""
+        """Forget the failed start of a model, so that its next caller may try."""
         self._by_model.pop(model, None)
 
     def forget_all(self) -> None:
-        """Forget all refusals."""
+        """Forget all failed starts."""
         self._by_model.clear()

@@ -119,7 +119,7 @@ class Requests:
         waiter = self._callers.wanting(model, event, known)
         return _Request(event, model, record, known, waiter)
 
-    def hold_ended(self, event: HoldEnded, now: float) -> None:
+    def on_hold_ended(self, event: HoldEnded, now: float) -> None:
         """End a hold, and a start that nobody else waits for."""
         state = self._state
         state.waiters.leave(event.request_id)
@@ -133,7 +133,7 @@ class Requests:
         state.put(server, of_holds=True)
         self._supervisor.give_up_unwanted(server.model, now)
 
-    def waiter_left(self, event: WaiterLeft, now: float) -> None:
+    def on_waiter_left(self, event: WaiterLeft, now: float) -> None:
         """Remove the waiter of a caller, and end a start that nobody else waits for."""
         model = self._state.waiters.leave(event.request_id)
         if model is not None:
@@ -151,12 +151,12 @@ class Requests:
         state, model, named = self._state, request.model, request.event.runtime_model
         if state.is_closing:
             return shutting_down(request.event.model)
-        settled = self._settled(model, request.record)
-        wanted = named or (settled.named_by_caller if settled else "")
+        joined = self._joined_settings(model, request.record)
+        wanted = named or (joined.named_by_caller if joined else "")
         if not state.catalogue.serves(model, wanted):
             return self._callers.not_served(model, wanted)
-        if named and settled and settled.runtime_model != named:
-            return runtime_model_conflict(model, settled.runtime_model, named)
+        if named and joined and joined.runtime_model != named:
+            return runtime_model_conflict(model, joined.runtime_model, named)
         return self._remembered_failure(request, now) or self._no_place(model, request.record)
 
     def _remembered_failure(self, request: _Request, now: float) -> PoolError | None:
@@ -166,7 +166,7 @@ class Requests:
             return still_barred(last.failure, last.retry_at, now)
         if request.record is not None:
             return None
-        return self._state.refusals.find(request.model, request.waiter.settings.runtime_model, now)
+        return self._state.failed_starts.find(request.model, request.waiter.settings.runtime_model, now)
 
     def _no_place(self, model: str, record: Record | None) -> PoolError | None:
         """Return QueueFull if the model would have to join a full queue, or None."""
@@ -190,7 +190,7 @@ class Requests:
         is_evicted = record.is_cordoned and bool(self._state.evictions.of(record.server.id))
         return record.is_preempted or is_evicted
 
-    def _settled(self, model: str, record: Record | None) -> Settings | None:
+    def _joined_settings(self, model: str, record: Record | None) -> Settings | None:
         """Return the settings of the start that a caller would now join, or None.
 
         Callers that join take them over, so that all waiters of a model agree on the settings
@@ -219,10 +219,10 @@ class Requests:
 
     def _wait(self, request: _Request, now: float) -> None:
         state, record, last = self._state, request.record, request.last
-        settled = self._settled(request.model, record)
+        joined = self._joined_settings(request.model, record)
         waiter = request.waiter
-        if settled is not None:
-            waiter = replace(waiter, settings=settled, starts=False)
+        if joined is not None:
+            waiter = replace(waiter, settings=joined, starts=False)
         state.waiters.add(request.model, waiter)
         if record is not None and record.server.phase is not Phase.FAILED:
             return

@@ -1,4 +1,4 @@
-"""Restart policy: whether and when a crashed server is started again. Pure functions.
+"""Restart policy: whether, when and with which estimate a model is started again. Pure functions.
 
 The backoff doubles with each crash in a sliding window; a run that was READY for `stable_run`
 seconds clears the crashes before it. The jitter depends only on model and generation: servers
@@ -7,11 +7,15 @@ that crash together do not start together, and the backoff stays predictable in 
 
 from zlib import crc32
 
+from pool_service.core import lifecycle as life
 from pool_service.core.errors import PoolError
 from pool_service.core.failures import crash_loop, start_failure, start_timeout
 from pool_service.core.limits import Limits
 from pool_service.core.server import Cause, Server
 from pool_service.core.types import Diagnosis, ExitReport
+
+OUT_OF_MEMORY_FACTOR = 1.25
+"""The factor by which the estimate of a server grows after it ran out of memory."""
 
 _MAY_PASS = frozenset({Diagnosis.CRASHED, Diagnosis.OUT_OF_MEMORY})
 """Diagnoses after which the same start may succeed."""
@@ -27,8 +31,11 @@ def deaths(server: Server, limits: Limits, now: float) -> tuple[float, ...]:
 def delay(server: Server, limits: Limits) -> float:
     """Return the backoff before the next start in seconds, by the number of crashes.
 
-    0 after the first crash of a server that was READY, which says nothing against its start; else
-    `backoff_initial` doubled with each crash, at most `backoff_max`, times 0.5 to 1 as jitter.
+    1. After the first crash of a server that was READY: 0, since that says nothing against its
+       start.
+    2. Else `backoff_initial`, doubled with each crash after the first, at most `backoff_max`, times
+       0.5 to 1 as jitter. So the first pause of a server that was READY comes after its second
+       crash, and is up to twice `backoff_initial`.
     """
     if len(server.crashes) == 1 and server.ready_at is not None:
         return 0.0
@@ -67,3 +74,20 @@ def lasting_failure(server: Server, limits: Limits) -> PoolError | None:
     if end.report.diagnosis is Diagnosis.PORT_TAKEN:
         return None
     return start_failure(server, end.report)
+
+
+def observed_need(server: Server, budget: float) -> int:
+    """Return the bytes that a model needs, by the end of its process; 0 if that tells nothing.
+
+    1. A process that ran out of memory by itself needs more than it had or was expected to need.
+       At most the whole budget: others may have taken the memory, so alone it may start again.
+    2. Otherwise the process needs its peak, if a memory sample saw it READY.
+
+    Neither is more than the memory limit.
+    """
+    end = server.last_exit
+    ran_out = end is not None and end.report.diagnosis is Diagnosis.OUT_OF_MEMORY
+    if ran_out and server.stop_signal is None:
+        more = int(max(server.peak, server.expected) * OUT_OF_MEMORY_FACTOR)
+        return life.bounded(server, int(max(server.peak, min(more, budget))))
+    return life.bounded(server, server.peak) if server.sampled_ready else 0

@@ -1,11 +1,8 @@
 """Salvage: decides how a server goes on after its transition raised. Pure functions.
 
 Such a transition has used up its event, and may have written only a part of its change. Still, the
-server has to end up in a phase that some event or deadline ends, and its process must stay known:
-1. a start without a process is FAILED;
-2. a process that is not watched yet is watched;
-3. a server that cannot stay as it is drains and ends;
-4. a READY server goes on, unless that failed too often.
+server has to end up in a phase that some event or deadline ends, and its process must stay known.
+`salvaged` and `_with_process` have the cases.
 """
 
 from collections.abc import Sequence
@@ -64,14 +61,14 @@ class Salvage:
     """A decision on how a server goes on, with the commands that this takes.
 
     server: its next value; None: it is removed.
-    fails: its waiters, holders and evictions are answered with an error.
-    has_failed: it has no process, and is to be FAILED.
+    fails_callers: its waiters, holders and evictions are answered with an error.
+    becomes_failed: `server` is still to be made FAILED, with that error.
     """
 
     server: Server | None
     commands: tuple[ServerCommand, ...] = ()
-    fails: bool = True
-    has_failed: bool = False
+    fails_callers: bool = True
+    becomes_failed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,19 +88,29 @@ class Breach:
 
 
 def salvaged(server: Server, breach: Breach, now: float) -> Salvage:
-    """Return how a server goes on after its transition raised."""
+    """Return how a server goes on after its transition raised, by what is known of its process.
+
+    1. A request raised before it changed the server: the server stays as it is.
+    2. The process has exited: CLEANING_UP, with a CleanUp unless that was issued.
+    3. There is no process: FAILED; removed if its time as FAILED is over, or it is not current.
+    4. The process is being looked for: STOPPING, with an Adopt unless one is issued or under way.
+    5. The process is being started: STOPPING; it is signalled on Spawned.
+    6. The process is there: see `_with_process`.
+
+    Callers are answered with an error, except in 1, and in 6 if the server goes on.
+    """
     event, issued = breach.event, breach.issued
     if _is_untouched(server, breach):
-        return Salvage(server, fails=False)
+        return Salvage(server, fails_callers=False)
     found = _found(event)
     if found is not None and server.identity is None:
         server = life.spawned(server, found, now)
     if _has_ended(event) and server.identity is not None:
-        return _clean_up_next(server, event, issued, now)
+        return _after_exit(server, event, issued, now)
     if _has_no_process(server, event, issued):
-        return _failed(server, event)
+        return _without_process(server, event)
     if breach.adopting or isinstance(event, RecoveryBegan):
-        return _looked_for(server, event, issued)
+        return _while_looked_for(server, event, issued)
     if server.identity is None:
         return Salvage(_stopping(server))
     # The process is not watched yet if the adoption failed.
@@ -124,7 +131,7 @@ def _is_about(server: Server, command: object) -> bool:
     return getattr(command, "server_id", None) == server.id
 
 
-def _clean_up_next(server: Server, event: object, issued: Sequence[object], now: float) -> Salvage:
+def _after_exit(server: Server, event: object, issued: Sequence[object], now: float) -> Salvage:
     """Return the salvage of a server whose process has exited: a clean-up."""
     identity = server.identity
     assert identity is not None
@@ -138,48 +145,54 @@ def _cleans_up(identity: Identity, issued: Sequence[object]) -> bool:
     return any(isinstance(one, CleanUp) and one.identity == identity for one in issued)
 
 
-def _failed(server: Server, event: object) -> Salvage:
+def _without_process(server: Server, event: object) -> Salvage:
     """Return the salvage of a server without a process: FAILED, or removed if it was FAILED."""
     over = server.phase is Phase.FAILED and isinstance(event, TimeReached)
     if over or server.role is not Role.CURRENT:
         return Salvage(None)
     if server.phase is Phase.PREPARING and not isinstance(event, _OF_A_START):
-        return Salvage(server, (CancelPrepare(server.id),), has_failed=True)
-    return Salvage(server, has_failed=True)
+        return Salvage(server, (CancelPrepare(server.id),), becomes_failed=True)
+    return Salvage(server, becomes_failed=True)
 
 
-def _looked_for(server: Server, event: object, issued: Sequence[object]) -> Salvage:
+def _while_looked_for(server: Server, event: object, issued: Sequence[object]) -> Salvage:
     """Return the salvage of a server that is to be stopped once its process is found."""
-    there = any(isinstance(one, Adopt) and one.server_id == server.id for one in issued)
-    is_leaving = server.phase in life.LEAVING
-    server = server if is_leaving else life.stopping(server, Cause.CRASHED)
-    adopt = Adopt(server.id, server)
-    sought = not isinstance(event, Adopted | RecoveryBegan) and not _broke(event, Adopt)
-    return Salvage(server, () if there or sought else (adopt,))
+    if server.phase not in life.LEAVING:
+        server = life.stopping(server, Cause.CRASHED)
+    is_issued = any(isinstance(one, Adopt) and one.server_id == server.id for one in issued)
+    # Only these events begin a search, or have used one up.
+    is_under_way = not isinstance(event, Adopted | RecoveryBegan) and not _broke(event, Adopt)
+    return Salvage(server, () if is_issued or is_under_way else (Adopt(server.id, server),))
 
 
 def _with_process(server: Server, breach: Breach, now: float, *, is_new: bool) -> Salvage:
-    """Return the salvage of a server with a process: it stays if it can, else it is stopped."""
+    """Return the salvage of a server with a process.
+
+    1. CLEANING_UP: it stays; the CleanUp is issued if the process is new.
+    2. The transition sent a signal: STOPPING, as after that signal.
+    3. It may stay (`_may_stay`), is not worn, and its process is not new: it stays.
+    4. Else: STOPPING, with the next signal.
+
+    is_new: the process is not watched yet; in 2 and 4 it is, from now on.
+    """
     event, issued = breach.event, breach.issued
     identity = server.identity
     assert identity is not None
-    watch = AwaitExit(server.id, identity)
-    commands: tuple[ServerCommand, ...] = (watch,) if is_new and watch not in issued else ()
     if server.phase is Phase.CLEANING_UP:
-        clean_up = CleanUp(server.id, identity)
-        again = is_new and not _cleans_up(identity, issued)
-        return Salvage(server, (clean_up,) if again else ())
+        cleans_up = not is_new or _cleans_up(identity, issued)
+        return Salvage(server, () if cleans_up else (CleanUp(server.id, identity),))
+    watch = AwaitExit(server.id, identity)
+    watches: tuple[ServerCommand, ...] = (watch,) if is_new and watch not in issued else ()
     sent = _sent(identity, issued)
     if sent is not None:
-        return Salvage(life.signalled(_stopping(server), sent, now), commands)
+        return Salvage(life.signalled(_stopping(server), sent, now), watches)
     if not is_new and not breach.worn and _may_stay(server, event):
-        return Salvage(server, fails=is_look(event))
+        return Salvage(server, fails_callers=is_look(event))
     stop = StopSignal.TERMINATE
     if server.phase is Phase.STOPPING and not is_new:
         stop = life.next_signal(server)
-    told = life.signalled(_stopping(server), stop, now)
     signal = SendSignal(server.id, identity, stop)
-    return Salvage(told, (*commands, signal))
+    return Salvage(life.signalled(_stopping(server), stop, now), (*watches, signal))
 
 
 def _sent(identity: Identity, issued: Sequence[object]) -> StopSignal | None:

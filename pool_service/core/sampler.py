@@ -1,7 +1,7 @@
 """Memory samples: when to take one, and what it says of the machine and of servers.
 
 Samples are frequent while a server starts or waits for memory, and rare otherwise. They take at
-most a fixed share of a processor.
+most a fixed share of a processor. The scheduler runs on each of them, so they are its clock.
 """
 
 from dataclasses import replace
@@ -77,7 +77,7 @@ class Sampler:
         if self.next_at() <= now:
             self.take(now)
 
-    def taken(self, event: MemorySampled, now: float) -> list[Record]:
+    def on_memory_sampled(self, event: MemorySampled, now: float) -> list[Record]:
         """Apply a sample to the machine's state and to each server in it; return these servers."""
         self._is_sampling, self._sampled_at = False, now
         self._state.capacity_changed = True

@@ -1,24 +1,31 @@
 """Scheduling: which queued server starts next, and which servers are preempted for it.
 
 A server that is to start waits in the queue. Its turn comes when its memory is estimated
-(`EstimateMemory`) and there is capacity for it (`admission.verdict`). If others have to make room
-first, they are *preempted*: checked like idle servers, and stopped when they are unused. Callers of
-a preempted server wait meanwhile, so that they do not take the turn away.
+(`EstimateMemory`) and there is capacity for it (`admission.verdict`). If others have to go first,
+they are *preempted*: checked like idle servers, and stopped when they are unused. Callers of a
+preempted server wait meanwhile, so that they do not take the turn away.
+
+When the scheduler runs: after every event that sets `PoolState.capacity_changed`
+(`Machine._follow_up`). It admits only by a fresh memory sample. If there is none, it issues
+SampleMemory and runs again on MemorySampled, which sets `capacity_changed` as well. While a server
+waits in the queue, the sampler takes a sample every FAST_PAUSE_S: samples are the scheduler's
+clock, and a queued server is tried again on each of them.
 """
 
 from collections.abc import Iterable
 from dataclasses import replace
+from typing import NamedTuple
 
 from pool_service.core import lifecycle as life
 from pool_service.core import story
 from pool_service.core.admission import (
     Admit,
     Demand,
-    EvictFirst,
-    EvictionClass,
-    Refuse,
+    PreemptFirst,
+    PreemptionClass,
+    NeverFits,
     Resident,
-    Room,
+    Capacity,
     Wait,
     cheapest_unused,
     overrun,
@@ -29,7 +36,7 @@ from pool_service.core.commands import Fetch
 from pool_service.core.containment import Containment
 from pool_service.core.errors import PoolError
 from pool_service.core.events import EstimateFailed, Fetching, MemoryEstimated
-from pool_service.core.eviction_policy import Candidate, Uses
+from pool_service.core.preemption_policy import Candidate, Uses
 from pool_service.core.failures import not_on_disk, too_large
 from pool_service.core.idle import IdleChecks
 from pool_service.core.memory_limit import USUAL_LOAD_S, Preemptions, with_recycling
@@ -46,6 +53,19 @@ SHORT_OF_MEMORY = "the machine, which is short of memory"
 RETURN_TIME_S = 2.0
 """The time in which the memory of a process that ended becomes available again: the system frees
 that of a large process in the background."""
+
+
+class _Outcome(NamedTuple):
+    """The outcome of a server's turn.
+
+    why: what the server waits for; empty if it waits no longer.
+    may_backfill: servers behind it in the queue may start before it.
+    preempts: servers that are to be preempted.
+    """
+
+    why: str = ""
+    may_backfill: bool = True
+    preempts: tuple[ServerId, ...] = ()
 
 
 class Scheduler:
@@ -70,8 +90,8 @@ class Scheduler:
 
     # --- estimates ----------------------------------------------------------------------
 
-    def estimated(self, record: Record, event: MemoryEstimated, now: float) -> None:
-        """Queue a server with its estimate, download its files, or turn it away."""
+    def on_memory_estimated(self, record: Record, event: MemoryEstimated, now: float) -> None:
+        """Queue a server with its estimate, download its files, or drop its start."""
         if not record.is_estimating:
             return
         record.is_estimating = False
@@ -83,12 +103,12 @@ class Scheduler:
         turn_by = now + limits.queue_timeout
         server = life.estimated(server, event.estimate, turn_by, limits.memory_budget)
         if server.expected > limits.memory_budget:
-            self.turn_away(server, too_large(server, limits.memory_budget))
+            self.drop_start(server, too_large(server, limits.memory_budget))
         else:
             self._state.put(server)
 
     def _fetch(self, record: Record, meant: tuple[str, ...]) -> None:
-        """Download a server's files if any of its waiters allows that; else turn it away.
+        """Download a server's files if any of its waiters allows that; else drop its start.
 
         meant: models on disk with similar names, to suggest in the error.
         """
@@ -101,27 +121,31 @@ class Scheduler:
         is_listed = server.model in state.catalogue.models
         names = () if is_listed else (*self._callers.similar(server.model), *meant)
         near = tuple(dict.fromkeys(names))[:MAX_SUGGESTIONS]
-        self.turn_away(server, not_on_disk(server.model, server.settings.runtime_model, near))
+        self.drop_start(server, not_on_disk(server.model, server.settings.runtime_model, near))
 
-    def fetching(self, record: Record, event: Fetching) -> None:
+    def on_fetching(self, record: Record, event: Fetching) -> None:
         """Publish the progress of a download."""
         if record.is_estimating:
             self._sampler.show(record.server, life.fetching(record.server, event.done, event.total))
 
-    def fetched(self, record: Record) -> None:
+    def on_fetched(self, record: Record) -> None:
         """Estimate a server again after its files were downloaded."""
         if record.is_estimating:
             self._supervisor.estimate(record)
 
-    def estimate_failed(self, record: Record, event: EstimateFailed, now: float) -> None:
-        """Refuse a start whose estimate or download failed."""
+    def on_estimate_failed(self, record: Record, event: EstimateFailed, now: float) -> None:
+        """Fail a start whose estimate or download failed."""
         if record.is_estimating:
             record.is_estimating = False
-            self._supervisor.refuse_start(record.server, event.error, now)
+            self._supervisor.fail_start(record.server, event.error, now)
 
-    def turn_away(self, server: Server, error: PoolError) -> None:
-        """Refuse a start with an error that later callers need not be told from memory."""
-        self._state.refuse(server.model, error)
+    def drop_start(self, server: Server, error: PoolError) -> None:
+        """Fail the waiters of a start, and drop its server; later callers start it anew.
+
+        For a start that never ran, so that its error need not be remembered; see also
+        `Supervisor.fail_start`.
+        """
+        self._state.fail_waiters(server.model, error)
         self._state.drop(replace(server, detail=str(error)))
 
     # --- admitting ------------------------------------------------------------------------
@@ -135,6 +159,8 @@ class Scheduler:
         decides = not queued or self._sampler.ensure_fresh(now)
         if decides:
             self._admit_queue(queued, now)
+        # Also where the admissions themselves have set it: each server of the queue was weighed
+        # against what those before it had changed.
         self._state.capacity_changed = False
         return decides
 
@@ -148,20 +174,29 @@ class Scheduler:
                 self._containment.break_off(record.server.model, record.server.id, error, now)
         if self._is_overrun():
             # For any reason: growth, a reload, an adoption, a wrong estimate.
-            preemptions.update(dict.fromkeys(overrun(self.room(now), now)) | preemptions)
+            for server_id in overrun(self.capacity(now), now):
+                preemptions.setdefault(server_id, None)
         self._preempt(with_recycling(preemptions, self._state, now), now)
 
     def _admit_or_wait(
         self, record: Record, obstacle: str, preemptions: Preemptions, now: float
     ) -> str:
-        """Start a server or publish what it waits for; return why those behind it may not start."""
-        why = obstacle or self.why_blocked() or self._memory_shortage(preemptions, now)
-        may_backfill = False
-        if not why:
-            why, may_backfill = self._try(record.server, preemptions, now)
-        if why:
-            self._publish_wait(record, why)
-        return "" if not why or may_backfill else "its turn"
+        """Start a server or publish what it waits for; return why those behind it may not start.
+
+        obstacle: why the server may not start, by those before it; empty: it may.
+        preemptions: the servers to preempt so far; those for this server are added.
+        """
+        blocked = obstacle or self.why_blocked()
+        outcome = _Outcome(blocked, may_backfill=False) if blocked else None
+        outcome = outcome or self._memory_shortage(now)
+        if outcome is not None:
+            preemptions.update(dict.fromkeys(outcome.preempts))
+        else:
+            outcome = self._try(record.server, now)
+            preemptions.update(dict.fromkeys(outcome.preempts, record.server.model))
+        if outcome.why:
+            self._publish_wait(record, outcome.why)
+        return "" if outcome.may_backfill else "its turn"
 
     def why_blocked(self) -> str:
         """Return why no server may start now, or ""."""
@@ -170,8 +205,8 @@ class Scheduler:
             return f"others to start, {state.limits.max_starts} at a time"
         return ""
 
-    def _memory_shortage(self, preemptions: Preemptions, now: float) -> str:
-        """Return why no server may start while the machine is short of memory, or "".
+    def _memory_shortage(self, now: float) -> _Outcome | None:
+        """Return what the machine's shortage of memory means for every start; None: nothing.
 
         1. Nothing runs: start, since waiting would free nothing.
         2. A server is leaving, or left less than CALM_S ago: wait whether that was enough.
@@ -180,14 +215,15 @@ class Scheduler:
         """
         table, sampler = self._state.table, self._sampler
         if not sampler.is_pressed or len(table) == table.count(life.WITHOUT_PROCESS):
-            return ""
+            return None
         if table.count(life.LEAVING) or now < self._state.gone_at + CALM_S:
-            return SHORT_OF_MEMORY
+            return _Outcome(SHORT_OF_MEMORY, may_backfill=False)
         chosen: tuple[ServerId, ...] = ()
         if sampler.last is not None and sampler.last.pressured:
-            chosen = cheapest_unused(self.room(now), now)
-            preemptions.update(dict.fromkeys(chosen))
-        return SHORT_OF_MEMORY if chosen or sampler.is_critical else ""
+            chosen = cheapest_unused(self.capacity(now), now)
+        if chosen or sampler.is_critical:
+            return _Outcome(SHORT_OF_MEMORY, may_backfill=False, preempts=chosen)
+        return None
 
     def _is_overrun(self) -> bool:
         """Return whether the servers exceed the memory budget or the limit of a group."""
@@ -196,25 +232,24 @@ class Scheduler:
             return True
         return any(table.groups.get(group, 0) > most for group, most in limits.groups.items())
 
-    def _try(self, server: Server, preemptions: Preemptions, now: float) -> tuple[str, bool]:
-        """Start a server if it fits; else return why not, and whether others may backfill."""
+    def _try(self, server: Server, now: float) -> _Outcome:
+        """Start a server if it fits; else return what it waits for or preempts."""
         waited = now - self._state.queue[server.id]
         demand = Demand(server.model, server.expected, server.settings.groups, waited)
-        room = self.room(now)
-        match verdict(demand, room, now):
+        capacity = self.capacity(now)
+        match verdict(demand, capacity, now):
             case Admit():
-                self._supervisor.start(server, story.admitted(room, demand.needed))
-                return "", True
-            case Refuse():
-                self.turn_away(server, too_large(server, self._state.limits.memory_budget))
-                return "", True
-            case EvictFirst(chosen, why):
-                self._note(server, _waits(why), story.weighed(room, demand.needed, chosen))
-                preemptions.update(dict.fromkeys(chosen, server.model))
-                return why, False
+                self._supervisor.start(server, story.admission(capacity, demand.needed))
+                return _Outcome()
+            case NeverFits():
+                self.drop_start(server, too_large(server, self._state.limits.memory_budget))
+                return _Outcome()
+            case PreemptFirst(chosen, why):
+                self._note(server, _waits(why), story.preemption(capacity, demand.needed, chosen))
+                return _Outcome(why, may_backfill=False, preempts=chosen)
             case Wait(why, may_backfill):
                 self._recheck_busy(now)
-                return why, may_backfill
+                return _Outcome(why, may_backfill)
 
     def _recheck_busy(self, now: float) -> None:
         """Check again the servers that were busy, since a queued one waits for them."""
@@ -234,14 +269,14 @@ class Scheduler:
     def _note(self, server: Server, why: str, choice: story.Choice | None = None) -> None:
         self._state.note(server, server.phase, server.phase, why, choice)
 
-    def room(self, now: float) -> Room:
+    def capacity(self, now: float) -> Capacity:
         """Return the capacity at this moment, as input of the admission rules."""
         state, last = self._state, self._sampler.last
         available = FOREVER
         if last is not None:
             # Standby processes give way to servers.
             available = last.available + last.standbys - state.limits.memory_reserve
-        return Room(
+        return Capacity(
             budget=state.limits.memory_budget,
             reserved=state.table.reserved,
             growth=state.table.growth,
@@ -253,7 +288,7 @@ class Scheduler:
         )
 
     def _residents(self, now: float) -> tuple[Resident, ...]:
-        records = [record for record in self._state.table if record.server.takes_room]
+        records = [record for record in self._state.table if record.server.takes_memory]
         return tuple(self._resident(record, now) for record in records)
 
     def _resident(self, record: Record, now: float) -> Resident:
@@ -265,20 +300,20 @@ class Scheduler:
             last_used_at=server.last_used_at,
             uses=self._state.uses.get(server.model, Uses(now)).count(now),
         )
-        eviction_class = self._eviction_class(record)
-        return Resident(candidate, eviction_class, server.settings.groups, server.resides_until)
+        preemption_class = self._preemption_class(record)
+        return Resident(candidate, preemption_class, server.settings.groups, server.resides_until)
 
-    def _eviction_class(self, record: Record) -> EvictionClass:
+    def _preemption_class(self, record: Record) -> PreemptionClass:
         server, is_busy = record.server, record.busy_until is not None
-        # An eviction does not count if it found the server busy: it is about to be refused.
+        # An eviction does not count if it found the server busy: it is about to leave that out.
         is_evicted = self._state.evictions.of(server.id) and not is_busy
         if server.phase in life.LEAVING or is_evicted:
-            return EvictionClass.LEAVING
+            return PreemptionClass.LEAVING
         if server.holds or server.settings.pinned:
-            return EvictionClass.FIXED
+            return PreemptionClass.PROTECTED
         if server.phase is not Phase.READY:
-            return EvictionClass.COMING
-        return EvictionClass.BUSY if is_busy else EvictionClass.UNUSED
+            return PreemptionClass.STARTING
+        return PreemptionClass.BUSY if is_busy else PreemptionClass.UNUSED
 
     # --- preemption -----------------------------------------------------------------------
 
@@ -308,7 +343,7 @@ class Scheduler:
 
     def _hand_out_again(self, record: Record, now: float) -> None:
         if not self._state.evictions.of(record.server.id):
-            self._idle.stay(record, now)
+            self._idle.uncordon(record, now)
 
     def _records(self, ids: Iterable[ServerId]) -> list[Record]:
         found = [self._state.table.find(server_id) for server_id in ids]

@@ -107,7 +107,7 @@ class Server:
     position: its place in the queue, from 1; 0 if it is not queued.
     progress: the share of its download or load that is done, 0 to 1; None if unknown.
     role: its role for its model.
-    given: the generation that was given to its successor, 0 if there was none.
+    successor_generation: the generation given to its successor, 0 if there was none.
     """
 
     model: str
@@ -143,7 +143,7 @@ class Server:
     position: int = 0
     progress: float | None = None
     role: Role = Role.CURRENT
-    given: int = 0
+    successor_generation: int = 0
 
     @property
     def id(self) -> ServerId:
@@ -156,24 +156,24 @@ class Server:
         return self.role is Role.CURRENT
 
     @property
-    def has_begun(self) -> bool:
-        """Whether the start has begun, which fixes the generation."""
-        return self.generation > 0 and self.phase not in NOT_BEGUN
+    def last_generation(self) -> int:
+        """The last generation given out for the model; the next process gets a higher one.
+
+        The generation of a start that has not begun is not given out yet.
+        """
+        is_given_out = self.phase not in NOT_BEGUN
+        own = self.generation if is_given_out else self.generation - 1
+        return max(own, self.successor_generation)
 
     @property
-    def latest(self) -> int:
-        """The last generation given out for the model; the next process gets a higher one."""
-        return max(self.generation - (not self.has_begun), self.given)
-
-    @property
-    def takes_room(self) -> bool:
+    def takes_memory(self) -> bool:
         """Whether the server has memory, or is about to take some."""
         return self.phase not in _WITHOUT_MEMORY
 
     @property
     def reserved(self) -> int:
         """The bytes of the budget that the server takes up."""
-        return max(self.expected, self.peak) if self.takes_room else 0
+        return max(self.expected, self.peak) if self.takes_memory else 0
 
     @property
     def growth(self) -> int:
@@ -204,18 +204,18 @@ class Server:
 class LastRun:
     """The last run of a model without a server: its last generation, and its last exit.
 
-    given: see Server.
+    successor_generation: see Server.
     """
 
     model: str
     generation: int
     last_exit: Exit | None
-    given: int = 0
+    successor_generation: int = 0
 
     @property
-    def latest(self) -> int:
+    def last_generation(self) -> int:
         """The last generation given out for the model."""
-        return max(self.generation, self.given)
+        return max(self.generation, self.successor_generation)
 
 
 @dataclass(frozen=True, slots=True)

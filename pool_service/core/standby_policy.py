@@ -39,13 +39,13 @@ class StandbyPolicy:
         if not self.is_allowed or not (limits.standby or self._last):
             return
         refill = not state.table.count(_ON_THE_WAY) and not self._sampler.is_pressed
-        allowed = 0 if state.is_closing else min(limits.standby, self._room_to_spare())
+        allowed = 0 if state.is_closing else min(limits.standby, self._spare_places())
         wanted = KeepStandbys(state.catalogue.defaults, limits.standby, allowed, refill)
         if wanted != self._last:
             self._last = wanted
             state.commands.append(wanted)
 
-    def _room_to_spare(self) -> int:
+    def _spare_places(self) -> int:
         """Return how many standby processes fit beside all servers, queued ones included."""
         if self._sampler.is_pressed:
             return 0

@@ -1,9 +1,13 @@
 """The state of the pool, shared by all parts of the core, and the methods that change it.
 
-The parts read and write this state, one event at a time. They change servers by `put`, `keep` and
-`drop`, and answer callers by `answer`, `refuse` and `dismiss`, so that the server table, the
-deadlines and the published changes stay in step. The warm path alone writes the table itself
-(`Requests._hand_out`), since it changes nothing that is published.
+The parts read and write this state, one event at a time.
+- They change servers by `put`, `keep` and `drop`, so that the server table, the deadlines and the
+  published changes stay in step. The warm path alone writes the table itself
+  (`Requests._hand_out`), since it changes nothing that is published.
+- They answer waiters and holders by `answer`, `fail_waiters` and `fail_callers`, so that nobody is
+  answered twice. Requests that never wait here (Reload, Forget), and evictions, which keep their
+  own account (`evictions.py`), are answered by an Answer among the commands.
+- `Containment` does the same by means of its own, since any of these methods may have raised.
 """
 
 from collections.abc import Iterable
@@ -13,11 +17,11 @@ from pool_service.core.catalogue import Catalogue
 from pool_service.core.commands import Answer, CancelEstimate, Command, Publish, RecordNamings
 from pool_service.core.deadlines import Deadlines
 from pool_service.core.errors import PoolError
-from pool_service.core.eviction_policy import Uses
+from pool_service.core.preemption_policy import Uses
 from pool_service.core.evictions import Evictions
 from pool_service.core.lifecycle import TAKES_A_SLOT, TRANSITIONS
 from pool_service.core.limits import Limits
-from pool_service.core.remembered import Namings, Refusals
+from pool_service.core.remembered import Namings, FailedStarts
 from pool_service.core.results import Ensured
 from pool_service.core.server import LastRun, Phase, Role, Server, ServerId
 from pool_service.core.story import Choice, Decision, Stories
@@ -36,9 +40,10 @@ class PoolState:
     table: the servers.
     queue: the time from which each queued server waits, in queue order.
     pasts: the last runs of models without a server.
+    failed_starts: the errors of starts that left no FAILED server.
     uses: how often each model was used.
     unmeasured: servers that no memory sample has seen since they became READY.
-    over_limit: servers past their memory limit that have no room for a successor beside them.
+    over_limit: servers past their memory limit beside which no successor fits.
     gone_at: when a process was last cleaned up.
     capacity_changed: the scheduler has to run after this event.
     is_closing: the service shuts down.
@@ -58,7 +63,7 @@ class PoolState:
         self.evictions = Evictions()
         self.deadlines = Deadlines()
         self.pasts: dict[str, LastRun] = {}
-        self.refusals = Refusals()
+        self.failed_starts = FailedStarts()
         self.namings = Namings()
         self.uses: dict[str, Uses] = {}
         self.unmeasured: set[ServerId] = set()
@@ -84,7 +89,7 @@ class PoolState:
         unless it is QUEUED, loses the marks that its phase has not, gets its deadline, and a
         change of phase or role is noted in the story of the model.
 
-        of_holds: see Publish; choice: the eviction choice that led to the change.
+        of_holds: see Publish; choice: the figures of the admission that led to the change.
         """
         known = self.table.find(server.id)
         self._check_transition(known.server.phase if known else None, server.phase)
@@ -145,7 +150,7 @@ class PoolState:
         record = self.table.find(server.id)
         assert record is not None
         self._check_transition(record.server.phase, None)
-        if server.is_current and server.latest:
+        if server.is_current and server.last_generation:
             self.remember_past(server)
         self.unqueue(record)
         self.table.remove(server.id)
@@ -169,7 +174,7 @@ class PoolState:
         """Remember the last run of a server's model."""
         model = server.model
         self.pasts.pop(model, None)
-        self.pasts[model] = LastRun(model, server.latest, server.last_exit)
+        self.pasts[model] = LastRun(model, server.last_generation, server.last_exit)
         if len(self.pasts) > MAX_MODELS_REMEMBERED:
             del self.pasts[next(iter(self.pasts))]
 
@@ -177,9 +182,9 @@ class PoolState:
         """Return the newest server of a model, or its last run, or None."""
         records = [*self.table.beside(model), self.table.current(model)]
         servers = [record.server for record in records if record is not None]
-        newest = max(servers, key=lambda one: (one.latest, one.generation), default=None)
+        newest = max(servers, key=lambda one: (one.last_generation, one.generation), default=None)
         past = self.pasts.get(model)
-        return past if newest is None or (past and past.latest > newest.latest) else newest
+        return past if newest is None or (past and past.last_generation > newest.last_generation) else newest
 
     def _holds_of(self, server: Server) -> int:
         return self.holds.count(server.model) if server.role is Role.CURRENT else 0
@@ -228,20 +233,20 @@ class PoolState:
         if record is not None:
             self.put(record.server)
 
-    def refuse(self, model: str, error: PoolError) -> None:
-        """Answer all waiters of a model with an error; it ends the holds that wait as well."""
+    def fail_waiters(self, model: str, error: PoolError) -> None:
+        """Answer all waiters of a model with an error; this ends waiting holds as well."""
         for waiter in self.waiters.of(model):
             self.answer(waiter.request_id, error)
         self.waiters.take(model)
 
-    def dismiss(self, model: str, error: PoolError) -> None:
-        """Answer all waiters of a model, and end all holds of it, with an error."""
-        self.refuse(model, error)
+    def fail_callers(self, model: str, error: PoolError) -> None:
+        """Answer all callers of a model, waiters and holders, with an error."""
+        self.fail_waiters(model, error)
         for hold in self.holds.of(model):
             self.answer(hold.request_id, error)
 
     def touch(self, model: str, now: float) -> None:
-        """Count a use of a model; the eviction policy weighs uses."""
+        """Count a use of a model; the preemption policy weighs uses."""
         self.uses[model] = self.uses.pop(model, Uses(now)).used(now)
         if len(self.uses) > MAX_MODELS_REMEMBERED:
             del self.uses[next(iter(self.uses))]

@@ -35,6 +35,7 @@ class Stopper:
             self.signal(server, server.stop_signal or StopSignal.TERMINATE, now)
             return
         record = self._state.table.find(server.id)
+        # Read before `put`, which clears the marks of the phase before.
         is_checking = record is not None and record.is_checking
         record = self._state.put(drain.draining(server, now))
         if is_checking:
@@ -51,7 +52,7 @@ class Stopper:
             self._state.keep(drain.draining(server, now))
             self.check_activity(server)
 
-    def checked(self, record: Record, activity: Activity, now: float) -> None:
+    def on_activity_reported(self, record: Record, activity: Activity, now: float) -> None:
         """Go on draining while requests are in flight on a server, else send SIGTERM."""
         server = record.server
         if not drain.is_draining(server):
@@ -61,10 +62,11 @@ class Stopper:
             self.check_activity(server)
         elif activity.requests == 0:
             self.signal(server, StopSignal.TERMINATE, now)
-        elif server.detail.endswith(drain.WAITS):
-            self._state.keep(drain.seen_busy(server, now))
         else:
-            self._state.put(drain.seen_busy(server, now))
+            busy = drain.seen_busy(server, now)
+            # Each check moves the deadline, but only the first changes what is shown.
+            change = self._state.keep if busy.detail == server.detail else self._state.put
+            change(busy)
 
     def check_activity(self, server: Server, pause: float = 0.0) -> None:
         """Read the activity of a server; pause: seconds to wait before."""

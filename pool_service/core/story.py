@@ -1,6 +1,6 @@
 """Stories: the last decisions about each model: what changed, on what event, and why.
 
-`Stories` is bounded in decisions a model and in models. Only changes of phase and eviction choices
+`Stories` is bounded in decisions a model and in models. Only changes of phase and preemption choices
 are noted, so that handing out a READY server costs nothing more.
 """
 
@@ -8,8 +8,8 @@ from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from pool_service.core.admission import EvictionClass, Resident, Room
-from pool_service.core.eviction_policy import worth
+from pool_service.core.admission import PreemptionClass, Resident, Capacity
+from pool_service.core.preemption_policy import worth
 from pool_service.core.server import Phase, Role, ServerId
 
 DECISIONS_KEPT = 32
@@ -21,25 +21,25 @@ MODELS_KEPT = 1024
 
 @dataclass(frozen=True, slots=True)
 class Weighed:
-    """A server as an eviction choice weighed it.
+    """A server as a preemption choice weighed it.
 
-    freed: bytes that its eviction frees; worth: its retention value in seconds, see
-    `eviction_policy.py`.
+    freed: bytes that its end frees; worth: its retention value in seconds, see
+    `preemption_policy.py`.
     """
 
     server_id: ServerId
-    eviction_class: EvictionClass
+    preemption_class: PreemptionClass
     freed: int
     worth: float
 
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """The figures of an admission or an eviction choice. Sizes in bytes; FOREVER: no limit.
+    """The figures of an admission or a preemption choice. Sizes in bytes; FOREVER: no limit.
 
     needed: the estimate of the model.
-    budget, reserved, available: see `admission.Room`.
-    chosen, passed_over: the servers that are evicted for it, and those that stay.
+    budget, reserved, available: see `admission.Capacity`.
+    chosen, passed_over: the servers that are preempted for it, and those that stay.
     """
 
     needed: int
@@ -51,7 +51,7 @@ class Choice:
 
     @property
     def chosen_ids(self) -> frozenset[ServerId]:
-        """The ids of the servers that are evicted."""
+        """The ids of the servers that are preempted."""
         return frozenset(one.server_id for one in self.chosen)
 
 
@@ -63,7 +63,7 @@ class Decision:
     event: the class name of the event that led to it.
     before, after: the phases; None: not in the pool; equal if only its reason to wait changed.
     why: in words.
-    choice: the figures, if the decision is an admission or an eviction choice.
+    choice: the figures, if the decision is an admission or a preemption choice.
     """
 
     at: float
@@ -97,22 +97,22 @@ class Stories:
         return tuple(self._by_model.get(model, ()))
 
 
-def admitted(room: Room, needed: int) -> Choice:
+def admission(capacity: Capacity, needed: int) -> Choice:
     """Return the figures of the admission of a model that needs `needed` bytes."""
-    return Choice(needed, room.budget, room.reserved, room.available, (), ())
+    return Choice(needed, capacity.budget, capacity.reserved, capacity.available, (), ())
 
 
-def weighed(room: Room, needed: int, chosen: Iterable[ServerId]) -> Choice:
-    """Return the figures of evicting `chosen` for `needed` bytes."""
-    ids, residents = set(chosen), room.residents()
+def preemption(capacity: Capacity, needed: int, chosen: Iterable[ServerId]) -> Choice:
+    """Return the figures of preempting `chosen` for `needed` bytes."""
+    ids, residents = set(chosen), capacity.residents()
     going = [_weighed(one) for one in residents if one.candidate.server_id in ids]
     staying = [_weighed(one) for one in residents if one.candidate.server_id not in ids]
-    return Choice(needed, room.budget, room.reserved, room.available, tuple(going), tuple(staying))
+    return Choice(needed, capacity.budget, capacity.reserved, capacity.available, tuple(going), tuple(staying))
 
 
 def _weighed(resident: Resident) -> Weighed:
     candidate = resident.candidate
-    return Weighed(candidate.server_id, resident.eviction_class, candidate.freed, worth(candidate))
+    return Weighed(candidate.server_id, resident.preemption_class, candidate.freed, worth(candidate))
 
 
 def _says_the_same(last: Decision, new: Decision) -> bool:

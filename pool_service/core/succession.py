@@ -24,7 +24,7 @@ def successor(server: Server, now: float) -> Server:
         model=server.model,
         settings=server.settings,
         phase=Phase.QUEUED,
-        generation=server.latest + 1,
+        generation=server.last_generation + 1,
         created_at=now,
         last_used_at=now,
         keep_alive=server.keep_alive,
@@ -36,7 +36,7 @@ def successor(server: Server, now: float) -> Server:
 
 def succeeded_by(server: Server, successor: Server) -> Server:
     """Return the server with its successor's generation, which then is not given out again."""
-    return replace(server, given=successor.generation)
+    return replace(server, successor_generation=successor.generation)
 
 
 def retired(server: Server, now: float) -> Server:

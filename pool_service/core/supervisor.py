@@ -1,8 +1,13 @@
 """Supervision: starts processes, handles their exits, and decides on restarts.
 
-A process is gone only when nothing of it is left (CleanedUp). Then `gone` answers the evictions
+A process is gone only when nothing of it is left (CleanedUp). Then `conclude` answers the evictions
 that waited for it, and decides what comes next: nothing, the next generation at once, the next
 generation after a backoff, or FAILED.
+
+What happens to a start that fails, by the caller's choice
+1. `Scheduler.drop_start`: its waiters get the error, which is not remembered.
+2. `fail_start`: the error is given to further callers for `failure_memory` seconds, too.
+3. `show_failed_start`: as 2, and the server is shown as FAILED.
 """
 
 from dataclasses import replace
@@ -21,7 +26,7 @@ from pool_service.core.commands import (
     RecordUsage,
     Spawn,
 )
-from pool_service.core.errors import CrashLoop, PoolError
+from pool_service.core.errors import PoolError
 from pool_service.core.events import (
     CleanedUp,
     EnsureRequested,
@@ -30,6 +35,7 @@ from pool_service.core.events import (
     Prepared,
     Spawned,
 )
+from pool_service.core.failed_servers import FailedServers
 from pool_service.core.failures import start_failure
 from pool_service.core.server import Cause, LastRun, Phase, Role, Server, ServerId, StopSignal
 from pool_service.core.state import PoolState
@@ -44,20 +50,17 @@ FAILURES = frozenset({Cause.CRASHED, Cause.START_TIMEOUT, Cause.WEDGED})
 NOT_RESTARTED = frozenset({Cause.EVICTED, Cause.SHUTDOWN})
 """Causes of a stop after which a server is not started again for its holders or its pin."""
 
-MAX_FAILED = 500
-"""The number of FAILED servers that are kept; beyond it the oldest are dropped early."""
-
-OUT_OF_MEMORY_FACTOR = 1.25
-"""The factor by which the estimate of a server grows after it ran out of memory."""
-
 
 class Supervisor:
     """Start and stop the processes of servers, handle their exits, and decide on restarts."""
 
-    def __init__(self, state: PoolState, callers: Callers, stopper: Stopper) -> None:
+    def __init__(
+        self, state: PoolState, callers: Callers, stopper: Stopper, failed: FailedServers
+    ) -> None:
         self._state = state
         self._callers = callers
         self._stopper = stopper
+        self._failed = failed
 
     # --- starting -----------------------------------------------------------------
 
@@ -69,7 +72,7 @@ class Supervisor:
         state = self._state
         first = state.waiters.first(model)
         assert first is not None
-        generation = known.latest + 1 if known else 1
+        generation = known.last_generation + 1 if known else 1
         before = state.table.current(model)
         if before is not None and before.server.generation != generation:
             state.drop(before.server)
@@ -93,14 +96,14 @@ class Supervisor:
         self._state.put(life.admitted(server), choice=choice)
         self._state.commands.append(Prepare(server.id, server.settings))
 
-    def prepared(self, record: Record, event: Prepared) -> None:
+    def on_prepared(self, record: Record, event: Prepared) -> None:
         """Spawn the process of a server by its launch plan."""
         server = record.server
         if server.phase is Phase.PREPARING:
             self._state.put(life.prepared(server, event.plan))
             self._state.commands.append(Spawn(server.id, event.plan))
 
-    def spawned(self, record: Record, event: Spawned, now: float) -> None:
+    def on_spawned(self, record: Record, event: Spawned, now: float) -> None:
         """Watch a new process until it is ready, or signal it if a stop was requested meanwhile."""
         server = record.server
         if server.phase is not Phase.SPAWNING and not _awaits_process(server):
@@ -127,13 +130,13 @@ class Supervisor:
             )
         )
 
-    def not_started(self, record: Record, event: NotStarted, now: float) -> None:
+    def on_not_started(self, record: Record, event: NotStarted, now: float) -> None:
         """End a start that has no process, so that there is nothing to clean up."""
         server = record.server
         if _awaits_process(server):
-            self.gone(server, now)
+            self.conclude(server, now)
         elif server.phase in (Phase.PREPARING, Phase.SPAWNING):
-            self.refuse_start(server, event.error, now)
+            self.fail_start(server, event.error, now)
 
     # --- stopping -----------------------------------------------------------------
 
@@ -148,7 +151,7 @@ class Supervisor:
         if server.phase in life.WITHOUT_PROCESS:
             if server.phase is Phase.PREPARING:
                 self._state.commands.append(CancelPrepare(server.id))
-            self.gone(server, now)
+            self.conclude(server, now)
         elif server.phase not in life.LEAVING:
             was_ready = server.phase is Phase.READY and server.is_current
             server = life.stopping(server, cause, why)
@@ -179,11 +182,11 @@ class Supervisor:
 
     # --- the end ------------------------------------------------------------------
 
-    def exited(self, record: Record, event: Exited, now: float) -> None:
+    def on_exited(self, record: Record, event: Exited, now: float) -> None:
         """Clean up after a process that exited, and fail the waiters of a start that is over.
 
         The holders of a server that was READY become waiters for the next generation, which
-        `gone` starts after the clean-up.
+        `conclude` starts after the clean-up.
         """
         server, state = record.server, self._state
         identity = server.identity
@@ -199,7 +202,9 @@ class Supervisor:
         state.put(server)
         if was_ready:
             self.add_holders_to_waiters(server)
-        self._record_usage(server)
+        needed = restart_policy.observed_need(server, state.limits.memory_budget)
+        if needed:
+            state.commands.append(RecordUsage(server.settings, needed))
         is_retried = is_start and (
             self._tries_another_port(record, event.report)
             or restart_policy.was_killed(event.report)
@@ -207,23 +212,8 @@ class Supervisor:
         if not is_retried:
             record.lost_ports = 0
             if is_start and server.is_current:
-                state.refuse(server.model, start_failure(server, event.report))
+                state.fail_waiters(server.model, start_failure(server, event.report))
         state.commands.append(CleanUp(server.id, identity, server.endpoint, drain_time))
-
-    def _record_usage(self, server: Server) -> None:
-        """Record the most memory that a process took, as the estimate for the next one."""
-        end = server.last_exit
-        ran_out = end is not None and end.report.diagnosis is Diagnosis.OUT_OF_MEMORY
-        if ran_out and server.stop_signal is None:
-            more = int(max(server.peak, server.expected) * OUT_OF_MEMORY_FACTOR)
-            # Others may have taken the memory: alone in the whole budget it may start again.
-            needed = int(max(server.peak, min(more, self._state.limits.memory_budget)))
-        elif server.sampled_ready:
-            needed = server.peak
-        else:
-            return
-        if needed:
-            self._state.commands.append(RecordUsage(server.settings, life.bounded(server, needed)))
 
     def _tries_another_port(self, record: Record, report: ExitReport) -> bool:
         """Count a port lost to another program; return whether the start may try another port."""
@@ -232,22 +222,23 @@ class Supervisor:
         record.lost_ports += 1
         return record.lost_ports < self._state.limits.port_attempts
 
-    def cleaned_up(self, record: Record, event: CleanedUp, now: float) -> None:
-        """Settle a server after everything of its process was cleaned up."""
+    def on_cleaned_up(self, record: Record, event: CleanedUp, now: float) -> None:
+        """Conclude the life of a server after everything of its process was cleaned up."""
         if record.server.phase is Phase.CLEANING_UP:
-            self.gone(drain.cleaned_up(record.server, killed=event.killed), now)
+            self.conclude(drain.cleaned_up(record.server, killed=event.killed), now)
 
-    def gone(self, server: Server, now: float) -> None:
+    def conclude(self, server: Server, now: float) -> None:
         """Answer the evictions of a server that is gone, and decide what comes next."""
         state = self._state
         if server.phase in life.LEAVING:
             state.gone_at = now
         if server.role is Role.CURRENT:
-            self._callers.refuse_unserved(server.model)
+            self._callers.fail_unserved(server.model)
         is_evicted = bool(state.evictions.of(server.id))
-        answers = state.evictions.gone(server)
+        answers = state.evictions.note_end(server)
         try:
-            # An eviction clears the crashes before it.
+            # An eviction clears the crashes before it. The record still has them, but every way
+            # on drops it or writes this value over it.
             server = life.died(server, ()) if is_evicted else server
             self._go_on(server, now, is_evicted=is_evicted)
         finally:
@@ -258,7 +249,7 @@ class Supervisor:
         state, model = self._state, server.model
         was_leaving = server.phase in life.LEAVING
         if server.role is not Role.CURRENT:
-            self._drop_beside(server, now, is_evicted=is_evicted)
+            self._conclude_beside(server, now, is_evicted=is_evicted)
         elif was_leaving and not is_evicted and server.stop_cause in FAILURES:
             self._start_again(server, now)
         elif was_leaving and state.waiters.first(model) is not None:
@@ -266,24 +257,29 @@ class Supervisor:
         else:
             state.drop(server)
 
-    def _drop_beside(self, server: Server, now: float, *, is_evicted: bool) -> None:
-        """Drop a server that was not current, or show it as FAILED if no other took its place."""
+    def _conclude_beside(self, server: Server, now: float, *, is_evicted: bool) -> None:
+        """Conclude the life of a server that was not current.
+
+        1. Its model has a current server, or had one since: the server is dropped. A current
+           server shows how the last process of the model ended.
+        2. Nothing newer is known of its model, so the server stands for it again, as CURRENT:
+           FAILED if it was superseded as it died, and not evicted; else dropped.
+        """
         state = self._state
-        heir = state.table.current(server.model)
-        end = server.last_exit
-        has_died = server.role is Role.SUPERSEDED and server.stop_cause is Cause.WEDGED
-        known = state.known(server.model)
-        if heir is None and isinstance(known, Server) and known.id == server.id:
-            # No newer server or last run exists, so this one stands for its model again.
-            server = replace(server, role=Role.CURRENT)
-        if server.is_current and has_died and not is_evicted:
-            pause = max(server.retry_at - now, 0.0)
-            self._put_failed(server, server.detail, now, pause, server.failure)
+        heir, known = state.table.current(server.model), state.known(server.model)
+        if heir is not None or not isinstance(known, Server) or known.id != server.id:
+            state.drop(server)
+            end = server.last_exit
+            if heir is not None and end is not None and end.generation == server.generation:
+                state.put(replace(heir.server, last_exit=end))
             return
-        state.drop(server)
-        if heir is not None and end is not None and end.generation == server.generation:
-            # The current server shows how the last process of the model ended.
-            state.put(replace(heir.server, last_exit=end))
+        has_died = server.role is Role.SUPERSEDED and server.stop_cause is Cause.WEDGED
+        server = replace(server, role=Role.CURRENT)
+        if has_died and not is_evicted:
+            pause = max(server.retry_at - now, 0.0)
+            self._failed.show(server, server.detail, now, pause, server.failure)
+        else:
+            state.drop(server)
 
     # --- again, or not ------------------------------------------------------------
 
@@ -315,10 +311,10 @@ class Supervisor:
         if first and first.settings.runtime_model != server.settings.runtime_model:
             self.enqueue(model, server, now)
         elif failure is not None:
-            state.refuse(model, failure)
-            self._fail(server, server.detail, failure, now)
+            state.fail_waiters(model, failure)
+            self._failed.remember(server, server.detail, failure, now)
         elif first is None:
-            self._put_failed(server, server.detail, now, pause, None)
+            self._failed.show(server, server.detail, now, pause, None)
         elif pause:
             self.back_off(server, first.settings, now + pause)
         else:
@@ -327,26 +323,19 @@ class Supervisor:
     def back_off(self, server: Server, settings: Settings, until: float) -> None:
         """Start the next generation at `until`, with the settings of its waiters."""
         known = self._state.known(server.model)
-        generation = known.latest + 1 if known else 1
+        generation = known.last_generation + 1 if known else 1
         if server.role is Role.CURRENT:
             self._state.drop(server)
         self._state.put(life.backing_off(server, generation, settings, until))
 
-    def _fail(self, server: Server, detail: str, failure: PoolError, now: float) -> None:
-        """Show a server as FAILED, and answer callers with the same error for a while."""
-        limits = self._state.limits
-        loops = isinstance(failure, CrashLoop)
-        pause = limits.backoff_max if loops else limits.failure_memory
-        self._put_failed(server, detail, now, pause, failure)
+    def show_failed_start(self, server: Server, error: PoolError, now: float) -> None:
+        """Fail the waiters of a start, and show its server as FAILED."""
+        if server.is_current:
+            self._state.fail_waiters(server.model, error)
+        self._failed.remember(server, str(error), error, now)
 
     def fail_start(self, server: Server, error: PoolError, now: float) -> None:
-        """Show a start as FAILED that ended by an internal error, and answer its waiters."""
-        if server.is_current:
-            self._state.refuse(server.model, error)
-        self._fail(server, str(error), error, now)
-
-    def refuse_start(self, server: Server, error: PoolError, now: float) -> None:
-        """Answer the waiters of a start that had no process, and drop the server.
+        """Fail the waiters of a start that had no process, remember the error, and drop the server.
 
         If the last process of the model failed lately, the server is shown as FAILED instead.
         """
@@ -354,33 +343,15 @@ class Supervisor:
         if server.role is Role.SUCCESSOR:
             state.drop(server)
             return
-        state.refuse(server.model, error)
+        state.fail_waiters(server.model, error)
         end = server.last_exit
         lately = end is not None and now - end.at < state.limits.failure_ttl
         if end is not None and lately and end.cause in FAILURES:
-            self._fail(server, str(error), error, now)
+            self._failed.remember(server, str(error), error, now)
             return
         until = now + state.limits.failure_memory
-        state.refusals.add(server.model, server.settings.runtime_model, error, until)
+        state.failed_starts.add(server.model, server.settings.runtime_model, error, until)
         state.drop(replace(server, detail=str(error)))
-
-    def _put_failed(
-        self, server: Server, detail: str, now: float, pause: float, failure: PoolError | None
-    ) -> None:
-        state = self._state
-        failed = life.failed(server, detail, now, state.limits.failure_ttl)
-        going = server if server.role is Role.SUPERSEDED else None
-        if failed.id != server.id:
-            state.drop(server)
-            before = state.table.find(failed.id)
-            going = before.server if before is not None else None
-        if going is not None:
-            # Its process is still ending, but starts are barred from now on.
-            state.put(life.barred(going, now + pause, failure))
-            return
-        state.put(life.barred(failed, now + pause, failure))
-        if state.table.count({Phase.FAILED}) > MAX_FAILED:
-            state.drop(state.table.of(Phase.FAILED)[0].server)
 
     def give_up_unwanted(self, model: str, now: float) -> None:
         """Give up a start that has not begun and that nobody waits for."""
@@ -395,7 +366,7 @@ class Supervisor:
     def give_up(self, server: Server, now: float) -> None:
         """Show a server as FAILED that was backing off and that nobody waits for."""
         pause = max(server.retry_at - now, 0.0)
-        self._put_failed(server, server.detail, now, pause, None)
+        self._failed.show(server, server.detail, now, pause, None)
 
 
 def _awaits_process(server: Server) -> bool:

@@ -26,7 +26,7 @@ class Record:
     is_cordoned: a first idle check found the server unused; it is not handed out before the
     second.
     is_preempted: the server is stopped as soon as it is unused.
-    preempted_for: the model that it makes room for; None: none in particular.
+    preempted_for: the model that it is to go for; None: none in particular.
     busy_until: the end of the time for which a busy server is not checked again; None: not busy.
     recycle_after: no successor is started for it before this time.
     seen_use: the counters of the last activity check.
@@ -223,7 +223,7 @@ class ServerTable:
             del self._beside[server.model]
 
     def _count(self, server: Server, sign: int) -> None:
-        if server.takes_room:
+        if server.takes_memory:
             for group in server.settings.groups:
                 self._groups[group] += sign
         self.reserved += sign * server.reserved

@@ -45,7 +45,7 @@ class Timers:
         self._sampler = sampler
         self._scheduler = scheduler
 
-    def time_reached(self, event: TimeReached, now: float) -> None:
+    def on_time_reached(self, event: TimeReached, now: float) -> None:
         """Act on every deadline that has passed, and take a memory sample if due."""
         if event.away:
             self._resume(event.away, now)
@@ -56,7 +56,7 @@ class Timers:
             if at > now:
                 self._state.deadlines.set(record.server.id, at)
             else:
-                self._overdue(record, now)
+                self._act_on_deadline(record, now)
 
         self._containment.each([one for one in due if one is not None], go_on, now)
         self._sampler.take_if_due(now)
@@ -79,7 +79,7 @@ class Timers:
 
         self._containment.each(self._state.table, resume, now)
 
-    def _overdue(self, record: Record, now: float) -> None:
+    def _act_on_deadline(self, record: Record, now: float) -> None:
         server = record.server
         match server.phase:
             case Phase.READY if now >= server.step_deadline:
@@ -91,7 +91,7 @@ class Timers:
             case Phase.STOPPING:
                 self._stopper.go_on(server, now)
             case Phase.QUEUED:
-                self._scheduler.turn_away(server, pool_full(server, self._state.limits))
+                self._scheduler.drop_start(server, pool_full(server, self._state.limits))
             case Phase.BACKING_OFF:
                 self._retry(record, now)
             case Phase.FAILED:
@@ -100,7 +100,7 @@ class Timers:
                 pass
 
     def _retry(self, record: Record, now: float) -> None:
-        """Queue a server again after its backoff, unless a reload refused all its waiters."""
+        """Queue a server again after its backoff, unless a reload failed all its waiters."""
         model = record.server.model
         if self._state.waiters.first(model) is None:
             self._supervisor.give_up(record.server, now)
@@ -111,16 +111,16 @@ class Timers:
         """Read the log of a start that took too long; stop it when even that takes too long."""
         server = record.server
         if record.is_timed_out:
-            self.log_read(record, LogRead(server.id, ()), now)
+            self.on_log_read(record, LogRead(server.id, ()), now)
             return
         record.is_timed_out = True
         self._state.keep(life.out_of_time(server, now + LOG_TIMEOUT_S))
         self._state.commands.append(ReadLog(server.id, server.log_path))
 
-    def log_read(self, record: Record, event: LogRead, now: float) -> None:
+    def on_log_read(self, record: Record, event: LogRead, now: float) -> None:
         """Stop a start that took too long, and answer its waiters with the end of its log."""
         server = record.server
         if record.is_timed_out:
             if server.is_current:
-                self._state.refuse(server.model, start_timeout(server, event.last_lines))
+                self._state.fail_waiters(server.model, start_timeout(server, event.last_lines))
             self._supervisor.stop(record.server, Cause.START_TIMEOUT, now)

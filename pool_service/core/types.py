@@ -9,7 +9,7 @@ from pool_service.core.activity import UseSignals
 FOREVER = float("inf")
 """No end, no limit, or never, of times, durations and sizes."""
 
-LONGEST_DURATION = 10 * 365 * 86400
+MAX_DURATION_S = 10 * 365 * 86400
 """Ten years in seconds. A longer duration is read as FOREVER."""
 
 

@@ -9,7 +9,7 @@ from pool_service.core.errors import InvalidField
 from pool_service.core.names import holder_flaw, model_flaw, runtime_model_flaw
 from pool_service.core.results import Every
 from pool_service.core.server import ServerId
-from pool_service.core.types import FOREVER, LONGEST_DURATION
+from pool_service.core.types import FOREVER, MAX_DURATION_S
 from pool_service.v1 import pool_service_pb2 as pb
 
 DEFAULT_PAGE_SIZE = 100
@@ -40,7 +40,7 @@ def keep_alive(request: pb.EnsureRequest | pb.HoldRequest) -> float | None:
     seconds = duration.seconds + duration.nanos / 1e9
     if abs(duration.nanos) >= 10**9 or duration.seconds * duration.nanos < 0:
         raise _invalid("keep_alive", "is not a valid duration")
-    if seconds > LONGEST_DURATION:
+    if seconds > MAX_DURATION_S:
         raise _invalid("keep_alive", "is over ten years; a negative duration means for ever")
     return FOREVER if seconds < 0 else seconds
 

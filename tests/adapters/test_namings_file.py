@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from pool_service.adapters.records.namings_file import FoundNamings, NamingsFile
-from pool_service.core.remembered import MOST_NAMINGS
+from pool_service.core.remembered import MAX_NAMINGS
 from tests.adapters.disk import Disk
 
 NAMINGS = {"q": "/models/q", "vllm-mlx/p": "org/p é"}
@@ -35,7 +35,7 @@ def test_what_was_written_is_read(tmp_path: Path) -> None:
         '{"version": 1, "runtime_models": {"q": "--option"}}',
         '{"version": 1, "runtime_models": {"../q": "r"}}',
         json.dumps(
-            {"version": 1, "runtime_models": {f"m{n}": "r" for n in range(MOST_NAMINGS + 1)}}
+            {"version": 1, "runtime_models": {f"m{n}": "r" for n in range(MAX_NAMINGS + 1)}}
         ),
     ],
 )

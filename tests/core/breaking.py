@@ -11,6 +11,7 @@ from pool_service.core.callers import Callers
 from pool_service.core.commands import Command, LogInternalError, Publish, SampleMemory
 from pool_service.core.events import TimeReached
 from pool_service.core.eviction_requests import EvictionRequests
+from pool_service.core.failed_servers import FailedServers
 from pool_service.core.idle import IdleChecks
 from pool_service.core.internal_errors import FailedSteps
 from pool_service.core.machine import Machine
@@ -36,6 +37,7 @@ PARTS = (
     PoolState,
     Callers,
     Stopper,
+    FailedServers,
     Supervisor,
     IdleChecks,
     ReadyServers,
@@ -60,7 +62,7 @@ def _is_called(name: str, what: object) -> bool:
 PLACES: list[Place] = [
     (part, name) for part in PARTS for name, what in vars(part).items() if _is_called(name, what)
 ]
-PLACES += [(Machine, name) for name in ("_dispatch", "_dispatch_of", "_sampled", "_recovered")]
+PLACES += [(Machine, name) for name in ("_dispatch", "_dispatch_of", "_on_memory_sampled", "_on_orphans_found")]
 PLACES += [
     (module, name)
     for module in (lifecycle, succession)

@@ -41,7 +41,7 @@ from pool_service.core.events import (
 from pool_service.core.idle import BUSY_PAUSE_S
 from pool_service.core.limits import Limits
 from pool_service.core.machine import Machine
-from pool_service.core.remembered import MOST_NAMINGS
+from pool_service.core.remembered import MAX_NAMINGS
 from pool_service.core.results import Ensured
 from pool_service.core.server import Cause, LastRun, Phase, RecoveredState, Role, Server, ServerId
 from pool_service.core.standby_policy import STANDBY_BYTES
@@ -210,7 +210,7 @@ class Ledger:
         self._intents.clear()
         self.generations.clear()
         for entry in disk.values():
-            latest = max(entry.latest, self.generations.get(entry.model, 0))
+            latest = max(entry.last_generation, self.generations.get(entry.model, 0))
             self.generations[entry.model] = latest
         self.journal = [(entry, False) for entry in disk.values() if isinstance(entry, Server)]
         self.pasts = {entry.model: entry for entry in disk.values() if isinstance(entry, LastRun)}
@@ -218,6 +218,8 @@ class Ledger:
         self.machine = self.begin()
         self.recovering = True
         servers = tuple(entry for entry in disk.values() if isinstance(entry, Server))
+        nonces = {(server.id, server.plan.nonce) for server in servers if server.plan}
+        assert len({nonce for _, nonce in nonces}) == len(nonces), "two servers, one process"
         pasts = tuple(entry for entry in disk.values() if isinstance(entry, LastRun))
         self.handle(RecoveryBegan(RecoveredState(servers, pasts)))
 
@@ -276,7 +278,7 @@ class Ledger:
             case RecordUsage(_, needed):
                 assert needed > 0
             case RecordNamings(namings):
-                assert len(namings) <= MOST_NAMINGS
+                assert len(namings) <= MAX_NAMINGS
             case _:
                 self._stepped(command)
 
@@ -342,7 +344,7 @@ class Ledger:
                 self.generations[model] = generation
                 self._check_room()
                 if server.role is Role.SUCCESSOR:
-                    self._check_renewal(server)
+                    self._check_recycling(server)
             case commands.Adopt():
                 self.adopted.add(server_id)
             case commands.Spawn():
@@ -370,7 +372,7 @@ class Ledger:
         """What is admitted fits, as far as it is known."""
         assert sum(server.reserved for server in self.servers) <= self.limits.memory_budget
         for group, limit in self.limits.groups.items():
-            assert sum(group in s.settings.groups for s in self.servers if s.takes_room) <= limit
+            assert sum(group in s.settings.groups for s in self.servers if s.takes_memory) <= limit
 
     def _is_beside(self, server_id: ServerId) -> bool:
         """Whether it runs beside the model's server, and has a place in the memory of its own."""
@@ -387,16 +389,16 @@ class Ledger:
         others = [one for one in self.processes if one.model == model and not self._is_beside(one)]
         assert len(others) <= self._is_beside(server_id), "a second process"
 
-    def _check_renewal(self, successor: Server) -> None:
+    def _check_recycling(self, successor: Server) -> None:
         """It begins for one that had grown too large, and only then."""
         before = self._current(successor.model)
         assert before is not None
         assert before.phase is Phase.READY
-        assert not before.outdated, "renewed as it is not to be any more"
+        assert not before.outdated, "recycled as it is not to be any more"
         assert before.identity is not None
-        ceiling = before.settings.memory_limit
-        assert ceiling is not None
-        assert self.footprints[before.identity] > ceiling
+        limit = before.settings.memory_limit
+        assert limit is not None
+        assert self.footprints[before.identity] > limit
 
     def _find(self, kind: type | UnionType, server_id: ServerId) -> commands.ServerCommand:
         return next(c for c in self.outstanding if _is(c, kind, server_id))
@@ -477,13 +479,13 @@ class Ledger:
                 asked = [c for c in self.outstanding if _is(c, commands.CheckActivity, server.id)]
                 queued = [s for s in self.servers if s.phase is Phase.QUEUED]
                 due = asked or self.machine.next_deadline() < FOREVER
-                renewed = due and (self._is_overgrown(ensure.model) or self._is_overrun())
-                assert queued or renewed or (asked and self.evicting), "waits though it is there"
+                recycled = due and (self._is_over_limit(ensure.model) or self._is_overrun())
+                assert queued or recycled or (asked and self.evicting), "waits though it is there"
             else:
                 assert server.phase in COMING | life.LEAVING
         held = self._check_who_holds()
         wanted = {ensure.model for ensure in self.waiting.values()} | held | self.pinned
-        wanted |= {server.model for server in self.servers if _was_renewed(server)}
+        wanted |= {server.model for server in self.servers if _was_recycled(server)}
         for server in self.servers:
             # What a reload refused is given up when its pause is over.
             given_up = server.phase is Phase.BACKING_OFF and server.outdated
@@ -494,7 +496,7 @@ class Ledger:
                 named = {server.model for server in self.shown.values()}
                 assert evict.target in named, "evicts what is gone"
 
-    def _is_overgrown(self, model: str) -> bool:
+    def _is_over_limit(self, model: str) -> bool:
         """It is to go for itself: at once, or when its residency is over."""
         # What was told of it may be older than the last look at its memory.
         server = self.machine.get(model)
@@ -505,7 +507,7 @@ class Ledger:
     def _is_overrun(self) -> bool:
         """More is taken than is allowed, so that some go for nobody in particular."""
         taken = sum(server.reserved for server in self.servers)
-        in_groups = [g for s in self.servers if s.takes_room for g in s.settings.groups]
+        in_groups = [g for s in self.servers if s.takes_memory for g in s.settings.groups]
         groups = self.limits.groups.items()
         return taken > self.limits.memory_budget or any(
             in_groups.count(group) > most for group, most in groups
@@ -626,11 +628,11 @@ def _on_disk(
         if not removed:
             keys[server.id] = key
             disk[key] = server
-        elif server.is_current and server.latest and key not in disk:
-            disk[key] = LastRun(server.model, server.latest, server.last_exit)
+        elif server.is_current and server.last_generation and key not in disk:
+            disk[key] = LastRun(server.model, server.last_generation, server.last_exit)
     return disk
 
 
-def _was_renewed(server: Server) -> bool:
+def _was_recycled(server: Server) -> bool:
     """Its last process went for its size alone, so that the pool itself wants the next."""
     return server.last_exit is not None and server.last_exit.cause is Cause.MEMORY_LIMIT

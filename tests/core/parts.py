@@ -13,6 +13,7 @@ from pool_service.core.containment import Containment
 from pool_service.core.events import EnsureRequested, HoldRequested, MemorySampled
 from pool_service.core.eviction_requests import EvictionRequests
 from pool_service.core.evictions import Eviction
+from pool_service.core.failed_servers import FailedServers
 from pool_service.core.idle import IdleChecks
 from pool_service.core.internal_errors import FailedEvents, FailedSteps
 from pool_service.core.limits import Limits
@@ -195,7 +196,7 @@ class Parts:
     def sampled(self, taken: MemorySample | None = None, now: float = NOW) -> None:
         """Let a memory sample begin and end, so that it is fresh, and forget its commands."""
         self.sampler.take(now)
-        self.sampler.taken(MemorySampled(taken or sample()), now)
+        self.sampler.on_memory_sampled(MemorySampled(taken or sample()), now)
         self.taken()
 
     # --- what came of it --------------------------------------------------------------------
@@ -234,8 +235,12 @@ class Parts:
         return Stopper(self.state)
 
     @cached_property
+    def failed(self) -> FailedServers:
+        return FailedServers(self.state)
+
+    @cached_property
     def supervisor(self) -> Supervisor:
-        return Supervisor(self.state, self.callers, self.stopper)
+        return Supervisor(self.state, self.callers, self.stopper, self.failed)
 
     @cached_property
     def idle(self) -> IdleChecks:

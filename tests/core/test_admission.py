@@ -1,4 +1,4 @@
-"""Whether there is room, and who goes for it, by values."""
+"""Whether there is capacity, and who goes for it, by values."""
 
 from collections import Counter
 from dataclasses import replace
@@ -11,16 +11,16 @@ from pool_service.core.admission import (
     STARVATION_LIMIT_S,
     Admit,
     Demand,
-    EvictFirst,
-    EvictionClass,
-    Refuse,
+    PreemptFirst,
+    PreemptionClass,
+    NeverFits,
     Resident,
-    Room,
+    Capacity,
     Verdict,
     Wait,
     verdict,
 )
-from pool_service.core.eviction_policy import Candidate
+from pool_service.core.preemption_policy import Candidate
 from pool_service.core.server import ServerId
 from pool_service.core.types import FOREVER
 
@@ -30,7 +30,7 @@ NOW = 1000.0
 def resident(
     model: str,
     size: int,
-    eviction_class: EvictionClass = EvictionClass.UNUSED,
+    preemption_class: PreemptionClass = PreemptionClass.UNUSED,
     *,
     uses: float = 1.0,
     resides_until: float = 0.0,
@@ -43,13 +43,13 @@ def resident(
         last_used_at=NOW - 100,
         uses=uses,
     )
-    return Resident(candidate, eviction_class, groups, resides_until)
+    return Resident(candidate, preemption_class, groups, resides_until)
 
 
-def room(*residents: Resident, budget: float = 10, available: float = FOREVER) -> Room:
+def capacity(*residents: Resident, budget: float = 10, available: float = FOREVER) -> Capacity:
     reserved = sum(one.candidate.freed for one in residents)
     taken = Counter(group for one in residents for group in one.groups)
-    return Room(budget, reserved, 0, available, False, lambda: residents, taken, {"g": 1})
+    return Capacity(budget, reserved, 0, available, False, lambda: residents, taken, {"g": 1})
 
 
 def asked(needed: int, *, waited: float = 0.0, groups: tuple[str, ...] = ()) -> Demand:
@@ -57,27 +57,27 @@ def asked(needed: int, *, waited: float = 0.0, groups: tuple[str, ...] = ()) -> 
 
 
 def goes(decided: Verdict) -> set[str]:
-    assert isinstance(decided, EvictFirst)
+    assert isinstance(decided, PreemptFirst)
     return {server_id.model for server_id in decided.servers}
 
 
 def test_what_fits_is_admitted_to_the_last_byte() -> None:
-    assert verdict(asked(4), room(resident("a", 6)), NOW) == Admit()
-    assert goes(verdict(asked(5), room(resident("a", 6)), NOW)) == {"a"}
+    assert verdict(asked(4), capacity(resident("a", 6)), NOW) == Admit()
+    assert goes(verdict(asked(5), capacity(resident("a", 6)), NOW)) == {"a"}
 
 
-def test_what_can_never_fit_is_refused_though_the_pool_is_empty() -> None:
-    assert verdict(asked(11), room(), NOW) == Refuse()
+def test_what_needs_more_than_the_budget_never_fits_though_the_pool_is_empty() -> None:
+    assert verdict(asked(11), capacity(), NOW) == NeverFits()
 
 
 def test_no_more_go_than_needed() -> None:
-    there = room(resident("a", 2), resident("b", 3), resident("c", 5))
+    there = capacity(resident("a", 2), resident("b", 3), resident("c", 5))
     assert len(goes(verdict(asked(2), there, NOW))) == 1
     assert goes(verdict(asked(5), there, NOW)) == {"c"}
 
 
 def test_the_growth_that_others_are_expected_to_have_is_not_given_away() -> None:
-    there = replace(room(available=6), growth=2)
+    there = replace(capacity(available=6), growth=2)
     assert verdict(asked(4), there, NOW) == Admit()
     waits = verdict(asked(5), there, NOW)
     assert isinstance(waits, Wait)
@@ -85,19 +85,19 @@ def test_the_growth_that_others_are_expected_to_have_is_not_given_away() -> None
 
 
 def test_memory_that_others_took_is_made_up_by_evictions() -> None:
-    there = room(resident("a", 3), budget=100, available=1)
+    there = capacity(resident("a", 3), budget=100, available=1)
     assert goes(verdict(asked(4), there, NOW)) == {"a"}
 
 
 def test_who_is_leaving_already_is_waited_for_before_anybody_else_goes() -> None:
-    there = room(resident("a", 5, EvictionClass.LEAVING), resident("b", 5))
+    there = capacity(resident("a", 5, PreemptionClass.LEAVING), resident("b", 5))
     waits = verdict(asked(5), there, NOW)
     assert waits == Wait("'a' to be gone", may_backfill=False)
     assert goes(verdict(asked(6), there, NOW)) == {"b"}
 
 
 def test_memory_that_is_on_its_way_back_is_waited_for() -> None:
-    there = replace(room(resident("a", 3), budget=100, available=1), returning=True)
+    there = replace(capacity(resident("a", 3), budget=100, available=1), returning=True)
     waits = verdict(asked(4), there, NOW)
     assert isinstance(waits, Wait)
     assert not waits.may_backfill
@@ -105,13 +105,13 @@ def test_memory_that_is_on_its_way_back_is_waited_for() -> None:
 
 def test_who_was_just_handed_out_goes_only_if_nobody_else_would_do() -> None:
     fresh = resident("fresh", 5, resides_until=NOW + 3, uses=0.1)
-    there = room(fresh, resident("old", 5, uses=50))
+    there = capacity(fresh, resident("old", 5, uses=50))
     assert goes(verdict(asked(5), there, NOW)) == {"old"}
     assert goes(verdict(asked(6), there, NOW)) == {"old", "fresh"}
 
 
 def test_who_is_busy_goes_only_for_one_that_has_waited_for_its_turn() -> None:
-    there = room(resident("a", 6, EvictionClass.BUSY), resident("b", 4, EvictionClass.FIXED))
+    there = capacity(resident("a", 6, PreemptionClass.BUSY), resident("b", 4, PreemptionClass.PROTECTED))
     waits = verdict(asked(6, waited=STARVATION_LIMIT_S - 0.1), there, NOW)
     assert waits == Wait("'a' to be less busy", may_backfill=True)
     assert goes(verdict(asked(6, waited=STARVATION_LIMIT_S), there, NOW)) == {"a"}
@@ -119,7 +119,7 @@ def test_who_is_busy_goes_only_for_one_that_has_waited_for_its_turn() -> None:
 
 @pytest.mark.parametrize("waited", [0.0, 1e6])
 def test_who_is_held_or_starting_never_goes_and_others_may_pass(waited: float) -> None:
-    there = room(resident("a", 6, EvictionClass.FIXED), resident("b", 4, EvictionClass.FIXED))
+    there = capacity(resident("a", 6, PreemptionClass.PROTECTED), resident("b", 4, PreemptionClass.PROTECTED))
     waits = verdict(asked(6, waited=waited), there, NOW)
     assert isinstance(waits, Wait)
     assert waits.may_backfill
@@ -128,10 +128,10 @@ def test_who_is_held_or_starting_never_goes_and_others_may_pass(waited: float) -
 
 def test_of_a_group_only_so_many_are_there_at_a_time() -> None:
     one = resident("a", 1, groups=("g",), uses=99)
-    there = room(one, resident("b", 1), budget=100)
+    there = capacity(one, resident("b", 1), budget=100)
     assert verdict(asked(1), there, NOW) == Admit()
     assert goes(verdict(asked(1, groups=("g",)), there, NOW)) == {"a"}
-    held = room(replace(one, eviction_class=EvictionClass.FIXED), resident("b", 1), budget=100)
+    held = capacity(replace(one, preemption_class=PreemptionClass.PROTECTED), resident("b", 1), budget=100)
     waits = verdict(asked(1, groups=("g",)), held, NOW)
     assert isinstance(waits, Wait)
     assert waits.may_backfill
@@ -139,7 +139,7 @@ def test_of_a_group_only_so_many_are_there_at_a_time() -> None:
 
 def test_a_member_that_goes_for_its_group_counts_for_the_memory_as_well() -> None:
     one = resident("a", 6, groups=("g",))
-    there = room(one, resident("b", 4, uses=0.0))
+    there = capacity(one, resident("b", 4, uses=0.0))
     assert goes(verdict(asked(6, groups=("g",)), there, NOW)) == {"a"}
 
 
@@ -148,7 +148,7 @@ _residents = st.lists(
         resident,
         st.uuids().map(str),
         st.integers(1, 8),
-        st.sampled_from(EvictionClass),
+        st.sampled_from(PreemptionClass),
         uses=st.floats(0, 100),
         resides_until=st.sampled_from([0.0, NOW + 5]),
         groups=st.sampled_from([(), ("g",)]),
@@ -171,20 +171,20 @@ def test_after_the_evictions_it_fits_and_nobody_went_who_must_not(
     waited: float,
     available: float,
 ) -> None:
-    there = room(*residents, budget=20, available=available)
+    there = capacity(*residents, budget=20, available=available)
     demand = asked(needed, waited=waited, groups=groups)
     decided = verdict(demand, there, NOW)
-    if not isinstance(decided, EvictFirst):
+    if not isinstance(decided, PreemptFirst):
         return
     gone = [one for one in residents if one.candidate.server_id in decided.servers]
     may_go = (
-        {EvictionClass.UNUSED, EvictionClass.BUSY}
+        {PreemptionClass.UNUSED, PreemptionClass.BUSY}
         if waited >= STARVATION_LIMIT_S
-        else {EvictionClass.UNUSED}
+        else {PreemptionClass.UNUSED}
     )
-    assert {one.eviction_class for one in gone} <= may_go
-    leaving = [one for one in residents if one.eviction_class is EvictionClass.LEAVING]
+    assert {one.preemption_class for one in gone} <= may_go
+    leaving = [one for one in residents if one.preemption_class is PreemptionClass.LEAVING]
     freed = sum(one.candidate.freed for one in gone + leaving)
     left = [one for one in residents if one not in gone + leaving]
-    after = replace(room(*left, budget=20), available=available + freed)
+    after = replace(capacity(*left, budget=20), available=available + freed)
     assert verdict(demand, after, NOW) == Admit()

@@ -125,7 +125,7 @@ def test_all_who_want_a_model_that_is_listed_no_longer_are_told_once() -> None:
     parts.holds(7)
     parts.holds(8)
     parts.state.catalogue = Catalogue(DEFAULTS, only_listed=True)
-    parts.callers.refuse_unserved("m")
+    parts.callers.fail_unserved("m")
     assert refused(parts.taken()) == dict.fromkeys((1, 7, 8), "ModelUnknown")
     assert len(parts.state.waiters) == 0
     assert parts.state.holds.count("m") == 0
@@ -138,7 +138,7 @@ def test_only_those_are_refused_who_named_a_runtime_model_that_is_listed_no_long
     parts.waits(3, runtime_model="org/m")
     parts.holds(4, runtime_model="org/other")
     parts.state.catalogue = Catalogue(DEFAULTS, LISTED, only_listed=True)
-    parts.callers.refuse_unserved("m")
+    parts.callers.fail_unserved("m")
     assert refused(parts.taken()) == {2: "ModelUnknown", 4: "ModelUnknown"}
     assert [one.request_id for one in parts.state.waiters.of("m")] == [1, 3]
 
@@ -147,7 +147,7 @@ def test_nobody_is_refused_what_is_still_served() -> None:
     parts = Parts(LISTED, only_listed=True)
     parts.waits(1)
     parts.holds(2)
-    parts.callers.refuse_unserved("m")
+    parts.callers.fail_unserved("m")
     assert answers(parts.taken()) == {}
     assert len(parts.state.waiters) == 1
 

@@ -202,7 +202,7 @@ def test_nobody_is_answered_twice_in_one_transition() -> None:
     parts = Parts()
     parts.waits(1)
     parts.state.commands.append(Answer(1, "an answer"))
-    parts.containment.let_go("m", PoolError("no"))
+    parts.containment.fail_callers("m", PoolError("no"))
     assert answers(parts.taken()) == {1: "an answer"}
     assert len(parts.state.waiters) == 0
 
@@ -277,7 +277,7 @@ def test_deadlines_and_indexes_are_derived_anew() -> None:
 # --- through the machine ---------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("haste", [False, True])
+@pytest.mark.parametrize("escalated", [False, True])
 @pytest.mark.parametrize(
     "place",
     [
@@ -290,13 +290,13 @@ def test_deadlines_and_indexes_are_derived_anew() -> None:
     ids=lambda place: place[1] if isinstance(place, tuple) else None,
 )
 def test_what_was_told_to_end_is_not_handed_out_whatever_breaks_then(
-    place: Place, haste: bool
+    place: Place, escalated: bool
 ) -> None:
     with breakable() as fault:
         for at in (1, 2):
             for late in (False, True):
                 ledger = one_ready(PatientLedger)
-                if haste:
+                if escalated:
                     ledger.handle(ShutdownEscalated())
                 fault.arm(place, at, late=late)
                 told = ledger.handle(LOST)
@@ -323,7 +323,7 @@ def test_a_broken_estimate_fails_the_model_that_waits_and_not_its_predecessor() 
         ledger.handle(LOST)
         ledger.handle(EnsureRequested(2, "a"))
         assert shown(ledger, "a").phase is Phase.QUEUED
-        fault.arm((Scheduler, "estimate_failed"), 1, late=False)
+        fault.arm((Scheduler, "on_estimate_failed"), 1, late=False)
         ledger.handle(events.EstimateFailed(ServerId("a", 2), ModelRejected("no", model="a")))
         fault.disarm()
         assert ledger.machine.get("a") is None
@@ -337,7 +337,7 @@ def test_the_number_of_a_superseded_server_is_not_given_again_when_its_end_break
     with breakable() as fault:
         ledger = one_ready(PatientLedger)
         ledger.handle(LOST)
-        fault.arm((Supervisor, "gone"), 1, late=False)
+        fault.arm((Supervisor, "conclude"), 1, late=False)
         drive(ledger)
         fault.disarm()
         assert ledger.servers == []

@@ -59,7 +59,7 @@ def test_deadlines_are_a_map_with_a_minimum(steps: list[tuple[str, ServerId, flo
         assert deadlines.next() == min(model.values(), default=FOREVER)
 
 
-def test_deadlines_that_move_for_ever_take_no_more_room() -> None:
+def test_deadlines_that_move_for_ever_take_no_more_memory() -> None:
     deadlines = Deadlines()
     for n in range(10_000):
         deadlines.set(A, float(n + 1))

@@ -102,14 +102,14 @@ def test_who_evicts_what_is_leaving_waits_for_its_end() -> None:
     assert len(parts.state.evictions.of(M1)) == 1
 
 
-def test_where_there_is_nothing_the_answer_is_nothing_and_a_refusal_is_forgotten() -> None:
+def test_where_there_is_nothing_the_answer_is_nothing_and_a_failed_start_is_forgotten() -> None:
     parts = Parts()
-    parts.state.refusals.add("m", "m", NO, NOW + 9.0)
-    parts.state.refusals.add("n", "n", NO, NOW + 9.0)
+    parts.state.failed_starts.add("m", "m", NO, NOW + 9.0)
+    parts.state.failed_starts.add("n", "n", NO, NOW + 9.0)
     evict(parts)
     assert answers(parts.taken()) == {9: ()}
-    assert parts.state.refusals.find("m", "m", NOW) is None
-    assert parts.state.refusals.find("n", "n", NOW) is NO
+    assert parts.state.failed_starts.find("m", "m", NOW) is None
+    assert parts.state.failed_starts.find("n", "n", NOW) is NO
 
 
 @pytest.mark.parametrize(("force", "goes"), [(False, False), (True, True)])
@@ -150,12 +150,12 @@ def test_all_are_evicted_but_the_held_unless_by_force() -> None:
     parts.there("b", Phase.FAILED)
     parts.there("c")
     parts.holds(7, "c")
-    parts.state.refusals.add("n", "n", NO, NOW + 9.0)
+    parts.state.failed_starts.add("n", "n", NO, NOW + 9.0)
     evict(parts, Every.ALL)
     assert looked_at(parts) == ["a"]
     assert parts.server("b") is None
     assert [one.model for one in parts.state.evictions.servers()] == ["a"]
-    assert parts.state.refusals.find("n", "n", NOW) is None
+    assert parts.state.failed_starts.find("n", "n", NOW) is None
     evict(parts, Every.ALL, 10, force=True)
     assert parts.shown("c").phase is Phase.STOPPING
 
@@ -195,7 +195,7 @@ def test_who_leaves_lets_the_servers_run_and_lets_nobody_wait() -> None:
     parts.there("preparing", Phase.PREPARING)
     parts.queued("queued")
     parts.evicts(9, running)
-    parts.evicting.leave(NOW)
+    parts.evicting.detach(NOW)
     issued = parts.taken()
     assert refused(issued) == dict.fromkeys((1, 7, 9, 100), "ShuttingDown")
     assert not of_kind(issued, SendSignal)
@@ -207,14 +207,14 @@ def test_who_leaves_lets_the_servers_run_and_lets_nobody_wait() -> None:
 def test_after_that_nothing_is_evicted_or_stopped_any_more() -> None:
     parts = Parts()
     record = parts.there()
-    parts.evicting.leave(NOW)
+    parts.evicting.detach(NOW)
     evict(parts, force=True)
     parts.evicting.shut_down(ShutdownRequested(10), NOW)
     assert refused(parts.taken()) == {9: "ShuttingDown", 10: "tuple"}
     assert record.server.phase is Phase.READY
 
 
-def test_in_haste_every_stop_of_now_and_later_waits_for_nothing() -> None:
+def test_an_escalation_counts_for_stops_of_now_and_later() -> None:
     parts = Parts()
     parts.there("a", Phase.STOPPING, drain_by=NOW + 60.0)
     parts.there("b")

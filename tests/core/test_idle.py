@@ -58,7 +58,7 @@ def test_what_is_found_busy_is_looked_at_once_more_a_moment_later(
     assert isinstance(told, ServerInUse) if target == "a" else told == ()
 
 
-def test_what_is_unused_at_the_second_look_is_marked_looked_at_and_stopped() -> None:
+def test_an_unused_server_is_cordoned_checked_again_and_stopped() -> None:
     ledger = ready()
     ledger.handle(EvictRequested(2, "a"))
     found(ledger, 1)
@@ -117,7 +117,7 @@ def test_a_look_after_a_busy_one_that_no_eviction_waits_for_has_no_pause() -> No
 
 def looked(parts: Parts, record: Record, requests: int | None = 0, now: float = NOW) -> list[str]:
     """Return what follows when a look has found so many requests."""
-    parts.idle.checked(record, Activity(requests), now)
+    parts.idle.on_activity_reported(record, Activity(requests), now)
     return kinds(parts.taken())
 
 
@@ -170,7 +170,7 @@ def test_what_has_not_expired_stays(changes: dict[str, Field]) -> None:
 
 
 @pytest.mark.parametrize("is_preempted", [False, True])
-def test_what_is_held_stays_however_long_it_is_unused_and_whoever_needs_its_room(
+def test_a_held_server_stays_however_long_it_is_unused_and_whoever_needs_its_memory(
     is_preempted: bool,
 ) -> None:
     parts = Parts()
@@ -193,7 +193,7 @@ def test_what_is_busy_was_used_just_now_and_is_looked_at_again_later(requests: i
 
 
 @pytest.mark.parametrize(("busy_until", "is_news"), [(None, False), (NOW, True)])
-def test_who_waits_for_room_is_looked_at_again_when_what_was_busy_is_not(
+def test_the_queue_is_tried_again_when_a_busy_server_is_so_no_longer(
     busy_until: float | None, is_news: bool
 ) -> None:
     parts = Parts()
@@ -207,11 +207,11 @@ def test_who_waits_for_room_is_looked_at_again_when_what_was_busy_is_not(
 def test_a_request_that_came_since_the_last_look_is_a_use() -> None:
     parts = Parts()
     record = parts.there()
-    parts.idle.checked(record, Activity(0, mark=(5.0,)), NOW)
+    parts.idle.on_activity_reported(record, Activity(0, mark=(5.0,)), NOW)
     assert record.server.last_used_at == LOADED_AT
-    parts.idle.checked(record, Activity(0, mark=(6.0,)), NOW + 9.0)
+    parts.idle.on_activity_reported(record, Activity(0, mark=(6.0,)), NOW + 9.0)
     assert record.server.last_used_at == NOW + 9.0
-    parts.idle.checked(record, Activity(0, mark=(6.0,)), NOW + 99.0)
+    parts.idle.on_activity_reported(record, Activity(0, mark=(6.0,)), NOW + 99.0)
     assert record.server.last_used_at == NOW + 9.0
 
 
@@ -221,7 +221,7 @@ def test_a_request_that_came_since_the_last_look_is_a_use() -> None:
 @pytest.mark.parametrize(
     ("model", "cause"), [("n", Cause.PREEMPTED), (None, Cause.PREEMPTED), ("m", Cause.MEMORY_LIMIT)]
 )
-def test_what_is_claimed_goes_before_it_expires(model: str | None, cause: Cause) -> None:
+def test_a_preempted_server_ends_before_it_expires(model: str | None, cause: Cause) -> None:
     parts = Parts()
     record = parts.there()
     record.preempt(model)
@@ -233,7 +233,7 @@ def test_what_is_claimed_goes_before_it_expires(model: str | None, cause: Cause)
 @pytest.mark.parametrize(
     ("requests", "used"), [(1, NOW - 100.0), (0, NOW - DEFAULTS.grace_period + 0.1)]
 )
-def test_whether_a_claimed_one_that_is_busy_or_resides_is_to_go_is_decided_anew(
+def test_whether_a_busy_or_resident_server_stays_preempted_is_decided_anew(
     requests: int, used: float
 ) -> None:
     parts = Parts()
@@ -257,7 +257,7 @@ def test_who_came_meanwhile_gets_what_stays_unless_it_runs_something_else() -> N
     parts.waits(1, keep_alive=77.0)
     parts.waits(2, runtime_model="org/other")
     parts.waits(3, runtime_model="m")
-    parts.idle.stay(record, NOW)
+    parts.idle.uncordon(record, NOW)
     told = answers(parts.taken())
     assert told[1] == told[3] == Ensured(record.server, started=False)
     assert isinstance(told[2], RuntimeModelConflict)
@@ -269,7 +269,7 @@ def test_what_is_superseded_is_given_to_nobody() -> None:
     parts = Parts()
     record = parts.there(role=Role.SUPERSEDED)
     parts.waits(1)
-    parts.idle.stay(record, NOW)
+    parts.idle.uncordon(record, NOW)
     assert answers(parts.taken()) == {}
     assert len(parts.state.waiters) == 1
 
@@ -307,5 +307,5 @@ def test_a_held_server_is_refused_to_an_eviction_without_force_at_the_first_look
         record = parts.there()
         parts.holds(7)
         parts.evicts(9, record, force=force)
-        parts.idle.checked(record, Activity(0), NOW)
+        parts.idle.on_activity_reported(record, Activity(0), NOW)
         assert refused(parts.taken()) == told

@@ -32,14 +32,14 @@ PROBE = cmd.ProbeServer(M1, identity(M1), PLAN, "http://m", "/log", 3.0)
 
 def breaks(parts: Parts, record: Record, command: ServerCommand) -> list[str]:
     """Let a command of a server break; return what follows."""
-    parts.failed_steps.handle(record, StepFailed(M1, command, BUG), NOW)
+    parts.failed_steps.on_step_failed(record, StepFailed(M1, command, BUG), NOW)
     return kinds(parts.state.commands)
 
 
 # --- a step that broke ----------------------------------------------------------------------
 
 
-def test_a_start_whose_need_cannot_be_found_out_is_refused() -> None:
+def test_a_start_whose_need_cannot_be_found_out_fails() -> None:
     for command in (cmd.EstimateMemory(M1, made().settings), cmd.Fetch(M1, made().settings)):
         parts = Parts()
         record = parts.queued()
@@ -50,7 +50,7 @@ def test_a_start_whose_need_cannot_be_found_out_is_refused() -> None:
 
 
 @pytest.mark.parametrize("phase", [Phase.PREPARING, Phase.SPAWNING])
-def test_a_start_that_comes_to_no_process_is_refused(phase: Phase) -> None:
+def test_a_start_that_comes_to_no_process_fails(phase: Phase) -> None:
     parts = Parts()
     parts.waits(1)
     breaks(parts, parts.there(phase=phase), cmd.Prepare(M1, made().settings))
@@ -126,7 +126,7 @@ def test_where_a_process_cannot_be_looked_for_its_record_is_believed() -> None:
 def raised(parts: Parts, event: Event) -> list[str]:
     """Make up for an event that raised before it did anything; return what follows."""
     parts.containment.event = event
-    parts.failed_events.make(event, ValueError("a bug"), NOW)
+    parts.failed_events.make_up_for(event, ValueError("a bug"), NOW)
     return kinds(parts.state.commands)
 
 
@@ -222,7 +222,7 @@ def test_a_detach_that_broke_lets_nobody_wait_and_everything_run() -> None:
     assert record.server.phase is Phase.READY
 
 
-def test_haste_that_broke_counts_for_what_comes() -> None:
+def test_an_escalation_that_raised_counts_for_later_stops() -> None:
     parts = Parts()
     raised(parts, ev.ShutdownEscalated())
     assert parts.state.is_escalated

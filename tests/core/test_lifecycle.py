@@ -224,7 +224,7 @@ def test_the_drain_limit_is_for_what_is_in_flight_after_the_first_signal_only(
     assert life.signalled(stopping, stop, 10.0).step_deadline == due
 
 
-def test_in_haste_the_next_signal_follows_the_first_at_once_and_the_others_in_their_time() -> None:
+def test_escalated_the_next_signal_follows_the_first_at_once_and_the_others_in_their_time() -> None:
     first = life.signalled(STOPPING, StopSignal.TERMINATE, 10.0, escalated=True)
     assert first.step_deadline == 10.0 + life.ESCALATION_PAUSE_S
     second = life.signalled(first, StopSignal.INTERRUPT, 10.25, escalated=True)
@@ -251,9 +251,9 @@ def test_of_a_start_that_had_not_begun_the_generation_before_it_failed() -> None
     before = ended(generation=4)
     waiting = life.backing_off(before, 5, SETTINGS, 10.0)
     failed = life.failed(waiting, "it died", 6.0, 600.0)
-    assert (failed.generation, failed.latest) == (4, 4)
+    assert (failed.generation, failed.last_generation) == (4, 4)
     begun = life.failed(replace(before, phase=Phase.PREPARING, generation=5), "no", 6.0, 600.0)
-    assert (begun.generation, begun.latest) == (5, 5)
+    assert (begun.generation, begun.last_generation) == (5, 5)
 
 
 def test_a_stop_that_gets_time_back_keeps_the_length_of_its_drain() -> None:

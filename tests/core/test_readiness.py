@@ -40,7 +40,7 @@ def test_all_who_wait_get_a_server_that_is_ready_and_only_one_has_started_it() -
     waiter = parts.state.waiters.of("m")[0]
     parts.state.waiters.add("m", replace(waiter, request_id=2, starts=False, keep_alive=77.0))
     record = parts.there(phase=Phase.STARTING)
-    parts.ready.became_ready(record, BecameReady(M1, "http://m"), NOW)
+    parts.ready.on_became_ready(record, BecameReady(M1, "http://m"), NOW)
     server = record.server
     assert (server.phase, server.endpoint, server.ready_at) == (Phase.READY, "http://m", NOW)
     assert server.keep_alive == 77.0, "as the last said it"
@@ -58,7 +58,7 @@ def test_nobody_gets_another_runtime_model_than_the_one_named() -> None:
     parts.waits(1, runtime_model="org/other")
     parts.waits(2, runtime_model="m")
     record = parts.there(phase=Phase.STARTING)
-    parts.ready.became_ready(record, BecameReady(M1, "http://m"), NOW)
+    parts.ready.on_became_ready(record, BecameReady(M1, "http://m"), NOW)
     told = answers(parts.taken())
     assert isinstance(told[1], RuntimeModelConflict)
     assert told[2] == Ensured(record.server, started=True)
@@ -70,7 +70,7 @@ def test_a_runtime_model_that_was_named_is_remembered_once_it_is_ready() -> None
         parts.waits(1, runtime_model=named)
         settings = replace(DEFAULTS, runtime_model="org/named", asked=True)
         record = parts.there(phase=Phase.STARTING, settings=settings)
-        parts.ready.became_ready(record, BecameReady(M1, "http://m"), NOW)
+        parts.ready.on_became_ready(record, BecameReady(M1, "http://m"), NOW)
         assert parts.state.namings.get("m") == remembered
 
 
@@ -79,7 +79,7 @@ def test_what_is_to_end_does_not_become_ready(phase: Phase) -> None:
     parts = Parts()
     parts.waits(1)
     record = parts.there(phase=phase)
-    parts.ready.became_ready(record, BecameReady(M1, "http://m"), NOW)
+    parts.ready.on_became_ready(record, BecameReady(M1, "http://m"), NOW)
     assert parts.taken() == []
     assert record.server.phase is phase
 
@@ -123,7 +123,7 @@ def probed(parts: Parts, record: Record, *pulses: ProbeResult) -> float:
     at = NOW
     for number, result in enumerate(pulses):
         at = NOW + 15.0 * number
-        parts.ready.probed(record, ServerProbed(M1, result), at)
+        parts.ready.on_server_probed(record, ServerProbed(M1, result), at)
     return at
 
 
@@ -137,7 +137,7 @@ def test_so_many_bad_probes_after_the_first_supersede_a_server_and_one_less_does
     record = parts.there()
     at = probed(parts, record, *[result] * 4)
     assert (record.server.phase, record.server.step_deadline) == (Phase.READY, at + 15.0)
-    parts.ready.probed(record, ServerProbed(M1, result), at + 15.0)
+    parts.ready.on_server_probed(record, ServerProbed(M1, result), at + 15.0)
     assert (record.server.role, record.server.phase) == (Role.SUPERSEDED, Phase.STOPPING)
     assert record.server.detail == why
 
@@ -161,14 +161,14 @@ def test_a_gap_between_probes_is_no_silence() -> None:
     for gap, phase in ((33.0, Phase.STOPPING), (33.1, Phase.READY)):
         record = parts.there("n" if gap > 33.0 else "m")
         for at in (NOW, NOW + gap):
-            parts.ready.probed(record, ServerProbed(record.server.id, SILENT), at)
+            parts.ready.on_server_probed(record, ServerProbed(record.server.id, SILENT), at)
         assert record.server.phase is phase
 
 
 def test_one_whose_endpoint_is_anothers_serves_no_longer_whatever_answers_there() -> None:
     parts = Parts()
     record = parts.there()
-    parts.ready.probed(record, ServerProbed(M1, ELSEWHERE), NOW)
+    parts.ready.on_server_probed(record, ServerProbed(M1, ELSEWHERE), NOW)
     assert (record.server.role, record.server.detail) == (Role.SUPERSEDED, LISTENER_LOST)
 
 
@@ -198,7 +198,7 @@ def test_only_what_had_listened_loses_its_listener(
         parts = Parts()
         record = parts.there("m", phase, 1, **changes)
         parts.state.is_closing = is_closing
-        parts.ready.listener_lost(record, NOW)
+        parts.ready.on_listener_lost(record, NOW)
         is_superseded = record.server.role is Role.SUPERSEDED
         assert is_superseded is (is_lost and not is_closing)
 

@@ -119,10 +119,10 @@ def test_what_failed_may_have_been_mended() -> None:
     parts = Parts()
     failure = PoolError("no")
     parts.there(phase=Phase.FAILED, failure=failure, retry_at=NOW + 30.0)
-    parts.state.refusals.add("n", "n", failure, NOW + 30.0)
+    parts.state.failed_starts.add("n", "n", failure, NOW + 30.0)
     reload(parts)
     assert parts.shown().failure is failure, "nothing of it was changed"
-    assert parts.state.refusals.find("n", "n", NOW) is None
+    assert parts.state.failed_starts.find("n", "n", NOW) is None
     reload(parts, {"m": replace(AS, start_timeout=7.0)})
     assert (parts.shown().failure, parts.shown().retry_at) == (None, NOW)
 

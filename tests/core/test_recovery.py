@@ -113,7 +113,7 @@ def test_nothing_is_due_before_it_is_known_how_a_server_is() -> None:
 
 def taken_back(parts: Parts, *servers: Server, **more: Field) -> list[Command]:
     """Let the service begin with what an earlier one left."""
-    parts.recovery.begin(RecoveryBegan(RecoveredState(servers, **more)), NOW)
+    parts.recovery.on_recovery_began(RecoveryBegan(RecoveredState(servers, **more)), NOW)
     return parts.taken()
 
 
@@ -122,7 +122,7 @@ def adopted(parts: Parts, server_id: ServerId = M1, *, is_there: bool = True) ->
     record = parts.state.table.find(server_id)
     assert record is not None
     process = SpawnedProcess(identity(server_id), "/log") if is_there else None
-    parts.recovery.adopted(record, events.Adopted(server_id, process), NOW)
+    parts.recovery.on_adopted(record, events.Adopted(server_id, process), NOW)
     return parts.taken()
 
 
@@ -210,13 +210,35 @@ def test_what_ran_beside_its_models_server_ends() -> None:
     assert parts.shown(generation=2).phase is Phase.STARTING
 
 
-def test_of_two_records_of_one_process_the_models_own_is_right() -> None:
-    parts = Parts()
-    same = replace(plan("m", 1), nonce="one")
-    beside = made(role=Role.SUPERSEDED, plan=same)
-    issued = taken_back(parts, beside, made(generation=2, plan=same))
-    assert [one.server_id for one in of_kind(issued, commands.Adopt)] == [M2]
-    assert parts.server(generation=1) is None
+@pytest.mark.parametrize(
+    ("one", "other", "right"),
+    [
+        (
+            made(phase=Phase.STARTING, role=Role.SUCCESSOR),
+            made(),
+            (Phase.STARTING, Role.CURRENT),
+        ),
+        (
+            made(role=Role.SUPERSEDED),
+            made(),
+            (Phase.STARTING, Role.CURRENT),
+        ),
+        (
+            made(phase=Phase.CLEANING_UP, role=Role.SUPERSEDED),
+            made(phase=Phase.FAILED),
+            (Phase.CLEANING_UP, Role.SUPERSEDED),
+        ),
+    ],
+)
+def test_of_two_records_of_one_server_the_one_counts_that_may_have_a_process_or_is_current(
+    one: Server, other: Server, right: tuple[Phase, Role]
+) -> None:
+    for servers in ((one, other), (other, one)):
+        parts = Parts()
+        issued = taken_back(parts, *servers)
+        assert len(of_kind(issued, commands.Adopt)) == 1
+        server = parts.shown()
+        assert (server.phase, server.role) == right
 
 
 def test_what_the_configuration_says_now_counts_for_what_is_taken_back() -> None:
@@ -235,8 +257,8 @@ def test_what_is_left_of_models_without_a_server_is_known_again() -> None:
 
 def test_an_orphan_drains_under_no_models_name() -> None:
     parts = Parts()
-    stray = Identity(4711, 1, "boot")
-    parts.recovery.end_orphans(events.OrphansFound((stray,)), NOW)
+    orphan = Identity(4711, 1, "boot")
+    parts.recovery.on_orphans_found(events.OrphansFound((orphan,)), NOW)
     (record,) = parts.state.table
     assert (record.server.id, record.server.role) == (ServerId("", 4711), Role.ORPHAN)
     assert (record.server.phase, record.server.stop_cause) == (Phase.STOPPING, Cause.ORPHANED)
@@ -258,9 +280,9 @@ def test_where_looking_for_a_process_broke_its_record_is_believed(
     taken_back(parts, server)
     record = parts.state.table.find(M1)
     assert record is not None
-    parts.recovery.adopt_broke(record, PoolError("a bug"), NOW)
+    parts.recovery.adopt_as_recorded(record, PoolError("a bug"), NOW)
     assert kinds(parts.taken()) == issued
-    parts.recovery.adopt_broke(record, PoolError("a bug"), NOW)
+    parts.recovery.adopt_as_recorded(record, PoolError("a bug"), NOW)
     assert parts.taken() == []
 
 
@@ -271,7 +293,7 @@ def test_where_looking_broke_for_a_start_that_may_have_no_process_it_is_failed()
     record = parts.state.table.find(M1)
     assert record is not None
     error = PoolError("a bug")
-    parts.recovery.adopt_broke(record, error, NOW)
+    parts.recovery.adopt_as_recorded(record, error, NOW)
     assert answers(parts.taken()) == {1: error}
     assert parts.shown().phase is Phase.FAILED
 
@@ -288,5 +310,5 @@ def test_where_looking_broke_for_what_was_to_stop_and_may_have_no_process_it_is_
     taken_back(parts, made(phase=Phase.STOPPING, identity=None, ready_at=None))
     record = parts.state.table.find(M1)
     assert record is not None
-    parts.recovery.adopt_broke(record, PoolError("a bug"), NOW)
+    parts.recovery.adopt_as_recorded(record, PoolError("a bug"), NOW)
     assert parts.server() is None

@@ -29,7 +29,7 @@ def limited(**limits: Field) -> Parts:
 # --- a successor beside it ------------------------------------------------------------------
 
 
-def test_where_there_is_room_for_both_a_successor_starts_beside_what_has_grown() -> None:
+def test_if_both_fit_a_successor_starts_beside_the_server_that_has_grown() -> None:
     parts = limited(memory_budget=17, backoff_max=30.0)
     record = grown(parts)
     parts.recycler.review(record, NOW)
@@ -46,13 +46,13 @@ def test_where_there_is_room_for_both_a_successor_starts_beside_what_has_grown()
     [limited(memory_budget=16), limited(max_starts=0)],
     ids=["one byte short", "no start is free"],
 )
-def test_where_there_is_no_room_beside_it_its_use_is_looked_at(parts: Parts) -> None:
+def test_if_no_successor_fits_beside_it_its_activity_is_checked(parts: Parts) -> None:
     parts.recycler.review(grown(parts), NOW)
     assert kinds(parts.taken()) == ["CheckActivity"]
     assert parts.server(generation=2) is None
 
 
-def test_nobody_who_waits_for_room_is_passed_by_a_successor() -> None:
+def test_a_successor_passes_no_queued_server() -> None:
     parts = limited()
     record = grown(parts)
     parts.queued("n", needed=1)
@@ -100,12 +100,12 @@ def test_one_successor_at_a_time_and_after_a_failed_one_there_is_a_pause() -> No
 def test_what_is_unused_and_too_large_is_to_go_for_itself_and_what_is_busy_is_not() -> None:
     parts = limited()
     record = grown(parts)
-    parts.recycler.checked(record, Activity(1), NOW)
+    parts.recycler.on_activity_reported(record, Activity(1), NOW)
     assert parts.state.over_limit == set()
-    parts.recycler.checked(record, Activity(0), NOW)
+    parts.recycler.on_activity_reported(record, Activity(0), NOW)
     assert parts.state.over_limit == {M1}
     assert parts.state.capacity_changed
-    parts.recycler.checked(record, Activity(None), NOW)
+    parts.recycler.on_activity_reported(record, Activity(None), NOW)
     assert parts.state.over_limit == set()
 
 
@@ -114,7 +114,7 @@ def test_what_has_a_successor_beside_it_does_not_go_for_itself() -> None:
     record = grown(parts)
     parts.recycler.review(record, NOW)
     record.recycle_after = 0.0
-    parts.recycler.checked(record, Activity(0), NOW)
+    parts.recycler.on_activity_reported(record, Activity(0), NOW)
     assert parts.state.over_limit == set()
 
 
@@ -129,7 +129,7 @@ def replacing(parts: Parts) -> tuple[Record, Record]:
 
 
 def ready(parts: Parts, successor: Record) -> None:
-    parts.recycler.became_ready(successor, BecameReady(M2, "http://2"), NOW)
+    parts.recycler.on_became_ready(successor, BecameReady(M2, "http://2"), NOW)
 
 
 def test_a_successor_that_is_ready_is_the_models_server_with_all_who_hold_it() -> None:
@@ -210,7 +210,7 @@ def test_what_was_replaced_is_not_called_off() -> None:
     assert parts.taken() == []
 
 
-def test_a_machine_that_is_full_has_no_room_for_a_successor() -> None:
+def test_on_a_full_machine_no_successor_fits() -> None:
     parts = limited()
     record = grown(parts)
     parts.sampled(sample(available=7))

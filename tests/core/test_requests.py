@@ -202,9 +202,9 @@ def test_a_crash_loop_is_told_from_memory_with_the_time_that_is_left(
         assert getattr(answers(issued)[1], "retry_after", None) == 10.0
 
 
-def test_a_refused_start_is_told_from_memory_for_the_same_runtime_model() -> None:
+def test_the_error_of_a_failed_start_is_remembered_for_the_same_runtime_model() -> None:
     parts = Parts()
-    parts.state.refusals.add("m", "m", NO, NOW + 2.0)
+    parts.state.failed_starts.add("m", "m", NO, NOW + 2.0)
     ensure(parts, 1)
     assert answers(parts.taken()) == {1: NO}
     ensure(parts, 2, runtime_model="org/other")
@@ -249,20 +249,20 @@ def test_when_the_last_holder_has_gone_a_server_was_used_until_now() -> None:
     parts.there()
     parts.holds(7)
     parts.holds(8)
-    parts.requests.hold_ended(HoldEnded(7), NOW + 50.0)
+    parts.requests.on_hold_ended(HoldEnded(7), NOW + 50.0)
     assert (parts.shown().holds, parts.shown().last_used_at) == (1, LOADED_AT)
-    parts.requests.hold_ended(HoldEnded(8), NOW + 50.0)
+    parts.requests.on_hold_ended(HoldEnded(8), NOW + 50.0)
     assert parts.shown().holds == 0
     assert parts.shown().last_used_at == NOW + 50.0 - DEFAULTS.grace_period
     parts.taken()
-    parts.requests.hold_ended(HoldEnded(8), NOW + 99.0)
+    parts.requests.on_hold_ended(HoldEnded(8), NOW + 99.0)
     assert parts.taken() == [], "it ended before"
 
 
 def test_a_start_that_only_a_holder_wanted_is_given_up_with_the_hold() -> None:
     parts = Parts()
     hold(parts)
-    parts.requests.hold_ended(HoldEnded(7), NOW)
+    parts.requests.on_hold_ended(HoldEnded(7), NOW)
     assert parts.server() is None
     assert len(parts.state.waiters) == 0
 
@@ -274,11 +274,11 @@ def test_a_start_that_has_not_begun_is_given_up_when_the_last_caller_leaves() ->
     parts = Parts()
     ensure(parts, 1)
     ensure(parts, 2)
-    parts.requests.waiter_left(WaiterLeft(1), NOW)
+    parts.requests.on_waiter_left(WaiterLeft(1), NOW)
     assert parts.shown().phase is Phase.QUEUED
-    parts.requests.waiter_left(WaiterLeft(2), NOW)
+    parts.requests.on_waiter_left(WaiterLeft(2), NOW)
     assert parts.server() is None
-    parts.requests.waiter_left(WaiterLeft(2), NOW)
+    parts.requests.on_waiter_left(WaiterLeft(2), NOW)
 
 
 def test_what_was_named_is_told_to_who_lets_it_be_forgotten() -> None:

@@ -39,6 +39,14 @@ def test_the_delay_doubles_up_to_its_most_and_at_most_half_of_it_is_chance(
     assert full / 2 <= restart_policy.delay(server, LIMITS) <= full
 
 
+def test_the_first_pause_of_a_server_that_was_ready_is_that_of_its_second_crash() -> None:
+    once = replace(SERVER, ready_at=1.0, crashes=(2.0,))
+    twice = replace(once, crashes=(2.0, 3.0))
+    initial = LIMITS.backoff_initial
+    assert restart_policy.delay(once, LIMITS) == 0.0
+    assert initial <= restart_policy.delay(twice, LIMITS) <= 2 * initial
+
+
 def test_models_that_die_together_do_not_start_together() -> None:
     server = replace(SERVER, crashes=(0.0,))
     delays = {restart_policy.delay(replace(server, model=f"m{n}"), LIMITS) for n in range(20)}

@@ -215,7 +215,7 @@ def taken(parts: Parts, seen: MemorySample | None = None, now: float = NOW) -> l
     """Let a sample begin and end at once; return what follows from it."""
     parts.sampler.take(now)
     parts.taken()
-    parts.sampler.taken(MemorySampled(seen or sample()), now)
+    parts.sampler.on_memory_sampled(MemorySampled(seen or sample()), now)
     return parts.taken()
 
 
@@ -239,7 +239,7 @@ def test_where_nothing_can_be_seen_nobody_waits_for_it() -> None:
     parts = Parts()
     parts.state.unmeasured.add(parts.there().server.id)
     parts.sampler.take(NOW)
-    assert parts.sampler.taken(MemorySampled(None), NOW) == []
+    assert parts.sampler.on_memory_sampled(MemorySampled(None), NOW) == []
     assert parts.state.unmeasured == set()
     assert parts.state.capacity_changed
     parts.taken()
@@ -285,7 +285,7 @@ def test_a_sample_is_fresh_for_a_second_if_it_saw_all_and_began_after_the_last_e
         (Phase.STARTING, 60, []),
     ],
 )
-def test_what_a_ready_server_takes_beyond_its_need_is_learnt_up_to_its_ceiling(
+def test_a_peak_above_the_estimate_is_recorded_up_to_the_memory_limit(
     phase: Phase, took: int, needed: list[int]
 ) -> None:
     parts = Parts(defaults=replace(DEFAULTS, memory_limit=80))

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from pool_service.core.admission import STARVATION_LIMIT_S, EvictionClass
+from pool_service.core.admission import STARVATION_LIMIT_S, PreemptionClass
 from pool_service.core.commands import CheckActivity, Fetch, Prepare, Publish, SampleMemory
 from pool_service.core.errors import ModelRejected
 from pool_service.core.events import EstimateFailed, Fetching, MemoryEstimated
@@ -48,7 +48,7 @@ def estimated(parts: Parts, expected: int = 4, *, on_disk: bool = True) -> None:
     record = parts.state.table.find(M1)
     assert record is not None
     estimate = Estimate(expected, EstimateSource.WEIGHTS, on_disk)
-    parts.scheduler.estimated(record, MemoryEstimated(M1, estimate), NOW)
+    parts.scheduler.on_memory_estimated(record, MemoryEstimated(M1, estimate), NOW)
 
 
 def waiting(parts: Parts) -> None:
@@ -68,7 +68,7 @@ def test_what_is_known_to_fit_lines_up_for_as_long_as_anybody_may() -> None:
     assert answers(parts.taken()) == {}
 
 
-def test_what_can_never_fit_is_refused_and_gone() -> None:
+def test_a_start_that_never_fits_is_dropped() -> None:
     parts = Parts(memory_budget=4)
     waiting(parts)
     estimated(parts, 5)
@@ -87,14 +87,14 @@ def test_files_are_downloaded_if_any_of_those_who_wait_allows_it() -> None:
     assert refused(issued) == {}
     record = parts.state.table.find(M1)
     assert record is not None
-    parts.scheduler.fetching(record, Fetching(M1, 5, 10))
+    parts.scheduler.on_fetching(record, Fetching(M1, 5, 10))
     assert parts.shown().progress == 0.5
     parts.taken()
-    parts.scheduler.fetched(record)
+    parts.scheduler.on_fetched(record)
     assert kinds(parts.taken()) == ["EstimateMemory"]
 
 
-def test_files_that_nobody_may_download_refuse_the_start() -> None:
+def test_files_that_nobody_may_download_drop_the_start() -> None:
     parts = Parts()
     waiting(parts)
     estimated(parts, on_disk=False)
@@ -102,24 +102,24 @@ def test_files_that_nobody_may_download_refuse_the_start() -> None:
     assert parts.server() is None
 
 
-def test_what_cannot_be_loaded_is_refused_and_remembered() -> None:
+def test_what_cannot_be_loaded_fails_and_is_remembered() -> None:
     parts = Parts(failure_memory=2.0)
     waiting(parts)
     record = parts.state.table.find(M1)
     assert record is not None
     error = ModelRejected("no such model", model="m")
-    parts.scheduler.estimate_failed(record, EstimateFailed(M1, error), NOW)
+    parts.scheduler.on_estimate_failed(record, EstimateFailed(M1, error), NOW)
     assert answers(parts.taken()) == {1: error}
-    assert parts.state.refusals.find("m", "m", NOW + 1.0) is error
+    assert parts.state.failed_starts.find("m", "m", NOW + 1.0) is error
 
 
 def test_an_answer_that_nobody_waits_for_any_more_changes_nothing() -> None:
     parts = Parts()
     record = parts.queued(needed=4)
     estimated(parts, 9)
-    parts.scheduler.estimate_failed(record, EstimateFailed(M1, ModelRejected("no")), NOW)
-    parts.scheduler.fetching(record, Fetching(M1, 5, 10))
-    parts.scheduler.fetched(record)
+    parts.scheduler.on_estimate_failed(record, EstimateFailed(M1, ModelRejected("no")), NOW)
+    parts.scheduler.on_fetching(record, Fetching(M1, 5, 10))
+    parts.scheduler.on_fetched(record)
     assert parts.taken() == []
     assert record.server.expected == 4
 
@@ -179,7 +179,7 @@ def test_what_can_be_helped_by_nobody_lets_a_smaller_one_pass() -> None:
     parts.queued("large", needed=6)
     parts.queued("small", needed=4)
     assert started(parts) == ["small"]
-    assert "'held' to go, which the pool does not evict" in parts.shown("large").detail
+    assert "'held' to go, which the pool does not preempt" in parts.shown("large").detail
     assert not held.is_preempted
 
 
@@ -234,7 +234,7 @@ def test_who_need_not_go_any_more_is_handed_out_again_to_those_who_waited_for_it
     full(parts)
     started(parts)
     parts.waits(5, "a")
-    parts.state.refuse("m", ModelRejected("no"))
+    parts.state.fail_waiters("m", ModelRejected("no"))
     parts.state.drop(parts.shown("m"))
     parts.taken()
     parts.scheduler.schedule(NOW)
@@ -339,7 +339,7 @@ def test_past_the_budget_all_that_is_unused_goes_though_even_that_is_too_little(
     assert preempted(parts) == {"a": None}
 
 
-def test_what_no_longer_fits_into_a_smaller_budget_is_refused_in_its_turn() -> None:
+def test_what_no_longer_fits_into_a_smaller_budget_is_dropped_in_its_turn() -> None:
     parts = Parts(memory_budget=10)
     parts.queued(needed=6)
     parts.state.limits = replace(parts.state.limits, memory_budget=5)
@@ -432,16 +432,16 @@ def test_how_a_server_stands_to_an_eviction_follows_from_its_phase_and_its_use()
     parts.evicts(9, in_use)
     parts.there("failed", Phase.FAILED)
     parts.queued(needed=4)
-    room = parts.scheduler.room(NOW)
-    found = {one.candidate.server_id.model: one.eviction_class for one in room.residents()}
+    capacity = parts.scheduler.capacity(NOW)
+    found = {one.candidate.server_id.model: one.preemption_class for one in capacity.residents()}
     assert found == {
-        "unused": EvictionClass.UNUSED,
-        "busy": EvictionClass.BUSY,
-        "held": EvictionClass.FIXED,
-        "pinned": EvictionClass.FIXED,
-        "coming": EvictionClass.COMING,
-        "leaving": EvictionClass.LEAVING,
-        "evicted": EvictionClass.LEAVING,
-        "evicted and busy": EvictionClass.BUSY,
+        "unused": PreemptionClass.UNUSED,
+        "busy": PreemptionClass.BUSY,
+        "held": PreemptionClass.PROTECTED,
+        "pinned": PreemptionClass.PROTECTED,
+        "coming": PreemptionClass.STARTING,
+        "leaving": PreemptionClass.LEAVING,
+        "evicted": PreemptionClass.LEAVING,
+        "evicted and busy": PreemptionClass.BUSY,
     }
-    assert (room.available, room.returning) == (FOREVER, False)
+    assert (capacity.available, capacity.returning) == (FOREVER, False)

@@ -37,7 +37,7 @@ def test_no_new_server_is_ready() -> None:
     assert len(parts.state.table) == 0
 
 
-def test_a_server_whose_process_was_not_swept_is_not_dropped() -> None:
+def test_a_server_whose_process_was_not_cleaned_up_is_not_dropped() -> None:
     parts = Parts()
     record = parts.there(phase=Phase.STARTING)
     with pytest.raises(AssertionError):
@@ -108,7 +108,7 @@ def test_a_server_that_stays_ready_keeps_its_marks() -> None:
     assert parts.state.over_limit == {M1}
 
 
-def test_a_server_whose_turn_has_come_leaves_the_queue_and_is_appraised_no_longer() -> None:
+def test_a_server_whose_turn_has_come_leaves_the_queue_and_its_estimate_is_cancelled() -> None:
     parts = Parts()
     record = parts.queued()
     record.is_estimating = True
@@ -235,7 +235,7 @@ def test_nothing_is_due_while_an_answer_about_a_server_is_awaited() -> None:
     assert parts.state.deadlines.next() == NOW + 100.0
 
 
-def test_a_claimed_server_is_checked_when_its_residency_is_over_but_not_while_busy() -> None:
+def test_a_preempted_server_is_checked_when_its_grace_period_is_over_but_not_while_busy() -> None:
     parts = Parts()
     record = parts.there()
     assert parts.state.check_due(record) == LOADED_AT + DEFAULTS.keep_alive
@@ -266,26 +266,26 @@ def test_the_pool_itself_is_answered_nothing() -> None:
     assert parts.taken() == []
 
 
-def test_who_is_refused_waits_no_longer_and_who_only_holds_holds_on() -> None:
+def test_failed_waiters_wait_no_longer_and_who_only_holds_holds_on() -> None:
     parts = Parts()
     parts.there(phase=Phase.STARTING)
     parts.holds(7)
     parts.waits(1)
     parts.waits(2)
     parts.waits(3, "n")
-    parts.state.refuse("m", NO)
+    parts.state.fail_waiters("m", NO)
     assert answers(parts.taken()) == {1: NO, 2: NO}
     assert parts.state.waiters.models() == ["n"]
     assert parts.shown().holds == 1
 
 
-def test_a_holder_who_waits_as_well_is_dismissed_once() -> None:
+def test_a_holder_who_waits_as_well_is_answered_once() -> None:
     parts = Parts()
     parts.there(phase=Phase.STARTING)
     parts.holds(7)
     parts.waits(7)
     parts.holds(8)
-    parts.state.dismiss("m", NO)
+    parts.state.fail_callers("m", NO)
     assert answers(parts.taken()) == {7: NO, 8: NO}
     assert parts.shown().holds == 0
 

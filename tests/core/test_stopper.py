@@ -76,7 +76,7 @@ def test_what_never_was_ready_has_nothing_in_flight() -> None:
     assert parts.shown().step_deadline == NOW + DEFAULTS.stop_timeout
 
 
-def test_in_haste_nothing_in_flight_is_waited_for() -> None:
+def test_an_escalated_stop_does_not_drain() -> None:
     parts = Parts()
     parts.state.is_escalated = True
     begun(parts)
@@ -112,9 +112,9 @@ def test_a_look_that_began_before_the_stop_tells_nothing_and_is_made_again() -> 
     stopping = life.stopping(record.server, Cause.IDLE)
     parts.stopper.begin(stopping, NOW, at_once=False)
     assert of_kind(parts.taken(), CheckActivity) == [], "one look at a time"
-    parts.stopper.checked(record, Activity(0), NOW)
+    parts.stopper.on_activity_reported(record, Activity(0), NOW)
     assert kinds(parts.taken()) == ["CheckActivity"]
-    parts.stopper.checked(record, Activity(0), NOW)
+    parts.stopper.on_activity_reported(record, Activity(0), NOW)
     assert signals(parts) == [StopSignal.TERMINATE]
     assert state.table.find(M1) is record
 
@@ -128,7 +128,7 @@ def test_what_is_in_flight_is_waited_for_with_longer_and_longer_pauses(
     record = parts.state.table.find(M1)
     assert record is not None
     for waited, pause in ((0.0, 0.1), (5.0, 0.5), (30.0, 1.0), (59.5, 0.5)):
-        parts.stopper.checked(record, Activity(requests), NOW + waited)
+        parts.stopper.on_activity_reported(record, Activity(requests), NOW + waited)
         assert record.server.step_deadline == pytest.approx(NOW + waited + pause)
         assert kinds(parts.taken()) == []
 
@@ -140,7 +140,7 @@ def test_that_a_drain_waits_is_published_once() -> None:
     assert record is not None
     told = []
     for at in range(3):
-        parts.stopper.checked(record, Activity(1), NOW + at)
+        parts.stopper.on_activity_reported(record, Activity(1), NOW + at)
         told += of_kind(parts.taken(), Publish)
     assert [one.server.detail for one in told] == [f"{Cause.IDLE.value}; {drain.WAITS}"]
 
@@ -148,7 +148,7 @@ def test_that_a_drain_waits_is_published_once() -> None:
 def test_a_look_after_the_first_signal_changes_nothing() -> None:
     parts = Parts()
     record = parts.there(phase=Phase.STOPPING, stop_signal=StopSignal.TERMINATE, drain_by=DRAIN_BY)
-    parts.stopper.checked(record, Activity(0), NOW)
+    parts.stopper.on_activity_reported(record, Activity(0), NOW)
     assert parts.taken() == []
 
 
@@ -178,17 +178,17 @@ def test_the_signals_follow_each_other_when_their_time_is_over() -> None:
     assert sent == [StopSignal.TERMINATE, StopSignal.INTERRUPT, kill, kill]
 
 
-def test_a_hurried_stop_gets_its_next_signal_and_a_hurried_sweep_waits_no_longer() -> None:
+def test_an_escalated_stop_gets_its_next_signal_and_a_clean_up_drains_no_longer() -> None:
     parts = Parts()
     stopping = parts.there(phase=Phase.STOPPING, stop_signal=StopSignal.TERMINATE)
     parts.stopper.escalate(stopping, NOW)
     assert signals(parts) == [StopSignal.INTERRUPT]
-    sweeping = parts.there("n", Phase.CLEANING_UP)
-    parts.stopper.escalate(sweeping, NOW)
-    assert parts.taken() == [EscalateCleanUp(sweeping.server.id, identity(sweeping.server.id))]
+    cleaning_up = parts.there("n", Phase.CLEANING_UP)
+    parts.stopper.escalate(cleaning_up, NOW)
+    assert parts.taken() == [EscalateCleanUp(cleaning_up.server.id, identity(cleaning_up.server.id))]
 
 
-def test_what_does_not_stop_yet_or_is_not_known_to_be_ours_is_not_hurried() -> None:
+def test_what_does_not_stop_yet_or_is_not_known_to_be_ours_is_not_escalated() -> None:
     parts = Parts()
     sought = parts.there("sought", Phase.STOPPING)
     sought.is_adopting = True

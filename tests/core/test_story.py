@@ -4,8 +4,8 @@ from dataclasses import replace
 
 import pytest
 
-from pool_service.core import commands
-from pool_service.core.admission import EvictionClass, Resident, Room
+from pool_service.core import commands, story
+from pool_service.core.admission import PreemptionClass, Resident, Capacity
 from pool_service.core.catalogue import Catalogue
 from pool_service.core.errors import ModelRejected
 from pool_service.core.events import (
@@ -14,7 +14,7 @@ from pool_service.core.events import (
     Exited,
     HoldRequested,
 )
-from pool_service.core.eviction_policy import Candidate
+from pool_service.core.preemption_policy import Candidate
 from pool_service.core.limits import Limits
 from pool_service.core.machine import Machine
 from pool_service.core.server import Phase, Role, ServerId
@@ -25,8 +25,6 @@ from pool_service.core.story import (
     Decision,
     Stories,
     Weighed,
-    admitted,
-    weighed,
 )
 from pool_service.core.types import FOREVER, Settings
 from tests.core.acting import drive, look, report
@@ -44,7 +42,7 @@ def waits(why: str, at: float = NOW, choice: Choice | None = None, model: str = 
 
 def chosen(*models: str) -> Choice:
     """Return the choice of these models' servers."""
-    going = [Weighed(ServerId(model, 1), EvictionClass.UNUSED, 3, 1.0) for model in models]
+    going = [Weighed(ServerId(model, 1), PreemptionClass.UNUSED, 3, 1.0) for model in models]
     return Choice(4, 6.0, 3, 100.0, tuple(going), ())
 
 
@@ -139,40 +137,40 @@ def test_a_wait_that_comes_again_after_a_start_is_told_again() -> None:
 # --- the figures of a choice ----------------------------------------------------------------
 
 
-def resident(model: str, freed: int, eviction_class: EvictionClass, uses: float = 2.0) -> Resident:
+def resident(model: str, freed: int, preemption_class: PreemptionClass, uses: float = 2.0) -> Resident:
     candidate = Candidate(ServerId(model, 1), freed, 5.0, 0.0, uses)
-    return Resident(candidate, eviction_class, (), 0.0)
+    return Resident(candidate, preemption_class, (), 0.0)
 
 
-def room(*residents: Resident) -> Room:
+def capacity(*residents: Resident) -> Capacity:
     reserved = sum(one.candidate.freed for one in residents)
-    return Room(10.0, reserved, 0, 50.0, False, lambda: residents, {}, {})
+    return Capacity(10.0, reserved, 0, 50.0, False, lambda: residents, {}, {})
 
 
 def test_a_choice_tells_who_goes_and_who_was_passed_over_with_what_each_is_worth() -> None:
-    there = room(
-        resident("a", 3, EvictionClass.UNUSED, uses=1.0),
-        resident("b", 4, EvictionClass.FIXED),
-        resident("c", 2, EvictionClass.BUSY, uses=0.5),
+    there = capacity(
+        resident("a", 3, PreemptionClass.UNUSED, uses=1.0),
+        resident("b", 4, PreemptionClass.PROTECTED),
+        resident("c", 2, PreemptionClass.BUSY, uses=0.5),
     )
-    choice = weighed(there, 4, [ServerId("a", 1)])
+    choice = story.preemption(there, 4, [ServerId("a", 1)])
     assert choice == Choice(
         needed=4,
         budget=10.0,
         reserved=9,
         available=50.0,
-        chosen=(Weighed(ServerId("a", 1), EvictionClass.UNUSED, 3, 5.0),),
+        chosen=(Weighed(ServerId("a", 1), PreemptionClass.UNUSED, 3, 5.0),),
         passed_over=(
-            Weighed(ServerId("b", 1), EvictionClass.FIXED, 4, 10.0),
-            Weighed(ServerId("c", 1), EvictionClass.BUSY, 2, 2.5),
+            Weighed(ServerId("b", 1), PreemptionClass.PROTECTED, 4, 10.0),
+            Weighed(ServerId("c", 1), PreemptionClass.BUSY, 2, 2.5),
         ),
     )
     assert choice.chosen_ids == {ServerId("a", 1)}
 
 
-def test_what_fits_is_told_with_the_room_there_was_and_weighs_nobody() -> None:
-    there = replace(room(), residents=lambda: pytest.fail("nobody is to be weighed"))
-    assert admitted(there, 4) == Choice(4, 10.0, 0, 50.0, (), ())
+def test_an_admission_has_the_figures_of_the_capacity_and_weighs_nobody() -> None:
+    there = replace(capacity(), residents=lambda: pytest.fail("nobody is to be weighed"))
+    assert story.admission(there, 4) == Choice(4, 10.0, 0, 50.0, (), ())
 
 
 # --- the story of a model, through the machine ----------------------------------------------
@@ -210,7 +208,7 @@ def test_a_cold_start_leaves_a_story_of_each_phase_and_its_event() -> None:
     assert begins.choice.available == 100
 
 
-def test_an_eviction_for_room_tells_both_models_for_whom_and_by_which_figures() -> None:
+def test_a_preemption_tells_both_models_for_whom_and_by_which_figures() -> None:
     ledger = pool()
     ledger.handle(EnsureRequested(1, "a"))
     drive(ledger)
@@ -274,7 +272,7 @@ def test_a_crash_with_a_holder_tells_the_end_and_the_next_generation() -> None:
     assert ledger.machine.story("a")[begun].why == "it died"
 
 
-def test_a_refused_start_tells_why_though_its_server_is_gone() -> None:
+def test_a_failed_start_tells_why_though_its_server_is_gone() -> None:
     ledger = pool()
     ledger.handle(EnsureRequested(1, "a"))
     estimate = next(c for c in ledger.outstanding if isinstance(c, commands.EstimateMemory))

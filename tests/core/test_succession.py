@@ -24,7 +24,7 @@ def test_a_superseded_server_serves_no_longer_and_ended_as_wedged_for_the_reason
     assert (gone.last_exit.report.message, gone.last_exit.at) == ("it fell silent", NOW)
 
 
-def test_a_successor_is_the_next_generation_and_needs_no_more_than_the_ceiling() -> None:
+def test_a_successor_is_the_next_generation_and_needs_no_more_than_the_memory_limit() -> None:
     successor = succession.successor(SERVER, NOW)
     assert (successor.generation, successor.role) == (4, Role.SUCCESSOR)
     assert (successor.phase, successor.expected) == (Phase.QUEUED, 40)
@@ -35,7 +35,7 @@ def test_a_successor_is_the_next_generation_and_needs_no_more_than_the_ceiling()
 def test_a_successor_that_failed_does_not_give_its_generation_to_the_next_one() -> None:
     successor = succession.successor(SERVER, NOW)
     before = succession.succeeded_by(SERVER, successor)
-    assert before.latest == 4
+    assert before.last_generation == 4
     assert succession.successor(before, NOW).generation == 5
 
 

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from pool_service.core import lifecycle as life
-from pool_service.core import restart_policy, supervisor
+from pool_service.core import failed_servers, restart_policy
 from pool_service.core.catalogue import Catalogue
 from pool_service.core.commands import (
     AwaitExit,
@@ -60,11 +60,11 @@ def request_ids(parts: Parts, model: str = "m") -> list[int | None]:
 
 
 def cleaned_up(parts: Parts, record: Record) -> None:
-    parts.supervisor.cleaned_up(record, CleanedUp(record.server.id), NOW)
+    parts.supervisor.on_cleaned_up(record, CleanedUp(record.server.id), NOW)
 
 
 def exits(parts: Parts, record: Record, report: ExitReport | None = None) -> None:
-    parts.supervisor.exited(record, Exited(record.server.id, report or died()), NOW)
+    parts.supervisor.on_exited(record, Exited(record.server.id, report or died()), NOW)
 
 
 # --- starting -------------------------------------------------------------------------------
@@ -103,16 +103,16 @@ def test_a_process_is_spawned_as_prepared_and_only_once() -> None:
     parts = Parts()
     record = parts.there(phase=Phase.PREPARING)
     event = Prepared(M1, plan("m", 1))
-    parts.supervisor.prepared(record, event)
+    parts.supervisor.on_prepared(record, event)
     assert of_kind(parts.taken(), Spawn) == [Spawn(M1, event.plan)]
-    parts.supervisor.prepared(record, event)
+    parts.supervisor.on_prepared(record, event)
     assert parts.taken() == []
 
 
 def test_a_process_is_watched_and_its_start_limit_begins() -> None:
     parts = Parts()
     record = parts.there(phase=Phase.SPAWNING, plan=plan("m", 1))
-    parts.supervisor.spawned(record, Spawned(M1, PROCESS), NOW)
+    parts.supervisor.on_spawned(record, Spawned(M1, PROCESS), NOW)
     assert (record.server.phase, record.server.identity) == (Phase.STARTING, identity(M1))
     assert record.server.step_deadline == NOW + DEFAULTS.start_timeout
     issued = parts.taken()
@@ -124,7 +124,7 @@ def test_a_process_is_watched_and_its_start_limit_begins() -> None:
 def test_a_process_whose_end_was_wished_meanwhile_is_watched_and_told_to_end() -> None:
     parts = Parts()
     record = parts.there(phase=Phase.STOPPING, identity=None, ready_at=None)
-    parts.supervisor.spawned(record, Spawned(M1, PROCESS), NOW)
+    parts.supervisor.on_spawned(record, Spawned(M1, PROCESS), NOW)
     assert kinds(parts.taken()) == ["AwaitExit", "SendSignal"]
     assert record.server.phase is Phase.STOPPING
 
@@ -132,22 +132,22 @@ def test_a_process_whose_end_was_wished_meanwhile_is_watched_and_told_to_end() -
 def test_a_process_that_is_told_twice_changes_nothing() -> None:
     parts = Parts()
     record = parts.there()
-    parts.supervisor.spawned(record, Spawned(M1, PROCESS), NOW)
+    parts.supervisor.on_spawned(record, Spawned(M1, PROCESS), NOW)
     assert parts.taken() == []
 
 
 # --- a start without a process --------------------------------------------------------------
 
 
-def test_a_refused_start_is_told_remembered_for_a_moment_and_not_shown() -> None:
+def test_a_failed_start_is_told_remembered_for_a_moment_and_not_shown() -> None:
     parts = Parts(failure_memory=2.0)
     parts.waits(1)
     parts.waits(2)
     record = parts.there(phase=Phase.PREPARING)
-    parts.supervisor.not_started(record, NotStarted(M1, UNUSABLE), NOW)
+    parts.supervisor.on_not_started(record, NotStarted(M1, UNUSABLE), NOW)
     assert answers(parts.taken()) == {1: UNUSABLE, 2: UNUSABLE}
     assert parts.server() is None
-    find = parts.state.refusals.find
+    find = parts.state.failed_starts.find
     assert find("m", "m", NOW + 1.9) is UNUSABLE
     assert find("m", "m", NOW + 2.0) is None
     assert find("m", "org/other", NOW) is None
@@ -161,7 +161,7 @@ def test_a_refused_start_is_told_remembered_for_a_moment_and_not_shown() -> None
         (1.0, Cause.IDLE, None),
     ],
 )
-def test_what_is_shown_of_a_process_that_died_lately_stays_over_a_refused_start(
+def test_what_is_shown_of_a_process_that_died_lately_stays_over_a_failed_start(
     ago: float, cause: Cause, phase: Phase | None
 ) -> None:
     parts = Parts(failure_ttl=600.0, failure_memory=2.0)
@@ -169,30 +169,30 @@ def test_what_is_shown_of_a_process_that_died_lately_stays_over_a_refused_start(
     parts.state.put(before)
     record = parts.state.table.find(M1)
     assert record is not None
-    parts.supervisor.not_started(record, NotStarted(M1, UNUSABLE), NOW)
+    parts.supervisor.on_not_started(record, NotStarted(M1, UNUSABLE), NOW)
     after = parts.server()
     assert (after.phase if after else None) is phase
     if after:
         assert (after.failure, after.retry_at) == (UNUSABLE, NOW + 2.0)
 
 
-def test_a_successor_that_is_refused_costs_no_caller_of_its_model_anything() -> None:
+def test_a_successor_that_does_not_start_costs_no_caller_of_its_model_anything() -> None:
     parts = Parts()
     parts.waits(1)
     parts.there()
     record = parts.there(phase=Phase.PREPARING, generation=2, role=Role.SUCCESSOR)
-    parts.supervisor.not_started(record, NotStarted(M2, UNUSABLE), NOW)
+    parts.supervisor.on_not_started(record, NotStarted(M2, UNUSABLE), NOW)
     assert answers(parts.taken()) == {}
     assert parts.server(generation=2) is None
     assert parts.shown().phase is Phase.READY
-    assert parts.state.refusals.find("m", "m", NOW) is None
+    assert parts.state.failed_starts.find("m", "m", NOW) is None
 
 
 def test_a_start_that_was_to_stop_and_got_no_process_is_gone() -> None:
     parts = Parts()
     record = parts.there(phase=Phase.STOPPING, identity=None)
     parts.evicts(9, record)
-    parts.supervisor.not_started(record, NotStarted(M1, UNUSABLE), NOW)
+    parts.supervisor.on_not_started(record, NotStarted(M1, UNUSABLE), NOW)
     assert parts.server() is None
     assert list(answers(parts.taken())) == [9]
 
@@ -254,7 +254,7 @@ def test_what_is_pinned_comes_again_by_itself_but_not_when_the_service_ends() ->
         assert request_ids(parts) == waiting
 
 
-def test_what_is_renewed_comes_again_with_its_keep_alive() -> None:
+def test_what_was_recycled_comes_again_with_its_keep_alive() -> None:
     parts = Parts()
     record = parts.there(keep_alive=77.0)
     parts.supervisor.stop(record.server, Cause.MEMORY_LIMIT, NOW)
@@ -332,7 +332,7 @@ def test_what_serves_no_longer_during_its_eviction_is_evicted_unless_it_is_held(
 # --- the end of a process -------------------------------------------------------------------
 
 
-def test_who_waits_for_a_start_that_dies_is_told_and_what_it_left_is_swept() -> None:
+def test_who_waits_for_a_start_that_dies_is_told_and_what_it_left_is_cleaned_up() -> None:
     parts = Parts()
     parts.waits(1)
     record = parts.there(phase=Phase.STARTING)
@@ -351,7 +351,7 @@ def test_who_waits_for_a_start_that_was_killed_waits_on() -> None:
     assert request_ids(parts) == [1]
 
 
-def test_a_start_whose_ports_are_taken_goes_on_so_many_times_and_then_is_refused() -> None:
+def test_a_start_whose_ports_are_taken_goes_on_so_many_times_and_then_fails() -> None:
     for lost, is_over in ((3, False), (4, True)):
         parts = Parts(port_attempts=5)
         parts.waits(1)
@@ -437,7 +437,7 @@ def test_what_a_process_took_is_learnt_and_more_of_one_that_ran_out_up_to_the_bu
 def dead(
     parts: Parts, cause: Cause = Cause.CRASHED, report: ExitReport | None = None, **changes: Field
 ) -> Record:
-    """Return a server whose process is being swept after it ended so."""
+    """Return a server whose process is being cleaned up after it ended so."""
     record = parts.there(**changes)
     if cause is not Cause.CRASHED:
         parts.state.put(life.stopping(record.server, cause))
@@ -530,7 +530,7 @@ def test_an_eviction_is_answered_when_nothing_is_left_and_makes_good_all_deaths(
     exits(parts, record)
     assert answers(parts.taken()) == {}
     parts.waits(1)
-    parts.supervisor.cleaned_up(record, CleanedUp(M1, killed=True), NOW)
+    parts.supervisor.on_cleaned_up(record, CleanedUp(M1, killed=True), NOW)
     (removed,) = eviction.removed
     assert (removed.server.id, removed.killed) == (M1, True)
     assert list(answers(parts.taken())) == [9]
@@ -557,7 +557,7 @@ def test_who_waits_for_what_is_served_no_longer_is_told_when_its_process_is_gone
     assert parts.server() is None
 
 
-def test_what_was_not_swept_is_not_gone() -> None:
+def test_what_was_not_cleaned_up_is_not_gone() -> None:
     parts = Parts()
     cleaned_up(parts, parts.there(phase=Phase.STOPPING))
     assert parts.taken() == []
@@ -622,7 +622,7 @@ def test_only_a_start_that_has_not_begun_is_given_up_when_nobody_waits(
 
 
 def test_of_many_failed_servers_the_oldest_is_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(supervisor, "MAX_FAILED", 2)
+    monkeypatch.setattr(failed_servers, "MAX_FAILED", 2)
     parts = Parts()
     for model in "abc":
         died_before = ended(made(model)).last_exit
@@ -635,7 +635,7 @@ def test_a_start_that_broke_by_a_fault_of_ours_is_failed_and_told() -> None:
     parts = Parts(failure_memory=2.0)
     parts.waits(1)
     record = parts.there(phase=Phase.SPAWNING)
-    parts.supervisor.fail_start(record.server, UNUSABLE, NOW)
+    parts.supervisor.show_failed_start(record.server, UNUSABLE, NOW)
     assert answers(parts.taken()) == {1: UNUSABLE}
     server = parts.shown()
     assert (server.phase, server.failure) == (Phase.FAILED, UNUSABLE)

@@ -125,7 +125,7 @@ def test_the_indexes_are_those_that_the_servers_give(
     servers = [record.server for record in table]
     assert table.reserved == sum(one.reserved for one in servers)
     assert table.growth == sum(one.growth for one in servers)
-    in_group = [one for one in servers if one.takes_room and one.settings.groups]
+    in_group = [one for one in servers if one.takes_memory and one.settings.groups]
     assert table.groups.get("g", 0) == len(in_group)
     beside = {one.id for one in servers if one.role is not Role.CURRENT}
     assert {record.server.id for record in table.all_beside} == beside
@@ -217,7 +217,7 @@ def test_only_the_marks_that_mean_something_in_a_phase_are_kept(
     assert kept == stays
 
 
-def test_who_is_withdrawn_may_still_be_checked_but_is_neither_claimed_nor_busy() -> None:
+def test_who_is_withdrawn_may_still_be_checked_but_is_neither_preempted_nor_busy() -> None:
     record = marked()
     record.withdraw()
     assert record.is_checking

@@ -38,7 +38,7 @@ from tests.core.pools import LOST, aside, one_ready
 
 
 def reach(parts: Parts, now: float = NOW, away: float = 0.0) -> None:
-    parts.timers.time_reached(TimeReached(away), now)
+    parts.timers.on_time_reached(TimeReached(away), now)
 
 
 def starting(parts: Parts, **changes: Field) -> None:
@@ -145,7 +145,7 @@ def test_a_start_out_of_time_ends_when_its_last_lines_are_read() -> None:
     record = parts.state.table.find(M1)
     assert record is not None
     assert record.server.step_deadline == NOW + LOG_TIMEOUT_S
-    parts.timers.log_read(record, LogRead(M1, ("slow",)), NOW + 0.5)
+    parts.timers.on_log_read(record, LogRead(M1, ("slow",)), NOW + 0.5)
     issued = parts.taken()
     assert refused(issued) == {1: "StartTimeout", 2: "StartTimeout"}
     assert getattr(answers(issued)[1], "last_lines", None) == ("slow",)
@@ -169,7 +169,7 @@ def test_a_successor_out_of_time_costs_no_caller_anything() -> None:
     parts.waits(1)
     record = parts.there(phase=Phase.STARTING, generation=2, role=Role.SUCCESSOR, step_deadline=NOW)
     reach(parts)
-    parts.timers.log_read(record, LogRead(record.server.id, ()), NOW)
+    parts.timers.on_log_read(record, LogRead(record.server.id, ()), NOW)
     assert answers(parts.taken()) == {}
     assert record.server.phase is Phase.STOPPING
 
@@ -177,7 +177,7 @@ def test_a_successor_out_of_time_costs_no_caller_anything() -> None:
 def test_a_log_that_is_read_late_ends_nothing() -> None:
     parts = Parts()
     record = parts.there()
-    parts.timers.log_read(record, LogRead(M1, ()), NOW)
+    parts.timers.on_log_read(record, LogRead(M1, ()), NOW)
     assert parts.taken() == []
 
 

@@ -142,7 +142,7 @@ class Case:
                 adopted = model in servers and servers[model].pid == again.pid
                 known = max(
                     self.generations.get(model, 0),
-                    before[model].latest if model in before else 0,
+                    before[model].last_generation if model in before else 0,
                 )
                 assert again.generation >= known + (0 if adopted else 1)
             assert len(pool_processes(self.state_dir)) == 2

@@ -50,7 +50,7 @@ async def fill(run: Running, *models: str, size: int = 5) -> None:
 
 def there(run: Running) -> list[str]:
     """The models that take up room."""
-    return [one.model for one in run.pool.page(None, 1000) if one.takes_room]
+    return [one.model for one in run.pool.page(None, 1000) if one.takes_memory]
 
 
 def queued(run: Running) -> list[str]:

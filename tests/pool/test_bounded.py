@@ -8,7 +8,7 @@ from pool_service.core import remembered
 from pool_service.core.errors import ModelRejected, RuntimeUnavailable, StartFailed
 from pool_service.core.server import Phase
 from pool_service.core.state import MAX_MODELS_REMEMBERED
-from pool_service.core.supervisor import MAX_FAILED
+from pool_service.core.failed_servers import MAX_FAILED
 from tests.pool.running import running
 from tests.world import REJECTED, Script
 
@@ -31,12 +31,12 @@ async def test_of_many_models_that_fail_the_newest_are_listed() -> None:
 
 async def test_of_refused_starts_only_so_many_are_remembered() -> None:
     async with running() as run:
-        for number in range(remembered.MAX_REFUSALS + 20):
+        for number in range(remembered.MAX_FAILED_STARTS + 20):
             model = f"m{number}"
             run.world.script(model, Script(raises={"prepare": RuntimeUnavailable("none")}))
             with pytest.raises(RuntimeUnavailable):
                 await run.pool.ensure(model)
-        assert len(run.pool._machine._state.refusals._by_model) == remembered.MAX_REFUSALS
+        assert len(run.pool._machine._state.failed_starts._by_model) == remembered.MAX_FAILED_STARTS
         assert run.pool.totals().servers == 0
 
 

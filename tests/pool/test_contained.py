@@ -79,7 +79,7 @@ def breaking(patch: Patch, name: str, *, times: int = 1) -> Bug:
 
 
 @pytest.mark.parametrize(
-    "name", ["Timers._overdue", "IdleChecks.check", "IdleChecks.checked", "IdleChecks._cause_to_go"]
+    "name", ["Timers._act_on_deadline", "IdleChecks.check", "IdleChecks.on_activity_reported", "IdleChecks._cause_to_go"]
 )
 async def test_what_is_due_beside_a_broken_one_is_done_in_time(
     monkeypatch: Patch, name: str
@@ -107,12 +107,12 @@ async def test_a_server_that_cannot_be_probed_ends_after_a_few_failures(monkeypa
 @pytest.mark.parametrize(
     "name",
     [
-        "Scheduler.estimated",
+        "Scheduler.on_memory_estimated",
         "Scheduler._try",
         "Supervisor.start",
-        "Supervisor.prepared",
-        "Supervisor.spawned",
-        "ReadyServers.became_ready",
+        "Supervisor.on_prepared",
+        "Supervisor.on_spawned",
+        "ReadyServers.on_became_ready",
     ],
 )
 async def test_the_callers_of_a_broken_start_get_an_error_and_the_next_start_succeeds(
@@ -132,9 +132,9 @@ async def test_the_callers_of_a_broken_start_get_an_error_and_the_next_start_suc
 @pytest.mark.parametrize(
     "name",
     [
-        "Supervisor.exited",
-        "Supervisor.cleaned_up",
-        "Supervisor.gone",
+        "Supervisor.on_exited",
+        "Supervisor.on_cleaned_up",
+        "Supervisor.conclude",
         "Supervisor._start_again",
         "PoolState.put",
     ],
@@ -152,7 +152,7 @@ async def test_no_process_is_lost_where_its_end_breaks(monkeypatch: Patch, name:
         assert (await run.pool.ensure("bad")).server.phase is Phase.READY
 
 
-@pytest.mark.parametrize("name", ["Recovery._adopt", "Recovery.adopted", "Recovery._take_over"])
+@pytest.mark.parametrize("name", ["Recovery._adopt", "Recovery.on_adopted", "Recovery._take_over"])
 async def test_no_process_is_lost_where_its_adoption_breaks(monkeypatch: Patch, name: str) -> None:
     bug = breaking(monkeypatch, name, times=0)
     async with running() as run:
@@ -181,7 +181,7 @@ async def test_a_broken_request_costs_that_call_alone(monkeypatch: Patch) -> Non
     "name",
     [
         "PoolState.put",
-        "Timers._overdue",
+        "Timers._act_on_deadline",
         "Stopper.signal",
         "Supervisor.stop",
         "PoolState.drop",

@@ -57,7 +57,7 @@ async def test_a_held_server_is_not_evicted_for_others() -> None:
         async with holding(run) as holder:
             await asyncio.sleep(2)
             run.world.script("b", sized(8))
-            with pytest.raises(PoolFull, match="'m' to go, which the pool does not evict"):
+            with pytest.raises(PoolFull, match="'m' to go, which the pool does not preempt"):
                 await run.pool.ensure("b")
             assert holder.is_ready
 

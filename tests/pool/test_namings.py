@@ -4,7 +4,7 @@ import pytest
 
 from pool_service.core.catalogue import Catalogue
 from pool_service.core.errors import ModelUnknown, StartFailed
-from pool_service.core.remembered import MOST_NAMINGS, Namings
+from pool_service.core.remembered import MAX_NAMINGS, Namings
 from pool_service.core.server import Phase
 from pool_service.core.types import Settings
 from tests.pool.running import DEFAULTS, LIMITS, Running, running
@@ -136,8 +136,8 @@ async def test_what_is_found_is_what_runs_what_was_named_and_what_the_cache_has(
 
 def test_the_one_named_longest_ago_is_forgotten() -> None:
     namings = Namings()
-    for number in range(MOST_NAMINGS):
+    for number in range(MAX_NAMINGS):
         assert namings.add(f"m{number}", "r")
     assert not namings.add("m0", "r")
     assert namings.add("further", "r")
-    assert (namings.get("m0"), namings.get("m1"), len(namings.all())) == ("r", "", MOST_NAMINGS)
+    assert (namings.get("m0"), namings.get("m1"), len(namings.all())) == ("r", "", MAX_NAMINGS)

@@ -234,7 +234,7 @@ async def test_a_long_hold_delays_no_start_that_fits() -> None:
         run.world.script("big", sized(8))
         call = run.ensure("big")
         await asyncio.sleep(60)
-        assert "'held' to go, which the pool does not evict" in run.server("big").detail
+        assert "'held' to go, which the pool does not preempt" in run.server("big").detail
         began = now()
         await fill(run, "small", size=3)
         assert now() - began < 2.0

@@ -209,7 +209,7 @@ async def test_without_memory_for_both_it_is_stopped_when_unused_and_started_aga
         assert end.cause is Cause.MEMORY_LIMIT
 
 
-async def test_what_came_again_is_not_taken_for_what_was_overgrown() -> None:
+async def test_what_came_again_is_not_taken_for_what_was_over_its_limit() -> None:
     async with running(limits=TIGHT, memory_limit=120, grace_period=0.0) as run:
         first = Script(load=LOAD, needs=100, takes=100)
         run.world.script("m", first, *[Script(load=0.0, needs=100, takes=100)] * 9)

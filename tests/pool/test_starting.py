@@ -219,7 +219,7 @@ async def test_a_start_that_is_refused_before_it_has_a_process_leaves_no_server(
         assert (last.removed, last.server.detail) == (True, "no vllm-mlx")
 
 
-async def test_what_was_refused_is_refused_from_memory_for_a_moment() -> None:
+async def test_the_error_of_a_failed_start_is_remembered_for_a_moment() -> None:
     """Unless it was evicted meanwhile, or is asked for as another runtime model."""
     async with running() as run:
         refusal = RuntimeUnavailable("no vllm-mlx")

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from pool_service.core.eviction_policy import Candidate, Uses, victims
+from pool_service.core.preemption_policy import Candidate, Uses, victims
 from pool_service.core.server import ServerId
 from tools.bench.report import Figure, compare
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from pool_service.adapters.system.os_errors import raise_shortage
 from pool_service.adapters.system.own_files import SET_ASIDE, parse_json, read_own, write_own
 from pool_service.core.names import model_flaw, runtime_model_flaw
-from pool_service.core.remembered import MOST_NAMINGS
+from pool_service.core.remembered import MAX_NAMINGS
 
 MAX_FILE_BYTES = 16 * 1024 * 1024
 """The largest file that is read: three times the size of the most and longest namings."""
@@ -68,7 +68,7 @@ def _checked(content: object) -> Mapping[str, str]:
     if not isinstance(content, dict) or content["version"] != _VERSION:
         raise ValueError
     namings = content["runtime_models"]
-    if len(namings) > MOST_NAMINGS:
+    if len(namings) > MAX_NAMINGS:
         raise ValueError
     for model, runtime_model in namings.items():
         if model_flaw(model) or runtime_model_flaw(runtime_model):

@@ -143,7 +143,7 @@ def _from_server(server: Server) -> dict[str, Any]:
         "expected": server.expected,
         "peak": server.peak,
         "serves": "" if server.is_current else server.model,
-        "given": server.given,
+        "given": server.successor_generation,
     }
 
 
@@ -151,7 +151,7 @@ def _from_past(past: LastRun) -> dict[str, Any]:
     return {
         "generation": past.generation,
         "last_exit": _from_exit(past.last_exit),
-        "given": past.given,
+        "given": past.successor_generation,
     }
 
 
@@ -269,7 +269,7 @@ def _to_server(key: str, value: object) -> Server:
         drain_by=of.optional("drain_by", to_number),
         expected=of.optional("expected", to_count) or 0,
         peak=of.optional("peak", to_count) or 0,
-        given=of.optional("given", to_count) or 0,
+        successor_generation=of.optional("given", to_count) or 0,
     )
 
 

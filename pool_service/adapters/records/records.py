@@ -120,8 +120,8 @@ class FileRecords:
         If it was its model's current server and ever had a process, its last run is remembered.
         """
         self._forget_key(server)
-        if server.is_current and (server.latest or server.last_exit):
-            past = LastRun(server.model, server.latest, server.last_exit)
+        if server.is_current and (server.last_generation or server.last_exit):
+            past = LastRun(server.model, server.last_generation, server.last_exit)
             self._remember(past)
             self._changed(server.model)
 
@@ -188,7 +188,7 @@ class FileRecords:
         if record.boot_id == self._boot:
             return entry
         end = self._ended_by_now(entry.last_exit)
-        return LastRun(entry.model, entry.generation, end, entry.given)
+        return LastRun(entry.model, entry.generation, end, entry.successor_generation)
 
     def _ended_by_now(self, end: Exit | None) -> Exit | None:
         return end and replace(end, at=self._clock.now())

@@ -1,10 +1,10 @@
-"""Eviction policy: which servers to evict for a number of bytes. Pure functions.
+"""Preemption policy: which servers to preempt for a number of bytes. Pure functions.
 
 The retention value of a server is the time that its next load would take, times the likelihood
 that its model is used again soon. Past uses tell the likelihood: each counts less as time passes
 (as in LRFU, Lee et al. 2001), with two half-lives, so that a model that was popular for hours
 comes back after a pause, and one that became popular minutes ago counts soon. Of all sets that
-free enough, the one with the lowest total value is evicted; value is compared per byte (as in
+free enough, the one with the lowest total value is preempted; value is compared per byte (as in
 GreedyDual-Size, Cao and Irani 1997). `tools/bench/replacement.py` compares it with other policies.
 """
 
@@ -31,9 +31,9 @@ need it, but not at once."""
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A server that may be evicted.
+    """A server that may be preempted.
 
-    freed: bytes that its eviction frees, at least 1.
+    freed: bytes that its end frees, at least 1.
     load_seconds: the duration of its next load.
     uses: its model's `Uses.count` now.
     """
@@ -72,7 +72,7 @@ class Uses:
 def victims(
     candidates: Iterable[Candidate], needed: int, now: float
 ) -> tuple[Candidate, ...] | None:
-    """Return the cheapest set of servers to evict that frees `needed` bytes, or None.
+    """Return the cheapest set of servers to preempt that frees `needed` bytes, or None.
 
     No member of the set is superfluous: without any one of them it would free too little.
     None: all candidates together free less than `needed`.
@@ -109,7 +109,7 @@ def worth(one: Candidate) -> float:
 def _loss(
     option: tuple[Candidate, ...], needed: int, price: float, now: float
 ) -> tuple[float, float, int, list[ServerId]]:
-    """Return the loss of evicting a set, and tie-breakers: last use, bytes freed, and ids.
+    """Return the loss of preempting a set, and tie-breakers: last use, bytes freed, and ids.
 
     price: seconds a byte; bytes freed beyond `needed` are credited at SPARE_SHARE of it.
     """

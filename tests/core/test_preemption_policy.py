@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pool_service.core.eviction_policy import (
+from pool_service.core.preemption_policy import (
     LONG_HALF_LIFE_S,
     SHORT_HALF_LIFE_S,
     Candidate,
