@@ -26,7 +26,7 @@ from pool_service.core.salvage import (
     RETRY_PAUSE_S,
     Breach,
     Salvage,
-    is_look,
+    is_own_event,
     salvaged,
 )
 from pool_service.core.server import NOT_BEGUN, Phase, Role, Server, ServerId
@@ -77,7 +77,7 @@ class Containment:
         self._state.commands.append(LogInternalError(model, during, error))
         self.is_damaged = True
         try:
-            self._put_right(model, server_id, told(model), now)
+            self._put_right(model, server_id, internal_error(model), now)
         except Exception as again:  # noqa: BLE001 - the server at least stays known
             self._state.commands.append(LogInternalError(model, "mending", again))
             if server_id is not None and self._state.table.find(server_id) is not None:
@@ -106,7 +106,7 @@ class Containment:
         server, event = record.server, self.event
         if isinstance(event, ServerEvent) and event.server_id != server.id:
             event = None
-        if server.phase is Phase.READY and is_look(event):
+        if server.phase is Phase.READY and is_own_event(event):
             record.faults += 1
         is_worn = record.faults >= MAX_FAULTS
         return Breach(event, tuple(self._state.commands), record.is_adopting, is_worn)
@@ -139,7 +139,7 @@ class Containment:
             asked = [one for one in issued if isinstance(one, CheckActivity)]
             record.is_checking &= any(one.server_id == server.id for one in asked)
         record.is_cordoned = False
-        if is_look(self.event):
+        if is_own_event(self.event):
             record.busy_until = now + RETRY_PAUSE_S
             probes = [one for one in issued if isinstance(one, ProbeServer)]
             is_probed = any(one.server_id == server.id for one in probes)
@@ -271,7 +271,7 @@ class Containment:
         is_lost |= server.phase is Phase.CLEANING_UP and server.identity is None
         no_one = state.waiters.first(server.model) is None
         if is_lost or (server.phase in NOT_BEGUN and no_one):
-            self.fail_callers(server.model, told(server.model))
+            self.fail_callers(server.model, internal_error(server.model))
             failed = life.failed(server, server.detail, now, state.limits.failure_ttl)
             self._replace(server, failed)
 
@@ -281,14 +281,14 @@ class Containment:
         for model in {*state.waiters.models(), *state.holds.models()}:
             record = state.table.current(model)
             if record is None or record.server.phase is Phase.FAILED:
-                self.fail_callers(model, told(model))
+                self.fail_callers(model, internal_error(model))
         for server_id in state.evictions.servers():
             if state.table.find(server_id) is None:
                 for eviction in list(state.evictions.of(server_id)):
-                    self.leave_unevicted(eviction, server_id, told(server_id.model))
+                    self.leave_unevicted(eviction, server_id, internal_error(server_id.model))
 
 
-def told(model: str) -> PoolError:
+def internal_error(model: str) -> PoolError:
     """Return the error for callers of a model after an internal error; the log has the details."""
     name = f"{model!r}" if model else "this"
     return PoolError(

@@ -19,7 +19,7 @@ from pool_service.core.commands import (
     ProbeServer,
     Spawn,
 )
-from pool_service.core.containment import Containment, told
+from pool_service.core.containment import Containment, internal_error
 from pool_service.core.events import (
     CleanedUp,
     DetachRequested,
@@ -57,7 +57,7 @@ from pool_service.core.supervisor import Supervisor
 from pool_service.core.table import Record
 from pool_service.core.types import Diagnosis, ExitReport
 
-_ASKED = EnsureRequested | HoldRequested | EvictRequested | ReloadRequested | ForgetRequested
+_ANSWERED_AT_ONCE = EnsureRequested | HoldRequested | EvictRequested | ReloadRequested | ForgetRequested
 """Requests to answer at once with the error; a shutdown is answered when it is done."""
 
 
@@ -150,8 +150,8 @@ class FailedEvents:
             for eviction in begun:
                 self._give_up(eviction)
             begun = state.evictions.of_request(event.request_id)
-        if isinstance(event, _ASKED) and not begun:
-            self._containment.tell_once(request_id, told(model))
+        if isinstance(event, _ANSWERED_AT_ONCE) and not begun:
+            self._containment.tell_once(request_id, internal_error(model))
 
     def _subject(self, event: Event) -> tuple[str, ServerId | None]:
         """Return the model and the server that an event is about; "" and None if about none."""
@@ -231,4 +231,4 @@ class FailedEvents:
         for server_id in list(eviction.pending):
             record = self._state.table.find(server_id)
             if record is None or record.server.phase not in life.LEAVING:
-                self._containment.leave_unevicted(eviction, server_id, told(server_id.model))
+                self._containment.leave_unevicted(eviction, server_id, internal_error(server_id.model))

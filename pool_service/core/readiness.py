@@ -14,7 +14,7 @@ from pool_service.core.types import FOREVER
 
 LISTENER_LOST = "it no longer listened at its endpoint"
 
-UNHEALTHY = "it said at several looks in a row that it was unhealthy, and had nothing to do"
+UNHEALTHY = "it said at several probes in a row that it was unhealthy, and had nothing to do"
 
 MAX_PROBES_PER_S = 3.0
 """The rate of probes of healthy servers, over the whole pool. A probe takes about a millisecond

@@ -90,7 +90,7 @@ class Breach:
 def salvaged(server: Server, breach: Breach, now: float) -> Salvage:
     """Return how a server goes on after its transition raised, by what is known of its process.
 
-    1. A request raised before it changed the server: the server stays as it is.
+    1. An event of others raised before it changed the server: the server stays as it is.
     2. The process has exited: CLEANING_UP, with a CleanUp unless that was issued.
     3. There is no process: FAILED; removed if its time as FAILED is over, or it is not current.
     4. The process is being looked for: STOPPING, with an Adopt unless one is issued or under way.
@@ -119,8 +119,8 @@ def salvaged(server: Server, breach: Breach, now: float) -> Salvage:
 
 
 def _is_untouched(server: Server, breach: Breach) -> bool:
-    """Return whether a request raised before it changed anything about the server."""
-    if not isinstance(breach.event, _ASKED):
+    """Return whether an event of others raised before it changed anything about the server."""
+    if not isinstance(breach.event, _OTHER_EVENTS):
         return False
     return not any(_is_about(server, one) for one in breach.issued)
 
@@ -187,7 +187,7 @@ def _with_process(server: Server, breach: Breach, now: float, *, is_new: bool) -
     if sent is not None:
         return Salvage(life.signalled(_stopping(server), sent, now), watches)
     if not is_new and not breach.worn and _may_stay(server, event):
-        return Salvage(server, fails_callers=is_look(event))
+        return Salvage(server, fails_callers=is_own_event(event))
     stop = StopSignal.TERMINATE
     if server.phase is Phase.STOPPING and not is_new:
         stop = life.next_signal(server)
@@ -218,13 +218,16 @@ def _stopping(server: Server) -> Server:
 
 
 _OF_A_START = Prepared | Spawned | NotStarted | BecameReady | Adopted | StepFailed
-_LOOKS = TimeReached | ActivityReported | ServerProbed | ListenerLost | StepFailed | BecameReady
-_ASKED = EnsureRequested | WaiterLeft | HoldRequested | HoldEnded | ReloadRequested | MemorySampled
+_OWN_EVENTS = TimeReached | ActivityReported | ServerProbed | ListenerLost | StepFailed | BecameReady
+_OTHER_EVENTS = (
+    EnsureRequested | WaiterLeft | HoldRequested | HoldEnded | ReloadRequested | MemorySampled
+)
+"""Events of callers and of the pool: a server that they have not changed yet stays as it is."""
 
 
-def is_look(event: object) -> bool:
-    """Return whether an event is about the server's own life, and not about a request."""
-    return event is None or isinstance(event, _LOOKS)
+def is_own_event(event: object) -> bool:
+    """Return whether an event is about the server itself, and not a request of a caller."""
+    return event is None or isinstance(event, _OWN_EVENTS)
 
 
 def _found(event: object) -> SpawnedProcess | None:

@@ -142,8 +142,8 @@ class Scheduler:
     def drop_start(self, server: Server, error: PoolError) -> None:
         """Fail the waiters of a start, and drop its server; later callers start it anew.
 
-        For a start that never ran, so that its error need not be remembered; see also
-        `Supervisor.fail_start`.
+        The error is not remembered, as that of `Supervisor.fail_start` is: the next start finds it
+        out anew at once, or it has passed by then.
         """
         self._state.fail_waiters(server.model, error)
         self._state.drop(replace(server, detail=str(error)))
@@ -187,9 +187,11 @@ class Scheduler:
         preemptions: the servers to preempt so far; those for this server are added.
         """
         blocked = obstacle or self.why_blocked()
-        outcome = _Outcome(blocked, may_backfill=False) if blocked else None
-        outcome = outcome or self._memory_shortage(now)
-        if outcome is not None:
+        shortage = None if blocked else self._memory_shortage(now)
+        if blocked:
+            outcome = _Outcome(blocked, may_backfill=False)
+        elif shortage is not None:
+            outcome = shortage
             preemptions.update(dict.fromkeys(outcome.preempts))
         else:
             outcome = self._try(record.server, now)

@@ -89,6 +89,8 @@ class Exit:
 class Server:
     """One supervised server. Times and durations in seconds, sizes in bytes.
 
+    created_at, spawned_at, ready_at, last_used_at: when the server was created, its process was
+    started, and it was READY and used last; None: not yet.
     detail: in words, why it is in its phase, or what it waits for.
     endpoint: where it listens, or listened before it was stopped.
     stop_cause: why it is, or is to be, stopped.

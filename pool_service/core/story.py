@@ -1,7 +1,7 @@
 """Stories: the last decisions about each model: what changed, on what event, and why.
 
-`Stories` is bounded in decisions a model and in models. Only changes of phase and preemption choices
-are noted, so that handing out a READY server costs nothing more.
+`Stories` is bounded in decisions a model and in models. Only changes of phase and preemption
+choices are noted, so that handing out a READY server costs nothing more.
 """
 
 from collections import deque
