@@ -330,7 +330,7 @@ class Scheduler:
         for record in going:
             model = preemptions[record.server.id]
             if not record.is_preempted:
-                self._note(record.server, f"is to go for {_purpose(record.server, model)}")
+                self._note(record.server, f"is preempted {_purpose(record.server, model)}")
             record.preempt(model)
         if going:
             self._containment.each(going, lambda record: self._check_preempted(record, now), now)
@@ -359,5 +359,6 @@ def _waits(why: str) -> str:
 def _purpose(server: Server, model: str | None) -> str:
     """Return in words what a server is preempted for."""
     if model is None:
-        return "the memory that is allowed or left"
-    return "the next generation, past its memory limit" if model == server.model else repr(model)
+        return "since a limit is exceeded, or memory is short"
+    own = "its next generation, since it has grown past its memory limit"
+    return f"for {own if model == server.model else repr(model)}"

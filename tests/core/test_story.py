@@ -226,7 +226,7 @@ def test_a_preemption_tells_both_models_for_whom_and_by_which_figures() -> None:
     assert (waited.choice.needed, waited.choice.reserved) == (4, 3)
     of_a = ledger.machine.story("a")
     whys = [one.why for one in of_a]
-    at = whys.index("is to go for 'b'")
+    at = whys.index("is preempted for 'b'")
     assert (of_a[at].before, of_a[at].after) == (Phase.READY, Phase.READY)
     ends = [(one.before, one.after) for one in of_a[at + 1 :]]
     assert ends == [
