@@ -236,7 +236,6 @@ class Containment:
     def _put_in_step(self, now: float) -> None:
         state = self._state
         state.table.rebuild()
-        self._drop_doubles()
         for record in state.table:
             state.clear_marks(record)
             if record.server.phase is not Phase.QUEUED:
@@ -249,19 +248,6 @@ class Containment:
                 del state.queue[server_id]
         self._audit_callers()
         state.capacity_changed = True
-
-    def _drop_doubles(self) -> None:
-        """Keep only the current one of two servers that have the same process."""
-        servers = [record.server for record in self._state.table]
-        owners = {one.identity: one for one in servers if one.identity and one.is_current}
-        for server in servers:
-            owner = owners.get(server.identity) if server.identity else None
-            if owner is None or server.is_current:
-                continue
-            self._expel(server)
-            if server.phase in life.LEAVING and owner.phase not in life.LEAVING:
-                # The process was told to end, so callers are not to get it.
-                self._put_anyway(replace(owner, phase=server.phase))
 
     def _audit_start(self, server: Server, now: float) -> None:
         """Fail a start that has no waiters or is not in the queue, so that nothing would end it."""

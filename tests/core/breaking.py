@@ -144,6 +144,8 @@ class PatientLedger(Ledger):
 
     def check(self) -> None:
         assert not self.machine._state.table.reserved < 0
+        processes = [server.identity for server in self.servers if server.identity]
+        assert len(set(processes)) == len(processes), "two servers of one process"
 
     def _take(self, command: Command) -> None:
         if isinstance(command, LogInternalError):

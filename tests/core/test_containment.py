@@ -253,16 +253,6 @@ def test_who_waits_holds_or_evicts_what_does_not_come_is_let_go() -> None:
     assert parts.state.evictions.servers() == set()
 
 
-def test_of_two_servers_with_one_process_the_models_own_stays_and_ends_if_one_was_to() -> None:
-    for phase, after in ((Phase.READY, Phase.READY), (Phase.STOPPING, Phase.STOPPING)):
-        parts = Parts()
-        parts.there(phase=phase, role=Role.SUPERSEDED)
-        parts.there(generation=2, identity=identity(M1))
-        audited(parts)
-        assert parts.server(generation=1) is None
-        assert (parts.shown().id, parts.shown().phase) == (M2, after)
-
-
 def test_deadlines_and_indexes_are_derived_anew() -> None:
     parts = Parts()
     record = parts.there(step_deadline=NOW + 5.0, expected=7)
