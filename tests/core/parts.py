@@ -8,7 +8,7 @@ from zlib import crc32
 
 from pool_service.core.callers import Callers
 from pool_service.core.catalogue import Catalogue
-from pool_service.core.commands import Answer, Command, Publish
+from pool_service.core.commands import Answer, Command, Prepare, Publish
 from pool_service.core.containment import Containment
 from pool_service.core.events import EnsureRequested, HoldRequested, MemorySampled
 from pool_service.core.eviction_requests import EvictionRequests
@@ -337,3 +337,11 @@ def answers(issued: list[Command]) -> dict[int, object]:
 def refused(issued: list[Command]) -> dict[int, str]:
     """Return who is answered with which error, by its class."""
     return {request_id: type(result).__name__ for request_id, result in answers(issued).items()}
+
+
+def started(parts: Parts, now: float = NOW) -> list[str]:
+    """Decide whose turn it is by a fresh sample; return the models that start."""
+    if not parts.sampler.ensure_fresh(now):
+        parts.sampled(now=now)
+    assert parts.scheduler.schedule(now)
+    return [one.server_id.model for one in of_kind(parts.taken(), Prepare)]

@@ -157,7 +157,7 @@ def test_only_the_current_server_is_held() -> None:
 
 def test_of_a_server_that_is_dropped_only_its_generation_and_its_end_stay_known() -> None:
     parts = Parts()
-    server = ended(made(phase=Phase.CLEANING_UP, generation=3, given=4))
+    server = ended(made(phase=Phase.CLEANING_UP, generation=3, successor_generation=4))
     parts.state.put(server)
     parts.taken()
     parts.state.capacity_changed = False
