@@ -36,7 +36,7 @@ def test_if_both_fit_a_successor_starts_beside_the_server_that_has_grown() -> No
     successor = parts.shown(generation=2)
     assert (successor.role, successor.phase) == (Role.SUCCESSOR, Phase.PREPARING)
     assert parts.shown() == record.server
-    assert (record.server.phase, record.server.given) == (Phase.READY, 2)
+    assert (record.server.phase, record.server.successor_generation) == (Phase.READY, 2)
     assert of_kind(parts.taken(), Prepare) == [Prepare(M2, successor.settings)]
     assert record.recycle_after == NOW + 30.0
 
