@@ -37,7 +37,9 @@ class FakeRecords:
     def remove(self, server: Server) -> None:
         self._forget_key(server)
         if server.is_current and (server.last_generation or server.last_exit):
-            self._unwritten[server.model] = LastRun(server.model, server.last_generation, server.last_exit)
+            self._unwritten[server.model] = LastRun(
+                server.model, server.last_generation, server.last_exit
+            )
 
     def _forget_key(self, server: Server, but: str = "") -> None:
         key = self._keys.pop(server.id, but)

@@ -98,7 +98,9 @@ class Containment:
             after = life.barred(failed, now + limits.failure_memory, error)
         if salvage.fails_callers:
             if server.role is Role.CURRENT:
-                self.fail_callers(model, error, holds=after is None or after.phase is not Phase.READY)
+                self.fail_callers(
+                    model, error, holds=after is None or after.phase is not Phase.READY
+                )
             self._answer_evictions(server, after, error)
         self._write(record, after, salvage, now)
 
@@ -175,7 +177,9 @@ class Containment:
         state.over_limit.discard(server.id)
         state.queue.pop(server.id, None)
         known = state.known(server.model)
-        if server.role is not Role.ORPHAN and server.last_generation > (known.last_generation if known else 0):
+        if server.role is not Role.ORPHAN and server.last_generation > (
+            known.last_generation if known else 0
+        ):
             # No newer server keeps the number, which is never given again.
             server = replace(server, role=Role.CURRENT)
             state.remember_past(server)

@@ -57,7 +57,9 @@ from pool_service.core.supervisor import Supervisor
 from pool_service.core.table import Record
 from pool_service.core.types import Diagnosis, ExitReport
 
-_ANSWERED_AT_ONCE = EnsureRequested | HoldRequested | EvictRequested | ReloadRequested | ForgetRequested
+_ANSWERED_AT_ONCE = (
+    EnsureRequested | HoldRequested | EvictRequested | ReloadRequested | ForgetRequested
+)
 """Requests to answer at once with the error; a shutdown is answered when it is done."""
 
 
@@ -231,4 +233,6 @@ class FailedEvents:
         for server_id in list(eviction.pending):
             record = self._state.table.find(server_id)
             if record is None or record.server.phase not in life.LEAVING:
-                self._containment.leave_unevicted(eviction, server_id, internal_error(server_id.model))
+                self._containment.leave_unevicted(
+                    eviction, server_id, internal_error(server_id.model)
+                )

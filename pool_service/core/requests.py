@@ -166,7 +166,9 @@ class Requests:
             return still_barred(last.failure, last.retry_at, now)
         if request.record is not None:
             return None
-        return self._state.failed_starts.find(request.model, request.waiter.settings.runtime_model, now)
+        return self._state.failed_starts.find(
+            request.model, request.waiter.settings.runtime_model, now
+        )
 
     def _no_place(self, model: str, record: Record | None) -> PoolError | None:
         """Return QueueFull if the model would have to join a full queue, or None."""

@@ -218,7 +218,9 @@ def _stopping(server: Server) -> Server:
 
 
 _OF_A_START = Prepared | Spawned | NotStarted | BecameReady | Adopted | StepFailed
-_OWN_EVENTS = TimeReached | ActivityReported | ServerProbed | ListenerLost | StepFailed | BecameReady
+_OWN_EVENTS = (
+    TimeReached | ActivityReported | ServerProbed | ListenerLost | StepFailed | BecameReady
+)
 _OTHER_EVENTS = (
     EnsureRequested | WaiterLeft | HoldRequested | HoldEnded | ReloadRequested | MemorySampled
 )

@@ -20,12 +20,12 @@ from pool_service.core import lifecycle as life
 from pool_service.core import story
 from pool_service.core.admission import (
     Admit,
+    Capacity,
     Demand,
+    NeverFits,
     PreemptFirst,
     PreemptionClass,
-    NeverFits,
     Resident,
-    Capacity,
     Wait,
     cheapest_unused,
     overrun,
@@ -36,11 +36,11 @@ from pool_service.core.commands import Fetch
 from pool_service.core.containment import Containment
 from pool_service.core.errors import PoolError
 from pool_service.core.events import EstimateFailed, Fetching, MemoryEstimated
-from pool_service.core.preemption_policy import Candidate, Uses
 from pool_service.core.failures import not_on_disk, too_large
 from pool_service.core.idle import IdleChecks
 from pool_service.core.memory_limit import USUAL_LOAD_S, Preemptions, with_recycling
 from pool_service.core.names import MAX_SUGGESTIONS
+from pool_service.core.preemption_policy import Candidate, Uses
 from pool_service.core.sampler import CALM_S, Sampler
 from pool_service.core.server import Phase, Server, ServerId
 from pool_service.core.state import PoolState

@@ -17,11 +17,11 @@ from pool_service.core.catalogue import Catalogue
 from pool_service.core.commands import Answer, CancelEstimate, Command, Publish, RecordNamings
 from pool_service.core.deadlines import Deadlines
 from pool_service.core.errors import PoolError
-from pool_service.core.preemption_policy import Uses
 from pool_service.core.evictions import Evictions
 from pool_service.core.lifecycle import TAKES_A_SLOT, TRANSITIONS
 from pool_service.core.limits import Limits
-from pool_service.core.remembered import Namings, FailedStarts
+from pool_service.core.preemption_policy import Uses
+from pool_service.core.remembered import FailedStarts, Namings
 from pool_service.core.results import Ensured
 from pool_service.core.server import LastRun, Phase, Role, Server, ServerId
 from pool_service.core.story import Choice, Decision, Stories
@@ -184,7 +184,11 @@ class PoolState:
         servers = [record.server for record in records if record is not None]
         newest = max(servers, key=lambda one: (one.last_generation, one.generation), default=None)
         past = self.pasts.get(model)
-        return past if newest is None or (past and past.last_generation > newest.last_generation) else newest
+        return (
+            past
+            if newest is None or (past and past.last_generation > newest.last_generation)
+            else newest
+        )
 
     def _holds_of(self, server: Server) -> int:
         return self.holds.count(server.model) if server.role is Role.CURRENT else 0

@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from pool_service.core.admission import PreemptionClass, Resident, Capacity
+from pool_service.core.admission import Capacity, PreemptionClass, Resident
 from pool_service.core.preemption_policy import worth
 from pool_service.core.server import Phase, Role, ServerId
 
@@ -107,12 +107,16 @@ def preemption(capacity: Capacity, needed: int, chosen: Iterable[ServerId]) -> C
     ids, residents = set(chosen), capacity.residents()
     going = [_weighed(one) for one in residents if one.candidate.server_id in ids]
     staying = [_weighed(one) for one in residents if one.candidate.server_id not in ids]
-    return Choice(needed, capacity.budget, capacity.reserved, capacity.available, tuple(going), tuple(staying))
+    return Choice(
+        needed, capacity.budget, capacity.reserved, capacity.available, tuple(going), tuple(staying)
+    )
 
 
 def _weighed(resident: Resident) -> Weighed:
     candidate = resident.candidate
-    return Weighed(candidate.server_id, resident.preemption_class, candidate.freed, worth(candidate))
+    return Weighed(
+        candidate.server_id, resident.preemption_class, candidate.freed, worth(candidate)
+    )
 
 
 def _says_the_same(last: Decision, new: Decision) -> bool:

@@ -62,7 +62,10 @@ def _is_called(name: str, what: object) -> bool:
 PLACES: list[Place] = [
     (part, name) for part in PARTS for name, what in vars(part).items() if _is_called(name, what)
 ]
-PLACES += [(Machine, name) for name in ("_dispatch", "_dispatch_of", "_on_memory_sampled", "_on_orphans_found")]
+PLACES += [
+    (Machine, name)
+    for name in ("_dispatch", "_dispatch_of", "_on_memory_sampled", "_on_orphans_found")
+]
 PLACES += [
     (module, name)
     for module in (lifecycle, succession)

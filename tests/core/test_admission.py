@@ -10,12 +10,12 @@ from hypothesis import strategies as st
 from pool_service.core.admission import (
     STARVATION_LIMIT_S,
     Admit,
+    Capacity,
     Demand,
+    NeverFits,
     PreemptFirst,
     PreemptionClass,
-    NeverFits,
     Resident,
-    Capacity,
     Verdict,
     Wait,
     verdict,
@@ -111,7 +111,9 @@ def test_who_was_just_handed_out_goes_only_if_nobody_else_would_do() -> None:
 
 
 def test_who_is_busy_goes_only_for_one_that_has_waited_for_its_turn() -> None:
-    there = capacity(resident("a", 6, PreemptionClass.BUSY), resident("b", 4, PreemptionClass.PROTECTED))
+    there = capacity(
+        resident("a", 6, PreemptionClass.BUSY), resident("b", 4, PreemptionClass.PROTECTED)
+    )
     waits = verdict(asked(6, waited=STARVATION_LIMIT_S - 0.1), there, NOW)
     assert waits == Wait("'a' to be less busy", may_backfill=True)
     assert goes(verdict(asked(6, waited=STARVATION_LIMIT_S), there, NOW)) == {"a"}
@@ -119,7 +121,9 @@ def test_who_is_busy_goes_only_for_one_that_has_waited_for_its_turn() -> None:
 
 @pytest.mark.parametrize("waited", [0.0, 1e6])
 def test_who_is_held_or_starting_never_goes_and_others_may_pass(waited: float) -> None:
-    there = capacity(resident("a", 6, PreemptionClass.PROTECTED), resident("b", 4, PreemptionClass.PROTECTED))
+    there = capacity(
+        resident("a", 6, PreemptionClass.PROTECTED), resident("b", 4, PreemptionClass.PROTECTED)
+    )
     waits = verdict(asked(6, waited=waited), there, NOW)
     assert isinstance(waits, Wait)
     assert waits.may_backfill
@@ -131,7 +135,9 @@ def test_of_a_group_only_so_many_are_there_at_a_time() -> None:
     there = capacity(one, resident("b", 1), budget=100)
     assert verdict(asked(1), there, NOW) == Admit()
     assert goes(verdict(asked(1, groups=("g",)), there, NOW)) == {"a"}
-    held = capacity(replace(one, preemption_class=PreemptionClass.PROTECTED), resident("b", 1), budget=100)
+    held = capacity(
+        replace(one, preemption_class=PreemptionClass.PROTECTED), resident("b", 1), budget=100
+    )
     waits = verdict(asked(1, groups=("g",)), held, NOW)
     assert isinstance(waits, Wait)
     assert waits.may_backfill

@@ -20,7 +20,7 @@ from pool_service.core.events import (
 )
 from pool_service.core.salvage import MAX_FAULTS, RETRY_PAUSE_S
 from pool_service.core.scheduler import Scheduler
-from pool_service.core.server import Phase, Role, ServerId
+from pool_service.core.server import Phase, ServerId
 from pool_service.core.stopper import Stopper
 from pool_service.core.supervisor import Supervisor
 from pool_service.core.table import Record
@@ -29,12 +29,10 @@ from tests.core.acting import drive, plan
 from tests.core.breaking import PatientLedger, Place, breakable
 from tests.core.parts import (
     M1,
-    M2,
     NOW,
     Parts,
     answers,
     died,
-    identity,
     kinds,
     made,
     of_kind,

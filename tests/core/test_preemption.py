@@ -4,27 +4,23 @@ from dataclasses import replace
 
 import pytest
 
-from pool_service.core.admission import STARVATION_LIMIT_S, PreemptionClass
-from pool_service.core.commands import CheckActivity, Fetch, Prepare, Publish, SampleMemory
+from pool_service.core.admission import STARVATION_LIMIT_S
+from pool_service.core.commands import CheckActivity, Prepare
 from pool_service.core.errors import ModelRejected
-from pool_service.core.events import EstimateFailed, Fetching, MemoryEstimated
 from pool_service.core.results import Ensured
-from pool_service.core.sampler import CALM_S, FRESH_S
+from pool_service.core.sampler import CALM_S
 from pool_service.core.scheduler import RETURN_TIME_S, SHORT_OF_MEMORY
-from pool_service.core.server import Phase, ServerId
-from pool_service.core.types import FOREVER, Estimate, EstimateSource
+from pool_service.core.server import Phase
 from tests.core.parts import (
-    started,
     DEFAULTS,
     LOADED_AT,
     M1,
     NOW,
     Parts,
     answers,
-    kinds,
     of_kind,
-    refused,
     sample,
+    started,
 )
 
 

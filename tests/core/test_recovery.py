@@ -237,7 +237,7 @@ def test_of_two_records_of_one_server_the_one_counts_that_may_have_a_process_or_
         parts = Parts()
         issued = taken_back(parts, *servers)
         assert len(of_kind(issued, commands.Adopt)) == 1
-        server = parts.shown()
+        server = parts.shown(generation=1)
         assert (server.phase, server.role) == right
 
 

@@ -4,16 +4,12 @@ from dataclasses import replace
 
 import pytest
 
-from pool_service.core import lifecycle as life
 from pool_service.core import failed_servers, restart_policy
+from pool_service.core import lifecycle as life
 from pool_service.core.catalogue import Catalogue
 from pool_service.core.commands import (
-    AwaitExit,
-    AwaitReady,
     CleanUp,
-    EstimateMemory,
     RecordUsage,
-    Spawn,
 )
 from pool_service.core.errors import (
     CrashLoop,
@@ -21,22 +17,14 @@ from pool_service.core.errors import (
 )
 from pool_service.core.events import (
     CleanedUp,
-    EvictRequested,
     Exited,
-    HoldRequested,
-    NotStarted,
-    Prepared,
-    Spawned,
 )
-from pool_service.core.results import Every
-from pool_service.core.server import Cause, LastRun, Phase, Role, Server, ServerId, StopSignal
+from pool_service.core.server import Cause, Phase, Role, Server, ServerId, StopSignal
 from pool_service.core.table import Record
-from pool_service.core.types import Diagnosis, ExitReport, SpawnedProcess
-from tests.core.acting import drive, plan
+from pool_service.core.types import Diagnosis, ExitReport
 from tests.core.parts import (
     DEFAULTS,
     M1,
-    M2,
     NOW,
     Field,
     Parts,
@@ -44,12 +32,10 @@ from tests.core.parts import (
     died,
     ended,
     identity,
-    kinds,
     made,
     of_kind,
     refused,
 )
-from tests.core.pools import LOST, one_ready, shown
 
 UNUSABLE = RuntimeUnavailable("no runtime", model="m")
 

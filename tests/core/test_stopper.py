@@ -185,7 +185,9 @@ def test_an_escalated_stop_gets_its_next_signal_and_a_clean_up_drains_no_longer(
     assert signals(parts) == [StopSignal.INTERRUPT]
     cleaning_up = parts.there("n", Phase.CLEANING_UP)
     parts.stopper.escalate(cleaning_up, NOW)
-    assert parts.taken() == [EscalateCleanUp(cleaning_up.server.id, identity(cleaning_up.server.id))]
+    assert parts.taken() == [
+        EscalateCleanUp(cleaning_up.server.id, identity(cleaning_up.server.id))
+    ]
 
 
 def test_what_does_not_stop_yet_or_is_not_known_to_be_ours_is_not_escalated() -> None:

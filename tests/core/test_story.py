@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from pool_service.core import commands, story
-from pool_service.core.admission import PreemptionClass, Resident, Capacity
+from pool_service.core.admission import Capacity, PreemptionClass, Resident
 from pool_service.core.catalogue import Catalogue
 from pool_service.core.errors import ModelRejected
 from pool_service.core.events import (
@@ -14,9 +14,9 @@ from pool_service.core.events import (
     Exited,
     HoldRequested,
 )
-from pool_service.core.preemption_policy import Candidate
 from pool_service.core.limits import Limits
 from pool_service.core.machine import Machine
+from pool_service.core.preemption_policy import Candidate
 from pool_service.core.server import Phase, Role, ServerId
 from pool_service.core.story import (
     DECISIONS_KEPT,
@@ -137,7 +137,9 @@ def test_a_wait_that_comes_again_after_a_start_is_told_again() -> None:
 # --- the figures of a choice ----------------------------------------------------------------
 
 
-def resident(model: str, freed: int, preemption_class: PreemptionClass, uses: float = 2.0) -> Resident:
+def resident(
+    model: str, freed: int, preemption_class: PreemptionClass, uses: float = 2.0
+) -> Resident:
     candidate = Candidate(ServerId(model, 1), freed, 5.0, 0.0, uses)
     return Resident(candidate, preemption_class, (), 0.0)
 

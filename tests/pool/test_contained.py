@@ -79,7 +79,13 @@ def breaking(patch: Patch, name: str, *, times: int = 1) -> Bug:
 
 
 @pytest.mark.parametrize(
-    "name", ["Timers._act_on_deadline", "IdleChecks.check", "IdleChecks.on_activity_reported", "IdleChecks._cause_to_go"]
+    "name",
+    [
+        "Timers._act_on_deadline",
+        "IdleChecks.check",
+        "IdleChecks.on_activity_reported",
+        "IdleChecks._cause_to_go",
+    ],
 )
 async def test_what_is_due_beside_a_broken_one_is_done_in_time(
     monkeypatch: Patch, name: str
