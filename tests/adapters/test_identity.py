@@ -1,5 +1,6 @@
 import os
 import resource
+import subprocess
 import sys
 
 import pytest
@@ -11,6 +12,9 @@ from pool_service.adapters.process.identity import (
     ProcessStatus,
     identity_of,
     is_alive,
+    is_in_session,
+    is_session_leader,
+    member_pids,
     parse_environ,
     parse_stat,
     variable_of,
@@ -99,3 +103,49 @@ def test_another_users_hidden_process_is_none_of_ours(monkeypatch: pytest.Monkey
 
 def test_processes_can_be_told_from_each_other_here() -> None:
     assert visibility_flaw() == ""
+
+
+def test_a_session_has_its_leader_and_its_members() -> None:
+    with (
+        under_way({}) as leader,
+        subprocess.Popen(["/bin/cat"], stdin=subprocess.PIPE) as other,
+    ):
+        assert is_session_leader(leader.pid)
+        assert not is_session_leader(other.pid)
+        assert is_in_session(leader.pid, leader.pid)
+        assert not is_in_session(other.pid, leader.pid)
+        assert member_pids(leader.pid) == []
+        ours = os.getsid(0)
+        assert is_in_session(other.pid, ours)
+        assert other.pid in member_pids(ours)
+        assert ours not in member_pids(ours)
+        leader.kill()
+        other.kill()
+
+
+def test_a_pid_that_nobody_has_is_in_no_session() -> None:
+    assert not is_session_leader(NO_PID)
+    assert not is_in_session(NO_PID, NO_PID)
+
+
+def test_a_zombie_has_an_identity_and_is_not_alive() -> None:
+    process = under_way({})
+    with process:
+        identity = identity_of(process.pid)
+        assert identity is not None
+        assert is_alive(identity)
+        process.kill()
+        os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)  # type: ignore[attr-defined,unused-ignore]
+        assert identity_of(process.pid) == identity
+        assert not is_alive(identity)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs a descriptor on Linux alone")
+def test_without_a_descriptor_nothing_is_said_of_a_process() -> None:
+    least, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (0, most))
+    try:
+        with pytest.raises(OSError, match="Too many open files"):
+            identity_of(os.getpid())
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (least, most))

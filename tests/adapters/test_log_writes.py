@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from pool_service.adapters.logs import log_writes
-from pool_service.adapters.logs.log_writes import Growth, KqueueNotifications, Writes
+from pool_service.adapters.logs.log_writes import Growth, KqueueNotifications, Writes, size_of
 
 ADD_ONCE, WRITE, EXTEND, VNODE = 0x11, 0x2, 0x4, -4
 LONG = 60.0
@@ -154,3 +154,108 @@ def test_what_floods_is_not_waited_for_until_it_ends(
         hurried.append(growth.is_fast)
     assert hurried[:3] == [False, True, True]
     assert not hurried[-1]
+
+
+class Grown:
+    """Files that grow between checks, by a clock of their own."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, *paths: Path, most: int = 1000) -> None:
+        self.now = 100.0
+        self.paths = paths
+        monkeypatch.setattr(time, "monotonic", lambda: self.now)
+        self.growth = Growth(most)
+
+    def pause(self, passed: float, *written: int) -> float:
+        """Let time pass while so many bytes are written to each file."""
+        self.now += passed
+        for path, more in zip(self.paths, written, strict=False):
+            os.truncate(path, path.stat().st_size + more)
+        return self.growth.pause(self.paths)
+
+
+def test_files_are_checked_less_often_the_longer_they_are_written_to(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    grown = Grown(monkeypatch, path)
+    pauses = [grown.pause(passed) for passed in (0.5, 1.0, 0.5, 0.5, 1.25, 0.5)]
+    assert pauses == pytest.approx([0.0045, 0.00675, 0.01, 0.01, 0.003, 0.0045])
+
+
+def test_many_files_are_checked_less_often(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    paths = [tmp_path / str(number) for number in range(40)]
+    for each in paths:
+        each.touch()
+    assert Grown(monkeypatch, *paths).pause(0.5) == pytest.approx(0.02)
+
+
+@pytest.mark.parametrize(
+    ("written", "pause", "is_fast"),
+    [
+        (0, 0.0045, False),
+        # A quarter of the most would be there after a quarter of a second.
+        (500, 0.0045, False),
+        (501, 0.0045, True),
+        (31_250, 0.004, True),
+        (1_000_000, 0.002, True),
+    ],
+)
+def test_the_faster_a_file_grows_the_sooner_it_is_checked(
+    path: Path, written: int, pause: float, is_fast: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = path.with_name("other")
+    other.touch()
+    grown = Grown(monkeypatch, path, other)
+    grown.pause(0.0, 0, 0)
+    grown.growth._pause = 0.003
+    assert grown.pause(0.5, written, 0) == pytest.approx(pause)
+    assert grown.growth.is_fast is is_fast
+
+
+def test_the_speed_of_a_flood_is_forgotten_by_halves(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    grown = Grown(monkeypatch, path)
+    grown.pause(0.5)
+    grown.pause(0.5, 2000)
+    assert grown.growth._rate == 4000
+    for rate in (2000, 1000, 500):
+        grown.pause(0.5)
+        assert grown.growth._rate == rate
+    grown.pause(0.5, 1000)
+    assert grown.growth._rate == 2000
+
+
+def test_a_file_that_is_gone_has_no_size(tmp_path: Path) -> None:
+    assert size_of(tmp_path / "gone") == 0
+
+
+def test_a_wake_up_ends_one_wait_only(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(log_writes, "MAX_WAIT_S", 0.05)
+    monkeypatch.setattr(log_writes, "_notes", lambda: None)
+    with Writes() as writes:
+        for _ in range(100_000):
+            writes.wake()  # however often: it does not block
+        writes.wait([path], LONG)
+        began = time.monotonic()
+        writes.wait([path], LONG)
+        assert time.monotonic() - began >= 0.04
+
+
+def test_all_is_closed_at_the_end(path: Path) -> None:
+    before = os.dup(0)
+    os.close(before)
+    with Writes() as writes:
+        writes.wait([path], 0)
+    after = os.dup(0)
+    os.close(after)
+    assert after == before
+
+
+def test_a_write_of_long_ago_does_not_end_the_next_wait(path: Path) -> None:
+    with Writes() as writes:
+        writes.wait([path], 0)
+        path.write_bytes(b"line")
+        writes.wait([path], LONG)
+        began = time.monotonic()
+        writes.wait([path], 0.1)
+        assert time.monotonic() - began >= 0.09

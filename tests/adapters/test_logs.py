@@ -5,11 +5,13 @@ import stat
 import tempfile
 import unicodedata
 from pathlib import Path
+from types import SimpleNamespace
 from typing import NoReturn
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from structlog.testing import capture_logs
 
 from pool_service.adapters.logs import logs
 from pool_service.adapters.logs.log_cut import trim_file
@@ -296,3 +298,85 @@ def test_what_is_no_log_is_never_removed(tmp_path: Path) -> None:
     logs.release(path)
     logs.create("new", 1)
     assert (path.exists(), notes.exists()) == (False, True)
+
+
+def test_that_a_log_was_cut_is_logged_but_not_all_the_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = 1000.0
+    monkeypatch.setattr("time.monotonic", lambda: now)
+    store = LogStore(tmp_path, max_bytes=1000)
+    path = store.create("model", 1)
+    with capture_logs() as told:
+        for later in (0.0, 1.0, 59.0, 1.0):
+            now += later
+            append(path, b"x\n" * 1000)
+            store.trim()
+    assert [(line["event"], line["path"]) for line in told] == [
+        ("cut a log that grew too large", str(path))
+    ] * 2
+    store.release(path)
+    assert store._warned_at == {}
+
+
+def test_a_log_that_cannot_be_cut_is_logged(tmp_path: Path) -> None:
+    store = LogStore(tmp_path, max_bytes=1000)
+    path = store.create("model", 1)
+    path.unlink()
+    path.symlink_to(written(tmp_path / "mine", b"x" * 5000))
+    with capture_logs() as told:
+        store.trim()
+    assert [line["event"] for line in told] == ["cannot cut a log"]
+
+
+def test_a_log_that_is_no_longer_than_it_may_be_is_not_opened(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = LogStore(tmp_path, max_bytes=1000)
+    append(store.create("model", 1), b"x" * 1000)
+    monkeypatch.setattr(logs, "trim_file", None)
+    store.trim()
+
+
+@pytest.mark.parametrize(("free", "has_room"), [(999, False), (1000, False), (1001, True)])
+def test_a_disk_has_room_for_more_than_one_log(
+    tmp_path: Path, free: int, has_room: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=free))
+    assert LogStore(tmp_path, max_bytes=1000)._has_room() is has_room
+
+
+def test_where_the_room_is_not_known_there_is_some(tmp_path: Path) -> None:
+    assert LogStore(tmp_path / "gone")._has_room()
+
+
+def test_a_full_disk_that_has_room_again_leaves_the_other_logs_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answers = iter([False, False, True])
+    monkeypatch.setattr(LogStore, "_has_room", lambda _: next(answers))
+    store = LogStore(tmp_path)
+    paths = [store.create(f"model{number}", 1) for number in range(3)]
+    for path in paths:
+        append(path, b"x\n" * 2 * TAIL_BYTES)
+    store.trim()
+    assert sorted(len(content(path)) < 2 * TAIL_BYTES for path in paths) == [False, False, True]
+
+
+def test_only_what_has_the_form_of_a_log_is_one(tmp_path: Path) -> None:
+    store = LogStore(tmp_path)
+    assert store.is_place(store.path_of("model", 1))
+    assert not store.is_place(store.path_of("model", 1).with_suffix(".txt"))
+    assert not store.is_place(tmp_path / "model" / "1.log")
+    assert not store.is_place(store.path_of("model", 1).parent / "below" / "1.log")
+
+
+def test_the_log_of_a_process_that_did_not_start_is_removed(tmp_path: Path) -> None:
+    store = LogStore(tmp_path, max_bytes=1000)
+    path = store.create("model", 1)
+    store.remove(path)
+    assert not path.exists()
+    store.remove(path)
+    append(written(path, b"") , b"x\n" * 1000)
+    store.trim()
+    assert path.stat().st_size == 2000, "nobody looks after it any more"

@@ -1,17 +1,23 @@
 """Claims about a look at the memory, and about what is understood of what systems say."""
 
+import asyncio
 import json
 import os
 import struct
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
 
 import pytest
 
 from pool_service.adapters.memory.footprint import Footprints, of_process, of_rusage, of_status
 from pool_service.adapters.memory.machine_memory import machine_memory
-from pool_service.adapters.memory.memory import HostMemory, metal_memory
+from pool_service.adapters.memory.memory import MAX_BYTES, STATUS_PATH, HostMemory, metal_memory
 from pool_service.adapters.probe.http_get import Answer
 from pool_service.adapters.process.identity import identity_of
-from pool_service.core.types import Identity
+from pool_service.core.server import Phase, Server
+from pool_service.core.types import Identity, Settings
+from tests.under_way import under_way
 
 
 def answer(content: object, status: int = 200) -> Answer:
@@ -82,3 +88,155 @@ def test_what_a_runtime_has_of_metal_is_what_is_active_and_what_it_keeps() -> No
 )
 def test_what_says_nothing_of_metal_is_ignored(said: Answer | None) -> None:
     assert metal_memory(said) is None
+
+
+@pytest.mark.parametrize(
+    ("gigabytes", "count"),
+    [(0.0, 0), (MAX_BYTES / 1e9, MAX_BYTES), (MAX_BYTES / 1e9 * 1.001, None)],
+)
+def test_metal_memory_is_believed_within_bounds(gigabytes: float, count: int | None) -> None:
+    told = {"metal": {"active_memory_gb": gigabytes, "cache_memory_gb": 0.0}}
+    assert metal_memory(answer(told)) == count
+
+
+# --- a sample of servers ------------------------------------------------------------------
+
+
+@dataclass
+class Machine:
+    """A machine whose memory is what a test says."""
+
+    is_pressured: bool = False
+    is_critical: bool = False
+
+    def total(self) -> int:
+        return 1000
+
+    def available(self) -> int:
+        return 400
+
+    def pressured(self) -> bool:
+        return self.is_pressured
+
+    def critical(self) -> bool:
+        return self.is_critical
+
+    def default_budget(self) -> int:
+        return 0
+
+    def recommend(self, working_set: int) -> bool:
+        return bool(working_set)
+
+
+@pytest.mark.parametrize(
+    ("pressured", "critical", "told"),
+    [
+        (False, False, (False, False)),
+        (True, False, (True, False)),
+        (True, True, (True, True)),
+        # Of a moment that has passed between the two questions.
+        (False, True, (False, False)),
+    ],
+)
+async def test_memory_is_critical_only_if_it_is_short(
+    pressured: bool, critical: bool, told: tuple[bool, bool]
+) -> None:
+    sample = await HostMemory(Machine(pressured, critical)).sample([])
+    assert (sample.pressured, sample.critical) == told
+    assert (sample.total, sample.available) == (1000, 400)
+
+
+def of_pid(pid: int) -> Identity:
+    identity = identity_of(pid)
+    assert identity is not None
+    return identity
+
+
+def server(identity: Identity | None, endpoint: str = "", phase: Phase = Phase.READY) -> Server:
+    settings = Settings(runtime_model="m")
+    return Server("m", settings, phase, 1, 0.0, 0.0, 0.0, identity=identity, endpoint=endpoint)
+
+
+@asynccontextmanager
+async def metal(*gigabytes: float) -> AsyncIterator[tuple[str, list[str]]]:
+    """The endpoint of a server that reports this much Metal memory; the paths it was asked."""
+    asked = list[str]()
+    body = json.dumps({"metal": {"active_memory_gb": gigabytes[0], "cache_memory_gb": 0.0}})
+
+    async def answer_it(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        asked.append((await reader.readline()).decode().split()[1])
+        writer.write(f"HTTP/1.1 200 OK\r\nContent-Length: {len(body)}\r\n\r\n{body}".encode())
+        writer.close()
+
+    async with await asyncio.start_server(answer_it, "127.0.0.1", 0) as there:
+        yield f"http://127.0.0.1:{there.sockets[0].getsockname()[1]}", asked
+
+
+@pytest.mark.parametrize(("gigabytes", "is_reported"), [(1000.0, True), (0.0, False)])
+async def test_of_a_server_the_larger_of_footprint_and_metal_memory_counts(
+    gigabytes: float, is_reported: bool
+) -> None:
+    with under_way({}) as process:
+        identity = of_pid(process.pid)
+        async with metal(gigabytes) as (endpoint, asked):
+            memory = HostMemory(Machine(), metal=True)
+            taken = (await memory.sample([server(identity, endpoint)])).footprints[identity]
+            assert asked == [STATUS_PATH]
+        assert (taken == 10**12) is is_reported
+        assert taken > 0
+        process.kill()
+
+
+async def test_a_server_that_is_not_ready_or_has_no_metal_is_not_asked() -> None:
+    async with metal(1000.0) as (endpoint, asked):
+        starting = server(None, endpoint, Phase.STARTING)
+        assert (await HostMemory(Machine(), metal=True).sample([starting])).footprints == {}
+        ready = server(of_pid(os.getpid()), endpoint)
+        assert (await HostMemory(Machine(), metal=False).sample([ready])).footprints
+        assert asked == []
+
+
+async def test_a_server_whose_process_is_not_known_has_no_footprint() -> None:
+    async with metal(1000.0) as (endpoint, _):
+        sample = await HostMemory(Machine(), metal=True).sample([server(None, endpoint)])
+        assert sample.footprints == {}
+
+
+async def test_standbys_are_counted_together_until_they_are_servers() -> None:
+    with under_way({}) as one, under_way({}) as other:
+        waiting = [of_pid(one.pid), of_pid(other.pid)]
+        memory = HostMemory(Machine(), metal=False, standbys=lambda: waiting)
+        both = await memory.sample([])
+        assert both.footprints == {}
+        assert both.standbys > 0
+        sample = await memory.sample([server(waiting[0])])
+        assert sample.footprints.keys() == {waiting[0]}
+        assert sample.standbys == both.standbys - sample.footprints[waiting[0]]
+        one.kill()
+        other.kill()
+
+
+@pytest.mark.parametrize(
+    ("session", "leader"),
+    [(10, 10), (12, 10), (11, 10), (20, None), (30, None), (0, None)],
+    ids=["its own", "two sessions on", "one session on", "of nobody", "a circle", "not known"],
+)
+def test_a_session_is_its_leaders_from_whose_it_was_started(
+    session: int, leader: int | None
+) -> None:
+    footprints = Footprints()
+    footprints._began_in = {12: 11, 11: 10, 20: 0, 30: 31, 31: 30}
+    found = footprints._leader_of(session, {10: Identity(10, 1, "boot")})
+    assert (found.pid if found else None) == leader
+
+
+def test_where_a_session_began_is_read_once_while_its_parent_lives() -> None:
+    footprints = Footprints()
+    with under_way({}) as process:
+        assert footprints._origin(process.pid) == os.getsid(0)
+        footprints._began_in[process.pid] = 7
+        assert footprints._origin(process.pid) == 7
+        del footprints._began_in[process.pid]
+        process.kill()
+    assert footprints._origin(process.pid) == 0
+    assert footprints._origin(1) == 0, "it has no parent"

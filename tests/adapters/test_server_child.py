@@ -1,19 +1,30 @@
-"""Who may call a server, by the headers of a call."""
+"""Who may call a server, by the headers of a call; and which code it may run, by its file."""
 
 import asyncio
 import json
+import os
+import sys
+import sysconfig
 from collections.abc import Awaitable, Callable
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
 
+from pool_service.adapters.children import server_child
 from pool_service.adapters.children.server_child import (
     ALLOWED_HOSTS,
     TRUST,
+    CodeNotTrustedError,
     HostFilter,
     Names,
     OwnFiles,
+    Refusals,
+    _option,
+    code_roots,
+    guard,
+    refuse_foreign_pages,
 )
 from pool_service.adapters.runtime import vllm_mlx
 
@@ -151,3 +162,186 @@ def test_files_of_a_model_inside_the_runtime_are_not_the_runtimes(tmp_path: Path
     without = OwnFiles([str(root)], [])
     assert without.has(str(root / "module.py"))
     assert not without.has(str(root / ".." / "elsewhere" / "module.py"))
+
+
+# --- what may run -------------------------------------------------------------------------
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """The runtime's own directory; beside it lies foreign code."""
+    directory = tmp_path / "runtime"
+    directory.mkdir()
+    (directory / "own.py").touch()
+    (tmp_path / "foreign.py").touch()
+    return directory
+
+
+@pytest.fixture
+def refusals(root: Path) -> Refusals:
+    return Refusals(OwnFiles([str(root)], []))
+
+
+def code_of(name: object) -> object:
+    return compile("", str(name), "exec")
+
+
+def test_code_runs_that_is_the_runtimes_or_was_made_in_memory(
+    refusals: Refusals, root: Path
+) -> None:
+    for name in (root / "own.py", root / "gone.py", "<string>", "no file of this name"):
+        refusals.of_running(code_of(name))
+
+
+def test_code_of_another_file_does_not_run_even_if_that_is_gone(
+    refusals: Refusals, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(root.parent)
+    for name in (root.parent / "foreign.py", root.parent / "gone.py", "foreign.py"):
+        with pytest.raises(CodeNotTrustedError, match="is no code of the runtime"):
+            refusals.of_running(code_of(name))
+
+
+@pytest.mark.parametrize(
+    "name", ["foreign.py", "FOREIGN.PY", "m.pyc", "m.pyd", "lib.so", "lib.DYLIB"]
+)
+def test_a_foreign_file_of_code_is_not_opened(refusals: Refusals, root: Path, name: str) -> None:
+    path = str(root.parent / name)
+    for told in (path, os.fsencode(path)):
+        with pytest.raises(CodeNotTrustedError, match=name):
+            refusals.of_reading(told, "r", 0)
+
+
+def test_other_files_are_opened(refusals: Refusals, root: Path) -> None:
+    for path in (root / "own.py", root.parent / "config.json", root.parent / "py"):
+        refusals.of_reading(str(path), "r", 0)
+    refusals.of_reading(7, "r", 0)
+
+
+def test_an_extension_is_loaded_from_the_runtime_alone(refusals: Refusals, root: Path) -> None:
+    refusals.of_loading("m", None)
+    refusals.of_loading("m", str(root / "m.so"))
+    with pytest.raises(CodeNotTrustedError, match=r"m\.so"):
+        refusals.of_loading("m", str(root.parent / "m.so"))
+
+
+def test_a_pickle_loads_values_and_calls_nothing(refusals: Refusals) -> None:
+    refusals.of_unpickling("collections", "OrderedDict")
+    for module, name in (("os", "system"), ("collections", "namedtuple"), ("os", "OrderedDict")):
+        with pytest.raises(CodeNotTrustedError, match=f"a pickle with {module}.{name}"):
+            refusals.of_unpickling(module, name)
+
+
+def test_code_is_the_runtimes_where_it_imports_from_but_not_where_it_works(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    work, link, library = tmp_path / "work", tmp_path / "link", tmp_path / "library"
+    work.mkdir()
+    link.symlink_to(work)
+    monkeypatch.chdir(work)
+    monkeypatch.setattr(sys, "path", ["", "relative", str(work), str(link), str(library)])
+    roots = code_roots("/bin/vllm-mlx")
+    assert {str(library), "/bin/vllm-mlx", sysconfig.get_path("purelib")} <= roots
+    assert not roots & {"", "relative", str(work), str(link)}
+
+
+class Finder:
+    """As installers add one for a package whose sources are elsewhere."""
+
+    __module__ = "finder_of_sources"
+
+    def find_spec(self, *_: object) -> None:
+        return None
+
+
+@pytest.mark.parametrize(
+    ("mapping", "found"), [({"package": "/sources/package"}, True), ("/sources/package", False)]
+)
+def test_sources_of_an_editable_installation_are_the_runtimes(
+    mapping: object, found: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module = ModuleType(Finder.__module__)
+    vars(module)["MAPPING"] = mapping
+    monkeypatch.setitem(sys.modules, Finder.__module__, module)
+    monkeypatch.setattr(sys, "meta_path", [*sys.meta_path, Finder()])
+    assert ("/sources/package" in code_roots("/bin/vllm-mlx")) is found
+
+
+@pytest.mark.parametrize(("more", "refused"), [((), True), ((TRUST,), False)])
+def test_foreign_code_is_refused_unless_it_is_trusted(
+    more: tuple[str, ...], refused: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    argv, told = ["/bin/vllm-mlx", "serve", *more], list[object]()
+    # Its hook would stay in this process for ever.
+    monkeypatch.setattr(server_child, "refuse_foreign_code", told.append)
+    monkeypatch.setattr(server_child, "refuse_foreign_pages", lambda *given: told.append(given))
+    guard(argv, {"A": "b"})
+    assert told == [*([argv] if refused else []), (argv, {"A": "b"})]
+
+
+# --- before uvicorn -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("argv", "value"),
+    [
+        ([], ""),
+        (["--host", "a", "--host=b"], "b"),
+        (["--host=b", "--host", "a"], "a"),
+        (["--host"], ""),
+        (["--hosts", "a", "--hosts=a", "x--host=a"], ""),
+    ],
+)
+def test_of_an_option_the_last_value_counts(argv: list[str], value: str) -> None:
+    assert _option(argv, "--host") == value
+
+
+class Config:
+    """Uvicorn's, which loads an application."""
+
+    loaded_app: object = None
+
+    def load(self) -> None:
+        self.loaded_app = app
+
+
+@pytest.fixture
+def config(monkeypatch: pytest.MonkeyPatch) -> type[Config]:
+    """A uvicorn's configuration that nobody has changed yet."""
+    fresh = type("Fresh", (Config,), {"load": Config.load})
+    module = ModuleType("uvicorn.config")
+    vars(module)["Config"] = fresh
+    monkeypatch.setitem(sys.modules, "uvicorn", ModuleType("uvicorn"))
+    monkeypatch.setitem(sys.modules, "uvicorn.config", module)
+    return fresh
+
+
+def loaded(config: type[Config]) -> Any:  # noqa: ANN401 - with its names
+    one = config()
+    one.load()
+    return one.loaded_app
+
+
+def test_the_doorkeeper_stands_before_the_application_that_uvicorn_loads(
+    config: type[Config],
+) -> None:
+    refuse_foreign_pages(["x", "--host", "10.0.0.9"], {ALLOWED_HOSTS: "a.example, b.example,"})
+    before = loaded(config)
+    assert isinstance(before, HostFilter)
+    assert before._app is app
+    for host in (b"a.example", b"b.example", b"10.0.0.9", b"localhost"):
+        assert before._names.is_host(host)
+    assert not before._names.is_host(b"")
+    assert not before._names.is_host(b"c.example")
+
+
+def test_where_every_host_is_allowed_there_is_no_doorkeeper(config: type[Config]) -> None:
+    refuse_foreign_pages(["x"], {ALLOWED_HOSTS: "a.example, *"})
+    assert loaded(config) is app
+
+
+def test_an_installation_without_uvicorn_is_left_to_the_program_to_tell(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(sys.modules, "uvicorn", None)
+    refuse_foreign_pages(["x"], {})

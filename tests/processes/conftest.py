@@ -10,8 +10,12 @@ from tests.processes.earlier import EarlierService
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     here = Path(__file__).parent
     for item in items:
-        if here in item.path.parents:
+        if here in item.path.parents and (is_long(item) or not any(item.iter_markers("quick"))):
             item.add_marker(pytest.mark.process)
+
+
+def is_long(item: pytest.Item) -> bool:
+    return any(item.iter_markers("long"))
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from pool_service.adapters.runtime.provision import Provisioner, platform_flaw
+from pool_service.adapters.runtime.provision import Provisioner
 from pool_service.core.errors import RuntimeUnavailable
 
 
@@ -184,21 +184,3 @@ async def test_a_data_directory_that_cannot_be_written_is_reported(tmp_path: Pat
     (tmp_path / "data").touch()
     with pytest.raises(RuntimeUnavailable, match="another data directory"):
         await provisioner(tmp_path, str(wheel(tmp_path, "0.6.0"))).install()
-
-
-@pytest.mark.parametrize(
-    ("system", "machine", "mac_version", "python", "told"),
-    [
-        ("linux", "x86_64", "", (3, 11), None),
-        ("darwin", "arm64", "14.0", (3, 14), None),
-        ("darwin", "arm64", "26.1", (3, 12), None),
-        ("darwin", "arm64", "13.7.2", (3, 12), "macOS 13.7.2 is too old"),
-        ("darwin", "x86_64", "15.1", (3, 12), "for Intel processors"),
-        ("linux", "x86_64", "", (3, 15), "Python 3.15 is too new"),
-    ],
-)
-def test_where_there_are_no_packages_that_is_said_before_pip_says_it(
-    system: str, machine: str, mac_version: str, python: tuple[int, int], told: str | None
-) -> None:
-    flaw = platform_flaw(system, machine, mac_version, python)
-    assert flaw is None if told is None else told in (flaw or "")

@@ -53,9 +53,7 @@ class LeftoverRequests:
             if not is_logged:
                 _log.info("waiting for requests on descendants of an exited process", pids=pids)
                 is_logged = True
-            waited = loop.time() - began
-            pause = min(max(waited * _PAUSE_SHARE, _MIN_PAUSE_S), _MAX_PAUSE_S)
-            pause = min(pause, max(self._drain_time - waited, 0.0))
+            pause = pause_after(loop.time() - began, self._drain_time)
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._escalated.wait(), pause)
             left = await find_survivors(self._tree)
@@ -64,3 +62,9 @@ class LeftoverRequests:
     def _is_busy(self, pids: Collection[int]) -> bool:
         """Return whether any client is connected; True if that is not known. Blocking."""
         return has_clients(places_of(pids, self._endpoint), pids) is not False
+
+
+def pause_after(waited: float, drain_time: float) -> float:
+    """Return the seconds until the next check, never beyond the end of the drain."""
+    pause = min(max(waited * _PAUSE_SHARE, _MIN_PAUSE_S), _MAX_PAUSE_S)
+    return min(pause, max(drain_time - waited, 0.0))

@@ -1,0 +1,43 @@
+"""Ready notifications, over real sockets."""
+
+import asyncio
+import socket
+
+import pytest
+
+from pool_service.adapters.probe.ready_notify import ReadyNotifications
+from pool_service.core.types import Identity
+
+ME = Identity(7, 7, "boot")
+
+
+@pytest.mark.parametrize(
+    ("sent", "is_ready"),
+    [(b'{"ready": true}\n', True), (b'{"ready": 1}\n', False), (b"", False)],
+    ids=["ready", "no notification", "closed"],
+)
+async def test_a_server_notifies_once_and_is_then_awaited_no_more(
+    sent: bytes, is_ready: bool
+) -> None:
+    notifications = ReadyNotifications()
+    assert notifications.of(ME) is None
+    ours, its = socket.socketpair()
+    with its:
+        ready = notifications.listen(ME, ours)
+        event = notifications.of(ME)
+        assert event is not None
+        assert not event.is_set()
+        its.sendall(sent)
+        its.shutdown(socket.SHUT_WR)
+        assert await ready is is_ready
+        assert event.is_set()
+        assert notifications.of(ME) is None
+        assert ours.fileno() == -1
+
+
+async def test_a_channel_that_is_closed_leaves_no_reader() -> None:
+    ours, its = socket.socketpair()
+    descriptor = ours.fileno()
+    its.close()
+    assert not await ReadyNotifications().listen(ME, ours)
+    assert not asyncio.get_running_loop().remove_reader(descriptor)

@@ -1,0 +1,113 @@
+"""One standby: its start, its messages and its end."""
+
+import json
+import os
+import signal
+import subprocess
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+from pool_service.adapters.process.identity import identity_of
+from pool_service.adapters.process.launch import NONCE_VARIABLE, work_dirs
+from pool_service.adapters.standby import process
+from pool_service.adapters.standby.process import Recipe, Standby, begin
+from tests.adapters.light_standby import Kept
+
+
+def standby(kept: Kept, **environment: str) -> Standby:
+    one = begin(kept.recipe(environment), kept.state_dir)
+    assert one is not None
+    return one
+
+
+async def test_a_standby_leads_a_session_in_its_own_directory_and_carries_its_nonce(
+    kept: Kept,
+) -> None:
+    one = standby(kept)
+    assert os.getsid(one.identity.pid) == one.identity.pid
+    assert one.identity == identity_of(one.popen.pid)
+    while not one.is_warm:
+        one.receive()
+    with suppress(OSError):
+        environ = Path(f"/proc/{one.identity.pid}/environ").read_bytes()
+        assert f"{NONCE_VARIABLE}={one.nonce}".encode() in environ
+    assert one.work_dir.is_dir()
+    assert one.end() == ""
+    assert one.popen.returncode == 0, "it ended by itself"
+    assert not one.work_dir.exists()
+    assert one.output.closed
+
+
+async def test_one_that_does_not_end_by_itself_is_killed(
+    kept: Kept, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(process, "EXIT_TIMEOUT_S", 0.05)
+    one = standby(kept, DOES="stays")
+    while not one.is_warm:
+        one.receive()
+    one.end()
+    assert one.popen.returncode == -signal.SIGKILL
+
+
+@pytest.mark.parametrize(("size", "shown"), [(10, 10), (2000, 2000), (2001, 2000)])
+async def test_the_end_of_what_it_wrote_is_returned(kept: Kept, size: int, shown: int) -> None:
+    one = standby(kept)
+    os.write(one.output.fileno(), b"a" + b"x" * (size - 1))
+    wrote = one.end()
+    assert len(wrote) == shown
+    assert wrote.startswith("a") is (size <= 2000)
+
+
+@pytest.mark.parametrize(
+    ("line", "is_message"),
+    [
+        (b"{}", True),
+        (b'{"stamps": {}, "working_set": 7}', True),
+        (b"7", False),
+        (b'{"stamps": []}', False),
+        (b'{"working_set": "7"}', False),
+        (b"junk", False),
+        (b"[" * 60_000, False),
+    ],
+)
+def test_a_message_is_an_object_of_what_is_known(line: bytes, is_message: bool) -> None:
+    if is_message:
+        assert process._message(line) == json.loads(line)
+    else:
+        with pytest.raises(ValueError, match=r"."):
+            process._message(line)
+
+
+def test_a_place_that_was_changed_or_is_gone_makes_a_standby_outdated(tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    file.touch()
+    stamp = file.stat().st_mtime_ns
+    assert not process._changed(str(file), stamp)
+    assert process._changed(str(file), stamp + 1)
+    assert process._changed(str(tmp_path / "gone"), stamp)
+
+
+def test_a_program_that_is_no_usual_script_has_no_standby(tmp_path: Path) -> None:
+    program = tmp_path / "vllm-mlx"
+    program.write_text("#!/bin/sh\nexec true\n")
+    assert begin(Recipe(str(program), ()), tmp_path / "state") is None
+    assert not (tmp_path / "state").exists()
+
+
+async def test_what_is_short_when_it_begins_leaves_nothing(
+    kept: Kept, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(*_: object, **__: object) -> None:
+        raise OSError("no processes")
+
+    monkeypatch.setattr(subprocess, "Popen", refused)
+    before = os.dup(0)
+    os.close(before)
+    with pytest.raises(OSError, match="no processes"):
+        begin(kept.recipe(), kept.state_dir)
+    after = os.dup(0)
+    os.close(after)
+    assert after == before
+    assert list(work_dirs(kept.state_dir).iterdir()) == []

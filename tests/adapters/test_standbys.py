@@ -1,0 +1,367 @@
+"""Standbys, with a small program in the place of the one that imports a runtime ahead."""
+
+import asyncio
+import os
+import signal
+import time
+from pathlib import Path
+
+import pytest
+from structlog.testing import capture_logs
+
+from pool_service.adapters.process.identity import is_alive
+from pool_service.adapters.process.launch import work_dirs
+from pool_service.adapters.standby import process, standbys
+from pool_service.adapters.standby.process import Recipe, Standby, begin
+from pool_service.core.errors import RuntimeUnavailable, StartFailed
+from pool_service.core.types import LaunchPlan, Settings
+from tests.adapters.light_standby import SETTINGS, Kept, said, until
+
+OTHERS = Settings(runtime_model="", environment=(("A", "other"),))
+
+
+# --- becoming a server --------------------------------------------------------------------
+
+
+async def test_a_standby_becomes_the_server_that_is_asked_for(kept: Kept) -> None:
+    (waiting,) = await kept.filled()
+    child = await kept.start("model", "--max", "7")
+    assert child is not None
+    assert child.identity == waiting
+    assert said(child) == f"{kept.program} serve model --max 7\n"
+    assert (work_dirs(kept.state_dir) / child.nonce).is_dir()
+
+
+async def test_without_a_warm_one_a_new_one_is_told_at_once(kept: Kept) -> None:
+    kept.keep(0)
+    child = await kept.start("model")
+    assert said(child) == f"{kept.program} serve model\n"
+    assert kept.standbys.identities == ()
+
+
+@pytest.mark.parametrize("wanted", [0, 1])
+async def test_switched_off_no_server_becomes_of_one(kept: Kept, wanted: int) -> None:
+    kept.keep(0, wanted=wanted)
+    assert (await kept.start("model") is None) is (wanted == 0)
+
+
+async def test_a_plan_of_another_kind_is_started_plainly(kept: Kept) -> None:
+    await kept.filled()
+    plan = LaunchPlan(("/bin/other", "serve"), (), None, "/", "m", "n", "plain")
+    assert await kept.standbys.start("m", 1, plan) is None
+    assert Recipe.of(LaunchPlan(("/x/vllm-mlx",), (), None, "/", "m", "n", "plain")) is None
+    assert Recipe.of(LaunchPlan(("/x/other",), (), None, "/", "m", "n", "vllm-mlx")) is None
+    assert kept.standbys.count == 1
+
+
+async def test_a_standby_of_another_environment_is_left_waiting(kept: Kept) -> None:
+    (waiting,) = await kept.filled()
+    child = await kept.start("model", more={"A": "other"})
+    assert child is not None
+    assert child.identity != waiting
+    assert kept.standbys.identities == (waiting,)
+
+
+async def test_a_warm_one_is_taken_before_one_that_is_not(kept: Kept) -> None:
+    first, second = await kept.filled(2)
+    kept.standbys._waiting[0].is_warm = False
+    kept.keep(2, refill=False)
+    child = await kept.start("model")
+    assert child is not None
+    assert child.identity == second
+    assert kept.standbys.identities == (first,)
+
+
+async def test_a_standby_whose_runtime_was_changed_is_ended(kept: Kept) -> None:
+    (waiting,) = await kept.filled()
+    os.utime(kept.program, (1, 1))
+    child = await kept.start("model")
+    assert child is not None
+    assert child.identity != waiting
+    await until(lambda: not is_alive(waiting))
+
+
+async def test_a_change_is_noticed_also_when_standbys_are_kept_again(kept: Kept) -> None:
+    (waiting,) = await kept.filled()
+    os.utime(kept.program, (1, 1))
+    kept.keep()
+    await until(lambda: kept.standbys.identities not in ((), (waiting,)))
+    await until(lambda: not is_alive(waiting))
+
+
+async def test_where_the_log_cannot_be_made_the_start_fails_and_the_standby_ends(
+    kept: Kept,
+) -> None:
+    (waiting,) = await kept.filled()
+    (kept.state_dir / "logs").write_text("no directory")
+    with pytest.raises(StartFailed):
+        await kept.start("model")
+    await until(lambda: not is_alive(waiting))
+
+
+# --- readiness ----------------------------------------------------------------------------
+
+
+async def test_a_server_notifies_when_it_listens(kept: Kept) -> None:
+    await kept.filled()
+    child = await kept.start("model")
+    assert child is not None
+    await until(lambda: kept.signs.of(child.identity) is None)
+    assert await kept.start("model") is not None, "its model is not doubted"
+
+
+async def test_a_model_whose_server_was_not_ready_is_started_plainly_next_time(
+    kept: Kept,
+) -> None:
+    kept.environment["DOES"] = "not ready"
+    kept.keep(0)
+    child = await kept.start("model")
+    assert child is not None
+    await until(lambda: kept.signs.of(child.identity) is None)
+    assert await kept.start("another", model="another") is not None
+    assert await kept.start("model") is None
+    assert await kept.start("model") is not None, "once"
+
+
+async def test_one_that_was_ready_before_it_was_asked_is_not_waited_for(kept: Kept) -> None:
+    await kept.filled()
+    (waiting,) = kept.standbys._waiting
+    waiting.is_ready = True
+    child = await kept.start("model")
+    assert child is not None
+    assert kept.signs.of(child.identity) is None
+    assert waiting.channel.fileno() == -1
+
+
+# --- trouble ------------------------------------------------------------------------------
+
+
+async def test_one_that_fails_ahead_is_logged_and_leaves_it_to_the_plain_command(
+    kept: Kept,
+) -> None:
+    kept.environment["DOES"] = "fails"
+    with capture_logs() as logs:
+        kept.keep()
+        assert kept.standbys._filling
+        await kept.standbys._filling
+        await asyncio.gather(*kept.standbys._tasks)
+    (line,) = logs
+    assert line["event"] == (
+        "a process that was to become a server failed; the plain command is used"
+    )
+    assert (line["wrote"], line["program"]) == ("no module named mlx", str(kept.program))
+    assert kept.standbys.identities == ()
+    assert await kept.start("model") is None
+
+
+async def test_other_settings_give_a_program_that_failed_another_try(kept: Kept) -> None:
+    kept.environment["DOES"] = "fails"
+    kept.keep()
+    assert kept.standbys._filling
+    await kept.standbys._filling
+    kept.environment["DOES"] = ""
+    broken = Recipe(str(kept.program), tuple(sorted((kept.environment | {"DOES": "fails"}).items())))
+    assert kept.standbys._is_broken(broken)
+    kept.keep(0)
+    assert kept.standbys._is_broken(broken), "the same settings"
+    kept.keep(0, settings=OTHERS)
+    assert not kept.standbys._is_broken(broken)
+
+
+async def test_a_program_that_failed_is_tried_again_after_its_time(
+    kept: Kept, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = 1000.0
+    kept.standbys._broken[kept.recipe()] = now + standbys.RETRY_AFTER_S
+    with monkeypatch.context() as patch:
+        patch.setattr(time, "monotonic", lambda: now)
+        now += standbys.RETRY_AFTER_S - 1
+        assert kept.standbys._is_broken(kept.recipe())
+        now += 1
+        assert not kept.standbys._is_broken(kept.recipe())
+        assert not kept.standbys._is_broken(kept.recipe({"A": "other"}))
+
+
+async def test_one_that_talks_nonsense_counts_as_failed(
+    kept: Kept, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept.environment["DOES"] = "junk"
+    monkeypatch.setattr(process, "EXIT_TIMEOUT_S", 0.05)
+    kept.keep()
+    assert kept.standbys._filling
+    await kept.standbys._filling
+    assert kept.standbys.identities == ()
+    assert kept.standbys._is_broken(kept.recipe())
+
+
+async def test_one_that_was_killed_while_it_waited_is_no_failure(kept: Kept) -> None:
+    (waiting,) = await kept.filled()
+    os.kill(waiting.pid, signal.SIGKILL)
+    await until(lambda: not kept.standbys.identities)
+    assert await kept.start("model") is not None
+
+
+async def test_one_that_is_slow_is_passed_over_and_is_no_failure(
+    kept: Kept, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(standbys, "WAITING_TIMEOUT_S", 0.05)
+    monkeypatch.setattr(process, "EXIT_TIMEOUT_S", 0.05)
+    (waiting,) = await kept.filled()
+    os.kill(waiting.pid, signal.SIGSTOP)
+    with capture_logs() as logs:
+        child = await kept.start("model")
+    assert child is not None
+    assert child.identity != waiting
+    assert [line["event"] for line in logs] == [
+        "a process that was to become a server was too slow"
+    ]
+    assert not kept.standbys._is_broken(kept.recipe())
+    await until(lambda: not is_alive(waiting))
+
+
+async def test_one_that_ends_instead_of_becoming_a_server_is_a_failure(kept: Kept) -> None:
+    kept.environment["DOES"] = "refuses"
+    await kept.filled()
+    assert await kept.start("model") is None
+    assert kept.standbys._is_broken(kept.recipe())
+    assert not kept.logs.path_of("m", 1).exists()
+
+
+async def test_a_program_that_does_more_than_run_vllm_mlx_has_no_standby(kept: Kept) -> None:
+    kept.program.write_text(kept.program.read_text().replace("\n", " -O\n", 1))
+    with capture_logs() as logs:
+        assert await kept.start("model") is None, "it is off"
+        kept.keep(0)
+        assert await kept.start("model") is None
+        assert await kept.start("model") is None
+    (line,) = logs
+    assert line["event"].startswith("the program does more than to run vllm-mlx")
+    assert line["program"] == str(kept.program)
+
+
+async def test_a_process_that_cannot_be_started_leaves_it_to_the_plain_command(
+    kept: Kept,
+) -> None:
+    (kept.state_dir / "work").parent.mkdir()
+    (kept.state_dir / "work").write_text("no directory")
+    kept.keep(0)
+    with capture_logs() as logs:
+        assert await kept.start("model") is None
+    assert [line["event"] for line in logs] == ["cannot start a process ahead"]
+    assert not kept.standbys._is_broken(kept.recipe()), "it may work later"
+
+
+# --- how many -----------------------------------------------------------------------------
+
+
+async def test_as_many_are_kept_as_are_wanted_and_allowed(kept: Kept) -> None:
+    kept.keep(2, wanted=1)
+    await until(lambda: kept.standbys._filling is None)
+    assert kept.standbys.count == 1
+    first, second = await kept.filled(2)
+    kept.keep(1)
+    assert kept.standbys.identities == (first,), "the newest goes first"
+    await until(lambda: not is_alive(second))
+    kept.keep(0)
+    await until(lambda: not is_alive(first))
+
+
+async def test_one_that_becomes_a_server_is_replaced_only_if_that_is_wished(kept: Kept) -> None:
+    await kept.filled()
+    kept.keep(refill=False)
+    assert await kept.start("model") is not None
+    assert kept.standbys._filling is None
+    assert kept.standbys.identities == ()
+    await kept.filled()
+
+
+async def test_settings_that_change_while_one_gets_warm_are_those_of_the_next(
+    kept: Kept, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept.environment["DOES"] = "never warm"
+    monkeypatch.setattr(process, "EXIT_TIMEOUT_S", 0.05)
+    kept.keep()
+    await until(lambda: kept.standbys.identities)
+    (first,) = kept.standbys.identities
+    assert kept.standbys.count == 0
+    kept.environment["DOES"] = ""
+    kept.keep(0)
+    kept.keep(1, settings=OTHERS)
+    await until(lambda: kept.standbys.count == 1)
+    assert kept.standbys.identities != (first,)
+    assert dict(kept.standbys._waiting[0].recipe.environment)["A"] == "other"
+    await until(lambda: not is_alive(first))
+
+
+async def test_one_that_is_not_allowed_any_more_when_it_begins_is_ended(
+    kept: Kept, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun = list[Standby]()
+
+    def meanwhile(recipe: Recipe, state_dir: Path) -> Standby | None:
+        one = begin(recipe, state_dir)
+        assert one is not None
+        begun.append(one)
+        kept.standbys._allowed = 0
+        return one
+
+    monkeypatch.setattr(standbys, "begin", meanwhile)
+    kept.keep()
+    assert kept.standbys._filling
+    await kept.standbys._filling
+    assert kept.standbys.identities == ()
+    assert begun[0].popen.returncode == 0
+
+
+async def test_all_are_ended_at_the_end(kept: Kept) -> None:
+    waiting = await kept.filled(2)
+    await kept.standbys.close()
+    assert kept.standbys.identities == ()
+    assert not any(map(is_alive, waiting))
+    assert list(work_dirs(kept.state_dir).iterdir()) == []
+    kept.standbys.keep(SETTINGS, wanted=0, allowed=0, refill=True)
+    assert kept.standbys._filling is None
+
+
+async def test_at_the_end_nobody_waits_for_a_recipe(kept: Kept) -> None:
+    asked = asyncio.Event()
+
+    async def never(_settings: Settings) -> Recipe:
+        asked.set()
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    kept.standbys._recipe_for = never
+    kept.keep()
+    await asked.wait()
+    await kept.standbys.close()
+    assert kept.standbys._filling is None
+
+
+@pytest.mark.parametrize(
+    ("error", "level", "event"),
+    [
+        (RuntimeUnavailable("there is none"), "debug", "nothing is started ahead"),
+        (ValueError("a fault of ours"), "error", "nothing is started ahead"),
+    ],
+)
+async def test_without_a_recipe_there_is_none_and_that_is_logged(
+    kept: Kept, error: Exception, level: str, event: str
+) -> None:
+    kept.recipe_error = error
+    with capture_logs() as logs:
+        kept.keep()
+        assert kept.standbys._filling
+        await asyncio.gather(kept.standbys._filling, return_exceptions=True)
+        await asyncio.sleep(0)
+    assert [(line["log_level"], line["event"]) for line in logs] == [(level, event)]
+    assert kept.standbys._filling is None
+
+
+@pytest.mark.parametrize(("told", "heard"), [("96", [96]), ("0", [])])
+async def test_what_metal_recommends_is_told_once_it_is_warm(
+    kept: Kept, told: str, heard: list[int]
+) -> None:
+    kept.environment["WORKING_SET"] = told
+    await kept.filled()
+    assert kept.working_sets == heard
