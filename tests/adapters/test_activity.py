@@ -7,7 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import replace
 from typing import Any
 
@@ -108,12 +108,15 @@ class Server:
         self.answers = {f"/{name}": text for name, text in answers.items()}
         self.asked: list[str] = []
         self.port = 0
+        self.ends: list[asyncio.Event] = []
 
     @property
     def endpoint(self) -> str:
         return f"http://127.0.0.1:{self.port}"
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.ends.append(asyncio.Event())
+        end = self.ends[-1]
         path = (await reader.readline()).split()[1:2]
         if path:
             self.asked.append(path[0].decode())
@@ -123,6 +126,9 @@ class Server:
             writer.write(f"HTTP/1.1 {status}\r\nContent-Length: {len(body)}\r\n\r\n".encode())
             writer.write(body)
         writer.close()
+        with suppress(OSError):
+            await writer.wait_closed()
+        end.set()
 
 
 @asynccontextmanager
@@ -131,6 +137,7 @@ async def serving(**answers: str) -> AsyncIterator[Server]:
     async with await asyncio.start_server(one.serve, "127.0.0.1", 0) as server:
         one.port = server.sockets[0].getsockname()[1]
         yield one
+        await asyncio.gather(*(end.wait() for end in one.ends))
 
 
 async def activity(one: Server, use: UseSignals = METRICS, **more: Any) -> Activity:  # noqa: ANN401
@@ -139,7 +146,9 @@ async def activity(one: Server, use: UseSignals = METRICS, **more: Any) -> Activ
 
 
 async def test_both_paths_are_asked_and_the_largest_number_counts() -> None:
-    async with serving(health='{"active_requests": 1}', metrics="gauge 4\ncounter_total 9\n") as one:
+    async with serving(
+        health='{"active_requests": 1}', metrics="gauge 4\ncounter_total 9\n"
+    ) as one:
         found = await activity(one)
         assert found == Activity(4, None, (None, 9.0), served=True)
         assert sorted(one.asked) == ["/health", "/metrics"]
@@ -179,7 +188,8 @@ async def test_a_client_that_is_connected_may_be_busy_if_not_every_request_is_co
         assert (await activity(one, use)).requests == 0
         with client(one.port):
             # It was accepted, and has sent nothing.
-            while len(asyncio.all_tasks()) < 2:  # noqa: ASYNC110 - nothing tells of it
+            before = len(one.ends)
+            while len(one.ends) == before:  # noqa: ASYNC110 - nothing tells of it
                 await asyncio.sleep(0)
             assert (await activity(one, use)).requests == requests
 
@@ -189,7 +199,7 @@ async def test_zero_of_a_server_that_does_not_say_all_counts_by_its_metrics_alon
     """Where the metrics are not answered, nothing counts every request."""
     async with serving(health='{"active_requests": 0}') as one:
         with client(one.port):
-            while len(asyncio.all_tasks()) < 2:  # noqa: ASYNC110 - nothing tells of it
+            while not one.ends:  # noqa: ASYNC110 - nothing tells of it
                 await asyncio.sleep(0)
             assert (await activity(one)).requests is None
 

@@ -31,7 +31,15 @@ for name in ("HUP", "TTOU", "CHLD", "TERM", "PIPE"):
 def test_a_service_that_was_started_with_signals_ignored_hands_none_of_that_down() -> None:
     script = "trap '' HUP TTOU CHLD; exec \"$@\""
     ended = subprocess.run(
-        [*("/bin/sh", "-c", script, "sh"), sys.executable, "-S", "-E", "-c", RESETS, child.__file__],
+        [
+            *("/bin/sh", "-c", script, "sh"),
+            sys.executable,
+            "-S",
+            "-E",
+            "-c",
+            RESETS,
+            child.__file__,
+        ],
         capture_output=True,
         text=True,
         check=True,

@@ -136,7 +136,7 @@ async def test_a_program_that_ends_without_a_word_is_a_failure(machine: Machine)
 
 
 async def test_a_python_that_is_gone_is_told_as_definite(machine: Machine) -> None:
-    with pytest.raises(RuntimeUnavailable, match="cannot be run: .*Install the runtime again"):
+    with pytest.raises(RuntimeUnavailable, match=r"cannot be run: .*Install the runtime again"):
         await machine.fetch()
 
 
@@ -181,7 +181,7 @@ async def test_no_more_than_two_download_at_a_time(machine: Machine) -> None:
     machine.does("""echo '{"done": 1, "total": 2}'""", WAITS, OK)
     told = [asyncio.Event() for _ in range(3)]
     tasks = [
-        asyncio.create_task(machine.fetch(f"org/{number}", lambda *_, one=one: one.set()))  # type: ignore[misc]
+        asyncio.create_task(machine.fetch(f"org/{number}", lambda *_, one=one: one.set()))
         for number, one in enumerate(told)
     ]
     await asyncio.gather(*(begun(*each) for each in zip(told[:2], tasks[:2], strict=True)))

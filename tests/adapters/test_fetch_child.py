@@ -113,9 +113,7 @@ def test_a_place_that_does_not_answer_is_told_by_its_time(monkeypatch: pytest.Mo
 
 def resolving(monkeypatch: pytest.MonkeyPatch, *ports: int) -> None:
     """Let every name have these ports of loopback as its addresses."""
-    found = [
-        (socket.AF_INET, socket.SOCK_STREAM, 0, "", ("127.0.0.1", port)) for port in ports
-    ]
+    found = [(socket.AF_INET, socket.SOCK_STREAM, 0, "", ("127.0.0.1", port)) for port in ports]
     monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: found)
 
 
@@ -132,7 +130,7 @@ def test_of_several_addresses_the_last_one_that_refuses_is_told(
     monkeypatch: pytest.MonkeyPatch, unused_tcp_port: int
 ) -> None:
     resolving(monkeypatch, *[unused_tcp_port] * 3)
-    with pytest.raises(ConnectionError, match="hub.example:80 cannot be reached"):
+    with pytest.raises(ConnectionError, match=r"hub\.example:80 cannot be reached"):
         connecting(monkeypatch, "http://hub.example").check()
 
 
@@ -241,7 +239,7 @@ def test_progress_is_reported_when_it_has_grown(
 
 def named(name: str, base: type[Exception] = Exception, **more: object) -> Exception:
     """An error of a library, by the name of its class."""
-    error = type(name, (base,), {})("no")
+    error: Exception = type(name, (base,), {})("no")
     vars(error).update(more)
     return error
 
@@ -366,9 +364,7 @@ def test_a_file_that_has_not_arrived_is_a_failure(program: Program) -> None:
         ("raise ValueError('x' * 1000)", "x" * 500, "other"),
     ],
 )
-def test_a_failure_is_told_in_one_line(
-    program: Program, body: str, error: str, kind: str
-) -> None:
+def test_a_failure_is_told_in_one_line(program: Program, body: str, error: str, kind: str) -> None:
     said, code = program.run(body)
     assert (said[-1], code) == ({"error": error, "kind": kind}, 1)
 

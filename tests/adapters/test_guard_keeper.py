@@ -66,7 +66,7 @@ async def left() -> AsyncIterator[list[Identity]]:
     for identity in identities:
         await gone(exit_watch(), identity)
         with suppress(ChildProcessError):
-            os.waitpid(identity.pid, 0)
+            os.waitpid(identity.pid, 0)  # noqa: ASYNC222  # it has ended
 
 
 Left = list[Identity]
@@ -83,7 +83,8 @@ async def test_a_guard_stays_when_its_service_ends_and_sees_that_by_its_input(
     assert left == [guard, sentry]
     assert [line["pid"] for line in logs if line["event"] == "leaving the guard"] == [guard.pid]
     await gone(exit_watch(), guard)
-    assert os.waitstatus_to_exitcode(os.waitpid(guard.pid, 0)[1]) == 7
+    _, status = os.waitpid(guard.pid, 0)  # noqa: ASYNC222  # it has ended
+    assert os.waitstatus_to_exitcode(status) == 7
     log = (tmp_path / GUARD_LOG).read_text()
     assert log.startswith(f"guard {guard.pid} --sentry ")
 
@@ -216,7 +217,7 @@ async def test_a_guard_whose_log_cannot_be_opened_runs_without(tmp_path: Path, l
     with capture_logs() as logs:
         async with keeper(tmp_path, left=left) as one:
             alive(one.guard_pid)
-    assert [line["event"] for line in logs][0] == "the guard has no log"
+    assert logs[0]["event"] == "the guard has no log"
     assert list((tmp_path / GUARD_LOG).iterdir()) == []
 
 
@@ -235,14 +236,10 @@ async def test_the_guards_log_does_not_grow_for_ever(tmp_path: Path, left: Left)
 async def test_an_earlier_guard_that_cannot_be_looked_for_is_logged(tmp_path: Path) -> None:
     with capture_logs() as logs:
         guard_keeper._end_earlier_guard(tmp_path / "gone", None)
-    assert [line["event"] for line in logs] == [
-        "cannot look for a guard of an earlier service"
-    ]
+    assert [line["event"] for line in logs] == ["cannot look for a guard of an earlier service"]
 
 
-async def pauses(
-    monkeypatch: pytest.MonkeyPatch, one: Keeper, lives: list[float]
-) -> list[float]:
+async def pauses(monkeypatch: pytest.MonkeyPatch, one: Keeper, lives: list[float]) -> list[float]:
     """The pauses before a guard is started again that has lived so many seconds each time."""
     paused, now, left = list[float](), 0.0, list(lives)
 
@@ -283,5 +280,3 @@ async def test_a_guard_that_keeps_ending_is_started_ever_more_rarely(
     one = Keeper(tmp_path, 60.0, pause_first=1.0, pause_most=5.0)
     assert await pauses(monkeypatch, one, [1.0] * 5) == [1.0, 2.0, 4.0, 5.0, 5.0]
     assert await pauses(monkeypatch, one, [1.0, 1.0, 59.5, 60.0, 1.0]) == [1.0, 2.0, 4.0, 1.0, 2.0]
-
-

@@ -322,4 +322,3 @@ def test_a_lock_that_cannot_be_written_can_be_locked_all_the_same(
     assert not is_free(tmp_path)
     assert noted(tmp_path) == asdict(older()), "that is all that can be known"
     os.close(descriptor)
-

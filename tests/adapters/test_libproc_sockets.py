@@ -28,7 +28,6 @@ from pool_service.adapters.sockets.libproc_sockets import (
 from pool_service.core.types import Identity
 
 pytestmark = [
-    pytest.mark.process,
     pytest.mark.skipif(sys.platform != "linux", reason="tells from /proc"),
 ]
 

@@ -205,7 +205,7 @@ def test_the_faster_a_file_grows_the_sooner_it_is_checked(
     other = path.with_name("other")
     other.touch()
     grown = Grown(monkeypatch, path, other)
-    grown.pause(0.0, 0, 0)
+    grown.pause(0.5, 0, 0)
     grown.growth._pause = 0.003
     assert grown.pause(0.5, written, 0) == pytest.approx(pause)
     assert grown.growth.is_fast is is_fast

@@ -310,7 +310,7 @@ def test_that_a_log_was_cut_is_logged_but_not_all_the_time(
     with capture_logs() as told:
         for later in (0.0, 1.0, 59.0, 1.0):
             now += later
-            append(path, b"x\n" * 1000)
+            append(path, b"x\n" * 10_000)
             store.trim()
     assert [(line["event"], line["path"]) for line in told] == [
         ("cut a log that grew too large", str(path))
@@ -377,6 +377,6 @@ def test_the_log_of_a_process_that_did_not_start_is_removed(tmp_path: Path) -> N
     store.remove(path)
     assert not path.exists()
     store.remove(path)
-    append(written(path, b"") , b"x\n" * 1000)
+    append(written(path, b""), b"x\n" * 1000)
     store.trim()
     assert path.stat().st_size == 2000, "nobody looks after it any more"

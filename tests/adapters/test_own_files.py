@@ -112,9 +112,9 @@ def test_whoever_has_a_file_open_is_told_by_the_file_and_not_by_its_name(tmp_pat
         assert has_open(os.getpid(), path)
         (tmp_path / "other name").hardlink_to(path)
         assert has_open(os.getpid(), tmp_path / "other name")
-        path.unlink()
-        path.touch()
-        assert not has_open(os.getpid(), path)
+        (tmp_path / "another").touch()
+        assert not has_open(os.getpid(), tmp_path / "another")
+    assert not has_open(os.getpid(), path)
     assert not has_open(os.getpid(), tmp_path / "gone")
     with under_way({}) as process:
         process.kill()

@@ -209,7 +209,7 @@ async def test_the_last_lines_of_a_server_are_without_its_probes(machine: Machin
     line = 'INFO: 127.0.0.1:1 - "GET /health HTTP/1.1" 200 OK'
     identity = await machine.spawn(shell(f"echo started; echo '{line}'; exec sleep 1000"))
     log = str(machine.logs.path_of("m", 1))
-    while "GET" not in Path(log).read_text():  # noqa: ASYNC110 - nothing tells of it
+    while "GET" not in Path(log).read_text():  # noqa: ASYNC110, ASYNC240  # nothing tells of it
         await asyncio.sleep(0.001)
     assert await machine.processes.last_lines(log) == ("started",)
     await machine.processes.signal(identity, StopSignal.KILL)
@@ -403,14 +403,14 @@ async def test_a_working_directory_that_cannot_be_removed_is_logged(
     def refused(*_: object) -> None:
         raise PermissionError("not permitted")
 
-    monkeypatch.setattr(module.shutil, "rmtree", refused)
+    monkeypatch.setattr("shutil.rmtree", refused)
     with capture_logs() as logs:
         machine.processes._remove_work_dir("nonce")
     assert [line["event"] for line in logs] == ["cannot remove a working directory"]
 
 
 async def test_what_may_be_of_an_ended_server_is_logged(machine: Machine) -> None:
-    with subprocess.Popen(
+    with subprocess.Popen(  # noqa: ASYNC220  # it does not block
         ["/bin/sh", "-c", "sleep 1000 & echo $!"],
         env=dict(PATH),
         stdout=subprocess.PIPE,
@@ -433,7 +433,7 @@ async def test_members_of_an_adopted_group_are_noted_before_it_is_signalled(
     nonce = secrets.token_hex(16)
     directory = work_dirs(machine.state_dir) / nonce
     directory.mkdir(parents=True)
-    with subprocess.Popen(
+    with subprocess.Popen(  # noqa: ASYNC220  # it does not block
         ["/bin/sh", "-c", "env -i sleep 1000 & echo $!; read -r line"],
         env=dict(PATH) | {NONCE_VARIABLE: nonce},
         cwd=directory,

@@ -13,6 +13,7 @@ from pool_service.adapters.process.identity import identity_of
 from pool_service.adapters.process.launch import NONCE_VARIABLE, work_dirs
 from pool_service.adapters.standby import process
 from pool_service.adapters.standby.process import Recipe, Standby, begin
+from pool_service.adapters.system import proc_file
 from tests.adapters.light_standby import Kept
 
 
@@ -31,7 +32,7 @@ async def test_a_standby_leads_a_session_in_its_own_directory_and_carries_its_no
     while not one.is_warm:
         one.receive()
     with suppress(OSError):
-        environ = Path(f"/proc/{one.identity.pid}/environ").read_bytes()
+        environ = proc_file.read(f"/proc/{one.identity.pid}/environ")
         assert f"{NONCE_VARIABLE}={one.nonce}".encode() in environ
     assert one.work_dir.is_dir()
     assert one.end() == ""

@@ -160,7 +160,9 @@ async def test_other_settings_give_a_program_that_failed_another_try(kept: Kept)
     assert kept.standbys._filling
     await kept.standbys._filling
     kept.environment["DOES"] = ""
-    broken = Recipe(str(kept.program), tuple(sorted((kept.environment | {"DOES": "fails"}).items())))
+    broken = Recipe(
+        str(kept.program), tuple(sorted((kept.environment | {"DOES": "fails"}).items()))
+    )
     assert kept.standbys._is_broken(broken)
     kept.keep(0)
     assert kept.standbys._is_broken(broken), "the same settings"
@@ -219,7 +221,17 @@ async def test_one_that_is_slow_is_passed_over_and_is_no_failure(
     await until(lambda: not is_alive(waiting))
 
 
-async def test_one_that_ends_instead_of_becoming_a_server_is_a_failure(kept: Kept) -> None:
+async def test_one_that_ends_instead_of_becoming_a_server_is_a_failure(
+    kept: Kept, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    send = Standby.send_arguments
+
+    def sent(one: Standby, argv: tuple[str, ...], log: int, timeout: float) -> bool:
+        accepted = send(one, argv, log, timeout)
+        one.popen.wait()
+        return accepted
+
+    monkeypatch.setattr(Standby, "send_arguments", sent)
     kept.environment["DOES"] = "refuses"
     await kept.filled()
     assert await kept.start("model") is None

@@ -129,7 +129,6 @@ def test_a_refused_service_leaves_no_descriptor(tmp_path: Path) -> None:
     assert again == free
 
 
-@pytest.mark.process
 def test_the_lock_goes_with_a_killed_holder(tmp_path: Path) -> None:
     with child(HOLDER, str(tmp_path)) as holder:
         with pytest.raises(StateDirError, match=rf"pid {holder.pid}, .*, unix:/run/pool.sock\)"):
@@ -140,7 +139,6 @@ def test_the_lock_goes_with_a_killed_holder(tmp_path: Path) -> None:
             pass
 
 
-@pytest.mark.process
 def test_no_child_inherits_the_lock(tmp_path: Path) -> None:
     state = StateDir(tmp_path)
     waits = "print('held', flush=True); import sys; sys.stdin.read()"

@@ -146,7 +146,7 @@ def test_of_two_that_take_over_the_second_is_refused_after_its_time(
     os.close(before)
     with (
         claimed(state_dir),
-        pytest.raises(StateDirError, match="another service is taking .* over at present"),
+        pytest.raises(StateDirError, match=r"another service is taking .* over at present"),
     ):
         taken_over(state_dir)
     after = os.dup(0)
@@ -200,7 +200,7 @@ def test_a_service_is_not_asked_again_before_its_time(
     monkeypatch.setattr(takeover, "TAKEOVER_TIMEOUT_S", 0.1)
     with StateDir(state_dir) as state:
         state.announce(["127.0.0.1:50051"])
-        with pytest.raises(StateDirError, match="asked to leave 0.1 s ago and has not"):
+        with pytest.raises(StateDirError, match=r"asked to leave 0\.1 s ago and has not"):
             taken_over(state_dir)
     assert asked == [LEAVE_SIGNAL]
     assert not is_claimed(state_dir)
@@ -292,9 +292,7 @@ def test_a_service_that_has_left_does_not_serve_beside_the_other_one(state_dir: 
 
 
 @pytest.mark.parametrize("take", [taken, taken_over])
-def test_a_guard_that_says_so_is_ended(
-    state_dir: Path, take: Callable[[Path], StateDir]
-) -> None:
+def test_a_guard_that_says_so_is_ended(state_dir: Path, take: Callable[[Path], StateDir]) -> None:
     with guard(state_dir) as process:
         take(state_dir).close()
         assert process.wait() == -signal.SIGTERM

@@ -14,6 +14,7 @@ from pool_service.core.types import Diagnosis, Identity
 from tests.processes.bench import Bench, child_of_ours, fake_plan, plan, reap
 from tests.processes.test_spawn import limit
 
+pytestmark = pytest.mark.quick
 SLEEP = plan("/bin/sleep", "1000")
 
 

@@ -22,7 +22,10 @@ from pool_service.core.types import Identity
 from tests.processes.bench import Bench, plan, until
 from tests.processes.test_spawn import limit
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+pytestmark = [
+    pytest.mark.quick,
+    pytest.mark.skipif(sys.platform != "linux", reason="reads /proc"),
+]
 
 DAEMON = """
 import os, sys, time

@@ -12,7 +12,7 @@ from pool_service.adapters.memory.footprint import Footprints
 from pool_service.adapters.process.identity import identity_of
 from pool_service.core.types import Identity
 
-pytestmark = pytest.mark.process
+pytestmark = pytest.mark.quick
 
 MEGABYTES = 64
 

@@ -19,6 +19,7 @@ from pool_service.adapters.sockets.sock_diag import ListenerQuery
 from pool_service.core.types import EndpointState, Identity
 
 KEPT, LOST, ENDED = EndpointState.KEPT, EndpointState.LOST, EndpointState.ENDED
+pytestmark = pytest.mark.quick
 on_linux = pytest.mark.skipif(sys.platform != "linux", reason="it is Linux that tells it")
 
 # Does what it is told by lines of its input, and says when that is done.

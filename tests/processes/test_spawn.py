@@ -15,6 +15,7 @@ from pool_service.core.errors import RuntimeUnavailable, StartFailed
 from pool_service.core.server import StopSignal
 from tests.processes.bench import Bench, again, plan
 
+pytestmark = pytest.mark.quick
 SLEEP = plan("/bin/sleep", "1000")
 
 

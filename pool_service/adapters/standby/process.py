@@ -160,10 +160,10 @@ def begin(spec: StandbySpec, state_dir: Path) -> Standby | None:
     with contextlib.ExitStack() as undo:
         ours, its = socket.socketpair()
         undo.callback(ours.close)
-        output = undo.enter_context(tempfile.TemporaryFile())
-        work_dir = make_work_dir(state_dir, nonce)
-        undo.callback(shutil.rmtree, work_dir, ignore_errors=True)
         with its:
+            output = undo.enter_context(tempfile.TemporaryFile())
+            work_dir = make_work_dir(state_dir, nonce)
+            undo.callback(shutil.rmtree, work_dir, ignore_errors=True)
             popen = subprocess.Popen(  # noqa: S603 - the operator's own interpreter
                 (interpreter, str(CHILD), spec.program),
                 env=dict(spec.environment) | {NONCE_VARIABLE: nonce},
