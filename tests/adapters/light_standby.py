@@ -8,7 +8,7 @@ from pathlib import Path
 from pool_service.adapters.logs.logs import LogStore
 from pool_service.adapters.probe.ready_notify import ReadyNotifications
 from pool_service.adapters.process.launch import Child
-from pool_service.adapters.standby.process import Recipe
+from pool_service.adapters.standby.process import StandbySpec
 from pool_service.adapters.standby.standbys import Standbys
 from pool_service.core.types import Identity, LaunchPlan, Settings
 
@@ -76,27 +76,27 @@ class Kept:
         self.program = root / "vllm-mlx"
         self.program.write_text(SCRIPT.format(python=python))
         self.environment = {"STAMPED": str(self.program)}
-        self.signs = ReadyNotifications()
+        self.notifications = ReadyNotifications()
         self.logs = LogStore(self.state_dir)
         self.working_sets: list[int] = []
         self.recipe_error: Exception | None = None
         self.standbys = Standbys(
-            self._recipe, self.state_dir, self.logs, self.signs, self.working_sets.append
+            self._spec, self.state_dir, self.logs, self.notifications, self.working_sets.append
         )
         self.started: list[Child] = []
 
-    async def _recipe(self, settings: Settings) -> Recipe:
+    async def _spec(self, settings: Settings) -> StandbySpec:
         if self.recipe_error:
             raise self.recipe_error
-        return self.recipe(dict(settings.environment))
+        return self.spec(dict(settings.environment))
 
-    def recipe(self, more: Mapping[str, str] | None = None) -> Recipe:
+    def spec(self, more: Mapping[str, str] | None = None) -> StandbySpec:
         environment = self.environment | dict(more or {})
-        return Recipe(str(self.program), tuple(sorted(environment.items())))
+        return StandbySpec(str(self.program), tuple(sorted(environment.items())))
 
     def plan(self, *arguments: str, more: Mapping[str, str] | None = None) -> LaunchPlan:
         argv = (str(self.program), "serve", *arguments)
-        return LaunchPlan(argv, self.recipe(more).environment, None, "/", "m", "n", "vllm-mlx")
+        return LaunchPlan(argv, self.spec(more).environment, None, "/", "m", "n", "vllm-mlx")
 
     def keep(
         self,

@@ -16,9 +16,9 @@ import pytest
 from pool_service.adapters.probe import activity as module
 from pool_service.adapters.probe.activity import (
     Report,
-    _added_up,
-    _is_arriving,
-    _is_connected,
+    _has_clients,
+    _has_unread_requests,
+    _sum_up,
     activity_of,
 )
 from pool_service.adapters.probe.http_get import Answer
@@ -68,12 +68,12 @@ def test_the_largest_number_of_all_signals_counts(report: Report, activity: Acti
 def test_gauges_and_counters_are_added_up(
     answer: Answer | None, sums: tuple[float | None, float | None]
 ) -> None:
-    assert _added_up(answer, METRICS) == sums
+    assert _sum_up(answer, METRICS) == sums
 
 
 def test_without_names_nothing_is_added_up() -> None:
     answer = Answer(200, "", b"gauge 1\n")
-    assert _added_up(answer, replace(METRICS, gauges=(), counters=())) == (None, None)
+    assert _sum_up(answer, replace(METRICS, gauges=(), counters=())) == (None, None)
 
 
 # --- over real connections ----------------------------------------------------------------
@@ -208,7 +208,7 @@ async def test_zero_of_a_server_that_does_not_say_all_counts_by_its_metrics_alon
 async def test_where_connections_cannot_be_seen_a_server_is_idle_only_if_it_says_so(
     health: str, requests: int | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "anybody_connected", lambda *_: None)
+    monkeypatch.setattr(module, "has_clients", lambda *_: None)
     async with serving(health=health) as one:
         assert (await activity(one, UseSignals())).requests == requests
 
@@ -217,16 +217,16 @@ async def test_where_connections_cannot_be_seen_a_server_is_idle_only_if_it_says
 def test_a_request_is_arriving_until_it_was_read() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         endpoint = f"http://127.0.0.1:{listener.getsockname()[1]}"
-        assert not _is_arriving(me(), "", endpoint)
+        assert not _has_unread_requests(me(), "", endpoint)
         with client(listener.getsockname()[1], "GET"):
-            assert _is_arriving(me(), "", endpoint), "it was not accepted"
+            assert _has_unread_requests(me(), "", endpoint), "it was not accepted"
             accepted, _ = listener.accept()
             with accepted:
-                assert _is_arriving(me(), "", endpoint), "it was not read"
+                assert _has_unread_requests(me(), "", endpoint), "it was not read"
                 assert accepted.recv(3) == b"GET"
-                assert not _is_arriving(me(), "", endpoint)
-                assert _is_connected(me(), "", endpoint)
-        assert not _is_connected(me(), "", endpoint)
+                assert not _has_unread_requests(me(), "", endpoint)
+                assert _has_clients(me(), "", endpoint)
+        assert not _has_clients(me(), "", endpoint)
 
 
 @on_linux
@@ -234,8 +234,8 @@ def test_what_cannot_be_seen_is_not_arriving(monkeypatch: pytest.MonkeyPatch) ->
     def forbidden(*_: object) -> None:
         raise OSError("Protocol not supported")
 
-    monkeypatch.setattr(module, "connected", forbidden)
-    assert not _is_arriving(me(), "", "http://127.0.0.1:1")
+    monkeypatch.setattr(module, "client_connections", forbidden)
+    assert not _has_unread_requests(me(), "", "http://127.0.0.1:1")
 
 
 @on_linux
@@ -244,7 +244,7 @@ def test_to_a_process_that_has_ended_nobody_is_connected() -> None:
         endpoint = f"http://127.0.0.1:{listener.getsockname()[1]}"
         with client(listener.getsockname()[1]):
             ended = Identity(os.getpid(), 1, "another boot")
-            assert _is_connected(ended, "", endpoint) is False
+            assert _has_clients(ended, "", endpoint) is False
 
 
 @on_linux
@@ -261,10 +261,10 @@ def test_what_its_own_descendants_opened_is_no_use_of_it(monkeypatch: pytest.Mon
 
             monkeypatch.setattr(module, "_carrier_pids", carriers)
             endpoint = f"http://127.0.0.1:{port}"
-            assert _is_connected(me(), "nonce", endpoint) is False
+            assert _has_clients(me(), "nonce", endpoint) is False
             assert searched == ["nonce"]
         searched.clear()
-        assert _is_connected(me(), "nonce", endpoint) is False
+        assert _has_clients(me(), "nonce", endpoint) is False
         assert searched == [], "that takes long, and nobody is connected"
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from pool_service.adapters.models import download
 from pool_service.adapters.models.download import Downloader, _failure
-from pool_service.adapters.process.exits import exit_watch, gone
+from pool_service.adapters.process.exits import exit_watch, wait_for_exit
 from pool_service.adapters.process.identity import identity_of, is_alive
 from pool_service.core.errors import FetchFailed, ModelRejected, PoolError, RuntimeUnavailable
 from pool_service.core.types import Identity
@@ -197,7 +197,7 @@ async def test_no_more_than_two_download_at_a_time(machine: Machine) -> None:
 async def test_when_nobody_waits_any_more_the_program_is_told_and_then_killed(
     machine: Machine, program: str, killed: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(download, "END_TIMEOUT", 0.05 if killed else 60.0)
+    monkeypatch.setattr(download, "END_TIMEOUT_S", 0.05 if killed else 60.0)
     told, signals = asyncio.Event(), list[int]()
     kill = os.killpg
 
@@ -214,7 +214,7 @@ async def test_when_nobody_waits_any_more_the_program_is_told_and_then_killed(
     assert is_alive(identity)
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
-    await gone(exit_watch(), identity)
+    await wait_for_exit(exit_watch(), identity)
     assert signals == ([signal.SIGKILL] if killed else [])
 
 
@@ -230,7 +230,7 @@ async def test_when_nobody_waits_any_more_the_program_is_told_and_then_killed(
         ("place", RuntimeUnavailable, "Let the service's user write"),
         ("offline", RuntimeUnavailable, "Unset HF_HUB_OFFLINE"),
         ("disk", FetchFailed, "failed: why. Free some space and try again"),
-        ("network", FetchFailed, "failed: why. Look at the network"),
+        ("network", FetchFailed, "failed: why. Check the network"),
         ("other", FetchFailed, "failed: why. Put that right and try again"),
         (None, FetchFailed, "Put that right"),
     ],

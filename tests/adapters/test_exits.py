@@ -14,8 +14,8 @@ from pool_service.adapters.process.exits import (
     ExitWatch,
     PollWatch,
     exit_watch,
-    gone,
-    outlasting_shortage,
+    retry_on_shortage,
+    wait_for_exit,
 )
 from pool_service.adapters.process.identity import identity_of
 from pool_service.core.types import Identity
@@ -39,26 +39,26 @@ async def test_the_end_of_a_process_is_noticed_and_leaves_no_descriptor(watch: E
     os.close(before)
     with under_way({}) as process:
         identity = real(process.pid)
-        waiting = asyncio.create_task(gone(watch, identity))
+        waiting = asyncio.create_task(wait_for_exit(watch, identity))
         done, _ = await asyncio.wait({waiting}, timeout=0.02)
         assert not done
         process.kill()
         assert await waiting == End()
-        assert await gone(watch, identity) == End(), "a zombie has ended"
-    assert await gone(watch, identity) == End(), "it was reaped"
+        assert await wait_for_exit(watch, identity) == End(), "a zombie has ended"
+    assert await wait_for_exit(watch, identity) == End(), "it was reaped"
     after = os.dup(0)
     os.close(after)
     assert after == before
 
 
 async def test_another_process_that_has_the_pid_is_not_waited_for(watch: ExitWatch) -> None:
-    await gone(watch, replace(real(os.getpid()), start_time=1))
+    await wait_for_exit(watch, replace(real(os.getpid()), start_time=1))
 
 
 async def test_a_wait_that_is_cancelled_leaves_no_descriptor(watch: ExitWatch) -> None:
     before = os.dup(0)
     os.close(before)
-    waiting = asyncio.create_task(gone(watch, real(os.getpid())))
+    waiting = asyncio.create_task(wait_for_exit(watch, real(os.getpid())))
     await asyncio.sleep(0)
     waiting.cancel()
     await asyncio.gather(waiting, return_exceptions=True)
@@ -107,8 +107,8 @@ async def test_a_shortage_is_outlasted_and_logged_each_time(
         return "done"
 
     with capture_logs() as logs:
-        assert await outlasting_shortage(step) == "done"
-    told = ("cannot look after processes; trying again", "Too many open files")
+        assert await retry_on_shortage(step) == "done"
+    told = ("the system is short of resources; trying again", "Too many open files")
     assert [(line["event"], line["error"]) for line in logs] == [told] * 2
 
 
@@ -117,7 +117,7 @@ async def test_another_error_is_none_that_passes() -> None:
         raise OSError(errno.EIO, "Input/output error")
 
     with pytest.raises(OSError, match="Input/output"):
-        await outlasting_shortage(step)
+        await retry_on_shortage(step)
 
 
 def test_a_polled_process_is_closed_once() -> None:

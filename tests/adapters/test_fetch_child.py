@@ -18,12 +18,12 @@ import pytest
 
 from pool_service.adapters.children import fetch_child
 from pool_service.adapters.children.fetch_child import (
-    Connecting,
-    clear,
-    first_place,
+    ConnectionTest,
+    bytes_on_disk,
+    delete_partial_files,
+    first_address,
     kind_of,
-    there,
-    watch,
+    report_progress,
 )
 
 PROXIES = ("http_proxy", "https_proxy", "all_proxy", "no_proxy")
@@ -68,12 +68,12 @@ def test_the_first_place_is_the_hub_or_its_proxy(
 ) -> None:
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
-    assert first_place() == place
+    assert first_address() == place
 
 
-def connecting(monkeypatch: pytest.MonkeyPatch, endpoint: str) -> Connecting:
+def connecting(monkeypatch: pytest.MonkeyPatch, endpoint: str) -> ConnectionTest:
     monkeypatch.setenv("HF_ENDPOINT", endpoint)
-    return Connecting()
+    return ConnectionTest()
 
 
 @contextmanager
@@ -138,7 +138,7 @@ def test_no_more_addresses_are_tried_than_that_many(
     monkeypatch: pytest.MonkeyPatch, unused_tcp_port: int
 ) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
-        many = [unused_tcp_port] * fetch_child.MOST_ADDRESSES
+        many = [unused_tcp_port] * fetch_child.MAX_ADDRESSES
         resolving(monkeypatch, *many, server.getsockname()[1])
         with pytest.raises(ConnectionError, match="cannot be reached"):
             connecting(monkeypatch, "http://hub.example").check()
@@ -179,7 +179,7 @@ def repository(tmp_path: Path) -> Path:
 def test_parts_that_nobody_downloads_are_deleted_and_nothing_else(repository: Path) -> None:
     for name in ("whole", "old.incomplete"):
         (repository / "blobs" / name).touch()
-    clear(repository)
+    delete_partial_files(repository)
     assert {path.name for path in (repository / "blobs").iterdir()} == {"whole", "old.incomplete"}
 
 
@@ -187,15 +187,15 @@ def test_a_part_that_another_program_downloads_is_left_to_it(repository: Path) -
     lock = repository.parent / ".locks" / repository.name / "etag.lock"
     with lock.open("w") as others:
         fcntl.flock(others, fcntl.LOCK_EX)
-        clear(repository)
+        delete_partial_files(repository)
         assert list((repository / "blobs").iterdir())
-    clear(repository)
+    delete_partial_files(repository)
     assert not list((repository / "blobs").iterdir())
 
 
 def test_a_part_whose_lock_cannot_be_taken_is_left(repository: Path) -> None:
     (repository.parent / ".locks" / repository.name).rmdir()
-    clear(repository)
+    delete_partial_files(repository)
     assert list((repository / "blobs").iterdir())
 
 
@@ -203,12 +203,12 @@ def test_whole_files_and_parts_count_up_to_what_is_wanted(repository: Path) -> N
     snapshot, blobs = repository / "snapshot", repository / "blobs"
     snapshot.mkdir()
     sizes = {"a": 10, "b": 5}
-    assert there(snapshot, repository / "gone", sizes) == 0
-    assert there(snapshot, blobs, sizes) == 3
+    assert bytes_on_disk(snapshot, repository / "gone", sizes) == 0
+    assert bytes_on_disk(snapshot, blobs, sizes) == 3
     (snapshot / "a").touch()
-    assert there(snapshot, blobs, sizes) == 13
+    assert bytes_on_disk(snapshot, blobs, sizes) == 13
     (snapshot / "b").touch()
-    assert there(snapshot, blobs, sizes) == 15
+    assert bytes_on_disk(snapshot, blobs, sizes) == 15
 
 
 class Finished:
@@ -229,7 +229,7 @@ def test_progress_is_reported_when_it_has_grown(
     repository: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     finished: Any = Finished(repository / "blobs" / "etag.0a1b.incomplete", 3, 5, 1, 5, 7)
-    watch(repository, "commit", {"a": 10}, finished)
+    report_progress(repository, "commit", {"a": 10}, finished)
     told = [json.loads(line) for line in capfd.readouterr().out.splitlines()]
     assert told == [{"done": done, "total": 10} for done in (3, 5, 7)]
 
@@ -372,7 +372,7 @@ def test_when_nobody_waits_any_more_it_becomes_the_program_that_clears(
     became, reads = list[object](), iter([b"x", b""])
     monkeypatch.setattr(os, "read", lambda *_: next(reads))
     monkeypatch.setattr(os, "execv", lambda *given: became.append(given))
-    fetch_child.end_with_the_service("org/name")
+    fetch_child.exit_with_service("org/name")
     command = [sys.executable, "-I", fetch_child.__file__, "org/name", "clear"]
     assert became == [(sys.executable, command)]
 

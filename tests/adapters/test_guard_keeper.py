@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 
-from pool_service.adapters.process.exits import exit_watch, gone
+from pool_service.adapters.process.exits import exit_watch, wait_for_exit
 from pool_service.adapters.process.identity import identity_of, is_alive
 from pool_service.adapters.state_dir import guard_keeper
 from pool_service.adapters.state_dir.guard_keeper import GUARD_LOG, GuardKeeper
@@ -18,7 +18,7 @@ from pool_service.core.types import Identity
 
 # Notes its pid and its arguments, and ends with its input.
 WAITS = 'echo "guard $$ $*"; while read -r line; do :; done; exit 7'
-AT_ONCE = 0.001
+MAX_CONCURRENT_DOWNLOADS = 0.001
 
 
 class Keeper(GuardKeeper):
@@ -35,7 +35,7 @@ class Keeper(GuardKeeper):
 
 
 def keeper(state_dir: Path, **more: object) -> Keeper:
-    pauses = {"pause_first": AT_ONCE, "pause_most": AT_ONCE}
+    pauses = {"first_pause_s": MAX_CONCURRENT_DOWNLOADS, "max_pause_s": MAX_CONCURRENT_DOWNLOADS}
     return Keeper(state_dir, 60.0, **(pauses | more))  # type: ignore[arg-type]
 
 
@@ -64,7 +64,7 @@ async def left() -> AsyncIterator[list[Identity]]:
         with suppress(ProcessLookupError):
             os.kill(identity.pid, signal.SIGKILL)
     for identity in identities:
-        await gone(exit_watch(), identity)
+        await wait_for_exit(exit_watch(), identity)
         with suppress(ChildProcessError):
             os.waitpid(identity.pid, 0)  # noqa: ASYNC222  # it has ended
 
@@ -82,7 +82,7 @@ async def test_a_guard_stays_when_its_service_ends_and_sees_that_by_its_input(
             assert left == []
     assert left == [guard, sentry]
     assert [line["pid"] for line in logs if line["event"] == "leaving the guard"] == [guard.pid]
-    await gone(exit_watch(), guard)
+    await wait_for_exit(exit_watch(), guard)
     _, status = os.waitpid(guard.pid, 0)  # noqa: ASYNC222  # it has ended
     assert os.waitstatus_to_exitcode(status) == 7
     log = (tmp_path / GUARD_LOG).read_text()
@@ -141,7 +141,7 @@ async def test_a_sentry_that_has_ended_is_reaped_and_followed_and_one_that_lives
         assert first is not None
         await one._stop_keeping()
         os.kill(first.pid, signal.SIGKILL)
-        await gone(exit_watch(), first)
+        await wait_for_exit(exit_watch(), first)
         with guard_keeper._log_of(tmp_path) as output:
             one._start_sentry(output)
             second = one.sentry
@@ -208,7 +208,7 @@ async def test_without_a_sentry_there_is_a_guard_all_the_same(
             os.kill(guard.pid, signal.SIGKILL)
             await another(one, guard.pid)
     assert logs[0]["event"] == "cannot start the guard's sentry"
-    await gone(exit_watch(), left[0])
+    await wait_for_exit(exit_watch(), left[0])
     assert "--sentry" not in (tmp_path / GUARD_LOG).read_text()
 
 
@@ -277,6 +277,6 @@ async def pauses(monkeypatch: pytest.MonkeyPatch, one: Keeper, lives: list[float
 async def test_a_guard_that_keeps_ending_is_started_ever_more_rarely(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    one = Keeper(tmp_path, 60.0, pause_first=1.0, pause_most=5.0)
+    one = Keeper(tmp_path, 60.0, first_pause_s=1.0, max_pause_s=5.0)
     assert await pauses(monkeypatch, one, [1.0] * 5) == [1.0, 2.0, 4.0, 5.0, 5.0]
     assert await pauses(monkeypatch, one, [1.0, 1.0, 59.5, 60.0, 1.0]) == [1.0, 2.0, 4.0, 1.0, 2.0]

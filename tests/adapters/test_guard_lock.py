@@ -15,13 +15,13 @@ from typing import Any
 
 import pytest
 
-from pool_service.adapters.process.identity import LARGEST_PID, identity_of
+from pool_service.adapters.process.identity import MAX_PID, identity_of
 from pool_service.adapters.state_dir import guard_lock
 from pool_service.adapters.state_dir.guard_lock import (
     GUARD_LOCK,
-    _holder,
     _is_for_nothing,
     _is_younger,
+    _read_holder,
     end_guard,
     take_if_free,
     take_over,
@@ -235,7 +235,7 @@ def test_a_guard_is_for_nothing_if_a_later_service_says_so(
 def test_a_note_that_nobody_wrote_says_nothing(tmp_path: Path, content: bytes) -> None:
     (tmp_path / GUARD_LOCK).write_bytes(content)
     with (tmp_path / GUARD_LOCK).open() as file:
-        assert _holder(file.fileno()) is None
+        assert _read_holder(file.fileno()) is None
         assert not _is_for_nothing(file.fileno(), me())
 
 
@@ -243,8 +243,8 @@ def test_a_note_that_nobody_wrote_says_nothing(tmp_path: Path, content: bytes) -
     ("pid", "start_time", "boot_id", "counts"),
     [
         (2, 0, "boot", True),
-        (LARGEST_PID, 5, "", True),
-        (LARGEST_PID + 1, 5, "boot", False),
+        (MAX_PID, 5, "", True),
+        (MAX_PID + 1, 5, "boot", False),
         (1, 5, "boot", False),
         (0, 5, "boot", False),
         (-7, 5, "boot", False),
@@ -261,7 +261,7 @@ def test_a_holder_is_a_process_that_there_may_be(
     told = {"pid": pid, "start_time": start_time, "boot_id": boot_id}
     (tmp_path / GUARD_LOCK).write_text(json.dumps(told))
     with (tmp_path / GUARD_LOCK).open() as file:
-        found = _holder(file.fileno())
+        found = _read_holder(file.fileno())
     assert (found is not None) is counts
     assert found is None or asdict(found) == told
 

@@ -52,7 +52,7 @@ class Requests:
     ) -> frozenset[Identity]:
         one = LeftoverRequests(self.tree, "", drain_time, self.escalated)
         one._is_busy = self.look  # type: ignore[method-assign]
-        return await one.drained(self.left if left is None else left)
+        return await one.drain(self.left if left is None else left)
 
     def look(self, pids: Collection[int]) -> bool:
         self.looked.append(pids)
@@ -124,7 +124,7 @@ def test_a_server_without_clients_is_not_busy() -> None:
 
 def test_what_cannot_be_seen_may_be_busy(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
-        "pool_service.adapters.process.leftover_requests.anybody_connected", lambda *_: None
+        "pool_service.adapters.process.leftover_requests.has_clients", lambda *_: None
     )
     one = LeftoverRequests(ProcessTree(None, "n"), "", LONG, asyncio.Event())
     assert one._is_busy([])

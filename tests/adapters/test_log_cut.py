@@ -56,7 +56,7 @@ def test_without_holes_no_more_is_moved_than_a_fast_writer_may_append(
     monkeypatch.setattr(log_cut, "_CHUNK_BYTES", 100)
     path = written(tmp_path / "log", b"x" * 10_000)
     descriptor = os.open(path, os.O_RDWR)
-    log_cut._move_to_front(descriptor, 5000, most=300)
+    log_cut._move_to_front(descriptor, 5000, max_copy_bytes=300)
     os.close(descriptor)
     assert path.stat().st_size == 300
 

@@ -170,7 +170,7 @@ class Grown:
         self.now += passed
         for path, more in zip(self.paths, written, strict=False):
             os.truncate(path, path.stat().st_size + more)
-        return self.growth.pause(self.paths)
+        return self.growth.measure(self.paths)
 
 
 def test_files_are_checked_less_often_the_longer_they_are_written_to(
@@ -231,7 +231,7 @@ def test_a_file_that_is_gone_has_no_size(tmp_path: Path) -> None:
 
 def test_a_wake_up_ends_one_wait_only(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(log_writes, "MAX_WAIT_S", 0.05)
-    monkeypatch.setattr(log_writes, "_notes", lambda: None)
+    monkeypatch.setattr(log_writes, "_notifications", lambda: None)
     with Writes() as writes:
         for _ in range(100_000):
             writes.wake()  # however often: it does not block

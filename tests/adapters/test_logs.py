@@ -313,7 +313,7 @@ def test_that_a_log_was_cut_is_logged_but_not_all_the_time(
             append(path, b"x\n" * 10_000)
             store.trim()
     assert [(line["event"], line["path"]) for line in told] == [
-        ("cut a log that grew too large", str(path))
+        ("trimmed a log that was too large", str(path))
     ] * 2
     store.release(path)
     assert store._warned_at == {}
@@ -326,7 +326,7 @@ def test_a_log_that_cannot_be_cut_is_logged(tmp_path: Path) -> None:
     path.symlink_to(written(tmp_path / "mine", b"x" * 5000))
     with capture_logs() as told:
         store.trim()
-    assert [line["event"] for line in told] == ["cannot cut a log"]
+    assert [line["event"] for line in told] == ["cannot trim a log"]
 
 
 def test_a_log_that_is_no_longer_than_it_may_be_is_not_opened(
@@ -343,18 +343,18 @@ def test_a_disk_has_room_for_more_than_one_log(
     tmp_path: Path, free: int, has_room: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=free))
-    assert LogStore(tmp_path, max_bytes=1000)._has_room() is has_room
+    assert LogStore(tmp_path, max_bytes=1000)._has_free_space() is has_room
 
 
 def test_where_the_room_is_not_known_there_is_some(tmp_path: Path) -> None:
-    assert LogStore(tmp_path / "gone")._has_room()
+    assert LogStore(tmp_path / "gone")._has_free_space()
 
 
 def test_a_full_disk_that_has_room_again_leaves_the_other_logs_alone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     answers = iter([False, False, True])
-    monkeypatch.setattr(LogStore, "_has_room", lambda _: next(answers))
+    monkeypatch.setattr(LogStore, "_has_free_space", lambda _: next(answers))
     store = LogStore(tmp_path)
     paths = [store.create(f"model{number}", 1) for number in range(3)]
     for path in paths:

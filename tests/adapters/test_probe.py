@@ -350,7 +350,7 @@ def test_that_nobody_listens_is_known_if_all_processes_could_be_read(
     own: bool, members: bool, found_none: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     readable = iter([own, members])
-    monkeypatch.setattr(probe_module, "seen_listeners", lambda *_: ((), next(readable)))
+    monkeypatch.setattr(probe_module, "scan_listeners", lambda *_: ((), next(readable)))
     search = _Search(me(), None)
     search._members_due = 0.0
     assert search.find() == ()

@@ -193,7 +193,10 @@ async def test_what_is_left_is_told_to_end(nonce: str, carrier: "Process[bytes]"
         assert not await end_all(exit_watch(), ProcessTree(7, nonce), LONG)
     assert carrier.wait() == -signal.SIGTERM
     (line,) = logs
-    assert (line["event"], line["pids"]) == ("ending what a process left behind", [carrier.pid])
+    assert (line["event"], line["pids"]) == (
+        "ending descendants of an exited process",
+        [carrier.pid],
+    )
 
 
 async def test_what_is_stopped_is_told_to_end_all_the_same(
@@ -231,7 +234,7 @@ async def test_what_may_not_be_signalled_is_left_alone_and_logged(
         patch.setattr(os, "kill", refused)
         assert not await end_all(exit_watch(), ProcessTree(None, nonce), LONG)
     assert carrier.poll() is None
-    refusals = [line for line in logs if line["event"].startswith("may not signal")]
+    refusals = [line for line in logs if line["event"].startswith("not permitted to signal")]
     assert [line["pid"] for line in refusals] == [carrier.pid] * 2
 
 

@@ -1,70 +1,26 @@
 """Starting, watching and ending process trees, with programs of the system as servers."""
 
 import asyncio
+import errno
 import os
-import secrets
 import signal
 import subprocess
-from collections.abc import AsyncIterator, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from structlog.testing import capture_logs
 
 from pool_service.adapters.logs.logs import LogStore
-from pool_service.adapters.process import processes as module
-from pool_service.adapters.process.exits import End, exit_watch, gone
+from pool_service.adapters.process.exits import End, reap, reap_adopted
 from pool_service.adapters.process.identity import identity_of, is_alive
 from pool_service.adapters.process.launch import NONCE_VARIABLE, work_dirs
-from pool_service.adapters.process.processes import LocalProcesses, _reap, _reap_adopted
-from pool_service.core.server import Phase, Server, StopSignal
-from pool_service.core.types import Diagnosis, Identity, LaunchPlan, Settings
+from pool_service.adapters.process.processes import LocalProcesses
+from pool_service.core.errors import StartFailed
+from pool_service.core.server import StopSignal
+from pool_service.core.types import Diagnosis
+from tests.adapters.process_machine import SLEEP, Machine, plan, real, shell
 from tests.under_way import under_way
-
-LONG = 1000.0
-PATH = (("PATH", os.environ["PATH"]),)
-
-
-def plan(*argv: str) -> LaunchPlan:
-    return LaunchPlan(argv, PATH, None, "/health", "m", secrets.token_hex(16))
-
-
-CAT = ("/bin/cat",)
-SLEEP = ("/bin/sleep", "1000")
-
-
-def shell(script: str) -> LaunchPlan:
-    return plan("/bin/sh", "-c", script)
-
-
-class Machine:
-    """The adapter under test, and the processes that it has started."""
-
-    def __init__(self, root: Path) -> None:
-        self.state_dir = root / "state"
-        self.logs = LogStore(self.state_dir)
-        self.processes = LocalProcesses(
-            self.state_dir, self.logs, term_timeout=LONG, rescan_delay_s=0.0
-        )
-        self.started: list[Identity] = []
-
-    async def spawn(self, launch_plan: LaunchPlan, model: str = "m") -> Identity:
-        spawned = await self.processes.spawn(model, 1, launch_plan)
-        self.started.append(spawned.identity)
-        return spawned.identity
-
-    def work(self) -> list[str]:
-        """The working directories that there are."""
-        directory = work_dirs(self.state_dir)
-        return sorted(path.name for path in directory.iterdir()) if directory.exists() else []
-
-    async def close(self) -> None:
-        for identity in self.started:
-            await self.processes.signal(identity, StopSignal.KILL)
-            await self.processes.exited(identity)
-            await self.processes.clean_up(identity)
 
 
 @pytest.fixture
@@ -72,12 +28,6 @@ async def machine(tmp_path: Path) -> AsyncIterator[Machine]:
     the_machine = Machine(tmp_path)
     yield the_machine
     await the_machine.close()
-
-
-def real(pid: int) -> Identity:
-    identity = identity_of(pid)
-    assert identity is not None
-    return identity
 
 
 # --- a child ------------------------------------------------------------------------------
@@ -223,23 +173,23 @@ async def test_the_pids_of_other_children_are_known_until_they_are_reaped(
 ) -> None:
     one, other = [await machine.spawn(plan(*SLEEP), name) for name in "ab"]
     owned = machine.processes._owned[one]
-    assert machine.processes._pids_but(owned) == {other.pid}
+    assert machine.processes._other_children(owned) == {other.pid}
     await machine.processes.signal(other, StopSignal.KILL)
     await machine.processes.exited(other)
-    assert machine.processes._pids_but(owned) == frozenset()
+    assert machine.processes._other_children(owned) == frozenset()
 
 
 def test_a_child_is_reaped_once() -> None:
     with subprocess.Popen(["/bin/sh", "-c", "exit 3"]) as process:
-        assert _reap(process) == 3
+        assert reap(process) == 3
         assert process.returncode == 3
-        assert _reap(process) == 3
+        assert reap(process) == 3
 
 
 def test_a_child_that_was_reaped_elsewhere_has_no_code() -> None:
     with subprocess.Popen(["/bin/sh", "-c", "exit 3"]) as process:
         os.waitpid(process.pid, 0)
-        assert _reap(process) is None
+        assert reap(process) is None
         assert process.returncode == 0, "Popen does not warn of it"
 
 
@@ -247,211 +197,32 @@ def test_of_an_adopted_process_there_is_a_code_if_it_is_a_child() -> None:
     with subprocess.Popen(["/bin/sh", "-c", "exit 3"]) as process:
         identity = real(process.pid)
         os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)  # type: ignore[attr-defined,unused-ignore]
-        assert _reap_adopted(replace(identity, start_time=1)) is None
-        assert _reap_adopted(identity) == 3
-        assert _reap_adopted(identity) is None
+        assert reap_adopted(replace(identity, start_time=1)) is None
+        assert reap_adopted(identity) == 3
+        assert reap_adopted(identity) is None
         process.returncode = 3
-    assert _reap_adopted(real(os.getppid())) is None
+    assert reap_adopted(real(os.getppid())) is None
 
 
-# --- of an earlier service ----------------------------------------------------------------
+async def test_an_escalated_clean_up_waits_for_no_request(machine: Machine) -> None:
+    identity = await machine.spawn(plan(*SLEEP))
+    machine.processes.escalate(identity)
+    assert machine.processes._owned[identity].escalated.is_set()
 
 
-def server(launch_plan: LaunchPlan | None, **more: object) -> Server:
-    one = Server("m", Settings("m"), Phase.SPAWNING, 1, 0.0, 0.0, 0.0, plan=launch_plan)
-    return replace(one, **more)  # type: ignore[arg-type]
-
-
-@contextmanager
-def earlier(
-    machine: Machine, launch_plan: LaunchPlan, nonce: str | None = None
-) -> Iterator["subprocess.Popen[bytes]"]:
-    """A process as an earlier service has left it: with its nonce, in its directory."""
-    directory = work_dirs(machine.state_dir) / launch_plan.nonce
-    directory.mkdir(parents=True, exist_ok=True)
-    carried = launch_plan.nonce if nonce is None else nonce
-    with under_way({NONCE_VARIABLE: carried}, directory) as process:
-        yield process
-        process.kill()
-
-
-async def test_a_server_is_adopted_by_its_record(machine: Machine) -> None:
-    launch_plan = plan(*CAT)
-    with earlier(machine, launch_plan) as process, capture_logs() as logs:
-        recorded = server(launch_plan, identity=real(process.pid))
-        adopted = await machine.processes.adopt(recorded)
-        assert adopted is not None
-        assert adopted.identity == recorded.identity
-        assert adopted.log_path == str(machine.logs.path_of("m", 1))
-        assert machine.processes._owned[adopted.identity].is_proven
-        assert logs == []
-        process.kill()
-        await machine.processes.exited(adopted.identity)
-        await machine.processes.clean_up(adopted.identity)
-    assert machine.work() == []
-
-
-async def test_without_a_plan_there_is_nothing_to_adopt(machine: Machine) -> None:
-    assert await machine.processes.adopt(server(None)) is None
-
-
-async def test_a_server_of_which_only_the_intent_is_recorded_is_found_by_its_nonce(
-    machine: Machine,
-) -> None:
-    launch_plan = plan(*CAT)
-    with earlier(machine, launch_plan) as process, capture_logs() as logs:
-        adopted = await machine.processes.adopt(server(launch_plan))
-        assert adopted is not None
-        assert adopted.identity == real(process.pid)
-        assert logs == []
-
-
-async def test_a_record_that_names_a_strangers_process_is_logged_and_not_believed(
-    machine: Machine,
-) -> None:
-    launch_plan = plan(*CAT)
-    work_dirs(machine.state_dir).mkdir(parents=True)
-    with under_way({}) as stranger, capture_logs() as logs:
-        recorded = server(launch_plan, identity=real(stranger.pid))
-        assert await machine.processes.adopt(recorded) is None
-        assert stranger.poll() is None
-        stranger.kill()
-    (line,) = logs
-    assert line["event"] == "a record names a process that is not of this pool"
-    assert line["pid"] == stranger.pid
-
-
-async def test_what_an_ended_server_left_behind_is_kept_for_its_clean_up(machine: Machine) -> None:
-    launch_plan = plan(*CAT)
-    with earlier(machine, launch_plan) as left:
-        with under_way({}) as process:
-            ended = real(process.pid)
-            process.kill()
-        adopted = await machine.processes.adopt(server(launch_plan, identity=ended))
-        assert adopted is not None
-        assert adopted.identity == ended
-        assert not machine.processes._owned[ended].is_proven
-        await machine.processes.exited(ended)
-        await machine.processes.clean_up(ended)
-        assert left.wait() == -signal.SIGTERM
-
-
-async def test_a_process_of_a_copied_state_directory_is_left_to_its_pool(
-    machine: Machine, tmp_path: Path
-) -> None:
-    launch_plan = plan(*CAT)
-    copied = work_dirs(machine.state_dir) / launch_plan.nonce
-    copied.mkdir(parents=True)
-    origin = tmp_path / "origin" / launch_plan.nonce
-    origin.mkdir(parents=True)
-    with under_way({NONCE_VARIABLE: launch_plan.nonce}, origin) as process:
-        with capture_logs() as logs:
-            assert await machine.processes.adopt(server(launch_plan)) is None
-        assert process.poll() is None
-        process.kill()
-    (line,) = logs
-    assert (line["event"], line["pid"]) == ("left alone what is of another pool", process.pid)
-    assert not copied.exists()
-
-
-async def test_of_an_intent_that_has_no_process_nothing_is_left(machine: Machine) -> None:
-    launch_plan = plan(*CAT)
-    with earlier(machine, launch_plan) as process:
-        process.kill()
-        process.wait()
-        assert machine.work() == [launch_plan.nonce]
-        assert await machine.processes.adopt(server(launch_plan)) is None
-    assert machine.work() == []
-
-
-@pytest.mark.parametrize("place", ["in the store", "elsewhere", ""])
-def test_the_log_of_a_record_counts_if_it_is_in_the_log_directory(
-    tmp_path: Path, place: str
-) -> None:
-    machine = Machine(tmp_path)
-    own, other = machine.logs.path_of("m", 1), machine.logs.path_of("m", 7)
-    recorded = {"in the store": str(other), "elsewhere": str(tmp_path / "x.log")}.get(place, "")
-    one = server(plan(*CAT), log_path=recorded)
-    assert machine.processes._log_of(one) == (other if place == "in the store" else own)
-
-
-async def test_processes_that_no_record_tells_of_are_found_and_logged(machine: Machine) -> None:
-    known, unknown, gone_ = plan(*CAT), plan(*CAT), plan(*CAT)
-    (work_dirs(machine.state_dir) / gone_.nonce / "below").mkdir(parents=True)
-    (work_dirs(machine.state_dir) / "a file").touch()
-    spawned = await machine.spawn(plan(*SLEEP))
-    own = machine.processes._owned[spawned].nonce
-    with earlier(machine, known), earlier(machine, unknown) as process, capture_logs() as logs:
-        (orphan,) = await machine.processes.orphans([known.nonce])
-        assert orphan == real(process.pid)
-        assert machine.work() == sorted([known.nonce, unknown.nonce, own, "a file"])
-        assert [line["pid"] for line in logs] == [process.pid]
-        assert "no record tells of" in logs[0]["event"]
-        process.kill()
-        await machine.processes.exited(orphan)
-        await machine.processes.clean_up(orphan)
-    assert unknown.nonce not in machine.work()
-
-
-async def test_where_there_is_no_directory_there_are_no_orphans(machine: Machine) -> None:
-    assert await machine.processes.orphans([]) == ()
-
-
-async def test_a_working_directory_that_cannot_be_removed_is_logged(
+async def test_a_child_of_which_nothing_can_be_read_is_killed_and_leaves_nothing(
     machine: Machine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def refused(*_: object) -> None:
-        raise PermissionError("not permitted")
+    pids = list[int]()
 
-    monkeypatch.setattr("shutil.rmtree", refused)
-    with capture_logs() as logs:
-        machine.processes._remove_work_dir("nonce")
-    assert [line["event"] for line in logs] == ["cannot remove a working directory"]
+    def short(pid: int) -> None:
+        pids.append(pid)
+        raise OSError(errno.EMFILE, "Too many open files")
 
-
-async def test_what_may_be_of_an_ended_server_is_logged(machine: Machine) -> None:
-    with subprocess.Popen(  # noqa: ASYNC220  # it does not block
-        ["/bin/sh", "-c", "sleep 1000 & echo $!"],
-        env=dict(PATH),
-        stdout=subprocess.PIPE,
-        start_new_session=True,
-    ) as leader:
-        assert leader.stdout
-        left = int(leader.stdout.readline())
-        identity = real(leader.pid)
-        leader.wait()
-        with capture_logs() as logs:
-            module._log_unproven(replace(identity, start_time=1))
-            module._log_unproven(identity)
-        os.kill(left, signal.SIGKILL)
-    assert [(line["pids"], line["leader"]) for line in logs] == [([left], leader.pid)] * 2
-
-
-async def test_members_of_an_adopted_group_are_noted_before_it_is_signalled(
-    machine: Machine,
-) -> None:
-    nonce = secrets.token_hex(16)
-    directory = work_dirs(machine.state_dir) / nonce
-    directory.mkdir(parents=True)
-    with subprocess.Popen(  # noqa: ASYNC220  # it does not block
-        ["/bin/sh", "-c", "env -i sleep 1000 & echo $!; read -r line"],
-        env=dict(PATH) | {NONCE_VARIABLE: nonce},
-        cwd=directory,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        start_new_session=True,
-    ) as leader:
-        assert leader.stdout
-        member = int(leader.stdout.readline())
-        launch_plan = replace(plan(*CAT), nonce=nonce)
-        adopted = await machine.processes.adopt(server(launch_plan, identity=real(leader.pid)))
-        assert adopted is not None
-        owned = machine.processes._owned[adopted.identity]
-        assert {one.pid for one in owned.members} == {member}
-        owned.members = frozenset()
-        await machine.processes.signal(adopted.identity, StopSignal.TERMINATE)
-        assert {one.pid for one in owned.members} == {member}
-        leader.wait()
-        with suppress(ProcessLookupError):
-            os.kill(member, signal.SIGKILL)
-        await gone(exit_watch(), adopted.identity)
+    with monkeypatch.context() as patch:
+        patch.setattr("pool_service.adapters.process.launch.identity_of", short)
+        with pytest.raises(StartFailed, match="ulimit -n"):
+            await machine.processes.spawn("m", 1, plan(*SLEEP))
+    assert identity_of(pids[0]) is None
+    assert machine.work() == []
+    assert not machine.logs.path_of("m", 1).exists()

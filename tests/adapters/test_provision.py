@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from pool_service.adapters.process.exits import exit_watch, gone
+from pool_service.adapters.process.exits import exit_watch, wait_for_exit
 from pool_service.adapters.process.identity import identity_of
 from pool_service.adapters.runtime import provision
 from pool_service.adapters.runtime.provision import (
@@ -168,7 +168,7 @@ async def test_without_the_present_list_the_environment_installed_last_is_used(
 async def test_an_installation_waits_for_another_one_and_says_so(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(provision, "_LOCK_PACE", 0.0)
+    monkeypatch.setattr(provision, "_LOCK_POLL_S", 0.0)
     one = provisioner(tmp_path)
     lock = tmp_path / "data/runtime/lock"
     lock.parent.mkdir(parents=True)
@@ -203,7 +203,7 @@ async def test_cancelling_ends_what_runs_and_leaves_nothing(tmp_path: Path) -> N
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
-    await gone(exit_watch(), identity)
+    await wait_for_exit(exit_watch(), identity)
     assert environments(tmp_path) == []
 
 

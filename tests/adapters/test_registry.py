@@ -6,11 +6,11 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 
-from pool_service.adapters.models.estimates import GUESS, estimated
+from pool_service.adapters.models.estimates import GUESS_BYTES, estimate_bytes
 from pool_service.adapters.models.files import ModelFiles
 from pool_service.adapters.runtime.program import RuntimeOptions
 from pool_service.adapters.runtime.registry import Runtimes, _on_disk, diagnose_of
-from pool_service.adapters.standby.process import Recipe
+from pool_service.adapters.standby.process import StandbySpec
 from pool_service.core.errors import ModelRejected, RuntimeUnavailable
 from pool_service.core.types import EstimateSource, Settings
 
@@ -76,8 +76,8 @@ async def test_what_is_expected_comes_from_the_surest_source_that_there_is(
         found = await runtimes.estimate("m", one)
         return found.expected, found.source
 
-    assert await expected(Settings("org/gone")) == (GUESS, EstimateSource.UNKNOWN)
-    assert await expected(settings) == (estimated(WEIGHTS), EstimateSource.WEIGHTS)
+    assert await expected(Settings("org/gone")) == (GUESS_BYTES, EstimateSource.UNKNOWN)
+    assert await expected(settings) == (estimate_bytes(WEIGHTS), EstimateSource.WEIGHTS)
     declared = replace(settings, expected_memory=500)
     assert await expected(declared) == (500, EstimateSource.DECLARED)
     runtimes.record_usage(settings, 500)
@@ -90,7 +90,7 @@ async def test_what_is_expected_comes_from_the_surest_source_that_there_is(
 async def test_a_model_without_weights_is_guessed(runtimes: Runtimes, tmp_path: Path) -> None:
     cached(tmp_path, "org/name", weights=0)
     found = await runtimes.estimate("m", Settings("org/name"))
-    assert (found.expected, found.source) == (GUESS, EstimateSource.UNKNOWN)
+    assert (found.expected, found.source) == (GUESS_BYTES, EstimateSource.UNKNOWN)
     assert found.on_disk is False
 
 
@@ -139,7 +139,7 @@ async def test_of_several_runs_before_the_version_is_known_the_most_counts(
         runtimes.record_usage(settings, needed)
     found = await runtimes.estimate("m", settings)
     assert (found.expected, found.source) == (300, EstimateSource.OBSERVED)
-    assert runtimes._unfiled == {}
+    assert runtimes._unrecorded == {}
 
 
 async def test_what_was_needed_is_filed_when_the_version_of_its_runtime_is_known(
@@ -148,17 +148,17 @@ async def test_what_was_needed_is_filed_when_the_version_of_its_runtime_is_known
     ours, others = Settings("org/name"), Settings("org/name", runtime="plain")
     runtimes.record_usage(ours, 100)
     runtimes.record_usage(others, 100)
-    assert runtimes._unfiled.keys() == {ours, others}
-    await runtimes.recipe(ours)
-    assert runtimes._unfiled.keys() == {others}
+    assert runtimes._unrecorded.keys() == {ours, others}
+    await runtimes.standby_spec(ours)
+    assert runtimes._unrecorded.keys() == {others}
 
 
 async def test_a_standby_is_of_a_vllm_mlx_and_has_the_environment_of_its_servers(
     runtimes: Runtimes, options: RuntimeOptions
 ) -> None:
-    assert await runtimes.recipe(Settings("m", runtime="plain")) is None
-    recipe = await runtimes.recipe(Settings("m", environment=(("A", "b"),)))
-    assert isinstance(recipe, Recipe)
+    assert await runtimes.standby_spec(Settings("m", runtime="plain")) is None
+    recipe = await runtimes.standby_spec(Settings("m", environment=(("A", "b"),)))
+    assert isinstance(recipe, StandbySpec)
     assert recipe.program == options.command[0]
     assert dict(recipe.environment)["A"] == "b"
 
@@ -176,7 +176,7 @@ async def test_a_cache_that_cannot_be_located_is_logged(
     broken = replace(options, environment=(("HF_HOME", "a\0b"),))
     with capture_logs() as logs:
         assert await Runtimes({"": broken}, tmp_path).cached() == ()
-    assert [line["event"] for line in logs] == ["the cache of the model hub cannot be looked at"]
+    assert [line["event"] for line in logs] == ["cannot read the cache of the model hub"]
     assert "HF_HOME" in logs[0]["why"]
 
 

@@ -16,15 +16,15 @@ from pool_service.adapters.children import server_child
 from pool_service.adapters.children.server_child import (
     ALLOWED_HOSTS,
     TRUST,
+    CodeChecks,
     CodeNotTrustedError,
     HostFilter,
     Names,
     OwnFiles,
-    Refusals,
     _option,
     code_roots,
-    guard,
     refuse_foreign_pages,
+    restrict,
 )
 from pool_service.adapters.runtime import vllm_mlx
 
@@ -178,8 +178,8 @@ def root(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def refusals(root: Path) -> Refusals:
-    return Refusals(OwnFiles([str(root)], []))
+def refusals(root: Path) -> CodeChecks:
+    return CodeChecks(OwnFiles([str(root)], []))
 
 
 def code_of(name: object) -> object:
@@ -187,49 +187,49 @@ def code_of(name: object) -> object:
 
 
 def test_code_runs_that_is_the_runtimes_or_was_made_in_memory(
-    refusals: Refusals, root: Path
+    refusals: CodeChecks, root: Path
 ) -> None:
     for name in (root / "own.py", root / "gone.py", "<string>", "no file of this name"):
-        refusals.of_running(code_of(name))
+        refusals.check_exec(code_of(name))
 
 
 def test_code_of_another_file_does_not_run_even_if_that_is_gone(
-    refusals: Refusals, root: Path, monkeypatch: pytest.MonkeyPatch
+    refusals: CodeChecks, root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(root.parent)
     for name in (root.parent / "foreign.py", root.parent / "gone.py", "foreign.py"):
         with pytest.raises(CodeNotTrustedError, match="is no code of the runtime"):
-            refusals.of_running(code_of(name))
+            refusals.check_exec(code_of(name))
 
 
 @pytest.mark.parametrize(
     "name", ["foreign.py", "FOREIGN.PY", "m.pyc", "m.pyd", "lib.so", "lib.DYLIB"]
 )
-def test_a_foreign_file_of_code_is_not_opened(refusals: Refusals, root: Path, name: str) -> None:
+def test_a_foreign_file_of_code_is_not_opened(refusals: CodeChecks, root: Path, name: str) -> None:
     path = str(root.parent / name)
     for told in (path, os.fsencode(path)):
         with pytest.raises(CodeNotTrustedError, match=name):
-            refusals.of_reading(told, "r", 0)
+            refusals.check_open(told, "r", 0)
 
 
-def test_other_files_are_opened(refusals: Refusals, root: Path) -> None:
+def test_other_files_are_opened(refusals: CodeChecks, root: Path) -> None:
     for path in (root / "own.py", root.parent / "config.json", root.parent / "py"):
-        refusals.of_reading(str(path), "r", 0)
-    refusals.of_reading(7, "r", 0)
+        refusals.check_open(str(path), "r", 0)
+    refusals.check_open(7, "r", 0)
 
 
-def test_an_extension_is_loaded_from_the_runtime_alone(refusals: Refusals, root: Path) -> None:
-    refusals.of_loading("m", None)
-    refusals.of_loading("m", str(root / "m.so"))
+def test_an_extension_is_loaded_from_the_runtime_alone(refusals: CodeChecks, root: Path) -> None:
+    refusals.check_import("m", None)
+    refusals.check_import("m", str(root / "m.so"))
     with pytest.raises(CodeNotTrustedError, match=r"m\.so"):
-        refusals.of_loading("m", str(root.parent / "m.so"))
+        refusals.check_import("m", str(root.parent / "m.so"))
 
 
-def test_a_pickle_loads_values_and_calls_nothing(refusals: Refusals) -> None:
-    refusals.of_unpickling("collections", "OrderedDict")
+def test_a_pickle_loads_values_and_calls_nothing(refusals: CodeChecks) -> None:
+    refusals.check_pickle("collections", "OrderedDict")
     for module, name in (("os", "system"), ("collections", "namedtuple"), ("os", "OrderedDict")):
         with pytest.raises(CodeNotTrustedError, match=f"a pickle with {module}.{name}"):
-            refusals.of_unpickling(module, name)
+            refusals.check_pickle(module, name)
 
 
 def test_code_is_the_runtimes_where_it_imports_from_but_not_where_it_works(
@@ -275,7 +275,7 @@ def test_foreign_code_is_refused_unless_it_is_trusted(
     # Its hook would stay in this process for ever.
     monkeypatch.setattr(server_child, "refuse_foreign_code", told.append)
     monkeypatch.setattr(server_child, "refuse_foreign_pages", lambda *given: told.append(given))
-    guard(argv, {"A": "b"})
+    restrict(argv, {"A": "b"})
     assert told == [*([argv] if refused else []), (argv, {"A": "b"})]
 
 

@@ -19,12 +19,12 @@ import pytest
 from pool_service.adapters.children import standby_child
 from pool_service.adapters.children.standby_child import (
     Channel,
-    beside,
     import_ahead,
+    load_sibling,
+    notify_when_ready,
     prepare,
-    rehearse,
-    say_when_ready,
     stamps,
+    warm_up,
 )
 
 
@@ -53,13 +53,13 @@ def messages(ours: socket.socket) -> list[Any]:
 
 def test_it_is_told_when_the_service_has_sent_something_or_is_gone(pair: Pair) -> None:
     ours, channel = pair
-    told = [channel.is_told]
+    told = [channel.has_input]
     ours.sendall(b"{")
-    told.append(channel.is_told)
+    told.append(channel.has_input)
     assert channel._end.recv(1) == b"{"
-    told.append(channel.is_told)
+    told.append(channel.has_input)
     ours.close()
-    told.append(channel.is_told)
+    told.append(channel.has_input)
     assert told == [False, True, False, True]
 
 
@@ -68,7 +68,7 @@ def test_an_order_comes_in_pieces_with_its_descriptor(pair: Pair, tmp_path: Path
     with (tmp_path / "log").open("w") as log:
         socket.send_fds(ours, [b'{"argv": ["serve", '], [log.fileno()])
         ours.sendall(b'"m"]}\n')
-        order = channel.order()
+        order = channel.receive_arguments()
         assert order is not None
         argv, descriptor = order
         assert argv == ["serve", "m"]
@@ -80,17 +80,17 @@ def test_there_is_no_order_from_a_service_that_is_gone(pair: Pair) -> None:
     ours, channel = pair
     ours.sendall(b'{"argv": [')
     ours.close()
-    assert channel.order() is None
+    assert channel.receive_arguments() is None
 
 
 def test_what_is_told_is_one_line_of_json_and_nothing_to_a_service_that_is_gone(
     pair: Pair,
 ) -> None:
     ours, channel = pair
-    channel.tell(warm=True, working_set=7)
+    channel.send(warm=True, working_set=7)
     assert ours.recv(100) == b'{"warm": true, "working_set": 7}\n'
     ours.close()
-    channel.tell(taken=True)
+    channel.send(taken=True)
     channel.close()
     assert channel._end.fileno() == -1
 
@@ -134,7 +134,7 @@ def modules(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A directory whose modules are imported ahead: `ahead_one`, then `ahead_two`."""
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setattr(standby_child, "MODULES", ["ahead_one", "ahead_two"])
-    monkeypatch.setattr(standby_child, "give_way", lambda: None)
+    monkeypatch.setattr(standby_child, "lower_priority", lambda: None)
     for name in standby_child.MODULES:
         (tmp_path / f"{name}.py").touch()
         monkeypatch.delitem(sys.modules, name, raising=False)
@@ -181,7 +181,7 @@ def rehearsals(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """How often it was rehearsed, in place of doing so."""
     done = list[str]()
     monkeypatch.setitem(sys.modules, "numpy", ModuleType("numpy"))
-    monkeypatch.setattr(standby_child, "rehearse", lambda: done.append("rehearsed"))
+    monkeypatch.setattr(standby_child, "warm_up", lambda: done.append("rehearsed"))
     return done
 
 
@@ -220,14 +220,14 @@ def test_a_rehearsal_leaves_nothing_of_its_model(
             raise ValueError("not like this")
 
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(standby_child, "LATE", ["json", "no_such_module_of_uvicorn"])
+    monkeypatch.setattr(standby_child, "LATE_MODULES", ["json", "no_such_module_of_uvicorn"])
     monkeypatch.setattr(standby_child, "write_checkpoint", written)
     monkeypatch.setattr(standby_child, "generate", generated)
     if fails:
         with pytest.raises(ValueError, match="not like this"):
-            rehearse()
+            warm_up()
     else:
-        rehearse()
+        warm_up()
     assert list(tmp_path.iterdir()) == []
 
 
@@ -255,7 +255,7 @@ def test_a_server_says_that_it_is_ready_if_it_listens_and_then_lets_go_of_the_se
     uvicorn = ModuleType("uvicorn")
     vars(uvicorn)["Server"] = fresh
     monkeypatch.setitem(sys.modules, "uvicorn", uvicorn)
-    say_when_ready(channel)
+    notify_when_ready(channel)
     server = fresh(started=started)
 
     def uvicorns(_number: int, _frame: object) -> None: ...
@@ -278,7 +278,7 @@ spec.loader.exec_module(child)
 sys.stdout.write("ahead")
 sys.stderr.write("ahead, too")
 log = os.open(sys.argv[2], os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
-child.write_to(log)
+child.redirect_output(log)
 sys.stdout.write("later")
 sys.stdout.flush()
 sys.stderr.write("and more")
@@ -302,6 +302,6 @@ def test_only_what_it_writes_from_then_on_is_in_its_log(tmp_path: Path) -> None:
 
 
 def test_what_refuses_foreign_code_is_loaded_from_beside_it() -> None:
-    module = beside("server_child")
+    module = load_sibling("server_child")
     assert Path(module.__file__) == Path(standby_child.__file__).with_name("server_child.py")
-    assert callable(module.guard)
+    assert callable(module.restrict)

@@ -12,7 +12,7 @@ from structlog.testing import capture_logs
 from pool_service.adapters.process.identity import is_alive
 from pool_service.adapters.process.launch import work_dirs
 from pool_service.adapters.standby import process, standbys
-from pool_service.adapters.standby.process import Recipe, Standby, begin
+from pool_service.adapters.standby.process import Standby, StandbySpec, begin
 from pool_service.core.errors import RuntimeUnavailable, StartFailed
 from pool_service.core.types import LaunchPlan, Settings
 from tests.adapters.light_standby import SETTINGS, Kept, said, until
@@ -49,8 +49,8 @@ async def test_a_plan_of_another_kind_is_started_plainly(kept: Kept) -> None:
     await kept.filled()
     plan = LaunchPlan(("/bin/other", "serve"), (), None, "/", "m", "n", "plain")
     assert await kept.standbys.start("m", 1, plan) is None
-    assert Recipe.of(LaunchPlan(("/x/vllm-mlx",), (), None, "/", "m", "n", "plain")) is None
-    assert Recipe.of(LaunchPlan(("/x/other",), (), None, "/", "m", "n", "vllm-mlx")) is None
+    assert StandbySpec.of(LaunchPlan(("/x/vllm-mlx",), (), None, "/", "m", "n", "plain")) is None
+    assert StandbySpec.of(LaunchPlan(("/x/other",), (), None, "/", "m", "n", "vllm-mlx")) is None
     assert kept.standbys.count == 1
 
 
@@ -64,7 +64,7 @@ async def test_a_standby_of_another_environment_is_left_waiting(kept: Kept) -> N
 
 async def test_a_warm_one_is_taken_before_one_that_is_not(kept: Kept) -> None:
     first, second = await kept.filled(2)
-    kept.standbys._waiting[0].is_warm = False
+    kept.standbys._standbys[0].is_warm = False
     kept.keep(2, refill=False)
     child = await kept.start("model")
     assert child is not None
@@ -106,7 +106,7 @@ async def test_a_server_notifies_when_it_listens(kept: Kept) -> None:
     await kept.filled()
     child = await kept.start("model")
     assert child is not None
-    await until(lambda: kept.signs.of(child.identity) is None)
+    await until(lambda: kept.notifications.of(child.identity) is None)
     assert await kept.start("model") is not None, "its model is not doubted"
 
 
@@ -117,7 +117,7 @@ async def test_a_model_whose_server_was_not_ready_is_started_plainly_next_time(
     kept.keep(0)
     child = await kept.start("model")
     assert child is not None
-    await until(lambda: kept.signs.of(child.identity) is None)
+    await until(lambda: kept.notifications.of(child.identity) is None)
     assert await kept.start("another", model="another") is not None
     assert await kept.start("model") is None
     assert await kept.start("model") is not None, "once"
@@ -125,11 +125,11 @@ async def test_a_model_whose_server_was_not_ready_is_started_plainly_next_time(
 
 async def test_one_that_was_ready_before_it_was_asked_is_not_waited_for(kept: Kept) -> None:
     await kept.filled()
-    (waiting,) = kept.standbys._waiting
+    (waiting,) = kept.standbys._standbys
     waiting.is_ready = True
     child = await kept.start("model")
     assert child is not None
-    assert kept.signs.of(child.identity) is None
+    assert kept.notifications.of(child.identity) is None
     assert waiting.channel.fileno() == -1
 
 
@@ -142,12 +142,12 @@ async def test_one_that_fails_ahead_is_logged_and_leaves_it_to_the_plain_command
     kept.environment["DOES"] = "fails"
     with capture_logs() as logs:
         kept.keep()
-        assert kept.standbys._filling
-        await kept.standbys._filling
+        assert kept.standbys._fill_task
+        await kept.standbys._fill_task
         await asyncio.gather(*kept.standbys._tasks)
     (line,) = logs
     assert line["event"] == (
-        "a process that was to become a server failed; the plain command is used"
+        "a standby has failed; servers are started by the plain command for now"
     )
     assert (line["wrote"], line["program"]) == ("no module named mlx", str(kept.program))
     assert kept.standbys.identities == ()
@@ -157,31 +157,31 @@ async def test_one_that_fails_ahead_is_logged_and_leaves_it_to_the_plain_command
 async def test_other_settings_give_a_program_that_failed_another_try(kept: Kept) -> None:
     kept.environment["DOES"] = "fails"
     kept.keep()
-    assert kept.standbys._filling
-    await kept.standbys._filling
+    assert kept.standbys._fill_task
+    await kept.standbys._fill_task
     kept.environment["DOES"] = ""
-    broken = Recipe(
+    broken = StandbySpec(
         str(kept.program), tuple(sorted((kept.environment | {"DOES": "fails"}).items()))
     )
-    assert kept.standbys._is_broken(broken)
+    assert kept.standbys._is_suspended(broken)
     kept.keep(0)
-    assert kept.standbys._is_broken(broken), "the same settings"
+    assert kept.standbys._is_suspended(broken), "the same settings"
     kept.keep(0, settings=OTHERS)
-    assert not kept.standbys._is_broken(broken)
+    assert not kept.standbys._is_suspended(broken)
 
 
 async def test_a_program_that_failed_is_tried_again_after_its_time(
     kept: Kept, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now = 1000.0
-    kept.standbys._broken[kept.recipe()] = now + standbys.RETRY_AFTER_S
+    kept.standbys._suspended_until[kept.spec()] = now + standbys.RETRY_AFTER_S
     with monkeypatch.context() as patch:
         patch.setattr(time, "monotonic", lambda: now)
         now += standbys.RETRY_AFTER_S - 1
-        assert kept.standbys._is_broken(kept.recipe())
+        assert kept.standbys._is_suspended(kept.spec())
         now += 1
-        assert not kept.standbys._is_broken(kept.recipe())
-        assert not kept.standbys._is_broken(kept.recipe({"A": "other"}))
+        assert not kept.standbys._is_suspended(kept.spec())
+        assert not kept.standbys._is_suspended(kept.spec({"A": "other"}))
 
 
 async def test_one_that_talks_nonsense_counts_as_failed(
@@ -190,10 +190,10 @@ async def test_one_that_talks_nonsense_counts_as_failed(
     kept.environment["DOES"] = "junk"
     monkeypatch.setattr(process, "EXIT_TIMEOUT_S", 0.05)
     kept.keep()
-    assert kept.standbys._filling
-    await kept.standbys._filling
+    assert kept.standbys._fill_task
+    await kept.standbys._fill_task
     assert kept.standbys.identities == ()
-    assert kept.standbys._is_broken(kept.recipe())
+    assert kept.standbys._is_suspended(kept.spec())
 
 
 async def test_one_that_was_killed_while_it_waited_is_no_failure(kept: Kept) -> None:
@@ -214,10 +214,8 @@ async def test_one_that_is_slow_is_passed_over_and_is_no_failure(
         child = await kept.start("model")
     assert child is not None
     assert child.identity != waiting
-    assert [line["event"] for line in logs] == [
-        "a process that was to become a server was too slow"
-    ]
-    assert not kept.standbys._is_broken(kept.recipe())
+    assert [line["event"] for line in logs] == ["a standby did not accept its arguments in time"]
+    assert not kept.standbys._is_suspended(kept.spec())
     await until(lambda: not is_alive(waiting))
 
 
@@ -235,7 +233,7 @@ async def test_one_that_ends_instead_of_becoming_a_server_is_a_failure(
     kept.environment["DOES"] = "refuses"
     await kept.filled()
     assert await kept.start("model") is None
-    assert kept.standbys._is_broken(kept.recipe())
+    assert kept.standbys._is_suspended(kept.spec())
     assert not kept.logs.path_of("m", 1).exists()
 
 
@@ -247,7 +245,7 @@ async def test_a_program_that_does_more_than_run_vllm_mlx_has_no_standby(kept: K
         assert await kept.start("model") is None
         assert await kept.start("model") is None
     (line,) = logs
-    assert line["event"].startswith("the program does more than to run vllm-mlx")
+    assert line["event"].startswith("the program does more than run vllm-mlx")
     assert line["program"] == str(kept.program)
 
 
@@ -259,8 +257,8 @@ async def test_a_process_that_cannot_be_started_leaves_it_to_the_plain_command(
     kept.keep(0)
     with capture_logs() as logs:
         assert await kept.start("model") is None
-    assert [line["event"] for line in logs] == ["cannot start a process ahead"]
-    assert not kept.standbys._is_broken(kept.recipe()), "it may work later"
+    assert [line["event"] for line in logs] == ["cannot start a standby"]
+    assert not kept.standbys._is_suspended(kept.spec()), "it may work later"
 
 
 # --- how many -----------------------------------------------------------------------------
@@ -268,7 +266,7 @@ async def test_a_process_that_cannot_be_started_leaves_it_to_the_plain_command(
 
 async def test_as_many_are_kept_as_are_wanted_and_allowed(kept: Kept) -> None:
     kept.keep(2, wanted=1)
-    await until(lambda: kept.standbys._filling is None)
+    await until(lambda: kept.standbys._fill_task is None)
     assert kept.standbys.count == 1
     first, second = await kept.filled(2)
     kept.keep(1)
@@ -282,7 +280,7 @@ async def test_one_that_becomes_a_server_is_replaced_only_if_that_is_wished(kept
     await kept.filled()
     kept.keep(refill=False)
     assert await kept.start("model") is not None
-    assert kept.standbys._filling is None
+    assert kept.standbys._fill_task is None
     assert kept.standbys.identities == ()
     await kept.filled()
 
@@ -301,7 +299,7 @@ async def test_settings_that_change_while_one_gets_warm_are_those_of_the_next(
     kept.keep(1, settings=OTHERS)
     await until(lambda: kept.standbys.count == 1)
     assert kept.standbys.identities != (first,)
-    assert dict(kept.standbys._waiting[0].recipe.environment)["A"] == "other"
+    assert dict(kept.standbys._standbys[0].spec.environment)["A"] == "other"
     await until(lambda: not is_alive(first))
 
 
@@ -310,7 +308,7 @@ async def test_one_that_is_not_allowed_any_more_when_it_begins_is_ended(
 ) -> None:
     begun = list[Standby]()
 
-    def meanwhile(recipe: Recipe, state_dir: Path) -> Standby | None:
+    def meanwhile(recipe: StandbySpec, state_dir: Path) -> Standby | None:
         one = begin(recipe, state_dir)
         assert one is not None
         begun.append(one)
@@ -319,8 +317,8 @@ async def test_one_that_is_not_allowed_any_more_when_it_begins_is_ended(
 
     monkeypatch.setattr(standbys, "begin", meanwhile)
     kept.keep()
-    assert kept.standbys._filling
-    await kept.standbys._filling
+    assert kept.standbys._fill_task
+    await kept.standbys._fill_task
     assert kept.standbys.identities == ()
     assert begun[0].popen.returncode == 0
 
@@ -332,29 +330,29 @@ async def test_all_are_ended_at_the_end(kept: Kept) -> None:
     assert not any(map(is_alive, waiting))
     assert list(work_dirs(kept.state_dir).iterdir()) == []
     kept.standbys.keep(SETTINGS, wanted=0, allowed=0, refill=True)
-    assert kept.standbys._filling is None
+    assert kept.standbys._fill_task is None
 
 
 async def test_at_the_end_nobody_waits_for_a_recipe(kept: Kept) -> None:
     asked = asyncio.Event()
 
-    async def never(_settings: Settings) -> Recipe:
+    async def never(_settings: Settings) -> StandbySpec:
         asked.set()
         await asyncio.Event().wait()
         raise AssertionError
 
-    kept.standbys._recipe_for = never
+    kept.standbys._spec_for = never
     kept.keep()
     await asked.wait()
     await kept.standbys.close()
-    assert kept.standbys._filling is None
+    assert kept.standbys._fill_task is None
 
 
 @pytest.mark.parametrize(
     ("error", "level", "event"),
     [
-        (RuntimeUnavailable("there is none"), "debug", "nothing is started ahead"),
-        (ValueError("a fault of ours"), "error", "nothing is started ahead"),
+        (RuntimeUnavailable("there is none"), "debug", "no standbys are kept"),
+        (ValueError("a fault of ours"), "error", "no standbys are kept"),
     ],
 )
 async def test_without_a_recipe_there_is_none_and_that_is_logged(
@@ -363,11 +361,11 @@ async def test_without_a_recipe_there_is_none_and_that_is_logged(
     kept.recipe_error = error
     with capture_logs() as logs:
         kept.keep()
-        assert kept.standbys._filling
-        await asyncio.gather(kept.standbys._filling, return_exceptions=True)
+        assert kept.standbys._fill_task
+        await asyncio.gather(kept.standbys._fill_task, return_exceptions=True)
         await asyncio.sleep(0)
     assert [(line["log_level"], line["event"]) for line in logs] == [(level, event)]
-    assert kept.standbys._filling is None
+    assert kept.standbys._fill_task is None
 
 
 @pytest.mark.parametrize(("told", "heard"), [("96", [96]), ("0", [])])

@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,6 +16,7 @@ from pool_service.adapters.state_dir.state_dir import (
     StateDir,
     StateDirError,
     StateDirHeld,
+    await_free,
 )
 from pool_service.adapters.system.own_files import SET_ASIDE
 
@@ -265,3 +267,35 @@ def test_one_that_others_could_replace_is_refused(tmp_path: Path) -> None:
     parent.chmod(0o1777)
     with StateDir(parent / "state"):
         pass
+
+
+def test_a_state_directory_is_waited_for_until_nobody_has_it(tmp_path: Path) -> None:
+    before = os.dup(0)
+    os.close(before)
+    await_free(tmp_path)
+    state = StateDir(tmp_path)
+    waiting = threading.Thread(target=await_free, args=(tmp_path,), daemon=True)
+    waiting.start()
+    waiting.join(0.05)
+    assert waiting.is_alive()
+    state.close()
+    waiting.join(60)
+    assert not waiting.is_alive()
+    after = os.dup(0)
+    os.close(after)
+    assert after == before
+
+
+@pytest.mark.parametrize(
+    ("number", "told"),
+    [(errno.ENOLCK, "has no locks"), (errno.EOPNOTSUPP, "has no locks"), (errno.EIO, "cannot be")],
+)
+def test_a_file_system_without_locks_is_told_as_that(
+    tmp_path: Path, number: int, told: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(*_: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(fcntl, "flock", refused)
+    with pytest.raises(StateDirError, match=told):
+        StateDir(tmp_path)

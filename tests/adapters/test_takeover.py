@@ -24,9 +24,9 @@ from pool_service.adapters.state_dir.takeover import (
     _guard_pids,
     is_claimed,
     make_claimable,
-    taken,
-    taken_back,
-    taken_over,
+    take,
+    take_back,
+    take_over,
 )
 from pool_service.core.types import Identity
 
@@ -110,18 +110,18 @@ def test_there_is_a_claim_while_another_service_has_its_lock(state_dir: Path) ->
 
 
 def test_a_service_that_takes_over_has_the_claim_until_it_serves(state_dir: Path) -> None:
-    state = taken_over(state_dir)
+    state = take_over(state_dir)
     assert is_claimed(state_dir)
-    state.serving()
+    state.release_claim()
     assert not is_claimed(state_dir)
     state.close()
 
 
-def test_where_there_can_be_no_claim_it_is_taken_over_without(state_dir: Path) -> None:
+def test_where_there_can_be_no_claim_it_is_take_over_without(state_dir: Path) -> None:
     (state_dir / CLAIM).mkdir()
     make_claimable(state_dir)
     assert not is_claimed(state_dir)
-    taken_over(state_dir).close()
+    take_over(state_dir).close()
 
 
 def test_a_file_system_without_locks_has_no_claim(
@@ -135,7 +135,7 @@ def test_a_file_system_without_locks_has_no_claim(
     with monkeypatch.context() as patch:
         patch.setattr(fcntl, "flock", refused)
         assert not is_claimed(state_dir)
-        assert takeover._claimed(state_dir, time.monotonic() + 60) is None
+        assert takeover._take_claim(state_dir, time.monotonic() + 60) is None
 
 
 def test_of_two_that_take_over_the_second_is_refused_after_its_time(
@@ -148,7 +148,7 @@ def test_of_two_that_take_over_the_second_is_refused_after_its_time(
         claimed(state_dir),
         pytest.raises(StateDirError, match=r"another service is taking .* over at present"),
     ):
-        taken_over(state_dir)
+        take_over(state_dir)
     after = os.dup(0)
     os.close(after)
     assert after == before, "no descriptor is left"
@@ -157,7 +157,7 @@ def test_of_two_that_take_over_the_second_is_refused_after_its_time(
 def test_a_claim_that_comes_free_in_time_is_taken(state_dir: Path) -> None:
     with claimed(state_dir) as descriptor:
         thread = soon(lambda: fcntl.flock(descriptor, fcntl.LOCK_UN))
-        taken_over(state_dir).close()
+        take_over(state_dir).close()
         thread.join()
 
 
@@ -171,7 +171,7 @@ def test_a_service_that_serves_keeps_another_one_out_at_once(
         state.announce(["127.0.0.1:50051"])
         began = time.monotonic()
         with pytest.raises(StateDirHeld):
-            taken(state_dir)
+            take(state_dir)
         assert time.monotonic() - began < takeover.SETTLE_S
     assert asked == [], "it is asked for nothing"
 
@@ -189,7 +189,7 @@ def test_a_service_that_is_to_be_replaced_is_asked_until_it_leaves(
         pause(seconds)
 
     monkeypatch.setattr(time, "sleep", paused)
-    taken_over(state_dir).close()
+    take_over(state_dir).close()
     assert asked == [LEAVE_SIGNAL] * 3
 
 
@@ -201,7 +201,7 @@ def test_a_service_is_not_asked_again_before_its_time(
     with StateDir(state_dir) as state:
         state.announce(["127.0.0.1:50051"])
         with pytest.raises(StateDirError, match=r"asked to leave 0\.1 s ago and has not"):
-            taken_over(state_dir)
+            take_over(state_dir)
     assert asked == [LEAVE_SIGNAL]
     assert not is_claimed(state_dir)
 
@@ -212,14 +212,14 @@ def test_a_service_that_does_not_say_yet_that_it_serves_has_time_to_do_so(
     monkeypatch.setattr(takeover, "SETTLE_S", 0.1)
     began = time.monotonic()
     with StateDir(state_dir), pytest.raises(StateDirHeld):
-        taken(state_dir)
+        take(state_dir)
     assert time.monotonic() - began > 0.1
 
 
 def test_a_holder_that_is_just_ending_is_waited_for(state_dir: Path) -> None:
     state = StateDir(state_dir)
     thread = soon(state.close)
-    taken(state_dir).close()
+    take(state_dir).close()
     thread.join()
 
 
@@ -238,7 +238,7 @@ def test_a_service_that_has_the_lock_not_open_is_not_asked(
         (state_dir / LOCK).write_text(json.dumps(note))
         monkeypatch.setattr(os, "kill", refused)
         with pytest.raises(StateDirError):
-            taken_over(state_dir)
+            take_over(state_dir)
     assert asked == []
 
 
@@ -252,7 +252,7 @@ def test_a_service_of_another_user_cannot_be_replaced(
     with StateDir(state_dir) as state:
         state.announce(["127.0.0.1:50051"])
         with pytest.raises(StateDirError, match="belongs to another user"):
-            taken_over(state_dir)
+            take_over(state_dir)
 
 
 def test_a_service_that_has_just_ended_is_not_missed(
@@ -266,7 +266,7 @@ def test_a_service_that_has_just_ended_is_not_missed(
         raise ProcessLookupError
 
     monkeypatch.setattr(os, "kill", ended)
-    taken_over(state_dir).close()
+    take_over(state_dir).close()
 
 
 # --- back again ---------------------------------------------------------------------------
@@ -275,7 +275,7 @@ def test_a_service_that_has_just_ended_is_not_missed(
 def test_a_service_that_has_left_serves_again_if_the_other_one_goes(state_dir: Path) -> None:
     with claimed(state_dir) as descriptor:
         thread = soon(lambda: os.close(descriptor))
-        state = taken_back(state_dir)
+        state = take_back(state_dir)
         assert state is not None
         assert not thread.is_alive() or not is_claimed(state_dir)
         state.close()
@@ -285,23 +285,23 @@ def test_a_service_that_has_left_serves_again_if_the_other_one_goes(state_dir: P
 def test_a_service_that_has_left_does_not_serve_beside_the_other_one(state_dir: Path) -> None:
     with StateDir(state_dir) as state:
         state.announce(["127.0.0.1:50051"])
-        assert taken_back(state_dir) is None
+        assert take_back(state_dir) is None
 
 
 # --- from a guard -------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("take", [taken, taken_over])
-def test_a_guard_that_says_so_is_ended(state_dir: Path, take: Callable[[Path], StateDir]) -> None:
+@pytest.mark.parametrize("by", [take, take_over])
+def test_a_guard_that_says_so_is_ended(state_dir: Path, by: Callable[[Path], StateDir]) -> None:
     with guard(state_dir) as process:
-        take(state_dir).close()
+        by(state_dir).close()
         assert process.wait() == -signal.SIGTERM
 
 
 def test_a_guard_that_is_stopped_is_ended(state_dir: Path) -> None:
     with guard(state_dir) as process:
         process.send_signal(signal.SIGSTOP)
-        taken(state_dir).close()
+        take(state_dir).close()
         assert process.wait() == -signal.SIGTERM
 
 
@@ -312,7 +312,7 @@ def test_a_guard_that_could_not_note_itself_is_found_by_its_command_line(
     with guard(state_dir, notes=False) as process:
         assert list(_guard_pids(state_dir)) == [process.pid]
         assert list(_guard_pids(state_dir.parent)) == []
-        taken(state_dir).close()
+        take(state_dir).close()
         assert process.wait() == -signal.SIGTERM
 
 
@@ -322,7 +322,7 @@ def test_a_guard_that_ignores_sigterm_is_killed_after_its_time(
     monkeypatch.setattr(takeover, "GUARD_TIMEOUT_S", 0.1)
     began = time.monotonic()
     with guard(state_dir, ignores=True) as process:
-        taken(state_dir).close()
+        take(state_dir).close()
         assert process.wait() == -signal.SIGKILL
     assert time.monotonic() - began > 0.1
 
@@ -336,15 +336,15 @@ def test_a_guard_is_told_to_end_then_killed_then_left_each_after_its_time(
     taking, held = takeover._Taking(state_dir), StateDirHeld("held")
     one, other = Identity(7, 1, "boot"), Identity(8, 1, "boot")
     ends = [(one, signal.SIGTERM), (one, signal.SIGCONT)]
-    taking._send_away(one, 100.0, held)
-    taking._send_away(one, 110.0, held)
+    taking._end_guard(one, 100.0, held)
+    taking._end_guard(one, 110.0, held)
     assert sent == ends
-    taking._send_away(one, 110.5, held)
-    taking._send_away(one, 120.0, held)
+    taking._end_guard(one, 110.5, held)
+    taking._end_guard(one, 120.0, held)
     assert sent == [*ends, (one, signal.SIGKILL), (one, signal.SIGKILL)]
     with pytest.raises(StateDirHeld):
-        taking._send_away(one, 120.5, held)
-    taking._send_away(other, 120.5, held)
+        taking._end_guard(one, 120.5, held)
+    taking._end_guard(other, 120.5, held)
     assert sent[4:] == [(other, signal.SIGTERM), (other, signal.SIGCONT)]
 
 
@@ -354,12 +354,12 @@ def test_when_its_guard_has_ended_the_next_holder_has_time_to_note_itself(
     monkeypatch.setattr(takeover, "SETTLE_S", 0.0)
     with guard(state_dir) as process:
         taking = takeover._Taking(state_dir)
-        taking._see_to(StateDirHeld("held", guard_pid=process.pid))
+        taking._make_leave(StateDirHeld("held", guard_pid=process.pid))
         assert process.wait() == -signal.SIGTERM
         monkeypatch.setattr(takeover, "SETTLE_S", 1000.0)
         nobody = StateDirHeld("held")
-        taking._see_to(nobody)
-        taking._see_to(nobody)
+        taking._make_leave(nobody)
+        taking._make_leave(nobody)
         monkeypatch.setattr(taking, "_settles_at", 0.0)
         with pytest.raises(StateDirHeld):
-            taking._see_to(nobody)
+            taking._make_leave(nobody)

@@ -8,8 +8,12 @@ from collections.abc import Iterator
 
 import pytest
 
-from pool_service.adapters.system import child
-from pool_service.adapters.system.child import DESCRIPTORS, hand_down, raise_descriptor_limit
+from pool_service.adapters.system import process_settings as child
+from pool_service.adapters.system.process_settings import (
+    MAX_DESCRIPTORS,
+    raise_descriptor_limit,
+    restore_descriptor_limit,
+)
 from tests.under_way import under_way
 
 RESETS = """
@@ -70,12 +74,12 @@ INFINITE = resource.RLIM_INFINITY
 @pytest.mark.parametrize(
     ("given", "becomes"),
     [
-        ((256, INFINITE), (DESCRIPTORS, INFINITE)),
-        ((256, 10**9), (DESCRIPTORS, 10**9)),
+        ((256, INFINITE), (MAX_DESCRIPTORS, INFINITE)),
+        ((256, 10**9), (MAX_DESCRIPTORS, 10**9)),
         ((256, 4096), (4096, 4096)),
         ((4096, 4096), None),
         ((10**6, 10**6), None),
-        ((DESCRIPTORS, INFINITE), None),
+        ((MAX_DESCRIPTORS, INFINITE), None),
         ((INFINITE, INFINITE), None),
     ],
 )
@@ -88,7 +92,7 @@ def test_the_soft_limit_is_raised_as_far_as_the_hard_one_lets_it(
         patch.setattr(resource, "setrlimit", lambda _, limits: was_set.append(limits))
         told = raise_descriptor_limit()
     assert was_set == ([becomes] if becomes else [])
-    most = DESCRIPTORS if given[0] == INFINITE else given[0]
+    most = MAX_DESCRIPTORS if given[0] == INFINITE else given[0]
     assert told == (becomes[0] if becomes else most)
     assert child._given_descriptors == (given if becomes else None)
 
@@ -102,7 +106,7 @@ def test_where_the_limit_may_not_be_changed_it_stays(monkeypatch: pytest.MonkeyP
         patch.setattr(resource, "setrlimit", refused)
         assert raise_descriptor_limit() == 256
         patch.setattr(resource, "getrlimit", refused)
-        assert raise_descriptor_limit() == DESCRIPTORS
+        assert raise_descriptor_limit() == MAX_DESCRIPTORS
     assert child._given_descriptors is None
 
 
@@ -110,13 +114,13 @@ def test_where_the_limit_may_not_be_changed_it_stays(monkeypatch: pytest.MonkeyP
 def test_a_child_gets_the_limits_that_the_service_was_started_with() -> None:
     with under_way({}) as process:
         before = resource.prlimit(process.pid, resource.RLIMIT_NOFILE)
-        hand_down(process.pid)
+        restore_descriptor_limit(process.pid)
         assert resource.prlimit(process.pid, resource.RLIMIT_NOFILE) == before
         child._given_descriptors = (100, 200)
-        hand_down(process.pid)
+        restore_descriptor_limit(process.pid)
         assert resource.prlimit(process.pid, resource.RLIMIT_NOFILE) == (100, 200)
         process.kill()
-    hand_down(process.pid)
+    restore_descriptor_limit(process.pid)
 
 
 def test_what_disregards_a_signal_does_nothing() -> None:
