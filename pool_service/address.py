@@ -1,4 +1,4 @@
-"""Addresses to listen on. Apart from the gRPC server, so that the configuration needs no gRPC."""
+"""Addresses to listen on. Not in `rpc`, so that the configuration checks them without gRPC."""
 
 import os
 from dataclasses import dataclass

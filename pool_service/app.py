@@ -54,7 +54,7 @@ from pool_service.logging_setup import configure_logging
 from pool_service.pool import Pool
 from pool_service.ports import World
 from pool_service.reloader import Reloader
-from pool_service.rpc.server import Server
+from pool_service.rpc.server import GrpcServer
 from pool_service.rpc.servicer import PoolServicer
 from pool_service.rpc.wire import Wire
 from pool_service.shutdown import Shutdown
@@ -74,9 +74,10 @@ def run(source: ConfigSource, config: Config) -> int:
     """
     service = config.service
     if why := visibility_flaw():
-        print(f"pool-service: {why}", file=sys.stderr)  # for who started it
+        print(f"pool-service: {why}", file=sys.stderr)  # no log line: for the user who starts it
         return 1
     reset_signals()
+    # A request to leave must not end this service before `Shutdown` handles it.
     signal.signal(LEAVE_SIGNAL, disregard)
     descriptors = raise_descriptor_limit()
     try:
@@ -87,9 +88,9 @@ def run(source: ConfigSource, config: Config) -> int:
             configure_logging(service.log_format, service.log_level, stream)
             if descriptors < FEW_DESCRIPTORS:
                 log.warning("few files may be open: raise the hard limit", open_files=descriptors)
-            _serve_on(source, config, addresses, take_directory(service.state_dir))
+            _serve_repeatedly(source, config, addresses, take_directory(service.state_dir))
     except (AddressError, StateDirError) as error:
-        print(f"pool-service: {error}", file=sys.stderr)  # for who started it
+        print(f"pool-service: {error}", file=sys.stderr)  # no log line: for the user who starts it
         return 1
     return 0
 
@@ -108,10 +109,10 @@ def _check_sockets(addresses: list[Address]) -> None:
             )
 
 
-def _serve_on(
+def _serve_repeatedly(
     source: ConfigSource, config: Config, addresses: list[Address], state: StateDir | None
 ) -> None:
-    """Serve; serve again if a service that was to take over ends before it serves."""
+    """Serve; serve again each time a service that was to take over ends before it serves."""
     guards: list[Identity] = []
     while state is not None:
         with state:
@@ -134,7 +135,10 @@ async def _serve(
     state: StateDir,
     guards: list[Identity],
 ) -> list[str]:
-    """Serve until the shutdown; return the bound addresses if a new service takes over, else []."""
+    """Serve until the shutdown; return the bound addresses if a new service takes over, else [].
+
+    guards: guards that earlier calls have left, which this one reaps; it adds its own.
+    """
     service = config.service
     clock, machine, notifications = SystemClock(), machine_memory(), ReadyNotifications()
     logs = LogStore(service.state_dir, keep=config.logs.keep, max_bytes=config.logs.max_bytes)
@@ -155,7 +159,7 @@ async def _serve(
     )
     pool = Pool(world, history, config.catalogue, limits)
     reloader = Reloader(source, config, machine, runtimes, pool)
-    server = Server(PoolServicer(pool, Wire(clock), reloader.reload))
+    server = GrpcServer(PoolServicer(pool, Wire(clock), reloader.reload))
     shutdown = Shutdown(
         pool,
         reloader,
@@ -164,21 +168,23 @@ async def _serve(
     )
     bound = await _listening(server, addresses, state)
     upkeep = (
-        *(logs.run_janitor(), give_back_spare_memory()),
-        *(_report_records(records, server), server.keep_sockets()),
-        reloader.follow(working_sets),
+        logs.run_janitor(),
+        give_back_spare_memory(),
+        _report_records(records, server),
+        server.keep_sockets(),
+        reloader.apply_working_sets(working_sets),
         log_runtime(runtimes.default_program),
     )
     keeping = GuardKeeper(service.state_dir, service.orphan_grace, left=guards)
     async with keeping as keeper, _in_background(*upkeep):
         await pool.recover(service.recovery_timeout)
         log_pool(service.state_dir, limits.memory_budget, pool.totals())
-        await server.serving()
-        _announce(bound)
+        await server.set_serving()
+        _finish_start(bound)
         # Last: the replaced service serves again unless this one has noted that it serves.
         state.release_claim()
         await _until_shutdown(shutdown, reloader)
-        await server.not_serving()
+        await server.set_not_serving()
         await _end(pool, shutdown, keeper)
         await standbys.close()
         await server.stop(STOP_GRACE_S)
@@ -187,6 +193,7 @@ async def _serve(
 
 
 async def _end(pool: Pool, shutdown: Shutdown, keeper: GuardKeeper) -> None:
+    """Stop all servers and dismiss their guard, or leave the servers to the next service."""
     if not shutdown.keep_servers and await _drained(pool, shutdown):
         await keeper.dismiss()
     else:
@@ -228,7 +235,7 @@ def _log_failure(task: "asyncio.Task[None]") -> None:
         log.error("a background task has failed", task=work, exc_info=error)
 
 
-async def _listening(server: Server, addresses: list[Address], state: StateDir) -> list[str]:
+async def _listening(server: GrpcServer, addresses: list[Address], state: StateDir) -> list[str]:
     """Listen, note the bound addresses in the state directory and return them."""
     bound = await server.start(addresses)
     state.announce(bound)
@@ -237,10 +244,11 @@ async def _listening(server: Server, addresses: list[Address], state: StateDir) 
     return bound
 
 
-async def _report_records(records: FileRecords, server: Server) -> None:
+async def _report_records(records: FileRecords, server: GrpcServer) -> None:
+    """Keep the health of the records up to date, until cancelled."""
     degraded = False
     while True:
-        await server.records_kept(kept=not degraded)
+        await server.set_records_kept(kept=not degraded)
         degraded = await records.wait_for_change(degraded=degraded)
 
 
@@ -251,17 +259,18 @@ async def _until_shutdown(shutdown: Shutdown, reloader: Reloader) -> None:
 
 
 async def _look_for_problems(reloader: Reloader) -> None:
-    # `log_runtime` logs the problems of the default program.
+    # Leave out the default program: `log_runtime` logs its problems.
     await reloader.look_for_problems(("runtime", "command"))
 
 
-def _announce(bound: list[str]) -> None:
-    # Objects of the imports live as long as the process: exclude them from later collections.
+def _finish_start(bound: list[str]) -> None:
+    """Exclude the objects of the start from later garbage collections; print the addresses."""
+    # These objects live as long as the process.
     gc.collect()
     gc.freeze()
     try:
         for address in bound:
-            print(f"listening on {address}", flush=True)  # for who started it
+            print(f"listening on {address}", flush=True)  # for the program or user who started it
     except OSError:
         # The reader of stdout has gone: serve all the same, and print nothing more.
         sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: PTH123, SIM115

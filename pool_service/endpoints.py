@@ -25,7 +25,8 @@ SERVERS_PER_ROUND = 24
 blocks the event loop."""
 
 END_TIMEOUT_S = 1.0
-"""The longest wait of `left_ready`: time between the end of a process and the event of it."""
+"""The longest wait of `left_ready`: time from the end of a process until its exit is
+reported."""
 
 log = structlog.get_logger("pool_service.pool")
 
@@ -81,9 +82,9 @@ class Endpoints:
 
     def watch(self) -> None:
         """Start the rounds if they are not running; they go on as long as a server is READY."""
-        pace = self._machine.limits.endpoint_interval
-        if self._timer is None and not self._is_closed and pace < FOREVER:
-            self._timer = self._loop.call_later(pace, self._make_round)
+        interval = self._machine.limits.endpoint_interval
+        if self._timer is None and not self._is_closed and interval < FOREVER:
+            self._timer = self._loop.call_later(interval, self._make_round)
 
     def close(self) -> None:
         """Stop the rounds for good."""

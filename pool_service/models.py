@@ -23,8 +23,9 @@ class Models:
     async def page(self, after: str | None, size: int, *, found: bool = False) -> list[Entry]:
         """Return at most `size` models in the order of their names, each with its estimate.
 
-        after: the name before the first; None: from the beginning.
-        found: include models that are not listed: cached, with a server, or remembered.
+        after: begin with the first name that follows this one; None: from the beginning.
+        found: also return models that are not listed: in the hub's cache, with a server, or with
+        a runtime model that a caller has named.
         """
         cached = await self._runtime.cached() if found else ()
         known = self._machine.found(cached) if found else self._machine.listed()

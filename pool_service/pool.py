@@ -66,7 +66,7 @@ SUSPENSION_S = 5.0
 was held up."""
 
 USE_RECORD_INTERVAL_S = 5.0
-"""The time between records of when servers were last used, which is what a crash may lose."""
+"""The time between two writes of when servers were last used; a crash loses the uses since then."""
 
 log = structlog.get_logger("pool_service.pool")
 
@@ -131,7 +131,10 @@ class Pool:
             return ()
 
     async def shutdown(self) -> None:
-        """Refuse new requests, drain and stop all servers, and end all Watches."""
+        """Refuse new requests, drain and stop all servers, and end all Watches.
+
+        Cancelling ends the wait, not the drain; `leave` then leaves the remaining servers.
+        """
         request_id = next(self._request_ids)
         await self._request(request_id, ShutdownRequested(request_id))
         await self._end()
@@ -325,9 +328,9 @@ class Pool:
     def feed(self, event: Event) -> None:
         """Let the machine handle an event, and carry out the resulting commands."""
         now = self._world.clock.now()
-        suspended = self._timer.suspended(now)
+        suspended = self._timer.measure_suspension(now)
         if suspended > SUSPENSION_S:
-            # First, as the suspension, and no server, is the cause of overdue deadlines.
+            # Before the event: the suspension made deadlines overdue, not the servers.
             self._timer.forget_lateness()
             log.warning("the service did not run for a while", seconds=round(suspended, 1))
             self._handle(TimeReached(suspended), now)
@@ -401,6 +404,6 @@ class Pool:
                 )
 
     def _is_stopping(self, command: commands.SendSignal) -> bool:
-        """Return whether a server is still to be stopped, after the intent was recorded."""
+        """Return whether a server is still to get its signal, now that the intent is on disk."""
         server = self._machine.server(command.server_id)
         return server is not None and server.phase is Phase.STOPPING

@@ -75,7 +75,10 @@ class Runtime(Protocol):
 
 
 class Processes(Protocol):
-    """Starts, watches and ends process trees, each by its first process, the leader."""
+    """Starts, watches and ends process trees.
+
+    `identity` is always that of a tree's first process, the leader.
+    """
 
     async def spawn(self, model: str, generation: int, plan: LaunchPlan) -> SpawnedProcess:
         """Start a process in its own session, with its output in a log file.

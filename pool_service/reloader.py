@@ -40,7 +40,10 @@ class Reloader:
         self._one_at_a_time = asyncio.Lock()
 
     async def reload(self) -> Reloaded:
-        """Read and apply the configuration. Raises ConfigInvalid, having changed nothing."""
+        """Read and apply the configuration; return what changed, and the problems found.
+
+        Raises ConfigInvalid, having changed nothing.
+        """
         async with self._one_at_a_time:
             try:
                 config = await asyncio.to_thread(self._source.load_again)
@@ -68,7 +71,7 @@ class Reloader:
             lines.append(f"{key}: {problem.what}")
         return tuple(lines)
 
-    async def follow(self, working_sets: "asyncio.Queue[int]") -> None:
+    async def apply_working_sets(self, working_sets: "asyncio.Queue[int]") -> None:
         """Apply each working set size in bytes that Metal recommends, until cancelled."""
         while True:
             working_set = await working_sets.get()

@@ -16,7 +16,7 @@ log = structlog.get_logger("pool_service.pool")
 
 
 class StepRunner:
-    """Runs the commands that concern one server.
+    """Runs commands, each of which concerns one server.
 
     is_still_wanted: returns whether a signal is still to be sent once its intent is on disk.
     feed: receives the events that occur before a command has finished (download progress).
@@ -115,7 +115,9 @@ class StepRunner:
         )
         if found is Unready.LOST:
             return events.ListenerLost(server_id)
-        return events.BecameReady(server_id, found) if isinstance(found, str) else None
+        if found is Unready.GONE:
+            return None  # AwaitExit reports the exit
+        return events.BecameReady(server_id, found)
 
     async def _check_activity(self, command: commands.CheckActivity) -> events.ServerEvent:
         if command.pause:

@@ -59,7 +59,7 @@ class StepTasks:
         task.add_done_callback(self._tasks.discard)
 
     def carry_out(self, command: commands.ServerCommand) -> None:
-        """Begin a server's command, or cancel those that it says to cancel."""
+        """Begin a server's command; CancelPrepare and CancelEstimate cancel begun ones."""
         match command:
             case commands.CancelPrepare(server_id):
                 self._cancel(server_id, commands.Prepare)
@@ -115,7 +115,7 @@ class StepTasks:
             task = asyncio.current_task()
             if task is None or task.cancelling():
                 raise
-            # Not this task was cancelled, but something that the step awaited.
+            # Something that the step awaited was cancelled, and not this task.
             event = step_failed(command, error)
         except Exception as error:  # noqa: BLE001  # no step may end without an event
             event = step_failed(command, error)

@@ -24,7 +24,8 @@ class SuspensionTimer:
         self._timer: asyncio.TimerHandle | None = None
         self._armed_for = FOREVER
         self._due = FOREVER
-        self._ahead = clock.now() - self._loop.time()
+        self._clock_lead = clock.now() - self._loop.time()
+        """Seconds by which the pool's clock was ahead of the loop's at the last measurement."""
 
     def arm(self, deadline: float) -> None:
         """Set the deadline, which replaces any other; FOREVER: none."""
@@ -44,15 +45,17 @@ class SuspensionTimer:
             self._timer.cancel()
         self._timer, self._armed_for, self._due = None, FOREVER, FOREVER
 
-    def suspended(self, now: float) -> float:
-        """Return the seconds for which the service did not run since the last call; may be < 0.
+    def measure_suspension(self, now: float) -> float:
+        """Return the seconds for which the service has just not run; about 0 or less if it ran.
 
-        1. While the machine sleeps, the pool's clock gains on the loop's clock.
-        2. While the service is held up, both clocks go on, and the timer becomes late.
+        The greater of two values:
+        1. what the pool's clock has gained on the loop's since the last call, as while the machine
+           sleeps;
+        2. the lateness of the timer, as while the service is held up.
         """
-        ahead = now - self._loop.time()
-        suspended = max(ahead - self._ahead, now - self._due)
-        self._ahead = ahead
+        lead = now - self._loop.time()
+        suspended = max(lead - self._clock_lead, now - self._due)
+        self._clock_lead = lead
         return suspended
 
     def forget_lateness(self) -> None:

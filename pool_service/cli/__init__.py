@@ -13,8 +13,8 @@ GC_THRESHOLD = 20_000
 """New objects between two garbage collections. Imports create tens of thousands of objects that
 stay; collecting every 700 objects, Python's default, would take a tenth of the start."""
 
-ENVIRONMENT = dict(os.environ)
-"""The environment before `main` sets variables for libraries: for programs that are started."""
+CALLER_ENVIRONMENT = dict(os.environ)
+"""The environment before `main` sets variables for libraries: that of the COMMAND of `hold`."""
 
 
 def main() -> None:

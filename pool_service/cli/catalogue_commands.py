@@ -80,7 +80,7 @@ def _print_models(models: Sequence[Model], *, as_json: bool) -> None:
 
 
 def forget(address: str | None, model: str, *, timeout: float | None) -> None:
-    """Forget which runtime model was named for a model, and print its name."""
+    """Forget the runtime model that a caller named for a model, and print that name."""
     with client(address, timeout) as pool:
         forgotten = pool.forget(model, timeout=timeout or QUERY_TIMEOUT_S)
     if forgotten:
@@ -103,7 +103,8 @@ def pull(address: str | None, model: str, runtime_model: str | None) -> None:
 def _download(address: str | None, model: str, runtime_model: str | None) -> Iterator[Progress]:
     """Yield a download's progress.
 
-    A download that breaks off is resumed with patience; one that cannot begin fails at once.
+    One that breaks off is resumed, with the client's own retries; one that cannot begin fails at
+    once.
     """
     has_begun = False
     try:

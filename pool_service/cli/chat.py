@@ -11,8 +11,13 @@ from typing import Final, Unpack
 
 import click
 
-from pool_service.cli import completions
-from pool_service.cli.completions import AnswerError, Message, RequestRefused, ServerUnreachable
+from pool_service.cli import chat_completions
+from pool_service.cli.chat_completions import (
+    AnswerError,
+    Message,
+    RequestRefused,
+    ServerUnreachable,
+)
 from pool_service.cli.connection import check_reachable, valid_address
 from pool_service.cli.exit_codes import ExitCode, Failure, failure_of
 from pool_service.cli.format import safe, safe_lines
@@ -98,7 +103,7 @@ class _HeldModel:
         while True:
             try:
                 yield from _with_spinner(
-                    completions.stream(server.endpoint, server.served_model_name, messages)
+                    chat_completions.stream(server.endpoint, server.served_model_name, messages)
                 )
             except ServerUnreachable as error:
                 server = self._next_server(server, error)
@@ -123,6 +128,7 @@ class _HeldModel:
         return self._hold
 
     def _ready(self, hold: Hold, after: Server | None) -> Server:
+        """Return the server at once if it is READY; otherwise show its states until it is."""
         with suppress(DeadlineExceeded):
             return hold.ready(0, after)
         with status_display(self.name) as line:
@@ -173,18 +179,18 @@ def _spinner() -> Iterator[None]:
 def _answer_once(model: _HeldModel, conversation: Conversation) -> None:
     """Answer the question on standard input, and print nothing but the answer."""
     question = _read_question()
-    answer = ""
+    last_piece = ""
     try:
         with closing(model.answer(conversation.asking(question))) as pieces:
             for piece in pieces:
                 _write(piece)
-                answer = piece
+                last_piece = piece
     except AnswerError as error:
         code = ExitCode.REFUSED if isinstance(error, RequestRefused) else ExitCode.TRY_AGAIN
         todo = "" if isinstance(error, RequestRefused) else ". Ask again: the next server answers"
         raise Failure(f"{model.name}: {error}{todo}", code) from error
     finally:
-        if answer and not answer.endswith("\n"):
+        if last_piece and not last_piece.endswith("\n"):
             _write("\n")
 
 

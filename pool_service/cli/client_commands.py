@@ -171,21 +171,21 @@ def _print_changes(events: Iterable[Event]) -> None:
     """Print a line for each event, unless it is the same as the last line of its server."""
     last: dict[tuple[str, int], str] = {}
     for event in events:
-        words = _event_line(event)
+        line = _event_line(event)
         # For example a revision that only moved the expiry time, which the line does not show.
-        if not isinstance(event, Synced) and last.get(_key(event.server)) == words:
+        if not isinstance(event, Synced) and last.get(_key(event.server)) == line:
             continue
         if isinstance(event, ServerRemoved):
             last.pop(_key(event.server), None)
         elif isinstance(event, ServerChanged):
-            last[_key(event.server)] = words
+            last[_key(event.server)] = line
         at = f"{datetime.now().astimezone():%Y-%m-%d %H:%M:%S}  "
         if isinstance(event, ServerChanged):
             mark = STATE_MARKS.get(event.server.state, Mark.NOTE)
-            word = with_symbol(words[:STATE_COLUMN_WIDTH], mark, sys.stdout)
-            print_line(at, (word, mark), words[STATE_COLUMN_WIDTH:])
+            state = with_symbol(line[:STATE_COLUMN_WIDTH], mark, sys.stdout)
+            print_line(at, (state, mark), line[STATE_COLUMN_WIDTH:])
         else:
-            print_line(at, with_symbol(words, Mark.NOTE, sys.stdout))
+            print_line(at, with_symbol(line, Mark.NOTE, sys.stdout))
 
 
 def _key(server: Server) -> tuple[str, int]:

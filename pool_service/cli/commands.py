@@ -10,13 +10,12 @@ from typing import Unpack
 
 import click
 
-from pool_service.cli.completion import ModelName
 from pool_service.cli.exit_codes import EXIT_CODES, Group, config_failure
 from pool_service.cli.options import (
     FILE,
     EnsureOptions,
     HoldOptions,
-    Name,
+    Utf8Text,
     address_option,
     config_option,
     download_option,
@@ -25,6 +24,7 @@ from pool_service.cli.options import (
     runtime_model_option,
     timeout_option,
 )
+from pool_service.cli.shell_completion import ModelName
 
 
 @click.group(
@@ -83,7 +83,7 @@ def pool_service(ctx: click.Context, address: str | None) -> None:
 def serve(ctx: click.Context, /, config_file: Path | None, **options: object) -> None:
     """Run the service until SIGTERM or Ctrl-C.
 
-    The first one drains and stops the servers; a second one stops them without waiting.
+    The first signal drains and stops the servers; a second one stops them without waiting.
     """
     from pool_service.init import split_off_init
 
@@ -129,13 +129,13 @@ def ensure(
 
 @pool_service.command()
 @click.argument("model", type=ModelName())
-@click.argument("command", nargs=-1, type=Name(), metavar="[-- COMMAND [ARG]...]")
+@click.argument("command", nargs=-1, type=Utf8Text(), metavar="[-- COMMAND [ARG]...]")
 @runtime_model_option
 @keep_alive_option
 @download_option
 @click.option(
     "--holder",
-    type=Name(),
+    type=Utf8Text(),
     metavar="LABEL",
     default=lambda: f"pid {os.getpid()}",
     help="Label shown to those who want to evict MODEL. Default: the id of this process.",
@@ -171,7 +171,7 @@ def hold(
 @click.argument("model", type=ModelName())
 @click.option(
     "--system",
-    type=Name(),
+    type=Utf8Text(),
     default="",
     metavar="TEXT",
     help="System prompt: text that the model gets before the conversation.",
@@ -215,7 +215,7 @@ def evict(
 ) -> None:
     """Drain and stop MODEL's server, the idle servers, or all.
 
-    Requests in flight finish first, up to the drain limit. It is no error if MODEL
+    Requests in flight finish first, for at most drain_timeout. It is no error if MODEL
     has no server.
     """
     from pool_service.cli import client_commands
@@ -284,11 +284,11 @@ def pull(model: str, address: str | None, runtime_model: str | None) -> None:
 
 
 @pool_service.command()
-@click.argument("model", type=Name())
+@click.argument("model", type=Utf8Text())
 @timeout_option
 @address_option
 def forget(model: str, address: str | None, timeout: float | None) -> None:
-    """Forget which runtime model was named for MODEL, and print it.
+    """Forget the runtime model that a caller named for MODEL, and print that name.
 
     The service remembers the --runtime-model of a call for later calls that name none. A running
     server is not affected.
@@ -365,9 +365,9 @@ def check(file: Path) -> None:
     Prints every problem with its key and what to do. A problem that may pass by itself, such as
     a drive that is not mounted, is a warning. Exits with 2 if there is any other problem.
     """
-    from pool_service.cli import local_commands as checks
+    from pool_service.cli import local_commands
 
-    checks.check(file)
+    local_commands.check(file)
 
 
 @contextmanager

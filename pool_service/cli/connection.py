@@ -23,7 +23,10 @@ def retry_policy(timeout: float | None) -> RetryPolicy:
 
 
 def client(address: str | None, timeout: float | None = None) -> PoolClient:
-    """Return a client of the service that retries as `retry_policy` says. Raises UsageError."""
+    """Return a client of the service. Raises UsageError.
+
+    timeout: as in `retry_policy`; pass it to each call, too, as the client itself has none.
+    """
     return PoolClient.connect(valid_address(address), retry=retry_policy(timeout))
 
 

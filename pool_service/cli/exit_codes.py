@@ -1,10 +1,9 @@
 """Exit codes and error output: every failure becomes an exit code and a readable line."""
 
-import difflib
 import errno
 import os
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from enum import IntEnum
 from typing import IO, TYPE_CHECKING, Any
 
@@ -12,6 +11,7 @@ import click
 
 from pool_service.adapters.system.os_errors import reason
 from pool_service.cli.appearance import Mark, print_line
+from pool_service.cli.command_hints import command_hint
 
 if TYPE_CHECKING:
     from pool_service.config import ConfigError
@@ -177,38 +177,3 @@ def config_failure(error: "ConfigError") -> Failure:
     if len(error.problems) > 1:
         return Failure(f"{error.headline}:", ExitCode.USAGE, error.problems)
     return Failure(str(error), ExitCode.USAGE)
-
-
-SYNONYMS = {
-    "ps": "list",
-    "ls": "list",
-    "status": "list",
-    "start": "ensure",
-    "load": "ensure",
-    "up": "ensure",
-    "chat": "run",
-    "stop": "evict",
-    "unload": "evict",
-    "kill": "evict",
-    "down": "evict",
-    "rm": "evict",
-    "events": "watch",
-    "download": "pull",
-    "logs": "list --json",
-    "log": "list --json",
-}
-"""The command here for each word of Ollama, LM Studio, llama-swap and Docker."""
-
-_SYNONYM_NOTES = {
-    "rm": ", which keeps the model's files; remove those yourself, or with the Hugging Face CLI",
-    "logs": ", whose log_path says where each server writes its log",
-    "log": ", whose log_path says where each server writes its log",
-}
-
-
-def command_hint(word: str, commands: Iterable[str]) -> str:
-    """Return a sentence that names the right command for an unknown one; empty if none is near."""
-    if word in SYNONYMS:
-        return f"Here it is `pool-service {SYNONYMS[word]}`{_SYNONYM_NOTES.get(word, '')}."
-    near = difflib.get_close_matches(word, list(commands), n=1)
-    return f"Did you mean `pool-service {near[0]}`?" if near else ""

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Self, Unpack
 
 import click
 
-from pool_service.cli import ENVIRONMENT
+from pool_service.cli import CALLER_ENVIRONMENT
 from pool_service.cli.appearance import print_line
 from pool_service.cli.connection import check_reachable, valid_address
 from pool_service.cli.format import json_object, safe
@@ -125,7 +125,7 @@ def status_display(model: str) -> "StatusLine | _StatusLines":
 async def _run_command(command: Sequence[str], held: AsyncHold, server: Server) -> int:
     """Run the command and return its exit code; 128 + N if signal N ended it, as in a shell."""
     environment = {
-        **ENVIRONMENT,
+        **CALLER_ENVIRONMENT,
         ENDPOINT_VARIABLE: server.endpoint,
         MODEL_VARIABLE: server.served_model_name,
     }

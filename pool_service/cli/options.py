@@ -25,7 +25,7 @@ class HoldOptions(EnsureOptions):
     holder: str
 
 
-class Name(click.ParamType[str]):
+class Utf8Text(click.ParamType[str]):
     """Text that is valid UTF-8, as gRPC requires; arguments may be any bytes."""
 
     name = "text"
@@ -101,7 +101,7 @@ config_option = click.option(
 )
 runtime_model_option = click.option(
     "--runtime-model",
-    type=Name(),
+    type=Utf8Text(),
     metavar="R",
     help="Load R for MODEL: a Hugging Face id or a directory.",
 )

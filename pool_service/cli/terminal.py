@@ -14,7 +14,9 @@ from pool_service.cli.appearance import has_symbols, is_coloured
 
 @contextmanager
 def display(*columns: ProgressColumn, transient: bool = False) -> Iterator[Progress]:
-    """Show progress on stderr within the block; SIGTERM restores the cursor before it ends us.
+    """Show progress on stderr within the block.
+
+    SIGTERM restores the cursor before it ends the program.
 
     transient: remove the display at the end. Call it in the main thread only.
     """

@@ -23,6 +23,8 @@ from pool_service.core.limits import Limits
 from pool_service.core.types import Settings
 
 DEFAULT_RESERVE = Share(5)
+"""Five percent of the machine's memory."""
+
 MAX_DEFAULT_RESERVE_BYTES = 2 * 1024**3
 """Enough for a desktop and its file cache, however much memory the machine has."""
 
@@ -74,7 +76,7 @@ class Config(Section):
         return Catalogue(
             with_hash(defaults),
             {
-                name: with_hash(model.named_over(name, defaults))
+                name: with_hash(model.over_with_origin(name, defaults))
                 for name, model in self.models.items()
             },
             {alias: name for name, model in self.models.items() for alias in model.aliases},

@@ -1,7 +1,7 @@
 """The config hash, by which a reload finds the servers that it has to replace.
 
-Two settings with the same hash start the same process. A hash outlives the service in its records,
-so what it covers must not change for settings that existed before.
+Two settings with the same hash and the same runtime model start the same process. Records keep
+hashes for the next service, so the hash of given settings must stay the same in every version.
 """
 
 import hashlib
@@ -15,7 +15,7 @@ HASH_DIGITS = 16
 
 
 def config_hash_of(options: RuntimeOptions, settings: Settings) -> str:
-    """Return a digest of all settings that affect the process, but for its runtime model.
+    """Return a digest of all settings that affect the process, except the runtime model.
 
     Independent of the run and of the order of tables. Does not reveal the values of environment
     variables, which can be secrets.
@@ -37,6 +37,7 @@ def config_hash_of(options: RuntimeOptions, settings: Settings) -> str:
         "drains": options.drains,
         "allowed_hosts": options.allowed_hosts,
     }
+    # Unset: `drains`, `allowed_hosts`, `ready`, `busy`.
     unset = (None, (), ["", ""], [""])
     values |= {name: value for name, value in newer.items() if value not in unset}
     text = json.dumps(values, sort_keys=True)

@@ -24,27 +24,27 @@ def _seconds(value: object) -> float:
 def _keep_alive(value: object) -> float:
     if value == "forever":
         return FOREVER
-    length = _seconds(value)
-    return FOREVER if length < 0 else length
+    seconds = _seconds(value)
+    return FOREVER if seconds < 0 else seconds
 
 
-_LENGTH = 'seconds, or text with units such as "90s", "5m" or "1h30m"'
-_MOST = "at most ten years"
+_DURATION = 'seconds, or text with units such as "90s", "5m" or "1h30m"'
+_LIMIT = "at most ten years"
 
 Seconds = Annotated[
     float,
     BeforeValidator(_seconds),
     Field(ge=0),
-    Form("duration", f"{_LENGTH} (0 or more, {_MOST})", number_of),
+    Form("duration", f"{_DURATION} (0 or more, {_LIMIT})", number_of),
 ]
 PositiveSeconds = Annotated[
     float,
     BeforeValidator(_seconds),
     Field(gt=0),
-    Form("duration over 0", f"{_LENGTH} (more than 0, {_MOST})", number_of),
+    Form("duration over 0", f"{_DURATION} (more than 0, {_LIMIT})", number_of),
 ]
 KeepAlive = Annotated[
     float,
     BeforeValidator(_keep_alive),
-    Form("duration, or forever", f'{_LENGTH} ({_MOST}), "forever" or less than 0', number_of),
+    Form("duration, or forever", f'{_DURATION} ({_LIMIT}), "forever" or less than 0', number_of),
 ]

@@ -64,10 +64,10 @@ def problems_of(error: ValidationError, places: Mapping[KeyPath, str]) -> Iterat
 
 
 def key_path(location: tuple[int | str, ...]) -> KeyPath:
-    """Return the path of the key that contains pydantic's location."""
+    """Return the path of the key at a location of pydantic's, which may lie within its value."""
     depth = 3 if location[0] in named_tables() else 2
     names = [str(part) for part in location[:depth]]
-    # Pydantic's notation for a wrong name of a table, rather than a wrong content.
+    # Pydantic adds "[key]" if the name of a table is wrong, rather than its content.
     return tuple(names[:2]) if names[2:] == ["[key]"] else tuple(names)
 
 
@@ -110,7 +110,7 @@ def named_tables() -> dict[str, type[BaseModel]]:
 
 
 def example_of(table: str) -> str:
-    """Return the name that stands for any table in a named table, such as models."NAME"."""
+    """Return the placeholder for the tables of a named table: models."NAME" for "models"."""
     return 'models."NAME"' if table == "models" else f"{table}.NAME"
 
 
@@ -135,6 +135,7 @@ def _suggestion(path: KeyPath) -> str:
     key = RENAMED.get(key, key)
     named = {example_of(name): table for name, table in named_tables().items()}
     for name, table in (tables() | named).items():
+        # Without the table's name, which variables and flags have: memory_budget is memory.budget.
         known = key if key in table.model_fields else key.removeprefix(f"{name}_")
         if known in table.model_fields:
             return f", did you mean {name}.{known}?"

@@ -14,6 +14,7 @@ from pydantic import ValidationError
 from pool_service.adapters.models.files import TooLarge, read_within
 from pool_service.adapters.system.writers import first_flaw
 from pool_service.config.config import Config
+from pool_service.config.contradictions import contradictions
 from pool_service.config.errors import (
     RENAMED,
     ConfigError,
@@ -25,7 +26,6 @@ from pool_service.config.errors import (
     problems_of,
     tables,
 )
-from pool_service.config.validators import contradictions
 from pool_service.paths import PathFlaw, absolute
 
 PREFIX = "POOL_SERVICE_"
@@ -99,7 +99,8 @@ def load(
         overrides: values of flags by name, which is the variable's without its prefix ("listen",
             "memory_budget").
         environ: the environment variables.
-        may_be_empty: accept an empty file, and wait for the writer of a pipe.
+        may_be_empty: accept an empty file, and wait for the writer of a pipe. False while a service
+            runs: an editor may be writing the file, and the writer of a pipe may never come.
 
     Raises:
         ConfigError: with all problems of the configuration.
@@ -131,7 +132,7 @@ def _check_writers(file: Path, place: str) -> None:
     try:
         found = first_flaw([absolute(str(file))])
     except PathFlaw as flaw:
-        raise ConfigError(f"cannot read {file}: {flaw}; correct {place}") from flaw
+        raise ConfigError(f"cannot read {file}: it {flaw}; correct {place}") from flaw
     except OSError as error:
         raise ConfigError(f"cannot read {file}: {error.strerror}; correct {place}") from error
     if found is not None:

@@ -7,17 +7,17 @@ from pydantic import Field
 
 from pool_service.adapters.runtime.program import RuntimeOptions
 from pool_service.config.types import (
+    BusyValues,
     Command,
     DefaultText,
     Drains,
-    HealthPath,
     Hosts,
     RequestBody,
     RuntimeKind,
     Section,
     ServedName,
     Switch,
-    UseValues,
+    UrlPath,
     Variables,
 )
 
@@ -31,7 +31,7 @@ class RuntimeSection(Section):
         default=_RUNTIME.command,
         description="The program and its arguments, never a shell; {runtime_model}, {port} and "
         "{model} are filled in. A program named vllm-mlx also gets the options that the pool "
-        "relies on. The default one is looked for beside the running interpreter, on PATH, "
+        "relies on. The default program is looked for beside the running interpreter, on PATH, "
         "and in data_dir.",
     )
     kind: Annotated[RuntimeKind, DefaultText("derived from the program's name")] = Field(
@@ -39,12 +39,12 @@ class RuntimeSection(Section):
         description="How the pool treats the program: as vllm-mlx, or as plain, for any other "
         "program that serves one model per process.",
     )
-    health_path: HealthPath = Field(
+    health_path: UrlPath = Field(
         default=_RUNTIME.health_path,
         description="The path that answers 200 once the model is loaded. The pool requests it as "
         "long as the server runs, so it must not delay or end the runtime's work.",
     )
-    ready_path: Annotated[HealthPath, DefaultText("none")] = Field(
+    ready_path: Annotated[UrlPath, DefaultText("none")] = Field(
         default=_RUNTIME.ready_path,
         description="For a program whose health path answers before the model is loaded: the path "
         "to which ready_body is sent, once and with POST; the server is READY when it answers 200.",
@@ -54,13 +54,13 @@ class RuntimeSection(Section):
         description="The request that is sent to ready_path, which makes the program load its "
         "model and give a short answer; {model} and {runtime_model} are filled in.",
     )
-    busy_path: Annotated[HealthPath, DefaultText("none")] = Field(
+    busy_path: Annotated[UrlPath, DefaultText("none")] = Field(
         default=_RUNTIME.busy_path,
         description="The path at which a program of kind plain reports how many requests it works "
         "on, in Prometheus's text format or as JSON. Without it, a server counts as busy while "
         "anybody is connected to it. For vllm-mlx the pool knows the path.",
     )
-    busy_values: UseValues = Field(
+    busy_values: BusyValues = Field(
         default=_RUNTIME.busy_values,
         description="The values at busy_path to add up: names of metrics, with the labels that "
         "they must have, or JSON pointers. Together they must count every request, including "

@@ -82,8 +82,9 @@ class ServiceSection(Section):
     ] = Field(
         default_factory=_data_dir,
         validate_default=True,
-        description="Where the runtime is installed if it is not found elsewhere. A user without "
-        "a home directory has a directory of the machine as default, as in `/usr/local/share`.",
+        description="Where the runtime is installed if it is not found elsewhere. For a user "
+        "without a home directory the default is in a directory of the machine, such as "
+        "`/usr/local/share`.",
     )
     trusted_directories: Directories = Field(
         default=(),
@@ -117,7 +118,8 @@ class ServiceSection(Section):
     )
     backoff_max: Seconds = Field(
         default=_LIMITS.backoff_max,
-        description="The longest such delay, and the time without a start after a crash loop.",
+        description="The longest delay before a restart, and the time without a start after a "
+        "crash loop.",
     )
     crash_limit: Count = Field(
         default=_LIMITS.crash_limit,
@@ -133,7 +135,8 @@ class ServiceSection(Section):
     )
     failure_memory: Seconds = Field(
         default=_LIMITS.failure_memory,
-        description="How long a refused start is answered with the same error, without a new try.",
+        description="How long after a refused start further calls get the same error, without a "
+        "new start.",
     )
     probe_interval: PositiveSeconds = Field(
         default=_LIMITS.probe_interval,
@@ -227,8 +230,8 @@ class LogsSection(Section):
     )
     keep: Count = Field(
         default=5,
-        description="How many logs of each model are kept, one for each generation; of the 200 "
-        "models that ran last.",
+        description="How many logs of each model are kept, one for each generation. Only the 200 "
+        "models that ran last keep logs.",
     )
 
 
@@ -311,10 +314,10 @@ class DefaultsSection(Section):
 class ModelSection(DefaultsSection):
     """One model. A key that is not set here is as in [defaults]."""
 
-    def named_over(self, name: str, settings: Settings) -> Settings:
-        """Return `over(settings)` with the name of the section that sets the arguments.
+    def over_with_origin(self, name: str, settings: Settings) -> Settings:
+        """Return `over(settings)`, whose `arguments_section` is this one if it sets the arguments.
 
-        name: of the model.
+        name: of the model. Errors about arguments say in which section to correct them.
         """
         section = f"[models.{json.dumps(name, ensure_ascii=False)}]"
         has_arguments = "arguments" in self.model_fields_set

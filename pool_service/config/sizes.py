@@ -34,8 +34,8 @@ class Share:
         return int(total * self.percent / HUNDRED_PERCENT)
 
 
-def human_size(size: float) -> str:
-    """Return a size with the unit that makes it shortest."""
+def size_as_written(size: float) -> str:
+    """Return bytes as a user writes them: whole megabytes in decimal units, else binary ones."""
     return ByteSize(size).human_readable(decimal=not size % 1_000_000, separator=" ")
 
 
@@ -50,7 +50,11 @@ def _bytes(value: object) -> int:
 def _amount(value: object) -> int | Share:
     match = _SHARE.fullmatch(value) if isinstance(value, str) else None
     amount = Share(float(match[1])) if match else _bytes(value)
-    if amount.percent > HUNDRED_PERCENT if isinstance(amount, Share) else amount > LARGEST_SIZE:
+    if isinstance(amount, Share):
+        is_too_large = amount.percent > HUNDRED_PERCENT
+    else:
+        is_too_large = amount > LARGEST_SIZE
+    if is_too_large:
         raise ValueError
     return amount
 

@@ -197,7 +197,7 @@ def _alias(name: str) -> str:
     return name
 
 
-def _use_value(name: str) -> str:
+def _busy_value(name: str) -> str:
     if not is_selector(name):
         raise Flaw(
             f"{name!a} is neither the name of a metric, such as requests_running or "
@@ -305,13 +305,13 @@ Directories = Annotated[
     tuple[Annotated[Path, BeforeValidator(_directory)], ...],
     Form("list of directories", 'a list of directories, such as ["/data/models"]', _split_commas),
 ]
-HealthPath = Annotated[
+UrlPath = Annotated[
     str,
     Field(strict=True, pattern=r"^/[!-~]*$"),
     Form("path of a URL", 'a path of a URL, such as "/health"'),
 ]
-UseValues = Annotated[
-    tuple[Annotated[str, Field(strict=True), AfterValidator(_use_value)], ...],
+BusyValues = Annotated[
+    tuple[Annotated[str, Field(strict=True), AfterValidator(_busy_value)], ...],
     AfterValidator(_without_duplicates),
     Form(
         "list of names",
@@ -330,6 +330,7 @@ ServedName = Annotated[
     Annotated[str, Field(strict=True), AfterValidator(_runtime_model)] | None,
     Form("text", "a name in quotes"),
 ]
+"""Checked as a runtime model, since it often is that one, which may be a path."""
 Variables = Annotated[
     tuple[tuple[str, str], ...],
     BeforeValidator(_variables),

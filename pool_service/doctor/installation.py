@@ -1,4 +1,4 @@
-"""Checks of the configuration: state directory, runtimes, addresses, models."""
+"""Checks of what the configuration needs: state directory, runtimes, addresses, models."""
 
 import asyncio
 import errno
@@ -71,7 +71,7 @@ def service_findings(config: Config) -> Iterator[Finding]:
             with PoolClient.connect(address.text) as pool:
                 page = next(pool.pages(timeout=SERVICE_TIMEOUT_S))
         except (PoolUnavailable, DeadlineExceeded):
-            yield _of_free_address(address)
+            yield _of_unanswered_address(address)
             continue
         except PoolError as error:
             found = f"it runs at {text}, but refuses calls: {error}"
@@ -82,7 +82,8 @@ def service_findings(config: Config) -> Iterator[Finding]:
             yield Finding("service", Verdict.WARNING, notice, "see the service's log")
 
 
-def _of_free_address(address: Address) -> Finding:
+def _of_unanswered_address(address: Address) -> Finding:
+    """Return whether an address at which no service answers is free."""
     if address.path is not None:
         return Finding("service", Verdict.INFO, f"it does not run at {address.text}")
     host, _, port = address.text.rpartition(":")

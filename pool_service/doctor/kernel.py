@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final
 
-from pool_service.adapters.memory.footprint import of_process
+from pool_service.adapters.memory.footprint import of_process as footprint_of
 from pool_service.adapters.process.exits import exit_watch, wait_for_exit
 from pool_service.adapters.process.identity import boot_id, identity_of, is_alive, variable_of
 from pool_service.adapters.sockets.listeners import listeners
@@ -63,7 +63,7 @@ def socket_findings() -> Iterator[Finding]:
         ports = [one.port for one in listeners([child.pid])]
         found = "the port that a child listens on can be read"
         yield judge("sockets", found, holds=ports == [port], remedy=REMEDY)
-        taken = of_process(child.pid)
+        taken = footprint_of(child.pid)
         found = f"the memory of a child can be read ({taken / 1e6:.0f} MB)"
         yield judge("sockets", found, holds=taken > 0, remedy=REMEDY)
 

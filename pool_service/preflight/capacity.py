@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from pool_service.config.errors import key_name
 from pool_service.core.limits import Limits
-from pool_service.core.types import FOREVER, Estimate, EstimateSource, Settings
+from pool_service.core.types import Estimate, EstimateSource, Settings
 from pool_service.core.units import size
 from pool_service.preflight.problem import Problem
 
@@ -68,14 +68,13 @@ def _preload_problems(listed: ListedModels) -> Iterator[Problem]:
 
 
 def _budget_problems(listed: ListedModels) -> Iterator[Problem]:
-    if listed.capacity == FOREVER:
-        return
     too_large = [model for model in listed.settings if listed.need(model) > listed.capacity]
     if len(too_large) > 1 and len(too_large) == len(listed.settings):
         least = min(too_large, key=listed.need)
         what = (
             f"no listed model fits: the smallest, {least}, is expected to need "
-            f"{size(listed.need(least))}, and {_limit(listed)}; raise it, or list smaller models"
+            f"{size(listed.need(least))}, and {_limit_text(listed)}; raise it, or list smaller "
+            "models"
         )
         yield Problem(("memory", "budget"), what)
         return
@@ -84,7 +83,7 @@ def _budget_problems(listed: ListedModels) -> Iterator[Problem]:
         path = ("models", model, "expected_memory" if declared else "runtime_model")
         what = (
             f"the model is expected to need {size(listed.need(model))} "
-            f"({listed.estimates[model].source.value}), and {_limit(listed)}; raise "
+            f"({listed.estimates[model].source.value}), and {_limit_text(listed)}; raise "
             f"memory.budget, or choose a smaller model"
         )
         yield Problem(path, what)
@@ -98,7 +97,7 @@ def _permanent_problems(listed: ListedModels, too_large: list[str]) -> Iterator[
     if kept > listed.capacity:
         what = (
             f"the models that are pinned and preloaded ({_names(permanent)}) are expected to need "
-            f"{size(kept)} together, and {_limit(listed)}; raise it, or pin fewer"
+            f"{size(kept)} together, and {_limit_text(listed)}; raise it, or pin fewer"
         )
         yield Problem(("memory", "budget"), what)
         return
@@ -115,13 +114,14 @@ def _permanent_problems(listed: ListedModels, too_large: list[str]) -> Iterator[
     if listed.needs(pinned) > listed.capacity and len(pinned) > len(permanent):
         what = (
             f"the pinned models ({_names(pinned)}) are expected to need "
-            f"{size(listed.needs(pinned))} together, and {_limit(listed)}: while some of them "
+            f"{size(listed.needs(pinned))} together, and {_limit_text(listed)}: while some of them "
             "run, the others cannot start"
         )
         yield Problem(("memory", "budget"), what, is_error=False)
 
 
-def _limit(listed: ListedModels) -> str:
+def _limit_text(listed: ListedModels) -> str:
+    """Return a clause that says which limit leaves how much memory to the models."""
     if listed.limits.memory_budget <= listed.capacity:
         return f"the budget for all models (memory.budget) is {size(listed.capacity)} here"
     return f"memory.reserve leaves them {size(listed.capacity)} of this machine's memory"

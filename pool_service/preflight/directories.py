@@ -13,23 +13,25 @@ CACHE_VARIABLES = ("HF_HOME", "HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE")
 """Environment variables with the location of the Hugging Face cache."""
 
 
-def missing_model(path: KeyPath, place: Path) -> Problem | None:
+def missing_model(key: KeyPath, model_path: Path) -> Problem | None:
     """Return the problem if a model's path does not exist; None if it exists. Blocking.
+
+    key: the key that names the path.
 
     1. The parent directory has other entries: the name is wrong, which is an error.
     2. The parent directory is empty or missing: a drive may not be mounted, which may pass.
     """
-    if os.path.lexists(place):
+    if os.path.lexists(model_path):
         return None
     siblings: list[str] = []
     with contextlib.suppress(OSError):
-        siblings = os.listdir(place.parent)  # noqa: PTH208  # only the names
+        siblings = os.listdir(model_path.parent)  # noqa: PTH208  # only the names
     if not siblings:
-        what = f"there is no '{place}' now; mount its drive, or correct the path"
-        return Problem(path, what, is_error=False)
-    meant = closest(place.name, siblings)
+        what = f"there is no '{model_path}' now; mount its drive, or correct the path"
+        return Problem(key, what, is_error=False)
+    meant = closest(model_path.name, siblings)
     hint = f", did you mean {meant!r}?" if meant else "; correct the path"
-    return Problem(path, f"there is no {place.name!r} in '{place.parent}'{hint}")
+    return Problem(key, f"there is no {model_path.name!r} in '{model_path.parent}'{hint}")
 
 
 def directory_problems(config: Config) -> Iterator[Problem]:

@@ -79,7 +79,9 @@ class _Inspection:
         for name in sorted(used):
             if (flaw := await self._runtimes.program_flaw(name)) is not None:
                 path = ("runtimes", name, "command") if name else ("runtime", "command")
-                yield Problem(path, flaw[0].rstrip("."), is_error=flaw[1])
+                why, is_found = flaw
+                # A program that is missing may be installed later.
+                yield Problem(path, why.rstrip("."), is_error=is_found)
 
     async def _of_arguments(self) -> AsyncIterator[Problem]:
         if not self._only_listed:
@@ -131,14 +133,14 @@ class _Inspection:
 
     async def _estimated(self, name: str, settings: Settings) -> Estimate | Problem:
         is_own = "runtime_model" in self._config.models[name].model_fields_set
-        path: KeyPath = ("models", name, "runtime_model") if is_own else ("models", name)
-        place = settings.runtime_model
-        if Path(place).is_absolute():
-            missing = await asyncio.to_thread(missing_model, path, Path(place))
+        key: KeyPath = ("models", name, "runtime_model") if is_own else ("models", name)
+        model_path = Path(settings.runtime_model)
+        if model_path.is_absolute():
+            missing = await asyncio.to_thread(missing_model, key, model_path)
             if missing is not None:
                 return missing
         try:
             return await self._runtimes.estimate(name, settings)
         except PoolError as error:
             what = str(error).rstrip(".")
-            return Problem(path, what, is_error=not isinstance(error, _MAY_PASS))
+            return Problem(key, what, is_error=not isinstance(error, _MAY_PASS))

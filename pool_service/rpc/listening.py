@@ -63,7 +63,7 @@ async def resolve(text: str) -> list[Resolved]:
     usable = [each for each, error in refusals.items() if error not in _NOT_HERE]
     for each in usable or sockets:
         if refusals[each]:
-            raise AddressError(_cannot(text, str(each[1][0]), refusals[each]))
+            raise AddressError(_refusal_text(text, str(each[1][0]), refusals[each]))
     return [Resolved(family, str(sockaddr[0])) for family, sockaddr in usable]
 
 
@@ -89,12 +89,13 @@ async def _sockets_of(text: str) -> list[tuple[int, tuple[object, ...]]]:
 def make_way(path: Path) -> None:
     """Make a socket's directory, and remove a dead socket from the path.
 
-    Raises AddressError if a program listens there, another file is there, or no socket can be.
+    Raises AddressError if a program listens there, a file that is no socket is there, or the
+    directory cannot hold a socket.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         _remove_dead(path)
-        _try(socket.AF_UNIX, str(path))
+        _try_to_bind(socket.AF_UNIX, str(path))
         path.unlink()
     except OSError as error:
         why = error.strerror or str(error)
@@ -137,7 +138,7 @@ def _is_listened_on(path: Path) -> bool:
 def _refusal(family: int, address: tuple[object, ...]) -> int:
     """Return the errno with which an address cannot be used; 0 if it can."""
     try:
-        _try(family, address)
+        _try_to_bind(family, address)
         if _SHARES_PORTS and _is_answered(family, address):
             return errno.EADDRINUSE
     except OSError as error:
@@ -148,7 +149,7 @@ def _refusal(family: int, address: tuple[object, ...]) -> int:
 def _is_answered(family: int, address: tuple[object, ...]) -> bool:
     """Return whether another program listens on this address or on all addresses."""
     try:
-        _try(family, address, reuse=False)
+        _try_to_bind(family, address, reuse=False)
     except OSError:
         # The bind also fails for connections in TIME_WAIT, but those do not answer.
         with contextlib.suppress(OSError), socket.socket(family, socket.SOCK_STREAM) as probe:
@@ -158,7 +159,8 @@ def _is_answered(family: int, address: tuple[object, ...]) -> bool:
     return False
 
 
-def _try(family: int, address: object, *, reuse: bool = True) -> None:
+def _try_to_bind(family: int, address: object, *, reuse: bool = True) -> None:
+    """Bind a socket to an address and close it. Raises OSError."""
     with socket.socket(family, socket.SOCK_STREAM) as probe:
         if reuse and family != socket.AF_UNIX:
             # As gRPC does: ignore an earlier service's connections in TIME_WAIT.
@@ -168,7 +170,7 @@ def _try(family: int, address: object, *, reuse: bool = True) -> None:
         probe.bind(address)  # type: ignore[arg-type]  # by its family
 
 
-def _cannot(text: str, host: str, number: int) -> str:
+def _refusal_text(text: str, host: str, number: int) -> str:
     which = "" if host in text else f" (at {host})"
     why = _WHY.get(number, f"{os.strerror(number)}. Choose another address")
     return f"cannot listen on {text}{which}: {why}."

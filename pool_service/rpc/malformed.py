@@ -50,7 +50,7 @@ class Registrar:
         out; gRPC then answers UNIMPLEMENTED without a traceback.
         """
         refusing = {
-            name: self._refusals.before(f"{service}/{name}", handler)
+            name: self._refusals.wrapped(f"{service}/{name}", handler)
             for name, handler in handlers.items()
             if _is_implemented(handler)
         }
@@ -58,12 +58,16 @@ class Registrar:
 
 
 class _Refusals:
-    """Wraps methods so that they refuse malformed requests. Holds no reference to the server."""
+    """Wraps methods so that they refuse malformed requests.
+
+    A class of its own, so that the wrapped methods hold no reference to the server.
+    """
 
     def __init__(self) -> None:
         self._log = _Log()
 
-    def before(self, method: str, handler: Any) -> "grpc.RpcMethodHandler[Any, Any]":  # noqa: ANN401
+    def wrapped(self, method: str, handler: Any) -> "grpc.RpcMethodHandler[Any, Any]":  # noqa: ANN401
+        """Return a handler like `handler` that refuses malformed requests of `method`."""
         coders = {
             "request_deserializer": _parser(handler.request_deserializer),
             "response_serializer": handler.response_serializer,
@@ -142,7 +146,7 @@ def _parser(parse: Callable[[bytes], object]) -> Callable[[bytes], object]:
     def parsed(raw: bytes) -> object:
         try:
             return parse(raw)
-        except Exception:  # noqa: BLE001  # whatever a parser raises, it is of these bytes
+        except Exception:  # noqa: BLE001  # whatever the parser raises, the bytes are the cause
             return MALFORMED
 
     return parsed

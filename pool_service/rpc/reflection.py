@@ -16,8 +16,8 @@ from pool_service import v1
 DESCRIBED = Path(v1.__file__).with_name("described.binpb")
 """The files of proto/ with their comments, by tools/generate_stubs.py.
 
-It is in what `make dist` builds and in what `make setup` installs, but not in a clone, so a package
-that is built of a clone without `make` lacks it.
+Made by `make dist` and `make setup`, and not in the repository: a package that is built without
+`make` lacks the file, and its reflection has no comments.
 """
 
 

@@ -55,10 +55,11 @@ OPTIONS: list[tuple[str, int]] = [
     ("grpc.so_reuseport", 0),
     ("grpc.max_concurrent_streams", MAX_STREAMS),
     ("grpc.max_allowed_incoming_connections", MAX_CONNECTIONS),
-    # By default answered streams count as open until they are cleared away: some of many calls on
-    # one connection would be refused although the client keeps to the limit.
+    # By default a stream counts as open after its answer, until gRPC has cleared it away: a client
+    # with many calls on one connection would be refused although it keeps to the limit.
     ("grpc.http.overload_protection", 0),
-    # By default a herd of over 1,000 calls is shed; between the two limits some calls are.
+    # By default gRPC refuses calls while over 1,000 are pending, as in a herd. Between these two
+    # limits it refuses some of them.
     ("grpc.server.max_pending_requests", MAX_PENDING),
     ("grpc.server.max_pending_requests_hard_limit", MAX_PENDING + MAX_PENDING // 10),
     ("grpc.max_receive_message_length", LARGEST_REQUEST_BYTES),
@@ -68,8 +69,8 @@ OPTIONS: list[tuple[str, int]] = [
     ("grpc.http2.min_ping_interval_without_data_ms", 5_000),
     ("grpc.keepalive_permit_without_calls", 1),
     ("grpc.keepalive_time_ms", PING_INTERVAL_MS),
-    # The first goes to the kernel, which answers even for a frozen program; the second closes the
-    # connection.
+    # keepalive_timeout is for the peer's kernel, which answers even for a frozen program;
+    # ping_timeout is for the program, and closes the connection of a frozen one.
     ("grpc.keepalive_timeout_ms", PING_TIMEOUT_MS),
     ("grpc.http2.ping_timeout_ms", PING_TIMEOUT_MS),
     # By default a quiet stream is pinged twice, and then once a minute.
@@ -81,7 +82,7 @@ ARRIVAL_S = 0.02
 """Seconds within which an arrived call is begun, unless the service is busy."""
 
 LULL_S = 0.05
-"""Seconds without a new call after which no more are expected; refused clients wait longer."""
+"""Seconds without a refused call after which the server expects no more of them and stops."""
 
 MAX_LULL_WAIT_S = 0.3
 """The longest wait in seconds for such a lull: among very many clients one always retries."""
@@ -146,8 +147,8 @@ class _Health(health.aio.HealthServicer):
             watch.cancel()
 
 
-class Server:
-    """The gRPC server of one PoolServicer. Its health is NOT_SERVING until `serving` is called."""
+class GrpcServer:
+    """The gRPC server of one PoolServicer. Its health is NOT_SERVING until `set_serving`."""
 
     def __init__(self, servicer: PoolServicer) -> None:
         logging.getLogger("grpc._cython.cygrpc").addFilter(_is_worth_logging)
@@ -190,16 +191,16 @@ class Server:
             for unix_socket in self._sockets:
                 await unix_socket.restore()
 
-    async def serving(self) -> None:
+    async def set_serving(self) -> None:
         """Set the health of the service to SERVING."""
         await self._set_health(health_pb2.HealthCheckResponse.SERVING)
 
-    async def records_kept(self, *, kept: bool) -> None:
+    async def set_records_kept(self, *, kept: bool) -> None:
         """Set the health of `RECORDS`: SERVING if changes are written to disk."""
         status = health_pb2.HealthCheckResponse
         await self._health.set(RECORDS, status.SERVING if kept else status.NOT_SERVING)
 
-    async def not_serving(self) -> None:
+    async def set_not_serving(self) -> None:
         """Set all health to NOT_SERVING for good: the service ends."""
         await self._health.enter_graceful_shutdown()
 

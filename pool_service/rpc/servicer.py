@@ -108,7 +108,7 @@ def streaming(
 
 
 def _fitting(messages: Iterable[OnAPage]) -> Iterator[OnAPage]:
-    """Return the first messages, up to the one that fills a page."""
+    """Yield the first messages, up to the one that fills a page."""
     left = PAGE_BYTES
     for message in messages:
         yield message
@@ -196,7 +196,7 @@ class PoolServicer(pb_grpc.PoolServiceServicer):
                 async for server in held:
                     yield pb.HoldResponse(server=self._wire.server(server))
         finally:
-            # Cancelled, or lost with its connection: gRPC does not say which.
+            # By the pool, by the client, or by a lost connection: gRPC does not say which of these.
             log.info("hold ended", model=request.model, holder=request.holder)
 
     @unary

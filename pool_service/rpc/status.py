@@ -10,7 +10,7 @@ from google.rpc import code_pb2, error_details_pb2, status_pb2
 from grpc_status import rpc_status
 
 from pool_service.core import errors
-from pool_service.rpc.validation import sendable
+from pool_service.rpc.text import sendable
 
 DOMAIN = "pool_service"
 
@@ -18,14 +18,17 @@ RETRY_DELAY_S = 1.0
 """Seconds until a client should retry: a start takes longer, so that an earlier retry would find
 the same failure. Clients add jitter."""
 
-# Bytes. Status details travel in a trailer, and peers refuse metadata of over 8 KiB (gRPC's
-# default). The message travels twice there, once with three bytes for each that is not ASCII,
-# and base64 makes a third more of the rest; together these stay below it.
-LONGEST_MESSAGE = 768
-LONGEST_DESCRIPTION = 256
-LONGEST_NAME = 512
-LONGEST_LINE = 512
-LONGEST_LAST_LINES = 1792
+# Status details travel in a trailer, and peers refuse metadata of over 8 KiB (gRPC's default).
+# The trailer has the message twice: percent-encoded, in which a byte that is not ASCII takes three,
+# and in the details, which base64 makes a third longer. With these limits it stays below 8 KiB.
+LONGEST_MESSAGE_BYTES = 768
+LONGEST_DESCRIPTION_BYTES = 256
+LONGEST_NAME_BYTES = 512
+LONGEST_LINE_BYTES = 512
+LONGEST_LAST_LINES_BYTES = 1792
+
+FIELD_HEADER_BYTES = 4
+"""The most that protobuf adds to such a line: its tag and its length."""
 
 CODES: dict[type[errors.PoolError], int] = {
     errors.InvalidField: code_pb2.INVALID_ARGUMENT,
@@ -87,8 +90,8 @@ def _(error: errors.InvalidField, _info: error_details_pb2.ErrorInfo) -> list[Me
 
 @_details.register
 def _(error: errors.RuntimeModelConflict, info: error_details_pb2.ErrorInfo) -> list[Message]:
-    info.metadata["running"] = _cut(error.running, LONGEST_NAME)
-    info.metadata["asked"] = _cut(error.asked, LONGEST_NAME)
+    info.metadata["running"] = _cut(error.running, LONGEST_NAME_BYTES)
+    info.metadata["asked"] = _cut(error.asked, LONGEST_NAME_BYTES)
     return [_precondition("RUNTIME_MODEL", error.model, error.message)]
 
 
@@ -96,7 +99,7 @@ def _(error: errors.RuntimeModelConflict, info: error_details_pb2.ErrorInfo) -> 
 def _(error: errors.ServerInUse, info: error_details_pb2.ErrorInfo) -> list[Message]:
     info.metadata["requests"] = str(error.requests) if error.counted else "unknown"
     info.metadata["holds"] = str(len(error.holders))
-    info.metadata["holders"] = _cut(", ".join(sorted(set(error.holders))), LONGEST_NAME)
+    info.metadata["holders"] = _cut(", ".join(sorted(set(error.holders))), LONGEST_NAME_BYTES)
     return [_precondition("UNUSED", error.model, error.message)]
 
 
@@ -127,7 +130,7 @@ def _(error: errors.PoolError, _info: error_details_pb2.ErrorInfo) -> list[Messa
 
 @_details.register
 def _(error: errors.CodeNotTrusted, info: error_details_pb2.ErrorInfo) -> list[Message]:
-    info.metadata["files"] = _cut(", ".join(error.files), LONGEST_NAME)
+    info.metadata["files"] = _cut(", ".join(error.files), LONGEST_NAME_BYTES)
     return [_precondition("TRUST", error.model, error.message)]
 
 
@@ -181,20 +184,20 @@ def _resource(error: errors.PoolError) -> error_details_pb2.ResourceInfo:
     return error_details_pb2.ResourceInfo(
         resource_type="model",
         resource_name=error.model,
-        description=_cut(error.message, LONGEST_DESCRIPTION),
+        description=_cut(error.message, LONGEST_DESCRIPTION_BYTES),
     )
 
 
 def _quota(subject: str, what: str) -> error_details_pb2.QuotaFailure:
     violation = error_details_pb2.QuotaFailure.Violation(
-        subject=subject, description=_cut(what, LONGEST_DESCRIPTION)
+        subject=subject, description=_cut(what, LONGEST_DESCRIPTION_BYTES)
     )
     return error_details_pb2.QuotaFailure(violations=[violation])
 
 
 def _precondition(kind: str, subject: str, what: str) -> error_details_pb2.PreconditionFailure:
     violation = error_details_pb2.PreconditionFailure.Violation(
-        type=kind, subject=subject, description=_cut(what, LONGEST_DESCRIPTION)
+        type=kind, subject=subject, description=_cut(what, LONGEST_DESCRIPTION_BYTES)
     )
     return error_details_pb2.PreconditionFailure(violations=[violation])
 
@@ -202,10 +205,10 @@ def _precondition(kind: str, subject: str, what: str) -> error_details_pb2.Preco
 def _debug(last_lines: tuple[str, ...]) -> error_details_pb2.DebugInfo:
     """Return the newest of the lines, as many as fit into the trailer."""
     entries: list[str] = []
-    room = LONGEST_LAST_LINES
+    room = LONGEST_LAST_LINES_BYTES
     for line in reversed(last_lines):
-        entry = _cut(line, LONGEST_LINE)
-        room -= len(entry.encode()) + 4
+        entry = _cut(line, LONGEST_LINE_BYTES)
+        room -= len(entry.encode()) + FIELD_HEADER_BYTES
         if room < 0:
             break
         entries.append(entry)
@@ -224,7 +227,7 @@ def _cut(text: str, longest: int) -> str:
 def _status(
     code: int, message: str, info: error_details_pb2.ErrorInfo, details: Sequence[Message]
 ) -> grpc.Status:
-    status = status_pb2.Status(code=code, message=_cut(message, LONGEST_MESSAGE))
+    status = status_pb2.Status(code=code, message=_cut(message, LONGEST_MESSAGE_BYTES))
     for detail in [info, *details]:
         status.details.add().Pack(detail)
     return rpc_status.to_status(status)

@@ -2,8 +2,8 @@
 
 A cleaner of /tmp, a logout or a person may remove it, and then no client can connect. gRPC does not
 notice that and cannot listen again, so a second gRPC server listens at the path; existing
-connections stay. A socket is bound beside its path and renamed to it, since gRPC removes the path
-that it has bound when it ends, which might be another service's socket by then.
+connections stay. When gRPC ends, it removes the path that it has bound, where another service's
+socket may be by then. Therefore a socket is bound beside its path and then renamed.
 """
 
 import asyncio
@@ -21,7 +21,7 @@ from pool_service.address import LONGEST_SOCKET_PATH, AddressError
 from pool_service.rpc.listening import make_way
 
 CHECK_INTERVAL_S = 5.0
-"""Between two checks that the socket exists; a check is one system call of two microseconds."""
+"""Time between two checks that the socket exists, each a system call of two microseconds."""
 
 _FAILING_DISK = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO})
 
@@ -38,7 +38,7 @@ class UnixSocket:
         self._path = path
         self._new_server = new_server
         self._made: os.stat_result | None = None
-        self._later: list[grpc.aio.Server] = []
+        self._added: list[grpc.aio.Server] = []
         self._logged = ""
 
     def bind(self, server: grpc.aio.Server) -> None:
@@ -69,14 +69,14 @@ class UnixSocket:
             self._log_once(str(error))
             return
         await server.start()
-        self._later.append(server)
+        self._added.append(server)
         self._logged = ""
         what = "it was removed" if was_made else "there was no place for it"
         log.warning("the socket is made again", path=str(self._path), why=what)
 
     async def stop(self, grace: float) -> None:
         """Stop the gRPC servers that `restore` has added, all at once; `grace` in seconds."""
-        await asyncio.gather(*(server.stop(grace) for server in self._later))
+        await asyncio.gather(*(server.stop(grace) for server in self._added))
 
     def remove(self) -> None:
         """Remove the socket, unless the path is another program's by now."""

@@ -120,8 +120,3 @@ def after_revision(request: pb.WatchRequest) -> int | None:
 
 def _invalid(field_name: str, what: str) -> InvalidField:
     return InvalidField(f"{field_name} {what}.", field_name=field_name)
-
-
-def sendable(text: str) -> str:
-    r"""Return the text with lone surrogates such as `\udcff` escaped."""
-    return text if text.isascii() else text.encode(errors="backslashreplace").decode()

@@ -10,7 +10,7 @@ from pool_service.core.server import Cause, Exit, Phase, Role, Server, ServerId
 from pool_service.core.types import FOREVER, EstimateSource
 from pool_service.history import Change
 from pool_service.ports import Clock
-from pool_service.rpc.validation import sendable
+from pool_service.rpc.text import sendable
 from pool_service.v1 import pool_service_pb2 as pb
 
 K = TypeVar("K")
@@ -169,7 +169,7 @@ def totals(counts: Totals) -> pb.PoolTotals:
         failed=by_state[pb.SERVER_STATE_FAILED],
         waiting_calls=counts.waiting_calls,
         backing_off=by_state[pb.SERVER_STATE_BACKING_OFF],
-        memory_budget_bytes=_limit(counts.memory_budget),
+        memory_budget_bytes=_limit_bytes(counts.memory_budget),
         memory_reserved_bytes=counts.memory_reserved,
         memory_available_bytes=counts.memory_available,
         memory_total_bytes=counts.memory_total,
@@ -220,5 +220,6 @@ def _cache(cache: dict[K, tuple[Server, T]], key: K, server: Server, message: T)
     cache[key] = server, message
 
 
-def _limit(count: float) -> int | None:
+def _limit_bytes(count: float) -> int | None:
+    """Return a limit in bytes; None if there is no limit."""
     return None if count == FOREVER else int(count)

@@ -4,8 +4,8 @@ import pytest
 from google.rpc.error_details_pb2 import DebugInfo, RequestInfo
 from grpc import StatusCode
 
+from pool_service.cli.command_hints import SYNONYMS
 from pool_service.cli.commands import pool_service
-from pool_service.cli.exit_codes import SYNONYMS
 from pool_service_client.v1 import pool_service_pb2 as pb
 from tests.cli.conftest import Run
 from tests.client.scripted import Refusal, Script, Stay, ready, retry_after

@@ -43,7 +43,7 @@ class Following:
     async def told(self, working_set: int) -> float:
         """Return the budget when it was taken over."""
         self.working_sets.put_nowait(working_set)
-        following = asyncio.create_task(self.reloader.follow(self.working_sets))
+        following = asyncio.create_task(self.reloader.apply_working_sets(self.working_sets))
         await asyncio.sleep(1)
         following.cancel()
         return self.budget
@@ -103,7 +103,7 @@ async def test_a_pool_that_stops_takes_over_nothing_and_does_not_fail(begin: Beg
     async with begin() as following:
         await following.pool.shutdown()
         following.working_sets.put_nowait(107 * GIB)
-        task = asyncio.create_task(following.reloader.follow(following.working_sets))
+        task = asyncio.create_task(following.reloader.apply_working_sets(following.working_sets))
         await asyncio.sleep(1)
         assert not task.done()
         task.cancel()

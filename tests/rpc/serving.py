@@ -22,7 +22,7 @@ from pool_service.core.results import Reloaded
 from pool_service.core.types import Settings
 from pool_service.history import History
 from pool_service.pool import Pool
-from pool_service.rpc.server import Server
+from pool_service.rpc.server import GrpcServer
 from pool_service.rpc.servicer import PoolServicer
 from pool_service.rpc.wire import Wire
 from pool_service.v1 import pool_service_pb2 as pb
@@ -57,7 +57,7 @@ class Service:
 
     world: World
     pool: Pool
-    server: Server
+    server: GrpcServer
     address: str
     channel: grpc.aio.Channel
     stub: Any
@@ -108,15 +108,15 @@ async def serving(
     async def reload() -> Reloaded:
         return await pool.reload(catalogue, limits)
 
-    server = Server(PoolServicer(pool, Wire(world.clock), reload))
+    server = GrpcServer(PoolServicer(pool, Wire(world.clock), reload))
     (bound,) = await server.start([Address.parse(address)])
-    await server.serving()
+    await server.set_serving()
     async with grpc.aio.insecure_channel(bound) as channel:
         stub = pb_grpc.PoolServiceStub(channel)
         try:
             yield Service(world, pool, server, bound, channel, stub)
         finally:
-            await server.not_serving()
+            await server.set_not_serving()
             await pool.shutdown()
             await server.stop(0)
     world.check()

@@ -16,13 +16,13 @@ from pool_service.rpc.listening import make_way, resolve
 @pytest.fixture
 def bsd(monkeypatch: pytest.MonkeyPatch) -> None:
     """As on macOS: with SO_REUSEADDR what another listens on can be bound as well."""
-    bind = listening._try
+    bind = listening._try_to_bind
 
     def shared(family: int, address: object, *, reuse: bool = True) -> None:
         if not reuse:
             bind(family, address, reuse=False)
 
-    monkeypatch.setattr(listening, "_try", shared)
+    monkeypatch.setattr(listening, "_try_to_bind", shared)
     monkeypatch.setattr(listening, "_SHARES_PORTS", True)
 
 

@@ -17,7 +17,7 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from pool_service.address import Address, AddressError
 from pool_service.rpc import listening, reflection
 from pool_service.rpc.listening import resolve
-from pool_service.rpc.server import SERVICE, Server
+from pool_service.rpc.server import SERVICE, GrpcServer
 from pool_service.rpc.servicer import PoolServicer
 from pool_service.v1 import pool_service_pb2 as pb
 from pool_service.v1 import pool_service_pb2_grpc as pb_grpc
@@ -28,9 +28,9 @@ SERVING = health_pb2.HealthCheckResponse.SERVING
 NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 
 
-def bare() -> Server:
+def bare() -> GrpcServer:
     """A server whose own calls do not matter."""
-    return Server(PoolServicer(None, None, None))  # type: ignore[arg-type]
+    return GrpcServer(PoolServicer(None, None, None))  # type: ignore[arg-type]
 
 
 # --- health -------------------------------------------------------------------------------
@@ -46,12 +46,12 @@ async def test_health_follows_the_service_from_its_start_to_its_end(name: str) -
         watch = stub.Watch(request)
         assert (await stub.Check(request)).status == NOT_SERVING
         assert (await watch.read()).status == NOT_SERVING
-        await server.serving()
+        await server.set_serving()
         assert (await stub.Check(request)).status == SERVING
         assert (await watch.read()).status == SERVING
-        await server.not_serving()
+        await server.set_not_serving()
         assert (await watch.read()).status == NOT_SERVING
-        await server.serving()
+        await server.set_serving()
         assert (await stub.Check(request)).status == NOT_SERVING
         watch.cancel()
     await server.stop(0)
@@ -64,7 +64,7 @@ async def test_an_open_health_watch_does_not_hold_up_the_end() -> None:
         stub: Any = health_pb2_grpc.HealthStub(channel)
         watch = stub.Watch(health_pb2.HealthCheckRequest())
         await watch.read()
-        await server.not_serving()
+        await server.set_not_serving()
         await server.stop(3600)
         assert await watch.read() is grpc.aio.EOF
         assert await watch.code() is grpc.StatusCode.OK
@@ -87,7 +87,7 @@ async def test_a_health_watch_that_is_opened_again_does_not_hold_up_the_end() ->
 
         watching = asyncio.create_task(watch_again_and_again())
         await opened.wait()
-        await server.not_serving()
+        await server.set_not_serving()
         await server.stop(3600)
         assert await watching is grpc.StatusCode.UNAVAILABLE
 

@@ -12,7 +12,7 @@ import pytest
 
 from pool_service.core.failures import shutting_down
 from pool_service.rpc import server as server_module
-from pool_service.rpc.server import Server
+from pool_service.rpc.server import GrpcServer
 from pool_service.rpc.servicer import PoolServicer
 
 pytestmark = pytest.mark.looptime
@@ -41,7 +41,7 @@ def now() -> float:
 @asynccontextmanager
 async def refusing(
     monkeypatch: pytest.MonkeyPatch, *times: float
-) -> AsyncIterator[tuple[Server, Grpc]]:
+) -> AsyncIterator[tuple[GrpcServer, Grpc]]:
     """A server whose pool refuses a call at each of these times."""
     for name, seconds in (
         ("ARRIVAL_S", ARRIVAL),
@@ -50,14 +50,14 @@ async def refusing(
     ):
         monkeypatch.setattr(server_module, name, seconds)
     grpc = Grpc()
-    monkeypatch.setattr(Server, "_new_server", lambda _: grpc)
+    monkeypatch.setattr(GrpcServer, "_new_server", lambda _: grpc)
     nothing: Any = None
     servicer = PoolServicer(nothing, nothing, nothing)
     loop = asyncio.get_running_loop()
     calls = [
         loop.call_later(after, servicer.refuse, shutting_down("m"), "Ensure") for after in times
     ]
-    yield Server(servicer), grpc
+    yield GrpcServer(servicer), grpc
     for call in calls:
         call.cancel()
 

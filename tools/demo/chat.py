@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from pool_service.cli import completions
+from pool_service.cli import chat_completions
 
 
 def ask(endpoint: str, served_model_name: str, question: str, max_tokens: int = 24) -> str:
@@ -17,6 +17,6 @@ def stream(endpoint: str, served_model_name: str, question: str, max_tokens: int
         OSError: the server cannot be reached, refuses, or closes the stream before its end.
     """
     messages = [{"role": "user", "content": question}]
-    return completions.stream(
+    return chat_completions.stream(
         endpoint, served_model_name, messages, max_tokens=max_tokens, temperature=0.0
     )

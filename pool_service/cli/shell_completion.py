@@ -12,7 +12,7 @@ from click.shell_completion import (
     split_arg_string,
 )
 
-from pool_service.cli.options import Name
+from pool_service.cli.options import Utf8Text
 
 ANSWER_LIMIT_S: Final = 0.5
 """Time for the service to answer: the user has pressed Tab and waits."""
@@ -35,7 +35,7 @@ complete -o nosort -F %(complete_func)s %(prog_name)s
 """
 
 
-class ModelName(Name):
+class ModelName(Utf8Text):
     """The type of a MODEL argument, completed with the service's models.
 
     Without a service, completed with the configuration that POOL_SERVICE_CONFIG names.

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from pool_service.cli.chat import Conversation
-from pool_service.cli.completions import AnswerError, ServerUnreachable, stream
+from pool_service.cli.chat_completions import AnswerError, ServerUnreachable, stream
 from pool_service.cli.format import safe_lines
 from tests.cli.answering import Answering, Wait, answering
 

@@ -8,7 +8,7 @@ from pool_service.config.config import Config
 from pool_service.config.errors import KeyPath, closest, key_name
 from pool_service.config.runtime_section import RuntimeSection
 from pool_service.config.schema import DefaultsSection
-from pool_service.config.sizes import human_size
+from pool_service.config.sizes import size_as_written
 from pool_service.core.types import Settings
 
 Problems = Iterator[tuple[str, str]]
@@ -69,11 +69,15 @@ def _probe_problems(section: RuntimeSection, kind: Kind) -> Problems:
 
 
 def _section_problems(config: Config, section: DefaultsSection, settings: Settings) -> Problems:
-    """Yield keys of the section that are wrong in the `settings` that it results in."""
+    """Yield keys of a section that name an undefined section, or make timeouts contradict.
+
+    settings: the section over the defaults.
+    """
     timeouts = section.model_fields_set & {"probe_timeout", "start_timeout"}
     if timeouts and settings.probe_timeout >= settings.start_timeout:
         probe, start = settings.probe_timeout, settings.start_timeout
         what = f"probe_timeout ({probe:g} s) must be less than start_timeout ({start:g} s)"
+        # If the section sets both, report the problem once.
         yield min(timeouts), what
     if section.runtime and section.runtime not in config.runtimes:
         yield "runtime", _undefined("runtimes", section.runtime, config.runtimes, "its command")
@@ -93,13 +97,13 @@ def _memory_problems(config: Config, settings: Settings) -> Problems:
     budget = config.memory.budget
     if expected is None:
         return
-    needed = f"expected_memory ({human_size(expected)})"
+    needed = f"expected_memory ({size_as_written(expected)})"
     if limit is not None and limit < expected:
-        most = f"must not be more than memory_limit ({human_size(limit)})"
+        most = f"must not be more than memory_limit ({size_as_written(limit)})"
         yield "expected_memory", f"{needed} {most}, or its server would be replaced for ever"
     # The bytes of a share are only known on the machine that serves.
     if isinstance(budget, int | float) and expected > budget:
-        most = f"is more than memory.budget ({human_size(budget)})"
+        most = f"is more than memory.budget ({size_as_written(budget)})"
         yield "expected_memory", f"{needed} {most}, so it could never start; raise the budget"
 
 
