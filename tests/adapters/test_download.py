@@ -3,7 +3,9 @@
 import asyncio
 import errno
 import os
+import resource
 import signal
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,6 +15,7 @@ from pool_service.adapters.models import download
 from pool_service.adapters.models.download import Downloader, _failure
 from pool_service.adapters.process.exits import exit_watch, wait_for_exit
 from pool_service.adapters.process.identity import identity_of, is_alive
+from pool_service.adapters.system import process_settings
 from pool_service.core.errors import FetchFailed, ModelRejected, PoolError, RuntimeUnavailable
 from pool_service.core.types import Identity
 
@@ -244,3 +247,20 @@ def test_the_kind_of_a_failure_decides_whether_to_try_again(
     assert told in failure.message
     assert "'org/name'" in failure.message
     assert failure.model == "m"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux sets another process's limits")
+async def test_the_program_has_the_limits_that_the_service_was_started_with(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(process_settings, "_given_descriptors", (100, 200))
+    machine.does("""echo '{"done": 1, "total": 2}'""", WAITS, OK)
+    machine.is_whole()
+    told = asyncio.Event()
+    task = asyncio.create_task(machine.fetch(told=lambda *_: told.set()))
+    await begun(told, task)
+    (identity,) = machine.processes()
+    assert identity is not None
+    assert resource.prlimit(identity.pid, resource.RLIMIT_NOFILE) == (100, 200)
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)

@@ -3,8 +3,10 @@
 import asyncio
 import errno
 import os
+import resource
 import signal
 import subprocess
+import sys
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +18,7 @@ from pool_service.adapters.process.exits import End, reap, reap_adopted
 from pool_service.adapters.process.identity import identity_of, is_alive
 from pool_service.adapters.process.launch import NONCE_VARIABLE, work_dirs
 from pool_service.adapters.process.processes import LocalProcesses
+from pool_service.adapters.system import process_settings
 from pool_service.core.errors import StartFailed
 from pool_service.core.server import StopSignal
 from pool_service.core.types import Diagnosis
@@ -226,3 +229,12 @@ async def test_a_child_of_which_nothing_can_be_read_is_killed_and_leaves_nothing
     assert identity_of(pids[0]) is None
     assert machine.work() == []
     assert not machine.logs.path_of("m", 1).exists()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux sets another process's limits")
+async def test_a_process_has_the_limits_that_the_service_was_started_with(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(process_settings, "_given_descriptors", (100, 200))
+    identity = await machine.spawn(plan(*SLEEP))
+    assert resource.prlimit(identity.pid, resource.RLIMIT_NOFILE) == (100, 200)

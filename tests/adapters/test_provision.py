@@ -4,6 +4,7 @@ import asyncio
 import fcntl
 import json
 import os
+import resource
 import sys
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from pool_service.adapters.runtime.provision import (
     _Steps,
     platform_flaw,
 )
+from pool_service.adapters.system import process_settings
 from pool_service.core.errors import RuntimeUnavailable
 
 # Answers `-m venv DIRECTORY` and `-m pip install ...`; {venv} and {pip} run before.
@@ -251,3 +253,21 @@ def test_where_there_are_no_packages_that_is_said_before_pip_says_it(
 ) -> None:
     flaw = platform_flaw(system, machine, mac_version, python)
     assert flaw is None if told is None else told in (flaw or "")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux sets another process's limits")
+async def test_pip_has_the_limits_that_the_service_was_started_with(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(process_settings, "_given_descriptors", (100, 200))
+    note, go, limits = tmp_path / "pid", tmp_path / "go", list[tuple[int, int]]()
+    os.mkfifo(go)
+    one = provisioner(tmp_path, pip=f"echo $$ > {note}; echo Collecting x; read -r line < {go}")
+
+    def progress(_done: int, _total: int, text: str) -> None:
+        if text == "collecting x":
+            limits.append(resource.prlimit(int(note.read_text()), resource.RLIMIT_NOFILE))
+            go.write_text("\n")
+
+    await one.install(progress)
+    assert limits == [(100, 200)]

@@ -2,8 +2,10 @@
 
 import json
 import os
+import resource
 import signal
 import subprocess
+import sys
 from contextlib import suppress
 from pathlib import Path
 
@@ -13,7 +15,7 @@ from pool_service.adapters.process.identity import identity_of
 from pool_service.adapters.process.launch import NONCE_VARIABLE, work_dirs
 from pool_service.adapters.standby import process
 from pool_service.adapters.standby.process import Standby, StandbySpec, begin
-from pool_service.adapters.system import proc_file
+from pool_service.adapters.system import proc_file, process_settings
 from tests.adapters.light_standby import Kept
 
 
@@ -112,3 +114,24 @@ async def test_what_is_short_when_it_begins_leaves_nothing(
     os.close(after)
     assert after == before
     assert list(work_dirs(kept.state_dir).iterdir()) == []
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux sets another process's limits")
+async def test_a_standby_has_the_limits_that_the_service_was_started_with(
+    kept: Kept, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(process_settings, "_given_descriptors", (100, 200))
+    one = standby(kept)
+    assert resource.prlimit(one.popen.pid, resource.RLIMIT_NOFILE) == (100, 200)
+    one.end()
+
+
+async def test_a_standby_that_does_not_accept_its_arguments_in_time_is_told_as_that(
+    kept: Kept,
+) -> None:
+    one = standby(kept, DOES="stays")
+    while not one.is_warm:
+        one.receive()
+    assert not one.send_arguments(("argument",), one.output.fileno(), 0.05)
+    one.popen.kill()
+    one.end()

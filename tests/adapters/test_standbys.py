@@ -4,11 +4,13 @@ import asyncio
 import os
 import signal
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 from structlog.testing import capture_logs
 
+from pool_service.adapters.logs.logs import open_for_append
 from pool_service.adapters.process.identity import is_alive
 from pool_service.adapters.process.launch import work_dirs
 from pool_service.adapters.standby import process, standbys
@@ -375,3 +377,20 @@ async def test_what_metal_recommends_is_told_once_it_is_warm(
     kept.environment["WORKING_SET"] = told
     await kept.filled()
     assert kept.working_sets == heard
+
+
+async def test_the_log_of_a_server_is_open_in_the_server_alone(
+    kept: Kept, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened = list[int]()
+
+    def noted(path: Path) -> int:
+        opened.append(open_for_append(path))
+        return opened[-1]
+
+    monkeypatch.setattr(standbys, "open_for_append", noted)
+    kept.keep(0)
+    child = await kept.start("model")
+    assert child is not None
+    with suppress(OSError):
+        assert not os.path.samestat(os.fstat(opened[0]), child.log_path.stat())

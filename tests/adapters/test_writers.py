@@ -271,3 +271,14 @@ def test_what_cannot_be_looked_at_is_told(model: Path, monkeypatch: pytest.Monke
     monkeypatch.setattr(os, "lstat", refuse)
     with pytest.raises(PermissionError):
         first_flaw([model])
+
+
+@pytest.mark.parametrize(("most", "found"), [(2, True), (1, False)])
+def test_as_many_links_are_followed_as_the_system_follows(
+    tmp_path: Path, model: Path, most: int, found: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(writers, "MAX_LINKS", most)
+    (tmp_path / "first").symlink_to("second")
+    (tmp_path / "second").symlink_to(model / "config.json")
+    (model / "config.json").chmod(0o666)
+    assert (first_flaw([tmp_path / "first"]) is not None) is found

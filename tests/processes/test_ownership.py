@@ -355,3 +355,30 @@ def test_the_short_question_names_the_socket_that_would_get_a_connection(host: s
     assert question.inode_at(host, port) is None
     question.close()
     assert question.inode_at(host, port) is None
+
+
+@on_linux
+def test_what_cannot_be_asked_quickly_is_not_known_to_be_kept(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def refused(*_: object) -> None:
+        raise OSError(93, "Protocol not supported")
+
+    with served() as server:
+        ownership = Ownership()
+        assert not ownership.is_sole(server.identity, server.endpoint), "nothing is proven"
+        ownership.prove(server.identity, server.endpoint)
+        assert ownership.is_sole(server.identity, server.endpoint)
+        assert not ownership.is_sole(server.identity, server.endpoint + "/other")
+        with monkeypatch.context() as patch:
+            patch.setattr(module, "_inodes_at", refused)
+            assert not ownership.is_sole(server.identity, server.endpoint)
+        proof = ownership._proofs[server.identity]
+        with monkeypatch.context() as patch:
+            patch.setattr(ownership._query, "inode_at", refused)
+            assert not ownership._holds(proof)
+            assert not ownership._query_finds("127.0.0.1", server.port, proof.inodes)
+            proof.inodes = frozenset()
+            assert ownership._holds(proof), "the descriptor still leads to the socket"
+            proof.link = "socket:[1]"
+            assert not ownership._holds(proof)
