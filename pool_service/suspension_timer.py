@@ -24,6 +24,7 @@ class SuspensionTimer:
         self._timer: asyncio.TimerHandle | None = None
         self._armed_for = FOREVER
         self._due = FOREVER
+        """When the timer is to call back."""
         self._clock_lead = clock.now() - self._loop.time()
         """Seconds by which the pool's clock was ahead of the loop's at the last measurement."""
 

@@ -25,7 +25,7 @@ def retry_policy(timeout: float | None) -> RetryPolicy:
 def client(address: str | None, timeout: float | None = None) -> PoolClient:
     """Return a client of the service. Raises UsageError.
 
-    timeout: as in `retry_policy`; pass it to each call, too, as the client itself has none.
+    timeout: only decides on retries (`retry_policy`); to limit a call, pass it to the call, too.
     """
     return PoolClient.connect(valid_address(address), retry=retry_policy(timeout))
 

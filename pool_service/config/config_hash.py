@@ -37,7 +37,7 @@ def config_hash_of(options: RuntimeOptions, settings: Settings) -> str:
         "drains": options.drains,
         "allowed_hosts": options.allowed_hosts,
     }
-    # Unset: `drains`, `allowed_hosts`, `ready`, `busy`.
+    # In the order of `drains`, `allowed_hosts`, `ready` and `busy`.
     unset = (None, (), ["", ""], [""])
     values |= {name: value for name, value in newer.items() if value not in unset}
     text = json.dumps(values, sort_keys=True)

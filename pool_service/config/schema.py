@@ -315,9 +315,9 @@ class ModelSection(DefaultsSection):
     """One model. A key that is not set here is as in [defaults]."""
 
     def over_with_origin(self, name: str, settings: Settings) -> Settings:
-        """Return `over(settings)`, whose `arguments_section` is this one if it sets the arguments.
+        """Return `over(settings)`; `arguments_section` is this section if it sets the arguments.
 
-        name: of the model. Errors about arguments say in which section to correct them.
+        Errors about arguments say by it which section to correct. name: the model's.
         """
         section = f"[models.{json.dumps(name, ensure_ascii=False)}]"
         has_arguments = "arguments" in self.model_fields_set
