@@ -40,11 +40,11 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
 from pool_service.adapters.memory.footprint import of_process
 from pool_service.adapters.memory.machine_memory import machine_memory
-from pool_service.adapters.process.exits import End, ExitWatch, exit_watch, wait_for_exit
+from pool_service.adapters.process.exits import ExitStatus, ExitWatch, exit_watch, wait_for_exit
 from pool_service.adapters.process.identity import boot_id, identity_of, is_alive, variable_of
 from pool_service.adapters.sockets.connections import port_has_unread_requests
 from pool_service.adapters.sockets.libproc_sockets import KnownListener
-from pool_service.adapters.sockets.listeners import TcpSocket, listeners
+from pool_service.adapters.sockets.listeners import Listener, listeners
 from pool_service.adapters.system.process_settings import raise_descriptor_limit
 from pool_service.core.types import Identity
 from pool_service_client import PoolClient
@@ -166,7 +166,7 @@ class Life:
 
     was_alive: bool
     took: float
-    end: End
+    end: ExitStatus
     is_dead: bool
     is_known: bool
     is_forgotten: bool
@@ -201,7 +201,7 @@ async def lived(watch: ExitWatch) -> Life:
         return Life(was_alive, took, end, is_dead, is_known, identity_of(child.pid) != identity)
 
 
-async def end_of_grandchild() -> End:
+async def end_of_grandchild() -> ExitStatus:
     with process("/bin/sh", "-c", "/bin/sleep 60 & echo $!; wait") as shell:
         assert shell.stdout is not None
         identity = known(int(shell.stdout.readline()))
@@ -226,7 +226,7 @@ def tell_of_sockets(facts: Facts) -> None:
             tell_of_libproc(facts, found[0])
 
 
-def tell_of_libproc(facts: Facts, listener: TcpSocket) -> None:
+def tell_of_libproc(facts: Facts, listener: Listener) -> None:
     known_listener = KnownListener.at(listener.pid, listener.descriptor)
     facts("a listener is known again", known_listener.listens(), known_listener)
     idle = port_has_unread_requests(listener.port, [listener.pid])

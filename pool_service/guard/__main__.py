@@ -38,20 +38,21 @@ def main() -> None:
     try:
         _guard(options)
     except SystemExit:
-        # A running service starts another guard; until then the sentry guards its servers.
+        # SIGTERM. A running service starts another guard; until then the sentry guards its servers.
         if _is_gone(sys.stdin.fileno()):
             stand_down(options.sentry)
         raise
-    # Not after an error: the sentry then replaces this guard.
+    # The work is done. After an error this is not reached, and the sentry replaces this guard.
     stand_down(options.sentry)
 
 
 def _guard(options: argparse.Namespace) -> None:
+    """Wait for the end of the service; then end its servers, unless another service comes."""
     if not _take_lock(options):
         _log.info("a later service has its own guard; pid=%d ends", os.getpid())
         return
     _log.info("guarding; pid=%d grace=%g", os.getpid(), options.grace)
-    # Nothing is ever written to the pipe: the read returns when the service is gone.
+    # The service never writes to the pipe, so the read returns when the service is gone.
     os.read(sys.stdin.fileno(), 1)
     _log.info("the service is gone; waiting %g s for another one", options.grace)
     _await_successor(options.state_dir, options.grace)
@@ -65,12 +66,15 @@ def _is_gone(pipe: int) -> bool:
 
 
 def _take_lock(options: argparse.Namespace) -> bool:
-    """Take the guard's lock; return False if a later guard has it."""
+    """Take the guard's lock; return False if this guard is to end, as another one is in charge.
+
+    --last: take the lock only if it is free.
+    """
     try:
         take = take_if_free if options.last else take_over
         return take(options.state_dir) is not None
     except OSError as error:
-        # Two guards are harmless, as neither acts while there is a service; no guard is not.
+        # Two guards do no harm, as neither acts while there is a service. No guard would.
         _log.warning("continuing without the guard's lock: %s", error)
         return True
 

@@ -1,4 +1,8 @@
-"""Ending orphaned servers: the guard's work when no service has come within the grace period."""
+"""Ending orphaned servers: the guard's work when no service has come within the grace period.
+
+Orphaned are all servers of the service that is gone. (`LocalProcesses.orphans` has a narrower
+meaning: the processes without a record.)
+"""
 
 import asyncio
 import signal
@@ -32,11 +36,11 @@ CLEAN_UP_LIMIT_S = 30.0
 """The time limit of the clean-up of one server's process tree: a process that even SIGKILL does not
 end, as it hangs in the kernel, must not keep the next service out of the state directory."""
 
-
 DOING = (
     "is the guard, which stops the servers that an earlier service left behind; try again in a "
     "moment"
 )
+"""What a second service tells of the guard, after its pid: see `StateDir.announce`."""
 
 A = TypeVar("A")
 B = TypeVar("B")
@@ -47,7 +51,8 @@ _log = structlog.get_logger("pool_service.guard")
 def end_orphans(state_dir: Path) -> bool:
     """End all orphaned servers; return False if the caller is to try again later.
 
-    That is so if a service holds the state directory, or if the disk fails.
+    False: another process holds the state directory, or it cannot be opened. True: the servers have
+    been ended, or cannot be told from other programs, as the records are gone or not trustworthy.
     """
     configure_logging("text", "info")
     if not state_dir.is_dir():
@@ -58,7 +63,7 @@ def end_orphans(state_dir: Path) -> bool:
             state.announce((), doing=DOING)
             if state.degraded_reason:
                 _log.warning("the state directory is degraded; going on", why=state.degraded_reason)
-            asyncio.run(_end_recorded(state_dir))
+            asyncio.run(_end_until_sigterm(state_dir))
     except StateDirHeld:
         return False
     except StateDirUnwritable as error:
@@ -69,7 +74,8 @@ def end_orphans(state_dir: Path) -> bool:
     return True
 
 
-async def _end_recorded(state_dir: Path) -> None:
+async def _end_until_sigterm(state_dir: Path) -> None:
+    """End all servers of the state directory; stop doing so at a SIGTERM."""
     processes = LocalProcesses(state_dir, LogStore(state_dir))
     records = FileRecords(state_dir)
     ending = asyncio.ensure_future(
@@ -94,7 +100,10 @@ class _Orphan:
 
 
 class Orphans:
-    """Stops orphaned servers as the pool does: drain, then signals by each server's own limits."""
+    """The servers of a service that is gone. `end_all` stops them as the pool does.
+
+    Each is drained, then signalled, with the limits of its own settings.
+    """
 
     def __init__(
         self, processes: LocalProcesses, records: Records, clock: Clock, probe: Probe
@@ -105,7 +114,7 @@ class Orphans:
         self._clock = clock
 
     async def end_all(self) -> None:
-        """End all servers of the earlier service; return when that is done and recorded."""
+        """End all servers of the earlier service, and remove their records."""
         found = await self._find()
         _log.info("no service came; stopping its servers", processes=len(found))
         await _gather(self._end, found)
@@ -117,6 +126,7 @@ class Orphans:
         _log.info("done")
 
     async def _find(self) -> list[_Orphan]:
+        """Take over the processes of the earlier service, recorded or not, and return them."""
         remembered = await self._records.load()
         for name in remembered.damaged:
             _log.warning("a record cannot be read", record=name)
@@ -124,7 +134,7 @@ class Orphans:
         recorded = await _gather(self._adopt, servers)
         nonces = {server.plan.nonce for server in remembered.servers if server.plan}
         orphans = await self._processes.orphans(nonces)
-        unrecorded = (_Orphan(self._stand_in(), one, is_recorded=False) for one in orphans)
+        unrecorded = (_Orphan(self._stand_in(), each, is_recorded=False) for each in orphans)
         return [*filter(None, recorded), *unrecorded]
 
     async def _adopt(self, server: Server) -> _Orphan | None:
@@ -145,6 +155,10 @@ class Orphans:
             exiting.cancel()
 
     async def _stop(self, orphan: _Orphan, exiting: "asyncio.Future[ExitReport]") -> None:
+        """Stop a server, clean up after it and remove its record.
+
+        exiting: ends with the exit of the server's process.
+        """
         server, identity = orphan.server, orphan.identity
         if is_alive(identity):
             cause = server.stop_cause or Cause.ORPHANED
@@ -166,7 +180,7 @@ class Orphans:
         _log.info("server gone", model=server.model, pid=identity.pid, detail=server.detail)
 
     async def _drain(self, orphan: _Orphan, exiting: "asyncio.Future[ExitReport]") -> _Orphan:
-        """Wait until the server has no request in flight, or its drain time is over."""
+        """Wait until a server has no request in flight or its drain time is over; return it."""
         if not drain.drains_first(orphan.server):
             return orphan
         server = drain.draining(orphan.server, self._clock.now())
@@ -187,9 +201,9 @@ class Orphans:
     async def _signal_until_gone(
         self, orphan: _Orphan, exiting: "asyncio.Future[ExitReport]"
     ) -> Server:
-        """Send SIGTERM, SIGINT and SIGKILL, a step each, until the server is gone.
+        """Send SIGTERM, SIGINT and SIGKILL, a step each, until the server is gone; return it.
 
-        A server that was already stopping continues with its last signal.
+        If the earlier service has already signalled the server, begin with its last signal.
         """
         server, identity = orphan.server, orphan.identity
         stop = server.stop_signal or StopSignal.TERMINATE

@@ -9,13 +9,13 @@ import pytest
 
 from pool_service.adapters.sockets.connections import (
     Ends,
-    Place,
+    ListeningPort,
     client_connections,
     connections_in_use,
     has_clients_by_psutil,
     has_unread_request,
 )
-from pool_service.adapters.sockets.sock_diag import CLOSE_WAIT, ESTABLISHED, Connection
+from pool_service.adapters.sockets.sock_diag import CLOSE_WAIT, ESTABLISHED, ConnectionEnd
 
 on_linux = pytest.mark.skipif(sys.platform != "linux", reason="netlink is Linux's")
 PORT, PEER = 8000, 50_000
@@ -23,18 +23,18 @@ FIN_WAIT = 5
 NOBODY = 2**22 + 1
 
 
-def end(state: int = ESTABLISHED, host: str = "127.0.0.1", **more: int) -> Connection:
+def end(state: int = ESTABLISHED, host: str = "127.0.0.1", **more: int) -> ConnectionEnd:
     fields = {"inode": 10, "unread": 0, **more}
-    return Connection(state, host, PORT, host, PEER, **fields)
+    return ConnectionEnd(state, host, PORT, host, PEER, **fields)
 
 
-def client(state: int = ESTABLISHED, host: str = "127.0.0.1", inode: int = 20) -> Connection:
-    return Connection(state, host, PEER, host, PORT, inode, 0)
+def client(state: int = ESTABLISHED, host: str = "127.0.0.1", inode: int = 20) -> ConnectionEnd:
+    return ConnectionEnd(state, host, PEER, host, PORT, inode, 0)
 
 
 def used(
-    server: Connection,
-    *clients: Connection,
+    server: ConnectionEnd,
+    *clients: ConnectionEnd,
     own: set[int] | None = None,
     ports: tuple[int, ...] = (),
 ) -> bool:
@@ -59,7 +59,7 @@ def used(
     ],
 )
 def test_a_connection_whose_client_may_wait_is_a_use(
-    server: Connection, its_client: Connection | None
+    server: ConnectionEnd, its_client: ConnectionEnd | None
 ) -> None:
     assert used(server, *([its_client] if its_client else []))
 
@@ -74,7 +74,7 @@ def test_a_connection_whose_client_may_wait_is_a_use(
     ],
 )
 def test_one_whose_client_is_gone_is_none(
-    server: Connection, its_client: Connection | None
+    server: ConnectionEnd, its_client: ConnectionEnd | None
 ) -> None:
     assert not used(server, *([its_client] if its_client else []))
 
@@ -98,8 +98,8 @@ def test_a_request_that_was_not_read_is_arriving() -> None:
 # --- with real sockets ---------------------------------------------------------------------
 
 
-def at(server: socket.socket) -> set[Place]:
-    return {Place(server.getsockname()[1], server.family == socket.AF_INET6)}
+def at(server: socket.socket) -> set[ListeningPort]:
+    return {ListeningPort(server.getsockname()[1], server.family == socket.AF_INET6)}
 
 
 def by_netlink(server: socket.socket) -> bool:

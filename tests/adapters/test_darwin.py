@@ -21,7 +21,7 @@ import pytest
 from pool_service.adapters.process import process_tree
 from pool_service.adapters.process.exits import PollWatch, wait_for_exit
 from pool_service.adapters.process.identity import identity_of
-from pool_service.adapters.process.process_tree import ProcessTree, end_all
+from pool_service.adapters.process.process_tree import ProcessTree, end_descendants
 
 pytestmark = [
     pytest.mark.process,
@@ -171,5 +171,5 @@ async def test_who_is_exiting_is_not_killed_over_and_over(
     await wait_for_exit(PollWatch(), found)
     with pytest.raises(TimeoutError):
         async with asyncio.timeout(0.5):
-            await end_all(PollWatch(), ProcessTree(None, "nonce"), 0.0)
+            await end_descendants(PollWatch(), ProcessTree(None, "nonce"), 0.0)
     assert looks < 60

@@ -10,7 +10,7 @@ from structlog.testing import capture_logs
 
 from pool_service.adapters.process import exits
 from pool_service.adapters.process.exits import (
-    End,
+    ExitStatus,
     ExitWatch,
     PollWatch,
     exit_watch,
@@ -43,9 +43,9 @@ async def test_the_end_of_a_process_is_noticed_and_leaves_no_descriptor(watch: E
         done, _ = await asyncio.wait({waiting}, timeout=0.02)
         assert not done
         process.kill()
-        assert await waiting == End()
-        assert await wait_for_exit(watch, identity) == End(), "a zombie has ended"
-    assert await wait_for_exit(watch, identity) == End(), "it was reaped"
+        assert await waiting == ExitStatus()
+        assert await wait_for_exit(watch, identity) == ExitStatus(), "a zombie has ended"
+    assert await wait_for_exit(watch, identity) == ExitStatus(), "it was reaped"
     after = os.dup(0)
     os.close(after)
     assert after == before

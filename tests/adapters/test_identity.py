@@ -14,9 +14,9 @@ from pool_service.adapters.process.identity import (
     is_alive,
     is_in_session,
     is_session_leader,
-    member_pids,
     parse_environ,
     parse_stat,
+    session_member_pids,
     variable_of,
     visibility_flaw,
 )
@@ -96,7 +96,7 @@ def test_another_users_hidden_process_is_none_of_ours(monkeypatch: pytest.Monkey
     def refuse(_path: str) -> bytes:
         raise PermissionError
 
-    monkeypatch.setattr(identity_module, "read", refuse)
+    monkeypatch.setattr(identity_module, "read_file", refuse)
     assert identity_of(os.getpid()) is None
     assert "Mount /proc" in visibility_flaw()
 
@@ -114,11 +114,11 @@ def test_a_session_has_its_leader_and_its_members() -> None:
         assert not is_session_leader(other.pid)
         assert is_in_session(leader.pid, leader.pid)
         assert not is_in_session(other.pid, leader.pid)
-        assert member_pids(leader.pid) == []
+        assert session_member_pids(leader.pid) == []
         ours = os.getsid(0)
         assert is_in_session(other.pid, ours)
-        assert other.pid in member_pids(ours)
-        assert ours not in member_pids(ours)
+        assert other.pid in session_member_pids(ours)
+        assert ours not in session_member_pids(ours)
         leader.kill()
         other.kill()
 

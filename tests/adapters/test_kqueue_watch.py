@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from pool_service.adapters.logs.logs import LogStore
-from pool_service.adapters.process.exits import End, KqueueWatch, wait_for_exit
+from pool_service.adapters.process.exits import ExitStatus, KqueueWatch, wait_for_exit
 from pool_service.adapters.process.identity import identity_of
 from pool_service.adapters.process.processes import LocalProcesses
 from pool_service.core.types import Diagnosis, Identity
@@ -89,7 +89,7 @@ def this_process() -> Identity:
     return identity
 
 
-async def watching(api: FakeApi, identity: Identity) -> "asyncio.Task[End]":
+async def watching(api: FakeApi, identity: Identity) -> "asyncio.Task[ExitStatus]":
     task = asyncio.create_task(wait_for_exit(KqueueWatch(api), identity))
     await asyncio.sleep(0)
     return task
@@ -133,14 +133,14 @@ async def test_a_wait_that_is_cancelled_closes_its_kqueue(
 @pytest.mark.parametrize(
     ("event", "end"),
     [
-        (Event(EXIT | EXITSTATUS | DETAIL, 3 << 8), End(3)),
-        (Event(EXIT | EXITSTATUS | DETAIL, 15), End(-15)),
-        (Event(EXIT | EXITSTATUS | DETAIL, 9 | MEMORY), End(-9, is_for_memory=True)),
-        (Event(EXIT, 0), End(None)),
+        (Event(EXIT | EXITSTATUS | DETAIL, 3 << 8), ExitStatus(3)),
+        (Event(EXIT | EXITSTATUS | DETAIL, 15), ExitStatus(-15)),
+        (Event(EXIT | EXITSTATUS | DETAIL, 9 | MEMORY), ExitStatus(-9, was_killed_for_memory=True)),
+        (Event(EXIT, 0), ExitStatus(None)),
     ],
 )
 async def test_how_a_process_ended_is_told_by_the_event(
-    api: FakeApi, this_process: Identity, event: Event, end: End
+    api: FakeApi, this_process: Identity, event: Event, end: ExitStatus
 ) -> None:
     task = await watching(api, this_process)
     api.events = [event]
@@ -155,7 +155,7 @@ async def test_of_a_process_that_may_not_be_signalled_only_the_end_is_told(
     task = await watching(api, this_process)
     assert api.queues[0].watched == [(this_process.pid, -5, 0x11, EXIT)]
     os.write(api.queues[0].writer, b"!")
-    assert await task == End()
+    assert await task == ExitStatus()
 
 
 async def test_an_adopted_process_has_the_exit_that_the_system_tells(

@@ -3,7 +3,7 @@ import socket
 
 import pytest
 
-from pool_service.adapters.sockets.listeners import TcpSocket, listeners
+from pool_service.adapters.sockets.listeners import Listener, listeners
 
 NOBODY = 2**22 + 1
 
@@ -11,7 +11,7 @@ NOBODY = 2**22 + 1
 def test_a_listener_is_found_with_its_owner_and_descriptor() -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
-        expected = TcpSocket(False, "127.0.0.1", port, os.getpid(), server.fileno())
+        expected = Listener(False, "127.0.0.1", port, os.getpid(), server.fileno())
         assert listeners([os.getpid()], port) == (expected,)
         assert expected in listeners([os.getpid()])
     assert listeners([os.getpid()], port) == ()
@@ -38,9 +38,9 @@ def test_a_process_that_is_gone_listens_nowhere() -> None:
     ],
 )
 def test_the_url_is_one_that_reaches_it_here(host: str, url: str) -> None:
-    assert TcpSocket(":" in host, host, 80, 1, 3).url == url
+    assert Listener(":" in host, host, 80, 1, 3).url == url
 
 
 def test_ipv4_is_tried_first() -> None:
-    v4, v6 = TcpSocket(False, "0.0.0.0", 80, 1, 4), TcpSocket(True, "::", 80, 1, 3)
+    v4, v6 = Listener(False, "0.0.0.0", 80, 1, 4), Listener(True, "::", 80, 1, 3)
     assert sorted([v6, v4]) == [v4, v6]

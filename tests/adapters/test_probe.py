@@ -128,7 +128,7 @@ async def test_a_pulse_does_not_count_whose_listener_was_closed_before_it_was_an
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     # Where the system can be asked nothing quickly a proof holds for a while.
-    monkeypatch.setattr(ownership, "FRESH_S", 0.0)
+    monkeypatch.setattr(ownership, "PROOF_VALID_S", 0.0)
     async with listening(gives_way=True) as there:
         endpoint = f"http://127.0.0.1:{there.port}"
         result = await HttpProbe().check_liveness(me(), plan(there.port), endpoint, "", TIMEOUT)

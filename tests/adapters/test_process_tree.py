@@ -18,10 +18,10 @@ from pool_service.adapters.process.launch import NONCE_VARIABLE
 from pool_service.adapters.process.process_tree import (
     ProcessTree,
     carriers,
-    end_all,
-    group_members,
+    end_descendants,
     leader_among,
     members_of,
+    session_members,
     survivors,
 )
 from pool_service.core.types import Identity
@@ -169,12 +169,12 @@ def test_members_are_known_while_the_leader_or_its_zombie_is_there(nonce: str) -
     with session(nonce) as (leader, member):
         identity = real(leader.pid)
         members = {real(member)}
-        assert members_of(identity) == group_members(leader.pid) == members
+        assert members_of(identity) == session_members(leader.pid) == members
         os.kill(leader.pid, signal.SIGKILL)
         assert members_of(identity) == members
         leader.wait()
         assert members_of(identity) == frozenset()
-        assert group_members(leader.pid) == members
+        assert session_members(leader.pid) == members
 
 
 def test_a_session_survives_if_a_member_is_proven_or_was_known(nonce: str) -> None:
@@ -190,7 +190,7 @@ def test_a_session_survives_if_a_member_is_proven_or_was_known(nonce: str) -> No
 
 async def test_what_is_left_is_told_to_end(nonce: str, carrier: "Process[bytes]") -> None:
     with capture_logs() as logs:
-        assert not await end_all(exit_watch(), ProcessTree(7, nonce), LONG)
+        assert not await end_descendants(exit_watch(), ProcessTree(7, nonce), LONG)
     assert carrier.wait() == -signal.SIGTERM
     (line,) = logs
     assert (line["event"], line["pids"]) == (
@@ -203,7 +203,7 @@ async def test_what_is_stopped_is_told_to_end_all_the_same(
     nonce: str, carrier: "Process[bytes]"
 ) -> None:
     carrier.send_signal(signal.SIGSTOP)
-    assert not await end_all(exit_watch(), ProcessTree(None, nonce), LONG)
+    assert not await end_descendants(exit_watch(), ProcessTree(None, nonce), LONG)
     assert carrier.wait() == -signal.SIGTERM
 
 
@@ -218,7 +218,7 @@ async def test_what_does_not_end_in_time_is_killed(nonce: str) -> None:
         assert process.stdout
         assert process.stdout.readline() == b"there\n"
         with capture_logs() as logs:
-            assert await end_all(exit_watch(), ProcessTree(None, nonce), 0.05)
+            assert await end_descendants(exit_watch(), ProcessTree(None, nonce), 0.05)
         assert process.wait() == -signal.SIGKILL
     assert [line["log_level"] for line in logs] == ["info", "warning"]
     assert logs[1]["pids"] == [process.pid]
@@ -232,7 +232,7 @@ async def test_what_may_not_be_signalled_is_left_alone_and_logged(
 
     with monkeypatch.context() as patch, capture_logs() as logs:
         patch.setattr(os, "kill", refused)
-        assert not await end_all(exit_watch(), ProcessTree(None, nonce), LONG)
+        assert not await end_descendants(exit_watch(), ProcessTree(None, nonce), LONG)
     assert carrier.poll() is None
     refusals = [line for line in logs if line["event"].startswith("not permitted to signal")]
     assert [line["pid"] for line in refusals] == [carrier.pid] * 2
@@ -255,8 +255,8 @@ async def test_its_requests_are_drained_before_it_is_told_to_end(
         asked.append(left)
         return frozenset()
 
-    assert not await end_all(exit_watch(), ProcessTree(None, nonce), LONG, drained)
+    assert not await end_descendants(exit_watch(), ProcessTree(None, nonce), LONG, drained)
     assert asked == [{real(carrier.pid)}]
     assert carrier.poll() is None, "nothing was left of it"
-    assert not await end_all(exit_watch(), ProcessTree(None, "another"), LONG, drained)
+    assert not await end_descendants(exit_watch(), ProcessTree(None, "another"), LONG, drained)
     assert len(asked) == 1, "nothing was left"

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from pool_service.adapters.logs.logs import LogStore
-from pool_service.adapters.process.exits import End, reap, reap_adopted
+from pool_service.adapters.process.exits import ExitStatus, reap, reap_adopted
 from pool_service.adapters.process.identity import identity_of, is_alive
 from pool_service.adapters.process.launch import NONCE_VARIABLE, work_dirs
 from pool_service.adapters.process.processes import LocalProcesses
@@ -85,15 +85,15 @@ async def test_an_exit_of_a_process_that_was_not_started_here_has_no_code(
 @pytest.mark.parametrize(
     ("end", "code", "number", "diagnosis"),
     [
-        (End(), None, None, Diagnosis.CRASHED),
-        (End(0), 0, None, Diagnosis.CRASHED),
-        (End(7), 7, None, Diagnosis.CRASHED),
-        (End(-15), None, 15, Diagnosis.CRASHED),
-        (End(-9, is_for_memory=True), None, 9, Diagnosis.OUT_OF_MEMORY),
+        (ExitStatus(), None, None, Diagnosis.CRASHED),
+        (ExitStatus(0), 0, None, Diagnosis.CRASHED),
+        (ExitStatus(7), 7, None, Diagnosis.CRASHED),
+        (ExitStatus(-15), None, 15, Diagnosis.CRASHED),
+        (ExitStatus(-9, was_killed_for_memory=True), None, 9, Diagnosis.OUT_OF_MEMORY),
     ],
 )
 def test_an_end_is_told_in_a_code_or_a_signal(
-    tmp_path: Path, end: End, code: int | None, number: int | None, diagnosis: Diagnosis
+    tmp_path: Path, end: ExitStatus, code: int | None, number: int | None, diagnosis: Diagnosis
 ) -> None:
     report = LocalProcesses(tmp_path, LogStore(tmp_path))._report("", end, ("last",))
     assert (report.code, report.signal, report.diagnosis) == (code, number, diagnosis)

@@ -35,7 +35,7 @@ def said(output: int) -> bytes:
 
 
 def test_a_line_ends_it_without_a_word(one: Sentry, output: int) -> None:
-    stand_down(one.end)
+    stand_down(one.pipe)
     assert one.reap() == 0
     assert said(output) == b""
 
@@ -43,10 +43,10 @@ def test_a_line_ends_it_without_a_word(one: Sentry, output: int) -> None:
 def test_without_a_line_it_becomes_the_command_once_all_ends_are_closed(
     one: Sentry, output: int
 ) -> None:
-    guards = os.dup(one.end)
+    guards = os.dup(one.pipe)
     one.leave()
     assert one.popen.returncode == 0, "Popen does not warn of it"
-    assert one.end == -1
+    assert one.pipe == -1
     one.popen.returncode = None
     assert one.popen.poll() is None, "the guard still has its end"
     os.close(guards)
@@ -63,7 +63,7 @@ def test_it_is_ended_even_if_it_is_stopped(one: Sentry, output: int) -> None:
     os.kill(one.identity.pid, signal.SIGSTOP)
     one.dismiss()
     assert one.popen.returncode == -signal.SIGTERM
-    assert one.end == -1
+    assert one.pipe == -1
     assert said(output) == b""
 
 

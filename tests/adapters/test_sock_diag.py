@@ -10,9 +10,9 @@ import pytest
 
 from pool_service.adapters.sockets import listeners as module
 from pool_service.adapters.sockets import sock_diag
-from pool_service.adapters.sockets.listeners import TcpSocket, listeners
+from pool_service.adapters.sockets.listeners import Listener, listeners
 from pool_service.adapters.sockets.sock_diag import (
-    Listening,
+    ListeningSocket,
     answers,
     listening_sockets,
     messages,
@@ -41,9 +41,9 @@ def test_it_tells_what_psutil_tells(host: str) -> None:
         bound.bind(("127.0.0.1", 0))
         name, port = server.getsockname()[:2]
         inode = os.fstat(server.fileno()).st_ino
-        assert listening_sockets()[inode] == Listening(":" in host, name, port)
+        assert listening_sockets()[inode] == ListeningSocket(":" in host, name, port)
         on_port = listening_sockets(port)
-        assert on_port[inode] == Listening(":" in host, name, port)
+        assert on_port[inode] == ListeningSocket(":" in host, name, port)
         assert {one.port for one in on_port.values()} == {port}
         told = {(one.host, one.port, one.descriptor) for one in listeners([os.getpid()])}
         assert told == by_psutil()
@@ -61,13 +61,13 @@ def test_of_very_many_none_is_left_out() -> None:
 def test_where_netlink_is_forbidden_the_sockets_are_found_all_the_same(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    def forbidden(_port: int | None) -> dict[int, Listening]:
+    def forbidden(_port: int | None) -> dict[int, ListeningSocket]:
         raise OSError(errno.EPROTONOSUPPORT, "Protocol not supported")
 
     monkeypatch.setattr(module, "listening_sockets", forbidden)
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
-        expected = TcpSocket(False, "127.0.0.1", port, os.getpid(), server.fileno())
+        expected = Listener(False, "127.0.0.1", port, os.getpid(), server.fileno())
         assert listeners([os.getpid()], port) == (expected,)
 
 
@@ -99,5 +99,5 @@ def test_messages_are_taken_apart_where_each_ends() -> None:
 def test_a_socket_of_the_kernels_answer_is_read() -> None:
     address = socket.inet_pton(socket.AF_INET, "127.0.0.1") + bytes(12)
     body = struct.pack("!B3xH2x16s44x", socket.AF_INET, 8080, address) + struct.pack("=I", 4711)
-    assert parse(body) == (4711, Listening(False, "127.0.0.1", 8080))
+    assert parse(body) == (4711, ListeningSocket(False, "127.0.0.1", 8080))
     assert sock_diag._SOCKET.size == len(body)

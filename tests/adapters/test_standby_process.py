@@ -34,7 +34,7 @@ async def test_a_standby_leads_a_session_in_its_own_directory_and_carries_its_no
     while not one.is_warm:
         one.receive()
     with suppress(OSError):
-        environ = proc_file.read(f"/proc/{one.identity.pid}/environ")
+        environ = proc_file.read_file(f"/proc/{one.identity.pid}/environ")
         assert f"{NONCE_VARIABLE}={one.nonce}".encode() in environ
     assert one.work_dir.is_dir()
     assert one.end() == ""

@@ -13,7 +13,7 @@ import psutil
 import pytest
 
 from pool_service.adapters.system import writers
-from pool_service.adapters.system.writers import Writers, first_flaw
+from pool_service.adapters.system.writers import WriterCheck, first_flaw
 
 is_root = os.geteuid() == 0
 needs_root = pytest.mark.skipif(not is_root, reason="only root gives files away")
@@ -33,7 +33,7 @@ def model(tmp_path: Path) -> Path:
 
 
 def flaw(path: Path, *trusted: Path, user: int | None = None) -> str:
-    looked = Writers(trusted) if user is None else Writers(trusted, user)
+    looked = WriterCheck(trusted) if user is None else WriterCheck(trusted, user)
     return str(looked.flaw_below(path) or "")
 
 
@@ -62,9 +62,9 @@ def test_for_a_user_of_a_container_who_is_in_no_database_open_directories_are_so
 ) -> None:
     for place in (model.parent.parent, model.parent, model):
         place.chmod(0o777)
-    assert Writers(user=UNLISTED).flaw_below(model) is None
+    assert WriterCheck(user=UNLISTED).flaw_below(model) is None
     (model / "config.json").chmod(0o666)
-    found = str(Writers(user=UNLISTED).flaw_below(model))
+    found = str(WriterCheck(user=UNLISTED).flaw_below(model))
     assert found.startswith(f"{model / 'config.json'} can be written")
 
 
@@ -193,7 +193,7 @@ def test_a_group_of_ones_own_is_nobody_else(
     monkeypatch.setattr(grp, "getgrgid", lambda _: group)
     monkeypatch.setattr(pwd, "getpwuid", lambda _: me)
     monkeypatch.setattr(pwd, "getpwall", lambda: [me, other])
-    looked = Writers()
+    looked = WriterCheck()
     found = looked._group_flaw(model, number)
     assert (found is None) == sound
     assert found is None or found.remedy == f"chmod g-w '{model}'"
@@ -204,8 +204,8 @@ def test_a_group_that_is_not_known_is_others(model: Path, monkeypatch: pytest.Mo
         raise KeyError
 
     monkeypatch.setattr(grp, "getgrgid", unknown)
-    assert Writers()._group_flaw(model, 4000) is not None
-    assert Writers()._group_flaw(model, 0) is None
+    assert WriterCheck()._group_flaw(model, 4000) is not None
+    assert WriterCheck()._group_flaw(model, 0) is None
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="access lists as Linux keeps them")
@@ -222,7 +222,7 @@ def test_who_may_write_by_an_access_list_counts(
     entries = [(1, 7, 2**32 - 1), (tag, permissions, OTHER), (4, 7, 2**32 - 1), (16, 7, 2**32 - 1)]
     raw = struct.pack("<I", 2) + b"".join(struct.pack("<HHI", *entry) for entry in entries)
     monkeypatch.setattr(os, "getxattr", lambda *_: raw)
-    monkeypatch.setattr(Writers, "_is_private_group", lambda _, gid: gid != OTHER)
+    monkeypatch.setattr(WriterCheck, "_is_private_group", lambda _, gid: gid != OTHER)
     (model / "config.json").chmod(0o664)
     assert (flaw(model) == "") == sound
     assert sound or "setfacl" in flaw(model)
@@ -245,7 +245,7 @@ def test_a_disk_that_keeps_no_owners_is_ours_unless_we_are_root(
         SimpleNamespace(mountpoint=str(model.parent), opts="rw,local,ignore-ownership"),
     ]
     monkeypatch.setattr(psutil, "disk_partitions", lambda all: mounts)  # noqa: A006
-    monkeypatch.setattr(Writers, "_is_trusted_user", lambda *_: True)
+    monkeypatch.setattr(WriterCheck, "_is_trusted_user", lambda *_: True)
     listed = next(user.pw_uid for user in pwd.getpwall() if user.pw_uid)
     model.chmod(0o777)
     assert flaw(model, user=listed) == ""

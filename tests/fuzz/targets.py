@@ -163,7 +163,7 @@ def lock_note(data: bytes) -> None:
     more = _noted(source, guard, NOTE_KEYS)
     with _scratch() as directory:
         (directory / state_dir.LOCK).write_bytes(content)
-        state_dir._refusal(directory)
+        state_dir._held_error(directory)
         (directory / guard_lock.GUARD_LOCK).write_bytes(more)
         with (directory / guard_lock.GUARD_LOCK).open("rb") as file:
             holder = guard_lock._read_holder(file.fileno())

@@ -122,14 +122,14 @@ def served(host: str = "127.0.0.1", port: int = 0, *, shares: bool = False) -> I
 
 def told(ownership: Ownership, server: Served) -> tuple[EndpointState, EndpointState]:
     """What is told at once, and what after a whole look."""
-    at_once = ownership.now(server.identity, server.endpoint)
+    at_once = ownership.check(server.identity, server.endpoint)
     return at_once, ownership.prove(server.identity, server.endpoint)
 
 
 @pytest.fixture(autouse=True)
 def _at_this_moment(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let every question be asked, however soon after the last."""
-    monkeypatch.setattr(module, "QUICK_S", 0.0)
+    monkeypatch.setattr(module, "QUICK_CHECK_VALID_S", 0.0)
 
 
 @pytest.fixture
@@ -153,7 +153,7 @@ def ownership(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -
         request.getfixturevalue("by_libproc")
     if request.param == "without libproc":
         monkeypatch.setattr(sys, "platform", "darwin")
-    monkeypatch.setattr(module, "FRESH_S", 0.0)
+    monkeypatch.setattr(module, "PROOF_VALID_S", 0.0)
     return Ownership()
 
 
@@ -174,7 +174,7 @@ def test_a_listener_that_was_closed_is_lost_whoever_has_its_port_then(
         server.tell(how)
         if stranger:
             stack.enter_context(served(port=server.port))
-        assert ownership.now(server.identity, server.endpoint) is LOST
+        assert ownership.check(server.identity, server.endpoint) is LOST
         assert ownership.prove(server.identity, server.endpoint) is LOST
 
 
@@ -189,21 +189,21 @@ def test_a_loss_is_reported_at_once(how: str, stranger: bool) -> None:
         server.tell(how)
         if stranger and how != "child of its own":
             stack.enter_context(served(port=server.port))
-        assert ownership.now(server.identity, server.endpoint) is LOST
+        assert ownership.check(server.identity, server.endpoint) is LOST
 
 
 @on_linux
 def test_an_answer_holds_for_a_moment_and_no_longer(monkeypatch: pytest.MonkeyPatch) -> None:
     """Of a crowd of callers each would ask else."""
-    monkeypatch.setattr(module, "QUICK_S", 1e9)
+    monkeypatch.setattr(module, "QUICK_CHECK_VALID_S", 1e9)
     ownership = Ownership()
     with served() as server:
         ownership.prove(server.identity, server.endpoint)
-        assert ownership.now(server.identity, server.endpoint) is KEPT
+        assert ownership.check(server.identity, server.endpoint) is KEPT
         server.tell("close")
-        assert ownership.now(server.identity, server.endpoint) is KEPT
-        monkeypatch.setattr(module, "QUICK_S", 0.0)
-        assert ownership.now(server.identity, server.endpoint) is LOST
+        assert ownership.check(server.identity, server.endpoint) is KEPT
+        monkeypatch.setattr(module, "QUICK_CHECK_VALID_S", 0.0)
+        assert ownership.check(server.identity, server.endpoint) is LOST
 
 
 @on_linux
@@ -211,14 +211,16 @@ def test_an_answer_holds_for_a_moment_and_no_longer(monkeypatch: pytest.MonkeyPa
 @pytest.mark.parametrize("how", ["close", "shut", "again"])
 def test_macos_reports_a_loss_at_once_too(how: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """However fresh a proof is that the system can repeat."""
-    monkeypatch.setattr(module, "FRESH_S", 1e9)
-    monkeypatch.setattr(module, "QUICK_S", 0.0)
+    monkeypatch.setattr(module, "PROOF_VALID_S", 1e9)
+    monkeypatch.setattr(module, "QUICK_CHECK_VALID_S", 0.0)
     ownership = Ownership()
     with served() as server:
         assert ownership.prove(server.identity, server.endpoint) is KEPT
-        assert ownership.now(server.identity, server.endpoint) is KEPT
+        assert ownership.check(server.identity, server.endpoint) is KEPT
         server.tell(how)
-        assert ownership.now(server.identity, server.endpoint) is (KEPT if how == "again" else LOST)
+        assert ownership.check(server.identity, server.endpoint) is (
+            KEPT if how == "again" else LOST
+        )
 
 
 @on_linux
@@ -230,8 +232,8 @@ def test_what_macos_is_asked_at_a_hand_out_is_no_whole_proof(
     with served() as server:
         assert ownership.prove(server.identity, server.endpoint) is KEPT
         monkeypatch.setattr(Ownership, "prove", lambda *_: LOST)
-        monkeypatch.setattr(module, "FRESH_S", 0.0)
-        assert ownership.now(server.identity, server.endpoint) is KEPT
+        monkeypatch.setattr(module, "PROOF_VALID_S", 0.0)
+        assert ownership.check(server.identity, server.endpoint) is KEPT
 
 
 @on_linux
@@ -244,7 +246,7 @@ def test_where_macos_gives_no_answer_a_fresh_proof_holds(
         ownership = Ownership()
         assert ownership.prove(server.identity, server.endpoint) is KEPT
         monkeypatch.setattr(Ownership, "prove", lambda *_: LOST)
-        assert ownership.now(server.identity, server.endpoint) is KEPT
+        assert ownership.check(server.identity, server.endpoint) is KEPT
 
 
 @on_linux
@@ -281,7 +283,7 @@ def test_a_stranger_that_shares_the_port_makes_the_endpoint_nobodys() -> None:
         with served(port=server.port, shares=True):
             assert not ownership.is_sole(server.identity, server.endpoint)
             assert ownership.prove(server.identity, server.endpoint) is LOST
-            assert ownership.now(server.identity, server.endpoint) is LOST
+            assert ownership.check(server.identity, server.endpoint) is LOST
 
 
 @on_linux
@@ -290,9 +292,9 @@ def test_a_stranger_that_shares_the_port_is_met_by_one_of_the_short_questions(ho
     """Each asks as another client, and the kernel shares clients out among the sockets."""
     ownership = Ownership()
     with served(host, shares=True) as server:
-        assert all(ownership.now(server.identity, server.endpoint) is KEPT for _ in range(50))
+        assert all(ownership.check(server.identity, server.endpoint) is KEPT for _ in range(50))
         with served(host, port=server.port, shares=True):
-            told = [ownership.now(server.identity, server.endpoint) for _ in range(50)]
+            told = [ownership.check(server.identity, server.endpoint) for _ in range(50)]
             assert LOST in told
 
 
@@ -324,10 +326,10 @@ def test_without_descriptors_nobody_is_taken_to_have_lost_anything(
 
     ownership = Ownership()
     with served() as server:
-        for name in ("listening_sockets", "listening_sockets_of"):
+        for name in ("listening_sockets", "listeners_by_psutil"):
             monkeypatch.setattr(module, name, short)
         assert ownership.prove(server.identity, server.endpoint) is EndpointState.UNKNOWN
-        assert ownership.now(server.identity, server.endpoint) is EndpointState.UNKNOWN
+        assert ownership.check(server.identity, server.endpoint) is EndpointState.UNKNOWN
 
 
 @on_linux
@@ -336,8 +338,8 @@ def test_what_is_not_remembered_is_proven_anew(monkeypatch: pytest.MonkeyPatch) 
     ownership = Ownership()
     with served() as one, served() as other:
         for _ in range(2):
-            assert ownership.now(one.identity, one.endpoint) is KEPT
-            assert ownership.now(other.identity, other.endpoint) is KEPT
+            assert ownership.check(one.identity, one.endpoint) is KEPT
+            assert ownership.check(other.identity, other.endpoint) is KEPT
         assert len(ownership._proofs) == 1
 
 

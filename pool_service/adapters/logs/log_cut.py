@@ -16,7 +16,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from pool_service.adapters.system.own_files import SAFELY
+from pool_service.adapters.system.own_files import SAFE_FLAGS
 
 _CHUNK_BYTES = 1024 * 1024
 _MAX_LINE_BYTES = 64 * 1024
@@ -30,7 +30,7 @@ def trim_file(path: Path, max_bytes: int) -> bool:
 
     The writer may go on meanwhile; it must have opened the file with O_APPEND. Raises OSError.
     """
-    descriptor = os.open(path, os.O_RDWR | SAFELY)
+    descriptor = os.open(path, os.O_RDWR | SAFE_FLAGS)
     try:
         begin, end = _extent(descriptor)
         if end - begin <= max_bytes:

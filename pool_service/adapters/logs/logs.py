@@ -22,7 +22,7 @@ import structlog
 
 from pool_service.adapters.logs.log_cut import trim_file
 from pool_service.adapters.logs.log_writes import Growth, Writes
-from pool_service.adapters.system.own_files import SAFELY
+from pool_service.adapters.system.own_files import SAFE_FLAGS
 from pool_service.core.names import slug
 
 _log = structlog.get_logger(__name__)
@@ -210,7 +210,10 @@ def last_lines(
 
     probed: the URL paths of the pool's probes.
     """
-    with contextlib.suppress(OSError), os.fdopen(os.open(path, os.O_RDONLY | SAFELY), "rb") as file:
+    with (
+        contextlib.suppress(OSError),
+        os.fdopen(os.open(path, os.O_RDONLY | SAFE_FLAGS), "rb") as file,
+    ):
         size = file.seek(0, os.SEEK_END)
         written = _tail(file, size, TAIL_BYTES)
         lines = without_probes(written, probed)

@@ -14,7 +14,7 @@ from collections.abc import Callable, Collection, Mapping
 import psutil
 
 from pool_service.adapters.process.identity import is_alive
-from pool_service.adapters.system.proc_file import read
+from pool_service.adapters.system.proc_file import read_file
 from pool_service.core.types import Identity
 
 Footprint = Callable[[int], int]
@@ -118,4 +118,4 @@ else:
 
     def of_process(pid: int) -> int:
         """Return the bytes that a process takes. Raises OSError if that cannot be read."""
-        return of_status(os.fsdecode(read(f"/proc/{pid}/status")))
+        return of_status(os.fsdecode(read_file(f"/proc/{pid}/status")))

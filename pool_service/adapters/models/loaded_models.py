@@ -7,7 +7,7 @@ from pathlib import Path
 from pool_service.adapters.models.code_check import code_in
 from pool_service.adapters.models.files import ModelFiles, locate
 from pool_service.adapters.models.hub_cache import cached_models, partial_bytes
-from pool_service.adapters.system.writers import Writers
+from pool_service.adapters.system.writers import WriterCheck
 from pool_service.core.errors import CodeNotTrusted, ModelNotOnDisk, ModelRejected
 from pool_service.core.names import similar
 
@@ -49,7 +49,7 @@ class LoadedModels:
         trusted: directories that are not checked. Blocking.
         """
         try:
-            flaw = self._flaw(Writers(trusted))
+            flaw = self._flaw(WriterCheck(trusted))
         except OSError as error:
             flaw = f"{error.filename} cannot be checked ({error.strerror})"
         if flaw:
@@ -60,7 +60,7 @@ class LoadedModels:
                 model=model,
             )
 
-    def _flaw(self, writers: Writers) -> str:
+    def _flaw(self, writers: WriterCheck) -> str:
         """Return the first file that other users could change, and why; "" if none.
 
         Raises OSError.

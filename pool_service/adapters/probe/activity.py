@@ -19,15 +19,15 @@ from urllib.parse import urlsplit
 from pool_service.adapters.probe.health import reported_use
 from pool_service.adapters.probe.http_get import Answer, get
 from pool_service.adapters.probe.metrics_text import total
-from pool_service.adapters.process.identity import is_alive, member_pids
+from pool_service.adapters.process.identity import is_alive, session_member_pids
 from pool_service.adapters.process.process_tree import carriers
 from pool_service.adapters.sockets.connections import (
     client_connections,
     has_clients,
     has_unread_request,
-    place_of,
-    places_of,
+    listening_ports,
     port_has_unread_requests,
+    port_of_endpoint,
 )
 from pool_service.core.activity import Activity, UseSignals
 from pool_service.core.types import Identity, LaunchPlan
@@ -132,10 +132,13 @@ def _has_unread_requests(identity: Identity, _nonce: str, endpoint: str) -> bool
     # OSError: netlink is forbidden. A runtime that drains still finishes a request missed here.
     with contextlib.suppress(OSError):
         if sys.platform == "darwin":
-            ports = {place.port for place in place_of(endpoint)}
+            ports = {one.port for one in port_of_endpoint(endpoint)}
             return any(port_has_unread_requests(port, _session_pids(identity)) for port in ports)
         return any(
-            map(has_unread_request, client_connections(place_of(endpoint), _session_pids(identity)))
+            map(
+                has_unread_request,
+                client_connections(port_of_endpoint(endpoint), _session_pids(identity)),
+            )
         )
     return False
 
@@ -145,17 +148,17 @@ def _has_clients(identity: Identity, nonce: str, endpoint: str) -> bool | None:
     session = list(_session_pids(identity))
     if not is_alive(identity) and len(session) == 1:
         return False
-    places = places_of(session, endpoint)
-    is_busy = has_clients(places, session)
+    ports = listening_ports(session, endpoint)
+    is_busy = has_clients(ports, session)
     # Descendants that have left the session are searched only if a client is connected: it is slow.
     strayed = set(_carrier_pids(nonce)).difference(session) if is_busy else set[int]()
-    return has_clients(places, [*session, *strayed]) if strayed else is_busy
+    return has_clients(ports, [*session, *strayed]) if strayed else is_busy
 
 
 def _session_pids(identity: Identity) -> Iterator[int]:
     """Yield the pid, then those of its session, which are listed only if the caller goes on."""
     yield identity.pid
-    yield from member_pids(identity.pid)
+    yield from session_member_pids(identity.pid)
 
 
 def _carrier_pids(nonce: str) -> list[int]:

@@ -20,8 +20,8 @@ from pool_service.adapters.probe.activity import activity_of
 from pool_service.adapters.probe.health import is_healthy
 from pool_service.adapters.probe.http_get import get, post_json
 from pool_service.adapters.probe.ready_notify import ReadyNotifications
-from pool_service.adapters.process.identity import is_alive, member_pids
-from pool_service.adapters.sockets.listeners import TcpSocket, listeners, scan_listeners
+from pool_service.adapters.process.identity import is_alive, session_member_pids
+from pool_service.adapters.sockets.listeners import Listener, listeners, scan_listeners
 from pool_service.adapters.sockets.ownership import Ownership
 from pool_service.core.activity import Activity
 from pool_service.core.types import EndpointState, Identity, LaunchPlan, ProbeResult, Unready
@@ -73,14 +73,14 @@ class HttpProbe:
                     loaded = await is_loaded(listener.url, plan)
             await _pause(search.pause(), notified)
 
-    def _is_proven(self, search: "_Search", identity: Identity, listener: TcpSocket) -> bool:
+    def _is_proven(self, search: "_Search", identity: Identity, listener: Listener) -> bool:
         """Return whether the server still owns the listener and is the only one at its address."""
         proven = self._ownership.prove(identity, listener.url)
         return search.still_owns(listener) and proven is EndpointState.KEPT
 
     def endpoint_state(self, identity: Identity, endpoint: str) -> EndpointState:
         """Return whether the endpoint is still the server's own; see the port."""
-        return self._ownership.now(identity, endpoint)
+        return self._ownership.check(identity, endpoint)
 
     async def _is_lost(self, identity: Identity, endpoint: str) -> bool:
         """Return whether the endpoint certainly belongs to no socket of the server any more."""
@@ -138,7 +138,7 @@ class _Search:
         self.found_none = False
         """Whether the last search proved that no process of the session listens."""
 
-    def find(self) -> tuple[TcpSocket, ...] | None:
+    def find(self) -> tuple[Listener, ...] | None:
         """Return the present listeners of the process; None if it has ended. Blocking."""
         now, before = time.monotonic(), time.thread_time()
         if not is_alive(self._identity):
@@ -146,13 +146,13 @@ class _Search:
         found, saw_all = scan_listeners([self._identity.pid], self._port)
         self.found_none = False
         if not found and now >= self._members_due:
-            found, saw_others = scan_listeners(member_pids(self._identity.pid), self._port)
+            found, saw_others = scan_listeners(session_member_pids(self._identity.pid), self._port)
             self.found_none = saw_all and saw_others and not found
             self._members_due = time.monotonic() + _MEMBERS_PAUSE_S
         self._cost = time.thread_time() - before
         return found
 
-    def still_owns(self, listener: TcpSocket) -> bool:
+    def still_owns(self, listener: Listener) -> bool:
         """Return whether the process is alive and the listener still there. Blocking."""
         return listener in listeners([listener.pid], listener.port) and is_alive(self._identity)
 
@@ -177,8 +177,8 @@ async def _pause(pause: float, notified: asyncio.Event | None) -> None:
 
 
 async def _healthy(
-    candidates: tuple[TcpSocket, ...], health_path: str, probe_timeout: float
-) -> list[TcpSocket]:
+    candidates: tuple[Listener, ...], health_path: str, probe_timeout: float
+) -> list[Listener]:
     """Return the candidates that answer healthy, in their order."""
     asked = candidates[:_MAX_LISTENERS]
     answers = await asyncio.gather(
@@ -190,7 +190,7 @@ async def _healthy(
 def _progress(identity: Identity, log_path: str) -> tuple[float, ...]:
     """Return the processor seconds of the process's session, and the bytes of its log."""
     used = 0.0
-    for pid in [identity.pid, *member_pids(identity.pid)]:
+    for pid in [identity.pid, *session_member_pids(identity.pid)]:
         with suppress(psutil.Error):
             times = psutil.Process(pid).cpu_times()
             used += times.user + times.system

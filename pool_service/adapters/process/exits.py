@@ -32,23 +32,23 @@ _NOTE_EXIT_DETAIL = 0x02000000
 _NOTE_EXIT_MEMORY = 0x00020000
 
 POLL_INTERVAL_S = 0.05
-"""The least interval of polling, where the system does not notify of exits."""
+"""The shortest interval of polling, where the system does not notify of exits."""
 
 POLL_INTERVAL_PER_PROCESS_S = 0.001
-"""With more than 50 processes the interval is this times their number, so that polling takes about
-a fiftieth of a processor core."""
+"""The interval of polling for each watched process, if there are more than 50. Polling then takes
+about a fiftieth of a processor core."""
 
 
 @dataclass(frozen=True, slots=True)
-class End:
-    """How a process ended, as far as the system reports it.
+class ExitStatus:
+    """How a process ended, as far as the system reports that.
 
     code: the exit code, or minus the signal, as in subprocess; None if not reported.
-    is_for_memory: the system killed it for want of memory.
+    was_killed_for_memory: whether the system killed the process for want of memory.
     """
 
     code: int | None = None
-    is_for_memory: bool = False
+    was_killed_for_memory: bool = False
 
 
 class Watched(Protocol):
@@ -58,7 +58,7 @@ class Watched(Protocol):
         """Return the descriptor."""
         ...
 
-    def end(self) -> End:
+    def status(self) -> ExitStatus:
         """Return how the process ended, once the descriptor is readable."""
         ...
 
@@ -116,8 +116,8 @@ class KqueueWatch:
             try:
                 self._register(queue, pid, _NOTE_EXITSTATUS | _NOTE_EXIT_DETAIL)
             except PermissionError:
-                # How a process ends is reported only to users that may signal it; that it ends,
-                # to everybody.
+                # Only a user that may signal the process is told how it ends. Every user is told
+                # that it ends.
                 self._register(queue, pid, 0)
             yield _Kqueued(queue)
         finally:
@@ -141,13 +141,15 @@ class _Kqueued:
     def fileno(self) -> int:
         return self.queue.fileno()
 
-    def end(self) -> End:
+    def status(self) -> ExitStatus:
         for event in self.queue.control([], 1, 0):
             has_status = event.fflags & _NOTE_EXITSTATUS
             code = os.waitstatus_to_exitcode(event.data & _STATUS_BITS) if has_status else None
             detailed = event.fflags & _NOTE_EXIT_DETAIL
-            return End(code, is_for_memory=bool(detailed and event.data & _NOTE_EXIT_MEMORY))
-        return End()
+            return ExitStatus(
+                code, was_killed_for_memory=bool(detailed and event.data & _NOTE_EXIT_MEMORY)
+            )
+        return ExitStatus()
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,8 +161,8 @@ class _Descriptor:
     def fileno(self) -> int:
         return self.number
 
-    def end(self) -> End:
-        return End()
+    def status(self) -> ExitStatus:
+        return ExitStatus()
 
 
 @dataclass(slots=True, eq=False)
@@ -259,19 +261,19 @@ else:
         return why
 
 
-async def wait_for_exit(watch: ExitWatch, identity: Identity) -> End:
-    """Wait until this process has ended, as a zombie has; return how it ended."""
+async def wait_for_exit(watch: ExitWatch, identity: Identity) -> ExitStatus:
+    """Wait until this very process has ended, and return how. A zombie has ended."""
 
-    async def ended() -> End:
+    async def ended() -> ExitStatus:
         try:
             with watch.open(identity.pid) as watched:
-                # Checked after the open, whose descriptor is of any process that had the pid.
+                # Checked after `open`, which watches whichever process has the pid by then.
                 if is_alive(identity):
                     await _readable(watched.fileno())
-                    return watched.end()
+                    return watched.status()
         except ProcessLookupError:
             pass
-        return End()
+        return ExitStatus()
 
     return await retry_on_shortage(ended)
 
@@ -293,9 +295,10 @@ def reap(popen: "subprocess.Popen[bytes]") -> int | None:
 
 
 def reap_adopted(identity: Identity) -> int | None:
-    """Reap an adopted process if it is a child; return its status as `reap` does, else None.
+    """Reap an adopted process if it is a child; return its exit code as `reap` does, else None.
 
-    It is a child only if an earlier program of this same process has started it (exec).
+    An adopted process is a child only if this process started it before an exec, as an earlier
+    service with the same pid.
     """
     if identity_of(identity.pid) != identity:
         return None
@@ -307,7 +310,7 @@ def reap_adopted(identity: Identity) -> int | None:
 
 
 async def retry_on_shortage(step: Callable[[], Awaitable[T]]) -> T:
-    """Run a step again and again while file descriptors or memory are short."""
+    """Run a step and return its result; run it again while file descriptors or memory are short."""
     while True:
         try:
             return await step()
@@ -319,6 +322,7 @@ async def retry_on_shortage(step: Callable[[], Awaitable[T]]) -> T:
 
 
 async def _readable(descriptor: int) -> None:
+    """Wait until a descriptor is readable."""
     loop = asyncio.get_running_loop()
     ready = asyncio.Event()
     loop.add_reader(descriptor, ready.set)

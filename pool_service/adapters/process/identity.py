@@ -15,7 +15,7 @@ from pathlib import Path
 import psutil
 
 from pool_service.adapters.system.os_errors import raise_shortage
-from pool_service.adapters.system.proc_file import read
+from pool_service.adapters.system.proc_file import read_file
 from pool_service.core.types import Identity
 
 MAX_PID = 2**31 - 1
@@ -24,7 +24,10 @@ MAX_PID = 2**31 - 1
 
 @dataclass(frozen=True, slots=True)
 class ProcessStatus:
-    """The state of a process: its start time (in units of the platform) and whether it ended."""
+    """The state of a process: its start time (in units of the platform) and whether it has ended.
+
+    is_zombie: whether the process has ended and is not reaped yet.
+    """
 
     start_time: int
     is_zombie: bool
@@ -40,7 +43,7 @@ def identity_of(pid: int) -> Identity | None:
 
 
 def is_alive(identity: Identity) -> bool:
-    """Return whether this very process still runs; a zombie does not.
+    """Return whether this very process still runs; False for a zombie.
 
     Raises OSError if the system lacks descriptors or memory.
     """
@@ -61,7 +64,7 @@ def visibility_flaw() -> str:
 def is_in_session(pid: int, leader_pid: int) -> bool:
     """Return whether a process is in the session that `leader_pid` leads or led.
 
-    All members of the leader's group are, as a group lies within one session.
+    A group lies within one session, so the session has all members of the leader's group.
     """
     try:
         return os.getsid(pid) == leader_pid
@@ -69,7 +72,7 @@ def is_in_session(pid: int, leader_pid: int) -> bool:
         return False
 
 
-def member_pids(leader_pid: int) -> list[int]:
+def session_member_pids(leader_pid: int) -> list[int]:
     """Return the pids in the session that `leader_pid` leads or led, without the leader."""
     return [pid for pid in psutil.pids() if pid != leader_pid and is_in_session(pid, leader_pid)]
 
@@ -92,7 +95,7 @@ def parse_stat(stat: bytes) -> ProcessStatus:
 
 
 def parse_environ(environment: bytes, name: str) -> str | None:
-    """Return a variable of Linux's /proc/PID/environ; "" if unset, None if the text is cut off.
+    """Return one variable of a /proc/PID/environ (Linux); "" if unset, None if it may be cut off.
 
     Each variable ends with a NUL; an exec between two reads cuts the text off anywhere.
     """
@@ -155,7 +158,11 @@ if sys.platform == "darwin":
         return ProcessStatus(start_time=start, is_zombie=has_ended)
 
     def variable_of(pid: int, name: str) -> str | None:
-        """Return a variable of the environment that a process was started with; see Linux's."""
+        """Return a variable of the environment that a process was started with; "" if unset.
+
+        None if the environment cannot be read: the process has ended, is in an exec, or is another
+        user's. Raises OSError if the system lacks descriptors or memory.
+        """
         try:
             environment = psutil.Process(pid).environ()
         except OSError as error:
@@ -168,7 +175,7 @@ if sys.platform == "darwin":
 
     @functools.cache
     def boot_id() -> str:
-        """A name of this boot of the machine."""
+        """Return a name that is unique for this boot of the machine."""
         command = ("/usr/sbin/sysctl", "-n", "kern.bootsessionuuid")
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()  # noqa: S603
 
@@ -177,7 +184,7 @@ else:
     def status_of(pid: int) -> ProcessStatus | None:
         """Return the state of the process with this pid; None if there is none."""
         try:
-            return parse_stat(read(f"/proc/{pid}/stat"))
+            return parse_stat(read_file(f"/proc/{pid}/stat"))
         except (FileNotFoundError, ProcessLookupError, PermissionError):
             # PermissionError (hidepid): another user's process, which is none of the pool's.
             return None
@@ -192,7 +199,7 @@ else:
         Raises OSError if the system lacks descriptors or memory.
         """
         try:
-            environment = read(f"/proc/{pid}/environ")
+            environment = read_file(f"/proc/{pid}/environ")
         except OSError as error:
             raise_shortage(error)
             return None
@@ -200,7 +207,7 @@ else:
 
     @functools.cache
     def boot_id() -> str:
-        """A name of this boot of the machine."""
+        """Return a name that is unique for this boot of the machine."""
         try:
             return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
         except OSError:

@@ -7,8 +7,8 @@ The process gets
 4. the plan's environment and NONCE_VARIABLE, which all of its descendants inherit;
 5. an empty working directory, since runtimes try a model id as a relative path first.
 
-The variable's value and the directory's name are the plan's nonce, so that the process can be found
-by a record of the plan alone.
+The variable's value and the working directory's name are the plan's nonce. So a record of the plan
+suffices to find the process.
 """
 
 import contextlib
@@ -65,7 +65,7 @@ def launch(model: str, generation: int, plan: LaunchPlan, state_dir: Path, logs:
         StartFailed: the log or working directory cannot be made, or the system lacks processes
             or descriptors.
     """
-    with contextlib.ExitStack() as undo, start_failures(model, state_dir):
+    with contextlib.ExitStack() as undo, as_start_failed(model, state_dir):
         log_path = logs.create(model, generation)
         undo.callback(logs.remove, log_path)
         work_dir = make_work_dir(state_dir, plan.nonce)
@@ -134,6 +134,7 @@ def _abandon(popen: "subprocess.Popen[bytes]") -> None:
 
 
 def _unusable(model: str, program: str, error: OSError) -> RuntimeUnavailable:
+    """Return the error for a program that cannot be executed, with its reason and remedy."""
     if error.errno != errno.ENOENT:
         why = _NOT_A_PROGRAM[error.errno or 0]
     elif Path(program).exists():
@@ -144,8 +145,8 @@ def _unusable(model: str, program: str, error: OSError) -> RuntimeUnavailable:
 
 
 @contextlib.contextmanager
-def start_failures(model: str, state_dir: Path) -> Iterator[None]:
-    """Turn an OSError of the block into a StartFailed that says why and what to do."""
+def as_start_failed(model: str, state_dir: Path) -> Iterator[None]:
+    """Raise an OSError of the block as a StartFailed that says why and what to do."""
     try:
         yield
     except OSError as error:

@@ -11,7 +11,7 @@ from collections.abc import Collection
 import structlog
 
 from pool_service.adapters.process.process_tree import ProcessTree, find_survivors
-from pool_service.adapters.sockets.connections import has_clients, places_of
+from pool_service.adapters.sockets.connections import has_clients, listening_ports
 from pool_service.core.types import Identity
 
 _MIN_PAUSE_S = 0.1
@@ -25,7 +25,7 @@ _log = structlog.get_logger(__name__)
 class LeftoverRequests:
     """Waits while clients are connected to the descendants of an exited process.
 
-    endpoint: of the exited process; empty if not known.
+    endpoint: the endpoint of the exited process; empty if not known.
     drain_time: the longest wait, in seconds.
     escalated: ends the wait when set.
     """
@@ -39,9 +39,9 @@ class LeftoverRequests:
         self._escalated = escalated
 
     async def drain(self, left: frozenset[Identity]) -> frozenset[Identity]:
-        """Wait until no request is in flight or the drain ends; return the live descendants.
+        """Wait until no client is connected or the wait must end; return the live descendants.
 
-        left: the live descendants at present.
+        left: the descendants that are alive now.
         """
         loop = asyncio.get_running_loop()
         began = loop.time()
@@ -60,8 +60,8 @@ class LeftoverRequests:
         return left
 
     def _is_busy(self, pids: Collection[int]) -> bool:
-        """Return whether any client is connected; True if that is not known. Blocking."""
-        return has_clients(places_of(pids, self._endpoint), pids) is not False
+        """Return whether a client is connected; True if that cannot be found out. Blocking."""
+        return has_clients(listening_ports(pids, self._endpoint), pids) is not False
 
 
 def pause_after(waited: float, drain_time: float) -> float:

@@ -1,7 +1,8 @@
 """Process trees: finding and ending the descendants that an exited process left behind.
 
-A descendant may have left the group and the session of its leader. A process counts as a
-descendant only if one of these proves it:
+The pool starts each server as the leader of its own session, so that a descendant is a member of
+the session unless it has started another one. A process counts as a descendant only if one of these
+proves it:
 1. it carries the server's nonce in its environment;
 2. it writes to the server's log or runs in its working directory (`file_users.py`);
 3. it is in the leader's session, and that session has a member that is proven or was known
@@ -25,7 +26,7 @@ from pool_service.adapters.process.identity import (
     identity_of,
     is_alive,
     is_session_leader,
-    member_pids,
+    session_member_pids,
     variable_of,
 )
 from pool_service.adapters.process.launch import NONCE_VARIABLE
@@ -37,21 +38,24 @@ Drain = Callable[[frozenset[Identity]], Awaitable[frozenset[Identity]]]
 """Waits until the given descendants have finished their requests; returns those still alive."""
 
 _SCANS = 2
-"""Scans of all processes for a nonce. The second one finds a process whose parent forked it and
-ended before its turn, and a process whose environment could not be read during an exec."""
+"""How often all processes are scanned for a nonce. The second scan finds a process that was forked
+during the first one, and a process that was in an exec then, so that its environment could not be
+read."""
 
 _RESCAN_PAUSE_S = 0.01
-"""Between two scans after SIGKILL: a process that is just ending may still be listed."""
+"""The pause before the scan that follows SIGKILL, as a process that is just ending may still be
+listed."""
 
 
 @dataclass(frozen=True, slots=True)
 class ProcessTree:
-    """Says how to recognize the descendants of one process.
+    """The features by which `survivors` recognizes the descendants of one process, the leader.
 
     leader_pid: None if not known.
+    nonce: the leader's nonce, which its descendants inherit.
     members: descendants that are proven or were known before.
-    others: pids that are certainly no descendants.
-    log, work_dir: those of the process; None if not known.
+    others: pids to skip, as they are certainly no descendants.
+    log, work_dir: the leader's log and working directory; None if not known.
     """
 
     leader_pid: int | None
@@ -63,27 +67,31 @@ class ProcessTree:
 
 
 def members_of(leader: Identity) -> frozenset[Identity]:
-    """Return the other members of the leader's session; none once the leader is reaped."""
-    members = group_members(leader.pid)
+    """Return the other members of a leader's session; empty once the leader is reaped."""
+    members = session_members(leader.pid)
     # The leader or its zombie is still there, so the number cannot be another session's.
     return members if identity_of(leader.pid) == leader else frozenset()
 
 
-def group_members(leader_pid: int) -> frozenset[Identity]:
-    """Return the members of the session with this number, without its leader."""
-    return _alive(filter(None, map(identity_of, member_pids(leader_pid))))
+def session_members(leader_pid: int) -> frozenset[Identity]:
+    """Return the live members of the session with this number, without its leader.
+
+    Once the leader is reaped and the session empty, the number may be that of another session.
+    """
+    return _alive(filter(None, map(identity_of, session_member_pids(leader_pid))))
 
 
 def survivors(tree: ProcessTree) -> frozenset[Identity]:
     """Return every proven descendant that is alive.
 
-    Blocking: some microseconds for each process of the machine.
+    Blocking: some microseconds for each process of the machine. Raises OSError if the system lacks
+    descriptors or memory; `find_survivors` tries again instead.
     """
     found = carriers({tree.nonce}, tree.others)
     users = find_file_users(tree.log, tree.work_dir, tree.others)
     known = tree.members | found.get(tree.nonce, frozenset()) | users
-    group = group_members(tree.leader_pid) if tree.leader_pid else frozenset[Identity]()
-    return _alive(known) | (group if group & known else frozenset())
+    session = session_members(tree.leader_pid) if tree.leader_pid else frozenset[Identity]()
+    return _alive(known) | (session if session & known else frozenset())
 
 
 def carriers(
@@ -133,13 +141,14 @@ def leader_among(members: Collection[Identity]) -> Identity | None:
     return min(ranked, key=lambda rank: rank[:3])[3] if ranked else None
 
 
-async def end_all(
+async def end_descendants(
     watch: ExitWatch, tree: ProcessTree, term_timeout: float, drain: Drain | None = None
 ) -> bool:
     """End the descendants of an exited process; return whether some had to be killed.
 
-    SIGKILL follows SIGTERM after `term_timeout` seconds. drain: waits for their requests first.
-    A descendant that may not be signalled (it has changed its user) is left alone and logged.
+    SIGKILL follows SIGTERM after `term_timeout` seconds. drain: called first, to wait for requests
+    on the descendants; None: no wait. A descendant that may not be signalled (it has changed its
+    user) is left alone and logged.
     """
     left = await find_survivors(tree)
     if left and drain is not None:
@@ -158,13 +167,12 @@ async def end_all(
         untouchable |= left - killed
         all_killed |= killed
         await _all_gone(watch, killed)
-        # A process that is just ending may still be listed.
         await asyncio.sleep(_RESCAN_PAUSE_S)
     return bool(all_killed)
 
 
 async def find_survivors(tree: ProcessTree) -> frozenset[Identity]:
-    """Return every proven descendant that is alive, retrying while file descriptors are short."""
+    """Return the `survivors` of a tree; try again while descriptors or memory are short."""
     return await retry_on_shortage(lambda: asyncio.to_thread(survivors, tree))
 
 
@@ -175,6 +183,7 @@ async def _all_gone(watch: ExitWatch, identities: Iterable[Identity]) -> None:
 
 
 def _signalled(identity: Identity, *signals: signal.Signals) -> bool:
+    """Send the signals to a process unless it is gone; return False if that is not permitted."""
     try:
         for number in signals:
             if is_alive(identity):

@@ -3,7 +3,7 @@
 spawn      start a process in its own session
 adopt      take over an earlier service's process by its record
 orphans    take over an earlier service's processes without a record, by their nonces
-exited     wait for the exit, note the members of the group, reap the process
+exited     wait for the exit, note the members of the session, reap the process
 signal     signal the group, after proof that it is still that of this process
 clean_up   end the descendants, remove the working directory
 """
@@ -23,7 +23,7 @@ import structlog
 
 from pool_service.adapters.logs.logs import LogStore, last_lines
 from pool_service.adapters.process.exits import (
-    End,
+    ExitStatus,
     ExitWatch,
     exit_watch,
     reap,
@@ -37,10 +37,10 @@ from pool_service.adapters.process.leftover_requests import LeftoverRequests
 from pool_service.adapters.process.process_tree import (
     ProcessTree,
     carriers,
-    end_all,
-    group_members,
+    end_descendants,
     leader_among,
     members_of,
+    session_members,
 )
 from pool_service.adapters.process.proof import is_of_pool
 from pool_service.adapters.runtime.diagnosis import Diagnose, diagnose_exit
@@ -68,9 +68,9 @@ class _Owned:
     kind: the kind of its runtime.
     log_path: None if not known.
     popen: None if another service started it.
-    is_proven: whether the process, and so its group, certainly belongs to this pool.
-    members: the processes seen in its group.
-    report: set when it has been reaped.
+    is_proven: whether the process, and so its session, certainly belongs to this pool.
+    members: the other processes that were seen in its session.
+    report: set when the process has been reaped.
     escalated: set when its clean-up must no longer wait for requests in flight.
     probed: the URL paths of the pool's probes, whose log lines are left out.
     """
@@ -87,7 +87,7 @@ class _Owned:
     probed: frozenset[str] = frozenset()
 
     def last_lines(self) -> tuple[str, ...]:
-        """Return the last lines of its log, without those of the pool's probes."""
+        """Return the last lines of the process's log, without those of the pool's probes."""
         return last_lines(self.log_path, probed=self.probed) if self.log_path else ()
 
 
@@ -155,6 +155,8 @@ class LocalProcesses:
         if identity is None:
             return None
         owned = _Owned(identity, nonce, server.plan.kind, log_path, probed=_probed(server.plan))
+        # An ended process is adopted without proof, which only a running one can give: its exit is
+        # reported and its descendants are cleaned up, but its session may be another's by now.
         owned.is_proven = not has_ended
         await self._take_over(owned)
         return SpawnedProcess(identity, str(log_path))
@@ -162,7 +164,7 @@ class LocalProcesses:
     async def orphans(self, nonces: Collection[str]) -> tuple[Identity, ...]:
         """Take over the processes of an earlier service whose records are damaged or lost.
 
-        nonces: the nonces of all records.
+        nonces: the nonces of all readable records.
 
         Call this after all adoptions and before the first spawn. Each returned process leads a
         group, and its nonce names a working directory of this state directory; the caller decides
@@ -176,21 +178,22 @@ class LocalProcesses:
     async def exited(self, identity: Identity) -> ExitReport:
         """Wait for the exit of a process; see the port.
 
-        How a process ended that is no child of the service is reported by macOS only.
+        Only macOS reports the exit code of a process that is no child of the service.
         """
-        end = await wait_for_exit(self._watch, identity)
+        status = await wait_for_exit(self._watch, identity)
         owned = self._owned.get(identity)
         if owned is None:
-            return self._report("", end, ())
+            return self._report("", status, ())
         if owned.report is None:
-            owned.report = await _in_thread(lambda: self._reap_and_report(owned, end))
+            owned.report = await _in_thread(lambda: self._reap_and_report(owned, status))
         return owned.report
 
     async def signal(self, identity: Identity, stop: StopSignal) -> None:
         """Send a signal to the group that the process leads; see the port."""
         owned = self._owned.get(identity)
         if owned and owned.popen is None:
-            # Noted now: another process reaps it, and then the group's number may be reused.
+            # Note the session's members before the signal. An adopted process is no child: another
+            # process reaps it after its exit, and then the session's number may be reused.
             with contextlib.suppress(OSError):
                 owned.members |= await asyncio.to_thread(_members_of, owned)
 
@@ -218,7 +221,7 @@ class LocalProcesses:
             identity.pid, owned.nonce, owned.members, others, owned.log_path, work_dir
         )
         drain = LeftoverRequests(tree, endpoint, drain_time, owned.escalated).drain
-        killed = await end_all(self._watch, tree, self._term_timeout, drain)
+        killed = await end_descendants(self._watch, tree, self._term_timeout, drain)
         await asyncio.to_thread(self._clean_up, owned)
         self._owned.pop(identity, None)
         return killed
@@ -230,7 +233,7 @@ class LocalProcesses:
             owned.escalated.set()
 
     def _other_children(self, owned: _Owned) -> frozenset[int]:
-        """Return the pids of the other children that are not reaped: they are no descendants."""
+        """Return the pids of the service's other unreaped children, which are no descendants."""
         children = ((each.identity.pid, each.popen) for each in self._owned.values())
         running = {pid for pid, popen in children if popen and popen.returncode is None}
         return frozenset(running - {owned.identity.pid})
@@ -244,12 +247,14 @@ class LocalProcesses:
     async def _find_proven(
         self, recorded: Identity | None, nonce: str, log_path: Path | None
     ) -> Identity | None:
-        """Return the process with this nonce if it is proven to be of this pool, else None.
+        """Return the leader with this nonce if it is proven to be of this pool, else None.
 
-        1. The recorded process, if it is proven;
-        2. else the leader of a session with the nonce, if it is proven. If it is not, the state
-           directory is a copy and the process another pool's, which is left alone.
-        3. Without any leader, what has the nonce are descendants: they are ended.
+        1. The recorded process is returned if it is proven.
+        2. Else the leader of the session with the nonce is returned if it is proven.
+        3. If that leader is not proven, the state directory is a copy and the process is another
+           pool's. The process is left alone, and the copied working directory is removed.
+        4. If there is no leader, all processes with the nonce are its descendants. They are ended,
+           and the working directory is removed.
         """
         directory = work_dirs(self._state_dir) / nonce
 
@@ -297,7 +302,9 @@ class LocalProcesses:
     async def _end_descendants(self, nonce: str) -> None:
         """End the descendants of a process that no longer exists."""
         work_dir = work_dirs(self._state_dir) / nonce
-        await end_all(self._watch, ProcessTree(None, nonce, work_dir=work_dir), self._term_timeout)
+        await end_descendants(
+            self._watch, ProcessTree(None, nonce, work_dir=work_dir), self._term_timeout
+        )
         await asyncio.to_thread(self._remove_work_dir, nonce)
 
     def _other_nonces(self, nonces: Collection[str]) -> list[str]:
@@ -311,19 +318,23 @@ class LocalProcesses:
         ours = {owned.nonce for owned in self._owned.values()}
         return [name for name in names if name not in nonces and name not in ours]
 
-    def _reap_and_report(self, owned: _Owned, end: End) -> ExitReport:
-        """Note the members of the group and reap the process, after which its pid may be reused."""
+    def _reap_and_report(self, owned: _Owned, status: ExitStatus) -> ExitReport:
+        """Reap an ended process and return the report of its exit.
+
+        status: how it ended by the exit watch; the exit code of the reaping takes precedence.
+        """
+        # Noted first: once the process is reaped, its pid and its session's number may be reused.
         owned.members |= _members_of(owned)
-        status = reap(owned.popen) if owned.popen else reap_adopted(owned.identity)
+        code = reap(owned.popen) if owned.popen else reap_adopted(owned.identity)
         lines = owned.last_lines()
-        reaped = end if status is None else replace(end, code=status)
+        reaped = status if code is None else replace(status, code=code)
         return self._report(owned.kind, reaped, lines)
 
-    def _report(self, kind: str, end: End, lines: tuple[str, ...]) -> ExitReport:
-        code = end.code if end.code is None or end.code >= 0 else None
-        number = -end.code if end.code is not None and end.code < 0 else None
+    def _report(self, kind: str, status: ExitStatus, lines: tuple[str, ...]) -> ExitReport:
+        code = status.code if status.code is None or status.code >= 0 else None
+        number = -status.code if status.code is not None and status.code < 0 else None
         diagnosis, message = self._diagnose_of(kind)(code, number, lines)
-        if end.is_for_memory:
+        if status.was_killed_for_memory:
             diagnosis, message = KILLED_FOR_MEMORY
         return ExitReport(code, number, diagnosis, message, lines)
 
@@ -344,7 +355,7 @@ class LocalProcesses:
 
 
 def _send(identity: Identity, stop: StopSignal) -> None:
-    """Signal the group of a process right after a check that it is alive, so not yet reaped."""
+    """Signal the group of a process if it is alive, and so its pid still the group's number."""
     if not is_alive(identity):
         return
     # EPERM: no process of the group may be signalled.
@@ -356,11 +367,12 @@ def _send(identity: Identity, stop: StopSignal) -> None:
 
 
 async def _in_thread(read: Callable[[], T]) -> T:
-    """Return the result of a function that runs in a thread, again while descriptors are short."""
+    """Call a function in a thread, again while descriptors are short, and return its result."""
     return await retry_on_shortage(lambda: asyncio.to_thread(read))
 
 
 def _members_of(owned: _Owned) -> frozenset[Identity]:
+    """Return the other members of a process's session; empty if the process is not proven."""
     return members_of(owned.identity) if owned.is_proven else frozenset()
 
 
@@ -373,9 +385,13 @@ def _leader_of(nonce: str) -> Identity | None:
 
 
 def _log_unproven(leader: Identity) -> None:
-    """Log the processes in an adopted leader's group that are left alone for want of a proof."""
+    """Log the processes that are still in an adopted leader's session after its clean-up.
+
+    They are left alone, as nothing proves that they are descendants of the leader.
+    """
+    # Else the pid is another process's by now, and so is the session.
     if identity_of(leader.pid) in (None, leader):
-        pids = sorted(member.pid for member in group_members(leader.pid))
+        pids = sorted(member.pid for member in session_members(leader.pid))
         if pids:
             _log.warning(
                 "processes that may be of an ended server are left alone",

@@ -20,7 +20,7 @@ def is_of_pool(pid: int, nonce: str, work_dir: Path, log_path: Path | None) -> b
     2. It is refuted if the process runs in another state directory's directory of this nonce.
     3. It is proven if the process has the nonce in its environment, or the log open.
 
-    A program can give up any of these, so that one proof suffices.
+    One proof suffices, as a program may change its directory, its environment or its open files.
 
     Raises OSError if the system lacks descriptors or memory.
     """

@@ -19,65 +19,67 @@ import psutil
 from pool_service.adapters.probe.http_get import own_ports
 from pool_service.adapters.sockets import libproc_sockets, sock_diag, unix_diag
 from pool_service.adapters.sockets.listeners import listeners, socket_inodes
-from pool_service.adapters.sockets.sock_diag import CLOSE_WAIT, ESTABLISHED, Connection
+from pool_service.adapters.sockets.sock_diag import CLOSE_WAIT, ESTABLISHED, ConnectionEnd
 
 _SETTLE_S = 0.1
 """Time after which a server has closed its end of a connection that its client has closed."""
 
 
-class Place(NamedTuple):
-    """A port at which a server listens, of IPv4 or of IPv6."""
+class ListeningPort(NamedTuple):
+    """A port on which a server listens, of IPv4 or of IPv6."""
 
     port: int
     is_v6: bool
 
 
-def places_of(pids: Collection[int], endpoint: str) -> set[Place]:
-    """Return the places at which these processes listen, and that of `endpoint` ("": not known)."""
-    found = {Place(one.port, one.is_v6) for one in listeners(pids)}
-    return found | place_of(endpoint)
+def listening_ports(pids: Collection[int], endpoint: str) -> set[ListeningPort]:
+    """Return the ports on which these processes listen, and that of `endpoint` ("": not known)."""
+    found = {ListeningPort(one.port, one.is_v6) for one in listeners(pids)}
+    return found | port_of_endpoint(endpoint)
 
 
-def place_of(endpoint: str) -> set[Place]:
-    """Return the place of an endpoint; empty for an endpoint that is not known ("")."""
+def port_of_endpoint(endpoint: str) -> set[ListeningPort]:
+    """Return the port of an endpoint as a set, which is empty if the endpoint is not known ("")."""
     url = urlsplit(endpoint)
-    return {Place(url.port, ":" in (url.hostname or ""))} if url.port else set()
+    return {ListeningPort(url.port, ":" in (url.hostname or ""))} if url.port else set()
 
 
 @dataclass(frozen=True, slots=True)
 class Ends:
     """Both ends of all connections to a server, and the clients that do not count.
 
-    own: inodes of the server's own sockets.
-    own_ports: local ports of the pool's own requests.
+    server_inodes: the inodes of the server's own sockets, so of connections to itself too.
+    pool_ports: the local ports of the pool's requests.
     """
 
-    servers: tuple[Connection, ...]
-    clients: tuple[Connection, ...]
-    own: frozenset[int]
-    own_ports: frozenset[int]
+    server_ends: tuple[ConnectionEnd, ...]
+    client_ends: tuple[ConnectionEnd, ...]
+    server_inodes: frozenset[int]
+    pool_ports: frozenset[int]
 
 
-def connections_in_use(ends: Ends) -> Iterator[Connection]:
+def connections_in_use(ends: Ends) -> Iterator[ConnectionEnd]:
     """Yield the server's ends of the connections on which a request may be in flight. Pure."""
-    clients = {(_plain(one.host), one.port): one for one in ends.clients}
-    for end in ends.servers:
+    clients = {(_plain(one.host), one.port): one for one in ends.client_ends}
+    for end in ends.server_ends:
         client = clients.get((_plain(end.peer_host), end.peer_port))
         if client is None:
-            # The client is on another machine; or it was on this one, and is gone.
+            # The client is on another machine; or it was on this one, and its end is gone.
             is_gone = end.state == CLOSE_WAIT and ip_address(_plain(end.peer_host)).is_loopback
         else:
             is_gone = client.inode == 0 and client.state != ESTABLISHED
-        is_own = client is not None and (client.inode in ends.own or client.port in ends.own_ports)
-        if not is_gone and not is_own:
+        does_not_count = client is not None and (
+            client.inode in ends.server_inodes or client.port in ends.pool_ports
+        )
+        if not is_gone and not does_not_count:
             yield end
 
 
-def has_unread_request(end: Connection) -> bool:
-    """Return whether a connection has a request that the server has not read yet. Pure.
+def has_unread_request(end: ConnectionEnd) -> bool:
+    """Return whether the server has a request to read at its end of a connection. Pure.
 
-    That is so if the connection is not accepted yet (inode 0) or has unread bytes; in CLOSE_WAIT
-    the client's FIN counts as one byte.
+    1. A connection that the server has not accepted yet (inode 0) has one.
+    2. So has a connection with unread bytes. In CLOSE_WAIT one of them is the client's FIN.
     """
     return end.inode == 0 or end.unread > (end.state == CLOSE_WAIT)
 
@@ -85,8 +87,8 @@ def has_unread_request(end: Connection) -> bool:
 def port_has_unread_requests(port: int, own_pids: Iterable[int]) -> bool:
     """Return whether a request on this port waits to be accepted or read, by macOS's libproc.
 
-    Not yet run on a Mac. libproc does not name the client of a connection that waits to be
-    accepted, so each of those counts.
+    own_pids: the server's processes. A connection that waits to be accepted counts even if it is
+    the pool's or the server's own, as libproc does not name its client. Not yet run on a Mac.
     """
     sockets: list[libproc_sockets.ProcessSocket] = []
     for pid in own_pids:
@@ -94,29 +96,29 @@ def port_has_unread_requests(port: int, own_pids: Iterable[int]) -> bool:
         with contextlib.suppress(OSError):
             sockets += libproc_sockets.sockets_of(pid)
     own = {(_plain(one.host), one.port) for one in sockets if one.peer_port == port}
-    ours = own_ports()
-    return any(
-        one.queued
-        if one.state == libproc_sockets.LISTEN
-        else one.unread
-        and one.state in (libproc_sockets.ESTABLISHED, libproc_sockets.CLOSE_WAIT)
-        and one.peer_port not in ours
-        and (_plain(one.peer_host), one.peer_port) not in own
-        for one in sockets
-        if one.port == port
-    )
+    pool_ports = own_ports()
+
+    def waits(one: libproc_sockets.ProcessSocket) -> bool:
+        if one.state == libproc_sockets.LISTEN:
+            return one.queued > 0
+        if one.state not in (libproc_sockets.ESTABLISHED, libproc_sockets.CLOSE_WAIT):
+            return False
+        is_counted = one.peer_port not in pool_ports
+        return one.unread > 0 and is_counted and (_plain(one.peer_host), one.peer_port) not in own
+
+    return any(waits(one) for one in sockets if one.port == port)
 
 
-def has_clients(places: Collection[Place], own_pids: Collection[int]) -> bool | None:
-    """Return whether clients are connected at these places; None if that cannot be found out.
+def has_clients(ports: Collection[ListeningPort], own_pids: Collection[int]) -> bool | None:
+    """Return whether clients are connected to a server; None if that cannot be found out.
 
-    On Linux this includes connections to unix sockets of the processes.
+    ports: the server's ports. own_pids: its processes, whose unix sockets count too on Linux.
     """
     if sys.platform == "linux":
         # OSError: netlink is forbidden, as in some sandboxes.
         with contextlib.suppress(OSError):
-            return bool(client_connections(places, own_pids)) or _has_unix_clients(own_pids)
-    return has_clients_by_psutil({place.port for place in places}, own_pids)
+            return bool(client_connections(ports, own_pids)) or _has_unix_clients(own_pids)
+    return has_clients_by_psutil({one.port for one in ports}, own_pids)
 
 
 def _has_unix_clients(own_pids: Iterable[int]) -> bool:
@@ -127,46 +129,51 @@ def _has_unix_clients(own_pids: Iterable[int]) -> bool:
 
 
 def client_connections(
-    places: Collection[Place], own_pids: Iterable[int]
-) -> tuple[Connection, ...]:
-    """Return the server's ends of connections of clients at these places.
+    ports: Collection[ListeningPort], own_pids: Iterable[int]
+) -> tuple[ConnectionEnd, ...]:
+    """Return the server's ends of the connections of clients to these ports.
 
-    own_pids: iterated only if there is any connection. Raises OSError if netlink fails.
+    own_pids: the server's processes; iterated only if there is any connection. Raises OSError if
+    netlink fails.
     """
-    servers = tuple(
-        end
-        for place in places
-        for end in sock_diag.connections(local_port=place.port, is_v6=place.is_v6)
+    server_ends = tuple(
+        end for one in ports for end in sock_diag.connections(local_port=one.port, is_v6=one.is_v6)
     )
-    if not servers:
+    if not server_ends:
         return ()
-    ports = {place.port for place in places}
+    numbers = {one.port for one in ports}
     # Of both families: an IPv6 socket may be connected to an IPv4 address.
-    clients = tuple(end for port in ports for end in sock_diag.connections(peer_port=port))
-    return tuple(connections_in_use(Ends(servers, clients, _inodes(own_pids), own_ports())))
+    client_ends = tuple(
+        end for number in numbers for end in sock_diag.connections(peer_port=number)
+    )
+    ends = Ends(server_ends, client_ends, _inodes(own_pids), own_ports())
+    return tuple(connections_in_use(ends))
 
 
 def has_clients_by_psutil(ports: Collection[int], own_pids: Collection[int]) -> bool | None:
-    """Return whether clients are connected to these ports, by psutil; None if it cannot say.
+    """Return whether clients are connected to these ports, by psutil; None if not known.
 
-    psutil does not show that a client is gone, but the connection of such a client has disappeared
-    from a second sample.
+    psutil does not show that a client is gone. But the server closes the connection of such a
+    client, so that a second sample no longer has it.
     """
-    first = _ends(ports, own_pids)
+    first = _client_states(ports, own_pids)
     if first is None or not first:
         return None if first is None else False
     if any(state == psutil.CONN_ESTABLISHED for _, state in first):
         return True
     time.sleep(_SETTLE_S)
-    second = _ends(ports, own_pids)
+    second = _client_states(ports, own_pids)
     return None if second is None else bool(first & second)
 
 
-def _ends(
+def _client_states(
     ports: Collection[int], own_pids: Collection[int]
 ) -> set[tuple[tuple[str, int], str]] | None:
-    """Return the clients on these ports and the states of their connections; None if not known."""
-    servers: set[tuple[tuple[str, int], str]] = set()
+    """Return the address of each client on these ports, with the state of the server's end.
+
+    None if that is not known.
+    """
+    clients: set[tuple[tuple[str, int], str]] = set()
     own: set[tuple[str, int]] = set()
     for pid in own_pids:
         try:
@@ -179,11 +186,13 @@ def _ends(
             if one.status not in (psutil.CONN_ESTABLISHED, psutil.CONN_CLOSE_WAIT):
                 continue
             if one.laddr[1] in ports:
-                servers.add(((_plain(one.raddr[0]), one.raddr[1]), one.status))
+                clients.add(((_plain(one.raddr[0]), one.raddr[1]), one.status))
             elif one.raddr[1] in ports:
                 own.add((_plain(one.laddr[0]), one.laddr[1]))
-    ours = own_ports()
-    return {(peer, state) for peer, state in servers if peer not in own and peer[1] not in ours}
+    pool_ports = own_ports()
+    return {
+        (peer, state) for peer, state in clients if peer not in own and peer[1] not in pool_ports
+    }
 
 
 def _inodes(pids: Iterable[int]) -> frozenset[int]:

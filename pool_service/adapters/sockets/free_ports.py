@@ -31,7 +31,7 @@ class FreePorts:
 
 
 def _bound_port(held: contextlib.ExitStack) -> int:
-    """Bind and return a free port; it stays bound as long as `held`, so the next one differs."""
+    """Bind a free port until `held` ends, so that the next call finds another; return the port."""
     try:
         listener = held.enter_context(socket.socket())
         listener.bind(("127.0.0.1", 0))

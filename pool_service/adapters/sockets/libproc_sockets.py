@@ -84,7 +84,7 @@ def sockets_of(pid: int) -> Iterator[ProcessSocket]:
             try:
                 found = socket_at(pid, descriptor)
             except OSError as error:
-                # EBADF: the process has closed it meanwhile.
+                # EBADF: the process has closed the descriptor meanwhile.
                 if error.errno != errno.EBADF:
                     raise
                 continue
@@ -137,7 +137,7 @@ def _descriptors(pid: int) -> bytes:
     """Return a process's descriptors as an array of struct proc_fdinfo. Raises OSError."""
     library = _libproc()
     ctypes.set_errno(0)
-    # Without a buffer the call returns a sufficient size, until the process opens many more.
+    # Without a buffer the call returns a size that suffices unless the process opens many more.
     size = library.proc_pidinfo(pid, _PROC_PIDLISTFDS, 0, None, 0)
     while size > 0:
         raw = ctypes.create_string_buffer(size)

@@ -13,17 +13,18 @@ from ipaddress import ip_address
 
 import psutil
 
-from pool_service.adapters.sockets.sock_diag import Listening, listening_sockets
+from pool_service.adapters.sockets.sock_diag import ListeningSocket, listening_sockets
 
 _LOOPBACK_V4 = "127.0.0.1"
 _LOOPBACK_V6 = "::1"
 
 
 @dataclass(frozen=True, slots=True, order=True)
-class TcpSocket:
-    """A listening TCP socket of a process. Sorts in the order to try them: IPv4 first.
+class Listener:
+    """A listening TCP socket of a process. Sorts in the order in which to probe: IPv4 first.
 
     host: the address as bound, 0.0.0.0 and :: included.
+    descriptor: the process's descriptor of the socket.
     """
 
     is_v6: bool
@@ -47,19 +48,19 @@ class TcpSocket:
         return f"http://{host}:{self.port}"
 
 
-def listeners(pids: Iterable[int], port: int | None = None) -> tuple[TcpSocket, ...]:
-    """Return the listeners of these processes, on `port` if given, in the order to try them.
+def listeners(pids: Iterable[int], port: int | None = None) -> tuple[Listener, ...]:
+    """Return the listeners of these processes, on `port` if given, in the order in which to probe.
 
-    A process that is gone or another user's has none here.
+    A process that is gone, or that may not be read, counts as one without listeners.
     """
     return scan_listeners(pids, port)[0]
 
 
 def scan_listeners(
     pids: Iterable[int], port: int | None = None
-) -> tuple[tuple[TcpSocket, ...], bool]:
-    """Return the same, and whether all live processes among them could be read."""
-    found: list[TcpSocket] = []
+) -> tuple[tuple[Listener, ...], bool]:
+    """Return the `listeners` of these processes, and whether every live process could be read."""
+    found: list[Listener] = []
     read, saw_all = _listener_reader(port), True
     for pid in pids:
         try:
@@ -71,43 +72,42 @@ def scan_listeners(
     return tuple(sorted(one for one in found if port is None or one.port == port)), saw_all
 
 
-def _listener_reader(port: int | None) -> Callable[[int], Iterable[TcpSocket]]:
+def _listener_reader(port: int | None) -> Callable[[int], Iterable[Listener]]:
     """Return a function from a pid to its listeners at present, at least those on `port`."""
     if sys.platform == "linux":
         # OSError: netlink is forbidden, as in some sandboxes.
         with contextlib.suppress(OSError):
             sockets = listening_sockets(port)
             return lambda pid: _open_among(pid, sockets)
-    return lambda pid: _sockets(pid, psutil.CONN_LISTEN)
+    return listeners_by_psutil
 
 
-def _open_among(pid: int, sockets: Mapping[int, Listening]) -> Iterator[TcpSocket]:
-    """Yield those of `sockets` that a process has open. Raises OSError."""
+def _open_among(pid: int, sockets: Mapping[int, ListeningSocket]) -> Iterator[Listener]:
+    """Yield the listeners of a process. Raises OSError.
+
+    sockets: all listening sockets of the machine, by inode.
+    """
     for descriptor, inode in socket_inodes(pid) if sockets else ():
         found = sockets.get(inode)
         if found is not None:
-            yield TcpSocket(found.is_v6, found.host, found.port, pid, descriptor)
+            yield Listener(found.is_v6, found.host, found.port, pid, descriptor)
 
 
 def socket_inodes(pid: int) -> Iterator[tuple[int, int]]:
-    """Yield the socket descriptors of a process and their inodes (Linux). Raises OSError."""
+    """Yield each socket of a process, as descriptor and inode (Linux). Raises OSError."""
     for name in os.listdir(f"/proc/{pid}/fd"):  # noqa: PTH208 - half of what a Path takes
-        # The process may have closed it meanwhile.
+        # The process may have closed the descriptor meanwhile.
         with contextlib.suppress(FileNotFoundError):
             kind, _, inode = os.readlink(f"/proc/{pid}/fd/{name}").partition(":")  # noqa: PTH115
             if kind == "socket":
                 yield int(name), int(inode[1:-1])
 
 
-def listening_sockets_of(pid: int) -> list[TcpSocket]:
+def listeners_by_psutil(pid: int) -> list[Listener]:
     """Return a process's listeners, by psutil. Raises psutil.Error, OSError."""
-    return _sockets(pid, psutil.CONN_LISTEN)
-
-
-def _sockets(pid: int, status: str) -> list[TcpSocket]:
     return [
-        TcpSocket(":" in ip, ip, port, pid, connection.fd)
+        Listener(":" in ip, ip, port, pid, connection.fd)
         for connection in psutil.Process(pid).net_connections("tcp")
-        if connection.status == status
+        if connection.status == psutil.CONN_LISTEN
         for ip, port in (connection.laddr,)
     ]

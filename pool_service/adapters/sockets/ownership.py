@@ -2,10 +2,11 @@
 
 A process may close its listener and live on, as while it drains, and another program may then take
 the port. Therefore ownership is checked
-1. in full at each probe, by everything that the system says of the socket;
-2. quickly whenever an endpoint is handed out: does the same descriptor still lead to that socket,
-   and would a connection still reach it? The result holds for QUICK_S. macOS answers only the first
-   question. Where no quick check is possible, a full proof holds for FRESH_S.
+1. in full at each probe (`prove`), by everything that the system says of the socket;
+2. quickly whenever an endpoint is handed out (`check`): does the same descriptor still lead to that
+   socket, and would a connection still reach it? The result is valid for QUICK_CHECK_VALID_S. macOS
+   answers only the first question. Where no quick check is possible, a full proof is valid for
+   PROOF_VALID_S.
 """
 
 import math
@@ -13,43 +14,44 @@ import os
 import sys
 import time
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
-from itertools import chain
 from urllib.parse import urlsplit
 
 import psutil
 
-from pool_service.adapters.process.identity import is_alive, member_pids
+from pool_service.adapters.process.identity import is_alive, session_member_pids
 from pool_service.adapters.sockets.libproc_sockets import KnownListener
-from pool_service.adapters.sockets.listeners import TcpSocket, listening_sockets_of, socket_inodes
+from pool_service.adapters.sockets.listeners import Listener, listeners_by_psutil, socket_inodes
 from pool_service.adapters.sockets.sock_diag import ListenerQuery, listening_sockets
 from pool_service.core.types import EndpointState, Identity
 
 MAX_PROOFS = 4096
-"""Proofs kept; one that was dropped is made anew when it is needed."""
+"""The number of proofs that are kept; a dropped one is made anew when it is needed."""
 
-QUICK_S = 0.001
-"""The validity of a quick check, so that many concurrent callers check only once: a check takes
+QUICK_CHECK_VALID_S = 0.001
+"""How long a quick check is valid, so that many concurrent callers check only once: a check takes
 some 40 microseconds with cold caches."""
 
-FRESH_S = 1.0
-"""The validity of a full proof without a quick check; a proof takes some 100 microseconds."""
+PROOF_VALID_S = 1.0
+"""How long a full proof is valid where no quick check is possible; a proof takes some 100
+microseconds."""
 
 _ANYWHERE = frozenset({"0.0.0.0", "::"})  # noqa: S104 - to compare with
 
 
 @dataclass(slots=True)
 class _Proof:
-    """The proof that a server owns its endpoint.
+    """The proof that a server owns its endpoint. All times are of time.monotonic().
 
-    descriptor: the path in /proc of a descriptor of the socket; empty without netlink.
-    link: the socket to which that path leads.
-    inodes: those of all its sockets at the address; empty if the kernel cannot say which of them a
-        connection would reach.
-    known: the socket on macOS.
-    at: the time of the proof. confirmed_at: the time of the last quick check that confirmed it.
+    descriptor: the path in /proc of a descriptor of the listener; empty without netlink.
+    link: the target of that path, which names the socket.
+    inodes: the inodes of all listeners at the address (with SO_REUSEPORT several); empty if the
+        kernel does not answer which one a connection would reach.
+    known: the listener on macOS, else None.
+    at: the time of the proof.
+    confirmed_at: the time of the last quick check that confirmed the proof.
     """
 
     endpoint: str
@@ -66,19 +68,19 @@ class _Proof:
 class Ownership:
     """Proves and remembers the owners of endpoints.
 
-    `now` is quick enough for the event loop; `prove` may be called from any thread.
+    `check` is quick enough for the event loop; `prove` may be called from any thread.
     """
 
     def __init__(self) -> None:
         self._query = ListenerQuery()
         self._proofs: OrderedDict[Identity, _Proof] = OrderedDict()
 
-    def now(self, identity: Identity, endpoint: str) -> EndpointState:
-        """Return whether the server still has the proven socket; prove it anew if not certain."""
+    def check(self, identity: Identity, endpoint: str) -> EndpointState:
+        """Return whether the server still owns its endpoint: by a quick check, else by a proof."""
         proof = self._proofs.get(identity)
         if proof is not None and proof.endpoint == endpoint:
             now = time.monotonic()
-            if now - proof.confirmed_at < QUICK_S:
+            if now - proof.confirmed_at < QUICK_CHECK_VALID_S:
                 return EndpointState.KEPT
             if self._holds(proof):
                 proof.confirmed_at = now
@@ -86,10 +88,10 @@ class Ownership:
         return self.prove(identity, endpoint)
 
     def is_sole(self, identity: Identity, endpoint: str) -> bool:
-        """Return whether the server has its socket and no other socket is at that address.
+        """Return whether the quick check shows that every listener at the endpoint is the server's.
 
-        False is no proof of the contrary: call `prove` then. Unlike `prove` this does not read
-        all descriptors of the server's processes.
+        False may mean that the check cannot tell: call `prove` then. Unlike `prove` this does not
+        read all descriptors of the server's processes.
         """
         proof = self._proofs.get(identity)
         if proof is None or proof.endpoint != endpoint or not proof.inodes:
@@ -100,7 +102,10 @@ class Ownership:
             return False
 
     def prove(self, identity: Identity, endpoint: str) -> EndpointState:
-        """Return whether every listener at the endpoint is the server's or of its session."""
+        """Return whether every listener at the endpoint is of the server or of its session.
+
+        On macOS, and on Linux without netlink, one such listener suffices.
+        """
         url = urlsplit(endpoint)
         host, port = url.hostname or "", url.port or 0
         try:
@@ -125,7 +130,7 @@ class Ownership:
                 self._proofs.popitem(last=False)
 
     def _holds(self, proof: _Proof) -> bool:
-        """Return whether the quick check confirms a proof."""
+        """Return whether the quick check confirms a proof; False as well if it cannot tell."""
         if not proof.descriptor:
             return _holds_without_netlink(proof)
         try:
@@ -141,26 +146,30 @@ class Ownership:
             return False
 
     def _proof(self, pid: int, endpoint: str, host: str, port: int) -> _Proof | None:
-        """Return the proof that the listener at this address is the server's; None if it is not.
+        """Return the proof that a server owns the listeners at an address; None if it does not.
 
-        Raises OSError if that cannot be found out.
+        pid: the server's process. Raises OSError if that cannot be found out.
         """
-        there: frozenset[int] | None = None
+        inodes: frozenset[int] | None = None
         if sys.platform == "linux":
             # OSError: netlink is forbidden, as in some sandboxes.
             with suppress(OSError):
-                there = _inodes_at(host, port)
-        if there is None:
+                inodes = _inodes_at(host, port)
+        if inodes is None:
             found = _listener(pid, host, port)
             return _Proof(endpoint, host, port, known=_known(found)) if found else None
-        owner = _owner(pid, there) if there else None
-        if owner is None:
+        found_by = _descriptor_of(pid, inodes) if inodes else None
+        if found_by is None:
             return None
-        asked = there if self._query_finds(host, port, there) else frozenset[int]()
-        return _Proof(endpoint, host, port, *owner, asked)
+        can_ask = self._query_finds(host, port, inodes)
+        return _Proof(endpoint, host, port, *found_by, inodes if can_ask else frozenset())
 
     def _query_finds(self, host: str, port: int, inodes: frozenset[int]) -> bool:
-        """Return whether the quick check finds these sockets; it may not know every kind."""
+        """Return whether the kernel names one of these sockets for a connection to the address.
+
+        If it names none, as under a kernel that cannot look up a single listener, quick checks
+        must not ask it.
+        """
         try:
             return self._query.inode_at(host, port) in inodes
         except OSError:
@@ -170,7 +179,7 @@ class Ownership:
 def _holds_without_netlink(proof: _Proof) -> bool:
     if proof.known is not None:
         return proof.known.listens()
-    return time.monotonic() - proof.at < FRESH_S
+    return time.monotonic() - proof.at < PROOF_VALID_S
 
 
 def _inodes_at(host: str, port: int) -> frozenset[int]:
@@ -182,18 +191,19 @@ def _inodes_at(host: str, port: int) -> frozenset[int]:
     return exact or frozenset(inode for inode, one in sockets.items() if one.host in _ANYWHERE)
 
 
-def _owner(pid: int, inodes: frozenset[int]) -> tuple[str, str] | None:
-    """Return a descriptor's path and link if all sockets are of the process or its session.
+def _descriptor_of(pid: int, inodes: frozenset[int]) -> tuple[str, str] | None:
+    """Return the path in /proc of a descriptor of one of these sockets, and the path's target.
 
-    None if one is not. Raises OSError if that cannot be found out.
+    None unless each of the sockets is of the process or its session. Raises OSError if that cannot
+    be found out.
     """
     found: dict[int, str] = {}
     failure: OSError | None = None
-    for one in _session_pids(pid):
+    for member in _session_pids(pid):
         try:
-            for descriptor, inode in socket_inodes(one):
+            for descriptor, inode in socket_inodes(member):
                 if inode in inodes:
-                    found.setdefault(inode, f"/proc/{one}/fd/{descriptor}")
+                    found.setdefault(inode, f"/proc/{member}/fd/{descriptor}")
         except (FileNotFoundError, ProcessLookupError):
             continue
         except OSError as error:
@@ -206,7 +216,7 @@ def _owner(pid: int, inodes: frozenset[int]) -> tuple[str, str] | None:
     return None
 
 
-def _known(found: TcpSocket) -> KnownListener | None:
+def _known(found: Listener) -> KnownListener | None:
     """Return the listener for macOS's quick check; None on Linux, or if it cannot be read."""
     if sys.platform == "darwin":
         with suppress(OSError):
@@ -214,15 +224,15 @@ def _known(found: TcpSocket) -> KnownListener | None:
     return None
 
 
-def _listener(pid: int, host: str, port: int) -> TcpSocket | None:
+def _listener(pid: int, host: str, port: int) -> Listener | None:
     """Return a listener of the process or its session at this address; None if there is none.
 
     Raises OSError if that cannot be found out.
     """
     failure: psutil.Error | None = None
-    for one in _session_pids(pid):
+    for member in _session_pids(pid):
         try:
-            sockets = listening_sockets_of(one)
+            sockets = listeners_by_psutil(member)
         except psutil.NoSuchProcess:
             continue
         except psutil.Error as error:
@@ -237,6 +247,9 @@ def _listener(pid: int, host: str, port: int) -> TcpSocket | None:
 
 
 def _session_pids(pid: int) -> Iterator[int]:
-    """Yield the pid, then those of its session, which are listed only if the caller goes on."""
-    members: Iterable[Iterable[int]] = (member_pids(pid) for _ in range(1))
-    return chain((pid,), chain.from_iterable(members))
+    """Yield the pid, then the other pids of its session.
+
+    The session is listed only if the caller goes on, as that reads every process of the machine.
+    """
+    yield pid
+    yield from session_member_pids(pid)

@@ -1,8 +1,8 @@
 """TCP sockets of Linux, by netlink's sock_diag.
 
 /proc/net/tcp has the same data, but the kernel walks its table of all connections for it: 5 ms on
-a machine with much memory, against 0.05 ms. The listener that a connection to one address would
-reach takes three microseconds (`ListenerQuery`).
+a machine with much memory, against 0.05 ms by sock_diag. To ask for the one listener that a
+connection to an address would reach takes three microseconds (`ListenerQuery`).
 """
 
 import contextlib
@@ -58,20 +58,20 @@ _ANSWER_TIMEOUT_S = 5.0
 
 
 @dataclass(frozen=True, slots=True)
-class Listening:
-    """A listening socket. host: the address as bound, 0.0.0.0 and :: included."""
+class ListeningSocket:
+    """A listening socket, of any process. host: the address as bound, 0.0.0.0 and :: included."""
 
     is_v6: bool
     host: str
     port: int
 
 
-def listening_sockets(port: int | None = None) -> dict[int, Listening]:
+def listening_sockets(port: int | None = None) -> dict[int, ListeningSocket]:
     """Return the listening sockets of this network namespace, on `port` if given, by inode.
 
     Raises OSError if netlink fails.
     """
-    found: dict[int, Listening] = {}
+    found: dict[int, ListeningSocket] = {}
     # Only Linux has AF_NETLINK.
     family = getattr(socket, "AF_NETLINK", -1)
     with socket.socket(family, socket.SOCK_RAW, _NETLINK_SOCK_DIAG) as netlink:
@@ -83,11 +83,11 @@ def listening_sockets(port: int | None = None) -> dict[int, Listening]:
 
 
 @dataclass(frozen=True, slots=True)
-class Connection:
-    """One end of a connection.
+class ConnectionEnd:
+    """One end of a connection; `host` and `port` are its own, and the peer is the other end.
 
-    inode: 0 if no process has it, as it is not accepted yet or was closed.
-    unread: received bytes that its process has not read.
+    inode: 0 if no process has the socket, as it is not accepted yet or was closed.
+    unread: received bytes that the socket's process has not read.
     """
 
     state: int
@@ -101,19 +101,20 @@ class Connection:
 
 def connections(
     *, local_port: int = 0, peer_port: int = 0, is_v6: bool | None = None
-) -> list[Connection]:
+) -> list[ConnectionEnd]:
     """Return the ends of connections in this network namespace with these ports (0: any).
 
-    With a local port, only ends on which an answer may still be sent. is_v6: search IPv6 or IPv4
-    alone; None: both. For each the kernel walks its table of all connections, which takes a sixth
-    of a millisecond. A listening socket and the connections that it accepts are of one family.
+    With a local port, only ends on which an answer may still be sent. is_v6: search IPv6 (True) or
+    IPv4 (False) alone; None: both. For each family the kernel walks its table of all connections,
+    which takes a sixth of a millisecond. A listening socket and the connections that it accepts are
+    of one family.
 
     Raises OSError if netlink fails.
     """
     states = _SERVER_STATES if local_port else _CLIENT_STATES
     families = {True: (socket.AF_INET6,), False: (socket.AF_INET,)}
     wanted_families = (socket.AF_INET, socket.AF_INET6) if is_v6 is None else families[is_v6]
-    found: list[Connection] = []
+    found: list[ConnectionEnd] = []
     # Only Linux has AF_NETLINK.
     family = getattr(socket, "AF_NETLINK", -1)
     with socket.socket(family, socket.SOCK_RAW, _NETLINK_SOCK_DIAG) as netlink:
@@ -138,8 +139,8 @@ def dump(question: bytes) -> list[bytes]:
 class ListenerQuery:
     """Asks the kernel which listening socket a connection would reach. Thread-safe.
 
-    The lookup is that of a connection and takes some microseconds. Among sockets that share a
-    port (SO_REUSEPORT) the kernel chooses by the client's address; so each question names another
+    The kernel looks the socket up as for a new connection, in some microseconds. Among sockets that
+    share a port (SO_REUSEPORT) it chooses by the client's address. So each question names another
     client port, and several questions will reach every socket that shares the port.
     """
 
@@ -186,16 +187,20 @@ class ListenerQuery:
         netlink = socket.socket(
             getattr(socket, "AF_NETLINK", -1), socket.SOCK_RAW, _NETLINK_SOCK_DIAG
         )
-        # The kernel answers before the question returns.
+        # No wait: the kernel has answered by the time that `send` returns.
         netlink.settimeout(0)
         self._netlink = netlink
         return netlink
 
 
 def _inode_of(received: bytes) -> int | None:
+    """Return the inode in the answer about one socket; None if there is no such socket.
+
+    Raises OSError if the answer is another error or malformed.
+    """
     for kind, body in messages(received):
         if kind == _NLMSG_ERROR:
-            number = _number(body)
+            number = _errno_of(body)
             if number == errno.ENOENT:
                 return None
             raise OSError(number, os.strerror(number))
@@ -233,7 +238,7 @@ def answers(netlink: socket.socket) -> Iterator[bytes]:
         for kind, body in messages(netlink.recv(_MAX_ANSWER_BYTES)):
             if kind in (_NLMSG_ERROR, _NLMSG_DONE):
                 # A dump that failed carries its error in NLMSG_DONE.
-                number = _number(body) if body else 0
+                number = _errno_of(body) if body else 0
                 if number:
                     raise OSError(number, os.strerror(number))
                 return
@@ -251,17 +256,19 @@ def messages(received: bytes) -> Iterator[tuple[int, bytes]]:
         received = received[(length + 3) & ~3 :]
 
 
-def parse(body: bytes) -> tuple[int, Listening]:
+def parse(body: bytes) -> tuple[int, ListeningSocket]:
     """Parse a listening socket; return its inode and address."""
     family, _, port, _, address, _, _, inode = _unpack(_SOCKET, body)
     is_v6 = family == socket.AF_INET6
-    return int.from_bytes(inode, sys.byteorder), Listening(is_v6, _host(family, address), port)
+    return int.from_bytes(inode, sys.byteorder), ListeningSocket(
+        is_v6, _host(family, address), port
+    )
 
 
-def parse_connection(body: bytes) -> Connection:
+def parse_connection(body: bytes) -> ConnectionEnd:
     """Parse one end of a connection."""
     family, state, port, peer_port, address, peer, unread, inode = _unpack(_SOCKET, body)
-    return Connection(
+    return ConnectionEnd(
         state=state,
         host=_host(family, address),
         port=port,
@@ -272,7 +279,7 @@ def parse_connection(body: bytes) -> Connection:
     )
 
 
-def _number(body: bytes) -> int:
+def _errno_of(body: bytes) -> int:
     """Return the errno of an error message. Raises OSError if the message is malformed."""
     number = -int(_unpack(_ERROR, body)[0])
     # The lowest 32-bit number has no positive counterpart.

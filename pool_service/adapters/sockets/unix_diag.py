@@ -1,7 +1,7 @@
 """Unix sockets of Linux, by netlink's sock_diag.
 
-A server may accept requests at a unix socket besides its port. An accepted connection has the name
-of the listening socket, and the kernel names the socket at its other end.
+A server may accept requests at a unix socket besides its port. The server's end of an accepted
+connection has the name of the listening socket, and the kernel gives the inode of the other end.
 """
 
 import socket
@@ -32,8 +32,8 @@ class UnixSocket:
     """A listening unix socket, or one end of a connection.
 
     name: the bound name; an accepted connection has that of its listening socket.
-    peer: the inode of the other end; 0 if that is gone.
-    waiting: of a listening socket, the connections that are not accepted yet.
+    peer: the inode of the other end; 0 if the other end is gone.
+    waiting: the number of connections to a listening socket that are not accepted yet.
     """
 
     is_listening: bool
@@ -71,6 +71,7 @@ def _number(attributes: bytes) -> int:
 
 
 def _attributes(attributes: bytes) -> Iterator[tuple[int, bytes]]:
+    """Yield the type and value of each attribute that follows a message."""
     while len(attributes) >= _ATTRIBUTE.size:
         length, kind = _ATTRIBUTE.unpack_from(attributes)
         if length < _ATTRIBUTE.size:

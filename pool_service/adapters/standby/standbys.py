@@ -18,7 +18,7 @@ import structlog
 
 from pool_service.adapters.logs.logs import LogStore, open_for_append
 from pool_service.adapters.probe.ready_notify import ReadyNotifications
-from pool_service.adapters.process.launch import Child, start_failures
+from pool_service.adapters.process.launch import Child, as_start_failed
 from pool_service.adapters.standby.process import Standby, StandbySpec, begin
 from pool_service.core.errors import PoolError
 from pool_service.core.types import Identity, LaunchPlan, Settings
@@ -318,7 +318,7 @@ def _send_plan(
     timeout: float,
 ) -> Path | None:
     """Send a standby the plan's arguments; return its log, None if it did not accept. Blocking."""
-    with contextlib.ExitStack() as undo, start_failures(model, state_dir):
+    with contextlib.ExitStack() as undo, as_start_failed(model, state_dir):
         log_path = logs.create(model, generation)
         undo.callback(logs.remove, log_path)
         output = open_for_append(log_path)

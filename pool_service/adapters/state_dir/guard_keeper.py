@@ -1,9 +1,9 @@
 """The guard keeper: starts the guard (watchdog), and another one whenever it ends.
 
 The guard (`pool_service.guard`) ends the servers if the service is gone for good. It has its own
-session. Its input is a pipe whose other end only the service has, so that the kernel closes it
-whatever ends the service. If both end together, or the service ends while there is no guard, a
-third process acts (`sentry.py`).
+session. Its input is a pipe whose other end only the service has, so that the kernel closes that
+end, whatever ends the service. If both processes end together, or the service ends while there is
+no guard, a third process becomes the guard (`sentry.py`).
 """
 
 import asyncio
@@ -49,14 +49,14 @@ class _Guard:
 class GuardKeeper:
     """Starts a guard, and another one whenever it ends, while the `async with` lasts.
 
-    Enter it while holding the state directory. On exit the guard stays and gives another service
-    `grace` seconds to come; call `dismiss` before if all servers have been stopped.
+    Enter it while holding the state directory. On exit the guard is left running and gives another
+    service `grace` seconds to come. Call `dismiss` before the exit if all servers are stopped.
 
-    grace: in seconds; 0 for no guard: that of an earlier service is then ended.
-    left: guards and sentries that earlier keepers of this process have left, which this one
-        reaps; it adds its own on exit.
-    first_pause_s, max_pause_s: the pause before a guard is started again; doubles each time, until
-        a guard has lived for a minute.
+    grace: in seconds; 0 for no guard, and then the guard of an earlier service is ended.
+    left: guards and sentries that earlier keepers of this process have left running. This keeper
+        reaps and removes them, and adds its own on exit.
+    first_pause_s, max_pause_s: the pause before a guard is started again. It doubles each time,
+        and is the first one again once a guard has lived for a minute.
     """
 
     def __init__(
@@ -129,10 +129,10 @@ class GuardKeeper:
         An earlier service's guard is ended as well, even if it is still starting.
         """
         await self._stop_keeping()
-        await self._end_both()
+        await self._end_guard_and_sentry()
         await asyncio.to_thread(_end_earlier_guard, self._state_dir, self._youngest)
 
-    async def _end_both(self) -> None:
+    async def _end_guard_and_sentry(self) -> None:
         # The sentry first, as it would replace the guard.
         sentry_, self._sentry = self._sentry, None
         if sentry_ is not None:
@@ -144,6 +144,7 @@ class GuardKeeper:
             await self._reap_after_end(guard)
 
     async def _keep(self) -> None:
+        """Start another guard whenever the guard has ended or could not be started."""
         pause = self._first_pause_s
         while True:
             if self._guard is not None:
@@ -156,9 +157,9 @@ class GuardKeeper:
             self._start()
 
     async def _await_end(self, guard: _Guard) -> None:
-        """Wait until the guard has ended; end it if its sentry has ended.
+        """Wait until the guard has ended, and reap it. If its sentry ends first, end the guard too.
 
-        The guard holds only the pipe of its own sentry, so a new sentry needs a new guard.
+        The guard has inherited the pipe of its own sentry only, so a new sentry needs a new guard.
         """
         ends = [asyncio.ensure_future(wait_for_exit(self._watch, guard.identity))]
         if self._sentry is not None:
@@ -167,7 +168,7 @@ class GuardKeeper:
             await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
             if not ends[0].done():
                 _log.warning("the guard's sentry has ended; starting another, and another guard")
-                await self._end_both()
+                await self._end_guard_and_sentry()
                 return
         finally:
             for end in ends:
@@ -189,7 +190,10 @@ class GuardKeeper:
         return _reap(guard)
 
     def _start(self) -> None:
-        """Start a guard and its sentry. Not in a thread: a cancelled call could lose a guard."""
+        """Start a guard, and its sentry if there is none; log a failure.
+
+        Blocking, but not in a thread: a cancelled call could lose a guard.
+        """
         try:
             with _log_of(self._state_dir) as output:
                 self._start_sentry(output)
@@ -220,14 +224,15 @@ class GuardKeeper:
 
 def _spawn(command: tuple[str, ...], output: int, its_sentry: Sentry | None, now: float) -> _Guard:
     """Start a guard that inherits its sentry's pipe. Raises OSError."""
-    end = () if its_sentry is None else (its_sentry.end,)
+    pipes = () if its_sentry is None else (its_sentry.pipe,)
+    sentry_option = () if its_sentry is None else ("--sentry", str(its_sentry.pipe))
     popen = subprocess.Popen(  # noqa: S603 - our own program
-        (*command, *(word for each in end for word in ("--sentry", str(each)))),
+        (*command, *sentry_option),
         env=dict(without_secrets(os.environ.items())),
         stdin=subprocess.PIPE,
         stdout=output,
         stderr=output,
-        pass_fds=end,
+        pass_fds=pipes,
         start_new_session=True,
     )
     # Not reaped yet, so the pid is the guard's even if it has ended.
@@ -266,6 +271,7 @@ def _close_input(guard: _Guard) -> None:
 
 
 def _end_earlier_guard(state_dir: Path, youngest: Identity | None) -> None:
+    """End the guard of an earlier service (see `end_guard`); log a failure. Blocking."""
     try:
         end_guard(state_dir, youngest)
     except OSError as error:

@@ -1,4 +1,8 @@
-"""The guard's lock: a pool has one guard. A later one takes it over, never an earlier one."""
+"""The guard's lock: a pool has one guard at a time, that of the youngest service.
+
+The lock is a `flock` on a file with a note: which guard has the lock, or had it last. A guard ends
+an older one and takes the lock over. A guard that finds a younger one in the note ends itself.
+"""
 
 import contextlib
 import errno
@@ -33,45 +37,49 @@ _PAUSE_S = 0.01
 
 
 def take_over(state_dir: Path) -> int | None:
-    """End the guard that has the lock, wait for its end and take the lock.
+    """End the guard that has the lock, if any, and take the lock; for a new guard.
 
-    Return the descriptor that holds the lock, which no child inherits; None if a younger guard
-    has or had it, as that belongs to a later service. Blocks until the other guard has ended.
-    Raises OSError if the file cannot be opened or locked.
+    Return the descriptor that holds the lock, which no child inherits; None if a younger guard, so
+    that of a later service, has or had the lock. Blocks until the other guard has ended. Raises
+    OSError if the file cannot be opened or locked.
     """
     me = identity_of(os.getpid())
     with _open_lock(state_dir) as descriptor:
-        if not _lock(descriptor, state_dir / GUARD_LOCK, me):
+        if not _end_holder_and_lock(descriptor, state_dir / GUARD_LOCK, me):
             return None
         _write_holder(descriptor, me)
         return os.dup(descriptor)
 
 
 def take_if_free(state_dir: Path) -> int | None:
-    """Take the lock if it is free; return its descriptor, or None at once if it is not.
+    """Take the lock if it is free; for the sentry when it becomes the guard.
 
-    None as well if a later service has noted that there is nothing to guard.
+    Return the descriptor that holds the lock; None at once if another guard has it, or if a later
+    service has noted that it needs no guard. Raises OSError if the file cannot be opened or locked.
     """
     me = identity_of(os.getpid())
     with _open_lock(state_dir) as descriptor:
-        if not _is_free(descriptor) or _is_for_nothing(descriptor, me):
+        if not _try_lock(descriptor) or _is_for_nothing(descriptor, me):
             return None
         _write_holder(descriptor, me)
         return os.dup(descriptor)
 
 
 def end_guard(state_dir: Path, youngest: Identity | None) -> None:
-    """End the guard that has the lock and wait for its end. The caller holds the state directory.
+    """End the guard that has the lock, if any, and note that no guard is needed.
 
-    youngest: the last guard that the caller has started; an older guard that is still starting
-        ends as soon as it sees the note.
+    The caller is a service that holds the state directory. A guard that is still starting ends as
+    soon as it reads the note, if it is older than the process in the note.
+
+    youngest: the process for the note: the last guard that the caller has started; None: the
+        caller itself, as it has started no guard.
 
     Raises:
         TimeoutError: the guard has not ended in time.
         OSError: the file cannot be opened or locked.
     """
     with _open_lock(state_dir) as descriptor:
-        _lock(descriptor, state_dir / GUARD_LOCK, None, END_TIMEOUT_S)
+        _end_holder_and_lock(descriptor, state_dir / GUARD_LOCK, None, END_TIMEOUT_S)
         _write_holder(descriptor, youngest or identity_of(os.getpid()), is_needed=False)
 
 
@@ -97,9 +105,14 @@ def _open_lock_file(path: Path) -> int:
         return open_own(path, os.O_RDONLY)
 
 
-def _lock(descriptor: int, path: Path, me: Identity | None, timeout: float = math.inf) -> bool:
-    """Take the lock within `timeout` seconds; return False if a guard younger than `me` has it."""
-    if not _is_free(descriptor):
+def _end_holder_and_lock(
+    descriptor: int, path: Path, me: Identity | None, timeout: float = math.inf
+) -> bool:
+    """End the guard that has the lock and take the lock; return False if it is younger than `me`.
+
+    me: None: no guard is too young to be ended. Raises TimeoutError after `timeout` seconds.
+    """
+    if not _try_lock(descriptor):
         holder = _read_holder(descriptor)
         if _is_younger(holder, me):
             return False
@@ -115,7 +128,7 @@ def _await_lock(descriptor: int, timeout: float) -> None:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
         return
     until = time.monotonic() + timeout
-    while not _is_free(descriptor):
+    while not _try_lock(descriptor):
         if time.monotonic() >= until:
             raise TimeoutError(
                 errno.ETIMEDOUT, f"a guard has {GUARD_LOCK} and does not end; lsof tells which"
@@ -123,8 +136,8 @@ def _await_lock(descriptor: int, timeout: float) -> None:
         time.sleep(_PAUSE_S)
 
 
-def _is_free(descriptor: int) -> bool:
-    """Take the lock if it is free, and return whether it was."""
+def _try_lock(descriptor: int) -> bool:
+    """Take the lock if it is free; return whether this process has the lock now."""
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -133,14 +146,14 @@ def _is_free(descriptor: int) -> bool:
 
 
 def _is_younger(holder: Identity | None, me: Identity | None) -> bool:
-    """Return whether a noted process, which may have ended, started after `me`."""
+    """Return whether the process in the note, which may have ended, started after `me`."""
     if holder is None or me is None or holder.boot_id != me.boot_id:
         return False
     return holder.start_time > me.start_time
 
 
 def _read_holder(descriptor: int) -> Identity | None:
-    """Return the process in the lock's note; None if it cannot be read."""
+    """Return the process in the lock's note; None if the note cannot be read."""
     try:
         note = parse_json(os.pread(descriptor, 4096, 0))
         pid, start_time, boot_id = note["pid"], note["start_time"], note["boot_id"]
@@ -161,6 +174,7 @@ def _is_for_nothing(descriptor: int, me: Identity | None) -> bool:
 
 
 def _write_holder(descriptor: int, me: Identity | None, *, is_needed: bool = True) -> None:
+    """Note a process in the lock's file, and whether its service needs a guard."""
     note = json.dumps(asdict(me) | {"needed": is_needed}).encode() if me else b""
     # Without a note, as on a full disk, a later guard waits until this one ends by itself.
     with contextlib.suppress(OSError):
@@ -168,9 +182,8 @@ def _write_holder(descriptor: int, me: Identity | None, *, is_needed: bool = Tru
 
 
 def _end(holder: Identity | None, path: Path) -> None:
-    """Send SIGTERM to the guard that holds the lock."""
-    # A process that has not opened the lock is no guard: the note is an earlier guard's, and its
-    # pid was reused.
+    """Send SIGTERM to the process in the note if it is alive and has the lock's file open."""
+    # Else the process is no guard: the note is an earlier guard's, whose pid was reused.
     if holder is None or not is_alive(holder) or not has_open(holder.pid, path):
         return
     with contextlib.suppress(ProcessLookupError):

@@ -1,9 +1,11 @@
 """The sentry: a process that becomes a guard when both the service and its guard have ended.
 
-The sentry is a shell, a tenth of a guard's size. It shares neither name nor program with the two,
-so that `pkill python` or `pkill -f pool_service` does not end it. Its input is a pipe whose other
-end the service and the guard have. A line means that there is nothing to guard any more; the end of
-the input without a line, that both are gone.
+The sentry is a shell, a tenth of a guard's size. Its name and its program differ from those of the
+service and the guard, so that `pkill python` or `pkill -f pool_service` does not end it.
+
+Its input is a pipe, whose other end the service and the guard have.
+1. A line tells the sentry that there is nothing to guard any more: it ends.
+2. The end of the input without a line means that both are gone: it becomes a guard.
 """
 
 import contextlib
@@ -19,7 +21,7 @@ from pool_service.adapters.system.environment import without_secrets
 from pool_service.core.types import Identity
 
 COMMAND_VARIABLE = "POOL_SERVICE_SENTRY"
-"""The variable with the guard's command; `pkill -f` would find an argument."""
+"""The variable with the guard's command: in an argument `pkill -f` would find its words."""
 
 _SHELL = "/bin/sh"
 _WAIT = (
@@ -31,14 +33,20 @@ _WAIT = (
 
 @dataclass(slots=True, eq=False)
 class Sentry:
-    """A sentry started by this process. end: this side of the pipe, which the guard inherits."""
+    """A sentry that this process has started.
+
+    pipe: this process's descriptor of the pipe, which the guard inherits; -1 once closed.
+    """
 
     popen: "subprocess.Popen[bytes]"
     identity: Identity
-    end: int
+    pipe: int
 
     def leave(self) -> None:
-        """Close this process's end of the pipe; the sentry then waits for the guard alone."""
+        """Leave the sentry running: close this process's end of the pipe.
+
+        The sentry then waits for the end of the guard alone.
+        """
         self.popen.returncode = 0  # else Popen warns of a running process
         self._close()
 
@@ -54,35 +62,35 @@ class Sentry:
         self.reap()
 
     def _close(self) -> None:
-        descriptor, self.end = self.end, -1
+        descriptor, self.pipe = self.pipe, -1
         if descriptor >= 0:
             os.close(descriptor)
 
 
 def begin(command: Sequence[str], output: int) -> Sentry:
     """Start a sentry that will execute `command`, with output to `output`. Raises OSError."""
-    its, ours = os.pipe()
+    reader, writer = os.pipe()
     try:
         popen = subprocess.Popen(  # noqa: S603 - our own program
             (_SHELL, "-c", _WAIT),
             env=dict(without_secrets(os.environ.items())) | {COMMAND_VARIABLE: shlex.join(command)},
             cwd="/",
-            stdin=its,
+            stdin=reader,
             stdout=output,
             stderr=output,
             start_new_session=True,
         )
     except OSError:
-        os.close(ours)
+        os.close(writer)
         raise
     finally:
-        os.close(its)
+        os.close(reader)
     # Not reaped yet, so the pid is the sentry's even if it has ended.
     identity = identity_of(popen.pid) or Identity(popen.pid, 0, boot_id())
-    return Sentry(popen, identity, ours)
+    return Sentry(popen, identity, writer)
 
 
-def stand_down(end: int) -> None:
-    """Send the sentry the line that ends it: there is nothing to guard any more."""
+def stand_down(pipe: int) -> None:
+    """End the sentry from the guard, as there is nothing to guard any more: send it the line."""
     with contextlib.suppress(OSError):
-        os.write(end, b"\n")
+        os.write(pipe, b"\n")

@@ -1,8 +1,10 @@
 """The state directory and its lock: one process holds it at a time.
 
-The lock is a `flock` on two files: on the directory itself, which works even if nothing can be
-written, and on a file in it that names the holder, the only lock of older versions. The kernel
-releases both with the holder's last descriptor, however the holder ended.
+The lock is a `flock` on
+1. the directory itself, which works even if nothing can be written;
+2. a file in it with a note about the holder. Older versions lock this file alone.
+
+The kernel releases both with the holder's last descriptor, however the holder ended.
 """
 
 import contextlib
@@ -44,8 +46,9 @@ class StateDirError(Exception):
 class StateDirHeld(StateDirError):
     """Another process holds the state directory.
 
-    serving_pid: the holder's pid if its note says that it is a service that listens.
-    guard_pid: its pid if the note says that it is a guard that stops servers.
+    serving_pid: the pid in the holder's note, if the note is of a service that listens.
+    guard_pid: the pid in the note, if it is of a guard that stops servers.
+
     The note may be that of an earlier holder.
     """
 
@@ -65,7 +68,7 @@ class StateDir:
     """A state directory held by this process, from construction until `close`.
 
     It is held even if nothing can be written, as an earlier service's servers need a service more
-    than records; `degraded_reason` then says why, and is empty otherwise.
+    than records. `degraded_reason` says why nothing can be written; empty if all is well.
 
     Raises:
         StateDirHeld: another process holds it; the message names it.
@@ -84,7 +87,8 @@ class StateDir:
     def announce(self, addresses: Sequence[str], doing: str = "") -> None:
         """Write the note that a second service reads: the addresses, or what this holder does.
 
-        doing: the predicate of a sentence about this process.
+        addresses: those at which this service listens; empty if it does not listen yet.
+        doing: what this process does if it is not a service: the rest of a sentence after its pid.
         """
         if self._note is None:
             return
@@ -95,11 +99,14 @@ class StateDir:
             self.degraded_reason = _note_trouble(self.path, error)
 
     def keep_claim(self, descriptor: int) -> None:
-        """Keep the claim of a takeover, a lock's descriptor, until `release_claim` is called."""
+        """Keep the claim of a takeover until `release_claim`.
+
+        descriptor: that of the file whose lock is the claim.
+        """
         self._claim = descriptor
 
     def release_claim(self) -> None:
-        """Release the claim: this service serves, so the replaced one need not serve again."""
+        """Release the claim, as this service serves: the replaced one need not serve again."""
         descriptor, self._claim = self._claim, -1
         if descriptor >= 0:
             os.close(descriptor)
@@ -158,58 +165,65 @@ def _make_directory(path: Path) -> None:
     except FileExistsError as error:
         raise StateDirError(f"the state directory {path} is a file; {_ADVICE}") from error
     except OSError as error:
-        raise _unusable(path, error) from error
+        raise _unusable_error(path, error) from error
 
 
 def _take_locks(path: Path) -> tuple[tuple[int, ...], int | None, str]:
-    """Take both locks; return their descriptors, that of the note, and why it cannot be written.
+    """Take both locks; return their descriptors, the note's descriptor and why there is no note.
 
-    No child inherits the descriptors.
+    The note's descriptor is None if the lock file cannot be opened; the reason is "" if the note
+    can be written. No child inherits the descriptors.
     """
     with contextlib.ExitStack() as undo:
         try:
             directory = _open_directory(path)
         except OSError as error:
-            raise _unusable(path, error) from error
+            raise _unusable_error(path, error) from error
         undo.callback(os.close, directory)
-        refusal = _lock(path, directory)
-        file, trouble = _lock_file(path, is_ours=refusal is None)
+        # One of the two locks suffices, where the file system refuses the other.
+        directory_error = _try_lock(path, directory)
+        file, why_no_note = _open_lock_file(path, is_ours=directory_error is None)
         if file is None:
-            if refusal is not None:
-                raise _without_locks(path, refusal) from refusal
+            if directory_error is not None:
+                raise _no_locks_error(path, directory_error) from directory_error
             undo.pop_all()
-            return (directory,), None, trouble
+            return (directory,), None, why_no_note
         undo.callback(os.close, file)
-        refused = _lock(path, file)
-        if refusal and refused:
-            raise _without_locks(path, refused) from refused
+        file_error = _try_lock(path, file)
+        if directory_error and file_error:
+            raise _no_locks_error(path, file_error) from file_error
         undo.pop_all()
-    return (directory, file), file, trouble
+    return (directory, file), file, why_no_note
 
 
 def _open_directory(path: Path) -> int:
     return os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
 
 
-def _lock(path: Path, descriptor: int) -> OSError | None:
-    """Lock a descriptor; return the error if the file system refuses. Raises StateDirHeld."""
+def _try_lock(path: Path, descriptor: int) -> OSError | None:
+    """Lock a descriptor; return the error if the file system cannot lock it, else None.
+
+    Raises StateDirHeld if another process has the lock.
+    """
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        raise _refusal(path) from None
+        raise _held_error(path) from None
     except OSError as error:
         return error
     return None
 
 
-def _lock_file(path: Path, *, is_ours: bool) -> tuple[int | None, str]:
-    """Return a descriptor of the lock file (None: impossible), and why it cannot be written ("").
+def _open_lock_file(path: Path, *, is_ours: bool) -> tuple[int | None, str]:
+    """Open the lock file; return its descriptor (None: impossible) and why it cannot be written.
 
-    is_ours: whether the directory is locked, so that a foreign file of this name may be moved
-        aside.
+    The reason is "" if the file can be written.
+
+    is_ours: whether this process has locked the directory, so that it may move a foreign file of
+        this name aside.
     """
     try:
-        return _open_file(path), ""
+        return _open_own_lock_file(path), ""
     except NotOurs as error:
         problem: OSError = error
     except OSError as error:
@@ -219,16 +233,16 @@ def _lock_file(path: Path, *, is_ours: bool) -> tuple[int | None, str]:
     if is_ours:
         with contextlib.suppress(OSError):
             os.replace(path / LOCK, path / f"{LOCK}{SET_ASIDE}")  # noqa: PTH105 - says what it does
-            return _open_file(path), ""
+            return _open_own_lock_file(path), ""
     return None, _note_trouble(path, problem)
 
 
-def _open_file(path: Path) -> int:
+def _open_own_lock_file(path: Path) -> int:
     return open_own(path / LOCK, os.O_RDWR | os.O_CREAT)
 
 
-def _refusal(path: Path) -> StateDirHeld:
-    """Return the error that names the holder, as far as its note can be read."""
+def _held_error(path: Path) -> StateDirHeld:
+    """Return the error that names the holder, as far as the holder's note can be read."""
     try:
         pid, addresses, doing = _read_note(path)
     except (OSError, ValueError, LookupError, TypeError, AttributeError, OverflowError):
@@ -260,15 +274,16 @@ def _read_note(path: Path) -> tuple[int, list[str], str]:
     return pid, addresses, doing
 
 
-def _unusable(path: Path, error: OSError) -> StateDirUnwritable:
+def _unusable_error(path: Path, error: OSError) -> StateDirUnwritable:
     return StateDirUnwritable(
         f"the state directory {path} cannot be used: {error.strerror}; put that right or {_ADVICE}"
     )
 
 
-def _without_locks(path: Path, error: OSError) -> StateDirError:
+def _no_locks_error(path: Path, error: OSError) -> StateDirError:
+    """Return the error for a state directory of which neither lock can be taken."""
     if error.errno not in _NO_LOCK:
-        return _unusable(path, error)
+        return _unusable_error(path, error)
     return StateDirError(
         f"the file system of the state directory {path} has no locks ({error.strerror}); "
         f"{_ADVICE} on a local disk"
@@ -276,6 +291,7 @@ def _without_locks(path: Path, error: OSError) -> StateDirError:
 
 
 def _note_trouble(path: Path, error: OSError) -> str:
+    """Return the reason for a degraded state directory whose note cannot be written."""
     why = f"{error.strerror} ({error.filename})" if isinstance(error, NotOurs) else ""
     return (
         f"a second service is not told who uses {path}: {why or explain(error, path)}; it is "

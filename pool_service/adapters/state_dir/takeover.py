@@ -4,10 +4,12 @@
    stay.
 2. A running service is asked to leave only with `--replace`. The new service holds the *claim*, a
    lock on a file of the state directory, until it serves. The kernel releases that lock if the
-   new service ends. So the old one can always see whether the new one still exists: it ignores
-   the request of a service that has ended, and serves again if it has left for such a one.
+   new service ends. So the old service can always see whether the new one still exists. If the new
+   one has ended, the old one ignores its request to leave, or serves again if it has left already
+   (`take_back`).
 
-A file's content alone is no reason to signal a process: it must have the lock file open as well.
+A note alone is no reason to signal the process that it names: that process must have the lock file
+open as well.
 """
 
 import contextlib
@@ -41,6 +43,7 @@ SETTLE_S = 2.0
 """Time for a new holder to write its note, and for an ending one to be gone."""
 
 REPEAT_REQUEST_S = 1.0
+"""Time between two requests to leave: a service that is starting or ending may miss one."""
 
 PAUSE_S = 0.02
 """Between two tries to take the state directory."""
@@ -59,8 +62,8 @@ def take(path: Path) -> StateDir:
 def take_over(path: Path) -> StateDir:
     """Take the state directory, after asking the service that holds it, if any, to leave.
 
-    The claim is held until `StateDir.release_claim`. Raises StateDirError if the directory cannot
-    be used, or if the service has not left in time; that service then keeps serving.
+    The returned StateDir keeps the claim until `release_claim`. Raises StateDirError if the
+    directory cannot be used, or if the service has not left in time; that service keeps serving.
     """
     with contextlib.ExitStack() as undo:
         deadline = time.monotonic() + TAKEOVER_TIMEOUT_S
@@ -75,9 +78,10 @@ def take_over(path: Path) -> StateDir:
 
 
 def take_back(path: Path) -> StateDir | None:
-    """Wait until the new service serves, and return None.
+    """Wait for the new service; take the state directory back if that has ended without serving.
 
-    If it has ended instead, and no other one has come, take the state directory back.
+    For a service that has left for another one. Blocks until the claim is released. Return None if
+    the new service, or a third one, has the state directory.
     """
     while is_claimed(path):
         time.sleep(PAUSE_S)
@@ -88,7 +92,7 @@ def take_back(path: Path) -> StateDir | None:
 
 
 def is_claimed(path: Path) -> bool:
-    """Return whether another service holds the claim, as it takes over or is about to."""
+    """Return whether a new service holds the claim: it is taking over, or about to."""
     try:
         descriptor = open_own(path / CLAIM, os.O_RDONLY)
     except OSError:
@@ -105,7 +109,7 @@ def is_claimed(path: Path) -> bool:
 
 
 def make_claimable(path: Path) -> None:
-    """Make the claim's file early, so that a later takeover works on a full disk."""
+    """Make the file of the claim early, so that a later takeover works on a full disk."""
     with contextlib.suppress(OSError):
         os.close(open_own(path / CLAIM, os.O_RDWR | os.O_CREAT))
 
@@ -113,8 +117,8 @@ def make_claimable(path: Path) -> None:
 class _Taking:
     """One attempt to take a state directory.
 
-    replace_until: the end of the wait for a service that was asked to leave, by time.monotonic();
-        None: a service is not asked to leave.
+    replace_until: how long to wait for a service that was asked to leave, as a time of
+        time.monotonic(); None: do not ask a service to leave.
     """
 
     def __init__(self, path: Path, replace_until: float | None = None) -> None:
@@ -126,7 +130,7 @@ class _Taking:
         self._guard_deadline = 0.0
 
     def take(self) -> StateDir:
-        """Take the state directory, making its holder leave. Raises StateDirError."""
+        """Take the state directory, making its holder leave if it must. Raises StateDirError."""
         while True:
             try:
                 return StateDir(self._path)
@@ -135,12 +139,13 @@ class _Taking:
             time.sleep(PAUSE_S)
 
     def _make_leave(self, held: StateDirHeld) -> None:
-        """Do the next step to make the holder leave; raise `held` if it may stay.
+        """Take the next step to make the holder leave; raise `held` if the holder may stay.
 
-        1. A service is asked to leave, again and again, if it is to be replaced; else it stays.
+        1. A service is asked to leave, every REPEAT_REQUEST_S, if there is a `replace_until`; else
+           it may stay.
         2. A guard is ended.
-        3. A holder that is neither, or not known yet, gets SETTLE_S to write its note or to end.
-        4. A holder that is to be replaced must have left by `replace_until`.
+        3. Any other holder, or one not known yet, gets SETTLE_S to write its note or to end.
+        4. If there is a `replace_until`, StateDirError is raised at that time.
         """
         now = time.monotonic()
         pid = held.serving_pid
@@ -148,7 +153,6 @@ class _Taking:
             if self._replace_until is None:
                 raise held
             if now >= self._next_request_at:
-                # Repeated, as a service that is just starting or ending may miss the signal.
                 self._next_request_at = now + REPEAT_REQUEST_S
                 _ask_to_leave(pid)
         elif guard := self._guard_of(held):
@@ -161,11 +165,15 @@ class _Taking:
             raise held
         if self._replace_until is not None and now > self._replace_until:
             raise StateDirError(
-                f"it was asked to leave {TAKEOVER_TIMEOUT_S:g} s ago and has not; it stays: {held}"
+                f"the holder of the state directory was asked to leave {TAKEOVER_TIMEOUT_S:g} s "
+                f"ago and has not left: {held}"
             ) from held
 
     def _guard_of(self, held: StateDirHeld) -> Identity | None:
-        """Return the guard that holds the directory; search for it if it has no note."""
+        """Return the guard that holds the directory, if one does.
+
+        A guard without a note, as on a full disk, is searched for, but only after SETTLE_S.
+        """
         if self._guard is not None and is_alive(self._guard):
             return self._guard
         if held.guard_pid is not None:
@@ -186,7 +194,7 @@ class _Taking:
             _signal(guard, signal.SIGKILL)
 
     def _holder(self, pid: int) -> Identity | None:
-        """Return the process with this pid if it has the lock file open, else None."""
+        """Return the process with this pid if it is alive and has the lock file open, else None."""
         identity = identity_of(pid) if 0 < pid <= MAX_PID else None
         lock = self._path / LOCK
         if identity is None or not has_open(pid, lock):
@@ -222,6 +230,7 @@ def _take_claim(path: Path, deadline: float) -> int | None:
 
 
 def _ask_to_leave(pid: int) -> None:
+    """Ask a service to leave. Raises StateDirError if it is another user's."""
     try:
         os.kill(pid, LEAVE_SIGNAL)
     except ProcessLookupError:
@@ -242,6 +251,7 @@ def _guard_pids(path: Path) -> Iterator[int]:
 
 
 def _signal(identity: Identity, number: signal.Signals) -> None:
+    """Send a signal to a process if it is alive; ignore a failure."""
     with contextlib.suppress(OSError):
         if is_alive(identity):
             os.kill(identity.pid, number)

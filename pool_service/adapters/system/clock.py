@@ -1,4 +1,4 @@
-"""Implementation of the port `Clock`: it includes the machine's sleep, and cannot be set."""
+"""Implementation of the port `Clock`, whose time includes the machine's sleep and cannot be set."""
 
 import sys
 import time

@@ -1,8 +1,8 @@
 """Environment of servers: an allow-list of the service's variables.
 
 All other variables are removed, since a variable can change the code that runs:
-WEB_CONCURRENCY ends vllm-mlx, VLLM_MLX_MCP_CONFIG starts programs,
-MLX_LM_TRUST_REMOTE_CODE runs the model's code, PYTHONPATH and PYTHONSTARTUP run others'.
+WEB_CONCURRENCY ends vllm-mlx, VLLM_MLX_MCP_CONFIG starts programs, MLX_LM_TRUST_REMOTE_CODE runs
+the model's code, PYTHONPATH and PYTHONSTARTUP run any code.
 """
 
 import re
@@ -16,9 +16,9 @@ _NAMES = frozenset(
     {
         # Programs, the home with its caches, and the user that they belong to.
         *("PATH", "HOME", "USER", "LOGNAME", "TMPDIR", "XDG_CACHE_HOME"),
-        # Language and time zone of logs; macOS programs read the last at each start.
+        # Language and time zone of logs; every macOS program reads the __CF_ variable at its start.
         *("LANG", "LANGUAGE", "TZ", "__CF_USER_TEXT_ENCODING"),
-        # How a download gets out: certificates and proxies.
+        # How a download reaches the network: certificates and proxies.
         *("SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"),
         *("http_proxy", "https_proxy", "all_proxy", "no_proxy"),
         *("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY"),
@@ -28,7 +28,7 @@ _NAMES = frozenset(
 )
 _PREFIXES = (
     "LC_",
-    # Where models are cached, and, for downloads alone, the token that gated ones need.
+    # Where models are cached, and, for downloads alone, the token that gated models need.
     *("HF_", "HUGGINGFACE_", "HUGGING_FACE_"),
     # Tuning and debugging of MLX and of Metal.
     *("MLX_", "METAL_", "MTL_"),
@@ -36,14 +36,16 @@ _PREFIXES = (
 # Variables under an allowed prefix that let a model bring code of its own.
 _NEVER = ("TRUST_REMOTE_CODE", "ALLOW_CODE_EVAL")
 
-# In this order, since a later one may name an earlier: where the hub's library keeps its files.
+# Where the hub's library keeps its files. In this order, since the value of a later variable may
+# name an earlier one.
 _CACHES = ("XDG_CACHE_HOME", "HF_HOME", "HUGGINGFACE_HUB_CACHE", "HF_HUB_CACHE")
 _OTHER_PATHS = (
     *("HUGGINGFACE_ASSETS_CACHE", "HF_ASSETS_CACHE", "HF_TOKEN_PATH", "HF_XET_CACHE"),
     *("HF_MODULES_CACHE", "HF_DATASETS_CACHE", "TMPDIR"),
     *("SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"),
 )
-# Their readers would take an empty value literally: as a relative path, or a URL without a host.
+# The programs that read these take an empty value literally: as a relative path, or as a URL
+# without a host.
 _EMPTY_IS_UNSET = (*_CACHES, *_OTHER_PATHS, "HF_ENDPOINT")
 
 _SECRET = re.compile(
@@ -116,8 +118,8 @@ def with_absolute_paths(
         except PathFlaw as flaw:
             if name in _CACHES:
                 raise RuntimeUnavailable(
-                    f"Models cannot be located: {name} {flaw}. Correct it where the service is "
-                    "started, and start it again, or in the environment that is configured."
+                    f"Models cannot be located: {name} {flaw}. Correct the variable in the "
+                    "configured environment, or where you start the service, and start it again."
                 ) from flaw
     return tuple(sorted(result.items()))
 

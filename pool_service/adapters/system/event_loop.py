@@ -36,13 +36,14 @@ def running_workers(count: int = MAX_WORKERS) -> ThreadPoolExecutor:
 
 
 MAX_LINE_BYTES = 64 * 1024
-"""The beginning of a longer line is dropped, as its end may never come."""
+"""The length of the longest line that is held until its end; of a longer one only the end is kept.
+Without a limit, output without newlines would fill the memory."""
 
 _CHUNK_BYTES = 16 * 1024
 
 
 async def lines_of(stream: asyncio.StreamReader) -> AsyncIterator[bytes]:
-    """Yield each line without its newline; yield to other tasks after each chunk."""
+    """Yield each line of a program's output without its newline; let other tasks run meanwhile."""
     held = b""
     while chunk := await stream.read(_CHUNK_BYTES):
         *lines, held = (held + chunk).split(b"\n")

@@ -32,7 +32,7 @@ _ADVICE = {
 
 
 def explain(error: OSError, state_dir: Path) -> str:
-    """Return the second part of an error message: cause, file and advice."""
+    """Return the rest of an error message, after what could not be done: cause, file and advice."""
     advice = _ADVICE.get(error.errno or 0, "see the service's log").format(state_dir=state_dir)
     return f"{reason(error)}: {advice}"
 

@@ -16,11 +16,12 @@ import psutil
 
 from pool_service.adapters.system.os_errors import raise_shortage
 
-SAFELY = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
-"""Flags of `open`: follow no link, do not wait for a FIFO, take no terminal, not inherited."""
+SAFE_FLAGS = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
+"""Flags of `os.open`: follow no link, do not wait for a FIFO, take no terminal, and let no child
+inherit the descriptor."""
 
 SET_ASIDE = ".set-aside"
-"""The suffix of a foreign file that the service has moved out of the way of its own."""
+"""The suffix that a foreign file gets when the service moves it aside to make its own."""
 
 
 class NotOurs(OSError):
@@ -35,7 +36,7 @@ def open_own(path: Path | str, flags: int, mode: int = 0o600, dir_fd: int | None
         OSError: the file cannot be opened.
     """
     try:
-        descriptor = os.open(path, flags | SAFELY, mode=mode, dir_fd=dir_fd)
+        descriptor = os.open(path, flags | SAFE_FLAGS, mode=mode, dir_fd=dir_fd)
     except OSError as error:
         # ENXIO: a FIFO without a reader, or a socket. EMLINK: a link, on some systems.
         if error.errno in (errno.ELOOP, errno.EMLINK, errno.ENXIO, errno.EISDIR):
@@ -98,6 +99,7 @@ def has_open(pid: int, path: Path) -> bool:
 
 
 def _flaw(status: os.stat_result) -> str:
+    """Return why a file is not the service's own; empty if it is."""
     if not stat.S_ISREG(status.st_mode):
         return "it is no file"
     if status.st_uid != os.geteuid():
@@ -108,9 +110,9 @@ def _flaw(status: os.stat_result) -> str:
 
 
 def write_note(descriptor: int, note: bytes) -> None:
-    """Replace the content of a file; works on a full disk if there was a note before.
+    """Replace the content of an open file by a note. Raises OSError.
 
-    Raises OSError.
+    Writes in place, so that it works on a full disk if the file had a note before.
     """
     os.pwrite(descriptor, note, 0)
     os.ftruncate(descriptor, len(note))

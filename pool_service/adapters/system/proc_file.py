@@ -9,8 +9,8 @@ _CHUNK_BYTES = 64 * 1024
 """More than a usual environment, so that one read returns a consistent state."""
 
 
-def read(path: str) -> bytes:
-    """Return the content of a file in /proc. Raises OSError.
+def read_file(path: str) -> bytes:
+    """Return the content of a file in /proc or /sys. Raises OSError.
 
     Takes half of the time of `Path.read_bytes`, which reads the file's status first.
     """

@@ -14,7 +14,7 @@ from types import FrameType
 
 MAX_DESCRIPTORS = 10_240 if sys.platform == "darwin" else 65_536
 """The service's soft limit of file descriptors, if the hard limit permits. Each caller, server and
-log takes one, and macOS grants 256 by default. Its maximum is OPEN_MAX."""
+log takes one, and macOS grants 256 by default, and OPEN_MAX (10240) at most."""
 
 FEW_DESCRIPTORS = 1024
 """Fewer descriptors than this are worth a warning: each caller, server and log takes one."""

@@ -44,7 +44,7 @@ _ACL_USER, _ACL_GROUP, _ACL_WRITE = 0x02, 0x08, 2
 
 @dataclass(frozen=True, slots=True)
 class Writable:
-    """A path that other users can write to, the reason, and the owner's remedy."""
+    """A path that other users can write to, the reason, and what the owner can do."""
 
     path: Path
     why: str
@@ -64,8 +64,8 @@ def is_unlisted(user: int) -> bool:
 
 
 @dataclass(slots=True)
-class Writers:
-    """One check of some paths; directories that have passed are not checked again.
+class WriterCheck:
+    """Checks whether other users can write to paths; does not check a sound directory twice.
 
     trusted: directories below which nothing is checked, by the operator's decision.
     user: the uid of the processes that will use the files.
@@ -80,7 +80,7 @@ class Writers:
         self._is_only_user = is_unlisted(self.user)
 
     def flaw(self, path: Path) -> Writable | None:
-        """Return the first part of the way by which others could change the file at `path`.
+        """Return the first flaw on the way to `path`, by which others could change the file there.
 
         None if there is none. `path` is absolute; missing files do not count. Raises OSError.
         """
@@ -89,10 +89,11 @@ class Writers:
         return next(self._flaws_along(path), None)
 
     def flaw_below(self, directory: Path) -> Writable | None:
-        """Return the same for a directory and everything in it, or for a file. Raises OSError.
+        """Return the first `flaw` of a directory and of everything in it, or of a file.
 
-        Here the sticky bit does not suffice: others must not make new files either, as loaders find
-        files by their names. Links to directories are followed.
+        None if there is none. Here the sticky bit does not suffice: others must not make new files
+        either, as loaders find files by their names. Links to directories are followed. A directory
+        with more than MAX_FILES files has a flaw. Raises OSError.
         """
         if self._is_trusted(directory):
             return None
@@ -118,7 +119,7 @@ class Writers:
         return found
 
     def _is_trusted(self, path: Path) -> bool:
-        """Return whether a path is in a trusted directory, by its text: links could change."""
+        """Return whether a path is in a trusted directory, by its text, as links could change."""
         return ".." not in path.parts and any(path.is_relative_to(each) for each in self.trusted)
 
     def _flaws_along(self, path: Path) -> Iterator[Writable]:
@@ -150,7 +151,7 @@ class Writers:
                 yield from self._flaws_at(current, status)
 
     def _link_flaws(self, path: str, status: os.stat_result) -> Iterator[Writable]:
-        """Yield the flaw of a link: in a directory like /tmp its owner can replace it."""
+        """Yield the flaw of a link of another user in a directory like /tmp, who can replace it."""
         is_sticky = os.lstat(os.path.dirname(path)).st_mode & stat.S_ISVTX  # noqa: PTH120
         if is_sticky and not self._is_trusted_user(status.st_uid):
             yield _owner_flaw(Path(path), status)
@@ -186,9 +187,9 @@ class Writers:
         return None
 
     def _group_flaw(self, path: Path, gid: int) -> Writable | None:
-        """Return the flaw of a path that its group can write to, by an access list too.
+        """Return the flaw of a path with the group's write bit, by its group or its access list.
 
-        The group's mode bits are the upper bound of what an access list permits.
+        In a path with an access list, that bit is the upper bound of what the list permits.
         """
         entries = list(_access_list(path))
         for tag, who in entries:
@@ -231,8 +232,8 @@ class Writers:
 
 
 def first_flaw(paths: Iterable[Path], trusted: tuple[Path, ...] = ()) -> Writable | None:
-    """Return the first path by which others could change any of these files. Raises OSError."""
-    writers = Writers(trusted)
+    """Return the first flaw by which others could change any of these files. Raises OSError."""
+    writers = WriterCheck(trusted)
     return next((found for path in paths if (found := writers.flaw(path))), None)
 
 
@@ -294,7 +295,7 @@ def _is_administrator(uid: int) -> bool:
 
 
 def _keeps_no_owners(path: Path) -> bool:
-    """Return whether everybody passes for the owner of files there, as on macOS's exFAT disks."""
+    """Return whether a path's file system takes everybody for the owner, as exFAT on macOS."""
     mounted = [
         each
         for each in psutil.disk_partitions(all=True)
