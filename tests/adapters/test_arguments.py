@@ -7,7 +7,12 @@ import pytest
 import structlog
 
 from pool_service.adapters.runtime import vllm_mlx
-from pool_service.adapters.runtime.arguments import OWNED, argument_flaw, options_of, parse_options
+from pool_service.adapters.runtime.arguments import (
+    REFUSED_OPTIONS,
+    argument_flaw,
+    options_of,
+    parse_options,
+)
 
 HELP = """usage: vllm-mlx serve [-h] [--max-tokens MAX_TOKENS] [--mllm]
                       [--tool-call-parser {auto,qwen3.5}] [--trust-remote-code]
@@ -105,7 +110,7 @@ async def test_the_real_one_knows_what_it_is_told_and_what_is_refused() -> None:
     told = {vllm_mlx.SERVED_MODEL_NAME: True, vllm_mlx.TRUST: False}
     told |= {name: True for name, _ in vllm_mlx.OPTIONS}
     assert told.items() <= options.items()
-    assert OWNED.keys() <= options.keys()
+    assert REFUSED_OPTIONS.keys() <= options.keys()
     assert set(vllm_mlx.NOT_WITH_AUTO_UNLOAD) <= options.keys()
     assert options["--tool-call-parser"]
     assert not options["--continuous-batching"]

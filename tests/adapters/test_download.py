@@ -109,7 +109,7 @@ async def test_a_user_without_a_home_is_told_what_to_set(
 
 async def test_a_success_that_leaves_no_whole_model_is_a_refusal(machine: Machine) -> None:
     machine.does(OK)
-    with pytest.raises(ModelRejected, match="cannot be loaded with what the model hub has"):
+    with pytest.raises(ModelRejected, match="the model hub has no complete model"):
         await machine.fetch()
 
 
@@ -134,7 +134,7 @@ async def test_another_failure_is_one_though_the_model_is_there(machine: Machine
 async def test_a_program_that_ends_without_a_word_is_a_failure(machine: Machine) -> None:
     machine.is_whole()
     machine.does("""echo '{"done": 1, "total": 2}'""")
-    with pytest.raises(FetchFailed, match="ended without a word"):
+    with pytest.raises(FetchFailed, match="ended without a message"):
         await machine.fetch()
 
 

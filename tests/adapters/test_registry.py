@@ -139,7 +139,7 @@ async def test_of_several_runs_before_the_version_is_known_the_most_counts(
         runtimes.record_usage(settings, needed)
     found = await runtimes.estimate("m", settings)
     assert (found.expected, found.source) == (300, EstimateSource.OBSERVED)
-    assert runtimes._unrecorded == {}
+    assert runtimes._pending_usage == {}
 
 
 async def test_what_was_needed_is_filed_when_the_version_of_its_runtime_is_known(
@@ -148,9 +148,9 @@ async def test_what_was_needed_is_filed_when_the_version_of_its_runtime_is_known
     ours, others = Settings("org/name"), Settings("org/name", runtime="plain")
     runtimes.record_usage(ours, 100)
     runtimes.record_usage(others, 100)
-    assert runtimes._unrecorded.keys() == {ours, others}
+    assert runtimes._pending_usage.keys() == {ours, others}
     await runtimes.standby_spec(ours)
-    assert runtimes._unrecorded.keys() == {others}
+    assert runtimes._pending_usage.keys() == {others}
 
 
 async def test_a_standby_is_of_a_vllm_mlx_and_has_the_environment_of_its_servers(

@@ -1,8 +1,8 @@
 """Detection of a model's own code, which loading the model would run.
 
-By the content of its directory, as loaders do: mlx-lm before 0.32 runs the file that `model_file`
-names even if the code is not trusted (CVE-2026-5843), others follow `auto_map` and
-`custom_pipelines`, or import a *.py beside the weights.
+The content of the model's directory decides, as it does for loaders: mlx-lm before 0.32 runs the
+file that `model_file` names even if the code is not trusted (CVE-2026-5843); other loaders follow
+`auto_map` and `custom_pipelines`, or import a *.py beside the weights.
 """
 
 import json
@@ -16,9 +16,12 @@ from pool_service.adapters.system.writers import is_directory
 
 CODE_KEYS = frozenset({"model_file", "auto_map", "custom_pipelines"})
 _MARKERS = (*(key.encode() for key in CODE_KEYS), b"\\u005", b"\\u006", b"\\u007", b"\0")
-"""Bytes of which one is in every file with such a key: the plain name, the escape of one of its
-letters (all are U+005F to U+007A), or a NUL of UTF-16 and UTF-32. Searching a vocabulary for them
-takes some milliseconds; parsing its JSON, a tenth of a second."""
+"""A JSON file without any of these bytes has none of CODE_KEYS, and need not be parsed.
+
+A key is written plainly, or with an escape for one of its letters (U+005F to U+007A: such an escape
+begins with \\u005, \\u006 or \\u007), or in UTF-16 or UTF-32, which have NULs. Searching a large
+vocabulary for the markers takes some milliseconds; parsing it, a tenth of a second.
+"""
 
 CODE_SUFFIXES = (".py", ".pyc", ".pyd", ".so")
 """Suffixes of files that Python can import."""
@@ -31,7 +34,7 @@ MAX_FILES = 10_000
 
 
 def code_in(directory: Path) -> tuple[str, ...]:
-    """Return the sources of code, such as "modeling.py" or "config.json: auto_map". Blocking.
+    """Return where a model has code, such as "modeling.py" or "config.json: auto_map". Blocking.
 
     Files that cannot be checked completely count as well: otherwise code could hide behind ten
     thousand files, in a configuration of a gigabyte, or in a directory that cannot be listed.
@@ -50,7 +53,7 @@ def code_in(directory: Path) -> tuple[str, ...]:
         elif name.endswith(".json") and file.parent == directory:
             configs.append(file)
     found.sort()
-    found += [each for file in sorted(configs) for each in _keys(file)]
+    found += [each for file in sorted(configs) for each in _code_keys(file)]
     if seen > MAX_FILES:
         found.append(f"more than {MAX_FILES} files, which are too many to be checked")
     return tuple(found)
@@ -81,15 +84,16 @@ def _files(directory: Path) -> Iterator[tuple[Path, str]]:
             yield current, _unchecked(error)
 
 
-def _keys(file: Path) -> list[str]:
+def _code_keys(file: Path) -> list[str]:
+    """Return the CODE_KEYS in a JSON file, or why it cannot be checked, behind the file's name."""
     try:
         raw = read_within(file, MAX_CONFIG_BYTES)
-        content = json.loads(raw) if any(sign in raw for sign in _MARKERS) else None
+        content = json.loads(raw) if any(marker in raw for marker in _MARKERS) else None
     except (FileNotFoundError, IsADirectoryError):
         return []
     except (OSError, ValueError, RecursionError) as error:
         return [f"{file.name}: {_unchecked(error)}"]
-    return [f"{file.name}: {key}" for key in sorted(_names(content) & CODE_KEYS)]
+    return [f"{file.name}: {key}" for key in sorted(_all_keys(content) & CODE_KEYS)]
 
 
 def _unchecked(error: Exception) -> str:
@@ -106,15 +110,15 @@ def _unchecked(error: Exception) -> str:
             return "no JSON, so it cannot be checked"
 
 
-def _names(content: object) -> set[str]:
+def _all_keys(content: object) -> set[str]:
     """Return the keys of all objects in a JSON document."""
-    names: set[str] = set()
+    keys: set[str] = set()
     left = [content]
     while left:
         value = left.pop()
         if isinstance(value, dict):
-            names |= value.keys()
+            keys |= value.keys()
             left += value.values()
         elif isinstance(value, list):
             left += value
-    return names
+    return keys

@@ -34,8 +34,11 @@ class DiskReads:
     async def run(self, key: Hashable, model: str, place: str, read: Callable[[], T]) -> T:
         """Return the result of `read`, or raise its error.
 
-        While a read runs, calls with the same key wait for it and start no other.
-        place: the path for the error message. Raises StartFailed after the time limit.
+        key: names the read: while it runs, calls with the same key share its result and start no
+            other, so they must ask for the same.
+        model, place: the model and the path that the error message names.
+
+        Raises StartFailed after the time limit.
         """
         answer = self._running.get(key)
         if answer is None:

@@ -22,21 +22,24 @@ MAX_CONCURRENT_DOWNLOADS = 2
 """One download saturates most networks; a second one uses the time while it waits for the Hub."""
 
 END_TIMEOUT_S = 2.0
-"""Time for the program to clean up and end when its input is closed, before SIGKILL."""
+"""Time for the download program to clean up and end when its input is closed, before SIGKILL."""
 
 _CHILD = Path(children.__file__).with_name("fetch_child.py")
-# The Hub's own texts are not used: it reports a model that is not public as missing.
+# Each table has what to do about a failure, by its kind (`kind_of` of fetch_child.py). This one is
+# for models that cannot be had. The Hub's own texts are not used: it reports a model that is not
+# public as missing.
 _REFUSALS = {
     "absent": "the model hub has no such model, or it is not public. Correct the name, or set "
     "HF_TOKEN for the service",
     "refused": "the model hub demands a token that may read it. Accept the model's terms there, "
     "and set HF_TOKEN for the service",
 }
+# For failures that may pass.
 _REMEDIES = {
     "disk": "Free some space",
     "network": "Check the network, and HTTPS_PROXY and HF_ENDPOINT of the service,",
 }
-# Failures that persist until the service's setup is changed.
+# For failures that persist until the service's setup is changed.
 _OBSTACLES = {
     "library": "Install huggingface_hub for the runtime",
     "interpreter": "Install the runtime again",
@@ -88,7 +91,7 @@ class Downloader:
         """Download the missing files of `runtime_model`; does nothing for a path.
 
         interpreter: a Python that has huggingface_hub.
-        environment: the program's whole environment.
+        environment: the whole environment of the download program.
         Cancelling ends the download unless other callers share it; complete files are kept.
 
         Raises:
@@ -139,6 +142,7 @@ class Downloader:
     async def _run(
         self, interpreter: str, runtime_model: str, environment: Environment, download: _Download
     ) -> dict[str, Any]:
+        """Run the download program, and return its last message (see fetch_child.py)."""
         async with self._slots:
             try:
                 process = await asyncio.create_subprocess_exec(
@@ -161,7 +165,10 @@ class Downloader:
 
 
 async def _follow(process: asyncio.subprocess.Process, download: _Download) -> dict[str, Any]:
-    """Read the program's messages and return the last one."""
+    """Read the messages of the download program, and return the last one.
+
+    The message has "ok", or "error" and mostly "kind".
+    """
     assert process.stdout is not None
     last: dict[str, Any] = {}
     async for line in lines_of(process.stdout):
@@ -173,7 +180,10 @@ async def _follow(process: asyncio.subprocess.Process, download: _Download) -> d
                 _report_progress(download, message)
     if {"ok", "error"} & last.keys():
         return last
-    return {"error": "the program that downloads ended without a word; is huggingface_hub there?"}
+    return {
+        "error": "its program ended without a message, perhaps because the runtime has no "
+        "huggingface_hub"
+    }
 
 
 def _report_progress(download: _Download, message: dict[str, Any]) -> None:
@@ -183,7 +193,7 @@ def _report_progress(download: _Download, message: dict[str, Any]) -> None:
 
 
 async def _end(process: asyncio.subprocess.Process) -> None:
-    """Close the program's input and wait for its end; kill it if need be."""
+    """Close the download program's input and wait for its end; kill it if need be."""
     assert process.stdin is not None
     process.stdin.close()
     with contextlib.suppress(TimeoutError):
@@ -221,7 +231,7 @@ def _without_home(model: str, runtime_model: str) -> RuntimeUnavailable:
 
 def _not_loadable(model: str, runtime_model: str) -> ModelRejected:
     return ModelRejected(
-        f"{runtime_model!r} cannot be loaded with what the model hub has of it: that takes a "
-        "config.json, a tokenizer, and weights as safetensors. Name another model.",
+        f"{runtime_model!r} cannot be loaded: the model hub has no complete model of this name, "
+        "with a config.json, a tokenizer, and weights as safetensors. Name another model.",
         model=model,
     )

@@ -22,8 +22,12 @@ WEIGHTS_FACTOR = 1.15
 BASE_BYTES = 115 * 1024**2
 """The bytes of a vllm-mlx without weights: its interpreter and libraries.
 
-Measured with vllm-mlx 0.6.0 on Linux, in MiB (weights: footprint when READY, after use):
-0.4: 79, 107; 322: 402, 463; 513: 645, 649.
+Measured with vllm-mlx 0.6.0 on Linux, in MiB:
+
+    weights    footprint when READY    after use
+    0.4        79                      107
+    322        402                     463
+    513        645                     649
 """
 
 GUESS_BYTES = 4 * 1024**3
@@ -66,37 +70,38 @@ class UsageStore:
 
     def __init__(self, state_dir: Path) -> None:
         self._path = state_dir / "expectations.json"
-        self._needed: dict[str, int] | None = None
+        self._entries: dict[str, int] | None = None
         self._has_failed = False
 
     def needed(self, key: UsageKey) -> int | None:
         """Return the bytes that runs with this key needed; None without such a run."""
-        return self._known().get(key.digest)
+        return self._loaded().get(key.digest)
 
     def record_usage(self, key: UsageKey, needed: int) -> None:
         """Record that a run with this key needed `needed` bytes at most."""
-        known = self._known()
-        before = known.pop(key.digest, 0)
+        entries = self._loaded()
+        before = entries.pop(key.digest, 0)
         # The newest entries are last; the first ones are dropped.
-        known[key.digest] = recorded = max(needed, int(before * DECAY_FACTOR))
-        while len(known) > MAX_ENTRIES:
-            del known[next(iter(known))]
+        entries[key.digest] = recorded = max(needed, int(before * DECAY_FACTOR))
+        while len(entries) > MAX_ENTRIES:
+            del entries[next(iter(entries))]
         if recorded != before:
-            self._write(known)
+            self._write(entries)
 
-    def _known(self) -> dict[str, int]:
-        if self._needed is None:
-            self._needed = self._read()
-        return self._needed
+    def _loaded(self) -> dict[str, int]:
+        """Return the bytes needed, by digest; the first call reads them from the file."""
+        if self._entries is None:
+            self._entries = self._read()
+        return self._entries
 
     def _read(self) -> dict[str, int]:
         try:
             content = parse_json(read_own(self._path, MAX_FILE_BYTES)[0])
-            needed: dict[str, int] = content["needed"] if content["version"] == _VERSION else {}
+            entries: dict[str, int] = content["needed"] if content["version"] == _VERSION else {}
             if all(
-                type(count) is int and 0 <= count <= MAX_NEEDED_BYTES for count in needed.values()
+                type(count) is int and 0 <= count <= MAX_NEEDED_BYTES for count in entries.values()
             ):
-                return needed
+                return entries
         except FileNotFoundError:
             return {}
         except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
@@ -104,11 +109,11 @@ class UsageStore:
         _log.warning("cannot read the memory that earlier runs needed; it is measured anew")
         return {}
 
-    def _write(self, known: dict[str, int]) -> None:
+    def _write(self, entries: dict[str, int]) -> None:
         """Replace the file atomically by a rename, so that it is never incomplete."""
         beside = self._path.with_suffix(".tmp")
         try:
-            write_own(beside, json.dumps({"version": _VERSION, "needed": known}).encode())
+            write_own(beside, json.dumps({"version": _VERSION, "needed": entries}).encode())
             os.replace(beside, self._path)  # noqa: PTH105  # says what it does
         except OSError as error:
             if not self._has_failed:

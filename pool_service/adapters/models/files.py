@@ -23,6 +23,9 @@ _CACHES = {
     "HF_HOME": "hub",
     "XDG_CACHE_HOME": "huggingface/hub",
 }
+"""The variables that locate the Hub's cache, in the order of precedence, each with the place of the
+cache below its value."""
+
 _APPLE_DOUBLE = bytes.fromhex("00051607")
 MAX_INDEX_BYTES = 64 * 1024 * 1024
 """The largest index that is read; those of the largest models have some megabytes."""

@@ -8,8 +8,8 @@ from pool_service.adapters.models.code_check import code_in
 from pool_service.adapters.models.files import ModelFiles, locate
 from pool_service.adapters.models.hub_cache import cached_models, partial_bytes
 from pool_service.adapters.system.writers import WriterCheck
+from pool_service.core import names
 from pool_service.core.errors import CodeNotTrusted, ModelNotOnDisk, ModelRejected
-from pool_service.core.names import similar
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,14 +19,14 @@ class LoadedModels:
     files: those of its own model; None if there are none.
     further: those of the models in its arguments, by name; None if there are none.
     tools_file: the file that names programs to run as tools, if any.
-    meant: models on disk with names similar to that of a missing model.
+    similar: models on disk with names similar to that of a missing model.
     partial_bytes: bytes of the model's incomplete download.
     """
 
     files: ModelFiles | None
     further: Mapping[str, ModelFiles | None]
     tools_file: Path | None = None
-    meant: tuple[str, ...] = ()
+    similar: tuple[str, ...] = ()
     partial_bytes: int = 0
 
     @property
@@ -83,8 +83,8 @@ class LoadedModels:
                 files=brought,
             )
 
-    def check_on_disk(self, model: str) -> None:
-        """Raise ModelNotOnDisk if a further model is missing, which no Ensure downloads."""
+    def check_further_on_disk(self, model: str) -> None:
+        """Raise ModelNotOnDisk if a further model is missing, as no Ensure downloads those."""
         for name, files in self.further.items():
             if files is None or not files.weight_bytes:
                 raise ModelNotOnDisk(
@@ -104,17 +104,17 @@ def find_loaded_models(
     """Return the models that a server with this environment would load. Blocking."""
     beside = {name: locate(name, environment) for name in further}
     files = locate(runtime_model, environment)
-    meant = () if files is not None else _similar_models(runtime_model, environment)
+    similar = () if files is not None else _similar_models(runtime_model, environment)
     is_whole = files is not None and files.complete
     partial = 0 if is_whole else partial_bytes(runtime_model, environment)
-    return LoadedModels(files, beside, tools_file, meant, partial)
+    return LoadedModels(files, beside, tools_file, similar, partial)
 
 
 def _similar_models(runtime_model: str, environment: Mapping[str, str]) -> tuple[str, ...]:
     """Return the complete models of the cache with names similar to this one."""
     if Path(runtime_model).is_absolute():
         return ()
-    near = similar(runtime_model, cached_models(environment))
+    near = names.similar(runtime_model, cached_models(environment))
     found = {name: locate(name, environment) for name in near}
     return tuple(name for name, files in found.items() if files is not None and files.complete)
 

@@ -25,7 +25,7 @@ are changes to the weights of another model."""
 
 @dataclass(frozen=True, slots=True)
 class WeightFiles:
-    """The existing files of those that are loaded, and whether none is missing."""
+    """The weight files to load that exist, and whether they are all (`complete`)."""
 
     names: frozenset[str]
     complete: bool
@@ -36,8 +36,9 @@ def weight_files(sizes: Mapping[str, int], named: Collection[str]) -> WeightFile
 
     1. The files that the index names, if any of them exists;
     2. else the largest complete set: model.safetensors, or all shards of one numbering;
-    3. else all other files of weights, incomplete if an index or a shard shows that some are
-       missing.
+    3. else every *.safetensors that can be a model, incomplete if an index or a shard shows that
+       some are missing;
+    4. else the files of all other formats, always incomplete.
 
     sizes: bytes by name of all files of weights, in any format.
     named: the files that the index names; empty without a readable index.
@@ -62,8 +63,8 @@ def _whole_sets(names: Iterable[str]) -> list[frozenset[str]]:
     for name in names:
         match = _SHARD.fullmatch(name)
         if match and match["stem"].startswith(_STEM):
-            shard = shards.setdefault((match["stem"], int(match["count"])), {})
-            shard[int(match["number"])] = name
+            numbered = shards.setdefault((match["stem"], int(match["count"])), {})
+            numbered[int(match["number"])] = name
         elif name == _WHOLE:
             whole.append(frozenset({name}))
     for (_, count), numbered in shards.items():

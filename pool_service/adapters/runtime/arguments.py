@@ -1,7 +1,7 @@
 """Checks of configured arguments against the options that vllm-mlx has.
 
 Names must be exact: argparse completes a name, so `--trust` would mean `--trust-remote-code`.
-Options that the pool sets itself are refused.
+Options that break what the pool relies on are refused (`REFUSED_OPTIONS`).
 """
 
 import difflib
@@ -23,9 +23,10 @@ Options = Mapping[str, bool]
 _USAGE = re.compile(r"usage:.*?(?:\n\s*\n|\Z)", re.DOTALL)
 _OPTION = re.compile(r"\[(--?[A-Za-z0-9][\w-]*)(\s(?:[^\[\]]|\[[^\[\]]*\])*)?\]")
 _SIMILARITY = 0.75
-"""The least similarity of a name that may have been meant; that of --lora and --port is 0.67."""
+"""The least similarity of a name that may have been meant. Names such as --lora and --port, which
+have nothing to do with each other, reach 0.67."""
 
-OWNED = {
+REFUSED_OPTIONS = {
     "--port": "the pool chooses it",
     "--host": "servers listen on loopback; set it in the runtime's command",
     vllm_mlx.SERVED_MODEL_NAME: "set served_model_name of the runtime",
@@ -60,32 +61,31 @@ async def options_of(program: Path) -> Options:
 def _hint(name: str, options: Options) -> str:
     """Return a question that names the option that was probably meant; "" if there is none.
 
-    An option that the pool sets itself is named only if the text is the beginning of its name,
-    and with the reason why it cannot be set.
+    A refused option is named only if it begins with `name`, and with the reason for the refusal.
     """
     begun = [option for option in options if option.startswith(name)]
-    allowed = [option for option in options if option not in OWNED]
+    allowed = [option for option in options if option not in REFUSED_OPTIONS]
     meant = begun or difflib.get_close_matches(name, allowed, 1, _SIMILARITY)
     if not meant:
         return ""
-    owned = f" It cannot be set there: {OWNED[meant[0]]}" if meant[0] in OWNED else ""
-    return f", did you mean {meant[0]}?{owned}"
+    reason = REFUSED_OPTIONS.get(meant[0], "")
+    refusal = f" It cannot be set there: {reason}" if reason else ""
+    return f", did you mean {meant[0]}?{refusal}"
 
 
 def argument_flaw(arguments: Sequence[str], options: Options) -> str | None:
-    """Return the first fault of the arguments, in words; None if there is none."""
+    """Return the first flaw of the arguments, in words; None if there is none."""
     return next(argument_flaws(arguments, options), None)
 
 
 def argument_flaws(arguments: Sequence[str], options: Options) -> Iterator[str]:
-    """Yield the faults of the arguments, in words.
+    """Yield the flaws of the arguments, in words.
 
-    options: those of the runtime; empty if not known. Then only options that the pool sets
-        itself are refused.
+    options: those of the runtime; empty if not known: then only REFUSED_OPTIONS are flaws.
     """
     if not options:
         names = (argument.partition("=")[0] for argument in arguments)
-        yield from (f"{name} cannot be set there: {OWNED[name]}" for name in names if name in OWNED)
+        yield from (_refusal(name) for name in names if name in REFUSED_OPTIONS)
         return
     left = list(arguments)
     while left:
@@ -98,6 +98,7 @@ def argument_flaws(arguments: Sequence[str], options: Options) -> Iterator[str]:
             yield flaw
             left = _without_values(left)
         elif options[name] and not has_value:
+            # A value may begin with one hyphen, as a negative number does.
             if left and not left[0].startswith("--"):
                 del left[0]
             else:
@@ -105,15 +106,19 @@ def argument_flaws(arguments: Sequence[str], options: Options) -> Iterator[str]:
 
 
 def _without_values(arguments: list[str]) -> list[str]:
-    """Return the arguments from the next option on, without the values of the last one."""
+    """Return the arguments from the next option on: the values before it belong to a bad option."""
     return list(dropwhile(lambda argument: not argument.startswith("-"), arguments))
 
 
 def _flaw_of_option(name: str, options: Options, *, has_value: bool) -> str | None:
     if name not in options:
         return f"{name} is no option of vllm-mlx serve{_hint(name, options)}"
-    if name in OWNED:
-        return f"{name} cannot be set there: {OWNED[name]}"
+    if name in REFUSED_OPTIONS:
+        return _refusal(name)
     if has_value and not options[name]:
         return f"{name} takes no value"
     return None
+
+
+def _refusal(name: str) -> str:
+    return f"{name} cannot be set there: {REFUSED_OPTIONS[name]}"

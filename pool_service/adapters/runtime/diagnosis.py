@@ -1,4 +1,4 @@
-"""Diagnosis of exits: the explanation of a process's end for any program."""
+"""Diagnosis of exits: why a process ended, for any program but vllm-mlx (`vllm_mlx.py`)."""
 
 import re
 import signal
@@ -7,7 +7,11 @@ from collections.abc import Callable, Sequence
 from pool_service.core.types import Diagnosis
 
 Diagnose = Callable[[int | None, int | None, tuple[str, ...]], tuple[Diagnosis, str]]
-"""Explains an exit by its code, its signal (both None: not known) and the last lines of the log."""
+"""Explains an exit by its code, its signal (both None: not known) and the last lines of the log.
+
+Returns the diagnosis, and an explanation for people. Its period is optional, as `core/failures.py`
+quotes the explanation within a sentence.
+"""
 
 
 def describe_exit(code: int | None, signal_number: int | None) -> str:
@@ -32,7 +36,7 @@ def diagnose_exit(
     signal_number: int | None,
     last_lines: tuple[str, ...],  # noqa: ARG001 - part of `Diagnose`
 ) -> tuple[Diagnosis, str]:
-    """Explain the exit of an unknown program; a `Diagnose`."""
+    """Explain an exit by code and signal alone; a `Diagnose` for runtimes of an unknown kind."""
     return Diagnosis.CRASHED, describe_exit(code, signal_number)
 
 
@@ -49,12 +53,12 @@ def quote(line: str) -> str:
 
 
 def diagnose(
-    code: int | None, signal: int | None, last_lines: Sequence[str]
+    code: int | None, signal_number: int | None, last_lines: Sequence[str]
 ) -> tuple[Diagnosis, str]:
-    """Explain the exit of a runtime that is not vllm-mlx; a `Diagnose`."""
+    """Explain the exit of a runtime of the kind "plain"; a `Diagnose`."""
     taken = next((line for line in reversed(last_lines) if PORT_TAKEN.search(line)), None)
     if code and taken:
         return Diagnosis.PORT_TAKEN, f"The runtime's port was taken: {quote(taken)}"
     last = quote(next((line for line in reversed(last_lines) if line.strip()), ""))
     wrote = f"; the last that it wrote: {last}" if last else ""
-    return Diagnosis.CRASHED, f"The runtime {describe_exit(code, signal)}{wrote}"
+    return Diagnosis.CRASHED, f"The runtime {describe_exit(code, signal_number)}{wrote}"

@@ -1,4 +1,4 @@
-"""Launch plans: filling a runtime's command template for one model, and checks of its name."""
+"""Launch plans: a runtime's command template filled for one model, and checks of model names."""
 
 import json
 import os
@@ -38,7 +38,7 @@ def takes_port(command: Sequence[str]) -> bool:
 
 
 def fill(command: Sequence[str], names: Names) -> tuple[str, ...]:
-    """Return the template with its placeholders replaced; the inserted text is not searched."""
+    """Return the template with its placeholders replaced; placeholders in the values are kept."""
     values = {
         "model": names.model,
         "runtime_model": names.runtime_model,
@@ -60,7 +60,8 @@ def with_options(
 
     metrics: add the option for metrics, which this vllm-mlx is known to have.
 
-    The options follow `serve`, as after a `--` of the template they would be taken for models.
+    The options are inserted directly behind `serve`: if the template has a `--`, arguments after
+    it are no options any more.
     """
     wanted: tuple[tuple[str, ...], ...] = (
         (vllm_mlx.SERVED_MODEL_NAME, served_model_name),

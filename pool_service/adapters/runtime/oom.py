@@ -12,7 +12,7 @@ from pool_service.core.types import Diagnosis
 _COUNT = re.compile(r"^oom_kill (\d+)$", re.MULTILINE)
 _GROUP = re.compile(r"^0::/(.*)$", re.MULTILINE)
 
-KILLED_FOR_MEMORY = Diagnosis.OUT_OF_MEMORY, "The system killed it, being out of memory"
+KILLED_FOR_MEMORY = Diagnosis.OUT_OF_MEMORY, "The system ran out of memory and killed the process"
 
 
 class OomWatch:
@@ -22,7 +22,7 @@ class OomWatch:
 
     The count is that of the control group in which the service and its servers run; without one
     (version 2, with the memory controller), that of the whole machine. macOS has no such count;
-    there the kernel reports it with each exit (`exits.py`).
+    there the kernel reports with each exit whether it was such a kill (`exits.py`).
     """
 
     def __init__(self, root: Path = Path("/")) -> None:
@@ -43,7 +43,7 @@ class OomWatch:
 
 
 def _counter_file(root: Path) -> Path:
-    """Return the file that has the count."""
+    """Return the file that counts the kills for want of memory."""
     groups = root / "sys/fs/cgroup"
     own = _GROUP.search(text_of(root / "proc/self/cgroup"))
     # In a container the path may be the host's, which does not exist there.
@@ -60,9 +60,9 @@ def oom_aware(diagnose: Diagnose, watch: OomWatch) -> Diagnose:
         code: int | None, number: int | None, last_lines: tuple[str, ...]
     ) -> tuple[Diagnosis, str]:
         diagnosis, message = diagnose(code, number, last_lines)
-        # How an adopted process ended is not known.
-        killed = number == signal.SIGKILL or (code is None and number is None)
-        if killed and watch.has_killed():
+        # How an adopted process ended is not known: it may have been killed.
+        may_be_killed = number == signal.SIGKILL or (code is None and number is None)
+        if may_be_killed and watch.has_killed():
             return KILLED_FOR_MEMORY
         return diagnosis, message
 

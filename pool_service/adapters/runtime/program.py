@@ -120,7 +120,7 @@ class RuntimeDescription:
 class CommandRuntime:
     """Finds the program of one runtime, and makes launch plans from its command template.
 
-    provisioner: None: one that installs into the options' data_dir.
+    provisioner: installs vllm-mlx; by default into the options' data_dir.
     progress: receives the progress of an installation at first need.
     inherited: the service's environment; servers get its allowed part.
     """
@@ -154,14 +154,17 @@ class CommandRuntime:
 
     def further_models(self, settings: Settings) -> tuple[str, ...]:
         """Return the models that the arguments of a server name besides its own model."""
-        if not self.loads_from_disk:
+        if not self.is_vllm_mlx_itself:
             return ()
         command = (*self._options.command, *settings.arguments)
         found = (option_value(command, option) for option in vllm_mlx.MODEL_OPTIONS)
         return tuple(dict.fromkeys(name for name in found if name))
 
     def tools_file(self, settings: Settings) -> Path | None:
-        """Return the file that names programs for a server to run as tools; None without one."""
+        """Return the file that names programs for a server to run as tools.
+
+        None without one, and for a relative path, which leads nowhere in a server's directory.
+        """
         if self.kind != "vllm-mlx":
             return None
         command = (*self._options.command, *settings.arguments)
@@ -170,10 +173,12 @@ class CommandRuntime:
         return Path(name) if name and Path(name).is_absolute() else None
 
     @property
-    def loads_from_disk(self) -> bool:
-        """Whether the program is vllm-mlx by its name, which here never downloads by itself.
+    def is_vllm_mlx_itself(self) -> bool:
+        """Whether the program itself is vllm-mlx, by its name.
 
-        A wrapper of another name may do anything; it is not asked its version either.
+        Only then are its version, options and interpreter queried, and it never downloads by
+        itself. The configured `kind` is another matter: a wrapper of another name is treated as
+        vllm-mlx too if the operator says so, but may do anything before it runs vllm-mlx.
         """
         return kind_of(self._options.command) == "vllm-mlx"
 
@@ -191,7 +196,7 @@ class CommandRuntime:
             raise replace(error, model=model) from error
         if settings.arguments:
             await self._check_arguments(program, model, settings)
-        version = await self._versions.of(program.path) if self.loads_from_disk else None
+        version = await self._versions.of(program.path) if self.is_vllm_mlx_itself else None
         return self._plan(program, version, model, settings)
 
     def environment(
@@ -205,7 +210,7 @@ class CommandRuntime:
         Raises RuntimeUnavailable if a variable that locates models is not a valid path.
         """
         kind = vllm_mlx.ENVIRONMENT if self.kind == "vllm-mlx" else ()
-        offline = vllm_mlx.OFFLINE if self.loads_from_disk and not fetches else ()
+        offline = vllm_mlx.OFFLINE if self.is_vllm_mlx_itself and not fetches else ()
         configured, hosts = self._options.environment, self._options.allowed_hosts
         allowed = ((vllm_mlx.ALLOWED_HOSTS, ",".join(hosts)),) if kind and hosts else ()
         additional = (kind, offline, configured, settings.environment, allowed)
@@ -218,7 +223,7 @@ class CommandRuntime:
         """Return the version of the program that would be started now; empty if not known."""
         with suppress(RuntimeUnavailable):
             program = self._search()
-            if program is not None and self.loads_from_disk:
+            if program is not None and self.is_vllm_mlx_itself:
                 return await self._versions.of(program.path) or ""
         return ""
 
@@ -240,11 +245,14 @@ class CommandRuntime:
         """
         program = await self._usable_program(installs=False)
         version = await self._check_version(program)
-        interpreter = interpreter_of(program.path) if self.loads_from_disk else None
+        interpreter = interpreter_of(program.path) if self.is_vllm_mlx_itself else None
         return RuntimeDescription(str(program.path), program.found, self.kind, version, interpreter)
 
     def is_found(self) -> bool:
-        """Return whether the program is on this machine, usable or not."""
+        """Return whether vllm-mlx is on this machine, usable or not.
+
+        Raises RuntimeUnavailable for another configured program that is missing or not executable.
+        """
         return self._search() is not None
 
     async def _usable_program(self, *, installs: bool = True) -> Program:
@@ -267,6 +275,10 @@ class CommandRuntime:
         check_writers(program, self._options.command[1:], self._options.trusted_directories)
 
     def _search(self) -> Program | None:
+        """Return the program; None if vllm-mlx is in none of its usual places.
+
+        Raises RuntimeUnavailable for another program, as `search_configured` does.
+        """
         name = self._options.command[0]
         if name == vllm_mlx.PROGRAM:
             return search_default(self._provisioner.installed)
@@ -274,15 +286,15 @@ class CommandRuntime:
 
     async def _check_version(self, program: Program) -> str | None:
         """Return the checked version of a vllm-mlx; None for others. Raises RuntimeUnavailable."""
-        if not self.loads_from_disk:
+        if not self.is_vllm_mlx_itself:
             return None
         version = await self._versions.of(program.path)
         check_version(program, version)
         return version
 
     async def argument_flaws(self, settings: Settings) -> list[str]:
-        """Return the faults of the settings' arguments, by the options that the program lists."""
-        if not (self.loads_from_disk and settings.arguments):
+        """Return the flaws of the settings' arguments, by the options that the program lists."""
+        if not (self.is_vllm_mlx_itself and settings.arguments):
             return []
         try:
             program = await self._usable_program(installs=False)
@@ -293,7 +305,7 @@ class CommandRuntime:
         )
 
     async def _check_arguments(self, program: Program, model: str, settings: Settings) -> None:
-        if not self.loads_from_disk:
+        if not self.is_vllm_mlx_itself:
             return
         options = await self._program_options.of(program.path)
         flaw = argument_flaw(settings.arguments, options) if options else None
@@ -313,12 +325,14 @@ class CommandRuntime:
         if self.kind == "vllm-mlx":
             command += (vllm_mlx.TRUST,) if settings.trust_remote_code else ()
             served = options.served_model_name or "{model}"
+            # Every version from MINIMUM_VERSION on has the option for metrics; a wrapper may not.
             command = with_options(command, served, metrics=version is not None)
             served = option_value(command, vllm_mlx.SERVED_MODEL_NAME) or served
             port_argument = vllm_mlx.ANY_PORT
         else:
             served = options.served_model_name or "{runtime_model}"
             port = self._ports.reserve() if takes_port(command) else None
+            # Without {port} in the template the argument is not used.
             port_argument = str(port)
         names = Names(model, runtime_model, port_argument)
         return LaunchPlan(

@@ -60,19 +60,20 @@ _DROPPED_VARIABLES = frozenset(
 def platform_flaw(
     system: str, machine: str, mac_version: str, python: tuple[int, ...] = sys.version_info[:2]
 ) -> str | None:
-    """Return why MLX has no packages for such a machine, in words; None if it has.
+    """Return why MLX has no packages for such a machine, in words; None if MLX has some.
 
     system: a value of sys.platform. machine: a value of platform.machine().
-    mac_version: a macOS version; "" on Linux.
+    mac_version: a macOS version; "" on Linux. python: the major and minor version.
     """
     if python >= UNSUPPORTED_PYTHON:
-        return f"Python {'.'.join(map(str, python))} is too new, it needs one from 3.11 to 3.14"
+        return f"Python {'.'.join(map(str, python))} is too new; MLX needs Python 3.11 to 3.14"
     if system == "darwin" and machine != "arm64":
         return (
-            "this Python is a program for Intel processors, it needs Apple silicon and an arm64 one"
+            "this Python is built for Intel processors; MLX needs a Mac with Apple silicon and a "
+            "Python built for arm64"
         )
     if system == "darwin" and int(mac_version.partition(".")[0] or 0) < MIN_MACOS:
-        return f"macOS {mac_version} is too old, it needs {MIN_MACOS} or later"
+        return f"macOS {mac_version} is too old; MLX needs macOS {MIN_MACOS} or later"
     return None
 
 
@@ -137,6 +138,7 @@ class Provisioner:
         return self._root / hashlib.sha256(key).hexdigest()[:16]
 
     async def _make(self, directory: Path, lock: int, progress: Progress) -> None:
+        """Make the environment anew; if that fails or is cancelled, leave nothing of it."""
         await asyncio.to_thread(self._discard, directory)
         try:
             await self._fill(directory, lock, progress)
@@ -145,6 +147,7 @@ class Provisioner:
             raise
 
     async def _fill(self, directory: Path, lock: int, progress: Progress) -> None:
+        """Install the requirements into a new environment, and mark it as installed."""
         steps = _Steps(_count_requirements(self._requirements) + 2, progress)
         steps.show("making a virtual environment")
         await _run(self._python, "-m", "venv", str(directory), lock=lock)
@@ -159,7 +162,10 @@ class Provisioner:
         steps.finish(f"vllm-mlx {version} is installed")
 
     def _discard(self, directory: Path) -> None:
-        """Remove an environment, by a rename first, so that none is ever half removed."""
+        """Remove an environment, and what earlier removals left.
+
+        The environment is renamed first, so that none is ever half removed.
+        """
         if directory.exists():
             directory.rename(Path(tempfile.mkdtemp(prefix="trash-", dir=self._root), "old"))
         for trash in self._root.glob("trash-*"):
@@ -244,7 +250,7 @@ async def _run(*command: str, lock: int, on_line: Callable[[str], None] = lambda
 def _failure(command: Sequence[str], code: int, last_lines: Sequence[str]) -> str:
     hint = ""
     if "venv" in command:
-        hint = " On Debian and Ubuntu its module needs: apt install python3-venv."
+        hint = " On Debian and Ubuntu, install the venv module first: apt install python3-venv."
     what = "\n".join(last_lines) or f"exit code {code}"
     return f"vllm-mlx could not be installed, {command[0]!r} failed.{hint} It said:\n{what}"
 

@@ -36,10 +36,15 @@ _DIAGNOSES: Mapping[str, Diagnose] = {
     "vllm-mlx": vllm_mlx.diagnose,
     "plain": diagnosis.diagnose,
 }
+"""The functions that explain exits, by the kind of the runtime (`launch_plan.Kind`)."""
 
 
 def diagnose_of(kind: str) -> Diagnose:
-    """Return the function that explains exits of processes of this kind of runtime."""
+    """Return the function that explains exits of processes of this kind of runtime.
+
+    A kind that this version does not know, as a record of another version may have, gets
+    `diagnose_exit`.
+    """
     return _DIAGNOSES.get(kind, diagnose_exit)
 
 
@@ -65,7 +70,8 @@ class Runtimes:
         self._options: Mapping[str, RuntimeOptions] = {}
         self._runtimes: dict[str, CommandRuntime] = {}
         self._versions: dict[str, str] = {}
-        self._unrecorded: dict[Settings, int] = {}
+        # The bytes that servers needed, until the version of their runtime is known.
+        self._pending_usage: dict[Settings, int] = {}
         self.replace(options)
 
     def replace(self, options: Mapping[str, RuntimeOptions]) -> None:
@@ -83,20 +89,20 @@ class Runtimes:
         """Estimate the memory of a server, and check whether it can be loaded; see the port."""
         check_names(model, settings.runtime_model)
         runtime = self._runtimes[settings.runtime]
-        is_vllm_mlx = runtime.kind == "vllm-mlx"
+        loads_as_vllm_mlx = runtime.kind == "vllm-mlx"
         environment = dict(runtime.environment(settings))
 
         def read() -> LoadedModels:
-            if is_vllm_mlx:
+            if loads_as_vllm_mlx:
                 check_directory(model, settings.runtime_model)
-            return self._check_models(model, settings, environment, checks_code=is_vllm_mlx)
+            return self._check_models(model, settings, environment, checks_code=loads_as_vllm_mlx)
 
         loaded = await self._disk_reads.run((model, settings), model, settings.runtime_model, read)
         files = loaded.files
         expected, source = await self._expected_bytes(runtime, settings, loaded)
-        on_disk = _on_disk(settings, files) if runtime.loads_from_disk else None
-        meant = loaded.meant if on_disk is False else ()
-        return Estimate(expected, source, on_disk, meant, loaded.disk_bytes)
+        on_disk = _on_disk(settings, files) if runtime.is_vllm_mlx_itself else None
+        similar = loaded.similar if on_disk is False else ()
+        return Estimate(expected, source, on_disk, similar, loaded.disk_bytes)
 
     async def cached(self) -> tuple[str, ...]:
         """Return the ids of the models in the Hub's cache; see the port."""
@@ -109,13 +115,13 @@ class Runtimes:
             return ()
 
     async def fetch(self, model: str, settings: Settings, progress: FetchProgress) -> None:
-        """Download a model's missing files; other kinds of runtimes do so by themselves.
+        """Download a model's missing files, as vllm-mlx here never downloads; see the port.
 
-        See the port.
+        Does nothing for another program, which downloads by itself.
         """
         runtime = self._runtimes[settings.runtime]
         check_names(model, settings.runtime_model)
-        if not runtime.loads_from_disk:
+        if not runtime.is_vllm_mlx_itself:
             return
         # A path has nothing to download, but it may lead nowhere.
         await asyncio.to_thread(check_directory, model, settings.runtime_model)
@@ -130,13 +136,14 @@ class Runtimes:
 
     def record_usage(self, settings: Settings, needed: int) -> None:
         """Record the bytes that a server with these settings needed; see the port."""
-        self._unrecorded[settings] = max(needed, self._unrecorded.get(settings, 0))
+        self._pending_usage[settings] = max(needed, self._pending_usage.get(settings, 0))
         self._record_pending()
 
     async def prepare(self, model: str, settings: Settings) -> LaunchPlan:
         """Find or install the program, and return the plan of one start; see the port."""
         runtime = self._runtimes[settings.runtime]
-        # Checked again: the files may have changed since the estimate, and a replacement has none.
+        # Checked again: the files may have changed since the estimate, and no estimate precedes the
+        # start of a successor.
         environment = dict(runtime.environment(settings))
         await asyncio.to_thread(self._check_models, model, settings, environment, checks_code=False)
         return await runtime.prepare(model, settings)
@@ -147,7 +154,7 @@ class Runtimes:
         None if the runtime has no standbys. Raises RuntimeUnavailable.
         """
         runtime = self._runtimes[settings.runtime]
-        if not runtime.loads_from_disk:
+        if not runtime.is_vllm_mlx_itself:
             return None
         found = await runtime.describe()
         self._versions[settings.runtime] = found.version or ""
@@ -170,7 +177,8 @@ class Runtimes:
     async def program_flaw(self, name: str) -> tuple[str, bool] | None:
         """Return why a runtime cannot start servers, and whether its program is there.
 
-        None if it can, or if its program is installed at the first need.
+        None if the runtime can, or if its program is installed at the first need.
+        name: the runtime's.
         """
         runtime, options = self._runtimes[name], self._options[name]
         is_found = False
@@ -183,24 +191,24 @@ class Runtimes:
         return None
 
     async def argument_flaws(self, settings: Settings) -> list[str]:
-        """Return the faults of the settings' arguments, by the options that the runtime lists."""
+        """Return the flaws of the settings' arguments, by the options that the runtime lists."""
         return await self._runtimes[settings.runtime].argument_flaws(settings)
 
-    async def is_on_disk(self, name: str, settings: Settings) -> bool:
-        """Return whether a server with these settings would find files under this name."""
+    async def is_on_disk(self, model: str, settings: Settings) -> bool:
+        """Return whether a server with these settings would find files of `model`."""
         environment = dict(self._runtimes[settings.runtime].environment(settings))
-        read = partial(locate, name, environment)
-        return await self._disk_reads.run((name, settings), name, name, read) is not None
+        read = partial(locate, model, environment)
+        return await self._disk_reads.run((model, settings), model, model, read) is not None
 
     def _record_pending(self) -> None:
-        """Record the pending usage of runtimes whose version is known now.
+        """Write down the pending usage of runtimes whose version is known now.
 
         The version is not known yet while a service has only adopted servers.
         """
-        for settings, needed in list(self._unrecorded.items()):
+        for settings, needed in list(self._pending_usage.items()):
             version = self._versions.get(settings.runtime)
             if version is not None:
-                del self._unrecorded[settings]
+                del self._pending_usage[settings]
                 self._usage.record_usage(_key(settings, version), needed)
 
     def _check_models(
@@ -222,7 +230,7 @@ class Runtimes:
         if checks_code and not settings.trust_remote_code:
             loaded.check_code(model)
         if is_offline(environment):
-            loaded.check_on_disk(model)
+            loaded.check_further_on_disk(model)
         return loaded
 
     async def _expected_bytes(

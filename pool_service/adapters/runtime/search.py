@@ -86,7 +86,10 @@ def search_configured(name: str) -> Program:
 
 
 def search_default(provisioned: Callable[[], Path | None]) -> Program | None:
-    """Return vllm-mlx from its usual places; None if it is in none of them."""
+    """Return vllm-mlx from its usual places; None if it is in none of them.
+
+    provisioned: returns the program that this service has installed; None without one.
+    """
     # Not resolved: the interpreter of a virtual environment is a link to that of the system.
     beside = Path(sys.executable).parent
     for found, where in (("beside the running interpreter", str(beside)), ("on PATH", None)):
@@ -312,7 +315,7 @@ async def output_of(*command: str) -> str | None:
 
 
 async def _kill_group(process: asyncio.subprocess.Process) -> None:
-    """Kill the whole group of a process, as the process may be a wrapper of the program."""
+    """Kill a process that still runs, with its group, as it may be a wrapper of the program."""
     if process.returncode is None:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
