@@ -30,21 +30,21 @@ class FakeRecords:
         if server.role is Role.ORPHAN:
             return
         key = _key(server)
-        self._forget_key(server, but=key)
+        self._remove_record(server, unless=key)
         self._keys[server.id] = key
         self._unwritten[key] = server
 
     def remove(self, server: Server) -> None:
-        self._forget_key(server)
+        self._remove_record(server)
         if server.is_current and (server.last_generation or server.last_exit):
             self._unwritten[server.model] = LastRun(
                 server.model, server.last_generation, server.last_exit
             )
 
-    def _forget_key(self, server: Server, but: str = "") -> None:
-        key = self._keys.pop(server.id, but)
+    def _remove_record(self, server: Server, unless: str = "") -> None:
+        key = self._keys.pop(server.id, unless)
         known = self._unwritten.get(key, self.disk.get(key))
-        if key != but and isinstance(known, Server) and known.id == server.id:
+        if key != unless and isinstance(known, Server) and known.id == server.id:
             self._unwritten[key] = None
 
     def put_namings(self, namings: Mapping[str, str]) -> None:

@@ -1,1 +1,1 @@
-"""Records: what a later service has to know, on the disk."""
+"""Records: the state of the pool on disk, from which a later service recovers."""

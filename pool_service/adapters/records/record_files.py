@@ -53,6 +53,8 @@ class Found:
 
 @dataclass(frozen=True, slots=True)
 class _Read:
+    """The result of reading one file: its record, or its flaw; neither if the file has vanished."""
+
     name: str
     written_at: int = 0
     record: Record | None = None
@@ -86,7 +88,7 @@ class RecordFiles:
     ) -> Outcome:
         """Write the changed entries (None: remove the file), and known ones without a file.
 
-        known: all entries, by key.
+        changed, known: entries by their keys (`record_key`); known: all of them.
         check: look for known entries without a file; always done in a new directory.
         probe: write and remove a test file, to find out whether writing works.
         """
@@ -98,13 +100,13 @@ class RecordFiles:
         except OSError as error:
             return Outcome(tuple(changed), self.explain(error))
         failed: dict[str, str] = {}
-        for model, entry in ({model: known[model] for model in lost} | dict(changed)).items():
+        for key, entry in ({key: known[key] for key in lost} | dict(changed)).items():
             try:
-                self._put(directory, model, entry)
+                self._put(directory, key, entry)
             except OSError as error:
-                failed[model] = self.explain(error)
+                failed[key] = self.explain(error)
             except ValueError as error:
-                failed[model] = f"the record of {model!r} cannot be made, a fault of ours: {error}"
+                failed[key] = f"the record of {key!r} cannot be made, a fault of ours: {error}"
         return Outcome(tuple(failed), next(iter(failed.values()), ""))
 
     def read_all(self) -> Found:
@@ -154,8 +156,9 @@ class RecordFiles:
         self._descriptor = _open_own_directory(self._path)
         return self._descriptor, True
 
-    def _put(self, directory: int, model: str, entry: Entry | None) -> None:
-        name = file_name(model)
+    def _put(self, directory: int, key: str, entry: Entry | None) -> None:
+        """Replace the file of a record, or remove it (None). Raises OSError, ValueError."""
+        name = file_name(key)
         if not _is_own_file(directory, name) or name in self._unreadable:
             self._set_aside(directory, name)
         if entry is None:
@@ -196,9 +199,9 @@ class RecordFiles:
         self._unreadable.discard(name)
 
 
-def file_name(model: str) -> str:
+def file_name(key: str) -> str:
     """Return the file name of a record by its key."""
-    return slug(model) + _SUFFIX
+    return slug(key) + _SUFFIX
 
 
 def _open_own_directory(path: Path) -> int:
@@ -222,7 +225,7 @@ def _is_at(path: Path, directory: int) -> bool:
 
 
 def _is_own_file(directory: int, name: str) -> bool:
-    """Return whether a file may be replaced: it is this user's, or does not exist."""
+    """Return whether a file may be replaced: it is this user's ordinary file, or does not exist."""
     try:
         status = os.stat(name, dir_fd=directory, follow_symlinks=False)
     except FileNotFoundError:
@@ -233,7 +236,7 @@ def _is_own_file(directory: int, name: str) -> bool:
 def _missing_files(directory: int, known: Iterable[str]) -> list[str]:
     with os.scandir(directory) as entries:
         there = {entry.name for entry in entries if entry.is_file(follow_symlinks=False)}
-    return [model for model in known if file_name(model) not in there]
+    return [key for key in known if file_name(key) not in there]
 
 
 def _create(directory: int, name: str, content: bytes) -> None:

@@ -67,7 +67,7 @@ class Members:
         return self.required(name, to_count)
 
     def seconds(self, name: str) -> float:
-        """Return a duration in seconds, not negative; FOREVER for its word."""
+        """Return a duration in seconds that is not negative; FOREVER if the member is "forever"."""
         return self.required(name, to_seconds)
 
     def moment(self, name: str) -> float:
@@ -75,7 +75,7 @@ class Members:
         return self.required(name, to_moment)
 
     def number(self, name: str) -> float:
-        """Return a number; FOREVER for its word."""
+        """Return a time or a duration in seconds; FOREVER if the member is "forever"."""
         return self.required(name, to_number)
 
     def enum(self, name: str, kind: type[E]) -> E:
@@ -120,7 +120,7 @@ def to_count(value: object) -> int:
 
 
 def to_number(value: object) -> float:
-    """Return a time or a duration in seconds; FOREVER for its word. Raises TypeError."""
+    """Return a time or a duration in seconds; FOREVER for "forever". Raises TypeError."""
     if value == FOREVER_WORD:
         return FOREVER
     if not isinstance(value, int | float) or isinstance(value, bool) or not math.isfinite(value):

@@ -29,20 +29,20 @@ _log = structlog.get_logger(__name__)
 T = TypeVar("T")
 
 MAX_PASTS = 1000
-"""Models without a server whose last run is remembered; the one removed first is dropped."""
+"""Models without a server whose last run is remembered; beyond that the oldest is forgotten."""
 
 
 @dataclass(slots=True)
 class _Round:
     """The changes to write together.
 
-    models: the keys of the changed records, in the order of their first change.
+    keys: those of the changed records, in the order of their first change.
     namings: whether the runtime models that callers named have changed.
     check: whether to look for files that were removed.
     done: set when the round is on disk or has failed.
     """
 
-    models: dict[str, None] = field(default_factory=dict)
+    keys: dict[str, None] = field(default_factory=dict)
     namings: bool = False
     check: bool = False
     done: asyncio.Event = field(default_factory=asyncio.Event)
@@ -50,7 +50,7 @@ class _Round:
     @property
     def is_wanted(self) -> bool:
         """Whether there is anything to do in this round."""
-        return self.check or self.namings or bool(self.models)
+        return self.check or self.namings or bool(self.keys)
 
 
 class FileRecords:
@@ -95,7 +95,10 @@ class FileRecords:
         return self._degraded_reason
 
     async def wait_for_change(self, *, degraded: bool) -> bool:
-        """Wait while the records are as `degraded` says; return whether they are degraded now."""
+        """Wait until the records are degraded, or not any more; return whether they are degraded.
+
+        degraded: whether the caller knows them as degraded. Returns at once if that is outdated.
+        """
         while bool(self._degraded_reason) is degraded:
             await self._degraded_changed.wait()
         return not degraded
@@ -108,7 +111,7 @@ class FileRecords:
         if server.role is Role.ORPHAN:
             return
         key = record_key(server)
-        self._forget_key(server, but=key)
+        self._remove_record(server, unless=key)
         self._keys[server.id] = key
         self._pasts.pop(key, None)
         self._known[key] = server
@@ -119,17 +122,20 @@ class FileRecords:
 
         If it was its model's current server and ever had a process, its last run is remembered.
         """
-        self._forget_key(server)
+        self._remove_record(server)
         if server.is_current and (server.last_generation or server.last_exit):
             past = LastRun(server.model, server.last_generation, server.last_exit)
             self._remember(past)
             self._changed(server.model)
 
-    def _forget_key(self, server: Server, but: str = "") -> None:
-        """Remove the record of a server under any other key than `but`."""
-        key = self._keys.pop(server.id, but)
+    def _remove_record(self, server: Server, unless: str = "") -> None:
+        """Remove a server's record, unless its key is `unless`.
+
+        A server that becomes current, or is superseded, gets another key.
+        """
+        key = self._keys.pop(server.id, unless)
         known = self._known.get(key)
-        if key != but and isinstance(known, Server) and known.id == server.id:
+        if key != unless and isinstance(known, Server) and known.id == server.id:
             del self._known[key]
             self._changed(key)
 
@@ -202,8 +208,8 @@ class FileRecords:
             del self._pasts[oldest], self._known[oldest]
             self._changed(oldest)
 
-    def _changed(self, model: str) -> None:
-        self._next.models[model] = None
+    def _changed(self, key: str) -> None:
+        self._next.keys[key] = None
         self._wake()
 
     def _wake(self) -> None:
@@ -220,9 +226,9 @@ class FileRecords:
             self._arm()
 
     async def _write(self, current: _Round) -> None:
-        # Failed changes first, as they have waited longest.
-        self._failed |= current.models
-        changed = {model: self._known.get(model) for model in self._failed}
+        # Failed changes first, as they have waited longest. They count as failed until written.
+        self._failed |= current.keys
+        changed = {key: self._known.get(key) for key in self._failed}
         known = dict(self._known)
         # Without changes, only a probe shows that the disk has failed, or works again.
         probe = current.check and not self._is_writable
@@ -254,12 +260,14 @@ class FileRecords:
         return await asyncio.get_running_loop().run_in_executor(self._worker, step)
 
     def _arm(self) -> None:
+        """Start the time until the next check anew."""
         if self._timer:
             self._timer.cancel()
         loop = asyncio.get_running_loop()
         self._timer = loop.call_later(self._check_interval, self._check)
 
     def _check(self) -> None:
+        """Begin a round that looks for removed files, and writes again what has failed."""
         self._next.check = True
         self._wake()
 
