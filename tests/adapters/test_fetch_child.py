@@ -372,7 +372,7 @@ def test_when_nobody_waits_any_more_it_becomes_the_program_that_clears(
     became, reads = list[object](), iter([b"x", b""])
     monkeypatch.setattr(os, "read", lambda *_: next(reads))
     monkeypatch.setattr(os, "execv", lambda *given: became.append(given))
-    fetch_child.exit_with_service("org/name")
+    fetch_child.clear_at_end_of_input("org/name")
     command = [sys.executable, "-I", fetch_child.__file__, "org/name", "clear"]
     assert became == [(sys.executable, command)]
 

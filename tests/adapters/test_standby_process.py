@@ -14,13 +14,13 @@ import pytest
 from pool_service.adapters.process.identity import identity_of
 from pool_service.adapters.process.launch import NONCE_VARIABLE, work_dirs
 from pool_service.adapters.standby import process
-from pool_service.adapters.standby.process import Standby, StandbySpec, begin
+from pool_service.adapters.standby.process import Standby, StandbySpec, launch
 from pool_service.adapters.system import proc_file, process_settings
 from tests.adapters.light_standby import Kept
 
 
 def standby(kept: Kept, **environment: str) -> Standby:
-    one = begin(kept.spec(environment), kept.state_dir)
+    one = launch(kept.spec(environment), kept.state_dir)
     assert one is not None
     return one
 
@@ -95,7 +95,7 @@ def test_a_place_that_was_changed_or_is_gone_makes_a_standby_outdated(tmp_path: 
 def test_a_program_that_is_no_usual_script_has_no_standby(tmp_path: Path) -> None:
     program = tmp_path / "vllm-mlx"
     program.write_text("#!/bin/sh\nexec true\n")
-    assert begin(StandbySpec(str(program), ()), tmp_path / "state") is None
+    assert launch(StandbySpec(str(program), ()), tmp_path / "state") is None
     assert not (tmp_path / "state").exists()
 
 
@@ -109,7 +109,7 @@ async def test_what_is_short_when_it_begins_leaves_nothing(
     before = os.dup(0)
     os.close(before)
     with pytest.raises(OSError, match="no processes"):
-        begin(kept.spec(), kept.state_dir)
+        launch(kept.spec(), kept.state_dir)
     after = os.dup(0)
     os.close(after)
     assert after == before

@@ -14,7 +14,7 @@ from pool_service.adapters.logs.logs import open_for_append
 from pool_service.adapters.process.identity import is_alive
 from pool_service.adapters.process.launch import work_dirs
 from pool_service.adapters.standby import process, standbys
-from pool_service.adapters.standby.process import Standby, StandbySpec, begin
+from pool_service.adapters.standby.process import Standby, StandbySpec, launch
 from pool_service.core.errors import RuntimeUnavailable, StartFailed
 from pool_service.core.types import LaunchPlan, Settings
 from tests.adapters.light_standby import SETTINGS, Kept, said, until
@@ -311,13 +311,13 @@ async def test_one_that_is_not_allowed_any_more_when_it_begins_is_ended(
     begun = list[Standby]()
 
     def meanwhile(recipe: StandbySpec, state_dir: Path) -> Standby | None:
-        one = begin(recipe, state_dir)
+        one = launch(recipe, state_dir)
         assert one is not None
         begun.append(one)
         kept.standbys._allowed = 0
         return one
 
-    monkeypatch.setattr(standbys, "begin", meanwhile)
+    monkeypatch.setattr(standbys, "launch", meanwhile)
     kept.keep()
     assert kept.standbys._fill_task
     await kept.standbys._fill_task

@@ -78,7 +78,7 @@ def report(**fields: object) -> None:
     os.write(1, (json.dumps(fields) + "\n").encode())
 
 
-def exit_with_service(model: str) -> None:
+def clear_at_end_of_input(model: str) -> None:
     """Wait for the end of the input, then replace this process by one that deletes partial files.
 
     That ends all other threads and releases the library's locks.
@@ -122,7 +122,10 @@ def bytes_on_disk(snapshot: Path, blobs: Path, sizes: dict[str, int]) -> int:
 def report_progress(
     repository: Path, commit: str, sizes: dict[str, int], finished: threading.Event
 ) -> None:
-    """Report the progress until `finished`; a file that is just being moved does not count."""
+    """Report the progress until `finished`.
+
+    The sum falls for a moment while the library moves a file into place; that is not reported.
+    """
     total, done = sum(sizes.values()), -1
     while True:
         now = bytes_on_disk(repository / "snapshots" / commit, repository / "blobs", sizes)
@@ -138,16 +141,16 @@ class ConnectionTest:
 
     def __init__(self) -> None:
         self._until = time.monotonic() + CONNECT_TIMEOUT_S
-        self._place = first_address()
+        self._address = first_address()
         self._outcomes = queue.SimpleQueue[OSError | None]()
-        if self._place is not None:
-            threading.Thread(target=self._resolve, args=self._place, daemon=True).start()
+        if self._address is not None:
+            threading.Thread(target=self._resolve, args=self._address, daemon=True).start()
 
     def check(self) -> None:
         """Wait until any address has accepted. Raises ConnectionError if none does in time."""
-        if self._place is None:
+        if self._address is None:
             return
-        host, port = self._place
+        host, port = self._address
         try:
             failure = self._outcomes.get(timeout=max(self._until - time.monotonic(), 0.0))
         except queue.Empty:
@@ -166,8 +169,8 @@ class ConnectionTest:
             return
         left = [len(found)]
         for family, kind, protocol, _, address in found:
-            place = (family, kind, protocol, address, left)
-            threading.Thread(target=self._connect, args=place, daemon=True).start()
+            arguments = (family, kind, protocol, address, left)
+            threading.Thread(target=self._connect, args=arguments, daemon=True).start()
 
     def _connect(
         self, family: int, kind: int, protocol: int, address: tuple[Any, ...], left: list[int]
@@ -179,7 +182,7 @@ class ConnectionTest:
                 connection.connect(address)
         except OSError as error:
             left[0] -= 1
-            # `check` has its own timeout.
+            # A timeout needs no report: `check` gives up at the same time.
             if left[0] == 0 and not isinstance(error, TimeoutError):
                 self._outcomes.put(error)
         else:
@@ -268,7 +271,7 @@ def main() -> None:
     if sys.argv[2:] == [CLEAR]:
         delete_partial_files(repository_of(model))
         return
-    threading.Thread(target=exit_with_service, args=(model,), daemon=True).start()
+    threading.Thread(target=clear_at_end_of_input, args=(model,), daemon=True).start()
     try:
         download(model)
     except Exception as error:  # noqa: BLE001  # every failure is reported

@@ -101,7 +101,7 @@ class CodeChecks:
             raise CodeNotTrustedError(repr(name))
 
     def check_open(self, path: object, *_: object) -> None:
-        """Check a file of code as it is opened, as bytecode can name another source file."""
+        """Check a file of code as it is opened; bytecode can claim to come from another file."""
         name = os.fsdecode(path) if isinstance(path, bytes) else path
         if not isinstance(name, str) or not name.lower().endswith(CODE_SUFFIXES):
             return
@@ -120,42 +120,52 @@ class CodeChecks:
 
 
 class OwnFiles:
-    """The files below `roots`, except those below `excluded` paths (the model's directory)."""
+    """The files below `roots`, except those below `excluded` paths (the model's directory).
+
+    A prefix is a path with a separator at its end. Real prefixes are those without links.
+    """
 
     def __init__(self, roots: "Iterable[str]", excluded: "Iterable[str]") -> None:
-        spelled = {_below(root) for root in roots}
-        self._spelled = tuple(spelled)
-        self._real = tuple({_below(os.path.realpath(root)) for root in spelled})
+        prefixes = {_below(root) for root in roots}
+        self._prefixes = tuple(prefixes)
+        self._real_prefixes = tuple({_below(os.path.realpath(root)) for root in prefixes})
         foreign = {_below(path) for path in excluded}
-        real = {_below(os.path.realpath(path)) for path in foreign}
-        self._excluded = tuple(path for path in real if path.startswith(self._real))
-        self._foreign = tuple(real | foreign)
-        self._settled: set[str] = set()
+        real_foreign = {_below(os.path.realpath(path)) for path in foreign}
+        self._foreign = tuple(real_foreign | foreign)
+        # Only these have to be excepted, as the others are not below any root.
+        self._foreign_in_roots = tuple(
+            path for path in real_foreign if path.startswith(self._real_prefixes)
+        )
+        self._own_directories: set[str] = set()
 
     def has(self, path: str) -> bool:
         """Return whether a file is one of these, wherever links lead."""
         # Links are resolved as rarely as possible, as this is called thousands of times.
-        if path.startswith(self._spelled) and ".." not in path:
-            if not self._excluded:
+        if path.startswith(self._prefixes) and ".." not in path:
+            if not self._foreign_in_roots:
                 return True
             directory = os.path.dirname(path)  # noqa: PTH120
-            if self._is_settled(directory) and not os.path.islink(path):  # noqa: PTH114
+            if self._is_own_directory(directory) and not os.path.islink(path):  # noqa: PTH114
                 return True
         return self._is_own(_below(os.path.realpath(path)))
 
-    def _is_settled(self, directory: str) -> bool:
-        """Return whether a directory is the runtime's and cannot become another's."""
-        if directory in self._settled:
+    def _is_own_directory(self, directory: str) -> bool:
+        """Return whether a directory is the runtime's, and remember it.
+
+        A directory below a foreign path never is, as a link there may lead elsewhere later.
+        """
+        if directory in self._own_directories:
             return True
         if _below(directory).startswith(self._foreign):
             return False
         if not self._is_own(_below(os.path.realpath(directory))):
             return False
-        self._settled.add(directory)
+        self._own_directories.add(directory)
         return True
 
     def _is_own(self, real: str) -> bool:
-        return real.startswith(self._real) and not real.startswith(self._excluded)
+        """Return whether a path without links, with a separator at its end, is one of these."""
+        return real.startswith(self._real_prefixes) and not real.startswith(self._foreign_in_roots)
 
 
 def is_absolute(path: str) -> bool:
@@ -294,8 +304,8 @@ async def send_refusal(
         return
     shown = value.decode("latin1")[:200]
     error = {
-        "message": f"This server is not called by {header} {shown!r}. Call it by 127.0.0.1 or "
-        "localhost, or add that host to allowed_hosts of the runtime's section.",
+        "message": f"This server refuses requests with {header} {shown!r}. Call it by 127.0.0.1 "
+        "or localhost, or add that host to allowed_hosts of the runtime's section.",
         "type": "invalid_request_error",
         "param": header.lower(),
         "code": "forbidden_host",

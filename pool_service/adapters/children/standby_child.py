@@ -82,9 +82,9 @@ class Channel:
             self._log = logs[0] if logs else self._log
         return json.loads(self._received)["argv"], self._log
 
-    def wait(self, done: int) -> None:
-        """Wait until the service has sent something or `done` is readable."""
-        select.select([self._end.fileno(), done], [], [])
+    def wait(self, descriptor: int) -> None:
+        """Wait until the service has sent something or `descriptor` is readable."""
+        select.select([self._end.fileno(), descriptor], [], [])
 
     def close(self) -> None:
         self._end.close()
@@ -114,14 +114,20 @@ def lower_priority() -> None:
 
 
 def restore_priority() -> None:
-    """Restore the CPU priority, as a caller waits or the work ahead is done."""
+    """Restore the CPU priority on macOS, as a caller waits or the work ahead is done.
+
+    On Linux only the thread that imports has a lower priority, until it ends.
+    """
     if sys.platform == "darwin":
         with contextlib.suppress(OSError):
             os.setpriority(DARWIN_PROCESS, 0, 0)
 
 
-def import_ahead(channel: Channel, done: int, failures: "list[Exception]") -> None:
-    """Import a server's modules at low priority, until the arguments arrive."""
+def import_ahead(channel: Channel, end: int, failures: "list[Exception]") -> None:
+    """Import a server's modules at low priority, until the arguments arrive.
+
+    end: a descriptor to close at the end. failures: gets the error if an import fails.
+    """
     lower_priority()
     try:
         for name in MODULES:
@@ -130,7 +136,7 @@ def import_ahead(channel: Channel, done: int, failures: "list[Exception]") -> No
             importlib.import_module(name)
     except Exception as error:  # noqa: BLE001  # raised again by `prepare`
         failures.append(error)
-    os.close(done)
+    os.close(end)
 
 
 def prepare(channel: Channel) -> None:
@@ -138,8 +144,9 @@ def prepare(channel: Channel) -> None:
     # Imported here, as its threads inherit this thread's priority.
     importlib.import_module("numpy")
     failures: list[Exception] = []
-    finished, done = os.pipe()
-    arguments = (channel, done, failures)
+    # Readable as soon as the thread closes the other end.
+    finished, end = os.pipe()
+    arguments = (channel, end, failures)
     thread = threading.Thread(target=import_ahead, args=arguments, daemon=True)
     thread.start()
     channel.wait(finished)

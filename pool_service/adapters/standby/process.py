@@ -80,9 +80,9 @@ class Standby:
     _received: bytes = b""
 
     def send_arguments(self, argv: tuple[str, ...], log: int, timeout: float) -> bool:
-        """Send the arguments that make it a server; return whether it has accepted them in time.
+        """Send the arguments that make a standby a server; return whether it took them in time.
 
-        log: a descriptor for its output from then on. timeout: in seconds.
+        log: a descriptor for the output of the process from then on. timeout: in seconds.
         """
         deadline = time.monotonic() + timeout
         self.channel.settimeout(timeout)
@@ -150,7 +150,7 @@ class Standby:
         self.output.close()
 
 
-def begin(spec: StandbySpec, state_dir: Path) -> Standby | None:
+def launch(spec: StandbySpec, state_dir: Path) -> Standby | None:
     """Start a standby; return None if its program does more than run vllm-mlx. Raises OSError."""
     program = Path(spec.program)
     interpreter = interpreter_of(program) if is_launcher_script(program) else None
@@ -158,9 +158,9 @@ def begin(spec: StandbySpec, state_dir: Path) -> Standby | None:
         return None
     nonce = secrets.token_hex(16)
     with contextlib.ExitStack() as undo:
-        ours, its = socket.socketpair()
+        ours, theirs = socket.socketpair()
         undo.callback(ours.close)
-        with its:
+        with theirs:
             output = undo.enter_context(tempfile.TemporaryFile())
             work_dir = make_work_dir(state_dir, nonce)
             undo.callback(shutil.rmtree, work_dir, ignore_errors=True)
@@ -168,12 +168,13 @@ def begin(spec: StandbySpec, state_dir: Path) -> Standby | None:
                 (interpreter, str(CHILD), spec.program),
                 env=dict(spec.environment) | {NONCE_VARIABLE: nonce},
                 cwd=work_dir,
-                stdin=its.fileno(),
+                stdin=theirs.fileno(),
                 stdout=output,
                 stderr=output,
                 start_new_session=True,
             )
         restore_descriptor_limit(popen.pid)
+        # If the system reports nothing of a process that has ended, its start time does not matter.
         identity = identity_of(popen.pid) or Identity(popen.pid, 0, boot_id())
         undo.pop_all()
     return Standby(spec, nonce, work_dir, popen, identity, ours, output)

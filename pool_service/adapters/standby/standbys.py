@@ -19,15 +19,15 @@ import structlog
 from pool_service.adapters.logs.logs import LogStore, open_for_append
 from pool_service.adapters.probe.ready_notify import ReadyNotifications
 from pool_service.adapters.process.launch import Child, as_start_failed
-from pool_service.adapters.standby.process import Standby, StandbySpec, begin
+from pool_service.adapters.standby.process import Standby, StandbySpec, launch
 from pool_service.core.errors import PoolError
 from pool_service.core.types import Identity, LaunchPlan, Settings
 
 WAITING_TIMEOUT_S = 2.0
-"""Time for a running standby to accept its arguments; it may first have to finish an import."""
+"""Time for a running standby to take its arguments; it may first have to finish an import."""
 
 NEW_TIMEOUT_S = 10.0
-"""Time for a new standby to start and to accept its arguments."""
+"""Time for a new standby to start and to take its arguments."""
 
 RETRY_AFTER_S = 600.0
 """Time without standbys of a spec after one of them has failed."""
@@ -71,6 +71,7 @@ class Standbys:
         self._fill_task: asyncio.Task[None] | None = None
         self._tasks: set[asyncio.Task[object]] = set()
         self._suspended_until: dict[StandbySpec, float] = {}
+        # Models whose last server, a standby before, did not become ready.
         self._suspect_models: set[str] = set()
 
     # --- the port -----------------------------------------------------------------------
@@ -119,10 +120,11 @@ class Standbys:
         """
         spec = StandbySpec.of(plan)
         if spec is None or not self._is_on or model in self._suspect_models:
+            # The plain command shows whether the standby was to blame; one such start is enough.
             self._suspect_models.discard(model)
             return None
-        for take, timeout in ((self._take_best, WAITING_TIMEOUT_S), (self._begin, NEW_TIMEOUT_S)):
-            standby = await take(spec)
+        for get, timeout in ((self._pick, WAITING_TIMEOUT_S), (self._launch, NEW_TIMEOUT_S)):
+            standby = await get(spec)
             if standby is None:
                 continue
             try:
@@ -140,40 +142,40 @@ class Standbys:
                 self._run_in_background(self._end(standby))
                 raise
             if log_path is not None:
-                self._await_ready(model, standby)
+                self._watch_for_ready(model, standby)
                 return Child(standby.popen, standby.identity, log_path, standby.nonce)
             self._give_up(standby)
         return None
 
     def _give_up(self, standby: Standby) -> None:
-        """End a standby that did not accept its arguments.
+        """End a standby that did not take its arguments.
 
-        If it is alive it was only slow, so its spec is not suspended.
+        A standby that is alive was only slow, so its spec is not suspended.
         """
         if standby.popen.poll() is None:
             log.info("a standby did not accept its arguments in time")
             self._run_in_background(self._end(standby))
         else:
-            self._run_in_background(self._fail(standby))
+            self._fail(standby)
 
-    def _await_ready(self, model: str, standby: Standby) -> None:
-        """Await a server's ready notification.
+    def _watch_for_ready(self, model: str, standby: Standby) -> None:
+        """Receive the ready notification of a standby that has become a server; return at once.
 
         If none comes, the model's next server is started by the plain command.
         """
         if standby.is_ready:
             standby.channel.close()
             return
-        is_ready = self._notifications.listen(standby.identity, standby.channel)
+        outcome = self._notifications.listen(standby.identity, standby.channel)
 
-        def judge(ended: "asyncio.Future[bool]") -> None:
-            if not ended.result():
+        def judge(outcome: "asyncio.Future[bool]") -> None:
+            if not outcome.result():
                 self._suspect_models.add(model)
 
-        is_ready.add_done_callback(judge)
+        outcome.add_done_callback(judge)
 
-    async def _take_best(self, spec: StandbySpec) -> Standby | None:
-        """Take a standby of this spec, preferably a warm one; None if there is none."""
+    async def _pick(self, spec: StandbySpec) -> Standby | None:
+        """Take a standby of this spec off the list, preferably a warm one; None without one."""
         fit = [one for one in self._standbys if one.spec == spec]
         for standby in sorted(fit, key=lambda one: not one.is_warm):
             if standby.is_outdated:
@@ -183,12 +185,12 @@ class Standbys:
                 return standby
         return None
 
-    async def _begin(self, spec: StandbySpec) -> Standby | None:
-        """Start a new standby; None if the spec can have none, or it cannot be started."""
+    async def _launch(self, spec: StandbySpec) -> Standby | None:
+        """Start a new standby; None if the spec can have none, or the start fails."""
         if self._is_suspended(spec):
             return None
         try:
-            standby = await asyncio.to_thread(begin, spec, self._state_dir)
+            standby = await asyncio.to_thread(launch, spec, self._state_dir)
         except OSError as error:
             log.warning("cannot start a standby", why=str(error))
             return None
@@ -219,7 +221,7 @@ class Standbys:
             if old.spec != spec or old.is_outdated:
                 self._discard(old)
         while spec and self._is_short and not self._keep_called:
-            standby = await self._begin(spec)
+            standby = await self._launch(spec)
             if standby is None:
                 return
             if len(self._standbys) < self._allowed:
@@ -244,11 +246,11 @@ class Standbys:
         return None
 
     async def _warm(self, standby: Standby) -> None:
-        """Add a standby to the list, and wait until it is warm, discarded or taken."""
+        """Add a standby to the list, and wait until it is warm, discarded or picked."""
         self._standbys.append(standby)
         standby.channel.settimeout(0)
 
-        def listen() -> None:
+        def on_message() -> None:
             try:
                 standby.receive()
             except (BlockingIOError, InterruptedError):
@@ -259,7 +261,7 @@ class Standbys:
                 self._on_working_set(standby.working_set)
             self._standby_changed.set()
 
-        asyncio.get_running_loop().add_reader(standby.channel, listen)
+        asyncio.get_running_loop().add_reader(standby.channel, on_message)
         while standby in self._standbys and not standby.is_warm:
             self._standby_changed.clear()
             await self._standby_changed.wait()
@@ -277,9 +279,10 @@ class Standbys:
             self._discard(standby)
         else:
             self._release(standby)
-            self._run_in_background(self._fail(standby))
+            self._fail(standby)
 
     def _discard(self, standby: Standby) -> None:
+        """Remove a standby from the list, and end it in the background."""
         self._release(standby)
         self._run_in_background(self._end(standby))
 
@@ -289,14 +292,15 @@ class Standbys:
         task.add_done_callback(self._tasks.discard)
 
     async def _end(self, standby: Standby) -> str:
+        """End a standby, and return the end of its output."""
         return await asyncio.to_thread(standby.end)
 
-    def _fail(self, standby: Standby) -> Coroutine[Any, Any, None]:
-        """Suspend the standbys of its spec; return the coroutine that ends it and logs why."""
+    def _fail(self, standby: Standby) -> None:
+        """Suspend the standbys of this one's spec at once; end it and log why in the background."""
         self._suspended_until[standby.spec] = time.monotonic() + RETRY_AFTER_S
-        return self._log_failure(standby)
+        self._run_in_background(self._end_and_log_failure(standby))
 
-    async def _log_failure(self, standby: Standby) -> None:
+    async def _end_and_log_failure(self, standby: Standby) -> None:
         wrote = await self._end(standby)
         log.warning(
             "a standby has failed; servers are started by the plain command for now",
@@ -317,7 +321,7 @@ def _send_plan(
     logs: LogStore,
     timeout: float,
 ) -> Path | None:
-    """Send a standby the plan's arguments; return its log, None if it did not accept. Blocking."""
+    """Send a standby the plan's arguments; return its log's path, None if not taken. Blocking."""
     with contextlib.ExitStack() as undo, as_start_failed(model, state_dir):
         log_path = logs.create(model, generation)
         undo.callback(logs.remove, log_path)
