@@ -78,7 +78,7 @@ class Reloader:
             async with self._one_at_a_time:
                 # A pool that is shutting down refuses new limits.
                 with suppress(PoolError):
-                    if self._machine.recommend(working_set):
+                    if self._machine.use_working_set(working_set):
                         await self._apply(self._config)
                         log.info("Metal's recommended working set applied", bytes=working_set)
 

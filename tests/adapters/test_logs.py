@@ -365,10 +365,10 @@ def test_a_full_disk_that_has_room_again_leaves_the_other_logs_alone(
 
 def test_only_what_has_the_form_of_a_log_is_one(tmp_path: Path) -> None:
     store = LogStore(tmp_path)
-    assert store.is_place(store.path_of("model", 1))
-    assert not store.is_place(store.path_of("model", 1).with_suffix(".txt"))
-    assert not store.is_place(tmp_path / "model" / "1.log")
-    assert not store.is_place(store.path_of("model", 1).parent / "below" / "1.log")
+    assert store.is_log_path(store.path_of("model", 1))
+    assert not store.is_log_path(store.path_of("model", 1).with_suffix(".txt"))
+    assert not store.is_log_path(tmp_path / "model" / "1.log")
+    assert not store.is_log_path(store.path_of("model", 1).parent / "below" / "1.log")
 
 
 def test_the_log_of_a_process_that_did_not_start_is_removed(tmp_path: Path) -> None:

@@ -145,9 +145,9 @@ def test_else_it_is_what_metal_recommends(
 def test_what_metal_told_goes_before_the_rule(monkeypatch: pytest.MonkeyPatch) -> None:
     memory = mac(wired=0)
     monkeypatch.setattr(memory, "total", lambda: 128 * 1024**3)
-    assert memory.recommend(115_448_725_504)
+    assert memory.use_working_set(115_448_725_504)
     assert memory.default_budget() == 115_448_725_504
-    assert not memory.recommend(115_448_725_504), "nothing has changed"
+    assert not memory.use_working_set(115_448_725_504), "nothing has changed"
 
 
 @pytest.mark.parametrize("told", [0, -1, 128 * 1024**3 + 1])
@@ -156,7 +156,7 @@ def test_what_cannot_be_a_part_of_the_memory_is_no_budget(
 ) -> None:
     memory = mac(wired=0)
     monkeypatch.setattr(memory, "total", lambda: 128 * 1024**3)
-    assert not memory.recommend(told)
+    assert not memory.use_working_set(told)
     assert memory.default_budget() == 96 * 1024**3
 
 
@@ -166,7 +166,7 @@ def test_a_limit_that_the_operator_sets_later_goes_before_what_metal_told(
     names: dict[str, int] = {}
     memory = MacMemory(names.get)
     monkeypatch.setattr(memory, "total", lambda: 128 * 1024**3)
-    memory.recommend(100 * 1024**3)
+    memory.use_working_set(100 * 1024**3)
     names["iogpu.wired_limit_mb"] = 120 * 1024
     assert memory.default_budget() == 120 * 1024**3
 

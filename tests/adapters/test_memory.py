@@ -124,7 +124,7 @@ class Machine:
     def default_budget(self) -> int:
         return 0
 
-    def recommend(self, working_set: int) -> bool:
+    def use_working_set(self, working_set: int) -> bool:
         return bool(working_set)
 
 
@@ -225,7 +225,7 @@ def test_a_session_is_its_leaders_from_whose_it_was_started(
     session: int, leader: int | None
 ) -> None:
     footprints = Footprints()
-    footprints._began_in = {12: 11, 11: 10, 20: 0, 30: 31, 31: 30}
+    footprints._origins = {12: 11, 11: 10, 20: 0, 30: 31, 31: 30}
     found = footprints._leader_of(session, {10: Identity(10, 1, "boot")})
     assert (found.pid if found else None) == leader
 
@@ -234,9 +234,9 @@ def test_where_a_session_began_is_read_once_while_its_parent_lives() -> None:
     footprints = Footprints()
     with under_way({}) as process:
         assert footprints._origin(process.pid) == os.getsid(0)
-        footprints._began_in[process.pid] = 7
+        footprints._origins[process.pid] = 7
         assert footprints._origin(process.pid) == 7
-        del footprints._began_in[process.pid]
+        del footprints._origins[process.pid]
         process.kill()
     assert footprints._origin(process.pid) == 0
     assert footprints._origin(1) == 0, "it has no parent"

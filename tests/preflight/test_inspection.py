@@ -30,7 +30,7 @@ class Machine:
     def default_budget(self) -> int:
         return 12 * 10**9
 
-    def recommend(self, working_set: int) -> bool:
+    def use_working_set(self, working_set: int) -> bool:
         del working_set
         return False
 

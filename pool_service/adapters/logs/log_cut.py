@@ -26,7 +26,7 @@ MAX_LENGTH_BYTES = 2**40
 
 
 def trim_file(path: Path, max_bytes: int) -> bool:
-    """Trim a file of more than `max_bytes` to its newest half of that; return whether it was.
+    """Trim a file of more than `max_bytes` to its newest `max_bytes / 2`; return False if shorter.
 
     The writer may go on meanwhile; it must have opened the file with O_APPEND. Raises OSError.
     """

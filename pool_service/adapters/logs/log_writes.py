@@ -87,7 +87,7 @@ class WriteNotifications(Protocol):
         ...
 
     def watch(self, paths: Collection[Path]) -> bool:
-        """Request a notification of the next write to each file; return False if one fails."""
+        """Request a notification of the next write to each file; return whether all succeeded."""
         ...
 
     def drain(self) -> None:

@@ -43,8 +43,9 @@ class LogStore:
 
     keep: generations whose logs are kept, for each model.
     keep_models: models whose logs are kept, running ones included.
-    max_bytes: a longer log is trimmed to its newest half (`log_cut.py`); while its process runs,
-        within some hundredths of a second, sooner the faster it grows.
+    max_bytes: a longer log is trimmed to its newest `max_bytes / 2` (`log_cut.py`): when its
+        process ends, and before that some hundredths of a second after it got too long, the sooner
+        the faster it grows.
     trim_interval: seconds between two checks of the free disk space while nothing is written.
     """
 
@@ -62,6 +63,7 @@ class LogStore:
         self._keep_models = keep_models
         self._max_bytes = max_bytes
         self._trim_interval = trim_interval
+        # The logs of running processes.
         self._live: set[Path] = set()
         self._warned_at: dict[Path, float] = {}
         self._writes: Writes | None = None
@@ -97,8 +99,8 @@ class LogStore:
         """Return the log of one generation."""
         return self._root / slug(model) / f"{generation}.log"
 
-    def is_place(self, path: Path) -> bool:
-        """Return whether a path has the form of a log of this store."""
+    def is_log_path(self, path: Path) -> bool:
+        """Return whether a path has the form of a log of this store; the file may not exist."""
         return path.parent.parent == self._root and path.suffix == ".log"
 
     def adopt(self, path: Path) -> None:
@@ -120,7 +122,7 @@ class LogStore:
             self._warned_at.pop(path, None)
 
     def trim(self) -> None:
-        """Trim the logs in use that are too long; on a full disk trim all to their tails."""
+        """Trim the logs of running processes to their limit; on a full disk, to their tails."""
         has_free_space = self._has_free_space()
         for path in tuple(self._live):
             # Trimming the last one may have freed enough space.
@@ -206,9 +208,10 @@ def last_lines(
 
     Access log lines of the pool's own probes and empty lines are left out, undecodable bytes and
     control characters replaced. Of a line that was overwritten (a progress bar), the last state is
-    kept. Reads TAIL_BYTES, and WIDE_TAIL_BYTES if there are too few other lines in that.
+    kept. A log with nothing but answers to probes gives the line ONLY_PROBES.
 
-    probed: the URL paths of the pool's probes.
+    Reads TAIL_BYTES, and WIDE_TAIL_BYTES if so many of their lines are left out that fewer than
+    `count` remain. probed: the URL paths of the pool's probes.
     """
     with (
         contextlib.suppress(OSError),

@@ -29,7 +29,7 @@ _PHYS_FOOTPRINT = 7
 
 
 class Footprints:
-    """Measures process trees, and remembers from which session each session was started.
+    """Measures process trees, and remembers the origin of each session: the one that started it.
 
     A descendant may lead its own session. The session of its parent is read once, while the parent
     lives; a session seen before its parent's end is still attributed afterwards.
@@ -37,7 +37,7 @@ class Footprints:
 
     def __init__(self, footprint: Footprint | None = None) -> None:
         self._footprint = footprint or of_process
-        self._began_in: dict[int, int] = {}
+        self._origins: dict[int, int] = {}
 
     def of(self, leaders: Collection[Identity]) -> dict[Identity, int]:
         """Return the bytes that the process tree of each live leader takes.
@@ -47,8 +47,8 @@ class Footprints:
         """
         by_pid = {leader.pid: leader for leader in leaders if is_alive(leader)}
         sessions = _sessions()
-        began_in = {session: self._origin(session) for session in set(sessions.values())}
-        self._began_in = began_in
+        # Made anew at each call, so that ended sessions are forgotten.
+        self._origins = {session: self._origin(session) for session in set(sessions.values())}
         taken: dict[Identity, int] = {}
         for pid, session in sessions.items():
             leader = by_pid.get(pid) or self._leader_of(session, by_pid)
@@ -59,7 +59,7 @@ class Footprints:
 
     def _origin(self, session: int) -> int:
         """Return the session from which this one was started; 0 if not known."""
-        known = self._began_in.get(session)
+        known = self._origins.get(session)
         if known is not None:
             return known
         try:
@@ -69,12 +69,13 @@ class Footprints:
             return 0
 
     def _leader_of(self, session: int, leaders: Mapping[int, Identity]) -> Identity | None:
+        """Return the leader of this session, or of the nearest of its origins; None without one."""
         seen = {0}
         while session not in seen:
             if session in leaders:
                 return leaders[session]
             seen.add(session)
-            session = self._began_in.get(session, 0)
+            session = self._origins.get(session, 0)
         return None
 
 

@@ -64,7 +64,7 @@ class MachineMemory(Protocol):
     def default_budget(self) -> int:
         """Return the bytes for all servers together if the configuration sets no budget."""
 
-    def recommend(self, working_set: int) -> bool:
+    def use_working_set(self, working_set: int) -> bool:
         """Use the bytes that Metal recommends; return whether the default budget has changed."""
 
 
@@ -107,7 +107,7 @@ class LinuxMemory:
         """Return BUDGET_SHARE of the memory."""
         return int(self.total() * BUDGET_SHARE)
 
-    def recommend(self, working_set: int) -> bool:
+    def use_working_set(self, working_set: int) -> bool:
         """Do nothing and return False: Linux has no Metal."""
         del working_set
         return False
@@ -170,7 +170,7 @@ class MacMemory:
         """Return the working set that Metal recommends (recommendedMaxWorkingSetSize).
 
         1. iogpu.wired_limit_mb, if set, which may happen at any time;
-        2. else the bytes that Metal has reported (`recommend`);
+        2. else the bytes that Metal has reported (`use_working_set`);
         3. else the rule observed on most Macs: two thirds of a memory below 36 GiB, three quarters
            of a larger one.
         """
@@ -182,7 +182,7 @@ class MacMemory:
         total = self.total()
         return total * 2 // 3 if total < 36 * _GIB else total * 3 // 4
 
-    def recommend(self, working_set: int) -> bool:
+    def use_working_set(self, working_set: int) -> bool:
         """Use Metal's number instead of the rule if it is credible; see the protocol."""
         before = self.default_budget()
         if 0 < working_set <= self.total():

@@ -55,18 +55,28 @@ class HostMemory:
             taken[identity] = max(taken.get(identity, 0), count)
         return replace(sample, footprints=taken)
 
-    def _sample(self, identities: list[Identity], waiting: list[Identity]) -> MemorySample:
+    def _sample(self, servers: list[Identity], standbys: list[Identity]) -> MemorySample:
+        """Sample what the system tells: all but the Metal memory that servers report."""
         began = time.thread_time()
-        taken = self._footprints.of([*identities, *waiting])
-        standbys = sum(taken.pop(identity, 0) for identity in waiting if identity not in identities)
+        taken = self._footprints.of([*servers, *standbys])
+        # A standby may have become a server meanwhile.
+        standby_bytes = sum(taken.pop(one, 0) for one in standbys if one not in servers)
         machine = self._machine
         total, available = machine.total(), machine.available()
         pressured = machine.pressured()
         critical = pressured and machine.critical()
-        cost = time.thread_time() - began
-        return MemorySample(total, available, pressured, taken, standbys, cost, critical)
+        return MemorySample(
+            total,
+            available,
+            pressured,
+            footprints=taken,
+            standbys=standby_bytes,
+            cost=time.thread_time() - began,
+            critical=critical,
+        )
 
     async def _reported(self, servers: Collection[Server]) -> dict[Identity, int]:
+        """Return the bytes of Metal memory that the READY servers report, by their processes."""
         if not self._metal:
             return {}
         slots = asyncio.Semaphore(MAX_CONCURRENT_REQUESTS)

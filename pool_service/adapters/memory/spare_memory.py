@@ -28,7 +28,10 @@ async def give_back_spare_memory(
     resident: Callable[[], int] | None = None,
     release: Callable[[], Awaitable[object]] | None = None,
 ) -> None:
-    """Release spare memory whenever the service has grown, until the task is cancelled."""
+    """Release spare memory whenever the service has grown, until the task is cancelled.
+
+    resident: returns the resident bytes of this process. release: releases spare memory.
+    """
     resident = resident or _resident
     release = release or partial(asyncio.to_thread, releaser())
     lowest, pause = math.inf, PAUSE_S

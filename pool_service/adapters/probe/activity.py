@@ -95,7 +95,8 @@ async def activity_of(
     nonce = plan.nonce if plan else ""
     check = _has_unread_requests if report.counts_all else _has_clients
     is_busy = await asyncio.to_thread(check, identity, nonce, endpoint)
-    # None if there is neither a signal nor a view of connections; one of them suffices for 0.
+    # Connections of clients are busy with an unknown number of requests. A signal of 0, or the view
+    # that no connection is busy, suffices for 0; without both nothing is known.
     is_unknown = is_busy is None and activity.requests is None
     requests = None if is_busy or is_unknown else 0
     return Activity(requests, activity.idle_for, activity.mark, activity.served)
@@ -146,6 +147,7 @@ def _has_unread_requests(identity: Identity, _nonce: str, endpoint: str) -> bool
 def _has_clients(identity: Identity, nonce: str, endpoint: str) -> bool | None:
     """Return whether clients are connected to any port of a server; None if unknown. Blocking."""
     session = list(_session_pids(identity))
+    # A leader that has ended, with nobody left in its session, has no sockets.
     if not is_alive(identity) and len(session) == 1:
         return False
     ports = listening_ports(session, endpoint)
@@ -162,4 +164,5 @@ def _session_pids(identity: Identity) -> Iterator[int]:
 
 
 def _carrier_pids(nonce: str) -> list[int]:
+    """Return the pids of the processes that carry the nonce in their environment."""
     return [one.pid for one in carriers({nonce}).get(nonce, ())] if nonce else []

@@ -36,7 +36,7 @@ def total(body: bytes, selectors: Sequence[str]) -> float | None:
     a number that is too large for a float is infinite.
     """
     text = body.decode("utf-8", "replace")
-    find = _pointed if selectors and selectors[0].startswith("/") else _sampled
+    find = _values_in_json if selectors and selectors[0].startswith("/") else _values_in_samples
     values = find(text, selectors)
     # In this form the comparison also refuses NaN.
     if values is None or not all(value >= 0 for value in values):
@@ -50,7 +50,8 @@ def total(body: bytes, selectors: Sequence[str]) -> float | None:
 # --- Prometheus ----------------------------------------------------------------------------
 
 
-def _sampled(text: str, selectors: Sequence[str]) -> list[float] | None:
+def _values_in_samples(text: str, selectors: Sequence[str]) -> list[float] | None:
+    """Return the values of the selected metrics; None if one is missing or malformed."""
     values: list[float] = []
     for selector in selectors:
         match = _SELECTOR.fullmatch(selector)
@@ -117,7 +118,8 @@ def _number(word: str) -> float:
 # --- JSON ----------------------------------------------------------------------------------
 
 
-def _pointed(text: str, selectors: Sequence[str]) -> list[float] | None:
+def _values_in_json(text: str, selectors: Sequence[str]) -> list[float] | None:
+    """Return the numbers at the JSON pointers; None if one is missing."""
     try:
         document = json.loads(text)
     except (ValueError, RecursionError):

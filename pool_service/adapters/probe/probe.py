@@ -123,6 +123,7 @@ class HttpProbe:
         answered = answer is not None
         use = await activity_of(identity, plan, endpoint, probe_timeout, ask=answered)
         in_flight = use.requests != 0
+        # Any answer that comes here denies health; without an answer nothing does.
         return ProbeResult(answered, progress, healthy=not answered, in_flight=in_flight)
 
 

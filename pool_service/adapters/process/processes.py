@@ -241,7 +241,7 @@ class LocalProcesses:
     def _log_path_of(self, server: Server) -> Path:
         """Return the path of a server's log; a recorded path counts only in the log directory."""
         recorded = Path(server.log_path)
-        is_ours = server.log_path and self._logs.is_place(recorded)
+        is_ours = server.log_path and self._logs.is_log_path(recorded)
         return recorded if is_ours else self._logs.path_of(server.model, server.generation)
 
     async def _find_proven(
