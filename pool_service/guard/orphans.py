@@ -157,7 +157,7 @@ class Orphans:
     async def _stop(self, orphan: _Orphan, exiting: "asyncio.Future[ExitReport]") -> None:
         """Stop a server, clean up after it and remove its record.
 
-        exiting: ends with the exit of the server's process.
+        exiting: the wait for the exit of the server's process.
         """
         server, identity = orphan.server, orphan.identity
         if is_alive(identity):
@@ -180,7 +180,10 @@ class Orphans:
         _log.info("server gone", model=server.model, pid=identity.pid, detail=server.detail)
 
     async def _drain(self, orphan: _Orphan, exiting: "asyncio.Future[ExitReport]") -> _Orphan:
-        """Wait until a server has no request in flight or its drain time is over; return it."""
+        """Wait until a server has no request in flight or its drain time is over.
+
+        Return the orphan with the state of its drain.
+        """
         if not drain.drains_first(orphan.server):
             return orphan
         server = drain.draining(orphan.server, self._clock.now())
@@ -201,9 +204,10 @@ class Orphans:
     async def _signal_until_gone(
         self, orphan: _Orphan, exiting: "asyncio.Future[ExitReport]"
     ) -> Server:
-        """Send SIGTERM, SIGINT and SIGKILL, a step each, until the server is gone; return it.
+        """Send SIGTERM, SIGINT and SIGKILL, a step each, until the server is gone.
 
-        If the earlier service has already signalled the server, begin with its last signal.
+        Begin with the last signal of the earlier service, if it has already signalled the server.
+        Return the server as it is after the last signal.
         """
         server, identity = orphan.server, orphan.identity
         stop = server.stop_signal or StopSignal.TERMINATE

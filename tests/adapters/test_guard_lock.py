@@ -19,7 +19,7 @@ from pool_service.adapters.process.identity import MAX_PID, identity_of
 from pool_service.adapters.state_dir import guard_lock
 from pool_service.adapters.state_dir.guard_lock import (
     GUARD_LOCK,
-    _is_for_nothing,
+    _is_unneeded,
     _is_younger,
     _read_holder,
     end_guard,
@@ -206,7 +206,7 @@ def test_a_service_notes_the_youngest_guard_that_it_has_started(tmp_path: Path) 
 
 
 @pytest.mark.parametrize(
-    ("of", "more", "is_for_nothing"),
+    ("of", "more", "is_unneeded"),
     [
         (younger, {"needed": False}, True),
         (younger, {"needed": True}, False),
@@ -216,17 +216,17 @@ def test_a_service_notes_the_youngest_guard_that_it_has_started(tmp_path: Path) 
         (older, {"needed": False}, False),
     ],
 )
-def test_a_guard_is_for_nothing_if_a_later_service_says_so(
+def test_a_guard_is_not_needed_if_a_later_service_says_so(
     tmp_path: Path,
     of: Any,  # noqa: ANN401 - one of the three
     more: dict[str, Any],
-    is_for_nothing: bool,
+    is_unneeded: bool,
 ) -> None:
     note(tmp_path, of(), **more)
     with (tmp_path / GUARD_LOCK).open() as file:
-        assert _is_for_nothing(file.fileno(), me()) is is_for_nothing
+        assert _is_unneeded(file.fileno(), me()) is is_unneeded
     descriptor = take_if_free(tmp_path)
-    assert (descriptor is None) is is_for_nothing
+    assert (descriptor is None) is is_unneeded
     if descriptor is not None:
         os.close(descriptor)
 
@@ -236,7 +236,7 @@ def test_a_note_that_nobody_wrote_says_nothing(tmp_path: Path, content: bytes) -
     (tmp_path / GUARD_LOCK).write_bytes(content)
     with (tmp_path / GUARD_LOCK).open() as file:
         assert _read_holder(file.fileno()) is None
-        assert not _is_for_nothing(file.fileno(), me())
+        assert not _is_unneeded(file.fileno(), me())
 
 
 @pytest.mark.parametrize(

@@ -36,11 +36,11 @@ def unix_socket(path: Path) -> None:
 @pytest.mark.parametrize(
     ("make", "why"),
     [
-        (link, "it is no file"),
+        (link, "it is not a regular file"),
         (hard_link, "it has a second name"),
-        (os.mkfifo, "it is no file"),
-        (Path.mkdir, "it is no file"),
-        (unix_socket, "it is no file"),
+        (os.mkfifo, "it is not a regular file"),
+        (Path.mkdir, "it is not a regular file"),
+        (unix_socket, "it is not a regular file"),
     ],
 )
 def test_what_is_no_file_of_ours_is_not_opened(

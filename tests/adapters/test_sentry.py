@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from pool_service.adapters.state_dir import sentry
-from pool_service.adapters.state_dir.sentry import COMMAND_VARIABLE, Sentry, begin, stand_down
+from pool_service.adapters.state_dir.sentry import COMMAND_VARIABLE, Sentry, stand_down, start
 
 BECOMES = ("/bin/sh", "-c", f'echo "it is ${COMMAND_VARIABLE}.$HF_TOKEN" there')
 
@@ -23,7 +23,7 @@ def output(tmp_path: Path) -> Iterator[int]:
 @pytest.fixture
 def one(output: int, monkeypatch: pytest.MonkeyPatch) -> Iterator[Sentry]:
     monkeypatch.setenv("HF_TOKEN", "secret")
-    the_sentry = begin(BECOMES, output)
+    the_sentry = start(BECOMES, output)
     yield the_sentry
     the_sentry.popen.returncode = None
     the_sentry.popen.kill()
@@ -81,7 +81,7 @@ def test_where_there_is_no_shell_both_ends_are_closed(
     before = os.dup(0)
     os.close(before)
     with pytest.raises(FileNotFoundError):
-        begin(BECOMES, output)
+        start(BECOMES, output)
     after = os.dup(0)
     os.close(after)
     assert after == before

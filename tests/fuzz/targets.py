@@ -168,7 +168,7 @@ def lock_note(data: bytes) -> None:
         with (directory / guard_lock.GUARD_LOCK).open("rb") as file:
             holder = guard_lock._read_holder(file.fileno())
             guard_lock._is_younger(holder, ME)
-            guard_lock._is_for_nothing(file.fileno(), ME)
+            guard_lock._is_unneeded(file.fileno(), ME)
         (directory / "revision").write_bytes(more)
         first_revision(directory, 1)
 

@@ -250,7 +250,7 @@ class LocalProcesses:
         """Return the leader with this nonce if it is proven to be of this pool, else None.
 
         1. The recorded process is returned if it is proven.
-        2. Else the leader of the session with the nonce is returned if it is proven.
+        2. Else the leader of the process tree with the nonce is returned if it is proven.
         3. If that leader is not proven, the state directory is a copy and the process is another
            pool's. The process is left alone, and the copied working directory is removed.
         4. If there is no leader, all processes with the nonce are its descendants. They are ended,
@@ -321,7 +321,8 @@ class LocalProcesses:
     def _reap_and_report(self, owned: _Owned, status: ExitStatus) -> ExitReport:
         """Reap an ended process and return the report of its exit.
 
-        status: how it ended by the exit watch; the exit code of the reaping takes precedence.
+        status: how the process ended according to the exit watch; the exit code from reaping takes
+            precedence.
         """
         # Noted first: once the process is reaped, its pid and its session's number may be reused.
         owned.members |= _members_of(owned)

@@ -103,8 +103,9 @@ def port_has_unread_requests(port: int, own_pids: Iterable[int]) -> bool:
             return one.queued > 0
         if one.state not in (libproc_sockets.ESTABLISHED, libproc_sockets.CLOSE_WAIT):
             return False
-        is_counted = one.peer_port not in pool_ports
-        return one.unread > 0 and is_counted and (_plain(one.peer_host), one.peer_port) not in own
+        if one.peer_port in pool_ports or (_plain(one.peer_host), one.peer_port) in own:
+            return False
+        return one.unread > 0
 
     return any(waits(one) for one in sockets if one.port == port)
 

@@ -167,8 +167,8 @@ class Ownership:
     def _query_finds(self, host: str, port: int, inodes: frozenset[int]) -> bool:
         """Return whether the kernel names one of these sockets for a connection to the address.
 
-        If it names none, as under a kernel that cannot look up a single listener, quick checks
-        must not ask it.
+        If it does not do so now, later quick checks do not ask it: there may be kinds of sockets
+        that this query does not find.
         """
         try:
             return self._query.inode_at(host, port) in inodes

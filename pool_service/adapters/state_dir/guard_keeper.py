@@ -55,8 +55,8 @@ class GuardKeeper:
     grace: in seconds; 0 for no guard, and then the guard of an earlier service is ended.
     left: guards and sentries that earlier keepers of this process have left running. This keeper
         reaps and removes them, and adds its own on exit.
-    first_pause_s, max_pause_s: the pause before a guard is started again. It doubles each time,
-        and is the first one again once a guard has lived for a minute.
+    first_pause_s, max_pause_s: the pause before a guard is started again. It doubles each time, and
+        is `first_pause_s` again after a guard has lived for a minute.
     """
 
     def __init__(
@@ -211,7 +211,7 @@ class GuardKeeper:
             self._sentry.reap()
             self._sentry = None
         try:
-            self._sentry = sentry.begin((*self._command(), "--last"), output)
+            self._sentry = sentry.start((*self._command(), "--last"), output)
         except OSError as error:
             _log.warning("cannot start the guard's sentry", error=str(error))
 

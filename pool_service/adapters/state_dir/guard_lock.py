@@ -59,7 +59,7 @@ def take_if_free(state_dir: Path) -> int | None:
     """
     me = identity_of(os.getpid())
     with _open_lock(state_dir) as descriptor:
-        if not _try_lock(descriptor) or _is_for_nothing(descriptor, me):
+        if not _try_lock(descriptor) or _is_unneeded(descriptor, me):
             return None
         _write_holder(descriptor, me)
         return os.dup(descriptor)
@@ -108,9 +108,11 @@ def _open_lock_file(path: Path) -> int:
 def _end_holder_and_lock(
     descriptor: int, path: Path, me: Identity | None, timeout: float = math.inf
 ) -> bool:
-    """End the guard that has the lock and take the lock; return False if it is younger than `me`.
+    """End the guard that has the lock, if any, and take the lock.
 
-    me: None: no guard is too young to be ended. Raises TimeoutError after `timeout` seconds.
+    Return False if a guard younger than `me` has or had the lock; with None for `me` no guard is
+    too young to be ended. Raises TimeoutError if the other guard has not ended after `timeout`
+    seconds.
     """
     if not _try_lock(descriptor):
         holder = _read_holder(descriptor)
@@ -164,7 +166,7 @@ def _read_holder(descriptor: int) -> Identity | None:
     return Identity(pid, start_time, boot_id) if 1 < pid <= MAX_PID else None
 
 
-def _is_for_nothing(descriptor: int, me: Identity | None) -> bool:
+def _is_unneeded(descriptor: int, me: Identity | None) -> bool:
     """Return whether a service younger than `me` has noted that it needs no guard."""
     try:
         is_needed = parse_json(os.pread(descriptor, 4096, 0)).get("needed", True)

@@ -67,7 +67,7 @@ class Sentry:
             os.close(descriptor)
 
 
-def begin(command: Sequence[str], output: int) -> Sentry:
+def start(command: Sequence[str], output: int) -> Sentry:
     """Start a sentry that will execute `command`, with output to `output`. Raises OSError."""
     reader, writer = os.pipe()
     try:

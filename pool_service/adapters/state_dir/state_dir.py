@@ -87,7 +87,7 @@ class StateDir:
     def announce(self, addresses: Sequence[str], doing: str = "") -> None:
         """Write the note that a second service reads: the addresses, or what this holder does.
 
-        addresses: those at which this service listens; empty if it does not listen yet.
+        addresses: where this service listens; empty if it does not listen yet.
         doing: what this process does if it is not a service: the rest of a sentence after its pid.
         """
         if self._note is None:
@@ -101,7 +101,7 @@ class StateDir:
     def keep_claim(self, descriptor: int) -> None:
         """Keep the claim of a takeover until `release_claim`.
 
-        descriptor: that of the file whose lock is the claim.
+        descriptor: the locked descriptor of the claim's file; closed on release.
         """
         self._claim = descriptor
 

@@ -78,10 +78,10 @@ def take_over(path: Path) -> StateDir:
 
 
 def take_back(path: Path) -> StateDir | None:
-    """Wait for the new service; take the state directory back if that has ended without serving.
+    """Take the state directory back if the new service ends before it serves.
 
-    For a service that has left for another one. Blocks until the claim is released. Return None if
-    the new service, or a third one, has the state directory.
+    For a service that has left for a new one. Waits until the claim is released. Return None if
+    another service holds the state directory then: the new one, or a third.
     """
     while is_claimed(path):
         time.sleep(PAUSE_S)

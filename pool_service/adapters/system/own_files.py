@@ -40,7 +40,7 @@ def open_own(path: Path | str, flags: int, mode: int = 0o600, dir_fd: int | None
     except OSError as error:
         # ENXIO: a FIFO without a reader, or a socket. EMLINK: a link, on some systems.
         if error.errno in (errno.ELOOP, errno.EMLINK, errno.ENXIO, errno.EISDIR):
-            raise NotOurs(error.errno, "it is no file", str(path)) from error
+            raise NotOurs(error.errno, "it is not a regular file", str(path)) from error
         raise
     flaw = _flaw(os.fstat(descriptor))
     if flaw:
@@ -101,7 +101,7 @@ def has_open(pid: int, path: Path) -> bool:
 def _flaw(status: os.stat_result) -> str:
     """Return why a file is not the service's own; empty if it is."""
     if not stat.S_ISREG(status.st_mode):
-        return "it is no file"
+        return "it is not a regular file"
     if status.st_uid != os.geteuid():
         return "it belongs to another user"
     if status.st_nlink > 1:

@@ -151,7 +151,7 @@ class WriterCheck:
                 yield from self._flaws_at(current, status)
 
     def _link_flaws(self, path: str, status: os.stat_result) -> Iterator[Writable]:
-        """Yield the flaw of a link of another user in a directory like /tmp, who can replace it."""
+        """Yield the flaw of another user's link where, as in /tmp, that user can replace it."""
         is_sticky = os.lstat(os.path.dirname(path)).st_mode & stat.S_ISVTX  # noqa: PTH120
         if is_sticky and not self._is_trusted_user(status.st_uid):
             yield _owner_flaw(Path(path), status)
