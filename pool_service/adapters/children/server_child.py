@@ -120,18 +120,18 @@ class CodeChecks:
 
 
 class OwnFiles:
-    """The files below `roots`, except those below `excluded` paths (the model's directory).
+    """The files below `roots`, except those below `foreign` paths, such as the model's directory.
 
     A prefix is a path with a separator at its end. Real prefixes are those without links.
     """
 
-    def __init__(self, roots: "Iterable[str]", excluded: "Iterable[str]") -> None:
+    def __init__(self, roots: "Iterable[str]", foreign: "Iterable[str]") -> None:
         prefixes = {_below(root) for root in roots}
         self._prefixes = tuple(prefixes)
         self._real_prefixes = tuple({_below(os.path.realpath(root)) for root in prefixes})
-        foreign = {_below(path) for path in excluded}
-        real_foreign = {_below(os.path.realpath(path)) for path in foreign}
-        self._foreign = tuple(real_foreign | foreign)
+        foreign_prefixes = {_below(path) for path in foreign}
+        real_foreign = {_below(os.path.realpath(path)) for path in foreign_prefixes}
+        self._foreign = tuple(real_foreign | foreign_prefixes)
         # Only these have to be excepted, as the others are not below any root.
         self._foreign_in_roots = tuple(
             path for path in real_foreign if path.startswith(self._real_prefixes)
@@ -232,6 +232,8 @@ class Names:
     further: hosts, or whole origins such as app://frame.
     listens_on: the value of --host. If that is all addresses of the machine, any IP address is
         allowed, as DNS rebinding needs a name.
+
+    `is_host` and `is_origin` return whether the value of such a header is allowed, and cache that.
     """
 
     def __init__(self, further: "Iterable[str]", listens_on: str) -> None:

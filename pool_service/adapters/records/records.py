@@ -78,6 +78,7 @@ class FileRecords:
         self._namings: Mapping[str, str] = {}
         self._known: dict[str, Entry] = {}
         self._keys: dict[ServerId, str] = {}
+        # The models whose entry is a LastRun, the oldest first.
         self._pasts: dict[str, None] = {}
         self._failed: dict[str, None] = {}
         self._namings_failed = False
