@@ -60,13 +60,11 @@ from pool_service.step_runner import StepRunner, step_failed
 from pool_service.step_tasks import StepTasks
 from pool_service.subscribers import Subscribers
 from pool_service.suspension_timer import SuspensionTimer
+from pool_service.use_recorder import UseRecorder
 
 SUSPENSION_S = 5.0
 """The least lateness of the timer that counts as a suspension: the machine slept, or the service
 was held up."""
-
-USE_RECORD_INTERVAL_S = 5.0
-"""The time between two writes of when servers were last used; a crash loses the uses since then."""
 
 log = structlog.get_logger("pool_service.pool")
 
@@ -86,8 +84,7 @@ class Pool:
         self._holders = Subscribers()
         self._announcer = Announcer(world.records, history, self._holders)
         self._timer = SuspensionTimer(world.clock, lambda: self.feed(TimeReached()))
-        self._used: set[str] = set()
-        self._use_timer: asyncio.TimerHandle | None = None
+        self._uses = UseRecorder(self._machine, self._announcer)
         self._endpoints = Endpoints(self._machine, world.probe, self._holders, self.feed)
         self._recovery_ended = asyncio.Event()
         self._recovered = False
@@ -145,7 +142,7 @@ class Pool:
         Waits for a spawn in progress, so that its process gets a record.
         """
         self.feed(DetachRequested())
-        self._record_uses()
+        self._uses.record()
         await self._end()
 
     def escalate(self) -> None:
@@ -161,8 +158,7 @@ class Pool:
         self._history.close()
         self._endpoints.close()
         self._timer.cancel()
-        if self._use_timer is not None:
-            self._use_timer.cancel()
+        self._uses.cancel()
         await self._steps.cancel_all()
         await self._world.records.settled()
 
@@ -203,7 +199,7 @@ class Pool:
                 self.feed(WaiterLeft(request_id))
                 raise
             if self._endpoints.verify(ensured.server):
-                self._note_use(ensured.server.model)
+                self._uses.note(ensured.server.model)
                 return ensured
             # The server has just ended: ask again once the machine knows that.
             await self._endpoints.left_ready(ensured.server)
@@ -309,19 +305,6 @@ class Pool:
     def _check_recovered(self) -> None:
         if not self._recovered:
             raise recovering()
-
-    def _note_use(self, model: str) -> None:
-        """Record the time of use later, as a write for every Ensure would be too much."""
-        if not self._used:
-            self._use_timer = self._loop.call_later(USE_RECORD_INTERVAL_S, self._record_uses)
-        self._used.add(model)
-
-    def _record_uses(self) -> None:
-        used, self._used = self._used, set()
-        for model in used:
-            server = self._machine.get(model)
-            if server is not None:
-                self._announcer.record(server)
 
     # --- events in, commands out ----------------------------------------------------
 

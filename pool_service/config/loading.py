@@ -105,9 +105,8 @@ def load(
     Raises:
         ConfigError: with all problems of the configuration.
     """
-    file, place = config_file, "the path"
-    if file is None and environ.get(FILE_VARIABLE):
-        file, place = Path(environ[FILE_VARIABLE]), FILE_VARIABLE
+    file = file_to_load(config_file, environ)
+    place = "the path" if config_file is not None else FILE_VARIABLE
     if file is not None:
         _check_writers(file, place)
     values = _read(file, place, may_be_empty=may_be_empty) if file else {}
@@ -116,6 +115,12 @@ def load(
     for override in [*_from_environment(environ), *_from_flags(overrides)]:
         _apply(override, values, places)
     return _validated(values, places, file, misspelt)
+
+
+def file_to_load(config_file: Path | None, environ: Mapping[str, str]) -> Path | None:
+    """Return `config_file`, else the file that POOL_SERVICE_CONFIG names, if it is set."""
+    named = environ.get(FILE_VARIABLE)
+    return Path(named) if config_file is None and named else config_file
 
 
 def variables() -> dict[str, tuple[str, str]]:

@@ -131,6 +131,7 @@ class IdleChecks:
         for waiter in waiters:
             if waiter.request_id in joining:
                 server = life.used(server, waiter.keep_alive, now)
+                state.touch(server.model, now)
         state.keep(server)
         for waiter in waiters:
             conflict = runtime_model_conflict(server.model, running, waiter.runtime_model)

@@ -352,13 +352,21 @@ def barred(server: Server, until: float, failure: PoolError | None) -> Server:
     return replace(server, retry_at=until, failure=failure)
 
 
-def backing_off(server: Server, generation: int, settings: Settings, until: float) -> Server:
-    """Return the server BACKING_OFF: `generation` starts at `until`, with the waiters' settings."""
+def backing_off(
+    server: Server, generation: int, settings: Settings, now: float, until: float
+) -> Server:
+    """Return the server BACKING_OFF: `generation` starts at `until`, with the waiters' settings.
+
+    The times of the process before are not its own.
+    """
     return replace(
         without_process(server),
         phase=Phase.BACKING_OFF,
         role=Role.CURRENT,
         generation=generation,
+        created_at=now,
+        spawned_at=None,
+        ready_at=None,
         successor_generation=0,
         outdated=False,
         settings=settings,

@@ -229,6 +229,6 @@ class Requests:
         if record is not None and record.server.phase is not Phase.FAILED:
             return
         if last is not None and now < last.retry_at:
-            self._supervisor.back_off(last, waiter.settings, last.retry_at)
+            self._supervisor.back_off(last, waiter.settings, now, last.retry_at)
         else:
             self._supervisor.enqueue(request.model, request.known, now)

@@ -316,17 +316,17 @@ class Supervisor:
         elif first is None:
             self._failed.show(server, server.detail, now, pause, None)
         elif pause:
-            self.back_off(server, first.settings, now + pause)
+            self.back_off(server, first.settings, now, now + pause)
         else:
             self.enqueue(model, server, now)
 
-    def back_off(self, server: Server, settings: Settings, until: float) -> None:
+    def back_off(self, server: Server, settings: Settings, now: float, until: float) -> None:
         """Start the next generation at `until`, with the settings of its waiters."""
         known = self._state.known(server.model)
         generation = known.last_generation + 1 if known else 1
         if server.role is Role.CURRENT:
             self._state.drop(server)
-        self._state.put(life.backing_off(server, generation, settings, until))
+        self._state.put(life.backing_off(server, generation, settings, now, until))
 
     def show_failed_start(self, server: Server, error: PoolError, now: float) -> None:
         """Fail the waiters of a start, and show its server as FAILED."""

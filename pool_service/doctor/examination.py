@@ -5,6 +5,7 @@ from functools import partial
 from pathlib import Path
 
 from pool_service.config import ConfigError, load
+from pool_service.config.loading import file_to_load
 from pool_service.doctor import installation, kernel, machine
 from pool_service.doctor.finding import Finding, Verdict
 
@@ -34,7 +35,8 @@ def examine(config_file: Path | None, environment: Mapping[str, str]) -> Iterato
     except ConfigError as error:
         yield _of_configuration(error)
         return
-    yield Finding("configuration", Verdict.OK, str(config_file or "none; the defaults apply"))
+    file = file_to_load(config_file, environment)
+    yield Finding("configuration", Verdict.OK, str(file or "none; the defaults apply"))
     checks = (
         ("budget", partial(machine.budget_findings, config)),
         ("state directory", partial(installation.state_findings, config)),

@@ -263,6 +263,7 @@ def test_who_came_meanwhile_gets_what_stays_unless_it_runs_something_else() -> N
     assert isinstance(told[2], RuntimeModelConflict)
     assert (record.server.keep_alive, record.server.last_used_at) == (77.0, NOW)
     assert (record.is_cordoned, len(parts.state.waiters)) == (False, 0)
+    assert parts.state.uses["m"].soon == 2, "the preemption policy weighs who was given it"
 
 
 def test_what_is_superseded_is_given_to_nobody() -> None:

@@ -247,9 +247,15 @@ def test_the_end_of_a_process_is_what_was_wanted_or_else_a_crash() -> None:
     assert "ended by SIGKILL" in forced.last_exit.report.message
 
 
+def test_the_next_generation_does_not_show_the_times_of_the_process_that_died() -> None:
+    died = replace(ended(generation=4), created_at=1.0, spawned_at=2.0, ready_at=3.0)
+    waiting = life.backing_off(died, 5, SETTINGS, 6.0, 10.0)
+    assert (waiting.created_at, waiting.spawned_at, waiting.ready_at) == (6.0, None, None)
+
+
 def test_of_a_start_that_had_not_begun_the_generation_before_it_failed() -> None:
     before = ended(generation=4)
-    waiting = life.backing_off(before, 5, SETTINGS, 10.0)
+    waiting = life.backing_off(before, 5, SETTINGS, 6.0, 10.0)
     failed = life.failed(waiting, "it died", 6.0, 600.0)
     assert (failed.generation, failed.last_generation) == (4, 4)
     begun = life.failed(replace(before, phase=Phase.PREPARING, generation=5), "no", 6.0, 600.0)

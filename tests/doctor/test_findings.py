@@ -121,6 +121,14 @@ def test_a_hub_cache_is_counted(tmp_path: Path) -> None:
     assert found.found == f"models in {tmp_path / 'hub'}: 1"
 
 
+def test_the_configuration_that_a_variable_names_is_reported(tmp_path: Path) -> None:
+    file = tmp_path / "pool.toml"
+    file.write_text(f"[service]\nstate_dir = '{tmp_path / 'state'}'\n")
+    found = (one for one in examine(None, {"POOL_SERVICE_CONFIG": str(file)}))
+    configuration = next(one for one in found if one.subject == "configuration")
+    assert (configuration.verdict, configuration.found) == (Verdict.OK, str(file))
+
+
 def test_a_configuration_that_is_wrong_is_reported_and_ends_the_examination(tmp_path: Path) -> None:
     file = tmp_path / "pool.toml"
     file.write_text("service.listen = 5\nmemory.budget = 'much'\n")

@@ -60,8 +60,7 @@ class Running:
         self.pool._ended = True
         self.pool._steps.close()
         self.pool._timer.cancel()
-        if self.pool._use_timer is not None:
-            self.pool._use_timer.cancel()
+        self.pool._uses.cancel()
         for task in self._calls:
             task.cancel()
         await self.pool._steps.cancel_all()

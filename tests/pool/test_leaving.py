@@ -7,7 +7,7 @@ import pytest
 
 from pool_service.core.errors import ShuttingDown
 from pool_service.core.server import Phase, StopSignal
-from pool_service.pool import USE_RECORD_INTERVAL_S
+from pool_service.use_recorder import USE_RECORD_INTERVAL_S
 from tests.pool.running import LIMITS, now, running
 from tests.world import KILLED, NEVER, Script, outcomes
 

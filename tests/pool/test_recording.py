@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from pool_service.core.server import LastRun
-from pool_service.pool import USE_RECORD_INTERVAL_S
+from pool_service.use_recorder import USE_RECORD_INTERVAL_S
 from tests.pool.running import now, running
 
 pytestmark = pytest.mark.looptime
