@@ -28,7 +28,7 @@ class Models:
         a runtime model that a caller has named.
         """
         cached = await self._runtime.cached() if found else ()
-        known = self._machine.found(cached) if found else self._machine.listed()
+        known = self._machine.known_entries(cached) if found else self._machine.listed()
         further = [entry for entry in known if after is None or entry.model > after]
         return list(await asyncio.gather(*map(self._estimated, further[:size])))
 

@@ -67,8 +67,8 @@ def _first(activity: Activity, at: float | None, since: float, now: float) -> fl
     """Return the last use by the first check, which has no mark to compare with."""
     if at is not None and since <= at <= now:
         return at
-    # An age in the future means that a clock was set. One before `since` is the load, or a set
-    # clock as well.
+    # A use in the future means that a clock was set; a use before `since` was the load, or a clock
+    # was set as well.
     if activity.served or (at is not None and at > now):
         return now
     return None

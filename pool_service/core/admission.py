@@ -34,7 +34,7 @@ class PreemptionClass(Enum):
     STARTING = auto()
     """Starting: not preempted before it is READY."""
     BUSY = auto()
-    """Busy at the last activity check."""
+    """Busy at the last idle check."""
     UNUSED = auto()
     """Not known to be used: may be preempted."""
 
@@ -156,8 +156,8 @@ def overrun(capacity: Capacity, now: float) -> tuple[ServerId, ...]:
     past_grace = _past_grace(residents, now)
     chosen = _chosen(past_grace, short, now)
     if chosen is None:
-        helps = short.bytes > 0
-        chosen = [one for one in past_grace if helps or short.groups.keys() & set(one.groups)]
+        frees_help = short.bytes > 0
+        chosen = [one for one in past_grace if frees_help or short.groups.keys() & set(one.groups)]
     return tuple(one.candidate.server_id for one in chosen)
 
 
@@ -273,8 +273,8 @@ def _cheapest(choice: list[Resident], needed: int, now: float) -> list[Resident]
 
 def _why(chosen: list[Resident], now: float) -> str:
     busy = [one for one in chosen if one.preemption_class is PreemptionClass.BUSY]
-    resting = [one for one in chosen if one in busy or one.resides_until > now]
-    return f"{_names(resting or chosen)} to be unused" if resting else f"{_names(chosen)} to go"
+    in_use = [one for one in chosen if one in busy or one.resides_until > now]
+    return f"{_names(in_use or chosen)} to be unused" if in_use else f"{_names(chosen)} to go"
 
 
 def _names(residents: list[Resident], model: str = "") -> str:

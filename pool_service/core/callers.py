@@ -6,7 +6,7 @@ from pool_service.core.errors import PoolError
 from pool_service.core.events import EnsureRequested, HoldRequested
 from pool_service.core.failures import model_unknown, name_taken, runtime_model_unlisted
 from pool_service.core.names import similar
-from pool_service.core.restart_policy import is_crash
+from pool_service.core.restart_policy import has_crashed
 from pool_service.core.server import Cause, LastRun, Phase, Role, Server
 from pool_service.core.state import PoolState
 from pool_service.core.types import Settings
@@ -21,9 +21,12 @@ class Callers:
     def __init__(self, state: PoolState) -> None:
         self._state = state
 
-    def waiter(self, model: str, asked: Asked, was: str = "") -> Waiter:
-        """Return the waiter for a request; was: the runtime model to use if it names none."""
-        settings = self._state.catalogue.settings_for(model, asked.runtime_model or was)
+    def waiter(self, model: str, asked: Asked, fallback: str = "") -> Waiter:
+        """Return the waiter for a request.
+
+        fallback: the runtime model for a request that names none.
+        """
+        settings = self._state.catalogue.settings_for(model, asked.runtime_model or fallback)
         download = settings.download if asked.download is None else asked.download
         return Waiter(
             asked.request_id,
@@ -34,7 +37,7 @@ class Callers:
             download=download,
         )
 
-    def wanting(self, model: str, asked: Asked, known: Server | LastRun | None) -> Waiter:
+    def waiter_of_caller(self, model: str, asked: Asked, known: Server | LastRun | None) -> Waiter:
         """Return the waiter for a caller's request; known: the model's last server or run.
 
         For a caller that names no runtime model:
@@ -49,7 +52,7 @@ class Callers:
         """Return whether a server crashed or was superseded as wedged, even if it still drains."""
         is_lost = server.role is Role.SUPERSEDED and server.stop_cause is Cause.WEDGED
         is_over = is_lost and not self._state.evictions.of(server.id)
-        return is_crash(server) and (server.phase is Phase.FAILED or is_over)
+        return has_crashed(server) and (server.phase is Phase.FAILED or is_over)
 
     def named_before(self, model: str) -> str:
         """Return the runtime model that callers named last for a model, or ""."""
@@ -97,7 +100,7 @@ class Callers:
                     state.waiters.leave(request_id)
                 state.answer(request_id, self.not_served(model, runtime_model))
 
-    def up_to_date(self, server: Server) -> Server:
+    def with_present_settings(self, server: Server) -> Server:
         """Return a server with its present settings, or outdated if these need a new process."""
         if server.role is not Role.CURRENT:
             return server

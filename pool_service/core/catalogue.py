@@ -91,15 +91,16 @@ class Catalogue:
 UNLISTED = "it is not listed, and only_listed is set, so it is not served"
 
 
-def found(
+def known_entries(
     catalogue: Catalogue,
     servers: Iterable[Server],
     named: Mapping[str, str],
     cached: Iterable[str],
 ) -> list[Entry]:
-    """Return all known models in alphabetical order: listed, with a server, named, or cached.
+    """Return the entries of all known models: listed, with a server, named, or cached.
 
-    A cached model that is the runtime model of another entry is not repeated.
+    They are in alphabetical order. A cached model that is the runtime model of another entry is
+    not repeated.
 
     Args:
         catalogue: the listed models.
@@ -109,8 +110,8 @@ def found(
     """
     entries = {entry.model: entry for entry in catalogue.entries()}
     # Only current servers: the others are not what callers of a model get.
-    asked = {server.model: server for server in servers if server.is_current}
-    for model, server in asked.items():
+    current = {server.model: server for server in servers if server.is_current}
+    for model, server in current.items():
         entries.setdefault(model, Entry(model, (), server.settings, listed=False))
     for model, runtime_model in named.items():
         settings = catalogue.settings_for(model, runtime_model)
@@ -123,7 +124,7 @@ def found(
     return [
         replace(
             entry,
-            phase=asked[model].phase if model in asked else None,
+            phase=current[model].phase if model in current else None,
             flaw="" if catalogue.serves(model) else UNLISTED,
         )
         for model, entry in sorted(entries.items())

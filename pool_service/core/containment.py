@@ -71,15 +71,16 @@ class Containment:
     ) -> None:
         """Put right a server whose transition raised, and answer the waiters of its model.
 
-        server_id: None: the model has no server, or the transition was about no model.
+        model: empty if the transition was about no model.
+        server_id: None: the model has no server.
         """
-        during = type(self.event).__name__ if self.event is not None else "whose turn it is"
+        during = type(self.event).__name__ if self.event is not None else "the rules after an event"
         self._state.commands.append(LogInternalError(model, during, error))
         self.is_damaged = True
         try:
             self._put_right(model, server_id, internal_error(model), now)
         except Exception as again:  # noqa: BLE001 - the server at least stays known
-            self._state.commands.append(LogInternalError(model, "mending", again))
+            self._state.commands.append(LogInternalError(model, "the repair", again))
             if server_id is not None and self._state.table.find(server_id) is not None:
                 self._state.deadlines.set(server_id, now + RETRY_PAUSE_S)
 
@@ -105,6 +106,7 @@ class Containment:
         self._write(record, after, salvage, now)
 
     def _breach_of(self, record: Record) -> Breach:
+        """Return the circumstances of the exception, and count it if a check or probe raised."""
         server, event = record.server, self.event
         if isinstance(event, ServerEvent) and event.server_id != server.id:
             event = None
@@ -138,15 +140,16 @@ class Containment:
         """Keep a READY server, and put off its next check and probe."""
         issued = self._state.commands
         if isinstance(self.event, ActivityReported | StepFailed):
-            asked = [one for one in issued if isinstance(one, CheckActivity)]
-            record.is_checking &= any(one.server_id == server.id for one in asked)
+            # The event may have ended a check, so one is under way only if it began just now.
+            checks = [one for one in issued if isinstance(one, CheckActivity)]
+            record.is_checking &= any(one.server_id == server.id for one in checks)
         record.is_cordoned = False
         if is_own_event(self.event):
             record.busy_until = now + RETRY_PAUSE_S
             probes = [one for one in issued if isinstance(one, ProbeServer)]
             is_probed = any(one.server_id == server.id for one in probes)
-            took = isinstance(self.event, ServerProbed | StepFailed)
-            if not is_probed and (took or server.step_deadline <= now):
+            ended_probe = isinstance(self.event, ServerProbed | StepFailed)
+            if not is_probed and (ended_probe or server.step_deadline <= now):
                 server = life.probe_due(server, now + RETRY_PAUSE_S)
         self._put_anyway(server)
 
@@ -155,7 +158,7 @@ class Containment:
             self._state.put(server)
         except Exception as error:  # noqa: BLE001 - `put` may be what raised before
             state = self._state
-            state.commands.append(LogInternalError(server.model, "mending", error))
+            state.commands.append(LogInternalError(server.model, "the repair", error))
             before = state.table.put(server)
             record = state.table.find(server.id)
             if record is not None:
@@ -174,13 +177,13 @@ class Containment:
             if record.is_estimating:
                 state.commands.append(CancelEstimate(server.id))
         state.unmeasured.discard(server.id)
-        state.over_limit.discard(server.id)
+        state.recycle_in_place.discard(server.id)
         state.queue.pop(server.id, None)
         known = state.known(server.model)
         if server.role is not Role.ORPHAN and server.last_generation > (
             known.last_generation if known else 0
         ):
-            # No newer server keeps the number, which is never given again.
+            # The last run keeps this generation, so that it is never given out again.
             server = replace(server, role=Role.CURRENT)
             state.remember_past(server)
         state.deadlines.set(server.id, FOREVER)

@@ -13,7 +13,7 @@ from pool_service.core.types import ExitReport
 
 MIN_CHECK_PAUSE_S = 0.1
 MAX_CHECK_PAUSE_S = 1.0
-"""The bounds of the time between two activity checks of a draining server."""
+"""The bounds of the time between two checks of a draining server."""
 
 CHECK_PAUSE_SHARE = 0.1
 """The time between two checks as a share of the time drained so far, within these bounds: a stop
@@ -52,7 +52,7 @@ def is_draining(server: Server) -> bool:
 
 
 def seen_busy(server: Server, now: float) -> Server:
-    """Return a draining server that was busy, with the time of its next activity check."""
+    """Return a draining server that was busy, with the time of its next check."""
     assert server.drain_by is not None
     waited = now - (server.drain_by - server.settings.drain_timeout)
     pause = min(max(waited * CHECK_PAUSE_SHARE, MIN_CHECK_PAUSE_S), MAX_CHECK_PAUSE_S)

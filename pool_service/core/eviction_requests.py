@@ -7,7 +7,7 @@ from pool_service.core import lifecycle as life
 from pool_service.core.containment import Containment
 from pool_service.core.events import EvictRequested, ShutdownRequested
 from pool_service.core.evictions import Eviction
-from pool_service.core.failures import evicted, leaving, shutting_down
+from pool_service.core.failures import detaching, evicted, shutting_down
 from pool_service.core.idle import IdleChecks
 from pool_service.core.results import Every
 from pool_service.core.server import Cause, Phase, Role
@@ -36,8 +36,8 @@ class EvictionRequests:
 
     def evict(self, event: EvictRequested, now: float) -> None:
         """Stop the servers that a request targets; without force only unused ones."""
-        if self._state.is_leaving:
-            self._state.answer(event.request_id, leaving())
+        if self._state.is_detaching:
+            self._state.answer(event.request_id, detaching())
             return
         eviction = Eviction(
             event.request_id,
@@ -65,6 +65,10 @@ class EvictionRequests:
         return [record for record in state.table if _is_idle(record, now)]
 
     def _of_model(self, model: str, *, force: bool) -> list[Record]:
+        """Return the servers of a model that an eviction targets.
+
+        Without force a held server is the only one, so that the eviction is refused and stops none.
+        """
         table = self._state.table
         record = table.current(model)
         # A superseded server that is still READY ends by itself once it is unused.
@@ -79,15 +83,15 @@ class EvictionRequests:
         """Refuse new requests, and drain and stop all servers."""
         state = self._state
         state.is_closing = True
-        everything = Eviction(event.request_id, force=True, cause=Cause.SHUTDOWN)
-        self._end([] if state.is_leaving else list(state.table), everything, now)
+        eviction = Eviction(event.request_id, force=True, cause=Cause.SHUTDOWN)
+        self._end([] if state.is_detaching else list(state.table), eviction, now)
 
     def detach(self, now: float) -> None:
         """Leave the servers running for the next service, and answer all waiters and evictions."""
         state = self._state
-        state.is_closing = state.is_leaving = True
+        state.is_closing = state.is_detaching = True
         for eviction in state.evictions.take():
-            state.answer(eviction.request_id, leaving())
+            state.answer(eviction.request_id, detaching())
 
         def detach_from(record: Record) -> None:
             server = record.server
@@ -119,9 +123,9 @@ class EvictionRequests:
         elif server.phase is Phase.READY and not eviction.force:
             self._idle.check(record)
         else:
-            error = shutting_down if state.is_closing else evicted
             if server.role is Role.CURRENT:
-                state.fail_callers(server.model, error(server.model))
+                error_of = shutting_down if state.is_closing else evicted
+                state.fail_callers(server.model, error_of(server.model))
             self._supervisor.stop(record.server, eviction.cause, now)
 
     def escalate(self, now: float) -> None:
@@ -132,7 +136,7 @@ class EvictionRequests:
 
 
 def _is_idle(record: Record, now: float) -> bool:
-    """Return whether a server may be unused, as far as is known before an activity check."""
+    """Return whether a server may be unused, as far as is known before an idle check."""
     server = record.server
     is_wanted = server.holds or server.settings.pinned
     return server.phase is Phase.READY and not is_wanted and now >= server.resides_until

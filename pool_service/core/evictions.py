@@ -18,7 +18,7 @@ class Eviction:
     names_one: the request names one model.
     only_idle: the request is for unused servers; one that is ensured meanwhile is left out.
     pending: servers that have not ended yet.
-    found_busy: servers that one activity check has found busy.
+    found_busy: servers that one idle check has found busy.
     removed: servers that have ended.
     """
 

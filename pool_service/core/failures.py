@@ -108,11 +108,11 @@ def shutting_down(model: str) -> ShuttingDown:
     )
 
 
-def leaving() -> ShuttingDown:
+def detaching() -> ShuttingDown:
     """Return the error for evictions while the service ends and leaves its servers running."""
     return ShuttingDown(
         "the service is about to end and leaves its servers to the next one, which goes on with "
-        "what is stopping. Evict again when it is there."
+        "the stops under way. Evict again when it has started."
     )
 
 

@@ -1,9 +1,12 @@
 """Idle checks: whether READY servers are in use, and which of them to stop because they are not.
 
-A server is stopped in three steps: 1. an activity check finds it unused; 2. it is cordoned;
-3. a second check finds it unused again. The second check sees a request that was on its way during
-the first. An Ensure in between takes the cordon away. It waits instead if an Evict made the cordon,
-and from the beginning if the server is preempted for another model.
+A server is stopped in three steps: 1. an idle check finds it unused; 2. it is cordoned; 3. a second
+check finds it unused again. The second check sees a request that was on its way during the first.
+
+An Ensure in between
+1. takes the cordon away, and is answered with the server;
+2. waits instead if the cordon is that of an Evict, or if the server is preempted. Behind a
+   preemption an Ensure waits from the beginning, even before the cordon.
 """
 
 from pool_service.core import lifecycle as life
@@ -36,7 +39,10 @@ class IdleChecks:
         self._supervisor = supervisor
 
     def check(self, record: Record, pause: float = 0.0) -> None:
-        """Begin an activity check of a server; until its result the keep alive does not run out."""
+        """Begin an idle check of a server; until its result the keep alive does not run out.
+
+        pause: seconds to wait before.
+        """
         if record.is_checking:
             return
         self._stopper.check_activity(record.server, pause)
@@ -57,7 +63,7 @@ class IdleChecks:
         cause = self._cause_to_go(record, now, is_busy=is_busy)
         is_preempted = record.is_preempted
         if checks_again:
-            # The cordon stays, so that callers waiting behind the eviction are not given it.
+            # The cordon stays, so that callers who wait behind the eviction do not get the server.
             state.capacity_changed |= is_preempted
             self.check(record, AFTERGLOW_S)
         elif cause is not None:
@@ -81,16 +87,17 @@ class IdleChecks:
         """
         server, checks_again = record.server, False
         for eviction in list(self._state.evictions.of(server.id)):
-            is_held = server.holds and not eviction.force
+            hold_counts = server.holds and not eviction.force
             resides = eviction.only_idle and now < server.resides_until
-            if is_busy and not (is_held or resides or server.id in eviction.found_busy):
+            if is_busy and not (hold_counts or resides or server.id in eviction.found_busy):
                 eviction.found_busy.add(server.id)
                 checks_again = True
-            elif is_busy or is_held or resides:
+            elif is_busy or hold_counts or resides:
                 self.leave_out(eviction, server, requests)
         return checks_again
 
     def _cause_to_go(self, record: Record, now: float, *, is_busy: bool) -> Cause | None:
+        """Return why a server is to be stopped, or None if it stays."""
         server = record.server
         if self._state.evictions.of(server.id):
             return Cause.EVICTED
@@ -111,7 +118,7 @@ class IdleChecks:
         if activity.mark is not None:
             record.seen_use = SeenUse(now, activity.mark)
         if at is not None and at > server.last_used_at:
-            self._state.keep(life.used(server, None, at))
+            self._state.put_unpublished(life.used(server, None, at))
 
     def _cordon_or_stop(self, record: Record, cause: Cause, now: float) -> None:
         """Cordon an unused server and check it again, or stop it if that was the second check."""
@@ -132,14 +139,17 @@ class IdleChecks:
             if waiter.request_id in joining:
                 server = life.used(server, waiter.keep_alive, now)
                 state.touch(server.model, now)
-        state.keep(server)
+        state.put_unpublished(server)
         for waiter in waiters:
             conflict = runtime_model_conflict(server.model, running, waiter.runtime_model)
             found = Ensured(server, started=False)
             state.answer(waiter.request_id, found if waiter.request_id in joining else conflict)
 
     def leave_out(self, eviction: Eviction, server: Server, requests: int | None) -> None:
-        """Leave a server out of an eviction since it is in use; answer if nothing is pending."""
+        """Leave a server out of an eviction since it is in use; answer if nothing is pending.
+
+        requests: in flight; None: unknown.
+        """
         state = self._state
         holders = tuple(hold.holder for hold in state.holds.of(server.model))
         error = in_use(server.model, requests, holders) if eviction.names_one else None

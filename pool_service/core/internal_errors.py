@@ -42,7 +42,7 @@ from pool_service.core.events import (
     TimeReached,
 )
 from pool_service.core.evictions import Eviction
-from pool_service.core.failures import leaving, shutting_down
+from pool_service.core.failures import detaching, shutting_down
 from pool_service.core.idle import IdleChecks
 from pool_service.core.readiness import ReadyServers
 from pool_service.core.recovery import Recovery
@@ -87,7 +87,7 @@ class FailedSteps:
     def on_step_failed(  # noqa: C901  # a case for each command
         self, record: Record, event: StepFailed, now: float
     ) -> None:
-        """End a start with an error, or go on as if the command had brought the least news."""
+        """Go on with a server as after the least favourable result of the command that failed."""
         server, server_id, error = record.server, event.server_id, event.error
         match event.command:
             case EstimateMemory() | Fetch():
@@ -101,9 +101,9 @@ class FailedSteps:
             case Adopt():
                 self._recovery.adopt_as_recorded(record, error, now)
             case CheckActivity():
-                self._use_unknown(record, now)
+                self._take_as_busy(record, now)
             case ProbeServer() if server.phase is Phase.READY:
-                self._state.keep(life.probe_due(server, self._ready.next_probe(now)))
+                self._state.put_unpublished(life.probe_due(server, self._ready.next_probe(now)))
             case AwaitExit():
                 if server.phase is Phase.STARTING and server.is_current:
                     self._state.fail_waiters(server.model, error)
@@ -114,7 +114,8 @@ class FailedSteps:
             case _:
                 pass
 
-    def _use_unknown(self, record: Record, now: float) -> None:
+    def _take_as_busy(self, record: Record, now: float) -> None:
+        """Go on after a failed activity check as with an unknown number of requests."""
         if record.server.phase is Phase.STOPPING:
             self._stopper.on_activity_reported(record, Activity(None), now)
         elif record.server.phase is Phase.READY:
@@ -146,14 +147,15 @@ class FailedEvents:
             state.holds.end(request_id)
         model, server_id = self._subject(event)
         self._containment.break_off(model, server_id, error, now)
-        self._do_anyway(event, error, now)
-        begun = state.evictions.of_request(request_id) if request_id is not None else set()
+        self._make_up_for_effects(event, error, now)
         if isinstance(event, EvictRequested):
-            for eviction in begun:
-                self._give_up(eviction)
-            begun = state.evictions.of_request(event.request_id)
-        if isinstance(event, _ANSWERED_AT_ONCE) and not begun:
-            self._containment.tell_once(request_id, internal_error(model))
+            for eviction in state.evictions.of_request(event.request_id):
+                self._leave_out_staying(eviction)
+        if isinstance(event, _ANSWERED_AT_ONCE):
+            is_under_way = request_id is not None and state.evictions.of_request(request_id)
+            # An eviction under way is answered when its last server has ended.
+            if not is_under_way:
+                self._containment.tell_once(request_id, internal_error(model))
 
     def _subject(self, event: Event) -> tuple[str, ServerId | None]:
         """Return the model and the server that an event is about; "" and None if about none."""
@@ -170,13 +172,14 @@ class FailedEvents:
         record = self._state.table.current(model)
         return model, record.server.id if record else None
 
-    def _do_anyway(self, event: Event, error: Exception, now: float) -> None:
+    def _make_up_for_effects(self, event: Event, error: Exception, now: float) -> None:
+        """Make up for the effects of an event beyond one server."""
         match event:
             case TimeReached():
                 self._break_off_due(error, now)
             case MemorySampled():
                 self._sampler.postpone(now + RETRY_PAUSE_S)
-                self._sampler.give_up()
+                self._sampler.skip_measuring()
             case RecoveryBegan():
                 self._recover(event, error, now)
             case OrphansFound():
@@ -184,7 +187,7 @@ class FailedEvents:
             case ShutdownRequested(request_id):
                 self._shut_down(request_id, error, now)
             case DetachRequested():
-                self._leave()
+                self._detach()
             case ShutdownEscalated():
                 self._state.is_escalated = True
             case _:
@@ -210,26 +213,26 @@ class FailedEvents:
         state = self._state
         state.is_closing = True
         begun = state.evictions.of_request(request_id)
-        everything = next(iter(begun), Eviction(request_id, force=True, cause=Cause.SHUTDOWN))
-        ids = [] if state.is_leaving else [record.server.id for record in state.table]
+        eviction = next(iter(begun), Eviction(request_id, force=True, cause=Cause.SHUTDOWN))
+        ids = [] if state.is_detaching else [record.server.id for record in state.table]
         for server_id in ids:
-            if everything not in state.evictions.of(server_id):
-                state.evictions.add(everything, server_id)
+            if eviction not in state.evictions.of(server_id):
+                state.evictions.add(eviction, server_id)
         for server_id in ids:
             self._containment.break_off(server_id.model, server_id, error, now)
         if not ids:
-            state.commands.append(everything.answer)
+            state.commands.append(eviction.answer)
 
-    def _leave(self) -> None:
+    def _detach(self) -> None:
         state = self._state
-        state.is_closing = state.is_leaving = True
+        state.is_closing = state.is_detaching = True
         for model in {*state.waiters.models(), *state.holds.models()}:
             self._containment.fail_callers(model, shutting_down(model))
         for eviction in state.evictions.take():
-            self._containment.tell_once(eviction.request_id, leaving())
+            self._containment.tell_once(eviction.request_id, detaching())
 
-    def _give_up(self, eviction: Eviction) -> None:
-        """Leave all servers out of an eviction that are not ending already."""
+    def _leave_out_staying(self, eviction: Eviction) -> None:
+        """Leave out of an eviction each of its servers that is not ending already."""
         for server_id in list(eviction.pending):
             record = self._state.table.find(server_id)
             if record is None or record.server.phase not in life.LEAVING:

@@ -299,11 +299,11 @@ def exited(server: Server, report: ExitReport, now: float) -> Server:
         step_deadline=FOREVER,
         stop_cause=cause,
         detail=report.message if cause is Cause.CRASHED else server.detail,
-        last_exit=Exit(server.generation, cause, _as_asked(server, report), now),
+        last_exit=Exit(server.generation, cause, _with_own_message(server, report), now),
     )
 
 
-def _as_asked(server: Server, report: ExitReport) -> ExitReport:
+def _with_own_message(server: Server, report: ExitReport) -> ExitReport:
     """Return the report, with a message of ours if the pool itself ended the process."""
     if server.stop_signal is None or report.diagnosis is not Diagnosis.CRASHED:
         return report
@@ -313,8 +313,8 @@ def _as_asked(server: Server, report: ExitReport) -> ExitReport:
     return replace(report, message="It ended after it was told to.") if unknown else report
 
 
-def died(server: Server, crashes: tuple[float, ...]) -> Server:
-    """Return the server with the times of its crashes; none: they are forgotten."""
+def with_crashes(server: Server, crashes: tuple[float, ...]) -> Server:
+    """Return the server with these times as those of its crashes."""
     return replace(server, crashes=crashes)
 
 

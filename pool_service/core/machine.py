@@ -25,7 +25,7 @@ from typing import assert_never
 
 from pool_service.core import events as ev
 from pool_service.core.callers import Callers
-from pool_service.core.catalogue import Catalogue, Entry, found
+from pool_service.core.catalogue import Catalogue, Entry, known_entries
 from pool_service.core.commands import Command, LogInternalError
 from pool_service.core.containment import Containment
 from pool_service.core.events import Event
@@ -58,7 +58,7 @@ class Machine:
     """Dispatch events to the parts of the core, and read the state that they share."""
 
     def __init__(self, catalogue: Catalogue, limits: Limits) -> None:
-        self._untold: list[Command] = []
+        self._unreturned: list[Command] = []
         state = self._state = PoolState(catalogue, limits)
         contain = self._containment = Containment(state)
         callers = self._callers = Callers(state)
@@ -87,7 +87,8 @@ class Machine:
         An exception while an event is handled is contained: the server that the event is about is
         put right, and a LogInternalError is among the commands.
         """
-        self._state.commands, self._untold = self._untold, []
+        # `next_deadline` returns no commands: those that it issued go with the next event.
+        self._state.commands, self._unreturned = self._unreturned, []
         self._state.event, self._state.now = type(event).__name__, now
         self._containment.event = event
         try:
@@ -103,6 +104,7 @@ class Machine:
         if self._containment.is_damaged:
             self._containment.audit(now)
         else:
+            # Samples keep their usual times again after an event without an internal error.
             self._sampler.again_at = None
         return self._state.commands
 
@@ -110,9 +112,9 @@ class Machine:
         """Apply the rules that follow every event, in this order.
 
         1. A successor is called off if the server that it is to replace is gone or to go.
-        2. If capacity may have changed, the scheduler starts queued servers; if that does not
-           have to wait for a memory sample, the number of standby processes is set to what fits
-           beside them.
+        2. If capacity may have changed, the scheduler starts queued servers, or asks for a memory
+           sample first. Once it has decided, the number of standby processes is set to what fits
+           beside the servers.
         3. RecoveryEnded is sent once every server of a recovery is settled.
         """
         if self._state.table.has_any_beside:
@@ -224,7 +226,7 @@ class Machine:
     # --- reading ------------------------------------------------------------------
 
     def at_once(self, name: str, now: float) -> Server | None:
-        """Return the READY server for an Ensure without options, or None if it takes an event."""
+        """Return the READY server for an Ensure without options; None: feed EnsureRequested."""
         return self._requests.at_once(name, now)
 
     def next_deadline(self) -> float:
@@ -232,7 +234,7 @@ class Machine:
         try:
             return min(self._state.deadlines.next(), self._sampler.next_at())
         except Exception as error:  # noqa: BLE001 - logged with the next event
-            self._untold = [LogInternalError("", "when something is due", error)]
+            self._unreturned = [LogInternalError("", "the next deadline", error)]
             return self._state.now + RETRY_PAUSE_S
 
     def page(self, after: ServerId | None, size: int) -> list[Server]:
@@ -297,11 +299,11 @@ class Machine:
         """Return the listed models in alphabetical order, without estimates."""
         return self._state.catalogue.entries()
 
-    def found(self, cached: Iterable[str]) -> list[Entry]:
-        """Return the listed models and all others that are known.
+    def known_entries(self, cached: Iterable[str]) -> list[Entry]:
+        """Return the entries of all known models, listed or not, in alphabetical order.
 
         cached: the ids of the models in the Hugging Face cache.
         """
         servers = [record.server for record in self._state.table]
         named = self._state.namings.all()
-        return found(self._state.catalogue, servers, named, cached)
+        return known_entries(self._state.catalogue, servers, named, cached)

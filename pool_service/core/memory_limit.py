@@ -16,7 +16,7 @@ Preemptions = dict[ServerId, str | None]
 """The preempted servers, each with the model that it is to go for; None: none in particular."""
 
 
-def is_over_limit(record: Record, now: float) -> bool:
+def is_recycling_due(record: Record, now: float) -> bool:
     """Return whether a server exceeds its memory limit and is due to be recycled."""
     server = record.server
     limit = server.settings.memory_limit
@@ -33,20 +33,21 @@ def is_over_limit(record: Record, now: float) -> bool:
 def with_recycling(preemptions: Preemptions, state: PoolState, now: float) -> Preemptions:
     """Return the preemptions, with those of servers to be recycled in place; held ones excepted.
 
-    A server over its limit that is preempted for the budget counts as recycled: its model then
-    starts again by itself, which a preempted model does only on request.
+    A server due for recycling that is preempted because a limit is exceeded is recycled as well:
+    its model then starts again by itself, which a preempted model does only on request.
     """
     recycled = dict(preemptions)
-    for server_id in state.over_limit | {
-        one for one, whose in preemptions.items() if whose is None
+    for server_id in state.recycle_in_place | {
+        one for one, beneficiary in preemptions.items() if beneficiary is None
     }:
         record = state.table.find(server_id)
-        if record is None or not is_over_limit(record, now):
+        if record is None or not is_recycling_due(record, now):
             # A reload may have raised or removed the limit.
-            state.over_limit.discard(server_id)
+            state.recycle_in_place.discard(server_id)
             continue
         model = record.server.model
-        is_sure = server_id in state.over_limit or not state.table.beside(model)
-        if is_sure and not record.server.holds and preemptions.get(server_id) is None:
+        # With a successor beside it, the model has its next generation already.
+        is_recycled = server_id in state.recycle_in_place or not state.table.beside(model)
+        if is_recycled and not record.server.holds and preemptions.get(server_id) is None:
             recycled[server_id] = model
     return recycled

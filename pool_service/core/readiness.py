@@ -13,8 +13,10 @@ from pool_service.core.table import Record
 from pool_service.core.types import FOREVER
 
 LISTENER_LOST = "it no longer listened at its endpoint"
+"""Shown as the detail, and in the last exit, of a server that was superseded for this."""
 
 UNHEALTHY = "it said at several probes in a row that it was unhealthy, and had nothing to do"
+"""Shown as the detail, and in the last exit, of a server that was superseded for this."""
 
 MAX_PROBES_PER_S = 3.0
 """The rate of probes of healthy servers, over the whole pool. A probe takes about a millisecond
@@ -28,7 +30,7 @@ class ReadyServers:
     def __init__(self, state: PoolState, supervisor: Supervisor) -> None:
         self._state = state
         self._supervisor = supervisor
-        self._last_turn = -FOREVER
+        self._last_reserved = -FOREVER
 
     def on_became_ready(self, record: Record, event: BecameReady, now: float) -> None:
         """Mark a server READY and answer all waiters of its model."""
@@ -58,16 +60,18 @@ class ReadyServers:
         Probes are spread even if many servers became READY at once, as after an adoption.
         """
         interval, pace = self._state.limits.probe_interval, 1 / MAX_PROBES_PER_S
-        queue = self._state.table.count({Phase.READY}) * pace
-        self._last_turn = min(max(interval, self._last_turn + pace - now), interval + queue) + now
-        return self._last_turn
+        # The time in which all READY servers are probed once at this pace.
+        round_s = self._state.table.count({Phase.READY}) * pace
+        spread = max(interval, self._last_reserved + pace - now)
+        self._last_reserved = min(spread, interval + round_s) + now
+        return self._last_reserved
 
     def probe(self, record: Record) -> None:
         """Begin a liveness probe of a READY server."""
         server = record.server
         assert server.identity is not None
         assert server.plan is not None
-        self._state.keep(life.probe_due(server, FOREVER))
+        self._state.put_unpublished(life.probe_due(server, FOREVER))
         self._state.commands.append(
             ProbeServer(
                 server.id,
@@ -97,11 +101,12 @@ class ReadyServers:
         else:
             is_well = event.result.answered and event.result.healthy
             due = self.next_probe(now) if is_well else now + interval
-            self._state.keep(life.probe_due(server, due))
+            self._state.put_unpublished(life.probe_due(server, due))
 
     def on_listener_lost(self, record: Record, now: float) -> None:
         """Supersede a server that lost its endpoint, which another program may have taken."""
         server = record.server
+        # READY under an earlier service, and not proven yet.
         was_ready = server.phase is Phase.STARTING and server.ready_at is not None
         if (server.phase is Phase.READY or was_ready) and not self._state.is_closing:
             self._supervisor.supersede(server, LISTENER_LOST, now)

@@ -47,18 +47,18 @@ class Reconfiguration:
         state.forget_namings([*event.catalogue.models, *event.catalogue.aliases])
         changed: dict[str, list[str]] = {"replaced": [], "updated": [], "removed": []}
 
-        def reload(record: Record) -> None:
-            change = self._reload(record, now)
+        def reload_one(record: Record) -> None:
+            change = self._reload_server(record, now)
             if change:
                 changed[change].append(record.server.model)
 
-        self._containment.each(state.table, reload, now)
+        self._containment.each(state.table, reload_one, now)
         self.preload(set(state.catalogue.preloaded()) - set(before), now)
         state.capacity_changed = True
         result = Reloaded(**{kind: tuple(models) for kind, models in changed.items()})
         state.commands.append(Answer(event.request_id, result))
 
-    def _reload(self, record: Record, now: float) -> str:
+    def _reload_server(self, record: Record, now: float) -> str:
         """Apply the new settings to a server; return the kind of change, or ""."""
         state, server = self._state, record.server
         if server.role is not Role.CURRENT:
@@ -68,7 +68,7 @@ class Reconfiguration:
             error = self._callers.not_served(model, server.settings.named_by_caller)
             state.fail_waiters(model, error)
         self._update_waiters(server)
-        fresh = self._callers.up_to_date(server)
+        fresh = self._callers.with_present_settings(server)
         if fresh == server or server.phase in life.LEAVING:
             return ""
         if server.phase is Phase.QUEUED:
@@ -89,8 +89,8 @@ class Reconfiguration:
         waiters = state.waiters.of(model)
         if waiters:
             named = next((one.runtime_model for one in waiters if one.runtime_model), "")
-            asked = server.settings.named_by_caller
-            settings = state.catalogue.settings_for(model, named or asked)
+            running = server.settings.named_by_caller
+            settings = state.catalogue.settings_for(model, named or running)
             updated = [replace(waiter, settings=settings) for waiter in waiters]
             state.waiters.replace(model, updated)
 

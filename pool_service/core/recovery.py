@@ -1,6 +1,6 @@
 """Recovery: takes over the servers that an earlier service recorded, each by its phase.
 
-1. READY: STARTING until it proves that it still is READY, so that callers get no dead server.
+1. READY: is STARTING until its readiness is proven again, so that callers get no dead server.
 2. STARTING: goes on, with the rest of its start timeout.
 3. STOPPING, CLEANING_UP: goes on.
 4. FAILED, or a start after a crash: FAILED.
@@ -17,7 +17,7 @@ from pool_service.core.commands import Adopt, AwaitExit, CleanUp, RecoveryEnded
 from pool_service.core.containment import Containment
 from pool_service.core.errors import PoolError
 from pool_service.core.events import Adopted, OrphansFound, RecoveryBegan, Spawned
-from pool_service.core.restart_policy import is_crash
+from pool_service.core.restart_policy import has_crashed
 from pool_service.core.server import Cause, Phase, Role, Server, ServerId
 from pool_service.core.state import PoolState
 from pool_service.core.stopper import Stopper
@@ -79,6 +79,7 @@ class Recovery:
         self._containment.break_off(server.model, server.id, error, now)
 
     def _forget(self, server: Server) -> None:
+        """Publish that a recorded server is gone; its model's last run stays known."""
         self._state.put(server)
         self._state.drop(server)
 
@@ -86,7 +87,7 @@ class Recovery:
         """Take over a server without a process: keep it if it has failed, else drop it."""
         if server.phase is Phase.FAILED:
             self._state.put(server)
-        elif is_crash(server):
+        elif has_crashed(server):
             self._state.put(server)
             self._supervisor.give_up(server, now)
         else:
@@ -95,7 +96,8 @@ class Recovery:
     def _adopt(self, server: Server, now: float) -> None:
         assert self.unsettled is not None
         self.unsettled.add(server.id)
-        server = self._callers.up_to_date(server)
+        server = self._callers.with_present_settings(server)
+        # Beside a current server only recycling leaves one that is not stopping.
         if not server.is_current and server.phase not in life.LEAVING:
             server = life.stopping(server, Cause.MEMORY_LIMIT)
         server = life.unproven(server, now) if server.phase is Phase.READY else server
@@ -106,7 +108,7 @@ class Recovery:
 
     def on_adopted(self, record: Record, event: Adopted, now: float) -> None:
         """Go on with a server after its process was looked for."""
-        if not self._is_answered(record):
+        if not self._end_adoption(record):
             return
         if event.process is None:
             self._go_on_without_process(record.server, now)
@@ -120,7 +122,7 @@ class Recovery:
     def adopt_as_recorded(self, record: Record, error: PoolError, now: float) -> None:
         """Go on with a server as it was recorded, after Adopt failed by an internal error."""
         server = record.server
-        if not self._is_answered(record):
+        if not self._end_adoption(record):
             return
         if server.identity is not None:
             self._take_over(server, server.identity, now)
@@ -187,8 +189,8 @@ class Recovery:
             self.unsettled = None
             self._state.commands.append(RecoveryEnded())
 
-    def _is_answered(self, record: Record) -> bool:
-        """Return whether an adoption was under way, and end it."""
+    def _end_adoption(self, record: Record) -> bool:
+        """End the adoption of a server; return False if none was under way."""
         was_adopting, record.is_adopting = record.is_adopting, False
         return was_adopting
 

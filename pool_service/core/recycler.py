@@ -12,7 +12,7 @@ from pool_service.core.activity import Activity
 from pool_service.core.admission import Admit, Demand, verdict
 from pool_service.core.events import BecameReady
 from pool_service.core.idle import IdleChecks
-from pool_service.core.memory_limit import is_over_limit
+from pool_service.core.memory_limit import is_recycling_due
 from pool_service.core.readiness import ReadyServers
 from pool_service.core.scheduler import Scheduler
 from pool_service.core.server import Cause, Phase, Role, Server
@@ -40,18 +40,19 @@ class Recycler:
 
     def review(self, record: Record, now: float) -> None:
         """Begin to replace a sampled server that exceeds its memory limit."""
-        if not is_over_limit(record, now) or self._state.table.beside(record.server.model):
-            self._state.over_limit.discard(record.server.id)
+        if not is_recycling_due(record, now) or self._state.table.beside(record.server.model):
+            self._state.recycle_in_place.discard(record.server.id)
             return
         successor = succession.successor(record.server, now)
         if self._fits(successor, now):
             # If the successor fails, the server goes on: the next attempt comes after a while.
             record.recycle_after = now + self._state.limits.backoff_max
-            self._state.over_limit.discard(record.server.id)
+            self._state.recycle_in_place.discard(record.server.id)
             # Recorded with this server, since the record of a failed successor is dropped.
             self._state.put(succession.succeeded_by(record.server, successor))
             self._supervisor.start(successor)
-        elif record.server.id not in self._state.over_limit:
+        elif record.server.id not in self._state.recycle_in_place:
+            # `on_activity_reported` adds the server if it is unused.
             self._idle.check(record)
 
     def _fits(self, server: Server, now: float) -> bool:
@@ -68,9 +69,9 @@ class Recycler:
         A busy server is handed out as before: callers do not wait for the end of others' requests.
         """
         if activity.requests != 0:
-            self._state.over_limit.discard(record.server.id)
-        elif is_over_limit(record, now) and not self._state.table.beside(record.server.model):
-            self._state.over_limit.add(record.server.id)
+            self._state.recycle_in_place.discard(record.server.id)
+        elif is_recycling_due(record, now) and not self._state.table.beside(record.server.model):
+            self._state.recycle_in_place.add(record.server.id)
             self._state.capacity_changed = True
 
     def on_became_ready(self, record: Record, event: BecameReady, now: float) -> None:
@@ -86,14 +87,14 @@ class Recycler:
             self._supervisor.stop(successor, Cause.MEMORY_LIMIT, now)
             return
         was = before.server
-        before.withdraw()
-        state.over_limit.discard(was.id)
+        before.clear_marks_of_current()
+        state.recycle_in_place.discard(was.id)
         state.unmeasured.discard(was.id)
         state.put(succession.retired(was, now))
         ready = life.became_ready(successor, event.endpoint, now, self._ready.next_probe(now))
         current = state.put(succession.succeeding(ready, was))
         state.unmeasured.add(current.server.id)
-        # The server as it was put has the holds of its model.
+        # By the record, since `put` has given its server the holds of the model.
         self._idle.uncordon(current, now)
 
     def call_off(self, record: Record, now: float) -> None:
@@ -105,6 +106,6 @@ class Recycler:
         if successor.role is not Role.SUCCESSOR or successor.phase not in life.TAKES_A_SLOT:
             return
         before = self._state.table.current(successor.model)
-        is_there = before is not None and before.server.phase is Phase.READY
-        if before is None or not is_there or before.server.outdated:
+        is_ready = before is not None and before.server.phase is Phase.READY
+        if before is None or not is_ready or before.server.outdated:
             self._supervisor.stop(successor, Cause.MEMORY_LIMIT, now)

@@ -64,15 +64,15 @@ class Requests:
         self._supervisor = supervisor
 
     def at_once(self, name: str, now: float) -> Server | None:
-        """Return the READY server for an Ensure without options, or None if it takes an event.
+        """Return the READY server for an Ensure without options; None: feed EnsureRequested.
 
-        An Ensure event would be answered with the same server, and change nothing: calls of a
-        busy model are spared that.
+        The event would be answered with the same server, and change nothing: calls of a busy
+        model are spared it.
         """
         state = self._state
         model = state.catalogue.resolve(name)
         record = state.table.current(model)
-        if record is None or state.is_closing or not self._is_there(record):
+        if record is None or state.is_closing or not self._is_available(record):
             return None
         server = record.server
         if record.is_cordoned or now - server.last_used_at >= USE_RESOLUTION_S:
@@ -87,7 +87,7 @@ class Requests:
         refusal = self._refusal(request, now)
         if refusal is not None:
             self._state.answer(event.request_id, refusal)
-        elif request.record is not None and self._is_there(request.record):
+        elif request.record is not None and self._is_available(request.record):
             self._hand_out(request.record, event, now)
         else:
             self._wait(request, now)
@@ -101,7 +101,7 @@ class Requests:
             return
         state.holds.add(request.model, event)
         record = request.record
-        if record is not None and self._is_there(record):
+        if record is not None and self._is_available(record):
             record.is_cordoned = False
             if event.runtime_model:
                 state.note_naming(request.model, event.runtime_model)
@@ -109,14 +109,15 @@ class Requests:
             state.put(life.used(record.server, event.keep_alive, now), of_holds=True)
             return
         self._wait(request, now)
-        waiting = state.table.current(request.model)
-        assert waiting is not None
-        state.put(waiting.server, of_holds=True)
+        awaited = state.table.current(request.model)
+        assert awaited is not None
+        # Publishes the new number of holds.
+        state.put(awaited.server, of_holds=True)
 
     def _request(self, event: Asked) -> _Request:
         model = self._state.catalogue.resolve(event.model)
         record, known = self._state.table.current(model), self._state.known(model)
-        waiter = self._callers.wanting(model, event, known)
+        waiter = self._callers.waiter_of_caller(model, event, known)
         return _Request(event, model, record, known, waiter)
 
     def on_hold_ended(self, event: HoldEnded, now: float) -> None:
@@ -180,12 +181,12 @@ class Requests:
 
     # --- answering ----------------------------------------------------------------------
 
-    def _is_there(self, record: Record) -> bool:
+    def _is_available(self, record: Record) -> bool:
         """Return whether a server is READY and may be handed out."""
         return record.server.phase is Phase.READY and not self._is_going(record)
 
     def _is_going(self, record: Record) -> bool:
-        """Return whether a server ends as soon as an activity check finds it unused.
+        """Return whether a server ends as soon as an idle check finds it unused.
 
         Either it is preempted, or an eviction has cordoned it.
         """
@@ -207,13 +208,14 @@ class Requests:
 
     def _hand_out(self, record: Record, event: EnsureRequested, now: float) -> None:
         state, server = self._state, record.server
-        # The caller may send a request after the activity check that is under way.
+        # The caller may send a request after the idle check that is under way.
         record.is_cordoned = False
         if event.runtime_model:
             state.note_naming(server.model, event.runtime_model)
         if event.keep_alive is not None or now - server.last_used_at >= USE_RESOLUTION_S:
             server = life.used(server, event.keep_alive, now)
             state.touch(server.model, now)
+            # Not `PoolState.put`, since nothing that is published has changed.
             state.table.put(server)
             if not record.is_checking:
                 state.deadlines.hasten(server.id, state.due(record))

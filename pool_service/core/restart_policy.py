@@ -21,8 +21,8 @@ _MAY_PASS = frozenset({Diagnosis.CRASHED, Diagnosis.OUT_OF_MEMORY})
 """Diagnoses after which the same start may succeed."""
 
 
-def deaths(server: Server, limits: Limits, now: float) -> tuple[float, ...]:
-    """Return the times of the crashes that count, with one at `now`."""
+def crash_times(server: Server, limits: Limits, now: float) -> tuple[float, ...]:
+    """Return the times of a server's crashes that count, with one more at `now`."""
     stable = server.ready_at is not None and now - server.ready_at >= limits.stable_run
     earlier = () if stable else server.crashes
     return (*(at for at in earlier if now - at < limits.crash_window), now)
@@ -49,11 +49,13 @@ def is_loop(server: Server, limits: Limits) -> bool:
     return len(server.crashes) >= limits.crash_limit
 
 
-def is_crash(server: Server) -> bool:
-    """Return whether the last process crashed, or was wedged, for a reason that may pass."""
+def has_crashed(server: Server) -> bool:
+    """Return whether a server's last process crashed, or was wedged, for a reason that may pass."""
     end = server.last_exit
-    if end is None or end.cause is Cause.WEDGED:
-        return end is not None
+    if end is None:
+        return False
+    if end.cause is Cause.WEDGED:
+        return True
     return end.cause is Cause.CRASHED and end.report.diagnosis in _MAY_PASS
 
 
@@ -67,7 +69,7 @@ def lasting_failure(server: Server, limits: Limits) -> PoolError | None:
     end = server.last_exit
     if end is None or end.generation != server.generation:
         return None
-    if is_crash(server):
+    if has_crashed(server):
         return crash_loop(server, limits) if is_loop(server, limits) else None
     if end.cause is Cause.START_TIMEOUT:
         return start_timeout(server, end.report.last_lines)

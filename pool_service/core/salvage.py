@@ -90,7 +90,8 @@ class Breach:
 def salvaged(server: Server, breach: Breach, now: float) -> Salvage:
     """Return how a server goes on after its transition raised, by what is known of its process.
 
-    1. An event of others raised before it changed the server: the server stays as it is.
+    1. An event of callers or of the pool (`_OTHER_EVENTS`) raised before it changed the server: the
+       server stays as it is.
     2. The process has exited: CLEANING_UP, with a CleanUp unless that was issued.
     3. There is no process: FAILED; removed if its time as FAILED is over, or it is not current.
     4. The process is being looked for: STOPPING, with an Adopt unless one is issued or under way.
@@ -114,12 +115,12 @@ def salvaged(server: Server, breach: Breach, now: float) -> Salvage:
     if server.identity is None:
         return Salvage(_stopping(server))
     # The process is not watched yet if the adoption failed.
-    is_new = found is not None or _broke(event, Adopt)
+    is_new = found is not None or _is_failure_of(event, Adopt)
     return _with_process(server, breach, now, is_new=is_new)
 
 
 def _is_untouched(server: Server, breach: Breach) -> bool:
-    """Return whether an event of others raised before it changed anything about the server."""
+    """Return whether one of `_OTHER_EVENTS` raised before it changed anything about the server."""
     if not isinstance(breach.event, _OTHER_EVENTS):
         return False
     return not any(_is_about(server, one) for one in breach.issued)
@@ -160,9 +161,9 @@ def _while_looked_for(server: Server, event: object, issued: Sequence[object]) -
     if server.phase not in life.LEAVING:
         server = life.stopping(server, Cause.CRASHED)
     is_issued = any(isinstance(one, Adopt) and one.server_id == server.id for one in issued)
-    # Only these events begin a search, or have used one up.
-    is_under_way = not isinstance(event, Adopted | RecoveryBegan) and not _broke(event, Adopt)
-    return Salvage(server, () if is_issued or is_under_way else (Adopt(server.id, server),))
+    # Only these events begin a search, or have ended one: after any other one is under way.
+    has_none = isinstance(event, Adopted | RecoveryBegan) or _is_failure_of(event, Adopt)
+    return Salvage(server, (Adopt(server.id, server),) if has_none and not is_issued else ())
 
 
 def _with_process(server: Server, breach: Breach, now: float, *, is_new: bool) -> Salvage:
@@ -207,8 +208,9 @@ def _may_stay(server: Server, event: object) -> bool:
         return server.phase is Phase.STOPPING and server.step_deadline < FOREVER
     if server.phase is Phase.READY:
         return True
-    is_own = isinstance(event, TimeReached | ShutdownEscalated | _OF_A_START | LogRead)
-    return server.step_deadline < FOREVER and not is_own
+    # The phase waited for this event, and none like it follows.
+    was_awaited = isinstance(event, TimeReached | ShutdownEscalated | _OF_A_START | LogRead)
+    return server.step_deadline < FOREVER and not was_awaited
 
 
 def _stopping(server: Server) -> Server:
@@ -228,7 +230,7 @@ _OTHER_EVENTS = (
 
 
 def is_own_event(event: object) -> bool:
-    """Return whether an event is about the server itself, and not a request of a caller."""
+    """Return whether an event is about the server itself, or None: a rule after an event."""
     return event is None or isinstance(event, _OWN_EVENTS)
 
 
@@ -238,23 +240,24 @@ def _found(event: object) -> SpawnedProcess | None:
 
 
 def _has_ended(event: object) -> bool:
-    return isinstance(event, Exited) or _broke(event, AwaitExit)
+    return isinstance(event, Exited) or _is_failure_of(event, AwaitExit)
 
 
 def _has_no_process(server: Server, event: object, issued: Sequence[object]) -> bool:
     if server.phase in life.WITHOUT_PROCESS:
         return True
-    if isinstance(event, CleanedUp) or _broke(event, CleanUp):
+    if isinstance(event, CleanedUp) or _is_failure_of(event, CleanUp):
         return server.phase is Phase.CLEANING_UP
     if server.identity is not None:
         return False
     if isinstance(event, Prepared):
         return not any(isinstance(one, Spawn) for one in issued)
     never_was = isinstance(event, NotStarted | Adopted)
-    return never_was or _broke(event, Prepare, Spawn, Adopt)
+    return never_was or _is_failure_of(event, Prepare, Spawn, Adopt)
 
 
-def _broke(event: object, *commands: type) -> bool:
+def _is_failure_of(event: object, *commands: type) -> bool:
+    """Return whether an event says that one of these commands failed."""
     return isinstance(event, StepFailed) and isinstance(event.command, commands)
 
 

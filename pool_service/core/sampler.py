@@ -43,7 +43,7 @@ class Sampler:
 
     last: the last sample.
     is_pressed, is_critical: a sample of the last CALM_S seconds was pressured, or critical.
-    again_at: when to take the next sample after an internal error; None: there was none.
+    again_at: when to take the next sample after an internal error; None: as usual.
     """
 
     def __init__(self, state: PoolState, containment: Containment) -> None:
@@ -82,7 +82,7 @@ class Sampler:
         self._is_sampling, self._sampled_at = False, now
         self._state.capacity_changed = True
         if event.sample is None:
-            self.give_up()
+            self.skip_measuring()
             return []
         self.last = event.sample
         if event.sample.pressured:
@@ -100,8 +100,8 @@ class Sampler:
                 self._containment.break_off(record.server.model, record.server.id, error, now)
         return sampled
 
-    def give_up(self) -> None:
-        """Stop waiting for samples of servers, since memory cannot be sampled at present."""
+    def skip_measuring(self) -> None:
+        """Let no start wait until new servers are measured: memory cannot be sampled at present."""
         self._state.unmeasured.clear()
 
     def _measure(self, record: Record) -> None:
@@ -116,17 +116,17 @@ class Sampler:
         if server.phase is Phase.READY and measured.peak > max(server.peak, server.expected):
             needed = life.bounded(server, measured.peak)
             self._state.commands.append(RecordUsage(server.settings, needed))
-        self.show(server, measured)
+        self.put_progress(server, measured)
 
-    def show(self, server: Server, changed: Server) -> None:
-        """Change a server; publish only a step of progress or a new source of its estimate."""
+    def put_progress(self, server: Server, changed: Server) -> None:
+        """Put a changed server; publish only a step of progress or a new source of its estimate."""
         if changed is server:
             return
         rise = (changed.progress or 0.0) - (server.progress or 0.0)
         if rise >= PROGRESS_STEP or changed.expected_by is not server.expected_by:
             self._state.put(changed)
         else:
-            self._state.keep(replace(changed, progress=server.progress))
+            self._state.put_unpublished(replace(changed, progress=server.progress))
 
     def ensure_fresh(self, now: float) -> bool:
         """Return whether the last sample is fresh enough to start a server by; if not, take one."""
@@ -151,6 +151,7 @@ class Sampler:
             pause = state.limits.sample_interval / portions if living else FOREVER
             share = CALM_COST_SHARE
         cost = self.last.cost if self.last else 0.0
+        # 0 before the first sample: -FOREVER and a pause of FOREVER have no sum.
         return max(self._sampled_at, 0.0) + max(pause, cost / share)
 
     def postpone(self, until: float) -> None:

@@ -126,7 +126,8 @@ class Scheduler:
     def on_fetching(self, record: Record, event: Fetching) -> None:
         """Publish the progress of a download."""
         if record.is_estimating:
-            self._sampler.show(record.server, life.fetching(record.server, event.done, event.total))
+            changed = life.fetching(record.server, event.done, event.total)
+            self._sampler.put_progress(record.server, changed)
 
     def on_fetched(self, record: Record) -> None:
         """Estimate a server again after its files were downloaded."""
@@ -159,8 +160,8 @@ class Scheduler:
         decides = not queued or self._sampler.ensure_fresh(now)
         if decides:
             self._admit_queue(queued, now)
-        # Also where the admissions themselves have set it: each server of the queue was weighed
-        # against what those before it had changed.
+        # Cleared even if an admission has just set it: the servers behind the admitted one were
+        # weighed against the new capacity.
         self._state.capacity_changed = False
         return decides
 
@@ -211,9 +212,10 @@ class Scheduler:
         """Return what the machine's shortage of memory means for every start; None: nothing.
 
         1. Nothing runs: start, since waiting would free nothing.
-        2. A server is leaving, or left less than CALM_S ago: wait whether that was enough.
-        3. A server is unused: preempt the cheapest one, and wait.
-        4. None is unused: wait only if the system calls the shortage critical.
+        2. A server is leaving, or left less than CALM_S ago: wait, since that may be enough.
+        3. The last sample was still pressured, and a server is unused: preempt the cheapest, and
+           wait.
+        4. Otherwise: wait only if the system called the shortage critical.
         """
         table, sampler = self._state.table, self._sampler
         if not sampler.is_pressed or len(table) == table.count(life.WITHOUT_PROCESS):
@@ -232,7 +234,7 @@ class Scheduler:
         table, limits = self._state.table, self._state.limits
         if table.reserved > limits.memory_budget:
             return True
-        return any(table.groups.get(group, 0) > most for group, most in limits.groups.items())
+        return any(table.group_counts.get(group, 0) > most for group, most in limits.groups.items())
 
     def _try(self, server: Server, now: float) -> _Outcome:
         """Start a server if it fits; else return what it waits for or preempts."""
@@ -285,7 +287,7 @@ class Scheduler:
             available=available,
             returning=now < state.gone_at + RETURN_TIME_S,
             residents=lambda: self._residents(now),
-            taken=state.table.groups,
+            taken=state.table.group_counts,
             groups=state.limits.groups,
         )
 
@@ -307,7 +309,7 @@ class Scheduler:
 
     def _preemption_class(self, record: Record) -> PreemptionClass:
         server, is_busy = record.server, record.busy_until is not None
-        # An eviction does not count if it found the server busy: it is about to leave that out.
+        # An eviction that found the server busy does not count: the server is about to be left out.
         is_evicted = self._state.evictions.of(server.id) and not is_busy
         if server.phase in life.LEAVING or is_evicted:
             return PreemptionClass.LEAVING
@@ -325,7 +327,7 @@ class Scheduler:
         self._preemptions = preemptions
         released = [record for record in before if record.is_preempted]
         for record in released:
-            record.release()
+            record.end_preemption()
         going = self._records(preemptions)
         for record in going:
             model = preemptions[record.server.id]

@@ -55,8 +55,8 @@ class StandbyPolicy:
         queued = sum(server.expected for server in estimated)
         spare = limits.memory_budget - state.table.reserved - queued
         if last is not None:
-            taken = last.available + last.standbys - limits.memory_reserve
-            spare = min(spare, taken - state.table.growth - queued)
+            free = last.available + last.standbys - limits.memory_reserve
+            spare = min(spare, free - state.table.growth - queued)
         if spare == FOREVER:
             return limits.standby
         return max(0, math.floor(spare / STANDBY_BYTES))

@@ -1,8 +1,8 @@
 """The state of the pool, shared by all parts of the core, and the methods that change it.
 
 The parts read and write this state, one event at a time.
-- They change servers by `put`, `keep` and `drop`, so that the server table, the deadlines and the
-  published changes stay in step. The warm path alone writes the table itself
+- They change servers by `put`, `put_unpublished` and `drop`, so that the server table, the
+  deadlines and the published changes stay in step. The warm path alone writes the table itself
   (`Requests._hand_out`), since it changes nothing that is published.
 - They answer waiters and holders by `answer`, `fail_waiters` and `fail_callers`, so that nobody is
   answered twice. Requests that never wait here (Reload, Forget), and evictions, which keep their
@@ -43,11 +43,12 @@ class PoolState:
     failed_starts: the errors of starts that left no FAILED server.
     uses: how often each model was used.
     unmeasured: servers that no memory sample has seen since they became READY.
-    over_limit: servers past their memory limit beside which no successor fits.
+    recycle_in_place: servers to preempt for their own next generation, since they are due for
+    recycling, and no successor fits beside them.
     gone_at: when a process was last cleaned up.
     capacity_changed: the scheduler has to run after this event.
     is_closing: the service shuts down.
-    is_leaving: the service ends and leaves its servers running.
+    is_detaching: the service ends and leaves its servers running.
     is_escalated: stops no longer wait for requests in flight.
     stories: the last decisions about each model.
     event, now: the class name and the time of the event that is being handled.
@@ -67,11 +68,11 @@ class PoolState:
         self.namings = Namings()
         self.uses: dict[str, Uses] = {}
         self.unmeasured: set[ServerId] = set()
-        self.over_limit: set[ServerId] = set()
+        self.recycle_in_place: set[ServerId] = set()
         self.gone_at = -FOREVER
         self.capacity_changed = False
         self.is_closing = False
-        self.is_leaving = False
+        self.is_detaching = False
         self.is_escalated = False
         self.stories = Stories()
         self.event = ""
@@ -86,10 +87,11 @@ class PoolState:
         """Add or change a server, publish the change, and return the server's record.
 
         What follows from the change is done here, for all parts: the server leaves the queue
-        unless it is QUEUED, loses the marks that its phase has not, gets its deadline, and a
-        change of phase or role is noted in the story of the model.
+        unless it is QUEUED, loses the marks that have no meaning in its phase, gets its
+        deadline, and a change of phase or role is noted in the story of the model.
 
-        of_holds: see Publish; choice: the figures of the admission that led to the change.
+        of_holds: only the holds have changed, which is no news to holders.
+        choice: the figures of the admission that led to the change.
         """
         known = self.table.find(server.id)
         self._check_transition(known.server.phase if known else None, server.phase)
@@ -105,7 +107,7 @@ class PoolState:
             # A QUEUED server has no estimate yet, so it does not affect the schedule.
             self.capacity_changed |= server.phase is not Phase.QUEUED
         else:
-            self.capacity_changed |= _takes(before) != _takes(server)
+            self.capacity_changed |= _share_of_capacity(before) != _share_of_capacity(server)
         self.arm(record)
         phase = before.phase if before else None
         if before is None or phase is not server.phase or before.role is not server.role:
@@ -136,9 +138,9 @@ class PoolState:
         record.clear_marks_outside(record.server.phase)
         if record.server.phase is not Phase.READY:
             self.unmeasured.discard(record.server.id)
-            self.over_limit.discard(record.server.id)
+            self.recycle_in_place.discard(record.server.id)
 
-    def keep(self, server: Server) -> None:
+    def put_unpublished(self, server: Server) -> None:
         """Change a server without publishing the change."""
         self.table.put(server)
         record = self.table.find(server.id)
@@ -155,7 +157,7 @@ class PoolState:
         self.unqueue(record)
         self.table.remove(server.id)
         self.unmeasured.discard(server.id)
-        self.over_limit.discard(server.id)
+        self.recycle_in_place.discard(server.id)
         self.deadlines.set(server.id, FOREVER)
         self.capacity_changed = True
         self.note(server, record.server.phase, None)
@@ -196,7 +198,7 @@ class PoolState:
     # --- deadlines --------------------------------------------------------------------------
 
     def arm(self, record: Record) -> None:
-        """Set the deadline of a server; none while an activity check or adoption is under way."""
+        """Set the deadline of a server; none while an idle check or adoption is under way."""
         is_asked = record.is_checking or record.is_adopting
         self.deadlines.set(record.server.id, FOREVER if is_asked else self.due(record))
 
@@ -279,8 +281,8 @@ class PoolState:
         return forgotten[-1] if forgotten else ""
 
 
-def _takes(server: Server) -> tuple[object, ...]:
-    """Return what of a server affects the capacity for others: equal if nothing changed."""
+def _share_of_capacity(server: Server) -> tuple[object, ...]:
+    """Return what of a server affects the capacity for others; equal if that has not changed."""
     phase = Phase.STARTING if server.phase in TAKES_A_SLOT else server.phase
     needs = server.reserved, server.expected, server.settings
     return phase, server.role, server.holds, *needs

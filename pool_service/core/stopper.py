@@ -49,7 +49,7 @@ class Stopper:
         if not drain.is_draining(server) or now >= (server.drain_by or now):
             self.signal(server, life.next_signal(server), now)
         else:
-            self._state.keep(drain.draining(server, now))
+            self._state.put_unpublished(drain.draining(server, now))
             self.check_activity(server)
 
     def on_activity_reported(self, record: Record, activity: Activity, now: float) -> None:
@@ -65,8 +65,10 @@ class Stopper:
         else:
             busy = drain.seen_busy(server, now)
             # Each check moves the deadline, but only the first changes what is shown.
-            change = self._state.keep if busy.detail == server.detail else self._state.put
-            change(busy)
+            if busy.detail == server.detail:
+                self._state.put_unpublished(busy)
+            else:
+                self._state.put(busy)
 
     def check_activity(self, server: Server, pause: float = 0.0) -> None:
         """Read the activity of a server; pause: seconds to wait before."""

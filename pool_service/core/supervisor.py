@@ -168,12 +168,13 @@ class Supervisor:
         state, model = self._state, server.model
         draining = [one for one in state.table.beside(model) if one.server.ready_at is not None]
         if server.role is not Role.CURRENT or draining or state.evictions.of(server.id):
-            # As after a crash: an eviction does not keep holders from the next generation.
+            # Stopped as WEDGED, not EVICTED, if held: holders get the next generation, as after a
+            # crash.
             is_evicted = state.evictions.of(server.id) and not server.holds
             self.stop(server, Cause.EVICTED if is_evicted else Cause.WEDGED, now, at_once=at_once)
             return
         server = succession.superseded(server, why, now)
-        server = life.died(server, restart_policy.deaths(server, state.limits, now))
+        server = life.with_crashes(server, restart_policy.crash_times(server, state.limits, now))
         self.stop(server, Cause.WEDGED, now, why, at_once=at_once)
         record = state.table.find(server.id)
         assert record is not None
@@ -197,8 +198,9 @@ class Supervisor:
         is_start = server.phase is Phase.STARTING and server.ready_at is None
         was_ready = server.phase is Phase.READY and server.is_current
         server = life.exited(server, event.report, now)
-        if restart_policy.is_crash(server):
-            server = life.died(server, restart_policy.deaths(server, state.limits, now))
+        if restart_policy.has_crashed(server):
+            crashes = restart_policy.crash_times(server, state.limits, now)
+            server = life.with_crashes(server, crashes)
         state.put(server)
         if was_ready:
             self.add_holders_to_waiters(server)
@@ -237,9 +239,9 @@ class Supervisor:
         is_evicted = bool(state.evictions.of(server.id))
         answers = state.evictions.note_end(server)
         try:
-            # An eviction clears the crashes before it. The record still has them, but every way
-            # on drops it or writes this value over it.
-            server = life.died(server, ()) if is_evicted else server
+            # An eviction clears the crashes before it. The server table still has them until
+            # `_go_on` drops or replaces the server.
+            server = life.with_crashes(server, ()) if is_evicted else server
             self._go_on(server, now, is_evicted=is_evicted)
         finally:
             state.commands += answers
@@ -273,9 +275,9 @@ class Supervisor:
             if heir is not None and end is not None and end.generation == server.generation:
                 state.put(replace(heir.server, last_exit=end))
             return
-        has_died = server.role is Role.SUPERSEDED and server.stop_cause is Cause.WEDGED
+        was_wedged = server.role is Role.SUPERSEDED and server.stop_cause is Cause.WEDGED
         server = replace(server, role=Role.CURRENT)
-        if has_died and not is_evicted:
+        if was_wedged and not is_evicted:
             pause = max(server.retry_at - now, 0.0)
             self._failed.show(server, server.detail, now, pause, server.failure)
         else:
@@ -291,23 +293,22 @@ class Supervisor:
         state, model = self._state, server.model
         if state.is_closing or server.stop_cause in NOT_RESTARTED:
             return
-        was = server.settings.named_by_caller if self._callers.is_served(server) else ""
+        named = server.settings.named_by_caller if self._callers.is_served(server) else ""
         for hold in state.holds.of(model):
-            state.waiters.add(model, self._callers.waiter(model, hold, was))
+            state.waiters.add(model, self._callers.waiter(model, hold, named))
         is_recycled = server.stop_cause is Cause.MEMORY_LIMIT
-        if is_recycled or state.catalogue.settings_for(model, was).pinned:
+        if is_recycled or state.catalogue.settings_for(model, named).pinned:
             keep_alive = server.keep_alive if is_recycled else None
             ours = EnsureRequested(None, model, keep_alive=keep_alive)
-            state.waiters.add(model, self._callers.waiter(model, ours, was))
+            state.waiters.add(model, self._callers.waiter(model, ours, named))
 
     def _start_again(self, server: Server, now: float) -> None:
         """Start the next generation for waiters, at once or after a backoff; or show why not."""
         state, model = self._state, server.model
         failure = restart_policy.lasting_failure(server, state.limits)
         first = state.waiters.first(model)
-        pause = (
-            restart_policy.delay(server, state.limits) if restart_policy.is_crash(server) else 0.0
-        )
+        has_crashed = restart_policy.has_crashed(server)
+        pause = restart_policy.delay(server, state.limits) if has_crashed else 0.0
         if first and first.settings.runtime_model != server.settings.runtime_model:
             self.enqueue(model, server, now)
         elif failure is not None:

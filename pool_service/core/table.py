@@ -14,14 +14,14 @@ from pool_service.core.server import Phase, Role, Server, ServerId
 
 @dataclass(slots=True, eq=False)
 class Record:
-    """One server, with the marks of it that are kept only while this service runs.
+    """One server, with its marks: what is known of it only while this service runs.
 
     server: the value that is published and recorded.
     is_adopting: the process that an earlier service started is being looked for.
     is_estimating: an estimate or a download is under way.
     is_timed_out: the start timeout has passed, and the last lines of the log are being read.
     lost_ports: how many processes of this start lost their port to another program.
-    is_checking: an activity check is under way.
+    is_checking: an idle check is under way.
     is_check_stale: that check began before the stop, so its result does not count.
     is_cordoned: a first idle check found the server unused; it is not handed out before the
     second.
@@ -29,7 +29,7 @@ class Record:
     preempted_for: the model that it is to go for; None: none in particular.
     busy_until: the end of the time for which a busy server is not checked again; None: not busy.
     recycle_after: no successor is started for it before this time.
-    seen_use: the counters of the last activity check.
+    seen_use: the counters of the last idle check.
     liveness: the findings of the last liveness probes.
     faults: how many checks and probes of it failed by internal errors.
     """
@@ -50,25 +50,25 @@ class Record:
     liveness: Liveness | None = None
     faults: int = 0
 
-    def withdraw(self) -> None:
+    def clear_marks_of_current(self) -> None:
         """Clear the marks that only a current server has."""
         self.is_cordoned = False
-        self.release()
+        self.end_preemption()
         self.busy_until = self.liveness = None
 
     def preempt(self, model: str | None) -> None:
         """Mark a server to be stopped as soon as it is unused; model: see preempted_for."""
         self.is_preempted, self.preempted_for = True, model
 
-    def release(self) -> None:
-        """Take back a preemption."""
+    def end_preemption(self) -> None:
+        """Take back the preemption of a server."""
         self.is_preempted, self.preempted_for = False, None
 
     def clear_marks_outside(self, phase: Phase) -> None:
         """Clear the marks that have no meaning in `phase`."""
         if phase is not Phase.READY:
             self.is_checking = self.is_cordoned = False
-            self.release()
+            self.end_preemption()
             self.busy_until = self.seen_use = self.liveness = None
         if phase is not Phase.STARTING:
             self.is_timed_out = False
@@ -93,7 +93,7 @@ class ServerTable:
         self._beside: dict[str, list[ServerId]] = {}
         self._ids: list[ServerId] = []
         self._by_phase: dict[Phase, dict[ServerId, None]] = {phase: {} for phase in Phase}
-        self._groups: Counter[str] = Counter()
+        self._group_counts: Counter[str] = Counter()
         self._turns: OrderedDict[ServerId, None] = OrderedDict()
         self.reserved = 0
         self.growth = 0
@@ -133,9 +133,9 @@ class ServerTable:
         return [self._records[server_id].server for server_id in ids]
 
     @property
-    def groups(self) -> Mapping[str, int]:
-        """The number of servers in each group, of those that take up memory; absent: none."""
-        return self._groups
+    def group_counts(self) -> Mapping[str, int]:
+        """The number of servers in each group that take up memory; absent: none."""
+        return self._group_counts
 
     def __iter__(self) -> Iterator[Record]:
         return iter([self._records[server_id] for server_id in self._ids])
@@ -191,7 +191,7 @@ class ServerTable:
         self._current, self._beside = {}, {}
         self._ids = sorted(self._records)
         self._by_phase = {phase: {} for phase in Phase}
-        self._groups, self._turns = Counter(), OrderedDict()
+        self._group_counts, self._turns = Counter(), OrderedDict()
         self.reserved = self.growth = 0
         for server in servers:
             self._enter(server)
@@ -225,6 +225,6 @@ class ServerTable:
     def _count(self, server: Server, sign: int) -> None:
         if server.takes_memory:
             for group in server.settings.groups:
-                self._groups[group] += sign
+                self._group_counts[group] += sign
         self.reserved += sign * server.reserved
         self.growth += sign * server.growth

@@ -53,6 +53,7 @@ class Timers:
 
         def go_on(record: Record) -> None:
             at = self._state.due(record)
+            # A use puts the deadline off without setting it: see `Deadlines.hasten`.
             if at > now:
                 self._state.deadlines.set(record.server.id, at)
             else:
@@ -68,12 +69,12 @@ class Timers:
             server = record.server
             record.liveness = None
             if server.phase is Phase.READY:
-                self._state.keep(life.spared(server, now))
+                self._state.put_unpublished(life.spared(server, now))
             elif server.phase in DELAYED_WHILE_AWAY:
                 delayed = life.delayed(server, away)
                 # Recorded, so that a service that takes over knows until when it drains.
                 if delayed.drain_by is None:
-                    self._state.keep(delayed)
+                    self._state.put_unpublished(delayed)
                 else:
                     self._state.put(delayed)
 
@@ -114,7 +115,7 @@ class Timers:
             self.on_log_read(record, LogRead(server.id, ()), now)
             return
         record.is_timed_out = True
-        self._state.keep(life.out_of_time(server, now + LOG_TIMEOUT_S))
+        self._state.put_unpublished(life.out_of_time(server, now + LOG_TIMEOUT_S))
         self._state.commands.append(ReadLog(server.id, server.log_path))
 
     def on_log_read(self, record: Record, event: LogRead, now: float) -> None:

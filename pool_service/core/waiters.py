@@ -33,11 +33,11 @@ class Waiters:
         self._by_model: dict[str, dict[int | None, Waiter]] = {}
         self._models: dict[int, str] = {}
 
-    def add(self, model: str, wait: Waiter) -> None:
+    def add(self, model: str, waiter: Waiter) -> None:
         """Add a waiter, unless its request waits already."""
-        self._by_model.setdefault(model, {}).setdefault(wait.request_id, wait)
-        if wait.request_id is not None:
-            self._models[wait.request_id] = model
+        self._by_model.setdefault(model, {}).setdefault(waiter.request_id, waiter)
+        if waiter.request_id is not None:
+            self._models[waiter.request_id] = model
 
     def first(self, model: str) -> Waiter | None:
         """Return the waiter that has waited longest for `model`, or None."""
@@ -47,27 +47,27 @@ class Waiters:
         """Return the waiters of `model`."""
         return list(self._by_model.get(model, {}).values())
 
-    def replace(self, model: str, waits: list[Waiter]) -> None:
+    def replace(self, model: str, waiters: list[Waiter]) -> None:
         """Replace the waiters of `model`, which are the same requests with other settings."""
-        self._by_model[model] = {wait.request_id: wait for wait in waits}
+        self._by_model[model] = {waiter.request_id: waiter for waiter in waiters}
 
     def leave(self, request_id: int) -> str | None:
         """Remove the waiter of a request; return its model, or None if it did not wait."""
         model = self._models.pop(request_id, None)
         if model is not None:
-            waits = self._by_model[model]
-            del waits[request_id]
-            if not waits:
+            waiters = self._by_model[model]
+            del waiters[request_id]
+            if not waiters:
                 del self._by_model[model]
         return model
 
     def take(self, model: str) -> list[Waiter]:
         """Remove and return the waiters of `model`."""
-        waits = list(self._by_model.pop(model, {}).values())
-        for wait in waits:
-            if wait.request_id is not None:
-                self._models.pop(wait.request_id, None)
-        return waits
+        waiters = list(self._by_model.pop(model, {}).values())
+        for waiter in waiters:
+            if waiter.request_id is not None:
+                self._models.pop(waiter.request_id, None)
+        return waiters
 
     def models(self) -> list[str]:
         """Return the models that have waiters."""

@@ -152,7 +152,7 @@ class PatientLedger(Ledger):
 
     def _take(self, command: Command) -> None:
         if isinstance(command, LogInternalError):
-            assert command.during not in {"mending", "the audit"}, command
+            assert command.during not in {"the repair", "the audit"}, command
             self.broke.append(command)
             return
         if isinstance(command, SampleMemory) and self.sampling:

@@ -67,7 +67,7 @@ def test_who_names_nothing_gets_what_died_again_and_else_what_was_named_before(
 ) -> None:
     parts = Parts()
     parts.state.namings.add("m", "org/before")
-    waiter = parts.callers.wanting("m", asks(), known)
+    waiter = parts.callers.waiter_of_caller("m", asks(), known)
     assert (waiter.runtime_model, waiter.settings.runtime_model) == ("", runtime_model)
 
 
@@ -158,23 +158,23 @@ def test_nobody_is_refused_what_is_still_served() -> None:
 def test_a_server_whose_process_had_to_be_another_is_outdated_and_keeps_its_settings() -> None:
     parts = Parts({"m": replace(DEFAULTS, config_hash="new", keep_alive=9.0)})
     server = made(settings=replace(DEFAULTS, runtime_model="m", config_hash="old"))
-    assert parts.callers.up_to_date(server) == replace(server, outdated=True)
+    assert parts.callers.with_present_settings(server) == replace(server, outdated=True)
     parts.state.catalogue = Catalogue(DEFAULTS, {"m": replace(DEFAULTS, config_hash="old")})
-    assert parts.callers.up_to_date(replace(server, outdated=True)) == server
+    assert parts.callers.with_present_settings(replace(server, outdated=True)) == server
 
 
 def test_limits_count_at_once_but_a_keep_alive_that_a_caller_chose_stays() -> None:
     parts = Parts(defaults=replace(DEFAULTS, keep_alive=9.0, pinned=True))
-    fresh = parts.callers.up_to_date(made())
+    fresh = parts.callers.with_present_settings(made())
     assert (fresh.keep_alive, fresh.settings.pinned, fresh.outdated) == (9.0, True, False)
-    assert parts.callers.up_to_date(made(keep_alive=77.0)).keep_alive == 77.0
+    assert parts.callers.with_present_settings(made(keep_alive=77.0)).keep_alive == 77.0
 
 
 def test_what_is_no_longer_served_is_outdated_and_what_is_beside_stays_as_it_is() -> None:
     parts = Parts(only_listed=True)
-    assert parts.callers.up_to_date(made()).outdated
+    assert parts.callers.with_present_settings(made()).outdated
     beside = made(role=Role.SUPERSEDED)
-    assert parts.callers.up_to_date(beside) is beside
+    assert parts.callers.with_present_settings(beside) is beside
 
 
 # --- through the machine ---------------------------------------------------------------------

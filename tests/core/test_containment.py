@@ -49,7 +49,9 @@ def breaks(parts: Parts, record: Record, event: Event | None) -> list[str]:
     parts.containment.break_off(record.server.model, record.server.id, BUG, NOW)
     issued = kinds(parts.state.commands)
     assert issued[0] == "LogInternalError"
-    assert "mending" not in [one.during for one in of_kind(parts.state.commands, LogInternalError)]
+    assert "the repair" not in [
+        one.during for one in of_kind(parts.state.commands, LogInternalError)
+    ]
     return issued[1:]
 
 
@@ -298,7 +300,7 @@ def test_what_was_told_to_end_is_not_handed_out_whatever_breaks_then(
 def test_an_eviction_is_answered_whatever_breaks_as_its_server_is_gone() -> None:
     with breakable() as fault:
         ledger = one_ready(PatientLedger)
-        fault.arm((lifecycle, "died"), 1, late=True)
+        fault.arm((lifecycle, "with_crashes"), 1, late=True)
         ledger.handle(EvictRequested(2, "a", force=True))
         drive(ledger)
         assert fault.struck == 1

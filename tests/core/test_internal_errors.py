@@ -218,7 +218,7 @@ def test_a_detach_that_broke_lets_nobody_wait_and_everything_run() -> None:
     parts.waits(1, "n")
     raised(parts, ev.DetachRequested())
     assert refused(parts.taken()) == dict.fromkeys((1, 7, 9), "ShuttingDown")
-    assert parts.state.is_leaving
+    assert parts.state.is_detaching
     assert record.server.phase is Phase.READY
 
 
@@ -248,7 +248,7 @@ def test_a_process_whose_adoption_broke_twice_is_watched_until_it_has_ended() ->
         adopt = next(c for c in ledger.outstanding if isinstance(c, commands.Adopt))
         ledger.find_process(adopt.server)
         ledger.done(adopt)
-        fault.arm((Recovery, "_is_answered"), 1, late=True)
+        fault.arm((Recovery, "_end_adoption"), 1, late=True)
         ledger.handle(badly(adopt))
         fault.disarm()
     assert [c for c in ledger.outstanding if isinstance(c, commands.AwaitExit)]

@@ -57,7 +57,7 @@ def test_who_was_just_handed_out_is_looked_at_when_its_residency_is_over() -> No
     full(parts)
     record = parts.state.table.current("a")
     assert record is not None
-    parts.state.keep(replace(record.server, last_used_at=NOW))
+    parts.state.put_unpublished(replace(record.server, last_used_at=NOW))
     parts.sampled()
     parts.scheduler.schedule(NOW)
     assert of_kind(parts.taken(), CheckActivity) == []
@@ -192,12 +192,12 @@ def test_what_has_grown_past_its_own_limit_goes_for_itself_unless_it_is_held(
 ) -> None:
     parts = Parts(defaults=replace(DEFAULTS, memory_limit=limit))
     parts.there(footprint=9, peak=9, spawned_at=900.0, ready_at=901.0)
-    parts.state.over_limit.add(M1)
+    parts.state.recycle_in_place.add(M1)
     if is_held:
         parts.holds(7)
     parts.scheduler.schedule(NOW)
     assert preempted(parts) == goes
-    assert (M1 in parts.state.over_limit) is (limit == 8)
+    assert (M1 in parts.state.recycle_in_place) is (limit == 8)
 
 
 # --- a machine short of memory --------------------------------------------------------------

@@ -73,10 +73,10 @@ def test_a_successor_passes_no_queued_server() -> None:
 def test_what_has_not_grown_too_large_for_long_enough_goes_on(changes: dict[str, Field]) -> None:
     parts = limited()
     record = grown(parts, **changes)
-    parts.state.over_limit.add(M1)
+    parts.state.recycle_in_place.add(M1)
     parts.recycler.review(record, NOW)
     assert parts.taken() == []
-    assert parts.state.over_limit == set()
+    assert parts.state.recycle_in_place == set()
 
 
 def test_one_successor_at_a_time_and_after_a_failed_one_there_is_a_pause() -> None:
@@ -101,12 +101,12 @@ def test_what_is_unused_and_too_large_is_to_go_for_itself_and_what_is_busy_is_no
     parts = limited()
     record = grown(parts)
     parts.recycler.on_activity_reported(record, Activity(1), NOW)
-    assert parts.state.over_limit == set()
+    assert parts.state.recycle_in_place == set()
     parts.recycler.on_activity_reported(record, Activity(0), NOW)
-    assert parts.state.over_limit == {M1}
+    assert parts.state.recycle_in_place == {M1}
     assert parts.state.capacity_changed
     parts.recycler.on_activity_reported(record, Activity(None), NOW)
-    assert parts.state.over_limit == set()
+    assert parts.state.recycle_in_place == set()
 
 
 def test_what_has_a_successor_beside_it_does_not_go_for_itself() -> None:
@@ -115,7 +115,7 @@ def test_what_has_a_successor_beside_it_does_not_go_for_itself() -> None:
     parts.recycler.review(record, NOW)
     record.recycle_after = 0.0
     parts.recycler.on_activity_reported(record, Activity(0), NOW)
-    assert parts.state.over_limit == set()
+    assert parts.state.recycle_in_place == set()
 
 
 # --- taking over ----------------------------------------------------------------------------
@@ -137,7 +137,7 @@ def test_a_successor_that_is_ready_is_the_models_server_with_all_who_hold_it() -
     before, successor = replacing(parts)
     parts.holds(7)
     before.preempt("n")
-    parts.state.over_limit.add(M1)
+    parts.state.recycle_in_place.add(M1)
     parts.state.unmeasured.add(M1)
     ready(parts, successor)
     now, was = parts.shown(), before.server
@@ -145,7 +145,7 @@ def test_a_successor_that_is_ready_is_the_models_server_with_all_who_hold_it() -
     assert (now.last_used_at, now.keep_alive) == (950.0, 77.0)
     assert (was.role, was.phase, was.holds) == (Role.SUPERSEDED, Phase.READY, 0)
     assert not before.is_preempted
-    assert parts.state.over_limit == set()
+    assert parts.state.recycle_in_place == set()
     assert parts.state.unmeasured == {M2}
 
 

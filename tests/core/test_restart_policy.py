@@ -15,8 +15,8 @@ from tests.core.ends import LIMITS, SERVER, ended
 
 def test_only_deaths_within_the_window_count() -> None:
     server = replace(SERVER, crashes=(10.0, 100.0, 120.0))
-    assert restart_policy.deaths(server, LIMITS, 150.0) == (100.0, 120.0, 150.0)
-    assert restart_policy.deaths(server, LIMITS, 110.0 + 1e-9) == (100.0, 120.0, 110.0 + 1e-9)
+    assert restart_policy.crash_times(server, LIMITS, 150.0) == (100.0, 120.0, 150.0)
+    assert restart_policy.crash_times(server, LIMITS, 110.0 + 1e-9) == (100.0, 120.0, 110.0 + 1e-9)
 
 
 @pytest.mark.parametrize(
@@ -27,7 +27,7 @@ def test_a_run_that_was_ready_for_long_enough_forgets_the_deaths_before_it(
     ready_at: float | None, counted: tuple[float, ...]
 ) -> None:
     server = replace(SERVER, crashes=(100.0,), ready_at=ready_at)
-    assert restart_policy.deaths(server, LIMITS, 110.0) == counted
+    assert restart_policy.crash_times(server, LIMITS, 110.0) == counted
 
 
 @given(deaths=st.integers(1, 2000), generation=st.integers(1, 50), model=st.text(max_size=5))
@@ -110,7 +110,7 @@ def test_a_process_without_an_exit_code_was_killed_unless_its_words_say_more(
 def test_what_died_unasked_for_a_reason_that_may_pass_is_a_crash(
     died: Server, is_crash: bool
 ) -> None:
-    assert restart_policy.is_crash(died) is is_crash
+    assert restart_policy.has_crashed(died) is is_crash
 
 
 def test_the_first_death_of_one_that_had_served_delays_nobody() -> None:
@@ -122,4 +122,4 @@ def test_the_first_death_of_one_that_had_served_delays_nobody() -> None:
 
 def test_a_death_exactly_as_long_ago_as_the_window_counts_no_longer() -> None:
     server = replace(SERVER, crashes=(50.0, 50.1))
-    assert restart_policy.deaths(server, LIMITS, 150.0) == (50.1, 150.0)
+    assert restart_policy.crash_times(server, LIMITS, 150.0) == (50.1, 150.0)

@@ -75,7 +75,7 @@ def test_a_put_is_told_with_the_phase_before() -> None:
 def test_what_is_kept_is_told_to_nobody_and_due_all_the_same() -> None:
     parts = Parts()
     record = parts.there()
-    parts.state.keep(life.probe_due(record.server, NOW + 5.0))
+    parts.state.put_unpublished(life.probe_due(record.server, NOW + 5.0))
     assert parts.taken() == []
     assert parts.state.deadlines.next() == NOW + 5.0
 
@@ -88,24 +88,24 @@ def test_a_server_that_leaves_ready_keeps_none_of_the_marks_of_ready() -> None:
     record.busy_until, record.seen_use = NOW, SeenUse(NOW, (1.0,))
     record.liveness = Liveness(NOW, ())
     parts.state.unmeasured.add(M1)
-    parts.state.over_limit.add(M1)
+    parts.state.recycle_in_place.add(M1)
     parts.state.put(life.stopping(record.server, Cause.IDLE))
     assert (record.is_checking, record.is_cordoned) == (False, False)
     assert (record.is_preempted, record.preempted_for) == (False, None)
     now = parts.state.table.find(M1)
     assert now is not None
     assert (now.busy_until, now.seen_use, now.liveness) == (None, None, None)
-    assert (parts.state.unmeasured, parts.state.over_limit) == (set(), set())
+    assert (parts.state.unmeasured, parts.state.recycle_in_place) == (set(), set())
 
 
 def test_a_server_that_stays_ready_keeps_its_marks() -> None:
     parts = Parts()
     record = parts.there()
     record.is_cordoned = True
-    parts.state.over_limit.add(M1)
+    parts.state.recycle_in_place.add(M1)
     parts.state.put(replace(record.server, detail="as before"))
     assert record.is_cordoned
-    assert parts.state.over_limit == {M1}
+    assert parts.state.recycle_in_place == {M1}
 
 
 def test_a_server_whose_turn_has_come_leaves_the_queue_and_its_estimate_is_cancelled() -> None:

@@ -126,7 +126,7 @@ def test_the_indexes_are_those_that_the_servers_give(
     assert table.reserved == sum(one.reserved for one in servers)
     assert table.growth == sum(one.growth for one in servers)
     in_group = [one for one in servers if one.takes_memory and one.settings.groups]
-    assert table.groups.get("g", 0) == len(in_group)
+    assert table.group_counts.get("g", 0) == len(in_group)
     beside = {one.id for one in servers if one.role is not Role.CURRENT}
     assert {record.server.id for record in table.all_beside} == beside
     with_process = {one.id for one in servers if one.identity is not None}
@@ -138,7 +138,7 @@ def test_the_indexes_are_those_that_the_servers_give(
 
 def _indexes(table: ServerTable) -> tuple[object, ...]:
     by_phase = {phase: {one.server.id for one in table.of(phase)} for phase in Phase}
-    groups = +table._groups
+    groups = +table._group_counts
     return [one.server for one in table], by_phase, groups, table.reserved, table.growth
 
 
@@ -219,7 +219,7 @@ def test_only_the_marks_that_mean_something_in_a_phase_are_kept(
 
 def test_who_is_withdrawn_may_still_be_checked_but_is_neither_preempted_nor_busy() -> None:
     record = marked()
-    record.withdraw()
+    record.clear_marks_of_current()
     assert record.is_checking
     assert not record.is_cordoned
     assert (record.is_preempted, record.preempted_for) == (False, None)
