@@ -104,16 +104,16 @@ class Callers:
         """Return a server with its present settings, or outdated if these need a new process."""
         if server.role is not Role.CURRENT:
             return server
-        was, now_said = server.settings, self._settings_now(server)
-        same = (now_said.runtime_model, now_said.config_hash) == (
-            was.runtime_model,
-            was.config_hash,
+        before, present = server.settings, self._settings_now(server)
+        same = (present.runtime_model, present.config_hash) == (
+            before.runtime_model,
+            before.config_hash,
         )
         if not same or not self.is_served(server):
             return replace(server, outdated=True)
-        kept = server.keep_alive == was.keep_alive
-        keep_alive = now_said.keep_alive if kept else server.keep_alive
-        return replace(server, settings=now_said, keep_alive=keep_alive, outdated=False)
+        is_configured = server.keep_alive == before.keep_alive
+        keep_alive = present.keep_alive if is_configured else server.keep_alive
+        return replace(server, settings=present, keep_alive=keep_alive, outdated=False)
 
     def _settings_now(self, server: Server) -> Settings:
         return self._state.catalogue.settings_for(server.model, server.settings.named_by_caller)

@@ -357,7 +357,7 @@ def backing_off(
 ) -> Server:
     """Return the server BACKING_OFF: `generation` starts at `until`, with the waiters' settings.
 
-    The times of the process before are not its own.
+    The times of the process before are cleared, and `created_at` is `now`.
     """
     return replace(
         without_process(server),

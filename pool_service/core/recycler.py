@@ -86,13 +86,13 @@ class Recycler:
         if state.evictions.of(before.server.id):
             self._supervisor.stop(successor, Cause.MEMORY_LIMIT, now)
             return
-        was = before.server
+        replaced = before.server
         before.clear_marks_of_current()
-        state.recycle_in_place.discard(was.id)
-        state.unmeasured.discard(was.id)
-        state.put(succession.retired(was, now))
+        state.recycle_in_place.discard(replaced.id)
+        state.unmeasured.discard(replaced.id)
+        state.put(succession.retired(replaced, now))
         ready = life.became_ready(successor, event.endpoint, now, self._ready.next_probe(now))
-        current = state.put(succession.succeeding(ready, was))
+        current = state.put(succession.succeeding(ready, replaced))
         state.unmeasured.add(current.server.id)
         # By the record, since `put` has given its server the holds of the model.
         self._idle.uncordon(current, now)
