@@ -172,3 +172,15 @@ async def test_what_a_write_that_was_cut_short_left_does_not_hinder_the_next(dis
 
 async def test_without_anything_put_it_is_settled(disk: Disk) -> None:
     await disk.service().settled()
+
+
+@pytest.mark.parametrize("fails", [False, True])
+async def test_after_a_load_it_is_looked_again_whether_all_is_on_disk(
+    disk: Disk, fails: bool
+) -> None:
+    if fails:
+        disk.state_dir.write_text("no directory")
+    records = disk.service()
+    await records.load()
+    assert records._timer is not None
+    assert bool(records.degraded_reason) is fails

@@ -4,6 +4,7 @@ import asyncio
 import ctypes
 import errno
 from contextlib import suppress
+from itertools import pairwise
 
 import psutil
 import pytest
@@ -110,3 +111,16 @@ async def test_a_look_without_a_descriptor_is_made_again(allocator: Allocator) -
         async with asyncio.timeout(HOUR):
             await give_back_spare_memory(resident, allocator.release)
     assert looks >= HOUR / PAUSE_S
+
+
+@pytest.mark.looptime
+async def test_each_release_that_frees_nothing_doubles_the_pause_up_to_the_longest(
+    allocator: Allocator,
+) -> None:
+    async with asyncio.TaskGroup() as group:
+        group.create_task(kept(allocator, HOUR))
+        await asyncio.sleep(0)
+        allocator.grow(20 * WORTHWHILE_BYTES, spare=False)
+    times = allocator.released_at
+    pauses = [later - earlier for earlier, later in pairwise(times)]
+    assert pauses[:7] == pytest.approx([20.0, 40.0, 80.0, 160.0, 300.0, 300.0, 300.0])
