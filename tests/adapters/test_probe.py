@@ -321,6 +321,8 @@ sys.stdin.read()
 def test_members_of_its_session_are_searched_when_they_are_due(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    fresh = _Search(me(), None)
+    assert fresh._members_due > fresh._started, "not at once"
     with subprocess.Popen(
         [sys.executable, "-S", "-E", "-c", LEADER],
         stdin=subprocess.PIPE,

@@ -207,3 +207,11 @@ async def test_what_a_server_of_an_earlier_service_needed_is_remembered(
     await adopting.estimate("other", Settings("org/other"))
     estimated = await Runtimes({"": options}, tmp_path).estimate("m", Settings("org/name"))
     assert (estimated.expected, estimated.source) == (100, EstimateSource.OBSERVED)
+
+
+async def test_a_name_that_is_an_option_or_a_relative_path_is_refused(
+    plain: RuntimeOptions,
+) -> None:
+    for name in ("--help", "./here"):
+        with pytest.raises(ModelRejected, match="cannot be loaded"):
+            await CommandRuntime(plain).prepare("m", Settings(name))

@@ -359,10 +359,12 @@ async def test_a_damaged_record_that_cannot_be_set_aside_is_not_overwritten(disk
 
 async def test_what_is_no_record_is_left_alone(disk: Disk) -> None:
     await disk.keeps(ready("a"))
-    (disk.servers / "notes.txt").write_text("mine")
+    names = ("notes.txt", ".hidden", "a.json.tmp")
+    for name in names:
+        (disk.servers / name).write_text("mine")
     remembered = await disk.loaded()
     assert (len(remembered.servers), remembered.damaged) == (1, ())
-    assert (disk.servers / "notes.txt").read_text() == "mine"
+    assert [(disk.servers / name).read_text() for name in names] == ["mine"] * 3
 
 
 async def test_without_descriptors_loading_waits_and_sets_nothing_aside(

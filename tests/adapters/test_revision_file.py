@@ -5,6 +5,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 
 from pool_service.adapters.records.revision_file import (
     MAX_REVISION,
@@ -37,7 +38,9 @@ def test_what_no_service_wrote_counts_as_nothing(tmp_path: Path, text: str) -> N
 def test_a_state_directory_that_cannot_be_written_keeps_nothing_from_starting(
     tmp_path: Path,
 ) -> None:
-    assert first_revision(tmp_path / "gone", NOW) == NOW
+    with capture_logs() as logs:
+        assert first_revision(tmp_path / "gone", NOW) == NOW
+    assert [line["event"] for line in logs] == ["cannot write the first revision"]
 
 
 def test_neither_a_pipe_nor_a_link_holds_up_the_start_or_is_written_to(tmp_path: Path) -> None:
