@@ -118,7 +118,7 @@ func WithFound() ModelsOption {
 }
 
 // WithForce also evicts servers that are held or have requests in flight, which still finish
-// within the drain limit.
+// within the drain timeout.
 func WithForce() EvictOption {
 	return evictOption(func(s *settings) { s.force = true })
 }

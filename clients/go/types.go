@@ -60,7 +60,7 @@ type Server struct {
 	PeakBytes uint64
 	// Holds is the number of its open holds.
 	Holds uint32
-	// Pinned: by the configuration it is evicted neither for being unused nor for other models.
+	// Pinned: by the configuration it is stopped neither for being unused nor for other models.
 	Pinned bool
 	// Outdated: its settings are no longer those of the configuration; it is stopped when next
 	// unused.
@@ -122,7 +122,7 @@ type Totals struct {
 	Servers uint32
 	// Queued, Starting, Ready, Stopping, Failed and BackingOff are the servers in each state.
 	Queued, Starting, Ready, Stopping, Failed, BackingOff uint32
-	// WaitingCalls is the number of calls of Ensure that wait now.
+	// WaitingCalls is the number of calls of Ensure and Hold that wait now.
 	WaitingCalls uint32
 	// MemoryBudgetBytes is the memory that all servers together may need; nil if there is no
 	// limit.
@@ -165,7 +165,7 @@ type Model struct {
 	Runtime string
 	// Groups are the groups that it belongs to.
 	Groups []string
-	// Pinned: it is evicted neither for being unused nor for other models.
+	// Pinned: it is stopped neither for being unused nor for other models.
 	Pinned bool
 	// Preload: it is started with the service.
 	Preload bool

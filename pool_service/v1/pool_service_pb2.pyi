@@ -51,7 +51,7 @@ class _ServerStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ServerSta
     SERVER_STATE_READY: _ServerState.ValueType  # 3
     """Its endpoint answers."""
     SERVER_STATE_STOPPING: _ServerState.ValueType  # 4
-    """It drains, or its process is being ended."""
+    """It drains, its process is being ended, or processes that it left behind are."""
     SERVER_STATE_FAILED: _ServerState.ValueType  # 5
     """It has no process: the last one died or did not become ready. The next
     Ensure starts another, or fails with the reason why not yet. If a start is
@@ -73,7 +73,7 @@ SERVER_STATE_STARTING: ServerState.ValueType  # 2
 SERVER_STATE_READY: ServerState.ValueType  # 3
 """Its endpoint answers."""
 SERVER_STATE_STOPPING: ServerState.ValueType  # 4
-"""It drains, or its process is being ended."""
+"""It drains, its process is being ended, or processes that it left behind are."""
 SERVER_STATE_FAILED: ServerState.ValueType  # 5
 """It has no process: the last one died or did not become ready. The next
 Ensure starts another, or fails with the reason why not yet. If a start is
@@ -287,7 +287,7 @@ class Server(_message.Message):
     holds: _builtins.int
     """How many streams of Hold are open for it."""
     pinned: _builtins.bool
-    """By the configuration it is evicted neither for being unused nor for other models."""
+    """By the configuration it is stopped neither for being unused nor for other models."""
     outdated: _builtins.bool
     """Its settings are no longer those of the configuration; it is stopped when it is
     next unused.
@@ -312,7 +312,7 @@ class Server(_message.Message):
 
     @_builtins.property
     def expire_time(self) -> _timestamp_pb2.Timestamp:
-        """When it will be evicted if it stays unused. Absent: not in its present state, or
+        """When it is stopped if it stays unused. Absent: not in its present state, or
         never.
         """
 
@@ -512,7 +512,7 @@ class EvictRequest(_message.Message):
     """Every server. Only true is valid."""
     force: _builtins.bool
     """Also evict servers that are held or have requests in flight, which still finish
-    within the drain limit. Not valid with idle.
+    within the drain timeout. Not valid with idle.
     """
     def __init__(
         self,
@@ -565,7 +565,7 @@ class EvictedServer(_message.Message):
     SERVER_FIELD_NUMBER: _builtins.int
     KILLED_FIELD_NUMBER: _builtins.int
     killed: _builtins.bool
-    """Whether it had to be killed because it did not end within its drain limit; its
+    """Whether it had to be killed because it did not end within its drain timeout; its
     requests in flight were lost.
     """
     @_builtins.property
@@ -693,7 +693,7 @@ class PoolTotals(_message.Message):
     failed: _builtins.int
     """Servers that are FAILED."""
     waiting_calls: _builtins.int
-    """Calls of Ensure that wait now."""
+    """Calls of Ensure and Hold that wait now."""
     backing_off: _builtins.int
     """Servers that are BACKING_OFF."""
     memory_budget_bytes: _builtins.int
@@ -705,7 +705,7 @@ class PoolTotals(_message.Message):
     memory_total_bytes: _builtins.int
     """Bytes that the machine (or the container) has; 0 before the first memory sample."""
     memory_pressured: _builtins.bool
-    """The machine is short of memory: unused servers are evicted first, and a start may
+    """The machine is short of memory: unused servers are stopped first, and a start may
     wait.
     """
     standbys: _builtins.int
@@ -981,7 +981,7 @@ class Model(_message.Message):
     runtime: _builtins.str
     """The name of the runtime that serves it; empty for the default runtime."""
     pinned: _builtins.bool
-    """It is evicted neither for being unused nor for other models."""
+    """It is stopped neither for being unused nor for other models."""
     preload: _builtins.bool
     """It is started with the service."""
     expected_bytes: _builtins.int

@@ -55,21 +55,22 @@ class PoolServiceStub:
     It blocks until the server is READY, until a definite failure, or until the
     caller's deadline. It is idempotent: concurrent calls for one model share one
     start. A caller that gives up only stops waiting: the start goes on for the
-    other callers, and even without callers once its process exists (a later call
-    then finds the server ready). A start that is still QUEUED is dropped when no
+    other callers, and even without callers once it is STARTING (a later call then
+    finds the server ready). A start that is still QUEUED is dropped when no
     caller waits for it. A model whose server is STOPPING is started again as soon
     as that server is gone, as the next generation. If a signal kills the process
     while it starts, another one is started after a growing delay, and the callers
     keep waiting; if it ends by itself, they get START_FAILED at once. A model
     whose servers died too often fails with CRASH_LOOP for a while; a refused start
-    is refused again from memory for a moment. Each call counts as a use of the
-    server.
+    is refused again for a moment without another try. Each call counts as a use of
+    the server.
 
     A start waits, QUEUED, until the model fits into the pool's memory budget and
     into the available memory of the machine. Servers that are not in use are
-    evicted for it, those with the lowest retention value first, and no more than
-    needed. Starts follow the order of the queue. A later start that fits may pass
-    an earlier one that does not, but none is passed for ever.
+    stopped for it (EXIT_CAUSE_PREEMPTED), those with the lowest retention value
+    first, and no more than needed. Starts follow the order of the queue. A later
+    start that fits may pass an earlier one that does not, but none is passed for
+    ever.
 
     Reasons: INVALID_MODEL, INVALID_RUNTIME_MODEL, INVALID_KEEP_ALIVE
     (INVALID_ARGUMENT); MODEL_UNKNOWN (NOT_FOUND); RUNTIME_MODEL_CONFLICT,
@@ -82,7 +83,7 @@ class PoolServiceStub:
     """Evict stops servers and returns when their processes are gone.
 
     Each server is drained: callers no longer get its endpoint, and requests in flight
-    finish within its drain limit. Evict is idempotent: if there is no server, it
+    finish within its drain timeout. Evict is idempotent: if there is no server, it
     succeeds with nothing evicted. A start under way is ended, and its callers get
     EVICTED. Without force, a server that is
     held or has requests in flight is refused; idle and all leave it out instead. A
@@ -191,21 +192,22 @@ class PoolServiceAsyncStub(PoolServiceStub):
     It blocks until the server is READY, until a definite failure, or until the
     caller's deadline. It is idempotent: concurrent calls for one model share one
     start. A caller that gives up only stops waiting: the start goes on for the
-    other callers, and even without callers once its process exists (a later call
-    then finds the server ready). A start that is still QUEUED is dropped when no
+    other callers, and even without callers once it is STARTING (a later call then
+    finds the server ready). A start that is still QUEUED is dropped when no
     caller waits for it. A model whose server is STOPPING is started again as soon
     as that server is gone, as the next generation. If a signal kills the process
     while it starts, another one is started after a growing delay, and the callers
     keep waiting; if it ends by itself, they get START_FAILED at once. A model
     whose servers died too often fails with CRASH_LOOP for a while; a refused start
-    is refused again from memory for a moment. Each call counts as a use of the
-    server.
+    is refused again for a moment without another try. Each call counts as a use of
+    the server.
 
     A start waits, QUEUED, until the model fits into the pool's memory budget and
     into the available memory of the machine. Servers that are not in use are
-    evicted for it, those with the lowest retention value first, and no more than
-    needed. Starts follow the order of the queue. A later start that fits may pass
-    an earlier one that does not, but none is passed for ever.
+    stopped for it (EXIT_CAUSE_PREEMPTED), those with the lowest retention value
+    first, and no more than needed. Starts follow the order of the queue. A later
+    start that fits may pass an earlier one that does not, but none is passed for
+    ever.
 
     Reasons: INVALID_MODEL, INVALID_RUNTIME_MODEL, INVALID_KEEP_ALIVE
     (INVALID_ARGUMENT); MODEL_UNKNOWN (NOT_FOUND); RUNTIME_MODEL_CONFLICT,
@@ -218,7 +220,7 @@ class PoolServiceAsyncStub(PoolServiceStub):
     """Evict stops servers and returns when their processes are gone.
 
     Each server is drained: callers no longer get its endpoint, and requests in flight
-    finish within its drain limit. Evict is idempotent: if there is no server, it
+    finish within its drain timeout. Evict is idempotent: if there is no server, it
     succeeds with nothing evicted. A start under way is ended, and its callers get
     EVICTED. Without force, a server that is
     held or has requests in flight is refused; idle and all leave it out instead. A
@@ -330,21 +332,22 @@ class PoolServiceServicer(metaclass=_abc_1.ABCMeta):
         It blocks until the server is READY, until a definite failure, or until the
         caller's deadline. It is idempotent: concurrent calls for one model share one
         start. A caller that gives up only stops waiting: the start goes on for the
-        other callers, and even without callers once its process exists (a later call
-        then finds the server ready). A start that is still QUEUED is dropped when no
+        other callers, and even without callers once it is STARTING (a later call then
+        finds the server ready). A start that is still QUEUED is dropped when no
         caller waits for it. A model whose server is STOPPING is started again as soon
         as that server is gone, as the next generation. If a signal kills the process
         while it starts, another one is started after a growing delay, and the callers
         keep waiting; if it ends by itself, they get START_FAILED at once. A model
         whose servers died too often fails with CRASH_LOOP for a while; a refused start
-        is refused again from memory for a moment. Each call counts as a use of the
-        server.
+        is refused again for a moment without another try. Each call counts as a use of
+        the server.
 
         A start waits, QUEUED, until the model fits into the pool's memory budget and
         into the available memory of the machine. Servers that are not in use are
-        evicted for it, those with the lowest retention value first, and no more than
-        needed. Starts follow the order of the queue. A later start that fits may pass
-        an earlier one that does not, but none is passed for ever.
+        stopped for it (EXIT_CAUSE_PREEMPTED), those with the lowest retention value
+        first, and no more than needed. Starts follow the order of the queue. A later
+        start that fits may pass an earlier one that does not, but none is passed for
+        ever.
 
         Reasons: INVALID_MODEL, INVALID_RUNTIME_MODEL, INVALID_KEEP_ALIVE
         (INVALID_ARGUMENT); MODEL_UNKNOWN (NOT_FOUND); RUNTIME_MODEL_CONFLICT,
@@ -363,7 +366,7 @@ class PoolServiceServicer(metaclass=_abc_1.ABCMeta):
         """Evict stops servers and returns when their processes are gone.
 
         Each server is drained: callers no longer get its endpoint, and requests in flight
-        finish within its drain limit. Evict is idempotent: if there is no server, it
+        finish within its drain timeout. Evict is idempotent: if there is no server, it
         succeeds with nothing evicted. A start under way is ended, and its callers get
         EVICTED. Without force, a server that is
         held or has requests in flight is refused; idle and all leave it out instead. A

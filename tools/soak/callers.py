@@ -34,7 +34,7 @@ HERD: Final = 20
 LONGEST_HOLD: Final = 3.0
 TOKENS: Final = (5, 30)
 """Of a stream. The longest takes 0.6 s: one of each caller, one after the other, stay below
-the drain limit."""
+the drain timeout."""
 
 EVER: Final = frozenset({"SHUTTING_DOWN", "RECOVERING"})
 TO_ENSURE: Final = EVER | {"EVICTED", "CRASH_LOOP"}
@@ -244,7 +244,7 @@ class Caller:
             self._ledger.violation(f"{self._name}: {method} failed with {what}")
 
     async def _judge(self, model: Model, server: Server, said: Stream, idle: float) -> None:
-        """Count a stream; it may have been cut by us, by its own model, or at the drain limit."""
+        """Count a stream; it may have been cut by us, by its own model, or at the drain timeout."""
         if said.fate is Fate.WHOLE:
             self._ledger.count("streams whole")
             return
@@ -267,7 +267,7 @@ class Caller:
             if said.fate is Fate.REFUSED and self._had_left(life, idle):
                 return "it was being stopped"
             if said.fate is Fate.CUT and self._was_over_limit(life, model, said):
-                return "at the drain limit"
+                return "at the drain timeout"
             if time.monotonic() > until or said.fate not in {Fate.REFUSED, Fate.CUT}:
                 return ""
             await asyncio.sleep(0.1)

@@ -51,7 +51,7 @@ const (
 	ServerState_SERVER_STATE_STARTING ServerState = 2
 	// Its endpoint answers.
 	ServerState_SERVER_STATE_READY ServerState = 3
-	// It drains, or its process is being ended.
+	// It drains, its process is being ended, or processes that it left behind are.
 	ServerState_SERVER_STATE_STOPPING ServerState = 4
 	// It has no process: the last one died or did not become ready. The next
 	// Ensure starts another, or fails with the reason why not yet. If a start is
@@ -350,7 +350,7 @@ type Server struct {
 	ReadyTime *timestamppb.Timestamp `protobuf:"bytes,10,opt,name=ready_time,json=readyTime,proto3" json:"ready_time,omitempty"`
 	// The last known use.
 	LastUseTime *timestamppb.Timestamp `protobuf:"bytes,11,opt,name=last_use_time,json=lastUseTime,proto3" json:"last_use_time,omitempty"`
-	// When it will be evicted if it stays unused. Absent: not in its present state, or
+	// When it is stopped if it stays unused. Absent: not in its present state, or
 	// never.
 	ExpireTime *timestamppb.Timestamp `protobuf:"bytes,12,opt,name=expire_time,json=expireTime,proto3" json:"expire_time,omitempty"`
 	// Why it is in this state, in words; empty if there is nothing to add.
@@ -374,7 +374,7 @@ type Server struct {
 	PeakBytes uint64 `protobuf:"varint,21,opt,name=peak_bytes,json=peakBytes,proto3" json:"peak_bytes,omitempty"`
 	// How many streams of Hold are open for it.
 	Holds uint32 `protobuf:"varint,22,opt,name=holds,proto3" json:"holds,omitempty"`
-	// By the configuration it is evicted neither for being unused nor for other models.
+	// By the configuration it is stopped neither for being unused nor for other models.
 	Pinned bool `protobuf:"varint,23,opt,name=pinned,proto3" json:"pinned,omitempty"`
 	// Its settings are no longer those of the configuration; it is stopped when it is
 	// next unused.
@@ -838,7 +838,7 @@ type EvictRequest struct {
 	//	*EvictRequest_All
 	Target isEvictRequest_Target `protobuf_oneof:"target"`
 	// Also evict servers that are held or have requests in flight, which still finish
-	// within the drain limit. Not valid with idle.
+	// within the drain timeout. Not valid with idle.
 	Force         bool `protobuf:"varint,4,opt,name=force,proto3" json:"force,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -991,7 +991,7 @@ type EvictedServer struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Its last state, with the end of its process in last_exit.
 	Server *Server `protobuf:"bytes,1,opt,name=server,proto3" json:"server,omitempty"`
-	// Whether it had to be killed because it did not end within its drain limit; its
+	// Whether it had to be killed because it did not end within its drain timeout; its
 	// requests in flight were lost.
 	Killed        bool `protobuf:"varint,2,opt,name=killed,proto3" json:"killed,omitempty"`
 	unknownFields protoimpl.UnknownFields
@@ -1196,7 +1196,7 @@ type PoolTotals struct {
 	Stopping uint32 `protobuf:"varint,5,opt,name=stopping,proto3" json:"stopping,omitempty"`
 	// Servers that are FAILED.
 	Failed uint32 `protobuf:"varint,6,opt,name=failed,proto3" json:"failed,omitempty"`
-	// Calls of Ensure that wait now.
+	// Calls of Ensure and Hold that wait now.
 	WaitingCalls uint32 `protobuf:"varint,7,opt,name=waiting_calls,json=waitingCalls,proto3" json:"waiting_calls,omitempty"`
 	// Servers that are BACKING_OFF.
 	BackingOff uint32 `protobuf:"varint,8,opt,name=backing_off,json=backingOff,proto3" json:"backing_off,omitempty"`
@@ -1208,7 +1208,7 @@ type PoolTotals struct {
 	MemoryAvailableBytes uint64 `protobuf:"varint,11,opt,name=memory_available_bytes,json=memoryAvailableBytes,proto3" json:"memory_available_bytes,omitempty"`
 	// Bytes that the machine (or the container) has; 0 before the first memory sample.
 	MemoryTotalBytes uint64 `protobuf:"varint,12,opt,name=memory_total_bytes,json=memoryTotalBytes,proto3" json:"memory_total_bytes,omitempty"`
-	// The machine is short of memory: unused servers are evicted first, and a start may
+	// The machine is short of memory: unused servers are stopped first, and a start may
 	// wait.
 	MemoryPressured bool `protobuf:"varint,13,opt,name=memory_pressured,json=memoryPressured,proto3" json:"memory_pressured,omitempty"`
 	// Standbys: processes that have imported all that a server needs and wait to become
@@ -1806,7 +1806,7 @@ type Model struct {
 	Runtime string `protobuf:"bytes,4,opt,name=runtime,proto3" json:"runtime,omitempty"`
 	// The groups that it belongs to.
 	Groups []string `protobuf:"bytes,5,rep,name=groups,proto3" json:"groups,omitempty"`
-	// It is evicted neither for being unused nor for other models.
+	// It is stopped neither for being unused nor for other models.
 	Pinned bool `protobuf:"varint,6,opt,name=pinned,proto3" json:"pinned,omitempty"`
 	// It is started with the service.
 	Preload bool `protobuf:"varint,7,opt,name=preload,proto3" json:"preload,omitempty"`

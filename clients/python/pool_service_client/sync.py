@@ -152,7 +152,7 @@ class PoolClient:
         Args:
             model: the model's name, or an alias.
             force: stop the server even if it is held or has requests in flight, which may finish
-                within the drain limit. Without it, such a server raises ServerInUse.
+                within the drain timeout. Without it, such a server raises ServerInUse.
             timeout: in seconds; None: no limit.
         """
         return self._evict(pb.EvictRequest(model=model, force=force), timeout)

@@ -150,7 +150,7 @@ pub struct Server {
     pub peak_bytes: u64,
     /// The number of its open holds.
     pub holds: u32,
-    /// It is evicted neither for being unused nor for other models.
+    /// It is stopped neither for being unused nor for other models.
     pub pinned: bool,
     /// Its settings are no longer those of the configuration; it is stopped when it is next unused.
     pub outdated: bool,
@@ -203,7 +203,7 @@ pub struct Ensured {
 pub struct EvictedServer {
     /// Its last state, with the end of its process in `last_exit`.
     pub server: Server,
-    /// It did not end within its drain limit and was killed; its requests in flight were lost.
+    /// It did not end within its drain timeout and was killed; its requests in flight were lost.
     pub killed: bool,
 }
 
@@ -269,7 +269,7 @@ pub struct Model {
     pub runtime: String,
     /// The groups that it belongs to.
     pub groups: Vec<String>,
-    /// It is evicted neither for being unused nor for other models.
+    /// It is stopped neither for being unused nor for other models.
     pub pinned: bool,
     /// It is started with the service.
     pub preload: bool,

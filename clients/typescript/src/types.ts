@@ -134,7 +134,7 @@ export interface Server {
   readonly peakBytes: number;
   /** How many streams of Hold are open for it. */
   readonly holds: number;
-  /** It is evicted neither for being unused nor for other models. */
+  /** It is stopped neither for being unused nor for other models. */
   readonly pinned: boolean;
   /**
    * Its settings are no longer those of the configuration; it is stopped when it is next
@@ -167,7 +167,7 @@ export interface Totals {
   readonly stopping: number;
   readonly failed: number;
   readonly backingOff: number;
-  /** Calls of Ensure that wait now. */
+  /** Calls of Ensure and Hold that wait now. */
   readonly waitingCalls: number;
   /** Bytes that all servers together may need; undefined: no limit. */
   readonly memoryBudgetBytes: number | undefined;

@@ -40,7 +40,7 @@ pub struct Server {
     /// The last known use.
     #[prost(message, optional, tag="11")]
     pub last_use_time: ::core::option::Option<::prost_types::Timestamp>,
-    /// When it will be evicted if it stays unused. Absent: not in its present state, or
+    /// When it is stopped if it stays unused. Absent: not in its present state, or
     /// never.
     #[prost(message, optional, tag="12")]
     pub expire_time: ::core::option::Option<::prost_types::Timestamp>,
@@ -75,7 +75,7 @@ pub struct Server {
     /// How many streams of Hold are open for it.
     #[prost(uint32, tag="22")]
     pub holds: u32,
-    /// By the configuration it is evicted neither for being unused nor for other models.
+    /// By the configuration it is stopped neither for being unused nor for other models.
     #[prost(bool, tag="23")]
     pub pinned: bool,
     /// Its settings are no longer those of the configuration; it is stopped when it is
@@ -149,7 +149,7 @@ pub struct EnsureResponse {
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct EvictRequest {
     /// Also evict servers that are held or have requests in flight, which still finish
-    /// within the drain limit. Not valid with idle.
+    /// within the drain timeout. Not valid with idle.
     #[prost(bool, tag="4")]
     pub force: bool,
     /// The servers to stop.
@@ -185,7 +185,7 @@ pub struct EvictedServer {
     /// Its last state, with the end of its process in last_exit.
     #[prost(message, optional, tag="1")]
     pub server: ::core::option::Option<Server>,
-    /// Whether it had to be killed because it did not end within its drain limit; its
+    /// Whether it had to be killed because it did not end within its drain timeout; its
     /// requests in flight were lost.
     #[prost(bool, tag="2")]
     pub killed: bool,
@@ -242,7 +242,7 @@ pub struct PoolTotals {
     /// Servers that are FAILED.
     #[prost(uint32, tag="6")]
     pub failed: u32,
-    /// Calls of Ensure that wait now.
+    /// Calls of Ensure and Hold that wait now.
     #[prost(uint32, tag="7")]
     pub waiting_calls: u32,
     /// Servers that are BACKING_OFF.
@@ -260,7 +260,7 @@ pub struct PoolTotals {
     /// Bytes that the machine (or the container) has; 0 before the first memory sample.
     #[prost(uint64, tag="12")]
     pub memory_total_bytes: u64,
-    /// The machine is short of memory: unused servers are evicted first, and a start may
+    /// The machine is short of memory: unused servers are stopped first, and a start may
     /// wait.
     #[prost(bool, tag="13")]
     pub memory_pressured: bool,
@@ -377,7 +377,7 @@ pub struct Model {
     /// The groups that it belongs to.
     #[prost(string, repeated, tag="5")]
     pub groups: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
-    /// It is evicted neither for being unused nor for other models.
+    /// It is stopped neither for being unused nor for other models.
     #[prost(bool, tag="6")]
     pub pinned: bool,
     /// It is started with the service.
@@ -477,7 +477,7 @@ pub enum ServerState {
     Starting = 2,
     /// Its endpoint answers.
     Ready = 3,
-    /// It drains, or its process is being ended.
+    /// It drains, its process is being ended, or processes that it left behind are.
     Stopping = 4,
     /// It has no process: the last one died or did not become ready. The next
     /// Ensure starts another, or fails with the reason why not yet. If a start is

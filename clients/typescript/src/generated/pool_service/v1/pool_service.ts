@@ -55,7 +55,7 @@ export enum ServerState {
   SERVER_STATE_STARTING = 2,
   /** SERVER_STATE_READY - Its endpoint answers. */
   SERVER_STATE_READY = 3,
-  /** SERVER_STATE_STOPPING - It drains, or its process is being ended. */
+  /** SERVER_STATE_STOPPING - It drains, its process is being ended, or processes that it left behind are. */
   SERVER_STATE_STOPPING = 4,
   /**
    * SERVER_STATE_FAILED - It has no process: the last one died or did not become ready. The next
@@ -172,7 +172,7 @@ export interface Server {
     | Timestamp
     | undefined;
   /**
-   * When it will be evicted if it stays unused. Absent: not in its present state, or
+   * When it is stopped if it stays unused. Absent: not in its present state, or
    * never.
    */
   expireTime:
@@ -205,7 +205,7 @@ export interface Server {
   peakBytes: bigint;
   /** How many streams of Hold are open for it. */
   holds: number;
-  /** By the configuration it is evicted neither for being unused nor for other models. */
+  /** By the configuration it is stopped neither for being unused nor for other models. */
   pinned: boolean;
   /**
    * Its settings are no longer those of the configuration; it is stopped when it is
@@ -298,7 +298,7 @@ export interface EvictRequest {
     | undefined;
   /**
    * Also evict servers that are held or have requests in flight, which still finish
-   * within the drain limit. Not valid with idle.
+   * within the drain timeout. Not valid with idle.
    */
   force: boolean;
   _unknownFields?: { [key: number]: Uint8Array[] } | undefined;
@@ -318,7 +318,7 @@ export interface EvictedServer {
     | Server
     | undefined;
   /**
-   * Whether it had to be killed because it did not end within its drain limit; its
+   * Whether it had to be killed because it did not end within its drain timeout; its
    * requests in flight were lost.
    */
   killed: boolean;
@@ -371,7 +371,7 @@ export interface PoolTotals {
   stopping: number;
   /** Servers that are FAILED. */
   failed: number;
-  /** Calls of Ensure that wait now. */
+  /** Calls of Ensure and Hold that wait now. */
   waitingCalls: number;
   /** Servers that are BACKING_OFF. */
   backingOff: number;
@@ -386,7 +386,7 @@ export interface PoolTotals {
   /** Bytes that the machine (or the container) has; 0 before the first memory sample. */
   memoryTotalBytes: bigint;
   /**
-   * The machine is short of memory: unused servers are evicted first, and a start may
+   * The machine is short of memory: unused servers are stopped first, and a start may
    * wait.
    */
   memoryPressured: boolean;
@@ -497,7 +497,7 @@ export interface Model {
   runtime: string;
   /** The groups that it belongs to. */
   groups: string[];
-  /** It is evicted neither for being unused nor for other models. */
+  /** It is stopped neither for being unused nor for other models. */
   pinned: boolean;
   /** It is started with the service. */
   preload: boolean;
@@ -3489,21 +3489,22 @@ export const PoolServiceService = {
    * It blocks until the server is READY, until a definite failure, or until the
    * caller's deadline. It is idempotent: concurrent calls for one model share one
    * start. A caller that gives up only stops waiting: the start goes on for the
-   * other callers, and even without callers once its process exists (a later call
-   * then finds the server ready). A start that is still QUEUED is dropped when no
+   * other callers, and even without callers once it is STARTING (a later call then
+   * finds the server ready). A start that is still QUEUED is dropped when no
    * caller waits for it. A model whose server is STOPPING is started again as soon
    * as that server is gone, as the next generation. If a signal kills the process
    * while it starts, another one is started after a growing delay, and the callers
    * keep waiting; if it ends by itself, they get START_FAILED at once. A model
    * whose servers died too often fails with CRASH_LOOP for a while; a refused start
-   * is refused again from memory for a moment. Each call counts as a use of the
-   * server.
+   * is refused again for a moment without another try. Each call counts as a use of
+   * the server.
    *
    * A start waits, QUEUED, until the model fits into the pool's memory budget and
    * into the available memory of the machine. Servers that are not in use are
-   * evicted for it, those with the lowest retention value first, and no more than
-   * needed. Starts follow the order of the queue. A later start that fits may pass
-   * an earlier one that does not, but none is passed for ever.
+   * stopped for it (EXIT_CAUSE_PREEMPTED), those with the lowest retention value
+   * first, and no more than needed. Starts follow the order of the queue. A later
+   * start that fits may pass an earlier one that does not, but none is passed for
+   * ever.
    *
    * Reasons: INVALID_MODEL, INVALID_RUNTIME_MODEL, INVALID_KEEP_ALIVE
    * (INVALID_ARGUMENT); MODEL_UNKNOWN (NOT_FOUND); RUNTIME_MODEL_CONFLICT,
@@ -3525,7 +3526,7 @@ export const PoolServiceService = {
    * Evict stops servers and returns when their processes are gone.
    *
    * Each server is drained: callers no longer get its endpoint, and requests in flight
-   * finish within its drain limit. Evict is idempotent: if there is no server, it
+   * finish within its drain timeout. Evict is idempotent: if there is no server, it
    * succeeds with nothing evicted. A start under way is ended, and its callers get
    * EVICTED. Without force, a server that is
    * held or has requests in flight is refused; idle and all leave it out instead. A
@@ -3703,21 +3704,22 @@ export interface PoolServiceServer extends UntypedServiceImplementation {
    * It blocks until the server is READY, until a definite failure, or until the
    * caller's deadline. It is idempotent: concurrent calls for one model share one
    * start. A caller that gives up only stops waiting: the start goes on for the
-   * other callers, and even without callers once its process exists (a later call
-   * then finds the server ready). A start that is still QUEUED is dropped when no
+   * other callers, and even without callers once it is STARTING (a later call then
+   * finds the server ready). A start that is still QUEUED is dropped when no
    * caller waits for it. A model whose server is STOPPING is started again as soon
    * as that server is gone, as the next generation. If a signal kills the process
    * while it starts, another one is started after a growing delay, and the callers
    * keep waiting; if it ends by itself, they get START_FAILED at once. A model
    * whose servers died too often fails with CRASH_LOOP for a while; a refused start
-   * is refused again from memory for a moment. Each call counts as a use of the
-   * server.
+   * is refused again for a moment without another try. Each call counts as a use of
+   * the server.
    *
    * A start waits, QUEUED, until the model fits into the pool's memory budget and
    * into the available memory of the machine. Servers that are not in use are
-   * evicted for it, those with the lowest retention value first, and no more than
-   * needed. Starts follow the order of the queue. A later start that fits may pass
-   * an earlier one that does not, but none is passed for ever.
+   * stopped for it (EXIT_CAUSE_PREEMPTED), those with the lowest retention value
+   * first, and no more than needed. Starts follow the order of the queue. A later
+   * start that fits may pass an earlier one that does not, but none is passed for
+   * ever.
    *
    * Reasons: INVALID_MODEL, INVALID_RUNTIME_MODEL, INVALID_KEEP_ALIVE
    * (INVALID_ARGUMENT); MODEL_UNKNOWN (NOT_FOUND); RUNTIME_MODEL_CONFLICT,
@@ -3731,7 +3733,7 @@ export interface PoolServiceServer extends UntypedServiceImplementation {
    * Evict stops servers and returns when their processes are gone.
    *
    * Each server is drained: callers no longer get its endpoint, and requests in flight
-   * finish within its drain limit. Evict is idempotent: if there is no server, it
+   * finish within its drain timeout. Evict is idempotent: if there is no server, it
    * succeeds with nothing evicted. A start under way is ended, and its callers get
    * EVICTED. Without force, a server that is
    * held or has requests in flight is refused; idle and all leave it out instead. A
@@ -3845,21 +3847,22 @@ export interface PoolServiceClient extends Client {
    * It blocks until the server is READY, until a definite failure, or until the
    * caller's deadline. It is idempotent: concurrent calls for one model share one
    * start. A caller that gives up only stops waiting: the start goes on for the
-   * other callers, and even without callers once its process exists (a later call
-   * then finds the server ready). A start that is still QUEUED is dropped when no
+   * other callers, and even without callers once it is STARTING (a later call then
+   * finds the server ready). A start that is still QUEUED is dropped when no
    * caller waits for it. A model whose server is STOPPING is started again as soon
    * as that server is gone, as the next generation. If a signal kills the process
    * while it starts, another one is started after a growing delay, and the callers
    * keep waiting; if it ends by itself, they get START_FAILED at once. A model
    * whose servers died too often fails with CRASH_LOOP for a while; a refused start
-   * is refused again from memory for a moment. Each call counts as a use of the
-   * server.
+   * is refused again for a moment without another try. Each call counts as a use of
+   * the server.
    *
    * A start waits, QUEUED, until the model fits into the pool's memory budget and
    * into the available memory of the machine. Servers that are not in use are
-   * evicted for it, those with the lowest retention value first, and no more than
-   * needed. Starts follow the order of the queue. A later start that fits may pass
-   * an earlier one that does not, but none is passed for ever.
+   * stopped for it (EXIT_CAUSE_PREEMPTED), those with the lowest retention value
+   * first, and no more than needed. Starts follow the order of the queue. A later
+   * start that fits may pass an earlier one that does not, but none is passed for
+   * ever.
    *
    * Reasons: INVALID_MODEL, INVALID_RUNTIME_MODEL, INVALID_KEEP_ALIVE
    * (INVALID_ARGUMENT); MODEL_UNKNOWN (NOT_FOUND); RUNTIME_MODEL_CONFLICT,
@@ -3887,7 +3890,7 @@ export interface PoolServiceClient extends Client {
    * Evict stops servers and returns when their processes are gone.
    *
    * Each server is drained: callers no longer get its endpoint, and requests in flight
-   * finish within its drain limit. Evict is idempotent: if there is no server, it
+   * finish within its drain timeout. Evict is idempotent: if there is no server, it
    * succeeds with nothing evicted. A start under way is ended, and its callers get
    * EVICTED. Without force, a server that is
    * held or has requests in flight is refused; idle and all leave it out instead. A
