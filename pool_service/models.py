@@ -4,21 +4,21 @@ import asyncio
 from collections.abc import AsyncGenerator
 from dataclasses import replace
 
+from pool_service.command_tasks import CommandTasks
 from pool_service.core.catalogue import Entry
 from pool_service.core.errors import PoolError
 from pool_service.core.failures import shutting_down
 from pool_service.core.machine import Machine
 from pool_service.ports import Runtime
-from pool_service.step_tasks import StepTasks
 
 
 class Models:
     """Lists and downloads models; independent of servers."""
 
-    def __init__(self, machine: Machine, runtime: Runtime, steps: StepTasks) -> None:
+    def __init__(self, machine: Machine, runtime: Runtime, tasks: CommandTasks) -> None:
         self._machine = machine
         self._runtime = runtime
-        self._steps = steps
+        self._tasks = tasks
 
     async def page(self, after: str | None, size: int, *, found: bool = False) -> list[Entry]:
         """Return at most `size` models in the order of their names, each with its estimate.
@@ -46,7 +46,7 @@ class Models:
         of `Pull`.
         """
         name, settings = self._machine.settings_for(model, runtime_model)
-        if self._steps.is_closed:
+        if self._tasks.is_closed:
             raise shutting_down(name)
         progress: asyncio.Queue[tuple[int, int] | None] = asyncio.Queue()
 
@@ -59,7 +59,7 @@ class Models:
                 progress.put_nowait(None)
 
         fetching = asyncio.get_running_loop().create_task(fetch(), name=f"pull {name}")
-        self._steps.keep(fetching)
+        self._tasks.keep(fetching)
         try:
             while (reached := await progress.get()) is not None:
                 yield reached

@@ -15,6 +15,8 @@ from typing import Any
 import structlog
 
 from pool_service.announcer import Announcer
+from pool_service.command_runner import CommandRunner, command_failed
+from pool_service.command_tasks import CommandTasks
 from pool_service.core import commands
 from pool_service.core.catalogue import Catalogue
 from pool_service.core.commands import (
@@ -56,8 +58,6 @@ from pool_service.endpoints import Endpoints
 from pool_service.history import History
 from pool_service.models import Models
 from pool_service.ports import World
-from pool_service.step_runner import StepRunner, step_failed
-from pool_service.step_tasks import StepTasks
 from pool_service.subscribers import Subscribers
 from pool_service.suspension_timer import SuspensionTimer
 from pool_service.use_recorder import UseRecorder
@@ -89,7 +89,7 @@ class Pool:
         self._recovery_ended = asyncio.Event()
         self._recovered = False
         self._ended = False
-        runner = StepRunner(
+        runner = CommandRunner(
             world.runtime,
             world.processes,
             world.probe,
@@ -97,8 +97,8 @@ class Pool:
             self._is_stopping,
             self.feed,
         )
-        self._steps = StepTasks(runner, world.memory, self.feed)
-        self.models = Models(self._machine, world.runtime, self._steps)
+        self._tasks = CommandTasks(runner, world.memory, self.feed)
+        self.models = Models(self._machine, world.runtime, self._tasks)
 
     # --- the start and the end of the service ----------------------------------------
 
@@ -117,7 +117,7 @@ class Pool:
         # After the adoptions and before the first spawn: everything else is an orphan then.
         nonces = {server.plan.nonce for server in remembered.servers if server.plan}
         self.feed(OrphansFound(await self._orphans(nonces)))
-        self._steps.allow_spawns()
+        self._tasks.allow_spawns()
         self._recovered = True
 
     async def _orphans(self, nonces: Collection[str]) -> tuple[Identity, ...]:
@@ -151,15 +151,15 @@ class Pool:
 
     async def _end(self) -> None:
         """Begin and record nothing from now on, as the next service may own the records."""
-        await self._steps.spawned()
-        self._steps.close()
+        await self._tasks.spawned()
+        self._tasks.close()
         self._ended = True
         self._announcer.is_recording = False
         self._history.close()
         self._endpoints.close()
         self._timer.cancel()
         self._uses.cancel()
-        await self._steps.cancel_all()
+        await self._tasks.cancel_all()
         await self._world.records.settled()
 
     # --- requests of callers --------------------------------------------------------
@@ -337,7 +337,7 @@ class Pool:
         if isinstance(command, SampleMemory):
             self._loop.call_soon(self.feed, MemorySampled(None))
         elif isinstance(command, commands.ServerCommand):
-            self._loop.call_soon(self.feed, step_failed(command, error))
+            self._loop.call_soon(self.feed, command_failed(command, error))
 
     async def _request(self, request_id: int, event: Event) -> Any:  # noqa: ANN401  # by the event
         """Feed the event; return the answer to its request id, or raise it if it is an error."""
@@ -363,9 +363,9 @@ class Pool:
                 if command.server.phase is Phase.READY and not command.removed:
                     self._endpoints.watch()
             case SampleMemory(servers):
-                self._steps.sample_memory(servers)
+                self._tasks.sample_memory(servers)
             case _ if isinstance(command, commands.ServerCommand):
-                self._steps.carry_out(command)
+                self._tasks.carry_out(command)
             case _:
                 self._carry_out_for_pool(command)
 

@@ -85,7 +85,7 @@ def serve(ctx: click.Context, /, config_file: Path | None, **options: object) ->
 
     The first signal drains and stops the servers; a second one stops them without waiting.
     """
-    from pool_service.init import split_off_init
+    from pool_service.init_process import split_off_init
 
     # Before the imports, so that process 1 stays small.
     split_off_init()

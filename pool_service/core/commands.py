@@ -240,12 +240,10 @@ class ReadLog:
     log_path: str
 
 
-ServerCommand = (
+TaskCommand = (
     EstimateMemory
     | Fetch
-    | CancelEstimate
     | Prepare
-    | CancelPrepare
     | Spawn
     | AwaitExit
     | AwaitReady
@@ -257,6 +255,10 @@ ServerCommand = (
     | ProbeServer
     | ReadLog
 )
+"""The commands that are carried out as tasks, each for one server."""
+
+ServerCommand = TaskCommand | CancelEstimate | CancelPrepare
+"""All commands for one server."""
 
 PoolCommand = (
     Answer

@@ -58,12 +58,12 @@ class Running:
             self.world.records.write()
         self.world.records.lose()
         self.pool._ended = True
-        self.pool._steps.close()
+        self.pool._tasks.close()
         self.pool._timer.cancel()
         self.pool._uses.cancel()
         for task in self._calls:
             task.cancel()
-        await self.pool._steps.cancel_all()
+        await self.pool._tasks.cancel_all()
         await asyncio.gather(*self._calls, return_exceptions=True)
         self.pool._history.close()
 

@@ -231,14 +231,14 @@ async def test_a_command_that_cannot_be_begun_is_reported_as_a_broken_step(
     monkeypatch: Patch,
 ) -> None:
     async with running() as run:
-        begin = run.pool._steps.carry_out
+        begin = run.pool._tasks.carry_out
 
         def breaks(command: Any) -> None:  # noqa: ANN401
             if command.server_id.model == "bad":
                 raise RuntimeError("a bug")
             begin(command)
 
-        monkeypatch.setattr(run.pool._steps, "carry_out", breaks)
+        monkeypatch.setattr(run.pool._tasks, "carry_out", breaks)
         told = await asyncio.gather(run.ensure("bad"), run.ensure("good"), return_exceptions=True)
         assert type(told[0]) is PoolError
         assert not isinstance(told[1], BaseException)

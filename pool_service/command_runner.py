@@ -1,8 +1,8 @@
 """Execution of the core's commands: each calls one port and turns the result into an event."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
-from typing import Any
+from collections.abc import Callable, Coroutine
+from typing import Any, assert_never
 
 import structlog
 
@@ -15,7 +15,7 @@ from pool_service.ports import Probe, Processes, Records, Runtime
 log = structlog.get_logger("pool_service.pool")
 
 
-class StepRunner:
+class CommandRunner:
     """Runs commands, each of which concerns one server.
 
     is_still_wanted: returns whether a signal is still to be sent once its intent is on disk.
@@ -37,33 +37,51 @@ class StepRunner:
         self._records = records
         self._is_still_wanted = is_still_wanted
         self._feed = feed
-        self._steps: dict[type, Callable[[Any], Awaitable[events.ServerEvent | None]]] = {
-            commands.EstimateMemory: self._estimate,
-            commands.Fetch: self._fetch,
-            commands.Prepare: self._prepare,
-            commands.Spawn: self._spawn,
-            commands.AwaitExit: self._await_exit,
-            commands.AwaitReady: self._await_ready,
-            commands.CheckActivity: self._check_activity,
-            commands.SendSignal: self._send_signal,
-            commands.CleanUp: self._clean_up,
-            commands.EscalateCleanUp: self._escalate_clean_up,
-            commands.Adopt: self._adopt,
-            commands.ProbeServer: self._check_liveness,
-            commands.ReadLog: self._read_log,
-        }
 
-    async def run(self, command: commands.ServerCommand) -> events.ServerEvent | None:
+    async def run(self, command: commands.TaskCommand) -> events.ServerEvent | None:
         """Run a command and return the resulting event; None if there is none.
 
         Raises whatever a port raises in breach of its promise.
         """
         try:
-            return await self._steps[type(command)](command)
+            return await self._coroutine_of(command)
         except RuntimeError as error:
             if "can't start new thread" not in str(error):
                 raise
             return _short_of_processes(command)
+
+    def _coroutine_of(  # noqa: C901, PLR0911, PLR0912  # a case for each command
+        self, command: commands.TaskCommand
+    ) -> Coroutine[Any, Any, events.ServerEvent | None]:
+        match command:
+            case commands.EstimateMemory():
+                return self._estimate(command)
+            case commands.Fetch():
+                return self._fetch(command)
+            case commands.Prepare():
+                return self._prepare(command)
+            case commands.Spawn():
+                return self._spawn(command)
+            case commands.AwaitExit():
+                return self._await_exit(command)
+            case commands.AwaitReady():
+                return self._await_ready(command)
+            case commands.CheckActivity():
+                return self._check_activity(command)
+            case commands.SendSignal():
+                return self._send_signal(command)
+            case commands.CleanUp():
+                return self._clean_up(command)
+            case commands.EscalateCleanUp():
+                return self._escalate_clean_up(command)
+            case commands.Adopt():
+                return self._adopt(command)
+            case commands.ProbeServer():
+                return self._check_liveness(command)
+            case commands.ReadLog():
+                return self._read_log(command)
+            case _:
+                assert_never(command)
 
     async def _estimate(self, command: commands.EstimateMemory) -> events.ServerEvent:
         server_id = command.server_id
@@ -170,7 +188,7 @@ class StepRunner:
         return events.Adopted(command.server_id, process)
 
 
-def _short_of_processes(command: commands.ServerCommand) -> events.ServerEvent:
+def _short_of_processes(command: commands.TaskCommand) -> events.ServerEvent:
     """Return the event for a command that failed because the system allows no more threads."""
     server_id, model = command.server_id, command.server_id.model
     error = StartFailed(
@@ -182,13 +200,13 @@ def _short_of_processes(command: commands.ServerCommand) -> events.ServerEvent:
         return events.EstimateFailed(server_id, error)
     if isinstance(command, commands.Prepare | commands.Spawn):
         return events.NotStarted(server_id, error)
-    return step_failed(command, error)
+    return command_failed(command, error)
 
 
-def step_failed(command: commands.ServerCommand, error: BaseException) -> events.StepFailed:
+def command_failed(command: commands.ServerCommand, error: BaseException) -> events.StepFailed:
     """Log an error that a port must not raise, and return the event that reports it."""
     name, model = type(command).__name__, command.server_id.model
-    log.error("internal error in a step", step=name, model=model, exc_info=error)
+    log.error("internal error in a command", command=name, model=model, exc_info=error)
     failure = PoolError(
         f"{model!r}: the service could not carry out {name} because of an internal error "
         f"({type(error).__name__}). See its log, and report it.",

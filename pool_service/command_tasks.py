@@ -5,11 +5,11 @@ from collections.abc import Callable
 
 import structlog
 
+from pool_service.command_runner import CommandRunner, command_failed
 from pool_service.core import commands
 from pool_service.core.events import Event, MemorySampled
 from pool_service.core.server import Server, ServerId
 from pool_service.ports import Memory
-from pool_service.step_runner import StepRunner, step_failed
 
 CANCELLABLE = commands.Prepare | commands.EstimateMemory | commands.Fetch
 """Commands that may be cancelled while they are carried out."""
@@ -17,13 +17,15 @@ CANCELLABLE = commands.Prepare | commands.EstimateMemory | commands.Fetch
 log = structlog.get_logger("pool_service.pool")
 
 
-class StepTasks:
+class CommandTasks:
     """Carries out commands as tasks of the running event loop.
 
     Spawns nothing before `allow_spawns`, and begins nothing after `close`.
     """
 
-    def __init__(self, runner: StepRunner, memory: Memory, feed: Callable[[Event], None]) -> None:
+    def __init__(
+        self, runner: CommandRunner, memory: Memory, feed: Callable[[Event], None]
+    ) -> None:
         self._runner = runner
         self._memory = memory
         self._feed = feed
@@ -73,7 +75,7 @@ class StepTasks:
         if not self.is_closed:
             self.keep(self._loop.create_task(self._sample(servers), name="memory sample"))
 
-    def _begin(self, command: commands.ServerCommand) -> None:
+    def _begin(self, command: commands.TaskCommand) -> None:
         if self.is_closed:
             return
         name = f"{type(command).__name__} {command.server_id.model} #{command.server_id.generation}"
@@ -106,7 +108,7 @@ class StepTasks:
         else:
             self._feed(MemorySampled(sample))
 
-    async def _run(self, command: commands.ServerCommand) -> None:
+    async def _run(self, command: commands.TaskCommand) -> None:
         try:
             if isinstance(command, commands.Spawn):
                 await self._may_spawn.wait()
@@ -115,9 +117,9 @@ class StepTasks:
             task = asyncio.current_task()
             if task is None or task.cancelling():
                 raise
-            # Something that the step awaited was cancelled, and not this task.
-            event = step_failed(command, error)
-        except Exception as error:  # noqa: BLE001  # no step may end without an event
-            event = step_failed(command, error)
+            # Something that the command awaited was cancelled, and not this task.
+            event = command_failed(command, error)
+        except Exception as error:  # noqa: BLE001  # no command may end without an event
+            event = command_failed(command, error)
         if event is not None:
             self._feed(event)
