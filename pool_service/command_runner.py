@@ -203,7 +203,7 @@ def _short_of_processes(command: commands.TaskCommand) -> events.ServerEvent:
     return command_failed(command, error)
 
 
-def command_failed(command: commands.ServerCommand, error: BaseException) -> events.StepFailed:
+def command_failed(command: commands.ServerCommand, error: BaseException) -> events.CommandFailed:
     """Log an error that a port must not raise, and return the event that reports it."""
     name, model = type(command).__name__, command.server_id.model
     log.error("internal error in a command", command=name, model=model, exc_info=error)
@@ -212,4 +212,4 @@ def command_failed(command: commands.ServerCommand, error: BaseException) -> eve
         f"({type(error).__name__}). See its log, and report it.",
         model=model,
     )
-    return events.StepFailed(command.server_id, command, failure)
+    return events.CommandFailed(command.server_id, command, failure)

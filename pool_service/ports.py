@@ -1,8 +1,8 @@
 """Ports: the interfaces through which the pool reaches the outside, one Protocol for each part.
 
-Each docstring is a promise to the driver (`pool.py`, `command_runner.py`): what is returned, in which
-unit, and which errors may be raised. Any other error is a bug of the adapter; the driver logs it
-and fails the command.
+Each docstring is a promise to the driver (`pool.py`, `command_runner.py`): what is returned, in
+which unit, and which errors may be raised. Any other error is a bug of the adapter; the driver logs
+it and fails the command.
 """
 
 from collections.abc import Callable, Collection, Mapping

@@ -272,7 +272,7 @@ class CleanedUp:
 
 
 @dataclass(frozen=True, slots=True)
-class StepFailed:
+class CommandFailed:
     """A command for a server failed by an internal error, the answer in place of its own."""
 
     server_id: ServerId
@@ -320,7 +320,7 @@ ServerEvent = (
     | ActivityReported
     | Exited
     | CleanedUp
-    | StepFailed
+    | CommandFailed
     | Adopted
     | ServerProbed
     | LogRead

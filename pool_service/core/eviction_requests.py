@@ -4,7 +4,7 @@ The service ends by a shutdown, which evicts all servers, or by a detach, which 
 """
 
 from pool_service.core import lifecycle as life
-from pool_service.core.containment import Containment
+from pool_service.core.error_containment import Containment
 from pool_service.core.events import EvictRequested, ShutdownRequested
 from pool_service.core.evictions import Eviction
 from pool_service.core.failures import detaching, evicted, shutting_down

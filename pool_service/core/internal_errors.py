@@ -1,7 +1,7 @@
 """Internal errors: commands that failed in the driver, and events whose handling raised.
 
-The server concerned is put right (`containment.py`), and the caller answered. The effects of an
-event beyond one server (deadlines, a shutdown, a recovery) are then made up for in the simplest
+The server concerned is put right (`error_containment.py`), and the caller answered. The effects of
+an event beyond one server (deadlines, a shutdown, a recovery) are then made up for in the simplest
 way, so that no deadline, process or caller of another model is lost.
 """
 
@@ -19,9 +19,10 @@ from pool_service.core.commands import (
     ProbeServer,
     Spawn,
 )
-from pool_service.core.containment import Containment, internal_error
+from pool_service.core.error_containment import Containment, internal_error
 from pool_service.core.events import (
     CleanedUp,
+    CommandFailed,
     DetachRequested,
     EnsureRequested,
     EstimateFailed,
@@ -38,15 +39,14 @@ from pool_service.core.events import (
     ServerEvent,
     ShutdownEscalated,
     ShutdownRequested,
-    StepFailed,
     TimeReached,
 )
 from pool_service.core.evictions import Eviction
 from pool_service.core.failures import detaching, shutting_down
 from pool_service.core.idle import IdleChecks
+from pool_service.core.internal_error_policy import RETRY_PAUSE_S
 from pool_service.core.readiness import ReadyServers
 from pool_service.core.recovery import Recovery
-from pool_service.core.salvage import RETRY_PAUSE_S
 from pool_service.core.sampler import Sampler
 from pool_service.core.scheduler import Scheduler
 from pool_service.core.server import Cause, Phase, ServerId
@@ -63,7 +63,7 @@ _ANSWERED_AT_ONCE = (
 """Requests to answer at once with the error; a shutdown is answered when it is done."""
 
 
-class FailedSteps:
+class FailedCommands:
     """Go on safely with a server after a command for it failed by an internal error."""
 
     def __init__(
@@ -84,8 +84,8 @@ class FailedSteps:
         self._scheduler = scheduler
         self._recovery = recovery
 
-    def on_step_failed(  # noqa: C901  # a case for each command
-        self, record: Record, event: StepFailed, now: float
+    def on_command_failed(  # noqa: C901  # a case for each command
+        self, record: Record, event: CommandFailed, now: float
     ) -> None:
         """Go on with a server as after the least favourable result of the command that failed."""
         server, server_id, error = record.server, event.server_id, event.error

@@ -3,7 +3,7 @@
 Rules
 - A transition is a function of a Server and what happened, which returns the next Server. Its name
   is what the server then is: `life.spawned(server, ...)` is the server, spawned. Transitions are
-  called by their module (`life.`, `drain.`, `succession.`); see `machine.py` for the names of
+  called by their module (`life.`, `drain.`, `replacement.`); see `machine.py` for the names of
   events and handlers.
 - The parts (`supervisor.py`, `stopper.py`, ...) decide which commands go with a transition.
 - `TRANSITIONS` lists every change of phase; `PoolState.put` asserts it. `tools/draw_states.py`

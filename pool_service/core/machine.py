@@ -27,12 +27,13 @@ from pool_service.core import events as ev
 from pool_service.core.callers import Callers
 from pool_service.core.catalogue import Catalogue, Entry, known_entries
 from pool_service.core.commands import Command, LogInternalError
-from pool_service.core.containment import Containment
+from pool_service.core.error_containment import Containment
 from pool_service.core.events import Event
 from pool_service.core.eviction_requests import EvictionRequests
 from pool_service.core.failed_servers import FailedServers
 from pool_service.core.idle import IdleChecks
-from pool_service.core.internal_errors import FailedEvents, FailedSteps
+from pool_service.core.internal_error_policy import RETRY_PAUSE_S
+from pool_service.core.internal_errors import FailedCommands, FailedEvents
 from pool_service.core.limits import Limits
 from pool_service.core.readiness import ReadyServers
 from pool_service.core.reconfigure import Reconfiguration
@@ -40,7 +41,6 @@ from pool_service.core.recovery import Recovery
 from pool_service.core.recycler import Recycler
 from pool_service.core.requests import Requests
 from pool_service.core.results import Totals
-from pool_service.core.salvage import RETRY_PAUSE_S
 from pool_service.core.sampler import Sampler
 from pool_service.core.scheduler import Scheduler
 from pool_service.core.server import Phase, Role, Server, ServerId
@@ -76,7 +76,7 @@ class Machine:
         recovery = self._recovery = Recovery(state, contain, callers, stopper, supervisor)
         self._requests = Requests(state, callers, supervisor)
         self._evicting = EvictionRequests(state, contain, stopper, supervisor, idle)
-        self._failed_steps = FailedSteps(
+        self._failed_commands = FailedCommands(
             state, stopper, supervisor, idle, ready, scheduler, recovery
         )
         self._failed_events = FailedEvents(state, contain, sampler, recovery, self._standby)
@@ -198,8 +198,8 @@ class Machine:
                 self._timers.on_log_read(record, event, now)
             case ev.Adopted():
                 self._recovery.on_adopted(record, event, now)
-            case ev.StepFailed():
-                self._failed_steps.on_step_failed(record, event, now)
+            case ev.CommandFailed():
+                self._failed_commands.on_command_failed(record, event, now)
             case _:
                 assert_never(event)
 

@@ -11,7 +11,7 @@ from dataclasses import replace
 from pool_service.core import lifecycle as life
 from pool_service.core.callers import Callers
 from pool_service.core.commands import Answer, CancelEstimate
-from pool_service.core.containment import Containment
+from pool_service.core.error_containment import Containment
 from pool_service.core.events import EnsureRequested, ReloadRequested
 from pool_service.core.results import Reloaded
 from pool_service.core.server import Phase, Role, Server

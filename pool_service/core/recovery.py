@@ -14,7 +14,7 @@ from dataclasses import replace
 from pool_service.core import lifecycle as life
 from pool_service.core.callers import Callers
 from pool_service.core.commands import Adopt, AwaitExit, CleanUp, RecoveryEnded
-from pool_service.core.containment import Containment
+from pool_service.core.error_containment import Containment
 from pool_service.core.errors import PoolError
 from pool_service.core.events import Adopted, OrphansFound, RecoveryBegan, Spawned
 from pool_service.core.restart_policy import has_crashed

@@ -7,7 +7,7 @@
 """
 
 from pool_service.core import lifecycle as life
-from pool_service.core import succession
+from pool_service.core import replacement
 from pool_service.core.activity import Activity
 from pool_service.core.admission import Admit, Demand, verdict
 from pool_service.core.events import BecameReady
@@ -43,13 +43,13 @@ class Recycler:
         if not is_recycling_due(record, now) or self._state.table.beside(record.server.model):
             self._state.recycle_in_place.discard(record.server.id)
             return
-        successor = succession.successor(record.server, now)
+        successor = replacement.successor(record.server, now)
         if self._fits(successor, now):
             # If the successor fails, the server goes on: the next attempt comes after a while.
             record.recycle_after = now + self._state.limits.backoff_max
             self._state.recycle_in_place.discard(record.server.id)
             # Recorded with this server, since the record of a failed successor is dropped.
-            self._state.put(succession.succeeded_by(record.server, successor))
+            self._state.put(replacement.succeeded_by(record.server, successor))
             self._supervisor.start(successor)
         elif record.server.id not in self._state.recycle_in_place:
             # `on_activity_reported` adds the server if it is unused.
@@ -90,9 +90,9 @@ class Recycler:
         before.clear_marks_of_current()
         state.recycle_in_place.discard(replaced.id)
         state.unmeasured.discard(replaced.id)
-        state.put(succession.retired(replaced, now))
+        state.put(replacement.retired(replaced, now))
         ready = life.became_ready(successor, event.endpoint, now, self._ready.next_probe(now))
-        current = state.put(succession.succeeding(ready, replaced))
+        current = state.put(replacement.succeeding(ready, replaced))
         state.unmeasured.add(current.server.id)
         # By the record, since `put` has given its server the holds of the model.
         self._idle.uncordon(current, now)

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from pool_service.core import lifecycle as life
 from pool_service.core.commands import RecordUsage, SampleMemory
-from pool_service.core.containment import Containment
+from pool_service.core.error_containment import Containment
 from pool_service.core.events import MemorySampled
 from pool_service.core.server import Phase, Server
 from pool_service.core.state import PoolState

@@ -33,7 +33,7 @@ from pool_service.core.admission import (
 )
 from pool_service.core.callers import Callers
 from pool_service.core.commands import Fetch
-from pool_service.core.containment import Containment
+from pool_service.core.error_containment import Containment
 from pool_service.core.errors import PoolError
 from pool_service.core.events import EstimateFailed, Fetching, MemoryEstimated
 from pool_service.core.failures import not_on_disk, too_large

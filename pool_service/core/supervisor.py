@@ -14,7 +14,7 @@ from dataclasses import replace
 
 from pool_service.core import draining as drain
 from pool_service.core import lifecycle as life
-from pool_service.core import restart_policy, succession
+from pool_service.core import replacement, restart_policy
 from pool_service.core.callers import Callers
 from pool_service.core.commands import (
     AwaitExit,
@@ -173,7 +173,7 @@ class Supervisor:
             is_evicted = state.evictions.of(server.id) and not server.holds
             self.stop(server, Cause.EVICTED if is_evicted else Cause.WEDGED, now, at_once=at_once)
             return
-        server = succession.superseded(server, why, now)
+        server = replacement.superseded(server, why, now)
         server = life.with_crashes(server, restart_policy.crash_times(server, state.limits, now))
         self.stop(server, Cause.WEDGED, now, why, at_once=at_once)
         record = state.table.find(server.id)

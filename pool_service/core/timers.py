@@ -2,7 +2,7 @@
 
 from pool_service.core import lifecycle as life
 from pool_service.core.commands import ReadLog
-from pool_service.core.containment import Containment
+from pool_service.core.error_containment import Containment
 from pool_service.core.events import LogRead, TimeReached
 from pool_service.core.failures import pool_full, start_timeout
 from pool_service.core.idle import IdleChecks

@@ -100,8 +100,8 @@ def badly(command: commands.ServerCommand) -> events.ServerEvent:
             return broken(command)
 
 
-def broken(command: commands.ServerCommand) -> events.StepFailed:
-    return events.StepFailed(command.server_id, command, PoolError("a bug"))
+def broken(command: commands.ServerCommand) -> events.CommandFailed:
+    return events.CommandFailed(command.server_id, command, PoolError("a bug"))
 
 
 LIVELY = 1000

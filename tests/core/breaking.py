@@ -6,14 +6,14 @@ from dataclasses import dataclass, field
 from types import FunctionType, UnionType
 from typing import Any
 
-from pool_service.core import commands, lifecycle, succession
+from pool_service.core import commands, lifecycle, replacement
 from pool_service.core.callers import Callers
 from pool_service.core.commands import Command, LogInternalError, Publish, SampleMemory
 from pool_service.core.events import TimeReached
 from pool_service.core.eviction_requests import EvictionRequests
 from pool_service.core.failed_servers import FailedServers
 from pool_service.core.idle import IdleChecks
-from pool_service.core.internal_errors import FailedSteps
+from pool_service.core.internal_errors import FailedCommands
 from pool_service.core.machine import Machine
 from pool_service.core.readiness import ReadyServers
 from pool_service.core.reconfigure import Reconfiguration
@@ -50,7 +50,7 @@ PARTS = (
     Recovery,
     Requests,
     EvictionRequests,
-    FailedSteps,
+    FailedCommands,
 )
 """All but what contains what breaks."""
 
@@ -68,7 +68,7 @@ PLACES += [
 ]
 PLACES += [
     (module, name)
-    for module in (lifecycle, succession)
+    for module in (lifecycle, replacement)
     for name, what in vars(module).items()
     if isinstance(what, FunctionType) and what.__module__ == module.__name__
 ]

@@ -235,7 +235,9 @@ class Ledger:
                 server = self.server_of(server_id)
                 if server is not None and server.identity:
                     self.dead.add(server.identity)
-            case events.CleanedUp(server_id) | events.StepFailed(server_id, commands.CleanUp(), _):
+            case events.CleanedUp(server_id) | events.CommandFailed(
+                server_id, commands.CleanUp(), _
+            ):
                 if self.server_of(server_id) is not None:
                     self.processes.pop(server_id, None)
             case _:
@@ -567,7 +569,7 @@ class Ledger:
                 case (
                     ShutdownRequested()
                     | events.Exited()
-                    | events.StepFailed(_, commands.AwaitExit(), _)
+                    | events.CommandFailed(_, commands.AwaitExit(), _)
                 ):
                     pass
                 case _:

@@ -9,13 +9,13 @@ from zlib import crc32
 from pool_service.core.callers import Callers
 from pool_service.core.catalogue import Catalogue
 from pool_service.core.commands import Answer, Command, Prepare, Publish
-from pool_service.core.containment import Containment
+from pool_service.core.error_containment import Containment
 from pool_service.core.events import EnsureRequested, HoldRequested, MemorySampled
 from pool_service.core.eviction_requests import EvictionRequests
 from pool_service.core.evictions import Eviction
 from pool_service.core.failed_servers import FailedServers
 from pool_service.core.idle import IdleChecks
-from pool_service.core.internal_errors import FailedEvents, FailedSteps
+from pool_service.core.internal_errors import FailedCommands, FailedEvents
 from pool_service.core.limits import Limits
 from pool_service.core.readiness import ReadyServers
 from pool_service.core.reconfigure import Reconfiguration
@@ -300,8 +300,8 @@ class Parts:
         )
 
     @cached_property
-    def failed_steps(self) -> FailedSteps:
-        return FailedSteps(
+    def failed_commands(self) -> FailedCommands:
+        return FailedCommands(
             self.state,
             self.stopper,
             self.supervisor,

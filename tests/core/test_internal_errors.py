@@ -8,12 +8,12 @@ from pool_service.core import events as ev
 from pool_service.core.commands import ServerCommand
 from pool_service.core.errors import PoolError
 from pool_service.core.events import (
+    CommandFailed,
     Event,
-    StepFailed,
 )
+from pool_service.core.internal_error_policy import RETRY_PAUSE_S
 from pool_service.core.recovery import Recovery
 from pool_service.core.results import Every
-from pool_service.core.salvage import RETRY_PAUSE_S
 from pool_service.core.server import Cause, LastRun, Phase, RecoveredState
 from pool_service.core.table import Record
 from pool_service.core.types import FOREVER, SpawnedProcess
@@ -32,7 +32,7 @@ PROBE = cmd.ProbeServer(M1, identity(M1), PLAN, "http://m", "/log", 3.0)
 
 def breaks(parts: Parts, record: Record, command: ServerCommand) -> list[str]:
     """Let a command of a server break; return what follows."""
-    parts.failed_steps.on_step_failed(record, StepFailed(M1, command, BUG), NOW)
+    parts.failed_commands.on_command_failed(record, CommandFailed(M1, command, BUG), NOW)
     return kinds(parts.state.commands)
 
 

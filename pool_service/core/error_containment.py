@@ -1,8 +1,8 @@
 """Containment: an internal error in a transition costs one model, not the pool.
 
-`salvage.py` decides how the server of the transition goes on. This part writes that, answers
-waiters, and audits the state, which the transition may have left half written. Containment uses as
-little of the other parts as possible, since any of them may be what raised.
+`internal_error_policy.py` decides how the server of the transition goes on. This part writes that,
+answers waiters, and audits the state, which the transition may have left half written. Containment
+uses as little of the other parts as possible, since any of them may be what raised.
 """
 
 from collections.abc import Callable, Iterable
@@ -19,9 +19,9 @@ from pool_service.core.commands import (
     Publish,
 )
 from pool_service.core.errors import PoolError
-from pool_service.core.events import ActivityReported, ServerEvent, ServerProbed, StepFailed
+from pool_service.core.events import ActivityReported, CommandFailed, ServerEvent, ServerProbed
 from pool_service.core.evictions import Eviction
-from pool_service.core.salvage import (
+from pool_service.core.internal_error_policy import (
     MAX_FAULTS,
     RETRY_PAUSE_S,
     Breach,
@@ -139,7 +139,7 @@ class Containment:
     def _pause(self, record: Record, server: Server, now: float) -> None:
         """Keep a READY server, and put off its next check and probe."""
         issued = self._state.commands
-        if isinstance(self.event, ActivityReported | StepFailed):
+        if isinstance(self.event, ActivityReported | CommandFailed):
             # The event may have ended a check, so one is under way only if it began just now.
             checks = [one for one in issued if isinstance(one, CheckActivity)]
             record.is_checking &= any(one.server_id == server.id for one in checks)
@@ -148,7 +148,7 @@ class Containment:
             record.busy_until = now + RETRY_PAUSE_S
             probes = [one for one in issued if isinstance(one, ProbeServer)]
             is_probed = any(one.server_id == server.id for one in probes)
-            ended_probe = isinstance(self.event, ServerProbed | StepFailed)
+            ended_probe = isinstance(self.event, ServerProbed | CommandFailed)
             if not is_probed and (ended_probe or server.step_deadline <= now):
                 server = life.probe_due(server, now + RETRY_PAUSE_S)
         self._put_anyway(server)

@@ -1,4 +1,4 @@
-"""Succession: transitions of servers that replace, or are replaced, as in `lifecycle.py`.
+"""Replacement: transitions of servers that replace, or are replaced, as in `lifecycle.py`.
 
 A *successor* starts beside the current server, to replace it. A *superseded* server drains beside
 the current one.

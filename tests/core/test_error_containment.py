@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from pool_service.core import commands, events, lifecycle, succession
+from pool_service.core import commands, events, lifecycle, replacement
 from pool_service.core.activity import Activity
 from pool_service.core.commands import Answer, LogInternalError, Publish
 from pool_service.core.errors import ModelRejected, PoolError
@@ -18,7 +18,7 @@ from pool_service.core.events import (
     ServerProbed,
     ShutdownEscalated,
 )
-from pool_service.core.salvage import MAX_FAULTS, RETRY_PAUSE_S
+from pool_service.core.internal_error_policy import MAX_FAULTS, RETRY_PAUSE_S
 from pool_service.core.scheduler import Scheduler
 from pool_service.core.server import Phase, ServerId
 from pool_service.core.stopper import Stopper
@@ -272,7 +272,7 @@ def test_deadlines_and_indexes_are_derived_anew() -> None:
     "place",
     [
         (lifecycle, "stopping"),
-        (succession, "superseded"),
+        (replacement, "superseded"),
         (lifecycle, "signalled"),
         (Stopper, "signal"),
         (Supervisor, "stop"),

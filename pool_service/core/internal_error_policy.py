@@ -25,6 +25,7 @@ from pool_service.core.events import (
     Adopted,
     BecameReady,
     CleanedUp,
+    CommandFailed,
     EnsureRequested,
     EvictRequested,
     Exited,
@@ -41,7 +42,6 @@ from pool_service.core.events import (
     ShutdownEscalated,
     ShutdownRequested,
     Spawned,
-    StepFailed,
     TimeReached,
     WaiterLeft,
 )
@@ -219,9 +219,9 @@ def _stopping(server: Server) -> Server:
     return life.stopping(server, Cause.CRASHED)
 
 
-_OF_A_START = Prepared | Spawned | NotStarted | BecameReady | Adopted | StepFailed
+_OF_A_START = Prepared | Spawned | NotStarted | BecameReady | Adopted | CommandFailed
 _OWN_EVENTS = (
-    TimeReached | ActivityReported | ServerProbed | ListenerLost | StepFailed | BecameReady
+    TimeReached | ActivityReported | ServerProbed | ListenerLost | CommandFailed | BecameReady
 )
 _OTHER_EVENTS = (
     EnsureRequested | WaiterLeft | HoldRequested | HoldEnded | ReloadRequested | MemorySampled
@@ -258,7 +258,7 @@ def _has_no_process(server: Server, event: object, issued: Sequence[object]) -> 
 
 def _is_failure_of(event: object, *commands: type) -> bool:
     """Return whether an event says that one of these commands failed."""
-    return isinstance(event, StepFailed) and isinstance(event.command, commands)
+    return isinstance(event, CommandFailed) and isinstance(event.command, commands)
 
 
 def _report(event: object) -> ExitReport:
