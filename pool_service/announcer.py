@@ -1,4 +1,4 @@
-"""Distribution of each change of a server to the records, the history, the holders and the log.
+"""Distribution of each change of a server to the records, the history, the subscribers and the log.
 
 A failure of one receiver must not keep the change from the others, nor stop the next command.
 """
@@ -19,10 +19,10 @@ log = structlog.get_logger("pool_service.pool")
 class Announcer:
     """Publishes each change to all receivers, the records first; logs a receiver's failure."""
 
-    def __init__(self, records: Records, history: History, holders: Subscribers) -> None:
+    def __init__(self, records: Records, history: History, subscribers: Subscribers) -> None:
         self._records = records
         self._history = history
-        self._holders = holders
+        self._subscribers = subscribers
         self.is_recording = True
         """Whether changes are recorded: False once the next service may own the records."""
 
@@ -32,7 +32,7 @@ class Announcer:
         self.record(server, removed=removed)
         self._attempt("history", server, lambda: self._history.append(server, removed=removed))
         if server.is_current and not change.of_holds:
-            self._attempt("holders", server, lambda: self._holders.publish(server))
+            self._attempt("subscribers", server, lambda: self._subscribers.publish(server))
         if removed or change.before is not server.phase:
             self._attempt("log", server, lambda: _log_transition(change))
 

@@ -34,19 +34,19 @@ log = structlog.get_logger("pool_service.pool")
 class Endpoints:
     """Checks the endpoints of READY servers and feeds ListenerLost. Runs on the event loop only.
 
-    holders: the subscriptions through which `left_ready` waits for a change of a server.
+    subscribers: the subscriptions through which `left_ready` waits for a change of a server.
     """
 
     def __init__(
         self,
         machine: Machine,
         probe: Probe,
-        holders: Subscribers,
+        subscribers: Subscribers,
         feed: Callable[[events.ListenerLost], None],
     ) -> None:
         self._machine = machine
         self._probe = probe
-        self._holders = holders
+        self._subscribers = subscribers
         self._feed = feed
         self._loop = asyncio.get_running_loop()
         self._timer: asyncio.TimerHandle | None = None
@@ -77,7 +77,7 @@ class Endpoints:
         now = self._machine.server(server.id)
         if now is None or now.phase is not Phase.READY:
             return
-        with self._holders.subscribe(server.model) as subscriber, suppress(TimeoutError):
+        with self._subscribers.subscribe(server.model) as subscriber, suppress(TimeoutError):
             await asyncio.wait_for(subscriber.woken(), END_TIMEOUT_S)
 
     def watch(self) -> None:

@@ -81,11 +81,11 @@ class Pool:
         self._loop = asyncio.get_running_loop()
         self._request_ids = count(1)
         self._answers: dict[int, asyncio.Future[Any]] = {}
-        self._holders = Subscribers()
-        self._announcer = Announcer(world.records, history, self._holders)
+        self._subscribers = Subscribers()
+        self._announcer = Announcer(world.records, history, self._subscribers)
         self._timer = SuspensionTimer(world.clock, lambda: self.feed(TimeReached()))
         self._uses = UseRecorder(self._machine, self._announcer)
-        self._endpoints = Endpoints(self._machine, world.probe, self._holders, self.feed)
+        self._endpoints = Endpoints(self._machine, world.probe, self._subscribers, self.feed)
         self._recovery_ended = asyncio.Event()
         self._recovered = False
         self._ended = False
@@ -222,7 +222,7 @@ class Pool:
         self._check_recovered()
         request_id = next(self._request_ids)
         name = self._machine.resolve(model)
-        with self._holders.subscribe(name) as subscriber:
+        with self._subscribers.subscribe(name) as subscriber:
             # The machine answers a hold only when it ends it, and always with an error.
             error: asyncio.Future[PoolError] = self._loop.create_future()
             self._answers[request_id] = error

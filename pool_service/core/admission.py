@@ -34,9 +34,10 @@ class PreemptionClass(Enum):
     STARTING = auto()
     """Starting: not preempted before it is READY."""
     BUSY = auto()
-    """Busy at the last idle check."""
+    """Busy at the last idle check: preempted only for a model that has waited long, and once it is
+    unused."""
     UNUSED = auto()
-    """Not known to be used: may be preempted."""
+    """Not known to be busy: may be preempted, if two idle checks then find it unused."""
 
 
 @dataclass(frozen=True, slots=True)

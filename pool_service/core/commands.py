@@ -74,7 +74,7 @@ class LogInternalError:
 
 @dataclass(frozen=True, slots=True)
 class Publish:
-    """Send the new value of a server, or its removal, to all watchers.
+    """Record the new value of a server, or its removal, and send it to all watchers.
 
     before: its phase before the change; None: it is new.
     of_holds: only its holds have changed, which is no news to its holders.

@@ -100,6 +100,7 @@ class IdleChecks:
         """Return why a server is to be stopped, or None if it stays."""
         server = record.server
         if self._state.evictions.of(server.id):
+            # Those without force have left out a server that is in use.
             return Cause.EVICTED
         if is_busy or server.holds:
             return None

@@ -14,9 +14,10 @@ Names
 Invariants (the tests assert them after every event)
 - A model has at most one current server and one beside it; a server has at most one process.
 - Every waiter is answered exactly once, while the event is handled that decides its request. A
-  server without waiters whose start has not begun is dropped.
+  QUEUED server without waiters is dropped.
 - At most `max_starts` starts are under way.
-- A READY server that is held or has requests in flight is stopped only by force or shutdown.
+- A READY server that is held or has requests in flight is stopped only by force, by a shutdown, or
+  since it does not serve them any more: it is wedged or has lost its listener.
 - No server is admitted beyond the memory budget.
 """
 

@@ -60,7 +60,10 @@ def has_crashed(server: Server) -> bool:
 
 
 def was_killed(report: ExitReport) -> bool:
-    """Return whether a signal ended the process, so that the same start may succeed."""
+    """Return whether a signal ended the process, or it is not known what did.
+
+    Then the same start may succeed; one that ended by itself, with a code, would end again.
+    """
     return report.diagnosis in _MAY_PASS and report.code is None
 
 

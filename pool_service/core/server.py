@@ -95,7 +95,8 @@ class Server:
     endpoint: where it listens, or listened before it was stopped.
     stop_cause: why it is, or is to be, stopped.
     stop_signal: the last signal sent while STOPPING.
-    step_deadline: when the next step of its phase is due.
+    step_deadline: when the next step of its phase is due: the end of the wait of a QUEUED server
+    and of the start of a STARTING one, the next probe of a READY and signal of a STOPPING one.
     crashes: when its latest processes died, oldest first, within the crash window.
     retry_at: no start before this time.
     failure: the error for callers that ask before `retry_at`; None: they wait.

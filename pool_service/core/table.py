@@ -23,8 +23,8 @@ class Record:
     lost_ports: how many processes of this start lost their port to another program.
     is_checking: an idle check is under way.
     is_check_stale: that check began before the stop, so its result does not count.
-    is_cordoned: a first idle check found the server unused; it is not handed out before the
-    second.
+    is_cordoned: a first idle check found the server unused, and the second is under way. An Ensure
+    takes the cordon away, or waits if an eviction made it.
     is_preempted: the server is stopped as soon as it is unused.
     preempted_for: the model that it is to go for; None: none in particular.
     busy_until: the end of the time for which a busy server is not checked again; None: not busy.

@@ -206,7 +206,7 @@ async def test_what_breaks_for_ever_goes_round_seldom(monkeypatch: Patch, name: 
         bug.left = 0
 
 
-@pytest.mark.parametrize("whom", ["records", "history", "holders", "log"])
+@pytest.mark.parametrize("whom", ["records", "history", "subscribers", "log"])
 async def test_a_subscriber_that_fails_does_not_keep_the_others_from_a_change(
     monkeypatch: Patch, whom: str
 ) -> None:
@@ -218,8 +218,8 @@ async def test_a_subscriber_that_fails_does_not_keep_the_others_from_a_change(
             monkeypatch.setattr(run.world.records, "remove", breaks)
         elif whom == "history":
             monkeypatch.setattr(run.pool.history, "append", breaks)
-        elif whom == "holders":
-            monkeypatch.setattr(run.pool._holders, "publish", breaks)
+        elif whom == "subscribers":
+            monkeypatch.setattr(run.pool._subscribers, "publish", breaks)
         else:
             monkeypatch.setattr(announcer, "_log_transition", breaks)
         await asyncio.gather(run.ensure("a"), run.ensure("b"))
