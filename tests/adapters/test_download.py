@@ -3,7 +3,6 @@
 import asyncio
 import errno
 import os
-import resource
 import signal
 import sys
 from collections.abc import Callable
@@ -18,6 +17,7 @@ from pool_service.adapters.process.identity import identity_of, is_alive
 from pool_service.adapters.system import process_settings
 from pool_service.core.errors import FetchFailed, ModelRejected, PoolError, RuntimeUnavailable
 from pool_service.core.types import Identity
+from tests.adapters.descriptor_limits import descriptor_limits
 
 COMMIT = "0" * 40
 
@@ -261,6 +261,6 @@ async def test_the_program_has_the_limits_that_the_service_was_started_with(
     await begun(told, task)
     (identity,) = machine.processes()
     assert identity is not None
-    assert resource.prlimit(identity.pid, resource.RLIMIT_NOFILE) == (100, 200)
+    assert descriptor_limits(identity.pid) == (100, 200)
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)

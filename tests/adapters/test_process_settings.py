@@ -14,6 +14,7 @@ from pool_service.adapters.system.process_settings import (
     raise_descriptor_limit,
     restore_descriptor_limit,
 )
+from tests.adapters.descriptor_limits import descriptor_limits
 from tests.under_way import under_way
 
 RESETS = """
@@ -113,12 +114,12 @@ def test_where_the_limit_may_not_be_changed_it_stays(monkeypatch: pytest.MonkeyP
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux sets another process's limits")
 def test_a_child_gets_the_limits_that_the_service_was_started_with() -> None:
     with under_way({}) as process:
-        before = resource.prlimit(process.pid, resource.RLIMIT_NOFILE)
+        before = descriptor_limits(process.pid)
         restore_descriptor_limit(process.pid)
-        assert resource.prlimit(process.pid, resource.RLIMIT_NOFILE) == before
+        assert descriptor_limits(process.pid) == before
         child._given_descriptors = (100, 200)
         restore_descriptor_limit(process.pid)
-        assert resource.prlimit(process.pid, resource.RLIMIT_NOFILE) == (100, 200)
+        assert descriptor_limits(process.pid) == (100, 200)
         process.kill()
     restore_descriptor_limit(process.pid)
 

@@ -3,7 +3,6 @@
 import asyncio
 import errno
 import os
-import resource
 import signal
 import subprocess
 import sys
@@ -22,6 +21,7 @@ from pool_service.adapters.system import process_settings
 from pool_service.core.errors import StartFailed
 from pool_service.core.server import StopSignal
 from pool_service.core.types import Diagnosis
+from tests.adapters.descriptor_limits import descriptor_limits
 from tests.adapters.process_machine import SLEEP, Machine, plan, real, shell
 from tests.under_way import under_way
 
@@ -237,4 +237,4 @@ async def test_a_process_has_the_limits_that_the_service_was_started_with(
 ) -> None:
     monkeypatch.setattr(process_settings, "_given_descriptors", (100, 200))
     identity = await machine.spawn(plan(*SLEEP))
-    assert resource.prlimit(identity.pid, resource.RLIMIT_NOFILE) == (100, 200)
+    assert descriptor_limits(identity.pid) == (100, 200)

@@ -4,7 +4,6 @@ import asyncio
 import fcntl
 import json
 import os
-import resource
 import sys
 from pathlib import Path
 
@@ -22,6 +21,7 @@ from pool_service.adapters.runtime.provision import (
 )
 from pool_service.adapters.system import process_settings
 from pool_service.core.errors import RuntimeUnavailable
+from tests.adapters.descriptor_limits import descriptor_limits
 
 # Answers `-m venv DIRECTORY` and `-m pip install ...`; {venv} and {pip} run before.
 PYTHON = """#!/bin/sh
@@ -266,7 +266,7 @@ async def test_pip_has_the_limits_that_the_service_was_started_with(
 
     def progress(_done: int, _total: int, text: str) -> None:
         if text == "collecting x":
-            limits.append(resource.prlimit(int(note.read_text()), resource.RLIMIT_NOFILE))
+            limits.append(descriptor_limits(int(note.read_text())))
             go.write_text("\n")
 
     await one.install(progress)

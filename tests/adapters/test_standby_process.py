@@ -2,7 +2,6 @@
 
 import json
 import os
-import resource
 import signal
 import subprocess
 import sys
@@ -16,6 +15,7 @@ from pool_service.adapters.process.launch import NONCE_VARIABLE, work_dirs
 from pool_service.adapters.standby import process
 from pool_service.adapters.standby.process import Standby, StandbySpec, launch
 from pool_service.adapters.system import proc_file, process_settings
+from tests.adapters.descriptor_limits import descriptor_limits
 from tests.adapters.light_standby import Kept
 
 
@@ -122,7 +122,7 @@ async def test_a_standby_has_the_limits_that_the_service_was_started_with(
 ) -> None:
     monkeypatch.setattr(process_settings, "_given_descriptors", (100, 200))
     one = standby(kept)
-    assert resource.prlimit(one.popen.pid, resource.RLIMIT_NOFILE) == (100, 200)
+    assert descriptor_limits(one.popen.pid) == (100, 200)
     one.end()
 
 
