@@ -6,5 +6,6 @@ import sys
 
 def descriptor_limits(pid: int) -> tuple[int, int]:
     """Return the soft and the hard limit of open files of a process. Linux only."""
-    assert sys.platform == "linux"
-    return resource.prlimit(pid, resource.RLIMIT_NOFILE)
+    if sys.platform == "linux":
+        return resource.prlimit(pid, resource.RLIMIT_NOFILE)
+    raise NotImplementedError
