@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
 from typing import Any
 
 import structlog
@@ -47,6 +48,7 @@ from pool_service.adapters.system.process_settings import (
 from pool_service.adapters.system.writers import first_flaw
 from pool_service.address import Address, AddressError
 from pool_service.config import Config, ConfigSource
+from pool_service.core.limits import Limits
 from pool_service.core.types import Identity
 from pool_service.history import History
 from pool_service.log_stream import LogStream
@@ -128,17 +130,24 @@ def _serve_repeatedly(
             addresses = [Address.parse(text) for text in bound]
 
 
-async def _serve(
-    source: ConfigSource,
-    config: Config,
-    addresses: list[Address],
-    state: StateDir,
-    guards: list[Identity],
-) -> list[str]:
-    """Serve until the shutdown; return the bound addresses if a new service takes over, else [].
+@dataclass(frozen=True, slots=True)
+class _Parts:
+    """The parts of one service that its start, its end and its background tasks need."""
 
-    guards: guards that earlier calls have left, which this one reaps; it adds its own.
-    """
+    pool: Pool
+    server: GrpcServer
+    shutdown: Shutdown
+    reloader: Reloader
+    runtimes: Runtimes
+    standbys: Standbys
+    working_sets: asyncio.Queue[int]
+    records: FileRecords
+    logs: LogStore
+    limits: Limits
+
+
+def _compose(source: ConfigSource, config: Config, state: StateDir) -> _Parts:
+    """Build all parts from the configuration; nothing is started yet. Needs a running loop."""
     service = config.service
     clock, machine, notifications = SystemClock(), machine_memory(), ReadyNotifications()
     logs = LogStore(service.state_dir, keep=config.logs.keep, max_bytes=config.logs.max_bytes)
@@ -166,30 +175,48 @@ async def _serve(
         keep_servers=service.keep_servers,
         is_claimed=lambda: is_claimed(state.path),
     )
+    return _Parts(
+        pool, server, shutdown, reloader, runtimes, standbys, working_sets, records, logs, limits
+    )
+
+
+async def _serve(
+    source: ConfigSource,
+    config: Config,
+    addresses: list[Address],
+    state: StateDir,
+    guards: list[Identity],
+) -> list[str]:
+    """Serve until the shutdown; return the bound addresses if a new service takes over, else [].
+
+    guards: guards that earlier calls have left, which this one reaps; it adds its own.
+    """
+    parts = _compose(source, config, state)
+    service, pool, server = config.service, parts.pool, parts.server
     bound = await _listening(server, addresses, state)
     upkeep = (
-        logs.run_janitor(),
+        parts.logs.run_janitor(),
         give_back_spare_memory(),
-        _report_records(records, server),
+        _report_records(parts.records, server),
         server.keep_sockets(),
-        reloader.apply_working_sets(working_sets),
-        log_runtime(runtimes.default_program),
+        parts.reloader.apply_working_sets(parts.working_sets),
+        log_runtime(parts.runtimes.default_program),
     )
     keeping = GuardKeeper(service.state_dir, service.orphan_grace, left=guards)
     async with keeping as keeper, _in_background(*upkeep):
         await pool.recover(service.recovery_timeout)
-        log_pool(service.state_dir, limits.memory_budget, pool.totals())
+        log_pool(service.state_dir, parts.limits.memory_budget, pool.totals())
         await server.set_serving()
         _finish_start(bound)
         # Last: the replaced service serves again unless this one has noted that it serves.
         state.release_claim()
-        await _until_shutdown(shutdown, reloader)
+        await _until_shutdown(parts.shutdown, parts.reloader)
         await server.set_not_serving()
-        await _end(pool, shutdown, keeper)
-        await standbys.close()
+        await _end(pool, parts.shutdown, keeper)
+        await parts.standbys.close()
         await server.stop(STOP_GRACE_S)
-        await records.close()
-    return bound if shutdown.leaving.is_set() else []
+        await parts.records.close()
+    return bound if parts.shutdown.leaving.is_set() else []
 
 
 async def _end(pool: Pool, shutdown: Shutdown, keeper: GuardKeeper) -> None:

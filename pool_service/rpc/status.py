@@ -10,7 +10,7 @@ from google.rpc import code_pb2, error_details_pb2, status_pb2
 from grpc_status import rpc_status
 
 from pool_service.core import errors
-from pool_service.rpc.text import sendable
+from pool_service.rpc.wire import sendable
 
 DOMAIN = "pool_service"
 

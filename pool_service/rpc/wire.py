@@ -10,7 +10,6 @@ from pool_service.core.server import Cause, Exit, Phase, Role, Server, ServerId
 from pool_service.core.types import FOREVER, EstimateSource
 from pool_service.history import Change
 from pool_service.ports import Clock
-from pool_service.rpc.text import sendable
 from pool_service.v1 import pool_service_pb2 as pb
 
 K = TypeVar("K")
@@ -223,3 +222,8 @@ def _cache(cache: dict[K, tuple[Server, T]], key: K, server: Server, message: T)
 def _limit_bytes(count: float) -> int | None:
     """Return a limit in bytes; None if there is no limit."""
     return None if count == FOREVER else int(count)
+
+
+def sendable(text: str) -> str:
+    r"""Return the text with lone surrogates such as `\udcff` escaped, as protobuf wants it."""
+    return text if text.isascii() else text.encode(errors="backslashreplace").decode()

@@ -70,8 +70,7 @@ class _Owned:
     popen: None if another service started it.
     is_proven: whether the process, and so its session, certainly belongs to this pool.
     members: the other processes that were seen in its session.
-    report: set when the process has been reaped.
-    escalated: set when its clean-up must no longer wait for requests in flight.
+    report: set when the process has been reaped; escalated: set when its clean-up must not wait.
     probed: the URL paths of the pool's probes, whose log lines are left out.
     """
 
