@@ -31,7 +31,7 @@ from pool_service.core.internal_error_policy import (
 )
 from pool_service.core.server import NOT_BEGUN, Phase, Role, Server, ServerId
 from pool_service.core.state import PoolState
-from pool_service.core.table import Record
+from pool_service.core.table import Row
 from pool_service.core.types import FOREVER
 
 
@@ -47,24 +47,24 @@ class Containment:
         self.event: object = None
         self.is_damaged = False
 
-    def each(self, records: Iterable[Record], do: Callable[[Record], None], now: float) -> None:
-        """Call `do` with each record still in the table; an exception costs that server only."""
-        for record in list(records):
-            server_id = record.server.id
-            if self._state.table.find(server_id) is not record:
+    def each(self, rows: Iterable[Row], do: Callable[[Row], None], now: float) -> None:
+        """Call `do` with each row still in the table; an exception costs that server only."""
+        for row in list(rows):
+            server_id = row.server.id
+            if self._state.table.find(server_id) is not row:
                 continue
             try:
-                do(record)
+                do(row)
             except Exception as error:  # noqa: BLE001 - costs that server only
-                self.break_off(record.server.model, server_id, error, now)
+                self.break_off(row.server.model, server_id, error, now)
 
     def attempt(self, model: str, do: Callable[[str], None], now: float) -> None:
         """Call `do` with a model; an exception costs that model only."""
         try:
             do(model)
         except Exception as error:  # noqa: BLE001 - costs that model only
-            record = self._state.table.current(model)
-            self.break_off(model, record.server.id if record else None, error, now)
+            row = self._state.table.current(model)
+            self.break_off(model, row.server.id if row else None, error, now)
 
     def break_off(
         self, model: str, server_id: ServerId | None, error: Exception, now: float
@@ -87,12 +87,12 @@ class Containment:
     def _put_right(
         self, model: str, server_id: ServerId | None, error: PoolError, now: float
     ) -> None:
-        record = None if server_id is None else self._state.table.find(server_id)
-        if record is None:
+        row = None if server_id is None else self._state.table.find(server_id)
+        if row is None:
             self.fail_callers(model, error)
             return
-        server, limits = record.server, self._state.limits
-        salvage = salvaged(server, self._breach_of(record), now)
+        server, limits = row.server, self._state.limits
+        salvage = salvaged(server, self._breach_of(row), now)
         after = salvage.server
         if after is not None and salvage.becomes_failed:
             failed = life.failed(after, str(error), now, limits.failure_ttl)
@@ -103,26 +103,26 @@ class Containment:
                     model, error, holds=after is None or after.phase is not Phase.READY
                 )
             self._answer_evictions(server, after, error)
-        self._write(record, after, salvage, now)
+        self._write(row, after, salvage, now)
 
-    def _breach_of(self, record: Record) -> Breach:
+    def _breach_of(self, row: Row) -> Breach:
         """Return the circumstances of the exception, and count it if a check or probe raised."""
-        server, event = record.server, self.event
+        server, event = row.server, self.event
         if isinstance(event, ServerEvent) and event.server_id != server.id:
             event = None
         if server.phase is Phase.READY and is_own_event(event):
-            record.faults += 1
-        is_worn = record.faults >= MAX_FAULTS
-        return Breach(event, tuple(self._state.commands), record.is_adopting, is_worn)
+            row.faults += 1
+        is_worn = row.faults >= MAX_FAULTS
+        return Breach(event, tuple(self._state.commands), row.is_adopting, is_worn)
 
-    def _write(self, record: Record, after: Server | None, salvage: Salvage, now: float) -> None:
+    def _write(self, row: Row, after: Server | None, salvage: Salvage, now: float) -> None:
         if any(isinstance(command, Adopt) for command in salvage.commands):
-            record.is_adopting = True
-        before = record.server
+            row.is_adopting = True
+        before = row.server
         if after is None:
             self._expel(before)
         elif after.phase is Phase.READY:
-            self._pause(record, after, now)
+            self._pause(row, after, now)
         else:
             self._replace(before, after)
         self._state.commands += salvage.commands
@@ -136,16 +136,16 @@ class Containment:
                 after = life.barred(going.server, after.retry_at, after.failure)
         self._put_anyway(after)
 
-    def _pause(self, record: Record, server: Server, now: float) -> None:
+    def _pause(self, row: Row, server: Server, now: float) -> None:
         """Keep a READY server, and put off its next check and probe."""
         issued = self._state.commands
         if isinstance(self.event, ActivityReported | CommandFailed):
             # The event may have ended a check, so one is under way only if it began just now.
             checks = [one for one in issued if isinstance(one, CheckActivity)]
-            record.is_checking &= any(one.server_id == server.id for one in checks)
-        record.is_cordoned = False
+            row.is_checking &= any(one.server_id == server.id for one in checks)
+        row.is_cordoned = False
         if is_own_event(self.event):
-            record.busy_until = now + RETRY_PAUSE_S
+            row.busy_until = now + RETRY_PAUSE_S
             probes = [one for one in issued if isinstance(one, ProbeServer)]
             is_probed = any(one.server_id == server.id for one in probes)
             ended_probe = isinstance(self.event, ServerProbed | CommandFailed)
@@ -160,9 +160,9 @@ class Containment:
             state = self._state
             state.commands.append(LogInternalError(server.model, "the repair", error))
             before = state.table.put(server)
-            record = state.table.find(server.id)
-            if record is not None:
-                state.clear_marks(record)
+            row = state.table.find(server.id)
+            if row is not None:
+                state.clear_marks(row)
             if server.phase is not Phase.QUEUED:
                 state.queue.pop(server.id, None)
             state.deadlines.set(server.id, server.step_deadline)
@@ -171,10 +171,10 @@ class Containment:
     def _expel(self, server: Server) -> None:
         """Remove a server that has no process, without the parts that may have raised."""
         state = self._state
-        record = state.table.find(server.id)
-        if record is not None:
+        row = state.table.find(server.id)
+        if row is not None:
             state.table.remove(server.id)
-            if record.is_estimating:
+            if row.is_estimating:
                 state.commands.append(CancelEstimate(server.id))
         state.unmeasured.discard(server.id)
         state.recycle_in_place.discard(server.id)
@@ -243,13 +243,13 @@ class Containment:
     def _put_in_step(self, now: float) -> None:
         state = self._state
         state.table.rebuild()
-        for record in state.table:
-            state.clear_marks(record)
-            if record.server.phase is not Phase.QUEUED:
-                state.queue.pop(record.server.id, None)
-            self._audit_start(record.server, now)
-            if state.table.find(record.server.id) is record:
-                state.arm(record)
+        for row in state.table:
+            state.clear_marks(row)
+            if row.server.phase is not Phase.QUEUED:
+                state.queue.pop(row.server.id, None)
+            self._audit_start(row.server, now)
+            if state.table.find(row.server.id) is row:
+                state.arm(row)
         for server_id in list(state.queue):
             if state.table.find(server_id) is None:
                 del state.queue[server_id]
@@ -272,8 +272,8 @@ class Containment:
         """Answer all waiters, holders and evictions whose server is not there."""
         state = self._state
         for model in {*state.waiters.models(), *state.holds.models()}:
-            record = state.table.current(model)
-            if record is None or record.server.phase is Phase.FAILED:
+            row = state.table.current(model)
+            if row is None or row.server.phase is Phase.FAILED:
                 self.fail_callers(model, internal_error(model))
         for server_id in state.evictions.servers():
             if state.table.find(server_id) is None:

@@ -14,7 +14,7 @@ from pool_service.core.server import Cause, Phase, Role
 from pool_service.core.state import PoolState
 from pool_service.core.stopper import Stopper
 from pool_service.core.supervisor import Supervisor
-from pool_service.core.table import Record
+from pool_service.core.table import Row
 
 
 class EvictionRequests:
@@ -47,13 +47,13 @@ class EvictionRequests:
             only_idle=event.target is Every.IDLE,
         )
         targets = self._targets(event.target, now, force=event.force)
-        for record in targets:
-            if record.server.role is Role.SUPERSEDED:
+        for row in targets:
+            if row.server.role is Role.SUPERSEDED:
                 # Until it is gone, a superseded server keeps its model's crashes: clear them.
-                self._state.put(life.forgiven(record.server))
+                self._state.put(life.forgiven(row.server))
         self._end(targets, eviction, now)
 
-    def _targets(self, target: str | Every, now: float, *, force: bool) -> list[Record]:
+    def _targets(self, target: str | Every, now: float, *, force: bool) -> list[Row]:
         state = self._state
         if isinstance(target, str):
             model = state.catalogue.resolve(target)
@@ -62,22 +62,22 @@ class EvictionRequests:
         if target is Every.ALL:
             state.failed_starts.forget_all()
             return list(state.table)
-        return [record for record in state.table if _is_idle(record, now)]
+        return [row for row in state.table if _is_idle(row, now)]
 
-    def _of_model(self, model: str, *, force: bool) -> list[Record]:
+    def _of_model(self, model: str, *, force: bool) -> list[Row]:
         """Return the servers of a model that an eviction targets.
 
         Without force a held server is the only one, so that the eviction is refused and stops none.
         """
         table = self._state.table
-        record = table.current(model)
+        row = table.current(model)
         # A superseded server that is still READY ends by itself once it is unused.
         beside = [
             one for one in table.beside(model) if force or one.server.phase is not Phase.READY
         ]
-        if record is None:
+        if row is None:
             return beside
-        return [record] if record.server.holds and not force else [record, *beside]
+        return [row] if row.server.holds and not force else [row, *beside]
 
     def shut_down(self, event: ShutdownRequested, now: float) -> None:
         """Refuse new requests, and drain and stop all servers."""
@@ -93,50 +93,50 @@ class EvictionRequests:
         for eviction in state.evictions.take():
             state.answer(eviction.request_id, detaching())
 
-        def detach_from(record: Record) -> None:
-            server = record.server
+        def detach_from(row: Row) -> None:
+            server = row.server
             if server.role is Role.CURRENT:
                 state.fail_callers(server.model, shutting_down(server.model))
             if server.phase in (Phase.QUEUED, Phase.PREPARING):
-                self._supervisor.stop(record.server, Cause.SHUTDOWN, now)
+                self._supervisor.stop(row.server, Cause.SHUTDOWN, now)
             elif server.phase is Phase.BACKING_OFF:
-                self._supervisor.give_up(record.server, now)
+                self._supervisor.give_up(row.server, now)
 
         self._containment.each(state.table, detach_from, now)
 
-    def _end(self, records: list[Record], eviction: Eviction, now: float) -> None:
+    def _end(self, rows: list[Row], eviction: Eviction, now: float) -> None:
         """Stop the servers of an eviction; without force a READY one is checked first."""
-        for record in records:
-            self._state.evictions.add(eviction, record.server.id)
-        if not records:
+        for row in rows:
+            self._state.evictions.add(eviction, row.server.id)
+        if not rows:
             self._state.commands.append(eviction.answer)
         elif eviction.names_one:
-            for record in records:
-                self._end_one(record, eviction, now)
+            for row in rows:
+                self._end_one(row, eviction, now)
         else:
-            self._containment.each(records, lambda one: self._end_one(one, eviction, now), now)
+            self._containment.each(rows, lambda one: self._end_one(one, eviction, now), now)
 
-    def _end_one(self, record: Record, eviction: Eviction, now: float) -> None:
-        state, server = self._state, record.server
+    def _end_one(self, row: Row, eviction: Eviction, now: float) -> None:
+        state, server = self._state, row.server
         if server.holds and not eviction.force:
             self._idle.leave_out(eviction, server, 0)
         elif server.phase is Phase.READY and not eviction.force:
-            self._idle.check(record)
+            self._idle.check(row)
         else:
             if server.role is Role.CURRENT:
                 error_of = shutting_down if state.is_closing else evicted
                 state.fail_callers(server.model, error_of(server.model))
-            self._supervisor.stop(record.server, eviction.cause, now)
+            self._supervisor.stop(row.server, eviction.cause, now)
 
     def escalate(self, now: float) -> None:
         """Escalate all stops, those under way and those that begin later."""
         self._state.is_escalated = True
         escalate = self._stopper.escalate
-        self._containment.each(self._state.table, lambda record: escalate(record, now), now)
+        self._containment.each(self._state.table, lambda row: escalate(row, now), now)
 
 
-def _is_idle(record: Record, now: float) -> bool:
+def _is_idle(row: Row, now: float) -> bool:
     """Return whether a server may be unused, as far as is known before an idle check."""
-    server = record.server
+    server = row.server
     is_wanted = server.holds or server.settings.pinned
     return server.phase is Phase.READY and not is_wanted and now >= server.resides_until

@@ -18,7 +18,7 @@ from pool_service.core.server import Cause, Role, Server
 from pool_service.core.state import PoolState
 from pool_service.core.stopper import Stopper
 from pool_service.core.supervisor import Supervisor
-from pool_service.core.table import Record
+from pool_service.core.table import Row
 from pool_service.core.types import FOREVER
 
 BUSY_PAUSE_S = 1.0
@@ -38,46 +38,46 @@ class IdleChecks:
         self._stopper = stopper
         self._supervisor = supervisor
 
-    def check(self, record: Record, pause: float = 0.0) -> None:
+    def check(self, row: Row, pause: float = 0.0) -> None:
         """Begin an idle check of a server; until its result the keep alive does not run out.
 
         pause: seconds to wait before.
         """
-        if record.is_checking:
+        if row.is_checking:
             return
-        self._stopper.check_activity(record.server, pause)
-        record.is_checking = True
-        self._state.deadlines.set(record.server.id, FOREVER)
+        self._stopper.check_activity(row.server, pause)
+        row.is_checking = True
+        self._state.deadlines.set(row.server.id, FOREVER)
 
-    def on_activity_reported(self, record: Record, activity: Activity, now: float) -> None:
+    def on_activity_reported(self, row: Row, activity: Activity, now: float) -> None:
         """Stop an unused READY server that is evicted, preempted, or idle for long enough."""
         state = self._state
-        record.is_checking = False
-        self._note_use(record, activity, now)
+        row.is_checking = False
+        self._note_use(row, activity, now)
         requests = activity.requests
         is_busy = requests is None or requests > 0
-        checks_again = self._leave_out_of_evictions(record, requests, now, is_busy=is_busy)
-        was_busy = record.busy_until is not None
-        record.busy_until = now + BUSY_PAUSE_S if is_busy else None
+        checks_again = self._leave_out_of_evictions(row, requests, now, is_busy=is_busy)
+        was_busy = row.busy_until is not None
+        row.busy_until = now + BUSY_PAUSE_S if is_busy else None
         state.capacity_changed |= was_busy and not is_busy
-        cause = self._cause_to_go(record, now, is_busy=is_busy)
-        is_preempted = record.is_preempted
+        cause = self._cause_to_go(row, now, is_busy=is_busy)
+        is_preempted = row.is_preempted
         if checks_again:
             # The cordon stays, so that callers who wait behind the eviction do not get the server.
             state.capacity_changed |= is_preempted
-            self.check(record, AFTERGLOW_S)
+            self.check(row, AFTERGLOW_S)
         elif cause is not None:
-            self._cordon_or_stop(record, cause, now)
+            self._cordon_or_stop(row, cause, now)
         elif is_preempted:
             # The scheduler decides anew which server to preempt.
             state.capacity_changed = True
-            record.is_cordoned = False
-            state.arm(record)
+            row.is_cordoned = False
+            state.arm(row)
         else:
-            self.uncordon(record, now)
+            self.uncordon(row, now)
 
     def _leave_out_of_evictions(
-        self, record: Record, requests: int | None, now: float, *, is_busy: bool
+        self, row: Row, requests: int | None, now: float, *, is_busy: bool
     ) -> bool:
         """Leave a server that is in use out of the evictions without force.
 
@@ -85,7 +85,7 @@ class IdleChecks:
         server busy is not enough: it may have come too soon after the last answer (see
         AFTERGLOW_S), or have begun before the eviction.
         """
-        server, checks_again = record.server, False
+        server, checks_again = row.server, False
         for eviction in list(self._state.evictions.of(server.id)):
             hold_counts = server.holds and not eviction.force
             resides = eviction.only_idle and now < server.resides_until
@@ -96,43 +96,43 @@ class IdleChecks:
                 self.leave_out(eviction, server, requests)
         return checks_again
 
-    def _cause_to_go(self, record: Record, now: float, *, is_busy: bool) -> Cause | None:
+    def _cause_to_go(self, row: Row, now: float, *, is_busy: bool) -> Cause | None:
         """Return why a server is to be stopped, or None if it stays."""
-        server = record.server
+        server = row.server
         if self._state.evictions.of(server.id):
             # Those without force have left out a server that is in use.
             return Cause.EVICTED
         if is_busy or server.holds:
             return None
-        if record.is_preempted and now >= server.resides_until:
-            return Cause.MEMORY_LIMIT if record.preempted_for == server.model else Cause.PREEMPTED
+        if row.is_preempted and now >= server.resides_until:
+            return Cause.MEMORY_LIMIT if row.preempted_for == server.model else Cause.PREEMPTED
         if now < server.expires_at:
             return None
         if server.role is Role.SUPERSEDED:
             return Cause.MEMORY_LIMIT
         return Cause.RELOADED if server.outdated else Cause.IDLE
 
-    def _note_use(self, record: Record, activity: Activity, now: float) -> None:
+    def _note_use(self, row: Row, activity: Activity, now: float) -> None:
         """Count requests at a server's endpoint as uses: clients may never call Ensure again."""
-        server = record.server
-        at = last_use(record.seen_use, activity, server.last_used_at, now)
+        server = row.server
+        at = last_use(row.seen_use, activity, server.last_used_at, now)
         if activity.mark is not None:
-            record.seen_use = SeenUse(now, activity.mark)
+            row.seen_use = SeenUse(now, activity.mark)
         if at is not None and at > server.last_used_at:
             self._state.put_unpublished(life.used(server, None, at))
 
-    def _cordon_or_stop(self, record: Record, cause: Cause, now: float) -> None:
+    def _cordon_or_stop(self, row: Row, cause: Cause, now: float) -> None:
         """Cordon an unused server and check it again, or stop it if that was the second check."""
-        if record.is_cordoned:
-            self._supervisor.stop(record.server, cause, now, at_once=True)
+        if row.is_cordoned:
+            self._supervisor.stop(row.server, cause, now, at_once=True)
         else:
-            record.is_cordoned = True
-            self.check(record)
+            row.is_cordoned = True
+            self.check(row)
 
-    def uncordon(self, record: Record, now: float) -> None:
+    def uncordon(self, row: Row, now: float) -> None:
         """Hand out a server again, first of all to the callers that waited behind its cordon."""
-        state, server = self._state, record.server
-        record.is_cordoned = False
+        state, server = self._state, row.server
+        row.is_cordoned = False
         running = server.settings.runtime_model
         waiters = state.waiters.take(server.model) if server.role is Role.CURRENT else []
         joining = {one.request_id for one in waiters if one.runtime_model in ("", running)}

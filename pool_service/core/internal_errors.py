@@ -54,7 +54,7 @@ from pool_service.core.standby_policy import StandbyPolicy
 from pool_service.core.state import PoolState
 from pool_service.core.stopper import Stopper
 from pool_service.core.supervisor import Supervisor
-from pool_service.core.table import Record
+from pool_service.core.table import Row
 from pool_service.core.types import Diagnosis, ExitReport
 
 _ANSWERED_AT_ONCE = (
@@ -85,41 +85,41 @@ class FailedCommands:
         self._recovery = recovery
 
     def on_command_failed(  # noqa: C901  # a case for each command
-        self, record: Record, event: CommandFailed, now: float
+        self, row: Row, event: CommandFailed, now: float
     ) -> None:
         """Go on with a server as after the least favourable result of the command that failed."""
-        server, server_id, error = record.server, event.server_id, event.error
+        server, server_id, error = row.server, event.server_id, event.error
         match event.command:
             case EstimateMemory() | Fetch():
-                self._scheduler.on_estimate_failed(record, EstimateFailed(server_id, error), now)
+                self._scheduler.on_estimate_failed(row, EstimateFailed(server_id, error), now)
             case Prepare() | Spawn():
-                self._supervisor.on_not_started(record, NotStarted(server_id, error), now)
+                self._supervisor.on_not_started(row, NotStarted(server_id, error), now)
             case AwaitReady() if server.phase is Phase.STARTING:
                 if server.is_current:
                     self._state.fail_waiters(server.model, error)
                 self._supervisor.stop(server, Cause.CRASHED, now)
             case Adopt():
-                self._recovery.adopt_as_recorded(record, error, now)
+                self._recovery.adopt_as_recorded(row, error, now)
             case CheckActivity():
-                self._take_as_busy(record, now)
+                self._take_as_busy(row, now)
             case ProbeServer() if server.phase is Phase.READY:
                 self._state.put_unpublished(life.probe_due(server, self._ready.next_probe(now)))
             case AwaitExit():
                 if server.phase is Phase.STARTING and server.is_current:
                     self._state.fail_waiters(server.model, error)
                 report = ExitReport(None, None, Diagnosis.CRASHED, str(error))
-                self._supervisor.on_exited(record, Exited(server_id, report), now)
+                self._supervisor.on_exited(row, Exited(server_id, report), now)
             case CleanUp():
-                self._supervisor.on_cleaned_up(record, CleanedUp(server_id), now)
+                self._supervisor.on_cleaned_up(row, CleanedUp(server_id), now)
             case _:
                 pass
 
-    def _take_as_busy(self, record: Record, now: float) -> None:
+    def _take_as_busy(self, row: Row, now: float) -> None:
         """Go on after a failed activity check as with an unknown number of requests."""
-        if record.server.phase is Phase.STOPPING:
-            self._stopper.on_activity_reported(record, Activity(None), now)
-        elif record.server.phase is Phase.READY:
-            self._idle.on_activity_reported(record, Activity(None), now)
+        if row.server.phase is Phase.STOPPING:
+            self._stopper.on_activity_reported(row, Activity(None), now)
+        elif row.server.phase is Phase.READY:
+            self._idle.on_activity_reported(row, Activity(None), now)
 
 
 class FailedEvents:
@@ -169,8 +169,8 @@ class FailedEvents:
                 model = catalogue.resolve(target)
             case _:
                 return "", None
-        record = self._state.table.current(model)
-        return model, record.server.id if record else None
+        row = self._state.table.current(model)
+        return model, row.server.id if row else None
 
     def _make_up_for_effects(self, event: Event, error: Exception, now: float) -> None:
         """Make up for the effects of an event beyond one server."""
@@ -214,7 +214,7 @@ class FailedEvents:
         state.is_closing = True
         begun = state.evictions.of_request(request_id)
         eviction = next(iter(begun), Eviction(request_id, force=True, cause=Cause.SHUTDOWN))
-        ids = [] if state.is_detaching else [record.server.id for record in state.table]
+        ids = [] if state.is_detaching else [row.server.id for row in state.table]
         for server_id in ids:
             if eviction not in state.evictions.of(server_id):
                 state.evictions.add(eviction, server_id)
@@ -234,8 +234,8 @@ class FailedEvents:
     def _leave_out_staying(self, eviction: Eviction) -> None:
         """Leave out of an eviction each of its servers that is not ending already."""
         for server_id in list(eviction.pending):
-            record = self._state.table.find(server_id)
-            if record is None or record.server.phase not in life.LEAVING:
+            row = self._state.table.find(server_id)
+            if row is None or row.server.phase not in life.LEAVING:
                 self._containment.leave_unevicted(
                     eviction, server_id, internal_error(server_id.model)
                 )

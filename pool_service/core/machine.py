@@ -50,7 +50,7 @@ from pool_service.core.state import PoolState
 from pool_service.core.stopper import Stopper
 from pool_service.core.story import Decision
 from pool_service.core.supervisor import Supervisor
-from pool_service.core.table import Record
+from pool_service.core.table import Row
 from pool_service.core.timers import Timers
 from pool_service.core.types import Settings
 
@@ -119,8 +119,8 @@ class Machine:
         3. RecoveryEnded is sent once every server of a recovery is settled.
         """
         if self._state.table.has_any_beside:
-            records = self._state.table.all_beside
-            self._containment.each(records, lambda one: self._recycler.call_off(one, now), now)
+            rows = self._state.table.all_beside
+            self._containment.each(rows, lambda one: self._recycler.call_off(one, now), now)
         if self._state.capacity_changed and self._scheduler.schedule(now):
             self._standby.update()
         if self._recovery.unsettled is not None:
@@ -159,58 +159,58 @@ class Machine:
             case ev.OrphansFound():
                 self._on_orphans_found(event, now)
             case _:
-                record = self._state.table.find(event.server_id)
-                if record is not None:
-                    self._dispatch_of(record, event, now)
+                row = self._state.table.find(event.server_id)
+                if row is not None:
+                    self._dispatch_of(row, event, now)
 
     def _dispatch_of(  # noqa: C901, PLR0912, PLR0915  # a case for each event
-        self, record: Record, event: ev.ServerEvent, now: float
+        self, row: Row, event: ev.ServerEvent, now: float
     ) -> None:
         match event:
             case ev.MemoryEstimated():
-                self._scheduler.on_memory_estimated(record, event, now)
+                self._scheduler.on_memory_estimated(row, event, now)
             case ev.Fetching():
-                self._scheduler.on_fetching(record, event)
+                self._scheduler.on_fetching(row, event)
             case ev.Fetched():
-                self._scheduler.on_fetched(record)
+                self._scheduler.on_fetched(row)
             case ev.EstimateFailed():
-                self._scheduler.on_estimate_failed(record, event, now)
+                self._scheduler.on_estimate_failed(row, event, now)
             case ev.Prepared():
-                self._supervisor.on_prepared(record, event)
+                self._supervisor.on_prepared(row, event)
             case ev.Spawned():
-                self._supervisor.on_spawned(record, event, now)
+                self._supervisor.on_spawned(row, event, now)
             case ev.NotStarted():
-                self._supervisor.on_not_started(record, event, now)
-            case ev.BecameReady() if record.server.role is Role.SUCCESSOR:
-                self._recycler.on_became_ready(record, event, now)
+                self._supervisor.on_not_started(row, event, now)
+            case ev.BecameReady() if row.server.role is Role.SUCCESSOR:
+                self._recycler.on_became_ready(row, event, now)
             case ev.BecameReady():
-                self._ready.on_became_ready(record, event, now)
+                self._ready.on_became_ready(row, event, now)
             case ev.ListenerLost():
-                self._ready.on_listener_lost(record, now)
+                self._ready.on_listener_lost(row, now)
             case ev.ServerProbed():
-                self._ready.on_server_probed(record, event, now)
+                self._ready.on_server_probed(row, event, now)
             case ev.ActivityReported():
-                self._on_activity_reported(record, event, now)
+                self._on_activity_reported(row, event, now)
             case ev.Exited():
-                self._supervisor.on_exited(record, event, now)
+                self._supervisor.on_exited(row, event, now)
             case ev.CleanedUp():
-                self._supervisor.on_cleaned_up(record, event, now)
+                self._supervisor.on_cleaned_up(row, event, now)
             case ev.LogRead():
-                self._timers.on_log_read(record, event, now)
+                self._timers.on_log_read(row, event, now)
             case ev.Adopted():
-                self._recovery.on_adopted(record, event, now)
+                self._recovery.on_adopted(row, event, now)
             case ev.CommandFailed():
-                self._failed_commands.on_command_failed(record, event, now)
+                self._failed_commands.on_command_failed(row, event, now)
             case _:
                 assert_never(event)
 
-    def _on_activity_reported(self, record: Record, event: ev.ActivityReported, now: float) -> None:
-        if record.server.phase is Phase.STOPPING:
-            self._stopper.on_activity_reported(record, event.activity, now)
-        elif record.server.phase is Phase.READY:
-            if record.server.settings.memory_limit is not None:
-                self._recycler.on_activity_reported(record, event.activity, now)
-            self._idle.on_activity_reported(record, event.activity, now)
+    def _on_activity_reported(self, row: Row, event: ev.ActivityReported, now: float) -> None:
+        if row.server.phase is Phase.STOPPING:
+            self._stopper.on_activity_reported(row, event.activity, now)
+        elif row.server.phase is Phase.READY:
+            if row.server.settings.memory_limit is not None:
+                self._recycler.on_activity_reported(row, event.activity, now)
+            self._idle.on_activity_reported(row, event.activity, now)
 
     def _on_memory_sampled(self, event: ev.MemorySampled, now: float) -> None:
         sampled = self._sampler.on_memory_sampled(event, now)
@@ -249,17 +249,17 @@ class Machine:
 
     def ready(self) -> list[Server]:
         """Return the READY servers, those that are READY longest first."""
-        return [record.server for record in self._state.table.of(Phase.READY)]
+        return [row.server for row in self._state.table.of(Phase.READY)]
 
     def get(self, model: str) -> Server | None:
         """Return the current server of `model`, or None."""
-        record = self._state.table.current(model)
-        return record.server if record is not None else None
+        row = self._state.table.current(model)
+        return row.server if row is not None else None
 
     def server(self, server_id: ServerId) -> Server | None:
         """Return the server with an id, or None."""
-        record = self._state.table.find(server_id)
-        return record.server if record is not None else None
+        row = self._state.table.find(server_id)
+        return row.server if row is not None else None
 
     def story(self, model: str) -> tuple[Decision, ...]:
         """Return the last decisions about a model, the oldest first."""
@@ -305,6 +305,6 @@ class Machine:
 
         cached: the ids of the models in the Hugging Face cache.
         """
-        servers = [record.server for record in self._state.table]
+        servers = [row.server for row in self._state.table]
         named = self._state.namings.all()
         return known_entries(self._state.catalogue, servers, named, cached)

@@ -3,7 +3,7 @@
 from pool_service.core import lifecycle as life
 from pool_service.core.server import Phase, Role, ServerId
 from pool_service.core.state import PoolState
-from pool_service.core.table import Record
+from pool_service.core.table import Row
 
 MAX_LOAD_SHARE = 0.1
 """The largest share of a model's time spent on loads because of its memory limit, so that a model
@@ -16,9 +16,9 @@ Preemptions = dict[ServerId, str | None]
 """The preempted servers, each with the model that it is to go for; None: none in particular."""
 
 
-def is_recycling_due(record: Record, now: float) -> bool:
+def is_recycling_due(row: Row, now: float) -> bool:
     """Return whether a server exceeds its memory limit and is due to be recycled."""
-    server = record.server
+    server = row.server
     limit = server.settings.memory_limit
     if limit is None or server.footprint <= limit:
         return False
@@ -27,7 +27,7 @@ def is_recycling_due(record: Record, now: float) -> bool:
         return False
     assert server.ready_at is not None
     paid_off_at = server.ready_at + life.load_seconds(server, USUAL_LOAD_S) / MAX_LOAD_SHARE
-    return now >= max(paid_off_at, record.recycle_after)
+    return now >= max(paid_off_at, row.recycle_after)
 
 
 def with_recycling(preemptions: Preemptions, state: PoolState, now: float) -> Preemptions:
@@ -40,14 +40,14 @@ def with_recycling(preemptions: Preemptions, state: PoolState, now: float) -> Pr
     for server_id in state.recycle_in_place | {
         one for one, beneficiary in preemptions.items() if beneficiary is None
     }:
-        record = state.table.find(server_id)
-        if record is None or not is_recycling_due(record, now):
+        row = state.table.find(server_id)
+        if row is None or not is_recycling_due(row, now):
             # A reload may have raised or removed the limit.
             state.recycle_in_place.discard(server_id)
             continue
-        model = record.server.model
+        model = row.server.model
         # With a successor beside it, the model has its next generation already.
         is_recycled = server_id in state.recycle_in_place or not state.table.beside(model)
-        if is_recycled and not record.server.holds and preemptions.get(server_id) is None:
+        if is_recycled and not row.server.holds and preemptions.get(server_id) is None:
             recycled[server_id] = model
     return recycled

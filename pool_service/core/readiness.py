@@ -9,7 +9,7 @@ from pool_service.core.results import Ensured
 from pool_service.core.server import Cause, Phase
 from pool_service.core.state import PoolState
 from pool_service.core.supervisor import Supervisor
-from pool_service.core.table import Record
+from pool_service.core.table import Row
 from pool_service.core.types import FOREVER
 
 LISTENER_LOST = "it no longer listened at its endpoint"
@@ -32,9 +32,9 @@ class ReadyServers:
         self._supervisor = supervisor
         self._last_reserved = -FOREVER
 
-    def on_became_ready(self, record: Record, event: BecameReady, now: float) -> None:
+    def on_became_ready(self, row: Row, event: BecameReady, now: float) -> None:
         """Mark a server READY and answer all waiters of its model."""
-        state, server = self._state, record.server
+        state, server = self._state, row.server
         if server.phase is not Phase.STARTING:
             return
         server = life.became_ready(server, event.endpoint, now, self.next_probe(now))
@@ -66,9 +66,9 @@ class ReadyServers:
         self._last_reserved = min(spread, interval + round_s) + now
         return self._last_reserved
 
-    def probe(self, record: Record) -> None:
+    def probe(self, row: Row) -> None:
         """Begin a liveness probe of a READY server."""
-        server = record.server
+        server = row.server
         assert server.identity is not None
         assert server.plan is not None
         self._state.put_unpublished(life.probe_due(server, FOREVER))
@@ -83,9 +83,9 @@ class ReadyServers:
             )
         )
 
-    def on_server_probed(self, record: Record, event: ServerProbed, now: float) -> None:
+    def on_server_probed(self, row: Row, event: ServerProbed, now: float) -> None:
         """Judge a liveness probe: supersede a server that is wedged, unhealthy or unlistening."""
-        server, limits = record.server, self._state.limits
+        server, limits = row.server, self._state.limits
         if server.phase is not Phase.READY:
             return
         if not event.result.listens:
@@ -93,7 +93,7 @@ class ReadyServers:
             return
         interval = limits.probe_interval
         longest_gap = 2 * interval + server.settings.probe_timeout
-        record.liveness = liveness = judged(record.liveness, event.result, now, longest_gap)
+        row.liveness = liveness = judged(row.liveness, event.result, now, longest_gap)
         if liveness.missed >= limits.probe_limit:
             self._supervisor.supersede(server, Cause.WEDGED.value, now, at_once=True)
         elif liveness.sick >= limits.probe_limit:
@@ -103,9 +103,9 @@ class ReadyServers:
             due = self.next_probe(now) if is_well else now + interval
             self._state.put_unpublished(life.probe_due(server, due))
 
-    def on_listener_lost(self, record: Record, now: float) -> None:
+    def on_listener_lost(self, row: Row, now: float) -> None:
         """Supersede a server that lost its endpoint, which another program may have taken."""
-        server = record.server
+        server = row.server
         # READY under an earlier service, and not proven yet.
         was_ready = server.phase is Phase.STARTING and server.ready_at is not None
         if (server.phase is Phase.READY or was_ready) and not self._state.is_closing:

@@ -17,7 +17,7 @@ from pool_service.core.results import Reloaded
 from pool_service.core.server import Phase, Role, Server
 from pool_service.core.state import PoolState
 from pool_service.core.supervisor import Supervisor
-from pool_service.core.table import Record
+from pool_service.core.table import Row
 from pool_service.core.types import FOREVER
 
 
@@ -47,10 +47,10 @@ class Reconfiguration:
         state.forget_namings([*event.catalogue.models, *event.catalogue.aliases])
         changed: dict[str, list[str]] = {"replaced": [], "updated": [], "removed": []}
 
-        def reload_one(record: Record) -> None:
-            change = self._reload_server(record, now)
+        def reload_one(row: Row) -> None:
+            change = self._reload_server(row, now)
             if change:
-                changed[change].append(record.server.model)
+                changed[change].append(row.server.model)
 
         self._containment.each(state.table, reload_one, now)
         self.preload(set(state.catalogue.preloaded()) - set(before), now)
@@ -58,9 +58,9 @@ class Reconfiguration:
         result = Reloaded(**{kind: tuple(models) for kind, models in changed.items()})
         state.commands.append(Answer(event.request_id, result))
 
-    def _reload_server(self, record: Record, now: float) -> str:
+    def _reload_server(self, row: Row, now: float) -> str:
         """Apply the new settings to a server; return the kind of change, or ""."""
-        state, server = self._state, record.server
+        state, server = self._state, row.server
         if server.role is not Role.CURRENT:
             return ""
         model = server.model
@@ -72,7 +72,7 @@ class Reconfiguration:
         if fresh == server or server.phase in life.LEAVING:
             return ""
         if server.phase is Phase.QUEUED:
-            self._queue_again(record)
+            self._queue_again(row)
         elif server.phase is Phase.FAILED:
             # The new configuration may have mended the cause, so a start is allowed at once.
             state.put(life.barred(fresh, now, None))
@@ -94,18 +94,18 @@ class Reconfiguration:
             updated = [replace(waiter, settings=settings) for waiter in waiters]
             state.waiters.replace(model, updated)
 
-    def _queue_again(self, record: Record) -> None:
+    def _queue_again(self, row: Row) -> None:
         """Estimate a queued server again by its new settings; its place in the queue stays."""
-        state, server = self._state, record.server
+        state, server = self._state, row.server
         first = state.waiters.first(server.model)
         if first is None:
             state.drop(server)
             return
-        if record.is_estimating:
-            record.is_estimating = False
+        if row.is_estimating:
+            row.is_estimating = False
             state.commands.append(CancelEstimate(server.id))
         state.put(replace(server, settings=first.settings, step_deadline=FOREVER))
-        self._supervisor.estimate(record)
+        self._supervisor.estimate(row)
 
     def preload(self, models: set[str], now: float) -> None:
         """Start models without a request, unless the service is closing."""

@@ -22,7 +22,7 @@ from pool_service.core.server import Cause, Phase, Role, Server, ServerId
 from pool_service.core.state import PoolState
 from pool_service.core.stopper import Stopper
 from pool_service.core.supervisor import Supervisor
-from pool_service.core.table import Record
+from pool_service.core.table import Row
 from pool_service.core.types import Identity, Settings
 
 SETTLED = life.WITHOUT_PROCESS | {Phase.READY, Phase.STOPPING}
@@ -101,28 +101,28 @@ class Recovery:
         if not server.is_current and server.phase not in life.LEAVING:
             server = life.stopping(server, Cause.MEMORY_LIMIT)
         server = life.unproven(server, now) if server.phase is Phase.READY else server
-        record = self._state.put(server)
-        record.is_adopting = True
-        self._state.arm(record)
+        row = self._state.put(server)
+        row.is_adopting = True
+        self._state.arm(row)
         self._state.commands.append(Adopt(server.id, server))
 
-    def on_adopted(self, record: Record, event: Adopted, now: float) -> None:
+    def on_adopted(self, row: Row, event: Adopted, now: float) -> None:
         """Go on with a server after its process was looked for."""
-        if not self._end_adoption(record):
+        if not self._end_adoption(row):
             return
         if event.process is None:
-            self._go_on_without_process(record.server, now)
-        elif record.server.identity is None:
-            self._settle(record.server.id)
-            found = Spawned(record.server.id, event.process)
-            self._supervisor.on_spawned(record, found, now)
+            self._go_on_without_process(row.server, now)
+        elif row.server.identity is None:
+            self._settle(row.server.id)
+            found = Spawned(row.server.id, event.process)
+            self._supervisor.on_spawned(row, found, now)
         else:
-            self._take_over(record.server, event.process.identity, now)
+            self._take_over(row.server, event.process.identity, now)
 
-    def adopt_as_recorded(self, record: Record, error: PoolError, now: float) -> None:
+    def adopt_as_recorded(self, row: Row, error: PoolError, now: float) -> None:
         """Go on with a server as it was recorded, after Adopt failed by an internal error."""
-        server = record.server
-        if not self._end_adoption(record):
+        server = row.server
+        if not self._end_adoption(row):
             return
         if server.identity is not None:
             self._take_over(server, server.identity, now)
@@ -172,9 +172,9 @@ class Recovery:
                 ready_at=now,
                 role=Role.ORPHAN,
             )
-            record = self._state.put(life.stopping(orphan, Cause.ORPHANED))
+            row = self._state.put(life.stopping(orphan, Cause.ORPHANED))
             self._state.commands.append(AwaitExit(orphan.id, identity))
-            self._stopper.drain(record.server, now)
+            self._stopper.drain(row.server, now)
         self._state.capacity_changed = True
 
     def tell_when_settled(self) -> None:
@@ -182,16 +182,16 @@ class Recovery:
         if self.unsettled is None:
             return
         for server_id in list(self.unsettled):
-            record = self._state.table.find(server_id)
-            if record is None or record.server.phase in SETTLED:
+            row = self._state.table.find(server_id)
+            if row is None or row.server.phase in SETTLED:
                 self.unsettled.discard(server_id)
         if not self.unsettled:
             self.unsettled = None
             self._state.commands.append(RecoveryEnded())
 
-    def _end_adoption(self, record: Record) -> bool:
+    def _end_adoption(self, row: Row) -> bool:
         """End the adoption of a server; return False if none was under way."""
-        was_adopting, record.is_adopting = record.is_adopting, False
+        was_adopting, row.is_adopting = row.is_adopting, False
         return was_adopting
 
     def _settle(self, server_id: ServerId) -> None:

@@ -18,7 +18,7 @@ from pool_service.core.scheduler import Scheduler
 from pool_service.core.server import Cause, Phase, Role, Server
 from pool_service.core.state import PoolState
 from pool_service.core.supervisor import Supervisor
-from pool_service.core.table import Record
+from pool_service.core.table import Row
 
 
 class Recycler:
@@ -38,22 +38,22 @@ class Recycler:
         self._ready = ready
         self._scheduler = scheduler
 
-    def review(self, record: Record, now: float) -> None:
+    def review(self, row: Row, now: float) -> None:
         """Begin to replace a sampled server that exceeds its memory limit."""
-        if not is_recycling_due(record, now) or self._state.table.beside(record.server.model):
-            self._state.recycle_in_place.discard(record.server.id)
+        if not is_recycling_due(row, now) or self._state.table.beside(row.server.model):
+            self._state.recycle_in_place.discard(row.server.id)
             return
-        successor = replacement.successor(record.server, now)
+        successor = replacement.successor(row.server, now)
         if self._fits(successor, now):
             # If the successor fails, the server goes on: the next attempt comes after a while.
-            record.recycle_after = now + self._state.limits.backoff_max
-            self._state.recycle_in_place.discard(record.server.id)
-            # Recorded with this server, since the record of a failed successor is dropped.
-            self._state.put(replacement.succeeded_by(record.server, successor))
+            row.recycle_after = now + self._state.limits.backoff_max
+            self._state.recycle_in_place.discard(row.server.id)
+            # Recorded with this server, since the row of a failed successor is dropped.
+            self._state.put(replacement.succeeded_by(row.server, successor))
             self._supervisor.start(successor)
-        elif record.server.id not in self._state.recycle_in_place:
+        elif row.server.id not in self._state.recycle_in_place:
             # `on_activity_reported` adds the server if it is unused.
-            self._idle.check(record)
+            self._idle.check(row)
 
     def _fits(self, server: Server, now: float) -> bool:
         """Return whether a successor fits now, and no other server is queued."""
@@ -63,20 +63,20 @@ class Recycler:
         demand = Demand(server.model, server.expected, server.settings.groups, 0.0)
         return isinstance(verdict(demand, scheduler.capacity(now), now), Admit)
 
-    def on_activity_reported(self, record: Record, activity: Activity, now: float) -> None:
+    def on_activity_reported(self, row: Row, activity: Activity, now: float) -> None:
         """Have a server over its memory limit preempted for its own model if it is unused.
 
         A busy server is handed out as before: callers do not wait for the end of others' requests.
         """
         if activity.requests != 0:
-            self._state.recycle_in_place.discard(record.server.id)
-        elif is_recycling_due(record, now) and not self._state.table.beside(record.server.model):
-            self._state.recycle_in_place.add(record.server.id)
+            self._state.recycle_in_place.discard(row.server.id)
+        elif is_recycling_due(row, now) and not self._state.table.beside(row.server.model):
+            self._state.recycle_in_place.add(row.server.id)
             self._state.capacity_changed = True
 
-    def on_became_ready(self, record: Record, event: BecameReady, now: float) -> None:
+    def on_became_ready(self, row: Row, event: BecameReady, now: float) -> None:
         """Make a READY successor the current server, and supersede the one that it replaces."""
-        successor, state = record.server, self._state
+        successor, state = row.server, self._state
         if successor.phase is not Phase.STARTING:
             return
         before = state.table.current(successor.model)
@@ -94,15 +94,15 @@ class Recycler:
         ready = life.became_ready(successor, event.endpoint, now, self._ready.next_probe(now))
         current = state.put(replacement.succeeding(ready, replaced))
         state.unmeasured.add(current.server.id)
-        # By the record, since `put` has given its server the holds of the model.
+        # By the row, since `put` has given its server the holds of the model.
         self._idle.uncordon(current, now)
 
-    def call_off(self, record: Record, now: float) -> None:
+    def call_off(self, row: Row, now: float) -> None:
         """Stop a successor if the server that it is to replace is gone or to go.
 
         Its model is started again by the usual rules, if at all.
         """
-        successor = record.server
+        successor = row.server
         if successor.role is not Role.SUCCESSOR or successor.phase not in life.TAKES_A_SLOT:
             return
         before = self._state.table.current(successor.model)

@@ -23,7 +23,7 @@ from pool_service.core.results import Ensured
 from pool_service.core.server import LastRun, Phase, Server
 from pool_service.core.state import PoolState
 from pool_service.core.supervisor import Supervisor
-from pool_service.core.table import Record
+from pool_service.core.table import Row
 from pool_service.core.types import Settings
 from pool_service.core.waiters import Waiter
 
@@ -35,14 +35,14 @@ USE_RESOLUTION_S = 0.05
 class _Request:
     """A request, with what is known of its model.
 
-    record: the model's current server; None: it has none.
+    row: that of the model's current server; None: it has none.
     known: the newest server or last run of the model.
     waiter: the waiter to add if the request cannot be answered at once.
     """
 
     event: Asked
     model: str
-    record: Record | None
+    row: Row | None
     known: Server | LastRun | None
     waiter: Waiter
 
@@ -71,11 +71,11 @@ class Requests:
         """
         state = self._state
         model = state.catalogue.resolve(name)
-        record = state.table.current(model)
-        if record is None or state.is_closing or not self._is_available(record):
+        row = state.table.current(model)
+        if row is None or state.is_closing or not self._is_available(row):
             return None
-        server = record.server
-        if record.is_cordoned or now - server.last_used_at >= USE_RESOLUTION_S:
+        server = row.server
+        if row.is_cordoned or now - server.last_used_at >= USE_RESOLUTION_S:
             return None
         if not state.catalogue.serves(model, server.settings.named_by_caller):
             return None
@@ -87,8 +87,8 @@ class Requests:
         refusal = self._refusal(request, now)
         if refusal is not None:
             self._state.answer(event.request_id, refusal)
-        elif request.record is not None and self._is_available(request.record):
-            self._hand_out(request.record, event, now)
+        elif request.row is not None and self._is_available(request.row):
+            self._hand_out(request.row, event, now)
         else:
             self._wait(request, now)
 
@@ -100,13 +100,13 @@ class Requests:
             state.answer(event.request_id, refusal)
             return
         state.holds.add(request.model, event)
-        record = request.record
-        if record is not None and self._is_available(record):
-            record.is_cordoned = False
+        row = request.row
+        if row is not None and self._is_available(row):
+            row.is_cordoned = False
             if event.runtime_model:
                 state.note_naming(request.model, event.runtime_model)
             state.touch(request.model, now)
-            state.put(life.used(record.server, event.keep_alive, now), of_holds=True)
+            state.put(life.used(row.server, event.keep_alive, now), of_holds=True)
             return
         self._wait(request, now)
         awaited = state.table.current(request.model)
@@ -116,19 +116,19 @@ class Requests:
 
     def _request(self, event: Asked) -> _Request:
         model = self._state.catalogue.resolve(event.model)
-        record, known = self._state.table.current(model), self._state.known(model)
+        row, known = self._state.table.current(model), self._state.known(model)
         waiter = self._callers.waiter_of_caller(model, event, known)
-        return _Request(event, model, record, known, waiter)
+        return _Request(event, model, row, known, waiter)
 
     def on_hold_ended(self, event: HoldEnded, now: float) -> None:
         """End a hold, and a start that nobody else waits for."""
         state = self._state
         state.waiters.leave(event.request_id)
         model = state.holds.end(event.request_id)
-        record = state.table.current(model) if model is not None else None
-        if record is None:
+        row = state.table.current(model) if model is not None else None
+        if row is None:
             return
-        server = record.server
+        server = row.server
         if server.phase is Phase.READY and not state.holds.count(server.model):
             server = life.released(server, now)
         state.put(server, of_holds=True)
@@ -152,64 +152,64 @@ class Requests:
         state, model, named = self._state, request.model, request.event.runtime_model
         if state.is_closing:
             return shutting_down(request.event.model)
-        joined = self._joined_settings(model, request.record)
+        joined = self._joined_settings(model, request.row)
         wanted = named or (joined.named_by_caller if joined else "")
         if not state.catalogue.serves(model, wanted):
             return self._callers.not_served(model, wanted)
         if named and joined and joined.runtime_model != named:
             return runtime_model_conflict(model, joined.runtime_model, named)
-        return self._remembered_failure(request, now) or self._no_place(model, request.record)
+        return self._remembered_failure(request, now) or self._no_place(model, request.row)
 
     def _remembered_failure(self, request: _Request, now: float) -> PoolError | None:
         """Return the error of a start that failed lately, so that callers do not start one each."""
         last = request.last
         if last is not None and last.failure is not None and now < last.retry_at:
             return still_barred(last.failure, last.retry_at, now)
-        if request.record is not None:
+        if request.row is not None:
             return None
         return self._state.failed_starts.find(
             request.model, request.waiter.settings.runtime_model, now
         )
 
-    def _no_place(self, model: str, record: Record | None) -> PoolError | None:
+    def _no_place(self, model: str, row: Row | None) -> PoolError | None:
         """Return QueueFull if the model would have to join a full queue, or None."""
         state = self._state
-        comes_new = record is None or record.server.phase is Phase.FAILED
+        comes_new = row is None or row.server.phase is Phase.FAILED
         if comes_new and len(state.queue) >= state.limits.queue_limit:
             return queue_full(model, state.limits)
         return None
 
     # --- answering ----------------------------------------------------------------------
 
-    def _is_available(self, record: Record) -> bool:
+    def _is_available(self, row: Row) -> bool:
         """Return whether a server is READY and may be handed out."""
-        return record.server.phase is Phase.READY and not self._is_going(record)
+        return row.server.phase is Phase.READY and not self._is_going(row)
 
-    def _is_going(self, record: Record) -> bool:
+    def _is_going(self, row: Row) -> bool:
         """Return whether a server ends as soon as an idle check finds it unused.
 
         Either it is preempted, or an eviction has cordoned it.
         """
-        is_evicted = record.is_cordoned and bool(self._state.evictions.of(record.server.id))
-        return record.is_preempted or is_evicted
+        is_evicted = row.is_cordoned and bool(self._state.evictions.of(row.server.id))
+        return row.is_preempted or is_evicted
 
-    def _joined_settings(self, model: str, record: Record | None) -> Settings | None:
+    def _joined_settings(self, model: str, row: Row | None) -> Settings | None:
         """Return the settings of the start that a caller would now join, or None.
 
         Callers that join take them over, so that all waiters of a model agree on the settings
         even after the caller that chose them has left.
         """
-        if record is None or record.server.phase is Phase.FAILED:
+        if row is None or row.server.phase is Phase.FAILED:
             return None
-        if record.server.phase not in life.LEAVING and not self._is_going(record):
-            return record.server.settings
+        if row.server.phase not in life.LEAVING and not self._is_going(row):
+            return row.server.settings
         first = self._state.waiters.first(model)
         return first.settings if first else None
 
-    def _hand_out(self, record: Record, event: EnsureRequested, now: float) -> None:
-        state, server = self._state, record.server
+    def _hand_out(self, row: Row, event: EnsureRequested, now: float) -> None:
+        state, server = self._state, row.server
         # The caller may send a request after the idle check that is under way.
-        record.is_cordoned = False
+        row.is_cordoned = False
         if event.runtime_model:
             state.note_naming(server.model, event.runtime_model)
         if event.keep_alive is not None or now - server.last_used_at >= USE_RESOLUTION_S:
@@ -217,18 +217,18 @@ class Requests:
             state.touch(server.model, now)
             # Not `PoolState.put`, since nothing that is published has changed.
             state.table.put(server)
-            if not record.is_checking:
-                state.deadlines.hasten(server.id, state.due(record))
+            if not row.is_checking:
+                state.deadlines.hasten(server.id, state.due(row))
         state.answer(event.request_id, Ensured(server, started=False))
 
     def _wait(self, request: _Request, now: float) -> None:
-        state, record, last = self._state, request.record, request.last
-        joined = self._joined_settings(request.model, record)
+        state, row, last = self._state, request.row, request.last
+        joined = self._joined_settings(request.model, row)
         waiter = request.waiter
         if joined is not None:
             waiter = replace(waiter, settings=joined, starts=False)
         state.waiters.add(request.model, waiter)
-        if record is not None and record.server.phase is not Phase.FAILED:
+        if row is not None and row.server.phase is not Phase.FAILED:
             return
         if last is not None and now < last.retry_at:
             self._supervisor.back_off(last, waiter.settings, now, last.retry_at)

@@ -12,7 +12,7 @@ from pool_service.core.error_containment import Containment
 from pool_service.core.events import MemorySampled
 from pool_service.core.server import Phase, Server
 from pool_service.core.state import PoolState
-from pool_service.core.table import Record
+from pool_service.core.table import Row
 from pool_service.core.types import FOREVER, MemorySample
 
 FRESH_S = 1.0
@@ -66,8 +66,8 @@ class Sampler:
             return
         table = self._state.table
         new = [table.find(server_id) for server_id in self._state.unmeasured]
-        records = [*table.of(Phase.STARTING), *(one for one in new if one is not None)]
-        chosen = [*(one.server for one in records), *table.take_turns(SAMPLED_AT_ONCE)]
+        rows = [*table.of(Phase.STARTING), *(one for one in new if one is not None)]
+        chosen = [*(one.server for one in rows), *table.take_turns(SAMPLED_AT_ONCE)]
         self._servers = tuple({server.id: server for server in chosen}.values())
         self._state.commands.append(SampleMemory(self._servers))
         self._is_sampling, self._began_at, self.again_at = True, now, None
@@ -77,7 +77,7 @@ class Sampler:
         if self.next_at() <= now:
             self.take(now)
 
-    def on_memory_sampled(self, event: MemorySampled, now: float) -> list[Record]:
+    def on_memory_sampled(self, event: MemorySampled, now: float) -> list[Row]:
         """Apply a sample to the machine's state and to each server in it; return these servers."""
         self._is_sampling, self._sampled_at = False, now
         self._state.capacity_changed = True
@@ -92,21 +92,21 @@ class Sampler:
         self.is_pressed = now < self._pressed_until
         self.is_critical = now < self._critical_until
         found = [self._state.table.find(server.id) for server in self._servers]
-        sampled = [record for record in found if record is not None]
-        for record in sampled:
+        sampled = [row for row in found if row is not None]
+        for row in sampled:
             try:
-                self._measure(record)
+                self._measure(row)
             except Exception as error:  # noqa: BLE001 - costs that server only
-                self._containment.break_off(record.server.model, record.server.id, error, now)
+                self._containment.break_off(row.server.model, row.server.id, error, now)
         return sampled
 
     def skip_measuring(self) -> None:
         """Let no start wait until new servers are measured: memory cannot be sampled at present."""
         self._state.unmeasured.clear()
 
-    def _measure(self, record: Record) -> None:
+    def _measure(self, row: Row) -> None:
         """Apply the last sample to one server in it."""
-        server, began = record.server, self._began_at
+        server, began = row.server, self._began_at
         if server.ready_at is None or life.saw_ready(server, began):
             self._state.unmeasured.discard(server.id)
         footprints = self.last.footprints if self.last else {}
@@ -167,5 +167,5 @@ class Sampler:
         return any(not _is_estimating(table.find(one)) for one in self._state.queue)
 
 
-def _is_estimating(record: Record | None) -> bool:
-    return record is None or record.is_estimating
+def _is_estimating(row: Row | None) -> bool:
+    return row is None or row.is_estimating

@@ -45,7 +45,7 @@ from pool_service.core.sampler import CALM_S, Sampler
 from pool_service.core.server import Phase, Server, ServerId
 from pool_service.core.state import PoolState
 from pool_service.core.supervisor import Supervisor
-from pool_service.core.table import Record
+from pool_service.core.table import Row
 from pool_service.core.types import FOREVER
 
 SHORT_OF_MEMORY = "the machine, which is short of memory"
@@ -90,15 +90,15 @@ class Scheduler:
 
     # --- estimates ----------------------------------------------------------------------
 
-    def on_memory_estimated(self, record: Record, event: MemoryEstimated, now: float) -> None:
+    def on_memory_estimated(self, row: Row, event: MemoryEstimated, now: float) -> None:
         """Queue a server with its estimate, download its files, or drop its start."""
-        if not record.is_estimating:
+        if not row.is_estimating:
             return
-        record.is_estimating = False
+        row.is_estimating = False
         self._state.capacity_changed = True
-        server, limits = record.server, self._state.limits
+        server, limits = row.server, self._state.limits
         if event.estimate.on_disk is False:
-            self._fetch(record, event.estimate.meant)
+            self._fetch(row, event.estimate.meant)
             return
         turn_by = now + limits.queue_timeout
         server = life.estimated(server, event.estimate, turn_by, limits.memory_budget)
@@ -107,12 +107,12 @@ class Scheduler:
         else:
             self._state.put(server)
 
-    def _fetch(self, record: Record, meant: tuple[str, ...]) -> None:
+    def _fetch(self, row: Row, meant: tuple[str, ...]) -> None:
         """Download a server's files if any of its waiters allows that; else drop its start.
 
         meant: models on disk with similar names, to suggest in the error.
         """
-        server, state = record.server, self._state
+        server, state = row.server, self._state
         if any(waiter.download for waiter in state.waiters.of(server.model)):
             state.put(life.fetching(server, 0, 0)).is_estimating = True
             state.commands.append(Fetch(server.id, server.settings))
@@ -123,22 +123,22 @@ class Scheduler:
         near = tuple(dict.fromkeys(names))[:MAX_SUGGESTIONS]
         self.drop_start(server, not_on_disk(server.model, server.settings.runtime_model, near))
 
-    def on_fetching(self, record: Record, event: Fetching) -> None:
+    def on_fetching(self, row: Row, event: Fetching) -> None:
         """Publish the progress of a download."""
-        if record.is_estimating:
-            changed = life.fetching(record.server, event.done, event.total)
-            self._sampler.put_progress(record.server, changed)
+        if row.is_estimating:
+            changed = life.fetching(row.server, event.done, event.total)
+            self._sampler.put_progress(row.server, changed)
 
-    def on_fetched(self, record: Record) -> None:
+    def on_fetched(self, row: Row) -> None:
         """Estimate a server again after its files were downloaded."""
-        if record.is_estimating:
-            self._supervisor.estimate(record)
+        if row.is_estimating:
+            self._supervisor.estimate(row)
 
-    def on_estimate_failed(self, record: Record, event: EstimateFailed, now: float) -> None:
+    def on_estimate_failed(self, row: Row, event: EstimateFailed, now: float) -> None:
         """Fail a start whose estimate or download failed."""
-        if record.is_estimating:
-            record.is_estimating = False
-            self._supervisor.fail_start(record.server, event.error, now)
+        if row.is_estimating:
+            row.is_estimating = False
+            self._supervisor.fail_start(row.server, event.error, now)
 
     def drop_start(self, server: Server, error: PoolError) -> None:
         """Fail the waiters of a start, and drop its server; later callers start it anew.
@@ -156,7 +156,7 @@ class Scheduler:
 
         Return False if that has to wait for a memory sample, which is then on its way.
         """
-        queued = [one for one in self._records(self._state.queue) if not one.is_estimating]
+        queued = [one for one in self._rows(self._state.queue) if not one.is_estimating]
         decides = not queued or self._sampler.ensure_fresh(now)
         if decides:
             self._admit_queue(queued, now)
@@ -165,23 +165,21 @@ class Scheduler:
         self._state.capacity_changed = False
         return decides
 
-    def _admit_queue(self, queued: list[Record], now: float) -> None:
+    def _admit_queue(self, queued: list[Row], now: float) -> None:
         preemptions: Preemptions = {}
         obstacle = ""
-        for record in queued:
+        for row in queued:
             try:
-                obstacle = self._admit_or_wait(record, obstacle, preemptions, now)
+                obstacle = self._admit_or_wait(row, obstacle, preemptions, now)
             except Exception as error:  # noqa: BLE001 - costs that server only
-                self._containment.break_off(record.server.model, record.server.id, error, now)
+                self._containment.break_off(row.server.model, row.server.id, error, now)
         if self._is_overrun():
             # For any reason: growth, a reload, an adoption, a wrong estimate.
             for server_id in overrun(self.capacity(now), now):
                 preemptions.setdefault(server_id, None)
         self._preempt(with_recycling(preemptions, self._state, now), now)
 
-    def _admit_or_wait(
-        self, record: Record, obstacle: str, preemptions: Preemptions, now: float
-    ) -> str:
+    def _admit_or_wait(self, row: Row, obstacle: str, preemptions: Preemptions, now: float) -> str:
         """Start a server or publish what it waits for; return why those behind it may not start.
 
         obstacle: why the server may not start, by those before it; empty: it may.
@@ -195,10 +193,10 @@ class Scheduler:
             outcome = shortage
             preemptions.update(dict.fromkeys(outcome.preempts))
         else:
-            outcome = self._try(record.server, now)
-            preemptions.update(dict.fromkeys(outcome.preempts, record.server.model))
+            outcome = self._try(row.server, now)
+            preemptions.update(dict.fromkeys(outcome.preempts, row.server.model))
         if outcome.why:
-            self._publish_wait(record, outcome.why)
+            self._publish_wait(row, outcome.why)
         return "" if outcome.may_backfill else "its turn"
 
     def why_blocked(self) -> str:
@@ -257,13 +255,13 @@ class Scheduler:
 
     def _recheck_busy(self, now: float) -> None:
         """Check again the servers that were busy, since a queued one waits for them."""
-        for record in self._state.table.of(Phase.READY):
-            if record.busy_until is not None and record.busy_until <= now:
-                self._idle.check(record)
+        for row in self._state.table.of(Phase.READY):
+            if row.busy_until is not None and row.busy_until <= now:
+                self._idle.check(row)
 
-    def _publish_wait(self, record: Record, why: str) -> None:
+    def _publish_wait(self, row: Row, why: str) -> None:
         """Publish a server's place in the queue and what it waits for, if either has changed."""
-        server = record.server
+        server = row.server
         position = list(self._state.queue).index(server.id) + 1
         told = life.in_line(server, position, _waits(why))
         if told != server:
@@ -292,11 +290,11 @@ class Scheduler:
         )
 
     def _residents(self, now: float) -> tuple[Resident, ...]:
-        records = [record for record in self._state.table if record.server.takes_memory]
-        return tuple(self._resident(record, now) for record in records)
+        rows = [row for row in self._state.table if row.server.takes_memory]
+        return tuple(self._resident(row, now) for row in rows)
 
-    def _resident(self, record: Record, now: float) -> Resident:
-        server = record.server
+    def _resident(self, row: Row, now: float) -> Resident:
+        server = row.server
         candidate = Candidate(
             server_id=server.id,
             freed=max(server.reserved, 1),
@@ -304,11 +302,11 @@ class Scheduler:
             last_used_at=server.last_used_at,
             uses=self._state.uses.get(server.model, Uses(now)).count(now),
         )
-        preemption_class = self._preemption_class(record)
+        preemption_class = self._preemption_class(row)
         return Resident(candidate, preemption_class, server.settings.groups, server.resides_until)
 
-    def _preemption_class(self, record: Record) -> PreemptionClass:
-        server, is_busy = record.server, record.busy_until is not None
+    def _preemption_class(self, row: Row) -> PreemptionClass:
+        server, is_busy = row.server, row.busy_until is not None
         # An eviction that found the server busy does not count: the server is about to be left out.
         is_evicted = self._state.evictions.of(server.id) and not is_busy
         if server.phase in life.LEAVING or is_evicted:
@@ -323,35 +321,35 @@ class Scheduler:
 
     def _preempt(self, preemptions: Preemptions, now: float) -> None:
         """Preempt these servers; hand out again those that are no longer among them."""
-        before = self._records(self._preemptions.keys() - preemptions)
+        before = self._rows(self._preemptions.keys() - preemptions)
         self._preemptions = preemptions
-        released = [record for record in before if record.is_preempted]
-        for record in released:
-            record.end_preemption()
-        going = self._records(preemptions)
-        for record in going:
-            model = preemptions[record.server.id]
-            if not record.is_preempted:
-                self._note(record.server, f"is preempted {_purpose(record.server, model)}")
-            record.preempt(model)
+        released = [row for row in before if row.is_preempted]
+        for row in released:
+            row.end_preemption()
+        going = self._rows(preemptions)
+        for row in going:
+            model = preemptions[row.server.id]
+            if not row.is_preempted:
+                self._note(row.server, f"is preempted {_purpose(row.server, model)}")
+            row.preempt(model)
         if going:
-            self._containment.each(going, lambda record: self._check_preempted(record, now), now)
+            self._containment.each(going, lambda row: self._check_preempted(row, now), now)
         if released:
-            self._containment.each(released, lambda record: self._hand_out_again(record, now), now)
+            self._containment.each(released, lambda row: self._hand_out_again(row, now), now)
 
-    def _check_preempted(self, record: Record, now: float) -> None:
-        if self._state.check_due(record) <= now:
-            self._idle.check(record)
+    def _check_preempted(self, row: Row, now: float) -> None:
+        if self._state.check_due(row) <= now:
+            self._idle.check(row)
         else:
-            self._state.arm(record)
+            self._state.arm(row)
 
-    def _hand_out_again(self, record: Record, now: float) -> None:
-        if not self._state.evictions.of(record.server.id):
-            self._idle.uncordon(record, now)
+    def _hand_out_again(self, row: Row, now: float) -> None:
+        if not self._state.evictions.of(row.server.id):
+            self._idle.uncordon(row, now)
 
-    def _records(self, ids: Iterable[ServerId]) -> list[Record]:
+    def _rows(self, ids: Iterable[ServerId]) -> list[Row]:
         found = [self._state.table.find(server_id) for server_id in ids]
-        return [record for record in found if record is not None]
+        return [row for row in found if row is not None]
 
 
 def _waits(why: str) -> str:

@@ -50,8 +50,8 @@ class StandbyPolicy:
         if self._sampler.is_pressed:
             return 0
         state, limits, last = self._state, self._state.limits, self._sampler.last
-        records = [state.table.find(server_id) for server_id in state.queue]
-        estimated = [one.server for one in records if one is not None and not one.is_estimating]
+        rows = [state.table.find(server_id) for server_id in state.queue]
+        estimated = [one.server for one in rows if one is not None and not one.is_estimating]
         queued = sum(server.expected for server in estimated)
         spare = limits.memory_budget - state.table.reserved - queued
         if last is not None:

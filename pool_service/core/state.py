@@ -25,7 +25,7 @@ from pool_service.core.remembered import FailedStarts, Namings
 from pool_service.core.results import Ensured
 from pool_service.core.server import LastRun, Phase, Role, Server, ServerId
 from pool_service.core.story import Choice, Decision, Stories
-from pool_service.core.table import Record, ServerTable
+from pool_service.core.table import Row, ServerTable
 from pool_service.core.types import FOREVER
 from pool_service.core.waiters import Holds, Waiters
 
@@ -81,10 +81,8 @@ class PoolState:
 
     # --- servers ----------------------------------------------------------------------------
 
-    def put(
-        self, server: Server, *, of_holds: bool = False, choice: Choice | None = None
-    ) -> Record:
-        """Add or change a server, publish the change, and return the server's record.
+    def put(self, server: Server, *, of_holds: bool = False, choice: Choice | None = None) -> Row:
+        """Add or change a server, publish the change, and return the server's row.
 
         What follows from the change is done here, for all parts: the server leaves the queue
         unless it is QUEUED, loses the marks that have no meaning in its phase, gets its
@@ -97,23 +95,23 @@ class PoolState:
         self._check_transition(known.server.phase if known else None, server.phase)
         server = replace(server, holds=self._holds_of(server))
         before = self.table.put(server)
-        record = self.table.find(server.id)
-        assert record is not None
+        row = self.table.find(server.id)
+        assert row is not None
         if server.phase is not Phase.QUEUED:
-            self.unqueue(record)
+            self.unqueue(row)
         if before is None or before.phase is not server.phase:
-            self.clear_marks(record)
+            self.clear_marks(row)
         if before is None:
             # A QUEUED server has no estimate yet, so it does not affect the schedule.
             self.capacity_changed |= server.phase is not Phase.QUEUED
         else:
             self.capacity_changed |= _share_of_capacity(before) != _share_of_capacity(server)
-        self.arm(record)
+        self.arm(row)
         phase = before.phase if before else None
         if before is None or phase is not server.phase or before.role is not server.role:
             self.note(server, phase, server.phase, choice=choice)
         self.commands.append(Publish(server, phase, of_holds=of_holds))
-        return record
+        return row
 
     def note(
         self,
@@ -133,44 +131,44 @@ class PoolState:
     def _check_transition(self, before: Phase | None, after: Phase | None) -> None:
         assert before is after or after in TRANSITIONS[before], f"{before} became {after}"
 
-    def clear_marks(self, record: Record) -> None:
+    def clear_marks(self, row: Row) -> None:
         """Clear the marks of a server that have no meaning in its phase."""
-        record.clear_marks_outside(record.server.phase)
-        if record.server.phase is not Phase.READY:
-            self.unmeasured.discard(record.server.id)
-            self.recycle_in_place.discard(record.server.id)
+        row.clear_marks_outside(row.server.phase)
+        if row.server.phase is not Phase.READY:
+            self.unmeasured.discard(row.server.id)
+            self.recycle_in_place.discard(row.server.id)
 
     def put_unpublished(self, server: Server) -> None:
         """Change a server without publishing the change."""
         self.table.put(server)
-        record = self.table.find(server.id)
-        assert record is not None
-        self.arm(record)
+        row = self.table.find(server.id)
+        assert row is not None
+        self.arm(row)
 
     def drop(self, server: Server) -> None:
         """Remove a server and publish that; its model's last run stays known."""
-        record = self.table.find(server.id)
-        assert record is not None
-        self._check_transition(record.server.phase, None)
+        row = self.table.find(server.id)
+        assert row is not None
+        self._check_transition(row.server.phase, None)
         if server.is_current and server.last_generation:
             self.remember_past(server)
-        self.unqueue(record)
+        self.unqueue(row)
         self.table.remove(server.id)
         self.unmeasured.discard(server.id)
         self.recycle_in_place.discard(server.id)
         self.deadlines.set(server.id, FOREVER)
         self.capacity_changed = True
-        self.note(server, record.server.phase, None)
+        self.note(server, row.server.phase, None)
         # Holders were answered before, so the count may be lower than the server's own.
         gone = replace(server, holds=self._holds_of(server))
         self.commands.append(Publish(gone, server.phase, removed=True))
 
-    def unqueue(self, record: Record) -> None:
+    def unqueue(self, row: Row) -> None:
         """Take a server out of the queue, and cancel its estimate if one is under way."""
-        self.queue.pop(record.server.id, None)
-        if record.is_estimating:
-            record.is_estimating = False
-            self.commands.append(CancelEstimate(record.server.id))
+        self.queue.pop(row.server.id, None)
+        if row.is_estimating:
+            row.is_estimating = False
+            self.commands.append(CancelEstimate(row.server.id))
 
     def remember_past(self, server: Server) -> None:
         """Remember the last run of a server's model."""
@@ -182,8 +180,8 @@ class PoolState:
 
     def known(self, model: str) -> Server | LastRun | None:
         """Return the newest server of a model, or its last run, or None."""
-        records = [*self.table.beside(model), self.table.current(model)]
-        servers = [record.server for record in records if record is not None]
+        rows = [*self.table.beside(model), self.table.current(model)]
+        servers = [row.server for row in rows if row is not None]
         newest = max(servers, key=lambda one: (one.last_generation, one.generation), default=None)
         past = self.pasts.get(model)
         return (
@@ -197,25 +195,25 @@ class PoolState:
 
     # --- deadlines --------------------------------------------------------------------------
 
-    def arm(self, record: Record) -> None:
+    def arm(self, row: Row) -> None:
         """Set the deadline of a server; none while an idle check or adoption is under way."""
-        is_asked = record.is_checking or record.is_adopting
-        self.deadlines.set(record.server.id, FOREVER if is_asked else self.due(record))
+        is_asked = row.is_checking or row.is_adopting
+        self.deadlines.set(row.server.id, FOREVER if is_asked else self.due(row))
 
-    def due(self, record: Record) -> float:
+    def due(self, row: Row) -> float:
         """Return the next deadline of a server: of its phase, or of its next idle check."""
-        server = record.server
+        server = row.server
         if server.phase is not Phase.READY:
             return server.step_deadline
-        return min(self.check_due(record), server.step_deadline)
+        return min(self.check_due(row), server.step_deadline)
 
-    def check_due(self, record: Record) -> float:
+    def check_due(self, row: Row) -> float:
         """Return when the next idle check of a READY server is due."""
-        server = record.server
+        server = row.server
         at = server.expires_at
-        if record.is_preempted:
+        if row.is_preempted:
             at = min(at, server.resides_until)
-        return at if record.busy_until is None else max(at, record.busy_until)
+        return at if row.busy_until is None else max(at, row.busy_until)
 
     # --- callers ----------------------------------------------------------------------------
 
@@ -235,9 +233,9 @@ class PoolState:
             return
         self.commands.append(Answer(request_id, result))
         model = self.holds.end(request_id)
-        record = self.table.current(model) if model is not None else None
-        if record is not None:
-            self.put(record.server)
+        row = self.table.current(model) if model is not None else None
+        if row is not None:
+            self.put(row.server)
 
     def fail_waiters(self, model: str, error: PoolError) -> None:
         """Answer all waiters of a model with an error; this ends waiting holds as well."""

@@ -6,7 +6,7 @@ from pool_service.core.activity import Activity
 from pool_service.core.commands import CheckActivity, EscalateCleanUp, SendSignal
 from pool_service.core.server import Phase, Server, StopSignal
 from pool_service.core.state import PoolState
-from pool_service.core.table import Record
+from pool_service.core.table import Row
 
 
 class Stopper:
@@ -20,8 +20,8 @@ class Stopper:
 
         A server whose process is not known yet is signalled once it is.
         """
-        record = self._state.table.find(server.id)
-        is_sought = record is not None and record.is_adopting
+        row = self._state.table.find(server.id)
+        is_sought = row is not None and row.is_adopting
         if server.identity is None or is_sought:
             self._state.put(server)
         elif at_once:
@@ -34,15 +34,15 @@ class Stopper:
         if self._state.is_escalated or not drain.drains_first(server):
             self.signal(server, server.stop_signal or StopSignal.TERMINATE, now)
             return
-        record = self._state.table.find(server.id)
+        row = self._state.table.find(server.id)
         # Read before `put`, which clears the marks of the phase before.
-        is_checking = record is not None and record.is_checking
-        record = self._state.put(drain.draining(server, now))
+        is_checking = row is not None and row.is_checking
+        row = self._state.put(drain.draining(server, now))
         if is_checking:
             # The check began while the server was still handed out, so it proves nothing.
-            record.is_check_stale = True
+            row.is_check_stale = True
         else:
-            self.check_activity(record.server)
+            self.check_activity(row.server)
 
     def go_on(self, server: Server, now: float) -> None:
         """Check again whether requests are in flight, or send the next signal if time is over."""
@@ -52,13 +52,13 @@ class Stopper:
             self._state.put_unpublished(drain.draining(server, now))
             self.check_activity(server)
 
-    def on_activity_reported(self, record: Record, activity: Activity, now: float) -> None:
+    def on_activity_reported(self, row: Row, activity: Activity, now: float) -> None:
         """Go on draining while requests are in flight on a server, else send SIGTERM."""
-        server = record.server
+        server = row.server
         if not drain.is_draining(server):
             return
-        if record.is_check_stale:
-            record.is_check_stale = False
+        if row.is_check_stale:
+            row.is_check_stale = False
             self.check_activity(server)
         elif activity.requests == 0:
             self.signal(server, StopSignal.TERMINATE, now)
@@ -90,16 +90,16 @@ class Stopper:
         self._state.put(life.signalled(server, stop, now, escalated=self._state.is_escalated))
         self._state.commands.append(SendSignal(server.id, server.identity, stop))
 
-    def escalate(self, record: Record, now: float) -> None:
+    def escalate(self, row: Row, now: float) -> None:
         """Send the next signal of a stop now, and end the drain of a clean-up.
 
         Stops that begin later, or have no process yet, escalate by themselves: see
         `PoolState.is_escalated`.
         """
-        server = record.server
+        server = row.server
         if server.identity is None:
             return
-        if server.phase is Phase.STOPPING and not record.is_adopting:
+        if server.phase is Phase.STOPPING and not row.is_adopting:
             self.signal(server, life.next_signal(server), now)
         elif server.phase is Phase.CLEANING_UP:
             self._state.commands.append(EscalateCleanUp(server.id, server.identity))

@@ -41,7 +41,7 @@ from pool_service.core.server import Cause, LastRun, Phase, Role, Server, Server
 from pool_service.core.state import PoolState
 from pool_service.core.stopper import Stopper
 from pool_service.core.story import Choice
-from pool_service.core.table import Record
+from pool_service.core.table import Row
 from pool_service.core.types import Diagnosis, ExitReport, Settings
 
 FAILURES = frozenset({Cause.CRASHED, Cause.START_TIMEOUT, Cause.WEDGED})
@@ -77,15 +77,15 @@ class Supervisor:
         if before is not None and before.server.generation != generation:
             state.drop(before.server)
         server = life.queued(known, ServerId(model, generation), first.settings, now)
-        record = state.put(server)
-        record.lost_ports = before.lost_ports if before is not None else 0
+        row = state.put(server)
+        row.lost_ports = before.lost_ports if before is not None else 0
         state.queue[server.id] = now
-        self.estimate(record)
+        self.estimate(row)
 
-    def estimate(self, record: Record) -> None:
+    def estimate(self, row: Row) -> None:
         """Estimate the memory of a QUEUED server; its turn does not come before that is known."""
-        record.is_estimating = True
-        server = record.server
+        row.is_estimating = True
+        server = row.server
         self._state.commands.append(EstimateMemory(server.id, server.settings))
 
     def start(self, server: Server, choice: Choice | None = None) -> None:
@@ -96,16 +96,16 @@ class Supervisor:
         self._state.put(life.admitted(server), choice=choice)
         self._state.commands.append(Prepare(server.id, server.settings))
 
-    def on_prepared(self, record: Record, event: Prepared) -> None:
+    def on_prepared(self, row: Row, event: Prepared) -> None:
         """Spawn the process of a server by its launch plan."""
-        server = record.server
+        server = row.server
         if server.phase is Phase.PREPARING:
             self._state.put(life.prepared(server, event.plan))
             self._state.commands.append(Spawn(server.id, event.plan))
 
-    def on_spawned(self, record: Record, event: Spawned, now: float) -> None:
+    def on_spawned(self, row: Row, event: Spawned, now: float) -> None:
         """Watch a new process until it is ready, or signal it if a stop was requested meanwhile."""
-        server = record.server
+        server = row.server
         if server.phase is not Phase.SPAWNING and not _awaits_process(server):
             return
         server = life.spawned(server, event.process, now)
@@ -130,9 +130,9 @@ class Supervisor:
             )
         )
 
-    def on_not_started(self, record: Record, event: NotStarted, now: float) -> None:
+    def on_not_started(self, row: Row, event: NotStarted, now: float) -> None:
         """End a start that has no process, so that there is nothing to clean up."""
-        server = record.server
+        server = row.server
         if _awaits_process(server):
             self.conclude(server, now)
         elif server.phase in (Phase.PREPARING, Phase.SPAWNING):
@@ -176,20 +176,20 @@ class Supervisor:
         server = replacement.superseded(server, why, now)
         server = life.with_crashes(server, restart_policy.crash_times(server, state.limits, now))
         self.stop(server, Cause.WEDGED, now, why, at_once=at_once)
-        record = state.table.find(server.id)
-        assert record is not None
-        self.add_holders_to_waiters(record.server)
-        self._start_again(record.server, now)
+        row = state.table.find(server.id)
+        assert row is not None
+        self.add_holders_to_waiters(row.server)
+        self._start_again(row.server, now)
 
     # --- the end ------------------------------------------------------------------
 
-    def on_exited(self, record: Record, event: Exited, now: float) -> None:
+    def on_exited(self, row: Row, event: Exited, now: float) -> None:
         """Clean up after a process that exited, and fail the waiters of a start that is over.
 
         The holders of a server that was READY become waiters for the next generation, which
         `conclude` starts after the clean-up.
         """
-        server, state = record.server, self._state
+        server, state = row.server, self._state
         identity = server.identity
         if identity is None or server.phase is Phase.CLEANING_UP:
             return
@@ -208,26 +208,25 @@ class Supervisor:
         if needed:
             state.commands.append(RecordUsage(server.settings, needed))
         is_retried = is_start and (
-            self._tries_another_port(record, event.report)
-            or restart_policy.was_killed(event.report)
+            self._tries_another_port(row, event.report) or restart_policy.was_killed(event.report)
         )
         if not is_retried:
-            record.lost_ports = 0
+            row.lost_ports = 0
             if is_start and server.is_current:
                 state.fail_waiters(server.model, start_failure(server, event.report))
         state.commands.append(CleanUp(server.id, identity, server.endpoint, drain_time))
 
-    def _tries_another_port(self, record: Record, report: ExitReport) -> bool:
+    def _tries_another_port(self, row: Row, report: ExitReport) -> bool:
         """Count a port lost to another program; return whether the start may try another port."""
         if report.diagnosis is not Diagnosis.PORT_TAKEN:
             return False
-        record.lost_ports += 1
-        return record.lost_ports < self._state.limits.port_attempts
+        row.lost_ports += 1
+        return row.lost_ports < self._state.limits.port_attempts
 
-    def on_cleaned_up(self, record: Record, event: CleanedUp, now: float) -> None:
+    def on_cleaned_up(self, row: Row, event: CleanedUp, now: float) -> None:
         """Conclude the life of a server after everything of its process was cleaned up."""
-        if record.server.phase is Phase.CLEANING_UP:
-            self.conclude(drain.cleaned_up(record.server, killed=event.killed), now)
+        if row.server.phase is Phase.CLEANING_UP:
+            self.conclude(drain.cleaned_up(row.server, killed=event.killed), now)
 
     def conclude(self, server: Server, now: float) -> None:
         """Answer the evictions of a server that is gone, and decide what comes next."""
@@ -356,13 +355,13 @@ class Supervisor:
 
     def give_up_unwanted(self, model: str, now: float) -> None:
         """Give up a start that has not begun and that nobody waits for."""
-        record = self._state.table.current(model)
-        if record is None or self._state.waiters.first(model) is not None:
+        row = self._state.table.current(model)
+        if row is None or self._state.waiters.first(model) is not None:
             return
-        if record.server.phase is Phase.QUEUED:
-            self._state.drop(record.server)
-        elif record.server.phase is Phase.BACKING_OFF:
-            self.give_up(record.server, now)
+        if row.server.phase is Phase.QUEUED:
+            self._state.drop(row.server)
+        elif row.server.phase is Phase.BACKING_OFF:
+            self.give_up(row.server, now)
 
     def give_up(self, server: Server, now: float) -> None:
         """Show a server as FAILED that was backing off and that nobody waits for."""

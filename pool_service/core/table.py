@@ -13,7 +13,7 @@ from pool_service.core.server import Phase, Role, Server, ServerId
 
 
 @dataclass(slots=True, eq=False)
-class Record:
+class Row:
     """One server, with its marks: what is known of it only while this service runs.
 
     server: the value that is published and recorded.
@@ -88,8 +88,8 @@ class ServerTable:
     """
 
     def __init__(self) -> None:
-        self._records: dict[ServerId, Record] = {}
-        self._current: dict[str, Record] = {}
+        self._rows: dict[ServerId, Row] = {}
+        self._current: dict[str, Row] = {}
         self._beside: dict[str, list[ServerId]] = {}
         self._ids: list[ServerId] = []
         self._by_phase: dict[Phase, dict[ServerId, None]] = {phase: {} for phase in Phase}
@@ -100,21 +100,21 @@ class ServerTable:
 
     # --- looking up -----------------------------------------------------------------------
 
-    def find(self, server_id: ServerId) -> Record | None:
-        """Return the record of a server, or None."""
-        return self._records.get(server_id)
+    def find(self, server_id: ServerId) -> Row | None:
+        """Return the row of a server, or None."""
+        return self._rows.get(server_id)
 
-    def current(self, model: str) -> Record | None:
-        """Return the record of a model's current server, or None."""
+    def current(self, model: str) -> Row | None:
+        """Return the row of a model's current server, or None."""
         return self._current.get(model)
 
-    def beside(self, model: str) -> list[Record]:
-        """Return the records of a model's servers that are not current."""
-        return [self._records[server_id] for server_id in self._beside.get(model, ())]
+    def beside(self, model: str) -> list[Row]:
+        """Return the rows of a model's servers that are not current."""
+        return [self._rows[server_id] for server_id in self._beside.get(model, ())]
 
-    def of(self, phase: Phase) -> list[Record]:
-        """Return the records of the servers in a phase, those longest in it first."""
-        return [self._records[server_id] for server_id in self._by_phase[phase]]
+    def of(self, phase: Phase) -> list[Row]:
+        """Return the rows of the servers in a phase, those longest in it first."""
+        return [self._rows[server_id] for server_id in self._by_phase[phase]]
 
     def count(self, phases: AbstractSet[Phase]) -> int:
         """Return how many servers are in one of the phases."""
@@ -123,22 +123,22 @@ class ServerTable:
     def page(self, after: ServerId | None, size: int) -> list[Server]:
         """Return at most `size` servers in the order of their ids, after `after`."""
         start = 0 if after is None else bisect_right(self._ids, after)
-        return [self._records[server_id].server for server_id in self._ids[start : start + size]]
+        return [self._rows[server_id].server for server_id in self._ids[start : start + size]]
 
     def take_turns(self, most: int) -> list[Server]:
         """Return the next `most` servers that have a process, round robin."""
         ids = list(islice(self._turns, most))
         for server_id in ids:
             self._turns.move_to_end(server_id)
-        return [self._records[server_id].server for server_id in ids]
+        return [self._rows[server_id].server for server_id in ids]
 
     @property
     def group_counts(self) -> Mapping[str, int]:
         """The number of servers in each group that take up memory; absent: none."""
         return self._group_counts
 
-    def __iter__(self) -> Iterator[Record]:
-        return iter([self._records[server_id] for server_id in self._ids])
+    def __iter__(self) -> Iterator[Row]:
+        return iter([self._rows[server_id] for server_id in self._ids])
 
     def __len__(self) -> int:
         return len(self._ids)
@@ -149,47 +149,47 @@ class ServerTable:
         return bool(self._beside)
 
     @property
-    def all_beside(self) -> list[Record]:
-        """The records of all servers that are not current."""
-        return [self._records[one] for ids in self._beside.values() for one in ids]
+    def all_beside(self) -> list[Row]:
+        """The rows of all servers that are not current."""
+        return [self._rows[one] for ids in self._beside.values() for one in ids]
 
     # --- changing -------------------------------------------------------------------------
 
     def put(self, server: Server) -> Server | None:
         """Add a server or replace the one with its id; return the value replaced, or None."""
         server_id = server.id
-        record = self._records.get(server_id)
-        if record is None:
-            self._records[server_id] = Record(server)
+        row = self._rows.get(server_id)
+        if row is None:
+            self._rows[server_id] = Row(server)
             insort(self._ids, server_id)
             self._enter(server)
             return None
-        before = record.server
+        before = row.server
         self._count(before, -1)
         if before.phase is not server.phase:
             del self._by_phase[before.phase][server_id]
         if before.role is not server.role:
             self._leave_role(before)
-        record.server = server
+        row.server = server
         self._enter(server)
         return before
 
-    def remove(self, server_id: ServerId) -> Record:
-        """Remove a server and return its record."""
-        record = self._records.pop(server_id)
-        server = record.server
+    def remove(self, server_id: ServerId) -> Row:
+        """Remove a server and return its row."""
+        row = self._rows.pop(server_id)
+        server = row.server
         self._count(server, -1)
         del self._by_phase[server.phase][server_id]
         self._turns.pop(server_id, None)
         del self._ids[bisect_left(self._ids, server_id)]
         self._leave_role(server)
-        return record
+        return row
 
     def rebuild(self) -> None:
-        """Derive every index from the records anew, after a change that may have been half done."""
-        servers = [record.server for record in self._records.values()]
+        """Derive every index from the rows anew, after a change that may have been half done."""
+        servers = [row.server for row in self._rows.values()]
         self._current, self._beside = {}, {}
-        self._ids = sorted(self._records)
+        self._ids = sorted(self._rows)
         self._by_phase = {phase: {} for phase in Phase}
         self._group_counts, self._turns = Counter(), OrderedDict()
         self.reserved = self.growth = 0
@@ -201,7 +201,7 @@ class ServerTable:
         self._count(server, 1)
         self._by_phase[server.phase][server_id] = None
         if server.role is Role.CURRENT:
-            self._current[server.model] = self._records[server_id]
+            self._current[server.model] = self._rows[server_id]
         else:
             beside = self._beside.setdefault(server.model, [])
             if server_id not in beside:

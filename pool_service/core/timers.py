@@ -13,7 +13,7 @@ from pool_service.core.server import Cause, Phase
 from pool_service.core.state import PoolState
 from pool_service.core.stopper import Stopper
 from pool_service.core.supervisor import Supervisor
-from pool_service.core.table import Record
+from pool_service.core.table import Row
 
 DELAYED_WHILE_AWAY = frozenset({Phase.QUEUED, Phase.STARTING, Phase.STOPPING, Phase.BACKING_OFF})
 """Phases whose deadlines are put off by the time for which the service did not run."""
@@ -51,13 +51,13 @@ class Timers:
             self._resume(event.away, now)
         due = [self._state.table.find(one) for one in self._state.deadlines.pop_due(now)]
 
-        def go_on(record: Record) -> None:
-            at = self._state.due(record)
+        def go_on(row: Row) -> None:
+            at = self._state.due(row)
             # A use puts the deadline off without setting it: see `Deadlines.hasten`.
             if at > now:
-                self._state.deadlines.set(record.server.id, at)
+                self._state.deadlines.set(row.server.id, at)
             else:
-                self._act_on_deadline(record, now)
+                self._act_on_deadline(row, now)
 
         self._containment.each([one for one in due if one is not None], go_on, now)
         self._sampler.take_if_due(now)
@@ -65,9 +65,9 @@ class Timers:
     def _resume(self, away: float, now: float) -> None:
         """Put off deadlines by the time for which neither servers nor clients could run."""
 
-        def resume(record: Record) -> None:
-            server = record.server
-            record.liveness = None
+        def resume(row: Row) -> None:
+            server = row.server
+            row.liveness = None
             if server.phase is Phase.READY:
                 self._state.put_unpublished(life.spared(server, now))
             elif server.phase in DELAYED_WHILE_AWAY:
@@ -80,48 +80,48 @@ class Timers:
 
         self._containment.each(self._state.table, resume, now)
 
-    def _act_on_deadline(self, record: Record, now: float) -> None:
-        server = record.server
+    def _act_on_deadline(self, row: Row, now: float) -> None:
+        server = row.server
         match server.phase:
             case Phase.READY if now >= server.step_deadline:
-                self._ready.probe(record)
+                self._ready.probe(row)
             case Phase.READY:
-                self._idle.check(record)
+                self._idle.check(row)
             case Phase.STARTING:
-                self._time_out(record, now)
+                self._time_out(row, now)
             case Phase.STOPPING:
                 self._stopper.go_on(server, now)
             case Phase.QUEUED:
                 self._scheduler.drop_start(server, pool_full(server, self._state.limits))
             case Phase.BACKING_OFF:
-                self._retry(record, now)
+                self._retry(row, now)
             case Phase.FAILED:
                 self._state.drop(server)
             case _:
                 pass
 
-    def _retry(self, record: Record, now: float) -> None:
+    def _retry(self, row: Row, now: float) -> None:
         """Queue a server again after its backoff, unless a reload failed all its waiters."""
-        model = record.server.model
+        model = row.server.model
         if self._state.waiters.first(model) is None:
-            self._supervisor.give_up(record.server, now)
+            self._supervisor.give_up(row.server, now)
         else:
-            self._supervisor.enqueue(model, record.server, now)
+            self._supervisor.enqueue(model, row.server, now)
 
-    def _time_out(self, record: Record, now: float) -> None:
+    def _time_out(self, row: Row, now: float) -> None:
         """Read the log of a start that took too long; stop it when even that takes too long."""
-        server = record.server
-        if record.is_timed_out:
-            self.on_log_read(record, LogRead(server.id, ()), now)
+        server = row.server
+        if row.is_timed_out:
+            self.on_log_read(row, LogRead(server.id, ()), now)
             return
-        record.is_timed_out = True
+        row.is_timed_out = True
         self._state.put_unpublished(life.out_of_time(server, now + LOG_TIMEOUT_S))
         self._state.commands.append(ReadLog(server.id, server.log_path))
 
-    def on_log_read(self, record: Record, event: LogRead, now: float) -> None:
+    def on_log_read(self, row: Row, event: LogRead, now: float) -> None:
         """Stop a start that took too long, and answer its waiters with the end of its log."""
-        server = record.server
-        if record.is_timed_out:
+        server = row.server
+        if row.is_timed_out:
             if server.is_current:
                 self._state.fail_waiters(server.model, start_timeout(server, event.last_lines))
-            self._supervisor.stop(record.server, Cause.START_TIMEOUT, now)
+            self._supervisor.stop(row.server, Cause.START_TIMEOUT, now)

@@ -29,7 +29,7 @@ from pool_service.core.standby_policy import StandbyPolicy
 from pool_service.core.state import PoolState
 from pool_service.core.stopper import Stopper
 from pool_service.core.supervisor import Supervisor
-from pool_service.core.table import Record
+from pool_service.core.table import Row
 from pool_service.core.timers import Timers
 from pool_service.core.types import (
     Diagnosis,
@@ -144,7 +144,7 @@ class Parts:
 
     def there(
         self, model: str = "m", phase: Phase = Phase.READY, generation: int = 1, **changes: Field
-    ) -> Record:
+    ) -> Row:
         """Put a server into the state by transitions that there are, and forget their commands."""
         state, settings = self.state, changes.pop("settings", None)
         settings = settings or state.catalogue.settings_for(model)
@@ -152,14 +152,14 @@ class Parts:
         server = made(model, phase, generation, settings=settings, keep_alive=keep_alive, **changes)
         if phase is Phase.READY:
             state.put(replace(server, phase=Phase.STARTING))
-        record = state.put(server)
+        row = state.put(server)
         if phase is Phase.QUEUED:
             state.queue[server.id] = NOW
         state.commands.clear()
         state.capacity_changed = False
-        return record
+        return row
 
-    def queued(self, model: str = "m", needed: int = 0, generation: int = 1) -> Record:
+    def queued(self, model: str = "m", needed: int = 0, generation: int = 1) -> Row:
         """Put a server into the queue whose need is known, with one caller who waits for it."""
         self.waits(100 + len(self.state.queue), model)
         return self.there(
@@ -181,16 +181,16 @@ class Parts:
     def holds(self, request_id: int, model: str = "m", runtime_model: str = "") -> None:
         """Let a caller hold a model."""
         self.state.holds.add(model, HoldRequested(request_id, model, runtime_model))
-        record = self.state.table.current(model)
-        if record is not None:
-            self.state.put(record.server)
+        row = self.state.table.current(model)
+        if row is not None:
+            self.state.put(row.server)
             self.state.commands.clear()
 
-    def evicts(self, request_id: int, record: Record, **how: Field) -> Eviction:
+    def evicts(self, request_id: int, row: Row, **how: Field) -> Eviction:
         """Let a caller wait for the end of a server."""
         named: dict[str, Field] = {"force": False, "cause": Cause.EVICTED, "names_one": True}
         eviction = Eviction(request_id, **named | how)
-        self.state.evictions.add(eviction, record.server.id)
+        self.state.evictions.add(eviction, row.server.id)
         return eviction
 
     def sampled(self, taken: MemorySample | None = None, now: float = NOW) -> None:
@@ -209,10 +209,10 @@ class Parts:
     def server(self, model: str = "m", generation: int | None = None) -> Server | None:
         """Return the current server of a model, or that of a generation."""
         table = self.state.table
-        record = table.current(model)
+        row = table.current(model)
         if generation is not None:
-            record = table.find(ServerId(model, generation))
-        return record.server if record is not None else None
+            row = table.find(ServerId(model, generation))
+        return row.server if row is not None else None
 
     def shown(self, model: str = "m", generation: int | None = None) -> Server:
         """Return the same, which is to be there."""

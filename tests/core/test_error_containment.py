@@ -23,7 +23,7 @@ from pool_service.core.scheduler import Scheduler
 from pool_service.core.server import Phase, ServerId
 from pool_service.core.stopper import Stopper
 from pool_service.core.supervisor import Supervisor
-from pool_service.core.table import Record
+from pool_service.core.table import Row
 from pool_service.core.types import FOREVER, ProbeResult
 from tests.core.acting import drive, plan
 from tests.core.breaking import PatientLedger, Place, breakable
@@ -43,10 +43,10 @@ from tests.core.pools import LOST, aside, one_ready, shown
 BUG = ValueError("a bug")
 
 
-def breaks(parts: Parts, record: Record, event: Event | None) -> list[str]:
+def breaks(parts: Parts, row: Row, event: Event | None) -> list[str]:
     """Let the transition of a server break at an event; return what is commanded."""
     parts.containment.event = event
-    parts.containment.break_off(record.server.model, record.server.id, BUG, NOW)
+    parts.containment.break_off(row.server.model, row.server.id, BUG, NOW)
     issued = kinds(parts.state.commands)
     assert issued[0] == "LogInternalError"
     assert "the repair" not in [
@@ -60,15 +60,15 @@ def breaks(parts: Parts, record: Record, event: Event | None) -> list[str]:
 
 def test_one_that_raises_costs_no_other_its_turn() -> None:
     parts = Parts()
-    records = [parts.there(model) for model in "abc"]
+    rows = [parts.there(model) for model in "abc"]
     done: list[str] = []
 
-    def do(record: Record) -> None:
-        if record.server.model == "b":
+    def do(row: Row) -> None:
+        if row.server.model == "b":
             raise BUG
-        done.append(record.server.model)
+        done.append(row.server.model)
 
-    parts.containment.each(records, do, NOW)
+    parts.containment.each(rows, do, NOW)
     assert done == ["a", "c"]
     (told,) = of_kind(parts.taken(), LogInternalError)
     assert (told.model, told.error) == ("b", BUG)
@@ -80,8 +80,8 @@ def test_what_is_gone_by_its_turn_is_left_out() -> None:
     first, second = parts.there("a", Phase.FAILED), parts.there("b", Phase.FAILED)
     done: list[str] = []
 
-    def do(record: Record) -> None:
-        done.append(record.server.model)
+    def do(row: Row) -> None:
+        done.append(row.server.model)
         parts.state.drop(second.server)
 
     parts.containment.each([first, second], do, NOW)
@@ -107,10 +107,10 @@ def test_who_waits_for_a_model_whose_start_raised_is_told_and_no_other() -> None
 
 def test_a_start_without_a_process_is_failed_for_a_moment_and_all_are_told() -> None:
     parts = Parts(failure_memory=2.0)
-    record = parts.there(phase=Phase.PREPARING)
+    row = parts.there(phase=Phase.PREPARING)
     parts.waits(1)
     parts.holds(7)
-    breaks(parts, record, Prepared(M1, plan("m", 1)))
+    breaks(parts, row, Prepared(M1, plan("m", 1)))
     assert refused(parts.taken()) == {1: "PoolError", 7: "PoolError"}
     server = parts.shown()
     assert (server.phase, server.retry_at, server.holds) == (Phase.FAILED, NOW + 2.0, 0)
@@ -119,29 +119,29 @@ def test_a_start_without_a_process_is_failed_for_a_moment_and_all_are_told() -> 
 
 def test_a_ready_server_goes_on_with_its_holders_and_is_looked_at_after_a_pause() -> None:
     parts = Parts()
-    record = parts.there()
+    row = parts.there()
     parts.holds(7)
     parts.waits(1)
-    record.is_checking = record.is_cordoned = True
-    assert breaks(parts, record, ActivityReported(M1, Activity(0))) == ["Answer"]
+    row.is_checking = row.is_cordoned = True
+    assert breaks(parts, row, ActivityReported(M1, Activity(0))) == ["Answer"]
     assert refused(parts.taken()) == {1: "PoolError"}
-    assert (record.server.phase, record.server.holds) == (Phase.READY, 1)
-    assert (record.is_checking, record.is_cordoned) == (False, False)
-    assert record.busy_until == NOW + RETRY_PAUSE_S
+    assert (row.server.phase, row.server.holds) == (Phase.READY, 1)
+    assert (row.is_checking, row.is_cordoned) == (False, False)
+    assert row.busy_until == NOW + RETRY_PAUSE_S
 
 
 def test_a_probe_that_was_used_up_comes_again_after_a_pause() -> None:
     parts = Parts()
-    record = parts.there(step_deadline=FOREVER)
-    breaks(parts, record, ServerProbed(M1, ProbeResult(answered=True, progress=())))
-    assert record.server.step_deadline == NOW + RETRY_PAUSE_S
+    row = parts.there(step_deadline=FOREVER)
+    breaks(parts, row, ServerProbed(M1, ProbeResult(answered=True, progress=())))
+    assert row.server.step_deadline == NOW + RETRY_PAUSE_S
 
 
 def test_a_ready_server_of_which_too_many_looks_broke_ends() -> None:
     parts = Parts()
-    record = parts.there()
+    row = parts.there()
     for number in range(1, MAX_FAULTS + 1):
-        issued = breaks(parts, record, ActivityReported(M1, Activity(0)))
+        issued = breaks(parts, row, ActivityReported(M1, Activity(0)))
         parts.taken()
         assert issued == (["SendSignal"] if number == MAX_FAULTS else [])
 
@@ -150,30 +150,30 @@ def test_a_wish_that_broke_before_it_changed_anything_costs_nobody_else_anything
     parts = Parts()
     server = parts.there(phase=Phase.STARTING).server
     parts.waits(1)
-    record = parts.state.table.find(M1)
-    assert record is not None
-    assert breaks(parts, record, EnsureRequested(2, "m")) == []
-    assert record.server == server
+    row = parts.state.table.find(M1)
+    assert row is not None
+    assert breaks(parts, row, EnsureRequested(2, "m")) == []
+    assert row.server == server
     assert len(parts.state.waiters) == 1
 
 
 def test_a_process_that_ended_is_cleaned_up_whatever_broke() -> None:
     parts = Parts()
-    record = parts.there()
-    assert breaks(parts, record, Exited(M1, died())) == ["CleanUp"]
-    assert record.server.phase is Phase.CLEANING_UP
+    row = parts.there()
+    assert breaks(parts, row, Exited(M1, died())) == ["CleanUp"]
+    assert row.server.phase is Phase.CLEANING_UP
 
 
 def test_who_evicts_what_stays_is_told_so_and_of_what_is_gone_that_it_is() -> None:
     parts = Parts()
-    record = parts.there()
-    parts.evicts(9, record)
-    breaks(parts, record, ActivityReported(M1, Activity(0)))
+    row = parts.there()
+    parts.evicts(9, row)
+    breaks(parts, row, ActivityReported(M1, Activity(0)))
     assert refused(parts.taken()) == {9: "PoolError"}
     parts = Parts()
-    record = parts.there(phase=Phase.PREPARING)
-    parts.evicts(9, record)
-    breaks(parts, record, Prepared(M1, plan("m", 1)))
+    row = parts.there(phase=Phase.PREPARING)
+    parts.evicts(9, row)
+    breaks(parts, row, Prepared(M1, plan("m", 1)))
     assert refused(parts.taken()) == {9: "tuple"}
 
 
@@ -181,15 +181,15 @@ def test_a_server_is_put_right_though_what_writes_servers_is_what_broke(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     parts = Parts(failure_ttl=600.0)
-    record = parts.queued()
+    row = parts.queued()
     monkeypatch.setattr(parts.state, "put", _raises)
     parts.containment.event = Prepared(M1, plan("m", 1))
     parts.containment.break_off("m", M1, BUG, NOW)
     issued = parts.taken()
     assert refused(issued) == {100: "PoolError"}
-    assert record.server.phase is Phase.FAILED
+    assert row.server.phase is Phase.FAILED
     (told,) = of_kind(issued, Publish)
-    assert (told.server, told.before) == (record.server, Phase.QUEUED)
+    assert (told.server, told.before) == (row.server, Phase.QUEUED)
     assert parts.state.queue == {}
     assert parts.state.deadlines.next() == NOW + 600.0
 
@@ -222,10 +222,10 @@ def test_a_state_in_step_is_left_as_it_is() -> None:
     parts.queued(needed=4)
     parts.there("n")
     parts.holds(7, "n")
-    before = [record.server for record in parts.state.table]
+    before = [row.server for row in parts.state.table]
     parts.state.capacity_changed = False
     assert audited(parts) == []
-    assert [record.server for record in parts.state.table] == before
+    assert [row.server for row in parts.state.table] == before
     assert parts.state.capacity_changed
 
 
@@ -246,7 +246,7 @@ def test_who_waits_holds_or_evicts_what_does_not_come_is_let_go() -> None:
     parts = Parts()
     parts.waits(1)
     parts.holds(7)
-    parts.evicts(9, Record(made()))
+    parts.evicts(9, Row(made()))
     audited(parts)
     assert len(parts.state.waiters) == 0
     assert not parts.state.holds.has(7)
@@ -255,10 +255,10 @@ def test_who_waits_holds_or_evicts_what_does_not_come_is_let_go() -> None:
 
 def test_deadlines_and_indexes_are_derived_anew() -> None:
     parts = Parts()
-    record = parts.there(step_deadline=NOW + 5.0, expected=7)
+    row = parts.there(step_deadline=NOW + 5.0, expected=7)
     parts.state.deadlines.set(M1, FOREVER)
     parts.state.table.reserved = 99
-    record.server = replace(record.server, expected=8)
+    row.server = replace(row.server, expected=8)
     audited(parts)
     assert parts.state.deadlines.next() == NOW + 5.0
     assert parts.state.table.reserved == 8

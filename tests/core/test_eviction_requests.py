@@ -117,10 +117,10 @@ def test_what_was_replaced_and_is_in_use_goes_by_itself_unless_by_force(
     force: bool, goes: bool
 ) -> None:
     parts = Parts()
-    record = parts.there(role=Role.SUPERSEDED)
+    row = parts.there(role=Role.SUPERSEDED)
     parts.there(generation=2)
     evict(parts, force=force)
-    assert (record.server.phase is Phase.STOPPING) is goes
+    assert (row.server.phase is Phase.STOPPING) is goes
     assert bool(parts.state.evictions.of(M1)) is goes
 
 
@@ -206,12 +206,12 @@ def test_who_leaves_lets_the_servers_run_and_lets_nobody_wait() -> None:
 
 def test_after_that_nothing_is_evicted_or_stopped_any_more() -> None:
     parts = Parts()
-    record = parts.there()
+    row = parts.there()
     parts.evicting.detach(NOW)
     evict(parts, force=True)
     parts.evicting.shut_down(ShutdownRequested(10), NOW)
     assert refused(parts.taken()) == {9: "ShuttingDown", 10: "tuple"}
-    assert record.server.phase is Phase.READY
+    assert row.server.phase is Phase.READY
 
 
 def test_an_escalation_counts_for_stops_of_now_and_later() -> None:

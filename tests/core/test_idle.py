@@ -15,7 +15,7 @@ from pool_service.core.limits import Limits
 from pool_service.core.machine import Machine
 from pool_service.core.results import Ensured, Every
 from pool_service.core.server import Cause, Phase, Role, ServerId
-from pool_service.core.table import Record
+from pool_service.core.table import Row
 from pool_service.core.types import FOREVER, Settings
 from tests.core.acting import drive
 from tests.core.invariants import Ledger
@@ -115,17 +115,17 @@ def test_a_look_after_a_busy_one_that_no_eviction_waits_for_has_no_pause() -> No
 # --- one look after the other -------------------------------------------------------------
 
 
-def looked(parts: Parts, record: Record, requests: int | None = 0, now: float = NOW) -> list[str]:
+def looked(parts: Parts, row: Row, requests: int | None = 0, now: float = NOW) -> list[str]:
     """Return what follows when a look has found so many requests."""
-    parts.idle.on_activity_reported(record, Activity(requests), now)
+    parts.idle.on_activity_reported(row, Activity(requests), now)
     return kinds(parts.taken())
 
 
 def test_a_server_is_looked_at_once_at_a_time_and_is_not_due_meanwhile() -> None:
     parts = Parts()
-    record = parts.there()
-    parts.idle.check(record)
-    parts.idle.check(record)
+    row = parts.there()
+    parts.idle.check(row)
+    parts.idle.check(row)
     assert pauses(parts.taken()) == [0.0]
     assert parts.state.deadlines.next() == FOREVER
 
@@ -145,11 +145,11 @@ def test_what_has_expired_and_is_unused_at_two_looks_is_stopped_without_a_drain(
     changes: dict[str, Field], cause: Cause
 ) -> None:
     parts = Parts()
-    record = parts.there(**changes)
-    assert looked(parts, record) == ["CheckActivity"]
+    row = parts.there(**changes)
+    assert looked(parts, row) == ["CheckActivity"]
     assert parts.shown(generation=1).phase is Phase.READY
-    assert looked(parts, record) == ["SendSignal"]
-    assert (record.server.phase, record.server.stop_cause) == (Phase.STOPPING, cause)
+    assert looked(parts, row) == ["SendSignal"]
+    assert (row.server.phase, row.server.stop_cause) == (Phase.STOPPING, cause)
 
 
 @pytest.mark.parametrize(
@@ -163,10 +163,10 @@ def test_what_has_expired_and_is_unused_at_two_looks_is_stopped_without_a_drain(
 )
 def test_what_has_not_expired_stays(changes: dict[str, Field]) -> None:
     parts = Parts()
-    record = parts.there(**changes)
-    assert looked(parts, record) == []
-    assert not record.is_cordoned
-    assert not record.is_checking
+    row = parts.there(**changes)
+    assert looked(parts, row) == []
+    assert not row.is_cordoned
+    assert not row.is_checking
 
 
 @pytest.mark.parametrize("is_preempted", [False, True])
@@ -174,22 +174,22 @@ def test_a_held_server_stays_however_long_it_is_unused_and_whoever_needs_its_mem
     is_preempted: bool,
 ) -> None:
     parts = Parts()
-    record = parts.there(**EXPIRED)
+    row = parts.there(**EXPIRED)
     parts.holds(7)
-    record.is_preempted = is_preempted
-    assert looked(parts, record) == []
-    assert record.server.phase is Phase.READY
+    row.is_preempted = is_preempted
+    assert looked(parts, row) == []
+    assert row.server.phase is Phase.READY
 
 
 @pytest.mark.parametrize("requests", [1, None])
 def test_what_is_busy_was_used_just_now_and_is_looked_at_again_later(requests: int | None) -> None:
     parts = Parts()
-    record = parts.there(**EXPIRED)
-    record.is_cordoned = True
-    assert looked(parts, record, requests) == []
-    assert record.server.last_used_at == NOW
-    assert record.busy_until == NOW + BUSY_PAUSE_S
-    assert not record.is_cordoned
+    row = parts.there(**EXPIRED)
+    row.is_cordoned = True
+    assert looked(parts, row, requests) == []
+    assert row.server.last_used_at == NOW
+    assert row.busy_until == NOW + BUSY_PAUSE_S
+    assert not row.is_cordoned
 
 
 @pytest.mark.parametrize(("busy_until", "is_news"), [(None, False), (NOW, True)])
@@ -197,22 +197,22 @@ def test_the_queue_is_tried_again_when_a_busy_server_is_so_no_longer(
     busy_until: float | None, is_news: bool
 ) -> None:
     parts = Parts()
-    record = parts.there()
-    record.busy_until = busy_until
-    looked(parts, record)
+    row = parts.there()
+    row.busy_until = busy_until
+    looked(parts, row)
     assert parts.state.capacity_changed is is_news
-    assert record.busy_until is None
+    assert row.busy_until is None
 
 
 def test_a_request_that_came_since_the_last_look_is_a_use() -> None:
     parts = Parts()
-    record = parts.there()
-    parts.idle.on_activity_reported(record, Activity(0, mark=(5.0,)), NOW)
-    assert record.server.last_used_at == LOADED_AT
-    parts.idle.on_activity_reported(record, Activity(0, mark=(6.0,)), NOW + 9.0)
-    assert record.server.last_used_at == NOW + 9.0
-    parts.idle.on_activity_reported(record, Activity(0, mark=(6.0,)), NOW + 99.0)
-    assert record.server.last_used_at == NOW + 9.0
+    row = parts.there()
+    parts.idle.on_activity_reported(row, Activity(0, mark=(5.0,)), NOW)
+    assert row.server.last_used_at == LOADED_AT
+    parts.idle.on_activity_reported(row, Activity(0, mark=(6.0,)), NOW + 9.0)
+    assert row.server.last_used_at == NOW + 9.0
+    parts.idle.on_activity_reported(row, Activity(0, mark=(6.0,)), NOW + 99.0)
+    assert row.server.last_used_at == NOW + 9.0
 
 
 # --- what is to go for others -------------------------------------------------------------
@@ -223,11 +223,11 @@ def test_a_request_that_came_since_the_last_look_is_a_use() -> None:
 )
 def test_a_preempted_server_ends_before_it_expires(model: str | None, cause: Cause) -> None:
     parts = Parts()
-    record = parts.there()
-    record.preempt(model)
-    assert looked(parts, record) == ["CheckActivity"]
-    assert looked(parts, record) == ["SendSignal"]
-    assert record.server.stop_cause is cause
+    row = parts.there()
+    row.preempt(model)
+    assert looked(parts, row) == ["CheckActivity"]
+    assert looked(parts, row) == ["SendSignal"]
+    assert row.server.stop_cause is cause
 
 
 @pytest.mark.parametrize(
@@ -237,13 +237,13 @@ def test_whether_a_busy_or_resident_server_stays_preempted_is_decided_anew(
     requests: int, used: float
 ) -> None:
     parts = Parts()
-    record = parts.there(last_used_at=used)
-    record.preempt("n")
-    record.is_cordoned = True
+    row = parts.there(last_used_at=used)
+    row.preempt("n")
+    row.is_cordoned = True
     parts.waits(1)
-    assert looked(parts, record, requests) == []
+    assert looked(parts, row, requests) == []
     assert parts.state.capacity_changed
-    assert not record.is_cordoned
+    assert not row.is_cordoned
     assert len(parts.state.waiters) == 1, "nobody is given what may be about to go"
 
 
@@ -252,25 +252,25 @@ def test_whether_a_busy_or_resident_server_stays_preempted_is_decided_anew(
 
 def test_who_came_meanwhile_gets_what_stays_unless_it_runs_something_else() -> None:
     parts = Parts()
-    record = parts.there()
-    record.is_cordoned = True
+    row = parts.there()
+    row.is_cordoned = True
     parts.waits(1, keep_alive=77.0)
     parts.waits(2, runtime_model="org/other")
     parts.waits(3, runtime_model="m")
-    parts.idle.uncordon(record, NOW)
+    parts.idle.uncordon(row, NOW)
     told = answers(parts.taken())
-    assert told[1] == told[3] == Ensured(record.server, started=False)
+    assert told[1] == told[3] == Ensured(row.server, started=False)
     assert isinstance(told[2], RuntimeModelConflict)
-    assert (record.server.keep_alive, record.server.last_used_at) == (77.0, NOW)
-    assert (record.is_cordoned, len(parts.state.waiters)) == (False, 0)
+    assert (row.server.keep_alive, row.server.last_used_at) == (77.0, NOW)
+    assert (row.is_cordoned, len(parts.state.waiters)) == (False, 0)
     assert parts.state.uses["m"].soon == 2, "the preemption policy weighs who was given it"
 
 
 def test_what_is_superseded_is_given_to_nobody() -> None:
     parts = Parts()
-    record = parts.there(role=Role.SUPERSEDED)
+    row = parts.there(role=Role.SUPERSEDED)
     parts.waits(1)
-    parts.idle.uncordon(record, NOW)
+    parts.idle.uncordon(row, NOW)
     assert answers(parts.taken()) == {}
     assert len(parts.state.waiters) == 1
 
@@ -292,12 +292,12 @@ def test_an_eviction_of_many_is_answered_when_the_last_is_settled() -> None:
 
 def test_a_refused_eviction_of_one_model_waits_for_none_of_its_servers_any_more() -> None:
     parts = Parts()
-    record = parts.there(generation=2)
+    row = parts.there(generation=2)
     beside = parts.there(phase=Phase.STOPPING, role=Role.SUPERSEDED)
-    eviction = parts.evicts(9, record)
+    eviction = parts.evicts(9, row)
     parts.state.evictions.add(eviction, beside.server.id)
     parts.holds(7)
-    parts.idle.leave_out(eviction, record.server, 0)
+    parts.idle.leave_out(eviction, row.server, 0)
     assert refused(parts.taken()) == {9: "ServerInUse"}
     assert parts.state.evictions.servers() == set()
 
@@ -305,8 +305,8 @@ def test_a_refused_eviction_of_one_model_waits_for_none_of_its_servers_any_more(
 def test_a_held_server_is_refused_to_an_eviction_without_force_at_the_first_look() -> None:
     for force, told in ((False, {9: "ServerInUse"}), (True, {})):
         parts = Parts()
-        record = parts.there()
+        row = parts.there()
         parts.holds(7)
-        parts.evicts(9, record, force=force)
-        parts.idle.on_activity_reported(record, Activity(0), NOW)
+        parts.evicts(9, row, force=force)
+        parts.idle.on_activity_reported(row, Activity(0), NOW)
         assert refused(parts.taken()) == told

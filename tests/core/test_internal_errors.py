@@ -15,7 +15,7 @@ from pool_service.core.internal_error_policy import RETRY_PAUSE_S
 from pool_service.core.recovery import Recovery
 from pool_service.core.results import Every
 from pool_service.core.server import Cause, LastRun, Phase, RecoveredState
-from pool_service.core.table import Record
+from pool_service.core.table import Row
 from pool_service.core.types import FOREVER, SpawnedProcess
 from tests.core.acting import badly, drive, plan
 from tests.core.breaking import PatientLedger, breakable
@@ -30,9 +30,9 @@ LOOK = cmd.CheckActivity(M1, identity(M1), PLAN, "http://m", 3.0)
 PROBE = cmd.ProbeServer(M1, identity(M1), PLAN, "http://m", "/log", 3.0)
 
 
-def breaks(parts: Parts, record: Record, command: ServerCommand) -> list[str]:
+def breaks(parts: Parts, row: Row, command: ServerCommand) -> list[str]:
     """Let a command of a server break; return what follows."""
-    parts.failed_commands.on_command_failed(record, CommandFailed(M1, command, BUG), NOW)
+    parts.failed_commands.on_command_failed(row, CommandFailed(M1, command, BUG), NOW)
     return kinds(parts.state.commands)
 
 
@@ -42,9 +42,9 @@ def breaks(parts: Parts, record: Record, command: ServerCommand) -> list[str]:
 def test_a_start_whose_need_cannot_be_found_out_fails() -> None:
     for command in (cmd.EstimateMemory(M1, made().settings), cmd.Fetch(M1, made().settings)):
         parts = Parts()
-        record = parts.queued()
-        record.is_estimating = True
-        breaks(parts, record, command)
+        row = parts.queued()
+        row.is_estimating = True
+        breaks(parts, row, command)
         assert answers(parts.taken()) == {100: BUG}
         assert parts.server() is None
 
@@ -61,63 +61,63 @@ def test_a_start_that_comes_to_no_process_fails(phase: Phase) -> None:
 def test_a_start_of_which_nobody_could_tell_when_it_is_ready_ends() -> None:
     parts = Parts()
     parts.waits(1)
-    record = parts.there(phase=Phase.STARTING)
-    assert breaks(parts, record, READY) == ["Answer", "SendSignal"]
+    row = parts.there(phase=Phase.STARTING)
+    assert breaks(parts, row, READY) == ["Answer", "SendSignal"]
     assert answers(parts.taken()) == {1: BUG}
-    assert record.server.stop_cause is Cause.CRASHED
+    assert row.server.stop_cause is Cause.CRASHED
 
 
 def test_what_became_ready_meanwhile_goes_on() -> None:
     parts = Parts()
-    record = parts.there()
-    assert breaks(parts, record, READY) == []
-    assert record.server.phase is Phase.READY
+    row = parts.there()
+    assert breaks(parts, row, READY) == []
+    assert row.server.phase is Phase.READY
 
 
 def test_what_cannot_be_told_to_be_unused_counts_as_busy() -> None:
     parts = Parts()
-    record = parts.there(last_used_at=0.0)
-    record.is_checking = record.is_cordoned = True
-    assert breaks(parts, record, LOOK) == []
-    assert (record.server.phase, record.server.last_used_at) == (Phase.READY, NOW)
-    assert record.busy_until is not None
+    row = parts.there(last_used_at=0.0)
+    row.is_checking = row.is_cordoned = True
+    assert breaks(parts, row, LOOK) == []
+    assert (row.server.phase, row.server.last_used_at) == (Phase.READY, NOW)
+    assert row.busy_until is not None
     parts = Parts()
-    record = parts.there(phase=Phase.STOPPING, drain_by=NOW + 60.0)
-    assert breaks(parts, record, LOOK) == []
-    assert record.server.stop_signal is None
+    row = parts.there(phase=Phase.STOPPING, drain_by=NOW + 60.0)
+    assert breaks(parts, row, LOOK) == []
+    assert row.server.stop_signal is None
 
 
 def test_a_probe_that_broke_is_no_silence_and_the_next_one_comes() -> None:
     parts = Parts(probe_interval=15.0)
-    record = parts.there(step_deadline=FOREVER)
-    assert breaks(parts, record, PROBE) == []
-    assert record.liveness is None
-    assert NOW + 15.0 <= record.server.step_deadline < FOREVER
+    row = parts.there(step_deadline=FOREVER)
+    assert breaks(parts, row, PROBE) == []
+    assert row.liveness is None
+    assert NOW + 15.0 <= row.server.step_deadline < FOREVER
 
 
 def test_a_process_that_is_watched_no_longer_is_taken_for_ended() -> None:
     parts = Parts()
     parts.waits(1)
-    record = parts.there(phase=Phase.STARTING)
-    assert breaks(parts, record, WATCH) == ["Answer", "CleanUp"]
+    row = parts.there(phase=Phase.STARTING)
+    assert breaks(parts, row, WATCH) == ["Answer", "CleanUp"]
     assert answers(parts.taken()) == {1: BUG}
-    assert record.server.phase is Phase.CLEANING_UP
+    assert row.server.phase is Phase.CLEANING_UP
 
 
 def test_what_could_not_be_cleaned_up_is_gone_all_the_same() -> None:
     parts = Parts()
-    record = parts.there(phase=Phase.CLEANING_UP)
-    parts.evicts(9, record)
-    breaks(parts, record, cmd.CleanUp(M1, identity(M1)))
+    row = parts.there(phase=Phase.CLEANING_UP)
+    parts.evicts(9, row)
+    breaks(parts, row, cmd.CleanUp(M1, identity(M1)))
     assert list(answers(parts.taken())) == [9]
     assert parts.server() is None
 
 
 def test_where_a_process_cannot_be_looked_for_its_record_is_believed() -> None:
     parts = Parts()
-    record = parts.there(phase=Phase.STARTING)
-    record.is_adopting = True
-    assert breaks(parts, record, cmd.Adopt(M1, record.server)) == ["AwaitExit", "AwaitReady"]
+    row = parts.there(phase=Phase.STARTING)
+    row.is_adopting = True
+    assert breaks(parts, row, cmd.Adopt(M1, row.server)) == ["AwaitExit", "AwaitReady"]
 
 
 # --- an event whose handling raised ---------------------------------------------------------
@@ -212,14 +212,14 @@ def test_a_shutdown_that_broke_ends_all_and_is_answered() -> None:
 
 def test_a_detach_that_broke_lets_nobody_wait_and_everything_run() -> None:
     parts = Parts()
-    record = parts.there()
+    row = parts.there()
     parts.holds(7)
-    parts.evicts(9, record)
+    parts.evicts(9, row)
     parts.waits(1, "n")
     raised(parts, ev.DetachRequested())
     assert refused(parts.taken()) == dict.fromkeys((1, 7, 9), "ShuttingDown")
     assert parts.state.is_detaching
-    assert record.server.phase is Phase.READY
+    assert row.server.phase is Phase.READY
 
 
 def test_an_escalation_that_raised_counts_for_later_stops() -> None:

@@ -26,8 +26,8 @@ from tests.core.parts import (
 
 def preempted(parts: Parts) -> dict[str, str | None]:
     """Return which servers are to go, and for which model each."""
-    records = [one for one in parts.state.table if one.is_preempted]
-    return {one.server.model: one.preempted_for for one in records}
+    rows = [one for one in parts.state.table if one.is_preempted]
+    return {one.server.model: one.preempted_for for one in rows}
 
 
 # --- who goes for it ------------------------------------------------------------------------
@@ -55,9 +55,9 @@ def test_who_is_unused_is_looked_at_before_it_goes_for_the_first_who_waits() -> 
 def test_who_was_just_handed_out_is_looked_at_when_its_residency_is_over() -> None:
     parts = Parts(memory_budget=10)
     full(parts)
-    record = parts.state.table.current("a")
-    assert record is not None
-    parts.state.put_unpublished(replace(record.server, last_used_at=NOW))
+    row = parts.state.table.current("a")
+    assert row is not None
+    parts.state.put_unpublished(replace(row.server, last_used_at=NOW))
     parts.sampled()
     parts.scheduler.schedule(NOW)
     assert of_kind(parts.taken(), CheckActivity) == []
@@ -83,9 +83,9 @@ def test_who_is_evicted_meanwhile_is_handed_out_to_nobody() -> None:
     full(parts)
     started(parts)
     parts.waits(5, "a")
-    record = parts.state.table.current("a")
-    assert record is not None
-    parts.evicts(9, record)
+    row = parts.state.table.current("a")
+    assert row is not None
+    parts.evicts(9, row)
     parts.state.drop(parts.shown("m"))
     parts.taken()
     parts.scheduler.schedule(NOW)
@@ -100,9 +100,9 @@ def test_who_is_busy_is_to_go_for_one_that_has_waited_for_long(
 ) -> None:
     parts = Parts(memory_budget=10)
     full(parts)
-    record = parts.state.table.current("a")
-    assert record is not None
-    record.busy_until = NOW + 60.0
+    row = parts.state.table.current("a")
+    assert row is not None
+    row.busy_until = NOW + 60.0
     parts.state.queue[M1] = NOW - waited
     started(parts)
     assert preempted(parts) == goes
@@ -112,9 +112,9 @@ def test_whether_the_busy_still_are_is_looked_at_when_their_pause_is_over() -> N
     for busy_until, looks in ((NOW + 0.1, 0), (NOW, 1)):
         parts = Parts(memory_budget=10)
         full(parts)
-        record = parts.state.table.current("a")
-        assert record is not None
-        record.busy_until = busy_until
+        row = parts.state.table.current("a")
+        assert row is not None
+        row.busy_until = busy_until
         parts.sampled()
         parts.scheduler.schedule(NOW)
         assert len(of_kind(parts.taken(), CheckActivity)) == looks

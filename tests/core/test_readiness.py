@@ -18,7 +18,7 @@ from pool_service.core.machine import Machine
 from pool_service.core.readiness import LISTENER_LOST, MAX_PROBES_PER_S, UNHEALTHY
 from pool_service.core.results import Ensured
 from pool_service.core.server import Cause, Phase, Role
-from pool_service.core.table import Record
+from pool_service.core.table import Row
 from pool_service.core.types import FOREVER, ProbeResult, Settings
 from tests.core.acting import drive
 from tests.core.invariants import Ledger
@@ -39,9 +39,9 @@ def test_all_who_wait_get_a_server_that_is_ready_and_only_one_has_started_it() -
     parts.waits(1)
     waiter = parts.state.waiters.of("m")[0]
     parts.state.waiters.add("m", replace(waiter, request_id=2, starts=False, keep_alive=77.0))
-    record = parts.there(phase=Phase.STARTING)
-    parts.ready.on_became_ready(record, BecameReady(M1, "http://m"), NOW)
-    server = record.server
+    row = parts.there(phase=Phase.STARTING)
+    parts.ready.on_became_ready(row, BecameReady(M1, "http://m"), NOW)
+    server = row.server
     assert (server.phase, server.endpoint, server.ready_at) == (Phase.READY, "http://m", NOW)
     assert server.keep_alive == 77.0, "as the last said it"
     assert answers(parts.taken()) == {
@@ -57,11 +57,11 @@ def test_nobody_gets_another_runtime_model_than_the_one_named() -> None:
     parts = Parts()
     parts.waits(1, runtime_model="org/other")
     parts.waits(2, runtime_model="m")
-    record = parts.there(phase=Phase.STARTING)
-    parts.ready.on_became_ready(record, BecameReady(M1, "http://m"), NOW)
+    row = parts.there(phase=Phase.STARTING)
+    parts.ready.on_became_ready(row, BecameReady(M1, "http://m"), NOW)
     told = answers(parts.taken())
     assert isinstance(told[1], RuntimeModelConflict)
-    assert told[2] == Ensured(record.server, started=True)
+    assert told[2] == Ensured(row.server, started=True)
 
 
 def test_a_runtime_model_that_was_named_is_remembered_once_it_is_ready() -> None:
@@ -69,8 +69,8 @@ def test_a_runtime_model_that_was_named_is_remembered_once_it_is_ready() -> None
         parts = Parts()
         parts.waits(1, runtime_model=named)
         settings = replace(DEFAULTS, runtime_model="org/named", asked=True)
-        record = parts.there(phase=Phase.STARTING, settings=settings)
-        parts.ready.on_became_ready(record, BecameReady(M1, "http://m"), NOW)
+        row = parts.there(phase=Phase.STARTING, settings=settings)
+        parts.ready.on_became_ready(row, BecameReady(M1, "http://m"), NOW)
         assert parts.state.namings.get("m") == remembered
 
 
@@ -78,10 +78,10 @@ def test_a_runtime_model_that_was_named_is_remembered_once_it_is_ready() -> None
 def test_what_is_to_end_does_not_become_ready(phase: Phase) -> None:
     parts = Parts()
     parts.waits(1)
-    record = parts.there(phase=phase)
-    parts.ready.on_became_ready(record, BecameReady(M1, "http://m"), NOW)
+    row = parts.there(phase=phase)
+    parts.ready.on_became_ready(row, BecameReady(M1, "http://m"), NOW)
     assert parts.taken() == []
-    assert record.server.phase is phase
+    assert row.server.phase is phase
 
 
 # --- how often ------------------------------------------------------------------------------
@@ -109,21 +109,21 @@ def test_where_servers_are_few_each_is_probed_as_often_as_is_configured() -> Non
 
 def test_a_server_is_not_due_while_it_is_probed() -> None:
     parts = Parts()
-    record = parts.there(step_deadline=NOW)
-    parts.ready.probe(record)
+    row = parts.there(step_deadline=NOW)
+    parts.ready.probe(row)
     assert kinds(parts.taken()) == ["ProbeServer"]
-    assert record.server.step_deadline == FOREVER
+    assert row.server.step_deadline == FOREVER
 
 
 # --- what a probe says ----------------------------------------------------------------------
 
 
-def probed(parts: Parts, record: Record, *pulses: ProbeResult) -> float:
+def probed(parts: Parts, row: Row, *pulses: ProbeResult) -> float:
     """Let a server be probed every 15 s; return when the last was."""
     at = NOW
     for number, result in enumerate(pulses):
         at = NOW + 15.0 * number
-        parts.ready.on_server_probed(record, ServerProbed(M1, result), at)
+        parts.ready.on_server_probed(row, ServerProbed(M1, result), at)
     return at
 
 
@@ -134,12 +134,12 @@ def test_so_many_bad_probes_after_the_first_supersede_a_server_and_one_less_does
     result: ProbeResult, why: str
 ) -> None:
     parts = Parts(probe_interval=15.0, probe_limit=4)
-    record = parts.there()
-    at = probed(parts, record, *[result] * 4)
-    assert (record.server.phase, record.server.step_deadline) == (Phase.READY, at + 15.0)
-    parts.ready.on_server_probed(record, ServerProbed(M1, result), at + 15.0)
-    assert (record.server.role, record.server.phase) == (Role.SUPERSEDED, Phase.STOPPING)
-    assert record.server.detail == why
+    row = parts.there()
+    at = probed(parts, row, *[result] * 4)
+    assert (row.server.phase, row.server.step_deadline) == (Phase.READY, at + 15.0)
+    parts.ready.on_server_probed(row, ServerProbed(M1, result), at + 15.0)
+    assert (row.server.role, row.server.phase) == (Role.SUPERSEDED, Phase.STOPPING)
+    assert row.server.detail == why
 
 
 def test_what_is_wedged_is_signalled_at_once_and_what_is_sick_drains_first() -> None:
@@ -151,31 +151,31 @@ def test_what_is_wedged_is_signalled_at_once_and_what_is_sick_drains_first() -> 
 
 def test_a_good_probe_begins_the_count_of_silence_anew() -> None:
     parts = Parts(probe_interval=15.0, probe_limit=2)
-    record = parts.there()
-    probed(parts, record, SILENT, SILENT, WELL, SILENT)
-    assert record.server.phase is Phase.READY
+    row = parts.there()
+    probed(parts, row, SILENT, SILENT, WELL, SILENT)
+    assert row.server.phase is Phase.READY
 
 
 def test_a_gap_between_probes_is_no_silence() -> None:
     parts = Parts(probe_interval=15.0, probe_limit=1)
     for gap, phase in ((33.0, Phase.STOPPING), (33.1, Phase.READY)):
-        record = parts.there("n" if gap > 33.0 else "m")
+        row = parts.there("n" if gap > 33.0 else "m")
         for at in (NOW, NOW + gap):
-            parts.ready.on_server_probed(record, ServerProbed(record.server.id, SILENT), at)
-        assert record.server.phase is phase
+            parts.ready.on_server_probed(row, ServerProbed(row.server.id, SILENT), at)
+        assert row.server.phase is phase
 
 
 def test_one_whose_endpoint_is_anothers_serves_no_longer_whatever_answers_there() -> None:
     parts = Parts()
-    record = parts.there()
-    parts.ready.on_server_probed(record, ServerProbed(M1, ELSEWHERE), NOW)
-    assert (record.server.role, record.server.detail) == (Role.SUPERSEDED, LISTENER_LOST)
+    row = parts.there()
+    parts.ready.on_server_probed(row, ServerProbed(M1, ELSEWHERE), NOW)
+    assert (row.server.role, row.server.detail) == (Role.SUPERSEDED, LISTENER_LOST)
 
 
 def test_a_probe_of_what_stops_changes_nothing() -> None:
     parts = Parts(probe_limit=1)
-    record = parts.there(phase=Phase.STOPPING)
-    probed(parts, record, ELSEWHERE, SILENT, SILENT)
+    row = parts.there(phase=Phase.STOPPING)
+    probed(parts, row, ELSEWHERE, SILENT, SILENT)
     assert parts.taken() == []
 
 
@@ -196,10 +196,10 @@ def test_only_what_had_listened_loses_its_listener(
 ) -> None:
     for is_closing in (False, True):
         parts = Parts()
-        record = parts.there("m", phase, 1, **changes)
+        row = parts.there("m", phase, 1, **changes)
         parts.state.is_closing = is_closing
-        parts.ready.on_listener_lost(record, NOW)
-        is_superseded = record.server.role is Role.SUPERSEDED
+        parts.ready.on_listener_lost(row, NOW)
+        is_superseded = row.server.role is Role.SUPERSEDED
         assert is_superseded is (is_lost and not is_closing)
 
 

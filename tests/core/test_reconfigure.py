@@ -94,16 +94,16 @@ def test_what_waits_for_its_turn_keeps_its_place_and_its_need_is_found_out_anew(
     parts = Parts()
     for model in ("m", "n"):
         parts.queued(model, needed=4)
-    record = parts.state.table.find(M1)
-    assert record is not None
-    record.is_estimating = True
+    row = parts.state.table.find(M1)
+    assert row is not None
+    row.is_estimating = True
     result, issued = reload(parts, {"m": replace(AS, start_timeout=7.0)})
     assert result == Reloaded(updated=("m",))
     assert next(iter(parts.state.queue)) == M1
     assert kinds(issued) == ["CancelEstimate", "EstimateMemory"]
     assert of_kind(issued, CancelEstimate) == [CancelEstimate(M1)]
-    assert record.is_estimating
-    assert (record.server.settings.start_timeout, record.server.step_deadline) == (7.0, FOREVER)
+    assert row.is_estimating
+    assert (row.server.settings.start_timeout, row.server.step_deadline) == (7.0, FOREVER)
 
 
 def test_what_waits_for_its_turn_and_is_listed_no_longer_is_gone() -> None:
@@ -144,7 +144,7 @@ PRELOADED = replace(DEFAULTS, runtime_model="", preload=True)
 def test_what_is_to_be_preloaded_from_now_on_starts_and_what_was_before_is_let_alone() -> None:
     parts = Parts({"a": PRELOADED})
     reload(parts, {"a": PRELOADED, "b": PRELOADED, "c": DEFAULTS})
-    assert [record.server.model for record in parts.state.table] == ["b"]
+    assert [row.server.model for row in parts.state.table] == ["b"]
     assert parts.shown("b").phase is Phase.QUEUED
     assert [waiter.request_id for waiter in parts.state.waiters.of("b")] == [None]
 

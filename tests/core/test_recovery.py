@@ -119,10 +119,10 @@ def taken_back(parts: Parts, *servers: Server, **more: Field) -> list[Command]:
 
 def adopted(parts: Parts, server_id: ServerId = M1, *, is_there: bool = True) -> list[Command]:
     """Let the process of a server be found, or not."""
-    record = parts.state.table.find(server_id)
-    assert record is not None
+    row = parts.state.table.find(server_id)
+    assert row is not None
     process = SpawnedProcess(identity(server_id), "/log") if is_there else None
-    parts.recovery.on_adopted(record, events.Adopted(server_id, process), NOW)
+    parts.recovery.on_adopted(row, events.Adopted(server_id, process), NOW)
     return parts.taken()
 
 
@@ -259,9 +259,9 @@ def test_an_orphan_drains_under_no_models_name() -> None:
     parts = Parts()
     orphan = Identity(4711, 1, "boot")
     parts.recovery.on_orphans_found(events.OrphansFound((orphan,)), NOW)
-    (record,) = parts.state.table
-    assert (record.server.id, record.server.role) == (ServerId("", 4711), Role.ORPHAN)
-    assert (record.server.phase, record.server.stop_cause) == (Phase.STOPPING, Cause.ORPHANED)
+    (row,) = parts.state.table
+    assert (row.server.id, row.server.role) == (ServerId("", 4711), Role.ORPHAN)
+    assert (row.server.phase, row.server.stop_cause) == (Phase.STOPPING, Cause.ORPHANED)
     assert kinds(parts.taken()) == ["AwaitExit", "CheckActivity"]
     assert parts.state.capacity_changed
 
@@ -278,11 +278,11 @@ def test_where_looking_for_a_process_broke_its_record_is_believed(
 ) -> None:
     parts = Parts()
     taken_back(parts, server)
-    record = parts.state.table.find(M1)
-    assert record is not None
-    parts.recovery.adopt_as_recorded(record, PoolError("a bug"), NOW)
+    row = parts.state.table.find(M1)
+    assert row is not None
+    parts.recovery.adopt_as_recorded(row, PoolError("a bug"), NOW)
     assert kinds(parts.taken()) == issued
-    parts.recovery.adopt_as_recorded(record, PoolError("a bug"), NOW)
+    parts.recovery.adopt_as_recorded(row, PoolError("a bug"), NOW)
     assert parts.taken() == []
 
 
@@ -290,10 +290,10 @@ def test_where_looking_broke_for_a_start_that_may_have_no_process_it_is_failed()
     parts = Parts()
     taken_back(parts, made(phase=Phase.SPAWNING))
     parts.waits(1)
-    record = parts.state.table.find(M1)
-    assert record is not None
+    row = parts.state.table.find(M1)
+    assert row is not None
     error = PoolError("a bug")
-    parts.recovery.adopt_as_recorded(record, error, NOW)
+    parts.recovery.adopt_as_recorded(row, error, NOW)
     assert answers(parts.taken()) == {1: error}
     assert parts.shown().phase is Phase.FAILED
 
@@ -308,7 +308,7 @@ def test_of_two_records_of_one_server_the_one_that_may_have_a_process_is_taken_b
 def test_where_looking_broke_for_what_was_to_stop_and_may_have_no_process_it_is_gone() -> None:
     parts = Parts()
     taken_back(parts, made(phase=Phase.STOPPING, identity=None, ready_at=None))
-    record = parts.state.table.find(M1)
-    assert record is not None
-    parts.recovery.adopt_as_recorded(record, PoolError("a bug"), NOW)
+    row = parts.state.table.find(M1)
+    assert row is not None
+    parts.recovery.adopt_as_recorded(row, PoolError("a bug"), NOW)
     assert parts.server() is None

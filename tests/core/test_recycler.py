@@ -8,13 +8,13 @@ from pool_service.core.activity import Activity
 from pool_service.core.commands import Prepare, SendSignal
 from pool_service.core.events import BecameReady
 from pool_service.core.server import Cause, Phase, Role, StopSignal
-from pool_service.core.table import Record
+from pool_service.core.table import Row
 from tests.core.parts import DEFAULTS, M1, M2, NOW, Field, Parts, kinds, of_kind, sample
 
 LIMITED = replace(DEFAULTS, memory_limit=8)
 
 
-def grown(parts: Parts, footprint: int = 9, **changes: Field) -> Record:
+def grown(parts: Parts, footprint: int = 9, **changes: Field) -> Row:
     """Return a READY server that takes so much, where 8 are allowed; it runs for long."""
     load: dict[str, Field] = {"spawned_at": 900.0, "ready_at": 901.0}
     return parts.there(footprint=footprint, peak=footprint, expected=8, **load | changes)
@@ -31,14 +31,14 @@ def limited(**limits: Field) -> Parts:
 
 def test_if_both_fit_a_successor_starts_beside_the_server_that_has_grown() -> None:
     parts = limited(memory_budget=17, backoff_max=30.0)
-    record = grown(parts)
-    parts.recycler.review(record, NOW)
+    row = grown(parts)
+    parts.recycler.review(row, NOW)
     successor = parts.shown(generation=2)
     assert (successor.role, successor.phase) == (Role.SUCCESSOR, Phase.PREPARING)
-    assert parts.shown() == record.server
-    assert (record.server.phase, record.server.successor_generation) == (Phase.READY, 2)
+    assert parts.shown() == row.server
+    assert (row.server.phase, row.server.successor_generation) == (Phase.READY, 2)
     assert of_kind(parts.taken(), Prepare) == [Prepare(M2, successor.settings)]
-    assert record.recycle_after == NOW + 30.0
+    assert row.recycle_after == NOW + 30.0
 
 
 @pytest.mark.parametrize(
@@ -54,9 +54,9 @@ def test_if_no_successor_fits_beside_it_its_activity_is_checked(parts: Parts) ->
 
 def test_a_successor_passes_no_queued_server() -> None:
     parts = limited()
-    record = grown(parts)
+    row = grown(parts)
     parts.queued("n", needed=1)
-    parts.recycler.review(record, NOW)
+    parts.recycler.review(row, NOW)
     assert parts.server(generation=2) is None
 
 
@@ -72,25 +72,25 @@ def test_a_successor_passes_no_queued_server() -> None:
 )
 def test_what_has_not_grown_too_large_for_long_enough_goes_on(changes: dict[str, Field]) -> None:
     parts = limited()
-    record = grown(parts, **changes)
+    row = grown(parts, **changes)
     parts.state.recycle_in_place.add(M1)
-    parts.recycler.review(record, NOW)
+    parts.recycler.review(row, NOW)
     assert parts.taken() == []
     assert parts.state.recycle_in_place == set()
 
 
 def test_one_successor_at_a_time_and_after_a_failed_one_there_is_a_pause() -> None:
     parts = limited(backoff_max=30.0)
-    record = grown(parts)
-    parts.recycler.review(record, NOW)
+    row = grown(parts)
+    parts.recycler.review(row, NOW)
     parts.taken()
-    parts.recycler.review(record, NOW)
+    parts.recycler.review(row, NOW)
     assert parts.taken() == []
     parts.state.drop(parts.shown(generation=2))
     parts.taken()
-    parts.recycler.review(record, NOW + 29.9)
+    parts.recycler.review(row, NOW + 29.9)
     assert parts.taken() == []
-    parts.recycler.review(record, NOW + 30.0)
+    parts.recycler.review(row, NOW + 30.0)
     assert parts.shown(generation=3).role is Role.SUCCESSOR
 
 
@@ -99,36 +99,36 @@ def test_one_successor_at_a_time_and_after_a_failed_one_there_is_a_pause() -> No
 
 def test_what_is_unused_and_too_large_is_to_go_for_itself_and_what_is_busy_is_not() -> None:
     parts = limited()
-    record = grown(parts)
-    parts.recycler.on_activity_reported(record, Activity(1), NOW)
+    row = grown(parts)
+    parts.recycler.on_activity_reported(row, Activity(1), NOW)
     assert parts.state.recycle_in_place == set()
-    parts.recycler.on_activity_reported(record, Activity(0), NOW)
+    parts.recycler.on_activity_reported(row, Activity(0), NOW)
     assert parts.state.recycle_in_place == {M1}
     assert parts.state.capacity_changed
-    parts.recycler.on_activity_reported(record, Activity(None), NOW)
+    parts.recycler.on_activity_reported(row, Activity(None), NOW)
     assert parts.state.recycle_in_place == set()
 
 
 def test_what_has_a_successor_beside_it_does_not_go_for_itself() -> None:
     parts = limited()
-    record = grown(parts)
-    parts.recycler.review(record, NOW)
-    record.recycle_after = 0.0
-    parts.recycler.on_activity_reported(record, Activity(0), NOW)
+    row = grown(parts)
+    parts.recycler.review(row, NOW)
+    row.recycle_after = 0.0
+    parts.recycler.on_activity_reported(row, Activity(0), NOW)
     assert parts.state.recycle_in_place == set()
 
 
 # --- taking over ----------------------------------------------------------------------------
 
 
-def replacing(parts: Parts) -> tuple[Record, Record]:
+def replacing(parts: Parts) -> tuple[Row, Row]:
     """Return a server that has grown, and its successor that is about to be READY."""
     before = grown(parts, last_used_at=950.0, keep_alive=77.0)
     successor = parts.there(phase=Phase.STARTING, generation=2, role=Role.SUCCESSOR)
     return before, successor
 
 
-def ready(parts: Parts, successor: Record) -> None:
+def ready(parts: Parts, successor: Row) -> None:
     parts.recycler.on_became_ready(successor, BecameReady(M2, "http://2"), NOW)
 
 
@@ -205,14 +205,14 @@ def test_a_successor_starts_only_for_one_that_is_there_and_up_to_date(
 
 def test_what_was_replaced_is_not_called_off() -> None:
     parts = limited()
-    record = parts.there(role=Role.SUPERSEDED)
-    parts.recycler.call_off(record, NOW)
+    row = parts.there(role=Role.SUPERSEDED)
+    parts.recycler.call_off(row, NOW)
     assert parts.taken() == []
 
 
 def test_on_a_full_machine_no_successor_fits() -> None:
     parts = limited()
-    record = grown(parts)
+    row = grown(parts)
     parts.sampled(sample(available=7))
-    parts.recycler.review(record, NOW)
+    parts.recycler.review(row, NOW)
     assert parts.server(generation=2) is None

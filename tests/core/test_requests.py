@@ -52,12 +52,12 @@ def waiting(parts: Parts) -> list[int | None]:
 
 def test_a_ready_server_is_handed_out_and_used_and_nobody_who_watches_is_told() -> None:
     parts = Parts(aliases={"alias": "m"})
-    record = parts.there()
-    record.is_cordoned = True
+    row = parts.there()
+    row.is_cordoned = True
     ensure(parts, model="alias", keep_alive=77.0)
-    assert parts.taken() == [Answer(1, Ensured(record.server, started=False))]
-    assert (record.server.last_used_at, record.server.keep_alive) == (NOW, 77.0)
-    assert not record.is_cordoned, "who gets it may ask it after the check that is under way"
+    assert parts.taken() == [Answer(1, Ensured(row.server, started=False))]
+    assert (row.server.last_used_at, row.server.keep_alive) == (NOW, 77.0)
+    assert not row.is_cordoned, "who gets it may ask it after the check that is under way"
     assert parts.state.uses["m"].count(NOW) > 0
 
 
@@ -75,10 +75,10 @@ def test_uses_that_follow_closely_count_as_one(ago: float, is_written: bool) -> 
 @pytest.mark.parametrize("why", ["cordoned", "used long ago", "preempted", "closing", "unlisted"])
 def test_a_server_is_handed_out_without_an_event_only_if_that_changes_nothing(why: str) -> None:
     parts = Parts(only_listed=False)
-    record = parts.there(last_used_at=NOW)
-    assert parts.requests.at_once("m", NOW) is record.server
-    record.is_cordoned = why == "cordoned"
-    record.is_preempted = why == "preempted"
+    row = parts.there(last_used_at=NOW)
+    assert parts.requests.at_once("m", NOW) is row.server
+    row.is_cordoned = why == "cordoned"
+    row.is_preempted = why == "preempted"
     parts.state.is_closing = why == "closing"
     if why == "unlisted":
         parts.state.catalogue = Catalogue(DEFAULTS, only_listed=True)
@@ -89,12 +89,12 @@ def test_a_server_is_handed_out_without_an_event_only_if_that_changes_nothing(wh
 def test_what_is_about_to_go_is_waited_for() -> None:
     for mark in ("preempted", "evicted"):
         parts = Parts()
-        record = parts.there()
+        row = parts.there()
         if mark == "preempted":
-            record.preempt("n")
+            row.preempt("n")
         else:
-            parts.evicts(9, record)
-            record.is_cordoned = True
+            parts.evicts(9, row)
+            row.is_cordoned = True
         ensure(parts)
         assert parts.taken() == []
         assert waiting(parts) == [1]
@@ -102,10 +102,10 @@ def test_what_is_about_to_go_is_waited_for() -> None:
 
 def test_an_eviction_whose_look_has_not_come_back_keeps_nobody_waiting() -> None:
     parts = Parts()
-    record = parts.there()
-    parts.evicts(9, record)
+    row = parts.there()
+    parts.evicts(9, row)
     ensure(parts)
-    assert answers(parts.taken()) == {1: Ensured(record.server, started=False)}
+    assert answers(parts.taken()) == {1: Ensured(row.server, started=False)}
 
 
 # --- waiting --------------------------------------------------------------------------------
@@ -227,13 +227,13 @@ def test_a_queue_that_is_full_takes_nobody_new_but_all_who_join_others() -> None
 
 def test_who_holds_a_ready_server_is_told_nothing_and_it_expires_no_longer() -> None:
     parts = Parts()
-    record = parts.there()
-    record.is_cordoned = True
+    row = parts.there()
+    row.is_cordoned = True
     hold(parts)
     (told,) = parts.taken()
-    assert told == Publish(record.server, Phase.READY, of_holds=True)
-    assert (record.server.holds, record.server.last_used_at) == (1, NOW)
-    assert not record.is_cordoned
+    assert told == Publish(row.server, Phase.READY, of_holds=True)
+    assert (row.server.holds, row.server.last_used_at) == (1, NOW)
+    assert not row.is_cordoned
 
 
 def test_who_holds_what_is_not_there_starts_it() -> None:

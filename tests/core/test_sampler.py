@@ -260,11 +260,11 @@ def test_a_word_that_memory_is_short_counts_until_a_while_after_the_last(
 
 def test_a_sample_is_fresh_for_a_second_if_it_saw_all_and_began_after_the_last_end() -> None:
     parts = Parts()
-    record = parts.there()
+    row = parts.there()
     taken(parts)
     assert parts.sampler.ensure_fresh(NOW + FRESH_S)
     assert parts.taken() == []
-    parts.state.unmeasured.add(record.server.id)
+    parts.state.unmeasured.add(row.server.id)
     assert not parts.sampler.ensure_fresh(NOW)
     assert looks(parts.taken()) == 1, "the next one is taken"
     taken(parts)
@@ -289,9 +289,9 @@ def test_a_peak_above_the_estimate_is_recorded_up_to_the_memory_limit(
     phase: Phase, took: int, needed: list[int]
 ) -> None:
     parts = Parts(defaults=replace(DEFAULTS, memory_limit=80))
-    record = parts.there(phase=phase, expected=50, expected_by=EstimateSource.DECLARED)
+    row = parts.there(phase=phase, expected=50, expected_by=EstimateSource.DECLARED)
     assert recorded(taken(parts, sample(footprints={"m": took}))) == needed
-    assert record.server.peak == took
+    assert row.server.peak == took
 
 
 def test_a_server_whose_memory_cannot_be_told_stays_as_it_is() -> None:
@@ -325,10 +325,10 @@ def test_samples_are_rare_where_nothing_runs_and_frequent_where_something_starts
 def test_who_waits_for_its_turn_hastens_the_samples_once_its_need_is_known() -> None:
     parts = Parts()
     taken(parts)
-    record = parts.queued()
-    record.is_estimating = True
+    row = parts.queued()
+    row.is_estimating = True
     assert parts.sampler.next_at() == FOREVER
-    record.is_estimating = False
+    row.is_estimating = False
     assert parts.sampler.next_at() == NOW + FAST_PAUSE_S
 
 

@@ -26,17 +26,17 @@ from tests.core.parts import (
 
 
 def estimated(parts: Parts, expected: int = 4, *, on_disk: bool = True) -> None:
-    record = parts.state.table.find(M1)
-    assert record is not None
+    row = parts.state.table.find(M1)
+    assert row is not None
     estimate = Estimate(expected, EstimateSource.WEIGHTS, on_disk)
-    parts.scheduler.on_memory_estimated(record, MemoryEstimated(M1, estimate), NOW)
+    parts.scheduler.on_memory_estimated(row, MemoryEstimated(M1, estimate), NOW)
 
 
 def waiting(parts: Parts) -> None:
     """Put a server into the queue whose need is being found out."""
     parts.waits(1)
-    record = parts.there(phase=Phase.QUEUED)
-    record.is_estimating = True
+    row = parts.there(phase=Phase.QUEUED)
+    row.is_estimating = True
 
 
 def test_what_is_known_to_fit_lines_up_for_as_long_as_anybody_may() -> None:
@@ -66,12 +66,12 @@ def test_files_are_downloaded_if_any_of_those_who_wait_allows_it() -> None:
     issued = parts.taken()
     assert of_kind(issued, Fetch) == [Fetch(M1, parts.shown().settings)]
     assert refused(issued) == {}
-    record = parts.state.table.find(M1)
-    assert record is not None
-    parts.scheduler.on_fetching(record, Fetching(M1, 5, 10))
+    row = parts.state.table.find(M1)
+    assert row is not None
+    parts.scheduler.on_fetching(row, Fetching(M1, 5, 10))
     assert parts.shown().progress == 0.5
     parts.taken()
-    parts.scheduler.on_fetched(record)
+    parts.scheduler.on_fetched(row)
     assert kinds(parts.taken()) == ["EstimateMemory"]
 
 
@@ -86,23 +86,23 @@ def test_files_that_nobody_may_download_drop_the_start() -> None:
 def test_what_cannot_be_loaded_fails_and_is_remembered() -> None:
     parts = Parts(failure_memory=2.0)
     waiting(parts)
-    record = parts.state.table.find(M1)
-    assert record is not None
+    row = parts.state.table.find(M1)
+    assert row is not None
     error = ModelRejected("no such model", model="m")
-    parts.scheduler.on_estimate_failed(record, EstimateFailed(M1, error), NOW)
+    parts.scheduler.on_estimate_failed(row, EstimateFailed(M1, error), NOW)
     assert answers(parts.taken()) == {1: error}
     assert parts.state.failed_starts.find("m", "m", NOW + 1.0) is error
 
 
 def test_an_answer_that_nobody_waits_for_any_more_changes_nothing() -> None:
     parts = Parts()
-    record = parts.queued(needed=4)
+    row = parts.queued(needed=4)
     estimated(parts, 9)
-    parts.scheduler.on_estimate_failed(record, EstimateFailed(M1, ModelRejected("no")), NOW)
-    parts.scheduler.on_fetching(record, Fetching(M1, 5, 10))
-    parts.scheduler.on_fetched(record)
+    parts.scheduler.on_estimate_failed(row, EstimateFailed(M1, ModelRejected("no")), NOW)
+    parts.scheduler.on_fetching(row, Fetching(M1, 5, 10))
+    parts.scheduler.on_fetched(row)
     assert parts.taken() == []
-    assert record.server.expected == 4
+    assert row.server.expected == 4
 
 
 # --- whose turn it is -----------------------------------------------------------------------

@@ -23,10 +23,10 @@ NO = PoolError("no")
 
 def test_a_change_of_phase_that_is_not_in_the_table_is_refused_and_changes_nothing() -> None:
     parts = Parts()
-    record = parts.there()
+    row = parts.there()
     with pytest.raises(AssertionError):
-        parts.state.put(replace(record.server, phase=Phase.QUEUED))
-    assert record.server.phase is Phase.READY
+        parts.state.put(replace(row.server, phase=Phase.QUEUED))
+    assert row.server.phase is Phase.READY
     assert parts.taken() == []
 
 
@@ -39,10 +39,10 @@ def test_no_new_server_is_ready() -> None:
 
 def test_a_server_whose_process_was_not_cleaned_up_is_not_dropped() -> None:
     parts = Parts()
-    record = parts.there(phase=Phase.STARTING)
+    row = parts.there(phase=Phase.STARTING)
     with pytest.raises(AssertionError):
-        parts.state.drop(record.server)
-    assert parts.state.table.find(M1) is record
+        parts.state.drop(row.server)
+    assert parts.state.table.find(M1) is row
 
 
 @pytest.mark.parametrize("phase", Phase)
@@ -62,8 +62,8 @@ def test_every_phase_leads_out_of_the_pool_and_none_to_itself(phase: Phase) -> N
 
 def test_a_put_is_told_with_the_phase_before() -> None:
     parts = Parts()
-    record = parts.there()
-    stopping = life.stopping(record.server, Cause.IDLE)
+    row = parts.there()
+    stopping = life.stopping(row.server, Cause.IDLE)
     parts.state.put(stopping)
     parts.state.put(stopping, of_holds=True)
     assert parts.taken() == [
@@ -74,24 +74,24 @@ def test_a_put_is_told_with_the_phase_before() -> None:
 
 def test_what_is_kept_is_told_to_nobody_and_due_all_the_same() -> None:
     parts = Parts()
-    record = parts.there()
-    parts.state.put_unpublished(life.probe_due(record.server, NOW + 5.0))
+    row = parts.there()
+    parts.state.put_unpublished(life.probe_due(row.server, NOW + 5.0))
     assert parts.taken() == []
     assert parts.state.deadlines.next() == NOW + 5.0
 
 
 def test_a_server_that_leaves_ready_keeps_none_of_the_marks_of_ready() -> None:
     parts = Parts()
-    record = parts.there()
-    record.is_checking = record.is_cordoned = True
-    record.preempt("other")
-    record.busy_until, record.seen_use = NOW, SeenUse(NOW, (1.0,))
-    record.liveness = Liveness(NOW, ())
+    row = parts.there()
+    row.is_checking = row.is_cordoned = True
+    row.preempt("other")
+    row.busy_until, row.seen_use = NOW, SeenUse(NOW, (1.0,))
+    row.liveness = Liveness(NOW, ())
     parts.state.unmeasured.add(M1)
     parts.state.recycle_in_place.add(M1)
-    parts.state.put(life.stopping(record.server, Cause.IDLE))
-    assert (record.is_checking, record.is_cordoned) == (False, False)
-    assert (record.is_preempted, record.preempted_for) == (False, None)
+    parts.state.put(life.stopping(row.server, Cause.IDLE))
+    assert (row.is_checking, row.is_cordoned) == (False, False)
+    assert (row.is_preempted, row.preempted_for) == (False, None)
     now = parts.state.table.find(M1)
     assert now is not None
     assert (now.busy_until, now.seen_use, now.liveness) == (None, None, None)
@@ -100,22 +100,22 @@ def test_a_server_that_leaves_ready_keeps_none_of_the_marks_of_ready() -> None:
 
 def test_a_server_that_stays_ready_keeps_its_marks() -> None:
     parts = Parts()
-    record = parts.there()
-    record.is_cordoned = True
+    row = parts.there()
+    row.is_cordoned = True
     parts.state.recycle_in_place.add(M1)
-    parts.state.put(replace(record.server, detail="as before"))
-    assert record.is_cordoned
+    parts.state.put(replace(row.server, detail="as before"))
+    assert row.is_cordoned
     assert parts.state.recycle_in_place == {M1}
 
 
 def test_a_server_whose_turn_has_come_leaves_the_queue_and_its_estimate_is_cancelled() -> None:
     parts = Parts()
-    record = parts.queued()
-    record.is_estimating = True
-    parts.state.put(life.admitted(record.server))
+    row = parts.queued()
+    row.is_estimating = True
+    parts.state.put(life.admitted(row.server))
     assert parts.state.queue == {}
     assert CancelEstimate(M1) in parts.taken()
-    assert not record.is_estimating
+    assert not row.is_estimating
 
 
 @pytest.mark.parametrize(
@@ -171,8 +171,8 @@ def test_of_a_server_that_is_dropped_only_its_generation_and_its_end_stay_known(
 def test_a_server_beside_the_current_one_leaves_nothing_behind_for_its_model() -> None:
     parts = Parts()
     parts.there(generation=2)
-    record = parts.there(phase=Phase.CLEANING_UP, role=Role.SUPERSEDED)
-    parts.state.drop(record.server)
+    row = parts.there(phase=Phase.CLEANING_UP, role=Role.SUPERSEDED)
+    parts.state.drop(row.server)
     assert parts.state.pasts == {}
 
 
@@ -218,31 +218,31 @@ def test_of_so_many_models_the_ones_longest_gone_are_forgotten(
 
 def test_a_ready_server_is_due_when_it_expires_or_is_probed_whichever_is_first() -> None:
     parts = Parts()
-    record = parts.there(step_deadline=NOW + 15.0)
-    assert parts.state.due(record) == NOW + 15.0
-    record = parts.there("n", step_deadline=NOW + 15.0, keep_alive=12.0)
-    assert parts.state.due(record) == LOADED_AT + 12.0
+    row = parts.there(step_deadline=NOW + 15.0)
+    assert parts.state.due(row) == NOW + 15.0
+    row = parts.there("n", step_deadline=NOW + 15.0, keep_alive=12.0)
+    assert parts.state.due(row) == LOADED_AT + 12.0
 
 
 def test_nothing_is_due_while_an_answer_about_a_server_is_awaited() -> None:
     parts = Parts()
-    record = parts.there()
-    record.is_checking = True
-    parts.state.arm(record)
+    row = parts.there()
+    row.is_checking = True
+    parts.state.arm(row)
     assert parts.state.deadlines.next() == FOREVER
-    record.is_checking = False
-    parts.state.arm(record)
+    row.is_checking = False
+    parts.state.arm(row)
     assert parts.state.deadlines.next() == NOW + 100.0
 
 
 def test_a_preempted_server_is_checked_when_its_grace_period_is_over_but_not_while_busy() -> None:
     parts = Parts()
-    record = parts.there()
-    assert parts.state.check_due(record) == LOADED_AT + DEFAULTS.keep_alive
-    record.preempt("other")
-    assert parts.state.check_due(record) == LOADED_AT + DEFAULTS.grace_period
-    record.busy_until = NOW + 1.0
-    assert parts.state.check_due(record) == NOW + 1.0
+    row = parts.there()
+    assert parts.state.check_due(row) == LOADED_AT + DEFAULTS.keep_alive
+    row.preempt("other")
+    assert parts.state.check_due(row) == LOADED_AT + DEFAULTS.grace_period
+    row.busy_until = NOW + 1.0
+    assert parts.state.check_due(row) == NOW + 1.0
 
 
 # --- callers --------------------------------------------------------------------------------
@@ -250,9 +250,9 @@ def test_a_preempted_server_is_checked_when_its_grace_period_is_over_but_not_whi
 
 def test_a_holder_is_told_of_the_end_of_its_hold_only() -> None:
     parts = Parts()
-    record = parts.there()
+    row = parts.there()
     parts.holds(7)
-    parts.state.answer(7, Ensured(record.server, started=True))
+    parts.state.answer(7, Ensured(row.server, started=True))
     assert parts.taken() == []
     parts.state.answer(7, NO)
     assert answers(parts.taken()) == {7: NO}
@@ -321,14 +321,14 @@ def test_who_names_the_models_own_runtime_model_ends_the_memory_of_another() -> 
 
 def test_a_change_of_phase_or_role_is_noted_with_its_event_and_nothing_else_is() -> None:
     parts = Parts()
-    record = parts.there()
+    row = parts.there()
     state = parts.state
     told = len(state.stories.of("m"))
     state.event, state.now = "ActivityReported", NOW + 1.0
-    state.put(replace(record.server, detail="as before"))
+    state.put(replace(row.server, detail="as before"))
     assert len(state.stories.of("m")) == told
-    state.put(life.stopping(record.server, Cause.IDLE))
-    state.put(replace(record.server, role=Role.SUPERSEDED))
+    state.put(life.stopping(row.server, Cause.IDLE))
+    state.put(replace(row.server, role=Role.SUPERSEDED))
     noted = state.stories.of("m")[told:]
     assert [(one.at, one.event, one.server_id) for one in noted] == 2 * [
         (NOW + 1.0, "ActivityReported", ServerId("m", 1))

@@ -25,8 +25,8 @@ DRAIN_BY = NOW + DEFAULTS.drain_timeout
 
 def begun(parts: Parts, **changes: Field) -> Server:
     """Begin the stop of a READY server."""
-    record = parts.there(**changes)
-    parts.stopper.begin(life.stopping(record.server, Cause.IDLE), NOW, at_once=False)
+    row = parts.there(**changes)
+    parts.stopper.begin(life.stopping(row.server, Cause.IDLE), NOW, at_once=False)
     return parts.shown()
 
 
@@ -56,8 +56,8 @@ def test_a_ready_server_is_asked_for_what_is_in_flight_before_its_first_signal()
 
 def test_what_is_unused_as_was_just_seen_gets_its_signal_at_once() -> None:
     parts = Parts()
-    record = parts.there()
-    parts.stopper.begin(life.stopping(record.server, Cause.IDLE), NOW, at_once=True)
+    row = parts.there()
+    parts.stopper.begin(life.stopping(row.server, Cause.IDLE), NOW, at_once=True)
     assert signals(parts) == [StopSignal.TERMINATE]
     assert parts.shown().stop_signal is StopSignal.TERMINATE
 
@@ -70,8 +70,8 @@ def test_a_runtime_that_drains_by_itself_gets_its_signal_at_once() -> None:
 
 def test_what_never_was_ready_has_nothing_in_flight() -> None:
     parts = Parts()
-    record = parts.there(phase=Phase.STARTING)
-    parts.stopper.begin(life.stopping(record.server, Cause.EVICTED), NOW, at_once=False)
+    row = parts.there(phase=Phase.STARTING)
+    parts.stopper.begin(life.stopping(row.server, Cause.EVICTED), NOW, at_once=False)
     assert signals(parts) == [StopSignal.TERMINATE]
     assert parts.shown().step_deadline == NOW + DEFAULTS.stop_timeout
 
@@ -87,17 +87,17 @@ def test_an_escalated_stop_does_not_drain() -> None:
 @pytest.mark.parametrize("at_once", [False, True])
 def test_what_has_no_process_yet_is_signalled_when_it_has_one(at_once: bool) -> None:
     parts = Parts()
-    record = parts.there(phase=Phase.SPAWNING)
-    parts.stopper.begin(life.stopping(record.server, Cause.EVICTED), NOW, at_once=at_once)
+    row = parts.there(phase=Phase.SPAWNING)
+    parts.stopper.begin(life.stopping(row.server, Cause.EVICTED), NOW, at_once=at_once)
     assert kinds(parts.taken()) == []
     assert parts.shown().phase is Phase.STOPPING
 
 
 def test_what_may_not_be_ours_is_not_signalled() -> None:
     parts = Parts()
-    record = parts.there(phase=Phase.STARTING)
-    record.is_adopting = True
-    parts.stopper.begin(life.stopping(record.server, Cause.EVICTED), NOW, at_once=True)
+    row = parts.there(phase=Phase.STARTING)
+    row.is_adopting = True
+    parts.stopper.begin(life.stopping(row.server, Cause.EVICTED), NOW, at_once=True)
     assert kinds(parts.taken()) == []
 
 
@@ -106,17 +106,17 @@ def test_what_may_not_be_ours_is_not_signalled() -> None:
 
 def test_a_look_that_began_before_the_stop_tells_nothing_and_is_made_again() -> None:
     parts = Parts()
-    record = parts.there()
-    record.is_checking = True
+    row = parts.there()
+    row.is_checking = True
     state = parts.state
-    stopping = life.stopping(record.server, Cause.IDLE)
+    stopping = life.stopping(row.server, Cause.IDLE)
     parts.stopper.begin(stopping, NOW, at_once=False)
     assert of_kind(parts.taken(), CheckActivity) == [], "one look at a time"
-    parts.stopper.on_activity_reported(record, Activity(0), NOW)
+    parts.stopper.on_activity_reported(row, Activity(0), NOW)
     assert kinds(parts.taken()) == ["CheckActivity"]
-    parts.stopper.on_activity_reported(record, Activity(0), NOW)
+    parts.stopper.on_activity_reported(row, Activity(0), NOW)
     assert signals(parts) == [StopSignal.TERMINATE]
-    assert state.table.find(M1) is record
+    assert state.table.find(M1) is row
 
 
 @pytest.mark.parametrize("requests", [1, None])
@@ -125,30 +125,30 @@ def test_what_is_in_flight_is_waited_for_with_longer_and_longer_pauses(
 ) -> None:
     parts = Parts()
     draining(parts)
-    record = parts.state.table.find(M1)
-    assert record is not None
+    row = parts.state.table.find(M1)
+    assert row is not None
     for waited, pause in ((0.0, 0.1), (5.0, 0.5), (30.0, 1.0), (59.5, 0.5)):
-        parts.stopper.on_activity_reported(record, Activity(requests), NOW + waited)
-        assert record.server.step_deadline == pytest.approx(NOW + waited + pause)
+        parts.stopper.on_activity_reported(row, Activity(requests), NOW + waited)
+        assert row.server.step_deadline == pytest.approx(NOW + waited + pause)
         assert kinds(parts.taken()) == []
 
 
 def test_that_a_drain_waits_is_published_once() -> None:
     parts = Parts()
     draining(parts)
-    record = parts.state.table.find(M1)
-    assert record is not None
+    row = parts.state.table.find(M1)
+    assert row is not None
     told = []
     for at in range(3):
-        parts.stopper.on_activity_reported(record, Activity(1), NOW + at)
+        parts.stopper.on_activity_reported(row, Activity(1), NOW + at)
         told += of_kind(parts.taken(), Publish)
     assert [one.server.detail for one in told] == [f"{Cause.IDLE.value}; {drain.WAITS}"]
 
 
 def test_a_look_after_the_first_signal_changes_nothing() -> None:
     parts = Parts()
-    record = parts.there(phase=Phase.STOPPING, stop_signal=StopSignal.TERMINATE, drain_by=DRAIN_BY)
-    parts.stopper.on_activity_reported(record, Activity(0), NOW)
+    row = parts.there(phase=Phase.STOPPING, stop_signal=StopSignal.TERMINATE, drain_by=DRAIN_BY)
+    parts.stopper.on_activity_reported(row, Activity(0), NOW)
     assert parts.taken() == []
 
 
@@ -195,15 +195,15 @@ def test_what_does_not_stop_yet_or_is_not_known_to_be_ours_is_not_escalated() ->
     sought = parts.there("sought", Phase.STOPPING)
     sought.is_adopting = True
     unborn = parts.there("unborn", Phase.STOPPING, identity=None)
-    for record in (parts.there(), sought, unborn):
-        parts.stopper.escalate(record, NOW)
+    for row in (parts.there(), sought, unborn):
+        parts.stopper.escalate(row, NOW)
     assert parts.taken() == []
 
 
 def test_a_stop_without_a_deadline_of_its_drain_is_signalled() -> None:
     parts = Parts()
-    record = parts.there(phase=Phase.STOPPING, step_deadline=FOREVER)
-    parts.stopper.go_on(record.server, NOW)
+    row = parts.there(phase=Phase.STOPPING, step_deadline=FOREVER)
+    parts.stopper.go_on(row.server, NOW)
     assert signals(parts) == [StopSignal.TERMINATE]
 
 

@@ -69,9 +69,9 @@ def test_the_next_generation_waits_until_its_need_is_known(
 def test_the_next_generation_takes_the_place_of_the_one_before_with_its_lost_ports() -> None:
     parts = Parts()
     parts.waits(1)
-    record = parts.there(phase=Phase.CLEANING_UP)
-    record.lost_ports = 3
-    parts.supervisor.enqueue("m", record.server, NOW)
+    row = parts.there(phase=Phase.CLEANING_UP)
+    row.lost_ports = 3
+    parts.supervisor.enqueue("m", row.server, NOW)
     assert [one.server.id for one in parts.state.table] == [M2]
     after = parts.state.table.find(M2)
     assert after is not None
@@ -80,20 +80,20 @@ def test_the_next_generation_takes_the_place_of_the_one_before_with_its_lost_por
 
 def test_a_process_is_spawned_as_prepared_and_only_once() -> None:
     parts = Parts()
-    record = parts.there(phase=Phase.PREPARING)
+    row = parts.there(phase=Phase.PREPARING)
     event = Prepared(M1, plan("m", 1))
-    parts.supervisor.on_prepared(record, event)
+    parts.supervisor.on_prepared(row, event)
     assert of_kind(parts.taken(), Spawn) == [Spawn(M1, event.plan)]
-    parts.supervisor.on_prepared(record, event)
+    parts.supervisor.on_prepared(row, event)
     assert parts.taken() == []
 
 
 def test_a_process_is_watched_and_its_start_limit_begins() -> None:
     parts = Parts()
-    record = parts.there(phase=Phase.SPAWNING, plan=plan("m", 1))
-    parts.supervisor.on_spawned(record, Spawned(M1, PROCESS), NOW)
-    assert (record.server.phase, record.server.identity) == (Phase.STARTING, identity(M1))
-    assert record.server.step_deadline == NOW + DEFAULTS.start_timeout
+    row = parts.there(phase=Phase.SPAWNING, plan=plan("m", 1))
+    parts.supervisor.on_spawned(row, Spawned(M1, PROCESS), NOW)
+    assert (row.server.phase, row.server.identity) == (Phase.STARTING, identity(M1))
+    assert row.server.step_deadline == NOW + DEFAULTS.start_timeout
     issued = parts.taken()
     assert of_kind(issued, AwaitExit) == [AwaitExit(M1, identity(M1))]
     (ready,) = of_kind(issued, AwaitReady)
@@ -102,16 +102,16 @@ def test_a_process_is_watched_and_its_start_limit_begins() -> None:
 
 def test_a_process_whose_end_was_wished_meanwhile_is_watched_and_told_to_end() -> None:
     parts = Parts()
-    record = parts.there(phase=Phase.STOPPING, identity=None, ready_at=None)
-    parts.supervisor.on_spawned(record, Spawned(M1, PROCESS), NOW)
+    row = parts.there(phase=Phase.STOPPING, identity=None, ready_at=None)
+    parts.supervisor.on_spawned(row, Spawned(M1, PROCESS), NOW)
     assert kinds(parts.taken()) == ["AwaitExit", "SendSignal"]
-    assert record.server.phase is Phase.STOPPING
+    assert row.server.phase is Phase.STOPPING
 
 
 def test_a_process_that_is_told_twice_changes_nothing() -> None:
     parts = Parts()
-    record = parts.there()
-    parts.supervisor.on_spawned(record, Spawned(M1, PROCESS), NOW)
+    row = parts.there()
+    parts.supervisor.on_spawned(row, Spawned(M1, PROCESS), NOW)
     assert parts.taken() == []
 
 
@@ -122,8 +122,8 @@ def test_a_failed_start_is_told_remembered_for_a_moment_and_not_shown() -> None:
     parts = Parts(failure_memory=2.0)
     parts.waits(1)
     parts.waits(2)
-    record = parts.there(phase=Phase.PREPARING)
-    parts.supervisor.on_not_started(record, NotStarted(M1, UNUSABLE), NOW)
+    row = parts.there(phase=Phase.PREPARING)
+    parts.supervisor.on_not_started(row, NotStarted(M1, UNUSABLE), NOW)
     assert answers(parts.taken()) == {1: UNUSABLE, 2: UNUSABLE}
     assert parts.server() is None
     find = parts.state.failed_starts.find
@@ -146,9 +146,9 @@ def test_what_is_shown_of_a_process_that_died_lately_stays_over_a_failed_start(
     parts = Parts(failure_ttl=600.0, failure_memory=2.0)
     before = ended(parts.there(phase=Phase.PREPARING).server, cause, at=NOW - ago)
     parts.state.put(before)
-    record = parts.state.table.find(M1)
-    assert record is not None
-    parts.supervisor.on_not_started(record, NotStarted(M1, UNUSABLE), NOW)
+    row = parts.state.table.find(M1)
+    assert row is not None
+    parts.supervisor.on_not_started(row, NotStarted(M1, UNUSABLE), NOW)
     after = parts.server()
     assert (after.phase if after else None) is phase
     if after:
@@ -159,8 +159,8 @@ def test_a_successor_that_does_not_start_costs_no_caller_of_its_model_anything()
     parts = Parts()
     parts.waits(1)
     parts.there()
-    record = parts.there(phase=Phase.PREPARING, generation=2, role=Role.SUCCESSOR)
-    parts.supervisor.on_not_started(record, NotStarted(M2, UNUSABLE), NOW)
+    row = parts.there(phase=Phase.PREPARING, generation=2, role=Role.SUCCESSOR)
+    parts.supervisor.on_not_started(row, NotStarted(M2, UNUSABLE), NOW)
     assert answers(parts.taken()) == {}
     assert parts.server(generation=2) is None
     assert parts.shown().phase is Phase.READY
@@ -169,9 +169,9 @@ def test_a_successor_that_does_not_start_costs_no_caller_of_its_model_anything()
 
 def test_a_start_that_was_to_stop_and_got_no_process_is_gone() -> None:
     parts = Parts()
-    record = parts.there(phase=Phase.STOPPING, identity=None)
-    parts.evicts(9, record)
-    parts.supervisor.on_not_started(record, NotStarted(M1, UNUSABLE), NOW)
+    row = parts.there(phase=Phase.STOPPING, identity=None)
+    parts.evicts(9, row)
+    parts.supervisor.on_not_started(row, NotStarted(M1, UNUSABLE), NOW)
     assert parts.server() is None
     assert list(answers(parts.taken())) == [9]
 
@@ -190,8 +190,8 @@ def test_a_start_that_was_to_stop_and_got_no_process_is_gone() -> None:
 )
 def test_what_has_no_process_is_gone_at_once(phase: Phase, issued: list[str]) -> None:
     parts = Parts()
-    record = parts.there(phase=phase)
-    parts.supervisor.stop(record.server, Cause.EVICTED, NOW)
+    row = parts.there(phase=phase)
+    parts.supervisor.stop(row.server, Cause.EVICTED, NOW)
     assert parts.server() is None
     assert kinds(parts.taken()) == issued
 
@@ -199,10 +199,10 @@ def test_what_has_no_process_is_gone_at_once(phase: Phase, issued: list[str]) ->
 @pytest.mark.parametrize("phase", [Phase.STOPPING, Phase.CLEANING_UP])
 def test_what_is_leaving_is_not_stopped_twice_and_keeps_its_cause(phase: Phase) -> None:
     parts = Parts()
-    record = parts.there(phase=phase)
-    parts.supervisor.stop(record.server, Cause.SHUTDOWN, NOW)
+    row = parts.there(phase=phase)
+    parts.supervisor.stop(row.server, Cause.SHUTDOWN, NOW)
     assert parts.taken() == []
-    assert record.server.stop_cause is Cause.EVICTED
+    assert row.server.stop_cause is Cause.EVICTED
 
 
 @pytest.mark.parametrize(
@@ -218,36 +218,36 @@ def test_who_holds_what_stops_waits_for_the_next_one_unless_that_was_our_own_wis
     cause: Cause, waiting: list[int | None]
 ) -> None:
     parts = Parts()
-    record = parts.there()
+    row = parts.there()
     parts.holds(7)
-    parts.supervisor.stop(record.server, cause, NOW)
+    parts.supervisor.stop(row.server, cause, NOW)
     assert request_ids(parts) == waiting
 
 
 def test_what_is_pinned_comes_again_by_itself_but_not_when_the_service_ends() -> None:
     for is_closing, waiting in ((False, [None]), (True, [])):
         parts = Parts(defaults=replace(DEFAULTS, pinned=True))
-        record = parts.there()
+        row = parts.there()
         parts.state.is_closing = is_closing
-        parts.supervisor.stop(record.server, Cause.RELOADED, NOW)
+        parts.supervisor.stop(row.server, Cause.RELOADED, NOW)
         assert request_ids(parts) == waiting
 
 
 def test_what_was_recycled_comes_again_with_its_keep_alive() -> None:
     parts = Parts()
-    record = parts.there(keep_alive=77.0)
-    parts.supervisor.stop(record.server, Cause.MEMORY_LIMIT, NOW)
+    row = parts.there(keep_alive=77.0)
+    parts.supervisor.stop(row.server, Cause.MEMORY_LIMIT, NOW)
     (waiter,) = parts.state.waiters.of("m")
     assert (waiter.request_id, waiter.keep_alive) == (None, 77.0)
 
 
 def test_the_end_of_a_replaced_server_starts_nothing_for_those_who_hold_the_next_one() -> None:
     parts = Parts()
-    record = parts.there(role=Role.SUPERSEDED)
+    row = parts.there(role=Role.SUPERSEDED)
     parts.there(generation=2)
     parts.holds(7)
-    parts.supervisor.stop(record.server, Cause.MEMORY_LIMIT, NOW)
-    assert record.server.phase is Phase.STOPPING
+    parts.supervisor.stop(row.server, Cause.MEMORY_LIMIT, NOW)
+    assert row.server.phase is Phase.STOPPING
     assert request_ids(parts) == []
 
 
@@ -256,9 +256,9 @@ def test_the_end_of_a_replaced_server_starts_nothing_for_those_who_hold_the_next
 
 def test_who_waits_for_a_superseded_server_gets_the_next_while_that_one_drains() -> None:
     parts = Parts()
-    record = parts.there()
+    row = parts.there()
     parts.holds(7)
-    parts.supervisor.supersede(record.server, "it fell silent", NOW)
+    parts.supervisor.supersede(row.server, "it fell silent", NOW)
     before = parts.shown(generation=1)
     assert (before.role, before.phase) == (Role.SUPERSEDED, Phase.STOPPING)
     assert (before.stop_cause, before.detail) == (Cause.WEDGED, "it fell silent")
@@ -270,8 +270,8 @@ def test_who_waits_for_a_superseded_server_gets_the_next_while_that_one_drains()
 
 def test_where_nobody_wants_the_model_a_superseded_server_goes_alone() -> None:
     parts = Parts()
-    record = parts.there()
-    parts.supervisor.supersede(record.server, "it fell silent", NOW)
+    row = parts.there()
+    parts.supervisor.supersede(row.server, "it fell silent", NOW)
     assert parts.server() is None
     assert len(parts.state.table) == 1
 
@@ -279,20 +279,20 @@ def test_where_nobody_wants_the_model_a_superseded_server_goes_alone() -> None:
 def test_a_model_has_two_processes_at_most() -> None:
     parts = Parts()
     parts.there(phase=Phase.STOPPING, role=Role.SUPERSEDED)
-    record = parts.there(generation=2)
+    row = parts.there(generation=2)
     parts.holds(7)
-    parts.supervisor.supersede(record.server, "it fell silent", NOW)
-    assert (record.server.role, record.server.phase) == (Role.CURRENT, Phase.STOPPING)
-    assert record.server.stop_cause is Cause.WEDGED
+    parts.supervisor.supersede(row.server, "it fell silent", NOW)
+    assert (row.server.role, row.server.phase) == (Role.CURRENT, Phase.STOPPING)
+    assert row.server.stop_cause is Cause.WEDGED
     assert len(parts.state.table) == 2
 
 
 def test_a_successor_that_starts_yet_does_not_keep_a_server_from_being_superseded() -> None:
     parts = Parts()
-    record = parts.there()
+    row = parts.there()
     parts.there(phase=Phase.STARTING, generation=2, role=Role.SUCCESSOR)
-    parts.supervisor.supersede(record.server, "it fell silent", NOW)
-    assert record.server.role is Role.SUPERSEDED
+    parts.supervisor.supersede(row.server, "it fell silent", NOW)
+    assert row.server.role is Role.SUPERSEDED
 
 
 @pytest.mark.parametrize(("is_held", "cause"), [(False, Cause.EVICTED), (True, Cause.WEDGED)])
@@ -300,12 +300,12 @@ def test_what_serves_no_longer_during_its_eviction_is_evicted_unless_it_is_held(
     is_held: bool, cause: Cause
 ) -> None:
     parts = Parts()
-    record = parts.there()
+    row = parts.there()
     if is_held:
         parts.holds(7)
-    parts.evicts(9, record)
-    parts.supervisor.supersede(record.server, "it fell silent", NOW)
-    assert (record.server.role, record.server.stop_cause) == (Role.CURRENT, cause)
+    parts.evicts(9, row)
+    parts.supervisor.supersede(row.server, "it fell silent", NOW)
+    assert (row.server.role, row.server.stop_cause) == (Role.CURRENT, cause)
 
 
 # --- through the machine ---------------------------------------------------------------------

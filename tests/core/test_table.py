@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from pool_service.core.activity import SeenUse
 from pool_service.core.liveness import Liveness
 from pool_service.core.server import Phase, Role, Server, ServerId
-from pool_service.core.table import Record, ServerTable
+from pool_service.core.table import Row, ServerTable
 from pool_service.core.types import Identity, Settings
 
 SETTINGS = Settings(runtime_model="org/m")
@@ -25,7 +25,7 @@ def test_pages_are_in_the_order_of_the_models_utf8() -> None:
     for model in models:
         table.put(server(model))
     expected = sorted(models, key=str.encode)
-    assert [record.server.model for record in table] == expected
+    assert [row.server.model for row in table] == expected
     assert [s.model for s in table.page(ServerId(expected[2], 1), 3)] == expected[3:6]
     assert table.page(ServerId(expected[-1], 1), 3) == []
 
@@ -47,7 +47,7 @@ def test_counts_equal_the_servers(steps: list[tuple[str, Phase | None]]) -> None
         elif table.find(ServerId(model, 1)):
             table.remove(ServerId(model, 1))
     for phase in Phase:
-        assert table.count({phase}) == sum(record.server.phase is phase for record in table)
+        assert table.count({phase}) == sum(row.server.phase is phase for row in table)
     assert table.count(set(Phase)) == len(table)
 
 
@@ -82,8 +82,8 @@ def test_a_server_that_is_no_longer_current_does_not_take_the_next_ones_place() 
     assert current.server.generation == 2
 
 
-def _ids(records: list[Record]) -> list[int]:
-    return [record.server.generation for record in records]
+def _ids(rows: list[Row]) -> list[int]:
+    return [row.server.generation for row in rows]
 
 
 # --- what all take ------------------------------------------------------------------------
@@ -122,13 +122,13 @@ def test_the_indexes_are_those_that_the_servers_give(
             table.put(replace(one, **change))  # type: ignore[arg-type]
         elif table.find(one.id) is not None:
             table.remove(one.id)
-    servers = [record.server for record in table]
+    servers = [row.server for row in table]
     assert table.reserved == sum(one.reserved for one in servers)
     assert table.growth == sum(one.growth for one in servers)
     in_group = [one for one in servers if one.takes_memory and one.settings.groups]
     assert table.group_counts.get("g", 0) == len(in_group)
     beside = {one.id for one in servers if one.role is not Role.CURRENT}
-    assert {record.server.id for record in table.all_beside} == beside
+    assert {row.server.id for row in table.all_beside} == beside
     with_process = {one.id for one in servers if one.identity is not None}
     assert {one.id for one in table.take_turns(99)} == with_process
     before = _indexes(table)
@@ -165,9 +165,9 @@ def test_each_that_has_a_process_gets_its_turn() -> None:
 # --- marks --------------------------------------------------------------------------------
 
 
-def marked() -> Record:
-    """Return a record with every mark that a phase can take away."""
-    return Record(
+def marked() -> Row:
+    """Return a row with every mark that a phase can take away."""
+    return Row(
         server(),
         is_estimating=True,
         is_timed_out=True,
@@ -210,17 +210,17 @@ def marked() -> Record:
 def test_only_the_marks_that_mean_something_in_a_phase_are_kept(
     phase: Phase, stays: set[str]
 ) -> None:
-    record, without = marked(), Record(server())
-    record.clear_marks_outside(phase)
-    names = [name for name in Record.__slots__ if name != "server"]
-    kept = {name for name in names if getattr(record, name) != getattr(without, name)}
+    row, without = marked(), Row(server())
+    row.clear_marks_outside(phase)
+    names = [name for name in Row.__slots__ if name != "server"]
+    kept = {name for name in names if getattr(row, name) != getattr(without, name)}
     assert kept == stays
 
 
 def test_who_is_withdrawn_may_still_be_checked_but_is_neither_preempted_nor_busy() -> None:
-    record = marked()
-    record.clear_marks_of_current()
-    assert record.is_checking
-    assert not record.is_cordoned
-    assert (record.is_preempted, record.preempted_for) == (False, None)
-    assert (record.busy_until, record.liveness) == (None, None)
+    row = marked()
+    row.clear_marks_of_current()
+    assert row.is_checking
+    assert not row.is_cordoned
+    assert (row.is_preempted, row.preempted_for) == (False, None)
+    assert (row.busy_until, row.liveness) == (None, None)

@@ -74,8 +74,8 @@ def test_a_ready_server_is_probed_or_looked_at_whichever_is_due() -> None:
 
 def test_a_server_that_was_used_meanwhile_is_due_later() -> None:
     parts = Parts()
-    record = parts.there(keep_alive=20.0)
-    used = replace(record.server, last_used_at=LOADED_AT + 10.0)
+    row = parts.there(keep_alive=20.0)
+    used = replace(row.server, last_used_at=LOADED_AT + 10.0)
     parts.state.table.put(used)
     reach(parts, LOADED_AT + 20.0)
     assert of_kind(parts.taken(), CheckActivity) == []
@@ -142,10 +142,10 @@ def test_a_start_out_of_time_ends_when_its_last_lines_are_read() -> None:
     issued = parts.taken()
     assert of_kind(issued, ReadLog) == [ReadLog(M1, "/logs/m/1")]
     assert answers(issued) == {}
-    record = parts.state.table.find(M1)
-    assert record is not None
-    assert record.server.step_deadline == NOW + LOG_TIMEOUT_S
-    parts.timers.on_log_read(record, LogRead(M1, ("slow",)), NOW + 0.5)
+    row = parts.state.table.find(M1)
+    assert row is not None
+    assert row.server.step_deadline == NOW + LOG_TIMEOUT_S
+    parts.timers.on_log_read(row, LogRead(M1, ("slow",)), NOW + 0.5)
     issued = parts.taken()
     assert refused(issued) == {1: "StartTimeout", 2: "StartTimeout"}
     assert getattr(answers(issued)[1], "last_lines", None) == ("slow",)
@@ -167,17 +167,17 @@ def test_a_successor_out_of_time_costs_no_caller_anything() -> None:
     parts = Parts()
     parts.there()
     parts.waits(1)
-    record = parts.there(phase=Phase.STARTING, generation=2, role=Role.SUCCESSOR, step_deadline=NOW)
+    row = parts.there(phase=Phase.STARTING, generation=2, role=Role.SUCCESSOR, step_deadline=NOW)
     reach(parts)
-    parts.timers.on_log_read(record, LogRead(record.server.id, ()), NOW)
+    parts.timers.on_log_read(row, LogRead(row.server.id, ()), NOW)
     assert answers(parts.taken()) == {}
-    assert record.server.phase is Phase.STOPPING
+    assert row.server.phase is Phase.STOPPING
 
 
 def test_a_log_that_is_read_late_ends_nothing() -> None:
     parts = Parts()
-    record = parts.there()
-    parts.timers.on_log_read(record, LogRead(M1, ()), NOW)
+    row = parts.there()
+    parts.timers.on_log_read(row, LogRead(M1, ()), NOW)
     assert parts.taken() == []
 
 
@@ -186,15 +186,15 @@ def test_a_log_that_is_read_late_ends_nothing() -> None:
 
 def test_nobody_pays_for_the_time_in_which_the_service_did_not_run() -> None:
     parts = Parts()
-    record = parts.there(last_used_at=0.0)
-    record.liveness = Liveness(NOW, (), missed=3)
+    row = parts.there(last_used_at=0.0)
+    row.liveness = Liveness(NOW, (), missed=3)
     parts.there("starting", Phase.STARTING, step_deadline=500.0)
     parts.queued("queued")
     reach(parts, NOW, away=600.0)
     known = parts.state.table.find(M1)
     assert known is not None
     assert known.liveness is None
-    assert record.server.spared_until == NOW + RESUMED_GRACE_S
+    assert row.server.spared_until == NOW + RESUMED_GRACE_S
     assert of_kind(parts.taken(), CheckActivity) == []
     assert parts.shown("starting").step_deadline == 1100.0
     assert parts.shown("queued").step_deadline == NOW + 300.0 + 600.0
