@@ -3,6 +3,7 @@
 import json
 import os
 import socket
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -18,6 +19,8 @@ from pool_service.adapters.system.own_files import (
     write_own,
 )
 from tests.under_way import under_way
+
+on_linux = pytest.mark.skipif(sys.platform != "linux", reason="it is Linux that tells it")
 
 
 def link(path: Path) -> None:
@@ -119,6 +122,27 @@ def test_whoever_has_a_file_open_is_told_by_the_file_and_not_by_its_name(tmp_pat
     with under_way({}) as process:
         process.kill()
     assert not has_open(process.pid, path)
+
+
+@on_linux
+def test_whoever_has_a_deleted_file_open_does_not_have_the_new_one_of_its_name(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "own"
+    with path.open("w"):
+        path.unlink()
+        path.touch()
+        assert not has_open(os.getpid(), path)
+
+
+@on_linux
+def test_whoever_has_a_file_open_by_a_name_that_is_gone_has_it_open(tmp_path: Path) -> None:
+    path = tmp_path / "own"
+    with path.open("w"):
+        path.rename(tmp_path / "renamed")
+        (tmp_path / "other name").hardlink_to(tmp_path / "renamed")
+        (tmp_path / "renamed").unlink()
+        assert has_open(os.getpid(), tmp_path / "other name")
 
 
 def test_a_shorter_note_leaves_nothing_of_a_longer_one(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import errno
 import json
 import os
 import stat
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -85,17 +86,29 @@ def has_open(pid: int, path: Path) -> bool:
     """
     try:
         status = path.stat()
-        opened = psutil.Process(pid).open_files()
+        places = _open_files(pid)
     except OSError as error:
         raise_shortage(error)
         return False
     except psutil.Error:
         return False
-    for one in opened:
+    for place in places:
         with contextlib.suppress(OSError):
-            if os.path.samestat(os.stat(one.path), status):  # noqa: PTH116 - as it is told
+            if os.path.samestat(os.stat(place), status):  # noqa: PTH116 - as it is told
                 return True
     return False
+
+
+def _open_files(pid: int) -> list[str]:
+    """Return paths to the files that a process has open. Raises OSError, psutil.Error.
+
+    On Linux they lead to the open file itself, whatever became of its name. macOS tells only the
+    name, which may be another file's by now.
+    """
+    if sys.platform != "linux":
+        return [one.path for one in psutil.Process(pid).open_files()]
+    directory = f"/proc/{pid}/fd"
+    return [f"{directory}/{name}" for name in os.listdir(directory)]  # noqa: PTH208
 
 
 def _flaw(status: os.stat_result) -> str:
