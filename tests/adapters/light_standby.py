@@ -46,6 +46,12 @@ if not line:
 os.dup2(logs[0], 1)
 if does == "refuses":
     sys.exit(1)
+if does == "closes":
+    channel.close()
+    signal.pause()
+if does == "refuses in other words":
+    channel.sendall(b"no\\n")
+    signal.pause()
 argv = json.loads(line)["argv"]
 print(*argv, flush=True)
 tell(taken=True)

@@ -221,18 +221,12 @@ async def test_one_that_is_slow_is_passed_over_and_is_no_failure(
     await until(lambda: not is_alive(waiting))
 
 
-async def test_one_that_ends_instead_of_becoming_a_server_is_a_failure(
-    kept: Kept, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("does", ["refuses", "closes", "refuses in other words"])
+async def test_one_that_fails_instead_of_becoming_a_server_is_a_failure_even_while_it_runs(
+    kept: Kept, monkeypatch: pytest.MonkeyPatch, does: str
 ) -> None:
-    send = Standby.send_arguments
-
-    def sent(one: Standby, argv: tuple[str, ...], log: int, timeout: float) -> bool:
-        accepted = send(one, argv, log, timeout)
-        one.popen.wait()
-        return accepted
-
-    monkeypatch.setattr(Standby, "send_arguments", sent)
-    kept.environment["DOES"] = "refuses"
+    monkeypatch.setattr(process, "EXIT_TIMEOUT_S", 0.05)
+    kept.environment["DOES"] = does
     await kept.filled()
     assert await kept.start("model") is None
     assert kept.standbys._is_suspended(kept.spec())

@@ -64,6 +64,8 @@ class Standby:
     is_warm: whether it has done everything that it can do before it has its arguments.
     is_ready: whether it has become a server that listens.
     working_set: bytes that Metal recommends to keep resident; 0 until reported.
+    has_failed: whether it closed the channel, or sent a malformed message, instead of taking its
+        arguments.
     """
 
     spec: StandbySpec
@@ -77,6 +79,7 @@ class Standby:
     is_warm: bool = False
     is_ready: bool = False
     working_set: int = 0
+    has_failed: bool = False
     _received: bytes = b""
 
     def send_arguments(self, argv: tuple[str, ...], log: int, timeout: float) -> bool:
@@ -99,7 +102,10 @@ class Standby:
                 self.channel.settimeout(max(deadline - time.monotonic(), _MIN_WAIT_S))
                 if time.monotonic() > deadline:
                     return False
+        except TimeoutError:
+            return False
         except (OSError, EOFError, ValueError):
+            self.has_failed = True
             return False
 
     def receive(self) -> list[dict[str, Any]]:

@@ -150,13 +150,13 @@ class Standbys:
     def _give_up(self, standby: Standby) -> None:
         """End a standby that did not take its arguments.
 
-        A standby that is alive was only slow, so its spec is not suspended.
+        The spec of a standby that was only slow is not suspended.
         """
-        if standby.popen.poll() is None:
+        if standby.has_failed:
+            self._fail(standby)
+        else:
             log.info("a standby did not accept its arguments in time")
             self._run_in_background(self._end(standby))
-        else:
-            self._fail(standby)
 
     def _watch_for_ready(self, model: str, standby: Standby) -> None:
         """Receive the ready notification of a standby that has become a server; return at once.
