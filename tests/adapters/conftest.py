@@ -1,4 +1,7 @@
-from collections.abc import AsyncIterator
+import gc
+import os
+from collections.abc import AsyncIterator, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -27,3 +30,25 @@ async def kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator
     yield the_kept
     monkeypatch.setattr(process, "EXIT_TIMEOUT_S", 0.05)
     await the_kept.close()
+
+
+@pytest.fixture(autouse=True)
+def _every_descriptor_is_closed() -> Iterator[None]:
+    """Fail a test after which a descriptor is open that was not before it."""
+    before = open_descriptors()
+    yield
+    if open_descriptors() - before:
+        gc.collect()
+        new = open_descriptors() - before
+        assert not new, f"left open: {new}"
+
+
+def open_descriptors() -> frozenset[tuple[int, int, int]]:
+    """Each open descriptor of this process, with the device and inode of its file."""
+    found = set[tuple[int, int, int]]()
+    for name in os.listdir("/dev/fd"):  # noqa: PTH208 - twice for every test
+        # The listing's own is closed again.
+        with suppress(OSError):
+            status = os.fstat(int(name))
+            found.add((int(name), status.st_dev, status.st_ino))
+    return frozenset(found)
