@@ -2,11 +2,13 @@
 
 import os
 import socket
+import subprocess
 import sys
 from contextlib import ExitStack
 
 import pytest
 
+from pool_service.adapters.sockets import connections
 from pool_service.adapters.sockets.connections import (
     Ends,
     ListeningPort,
@@ -21,6 +23,11 @@ on_linux = pytest.mark.skipif(sys.platform != "linux", reason="netlink is Linux'
 PORT, PEER = 8000, 50_000
 FIN_WAIT = 5
 NOBODY = 2**22 + 1
+CLIENT = """
+import socket, sys
+with socket.create_connection(("127.0.0.1", int(sys.argv[1]))):
+    sys.stdin.read()
+"""
 
 
 def end(state: int = ESTABLISHED, host: str = "127.0.0.1", **more: int) -> ConnectionEnd:
@@ -158,6 +165,27 @@ def test_of_very_many_none_is_left_out() -> None:
             stack.enter_context(socket.create_connection(address))
         assert len(client_connections(at(server), [NOBODY])) == 500
         assert client_connections(at(server), [os.getpid()]) == ()
+
+
+def test_a_client_is_told_by_psutil_until_the_server_lets_go_of_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(connections, "_SETTLE_S", 0.0)
+    me = [os.getpid()]
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        with subprocess.Popen(
+            [sys.executable, "-S", "-E", "-c", CLIENT, str(port)], stdin=subprocess.PIPE
+        ) as peer:
+            accepted, _ = server.accept()
+            with accepted:
+                assert has_clients_by_psutil({port}, me) is True
+                assert has_clients_by_psutil({port + 1}, me) is False
+                assert peer.stdin
+                peer.stdin.close()
+                assert accepted.recv(1) == b""
+                assert has_clients_by_psutil({port}, me) is True
+        assert has_clients_by_psutil({port}, me) is False
 
 
 def test_of_a_process_that_is_gone_nothing_is_connected() -> None:

@@ -1,6 +1,6 @@
 import pytest
 
-from pool_service.adapters.runtime.diagnosis import describe_exit, diagnose_exit
+from pool_service.adapters.runtime.diagnosis import describe_exit, diagnose_exit, quote
 from pool_service.core.types import Diagnosis
 
 
@@ -20,3 +20,9 @@ def test_an_exit_is_said_in_words(code: int | None, signal: int | None, words: s
 
 def test_an_exit_of_which_nothing_is_known_is_not_given_a_code() -> None:
     assert "not known" in describe_exit(None, None)
+
+
+@pytest.mark.parametrize(("length", "end"), [(300, "x"), (301, "…")])
+def test_a_line_that_is_quoted_has_three_hundred_characters_at_most(length: int, end: str) -> None:
+    quoted = quote("x" * length)
+    assert (len(quoted), quoted[-1]) == (300, end)

@@ -54,6 +54,7 @@ def test_of_too_many_those_are_forgotten_that_were_learnt_first(tmp_path: Path) 
     book._write = lambda _known: None  # type: ignore[method-assign, assignment]
     for key in keys[:-1]:
         book.record_usage(key, 1)
+    assert all(book.needed(key) == 1 for key in keys[:-1]), "so many are kept"
     book.record_usage(keys[0], 2)
     book.record_usage(keys[-1], 1)
     assert book.needed(keys[1]) is None

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, replace
@@ -156,6 +157,13 @@ def started(process: "subprocess.Popen[bytes]") -> int:
     return identity.start_time
 
 
+def ends_by_itself(process: "subprocess.Popen[bytes]") -> bool:
+    """Let a holder end, and return whether no signal had ended it before."""
+    assert process.stdin
+    process.stdin.close()
+    return process.wait() == 0
+
+
 def test_a_guard_that_does_not_end_is_told_after_its_time(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -175,7 +183,7 @@ def test_a_process_that_the_note_names_and_that_has_not_the_lock_open_is_not_sig
         note(tmp_path, Identity(stranger.pid, started(stranger), me().boot_id))
         with pytest.raises(TimeoutError):
             end_guard(tmp_path, None)
-        assert stranger.poll() is None
+        assert ends_by_itself(stranger)
 
 
 @contextmanager
@@ -194,7 +202,21 @@ def test_an_earlier_process_with_the_pid_is_not_signalled(
         note(tmp_path, Identity(process.pid, started(process) - 1, me().boot_id))
         with pytest.raises(TimeoutError):
             end_guard(tmp_path, None)
-        assert process.poll() is None
+        assert ends_by_itself(process)
+
+
+def test_with_no_time_left_a_lock_is_not_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def slept(_: float) -> None:
+        raise AssertionError
+
+    now = time.monotonic()
+    with held(tmp_path), (tmp_path / GUARD_LOCK).open("a") as file, monkeypatch.context() as patch:
+        patch.setattr(time, "monotonic", lambda: now)
+        patch.setattr(time, "sleep", slept)
+        with pytest.raises(TimeoutError):
+            guard_lock._await_lock(file.fileno(), 0.0)
 
 
 # --- what is noted ------------------------------------------------------------------------

@@ -1,8 +1,10 @@
 import os
 import socket
+import sys
 
 import pytest
 
+from pool_service.adapters.sockets import listeners as module
 from pool_service.adapters.sockets.listeners import Listener, listeners
 
 NOBODY = 2**22 + 1
@@ -44,3 +46,13 @@ def test_the_url_is_one_that_reaches_it_here(host: str, url: str) -> None:
 def test_ipv4_is_tried_first() -> None:
     v4, v6 = Listener(False, "0.0.0.0", 80, 1, 4), Listener(True, "::", 80, 1, 3)
     assert sorted([v6, v4]) == [v4, v6]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="netlink is Linux's")
+def test_the_kernel_tells_of_listeners_without_psutil(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(_: int) -> None:
+        raise AssertionError
+
+    monkeypatch.setattr(module, "listeners_by_psutil", refused)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        assert len(listeners([os.getpid()], server.getsockname()[1])) == 1

@@ -163,6 +163,15 @@ async def test_what_a_write_that_was_cut_short_left_is_cleared_away(disk: Disk) 
     assert not half.exists()
 
 
+async def test_only_what_a_write_of_ours_left_is_cleared_away(disk: Disk) -> None:
+    await disk.keeps(ready("a"))
+    strangers = [disk.servers / name for name in (".notes", "a.json.tmp", "b.tmp")]
+    for path in strangers:
+        path.touch()
+    await disk.loaded()
+    assert [path for path in strangers if not path.exists()] == []
+
+
 async def test_what_a_write_that_was_cut_short_left_does_not_hinder_the_next(disk: Disk) -> None:
     disk.servers.mkdir(parents=True)
     (disk.servers / f".{file_name('a')}.tmp").write_bytes(b'{"version"')

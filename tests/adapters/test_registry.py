@@ -153,6 +153,15 @@ async def test_what_was_needed_is_filed_when_the_version_of_its_runtime_is_known
     assert runtimes._pending_usage.keys() == {others}
 
 
+async def test_what_is_needed_once_the_version_is_known_is_filed_at_once(
+    runtimes: Runtimes,
+) -> None:
+    settings = Settings("org/name")
+    await runtimes.standby_spec(settings)
+    runtimes.record_usage(settings, 100)
+    assert runtimes._pending_usage == {}
+
+
 async def test_a_standby_is_of_a_vllm_mlx_and_has_the_environment_of_its_servers(
     runtimes: Runtimes, options: RuntimeOptions
 ) -> None:

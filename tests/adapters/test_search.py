@@ -161,6 +161,7 @@ def test_a_script_as_installers_write_it_is_known(tmp_path: Path, text: str) -> 
         PIP.replace("if __name__", "sys.path.insert(0, '/own')\nif __name__"),
         PIP.replace("    sys.exit", "    print('own')\n    sys.exit"),
         PIP.replace("vllm_mlx.cli", "own"),
+        UV + "# " + "x" * search._MAX_SCRIPT_BYTES + "\n",
         '#!/bin/sh\nexec /x/vllm-mlx "$@"\n',
         "",
     ],

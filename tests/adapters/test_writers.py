@@ -228,6 +228,28 @@ def test_who_may_write_by_an_access_list_counts(
     assert sound or "setfacl" in flaw(model)
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="access lists as Linux keeps them")
+@pytest.mark.parametrize(
+    ("tag", "who", "why"),
+    [
+        (2, os.geteuid(), ""),
+        (2, OTHER, f"can be written by others (user {OTHER})"),
+        # The id of a trusted user says nothing of the group with that id, and the other way round.
+        (8, os.geteuid(), f"can be written by others (group {os.geteuid()})"),
+        (8, OTHER - 1, ""),
+        (8, OTHER, f"can be written by others (group {OTHER})"),
+    ],
+)
+def test_an_access_list_may_name_ourselves_and_a_group_of_ones_own(
+    model: Path, monkeypatch: pytest.MonkeyPatch, tag: int, who: int, why: str
+) -> None:
+    raw = struct.pack("<IHHIHHI", 2, 1, 7, 2**32 - 1, tag, 6, who)
+    monkeypatch.setattr(os, "getxattr", lambda *_: raw)
+    monkeypatch.setattr(WriterCheck, "_is_private_group", lambda _, gid: gid == OTHER - 1)
+    found = WriterCheck()._group_flaw(model, OTHER - 1)
+    assert (found.why if found else "") == why
+
+
 def test_on_a_disk_that_cannot_be_written_nobody_can(
     model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -158,7 +158,7 @@ def has_clients_by_psutil(ports: Collection[int], own_pids: Collection[int]) -> 
     client, so that a second sample no longer has it.
     """
     first = _client_states(ports, own_pids)
-    if first is None or not first:
+    if not first:
         return None if first is None else False
     if any(state == psutil.CONN_ESTABLISHED for _, state in first):
         return True
