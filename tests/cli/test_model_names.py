@@ -33,7 +33,9 @@ def catalogue(script: Script) -> Script:
     return script
 
 
-PATIENT = f"from pool_service.cli import completion; completion.ANSWER_LIMIT_S = 60; {MAIN}"
+PATIENT = (
+    f"from pool_service.cli import shell_completion; shell_completion.ANSWER_LIMIT_S = 60; {MAIN}"
+)
 """The program, with all the time for a service's answer that a busy machine needs."""
 
 

@@ -211,7 +211,7 @@ def test_a_service_that_was_asked_too_late_stays(fake: Lives) -> None:
         successor.kill()
         service.process.send_signal(signal.SIGCONT)
         assert same_process(pool.ensure("m").server, server)
-        fake.await_logged("for a service that is not there; staying")
+        fake.await_logged("no other service is taking over")
         assert service.process.poll() is None
 
 
@@ -287,7 +287,7 @@ def test_a_successor_takes_a_draining_service_over_and_escalates_nothing(
 def test_a_signal_alone_is_no_successor(fake: Lives) -> None:
     service = fake.start()
     service.process.send_signal(signal.SIGUSR1)
-    fake.await_logged("is not there; staying")
+    fake.await_logged("no other service is taking over")
     with fake.pool() as pool:
         assert pool.ensure("m").started
 
