@@ -18,17 +18,17 @@ from typing import Any
 
 import pytest
 
-from pool_service.adapters.process import process_tree
+from pool_service.adapters.process import leftover_processes
 from pool_service.adapters.process.exits import PollWatch, wait_for_exit
 from pool_service.adapters.process.identity import identity_of
-from pool_service.adapters.process.process_tree import ProcessTree, end_descendants
+from pool_service.adapters.process.leftover_processes import ProcessTree, end_descendants
 
 pytestmark = [
     pytest.mark.process,
     pytest.mark.skipif(sys.platform != "linux", reason="tells from /proc"),
 ]
 
-ADAPTERS = Path(process_tree.__file__).parents[1]
+ADAPTERS = Path(leftover_processes.__file__).parents[1]
 BOOT = "0F2B7A30-2E5C-4D6B-9C0E-6E6B1F0C9A11"
 
 
@@ -165,8 +165,8 @@ async def test_who_is_exiting_is_not_killed_over_and_over(
         looks += 1
         return frozenset({found})
 
-    monkeypatch.setattr(process_tree, "survivors", survivors)
-    monkeypatch.setattr(process_tree, "_signalled", lambda *_: True)
+    monkeypatch.setattr(leftover_processes, "survivors", survivors)
+    monkeypatch.setattr(leftover_processes, "_signalled", lambda *_: True)
     child.send_signal(signal.SIGKILL)
     await wait_for_exit(PollWatch(), found)
     with pytest.raises(TimeoutError):

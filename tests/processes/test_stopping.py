@@ -8,7 +8,7 @@ import threading
 import psutil
 import pytest
 
-from pool_service.adapters.process import exits, identity, process_tree, processes
+from pool_service.adapters.process import exits, identity, leftover_processes, processes
 from pool_service.adapters.process.identity import identity_of, is_alive
 from pool_service.core.server import StopSignal
 from pool_service.core.types import ExitReport, Identity
@@ -204,7 +204,7 @@ async def test_leftover_processes_are_not_searched_among_the_other_servers(
         looked_at.add(pid)
         return variable_of(pid, name)
 
-    monkeypatch.setattr(process_tree, "variable_of", noted)
+    monkeypatch.setattr(leftover_processes, "variable_of", noted)
     await stop(bench, one)
     assert os.getppid() in looked_at
     assert other.identity.pid not in looked_at

@@ -20,7 +20,7 @@ from pool_service.adapters.probe.health import reported_use
 from pool_service.adapters.probe.http_get import Answer, get
 from pool_service.adapters.probe.metrics_text import total
 from pool_service.adapters.process.identity import is_alive, session_member_pids
-from pool_service.adapters.process.process_tree import carriers
+from pool_service.adapters.process.leftover_processes import carriers
 from pool_service.adapters.sockets.connections import (
     client_connections,
     has_clients,

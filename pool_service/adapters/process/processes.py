@@ -33,8 +33,8 @@ from pool_service.adapters.process.exits import (
 )
 from pool_service.adapters.process.identity import identity_of, is_alive
 from pool_service.adapters.process.launch import launch, work_dirs
-from pool_service.adapters.process.leftover_requests import LeftoverRequests
-from pool_service.adapters.process.process_tree import (
+from pool_service.adapters.process.leftover_drain import LeftoverRequests
+from pool_service.adapters.process.leftover_processes import (
     ProcessTree,
     carriers,
     end_descendants,

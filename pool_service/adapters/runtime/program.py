@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pool_service.adapters.runtime import vllm_mlx
-from pool_service.adapters.runtime.arguments import argument_flaw, argument_flaws, options_of
+from pool_service.adapters.runtime.argument_checks import argument_flaw, argument_flaws, options_of
 from pool_service.adapters.runtime.launch_plan import (
     Kind,
     Names,

@@ -11,11 +11,11 @@ from dataclasses import replace
 import pytest
 from structlog.testing import capture_logs
 
-from pool_service.adapters.process import process_tree
+from pool_service.adapters.process import leftover_processes
 from pool_service.adapters.process.exits import exit_watch
 from pool_service.adapters.process.identity import identity_of
 from pool_service.adapters.process.launch import NONCE_VARIABLE
-from pool_service.adapters.process.process_tree import (
+from pool_service.adapters.process.leftover_processes import (
     ProcessTree,
     carriers,
     end_descendants,
@@ -50,9 +50,9 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> Look:
             return asked[pid][-1]
 
         monkeypatch.setattr("psutil.pids", lambda: next(listed))
-        monkeypatch.setattr(process_tree, "variable_of", variable_of)
-        monkeypatch.setattr(process_tree, "identity_of", identity)
-        monkeypatch.setattr(process_tree, "is_alive", lambda _identity: True)
+        monkeypatch.setattr(leftover_processes, "variable_of", variable_of)
+        monkeypatch.setattr(leftover_processes, "identity_of", identity)
+        monkeypatch.setattr(leftover_processes, "is_alive", lambda _identity: True)
         return asked
 
     return has
@@ -122,7 +122,7 @@ def test_whoever_carries_the_nonce_is_found_unless_it_is_known_to_be_another(
 
 def test_this_process_is_never_found(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("psutil.pids", lambda: [os.getpid()])
-    monkeypatch.setattr(process_tree, "variable_of", lambda *_: "n")
+    monkeypatch.setattr(leftover_processes, "variable_of", lambda *_: "n")
     assert carriers({"n"}) == {}
 
 
@@ -141,8 +141,8 @@ def test_a_session_that_a_descendant_leads_is_not_the_leaders(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     parents = {7: 1, 9: 7, 8: 1}
-    monkeypatch.setattr(process_tree, "_parent_of", parents.get)
-    monkeypatch.setattr(process_tree, "is_session_leader", lambda _: True)
+    monkeypatch.setattr(leftover_processes, "_parent_of", parents.get)
+    monkeypatch.setattr(leftover_processes, "is_session_leader", lambda _: True)
     child, leader = Identity(9, 1, "boot"), Identity(7, 5, "boot")
     assert leader_among([child, leader]) == leader
     assert leader_among([leader, Identity(8, 5, "boot")]) == leader
@@ -243,7 +243,7 @@ def test_a_process_that_is_gone_counts_as_signalled(monkeypatch: pytest.MonkeyPa
         raise ProcessLookupError
 
     monkeypatch.setattr(os, "kill", gone)
-    assert process_tree._signalled(real(os.getpid()), signal.SIGTERM)
+    assert leftover_processes._signalled(real(os.getpid()), signal.SIGTERM)
 
 
 async def test_its_requests_are_drained_before_it_is_told_to_end(

@@ -7,7 +7,7 @@ import pytest
 import structlog
 
 from pool_service.adapters.runtime import vllm_mlx
-from pool_service.adapters.runtime.arguments import (
+from pool_service.adapters.runtime.argument_checks import (
     REFUSED_OPTIONS,
     argument_flaw,
     options_of,

@@ -10,7 +10,7 @@ from collections.abc import Collection
 
 import structlog
 
-from pool_service.adapters.process.process_tree import ProcessTree, find_survivors
+from pool_service.adapters.process.leftover_processes import ProcessTree, find_survivors
 from pool_service.adapters.sockets.connections import has_clients, listening_ports
 from pool_service.core.types import Identity
 

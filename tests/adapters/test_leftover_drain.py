@@ -12,8 +12,8 @@ from structlog.testing import capture_logs
 
 from pool_service.adapters.process.identity import identity_of
 from pool_service.adapters.process.launch import NONCE_VARIABLE
-from pool_service.adapters.process.leftover_requests import LeftoverRequests, pause_after
-from pool_service.adapters.process.process_tree import ProcessTree
+from pool_service.adapters.process.leftover_drain import LeftoverRequests, pause_after
+from pool_service.adapters.process.leftover_processes import ProcessTree
 from pool_service.core.types import Identity
 from tests.under_way import under_way
 
@@ -123,8 +123,6 @@ def test_a_server_without_clients_is_not_busy() -> None:
 
 
 def test_what_cannot_be_seen_may_be_busy(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(
-        "pool_service.adapters.process.leftover_requests.has_clients", lambda *_: None
-    )
+    monkeypatch.setattr("pool_service.adapters.process.leftover_drain.has_clients", lambda *_: None)
     one = LeftoverRequests(ProcessTree(None, "n"), "", LONG, asyncio.Event())
     assert one._is_busy([])

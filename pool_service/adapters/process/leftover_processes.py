@@ -1,4 +1,4 @@
-"""Process trees: finding and ending the descendants that an exited process left behind.
+"""Leftover processes: finding and ending the descendants that an exited process left behind.
 
 The pool starts each server as the leader of its own session, so that a descendant is a member of
 the session unless it has started another one. A process counts as a descendant only if one of these
