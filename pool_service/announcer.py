@@ -7,9 +7,9 @@ from collections.abc import Callable
 
 import structlog
 
+from pool_service.change_history import History
 from pool_service.core.commands import Publish
 from pool_service.core.server import Server
-from pool_service.history import History
 from pool_service.ports import Records
 from pool_service.subscribers import Subscribers
 

@@ -26,8 +26,8 @@ from pool_service.adapters.records.revision_file import first_revision
 from pool_service.adapters.runtime.oom import OomWatch, oom_aware
 from pool_service.adapters.runtime.registry import Runtimes, diagnose_of
 from pool_service.adapters.standby.standbys import Standbys
+from pool_service.adapters.state_dir.directory_lock import StateDir, StateDirError
 from pool_service.adapters.state_dir.guard_keeper import GuardKeeper
-from pool_service.adapters.state_dir.state_dir import StateDir, StateDirError
 from pool_service.adapters.state_dir.takeover import (
     LEAVE_SIGNAL,
     is_claimed,
@@ -47,10 +47,10 @@ from pool_service.adapters.system.process_settings import (
 )
 from pool_service.adapters.system.writers import first_flaw
 from pool_service.address import Address, AddressError
+from pool_service.change_history import History
 from pool_service.config import Config, ConfigSource
 from pool_service.core.limits import Limits
 from pool_service.core.types import Identity
-from pool_service.history import History
 from pool_service.log_stream import LogStream
 from pool_service.logging_setup import configure_logging
 from pool_service.pool import Pool

@@ -15,6 +15,7 @@ from typing import Any
 import structlog
 
 from pool_service.announcer import Announcer
+from pool_service.change_history import History
 from pool_service.command_runner import CommandRunner, command_failed
 from pool_service.command_tasks import CommandTasks
 from pool_service.core import commands
@@ -55,7 +56,6 @@ from pool_service.core.results import Ensured, Every, Reloaded, Removed, Totals
 from pool_service.core.server import Phase, Server, ServerId
 from pool_service.core.types import Identity
 from pool_service.endpoints import Endpoints
-from pool_service.history import History
 from pool_service.models import Models
 from pool_service.ports import World
 from pool_service.subscribers import Subscribers

@@ -31,7 +31,7 @@ from pool_service.core.commands import Command, LogInternalError
 from pool_service.core.error_containment import Containment
 from pool_service.core.events import Event
 from pool_service.core.eviction_requests import EvictionRequests
-from pool_service.core.failed_servers import FailedServers
+from pool_service.core.failure_display import FailureDisplay
 from pool_service.core.idle import IdleChecks
 from pool_service.core.internal_error_policy import RETRY_PAUSE_S
 from pool_service.core.internal_errors import FailedCommands, FailedEvents
@@ -64,7 +64,7 @@ class Machine:
         contain = self._containment = Containment(state)
         callers = self._callers = Callers(state)
         stopper = self._stopper = Stopper(state)
-        failed = FailedServers(state)
+        failed = FailureDisplay(state)
         supervisor = self._supervisor = Supervisor(state, callers, stopper, failed)
         idle = self._idle = IdleChecks(state, stopper, supervisor)
         ready = self._ready = ReadyServers(state, supervisor)

@@ -35,7 +35,7 @@ from pool_service.core.events import (
     Prepared,
     Spawned,
 )
-from pool_service.core.failed_servers import FailedServers
+from pool_service.core.failure_display import FailureDisplay
 from pool_service.core.failures import start_failure
 from pool_service.core.server import Cause, LastRun, Phase, Role, Server, ServerId, StopSignal
 from pool_service.core.state import PoolState
@@ -55,7 +55,7 @@ class Supervisor:
     """Start and stop the processes of servers, handle their exits, and decide on restarts."""
 
     def __init__(
-        self, state: PoolState, callers: Callers, stopper: Stopper, failed: FailedServers
+        self, state: PoolState, callers: Callers, stopper: Stopper, failed: FailureDisplay
     ) -> None:
         self._state = state
         self._callers = callers

@@ -9,8 +9,6 @@
    version as its service. If no service comes, the guard ends the servers (`orphans.py`).
 3. SIGTERM ends the guard; a running service then starts another one.
 4. If the guard dies with its service, or before it is done, its sentry
-   (`adapters/state_dir/sentry.py`) becomes a guard. It is started with --last, as the last in line:
-   it ends no other guard, and takes the guard's lock only if that is free.
-
-To stay small, the guard imports the code that ends servers only when it needs it.
+   (`adapters/state_dir/guard_sentry.py`) becomes a guard. It is started with --last, as the last
+   in line: it ends no other guard, and takes the guard's lock only if that is free.
 """

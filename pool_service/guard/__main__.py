@@ -11,9 +11,9 @@ import time
 from pathlib import Path
 from types import FrameType
 
+from pool_service.adapters.state_dir.directory_lock import await_free
 from pool_service.adapters.state_dir.guard_lock import take_if_free, take_over
-from pool_service.adapters.state_dir.sentry import stand_down
-from pool_service.adapters.state_dir.state_dir import await_free
+from pool_service.adapters.state_dir.guard_sentry import stand_down
 from pool_service.adapters.system.process_settings import reset_signals
 
 _log = logging.getLogger("pool_service.guard")

@@ -18,7 +18,7 @@ from pool_service.adapters.probe.probe import HttpProbe
 from pool_service.adapters.process.identity import is_alive
 from pool_service.adapters.process.processes import LocalProcesses
 from pool_service.adapters.records.records import FileRecords
-from pool_service.adapters.state_dir.state_dir import (
+from pool_service.adapters.state_dir.directory_lock import (
     StateDir,
     StateDirError,
     StateDirHeld,

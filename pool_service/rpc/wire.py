@@ -4,11 +4,11 @@ from typing import TypeVar
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
+from pool_service.change_history import Change
 from pool_service.core.catalogue import Entry
 from pool_service.core.results import Ensured, Reloaded, Removed, Totals
 from pool_service.core.server import Cause, Exit, Phase, Role, Server, ServerId
 from pool_service.core.types import FOREVER, EstimateSource
-from pool_service.history import Change
 from pool_service.ports import Clock
 from pool_service.v1 import pool_service_pb2 as pb
 

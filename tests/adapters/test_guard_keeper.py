@@ -200,7 +200,7 @@ async def test_without_a_sentry_there_is_a_guard_all_the_same(
     def refused(*_: object) -> None:
         raise OSError("no shell")
 
-    monkeypatch.setattr("pool_service.adapters.state_dir.sentry.start", refused)
+    monkeypatch.setattr("pool_service.adapters.state_dir.guard_sentry.start", refused)
     with capture_logs() as logs:
         async with keeper(tmp_path, left=left) as one:
             guard = alive(one.guard_pid)

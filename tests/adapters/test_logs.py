@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
 from pool_service.adapters.logs import logs
-from pool_service.adapters.logs.log_cut import trim_file
+from pool_service.adapters.logs.log_trim import trim_file
 from pool_service.adapters.logs.logs import (
     TAIL_BYTES,
     LogStore,

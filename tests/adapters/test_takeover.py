@@ -16,7 +16,12 @@ from pathlib import Path
 import pytest
 
 from pool_service.adapters.state_dir import takeover
-from pool_service.adapters.state_dir.state_dir import LOCK, StateDir, StateDirError, StateDirHeld
+from pool_service.adapters.state_dir.directory_lock import (
+    LOCK,
+    StateDir,
+    StateDirError,
+    StateDirHeld,
+)
 from pool_service.adapters.state_dir.takeover import (
     CLAIM,
     GUARD_MODULE,

@@ -6,10 +6,10 @@ import pytest
 
 from pool_service.adapters.logs.logs import LogStore
 from pool_service.adapters.runtime.program import RuntimeOptions
+from pool_service.change_history import History
 from pool_service.config import load
 from pool_service.core.limits import Limits
 from pool_service.core.types import FOREVER, Settings
-from pool_service.history import History
 from tests.config.conftest import GIB, Read
 
 

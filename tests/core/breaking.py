@@ -11,7 +11,7 @@ from pool_service.core.callers import Callers
 from pool_service.core.commands import Command, LogInternalError, Publish, SampleMemory
 from pool_service.core.events import TimeReached
 from pool_service.core.eviction_requests import EvictionRequests
-from pool_service.core.failed_servers import FailedServers
+from pool_service.core.failure_display import FailureDisplay
 from pool_service.core.idle import IdleChecks
 from pool_service.core.internal_errors import FailedCommands
 from pool_service.core.machine import Machine
@@ -37,7 +37,7 @@ PARTS = (
     PoolState,
     Callers,
     Stopper,
-    FailedServers,
+    FailureDisplay,
     Supervisor,
     IdleChecks,
     ReadyServers,

@@ -13,7 +13,7 @@ from pool_service.core.error_containment import Containment
 from pool_service.core.events import EnsureRequested, HoldRequested, MemorySampled
 from pool_service.core.eviction_requests import EvictionRequests
 from pool_service.core.evictions import Eviction
-from pool_service.core.failed_servers import FailedServers
+from pool_service.core.failure_display import FailureDisplay
 from pool_service.core.idle import IdleChecks
 from pool_service.core.internal_errors import FailedCommands, FailedEvents
 from pool_service.core.limits import Limits
@@ -235,8 +235,8 @@ class Parts:
         return Stopper(self.state)
 
     @cached_property
-    def failed(self) -> FailedServers:
-        return FailedServers(self.state)
+    def failed(self) -> FailureDisplay:
+        return FailureDisplay(self.state)
 
     @cached_property
     def supervisor(self) -> Supervisor:

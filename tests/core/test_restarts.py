@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from pool_service.core import failed_servers, restart_policy
+from pool_service.core import failure_display, restart_policy
 from pool_service.core import lifecycle as life
 from pool_service.core.catalogue import Catalogue
 from pool_service.core.commands import (
@@ -345,7 +345,7 @@ def test_only_a_start_that_has_not_begun_is_given_up_when_nobody_waits(
 
 
 def test_of_many_failed_servers_the_oldest_is_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(failed_servers, "MAX_FAILED", 2)
+    monkeypatch.setattr(failure_display, "MAX_FAILED", 2)
     parts = Parts()
     for model in "abc":
         died_before = ended(made(model)).last_exit

@@ -14,7 +14,7 @@ from weakref import finalize
 
 import psutil
 
-from pool_service.adapters.state_dir.sentry import COMMAND_VARIABLE
+from pool_service.adapters.state_dir.guard_sentry import COMMAND_VARIABLE
 from pool_service_client import (
     PoolClient,
     RetryPolicy,

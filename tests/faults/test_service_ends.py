@@ -16,7 +16,7 @@ from threading import Event
 import psutil
 import pytest
 
-from pool_service.adapters.state_dir.state_dir import StateDir, StateDirHeld
+from pool_service.adapters.state_dir.directory_lock import StateDir, StateDirHeld
 from pool_service.adapters.state_dir.takeover import CLAIM
 from pool_service_client import PoolClient, RetryPolicy, ServerState, Synced
 from tests.faults.lives import (

@@ -27,7 +27,7 @@ from pool_service.adapters.records.record_members import BadRecord
 from pool_service.adapters.records.revision_file import first_revision
 from pool_service.adapters.sockets import sock_diag
 from pool_service.adapters.standby import process
-from pool_service.adapters.state_dir import guard_lock, state_dir
+from pool_service.adapters.state_dir import directory_lock, guard_lock
 from pool_service.config.errors import ConfigError
 from pool_service.config.loading import load
 from pool_service.core.errors import CrashLoop, InvalidField
@@ -162,8 +162,8 @@ def lock_note(data: bytes) -> None:
     guard = {"pid": 2, "start_time": 3, "boot_id": "b", "needed": False}
     more = _noted(source, guard, NOTE_KEYS)
     with _scratch() as directory:
-        (directory / state_dir.LOCK).write_bytes(content)
-        state_dir._held_error(directory)
+        (directory / directory_lock.LOCK).write_bytes(content)
+        directory_lock._held_error(directory)
         (directory / guard_lock.GUARD_LOCK).write_bytes(more)
         with (directory / guard_lock.GUARD_LOCK).open("rb") as file:
             holder = guard_lock._read_holder(file.fileno())

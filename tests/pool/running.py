@@ -5,12 +5,12 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 
+from pool_service.change_history import Change, History
 from pool_service.core.catalogue import Catalogue
 from pool_service.core.limits import Limits
 from pool_service.core.results import Ensured
 from pool_service.core.server import Phase, Role, Server
 from pool_service.core.types import FOREVER, Settings
-from pool_service.history import Change, History
 from pool_service.pool import Pool
 from pool_service.ports import World as Ports
 from tests.world import World

@@ -6,7 +6,7 @@ import pytest
 
 from pool_service.core import remembered
 from pool_service.core.errors import ModelRejected, RuntimeUnavailable, StartFailed
-from pool_service.core.failed_servers import MAX_FAILED
+from pool_service.core.failure_display import MAX_FAILED
 from pool_service.core.server import Phase
 from pool_service.core.state import MAX_MODELS_REMEMBERED
 from tests.pool.running import running

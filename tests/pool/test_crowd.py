@@ -7,9 +7,9 @@ from dataclasses import replace
 
 import pytest
 
+from pool_service.change_history import Change
 from pool_service.core.errors import PoolFull, QueueFull
 from pool_service.core.server import Phase
-from pool_service.history import Change
 from tests.pool.running import LIMITS, Running, running
 from tests.world import Script
 

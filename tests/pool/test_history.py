@@ -5,11 +5,11 @@ from dataclasses import replace
 
 import pytest
 
+from pool_service.change_history import Change, History
 from pool_service.core.errors import RevisionCompacted
 from pool_service.core.lifecycle import queued
 from pool_service.core.server import Server, ServerId
 from pool_service.core.types import EstimateSource, Settings
-from pool_service.history import Change, History
 from tests.pool.running import LIMITS, running
 from tests.world import Script, outcomes
 

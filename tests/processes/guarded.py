@@ -15,7 +15,7 @@ import psutil
 
 from pool_service.adapters.process.identity import identity_of
 from pool_service.adapters.records.records import FileRecords
-from pool_service.adapters.state_dir.sentry import COMMAND_VARIABLE
+from pool_service.adapters.state_dir.guard_sentry import COMMAND_VARIABLE
 from pool_service.core.server import Cause
 from pool_service.core.types import Identity
 from tests.processes.bench import FAKE_SERVER, command_line, first_line, until

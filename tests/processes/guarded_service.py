@@ -19,8 +19,8 @@ from pool_service.adapters.process.exits import Watched, exit_watch
 from pool_service.adapters.process.identity import identity_of
 from pool_service.adapters.process.processes import LocalProcesses
 from pool_service.adapters.records.records import FileRecords
+from pool_service.adapters.state_dir.directory_lock import StateDir
 from pool_service.adapters.state_dir.guard_keeper import GuardKeeper
-from pool_service.adapters.state_dir.state_dir import StateDir
 from pool_service.adapters.system.clock import SystemClock
 from pool_service.core.server import Phase, Server
 from pool_service.core.types import Identity, LaunchPlan, Settings

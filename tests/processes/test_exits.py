@@ -6,7 +6,7 @@ import signal
 import psutil
 import pytest
 
-from pool_service.adapters.logs.log_cut import trim_file
+from pool_service.adapters.logs.log_trim import trim_file
 from pool_service.adapters.process.exits import exit_watch, wait_for_exit
 from pool_service.adapters.process.identity import identity_of, is_alive
 from pool_service.core.server import StopSignal

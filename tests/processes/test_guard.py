@@ -16,9 +16,9 @@ import pytest
 from pool_service.adapters.process.identity import is_alive
 from pool_service.adapters.records.records import FileRecords
 from pool_service.adapters.state_dir import guard_keeper, guard_lock
+from pool_service.adapters.state_dir.directory_lock import StateDir, StateDirHeld
 from pool_service.adapters.state_dir.guard_keeper import GuardKeeper
 from pool_service.adapters.state_dir.guard_lock import take_over
-from pool_service.adapters.state_dir.state_dir import StateDir, StateDirHeld
 from pool_service.adapters.state_dir.takeover import take
 from pool_service.adapters.system import own_files
 from pool_service.core.server import Cause

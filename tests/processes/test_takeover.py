@@ -7,14 +7,14 @@ from pathlib import Path
 import pytest
 
 from pool_service.adapters.state_dir import takeover
-from pool_service.adapters.state_dir.state_dir import StateDir, StateDirHeld
+from pool_service.adapters.state_dir.directory_lock import StateDir, StateDirHeld
 from pool_service.adapters.state_dir.takeover import take
 
 # As a guard that takes its time: SIGTERM alone does not end it.
 GUARD = """
 import signal, sys
 from pathlib import Path
-from pool_service.adapters.state_dir.state_dir import StateDir
+from pool_service.adapters.state_dir.directory_lock import StateDir
 signal.signal(signal.SIGTERM, signal.SIG_IGN)
 with StateDir(Path(sys.argv[1])) as state:
     state.announce((), doing="is the guard")

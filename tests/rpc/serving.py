@@ -16,11 +16,11 @@ from google.rpc import error_details_pb2
 from grpc_status import rpc_status
 
 from pool_service.address import Address
+from pool_service.change_history import History
 from pool_service.core.catalogue import Catalogue
 from pool_service.core.limits import Limits
 from pool_service.core.results import Reloaded
 from pool_service.core.types import Settings
-from pool_service.history import History
 from pool_service.pool import Pool
 from pool_service.rpc.server import GrpcServer
 from pool_service.rpc.servicer import PoolServicer

@@ -20,7 +20,7 @@ from typing import BinaryIO, Never
 
 import structlog
 
-from pool_service.adapters.logs.log_cut import trim_file
+from pool_service.adapters.logs.log_trim import trim_file
 from pool_service.adapters.logs.log_writes import Growth, Writes
 from pool_service.adapters.system.own_files import SAFE_FLAGS
 from pool_service.core.names import slug
@@ -43,7 +43,7 @@ class LogStore:
 
     keep: generations whose logs are kept, for each model.
     keep_models: models whose logs are kept, running ones included.
-    max_bytes: a longer log is trimmed to its newest `max_bytes / 2` (`log_cut.py`): when its
+    max_bytes: a longer log is trimmed to its newest `max_bytes / 2` (`log_trim.py`): when its
         process ends, and before that some hundredths of a second after it got too long, the sooner
         the faster it grows.
     trim_interval: seconds between two checks of the free disk space while nothing is written.

@@ -3,7 +3,7 @@
 The guard (`pool_service.guard`) ends the servers if the service is gone for good. It has its own
 session. Its input is a pipe whose other end only the service has, so that the kernel closes that
 end, whatever ends the service. If both processes end together, or the service ends while there is
-no guard, a third process becomes the guard (`sentry.py`).
+no guard, a third process becomes the guard (`guard_sentry.py`).
 """
 
 import asyncio
@@ -20,12 +20,12 @@ from typing import Self
 
 import structlog
 
-from pool_service.adapters.logs.log_cut import trim_file
+from pool_service.adapters.logs.log_trim import trim_file
 from pool_service.adapters.process.exits import ExitWatch, exit_watch, wait_for_exit
 from pool_service.adapters.process.identity import identity_of, is_alive
-from pool_service.adapters.state_dir import sentry
+from pool_service.adapters.state_dir import guard_sentry
 from pool_service.adapters.state_dir.guard_lock import end_guard
-from pool_service.adapters.state_dir.sentry import Sentry
+from pool_service.adapters.state_dir.guard_sentry import Sentry
 from pool_service.adapters.system.clock import SystemClock
 from pool_service.adapters.system.environment import without_secrets
 from pool_service.adapters.system.own_files import open_own
@@ -211,7 +211,7 @@ class GuardKeeper:
             self._sentry.reap()
             self._sentry = None
         try:
-            self._sentry = sentry.start((*self._command(), "--last"), output)
+            self._sentry = guard_sentry.start((*self._command(), "--last"), output)
         except OSError as error:
             _log.warning("cannot start the guard's sentry", error=str(error))
 

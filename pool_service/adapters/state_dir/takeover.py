@@ -23,7 +23,12 @@ from pathlib import Path
 import psutil
 
 from pool_service.adapters.process.identity import MAX_PID, identity_of, is_alive
-from pool_service.adapters.state_dir.state_dir import LOCK, StateDir, StateDirError, StateDirHeld
+from pool_service.adapters.state_dir.directory_lock import (
+    LOCK,
+    StateDir,
+    StateDirError,
+    StateDirHeld,
+)
 from pool_service.adapters.system.own_files import has_open, open_own
 from pool_service.core.types import Identity
 

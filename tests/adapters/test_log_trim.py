@@ -8,8 +8,8 @@ from typing import NoReturn
 
 import pytest
 
-from pool_service.adapters.logs import log_cut
-from pool_service.adapters.logs.log_cut import trim_file
+from pool_service.adapters.logs import log_trim
+from pool_service.adapters.logs.log_trim import trim_file
 
 
 def written(path: Path, content: bytes) -> Path:
@@ -37,7 +37,7 @@ def without_holes(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object) -> NoReturn:
         raise OSError(errno.EOPNOTSUPP, "no holes")
 
-    monkeypatch.setattr(log_cut, "_punch", refuse)
+    monkeypatch.setattr(log_trim, "_punch", refuse)
 
 
 def test_without_holes_the_newer_half_is_moved_to_the_front(
@@ -53,10 +53,10 @@ def test_without_holes_the_newer_half_is_moved_to_the_front(
 def test_without_holes_no_more_is_moved_than_a_fast_writer_may_append(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(log_cut, "_CHUNK_BYTES", 100)
+    monkeypatch.setattr(log_trim, "_CHUNK_BYTES", 100)
     path = written(tmp_path / "log", b"x" * 10_000)
     descriptor = os.open(path, os.O_RDWR)
-    log_cut._move_to_front(descriptor, 5000, max_copy_bytes=300)
+    log_trim._move_to_front(descriptor, 5000, max_copy_bytes=300)
     os.close(descriptor)
     assert path.stat().st_size == 300
 
@@ -64,22 +64,22 @@ def test_without_holes_no_more_is_moved_than_a_fast_writer_may_append(
 def test_a_log_that_nears_the_limit_of_its_length_is_moved_to_the_front(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(log_cut, "_punch", lambda *_: None)
-    monkeypatch.setattr(log_cut, "MAX_LENGTH_BYTES", 20_000)
+    monkeypatch.setattr(log_trim, "_punch", lambda *_: None)
+    monkeypatch.setattr(log_trim, "MAX_LENGTH_BYTES", 20_000)
     path = written(tmp_path / "log", b"line\n" * 4000)
     assert trim_file(path, 10_000)
     assert path.stat().st_size == 20_000, "a hole is enough so far"
-    monkeypatch.setattr(log_cut, "MAX_LENGTH_BYTES", 19_999)
+    monkeypatch.setattr(log_trim, "MAX_LENGTH_BYTES", 19_999)
     assert trim_file(path, 10_000)
     assert path.stat().st_size < 10_000
 
 
 @pytest.mark.parametrize(
     ("soft", "longest"),
-    [(resource.RLIM_INFINITY, log_cut.MAX_LENGTH_BYTES), (1000, 500), (2**60, 2**40)],
+    [(resource.RLIM_INFINITY, log_trim.MAX_LENGTH_BYTES), (1000, 500), (2**60, 2**40)],
 )
 def test_the_longest_log_is_half_of_what_the_system_lets_it_be(
     soft: int, longest: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(resource, "getrlimit", lambda _: (soft, resource.RLIM_INFINITY))
-    assert log_cut._max_length() == longest
+    assert log_trim._max_length() == longest

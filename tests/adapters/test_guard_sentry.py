@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from pool_service.adapters.state_dir import sentry
-from pool_service.adapters.state_dir.sentry import COMMAND_VARIABLE, Sentry, stand_down, start
+from pool_service.adapters.state_dir import guard_sentry
+from pool_service.adapters.state_dir.guard_sentry import COMMAND_VARIABLE, Sentry, stand_down, start
 
 BECOMES = ("/bin/sh", "-c", f'echo "it is ${COMMAND_VARIABLE}.$HF_TOKEN" there')
 
@@ -77,7 +77,7 @@ def test_one_that_is_gone_already_is_stood_down_without_an_error() -> None:
 def test_where_there_is_no_shell_both_ends_are_closed(
     output: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sentry, "_SHELL", "/nonexistent/sh")
+    monkeypatch.setattr(guard_sentry, "_SHELL", "/nonexistent/sh")
     before = os.dup(0)
     os.close(before)
     with pytest.raises(FileNotFoundError):

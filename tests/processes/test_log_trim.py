@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from pool_service.adapters.logs import log_cut
-from pool_service.adapters.logs.log_cut import trim_file
+from pool_service.adapters.logs import log_trim
+from pool_service.adapters.logs.log_trim import trim_file
 from pool_service.adapters.logs.logs import LogStore, last_lines, open_for_append
 from tests.processes.test_spawn import limit
 
@@ -115,7 +115,7 @@ def test_no_line_is_lost_or_out_of_place_and_offsets_stay_true(log: Path) -> Non
 def makes_holes(log: Path) -> bool:
     log.write_bytes(b"x" * 4096 * 16)
     with log.open("r+b") as file:
-        made = log_cut._try_punch(file.fileno(), 0, 4096 * 8)
+        made = log_trim._try_punch(file.fileno(), 0, 4096 * 8)
         file.truncate(0)
     return made
 
@@ -127,7 +127,7 @@ def test_without_holes_a_later_line_never_stands_before_an_earlier_one(
     def refuse(_descriptor: int, _begin: int, _end: int) -> None:
         raise OSError(number, os.strerror(number))
 
-    monkeypatch.setattr(log_cut, "_punch", refuse)
+    monkeypatch.setattr(log_trim, "_punch", refuse)
     assert cut_while_written(log) > 2
     kept = numbers(log)
     assert kept == sorted(set(kept))

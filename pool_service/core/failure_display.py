@@ -1,4 +1,4 @@
-"""Failed servers: which server of a model shows its failure, and until when starts are barred.
+"""Failure display: which server of a model shows its failure, and until when starts are barred.
 
 The server that shows a failure
 1. A superseded server, whose process is still ending: it keeps its phase, and is FAILED once it is
@@ -17,7 +17,7 @@ MAX_FAILED = 500
 """The number of FAILED servers that are kept; beyond it the oldest are dropped early."""
 
 
-class FailedServers:
+class FailureDisplay:
     """Show failures, and bar the starts that would only fail again."""
 
     def __init__(self, state: PoolState) -> None:

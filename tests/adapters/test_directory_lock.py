@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from pool_service.adapters.state_dir.state_dir import (
+from pool_service.adapters.state_dir.directory_lock import (
     LOCK,
     StateDir,
     StateDirError,
@@ -38,7 +38,7 @@ NOTES = [
 HOLDER = """
 import sys
 from pathlib import Path
-from pool_service.adapters.state_dir.state_dir import StateDir
+from pool_service.adapters.state_dir.directory_lock import StateDir
 state = StateDir(Path(sys.argv[1]))
 state.announce(["127.0.0.1:50051", "unix:/run/pool.sock"])
 print("held", flush=True)
