@@ -6,8 +6,8 @@ from dataclasses import replace
 
 from pool_service.command_tasks import CommandTasks
 from pool_service.core.catalogue import Entry
+from pool_service.core.error_texts import shutting_down
 from pool_service.core.errors import PoolError
-from pool_service.core.failures import shutting_down
 from pool_service.core.machine import Machine
 from pool_service.ports import Runtime
 

@@ -31,6 +31,7 @@ from pool_service.core.commands import (
     RecoveryEnded,
     SampleMemory,
 )
+from pool_service.core.error_texts import recovering
 from pool_service.core.errors import PoolError
 from pool_service.core.events import (
     DetachRequested,
@@ -49,7 +50,6 @@ from pool_service.core.events import (
     TimeReached,
     WaiterLeft,
 )
-from pool_service.core.failures import recovering
 from pool_service.core.limits import Limits
 from pool_service.core.machine import Machine
 from pool_service.core.results import Ensured, Every, Reloaded, Removed, Totals

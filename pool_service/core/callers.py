@@ -2,9 +2,9 @@
 
 from dataclasses import replace
 
+from pool_service.core.error_texts import model_unknown, name_taken, runtime_model_unlisted
 from pool_service.core.errors import PoolError
 from pool_service.core.events import EnsureRequested, HoldRequested
-from pool_service.core.failures import model_unknown, name_taken, runtime_model_unlisted
 from pool_service.core.names import similar
 from pool_service.core.restart_policy import has_crashed
 from pool_service.core.server import Cause, LastRun, Phase, Role, Server

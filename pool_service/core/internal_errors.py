@@ -20,6 +20,7 @@ from pool_service.core.commands import (
     Spawn,
 )
 from pool_service.core.error_containment import Containment, internal_error
+from pool_service.core.error_texts import detaching, shutting_down
 from pool_service.core.events import (
     CleanedUp,
     CommandFailed,
@@ -42,14 +43,13 @@ from pool_service.core.events import (
     TimeReached,
 )
 from pool_service.core.evictions import Eviction
-from pool_service.core.failures import detaching, shutting_down
 from pool_service.core.idle import IdleChecks
 from pool_service.core.internal_error_policy import RETRY_PAUSE_S
 from pool_service.core.readiness import ReadyServers
-from pool_service.core.recovery import Recovery
 from pool_service.core.sampler import Sampler
 from pool_service.core.scheduler import Scheduler
 from pool_service.core.server import Cause, Phase, ServerId
+from pool_service.core.service_recovery import Recovery
 from pool_service.core.standby_policy import StandbyPolicy
 from pool_service.core.state import PoolState
 from pool_service.core.stopper import Stopper

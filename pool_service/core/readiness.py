@@ -2,8 +2,8 @@
 
 from pool_service.core import lifecycle as life
 from pool_service.core.commands import ProbeServer
+from pool_service.core.error_texts import runtime_model_conflict
 from pool_service.core.events import BecameReady, ServerProbed
-from pool_service.core.failures import runtime_model_conflict
 from pool_service.core.liveness import judged
 from pool_service.core.results import Ensured
 from pool_service.core.server import Cause, Phase

@@ -5,6 +5,12 @@ from dataclasses import dataclass, replace
 from pool_service.core import lifecycle as life
 from pool_service.core.callers import Asked, Callers
 from pool_service.core.commands import Answer
+from pool_service.core.error_texts import (
+    queue_full,
+    runtime_model_conflict,
+    shutting_down,
+    still_barred,
+)
 from pool_service.core.errors import PoolError
 from pool_service.core.events import (
     EnsureRequested,
@@ -12,12 +18,6 @@ from pool_service.core.events import (
     HoldEnded,
     HoldRequested,
     WaiterLeft,
-)
-from pool_service.core.failures import (
-    queue_full,
-    runtime_model_conflict,
-    shutting_down,
-    still_barred,
 )
 from pool_service.core.results import Ensured
 from pool_service.core.server import LastRun, Phase, Server

@@ -8,8 +8,8 @@ that crash together do not start together, and the backoff stays predictable in 
 from zlib import crc32
 
 from pool_service.core import lifecycle as life
+from pool_service.core.error_texts import crash_loop, start_failure, start_timeout
 from pool_service.core.errors import PoolError
-from pool_service.core.failures import crash_loop, start_failure, start_timeout
 from pool_service.core.limits import Limits
 from pool_service.core.server import Cause, Server
 from pool_service.core.types import Diagnosis, ExitReport

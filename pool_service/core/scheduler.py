@@ -34,9 +34,9 @@ from pool_service.core.admission import (
 from pool_service.core.callers import Callers
 from pool_service.core.commands import Fetch
 from pool_service.core.error_containment import Containment
+from pool_service.core.error_texts import not_on_disk, too_large
 from pool_service.core.errors import PoolError
 from pool_service.core.events import EstimateFailed, Fetching, MemoryEstimated
-from pool_service.core.failures import not_on_disk, too_large
 from pool_service.core.idle import IdleChecks
 from pool_service.core.memory_limit import USUAL_LOAD_S, Preemptions, with_recycling
 from pool_service.core.names import MAX_SUGGESTIONS

@@ -26,6 +26,7 @@ from pool_service.core.commands import (
     RecordUsage,
     Spawn,
 )
+from pool_service.core.error_texts import start_failure
 from pool_service.core.errors import PoolError
 from pool_service.core.events import (
     CleanedUp,
@@ -36,7 +37,6 @@ from pool_service.core.events import (
     Spawned,
 )
 from pool_service.core.failure_display import FailureDisplay
-from pool_service.core.failures import start_failure
 from pool_service.core.server import Cause, LastRun, Phase, Role, Server, ServerId, StopSignal
 from pool_service.core.state import PoolState
 from pool_service.core.stopper import Stopper

@@ -3,8 +3,8 @@
 from pool_service.core import lifecycle as life
 from pool_service.core.commands import ReadLog
 from pool_service.core.error_containment import Containment
+from pool_service.core.error_texts import pool_full, start_timeout
 from pool_service.core.events import LogRead, TimeReached
-from pool_service.core.failures import pool_full, start_timeout
 from pool_service.core.idle import IdleChecks
 from pool_service.core.readiness import ReadyServers
 from pool_service.core.sampler import Sampler

@@ -11,8 +11,8 @@ from typing import Any, NoReturn, TypeVar, cast
 import grpc
 import structlog
 
+from pool_service.core.error_texts import watch_ended
 from pool_service.core.errors import PoolError
-from pool_service.core.failures import watch_ended
 from pool_service.core.results import Reloaded
 from pool_service.pool import Pool
 from pool_service.rpc import validation

@@ -19,12 +19,12 @@ from pool_service.core.internal_errors import FailedCommands, FailedEvents
 from pool_service.core.limits import Limits
 from pool_service.core.readiness import ReadyServers
 from pool_service.core.reconfigure import Reconfiguration
-from pool_service.core.recovery import Recovery
 from pool_service.core.recycler import Recycler
 from pool_service.core.requests import Requests
 from pool_service.core.sampler import Sampler
 from pool_service.core.scheduler import Scheduler
 from pool_service.core.server import Cause, Exit, Phase, Server, ServerId
+from pool_service.core.service_recovery import Recovery
 from pool_service.core.standby_policy import StandbyPolicy
 from pool_service.core.state import PoolState
 from pool_service.core.stopper import Stopper

@@ -12,9 +12,9 @@ from pool_service.core.events import (
     Event,
 )
 from pool_service.core.internal_error_policy import RETRY_PAUSE_S
-from pool_service.core.recovery import Recovery
 from pool_service.core.results import Every
 from pool_service.core.server import Cause, LastRun, Phase, RecoveredState
+from pool_service.core.service_recovery import Recovery
 from pool_service.core.table import Row
 from pool_service.core.types import FOREVER, SpawnedProcess
 from tests.core.acting import badly, drive, plan

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pool_service.core.failures import model_unknown, not_on_disk
+from pool_service.core.error_texts import model_unknown, not_on_disk
 from pool_service.core.names import (
     MAX_COMPARED,
     MAX_MODEL_BYTES,

@@ -2,8 +2,8 @@
 
 import pytest
 
+from pool_service.core.error_texts import blamed_argument, start_failure
 from pool_service.core.errors import ModelRejected, RuntimeUnavailable
-from pool_service.core.failures import blamed_argument, start_failure
 from pool_service.core.server import Phase, Server
 from pool_service.core.types import Diagnosis, ExitReport, Settings
 

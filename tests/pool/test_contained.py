@@ -12,11 +12,11 @@ from pool_service.core.eviction_requests import EvictionRequests
 from pool_service.core.idle import IdleChecks
 from pool_service.core.internal_error_policy import MAX_FAULTS, RETRY_PAUSE_S
 from pool_service.core.readiness import ReadyServers
-from pool_service.core.recovery import Recovery
 from pool_service.core.requests import Requests
 from pool_service.core.sampler import Sampler
 from pool_service.core.scheduler import Scheduler
 from pool_service.core.server import Phase
+from pool_service.core.service_recovery import Recovery
 from pool_service.core.state import PoolState
 from pool_service.core.stopper import Stopper
 from pool_service.core.supervisor import Supervisor

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from pool_service.core.failures import shutting_down
+from pool_service.core.error_texts import shutting_down
 from pool_service.rpc import server as server_module
 from pool_service.rpc.server import GrpcServer
 from pool_service.rpc.servicer import PoolServicer

@@ -18,7 +18,7 @@ import pytest
 
 from pool_service.adapters.probe.probe import HttpProbe
 from pool_service.adapters.runtime.program import CommandRuntime
-from pool_service.core.failures import blamed_argument
+from pool_service.core.error_texts import blamed_argument
 from pool_service.core.server import StopSignal
 from pool_service.core.types import Diagnosis, Settings
 from tests.whole.runs import MODEL, PROBE_TIMEOUT, Runs, ask

@@ -9,8 +9,8 @@ from pool_service.core.types import Diagnosis
 Diagnose = Callable[[int | None, int | None, tuple[str, ...]], tuple[Diagnosis, str]]
 """Explains an exit by its code, its signal (both None: not known) and the last lines of the log.
 
-Returns the diagnosis, and an explanation for people. Its period is optional, as `core/failures.py`
-quotes the explanation within a sentence.
+Returns the diagnosis, and an explanation for people. Its period is optional, since
+`core/error_texts.py` quotes the explanation within a sentence.
 """
 
 

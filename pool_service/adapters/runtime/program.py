@@ -40,7 +40,7 @@ from pool_service.adapters.runtime.search import (
     version_of,
 )
 from pool_service.adapters.sockets.free_ports import FreePorts
-from pool_service.adapters.system.environment import (
+from pool_service.adapters.system.server_environment import (
     is_offline,
     scrub,
     with_absolute_paths,

@@ -28,10 +28,10 @@ from pathlib import Path
 import pool_service
 from pool_service.adapters.runtime import vllm_mlx
 from pool_service.adapters.runtime.search import Program, check_version, version_of
-from pool_service.adapters.system.environment import without_secrets
 from pool_service.adapters.system.event_loop import lines_of
 from pool_service.adapters.system.os_errors import reason
 from pool_service.adapters.system.process_settings import restore_descriptor_limit
+from pool_service.adapters.system.server_environment import without_secrets
 from pool_service.core.errors import RuntimeUnavailable
 
 Progress = Callable[[int, int, str], None]

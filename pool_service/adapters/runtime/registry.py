@@ -25,7 +25,7 @@ from pool_service.adapters.runtime.launch_plan import check_directory, check_nam
 from pool_service.adapters.runtime.program import CommandRuntime, RuntimeOptions
 from pool_service.adapters.runtime.provision import Progress
 from pool_service.adapters.standby.process import StandbySpec
-from pool_service.adapters.system.environment import is_offline
+from pool_service.adapters.system.server_environment import is_offline
 from pool_service.core.errors import PoolError, RuntimeUnavailable
 from pool_service.core.types import Estimate, EstimateSource, LaunchPlan, Settings
 from pool_service.ports import FetchProgress

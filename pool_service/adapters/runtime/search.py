@@ -20,8 +20,8 @@ from pathlib import Path
 from typing import Generic, TypeVar
 
 from pool_service.adapters.runtime import vllm_mlx
-from pool_service.adapters.system.environment import scrub
 from pool_service.adapters.system.os_errors import reason
+from pool_service.adapters.system.server_environment import scrub
 from pool_service.adapters.system.writers import first_flaw
 from pool_service.core.errors import RuntimeUnavailable
 from pool_service.paths import PathFlaw, absolute, begins_a_path

@@ -27,8 +27,8 @@ from pool_service.adapters.state_dir import guard_sentry
 from pool_service.adapters.state_dir.guard_lock import end_guard
 from pool_service.adapters.state_dir.guard_sentry import Sentry
 from pool_service.adapters.system.clock import SystemClock
-from pool_service.adapters.system.environment import without_secrets
 from pool_service.adapters.system.own_files import open_own
+from pool_service.adapters.system.server_environment import without_secrets
 from pool_service.core.types import Identity
 
 GUARD_LOG = "guard.log"

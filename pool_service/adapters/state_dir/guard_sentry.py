@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from pool_service.adapters.process.identity import boot_id, identity_of
-from pool_service.adapters.system.environment import without_secrets
+from pool_service.adapters.system.server_environment import without_secrets
 from pool_service.core.types import Identity
 
 COMMAND_VARIABLE = "POOL_SERVICE_SENTRY"

@@ -2,7 +2,11 @@ from pathlib import Path
 
 import pytest
 
-from pool_service.adapters.system.environment import scrub, with_absolute_paths, without_secrets
+from pool_service.adapters.system.server_environment import (
+    scrub,
+    with_absolute_paths,
+    without_secrets,
+)
 from pool_service.core.errors import RuntimeUnavailable
 
 

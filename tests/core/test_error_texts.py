@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from pool_service.core import failures
+from pool_service.core import error_texts
 from pool_service.core.errors import (
     CrashLoop,
     ModelRejected,
@@ -35,7 +35,7 @@ def server(model: str = "m", phase: Phase = Phase.QUEUED) -> Server:
 def test_the_diagnosis_of_an_exit_says_what_the_caller_can_do(
     diagnosis: Diagnosis, error: type[Exception]
 ) -> None:
-    told = failures.start_failure(server(), ExitReport(1, None, diagnosis, "the cause", ("x",)))
+    told = error_texts.start_failure(server(), ExitReport(1, None, diagnosis, "the cause", ("x",)))
     assert type(told) is error
     assert told.model == "m"
     assert "the cause" in str(told)
@@ -54,13 +54,13 @@ def test_the_diagnosis_of_an_exit_says_what_the_caller_can_do(
 def test_a_refused_eviction_says_how_the_server_is_used(
     requests: int | None, holders: tuple[str, ...], said: str
 ) -> None:
-    told = failures.in_use("m", requests, holders)
+    told = error_texts.in_use("m", requests, holders)
     assert isinstance(told, ServerInUse)
     assert said in str(told)
 
 
 def test_a_crash_loop_says_what_it_is_and_what_to_do() -> None:
-    told = failures.crash_loop(replace(ended(), crashes=(1.0, 2.0, 3.0)), LIMITS)
+    told = error_texts.crash_loop(replace(ended(), crashes=(1.0, 2.0, 3.0)), LIMITS)
     for words in ("'m'", "3 times", "100 s", "30 s", "/logs/m/4", "evict"):
         assert words in str(told)
     assert (told.model, told.retry_after, told.last_lines) == ("m", 30.0, ("last",))
@@ -68,8 +68,8 @@ def test_a_crash_loop_says_what_it_is_and_what_to_do() -> None:
 
 def test_what_is_told_from_memory_names_the_time_that_is_left() -> None:
     loop = CrashLoop("died", retry_after=30.0)
-    told = failures.still_barred(loop, 100.0, 90.0)
+    told = error_texts.still_barred(loop, 100.0, 90.0)
     assert isinstance(told, CrashLoop)
     assert (told.retry_after, loop.retry_after) == (10.0, 30.0)
     rejected = ModelRejected("no")
-    assert failures.still_barred(rejected, 100.0, 90.0) is rejected
+    assert error_texts.still_barred(rejected, 100.0, 90.0) is rejected
