@@ -1,13 +1,17 @@
 """Claims about what is remembered of earlier runs."""
 
+import json
 import os
+import shutil
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 
 from pool_service.adapters.models.estimates import (
     DECAY_FACTOR,
     MAX_ENTRIES,
+    MAX_NEEDED_BYTES,
     UsageKey,
     UsageStore,
     estimate_bytes,
@@ -71,6 +75,34 @@ def test_a_damaged_book_is_begun_anew(tmp_path: Path, content: str) -> None:
     assert book.needed(KEY) is None
     book.record_usage(KEY, 5)
     assert UsageStore(tmp_path).needed(KEY) == 5
+
+
+@pytest.mark.parametrize(
+    ("needed", "is_read"),
+    [(0, True), (MAX_NEEDED_BYTES, True)]
+    + [(wrong, False) for wrong in (-1, MAX_NEEDED_BYTES + 1, 0.5, True, None)],
+)
+def test_what_earlier_runs_needed_is_a_number_of_bytes_that_there_may_be(
+    tmp_path: Path, needed: object, is_read: bool
+) -> None:
+    content = {"version": 1, "needed": {KEY.digest: needed}}
+    (tmp_path / "expectations.json").write_text(json.dumps(content))
+    with capture_logs() as logs:
+        assert UsageStore(tmp_path).needed(KEY) == (needed if is_read else None)
+    assert len(logs) == (0 if is_read else 1)
+
+
+def test_that_what_runs_needed_cannot_be_written_is_logged_once_each_time(tmp_path: Path) -> None:
+    book = UsageStore(tmp_path / "none")
+    with capture_logs() as logs:
+        for needed in (5, 6):
+            book.record_usage(KEY, needed)
+        assert len(logs) == 1
+        (tmp_path / "none").mkdir()
+        book.record_usage(KEY, 7)
+        shutil.rmtree(tmp_path / "none")
+        book.record_usage(KEY, 8)
+    assert [line["event"] for line in logs] == ["cannot write the memory that runs needed"] * 2
 
 
 def test_where_the_disk_fails_it_is_known_all_the_same(tmp_path: Path) -> None:

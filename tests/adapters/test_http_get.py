@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 
+from pool_service.adapters.probe import http_get
 from pool_service.adapters.probe.http_get import MAX_BODY_BYTES, Answer, get, own_ports
 
 LONG = 30.0
@@ -50,6 +51,35 @@ async def peer(talk: Talk) -> AsyncIterator[tuple[Peer, int]]:
     server = await asyncio.start_server(serve, "127.0.0.1", 0)
     async with server:
         yield state, server.sockets[0].getsockname()[1]
+
+
+async def test_the_port_of_a_request_is_the_pools_own_while_it_is_in_flight() -> None:
+    own = list[bool]()
+
+    async def talk(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        own.append(writer.get_extra_info("peername")[1] in own_ports())
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+
+    async with peer(talk) as (_, port):
+        await get("127.0.0.1", port, "/", LONG)
+    assert own == [True]
+    assert own_ports() == frozenset()
+
+
+async def test_an_answer_in_a_few_pieces_is_read_without_a_pause(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(http_get, "_CRUMB_PAUSE_S", LONG)
+
+    async def talk(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        for piece in (b"HTTP/1.1 200 OK\r\n", b"Content-Length: 2\r\n\r\no", b"k"):
+            writer.write(piece)
+            await asyncio.sleep(0.01)
+
+    async with peer(talk) as (_, port):
+        answer = await get("127.0.0.1", port, "/", LONG / 2)
+    assert answer is not None
+    assert answer.body == b"ok"
 
 
 def says(response: bytes) -> Talk:

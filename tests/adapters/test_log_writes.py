@@ -75,12 +75,21 @@ def notes(api: FakeApi) -> Iterator[KqueueNotifications]:
     one.close()
 
 
-def test_a_wait_ends_with_the_write(path: Path) -> None:
+def test_a_wait_ends_with_the_write_and_not_before(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(log_writes, "MAX_WAIT_S", 0.0)
+
+    def write() -> None:
+        with path.open("ab") as log:
+            log.write(b"line")
+
     with Writes() as writes:
-        timer = threading.Timer(0.05, path.write_bytes, [b"line"])
+        timer = threading.Timer(0.05, write)
         timer.start()
         began = time.monotonic()
         writes.wait([path], LONG)
+        assert path.read_bytes() == b"line"
         assert time.monotonic() - began < LONG / 2
         timer.join()
 

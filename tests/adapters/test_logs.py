@@ -3,6 +3,7 @@ import errno
 import os
 import stat
 import tempfile
+import threading
 import unicodedata
 from pathlib import Path
 from types import SimpleNamespace
@@ -15,6 +16,7 @@ from structlog.testing import capture_logs
 
 from pool_service.adapters.logs import logs
 from pool_service.adapters.logs.log_trim import trim_file
+from pool_service.adapters.logs.log_writes import Growth, Writes
 from pool_service.adapters.logs.logs import (
     TAIL_BYTES,
     LogStore,
@@ -233,6 +235,28 @@ async def test_the_janitor_trims_until_it_is_cancelled(tmp_path: Path) -> None:
     janitor.cancel()
     with pytest.raises(asyncio.CancelledError):
         await janitor
+
+
+def test_between_two_trims_writes_are_waited_for_and_then_as_long_as_the_growth_permits(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waits = list[tuple[str, float]]()
+
+    class Ended(threading.Event):
+        def is_set(self) -> bool:
+            return len(waits) >= 4
+
+        def wait(self, timeout: float | None = None) -> bool:
+            assert timeout is not None
+            waits.append(("growth", timeout))
+            return False
+
+    logs = LogStore(tmp_path, max_bytes=1000, trim_interval=7)
+    monkeypatch.setattr(Growth, "measure", lambda *_: 0.5)
+    with Writes() as writes:
+        monkeypatch.setattr(writes, "wait", lambda _, timeout: waits.append(("writes", timeout)))
+        logs._trim_until(writes, Ended())
+    assert waits == [("writes", 7), ("growth", 0.5)] * 2
 
 
 def test_the_logs_of_the_models_that_ran_last_are_kept(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import pytest
 from pool_service.adapters.records.namings_file import FoundNamings, NamingsFile
 from pool_service.core.remembered import MAX_NAMINGS
 from tests.adapters.disk import Disk
+from tests.adapters.remembered import ready
 
 NAMINGS = {"q": "/models/q", "vllm-mlx/p": "org/p é"}
 
@@ -65,6 +66,19 @@ async def test_records_keep_them_and_write_them_again_where_they_are_gone(disk: 
     records._check()
     await records.settled()
     assert path.exists()
+
+
+async def test_what_is_on_disk_and_stays_the_same_is_not_written_again(disk: Disk) -> None:
+    records = await disk.keeps()
+    records.put_namings(NAMINGS)
+    await records.settled()
+    path = disk.state_dir / "runtime_models.json"
+    with path.open() as written:
+        records.put(ready("a"))
+        await records.settled()
+        records._check()
+        await records.settled()
+        assert os.path.samestat(os.fstat(written.fileno()), path.stat())
 
 
 async def test_a_damaged_file_costs_no_record(disk: Disk) -> None:

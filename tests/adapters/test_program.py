@@ -5,10 +5,11 @@ from pathlib import Path
 import pytest
 
 from pool_service.adapters.runtime import diagnosis, vllm_mlx
-from pool_service.adapters.runtime.launch_plan import option_value
+from pool_service.adapters.runtime.launch_plan import Kind, option_value
 from pool_service.adapters.runtime.program import CommandRuntime, RuntimeOptions
 from pool_service.adapters.runtime.provision import Progress, Provisioner
 from pool_service.adapters.runtime.registry import Runtimes, diagnose_of
+from pool_service.core.activity import UseSignals
 from pool_service.core.errors import ModelRejected, RuntimeUnavailable
 from pool_service.core.types import EstimateSource, Settings
 
@@ -215,3 +216,31 @@ async def test_a_name_that_is_an_option_or_a_relative_path_is_refused(
     for name in ("--help", "./here"):
         with pytest.raises(ModelRejected, match="cannot be loaded"):
             await CommandRuntime(plain).prepare("m", Settings(name))
+
+
+async def test_requests_in_flight_are_read_where_each_kind_tells_of_them(
+    options: RuntimeOptions, plain: RuntimeOptions
+) -> None:
+    of_vllm_mlx = replace(options, busy_path="/busy", busy_values=("n",))
+    plan = await CommandRuntime(of_vllm_mlx).prepare("m", Settings("org/name"))
+    assert plan.use == vllm_mlx.use_signals((0, 6, 0), with_metrics=vllm_mlx.METRICS in plan.argv)
+    assert plan.use.path != "/busy"
+    for path, use in (("", UseSignals()), ("/busy", UseSignals("/busy", ("n",), counts_all=True))):
+        of_other = replace(plain, busy_path=path, busy_values=("n",))
+        assert (await CommandRuntime(of_other).prepare("m", Settings("x"))).use == use
+
+
+@pytest.mark.parametrize(
+    ("kind", "configured", "drains"),
+    [
+        ("vllm-mlx", None, True),
+        ("plain", None, False),
+        ("vllm-mlx", False, False),
+        ("plain", True, True),
+    ],
+)
+def test_a_server_drains_as_configured_or_else_by_its_kind(
+    tmp_path: Path, kind: Kind, configured: bool | None, drains: bool
+) -> None:
+    options = RuntimeOptions(tmp_path, kind=kind, drains=configured)
+    assert options.effective_drains is drains

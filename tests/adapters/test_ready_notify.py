@@ -35,6 +35,15 @@ async def test_a_server_notifies_once_and_is_then_awaited_no_more(
         assert ours.fileno() == -1
 
 
+async def test_a_channel_is_never_waited_for() -> None:
+    ours, its = socket.socketpair()
+    with its:
+        its.settimeout(1.0)
+        ready = ReadyNotifications().listen(ME, ours)
+        assert ours.gettimeout() == 0
+    assert await ready is False
+
+
 async def test_a_channel_that_is_closed_leaves_no_reader() -> None:
     ours, its = socket.socketpair()
     descriptor = ours.fileno()

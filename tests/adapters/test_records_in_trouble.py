@@ -67,6 +67,24 @@ async def test_trouble_is_logged_when_it_begins_and_when_it_ends(disk: Disk) -> 
     assert [line["event"] for line in after] == ["records are written again"]
 
 
+async def test_who_waits_for_a_change_is_told_when_trouble_begins_and_when_it_ends(
+    disk: Disk,
+) -> None:
+    records = await disk.keeps(ready("a"))
+    assert await records.wait_for_change(degraded=True) is False, "that is outdated"
+    begins = asyncio.create_task(records.wait_for_change(degraded=False))
+    await asyncio.sleep(0)
+    with no_room():
+        records.put(ready("b"))
+        await records.settled()
+        assert await begins is True
+    ends = asyncio.create_task(records.wait_for_change(degraded=True))
+    await asyncio.sleep(0)
+    records.put(ready("c"))
+    await records.settled()
+    assert await ends is False
+
+
 async def test_it_tries_again_by_itself(disk: Disk) -> None:
     records = Told(disk)
     with no_room():

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 
-from pool_service.adapters.models.estimates import GUESS_BYTES, estimate_bytes
+from pool_service.adapters.models.estimates import GUESS_BYTES, UsageKey, UsageStore, estimate_bytes
 from pool_service.adapters.models.files import ModelFiles
 from pool_service.adapters.runtime.program import RuntimeOptions
 from pool_service.adapters.runtime.registry import Runtimes, _on_disk, diagnose_of
@@ -154,12 +154,13 @@ async def test_what_was_needed_is_filed_when_the_version_of_its_runtime_is_known
 
 
 async def test_what_is_needed_once_the_version_is_known_is_filed_at_once(
-    runtimes: Runtimes,
+    runtimes: Runtimes, tmp_path: Path
 ) -> None:
     settings = Settings("org/name")
     await runtimes.standby_spec(settings)
     runtimes.record_usage(settings, 100)
     assert runtimes._pending_usage == {}
+    assert UsageStore(tmp_path).needed(UsageKey("", "0.6.0", "org/name")) == 100
 
 
 async def test_a_standby_is_of_a_vllm_mlx_and_has_the_environment_of_its_servers(

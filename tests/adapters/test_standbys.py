@@ -219,6 +219,7 @@ async def test_one_that_is_slow_is_passed_over_and_is_no_failure(
     assert [line["event"] for line in logs] == ["a standby did not accept its arguments in time"]
     assert not kept.standbys._is_suspended(kept.spec())
     await until(lambda: not is_alive(waiting))
+    await until(lambda: not kept.standbys._tasks)
 
 
 @pytest.mark.parametrize("does", ["refuses", "closes", "refuses in other words"])

@@ -368,3 +368,22 @@ def test_when_its_guard_has_ended_the_next_holder_has_time_to_note_itself(
         monkeypatch.setattr(taking, "_settles_at", 0.0)
         with pytest.raises(StateDirHeld):
             taking._make_leave(nobody)
+
+
+def test_the_time_of_a_takeover_ends_after_its_last_moment_and_the_search_for_guards_begins_at_it(
+    state_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now, searches = time.monotonic(), list[Path]()
+
+    def none_found(path: Path) -> list[int]:
+        searches.append(path)
+        return []
+
+    monkeypatch.setattr(takeover, "_guard_pids", none_found)
+    taking = takeover._Taking(state_dir)
+    with monkeypatch.context() as patch:
+        patch.setattr(time, "monotonic", lambda: now)
+        for begins_in, searched in ((0.001, 0), (0.0, 1)):
+            taking._settles_at, taking._replace_until = now + begins_in, now
+            taking._make_leave(StateDirHeld("held"))
+            assert len(searches) == searched

@@ -145,6 +145,15 @@ def test_what_is_in_a_directory_that_a_link_leads_to_counts(
     assert flaw(model) == ""
 
 
+def test_links_that_lead_back_are_followed_once(
+    model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(writers, "MAX_FILES", 20)
+    for name in ("back", "back again"):
+        (model / "below" / name).symlink_to("..")
+    assert flaw(model) == ""
+
+
 def test_nothing_hides_behind_more_files_than_are_looked_at(
     model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -175,6 +184,9 @@ def test_what_the_operator_trusts_counts_by_its_words(model: Path) -> None:
         ("me", 4000, ["me", "somebody"], False),
         ("everybody", 4000, [], False),
         ("staff", 50, [], True),
+        ("staff", 999, [], True),
+        ("staff", 1000, [], False),
+        ("admin", 80, ["somebody"], sys.platform == "darwin"),
         ("staff", 50, ["somebody"], False),
         ("users", 100, [], False),
     ],

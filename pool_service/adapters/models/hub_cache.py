@@ -3,7 +3,6 @@
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice
-from pathlib import Path
 
 from pool_service.adapters.models.files import hub_cache
 from pool_service.core.names import model_flaw
@@ -46,7 +45,7 @@ def partial_bytes(model: str, environment: Mapping[str, str]) -> int:
     """Return the bytes of a model's partially downloaded files. Blocking."""
     try:
         cache = hub_cache(environment)
-        if cache is None or Path(model).is_absolute():
+        if cache is None:
             return 0
         blobs = cache / f"{_PREFIX}{model.replace('/', '--')}" / "blobs"
         with os.scandir(blobs) as entries:
