@@ -346,6 +346,15 @@ def test_it_tells_its_progress_and_at_last_that_all_is_there(program: Program) -
     assert {each["total"] for each in said[:-1]} == {2}
 
 
+def test_a_part_that_an_earlier_download_left_is_deleted_first(program: Program) -> None:
+    part = program.root / "cache/models--org--name/blobs/etag.0a1b.incomplete"
+    part.parent.mkdir(parents=True)
+    (program.root / "cache/.locks/models--org--name").mkdir(parents=True)
+    part.write_bytes(b"12345")
+    assert program.run()[1] == 0
+    assert not part.exists()
+
+
 def test_a_file_that_has_not_arrived_is_a_failure(program: Program) -> None:
     said, code = program.run("pass", ())
     told = {"error": "config.json has not arrived", "kind": "network"}

@@ -305,3 +305,76 @@ def test_what_refuses_foreign_code_is_loaded_from_beside_it() -> None:
     module = load_sibling("server_child")
     assert Path(module.__file__) == Path(standby_child.__file__).with_name("server_child.py")
     assert callable(module.restrict)
+
+
+MAIN = """
+import json, os, sys
+def main():
+    descriptors = {name for name in os.listdir("/dev/fd") if is_open(int(name))}
+    told = dict(argv=sys.argv, path=sys.path, stdin=sys.stdin.read(), open=len(descriptors))
+    print(json.dumps(told))
+    return 3
+def is_open(descriptor):
+    try:
+        return os.fstat(descriptor)
+    except OSError:
+        return False
+"""
+UVICORN = "class Server:\n    async def startup(self, sockets=None): ...\n"
+STREAMS_AND_CHANNEL = 4
+
+
+def test_a_process_of_it_becomes_the_server_that_its_arguments_name(tmp_path: Path) -> None:
+    (tmp_path / "vllm_mlx").mkdir()
+    (tmp_path / "vllm_mlx" / "cli.py").write_text(MAIN)
+    (tmp_path / "uvicorn").mkdir()
+    (tmp_path / "uvicorn" / "__init__.py").write_text(UVICORN)
+    (tmp_path / "uvicorn" / "config.py").write_text("class Config:\n    def load(self): ...\n")
+    child = Path(standby_child.__file__)
+    ours, its = socket.socketpair()
+    ours.settimeout(60)
+    with ours, (tmp_path / "log").open("w") as log:
+        # The arguments are there from the start, so it does nothing ahead.
+        socket.send_fds(ours, [b'{"argv": ["vllm-mlx", "serve", "m"]}\n'], [log.fileno()])
+        with its:
+            process = subprocess.Popen(
+                [sys.executable, "-S", str(child), str(tmp_path / "vllm-mlx")],
+                env={"PYTHONPATH": str(tmp_path)},
+                stdin=its.fileno(),
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+            )
+        said, _ = process.communicate(timeout=60)
+        assert (said, process.returncode) == (b"", 3), (tmp_path / "log").read_text()
+        told = json.loads((tmp_path / "log").read_text())
+        assert told["argv"] == ["vllm-mlx", "serve", "m"]
+        assert told["stdin"] == ""
+        assert str(child.parent) not in told["path"]
+        assert told["open"] == STREAMS_AND_CHANNEL
+        assert [set(one) for one in messages(ours)] == [{"stamps"}, {"taken"}]
+
+
+def test_a_process_of_it_ends_with_its_service(tmp_path: Path) -> None:
+    ours, its = socket.socketpair()
+    with its:
+        ours.close()
+        ended = subprocess.run(
+            [sys.executable, "-S", standby_child.__file__, str(tmp_path / "vllm-mlx")],
+            stdin=its.fileno(),
+            capture_output=True,
+            check=False,
+        )
+    assert (ended.returncode, ended.stdout, ended.stderr) == (0, b"", b"")
+
+
+def test_a_module_whose_import_has_begun_is_waited_for(
+    pair: Pair, modules: Path, rehearsals: list[str]
+) -> None:
+    ours, channel = pair
+    source = f"import socket, time\nwith socket.socket(fileno={os.dup(ours.fileno())}) as service:"
+    (modules / "ahead_one.py").write_text(
+        f"{source} service.sendall(b'x')\ntime.sleep(0.05)\nis_whole = True"
+    )
+    prepare(channel)
+    assert vars(sys.modules["ahead_one"])["is_whole"]
+    assert rehearsals == []
