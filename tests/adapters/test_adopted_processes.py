@@ -14,9 +14,10 @@ from structlog.testing import capture_logs
 
 from pool_service.adapters.process import processes as module
 from pool_service.adapters.process.exits import exit_watch, wait_for_exit
+from pool_service.adapters.process.identity import identity_of
 from pool_service.adapters.process.launch import NONCE_VARIABLE, work_dirs
 from pool_service.core.server import Phase, Server, StopSignal
-from pool_service.core.types import LaunchPlan, Settings
+from pool_service.core.types import Identity, LaunchPlan, Settings
 from tests.adapters.process_machine import CAT, PATH, SLEEP, Machine, plan, real
 from tests.under_way import under_way
 
@@ -226,3 +227,18 @@ async def test_members_of_an_adopted_group_are_noted_before_it_is_signalled(
         with suppress(ProcessLookupError):
             os.kill(member, signal.SIGKILL)
         await wait_for_exit(exit_watch(), adopted.identity)
+
+
+@pytest.mark.parametrize(("found", "searches"), [([True], 1), ([False, True], 2)])
+async def test_a_leader_is_searched_for_again_only_if_none_was_found(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch, found: list[bool], searches: int
+) -> None:
+    me, asked = identity_of(os.getpid()), list[str]()
+
+    def leader(nonce: str) -> Identity | None:
+        asked.append(nonce)
+        return me if found[len(asked) - 1] else None
+
+    monkeypatch.setattr(module, "_leader_of", leader)
+    assert await machine.processes._find_leader("nonce") == me
+    assert len(asked) == searches

@@ -3,13 +3,14 @@
 import errno
 import fcntl
 import json
+import math
 import os
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -203,6 +204,23 @@ def test_an_earlier_process_with_the_pid_is_not_signalled(
         with pytest.raises(TimeoutError):
             end_guard(tmp_path, None)
         assert ends_by_itself(process)
+
+
+@pytest.mark.parametrize("timeout", [60.0, math.inf])
+def test_a_lock_that_is_free_is_taken_without_a_wait(tmp_path: Path, timeout: float) -> None:
+    with (tmp_path / GUARD_LOCK).open("a") as file:
+        guard_lock._await_lock(file.fileno(), timeout)
+        assert not is_free(tmp_path)
+
+
+def test_between_two_tries_a_lock_is_left_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with ExitStack() as holding, (tmp_path / GUARD_LOCK).open("a") as file:
+        holding.enter_context(held(tmp_path))
+        monkeypatch.setattr(time, "sleep", lambda _: holding.close())
+        guard_lock._await_lock(file.fileno(), 1.0)
+        assert not is_free(tmp_path)
 
 
 def test_with_no_time_left_a_lock_is_not_waited_for(

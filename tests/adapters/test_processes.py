@@ -113,6 +113,7 @@ async def test_a_signal_reaches_the_whole_group_even_if_it_is_stopped(
 ) -> None:
     identity = await machine.spawn(plan(*SLEEP))
     os.killpg(identity.pid, signal.SIGSTOP)
+    await asyncio.to_thread(os.waitid, os.P_PID, identity.pid, os.WSTOPPED | os.WNOWAIT)
     await machine.processes.signal(identity, stop)
     assert (await machine.processes.exited(identity)).signal == number
 

@@ -1,3 +1,4 @@
+import asyncio
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -244,3 +245,23 @@ def test_a_server_drains_as_configured_or_else_by_its_kind(
 ) -> None:
     options = RuntimeOptions(tmp_path, kind=kind, drains=configured)
     assert options.effective_drains is drains
+
+
+async def test_the_version_is_that_of_a_vllm_mlx_that_is_there(
+    options: RuntimeOptions, plain: RuntimeOptions, nowhere: Path
+) -> None:
+    assert await CommandRuntime(options).version() == "0.6.0"
+    assert await CommandRuntime(plain).version() == ""
+    assert await CommandRuntime(RuntimeOptions(nowhere)).version() == ""
+
+
+async def test_arguments_that_the_program_does_not_list_are_refused_with_what_to_do(
+    options: RuntimeOptions,
+) -> None:
+    usage = "usage: vllm-mlx serve [-h] [--known N] model"
+    script = f"#!/bin/sh\ncase $* in *--help*) echo '{usage}';; *) echo 0.6.0;; esac\n"
+    await asyncio.to_thread(Path(options.command[0]).write_text, script)
+    runtime = CommandRuntime(options)
+    await runtime.prepare("m", Settings("org/name", arguments=("--known", "1")))
+    with pytest.raises(RuntimeUnavailable, match="start"):
+        await runtime.prepare("m", Settings("org/name", arguments=("--unknown", "1")))

@@ -163,3 +163,16 @@ def test_what_may_be_none_may_be_missing_and_nothing_else(missing: str) -> None:
 def body(server: Server) -> dict[str, Any]:
     said: dict[str, Any] = json.loads(encode(Record(BOOT, server)))["server"]
     return said
+
+
+@pytest.mark.parametrize(("kind", "drains"), [("vllm-mlx", True), ("plain", False)])
+def test_whether_a_server_of_an_earlier_version_drains_is_told_by_its_kind(
+    kind: str, drains: bool
+) -> None:
+    top = json.loads(encode(Record(BOOT, ready())))
+    top["server"]["plan"]["kind"] = kind
+    del top["server"]["plan"]["drains"]
+    found = decode(json.dumps(top).encode()).entry
+    assert isinstance(found, Server)
+    assert found.plan is not None
+    assert found.plan.drains is drains

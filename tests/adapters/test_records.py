@@ -79,6 +79,18 @@ async def test_only_the_newest_pasts_are_kept(disk: Disk, monkeypatch: pytest.Mo
     assert disk.path("m3").exists()
 
 
+async def test_a_model_that_came_back_is_no_past_that_is_dropped(
+    disk: Disk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "MAX_PASTS", 1)
+    records = disk.service()
+    records.remove(ready("a"))
+    records.put(ready("a"))
+    records.remove(ready("b"))
+    await records.settled()
+    assert (disk.says("a"), disk.says("b")) == (ready("a"), LastRun("b", 1, None))
+
+
 async def test_servers_of_another_boot_are_past_and_ended_by_now(disk: Disk) -> None:
     await disk.keeps(ENDED, ready("fresh", 2))
     remembered = await disk.loaded(boot="the next boot")

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from structlog.testing import capture_logs
@@ -83,6 +84,30 @@ async def test_who_waits_for_a_change_is_told_when_trouble_begins_and_when_it_en
     records.put(ready("c"))
     await records.settled()
     assert await ends is False
+
+
+async def test_a_check_tries_to_write_as_long_as_nothing_was_written(
+    disk: Disk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    probes, write = list[bool](), RecordFiles.write
+
+    def noted(*given: Any, probe: bool, **more: Any) -> Any:  # noqa: ANN401 - as of `write`
+        probes.append(probe)
+        return write(*given, probe=probe, **more)
+
+    monkeypatch.setattr(RecordFiles, "write", noted)
+    records = disk.service()
+    for expected in (True, False):
+        records._check()
+        await records.settled()
+        assert probes.pop() is expected
+    with no_room():
+        records.put(ready("a"))
+        await records.settled()
+        assert probes.pop() is False
+        records._check()
+        await records.settled()
+        assert probes.pop() is True
 
 
 async def test_it_tries_again_by_itself(disk: Disk) -> None:

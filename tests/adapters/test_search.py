@@ -110,6 +110,8 @@ def test_a_configured_program_that_cannot_run_is_told_apart(tmp_path: Path) -> N
         ("#!/bin/sh\n'''exec' \"/a b/python3\" \"$0\" \"$@\"\n' '''\n", "/a b/python3"),
         ("#!/bin/sh\n'''exec' /long/python \"$0\" \"$@\"\n", "/long/python"),
         ("#!/bin/sh\nexec something\n", None),
+        ("#!/bin/sh\n'''exec'\n", None),
+        ("#!/bin/sh\nexec\n", None),
         ("#!/bin/sh\n'unbalanced\n", None),
         ("#!/bin/bash\n", None),
         ("#!\n", None),
@@ -241,3 +243,13 @@ def test_a_version_below_the_minimum_is_refused_with_its_place_and_what_to_do(
 @pytest.mark.parametrize("version", ["0.3.0", "0.3", "0.3.0rc1", "0.10.1", "1.0.dev3+local", "1"])
 def test_a_version_from_the_minimum_on_is_taken(version: str) -> None:
     check_version(Program(Path("/x/vllm-mlx"), "on PATH"), version)
+
+
+def test_of_arguments_the_existing_files_count_that_they_name_by_absolute_path(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    file = tmp_path / "file"
+    file.touch()
+    arguments = [str(file), "file", "/no/such/file", f"--a={file}", "--a=file", str(tmp_path), "-b"]
+    assert search._named_files(arguments) == [str(file), str(file)]

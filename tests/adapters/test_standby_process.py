@@ -3,10 +3,13 @@
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
+import threading
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -15,6 +18,7 @@ from pool_service.adapters.process.launch import NONCE_VARIABLE, work_dirs
 from pool_service.adapters.standby import process
 from pool_service.adapters.standby.process import Standby, StandbySpec, launch
 from pool_service.adapters.system import proc_file, process_settings
+from pool_service.core.types import Identity
 from tests.adapters.descriptor_limits import descriptor_limits
 from tests.adapters.light_standby import Kept
 
@@ -135,3 +139,56 @@ async def test_a_standby_that_does_not_accept_its_arguments_in_time_is_told_as_t
     assert not one.send_arguments(("argument",), one.output.fileno(), 0.05)
     one.popen.kill()
     one.end()
+
+
+def connected(channel: socket.socket) -> Standby:
+    """A standby of which there is only the channel."""
+    nothing: Any = None
+    identity = Identity(7, 7, "boot")
+    return Standby(StandbySpec("p", ()), "nonce", nothing, nothing, identity, channel, nothing)
+
+
+def test_arguments_longer_than_a_sockets_buffer_arrive_whole() -> None:
+    ours, its = socket.socketpair()
+    received = bytearray()
+
+    def read() -> None:
+        while not received.endswith(b"\n"):
+            received.extend(its.recv(65536))
+        its.sendall(b'{"taken": true}\n')
+
+    argv = ("x" * 1_000_000,)
+    with ours, its:
+        reader = threading.Thread(target=read)
+        reader.start()
+        assert connected(ours).send_arguments(argv, 0, 60.0)
+        reader.join()
+    assert json.loads(received) == {"argv": list(argv)}
+
+
+def test_a_standby_may_say_something_else_before_it_takes_its_arguments() -> None:
+    ours, its = socket.socketpair()
+    with ours, its:
+        its.sendall(b'{"warm": true}\n')
+        answer = threading.Timer(0.05, its.sendall, [b'{"taken": true}\n'])
+        answer.start()
+        assert connected(ours).send_arguments(("argument",), 0, 60.0)
+        answer.join()
+
+
+def test_a_standby_that_says_one_thing_after_another_has_no_more_time_for_that() -> None:
+    ours, its = socket.socketpair()
+    one = connected(ours)
+
+    def talk() -> None:
+        with suppress(OSError):
+            while True:
+                its.sendall(b'{"warm": true}\n')
+
+    with its:
+        talker = threading.Thread(target=talk)
+        talker.start()
+        assert not one.send_arguments(("argument",), 0, 0.05)
+        ours.close()
+        talker.join()
+    assert not one.has_failed, "only slow"

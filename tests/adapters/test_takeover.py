@@ -387,3 +387,14 @@ def test_the_time_of_a_takeover_ends_after_its_last_moment_and_the_search_for_gu
             taking._settles_at, taking._replace_until = now + begins_in, now
             taking._make_leave(StateDirHeld("held"))
             assert len(searches) == searched
+
+
+def test_between_two_tries_a_claim_is_left_alone(
+    state_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    holder = takeover._take_claim(state_dir, time.monotonic())
+    assert holder is not None
+    monkeypatch.setattr(time, "sleep", lambda _: os.close(holder))
+    claim = takeover._take_claim(state_dir, time.monotonic() + 1.0)
+    assert claim is not None
+    os.close(claim)

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 
 import pytest
 
+from pool_service.adapters.sockets import unix_diag
 from pool_service.adapters.sockets.connections import has_clients
 from pool_service.adapters.sockets.unix_diag import (
     UnixSocket,
@@ -118,3 +119,9 @@ def test_a_message_is_read_also_where_it_is_cut_off(attributes: bytes, told: Uni
     assert parse(struct.pack("=BBBxIII", 1, 1, 10, 7, 0, 0) + attributes) == told
     with pytest.raises(OSError, match="too short"):
         parse(b"\x01" * 15)
+
+
+def test_an_attribute_may_be_empty_and_one_that_is_cut_off_is_the_end() -> None:
+    empty, full = struct.pack("HH", 4, 1), struct.pack("HH", 6, 2) + b"ab\0\0"
+    assert list(unix_diag._attributes(empty + full)) == [(1, b""), (2, b"ab")]
+    assert list(unix_diag._attributes(full + struct.pack("HH", 3, 3))) == [(2, b"ab")]
