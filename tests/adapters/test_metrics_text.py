@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry, Counter, Gauge, generate_latest
 
+from pool_service.adapters.probe import metrics_text
 from pool_service.adapters.probe.metrics_text import is_selector, total
 
 IN_FLIGHT = 'vllm_mlx_http_requests_in_flight{method="POST"}'
@@ -148,3 +149,9 @@ def test_no_line_holds_up_the_service(line: str) -> None:
 def test_a_series_with_many_labels_is_read_like_any_other() -> None:
     labels = ",".join(f'l{n}="v"' for n in range(20_000))
     assert total(f"a{{{labels} , }} 3\n".encode(), ['a{l19999="v"}']) == 3
+
+
+def test_only_lines_that_may_be_of_a_metric_are_read_in_full() -> None:
+    text = "# HELP a_total of a\n# TYPE a counter\na_total 1\nb 2\n"
+    lines = list(metrics_text._lines_with(text, "a_total"))
+    assert lines == ["# TYPE a counter", "a_total 1"]

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import subprocess
 import sys
 import sysconfig
 from collections.abc import Awaitable, Callable
@@ -345,3 +346,29 @@ def test_an_installation_without_uvicorn_is_left_to_the_program_to_tell(
 ) -> None:
     monkeypatch.setitem(sys.modules, "uvicorn", None)
     refuse_foreign_pages(["x"], {})
+
+
+PROGRAM = """
+import sys
+print(sys.argv[1:], sys.path[0])
+with open(sys.argv[1]) as file:
+    exec(compile(file.read(), sys.argv[1], "exec"))
+"""
+
+
+def test_a_process_of_it_runs_the_program_as_itself_and_refuses_it_foreign_code(
+    tmp_path: Path,
+) -> None:
+    program, foreign = tmp_path / "bin" / "vllm-mlx", tmp_path / "model" / "code.py"
+    for path, text in ((program, PROGRAM), (foreign, "print('foreign')")):
+        path.parent.mkdir()
+        path.write_text(text)
+    ended = subprocess.run(
+        [sys.executable, "-S", "-E", server_child.__file__, str(program), str(foreign)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ended.stdout == f"['{foreign}'] {program.parent}\n"
+    assert ended.returncode == 1
+    assert "CodeNotTrusted" in ended.stderr
