@@ -1,6 +1,7 @@
 """Claims about looks at disks that do not answer."""
 
 import asyncio
+import gc
 import os
 import threading
 from collections.abc import Iterator
@@ -66,6 +67,25 @@ async def test_one_thread_waits_for_a_disk_however_many_ask(disk: Disk) -> None:
     await asyncio.sleep(0)
     disk.answers.set()
     assert await patient == "seen"
+
+
+async def test_an_error_for_which_nobody_waits_any_more_is_not_logged(disk: Disk) -> None:
+    logged = list[object]()
+    asyncio.get_running_loop().set_exception_handler(lambda _, told: logged.append(told))
+    looks = DiskReads(timeout=0.01)
+
+    def fail() -> None:
+        disk.look()
+        raise ModelRejected("no", model="m")
+
+    with pytest.raises(StartFailed):
+        await looks.run("k", "m", "/m", fail)
+    disk.answers.set()
+    async with asyncio.timeout(60):
+        while looks._running:  # noqa: ASYNC110 - nobody is told
+            await asyncio.sleep(0.001)
+    gc.collect()
+    assert logged == []
 
 
 async def test_other_models_are_looked_at_meanwhile(disk: Disk) -> None:

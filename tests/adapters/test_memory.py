@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
+import psutil
 import pytest
 
 from pool_service.adapters.memory.footprint import Footprints, of_process, of_rusage, of_status
@@ -240,3 +241,11 @@ def test_where_a_session_began_is_read_once_while_its_parent_lives() -> None:
         process.kill()
     assert footprints._origin(process.pid) == 0
     assert footprints._origin(1) == 0, "it has no parent"
+
+
+def test_a_session_that_init_has_started_has_no_origin(monkeypatch: pytest.MonkeyPatch) -> None:
+    for parent, origin in ((1, 0), (2, 77)):
+        with monkeypatch.context() as patch:
+            patch.setattr(psutil.Process, "ppid", lambda _, parent=parent: parent)
+            patch.setattr(os, "getsid", lambda _: 77)
+            assert Footprints()._origin(os.getpid()) == origin
