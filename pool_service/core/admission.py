@@ -275,7 +275,7 @@ def _cheapest(choice: list[Resident], needed: int, now: float) -> list[Resident]
 def _why(chosen: list[Resident], now: float) -> str:
     busy = [one for one in chosen if one.preemption_class is PreemptionClass.BUSY]
     in_use = [one for one in chosen if one in busy or one.resides_until > now]
-    return f"{_names(in_use or chosen)} to be unused" if in_use else f"{_names(chosen)} to go"
+    return f"{_names(in_use)} to be unused" if in_use else f"{_names(chosen)} to go"
 
 
 def _names(residents: list[Resident], model: str = "") -> str:

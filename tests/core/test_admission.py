@@ -18,6 +18,7 @@ from pool_service.core.admission import (
     Resident,
     Verdict,
     Wait,
+    _why,
     verdict,
 )
 from pool_service.core.preemption_policy import Candidate
@@ -108,6 +109,12 @@ def test_who_was_just_handed_out_goes_only_if_nobody_else_would_do() -> None:
     there = capacity(fresh, resident("old", 5, uses=50))
     assert goes(verdict(asked(5), there, NOW)) == {"old"}
     assert goes(verdict(asked(6), there, NOW)) == {"old", "fresh"}
+
+
+def test_only_those_in_use_are_told_as_what_has_to_be_unused() -> None:
+    fresh, old = resident("fresh", 5, resides_until=NOW + 3), resident("old", 5)
+    assert _why([fresh, old], NOW) == "'fresh' to be unused"
+    assert _why([old], NOW) == "'old' to go"
 
 
 def test_who_is_busy_goes_only_for_one_that_has_waited_for_its_turn() -> None:
