@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
+from pool_service.adapters.records import record_files
 from pool_service.adapters.records.record_files import (
     MAX_RECORD_BYTES,
     Found,
@@ -108,6 +109,17 @@ async def test_a_check_tries_to_write_as_long_as_nothing_was_written(
         records._check()
         await records.settled()
         assert probes.pop() is True
+
+
+async def test_what_an_earlier_try_left_hinders_no_later_one(disk: Disk) -> None:
+    disk.servers.mkdir(parents=True)
+    left = disk.servers / record_files._PROBE
+    left.touch()
+    records = disk.service()
+    records._check()
+    await records.settled()
+    assert records.degraded_reason == ""
+    assert not left.exists()
 
 
 async def test_it_tries_again_by_itself(disk: Disk) -> None:

@@ -398,3 +398,18 @@ def test_between_two_tries_a_claim_is_left_alone(
     claim = takeover._take_claim(state_dir, time.monotonic() + 1.0)
     assert claim is not None
     os.close(claim)
+
+
+def test_a_service_is_asked_to_leave_again_from_its_moment_on(
+    state_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now, asked = time.monotonic(), list[int]()
+    taking = takeover._Taking(state_dir)
+    with monkeypatch.context() as patch:
+        patch.setattr(time, "monotonic", lambda: now)
+        patch.setattr(takeover, "_ask_to_leave", asked.append)
+        patch.setattr(takeover._Taking, "_holder", lambda _, pid: Identity(pid, 1, "boot"))
+        taking._replace_until, taking._next_request_at = now, now
+        for _ in range(2):
+            taking._make_leave(StateDirHeld("held", serving_pid=7))
+        assert asked == [7]

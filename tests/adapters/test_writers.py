@@ -316,3 +316,12 @@ def test_as_many_links_are_followed_as_the_system_follows(
     (tmp_path / "second").symlink_to(model / "config.json")
     (model / "config.json").chmod(0o666)
     assert (first_flaw([tmp_path / "first"]) is not None) is found
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="user namespaces are Linux's")
+def test_where_only_some_users_are_known_the_systems_own_is_trusted(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(writers, "_unmapped_user", lambda: OTHER)
+    assert WriterCheck()._is_trusted_user(OTHER)
+    assert not WriterCheck()._is_trusted_user(OTHER - 1)

@@ -15,7 +15,7 @@ from pool_service.core.events import (
 )
 from pool_service.core.results import Every
 from pool_service.core.server import Cause, Phase, Server, StopSignal
-from pool_service.core.types import FOREVER
+from pool_service.core.types import FOREVER, Diagnosis, ExitReport, Settings
 from tests.core.acting import plan
 from tests.core.parts import DEFAULTS, M1, NOW, Field, Parts, identity, kinds, of_kind
 from tests.core.pools import LOST, answer_look, aside, looks, one_ready
@@ -231,3 +231,31 @@ def test_what_goes_on_aside_is_not_looked_at_twice_at_a_time() -> None:
     assert looks(ledger.handle(LOST)) == 0
     assert looks(answer_look(ledger)) == 1
     assert aside(ledger).phase is Phase.STOPPING
+
+
+@pytest.mark.parametrize(
+    ("deadline", "stop_signal", "seconds"),
+    [
+        (NOW + 3.0, StopSignal.TERMINATE, 3.0),
+        (NOW + 3.0, None, 3.0),
+        (NOW + 3.0, StopSignal.KILL, 0.0),
+        (NOW - 3.0, StopSignal.TERMINATE, 0.0),
+    ],
+)
+def test_what_a_stopped_server_left_has_the_rest_of_its_time_to_drain(
+    deadline: float, stop_signal: StopSignal | None, seconds: float
+) -> None:
+    stopping = Server(
+        model="m",
+        settings=Settings("m"),
+        phase=Phase.STOPPING,
+        generation=1,
+        created_at=0.0,
+        last_used_at=0.0,
+        keep_alive=FOREVER,
+        ready_at=1.0,
+        step_deadline=deadline,
+        stop_signal=stop_signal,
+    )
+    report = ExitReport(None, 15, Diagnosis.CRASHED, "was ended by SIGTERM", ())
+    assert drain.drain_time(stopping, report, NOW) == seconds
