@@ -49,6 +49,12 @@ def test_a_damaged_file_is_set_aside_and_told(tmp_path: Path, content: str) -> N
     assert file.read() == FoundNamings()
 
 
+def test_as_many_as_are_remembered_are_read_again(tmp_path: Path) -> None:
+    namings = {f"m{number}": "r" for number in range(MAX_NAMINGS)}
+    NamingsFile(tmp_path).write(namings)
+    assert NamingsFile(tmp_path).read() == FoundNamings(namings)
+
+
 def test_what_is_no_file_of_ours_is_not_read(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "runtime_models.json")
     assert NamingsFile(tmp_path).read().damaged

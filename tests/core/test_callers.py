@@ -131,6 +131,16 @@ def test_all_who_want_a_model_that_is_listed_no_longer_are_told_once() -> None:
     assert parts.state.holds.count("m") == 0
 
 
+def test_all_who_want_a_model_whose_name_is_an_alias_now_are_told_which_it_stands_for() -> None:
+    parts = Parts(LISTED)
+    parts.waits(1)
+    parts.holds(2)
+    parts.state.catalogue = Catalogue(DEFAULTS, {"n": DEFAULTS}, aliases={"m": "n"})
+    parts.callers.fail_unserved("m")
+    assert refused(parts.taken()) == dict.fromkeys((1, 2), "ModelUnknown")
+    assert len(parts.state.waiters) == 0
+
+
 def test_only_those_are_refused_who_named_a_runtime_model_that_is_listed_no_longer() -> None:
     parts = Parts(LISTED)
     parts.waits(1)
