@@ -113,7 +113,8 @@ async def test_a_signal_reaches_the_whole_group_even_if_it_is_stopped(
 ) -> None:
     identity = await machine.spawn(plan(*SLEEP))
     os.killpg(identity.pid, signal.SIGSTOP)
-    await asyncio.to_thread(os.waitid, os.P_PID, identity.pid, os.WSTOPPED | os.WNOWAIT)
+    # Returns once it is stopped, and reaps nothing.
+    await asyncio.to_thread(os.waitpid, identity.pid, os.WUNTRACED)
     await machine.processes.signal(identity, stop)
     assert (await machine.processes.exited(identity)).signal == number
 
