@@ -19,7 +19,8 @@ from pool_service.core.errors import FetchFailed, ModelRejected, PoolError, Runt
 from pool_service.ports import FetchProgress
 
 MAX_CONCURRENT_DOWNLOADS = 2
-"""One download saturates most networks; a second one uses the time while it waits for the Hub."""
+"""The downloads at a time. One saturates most networks; a second uses the time in which the first
+waits for the Hub."""
 
 END_TIMEOUT_S = 2.0
 """Time for the download program to clean up and end when its input is closed, before SIGKILL."""

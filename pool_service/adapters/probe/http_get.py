@@ -1,4 +1,4 @@
-"""One HTTP request to a server that may misbehave: bounded in time, bytes and event loop use.
+"""HTTP requests to a server that may misbehave: bounded in time, bytes and event loop use.
 
 The peer may be broken, or another user's program on a port that the server has lost. No answer may
 block the event loop: each read yields to other tasks, and tiny pieces are read at intervals.

@@ -1,4 +1,4 @@
-"""One runtime: the program that serves models, and the launch plans for it.
+"""Runtimes: the program that serves models, and the launch plans for it.
 
 The program is searched anew for each start, which takes some microseconds, as it may have been
 installed, upgraded or removed meanwhile. Its version is queried once, until its file changes.

@@ -1,4 +1,4 @@
-"""One standby: a process of the runtime's interpreter that waits for its arguments.
+"""Standby processes: each is the runtime's interpreter, which waits for its arguments.
 
 The process runs `standby_child.py`. The functions here are blocking: for a worker thread.
 """
