@@ -135,7 +135,7 @@ class Standbys(Protocol):
     def keep(self, settings: Settings, *, wanted: int, allowed: int, refill: bool) -> None:
         """Set how many standbys to keep for servers with these settings; return at once.
 
-        wanted: the configured number; 0 keeps none and prepares none.
+        wanted: the number that is needed; 0 keeps none and prepares none.
         allowed: the number that memory permits; standbys beyond it are ended.
         refill: whether missing standbys may be started now.
         """

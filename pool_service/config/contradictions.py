@@ -7,7 +7,7 @@ from pool_service.adapters.runtime.vllm_mlx import ANY_PORT
 from pool_service.config.config import Config
 from pool_service.config.errors import KeyPath, closest, key_name
 from pool_service.config.runtime_section import RuntimeSection
-from pool_service.config.schema import DefaultsSection
+from pool_service.config.schema import DefaultsSection, ServiceSection
 from pool_service.config.sizes import size_as_written
 from pool_service.core.types import Settings
 
@@ -17,24 +17,32 @@ Problems = Iterator[tuple[str, str]]
 
 def contradictions(config: Config) -> Iterator[tuple[KeyPath, str]]:
     """Yield each key that contradicts another, with what is wrong and what to do."""
-    for key, what in _runtime_problems(config.runtime, config.runtime_options.effective_kind):
-        yield ("runtime", key), what
+    yield from _in(("service",), _service_problems(config.service))
+    kind = config.runtime_options.effective_kind
+    yield from _in(("runtime",), _runtime_problems(config.runtime, kind))
     for name, section in config.runtimes.items():
         kind = config.all_runtime_options[name].effective_kind
-        for key, what in _runtime_problems(section, kind):
-            yield ("runtimes", name, key), what
+        yield from _in(("runtimes", name), _runtime_problems(section, kind))
     defaults = config.default_settings
-    for key, what in _section_problems(config, config.defaults, defaults):
-        yield ("defaults", key), what
+    yield from _in(("defaults",), _section_problems(config, config.defaults, defaults))
     for name, model in config.models.items():
         settings = model.over(defaults)
-        for key, what in (
-            *_section_problems(config, model, settings),
-            *_memory_problems(config, settings),
-        ):
-            yield ("models", name, key), what
+        yield from _in(("models", name), _section_problems(config, model, settings))
+        yield from _in(("models", name), _memory_problems(config, settings))
     for name, what in _alias_problems(config):
         yield ("models", name, "aliases"), what
+
+
+def _in(place: KeyPath, problems: Problems) -> Iterator[tuple[KeyPath, str]]:
+    for key, what in problems:
+        yield (*place, key), what
+
+
+def _service_problems(service: ServiceSection) -> Problems:
+    # A default that is less than `standby` adds nothing to it.
+    if "standby_max" in service.model_fields_set and service.standby_max < service.standby:
+        most, kept = service.standby_max, service.standby
+        yield "standby_max", f"standby_max ({most}) must not be less than standby ({kept})"
 
 
 def _runtime_problems(section: RuntimeSection, kind: Kind) -> Problems:

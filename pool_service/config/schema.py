@@ -157,6 +157,11 @@ class ServiceSection(Section):
         "of the memory budget, and ends when a model needs them. 0: each start runs the plain "
         "command.",
     )
+    standby_max: StandbyCount = Field(
+        default=_LIMITS.standby_max,
+        description="How many standbys to keep at most after that many models started together, as "
+        "far as memory is left; after ten quiet minutes it is `standby` again.",
+    )
     keep_servers: Switch = Field(
         default=False,
         description="Leave the servers running for the next service when this one is stopped.",

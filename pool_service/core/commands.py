@@ -34,8 +34,8 @@ class SampleMemory:
 class KeepStandbys:
     """Set how many standby processes there may be for these settings; nothing answers.
 
-    wanted: the number that is configured.
-    allowed: the number that fits in memory.
+    wanted: the number that is needed, or configured if that is more.
+    allowed: the number of these that fits in memory.
     refill: start missing ones; False: only end those too many.
     """
 

@@ -50,7 +50,6 @@ from pool_service.core.sampler import Sampler
 from pool_service.core.scheduler import Scheduler
 from pool_service.core.server import Cause, Phase, ServerId
 from pool_service.core.service_recovery import Recovery
-from pool_service.core.standby_policy import StandbyPolicy
 from pool_service.core.state import PoolState
 from pool_service.core.stopper import Stopper
 from pool_service.core.supervisor import Supervisor
@@ -131,13 +130,11 @@ class FailedEvents:
         containment: Containment,
         sampler: Sampler,
         recovery: Recovery,
-        standby: StandbyPolicy,
     ) -> None:
         self._state = state
         self._containment = containment
         self._sampler = sampler
         self._recovery = recovery
-        self._standby = standby
 
     def make_up_for(self, event: Event, error: Exception, now: float) -> None:
         """Put right the event's server, answer its caller, and make up for its other effects."""
@@ -183,7 +180,7 @@ class FailedEvents:
             case RecoveryBegan():
                 self._recover(event, error, now)
             case OrphansFound():
-                self._standby.is_allowed = True
+                self._state.has_recovered = True
             case ShutdownRequested(request_id):
                 self._shut_down(request_id, error, now)
             case DetachRequested():

@@ -66,6 +66,9 @@ TRANSITIONS: Mapping[Phase | None, frozenset[Phase | None]] = {
 TAKES_A_SLOT = frozenset({Phase.PREPARING, Phase.SPAWNING, Phase.STARTING})
 """Phases of a start under way, of which at most `max_starts` are allowed."""
 
+ON_THE_WAY = TAKES_A_SLOT | NOT_BEGUN
+"""Phases of a server that is to be READY, and is not yet."""
+
 ESCALATION_PAUSE_S = 0.25
 """The time between the first signal and the next of an escalated stop: a process receives signals
 sent together in any order, and SIGINT forces its end only after another signal."""

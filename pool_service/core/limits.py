@@ -31,7 +31,8 @@ class Limits:
     queue_limit: models that may be queued.
     queue_timeout: how long a model may be queued.
     sample_interval: between memory samples while nothing starts.
-    standby: standby processes to keep.
+    standby: standby processes to keep while it is quiet.
+    standby_max: standby processes to keep after that many models started together.
     groups: servers of each group that there may be at a time.
     """
 
@@ -53,4 +54,5 @@ class Limits:
     queue_timeout: float = 300.0
     sample_interval: float = 10.0
     standby: int = 0
+    standby_max: int = 8
     groups: Mapping[str, int] = field(default_factory=dict)

@@ -52,7 +52,7 @@ from pool_service.core.story import Decision
 from pool_service.core.supervisor import Supervisor
 from pool_service.core.table import Row
 from pool_service.core.timers import Timers
-from pool_service.core.types import Settings
+from pool_service.core.types import FOREVER, Settings
 
 
 class Machine:
@@ -80,7 +80,7 @@ class Machine:
         self._failed_commands = FailedCommands(
             state, stopper, supervisor, idle, ready, scheduler, recovery
         )
-        self._failed_events = FailedEvents(state, contain, sampler, recovery, self._standby)
+        self._failed_events = FailedEvents(state, contain, sampler, recovery)
 
     def handle(self, event: Event, now: float) -> list[Command]:
         """Change the state by an event; return the commands that follow from it, in order.
@@ -102,6 +102,7 @@ class Machine:
         except Exception as error:  # noqa: BLE001 - the next event tries again
             self._containment.break_off("", None, error, now)
             self._sampler.postpone(now + RETRY_PAUSE_S)
+            self._standby.due_at = FOREVER
         if self._containment.is_damaged:
             self._containment.audit(now)
         else:
@@ -114,15 +115,16 @@ class Machine:
 
         1. A successor is called off if the server that it is to replace is gone or to go.
         2. If capacity may have changed, the scheduler starts queued servers, or asks for a memory
-           sample first. Once it has decided, the number of standby processes is set to what fits
-           beside the servers.
+           sample first. Once it has decided, the number of standby processes is set to what is
+           needed and fits beside the servers; so it is when an earlier need is forgotten.
         3. RecoveryEnded is sent once every server of a recovery is settled.
         """
         if self._state.table.has_any_beside:
             rows = self._state.table.all_beside
             self._containment.each(rows, lambda one: self._recycler.call_off(one, now), now)
-        if self._state.capacity_changed and self._scheduler.schedule(now):
-            self._standby.update()
+        is_scheduled = self._state.capacity_changed and self._scheduler.schedule(now)
+        if is_scheduled or self._standby.due_at <= now:
+            self._standby.update(now)
         if self._recovery.unsettled is not None:
             self._recovery.tell_when_settled()
 
@@ -220,8 +222,7 @@ class Machine:
 
     def _on_orphans_found(self, event: ev.OrphansFound, now: float) -> None:
         self._recovery.on_orphans_found(event, now)
-        # Only now: a process started before would have been taken for an orphan.
-        self._standby.is_allowed = True
+        self._state.has_recovered = True
         self._reconfiguration.preload(set(self._state.catalogue.preloaded()), now)
 
     # --- reading ------------------------------------------------------------------
@@ -233,7 +234,8 @@ class Machine:
     def next_deadline(self) -> float:
         """Return when TimeReached is due; FOREVER if nothing is."""
         try:
-            return min(self._state.deadlines.next(), self._sampler.next_at())
+            dues = self._state.deadlines.next(), self._sampler.next_at(), self._standby.due_at
+            return min(dues)
         except Exception as error:  # noqa: BLE001 - logged with the next event
             self._unreturned = [LogInternalError("", "the next deadline", error)]
             return self._state.now + RETRY_PAUSE_S

@@ -1,7 +1,13 @@
-"""Standby policy: how many standby processes to keep, by the memory that servers leave over.
+"""Standby policy: how many standby processes to keep, by need and by the memory that is left over.
 
 Standby processes are not servers: no caller waits for them, and they never delay one. They get
 only memory that no server takes up or waits for, and give it back as soon as one does.
+
+How many are wanted
+1. `standby`, while it is quiet. 0: none, ever.
+2. As many as models started together lately (`standby_need.py`), at most `standby_max`. Counted are
+   models with the runtime and the environment of the defaults: these are what standbys are made
+   for, as far as the settings tell.
 """
 
 import math
@@ -10,43 +16,65 @@ from pool_service.core import lifecycle as life
 from pool_service.core.commands import KeepStandbys
 from pool_service.core.sampler import Sampler
 from pool_service.core.server import Phase
+from pool_service.core.standby_need import StandbyNeed
 from pool_service.core.state import PoolState
-from pool_service.core.types import FOREVER
+from pool_service.core.types import FOREVER, Settings
 
 STANDBY_BYTES = 160 * 1024**2
 """The memory that a standby process is counted as. With vllm-mlx 0.6.0 on Linux it has 117 MiB
 resident, 78 of them private; the rest is for what Metal may take."""
 
-_ON_THE_WAY = life.TAKES_A_SLOT | {Phase.QUEUED, Phase.BACKING_OFF}
-
 
 class StandbyPolicy:
     """Decide after each change how many standby processes to keep.
 
-    is_allowed: False until orphans were looked for, since a standby process would be taken for
-    an orphan.
+    due_at: when fewer are wanted although nothing else happens; FOREVER: not by itself.
     """
 
     def __init__(self, state: PoolState, sampler: Sampler) -> None:
         self._state = state
         self._sampler = sampler
+        self._need = StandbyNeed()
         self._last: KeepStandbys | None = None
-        self.is_allowed = False
+        self.due_at = FOREVER
 
-    def update(self) -> None:
+    def update(self, now: float) -> None:
         """Issue KeepStandbys if the number of standby processes is to change."""
         state, limits = self._state, self._state.limits
-        if not self.is_allowed or not (limits.standby or self._last):
+        self.due_at = FOREVER
+        if not state.has_recovered or not (limits.standby or self._last):
             return
-        refill = not state.table.count(_ON_THE_WAY) and not self._sampler.is_pressed
-        allowed = 0 if state.is_closing else min(limits.standby, self._spare_places())
-        wanted = KeepStandbys(state.catalogue.defaults, limits.standby, allowed, refill)
+        is_calm = not state.table.count(life.ON_THE_WAY)
+        self._need.note(self._starting(), now, is_calm=is_calm)
+        most = self._wanted(now)
+        allowed = 0 if state.is_closing else min(most, self._spare_places(most))
+        refill = is_calm and not self._sampler.is_pressed
+        wanted = KeepStandbys(state.catalogue.defaults, most, allowed, refill)
+        if most > limits.standby and not state.is_closing:
+            self.due_at = self._need.forgets_at()
         if wanted != self._last:
             self._last = wanted
             state.commands.append(wanted)
 
-    def _spare_places(self) -> int:
-        """Return how many standby processes fit beside all servers, queued ones included."""
+    def _wanted(self, now: float) -> int:
+        """Return how many standby processes are wanted, whether or not memory is left for them."""
+        limits = self._state.limits
+        needed = min(self._need.largest(now), limits.standby_max)
+        return max(limits.standby, needed) if limits.standby else 0
+
+    def _starting(self) -> set[str]:
+        """Return the models of starts that could use, or have just used, a standby."""
+        table, defaults = self._state.table, self._state.catalogue.defaults
+        # Not STARTING: so is also the server of an earlier service, which was not started now.
+        rows = [*table.of(Phase.PREPARING), *table.of(Phase.SPAWNING)]
+        servers = [row.server for row in rows]
+        return {one.model for one in servers if _has_standbys(one.settings, defaults)}
+
+    def _spare_places(self, most: int) -> int:
+        """Return how many standby processes fit beside all servers, queued ones included.
+
+        most: the answer if there is no limit.
+        """
         if self._sampler.is_pressed:
             return 0
         state, limits, last = self._state, self._state.limits, self._sampler.last
@@ -58,5 +86,11 @@ class StandbyPolicy:
             free = last.available + last.standbys - limits.memory_reserve
             spare = min(spare, free - state.table.growth - queued)
         if spare == FOREVER:
-            return limits.standby
+            return most
         return max(0, math.floor(spare / STANDBY_BYTES))
+
+
+def _has_standbys(settings: Settings, defaults: Settings) -> bool:
+    """Return whether standbys that are made for `defaults` can run a model with `settings`."""
+    ours = settings.runtime, settings.environment
+    return ours == (defaults.runtime, defaults.environment)

@@ -47,6 +47,7 @@ class PoolState:
     recycling, and no successor fits beside them.
     gone_at: when a process was last cleaned up.
     capacity_changed: the scheduler has to run after this event.
+    has_recovered: orphans were looked for. A process started before would be taken for one.
     is_closing: the service shuts down.
     is_detaching: the service ends and leaves its servers running.
     is_escalated: stops no longer wait for requests in flight.
@@ -71,6 +72,7 @@ class PoolState:
         self.recycle_in_place: set[ServerId] = set()
         self.gone_at = -FOREVER
         self.capacity_changed = False
+        self.has_recovered = False
         self.is_closing = False
         self.is_detaching = False
         self.is_escalated = False

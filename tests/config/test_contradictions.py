@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.config.conftest import Refusal
+from tests.config.conftest import Read, Refusal
 
 
 @pytest.mark.parametrize(
@@ -126,3 +126,12 @@ def test_all_contradictions_are_reported_at_once(refusal: Refusal) -> None:
         *("runtimes.w.command", "defaults.probe_timeout"),
         *('models."x".runtime', 'models."x".groups', 'models."x".groups', 'models."x".aliases'),
     ]
+
+
+def test_need_may_not_be_bounded_below_what_is_always_kept(refusal: Refusal) -> None:
+    told = refusal("[service]\nstandby = 3\nstandby_max = 2")
+    assert told == "service.standby_max: standby_max (2) must not be less than standby (3)"
+
+
+def test_more_standbys_than_need_may_add_by_default_are_no_contradiction(read: Read) -> None:
+    assert read("[service]\nstandby = 12").service.standby == 12

@@ -313,7 +313,7 @@ class Parts:
 
     @cached_property
     def failed_events(self) -> FailedEvents:
-        return FailedEvents(self.state, self.containment, self.sampler, self.recovery, self.standby)
+        return FailedEvents(self.state, self.containment, self.sampler, self.recovery)
 
 
 def of_kind(issued: list[Command], kind: type[C]) -> list[C]:

@@ -194,7 +194,7 @@ def test_what_an_earlier_service_left_is_looked_for_all_the_same() -> None:
 def test_after_orphans_that_could_not_be_ended_standbys_may_come() -> None:
     parts = Parts()
     raised(parts, ev.OrphansFound(()))
-    assert parts.standby.is_allowed
+    assert parts.state.has_recovered
 
 
 def test_a_shutdown_that_broke_ends_all_and_is_answered() -> None:

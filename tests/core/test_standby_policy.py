@@ -6,28 +6,47 @@ import pytest
 
 from pool_service.core.commands import KeepStandbys
 from pool_service.core.server import Phase
+from pool_service.core.standby_need import NEED_MEMORY_S
 from pool_service.core.standby_policy import STANDBY_BYTES
 from pool_service.core.types import FOREVER
-from tests.core.parts import DEFAULTS, Field, Parts, sample
+from tests.core.parts import DEFAULTS, NOW, Field, Parts, made, of_kind, sample
 
 
 def policy(**limits: Field) -> Parts:
     named: dict[str, Field] = {"standby": 2}
     parts = Parts(**named | limits)
-    parts.standby.is_allowed = True
+    parts.state.has_recovered = True
     return parts
 
 
-def told(parts: Parts) -> tuple[int, bool] | None:
+def told(parts: Parts, now: float = NOW) -> tuple[int, bool] | None:
     """Return how many are allowed from now on and whether more may be started; None: no news."""
-    parts.standby.update()
+    command = command_of(parts, now)
+    if command is None:
+        return None
+    assert (command.settings, command.wanted) == (DEFAULTS, parts.state.limits.standby)
+    return command.allowed, command.refill
+
+
+def command_of(parts: Parts, now: float) -> KeepStandbys | None:
+    parts.standby.update(now)
     issued = parts.taken()
     if not issued:
         return None
     (command,) = issued
     assert isinstance(command, KeepStandbys)
-    assert (command.settings, command.wanted) == (DEFAULTS, parts.state.limits.standby)
-    return command.allowed, command.refill
+    return command
+
+
+def start_together(parts: Parts, models: str, now: float = NOW) -> int:
+    """Let these models start at once, and be gone again; return how many are wanted then."""
+    rows = [parts.there(model, Phase.PREPARING) for model in models]
+    parts.standby.update(now)
+    under_way = of_kind(parts.taken(), KeepStandbys)
+    for row in rows:
+        parts.state.drop(row.server)
+    parts.standby.update(now)
+    return [*under_way, *of_kind(parts.taken(), KeepStandbys)][-1].wanted
 
 
 def test_as_many_wait_as_are_configured_where_there_is_no_limit() -> None:
@@ -38,7 +57,7 @@ def test_as_many_wait_as_are_configured_where_there_is_no_limit() -> None:
 
 def test_before_the_end_of_a_recovery_none_may_wait() -> None:
     parts = policy()
-    parts.standby.is_allowed = False
+    parts.state.has_recovered = False
     assert told(parts) is None
 
 
@@ -93,3 +112,85 @@ def test_a_machine_short_of_memory_has_none_and_a_service_that_ends_neither() ->
     parts.state.is_closing = True
     assert told(parts) == (0, True)
     assert parts.state.limits.memory_budget == FOREVER
+
+
+# --- by need --------------------------------------------------------------------------------
+
+
+def test_as_many_are_wanted_as_models_started_together() -> None:
+    parts = policy(standby=1)
+    assert start_together(parts, "abcde") == 5
+
+
+def test_while_models_start_none_is_added_and_afterwards_all_that_are_missing() -> None:
+    parts = policy(standby=1)
+    rows = [parts.there(model, Phase.PREPARING) for model in "ab"]
+    assert command_of(parts, NOW) == KeepStandbys(DEFAULTS, 2, 2, refill=False)
+    for row in rows:
+        parts.state.drop(row.server)
+    parts.taken()
+    assert command_of(parts, NOW) == KeepStandbys(DEFAULTS, 2, 2, refill=True)
+
+
+@pytest.mark.parametrize(
+    ("standby", "most", "wanted"), [(1, 3, 3), (2, 1, 2), (4, 8, 5), (6, 8, 6), (0, 8, 0)]
+)
+def test_need_adds_up_to_the_most_and_takes_none_of_the_configured_away(
+    standby: int, most: int, wanted: int
+) -> None:
+    parts = policy(standby=standby, standby_max=most)
+    if standby:
+        assert start_together(parts, "abcde") == wanted
+    else:
+        parts.there("a", Phase.PREPARING)
+        assert command_of(parts, NOW) is None
+
+
+def test_what_need_adds_gets_only_memory_that_servers_leave() -> None:
+    parts = policy(standby=1, memory_budget=3 * STANDBY_BYTES + 500)
+    start_together(parts, "abcde")
+    parts.there("f", expected=501)
+    told = command_of(parts, NOW)
+    assert told is not None
+    assert (told.wanted, told.allowed) == (5, 2)
+
+
+def test_need_is_forgotten_by_a_deadline_of_its_own() -> None:
+    parts = policy(standby=1)
+    assert parts.standby.due_at == FOREVER
+    start_together(parts, "abcde")
+    assert parts.standby.due_at == NOW + NEED_MEMORY_S
+    told = command_of(parts, parts.standby.due_at)
+    assert told == KeepStandbys(DEFAULTS, 1, 1, refill=True)
+    assert parts.standby.due_at == FOREVER, "nothing wakes a quiet pool"
+
+
+def test_a_service_that_ends_has_no_deadline_for_standbys() -> None:
+    parts = policy(standby=1)
+    start_together(parts, "ab")
+    parts.state.is_closing = True
+    parts.standby.update(NOW)
+    assert parts.standby.due_at == FOREVER
+
+
+@pytest.mark.parametrize(
+    "other", [{"runtime": "another"}, {"environment": (("A", "1"),)}], ids=["runtime", "variables"]
+)
+def test_models_that_no_standby_can_run_are_no_need(other: dict[str, Field]) -> None:
+    parts = policy(standby=1)
+    for model in "abc":
+        settings = replace(DEFAULTS, runtime_model=model, **other)
+        parts.there(model, Phase.PREPARING, settings=settings)
+    told = command_of(parts, NOW)
+    assert told is not None
+    assert told.wanted == 1
+
+
+def test_servers_of_an_earlier_service_are_no_need() -> None:
+    parts = policy(standby=1)
+    for model in "abc":
+        parts.state.put(made(model, Phase.STARTING))
+    parts.taken()
+    told = command_of(parts, NOW)
+    assert told is not None
+    assert told.wanted == 1
