@@ -6,7 +6,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
@@ -14,15 +14,17 @@ from typing import Any
 import structlog
 
 from pool_service.adapters.logs.logs import LogStore
-from pool_service.adapters.memory.machine_memory import MachineMemory, machine_memory
+from pool_service.adapters.memory.machine_memory import machine_memory
 from pool_service.adapters.memory.memory import HostMemory
 from pool_service.adapters.memory.spare_memory import give_back_spare_memory
 from pool_service.adapters.probe.probe import HttpProbe
 from pool_service.adapters.probe.ready_notify import ReadyNotifications
 from pool_service.adapters.process.identity import visibility_flaw
 from pool_service.adapters.process.processes import LocalProcesses
+from pool_service.adapters.prompts.prompt_store import PromptStore
 from pool_service.adapters.records.records import FileRecords
 from pool_service.adapters.records.revision_file import first_revision
+from pool_service.adapters.runtime.diagnosis import Diagnose
 from pool_service.adapters.runtime.oom import OomWatch, oom_aware
 from pool_service.adapters.runtime.registry import Runtimes, diagnose_of
 from pool_service.adapters.standby.standbys import Standbys
@@ -140,6 +142,7 @@ class _Parts:
     reloader: Reloader
     runtimes: Runtimes
     standbys: Standbys
+    prompts: PromptStore
     working_sets: asyncio.Queue[int]
     records: FileRecords
     logs: LogStore
@@ -152,16 +155,24 @@ def _compose(source: ConfigSource, config: Config, state: StateDir) -> _Parts:
     clock, machine, notifications = SystemClock(), machine_memory(), ReadyNotifications()
     logs = LogStore(service.state_dir, keep=config.logs.keep, max_bytes=config.logs.max_bytes)
     records = FileRecords(service.state_dir, clock=clock)
+    prompts = PromptStore(service.state_dir, service.prompt_cache_total)
     runtimes = Runtimes(
-        config.all_runtime_options,
-        service.state_dir,
-        progress=_log_progress,
+        config.all_runtime_options, service.state_dir, progress=_log_progress, prompts=prompts
     )
     working_sets = asyncio.Queue[int]()
     standbys = Standbys(
         runtimes.standby_spec, service.state_dir, logs, notifications, working_sets.put_nowait
     )
-    world = _world(config, clock, machine, runtimes, logs, standbys, notifications, records)
+    processes = LocalProcesses(
+        service.state_dir,
+        logs,
+        diagnose_of=_diagnoses(OomWatch()),
+        standbys=standbys,
+        prompts=prompts,
+    )
+    memory = HostMemory(machine, standbys=lambda: standbys.identities)
+    probe = HttpProbe(notifications, service.state_dir)
+    world = World(clock, runtimes, processes, standbys, probe, memory, records)
     limits = config.limits(machine.total(), machine.default_budget())
     history = History(
         first_revision(service.state_dir, time.time_ns() // 1_000_000), service.history
@@ -176,7 +187,17 @@ def _compose(source: ConfigSource, config: Config, state: StateDir) -> _Parts:
         is_claimed=lambda: is_claimed(state.path),
     )
     return _Parts(
-        pool, server, shutdown, reloader, runtimes, standbys, working_sets, records, logs, limits
+        pool,
+        server,
+        shutdown,
+        reloader,
+        runtimes,
+        standbys,
+        prompts,
+        working_sets,
+        records,
+        logs,
+        limits,
     )
 
 
@@ -216,6 +237,7 @@ async def _serve(
         await parts.standbys.close()
         await server.stop(STOP_GRACE_S)
         await parts.records.close()
+        await asyncio.to_thread(parts.prompts.close)
     return bound if parts.shutdown.leaving.is_set() else []
 
 
@@ -303,25 +325,9 @@ def _finish_start(bound: list[str]) -> None:
         sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: PTH123, SIM115
 
 
-def _world(
-    config: Config,
-    clock: SystemClock,
-    machine: MachineMemory,
-    runtimes: Runtimes,
-    logs: LogStore,
-    standbys: Standbys,
-    notifications: ReadyNotifications,
-    records: FileRecords,
-) -> World:
-    watch = OomWatch()
-    processes = LocalProcesses(
-        config.service.state_dir,
-        logs,
-        diagnose_of=lambda kind: oom_aware(diagnose_of(kind), watch),
-        standbys=standbys,
-    )
-    memory = HostMemory(machine, standbys=lambda: standbys.identities)
-    return World(clock, runtimes, processes, standbys, HttpProbe(notifications), memory, records)
+def _diagnoses(watch: OomWatch) -> Callable[[str], Diagnose]:
+    """Return the function that returns, for a kind of runtime, what explains its exits."""
+    return lambda kind: oom_aware(diagnose_of(kind), watch)
 
 
 def _log_progress(done: int, total: int, text: str) -> None:

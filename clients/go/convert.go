@@ -35,7 +35,20 @@ func serverOf(message *pb.Server) Server {
 		Holds:           message.GetHolds(),
 		Pinned:          message.GetPinned(),
 		Outdated:        message.GetOutdated(),
+		PromptCache:     promptCacheOf(message.GetPromptCache()),
 		Message:         message,
+	}
+}
+
+func promptCacheOf(message *pb.PromptCache) *PromptCache {
+	if message == nil {
+		return nil
+	}
+	return &PromptCache{
+		DiskBytes:    message.GetDiskBytes(),
+		Tokens:       message.GetTokens(),
+		ReusedTokens: message.GetReusedTokens(),
+		MaxBytes:     message.GetMaxBytes(),
 	}
 }
 

@@ -65,9 +65,24 @@ type Server struct {
 	// Outdated: its settings are no longer those of the configuration; it is stopped when next
 	// unused.
 	Outdated bool
+	// PromptCache is what it keeps of its computed prompts; nil: nothing.
+	PromptCache *PromptCache
 	// Message is the received message, with fields of a newer service that this package does not
 	// know.
 	Message *pb.Server
+}
+
+// PromptCache is the computed prompts that a server keeps for the next server of its model.
+type PromptCache struct {
+	// DiskBytes is what was on disk when the server was started.
+	DiskBytes uint64
+	// Tokens is how many tokens the prompts had that were there.
+	Tokens uint64
+	// ReusedTokens is how many tokens of prompts the server did not have to compute, by its last
+	// probe.
+	ReusedTokens uint64
+	// MaxBytes is what its prompts may take, on disk and in its memory.
+	MaxBytes uint64
 }
 
 // Exit is how a process ended.

@@ -40,5 +40,7 @@ def config_hash_of(options: RuntimeOptions, settings: Settings) -> str:
     # In the order of `drains`, `allowed_hosts`, `ready` and `busy`.
     unset = (None, (), ["", ""], [""])
     values |= {name: value for name, value in newer.items() if value not in unset}
+    if settings.prompt_cache != Settings("").prompt_cache:
+        values["prompt_cache"] = settings.prompt_cache
     text = json.dumps(values, sort_keys=True)
     return hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()[:HASH_DIGITS]

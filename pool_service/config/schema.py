@@ -9,7 +9,14 @@ import platformdirs
 from pydantic import Field
 
 from pool_service.config.durations import KeepAlive, PositiveSeconds, Seconds
-from pool_service.config.sizes import Budget, LogBytes, MemoryBytes, Reserve
+from pool_service.config.sizes import (
+    Budget,
+    DiskBytes,
+    LogBytes,
+    MemoryBytes,
+    PromptCacheBytes,
+    Reserve,
+)
 from pool_service.config.types import (
     Addresses,
     Aliases,
@@ -181,6 +188,11 @@ class ServiceSection(Section):
         description="How long after the end of the service its guard waits for another service "
         "before it stops the servers; 0: no guard.",
     )
+    prompt_cache_total: DiskBytes = Field(
+        default=10 * 1024**3,
+        description="How much disk space the computed prompts of all models together may take. "
+        "Those unused for longest are removed first.",
+    )
     history: HistoryLength = Field(
         default=4096,
         description="How many changes are kept, for a Watch that resumes after a revision.",
@@ -295,6 +307,13 @@ class DefaultsSection(Section):
         default=_SETTINGS.groups,
         description="The groups of the model, each a [groups.NAME] section. Those of a model's own "
         "section replace these.",
+    )
+    prompt_cache: PromptCacheBytes = Field(
+        default=_SETTINGS.prompt_cache,
+        description="How much disk space the computed prompts of a text model may take, from one "
+        "of its servers to the next, and how much of a server's memory; false: nothing is kept. "
+        "Kept prompts make the first answers after a start quick; they hold what prompts were "
+        "about, and only you can read them. vllm-mlx serves with --continuous-batching then.",
     )
     trust_remote_code: Switch = Field(
         default=_SETTINGS.trust_remote_code,

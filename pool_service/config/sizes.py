@@ -10,6 +10,8 @@ from pool_service.adapters.logs.logs import TAIL_BYTES
 from pool_service.config.types import Form, number_of
 from pool_service.core.types import FOREVER
 
+SMALLEST_PROMPT_CACHE = 16 * 1024 * 1024
+"""Bytes: a prompt of some hundred tokens of a small model."""
 SMALLEST_MEMORY = 1024 * 1024
 """Bytes. A smaller value is a mistake, such as a number of gigabytes without its unit."""
 LARGEST_SIZE = 2**60
@@ -75,11 +77,40 @@ def _reserve(value: object) -> int | Share:
     return amount
 
 
+def _prompt_cache(value: object) -> int:
+    size = 0 if value is False else _bytes(value)
+    if value is not False and size < SMALLEST_PROMPT_CACHE:
+        raise ValueError
+    return size
+
+
+def _false_or_number(text: str) -> object:
+    return False if text.lower() == "false" else number_of(text)
+
+
+_LEAST = f"{SMALLEST_PROMPT_CACHE // 1024**2} MiB"
+
 LogBytes = Annotated[
     int,
     BeforeValidator(_bytes),
     Field(ge=TAIL_BYTES),
     Form("bytes", f'bytes, or text with a unit such as "16MiB" ({TAIL_BYTES} or more)', number_of),
+]
+PromptCacheBytes = Annotated[
+    int,
+    BeforeValidator(_prompt_cache),
+    Field(le=LARGEST_SIZE),
+    Form(
+        "bytes, or false",
+        f'bytes, or text with a unit such as "4 GiB" ({_LEAST} or more), or false',
+        _false_or_number,
+    ),
+]
+DiskBytes = Annotated[
+    int,
+    BeforeValidator(_bytes),
+    Field(ge=SMALLEST_PROMPT_CACHE, le=LARGEST_SIZE),
+    Form("bytes", f'bytes, or text with a unit such as "20 GiB" ({_LEAST} or more)', number_of),
 ]
 MemoryBytes = Annotated[
     Annotated[int, BeforeValidator(_bytes), Field(ge=SMALLEST_MEMORY, le=LARGEST_SIZE)] | None,

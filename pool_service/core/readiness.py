@@ -4,7 +4,7 @@ from pool_service.core import lifecycle as life
 from pool_service.core.commands import ProbeServer
 from pool_service.core.error_texts import runtime_model_conflict
 from pool_service.core.events import BecameReady, ServerProbed
-from pool_service.core.liveness import judged
+from pool_service.core.liveness import judged, with_reuse
 from pool_service.core.results import Ensured
 from pool_service.core.server import Cause, Phase
 from pool_service.core.state import PoolState
@@ -101,7 +101,7 @@ class ReadyServers:
         else:
             is_well = event.result.answered and event.result.healthy
             due = self.next_probe(now) if is_well else now + interval
-            self._state.put_unpublished(life.probe_due(server, due))
+            self._state.put_unpublished(life.probe_due(with_reuse(server, event.result), due))
 
     def on_listener_lost(self, row: Row, now: float) -> None:
         """Supersede a server that lost its endpoint, which another program may have taken."""

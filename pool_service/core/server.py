@@ -111,6 +111,7 @@ class Server:
     progress: the share of its download or load that is done, 0 to 1; None if unknown.
     role: its role for its model.
     successor_generation: the generation given to its successor, 0 if there was none.
+    reused_tokens: tokens of prompts that its process had not to compute anew, by the last probe.
     """
 
     model: str
@@ -147,6 +148,7 @@ class Server:
     progress: float | None = None
     role: Role = Role.CURRENT
     successor_generation: int = 0
+    reused_tokens: int = 0
 
     @property
     def id(self) -> ServerId:

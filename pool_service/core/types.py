@@ -124,6 +124,7 @@ class Settings:
     expected_memory: as declared; None: not declared.
     memory_limit: the server is recycled when it takes more; None: never.
     groups: the groups whose limits the server counts for.
+    prompt_cache: the bytes that its computed prompts may take on disk; 0: they are not kept.
     """
 
     runtime_model: str
@@ -146,11 +147,27 @@ class Settings:
     expected_memory: int | None = None
     memory_limit: int | None = None
     groups: tuple[str, ...] = ()
+    prompt_cache: int = 2 * 1024**3
 
     @property
     def named_by_caller(self) -> str:
         """The runtime model if a caller named it in place of the configured one, else empty."""
         return self.runtime_model if self.asked else ""
+
+
+@dataclass(frozen=True, slots=True)
+class PromptCache:
+    """The place where a model's computed prompts are kept for its next server. Sizes in bytes.
+
+    directory: where they are.
+    max_bytes: what they may take, on disk and in the server's memory.
+    disk_bytes, tokens: what was there when the server was started.
+    """
+
+    directory: str
+    max_bytes: int
+    disk_bytes: int = 0
+    tokens: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,6 +182,7 @@ class LaunchPlan:
     drains: after SIGTERM the server takes no new request and finishes those in flight.
     ready_path: the path that has to answer 200 to a POST of ready_body before the server is
     READY; empty: none.
+    prompt_cache: where its computed prompts are kept; None: they are not.
     """
 
     argv: tuple[str, ...]
@@ -178,6 +196,7 @@ class LaunchPlan:
     drains: bool = False
     ready_path: str = ""
     ready_body: str = ""
+    prompt_cache: PromptCache | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,6 +221,7 @@ class ProbeResult:
     healthy: False if the answer says that the server is unhealthy.
     in_flight: an unhealthy server may have requests in flight.
     listens: the endpoint is still the server's own.
+    reused_tokens: tokens of prompts that the server had not to compute anew since its start.
     """
 
     answered: bool
@@ -209,6 +229,7 @@ class ProbeResult:
     healthy: bool = True
     in_flight: bool = False
     listens: bool = True
+    reused_tokens: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -109,6 +109,7 @@ class Wire:
             pinned=server.settings.pinned,
             outdated=server.outdated,
             role=ROLES[server.role],
+            prompt_cache=_prompt_cache(server),
         )
         if server.expected:
             message.expected_by = EXPECTATIONS[server.expected_by]
@@ -152,6 +153,18 @@ class Wire:
     def _time(self, at: float) -> Timestamp:
         seconds, fraction = divmod(self._clock.wall(at), 1.0)
         return Timestamp(seconds=int(seconds), nanos=int(fraction * 1e9))
+
+
+def _prompt_cache(server: Server) -> pb.PromptCache | None:
+    cache = server.plan.prompt_cache if server.plan else None
+    if cache is None:
+        return None
+    return pb.PromptCache(
+        disk_bytes=cache.disk_bytes,
+        tokens=cache.tokens,
+        reused_tokens=server.reused_tokens,
+        max_bytes=cache.max_bytes,
+    )
 
 
 def totals(counts: Totals) -> pb.PoolTotals:

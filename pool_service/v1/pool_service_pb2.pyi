@@ -247,6 +247,7 @@ class Server(_message.Message):
     PINNED_FIELD_NUMBER: _builtins.int
     OUTDATED_FIELD_NUMBER: _builtins.int
     ROLE_FIELD_NUMBER: _builtins.int
+    PROMPT_CACHE_FIELD_NUMBER: _builtins.int
     model: _builtins.str
     """The caller's name for the model; empty for an orphan."""
     runtime_model: _builtins.str
@@ -320,6 +321,12 @@ class Server(_message.Message):
     def last_exit(self) -> Global___Exit:
         """How the last process of this model ended, if one did."""
 
+    @_builtins.property
+    def prompt_cache(self) -> Global___PromptCache:
+        """What it keeps of its computed prompts for the next server of its model. Absent: it
+        keeps nothing, or has no process yet.
+        """
+
     def __init__(
         self,
         *,
@@ -348,16 +355,51 @@ class Server(_message.Message):
         pinned: _builtins.bool = ...,
         outdated: _builtins.bool = ...,
         role: Global___ServerRole.ValueType = ...,
+        prompt_cache: Global___PromptCache | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_progress", b"_progress", "create_time", b"create_time", "expire_time", b"expire_time", "last_exit", b"last_exit", "last_use_time", b"last_use_time", "progress", b"progress", "ready_time", b"ready_time", "start_time", b"start_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_progress", b"_progress", "create_time", b"create_time", "expire_time", b"expire_time", "last_exit", b"last_exit", "last_use_time", b"last_use_time", "progress", b"progress", "prompt_cache", b"prompt_cache", "ready_time", b"ready_time", "start_time", b"start_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_progress", b"_progress", "create_time", b"create_time", "detail", b"detail", "endpoint", b"endpoint", "expected_by", b"expected_by", "expected_bytes", b"expected_bytes", "expire_time", b"expire_time", "footprint_bytes", b"footprint_bytes", "generation", b"generation", "holds", b"holds", "last_exit", b"last_exit", "last_use_time", b"last_use_time", "log_path", b"log_path", "model", b"model", "outdated", b"outdated", "peak_bytes", b"peak_bytes", "pid", b"pid", "pinned", b"pinned", "progress", b"progress", "queue_position", b"queue_position", "ready_time", b"ready_time", "role", b"role", "runtime_model", b"runtime_model", "served_model_name", b"served_model_name", "start_time", b"start_time", "state", b"state"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_progress", b"_progress", "create_time", b"create_time", "detail", b"detail", "endpoint", b"endpoint", "expected_by", b"expected_by", "expected_bytes", b"expected_bytes", "expire_time", b"expire_time", "footprint_bytes", b"footprint_bytes", "generation", b"generation", "holds", b"holds", "last_exit", b"last_exit", "last_use_time", b"last_use_time", "log_path", b"log_path", "model", b"model", "outdated", b"outdated", "peak_bytes", b"peak_bytes", "pid", b"pid", "pinned", b"pinned", "progress", b"progress", "prompt_cache", b"prompt_cache", "queue_position", b"queue_position", "ready_time", b"ready_time", "role", b"role", "runtime_model", b"runtime_model", "served_model_name", b"served_model_name", "start_time", b"start_time", "state", b"state"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__progress: _TypeAlias = _typing.Literal["progress"]  # noqa: Y015
     _WhichOneofArgType__progress: _TypeAlias = _typing.Literal["_progress", b"_progress"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType__progress) -> _WhichOneofReturnType__progress | None: ...
 
 Global___Server: _TypeAlias = Server  # noqa: Y015
+
+@_typing.final
+class PromptCache(_message.Message):
+    """The computed prompts that a server keeps for the next server of its model."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DISK_BYTES_FIELD_NUMBER: _builtins.int
+    TOKENS_FIELD_NUMBER: _builtins.int
+    REUSED_TOKENS_FIELD_NUMBER: _builtins.int
+    MAX_BYTES_FIELD_NUMBER: _builtins.int
+    disk_bytes: _builtins.int
+    """Bytes on disk of what was there when the process of the server was started."""
+    tokens: _builtins.int
+    """Tokens of the prompts that were there."""
+    reused_tokens: _builtins.int
+    """Tokens of prompts that the server did not have to compute, by its last probe."""
+    max_bytes: _builtins.int
+    """Bytes that its prompts may take, on disk and in its memory."""
+    def __init__(
+        self,
+        *,
+        disk_bytes: _builtins.int = ...,
+        tokens: _builtins.int = ...,
+        reused_tokens: _builtins.int = ...,
+        max_bytes: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["disk_bytes", b"disk_bytes", "max_bytes", b"max_bytes", "reused_tokens", b"reused_tokens", "tokens", b"tokens"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PromptCache: _TypeAlias = PromptCache  # noqa: Y015
 
 @_typing.final
 class Exit(_message.Message):

@@ -16,6 +16,7 @@ from pool_service.adapters.process import processes as module
 from pool_service.adapters.process.exits import exit_watch, wait_for_exit
 from pool_service.adapters.process.identity import identity_of
 from pool_service.adapters.process.launch import NONCE_VARIABLE, work_dirs
+from pool_service.adapters.process.leftover_processes import log_unproven
 from pool_service.core.server import Phase, Server, StopSignal
 from pool_service.core.types import Identity, LaunchPlan, Settings
 from tests.adapters.process_machine import CAT, PATH, SLEEP, Machine, plan, real
@@ -193,8 +194,8 @@ async def test_what_may_be_of_an_ended_server_is_logged(machine: Machine) -> Non
         identity = real(leader.pid)
         leader.wait()
         with capture_logs() as logs:
-            module._log_unproven(replace(identity, start_time=1))
-            module._log_unproven(identity)
+            log_unproven(replace(identity, start_time=1))
+            log_unproven(identity)
         os.kill(left, signal.SIGKILL)
     assert [(line["pids"], line["leader"]) for line in logs] == [([left], leader.pid)] * 2
 

@@ -66,12 +66,12 @@ def test_it_is_told_when_the_service_has_sent_something_or_is_gone(pair: Pair) -
 def test_an_order_comes_in_pieces_with_its_descriptor(pair: Pair, tmp_path: Path) -> None:
     ours, channel = pair
     with (tmp_path / "log").open("w") as log:
-        socket.send_fds(ours, [b'{"argv": ["serve", '], [log.fileno()])
+        socket.send_fds(ours, [b'{"variables": {"V": "1"}, "argv": ["serve", '], [log.fileno()])
         ours.sendall(b'"m"]}\n')
         order = channel.receive_arguments()
         assert order is not None
-        argv, descriptor = order
-        assert argv == ["serve", "m"]
+        argv, variables, descriptor = order
+        assert (argv, variables) == (["serve", "m"], {"V": "1"})
         assert os.path.samestat(os.fstat(descriptor), os.fstat(log.fileno()))
         os.close(descriptor)
 

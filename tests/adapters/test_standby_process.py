@@ -163,7 +163,7 @@ def test_arguments_longer_than_a_sockets_buffer_arrive_whole() -> None:
         reader.start()
         assert connected(ours).send_arguments(argv, 0, 60.0)
         reader.join()
-    assert json.loads(received) == {"argv": list(argv)}
+    assert json.loads(received) == {"argv": list(argv), "variables": {}}
 
 
 def test_a_standby_may_say_something_else_before_it_takes_its_arguments() -> None:

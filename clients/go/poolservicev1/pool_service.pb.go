@@ -380,7 +380,10 @@ type Server struct {
 	// next unused.
 	Outdated bool `protobuf:"varint,24,opt,name=outdated,proto3" json:"outdated,omitempty"`
 	// What it is to its model.
-	Role          ServerRole `protobuf:"varint,25,opt,name=role,proto3,enum=pool_service.v1.ServerRole" json:"role,omitempty"`
+	Role ServerRole `protobuf:"varint,25,opt,name=role,proto3,enum=pool_service.v1.ServerRole" json:"role,omitempty"`
+	// What it keeps of its computed prompts for the next server of its model. Absent: it
+	// keeps nothing, or has no process yet.
+	PromptCache   *PromptCache `protobuf:"bytes,27,opt,name=prompt_cache,json=promptCache,proto3" json:"prompt_cache,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -590,6 +593,86 @@ func (x *Server) GetRole() ServerRole {
 	return ServerRole_SERVER_ROLE_UNSPECIFIED
 }
 
+func (x *Server) GetPromptCache() *PromptCache {
+	if x != nil {
+		return x.PromptCache
+	}
+	return nil
+}
+
+// The computed prompts that a server keeps for the next server of its model.
+type PromptCache struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Bytes on disk of what was there when the process of the server was started.
+	DiskBytes uint64 `protobuf:"varint,1,opt,name=disk_bytes,json=diskBytes,proto3" json:"disk_bytes,omitempty"`
+	// Tokens of the prompts that were there.
+	Tokens uint64 `protobuf:"varint,2,opt,name=tokens,proto3" json:"tokens,omitempty"`
+	// Tokens of prompts that the server did not have to compute, by its last probe.
+	ReusedTokens uint64 `protobuf:"varint,3,opt,name=reused_tokens,json=reusedTokens,proto3" json:"reused_tokens,omitempty"`
+	// Bytes that its prompts may take, on disk and in its memory.
+	MaxBytes      uint64 `protobuf:"varint,4,opt,name=max_bytes,json=maxBytes,proto3" json:"max_bytes,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PromptCache) Reset() {
+	*x = PromptCache{}
+	mi := &file_pool_service_v1_pool_service_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PromptCache) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PromptCache) ProtoMessage() {}
+
+func (x *PromptCache) ProtoReflect() protoreflect.Message {
+	mi := &file_pool_service_v1_pool_service_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PromptCache.ProtoReflect.Descriptor instead.
+func (*PromptCache) Descriptor() ([]byte, []int) {
+	return file_pool_service_v1_pool_service_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *PromptCache) GetDiskBytes() uint64 {
+	if x != nil {
+		return x.DiskBytes
+	}
+	return 0
+}
+
+func (x *PromptCache) GetTokens() uint64 {
+	if x != nil {
+		return x.Tokens
+	}
+	return 0
+}
+
+func (x *PromptCache) GetReusedTokens() uint64 {
+	if x != nil {
+		return x.ReusedTokens
+	}
+	return 0
+}
+
+func (x *PromptCache) GetMaxBytes() uint64 {
+	if x != nil {
+		return x.MaxBytes
+	}
+	return 0
+}
+
 // How a process ended.
 type Exit struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -613,7 +696,7 @@ type Exit struct {
 
 func (x *Exit) Reset() {
 	*x = Exit{}
-	mi := &file_pool_service_v1_pool_service_proto_msgTypes[1]
+	mi := &file_pool_service_v1_pool_service_proto_msgTypes[2]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -625,7 +708,7 @@ func (x *Exit) String() string {
 func (*Exit) ProtoMessage() {}
 
 func (x *Exit) ProtoReflect() protoreflect.Message {
-	mi := &file_pool_service_v1_pool_service_proto_msgTypes[1]
+	mi := &file_pool_service_v1_pool_service_proto_msgTypes[2]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -638,7 +721,7 @@ func (x *Exit) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Exit.ProtoReflect.Descriptor instead.
 func (*Exit) Descriptor() ([]byte, []int) {
-	return file_pool_service_v1_pool_service_proto_rawDescGZIP(), []int{1}
+	return file_pool_service_v1_pool_service_proto_rawDescGZIP(), []int{2}
 }
 
 func (x *Exit) GetGeneration() uint64 {
@@ -715,7 +798,7 @@ type EnsureRequest struct {
 
 func (x *EnsureRequest) Reset() {
 	*x = EnsureRequest{}
-	mi := &file_pool_service_v1_pool_service_proto_msgTypes[2]
+	mi := &file_pool_service_v1_pool_service_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -727,7 +810,7 @@ func (x *EnsureRequest) String() string {
 func (*EnsureRequest) ProtoMessage() {}
 
 func (x *EnsureRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pool_service_v1_pool_service_proto_msgTypes[2]
+	mi := &file_pool_service_v1_pool_service_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -740,7 +823,7 @@ func (x *EnsureRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EnsureRequest.ProtoReflect.Descriptor instead.
 func (*EnsureRequest) Descriptor() ([]byte, []int) {
-	return file_pool_service_v1_pool_service_proto_rawDescGZIP(), []int{2}
+	return file_pool_service_v1_pool_service_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *EnsureRequest) GetModel() string {
@@ -784,7 +867,7 @@ type EnsureResponse struct {
 
 func (x *EnsureResponse) Reset() {
 	*x = EnsureResponse{}
-	mi := &file_pool_service_v1_pool_service_proto_msgTypes[3]
+	mi := &file_pool_service_v1_pool_service_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -796,7 +879,7 @@ func (x *EnsureResponse) String() string {
 func (*EnsureResponse) ProtoMessage() {}
 
 func (x *EnsureResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_pool_service_v1_pool_service_proto_msgTypes[3]
+	mi := &file_pool_service_v1_pool_service_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -809,7 +892,7 @@ func (x *EnsureResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EnsureResponse.ProtoReflect.Descriptor instead.
 func (*EnsureResponse) Descriptor() ([]byte, []int) {
-	return file_pool_service_v1_pool_service_proto_rawDescGZIP(), []int{3}
+	return file_pool_service_v1_pool_service_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *EnsureResponse) GetServer() *Server {
@@ -846,7 +929,7 @@ type EvictRequest struct {
 
 func (x *EvictRequest) Reset() {
 	*x = EvictRequest{}
-	mi := &file_pool_service_v1_pool_service_proto_msgTypes[4]
+	mi := &file_pool_service_v1_pool_service_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -858,7 +941,7 @@ func (x *EvictRequest) String() string {
 func (*EvictRequest) ProtoMessage() {}
 
 func (x *EvictRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pool_service_v1_pool_service_proto_msgTypes[4]
+	mi := &file_pool_service_v1_pool_service_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -871,7 +954,7 @@ func (x *EvictRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EvictRequest.ProtoReflect.Descriptor instead.
 func (*EvictRequest) Descriptor() ([]byte, []int) {
-	return file_pool_service_v1_pool_service_proto_rawDescGZIP(), []int{4}
+	return file_pool_service_v1_pool_service_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *EvictRequest) GetTarget() isEvictRequest_Target {
@@ -951,7 +1034,7 @@ type EvictResponse struct {
 
 func (x *EvictResponse) Reset() {
 	*x = EvictResponse{}
-	mi := &file_pool_service_v1_pool_service_proto_msgTypes[5]
+	mi := &file_pool_service_v1_pool_service_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -963,7 +1046,7 @@ func (x *EvictResponse) String() string {
 func (*EvictResponse) ProtoMessage() {}
 
 func (x *EvictResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_pool_service_v1_pool_service_proto_msgTypes[5]
+	mi := &file_pool_service_v1_pool_service_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -976,7 +1059,7 @@ func (x *EvictResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EvictResponse.ProtoReflect.Descriptor instead.
 func (*EvictResponse) Descriptor() ([]byte, []int) {
-	return file_pool_service_v1_pool_service_proto_rawDescGZIP(), []int{5}
+	return file_pool_service_v1_pool_service_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *EvictResponse) GetEvicted() []*EvictedServer {
@@ -1000,7 +1083,7 @@ type EvictedServer struct {
 
 func (x *EvictedServer) Reset() {
 	*x = EvictedServer{}
-	mi := &file_pool_service_v1_pool_service_proto_msgTypes[6]
+	mi := &file_pool_service_v1_pool_service_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1012,7 +1095,7 @@ func (x *EvictedServer) String() string {
 func (*EvictedServer) ProtoMessage() {}
 
 func (x *EvictedServer) ProtoReflect() protoreflect.Message {
-	mi := &file_pool_service_v1_pool_service_proto_msgTypes[6]
+	mi := &file_pool_service_v1_pool_service_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1025,7 +1108,7 @@ func (x *EvictedServer) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EvictedServer.ProtoReflect.Descriptor instead.
 func (*EvictedServer) Descriptor() ([]byte, []int) {
-	return file_pool_service_v1_pool_service_proto_rawDescGZIP(), []int{6}
+	return file_pool_service_v1_pool_service_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *EvictedServer) GetServer() *Server {
@@ -1056,7 +1139,7 @@ type ListRequest struct {
 
 func (x *ListRequest) Reset() {
 	*x = ListRequest{}
-	mi := &file_pool_service_v1_pool_service_proto_msgTypes[7]
+	mi := &file_pool_service_v1_pool_service_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1068,7 +1151,7 @@ func (x *ListRequest) String() string {
 func (*ListRequest) ProtoMessage() {}
 
 func (x *ListRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pool_service_v1_pool_service_proto_msgTypes[7]
+	mi := &file_pool_service_v1_pool_service_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1081,7 +1164,7 @@ func (x *ListRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListRequest.ProtoReflect.Descriptor instead.
 func (*ListRequest) Descriptor() ([]byte, []int) {
-	return file_pool_service_v1_pool_service_proto_rawDescGZIP(), []int{7}
+	return file_pool_service_v1_pool_service_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *ListRequest) GetPageSize() int32 {
@@ -1118,7 +1201,7 @@ type ListResponse struct {
 
 func (x *ListResponse) Reset() {
 	*x = ListResponse{}
-	mi := &file_pool_service_v1_pool_service_proto_msgTypes[8]
+	mi := &file_pool_service_v1_pool_service_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1130,7 +1213,7 @@ func (x *ListResponse) String() string {
 func (*ListResponse) ProtoMessage() {}
 
 func (x *ListResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_pool_service_v1_pool_service_proto_msgTypes[8]
+	mi := &file_pool_service_v1_pool_service_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1143,7 +1226,7 @@ func (x *ListResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListResponse.ProtoReflect.Descriptor instead.
 func (*ListResponse) Descriptor() ([]byte, []int) {
-	return file_pool_service_v1_pool_service_proto_rawDescGZIP(), []int{8}
+	return file_pool_service_v1_pool_service_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *ListResponse) GetServers() []*Server {
@@ -1220,7 +1303,7 @@ type PoolTotals struct {
 
 func (x *PoolTotals) Reset() {
 	*x = PoolTotals{}
-	mi := &file_pool_service_v1_pool_service_proto_msgTypes[9]
+	mi := &file_pool_service_v1_pool_service_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1232,7 +1315,7 @@ func (x *PoolTotals) String() string {
 func (*PoolTotals) ProtoMessage() {}
 
 func (x *PoolTotals) ProtoReflect() protoreflect.Message {
-	mi := &file_pool_service_v1_pool_service_proto_msgTypes[9]
+	mi := &file_pool_service_v1_pool_service_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1245,7 +1328,7 @@ func (x *PoolTotals) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PoolTotals.ProtoReflect.Descriptor instead.
 func (*PoolTotals) Descriptor() ([]byte, []int) {
-	return file_pool_service_v1_pool_service_proto_rawDescGZIP(), []int{9}
+	return file_pool_service_v1_pool_service_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *PoolTotals) GetServers() uint32 {
@@ -1357,7 +1440,7 @@ type WatchRequest struct {
 
 func (x *WatchRequest) Reset() {
 	*x = WatchRequest{}
-	mi := &file_pool_service_v1_pool_service_proto_msgTypes[10]
+	mi := &file_pool_service_v1_pool_service_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1369,7 +1452,7 @@ func (x *WatchRequest) String() string {
 func (*WatchRequest) ProtoMessage() {}
 
 func (x *WatchRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pool_service_v1_pool_service_proto_msgTypes[10]
+	mi := &file_pool_service_v1_pool_service_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1382,7 +1465,7 @@ func (x *WatchRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchRequest.ProtoReflect.Descriptor instead.
 func (*WatchRequest) Descriptor() ([]byte, []int) {
-	return file_pool_service_v1_pool_service_proto_rawDescGZIP(), []int{10}
+	return file_pool_service_v1_pool_service_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *WatchRequest) GetAfterRevision() uint64 {
@@ -1411,7 +1494,7 @@ type WatchResponse struct {
 
 func (x *WatchResponse) Reset() {
 	*x = WatchResponse{}
-	mi := &file_pool_service_v1_pool_service_proto_msgTypes[11]
+	mi := &file_pool_service_v1_pool_service_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1423,7 +1506,7 @@ func (x *WatchResponse) String() string {
 func (*WatchResponse) ProtoMessage() {}
 
 func (x *WatchResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_pool_service_v1_pool_service_proto_msgTypes[11]
+	mi := &file_pool_service_v1_pool_service_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1436,7 +1519,7 @@ func (x *WatchResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchResponse.ProtoReflect.Descriptor instead.
 func (*WatchResponse) Descriptor() ([]byte, []int) {
-	return file_pool_service_v1_pool_service_proto_rawDescGZIP(), []int{11}
+	return file_pool_service_v1_pool_service_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *WatchResponse) GetRevision() uint64 {
@@ -1514,7 +1597,7 @@ type Synced struct {
 
 func (x *Synced) Reset() {
 	*x = Synced{}
-	mi := &file_pool_service_v1_pool_service_proto_msgTypes[12]
+	mi := &file_pool_service_v1_pool_service_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1526,7 +1609,7 @@ func (x *Synced) String() string {
 func (*Synced) ProtoMessage() {}
 
 func (x *Synced) ProtoReflect() protoreflect.Message {
-	mi := &file_pool_service_v1_pool_service_proto_msgTypes[12]
+	mi := &file_pool_service_v1_pool_service_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1539,7 +1622,7 @@ func (x *Synced) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Synced.ProtoReflect.Descriptor instead.
 func (*Synced) Descriptor() ([]byte, []int) {
-	return file_pool_service_v1_pool_service_proto_rawDescGZIP(), []int{12}
+	return file_pool_service_v1_pool_service_proto_rawDescGZIP(), []int{13}
 }
 
 // The request of Hold.
@@ -1562,7 +1645,7 @@ type HoldRequest struct {
 
 func (x *HoldRequest) Reset() {
 	*x = HoldRequest{}
-	mi := &file_pool_service_v1_pool_service_proto_msgTypes[13]
+	mi := &file_pool_service_v1_pool_service_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1574,7 +1657,7 @@ func (x *HoldRequest) String() string {
 func (*HoldRequest) ProtoMessage() {}
 
 func (x *HoldRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pool_service_v1_pool_service_proto_msgTypes[13]
+	mi := &file_pool_service_v1_pool_service_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1587,7 +1670,7 @@ func (x *HoldRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HoldRequest.ProtoReflect.Descriptor instead.
 func (*HoldRequest) Descriptor() ([]byte, []int) {
-	return file_pool_service_v1_pool_service_proto_rawDescGZIP(), []int{13}
+	return file_pool_service_v1_pool_service_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *HoldRequest) GetModel() string {
@@ -1636,7 +1719,7 @@ type HoldResponse struct {
 
 func (x *HoldResponse) Reset() {
 	*x = HoldResponse{}
-	mi := &file_pool_service_v1_pool_service_proto_msgTypes[14]
+	mi := &file_pool_service_v1_pool_service_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1648,7 +1731,7 @@ func (x *HoldResponse) String() string {
 func (*HoldResponse) ProtoMessage() {}
 
 func (x *HoldResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_pool_service_v1_pool_service_proto_msgTypes[14]
+	mi := &file_pool_service_v1_pool_service_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1661,7 +1744,7 @@ func (x *HoldResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HoldResponse.ProtoReflect.Descriptor instead.
 func (*HoldResponse) Descriptor() ([]byte, []int) {
-	return file_pool_service_v1_pool_service_proto_rawDescGZIP(), []int{14}
+	return file_pool_service_v1_pool_service_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *HoldResponse) GetServer() *Server {
@@ -1688,7 +1771,7 @@ type ListModelsRequest struct {
 
 func (x *ListModelsRequest) Reset() {
 	*x = ListModelsRequest{}
-	mi := &file_pool_service_v1_pool_service_proto_msgTypes[15]
+	mi := &file_pool_service_v1_pool_service_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1700,7 +1783,7 @@ func (x *ListModelsRequest) String() string {
 func (*ListModelsRequest) ProtoMessage() {}
 
 func (x *ListModelsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pool_service_v1_pool_service_proto_msgTypes[15]
+	mi := &file_pool_service_v1_pool_service_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1713,7 +1796,7 @@ func (x *ListModelsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListModelsRequest.ProtoReflect.Descriptor instead.
 func (*ListModelsRequest) Descriptor() ([]byte, []int) {
-	return file_pool_service_v1_pool_service_proto_rawDescGZIP(), []int{15}
+	return file_pool_service_v1_pool_service_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *ListModelsRequest) GetPageSize() int32 {
@@ -1751,7 +1834,7 @@ type ListModelsResponse struct {
 
 func (x *ListModelsResponse) Reset() {
 	*x = ListModelsResponse{}
-	mi := &file_pool_service_v1_pool_service_proto_msgTypes[16]
+	mi := &file_pool_service_v1_pool_service_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1763,7 +1846,7 @@ func (x *ListModelsResponse) String() string {
 func (*ListModelsResponse) ProtoMessage() {}
 
 func (x *ListModelsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_pool_service_v1_pool_service_proto_msgTypes[16]
+	mi := &file_pool_service_v1_pool_service_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1776,7 +1859,7 @@ func (x *ListModelsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListModelsResponse.ProtoReflect.Descriptor instead.
 func (*ListModelsResponse) Descriptor() ([]byte, []int) {
-	return file_pool_service_v1_pool_service_proto_rawDescGZIP(), []int{16}
+	return file_pool_service_v1_pool_service_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *ListModelsResponse) GetModels() []*Model {
@@ -1831,7 +1914,7 @@ type Model struct {
 
 func (x *Model) Reset() {
 	*x = Model{}
-	mi := &file_pool_service_v1_pool_service_proto_msgTypes[17]
+	mi := &file_pool_service_v1_pool_service_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1843,7 +1926,7 @@ func (x *Model) String() string {
 func (*Model) ProtoMessage() {}
 
 func (x *Model) ProtoReflect() protoreflect.Message {
-	mi := &file_pool_service_v1_pool_service_proto_msgTypes[17]
+	mi := &file_pool_service_v1_pool_service_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1856,7 +1939,7 @@ func (x *Model) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Model.ProtoReflect.Descriptor instead.
 func (*Model) Descriptor() ([]byte, []int) {
-	return file_pool_service_v1_pool_service_proto_rawDescGZIP(), []int{17}
+	return file_pool_service_v1_pool_service_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *Model) GetModel() string {
@@ -1970,7 +2053,7 @@ type PullRequest struct {
 
 func (x *PullRequest) Reset() {
 	*x = PullRequest{}
-	mi := &file_pool_service_v1_pool_service_proto_msgTypes[18]
+	mi := &file_pool_service_v1_pool_service_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1982,7 +2065,7 @@ func (x *PullRequest) String() string {
 func (*PullRequest) ProtoMessage() {}
 
 func (x *PullRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pool_service_v1_pool_service_proto_msgTypes[18]
+	mi := &file_pool_service_v1_pool_service_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1995,7 +2078,7 @@ func (x *PullRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PullRequest.ProtoReflect.Descriptor instead.
 func (*PullRequest) Descriptor() ([]byte, []int) {
-	return file_pool_service_v1_pool_service_proto_rawDescGZIP(), []int{18}
+	return file_pool_service_v1_pool_service_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *PullRequest) GetModel() string {
@@ -2025,7 +2108,7 @@ type PullResponse struct {
 
 func (x *PullResponse) Reset() {
 	*x = PullResponse{}
-	mi := &file_pool_service_v1_pool_service_proto_msgTypes[19]
+	mi := &file_pool_service_v1_pool_service_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2037,7 +2120,7 @@ func (x *PullResponse) String() string {
 func (*PullResponse) ProtoMessage() {}
 
 func (x *PullResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_pool_service_v1_pool_service_proto_msgTypes[19]
+	mi := &file_pool_service_v1_pool_service_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2050,7 +2133,7 @@ func (x *PullResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PullResponse.ProtoReflect.Descriptor instead.
 func (*PullResponse) Descriptor() ([]byte, []int) {
-	return file_pool_service_v1_pool_service_proto_rawDescGZIP(), []int{19}
+	return file_pool_service_v1_pool_service_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *PullResponse) GetDoneBytes() uint64 {
@@ -2078,7 +2161,7 @@ type ForgetRequest struct {
 
 func (x *ForgetRequest) Reset() {
 	*x = ForgetRequest{}
-	mi := &file_pool_service_v1_pool_service_proto_msgTypes[20]
+	mi := &file_pool_service_v1_pool_service_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2090,7 +2173,7 @@ func (x *ForgetRequest) String() string {
 func (*ForgetRequest) ProtoMessage() {}
 
 func (x *ForgetRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pool_service_v1_pool_service_proto_msgTypes[20]
+	mi := &file_pool_service_v1_pool_service_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2103,7 +2186,7 @@ func (x *ForgetRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ForgetRequest.ProtoReflect.Descriptor instead.
 func (*ForgetRequest) Descriptor() ([]byte, []int) {
-	return file_pool_service_v1_pool_service_proto_rawDescGZIP(), []int{20}
+	return file_pool_service_v1_pool_service_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *ForgetRequest) GetModel() string {
@@ -2124,7 +2207,7 @@ type ForgetResponse struct {
 
 func (x *ForgetResponse) Reset() {
 	*x = ForgetResponse{}
-	mi := &file_pool_service_v1_pool_service_proto_msgTypes[21]
+	mi := &file_pool_service_v1_pool_service_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2136,7 +2219,7 @@ func (x *ForgetResponse) String() string {
 func (*ForgetResponse) ProtoMessage() {}
 
 func (x *ForgetResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_pool_service_v1_pool_service_proto_msgTypes[21]
+	mi := &file_pool_service_v1_pool_service_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2149,7 +2232,7 @@ func (x *ForgetResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ForgetResponse.ProtoReflect.Descriptor instead.
 func (*ForgetResponse) Descriptor() ([]byte, []int) {
-	return file_pool_service_v1_pool_service_proto_rawDescGZIP(), []int{21}
+	return file_pool_service_v1_pool_service_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *ForgetResponse) GetRuntimeModel() string {
@@ -2168,7 +2251,7 @@ type ReloadRequest struct {
 
 func (x *ReloadRequest) Reset() {
 	*x = ReloadRequest{}
-	mi := &file_pool_service_v1_pool_service_proto_msgTypes[22]
+	mi := &file_pool_service_v1_pool_service_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2180,7 +2263,7 @@ func (x *ReloadRequest) String() string {
 func (*ReloadRequest) ProtoMessage() {}
 
 func (x *ReloadRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pool_service_v1_pool_service_proto_msgTypes[22]
+	mi := &file_pool_service_v1_pool_service_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2193,7 +2276,7 @@ func (x *ReloadRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReloadRequest.ProtoReflect.Descriptor instead.
 func (*ReloadRequest) Descriptor() ([]byte, []int) {
-	return file_pool_service_v1_pool_service_proto_rawDescGZIP(), []int{22}
+	return file_pool_service_v1_pool_service_proto_rawDescGZIP(), []int{23}
 }
 
 // The changes of a reload, as names of models that have a server.
@@ -2217,7 +2300,7 @@ type ReloadResponse struct {
 
 func (x *ReloadResponse) Reset() {
 	*x = ReloadResponse{}
-	mi := &file_pool_service_v1_pool_service_proto_msgTypes[23]
+	mi := &file_pool_service_v1_pool_service_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2229,7 +2312,7 @@ func (x *ReloadResponse) String() string {
 func (*ReloadResponse) ProtoMessage() {}
 
 func (x *ReloadResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_pool_service_v1_pool_service_proto_msgTypes[23]
+	mi := &file_pool_service_v1_pool_service_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2242,7 +2325,7 @@ func (x *ReloadResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReloadResponse.ProtoReflect.Descriptor instead.
 func (*ReloadResponse) Descriptor() ([]byte, []int) {
-	return file_pool_service_v1_pool_service_proto_rawDescGZIP(), []int{23}
+	return file_pool_service_v1_pool_service_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *ReloadResponse) GetReplaced() []string {
@@ -2284,7 +2367,7 @@ var File_pool_service_v1_pool_service_proto protoreflect.FileDescriptor
 
 const file_pool_service_v1_pool_service_proto_rawDesc = "" +
 	"\n" +
-	"\"pool_service/v1/pool_service.proto\x12\x0fpool_service.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x86\b\n" +
+	"\"pool_service/v1/pool_service.proto\x12\x0fpool_service.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xc7\b\n" +
 	"\x06Server\x12\x14\n" +
 	"\x05model\x18\x01 \x01(\tR\x05model\x12#\n" +
 	"\rruntime_model\x18\x02 \x01(\tR\fruntimeModel\x122\n" +
@@ -2319,8 +2402,15 @@ const file_pool_service_v1_pool_service_proto_rawDesc = "" +
 	"\x05holds\x18\x16 \x01(\rR\x05holds\x12\x16\n" +
 	"\x06pinned\x18\x17 \x01(\bR\x06pinned\x12\x1a\n" +
 	"\boutdated\x18\x18 \x01(\bR\boutdated\x12/\n" +
-	"\x04role\x18\x19 \x01(\x0e2\x1b.pool_service.v1.ServerRoleR\x04roleB\v\n" +
-	"\t_progress\"\x8b\x02\n" +
+	"\x04role\x18\x19 \x01(\x0e2\x1b.pool_service.v1.ServerRoleR\x04role\x12?\n" +
+	"\fprompt_cache\x18\x1b \x01(\v2\x1c.pool_service.v1.PromptCacheR\vpromptCacheB\v\n" +
+	"\t_progress\"\x86\x01\n" +
+	"\vPromptCache\x12\x1d\n" +
+	"\n" +
+	"disk_bytes\x18\x01 \x01(\x04R\tdiskBytes\x12\x16\n" +
+	"\x06tokens\x18\x02 \x01(\x04R\x06tokens\x12#\n" +
+	"\rreused_tokens\x18\x03 \x01(\x04R\freusedTokens\x12\x1b\n" +
+	"\tmax_bytes\x18\x04 \x01(\x04R\bmaxBytes\"\x8b\x02\n" +
 	"\x04Exit\x12\x1e\n" +
 	"\n" +
 	"generation\x18\x01 \x01(\x04R\n" +
@@ -2511,88 +2601,90 @@ func file_pool_service_v1_pool_service_proto_rawDescGZIP() []byte {
 }
 
 var file_pool_service_v1_pool_service_proto_enumTypes = make([]protoimpl.EnumInfo, 4)
-var file_pool_service_v1_pool_service_proto_msgTypes = make([]protoimpl.MessageInfo, 24)
+var file_pool_service_v1_pool_service_proto_msgTypes = make([]protoimpl.MessageInfo, 25)
 var file_pool_service_v1_pool_service_proto_goTypes = []any{
 	(ServerState)(0),              // 0: pool_service.v1.ServerState
 	(ServerRole)(0),               // 1: pool_service.v1.ServerRole
 	(Expectation)(0),              // 2: pool_service.v1.Expectation
 	(ExitCause)(0),                // 3: pool_service.v1.ExitCause
 	(*Server)(nil),                // 4: pool_service.v1.Server
-	(*Exit)(nil),                  // 5: pool_service.v1.Exit
-	(*EnsureRequest)(nil),         // 6: pool_service.v1.EnsureRequest
-	(*EnsureResponse)(nil),        // 7: pool_service.v1.EnsureResponse
-	(*EvictRequest)(nil),          // 8: pool_service.v1.EvictRequest
-	(*EvictResponse)(nil),         // 9: pool_service.v1.EvictResponse
-	(*EvictedServer)(nil),         // 10: pool_service.v1.EvictedServer
-	(*ListRequest)(nil),           // 11: pool_service.v1.ListRequest
-	(*ListResponse)(nil),          // 12: pool_service.v1.ListResponse
-	(*PoolTotals)(nil),            // 13: pool_service.v1.PoolTotals
-	(*WatchRequest)(nil),          // 14: pool_service.v1.WatchRequest
-	(*WatchResponse)(nil),         // 15: pool_service.v1.WatchResponse
-	(*Synced)(nil),                // 16: pool_service.v1.Synced
-	(*HoldRequest)(nil),           // 17: pool_service.v1.HoldRequest
-	(*HoldResponse)(nil),          // 18: pool_service.v1.HoldResponse
-	(*ListModelsRequest)(nil),     // 19: pool_service.v1.ListModelsRequest
-	(*ListModelsResponse)(nil),    // 20: pool_service.v1.ListModelsResponse
-	(*Model)(nil),                 // 21: pool_service.v1.Model
-	(*PullRequest)(nil),           // 22: pool_service.v1.PullRequest
-	(*PullResponse)(nil),          // 23: pool_service.v1.PullResponse
-	(*ForgetRequest)(nil),         // 24: pool_service.v1.ForgetRequest
-	(*ForgetResponse)(nil),        // 25: pool_service.v1.ForgetResponse
-	(*ReloadRequest)(nil),         // 26: pool_service.v1.ReloadRequest
-	(*ReloadResponse)(nil),        // 27: pool_service.v1.ReloadResponse
-	(*timestamppb.Timestamp)(nil), // 28: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),   // 29: google.protobuf.Duration
+	(*PromptCache)(nil),           // 5: pool_service.v1.PromptCache
+	(*Exit)(nil),                  // 6: pool_service.v1.Exit
+	(*EnsureRequest)(nil),         // 7: pool_service.v1.EnsureRequest
+	(*EnsureResponse)(nil),        // 8: pool_service.v1.EnsureResponse
+	(*EvictRequest)(nil),          // 9: pool_service.v1.EvictRequest
+	(*EvictResponse)(nil),         // 10: pool_service.v1.EvictResponse
+	(*EvictedServer)(nil),         // 11: pool_service.v1.EvictedServer
+	(*ListRequest)(nil),           // 12: pool_service.v1.ListRequest
+	(*ListResponse)(nil),          // 13: pool_service.v1.ListResponse
+	(*PoolTotals)(nil),            // 14: pool_service.v1.PoolTotals
+	(*WatchRequest)(nil),          // 15: pool_service.v1.WatchRequest
+	(*WatchResponse)(nil),         // 16: pool_service.v1.WatchResponse
+	(*Synced)(nil),                // 17: pool_service.v1.Synced
+	(*HoldRequest)(nil),           // 18: pool_service.v1.HoldRequest
+	(*HoldResponse)(nil),          // 19: pool_service.v1.HoldResponse
+	(*ListModelsRequest)(nil),     // 20: pool_service.v1.ListModelsRequest
+	(*ListModelsResponse)(nil),    // 21: pool_service.v1.ListModelsResponse
+	(*Model)(nil),                 // 22: pool_service.v1.Model
+	(*PullRequest)(nil),           // 23: pool_service.v1.PullRequest
+	(*PullResponse)(nil),          // 24: pool_service.v1.PullResponse
+	(*ForgetRequest)(nil),         // 25: pool_service.v1.ForgetRequest
+	(*ForgetResponse)(nil),        // 26: pool_service.v1.ForgetResponse
+	(*ReloadRequest)(nil),         // 27: pool_service.v1.ReloadRequest
+	(*ReloadResponse)(nil),        // 28: pool_service.v1.ReloadResponse
+	(*timestamppb.Timestamp)(nil), // 29: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),   // 30: google.protobuf.Duration
 }
 var file_pool_service_v1_pool_service_proto_depIdxs = []int32{
 	0,  // 0: pool_service.v1.Server.state:type_name -> pool_service.v1.ServerState
-	28, // 1: pool_service.v1.Server.create_time:type_name -> google.protobuf.Timestamp
-	28, // 2: pool_service.v1.Server.start_time:type_name -> google.protobuf.Timestamp
-	28, // 3: pool_service.v1.Server.ready_time:type_name -> google.protobuf.Timestamp
-	28, // 4: pool_service.v1.Server.last_use_time:type_name -> google.protobuf.Timestamp
-	28, // 5: pool_service.v1.Server.expire_time:type_name -> google.protobuf.Timestamp
-	5,  // 6: pool_service.v1.Server.last_exit:type_name -> pool_service.v1.Exit
+	29, // 1: pool_service.v1.Server.create_time:type_name -> google.protobuf.Timestamp
+	29, // 2: pool_service.v1.Server.start_time:type_name -> google.protobuf.Timestamp
+	29, // 3: pool_service.v1.Server.ready_time:type_name -> google.protobuf.Timestamp
+	29, // 4: pool_service.v1.Server.last_use_time:type_name -> google.protobuf.Timestamp
+	29, // 5: pool_service.v1.Server.expire_time:type_name -> google.protobuf.Timestamp
+	6,  // 6: pool_service.v1.Server.last_exit:type_name -> pool_service.v1.Exit
 	2,  // 7: pool_service.v1.Server.expected_by:type_name -> pool_service.v1.Expectation
 	1,  // 8: pool_service.v1.Server.role:type_name -> pool_service.v1.ServerRole
-	3,  // 9: pool_service.v1.Exit.cause:type_name -> pool_service.v1.ExitCause
-	28, // 10: pool_service.v1.Exit.time:type_name -> google.protobuf.Timestamp
-	29, // 11: pool_service.v1.EnsureRequest.keep_alive:type_name -> google.protobuf.Duration
-	4,  // 12: pool_service.v1.EnsureResponse.server:type_name -> pool_service.v1.Server
-	10, // 13: pool_service.v1.EvictResponse.evicted:type_name -> pool_service.v1.EvictedServer
-	4,  // 14: pool_service.v1.EvictedServer.server:type_name -> pool_service.v1.Server
-	4,  // 15: pool_service.v1.ListResponse.servers:type_name -> pool_service.v1.Server
-	13, // 16: pool_service.v1.ListResponse.totals:type_name -> pool_service.v1.PoolTotals
-	4,  // 17: pool_service.v1.WatchResponse.server:type_name -> pool_service.v1.Server
-	4,  // 18: pool_service.v1.WatchResponse.removed:type_name -> pool_service.v1.Server
-	16, // 19: pool_service.v1.WatchResponse.synced:type_name -> pool_service.v1.Synced
-	29, // 20: pool_service.v1.HoldRequest.keep_alive:type_name -> google.protobuf.Duration
-	4,  // 21: pool_service.v1.HoldResponse.server:type_name -> pool_service.v1.Server
-	21, // 22: pool_service.v1.ListModelsResponse.models:type_name -> pool_service.v1.Model
-	2,  // 23: pool_service.v1.Model.expected_by:type_name -> pool_service.v1.Expectation
-	0,  // 24: pool_service.v1.Model.state:type_name -> pool_service.v1.ServerState
-	6,  // 25: pool_service.v1.PoolService.Ensure:input_type -> pool_service.v1.EnsureRequest
-	8,  // 26: pool_service.v1.PoolService.Evict:input_type -> pool_service.v1.EvictRequest
-	11, // 27: pool_service.v1.PoolService.List:input_type -> pool_service.v1.ListRequest
-	14, // 28: pool_service.v1.PoolService.Watch:input_type -> pool_service.v1.WatchRequest
-	17, // 29: pool_service.v1.PoolService.Hold:input_type -> pool_service.v1.HoldRequest
-	19, // 30: pool_service.v1.PoolService.ListModels:input_type -> pool_service.v1.ListModelsRequest
-	22, // 31: pool_service.v1.PoolService.Pull:input_type -> pool_service.v1.PullRequest
-	24, // 32: pool_service.v1.PoolService.Forget:input_type -> pool_service.v1.ForgetRequest
-	26, // 33: pool_service.v1.PoolService.Reload:input_type -> pool_service.v1.ReloadRequest
-	7,  // 34: pool_service.v1.PoolService.Ensure:output_type -> pool_service.v1.EnsureResponse
-	9,  // 35: pool_service.v1.PoolService.Evict:output_type -> pool_service.v1.EvictResponse
-	12, // 36: pool_service.v1.PoolService.List:output_type -> pool_service.v1.ListResponse
-	15, // 37: pool_service.v1.PoolService.Watch:output_type -> pool_service.v1.WatchResponse
-	18, // 38: pool_service.v1.PoolService.Hold:output_type -> pool_service.v1.HoldResponse
-	20, // 39: pool_service.v1.PoolService.ListModels:output_type -> pool_service.v1.ListModelsResponse
-	23, // 40: pool_service.v1.PoolService.Pull:output_type -> pool_service.v1.PullResponse
-	25, // 41: pool_service.v1.PoolService.Forget:output_type -> pool_service.v1.ForgetResponse
-	27, // 42: pool_service.v1.PoolService.Reload:output_type -> pool_service.v1.ReloadResponse
-	34, // [34:43] is the sub-list for method output_type
-	25, // [25:34] is the sub-list for method input_type
-	25, // [25:25] is the sub-list for extension type_name
-	25, // [25:25] is the sub-list for extension extendee
-	0,  // [0:25] is the sub-list for field type_name
+	5,  // 9: pool_service.v1.Server.prompt_cache:type_name -> pool_service.v1.PromptCache
+	3,  // 10: pool_service.v1.Exit.cause:type_name -> pool_service.v1.ExitCause
+	29, // 11: pool_service.v1.Exit.time:type_name -> google.protobuf.Timestamp
+	30, // 12: pool_service.v1.EnsureRequest.keep_alive:type_name -> google.protobuf.Duration
+	4,  // 13: pool_service.v1.EnsureResponse.server:type_name -> pool_service.v1.Server
+	11, // 14: pool_service.v1.EvictResponse.evicted:type_name -> pool_service.v1.EvictedServer
+	4,  // 15: pool_service.v1.EvictedServer.server:type_name -> pool_service.v1.Server
+	4,  // 16: pool_service.v1.ListResponse.servers:type_name -> pool_service.v1.Server
+	14, // 17: pool_service.v1.ListResponse.totals:type_name -> pool_service.v1.PoolTotals
+	4,  // 18: pool_service.v1.WatchResponse.server:type_name -> pool_service.v1.Server
+	4,  // 19: pool_service.v1.WatchResponse.removed:type_name -> pool_service.v1.Server
+	17, // 20: pool_service.v1.WatchResponse.synced:type_name -> pool_service.v1.Synced
+	30, // 21: pool_service.v1.HoldRequest.keep_alive:type_name -> google.protobuf.Duration
+	4,  // 22: pool_service.v1.HoldResponse.server:type_name -> pool_service.v1.Server
+	22, // 23: pool_service.v1.ListModelsResponse.models:type_name -> pool_service.v1.Model
+	2,  // 24: pool_service.v1.Model.expected_by:type_name -> pool_service.v1.Expectation
+	0,  // 25: pool_service.v1.Model.state:type_name -> pool_service.v1.ServerState
+	7,  // 26: pool_service.v1.PoolService.Ensure:input_type -> pool_service.v1.EnsureRequest
+	9,  // 27: pool_service.v1.PoolService.Evict:input_type -> pool_service.v1.EvictRequest
+	12, // 28: pool_service.v1.PoolService.List:input_type -> pool_service.v1.ListRequest
+	15, // 29: pool_service.v1.PoolService.Watch:input_type -> pool_service.v1.WatchRequest
+	18, // 30: pool_service.v1.PoolService.Hold:input_type -> pool_service.v1.HoldRequest
+	20, // 31: pool_service.v1.PoolService.ListModels:input_type -> pool_service.v1.ListModelsRequest
+	23, // 32: pool_service.v1.PoolService.Pull:input_type -> pool_service.v1.PullRequest
+	25, // 33: pool_service.v1.PoolService.Forget:input_type -> pool_service.v1.ForgetRequest
+	27, // 34: pool_service.v1.PoolService.Reload:input_type -> pool_service.v1.ReloadRequest
+	8,  // 35: pool_service.v1.PoolService.Ensure:output_type -> pool_service.v1.EnsureResponse
+	10, // 36: pool_service.v1.PoolService.Evict:output_type -> pool_service.v1.EvictResponse
+	13, // 37: pool_service.v1.PoolService.List:output_type -> pool_service.v1.ListResponse
+	16, // 38: pool_service.v1.PoolService.Watch:output_type -> pool_service.v1.WatchResponse
+	19, // 39: pool_service.v1.PoolService.Hold:output_type -> pool_service.v1.HoldResponse
+	21, // 40: pool_service.v1.PoolService.ListModels:output_type -> pool_service.v1.ListModelsResponse
+	24, // 41: pool_service.v1.PoolService.Pull:output_type -> pool_service.v1.PullResponse
+	26, // 42: pool_service.v1.PoolService.Forget:output_type -> pool_service.v1.ForgetResponse
+	28, // 43: pool_service.v1.PoolService.Reload:output_type -> pool_service.v1.ReloadResponse
+	35, // [35:44] is the sub-list for method output_type
+	26, // [26:35] is the sub-list for method input_type
+	26, // [26:26] is the sub-list for extension type_name
+	26, // [26:26] is the sub-list for extension extendee
+	0,  // [0:26] is the sub-list for field type_name
 }
 
 func init() { file_pool_service_v1_pool_service_proto_init() }
@@ -2601,29 +2693,29 @@ func file_pool_service_v1_pool_service_proto_init() {
 		return
 	}
 	file_pool_service_v1_pool_service_proto_msgTypes[0].OneofWrappers = []any{}
-	file_pool_service_v1_pool_service_proto_msgTypes[1].OneofWrappers = []any{}
 	file_pool_service_v1_pool_service_proto_msgTypes[2].OneofWrappers = []any{}
-	file_pool_service_v1_pool_service_proto_msgTypes[4].OneofWrappers = []any{
+	file_pool_service_v1_pool_service_proto_msgTypes[3].OneofWrappers = []any{}
+	file_pool_service_v1_pool_service_proto_msgTypes[5].OneofWrappers = []any{
 		(*EvictRequest_Model)(nil),
 		(*EvictRequest_Idle)(nil),
 		(*EvictRequest_All)(nil),
 	}
-	file_pool_service_v1_pool_service_proto_msgTypes[9].OneofWrappers = []any{}
 	file_pool_service_v1_pool_service_proto_msgTypes[10].OneofWrappers = []any{}
-	file_pool_service_v1_pool_service_proto_msgTypes[11].OneofWrappers = []any{
+	file_pool_service_v1_pool_service_proto_msgTypes[11].OneofWrappers = []any{}
+	file_pool_service_v1_pool_service_proto_msgTypes[12].OneofWrappers = []any{
 		(*WatchResponse_Server)(nil),
 		(*WatchResponse_Removed)(nil),
 		(*WatchResponse_Synced)(nil),
 	}
-	file_pool_service_v1_pool_service_proto_msgTypes[13].OneofWrappers = []any{}
-	file_pool_service_v1_pool_service_proto_msgTypes[17].OneofWrappers = []any{}
+	file_pool_service_v1_pool_service_proto_msgTypes[14].OneofWrappers = []any{}
+	file_pool_service_v1_pool_service_proto_msgTypes[18].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_pool_service_v1_pool_service_proto_rawDesc), len(file_pool_service_v1_pool_service_proto_rawDesc)),
 			NumEnums:      4,
-			NumMessages:   24,
+			NumMessages:   25,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -18,6 +18,7 @@ from pool_service_client.types import (
     Model,
     Page,
     Progress,
+    PromptCache,
     Reloaded,
     Server,
     ServerChanged,
@@ -194,8 +195,18 @@ def server(message: pb.Server) -> Server:
         pinned=message.pinned,
         outdated=message.outdated,
         role=ServerRole(message.role),
+        prompt_cache=_prompt_cache(message),
         message=message,
         **_server_times(message),
+    )
+
+
+def _prompt_cache(message: pb.Server) -> PromptCache | None:
+    cache = message.prompt_cache
+    return (
+        PromptCache(cache.disk_bytes, cache.tokens, cache.reused_tokens, cache.max_bytes)
+        if message.HasField("prompt_cache")
+        else None
     )
 
 

@@ -87,6 +87,23 @@ class Exit:
 
 
 @dataclass(frozen=True, slots=True)
+class PromptCache:
+    """The computed prompts that a server keeps for the next server of its model.
+
+    Attributes:
+        disk_bytes: what was on disk when the server was started.
+        tokens: the tokens of the prompts that were there.
+        reused_tokens: tokens of prompts that the server did not have to compute.
+        max_bytes: what its prompts may take, on disk and in its memory.
+    """
+
+    disk_bytes: int
+    tokens: int
+    reused_tokens: int
+    max_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
 class Server:
     """A supervised server; `model` and `generation` together identify it.
 
@@ -102,6 +119,7 @@ class Server:
         footprint_bytes: the memory that it takes; 0: not sampled yet.
         peak_bytes: the most memory that it has taken; 0: not sampled yet.
         outdated: whether it runs with an earlier configuration.
+        prompt_cache: what it keeps of its computed prompts; None: nothing.
     """
 
     model: str
@@ -129,6 +147,7 @@ class Server:
     pinned: bool
     outdated: bool
     role: ServerRole
+    prompt_cache: PromptCache | None
     message: pb.Server = field(repr=False, compare=False)
 
 

@@ -6,7 +6,8 @@ use std::time::{Duration, SystemTime};
 use prost_types::Timestamp;
 
 use crate::types::{
-    Ensured, Event, EvictedServer, Exit, KeepAlive, Model, Page, Progress, Reloaded, Server, Totals,
+    Ensured, Event, EvictedServer, Exit, KeepAlive, Model, Page, Progress, PromptCache, Reloaded,
+    Server, Totals,
 };
 use crate::v1;
 
@@ -57,6 +58,18 @@ impl From<v1::Server> for Server {
             holds: message.holds,
             pinned: message.pinned,
             outdated: message.outdated,
+            prompt_cache: message.prompt_cache.map(PromptCache::from),
+        }
+    }
+}
+
+impl From<v1::PromptCache> for PromptCache {
+    fn from(message: v1::PromptCache) -> Self {
+        Self {
+            disk_bytes: message.disk_bytes,
+            tokens: message.tokens,
+            reused_tokens: message.reused_tokens,
+            max_bytes: message.max_bytes,
         }
     }
 }

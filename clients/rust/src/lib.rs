@@ -29,7 +29,7 @@ pub use retry::RetryPolicy;
 pub use tonic::Code;
 pub use types::{
     Ensured, Event, EvictedServer, Exit, ExitCause, Expectation, KeepAlive, Model, Page, Progress,
-    Reloaded, Server, ServerRole, ServerState, Totals,
+    PromptCache, Reloaded, Server, ServerRole, ServerState, Totals,
 };
 pub use watch::Watch;
 

@@ -154,6 +154,22 @@ pub struct Server {
     pub pinned: bool,
     /// Its settings are no longer those of the configuration; it is stopped when it is next unused.
     pub outdated: bool,
+    /// What it keeps of its computed prompts for the next server of its model; `None`: nothing.
+    pub prompt_cache: Option<PromptCache>,
+}
+
+/// The computed prompts that a server keeps for the next server of its model.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct PromptCache {
+    /// Bytes on disk of what was there when the server was started.
+    pub disk_bytes: u64,
+    /// Tokens of the prompts that were there.
+    pub tokens: u64,
+    /// Tokens of prompts that the server did not have to compute, by its last probe.
+    pub reused_tokens: u64,
+    /// Bytes that its prompts may take, on disk and in its memory.
+    pub max_bytes: u64,
 }
 
 impl Server {

@@ -16,6 +16,7 @@ import {
   type Model,
   type Page,
   type Progress,
+  type PromptCache,
   type Reloaded,
   type Server,
   type Totals,
@@ -174,7 +175,17 @@ export function server(given: pb.Server | undefined): Server {
     holds: message.holds,
     pinned: message.pinned,
     outdated: message.outdated,
+    promptCache: message.promptCache && promptCache(message.promptCache),
     message,
+  };
+}
+
+function promptCache(message: pb.PromptCache): PromptCache {
+  return {
+    diskBytes: Number(message.diskBytes),
+    tokens: Number(message.tokens),
+    reusedTokens: Number(message.reusedTokens),
+    maxBytes: Number(message.maxBytes),
   };
 }
 

@@ -39,6 +39,7 @@ export {
   type Page,
   type PageMessage,
   type Progress,
+  type PromptCache,
   type Reloaded,
   type Server,
   type ServerMessage,

@@ -141,8 +141,22 @@ export interface Server {
    * unused.
    */
   readonly outdated: boolean;
+  /** What it keeps of its computed prompts; undefined: nothing. */
+  readonly promptCache: PromptCache | undefined;
   /** The message as it came. */
   readonly message: ServerMessage;
+}
+
+/** The computed prompts that a server keeps for the next server of its model. */
+export interface PromptCache {
+  /** Bytes on disk of what was there when the server was started. */
+  readonly diskBytes: number;
+  /** Tokens of the prompts that were there. */
+  readonly tokens: number;
+  /** Tokens of prompts that the server did not have to compute, by its last probe. */
+  readonly reusedTokens: number;
+  /** Bytes that its prompts may take, on disk and in its memory. */
+  readonly maxBytes: number;
 }
 
 /** A READY server, and whether this call started it. */

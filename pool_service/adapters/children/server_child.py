@@ -3,11 +3,12 @@
     PYTHON server_child.py PROGRAM ARGUMENT...
 
 The runtime's interpreter runs this file, so it imports only the standard library;
-`standby_child.py` uses its functions. It runs the plain command, with two differences:
+`standby_child.py` uses its functions. It runs the plain command, with three differences:
 
 - Only the runtime's own code runs, unless `--trust-remote-code` is among the arguments. A model
   can bring code in many ways, and a file can change after a check. So an audit hook of the
   interpreter, which sees all code, decides.
+- Computed prompts are kept as the service tells (`kept_prompts.py`).
 - Requests are refused that name another host (DNS rebinding: a web page whose name resolves to
   127.0.0.1) or come from a foreign web page. POOL_SERVICE_ALLOWED_HOSTS adds names, separated by
   commas.
@@ -325,7 +326,10 @@ def main() -> None:
     # Make sys.path what it would be if the program itself had been run.
     if sys.path[:1] == [str(Path(__file__).parent)]:
         sys.path[0] = str(Path(program).parent)
+    # The directory of this file is not in sys.path, and its files are no part of the runtime.
+    kept_prompts = runpy.run_path(str(Path(__file__).with_name("kept_prompts.py")))
     restrict(sys.argv, os.environ)
+    kept_prompts["keep_prompts"](sys.argv, os.environ)
     runpy.run_path(program, run_name="__main__")
 
 

@@ -4,7 +4,8 @@
 
 The runtime's interpreter runs this file, so it imports only the standard library and the runtime.
 Its standard input is a unix socket to the service. The service sends one line of JSON,
-{"argv": [...]}, with a descriptor for the output from then on. The standby sends lines of JSON:
+{"argv": [...], "variables": {...}}, with a descriptor for the output from then on. The standby
+sends lines of JSON:
 - {"stamps": {path: nanoseconds}}: modification times of the places that it imports from;
 - {"warm": true}: nothing is left to do ahead; with "working_set", the bytes that Metal recommends
   to keep resident;
@@ -72,15 +73,19 @@ class Channel:
         with contextlib.suppress(OSError):
             self._end.sendall((json.dumps(fields) + "\n").encode())
 
-    def receive_arguments(self) -> "tuple[list[str], int] | None":
-        """Wait for the arguments and the output descriptor; None if the service is gone."""
+    def receive_arguments(self) -> "tuple[list[str], dict[str, str], int] | None":
+        """Wait for the arguments, the variables to set, and the output descriptor.
+
+        None if the service is gone.
+        """
         while b"\n" not in self._received:
             chunk, logs, _, _ = socket.recv_fds(self._end, MAX_MESSAGE_BYTES, 1)
             if not chunk:
                 return None
             self._received += chunk
             self._log = logs[0] if logs else self._log
-        return json.loads(self._received)["argv"], self._log
+        received = json.loads(self._received)
+        return received["argv"], received.get("variables", {}), self._log
 
     def wait(self, descriptor: int) -> None:
         """Wait until the service has sent something or `descriptor` is readable."""
@@ -271,6 +276,7 @@ def load_sibling(name: str) -> Any:  # noqa: ANN401
 
 def main() -> None:
     server_child = load_sibling("server_child")
+    keep_prompts = load_sibling("kept_prompts").keep_prompts
     # The copy is not inherited by descendants; a server's standard input is empty.
     channel = Channel(socket.socket(fileno=os.dup(0)))
     nothing = os.open(os.devnull, os.O_RDONLY)
@@ -283,10 +289,12 @@ def main() -> None:
     received = channel.receive_arguments()
     if received is None:
         return
-    sys.argv, log = received
+    sys.argv, variables, log = received
+    os.environ.update(variables)
     redirect_output(log)
     channel.send(taken=True)
     server_child.restrict(sys.argv, os.environ)
+    keep_prompts(sys.argv, os.environ)
     notify_when_ready(channel)
     cli = importlib.import_module("vllm_mlx.cli")
     sys.exit(cli.main())

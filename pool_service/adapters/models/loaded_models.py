@@ -35,6 +35,11 @@ class LoadedModels:
         return (self.files.weight_bytes if self.files else 0) + self.partial_bytes
 
     @property
+    def paths(self) -> tuple[Path, ...]:
+        """The directories, or only files, of all models, the server's own first."""
+        return tuple(files.path for files in self._present)
+
+    @property
     def weight_bytes(self) -> int:
         """The bytes of the tensors of all models together."""
         return sum(files.weight_bytes for files in self._present)

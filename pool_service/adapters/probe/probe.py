@@ -21,6 +21,8 @@ from pool_service.adapters.probe.health import is_healthy
 from pool_service.adapters.probe.http_get import get, post_json
 from pool_service.adapters.probe.ready_notify import ReadyNotifications
 from pool_service.adapters.process.identity import is_alive, session_member_pids
+from pool_service.adapters.process.launch import work_dirs
+from pool_service.adapters.prompts.prompt_store import reused_tokens
 from pool_service.adapters.sockets.listeners import Listener, listeners, scan_listeners
 from pool_service.adapters.sockets.ownership import Ownership
 from pool_service.core.activity import Activity
@@ -47,10 +49,15 @@ class HttpProbe:
     """Implements the port `Probe` for processes of this machine.
 
     notifications: the ready notifications of servers that send one.
+    state_dir: has the working directories of servers, in which they count what they reuse of
+        kept prompts; None: that is not read.
     """
 
-    def __init__(self, notifications: ReadyNotifications | None = None) -> None:
+    def __init__(
+        self, notifications: ReadyNotifications | None = None, state_dir: Path | None = None
+    ) -> None:
         self._notifications = notifications or ReadyNotifications()
+        self._state_dir = state_dir
         self._ownership = Ownership()
 
     async def ready(
@@ -118,13 +125,19 @@ class HttpProbe:
         if self.endpoint_state(identity, endpoint) is EndpointState.LOST:
             return _NOT_LISTENING
         if is_healthy(answer):
-            return ProbeResult(answered=True, progress=())
+            return ProbeResult(answered=True, progress=(), reused_tokens=self._reused_tokens(plan))
         progress = await asyncio.to_thread(_progress, identity, log_path)
         answered = answer is not None
         use = await activity_of(identity, plan, endpoint, probe_timeout, ask=answered)
         in_flight = use.requests != 0
         # Any answer that comes here denies health; without an answer nothing does.
         return ProbeResult(answered, progress, healthy=not answered, in_flight=in_flight)
+
+    def _reused_tokens(self, plan: LaunchPlan) -> int:
+        """Return the tokens of prompts that a server did not compute anew, as it counts them."""
+        if plan.prompt_cache is None or self._state_dir is None:
+            return 0
+        return reused_tokens(work_dirs(self._state_dir) / plan.nonce)
 
 
 class _Search:

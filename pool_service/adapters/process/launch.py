@@ -13,6 +13,7 @@ suffices to find the process.
 
 import contextlib
 import errno
+import json
 import os
 import shutil
 import subprocess
@@ -21,6 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pool_service.adapters import children
+from pool_service.adapters.children import kept_prompts
 from pool_service.adapters.logs.logs import LogStore, open_for_append
 from pool_service.adapters.process.identity import boot_id, identity_of
 from pool_service.adapters.runtime import vllm_mlx
@@ -104,6 +106,15 @@ def command_of(plan: LaunchPlan) -> tuple[str, ...]:
     return (*python, str(SERVER_CHILD), *plan.argv) if python else plan.argv
 
 
+def own_variables(plan: LaunchPlan) -> dict[str, str]:
+    """Return the variables by which a plan tells the programs in `children/` what to do."""
+    cache = plan.prompt_cache
+    if cache is None:
+        return {}
+    told = {"directory": cache.directory, "max_bytes": cache.max_bytes}
+    return {kept_prompts.VARIABLE: json.dumps(told)}
+
+
 def _start(
     model: str, plan: LaunchPlan, log_path: Path, work_dir: Path
 ) -> "subprocess.Popen[bytes]":
@@ -111,7 +122,7 @@ def _start(
     try:
         popen = subprocess.Popen(  # noqa: S603 - a list of arguments, from the operator's settings
             command_of(plan),
-            env=dict(plan.environment) | {NONCE_VARIABLE: plan.nonce},
+            env=dict(plan.environment) | own_variables(plan) | {NONCE_VARIABLE: plan.nonce},
             cwd=work_dir,
             stdin=subprocess.DEVNULL,
             stdout=output,

@@ -209,3 +209,19 @@ def _alive(identities: Iterable[Identity]) -> frozenset[Identity]:
 
 def _pids(identities: Iterable[Identity]) -> list[int]:
     return sorted(identity.pid for identity in identities)
+
+
+def log_unproven(leader: Identity) -> None:
+    """Log the processes that are still in an adopted leader's session after its clean-up.
+
+    They are left alone, as nothing proves that they are descendants of the leader.
+    """
+    # Else the pid is another process's by now, and so is the session.
+    if identity_of(leader.pid) in (None, leader):
+        pids = sorted(member.pid for member in session_members(leader.pid))
+        if pids:
+            _log.warning(
+                "processes that may be of an ended server are left alone",
+                pids=pids,
+                leader=leader.pid,
+            )

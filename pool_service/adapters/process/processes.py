@@ -31,7 +31,7 @@ from pool_service.adapters.process.exits import (
     retry_on_shortage,
     wait_for_exit,
 )
-from pool_service.adapters.process.identity import identity_of, is_alive
+from pool_service.adapters.process.identity import is_alive
 from pool_service.adapters.process.launch import launch, work_dirs
 from pool_service.adapters.process.leftover_drain import LeftoverRequests
 from pool_service.adapters.process.leftover_processes import (
@@ -39,16 +39,22 @@ from pool_service.adapters.process.leftover_processes import (
     carriers,
     end_descendants,
     leader_among,
+    log_unproven,
     members_of,
-    session_members,
 )
 from pool_service.adapters.process.proof import is_of_pool
+from pool_service.adapters.prompts.prompt_store import PromptStore
 from pool_service.adapters.runtime.diagnosis import Diagnose, diagnose_exit
 from pool_service.adapters.runtime.oom import KILLED_FOR_MEMORY
 from pool_service.adapters.standby.standbys import Standbys
 from pool_service.adapters.system.os_errors import raise_shortage
 from pool_service.core.server import Server, StopSignal
-from pool_service.core.types import ExitReport, Identity, LaunchPlan, SpawnedProcess
+from pool_service.core.types import (
+    ExitReport,
+    Identity,
+    LaunchPlan,
+    SpawnedProcess,
+)
 
 _log = structlog.get_logger(__name__)
 
@@ -65,34 +71,29 @@ _SIGNALS = {
 class _Owned:
     """A process from its spawn or adoption to the end of its clean-up.
 
-    kind: the kind of its runtime.
+    plan: as it was started; None if not known.
     log_path: None if not known.
     popen: None if another service started it.
     is_proven: whether the process, and so its session, certainly belongs to this pool.
     members: the other processes that were seen in its session.
     report: set when the process has been reaped; escalated: set when its clean-up must not wait.
-    probed: the URL paths of the pool's probes, whose log lines are left out.
     """
 
     identity: Identity
     nonce: str
-    kind: str
+    plan: LaunchPlan | None
     log_path: Path | None
     popen: "subprocess.Popen[bytes] | None" = None
     is_proven: bool = True
     members: frozenset[Identity] = frozenset()
     report: ExitReport | None = None
     escalated: asyncio.Event = field(default_factory=asyncio.Event)
-    probed: frozenset[str] = frozenset()
 
     def last_lines(self) -> tuple[str, ...]:
         """Return the last lines of the process's log, without those of the pool's probes."""
-        return last_lines(self.log_path, probed=self.probed) if self.log_path else ()
-
-
-def _probed(plan: LaunchPlan) -> frozenset[str]:
-    """Return the URL paths that the pool's probes request."""
-    return frozenset((plan.health_path, plan.ready_path, plan.use.path))
+        plan = self.plan
+        probed = (plan.health_path, plan.ready_path, plan.use.path) if plan else ()
+        return last_lines(self.log_path, probed=frozenset(probed)) if self.log_path else ()
 
 
 class LocalProcesses:
@@ -101,6 +102,7 @@ class LocalProcesses:
     state_dir: the directory of logs and working directories.
     diagnose_of: returns, for a kind of runtime, the function that explains an exit.
     standbys: tried first by `spawn`; None: every process is started by its command.
+    prompts: the store of computed prompts; None: they are not kept.
     term_timeout: seconds between SIGTERM and SIGKILL for descendants.
     rescan_delay_s: the pause before a second search for a process by its nonce.
     """
@@ -112,6 +114,7 @@ class LocalProcesses:
         *,
         diagnose_of: Callable[[str], Diagnose] = lambda _kind: diagnose_exit,
         standbys: Standbys | None = None,
+        prompts: PromptStore | None = None,
         watch: ExitWatch | None = None,
         term_timeout: float = 3.0,
         rescan_delay_s: float = 0.25,
@@ -120,6 +123,7 @@ class LocalProcesses:
         self._logs = logs
         self._diagnose_of = diagnose_of
         self._standbys = standbys
+        self._prompts = prompts or PromptStore(state_dir, 0)
         self._watch = watch or exit_watch()
         self._term_timeout = term_timeout
         self._rescan_delay_s = rescan_delay_s
@@ -127,18 +131,18 @@ class LocalProcesses:
 
     async def spawn(self, model: str, generation: int, plan: LaunchPlan) -> SpawnedProcess:
         """Start a process; see the port. In a thread, as exec can take long on a slow disk."""
-        child = await self._standbys.start(model, generation, plan) if self._standbys else None
-        if child is None:
-            child = await asyncio.to_thread(
-                launch, model, generation, plan, self._state_dir, self._logs
-            )
+        plan = await asyncio.to_thread(self._prompts.grant, plan)
+        try:
+            child = await self._standbys.start(model, generation, plan) if self._standbys else None
+            if child is None:
+                child = await asyncio.to_thread(
+                    launch, model, generation, plan, self._state_dir, self._logs
+                )
+        except BaseException:
+            self._prompts.release(plan)
+            raise
         self._owned[child.identity] = _Owned(
-            child.identity,
-            child.nonce,
-            plan.kind,
-            child.log_path,
-            child.popen,
-            probed=_probed(plan),
+            child.identity, child.nonce, plan, child.log_path, child.popen
         )
         return SpawnedProcess(child.identity, str(child.log_path), child.nonce)
 
@@ -153,7 +157,8 @@ class LocalProcesses:
             identity = await self._find_proven(identity, nonce, log_path)
         if identity is None:
             return None
-        owned = _Owned(identity, nonce, server.plan.kind, log_path, probed=_probed(server.plan))
+        plan = await asyncio.to_thread(self._prompts.grant, server.plan)
+        owned = _Owned(identity, nonce, plan, log_path)
         # An ended process is adopted without proof, which only a running one can give: its exit is
         # reported and its descendants are cleaned up, but its session may be another's by now.
         owned.is_proven = not has_ended
@@ -288,7 +293,7 @@ class LocalProcesses:
         if leader is None:
             return None
         _log.warning("a process of this pool has no record", pid=leader.pid)
-        await self._take_over(_Owned(leader, nonce, "", None))
+        await self._take_over(_Owned(leader, nonce, None, None))
         return leader
 
     async def _take_over(self, found: _Owned) -> None:
@@ -328,7 +333,7 @@ class LocalProcesses:
         code = reap(owned.popen) if owned.popen else reap_adopted(owned.identity)
         lines = owned.last_lines()
         reaped = status if code is None else replace(status, code=code)
-        return self._report(owned.kind, reaped, lines)
+        return self._report(owned.plan.kind if owned.plan else "", reaped, lines)
 
     def _report(self, kind: str, status: ExitStatus, lines: tuple[str, ...]) -> ExitReport:
         code = status.code if status.code is None or status.code >= 0 else None
@@ -341,9 +346,11 @@ class LocalProcesses:
     def _clean_up(self, owned: _Owned) -> None:
         if owned.log_path:
             self._logs.release(owned.log_path)
+        if owned.plan:
+            self._prompts.take(owned.plan, work_dirs(self._state_dir) / owned.nonce)
         self._remove_work_dir(owned.nonce)
         if owned.popen is None:
-            _log_unproven(owned.identity)
+            log_unproven(owned.identity)
 
     def _remove_work_dir(self, nonce: str) -> None:
         try:
@@ -382,19 +389,3 @@ def _is_running(identity: Identity | None) -> bool:
 
 def _leader_of(nonce: str) -> Identity | None:
     return leader_among(carriers({nonce}).get(nonce, frozenset()))
-
-
-def _log_unproven(leader: Identity) -> None:
-    """Log the processes that are still in an adopted leader's session after its clean-up.
-
-    They are left alone, as nothing proves that they are descendants of the leader.
-    """
-    # Else the pid is another process's by now, and so is the session.
-    if identity_of(leader.pid) in (None, leader):
-        pids = sorted(member.pid for member in session_members(leader.pid))
-        if pids:
-            _log.warning(
-                "processes that may be of an ended server are left alone",
-                pids=pids,
-                leader=leader.pid,
-            )

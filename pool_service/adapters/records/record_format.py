@@ -46,7 +46,15 @@ from pool_service.core.errors import (
     StartTimeout,
 )
 from pool_service.core.server import Cause, Exit, LastRun, Phase, Role, Server, StopSignal
-from pool_service.core.types import FOREVER, Diagnosis, ExitReport, Identity, LaunchPlan, Settings
+from pool_service.core.types import (
+    FOREVER,
+    Diagnosis,
+    ExitReport,
+    Identity,
+    LaunchPlan,
+    PromptCache,
+    Settings,
+)
 
 VERSION = 1
 
@@ -186,6 +194,18 @@ def _from_plan(plan: LaunchPlan | None) -> dict[str, Any] | None:
         "drains": plan.drains,
         "ready_path": plan.ready_path,
         "ready_body": plan.ready_body,
+        "prompt_cache": _from_prompt_cache(plan.prompt_cache),
+    }
+
+
+def _from_prompt_cache(cache: PromptCache | None) -> dict[str, Any] | None:
+    if cache is None:
+        return None
+    return {
+        "directory": cache.directory,
+        "max_bytes": cache.max_bytes,
+        "disk_bytes": cache.disk_bytes,
+        "tokens": cache.tokens,
     }
 
 
@@ -318,6 +338,17 @@ def _to_plan(value: object) -> LaunchPlan:
         drains=kind == "vllm-mlx" if drains is None else drains,
         ready_path=of.optional("ready_path", _to_path) or "",
         ready_body=of.optional("ready_body", to_text) or "",
+        prompt_cache=of.optional("prompt_cache", _to_prompt_cache),
+    )
+
+
+def _to_prompt_cache(value: object) -> PromptCache:
+    of = Members(value)
+    return PromptCache(
+        directory=of.text("directory"),
+        max_bytes=of.count("max_bytes"),
+        disk_bytes=of.count("disk_bytes"),
+        tokens=of.count("tokens"),
     )
 
 

@@ -11,6 +11,7 @@ from typing import Literal
 from pool_service.adapters.models.disk_access import protection_hint
 from pool_service.adapters.runtime import vllm_mlx
 from pool_service.core.errors import ModelRejected
+from pool_service.core.types import PromptCache
 from pool_service.paths import begins_a_path, home_directory
 
 Kind = Literal["vllm-mlx", "plain"]
@@ -54,11 +55,16 @@ def fill_json(template: str, names: Names) -> str:
 
 
 def with_options(
-    command: Sequence[str], served_model_name: str, *, metrics: bool = False
+    command: Sequence[str],
+    served_model_name: str,
+    *,
+    metrics: bool = False,
+    prompt_cache: PromptCache | None = None,
 ) -> tuple[str, ...]:
     """Return a vllm-mlx command with the options that the pool relies on, unless it has them.
 
     metrics: add the option for metrics, which this vllm-mlx is known to have.
+    prompt_cache: add the options with which it keeps its computed prompts.
 
     The options are inserted directly behind `serve`: if the template has a `--`, arguments after
     it are no options any more.
@@ -67,10 +73,16 @@ def with_options(
         (vllm_mlx.SERVED_MODEL_NAME, served_model_name),
         *vllm_mlx.OPTIONS,
         *([(vllm_mlx.METRICS,)] if metrics else []),
+        *(_prompt_cache_options(prompt_cache) if prompt_cache else []),
     )
     added = [part for option in wanted if _is_missing(command, option[0]) for part in option]
     at = command.index("serve") + 1 if "serve" in command else len(command)
     return (*command[:at], *added, *command[at:])
+
+
+def _prompt_cache_options(cache: PromptCache) -> list[tuple[str, ...]]:
+    megabytes = max(cache.max_bytes // 1024**2, 1)
+    return [(vllm_mlx.BATCHING,), (vllm_mlx.CACHE_MEMORY, str(megabytes))]
 
 
 def option_value(command: Sequence[str], option: str) -> str | None:

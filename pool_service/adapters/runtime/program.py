@@ -48,7 +48,7 @@ from pool_service.adapters.system.server_environment import (
 )
 from pool_service.core.activity import UseSignals
 from pool_service.core.errors import PoolError, RuntimeUnavailable
-from pool_service.core.types import LaunchPlan, Settings
+from pool_service.core.types import LaunchPlan, PromptCache, Settings
 
 DEFAULT_COMMAND = (vllm_mlx.PROGRAM, "serve", "{runtime_model}", "--port", "{port}")
 
@@ -182,8 +182,25 @@ class CommandRuntime:
         """
         return kind_of(self._options.command) == "vllm-mlx"
 
-    async def prepare(self, model: str, settings: Settings) -> LaunchPlan:
+    def can_keep_prompts(self, settings: Settings, *, reads_only_text: bool) -> bool:
+        """Return whether a server can keep its computed prompts, which needs batching.
+
+        reads_only_text: whether its model takes nothing but text. The pool chooses batching for
+            such models only; for others the arguments have to ask for it.
+        """
+        command = (*self._options.command, *settings.arguments)
+        names = {part.partition("=")[0] for part in command}
+        if not self.is_vllm_mlx_itself or names.intersection(vllm_mlx.NOT_WITH_PROMPT_CACHE):
+            return False
+        is_free = reads_only_text and not names.intersection(vllm_mlx.NOT_WITH_ADDED_BATCHING)
+        return is_free or vllm_mlx.BATCHING in names
+
+    async def prepare(
+        self, model: str, settings: Settings, prompt_cache: PromptCache | None = None
+    ) -> LaunchPlan:
         """Find or install the program, and return the plan of one start.
+
+        prompt_cache: where the server is to keep its computed prompts.
 
         Raises RuntimeUnavailable, and ModelRejected if the model's name or path is not valid.
         """
@@ -197,7 +214,7 @@ class CommandRuntime:
         if settings.arguments:
             await self._check_arguments(program, model, settings)
         version = await self._versions.of(program.path) if self.is_vllm_mlx_itself else None
-        return self._plan(program, version, model, settings)
+        return self._plan(program, version, model, settings, prompt_cache)
 
     def environment(
         self, settings: Settings, *, fetches: bool = False
@@ -317,7 +334,12 @@ class CommandRuntime:
             )
 
     def _plan(
-        self, program: Program, version: str | None, model: str, settings: Settings
+        self,
+        program: Program,
+        version: str | None,
+        model: str,
+        settings: Settings,
+        prompt_cache: PromptCache | None,
     ) -> LaunchPlan:
         options, runtime_model = self._options, settings.runtime_model
         port: int | None = None
@@ -326,7 +348,9 @@ class CommandRuntime:
             command += (vllm_mlx.TRUST,) if settings.trust_remote_code else ()
             served = options.served_model_name or "{model}"
             # Every version from MINIMUM_VERSION on has the option for metrics; a wrapper may not.
-            command = with_options(command, served, metrics=version is not None)
+            command = with_options(
+                command, served, metrics=version is not None, prompt_cache=prompt_cache
+            )
             served = option_value(command, vllm_mlx.SERVED_MODEL_NAME) or served
             port_argument = vllm_mlx.ANY_PORT
         else:
@@ -347,6 +371,7 @@ class CommandRuntime:
             drains=options.effective_drains,
             ready_path=options.ready_path,
             ready_body=fill_json(options.ready_body, names),
+            prompt_cache=prompt_cache,
         )
 
     def _use_signals(self, command: Sequence[str], version: str | None) -> UseSignals:

@@ -19,6 +19,8 @@ from pool_service.adapters.models.estimates import (
 from pool_service.adapters.models.files import ModelFiles, hub_cache, locate
 from pool_service.adapters.models.hub_cache import cached_models
 from pool_service.adapters.models.loaded_models import LoadedModels, find_loaded_models
+from pool_service.adapters.prompts.prompt_key import prompt_key, reads_only_text
+from pool_service.adapters.prompts.prompt_store import PromptStore
 from pool_service.adapters.runtime import diagnosis, vllm_mlx
 from pool_service.adapters.runtime.diagnosis import Diagnose, diagnose_exit
 from pool_service.adapters.runtime.launch_plan import check_directory, check_names
@@ -27,7 +29,13 @@ from pool_service.adapters.runtime.provision import Progress
 from pool_service.adapters.standby.process import StandbySpec
 from pool_service.adapters.system.server_environment import is_offline
 from pool_service.core.errors import PoolError, RuntimeUnavailable
-from pool_service.core.types import Estimate, EstimateSource, LaunchPlan, Settings
+from pool_service.core.types import (
+    Estimate,
+    EstimateSource,
+    LaunchPlan,
+    PromptCache,
+    Settings,
+)
 from pool_service.ports import FetchProgress
 
 _log = structlog.get_logger(__name__)
@@ -54,6 +62,7 @@ class Runtimes:
     options: by the runtime's name, which is "" for the default runtime.
     state_dir: the directory in which the memory needed by earlier runs is remembered.
     progress: receives the progress of an installation at first need.
+    prompts: the store of computed prompts; None: they are not kept.
     """
 
     def __init__(
@@ -62,8 +71,10 @@ class Runtimes:
         state_dir: Path,
         *,
         progress: Progress | None = None,
+        prompts: PromptStore | None = None,
     ) -> None:
         self._progress = progress
+        self._prompts = prompts
         self._usage = UsageStore(state_dir)
         self._downloader = Downloader()
         self._disk_reads = DiskReads()
@@ -145,8 +156,37 @@ class Runtimes:
         # Checked again: the files may have changed since the estimate, and no estimate precedes the
         # start of a successor.
         environment = dict(runtime.environment(settings))
-        await asyncio.to_thread(self._check_models, model, settings, environment, checks_code=False)
-        return await runtime.prepare(model, settings)
+        loaded = await asyncio.to_thread(
+            self._check_models, model, settings, environment, checks_code=False
+        )
+        return await runtime.prepare(
+            model, settings, await self._prompt_cache(model, settings, loaded)
+        )
+
+    async def _prompt_cache(
+        self, model: str, settings: Settings, loaded: LoadedModels
+    ) -> PromptCache | None:
+        """Return where a server keeps its computed prompts; None if it keeps none."""
+        runtime, prompts = self._runtimes[settings.runtime], self._prompts
+        if prompts is None or loaded.files is None:
+            return None
+        paths = loaded.paths
+        version = await runtime.version()
+
+        def find() -> PromptCache | None:
+            only_text = reads_only_text(paths[0])
+            is_able = runtime.can_keep_prompts(settings, reads_only_text=only_text)
+            if not (settings.prompt_cache and is_able):
+                prompts.forget(model)
+                return None
+            key = prompt_key(settings, version, paths)
+            return prompts.find(model, key, settings.prompt_cache)
+
+        try:
+            return await asyncio.to_thread(find)
+        except OSError as error:
+            _log.warning("computed prompts cannot be kept", model=model, why=str(error))
+            return None
 
     async def standby_spec(self, settings: Settings) -> StandbySpec | None:
         """Return the spec of the standbys that can become servers with these settings.

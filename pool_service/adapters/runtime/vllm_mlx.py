@@ -43,6 +43,14 @@ NOT_WITH_AUTO_UNLOAD = (
     "--gpu-memory-utilization",
     "--models-config",
 )
+BATCHING = "--continuous-batching"
+CACHE_MEMORY = "--cache-memory-mb"
+NOT_WITH_PROMPT_CACHE = ("--disable-prefix-cache", "--no-memory-aware-cache", "--use-paged-cache")
+"""Options without which vllm-mlx keeps its computed prompts in the cache that it writes to disk."""
+NOT_WITH_ADDED_BATCHING = (
+    *("--mllm", "--mllm-draft-model", "--enable-mtp", "--specprefill", "--prefix-trie-cache"),
+)
+"""Options of the default engine, beside which the pool does not choose the other one."""
 MODEL_OPTIONS = (
     *("--embedding-model", "--rerank-model", "--specprefill-draft-model", "--mllm-draft-model"),
 )

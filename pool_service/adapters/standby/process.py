@@ -15,6 +15,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import IO, Any
 
 from pool_service.adapters import children
@@ -82,15 +83,22 @@ class Standby:
     has_failed: bool = False
     _received: bytes = b""
 
-    def send_arguments(self, argv: tuple[str, ...], log: int, timeout: float) -> bool:
+    def send_arguments(
+        self,
+        argv: tuple[str, ...],
+        log: int,
+        timeout: float,
+        variables: Mapping[str, str] = MappingProxyType({}),
+    ) -> bool:
         """Send the arguments that make a standby a server; return whether it took them in time.
 
+        variables: to set in the process's environment before.
         log: a descriptor for the output of the process from then on. timeout: in seconds.
         """
         deadline = time.monotonic() + timeout
         self.channel.settimeout(timeout)
         try:
-            line = json.dumps({"argv": argv}).encode() + b"\n"
+            line = json.dumps({"argv": argv, "variables": dict(variables)}).encode() + b"\n"
             sent = socket.send_fds(self.channel, [line], [log])
             if line[sent:]:
                 self.channel.sendall(line[sent:])

@@ -64,6 +64,7 @@ SCENARIOS = (
                         "holds": 0,
                         "pinned": False,
                         "outdated": False,
+                        "prompt_cache": None,
                     },
                 },
             )

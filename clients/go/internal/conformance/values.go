@@ -38,6 +38,19 @@ func serverObject(server poolservice.Server) object {
 		"holds":             server.Holds,
 		"pinned":            server.Pinned,
 		"outdated":          server.Outdated,
+		"prompt_cache":      promptCacheObject(server.PromptCache),
+	}
+}
+
+func promptCacheObject(cache *poolservice.PromptCache) object {
+	if cache == nil {
+		return nil
+	}
+	return object{
+		"disk_bytes":    cache.DiskBytes,
+		"tokens":        cache.Tokens,
+		"reused_tokens": cache.ReusedTokens,
+		"max_bytes":     cache.MaxBytes,
 	}
 }
 

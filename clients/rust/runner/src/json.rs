@@ -3,8 +3,8 @@
 use std::time::SystemTime;
 
 use pool_service_client::{
-    Code, Error, Event, EvictedServer, Exit, ExitCause, Expectation, Model, Reason, Reloaded,
-    Server, ServerRole, ServerState, Totals, Violation,
+    Code, Error, Event, EvictedServer, Exit, ExitCause, Expectation, Model, PromptCache, Reason,
+    Reloaded, Server, ServerRole, ServerState, Totals, Violation,
 };
 use serde_json::{Value, json};
 
@@ -35,6 +35,16 @@ pub(crate) fn server(server: &Server) -> Value {
         "holds": server.holds,
         "pinned": server.pinned,
         "outdated": server.outdated,
+        "prompt_cache": server.prompt_cache.as_ref().map(prompt_cache),
+    })
+}
+
+fn prompt_cache(cache: &PromptCache) -> Value {
+    json!({
+        "disk_bytes": cache.disk_bytes,
+        "tokens": cache.tokens,
+        "reused_tokens": cache.reused_tokens,
+        "max_bytes": cache.max_bytes,
     })
 }
 

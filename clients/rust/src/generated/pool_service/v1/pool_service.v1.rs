@@ -85,6 +85,26 @@ pub struct Server {
     /// What it is to its model.
     #[prost(enumeration="ServerRole", tag="25")]
     pub role: i32,
+    /// What it keeps of its computed prompts for the next server of its model. Absent: it
+    /// keeps nothing, or has no process yet.
+    #[prost(message, optional, tag="27")]
+    pub prompt_cache: ::core::option::Option<PromptCache>,
+}
+/// The computed prompts that a server keeps for the next server of its model.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct PromptCache {
+    /// Bytes on disk of what was there when the process of the server was started.
+    #[prost(uint64, tag="1")]
+    pub disk_bytes: u64,
+    /// Tokens of the prompts that were there.
+    #[prost(uint64, tag="2")]
+    pub tokens: u64,
+    /// Tokens of prompts that the server did not have to compute, by its last probe.
+    #[prost(uint64, tag="3")]
+    pub reused_tokens: u64,
+    /// Bytes that its prompts may take, on disk and in its memory.
+    #[prost(uint64, tag="4")]
+    pub max_bytes: u64,
 }
 /// How a process ended.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]

@@ -214,6 +214,24 @@ export interface Server {
   outdated: boolean;
   /** What it is to its model. */
   role: ServerRole;
+  /**
+   * What it keeps of its computed prompts for the next server of its model. Absent: it
+   * keeps nothing, or has no process yet.
+   */
+  promptCache: PromptCache | undefined;
+  _unknownFields?: { [key: number]: Uint8Array[] } | undefined;
+}
+
+/** The computed prompts that a server keeps for the next server of its model. */
+export interface PromptCache {
+  /** Bytes on disk of what was there when the process of the server was started. */
+  diskBytes: bigint;
+  /** Tokens of the prompts that were there. */
+  tokens: bigint;
+  /** Tokens of prompts that the server did not have to compute, by its last probe. */
+  reusedTokens: bigint;
+  /** Bytes that its prompts may take, on disk and in its memory. */
+  maxBytes: bigint;
   _unknownFields?: { [key: number]: Uint8Array[] } | undefined;
 }
 
@@ -606,6 +624,7 @@ function createBaseServer(): Server {
     pinned: false,
     outdated: false,
     role: 0,
+    promptCache: undefined,
     _unknownFields: {},
   };
 }
@@ -698,6 +717,9 @@ export const Server: MessageFns<Server> = {
     }
     if (message.role !== 0) {
       writer.uint32(200).int32(message.role);
+    }
+    if (message.promptCache !== undefined) {
+      PromptCache.encode(message.promptCache, writer.uint32(218).fork()).join();
     }
     if (message._unknownFields !== undefined) {
       for (const [key, values] of globalThis.Object.entries(message._unknownFields)) {
@@ -923,6 +945,14 @@ export const Server: MessageFns<Server> = {
             message.role = reader.int32() as any;
             continue;
           }
+          case 27: {
+            if (tag !== 218) {
+              break;
+            }
+
+            message.promptCache = PromptCache.decode(reader, reader.uint32());
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -991,6 +1021,130 @@ export const Server: MessageFns<Server> = {
     message.pinned = object.pinned ?? false;
     message.outdated = object.outdated ?? false;
     message.role = object.role ?? 0;
+    message.promptCache = (object.promptCache !== undefined && object.promptCache !== null)
+      ? PromptCache.fromPartial(object.promptCache)
+      : undefined;
+    return message;
+  },
+};
+
+function createBasePromptCache(): PromptCache {
+  return { diskBytes: 0n, tokens: 0n, reusedTokens: 0n, maxBytes: 0n, _unknownFields: {} };
+}
+
+export const PromptCache: MessageFns<PromptCache> = {
+  encode(message: PromptCache, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.diskBytes !== 0n) {
+      if (BigInt.asUintN(64, message.diskBytes) !== message.diskBytes) {
+        throw new globalThis.Error("value provided for field message.diskBytes of type uint64 too large");
+      }
+      writer.uint32(8).uint64(message.diskBytes);
+    }
+    if (message.tokens !== 0n) {
+      if (BigInt.asUintN(64, message.tokens) !== message.tokens) {
+        throw new globalThis.Error("value provided for field message.tokens of type uint64 too large");
+      }
+      writer.uint32(16).uint64(message.tokens);
+    }
+    if (message.reusedTokens !== 0n) {
+      if (BigInt.asUintN(64, message.reusedTokens) !== message.reusedTokens) {
+        throw new globalThis.Error("value provided for field message.reusedTokens of type uint64 too large");
+      }
+      writer.uint32(24).uint64(message.reusedTokens);
+    }
+    if (message.maxBytes !== 0n) {
+      if (BigInt.asUintN(64, message.maxBytes) !== message.maxBytes) {
+        throw new globalThis.Error("value provided for field message.maxBytes of type uint64 too large");
+      }
+      writer.uint32(32).uint64(message.maxBytes);
+    }
+    if (message._unknownFields !== undefined) {
+      for (const [key, values] of globalThis.Object.entries(message._unknownFields)) {
+        const tag = parseInt(key, 10);
+        for (const value of values) {
+          writer.uint32(tag).raw(value);
+        }
+      }
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): PromptCache {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBasePromptCache();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 8) {
+              break;
+            }
+
+            message.diskBytes = reader.uint64() as bigint;
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.tokens = reader.uint64() as bigint;
+            continue;
+          }
+          case 3: {
+            if (tag !== 24) {
+              break;
+            }
+
+            message.reusedTokens = reader.uint64() as bigint;
+            continue;
+          }
+          case 4: {
+            if (tag !== 32) {
+              break;
+            }
+
+            message.maxBytes = reader.uint64() as bigint;
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        const buf = reader.skip(tag & 7);
+
+        const list = message._unknownFields![tag];
+
+        if (list === undefined) {
+          message._unknownFields![tag] = [buf];
+        } else {
+          list.push(buf);
+        }
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<PromptCache>): PromptCache {
+    return PromptCache.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<PromptCache>): PromptCache {
+    const message = createBasePromptCache();
+    message.diskBytes = (object.diskBytes !== undefined && object.diskBytes !== null) ? BigInt(object.diskBytes) : 0n;
+    message.tokens = (object.tokens !== undefined && object.tokens !== null) ? BigInt(object.tokens) : 0n;
+    message.reusedTokens = (object.reusedTokens !== undefined && object.reusedTokens !== null)
+      ? BigInt(object.reusedTokens)
+      : 0n;
+    message.maxBytes = (object.maxBytes !== undefined && object.maxBytes !== null) ? BigInt(object.maxBytes) : 0n;
     return message;
   },
 };

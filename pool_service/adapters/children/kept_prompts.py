@@ -1,0 +1,270 @@
+"""Keeps the prompts that a vllm-mlx server has computed for the next process of its model.
+
+With continuous batching vllm-mlx keeps the key-value cache of each prompt as an entry, writes its
+entries at a clean end and reads them at the next start. Its own directory for them (in the home
+directory) has no bound, is shared by all servers of one model path, and a file that is half
+written is read again. So this module, which runs in the server, replaces the directory:
+- entries are read from the directory that the service names;
+- entries are written to SAVED in the process's own working directory. The service takes them over
+  after the end of the process, and only if MANIFEST is there, which is written last.
+
+Without a directory nothing is read or written at all.
+
+It also mends a lookup: an entry that covers a whole prompt is of no use to vllm-mlx, which needs a
+last token to go on with, so it computes the prompt anew (0.5 and later), or feeds the last token
+twice (before). Here the lookup leaves out the last token.
+
+The runtime's interpreter runs this file, so it imports only the standard library and the runtime.
+What it replaces is verified by tests/whole/test_vllm_mlx_contract.py for vllm-mlx 0.6.0; the same
+functions are in 0.3.0 to 0.5.0.
+"""
+
+import contextlib
+import errno
+import importlib
+import json
+import os
+import shutil
+import struct
+import weakref
+from collections.abc import Callable, Mapping
+from typing import Any
+
+VARIABLE = "POOL_SERVICE_PROMPT_CACHE"
+"""The variable with {"directory": path, "max_bytes": bytes}, as JSON; empty: keep nothing."""
+
+BATCHING = "--continuous-batching"
+
+SAVED = "prompts"
+"""The directory of the written entries, in the working directory of the process."""
+
+MANIFEST = "saved.json"
+"""The file in SAVED that names the written files with their sizes, and counts their tokens."""
+
+REUSE = "prompts.reused"
+"""The file in the working directory with two numbers, as REUSE_FORMAT: prompts of which a part was
+not computed anew, and their tokens that were not."""
+
+REUSE_FORMAT = "<QQ"
+
+OVERHEAD_BYTES = 64 * 1024
+"""More than the header of an entry's file takes."""
+
+INDEX_BYTES = 1024**2
+"""More than the manifest and the runtime's own index take."""
+
+TOKEN_BYTES = 4
+"""Bytes of a token in the file beside each entry."""
+
+FREE_BYTES = 1024**3
+"""Bytes of the disk that are left free."""
+
+
+class EntryFiles:
+    """Writes and reads the files of entries, within `max_bytes`.
+
+    save, load: `mlx_lm.models.cache.save_prompt_cache` and `load_prompt_cache`.
+    """
+
+    def __init__(
+        self, max_bytes: int, save: "Callable[..., None]", load: "Callable[..., Any]"
+    ) -> None:
+        self._max_bytes = max_bytes
+        self._save = save
+        self._load = load
+        # The file that an entry was read from, by its first layer: the entry is not changed later.
+        self._sources: weakref.WeakKeyDictionary[Any, str] = weakref.WeakKeyDictionary()
+        # The bytes and tokens of the written entries, those unused for longest first.
+        self._written: dict[str, tuple[int, int]] = {}
+
+    def load(self, file_name: str, *arguments: Any, **named: Any) -> Any:  # noqa: ANN401
+        """Read an entry, and note its file."""
+        loaded = self._load(file_name, *arguments, **named)
+        layers = loaded[0] if isinstance(loaded, tuple) else loaded
+        with contextlib.suppress(LookupError, TypeError):
+            self._sources[layers[0]] = file_name
+        return loaded
+
+    def save(self, file_name: str, cache: "list[Any]", metadata: "dict[str, str]") -> None:
+        """Write an entry, after removing those before it that leave it no room.
+
+        vllm-mlx writes the entries that were unused for longest first, and goes on after an error.
+        An entry that was read from a file gets a hard link to it. Raises OSError.
+        """
+        tokens = int(metadata.get("num_tokens", 0))
+        size = memory_of(cache) + OVERHEAD_BYTES + TOKEN_BYTES * tokens
+        if size > self._max_bytes:
+            raise OSError(errno.EFBIG, f"an entry of {size} bytes is larger than the prompt cache")
+        self._make_room(size)
+        if not self._link(cache, file_name):
+            if shutil.disk_usage(".").free < size + FREE_BYTES:
+                raise OSError(errno.ENOSPC, "the prompt cache leaves the rest of the disk free")
+            self._save(file_name, cache, metadata)
+        size = os.path.getsize(file_name)  # noqa: PTH202  # as the runtime does
+        self._written[file_name] = size + TOKEN_BYTES * tokens, tokens
+
+    @property
+    def written(self) -> "dict[str, tuple[int, int]]":
+        """The bytes and tokens of the written entries, by the paths of their files."""
+        return dict(self._written)
+
+    def _make_room(self, size: int) -> None:
+        while self._written and self._bytes + size > self._max_bytes:
+            oldest = next(iter(self._written))
+            del self._written[oldest]
+            for name in files_of(oldest):
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(name)  # noqa: PTH108
+
+    @property
+    def _bytes(self) -> int:
+        return sum(size for size, _ in self._written.values())
+
+    def _link(self, cache: "list[Any]", file_name: str) -> bool:
+        """Link an unchanged entry to the file that it was read from; return whether it was."""
+        source = None
+        with contextlib.suppress(LookupError, TypeError):
+            source = self._sources.get(cache[0])
+        if source is None:
+            return False
+        with contextlib.suppress(OSError):
+            os.link(source, file_name)
+            return True
+        return False
+
+
+class Reuse:
+    """Counts what was not computed anew, in a file that the service reads."""
+
+    def __init__(self) -> None:
+        self._prompts = self._tokens = 0
+        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
+        self._file = os.open(REUSE, flags, 0o600)
+
+    def count(self, tokens: int) -> None:
+        """Count a prompt of which `tokens` tokens are not computed anew."""
+        self._prompts += 1
+        self._tokens += tokens
+        with contextlib.suppress(OSError):
+            os.pwrite(self._file, struct.pack(REUSE_FORMAT, self._prompts, self._tokens), 0)
+
+
+def keep_prompts(argv: "list[str]", environment: "Mapping[str, str]") -> None:
+    """Let the server of these arguments read and write its entries as VARIABLE tells.
+
+    Does nothing without continuous batching, and if the runtime lacks
+    what is replaced: it then works as it does by itself.
+    """
+    if BATCHING not in argv:
+        return
+    try:
+        memory_cache = importlib.import_module("vllm_mlx.memory_cache")
+        scheduler = importlib.import_module("vllm_mlx.scheduler")
+        entry_format: Any = importlib.import_module("mlx_lm.models.cache")
+        kept = memory_cache.MemoryAwarePrefixCache
+        whole = kept.save_to_disk, kept.load_from_disk
+        formats = entry_format.save_prompt_cache, entry_format.load_prompt_cache
+    except (ImportError, AttributeError):
+        return
+    replace_lookup(kept, scheduler)
+    told = environment.get(VARIABLE)
+    if not told:
+        kept.save_to_disk = lambda _cache, _directory: False
+        kept.load_from_disk = lambda _cache, _directory: 0
+        name_directory("nowhere")
+        return
+    place = json.loads(told)
+    name_directory(place["directory"])
+    files = EntryFiles(max(place["max_bytes"] - INDEX_BYTES, 0), *formats)
+    entry_format.save_prompt_cache = files.save
+    entry_format.load_prompt_cache = files.load
+    replace_directory(kept, whole, files, place["directory"])
+
+
+def name_directory(directory: str) -> None:
+    """Let the lines of the log name the directory that is used."""
+    with contextlib.suppress(ImportError):
+        server: Any = importlib.import_module("vllm_mlx.server")
+        server._get_cache_dir = lambda: directory  # noqa: SLF001
+
+
+def replace_directory(
+    kept: Any,  # noqa: ANN401
+    whole: "tuple[Callable[..., bool], Callable[..., int]]",
+    files: EntryFiles,
+    directory: str,
+) -> None:
+    """Let all entries be read from `directory`, and written to SAVED.
+
+    kept: the class of the caches; whole: its functions that write and read all entries.
+    """
+    save, load = whole
+
+    def save_to_disk(cache: Any, _directory: str) -> bool:  # noqa: ANN401
+        os.mkdir(SAVED, 0o700)  # noqa: PTH102
+        saved = save(cache, SAVED)
+        write_manifest(files.written)
+        return saved
+
+    def load_from_disk(cache: Any, _directory: str) -> int:  # noqa: ANN401
+        return load(cache, directory)
+
+    kept.save_to_disk, kept.load_from_disk = save_to_disk, load_from_disk
+
+
+def write_manifest(written: "dict[str, tuple[int, int]]") -> None:
+    """Write the manifest of the written entries; it is there whole, or not at all."""
+    entries, directories = [], set()
+    for path, (_, tokens) in written.items():
+        files = {os.path.relpath(name, SAVED): os.path.getsize(name) for name in files_of(path)}  # noqa: PTH202
+        entries.append({"files": files, "tokens": tokens})
+        directories.add(os.path.dirname(path))  # noqa: PTH120
+    indexes = [os.path.join(directory, "index.json") for directory in directories]  # noqa: PTH118
+    manifest = {
+        "version": 1,
+        "entries": entries,
+        "indexes": {os.path.relpath(name, SAVED): os.path.getsize(name) for name in indexes},  # noqa: PTH202
+    }
+    path = os.path.join(SAVED, MANIFEST)  # noqa: PTH118
+    with open(f"{path}.part", "w") as file:  # noqa: PTH123
+        json.dump(manifest, file)
+    os.rename(f"{path}.part", path)  # noqa: PTH104
+
+
+def replace_lookup(kept: Any, scheduler: Any) -> None:  # noqa: ANN401
+    """Let lookups be counted, and those of text models leave out the last token.
+
+    kept: the class of the caches; scheduler: the module that makes those of text models.
+    """
+    fetch, reuse = kept.fetch, Reuse()
+
+    def counted(cache: Any, tokens: "list[int]") -> "tuple[Any, list[int]]":  # noqa: ANN401
+        found, remaining = fetch(cache, tokens)
+        if found:
+            reuse.count(len(tokens) - len(remaining))
+        return found, remaining
+
+    def all_but_last(cache: Any, tokens: "list[int]") -> "tuple[Any, list[int]]":  # noqa: ANN401
+        found, remaining = fetch(cache, tokens)
+        if found and not remaining:
+            found, remaining = fetch(cache, tokens[:-1])
+            remaining = [*remaining, tokens[-1]]
+        if found:
+            # Else vllm-mlx may take it for an entry that covers the whole prompt.
+            cache._last_match_type = "prefix"  # noqa: SLF001
+            reuse.count(len(tokens) - len(remaining))
+        return found, remaining
+
+    kept.fetch = counted
+    scheduler.MemoryAwarePrefixCache = type(kept.__name__, (kept,), {"fetch": all_but_last})
+
+
+def files_of(entry: str) -> "tuple[str, str]":
+    """Return the two files of an entry, by the path of the first."""
+    return entry, entry.removesuffix(".safetensors") + "_tokens.bin"
+
+
+def memory_of(cache: "list[Any]") -> int:
+    """Return the bytes of all arrays of an entry."""
+    flatten = importlib.import_module("mlx.utils").tree_flatten
+    return sum(array.nbytes for _, array in flatten([layer.state for layer in cache]))

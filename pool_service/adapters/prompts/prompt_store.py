@@ -1,0 +1,293 @@
+"""The store of computed prompts: a directory for each model, bounded in number of bytes.
+
+    STATE/prompts/<model>/<key>/           entries, their index, and the manifest (`manifest.py`)
+    STATE/prompts/<model>/<key>/kept.json  {"boot_id": …, "synced": …}
+
+A server reads its model's directory, and writes to another in its own working directory
+(`children/kept_prompts.py`). After the end of its process that directory takes the place of the
+first, by a rename, if all was written. So
+- two servers of a model, and a server that is killed while it writes, harm nothing;
+- other settings, weights or versions have another key, and what has an old key is removed;
+- after a power failure only what was flushed to the disk before is read (`synced`).
+
+The bound holds at every moment: each running process is granted the bytes that it may write, and
+what was unused for longest is removed until grants and kept prompts together are within it.
+Prompts are private: only the service's user can read them.
+"""
+
+import contextlib
+import json
+import os
+import secrets
+import shutil
+import struct
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import structlog
+
+from pool_service.adapters.children.kept_prompts import MANIFEST, REUSE, REUSE_FORMAT, SAVED
+from pool_service.adapters.process.identity import boot_id
+from pool_service.adapters.prompts.manifest import Manifest, read_manifest
+from pool_service.adapters.system.own_files import parse_json, read_own, write_own
+from pool_service.core.names import slug
+from pool_service.core.types import LaunchPlan, PromptCache
+
+_log = structlog.get_logger(__name__)
+
+NOTE = "kept.json"
+MAX_NOTE_BYTES = 4096
+
+_REPLACED = ".replaced-"
+"""The beginning of the name of a directory that is being removed."""
+
+
+@dataclass(slots=True)
+class _Kept:
+    """The prompts in one directory: their bytes, and when they were used last (Unix time)."""
+
+    disk_bytes: int
+    used_at: float
+
+
+class PromptStore:
+    """The kept prompts under a state directory.
+
+    All methods are blocking, and may be called in any thread.
+
+    total_bytes: the bound of all kept prompts together.
+    """
+
+    def __init__(self, state_dir: Path, total_bytes: int) -> None:
+        self._root = state_dir / "prompts"
+        self._total_bytes = total_bytes
+        self._lock = threading.RLock()
+        self._grants: dict[str, int] = {}
+        # The key of the newest settings of each model, by the name of its directory.
+        self._keys: dict[str, str] = {}
+        self._kept: dict[Path, _Kept] | None = None
+        self._flusher = ThreadPoolExecutor(1, "prompts")
+
+    # --- starting a server ----------------------------------------------------------------
+
+    def find(self, model: str, key: str, max_bytes: int) -> PromptCache:
+        """Return the place of a model's prompts, and remove those of its other keys.
+
+        max_bytes: the bound of this model.
+        """
+        name = slug(model)
+        directory = self._root / name / key
+        with self._lock:
+            self._keys[name] = key
+            for other in self._directories(name):
+                if other != directory:
+                    self._remove(other)
+            manifest = read_manifest(directory / MANIFEST)
+            if manifest is None or not self._is_durable(directory):
+                self._remove(directory)
+                return PromptCache(str(directory), max_bytes)
+            with contextlib.suppress(OSError):
+                os.utime(directory / NOTE)
+            self._all().pop(directory, None)
+            self._all()[directory] = _Kept(manifest.disk_bytes, _used_at(directory))
+            return PromptCache(str(directory), max_bytes, manifest.disk_bytes, manifest.tokens)
+
+    def forget(self, model: str) -> None:
+        """Remove a model's prompts."""
+        name = slug(model)
+        with self._lock:
+            self._keys.pop(name, None)
+            for directory in self._directories(name):
+                self._remove(directory)
+            with contextlib.suppress(OSError):
+                (self._root / name).rmdir()
+
+    def grant(self, plan: LaunchPlan) -> LaunchPlan:
+        """Reserve bytes of the bound for the process of a plan; return it with what it may write.
+
+        Other models' prompts are removed as far as necessary, those unused for longest first.
+        """
+        cache = plan.prompt_cache
+        if cache is None:
+            return plan
+        with self._lock:
+            self._grants.pop(plan.nonce, None)
+            left = self._total_bytes - sum(self._grants.values())
+            granted = max(min(cache.max_bytes, left), 0)
+            self._grants[plan.nonce] = granted
+            self._make_room(Path(cache.directory))
+        return replace(plan, prompt_cache=replace(cache, max_bytes=granted))
+
+    def release(self, plan: LaunchPlan) -> None:
+        """Return the bytes that were reserved for the process of a plan."""
+        with self._lock:
+            self._grants.pop(plan.nonce, None)
+
+    # --- the end of a server --------------------------------------------------------------
+
+    def take(self, plan: LaunchPlan, work_dir: Path) -> None:
+        """Keep what the process of a plan has written in its working directory.
+
+        It takes the place of what was kept. Does nothing if the process has not written all, as
+        when it was killed, or if its model has other settings by now. Ends the reservation.
+        """
+        if plan.prompt_cache is None:
+            return
+        saved, directory = work_dir / SAVED, Path(plan.prompt_cache.directory)
+        with self._lock:
+            granted = self._grants.pop(plan.nonce, 0)
+            if not self._is_wanted(directory):
+                return
+            manifest = read_manifest(saved / MANIFEST)
+            if manifest is None or not manifest.tokens or manifest.disk_bytes > granted:
+                return
+            try:
+                self._replace(directory, saved, manifest)
+            except OSError as error:
+                _log.warning("computed prompts cannot be kept", error=str(error))
+                return
+        self._flusher.submit(self._flush, directory, manifest)
+
+    def _is_wanted(self, directory: Path) -> bool:
+        """Return whether a directory has the form of this store's, and its model's newest key."""
+        if directory.parent.parent != self._root or directory.name.startswith("."):
+            return False
+        return self._keys.get(directory.parent.name, directory.name) == directory.name
+
+    def _replace(self, directory: Path, saved: Path, manifest: Manifest) -> None:
+        """Put the files of a manifest in the place of a directory. Raises OSError."""
+        _remove_others(saved, {*manifest.files, MANIFEST})
+        _write_note(saved, synced=False)
+        saved.chmod(0o700)
+        for parent in (self._root, directory.parent):
+            parent.mkdir(mode=0o700, exist_ok=True)
+        self._remove(directory)
+        saved.rename(directory)
+        self._all()[directory] = _Kept(manifest.disk_bytes, _used_at(directory))
+
+    def _flush(self, directory: Path, manifest: Manifest) -> None:
+        """Flush the files of a directory to the disk, and note that."""
+        try:
+            opened = [os.open(directory / name, os.O_RDONLY) for name in manifest.files]
+        except OSError:
+            # Replaced or removed meanwhile.
+            return
+        try:
+            for descriptor in opened:
+                os.fsync(descriptor)
+            with self._lock:
+                # Else the directory has been replaced meanwhile.
+                if _same_files(directory, manifest, opened):
+                    _write_note(directory, synced=True)
+        except OSError as error:
+            _log.warning("computed prompts cannot be flushed", error=str(error))
+        finally:
+            for descriptor in opened:
+                os.close(descriptor)
+
+    def close(self) -> None:
+        """Wait until all that was kept is flushed to the disk."""
+        self._flusher.shutdown()
+
+    # --- the bound ------------------------------------------------------------------------
+
+    @property
+    def disk_bytes(self) -> int:
+        """The bytes of all kept prompts."""
+        with self._lock:
+            return sum(one.disk_bytes for one in self._all().values())
+
+    def _make_room(self, spared: Path) -> None:
+        """Remove the prompts unused for longest, `spared` last, until the bound holds."""
+        kept, granted = self._all(), sum(self._grants.values())
+        order = sorted(kept, key=lambda one: (one == spared, kept[one].used_at))
+        for directory in order:
+            if self.disk_bytes + granted <= self._total_bytes:
+                return
+            self._remove(directory)
+
+    def _all(self) -> dict[Path, _Kept]:
+        """Return all kept prompts by their directories; the first call reads the disk."""
+        if self._kept is None:
+            self._kept = dict(self._scan())
+        return self._kept
+
+    def _scan(self) -> Iterator[tuple[Path, _Kept]]:
+        with contextlib.suppress(FileNotFoundError):
+            for model in list(self._root.iterdir()):
+                for directory in self._directories(model.name):
+                    manifest = read_manifest(directory / MANIFEST)
+                    if manifest is None or directory.name.startswith(_REPLACED):
+                        shutil.rmtree(directory, ignore_errors=True)
+                    else:
+                        yield directory, _Kept(manifest.disk_bytes, _used_at(directory))
+
+    def _directories(self, name: str) -> list[Path]:
+        try:
+            return [one for one in (self._root / name).iterdir() if not one.is_symlink()]
+        except (FileNotFoundError, NotADirectoryError):
+            return []
+
+    def _remove(self, directory: Path) -> None:
+        """Remove the prompts in a directory; nobody finds it half removed."""
+        if self._kept is not None:
+            self._kept.pop(directory, None)
+        replaced = directory.with_name(f"{_REPLACED}{secrets.token_hex(4)}")
+        try:
+            directory.rename(replaced)
+        except FileNotFoundError:
+            return
+        shutil.rmtree(replaced, ignore_errors=True)
+
+    def _is_durable(self, directory: Path) -> bool:
+        """Return whether the files are what was written, also after a power failure."""
+        try:
+            note = parse_json(read_own(directory / NOTE, MAX_NOTE_BYTES)[0])
+            return bool(note["synced"]) or note["boot_id"] == boot_id()
+        except (OSError, ValueError, LookupError, TypeError):
+            return False
+
+
+def reused_tokens(work_dir: Path) -> int:
+    """Return the tokens that a process did not compute anew, as it counts them; 0 if unknown."""
+    try:
+        counts, _ = read_own(work_dir / REUSE, struct.calcsize(REUSE_FORMAT))
+        _, tokens = struct.unpack(REUSE_FORMAT, counts)
+    except (OSError, struct.error):
+        return 0
+    return int(tokens)
+
+
+def _write_note(directory: Path, *, synced: bool) -> None:
+    """Write the note of a directory in place of the one before. Raises OSError."""
+    note = json.dumps({"boot_id": boot_id(), "synced": synced})
+    part = directory / f"{NOTE}.part"
+    write_own(part, note.encode())
+    part.replace(directory / NOTE)
+
+
+def _used_at(directory: Path) -> float:
+    try:
+        return (directory / NOTE).stat().st_mtime
+    except OSError:
+        return 0.0
+
+
+def _remove_others(directory: Path, kept: set[str]) -> None:
+    """Remove all files below a directory that `kept` does not name. Raises OSError."""
+    for place, _, names in os.walk(directory):
+        for name in names:
+            path = Path(place, name)
+            if str(path.relative_to(directory)) not in kept:
+                path.unlink()
+
+
+def _same_files(directory: Path, manifest: Manifest, opened: list[int]) -> bool:
+    """Return whether the names of a manifest still lead to these open files. Raises OSError."""
+    return all(
+        os.path.samestat((directory / name).stat(), os.fstat(descriptor))
+        for name, descriptor in zip(manifest.files, opened, strict=True)
+    )

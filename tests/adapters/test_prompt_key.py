@@ -1,0 +1,84 @@
+"""The key of kept prompts: what makes servers compute the same, and which models are of text."""
+
+import json
+import os
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from pool_service.adapters.prompts.prompt_key import prompt_key, reads_only_text
+from pool_service.core.types import Settings
+
+SETTINGS = Settings("org/m", config_hash="h")
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    directory = tmp_path / "model"
+    directory.mkdir()
+    for name in ("config.json", "model.safetensors", "chat_template.jinja"):
+        (directory / name).write_text("{}")
+    return directory
+
+
+def test_the_same_model_and_settings_have_the_same_key(model: Path) -> None:
+    again = replace(SETTINGS, keep_alive=1.0, pinned=True)
+    assert prompt_key(SETTINGS, "0.6.0", [model]) == prompt_key(again, "0.6.0", [model])
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "chat_template.jinja", "config.json"])
+def test_a_changed_file_makes_another_key(model: Path, name: str) -> None:
+    before = prompt_key(SETTINGS, "0.6.0", [model])
+    os.utime(model / name, ns=(1, 1))
+    assert prompt_key(SETTINGS, "0.6.0", [model]) != before
+
+
+def test_other_settings_versions_and_models_make_another_key(model: Path, tmp_path: Path) -> None:
+    draft = tmp_path / "draft.safetensors"
+    draft.write_text("{}")
+    keys = {
+        prompt_key(SETTINGS, "0.6.0", [model]),
+        prompt_key(replace(SETTINGS, config_hash="other"), "0.6.0", [model]),
+        prompt_key(replace(SETTINGS, runtime_model="org/other"), "0.6.0", [model]),
+        prompt_key(SETTINGS, "0.6.1", [model]),
+        prompt_key(SETTINGS, "0.6.0", [model, draft]),
+    }
+    assert len(keys) == 5
+
+
+def test_files_of_the_hubs_cache_count_by_what_their_links_lead_to(tmp_path: Path) -> None:
+    snapshot, blob = tmp_path / "snapshot", tmp_path / "blob"
+    snapshot.mkdir()
+    blob.write_text("weights")
+    (snapshot / "model.safetensors").symlink_to(blob)
+    before = prompt_key(SETTINGS, "", [snapshot])
+    blob.write_text("other weights")
+    assert prompt_key(SETTINGS, "", [snapshot]) != before
+
+
+TEXT = {"model_type": "llama", "architectures": ["LlamaForCausalLM"], "hidden_size": 8}
+
+
+@pytest.mark.parametrize(
+    ("config", "expected"),
+    [
+        (TEXT, True),
+        ({"model_type": "llama"}, True),
+        (TEXT | {"vision_config": {}}, False),
+        (TEXT | {"image_token_id": 7}, False),
+        (TEXT | {"audio_config": {}}, False),
+        (TEXT | {"architectures": ["Qwen2VLForConditionalGeneration"]}, False),
+        (TEXT | {"architectures": ["Gemma3ForConditionalGeneration"]}, False),
+        ([], False),
+        ("{", False),
+        (None, False),
+    ],
+)
+def test_a_model_is_of_text_only_if_its_config_names_nothing_else(
+    tmp_path: Path, config: object, expected: bool
+) -> None:
+    if config is not None:
+        text = config if isinstance(config, str) else json.dumps(config)
+        (tmp_path / "config.json").write_text(text)
+    assert reads_only_text(tmp_path) is expected
