@@ -73,24 +73,26 @@ def is_plain(server: Server) -> bool:
     return "serve" in psutil.Process(server.pid).cmdline()
 
 
-@pytest.mark.parametrize("arguments", [[], ["--continuous-batching"]], ids=["simple", "batched"])
+@pytest.mark.parametrize("prompt_cache", ["false", "'1 GiB'"], ids=["simple", "batched"])
 def test_what_stood_by_answers_as_the_plain_command_does(
-    begin: Begin, models: Path, arguments: list[str]
+    begin: Begin, models: Path, prompt_cache: str
 ) -> None:
-    pool = begin(f"[defaults]\narguments = {arguments}\n[service]\nstandby = 1\n")
+    pool = begin(f"[defaults]\nprompt_cache = {prompt_cache}\n[service]\nstandby = 1\n")
     standing_by(pool)
     ahead = pool.ensure("ahead", runtime_model=str(models / "llama")).server
     assert not is_plain(ahead)
     said = chat(ahead)
     await_idle(ahead.endpoint)
     pool.evict("ahead")
-    plain = begin_plain(begin, arguments).ensure("plain", runtime_model=str(models / "llama"))
+    plain = begin_plain(begin, prompt_cache).ensure("plain", runtime_model=str(models / "llama"))
     assert is_plain(plain.server)
     assert said == chat(plain.server)
 
 
-def begin_plain(begin: Begin, arguments: list[str]) -> PoolClient:
-    return begin(f"[defaults]\narguments = {arguments}\n[service]\nstandby = 0\nreplace = true\n")
+def begin_plain(begin: Begin, prompt_cache: str) -> PoolClient:
+    return begin(
+        f"[defaults]\nprompt_cache = {prompt_cache}\n[service]\nstandby = 0\nreplace = true\n"
+    )
 
 
 def test_a_multimodal_model_starts_from_what_stood_by(begin: Begin, models: Path) -> None:
@@ -159,9 +161,9 @@ def test_a_service_that_was_killed_leaves_its_server_and_nothing_that_stands_by(
         assert not evicted.killed
 
 
-@pytest.mark.parametrize("arguments", [[], ["--continuous-batching"]], ids=["simple", "batched"])
+@pytest.mark.parametrize("prompt_cache", ["false", "'1 GiB'"], ids=["simple", "batched"])
 def test_evicted_while_it_loads_it_ends_at_once(
-    begin: Begin, models: Path, tmp_path: Path, arguments: list[str]
+    begin: Begin, models: Path, tmp_path: Path, prompt_cache: str
 ) -> None:
     endless = tmp_path / "endless"
     endless.mkdir()
@@ -169,7 +171,7 @@ def test_evicted_while_it_loads_it_ends_at_once(
         if file.suffix != ".safetensors":
             (endless / file.name).write_bytes(file.read_bytes())
     os.mkfifo(endless / "model.safetensors")  # nobody writes into it
-    pool = begin(f"[defaults]\narguments = {arguments}\n")
+    pool = begin(f"[defaults]\nprompt_cache = {prompt_cache}\n")
     standing_by(pool)
     with pool.hold("endless", runtime_model=str(endless)) as hold:
         while not next(hold).pid:
