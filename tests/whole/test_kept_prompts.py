@@ -60,7 +60,7 @@ def configured(models: Path, standby: int = 0, more: str = "") -> str:
 
 def ask(server: Server, question: str = "Which rule is the first?") -> str:
     messages = [{"role": "system", "content": SYSTEM}, {"role": "user", "content": question}]
-    body = {"model": server.served_model_name, "messages": messages}
+    body: dict[str, object] = {"model": server.served_model_name, "messages": messages}
     body |= {"max_tokens": 8, "temperature": 0}
     request = urllib.request.Request(
         f"{server.endpoint}/v1/chat/completions",
