@@ -9,7 +9,8 @@ count), 404 for another model, the drain on SIGTERM;
 tests/whole/test_fake_is_like_the_real_one.py holds it to that. How it misbehaves is said in the
 model's name behind a "?", as name=value joined by "&" ("+" is a space), for each model apart:
 
-load=S            loads for S seconds before it binds; load_until=PATH: until that file appears
+load=S            loads for S seconds before it binds; load_until=PATH: until that file appears;
+                  load_by=reading: it reads some MB a second meanwhile; computing: it computes
 die=CODE          exits with CODE instead of binding; say=TEXT goes to stderr before
 exit_after=S      exits by itself with code 0, S seconds after it is up
 exit_when=PATH    exits by itself with code 0 when that file is there after it is up
@@ -151,12 +152,22 @@ class Server:
 
     def load(self) -> None:
         self.take(self.flags.get("rss", "0"))
-        time.sleep(float(self.flags.get("load", "0")))
+        self.spend(float(self.flags.get("load", "0")))
         while "load_until" in self.flags and not self.is_there("load_until"):
             time.sleep(0.002)
         if "die" in self.flags:
             say(self.flags.get("say", "RuntimeError: told to die"))
             sys.exit(int(self.flags["die"]))
+
+    def spend(self, seconds: float) -> None:
+        """Let the time of a load pass, by reading a file or computing if that is said."""
+        until, way = time.monotonic() + seconds, self.flags.get("load_by", "")
+        while way and time.monotonic() < until:
+            if way == "reading":
+                with open("/dev/zero", "rb") as file:  # noqa: PTH123  # pathlib takes long to import
+                    file.read(2**20)
+                time.sleep(0.2)
+        time.sleep(max(until - time.monotonic(), 0.0))
 
     def when(self, flag: str, then: Callable[[], None]) -> None:
         """Do that once the file is there that the flag names; never without the flag."""

@@ -30,6 +30,7 @@ from pool_service.core.types import (
     Settings,
     SpawnedProcess,
     Unready,
+    Work,
 )
 from pool_service.ports import FetchProgress
 from tests.fake_records import FakeRecords
@@ -37,6 +38,8 @@ from tests.fake_records import FakeRecords
 NEVER = float("inf")
 BUSY_SECONDS = 10.0
 """Of a processor, that something which moves takes between two looks."""
+READ_BYTES_PER_S = 10_000_000
+"""What a process reads while it loads."""
 WALL = 1_700_000_000.0
 """The Unix time at zero of the fake clock."""
 
@@ -75,7 +78,8 @@ class Script:
     set since; served: how many it has answered, None if it does not say; answers: its
     health path, and healthy: as one that is well; in_flight: while it says that it is not;
     listens: its endpoint is its own;
-    moves: whether anything of it progresses; forks: the process comes to be
+    moves: whether anything of it progresses; reads_for, computes_for: seconds from its spawn for
+    which it reads and uses a processor; forks: the process comes to be
     though the service dies in its spawn; raises: what the port's method of that name
     raises instead of what it promises.
     """
@@ -104,6 +108,8 @@ class Script:
     in_flight: bool = False
     listens: bool = True
     moves: bool = True
+    reads_for: float = NEVER
+    computes_for: float = NEVER
     clean_up: When = 0.0
     kin_busy: When = 0.0
     kin_killed: bool = False
@@ -159,6 +165,13 @@ class Process:
             return script.takes
         past = asyncio.get_running_loop().time() - self.spawned_at
         return int(script.takes * min(past / script.load, 1.0)) + script.grown
+
+    @property
+    def work(self) -> Work:
+        """What it has done for its start, of what its script says."""
+        past = asyncio.get_running_loop().time() - self.spawned_at
+        read = int(READ_BYTES_PER_S * min(past, self.script.reads_for))
+        return Work(requested=read, processor_s=min(past, self.script.computes_for))
 
     @property
     def log_path(self) -> str:
@@ -327,8 +340,10 @@ class World:
             process.footprint for process in self.processes.values() if not process.cleaned_up
         )
         available = max(self.memory - taken - self.others, 0)
+        starting = {one.identity for one in servers if one.phase is Phase.STARTING}
+        works = {one.identity: one.work for one in self.living if one.identity in starting}
         sample = MemorySample(self.memory, available, self.pressured, footprints, cost=0.001)
-        return replace(sample, critical=self.critical)
+        return replace(sample, critical=self.critical, work=works)
 
     # --- Standbys -------------------------------------------------------------------------
 

@@ -28,6 +28,10 @@ def _keep_alive(value: object) -> float:
     return FOREVER if seconds < 0 else seconds
 
 
+def _limit(value: object) -> float:
+    return FOREVER if value == "forever" else _seconds(value)
+
+
 _DURATION = 'seconds, or text with units such as "90s", "5m" or "1h30m"'
 _LIMIT = "at most ten years"
 
@@ -42,6 +46,16 @@ PositiveSeconds = Annotated[
     BeforeValidator(_seconds),
     Field(gt=0),
     Form("duration over 0", f"{_DURATION} (more than 0, {_LIMIT})", number_of),
+]
+PositiveOrForever = Annotated[
+    float,
+    BeforeValidator(_limit),
+    Field(gt=0),
+    Form(
+        "duration over 0, or forever",
+        f'{_DURATION} (more than 0, {_LIMIT}) or "forever"',
+        number_of,
+    ),
 ]
 KeepAlive = Annotated[
     float,

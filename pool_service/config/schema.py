@@ -8,7 +8,12 @@ from typing import Annotated
 import platformdirs
 from pydantic import Field
 
-from pool_service.config.durations import KeepAlive, PositiveSeconds, Seconds
+from pool_service.config.durations import (
+    KeepAlive,
+    PositiveOrForever,
+    PositiveSeconds,
+    Seconds,
+)
 from pool_service.config.sizes import (
     Budget,
     DiskBytes,
@@ -265,10 +270,17 @@ class DefaultsSection(Section):
         description="How long a server stays at least after each Ensure, so that the caller's "
         "first request finds it.",
     )
-    start_timeout: PositiveSeconds = Field(
+    start_timeout: PositiveOrForever = Field(
         default=_SETTINGS.start_timeout,
-        description="How long a process may take from its start until it is ready. A download by "
+        description="How long a process may take at most from its start until it is ready, however "
+        "well it gets on; forever: as long as it makes progress (see stall_timeout). A download by "
         "the pool comes before that; a download by the runtime itself counts.",
+    )
+    stall_timeout: PositiveSeconds = Field(
+        default=_SETTINGS.stall_timeout,
+        description="How long a starting process may stand still before it is ended: it reads and "
+        "writes nothing, takes no memory, and uses a processor for less than a twentieth of this "
+        "time. Processor time alone counts as progress for ten minutes at most.",
     )
     probe_timeout: PositiveSeconds = Field(
         default=_SETTINGS.probe_timeout,

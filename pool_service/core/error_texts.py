@@ -25,6 +25,7 @@ from pool_service.core.errors import (
 from pool_service.core.limits import Limits
 from pool_service.core.names import did_you_mean
 from pool_service.core.server import Server
+from pool_service.core.start_progress import COMPUTING_LIMIT_S, StartProgress
 from pool_service.core.types import Diagnosis, ExitReport, Settings
 from pool_service.core.units import size
 
@@ -78,14 +79,38 @@ def start_failure(server: Server, report: ExitReport) -> PoolError:
     )
 
 
-def start_timeout(server: Server, last_lines: tuple[str, ...]) -> StartTimeout:
-    """Return the error for waiters of a server that took too long to start."""
+def start_timeout(server: Server) -> StartTimeout:
+    """Return the error for waiters of a server that was not ready within its start timeout."""
     return StartTimeout(
         f"the server of {server.model!r} was not ready within its start limit of "
         f"{server.settings.start_timeout:g} s and is stopped. Its log is {server.log_path}; "
         "try again, or raise start_timeout for this model.",
         model=server.model,
-        last_lines=last_lines,
+    )
+
+
+def stalled(progress: StartProgress, now: float) -> str:
+    """Return in words for how long a start made no progress, and how far it had come."""
+    work, footprint = progress.last
+    still, empty = now - progress.moved_at, now - progress.loaded_at
+    what = (
+        f"stood still for {still:.0f} s while it started"
+        if empty - still < COMPUTING_LIMIT_S / 2
+        else f"computed for {empty:.0f} s without reading anything or taking memory"
+    )
+    return (
+        f"it {what}; it had read {size(work.read)}, took {size(footprint)} of memory and had "
+        f"used {work.processor_s:.0f} s of processor time"
+    )
+
+
+def start_stalled(server: Server, why: str) -> StartTimeout:
+    """Return the error for waiters of a server whose start made no progress; why: in words."""
+    return StartTimeout(
+        f"the server of {server.model!r} is stopped before it was ready: {why}. Its log is "
+        f"{server.log_path}; its last lines may say what it waited for. Try again, or raise "
+        "stall_timeout for this model if such a pause is usual.",
+        model=server.model,
     )
 
 

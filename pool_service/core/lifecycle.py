@@ -211,24 +211,8 @@ def became_ready(server: Server, endpoint: str, now: float, next_probe: float) -
     return replace(server, ready_at=now, last_used_at=now)
 
 
-def unproven(server: Server, now: float) -> Server:
-    """Return the server of an earlier service STARTING again: it has to prove that it is READY."""
-    return replace(
-        server,
-        phase=Phase.STARTING,
-        endpoint="",
-        step_deadline=now + server.settings.start_timeout,
-    )
-
-
-def rejoined(server: Server, now: float) -> Server:
-    """Return the STARTING server of an earlier service, with time for at least one probe left."""
-    left = max(server.step_deadline, now + server.settings.probe_timeout)
-    return replace(server, step_deadline=left)
-
-
 def out_of_time(server: Server, at: float) -> Server:
-    """Return a server past its start timeout, which is stopped once its log is read, or at `at`."""
+    """Return a server that takes too long to start, to be stopped when its log is read, or `at`."""
     return replace(server, step_deadline=at)
 
 

@@ -216,6 +216,7 @@ class Machine:
 
     def _on_memory_sampled(self, event: ev.MemorySampled, now: float) -> None:
         sampled = self._sampler.on_memory_sampled(event, now)
+        self._timers.end_stalled(now)
         limited = [one for one in sampled if one.server.settings.memory_limit is not None]
         if limited:
             self._containment.each(limited, lambda one: self._recycler.review(one, now), now)

@@ -5,6 +5,7 @@ seconds clears the crashes before it. The jitter depends only on model and gener
 that crash together do not start together, and the backoff stays predictable in tests.
 """
 
+from dataclasses import replace
 from zlib import crc32
 
 from pool_service.core import lifecycle as life
@@ -75,7 +76,8 @@ def lasting_failure(server: Server, limits: Limits) -> PoolError | None:
     if has_crashed(server):
         return crash_loop(server, limits) if is_loop(server, limits) else None
     if end.cause is Cause.START_TIMEOUT:
-        return start_timeout(server, end.report.last_lines)
+        # A record of an earlier version has no error.
+        return server.failure or replace(start_timeout(server), last_lines=end.report.last_lines)
     if end.report.diagnosis is Diagnosis.PORT_TAKEN:
         return None
     return start_failure(server, end.report)

@@ -11,6 +11,7 @@ from pool_service.core.commands import RecordUsage, SampleMemory
 from pool_service.core.error_containment import Containment
 from pool_service.core.events import MemorySampled
 from pool_service.core.server import Phase, Server
+from pool_service.core.start_progress import judged
 from pool_service.core.state import PoolState
 from pool_service.core.table import Row
 from pool_service.core.types import FOREVER, MemorySample
@@ -81,6 +82,7 @@ class Sampler:
         """Apply a sample to the machine's state and to each server in it; return these servers."""
         self._is_sampling, self._sampled_at = False, now
         self._state.capacity_changed = True
+        self._judge_starts(event.sample, now)
         if event.sample is None:
             self.skip_measuring()
             return []
@@ -103,6 +105,24 @@ class Sampler:
     def skip_measuring(self) -> None:
         """Let no start wait until new servers are measured: memory cannot be sampled at present."""
         self._state.unmeasured.clear()
+
+    def _judge_starts(self, sample: MemorySample | None, now: float) -> None:
+        """Note of each server that starts whether it makes progress."""
+
+        def judge(row: Row) -> None:
+            server, identity = row.server, row.server.identity
+            if row.is_adopting or identity is None:
+                return
+            row.start_progress = judged(
+                row.start_progress,
+                sample.work.get(identity) if sample else None,
+                sample.footprints.get(identity, 0) if sample else 0,
+                now=now,
+                stall_timeout=server.settings.stall_timeout,
+                was_ready=server.ready_at is not None,
+            )
+
+        self._containment.each(self._state.table.of(Phase.STARTING), judge, now)
 
     def _measure(self, row: Row) -> None:
         """Apply the last sample to one server in it."""

@@ -99,7 +99,8 @@ class Server:
     and of the start of a STARTING one, the next probe of a READY and signal of a STOPPING one.
     crashes: when its latest processes died, oldest first, within the crash window.
     retry_at: no start before this time.
-    failure: the error for callers that ask before `retry_at`; None: they wait.
+    failure: the error for callers that ask before `retry_at`; None: they wait. While it is stopped
+    because its start took too long: the error for its waiters.
     spared_until: before this time it is not stopped for being unused.
     drain_by: until when a stop waits for requests in flight.
     expected: the memory that it is expected to need; expected_by: the source of that number.

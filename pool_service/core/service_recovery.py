@@ -1,7 +1,7 @@
 """Recovery: takes over the servers that an earlier service recorded, each by its phase.
 
 1. READY: is STARTING until its readiness is proven again, so that callers get no dead server.
-2. STARTING: goes on, with the rest of its start timeout.
+2. STARTING: goes on, with the rest of its start timeout; whether it makes progress is judged anew.
 3. STOPPING, CLEANING_UP: goes on.
 4. FAILED, or a start after a crash: FAILED.
 5. Any other start without a process: dropped, since its callers are gone.
@@ -11,6 +11,7 @@ A process that exited meanwhile is noticed like any exit.
 
 from dataclasses import replace
 
+from pool_service.core import adoption
 from pool_service.core import lifecycle as life
 from pool_service.core.callers import Callers
 from pool_service.core.commands import Adopt, AwaitExit, CleanUp, RecoveryEnded
@@ -100,7 +101,7 @@ class Recovery:
         # Beside a current server only recycling leaves one that is not stopping.
         if not server.is_current and server.phase not in life.LEAVING:
             server = life.stopping(server, Cause.MEMORY_LIMIT)
-        server = life.unproven(server, now) if server.phase is Phase.READY else server
+        server = adoption.unproven(server, now) if server.phase is Phase.READY else server
         row = self._state.put(server)
         row.is_adopting = True
         self._state.arm(row)
@@ -152,9 +153,9 @@ class Recovery:
             return
         if server.ready_at is None:
             self._settle(server.id)
-            state.put(life.rejoined(server, now))
+            state.put(adoption.rejoined(server, now))
         else:
-            state.put(life.unproven(server, now))
+            state.put(adoption.unproven(server, now))
         self._supervisor.await_ready(server)
 
     def on_orphans_found(self, event: OrphansFound, now: float) -> None:

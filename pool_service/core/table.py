@@ -8,8 +8,10 @@ from dataclasses import dataclass
 from itertools import islice
 
 from pool_service.core.activity import SeenUse
+from pool_service.core.errors import StartTimeout
 from pool_service.core.liveness import Liveness
 from pool_service.core.server import Phase, Role, Server, ServerId
+from pool_service.core.start_progress import StartProgress
 
 
 @dataclass(slots=True, eq=False)
@@ -19,7 +21,9 @@ class Row:
     server: the value that is published and recorded.
     is_adopting: the process that an earlier service started is being looked for.
     is_estimating: an estimate or a download is under way.
-    is_timed_out: the start timeout has passed, and the last lines of the log are being read.
+    timed_out: why a start is to be ended, in words, and the error for its waiters, while the last
+    lines of its log are being read.
+    start_progress: how the start has got on, by the memory samples of this service.
     lost_ports: how many processes of this start lost their port to another program.
     is_checking: an idle check is under way.
     is_check_stale: that check began before the stop, so its result does not count.
@@ -37,7 +41,8 @@ class Row:
     server: Server
     is_adopting: bool = False
     is_estimating: bool = False
-    is_timed_out: bool = False
+    timed_out: tuple[str, StartTimeout] | None = None
+    start_progress: StartProgress | None = None
     lost_ports: int = 0
     is_checking: bool = False
     is_check_stale: bool = False
@@ -71,7 +76,7 @@ class Row:
             self.end_preemption()
             self.busy_until = self.seen_use = self.liveness = None
         if phase is not Phase.STARTING:
-            self.is_timed_out = False
+            self.timed_out = self.start_progress = None
         if phase is not Phase.STOPPING:
             self.is_check_stale = False
         if phase in (Phase.READY, Phase.FAILED):

@@ -1,15 +1,19 @@
 """Timers: what is due for each server, and what is made good after a suspend or stall."""
 
+from dataclasses import replace
+
 from pool_service.core import lifecycle as life
 from pool_service.core.commands import ReadLog
 from pool_service.core.error_containment import Containment
-from pool_service.core.error_texts import pool_full, start_timeout
+from pool_service.core.error_texts import pool_full, stalled, start_stalled, start_timeout
+from pool_service.core.errors import StartTimeout
 from pool_service.core.events import LogRead, TimeReached
 from pool_service.core.idle import IdleChecks
 from pool_service.core.readiness import ReadyServers
 from pool_service.core.sampler import Sampler
 from pool_service.core.scheduler import Scheduler
 from pool_service.core.server import Cause, Phase
+from pool_service.core.start_progress import has_stalled, resumed
 from pool_service.core.state import PoolState
 from pool_service.core.stopper import Stopper
 from pool_service.core.supervisor import Supervisor
@@ -68,6 +72,8 @@ class Timers:
         def resume(row: Row) -> None:
             server = row.server
             row.liveness = None
+            if row.start_progress is not None:
+                row.start_progress = resumed(row.start_progress, away)
             if server.phase is Phase.READY:
                 self._state.put_unpublished(life.spared(server, now))
             elif server.phase in DELAYED_WHILE_AWAY:
@@ -108,20 +114,39 @@ class Timers:
         else:
             self._supervisor.enqueue(model, row.server, now)
 
+    def end_stalled(self, now: float) -> None:
+        """End each start that has made no progress for its stall timeout, after a sample."""
+
+        def review(row: Row) -> None:
+            progress, stall_timeout = row.start_progress, row.server.settings.stall_timeout
+            if progress is None or row.is_adopting or row.timed_out is not None:
+                return
+            if has_stalled(progress, now, stall_timeout):
+                why = stalled(progress, now)
+                self._begin_time_out(row, why, start_stalled(row.server, why), now)
+
+        self._containment.each(self._state.table.of(Phase.STARTING), review, now)
+
     def _time_out(self, row: Row, now: float) -> None:
         """Read the log of a start that took too long; stop it when even that takes too long."""
-        server = row.server
-        if row.is_timed_out:
-            self.on_log_read(row, LogRead(server.id, ()), now)
-            return
-        row.is_timed_out = True
-        self._state.put_unpublished(life.out_of_time(server, now + LOG_TIMEOUT_S))
-        self._state.commands.append(ReadLog(server.id, server.log_path))
+        if row.timed_out is None:
+            why = Cause.START_TIMEOUT.value
+            self._begin_time_out(row, why, start_timeout(row.server), now)
+        else:
+            self.on_log_read(row, LogRead(row.server.id, ()), now)
+
+    def _begin_time_out(self, row: Row, why: str, error: StartTimeout, now: float) -> None:
+        row.timed_out = why, error
+        self._state.put_unpublished(life.out_of_time(row.server, now + LOG_TIMEOUT_S))
+        self._state.commands.append(ReadLog(row.server.id, row.server.log_path))
 
     def on_log_read(self, row: Row, event: LogRead, now: float) -> None:
         """Stop a start that took too long, and answer its waiters with the end of its log."""
         server = row.server
-        if row.is_timed_out:
-            if server.is_current:
-                self._state.fail_waiters(server.model, start_timeout(server, event.last_lines))
-            self._supervisor.stop(row.server, Cause.START_TIMEOUT, now)
+        if row.timed_out is None:
+            return
+        why, error = row.timed_out
+        error = replace(error, last_lines=event.last_lines)
+        if server.is_current:
+            self._state.fail_waiters(server.model, error)
+        self._supervisor.stop(life.barred(server, now, error), Cause.START_TIMEOUT, now, why)

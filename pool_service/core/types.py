@@ -66,6 +66,29 @@ class Estimate:
 
 
 @dataclass(frozen=True, slots=True)
+class Work:
+    """The work that a process tree has done since it began. Sizes in bytes.
+
+    requested: read from files and pipes, whether from a disk or from memory; 0 if not told.
+    from_disk: read from disks, also for mapped files.
+    written: written to files and pipes, such as a download by the runtime itself.
+    mapped: the pages of mapped files that it has in memory; 0 if not told.
+    processor_s: processor seconds.
+    """
+
+    requested: int = 0
+    from_disk: int = 0
+    written: int = 0
+    mapped: int = 0
+    processor_s: float = 0.0
+
+    @property
+    def read(self) -> int:
+        """The bytes read: what was read from a disk may have been requested as well."""
+        return max(self.requested, self.from_disk)
+
+
+@dataclass(frozen=True, slots=True)
 class MemorySample:
     """A sample of the memory of the machine and of servers. Sizes in bytes.
 
@@ -76,6 +99,7 @@ class MemorySample:
     standbys: the memory of standby processes.
     cost: processor seconds that the sample took.
     critical: the system reports that memory is so short that nothing more may start.
+    work: the work of each starting server, by its process; absent if unknown.
     """
 
     total: int
@@ -85,6 +109,7 @@ class MemorySample:
     standbys: int = 0
     cost: float = 0.0
     critical: bool = False
+    work: Mapping["Identity", Work] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +131,8 @@ class Settings:
 
     keep_alive: how long an unused server stays; FOREVER: until evicted.
     grace_period: how long a server stays at least after each Ensure.
-    start_timeout: from the start of the process until READY.
+    start_timeout: from the start of the process until READY; FOREVER: no limit.
+    stall_timeout: how long a starting process may make no progress.
     probe_timeout: for one request to the health path.
     drain_timeout: for requests in flight when the server is to stop.
     stop_timeout: after SIGINT and each SIGKILL, and after SIGTERM if nothing can be in flight.
@@ -130,7 +156,8 @@ class Settings:
     runtime_model: str
     keep_alive: float = 300.0
     grace_period: float = 3.0
-    start_timeout: float = 120.0
+    start_timeout: float = FOREVER
+    stall_timeout: float = 60.0
     probe_timeout: float = 3.0
     drain_timeout: float = 300.0
     stop_timeout: float = 10.0

@@ -17,7 +17,7 @@ from pool_service.adapters.memory.memory import MAX_BYTES, STATUS_PATH, HostMemo
 from pool_service.adapters.probe.http_get import Answer
 from pool_service.adapters.process.identity import identity_of
 from pool_service.core.server import Phase, Server
-from pool_service.core.types import Identity, Settings
+from pool_service.core.types import Identity, Settings, Work
 from tests.under_way import under_way
 
 
@@ -34,8 +34,10 @@ def test_anonymous_and_shared_memory_and_swap_count_and_files_do_not() -> None:
 
 
 def test_of_macos_the_systems_own_footprint_counts() -> None:
-    numbers = [*range(1, 8), 123_456, 9, 10]
-    assert of_rusage(b"u" * 16 + struct.pack("=10Q", *numbers)) == 123_456
+    numbers = [*range(1, 8), 123_456, *range(9, 17), 654_321, 18]
+    footprint, work = of_rusage(b"u" * 16 + struct.pack("=18Q", *numbers))
+    assert footprint == 123_456
+    assert work == Work(from_disk=654_321, written=18)
 
 
 def test_the_footprint_of_this_process_grows_with_what_it_takes() -> None:
@@ -47,7 +49,7 @@ def test_the_footprint_of_this_process_grows_with_what_it_takes() -> None:
 
 def test_of_a_process_that_is_gone_nothing_is_told() -> None:
     gone = Identity(os.getpid(), 1, "another boot")
-    assert Footprints().of([gone]) == {}
+    assert Footprints().trees([gone]) == {}
 
 
 def test_a_process_that_cannot_be_looked_at_is_left_out() -> None:
@@ -57,7 +59,7 @@ def test_a_process_that_cannot_be_looked_at_is_left_out() -> None:
     def forbidden(_pid: int) -> int:
         raise PermissionError
 
-    assert Footprints(forbidden).of([me]) == {}
+    assert Footprints(forbidden).of({me: [me.pid]}) == {}
 
 
 async def test_a_look_tells_the_machine_and_what_it_cost() -> None:

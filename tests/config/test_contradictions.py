@@ -9,7 +9,7 @@ from tests.config.conftest import Read, Refusal
     ("text", "place"),
     [
         ("[defaults]\nstart_timeout = 2", "defaults.start_timeout"),
-        ("[defaults]\nprobe_timeout = '2m'", "defaults.probe_timeout"),
+        ("[defaults]\nprobe_timeout = '2m'\nstart_timeout = '2m'", "defaults.probe_timeout"),
         ("[models.x]\nstart_timeout = 3", 'models."x".start_timeout'),
         ("[defaults]\nstart_timeout = 2\n[models.x]\nkeep_alive = 1", "defaults.start_timeout"),
     ],
@@ -21,7 +21,8 @@ def test_a_probe_must_end_before_the_start_does(refusal: Refusal, text: str, pla
 
 
 def test_a_contradiction_names_the_variable_that_made_it(refusal: Refusal) -> None:
-    told = refusal("", {"POOL_SERVICE_DEFAULTS_PROBE_TIMEOUT": "1h"})
+    variable = {"POOL_SERVICE_DEFAULTS_PROBE_TIMEOUT": "1h"}
+    told = refusal("[defaults]\nstart_timeout = 120", variable)
     assert told == (
         "POOL_SERVICE_DEFAULTS_PROBE_TIMEOUT: probe_timeout (3600 s) must be less than "
         "start_timeout (120 s)"
@@ -116,6 +117,7 @@ def test_all_contradictions_are_reported_at_once(refusal: Refusal) -> None:
         command = ["vllm-mlx", "serve", "{runtime_model}"]
         [defaults]
         probe_timeout = "5m"
+        start_timeout = "5m"
         [models.x]
         runtime = "ww"
         groups = ["g", "h"]

@@ -236,19 +236,24 @@ def test_a_key_that_is_none_is_named_with_what_was_meant(
             'must be bytes, or text with a unit such as "16MiB" (65536 or more), not 5',
         ),
         (
-            "defaults.start_timeout",
+            "defaults.stall_timeout",
             "0",
             f"must be {LENGTH} (more than 0, at most ten years), not 0",
         ),
         (
-            "defaults.start_timeout",
+            "defaults.stall_timeout",
             '"90"',
             f'must be {LENGTH} (more than 0, at most ten years), not "90"',
         ),
         (
-            "defaults.start_timeout",
+            "defaults.stall_timeout",
             '"1m1h"',
             f'must be {LENGTH} (more than 0, at most ten years), not "1m1h"',
+        ),
+        (
+            "defaults.start_timeout",
+            "-1",
+            f'must be {LENGTH} (more than 0, at most ten years) or "forever", not -1',
         ),
         ("service.only_listed", "1", "must be true or false, not 1"),
         *(

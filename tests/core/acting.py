@@ -14,6 +14,7 @@ from pool_service.core.types import (
     LaunchPlan,
     MemorySample,
     ProbeResult,
+    Work,
 )
 from tests.core.invariants import Ledger
 
@@ -132,7 +133,8 @@ def look(ledger: Ledger, *, pressured: bool = False, blind: bool = False) -> Non
         for (model, _), it in ledger.processes.items()
     }
     left = max(100 - sum(footprints.values()), 0)
-    sample = MemorySample(100, left, pressured, footprints, cost=0.001)
+    works = {it: Work(requested=ledger.loaded.get(it, 0)) for it in footprints}
+    sample = MemorySample(100, left, pressured, footprints, cost=0.001, work=works)
     ledger.handle(MemorySampled(None if blind else sample))
 
 

@@ -45,6 +45,8 @@ from pool_service.core.remembered import MAX_NAMINGS
 from pool_service.core.results import Ensured
 from pool_service.core.server import Cause, LastRun, Phase, RecoveredState, Role, Server, ServerId
 from pool_service.core.standby_policy import STANDBY_BYTES
+from pool_service.core.start_progress import COMPUTING_LIMIT_S
+from pool_service.core.timers import LOG_TIMEOUT_S
 from pool_service.core.types import FOREVER, Diagnosis, Identity, SpawnedProcess
 
 Settling = EvictRequested | ShutdownRequested | ReloadRequested
@@ -76,6 +78,15 @@ def deadline(server: Server) -> float:
     return server.step_deadline
 
 
+@dataclass(frozen=True)
+class SeenStart:
+    """When a start was last seen to get on and to load, and what it had read by then."""
+
+    moved_at: float
+    loaded_at: float
+    loaded: int
+
+
 @dataclass
 class Ledger:
     """One machine, and the books of all that went in and came out of it."""
@@ -90,6 +101,8 @@ class Ledger:
     pinned: frozenset[str] = frozenset()
     sampling: bool = False
     grown: dict[Identity, int] = field(default_factory=dict)
+    loaded: dict[Identity, int] = field(default_factory=dict)
+    starts: dict[ServerId, "SeenStart"] = field(default_factory=dict)
     fetched: bool = False
     evicting: dict[int, EvictRequested | ShutdownRequested | ReloadRequested] = field(
         default_factory=dict
@@ -126,6 +139,7 @@ class Ledger:
             self._check_at_once(at_once, issued)
         self._check_stops(event, before)
         self._check_failed_starts(event, before)
+        self._check_stalled_starts(event, issued)
         self.check()
         return issued
 
@@ -203,6 +217,7 @@ class Ledger:
         disk = _on_disk(self.pasts, self.journal[:written])
         self.left |= {*self.waiting, *self.evicting, *self.holding}
         self.sampling = False
+        self.starts.clear()
         for books in (self.waiting, self.evicting, self.holding, self.shown):
             books.clear()
         self.outstanding.clear()
@@ -532,8 +547,11 @@ class Ledger:
             if any(isinstance(c, commands.Adopt) for c in of_it):
                 continue
             asked = any(isinstance(c, commands.CheckActivity) for c in of_it)
-            if server.phase in {Phase.STARTING, Phase.FAILED, Phase.BACKING_OFF}:
+            if server.phase in {Phase.FAILED, Phase.BACKING_OFF}:
                 assert deadline(server) < FOREVER
+            if server.phase is Phase.STARTING:
+                # Samples tell whether it gets on.
+                assert self.sampling or self.machine.next_deadline() < FOREVER
             if server.phase is Phase.STOPPING and server.identity is not None:
                 assert deadline(server) < FOREVER
             if not asked and not self._found_busy(server):
@@ -590,6 +608,46 @@ class Ledger:
             starts = is_first and server.is_current
             if starts and (not after or after.phase not in GOING_WELL):
                 assert server.model not in {ensure.model for ensure in self.waiting.values()}
+
+    def _check_stalled_starts(self, event: Event, issued: list[Command]) -> None:
+        """A start that gets on is not ended for standing still; any other is, by the next sample.
+
+        One for which a log is being read already has its end before it.
+        """
+        if isinstance(event, TimeReached):
+            self.starts = {
+                one: replace(
+                    seen, moved_at=seen.moved_at + event.away, loaded_at=seen.loaded_at + event.away
+                )
+                for one, seen in self.starts.items()
+            }
+        if not isinstance(event, MemorySampled):
+            return
+        ended = [command.server_id for command in issued if isinstance(command, commands.ReadLog)]
+        reading = [c.server_id for c in self.outstanding if isinstance(c, commands.ReadLog)]
+        sought = [c.server_id for c in self.outstanding if isinstance(c, commands.Adopt)]
+        for server in self.servers:
+            if server.phase is not Phase.STARTING or server.id in sought:
+                continue
+            assert server.identity is not None
+            seen = self._see_start(server, self.starts.get(server.id), event)
+            self.starts[server.id] = seen
+            if self.now - seen.moved_at < server.settings.stall_timeout:
+                assert server.id not in ended, "it gets on, and is ended"
+            else:
+                assert server.id in {*ended, *reading} or self._is_ending(server), "it stands still"
+
+    def _is_ending(self, server: Server) -> bool:
+        """Its log could not be read, so that it ends without."""
+        return server.step_deadline <= self.now + LOG_TIMEOUT_S
+
+    def _see_start(self, server: Server, seen: SeenStart | None, event: MemorySampled) -> SeenStart:
+        assert server.identity is not None
+        loaded = self.loaded.get(server.identity, 0)
+        if seen is None or (event.sample is not None and loaded > seen.loaded):
+            return SeenStart(self.now, self.now, loaded)
+        is_unknown = event.sample is None and self.now - seen.loaded_at < COMPUTING_LIMIT_S
+        return replace(seen, moved_at=self.now) if is_unknown else seen
 
     def reach_time(self, later: float) -> None:
         """Let time pass as the driver would: TimeReached at each moment that is due."""

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 
+from pool_service.core import adoption
 from pool_service.core import lifecycle as life
 from pool_service.core.server import Cause, Exit, LastRun, Phase, Role, Server, ServerId, StopSignal
 from pool_service.core.types import (
@@ -90,7 +91,7 @@ def test_deaths_count_for_the_runtime_model_that_died(
 
 def test_what_is_ready_again_keeps_its_times_and_does_not_go_at_once() -> None:
     before = replace(SERVER, ready_at=5.0, last_used_at=7.0, keep_alive=10.0)
-    again = life.became_ready(life.unproven(before, 1000.0), "http://x", 1001.0, 1016.0)
+    again = life.became_ready(adoption.unproven(before, 1000.0), "http://x", 1001.0, 1016.0)
     assert (again.ready_at, again.last_used_at) == (5.0, 7.0)
     assert again.expires_at == 1001.0 + life.RESUMED_GRACE_S
 
@@ -108,8 +109,14 @@ def test_who_is_spared_stays_for_its_residency_and_a_few_seconds_at_the_least(
 def test_a_start_that_goes_on_has_what_is_left_of_its_limit_and_one_look(
     deadline: float, left: float
 ) -> None:
-    server = replace(SERVER, phase=Phase.STARTING, step_deadline=deadline)
-    assert life.rejoined(server, 10.0).step_deadline == left
+    settings = replace(SETTINGS, start_timeout=60.0)
+    server = replace(SERVER, settings=settings, phase=Phase.STARTING, step_deadline=deadline)
+    assert adoption.rejoined(server, 10.0).step_deadline == left
+
+
+def test_a_start_whose_limit_was_taken_out_of_the_configuration_has_none_any_more() -> None:
+    server = replace(SERVER, phase=Phase.STARTING, step_deadline=50.0)
+    assert adoption.rejoined(server, 10.0).step_deadline == FOREVER
 
 
 # --- what it needs ------------------------------------------------------------------------

@@ -26,6 +26,7 @@ from pool_service.core.limits import Limits
 from pool_service.core.machine import Machine
 from pool_service.core.results import Every
 from pool_service.core.server import Phase, Server
+from pool_service.core.start_progress import PROGRESS_BYTES
 from pool_service.core.types import FOREVER, Diagnosis, ProbeResult, Settings
 from tests.core.acting import NEEDS, badly, broken, drive, drive_on, look, report, well
 from tests.core.invariants import Ledger
@@ -52,6 +53,7 @@ class Pool(RuleBasedStateMachine):
         max_starts=st.integers(1, 3),
         port_attempts=st.integers(1, 3),
         grace_period=st.sampled_from([0.0, 10.0]),
+        start_timeout=st.sampled_from([60.0, FOREVER]),
         own_runtime_model=st.booleans(),
         budget=st.sampled_from([FOREVER, 10.0]),
         queue_limit=st.sampled_from([2, 64]),
@@ -64,6 +66,7 @@ class Pool(RuleBasedStateMachine):
         max_starts: int,
         port_attempts: int,
         grace_period: float,
+        start_timeout: float,
         own_runtime_model: bool,
         budget: float,
         queue_limit: int,
@@ -72,7 +75,11 @@ class Pool(RuleBasedStateMachine):
         ceilings: bool,
     ) -> None:
         defaults = Settings(
-            runtime_model="", keep_alive=30.0, grace_period=grace_period, start_timeout=60.0
+            runtime_model="",
+            keep_alive=30.0,
+            grace_period=grace_period,
+            start_timeout=start_timeout,
+            stall_timeout=40.0,
         )
         models = {"a": Settings(runtime_model="one")} if own_runtime_model else {}
         for model in "cd":
@@ -162,6 +169,27 @@ class Pool(RuleBasedStateMachine):
             look(self.ledger)
         if replaced:
             drive(self.ledger)
+
+    @precondition(lambda self: self.starting())
+    @rule(data=st.data(), rounds=st.integers(1, 4))
+    def one_loads_on(self, data: st.DataObject, rounds: int) -> None:
+        """However long it takes: it reads, and samples see it."""
+        server = data.draw(st.sampled_from(self.starting()))
+        assert server.identity is not None
+        for _ in range(rounds):
+            loaded = self.ledger.loaded.get(server.identity, 0)
+            self.ledger.loaded[server.identity] = loaded + PROGRESS_BYTES
+            self.ledger.reach_time(15.0)
+            if self.ledger.sampling:
+                look(self.ledger)
+
+    @precondition(lambda self: self.starting())
+    @rule(rounds=st.integers(1, 4))
+    def starts_stand_still(self, rounds: int) -> None:
+        for _ in range(rounds):
+            self.ledger.reach_time(15.0)
+            if self.ledger.sampling:
+                look(self.ledger)
 
     @precondition(lambda self: self.ledger.waiting)
     @rule(data=st.data())
@@ -292,6 +320,9 @@ class Pool(RuleBasedStateMachine):
 
     def ready(self) -> list[Server]:
         return [server for server in self.ledger.servers if server.phase is Phase.READY]
+
+    def starting(self) -> list[Server]:
+        return [server for server in self.ledger.servers if server.phase is Phase.STARTING]
 
     def under_way(self) -> list[commands.ServerCommand]:
         return [c for c in self.ledger.outstanding if not isinstance(c, commands.AwaitExit)]

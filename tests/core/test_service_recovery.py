@@ -58,7 +58,7 @@ FOUND = events.Adopted(ServerId("m", 3), SpawnedProcess(IDENTITY, "/log"))
 
 
 def recovering(*servers: Server) -> Machine:
-    machine = Machine(Catalogue(), Limits())
+    machine = Machine(Catalogue(Settings("", start_timeout=60.0)), Limits())
     issued = machine.handle(RecoveryBegan(RecoveredState(servers)), 100.0)
     assert [c for c in issued if isinstance(c, commands.Adopt)]
     return machine

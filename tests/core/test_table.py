@@ -7,8 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pool_service.core.activity import SeenUse
+from pool_service.core.errors import StartTimeout
 from pool_service.core.liveness import Liveness
 from pool_service.core.server import Phase, Role, Server, ServerId
+from pool_service.core.start_progress import judged
 from pool_service.core.table import Row, ServerTable
 from pool_service.core.types import Identity, Settings
 
@@ -170,7 +172,8 @@ def marked() -> Row:
     return Row(
         server(),
         is_estimating=True,
-        is_timed_out=True,
+        timed_out=("it stood still", StartTimeout("it stood still")),
+        start_progress=judged(None, None, 0, now=1.0, stall_timeout=60.0),
         lost_ports=2,
         is_checking=True,
         is_check_stale=True,
@@ -188,7 +191,7 @@ def marked() -> Row:
     [
         (Phase.QUEUED, {"is_estimating", "lost_ports"}),
         (Phase.PREPARING, {"lost_ports"}),
-        (Phase.STARTING, {"is_timed_out", "lost_ports"}),
+        (Phase.STARTING, {"timed_out", "start_progress", "lost_ports"}),
         (
             Phase.READY,
             {

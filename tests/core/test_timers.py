@@ -11,15 +11,17 @@ from pool_service.core.commands import (
     ReadLog,
     SendSignal,
 )
+from pool_service.core.errors import StartTimeout
 from pool_service.core.events import (
     LogRead,
+    MemorySampled,
     TimeReached,
 )
 from pool_service.core.lifecycle import RESUMED_GRACE_S
 from pool_service.core.liveness import Liveness
 from pool_service.core.server import Cause, Phase, Role, StopSignal
 from pool_service.core.timers import LOG_TIMEOUT_S
-from pool_service.core.types import FOREVER
+from pool_service.core.types import FOREVER, Work
 from tests.core.parts import (
     DEFAULTS,
     LOADED_AT,
@@ -29,10 +31,12 @@ from tests.core.parts import (
     Parts,
     answers,
     ended,
+    identity,
     kinds,
     made,
     of_kind,
     refused,
+    sample,
 )
 from tests.core.pools import LOST, aside, one_ready
 
@@ -41,11 +45,11 @@ def reach(parts: Parts, now: float = NOW, away: float = 0.0) -> None:
     parts.timers.on_time_reached(TimeReached(away), now)
 
 
-def starting(parts: Parts, **changes: Field) -> None:
-    """Let a start be out of time just now, for which two wait."""
+def starting(parts: Parts, at: float = NOW, **changes: Field) -> None:
+    """Let a start be out of time at `at`, for which two wait."""
     parts.waits(1)
     parts.waits(2)
-    parts.there(phase=Phase.STARTING, step_deadline=NOW, **changes)
+    parts.there(phase=Phase.STARTING, step_deadline=at, **changes)
 
 
 # --- what is due ----------------------------------------------------------------------------
@@ -179,6 +183,67 @@ def test_a_log_that_is_read_late_ends_nothing() -> None:
     row = parts.there()
     parts.timers.on_log_read(row, LogRead(M1, ()), NOW)
     assert parts.taken() == []
+
+
+# --- a start that stands still --------------------------------------------------------------
+
+
+def judge(parts: Parts, now: float, work: Work | None = None) -> None:
+    """Let a sample end at `now` that tells the work of the server of `m`, and act on it."""
+    works = {identity(M1): work} if work is not None else {}
+    parts.sampler.on_memory_sampled(MemorySampled(replace(sample(), work=works)), now)
+    parts.timers.end_stalled(now)
+
+
+STALL = DEFAULTS.stall_timeout
+
+
+def test_a_start_that_stands_still_is_ended_and_its_error_says_how_far_it_was() -> None:
+    parts = Parts()
+    starting(parts, FOREVER)
+    judge(parts, NOW - 100.0, Work())
+    judge(parts, NOW, Work(requested=5_000_000, processor_s=7.0))
+    judge(parts, NOW + STALL - 0.1, Work(requested=5_000_100, processor_s=7.2))
+    parts.taken()
+    judge(parts, NOW + STALL, Work(requested=5_000_100, processor_s=7.2))
+    assert of_kind(parts.taken(), ReadLog) == [ReadLog(M1, "/logs/m/1")]
+    judge(parts, NOW + STALL + 0.5, Work(requested=5_000_100, processor_s=7.2))
+    assert of_kind(parts.taken(), ReadLog) == [], "its log is read once"
+    row = parts.state.table.find(M1)
+    assert row is not None
+    parts.timers.on_log_read(row, LogRead(M1, ("waits for a lock",)), NOW + STALL + 0.5)
+    issued = parts.taken()
+    assert refused(issued) == {1: "StartTimeout", 2: "StartTimeout"}
+    error = answers(issued)[1]
+    assert isinstance(error, StartTimeout)
+    assert error.last_lines == ("waits for a lock",)
+    for told in ("stood still for 60 s", "5 MB", "7 s of processor time", "stall_timeout"):
+        assert told in str(error)
+    assert parts.shown().stop_cause is Cause.START_TIMEOUT
+    assert "stood still for 60 s" in parts.shown().detail
+    assert parts.shown().failure == error, "for those who ask while it ends, too"
+
+
+def test_a_start_that_is_being_adopted_is_not_judged() -> None:
+    parts = Parts()
+    starting(parts, FOREVER)
+    judge(parts, NOW - 100.0, Work())
+    row = parts.state.table.find(M1)
+    assert row is not None
+    row.is_adopting = True
+    judge(parts, NOW, Work())
+    assert of_kind(parts.taken(), ReadLog) == []
+
+
+def test_a_start_gets_back_the_time_for_which_nothing_ran() -> None:
+    parts = Parts()
+    starting(parts, FOREVER)
+    judge(parts, NOW, Work())
+    reach(parts, NOW + 1e5, away=1e5 - 10.0)
+    judge(parts, NOW + 1e5, Work())
+    assert of_kind(parts.taken(), ReadLog) == []
+    judge(parts, NOW + 1e5 + STALL - 10.0, Work())
+    assert of_kind(parts.taken(), ReadLog) == [ReadLog(M1, "/logs/m/1")]
 
 
 # --- after an absence -----------------------------------------------------------------------

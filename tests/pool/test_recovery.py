@@ -7,6 +7,7 @@ import pytest
 
 from pool_service.core.errors import CrashLoop, StartTimeout
 from pool_service.core.server import Cause, LastRun, Phase, Server, StopSignal
+from pool_service.core.types import FOREVER
 from tests.pool.holds import holding
 from tests.pool.running import LIMITS, now, running
 from tests.world import CRASH, KILLED, NEVER, Script, outcomes, settled
@@ -92,6 +93,19 @@ async def test_a_start_goes_on_within_what_is_left_of_its_limit() -> None:
         with pytest.raises(StartTimeout):
             await run.pool.ensure("m")
         assert now() == pytest.approx(120.0)
+
+
+async def test_a_start_that_stands_still_under_the_next_service_is_ended_by_that() -> None:
+    async with running(start_timeout=FOREVER) as run:
+        run.world.script("m", Script(load=NEVER, reads_for=100.0, computes_for=100.0))
+        run.ask()
+        await asyncio.sleep(110)
+        await run.kill()
+        await asyncio.sleep(500)
+        await run.start()
+        with pytest.raises(StartTimeout, match="stood still for 60 s"):
+            await run.pool.ensure("m")
+        assert now() == pytest.approx(670.0, abs=1.1), "none of the time before counts"
 
 
 async def test_a_start_that_became_ready_meanwhile_is_ready_whatever_its_limit() -> None:

@@ -14,9 +14,13 @@ from pool_service.core.errors import (
     StartFailed,
     StartTimeout,
 )
+from pool_service.core.liveness import WORKING_SHARE
 from pool_service.core.results import Ensured
+from pool_service.core.sampler import FAST_PAUSE_S
 from pool_service.core.server import Cause, Phase, StopSignal
+from pool_service.core.start_progress import COMPUTING_LIMIT_S
 from pool_service.core.timers import LOG_TIMEOUT_S
+from pool_service.core.types import FOREVER
 from tests.pool.running import LIMITS, now, running
 from tests.world import CRASH, NEVER, PORT_TAKEN, REJECTED, Script, outcomes
 
@@ -177,6 +181,45 @@ async def test_the_start_limit_ends_a_start_and_answers_its_waiters_at_once() ->
         assert failed.last_exit.cause is Cause.START_TIMEOUT
         await asyncio.sleep(LIMITS.failure_memory)
         assert (await run.pool.ensure("m")).server.generation == 2
+
+
+async def test_a_load_that_goes_on_may_take_any_time() -> None:
+    async with running(start_timeout=FOREVER) as run:
+        run.world.script("m", Script(load=1500.0))
+        assert (await run.pool.ensure("m")).server.phase is Phase.READY
+        assert now() == pytest.approx(1500.0)
+
+
+@pytest.mark.parametrize(
+    ("script", "after"),
+    [
+        (Script(load=NEVER, reads_for=0.0, computes_for=0.0), 60.0),
+        (Script(load=NEVER, reads_for=300.0, computes_for=300.0), 360.0),
+        (Script(load=NEVER, reads_for=0.0), COMPUTING_LIMIT_S + 60.0),
+    ],
+)
+async def test_a_start_that_stands_still_is_ended_long_before_anybody_loses_patience(
+    script: Script, after: float
+) -> None:
+    async with running(start_timeout=FOREVER) as run:
+        run.world.script("m", script)
+        (error,) = await outcomes(run.pool.ensure("m"))
+        assert isinstance(error, StartTimeout)
+        assert now() == pytest.approx(after, abs=WORKING_SHARE * 60.0 + 2 * FAST_PAUSE_S)
+        assert error.last_lines == ("/logs/m/1: still loading",)
+        (later,) = await outcomes(run.pool.ensure("m"))
+        assert str(later) == str(error), "who asks while it ends is told the same"
+        assert "s of processor time" in run.server("m").detail
+
+
+async def test_a_start_is_not_held_to_account_for_a_machine_that_slept() -> None:
+    async with running(start_timeout=FOREVER) as run:
+        run.world.script("m", Script(load=100.0, reads_for=50.0, computes_for=50.0))
+        call = run.ensure()
+        await asyncio.sleep(60)
+        run.world.clock.jump(86_400.0)
+        await call
+        assert run.phase("m") is Phase.READY
 
 
 async def test_becoming_ready_just_before_the_limit_is_in_time() -> None:

@@ -15,6 +15,7 @@ from pool_service.adapters.process.launch import NONCE_VARIABLE
 from pool_service.v1 import pool_service_pb2 as pb
 from pool_service.v1 import pool_service_pb2_grpc as pb_grpc
 from pool_service_client import (
+    ExitCause,
     ModelRejected,
     PoolClient,
     RetryPolicy,
@@ -202,6 +203,27 @@ def test_a_start_over_its_limit_is_ended(start: Start) -> None:
         with pytest.raises(StartTimeout):
             pool.ensure("slow", runtime_model="x?bind=never")
         wait_for(pool, "slow", ServerState.FAILED)
+    assert servers_of(service) == []
+
+
+@pytest.mark.parametrize("way", ["reading", "computing"])
+def test_a_load_that_goes_on_may_take_longer_than_a_start_may_stand_still(
+    start: Start, way: str
+) -> None:
+    service = start(FAKE_RUNTIME + "[defaults]\nstall_timeout = 2\n")
+    with PoolClient.connect(service.address, retry=ONCE) as pool:
+        assert pool.ensure("large", runtime_model=f"x?load=6&load_by={way}").started
+
+
+def test_a_start_that_stands_still_is_ended_and_told_how_far_it_was(start: Start) -> None:
+    service = start(FAKE_RUNTIME + "[defaults]\nstall_timeout = 2\n")
+    with PoolClient.connect(service.address, retry=ONCE) as pool:
+        with pytest.raises(StartTimeout, match=r"stood still for [23] s.* s of processor time"):
+            pool.ensure("stuck", runtime_model="x?load=1000&rss=10")
+        failed = wait_for(pool, "stuck", ServerState.FAILED)
+        assert failed.last_exit is not None
+        assert failed.last_exit.cause is ExitCause.START_TIMEOUT
+        assert "stood still" in failed.detail
     assert servers_of(service) == []
 
 

@@ -1,4 +1,4 @@
-"""Memory footprints of process trees, on Linux and macOS.
+"""Memory footprints and work of process trees, on Linux and macOS.
 
 A server's footprint includes all processes in its session, and in sessions that were started from
 it. Pages of files do not count, as the system frees them when it needs memory.
@@ -9,23 +9,26 @@ import ctypes
 import os
 import struct
 import sys
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 
 import psutil
 
 from pool_service.adapters.process.identity import is_alive
+from pool_service.adapters.process.processor_time import processor_seconds
 from pool_service.adapters.system.proc_file import read_file
-from pool_service.core.types import Identity
+from pool_service.core.types import Identity, Work
 
 Footprint = Callable[[int], int]
 """Returns the bytes that the process with a pid takes. Raises OSError if that cannot be read."""
 
 _COUNTED = ("RssAnon:", "RssShmem:", "VmSwap:")
-_RUSAGE_INFO_V0 = 0
-# struct rusage_info_v0 of <sys/resource.h>: 16 bytes, then ten numbers of 64 bits, of which
-# the eighth is ri_phys_footprint.
-_RUSAGE = struct.Struct("=16x10Q")
+_RUSAGE_INFO_V2 = 2
+# struct rusage_info_v2 of <sys/resource.h>: 16 bytes, then 18 numbers of 64 bits, of which the
+# eighth is ri_phys_footprint, and the last are ri_diskio_bytesread and ri_diskio_byteswritten.
+_RUSAGE = struct.Struct("=16x18Q")
 _PHYS_FOOTPRINT = 7
+_DISKIO_BYTESREAD = 16
+_DISKIO_BYTESWRITTEN = 17
 
 
 class Footprints:
@@ -39,23 +42,33 @@ class Footprints:
         self._footprint = footprint or of_process
         self._origins: dict[int, int] = {}
 
-    def of(self, leaders: Collection[Identity]) -> dict[Identity, int]:
-        """Return the bytes that the process tree of each live leader takes.
+    def of(self, trees: Mapping[Identity, Iterable[int]]) -> dict[Identity, int]:
+        """Return the bytes that each process tree takes, without those of dead leaders.
 
-        Blocking: some ten microseconds for each process of the machine, and as much again for each
-        process of a server.
+        Blocking: some ten microseconds for each process.
+        """
+        taken: dict[Identity, int] = {}
+        for leader, pids in trees.items():
+            for pid in pids:
+                with contextlib.suppress(OSError):
+                    taken[leader] = taken.get(leader, 0) + self._footprint(pid)
+        return {leader: count for leader, count in taken.items() if is_alive(leader)}
+
+    def trees(self, leaders: Collection[Identity]) -> dict[Identity, list[int]]:
+        """Return the pids of the process tree of each live leader.
+
+        Blocking: some ten microseconds for each process of the machine.
         """
         by_pid = {leader.pid: leader for leader in leaders if is_alive(leader)}
         sessions = _sessions()
         # Made anew at each call, so that ended sessions are forgotten.
         self._origins = {session: self._origin(session) for session in set(sessions.values())}
-        taken: dict[Identity, int] = {}
+        trees: dict[Identity, list[int]] = {}
         for pid, session in sessions.items():
             leader = by_pid.get(pid) or self._leader_of(session, by_pid)
             if leader is not None:
-                with contextlib.suppress(OSError):
-                    taken[leader] = taken.get(leader, 0) + self._footprint(pid)
-        return {leader: count for leader, count in taken.items() if is_alive(leader)}
+                trees.setdefault(leader, []).append(pid)
+        return trees
 
     def _origin(self, session: int) -> int:
         """Return the session from which this one was started; 0 if not known."""
@@ -98,25 +111,74 @@ def of_status(status: str) -> int:
     return sum(int(field[1]) * 1024 for field in fields)
 
 
-def of_rusage(raw: bytes) -> int:
-    """Return ri_phys_footprint of macOS's proc_pid_rusage, by which the system itself judges."""
+def work_of_io(io: str, status: str) -> Work:
+    """Return the reads and writes of a process by Linux's /proc/PID/io and /proc/PID/status.
+
+    The numbers of /proc/PID/io include those of its children that have ended.
+    """
+    counts = dict(line.split(": ", 1) for line in io.splitlines() if ": " in line)
+    mapped = [line.split()[1] for line in status.splitlines() if line.startswith("RssFile:")]
+    return Work(
+        requested=int(counts["rchar"]),
+        from_disk=int(counts["read_bytes"]),
+        written=int(counts["wchar"]),
+        mapped=sum(map(int, mapped)) * 1024,
+    )
+
+
+def of_rusage(raw: bytes) -> tuple[int, Work]:
+    """Return the footprint, the reads and the writes of a process by macOS's proc_pid_rusage.
+
+    The footprint is ri_phys_footprint, by which the system itself judges. What is read from disks
+    includes pages of mapped files; what is read from memory is not told.
+    """
     numbers: tuple[int, ...] = _RUSAGE.unpack_from(raw)
-    return numbers[_PHYS_FOOTPRINT]
+    read, written = numbers[_DISKIO_BYTESREAD], numbers[_DISKIO_BYTESWRITTEN]
+    return numbers[_PHYS_FOOTPRINT], Work(from_disk=read, written=written)
 
 
 if sys.platform == "darwin":
 
-    def of_process(pid: int) -> int:
-        """Return the bytes that a process takes. Raises OSError if that cannot be read."""
+    def _rusage(pid: int) -> tuple[int, Work]:
         libproc = ctypes.CDLL("/usr/lib/libproc.dylib", use_errno=True)
         raw = ctypes.create_string_buffer(_RUSAGE.size)
-        if libproc.proc_pid_rusage(pid, _RUSAGE_INFO_V0, raw):
+        if libproc.proc_pid_rusage(pid, _RUSAGE_INFO_V2, raw):
             number = ctypes.get_errno()
             raise OSError(number, os.strerror(number))
         return of_rusage(raw.raw)
+
+    def of_process(pid: int) -> int:
+        """Return the bytes that a process takes. Raises OSError if that cannot be read."""
+        return _rusage(pid)[0]
+
+    def io_of_process(pid: int) -> Work:
+        """Return what a process has read and written. Raises OSError if that cannot be told."""
+        return _rusage(pid)[1]
 
 else:
 
     def of_process(pid: int) -> int:
         """Return the bytes that a process takes. Raises OSError if that cannot be read."""
         return of_status(os.fsdecode(read_file(f"/proc/{pid}/status")))
+
+    def io_of_process(pid: int) -> Work:
+        """Return what a process has read and written. Raises OSError if that cannot be told."""
+        io, status = (os.fsdecode(read_file(f"/proc/{pid}/{name}")) for name in ("io", "status"))
+        return work_of_io(io, status)
+
+
+def work_of(pids: Iterable[int]) -> Work | None:
+    """Return the work of a process tree; None if nothing of it can be read. Blocking."""
+    found = []
+    for pid in pids:
+        with contextlib.suppress(OSError):
+            found.append((pid, io_of_process(pid)))
+    if not found:
+        return None
+    return Work(
+        requested=sum(work.requested for _, work in found),
+        from_disk=sum(work.from_disk for _, work in found),
+        written=sum(work.written for _, work in found),
+        mapped=sum(work.mapped for _, work in found),
+        processor_s=processor_seconds(pid for pid, _ in found),
+    )

@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection
 from dataclasses import replace
 from urllib.parse import urlsplit
 
-from pool_service.adapters.memory.footprint import Footprints
+from pool_service.adapters.memory.footprint import Footprints, work_of
 from pool_service.adapters.memory.machine_memory import MachineMemory
 from pool_service.adapters.probe.http_get import Answer, get
 from pool_service.core.server import Phase, Server
@@ -47,7 +47,7 @@ class HostMemory:
 
     async def sample(self, servers: Collection[Server]) -> MemorySample:
         """Sample the memory of the machine and of these servers; see the port."""
-        identities = [server.identity for server in servers if server.identity is not None]
+        identities = {one.identity: one.phase for one in servers if one.identity is not None}
         sampling = asyncio.to_thread(self._sample, identities, list(self._standbys()))
         sample, reported = await asyncio.gather(sampling, self._reported(servers))
         taken = dict(sample.footprints)
@@ -55,10 +55,13 @@ class HostMemory:
             taken[identity] = max(taken.get(identity, 0), count)
         return replace(sample, footprints=taken)
 
-    def _sample(self, servers: list[Identity], standbys: list[Identity]) -> MemorySample:
+    def _sample(self, servers: dict[Identity, Phase], standbys: list[Identity]) -> MemorySample:
         """Sample what the system tells: all but the Metal memory that servers report."""
         began = time.thread_time()
-        taken = self._footprints.of([*servers, *standbys])
+        trees = self._footprints.trees([*servers, *standbys])
+        taken = self._footprints.of(trees)
+        starting = [one for one, phase in servers.items() if phase is Phase.STARTING]
+        works = {one: work_of(trees[one]) for one in starting if one in trees}
         # A standby may have become a server meanwhile.
         standby_bytes = sum(taken.pop(one, 0) for one in standbys if one not in servers)
         machine = self._machine
@@ -73,6 +76,7 @@ class HostMemory:
             standbys=standby_bytes,
             cost=time.thread_time() - began,
             critical=critical,
+            work={one: work for one, work in works.items() if work is not None},
         )
 
     async def _reported(self, servers: Collection[Server]) -> dict[Identity, int]:

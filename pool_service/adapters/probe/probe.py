@@ -14,14 +14,13 @@ from contextlib import suppress
 from pathlib import Path
 from urllib.parse import urlsplit
 
-import psutil
-
 from pool_service.adapters.probe.activity import activity_of
 from pool_service.adapters.probe.health import is_healthy
 from pool_service.adapters.probe.http_get import get, post_json
 from pool_service.adapters.probe.ready_notify import ReadyNotifications
 from pool_service.adapters.process.identity import is_alive, session_member_pids
 from pool_service.adapters.process.launch import work_dirs
+from pool_service.adapters.process.processor_time import processor_seconds
 from pool_service.adapters.prompts.prompt_store import reused_tokens
 from pool_service.adapters.sockets.listeners import Listener, listeners, scan_listeners
 from pool_service.adapters.sockets.ownership import Ownership
@@ -203,11 +202,7 @@ async def _healthy(
 
 def _progress(identity: Identity, log_path: str) -> tuple[float, ...]:
     """Return the processor seconds of the process's session, and the bytes of its log."""
-    used = 0.0
-    for pid in [identity.pid, *session_member_pids(identity.pid)]:
-        with suppress(psutil.Error):
-            times = psutil.Process(pid).cpu_times()
-            used += times.user + times.system
+    used = processor_seconds([identity.pid, *session_member_pids(identity.pid)])
     with suppress(OSError):
         return used, float(Path(log_path).stat().st_size)
     return (used,)

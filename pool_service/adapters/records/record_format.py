@@ -17,7 +17,7 @@ it took 44 MiB instead of 33, and writing took 1.7 times as long, for a fifth le
 
 import json
 import re
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields
 from ipaddress import ip_address
 from typing import Any
 from urllib.parse import urlsplit
@@ -172,6 +172,7 @@ def _from_settings(settings: Settings) -> dict[str, Any]:
         "keep_alive": _from_number(settings.keep_alive),
         "grace_period": _from_number(settings.grace_period),
         "start_timeout": _from_number(settings.start_timeout),
+        "stall_timeout": _from_number(settings.stall_timeout),
         "probe_timeout": _from_number(settings.probe_timeout),
         "drain_timeout": _from_number(settings.drain_timeout),
         "stop_timeout": _from_number(settings.stop_timeout),
@@ -219,13 +220,7 @@ def _from_use(use: UseSignals) -> dict[str, Any]:
 
 
 def _from_identity(identity: Identity | None) -> dict[str, Any] | None:
-    if identity is None:
-        return None
-    return {
-        "pid": identity.pid,
-        "start_time": identity.start_time,
-        "boot_id": identity.boot_id,
-    }
+    return None if identity is None else asdict(identity)
 
 
 def _from_exit(end: Exit | None) -> dict[str, Any] | None:
@@ -314,6 +309,7 @@ def _to_settings(value: object) -> Settings:
         keep_alive=of.seconds("keep_alive"),
         grace_period=of.seconds("grace_period"),
         start_timeout=of.seconds("start_timeout"),
+        stall_timeout=of.seconds("stall_timeout", Settings("").stall_timeout),
         probe_timeout=of.seconds("probe_timeout"),
         drain_timeout=of.seconds("drain_timeout"),
         stop_timeout=of.seconds("stop_timeout"),

@@ -66,9 +66,15 @@ class Members:
         """Return an integer of 64 bits that is not negative."""
         return self.required(name, to_count)
 
-    def seconds(self, name: str) -> float:
-        """Return a duration in seconds that is not negative; FOREVER if the member is "forever"."""
-        return self.required(name, to_seconds)
+    def seconds(self, name: str, missing: float | None = None) -> float:
+        """Return a duration in seconds that is not negative; FOREVER if the member is "forever".
+
+        missing: the value where earlier versions wrote none; None: the member is required.
+        """
+        if missing is None:
+            return self.required(name, to_seconds)
+        found = self.optional(name, to_seconds)
+        return missing if found is None else found
 
     def moment(self, name: str) -> float:
         """Return a time in seconds that has a date."""
