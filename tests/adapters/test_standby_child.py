@@ -131,16 +131,18 @@ def test_the_times_of_the_places_that_it_imports_from_are_told(
 
 @pytest.fixture
 def modules(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A directory whose modules are imported ahead: `ahead_one`, then `ahead_two`."""
+    """A directory whose modules are imported ahead: `ahead_one`, `ahead_two`, `ahead_late`."""
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setattr(standby_child, "MODULES", ["ahead_one", "ahead_two"])
+    monkeypatch.setattr(standby_child, "LATE_MODULES", ["no_such_module", "ahead_late"])
     monkeypatch.setattr(standby_child, "lower_priority", lambda: None)
-    for name in standby_child.MODULES:
+    names = ("ahead_one", "ahead_two", "ahead_late")
+    for name in names:
         (tmp_path / f"{name}.py").touch()
         monkeypatch.delitem(sys.modules, name, raising=False)
     importlib.invalidate_caches()
     yield tmp_path
-    for name in ("ahead_one", "ahead_two"):
+    for name in names:
         sys.modules.pop(name, None)
 
 
@@ -158,6 +160,13 @@ def imported_ahead(channel: Channel) -> list[Exception]:
 def test_all_modules_are_imported_while_there_is_no_order(pair: Pair) -> None:
     assert imported_ahead(pair[1]) == []
     assert {"ahead_one", "ahead_two"} <= sys.modules.keys()
+
+
+@pytest.mark.usefixtures("modules")
+def test_a_late_module_that_this_version_lacks_is_left_out(pair: Pair) -> None:
+    assert imported_ahead(pair[1]) == []
+    assert "no_such_module" not in sys.modules
+    assert "ahead_late" in sys.modules
 
 
 def test_no_further_module_is_imported_when_there_is_an_order(pair: Pair, modules: Path) -> None:
@@ -220,7 +229,6 @@ def test_a_rehearsal_leaves_nothing_of_its_model(
             raise ValueError("not like this")
 
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(standby_child, "LATE_MODULES", ["json", "no_such_module_of_uvicorn"])
     monkeypatch.setattr(standby_child, "write_checkpoint", written)
     monkeypatch.setattr(standby_child, "generate", generated)
     if fails:
