@@ -322,7 +322,7 @@ class DefaultsSection(Section):
     )
     prompt_cache: PromptCacheBytes = Field(
         default=_SETTINGS.prompt_cache,
-        description="How much disk space the computed prompts of a text model may take, from one "
+        description="How much disk space the computed prompts of a model may take, from one "
         "of its servers to the next, and how much of a server's memory; false: nothing is kept. "
         "Kept prompts make the first answers after a start quick; they hold what prompts were "
         "about, and only you can read them. vllm-mlx serves with --continuous-batching then.",

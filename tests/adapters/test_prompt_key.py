@@ -1,13 +1,12 @@
-"""The key of kept prompts: what makes servers compute the same, and which models are of text."""
+"""The key of kept prompts: what makes servers compute the same."""
 
-import json
 import os
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from pool_service.adapters.prompts.prompt_key import prompt_key, reads_only_text
+from pool_service.adapters.prompts.prompt_key import prompt_key
 from pool_service.core.types import Settings
 
 SETTINGS = Settings("org/m", config_hash="h")
@@ -55,30 +54,3 @@ def test_files_of_the_hubs_cache_count_by_what_their_links_lead_to(tmp_path: Pat
     before = prompt_key(SETTINGS, "", [snapshot])
     blob.write_text("other weights")
     assert prompt_key(SETTINGS, "", [snapshot]) != before
-
-
-TEXT = {"model_type": "llama", "architectures": ["LlamaForCausalLM"], "hidden_size": 8}
-
-
-@pytest.mark.parametrize(
-    ("config", "expected"),
-    [
-        (TEXT, True),
-        ({"model_type": "llama"}, True),
-        (TEXT | {"vision_config": {}}, False),
-        (TEXT | {"image_token_id": 7}, False),
-        (TEXT | {"audio_config": {}}, False),
-        (TEXT | {"architectures": ["Qwen2VLForConditionalGeneration"]}, False),
-        (TEXT | {"architectures": ["Gemma3ForConditionalGeneration"]}, False),
-        ([], False),
-        ("{", False),
-        (None, False),
-    ],
-)
-def test_a_model_is_of_text_only_if_its_config_names_nothing_else(
-    tmp_path: Path, config: object, expected: bool
-) -> None:
-    if config is not None:
-        text = config if isinstance(config, str) else json.dumps(config)
-        (tmp_path / "config.json").write_text(text)
-    assert reads_only_text(tmp_path) is expected

@@ -4,7 +4,6 @@ import json
 import os
 import shutil
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,7 +11,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from pool_service.adapters.children.kept_prompts import MANIFEST, REUSE, SAVED
+from pool_service.adapters.children.kept_prompts import ALLOWED, MANIFEST, REUSE, SAVED
 from pool_service.adapters.prompts import prompt_store
 from pool_service.adapters.prompts.prompt_store import NOTE, PromptStore, reused_tokens
 from pool_service.core.types import LaunchPlan, PromptCache
@@ -20,8 +19,8 @@ from pool_service.core.types import LaunchPlan, PromptCache
 KIB = 1024
 
 
-def plan_of(cache: PromptCache | None, nonce: str = "n") -> LaunchPlan:
-    return LaunchPlan(("x",), (), None, "/health", "m", nonce, prompt_cache=cache)
+def plan_of(cache: PromptCache | None) -> LaunchPlan:
+    return LaunchPlan(("x",), (), None, "/health", "m", "nonce", prompt_cache=cache)
 
 
 def write(work_dir: Path, size: int, *, tokens: int = 7, whole: bool = True) -> None:
@@ -38,7 +37,7 @@ def write(work_dir: Path, size: int, *, tokens: int = 7, whole: bool = True) -> 
 
 def disk_bytes(*directories: Path) -> int:
     files = (path for one in directories for path in one.rglob("*") if path.is_file())
-    entries = (path for path in files if path.name not in (MANIFEST, NOTE))
+    entries = (path for path in files if path.name not in (ALLOWED, MANIFEST, NOTE))
     return sum(path.stat().st_size for path in entries)
 
 
@@ -49,13 +48,35 @@ def store(tmp_path: Path) -> Iterator[PromptStore]:
     the_store.close()
 
 
+def end(
+    store: PromptStore,
+    plan: LaunchPlan,
+    work_dir: Path,
+    size: int = 4 * KIB,
+    *,
+    tokens: int = 7,
+    whole: bool = True,
+) -> None:
+    """Let the process of a plan end, as the service sees it."""
+    work_dir.mkdir(parents=True, exist_ok=True)
+    store.allow(plan, work_dir)
+    write(work_dir, size, tokens=tokens, whole=whole)
+    store.take(plan, work_dir)
+    shutil.rmtree(work_dir)
+
+
+def allowed(store: PromptStore, work_dir: Path) -> LaunchPlan:
+    """Return the plan of a process that may write."""
+    plan = plan_of(store.find("m", "k", 20 * KIB))
+    work_dir.mkdir(parents=True)
+    store.allow(plan, work_dir)
+    return plan
+
+
 def keep(store: PromptStore, tmp_path: Path, model: str = "m", key: str = "k") -> PromptCache:
     """Let a server of a model start, write 10 KiB and end; return its place."""
-    plan = store.grant(plan_of(store.find(model, key, 20 * KIB), f"{model} {key}"))
-    work_dir = tmp_path / "work" / f"{model}{key}"
-    shutil.rmtree(work_dir, ignore_errors=True)
-    write(work_dir, 10 * KIB)
-    store.take(plan, work_dir)
+    plan = plan_of(store.find(model, key, 20 * KIB))
+    end(store, plan, tmp_path / "work" / f"{model}{key}", 10 * KIB)
     assert plan.prompt_cache is not None
     return plan.prompt_cache
 
@@ -85,8 +106,9 @@ def test_half_of_what_a_server_writes_is_not_kept(
     store: PromptStore, tmp_path: Path, harm: str
 ) -> None:
     keep(store, tmp_path)
-    plan = store.grant(plan_of(store.find("m", "k", 20 * KIB)))
-    work_dir = tmp_path / "work" / "second"
+    plan, work_dir = plan_of(store.find("m", "k", 20 * KIB)), tmp_path / "work" / "second"
+    work_dir.mkdir()
+    store.allow(plan, work_dir)
     if harm != "none":
         write(work_dir, 5 * KIB, whole=harm != "not whole", tokens=0 if harm == "empty" else 9)
     if harm == "cut":
@@ -98,13 +120,14 @@ def test_half_of_what_a_server_writes_is_not_kept(
 def test_of_two_servers_at_once_each_writes_for_itself_and_the_last_one_counts(
     store: PromptStore, tmp_path: Path
 ) -> None:
-    place = store.find("m", "k", 20 * KIB)
-    plans = [store.grant(plan_of(place, nonce)) for nonce in ("a", "b")]
-    for plan in plans:
-        write(tmp_path / plan.nonce, 4 * KIB, tokens=ord(plan.nonce))
-    for plan in plans:
-        store.take(plan, tmp_path / plan.nonce)
-        assert store.find("m", "k", 20 * KIB).tokens == ord(plan.nonce)
+    plan = plan_of(store.find("m", "k", 20 * KIB))
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        store.allow(plan, tmp_path / name)
+        write(tmp_path / name, 4 * KIB, tokens=ord(name))
+    for name in ("a", "b"):
+        store.take(plan, tmp_path / name)
+        assert store.find("m", "k", 20 * KIB).tokens == ord(name)
 
 
 def test_what_was_computed_with_other_settings_is_removed(
@@ -120,10 +143,9 @@ def test_what_was_computed_with_other_settings_is_removed(
 def test_a_server_with_old_settings_that_ends_late_keeps_nothing(
     store: PromptStore, tmp_path: Path
 ) -> None:
-    late = store.grant(plan_of(store.find("m", "old", 20 * KIB)))
+    late = plan_of(store.find("m", "old", 20 * KIB))
     store.find("m", "new", 20 * KIB)
-    write(tmp_path / "late", 4 * KIB)
-    store.take(late, tmp_path / "late")
+    end(store, late, tmp_path / "late")
     assert late.prompt_cache is not None
     assert not Path(late.prompt_cache.directory).exists()
 
@@ -144,8 +166,10 @@ def test_a_damaged_record_makes_it_write_nowhere_else(
     store: PromptStore, tmp_path: Path, place: str
 ) -> None:
     directory = place.format(root=tmp_path / "prompts")
-    plan = store.grant(plan_of(PromptCache(directory, 20 * KIB)))
-    write(tmp_path / "work", 4 * KIB)
+    plan, work_dir = plan_of(PromptCache(directory, 20 * KIB)), tmp_path / "work"
+    work_dir.mkdir()
+    store.allow(plan, work_dir)
+    write(work_dir, 4 * KIB)
     before = {path for path in tmp_path.rglob("*") if "work" not in path.parts}
     store.take(plan, tmp_path / "work")
     assert {path for path in tmp_path.rglob("*") if "work" not in path.parts} == before
@@ -155,7 +179,7 @@ def test_a_damaged_record_makes_it_write_nowhere_else(
 def test_a_manifest_that_names_other_places_is_none(
     store: PromptStore, tmp_path: Path, name: str
 ) -> None:
-    plan = store.grant(plan_of(store.find("m", "k", 20 * KIB)))
+    plan = allowed(store, tmp_path / "work")
     write(tmp_path / "work", 4 * KIB)
     manifest = {"version": 1, "entries": [], "indexes": {name: 2}}
     (tmp_path / "work" / SAVED / MANIFEST).write_text(json.dumps(manifest))
@@ -164,7 +188,7 @@ def test_a_manifest_that_names_other_places_is_none(
 
 
 def test_a_link_in_the_place_of_an_entry_is_not_kept(store: PromptStore, tmp_path: Path) -> None:
-    plan = store.grant(plan_of(store.find("m", "k", 20 * KIB)))
+    plan = allowed(store, tmp_path / "work")
     write(tmp_path / "work", 4 * KIB)
     entry = tmp_path / "work" / SAVED / "version" / "entry_0.safetensors"
     entry.rename(tmp_path / "elsewhere")
@@ -174,7 +198,7 @@ def test_a_link_in_the_place_of_an_entry_is_not_kept(store: PromptStore, tmp_pat
 
 
 def test_files_that_no_manifest_names_are_not_kept(store: PromptStore, tmp_path: Path) -> None:
-    plan = store.grant(plan_of(store.find("m", "k", 20 * KIB)))
+    plan = allowed(store, tmp_path / "work")
     write(tmp_path / "work", 4 * KIB)
     (tmp_path / "work" / SAVED / "version" / "entry_1.safetensors").write_bytes(b"half")
     store.take(plan, tmp_path / "work")
@@ -232,27 +256,56 @@ def test_the_prompts_unused_for_longest_give_way(store: PromptStore, tmp_path: P
     again = PromptStore(tmp_path, 100 * KIB)
     # Used now, and so not the first to go.
     again.find("m0", "k", 20 * KIB)
-    again.grant(plan_of(again.find("new", "k", 45 * KIB)))
+    (tmp_path / "new").mkdir()
+    again.allow(plan_of(again.find("new", "k", 45 * KIB)), tmp_path / "new")
     there = [Path(place.directory).exists() for place in places]
     assert there == [True, False, False, True, True, True, True]
 
 
-def test_a_bound_that_others_have_used_up_grants_nothing(store: PromptStore) -> None:
-    for nonce in "abcde":
-        store.grant(plan_of(store.find(nonce, "k", 20 * KIB), nonce))
-    last = store.grant(plan_of(store.find("f", "k", 20 * KIB), "f"))
-    assert last.prompt_cache is not None
-    assert last.prompt_cache.max_bytes == 0
-    store.release(plan_of(None, "a"))
-    assert store.grant(replace(last, nonce="g")).prompt_cache == last.prompt_cache
-
-
-def test_a_plan_without_a_place_is_granted_nothing_and_keeps_nothing(
+def test_a_bound_that_others_are_about_to_use_up_allows_nothing(
     store: PromptStore, tmp_path: Path
 ) -> None:
-    assert store.grant(plan_of(None)) == plan_of(None)
-    write(tmp_path / "work", KIB)
-    store.take(plan_of(None), tmp_path / "work")
+    for name in "abcdef":
+        (tmp_path / name).mkdir()
+        store.allow(plan_of(store.find(name, "k", 20 * KIB)), tmp_path / name)
+    said = [int((tmp_path / name / ALLOWED).read_text()) for name in "abcdef"]
+    assert said == [20 * KIB] * 5 + [0]
+
+
+def test_what_an_earlier_service_has_allowed_still_counts(
+    store: PromptStore, tmp_path: Path
+) -> None:
+    plan = allowed(store, tmp_path / "work")
+    heir = PromptStore(tmp_path, 30 * KIB)
+    heir.adopt(plan, tmp_path / "work")
+    (tmp_path / "other").mkdir()
+    heir.allow(plan_of(heir.find("other", "k", 20 * KIB)), tmp_path / "other")
+    assert int((tmp_path / "other" / ALLOWED).read_text()) == 10 * KIB
+    write(tmp_path / "work", 15 * KIB)
+    heir.take(plan, tmp_path / "work")
+    heir.close()
+    assert heir.find("m", "k", 20 * KIB).tokens == 7
+
+
+@pytest.mark.parametrize(("size", "expected"), [(10 * KIB, 9), (11 * KIB, 7)])
+def test_a_process_that_nobody_has_allowed_to_may_replace_what_it_found(
+    store: PromptStore, tmp_path: Path, size: int, expected: int
+) -> None:
+    keep(store, tmp_path)
+    write(tmp_path / "alone", size, tokens=9)
+    store.take(plan_of(store.find("m", "k", 20 * KIB)), tmp_path / "alone")
+    assert store.find("m", "k", 20 * KIB).tokens == expected
+
+
+def test_a_process_that_is_gone_is_allowed_nothing(store: PromptStore, tmp_path: Path) -> None:
+    store.allow(plan_of(store.find("m", "k", 20 * KIB)), tmp_path / "gone")
+    store.take(plan_of(store.find("m", "k", 20 * KIB)), tmp_path / "gone")
+    assert store.disk_bytes == 0
+
+
+def test_a_plan_without_a_place_keeps_nothing(store: PromptStore, tmp_path: Path) -> None:
+    end(store, plan_of(None), tmp_path / "work")
+    store.adopt(plan_of(None), tmp_path / "work")
     assert store.disk_bytes == 0
 
 
@@ -263,44 +316,49 @@ class Servers(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.running: dict[str, LaunchPlan] = {}
+        self.running: dict[Path, LaunchPlan] = {}
+        self.ending: dict[Path, LaunchPlan] = {}
         self.count = 0
 
     @initialize(directory=st.integers(0, 10**9))
     def begin(self, directory: int) -> None:
         self.root = Path(os.environ["PYTEST_STORE"], f"{directory}-{id(self)}")
         shutil.rmtree(self.root, ignore_errors=True)
-        (self.root / "work").mkdir(parents=True)
+        self.root.mkdir()
         self.store = PromptStore(self.root, self.TOTAL)
 
     @rule(model=st.integers(0, 49), key=st.integers(0, 1), bound=st.integers(1, 80))
     def start(self, model: int, key: int, bound: int) -> None:
         self.count += 1
-        place = self.store.find(f"m{model}", f"k{key}", bound * KIB)
-        nonce = f"n{self.count}"
-        self.running[nonce] = self.store.grant(plan_of(place, nonce))
+        work_dir = self.root / "work" / str(self.count)
+        work_dir.mkdir(parents=True)
+        self.running[work_dir] = plan_of(self.store.find(f"m{model}", f"k{key}", bound * KIB))
 
-    @rule(data=st.data(), killed=st.booleans())
-    def end(self, data: st.DataObject, killed: bool) -> None:
+    @rule(data=st.data(), whole=st.booleans())
+    def tell_to_end(self, data: st.DataObject, *, whole: bool) -> None:
         if not self.running:
             return
-        nonce = data.draw(st.sampled_from(sorted(self.running)))
-        plan = self.running.pop(nonce)
-        assert plan.prompt_cache is not None
-        granted = plan.prompt_cache.max_bytes
-        size = data.draw(st.integers(0, max(granted - 2, 0)))
-        if granted > 2:
-            write(self.root / "work" / nonce, size, whole=not killed)
-        self.within_the_bound()
-        self.store.take(plan, self.root / "work" / nonce)
-        shutil.rmtree(self.root / "work" / nonce, ignore_errors=True)
+        work_dir = data.draw(st.sampled_from(sorted(self.running)))
+        plan = self.ending[work_dir] = self.running.pop(work_dir)
+        self.store.allow(plan, work_dir)
+        allowed = int((work_dir / ALLOWED).read_text())
+        if allowed >= 2:
+            write(work_dir, data.draw(st.integers(0, allowed - 2)), whole=whole)
+
+    @rule(data=st.data())
+    def end(self, data: st.DataObject) -> None:
+        if not self.ending:
+            return
+        work_dir = data.draw(st.sampled_from(sorted(self.ending)))
+        self.store.take(self.ending.pop(work_dir), work_dir)
+        shutil.rmtree(work_dir)
 
     @rule()
     def another_service(self) -> None:
         self.store.close()
         self.store = PromptStore(self.root, self.TOTAL)
-        for nonce, plan in list(self.running.items()):
-            self.running[nonce] = self.store.grant(plan)
+        for work_dir, plan in (self.running | self.ending).items():
+            self.store.adopt(plan, work_dir)
 
     @invariant()
     def within_the_bound(self) -> None:

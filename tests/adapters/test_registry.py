@@ -77,7 +77,10 @@ async def test_what_is_expected_comes_from_the_surest_source_that_there_is(
         return found.expected, found.source
 
     assert await expected(Settings("org/gone")) == (GUESS_BYTES, EstimateSource.UNKNOWN)
-    assert await expected(settings) == (estimate_bytes(WEIGHTS), EstimateSource.WEIGHTS)
+    with_prompts = estimate_bytes(WEIGHTS, settings.prompt_cache)
+    assert await expected(settings) == (with_prompts, EstimateSource.WEIGHTS)
+    without = replace(settings, prompt_cache=0)
+    assert await expected(without) == (estimate_bytes(WEIGHTS), EstimateSource.WEIGHTS)
     declared = replace(settings, expected_memory=500)
     assert await expected(declared) == (500, EstimateSource.DECLARED)
     runtimes.record_usage(settings, 500)

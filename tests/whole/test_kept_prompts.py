@@ -175,8 +175,11 @@ def test_nothing_is_kept_of_a_model_that_is_to_keep_nothing(
     assert not list((tmp_path / "state").glob("prompts/*/*"))
 
 
-def test_a_multimodal_model_keeps_the_default_engine(begin: Begin, models: Path) -> None:
-    pool = begin(f"[models.v]\nruntime_model = '{models / 'vlm'}'\n")
-    server = pool.ensure("v").server
-    assert server.prompt_cache is None
-    assert "--continuous-batching" not in " ".join(psutil.Process(server.pid).cmdline())
+def test_prompts_of_a_multimodal_model_are_kept_as_well(begin: Begin, models: Path) -> None:
+    pool = begin(f"[service]\nstandby = 0\n[models.v]\nruntime_model = '{models / 'vlm'}'\n")
+    first = pool.ensure("v").server
+    answer = ask(first)
+    pool.evict("v")
+    second = pool.ensure("v").server
+    assert kept(second).tokens > len(SYSTEM)
+    assert ask(second) == answer

@@ -31,12 +31,18 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 VARIABLE = "POOL_SERVICE_PROMPT_CACHE"
-"""The variable with {"directory": path, "max_bytes": bytes}, as JSON; empty: keep nothing."""
+"""The variable with {"directory": path, "max_bytes": bytes}, as JSON; empty: keep nothing.
+
+max_bytes is what may be written if the service has not left ALLOWED, as when it is gone."""
 
 BATCHING = "--continuous-batching"
 
 SAVED = "prompts"
 """The directory of the written entries, in the working directory of the process."""
+
+ALLOWED = "prompts.allowed"
+"""The file in the working directory with the bytes that may be written, in decimal digits. The
+service leaves it there before it tells the process to end."""
 
 MANIFEST = "saved.json"
 """The file in SAVED that names the written files with their sizes, and counts their tokens."""
@@ -61,8 +67,9 @@ FREE_BYTES = 1024**3
 
 
 class EntryFiles:
-    """Writes and reads the files of entries, within `max_bytes`.
+    """Writes and reads the files of entries.
 
+    max_bytes: what may be written if ALLOWED does not say more.
     save, load: `mlx_lm.models.cache.save_prompt_cache` and `load_prompt_cache`.
     """
 
@@ -102,6 +109,11 @@ class EntryFiles:
             self._save(file_name, cache, metadata)
         size = os.path.getsize(file_name)  # noqa: PTH202  # as the runtime does
         self._written[file_name] = size + TOKEN_BYTES * tokens, tokens
+
+    def read_allowed(self) -> None:
+        """Read how much may be written, if the service says so."""
+        with contextlib.suppress(OSError, ValueError), open(ALLOWED) as file:  # noqa: PTH123
+            self._max_bytes = int(file.read()) - INDEX_BYTES
 
     @property
     def written(self) -> "dict[str, tuple[int, int]]":
@@ -175,7 +187,7 @@ def keep_prompts(argv: "list[str]", environment: "Mapping[str, str]") -> None:
         return
     place = json.loads(told)
     name_directory(place["directory"])
-    files = EntryFiles(max(place["max_bytes"] - INDEX_BYTES, 0), *formats)
+    files = EntryFiles(place["max_bytes"] - INDEX_BYTES, *formats)
     entry_format.save_prompt_cache = files.save
     entry_format.load_prompt_cache = files.load
     replace_directory(kept, whole, files, place["directory"])
@@ -201,6 +213,7 @@ def replace_directory(
     save, load = whole
 
     def save_to_disk(cache: Any, _directory: str) -> bool:  # noqa: ANN401
+        files.read_allowed()
         os.mkdir(SAVED, 0o700)  # noqa: PTH102
         saved = save(cache, SAVED)
         write_manifest(files.written)

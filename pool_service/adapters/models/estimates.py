@@ -19,6 +19,11 @@ _log = structlog.get_logger(__name__)
 WEIGHTS_FACTOR = 1.15
 """Factor on the bytes of the weights, for copies while loading and a request's key-value cache."""
 
+PROMPTS_FACTOR = 0.25
+"""The share of the weights that kept prompts are expected to take, within their bound: some 8,000
+tokens of a model of eight billion weights of 4 bits (128 KiB a token). What they really take is
+measured and remembered."""
+
 BASE_BYTES = 115 * 1024**2
 """The bytes of a vllm-mlx without weights: its interpreter and libraries.
 
@@ -45,9 +50,13 @@ MAX_NEEDED_BYTES = 2**50
 _VERSION = 1
 
 
-def estimate_bytes(weight_bytes: int) -> int:
-    """Return the bytes that a server needs, by the bytes of its weights (see the factors above)."""
-    return int(BASE_BYTES + WEIGHTS_FACTOR * weight_bytes)
+def estimate_bytes(weight_bytes: int, prompt_cache: int = 0) -> int:
+    """Return the bytes that a server needs, by the bytes of its weights (see the factors above).
+
+    prompt_cache: the bytes that it may keep of computed prompts.
+    """
+    prompts = min(prompt_cache, PROMPTS_FACTOR * weight_bytes)
+    return int(BASE_BYTES + WEIGHTS_FACTOR * weight_bytes + prompts)
 
 
 @dataclass(frozen=True, slots=True)

@@ -111,7 +111,7 @@ def own_variables(plan: LaunchPlan) -> dict[str, str]:
     cache = plan.prompt_cache
     if cache is None:
         return {}
-    told = {"directory": cache.directory, "max_bytes": cache.max_bytes}
+    told = {"directory": cache.directory, "max_bytes": cache.disk_bytes}
     return {kept_prompts.VARIABLE: json.dumps(told)}
 
 

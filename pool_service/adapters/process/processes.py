@@ -131,16 +131,11 @@ class LocalProcesses:
 
     async def spawn(self, model: str, generation: int, plan: LaunchPlan) -> SpawnedProcess:
         """Start a process; see the port. In a thread, as exec can take long on a slow disk."""
-        plan = await asyncio.to_thread(self._prompts.grant, plan)
-        try:
-            child = await self._standbys.start(model, generation, plan) if self._standbys else None
-            if child is None:
-                child = await asyncio.to_thread(
-                    launch, model, generation, plan, self._state_dir, self._logs
-                )
-        except BaseException:
-            self._prompts.release(plan)
-            raise
+        child = await self._standbys.start(model, generation, plan) if self._standbys else None
+        if child is None:
+            child = await asyncio.to_thread(
+                launch, model, generation, plan, self._state_dir, self._logs
+            )
         self._owned[child.identity] = _Owned(
             child.identity, child.nonce, plan, child.log_path, child.popen
         )
@@ -157,8 +152,7 @@ class LocalProcesses:
             identity = await self._find_proven(identity, nonce, log_path)
         if identity is None:
             return None
-        plan = await asyncio.to_thread(self._prompts.grant, server.plan)
-        owned = _Owned(identity, nonce, plan, log_path)
+        owned = _Owned(identity, nonce, server.plan, log_path)
         # An ended process is adopted without proof, which only a running one can give: its exit is
         # reported and its descendants are cleaned up, but its session may be another's by now.
         owned.is_proven = not has_ended
@@ -200,6 +194,8 @@ class LocalProcesses:
             # process reaps it after its exit, and then the session's number may be reused.
             with contextlib.suppress(OSError):
                 owned.members |= await asyncio.to_thread(_members_of, owned)
+        if owned and owned.plan and stop is StopSignal.TERMINATE:
+            await asyncio.to_thread(self._prompts.allow, owned.plan, self._work_dir(owned))
 
         async def send() -> None:
             _send(identity, stop)
@@ -219,7 +215,7 @@ class LocalProcesses:
         owned = self._owned.get(identity)
         if owned is None:
             return False
-        work_dir = work_dirs(self._state_dir) / owned.nonce
+        work_dir = self._work_dir(owned)
         others = self._other_children(owned)
         tree = ProcessTree(
             identity.pid, owned.nonce, owned.members, others, owned.log_path, work_dir
@@ -235,6 +231,9 @@ class LocalProcesses:
         owned = self._owned.get(identity)
         if owned is not None:
             owned.escalated.set()
+
+    def _work_dir(self, owned: _Owned) -> Path:
+        return work_dirs(self._state_dir) / owned.nonce
 
     def _other_children(self, owned: _Owned) -> frozenset[int]:
         """Return the pids of the service's other unreaped children, which are no descendants."""
@@ -302,6 +301,8 @@ class LocalProcesses:
         owned.members |= members
         if owned.log_path:
             self._logs.adopt(owned.log_path)
+        if owned.plan:
+            await asyncio.to_thread(self._prompts.adopt, owned.plan, self._work_dir(owned))
 
     async def _end_descendants(self, nonce: str) -> None:
         """End the descendants of a process that no longer exists."""
@@ -347,7 +348,7 @@ class LocalProcesses:
         if owned.log_path:
             self._logs.release(owned.log_path)
         if owned.plan:
-            self._prompts.take(owned.plan, work_dirs(self._state_dir) / owned.nonce)
+            self._prompts.take(owned.plan, self._work_dir(owned))
         self._remove_work_dir(owned.nonce)
         if owned.popen is None:
             log_unproven(owned.identity)

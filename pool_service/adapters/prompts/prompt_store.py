@@ -10,9 +10,10 @@ first, by a rename, if all was written. So
 - other settings, weights or versions have another key, and what has an old key is removed;
 - after a power failure only what was flushed to the disk before is read (`synced`).
 
-The bound holds at every moment: each running process is granted the bytes that it may write, and
-what was unused for longest is removed until grants and kept prompts together are within it.
-Prompts are private: only the service's user can read them.
+The bound holds at every moment: a process that is told to end is allowed so many bytes, and what
+was unused for longest is removed until these and the kept prompts together are within the bound.
+Without a service that allows it (as when the guard ends the servers) a process writes no more than
+was kept of its model before. Prompts are private: only the service's user can read them.
 """
 
 import contextlib
@@ -24,12 +25,18 @@ import struct
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import structlog
 
-from pool_service.adapters.children.kept_prompts import MANIFEST, REUSE, REUSE_FORMAT, SAVED
+from pool_service.adapters.children.kept_prompts import (
+    ALLOWED,
+    MANIFEST,
+    REUSE,
+    REUSE_FORMAT,
+    SAVED,
+)
 from pool_service.adapters.process.identity import boot_id
 from pool_service.adapters.prompts.manifest import Manifest, read_manifest
 from pool_service.adapters.system.own_files import parse_json, read_own, write_own
@@ -65,7 +72,8 @@ class PromptStore:
         self._root = state_dir / "prompts"
         self._total_bytes = total_bytes
         self._lock = threading.RLock()
-        self._grants: dict[str, int] = {}
+        # The bytes that each process that is to end may write, by its working directory.
+        self._allowed: dict[Path, int] = {}
         # The key of the newest settings of each model, by the name of its directory.
         self._keys: dict[str, str] = {}
         self._kept: dict[Path, _Kept] | None = None
@@ -105,50 +113,58 @@ class PromptStore:
             with contextlib.suppress(OSError):
                 (self._root / name).rmdir()
 
-    def grant(self, plan: LaunchPlan) -> LaunchPlan:
-        """Reserve bytes of the bound for the process of a plan; return it with what it may write.
+    # --- the end of a server --------------------------------------------------------------
+
+    def allow(self, plan: LaunchPlan, work_dir: Path) -> None:
+        """Let the process of a plan write its prompts, as it is about to be told to end.
 
         Other models' prompts are removed as far as necessary, those unused for longest first.
         """
         cache = plan.prompt_cache
         if cache is None:
-            return plan
+            return
         with self._lock:
-            self._grants.pop(plan.nonce, None)
-            left = self._total_bytes - sum(self._grants.values())
-            granted = max(min(cache.max_bytes, left), 0)
-            self._grants[plan.nonce] = granted
+            self._allowed.pop(work_dir, None)
+            left = self._total_bytes - sum(self._allowed.values())
+            allowed = max(min(cache.max_bytes, left), 0)
+            self._allowed[work_dir] = allowed
             self._make_room(Path(cache.directory))
-        return replace(plan, prompt_cache=replace(cache, max_bytes=granted))
+            try:
+                write_own(work_dir / ALLOWED, str(allowed).encode())
+            except OSError as error:
+                _log.warning("computed prompts may not be kept", error=str(error))
 
-    def release(self, plan: LaunchPlan) -> None:
-        """Return the bytes that were reserved for the process of a plan."""
-        with self._lock:
-            self._grants.pop(plan.nonce, None)
-
-    # --- the end of a server --------------------------------------------------------------
+    def adopt(self, plan: LaunchPlan, work_dir: Path) -> None:
+        """Note what an earlier service has allowed the process of a plan to write."""
+        if plan.prompt_cache is None:
+            return
+        with contextlib.suppress(OSError, ValueError), self._lock:
+            allowed = int(read_own(work_dir / ALLOWED, MAX_NOTE_BYTES)[0])
+            self._allowed[work_dir] = min(allowed, plan.prompt_cache.max_bytes)
 
     def take(self, plan: LaunchPlan, work_dir: Path) -> None:
         """Keep what the process of a plan has written in its working directory.
 
         It takes the place of what was kept. Does nothing if the process has not written all, as
-        when it was killed, or if its model has other settings by now. Ends the reservation.
+        when it was killed, or if its model has other settings by now.
         """
         if plan.prompt_cache is None:
             return
         saved, directory = work_dir / SAVED, Path(plan.prompt_cache.directory)
         with self._lock:
-            granted = self._grants.pop(plan.nonce, 0)
+            # Without leave it may write as much as was kept before.
+            allowed = self._allowed.pop(work_dir, plan.prompt_cache.disk_bytes)
             if not self._is_wanted(directory):
                 return
             manifest = read_manifest(saved / MANIFEST)
-            if manifest is None or not manifest.tokens or manifest.disk_bytes > granted:
+            if manifest is None or not manifest.tokens or manifest.disk_bytes > allowed:
                 return
             try:
                 self._replace(directory, saved, manifest)
             except OSError as error:
                 _log.warning("computed prompts cannot be kept", error=str(error))
                 return
+            self._make_room(directory)
         self._flusher.submit(self._flush, directory, manifest)
 
     def _is_wanted(self, directory: Path) -> bool:
@@ -202,10 +218,10 @@ class PromptStore:
 
     def _make_room(self, spared: Path) -> None:
         """Remove the prompts unused for longest, `spared` last, until the bound holds."""
-        kept, granted = self._all(), sum(self._grants.values())
+        kept, allowed = self._all(), sum(self._allowed.values())
         order = sorted(kept, key=lambda one: (one == spared, kept[one].used_at))
         for directory in order:
-            if self.disk_bytes + granted <= self._total_bytes:
+            if self.disk_bytes + allowed <= self._total_bytes:
                 return
             self._remove(directory)
 

@@ -182,18 +182,13 @@ class CommandRuntime:
         """
         return kind_of(self._options.command) == "vllm-mlx"
 
-    def can_keep_prompts(self, settings: Settings, *, reads_only_text: bool) -> bool:
-        """Return whether a server can keep its computed prompts, which needs batching.
-
-        reads_only_text: whether its model takes nothing but text. The pool chooses batching for
-            such models only; for others the arguments have to ask for it.
-        """
+    def keeps_prompts(self, settings: Settings) -> bool:
+        """Return whether a server with these settings keeps its computed prompts."""
         command = (*self._options.command, *settings.arguments)
         names = {part.partition("=")[0] for part in command}
-        if not self.is_vllm_mlx_itself or names.intersection(vllm_mlx.NOT_WITH_PROMPT_CACHE):
-            return False
-        is_free = reads_only_text and not names.intersection(vllm_mlx.NOT_WITH_ADDED_BATCHING)
-        return is_free or vllm_mlx.BATCHING in names
+        is_able = self.is_vllm_mlx_itself and not names & vllm_mlx.NOT_WITH_PROMPT_CACHE
+        batches = vllm_mlx.BATCHING in names or not names & vllm_mlx.NOT_WITH_ADDED_BATCHING
+        return bool(settings.prompt_cache) and is_able and batches
 
     async def prepare(
         self, model: str, settings: Settings, prompt_cache: PromptCache | None = None

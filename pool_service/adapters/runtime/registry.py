@@ -19,7 +19,7 @@ from pool_service.adapters.models.estimates import (
 from pool_service.adapters.models.files import ModelFiles, hub_cache, locate
 from pool_service.adapters.models.hub_cache import cached_models
 from pool_service.adapters.models.loaded_models import LoadedModels, find_loaded_models
-from pool_service.adapters.prompts.prompt_key import prompt_key, reads_only_text
+from pool_service.adapters.prompts.prompt_key import prompt_key
 from pool_service.adapters.prompts.prompt_store import PromptStore
 from pool_service.adapters.runtime import diagnosis, vllm_mlx
 from pool_service.adapters.runtime.diagnosis import Diagnose, diagnose_exit
@@ -174,9 +174,7 @@ class Runtimes:
         version = await runtime.version()
 
         def find() -> PromptCache | None:
-            only_text = reads_only_text(paths[0])
-            is_able = runtime.can_keep_prompts(settings, reads_only_text=only_text)
-            if not (settings.prompt_cache and is_able):
+            if not runtime.keeps_prompts(settings):
                 prompts.forget(model)
                 return None
             key = prompt_key(settings, version, paths)
@@ -292,7 +290,8 @@ class Runtimes:
         if observed is not None:
             return observed, EstimateSource.OBSERVED
         if loaded.files is not None and loaded.files.weight_bytes:
-            return estimate_bytes(loaded.weight_bytes), EstimateSource.WEIGHTS
+            cache = settings.prompt_cache if runtime.keeps_prompts(settings) else 0
+            return estimate_bytes(loaded.weight_bytes, cache), EstimateSource.WEIGHTS
         return GUESS_BYTES, EstimateSource.UNKNOWN
 
 

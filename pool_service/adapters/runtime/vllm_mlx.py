@@ -45,10 +45,12 @@ NOT_WITH_AUTO_UNLOAD = (
 )
 BATCHING = "--continuous-batching"
 CACHE_MEMORY = "--cache-memory-mb"
-NOT_WITH_PROMPT_CACHE = ("--disable-prefix-cache", "--no-memory-aware-cache", "--use-paged-cache")
+NOT_WITH_PROMPT_CACHE = frozenset(
+    {"--disable-prefix-cache", "--no-memory-aware-cache", "--use-paged-cache"}
+)
 """Options without which vllm-mlx keeps its computed prompts in the cache that it writes to disk."""
-NOT_WITH_ADDED_BATCHING = (
-    *("--mllm", "--mllm-draft-model", "--enable-mtp", "--specprefill", "--prefix-trie-cache"),
+NOT_WITH_ADDED_BATCHING = frozenset(
+    {"--mllm-draft-model", "--enable-mtp", "--specprefill", "--prefix-trie-cache"}
 )
 """Options of the default engine, beside which the pool does not choose the other one."""
 MODEL_OPTIONS = (
