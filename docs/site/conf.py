@@ -87,6 +87,7 @@ CONTENTS = {
     "Explanation": [
         "docs/explanation/how-it-decides",
         "docs/explanation/fast-starts",
+        "docs/explanation/kept-prompts",
         "docs/explanation/security",
         "docs/explanation/comparison",
         "docs/explanation/limits",

@@ -37,7 +37,8 @@ def write(work_dir: Path, size: int, *, tokens: int = 7, whole: bool = True) -> 
 
 def disk_bytes(*directories: Path) -> int:
     files = (path for one in directories for path in one.rglob("*") if path.is_file())
-    entries = (path for path in files if path.name not in (ALLOWED, MANIFEST, NOTE))
+    # Notes come and go beside them, as they are flushed in the background.
+    entries = (path for path in files if path.name not in (ALLOWED, MANIFEST, NOTE, f"{NOTE}.part"))
     return sum(path.stat().st_size for path in entries)
 
 
