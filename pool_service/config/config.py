@@ -81,6 +81,7 @@ class Config(Section):
             },
             {alias: name for name, model in self.models.items() for alias in model.aliases},
             self.service.only_listed,
+            self.service.home_model,
         )
 
     @property

@@ -7,7 +7,7 @@ from pool_service.adapters.runtime.vllm_mlx import ANY_PORT
 from pool_service.config.config import Config
 from pool_service.config.errors import KeyPath, closest, key_name
 from pool_service.config.runtime_section import RuntimeSection
-from pool_service.config.schema import DefaultsSection, ServiceSection
+from pool_service.config.schema import DefaultsSection
 from pool_service.config.sizes import size_as_written
 from pool_service.core.types import Settings
 
@@ -17,7 +17,7 @@ Problems = Iterator[tuple[str, str]]
 
 def contradictions(config: Config) -> Iterator[tuple[KeyPath, str]]:
     """Yield each key that contradicts another, with what is wrong and what to do."""
-    yield from _in(("service",), _service_problems(config.service))
+    yield from _in(("service",), _service_problems(config))
     kind = config.runtime_options.effective_kind
     yield from _in(("runtime",), _runtime_problems(config.runtime, kind))
     for name, section in config.runtimes.items():
@@ -38,7 +38,12 @@ def _in(place: KeyPath, problems: Problems) -> Iterator[tuple[KeyPath, str]]:
         yield (*place, key), what
 
 
-def _service_problems(service: ServiceSection) -> Problems:
+def _service_problems(config: Config) -> Problems:
+    service = config.service
+    names = {*config.models, *(alias for one in config.models.values() for alias in one.aliases)}
+    if service.only_listed and service.home_model and service.home_model not in names:
+        missing = _undefined("models", service.home_model, names, "its settings")
+        yield "home_model", f"only_listed is set, and {missing}"
     # A default that is less than `standby` adds nothing to it.
     if "standby_max" in service.model_fields_set and service.standby_max < service.standby:
         most, kept = service.standby_max, service.standby

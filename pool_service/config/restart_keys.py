@@ -7,6 +7,7 @@ from pool_service.config.errors import KeyPath, key_name, tables
 from pool_service.core.limits import Limits
 
 _APPLIED_BY_RELOAD = {
+    "home_model",
     "only_listed",
     "trusted_directories",
     *(field.name for field in fields(Limits)),

@@ -34,6 +34,7 @@ from pool_service.config.types import (
     GroupNames,
     HistoryLength,
     Level,
+    ModelReference,
     RuntimeModel,
     RuntimeReference,
     Section,
@@ -109,6 +110,13 @@ class ServiceSection(Section):
         default=False,
         description="Serve only models that have a section of their own; any other is refused as "
         "MODEL_UNKNOWN.",
+    )
+    home_model: Annotated[ModelReference, DefaultText("none")] = Field(
+        default="",
+        description="The model that comes back, without a call, after the others have been unused "
+        "for a minute: started with the service, it stays however long it is unused, and makes "
+        "room for other models when they are asked for. An eviction keeps it away until somebody "
+        "asks for it again.",
     )
     max_starts: Count = Field(
         default=_LIMITS.max_starts,

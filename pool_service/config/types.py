@@ -337,6 +337,12 @@ Variables = Annotated[
     Form("table of texts", "a table of texts", _assignments),
 ]
 ModelName = Annotated[str, AfterValidator(_model_name)]
+ModelReference = Annotated[
+    str,
+    Field(strict=True),
+    AfterValidator(_model_name),
+    Form("text", "the name of a model, in quotes"),
+]
 SectionName = Annotated[str, AfterValidator(_section_name)]
 RuntimeName = Annotated[str, AfterValidator(_runtime_name)]
 RuntimeReference = Annotated[

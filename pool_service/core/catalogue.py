@@ -35,12 +35,19 @@ class Catalogue:
     models: the settings of each listed model.
     aliases: other names of models, with their models.
     only_listed: models that are not listed are refused.
+    home_model: the name or alias of the home model; empty: there is none.
     """
 
     defaults: Settings = field(default_factory=lambda: Settings(runtime_model=""))
     models: Mapping[str, Settings] = field(default_factory=dict)
     aliases: Mapping[str, str] = field(default_factory=dict)
     only_listed: bool = False
+    home_model: str = ""
+
+    @property
+    def home(self) -> str:
+        """The home model, which comes back in quiet times; empty: there is none."""
+        return self.resolve(self.home_model)
 
     def resolve(self, name: str) -> str:
         """Return the model that a name or alias stands for."""
@@ -71,7 +78,8 @@ class Catalogue:
         chosen = runtime_model or configured
         is_own = chosen == configured
         section = self.models.get(model, self.defaults) if is_own else self.defaults
-        return replace(section, runtime_model=chosen, asked=not is_own)
+        is_home = model == self.home
+        return replace(section, runtime_model=chosen, asked=not is_own, home=is_home)
 
     def preloaded(self) -> list[str]:
         """Return the models that are started with the service."""

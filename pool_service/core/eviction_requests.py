@@ -46,12 +46,19 @@ class EvictionRequests:
             names_one=isinstance(event.target, str),
             only_idle=event.target is Every.IDLE,
         )
+        self._note_home(event.target)
         targets = self._targets(event.target, now, force=event.force)
         for row in targets:
             if row.server.role is Role.SUPERSEDED:
                 # Until it is gone, a superseded server keeps its model's crashes: clear them.
                 self._state.put(life.forgiven(row.server))
         self._end(targets, eviction, now)
+
+    def _note_home(self, target: str | Every) -> None:
+        """Keep the home model away if it is evicted, even if it has no server at present."""
+        catalogue = self._state.catalogue
+        if isinstance(target, Every) or catalogue.resolve(target) == catalogue.home:
+            self._state.evicted_home = catalogue.home
 
     def _targets(self, target: str | Every, now: float, *, force: bool) -> list[Row]:
         state = self._state

@@ -59,6 +59,7 @@ class IdleChecks:
         checks_again = self._leave_out_of_evictions(row, requests, now, is_busy=is_busy)
         was_busy = row.busy_until is not None
         row.busy_until = now + BUSY_PAUSE_S if is_busy else None
+        row.found_unused_at = row.found_unused_at if is_busy else now
         state.capacity_changed |= was_busy and not is_busy
         cause = self._cause_to_go(row, now, is_busy=is_busy)
         is_preempted = row.is_preempted

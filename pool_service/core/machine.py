@@ -32,6 +32,7 @@ from pool_service.core.error_containment import Containment
 from pool_service.core.events import Event
 from pool_service.core.eviction_requests import EvictionRequests
 from pool_service.core.failure_display import FailureDisplay
+from pool_service.core.home_model import HomeModel
 from pool_service.core.idle import IdleChecks
 from pool_service.core.internal_error_policy import RETRY_PAUSE_S
 from pool_service.core.internal_errors import FailedCommands, FailedEvents
@@ -72,6 +73,7 @@ class Machine:
         scheduler = self._scheduler = Scheduler(state, contain, callers, supervisor, idle, sampler)
         self._recycler = Recycler(state, supervisor, idle, ready, scheduler)
         self._standby = StandbyPolicy(state, sampler)
+        self._home = HomeModel(state, supervisor, idle, sampler)
         self._timers = Timers(state, contain, stopper, supervisor, idle, ready, sampler, scheduler)
         self._reconfiguration = Reconfiguration(state, contain, callers, supervisor)
         recovery = self._recovery = Recovery(state, contain, callers, stopper, supervisor)
@@ -114,14 +116,19 @@ class Machine:
         """Apply the rules that follow every event, in this order.
 
         1. A successor is called off if the server that it is to replace is gone or to go.
-        2. If capacity may have changed, the scheduler starts queued servers, or asks for a memory
+        2. The home model is started if the pool is quiet, or given up if it no longer is.
+        3. If capacity may have changed, the scheduler starts queued servers, or asks for a memory
            sample first. Once it has decided, the number of standby processes is set to what is
            needed and fits beside the servers; so it is when an earlier need is forgotten.
-        3. RecoveryEnded is sent once every server of a recovery is settled.
+        4. RecoveryEnded is sent once every server of a recovery is settled.
         """
         if self._state.table.has_any_beside:
             rows = self._state.table.all_beside
             self._containment.each(rows, lambda one: self._recycler.call_off(one, now), now)
+        start_home = self._home.update
+        self._containment.attempt(
+            self._state.catalogue.home, lambda home: start_home(home, now), now
+        )
         is_scheduled = self._state.capacity_changed and self._scheduler.schedule(now)
         if is_scheduled or self._standby.due_at <= now:
             self._standby.update(now)
@@ -235,7 +242,9 @@ class Machine:
     def next_deadline(self) -> float:
         """Return when TimeReached is due; FOREVER if nothing is."""
         try:
-            dues = self._state.deadlines.next(), self._sampler.next_at(), self._standby.due_at
+            dues = [self._state.deadlines.next(), self._sampler.next_at()]
+            if not self._state.is_closing:
+                dues += [self._standby.due_at, self._home.due_at]
             return min(dues)
         except Exception as error:  # noqa: BLE001 - logged with the next event
             self._unreturned = [LogInternalError("", "the next deadline", error)]

@@ -12,7 +12,7 @@ from pool_service.core import lifecycle as life
 from pool_service.core.callers import Callers
 from pool_service.core.commands import Answer, CancelEstimate
 from pool_service.core.error_containment import Containment
-from pool_service.core.events import EnsureRequested, ReloadRequested
+from pool_service.core.events import ReloadRequested
 from pool_service.core.results import Reloaded
 from pool_service.core.server import Phase, Role, Server
 from pool_service.core.state import PoolState
@@ -112,9 +112,7 @@ class Reconfiguration:
         state = self._state
 
         def start(model: str) -> None:
-            wanted = EnsureRequested(None, model)
-            state.waiters.add(model, self._callers.waiter(model, wanted))
-            self._supervisor.enqueue(model, state.known(model), now)
+            self._supervisor.start_unasked(model, now)
 
         for model in () if state.is_closing else sorted(models):
             if state.table.current(model) is None:

@@ -200,7 +200,7 @@ class Server:
             return self.spared_until
         if self.outdated:
             return self.resides_until
-        if self.settings.pinned:
+        if self.settings.pinned or self.settings.home:
             return FOREVER
         unused_at = self.last_used_at + max(self.keep_alive, self.settings.grace_period)
         return max(unused_at, self.spared_until)

@@ -50,7 +50,7 @@ class StandbyPolicy:
         allowed = 0 if state.is_closing else min(most, self._spare_places(most))
         refill = is_calm and not self._sampler.is_pressed
         wanted = KeepStandbys(state.catalogue.defaults, most, allowed, refill)
-        if most > limits.standby and not state.is_closing:
+        if most > limits.standby:
             self.due_at = self._need.forgets_at()
         if wanted != self._last:
             self._last = wanted

@@ -45,6 +45,7 @@ class PoolState:
     unmeasured: servers that no memory sample has seen since they became READY.
     recycle_in_place: servers to preempt for their own next generation, since they are due for
     recycling, and no successor fits beside them.
+    evicted_home: the home model, if it was evicted since somebody last asked for it; else empty.
     gone_at: when a process was last cleaned up.
     capacity_changed: the scheduler has to run after this event.
     has_recovered: orphans were looked for. A process started before would be taken for one.
@@ -70,6 +71,7 @@ class PoolState:
         self.uses: dict[str, Uses] = {}
         self.unmeasured: set[ServerId] = set()
         self.recycle_in_place: set[ServerId] = set()
+        self.evicted_home = ""
         self.gone_at = -FOREVER
         self.capacity_changed = False
         self.has_recovered = False

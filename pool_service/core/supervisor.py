@@ -64,10 +64,10 @@ class Supervisor:
 
     # --- starting -----------------------------------------------------------------
 
-    def enqueue(self, model: str, known: Server | LastRun | None, now: float) -> None:
+    def enqueue(self, model: str, known: Server | LastRun | None, now: float) -> ServerId:
         """Queue the next generation of a model that has a waiter, in place of the one before.
 
-        known: the newest server or last run of the model.
+        known: the newest server or last run of the model. Returns the id of the next generation.
         """
         state = self._state
         first = state.waiters.first(model)
@@ -81,6 +81,14 @@ class Supervisor:
         row.lost_ports = before.lost_ports if before is not None else 0
         state.queue[server.id] = now
         self.estimate(row)
+        return server.id
+
+    def start_unasked(self, model: str, now: float) -> ServerId:
+        """Queue a model that nobody has asked for; return the id of its server."""
+        known = self._state.known(model)
+        wanted = EnsureRequested(None, model)
+        self._state.waiters.add(model, self._callers.waiter_of_caller(model, wanted, known))
+        return self.enqueue(model, known, now)
 
     def estimate(self, row: Row) -> None:
         """Estimate the memory of a QUEUED server; its turn does not come before that is known."""
@@ -236,6 +244,8 @@ class Supervisor:
         if server.role is Role.CURRENT:
             self._callers.fail_unserved(server.model)
         is_evicted = bool(state.evictions.of(server.id))
+        if is_evicted and server.is_current and server.model == state.catalogue.home:
+            state.evicted_home = server.model
         answers = state.evictions.note_end(server)
         try:
             # An eviction clears the crashes before it. The server table still has them until

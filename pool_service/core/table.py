@@ -12,6 +12,7 @@ from pool_service.core.errors import StartTimeout
 from pool_service.core.liveness import Liveness
 from pool_service.core.server import Phase, Role, Server, ServerId
 from pool_service.core.start_progress import StartProgress
+from pool_service.core.types import FOREVER
 
 
 @dataclass(slots=True, eq=False)
@@ -32,6 +33,7 @@ class Row:
     is_preempted: the server is stopped as soon as it is unused.
     preempted_for: the model that it is to go for; None: none in particular.
     busy_until: the end of the time for which a busy server is not checked again; None: not busy.
+    found_unused_at: when an idle check last found it unused.
     recycle_after: no successor is started for it before this time.
     seen_use: the counters of the last idle check.
     liveness: the findings of the last liveness probes.
@@ -50,6 +52,7 @@ class Row:
     is_preempted: bool = False
     preempted_for: str | None = None
     busy_until: float | None = None
+    found_unused_at: float = -FOREVER
     recycle_after: float = 0.0
     seen_use: SeenUse | None = None
     liveness: Liveness | None = None

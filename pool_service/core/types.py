@@ -147,6 +147,7 @@ class Settings:
 
     pinned: neither stopped when unused nor preempted.
     preload: started with the service.
+    home: of the home model: not stopped when unused, and started again in quiet times.
     expected_memory: as declared; None: not declared.
     memory_limit: the server is recycled when it takes more; None: never.
     groups: the groups whose limits the server counts for.
@@ -171,6 +172,7 @@ class Settings:
     config_hash: str = ""
     pinned: bool = False
     preload: bool = False
+    home: bool = False
     expected_memory: int | None = None
     memory_limit: int | None = None
     groups: tuple[str, ...] = ()

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from pool_service.config.errors import key_name
+from pool_service.config.errors import KeyPath, key_name
 from pool_service.core.limits import Limits
 from pool_service.core.types import Estimate, EstimateSource, Settings
 from pool_service.core.units import size
@@ -59,12 +59,15 @@ def capacity_problems(listed: ListedModels) -> Iterator[Problem]:
 def _preload_problems(listed: ListedModels) -> Iterator[Problem]:
     for model, known in listed.estimates.items():
         settings = listed.settings[model]
-        if settings.preload and known.on_disk is False and not settings.download:
+        is_unasked = settings.preload or settings.home
+        if is_unasked and known.on_disk is False and not settings.download:
             what = (
                 f"its files are not on this machine, so it will not start with the service; run "
                 f"'pool-service pull {model}', or set download = true"
             )
-            yield Problem(("models", model, "preload"), what, is_error=False)
+            preload: KeyPath = ("models", model, "preload")
+            path = preload if settings.preload else ("service", "home_model")
+            yield Problem(path, what, is_error=False)
 
 
 def _budget_problems(listed: ListedModels) -> Iterator[Problem]:

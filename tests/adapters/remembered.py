@@ -60,7 +60,7 @@ st.register_type_strategy(int, _counts)
 # What the configuration says anew is not remembered.
 _forgotten = {"runtime", "arguments", "environment", "trust_remote_code", "download", "groups"}
 _forgotten |= {"pinned", "preload", "expected_memory", "memory_limit", "arguments_section"}
-_forgotten |= {"prompt_cache"}
+_forgotten |= {"prompt_cache", "home"}
 _defaults = {
     field.name: st.just(field.default) for field in fields(Settings) if field.name in _forgotten
 }

@@ -137,3 +137,39 @@ def test_need_may_not_be_bounded_below_what_is_always_kept(refusal: Refusal) -> 
 
 def test_more_standbys_than_need_may_add_by_default_are_no_contradiction(read: Read) -> None:
     assert read("[service]\nstandby = 12").service.standby == 12
+
+
+LISTED = "[models.chat]\naliases = ['assistant']\n"
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [
+        ("chta", ", did you mean 'chat'?"),
+        ("assistent", ", did you mean 'assistant'?"),
+        ("org/other", "; add that section, with its settings"),
+    ],
+)
+def test_the_home_model_is_one_that_is_served(refusal: Refusal, name: str, hint: str) -> None:
+    told = refusal(f"[service]\nonly_listed = true\nhome_model = '{name}'\n{LISTED}")
+    assert told.startswith("service.home_model: only_listed is set, and there is no [models.")
+    assert told.endswith(hint)
+
+
+@pytest.mark.parametrize(
+    ("only_listed", "name"), [("true", "chat"), ("true", "assistant"), ("false", "org/other")]
+)
+def test_the_home_model_may_be_any_name_that_is_served(
+    read: Read, only_listed: str, name: str
+) -> None:
+    text = f"[service]\nonly_listed = {only_listed}\nhome_model = '{name}'\n{LISTED}"
+    catalogue = read(text).catalogue
+    assert catalogue.home == ("org/other" if "/" in name else "chat")
+    assert catalogue.settings_for(catalogue.home).home
+    assert not catalogue.settings_for("another").home
+
+
+def test_there_is_no_home_model_unless_it_is_named(read: Read) -> None:
+    catalogue = read(LISTED).catalogue
+    assert catalogue.home == ""
+    assert not catalogue.settings_for("chat").home

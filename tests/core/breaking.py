@@ -12,6 +12,7 @@ from pool_service.core.commands import Command, LogInternalError, Publish, Sampl
 from pool_service.core.events import TimeReached
 from pool_service.core.eviction_requests import EvictionRequests
 from pool_service.core.failure_display import FailureDisplay
+from pool_service.core.home_model import HomeModel
 from pool_service.core.idle import IdleChecks
 from pool_service.core.internal_errors import FailedCommands
 from pool_service.core.machine import Machine
@@ -45,6 +46,7 @@ PARTS = (
     Scheduler,
     Recycler,
     StandbyPolicy,
+    HomeModel,
     Timers,
     Reconfiguration,
     Recovery,

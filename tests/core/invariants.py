@@ -38,6 +38,7 @@ from pool_service.core.events import (
     TimeReached,
     WaiterLeft,
 )
+from pool_service.core.home_model import HOME_AFTER_S
 from pool_service.core.idle import BUSY_PAUSE_S
 from pool_service.core.limits import Limits
 from pool_service.core.machine import Machine
@@ -99,6 +100,7 @@ class Ledger:
     waiting: dict[int, EnsureRequested] = field(default_factory=dict)
     holding: dict[int, HoldRequested] = field(default_factory=dict)
     pinned: frozenset[str] = frozenset()
+    home: str = ""
     sampling: bool = False
     grown: dict[Identity, int] = field(default_factory=dict)
     loaded: dict[Identity, int] = field(default_factory=dict)
@@ -287,7 +289,7 @@ class Ledger:
                 assert not self.sampling, "two looks at a time"
                 self.sampling = True
             case KeepStandbys(_, wanted, allowed, _):
-                assert allowed <= wanted
+                assert allowed <= wanted <= max(self.limits.standby, self.limits.standby_max)
                 reserved = sum(server.reserved for server in self.servers)
                 assert (
                     reserved + allowed * STANDBY_BYTES <= self.limits.memory_budget or not allowed
@@ -503,6 +505,7 @@ class Ledger:
         held = self._check_who_holds()
         wanted = {ensure.model for ensure in self.waiting.values()} | held | self.pinned
         wanted |= {server.model for server in self.servers if _was_recycled(server)}
+        wanted |= {self.home}
         for server in self.servers:
             # What a reload refused is given up when its pause is over.
             given_up = server.phase is Phase.BACKING_OFF and server.outdated
@@ -577,6 +580,7 @@ class Ledger:
                 case events.ActivityReported(_, activity):
                     assert activity.requests == 0
                     assert not server.holds, "a held server was stopped"
+                    assert not after or not self._is_for_home(after) or self._is_quiet(after)
                 case events.ServerProbed(_, result):
                     assert not (result.answered and result.healthy and result.listens)
                 case events.ListenerLost():
@@ -592,6 +596,21 @@ class Ledger:
                     pass
                 case _:
                     raise AssertionError(f"{event} ended a server that was READY")
+
+    def _is_for_home(self, stopped: Server) -> bool:
+        """It makes room for the home model, which nobody has asked for."""
+        queued = {server.model for server in self.servers if server.phase is Phase.QUEUED}
+        asked = {ensure.model for ensure in self.waiting.values()} | self.pinned
+        asked |= {hold.model for hold in self.holding.values()}
+        asked |= {server.model for server in self.servers if _was_recycled(server)}
+        is_short = self._is_overrun() or self.machine.totals().memory_pressured
+        is_preempted = stopped.stop_cause is Cause.PREEMPTED and not is_short
+        return is_preempted and queued == {self.home} - asked
+
+    def _is_quiet(self, stopped: Server) -> bool:
+        """Nobody has used it for long, or waits for it."""
+        is_awaited = any(call.model == stopped.model for call in self.waiting.values())
+        return stopped.last_used_at + HOME_AFTER_S <= self.now and not is_awaited
 
     def _check_failed_starts(self, event: Event, before: dict[ServerId, Server]) -> None:
         """Whoever waited for a start that failed is told, unless the same may well succeed."""

@@ -14,6 +14,7 @@ from pool_service.core.events import EnsureRequested, HoldRequested, MemorySampl
 from pool_service.core.eviction_requests import EvictionRequests
 from pool_service.core.evictions import Eviction
 from pool_service.core.failure_display import FailureDisplay
+from pool_service.core.home_model import HomeModel
 from pool_service.core.idle import IdleChecks
 from pool_service.core.internal_errors import FailedCommands, FailedEvents
 from pool_service.core.limits import Limits
@@ -134,9 +135,10 @@ class Parts:
         *,
         only_listed: bool = False,
         aliases: Mapping[str, str] | None = None,
+        home_model: str = "",
         **limits: Field,
     ) -> None:
-        catalogue = Catalogue(defaults, models or {}, aliases or {}, only_listed)
+        catalogue = Catalogue(defaults, models or {}, aliases or {}, only_listed, home_model)
         self.state = PoolState(catalogue, Limits(**limits))
         self.state.now = NOW
 
@@ -267,6 +269,10 @@ class Parts:
     @cached_property
     def standby(self) -> StandbyPolicy:
         return StandbyPolicy(self.state, self.sampler)
+
+    @cached_property
+    def home(self) -> HomeModel:
+        return HomeModel(self.state, self.supervisor, self.idle, self.sampler)
 
     @cached_property
     def timers(self) -> Timers:

@@ -17,6 +17,7 @@ from pool_service.core.events import (
     EvictRequested,
     HoldEnded,
     HoldRequested,
+    OrphansFound,
     ReloadRequested,
     ShutdownEscalated,
     ShutdownRequested,
@@ -60,6 +61,8 @@ class Pool(RuleBasedStateMachine):
         groups=st.sampled_from([{}, {"g": 1}]),
         pinned=st.booleans(),
         ceilings=st.booleans(),
+        home=st.sampled_from(["", "a", "c"]),
+        standby=st.sampled_from([0, 2]),
     )
     def begin(  # noqa: PLR0917  # Hypothesis names them
         self,
@@ -73,6 +76,8 @@ class Pool(RuleBasedStateMachine):
         groups: dict[str, int],
         pinned: bool,
         ceilings: bool,
+        home: str,
+        standby: int,
     ) -> None:
         defaults = Settings(
             runtime_model="",
@@ -99,10 +104,14 @@ class Pool(RuleBasedStateMachine):
             memory_budget=budget,
             queue_limit=queue_limit,
             groups=groups,
+            standby=standby,
+            standby_max=3,
         )
-        self.catalogue = self.first_catalogue = Catalogue(defaults, models)
+        self.catalogue = self.first_catalogue = Catalogue(defaults, models, home_model=home)
         self.ledger = self.books(lambda: Machine(self.catalogue, limits), limits)
         self.ledger.pinned = frozenset("b" if pinned else "")
+        self.ledger.home = home
+        self.is_past_recovery = False
         self.request_ids = count(1)
         self.past: list[events.ServerEvent] = []
 
@@ -364,6 +373,7 @@ class Pool(RuleBasedStateMachine):
         self.ledger.now += later
         self.ledger.restart(data.draw(st.integers(oldest, newest)))
         self.past = []
+        self.is_past_recovery = False
         sought: list[str | None] = [
             c.server_id.model for c in self.under_way() if isinstance(c, commands.Adopt)
         ]
@@ -384,7 +394,8 @@ class Pool(RuleBasedStateMachine):
             if model != unlisted
         }
         defaults = replace(first.defaults, config_hash=config_hash)
-        self.catalogue = Catalogue(defaults, models, only_listed=only_listed)
+        home = first.home if models.keys() >= {first.home} or not only_listed else ""
+        self.catalogue = Catalogue(defaults, models, only_listed=only_listed, home_model=home)
         request_id = next(self.request_ids)
         self.ledger.handle(ReloadRequested(request_id, self.catalogue, self.ledger.limits))
 
@@ -405,6 +416,21 @@ class Pool(RuleBasedStateMachine):
         for command in self.under_way():
             if isinstance(command, commands.CleanUp):
                 self._end(command, well(self.ledger, command))
+
+    @precondition(lambda self: not self.is_past_recovery)
+    @rule()
+    def orphans_are_looked_for(self) -> None:
+        """From now on the pool itself starts what is to be there unasked."""
+        self.is_past_recovery = True
+        self.ledger.handle(OrphansFound(()))
+
+    @precondition(lambda self: self.is_past_recovery and self.ledger.home)
+    @rule(model=MODELS, unused_for=st.sampled_from([6.0, 59.0, 60.0, 200.0]))
+    def another_is_used_and_then_it_is_quiet(self, model: str, unused_for: float) -> None:
+        """The home model comes back, or does not yet."""
+        self.somebody_ensures_and_all_goes_well(model, 400.0)
+        self.ledger.reach_time(unused_for)
+        drive(self.ledger)
 
     @precondition(lambda self: self.ledger.recovering)
     @rule()

@@ -165,14 +165,6 @@ def test_need_is_forgotten_by_a_deadline_of_its_own() -> None:
     assert parts.standby.due_at == FOREVER, "nothing wakes a quiet pool"
 
 
-def test_a_service_that_ends_has_no_deadline_for_standbys() -> None:
-    parts = policy(standby=1)
-    start_together(parts, "ab")
-    parts.state.is_closing = True
-    parts.standby.update(NOW)
-    assert parts.standby.due_at == FOREVER
-
-
 @pytest.mark.parametrize(
     "other", [{"runtime": "another"}, {"environment": (("A", "1"),)}], ids=["runtime", "variables"]
 )

@@ -134,6 +134,7 @@ async def running(
     models: Mapping[str, Settings] | None = None,
     aliases: Mapping[str, str] | None = None,
     only_listed: bool = False,
+    home_model: str = "",
     kind: type[Pool] = Pool,
     **settings: float,
 ) -> AsyncIterator[Running]:
@@ -141,7 +142,7 @@ async def running(
     before = asyncio.all_tasks()
     world = World()
     defaults = replace(DEFAULTS, **settings)  # type: ignore[arg-type]
-    catalogue = Catalogue(defaults, models or {}, aliases or {}, only_listed)
+    catalogue = Catalogue(defaults, models or {}, aliases or {}, only_listed, home_model)
     run = Running(world, lambda: kind(ports(world), History(1000, capacity), catalogue, limits))
     await run.start()
     await asyncio.sleep(0)

@@ -102,9 +102,14 @@ def test_pinned_models_must_leave_a_place_in_their_group(
 
 
 @pytest.mark.parametrize(("download", "told"), [(True, 0), (False, 1)])
-def test_a_preload_needs_its_files_or_leave_to_download_them(*, download: bool, told: int) -> None:
-    settings = {"a": Settings(runtime_model="r", preload=True, download=download)}
+@pytest.mark.parametrize(
+    ("unasked", "key"), [("preload", "models.a.preload"), ("home", "service.home_model")]
+)
+def test_what_starts_unasked_needs_its_files_or_leave_to_download_them(
+    unasked: str, key: str, *, download: bool, told: int
+) -> None:
+    settings = {"a": replace(PLAIN, download=download, **{unasked: True})}  # type: ignore[arg-type]
     problems = found(settings, {"a": 1}, on_disk=False)
-    assert [(path, error) for path, error, _ in problems] == [("models.a.preload", False)] * told
+    assert [(path, error) for path, error, _ in problems] == [(key, False)] * told
     assert found(settings, {"a": 1}, on_disk=True) == []
     assert found(settings, {"a": 1}, on_disk=None) == []

@@ -299,6 +299,36 @@ def test_what_is_pinned_and_preloaded_is_there_before_it_is_asked_for(start: Sta
         assert psutil.pid_exists(again.pid)
 
 
+def test_the_home_model_comes_back_once_the_one_that_took_its_place_is_gone(start: Start) -> None:
+    config = """
+[service]
+home_model = "home"
+[memory]
+budget = "1 GB"
+[defaults]
+keep_alive = 0
+grace_period = 0
+[models.home]
+runtime_model = "x"
+expected_memory = "600 MB"
+[models.guest]
+runtime_model = "y"
+expected_memory = "600 MB"
+"""
+    service = start(FAKE_RUNTIME + config)
+    with PoolClient.connect(service.address) as pool, pool.watch() as events:
+        changes = (event.server for event in events if isinstance(event, ServerChanged))
+        ready = (server for server in changes if server.state is ServerState.READY)
+        home = next(server for server in ready if server.model == "home")
+        assert home.expire_time is None
+        with pool.hold("guest"):
+            next(server for server in ready if server.model == "guest")
+            assert not psutil.pid_exists(home.pid)
+        # Its keep alive is 0, so that it ends before the home model may preempt it.
+        again = next(server for server in ready if server.model == "home")
+        assert again.generation == 2
+
+
 def test_what_a_model_was_seen_to_need_is_remembered_over_restarts(
     start: Start, tmp_path: Path
 ) -> None:

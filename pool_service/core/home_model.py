@@ -1,0 +1,203 @@
+"""The home model: comes back after other models were loaded and went idle, before it is asked for.
+
+It is started without a request if all of this holds
+1. It has no server, or one that has failed and may be started again.
+2. It was not evicted since somebody last asked for it, by its name or with all or all idle models.
+3. The pool is quiet: nobody waits, nothing starts or ends, and no other server is held or was used
+   in the last HOME_AFTER_S seconds, as an idle check of each confirms. Pinned servers do not count
+   once they are READY: they never make room.
+4. The machine is not short of memory, by a fresh memory sample.
+5. If its last start failed, or its server died soon: that is long enough ago, by the number of
+   starts that failed in a row; or a server has gone since, if memory was all that it lacked.
+
+Then it is admitted like any other model, and may preempt servers that are unused. The start is
+given up if the pool is no longer quiet before that, or if memory is not free soon. Once READY, it
+is not stopped for being unused (`Server.expires_at`), but may be preempted.
+"""
+
+from pool_service.core import lifecycle as life
+from pool_service.core.admission import STARVATION_LIMIT_S
+from pool_service.core.idle import IdleChecks
+from pool_service.core.sampler import Sampler
+from pool_service.core.server import Cause, Phase, ServerId
+from pool_service.core.state import PoolState
+from pool_service.core.supervisor import FAILURES, Supervisor
+from pool_service.core.table import Row
+from pool_service.core.types import FOREVER
+
+HOME_AFTER_S = 60.0
+"""The time for which other servers have to be unused: longer than most pauses of somebody who reads
+an answer and goes on, shorter than the pause after which they expect another model to be back."""
+
+TURN_LIMIT_S = STARVATION_LIMIT_S
+"""The time after which a queued start is given up, unless a server is leaving. Later it could
+preempt busy servers, which nobody wants for a model that nobody has asked for; and while anything
+is queued, memory is sampled often."""
+
+CHECK_FRESH_S = 5.0
+"""The age up to which an idle check counts: longer than the default probe timeout, as the checks
+of several servers end at different times."""
+
+MIN_PAUSE_S = 1.0
+"""The shortest time between two starts of a home model that cannot be started, if `backoff_max` is
+less."""
+
+MAX_PAUSE_S = 600.0
+"""The longest time between two starts of a home model that cannot be started. Each may load a large
+model in vain, but its files may also have been downloaded meanwhile."""
+
+
+class HomeModel:
+    """Start the home model when the pool is quiet.
+
+    due_at: when the next start may be possible although nothing else happens; FOREVER: not by
+    itself.
+    """
+
+    def __init__(
+        self, state: PoolState, supervisor: Supervisor, idle: IdleChecks, sampler: Sampler
+    ) -> None:
+        self._state = state
+        self._supervisor = supervisor
+        self._idle = idle
+        self._sampler = sampler
+        self.due_at = FOREVER
+        self._catalogue = state.catalogue
+        self._is_checking = False
+        # The last start of our own, until it has turned out well.
+        self._started: ServerId | None = None
+        self._turn_since: float | None = None
+        # When its last start was given up for want of memory; FOREVER: it was not.
+        self._lacked_at = FOREVER
+        self._failures = 0
+        self._not_before = -FOREVER
+
+    def update(self, home: str, now: float) -> None:
+        """Start the home model, or find out when that may be possible; home: empty for none."""
+        due, self.due_at = self.due_at, FOREVER
+        state = self._state
+        if state.catalogue is not self._catalogue:
+            # The new configuration may have mended what kept the model from starting.
+            self._catalogue = state.catalogue
+            self._failures, self._not_before = 0, -FOREVER
+        if not home or not state.has_recovered or state.is_closing:
+            return
+        row = state.table.current(home)
+        if row is not None and row.server.phase is not Phase.FAILED and self._stays(row, now):
+            return
+        # All that a start waits for changes the capacity, but for the results of idle checks.
+        if state.capacity_changed or self._is_checking or due <= now:
+            self._is_checking = False
+            self._try(home, now)
+        else:
+            self.due_at = due
+
+    def _stays(self, row: Row, now: float) -> bool:
+        """Go on with a home model that is there; return False if its start was given up."""
+        server, limits = row.server, self._state.limits
+        if server.phase in life.LEAVING:
+            is_stable = server.ready_at is not None and now - server.ready_at >= limits.stable_run
+            if is_stable or server.stop_cause not in FAILURES:
+                self._started = None
+            return True
+        self._state.evicted_home = ""
+        if server.phase is Phase.READY:
+            self._failures = 0
+        is_ours = server.id == self._started and server.phase is Phase.QUEUED
+        return not (is_ours and self._gives_up(row, now))
+
+    def _gives_up(self, row: Row, now: float) -> bool:
+        """Give up a queued start of our own that is in the way, or has no prospect; return whether.
+
+        1. The pool is no longer quiet: others would wait behind it, whose servers it may be about
+           to preempt. This is no failure.
+        2. Its turn has not come for TURN_LIMIT_S.
+        """
+        state, model = self._state, row.server.model
+        callers = [one for one in state.waiters.of(model) if one.request_id is not None]
+        if row.is_estimating or callers:
+            return False
+        if self._turn_since is None or state.table.count(life.LEAVING):
+            self._turn_since = now
+        is_quiet = self._quiet_at(model, now) <= now
+        if is_quiet and now < self._turn_since + TURN_LIMIT_S:
+            self.due_at = self._turn_since + TURN_LIMIT_S
+            return False
+        if is_quiet:
+            self._lacked_at = now
+        else:
+            self._started = None
+        state.waiters.take(model)
+        self._supervisor.give_up_unwanted(model, now)
+        return True
+
+    def _try(self, home: str, now: float) -> None:
+        """Start the home model if that is possible now; else set when to try again."""
+        if self._state.evicted_home == home:
+            return
+        if self._started is not None:
+            self._not_before = now + self._pause()
+            self._failures, self._started = self._failures + 1, None
+        if self._state.gone_at > self._lacked_at:
+            self._not_before = -FOREVER
+        row = self._state.table.current(home)
+        retry_at = row.server.retry_at if row is not None else -FOREVER
+        at = max(self._quiet_at(home, now), self._not_before, retry_at)
+        if at > now:
+            self.due_at = at
+        elif not self._sampler.ensure_fresh(now):
+            pass
+        elif self._sampler.is_pressed:
+            self.due_at = now + HOME_AFTER_S
+        elif self._confirms_quiet(home, now):
+            self._turn_since, self._lacked_at = None, FOREVER
+            self._started = self._supervisor.start_unasked(home, now)
+
+    def _pause(self) -> float:
+        """Return the seconds before the next start after one that failed."""
+        pause = max(self._state.limits.backoff_max, MIN_PAUSE_S)
+        for _ in range(self._failures):
+            if pause >= MAX_PAUSE_S:
+                break
+            pause = min(2 * pause, MAX_PAUSE_S)
+        return pause
+
+    def _quiet_at(self, home: str, now: float) -> float:
+        """Return when the pool is quiet, as far as is known, if nothing happens until then.
+
+        FOREVER: something has to happen first, which changes the capacity.
+        """
+        if any(model != home for model in self._state.waiters.models()):
+            return now + HOME_AFTER_S
+        at = -FOREVER
+        for row in self._others(home):
+            server = row.server
+            if server.phase is not Phase.READY or server.holds:
+                return FOREVER
+            busy_at = -FOREVER if row.busy_until is None else row.busy_until
+            used_at = max(server.last_used_at, busy_at)
+            at = max(at, used_at + HOME_AFTER_S, server.resides_until)
+        return at
+
+    def _confirms_quiet(self, home: str, now: float) -> bool:
+        """Return whether idle checks have just found all others unused; begin those that lack.
+
+        Nothing is known otherwise of requests that clients send without asking the pool.
+        """
+        lacking = [row for row in self._others(home) if row.found_unused_at + CHECK_FRESH_S < now]
+        for row in lacking:
+            self._idle.check(row)
+        self._is_checking = bool(lacking)
+        return not lacking
+
+    def _others(self, home: str) -> list[Row]:
+        """Return the rows of servers that count for whether the pool is quiet."""
+        return [row for row in self._state.table if _counts(row, home)]
+
+
+def _counts(row: Row, home: str) -> bool:
+    server = row.server
+    # Preempted: makes room for the home model, or for another one, which counts itself.
+    is_past = server.phase is Phase.FAILED or server.stop_cause is Cause.PREEMPTED
+    stays_anyway = server.settings.pinned and server.phase is Phase.READY
+    return not (server.model == home or is_past or stays_anyway)
