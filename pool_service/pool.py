@@ -26,6 +26,8 @@ from pool_service.core.commands import (
     KeepStandbys,
     LogInternalError,
     Publish,
+    RecordCommand,
+    RecordLoad,
     RecordNamings,
     RecordUsage,
     RecoveryEnded,
@@ -370,13 +372,15 @@ class Pool:
                 self._carry_out_for_pool(command)
 
     def _carry_out_for_pool(
-        self, command: RecordUsage | RecordNamings | KeepStandbys | RecoveryEnded | LogInternalError
+        self, command: RecordCommand | KeepStandbys | RecoveryEnded | LogInternalError
     ) -> None:
         match command:
             case RecordNamings(namings):
                 self._world.records.put_namings(namings)
             case RecordUsage(settings, needed):
                 self._world.runtime.record_usage(settings, needed)
+            case RecordLoad(settings, seconds):
+                self._world.runtime.record_load(settings, seconds)
             case KeepStandbys(settings, wanted, allowed, refill):
                 self._world.standbys.keep(settings, wanted=wanted, allowed=allowed, refill=refill)
             case RecoveryEnded():

@@ -63,6 +63,9 @@ class Runtime(Protocol):
     def record_usage(self, settings: Settings, needed: int) -> None:
         """Remember, across restarts, that a server with these settings needed `needed` bytes."""
 
+    def record_load(self, settings: Settings, seconds: float) -> None:
+        """Remember, across restarts, that a server with these settings loaded in `seconds`."""
+
     async def prepare(self, model: str, settings: Settings) -> LaunchPlan:
         """Find or install the program and return how to start it for this model.
 

@@ -237,8 +237,7 @@ class World:
         self.memory = 10**15
         self.others = 0
         """Bytes of the machine, and what others than the servers take of it."""
-        self.pressured = False
-        self.critical = False
+        self.pressured = self.critical = False
         self.look: When = 0.0
         """How long a look at the memory takes."""
         self.blind: BaseException | None = None
@@ -249,6 +248,8 @@ class World:
         """The models in the cache of the hub."""
         self.recorded: dict[str, int] = {}
         """What the runtime was told that runtime models need."""
+        self.recorded_loads: dict[str, float] = {}
+        """What the runtime was told that runtime models took to load."""
         self.renewed: set[str] = set()
         """Models that may have a second process, having outgrown their ceiling."""
         self.kept: list[Kept] = []
@@ -294,7 +295,8 @@ class World:
         source = (
             EstimateSource.OBSERVED if settings.runtime_model in self.recorded else script.source
         )
-        return Estimate(needs, source, script.on_disk)
+        load_s = self.recorded_loads.get(settings.runtime_model)
+        return Estimate(needs, source, script.on_disk, load_s=load_s)
 
     async def cached(self) -> tuple[str, ...]:
         return self.in_cache
@@ -308,6 +310,9 @@ class World:
 
     def record_usage(self, settings: Settings, needed: int) -> None:
         self.recorded[settings.runtime_model] = needed
+
+    def record_load(self, settings: Settings, seconds: float) -> None:
+        self.recorded_loads[settings.runtime_model] = seconds
 
     async def prepare(self, model: str, settings: Settings) -> LaunchPlan:
         generation = self._prepared[model] = self._prepared.get(model, 0) + 1

@@ -69,7 +69,8 @@ const (
 	CauseEvicted = ExitCause(pb.ExitCause_EXIT_CAUSE_EVICTED)
 	// CauseIdle: the pool stopped it; it was unused for its keep alive.
 	CauseIdle = ExitCause(pb.ExitCause_EXIT_CAUSE_IDLE)
-	// CauseStartTimeout: the pool stopped it; it was not ready within its start limit.
+	// CauseStartTimeout: the pool stopped it; its start stood still, or took longer than
+	// its start limit.
 	CauseStartTimeout = ExitCause(pb.ExitCause_EXIT_CAUSE_START_TIMEOUT)
 	// CauseShutdown: the operator stopped the service.
 	CauseShutdown = ExitCause(pb.ExitCause_EXIT_CAUSE_SHUTDOWN)

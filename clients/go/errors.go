@@ -46,7 +46,7 @@ const (
 	ErrQueueFull Kind = "QueueFull"
 	// ErrConfigInvalid: the service's configuration is not valid; a reload changed nothing.
 	ErrConfigInvalid Kind = "ConfigInvalid"
-	// ErrStartTimeout: the server was not ready within its start limit; retry.
+	// ErrStartTimeout: the start stood still, or took longer than its limit; retry.
 	ErrStartTimeout Kind = "StartTimeout"
 	// ErrStartFailed: the server's process died before it was ready; LastLines say why.
 	ErrStartFailed Kind = "StartFailed"

@@ -40,6 +40,8 @@ type Server struct {
 	// ExpireTime is when it will be evicted if it stays unused. Zero: never, or not in this
 	// state.
 	ExpireTime time.Time
+	// ExpectedReadyTime is when it is expected to be READY, while it loads; zero if unknown.
+	ExpectedReadyTime time.Time
 	// Detail says why it is in this state; empty if there is nothing to add.
 	Detail string
 	// LastExit is how the last process of this model ended, if one did.

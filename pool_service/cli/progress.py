@@ -2,13 +2,13 @@
 
 import asyncio
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import ExitStack, asynccontextmanager, suppress
 from types import TracebackType
 from typing import Self
 
-from rich.markup import escape
-from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.progress import Progress, ProgressColumn, SpinnerColumn, Task, TimeElapsedColumn
+from rich.text import Text
 
 from pool_service.cli.appearance import has_symbols
 from pool_service.cli.format import safe
@@ -24,10 +24,11 @@ class StatusLine:
         """model: the name that the user gave."""
         self._shown = ExitStack()
         self._progress: Progress | None = None
+        self._server: Server | None = None
         self._model = model
 
     def __enter__(self) -> Self:
-        self._write(safe(f"{self._model}: waiting for the service"))
+        self._display()
         return self
 
     def __exit__(
@@ -40,21 +41,36 @@ class StatusLine:
 
     def show(self, server: Server) -> None:
         """Show the server's state and progress."""
-        self._write(status_line(server))
+        self._server = server
+        self._display()
 
     def hide(self) -> None:
         """Remove the line until the next `show`."""
         self._shown.close()
         self._progress = None
 
-    def _write(self, text: str) -> None:
+    def _display(self) -> None:
         if self._progress is None:
             spinner = SpinnerColumn("dots" if has_symbols(sys.stderr) else "line")
-            columns = (spinner, TextColumn("{task.description}"), TimeElapsedColumn())
+            columns = (spinner, _LineColumn(self._line), TimeElapsedColumn())
             self._progress = self._shown.enter_context(display(*columns, transient=True))
             self._progress.add_task("", total=None)
-        (task,) = self._progress.task_ids
-        self._progress.update(task, description=escape(text))
+
+    def _line(self) -> str:
+        if self._server is None:
+            return safe(f"{self._model}: waiting for the service")
+        return status_line(self._server)
+
+
+class _LineColumn(ProgressColumn):
+    """A text that is made anew at each refresh, so that the time that is left goes down."""
+
+    def __init__(self, line: Callable[[], str]) -> None:
+        super().__init__()
+        self._line = line
+
+    def render(self, _task: Task) -> Text:
+        return Text(self._line())
 
 
 @asynccontextmanager

@@ -1,5 +1,8 @@
 """Texts about servers, models and the pool's totals, each on one line."""
 
+from datetime import UTC, datetime
+from math import ceil
+
 from pool_service.cli.appearance import Mark
 from pool_service.cli.format import safe
 from pool_service.core.units import size
@@ -30,6 +33,9 @@ STATE_MARKS = {
 STATE_COLUMN_WIDTH = 13
 """Cells of the state at the beginning of a line of `watch`; the longest is STARTING 100%."""
 
+_MINUTES_FROM_S = 90
+"""The time from which on it is told in minutes."""
+
 _STATES_WITH_PROGRESS = {ServerState.QUEUED, ServerState.STARTING}
 
 
@@ -57,15 +63,27 @@ def state_reason(server: Server) -> str:
     """Return why a server is in its state; empty if there is nothing to say."""
     if server.detail:
         return server.detail
+    if server.state is ServerState.STARTING and server.expected_ready_time is not None:
+        return _time_left((server.expected_ready_time - datetime.now(UTC)).total_seconds())
     if server.outdated:
         return "runs with an earlier configuration, and ends when it is next unused"
-    if server.last_exit is None:
-        return ""
+    return _reason_of_exit(server, server.last_exit) if server.last_exit is not None else ""
+
+
+def _reason_of_exit(server: Server, last_exit: Exit) -> str:
     if server.state is ServerState.FAILED:
-        return server.last_exit.message
-    if server.state is ServerState.READY and server.last_exit.cause in _UNREQUESTED_EXITS:
-        return f"was started again after generation {_exit_text(server.last_exit)}"
+        return last_exit.message
+    if server.state is ServerState.READY and last_exit.cause in _UNREQUESTED_EXITS:
+        return f"was started again after generation {_exit_text(last_exit)}"
     return ""
+
+
+def _time_left(seconds: float) -> str:
+    """Return how long a start still takes, in minutes if seconds do not matter; "" if unknown."""
+    if seconds <= 0:
+        return ""
+    left = f"{ceil(seconds)} s" if seconds < _MINUTES_FROM_S else f"{seconds / 60:.0f} min"
+    return f"about {left} left"
 
 
 def _exit_text(last_exit: Exit) -> str:

@@ -54,6 +54,14 @@ class RecordUsage:
 
 
 @dataclass(frozen=True, slots=True)
+class RecordLoad:
+    """Record that a server with these settings took `seconds` to load, for later estimates."""
+
+    settings: Settings
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
 class RecordNamings:
     """Record the runtime models that callers named, by model, in place of those recorded."""
 
@@ -260,12 +268,14 @@ TaskCommand = (
 ServerCommand = TaskCommand | CancelEstimate | CancelPrepare
 """All commands for one server."""
 
+RecordCommand = RecordUsage | RecordLoad | RecordNamings
+"""The commands to remember something across restarts."""
+
 PoolCommand = (
     Answer
     | SampleMemory
     | KeepStandbys
-    | RecordUsage
-    | RecordNamings
+    | RecordCommand
     | LogInternalError
     | Publish
     | RecoveryEnded

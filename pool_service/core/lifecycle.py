@@ -108,6 +108,7 @@ def estimated(server: Server, estimate: Estimate, turn_by: float, budget: float)
         server,
         expected=int(min(estimate.expected, budget)) if guess else estimate.expected,
         expected_by=estimate.source,
+        usual_load_s=estimate.load_s,
         step_deadline=turn_by,
         detail="",
         progress=None,
@@ -198,13 +199,24 @@ def spawned(server: Server, process: SpawnedProcess, now: float) -> Server:
         found = replace(found, plan=replace(server.plan, nonce=process.nonce))
     if server.phase is Phase.STOPPING:
         return found
-    return replace(found, phase=Phase.STARTING, step_deadline=now + server.settings.start_timeout)
+    usual = server.usual_load_s
+    return replace(
+        found,
+        phase=Phase.STARTING,
+        step_deadline=now + server.settings.start_timeout,
+        expected_ready_at=None if usual is None else now + usual,
+    )
 
 
 def became_ready(server: Server, endpoint: str, now: float, next_probe: float) -> Server:
     """Return the server READY; its keep alive begins, or goes on if it was READY before."""
     server = replace(
-        server, phase=Phase.READY, endpoint=endpoint, step_deadline=next_probe, progress=None
+        server,
+        phase=Phase.READY,
+        endpoint=endpoint,
+        step_deadline=next_probe,
+        progress=None,
+        expected_ready_at=None,
     )
     if server.ready_at is not None:
         return spared(server, now)
@@ -242,6 +254,7 @@ def stopping(server: Server, cause: Cause, why: str = "") -> Server:
         stop_cause=cause,
         detail=why or cause.value,
         step_deadline=FOREVER,
+        expected_ready_at=None,
     )
 
 
@@ -284,6 +297,7 @@ def exited(server: Server, report: ExitReport, now: float) -> Server:
         server,
         phase=Phase.CLEANING_UP,
         step_deadline=FOREVER,
+        expected_ready_at=None,
         stop_cause=cause,
         detail=report.message if cause is Cause.CRASHED else server.detail,
         last_exit=Exit(server.generation, cause, _with_own_message(server, report), now),
@@ -377,6 +391,7 @@ def without_process(server: Server) -> Server:
         sampled_ready=False,
         position=0,
         progress=None,
+        expected_ready_at=None,
     )
 
 

@@ -1,7 +1,7 @@
 """Readiness: answering waiters when a server is READY, and probing it while it is."""
 
 from pool_service.core import lifecycle as life
-from pool_service.core.commands import ProbeServer
+from pool_service.core.commands import ProbeServer, RecordLoad
 from pool_service.core.error_texts import runtime_model_conflict
 from pool_service.core.events import BecameReady, ServerProbed
 from pool_service.core.liveness import judged, with_reuse
@@ -37,6 +37,10 @@ class ReadyServers:
         state, server = self._state, row.server
         if server.phase is not Phase.STARTING:
             return
+        if server.ready_at is None and server.spawned_at is not None:
+            away = row.start_progress.away if row.start_progress else 0.0
+            seconds = now - server.spawned_at - away
+            state.commands.append(RecordLoad(server.settings, seconds))
         server = life.became_ready(server, event.endpoint, now, self.next_probe(now))
         waiters = state.waiters.of(server.model)
         for waiter in waiters:

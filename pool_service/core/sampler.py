@@ -10,11 +10,12 @@ from pool_service.core import lifecycle as life
 from pool_service.core.commands import RecordUsage, SampleMemory
 from pool_service.core.error_containment import Containment
 from pool_service.core.events import MemorySampled
+from pool_service.core.ready_estimate import is_news, seconds_left
 from pool_service.core.server import Phase, Server
-from pool_service.core.start_progress import judged
+from pool_service.core.start_progress import StartProgress, judged
 from pool_service.core.state import PoolState
 from pool_service.core.table import Row
-from pool_service.core.types import FOREVER, MemorySample
+from pool_service.core.types import FOREVER, EstimateSource, MemorySample
 
 FRESH_S = 1.0
 """The age up to which a sample is good enough to start a server by."""
@@ -97,7 +98,7 @@ class Sampler:
         sampled = [row for row in found if row is not None]
         for row in sampled:
             try:
-                self._measure(row)
+                self._measure(row, now)
             except Exception as error:  # noqa: BLE001 - costs that server only
                 self._containment.break_off(row.server.model, row.server.id, error, now)
         return sampled
@@ -124,7 +125,7 @@ class Sampler:
 
         self._containment.each(self._state.table.of(Phase.STARTING), judge, now)
 
-    def _measure(self, row: Row) -> None:
+    def _measure(self, row: Row, now: float) -> None:
         """Apply the last sample to one server in it."""
         server, began = row.server, self._began_at
         if server.ready_at is None or life.saw_ready(server, began):
@@ -136,17 +137,25 @@ class Sampler:
         if server.phase is Phase.READY and measured.peak > max(server.peak, server.expected):
             needed = life.bounded(server, measured.peak)
             self._state.commands.append(RecordUsage(server.settings, needed))
+        if server.phase is Phase.STARTING:
+            measured = _with_ready_estimate(measured, row.start_progress, now)
         self.put_progress(server, measured)
 
     def put_progress(self, server: Server, changed: Server) -> None:
-        """Put a changed server; publish only a step of progress or a new source of its estimate."""
+        """Put a changed server, and publish it if anybody would notice the change.
+
+        That is a step of progress, another source of its memory estimate, or another expected time.
+        """
         if changed is server:
             return
         rise = (changed.progress or 0.0) - (server.progress or 0.0)
-        if rise >= PROGRESS_STEP or changed.expected_by is not server.expected_by:
+        before, after = server.expected_ready_at, changed.expected_ready_at
+        is_noticed = rise >= PROGRESS_STEP or is_news(before, after, self._state.now)
+        if is_noticed or changed.expected_by is not server.expected_by:
             self._state.put(changed)
         else:
-            self._state.put_unpublished(replace(changed, progress=server.progress))
+            unnoticed = replace(changed, progress=server.progress, expected_ready_at=before)
+            self._state.put_unpublished(unnoticed)
 
     def ensure_fresh(self, now: float) -> bool:
         """Return whether the last sample is fresh enough to start a server by; if not, take one."""
@@ -185,6 +194,19 @@ class Sampler:
         if table.count({Phase.STARTING}) or self._state.unmeasured:
             return True
         return any(not _is_estimating(table.find(one)) for one in self._state.queue)
+
+
+def _with_ready_estimate(server: Server, progress: StartProgress | None, now: float) -> Server:
+    """Return a STARTING server with the time at which it is expected to be READY.
+
+    The time stays if it has passed, and nothing tells another one.
+    """
+    if server.spawned_at is None or server.ready_at is not None:
+        return server
+    elapsed = now - server.spawned_at - (progress.away if progress else 0.0)
+    is_guess = server.expected_by is EstimateSource.UNKNOWN
+    left = seconds_left(elapsed, None if is_guess else server.progress, server.usual_load_s)
+    return server if left is None else replace(server, expected_ready_at=now + left)
 
 
 def _is_estimating(row: Row | None) -> bool:

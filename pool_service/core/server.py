@@ -110,6 +110,8 @@ class Server:
     outdated: it runs with settings that the configuration no longer has.
     position: its place in the queue, from 1; 0 if it is not queued.
     progress: the share of its download or load that is done, 0 to 1; None if unknown.
+    usual_load_s: the seconds that earlier loads took; None if unknown.
+    expected_ready_at: when it is expected to be READY, while it loads; None if unknown.
     role: its role for its model.
     successor_generation: the generation given to its successor, 0 if there was none.
     reused_tokens: tokens of prompts that its process had not to compute anew, by the last probe.
@@ -147,6 +149,8 @@ class Server:
     outdated: bool = False
     position: int = 0
     progress: float | None = None
+    usual_load_s: float | None = None
+    expected_ready_at: float | None = None
     role: Role = Role.CURRENT
     successor_generation: int = 0
     reused_tokens: int = 0

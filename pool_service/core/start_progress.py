@@ -35,6 +35,7 @@ class StartProgress:
     loaded_at: when it last read something or took memory, or began.
     work, footprint: the work and the memory from which the next progress counts.
     last: the work and the memory in the last sample that told them.
+    away: seconds in which nothing could run.
     """
 
     moved_at: float
@@ -42,6 +43,7 @@ class StartProgress:
     work: Work
     footprint: int
     last: tuple[Work, int]
+    away: float = 0.0
 
 
 def judged(
@@ -107,7 +109,12 @@ def _moved(before: StartProgress, now: float, loaded_at: float) -> StartProgress
 
 def resumed(before: StartProgress, away: float) -> StartProgress:
     """Return the progress after `away` seconds in which nothing could run."""
-    return replace(before, moved_at=before.moved_at + away, loaded_at=before.loaded_at + away)
+    return replace(
+        before,
+        moved_at=before.moved_at + away,
+        loaded_at=before.loaded_at + away,
+        away=before.away + away,
+    )
 
 
 def has_stalled(progress: StartProgress, now: float, stall_timeout: float) -> bool:

@@ -56,6 +56,7 @@ class Estimate:
     on_disk: whether all files that the load needs are on disk; None if unknown.
     meant: models on disk with similar names, if this one is not.
     disk_bytes: the size on disk of its weights, partial downloads included.
+    load_s: the seconds that earlier loads took; None: none is known.
     """
 
     expected: int
@@ -63,6 +64,7 @@ class Estimate:
     on_disk: bool | None = None
     meant: tuple[str, ...] = ()
     disk_bytes: int = 0
+    load_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -97,7 +97,11 @@ class Wire:
             state=STATES[server.phase],
             generation=server.generation,
             create_time=self._time(server.created_at),
+            start_time=self._time_if_any(server.spawned_at),
+            ready_time=self._time_if_any(server.ready_at),
             last_use_time=self._time(server.last_used_at),
+            expire_time=self._time_if_any(server.expires_at if ready else None),
+            expected_ready_time=self._time_if_any(server.expected_ready_at),
             detail=sendable(server.detail),
             log_path=sendable(server.log_path),
             queue_position=server.position,
@@ -118,12 +122,6 @@ class Wire:
         if ready and server.plan is not None:
             message.endpoint = server.endpoint
             message.served_model_name = server.plan.served_model_name
-        if server.spawned_at is not None:
-            message.start_time.CopyFrom(self._time(server.spawned_at))
-        if server.ready_at is not None:
-            message.ready_time.CopyFrom(self._time(server.ready_at))
-        if ready and server.expires_at != FOREVER:
-            message.expire_time.CopyFrom(self._time(server.expires_at))
         if server.last_exit is not None:
             message.last_exit.CopyFrom(self._exit(server.last_exit))
         return message
@@ -149,6 +147,9 @@ class Wire:
             last_lines=map(sendable, end.report.last_lines),
             time=self._time(end.at),
         )
+
+    def _time_if_any(self, at: float | None) -> Timestamp | None:
+        return None if at is None or at == FOREVER else self._time(at)
 
     def _time(self, at: float) -> Timestamp:
         seconds, fraction = divmod(self._clock.wall(at), 1.0)

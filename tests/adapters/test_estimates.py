@@ -10,6 +10,7 @@ from structlog.testing import capture_logs
 
 from pool_service.adapters.models.estimates import (
     DECAY_FACTOR,
+    LOAD_STEP_SHARE,
     MAX_ENTRIES,
     MAX_NEEDED_BYTES,
     UsageKey,
@@ -55,7 +56,7 @@ def test_more_is_expected_at_once_and_less_by_and_by(tmp_path: Path) -> None:
 def test_of_too_many_those_are_forgotten_that_were_learnt_first(tmp_path: Path) -> None:
     book = UsageStore(tmp_path)
     keys = [UsageKey("", "", f"m{number}") for number in range(MAX_ENTRIES + 1)]
-    book._write = lambda _known: None  # type: ignore[method-assign, assignment]
+    book._write = lambda: None  # type: ignore[method-assign]
     for key in keys[:-1]:
         book.record_usage(key, 1)
     assert all(book.needed(key) == 1 for key in keys[:-1]), "so many are kept"
@@ -64,6 +65,37 @@ def test_of_too_many_those_are_forgotten_that_were_learnt_first(tmp_path: Path) 
     assert book.needed(keys[1]) is None
     assert book.needed(keys[0]) == 2
     assert book.needed(keys[-1]) == 1
+
+
+def test_half_of_what_loads_took_is_the_last_one_and_little_changes_are_not_written(
+    tmp_path: Path,
+) -> None:
+    book = UsageStore(tmp_path)
+    assert book.load_seconds(KEY) is None
+    book.record_load(KEY, 10.04)
+    assert UsageStore(tmp_path).load_seconds(KEY) == 10.0
+    written = (tmp_path / "expectations.json").stat().st_mtime_ns
+    book.record_load(KEY, 10.0 * (1 + 2 * LOAD_STEP_SHARE))
+    assert book.load_seconds(KEY) == 10.0
+    assert (tmp_path / "expectations.json").stat().st_mtime_ns == written
+    book.record_load(KEY, 60.0)
+    assert UsageStore(tmp_path).load_seconds(KEY) == 35.0
+    assert [book.load_seconds(other) for other in OTHERS] == [None] * 4
+
+
+def test_what_an_earlier_version_wrote_is_read_and_what_it_needed_is_kept(tmp_path: Path) -> None:
+    (tmp_path / "expectations.json").write_text('{"version": 1, "needed": {"a": 5}}')
+    book = UsageStore(tmp_path)
+    book.record_load(KEY, 3.0)
+    kept = json.loads((tmp_path / "expectations.json").read_text())
+    assert kept == {"version": 1, "needed": {"a": 5}, "seconds": {KEY.digest: 3.0}}
+
+
+@pytest.mark.parametrize("seconds", [-1.0, 1e12, "3", True, None])
+def test_what_a_load_took_is_a_time_that_there_may_be(tmp_path: Path, seconds: object) -> None:
+    content = {"version": 1, "needed": {}, "seconds": {KEY.digest: seconds}}
+    (tmp_path / "expectations.json").write_text(json.dumps(content))
+    assert UsageStore(tmp_path).load_seconds(KEY) is None
 
 
 @pytest.mark.parametrize(
@@ -102,7 +134,7 @@ def test_that_what_runs_needed_cannot_be_written_is_logged_once_each_time(tmp_pa
         book.record_usage(KEY, 7)
         shutil.rmtree(tmp_path / "none")
         book.record_usage(KEY, 8)
-    assert [line["event"] for line in logs] == ["cannot write the memory that runs needed"] * 2
+    assert [line["event"] for line in logs] == ["cannot write what runs needed"] * 2
 
 
 def test_where_the_disk_fails_it_is_known_all_the_same(tmp_path: Path) -> None:

@@ -1,4 +1,5 @@
 import json
+import re
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -126,13 +127,33 @@ def test_list_shows_who_waits_and_for_what_and_how_far_a_start_is(
         detail="waits for b to go",
         expected_bytes=3_200_000_000,
     )
-    loads = pb.Server(model="b", state=pb.SERVER_STATE_STARTING, progress=0.434)
+    loads = pb.Server(
+        model="b",
+        state=pb.SERVER_STATE_STARTING,
+        progress=0.434,
+        expected_ready_time=ago(seconds=-75.5),
+    )
     service.answer("List", listed(waits, loads))
     rows = run("list").stdout.splitlines()
     assert rows[1].split()[:3] == ["a", "QUEUED", "#2"]
     assert "- / 3.2 GB" in rows[1]
     assert rows[2].split()[:3] == ["b", "STARTING", "43%"]
     assert rows[3] == "  a: waits for b to go"
+    assert re.fullmatch(r"  b: about 7[0-6] s left", rows[4])
+
+
+@pytest.mark.parametrize(
+    ("seconds", "told"), [(299, " about 5 min left"), (-1, ""), (3000, " about 50 min left")]
+)
+def test_how_long_a_start_still_takes_is_told_as_exactly_as_it_matters(
+    run: Run, service: Script, seconds: int, told: str
+) -> None:
+    loads = pb.Server(
+        model="b", state=pb.SERVER_STATE_STARTING, expected_ready_time=ago(seconds=-seconds)
+    )
+    service.answer("List", listed(loads))
+    remarks = [row for row in run("list").stdout.splitlines() if row.startswith("  b:")]
+    assert remarks == ([f"  b:{told}"] if told else [])
 
 
 def test_list_shows_who_is_held_and_what_the_configuration_no_longer_says(

@@ -19,6 +19,8 @@ from pool_service.core.commands import (
     KeepStandbys,
     LogInternalError,
     Publish,
+    RecordCommand,
+    RecordLoad,
     RecordNamings,
     RecordUsage,
     RecoveryEnded,
@@ -294,12 +296,19 @@ class Ledger:
                 assert (
                     reserved + allowed * STANDBY_BYTES <= self.limits.memory_budget or not allowed
                 )
-            case RecordUsage(_, needed):
-                assert needed > 0
-            case RecordNamings(namings):
-                assert len(namings) <= MAX_NAMINGS
+            case RecordUsage() | RecordLoad() | RecordNamings():
+                self._recorded(command)
             case _:
                 self._stepped(command)
+
+    def _recorded(self, command: RecordCommand) -> None:
+        match command:
+            case RecordUsage(_, needed):
+                assert needed > 0
+            case RecordLoad(_, seconds):
+                assert seconds >= 0
+            case RecordNamings(namings):
+                assert len(namings) <= MAX_NAMINGS
 
     def _published(self, change: Publish) -> None:
         server = change.server

@@ -1,5 +1,6 @@
 """Claims about the looks at the memory: which one counts, and what all may cost; by values."""
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
@@ -16,12 +17,14 @@ from pool_service.core.events import (
 )
 from pool_service.core.limits import Limits
 from pool_service.core.machine import Machine
+from pool_service.core.ready_estimate import NOTICED_S
 from pool_service.core.sampler import (
     CALM_COST_SHARE,
     CALM_S,
     COST_SHARE,
     FAST_PAUSE_S,
     FRESH_S,
+    PROGRESS_STEP,
     SAMPLED_AT_ONCE,
 )
 from pool_service.core.server import Phase
@@ -310,6 +313,57 @@ def test_the_progress_of_a_load_is_published_in_steps() -> None:
         told += [one.server.progress for one in of_kind(issued, Publish)]
     assert told == [0.05, 0.1, 0.3]
     assert parts.shown().footprint == 30
+
+
+def told_of(parts: Parts, footprints: Callable[[float], float]) -> list[float | None]:
+    """Return the expected times that are published of a start in a minute of samples."""
+    told = []
+    for step in range(120):
+        parts.state.now = now = NOW + step / 2
+        issued = taken(parts, sample(footprints={"m": int(footprints(now - NOW))}), now)
+        told += [one.server.expected_ready_at for one in of_kind(issued, Publish)]
+    return told
+
+
+def test_when_a_start_will_be_ready_is_published_seldom_however_often_it_is_estimated() -> None:
+    parts = Parts()
+    parts.there(
+        phase=Phase.STARTING,
+        spawned_at=NOW,
+        expected=10**6,
+        expected_by=EstimateSource.WEIGHTS,
+        usual_load_s=60.0,
+        expected_ready_at=NOW + 60.0,
+    )
+    told = told_of(parts, lambda passed: 10**6 * passed / 60 + 5_000 * (passed % 1))
+    assert told == [pytest.approx(NOW + 60.0, abs=NOTICED_S)] * len(told)
+    assert len(told) <= 1 / PROGRESS_STEP, "published with the steps of its progress alone"
+
+
+def test_a_start_that_is_slower_than_the_ones_before_is_expected_later_and_later() -> None:
+    parts = Parts()
+    parts.there(
+        phase=Phase.STARTING,
+        spawned_at=NOW,
+        expected=10**6,
+        expected_by=EstimateSource.WEIGHTS,
+        usual_load_s=20.0,
+        expected_ready_at=NOW + 20.0,
+    )
+    told = told_of(parts, lambda passed: 10**6 * passed / 60)
+    assert told[-1] == pytest.approx(NOW + 60.0, abs=NOTICED_S)
+    assert len(told) <= 1 / PROGRESS_STEP + 8
+
+
+def test_a_guess_of_its_memory_tells_nothing_of_when_a_start_is_ready() -> None:
+    parts = Parts()
+    parts.there(
+        phase=Phase.STARTING,
+        spawned_at=NOW,
+        expected=10**6,
+        expected_by=EstimateSource.UNKNOWN,
+    )
+    assert set(told_of(parts, lambda passed: 10**6 * passed / 60)) == {None}
 
 
 def test_samples_are_rare_where_nothing_runs_and_frequent_where_something_starts() -> None:

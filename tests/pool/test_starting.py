@@ -222,6 +222,30 @@ async def test_a_start_is_not_held_to_account_for_a_machine_that_slept() -> None
         assert run.phase("m") is Phase.READY
 
 
+async def test_the_second_load_of_a_model_is_expected_to_take_what_the_first_took() -> None:
+    async with running(keep_alive=0.0) as run:
+        run.world.script("m", Script(load=30.0))
+        await run.pool.ensure("m")
+        await asyncio.sleep(60)
+        assert run.phase("m") is None
+        begun, known = now(), len(run.changes)
+        ready = (await run.pool.ensure("m")).server
+        assert ready.expected_ready_at is None
+        told = [one.server for one in run.changes[known:]]
+        loading = [one for one in told if one.phase is Phase.STARTING]
+        assert [one.expected_ready_at for one in loading] == [pytest.approx(begun + 30.0)]
+
+
+async def test_the_time_of_a_load_is_without_that_in_which_the_machine_slept() -> None:
+    async with running() as run:
+        run.world.script("m", Script(load=30.0))
+        call = run.ensure()
+        await asyncio.sleep(10)
+        run.world.clock.jump(3600.0)
+        await call
+        assert run.world.recorded_loads == {"m": pytest.approx(30.0)}
+
+
 async def test_becoming_ready_just_before_the_limit_is_in_time() -> None:
     async with running(start_timeout=120.0) as run:
         run.world.script("m", Script(load=119.99))

@@ -246,7 +246,7 @@ const (
 	ExitCause_EXIT_CAUSE_EVICTED ExitCause = 2
 	// The pool stopped it: it was unused for its keep alive.
 	ExitCause_EXIT_CAUSE_IDLE ExitCause = 3
-	// The pool stopped it: it was not ready within its start limit.
+	// The pool stopped it: its start stood still, or took longer than its start limit.
 	ExitCause_EXIT_CAUSE_START_TIMEOUT ExitCause = 4
 	// The operator stopped the service.
 	ExitCause_EXIT_CAUSE_SHUTDOWN ExitCause = 5
@@ -381,6 +381,10 @@ type Server struct {
 	Outdated bool `protobuf:"varint,24,opt,name=outdated,proto3" json:"outdated,omitempty"`
 	// What it is to its model.
 	Role ServerRole `protobuf:"varint,25,opt,name=role,proto3,enum=pool_service.v1.ServerRole" json:"role,omitempty"`
+	// When it is expected to be READY, while it loads (STARTING); absent if unknown. An
+	// estimate, by earlier loads with the same settings and by how fast this one is. It
+	// has passed if the load takes longer.
+	ExpectedReadyTime *timestamppb.Timestamp `protobuf:"bytes,26,opt,name=expected_ready_time,json=expectedReadyTime,proto3" json:"expected_ready_time,omitempty"`
 	// What it keeps of its computed prompts for the next server of its model. Absent: it
 	// keeps nothing, or has no process yet.
 	PromptCache   *PromptCache `protobuf:"bytes,27,opt,name=prompt_cache,json=promptCache,proto3" json:"prompt_cache,omitempty"`
@@ -591,6 +595,13 @@ func (x *Server) GetRole() ServerRole {
 		return x.Role
 	}
 	return ServerRole_SERVER_ROLE_UNSPECIFIED
+}
+
+func (x *Server) GetExpectedReadyTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.ExpectedReadyTime
+	}
+	return nil
 }
 
 func (x *Server) GetPromptCache() *PromptCache {
@@ -2367,7 +2378,7 @@ var File_pool_service_v1_pool_service_proto protoreflect.FileDescriptor
 
 const file_pool_service_v1_pool_service_proto_rawDesc = "" +
 	"\n" +
-	"\"pool_service/v1/pool_service.proto\x12\x0fpool_service.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xc7\b\n" +
+	"\"pool_service/v1/pool_service.proto\x12\x0fpool_service.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x93\t\n" +
 	"\x06Server\x12\x14\n" +
 	"\x05model\x18\x01 \x01(\tR\x05model\x12#\n" +
 	"\rruntime_model\x18\x02 \x01(\tR\fruntimeModel\x122\n" +
@@ -2402,7 +2413,8 @@ const file_pool_service_v1_pool_service_proto_rawDesc = "" +
 	"\x05holds\x18\x16 \x01(\rR\x05holds\x12\x16\n" +
 	"\x06pinned\x18\x17 \x01(\bR\x06pinned\x12\x1a\n" +
 	"\boutdated\x18\x18 \x01(\bR\boutdated\x12/\n" +
-	"\x04role\x18\x19 \x01(\x0e2\x1b.pool_service.v1.ServerRoleR\x04role\x12?\n" +
+	"\x04role\x18\x19 \x01(\x0e2\x1b.pool_service.v1.ServerRoleR\x04role\x12J\n" +
+	"\x13expected_ready_time\x18\x1a \x01(\v2\x1a.google.protobuf.TimestampR\x11expectedReadyTime\x12?\n" +
 	"\fprompt_cache\x18\x1b \x01(\v2\x1c.pool_service.v1.PromptCacheR\vpromptCacheB\v\n" +
 	"\t_progress\"\x86\x01\n" +
 	"\vPromptCache\x12\x1d\n" +
@@ -2645,46 +2657,47 @@ var file_pool_service_v1_pool_service_proto_depIdxs = []int32{
 	6,  // 6: pool_service.v1.Server.last_exit:type_name -> pool_service.v1.Exit
 	2,  // 7: pool_service.v1.Server.expected_by:type_name -> pool_service.v1.Expectation
 	1,  // 8: pool_service.v1.Server.role:type_name -> pool_service.v1.ServerRole
-	5,  // 9: pool_service.v1.Server.prompt_cache:type_name -> pool_service.v1.PromptCache
-	3,  // 10: pool_service.v1.Exit.cause:type_name -> pool_service.v1.ExitCause
-	29, // 11: pool_service.v1.Exit.time:type_name -> google.protobuf.Timestamp
-	30, // 12: pool_service.v1.EnsureRequest.keep_alive:type_name -> google.protobuf.Duration
-	4,  // 13: pool_service.v1.EnsureResponse.server:type_name -> pool_service.v1.Server
-	11, // 14: pool_service.v1.EvictResponse.evicted:type_name -> pool_service.v1.EvictedServer
-	4,  // 15: pool_service.v1.EvictedServer.server:type_name -> pool_service.v1.Server
-	4,  // 16: pool_service.v1.ListResponse.servers:type_name -> pool_service.v1.Server
-	14, // 17: pool_service.v1.ListResponse.totals:type_name -> pool_service.v1.PoolTotals
-	4,  // 18: pool_service.v1.WatchResponse.server:type_name -> pool_service.v1.Server
-	4,  // 19: pool_service.v1.WatchResponse.removed:type_name -> pool_service.v1.Server
-	17, // 20: pool_service.v1.WatchResponse.synced:type_name -> pool_service.v1.Synced
-	30, // 21: pool_service.v1.HoldRequest.keep_alive:type_name -> google.protobuf.Duration
-	4,  // 22: pool_service.v1.HoldResponse.server:type_name -> pool_service.v1.Server
-	22, // 23: pool_service.v1.ListModelsResponse.models:type_name -> pool_service.v1.Model
-	2,  // 24: pool_service.v1.Model.expected_by:type_name -> pool_service.v1.Expectation
-	0,  // 25: pool_service.v1.Model.state:type_name -> pool_service.v1.ServerState
-	7,  // 26: pool_service.v1.PoolService.Ensure:input_type -> pool_service.v1.EnsureRequest
-	9,  // 27: pool_service.v1.PoolService.Evict:input_type -> pool_service.v1.EvictRequest
-	12, // 28: pool_service.v1.PoolService.List:input_type -> pool_service.v1.ListRequest
-	15, // 29: pool_service.v1.PoolService.Watch:input_type -> pool_service.v1.WatchRequest
-	18, // 30: pool_service.v1.PoolService.Hold:input_type -> pool_service.v1.HoldRequest
-	20, // 31: pool_service.v1.PoolService.ListModels:input_type -> pool_service.v1.ListModelsRequest
-	23, // 32: pool_service.v1.PoolService.Pull:input_type -> pool_service.v1.PullRequest
-	25, // 33: pool_service.v1.PoolService.Forget:input_type -> pool_service.v1.ForgetRequest
-	27, // 34: pool_service.v1.PoolService.Reload:input_type -> pool_service.v1.ReloadRequest
-	8,  // 35: pool_service.v1.PoolService.Ensure:output_type -> pool_service.v1.EnsureResponse
-	10, // 36: pool_service.v1.PoolService.Evict:output_type -> pool_service.v1.EvictResponse
-	13, // 37: pool_service.v1.PoolService.List:output_type -> pool_service.v1.ListResponse
-	16, // 38: pool_service.v1.PoolService.Watch:output_type -> pool_service.v1.WatchResponse
-	19, // 39: pool_service.v1.PoolService.Hold:output_type -> pool_service.v1.HoldResponse
-	21, // 40: pool_service.v1.PoolService.ListModels:output_type -> pool_service.v1.ListModelsResponse
-	24, // 41: pool_service.v1.PoolService.Pull:output_type -> pool_service.v1.PullResponse
-	26, // 42: pool_service.v1.PoolService.Forget:output_type -> pool_service.v1.ForgetResponse
-	28, // 43: pool_service.v1.PoolService.Reload:output_type -> pool_service.v1.ReloadResponse
-	35, // [35:44] is the sub-list for method output_type
-	26, // [26:35] is the sub-list for method input_type
-	26, // [26:26] is the sub-list for extension type_name
-	26, // [26:26] is the sub-list for extension extendee
-	0,  // [0:26] is the sub-list for field type_name
+	29, // 9: pool_service.v1.Server.expected_ready_time:type_name -> google.protobuf.Timestamp
+	5,  // 10: pool_service.v1.Server.prompt_cache:type_name -> pool_service.v1.PromptCache
+	3,  // 11: pool_service.v1.Exit.cause:type_name -> pool_service.v1.ExitCause
+	29, // 12: pool_service.v1.Exit.time:type_name -> google.protobuf.Timestamp
+	30, // 13: pool_service.v1.EnsureRequest.keep_alive:type_name -> google.protobuf.Duration
+	4,  // 14: pool_service.v1.EnsureResponse.server:type_name -> pool_service.v1.Server
+	11, // 15: pool_service.v1.EvictResponse.evicted:type_name -> pool_service.v1.EvictedServer
+	4,  // 16: pool_service.v1.EvictedServer.server:type_name -> pool_service.v1.Server
+	4,  // 17: pool_service.v1.ListResponse.servers:type_name -> pool_service.v1.Server
+	14, // 18: pool_service.v1.ListResponse.totals:type_name -> pool_service.v1.PoolTotals
+	4,  // 19: pool_service.v1.WatchResponse.server:type_name -> pool_service.v1.Server
+	4,  // 20: pool_service.v1.WatchResponse.removed:type_name -> pool_service.v1.Server
+	17, // 21: pool_service.v1.WatchResponse.synced:type_name -> pool_service.v1.Synced
+	30, // 22: pool_service.v1.HoldRequest.keep_alive:type_name -> google.protobuf.Duration
+	4,  // 23: pool_service.v1.HoldResponse.server:type_name -> pool_service.v1.Server
+	22, // 24: pool_service.v1.ListModelsResponse.models:type_name -> pool_service.v1.Model
+	2,  // 25: pool_service.v1.Model.expected_by:type_name -> pool_service.v1.Expectation
+	0,  // 26: pool_service.v1.Model.state:type_name -> pool_service.v1.ServerState
+	7,  // 27: pool_service.v1.PoolService.Ensure:input_type -> pool_service.v1.EnsureRequest
+	9,  // 28: pool_service.v1.PoolService.Evict:input_type -> pool_service.v1.EvictRequest
+	12, // 29: pool_service.v1.PoolService.List:input_type -> pool_service.v1.ListRequest
+	15, // 30: pool_service.v1.PoolService.Watch:input_type -> pool_service.v1.WatchRequest
+	18, // 31: pool_service.v1.PoolService.Hold:input_type -> pool_service.v1.HoldRequest
+	20, // 32: pool_service.v1.PoolService.ListModels:input_type -> pool_service.v1.ListModelsRequest
+	23, // 33: pool_service.v1.PoolService.Pull:input_type -> pool_service.v1.PullRequest
+	25, // 34: pool_service.v1.PoolService.Forget:input_type -> pool_service.v1.ForgetRequest
+	27, // 35: pool_service.v1.PoolService.Reload:input_type -> pool_service.v1.ReloadRequest
+	8,  // 36: pool_service.v1.PoolService.Ensure:output_type -> pool_service.v1.EnsureResponse
+	10, // 37: pool_service.v1.PoolService.Evict:output_type -> pool_service.v1.EvictResponse
+	13, // 38: pool_service.v1.PoolService.List:output_type -> pool_service.v1.ListResponse
+	16, // 39: pool_service.v1.PoolService.Watch:output_type -> pool_service.v1.WatchResponse
+	19, // 40: pool_service.v1.PoolService.Hold:output_type -> pool_service.v1.HoldResponse
+	21, // 41: pool_service.v1.PoolService.ListModels:output_type -> pool_service.v1.ListModelsResponse
+	24, // 42: pool_service.v1.PoolService.Pull:output_type -> pool_service.v1.PullResponse
+	26, // 43: pool_service.v1.PoolService.Forget:output_type -> pool_service.v1.ForgetResponse
+	28, // 44: pool_service.v1.PoolService.Reload:output_type -> pool_service.v1.ReloadResponse
+	36, // [36:45] is the sub-list for method output_type
+	27, // [27:36] is the sub-list for method input_type
+	27, // [27:27] is the sub-list for extension type_name
+	27, // [27:27] is the sub-list for extension extendee
+	0,  // [0:27] is the sub-list for field type_name
 }
 
 func init() { file_pool_service_v1_pool_service_proto_init() }

@@ -33,7 +33,10 @@ from pool_service_client.v1 import pool_service_pb2 as pb
 _MAX_DURATION_S = 315_576_000_000
 """The limit of google.protobuf.Duration, about 10,000 years."""
 
-_TIMES = ("create_time", "start_time", "ready_time", "last_use_time", "expire_time")
+_TIMES = (
+    *("create_time", "start_time", "ready_time", "last_use_time", "expire_time"),
+    "expected_ready_time",
+)
 
 
 KeepAlive = timedelta | float | None

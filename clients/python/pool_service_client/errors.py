@@ -127,7 +127,7 @@ class ConfigInvalid(PoolError):
 
 
 class StartTimeout(PoolError):
-    """The server was not ready within its start limit."""
+    """The start stood still, or took longer than its limit."""
 
 
 class StartFailed(PoolError):

@@ -113,6 +113,7 @@ class Server:
         served_model_name: the model's name for requests; empty unless READY.
         pid: 0 without a process.
         expire_time: when the server stops if it stays unused; None: never, or not in this state.
+        expected_ready_time: when it is expected to be READY, while it loads; None: not known.
         queue_position: the position in the queue, from 1; 0: not in the queue.
         progress: the progress of its download or load, from 0 to 1; None: not known.
         expected_bytes: the memory that it needs at most; 0: not known.
@@ -134,6 +135,7 @@ class Server:
     ready_time: datetime | None
     last_use_time: datetime | None
     expire_time: datetime | None
+    expected_ready_time: datetime | None
     detail: str
     last_exit: Exit | None
     log_path: str

@@ -46,6 +46,7 @@ impl From<v1::Server> for Server {
             ready_time: time(message.ready_time),
             last_use_time: time(message.last_use_time),
             expire_time: time(message.expire_time),
+            expected_ready_time: time(message.expected_ready_time),
             detail: message.detail,
             last_exit: message.last_exit.map(Exit::from),
             log_path: message.log_path,

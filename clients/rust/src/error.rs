@@ -40,7 +40,7 @@ pub enum Reason {
     QueueFull,
     /// Mend the service's configuration: a reload changed nothing.
     ConfigInvalid,
-    /// Retry: the server was not ready within its start limit.
+    /// Retry: the start stood still, or took longer than its limit.
     StartTimeout,
     /// Retry: the server's process died, [`Error::last_lines`] say why.
     StartFailed,

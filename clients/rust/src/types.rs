@@ -51,7 +51,7 @@ open_enum! {
         Evicted = 2,
         /// The pool stopped it: it was unused for its keep alive.
         Idle = 3,
-        /// The pool stopped it: it was not ready within its start limit.
+        /// The pool stopped it: its start stood still, or took longer than its start limit.
         StartTimeout = 4,
         /// The operator stopped the service.
         Shutdown = 5,
@@ -130,6 +130,8 @@ pub struct Server {
     pub last_use_time: Option<SystemTime>,
     /// When it will be evicted if it stays unused; `None`: never, or not in this state.
     pub expire_time: Option<SystemTime>,
+    /// When it is expected to be READY, while it loads; `None` if unknown.
+    pub expected_ready_time: Option<SystemTime>,
     /// Why it is in this state, in words; empty if there is nothing to add.
     pub detail: String,
     /// How the last process of this model ended, if one did.

@@ -163,6 +163,7 @@ export function server(given: pb.Server | undefined): Server {
     readyTime: date(message.readyTime),
     lastUseTime: date(message.lastUseTime),
     expireTime: date(message.expireTime),
+    expectedReadyTime: date(message.expectedReadyTime),
     detail: message.detail,
     lastExit: message.lastExit && exit(message.lastExit),
     logPath: message.logPath,

@@ -107,7 +107,7 @@ export class QueueFull extends PoolError {}
 /** The service's configuration is not valid: mend it; a reload changed nothing. */
 export class ConfigInvalid extends PoolError {}
 
-/** The server was not ready within its start limit: retry. */
+/** The start stood still, or took longer than its limit: retry. */
 export class StartTimeout extends PoolError {}
 
 /** The server's process died before it was ready: `lastLines` say why. */

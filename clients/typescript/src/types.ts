@@ -115,6 +115,8 @@ export interface Server {
   readonly lastUseTime: Date | undefined;
   /** When it will be evicted if it stays unused; undefined: never, or not in this state. */
   readonly expireTime: Date | undefined;
+  /** When it is expected to be READY, while it loads; undefined if unknown. */
+  readonly expectedReadyTime: Date | undefined;
   /** Why it is in this state, in words; empty if there is nothing to add. */
   readonly detail: string;
   /** How the last process of this model ended, if one did. */

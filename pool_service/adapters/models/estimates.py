@@ -1,4 +1,4 @@
-"""Memory estimates: the bytes that a model's server will need.
+"""Estimates of the memory that a model's server will need, and of the time that it will load.
 
 The usage of earlier runs is remembered in STATE/expectations.json, by runtime, version, model and
 arguments, as each of them changes it.
@@ -7,13 +7,16 @@ arguments, as each of them changes it.
 import hashlib
 import json
 import os
-from dataclasses import astuple, dataclass
+from dataclasses import asdict, astuple, dataclass
 from pathlib import Path
+from typing import Self, TypeVar
 
 import structlog
 
 from pool_service.adapters.system.own_files import parse_json, read_own, write_own
+from pool_service.core.types import MAX_DURATION_S
 
+T = TypeVar("T")
 _log = structlog.get_logger(__name__)
 
 WEIGHTS_FACTOR = 1.15
@@ -41,6 +44,9 @@ GUESS_BYTES = 4 * 1024**3
 DECAY_FACTOR = 0.9
 """Factor on the remembered usage after each run that used less, so that one outlier does not
 reserve memory for ever."""
+
+LOAD_STEP_SHARE = 0.1
+"""The share by which the time of loads has to change to be written."""
 
 MAX_ENTRIES = 1000
 MAX_FILE_BYTES = 1024 * 1024
@@ -75,58 +81,100 @@ class UsageKey:
 
 
 class UsageStore:
-    """Remembers the memory that earlier runs needed. If the disk fails, works in memory alone."""
+    """Remembers the memory and the time that earlier runs needed.
+
+    If the disk fails, works in memory alone.
+    """
 
     def __init__(self, state_dir: Path) -> None:
         self._path = state_dir / "expectations.json"
-        self._entries: dict[str, int] | None = None
+        self._known: _Known | None = None
         self._has_failed = False
 
     def needed(self, key: UsageKey) -> int | None:
         """Return the bytes that runs with this key needed; None without such a run."""
-        return self._loaded().get(key.digest)
+        return self._loaded().needed.get(key.digest)
+
+    def load_seconds(self, key: UsageKey) -> float | None:
+        """Return the seconds that loads with this key took; None without such a load."""
+        return self._loaded().seconds.get(key.digest)
 
     def record_usage(self, key: UsageKey, needed: int) -> None:
         """Record that a run with this key needed `needed` bytes at most."""
-        entries = self._loaded()
-        before = entries.pop(key.digest, 0)
-        # The newest entries are last; the first ones are dropped.
-        entries[key.digest] = recorded = max(needed, int(before * DECAY_FACTOR))
-        while len(entries) > MAX_ENTRIES:
-            del entries[next(iter(entries))]
+        entries = self._loaded().needed
+        before = entries.get(key.digest, 0)
+        _remember(entries, key, recorded := max(needed, int(before * DECAY_FACTOR)))
         if recorded != before:
-            self._write(entries)
+            self._write()
 
-    def _loaded(self) -> dict[str, int]:
-        """Return the bytes needed, by digest; the first call reads them from the file."""
-        if self._entries is None:
-            self._entries = self._read()
-        return self._entries
+    def record_load(self, key: UsageKey, seconds: float) -> None:
+        """Record that a load with this key took `seconds`: half of it counts, half what was before.
 
-    def _read(self) -> dict[str, int]:
+        Little changes are not written, since there is one with each start.
+        """
+        entries = self._loaded().seconds
+        before = entries.get(key.digest)
+        after = seconds if before is None else (seconds + before) / 2
+        is_same = before is not None and abs(after - before) <= LOAD_STEP_SHARE * before
+        _remember(entries, key, before if before is not None and is_same else round(after, 1))
+        if not is_same:
+            self._write()
+
+    def _loaded(self) -> "_Known":
+        """Return what is known; the first call reads it from the file."""
+        if self._known is None:
+            self._known = self._read()
+        return self._known
+
+    def _read(self) -> "_Known":
         try:
             content = parse_json(read_own(self._path, MAX_FILE_BYTES)[0])
-            entries: dict[str, int] = content["needed"] if content["version"] == _VERSION else {}
-            if all(
-                type(count) is int and 0 <= count <= MAX_NEEDED_BYTES for count in entries.values()
-            ):
-                return entries
+            if content["version"] == _VERSION:
+                # Earlier versions wrote no seconds.
+                return _Known(content["needed"], content.get("seconds", {})).checked()
         except FileNotFoundError:
-            return {}
+            return _Known({}, {})
         except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
             pass
-        _log.warning("cannot read the memory that earlier runs needed; it is measured anew")
-        return {}
+        _log.warning("cannot read what earlier runs needed; it is measured anew")
+        return _Known({}, {})
 
-    def _write(self, entries: dict[str, int]) -> None:
+    def _write(self) -> None:
         """Replace the file atomically by a rename, so that it is never incomplete."""
         beside = self._path.with_suffix(".tmp")
         try:
-            write_own(beside, json.dumps({"version": _VERSION, "needed": entries}).encode())
+            content = {"version": _VERSION, **asdict(self._loaded())}
+            write_own(beside, json.dumps(content).encode())
             os.replace(beside, self._path)  # noqa: PTH105  # says what it does
         except OSError as error:
             if not self._has_failed:
-                _log.warning("cannot write the memory that runs needed", error=str(error))
+                _log.warning("cannot write what runs needed", error=str(error))
             self._has_failed = True
         else:
             self._has_failed = False
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """What is known of earlier runs, by the digests of their keys, the newest last."""
+
+    needed: dict[str, int]
+    seconds: dict[str, float]
+
+    def checked(self) -> Self:
+        """Return this. Raises ValueError if a number is not valid."""
+        for count in self.needed.values():
+            if type(count) is not int or not 0 <= count <= MAX_NEEDED_BYTES:
+                raise ValueError
+        for seconds in self.seconds.values():
+            if type(seconds) not in {int, float} or not 0 <= seconds <= MAX_DURATION_S:
+                raise ValueError
+        return self
+
+
+def _remember(entries: dict[str, T], key: UsageKey, value: T) -> None:
+    """Put the newest entry last, and drop the first ones if there are too many."""
+    entries.pop(key.digest, None)
+    entries[key.digest] = value
+    while len(entries) > MAX_ENTRIES:
+        del entries[next(iter(entries))]

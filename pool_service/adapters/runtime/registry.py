@@ -111,9 +111,10 @@ class Runtimes:
         loaded = await self._disk_reads.run((model, settings), model, settings.runtime_model, read)
         files = loaded.files
         expected, source = await self._expected_bytes(runtime, settings, loaded)
+        load_s = self._usage.load_seconds(_key(settings, self._versions[settings.runtime]))
         on_disk = _on_disk(settings, files) if runtime.is_vllm_mlx_itself else None
         similar = loaded.similar if on_disk is False else ()
-        return Estimate(expected, source, on_disk, similar, loaded.disk_bytes)
+        return Estimate(expected, source, on_disk, similar, loaded.disk_bytes, load_s)
 
     async def cached(self) -> tuple[str, ...]:
         """Return the ids of the models in the Hub's cache; see the port."""
@@ -149,6 +150,15 @@ class Runtimes:
         """Record the bytes that a server with these settings needed; see the port."""
         self._pending_usage[settings] = max(needed, self._pending_usage.get(settings, 0))
         self._record_pending()
+
+    def record_load(self, settings: Settings, seconds: float) -> None:
+        """Record how long a server with these settings took to load; see the port.
+
+        Not recorded while the version of the runtime is not known, as after an adoption.
+        """
+        version = self._versions.get(settings.runtime)
+        if version is not None:
+            self._usage.record_load(_key(settings, version), seconds)
 
     async def prepare(self, model: str, settings: Settings) -> LaunchPlan:
         """Find or install the program, and return the plan of one start; see the port."""

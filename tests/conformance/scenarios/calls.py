@@ -55,6 +55,7 @@ SCENARIOS = (
                         "ready_time": TIME,
                         "last_use_time": TIME,
                         "expire_time": TIME,
+                        "expected_ready_time": None,
                         "last_exit": None,
                         "log_path": TEXT,
                         "queue_position": 0,

@@ -167,7 +167,7 @@ class _ExitCauseEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ExitCause.V
     EXIT_CAUSE_IDLE: _ExitCause.ValueType  # 3
     """The pool stopped it: it was unused for its keep alive."""
     EXIT_CAUSE_START_TIMEOUT: _ExitCause.ValueType  # 4
-    """The pool stopped it: it was not ready within its start limit."""
+    """The pool stopped it: its start stood still, or took longer than its start limit."""
     EXIT_CAUSE_SHUTDOWN: _ExitCause.ValueType  # 5
     """The operator stopped the service."""
     EXIT_CAUSE_WEDGED: _ExitCause.ValueType  # 6
@@ -196,7 +196,7 @@ EXIT_CAUSE_EVICTED: ExitCause.ValueType  # 2
 EXIT_CAUSE_IDLE: ExitCause.ValueType  # 3
 """The pool stopped it: it was unused for its keep alive."""
 EXIT_CAUSE_START_TIMEOUT: ExitCause.ValueType  # 4
-"""The pool stopped it: it was not ready within its start limit."""
+"""The pool stopped it: its start stood still, or took longer than its start limit."""
 EXIT_CAUSE_SHUTDOWN: ExitCause.ValueType  # 5
 """The operator stopped the service."""
 EXIT_CAUSE_WEDGED: ExitCause.ValueType  # 6
@@ -247,6 +247,7 @@ class Server(_message.Message):
     PINNED_FIELD_NUMBER: _builtins.int
     OUTDATED_FIELD_NUMBER: _builtins.int
     ROLE_FIELD_NUMBER: _builtins.int
+    EXPECTED_READY_TIME_FIELD_NUMBER: _builtins.int
     PROMPT_CACHE_FIELD_NUMBER: _builtins.int
     model: _builtins.str
     """The caller's name for the model; empty for an orphan."""
@@ -322,6 +323,13 @@ class Server(_message.Message):
         """How the last process of this model ended, if one did."""
 
     @_builtins.property
+    def expected_ready_time(self) -> _timestamp_pb2.Timestamp:
+        """When it is expected to be READY, while it loads (STARTING); absent if unknown. An
+        estimate, by earlier loads with the same settings and by how fast this one is. It
+        has passed if the load takes longer.
+        """
+
+    @_builtins.property
     def prompt_cache(self) -> Global___PromptCache:
         """What it keeps of its computed prompts for the next server of its model. Absent: it
         keeps nothing, or has no process yet.
@@ -355,11 +363,12 @@ class Server(_message.Message):
         pinned: _builtins.bool = ...,
         outdated: _builtins.bool = ...,
         role: Global___ServerRole.ValueType = ...,
+        expected_ready_time: _timestamp_pb2.Timestamp | None = ...,
         prompt_cache: Global___PromptCache | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_progress", b"_progress", "create_time", b"create_time", "expire_time", b"expire_time", "last_exit", b"last_exit", "last_use_time", b"last_use_time", "progress", b"progress", "prompt_cache", b"prompt_cache", "ready_time", b"ready_time", "start_time", b"start_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_progress", b"_progress", "create_time", b"create_time", "expected_ready_time", b"expected_ready_time", "expire_time", b"expire_time", "last_exit", b"last_exit", "last_use_time", b"last_use_time", "progress", b"progress", "prompt_cache", b"prompt_cache", "ready_time", b"ready_time", "start_time", b"start_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_progress", b"_progress", "create_time", b"create_time", "detail", b"detail", "endpoint", b"endpoint", "expected_by", b"expected_by", "expected_bytes", b"expected_bytes", "expire_time", b"expire_time", "footprint_bytes", b"footprint_bytes", "generation", b"generation", "holds", b"holds", "last_exit", b"last_exit", "last_use_time", b"last_use_time", "log_path", b"log_path", "model", b"model", "outdated", b"outdated", "peak_bytes", b"peak_bytes", "pid", b"pid", "pinned", b"pinned", "progress", b"progress", "prompt_cache", b"prompt_cache", "queue_position", b"queue_position", "ready_time", b"ready_time", "role", b"role", "runtime_model", b"runtime_model", "served_model_name", b"served_model_name", "start_time", b"start_time", "state", b"state"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_progress", b"_progress", "create_time", b"create_time", "detail", b"detail", "endpoint", b"endpoint", "expected_by", b"expected_by", "expected_bytes", b"expected_bytes", "expected_ready_time", b"expected_ready_time", "expire_time", b"expire_time", "footprint_bytes", b"footprint_bytes", "generation", b"generation", "holds", b"holds", "last_exit", b"last_exit", "last_use_time", b"last_use_time", "log_path", b"log_path", "model", b"model", "outdated", b"outdated", "peak_bytes", b"peak_bytes", "pid", b"pid", "pinned", b"pinned", "progress", b"progress", "prompt_cache", b"prompt_cache", "queue_position", b"queue_position", "ready_time", b"ready_time", "role", b"role", "runtime_model", b"runtime_model", "served_model_name", b"served_model_name", "start_time", b"start_time", "state", b"state"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__progress: _TypeAlias = _typing.Literal["progress"]  # noqa: Y015
     _WhichOneofArgType__progress: _TypeAlias = _typing.Literal["_progress", b"_progress"]  # noqa: Y015

@@ -23,6 +23,7 @@ pub(crate) fn server(server: &Server) -> Value {
         "ready_time": time(server.ready_time),
         "last_use_time": time(server.last_use_time),
         "expire_time": time(server.expire_time),
+        "expected_ready_time": time(server.expected_ready_time),
         "detail": server.detail,
         "last_exit": server.last_exit.as_ref().map(exit),
         "log_path": server.log_path,

@@ -85,6 +85,11 @@ pub struct Server {
     /// What it is to its model.
     #[prost(enumeration="ServerRole", tag="25")]
     pub role: i32,
+    /// When it is expected to be READY, while it loads (STARTING); absent if unknown. An
+    /// estimate, by earlier loads with the same settings and by how fast this one is. It
+    /// has passed if the load takes longer.
+    #[prost(message, optional, tag="26")]
+    pub expected_ready_time: ::core::option::Option<::prost_types::Timestamp>,
     /// What it keeps of its computed prompts for the next server of its model. Absent: it
     /// keeps nothing, or has no process yet.
     #[prost(message, optional, tag="27")]
@@ -632,7 +637,7 @@ pub enum ExitCause {
     Evicted = 2,
     /// The pool stopped it: it was unused for its keep alive.
     Idle = 3,
-    /// The pool stopped it: it was not ready within its start limit.
+    /// The pool stopped it: its start stood still, or took longer than its start limit.
     StartTimeout = 4,
     /// The operator stopped the service.
     Shutdown = 5,

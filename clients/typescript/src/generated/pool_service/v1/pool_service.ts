@@ -109,7 +109,7 @@ export enum ExitCause {
   EXIT_CAUSE_EVICTED = 2,
   /** EXIT_CAUSE_IDLE - The pool stopped it: it was unused for its keep alive. */
   EXIT_CAUSE_IDLE = 3,
-  /** EXIT_CAUSE_START_TIMEOUT - The pool stopped it: it was not ready within its start limit. */
+  /** EXIT_CAUSE_START_TIMEOUT - The pool stopped it: its start stood still, or took longer than its start limit. */
   EXIT_CAUSE_START_TIMEOUT = 4,
   /** EXIT_CAUSE_SHUTDOWN - The operator stopped the service. */
   EXIT_CAUSE_SHUTDOWN = 5,
@@ -214,6 +214,14 @@ export interface Server {
   outdated: boolean;
   /** What it is to its model. */
   role: ServerRole;
+  /**
+   * When it is expected to be READY, while it loads (STARTING); absent if unknown. An
+   * estimate, by earlier loads with the same settings and by how fast this one is. It
+   * has passed if the load takes longer.
+   */
+  expectedReadyTime:
+    | Timestamp
+    | undefined;
   /**
    * What it keeps of its computed prompts for the next server of its model. Absent: it
    * keeps nothing, or has no process yet.
@@ -624,6 +632,7 @@ function createBaseServer(): Server {
     pinned: false,
     outdated: false,
     role: 0,
+    expectedReadyTime: undefined,
     promptCache: undefined,
     _unknownFields: {},
   };
@@ -717,6 +726,9 @@ export const Server: MessageFns<Server> = {
     }
     if (message.role !== 0) {
       writer.uint32(200).int32(message.role);
+    }
+    if (message.expectedReadyTime !== undefined) {
+      Timestamp.encode(message.expectedReadyTime, writer.uint32(210).fork()).join();
     }
     if (message.promptCache !== undefined) {
       PromptCache.encode(message.promptCache, writer.uint32(218).fork()).join();
@@ -945,6 +957,14 @@ export const Server: MessageFns<Server> = {
             message.role = reader.int32() as any;
             continue;
           }
+          case 26: {
+            if (tag !== 210) {
+              break;
+            }
+
+            message.expectedReadyTime = Timestamp.decode(reader, reader.uint32());
+            continue;
+          }
           case 27: {
             if (tag !== 218) {
               break;
@@ -1021,6 +1041,9 @@ export const Server: MessageFns<Server> = {
     message.pinned = object.pinned ?? false;
     message.outdated = object.outdated ?? false;
     message.role = object.role ?? 0;
+    message.expectedReadyTime = (object.expectedReadyTime !== undefined && object.expectedReadyTime !== null)
+      ? Timestamp.fromPartial(object.expectedReadyTime)
+      : undefined;
     message.promptCache = (object.promptCache !== undefined && object.promptCache !== null)
       ? PromptCache.fromPartial(object.promptCache)
       : undefined;
