@@ -80,7 +80,7 @@ def test_entries_that_leave_no_room_give_way_the_longest_unused_first() -> None:
 def test_an_entry_larger_than_the_bound_is_left_out_and_costs_no_other() -> None:
     saved = files()
     save(saved, "a.safetensors", 100)
-    with pytest.raises(OSError, match="larger than the prompt cache"):
+    with pytest.raises(OSError, match="more than the"):
         save(saved, "b.safetensors", ROOM)
     assert list(saved.written) == ["a.safetensors"]
 
@@ -109,6 +109,31 @@ def test_an_entry_whose_file_is_gone_is_written() -> None:
     assert Path("new.safetensors").read_bytes() == b"kkkk"
 
 
+def test_an_entry_whose_file_another_server_has_replaced_is_written() -> None:
+    Path("old.safetensors").write_bytes(b"kept")
+    saved = files()
+    entry = saved.load("old.safetensors")
+    Path("another.safetensors").write_bytes(b"else")
+    Path("another.safetensors").rename("old.safetensors")
+    saved.save("new.safetensors", entry, {"num_tokens": "1"})
+    assert Path("new.safetensors").read_bytes() == b"kkkk"
+
+
+def test_an_entry_whose_file_is_replaced_as_it_is_read_is_written() -> None:
+    Path("old.safetensors").write_bytes(b"kept")
+    Path("another.safetensors").write_bytes(b"else")
+
+    def read_late(path: str) -> list[Layer]:
+        layers = read(path)
+        Path("another.safetensors").rename("old.safetensors")
+        return layers
+
+    saved = EntryFiles(ROOM, write, read_late)
+    entry = saved.load("old.safetensors")
+    saved.save("new.safetensors", entry, {"num_tokens": "1"})
+    assert Path("new.safetensors").read_bytes() == b"kkkk"
+
+
 # --- what is replaced in the runtime ------------------------------------------------------
 
 
@@ -117,6 +142,7 @@ class Cache:
 
     entries: dict[tuple[int, ...], str]
     saved_to = loaded_from = ""
+    replaces_as_it_reads: tuple[Path, Path] | None = None
 
     def __init__(self, entries: dict[tuple[int, ...], str]) -> None:
         self.entries = entries
@@ -147,7 +173,14 @@ class Cache:
 
     def load_from_disk(self, directory: str) -> int:
         Cache.loaded_from = directory
+        if self.replaces_as_it_reads is not None:
+            there, another = self.replaces_as_it_reads
+            shutil.rmtree(there)
+            another.rename(there)
         return len(self.entries)
+
+    def clear(self) -> None:
+        self.entries.clear()
 
 
 Runtime = Callable[..., type[Cache]]
@@ -188,12 +221,12 @@ PLACE = {"directory": "/kept", "max_bytes": INDEX_BYTES + ROOM}
 
 
 def test_entries_are_read_where_the_service_says_and_written_to_the_working_directory(
-    runtime: Runtime,
+    runtime: Runtime, tmp_path: Path
 ) -> None:
-    cache = runtime(**PLACE)({(1, 2): "e"})
+    cache = runtime(**PLACE | {"directory": str(tmp_path)})({(1, 2): "e"})
     assert cache.load_from_disk("/home/somebody") == 1
     assert cache.save_to_disk("/home/somebody")
-    assert (Cache.loaded_from, Cache.saved_to) == ("/kept", SAVED)
+    assert (Cache.loaded_from, Cache.saved_to) == (str(tmp_path), SAVED)
     assert Path(SAVED).stat().st_mode & 0o777 == 0o700
     manifest = read_manifest(Path(SAVED, MANIFEST))
     assert manifest is not None
@@ -203,6 +236,22 @@ def test_entries_are_read_where_the_service_says_and_written_to_the_working_dire
         "version/entry_0_tokens.bin",
         "version/index.json",
     }
+
+
+def test_entries_of_a_directory_that_is_replaced_as_it_is_read_are_not_used(
+    runtime: Runtime, tmp_path: Path
+) -> None:
+    kept, another = tmp_path / "kept", tmp_path / "another"
+    kept.mkdir()
+    another.mkdir()
+    cache = runtime(**PLACE | {"directory": str(kept)})({(1, 2): "e"})
+    cache.replaces_as_it_reads = (kept, another)
+    assert cache.load_from_disk("") == 0
+    assert cache.entries == {}
+
+
+def test_nothing_is_read_where_nothing_is_kept(runtime: Runtime) -> None:
+    assert runtime(**PLACE)({(1, 2): "e"}).load_from_disk("") == 0
 
 
 def test_the_manifest_is_written_last(runtime: Runtime, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -265,3 +265,25 @@ async def test_arguments_that_the_program_does_not_list_are_refused_with_what_to
     await runtime.prepare("m", Settings("org/name", arguments=("--known", "1")))
     with pytest.raises(RuntimeUnavailable, match="start"):
         await runtime.prepare("m", Settings("org/name", arguments=("--unknown", "1")))
+
+
+@pytest.mark.parametrize(
+    ("name", "begin", "arguments", "keeps"),
+    [
+        ("vllm-mlx", "#!/opt/bin/python3", (), True),
+        ("vllm-mlx", "#!/opt/bin/python3", ("--disable-prefix-cache",), False),
+        ("vllm-mlx", "#!/opt/bin/python3", ("--enable-mtp",), False),
+        ("vllm-mlx", "#!/opt/bin/python3", ("--enable-mtp", "--continuous-batching"), True),
+        # Without the launcher a server would keep its prompts in the home directory, unbounded.
+        ("vllm-mlx", "#!/bin/sh", (), False),
+        ("my-vllm-mlx", "#!/opt/bin/python3", (), False),
+    ],
+)
+def test_prompts_are_kept_only_where_the_launcher_and_the_arguments_let_them_be(
+    tmp_path: Path, name: str, begin: str, arguments: tuple[str, ...], *, keeps: bool
+) -> None:
+    path = program(tmp_path / name)
+    path.write_text(f"{begin}\n")
+    options = RuntimeOptions(tmp_path, command=(str(path), "serve"), kind="vllm-mlx")
+    settings = Settings("m", arguments=arguments)
+    assert CommandRuntime(options).keeps_prompts(settings) is keeps

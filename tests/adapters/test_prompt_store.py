@@ -160,6 +160,62 @@ def test_a_model_that_keeps_nothing_any_more_is_forgotten(
     assert store.disk_bytes == 0
 
 
+def test_a_server_of_a_model_that_was_forgotten_keeps_nothing_and_costs_no_other(
+    store: PromptStore, tmp_path: Path
+) -> None:
+    for number in range(9):
+        keep(store, tmp_path, model=f"other{number}")
+    before = store.disk_bytes
+    late = plan_of(store.find("m", "k", 20 * KIB))
+    store.forget("m")
+    work_dir = tmp_path / "work" / "late"
+    work_dir.mkdir(parents=True)
+    store.allow(late, work_dir)
+    assert (work_dir / ALLOWED).read_text() == "0"
+    write(work_dir, 4 * KIB)
+    store.take(late, work_dir)
+    assert not list((tmp_path / "prompts").glob("m-*/*"))
+    assert store.disk_bytes == before
+
+
+def test_directories_that_are_not_of_the_store_are_left_alone(tmp_path: Path) -> None:
+    """Whoever links `prompts` to a larger disk keeps what else is there."""
+    disk = tmp_path / "disk"
+    (tmp_path / "prompts").symlink_to(disk)
+    (disk / "photos" / "2026").mkdir(parents=True)
+    (disk / "link-0123456789").symlink_to(disk / "photos")
+    assert PromptStore(tmp_path, 100 * KIB).disk_bytes == 0
+    assert (disk / "photos" / "2026").is_dir()
+
+
+def test_a_disk_that_refuses_hinders_no_server_from_ending(
+    store: PromptStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keep(store, tmp_path)
+    plan, work_dir = plan_of(store.find("other", "k", 20 * KIB)), tmp_path / "work" / "second"
+    work_dir.mkdir()
+    store._total_bytes = 21 * KIB
+
+    def refuse(*_: object) -> None:
+        raise OSError("it is read-only")
+
+    monkeypatch.setattr(Path, "rename", refuse)
+    store.allow(plan, work_dir)
+    write(work_dir, 4 * KIB)
+    store.take(plan, work_dir)
+    assert not (work_dir / ALLOWED).exists()
+
+
+def test_prompts_that_cannot_be_listed_hinder_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_path: Path) -> None:
+        raise PermissionError("it is another user's")
+
+    monkeypatch.setattr(Path, "iterdir", refuse)
+    assert PromptStore(tmp_path, 100 * KIB).disk_bytes == 0
+
+
 @pytest.mark.parametrize(
     "place", ["/somewhere/else", "{root}/m/../../k", "{root}/k", "{root}/m/.k"]
 )

@@ -24,6 +24,14 @@ def program(path: Path, version: str = "0.6.0") -> Path:
     return path
 
 
+def script(path: Path) -> Path:
+    """A program that a Python runs, which says its version when it is asked anything."""
+    python = program(path.parent / "python")
+    path.write_text(f"#!{python}\n")
+    path.chmod(0o755)
+    return path
+
+
 @pytest.fixture
 def options(tmp_path: Path) -> RuntimeOptions:
     command = (str(program(tmp_path / "bin/vllm-mlx")), "serve", "{runtime_model}")
@@ -69,6 +77,7 @@ def test_a_runtime_that_stays_the_same_keeps_what_is_known_of_it(
 async def test_what_is_expected_comes_from_the_surest_source_that_there_is(
     runtimes: Runtimes, tmp_path: Path
 ) -> None:
+    script(tmp_path / "bin/vllm-mlx")
     cached(tmp_path, "org/name")
     settings = Settings("org/name")
 

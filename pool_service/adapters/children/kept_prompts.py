@@ -65,6 +65,9 @@ TOKEN_BYTES = 4
 FREE_BYTES = 1024**3
 """Bytes of the disk that are left free."""
 
+Stamp = tuple[int, int, int, int]
+"""Device, number, size and time of change (ns) of a file."""
+
 
 class EntryFiles:
     """Writes and reads the files of entries.
@@ -79,17 +82,22 @@ class EntryFiles:
         self._max_bytes = max_bytes
         self._save = save
         self._load = load
-        # The file that an entry was read from, by its first layer: the entry is not changed later.
-        self._sources: weakref.WeakKeyDictionary[Any, str] = weakref.WeakKeyDictionary()
+        # The file that an entry was read from and which file that was, by the entry's first layer:
+        # the entry is not changed later, but by then another file may have the name.
+        self._sources: weakref.WeakKeyDictionary[Any, tuple[str, Stamp]] = (
+            weakref.WeakKeyDictionary()
+        )
         # The bytes and tokens of the written entries, those unused for longest first.
         self._written: dict[str, tuple[int, int]] = {}
 
     def load(self, file_name: str, *arguments: Any, **named: Any) -> Any:  # noqa: ANN401
         """Read an entry, and note its file."""
+        stamp = stamp_of(file_name)
         loaded = self._load(file_name, *arguments, **named)
         layers = loaded[0] if isinstance(loaded, tuple) else loaded
-        with contextlib.suppress(LookupError, TypeError):
-            self._sources[layers[0]] = file_name
+        if stamp == stamp_of(file_name):
+            with contextlib.suppress(LookupError, TypeError):
+                self._sources[layers[0]] = file_name, stamp
         return loaded
 
     def save(self, file_name: str, cache: "list[Any]", metadata: "dict[str, str]") -> None:
@@ -101,7 +109,8 @@ class EntryFiles:
         tokens = int(metadata.get("num_tokens", 0))
         size = memory_of(cache) + OVERHEAD_BYTES + TOKEN_BYTES * tokens
         if size > self._max_bytes:
-            raise OSError(errno.EFBIG, f"an entry of {size} bytes is larger than the prompt cache")
+            may = f"more than the {max(self._max_bytes, 0)} that may be kept"
+            raise OSError(errno.EFBIG, f"an entry of {size} bytes is {may}")
         self._make_room(size)
         if not self._link(cache, file_name):
             if shutil.disk_usage(".").free < size + FREE_BYTES:
@@ -134,14 +143,18 @@ class EntryFiles:
 
     def _link(self, cache: "list[Any]", file_name: str) -> bool:
         """Link an unchanged entry to the file that it was read from; return whether it was."""
-        source = None
+        found = None
         with contextlib.suppress(LookupError, TypeError):
-            source = self._sources.get(cache[0])
-        if source is None:
+            found = self._sources.get(cache[0])
+        if found is None:
             return False
+        source, stamp = found
         with contextlib.suppress(OSError):
             os.link(source, file_name)
-            return True
+            if stamp_of(file_name) == stamp:
+                return True
+            # What another server of the model has kept meanwhile, of other prompts.
+            os.unlink(file_name)  # noqa: PTH108
         return False
 
 
@@ -220,7 +233,19 @@ def replace_directory(
         return saved
 
     def load_from_disk(cache: Any, _directory: str) -> int:  # noqa: ANN401
-        return load(cache, directory)
+        try:
+            opened = os.open(directory, os.O_RDONLY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            return 0
+        try:
+            found = load(cache, directory)
+            if is_still_there(opened, directory):
+                return found
+        finally:
+            os.close(opened)
+        # Replaced meanwhile: the tokens of an entry may be of one, and its layers of the other.
+        cache.clear()
+        return 0
 
     kept.save_to_disk, kept.load_from_disk = save_to_disk, load_from_disk
 
@@ -270,6 +295,20 @@ def replace_lookup(kept: Any, scheduler: Any) -> None:  # noqa: ANN401
 
     kept.fetch = counted
     scheduler.MemoryAwarePrefixCache = type(kept.__name__, (kept,), {"fetch": all_but_last})
+
+
+def is_still_there(opened: int, directory: str) -> bool:
+    """Return whether a path leads to the same directory as this descriptor."""
+    try:
+        return os.path.samestat(os.fstat(opened), os.stat(directory))  # noqa: PTH116
+    except OSError:
+        return False
+
+
+def stamp_of(file_name: str) -> "Stamp":
+    """Return what tells a file from another, and from what it was before. Raises OSError."""
+    status = os.stat(file_name)  # noqa: PTH116
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
 
 
 def files_of(entry: str) -> "tuple[str, str]":

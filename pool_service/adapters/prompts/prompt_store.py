@@ -19,6 +19,7 @@ was kept of its model before. Prompts are private: only the service's user can r
 import contextlib
 import json
 import os
+import re
 import secrets
 import shutil
 import struct
@@ -47,6 +48,9 @@ _log = structlog.get_logger(__name__)
 
 NOTE = "kept.json"
 MAX_NOTE_BYTES = 4096
+
+_MODEL = re.compile(r"(?:.*-)?[0-9a-f]{10}")
+"""The names of the models' directories, as `slug` makes them."""
 
 _REPLACED = ".replaced-"
 """The beginning of the name of a directory that is being removed."""
@@ -107,7 +111,8 @@ class PromptStore:
         """Remove a model's prompts."""
         name = slug(model)
         with self._lock:
-            self._keys.pop(name, None)
+            # A server with earlier settings may still run, and end later.
+            self._keys[name] = ""
             for directory in self._directories(name):
                 self._remove(directory)
             with contextlib.suppress(OSError):
@@ -123,13 +128,14 @@ class PromptStore:
         cache = plan.prompt_cache
         if cache is None:
             return
+        directory = Path(cache.directory)
         with self._lock:
             self._allowed.pop(work_dir, None)
             left = self._total_bytes - sum(self._allowed.values())
-            allowed = max(min(cache.max_bytes, left), 0)
+            allowed = max(min(cache.max_bytes, left), 0) if self._is_wanted(directory) else 0
             self._allowed[work_dir] = allowed
-            self._make_room(Path(cache.directory))
             try:
+                self._make_room(directory)
                 write_own(work_dir / ALLOWED, str(allowed).encode())
             except OSError as error:
                 _log.warning("computed prompts may not be kept", error=str(error))
@@ -161,10 +167,10 @@ class PromptStore:
                 return
             try:
                 self._replace(directory, saved, manifest)
+                self._make_room(directory)
             except OSError as error:
                 _log.warning("computed prompts cannot be kept", error=str(error))
                 return
-            self._make_room(directory)
         self._flusher.submit(self._flush, directory, manifest)
 
     def _is_wanted(self, directory: Path) -> bool:
@@ -232,7 +238,7 @@ class PromptStore:
         return self._kept
 
     def _scan(self) -> Iterator[tuple[Path, _Kept]]:
-        with contextlib.suppress(FileNotFoundError):
+        with contextlib.suppress(OSError):
             for model in list(self._root.iterdir()):
                 for directory in self._directories(model.name):
                     manifest = read_manifest(directory / MANIFEST)
@@ -242,9 +248,16 @@ class PromptStore:
                         yield directory, _Kept(manifest.disk_bytes, _used_at(directory))
 
     def _directories(self, name: str) -> list[Path]:
+        """Return what is in a model's directory; nothing where it is not of this store's making.
+
+        A name of another form, or a link, may lead to anything, which is not removed.
+        """
+        model = self._root / name
+        if not _MODEL.fullmatch(name) or model.is_symlink():
+            return []
         try:
-            return [one for one in (self._root / name).iterdir() if not one.is_symlink()]
-        except (FileNotFoundError, NotADirectoryError):
+            return [one for one in model.iterdir() if not one.is_symlink()]
+        except OSError:
             return []
 
     def _remove(self, directory: Path) -> None:

@@ -34,6 +34,7 @@ from pool_service.adapters.runtime.search import (
     check_version,
     check_writers,
     interpreter_of,
+    python_of,
     release_of,
     search_configured,
     search_default,
@@ -186,9 +187,18 @@ class CommandRuntime:
         """Return whether a server with these settings keeps its computed prompts."""
         command = (*self._options.command, *settings.arguments)
         names = {part.partition("=")[0] for part in command}
-        is_able = self.is_vllm_mlx_itself and not names & vllm_mlx.NOT_WITH_PROMPT_CACHE
+        is_able = self._has_launcher() and not names & vllm_mlx.NOT_WITH_PROMPT_CACHE
         batches = vllm_mlx.BATCHING in names or not names & vllm_mlx.NOT_WITH_ADDED_BATCHING
         return bool(settings.prompt_cache) and is_able and batches
+
+    def _has_launcher(self) -> bool:
+        """Return whether servers are started by the launcher, as only Python scripts are."""
+        if not self.is_vllm_mlx_itself:
+            return False
+        with suppress(RuntimeUnavailable):
+            program = self._search()
+            return program is None or python_of(program.path) is not None
+        return False
 
     async def prepare(
         self, model: str, settings: Settings, prompt_cache: PromptCache | None = None
