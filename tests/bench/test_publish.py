@@ -20,6 +20,7 @@ FACTS = dict.fromkeys(
         "load",
         "python",
         "nginx",
+        "llama-swap",
         *machine.PACKAGES,
     ),
     "x",

@@ -18,6 +18,7 @@ from tools.bench import (
     crash,
     direct,
     evict,
+    first_token,
     ghz,
     machine,
     original,
@@ -53,6 +54,9 @@ def parts(*, quick: bool) -> dict[str, Callable[[Path], Sequence[Result]]]:
     return {
         "warm": lambda directory: warm.measure(directory, _fake_config(directory), rounds(15)),
         "cold": lambda directory: cold.measure(directory, _models(directory), rounds(20)),
+        "first-token": lambda directory: first_token.measure(
+            directory, _smollm2(), _tiny(directory), rounds(3), 200 if quick else 1000
+        ),
         "original": lambda directory: original.measure(directory, _tiny(directory), rounds(5)),
         "crash": lambda directory: crash.measure(
             directory, _fake_config(directory), _tiny(directory), rounds(5)
@@ -135,11 +139,14 @@ def _measure(names: Sequence[str], *, quick: bool) -> tuple[Run, list[str]]:
 
 
 def _models(directory: Path) -> list[cold.Model]:
-    smollm2 = prepare_smollm2(CACHE / "models", lambda text: print(text, file=sys.stderr))
     return [
-        cold.Model("SmolLM2-135M", smollm2.absolute(), aim=0.30),
+        cold.Model("SmolLM2-135M", _smollm2(), aim=0.30),
         cold.Model("a tiny checkpoint", _tiny(directory), aim=0.05),
     ]
+
+
+def _smollm2() -> Path:
+    return prepare_smollm2(CACHE / "models", lambda text: print(text, file=sys.stderr)).absolute()
 
 
 def _tiny(directory: Path) -> Path:

@@ -31,10 +31,10 @@ class Started:
     answered: float
 
 
-def vllm_mlx(model: Path, port: int) -> list[str]:
+def vllm_mlx(model: Path, port: int | str, options: Sequence[str] = ()) -> list[str]:
     """The command line of the real one."""
     program = str(Path(sys.executable).with_name("vllm-mlx"))
-    return [program, "serve", str(model), "--port", str(port)]
+    return [program, "serve", str(model), "--port", str(port), *options]
 
 
 def fake_server(model: str, port: int) -> list[str]:
@@ -43,8 +43,9 @@ def fake_server(model: str, port: int) -> list[str]:
     return [sys.executable, "-S", "-E", fake, "serve", model, "--port", str(port)]
 
 
-def spawn(command: Sequence[str], log: Path) -> "subprocess.Popen[bytes]":
-    """Start it; what it writes goes to the log."""
+def spawn(command: Sequence[str], log: Path, home: Path | None = None) -> "subprocess.Popen[bytes]":
+    """Start it; what it writes goes to the log. home: its home directory, if not the user's."""
+    environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
     with log.open("w") as output:
         return subprocess.Popen(
             command,
@@ -52,7 +53,7 @@ def spawn(command: Sequence[str], log: Path) -> "subprocess.Popen[bytes]":
             stdout=output,
             stderr=output,
             cwd=log.parent,
-            env={**os.environ, "PYTHONUNBUFFERED": "1"},
+            env=environment if home is None else environment | {"HOME": str(home)},
         )
 
 
@@ -86,11 +87,13 @@ def end(process: "subprocess.Popen[bytes]") -> None:
 
 
 @contextmanager
-def started(directory: Path, model: Path) -> Iterator[Started]:
+def started(
+    directory: Path, model: Path, options: Sequence[str] = (), home: Path | None = None
+) -> Iterator[Started]:
     """`vllm-mlx serve` on a port that was picked before, polled each 10 ms."""
     port, log = free_port(), directory / "by-hand.log"
     began = time.perf_counter()
-    process = spawn(vllm_mlx(model, port), log)
+    process = spawn(vllm_mlx(model, port, options), log, home)
     spawned = time.perf_counter() - began
     try:
         await_health(process, port, POLL)

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import psutil
 
+from tools.bench import llama_swap
+
 PACKAGES = ("pool-service", "grpcio", "protobuf", "vllm-mlx", "mlx", "mlx-lm", "uvicorn")
 
 
@@ -32,12 +34,14 @@ def describe() -> dict[str, str]:
         except PackageNotFoundError:
             facts[package] = "none"
     facts["nginx"] = _nginx()
+    facts["llama-swap"] = llama_swap.version()
     return facts
 
 
 def line(facts: dict[str, str]) -> str:
     """All that as a sentence for the page."""
-    versions = ", ".join(f"{name} {facts[name]}" for name in ("python", *PACKAGES, "nginx"))
+    names = ("python", *PACKAGES, "nginx", "llama-swap")
+    versions = ", ".join(f"{name} {facts[name]}" for name in names)
     return (
         f"{facts['date']}, commit {facts['commit']}, {facts['system']}, {facts['processor']}, "
         f"{facts['cores']} cores, {facts['memory']}, a load of {facts['load']} before it; "

@@ -12,12 +12,14 @@ INTERVAL = 0.05
 TIMEOUT = 120.0
 
 
-def await_standby(service: RunningService, pool: PoolClient) -> int:
-    """Return the pid of a standby that waits for its arguments. Raises TimeoutError."""
+def await_standby(service: RunningService, pool: PoolClient, count: int = 1) -> int:
+    """Return the pid of a standby, when so many wait for their arguments. Raises TimeoutError."""
     deadline = time.monotonic() + TIMEOUT
-    while not next(pool.pages()).totals.standbys:
+    while next(pool.pages()).totals.standbys < count:
         if time.monotonic() > deadline:
-            raise TimeoutError(f"there is no standby after {TIMEOUT:g} s: see {service.log}")
+            raise TimeoutError(
+                f"there are no {count} standbys after {TIMEOUT:g} s: see {service.log}"
+            )
         time.sleep(INTERVAL)
     servers = {server.pid for server in pool.list()}
     children = psutil.Process(service.process.pid).children()

@@ -1,0 +1,125 @@
+"""llama-swap: a proxy that starts a server when it is asked for one, with the same runtime.
+
+Built by `sh tools/go_tools.sh llama-swap`, which needs Go; what is compared with it is left out
+where it is not built.
+"""
+
+import http.client
+import json
+import re
+import shlex
+import subprocess
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+from tools.bench import by_hand
+from tools.bench.turns import free_port
+
+PROGRAM = Path(".cache/tools/bin/llama-swap").absolute()
+PINNED = Path("tools/go/llama-swap/go.mod")
+DEFAULTS = "llama-swap, the runtime's defaults"
+START_TIMEOUT_S = 120
+ANSWER_TIMEOUT_S = 600
+"""Before the first byte of an answer: its own limit of 60 s is too short for a long prompt here."""
+
+POLL_S = 0.02
+
+
+@dataclass(frozen=True, slots=True)
+class LlamaSwap:
+    """A llama-swap that listens on `port`."""
+
+    process: "subprocess.Popen[bytes]"
+    port: int
+
+    def unload(self) -> None:
+        """Stop all servers. Raises TimeoutError."""
+        self._get("/unload")
+        self.await_running(0)
+
+    def kill(self, model: Path) -> None:
+        """Kill the server of a model, and wait until llama-swap knows. Raises TimeoutError."""
+        servers = psutil.Process(self.process.pid).children()
+        server = next(one for one in servers if str(model) in one.cmdline())
+        server.kill()
+        self.await_running(len(servers) - 1)
+
+    def await_running(self, count: int) -> None:
+        """Wait until so many servers are running. Raises TimeoutError."""
+        deadline = time.monotonic() + START_TIMEOUT_S
+        while len(json.loads(self._get("/running"))["running"]) != count:
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"llama-swap does not come to {count} running servers")
+            time.sleep(POLL_S)
+
+    def _get(self, path: str) -> bytes:
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=START_TIMEOUT_S)
+        try:
+            connection.request("GET", path)
+            return connection.getresponse().read()
+        finally:
+            connection.close()
+
+
+def is_built() -> bool:
+    """Return whether there is one."""
+    return PROGRAM.exists()
+
+
+def version() -> str:
+    """Return the commit that is built here; "none" if none is."""
+    pinned = re.search(r"llama-swap v\S+-(\w{7})", PINNED.read_text())
+    return pinned[1] if pinned and is_built() else "none"
+
+
+def command(model: Path, options: Sequence[str]) -> list[str]:
+    """Return a model's command, with the macro of its port."""
+    return by_hand.vllm_mlx(model, "${PORT}", options)
+
+
+def configuration(commands: Mapping[str, Sequence[str]], home: Path, *, one_at_a_time: bool) -> str:
+    """Return its configuration: YAML, of which JSON is a part.
+
+    commands: of each model, with ${PORT}; home: the home directory of the servers.
+    """
+    models = {
+        name: {
+            "cmd": shlex.join(command),
+            "proxy": "http://127.0.0.1:${PORT}",
+            "env": [f"HOME={home}"],
+            "timeouts": {"responseHeader": ANSWER_TIMEOUT_S},
+        }
+        for name, command in commands.items()
+    }
+    group = {"swap": one_at_a_time, "exclusive": one_at_a_time, "members": [*commands]}
+    settings = {"groups": {"all": group}}
+    return json.dumps(
+        {
+            "healthCheckTimeout": START_TIMEOUT_S,
+            "startPort": free_port(),
+            "models": models,
+            "routing": {"router": {"use": "group", "settings": settings}},
+        }
+    )
+
+
+@contextmanager
+def running(
+    directory: Path, commands: Mapping[str, Sequence[str]], *, one_at_a_time: bool = True
+) -> Iterator[LlamaSwap]:
+    """Run one for as long as the block runs; the directory is also its servers' home."""
+    directory.mkdir(parents=True, exist_ok=True)
+    config, port = directory / "llama-swap.yaml", free_port()
+    config.write_text(configuration(commands, directory, one_at_a_time=one_at_a_time))
+    arguments = [str(PROGRAM), "-config", str(config), "-listen", f"127.0.0.1:{port}"]
+    process = by_hand.spawn(arguments, directory / "llama-swap.log")
+    try:
+        by_hand.await_health(process, port, by_hand.POLL)
+        yield LlamaSwap(process, port)
+    finally:
+        by_hand.end(process)
