@@ -84,7 +84,7 @@ ARRIVAL_S = 0.02
 LULL_S = 0.05
 """Seconds without a refused call after which the server expects no more of them and stops."""
 
-MAX_LULL_WAIT_S = 0.3
+MAX_LULL_WAIT_S = 1.0
 """The longest wait in seconds for such a lull: among very many clients one always retries."""
 
 
@@ -219,15 +219,21 @@ class GrpcServer:
         await asyncio.gather(*servers)
 
     async def _wait_for_lull(self, most: float) -> None:
-        """Wait until no call has been refused for LULL_S, for at most `most` seconds."""
+        """Wait until no call has been refused for LULL_S, for at most `most` seconds.
+
+        A pause that ends late does not count: calls that arrived meanwhile have not begun either.
+        """
         loop = asyncio.get_running_loop()
         began = loop.time()
-        await asyncio.sleep(min(ARRIVAL_S, most))
-        while (last := self._servicer.refused_at) >= began and loop.time() < began + most:
-            left = last + LULL_S - loop.time()
-            if left <= 0:
+        pause = min(ARRIVAL_S, most)
+        while loop.time() < began + most:
+            end = loop.time() + pause
+            await asyncio.sleep(pause)
+            now, last = loop.time(), self._servicer.refused_at
+            is_lull = last < began or now >= last + LULL_S
+            if is_lull and now < end + ARRIVAL_S:
                 return
-            await asyncio.sleep(left)
+            pause = max(last + LULL_S - now, ARRIVAL_S)
 
     async def _set_health(self, status: int) -> None:
         for name in (health.OVERALL_HEALTH, SERVICE):

@@ -3,10 +3,13 @@
 import json
 import os
 import signal
+import threading
 import urllib.request
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, suppress
 from pathlib import Path
+from stat import S_ISREG
 
 import psutil
 import pytest
@@ -183,3 +186,58 @@ def test_prompts_of_a_multimodal_model_are_kept_as_well(begin: Begin, models: Pa
     second = pool.ensure("v").server
     assert kept(second).tokens > len(SYSTEM)
     assert ask(second) == answer
+
+
+BOUND = 80 * 1024**2
+
+
+@pytest.mark.long
+@pytest.mark.timeout(900)
+def test_fifty_models_never_take_more_of_the_disk_than_they_may(
+    begin: Begin, models: Path, tmp_path: Path
+) -> None:
+    sections = "".join(
+        f"[models.m{number}]\nruntime_model = '{models / 'llama'}'\n" for number in range(50)
+    )
+    service = f"[service]\nstandby = 3\nprompt_cache_total = {BOUND}\n"
+    pool = begin(f"{service}[defaults]\nprompt_cache = '16 MiB'\n{sections}")
+    usage = Usage(tmp_path / "state")
+
+    def use(number: int) -> int:
+        name = f"m{number % 50}"
+        server = pool.ensure(name).server
+        for question in range(4):
+            # Entries of several hundred kilobytes, of which none is the beginning of another.
+            ask(server, f"{question} {name} " + "and then? " * 60)
+        evict = threading.Thread(target=pool.evict, args=(name,))
+        evict.start()
+        while evict.is_alive():
+            usage.look()
+        return kept(server).tokens
+
+    with ThreadPoolExecutor(3) as users:
+        # Each model once, and the last ones again, whose prompts may still be there.
+        found = list(users.map(use, [*range(50), *range(45, 35, -1)]))
+    assert usage.most <= BOUND
+    assert usage.most > BOUND / 4
+    assert not any(found[:50])
+    assert any(found[50:])
+
+
+class Usage:
+    """The most bytes that were seen of prompts below a state directory, written or kept."""
+
+    def __init__(self, state_dir: Path) -> None:
+        self._state_dir = state_dir
+        self.most = 0
+
+    def look(self) -> None:
+        """Add up what is there now; a file with several names counts once."""
+        sizes: dict[int, int] = {}
+        for directory, _, names in os.walk(self._state_dir):
+            for path in (Path(directory, name) for name in names):
+                with suppress(FileNotFoundError):
+                    status = path.lstat()
+                    if S_ISREG(status.st_mode) and path.suffix in (".safetensors", ".bin"):
+                        sizes[status.st_ino] = status.st_size
+        self.most = max(self.most, sum(sizes.values()))
