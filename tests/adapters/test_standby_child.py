@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 
 from pool_service.adapters.children import standby_child
+from pool_service.adapters.children.server_child import end_at_once_while_loading
 from pool_service.adapters.children.standby_child import (
     Channel,
     import_ahead,
@@ -263,6 +264,7 @@ def test_a_server_says_that_it_is_ready_if_it_listens_and_then_lets_go_of_the_se
     uvicorn = ModuleType("uvicorn")
     vars(uvicorn)["Server"] = fresh
     monkeypatch.setitem(sys.modules, "uvicorn", uvicorn)
+    end_at_once_while_loading()
     notify_when_ready(channel)
     server = fresh(started=started)
 

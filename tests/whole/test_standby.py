@@ -162,8 +162,9 @@ def test_a_service_that_was_killed_leaves_its_server_and_nothing_that_stands_by(
 
 
 @pytest.mark.parametrize("prompt_cache", ["false", "'1 GiB'"], ids=["simple", "batched"])
+@pytest.mark.parametrize("standby", [0, 1], ids=["plain command", "standby"])
 def test_evicted_while_it_loads_it_ends_at_once(
-    begin: Begin, models: Path, tmp_path: Path, prompt_cache: str
+    begin: Begin, models: Path, tmp_path: Path, prompt_cache: str, standby: int
 ) -> None:
     endless = tmp_path / "endless"
     endless.mkdir()
@@ -171,10 +172,13 @@ def test_evicted_while_it_loads_it_ends_at_once(
         if file.suffix != ".safetensors":
             (endless / file.name).write_bytes(file.read_bytes())
     os.mkfifo(endless / "model.safetensors")  # nobody writes into it
-    pool = begin(f"[defaults]\nprompt_cache = {prompt_cache}\n")
-    standing_by(pool)
+    pool = begin(f"[service]\nstandby = {standby}\n[defaults]\nprompt_cache = {prompt_cache}\n")
+    if standby:
+        standing_by(pool)
     with pool.hold("endless", runtime_model=str(endless)) as hold:
-        while not next(hold).pid:
+        while not (server := next(hold)).pid:
+            pass
+        while "Waiting for application startup" not in Path(server.log_path).read_text():
             pass
         (evicted,) = pool.evict("endless", force=True)
     end = evicted.server.last_exit

@@ -3,11 +3,12 @@
     PYTHON server_child.py PROGRAM ARGUMENT...
 
 The runtime's interpreter runs this file, so it imports only the standard library;
-`standby_child.py` uses its functions. It runs the plain command, with three differences:
+`standby_child.py` uses its functions. It runs the plain command, with these differences:
 
 - Only the runtime's own code runs, unless `--trust-remote-code` is among the arguments. A model
   can bring code in many ways, and a file can change after a check. So an audit hook of the
   interpreter, which sees all code, decides.
+- SIGTERM ends the process at once while it loads.
 - Computed prompts are kept as the service tells (`kept_prompts.py`).
 - Requests are refused that name another host (DNS rebinding: a web page whose name resolves to
   127.0.0.1) or come from a foreign web page. POOL_SERVICE_ALLOWED_HOSTS adds names, separated by
@@ -20,6 +21,7 @@ import json
 import os
 import re
 import runpy
+import signal
 import sys
 import sysconfig
 from collections.abc import Awaitable, Callable, Iterable, Mapping
@@ -64,6 +66,26 @@ def restrict(argv: "list[str]", environment: "Mapping[str, str]") -> None:
     if TRUST not in argv:
         refuse_foreign_code(argv)
     refuse_foreign_pages(argv, environment)
+
+
+def end_at_once_while_loading() -> None:
+    """Patch uvicorn so that SIGTERM ends the process at once until its server listens.
+
+    uvicorn's own handler would first finish a load that nobody waits for any more.
+    """
+    try:
+        from uvicorn import Server  # noqa: PLC0415
+    except ImportError:
+        # The program itself reports that its installation is incomplete.
+        return
+    startup = Server.startup
+
+    async def interruptible(self: Any, *arguments: Any, **named: Any) -> None:  # noqa: ANN401
+        handler = signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        await startup(self, *arguments, **named)
+        signal.signal(signal.SIGTERM, handler)
+
+    Server.startup = interruptible  # type: ignore[method-assign]
 
 
 # --- code ---------------------------------------------------------------------------------
@@ -329,6 +351,7 @@ def main() -> None:
     # The directory of this file is not in sys.path, and its files are no part of the runtime.
     kept_prompts = runpy.run_path(str(Path(__file__).with_name("kept_prompts.py")))
     restrict(sys.argv, os.environ)
+    end_at_once_while_loading()
     kept_prompts["keep_prompts"](sys.argv, os.environ)
     runpy.run_path(program, run_name="__main__")
 

@@ -32,7 +32,6 @@ import json
 import os
 import select
 import shutil
-import signal
 import socket
 import sysconfig
 import tempfile
@@ -245,19 +244,13 @@ def write_checkpoint(directory: Path) -> None:
 
 
 def notify_when_ready(channel: Channel) -> None:
-    """Patch uvicorn to send {"ready": true} when the server listens.
-
-    Until then SIGTERM ends the process at once: uvicorn's own handler would first finish a load
-    that nobody waits for any more.
-    """
+    """Patch uvicorn to send {"ready": true} when the server listens."""
     import uvicorn  # noqa: PLC0415
 
     startup = uvicorn.Server.startup
 
     async def startup_and_notify(self: Any, *arguments: Any, **named: Any) -> None:  # noqa: ANN401
-        handler = signal.signal(signal.SIGTERM, signal.SIG_DFL)
         await startup(self, *arguments, **named)
-        signal.signal(signal.SIGTERM, handler)
         # In older versions of uvicorn startup() also returns after a failed load.
         if self.started:
             channel.send(ready=True)
@@ -305,6 +298,7 @@ def main() -> None:
     redirect_output(log)
     channel.send(taken=True)
     server_child.restrict(sys.argv, os.environ)
+    server_child.end_at_once_while_loading()
     keep_prompts(sys.argv, os.environ)
     notify_when_ready(channel)
     tokenizer_ahead.load_tokenizers_ahead(sys.argv)
