@@ -95,7 +95,7 @@ def stalled(progress: StartProgress, now: float) -> str:
     still, empty = now - progress.moved_at, now - progress.loaded_at
     what = (
         f"stood still for {still:.0f} s while it started"
-        if empty - still < COMPUTING_LIMIT_S / 2
+        if empty < COMPUTING_LIMIT_S
         else f"computed for {empty:.0f} s without reading anything or taking memory"
     )
     return (
