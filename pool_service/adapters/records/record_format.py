@@ -3,9 +3,9 @@
     {"version": 1, "boot_id": …, "model": …, "server": {…}}    of a server
     {"version": 1, "boot_id": …, "model": …, "past": {…}}      of a model without a server
 
-Enums are written by name, FOREVER as "forever". The environment of a plan is not written, since it
-can contain secrets, and is empty when read. Of the settings only those are written that a running
-process depends on; the others come from the configuration of the next service.
+Enums are written by name, FOREVER as "forever"; launch plans by `plan_format.py`. Of the settings
+only those are written that a running process depends on; the others come from the configuration of
+the next service.
 
 Members keep their names in the files when an attribute is renamed, so that other versions can read
 them: "past" holds a LastRun, "given" successor_generation, "recipe" config_hash. "serves" has the
@@ -16,13 +16,13 @@ it took 44 MiB instead of 33, and writing took 1.7 times as long, for a fifth le
 """
 
 import json
-import re
 from dataclasses import asdict, dataclass, fields
 from ipaddress import ip_address
 from typing import Any
 from urllib.parse import urlsplit
 
 from pool_service.adapters.process.identity import MAX_PID
+from pool_service.adapters.records.plan_format import from_plan, to_plan
 from pool_service.adapters.records.record_members import (
     FOREVER_WORD,
     BadRecord,
@@ -36,7 +36,6 @@ from pool_service.adapters.records.record_members import (
     to_text,
 )
 from pool_service.adapters.system.own_files import parse_json
-from pool_service.core.activity import UseSignals
 from pool_service.core.errors import (
     CrashLoop,
     ModelRejected,
@@ -51,17 +50,10 @@ from pool_service.core.types import (
     Diagnosis,
     ExitReport,
     Identity,
-    LaunchPlan,
-    PromptCache,
     Settings,
 )
 
 VERSION = 1
-
-# Strict, as the nonce names a directory that is removed with all its content.
-_NONCE = re.compile(r"[0-9A-Za-z_-]{1,64}")
-_MAX_PORT = 65_535
-_PATH = re.compile("/[!-~]*")
 
 # The errors in records, by their reasons; any other error is read back as a PoolError.
 _ERRORS: dict[str, type[PoolError]] = {
@@ -136,7 +128,7 @@ def _from_server(server: Server) -> dict[str, Any]:
         "last_used_at": _from_number(server.last_used_at),
         "keep_alive": _from_number(server.keep_alive),
         "detail": server.detail,
-        "plan": _from_plan(server.plan),
+        "plan": from_plan(server.plan),
         "identity": _from_identity(server.identity),
         "log_path": server.log_path,
         "endpoint": server.endpoint,
@@ -178,44 +170,6 @@ def _from_settings(settings: Settings) -> dict[str, Any]:
         "stop_timeout": _from_number(settings.stop_timeout),
         "asked": settings.asked,
         "recipe": settings.config_hash,
-    }
-
-
-def _from_plan(plan: LaunchPlan | None) -> dict[str, Any] | None:
-    if plan is None:
-        return None
-    return {
-        "argv": plan.argv,
-        "port": plan.port,
-        "health_path": plan.health_path,
-        "served_model_name": plan.served_model_name,
-        "nonce": plan.nonce,
-        "kind": plan.kind,
-        "use": _from_use(plan.use),
-        "drains": plan.drains,
-        "ready_path": plan.ready_path,
-        "ready_body": plan.ready_body,
-        "prompt_cache": _from_prompt_cache(plan.prompt_cache),
-    }
-
-
-def _from_prompt_cache(cache: PromptCache | None) -> dict[str, Any] | None:
-    if cache is None:
-        return None
-    return {
-        "directory": cache.directory,
-        "max_bytes": cache.max_bytes,
-        "disk_bytes": cache.disk_bytes,
-        "tokens": cache.tokens,
-    }
-
-
-def _from_use(use: UseSignals) -> dict[str, Any]:
-    return {
-        "path": use.path,
-        "gauges": use.gauges,
-        "counters": use.counters,
-        "counts_all": use.counts_all,
     }
 
 
@@ -271,7 +225,7 @@ def _to_server(key: str, value: object) -> Server:
         last_used_at=of.moment("last_used_at"),
         keep_alive=of.seconds("keep_alive"),
         detail=of.text("detail"),
-        plan=of.optional("plan", _to_plan),
+        plan=of.optional("plan", to_plan),
         identity=of.optional("identity", _to_identity),
         log_path=of.text("log_path"),
         endpoint=of.required("endpoint", _to_endpoint),
@@ -318,46 +272,6 @@ def _to_settings(value: object) -> Settings:
     )
 
 
-def _to_plan(value: object) -> LaunchPlan:
-    of = Members(value)
-    kind, drains = of.optional("kind", to_text) or "", of.optional("drains", to_boolean)
-    return LaunchPlan(
-        argv=of.texts("argv"),
-        environment=(),
-        port=of.optional("port", _to_port),
-        health_path=of.required("health_path", _to_path),
-        served_model_name=of.text("served_model_name"),
-        nonce=of.required("nonce", _to_nonce),
-        kind=kind,
-        use=of.optional("use", _to_use) or UseSignals(),
-        # Records of earlier versions lack `drains`.
-        drains=kind == "vllm-mlx" if drains is None else drains,
-        ready_path=of.optional("ready_path", _to_path) or "",
-        ready_body=of.optional("ready_body", to_text) or "",
-        prompt_cache=of.optional("prompt_cache", _to_prompt_cache),
-    )
-
-
-def _to_prompt_cache(value: object) -> PromptCache:
-    of = Members(value)
-    return PromptCache(
-        directory=of.text("directory"),
-        max_bytes=of.count("max_bytes"),
-        disk_bytes=of.count("disk_bytes"),
-        tokens=of.count("tokens"),
-    )
-
-
-def _to_use(value: object) -> UseSignals:
-    of = Members(value)
-    return UseSignals(
-        path=of.required("path", _to_path),
-        gauges=of.texts("gauges"),
-        counters=of.texts("counters"),
-        counts_all=of.required("counts_all", to_boolean),
-    )
-
-
 def _to_identity(value: object) -> Identity:
     of = Members(value)
     pid = of.integer("pid")
@@ -391,21 +305,6 @@ def _to_error(value: object) -> PoolError:
     return kind(of.text("message"), model=of.text("model"), **more)
 
 
-def _to_nonce(value: object) -> str:
-    text = to_text(value)
-    if not _NONCE.fullmatch(text):
-        raise BadRecord("its 'nonce' is not valid")
-    return text
-
-
-def _to_path(value: object) -> str:
-    """Return the path of a URL, "" if empty. Raises TypeError, BadRecord."""
-    path = to_text(value)
-    if path and not _PATH.fullmatch(path):
-        raise BadRecord("it has a path that no URL has")
-    return path
-
-
 def _to_endpoint(value: object) -> str:
     """Return a base URL with an IP address, "" if empty. Raises TypeError, BadRecord."""
     endpoint = to_text(value)
@@ -417,10 +316,3 @@ def _to_endpoint(value: object) -> str:
     if endpoint and not is_base_url:
         raise BadRecord("its 'endpoint' is no URL of a server")
     return endpoint
-
-
-def _to_port(value: object) -> int:
-    port = to_integer(value)
-    if not 0 < port <= _MAX_PORT:
-        raise BadRecord(f"its 'port' is not one of 1 to {_MAX_PORT}")
-    return port
