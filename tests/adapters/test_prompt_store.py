@@ -178,6 +178,62 @@ def test_a_server_of_a_model_that_was_forgotten_keeps_nothing_and_costs_no_other
     assert store.disk_bytes == before
 
 
+def test_an_entry_that_another_program_has_written_to_is_not_used(
+    store: PromptStore, tmp_path: Path
+) -> None:
+    place = keep(store, tmp_path)
+    (entry,) = Path(place.directory).rglob("*.safetensors")
+    entry.write_bytes(b"x" * entry.stat().st_size)
+    assert store.find("m", "k", 20 * KIB).tokens == 0
+    assert not entry.exists()
+
+
+@pytest.mark.parametrize("name", ["k", "another"])
+def test_a_file_in_the_place_of_a_directory_is_removed(
+    store: PromptStore, tmp_path: Path, name: str
+) -> None:
+    model = Path(store.find("m", "k", 20 * KIB).directory).parent
+    model.mkdir(parents=True)
+    (model / name).write_text("foreign")
+    keep(store, tmp_path)
+    assert [path.name for path in model.iterdir()] == ["k"]
+
+
+def open_descriptors() -> int:
+    return len(list(Path("/dev/fd").iterdir()))
+
+
+@pytest.mark.parametrize("end", ["whole", "removed meanwhile"])
+def test_as_many_entries_as_there_may_be_take_few_descriptors_while_they_are_flushed(
+    store: PromptStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, end: str
+) -> None:
+    flush, seen = os.fsync, list[int]()
+
+    def watched(descriptor: int) -> None:
+        seen.append(open_descriptors())
+        flush(descriptor)
+        if end == "removed meanwhile" and len(seen) == 9:
+            shutil.rmtree(tmp_path / "prompts")
+
+    plan, work_dir = plan_of(store.find("m", "k", 20 * KIB)), tmp_path / "work"
+    saved = work_dir / SAVED
+    saved.mkdir(parents=True)
+    names = [f"entry_{number}.safetensors" for number in range(99)]
+    for name in names:
+        (saved / name).write_bytes(b"k")
+    entries = [{"files": {name: 1}, "tokens": 1} for name in names]
+    manifest = {"version": 1, "entries": entries, "indexes": {}}
+    (saved / MANIFEST).write_text(json.dumps(manifest))
+    before = open_descriptors()
+    monkeypatch.setattr(os, "fsync", watched)
+    store.allow(plan, work_dir)
+    store.take(plan, work_dir)
+    store.close()
+    assert len(seen) == (99 if end == "whole" else 9)
+    assert max(seen) <= before + 2
+    assert open_descriptors() == before
+
+
 def test_directories_that_are_not_of_the_store_are_left_alone(tmp_path: Path) -> None:
     """Whoever links `prompts` to a larger disk keeps what else is there."""
     disk = tmp_path / "disk"

@@ -1,14 +1,15 @@
 """The store of computed prompts: a directory for each model, bounded in number of bytes.
 
     STATE/prompts/<model>/<key>/           entries, their index, and the manifest (`manifest.py`)
-    STATE/prompts/<model>/<key>/kept.json  {"boot_id": …, "synced": …}
+    STATE/prompts/<model>/<key>/kept.json  {"boot_id": …, "synced": …, "stamp": …}
 
 A server reads its model's directory, and writes to another in its own working directory
 (`children/kept_prompts.py`). After the end of its process that directory takes the place of the
 first, by a rename, if all was written. So
 - two servers of a model, and a server that is killed while it writes, harm nothing;
 - other settings, weights or versions have another key, and what has an old key is removed;
-- after a power failure only what was flushed to the disk before is read (`synced`).
+- after a power failure only what was flushed to the disk before is read (`synced`);
+- a file that another program has written to since is not read (`stamp`).
 
 The bound holds at every moment: a process that is told to end is allowed so many bytes, and what
 was unused for longest is removed until these and the kept prompts together are within the bound.
@@ -17,6 +18,7 @@ was kept of its model before. Prompts are private: only the service's user can r
 """
 
 import contextlib
+import hashlib
 import json
 import os
 import re
@@ -28,6 +30,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import structlog
 
@@ -98,7 +101,7 @@ class PromptStore:
                 if other != directory:
                     self._remove(other)
             manifest = read_manifest(directory / MANIFEST)
-            if manifest is None or not self._is_durable(directory):
+            if manifest is None or not _is_as_written(directory, manifest):
                 self._remove(directory)
                 return PromptCache(str(directory), max_bytes)
             with contextlib.suppress(OSError):
@@ -182,7 +185,7 @@ class PromptStore:
     def _replace(self, directory: Path, saved: Path, manifest: Manifest) -> None:
         """Put the files of a manifest in the place of a directory. Raises OSError."""
         _remove_others(saved, {*manifest.files, MANIFEST})
-        _write_note(saved, synced=False)
+        _write_note(saved, _stamp_of(saved, manifest), synced=False)
         saved.chmod(0o700)
         for parent in (self._root, directory.parent):
             parent.mkdir(mode=0o700, exist_ok=True)
@@ -193,22 +196,21 @@ class PromptStore:
     def _flush(self, directory: Path, manifest: Manifest) -> None:
         """Flush the files of a directory to the disk, and note that."""
         try:
-            opened = [os.open(directory / name, os.O_RDONLY) for name in manifest.files]
-        except OSError:
+            opened = os.open(directory, os.O_RDONLY)
+            try:
+                for name in manifest.files:
+                    _flush_file(name, opened)
+                with self._lock:
+                    # Else the directory has been replaced meanwhile.
+                    if os.path.samestat(os.fstat(opened), directory.stat()):
+                        _write_note(directory, _read_note(directory)["stamp"], synced=True)
+            finally:
+                os.close(opened)
+        except FileNotFoundError:
             # Replaced or removed meanwhile.
             return
-        try:
-            for descriptor in opened:
-                os.fsync(descriptor)
-            with self._lock:
-                # Else the directory has been replaced meanwhile.
-                if _same_files(directory, manifest, opened):
-                    _write_note(directory, synced=True)
-        except OSError as error:
+        except (OSError, ValueError, LookupError, TypeError) as error:
             _log.warning("computed prompts cannot be flushed", error=str(error))
-        finally:
-            for descriptor in opened:
-                os.close(descriptor)
 
     def close(self) -> None:
         """Wait until all that was kept is flushed to the disk."""
@@ -269,15 +271,9 @@ class PromptStore:
             directory.rename(replaced)
         except FileNotFoundError:
             return
+        if not replaced.is_dir():
+            replaced.unlink()
         shutil.rmtree(replaced, ignore_errors=True)
-
-    def _is_durable(self, directory: Path) -> bool:
-        """Return whether the files are what was written, also after a power failure."""
-        try:
-            note = parse_json(read_own(directory / NOTE, MAX_NOTE_BYTES)[0])
-            return bool(note["synced"]) or note["boot_id"] == boot_id()
-        except (OSError, ValueError, LookupError, TypeError):
-            return False
 
 
 def reused_tokens(work_dir: Path) -> int:
@@ -290,9 +286,30 @@ def reused_tokens(work_dir: Path) -> int:
     return int(tokens)
 
 
-def _write_note(directory: Path, *, synced: bool) -> None:
+def _is_as_written(directory: Path, manifest: Manifest) -> bool:
+    """Return whether the files are what was written, also after a power failure."""
+    try:
+        note = _read_note(directory)
+        is_durable = bool(note["synced"]) or note["boot_id"] == boot_id()
+        return is_durable and bool(note["stamp"] == _stamp_of(directory, manifest))
+    except (OSError, ValueError, LookupError, TypeError):
+        return False
+
+
+def _stamp_of(directory: Path, manifest: Manifest) -> str:
+    """Return what changes when any file of a manifest is written to. Raises OSError."""
+    times = [(name, (directory / name).stat().st_mtime_ns) for name in sorted(manifest.files)]
+    return hashlib.sha256(json.dumps(times).encode()).hexdigest()
+
+
+def _read_note(directory: Path) -> Any:  # noqa: ANN401 - whatever it says
+    """Return the note of a directory. Raises OSError, ValueError."""
+    return parse_json(read_own(directory / NOTE, MAX_NOTE_BYTES)[0])
+
+
+def _write_note(directory: Path, stamp: str, *, synced: bool) -> None:
     """Write the note of a directory in place of the one before. Raises OSError."""
-    note = json.dumps({"boot_id": boot_id(), "synced": synced})
+    note = json.dumps({"boot_id": boot_id(), "synced": synced, "stamp": stamp})
     part = directory / f"{NOTE}.part"
     write_own(part, note.encode())
     part.replace(directory / NOTE)
@@ -314,9 +331,10 @@ def _remove_others(directory: Path, kept: set[str]) -> None:
                 path.unlink()
 
 
-def _same_files(directory: Path, manifest: Manifest, opened: list[int]) -> bool:
-    """Return whether the names of a manifest still lead to these open files. Raises OSError."""
-    return all(
-        os.path.samestat((directory / name).stat(), os.fstat(descriptor))
-        for name, descriptor in zip(manifest.files, opened, strict=True)
-    )
+def _flush_file(name: str, directory: int) -> None:
+    """Flush a file in an open directory to the disk. Raises OSError."""
+    descriptor = os.open(name, os.O_RDONLY, dir_fd=directory)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
