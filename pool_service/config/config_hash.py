@@ -36,8 +36,9 @@ def config_hash_of(options: RuntimeOptions, settings: Settings) -> str:
         "busy": [options.busy_path, *options.busy_values],
         "drains": options.drains,
         "allowed_hosts": options.allowed_hosts,
+        "warm_prompts": settings.warm_prompts,
     }
-    # In the order of `drains`, `allowed_hosts`, `ready` and `busy`.
+    # In the order of `drains`, `allowed_hosts` and `warm_prompts`, `ready` and `busy`.
     unset = (None, (), ["", ""], [""])
     values |= {name: value for name, value in newer.items() if value not in unset}
     if settings.prompt_cache != Settings("").prompt_cache:

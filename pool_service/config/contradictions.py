@@ -2,8 +2,8 @@
 
 from collections.abc import Collection, Iterator
 
+from pool_service.adapters.runtime import vllm_mlx
 from pool_service.adapters.runtime.launch_plan import Kind, option_value
-from pool_service.adapters.runtime.vllm_mlx import ANY_PORT
 from pool_service.config.config import Config
 from pool_service.config.errors import KeyPath, closest, key_name
 from pool_service.config.runtime_section import RuntimeSection
@@ -29,6 +29,7 @@ def contradictions(config: Config) -> Iterator[tuple[KeyPath, str]]:
         settings = model.over(defaults)
         yield from _in(("models", name), _section_problems(config, model, settings))
         yield from _in(("models", name), _memory_problems(config, settings))
+        yield from _in(("models", name), _warm_prompt_problems(config, settings))
     for name, what in _alias_problems(config):
         yield ("models", name, "aliases"), what
 
@@ -61,7 +62,7 @@ def _command_problems(section: RuntimeSection, kind: Kind) -> Problems:
         return
     if not any("{runtime_model}" in part for part in section.command):
         yield "command", 'must tell vllm-mlx what to load: add "{runtime_model}" behind "serve"'
-    if option_value(section.command, "--port") not in {"{port}", ANY_PORT}:
+    if option_value(section.command, "--port") not in {"{port}", vllm_mlx.ANY_PORT}:
         yield "command", 'must tell vllm-mlx its port: add "--port", "{port}"'
 
 
@@ -118,6 +119,22 @@ def _memory_problems(config: Config, settings: Settings) -> Problems:
     if isinstance(budget, int | float) and expected > budget:
         most = f"is more than memory.budget ({size_as_written(budget)})"
         yield "expected_memory", f"{needed} {most}, so it could never start; raise the budget"
+
+
+def _warm_prompt_problems(config: Config, settings: Settings) -> Problems:
+    """Yield why the server of a model would not use its warm prompts."""
+    runtime = config.all_runtime_options.get(settings.runtime)
+    # A runtime without a section is reported by itself.
+    if not settings.warm_prompts or runtime is None:
+        return
+    names = {part.partition("=")[0] for part in (*runtime.command, *settings.arguments)}
+    if runtime.effective_kind != "vllm-mlx":
+        yield "warm_prompts", "is for vllm-mlx, and the model has another runtime; remove it"
+    elif vllm_mlx.WARM_PROMPTS in names:
+        yield "warm_prompts", f"is set beside the argument {vllm_mlx.WARM_PROMPTS}; remove one"
+    elif not settings.prompt_cache and vllm_mlx.BATCHING not in names:
+        lacking = f"prompt_cache or the argument {vllm_mlx.BATCHING}"
+        yield "warm_prompts", f"has no effect without {lacking}; set one of them, or remove it"
 
 
 def _alias_problems(config: Config) -> Problems:

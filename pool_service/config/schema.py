@@ -41,6 +41,7 @@ from pool_service.config.types import (
     StandbyCount,
     Switch,
     Variables,
+    WarmPrompts,
 )
 from pool_service.core.limits import Limits
 from pool_service.core.types import Settings
@@ -373,6 +374,12 @@ class ModelSection(DefaultsSection):
     ] = Field(
         default=_SETTINGS.runtime_model,
         description="The model that the runtime loads: a Hugging Face id or a local directory.",
+    )
+    warm_prompts: WarmPrompts = Field(
+        default=_SETTINGS.warm_prompts,
+        description="System prompts that each server computes before it is READY, at most 8, with "
+        "256 KiB together, so that the first conversation that begins with one is answered "
+        "quickly. Prompts that are kept (prompt_cache) take no time. They are not in `ps`.",
     )
     aliases: Aliases = Field(
         default=(),

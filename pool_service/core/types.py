@@ -154,6 +154,7 @@ class Settings:
     memory_limit: the server is recycled when it takes more; None: never.
     groups: the groups whose limits the server counts for.
     prompt_cache: the bytes that its computed prompts may take on disk; 0: they are not kept.
+    warm_prompts: system prompts that the server computes before it is READY.
     """
 
     runtime_model: str
@@ -179,6 +180,7 @@ class Settings:
     memory_limit: int | None = None
     groups: tuple[str, ...] = ()
     prompt_cache: int = 2 * 1024**3
+    warm_prompts: tuple[str, ...] = ()
 
     @property
     def named_by_caller(self) -> str:
@@ -214,6 +216,7 @@ class LaunchPlan:
     ready_path: the path that has to answer 200 to a POST of ready_body before the server is
     READY; empty: none.
     prompt_cache: where its computed prompts are kept; None: they are not.
+    files: the names and contents of files for the working directory of the process.
     """
 
     argv: tuple[str, ...]
@@ -228,6 +231,7 @@ class LaunchPlan:
     ready_path: str = ""
     ready_body: str = ""
     prompt_cache: PromptCache | None = None
+    files: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

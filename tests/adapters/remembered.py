@@ -60,7 +60,7 @@ st.register_type_strategy(int, _counts)
 # What the configuration says anew is not remembered.
 _forgotten = {"runtime", "arguments", "environment", "trust_remote_code", "download", "groups"}
 _forgotten |= {"pinned", "preload", "expected_memory", "memory_limit", "arguments_section"}
-_forgotten |= {"prompt_cache", "home"}
+_forgotten |= {"prompt_cache", "home", "warm_prompts"}
 _defaults = {
     field.name: st.just(field.default) for field in fields(Settings) if field.name in _forgotten
 }
@@ -73,6 +73,7 @@ st.register_type_strategy(
         LaunchPlan,
         port=st.none() | st.integers(1, 65_535),
         environment=st.just(()),
+        files=st.just(()),
         nonce=st.from_regex("[0-9a-f]{32}", fullmatch=True),
         health_path=_paths,
         ready_path=_paths,

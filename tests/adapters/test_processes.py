@@ -240,3 +240,12 @@ async def test_a_process_has_the_limits_that_the_service_was_started_with(
     monkeypatch.setattr(process_settings, "_given_descriptors", (100, 200))
     identity = await machine.spawn(plan(*SLEEP))
     assert descriptor_limits(identity.pid) == (100, 200)
+
+
+async def test_a_process_finds_the_files_of_its_plan_which_go_with_it(machine: Machine) -> None:
+    script = 'test "$(cat prompts.json)" = "[1]" && ls -l prompts.json | grep -q "^-rw-------"'
+    identity = await machine.spawn(replace(shell(script), files=(("prompts.json", "[1]"),)))
+    report = await machine.processes.exited(identity)
+    assert report.code == 0
+    await machine.processes.clean_up(identity)
+    assert machine.work() == []

@@ -1,4 +1,5 @@
 import asyncio
+import json
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -287,3 +288,31 @@ def test_prompts_are_kept_only_where_the_launcher_and_the_arguments_let_them_be(
     options = RuntimeOptions(tmp_path, command=(str(path), "serve"), kind="vllm-mlx")
     settings = Settings("m", arguments=arguments)
     assert CommandRuntime(options).keeps_prompts(settings) is keeps
+
+
+@pytest.mark.parametrize("batches", [False, True])
+async def test_warm_prompts_are_in_a_file_for_a_server_that_batches(
+    options: RuntimeOptions, batches: bool
+) -> None:
+    arguments = (vllm_mlx.BATCHING,) if batches else ()
+    settings = Settings("org/name", arguments=arguments, warm_prompts=("Sei knapp: \u00fcber", "b"))
+    plan = await CommandRuntime(options).prepare("m", settings)
+    assert "Sei knapp" not in str(plan.argv)
+    if not batches:
+        assert plan.files == ()
+        assert vllm_mlx.WARM_PROMPTS not in plan.argv
+        return
+    ((name, content),) = plan.files
+    assert option_value(plan.argv, vllm_mlx.WARM_PROMPTS) == name
+    assert json.loads(content) == [
+        [{"role": "system", "content": "Sei knapp: \u00fcber"}],
+        [{"role": "system", "content": "b"}],
+    ]
+
+
+async def test_warm_prompts_need_a_program_that_computes_them(options: RuntimeOptions) -> None:
+    usage = "usage: vllm-mlx serve [-h] [--known N] model"
+    script = f"#!/bin/sh\ncase $* in *--help*) echo '{usage}';; *) echo 0.6.0;; esac\n"
+    await asyncio.to_thread(Path(options.command[0]).write_text, script)
+    with pytest.raises(RuntimeUnavailable, match=r"no option --warm-prompts\. Install a newer one"):
+        await CommandRuntime(options).prepare("m", Settings("org/name", warm_prompts=("a",)))

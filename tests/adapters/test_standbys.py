@@ -5,6 +5,7 @@ import os
 import signal
 import time
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -45,6 +46,16 @@ async def test_without_a_warm_one_a_new_one_is_told_at_once(kept: Kept) -> None:
 async def test_switched_off_no_server_becomes_of_one(kept: Kept, wanted: int) -> None:
     kept.keep(0, wanted=wanted)
     assert (await kept.start("model") is None) is (wanted == 0)
+
+
+async def test_the_files_of_a_plan_are_in_its_directory_for_this_user_only(kept: Kept) -> None:
+    await kept.filled()
+    plan = replace(kept.plan("model"), files=(("prompts.json", "[]"),))
+    child = await kept.standbys.start("m", 1, plan)
+    assert child is not None
+    kept.started.append(child)
+    file = work_dirs(kept.state_dir) / child.nonce / "prompts.json"
+    assert (file.read_text(), file.stat().st_mode & 0o777) == ("[]", 0o600)
 
 
 async def test_a_plan_of_another_kind_is_started_plainly(kept: Kept) -> None:

@@ -177,6 +177,15 @@ def test_everything_that_decides_the_process_is_in_the_config_hash(
     assert config_hash(read, BASE.replace(was, becomes)) != config_hash(read, BASE)
 
 
+def test_the_warm_prompts_are_in_the_config_hash(read: Read) -> None:
+    hashes = {
+        config_hash(read, f"[models.x]\nwarm_prompts = {prompts}")
+        for prompts in ('["a"]', '["b"]', "[]")
+    }
+    assert len(hashes) == 3
+    assert config_hash(read, "[models.x]") in hashes
+
+
 def test_the_kind_of_a_program_is_in_the_config_hash(read: Read) -> None:
     assert config_hash(read, '[runtime]\nkind = "plain"') != config_hash(read, "")
 

@@ -8,13 +8,18 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from pool_service.adapters.children import tokenizer_ahead
 from pool_service.adapters.runtime import vllm_mlx
 from pool_service.adapters.standby.process import StandbySpec, launch
+from pool_service_client import PoolClient
+from tests.idle import await_idle
+from tests.whole.patient import PATIENT
 from tests.whole.runs import ask
 from tools.demo.checkpoints import write_tiny_llama
+from tools.demo.service import running
 from tools.demo.smollm2 import prepare_smollm2
 
 pytestmark = [pytest.mark.whole, pytest.mark.timeout(300)]
@@ -121,3 +126,47 @@ def test_a_start_and_its_first_request_import_nothing_that_a_standby_has_not(
     # Of the first the package is imported, and the second is not installed.
     left = {"fastapi.telemetry._runtime", "uvloop"}
     assert set(IMPORTED.findall(log.read_text())) <= left
+
+
+PERSONA = "You are the keeper of a lighthouse, and you answer in one short sentence each time. " * 4
+
+
+def test_warm_prompts_are_computed_before_a_server_is_ready_and_are_reused(
+    llama: Path, tmp_path: Path
+) -> None:
+    models = json.dumps(str(llama))
+    config = tmp_path / "config.toml"
+    config.write_text(f"[models.m]\nruntime_model = {models}\nwarm_prompts = [{PERSONA!r}]\n")
+    arguments = ["--config", str(config)]
+    with (
+        running(tmp_path / "state", arguments=arguments, wrapper=PATIENT) as service,
+        PoolClient.connect(service.address) as pool,
+    ):
+        for computed in ("computed", "kept"):
+            server = pool.ensure("m").server
+            assert "keeper" not in " ".join(psutil.Process(server.pid).cmdline())
+            log = Path(server.log_path).read_text()
+            assert "Warm-up done (strict-prefix): 1 completed, 0 skipped" in log
+            hit = f"cached={tokens_of(log) - 1} remaining=1 "
+            assert (hit in log) == (computed == "kept"), log
+            messages = [
+                {"role": "system", "content": PERSONA},
+                {"role": "user", "content": computed},
+            ]
+            body = {"model": server.served_model_name, "messages": messages, "max_tokens": 4}
+            assert ask(server.endpoint, "/v1/chat/completions", body)[0] == 200
+            cached = CACHED.findall(Path(server.log_path).read_text().removeprefix(log))
+            assert int(cached[0]) > tokens_of(log) / 2
+            await_idle(server.endpoint)
+            pool.evict("m")
+
+
+CACHED = re.compile(r"cached=(\d+) remaining=")
+"""A line of vllm-mlx for each request whose beginning was computed before."""
+
+
+def tokens_of(log: str) -> int:
+    """Return the number of tokens of the warm prompts."""
+    found = re.search(r"(\d+) prompt tokens in", log)
+    assert found, log
+    return int(found[1])

@@ -5,7 +5,8 @@ The process gets
 2. no input, and a file for its output: a pipe would break when the service ends;
 3. no file descriptor of the service;
 4. the plan's environment and NONCE_VARIABLE, which all of its descendants inherit;
-5. an empty working directory, since runtimes try a model id as a relative path first.
+5. a working directory with nothing but the plan's files, since runtimes try a model id as a
+   relative path first.
 
 The variable's value and the working directory's name are the plan's nonce. So a record of the plan
 suffices to find the process.
@@ -72,6 +73,7 @@ def launch(model: str, generation: int, plan: LaunchPlan, state_dir: Path, logs:
         undo.callback(logs.remove, log_path)
         work_dir = make_work_dir(state_dir, plan.nonce)
         undo.callback(shutil.rmtree, work_dir, ignore_errors=True)
+        write_files(plan, work_dir)
         popen = _start(model, plan, log_path, work_dir)
         undo.callback(_abandon, popen)
         # The child is not reaped yet, so the pid is its own even if it has ended. If the system
@@ -92,6 +94,14 @@ def make_work_dir(state_dir: Path, nonce: str) -> Path:
     directory.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     directory.mkdir(mode=0o700)
     return directory
+
+
+def write_files(plan: LaunchPlan, work_dir: Path) -> None:
+    """Write the plan's files into the working directory, for this user only. Raises OSError."""
+    for name, content in plan.files:
+        descriptor = os.open(work_dir / name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with open(descriptor, "w", encoding="utf-8") as file:  # noqa: PTH123  # by its descriptor
+            file.write(content)
 
 
 def command_of(plan: LaunchPlan) -> tuple[str, ...]:

@@ -1,6 +1,7 @@
 """The part of a record that says how a process was started: its launch plan. Pure.
 
-The environment is not written, since it can contain secrets, and is empty when read.
+The environment is not written, since it can contain secrets, nor are the files of the working
+directory, which the process has; both are empty when read.
 """
 
 import re

@@ -216,7 +216,7 @@ class CommandRuntime:
             program = await self._usable_program()
         except PoolError as error:
             raise replace(error, model=model) from error
-        if settings.arguments:
+        if settings.arguments or settings.warm_prompts:
             await self._check_arguments(program, model, settings)
         version = await self._versions.of(program.path) if self.is_vllm_mlx_itself else None
         return self._plan(program, version, model, settings, prompt_cache)
@@ -337,6 +337,13 @@ class CommandRuntime:
                 f"{settings.arguments_section} arguments in the configuration, and reload.",
                 model=model,
             )
+        if settings.warm_prompts and options and vllm_mlx.WARM_PROMPTS not in options:
+            raise RuntimeUnavailable(
+                f"{model!r} cannot be started with its warm_prompts: this vllm-mlx has no option "
+                f"{vllm_mlx.WARM_PROMPTS}. Install a newer one, or remove warm_prompts from the "
+                "configuration, and reload.",
+                model=model,
+            )
 
     def _plan(
         self,
@@ -348,6 +355,7 @@ class CommandRuntime:
     ) -> LaunchPlan:
         options, runtime_model = self._options, settings.runtime_model
         port: int | None = None
+        files: tuple[tuple[str, str], ...] = ()
         command = (str(program.path), *options.command[1:], *settings.arguments)
         if self.kind == "vllm-mlx":
             command += (vllm_mlx.TRUST,) if settings.trust_remote_code else ()
@@ -356,6 +364,7 @@ class CommandRuntime:
             command = with_options(
                 command, served, metrics=version is not None, prompt_cache=prompt_cache
             )
+            command, files = _with_warm_prompts(command, settings.warm_prompts)
             served = option_value(command, vllm_mlx.SERVED_MODEL_NAME) or served
             port_argument = vllm_mlx.ANY_PORT
         else:
@@ -377,6 +386,7 @@ class CommandRuntime:
             ready_path=options.ready_path,
             ready_body=fill_json(options.ready_body, names),
             prompt_cache=prompt_cache,
+            files=files,
         )
 
     def _use_signals(self, command: Sequence[str], version: str | None) -> UseSignals:
@@ -385,6 +395,21 @@ class CommandRuntime:
             return vllm_mlx.use_signals(release, with_metrics=vllm_mlx.METRICS in command)
         path, values = self._options.busy_path, self._options.busy_values
         return UseSignals(path, values, counts_all=True) if path else UseSignals()
+
+
+def _with_warm_prompts(
+    command: tuple[str, ...], prompts: Sequence[str]
+) -> tuple[tuple[str, ...], tuple[tuple[str, str], ...]]:
+    """Return the command with the option for warm prompts, and the file that the option names.
+
+    Both are left out for the default engine, which would compute the prompts and not use them.
+    """
+    if not prompts or vllm_mlx.BATCHING not in command:
+        return command, ()
+    at = command.index(vllm_mlx.BATCHING)
+    option = (vllm_mlx.WARM_PROMPTS, vllm_mlx.WARM_PROMPTS_FILE)
+    file = (vllm_mlx.WARM_PROMPTS_FILE, vllm_mlx.warm_prompts_file(prompts))
+    return (*command[:at], *option, *command[at:]), (file,)
 
 
 def _not_found() -> RuntimeUnavailable:

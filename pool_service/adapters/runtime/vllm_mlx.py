@@ -4,6 +4,7 @@ Facts are of vllm-mlx 0.6.0; the options exist since 0.3.0. Verified by
 tests/whole/test_vllm_mlx_contract.py.
 """
 
+import json
 import re
 import signal as signals
 from collections.abc import Sequence
@@ -45,6 +46,10 @@ NOT_WITH_AUTO_UNLOAD = (
 )
 BATCHING = "--continuous-batching"
 CACHE_MEMORY = "--cache-memory-mb"
+WARM_PROMPTS = "--warm-prompts"
+WARM_PROMPTS_FILE = "warm-prompts.json"
+"""The option that names a file of prompts to compute before the server listens, and that file in
+the working directory of the process. The default engine computes them, and uses none of it."""
 NOT_WITH_PROMPT_CACHE = frozenset(
     {"--disable-prefix-cache", "--no-memory-aware-cache", "--use-paged-cache"}
 )
@@ -67,6 +72,11 @@ ENVIRONMENT = (("VLLM_MLX_SIMPLE_ENGINE_LOCK_ADMISSION", "wait"),)
 ALLOWED_HOSTS = "POOL_SERVICE_ALLOWED_HOSTS"
 # Downloads precede a start: a start must not download unnoticed, nor send requests to the Hub.
 OFFLINE = (("HF_HUB_OFFLINE", "1"),)
+
+
+def warm_prompts_file(prompts: Sequence[str]) -> str:
+    """Return the content of WARM_PROMPTS_FILE: the messages of one conversation for each prompt."""
+    return json.dumps([[{"role": "system", "content": prompt}] for prompt in prompts])
 
 
 def use_signals(version: tuple[int, ...] | None, *, with_metrics: bool) -> UseSignals:

@@ -18,7 +18,12 @@ import structlog
 
 from pool_service.adapters.logs.logs import LogStore, open_for_append
 from pool_service.adapters.probe.ready_notify import ReadyNotifications
-from pool_service.adapters.process.launch import Child, as_start_failed, own_variables
+from pool_service.adapters.process.launch import (
+    Child,
+    as_start_failed,
+    own_variables,
+    write_files,
+)
 from pool_service.adapters.standby.process import Standby, StandbySpec, launch
 from pool_service.core.errors import PoolError
 from pool_service.core.types import Identity, LaunchPlan, Settings
@@ -327,6 +332,7 @@ def _send_plan(
         undo.callback(logs.remove, log_path)
         output = open_for_append(log_path)
         try:
+            write_files(plan, standby.work_dir)
             taken = standby.send_arguments(plan.argv, output, timeout, own_variables(plan))
         finally:
             os.close(output)
