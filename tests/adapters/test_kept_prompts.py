@@ -17,11 +17,12 @@ from pool_service.adapters.children.kept_prompts import (
     INDEX_BYTES,
     MANIFEST,
     OVERHEAD_BYTES,
-    REUSE,
+    REPORT,
     SAVED,
+    UNKNOWN,
     VARIABLE,
     EntryFiles,
-    Reuse,
+    Report,
     keep_prompts,
 )
 from pool_service.adapters.prompts.manifest import read_manifest
@@ -142,6 +143,7 @@ class Cache:
 
     entries: dict[tuple[int, ...], str]
     saved_to = loaded_from = ""
+    _current_memory = 0
     replaces_as_it_reads: tuple[Path, Path] | None = None
 
     def __init__(self, entries: dict[tuple[int, ...], str]) -> None:
@@ -189,14 +191,14 @@ Runtime = Callable[..., type[Cache]]
 @pytest.fixture
 def runtime(monkeypatch: pytest.MonkeyPatch) -> Iterator[Runtime]:
     """Install small modules for the runtime's, start, and return the class of its caches."""
-    counters: list[Reuse] = []
+    counters: list[Report] = []
 
-    class Closed(Reuse):
+    class Closed(Report):
         def __init__(self) -> None:
             super().__init__()
             counters.append(self)
 
-    monkeypatch.setattr(kept_prompts, "Reuse", Closed)
+    monkeypatch.setattr(kept_prompts, "Report", Closed)
 
     def start(argv: list[str] = BATCHED, **place: object) -> type[Cache]:
         kept = type("MemoryAwarePrefixCache", (Cache,), dict(vars(Cache)))
@@ -280,7 +282,7 @@ def test_the_log_names_the_directory_that_is_used(runtime: Runtime) -> None:
 
 def test_the_default_engine_is_left_as_it_is(runtime: Runtime) -> None:
     assert runtime(["vllm-mlx", "serve", "m"], **PLACE).fetch is Cache.fetch
-    assert not Path(REUSE).exists()
+    assert not Path(REPORT).exists()
 
 
 def test_a_runtime_that_lacks_what_is_replaced_is_left_as_it_is(
@@ -291,11 +293,11 @@ def test_a_runtime_that_lacks_what_is_replaced_is_left_as_it_is(
     keep_prompts(BATCHED, {VARIABLE: json.dumps(PLACE)})
     monkeypatch.setitem(sys.modules, "vllm_mlx.scheduler", None)
     keep_prompts(BATCHED, {VARIABLE: json.dumps(PLACE)})
-    assert not Path(REUSE).exists()
+    assert not Path(REPORT).exists()
 
 
 def counts() -> tuple[int, int]:
-    prompts, tokens = struct.unpack("<QQ", Path(REUSE).read_bytes())
+    prompts, tokens, _ = struct.unpack("<QQQ", Path(REPORT).read_bytes())
     return prompts, tokens
 
 
@@ -315,6 +317,7 @@ def test_other_lookups_are_as_before_and_counted(runtime: Runtime) -> None:
     assert cache.fetch([7]) == (None, [7])
     assert cache._last_match_type == "miss"
     assert counts() == (1, 2)
+    assert reported() == UNKNOWN, "as this cache has told no size"
 
 
 def test_an_entry_that_cannot_do_without_its_last_token_is_not_found(runtime: Runtime) -> None:
@@ -325,7 +328,7 @@ def test_an_entry_that_cannot_do_without_its_last_token_is_not_found(runtime: Ru
 
     runtime(**PLACE)
     scheduler = SimpleNamespace()
-    kept_prompts.replace_lookup(Untrimmable, scheduler)
+    kept_prompts.replace_lookup(Untrimmable, scheduler, kept_prompts.Report())
     found, _ = scheduler.MemoryAwarePrefixCache({(1, 2): "e"}).fetch([1, 2])
     assert found is None
 
@@ -335,3 +338,20 @@ def test_lookups_of_multimodal_models_are_only_counted(runtime: Runtime) -> None
     multimodal = sys.modules["vllm_mlx.memory_cache"].MemoryAwarePrefixCache({(1, 2): "e"})
     assert multimodal.fetch([1, 2]) == ("e", [])
     assert counts() == (1, 2)
+
+
+def test_the_bytes_that_would_be_written_are_reported(runtime: Runtime) -> None:
+    cache = runtime(**PLACE)({})
+    cache.fetch([7])
+    for size in (500_000, 100_000):
+        cache._current_memory = size
+        assert cache._current_memory == size
+        written = files(room=reported() - INDEX_BYTES)
+        save(written, "one.safetensors", size)
+        assert list(written.written) == ["one.safetensors"]
+        assert reported() < size + 3 * INDEX_BYTES
+
+
+def reported() -> int:
+    number: int = struct.unpack("<QQQ", Path(REPORT).read_bytes())[2]
+    return number

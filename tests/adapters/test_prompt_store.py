@@ -3,7 +3,9 @@
 import json
 import os
 import shutil
+import struct
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,7 +13,14 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from pool_service.adapters.children.kept_prompts import ALLOWED, MANIFEST, REUSE, SAVED
+from pool_service.adapters.children.kept_prompts import (
+    ALLOWED,
+    MANIFEST,
+    REPORT,
+    SAVED,
+    SLACK_BYTES,
+    UNKNOWN,
+)
 from pool_service.adapters.prompts import prompt_store
 from pool_service.adapters.prompts.prompt_store import NOTE, PromptStore, reused_tokens
 from pool_service.core.types import LaunchPlan, PromptCache
@@ -347,15 +356,39 @@ def test_what_was_not_flushed_counts_until_a_reboot(
 # --- what a server reports ----------------------------------------------------------------
 
 
+def report(work_dir: Path, disk_bytes: int) -> None:
+    work_dir.mkdir(exist_ok=True)
+    (work_dir / REPORT).write_bytes(struct.pack("<QQQ", 3, 400, disk_bytes))
+
+
+@pytest.mark.parametrize(
+    ("reported", "argv", "expected"),
+    [
+        (10 * KIB, (), 15 * KIB),
+        (38 * KIB, (), 40 * KIB),
+        (UNKNOWN, (), 40 * KIB),
+        (10 * KIB, ("--kv-cache-quantization",), 40 * KIB),
+    ],
+    ids=["what it needs", "at most its bound", "not known", "of another size on disk"],
+)
+def test_a_process_is_allowed_what_it_reports_to_need_and_some_for_requests_in_flight(
+    store: PromptStore, tmp_path: Path, reported: int, argv: tuple[str, ...], expected: int
+) -> None:
+    report(tmp_path / "work", reported)
+    plan = replace(plan_of(store.find("m", "k", 40 * KIB)), argv=argv)
+    store.allow(plan, tmp_path / "work")
+    assert int((tmp_path / "work" / ALLOWED).read_text()) == expected
+
+
 def test_what_a_server_reused_is_read(tmp_path: Path) -> None:
-    (tmp_path / REUSE).write_bytes((3).to_bytes(8, "little") + (400).to_bytes(8, "little"))
+    report(tmp_path, UNKNOWN)
     assert reused_tokens(tmp_path) == 400
 
 
-@pytest.mark.parametrize("content", [None, b"", b"short", bytes(17)])
+@pytest.mark.parametrize("content", [None, b"", b"short", bytes(25)])
 def test_a_report_that_cannot_be_read_counts_nothing(tmp_path: Path, content: bytes | None) -> None:
     if content is not None:
-        (tmp_path / REUSE).write_bytes(content)
+        (tmp_path / REPORT).write_bytes(content)
     assert reused_tokens(tmp_path) == 0
 
 
@@ -400,7 +433,7 @@ def test_what_an_earlier_service_has_allowed_still_counts(
     assert heir.find("m", "k", 20 * KIB).tokens == 7
 
 
-@pytest.mark.parametrize(("size", "expected"), [(10 * KIB, 9), (11 * KIB, 7)])
+@pytest.mark.parametrize(("size", "expected"), [(10 * KIB, 9), (10 * KIB + SLACK_BYTES + 1, 7)])
 def test_a_process_that_nobody_has_allowed_to_may_replace_what_it_found(
     store: PromptStore, tmp_path: Path, size: int, expected: int
 ) -> None:

@@ -33,7 +33,8 @@ from typing import Any
 VARIABLE = "POOL_SERVICE_PROMPT_CACHE"
 """The variable with {"directory": path, "max_bytes": bytes}, as JSON; empty: keep nothing.
 
-max_bytes is what may be written if the service has not left ALLOWED, as when it is gone."""
+max_bytes is what may be written if the service has not left ALLOWED, as when it is gone: what was
+kept before, and SLACK_BYTES."""
 
 BATCHING = "--continuous-batching"
 
@@ -47,11 +48,13 @@ service leaves it there before it tells the process to end."""
 MANIFEST = "saved.json"
 """The file in SAVED that names the written files with their sizes, and counts their tokens."""
 
-REUSE = "prompts.reused"
-"""The file in the working directory with two numbers, as REUSE_FORMAT: prompts of which a part was
-not computed anew, and their tokens that were not."""
+REPORT = "prompts.report"
+"""The file in the working directory with three numbers, as REPORT_FORMAT: prompts of which a part
+was not computed anew, their tokens that were not, and the bytes that the entries would take on
+disk; UNKNOWN if the runtime does not tell."""
 
-REUSE_FORMAT = "<QQ"
+REPORT_FORMAT = "<QQQ"
+UNKNOWN = 2**64 - 1
 
 OVERHEAD_BYTES = 64 * 1024
 """More than the header of an entry's file takes."""
@@ -61,6 +64,12 @@ INDEX_BYTES = 1024**2
 
 TOKEN_BYTES = 4
 """Bytes of a token in the file beside each entry."""
+
+TOKEN_SHARE = 64
+"""The tokens of an entry take at most this part of its bytes: a token has 256 bytes or more."""
+
+SLACK_BYTES = INDEX_BYTES + OVERHEAD_BYTES
+"""What has to be allowed beyond the entries themselves, for all of them to be written."""
 
 FREE_BYTES = 1024**3
 """Bytes of the disk that are left free."""
@@ -158,27 +167,38 @@ class EntryFiles:
         return False
 
 
-class Reuse:
-    """Counts what was not computed anew, in a file that the service reads."""
+class Report:
+    """Reports what was not computed anew and what there is to keep, in a file for the service."""
 
     def __init__(self) -> None:
         self._prompts = self._tokens = 0
+        self._disk_bytes = UNKNOWN
         flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
-        self._file = os.open(REUSE, flags, 0o600)
+        self._file = os.open(REPORT, flags, 0o600)
 
     def count(self, tokens: int) -> None:
         """Count a prompt of which `tokens` tokens are not computed anew."""
         self._prompts += 1
         self._tokens += tokens
+        self._write()
+
+    def put_size(self, memory_bytes: int, entries: int) -> None:
+        """Report how much so many entries of so many bytes would take on disk."""
+        beside = entries * OVERHEAD_BYTES + memory_bytes // TOKEN_SHARE
+        self._disk_bytes = memory_bytes + beside + INDEX_BYTES
+        self._write()
+
+    def _write(self) -> None:
+        numbers = struct.pack(REPORT_FORMAT, self._prompts, self._tokens, self._disk_bytes)
         with contextlib.suppress(OSError):
-            os.pwrite(self._file, struct.pack(REUSE_FORMAT, self._prompts, self._tokens), 0)
+            os.pwrite(self._file, numbers, 0)
 
 
 def keep_prompts(argv: "list[str]", environment: "Mapping[str, str]") -> None:
     """Let the server of these arguments read and write its entries as VARIABLE tells.
 
-    Does nothing without continuous batching, and if the runtime lacks
-    what is replaced: it then works as it does by itself.
+    Does nothing without continuous batching, and if the runtime lacks what is replaced: it then
+    works as it does by itself.
     """
     if BATCHING not in argv:
         return
@@ -191,7 +211,9 @@ def keep_prompts(argv: "list[str]", environment: "Mapping[str, str]") -> None:
         formats = entry_format.save_prompt_cache, entry_format.load_prompt_cache
     except (ImportError, AttributeError):
         return
-    replace_lookup(kept, scheduler)
+    report = Report()
+    replace_lookup(kept, scheduler, report)
+    report_size(kept, report)
     told = environment.get(VARIABLE)
     if not told:
         kept.save_to_disk = lambda _cache, _directory: False
@@ -269,17 +291,17 @@ def write_manifest(written: "dict[str, tuple[int, int]]") -> None:
     os.rename(f"{path}.part", path)  # noqa: PTH104
 
 
-def replace_lookup(kept: Any, scheduler: Any) -> None:  # noqa: ANN401
+def replace_lookup(kept: Any, scheduler: Any, report: Report) -> None:  # noqa: ANN401
     """Let lookups be counted, and those of text models leave out the last token.
 
     kept: the class of the caches; scheduler: the module that makes those of text models.
     """
-    fetch, reuse = kept.fetch, Reuse()
+    fetch = kept.fetch
 
     def counted(cache: Any, tokens: "list[int]") -> "tuple[Any, list[int]]":  # noqa: ANN401
         found, remaining = fetch(cache, tokens)
         if found:
-            reuse.count(len(tokens) - len(remaining))
+            report.count(len(tokens) - len(remaining))
         return found, remaining
 
     def all_but_last(cache: Any, tokens: "list[int]") -> "tuple[Any, list[int]]":  # noqa: ANN401
@@ -290,11 +312,29 @@ def replace_lookup(kept: Any, scheduler: Any) -> None:  # noqa: ANN401
         if found:
             # Else vllm-mlx may take it for an entry that covers the whole prompt.
             cache._last_match_type = "prefix"  # noqa: SLF001
-            reuse.count(len(tokens) - len(remaining))
+            report.count(len(tokens) - len(remaining))
         return found, remaining
 
     kept.fetch = counted
     scheduler.MemoryAwarePrefixCache = type(kept.__name__, (kept,), {"fetch": all_but_last})
+
+
+def report_size(kept: Any, report: Report) -> None:  # noqa: ANN401
+    """Let the size of a cache be reported as it changes.
+
+    kept: the class of the caches, which count the bytes of their entries in an attribute.
+    """
+    name = "_current_memory"
+
+    def get(cache: Any) -> int:  # noqa: ANN401
+        size: int = vars(cache)[name]
+        return size
+
+    def put(cache: Any, size: int) -> None:  # noqa: ANN401
+        vars(cache)[name] = size
+        report.put_size(size, len(getattr(cache, "_entries", ())) + 1)
+
+    setattr(kept, name, property(get, put))
 
 
 def is_still_there(opened: int, directory: str) -> bool:

@@ -121,7 +121,7 @@ def own_variables(plan: LaunchPlan) -> dict[str, str]:
     cache = plan.prompt_cache
     if cache is None:
         return {}
-    told = {"directory": cache.directory, "max_bytes": cache.disk_bytes}
+    told = {"directory": cache.directory, "max_bytes": cache.disk_bytes + kept_prompts.SLACK_BYTES}
     return {kept_prompts.VARIABLE: json.dumps(told)}
 
 

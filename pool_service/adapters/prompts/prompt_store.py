@@ -11,10 +11,12 @@ first, by a rename, if all was written. So
 - after a power failure only what was flushed to the disk before is read (`synced`);
 - a file that another program has written to since is not read (`stamp`).
 
-The bound holds at every moment: a process that is told to end is allowed so many bytes, and what
-was unused for longest is removed until these and the kept prompts together are within the bound.
-Without a service that allows it (as when the guard ends the servers) a process writes no more than
-was kept of its model before. Prompts are private: only the service's user can read them.
+The bound holds at every moment: a process that is told to end is allowed as many bytes as it has
+reported to need, and what was unused for longest is removed until these and the kept prompts
+together are within the bound. Without a service that allows it (as when the guard ends the servers)
+a process writes little more than was kept of its model before.
+
+Prompts are private: only the service's user can read them.
 """
 
 import contextlib
@@ -37,12 +39,15 @@ import structlog
 from pool_service.adapters.children.kept_prompts import (
     ALLOWED,
     MANIFEST,
-    REUSE,
-    REUSE_FORMAT,
+    REPORT,
+    REPORT_FORMAT,
     SAVED,
+    SLACK_BYTES,
+    UNKNOWN,
 )
 from pool_service.adapters.process.identity import boot_id
 from pool_service.adapters.prompts.manifest import Manifest, read_manifest
+from pool_service.adapters.runtime import vllm_mlx
 from pool_service.adapters.system.own_files import parse_json, read_own, write_own
 from pool_service.core.names import slug
 from pool_service.core.types import LaunchPlan, PromptCache
@@ -54,6 +59,9 @@ MAX_NOTE_BYTES = 4096
 
 _MODEL = re.compile(r"(?:.*-)?[0-9a-f]{10}")
 """The names of the models' directories, as `slug` makes them."""
+
+IN_FLIGHT_SHARE = 8
+"""The part of a model's bound that is allowed for what its requests in flight compute."""
 
 _REPLACED = ".replaced-"
 """The beginning of the name of a directory that is being removed."""
@@ -135,7 +143,8 @@ class PromptStore:
         with self._lock:
             self._allowed.pop(work_dir, None)
             left = self._total_bytes - sum(self._allowed.values())
-            allowed = max(min(cache.max_bytes, left), 0) if self._is_wanted(directory) else 0
+            wanted = _wanted_bytes(plan, cache, work_dir) if self._is_wanted(directory) else 0
+            allowed = max(min(wanted, left), 0)
             self._allowed[work_dir] = allowed
             try:
                 self._make_room(directory)
@@ -162,7 +171,7 @@ class PromptStore:
         saved, directory = work_dir / SAVED, Path(plan.prompt_cache.directory)
         with self._lock:
             # Without leave it may write as much as was kept before.
-            allowed = self._allowed.pop(work_dir, plan.prompt_cache.disk_bytes)
+            allowed = self._allowed.pop(work_dir, plan.prompt_cache.disk_bytes + SLACK_BYTES)
             if not self._is_wanted(directory):
                 return
             manifest = read_manifest(saved / MANIFEST)
@@ -278,12 +287,30 @@ class PromptStore:
 
 def reused_tokens(work_dir: Path) -> int:
     """Return the tokens that a process did not compute anew, as it counts them; 0 if unknown."""
+    report = _report(work_dir)
+    return report[1] if report else 0
+
+
+def _wanted_bytes(plan: LaunchPlan, cache: PromptCache, work_dir: Path) -> int:
+    """Return the bytes that a process may want to write, within its bound.
+
+    That is what it has reported, with room for requests in flight; the whole bound if that is not
+    known, or is the size of something else than what is written.
+    """
+    report = _report(work_dir)
+    if report is None or report[2] == UNKNOWN or vllm_mlx.KV_QUANTIZATION in plan.argv:
+        return cache.max_bytes
+    return min(report[2] + cache.max_bytes // IN_FLIGHT_SHARE, cache.max_bytes)
+
+
+def _report(work_dir: Path) -> tuple[int, int, int] | None:
+    """Return the numbers that a process reports; None without any."""
     try:
-        counts, _ = read_own(work_dir / REUSE, struct.calcsize(REUSE_FORMAT))
-        _, tokens = struct.unpack(REUSE_FORMAT, counts)
+        content, _ = read_own(work_dir / REPORT, struct.calcsize(REPORT_FORMAT))
+        prompts, tokens, disk_bytes = struct.unpack(REPORT_FORMAT, content)
     except (OSError, struct.error):
-        return 0
-    return int(tokens)
+        return None
+    return prompts, tokens, disk_bytes
 
 
 def _is_as_written(directory: Path, manifest: Manifest) -> bool:

@@ -46,6 +46,7 @@ NOT_WITH_AUTO_UNLOAD = (
 )
 BATCHING = "--continuous-batching"
 CACHE_MEMORY = "--cache-memory-mb"
+KV_QUANTIZATION = "--kv-cache-quantization"
 WARM_PROMPTS = "--warm-prompts"
 WARM_PROMPTS_FILE = "warm-prompts.json"
 """The option that names a file of prompts to compute before the server listens, and that file in
