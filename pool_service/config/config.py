@@ -5,7 +5,7 @@ from dataclasses import fields, replace
 
 from pydantic import Field
 
-from pool_service.adapters.runtime.program import RuntimeOptions
+from pool_service.adapters.runtime.runtime_options import RuntimeOptions
 from pool_service.config.config_hash import config_hash_of
 from pool_service.config.runtime_section import RuntimeSection
 from pool_service.config.schema import (
@@ -14,8 +14,8 @@ from pool_service.config.schema import (
     LogsSection,
     MemorySection,
     ModelSection,
-    ServiceSection,
 )
+from pool_service.config.service_section import ServiceSection
 from pool_service.config.sizes import Share
 from pool_service.config.types import ModelName, RuntimeName, Section, SectionName
 from pool_service.core.catalogue import Catalogue

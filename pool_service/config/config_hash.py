@@ -7,7 +7,7 @@ hashes for the next service, so the hash of given settings must stay the same in
 import hashlib
 import json
 
-from pool_service.adapters.runtime.program import RuntimeOptions
+from pool_service.adapters.runtime.runtime_options import RuntimeOptions
 from pool_service.core.types import Settings
 
 HASH_DIGITS = 16

@@ -5,7 +5,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from pool_service.adapters.runtime.program import RuntimeOptions
+from pool_service.adapters.runtime.runtime_options import RuntimeOptions
 from pool_service.config.types import (
     BusyValues,
     Command,

@@ -25,9 +25,6 @@ from pool_service.paths import PathFlaw, absolute, begins_a_path
 
 MAX_COUNT = 1_000_000
 MAX_STANDBYS = 64
-MAX_WARM_PROMPTS = 8
-MAX_WARM_PROMPTS_BYTES = 256 * 1024
-"""Of all warm prompts of a model. Computing that takes minutes before the server is READY."""
 SHORTEST_HISTORY = 64
 """Changes. One start makes several at once, so a shorter history would lose Watches often."""
 
@@ -242,20 +239,6 @@ def _arguments(arguments: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(map(_argument, arguments))
 
 
-def _warm_prompts(prompts: tuple[str, ...]) -> tuple[str, ...]:
-    if len(prompts) > MAX_WARM_PROMPTS:
-        raise Flaw(f"has {len(prompts)} prompts, and at most {MAX_WARM_PROMPTS} are computed")
-    if not all(prompt.strip() for prompt in prompts):
-        raise Flaw("has a prompt without text")
-    size = sum(len(prompt.encode(errors="surrogatepass")) for prompt in prompts)
-    if size > MAX_WARM_PROMPTS_BYTES:
-        most = f"{MAX_WARM_PROMPTS_BYTES // 1024} KiB"
-        raise Flaw(f"has {-(-size // 1024)} KiB of text, and at most {most} are computed")
-    if len(set(prompts)) < len(prompts):
-        raise Flaw("has the same prompt more than once")
-    return prompts
-
-
 def _argument(part: str) -> str:
     """Make a path in an argument absolute, since servers run in directories of their own."""
     option, equals, value = part.partition("=") if part.startswith("--") else ("", "", part)
@@ -384,11 +367,6 @@ Arguments = Annotated[
     Form(
         "list of arguments", 'a list of arguments, such as ["--max-tokens", "4096"]', _split_shell
     ),
-]
-WarmPrompts = Annotated[
-    tuple[Annotated[str, Field(strict=True)], ...],
-    AfterValidator(_warm_prompts),
-    Form("list of texts", 'a list of texts, such as ["You are a pirate."]'),
 ]
 RuntimeModel = Annotated[
     str,

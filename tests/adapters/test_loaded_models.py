@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from pool_service.adapters.runtime.program import RuntimeOptions
 from pool_service.adapters.runtime.registry import Runtimes
+from pool_service.adapters.runtime.runtime_options import RuntimeOptions
 from pool_service.core.errors import (
     CodeNotTrusted,
     ModelNotOnDisk,

@@ -8,9 +8,10 @@ import pytest
 
 from pool_service.adapters.runtime import diagnosis, vllm_mlx
 from pool_service.adapters.runtime.launch_plan import Kind, option_value
-from pool_service.adapters.runtime.program import CommandRuntime, RuntimeOptions
+from pool_service.adapters.runtime.program import CommandRuntime
 from pool_service.adapters.runtime.provision import Progress, Provisioner
 from pool_service.adapters.runtime.registry import Runtimes, diagnose_of
+from pool_service.adapters.runtime.runtime_options import RuntimeOptions
 from pool_service.core.activity import UseSignals
 from pool_service.core.errors import ModelRejected, RuntimeUnavailable
 from pool_service.core.types import EstimateSource, Settings

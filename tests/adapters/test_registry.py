@@ -8,8 +8,8 @@ from structlog.testing import capture_logs
 
 from pool_service.adapters.models.estimates import GUESS_BYTES, UsageKey, UsageStore, estimate_bytes
 from pool_service.adapters.models.files import ModelFiles
-from pool_service.adapters.runtime.program import RuntimeOptions
 from pool_service.adapters.runtime.registry import Runtimes, _on_disk, diagnose_of
+from pool_service.adapters.runtime.runtime_options import RuntimeOptions
 from pool_service.adapters.standby.process import StandbySpec
 from pool_service.core.errors import ModelRejected, RuntimeUnavailable
 from pool_service.core.types import EstimateSource, Settings

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from pool_service.adapters.runtime.program import RuntimeOptions
+from pool_service.adapters.runtime.runtime_options import RuntimeOptions
 from pool_service.core.catalogue import Catalogue
 from pool_service.core.types import Settings
 from tests.config.conftest import GIB, Read

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from pool_service.adapters.logs.logs import LogStore
-from pool_service.adapters.runtime.program import RuntimeOptions
+from pool_service.adapters.runtime.runtime_options import RuntimeOptions
 from pool_service.change_history import History
 from pool_service.config import load
 from pool_service.core.limits import Limits

@@ -10,8 +10,9 @@ from typing import Any
 from pool_service.adapters.logs.logs import LogStore
 from pool_service.adapters.probe.probe import HttpProbe
 from pool_service.adapters.process.processes import LocalProcesses
-from pool_service.adapters.runtime.program import CommandRuntime, RuntimeOptions
+from pool_service.adapters.runtime.program import CommandRuntime
 from pool_service.adapters.runtime.registry import diagnose_of
+from pool_service.adapters.runtime.runtime_options import RuntimeOptions
 from pool_service.core.server import StopSignal
 from pool_service.core.types import ExitReport, Identity, LaunchPlan, Settings
 

@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import struct
 import threading
 import urllib.request
 from collections.abc import Callable, Iterator
@@ -14,6 +15,7 @@ from stat import S_ISREG
 import psutil
 import pytest
 
+from pool_service.adapters.children.kept_prompts import REPORT, REPORT_FORMAT, UNKNOWN
 from pool_service_client import PoolClient, PromptCache, Server, ServerState
 from tests.idle import await_idle
 from tests.whole.patient import PATIENT
@@ -97,6 +99,9 @@ def test_the_next_server_has_the_prompts_of_the_last_and_answers_the_same(
     first = pool.ensure("m").server
     assert kept(first).tokens == 0
     answers = [ask(first, question) for question in ("Which is the first?", "And the last?")]
+    assert first.log_path
+    (report,) = (Path(first.log_path).parents[2] / "work").glob(f"*/{REPORT}")
+    assert 2 * len(SYSTEM) < struct.unpack(REPORT_FORMAT, report.read_bytes())[2] < UNKNOWN
     pool.evict("m")
     second = pool.ensure("m").server
     assert kept(second).tokens > len(SYSTEM)

@@ -24,8 +24,9 @@ from pool_service.adapters.prompts.prompt_store import PromptStore
 from pool_service.adapters.runtime import diagnosis, vllm_mlx
 from pool_service.adapters.runtime.diagnosis import Diagnose, diagnose_exit
 from pool_service.adapters.runtime.launch_plan import check_directory, check_names
-from pool_service.adapters.runtime.program import CommandRuntime, RuntimeOptions
+from pool_service.adapters.runtime.program import CommandRuntime
 from pool_service.adapters.runtime.provision import Progress
+from pool_service.adapters.runtime.runtime_options import RuntimeOptions
 from pool_service.adapters.standby.process import StandbySpec
 from pool_service.adapters.system.server_environment import is_offline
 from pool_service.core.errors import PoolError, RuntimeUnavailable
