@@ -1,6 +1,7 @@
 """What a standby does ahead, what it tells the service, and how it becomes a server."""
 
 import asyncio
+import gc
 import importlib
 import json
 import os
@@ -217,9 +218,18 @@ def test_a_failure_ahead_is_raised(pair: Pair, modules: Path, rehearsals: list[s
     assert rehearsals == []
 
 
+@pytest.fixture
+def frozen(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What was done to the garbage collector, in place of doing so."""
+    done = list[str]()
+    for name in ("collect", "freeze"):
+        monkeypatch.setattr(gc, name, lambda name=name: done.append(name))
+    return done
+
+
 @pytest.mark.parametrize("fails", [False, True])
 def test_a_rehearsal_leaves_nothing_of_its_model(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fails: bool
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, frozen: list[str], fails: bool
 ) -> None:
     def written(directory: Path) -> None:
         (directory / "config.json").touch()
@@ -237,6 +247,7 @@ def test_a_rehearsal_leaves_nothing_of_its_model(
             warm_up()
     else:
         warm_up()
+        assert frozen == ["collect", "freeze"], "what is imported is not looked through again"
     assert list(tmp_path.iterdir()) == []
 
 
