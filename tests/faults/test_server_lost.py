@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from pool_service.core.server import Phase
 from pool_service.v1 import pool_service_pb2 as pb
 from pool_service_client import Server, ServerRole
 from tests.faults.asking import Stream, complete
@@ -54,6 +55,13 @@ def stranger(port: int) -> Iterator[list[str]]:
         finally:
             server.shutdown()
             thread.join()
+
+
+def until_recorded_as_ready(state_dir: Path) -> None:
+    """Return when the record of the only server says so: it is written after the answer."""
+    (record,) = (state_dir / "servers").glob("[!.]*.json")
+    while Phase.READY.name not in record.read_text():
+        pass
 
 
 def refuses(server: Server) -> bool:
@@ -270,6 +278,7 @@ def test_what_lost_its_listener_while_no_service_was_there_is_not_waited_for(
     service, replaced = fake(LOOKS_SELDOM), tmp_path / "replaced"
     first = service.pool.ensure("m", runtime_model=f"x?delay=0.1&answers_until={replaced}").server
     stream = Stream(first, 50)
+    until_recorded_as_ready(service.state_dir)
     service.running.process.kill()
     service.running.process.wait()
     os.kill(first.pid, signal.SIGTERM)
