@@ -139,7 +139,7 @@ def test_an_entry_whose_file_is_replaced_as_it_is_read_is_written() -> None:
 
 
 class Cache:
-    """What the runtime's class of caches does with a dictionary of entries."""
+    """Do what the runtime's class of caches does, with a dictionary of entries."""
 
     entries: dict[tuple[int, ...], str]
     saved_to = loaded_from = ""

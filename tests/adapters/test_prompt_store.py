@@ -244,7 +244,7 @@ def test_as_many_entries_as_there_may_be_take_few_descriptors_while_they_are_flu
 
 
 def test_directories_that_are_not_of_the_store_are_left_alone(tmp_path: Path) -> None:
-    """Whoever links `prompts` to a larger disk keeps what else is there."""
+    """Keep what else is on a larger disk that `prompts` is a link to."""
     disk = tmp_path / "disk"
     (tmp_path / "prompts").symlink_to(disk)
     (disk / "photos" / "2026").mkdir(parents=True)

@@ -220,7 +220,7 @@ def test_a_failure_ahead_is_raised(pair: Pair, modules: Path, rehearsals: list[s
 
 @pytest.fixture
 def frozen(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """What was done to the garbage collector, in place of doing so."""
+    """Return what is asked of the garbage collector, in place of doing so."""
     done = list[str]()
     for name in ("collect", "freeze"):
         monkeypatch.setattr(gc, name, lambda name=name: done.append(name))

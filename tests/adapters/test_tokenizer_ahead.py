@@ -143,7 +143,7 @@ def test_a_tokenizer_by_itself_is_loaded_as_ever(library: Library, tmp_path: Pat
 
 @pytest.fixture
 def patched(monkeypatch: pytest.MonkeyPatch) -> list[object]:
-    """What was patched, in place of doing so."""
+    """Return what is to be patched, in place of doing so."""
     found = list[object]()
     monkeypatch.setattr(tokenizer_ahead, "patch", lambda *modules: found.append(modules))
     monkeypatch.setitem(sys.modules, "mlx_lm", SimpleNamespace(utils="its utils"))

@@ -607,7 +607,7 @@ class Ledger:
                     raise AssertionError(f"{event} ended a server that was READY")
 
     def _is_for_home(self, stopped: Server) -> bool:
-        """It makes room for the home model, which nobody has asked for."""
+        """Return whether a server makes room for the home model, which nobody has asked for."""
         queued = {server.model for server in self.servers if server.phase is Phase.QUEUED}
         asked = {ensure.model for ensure in self.waiting.values()} | self.pinned
         asked |= {hold.model for hold in self.holding.values()}

@@ -1,4 +1,4 @@
-"""What counts as progress of a start, and for how long, by values."""
+"""Progress of a start, and how long it counts, by values."""
 
 from dataclasses import replace
 

@@ -15,8 +15,8 @@ last token to go on with, so it computes the prompt anew (0.5 and later), or fee
 twice (before). Here the lookup leaves out the last token.
 
 The runtime's interpreter runs this file, so it imports only the standard library and the runtime.
-What it replaces is verified by tests/whole/test_vllm_mlx_contract.py for vllm-mlx 0.6.0; the same
-functions are in 0.3.0 to 0.5.0.
+What it replaces is verified by tests/whole/test_kept_prompts.py for vllm-mlx 0.6.0; the same names
+are in the sources of 0.3.0 to 0.5.0, with which it has not been run.
 """
 
 import contextlib
@@ -69,7 +69,7 @@ TOKEN_SHARE = 64
 """The tokens of an entry take at most this part of its bytes: a token has 256 bytes or more."""
 
 SLACK_BYTES = INDEX_BYTES + OVERHEAD_BYTES
-"""What has to be allowed beyond the entries themselves, for all of them to be written."""
+"""Bytes to allow beyond the entries themselves, for all of them to be written."""
 
 FREE_BYTES = 1024**3
 """Bytes of the disk that are left free."""

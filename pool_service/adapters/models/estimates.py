@@ -156,7 +156,7 @@ class UsageStore:
 
 @dataclass(frozen=True, slots=True)
 class _Known:
-    """What is known of earlier runs, by the digests of their keys, the newest last."""
+    """Hold what is known of earlier runs, by the digests of their keys, the newest last."""
 
     needed: dict[str, int]
     seconds: dict[str, float]

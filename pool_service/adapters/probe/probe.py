@@ -124,7 +124,8 @@ class HttpProbe:
         if self.endpoint_state(identity, endpoint) is EndpointState.LOST:
             return _NOT_LISTENING
         if is_healthy(answer):
-            return ProbeResult(answered=True, progress=(), reused_tokens=self._reused_tokens(plan))
+            reused = await self._reused_tokens(plan)
+            return ProbeResult(answered=True, progress=(), reused_tokens=reused)
         progress = await asyncio.to_thread(_progress, identity, log_path)
         answered = answer is not None
         use = await activity_of(identity, plan, endpoint, probe_timeout, ask=answered)
@@ -132,11 +133,13 @@ class HttpProbe:
         # Any answer that comes here denies health; without an answer nothing does.
         return ProbeResult(answered, progress, healthy=not answered, in_flight=in_flight)
 
-    def _reused_tokens(self, plan: LaunchPlan) -> int:
+    async def _reused_tokens(self, plan: LaunchPlan) -> int:
         """Return the tokens of prompts that a server did not compute anew, as it counts them."""
         if plan.prompt_cache is None or self._state_dir is None:
             return 0
-        return reused_tokens(work_dirs(self._state_dir) / plan.nonce)
+        # In a thread, as a slow disk would hold up the loop.
+        work_dir = work_dirs(self._state_dir) / plan.nonce
+        return await asyncio.to_thread(reused_tokens, work_dir)
 
 
 class _Search:
