@@ -17,7 +17,6 @@ import argparse
 import asyncio
 import contextlib
 import json
-import logging
 import platform
 import resource
 import secrets
@@ -263,8 +262,6 @@ def launch(directory: str) -> int:
 @asynccontextmanager
 async def calls_in_flight(address: str) -> AsyncIterator[None]:
     """A server of gRPC with streams that are open and calls that come and go."""
-    # Of a call that is cancelled as the server stops it tells on stderr, now and then.
-    logging.getLogger("grpc._cython.cygrpc").setLevel(logging.CRITICAL)
     server = grpc.aio.server()
     health_pb2_grpc.add_HealthServicer_to_server(health.aio.HealthServicer(), server)
     server.add_insecure_port(address)
@@ -288,6 +285,16 @@ async def calls_in_flight(address: str) -> AsyncIterator[None]:
             for stream in streams:
                 stream.cancel()
     await server.stop(STOP_GRACE_S)
+    await handlers_ended()
+
+
+async def handlers_ended() -> None:
+    """Wait for the tasks of calls, which can outlive their server by a few steps of the loop.
+
+    gRPC prints a traceback for each that the loop's end cancels.
+    """
+    while others := asyncio.all_tasks() - {asyncio.current_task()}:
+        await asyncio.wait(others)
 
 
 # --- memory ------------------------------------------------------------------------------------
