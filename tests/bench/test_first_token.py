@@ -114,10 +114,12 @@ def test_with_the_defaults_of_the_runtime_nothing_but_the_name_is_given() -> Non
     assert "--continuous-batching" not in models.commands["bench/asked"]
 
 
-def test_the_version_of_llama_swap_is_the_pinned_one_where_it_is_built(
+def test_the_version_of_llama_swap_is_what_it_tells_of_itself(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(llama_swap, "PROGRAM", tmp_path / "llama-swap")
+    monkeypatch.setenv("PATH", str(tmp_path))
     assert llama_swap.version() == "none"
-    (tmp_path / "llama-swap").touch()
-    assert len(llama_swap.version()) == 7
+    program = tmp_path / "llama-swap"
+    program.write_text("#!/bin/sh\necho 'version: 231 (0bdb372), built at 2026-08-22'\n")
+    program.chmod(0o755)
+    assert llama_swap.version() == "231 (0bdb372)"

@@ -30,7 +30,7 @@ Measure = Callable[[], float]
 def measure(
     directory: Path, model: Path, tiny: Path, rounds: int, prompt_tokens: int
 ) -> list[Figure]:
-    """Compare with llama-swap, where it is built, and with servers that are started by hand.
+    """Compare with llama-swap, where it is installed, and with servers that are started by hand.
 
     prompt_tokens: of the long prompt. Raises AnswerDiffersError if a kept prompt changes an answer.
     """
@@ -71,7 +71,7 @@ def _cold(directory: Path, model: Path, rounds: int) -> list[Figure]:
                 return ask(server.port, str(model), SHORT).first - began
 
         measures = {"": ours, BY_HAND: hand}
-        if llama_swap.is_built():
+        if llama_swap.is_installed():
             commands = _commands(model, [NAME])
             theirs = stack.enter_context(llama_swap.running(directory / "ls", commands))
             measures[DEFAULTS] = lambda: _by_llama_swap(theirs, [NAME])
@@ -107,7 +107,7 @@ def _at_once(directory: Path, tiny: Path, rounds: int) -> list[Figure]:
 
         against_one = "the same service with one standby only"
         measures = {"": by_need.measure, against_one: alone.measure, BY_HAND: hand}
-        if llama_swap.is_built():
+        if llama_swap.is_installed():
             commands = _commands(tiny, names)
             theirs = begin(llama_swap.running(directory / "ls", commands, one_at_a_time=False))
             measures[DEFAULTS] = lambda: _by_llama_swap(theirs, names)

@@ -1,13 +1,12 @@
 """llama-swap: a proxy that starts a server when it is asked for one, with the same runtime.
 
-Built by `sh tools/go_tools.sh llama-swap`, which needs Go; what is compared with it is left out
-where it is not built.
+What is compared with llama-swap is left out where PATH has no such program.
 """
 
 import http.client
 import json
-import re
 import shlex
+import shutil
 import subprocess
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -20,8 +19,7 @@ import psutil
 from tools.bench import by_hand
 from tools.bench.turns import free_port
 
-PROGRAM = Path(".cache/tools/bin/llama-swap").absolute()
-PINNED = Path("tools/go/llama-swap/go.mod")
+PROGRAM = "llama-swap"
 DEFAULTS = "llama-swap, the runtime's defaults"
 START_TIMEOUT_S = 120
 ANSWER_TIMEOUT_S = 600
@@ -66,15 +64,17 @@ class LlamaSwap:
             connection.close()
 
 
-def is_built() -> bool:
-    """Return whether there is one."""
-    return PROGRAM.exists()
+def is_installed() -> bool:
+    """Return whether PATH has a llama-swap."""
+    return shutil.which(PROGRAM) is not None
 
 
 def version() -> str:
-    """Return the commit that is built here; "none" if none is."""
-    pinned = re.search(r"llama-swap v\S+-(\w{7})", PINNED.read_text())
-    return pinned[1] if pinned and is_built() else "none"
+    """Return the version and commit that llama-swap tells of itself; "none" without one."""
+    if not is_installed():
+        return "none"
+    told = subprocess.run((PROGRAM, "-version"), capture_output=True, text=True, check=True).stdout
+    return told.removeprefix("version: ").partition(",")[0].strip()
 
 
 def command(model: Path, options: Sequence[str]) -> list[str]:
@@ -116,7 +116,7 @@ def running(
     directory.mkdir(parents=True, exist_ok=True)
     config, port = directory / "llama-swap.yaml", free_port()
     config.write_text(configuration(commands, directory, one_at_a_time=one_at_a_time))
-    arguments = [str(PROGRAM), "-config", str(config), "-listen", f"127.0.0.1:{port}"]
+    arguments = [PROGRAM, "-config", str(config), "-listen", f"127.0.0.1:{port}"]
     process = by_hand.spawn(arguments, directory / "llama-swap.log")
     try:
         by_hand.await_health(process, port, by_hand.POLL)

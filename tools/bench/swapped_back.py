@@ -234,7 +234,7 @@ class ByHand:
 
 
 def measure(directory: Path, model: Path, tiny: Path, rounds: int, tokens: int) -> list[Figure]:
-    """Compare with llama-swap, where it is built, and with a server that is started by hand.
+    """Compare with llama-swap, where it is installed, and with a server that is started by hand.
 
     tokens: of the prompt. Raises AnswerDiffersError.
     """
@@ -247,7 +247,7 @@ def measure(directory: Path, model: Path, tiny: Path, rounds: int, tokens: int) 
         with_cache: list[Way] = [pool, hand]
         measures = [questions.measure(pool, [kind]) for kind in kinds]
         against = {BY_HAND: [questions.measure(hand, [SWAPPED])]}
-        if llama_swap.is_built():
+        if llama_swap.is_installed():
             same = stack.enter_context(LlamaSwap(directory / "same", ours))
             plain = stack.enter_context(LlamaSwap(directory / "defaults", defaults))
             with_cache.append(same)
