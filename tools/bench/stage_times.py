@@ -20,8 +20,11 @@ MODIFIED, CLOSED, OPENED = 0x2, 0x10, 0x20
 
 EVENT = struct.Struct("iIII")
 WEIGHTS = "model.safetensors"
-LINES = {"loaded": "Model loaded successfully", "bound": "Uvicorn running on"}
-"""What vllm-mlx writes when the model is there, and when it listens."""
+LINES = {
+    "loaded": ("Model loaded successfully", "BatchedEngine loaded"),
+    "bound": ("Uvicorn running on",),
+}
+"""What vllm-mlx writes when the model is there (by its engine), and when it listens."""
 
 STAGES = ("spawn", "import", "weights", "tokenizer", "bind", "answer")
 IS_POSSIBLE = sys.platform == "linux"
@@ -89,8 +92,8 @@ class Stamps:
             with (self._logs / name).open() as log:
                 log.seek(self._sizes.get(name, 0))
                 written = log.read()
-            for stage, line in LINES.items():
-                if line in written:
+            for stage, lines in LINES.items():
+                if any(line in written for line in lines):
                     self._seen.setdefault(stage, now)
 
     def stages(self, spawned: float, answered: float) -> dict[str, float]:
