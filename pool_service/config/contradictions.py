@@ -3,7 +3,7 @@
 from collections.abc import Collection, Iterator
 
 from pool_service.adapters.runtime import vllm_mlx
-from pool_service.adapters.runtime.launch_plan import Kind, option_value
+from pool_service.adapters.runtime.launch_plan import Kind, option_names, option_value
 from pool_service.config.config import Config
 from pool_service.config.errors import KeyPath, closest, key_name
 from pool_service.config.runtime_section import RuntimeSection
@@ -127,14 +127,14 @@ def _warm_prompt_problems(config: Config, settings: Settings) -> Problems:
     # A runtime without a section is reported by itself.
     if not settings.warm_prompts or runtime is None:
         return
-    names = {part.partition("=")[0] for part in (*runtime.command, *settings.arguments)}
+    names = option_names((*runtime.command, *settings.arguments))
     if runtime.effective_kind != "vllm-mlx":
         yield "warm_prompts", "is for vllm-mlx, and the model has another runtime; remove it"
     elif vllm_mlx.WARM_PROMPTS in names:
         yield "warm_prompts", f"is set beside the argument {vllm_mlx.WARM_PROMPTS}; remove one"
-    elif not settings.prompt_cache and vllm_mlx.BATCHING not in names:
-        lacking = f"prompt_cache or the argument {vllm_mlx.BATCHING}"
-        yield "warm_prompts", f"has no effect without {lacking}; set one of them, or remove it"
+    elif vllm_mlx.BATCHING not in names and (why := runtime.prompts_obstacle(settings)):
+        lacking = f"{vllm_mlx.BATCHING}, which is not added {why}"
+        yield "warm_prompts", f"has no effect without {lacking}; add it yourself, or remove this"
 
 
 def _alias_problems(config: Config) -> Problems:

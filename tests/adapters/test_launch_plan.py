@@ -49,6 +49,16 @@ def test_what_the_template_says_is_not_said_again(own: tuple[str, ...]) -> None:
     assert sum(part.startswith("--host") for part in command) == 1
 
 
+def test_kept_prompts_are_bounded_unless_the_template_bounds_them() -> None:
+    command = with_options(TEMPLATE, "m", prompt_bytes=2 * 1024**3)
+    assert "--continuous-batching" in command
+    assert option_value(command, "--cache-memory-mb") == "2048"
+    for own in ("--cache-memory-percent=0.4", "--cache-memory-mb=7"):
+        command = with_options((*TEMPLATE, own), "m", prompt_bytes=2 * 1024**3)
+        assert [part for part in command if part.startswith("--cache-memory")] == [own]
+        assert "--continuous-batching" in command
+
+
 @pytest.mark.parametrize("joined", [False, True])
 def test_of_an_option_that_is_said_twice_the_last_counts_as_for_the_program(joined: bool) -> None:
     """A model's arguments follow those of the runtime's command, which name a checked model."""

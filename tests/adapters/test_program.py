@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 
 from pool_service.adapters.runtime import diagnosis, vllm_mlx
 from pool_service.adapters.runtime.launch_plan import Kind, option_value
@@ -12,9 +13,10 @@ from pool_service.adapters.runtime.program import CommandRuntime
 from pool_service.adapters.runtime.provision import Progress, Provisioner
 from pool_service.adapters.runtime.registry import Runtimes, diagnose_of
 from pool_service.adapters.runtime.runtime_options import RuntimeOptions
+from pool_service.adapters.runtime.search import Versions
 from pool_service.core.activity import UseSignals
 from pool_service.core.errors import ModelRejected, RuntimeUnavailable
-from pool_service.core.types import EstimateSource, Settings
+from pool_service.core.types import EstimateSource, PromptCache, Settings
 
 PLAIN = ("{program}", "--model", "{runtime_model}", "--port", "{port}", "--alias={model}")
 
@@ -270,25 +272,38 @@ async def test_arguments_that_the_program_does_not_list_are_refused_with_what_to
 
 
 @pytest.mark.parametrize(
-    ("name", "begin", "arguments", "keeps"),
+    ("name", "is_script", "arguments", "why"),
     [
-        ("vllm-mlx", "#!/opt/bin/python3", (), True),
-        ("vllm-mlx", "#!/opt/bin/python3", ("--disable-prefix-cache",), False),
-        ("vllm-mlx", "#!/opt/bin/python3", ("--enable-mtp",), False),
-        ("vllm-mlx", "#!/opt/bin/python3", ("--enable-mtp", "--continuous-batching"), True),
+        ("vllm-mlx", True, (), ""),
+        ("vllm-mlx", True, ("--disable-prefix-cache",), "beside --disable-prefix-cache"),
+        ("vllm-mlx", True, ("--enable-mtp",), "beside --enable-mtp"),
+        ("vllm-mlx", True, ("--enable-mtp", "--continuous-batching"), ""),
         # Without the launcher a server would keep its prompts in the home directory, unbounded.
-        ("vllm-mlx", "#!/bin/sh", (), False),
-        ("my-vllm-mlx", "#!/opt/bin/python3", (), False),
+        ("vllm-mlx", False, (), "for a program that is no Python script"),
+        ("my-vllm-mlx", True, (), "for a program that is not vllm-mlx itself"),
     ],
 )
-def test_prompts_are_kept_only_where_the_launcher_and_the_arguments_let_them_be(
-    tmp_path: Path, name: str, begin: str, arguments: tuple[str, ...], *, keeps: bool
+async def test_prompts_are_kept_only_where_the_launcher_and_the_arguments_let_them_be(
+    tmp_path: Path, name: str, arguments: tuple[str, ...], why: str, *, is_script: bool
 ) -> None:
     path = program(tmp_path / name)
-    path.write_text(f"{begin}\n")
+    if is_script:
+        path.write_text(f"#!{program(tmp_path / 'python')}\n")
     options = RuntimeOptions(tmp_path, command=(str(path), "serve"), kind="vllm-mlx")
-    settings = Settings("m", arguments=arguments)
-    assert CommandRuntime(options).keeps_prompts(settings) is keeps
+    settings = Settings("m", arguments=arguments, warm_prompts=("Be brief.",))
+    asked: list[bool] = []
+
+    async def find(versions: Versions | None) -> PromptCache | None:
+        asked.append(versions is not None)
+        return PromptCache("/kept", 5) if versions else None
+
+    with capture_logs() as logs:
+        plan = await CommandRuntime(options).prepare("m", settings, find)
+    batches = vllm_mlx.BATCHING in plan.argv
+    assert (asked, batches, bool(plan.files)) == ([not why], not why, not why)
+    assert plan.prompt_cache == (None if why else PromptCache("/kept", 5))
+    told = [line["why"] for line in logs if line["event"] == "warm_prompts are not computed"]
+    assert told == ([f"--continuous-batching is not added {why}"] if why else [])
 
 
 @pytest.mark.parametrize("batches", [False, True])

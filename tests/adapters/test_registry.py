@@ -8,6 +8,8 @@ from structlog.testing import capture_logs
 
 from pool_service.adapters.models.estimates import GUESS_BYTES, UsageKey, UsageStore, estimate_bytes
 from pool_service.adapters.models.files import ModelFiles
+from pool_service.adapters.prompts.prompt_store import PromptStore
+from pool_service.adapters.runtime import vllm_mlx
 from pool_service.adapters.runtime.registry import Runtimes, _on_disk, diagnose_of
 from pool_service.adapters.runtime.runtime_options import RuntimeOptions
 from pool_service.adapters.standby.process import StandbySpec
@@ -293,6 +295,98 @@ async def test_why_no_server_could_be_started_is_told_with_whether_there_is_a_pr
         assert flaw is not None
         assert told[0] in flaw[0]
         assert flaw[1] is told[1]
+
+
+# --- kept prompts -------------------------------------------------------------------------
+
+
+USAGE = "usage: vllm-mlx serve [-h] [--known N] [--warm-prompts FILE] model"
+
+
+@pytest.fixture
+def keeping(options: RuntimeOptions, tmp_path: Path) -> Runtimes:
+    """Runtimes with a store of prompts, a program that a Python runs, and a model."""
+    python = program(tmp_path / "bin/python")
+    python.write_text(f"#!/bin/sh\ncase $* in *--help*) echo '{USAGE}';; *) echo 0.6.0;; esac\n")
+    script_of(tmp_path).write_text(f"#!{python}\n")
+    cached(tmp_path, "org/name")
+    return Runtimes({"": options}, tmp_path, prompts=PromptStore(tmp_path, 2**30))
+
+
+def script_of(root: Path) -> Path:
+    return root / "bin/vllm-mlx"
+
+
+async def keep(runtimes: Runtimes, settings: Settings) -> Path:
+    """Keep something of a model, and return where."""
+    plan = await runtimes.prepare("m", settings)
+    assert plan.prompt_cache is not None
+    kept = Path(plan.prompt_cache.directory) / "entry"
+    kept.parent.mkdir(parents=True)
+    kept.touch()
+    return kept
+
+
+@pytest.mark.parametrize("refusal", ["no program", "too old", "arguments", "warm prompts"])
+async def test_a_start_that_is_refused_leaves_the_prompts_as_they_are(
+    keeping: Runtimes, tmp_path: Path, refusal: str
+) -> None:
+    settings, python = Settings("org/name"), tmp_path / "bin/python"
+    kept = await keep(keeping, settings)
+    match refusal:
+        case "no program":
+            script_of(tmp_path).unlink()
+        case "too old":
+            program(python, "0.2.9")
+            script_of(tmp_path).write_text(f"#!{python}\n\n")
+        case "arguments":
+            settings = replace(settings, arguments=("--unknown",))
+        case _:
+            python.write_text(python.read_text().replace("[--warm-prompts FILE]", ""))
+            settings = replace(settings, warm_prompts=("Be brief.",))
+    with pytest.raises(RuntimeUnavailable):
+        await keeping.prepare("m", settings)
+    assert kept.exists()
+
+
+async def test_a_default_program_that_is_away_removes_no_prompts(nowhere: Path) -> None:
+    found = script(nowhere / "venv/bin/vllm-mlx")
+    model = nowhere / "model"
+    model.mkdir()
+    for name in ("config.json", "tokenizer.json", "model.safetensors"):
+        (model / name).write_text("{}")
+    runtimes = Runtimes({"": RuntimeOptions(nowhere)}, nowhere, prompts=PromptStore(nowhere, 2**30))
+    kept = await keep(runtimes, Settings(str(model)))
+    found.unlink()
+    with pytest.raises(RuntimeUnavailable):
+        await runtimes.prepare("m", Settings(str(model)))
+    assert kept.exists()
+
+
+async def test_prompts_that_are_not_to_be_kept_are_removed_at_the_next_start(
+    keeping: Runtimes,
+) -> None:
+    kept = await keep(keeping, Settings("org/name"))
+    assert (await keeping.prepare("m", Settings("org/name", prompt_cache=0))).prompt_cache is None
+    assert not kept.exists()
+
+
+async def test_a_server_is_the_same_when_its_prompts_cannot_be_read(
+    keeping: Runtimes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = Settings("org/name", warm_prompts=("Be brief.",))
+    usual = await keeping.prepare("m", settings)
+
+    def fail(*_: object) -> None:
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(PromptStore, "find", fail)
+    with capture_logs() as logs:
+        plan = await keeping.prepare("m", settings)
+    assert plan.prompt_cache is None
+    assert (plan.argv, plan.files) == (usual.argv, usual.files)
+    assert vllm_mlx.BATCHING in plan.argv
+    assert [line["event"] for line in logs] == ["computed prompts cannot be kept"]
 
 
 def test_a_kind_that_is_not_known_is_diagnosed_by_its_exit_alone() -> None:

@@ -11,12 +11,13 @@ from pool_service.adapters.runtime import search
 from pool_service.adapters.runtime.search import (
     Program,
     ProgramCache,
+    Versions,
     check_version,
     interpreter_of,
     is_launcher_script,
     search_configured,
     search_default,
-    version_of,
+    versions_of,
 )
 from pool_service.core.errors import RuntimeUnavailable
 
@@ -28,11 +29,17 @@ def script(path: Path, text: str) -> Path:
     return path
 
 
+def put_metadata(library: Path, name: str, version: str) -> Path:
+    """Put the metadata of a package where an interpreter finds it, and return their directory."""
+    info = library / f"{name.replace('-', '_')}-{version}.dist-info"
+    info.mkdir(parents=True)
+    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
+    return info
+
+
 def python_with(directory: Path, version: str) -> Path:
     """A vllm-mlx script whose interpreter finds that version in its metadata."""
-    info = directory / f"lib/vllm_mlx-{version}.dist-info"
-    info.mkdir(parents=True)
-    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: vllm-mlx\nVersion: {version}\n")
+    put_metadata(directory / "lib", "vllm-mlx", version)
     python = script(
         directory / "python",
         f"#!/bin/sh\necho asked >> {directory}/asked\n"
@@ -178,31 +185,44 @@ def test_an_interpreter_by_env_is_found_on_path(nowhere: Path) -> None:
 
 
 async def test_the_version_is_in_the_metadata_of_the_scripts_interpreter(tmp_path: Path) -> None:
-    assert await version_of(python_with(tmp_path, "0.2.9")) == "0.2.9"
+    assert (await versions_of(python_with(tmp_path, "0.2.9"))).own == "0.2.9"
 
 
 async def test_the_version_is_asked_for_again_only_when_the_program_changes(
     tmp_path: Path,
 ) -> None:
-    program, versions = python_with(tmp_path, "0.6.0"), ProgramCache(version_of)
+    program, versions = python_with(tmp_path, "0.6.0"), ProgramCache(versions_of)
     for _ in range(3):
-        assert await versions.of(program) == "0.6.0"
+        assert (await versions.of(program)).own == "0.6.0"
     assert (tmp_path / "asked").read_text() == "asked\n"
     (tmp_path / "lib/vllm_mlx-0.6.0.dist-info").rename(tmp_path / "lib/gone")
     python_with(tmp_path, "0.7.0")
     program.write_text(program.read_text() + "#\n")
-    assert await versions.of(program) == "0.7.0"
+    assert (await versions.of(program)).own == "0.7.0"
+
+
+async def test_an_upgrade_of_a_package_with_which_it_computes_is_noticed(tmp_path: Path) -> None:
+    """Such as `pip install --upgrade mlx`, which leaves the script of vllm-mlx as it is."""
+    program, library = python_with(tmp_path, "0.6.0"), tmp_path / "lib"
+    old = put_metadata(library, "mlx", "0.31.0")
+    versions = ProgramCache(versions_of, lambda found: found.places)
+    for _ in range(2):
+        assert await versions.of(program) == Versions("0.6.0", ("0.31.0", "", ""), (library,))
+    assert (tmp_path / "asked").read_text() == "asked\n"
+    old.rename(tmp_path / "removed")
+    put_metadata(library, "mlx", "0.32.4")
+    assert (await versions.of(program)).computing == ("0.32.4", "", "")
 
 
 async def test_a_program_that_is_no_python_script_is_asked_itself(tmp_path: Path) -> None:
     program = script(tmp_path / "vllm-mlx", "#!/bin/sh\necho vllm-mlx 0.9.1\n")
-    assert await version_of(program) == "0.9.1"
+    assert (await versions_of(program)).own == "0.9.1"
 
 
 @pytest.mark.parametrize("body", ["exit 2", "echo no version here", "kill $$"])
 async def test_a_version_that_cannot_be_found_out_is_told_apart(tmp_path: Path, body: str) -> None:
     program = script(tmp_path / "vllm-mlx", f"#!/bin/sh\n{body}\n")
-    version = await version_of(program)
+    version = (await versions_of(program)).own
     assert version is None
     with pytest.raises(RuntimeUnavailable, match="could not be found out"):
         check_version(Program(program, "on PATH"), version)
@@ -215,7 +235,7 @@ async def test_a_program_that_hangs_is_ended_with_all_of_its_group(
     program = script(
         tmp_path / "vllm-mlx", f"#!/bin/sh\nsleep 1000 &\necho $! > {tmp_path}/pid\nwait\n"
     )
-    assert await version_of(program) is None
+    assert (await versions_of(program)).own is None
     child = identity_of(int((tmp_path / "pid").read_text()))
     if child:
         await wait_for_exit(exit_watch(), child)
@@ -225,7 +245,7 @@ async def test_a_version_is_told_though_a_descendant_stays_with_its_output(tmp_p
     program = script(
         tmp_path / "vllm-mlx", f"#!/bin/sh\nsleep 1000 &\necho $! > {tmp_path}/pid\necho 0.9.1\n"
     )
-    assert await version_of(program) == "0.9.1"
+    assert (await versions_of(program)).own == "0.9.1"
     os.kill(int((tmp_path / "pid").read_text()), signal.SIGKILL)
 
 

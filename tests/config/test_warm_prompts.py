@@ -47,8 +47,25 @@ def test_prompts_that_no_server_could_compute_are_refused(
         (
             "prompt_cache = false",
             (
-                "has no effect without prompt_cache or the argument --continuous-batching; "
-                "set one of them, or remove it"
+                "has no effect without --continuous-batching, which is not added while "
+                "prompt_cache is false; add it yourself, or remove this"
+            ),
+        ),
+        (
+            'arguments = ["--enable-mtp"]',
+            (
+                "has no effect without --continuous-batching, which is not added beside "
+                "--enable-mtp; add it yourself, or remove this"
+            ),
+        ),
+        (
+            (
+                'runtime = "own"\n[runtimes.own]\nkind = "vllm-mlx"\n'
+                'command = ["wrap", "{runtime_model}", "--port", "{port}"]'
+            ),
+            (
+                "has no effect without --continuous-batching, which is not added for a program "
+                "that is not vllm-mlx itself; add it yourself, or remove this"
             ),
         ),
     ],

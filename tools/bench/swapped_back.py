@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 import psutil
 
 from pool_service.adapters.runtime.launch_plan import with_options
-from pool_service.core.types import PromptCache, Settings
+from pool_service.core.types import Settings
 from pool_service_client import PoolClient, ServerState
 from tools.bench import by_hand, llama_swap
 from tools.bench.chat import SHORT, Answer, Messages, ask
@@ -83,8 +83,8 @@ def default_options(name: str) -> list[str]:
 
 def our_options(name: str) -> list[str]:
     """Return the options that the service adds."""
-    cache = PromptCache("", Settings("").prompt_cache)
-    return [*with_options(["serve"], name, metrics=True, prompt_cache=cache)][1:]
+    prompt_bytes = Settings("").prompt_cache
+    return [*with_options(["serve"], name, metrics=True, prompt_bytes=prompt_bytes)][1:]
 
 
 class Way(Protocol):

@@ -6,23 +6,27 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
+from pool_service.adapters.runtime.search import Versions
 from pool_service.core.types import Settings
 
 KEY_DIGITS = 32
 """Hexadecimal digits: 128 bits, as a collision would give one model the prompts of another."""
 
 
-def prompt_key(settings: Settings, version: str, models: Iterable[Path]) -> str:
+def prompt_key(settings: Settings, versions: Versions, models: Iterable[Path]) -> str:
     """Return the key of the prompts of servers with these settings. Blocking.
 
-    version: of the runtime's program; empty if not known.
+    versions: of the runtime's program, and of the packages with which it computes.
     models: the directories, or only files, of all models that a server loads. Their files count
         by name, size and time of change: the weights, the vocabulary, the chat template.
 
     Raises OSError if the files cannot be listed.
     """
-    found = [settings.runtime_model, settings.config_hash, version]
-    found += [json.dumps(_stamps(path)) for path in models]
+    found = (
+        (settings.runtime_model, settings.config_hash),
+        (versions.own, versions.computing),
+        [_stamps(path) for path in models],
+    )
     return hashlib.sha256(json.dumps(found).encode()).hexdigest()[:KEY_DIGITS]
 
 

@@ -11,7 +11,6 @@ from typing import Literal
 from pool_service.adapters.models.disk_access import protection_hint
 from pool_service.adapters.runtime import vllm_mlx
 from pool_service.core.errors import ModelRejected
-from pool_service.core.types import PromptCache
 from pool_service.paths import begins_a_path, home_directory
 
 Kind = Literal["vllm-mlx", "plain"]
@@ -59,30 +58,42 @@ def with_options(
     served_model_name: str,
     *,
     metrics: bool = False,
-    prompt_cache: PromptCache | None = None,
+    prompt_bytes: int = 0,
 ) -> tuple[str, ...]:
     """Return a vllm-mlx command with the options that the pool relies on, unless it has them.
 
     metrics: add the option for metrics, which this vllm-mlx is known to have.
-    prompt_cache: add the options with which it keeps its computed prompts.
+    prompt_bytes: the memory for computed prompts that are kept; 0: they are not kept.
 
     The options are inserted directly behind `serve`: if the template has a `--`, arguments after
     it are no options any more.
     """
+    names = option_names(command)
+    # As if it were given: vllm-mlx does not take both.
+    if not names.isdisjoint(vllm_mlx.NOT_WITH_AUTO_UNLOAD):
+        names |= {vllm_mlx.AUTO_UNLOAD}
     wanted: tuple[tuple[str, ...], ...] = (
         (vllm_mlx.SERVED_MODEL_NAME, served_model_name),
         *vllm_mlx.OPTIONS,
         *([(vllm_mlx.METRICS,)] if metrics else []),
-        *(_prompt_cache_options(prompt_cache) if prompt_cache else []),
+        *(_prompt_options(names, prompt_bytes) if prompt_bytes else []),
     )
-    added = [part for option in wanted if _is_missing(command, option[0]) for part in option]
+    added = [part for option in wanted if option[0] not in names for part in option]
     at = command.index("serve") + 1 if "serve" in command else len(command)
     return (*command[:at], *added, *command[at:])
 
 
-def _prompt_cache_options(cache: PromptCache) -> list[tuple[str, ...]]:
-    megabytes = max(cache.max_bytes // 1024**2, 1)
+def _prompt_options(names: frozenset[str], prompt_bytes: int) -> list[tuple[str, ...]]:
+    """Return the options with which computed prompts are kept, in a memory that is bounded."""
+    if vllm_mlx.CACHE_MEMORY_SHARE in names:
+        return [(vllm_mlx.BATCHING,)]
+    megabytes = max(prompt_bytes // 1024**2, 1)
     return [(vllm_mlx.BATCHING,), (vllm_mlx.CACHE_MEMORY, str(megabytes))]
+
+
+def option_names(command: Sequence[str]) -> frozenset[str]:
+    """Return the names of the options in a command, and its other words."""
+    return frozenset(part.partition("=")[0] for part in command)
 
 
 def option_value(command: Sequence[str], option: str) -> str | None:
@@ -138,11 +149,3 @@ def _flaw(directory: Path) -> str | None:
     if not (directory / "config.json").is_file():
         return "the directory has no config.json"
     return None
-
-
-def _is_missing(command: Sequence[str], option: str) -> bool:
-    if option == vllm_mlx.AUTO_UNLOAD and any(
-        not _is_missing(command, other) for other in vllm_mlx.NOT_WITH_AUTO_UNLOAD
-    ):
-        return False
-    return not any(part == option or part.startswith(f"{option}=") for part in command)

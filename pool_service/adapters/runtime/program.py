@@ -7,10 +7,12 @@ installed, upgraded or removed meanwhile. Its version is queried once, until its
 import asyncio
 import os
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
+
+import structlog
 
 from pool_service.adapters.runtime import vllm_mlx
 from pool_service.adapters.runtime.argument_checks import argument_flaw, argument_flaws, options_of
@@ -21,7 +23,6 @@ from pool_service.adapters.runtime.launch_plan import (
     check_names,
     fill,
     fill_json,
-    kind_of,
     option_value,
     takes_port,
     with_options,
@@ -32,6 +33,7 @@ from pool_service.adapters.runtime.search import (
     INSTALL,
     Program,
     ProgramCache,
+    Versions,
     check_version,
     check_writers,
     interpreter_of,
@@ -39,7 +41,7 @@ from pool_service.adapters.runtime.search import (
     release_of,
     search_configured,
     search_default,
-    version_of,
+    versions_of,
 )
 from pool_service.adapters.sockets.free_ports import FreePorts
 from pool_service.adapters.system.server_environment import (
@@ -51,6 +53,15 @@ from pool_service.adapters.system.server_environment import (
 from pool_service.core.activity import UseSignals
 from pool_service.core.errors import PoolError, RuntimeUnavailable
 from pool_service.core.types import LaunchPlan, PromptCache, Settings
+
+_log = structlog.get_logger(__name__)
+
+FindPrompts = Callable[[Versions | None], Awaitable[PromptCache | None]]
+"""Finds the place of a server's computed prompts, by the versions with which it computes.
+
+None: it keeps none. Called only when nothing else that is known can refuse the start, since it
+removes what no later server can use.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +103,7 @@ class CommandRuntime:
         self._progress = progress
         # A copy, as os.environ decodes each variable at each access.
         self._inherited = dict(inherited)
-        self._versions = ProgramCache(version_of)
+        self._versions = ProgramCache(versions_of, lambda found: found.places)
         self._program_options = ProgramCache(options_of)
         self._ports = FreePorts()
 
@@ -128,37 +139,19 @@ class CommandRuntime:
 
     @property
     def is_vllm_mlx_itself(self) -> bool:
-        """Whether the program itself is vllm-mlx, by its name.
+        """Whether the program itself is vllm-mlx; see `RuntimeOptions`."""
+        return self._options.is_vllm_mlx_itself
 
-        Only then are its version, options and interpreter queried, and it never downloads by
-        itself. The configured `kind` is another matter: a wrapper of another name is treated as
-        vllm-mlx too if the operator says so, but may do anything before it runs vllm-mlx.
-        """
-        return kind_of(self._options.command) == "vllm-mlx"
-
-    def keeps_prompts(self, settings: Settings) -> bool:
-        """Return whether a server with these settings keeps its computed prompts."""
-        command = (*self._options.command, *settings.arguments)
-        names = {part.partition("=")[0] for part in command}
-        is_able = self._has_launcher() and not names & vllm_mlx.NOT_WITH_PROMPT_CACHE
-        batches = vllm_mlx.BATCHING in names or not names & vllm_mlx.NOT_WITH_ADDED_BATCHING
-        return bool(settings.prompt_cache) and is_able and batches
-
-    def _has_launcher(self) -> bool:
-        """Return whether servers are started by the launcher, as only Python scripts are."""
-        if not self.is_vllm_mlx_itself:
-            return False
-        with suppress(RuntimeUnavailable):
-            program = self._search()
-            return program is None or python_of(program.path) is not None
-        return False
+    def prompt_bytes(self, settings: Settings) -> int:
+        """Return the bytes of computed prompts that a server keeps, by its settings; 0: none."""
+        return 0 if self._options.prompts_obstacle(settings) else settings.prompt_cache
 
     async def prepare(
-        self, model: str, settings: Settings, prompt_cache: PromptCache | None = None
+        self, model: str, settings: Settings, find_prompts: FindPrompts | None = None
     ) -> LaunchPlan:
         """Find or install the program, and return the plan of one start.
 
-        prompt_cache: where the server is to keep its computed prompts.
+        find_prompts: None: the server keeps its computed prompts nowhere.
 
         Raises RuntimeUnavailable, and ModelRejected if the model's name or path is not valid.
         """
@@ -171,8 +164,25 @@ class CommandRuntime:
             raise replace(error, model=model) from error
         if settings.arguments or settings.warm_prompts:
             await self._check_arguments(program, model, settings)
-        version = await self._versions.of(program.path) if self.is_vllm_mlx_itself else None
-        return self._plan(program, version, model, settings, prompt_cache)
+        versions = await self._versions.of(program.path) if self.is_vllm_mlx_itself else Versions()
+        obstacle = await asyncio.to_thread(self._prompts_obstacle, program, settings)
+        place = await find_prompts(None if obstacle else versions) if find_prompts else None
+        plan = self._plan(program, versions.own, model, settings, place, keeps=not obstacle)
+        if settings.warm_prompts and not plan.files:
+            why = f"{vllm_mlx.BATCHING} is not added {obstacle}"
+            _log.warning("warm_prompts are not computed", model=model, why=why)
+        return plan
+
+    def _prompts_obstacle(self, program: Program, settings: Settings) -> str:
+        """Return why a server of this program does not keep its prompts; empty if it does.
+
+        Without the launcher, which only Python scripts get, it would keep them in the home
+        directory, without a bound. Blocking.
+        """
+        found = self._options.prompts_obstacle(settings)
+        if found or python_of(program.path):
+            return found
+        return "for a program that is no Python script"
 
     def environment(
         self, settings: Settings, *, fetches: bool = False
@@ -199,7 +209,7 @@ class CommandRuntime:
         with suppress(RuntimeUnavailable):
             program = self._search()
             if program is not None and self.is_vllm_mlx_itself:
-                return await self._versions.of(program.path) or ""
+                return (await self._versions.of(program.path)).own or ""
         return ""
 
     async def interpreter(self) -> str:
@@ -263,7 +273,7 @@ class CommandRuntime:
         """Return the checked version of a vllm-mlx; None for others. Raises RuntimeUnavailable."""
         if not self.is_vllm_mlx_itself:
             return None
-        version = await self._versions.of(program.path)
+        version = (await self._versions.of(program.path)).own
         check_version(program, version)
         return version
 
@@ -305,7 +315,10 @@ class CommandRuntime:
         model: str,
         settings: Settings,
         prompt_cache: PromptCache | None,
+        *,
+        keeps: bool,
     ) -> LaunchPlan:
+        """Return the plan of a start; keeps: whether the server is to keep its computed prompts."""
         options, runtime_model = self._options, settings.runtime_model
         port: int | None = None
         files: tuple[tuple[str, str], ...] = ()
@@ -313,9 +326,10 @@ class CommandRuntime:
         if self.kind == "vllm-mlx":
             command += (vllm_mlx.TRUST,) if settings.trust_remote_code else ()
             served = options.served_model_name or "{model}"
+            prompt_bytes = settings.prompt_cache if keeps else 0
             # Every version from MINIMUM_VERSION on has the option for metrics; a wrapper may not.
             command = with_options(
-                command, served, metrics=version is not None, prompt_cache=prompt_cache
+                command, served, metrics=version is not None, prompt_bytes=prompt_bytes
             )
             command, files = _with_warm_prompts(command, settings.warm_prompts)
             served = option_value(command, vllm_mlx.SERVED_MODEL_NAME) or served

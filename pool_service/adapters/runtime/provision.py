@@ -27,7 +27,7 @@ from pathlib import Path
 
 import pool_service
 from pool_service.adapters.runtime import vllm_mlx
-from pool_service.adapters.runtime.search import Program, check_version, version_of
+from pool_service.adapters.runtime.search import Program, check_version, versions_of
 from pool_service.adapters.system.event_loop import lines_of
 from pool_service.adapters.system.os_errors import reason
 from pool_service.adapters.system.process_settings import restore_descriptor_limit
@@ -156,7 +156,7 @@ class Provisioner:
         listed = ("-r", str(self._requirements))
         await _run(python, *_PIP, *listed, lock=lock, on_line=steps.on_pip_line)
         program = Program(_program(directory), "just installed")
-        version = await version_of(program.path)
+        version = (await versions_of(program.path)).own
         check_version(program, version)
         await asyncio.to_thread(_write_marker, directory, str(version))
         steps.finish(f"vllm-mlx {version} is installed")

@@ -27,6 +27,7 @@ from pool_service.adapters.runtime.launch_plan import check_directory, check_nam
 from pool_service.adapters.runtime.program import CommandRuntime
 from pool_service.adapters.runtime.provision import Progress
 from pool_service.adapters.runtime.runtime_options import RuntimeOptions
+from pool_service.adapters.runtime.search import Versions
 from pool_service.adapters.standby.process import StandbySpec
 from pool_service.adapters.system.server_environment import is_offline
 from pool_service.core.errors import PoolError, RuntimeUnavailable
@@ -170,25 +171,22 @@ class Runtimes:
         loaded = await asyncio.to_thread(
             self._check_models, model, settings, environment, checks_code=False
         )
-        return await runtime.prepare(
-            model, settings, await self._prompt_cache(model, settings, loaded)
-        )
+        find_prompts = partial(self._find_prompts, model, settings, loaded)
+        return await runtime.prepare(model, settings, find_prompts)
 
-    async def _prompt_cache(
-        self, model: str, settings: Settings, loaded: LoadedModels
+    async def _find_prompts(
+        self, model: str, settings: Settings, loaded: LoadedModels, versions: Versions | None
     ) -> PromptCache | None:
-        """Return where a server keeps its computed prompts; None if it keeps none."""
-        runtime, prompts = self._runtimes[settings.runtime], self._prompts
+        """Return where a server keeps its computed prompts; see `FindPrompts`."""
+        prompts = self._prompts
         if prompts is None or loaded.files is None:
             return None
-        paths = loaded.paths
-        version = await runtime.version()
 
         def find() -> PromptCache | None:
-            if not runtime.keeps_prompts(settings):
+            if versions is None:
                 prompts.forget(model)
                 return None
-            key = prompt_key(settings, version, paths)
+            key = prompt_key(settings, versions, loaded.paths)
             return prompts.find(model, key, settings.prompt_cache)
 
         try:
@@ -301,8 +299,8 @@ class Runtimes:
         if observed is not None:
             return observed, EstimateSource.OBSERVED
         if loaded.files is not None and loaded.files.weight_bytes:
-            cache = settings.prompt_cache if runtime.keeps_prompts(settings) else 0
-            return estimate_bytes(loaded.weight_bytes, cache), EstimateSource.WEIGHTS
+            prompt_bytes = runtime.prompt_bytes(settings)
+            return estimate_bytes(loaded.weight_bytes, prompt_bytes), EstimateSource.WEIGHTS
         return GUESS_BYTES, EstimateSource.UNKNOWN
 
 

@@ -4,7 +4,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pool_service.adapters.runtime import vllm_mlx
-from pool_service.adapters.runtime.launch_plan import Kind, kind_of
+from pool_service.adapters.runtime.launch_plan import Kind, kind_of, option_names
+from pool_service.core.types import Settings
 
 DEFAULT_COMMAND = (vllm_mlx.PROGRAM, "serve", "{runtime_model}", "--port", "{port}")
 
@@ -53,3 +54,29 @@ class RuntimeOptions:
     def effective_kind(self) -> Kind:
         """The configured kind, else that by the program's name."""
         return self.kind or kind_of(self.command)
+
+    @property
+    def is_vllm_mlx_itself(self) -> bool:
+        """Whether the program itself is vllm-mlx, by its name.
+
+        Only then are its version, options and interpreter queried, and it never downloads by
+        itself. The configured `kind` is another matter: a wrapper of another name is treated as
+        vllm-mlx too if the operator says so, but may do anything before it runs vllm-mlx.
+        """
+        return kind_of(self.command) == "vllm-mlx"
+
+    def prompts_obstacle(self, settings: Settings) -> str:
+        """Return why a server with these settings does not keep its computed prompts.
+
+        Empty if it does, as far as that can be known without its program. Else a clause such as
+        "beside --enable-mtp"; the pool does not add BATCHING to the options then.
+        """
+        names = option_names((*self.command, *settings.arguments))
+        excluding = vllm_mlx.NOT_WITH_PROMPT_CACHE
+        if vllm_mlx.BATCHING not in names:
+            excluding |= vllm_mlx.NOT_WITH_ADDED_BATCHING
+        if not settings.prompt_cache:
+            return "while prompt_cache is false"
+        if not self.is_vllm_mlx_itself:
+            return "for a program that is not vllm-mlx itself"
+        return next((f"beside {name}" for name in sorted(names & excluding)), "")

@@ -7,6 +7,7 @@ among the installed runtimes (`provision.py`), in this order.
 import ast
 import asyncio
 import contextlib
+import json
 import os
 import re
 import shlex
@@ -31,10 +32,22 @@ INSTALL = "pool-service runtime install"
 T = TypeVar("T")
 
 _VERSION = re.compile(r"\d+(?:\.\d+)+\S*")
-_QUERY = f"import importlib.metadata as m; print(m.version({vllm_mlx.DISTRIBUTION!r}))"
+_PACKAGES = (vllm_mlx.DISTRIBUTION, *vllm_mlx.COMPUTING_DISTRIBUTIONS)
+_QUERY = f"""
+import importlib.metadata, json
+
+def find(name):
+    try:
+        found = importlib.metadata.distribution(name)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+    return found.version, str(found.locate_file(""))
+
+print(json.dumps([find(name) for name in {_PACKAGES}]))
+"""
 # An interpreter starts in 0.05 s, on a cold disk in more.
 _QUERY_TIMEOUT_S = 20.0
-# The modification time of a program's file in nanoseconds, and its size in bytes.
+# The modification time of a file or directory in nanoseconds, and its size in bytes.
 _Stamp = tuple[int, int]
 # Enough for the first two lines of a script, as longer paths do not work.
 _HEAD_BYTES = 4096
@@ -54,6 +67,20 @@ class Program:
 
     path: Path
     found: str
+
+
+@dataclass(frozen=True, slots=True)
+class Versions:
+    """The versions of a vllm-mlx and of the packages with which it computes.
+
+    own: of vllm-mlx; None if not known.
+    computing: of COMPUTING_DISTRIBUTIONS; empty if not known.
+    places: the directories that these packages are in, which an installation changes.
+    """
+
+    own: str | None = None
+    computing: tuple[str, ...] = ()
+    places: tuple[Path, ...] = ()
 
 
 def search_configured(name: str) -> Program:
@@ -191,11 +218,19 @@ def _parse_exec_line(line: str) -> list[str]:
 
 
 class ProgramCache(Generic[T]):
-    """Caches what programs report, such as their version, until their files change."""
+    """Caches what programs report, such as their version, until their files change.
 
-    def __init__(self, ask: Callable[[Path], Awaitable[T]]) -> None:
+    places: returns further files or directories on which a report depends.
+    """
+
+    def __init__(
+        self,
+        ask: Callable[[Path], Awaitable[T]],
+        places: Callable[[T], Sequence[Path]] = lambda _: (),
+    ) -> None:
         self._ask = ask
-        self._known: dict[Path, tuple[_Stamp, T]] = {}
+        self._places = places
+        self._known: dict[Path, tuple[list[_Stamp], T]] = {}
         self._lock = asyncio.Lock()
 
     async def of(self, path: Path) -> T:
@@ -207,13 +242,18 @@ class ProgramCache(Generic[T]):
         async with self._lock:
             known = self._lookup(path)
             if not known:
-                known = (_stamp(path), await self._ask(path))
+                stamp = _stamp(path)
+                report = await self._ask(path)
+                known = ([stamp, *map(_stamp, self._places(report))], report)
                 self._known[path] = known
             return known[1]
 
-    def _lookup(self, path: Path) -> tuple[_Stamp, T] | None:
+    def _lookup(self, path: Path) -> tuple[list[_Stamp], T] | None:
         known = self._known.get(path)
-        return known if known and known[0] == _stamp(path) else None
+        if known is None:
+            return None
+        stamps = [_stamp(place) for place in (path, *self._places(known[1]))]
+        return known if known[0] == stamps else None
 
 
 def check_writers(program: Program, arguments: Sequence[str], trusted: tuple[Path, ...]) -> None:
@@ -270,19 +310,30 @@ def _stamp(path: Path) -> _Stamp:
     return (status.st_mtime_ns, status.st_size)
 
 
-async def version_of(path: Path) -> str | None:
-    """Return the version of a vllm-mlx; None if not known.
+async def versions_of(path: Path) -> Versions:
+    """Return the versions of a vllm-mlx and of the packages with which it computes.
 
-    By the metadata of its package if possible, as `--version` has to import it.
+    By the metadata of its packages if possible, as `--version` has to import it.
     """
     interpreter = interpreter_of(path)
     if interpreter:
-        output = await output_of(interpreter, "-c", _QUERY)
-        if output:
-            return output.strip()
+        found = _parse_versions(await output_of(interpreter, "-c", _QUERY) or "")
+        if found is not None:
+            return found
     output = await output_of(str(path), "--version")
     match = _VERSION.search(output or "")
-    return match[0] if match else None
+    return Versions(match[0] if match else None)
+
+
+def _parse_versions(output: str) -> Versions | None:
+    """Return the versions in the output of _QUERY; None if it does not tell that of vllm-mlx."""
+    with contextlib.suppress(ValueError, TypeError):
+        found = json.loads(output)
+        own, *others = (one or ("", None) for one in found)
+        places = dict.fromkeys(Path(place) for _, place in (own, *others) if place)
+        if own[0]:
+            return Versions(own[0], tuple(version for version, _ in others), tuple(places))
+    return None
 
 
 async def output_of(*command: str) -> str | None:

@@ -10,12 +10,15 @@ import signal as signals
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from pool_service.adapters.children import kept_prompts
 from pool_service.adapters.runtime.diagnosis import PORT_TAKEN, describe_exit, quote
 from pool_service.core.activity import UseSignals
 from pool_service.core.types import Diagnosis
 
 PROGRAM = "vllm-mlx"
 DISTRIBUTION = "vllm-mlx"
+COMPUTING_DISTRIBUTIONS = ("mlx", "mlx-lm", "mlx-vlm")
+"""The packages that decide, besides vllm-mlx itself, what is computed from a prompt."""
 MINIMUM_VERSION = (0, 3, 0)
 
 # The program takes a free port itself; its listening socket shows which.
@@ -44,17 +47,21 @@ NOT_WITH_AUTO_UNLOAD = (
     "--gpu-memory-utilization",
     "--models-config",
 )
-BATCHING = "--continuous-batching"
+BATCHING = kept_prompts.BATCHING
 CACHE_MEMORY = "--cache-memory-mb"
+"""The option that bounds the memory of computed prompts."""
+CACHE_MEMORY_SHARE = "--cache-memory-percent"
+"""The option that bounds it by a share of the free memory; without effect beside CACHE_MEMORY."""
 KV_QUANTIZATION = "--kv-cache-quantization"
 WARM_PROMPTS = "--warm-prompts"
+"""The option that names a file of prompts to compute before the server listens. The default engine
+computes them, and uses none of it."""
 WARM_PROMPTS_FILE = "warm-prompts.json"
-"""The option that names a file of prompts to compute before the server listens, and that file in
-the working directory of the process. The default engine computes them, and uses none of it."""
+"""The file that WARM_PROMPTS names, in the working directory of the process."""
 NOT_WITH_PROMPT_CACHE = frozenset(
     {"--disable-prefix-cache", "--no-memory-aware-cache", "--use-paged-cache"}
 )
-"""Options without which vllm-mlx keeps its computed prompts in the cache that it writes to disk."""
+"""Options with which vllm-mlx does not keep its prompts in the cache that it writes to disk."""
 NOT_WITH_ADDED_BATCHING = frozenset(
     {"--mllm-draft-model", "--enable-mtp", "--specprefill", "--prefix-trie-cache"}
 )
