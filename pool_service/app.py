@@ -238,6 +238,7 @@ async def _serve(
         await server.stop(STOP_GRACE_S)
         await parts.records.close()
         await asyncio.to_thread(parts.prompts.close)
+        await asyncio.to_thread(parts.runtimes.close)
     return bound if parts.shutdown.leaving.is_set() else []
 
 

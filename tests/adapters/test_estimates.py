@@ -3,6 +3,8 @@
 import json
 import os
 import shutil
+import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -24,25 +26,40 @@ OTHERS = [
     UsageKey("", "0.7.0", "org/name"),
     UsageKey("", "0.6.0", "org/other"),
     UsageKey("", "0.6.0", "org/name", ("--max-kv-size", "9")),
+    UsageKey("", "0.6.0", "org/name", prompt_cache=16),
+    UsageKey("", "0.6.0", "org/name", warm_prompts=("Be brief.",)),
 ]
 
 
+@pytest.fixture
+def book(tmp_path: Path) -> Iterator[UsageStore]:
+    """A store that has nothing left to write when its directory is removed."""
+    book = UsageStore(tmp_path)
+    yield book
+    book.close()
+
+
+def written(book: UsageStore) -> UsageStore:
+    """What a later service reads of what a service has recorded until its end."""
+    book.close()
+    return UsageStore(book._path.parent)
+
+
 def test_what_was_learnt_is_known_after_a_restart(tmp_path: Path) -> None:
-    UsageStore(tmp_path).record_usage(KEY, 100)
-    assert UsageStore(tmp_path).needed(KEY) == 100
+    book = UsageStore(tmp_path)
+    book.record_usage(KEY, 100)
+    assert written(book).needed(KEY) == 100
 
 
 @pytest.mark.parametrize("other", OTHERS)
-def test_another_runtime_version_model_or_arguments_need_something_else(
-    tmp_path: Path, other: UsageKey
+def test_another_runtime_version_model_or_setting_needs_something_else(
+    book: UsageStore, other: UsageKey
 ) -> None:
-    book = UsageStore(tmp_path)
     book.record_usage(KEY, 100)
     assert book.needed(other) is None
 
 
-def test_more_is_expected_at_once_and_less_by_and_by(tmp_path: Path) -> None:
-    book = UsageStore(tmp_path)
+def test_more_is_expected_at_once_and_less_by_and_by(book: UsageStore) -> None:
     book.record_usage(KEY, 100)
     book.record_usage(KEY, 200)
     assert book.needed(KEY) == 200
@@ -67,26 +84,68 @@ def test_of_too_many_those_are_forgotten_that_were_learnt_first(tmp_path: Path) 
     assert book.needed(keys[-1]) == 1
 
 
-def test_half_of_what_loads_took_is_the_last_one_and_little_changes_are_not_written(
-    tmp_path: Path,
-) -> None:
+def test_half_of_what_loads_took_is_the_last_one(tmp_path: Path) -> None:
     book = UsageStore(tmp_path)
     assert book.load_seconds(KEY) is None
-    book.record_load(KEY, 10.04)
-    assert UsageStore(tmp_path).load_seconds(KEY) == 10.0
-    written = (tmp_path / "expectations.json").stat().st_mtime_ns
-    book.record_load(KEY, 10.0 * (1 + 2 * LOAD_STEP_SHARE))
-    assert book.load_seconds(KEY) == 10.0
-    assert (tmp_path / "expectations.json").stat().st_mtime_ns == written
+    book.record_load(KEY, 10.0)
     book.record_load(KEY, 60.0)
-    assert UsageStore(tmp_path).load_seconds(KEY) == 35.0
-    assert [book.load_seconds(other) for other in OTHERS] == [None] * 4
+    assert book.load_seconds(KEY) == 35.0
+    assert [book.load_seconds(other) for other in OTHERS] == [None] * len(OTHERS)
+    assert written(book).load_seconds(KEY) == 35.0
+
+
+def test_a_small_change_of_loads_is_known_and_many_of_them_are_written(tmp_path: Path) -> None:
+    book = UsageStore(tmp_path)
+    book.record_load(KEY, 10.0)
+    book.record_load(KEY, 11.0)
+    assert book.load_seconds(KEY) == 10.5
+    assert written(book).load_seconds(KEY) == 10.0, "the change is too small to be written"
+    book = UsageStore(tmp_path)
+    for _ in range(10):
+        book.record_load(KEY, 11.5)
+    assert book.load_seconds(KEY) == pytest.approx(11.5, abs=0.01)
+    assert written(book).load_seconds(KEY) == pytest.approx(11.5, rel=LOAD_STEP_SHARE)
+    assert UsageStore(tmp_path).load_seconds(KEY) != 10.0
+
+
+def test_a_load_in_no_time_is_not_written_at_each_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    writes: list[bytes] = []
+    monkeypatch.setattr(UsageStore, "_replace", lambda _, content: writes.append(content))
+    book = UsageStore(tmp_path)
+    for seconds in (0.03, 0.04, 0.02):
+        book.record_load(KEY, seconds)
+    book.close()
+    assert len(writes) == 1
+    assert 0 < (book.load_seconds(KEY) or 0.0) < 0.04
+
+
+def test_a_disk_that_hangs_holds_up_nobody_until_the_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answers = threading.Event()
+    replace = UsageStore._replace
+
+    def hang(book: UsageStore, content: bytes) -> None:
+        answers.wait()
+        replace(book, content)
+
+    monkeypatch.setattr(UsageStore, "_replace", hang)
+    book = UsageStore(tmp_path)
+    book.record_usage(KEY, 100)
+    book.record_load(KEY, 3.0)
+    assert (book.needed(KEY), book.load_seconds(KEY)) == (100, 3.0)
+    assert not (tmp_path / "expectations.json").exists()
+    answers.set()
+    assert (written(book).needed(KEY), UsageStore(tmp_path).load_seconds(KEY)) == (100, 3.0)
 
 
 def test_what_an_earlier_version_wrote_is_read_and_what_it_needed_is_kept(tmp_path: Path) -> None:
     (tmp_path / "expectations.json").write_text('{"version": 1, "needed": {"a": 5}}')
     book = UsageStore(tmp_path)
     book.record_load(KEY, 3.0)
+    book.close()
     kept = json.loads((tmp_path / "expectations.json").read_text())
     assert kept == {"version": 1, "needed": {"a": 5}, "seconds": {KEY.digest: 3.0}}
 
@@ -106,7 +165,7 @@ def test_a_damaged_book_is_begun_anew(tmp_path: Path, content: str) -> None:
     book = UsageStore(tmp_path)
     assert book.needed(KEY) is None
     book.record_usage(KEY, 5)
-    assert UsageStore(tmp_path).needed(KEY) == 5
+    assert written(book).needed(KEY) == 5
 
 
 @pytest.mark.parametrize(
@@ -127,13 +186,13 @@ def test_what_earlier_runs_needed_is_a_number_of_bytes_that_there_may_be(
 def test_that_what_runs_needed_cannot_be_written_is_logged_once_each_time(tmp_path: Path) -> None:
     book = UsageStore(tmp_path / "none")
     with capture_logs() as logs:
-        for needed in (5, 6):
-            book.record_usage(KEY, needed)
+        for content in (b"5", b"6"):
+            book._replace(content)
         assert len(logs) == 1
         (tmp_path / "none").mkdir()
-        book.record_usage(KEY, 7)
+        book._replace(b"7")
         shutil.rmtree(tmp_path / "none")
-        book.record_usage(KEY, 8)
+        book._replace(b"8")
     assert [line["event"] for line in logs] == ["cannot write what runs needed"] * 2
 
 
@@ -141,6 +200,7 @@ def test_where_the_disk_fails_it_is_known_all_the_same(tmp_path: Path) -> None:
     book = UsageStore(tmp_path / "none")
     book.record_usage(KEY, 5)
     assert book.needed(KEY) == 5
+    book.close()
 
 
 def test_larger_weights_need_more(tmp_path: Path) -> None:
@@ -167,5 +227,6 @@ def test_what_stands_in_its_place_holds_nobody_up_and_is_not_touched(
     key = UsageKey("r", "1", "m")
     assert book.needed(key) is None
     book.record_usage(key, 5)
+    book.close()
     assert book.needed(key) == 5
     assert precious.read_text() == "kept"

@@ -2,6 +2,7 @@
 
 import json
 import os
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -40,8 +41,10 @@ def options(tmp_path: Path) -> RuntimeOptions:
 
 
 @pytest.fixture
-def runtimes(options: RuntimeOptions, tmp_path: Path) -> Runtimes:
-    return Runtimes({"": options}, tmp_path)
+def runtimes(options: RuntimeOptions, tmp_path: Path) -> Iterator[Runtimes]:
+    runtimes = Runtimes({"": options}, tmp_path)
+    yield runtimes
+    runtimes.close()
 
 
 async def test_what_others_could_change_is_refused_when_it_is_asked_for_and_when_it_is_started(

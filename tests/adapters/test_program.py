@@ -211,6 +211,7 @@ async def test_what_a_server_of_an_earlier_service_needed_is_remembered(
     adopting = Runtimes({"": options}, tmp_path)
     adopting.record_usage(Settings("org/name"), 100)
     await adopting.estimate("other", Settings("org/other"))
+    adopting.close()
     estimated = await Runtimes({"": options}, tmp_path).estimate("m", Settings("org/name"))
     assert (estimated.expected, estimated.source) == (100, EstimateSource.OBSERVED)
 

@@ -1,5 +1,6 @@
 """The runtimes of a machine by their names: what is expected of their servers, and told of them."""
 
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -48,8 +49,10 @@ def plain(tmp_path: Path) -> RuntimeOptions:
 
 
 @pytest.fixture
-def runtimes(options: RuntimeOptions, plain: RuntimeOptions, tmp_path: Path) -> Runtimes:
-    return Runtimes({"": options, "plain": plain}, tmp_path)
+def runtimes(options: RuntimeOptions, plain: RuntimeOptions, tmp_path: Path) -> Iterator[Runtimes]:
+    runtimes = Runtimes({"": options, "plain": plain}, tmp_path)
+    yield runtimes
+    runtimes.close()
 
 
 def cached(root: Path, name: str, *, whole: bool = True, weights: int = WEIGHTS) -> None:
@@ -174,7 +177,20 @@ async def test_what_is_needed_once_the_version_is_known_is_filed_at_once(
     await runtimes.standby_spec(settings)
     runtimes.record_usage(settings, 100)
     assert runtimes._pending_usage == {}
-    assert UsageStore(tmp_path).needed(UsageKey("", "0.6.0", "org/name")) == 100
+    runtimes.close()
+    key = UsageKey("", "0.6.0", "org/name", prompt_cache=settings.prompt_cache)
+    assert UsageStore(tmp_path).needed(key) == 100
+
+
+async def test_what_a_server_kept_and_computed_beforehand_decides_what_it_needs(
+    runtimes: Runtimes,
+) -> None:
+    without = Settings("org/name", prompt_cache=0)
+    await runtimes.standby_spec(without)
+    runtimes.record_usage(without, 100)
+    assert (await runtimes.estimate("m", without)).expected == 100
+    for other in (Settings("org/name"), replace(without, warm_prompts=("Be brief.",))):
+        assert (await runtimes.estimate("m", other)).source is EstimateSource.UNKNOWN
 
 
 async def test_a_standby_is_of_a_vllm_mlx_and_has_the_environment_of_its_servers(

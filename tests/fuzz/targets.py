@@ -184,6 +184,7 @@ def expectations(data: bytes) -> None:
         needed = book.needed(key)
         assert needed is None or needed >= 0
         book.record_usage(key, 5)
+        book.close()
 
 
 def messages(data: bytes) -> None:

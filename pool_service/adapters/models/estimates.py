@@ -1,12 +1,13 @@
 """Estimates of the memory that a model's server will need, and of the time that it will load.
 
-The usage of earlier runs is remembered in STATE/expectations.json, by runtime, version, model and
-arguments, as each of them changes it.
+The usage of earlier runs is remembered in STATE/expectations.json, by all that changes it
+(`UsageKey`).
 """
 
 import hashlib
 import json
 import os
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, astuple, dataclass
 from pathlib import Path
 from typing import Self, TypeVar
@@ -22,7 +23,7 @@ _log = structlog.get_logger(__name__)
 WEIGHTS_FACTOR = 1.15
 """Factor on the bytes of the weights, for copies while loading and a request's key-value cache."""
 
-PROMPTS_FACTOR = 0.25
+PROMPTS_SHARE = 0.25
 """The share of the weights that kept prompts are expected to take, within their bound: some 8,000
 tokens of a model of eight billion weights of 4 bits (128 KiB a token). What they really take is
 measured and remembered."""
@@ -46,7 +47,10 @@ DECAY_FACTOR = 0.9
 reserve memory for ever."""
 
 LOAD_STEP_SHARE = 0.1
-"""The share by which the time of loads has to change to be written."""
+"""The share by which the time of loads has to differ from what is written, to be written."""
+
+LOAD_STEP_S = 0.1
+"""The seconds by which it has to differ at least."""
 
 MAX_ENTRIES = 1000
 MAX_FILE_BYTES = 1024 * 1024
@@ -61,18 +65,23 @@ def estimate_bytes(weight_bytes: int, prompt_cache: int = 0) -> int:
 
     prompt_cache: the bytes that it may keep of computed prompts.
     """
-    prompts = min(prompt_cache, PROMPTS_FACTOR * weight_bytes)
+    prompts = min(prompt_cache, PROMPTS_SHARE * weight_bytes)
     return int(BASE_BYTES + WEIGHTS_FACTOR * weight_bytes + prompts)
 
 
 @dataclass(frozen=True, slots=True)
 class UsageKey:
-    """The properties of a run that decide how much memory it needs. version: "" if not known."""
+    """The properties of a run that decide how much memory and time it needs.
+
+    version: "" if not known. prompt_cache: the bytes of computed prompts that it may keep.
+    """
 
     runtime: str
     version: str
     runtime_model: str
     arguments: tuple[str, ...] = ()
+    prompt_cache: int = 0
+    warm_prompts: tuple[str, ...] = ()
 
     @property
     def digest(self) -> str:
@@ -83,25 +92,29 @@ class UsageKey:
 class UsageStore:
     """Remembers the memory and the time that earlier runs needed.
 
-    If the disk fails, works in memory alone.
+    Reads the file when it is made, and writes it in a thread of its own. If the disk fails, works
+    in memory alone.
     """
 
     def __init__(self, state_dir: Path) -> None:
         self._path = state_dir / "expectations.json"
-        self._known: _Known | None = None
         self._has_failed = False
+        self._known = self._read()
+        # The seconds as they are in the file: others that hardly differ are not written.
+        self._written = dict(self._known.seconds)
+        self._writer = ThreadPoolExecutor(1, "usage")
 
     def needed(self, key: UsageKey) -> int | None:
         """Return the bytes that runs with this key needed; None without such a run."""
-        return self._loaded().needed.get(key.digest)
+        return self._known.needed.get(key.digest)
 
     def load_seconds(self, key: UsageKey) -> float | None:
         """Return the seconds that loads with this key took; None without such a load."""
-        return self._loaded().seconds.get(key.digest)
+        return self._known.seconds.get(key.digest)
 
     def record_usage(self, key: UsageKey, needed: int) -> None:
         """Record that a run with this key needed `needed` bytes at most."""
-        entries = self._loaded().needed
+        entries = self._known.needed
         before = entries.get(key.digest, 0)
         _remember(entries, key, recorded := max(needed, int(before * DECAY_FACTOR)))
         if recorded != before:
@@ -110,21 +123,20 @@ class UsageStore:
     def record_load(self, key: UsageKey, seconds: float) -> None:
         """Record that a load with this key took `seconds`: half of it counts, half what was before.
 
-        Little changes are not written, since there is one with each start.
+        Small changes are not written, since there is one with each start.
         """
-        entries = self._loaded().seconds
+        entries = self._known.seconds
         before = entries.get(key.digest)
         after = seconds if before is None else (seconds + before) / 2
-        is_same = before is not None and abs(after - before) <= LOAD_STEP_SHARE * before
-        _remember(entries, key, before if before is not None and is_same else round(after, 1))
-        if not is_same:
+        _remember(entries, key, after)
+        written = self._written.get(key.digest)
+        step = 0.0 if written is None else max(LOAD_STEP_SHARE * written, LOAD_STEP_S)
+        if written is None or abs(after - written) > step:
             self._write()
 
-    def _loaded(self) -> "_Known":
-        """Return what is known; the first call reads it from the file."""
-        if self._known is None:
-            self._known = self._read()
-        return self._known
+    def close(self) -> None:
+        """Wait until all that was recorded is written. Blocking."""
+        self._writer.shutdown()
 
     def _read(self) -> "_Known":
         try:
@@ -140,11 +152,16 @@ class UsageStore:
         return _Known({}, {})
 
     def _write(self) -> None:
+        """Write what is known in the thread, in the order of the calls."""
+        content = json.dumps({"version": _VERSION, **asdict(self._known)}).encode()
+        self._written = dict(self._known.seconds)
+        self._writer.submit(self._replace, content)
+
+    def _replace(self, content: bytes) -> None:
         """Replace the file atomically by a rename, so that it is never incomplete."""
         beside = self._path.with_suffix(".tmp")
         try:
-            content = {"version": _VERSION, **asdict(self._loaded())}
-            write_own(beside, json.dumps(content).encode())
+            write_own(beside, content)
             os.replace(beside, self._path)  # noqa: PTH105  # says what it does
         except OSError as error:
             if not self._has_failed:

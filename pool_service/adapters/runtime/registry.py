@@ -162,6 +162,10 @@ class Runtimes:
         if version is not None:
             self._usage.record_load(_key(settings, version), seconds)
 
+    def close(self) -> None:
+        """Wait until all that was recorded is written. Blocking."""
+        self._usage.close()
+
     async def prepare(self, model: str, settings: Settings) -> LaunchPlan:
         """Find or install the program, and return the plan of one start; see the port."""
         runtime = self._runtimes[settings.runtime]
@@ -305,7 +309,14 @@ class Runtimes:
 
 
 def _key(settings: Settings, version: str) -> UsageKey:
-    return UsageKey(settings.runtime, version, settings.runtime_model, settings.arguments)
+    return UsageKey(
+        settings.runtime,
+        version,
+        settings.runtime_model,
+        settings.arguments,
+        settings.prompt_cache,
+        settings.warm_prompts,
+    )
 
 
 def _on_disk(settings: Settings, files: ModelFiles | None) -> bool:
