@@ -58,16 +58,23 @@ def capacity_problems(listed: ListedModels) -> Iterator[Problem]:
 
 def _preload_problems(listed: ListedModels) -> Iterator[Problem]:
     for model, known in listed.estimates.items():
-        settings = listed.settings[model]
-        is_unasked = settings.preload or settings.home
-        if is_unasked and known.on_disk is False and not settings.download:
-            what = (
-                f"its files are not on this machine, so it will not start with the service; run "
-                f"'pool-service pull {model}', or set download = true"
-            )
-            preload: KeyPath = ("models", model, "preload")
-            path = preload if settings.preload else ("service", "home_model")
-            yield Problem(path, what, is_error=False)
+        problem = missing_files(model, listed.settings[model], known)
+        if problem is not None:
+            yield problem
+
+
+def missing_files(model: str, settings: Settings, known: Estimate) -> Problem | None:
+    """Return the problem if a model that starts without a call lacks files; None otherwise."""
+    is_unasked = settings.preload or settings.home
+    if not is_unasked or known.on_disk is not False or settings.download:
+        return None
+    whose = "its files" if settings.preload else f"the files of the home model {model}"
+    what = (
+        f"{whose} are not on this machine, so it will not start with the service; run "
+        f"'pool-service pull {model}', or set download = true"
+    )
+    path: KeyPath = ("models", model, "preload") if settings.preload else ("service", "home_model")
+    return Problem(path, what, is_error=False)
 
 
 def _budget_problems(listed: ListedModels) -> Iterator[Problem]:

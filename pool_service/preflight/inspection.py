@@ -10,7 +10,7 @@ from pool_service.config import Config
 from pool_service.config.errors import KeyPath, key_name
 from pool_service.core.errors import ModelNotOnDisk, PoolError, StartFailed
 from pool_service.core.types import Estimate, Settings
-from pool_service.preflight.capacity import ListedModels, capacity_problems
+from pool_service.preflight.capacity import ListedModels, capacity_problems, missing_files
 from pool_service.preflight.directories import directory_problems, missing_model
 from pool_service.preflight.problem import Problem
 
@@ -121,19 +121,31 @@ class _Inspection:
     async def _of_models(self) -> AsyncIterator[Problem]:
         estimates: dict[str, Estimate] = {}
         for name, settings in self._settings.items():
-            found = await self._estimated(name, settings)
+            is_own = "runtime_model" in self._config.models[name].model_fields_set
+            key: KeyPath = ("models", name, "runtime_model") if is_own else ("models", name)
+            found = await self._estimated(key, name, settings)
             if isinstance(found, Problem):
                 yield found
             else:
                 estimates[name] = found
+        if (problem := await self._of_unlisted_home()) is not None:
+            yield problem
         total = self._machine.total()
         limits = self._config.limits(total, self._machine.default_budget())
         for problem in capacity_problems(ListedModels(self._settings, estimates, limits, total)):
             yield problem
 
-    async def _estimated(self, name: str, settings: Settings) -> Estimate | Problem:
-        is_own = "runtime_model" in self._config.models[name].model_fields_set
-        key: KeyPath = ("models", name, "runtime_model") if is_own else ("models", name)
+    async def _of_unlisted_home(self) -> Problem | None:
+        """Return why the home model cannot start, if it has no section of its own."""
+        home = self._catalogue.home
+        if not home or home in self._settings:
+            return None
+        settings = self._catalogue.settings_for(home)
+        found = await self._estimated(("service", "home_model"), home, settings)
+        return found if isinstance(found, Problem) else missing_files(home, settings, found)
+
+    async def _estimated(self, key: KeyPath, name: str, settings: Settings) -> Estimate | Problem:
+        """Return the estimate of a model, or why there is none; key: where the model is named."""
         model_path = Path(settings.runtime_model)
         if model_path.is_absolute():
             missing = await asyncio.to_thread(missing_model, key, model_path)

@@ -111,6 +111,27 @@ def test_a_program_that_is_there_and_is_refused_is_an_error(
     assert "other users could change it" in problem.what
 
 
+@pytest.mark.parametrize("section", ["", '[models."org/gone"]\n'], ids=["unlisted", "listed"])
+def test_a_home_model_that_is_not_there_is_reported_as_the_home_model(
+    inspect: Inspect, section: str
+) -> None:
+    problem = only(inspect(f'[service]\nhome_model = "org/gone"\n{section}'))
+    assert (problem.path, problem.is_error) == (("service", "home_model"), False)
+    assert problem.what.startswith("the files of the home model org/gone are not on this machine,")
+    assert (
+        inspect(f'[service]\nhome_model = "org/gone"\n{section}[defaults]\ndownload = true') == []
+    )
+    assert inspect('[service]\nhome_model = "org/there"') == []
+
+
+def test_an_unlisted_home_model_that_would_be_refused_is_an_error(
+    inspect: Inspect, tmp_path: Path
+) -> None:
+    (tmp_path / "good/model.py").touch()
+    problem = only(inspect('[service]\nhome_model = "TMP/good"'))
+    assert (problem.path, problem.is_error) == (("service", "home_model"), True)
+
+
 def test_a_slip_in_a_path_is_an_error_and_a_drive_that_is_away_is_not(inspect: Inspect) -> None:
     slip, away = inspect(
         '[models.a]\nruntime_model = "TMP/god"\n[models.b]\nruntime_model = "TMP/drive/b"'
