@@ -13,6 +13,10 @@ from pool_service.core.types import Settings
 HASH_DIGITS = 16
 """Hexadecimal digits: 64 bits, so that a collision between two settings of a model is unlikely."""
 
+UNHASHED_PROMPT_CACHE_BYTES = 2 * 1024**3
+"""The prompt_cache that is left out: that of running servers whose hashes are without it. It must
+stay the same when the default changes."""
+
 
 def config_hash_of(options: RuntimeOptions, settings: Settings) -> str:
     """Return a digest of all settings that affect the process, except the runtime model.
@@ -41,7 +45,7 @@ def config_hash_of(options: RuntimeOptions, settings: Settings) -> str:
     # In the order of `drains`, `allowed_hosts` and `warm_prompts`, `ready` and `busy`.
     unset = (None, (), ["", ""], [""])
     values |= {name: value for name, value in newer.items() if value not in unset}
-    if settings.prompt_cache != Settings("").prompt_cache:
+    if options.is_vllm_mlx_itself and settings.prompt_cache != UNHASHED_PROMPT_CACHE_BYTES:
         values["prompt_cache"] = settings.prompt_cache
     text = json.dumps(values, sort_keys=True)
     return hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()[:HASH_DIGITS]

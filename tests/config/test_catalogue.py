@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from pool_service.adapters.runtime.runtime_options import RuntimeOptions
+from pool_service.config.config_hash import config_hash_of
 from pool_service.core.catalogue import Catalogue
 from pool_service.core.types import Settings
 from tests.config.conftest import GIB, Read
@@ -184,6 +185,21 @@ def test_the_warm_prompts_are_in_the_config_hash(read: Read) -> None:
     }
     assert len(hashes) == 3
     assert config_hash(read, "[models.x]") in hashes
+
+
+def test_the_prompt_cache_is_in_the_config_hash_of_a_program_that_keeps_prompts(read: Read) -> None:
+    changed = "[defaults]\nprompt_cache = false\n"
+    assert config_hash(read, changed + "[models.x]") != config_hash(read, "[models.x]")
+    assert config_hash(read, changed + BASE) == config_hash(read, BASE)
+
+
+def test_another_default_leaves_the_hash_of_a_set_prompt_cache_as_it_is() -> None:
+    """2 GiB are left out, for servers that were started when no hash had a prompt_cache."""
+    options = RuntimeOptions(Path("/data"))
+    hashes = [
+        config_hash_of(options, Settings("m", prompt_cache=gibibytes * GIB)) for gibibytes in (2, 4)
+    ]
+    assert hashes == ["62b5ee633a0c9c87", "bd5d0acdbd370c3d"]
 
 
 def test_the_kind_of_a_program_is_in_the_config_hash(read: Read) -> None:
