@@ -17,6 +17,7 @@ from pool_service.config.errors import example_of, form_of, named_tables, tables
 from pool_service.config.loading import variables
 from pool_service.config.schema import DefaultsSection, ModelSection
 from pool_service.config.types import DefaultText
+from pool_service.core.types import FOREVER
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGE = ROOT / "docs/reference/configuration.md"
@@ -25,7 +26,8 @@ UNDESCRIBED = "runtimes"
 
 BLOCK = re.compile(r"(?<=<!-- keys: )(\w+)( -->\n).*?(?=<!-- end of keys -->)", re.DOTALL)
 
-_MINUTE, _MEBIBYTE = 60, 1024 * 1024
+_MINUTE = 60
+_UNITS = {"GiB": 1024**3, "MiB": 1024**2, "KiB": 1024, "B": 1}
 
 
 def sections() -> dict[str, type[BaseModel]]:
@@ -54,14 +56,21 @@ def default(field: FieldInfo) -> str:
 def _toml(value: object, kind: str) -> str:
     if kind.startswith("duration"):
         return _length(float(str(value)))
-    if kind == "bytes":
-        return json.dumps(f"{int(str(value)) // _MEBIBYTE}MiB")
+    if kind.startswith("bytes"):
+        return _size(int(str(value)))
     if value == ():
         return "{}" if kind.startswith("table") else "[]"
     return json.dumps(value)
 
 
+def _size(count: int) -> str:
+    unit = next(unit for unit in _UNITS if not count % _UNITS[unit])
+    return json.dumps(f"{count // _UNITS[unit]}{unit}")
+
+
 def _length(seconds: float) -> str:
+    if seconds == FOREVER:
+        return json.dumps("forever")
     whole_minutes = seconds >= _MINUTE and not seconds % _MINUTE
     return f'"{seconds / _MINUTE:g}m"' if whole_minutes else f'"{seconds:g}s"'
 

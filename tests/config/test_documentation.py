@@ -11,8 +11,10 @@ from pool_service.config.errors import form_of, key_name, named_tables, tables
 from pool_service.config.loading import variables
 from pool_service.config.restart_keys import RESTART_KEYS
 from pool_service.config.schema import DefaultsSection, ModelSection
+from pool_service.config.types import DefaultText
 from pool_service.core.types import FOREVER
 from tests.config.conftest import Read
+from tools.document_configuration import default
 
 ROOT = Path(__file__).parents[2]
 DOCUMENT = ROOT / "docs/reference/configuration.md"
@@ -67,3 +69,17 @@ def test_the_example_has_every_key_and_is_valid(example: str, read: Read) -> Non
 
 def keys_of_all(tables_by_name: dict[str, dict[str, object]]) -> set[str]:
     return {key for table in tables_by_name.values() for key in table}
+
+
+@pytest.mark.parametrize("section", tables())
+def test_defaults_are_documented_as_one_would_write_them(section: str, read: Read) -> None:
+    fields = {
+        key: field
+        for key, field in tables()[section].model_fields.items()
+        if not any(isinstance(part, DefaultText) for part in field.metadata)
+    }
+    text = "\n".join(f"{key} = {default(field).strip('`')}" for key, field in fields.items())
+    said = getattr(read(f"[{section}]\n{text}"), section)
+    assert {key: getattr(said, key) for key in fields} == {
+        key: field.get_default(call_default_factory=True) for key, field in fields.items()
+    }
