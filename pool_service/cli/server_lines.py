@@ -34,7 +34,7 @@ STATE_COLUMN_WIDTH = 13
 """Cells of the state at the beginning of a line of `watch`; the longest is STARTING 100%."""
 
 _MINUTES_FROM_S = 90
-"""The time from which on it is told in minutes."""
+"""The number of seconds from which on a time is shown in minutes."""
 
 _STATES_WITH_PROGRESS = {ServerState.QUEUED, ServerState.STARTING}
 
@@ -93,7 +93,7 @@ def _exit_text(last_exit: Exit) -> str:
 
 def status_line(server: Server) -> str:
     """Return a line with a server's state and the reason for it."""
-    reason = f": {state_reason(server)}" if state_reason(server) else ""
+    reason = f": {why}" if (why := state_reason(server)) else ""
     return safe(f"{label(server)}: {state_text(server).lower().replace('_', ' ')}{reason}")
 
 
@@ -155,6 +155,6 @@ def change_line(server: Server, state: str) -> str:
     """Return a line of `watch`: a state, the server that is in it, and the reason."""
     process = f" pid {server.pid}" if server.pid else ""
     place = f" {server.endpoint}" if server.endpoint else ""
-    reason = f": {state_reason(server)}" if state_reason(server) else ""
+    reason = f": {why}" if (why := state_reason(server)) else ""
     which = f"{label(server)} (generation {generation_text(server)}{process})"
     return safe(f"{state:<{STATE_COLUMN_WIDTH}} {which}{place}{reason}")
