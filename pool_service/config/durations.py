@@ -22,43 +22,41 @@ def _seconds(value: object) -> float:
 
 
 def _keep_alive(value: object) -> float:
-    if value == "forever":
-        return FOREVER
-    seconds = _seconds(value)
+    seconds = _or_forever(value)
     return FOREVER if seconds < 0 else seconds
 
 
-def _limit(value: object) -> float:
+def _or_forever(value: object) -> float:
     return FOREVER if value == "forever" else _seconds(value)
 
 
 _DURATION = 'seconds, or text with units such as "90s", "5m" or "1h30m"'
-_LIMIT = "at most ten years"
+_AT_MOST = "at most ten years"
 
 Seconds = Annotated[
     float,
     BeforeValidator(_seconds),
     Field(ge=0),
-    Form("duration", f"{_DURATION} (0 or more, {_LIMIT})", number_of),
+    Form("duration", f"{_DURATION} (0 or more, {_AT_MOST})", number_of),
 ]
 PositiveSeconds = Annotated[
     float,
     BeforeValidator(_seconds),
     Field(gt=0),
-    Form("duration over 0", f"{_DURATION} (more than 0, {_LIMIT})", number_of),
+    Form("duration over 0", f"{_DURATION} (more than 0, {_AT_MOST})", number_of),
 ]
 PositiveOrForever = Annotated[
     float,
-    BeforeValidator(_limit),
+    BeforeValidator(_or_forever),
     Field(gt=0),
     Form(
         "duration over 0, or forever",
-        f'{_DURATION} (more than 0, {_LIMIT}) or "forever"',
+        f'{_DURATION} (more than 0, {_AT_MOST}) or "forever"',
         number_of,
     ),
 ]
 KeepAlive = Annotated[
     float,
     BeforeValidator(_keep_alive),
-    Form("duration, or forever", f'{_DURATION} ({_LIMIT}), "forever" or less than 0', number_of),
+    Form("duration, or forever", f'{_DURATION} ({_AT_MOST}), "forever" or less than 0', number_of),
 ]

@@ -10,8 +10,8 @@ from pool_service.adapters.logs.logs import TAIL_BYTES
 from pool_service.config.types import Form, number_of
 from pool_service.core.types import FOREVER
 
-SMALLEST_PROMPT_CACHE = 16 * 1024 * 1024
-"""Bytes: a prompt of some hundred tokens of a small model."""
+SMALLEST_PROMPT_CACHE_BYTES = 16 * 1024 * 1024
+"""A prompt of some hundred tokens of a small model."""
 SMALLEST_MEMORY = 1024 * 1024
 """Bytes. A smaller value is a mistake, such as a number of gigabytes without its unit."""
 LARGEST_SIZE = 2**60
@@ -78,8 +78,10 @@ def _reserve(value: object) -> int | Share:
 
 
 def _prompt_cache(value: object) -> int:
-    size = 0 if value is False else _bytes(value)
-    if value is not False and size < SMALLEST_PROMPT_CACHE:
+    if value is False:
+        return 0
+    size = _bytes(value)
+    if size < SMALLEST_PROMPT_CACHE_BYTES:
         raise ValueError
     return size
 
@@ -88,7 +90,7 @@ def _false_or_number(text: str) -> object:
     return False if text.lower() == "false" else number_of(text)
 
 
-_LEAST = f"{SMALLEST_PROMPT_CACHE // 1024**2} MiB"
+_LEAST = f"{SMALLEST_PROMPT_CACHE_BYTES // 1024**2} MiB"
 
 LogBytes = Annotated[
     int,
@@ -109,7 +111,7 @@ PromptCacheBytes = Annotated[
 DiskBytes = Annotated[
     int,
     BeforeValidator(_bytes),
-    Field(ge=SMALLEST_PROMPT_CACHE, le=LARGEST_SIZE),
+    Field(ge=SMALLEST_PROMPT_CACHE_BYTES, le=LARGEST_SIZE),
     Form("bytes", f'bytes, or text with a unit such as "20 GiB" ({_LEAST} or more)', number_of),
 ]
 MemoryBytes = Annotated[

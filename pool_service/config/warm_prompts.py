@@ -8,7 +8,8 @@ from pool_service.config.types import Flaw, Form
 
 MAX_WARM_PROMPTS = 8
 MAX_WARM_PROMPTS_BYTES = 256 * 1024
-"""Of all warm prompts of a model. Computing that takes minutes before the server is READY."""
+"""The bytes of all warm prompts of a model: computing so many takes minutes, and the server is not
+READY before."""
 
 
 def _warm_prompts(prompts: tuple[str, ...]) -> tuple[str, ...]:
