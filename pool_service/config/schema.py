@@ -104,11 +104,12 @@ class DefaultsSection(Section):
         "well it gets on; forever: as long as it makes progress (see stall_timeout). A download by "
         "the pool comes before that; a download by the runtime itself counts.",
     )
-    stall_timeout: PositiveSeconds = Field(
+    stall_timeout: PositiveOrForever = Field(
         default=_SETTINGS.stall_timeout,
-        description="How long a starting process may stand still before it is ended: it reads and "
-        "writes nothing, takes no memory, and uses a processor for less than a twentieth of this "
-        "time. Processor time alone counts as progress for ten minutes at most.",
+        description="How long a starting process may make no progress before it is ended; forever: "
+        "only start_timeout ends it. Progress is at least 1 MiB read, written or taken as memory, "
+        "or processor time of a twentieth of this time; processor time alone counts for ten "
+        "minutes at most. Work outside of the process and its descendants does not count.",
     )
     probe_timeout: PositiveSeconds = Field(
         default=_SETTINGS.probe_timeout,

@@ -68,6 +68,13 @@ def test_a_keep_alive_is_seconds_or_text_with_units_or_for_ever(
     assert read(f"[defaults]\nkeep_alive = {said}").catalogue.defaults.keep_alive == meant
 
 
+@pytest.mark.parametrize("key", ["start_timeout", "stall_timeout"])
+def test_a_start_may_have_no_limit(read: Read, key: str) -> None:
+    for said, meant in (('"forever"', FOREVER), ("90", 90.0)):
+        defaults = read(f"[defaults]\n{key} = {said}").catalogue.defaults
+        assert getattr(defaults, key) == meant
+
+
 def test_the_runtime_is_what_the_file_says(read: Read) -> None:
     config = read("""
         [service]

@@ -238,17 +238,17 @@ def test_a_key_that_is_none_is_named_with_what_was_meant(
         (
             "defaults.stall_timeout",
             "0",
-            f"must be {LENGTH} (more than 0, at most ten years), not 0",
+            f'must be {LENGTH} (more than 0, at most ten years) or "forever", not 0',
         ),
         (
             "defaults.stall_timeout",
             '"90"',
-            f'must be {LENGTH} (more than 0, at most ten years), not "90"',
+            f'must be {LENGTH} (more than 0, at most ten years) or "forever", not "90"',
         ),
         (
             "defaults.stall_timeout",
             '"1m1h"',
-            f'must be {LENGTH} (more than 0, at most ten years), not "1m1h"',
+            f'must be {LENGTH} (more than 0, at most ten years) or "forever", not "1m1h"',
         ),
         (
             "defaults.start_timeout",

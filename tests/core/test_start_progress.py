@@ -13,7 +13,7 @@ from pool_service.core.start_progress import (
     judged,
     resumed,
 )
-from pool_service.core.types import Work
+from pool_service.core.types import FOREVER, Work
 
 STALL_S = 60.0
 BEGAN = 1000.0
@@ -125,3 +125,12 @@ def test_time_in_which_nothing_ran_does_not_count() -> None:
     progress = resumed(begun(), 3600.0)
     assert not has_stalled(progress, BEGAN + 3600.0 + STALL_S - 1.0, STALL_S)
     assert has_stalled(progress, BEGAN + 3600.0 + STALL_S, STALL_S)
+
+
+def test_a_start_that_may_stand_still_for_ever_never_stalls() -> None:
+    progress = judged(None, WORK, FOOTPRINT, now=BEGAN, stall_timeout=FOREVER)
+    computed = replace(WORK, processor_s=WORK.processor_s + 1000.0)
+    for at in (BEGAN + STALL_S, BEGAN + 2 * COMPUTING_LIMIT_S):
+        progress = judged(progress, computed, FOOTPRINT, now=at, stall_timeout=FOREVER)
+        assert not has_stalled(progress, at, FOREVER)
+    assert not has_stalled(progress, BEGAN + 1e9, FOREVER)
