@@ -132,7 +132,7 @@ def _serve_repeatedly(
             addresses = [Address.parse(text) for text in bound]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class _Parts:
     """The parts of one service that its start, its end and its background tasks need."""
 
@@ -166,7 +166,7 @@ def _compose(source: ConfigSource, config: Config, state: StateDir) -> _Parts:
     processes = LocalProcesses(
         service.state_dir,
         logs,
-        diagnose_of=_diagnoses(OomWatch()),
+        diagnose_of=_diagnose_by_kind(OomWatch()),
         standbys=standbys,
         prompts=prompts,
     )
@@ -187,17 +187,17 @@ def _compose(source: ConfigSource, config: Config, state: StateDir) -> _Parts:
         is_claimed=lambda: is_claimed(state.path),
     )
     return _Parts(
-        pool,
-        server,
-        shutdown,
-        reloader,
-        runtimes,
-        standbys,
-        prompts,
-        working_sets,
-        records,
-        logs,
-        limits,
+        pool=pool,
+        server=server,
+        shutdown=shutdown,
+        reloader=reloader,
+        runtimes=runtimes,
+        standbys=standbys,
+        prompts=prompts,
+        working_sets=working_sets,
+        records=records,
+        logs=logs,
+        limits=limits,
     )
 
 
@@ -326,7 +326,7 @@ def _finish_start(bound: list[str]) -> None:
         sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: PTH123, SIM115
 
 
-def _diagnoses(watch: OomWatch) -> Callable[[str], Diagnose]:
+def _diagnose_by_kind(watch: OomWatch) -> Callable[[str], Diagnose]:
     """Return the function that returns, for a kind of runtime, what explains its exits."""
     return lambda kind: oom_aware(diagnose_of(kind), watch)
 
